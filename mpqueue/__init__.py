@@ -1,0 +1,21 @@
+"""mpqueue feeds training loops from worker processes through shared memory.
+
+The map of the house, from the ground up; imports point downwards only::
+
+    errors.py            every public exception
+    memory/              the data plane: segment, slots, layout, leases, in-slot allocation
+    control/             the control plane: records, channels, schedule, dispatcher
+    workers/             nursery, worker loop, backends (process, thread, inline), exceptions across processes
+    sequence.py enqueuers.py loader.py coordinator.py    what users of fit loops hold
+    queues/ readers/ parsing/ train/ compat/             the TensorFlow 1 toolbox
+    keras.py             one thin file per framework, imported only on request
+
+Public is what ``__all__`` here, ``mpqueue.errors``, ``mpqueue.train``, ``mpqueue.compat.v1`` and the
+one-framework modules export; everything else may change.
+"""
+
+from mpqueue import errors
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "errors"]

@@ -1,0 +1,1 @@
+"""The deferred face of TensorFlow 1."""

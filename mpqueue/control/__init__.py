@@ -1,0 +1,1 @@
+"""The control plane: what trainer and workers say to each other."""

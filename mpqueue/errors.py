@@ -1,0 +1,337 @@
+"""Every exception that mpqueue raises on purpose, besides ``ValueError`` and ``TypeError`` for bad arguments.
+
+Two families under `MPQueueError`: what can go wrong with workers and shared memory, and TensorFlow's `OpError`
+classes with their codes, for queues, readers and decoders. All of them survive pickling, because all of them cross
+processes: what a class is rebuilt from is exactly ``args``.
+"""
+
+from typing import Any, ClassVar
+
+
+class MPQueueError(Exception):
+    """The common base: ``except MPQueueError`` catches what this package raises and nothing else."""
+
+
+class WorkerDied(MPQueueError):
+    """A worker ended without a word while it held work, more often than ``restarts`` allows.
+
+    Args:
+        worker_id: Number of the worker, from 0.
+        exitcode: Exit status as `multiprocessing` gives it: negative is the number of a signal.
+        index: Index of the batch it was computing, None if it held none.
+        epoch: Epoch of that batch, from 0, or None.
+        peak_memory_bytes: Largest resident size of the worker, None where the kernel did not tell.
+        oom_killed: True if the kernel's out-of-memory killer was at work meanwhile.
+        remedy: What the caller may do about it, one sentence.
+    """
+
+    def __init__(
+        self,
+        worker_id: int,
+        exitcode: int | None,
+        index: int | None = None,
+        epoch: int | None = None,
+        peak_memory_bytes: int | None = None,
+        oom_killed: bool = False,
+        remedy: str = "",
+    ) -> None:
+        super().__init__(worker_id, exitcode, index, epoch, peak_memory_bytes, oom_killed, remedy)
+        self.worker_id, self.exitcode, self.index, self.epoch = worker_id, exitcode, index, epoch
+        self.peak_memory_bytes, self.oom_killed, self.remedy = peak_memory_bytes, oom_killed, remedy
+
+    @property
+    def signal_name(self) -> str | None:
+        """Name of the signal that ended it ("SIGKILL"), None if it exited by itself."""
+        import signal
+
+        if self.exitcode is None or self.exitcode >= 0:
+            return None
+        try:
+            return signal.Signals(-self.exitcode).name
+        except ValueError:
+            return f"signal {-self.exitcode}"
+
+    def __str__(self) -> str:
+        if self.exitcode is None:
+            how = "with an unknown status"
+        elif self.exitcode < 0:
+            how = f"by {self.signal_name}"
+        else:
+            how = f"by exit code {self.exitcode}"
+        text = f"worker {self.worker_id} died {how}"
+        if self.index is not None:
+            text += f" while it computed index {self.index} of epoch {self.epoch}"
+        if self.peak_memory_bytes:
+            text += f"; its peak memory was {self.peak_memory_bytes / 2**20:.0f} MiB"
+        if self.oom_killed:
+            text += "; the kernel's out-of-memory killer did it: use fewer workers or smaller batches"
+        return f"{text}. {self.remedy}" if self.remedy else text
+
+
+class WorkerRaised(MPQueueError):
+    """An exception of the source that could not be sent as itself: its type's name and its text.
+
+    Args:
+        type_name: Qualified name of the exception's class in the worker.
+        text: Its message, or what could be had of it.
+    """
+
+    def __init__(self, type_name: str, text: str) -> None:
+        super().__init__(type_name, text)
+        self.type_name, self.text = type_name, text
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.text}"
+
+
+class SharedMemoryFull(MPQueueError, MemoryError):
+    """There is no shared memory left for a batch, and none is in use that could be waited for.
+
+    Args:
+        bytes_asked: What the batch needed.
+        bytes_available: What there was.
+        remedy: What to do about it.
+    """
+
+    def __init__(self, bytes_asked: int, bytes_available: int | None, remedy: str) -> None:
+        super().__init__(bytes_asked, bytes_available, remedy)
+        self.bytes_asked, self.bytes_available, self.remedy = bytes_asked, bytes_available, remedy
+
+    def __str__(self) -> str:
+        there = "an unknown number" if self.bytes_available is None else f"{self.bytes_available:,}"
+        return f"a batch needs {self.bytes_asked:,} bytes of shared memory, {there} are available. {self.remedy}"
+
+
+class BatchTooLarge(MPQueueError, ValueError):
+    """A batch needs more bytes than a slot may have.
+
+    Args:
+        got_bytes: Bytes of the batch.
+        max_bytes: The bound that it broke.
+        which: Name of the bound.
+    """
+
+    def __init__(self, got_bytes: int, max_bytes: int, which: str = "max_batch_bytes") -> None:
+        super().__init__(got_bytes, max_bytes, which)
+        self.got_bytes, self.max_bytes, self.which = got_bytes, max_bytes, which
+
+    def __str__(self) -> str:
+        return (
+            f"a batch has {self.got_bytes:,} bytes, {self.which} allows {self.max_bytes:,}: "
+            "return smaller batches or raise the bound"
+        )
+
+
+class BatchTimeout(MPQueueError, TimeoutError):
+    """A batch took longer than ``batch_timeout`` seconds, as often as ``restarts`` allows.
+
+    Args:
+        index: Index of the batch.
+        epoch: Its epoch, from 0.
+        timeout_s: The bound in seconds.
+        stack: The worker's Python stacks when time was over, one per thread.
+    """
+
+    def __init__(self, index: int | None, epoch: int | None, timeout_s: float, stack: str = "") -> None:
+        super().__init__(index, epoch, timeout_s, stack)
+        self.index, self.epoch, self.timeout_s, self.stack = index, epoch, timeout_s, stack
+
+    def __str__(self) -> str:
+        text = f"index {self.index} of epoch {self.epoch} was not ready after {self.timeout_s:g} s"
+        return f"{text}; the worker was here:\n{self.stack}" if self.stack else text
+
+
+class StopTimeout(MPQueueError, TimeoutError):
+    """Workers outlived the deadline of a stop.
+
+    Args:
+        stragglers: Their names, or process ids.
+        timeout_s: The deadline in seconds.
+    """
+
+    def __init__(self, stragglers: tuple[str, ...], timeout_s: float) -> None:
+        super().__init__(stragglers, timeout_s)
+        self.stragglers, self.timeout_s = stragglers, timeout_s
+
+    def __str__(self) -> str:
+        return f"still running {self.timeout_s:g} s after the stop: {', '.join(self.stragglers)}"
+
+
+class OpError(MPQueueError):
+    """The base of TensorFlow's errors: an operation failed while it ran.
+
+    Args:
+        node_def: Kept for TensorFlow's signature; None here.
+        op: The operation that failed, where there is one (`mpqueue.compat.v1`).
+        message: What happened.
+        error_code: TensorFlow's number for the class of the failure.
+
+    Follows: ``tf.errors.OpError``.
+    """
+
+    def __init__(self, node_def: Any, op: Any, message: str, error_code: int, *args: Any) -> None:
+        super().__init__(node_def, op, message, error_code, *args)
+        self._node_def, self._op, self._message, self._error_code = node_def, op, message, error_code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An op holds a graph, locks and queues: it stays behind, as in TensorFlow.
+        return type(self), (None, None, self._message, self._error_code), self.__dict__ | {"_op": None}
+
+    @property
+    def message(self) -> str:
+        """What happened."""
+        return self._message
+
+    @property
+    def error_code(self) -> int:
+        """TensorFlow's number for the class of the failure."""
+        return self._error_code
+
+    @property
+    def op(self) -> Any:
+        """The operation that failed, or None."""
+        return self._op
+
+    @property
+    def node_def(self) -> Any:
+        """Always None here; TensorFlow keeps a proto."""
+        return self._node_def
+
+    def __str__(self) -> str:
+        return self._message
+
+
+class _CodedError(OpError):
+    """An `OpError` whose class says the code, so that it is made of ``(node_def, op, message)``."""
+
+    code: ClassVar[int]
+
+    def __init__(self, node_def: Any, op: Any, message: str, *args: Any) -> None:
+        super().__init__(node_def, op, message, self.code, *args)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (None, None, self._message), self.__dict__ | {"_op": None}
+
+
+class CancelledError(_CodedError):
+    """The operation was cancelled: its queue was closed, its session or its owner is gone."""
+
+    code = 1
+
+
+class UnknownError(_CodedError):
+    """An error of no other class, such as one raised inside a ``py_func``."""
+
+    code = 2
+
+
+class InvalidArgumentError(_CodedError, ValueError):
+    """An argument is wrong. Also a `ValueError`: without a graph, building and running are one moment."""
+
+    code = 3
+
+
+class DeadlineExceededError(_CodedError, TimeoutError):
+    """A ``timeout`` given by the caller is over; nothing was changed."""
+
+    code = 4
+
+
+class NotFoundError(_CodedError):
+    """A file or another named thing does not exist."""
+
+    code = 5
+
+
+class AlreadyExistsError(_CodedError):
+    """Something that was to be made exists already."""
+
+    code = 6
+
+
+class PermissionDeniedError(_CodedError):
+    """The caller may not do this, for instance read this file."""
+
+    code = 7
+
+
+class ResourceExhaustedError(_CodedError):
+    """Memory or another resource has run out."""
+
+    code = 8
+
+
+class FailedPreconditionError(_CodedError):
+    """The system is not in the state that the operation needs, such as an uninitialised variable."""
+
+    code = 9
+
+
+class AbortedError(_CodedError):
+    """The operation was aborted. TensorFlow's pages promise it for closed queues, which raise `CancelledError`."""
+
+    code = 10
+
+
+class OutOfRangeError(_CodedError):
+    """The input has ended: a closed and empty queue, a file read to its end."""
+
+    code = 11
+
+
+class UnimplementedError(_CodedError):
+    """This object does not support the operation."""
+
+    code = 12
+
+
+class InternalError(_CodedError):
+    """An invariant is broken: a defect of the library."""
+
+    code = 13
+
+
+class UnavailableError(_CodedError):
+    """Something needed is not available now."""
+
+    code = 14
+
+
+class DataLossError(_CodedError):
+    """Data is lost or corrupt beyond repair, such as a record whose checksum is wrong."""
+
+    code = 15
+
+
+class UnauthenticatedError(_CodedError):
+    """The caller is not who it must be."""
+
+    code = 16
+
+
+__all__ = [
+    "AbortedError",
+    "AlreadyExistsError",
+    "BatchTimeout",
+    "BatchTooLarge",
+    "CancelledError",
+    "DataLossError",
+    "DeadlineExceededError",
+    "FailedPreconditionError",
+    "InternalError",
+    "InvalidArgumentError",
+    "MPQueueError",
+    "NotFoundError",
+    "OpError",
+    "OutOfRangeError",
+    "PermissionDeniedError",
+    "ResourceExhaustedError",
+    "SharedMemoryFull",
+    "StopTimeout",
+    "UnauthenticatedError",
+    "UnavailableError",
+    "UnimplementedError",
+    "UnknownError",
+    "WorkerDied",
+    "WorkerRaised",
+]

@@ -1,0 +1,1 @@
+"""The data plane: who owns which bytes of a ring, and how a batch lies in them."""

@@ -1,0 +1,1 @@
+"""Decoders: bytes to arrays."""

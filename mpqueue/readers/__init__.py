@@ -1,0 +1,1 @@
+"""Readers turn work units (file names) into records."""
