@@ -1,0 +1,61 @@
+"""Functions that are just an operation of the table: their parameters are its inputs, then its attributes, then a name.
+
+All functions of this package take nodes, or anything that can be made one (`convert_to_tensor`), and give nodes. While
+the graph is built they raise TypeError for types and ValueError for shapes that cannot fit, as far as those are known;
+what shows only later is an `InvalidArgumentError` of the run. ``name`` is the name of the new node.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from mpqueue.compat.graph.build import apply
+from mpqueue.compat.ops.registry import TABLE
+
+
+def direct(kind: str, public_name: str, doc: str | None = None, **renamed: str) -> Callable[..., Any]:
+    """The function over nodes of an operation of the table.
+
+    Args:
+        kind: The operation.
+        public_name: TensorFlow's name of the function.
+        doc: What it does, default what the operation's own text says.
+        renamed: Parameters that have another name here, as operation's name = public name.
+    """
+    definition = TABLE[kind]
+    inputs = [renamed.get(arg.name, arg.name) for arg in definition.inputs]
+    attributes = [p for p in inspect.signature(definition.compute).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    names = {p.name: renamed.get(p.name, p.name) for p in attributes}
+    positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    signature = inspect.Signature(
+        [inspect.Parameter(each, positional) for each in inputs]
+        + [inspect.Parameter(names[p.name], positional, default=p.default) for p in attributes]
+        + [inspect.Parameter("name", positional, default=None)]
+    )
+
+    def function(*args: Any, **options: Any) -> Any:
+        bound = signature.bind(*args, **options)
+        bound.apply_defaults()
+        given = bound.arguments
+        return apply(
+            kind,
+            *(given[each] for each in inputs),
+            name=given["name"],
+            **{own: given[public] for own, public in names.items()},
+        )
+
+    function.__signature__ = signature  # type: ignore[attr-defined]
+    function.__name__ = function.__qualname__ = public_name.rpartition(".")[2]
+    function.__doc__ = f"{doc or inspect.getdoc(definition.compute)}\n\nFollows: ``tf.{public_name}``."
+    return function
+
+
+def renamed_argument(new: Any, old: Any, new_name: str, old_name: str) -> Any:
+    """The value of a parameter that has an old and a new name.
+
+    Raises:
+        ValueError: Both are given.
+    """
+    if old is not None and new is not None:
+        raise ValueError(f"Cannot specify both {old_name!r} and {new_name!r}.")
+    return new if old is None else old
