@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+import numpy as np
+
 from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
@@ -211,10 +213,16 @@ def saturate_cast(value: Any, dtype: Any, name: str | None = None) -> Tensor:
     value, kind = convert_to_tensor(value, name="value"), as_dtype(dtype).base_dtype
     own = value.dtype.base_dtype
     if own.min < kind.min:
-        value = maximum(value, convert_to_tensor(kind.min, own))
+        value = maximum(value, convert_to_tensor(_inner_limit(kind.min, own), own))
     if own.max > kind.max:
-        value = minimum(value, convert_to_tensor(kind.max, own))
+        value = minimum(value, convert_to_tensor(_inner_limit(kind.max, own), own))
     return cast(value, kind, name)  # type: ignore[no-any-return]
+
+
+def _inner_limit(limit: Any, own: DType) -> Any:
+    """The end of another type's range in a type that may not have that very value: then the next one inside."""
+    near = own.as_numpy_dtype(limit)
+    return np.nextafter(near, own.as_numpy_dtype(0)) if not (limit == 0 or 0 <= int(near) / int(limit) <= 1) else near
 
 
 def _casting(kind: DType, public_name: str) -> Any:

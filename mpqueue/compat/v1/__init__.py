@@ -26,3 +26,5 @@ from mpqueue.compat.ops.dtypes import *
 from mpqueue.compat.ops.dtypes import bool_ as bool
 from mpqueue.compat.ops.tensorshape import TensorShape
 newaxis = None
+
+from mpqueue.compat.v1 import image

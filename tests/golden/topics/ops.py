@@ -120,7 +120,7 @@ def check_like(result, like, arguments, session, node, feeds):
     if "window_of" in like:
         assert is_window(array, arguments[like["window_of"]]), f"{array} is no window"
     if "rows_of" in like:
-        rows = values.decode_array(arguments[like["rows_of"]])
+        rows = decode_argument(arguments[like["rows_of"]])
         assert sorted(map(repr, array.tolist())) == sorted(map(repr, rows.tolist()))
     if like.get("redrawn"):
         assert not np.array_equal(array, session.run(node, feeds)), "a second run gave the same"
