@@ -41,12 +41,12 @@ class Session:
             raise TypeError(f"graph must be a Graph, but got {type(graph).__name__}")
         self.graph = get_default_graph() if graph is None else graph
         self.sess_str, self._config = target, config
-        self.state: dict[Any, Any] = {}
+        self.state: dict[Any, Any] = {}  # changed only while `lock` is held
         self._at_close: list[Callable[[], None]] = []
         self._runs: set[Run] = set()
         self._plans: dict[Any, Plan] = {}
         self._closed = False
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._contexts = ExitStack()
 
     @property
@@ -102,18 +102,18 @@ class Session:
 
     def _carry_out(self, plan: Plan, values: dict[Tensor, Any]) -> list[Any]:
         run = Run(self)
-        with self._lock:
+        with self.lock:
             self._check_usable()
             self._runs.add(run)
         try:
             return run.execute(plan, values)
         finally:
-            with self._lock:
+            with self.lock:
                 self._runs.discard(run)
 
     def resource(self, key: Any, make: Callable[[], _State]) -> _State:
         """The state under ``key``, made at first use."""
-        with self._lock:
+        with self.lock:
             if key not in self.state:
                 self.state[key] = make()
             return self.state[key]  # type: ignore[no-any-return]
@@ -138,7 +138,7 @@ class Session:
 
     def close(self) -> None:
         """End the session: calls that wait in it raise `CancelledError`, its state is forgotten."""
-        with self._lock:
+        with self.lock:
             self._closed, runs, ends = True, list(self._runs), self._at_close
             self._at_close = []
         for run in runs:

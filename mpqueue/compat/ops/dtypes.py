@@ -44,7 +44,7 @@ class DType:
 
     @property
     def as_numpy_dtype(self) -> type[Any]:
-        """The NumPy scalar type; `numpy.object_` for text."""
+        """The NumPy scalar type; `object` for text."""
         return self._numpy
 
     @property
@@ -198,7 +198,7 @@ int32 = _make(3, np.int32, Kind.INT)
 uint8 = _make(4, np.uint8, Kind.UINT)
 int16 = _make(5, np.int16, Kind.INT)
 int8 = _make(6, np.int8, Kind.INT)
-string = _make(7, np.object_, Kind.TEXT, "string")
+string = _make(7, object, Kind.TEXT, "string")
 complex64 = _make(8, np.complex64, Kind.COMPLEX)
 int64 = _make(9, np.int64, Kind.INT)
 bool_ = _make(10, np.bool_, Kind.BOOL, "bool")
@@ -210,7 +210,7 @@ uint64 = _make(23, np.uint64, Kind.UINT)
 half, double = float16, float64
 
 # np.dtype(float) would be float64; TensorFlow gives these three Python types a meaning of their own, and no others.
-_BY_KEY |= {"half": half, "float": float32, "double": double, float: float32, bool: bool_, object: string}
+_BY_KEY |= {"half": half, "float": float32, "double": double, float: float32, bool: bool_, np.object_: string}
 _BY_KEY |= {np.str_: string, np.bytes_: string}
 
 
@@ -224,7 +224,8 @@ def as_dtype(type_value: Any) -> DType:
     """
     if isinstance(type_value, DType):
         return type_value
-    key = type_value.type if isinstance(type_value, np.dtype) else type_value
+    # C has several names for one size of int; NumPy tells them apart until asked by size.
+    key = np.dtype(type_value.str).type if isinstance(type_value, np.dtype) else type_value
     try:
         if key in _BY_KEY:
             return _BY_KEY[key]

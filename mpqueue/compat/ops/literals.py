@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.compat.ops.dimension import Dimension
-from mpqueue.compat.ops.dtypes import DType, Kind, as_dtype, string
+from mpqueue.compat.ops.dtypes import DType, Kind, as_dtype, float32, string
 
 _FITS: Mapping[Kind, tuple[type, ...]] = {
     Kind.FLOAT: (numbers.Real, np.integer, np.floating),
@@ -84,7 +84,7 @@ def _from_python(value: Any, dtype: DType | None) -> np.ndarray:
     if dtype is not None:
         return array
     if array.dtype == np.float64:
-        return array.astype(np.float32)
+        return _cast(array, float32)
     if array.dtype == np.int64:
         small = array.astype(np.int32)
         return small if np.array_equal(small, array) else array

@@ -28,3 +28,7 @@ from mpqueue.compat.ops.tensorshape import TensorShape
 newaxis = None
 
 from mpqueue.compat.v1 import image
+from mpqueue.compat.functions.variables import *
+from mpqueue.compat.functions.scopes import *
+from mpqueue.compat.functions.keys import *
+from mpqueue.compat.functions.initializers import *
