@@ -16,6 +16,7 @@ from mpqueue.compat.ops import array_join, array_make, array_shape, dtypes
 from mpqueue.compat.ops.dims import broadcast, count, is_known
 from mpqueue.compat.ops.dimension import Dimension
 from mpqueue.compat.ops.dtypes import DType, as_dtype
+from mpqueue.compat.ops.literals import leaves
 from mpqueue.compat.ops.tensorshape import TensorShape, as_shape
 
 assert array_join and array_make and array_shape  # their tables are read by name
@@ -277,11 +278,27 @@ def pad(
     upper = mode.upper()
     if upper == "CONSTANT":
         if not isinstance(constant_values, Tensor) and np.ndim(constant_values) == 0 and constant_values == 0:
-            return apply("Pad", tensor, paddings, name=name)  # type: ignore[no-any-return]
-        return apply("PadV2", tensor, paddings, constant_values, name=name)  # type: ignore[no-any-return]
+            out = apply("Pad", tensor, paddings, name=name)
+        else:
+            out = apply("PadV2", tensor, paddings, constant_values, name=name)
+        return _with_known_sums(out, paddings)
     if upper not in ("REFLECT", "SYMMETRIC"):
         raise ValueError(f"mode must be CONSTANT, REFLECT or SYMMETRIC, got {mode!r}")
     return apply("MirrorPad", tensor, paddings, name=name, mode=upper)  # type: ignore[no-any-return]
+
+
+def _with_known_sums(padded: Tensor, paddings: Any) -> Tensor:
+    """The sizes that are known although other rows of a list of paddings hold nodes."""
+    source = padded.op.inputs[0].known_dims
+    if source is not None and isinstance(paddings, list | tuple):
+        known = [not any(isinstance(each, Tensor) for each in leaves(row)) for row in paddings]
+        padded.set_shape(
+            [
+                size + int(np.sum(row)) if fixed and size is not None else None
+                for size, row, fixed in zip(source, paddings, known, strict=True)
+            ]
+        )
+    return padded
 
 
 def one_hot(

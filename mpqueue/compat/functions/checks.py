@@ -6,7 +6,7 @@ raises it when it is run; put it into `control_dependencies`.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -17,36 +17,9 @@ from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
+from mpqueue.compat.graph.static import get_static_value
 from mpqueue.compat.ops.dtypes import as_dtype
 from mpqueue.errors import InvalidArgumentError
-
-_FOLDED: Final = frozenset(
-    ("Shape", "Size", "Rank", "Range", "Cast", "ConcatV2", "Pack", "Unpack", "Split", "Fill", "Equal", "NotEqual")
-    + ("StopGradient", "Identity")
-)
-
-
-def get_static_value(tensor: Any, partial: bool = False) -> Any:
-    """The value of a tensor, if it is a constant, or made of constants and shapes by a few simple functions.
-
-    The tensor can no longer be fed afterwards.
-
-    Follows: ``tf.get_static_value``.
-    """
-    del partial
-    if not isinstance(tensor, Tensor):
-        return tensor
-    value = tensor.known_value() if _is_folded(tensor) else None
-    if value is not None:
-        tensor.graph.prevent_feeding(tensor)
-    return value
-
-
-def _is_folded(tensor: Tensor) -> bool:
-    if tensor.op.type in ("Const", "Shape", "Size", "Rank"):
-        return True
-    return tensor.op.type in _FOLDED and all(_is_folded(each) for each in tensor.op.inputs)
-
 
 def _comparing(
     public_name: str, sign: str, compare: Callable[..., Any], numpy_compare: Callable[..., Any]

@@ -66,7 +66,7 @@ def cond(
             if one.dtype.base_dtype is not two.dtype.base_dtype:
                 raise ValueError(f"true_fn and false_fn must give the same types, got {one!r} and {two!r}")
         merged = merged_node(chosen, branches, outputs)
-        return _packed(results[0], list(merged.outputs))
+        return _packed(*results, list(merged.outputs))
 
 
 def _check_alike(one: Any, two: Any) -> None:
@@ -130,11 +130,13 @@ def _structure(result: Any, *, kinds: bool) -> Any:
     return type(result) is SparseTensor
 
 
-def _packed(like: Any, flat: list[Tensor]) -> Any:
-    if isinstance(like, list | tuple):
-        return _same_kind(like, [_packed(each, flat) for each in like])
-    if isinstance(like, dict):
-        return {key: _packed(each, flat) for key, each in like.items()}
-    if isinstance(like, SparseTensor):
-        return SparseTensor(flat.pop(0), flat.pop(0), flat.pop(0))
+def _packed(one: Any, two: Any, flat: list[Tensor]) -> Any:
+    """The merged nodes in the structure of both results."""
+    if isinstance(one, list | tuple):
+        return _same_kind(one, [_packed(a, b, flat) for a, b in zip(one, two, strict=True)])
+    if isinstance(one, dict):
+        return {key: _packed(one[key], two[key], flat) for key in one}
+    if isinstance(one, SparseTensor):
+        made = SparseTensor(flat.pop(0), flat.pop(0), flat.pop(0))
+        return made.with_known_shape(one.shape.most_specific_compatible_shape(two.shape).known)
     return flat.pop(0)

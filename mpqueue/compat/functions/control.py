@@ -1,5 +1,6 @@
 """Order and side effects: groups, dependencies, printing, checking."""
 
+import builtins
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -103,6 +104,11 @@ def _text(item: Any) -> str:
     return f"{item:g}" if isinstance(item, float) else str(int(item) if isinstance(item, bool) else item)
 
 
+def _check_list(data: Any) -> None:
+    if not isinstance(data, list | builtins.tuple):
+        raise TypeError(f"expected a list of tensors, got {data!r}")
+
+
 def Print(
     input_: Any,
     data: Sequence[Any],
@@ -123,6 +129,7 @@ def Print(
 
     Follows: ``tf.Print``.
     """
+    _check_list(data)
     value = convert_to_tensor(input_)
     shown = [convert_to_tensor(each) for each in data]
 
@@ -144,13 +151,22 @@ def Assert(condition: Any, data: Sequence[Any], summarize: int | None = None, na
 
     Args:
         condition: A bool tensor.
-        data: Tensors and texts for the message.
+        data: Tensors and texts for the message, a list.
         summarize: How many entries of each to show, 3 by default.
         name: Name of the node.
 
+    Raises:
+        TypeError: ``condition`` is no bool, or ``data`` no list.
+        ValueError: ``data`` is empty.
+
     Follows: ``tf.Assert``.
     """
-    holds = convert_to_tensor(condition, dtypes.bool_, "condition")
+    holds = convert_to_tensor(condition, name="condition")
+    if holds.dtype != dtypes.bool_:
+        raise TypeError(f"the condition of Assert must be bool, got {holds!r}")
+    _check_list(data)
+    if not data:
+        raise ValueError("data of Assert must have at least one entry")
     shown = [convert_to_tensor(each) for each in data]
 
     def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:

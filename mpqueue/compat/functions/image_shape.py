@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Final
 
 
 from mpqueue.compat.functions.array import expand_dims, pad, reverse, reshape, shape, squeeze, stack, transpose as transpose_axes, unstack
-from mpqueue.compat.functions.checks import assert_greater_equal, assert_positive, get_static_value
+from mpqueue.compat.functions.checks import assert_greater_equal, assert_positive
 from mpqueue.compat.functions.cond import cond
 from mpqueue.compat.functions.control import Assert, with_dependencies
 from mpqueue.compat.functions.direct import direct
@@ -17,6 +17,7 @@ from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Operation, Tensor
+from mpqueue.compat.graph.static import get_static_value
 from mpqueue.compat.ops import dtypes, image_resize
 
 assert image_resize  # its table is read by name

@@ -113,6 +113,8 @@ def _checked(index: Any) -> Any:
         if index.dtype not in _SUBSCRIPTS or index.ndim == 1:
             raise TypeError(f"an index must be a scalar of type int16, int32 or int64, got {index!r}")
         return index
+    if isinstance(index, bool | np.bool_):
+        raise TypeError(f"a bool is an index only by itself, as a mask: {index!r}")
     try:
         return operator.index(index)
     except TypeError:

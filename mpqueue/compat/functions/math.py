@@ -16,7 +16,7 @@ from mpqueue.compat.ops.dtypes import DType, as_dtype
 
 assert math_elementwise  # its table is read by name
 
-_DIVIDED_AS: Final = {
+DIVIDED_AS: Final = {
     dtypes.uint8: dtypes.float32,
     dtypes.int8: dtypes.float32,
     dtypes.uint16: dtypes.float32,
@@ -49,6 +49,10 @@ greater = direct("Greater", "greater", "``x > y``, element by element.")
 greater_equal = direct("GreaterEqual", "greater_equal", "``x >= y``, element by element.")
 logical_and = direct("LogicalAnd", "logical_and", "Whether both bools hold.")
 logical_or = direct("LogicalOr", "logical_or", "Whether one of two bools holds.")
+bitwise_and = direct("BitwiseAnd", "bitwise.bitwise_and", "The bits that two ints share.")
+bitwise_or = direct("BitwiseOr", "bitwise.bitwise_or", "The bits that one of two ints has.")
+bitwise_xor = direct("BitwiseXor", "bitwise.bitwise_xor", "The bits that only one of two ints has.")
+invert = direct("Invert", "bitwise.invert", "The bits that an int has not.")
 logical_not = direct("LogicalNot", "logical_not", "The other bool.")
 
 negative = direct("Neg", "negative", "``-x``.")
@@ -105,9 +109,9 @@ def _float_pair(x: Any, y: Any, what: str) -> tuple[Tensor, Tensor]:
     if x.dtype.base_dtype is not y.dtype.base_dtype:
         raise TypeError(f"x and y of {what} must have one type, got {x.dtype.name} and {y.dtype.name}")
     own = x.dtype.base_dtype
-    if not (own.is_floating or own.is_complex or own in _DIVIDED_AS):
+    if not (own.is_floating or own.is_complex or own in DIVIDED_AS):
         raise TypeError(f"{what} takes numbers, got {own.name}")
-    kind = _DIVIDED_AS.get(own, own)
+    kind = DIVIDED_AS.get(own, own)
     return cast(x, kind), cast(y, kind)
 
 
@@ -279,6 +283,15 @@ def complex_part(kind: str, public_name: str) -> Any:
 
     function.__doc__ = f"The {public_name} of complex numbers.\n\nFollows: ``tf.{public_name}``."
     return function
+
+
+def conj(x: Any, name: str | None = None) -> Tensor:
+    """Complex numbers with the other sign of the imaginary part; real ones as they are.
+
+    Follows: ``tf.conj``.
+    """
+    x = convert_to_tensor(x, name="x")
+    return apply("Conj", x, name=name) if x.dtype.is_complex else x
 
 
 real = complex_part("Real", "real")

@@ -29,11 +29,12 @@ def _multiplied(x: Tensor, y: Any, name: str) -> Any:
     return apply("Mul", x, y, name=name)
 
 
-def _logic(on_bools: Function) -> Function:
-    def combined(x: Any, y: Any, name: str) -> Any:
-        if getattr(x, "dtype", None) not in (dtypes.bool_, None) or getattr(y, "dtype", None) not in (dtypes.bool_, None):
-            raise TypeError("& | ^ are for bool tensors here")
-        return on_bools(x, y, name=name)
+def _by_type(on_bools: Function, on_ints: Function) -> Function:
+    """`&`, `|`, `^` and `~`: of truth values, or of bits."""
+
+    def combined(*values: Any, name: str | None = None) -> Any:
+        is_bool = dtypes.bool_ in [getattr(each, "dtype", None) for each in values]
+        return (on_bools if is_bool else on_ints)(*values, name=name)
 
     return combined
 
@@ -47,9 +48,9 @@ _BINARY: Final[dict[str, Function]] = {
     "mod": math.mod,
     "pow": math.pow,
     "matmul": reduce.matmul,
-    "and": _logic(math.logical_and),
-    "or": _logic(math.logical_or),
-    "xor": _logic(math.logical_xor),
+    "and": _by_type(math.logical_and, math.bitwise_and),
+    "or": _by_type(math.logical_or, math.bitwise_or),
+    "xor": _by_type(math.logical_xor, math.bitwise_xor),
 }
 
 
@@ -89,7 +90,7 @@ def install() -> None:
         "__ge__": math.greater_equal,
         "__neg__": math.negative,
         "__abs__": math.abs,
-        "__invert__": math.logical_not,
+        "__invert__": _by_type(math.logical_not, math.invert),
         "__getitem__": indexing.getitem,
     }
 

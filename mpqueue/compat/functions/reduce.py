@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.compat.functions.direct import direct, renamed_argument
+from mpqueue.compat.functions.direct import renamed_argument
 from mpqueue.compat.functions.math import cast, exp, log
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
@@ -16,9 +16,6 @@ from mpqueue.compat.ops import dtypes, math_reduce
 from mpqueue.compat.ops.dtypes import as_dtype
 
 assert math_reduce  # its table is read by name
-
-cumprod = direct("Cumprod", "cumprod", "The product of each element and those before it along an axis.")
-
 
 def all_axes(tensor: Tensor, axis: Any) -> Any:
     """``axis``, or for None the numbers of all axes."""
@@ -40,7 +37,7 @@ def _reducing(kind: str, public_name: str, what: str) -> Callable[..., Tensor]:
     ) -> Tensor:
         axis = renamed_argument(axis, reduction_indices, "axis", "reduction_indices")
         keep = bool(renamed_argument(keepdims, keep_dims, "keepdims", "keep_dims"))
-        tensor = convert_to_tensor(input_tensor, dtypes.bool_ if kind in ("Any", "All") else None, "input_tensor")
+        tensor = convert_to_tensor(input_tensor, name="input_tensor")
         out: Tensor = apply(kind, tensor, all_axes(tensor, axis), name=name, keep_dims=keep)
         if axis is None and not keep:
             out.set_shape(())
@@ -131,6 +128,10 @@ def _placing(kind: str, public_name: str, what: str) -> Callable[..., Tensor]:
     ) -> Tensor:
         place = renamed_argument(axis, dimension, "axis", "dimension")
         kind_out = as_dtype(output_type)
+        if kind_out not in (dtypes.int32, dtypes.int64):
+            raise TypeError(f"output_type must be int32 or int64, got {kind_out.name}")
+        if place is not None and not isinstance(place, int | np.integer | Tensor):
+            raise TypeError(f"axis must be an int or a tensor, got {place!r}")
         return apply(kind, input, 0 if place is None else place, name=name, output_type=kind_out)  # type: ignore[no-any-return]
 
     function.__name__ = function.__qualname__ = public_name
@@ -148,6 +149,14 @@ def cumsum(x: Any, axis: Any = 0, exclusive: bool = False, reverse: bool = False
     Follows: ``tf.cumsum``.
     """
     return apply("Cumsum", x, axis, name=name, exclusive=exclusive, reverse=reverse)  # type: ignore[no-any-return]
+
+
+def cumprod(x: Any, axis: Any = 0, exclusive: bool = False, reverse: bool = False, name: str | None = None) -> Tensor:
+    """The product of each element and those before it (after it: ``reverse``) along an axis.
+
+    Follows: ``tf.cumprod``.
+    """
+    return apply("Cumprod", x, axis, name=name, exclusive=exclusive, reverse=reverse)  # type: ignore[no-any-return]
 
 
 def matmul(

@@ -1,11 +1,12 @@
 """Functions of sparse tensors."""
 
+import math
 from typing import Any
 
 import numpy as np
 
 from mpqueue.compat.functions.direct import renamed_argument
-from mpqueue.compat.functions.math import cast
+from mpqueue.compat.functions.math import DIVIDED_AS, cast
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
@@ -73,6 +74,9 @@ def sparse_reshape(sp_input: Any, shape: Any, name: str | None = None) -> Sparse
         known = wanted.known_as_shape()
         if sizes is not None and have is not None:
             known = tuple(sparse.resolved(have, sizes.tolist()))
+        elif have is not None and known is not None and known.count(None) == 1:
+            rest = math.prod(size for size in known if size is not None)
+            known = tuple(have // rest if size is None and rest else size for size in known)
         elif sizes is not None and (sizes == -1).sum() > 1:
             raise ValueError(f"At most one dimension can be inferred (-1). Found: {sizes.tolist()}")
         indices, whole = apply("SparseReshape", sp_input.indices, sp_input.dense_shape, wanted, name=scope)
@@ -113,3 +117,21 @@ def sparse_reorder(sp_input: Any, name: str | None = None) -> SparseTensor:
     sp_input = SparseTensor.from_value(sp_input)
     indices, values = apply("SparseReorder", sp_input.indices, sp_input.values, sp_input.dense_shape, name=name)
     return SparseTensor(indices, values, sp_input.dense_shape)
+
+
+def _multiplied(sp_input: SparseTensor, y: Any) -> SparseTensor:
+    dense = convert_to_tensor(y, sp_input.dtype.base_dtype, "y")
+    parts = (sp_input.indices, sp_input.values, sp_input.dense_shape)
+    return SparseTensor(sp_input.indices, apply("SparseDenseCwiseMul", *parts, dense), sp_input.dense_shape)
+
+
+def _divided(sp_input: SparseTensor, y: Any) -> SparseTensor:
+    dense = convert_to_tensor(y, sp_input.dtype.base_dtype, "y")
+    kind = DIVIDED_AS.get(sp_input.dtype.base_dtype, sp_input.dtype.base_dtype)
+    parts = (sp_input.indices, cast(sp_input.values, kind), sp_input.dense_shape)
+    return SparseTensor(
+        sp_input.indices, apply("SparseDenseCwiseDiv", *parts, cast(dense, kind)), sp_input.dense_shape
+    )
+
+
+SparseTensor.operators |= {"__mul__": _multiplied, "__truediv__": _divided}

@@ -16,6 +16,7 @@ from mpqueue.compat.graph.nodes import Operation, Tensor
 
 _Attached = TypeVar("_Attached")
 _ROOT_NAME: Final = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
+_DEVICE: Final = re.compile(r"/(cpu|gpu):(\d+|\*)", re.IGNORECASE)  # the short form of /device:CPU:0
 _NAME: Final = re.compile(r"[A-Za-z0-9_.\\/>-]*")
 
 
@@ -243,6 +244,7 @@ class Graph:
     def device(self, device_name_or_function: Any) -> Iterator[None]:
         """Inside, new nodes carry this device; mpqueue computes on the CPU all the same."""
         named = device_name_or_function if isinstance(device_name_or_function, str) else ""
+        named = _DEVICE.sub(lambda found: f"/device:{found[1].upper()}:{found[2]}", named)
         with self.changed(device=named):
             yield
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.compat.graph.graph import Graph, get_default_graph
-from mpqueue.compat.graph.nodes import Kernel, Operation, Tensor
+from mpqueue.compat.graph.nodes import Entries, Kernel, Operation, Tensor
 from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import DType, as_dtype
 from mpqueue.compat.ops.registry import Op
@@ -48,7 +48,7 @@ def custom(
     kernel: Kernel,
     *,
     name: str | None = None,
-    entries: Callable[[], np.ndarray | None] | None = None,
+    entries: Entries | None = None,
     blocking: bool = False,
     attributes: dict[str, Any] | None = None,
 ) -> Operation:
@@ -74,7 +74,7 @@ def node_of(array: np.ndarray, name: str) -> Tensor:
         [(dtype, frozen.shape)],
         lambda _run, _inputs: (frozen,),
         name=name,
-        entries=lambda: frozen,
+        entries=lambda _place: frozen,
         attributes={"dtype": dtype, "value": frozen},
     )
     return made.outputs[0]
@@ -134,21 +134,31 @@ def _grouper(lengths: list[int | None]) -> Callable[[list[Any]], list[Any]]:
     return grouped
 
 
-def _entries(definition: Op, groups: Sequence[Group], attributes: dict[str, Any]) -> Callable[[], np.ndarray | None]:
-    """What is known of the output's value: all of it if that holds for the inputs, else what the table says."""
+def _entries(definition: Op, groups: Sequence[Group], attributes: dict[str, Any]) -> Entries:
+    """What is known of the outputs' values: all if that holds for the inputs, else what the table says of the first."""
+    folded: list[np.ndarray] = []
 
-    def find() -> np.ndarray | None:
-        if definition.pure and len(definition.outputs) == 1 and not definition.outputs[0].number:
-            values = [_known(group) for group in groups]
-            if not any(each is None for each in values):
-                try:
-                    with np.errstate(all="ignore"):
-                        return np.asarray(definition.compute(*values, **attributes))
-                except OpError:
-                    return None  # the run will raise it
+    def find(place: int) -> np.ndarray | None:
+        if not folded and definition.pure:
+            folded.extend(_folded(definition, groups, attributes))
+        if folded:
+            return folded[place]
         return definition.entries(*groups, **attributes) if definition.entries else None
 
     return find
+
+
+def _folded(definition: Op, groups: Sequence[Group], attributes: dict[str, Any]) -> list[np.ndarray]:
+    values = [_known(group) for group in groups]
+    if any(each is None for each in values):
+        return []
+    try:
+        with np.errstate(all="ignore"):
+            out = definition.compute(*values, **attributes)
+    except OpError:
+        return []  # the run will raise it
+    several = len(definition.outputs) != 1 or definition.outputs[0].number
+    return [np.asarray(each) for each in (out if several else [out])]
 
 
 def _known(group: Group) -> Any:

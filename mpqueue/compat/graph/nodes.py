@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mpqueue.compat.graph.run import Run
 
 Kernel = Callable[["Run", list[np.ndarray]], Sequence[np.ndarray]]
-Entries = Callable[[], np.ndarray | None]
+Entries = Callable[[int], np.ndarray | None]
 
 _NO_VALUE: Final = (
     "A tensor of a graph has no value yet: run it in a Session, or give functions of tf (tf.cond, tf.map_fn, "
@@ -45,7 +45,7 @@ class Operation:
         inputs: The tensors it takes.
         outputs: (dtype, shape as far as known) of each tensor it gives.
         kernel: What it does.
-        entries: What is known of the first output's value before a run.
+        entries: What is known of an output's value before a run, by the number of the output.
         blocking: The kernel may wait for others.
         attributes: What `get_attr` tells.
 
@@ -170,7 +170,7 @@ class Tensor(KnownInput):
         """The value, as far as it follows from constants and known shapes."""
         if self._entries is None:
             find = self.op.entries
-            self._entries = (find() if find is not None and self.value_index == 0 else None,)
+            self._entries = (None if find is None else find(self.value_index),)
         return self._entries[0]
 
     def eval(self, feed_dict: Any = None, session: Any = None) -> Any:

@@ -32,6 +32,7 @@ class Plan:
     def __init__(self, targets: Sequence[Tensor | Operation], fed: Iterable[Tensor]) -> None:
         self.slot_of: dict[Tensor, int] = {}
         self.fed = tuple(dict.fromkeys(fed))
+        self._given = frozenset(self.fed)
         for tensor in self.fed:
             self._slot(tensor)
         order = self._ordered(targets)
@@ -45,7 +46,9 @@ class Plan:
         return self.slot_of.setdefault(tensor, len(self.slot_of))
 
     def _needed_by(self, op: Operation) -> list[Operation]:
-        return [each.op for each in op.inputs if each not in self.slot_of] + list(op.control_inputs)
+        given = self._given
+        before = [each for each in op.control_inputs if not (each.outputs and given.issuperset(each.outputs))]
+        return [each.op for each in op.inputs if each not in given] + before
 
     def _ordered(self, targets: Sequence[Tensor | Operation]) -> list[Operation]:
         """Depth first, with a stack of our own: pipelines may be longer than Python's."""
@@ -54,7 +57,7 @@ class Plan:
         stack = [
             each.op if isinstance(each, Tensor) else each
             for each in reversed(targets)
-            if not (isinstance(each, Tensor) and each in self.slot_of)
+            if not (isinstance(each, Tensor) and each in self._given)
         ]
         while stack:
             op = stack[-1]
@@ -75,12 +78,11 @@ class Plan:
         for number, before in enumerate(needs):
             for each in before:
                 after[each].append(number)
-        fed = set(self.fed)
         return [
             Step(
                 op,
                 tuple(self._slot(each) for each in op.inputs),
-                tuple(None if each in fed else self._slot(each) for each in op.outputs),
+                tuple(None if each in self._given else self._slot(each) for each in op.outputs),
                 needs[number],
                 tuple(after[number]),
             )

@@ -1,10 +1,12 @@
 """Sparse tensors: three tensors that are one value."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 from mpqueue.compat.graph.convert import CONVERSIONS, convert_to_tensor
 from mpqueue.compat.graph.graph import Graph
 from mpqueue.compat.graph.nodes import Operation, Tensor
+from mpqueue.compat.graph.static import static_shape
 from mpqueue.compat.ops.dims import Dims, merged, with_rank
 from mpqueue.compat.ops.dtypes import DType, int64
 from mpqueue.compat.ops.tensorshape import TensorShape
@@ -40,6 +42,9 @@ class SparseTensor:
 
     Follows: ``tf.SparseTensor``.
     """
+
+    operators: ClassVar[dict[str, Callable[..., Any]]] = {}
+    """What ``*`` and ``/`` with dense values do; filled by `mpqueue.compat.functions.sparse`."""
 
     def __init__(self, indices: Any, values: Any, dense_shape: Any) -> None:
         self._indices = convert_to_tensor(indices, int64, "indices")
@@ -108,7 +113,7 @@ class SparseTensor:
     @property
     def shape(self) -> TensorShape:
         """The shape of the whole, as far as known."""
-        return TensorShape(merged(self._known_shape, self._dense_shape.known_as_shape()))
+        return TensorShape(merged(self._known_shape, static_shape(self._dense_shape)))
 
     def get_shape(self) -> TensorShape:
         """The shape of the whole, as far as known."""
@@ -121,6 +126,12 @@ class SparseTensor:
             ValueError: There is no session.
         """
         return self.graph.session_for(session, "eval()").run(self, feed_dict)  # type: ignore[no-any-return]
+
+    def __mul__(self, other: Any) -> "SparseTensor":
+        return self.operators["__mul__"](self, other)  # type: ignore[no-any-return]
+
+    def __truediv__(self, other: Any) -> "SparseTensor":
+        return self.operators["__truediv__"](self, other)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         return f"SparseTensor(indices={self._indices}, values={self._values}, dense_shape={self._dense_shape})"

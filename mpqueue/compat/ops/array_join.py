@@ -15,6 +15,7 @@ def _rank_of(values: Sequence[Known]) -> int | None:
 
 
 def _concatenated(values: Sequence[Known], axis: Known) -> Dims:
+    with_rank(axis.known_dims, 0, "the axis of concat")
     rank, place = _rank_of(values), int_of(axis)
     if rank is None:
         return None
@@ -112,6 +113,8 @@ def unpack(value: np.ndarray, *, num: int, axis: int = 0) -> list[np.ndarray]:
 
 
 def _split_evenly(axis: Known, value: Known, *, num_split: int) -> list[Dims]:
+    if num_split < 1:
+        raise ValueError(f"cannot split into {num_split} parts")
     dims, place = value.known_dims, int_of(axis)
     with_rank(axis.known_dims, 0, "the axis of split")
     if dims is None or place is None:

@@ -158,9 +158,7 @@ def _one_hot(indices: Known, depth: Known, on_value: Known, off_value: Known, *,
         raise ValueError(f"depth must be non-negative, got {length}")
     if dims is None:
         return None
-    if axis > len(dims):
-        raise ValueError(f"Expected axis to be -1 or between [0, {len(dims) + 1}), but got {axis}")
-    place = len(dims) if axis == -1 else axis
+    place = len(dims) if axis == -1 else min(axis, len(dims))  # an axis beyond that is an error of the run
     return (*dims[:place], length, *dims[place:])
 
 

@@ -14,29 +14,25 @@ _SUBSCRIPT = Types((dtypes.int16, dtypes.int32, dtypes.int64))
 
 
 def _sliced(input: Known, begin: Known, size: Known) -> Dims:
-    dims, starts, lengths = input.known_dims, ints_of(begin), size.known_as_shape()
-    known = [len(each) for each in (dims, lengths) if each is not None] + ([len(starts)] if starts else [])
-    if not known:
-        return None
-    dims = with_rank(dims, known[0], "the input of slice")
-    for vector, what in ((begin, "begin"), (size, "size")):
-        merged(vector.known_dims, (len(dims),)), with_rank(vector.known_dims, 1, what)
-    whole = ints_of(size)
-    if starts is None or lengths is None or whole is None:
-        return lengths if lengths is not None else (None,) * len(dims)
-    return tuple(map(_slice_size, dims, starts, whole))
+    (count,) = merged(with_rank(begin.known_dims, 1, "begin"), with_rank(size.known_dims, 1, "size")) or (None,)
+    dims = input.known_dims if count is None else with_rank(input.known_dims, count, "the input of slice")
+    lengths, starts = ints_of(size), begin.known_as_shape()
+    if dims is None or lengths is None:
+        known = size.known_as_shape()
+        return known if known is not None or dims is None else (None,) * len(dims)
+    return tuple(map(_slice_size, dims, starts or (None,) * len(dims), lengths))
 
 
-def _slice_size(have: int | None, start: int, length: int) -> int | None:
+def _slice_size(have: int | None, start: int | None, length: int) -> int | None:
     if length < -1:
         raise ValueError(f"size of slice must be >= -1, got {length}")
-    if start < 0:
-        raise ValueError(f"begin of slice must be >= 0, got {start}")
-    if have is None:
-        return None if length == -1 else length
-    if start > have or (length != -1 and start + length > have):
-        raise ValueError(f"a slice from {start} of length {length} does not lie in a dimension of size {have}")
-    return have - start if length == -1 else length
+    if length != -1:
+        return length
+    if have is None or start is None:
+        return None
+    if start > have:
+        raise ValueError(f"a slice cannot begin at {start} in a dimension of size {have}")
+    return have - start
 
 
 @op("Slice", "input: T, begin: I, size: I -> T", I=Types((dtypes.int32, dtypes.int64)), infer=_sliced)
@@ -124,7 +120,7 @@ def _found(input: Known) -> Dims:
 def where(input: np.ndarray) -> np.ndarray:
     """The positions of elements other than 0, a row each."""
     if not input.ndim:
-        return np.zeros((int(bool(input)), 0), np.int64)
+        invalid("where tells positions in an array, got a scalar")
     return np.argwhere(input).astype(np.int64, copy=False)
 
 
@@ -166,6 +162,8 @@ def select_v2(condition: np.ndarray, t: np.ndarray, e: np.ndarray) -> np.ndarray
 
 
 def _partitioned(data: Known, partitions: Known, *, num_partitions: int) -> list[Dims]:
+    if num_partitions < 1:
+        raise ValueError(f"num_partitions must be at least 1, got {num_partitions}")
     dims, numbers = data.known_dims, partitions.known_dims
     if dims is None or numbers is None:
         return [None] * num_partitions
@@ -211,7 +209,8 @@ def dynamic_stitch(indices: Sequence[np.ndarray], data: Sequence[np.ndarray]) ->
 
 
 def _unique(x: Known, *, out_idx: DType) -> list[Dims]:
-    return [(None,), with_rank(x.known_dims, 1, "x")]
+    with_rank(x.known_dims, 1, "x")
+    return [(None,), x.known_dims]
 
 
 @op("Unique", "x: T -> y: T, idx: out_idx", infer=_unique)
@@ -221,7 +220,8 @@ def unique(x: np.ndarray, *, out_idx: DType = int32) -> tuple[np.ndarray, np.nda
 
 
 def _unique_with_counts(x: Known, *, out_idx: DType) -> list[Dims]:
-    return [(None,), with_rank(x.known_dims, 1, "x"), (None,)]
+    with_rank(x.known_dims, 1, "x")
+    return [(None,), x.known_dims, (None,)]
 
 
 @op("UniqueWithCounts", "x: T -> y: T, idx: out_idx, count: out_idx", infer=_unique_with_counts)

@@ -1,10 +1,11 @@
 """Operations that rearrange an array's axes and elements, or add elements around them."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from mpqueue.compat.ops.dims import Dims, axis_in, merged, text, with_rank
+from mpqueue.compat.ops.dims import Dims, axis_in, count, merged, text, with_rank
 from mpqueue.compat.ops.infer import blank, int_of, ints_of, invalid, same, shape_of
 from mpqueue.compat.ops.registry import INDEX, Known, op
 
@@ -49,11 +50,20 @@ def reshape(tensor: np.ndarray, shape: np.ndarray) -> np.ndarray:
         invalid("Only one input size may be -1")
     if any(size < -1 for size in wanted):
         invalid(f"Size must be non-negative, not {wanted}")
-    rest = math.prod(size for size in wanted if size != -1)
-    fits = tensor.size == rest if -1 not in wanted else (rest > 0 and tensor.size % rest == 0)
-    if not fits:
+    try:
+        return tensor.reshape(_filled_in(tensor.shape, wanted))
+    except ValueError:
         invalid(f"Input to reshape is a tensor with {tensor.size} values, but the requested shape is {wanted}")
-    return tensor.reshape(wanted)
+
+
+def _filled_in(have: Sequence[int], wanted: list[int]) -> list[int]:
+    """The sizes with -1 worked out. Where a size of 0 is asked for, zeros on neither side count."""
+    if -1 not in wanted:
+        return wanted
+    empty = 0 in wanted
+    total = math.prod(size for size in have if size or not empty)
+    part = math.prod(size for size in wanted if size > 0)
+    return [total // part if size == -1 else size for size in wanted]
 
 
 def _squeezed(input: Known, *, squeeze_dims: tuple[int, ...]) -> Dims:
@@ -90,10 +100,12 @@ def _checked_axis(axis: int, rank: int, what: str = "axis") -> int:
 
 def _expanded(input: Known, dim: Known) -> Dims:
     dims, axis = input.known_dims, int_of(dim)
+    if count(dim.known_dims) not in (None, 1):
+        raise ValueError("'dim' input must be a tensor with a single value")
     if dims is None:
         return None
     if axis is None:
-        return (None,) * (len(dims) + 1)
+        return None
     place = axis_in(axis, len(dims) + 1, "dimension")
     return (*dims[:place], 1, *dims[place:])
 
@@ -133,7 +145,13 @@ def _tiled(input: Known, multiples: Known) -> Dims:
     if times is None:
         return None if dims is None else (None,) * len(dims)
     dims = with_rank(dims, len(times), "the input of tile")
-    return tuple(None if None in pair else pair[0] * pair[1] for pair in zip(dims, times, strict=True))  # type: ignore[operator]
+    return tuple(map(_times, dims, times))
+
+
+def _times(size: int | None, factor: int | None) -> int | None:
+    if 0 in (size, factor):
+        return 0
+    return None if size is None or factor is None else size * factor
 
 
 @op("Tile", "input: T, multiples: I -> T", I=INDEX, infer=_tiled)
@@ -160,21 +178,13 @@ def _padded(input: Known, paddings: Known, *_value: Known, mode: str = "CONSTANT
         return (None,) * rank
     if (widths < 0).any():
         raise ValueError(f"paddings must be non-negative, got {widths.tolist()}")
-    for size, row in zip(dims, widths, strict=True):
-        if size is not None:
-            _check_mirror(size, row, mode, ValueError)
     return tuple(None if size is None else size + int(row.sum()) for size, row in zip(dims, widths, strict=True))
 
 
-def _check_mirror(size: int, row: np.ndarray, mode: str, error: type[ValueError]) -> None:
-    most = {"CONSTANT": None, "REFLECT": size - 1, "SYMMETRIC": size}[mode]
-    if most is not None and (row > max(most, 0)).any():
-        message = f"paddings {row.tolist()} must not be greater than {most} for a size of {size} in mode {mode}"
-        invalid(message) if error is not ValueError else _raise(message)
-
-
-def _raise(message: str) -> None:
-    raise ValueError(message)
+def _check_mirror(size: int, row: np.ndarray, mode: str) -> None:
+    most = size - 1 if mode == "REFLECT" else size
+    if (row > max(most, 0)).any():
+        invalid(f"paddings {row.tolist()} must not be greater than {most} for a size of {size} in mode {mode}")
 
 
 def _check_paddings(input: np.ndarray, paddings: np.ndarray) -> None:
@@ -208,7 +218,7 @@ def mirror_pad(input: np.ndarray, paddings: np.ndarray, *, mode: str) -> np.ndar
     """The array's own elements mirrored around it, without ("REFLECT") or with ("SYMMETRIC") the edge itself."""
     _check_paddings(input, paddings)
     for size, row in zip(input.shape, paddings, strict=True):
-        _check_mirror(size, row, mode, TypeError)
+        _check_mirror(size, row, mode)
     return np.pad(input, [(int(a), int(b)) for a, b in paddings], mode=mode.lower()) if input.ndim else input  # type: ignore[call-overload,no-any-return]
 
 

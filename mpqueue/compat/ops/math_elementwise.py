@@ -78,6 +78,17 @@ def _broadcasting(function: Binary) -> Binary:
     return checked
 
 
+def _without(kinds: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Types that the signature allows, but that TensorFlow cannot compute either."""
+
+    def checked(*arrays: np.ndarray) -> Any:
+        if arrays[0].dtype.kind in kinds:
+            invalid(f"this operation has no kernel for {arrays[0].dtype.name}")
+        return function(*arrays)
+
+    return checked
+
+
 def _fit(left: tuple[int, ...], right: tuple[int, ...]) -> bool:
     return all(a == b or 1 in (a, b) for a, b in zip(left[::-1], right[::-1], strict=False))
 
@@ -90,8 +101,8 @@ _ARITHMETIC: Final[tuple[tuple[str, tuple[DType, ...], Binary], ...]] = (
     ("Add", (*NUMBERS, dtypes.string), np.add),
     ("Sub", NUMBERS, np.subtract),
     ("Mul", NUMBERS, np.multiply),
-    ("RealDiv", (*FLOATS, *COMPLEX), np.divide),
-    ("FloorDiv", REALS, _floor_div),
+    ("RealDiv", NUMBERS, _without("iu", np.divide)),
+    ("FloorDiv", NUMBERS, _without("c", _floor_div)),
     ("FloorMod", REALS, _floor_mod),
     ("TruncateDiv", NUMBERS, _truncate_div),
     ("TruncateMod", (*FLOATS, dtypes.int32, dtypes.int64), _truncate_mod),
@@ -101,6 +112,9 @@ _ARITHMETIC: Final[tuple[tuple[str, tuple[DType, ...], Binary], ...]] = (
     ("Minimum", _ORDERED, np.minimum),
     ("SquaredDifference", (*FLOATS, dtypes.int32, dtypes.int64, *COMPLEX), _squared_difference),
     ("Atan2", FLOATS, np.arctan2),
+    ("BitwiseAnd", INTS, np.bitwise_and),
+    ("BitwiseOr", INTS, np.bitwise_or),
+    ("BitwiseXor", INTS, np.bitwise_xor),
 )
 
 _COMPARISONS: Final[tuple[tuple[str, tuple[DType, ...] | None, Binary], ...]] = (
@@ -157,7 +171,7 @@ _UNARY: Final[tuple[tuple[str, tuple[DType, ...], Unary], ...]] = (
     ("Square", NUMBERS, np.square),
     ("Sqrt", _SMOOTH, np.sqrt),
     ("Rsqrt", _SMOOTH, lambda x: _reciprocal(np.sqrt(x))),
-    ("Reciprocal", _SMOOTH, _reciprocal),
+    ("Reciprocal", _SIGNED_NUMBERS, _without("i", _reciprocal)),
     ("Exp", _SMOOTH, np.exp),
     ("Expm1", _SMOOTH, np.expm1),
     ("Log", _SMOOTH, np.log),
@@ -178,11 +192,12 @@ _UNARY: Final[tuple[tuple[str, tuple[DType, ...], Unary], ...]] = (
     ("Floor", FLOATS, np.floor),
     ("Ceil", FLOATS, np.ceil),
     ("Rint", FLOATS, np.rint),
-    ("Round", (*FLOATS, *SIGNED), np.rint),
+    ("Round", _SIGNED_NUMBERS, _without("c", np.rint)),
     ("Erf", FLOATS, _each(erf)),
     ("Erfc", FLOATS, _each(erfc)),
     ("Lgamma", FLOATS, _each(lgamma)),
     ("Conj", COMPLEX, np.conj),
+    ("Invert", INTS, np.invert),
 )
 
 _TESTS: Final[tuple[tuple[str, Unary], ...]] = (("IsNan", np.isnan), ("IsInf", np.isinf), ("IsFinite", np.isfinite))
@@ -215,7 +230,7 @@ def cast(x: np.ndarray, *, DstT: DType) -> np.ndarray:
     if (x.dtype == object) is not (DstT.kind is Kind.TEXT):
         source = dtypes.as_dtype(x.dtype).name
         raise UnimplementedError(None, None, f"Cast {source} to {DstT.name} is not supported")
-    if x.dtype.kind == "c" and not (DstT.is_complex or DstT.is_bool):
+    if x.dtype.kind == "c" and not DstT.is_complex:
         x = x.real
     if x.dtype.kind == "f" and DstT.is_integer:
         return _float_to_int(x, DstT)

@@ -52,8 +52,8 @@ def _mean(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> Any:
         total = x.sum(axes, dtype=np.float32 if x.dtype == np.float16 else x.dtype, keepdims=keep)
         return total / total.dtype.type(_count(x, axes))
     total = np.asarray(x.sum(axes, dtype=np.uint64 if x.dtype == np.uint64 else np.int64, keepdims=keep))
-    number = max(_count(x, axes), 1)
-    return np.sign(total) * (np.abs(total) // total.dtype.type(number))
+    number = total.dtype.type(max(_count(x, axes), 1))
+    return (total - np.fmod(total, number)) // number
 
 
 def _count(x: np.ndarray, axes: tuple[int, ...]) -> int:
@@ -119,20 +119,23 @@ def _place(input: Known, dimension: Known, *, output_type: DType) -> Dims:
     return dims[:place] + dims[place + 1 :]
 
 
-def _extreme_place(function: Callable[..., Any]) -> Callable[..., Any]:
+def _extreme_place(function: Callable[..., Any], last: float) -> Callable[..., Any]:
+    """``last`` is what NaN counts as: NumPy would find it first, TensorFlow passes over it."""
+
     def place(input: np.ndarray, dimension: np.ndarray, *, output_type: DType = int64) -> Any:
         if not -input.ndim <= int(dimension) < input.ndim:
             invalid(f"Expected dimension in the range [{-input.ndim}, {input.ndim}), but got {dimension}")
         if not input.shape[int(dimension)]:
             invalid(f"Reduction axis {dimension} is empty in shape {list(input.shape)}")
-        return function(input, int(dimension)).astype(output_type.as_numpy_dtype)
+        found = np.where(np.isnan(input), last, input) if input.dtype.kind == "f" else input
+        return function(found, int(dimension)).astype(output_type.as_numpy_dtype)
 
     return place
 
 
 _PLACED: Final = Types((*REALS, dtypes.bool_))
-for _name, _first in (("ArgMax", np.argmax), ("ArgMin", np.argmin)):
-    op(_name, "input: T, dimension: I -> output_type", T=_PLACED, I=INDEX, infer=_place)(_extreme_place(_first))
+for _name, _first, _last in (("ArgMax", np.argmax, -np.inf), ("ArgMin", np.argmin, np.inf)):
+    op(_name, "input: T, dimension: I -> output_type", T=_PLACED, I=INDEX, infer=_place)(_extreme_place(_first, _last))
 
 
 def _multiplied(a: Known, b: Known, *, transpose_a: bool = False, transpose_b: bool = False) -> Dims:
@@ -163,11 +166,11 @@ def matmul(a: np.ndarray, b: np.ndarray, *, transpose_a: bool = False, transpose
 
 
 def _multiplied_batch(x: Known, y: Known, *, adj_x: bool, adj_y: bool) -> Dims:
-    if x.known_dims is None or y.known_dims is None:
-        return None
     left, right = x.known_dims, y.known_dims
-    if min(len(left), len(right)) < 2:
+    if any(dims is not None and len(dims) < 2 for dims in (left, right)):
         raise ValueError(f"matmul needs at least two axes, got {text(left)} and {text(right)}")
+    if left is None or right is None:
+        return None
     batch = broadcast(left[:-2], right[:-2])
     inner = _product(left[-2:][::-1] if adj_x else left[-2:], right[-2:][::-1] if adj_y else right[-2:])
     return None if batch is None else batch + inner

@@ -1,7 +1,7 @@
 """Operations on the three parts of sparse tensors: indices, values, dense shape."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -117,7 +117,7 @@ def sparse_reduce_sum(
     keep_dims: bool = False,
 ) -> np.ndarray:
     """The sums along some axes, as a dense array."""
-    axes = checked_axes(input_shape.size, reduction_axes)
+    axes = {checked_axes(input_shape.size, axis)[0] for axis in reduction_axes.reshape(-1, 1)}
     _check_places(input_indices, input_shape, ordered=False)
     kept = [axis for axis in range(input_shape.size) if axis not in axes]
     out = np.zeros([int(input_shape[axis]) for axis in kept], input_values.dtype)
@@ -145,3 +145,24 @@ def sparse_reorder(
     return input_indices[order], input_values[order]
 
 
+
+
+def _at_places(sp_indices: Known, sp_values: Known, *_rest: Known) -> Dims:
+    return (with_rank(sp_indices.known_dims, 2)[0],) if sp_values.known_dims is None else sp_values.known_dims
+
+
+def _combining(function: np.ufunc) -> Callable[..., np.ndarray]:
+    def combine(sp_indices: np.ndarray, sp_values: np.ndarray, sp_shape: np.ndarray, dense: np.ndarray) -> np.ndarray:
+        try:
+            whole = np.broadcast_to(dense, tuple(sp_shape))
+        except ValueError:
+            invalid(f"a dense array of shape {list(dense.shape)} does not broadcast to {sp_shape.tolist()}")
+        return function(sp_values, whole[tuple(sp_indices.T)])  # type: ignore[no-any-return]
+
+    return combine
+
+
+for _name, _ufunc in (("SparseDenseCwiseMul", np.multiply), ("SparseDenseCwiseDiv", np.divide)):
+    op(_name, "sp_indices: int64, sp_values: T, sp_shape: int64, dense: T -> T", T=Types(NUMBERS), infer=_at_places)(
+        _combining(_ufunc)
+    )

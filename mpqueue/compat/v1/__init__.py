@@ -16,6 +16,7 @@ from mpqueue.compat.functions import text as strings
 from mpqueue.compat.functions.sparse import *
 from mpqueue.compat.functions.random import *
 from mpqueue.compat.functions.random import set_random_seed
+from mpqueue.compat.graph.static import get_static_value
 from mpqueue.compat.graph.convert import constant, convert_to_tensor
 from mpqueue.compat.graph.graph import Graph, get_default_graph, reset_default_graph
 from mpqueue.compat.graph.nodes import Operation, Tensor

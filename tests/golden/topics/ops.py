@@ -159,9 +159,10 @@ def run(case, _folder):
             return
         nodes = nodes_of(made)
         if "static_shape" in case:
-            assert static(made) == case["static_shape"]
+            assert static(made) == case["static_shape"], f"static shape {static(made)}, expected {case['static_shape']}"
         elif "static_shapes" in case:
-            assert [static(node) for node in nodes] == case["static_shapes"]
+            found = [static(node) for node in nodes]
+            assert found == case["static_shapes"], f"static shapes {found}, expected {case['static_shapes']}"
         try:
             results = session.run(nodes, arguments.feeds) if nodes else []
         except OpError as error:
