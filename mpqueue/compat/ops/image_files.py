@@ -271,7 +271,7 @@ def encode_jpeg(
         quality=quality,
         progressive=progressive,
         optimize=optimize_size,
-        subsampling=2 if chroma_downsampling else 0,
+        subsampling=2 if chroma_downsampling and channels == 3 else 0,
         dpi=_dots_per_inch(density_unit, x_density, y_density),
         xmp=xmp_metadata.encode(),
     )
