@@ -2,8 +2,8 @@
 
 Each worker has one pipe down (the trainer writes) and one pipe up (the worker writes). A record is smaller than
 PIPE_BUF, so a `write` of it is atomic: it is there wholly or not at all, whenever the writer is killed. Many records
-can be drained with one `read`. Both kinds begin with a magic number; a pipe whose bytes do not parse, because user code
-wrote to a wrong descriptor, is treated as the death of its worker.
+can be drained with one `read`. Both kinds begin with a magic number; a pipe whose bytes do not parse, because user
+code wrote to a wrong descriptor, is treated as the death of its worker.
 
 Down (`Grant`)                                      Up (`Report`)
 --------------                                      -------------

@@ -66,7 +66,7 @@ class EpochSchedule:
     ) -> None:
         self._length_of, self._seed, self._shuffle, self._barrier = length_of, seed, shuffle, barrier
         self._order_of = order_of
-        self._number = 0
+        self.next_number = 0
         self._skip: Container[int] = ()
         self.epoch, self._position = 0, 0
         self._lengths: dict[int, int | None] = {}
@@ -95,6 +95,11 @@ class EpochSchedule:
         """Batches of an epoch that was opened; None if it is endless."""
         return self._lengths[epoch]
 
+    @property
+    def is_endless(self) -> bool:
+        """Whether the epoch that is dealt now never ends."""
+        return self._lengths.get(self.epoch, 0) is None
+
     def forget(self, epoch: int) -> None:
         """An epoch is over and its length will not be asked for again."""
         self._lengths.pop(epoch, None)
@@ -115,8 +120,8 @@ class EpochSchedule:
             if position in self._skip:
                 continue
             index = position if self._order is None else int(self._order[position])
-            ticket = Ticket(self._number, self.epoch, position, index)
-            self._number += 1
+            ticket = Ticket(self.next_number, self.epoch, position, index)
+            self.next_number += 1
             return ticket
 
     def _open(self) -> None:
@@ -133,8 +138,8 @@ class StreamSchedule:
     """Elements of one stream per worker, round the workers."""
 
     def __init__(self, num_lanes: int) -> None:
-        self._num_lanes = num_lanes
-        self._number = 0
+        self.num_lanes = num_lanes
+        self.next_number = 0
         self._next = 0
         self.epoch = 0
         self._live: set[int] = set()
@@ -143,8 +148,8 @@ class StreamSchedule:
     def start_at(self, epoch: int, counts: Iterable[int] | None = None) -> None:
         """Begin an epoch; ``counts`` says how many elements of each lane were delivered already."""
         self.epoch, self._next = epoch, 0
-        self._live = set(range(self._num_lanes))
-        self._counts = list(counts or [0] * self._num_lanes)
+        self._live = set(range(self.num_lanes))
+        self._counts = list(counts or [0] * self.num_lanes)
 
     def end_lane(self, lane: int) -> None:
         """A lane's stream has ended: no more tickets for it."""
@@ -160,10 +165,10 @@ class StreamSchedule:
         if not self._live:
             return None
         while self._next not in self._live:
-            self._next = (self._next + 1) % self._num_lanes
+            self._next = (self._next + 1) % self.num_lanes
         lane = self._next
-        self._next = (lane + 1) % self._num_lanes
-        ticket = Ticket(self._number, self.epoch, self._counts[lane], self._counts[lane], lane)
+        self._next = (lane + 1) % self.num_lanes
+        ticket = Ticket(self.next_number, self.epoch, self._counts[lane], self._counts[lane], lane)
         self._counts[lane] += 1
-        self._number += 1
+        self.next_number += 1
         return ticket

@@ -191,6 +191,13 @@ def pickle_objects(objects: list[Any]) -> PickledObjects:
         return PickledObjects(dumps_object(objects, keep_inside), buffers)
 
 
+def load_spec(data: Any) -> Spec:
+    """A spec as a worker sent it."""
+    spec = pickle.loads(data)
+    assert isinstance(spec, tuple)
+    return spec
+
+
 class Recipe(NamedTuple):
     """The trainer's side of a plan: how to rebuild a batch whose header is known."""
 

@@ -5,8 +5,8 @@ clean up: the kernel frees the memory when the last process that maps it is gone
 the descriptor, over a socket or by fork, and map it themselves.
 
 The segment is sparse: its size is address space, and only pages that were *reserved* cost memory. Writing to a page
-that `/dev/shm` has no room for is a SIGBUS, so whoever writes reserves first (`posix_fallocate`), and gets ENOSPC as an
-ordinary error instead.
+that `/dev/shm` has no room for is a SIGBUS, so whoever writes reserves first (`posix_fallocate`), and gets ENOSPC as
+an ordinary error instead.
 """
 
 import contextlib

@@ -142,6 +142,11 @@ class SlotTable:
                 slot.owner = -1
         self._free.setdefault(-1, []).extend(self._free.pop(worker, ()))
 
+    def forget_workers(self) -> None:
+        """All workers are gone."""
+        for worker in {slot.owner for slot in self.slots} - {-1}:
+            self.forget_worker(worker)
+
     def free_slots(self) -> list[Slot]:
         """The slots that nobody owns."""
         return [self.slots[number] for stack in self._free.values() for number in stack]

@@ -4,8 +4,8 @@ A slot is written once and read in place, so the cheapest batch is one that was 
 user code arrays inside the slot, and one of those that comes back in the batch is not copied. What if the user's code
 keeps such an array (a buffer that it fills again for every batch, the frame of a generator)? Then its bytes must not
 be what the consumer reads, and the slot must not be granted again while the array lives. So the batch is copied to
-another part of the same slot, the record says *held*, and a weak reference tells when the slot may be used again. While
-a worker holds a slot that way it allocates outside the ring, so that it never holds more than one.
+another part of the same slot, the record says *held*, and a weak reference tells when the slot may be used again.
+While a worker holds a slot that way it allocates outside the ring, so that it never holds more than one.
 
 Memory is reserved before it is written, from the slot's high-water mark on; where there is none, `place` raises
 ENOSPC with the batch still in hand, and may be called again.

@@ -1,13 +1,14 @@
 """How the trainer gets worker processes: from a nursery, or by forking itself.
 
-A `Launcher` starts workers, is waited on through one descriptor, and tells which of them have ended and how. The trainer
-never polls and never waits by the clock to learn of a death: a nursery reaps its workers and sends a message, and its
-own death is the end of its socket; workers forked by the trainer are watched by pidfds in an epoll.
+A `Launcher` starts workers, is waited on through one descriptor, and tells which of them have ended and how. The
+trainer never polls and never waits by the clock to learn of a death: a nursery reaps its workers and sends a message,
+and its own death is the end of its socket; workers forked by the trainer are watched by pidfds in an epoll.
 
-A nursery that is not needed any more is *parked*: it stays for 5 s with all its imports, its own wait ends it, and the
-next `take_nursery` gets it back. `end_parked` ends them now.
+A nursery that is not needed any more is *parked*: it stays for 5 s with all its imports, its own wait ends it, and
+the next `take_nursery` gets it back. `shutdown` ends them now.
 """
 
+import atexit
 import os
 import select
 import signal
@@ -119,7 +120,7 @@ class Nursery:
     def settle(self) -> None:
         """Hand over the trainer's working directory, path and environment, as they are now."""
         try:
-            cwd = os.getcwd()  # noqa: PTH109
+            cwd = os.getcwd()
         except FileNotFoundError:
             cwd = "/"
         self._send(wire.To.SETTINGS, Settings(cwd, list(sys.path), {**os.environ, **_ONE_THREAD}, self.spawn))
@@ -140,7 +141,7 @@ class Nursery:
 
     def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> None:
         """Ask for a worker."""
-        self._send(wire.To.FORK, (key, config), fds=ends)
+        self._send(wire.To.FORK, (key, config), fds=ends.sent)
 
     def kill(self, key: int, number: int) -> None:
         """Have the nursery send a signal, which alone knows whether the pid is still the worker's."""
@@ -219,8 +220,8 @@ def take_nursery(*, spawn: bool) -> Nursery:
             nursery.end()
 
 
-def end_parked() -> None:
-    """End all parked nurseries now."""
+def shutdown() -> None:
+    """End parked pools now, instead of 5 s after their last enqueuer was stopped; running ones are left alone."""
     with _parked_lock:
         ending, _parked[:] = _parked[:], []
     for nursery in ending:
@@ -232,6 +233,7 @@ def _forget_parked() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_parked)
+atexit.register(shutdown)
 
 
 class Forker:
@@ -257,7 +259,7 @@ class Forker:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()  # or the child would print again what is still in the buffer
-        kept = (*[fd for fd in ends if fd >= 0], self._lifeline_read)
+        kept = (*ends.sent, self._lifeline_read)
         descriptors.adopt(kept)
         pid = _fork_quietly()
         if pid == 0:

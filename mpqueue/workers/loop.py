@@ -1,15 +1,16 @@
 """The life of a worker process, however it was started.
 
-It reads grants one by one, computes what they ask for, writes the batch into the granted slot, and reports. It holds no
-lock that anybody else waits for and owns no bytes but those of its granted slots, so it may be killed between any two
-instructions. It reads one record at a time on purpose: grants that it has not read yet still lie in the pipe, where the
-trainer can take them back for an idle worker.
+It reads grants one by one, computes what they ask for, writes the batch into the granted slot, and reports. It holds
+no lock that anybody else waits for and owns no bytes but those of its granted slots, so it may be killed between any
+two instructions. It reads one record at a time on purpose: grants that it has not read yet still lie in the pipe,
+where the trainer can take them back for an idle worker.
 
 It ends when the grants' pipe ends, and leaves by `os._exit`: sources hold things like `TemporaryDirectory`, whose
 clean-up belongs to the trainer.
 """
 
 import contextlib
+import errno
 import faulthandler
 import os
 import signal
@@ -17,7 +18,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -73,6 +74,23 @@ class WorkerEnds(NamedTuple):
     reports: int
     segment: int
     stacks: int
+
+    @classmethod
+    def received(cls, fds: list[int]) -> Self:
+        """From the descriptors that `sent` gave to the sender.
+
+        Raises:
+            OSError: Some were lost on the way, because this process has too many open.
+        """
+        if not 3 <= len(fds) <= 4:
+            raise OSError(errno.EMFILE, f"{len(fds)} of the descriptors of a worker arrived; check `ulimit -n`")
+        grants, reports, segment, *stacks = fds
+        return cls(grants, reports, segment, stacks[0] if stacks else -1)
+
+    @property
+    def sent(self) -> list[int]:
+        """The descriptors that there are."""
+        return [fd for fd in self if fd >= 0]
 
 
 class _StreamEnd(Exception):

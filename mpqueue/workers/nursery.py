@@ -4,10 +4,10 @@ It is a fresh interpreter, not a fork of the trainer: forking a process full of 
 the classic deadlock. It loads the source once, so that a big dataset is sent once and shared copy-on-write, and a
 replacement for a dead worker is there in about a millisecond.
 
-It owns the worker processes: it alone forks, watches and reaps them, and tells the trainer over one socket what became
-of each. It waits for the socket and the workers' pidfds in one `poll`; nothing here is done by the clock, except that a
-parked nursery ends after `PARK_S` seconds. It is tied to the trainer, and its workers to it and to the trainer, by
-`lifeline`: whoever is killed takes along all that would be orphaned.
+It owns the worker processes: it alone forks, watches and reaps them, and tells the trainer over one socket what
+became of each. It waits for the socket and the workers' pidfds in one `poll`; nothing here is done by the clock,
+except that a parked nursery ends after `PARK_S` seconds. It is tied to the trainer, and its workers to it and to the
+trainer, by `lifeline`: whoever is killed takes along all that would be orphaned.
 
 If loading the source left threads running (pyarrow does), this process may not fork any more. Then, and with
 ``start_method="spawn"``, each worker is a fresh interpreter that gets the source over a socket.
@@ -117,10 +117,8 @@ class _Nursery:
 
     def _start_worker(self, message: wire.Message) -> None:
         key, config = message.body
-        ends = WorkerEnds(*message.fds) if len(message.fds) == len(WorkerEnds._fields) else None
         try:
-            if ends is None:
-                raise OSError("descriptors were lost on the way; check `ulimit -n`")
+            ends = WorkerEnds.received(message.fds)
             if self._broken is not None:
                 wire.send(self._sock, wire.From.FAILED, (key, self._broken))
                 return
@@ -179,7 +177,7 @@ class _Nursery:
             process.returncode = 0  # reaped here, by `_reap`: Popen is not to do it, nor to warn
             theirs.close()
             views = [memoryview(buffer) for buffer in self._buffers]
-            wire.send(ours, wire.To.FORK, (config, self._data), views, ends)
+            wire.send(ours, wire.To.FORK, (config, self._data), views, ends.sent)
         return process.pid
 
     def _reap(self, sentinel: int) -> None:
@@ -222,7 +220,7 @@ def spawned() -> None:
     if message is None:
         os._exit(1)
     config, data = message.body
-    ends = WorkerEnds(*message.fds)
+    ends = WorkerEnds.received(message.fds)
     try:
         payload = load(data, message.buffers)
     except BaseException as error:

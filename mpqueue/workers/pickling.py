@@ -1,8 +1,8 @@
 """The source as bytes: sent once, compared at every start, and sent in part when only part of it changed.
 
 A `SourceImage` is a cloudpickle of the source with its large arrays out-of-band, and a digest of each. Two images of
-one source differ exactly where the source has changed, also in place inside a big array; `Patch` carries the new pickle
-and those arrays that the receiver does not have.
+one source differ exactly where the source has changed, also in place inside a big array; `Patch` carries the new
+pickle and those arrays that the receiver does not have.
 """
 
 import hashlib
