@@ -128,9 +128,8 @@ class SlotWriter:
         start = _address(base)
         found: dict[int, tuple[int, Any, tuple[int, ...], Any]] = {}
         for number, array in enumerate(arrays):
-            flags = array.flags
-            if array.base is base and (flags.c_contiguous or flags.f_contiguous):
-                order = "C" if flags.c_contiguous else "F"
+            order = _memory_order(array)
+            if array.base is base and order is not None:
                 found[number] = (_address(array) - start, array.dtype, array.shape, order)
         for number in found:
             arrays[number] = _NOTHING
@@ -249,6 +248,11 @@ class SlotWriter:
 
 
 _NOTHING: Array = np.empty(0, np.uint8)
+
+
+def _memory_order(array: Array) -> Any:
+    flags = array.flags  # which keep the array alive: not to be held in the caller's frame
+    return "C" if flags.c_contiguous else "F" if flags.f_contiguous else None
 
 
 def _address(array: Array | None) -> int:
