@@ -69,7 +69,8 @@ class EpochSchedule:
         self.next_number = 0
         self._skip: Container[int] = ()
         self.epoch, self._position = 0, 0
-        self._lengths: dict[int, int | None] = {}
+        self._length: int | None = None  # of the epoch that is dealt
+        self._lengths: dict[int, int | None] = {}  # of the epochs that are not all handed out
         self._order: Any = None
         self._is_open = False
 
@@ -82,7 +83,7 @@ class EpochSchedule:
         self.epoch, self._position, self._skip = epoch, position, frozenset(skip)
         self._lengths.clear()
         self._open()
-        length = self._lengths[epoch]
+        length = self._length
         if length is not None and position > length:
             raise ValueError(f"position {position} does not exist: epoch {epoch} has {length} batches")
 
@@ -98,7 +99,7 @@ class EpochSchedule:
     @property
     def is_endless(self) -> bool:
         """Whether the epoch that is dealt now never ends."""
-        return self._lengths.get(self.epoch, 0) is None
+        return self._length is None
 
     def forget(self, epoch: int) -> None:
         """An epoch is over and its length will not be asked for again."""
@@ -109,7 +110,7 @@ class EpochSchedule:
         while True:
             if not self._is_open:
                 return None
-            length, position = self._lengths[self.epoch], self._position
+            length, position = self._length, self._position
             if length is not None and position >= length:
                 self._is_open = False
                 self.epoch, self._position, self._skip = self.epoch + 1, 0, ()
@@ -130,7 +131,7 @@ class EpochSchedule:
             self._order = self._order_of(self.epoch, length)
         elif self._shuffle and length is not None:
             self._order = permutation(self._seed, self.epoch, length)
-        self._lengths[self.epoch] = length
+        self._length = self._lengths[self.epoch] = length
         self._is_open = True
 
 

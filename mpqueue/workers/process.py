@@ -268,17 +268,13 @@ class ProcessBackend:
             data = os.read(link.reports, _READ_BYTES)
         except BlockingIOError:
             return False
-        if not data:
-            # It has ended, or closed the pipe by mistake, which comes to the same; the launcher will tell of the end.
-            self.roster.epoll.modify(link.reports, 0)
-            self.roster.kill(link)
-            return False
         try:
+            if not data:  # it has ended, or user code closed the pipe, which comes to the same
+                raise CorruptRecord("the end of the pipe")
             self._enter(link, data)
         except (CorruptRecord, SlotError, KeyError):
-            # User code has written to our pipe: nothing that this worker says can be trusted any more.
-            self.roster.epoll.modify(link.reports, 0)
-            self.roster.kill(link)
+            # Nothing that this worker says can be trusted any more; the launcher will tell of its end.
+            self.roster.silence(link)
             return False
         return True
 

@@ -228,6 +228,12 @@ class Roster:
         except LauncherGone:
             return  # and the worker with it
 
+    def silence(self, link: Link) -> None:
+        """Hear no more of a worker but its end, which is made sure of."""
+        if link.reports in self.by_reports:
+            self.epoll.modify(link.reports, 0)
+            self.kill(link)
+
     def end_workers(self, timeout_s: float | None) -> None:
         """End all workers: one deadline for all.
 
