@@ -49,6 +49,8 @@ class Backend(Protocol):
     """Runs tickets; called under the pipeline's lock only, but for `wake`."""
 
     ready: dict[int, Any]  # outcomes by the number of their ticket, in the order of their coming
+    chunk: int  # how many tickets are worth a `pump`
+    low_water: int  # with fewer tickets at work than this, any is
 
     def pump(self) -> None:
         """Take as many tickets as `Pipeline.deal` gives and get them done."""
@@ -111,7 +113,6 @@ class Pipeline:
         self.num_batches = 0
         self.wait_ns = 0
         self._epoch_end, self._ordered, self._timed = epoch_end, ordered, timed_epoch_end
-        self._chunk = max(1, min(credit, 1 << 16) // 4)
         self._outstanding = 0
         self._head = 0
         self._tickets: dict[int, Ticket] = {}
@@ -176,7 +177,7 @@ class Pipeline:
                     self._end_lane(ticket)
                     continue
                 self._note_delivery(ticket)
-                if self.credit - self._outstanding >= self._chunk and not self._is_due:
+                if self.credit - self._outstanding >= backend.chunk and not self._is_due:
                     backend.pump()
                 return outcome.open()
 
@@ -207,7 +208,11 @@ class Pipeline:
         return -1
 
     def _require_work(self, backend: Backend) -> None:
-        backend.pump()
+        if (
+            self.credit - self._outstanding >= backend.chunk
+            or self._outstanding - len(backend.ready) < backend.low_water
+        ):
+            backend.pump()
         if self._outstanding == 0 and not self.is_stopped:
             raise EndOfStream
 
