@@ -89,6 +89,7 @@ class EpochSchedule:
 
     def open_epoch(self) -> None:
         """Lift the barrier before the next epoch."""
+        self._leave_finished_epoch()
         if not self._is_open:
             self._open()
 
@@ -110,10 +111,8 @@ class EpochSchedule:
         while True:
             if not self._is_open:
                 return None
-            length, position = self._length, self._position
-            if length is not None and position >= length:
-                self._is_open = False
-                self.epoch, self._position, self._skip = self.epoch + 1, 0, ()
+            position = self._position
+            if self._leave_finished_epoch():
                 if not self._barrier:
                     self._open()
                 continue
@@ -124,6 +123,13 @@ class EpochSchedule:
             ticket = Ticket(self.next_number, self.epoch, position, index)
             self.next_number += 1
             return ticket
+
+    def _leave_finished_epoch(self) -> bool:
+        if not self._is_open or self._length is None or self._position < self._length:
+            return False
+        self._is_open = False
+        self.epoch, self._position, self._skip = self.epoch + 1, 0, ()
+        return True
 
     def _open(self) -> None:
         length = self._length_of()

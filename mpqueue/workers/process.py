@@ -50,8 +50,8 @@ _READ_BYTES = REPORT.size * 512
 _STEAL_AFTER_NS = 300_000  # taking back costs about 5 µs: not worth it for work that is nearly done
 _STEAL_WAIT_S = 0.001
 
-# A grant or report to a process that sleeps costs some 5 to 20 µs to wake it. Batches that take less than that are dealt
-# several in a row to one worker, and not before several can be dealt: 2 to 3 times the rate for the smallest ones.
+# A grant or report to a process that sleeps costs some 5 to 20 µs to wake it. Cheap batches are dealt several in a row
+# to one worker, and not before several can be dealt: 2 to 3 times the rate for the smallest ones.
 _CHEAP_NS = 300_000
 
 _clock = time.perf_counter_ns
