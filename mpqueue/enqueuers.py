@@ -93,7 +93,7 @@ class SequenceEnqueuer:
     def _set_runtime(self) -> None:
         self._pipeline: Pipeline | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may call stop() inside start()
         self.queue = EnqueuerQueue(self)
 
     def __getstate__(self) -> dict[str, Any]:

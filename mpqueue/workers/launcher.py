@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+import warnings
 from typing import Any, NamedTuple, Protocol
 
 from mpqueue.control import descriptors
@@ -115,7 +116,6 @@ class Nursery:
             descriptors.close(lifeline_read)
         self._digests: list[bytes] = []
         self._fingerprint: tuple[bytes, ...] | None = None
-        self.notes: list[str] = []
 
     def settle(self) -> None:
         """Hand over the trainer's working directory, path and environment, as they are now."""
@@ -164,8 +164,7 @@ class Nursery:
             elif message.kind == wire.From.FAILED:
                 found.append(Event(message.body[0], error=failures.unpack(message.body[1])))
             elif message.kind == wire.From.NOTE:
-                self.notes.append(message.body)
-                return found
+                warnings.warn(f"mpqueue: {message.body}", RuntimeWarning, stacklevel=2)
         return found
 
     def release(self, *, reusable: bool) -> None:
@@ -310,8 +309,6 @@ class Forker:
 
 
 def _fork_quietly() -> int:
-    import warnings
-
     with warnings.catch_warnings():
         # 3.12 warns of every fork beside threads; ours was announced once, with the threads' names.
         warnings.simplefilter("ignore", DeprecationWarning)
