@@ -63,7 +63,7 @@ class _Lane:
         context.begin_batch(batch)
         try:
             if seed_all:
-                seed_globals(batch)
+                seed_globals(*batch)
             if self._is_stream:
                 return LocalOutcome(self._next_element(ticket.epoch), None)
             return LocalOutcome(self._payload.source[ticket.unit], None)

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from mpqueue.control.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, Down, Up
-from mpqueue.control.seeds import BatchSeed, seed_globals
+from mpqueue.control.seeds import seed_globals
 from mpqueue.errors import OutOfRangeError, SharedMemoryFull
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.writer import Leaves, Placed, SlotWriter
@@ -198,9 +198,8 @@ class _Worker:
         info = self._config.info
         if self._config.is_stream:  # every stream has numbers of its own
             unit = unit * info.num_workers + info.id
-        batch = BatchSeed(info.seed, epoch, unit)
-        context.begin_batch(batch)
-        seed_globals(batch)
+        context.begin_process_batch(info.seed, epoch, unit)
+        seed_globals(info.seed, epoch, unit)
 
     def _open_stream(self, epoch: int) -> None:
         """Begin the generator of an epoch; a replacement computes again, and drops, what was published before."""
