@@ -68,6 +68,10 @@ class Backend(Protocol):
         """Forget all tickets, those at work included."""
         ...
 
+    def is_stale(self) -> bool:
+        """Whether the workers' source differs from the caller's, or may do so."""
+        ...
+
     def refresh(self) -> None:
         """The source may have changed: work dealt from now on is computed from its present state."""
         ...
@@ -120,6 +124,7 @@ class Pipeline:
         self._tickets: dict[int, Ticket] = {}
         self.backend: Backend | None = None
         self._is_due = False
+        self._is_paused = False
         self._timer: threading.Timer | None = None
         self._failure: BaseException | None = None
         self._pid = os.getpid()
@@ -144,7 +149,7 @@ class Pipeline:
 
     def deal(self) -> Ticket | None:
         """The next ticket, None where there is no credit, or no work for now."""
-        if self._outstanding >= self.credit or self.is_stopped:
+        if self._outstanding >= self.credit or self.is_stopped or self._is_paused:
             return None
         ticket = self.schedule.deal()
         if ticket is not None:
@@ -300,13 +305,16 @@ class Pipeline:
         self.position, self.delivered_ahead = position, set(ahead)
         self.counts = list(counts) or [0] * len(self.counts)
 
-    def restart_at(self, epoch: int, position: int = 0, ahead: tuple[int, ...] = ()) -> None:
-        """Drop all that is under way and go to another place in the order."""
+    def restart_at(self, epoch: int, position: int = 0, ahead: tuple[int, ...] = (), *, refresh: bool = False) -> None:
+        """Drop all that is under way and go to another place in the order; ``refresh``: the source may have changed."""
         with self.lock:
             if self.backend is None:
                 raise Stopped
             self.finish_epoch()
             self.backend.cancel()
+            self._is_paused = False
+            if refresh:
+                self.backend.refresh()
             self._tickets.clear()
             self._outstanding = 0
             if isinstance(self.schedule, EpochSchedule):
@@ -317,6 +325,20 @@ class Pipeline:
             self.epoch = epoch
             self.start_from(position, ahead)
             self.backend.pump()
+
+    def pause(self) -> None:
+        """Deal nothing until `resume`, and wait until nothing is at work; what is ready stays."""
+        with self.lock:
+            self._is_paused = True
+            while self.backend is not None and not self.is_stopped and self._outstanding > len(self.backend.ready):
+                self.backend.wait(self._head)
+
+    def resume(self) -> None:
+        """Go on after a `pause`."""
+        with self.lock:
+            self._is_paused = False
+            if self.backend is not None:
+                self.backend.pump()
 
     def raise_failure(self) -> None:
         """Raise what an epoch end has raised, if it was not raised yet."""

@@ -185,6 +185,10 @@ class ThreadBackend:
             queue.clear()
         self._working.clear()
 
+    def is_stale(self) -> bool:
+        """Threads work on the caller's own source: there is no other."""
+        return False
+
     def refresh(self) -> None:
         """Threads work on the caller's own source: nothing is to be done."""
 
@@ -325,6 +329,10 @@ class InlineBackend:
         """Forget the ticket."""
         self.ready.clear()
         self._tickets.clear()
+
+    def is_stale(self) -> bool:
+        """Nothing is computed ahead."""
+        return False
 
     def refresh(self) -> None:
         """It is the caller's own source: nothing is to be done."""

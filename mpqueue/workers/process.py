@@ -187,7 +187,10 @@ class ProcessBackend:
         return None
 
     def _unread(self, link: Link, count: int) -> list[Work]:
-        """Take grants of work that the worker has not read out of its pipe; their slots are free again."""
+        """Take grants of work that the worker has not read out of its pipe; their slots are free again.
+
+        Other grants go back into the pipe: the worker has to load that state all the same.
+        """
         taken: list[Work] = []
         if link.take_back < 0:
             return taken
@@ -195,12 +198,16 @@ class ProcessBackend:
             data = os.read(link.take_back, count * GRANT.size)
         except BlockingIOError:
             return taken
-        for _magic, kind, _slot, turn, *_ in GRANT.iter_unpack(data):
+        for fields in GRANT.iter_unpack(data):
+            _magic, kind, _slot, turn, *_ = fields
             if kind == Down.WORK:
                 work = link.in_flight.pop(turn)
                 self.ring.slots.release(work.slot)
                 if not work.cancelled:
                     taken.append(work)
+            else:
+                link.outbox += GRANT.pack(*fields)
+        link.flush()
         return taken
 
     # -- Taking in
@@ -348,20 +355,25 @@ class ProcessBackend:
         while self._drain(link):
             pass
         unread = self._unread(link, MAX_CREDIT)
+        begun = self._write_off(link)
+        self.ring.slots.forget_worker(link.worker)
+        again = [work.ticket for work in (*begun, *unread) if not work.cancelled]
+        self.num_retries += len(again)
+        self.pending = deque(sorted((*again, *self.pending)))
+        link.close()
+        return begun[0].ticket if begun and not begun[0].cancelled else None
+
+    def _write_off(self, link: Link) -> list[Work]:
+        """A worker is gone: free what it was granted and has not reported, and give that back."""
         begun = [work for work in link.in_flight.values() if work.ticket.number not in self.ready]
         for work in begun:
             self.ring.slots.release(work.slot)
         for turn in link.states:
             self.state.loaded(self, turn)
-        self.ring.slots.forget_worker(link.worker)
         self.pressure.forget(link)
-        again = [work.ticket for work in (*begun, *unread) if not work.cancelled]
-        self.num_retries += len(again)
-        self.pending = deque(sorted((*again, *self.pending)))
         link.in_flight.clear()
         link.states.clear()
-        link.close()
-        return begun[0].ticket if begun and not begun[0].cancelled else None
+        return begun
 
     def _blame(self, leaving: Exit, ticket: Ticket | None) -> None:
         """Count a death against the ticket that the worker was working on; give the ticket up if it is one too many."""
@@ -443,13 +455,20 @@ class ProcessBackend:
             for work in link.in_flight.values():
                 work.cancelled = True
 
+    def is_stale(self) -> bool:
+        """Whether the workers have an older state of the source, or nobody knows."""
+        return self.state.is_stale()
+
     def refresh(self) -> None:
         """Make the workers compute from the source's present state."""
         self.state.refresh(self)
 
     def restart_workers(self) -> None:
-        """End all workers and start others, from the launcher's present image; nothing is in flight."""
+        """End all workers and start others, from the launcher's present image; what is in flight was cancelled."""
+        links = list(self.roster.links.values())
         self.roster.end_workers(None)
+        for link in links:
+            self._write_off(link)
         self.ring.slots.forget_workers()
         if isinstance(self.roster.launcher, Forker):
             self.roster.change_launcher(self.state.launch())
