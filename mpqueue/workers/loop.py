@@ -28,7 +28,7 @@ from mpqueue.errors import OutOfRangeError, SharedMemoryFull
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.writer import Leaves, Placed, SlotWriter
 from mpqueue.workers import context, failures
-from mpqueue.workers.pickling import apply_patch
+from mpqueue.workers.patching import apply_patch
 
 # Dumps the stacks of a hung worker; a real-time signal, so that the user's SIGUSR1 and SIGUSR2 stay free.
 DUMP_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (5 if hasattr(signal, "SIGRTMIN") else 0)
