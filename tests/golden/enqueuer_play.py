@@ -10,10 +10,14 @@ rule speaks, the case does.
 """
 
 import collections.abc
+import contextlib
 import dataclasses
 import json
 import threading
 import time
+
+import psutil
+import pytest
 
 from golden import enqueuer_sources
 from golden.enqueuer_model import GeneratorModel, SequenceModel, most_lost
@@ -49,8 +53,8 @@ class Read:
         self._generator, self._n = generator, n
         self._values: list = []
         self._ending: dict = {}
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
 
     def _read(self) -> None:
         try:
@@ -63,12 +67,12 @@ class Read:
 
     @property
     def is_over(self) -> bool:
-        return not self._thread.is_alive()
+        return not self.thread.is_alive()
 
     def outcome(self, limit: float) -> dict:
         """What came of it; ``{"blocked": True}`` if it is not over within `limit` seconds."""
-        self._thread.join(limit)
-        return {"blocked": True} if self._thread.is_alive() else {"values": list(self._values)} | self._ending
+        self.thread.join(limit)
+        return {"blocked": True} if self.thread.is_alive() else {"values": list(self._values)} | self._ending
 
 
 def failure(error: BaseException) -> dict:
@@ -277,7 +281,9 @@ class Play:
 
     def _start(self, step: dict, expected) -> object:
         given = self._at_start | {key: step[key] for key in self.options if key in step}
-        outcome = attempt(self.enqueuer.start, **given)
+        forks = self.is_generator and self.uses_processes  # a live generator cannot be sent
+        with pytest.warns(RuntimeWarning, match="forked") if forks else contextlib.nullcontext():
+            outcome = attempt(self.enqueuer.start, **given)
         if outcome is None and self.phase != "running":
             self.options = self.options | given
         return "ok" if outcome is None else outcome
@@ -310,6 +316,19 @@ class Play:
 
     def _queue_size(self, step: dict, expected) -> object:
         return settled(self.enqueuer.queue.qsize, expected, BLOCKED_S)
+
+    def _run_thread_alive(self, step: dict, expected) -> object:
+        return settled(self._has_workers, expected, BLOCKED_S)
+
+    def _has_workers(self) -> bool:
+        """Whether threads or processes work for the enqueuer; where Keras has one thread that runs a pool."""
+        readers = {read.thread for read in self._reads.values()}
+        threads = set(threading.enumerate()) - self._threads_before - readers
+        this = psutil.Process()
+        # Workers are children of a nursery, or forks of this process. The nursery itself may stay a while.
+        forks = [child for child in this.children() if child.cmdline() == this.cmdline()]
+        grandchildren = [child for child in this.children(recursive=True) if child.ppid() != this.pid]
+        return bool(threads or forks or grandchildren)
 
     def _sleep(self, step: dict, expected) -> object:
         time.sleep(step["secs"])
