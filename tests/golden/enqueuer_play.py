@@ -13,6 +13,7 @@ import collections.abc
 import contextlib
 import dataclasses
 import json
+import os
 import threading
 import time
 
@@ -106,6 +107,14 @@ def matches(outcome, expected) -> bool:
 def _text(value) -> str:
     """As JSON, where 1, 1.0 and true are three things."""
     return json.dumps(value, sort_keys=True)
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    """Workers are children of a nursery, or forks of this process; a nursery without any may stay a while."""
+    try:
+        return process.ppid() != os.getpid() or process.cmdline() == psutil.Process().cmdline()
+    except psutil.NoSuchProcess:
+        return False
 
 
 def settled(read, expected, hold: float) -> object:
@@ -324,11 +333,7 @@ class Play:
         """Whether threads or processes work for the enqueuer; where Keras has one thread that runs a pool."""
         readers = {read.thread for read in self._reads.values()}
         threads = set(threading.enumerate()) - self._threads_before - readers
-        this = psutil.Process()
-        # Workers are children of a nursery, or forks of this process. The nursery itself may stay a while.
-        forks = [child for child in this.children() if child.cmdline() == this.cmdline()]
-        grandchildren = [child for child in this.children(recursive=True) if child.ppid() != this.pid]
-        return bool(threads or forks or grandchildren)
+        return bool(threads) or any(map(_is_worker, psutil.Process().children(recursive=True)))
 
     def _sleep(self, step: dict, expected) -> object:
         time.sleep(step["secs"])
