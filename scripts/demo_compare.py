@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.feeds import FEEDS
 
+AHEAD = 10  # batches; an enqueuer's default
 NAMES = ("no workers", "imap", "mpqueue")
 
 
@@ -26,7 +27,7 @@ def compare(
     """
     rates = collections.defaultdict(list)
     for name in NAMES * rounds:
-        with FEEDS[name](sequence, num_workers) as batches:
+        with FEEDS[name](sequence, num_workers, AHEAD) as batches:
             step(next(batches))
             began = time.perf_counter()
             for batch in itertools.islice(batches, num_batches):

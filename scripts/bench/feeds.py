@@ -12,34 +12,35 @@ from typing import Any
 
 import mpqueue
 
-Feed = Callable[[Any, int], AbstractContextManager[Iterator[Any]]]
+# Takes the source, the number of workers, and how many batches may be computed ahead.
+Feed = Callable[[Any, int, int], AbstractContextManager[Iterator[Any]]]
 
 _source: Any = None  # in a worker of a pool: what `_item` reads
 
 
 @contextlib.contextmanager
-def feed_mpqueue(source: Any, num_workers: int) -> Iterator[Iterator[Any]]:
-    """The enqueuer with its defaults."""
+def feed_mpqueue(source: Any, num_workers: int, ahead: int) -> Iterator[Iterator[Any]]:
+    """The enqueuer, its options as they are."""
     with mpqueue.OrderedEnqueuer(source, use_multiprocessing=True) as enqueuer:
-        enqueuer.start(num_workers)
+        enqueuer.start(num_workers, ahead)
         yield enqueuer.get()
 
 
 @contextlib.contextmanager
-def feed_inline(source: Any, _num_workers: int) -> Iterator[Iterator[Any]]:
+def feed_inline(source: Any, _num_workers: int, _ahead: int) -> Iterator[Iterator[Any]]:
     """No workers: the consumer computes each batch itself."""
     yield (source[index % len(source)] for index in itertools.count())
 
 
 def feed_imap(chunk: int) -> Feed:
-    """`multiprocessing.Pool.imap`, by fork, which starts soonest.
+    """`multiprocessing.Pool.imap`, by fork, which starts soonest. What it computes ahead has no bound.
 
     Args:
         chunk: Batches that travel together. More of them cost fewer messages, and a batch waits for its whole chunk.
     """
 
     @contextlib.contextmanager
-    def feed(source: Any, num_workers: int) -> Iterator[Iterator[Any]]:
+    def feed(source: Any, num_workers: int, _ahead: int) -> Iterator[Iterator[Any]]:
         with multiprocessing.get_context("fork").Pool(num_workers, _adopt, (source,)) as pool:
             yield pool.imap(_item, itertools.count(), chunk)
 

@@ -16,7 +16,6 @@ from bench.workloads import WORKLOADS
 
 COMMAND = Path(__file__).resolve().parent.parent / "benchmark.py"
 DEADLOCK_S = 120.0
-WARM_UP_BATCHES = 24  # every slot of a ring was written once by then
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,17 +52,18 @@ class Measurement:
         """Measure here: batches per second, or milliseconds by name."""
         if self.what == "latency":
             return first_batches(self.num_workers)
-        source = WORKLOADS[self.workload].make()
+        workload = WORKLOADS[self.workload]
+        source = workload.make()
         if self.what == "floor":
             return FLOORS[self.name](source, self.num_workers, self.seconds)
-        with FEEDS[self.name](source, self.num_workers) as batches:
-            return _rate(batches, self.seconds)
+        with FEEDS[self.name](source, self.num_workers, workload.ahead) as batches:
+            return _rate(batches, self.seconds, 2 * workload.ahead)
 
 
-def _rate(batches: Any, seconds: float) -> float:
+def _rate(batches: Any, seconds: float, num_warm: int) -> float:
     warm_at = time.perf_counter() + WARM_UP_S
     for number, _ in enumerate(batches):
-        if number >= WARM_UP_BATCHES and time.perf_counter() >= warm_at:
+        if number >= num_warm and time.perf_counter() >= warm_at:
             break
     began = time.perf_counter()
     for counted in itertools.count(1):

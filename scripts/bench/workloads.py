@@ -65,6 +65,7 @@ class Workload:
         make: Makes the source.
         unit: What is counted per second.
         per_batch: How many of those a batch has.
+        ahead: Batches computed ahead: more of the small ones, so that a wake-up brings many.
         is_small: Whether a batch is a matter of microseconds.
         floors: The floors that say something of it; how fast 19 MB are copied says nothing of tiny batches.
     """
@@ -73,6 +74,7 @@ class Workload:
     make: Callable[[], Any]
     unit: str
     per_batch: float
+    ahead: int = 10
     is_small: bool = False
     floors: tuple[str, ...] = ("processes",)
 
@@ -90,7 +92,7 @@ _IMAGE_GB = 32 * 224 * 224 * 3 * 4 / 1e9
 _IMAGE_FLOORS = ("memcpy", "processes")
 
 WORKLOADS = {
-    "tiny": Workload("(32, 16) float32 and labels", _tiny, "batches/s", 1, is_small=True),
+    "tiny": Workload("(32, 16) float32 and labels", _tiny, "batches/s", 1, ahead=256, is_small=True),
     "image": Workload("(32, 224, 224, 3) float32", lambda: Copies(_image()), "GB/s", _IMAGE_GB, floors=_IMAGE_FLOORS),
     "image in place": Workload(
         "the same, allocated by mpqueue.empty", lambda: CopiesInPlace(_image()), "GB/s", _IMAGE_GB, floors=_IMAGE_FLOORS
