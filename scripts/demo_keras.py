@@ -38,8 +38,9 @@ class Photos(keras.utils.PyDataset):
 class Stopwatch(keras.callbacks.Callback):
     """Images per second of one epoch, once its first batch is done (which compiles the model)."""
 
-    def on_train_batch_end(self, batch, _logs=None):
+    def on_train_batch_end(self, batch, logs=None):
         """Keras calls this after every batch."""
+        del logs
         now = time.perf_counter()
         self.began = now if batch == 0 else self.began
         self.rate = batch * BATCH / (now - self.began) if batch else 0.0
