@@ -49,6 +49,8 @@ class Backend(Protocol):
     """Runs tickets; called under the pipeline's lock only, but for `wake`."""
 
     ready: dict[int, Any]  # outcomes by the number of their ticket, in the order of their coming
+    chunk: int  # how many tickets are worth a `pump`
+    low_water: int  # with fewer tickets at work than this, any is
 
     def pump(self) -> None:
         """Take as many tickets as `Pipeline.deal` gives and get them done."""
@@ -108,10 +110,10 @@ class Pipeline:
         self.epoch, self.position = schedule.epoch, 0  # of the next batch to be handed out
         self.delivered_ahead: set[int] = set()  # positions beyond it that were handed out (unordered only)
         self.counts = [0] * schedule.num_lanes if isinstance(schedule, StreamSchedule) else []  # delivered, by lane
+        self.next_lane = 0
         self.num_batches = 0
         self.wait_ns = 0
         self._epoch_end, self._ordered, self._timed = epoch_end, ordered, timed_epoch_end
-        self._chunk = max(1, min(credit, 1 << 16) // 4)
         self._outstanding = 0
         self._head = 0
         self._tickets: dict[int, Ticket] = {}
@@ -176,7 +178,7 @@ class Pipeline:
                     self._end_lane(ticket)
                     continue
                 self._note_delivery(ticket)
-                if self.credit - self._outstanding >= self._chunk and not self._is_due:
+                if self.credit - self._outstanding >= backend.chunk and not self._is_due:
                     backend.pump()
                 return outcome.open()
 
@@ -198,8 +200,9 @@ class Pipeline:
             if self._head in ready:
                 return self._head
         else:
-            for number in ready:
-                return number
+            for number in ready:  # in the order of their coming; one of the next epoch has to wait for this one's rest
+                if self._tickets[number].epoch == self.epoch:
+                    return number
         self._require_work(backend)
         started = _clock()
         backend.wait(self._head)
@@ -207,7 +210,11 @@ class Pipeline:
         return -1
 
     def _require_work(self, backend: Backend) -> None:
-        backend.pump()
+        if (
+            self.credit - self._outstanding >= backend.chunk
+            or self._outstanding - len(backend.ready) < backend.low_water
+        ):
+            backend.pump()
         if self._outstanding == 0 and not self.is_stopped:
             raise EndOfStream
 
@@ -219,6 +226,7 @@ class Pipeline:
         self.num_batches += 1
         if ticket.lane >= 0:
             self.counts[ticket.lane] += 1
+            self.next_lane = (ticket.lane + 1) % len(self.counts)
             return
         assert isinstance(self.schedule, EpochSchedule)
         position = ticket.position

@@ -69,7 +69,8 @@ class EpochSchedule:
         self.next_number = 0
         self._skip: Container[int] = ()
         self.epoch, self._position = 0, 0
-        self._lengths: dict[int, int | None] = {}
+        self._length: int | None = None  # of the epoch that is dealt
+        self._lengths: dict[int, int | None] = {}  # of the epochs that are not all handed out
         self._order: Any = None
         self._is_open = False
 
@@ -82,12 +83,13 @@ class EpochSchedule:
         self.epoch, self._position, self._skip = epoch, position, frozenset(skip)
         self._lengths.clear()
         self._open()
-        length = self._lengths[epoch]
+        length = self._length
         if length is not None and position > length:
             raise ValueError(f"position {position} does not exist: epoch {epoch} has {length} batches")
 
     def open_epoch(self) -> None:
         """Lift the barrier before the next epoch."""
+        self._leave_finished_epoch()
         if not self._is_open:
             self._open()
 
@@ -98,7 +100,7 @@ class EpochSchedule:
     @property
     def is_endless(self) -> bool:
         """Whether the epoch that is dealt now never ends."""
-        return self._lengths.get(self.epoch, 0) is None
+        return self._length is None
 
     def forget(self, epoch: int) -> None:
         """An epoch is over and its length will not be asked for again."""
@@ -109,10 +111,8 @@ class EpochSchedule:
         while True:
             if not self._is_open:
                 return None
-            length, position = self._lengths[self.epoch], self._position
-            if length is not None and position >= length:
-                self._is_open = False
-                self.epoch, self._position, self._skip = self.epoch + 1, 0, ()
+            position = self._position
+            if self._leave_finished_epoch():
                 if not self._barrier:
                     self._open()
                 continue
@@ -124,13 +124,20 @@ class EpochSchedule:
             self.next_number += 1
             return ticket
 
+    def _leave_finished_epoch(self) -> bool:
+        if not self._is_open or self._length is None or self._position < self._length:
+            return False
+        self._is_open = False
+        self.epoch, self._position, self._skip = self.epoch + 1, 0, ()
+        return True
+
     def _open(self) -> None:
         length = self._length_of()
         if self._order_of is not None and length is not None:
             self._order = self._order_of(self.epoch, length)
         elif self._shuffle and length is not None:
             self._order = permutation(self._seed, self.epoch, length)
-        self._lengths[self.epoch] = length
+        self._length = self._lengths[self.epoch] = length
         self._is_open = True
 
 
@@ -145,9 +152,9 @@ class StreamSchedule:
         self._live: set[int] = set()
         self._counts: list[int] = []
 
-    def start_at(self, epoch: int, counts: Iterable[int] | None = None) -> None:
-        """Begin an epoch; ``counts`` says how many elements of each lane were delivered already."""
-        self.epoch, self._next = epoch, 0
+    def start_at(self, epoch: int, counts: Iterable[int] | None = None, lane: int = 0) -> None:
+        """Begin an epoch; ``counts`` says how many elements of each lane were delivered, ``lane`` whose turn it is."""
+        self.epoch, self._next = epoch, lane
         self._live = set(range(self.num_lanes))
         self._counts = list(counts or [0] * self.num_lanes)
 

@@ -128,9 +128,8 @@ class SlotWriter:
         start = _address(base)
         found: dict[int, tuple[int, Any, tuple[int, ...], Any]] = {}
         for number, array in enumerate(arrays):
-            flags = array.flags
-            if array.base is base and (flags.c_contiguous or flags.f_contiguous):
-                order = "C" if flags.c_contiguous else "F"
+            order = _memory_order(array)
+            if array.base is base and order is not None:
                 found[number] = (_address(array) - start, array.dtype, array.shape, order)
         for number in found:
             arrays[number] = _NOTHING
@@ -209,6 +208,7 @@ class SlotWriter:
             words += [start, len(leaves.objects.data), len(pairs) // 2, *pairs]
             writes.append((start, memoryview(leaves.objects.data)))
             end = start + len(leaves.objects.data)
+        self._check_bound(end)
         header = plan.header + np.array(words, "<i8").tobytes()
         if encoded is not None:
             start = align(end)
@@ -216,7 +216,6 @@ class SlotWriter:
             end = start + len(encoded)
             header = np.array([start, len(encoded)], "<i8").tobytes() + header
         end = align(end)
-        self._check_bound(end)
         self._check(end + len(header))
         self._copy(plan, leaves)
         memory, offset = self._segment.memory, self._offset
@@ -249,6 +248,11 @@ class SlotWriter:
 
 
 _NOTHING: Array = np.empty(0, np.uint8)
+
+
+def _memory_order(array: Array) -> Any:
+    flags = array.flags  # which keep the array alive: not to be held in the caller's frame
+    return "C" if flags.c_contiguous else "F" if flags.f_contiguous else None
 
 
 def _address(array: Array | None) -> int:

@@ -128,6 +128,7 @@ class ThreadBackend:
         skip: tuple[int, ...] = (),
     ) -> None:
         self.ready: dict[int, LocalOutcome] = {}
+        self.chunk = self.low_water = 1
         self.compute_ns = self.credit_wait_ns = 0
         self._pipeline, self._payload, self._batch_timeout = pipeline, payload, batch_timeout
         self._condition = threading.Condition(pipeline.lock)
@@ -291,6 +292,7 @@ class InlineBackend:
         skip: tuple[int, ...] = (),
     ) -> None:
         self.ready: dict[int, LocalOutcome] = {}
+        self.chunk = self.low_water = 1
         self.compute_ns = self.credit_wait_ns = 0
         self._pipeline, self._seed_globals = pipeline, seed_globals
         self._lane = _Lane(payload, WorkerInfo(0, 1, seed), is_stream=is_stream, skip=skip[0] if skip else 0)

@@ -50,6 +50,10 @@ _READ_BYTES = REPORT.size * 512
 _STEAL_AFTER_NS = 300_000  # taking back costs about 5 µs: not worth it for work that is nearly done
 _STEAL_WAIT_S = 0.001
 
+# A grant or report to a process that sleeps costs some 5 to 20 µs to wake it. Cheap batches are dealt several in a row
+# to one worker, and not before several can be dealt: 2 to 3 times the rate for the smallest ones.
+_CHEAP_NS = 300_000
+
 _clock = time.perf_counter_ns
 
 
@@ -123,6 +127,10 @@ class ProcessBackend:
 
     def __init__(self, pipeline: Pipeline, state: SourceState, options: Options) -> None:
         self.ready: dict[int, SlotOutcome | FailedOutcome] = {}
+        self.chunk = self._run = 1  # tickets per `pump`, and in a row to one worker
+        self.low_water = 2 * options.num_workers
+        self._max_chunk = max(1, pipeline.credit // 2)
+        self._item_ns = _CHEAP_NS
         self.compute_ns = self.copy_ns = self.credit_wait_ns = self.num_bytes = 0
         self.num_retries = self.num_deaths = self.num_restarts = 0
         self.pipeline, self.state, self.options = pipeline, state, options
@@ -165,11 +173,15 @@ class ProcessBackend:
         deal, pending, roster, ring = self.pipeline.deal, self.pending, self.roster, self.ring
         links = roster.links
         touched: set[Link] = set()
+        link: Link | None = None
+        in_a_row = 0
         while not self.pressure.is_high:
             ticket = pending.popleft() if pending else deal()
             if ticket is None:
                 break
-            link = self._choose(ticket)
+            if link is None or in_a_row == self._run or ticket.lane >= 0:
+                link, in_a_row = self._choose(ticket), 0
+            in_a_row += 1
             slot = ring.grant(link.worker) if link is not None else None
             if link is None or slot is None:
                 pending.appendleft(ticket)
@@ -268,17 +280,13 @@ class ProcessBackend:
             data = os.read(link.reports, _READ_BYTES)
         except BlockingIOError:
             return False
-        if not data:
-            # It has ended, or closed the pipe by mistake, which comes to the same; the launcher will tell of the end.
-            self.roster.epoll.modify(link.reports, 0)
-            self.roster.kill(link)
-            return False
         try:
+            if not data:  # it has ended, or user code closed the pipe, which comes to the same
+                raise CorruptRecord("the end of the pipe")
             self._enter(link, data)
         except (CorruptRecord, SlotError, KeyError):
-            # User code has written to our pipe: nothing that this worker says can be trusted any more.
-            self.roster.epoll.modify(link.reports, 0)
-            self.roster.kill(link)
+            # Nothing that this worker says can be trusted any more; the launcher will tell of its end.
+            self.roster.silence(link)
             return False
         return True
 
@@ -316,6 +324,7 @@ class ProcessBackend:
                     self.num_bytes += header
                 self.compute_ns += compute
                 self.copy_ns += copy
+                self._item_ns += (compute + copy - self._item_ns) >> 4
                 self.credit_wait_ns += wait
                 link.published += not work.cancelled
                 outcome = SlotOutcome(self.ring, work, kind, read, start, nbytes)
@@ -335,6 +344,7 @@ class ProcessBackend:
                 raise CorruptRecord(f"a report of kind {kind}")
         link.busy_since = _clock()
         self._silent_deaths = 0
+        self.chunk = self._run = min(self._max_chunk, max(1, _CHEAP_NS // (self._item_ns + 1)))
 
     def _learn_spec(self, link: Link, number: int, offset: int, header: int, nbytes: int) -> tuple[ReadSpec, int]:
         """The spec that lies in the slot of its first batch, and where the batch's own header begins."""

@@ -185,15 +185,19 @@ class Roster:
             Exception: Why a worker could not be started.
         """
         exits = []
+        error: BaseException | None = None
         for event in self.launcher.events(timeout_s):
             link = self._by_key[event.key]
             if event.error is not None:
                 self._strike_off(link)
-                raise event.error
-            if event.exitcode is None:
+                link.close()
+                error = error or event.error
+            elif event.exitcode is None:
                 link.pid = event.pid
             else:
                 exits.append(self._exit(link, event))
+        if error is not None:
+            raise error
         return exits
 
     def _exit(self, link: Link, event: Event) -> Exit:
@@ -227,6 +231,12 @@ class Roster:
             self.launcher.kill(link.key, number)
         except LauncherGone:
             return  # and the worker with it
+
+    def silence(self, link: Link) -> None:
+        """Hear no more of a worker but its end, which is made sure of."""
+        if link.reports in self.by_reports:
+            self.epoll.modify(link.reports, 0)
+            self.kill(link)
 
     def end_workers(self, timeout_s: float | None) -> None:
         """End all workers: one deadline for all.
