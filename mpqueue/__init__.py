@@ -4,18 +4,74 @@ The map of the house, from the ground up; imports point downwards only::
 
     errors.py            every public exception
     memory/              the data plane: segment, slots, layout, leases, in-slot allocation
-    control/             the control plane: records, channels, schedule, dispatcher
+    control/             the control plane: records, schedule, seeds, the pipeline that the consumer drives
     workers/             nursery, worker loop, backends (process, thread, inline), exceptions across processes
-    sequence.py enqueuers.py loader.py coordinator.py    what users of fit loops hold
-    queues/ readers/ parsing/ train/ compat/             the TensorFlow 1 toolbox
+    sequence.py sources.py engine.py enqueuers.py loader.py stats.py     what users of fit loops hold
+    coordinator.py queues/ readers/ parsing/ train/ compat/              the TensorFlow 1 toolbox
     keras.py             one thin file per framework, imported only on request
 
 Public is what ``__all__`` here, ``mpqueue.errors``, ``mpqueue.train``, ``mpqueue.compat.v1`` and the
 one-framework modules export; everything else may change.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from mpqueue import errors
+
+if TYPE_CHECKING:
+    from mpqueue.enqueuers import GeneratorEnqueuer as GeneratorEnqueuer
+    from mpqueue.enqueuers import OrderedEnqueuer as OrderedEnqueuer
+    from mpqueue.enqueuers import SequenceEnqueuer as SequenceEnqueuer
+    from mpqueue.loader import Loader as Loader
+    from mpqueue.sequence import Sequence as Sequence
+    from mpqueue.stats import Statistics as Statistics
+    from mpqueue.workers.context import WorkerInfo as WorkerInfo
+    from mpqueue.workers.context import empty as empty
+    from mpqueue.workers.context import rng as rng
+    from mpqueue.workers.context import stack as stack
+    from mpqueue.workers.context import worker_info as worker_info
+    from mpqueue.workers.launcher import shutdown as shutdown
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "errors"]
+# Where each name lives; loaded on first use, so that a worker process imports only what it needs.
+_HOMES = {
+    "enqueuers": ("GeneratorEnqueuer", "OrderedEnqueuer", "SequenceEnqueuer"),
+    "loader": ("Loader",),
+    "sequence": ("Sequence",),
+    "stats": ("Statistics",),
+    "workers.context": ("WorkerInfo", "empty", "rng", "stack", "worker_info"),
+    "workers.launcher": ("shutdown",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "GeneratorEnqueuer",
+    "Loader",
+    "OrderedEnqueuer",
+    "Sequence",
+    "SequenceEnqueuer",
+    "Statistics",
+    "WorkerInfo",
+    "__version__",
+    "empty",
+    "errors",
+    "rng",
+    "shutdown",
+    "stack",
+    "worker_info",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"mpqueue.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
