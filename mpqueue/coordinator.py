@@ -11,9 +11,10 @@
                                                stop callbacks run  ──► blocked queue calls and gets are freed
                                                                      join: waits for the members, raises the error
 
-The state is guarded by one condition; waiting is waiting on it. A member (a thread, a process, an enqueuer) cannot notify a
-condition when it ends, but can be joined: so `join` starts one thread that joins the members one after the other and then
-notifies, and itself waits for "all have ended, or a stop was asked for". Nothing looks at a clock to learn anything.
+The state is guarded by one condition; waiting is waiting on it. A member (a thread, a process, an enqueuer) cannot
+notify a condition when it ends, but can be joined: so `join` starts one thread that joins the members one after the other
+and then notifies, and itself waits for "all have ended, or a stop was asked for". Nothing looks at a clock to learn
+anything.
 
 The lock of the condition is re-entrant, since the handler of a signal may ask for a stop while the very thread that it
 interrupts holds it. Callbacks and members are told outside of it: they may take locks of their own.
@@ -56,8 +57,8 @@ class Coordinator:
     callbacks; an exception reported with it is kept and raised by `join`. Later reports change nothing: the first wins.
 
     Args:
-        clean_stop_exception_types: Exceptions that mean a clean end: reporting one of these, or of a subclass, is a stop
-            without an exception. Default: ``(OutOfRangeError,)``, the end of input. Types that are given replace it.
+        clean_stop_exception_types: Exceptions that mean a clean end: reporting one of these, or of a subclass, is a
+            stop without an exception. Default: ``(OutOfRangeError,)``, the end of input. Given types replace it.
 
     Raises:
         TypeError: ``clean_stop_exception_types`` is not an iterable of exception classes.
@@ -120,7 +121,9 @@ class Coordinator:
         Returns: Whether a stop was asked for.
         """
         with self._changed:
-            return self._changed.wait_for(self.should_stop, None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+            return self._changed.wait_for(
+                self.should_stop, None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+            )
 
     @contextlib.contextmanager
     def stop_on_exception(self) -> Iterator[None]:
@@ -294,7 +297,9 @@ def _reported(ex: BaseException | ExcInfo | None) -> BaseException | None:
 
 def _check_member(member: object) -> None:
     if not isinstance(member, Member):
-        raise TypeError(f"a coordinator waits for what has is_alive() and join(timeout), such as a thread; got {member!r}")
+        raise TypeError(
+            f"a coordinator waits for what has is_alive() and join(timeout), such as a thread; got {member!r}"
+        )
 
 
 def _stoppers(members: Iterable[Member]) -> list[StopCallback]:

@@ -6,15 +6,15 @@ A session owns one cancellation scope, and enters it around whatever runs in it.
     session.as_default()     this thread's only: the threads of a queue runner enter their session so
     neither                  a session of the module, open until it is closed explicitly
 
-The second half of the first line is what programs expect that start plain threads inside ``with Session()`` and leave the
-block while one of them is blocked in a queue.
+The second half of the first line is what programs expect that start plain threads inside ``with Session()`` and leave
+the block while one of them is blocked in a queue.
 """
 
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from mpqueue.errors import CancelledError
 from mpqueue.queues.cancellation import CancellationScope, remove_last
@@ -70,7 +70,7 @@ class Session:
         return functools.partial(self.run, op)
 
     @contextmanager
-    def as_default(self) -> Iterator["Session"]:
+    def as_default(self) -> Iterator[Self]:
         """Inside the ``with`` block it is the default session of this thread; it is not closed at the end."""
         token = _of_this_thread.set(self)
         try:
@@ -83,7 +83,7 @@ class Session:
         """Make every call that is blocked in this session raise `CancelledError`; a second close does nothing."""
         self._scope.cancel("the session is closed")
 
-    def __enter__(self) -> "Session":
+    def __enter__(self) -> Self:
         if self.is_closed:
             raise SessionClosedError(None, None, "this session is closed and cannot be entered")
         with ExitStack() as entry:
