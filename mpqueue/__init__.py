@@ -15,7 +15,8 @@ one-framework modules export; everything else may change.
 """
 
 from mpqueue import errors
+from mpqueue.queues import FIFOQueue, PaddingFIFOQueue, QueueBase, RandomShuffleQueue
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "errors"]
+__all__ = ["FIFOQueue", "PaddingFIFOQueue", "QueueBase", "RandomShuffleQueue", "__version__", "errors"]
