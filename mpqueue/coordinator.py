@@ -12,9 +12,9 @@
                                                                      join: waits for the members, raises the error
 
 The state is guarded by one condition; waiting is waiting on it. A member (a thread, a process, an enqueuer) cannot
-notify a condition when it ends, but can be joined: so `join` starts one thread that joins the members one after the other
-and then notifies, and itself waits for "all have ended, or a stop was asked for". Nothing looks at a clock to learn
-anything.
+notify a condition when it ends, but can be joined: so `join` starts one thread that joins the members one after the
+other and then notifies, and itself waits for "all have ended, or a stop was asked for". Nothing looks at a clock to
+learn anything.
 
 The lock of the condition is re-entrant, since the handler of a signal may ask for a stop while the very thread that it
 interrupts holds it. Callbacks and members are told outside of it: they may take locks of their own.

@@ -58,7 +58,9 @@ class CancellationScope:
                 return
             self._message = message
             wakes, self._wakes = self._wakes, {}
-        for wake in wakes.values():
+        # The last one first: in a line of waiting calls, ending the front one would let the next go through, although
+        # it is about to be cancelled as well.
+        for wake in reversed(wakes.values()):
             wake(CancelledError(None, None, message))
 
     @contextmanager

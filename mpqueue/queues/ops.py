@@ -1,7 +1,7 @@
 """Ops of queues: callables without arguments that do one thing to one queue, and have a name.
 
-TensorFlow's ops are nodes of a graph that a session runs again and again; here each is an object that may be called again
-and again, from any thread. What a queue runner runs, and what `QueueRunner.to_proto` names, is one of these.
+TensorFlow's ops are nodes of a graph that a session runs again and again; here each is an object that may be called
+again and again, from any thread. What a queue runner runs, and what `QueueRunner.to_proto` names, is one of these.
 """
 
 from collections.abc import Callable
@@ -25,6 +25,7 @@ class QueueOp:
     def __init__(self, queue: "QueueBase", name: str) -> None:
         self.queue = queue
         self.name = default_graph().add(self, name)
+        default_graph().add(queue, queue.name)  # found by the same `from_proto` that finds this op
 
     def __call__(self) -> None:
         """Do it once."""
@@ -48,7 +49,7 @@ class EnqueueOp(QueueOp):
         self.source = source if isinstance(source, Source) else Source(source)
         self.many = many
         if self.source.dtypes is not None:
-            queue.check_types(self.source.dtypes, self.source.shapes, many=many)
+            queue._spec.check_types(self.source.dtypes, self.source.shapes, many=many)
         self._enqueue = queue.enqueue_many if many else queue.enqueue
         super().__init__(queue, name or f"{queue.name}_{'EnqueueMany' if many else 'enqueue'}")
 

@@ -62,6 +62,8 @@ class Session:
             raise TypeError(f"run takes a callable such as an enqueue op, got {op!r}")
         if self.is_closed:
             raise SessionClosedError(None, None, f"this session is closed and cannot run {op!r}")
+        if _of_this_thread.get() is self:
+            return op()
         with self.as_default():
             return op()
 

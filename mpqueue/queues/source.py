@@ -20,9 +20,9 @@ class Source:
     calls are made one after the other.
 
     Args:
-        fn: Called without arguments. Returns one example: an array, a list or tuple of arrays, or a dict of them. Raises
-            `OutOfRangeError`, or StopIteration, at the end and at each later call. With methods ``state_dict()`` and
-            ``load_state_dict(state)`` it makes the source resumable.
+        fn: Called without arguments. Returns one example: an array, a list or tuple of arrays, or a dict of them.
+            Raises `OutOfRangeError`, or StopIteration, at the end and at each later call. With methods
+            ``state_dict()`` and ``load_state_dict(state)`` it makes the source resumable.
         dtypes: NumPy dtype or "string" of each component, or one alone. None: nothing is known.
         shapes: Shape of each component, or one alone; None for an unknown shape, or in one for an unknown dimension.
         names: Keys of the examples in the order of ``dtypes``, if the examples are dicts.

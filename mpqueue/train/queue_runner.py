@@ -11,9 +11,9 @@
       other error: the coordinator stops with it,
         or without one it is kept and raised
 
-How many runs are outstanding is counted per session, from `create_threads` on and not from the start of the threads. Only
-the run that brings the count to zero by a closed-type error closes the queue: if the last one fails instead, the queue
-stays open, as in TensorFlow.
+How many runs are outstanding is counted per session, from `create_threads` on and not from the start of the threads.
+Only the run that brings the count to zero by a closed-type error closes the queue: if the last one fails instead, the
+queue stays open, as in TensorFlow.
 """
 
 import logging
@@ -174,9 +174,10 @@ class QueueRunner:
     def _run(self, session: Session, op: Op, coord: Coordinator | None) -> None:
         """Run one op until it ends, fails, or is asked to stop."""
         try:
-            call = session.make_callable(op)
-            while not (coord is not None and coord.should_stop()):
-                call()
+            with session.as_default():
+                call = session.make_callable(op)
+                while not (coord is not None and coord.should_stop()):
+                    call()
         except self._closed_types:
             if self._count_down(session) == 0:
                 self._finish(session, self._close_op)
@@ -251,7 +252,7 @@ class QueueRunner:
         return f"<{type(self).__name__} of {self.name!r}: {len(self._enqueue_ops)} ops, {outstanding} running>"
 
 
-def checked_session(sess: Any) -> Session:
+def checked_session(sess: Session | None) -> Session:
     """Return the session to run in.
 
     Raises:
@@ -259,15 +260,15 @@ def checked_session(sess: Any) -> Session:
     """
     if sess is None:
         return get_default_session()
-    if not (hasattr(sess, "run") and hasattr(sess, "make_callable")):
+    if not all(hasattr(sess, method) for method in ("run", "make_callable", "as_default")):
         hint = ": did you mean coord=?" if isinstance(sess, Coordinator) else ""
         raise TypeError(f"sess must be a Session or None, got {sess!r}{hint}")
     return sess
 
 
 def _checked_ops(enqueue_ops: Iterable[Op] | None) -> list[Op]:
-    if callable(enqueue_ops) and not isinstance(enqueue_ops, Iterable):
-        raise TypeError(f"enqueue_ops must be a list of ops, got the op {enqueue_ops!r}: put it into a list")
+    if not isinstance(enqueue_ops, Iterable | None):
+        raise TypeError(f"enqueue_ops must be a list of ops, got {enqueue_ops!r}")
     ops = list(enqueue_ops or ())
     for op in ops:
         if not callable(op):
@@ -275,10 +276,13 @@ def _checked_ops(enqueue_ops: Iterable[Op] | None) -> list[Op]:
     return ops
 
 
-def _checked_types(types: Any) -> tuple[type[OpError], ...]:
+def _checked_types(types: tuple[type[OpError], ...] | None) -> tuple[type[OpError], ...]:
     if types is None:
         return (OutOfRangeError,)
-    are_classes = isinstance(types, tuple) and all(isinstance(kind, type) and issubclass(kind, OpError) for kind in types)
-    if not types or not are_classes:
+    if not isinstance(types, tuple) or not types or not all(_is_op_error(kind) for kind in types):
         raise TypeError(f"queue_closed_exception_types must be a tuple of classes of mpqueue.errors, got {types!r}")
     return types
+
+
+def _is_op_error(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, OpError)

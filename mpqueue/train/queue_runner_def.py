@@ -1,6 +1,7 @@
 """What of a queue runner can be written down: names, and the numbers of error classes."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from mpqueue import errors
 
@@ -39,11 +40,11 @@ def class_of(code: int) -> type[errors.OpError]:
     Raises:
         KeyError: No class has it.
     """
-    for name in errors.__all__:
-        kind = getattr(errors, name)
-        if issubclass(kind, errors.OpError) and getattr(kind, "code", None) == code:
-            return kind
-    raise KeyError(f"no error class has the code {code}")
+    kinds: list[Any] = [getattr(errors, name) for name in errors.__all__]
+    found: dict[int, type[errors.OpError]] = {kind.code: kind for kind in kinds if hasattr(kind, "code")}
+    if code not in found:
+        raise KeyError(f"no error class has the code {code}")
+    return found[code]
 
 
 def with_scope(name: str, import_scope: str | None) -> str:

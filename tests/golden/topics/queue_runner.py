@@ -86,6 +86,10 @@ class GatedSession(mpqueue.Session):
         assert self.gate.wait(DEADLOCK_S)
         return super().run(op)
 
+    def make_callable(self, op):
+        assert self.gate.wait(DEADLOCK_S)
+        return super().make_callable(op)
+
 
 class Script:
     """One queue, its runner, and what the steps made of them."""
