@@ -48,8 +48,7 @@ class EnqueueOp(QueueOp):
     def __init__(self, queue: "QueueBase", source: Callable[[], Any], name: str | None, *, many: bool) -> None:
         self.source = source if isinstance(source, Source) else Source(source)
         self.many = many
-        if self.source.dtypes is not None:
-            queue._spec.check_types(self.source.dtypes, self.source.shapes, many=many)
+        _check_fit(queue, self.source, many)
         self._enqueue = queue.enqueue_many if many else queue.enqueue
         super().__init__(queue, name or f"{queue.name}_{'EnqueueMany' if many else 'enqueue'}")
 
@@ -82,3 +81,16 @@ class CloseOp(QueueOp):
             CancelledError: It is closed already.
         """
         self.queue.close(cancel_pending_enqueues=self.cancel)
+
+
+def _check_fit(queue: "QueueBase", source: Source, many: bool) -> None:
+    """Raise now, as far as it can be known now, what enqueueing an example would raise."""
+    names, dtypes, shapes = source.names, source.dtypes, source.shapes
+    if names is not None and sorted(names) != sorted(queue.names or ()):
+        raise ValueError(f"the source has the names {names}, the queue {queue.names}: make them the same")
+    if dtypes is None or shapes is None:
+        return
+    if names is not None and queue.names is not None:
+        order = [names.index(name) for name in queue.names]
+        dtypes, shapes = [dtypes[place] for place in order], [shapes[place] for place in order]
+    queue._spec.check_types(dtypes, shapes, many=many)
