@@ -4,6 +4,7 @@ Everything lives in one default graph until `reset_default_graph` puts an empty 
 a queue or an op is found as long as somebody else refers to it. Collections hold what was added to them.
 """
 
+import functools
 import threading
 import weakref
 from typing import Any
@@ -15,26 +16,35 @@ class Graph:
     """Names of queues and ops, and collections of objects, such as the queue runners to be started."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._things: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+        self._lock = threading.RLock()  # re-entrant: a thing may be collected, and forgotten, while a name is made
+        self._things: dict[str, weakref.ref[Any]] = {}
+        self._names: dict[int, str] = {}  # by id, which is no other thing's before this one was forgotten
         self._next_suffix: dict[str, int] = {}
         self._collections: dict[str, list[Any]] = {}
 
     def add(self, thing: Any, name: str) -> str:
         """Make ``thing`` findable, and return the name that finds it.
 
-        That is ``name`` if no other thing has it, else ``name_1``, ``name_2`` and so on.
+        That is the one it got before, or ``name`` if no other thing has it, else ``name_1``, ``name_2`` and so on.
 
         Follows: ``tf.Graph.unique_name``.
         """
         with self._lock:
+            known = self._names.get(id(thing))
+            if known is not None:
+                return known
             free = name
-            while self._things.get(free, thing) is not thing:
+            while free in self._things:
                 suffix = self._next_suffix.get(name, 1)
                 self._next_suffix[name] = suffix + 1
                 free = f"{name}_{suffix}"
-            self._things[free] = thing
+            self._names[id(thing)] = free
+            self._things[free] = weakref.ref(thing, functools.partial(self._forget, free, id(thing)))
             return free
+
+    def _forget(self, name: str, ident: int, _gone: object) -> None:
+        with self._lock:
+            del self._things[name], self._names[ident]
 
     def find(self, name: str) -> Any:
         """Return the queue or op of that name.
@@ -43,7 +53,8 @@ class Graph:
             KeyError: There is none, or it is not referred to any more.
         """
         with self._lock:
-            thing = self._things.get(name)
+            reference = self._things.get(name)
+            thing = None if reference is None else reference()
         if thing is None:
             raise KeyError(f"no queue or op is named {name!r} in the default graph")
         return thing
