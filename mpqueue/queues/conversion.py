@@ -69,7 +69,8 @@ def _to_numbers(value: Any, dtype: np.dtype[Any], label: str) -> Array:
 
 def _to_text(value: Any, label: str) -> Array:
     """Always a new array."""
-    if not _knows_its_dtype(value):
+    # np.bytes_ knows its dtype, but would lose trailing zeros as an array.
+    if isinstance(value, str | bytes) or not _knows_its_dtype(value):
         _check_literals(value, STRING, label)
         value = np.array(value, dtype=object)
     array = np.asarray(value)
@@ -85,8 +86,6 @@ def _to_text(value: Any, label: str) -> Array:
 
 
 def _knows_its_dtype(value: Any) -> bool:
-    if isinstance(value, str | bytes):  # np.str_ and np.bytes_ too: as arrays they would lose trailing zeros
-        return False
     return hasattr(value, "__array__") or hasattr(value, "__array_interface__") or isinstance(value, memoryview)
 
 
