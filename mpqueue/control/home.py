@@ -114,8 +114,11 @@ _homes: weakref.WeakSet[Home] = weakref.WeakSet()
 
 
 def _announce_all(*, serve: bool) -> None:
-    for home in list(_homes):
-        home.address(serve=serve)
+    # Strong references: a coordinator that is collected in between would leave a line that nobody closes.
+    tenants = [(home, home._tenant()) for home in list(_homes)]
+    for home, tenant in tenants:
+        if tenant is not None:
+            home.address(serve=serve)
 
 
 def _leave_parent() -> None:

@@ -39,16 +39,19 @@ class StopLine:
         self._on_report = on_report
         self._listener, self.address = rendezvous.listen()
         self._wakeup, self._waker = socket.socketpair()
-        self._lock = threading.Lock()
+        # Re-entrant: the garbage collector may close the line in a thread that is just using it.
+        self._lock = threading.RLock()
+        self._is_closed = False
         self._state = _RUNNING
         self._received: dict[socket.socket, bytearray] = {}
         self._thread: threading.Thread | None = None
 
     def serve(self) -> None:
         """Start to answer; before, connections wait."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, name="mpqueue-coordinator-line", daemon=True)
-            self._thread.start()
+        with self._lock:
+            if self._thread is None and not self._is_closed:
+                self._thread = threading.Thread(target=self._serve, name="mpqueue-coordinator-line", daemon=True)
+                self._thread.start()
 
     def tell(self, *, stopping: bool) -> None:
         """Send the state to all; never blocks."""
@@ -60,10 +63,12 @@ class StopLine:
     def close(self) -> None:
         """End the line, and with it its thread; the other processes take it for a stop."""
         rendezvous.forget(self.address)
-        if self._thread is None:
-            self.abandon()
-        else:
-            self._waker.close()
+        with self._lock:
+            self._is_closed = True
+            if self._thread is None:
+                self.abandon()
+            else:
+                self._waker.close()
 
     def abandon(self) -> None:
         """Close this process's copies of all sockets, in a fork that is not the owner."""

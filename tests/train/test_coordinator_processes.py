@@ -13,6 +13,7 @@ import cloudpickle
 import pytest
 
 from mpqueue import Coordinator
+from mpqueue.control.stop_line import StopLine
 from mpqueue.errors import OutOfRangeError, WorkerRaised
 
 DEADLOCK_S = 30
@@ -333,3 +334,14 @@ def test_a_dropped_coordinator_leaves_no_thread_and_no_descriptor():
 
 def test_a_coordinator_that_never_leaves_its_process_has_no_thread(coord):
     assert "mpqueue-coordinator-line" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_coordinator_that_is_dropped_around_a_fork_is_no_trouble(coord):
+    """Its line is made before the fork and closed before it would start to answer."""
+    home = Coordinator()._home  # outlives its coordinator for a moment, as it does inside the hooks
+    line = StopLine(lambda report: True)
+    line.close()
+    line.serve()
+    with Other(coord, "fork") as other:
+        assert other.ask("should_stop") is False
+    assert home._line is None
