@@ -138,7 +138,11 @@ class Other:
 
 @pytest.fixture
 def coord():
-    return Coordinator()
+    coord = Coordinator()
+    yield coord
+    end = coord._home._finalizer
+    if end is not None:
+        end()  # what its collection does, which comes too late: pytest holds the values of fixtures beyond the test
 
 
 @pytest.fixture(params=METHODS)
