@@ -171,7 +171,7 @@ def _outside_stacklevel() -> int:
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "mpqueue":
         frame, level = frame.f_back, level + 1
-    return level - 1
+    return level
 
 
 def _has_cuda_context() -> bool:

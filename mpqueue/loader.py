@@ -28,12 +28,21 @@ _uids = itertools.count(1 << 32)  # apart from the enqueuers' numbers, which see
 
 
 class _Place(NamedTuple):
-    """Where the consumer is: epoch, position in it, positions taken beyond it, elements taken of each stream."""
+    """Where the consumer is.
+
+    Attributes:
+        epoch: From 0.
+        position: Batches of it that were taken, all those before this one.
+        ahead: Positions beyond that were taken, too (unordered).
+        counts: For streams: elements taken of each,
+        lane: and whose turn it is.
+    """
 
     epoch: int = 0
     position: int = 0
     ahead: tuple[int, ...] = ()
     counts: tuple[int, ...] = ()
+    lane: int = 0
 
 
 class Loader:
@@ -157,7 +166,7 @@ class Loader:
         if self._is_stream:
             schedule = StreamSchedule(max(self.workers, 1))
             skip = place.counts
-            schedule.start_at(place.epoch, skip or None)
+            schedule.start_at(place.epoch, skip or None, place.lane)
         else:
             epoch_end = epoch_end_of(source)
             schedule = make_sequence_schedule(source, self._seed, shuffle=self.shuffle, barrier=epoch_end is not None)
@@ -192,7 +201,11 @@ class Loader:
             except StopIteration as error:  # of the source; as it is, it would look like the end of the epoch
                 raise RuntimeError("the source raised StopIteration") from error
             self._place = _Place(
-                pipeline.epoch, pipeline.position, tuple(sorted(pipeline.delivered_ahead)), tuple(pipeline.counts)
+                pipeline.epoch,
+                pipeline.position,
+                tuple(sorted(pipeline.delivered_ahead)),
+                tuple(pipeline.counts),
+                pipeline.next_lane,
             )
             yield batch
             del batch  # or this frame would keep the slot while it waits for the next batch
@@ -232,7 +245,7 @@ class Loader:
         Raises:
             ValueError: It is of a generator that was run by another number of workers.
         """
-        place = _Place(state["epoch"], state["position"], tuple(state["ahead"]), tuple(state["counts"]))
+        place = _Place(state["epoch"], state["position"], tuple(state["ahead"]), tuple(state["counts"]), state["lane"])
         if self._is_stream and place.counts and len(place.counts) != max(self.workers, 1):
             raise ValueError(
                 f"the state is of a generator in {len(place.counts)} workers, each with a stream of its own; "

@@ -110,6 +110,7 @@ class Pipeline:
         self.epoch, self.position = schedule.epoch, 0  # of the next batch to be handed out
         self.delivered_ahead: set[int] = set()  # positions beyond it that were handed out (unordered only)
         self.counts = [0] * schedule.num_lanes if isinstance(schedule, StreamSchedule) else []  # delivered, by lane
+        self.next_lane = 0
         self.num_batches = 0
         self.wait_ns = 0
         self._epoch_end, self._ordered, self._timed = epoch_end, ordered, timed_epoch_end
@@ -199,8 +200,9 @@ class Pipeline:
             if self._head in ready:
                 return self._head
         else:
-            for number in ready:
-                return number
+            for number in ready:  # in the order of their coming; one of the next epoch has to wait for this one's rest
+                if self._tickets[number].epoch == self.epoch:
+                    return number
         self._require_work(backend)
         started = _clock()
         backend.wait(self._head)
@@ -224,6 +226,7 @@ class Pipeline:
         self.num_batches += 1
         if ticket.lane >= 0:
             self.counts[ticket.lane] += 1
+            self.next_lane = (ticket.lane + 1) % len(self.counts)
             return
         assert isinstance(self.schedule, EpochSchedule)
         position = ticket.position

@@ -152,9 +152,9 @@ class StreamSchedule:
         self._live: set[int] = set()
         self._counts: list[int] = []
 
-    def start_at(self, epoch: int, counts: Iterable[int] | None = None) -> None:
-        """Begin an epoch; ``counts`` says how many elements of each lane were delivered already."""
-        self.epoch, self._next = epoch, 0
+    def start_at(self, epoch: int, counts: Iterable[int] | None = None, lane: int = 0) -> None:
+        """Begin an epoch; ``counts`` says how many elements of each lane were delivered, ``lane`` whose turn it is."""
+        self.epoch, self._next = epoch, lane
         self._live = set(range(self.num_lanes))
         self._counts = list(counts or [0] * self.num_lanes)
 

@@ -208,6 +208,7 @@ class SlotWriter:
             words += [start, len(leaves.objects.data), len(pairs) // 2, *pairs]
             writes.append((start, memoryview(leaves.objects.data)))
             end = start + len(leaves.objects.data)
+        self._check_bound(end)
         header = plan.header + np.array(words, "<i8").tobytes()
         if encoded is not None:
             start = align(end)
@@ -215,7 +216,6 @@ class SlotWriter:
             end = start + len(encoded)
             header = np.array([start, len(encoded)], "<i8").tobytes() + header
         end = align(end)
-        self._check_bound(end)
         self._check(end + len(header))
         self._copy(plan, leaves)
         memory, offset = self._segment.memory, self._offset

@@ -59,7 +59,7 @@ def _leave_arena() -> None:
 def enter_thread(info: WorkerInfo | None) -> None:
     """User code runs in this thread on behalf of a worker (None: no more)."""
     _current.info = info
-    _current.batch = None
+    _current.batch = _current.rng = None
 
 
 def begin_batch(batch: seeds.BatchSeed) -> None:

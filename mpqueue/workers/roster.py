@@ -185,15 +185,19 @@ class Roster:
             Exception: Why a worker could not be started.
         """
         exits = []
+        error: BaseException | None = None
         for event in self.launcher.events(timeout_s):
             link = self._by_key[event.key]
             if event.error is not None:
                 self._strike_off(link)
-                raise event.error
-            if event.exitcode is None:
+                link.close()
+                error = error or event.error
+            elif event.exitcode is None:
                 link.pid = event.pid
             else:
                 exits.append(self._exit(link, event))
+        if error is not None:
+            raise error
         return exits
 
     def _exit(self, link: Link, event: Event) -> Exit:
