@@ -22,6 +22,42 @@ class Member(Protocol):
         """Block until it has ended, or for ``timeout`` seconds."""
 
 
+class Stoppable:
+    """Mixin that makes a member of what runs from its ``start`` to its ``stop``: an enqueuer, a loader.
+
+    Its class makes ``_ended`` with `new_ended`, clears it when it starts, and sets it when a stop is through.
+    """
+
+    _ended: threading.Event
+
+    def is_alive(self) -> bool:
+        """Whether it was started and not stopped."""
+        return not self._ended.is_set()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Block until it is stopped and its workers have ended.
+
+        Args:
+            timeout: Seconds to wait at most, None for ever. Ask `is_alive` then.
+        """
+        self._ended.wait(timeout)
+
+    def request_stop(self) -> None:
+        """Ask it to stop, and return at once: whoever is blocked in it is freed, its workers end in the background."""
+        threading.Thread(target=self.stop, name=f"mpqueue-stop-{type(self).__name__}", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop it; the class's own."""
+        raise NotImplementedError
+
+
+def new_ended() -> threading.Event:
+    """Return the ``_ended`` of a `Stoppable` that was not started yet."""
+    ended = threading.Event()
+    ended.set()
+    return ended
+
+
 class Ending:
     """Tells a condition when the last of some members has ended.
 
