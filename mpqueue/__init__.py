@@ -15,8 +15,34 @@ one-framework modules export; everything else may change.
 """
 
 from mpqueue import errors
-from mpqueue.queues import FIFOQueue, PaddingFIFOQueue, QueueBase, RandomShuffleQueue
+from mpqueue.coordinator import Coordinator
+from mpqueue.queues import (
+    FIFOQueue,
+    PaddingFIFOQueue,
+    QueueBase,
+    RandomShuffleQueue,
+    Session,
+    Source,
+    get_default_session,
+    reset_default_graph,
+)
+from mpqueue.train.collections import add_queue_runner, get_queue_runners, start_queue_runners
 
 __version__ = "0.1.0"
 
-__all__ = ["FIFOQueue", "PaddingFIFOQueue", "QueueBase", "RandomShuffleQueue", "__version__", "errors"]
+__all__ = [
+    "Coordinator",
+    "FIFOQueue",
+    "PaddingFIFOQueue",
+    "QueueBase",
+    "RandomShuffleQueue",
+    "Session",
+    "Source",
+    "__version__",
+    "add_queue_runner",
+    "errors",
+    "get_default_session",
+    "get_queue_runners",
+    "reset_default_graph",
+    "start_queue_runners",
+]

@@ -3,6 +3,7 @@
 # ruff: noqa: ARG002 - every method takes TensorFlow's ``name``, which means nothing without a graph
 
 import operator
+from collections.abc import Callable
 from functools import reduce
 from typing import Any, NoReturn
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.queues.dtypes import DType
+from mpqueue.queues.ops import EnqueueOp
 from mpqueue.queues.selection import QueueRef, Selection
 from mpqueue.queues.shapes import Shape, as_shape, common_shape
 from mpqueue.queues.spec import ElementSpec
@@ -254,6 +256,43 @@ class QueueBase:
         Follows: ``tf.QueueBase.is_closed``.
         """
         return self._ref.is_closed
+
+    def enqueue_op(self, source: Callable[[], Any], name: str | None = None) -> EnqueueOp:
+        """Make an op that enqueues the next example of a source at each call.
+
+        Args:
+            source: A `Source`, or any callable that gives one element per call and raises `OutOfRangeError` or
+                StopIteration at the end.
+            name: Name of the op, ``"<name of the queue>_enqueue"`` if None; made unique by ``_1``, ``_2`` and so on.
+
+        Returns:
+            A callable without arguments, for `QueueRunner` or ``Session.run``.
+
+        Raises:
+            TypeError: ``source`` is not callable.
+            ValueError: What the source says of its dtypes and shapes does not fit the queue.
+
+        Follows: The op that ``tf.QueueBase.enqueue`` returns.
+        """
+        return EnqueueOp(self, source, name, many=False)
+
+    def enqueue_many_op(self, source: Callable[[], Any], name: str | None = None) -> EnqueueOp:
+        """Make an op that enqueues, at each call, all rows of the next example of a source.
+
+        Args:
+            source: As for `enqueue_op`; its examples, and their known shapes, have one more dimension in front.
+            name: Name of the op, ``"<name of the queue>_EnqueueMany"`` if None; made unique as in `enqueue_op`.
+
+        Returns:
+            A callable without arguments, for `QueueRunner` or ``Session.run``.
+
+        Raises:
+            TypeError: ``source`` is not callable.
+            ValueError: What the source says of its dtypes and shapes does not fit the queue.
+
+        Follows: The op that ``tf.QueueBase.enqueue_many`` returns.
+        """
+        return EnqueueOp(self, source, name, many=True)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{type(self).__name__} {self._name!r} lives in this process and cannot be pickled")

@@ -12,13 +12,15 @@ sleeps; cancelling calls each ``wake`` outside the scope's lock, so that it may 
 cancelled before calls ``wake`` at once: there is no moment between registering and sleeping in which a cancellation
 could be missed. A call that ended meanwhile may still get a late ``wake``, which it has to ignore.
 
-The stack is a context variable: each thread has its own, and ``asyncio.to_thread`` takes it along.
+The stack is a context variable: each thread has its own, and ``asyncio.to_thread`` takes it along. A thread whose stack
+is empty blocks in the scope that was made ambient last, if there is one.
 """
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from mpqueue.errors import CancelledError
 
@@ -71,6 +73,15 @@ class CancellationScope:
             _active.reset(token)
 
     @contextmanager
+    def ambient(self) -> Iterator["CancellationScope"]:
+        """While the body runs, calls of threads that have no active scope block in this one."""
+        _ambient.append(self)
+        try:
+            yield self
+        finally:
+            remove_last(_ambient, self)
+
+    @contextmanager
     def registered(self, wake: Wake) -> Iterator[None]:
         """While the body runs, cancelling calls ``wake`` once; before the body if the scope is cancelled already."""
         key = object()
@@ -92,17 +103,25 @@ class CancellationScope:
 
 
 _active: ContextVar[tuple[CancellationScope, ...]] = ContextVar("mpqueue_active_scopes", default=())
+_ambient: list[CancellationScope] = []
+
+
+def remove_last(stack: list[Any], entry: object) -> None:
+    """Take the topmost ``entry`` out of a stack of all threads, where others may lie above it by now."""
+    del stack[max(place for place, other in enumerate(stack) if other is entry)]
 
 
 @contextmanager
 def cancellable(wake: Wake) -> Iterator[None]:
     """While the body runs, ``wake(error)`` is called when a scope that is active in this thread is cancelled.
 
+    A thread without active scopes is in the one that was made ambient last.
+
     Args:
         wake: Makes the body return soon, so that the caller raises ``error``. It comes from the cancelling thread,
             from this one if a scope is cancelled already, and more than once if several scopes are cancelled.
     """
     with ExitStack() as stack:
-        for scope in _active.get():
+        for scope in _active.get() or _ambient[-1:]:
             stack.enter_context(scope.registered(wake))
         yield
