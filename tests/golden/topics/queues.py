@@ -14,14 +14,12 @@ import numpy as np
 import mpqueue
 from golden.values import assert_same, decode, encode
 from mpqueue import errors
-from mpqueue.queues import registry
-from mpqueue.queues.cancellation import CancellationScope
 
 DEADLOCK_S = 20
 
 
 def run(case, folder):
-    registry.reset()
+    mpqueue.reset_default_graph()
     script = Script(case.get("random", False))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -38,23 +36,22 @@ def run(case, folder):
 class Call:
     """One step in its thread."""
 
-    def __init__(self, body, scope):
+    def __init__(self, body, session):
         self.value, self.error = None, None
-        self.thread = threading.Thread(target=self._run, args=(body, scope), daemon=True)
+        self.thread = threading.Thread(target=self._run, args=(body, session), daemon=True)
         self.thread.start()
 
-    def _run(self, body, scope):
-        with scope.active():
-            try:
-                self.value = body()
-            except Exception as error:
-                self.error = error
+    def _run(self, body, session):
+        try:
+            self.value = session.run(body)
+        except Exception as error:
+            self.error = error
 
 
 class Script:
     def __init__(self, is_random):
         self.is_random = is_random
-        self.scope = CancellationScope()
+        self.session = mpqueue.Session()
         self.queues, self.calls, self.running = {}, {}, []
         self.num_too_long = 0
         self.waiting_examples = Counter()  # enqueued and not dequeued, where the order is random
@@ -73,7 +70,7 @@ class Script:
         return True
 
     def end(self):
-        self.scope.cancel("the case is over")
+        self.session.close()
         for call in self.running:
             call.thread.join(DEADLOCK_S)
             assert not call.thread.is_alive(), "a cancelled call did not end"
@@ -101,13 +98,13 @@ class Script:
                 self.settle()
                 assert self.calls[step["id"]][0].thread.is_alive() == step["expect"]["blocked"], where
             case "close_session":
-                self.scope.cancel("the session was closed")
+                self.session.close()
                 self.settle()
             case _:
                 self.check(self.call(step), step["expect"], step, where)
 
     def call(self, step):
-        call = Call(lambda: self.body(step), self.scope)
+        call = Call(lambda: self.body(step), self.session)
         self.running.append(call)
         self.settle()
         return call
@@ -135,7 +132,7 @@ class Script:
                 return queue
             case "from_list":
                 chosen = [self.queues.get(name, name) for name in step["queues"]]
-                self.queues[step["as"]] = mpqueue.QueueBase.from_list(step["index"], chosen)
+                self.queues[step["as"]] = mpqueue.QueueBase.from_list(decode(step["index"]), chosen)
                 return None
         raise AssertionError(f"unknown step {step}")
 
@@ -162,8 +159,9 @@ class Script:
             assert_same(arrays(call.value), expected, where=where)
 
     def check_random(self, value, expected, many, where):
-        """Dtypes and shapes are as expected, and every example was enqueued and not dequeued before."""
-        assert skeleton(encode(value)) == skeleton(expected), where
+        """Dtypes and batch shapes are as expected, and every example was enqueued and not dequeued before."""
+        unlike = {"data"} if many else {"data", "shape"}  # another element of a queue without shapes has its own
+        assert skeleton(encode(value), unlike) == skeleton(expected, unlike), where
         got = Counter(examples(value, many))
         assert got <= self.waiting_examples, f"{where}: got {got}, waiting were {self.waiting_examples}"
         self.waiting_examples -= got
@@ -187,14 +185,13 @@ def make_queue(document):
 
 
 def enqueue_typed(queue, do, vals):
-    """Enqueue typed arrays: values that have a dtype before the queue sees them, which is never cast."""
+    """Enqueue typed arrays, as a source does that knows its dtypes: they are never cast."""
     if isinstance(vals, dict):
-        typed = [vals[name] for name in queue.names or () if name in vals]
+        names, typed = list(vals), list(vals.values())
     else:
-        typed = vals if isinstance(vals, list) else [vals]
-    if len(typed) == len(queue.dtypes) or not isinstance(vals, dict):  # wrong keys are another error
-        queue._spec.check_types([array.dtype for array in typed])
-    return getattr(queue, do)(vals)
+        names, typed = None, vals if isinstance(vals, list) else [vals]
+    source = mpqueue.Source(lambda: vals, dtypes=[array.dtype for array in typed], names=names)
+    return getattr(queue, f"{do}_op")(source)()
 
 
 def raw(document):
@@ -228,11 +225,11 @@ def examples(value, many, names=None):
     return [str([encode(arrays(row)) for row in rows]) for rows in zip(*components, strict=False)]
 
 
-def skeleton(document):
-    """An encoded value without its data."""
+def skeleton(document, without):
+    """An encoded value without some of its entries."""
     if isinstance(document, dict):
-        return {key: skeleton(item) for key, item in document.items() if key != "data"}
-    return [skeleton(item) for item in document] if isinstance(document, list) else document
+        return {key: skeleton(item, without) for key, item in document.items() if key not in without}
+    return [skeleton(item, without) for item in document] if isinstance(document, list) else document
 
 
 def is_error(expected):
