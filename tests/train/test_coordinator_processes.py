@@ -18,7 +18,7 @@ from mpqueue.errors import OutOfRangeError, WorkerRaised
 
 DEADLOCK_S = 30
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
-METHODS = ["fork", "spawn", "forkserver"]
+METHODS = ["fork", "spawn"]
 
 
 class Custom(Exception):
