@@ -14,8 +14,30 @@ Public is what ``__all__`` here, ``mpqueue.errors``, ``mpqueue.train``, ``mpqueu
 one-framework modules export; everything else may change.
 """
 
-from mpqueue import errors
+from mpqueue import errors, python_io
+from mpqueue.readers import (
+    FixedLengthRecordReader,
+    IdentityReader,
+    ReaderBase,
+    TextLineReader,
+    TFRecordReader,
+    WholeFileReader,
+    matching_files,
+    read_file,
+)
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "errors"]
+__all__ = [
+    "FixedLengthRecordReader",
+    "IdentityReader",
+    "ReaderBase",
+    "TFRecordReader",
+    "TextLineReader",
+    "WholeFileReader",
+    "__version__",
+    "errors",
+    "matching_files",
+    "python_io",
+    "read_file",
+]
