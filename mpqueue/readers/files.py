@@ -109,6 +109,8 @@ def _matches(pattern: bytes) -> list[bytes]:
 
 
 def _local_matches(pattern: bytes) -> list[bytes]:
+    if b"\0" in pattern:  # no name has one, and the C library would see the pattern end there
+        return []
     first = _WILDCARD.search(pattern)
     if first is None:
         return [pattern] if os.path.exists(pattern) else []  # noqa: PTH110 - a Path takes no bytes
@@ -123,7 +125,7 @@ def _inside(folder: bytes, part: bytes) -> list[bytes]:
     """The paths of what in a folder matches one part of a pattern; nothing if the folder cannot be read."""
     try:
         names = os.listdir(folder)  # noqa: PTH208
-    except (OSError, ValueError):
+    except OSError:
         return []
     start = folder if folder.endswith(b"/") else folder + b"/"
     fnmatch = _fnmatch()

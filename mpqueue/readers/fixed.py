@@ -29,8 +29,10 @@ class FixedLengthRecordReader(FileRecordReader):
     Its `read` raises:
         NotFoundError, PermissionDeniedError, ...: The file cannot be opened; the next read takes the next file.
         OutOfRangeError: The header is longer than the file, which is then left out; also at the end of the queue.
-        FailedPreconditionError: It is a folder, FIFO or device; again at every read.
-        DataLossError: The file cannot be unpacked; again at every read.
+        FailedPreconditionError: It is a folder, FIFO or device.
+        DataLossError: The file cannot be unpacked.
+
+    The last two come again at every read, unless they were met in the header: then the next read takes the next file.
 
     Follows: ``tf.compat.v1.FixedLengthRecordReader``.
     """

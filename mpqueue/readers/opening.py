@@ -149,19 +149,27 @@ class LocalFile:
 
 
 class RemoteFile:
-    """A file that fsspec reads."""
+    """A file that fsspec reads.
+
+    Where the file can seek, each read says where: some file systems share one position among all who have opened a
+    file, and a failed read may have moved it.
+    """
 
     def __init__(self, name: bytes) -> None:
-        self._name = name
+        self._name, self._position = name, 0
         self._file = _open_remote(name, "rb")
         self.size_hint = int(getattr(self._file, "size", None) or 0)
 
     def read(self, num_bytes: int) -> bytes:
         """The next bytes; see `ByteSource`."""
         try:
-            return bytes(self._file.read(min(num_bytes, CHUNK_BYTES)))
+            if self._file.seekable():
+                self._file.seek(self._position)
+            data = bytes(self._file.read(min(num_bytes, CHUNK_BYTES)))
         except Exception as problem:
             raise file_error(problem, self._name) from problem
+        self._position += len(data)
+        return data
 
     def close(self) -> None:
         """Let go of the file."""

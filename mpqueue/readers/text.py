@@ -90,8 +90,10 @@ class LineStream:
             self._parts.append(text if end else rest)
             self._num_part_bytes += len(self._parts[-1])
             if end or not block:
-                return self._checked(self._split(rest, at_end=not block))
-            if self._num_part_bytes > self._max_line_bytes:
+                lines = self._checked(self._split(rest, at_end=not block))
+                if lines or not self._failure:
+                    return lines
+            elif self._num_part_bytes > self._max_line_bytes:
                 self._fail(self._num_taken + 1, f"{self._num_part_bytes} or more")
         raise DataLossError(None, None, self._failure)
 
