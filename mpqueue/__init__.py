@@ -15,6 +15,17 @@ one-framework modules export; everything else may change.
 """
 
 from mpqueue import errors, python_io
+from mpqueue.coordinator import Coordinator
+from mpqueue.queues import (
+    FIFOQueue,
+    PaddingFIFOQueue,
+    QueueBase,
+    RandomShuffleQueue,
+    Session,
+    Source,
+    get_default_session,
+    reset_default_graph,
+)
 from mpqueue.readers import (
     FixedLengthRecordReader,
     IdentityReader,
@@ -25,19 +36,32 @@ from mpqueue.readers import (
     matching_files,
     read_file,
 )
+from mpqueue.train.collections import add_queue_runner, get_queue_runners, start_queue_runners
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Coordinator",
+    "FIFOQueue",
     "FixedLengthRecordReader",
     "IdentityReader",
+    "PaddingFIFOQueue",
+    "QueueBase",
+    "RandomShuffleQueue",
     "ReaderBase",
+    "Session",
+    "Source",
     "TFRecordReader",
     "TextLineReader",
     "WholeFileReader",
     "__version__",
+    "add_queue_runner",
     "errors",
+    "get_default_session",
+    "get_queue_runners",
     "matching_files",
     "python_io",
     "read_file",
+    "reset_default_graph",
+    "start_queue_runners",
 ]

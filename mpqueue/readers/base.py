@@ -12,6 +12,7 @@ another. A failure in `_read` keeps it: the next read fails again. TensorFlow's 
 
 # ruff: noqa: ARG002 - `name` stands in TensorFlow's signatures
 
+import functools
 import threading
 import time
 from typing import Any, ClassVar, Protocol, Self
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.errors import DeadlineExceededError, InvalidArgumentError, UnimplementedError
+from mpqueue.queues.source import Source
 from mpqueue.readers.opening import file_name
 from mpqueue.readers.state import ReaderState, decode, encode
 
@@ -152,6 +154,34 @@ class ReaderBase:
                 is_end = not some or self.one_record_per_unit
                 self._count(len(some), is_end=is_end)
         return _objects([key for key, _ in records]), _objects([value for _, value in records])
+
+    def read_op(self, queue: WorkQueue, name: str | None = None) -> Source:
+        """Return a `Source` that reads the next record at each call: a list of key and value, two strings.
+
+        Several threads may call it. In worker processes each has a reader of its own, and all take their work units
+        from the one queue.
+
+        Args:
+            queue: A queue of one string component.
+            name: Accepted for TensorFlow's signature.
+
+        Follows: The tensors that ``tf.compat.v1.ReaderBase.read`` returns.
+        """
+        return Source(functools.partial(self.read, queue), ["string", "string"], [(), ()])
+
+    def read_up_to_op(self, queue: WorkQueue, num_records: int, name: str | None = None) -> Source:
+        """Return a `Source` that reads up to ``num_records`` at each call: a list of keys and values, two vectors.
+
+        For ``enqueue_many``; cheaper per record than `read_op`.
+
+        Args:
+            queue: A queue of one string component.
+            num_records: The most records per call.
+            name: Accepted for TensorFlow's signature.
+
+        Follows: The tensors that ``tf.compat.v1.ReaderBase.read_up_to`` returns.
+        """
+        return Source(functools.partial(self.read_up_to, queue, num_records), ["string", "string"], [(None,), (None,)])
 
     def num_records_produced(self, name: str | None = None) -> int:
         """Return how many records were read since the reader was made, reset or restored."""

@@ -45,18 +45,18 @@ def outcome(make_reader, content):
         file.write(content)
         file.flush()
         reader, queue, values = make_reader(), FakeQueue(file.name), []
-        try:
+        with pytest.raises(errors.OpError) as caught:
             while True:
                 values.append(reader.read(queue)[1])
                 assert len(values) <= 1100 * len(content) + 1, "records without end"
-        except errors.OpError as error:
-            assert reader.num_records_produced() == len(values)
-            if not isinstance(error, errors.OutOfRangeError):
-                assert type(error) is errors.DataLossError, error
-                assert file.name in str(error)
-                with pytest.raises(errors.DataLossError):
-                    reader.read(queue)
-            return values, error
+        error = caught.value
+        assert reader.num_records_produced() == len(values)
+        if not isinstance(error, errors.OutOfRangeError):
+            assert type(error) is errors.DataLossError, error
+            assert file.name in str(error)
+            with pytest.raises(errors.DataLossError):
+                reader.read(queue)
+        return values, error
 
 
 @pytest.mark.parametrize("kind", READERS)
@@ -219,7 +219,7 @@ def test_a_line_without_end_costs_memory_only_up_to_the_bound(tmp_path):
         file.truncate(2**40)
 
     def read():
-        with pytest.raises(errors.DataLossError, match="line 1 has .* max_record_bytes allows 1048576"):
+        with pytest.raises(errors.DataLossError, match=r"line 1 has .* max_record_bytes allows 1048576"):
             mpqueue.TextLineReader(max_record_bytes=MEBIBYTE).read(FakeQueue(bytes(tmp_path / "t")))
 
     assert peak_of(read) < 4 * MEBIBYTE

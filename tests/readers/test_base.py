@@ -221,3 +221,15 @@ def test_reader_ref_and_repr_say_what_the_reader_is():
     reader = mpqueue.IdentityReader(name="units")
     reader.read(FakeQueue(b"x"))
     assert repr(reader) == "<IdentityReader 'units': 1 records, 1 units completed, between units>"
+
+
+def test_read_op_is_a_source_that_says_what_it_gives():
+    reader, queue = SquareReader(), FakeQueue(b"3")
+    source = reader.read_op(queue)
+    assert source.dtypes == ["string", "string"] and source.shapes == [(), ()]
+    assert source() == (b"0", b"0")
+    some = reader.read_up_to_op(queue, 5)
+    assert some.dtypes == ["string", "string"] and some.shapes == [(None,), (None,)]
+    assert [part.tolist() for part in some()] == [[b"1", b"2"], [b"1", b"4"]]
+    with pytest.raises(errors.OutOfRangeError):
+        source()
