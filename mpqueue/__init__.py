@@ -37,6 +37,8 @@ from mpqueue.readers import (
     read_file,
 )
 from mpqueue.train.collections import add_queue_runner, get_queue_runners, start_queue_runners
+from mpqueue.train.local_variables import local_variables_initializer
+from mpqueue.train.placeholders import placeholder, placeholder_with_default, run, sparse_placeholder
 
 __version__ = "0.1.0"
 
@@ -59,9 +61,14 @@ __all__ = [
     "errors",
     "get_default_session",
     "get_queue_runners",
+    "local_variables_initializer",
     "matching_files",
+    "placeholder",
+    "placeholder_with_default",
     "python_io",
     "read_file",
     "reset_default_graph",
+    "run",
+    "sparse_placeholder",
     "start_queue_runners",
 ]

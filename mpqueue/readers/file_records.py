@@ -26,12 +26,14 @@ class FileRecordReader(ReaderBase):
     def __init__(self) -> None:
         super().__init__()
         self._source: RecordSource | None = None
+        self._key = b""  # of the file under way, with %d for the number
 
     def _open(self, name: bytes) -> RecordSource:
         raise NotImplementedError
 
     def _on_work_start(self, work: bytes) -> None:
         self._source = self._open(work)
+        self._key = work.replace(b"%", b"%%") + b":%d"
 
     def _read(self) -> Record | None:
         records = self._read_some(1)
@@ -40,8 +42,8 @@ class FileRecordReader(ReaderBase):
     def _read_some(self, num_records: int) -> list[Record]:
         assert self._source is not None
         numbers, values = self._source.take(num_records)
-        work = self._work.replace(b"%", b"%%") + b":%d"
-        return [(work % number, value) for number, value in zip(numbers, values, strict=True)]
+        key = self._key
+        return [(key % number, value) for number, value in zip(numbers, values, strict=True)]
 
     def _on_work_finish(self) -> None:
         if self._source is not None:
