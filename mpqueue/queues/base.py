@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from mpqueue.errors import InvalidArgumentError
 from mpqueue.queues.dtypes import DType
 from mpqueue.queues.ops import EnqueueOp
 from mpqueue.queues.selection import QueueRef, Selection
@@ -40,12 +41,17 @@ class QueueBase:
     Raises:
         TypeError: A dtype does not exist, or a shape is none.
         ValueError: The numbers of dtypes, shapes and names differ.
+        InvalidArgumentError: The queue has other dtypes.
 
     Follows: ``tf.QueueBase``.
     """
 
     def __init__(self, dtypes: Any, shapes: Any, names: Any, queue_ref: QueueRef) -> None:
         self._spec = ElementSpec(dtypes, None if shapes is None else [as_shape(shape) for shape in shapes], names)
+        if self._spec.dtypes != queue_ref.dtypes:
+            raise InvalidArgumentError(
+                None, None, f"queue {queue_ref.name!r} has the dtypes {queue_ref.dtypes}, not {self._spec.dtypes}"
+            )
         self._ref = queue_ref
         self._name = queue_ref.name
 

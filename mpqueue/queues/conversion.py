@@ -9,7 +9,6 @@ Three kinds of values, three rules:
 """
 
 import numbers
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -57,8 +56,11 @@ def _to_numbers(value: Any, dtype: np.dtype[Any], label: str) -> Array:
     if not _knows_its_dtype(value):
         _check_literals(value, dtype, label)
     try:
-        with np.errstate(all="ignore"):
-            return np.asarray(value).astype(dtype, copy=False)
+        array = np.asarray(value)
+        if array.dtype.kind not in "fcVO":
+            return array.astype(dtype, copy=False)
+        with np.errstate(all="ignore"):  # too big, not a number: NumPy would warn
+            return array.astype(dtype, copy=False)
     except TypeError as error:
         raise TypeError(f"{label} cannot become {dtype}: {error}") from error
     except ValueError as error:
@@ -67,7 +69,8 @@ def _to_numbers(value: Any, dtype: np.dtype[Any], label: str) -> Array:
 
 def _to_text(value: Any, label: str) -> Array:
     """Always a new array."""
-    if not _knows_its_dtype(value):
+    # np.bytes_ knows its dtype, but would lose trailing zeros as an array.
+    if isinstance(value, str | bytes) or not _knows_its_dtype(value):
         _check_literals(value, STRING, label)
         value = np.array(value, dtype=object)
     array = np.asarray(value)
@@ -83,23 +86,15 @@ def _to_text(value: Any, label: str) -> Array:
 
 
 def _knows_its_dtype(value: Any) -> bool:
-    if isinstance(value, str | bytes):  # np.str_ and np.bytes_ too: as arrays they would lose trailing zeros
-        return False
     return hasattr(value, "__array__") or hasattr(value, "__array_interface__") or isinstance(value, memoryview)
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def _check_literals(value: Any, dtype: DType, label: str) -> None:
     if isinstance(value, list | tuple | range):
         for item in value:
-            yield from _leaves(item)
-    else:
-        yield value
-
-
-def _check_literals(value: Any, dtype: DType, label: str) -> None:
-    for leaf in _leaves(value):
-        if not _fits(leaf, dtype):
-            raise TypeError(f"{label} is to be {dtype}, but holds {leaf!r} of type {type(leaf).__name__!r}")
+            _check_literals(item, dtype, label)
+    elif not _fits(value, dtype):
+        raise TypeError(f"{label} is to be {dtype}, but holds {value!r} of type {type(value).__name__!r}")
 
 
 def _fits(leaf: Any, dtype: DType) -> bool:

@@ -14,6 +14,7 @@ result, or whose process is gone gives back what it had taken: no element is los
 """
 
 import math
+import numbers
 import os
 import threading
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from typing import Any
 from mpqueue.errors import DeadlineExceededError, FailedPreconditionError, InvalidArgumentError, OpError
 from mpqueue.queues.cancellation import cancellable
 from mpqueue.queues.conversion import Array
+from mpqueue.queues.dtypes import DType
 from mpqueue.queues.machine import QueueMachine
 from mpqueue.queues.requests import CloseRequest, DequeueRequest, EnqueueRequest, Request, Token
 from mpqueue.queues.spec import ElementSpec
@@ -49,9 +51,9 @@ class QueueCore:
         return self._machine.name
 
     @property
-    def capacity(self) -> int:
-        """Most elements that enqueues fill it to; negative: no bound."""
-        return self._machine.capacity
+    def dtypes(self) -> list[DType]:
+        """Of the components."""
+        return self.spec.dtypes
 
     @property
     def size(self) -> int:
@@ -138,7 +140,10 @@ class QueueCore:
             self._retract(request)
             raise
         if request.error is not None:
-            raise request.error
+            try:
+                raise request.error
+            finally:
+                request.error = None  # else the error would hold this frame, the frame the request, and that the error
 
     def _sleep(self, request: Request, gate: threading.Lock, timeout: float | None) -> None:
         with cancellable(partial(self._withdraw, request)):
@@ -189,9 +194,12 @@ def _notify(finished: list[Request]) -> None:
             request.notify()
 
 
-def _checked_timeout(timeout: float | None) -> float | None:
+def _checked_timeout(timeout: Any) -> float | None:
     if timeout is None or timeout == math.inf:
         return None
-    if not timeout >= 0:  # not-a-number too
+    if not isinstance(timeout, numbers.Real):
+        raise TypeError(f"timeout must be a number of seconds or None, got {timeout!r}")
+    seconds = float(timeout)
+    if not seconds >= 0:  # not-a-number too
         raise ValueError(f"timeout must be at least 0 seconds, or None to wait for ever; got {timeout!r}")
-    return min(timeout, threading.TIMEOUT_MAX)
+    return min(seconds, threading.TIMEOUT_MAX)

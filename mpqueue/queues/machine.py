@@ -117,11 +117,12 @@ class QueueMachine:
     def _serve(self) -> list[Request]:
         """Advance the fronts of both lines until neither moves."""
         finished: list[Request] = []
-        while True:
-            moved = _serve_line(self._enqueues, self._let_in, finished)
-            moved = _serve_line(self._dequeues, self._hand_out, finished) or moved
-            if not moved:
-                return finished
+        moved = True
+        while moved and (self._enqueues or self._dequeues):
+            moved = bool(self._enqueues) and _serve_line(self._enqueues, self._let_in, finished)
+            if self._dequeues and _serve_line(self._dequeues, self._hand_out, finished):
+                moved = True
+        return finished
 
     def _let_in(self, request: EnqueueRequest | CloseRequest) -> Advance:
         if self.closed:

@@ -23,13 +23,11 @@ class Request:
         owner: Whose call it is; `QueueMachine.withdraw_owner` ends all calls of one owner.
     """
 
-    __slots__ = ("error", "finished", "notify", "owner")
-
-    def __init__(self, owner: object = None) -> None:
-        self.finished = False
-        self.error: OpError | None = None
-        self.notify: Callable[[], None] | None = None
-        self.owner = owner
+    # Defaults of the class, because most requests finish at once and need none of them.
+    finished: bool = False
+    error: OpError | None = None
+    notify: Callable[[], None] | None = None
+    owner: object = None
 
 
 class EnqueueRequest(Request):
@@ -40,12 +38,10 @@ class EnqueueRequest(Request):
         entered: How many of them are in the queue (or were).
     """
 
-    __slots__ = ("entered", "tokens")
+    entered: int = 0
 
-    def __init__(self, tokens: Sequence[Token], owner: object = None) -> None:
-        super().__init__(owner)
+    def __init__(self, tokens: Sequence[Token]) -> None:
         self.tokens = tokens
-        self.entered = 0
 
     def __str__(self) -> str:
         return f"enqueue of {len(self.tokens)} elements, of which {self.entered} went in and stay in"
@@ -53,8 +49,6 @@ class EnqueueRequest(Request):
 
 class CloseRequest(Request):
     """Closes the queue once it is first in the line of enqueues."""
-
-    __slots__ = ()
 
     def __str__(self) -> str:
         return "close behind pending enqueues"
@@ -69,10 +63,7 @@ class DequeueRequest(Request):
         taken: The elements, empty again if the request failed.
     """
 
-    __slots__ = ("num_wanted", "taken", "takes_fewer")
-
-    def __init__(self, num_wanted: int, takes_fewer: bool = False, owner: object = None) -> None:
-        super().__init__(owner)
+    def __init__(self, num_wanted: int, takes_fewer: bool = False) -> None:
         self.num_wanted = num_wanted
         self.takes_fewer = takes_fewer
         self.taken: list[Token] = []

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.queues.conversion import Array
+from mpqueue.queues.dtypes import DType
 
 
 class QueueRef(Protocol):
@@ -14,6 +15,10 @@ class QueueRef(Protocol):
     @property
     def name(self) -> str:
         """The name it was made with."""
+
+    @property
+    def dtypes(self) -> list[DType]:
+        """Of the components."""
 
     @property
     def size(self) -> int:
@@ -65,6 +70,11 @@ class Selection:
     def name(self) -> str:
         """There is no name of its own."""
         return "from_list"
+
+    @property
+    def dtypes(self) -> list[DType]:
+        """Of all queues."""
+        return self._queues[0].dtypes
 
     @property
     def size(self) -> int:

@@ -167,11 +167,12 @@ class ArrayColumn:
         if is_fully_known(self._shape):
             out = np.empty((len(tokens), *shape), self._dtype)
             for place, array in enumerate(tokens):
-                out[place] = array
+                out[place, ...] = array  # without the dots, an object array would take the array as an object
             return out
         out = np.full((len(tokens), *shape), b"" if self._dtype.kind == "O" else 0, self._dtype)
         for place, array in enumerate(tokens):
-            out[place][tuple(slice(size) for size in array.shape)] = array
+            used: tuple[int | slice, ...] = (place, *(slice(size) for size in array.shape))
+            out[used] = array if array.ndim else array[()]
         return out
 
     def _longest(self, tokens: Sequence[Array]) -> tuple[int, ...]:
