@@ -9,7 +9,7 @@ images has already done to itself. Elsewhere than on glibc it does nothing.
 
 import functools
 
-_KEPT_BYTES = 4 * 1024 * 1024
+_KEPT_BYTES = 16 * 1024 * 1024
 
 
 @functools.cache

@@ -23,9 +23,11 @@ def as_constant(value: Any, label: str) -> NDArray[Any]:
         TypeError: It is neither numbers nor text.
         ValueError: Rows of different lengths, or None.
     """
-    plain = _paths_as_bytes(value)
     if value is None:
         raise ValueError(f"{label} is None: expected an array, or a list that makes one")
+    plain = _paths_as_bytes(value)
+    if isinstance(_first_leaf(plain), str | bytes):  # NumPy would decode bytes beside text, and drop trailing zeros
+        return to_array(plain, STRING, label)
     array = np.asarray(plain)
     if array.dtype.kind in "OSUT":
         return to_array(plain, STRING, label)
@@ -59,6 +61,12 @@ def _paths_as_bytes(value: Any) -> Any:
         return os.fsencode(value)
     if isinstance(value, list | tuple):
         return [_paths_as_bytes(item) for item in value]
+    return value
+
+
+def _first_leaf(value: Any) -> Any:
+    while isinstance(value, list | tuple) and value:
+        value = value[0]
     return value
 
 
