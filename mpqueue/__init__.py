@@ -4,60 +4,124 @@ The map of the house, from the ground up; imports point downwards only::
 
     errors.py            every public exception
     memory/              the data plane: segment, slots, layout, leases, in-slot allocation
-    control/             the control plane: records, channels, schedule, dispatcher
+    control/             the control plane: records, schedule, seeds, the pipeline that the consumer drives
     workers/             nursery, worker loop, backends (process, thread, inline), exceptions across processes
-    sequence.py enqueuers.py loader.py coordinator.py    what users of fit loops hold
-    queues/ readers/ parsing/ train/ compat/             the TensorFlow 1 toolbox
+    sequence.py sources.py engine.py enqueuers.py loader.py stats.py     what users of fit loops hold
+    coordinator.py queues/ readers/ parsing/ train/ compat/              the TensorFlow 1 toolbox
     keras.py             one thin file per framework, imported only on request
 
 Public is what ``__all__`` here, ``mpqueue.errors``, ``mpqueue.train``, ``mpqueue.compat.v1`` and the
 one-framework modules export; everything else may change.
 """
 
-from mpqueue import errors, python_io
-from mpqueue.coordinator import Coordinator
-from mpqueue.queues import (
-    FIFOQueue,
-    PaddingFIFOQueue,
-    QueueBase,
-    RandomShuffleQueue,
-    Session,
-    Source,
-    get_default_session,
-    reset_default_graph,
-)
-from mpqueue.readers import (
-    FixedLengthRecordReader,
-    IdentityReader,
-    ReaderBase,
-    TextLineReader,
-    TFRecordReader,
-    WholeFileReader,
-    matching_files,
-    read_file,
-)
-from mpqueue.train.collections import add_queue_runner, get_queue_runners, start_queue_runners
-from mpqueue.train.local_variables import local_variables_initializer
-from mpqueue.train.placeholders import placeholder, placeholder_with_default, run, sparse_placeholder
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from mpqueue import errors
+
+if TYPE_CHECKING:
+    from mpqueue import python_io as python_io
+    from mpqueue import train as train
+    from mpqueue.coordinator import Coordinator as Coordinator
+    from mpqueue.enqueuers import GeneratorEnqueuer as GeneratorEnqueuer
+    from mpqueue.enqueuers import OrderedEnqueuer as OrderedEnqueuer
+    from mpqueue.enqueuers import SequenceEnqueuer as SequenceEnqueuer
+    from mpqueue.loader import Loader as Loader
+    from mpqueue.queues import FIFOQueue as FIFOQueue
+    from mpqueue.queues import PaddingFIFOQueue as PaddingFIFOQueue
+    from mpqueue.queues import QueueBase as QueueBase
+    from mpqueue.queues import RandomShuffleQueue as RandomShuffleQueue
+    from mpqueue.queues import Session as Session
+    from mpqueue.queues import Source as Source
+    from mpqueue.queues import get_default_session as get_default_session
+    from mpqueue.queues import reset_default_graph as reset_default_graph
+    from mpqueue.readers import FixedLengthRecordReader as FixedLengthRecordReader
+    from mpqueue.readers import IdentityReader as IdentityReader
+    from mpqueue.readers import ReaderBase as ReaderBase
+    from mpqueue.readers import TextLineReader as TextLineReader
+    from mpqueue.readers import TFRecordReader as TFRecordReader
+    from mpqueue.readers import WholeFileReader as WholeFileReader
+    from mpqueue.readers import matching_files as matching_files
+    from mpqueue.readers import read_file as read_file
+    from mpqueue.sequence import Sequence as Sequence
+    from mpqueue.stats import Statistics as Statistics
+    from mpqueue.train.collections import add_queue_runner as add_queue_runner
+    from mpqueue.train.collections import get_queue_runners as get_queue_runners
+    from mpqueue.train.collections import start_queue_runners as start_queue_runners
+    from mpqueue.train.local_variables import local_variables_initializer as local_variables_initializer
+    from mpqueue.train.placeholders import placeholder as placeholder
+    from mpqueue.train.placeholders import placeholder_with_default as placeholder_with_default
+    from mpqueue.train.placeholders import run as run
+    from mpqueue.train.placeholders import sparse_placeholder as sparse_placeholder
+    from mpqueue.workers.context import WorkerInfo as WorkerInfo
+    from mpqueue.workers.context import empty as empty
+    from mpqueue.workers.context import rng as rng
+    from mpqueue.workers.context import stack as stack
+    from mpqueue.workers.context import worker_info as worker_info
+    from mpqueue.workers.launcher import shutdown as shutdown
 
 __version__ = "0.1.0"
+
+# Where each name lives; loaded on first use, so that a worker process imports only what it needs.
+_HOMES = {
+    "coordinator": ("Coordinator",),
+    "enqueuers": ("GeneratorEnqueuer", "OrderedEnqueuer", "SequenceEnqueuer"),
+    "loader": ("Loader",),
+    "queues": (
+        "FIFOQueue",
+        "PaddingFIFOQueue",
+        "QueueBase",
+        "RandomShuffleQueue",
+        "Session",
+        "Source",
+        "get_default_session",
+        "reset_default_graph",
+    ),
+    "readers": (
+        "FixedLengthRecordReader",
+        "IdentityReader",
+        "ReaderBase",
+        "TFRecordReader",
+        "TextLineReader",
+        "WholeFileReader",
+        "matching_files",
+        "read_file",
+    ),
+    "sequence": ("Sequence",),
+    "stats": ("Statistics",),
+    "train.collections": ("add_queue_runner", "get_queue_runners", "start_queue_runners"),
+    "train.local_variables": ("local_variables_initializer",),
+    "train.placeholders": ("placeholder", "placeholder_with_default", "run", "sparse_placeholder"),
+    "workers.context": ("WorkerInfo", "empty", "rng", "stack", "worker_info"),
+    "workers.launcher": ("shutdown",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_PACKAGES = {"python_io", "train"}
 
 __all__ = [
     "Coordinator",
     "FIFOQueue",
     "FixedLengthRecordReader",
+    "GeneratorEnqueuer",
     "IdentityReader",
+    "Loader",
+    "OrderedEnqueuer",
     "PaddingFIFOQueue",
     "QueueBase",
     "RandomShuffleQueue",
     "ReaderBase",
+    "Sequence",
+    "SequenceEnqueuer",
     "Session",
     "Source",
+    "Statistics",
     "TFRecordReader",
     "TextLineReader",
     "WholeFileReader",
+    "WorkerInfo",
     "__version__",
     "add_queue_runner",
+    "empty",
     "errors",
     "get_default_session",
     "get_queue_runners",
@@ -68,7 +132,27 @@ __all__ = [
     "python_io",
     "read_file",
     "reset_default_graph",
+    "rng",
     "run",
+    "shutdown",
     "sparse_placeholder",
+    "stack",
     "start_queue_runners",
+    "train",
+    "worker_info",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"mpqueue.{name}")
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"mpqueue.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

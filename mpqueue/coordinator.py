@@ -11,43 +11,32 @@
                                                stop callbacks run  ──► blocked queue calls and gets are freed
                                                                      join: waits for the members, raises the error
 
-The state is guarded by one condition; waiting is waiting on it. A member (a thread, a process, an enqueuer) cannot
-notify a condition when it ends, but can be joined: so `join` starts one thread that joins the members one after the
-other and then notifies, and itself waits for "all have ended, or a stop was asked for". Nothing looks at a clock to
-learn anything.
-
-The lock of the condition is re-entrant, since the handler of a signal may ask for a stop while the very thread that it
+The state is guarded by one condition, and waiting is waiting on it: nothing looks at a clock to learn anything. The
+lock of the condition is re-entrant, since the handler of a signal may ask for a stop while the very thread that it
 interrupts holds it. Callbacks and members are told outside of it: they may take locks of their own.
+
+A coordinator belongs to the process that made it. In another one it is a likeness: a coordinator for the threads of
+that process, whose state follows the owner's, and which sends reports to the owner instead of keeping them. How the two
+stay in touch is the business of `Home`.
 """
 
 import contextlib
 import logging
+import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import weakref
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, TypeAlias
 
+from mpqueue.control.home import Home
+from mpqueue.control.members import Ending, Member, StopCallback, check_member, name_of, stoppers
 from mpqueue.errors import OutOfRangeError
+from mpqueue.workers import failures
 
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
-StopCallback: TypeAlias = Callable[[], object]
 
 _log = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class Member(Protocol):
-    """What a coordinator can wait for: a thread, a process, an enqueuer, a loader.
-
-    One that also has ``request_stop()`` is told of a stop in that way; it must not block there, and frees whoever is
-    blocked in it.
-    """
-
-    def is_alive(self) -> bool:
-        """Whether it has started and not ended."""
-
-    def join(self, timeout: float | None = None) -> Any:
-        """Block until it has ended, or for ``timeout`` seconds."""
 
 
 class Coordinator:
@@ -55,6 +44,11 @@ class Coordinator:
 
     Any thread may call any method. `should_stop` turns True at the first `request_stop`, which also runs the stop
     callbacks; an exception reported with it is kept and raised by `join`. Later reports change nothing: the first wins.
+
+    It may be captured by a source, sent to another process in any way that pickles, or inherited by a fork. There,
+    `should_stop`, `wait_for_stop` and the callbacks follow the process that made it, and `request_stop` and
+    `stop_on_exception` report to it, exceptions in their own type; members are those of the process in which they are
+    registered. If the process that made it is gone, that is a stop.
 
     Args:
         clean_stop_exception_types: Exceptions that mean a clean end: reporting one of these, or of a subclass, is a
@@ -76,6 +70,7 @@ class Coordinator:
         self._joined = False
         self._members: dict[int, Member] = {}
         self._callbacks: list[StopCallback] = []
+        self._home = Home(self)
 
     # Asking for a stop, and seeing it
 
@@ -93,23 +88,32 @@ class Coordinator:
             BaseException: ``ex`` itself, if the coordinator was joined already.
         """
         error = _reported(ex)
-        clean = isinstance(error, self._clean_stop_exception_types)
+        if not self._home.is_owner:
+            self._report(error)
+            return
+        if isinstance(error, self._clean_stop_exception_types):
+            error = None
         with self._changed:
-            if self._joined and error is not None and not clean:
+            if self._joined and error is not None:
                 raise error
-            if self._stopping:
-                _log.info("a stop is under way, this report is dropped: %r", error)
-                return
-            if not clean:
-                self._keep(error)
-            self._stopping = True
-            callbacks = [*self._callbacks, *_stoppers(self._members.values())]
-            self._changed.notify_all()
+            callbacks = self._begin_stop(error)
         for callback in callbacks:
             _call(callback)
 
+    def _begin_stop(self, error: BaseException | None) -> list[StopCallback]:
+        """Change the state, and return what has to be called once the lock is released."""
+        if self._stopping:
+            _log.info("a stop is under way, this report is dropped: %r", error)
+            return []
+        self._keep(error)
+        self._stopping = True
+        self._home.tell(stopping=True)
+        self._changed.notify_all()
+        return [*self._callbacks, *stoppers(self._members.values())]
+
     def should_stop(self) -> bool:
         """Return whether a stop was asked for; cheap enough for any loop."""
+        self._home.follow()
         return self._stopping
 
     def wait_for_stop(self, timeout: float | None = None) -> bool:
@@ -120,10 +124,10 @@ class Coordinator:
 
         Returns: Whether a stop was asked for.
         """
+        self._home.follow()
+        limit = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
         with self._changed:
-            return self._changed.wait_for(
-                self.should_stop, None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
-            )
+            return self._changed.wait_for(lambda: self._stopping, limit)
 
     @contextlib.contextmanager
     def stop_on_exception(self) -> Iterator[None]:
@@ -134,10 +138,20 @@ class Coordinator:
             self.request_stop(error)
 
     def clear_stop(self) -> None:
-        """Forget the stop, its exception and the join, so that the coordinator can be used once more."""
+        """Forget the stop, its exception and the join, so that the coordinator can be used once more.
+
+        Raises:
+            RuntimeError: This is not the process that made the coordinator.
+        """
+        if not self._home.is_owner:
+            raise RuntimeError("only the process that made a coordinator can clear its stop")
+        self._clear()
+
+    def _clear(self) -> None:
         with self._changed:
             self._keep(None)
             self._stopping = self._joined = False
+            self._home.tell(stopping=False)
 
     def raise_requested_exception(self) -> None:
         """Raise the exception that was reported, if there was one; again at every call."""
@@ -154,6 +168,7 @@ class Coordinator:
         It runs in the thread that asks for the stop and must not block: ``queue.close`` with
         ``cancel_pending_enqueues=True`` is what it is made for. What it raises is logged. `join` forgets it.
         """
+        self._home.follow()
         with self._changed:
             self._callbacks.append(callback)
             stopping = self._stopping
@@ -177,12 +192,13 @@ class Coordinator:
         Raises:
             TypeError: It has no ``is_alive()`` and ``join(timeout)``.
         """
-        _check_member(thread)
+        check_member(thread)
+        self._home.follow()
         with self._changed:
             self._members[id(thread)] = thread
             stopping = self._stopping
         if stopping:
-            for callback in _stoppers([thread]):
+            for callback in stoppers([thread]):
                 _call(callback)
 
     # Waiting for them
@@ -208,14 +224,15 @@ class Coordinator:
             RuntimeError: Members are still alive after the grace period (it names them), or the current thread is one.
             TypeError: ``threads`` holds something that cannot be joined.
         """
+        self._home.follow()
         members = self._all_members(threads)
-        ending = _Ending(members, self._changed)
+        ending = Ending(members, self._changed)
         with self._changed:
             self._changed.wait_for(lambda: ending.is_over or self._stopping)
             self._changed.wait_for(lambda: ending.is_over, min(stop_grace_period_secs, threading.TIMEOUT_MAX))
         if ending.error is not None:
             raise ending.error
-        stragglers = [_name(member) for member in members if member.is_alive()]
+        stragglers = [name_of(member) for member in members if member.is_alive()]
         with self._changed:
             self._joined = True
             self._members.clear()
@@ -232,11 +249,11 @@ class Coordinator:
     def _all_members(self, threads: Iterable[Member] | None) -> list[Member]:
         given = {id(member): member for member in threads or ()}
         for member in given.values():
-            _check_member(member)
+            check_member(member)
         with self._changed:
             members = [*(self._members | given).values()]
         if threading.current_thread() in members:
-            raise RuntimeError(f"{_name(threading.current_thread())} cannot wait for itself to end")
+            raise RuntimeError(f"{name_of(threading.current_thread())} cannot wait for itself to end")
         return members
 
     def _keep(self, error: BaseException | None) -> None:
@@ -245,36 +262,51 @@ class Coordinator:
         if error is not None:
             _log.info("error reported to the coordinator: %r", error)
 
+    # Other processes, see `Home`
+
+    def take_report(self, report: bytes) -> bool:
+        """Stop as another process asks for it; False if that has to raise its exception itself."""
+        error = failures.unpack(report) if report else None
+        try:
+            self.request_stop(error)
+        except BaseException as raised:
+            if raised is not error:
+                raise
+            return False
+        return True
+
+    def take_state(self, stopping: bool) -> None:
+        """Follow the owner."""
+        if not stopping:
+            self._clear()
+            return
+        with self._changed:
+            callbacks = self._begin_stop(None)
+        for callback in callbacks:
+            _call(callback)
+
+    def take_over_from_parent(self) -> None:
+        """Leave what is the parent's business, and a lock that its threads may have held."""
+        self._changed = threading.Condition()
+        self._joined = False
+        self._keep(None)
+        self._members, self._callbacks = {}, []
+
+    def _report(self, error: BaseException | None) -> None:
+        """Ask the owner to stop; raise the exception here if nobody would see it there."""
+        note = f"reported to the coordinator by process {os.getpid()}"
+        if not self._home.report(b"" if error is None else failures.pack(error, note)) and error is not None:
+            raise error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        address = self._home.address()
+        _by_address[address] = self
+        return _at, (address,)
+
     def __repr__(self) -> str:
         state = "joined" if self._joined else "stopping" if self._stopping else "running"
         error = "" if self._error is None else f", {self._error!r}"
         return f"<{type(self).__name__}: {state}, {len(self._members)} registered{error}>"
-
-
-class _Ending:
-    """Tells a condition when the last of some members has ended.
-
-    Its thread lives as long as they do, also when nobody waits any more: it is a daemon and holds nothing but them.
-    """
-
-    def __init__(self, members: list[Member], changed: threading.Condition) -> None:
-        self._members, self._changed = members, changed
-        self.error: BaseException | None = None
-        self.is_over = not any(member.is_alive() for member in members)
-        if not self.is_over:
-            threading.Thread(target=self._wait, name="mpqueue-coordinator-join", daemon=True).start()
-
-    def _wait(self) -> None:
-        try:
-            for member in self._members:
-                if member.is_alive():  # a thread that was never started cannot be joined
-                    member.join()
-        except BaseException as error:
-            self.error = error
-        finally:
-            with self._changed:
-                self.is_over = True
-                self._changed.notify_all()
 
 
 def _exception_types(types: Iterable[type[BaseException]] | None) -> tuple[type[BaseException], ...]:
@@ -295,17 +327,6 @@ def _reported(ex: BaseException | ExcInfo | None) -> BaseException | None:
     return error
 
 
-def _check_member(member: object) -> None:
-    if not isinstance(member, Member):
-        raise TypeError(
-            f"a coordinator waits for what has is_alive() and join(timeout), such as a thread; got {member!r}"
-        )
-
-
-def _stoppers(members: Iterable[Member]) -> list[StopCallback]:
-    return [member.request_stop for member in members if hasattr(member, "request_stop")]
-
-
 def _call(callback: StopCallback) -> None:
     """Call a stop callback; its error is logged, for the others have to be called and the first report has to win."""
     try:
@@ -314,12 +335,20 @@ def _call(callback: StopCallback) -> None:
         _log.exception("a stop callback failed: %r", callback)
 
 
-def _name(member: Member) -> str:
-    return str(getattr(member, "name", None) or repr(member))
-
-
 def _report_stragglers(stragglers: list[str], ignore: bool) -> None:
     message = f"Coordinator stopped with threads still running: {' '.join(stragglers)}"
     if not ignore:
         raise RuntimeError(message)
     _log.info(message)
+
+
+_by_address: weakref.WeakValueDictionary[str, Coordinator] = weakref.WeakValueDictionary()
+
+
+def _at(address: str) -> Coordinator:
+    """Return the coordinator of an address: itself in the process that made it, elsewhere one that follows it."""
+    coordinator = _by_address.get(address)
+    if coordinator is None:
+        coordinator = _by_address[address] = Coordinator()
+        coordinator._home = Home(coordinator, address)
+    return coordinator

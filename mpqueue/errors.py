@@ -136,6 +136,10 @@ class BatchTimeout(MPQueueError, TimeoutError):
         super().__init__(index, epoch, timeout_s, stack)
         self.index, self.epoch, self.timeout_s, self.stack = index, epoch, timeout_s, stack
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # TimeoutError is an OSError, which keeps only two of its arguments in `args`.
+        return type(self), (self.index, self.epoch, self.timeout_s, self.stack), {}
+
     def __str__(self) -> str:
         text = f"index {self.index} of epoch {self.epoch} was not ready after {self.timeout_s:g} s"
         return f"{text}; the worker was here:\n{self.stack}" if self.stack else text
@@ -152,6 +156,9 @@ class StopTimeout(MPQueueError, TimeoutError):
     def __init__(self, stragglers: tuple[str, ...], timeout_s: float) -> None:
         super().__init__(stragglers, timeout_s)
         self.stragglers, self.timeout_s = stragglers, timeout_s
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.stragglers, self.timeout_s), {}
 
     def __str__(self) -> str:
         return f"still running {self.timeout_s:g} s after the stop: {', '.join(self.stragglers)}"

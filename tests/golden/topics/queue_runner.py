@@ -51,9 +51,10 @@ def outcome(call):
 def settled(look, expected):
     """What ``look()`` gives as soon as it is what is expected; after a long while, whatever it gives then."""
     deadline = time.monotonic() + DEADLOCK_S
-    while (got := look()) != expected and time.monotonic() < deadline:
+    while look() != expected and time.monotonic() < deadline:
         time.sleep(0.005)
-    return got
+    time.sleep(0.05)  # what only passed through the expected state is told by going on
+    return look()
 
 
 class Values:

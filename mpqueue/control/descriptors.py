@@ -1,0 +1,62 @@
+"""Descriptors that must not survive in children that users fork.
+
+A forked grandchild that keeps the write end of a pipe open hides the end-of-file that tells a worker that its trainer
+is gone. So all pipe ends and sockets of this package are noted here, and closed in every child that Python forks
+(children that exec lose them anyway: they are not inheritable). A worker that this package forks adopts its own ends
+first, see `adopt`.
+"""
+
+import os
+from typing import Any
+
+_owned: set[int] = set()
+_objects: dict[int, Any] = {}  # sockets and epolls: closed as objects, or their later collection would close a stranger
+
+
+def own(fd: int) -> int:
+    """Note a descriptor; returns it."""
+    _owned.add(fd)
+    return fd
+
+
+def close(fd: int) -> None:
+    """Close a noted descriptor."""
+    _owned.discard(fd)
+    os.close(fd)
+
+
+def own_object(thing: Any) -> None:
+    """Note an object that has a descriptor of its own (a socket, an epoll)."""
+    _objects[id(thing)] = thing
+
+
+def close_object(thing: Any) -> None:
+    """Close a noted object."""
+    _objects.pop(id(thing), None)
+    thing.close()
+
+
+def pipe() -> tuple[int, int]:
+    """A pipe whose ends are both noted: (read end, write end)."""
+    read_end, write_end = os.pipe()
+    return own(read_end), own(write_end)
+
+
+def adopt(fds: tuple[int, ...]) -> None:
+    """These belong to the child that is about to be forked: not to be closed in it. Undone by `own` in the parent."""
+    _owned.difference_update(fds)
+
+
+def _close_in_child() -> None:
+    for fd in _owned:
+        try:
+            os.close(fd)
+        except OSError:  # closed by its owner in the moment of the fork: what we want
+            continue
+    _owned.clear()
+    for thing in _objects.values():
+        thing.close()
+    _objects.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)

@@ -1,0 +1,181 @@
+"""The order of the work. Pure: no processes, no clock.
+
+Order is arithmetic. A *ticket* is the number of a piece of work; a schedule deals tickets one by one and says which
+(epoch, position, index) each means. Two kinds:
+
+`EpochSchedule` is for Sequences: positions 0 to length - 1, epoch after epoch, shuffled by (seed, epoch) if wanted.
+With a *barrier* (the source changes itself at the end of an epoch) it deals nothing of the next epoch until
+`open_epoch` is called. The length is asked for at the start of every epoch.
+
+`StreamSchedule` is for generators: each worker (a *lane*) has a stream of its own, and tickets go round the lanes. A
+lane that has ended answers its remaining tickets with "end" and gets no more; as the others keep going round in the
+same order, the order of delivery does not depend on when the end was noticed.
+"""
+
+from collections.abc import Callable, Container, Iterable
+from typing import Any, NamedTuple, Protocol
+
+from mpqueue.control.seeds import permutation
+
+
+class Ticket(NamedTuple):
+    """One piece of work.
+
+    Attributes:
+        number: Its place in the order of delivery, from 0, never used again.
+        epoch: From 0.
+        position: Place in its epoch.
+        unit: What the source is asked for: an index, or how many elements its lane gave before.
+        lane: The worker that it belongs to, -1 for any.
+    """
+
+    number: int
+    epoch: int
+    position: int
+    unit: int
+    lane: int = -1
+
+
+class Schedule(Protocol):
+    """What the pipeline asks; called under its lock."""
+
+    def deal(self) -> Ticket | None:
+        """The next ticket, None if there is none now."""
+        ...
+
+
+class EpochSchedule:
+    """Positions of a Sequence, epoch after epoch.
+
+    Args:
+        length_of: Asked at the start of each epoch: the number of batches, None for endless.
+        seed: For the shuffled order.
+        shuffle: A new permutation per epoch.
+        barrier: Deal nothing of the next epoch before `open_epoch`.
+        order_of: Gives the indices of an epoch instead, by (epoch, length).
+    """
+
+    def __init__(
+        self,
+        length_of: Callable[[], int | None],
+        seed: int,
+        *,
+        shuffle: bool = False,
+        barrier: bool = False,
+        order_of: Callable[[int, int], Any] | None = None,
+    ) -> None:
+        self._length_of, self._seed, self._shuffle, self._barrier = length_of, seed, shuffle, barrier
+        self._order_of = order_of
+        self.next_number = 0
+        self._skip: Container[int] = ()
+        self.epoch, self._position = 0, 0
+        self._length: int | None = None  # of the epoch that is dealt
+        self._lengths: dict[int, int | None] = {}  # of the epochs that are not all handed out
+        self._order: Any = None
+        self._is_open = False
+
+    def start_at(self, epoch: int, position: int = 0, skip: Iterable[int] = ()) -> None:
+        """Go to a place in the order; positions in ``skip`` are left out. Opens that epoch.
+
+        Raises:
+            ValueError: The source has no such position, or an impossible length.
+        """
+        self.epoch, self._position, self._skip = epoch, position, frozenset(skip)
+        self._lengths.clear()
+        self._open()
+        length = self._length
+        if length is not None and position > length:
+            raise ValueError(f"position {position} does not exist: epoch {epoch} has {length} batches")
+
+    def open_epoch(self) -> None:
+        """Lift the barrier before the next epoch."""
+        self._leave_finished_epoch()
+        if not self._is_open:
+            self._open()
+
+    def length(self, epoch: int) -> int | None:
+        """Batches of an epoch that was opened; None if it is endless."""
+        return self._lengths[epoch]
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether the epoch that is dealt now never ends."""
+        return self._length is None
+
+    def forget(self, epoch: int) -> None:
+        """An epoch is over and its length will not be asked for again."""
+        self._lengths.pop(epoch, None)
+
+    def deal(self) -> Ticket | None:
+        """The next ticket; None behind a barrier."""
+        while True:
+            if not self._is_open:
+                return None
+            position = self._position
+            if self._leave_finished_epoch():
+                if not self._barrier:
+                    self._open()
+                continue
+            self._position += 1
+            if position in self._skip:
+                continue
+            index = position if self._order is None else int(self._order[position])
+            ticket = Ticket(self.next_number, self.epoch, position, index)
+            self.next_number += 1
+            return ticket
+
+    def _leave_finished_epoch(self) -> bool:
+        if not self._is_open or self._length is None or self._position < self._length:
+            return False
+        self._is_open = False
+        self.epoch, self._position, self._skip = self.epoch + 1, 0, ()
+        return True
+
+    def _open(self) -> None:
+        length = self._length_of()
+        if self._order_of is not None and length is not None:
+            self._order = self._order_of(self.epoch, length)
+        elif self._shuffle and length is not None:
+            self._order = permutation(self._seed, self.epoch, length)
+        self._length = self._lengths[self.epoch] = length
+        self._is_open = True
+
+
+class StreamSchedule:
+    """Elements of one stream per worker, round the workers."""
+
+    def __init__(self, num_lanes: int) -> None:
+        self.num_lanes = num_lanes
+        self.next_number = 0
+        self._next = 0
+        self.epoch = 0
+        self._live: set[int] = set()
+        self._counts: list[int] = []
+
+    def start_at(self, epoch: int, counts: Iterable[int] | None = None, lane: int = 0) -> None:
+        """Begin an epoch; ``counts`` says how many elements of each lane were delivered, ``lane`` whose turn it is."""
+        self.epoch, self._next = epoch, lane
+        self._live = set(range(self.num_lanes))
+        self._counts = list(counts or [0] * self.num_lanes)
+
+    def end_lane(self, lane: int) -> None:
+        """A lane's stream has ended: no more tickets for it."""
+        self._live.discard(lane)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether all lanes have ended."""
+        return not self._live
+
+    def deal(self) -> Ticket | None:
+        """The next ticket, None if all lanes have ended."""
+        if not self._live:
+            return None
+        while self._next not in self._live:
+            self._next = (self._next + 1) % self.num_lanes
+        lane = self._next
+        self._next = (lane + 1) % self.num_lanes
+        ticket = Ticket(self.next_number, self.epoch, self._counts[lane], self._counts[lane], lane)
+        self._counts[lane] += 1
+        self.next_number += 1
+        return ticket

@@ -1,0 +1,285 @@
+"""How a batch lies in a slot.
+
+    [ arrays, each 64-byte aligned ][ buffers of pickled objects ][ pickle ][ spec, if new ][ header: int64 words ]
+
+The tree of a batch (tuples, lists, dicts, ``None``, arrays) is described by a *spec*: its structure with the dtype,
+rank and memory order of each array. A worker sends a spec once, in the slot of the first batch that has it, and names
+it by number from then on, so that a batch of a known spec costs one record and no pickling: what varies from batch to
+batch (shapes and offsets) is the header. Both sides keep what they worked out for a header: the worker its plan, the
+trainer its recipe, so that equal batches cost one dictionary look-up on each side.
+
+What is no plain array (text, numbers, objects, pandas, images) goes through pickle protocol 5 together, with large
+buffers out-of-band: they lie in the slot like arrays and are not copied on the way out either.
+"""
+
+import pickle
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from mpqueue.memory.serialize import dumps_object
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+ALIGNMENT = 64
+# Beyond so many different specs of one worker they are sent with each batch: a source whose dictionary keys differ
+# from batch to batch must not fill the trainer's memory.
+MAX_SPECS = 512
+UNNUMBERED = 0xFFFFFFFF
+_MAX_PLANS = 4096
+_SMALL_BUFFER_BYTES = 4096  # below, a buffer of a pickled object is cheaper inside the pickle
+
+
+class Kind:
+    """The node kinds of a spec; plain ints, because specs are dictionary keys in the hot path."""
+
+    NONE, ARRAY, TUPLE, LIST, DICT, OBJECT = range(6)
+
+
+_NONE: tuple[Any, ...] = (Kind.NONE,)
+_OBJECT: tuple[Any, ...] = (Kind.OBJECT,)
+Spec: TypeAlias = tuple[Any, ...]
+
+
+def flatten(tree: Any, arrays: list[Array], objects: list[Any]) -> Spec:
+    """Sort the leaves of a batch into ``arrays`` and ``objects`` and return its spec.
+
+    Only exact built-in containers are taken apart: a namedtuple or a user's dict class has behaviour of its own and
+    travels as an object (its arrays out-of-band).
+    """
+    kind = type(tree)
+    if kind is np.memmap:
+        tree, kind = tree.view(np.ndarray), np.ndarray
+    if kind is np.ndarray:
+        dtype = tree.dtype
+        if not dtype.hasobject:
+            flags = tree.flags
+            arrays.append(tree)
+            return (Kind.ARRAY, dtype, tree.ndim, bool(flags.f_contiguous and not flags.c_contiguous))
+    elif tree is None:
+        return _NONE
+    elif kind is tuple:
+        return (Kind.TUPLE, *[flatten(item, arrays, objects) for item in tree])
+    elif kind is list:
+        return (Kind.LIST, *[flatten(item, arrays, objects) for item in tree])
+    elif kind is dict:
+        # The keys' types count: {1: x} and {True: x} would be one spec without them.
+        keys = (tuple(tree), tuple(map(type, tree)))
+        return (Kind.DICT, keys, *[flatten(item, arrays, objects) for item in tree.values()])
+    objects.append(tree)
+    return _OBJECT
+
+
+class Field(NamedTuple):
+    """Place of one array: offset from the slot's start, shape, dtype and memory order."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    order: Any  # "C" or "F"
+    nbytes: int
+
+
+class Plan(NamedTuple):
+    """Where a batch goes: the fields of its arrays, the header that says so, and the bytes up to the arrays' end."""
+
+    fields: tuple[Field, ...]
+    header: bytes
+    end: int
+
+
+def align(offset: int) -> int:
+    """The next multiple of 64."""
+    return (offset + ALIGNMENT - 1) & -ALIGNMENT
+
+
+def array_specs(spec: Spec) -> Iterator[Spec]:
+    """The arrays' nodes of a spec, in the order of `flatten`."""
+    kind = spec[0]
+    if kind == Kind.ARRAY:
+        yield spec
+    elif kind in (Kind.TUPLE, Kind.LIST, Kind.DICT):
+        for item in spec[2 if kind == Kind.DICT else 1 :]:
+            yield from array_specs(item)
+
+
+class Planner:
+    """The worker's side: numbers specs and remembers plans."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Spec, int] = {}
+        self._plans: dict[tuple[Spec, tuple[tuple[int, ...], ...]], Plan] = {}
+
+    def number(self, spec: Spec) -> tuple[int, bytes | None]:
+        """The spec's number, and its pickle if the trainer does not know it yet."""
+        number = self._numbers.get(spec)
+        if number is not None:
+            return number, None
+        number = len(self._numbers)
+        if number >= MAX_SPECS:
+            return UNNUMBERED, pickle.dumps(spec, 5)
+        try:
+            encoded = pickle.dumps(spec, 5)
+        except Exception:
+            encoded = dumps_object(spec, None)  # dictionary keys of a class that only the script knows
+        self._numbers[spec] = number
+        return number, encoded
+
+    def forget(self, spec: Spec) -> None:
+        """Take back the latest `number`: the batch that would have carried the spec was not sent."""
+        del self._numbers[spec]
+
+    def plan(self, spec: Spec, shapes: tuple[tuple[int, ...], ...]) -> Plan:
+        """Where arrays of these shapes go in a slot that is empty so far."""
+        key = (spec, shapes)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = make_plan(spec, shapes, 0)
+            if len(self._plans) < _MAX_PLANS:
+                self._plans[key] = plan
+        return plan
+
+
+def make_plan(
+    spec: Spec, shapes: tuple[tuple[int, ...], ...], start: int, placed: dict[int, int] | None = None
+) -> Plan:
+    """Lay arrays out from ``start`` on; ``placed`` gives the offset of those that are in the slot already."""
+    fields, words, end = [], [], start
+    for number, (node, shape) in enumerate(zip(array_specs(spec), shapes, strict=True)):
+        dtype = node[1]
+        nbytes = dtype.itemsize
+        for length in shape:
+            nbytes *= length
+        if placed is not None and number in placed:
+            offset = placed[number]
+        else:
+            offset = align(end)
+            end = offset + nbytes
+        fields.append(Field(offset, shape, dtype, "F" if node[3] else "C", nbytes))
+        words += [offset, *shape]
+    return Plan(tuple(fields), struct.pack(f"<{len(words)}q", *words), end)
+
+
+class PickledObjects(NamedTuple):
+    """The objects of a batch: their pickle, and the buffers that it left outside."""
+
+    data: bytes
+    buffers: list[memoryview]
+
+
+def pickle_objects(objects: list[Any]) -> PickledObjects:
+    """Pickle the objects of a batch, large contiguous buffers out-of-band."""
+    buffers: list[memoryview] = []
+
+    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            view = buffer.raw()
+        except BufferError:  # not contiguous: pickle makes a copy of its own
+            return True
+        if view.nbytes < _SMALL_BUFFER_BYTES:
+            return True
+        buffers.append(view)
+        return False
+
+    try:
+        return PickledObjects(pickle.dumps(objects, 5, buffer_callback=keep_inside), buffers)
+    except Exception:
+        # Classes of the script or of a notebook have no importable name; those cloudpickle sends by value.
+        buffers.clear()
+        return PickledObjects(dumps_object(objects, keep_inside), buffers)
+
+
+def load_spec(data: Any) -> Spec:
+    """A spec as a worker sent it."""
+    spec = pickle.loads(data)
+    assert isinstance(spec, tuple)
+    return spec
+
+
+class Recipe(NamedTuple):
+    """The trainer's side of a plan: how to rebuild a batch whose header is known."""
+
+    fields: tuple[tuple[tuple[int, ...], np.dtype[Any], int, Any], ...]
+    pickle_at: int
+    pickle_bytes: int
+    buffers: tuple[tuple[int, int], ...]
+
+
+Builder: TypeAlias = Callable[[Iterator[Any], Iterator[Any]], Any]
+
+
+class ReadSpec:
+    """A spec as the trainer keeps it: recipes by header, and the function that rebuilds the tree."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._nodes = tuple(array_specs(spec))
+        self._recipes: dict[bytes, Recipe] = {}
+        self._flat = self._flat_container(spec)
+        self._build = builder(spec)
+
+    @staticmethod
+    def _flat_container(spec: Spec) -> Callable[[list[Array]], Any] | None:
+        """For a bare array, or a tuple or list of arrays, what makes the batch of its list of arrays."""
+        if spec[0] == Kind.ARRAY:
+            return lambda arrays: arrays[0]
+        if all(node[0] == Kind.ARRAY for node in spec[1:]):
+            if spec[0] == Kind.TUPLE:
+                return tuple
+            if spec[0] == Kind.LIST:
+                return lambda arrays: arrays
+        return None
+
+    def recipe(self, header: bytes) -> Recipe:
+        """What a header says, remembered for headers that come again."""
+        recipe = self._recipes.get(header)
+        if recipe is None:
+            recipe = self._parse(struct.unpack(f"<{len(header) // 8}q", header))
+            if len(self._recipes) >= _MAX_PLANS:
+                self._recipes.clear()
+            self._recipes[header] = recipe
+        return recipe
+
+    def _parse(self, words: tuple[int, ...]) -> Recipe:
+        fields, at = [], 0
+        for node in self._nodes:
+            rank = node[2]
+            fields.append((words[at + 1 : at + 1 + rank], node[1], words[at], "F" if node[3] else "C"))
+            at += 1 + rank
+        if at == len(words):
+            return Recipe(tuple(fields), 0, 0, ())
+        pickle_at, pickle_bytes, count = words[at : at + 3]
+        pairs = words[at + 3 : at + 3 + 2 * count]
+        return Recipe(tuple(fields), pickle_at, pickle_bytes, tuple(zip(pairs[::2], pairs[1::2], strict=True)))
+
+    def rebuild(self, recipe: Recipe, base: Array) -> Any:
+        """The batch, its arrays being views of ``base``, which starts where the slot does."""
+        arrays = [np.ndarray(shape, dtype, base, offset, None, order) for shape, dtype, offset, order in recipe.fields]
+        if self._flat is not None:
+            return self._flat(arrays)
+        objects: list[Any] = []
+        if recipe.pickle_bytes:
+            data = base[recipe.pickle_at : recipe.pickle_at + recipe.pickle_bytes]
+            objects = pickle.loads(
+                data.data, buffers=[base[start : start + length] for start, length in recipe.buffers]
+            )
+        return self._build(iter(arrays), iter(objects))
+
+
+def builder(spec: Spec) -> Builder:
+    """A function that rebuilds a tree of this spec from its arrays and objects, in the order of `flatten`."""
+    kind = spec[0]
+    if kind == Kind.NONE:
+        return lambda _arrays, _objects: None
+    if kind == Kind.ARRAY:
+        return lambda arrays, _objects: next(arrays)
+    if kind == Kind.OBJECT:
+        return lambda _arrays, objects: next(objects)
+    if kind == Kind.DICT:
+        keys, items = spec[1][0], [builder(item) for item in spec[2:]]
+        return lambda arrays, objects: {k: item(arrays, objects) for k, item in zip(keys, items, strict=True)}
+    parts = [builder(item) for item in spec[1:]]
+    if kind == Kind.TUPLE:
+        return lambda arrays, objects: tuple([part(arrays, objects) for part in parts])
+    return lambda arrays, objects: [part(arrays, objects) for part in parts]

@@ -1,0 +1,59 @@
+"""Leases: a slot belongs to the consumer for as long as any view of its batch lives.
+
+The arrays of a batch are ordinary writable views whose common base is an array made for this lease alone. (A slice of
+one array over the whole ring would be collapsed to that array by NumPy, and never tell.) A weak reference to the base
+tells when the last view is gone: views of views, structured scalars, memoryviews, `torch.from_numpy` and dlpack all
+keep the base alive; raw addresses (`ctypes.data`, `__array_interface__`) do not.
+
+The weak reference's callback may run in any thread, inside the garbage collector, in the middle of our own code: it
+only appends to a deque, which the pipeline empties when it comes by.
+"""
+
+import weakref
+from collections import deque
+
+import numpy as np
+
+from mpqueue.memory.layout import Array
+from mpqueue.memory.segment import Segment
+from mpqueue.memory.slots import Slot
+
+
+class _Lease(weakref.ref[Array]):
+    """A weak reference that knows its slot."""
+
+    __slots__ = ("slot",)
+    slot: Slot
+
+
+class Leases:
+    """All leases of one ring."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._memory = segment.memory
+        self._ended: deque[weakref.ref[Array]] = deque()
+        self._ended_append = self._ended.append
+        self._live: dict[int, _Lease] = {}
+
+    def lease(self, slot: Slot, nbytes: int) -> Array:
+        """Bytes of the slot as an array; when it and all its views are gone, the slot is among `ended`."""
+        base = np.frombuffer(self._memory, np.uint8, nbytes, slot.offset)
+        lease = _Lease(base, self._ended_append)
+        lease.slot = slot
+        self._live[slot.number] = lease
+        return base
+
+    def private_copy(self, slot: Slot, nbytes: int) -> Array:
+        """Bytes of the slot copied to memory of their own."""
+        return np.frombuffer(self._memory, np.uint8, nbytes, slot.offset).copy()
+
+    def ended(self) -> list[Slot]:
+        """Slots whose last view is gone since the last call."""
+        slots = []
+        ended = self._ended
+        while ended:
+            lease = ended.popleft()
+            assert isinstance(lease, _Lease)
+            del self._live[lease.slot.number]
+            slots.append(lease.slot)
+        return slots

@@ -1,0 +1,114 @@
+"""The ring as the trainer holds it: one sparse segment, its slots, and the leases of the consumer.
+
+How many slots: as many as there may be batches on their way (the credit), and `SPARE_SLOTS` more for views that the
+consumer keeps, and one per worker whose code may hold on to a slot. Views are handed out while the workers' credit is
+covered by other slots; a consumer that keeps more than that (``list(loader)``) gets private copies and nobody
+starves.
+
+Pages are reserved by whoever writes them, and stay with their slot. They go back to the system when a slot is far
+larger than recent batches (`_trim`), or when memory is short (`give_back`).
+"""
+
+import numpy as np
+
+from mpqueue.memory.layout import Array
+from mpqueue.memory.leases import Leases
+from mpqueue.memory.segment import Segment, largest_segment_bytes
+from mpqueue.memory.slots import PAGE, Slot, SlotTable, stride_for
+
+SPARE_SLOTS = 8
+# Reserved with a slot's first grant, so that an exception always has a place to travel in.
+FIRST_BYTES = 1 << 16
+_TRIM_ABOVE_BYTES = 1 << 20
+
+
+class Ring:
+    """Segment, slots and leases of one pool.
+
+    Args:
+        credit: Batches that may be granted or ready at a time.
+        num_workers: Workers that write.
+        copy: Hand out private copies only.
+
+    Raises:
+        OSError: There is not enough address space or memory.
+    """
+
+    def __init__(self, credit: int, num_workers: int, *, copy: bool) -> None:
+        num_slots = credit + SPARE_SLOTS + num_workers
+        self.stride = stride_for(num_slots, largest_segment_bytes())
+        if self.stride < FIRST_BYTES:
+            raise OSError(f"{num_slots} slots do not fit into the address space that `ulimit -v` and `ulimit -f` allow")
+        self.segment = Segment.create(num_slots * self.stride)
+        self.memory = self.segment.memory
+        self.slots = SlotTable(num_slots, self.stride)
+        self.num_copies = 0
+        self._max_leased = 0 if copy else SPARE_SLOTS
+        self._leases = Leases(self.segment)
+        self._recent_bytes = 0
+
+    def grant(self, worker: int) -> Slot | None:
+        """A slot for a worker, or None: all are in use, or there is no memory even for an exception."""
+        self.collect()
+        slot = self.slots.grant(worker)
+        if slot is not None and not slot.high_water and not self.reserve(slot, FIRST_BYTES):
+            self.slots.release(slot)
+            return None
+        return slot
+
+    def reserve(self, slot: Slot, nbytes: int) -> bool:
+        """Back the first bytes of a slot with memory; False if there is none."""
+        if nbytes > slot.high_water:
+            if nbytes > self.stride:
+                return False
+            try:
+                self.segment.reserve(slot.offset + slot.high_water, slot.offset + nbytes)
+            except OSError:
+                return False
+            slot.high_water = nbytes
+        return True
+
+    def view(self, slot: Slot, nbytes: int) -> Array:
+        """The first bytes of a READY slot: leased while views of the array live, or a private copy."""
+        recent = self._recent_bytes
+        self._recent_bytes = nbytes if nbytes > recent else recent - ((recent - nbytes) >> 5)
+        if self.slots.num_leased >= self._max_leased:
+            self.collect()
+            if self.slots.num_leased >= self._max_leased:
+                self.num_copies += 1
+                try:
+                    return np.frombuffer(self.memory, np.uint8, nbytes, slot.offset).copy()
+                finally:
+                    self.release(slot)
+        self.slots.take(slot)
+        return self._leases.lease(slot, nbytes)
+
+    def release(self, slot: Slot) -> None:
+        """A slot that nobody reads any more."""
+        self.slots.release(slot)
+        if slot.high_water > 4 * self._recent_bytes + _TRIM_ABOVE_BYTES:
+            self._trim(slot, 2 * self._recent_bytes)
+
+    def collect(self) -> None:
+        """Release the slots whose last view is gone."""
+        for slot in self._leases.ended():
+            self.release(slot)
+
+    def give_back(self) -> int:
+        """Memory is short: free slots keep their first bytes only. Returns the bytes given back."""
+        self.collect()
+        before = self.slots.bytes_reserved()
+        for slot in self.slots.free_slots():
+            self._trim(slot, 0)
+        return before - self.slots.bytes_reserved()
+
+    def close(self) -> None:
+        """Let go of the segment; it lives on while views of it do."""
+        del self.memory
+        self.segment.close()
+
+    def _trim(self, slot: Slot, keep_bytes: int) -> None:
+        keep = max(FIRST_BYTES, -(-keep_bytes // PAGE) * PAGE)
+        if slot.turn == 0 and slot.high_water > keep and not slot.held:
+            self.segment.discard(slot.offset + keep, slot.offset + slot.high_water)
+            slot.high_water = keep

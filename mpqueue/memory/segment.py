@@ -1,0 +1,116 @@
+"""The one file that creates, maps and frees shared memory.
+
+A segment is one OS object. The trainer creates it and removes its name in the same breath, so that nothing is left to
+clean up: the kernel frees the memory when the last process that maps it is gone, however it went. Other processes get
+the descriptor, over a socket or by fork, and map it themselves.
+
+The segment is sparse: its size is address space, and only pages that were *reserved* cost memory. Writing to a page
+that `/dev/shm` has no room for is a SIGBUS, so whoever writes reserves first (`posix_fallocate`), and gets ENOSPC as
+an ordinary error instead.
+"""
+
+import contextlib
+import errno
+import mmap
+import os
+import resource
+from multiprocessing import shared_memory
+from typing import Self
+
+_SHM_FOLDER = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory
+# Docker gives containers 64 MiB of /dev/shm: too little for a ring of images, while the memory itself is there.
+_SMALLEST_SHM_BYTES = 1 << 30
+
+
+class Segment:
+    """One mapped piece of shared memory.
+
+    Attributes:
+        fd: Its descriptor, to be passed to other processes. Owned: closed by `close`.
+        size: Bytes of address space.
+        memory: The mapping. NumPy arrays made on it keep it mapped, also after `close`.
+        kind: ``"shm"`` (in ``/dev/shm``) or ``"memfd"`` (an anonymous memory file).
+    """
+
+    def __init__(self, fd: int, size: int, kind: str) -> None:
+        self.fd, self.size, self.kind = fd, size, kind
+        self.memory = mmap.mmap(fd, size)
+        with contextlib.suppress(AttributeError, OSError):  # Linux only; without it a core dump writes the whole ring
+            self.memory.madvise(mmap.MADV_DONTDUMP)
+
+    @classmethod
+    def create(cls, size: int) -> Self:
+        """Make a segment of ``size`` bytes of address space and no name.
+
+        Raises:
+            OSError: The kernel refused: the text names the bytes and the limit that was met.
+        """
+        fd, kind = _anonymous_descriptor()
+        try:
+            os.ftruncate(fd, size)
+            return cls(fd, size, kind)
+        except (OSError, ValueError) as error:
+            os.close(fd)
+            code = getattr(error, "errno", None) or errno.ENOMEM
+            raise OSError(code, f"cannot map {size:,} bytes of shared memory ({error}); check `ulimit -v`") from error
+
+    def reserve(self, offset: int, end: int) -> None:
+        """Back the bytes from ``offset`` to ``end`` with memory, so that writing them cannot fail.
+
+        Raises:
+            OSError: ENOSPC or ENOMEM: there is not so much memory; what was reserved before stays.
+        """
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(self.fd, offset, end - offset)
+
+    def discard(self, offset: int, end: int) -> None:
+        """Give the pages from ``offset`` to ``end`` (page aligned) back to the system; they read as zeros then."""
+        if hasattr(mmap, "MADV_REMOVE"):
+            self.memory.madvise(mmap.MADV_REMOVE, offset, end - offset)
+
+    def available_bytes(self) -> int | None:
+        """What could still be reserved, None where the system does not tell."""
+        if self.kind == "shm":
+            status = os.fstatvfs(self.fd)
+            return status.f_bavail * status.f_frsize
+        import psutil
+
+        return int(psutil.virtual_memory().available)
+
+    def close(self) -> None:
+        """Close the descriptor and let go of the mapping, which lives on while arrays on it do."""
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            os.close(fd)
+            del self.memory
+
+
+def largest_segment_bytes() -> int:
+    """How much address space a segment may take under this process's limits (RLIMIT_AS, RLIMIT_FSIZE)."""
+    largest = 1 << 40
+    for limit, share in ((resource.RLIMIT_AS, 4), (resource.RLIMIT_FSIZE, 1)):
+        soft, _ = resource.getrlimit(limit)
+        if soft != resource.RLIM_INFINITY:
+            largest = min(largest, soft // share)
+    return largest
+
+
+def _anonymous_descriptor() -> tuple[int, str]:
+    if not _shm_is_roomy() and hasattr(os, "memfd_create"):
+        return os.memfd_create("mpqueue", os.MFD_CLOEXEC), "memfd"
+    # One page only: a SharedMemory of the full size would be mapped a second time, and under RLIMIT_AS its failure
+    # prints the resource tracker's tracebacks.
+    block = shared_memory.SharedMemory(create=True, size=mmap.PAGESIZE)
+    try:
+        return os.dup(block._fd), "shm"  # type: ignore[attr-defined]  # the one private attribute this package reads
+    finally:
+        block.close()
+        block.unlink()
+
+
+def _shm_is_roomy() -> bool:
+    try:
+        status = os.statvfs(_SHM_FOLDER)
+    except OSError:
+        return not hasattr(os, "memfd_create")
+    return status.f_blocks * status.f_frsize >= _SMALLEST_SHM_BYTES

@@ -1,0 +1,24 @@
+"""Pickling by value: what `pickle` cannot name, cloudpickle describes.
+
+Classes and functions of a script, a notebook cell or ``python - <<EOF`` have no module that another process could
+import. cloudpickle sends them by value, and recognises them when they come back, so that an exception class of the
+script is the same class again in the trainer.
+"""
+
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+
+
+def dumps_object(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None) -> bytes:
+    """Pickle ``value`` with protocol 5, by value where it has no importable name.
+
+    Raises:
+        Exception: Whatever the value's own pickling raises.
+    """
+    with io.BytesIO() as file:
+        cloudpickle.Pickler(file, protocol=5, buffer_callback=buffer_callback).dump(value)
+        return file.getvalue()

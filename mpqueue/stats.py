@@ -1,0 +1,85 @@
+"""What a user needs to see to find the bottleneck."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mpqueue.control.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Counters since the start, and the present state.
+
+    If ``wait_s`` is a large share of the time, the workers are the bottleneck: use more of them, or make the source
+    cheaper. If ``credit_wait_s`` is, the consumer is.
+
+    Attributes:
+        batches: Batches handed out.
+        bytes: Bytes that the workers wrote into the ring.
+        wait_s: Seconds that the consumer waited for batches.
+        compute_s: Seconds that workers spent in the source, all together.
+        copy_s: Seconds that they spent writing batches into the ring.
+        credit_wait_s: Seconds that they waited for work.
+        slots_in_use: Slots that are not free.
+        num_slots: Slots of the ring.
+        copies: Batches handed out as private copies.
+        retries: Batches that were granted again because a worker died or memory was short.
+        deaths: Workers that died.
+        restarts: Workers that were started in their place.
+        ring_bytes: Memory behind the ring.
+        ring_kind: Where it lies: "shm" (in /dev/shm) or "memfd"; empty without processes.
+        worker_rss_bytes: Resident memory of each worker process, the shared pages that it touched included.
+    """
+
+    batches: int = 0
+    bytes: int = 0
+    wait_s: float = 0.0
+    compute_s: float = 0.0
+    copy_s: float = 0.0
+    credit_wait_s: float = 0.0
+    slots_in_use: int = 0
+    num_slots: int = 0
+    copies: int = 0
+    retries: int = 0
+    deaths: int = 0
+    restarts: int = 0
+    ring_bytes: int = 0
+    ring_kind: str = ""
+    worker_rss_bytes: tuple[int, ...] = ()
+
+
+def collect(pipeline: Pipeline, backend: Any) -> Statistics:
+    """The statistics of one engine; takes no lock, so that a monitoring thread never waits for a consumer."""
+    common = {
+        "batches": pipeline.num_batches,
+        "wait_s": pipeline.wait_ns / 1e9,
+        "compute_s": backend.compute_ns / 1e9,
+        "credit_wait_s": backend.credit_wait_ns / 1e9,
+    }
+    ring = getattr(backend, "ring", None)
+    if ring is None:
+        return Statistics(**common)
+    slots = ring.slots
+    return Statistics(
+        **common,
+        bytes=backend.num_bytes,
+        copy_s=backend.copy_ns / 1e9,
+        slots_in_use=slots.num_slots - slots.num_free,
+        num_slots=slots.num_slots,
+        copies=ring.num_copies,
+        retries=backend.num_retries,
+        deaths=backend.num_deaths,
+        restarts=backend.num_restarts,
+        ring_bytes=slots.bytes_reserved(),
+        ring_kind=ring.segment.kind,
+        worker_rss_bytes=tuple(_resident_bytes(link.pid) for link in list(backend.roster.links.values())),
+    )
+
+
+def _resident_bytes(pid: int) -> int:
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:  # it has just ended
+        return 0

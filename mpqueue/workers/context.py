@@ -1,0 +1,155 @@
+"""What user code may ask while it computes a batch: which worker it is in, its random numbers, memory in the slot.
+
+Works in worker processes, worker threads and inline; each of them sets the thread's context around user code. Only in
+a worker process is there an arena, the granted slot, which all threads of the process share.
+"""
+
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mpqueue.control import seeds
+from mpqueue.memory.writer import SlotWriter
+
+Array = np.ndarray[Any, Any]
+
+
+class WorkerInfo(NamedTuple):
+    """The worker that runs this code.
+
+    Attributes:
+        id: Its number, from 0 to ``num_workers - 1``; a replacement has the number of the worker that died.
+        num_workers: How many there are.
+        seed: The enqueuer's seed.
+    """
+
+    id: int
+    num_workers: int
+    seed: int
+
+
+class _Current(threading.local):
+    info: WorkerInfo | None = None
+    batch: seeds.BatchSeed | None = None
+    rng: np.random.Generator | None = None
+
+
+_current = _Current()
+# In a worker process every thread of the user's code belongs to the one worker.
+_process_info: WorkerInfo | None = None
+_arena: SlotWriter | None = None
+
+
+def enter_worker_process(info: WorkerInfo, arena: SlotWriter) -> None:
+    """This process is a worker from now on."""
+    global _process_info, _arena
+    _process_info, _arena = info, arena
+    os.register_at_fork(after_in_child=_leave_arena)
+
+
+def _leave_arena() -> None:
+    global _arena
+    _arena = None  # a child that user code forks shares the slot's memory, but owns no slot
+
+
+def enter_thread(info: WorkerInfo | None) -> None:
+    """User code runs in this thread on behalf of a worker (None: no more)."""
+    _current.info = info
+    _current.batch = _current.rng = None
+
+
+def begin_batch(batch: seeds.BatchSeed) -> None:
+    """User code is about to compute this batch in this thread."""
+    _current.batch = batch
+    _current.rng = None
+
+
+def worker_info() -> WorkerInfo | None:
+    """The worker that runs the calling code, or None outside of workers.
+
+    Returns:
+        A record with ``id``, ``num_workers`` and ``seed``.
+
+    Follows: ``torch.utils.data.get_worker_info``.
+    """
+    return _process_info or _current.info
+
+
+def rng() -> np.random.Generator:
+    """The random generator of the batch that is being computed.
+
+    It is made from (seed, epoch, index), so a batch draws the same numbers in any worker, thread or process, and
+    again after a worker's death or a resume. It belongs to the batch: ask for it in each ``__getitem__``.
+
+    Returns:
+        The batch's generator; every call during one batch gives the same object.
+
+    Raises:
+        RuntimeError: No batch is being computed in this thread.
+    """
+    if _current.rng is None:
+        if _current.batch is None:
+            raise RuntimeError(
+                "mpqueue.rng() belongs to the batch that is being computed, and none is in this thread: "
+                "call it inside __getitem__ or a generator that an enqueuer or a Loader runs"
+            )
+        _current.rng = seeds.generator(_current.batch)
+    return _current.rng
+
+
+def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = float) -> Array:
+    """An uninitialised array for a batch, inside the slot where the batch will lie.
+
+    Called while a worker process computes a batch, what is returned in the batch needs no copy. Anywhere else, and
+    where the slot has no room or the dtype holds Python objects, it is plain NumPy memory: the result is the same.
+
+    Args:
+        shape: Lengths.
+        dtype: As for NumPy.
+
+    Returns:
+        A C-contiguous, writable array, 64-byte aligned inside a slot. It is valid as long as it is referenced; if the
+        source keeps it beyond the batch, that batch is copied.
+
+    Follows: ``numpy.empty``.
+    """
+    if _arena is not None:
+        array = _arena.empty(shape, dtype)
+        if array is not None:
+            return array
+    return np.empty(shape, dtype)
+
+
+def stack(arrays: Sequence[npt.ArrayLike], axis: int = 0) -> Array:
+    """Join arrays along a new axis, inside the slot where the batch will lie (see `empty`).
+
+    Args:
+        arrays: At least one; all of the same shape.
+        axis: Where the new axis goes.
+
+    Returns:
+        The stacked array, of the arrays' common dtype.
+
+    Raises:
+        ValueError: There are no arrays, or their shapes differ.
+
+    Follows: ``numpy.stack``.
+    """
+    parts = [np.asanyarray(array) for array in arrays]
+    if not parts:
+        raise ValueError("stack needs at least one array, got none")
+    shapes = {part.shape for part in parts}
+    if len(shapes) > 1:
+        raise ValueError(f"stack needs arrays of one shape, got {sorted(shapes)}")
+    rank = parts[0].ndim + 1
+    if not -rank <= axis < rank:
+        raise ValueError(f"axis {axis} is out of range for a result of rank {rank}")
+    shape = list(parts[0].shape)
+    shape.insert(axis % rank, len(parts))
+    out = empty(shape, np.result_type(*parts))
+    np.stack(parts, axis=axis, out=out)
+    return out

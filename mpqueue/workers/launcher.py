@@ -1,0 +1,322 @@
+"""How the trainer gets worker processes: from a nursery, or by forking itself.
+
+A `Launcher` starts workers, is waited on through one descriptor, and tells which of them have ended and how. The
+trainer never polls and never waits by the clock to learn of a death: a nursery reaps its workers and sends a message,
+and its own death is the end of its socket; workers forked by the trainer are watched by pidfds in an epoll.
+
+A nursery that is not needed any more is *parked*: it stays for 5 s with all its imports, its own wait ends it, and
+the next `take_nursery` gets it back. `shutdown` ends them now.
+"""
+
+import atexit
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from typing import Any, NamedTuple, Protocol
+
+from mpqueue.control import descriptors
+from mpqueue.workers import failures, lifeline, wire
+from mpqueue.workers.loop import Payload, WorkerConfig, WorkerEnds, prepare_process, run_and_exit
+from mpqueue.workers.nursery import NURSERY_CODE, Settings
+from mpqueue.workers.pickling import SourceImage, make_patch
+
+_ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+)
+
+
+class LauncherGone(Exception):
+    """The nursery has died, and all its workers with it."""
+
+
+class Event(NamedTuple):
+    """What a launcher tells of one worker.
+
+    Attributes:
+        key: The worker's key, as given to `Launcher.start_worker`.
+        pid: Its process id, if it has just started.
+        exitcode: How it ended (negative: by that signal), None if it has just started.
+        peak_bytes: Its largest resident size, if it has ended.
+        error: Why it could not be started, instead of all that.
+    """
+
+    key: int
+    pid: int = 0
+    exitcode: int | None = None
+    peak_bytes: int = 0
+    error: BaseException | None = None
+
+
+class Launcher(Protocol):
+    """Starts workers and reports on them; used under the pipeline's lock."""
+
+    def fileno(self) -> int:
+        """Readable when `events` has something to say."""
+        ...
+
+    def set_image(self, image: SourceImage) -> None:
+        """Workers started from now on run this source."""
+        ...
+
+    def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> None:
+        """Start a worker; an `Event` with its pid, or with an error, follows. The ends stay the caller's."""
+        ...
+
+    def kill(self, key: int, number: int) -> None:
+        """Send a signal to a worker that has not been reaped."""
+        ...
+
+    def events(self, timeout_s: float | None = 0) -> list[Event]:
+        """What has happened; waits at most so long (None: until something happens).
+
+        Raises:
+            LauncherGone: The nursery has died.
+        """
+        ...
+
+    def release(self, *, reusable: bool) -> None:
+        """No worker is left and none will be started: park it, or end it."""
+        ...
+
+
+class Nursery:
+    """The trainer's end of a nursery process; see `mpqueue.workers.nursery`.
+
+    Args:
+        spawn: Each worker is to be a fresh interpreter.
+    """
+
+    def __init__(self, *, spawn: bool) -> None:
+        import subprocess
+
+        self.spawn = spawn
+        self._pid = os.getpid()
+        self._socket, theirs = socket.socketpair()
+        descriptors.own_object(self._socket)
+        lifeline_read, self._lifeline = descriptors.pipe()
+        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
+        try:
+            # -P: with -c, an empty path entry would let a file of the working directory stand in for a module.
+            self._process = subprocess.Popen(
+                [sys.executable, *flags, "-P", "-c", NURSERY_CODE, *sys.path, str(theirs.fileno()), str(lifeline_read)],
+                pass_fds=[theirs.fileno(), lifeline_read],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **_ONE_THREAD},
+            )
+        except BaseException:
+            descriptors.close_object(self._socket)
+            descriptors.close(self._lifeline)
+            raise
+        finally:
+            theirs.close()
+            descriptors.close(lifeline_read)
+        self._digests: list[bytes] = []
+        self._fingerprint: tuple[bytes, ...] | None = None
+        self.notes: list[str] = []
+
+    def settle(self) -> None:
+        """Hand over the trainer's working directory, path and environment, as they are now."""
+        try:
+            cwd = os.getcwd()
+        except FileNotFoundError:
+            cwd = "/"
+        self._send(wire.To.SETTINGS, Settings(cwd, list(sys.path), {**os.environ, **_ONE_THREAD}, self.spawn))
+
+    def fileno(self) -> int:
+        """Of the socket."""
+        return self._socket.fileno()
+
+    def set_image(self, image: SourceImage) -> None:
+        """Send what the nursery does not have of the source."""
+        fingerprint = image.fingerprint
+        if fingerprint == self._fingerprint:
+            return
+        patch = make_patch(image, self._digests)
+        body = (patch.data, list(patch.new), patch.old)
+        self._fingerprint, self._digests = fingerprint, image.digests
+        self._send(wire.To.SOURCE, body, list(patch.new.values()))
+
+    def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> None:
+        """Ask for a worker."""
+        self._send(wire.To.FORK, (key, config), fds=ends.sent)
+
+    def kill(self, key: int, number: int) -> None:
+        """Have the nursery send a signal, which alone knows whether the pid is still the worker's."""
+        self._send(wire.To.KILL, (key, number))
+
+    def events(self, timeout_s: float | None = 0) -> list[Event]:
+        """Messages of the nursery."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        found: list[Event] = []
+        while poll.poll(None if timeout_s is None and not found else 0 if found else _milliseconds(timeout_s)):
+            message = wire.receive(self._socket)
+            if message is None:
+                raise LauncherGone
+            if message.kind == wire.From.FORKED:
+                found.append(Event(message.body[0], pid=message.body[1]))
+            elif message.kind == wire.From.EXITED:
+                key, code, peak = message.body
+                found.append(Event(key, exitcode=code, peak_bytes=peak))
+            elif message.kind == wire.From.FAILED:
+                found.append(Event(message.body[0], error=failures.unpack(message.body[1])))
+            elif message.kind == wire.From.NOTE:
+                self.notes.append(message.body)
+                return found
+        return found
+
+    def release(self, *, reusable: bool) -> None:
+        """Park it."""
+        if os.getpid() != self._pid:
+            return
+        if reusable:
+            try:
+                self._send(wire.To.PARK, None)
+            except LauncherGone:
+                reusable = False
+        if reusable:
+            with _parked_lock:
+                _parked.append(self)
+        else:
+            self.end()
+
+    def end(self) -> None:
+        """End the process and wait for it; it does so within milliseconds, by SIGKILL if need be."""
+        descriptors.close(self._lifeline)  # which kills it: it holds nothing that needs a clean end
+        descriptors.close_object(self._socket)
+        self._process.wait()
+
+    def _send(self, kind: int, body: Any, buffers: Any = (), fds: Any = ()) -> None:
+        try:
+            wire.send(self._socket, kind, body, buffers, fds)
+        except (BrokenPipeError, ConnectionError) as error:
+            raise LauncherGone from error
+
+
+_parked: list[Nursery] = []
+_parked_lock = threading.Lock()
+
+
+def take_nursery(*, spawn: bool) -> Nursery:
+    """A parked nursery, or a new one, with the trainer's settings as they are now."""
+    while True:
+        with _parked_lock:
+            fitting = [nursery for nursery in _parked if nursery.spawn == spawn]
+            nursery = fitting[-1] if fitting else None
+            if nursery is not None:
+                _parked.remove(nursery)
+        if nursery is None:
+            nursery = Nursery(spawn=spawn)
+            nursery.settle()
+            return nursery
+        try:
+            nursery.settle()
+            if not nursery.events():
+                return nursery
+        except LauncherGone:
+            nursery.end()
+
+
+def shutdown() -> None:
+    """End parked pools now, instead of 5 s after their last enqueuer was stopped; running ones are left alone."""
+    with _parked_lock:
+        ending, _parked[:] = _parked[:], []
+    for nursery in ending:
+        nursery.end()
+
+
+def _forget_parked() -> None:
+    _parked.clear()
+
+
+os.register_at_fork(after_in_child=_forget_parked)
+atexit.register(shutdown)
+
+
+class Forker:
+    """Forks workers from the trainer itself, for sources that cannot be pickled."""
+
+    def __init__(self, payload: Payload) -> None:
+        self._payload = payload
+        self._epoll = select.epoll()
+        descriptors.own_object(self._epoll)
+        self._lifeline_read, self._lifeline = descriptors.pipe()
+        self._children: dict[int, tuple[int, int]] = {}  # by pidfd: key, pid
+        self._events: list[Event] = []
+
+    def fileno(self) -> int:
+        """Of the epoll of all pidfds."""
+        return self._epoll.fileno()
+
+    def set_image(self, image: SourceImage) -> None:
+        """Nothing to do: workers are forked with the source as it is."""
+
+    def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> None:
+        """Fork; see `mpqueue.workers.loop` for what the child does."""
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()  # or the child would print again what is still in the buffer
+        kept = (*ends.sent, self._lifeline_read)
+        descriptors.adopt(kept)
+        pid = _fork_quietly()
+        if pid == 0:
+            self._live(config, ends)
+        for fd in kept:
+            descriptors.own(fd)
+        pidfd = os.pidfd_open(pid)
+        descriptors.own(pidfd)
+        self._children[pidfd] = (key, pid)
+        self._epoll.register(pidfd, select.EPOLLIN)
+        self._events.append(Event(key, pid=pid))
+
+    def _live(self, config: WorkerConfig, ends: WorkerEnds) -> None:
+        try:
+            lifeline.arm(lifeline.reopen(self._lifeline_read))
+            prepare_process()
+            run_and_exit(config, self._payload, [], ends)
+        finally:
+            os._exit(1)
+
+    def kill(self, key: int, number: int) -> None:
+        """Send a signal through the pidfd, which cannot hit a stranger."""
+        for pidfd, (child, _pid) in self._children.items():
+            if child == key:
+                signal.pidfd_send_signal(pidfd, number)
+
+    def events(self, timeout_s: float | None = 0) -> list[Event]:
+        """Starts, and exits by pidfd."""
+        found, self._events = self._events, []
+        for pidfd, _ in self._epoll.poll(0 if found else timeout_s):
+            key, pid = self._children.pop(pidfd)
+            self._epoll.unregister(pidfd)
+            descriptors.close(pidfd)
+            try:
+                _pid, status, usage = os.wait4(pid, 0)
+                found.append(Event(key, exitcode=os.waitstatus_to_exitcode(status), peak_bytes=usage.ru_maxrss * 1024))
+            except ChildProcessError:  # a SIGCHLD handler of the user was faster: how it ended is lost
+                found.append(Event(key, exitcode=-signal.SIGKILL))
+        return found
+
+    def release(self, *, reusable: bool) -> None:  # noqa: ARG002 - a fork of the trainer's past is of no use later
+        """Close the lifeline, which kills what is left."""
+        descriptors.close(self._lifeline)
+        while self._children:
+            self.events(None)
+        descriptors.close(self._lifeline_read)
+        descriptors.close_object(self._epoll)
+
+
+def _fork_quietly() -> int:
+    import warnings
+
+    with warnings.catch_warnings():
+        # 3.12 warns of every fork beside threads; ours was announced once, with the threads' names.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def _milliseconds(timeout_s: float | None) -> float | None:
+    return None if timeout_s is None else max(0.0, timeout_s * 1000)

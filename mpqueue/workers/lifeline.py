@@ -1,0 +1,44 @@
+"""A pipe whose other end dies with its owner, and takes this process along.
+
+A worker must not outlive its nursery, nor either of them the trainer, not even while user code computes or while the
+process is stopped. The read end of a pipe is armed with SIGKILL as its I/O signal: when the last write end is closed,
+which the kernel does for a process however it ends, the kernel kills the reader. No thread, no polling, and unlike a
+parent-death signal it does not fire when the *thread* that started the child ends.
+
+Where the kernel has no such signal (macOS), a thread waits for the end-of-file.
+"""
+
+import fcntl
+import os
+import select
+import signal
+import sys
+import threading
+
+_F_SETSIG = 10  # Linux; the fcntl module does not name it
+
+
+def reopen(read_end: int) -> int:
+    """A second open file of the same pipe: who is to be signalled belongs to the open file, which forks share."""
+    if sys.platform != "linux":
+        return read_end
+    return os.open(f"/proc/self/fd/{read_end}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def arm(read_end: int) -> None:
+    """Die by SIGKILL as soon as nobody has the write end of this pipe open any more."""
+    if sys.platform != "linux":
+        threading.Thread(target=_wait_for_end, args=(read_end,), daemon=True).start()
+        return
+    fcntl.fcntl(read_end, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(read_end, _F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(read_end, fcntl.F_SETFL, fcntl.fcntl(read_end, fcntl.F_GETFL) | os.O_ASYNC)
+    poll = select.poll()
+    poll.register(read_end, 0)
+    if poll.poll(0):  # it was closed before the signal was armed
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _wait_for_end(read_end: int) -> None:
+    os.read(read_end, 1)
+    os.kill(os.getpid(), signal.SIGKILL)

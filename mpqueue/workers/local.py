@@ -1,0 +1,341 @@
+"""The backends that stay in this process: worker threads, and the caller itself.
+
+Threads take tickets under the pipeline's lock and compute outside of it. They are daemons, and nobody waits for an
+item at work: a `stop` lets the idle ones end and leaves the others to end after their item. They work on the caller's
+own source, and draw from the global random generators that all threads share: only `mpqueue.rng()` is reproducible
+here.
+
+Inline, the caller computes the batch in its own `next`. With a given seed the global generators are seeded for the
+batch and put back afterwards, so that the batches are those of worker processes, and the trainer's own numbers are
+what they would have been.
+"""
+
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mpqueue.control.pipeline import Pipeline
+from mpqueue.control.schedule import Ticket
+from mpqueue.control.seeds import BatchSeed, GlobalState, seed_globals
+from mpqueue.errors import BatchTimeout, OutOfRangeError, StopTimeout
+from mpqueue.workers import context
+from mpqueue.workers.context import WorkerInfo
+from mpqueue.workers.loop import Payload
+
+_END = object()
+
+
+class LocalOutcome:
+    """A batch, an exception, or the end, as it is."""
+
+    __slots__ = ("_error", "_value", "is_end")
+
+    def __init__(self, value: Any, error: BaseException | None) -> None:
+        self._value, self._error = value, error
+        self.is_end = value is _END
+
+    def open(self) -> Any:
+        """The batch itself, or the exception itself."""
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+class _Lane:
+    """Runs the source for one worker: an item of a Sequence, or the next element of this worker's stream."""
+
+    def __init__(self, payload: Payload, info: WorkerInfo, *, is_stream: bool, skip: int = 0) -> None:
+        self._payload, self.info, self._is_stream, self._skip = payload, info, is_stream, skip
+        self._iterator: Iterator[Any] | None = None
+        self._epoch = -1
+
+    def compute(self, ticket: Ticket, *, seed_all: bool) -> LocalOutcome:
+        """Run user code for one ticket."""
+        info = self.info
+        unit = ticket.unit * info.num_workers + info.id if self._is_stream else ticket.unit
+        batch = BatchSeed(info.seed, ticket.epoch, unit)
+        saved = GlobalState() if seed_all else None
+        context.enter_thread(info)
+        context.begin_batch(batch)
+        try:
+            if seed_all:
+                seed_globals(batch)
+            if self._is_stream:
+                return LocalOutcome(self._next_element(ticket.epoch), None)
+            return LocalOutcome(self._payload.source[ticket.unit], None)
+        except (KeyboardInterrupt, SystemExit):
+            if threading.current_thread() is threading.main_thread():
+                raise
+            return LocalOutcome(None, sys.exception())
+        except BaseException as error:
+            note = f"raised for index {ticket.unit} of epoch {ticket.epoch} in worker {info.id} of {info.num_workers}"
+            error.add_note(note)
+            return LocalOutcome(None, error)
+        finally:
+            context.enter_thread(None)
+            if saved is not None:
+                saved.restore()
+
+    def _next_element(self, epoch: int) -> Any:
+        source = self._payload.source
+        if self._epoch != epoch:
+            self._epoch = epoch
+            self._iterator = iter(source()) if callable(source) else source
+            for _ in range(self._skip):
+                next(self._iterator, None)
+            self._skip = 0
+        if self._iterator is None:
+            return _END
+        try:
+            return next(self._iterator)
+        except (StopIteration, OutOfRangeError):
+            return _END
+        except ValueError as error:
+            if "already executing" not in str(error):
+                raise
+            raise RuntimeError(
+                "this generator is not thread-safe: it was asked for an element while another thread ran it. "
+                "Use workers=1, or protect it with a lock"
+            ) from error
+
+
+class ThreadBackend:
+    """Worker threads.
+
+    Args:
+        pipeline: Whose tickets they run.
+        payload: The source, and what each thread calls first.
+        num_workers: How many threads.
+        seed: Of the enqueuer.
+        is_stream: The source is a generator function, or an iterator that all threads share.
+        batch_timeout: Seconds after which a batch that the consumer waits for is given up.
+        skip: Elements of each thread's stream to leave out at first.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        payload: Payload,
+        num_workers: int,
+        seed: int,
+        *,
+        is_stream: bool,
+        batch_timeout: float | None,
+        skip: tuple[int, ...] = (),
+    ) -> None:
+        self.ready: dict[int, LocalOutcome] = {}
+        self.chunk = self.low_water = 1
+        self.compute_ns = self.credit_wait_ns = 0
+        self._pipeline, self._payload, self._batch_timeout = pipeline, payload, batch_timeout
+        self._condition = threading.Condition(pipeline.lock)
+        self._dealt: deque[Ticket] = deque()
+        self._is_stopped = False
+        shared = is_stream and not callable(payload.source)
+        self._queues: list[deque[Ticket]] = [deque() for _ in range(num_workers)] if is_stream and not shared else []
+        self._working: dict[int, tuple[Ticket, float, int]] = {}  # by thread: ticket, since, thread ident
+        infos = [WorkerInfo(number, num_workers, seed) for number in range(num_workers)]
+        one = _Lane(payload, infos[0], is_stream=True) if shared else None
+        self._threads = [
+            threading.Thread(
+                target=self._run,
+                args=(info, one or _Lane(payload, info, is_stream=is_stream, skip=skip[info.id] if skip else 0)),
+                name=f"mpqueue-worker-{info.id}",
+                daemon=True,
+            )
+            for info in infos
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def pump(self) -> None:
+        """Deal a ticket, and tell the threads that there is work."""
+        ticket = self._pipeline.deal()
+        if ticket is not None:
+            (self._queues[ticket.lane] if self._queues else self._dealt).append(ticket)
+        self._condition.notify_all()
+
+    def wait(self, head: int, *, block: bool = True) -> None:
+        """Wait until a batch is done, or somebody wakes us."""
+        if not block:
+            return
+        if self._batch_timeout is None:
+            self._condition.wait()
+            return
+        left = min((since + self._batch_timeout for _, since, _ in self._working.values()), default=None)
+        self._condition.wait(None if left is None else max(0.0, left - time.monotonic()))
+        self._check_head(head)
+
+    def _check_head(self, head: int) -> None:
+        for number, (ticket, since, ident) in self._working.items():
+            if ticket.number == head and time.monotonic() >= since + (self._batch_timeout or 0):
+                del self._working[number]
+                stack = "".join(traceback.format_stack(sys._current_frames().get(ident)))
+                error = BatchTimeout(ticket.unit, ticket.epoch, self._batch_timeout or 0, stack)
+                self.ready[head] = LocalOutcome(None, error)
+                return
+
+    def cancel(self) -> None:
+        """Forget what was dealt; items at work are dropped when they are done."""
+        self.ready.clear()
+        for queue in (self._dealt, *self._queues):
+            queue.clear()
+        self._working.clear()
+
+    def refresh(self) -> None:
+        """Threads work on the caller's own source: nothing is to be done."""
+
+    def wake(self) -> None:
+        """Free whoever waits in `wait`."""
+        with self._condition:
+            self._condition.notify_all()
+
+    def stop(self, timeout_s: float | None) -> None:
+        """End the threads that wait; those at work end after their item, and are waited for only so long."""
+        with self._condition:
+            self._is_stopped = True
+            busy = {self._threads[number] for number in self._working}
+            self._condition.notify_all()
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        for thread in self._threads:
+            if thread is threading.current_thread() or (thread in busy and deadline is None):
+                continue
+            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        stragglers = tuple(thread.name for thread in self._threads if thread in busy and thread.is_alive())
+        if stragglers and deadline is not None and timeout_s is not None:
+            raise StopTimeout(stragglers, timeout_s)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether any worker thread still runs."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def _run(self, info: WorkerInfo, lane: _Lane) -> None:
+        broken = self._initialise(info)
+        while True:
+            waited = time.perf_counter_ns()
+            with self._condition:
+                ticket = self._take(info.id)
+                while ticket is None and not self._is_stopped:
+                    self._condition.wait()
+                    ticket = self._take(info.id)
+                if self._is_stopped or ticket is None:
+                    return
+                self._working[info.id] = (ticket, time.monotonic(), threading.get_ident())
+            started = time.perf_counter_ns()
+            outcome = lane.compute(ticket, seed_all=False) if broken is None else LocalOutcome(None, broken)
+            done = time.perf_counter_ns()
+            with self._condition:
+                self.compute_ns += done - started
+                self.credit_wait_ns += started - waited
+                at_work = self._working.pop(info.id, None)
+                if at_work is not None and at_work[0] is ticket and not self._is_stopped:
+                    self.ready[ticket.number] = outcome
+                self._condition.notify_all()
+            del outcome  # or this thread would keep the batch alive until its next one
+
+    def _initialise(self, info: WorkerInfo) -> BaseException | None:
+        if self._payload.worker_init is None:
+            return None
+        context.enter_thread(info)
+        try:
+            self._payload.worker_init()
+        except BaseException as error:
+            return error
+        finally:
+            context.enter_thread(None)
+        return None
+
+    def _take(self, worker: int) -> Ticket | None:
+        if self._is_stopped:
+            return None
+        try:
+            if not self._queues:
+                return self._dealt.popleft() if self._dealt else self._pipeline.deal()
+            while not self._queues[worker]:
+                ticket = self._pipeline.deal()
+                if ticket is None:
+                    return None
+                self._queues[ticket.lane].append(ticket)
+                if ticket.lane != worker:
+                    self._condition.notify_all()
+            return self._queues[worker].popleft()
+        except Exception as error:
+            self._pipeline.fail(error)
+            self._condition.notify_all()
+            return None
+
+
+class InlineBackend:
+    """No workers: the caller computes each batch when it asks for it.
+
+    Args:
+        pipeline: Whose tickets are run.
+        payload: The source, and what is called first.
+        seed: Of the enqueuer.
+        is_stream: The source is a generator function or an iterator.
+        seed_globals: Seed the global generators for each batch, and put them back.
+        skip: How many elements of the stream to leave out at first, as a tuple of one.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        payload: Payload,
+        seed: int,
+        *,
+        is_stream: bool,
+        seed_globals: bool,
+        skip: tuple[int, ...] = (),
+    ) -> None:
+        self.ready: dict[int, LocalOutcome] = {}
+        self.chunk = self.low_water = 1
+        self.compute_ns = self.credit_wait_ns = 0
+        self._pipeline, self._seed_globals = pipeline, seed_globals
+        self._lane = _Lane(payload, WorkerInfo(0, 1, seed), is_stream=is_stream, skip=skip[0] if skip else 0)
+        self._tickets: deque[Ticket] = deque()
+        self._init: Callable[[], Any] | None = payload.worker_init
+
+    def pump(self) -> None:
+        """Take the next ticket, without computing it."""
+        if not self._tickets and (ticket := self._pipeline.deal()) is not None:
+            self._tickets.append(ticket)
+
+    def wait(self, head: int, *, block: bool = True) -> None:  # noqa: ARG002 - there is only one ticket
+        """Compute the next batch."""
+        if not block or not self._tickets:
+            return
+        if self._init is not None:
+            init, self._init = self._init, None
+            init()
+        ticket = self._tickets.popleft()
+        started = time.perf_counter_ns()
+        try:
+            self.ready[ticket.number] = self._lane.compute(ticket, seed_all=self._seed_globals)
+        except BaseException:
+            self._tickets.appendleft(ticket)  # interrupted: the caller may ask again
+            raise
+        finally:
+            self.compute_ns += time.perf_counter_ns() - started
+
+    def cancel(self) -> None:
+        """Forget the ticket."""
+        self.ready.clear()
+        self._tickets.clear()
+
+    def refresh(self) -> None:
+        """It is the caller's own source: nothing is to be done."""
+
+    def wake(self) -> None:
+        """Nobody waits."""
+
+    def stop(self, timeout_s: float | None) -> None:
+        """Nothing runs."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Nothing runs by itself."""
+        return False

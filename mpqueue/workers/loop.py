@@ -1,0 +1,282 @@
+"""The life of a worker process, however it was started.
+
+It reads grants one by one, computes what they ask for, writes the batch into the granted slot, and reports. It holds
+no lock that anybody else waits for and owns no bytes but those of its granted slots, so it may be killed between any
+two instructions. It reads one record at a time on purpose: grants that it has not read yet still lie in the pipe,
+where the trainer can take them back for an idle worker.
+
+It ends when the grants' pipe ends, and leaves by `os._exit`: sources hold things like `TemporaryDirectory`, whose
+clean-up belongs to the trainer.
+"""
+
+import contextlib
+import errno
+import faulthandler
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from mpqueue.control.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, Down, Up
+from mpqueue.control.seeds import BatchSeed, seed_globals
+from mpqueue.errors import OutOfRangeError, SharedMemoryFull
+from mpqueue.memory.segment import Segment
+from mpqueue.memory.writer import Leaves, Placed, SlotWriter
+from mpqueue.workers import context, failures
+from mpqueue.workers.pickling import apply_patch
+
+# Dumps the stacks of a hung worker; a real-time signal, so that the user's SIGUSR1 and SIGUSR2 stay free.
+DUMP_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (5 if hasattr(signal, "SIGRTMIN") else 0)
+
+_clock = time.perf_counter_ns
+
+
+class Payload(NamedTuple):
+    """What is sent to workers once: the source, and what each worker calls first."""
+
+    source: Any
+    worker_init: Callable[[], Any] | None
+
+
+class WorkerConfig(NamedTuple):
+    """What distinguishes one worker, and one pool.
+
+    Attributes:
+        info: Number of the worker, number of workers, seed.
+        is_stream: The source is a generator function (or an iterator), not a Sequence.
+        segment_bytes: Size of the ring's segment.
+        segment_kind: Its kind.
+        stride: Address space per slot.
+        max_batch_bytes: The user's bound.
+        epoch: For streams: the epoch that a replacement begins with,
+        skip: and how many of its elements were published before.
+    """
+
+    info: context.WorkerInfo
+    is_stream: bool
+    segment_bytes: int
+    segment_kind: str
+    stride: int
+    max_batch_bytes: int | None
+    epoch: int = 0
+    skip: int = 0
+
+
+class WorkerEnds(NamedTuple):
+    """The descriptors of a worker process: its pipes, the ring, and where its stacks are dumped (-1: nowhere)."""
+
+    grants: int
+    reports: int
+    segment: int
+    stacks: int
+
+    @classmethod
+    def received(cls, fds: list[int]) -> Self:
+        """From the descriptors that `sent` gave to the sender.
+
+        Raises:
+            OSError: Some were lost on the way, because this process has too many open.
+        """
+        if not 3 <= len(fds) <= 4:
+            raise OSError(errno.EMFILE, f"{len(fds)} of the descriptors of a worker arrived; check `ulimit -n`")
+        grants, reports, segment, *stacks = fds
+        return cls(grants, reports, segment, stacks[0] if stacks else -1)
+
+    @property
+    def sent(self) -> list[int]:
+        """The descriptors that there are."""
+        return [fd for fd in self if fd >= 0]
+
+
+class _StreamEnd(Exception):
+    """The generator has ended."""
+
+
+def prepare_process() -> None:
+    """Signals and standard streams as a worker needs them."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's business
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(line_buffering=True)  # whole lines, at once
+
+
+def run_and_exit(config: WorkerConfig, payload: Payload, buffers: list[Any], ends: WorkerEnds) -> None:
+    """The whole life of a worker; never returns."""
+    code = 1
+    try:
+        with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):  # stderr is closed
+            faulthandler.enable()
+        if ends.stacks >= 0 and hasattr(faulthandler, "register"):
+            faulthandler.register(DUMP_SIGNAL, ends.stacks, all_threads=True)
+        _Worker(config, payload, buffers, ends).run()
+        code = 0
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except BrokenPipeError:
+        code = 0  # the trainer let go of this worker while it reported
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (AttributeError, OSError, ValueError):  # closed, or None: there is nobody to tell
+                continue
+        os._exit(code & 0xFF)
+
+
+class _Worker:
+    def __init__(self, config: WorkerConfig, payload: Payload, buffers: list[Any], ends: WorkerEnds) -> None:
+        self._config, self._payload, self._buffers, self._ends = config, payload, buffers, ends
+        self._segment = Segment(ends.segment, config.segment_bytes, config.segment_kind)
+        self._writer = SlotWriter(self._segment, config.stride, config.max_batch_bytes)
+        self._backlog: deque[bytes] = deque()
+        self._iterator: Iterator[Any] | None = None
+        self._stream_epoch = -1
+        self._broken: BaseException | None = None
+        self._compute = self._next_element if config.is_stream else payload.source.__getitem__
+        context.enter_worker_process(config.info, self._writer)
+
+    def run(self) -> None:
+        """Serve grants until there are no more."""
+        try:
+            if self._payload.worker_init is not None:
+                self._payload.worker_init()
+        except SystemExit:
+            raise
+        except BaseException as error:
+            self._broken = error  # reported in place of every batch that this worker is asked for
+        backlog, grants, work = self._backlog, self._ends.grants, Down.WORK
+        started = _clock()
+        while data := backlog.popleft() if backlog else os.read(grants, GRANT.size):
+            _magic, kind, slot, turn, unit, epoch, high_water = GRANT.unpack(data)
+            now = _clock()
+            if kind == work:
+                self._work(slot, turn, unit, epoch, high_water, now - started)
+            elif kind == Down.STATE:
+                self._load_state(slot, turn, unit)
+            started = _clock()
+
+    def _work(self, slot: int, turn: int, unit: int, epoch: int, high_water: int, wait_ns: int) -> None:
+        writer, config = self._writer, self._config
+        writer.begin(slot, high_water)
+        started = _clock()
+        copying = started
+        flags, kind = 0, Up.BATCH
+        try:
+            if self._broken is not None:
+                raise self._broken
+            if config.is_stream:
+                self._open_stream(epoch)
+            self._seed(epoch, unit)
+            holder = [self._compute(unit)]
+            copying = _clock()
+            placed = self._place(writer.take_apart(holder), slot, turn)
+            flags = NEW_SPEC * placed.new_spec + HELD * placed.held
+        except _StreamEnd:
+            kind, placed = Up.END, Placed(0, new_spec=False, header_offset=0, nbytes=0, held=False)
+        except SystemExit:
+            raise
+        except BaseException as error:
+            kind, placed = Up.RAISED, self._place_failure(error, unit, epoch)
+        done = _clock()
+        record = REPORT.pack(
+            MAGIC, kind, flags, slot, turn, placed.spec, placed.header_offset, placed.nbytes,
+            writer.high_water, copying - started, done - copying, wait_ns,
+        )  # fmt: skip
+        os.write(self._ends.reports, record)
+        while writer.let_go:
+            self._report(Up.LET_GO, writer.let_go.popleft(), 0)
+
+    def _seed(self, epoch: int, unit: int) -> None:
+        info = self._config.info
+        if self._config.is_stream:  # every stream has numbers of its own
+            unit = unit * info.num_workers + info.id
+        batch = BatchSeed(info.seed, epoch, unit)
+        context.begin_batch(batch)
+        seed_globals(batch)
+
+    def _open_stream(self, epoch: int) -> None:
+        """Begin the generator of an epoch; a replacement computes again, and drops, what was published before."""
+        if epoch == self._stream_epoch:
+            return
+        self._stream_epoch = epoch
+        source = self._payload.source
+        self._seed(epoch, 0)
+        self._iterator = iter(source()) if callable(source) else source
+        if epoch == self._config.epoch:
+            for number in range(self._config.skip):
+                self._seed(epoch, number)
+                self._next_element(number)
+
+    def _next_element(self, _unit: int) -> Any:
+        if self._iterator is None:
+            raise _StreamEnd
+        try:
+            return next(self._iterator)
+        except (StopIteration, OutOfRangeError):
+            self._iterator = None
+            raise _StreamEnd from None
+        except BaseException:
+            self._iterator = None  # a generator that has raised is over, as everywhere in Python
+            raise
+
+    def _place(self, leaves: Leaves, slot: int, turn: int) -> Placed:
+        """Write the batch; where there is no memory, wait until there is, or until the trainer gives up."""
+        while True:
+            try:
+                return self._writer.place(leaves)
+            except OSError as error:
+                wanted = self._writer.wanted
+                self._report(Up.FULL, slot, turn, wanted)
+                if not self._may_retry():
+                    raise SharedMemoryFull(
+                        wanted,
+                        self._segment.available_bytes(),
+                        "Use smaller batches, a smaller max_queue_size, or a larger /dev/shm "
+                        "(`docker run --shm-size`, `mount -o remount,size=... /dev/shm`)",
+                    ) from error
+
+    def _may_retry(self) -> bool:
+        while data := os.read(self._ends.grants, GRANT.size):
+            kind = GRANT.unpack(data)[1]
+            if kind == Down.RETRY:
+                return True
+            if kind == Down.FAIL:
+                return False
+            self._backlog.append(data)
+        raise SystemExit(0)  # the trainer closed the pipe: nobody waits for this batch
+
+    def _place_failure(self, error: BaseException, unit: int, epoch: int) -> Placed:
+        info = self._config.info
+        note = f"raised for index {unit} of epoch {epoch} in worker {info.id} of {info.num_workers}"
+        # The frames of user code would keep its arrays, and with them a slot, alive.
+        packed = failures.pack(error, note)
+        error.__traceback__ = None
+        return self._writer.place_bytes(packed)
+
+    def _load_state(self, slot: int, turn: int, nbytes: int) -> None:
+        start = slot * self._config.stride
+        encoded = np.frombuffer(self._segment.memory, np.uint8, nbytes, start)
+        try:
+            payload, self._buffers = apply_patch(encoded, self._buffers)
+            self._payload = payload
+            self._compute = payload.source.__getitem__
+            self._broken = None
+        except SystemExit:
+            raise
+        except BaseException as error:
+            self._broken = error
+        self._report(Up.LOADED, slot, turn)
+
+    def _report(self, kind: int, slot: int, turn: int, nbytes: int = 0) -> None:
+        os.write(
+            self._ends.reports,
+            REPORT.pack(MAGIC, kind, 0, slot, turn, 0, 0, nbytes, self._writer.high_water, 0, 0, 0),
+        )

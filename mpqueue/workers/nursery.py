@@ -1,0 +1,248 @@
+"""The nursery: a clean process with one thread, from which all workers are forked.
+
+It is a fresh interpreter, not a fork of the trainer: forking a process full of TensorFlow, CUDA or OpenMP threads is
+the classic deadlock. It loads the source once, so that a big dataset is sent once and shared copy-on-write, and a
+replacement for a dead worker is there in about a millisecond.
+
+It owns the worker processes: it alone forks, watches and reaps them, and tells the trainer over one socket what
+became of each. It waits for the socket and the workers' pidfds in one `poll`; nothing here is done by the clock,
+except that a parked nursery ends after `PARK_S` seconds. It is tied to the trainer, and its workers to it and to the
+trainer, by `lifeline`: whoever is killed takes along all that would be orphaned.
+
+If loading the source left threads running (pyarrow does), this process may not fork any more. Then, and with
+``start_method="spawn"``, each worker is a fresh interpreter that gets the source over a socket.
+"""
+
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from typing import Any, NamedTuple
+
+from mpqueue.workers import failures, lifeline, wire
+from mpqueue.workers.loop import Payload, WorkerConfig, WorkerEnds, prepare_process, run_and_exit
+from mpqueue.workers.pickling import load, merge_buffers
+
+PARK_S = 5.0
+
+
+class Settings(NamedTuple):
+    """What a nursery takes over from the trainer at each start."""
+
+    cwd: str
+    path: list[str]
+    environ: dict[str, str]
+    spawn: bool
+
+    def apply(self) -> None:
+        """Make this process look like the trainer."""
+        with contextlib.suppress(OSError):  # the trainer's own working directory may have been removed
+            os.chdir(self.cwd)
+        sys.path[:] = self.path
+        if dict(os.environ) != self.environ:
+            os.environ.clear()
+            os.environ.update(self.environ)
+
+
+class _Child(NamedTuple):
+    key: int
+    pid: int
+    sentinel: int  # a pidfd
+
+
+class _Nursery:
+    def __init__(self, sock: socket.socket, trainer_lifeline: int) -> None:
+        self._sock, self._trainer_lifeline = sock, trainer_lifeline
+        self._lifeline, self._lifeline_write = os.pipe()
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+        self._children: dict[int, _Child] = {}
+        self._timeout_ms: float | None = None
+        self._settings: Settings | None = None
+        self._data: bytes = b""
+        self._buffers: list[Any] = []
+        self._payload: Payload | None = None
+        self._broken: bytes | None = None
+        self._told_threads = False
+
+    def serve(self) -> None:
+        """Answer messages and report exits until the trainer is gone or the parking time is over."""
+        while True:
+            events = self._poll.poll(self._timeout_ms)
+            if not events:
+                return
+            for fd, _ in events:
+                if fd in self._children:
+                    self._reap(fd)
+                elif fd == self._sock.fileno() and not self._answer():
+                    return
+
+    def _answer(self) -> bool:
+        message = wire.receive(self._sock)
+        if message is None:
+            return False
+        self._timeout_ms = None
+        if message.kind == wire.To.SETTINGS:
+            self._settings = message.body
+            self._settings.apply()
+        elif message.kind == wire.To.SOURCE:
+            self._take_source(message)
+        elif message.kind == wire.To.FORK:
+            self._start_worker(message)
+        elif message.kind == wire.To.KILL:
+            key, number = message.body
+            for child in self._children.values():
+                if child.key == key:
+                    os.kill(child.pid, number)  # it is not reaped yet, so the pid is its own
+        elif message.kind == wire.To.PARK:
+            self._timeout_ms = PARK_S * 1000
+        return True
+
+    def _take_source(self, message: wire.Message) -> None:
+        data, numbers, old = message.body
+        new = dict(zip(numbers, message.buffers, strict=True))
+        self._data, self._buffers = data, merge_buffers(new, old, self._buffers)
+        self._payload, self._broken = None, None
+        if self._settings is not None and self._settings.spawn:
+            return  # each worker loads it for itself
+        try:
+            self._payload = load(self._data, self._buffers)
+        except BaseException as error:
+            self._broken = failures.pack(error, "raised while the source was unpickled in the nursery")
+        gc.freeze()  # a collection in a worker would write to every object's header, and copy the shared pages
+
+    def _start_worker(self, message: wire.Message) -> None:
+        key, config = message.body
+        try:
+            ends = WorkerEnds.received(message.fds)
+            if self._broken is not None:
+                wire.send(self._sock, wire.From.FAILED, (key, self._broken))
+                return
+            pid = self._spawn(config, ends) if self._must_spawn() else self._fork(config, ends)
+            sentinel = os.pidfd_open(pid)
+        except OSError as error:
+            wire.send(self._sock, wire.From.FAILED, (key, failures.pack(error, "raised when a worker was started")))
+            return
+        finally:
+            for fd in message.fds:
+                os.close(fd)
+        self._children[sentinel] = _Child(key, pid, sentinel)
+        self._poll.register(sentinel, select.POLLIN)
+        wire.send(self._sock, wire.From.FORKED, (key, pid))
+
+    def _must_spawn(self) -> bool:
+        assert self._settings is not None
+        if self._settings.spawn:
+            return True
+        if _num_threads() == 1:
+            return False
+        if not self._told_threads:
+            self._told_threads = True
+            text = "loading the source started threads, so workers are started as fresh interpreters, which is slower"
+            wire.send(self._sock, wire.From.NOTE, text)
+        return True
+
+    def _fork(self, config: WorkerConfig, ends: WorkerEnds) -> int:
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            lifeline.arm(lifeline.reopen(self._lifeline))
+            os.close(self._lifeline_write)
+            lifeline.arm(lifeline.reopen(self._trainer_lifeline))
+            self._sock.close()
+            for sentinel in self._children:
+                os.close(sentinel)
+            prepare_process()
+            assert self._payload is not None
+            payload, self._payload = self._payload, None
+            run_and_exit(config, payload, self._buffers, ends)
+        finally:
+            os._exit(1)
+
+    def _spawn(self, config: WorkerConfig, ends: WorkerEnds) -> int:
+        import subprocess  # 8 ms that a nursery which forks does not need
+
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            process = subprocess.Popen(
+                [sys.executable, *sys.orig_argv[1 : sys.orig_argv.index("-c")], "-c", _SPAWN_CODE, *sys.path,
+                 str(theirs.fileno()), str(self._lifeline), str(self._trainer_lifeline)],
+                pass_fds=[theirs.fileno(), self._lifeline, self._trainer_lifeline],
+            )  # fmt: skip
+            process.returncode = 0  # reaped here, by `_reap`: Popen is not to do it, nor to warn
+            theirs.close()
+            views = [memoryview(buffer) for buffer in self._buffers]
+            wire.send(ours, wire.To.FORK, (config, self._data), views, ends.sent)
+        return process.pid
+
+    def _reap(self, sentinel: int) -> None:
+        child = self._children.pop(sentinel)
+        self._poll.unregister(sentinel)
+        os.close(sentinel)
+        _pid, status, usage = os.wait4(child.pid, 0)
+        peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        wire.send(self._sock, wire.From.EXITED, (child.key, os.waitstatus_to_exitcode(status), peak))
+
+
+# What follows the path entries in argv differs; the path itself comes first, so that `mpqueue` is found.
+_SPAWN_CODE = "import sys; sys.path[:] = sys.argv[1:-3]; from mpqueue.workers.nursery import spawned; spawned()"
+NURSERY_CODE = "import sys; sys.path[:] = sys.argv[1:-2]; from mpqueue.workers.nursery import main; main()"
+
+
+def main() -> None:
+    """Entry of the nursery's interpreter."""
+    fd, trainer_lifeline = int(sys.argv[-2]), int(sys.argv[-1])
+    lifeline.arm(lifeline.reopen(trainer_lifeline))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.argv[:] = [""]
+    try:
+        _Nursery(socket.socket(fileno=fd), trainer_lifeline).serve()
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # the trainer is gone: the workers go with us
+    finally:
+        os._exit(0)
+
+
+def spawned() -> None:
+    """Entry of a worker that is an interpreter of its own."""
+    fd, nursery_lifeline, trainer_lifeline = (int(arg) for arg in sys.argv[-3:])
+    lifeline.arm(lifeline.reopen(nursery_lifeline))
+    lifeline.arm(lifeline.reopen(trainer_lifeline))
+    sys.argv[:] = [""]
+    prepare_process()
+    with socket.socket(fileno=fd) as sock:
+        message = wire.receive(sock)
+    if message is None:
+        os._exit(1)
+    config, data = message.body
+    ends = WorkerEnds.received(message.fds)
+    try:
+        payload = load(data, message.buffers)
+    except BaseException as error:
+        payload = Payload(_Unloadable(error), None)
+    run_and_exit(config, payload, message.buffers, ends)
+
+
+class _Unloadable:
+    """Stands for a source that could not be unpickled: every batch raises what the unpickling raised."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __getitem__(self, index: int) -> Any:
+        raise self._error
+
+    def __call__(self) -> Any:
+        raise self._error
+
+
+def _num_threads() -> int:
+    try:
+        return os.stat("/proc/self/task").st_nlink - 2  # a folder per thread, "." and ".."
+    except OSError:
+        return threading.active_count()

@@ -1,0 +1,109 @@
+"""Messages between trainer and nursery, over one socket pair: a kind, a pickled body, raw buffers, and descriptors.
+
+    [ kind: 1 byte ][ descriptors: 1 byte ][ buffers: 4 bytes ][ body: 8 bytes of length ] body [ length, buffer ]*
+
+Buffers follow raw, so that the big arrays of a source are never copied into a pickle.
+
+To the nursery                                         From the nursery
+--------------                                         ----------------
+SETTINGS  working directory, sys.path, environment     FORKED  (worker's key, pid)
+SOURCE    a patch of the source's image                EXITED  (worker's key, wait status, peak bytes)
+FORK      (key, config) and the worker's descriptors   FAILED  (worker's key or None, packed exception)
+KILL      (key, signal)                                NOTE    a text for the user, once
+PARK      nobody needs you now: end in 5 s
+"""
+
+import pickle
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+_HEAD = struct.Struct("<BBIQ")
+_LENGTH = struct.Struct("<Q")
+_MAX_FDS = 8
+
+
+class To:
+    """Kinds of messages to the nursery."""
+
+    SETTINGS, SOURCE, FORK, KILL, PARK = range(1, 6)
+
+
+class From:
+    """Kinds of messages from the nursery."""
+
+    FORKED, EXITED, FAILED, NOTE = range(1, 5)
+
+
+class Message(NamedTuple):
+    """A received message; the receiver owns its descriptors."""
+
+    kind: int
+    body: Any
+    buffers: list[Any]
+    fds: list[int]
+
+
+def send(
+    sock: socket.socket, kind: int, body: Any, buffers: Sequence[memoryview] = (), fds: Sequence[int] = ()
+) -> None:
+    """Send one message.
+
+    Raises:
+        OSError: The other side is gone.
+    """
+    data = pickle.dumps(body, 5)
+    head = _HEAD.pack(kind, len(fds), len(buffers), len(data))
+    # A sent-in-full first byte carries the descriptors; the rest follows as the socket takes it.
+    sent = socket.send_fds(sock, [head], list(fds)) if fds else sock.send(head)
+    sock.sendall(head[sent:] + data)
+    for buffer in buffers:
+        sock.sendall(_LENGTH.pack(buffer.nbytes))
+        sock.sendall(buffer)
+
+
+def receive(sock: socket.socket) -> Message | None:
+    """Receive one message; None at the end, whether clean or cut."""
+    try:
+        head, fds, _flags, _address = socket.recv_fds(sock, _HEAD.size, _MAX_FDS)
+    except ConnectionError:
+        return None
+    if not head:
+        return None
+    head += _read(sock, _HEAD.size - len(head)) or b""
+    if len(head) < _HEAD.size:
+        return None
+    kind, _num_fds, num_buffers, length = _HEAD.unpack(head)
+    data = _read(sock, length)
+    if data is None:
+        return None
+    buffers = []
+    for _ in range(num_buffers):
+        size = _read(sock, _LENGTH.size)
+        if size is None:
+            return None
+        buffer = np.empty(_LENGTH.unpack(size)[0], np.uint8)  # writable, as the arrays made on it must be
+        if not _read_into(sock, buffer.data):
+            return None
+        buffers.append(buffer)
+    return Message(kind, pickle.loads(data), buffers, list(fds))
+
+
+def _read(sock: socket.socket, length: int) -> bytearray | None:
+    data = bytearray(length)
+    return data if _read_into(sock, memoryview(data)) else None
+
+
+def _read_into(sock: socket.socket, view: memoryview) -> bool:
+    while view.nbytes:
+        try:
+            count = sock.recv_into(view)
+        except ConnectionError:
+            return False
+        if not count:
+            return False
+        view = view[count:]
+    return True

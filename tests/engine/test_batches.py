@@ -1,0 +1,296 @@
+"""What comes out equals, in structure, type and bytes, what ``sequence[i]`` gives."""
+
+import collections
+import datetime as dt
+import gc
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+from PIL import Image
+
+import mpqueue
+from mpqueue import Loader, OrderedEnqueuer
+
+
+class Pair(NamedTuple):
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class Many:
+    """One batch of each kind."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        return self.batches[index]
+
+
+def same(got, expected):
+    """Equal in type and content, arrays also in dtype, shape and memory order."""
+    assert type(got) is type(expected), (type(got), type(expected))
+    if isinstance(expected, np.ndarray) and not isinstance(expected, np.ma.MaskedArray):
+        assert got.dtype == expected.dtype
+        assert got.shape == expected.shape
+        if expected.ndim > 1 and expected.flags.f_contiguous and not expected.flags.c_contiguous:
+            assert got.flags.f_contiguous
+        if expected.dtype == object:
+            assert got.tolist() == expected.tolist()
+        else:
+            assert got.tobytes() == np.ascontiguousarray(expected).reshape(expected.shape).tobytes()
+    elif isinstance(expected, np.ma.MaskedArray):
+        assert got.tolist() == expected.tolist()
+    elif isinstance(expected, tuple | list):
+        assert len(got) == len(expected)
+        for left, right in zip(got, expected, strict=True):
+            same(left, right)
+    elif isinstance(expected, dict):
+        assert list(got) == list(expected)
+        assert [type(key) for key in got] == [type(key) for key in expected]
+        for key in expected:
+            same(got[key], expected[key])
+    elif isinstance(expected, pd.DataFrame):
+        pd.testing.assert_frame_equal(got, expected)
+    elif scipy.sparse.issparse(expected):
+        assert (got != expected).nnz == 0
+    elif isinstance(expected, Image.Image):
+        assert (got.size, got.mode, got.tobytes()) == (expected.size, expected.mode, expected.tobytes())
+    else:
+        assert got == expected
+
+
+floats = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+structured = np.zeros(3, [("a", "i4"), ("b", "f8", (2,))])
+KINDS = {
+    "array": floats,
+    "pair": (floats, np.arange(2)),
+    "list": [floats, floats + 1],
+    "dict": {"x": floats, "y": np.arange(2)},
+    "nested": ({"x": [floats, None], "y": (floats, {"z": np.arange(3)})}, None),
+    "pair with None": (floats, None),
+    "seven arrays and nothing": ([floats + k for k in range(7)], []),
+    "empty containers": ((), [], {}),
+    "scalars": (1, 2.5, True, "text", b"bytes", 3j, None),
+    "NumPy scalars": (np.float32(1.5), np.int64(3), np.bool_(True)),
+    "texts": ["one", "two", "three"],
+    "text array": np.array(["one", "two"]),
+    "bytes array": np.array([b"one", b"twelve"]),
+    "objects": np.array([1, "two", None], dtype=object),
+    "bool": np.array([True, False]),
+    "structured": structured,
+    "dates": np.array(["2020-01-01", "2021-02-03"], "M8[D]"),
+    "durations": np.array([1, 2], "m8[ns]"),
+    "big endian": np.arange(5, dtype=">i4"),
+    "half": np.arange(5, dtype=np.float16),
+    "complex": np.arange(5, dtype=np.complex64),
+    "0-d": np.array(5.0),
+    "no rows": np.zeros((0, 3), np.float32),
+    "no bytes at all": (np.zeros(0), np.zeros((3, 0), np.int8)),
+    "not contiguous": floats[:, ::2, 1:],
+    "reversed": np.arange(10)[::-1],
+    "Fortran": np.asfortranarray(np.arange(12.0).reshape(3, 4)),
+    "broadcast": np.broadcast_to(np.arange(3), (4, 3)),
+    "namedtuple": Pair(floats, np.arange(2)),
+    "ordered dict": collections.OrderedDict(b=floats, a=1),
+    "keys of several types": {1: floats, "1": np.arange(2), (1, 2): None},
+    "true for a key": {True: floats},
+    "data frame": pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}),
+    "sparse matrix": scipy.sparse.csr_matrix(np.eye(3)),
+    "images": [Image.fromarray(np.full((4, 5, 3), 7, np.uint8))],
+    "dates of Python": dt.date(2020, 1, 2),
+    "large objects": [np.arange(100_000), "text", {"k": {1, 2}}],
+    "matrix": np.matrix([[1, 2], [3, 4]]),
+    "masked": np.ma.masked_array([1, 2], [True, False]),
+}
+
+
+@pytest.mark.parametrize(("processes", "workers"), [(True, 2), (False, 2), (True, 0)])
+def test_every_kind_of_batch_comes_out_as_it_went_in(processes, workers):
+    batches = list(KINDS.values())
+    with Loader(Many(batches), workers=workers, backend="process" if processes else "thread") as loader:
+        for _ in range(2):  # the second epoch goes the way of specs that are known
+            for name, got, expected in zip(KINDS, loader, batches, strict=True):
+                try:
+                    same(got, expected)
+                except AssertionError as error:
+                    raise AssertionError(f"{name}: {error}") from error
+
+
+def test_batches_are_writable_and_aligned():
+    with Loader(Many([(floats, np.arange(3, dtype=np.int8), floats)]), workers=1) as loader:
+        for batch in loader:
+            for array in batch:
+                assert array.flags.writeable
+                assert array.ctypes.data % 64 == 0
+                array[...] = 0
+
+
+class Sized:
+    """Every batch of another shape, its content following from the index."""
+
+    def __init__(self, count, largest=70_000_000):
+        self.sizes = [64, largest, 100, 3_000_000, 64, 5_000_000, *range(65, 65 + count)]
+
+    def __len__(self):
+        return len(self.sizes)
+
+    def __getitem__(self, index):
+        return np.full(self.sizes[index], index % 251, np.uint8)
+
+
+def test_batches_from_64_bytes_to_70_megabytes_go_through_one_ring():
+    with Loader(Sized(200), workers=2) as loader:
+        for index, batch in enumerate(loader):
+            assert batch.size == loader.source.sizes[index]
+            assert (batch == index % 251).all()
+        assert index == len(loader) - 1
+
+
+class Reusing:
+    """Writes every batch into the same buffers, as careful NumPy code does."""
+
+    def __init__(self):
+        self.buffer = np.zeros((32, 8))
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        self.buffer[...] = index
+        return self.buffer, self.buffer[0]
+
+
+def test_a_source_that_writes_into_the_same_buffer_gives_batches_that_stay():
+    with Loader(Reusing(), workers=2) as loader:
+        kept = list(loader)
+    assert [float(batch[0][3, 3]) for batch in kept] == [float(index) for index in range(40)]
+    assert all((images == row).all() for images, row in kept)
+
+
+class Hoarded(Sized):
+    def __init__(self):
+        self.sizes = [1000] * 300
+
+
+def test_a_consumer_that_keeps_everything_gets_copies_and_no_deadlock():
+    with Loader(Hoarded(), workers=2) as loader:
+        kept = list(loader)
+        assert loader.statistics().copies > 200
+    assert all((batch == index % 251).all() for index, batch in enumerate(kept))
+
+
+def test_views_stay_valid_after_stop_and_after_the_loader_is_gone():
+    loader = Loader(Hoarded(), workers=2)
+    batches = iter(loader)
+    kept = [next(batches)[10:20] for _ in range(6)]
+    loader.stop()
+    del loader, batches
+    gc.collect()
+    assert [int(view[0]) for view in kept] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_slot_is_not_written_again_while_any_view_of_its_batch_lives():
+    with Loader(Hoarded(), workers=2) as loader:
+        batches = iter(loader)
+        first = next(batches)
+        scalar_view = memoryview(first[100:101])
+        del first
+        for batch in batches:
+            del batch
+        assert scalar_view[0] == 0
+
+
+def test_copy_true_gives_private_copies_only():
+    with Loader(Hoarded(), workers=2, copy=True) as loader:
+        assert sum(1 for _ in loader) == 300
+        assert loader.statistics().copies == 300
+
+
+class InSlot:
+    """Allocates its batches in the slot, in every way there is."""
+
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, index):
+        images = mpqueue.empty((8, 16), np.float32)
+        images[...] = index
+        labels = mpqueue.stack([np.full(4, index), np.full(4, index + 1)])
+        thrown_away = mpqueue.empty(1000)
+        thrown_away[...] = -1
+        return images, labels, images[2:4], images.T, np.full(3, index)
+
+
+def test_arrays_allocated_in_the_slot_arrive():
+    with Loader(InSlot(), workers=2) as loader:
+        for index, (images, labels, part, turned, plain) in enumerate(loader):
+            assert (images == index).all()
+            assert images.shape == (8, 16)
+            assert labels.tolist() == [[index] * 4, [index + 1] * 4]
+            assert part.shape == (2, 16)
+            assert (part == index).all()
+            assert turned.shape == (16, 8)
+            assert (turned == index).all()
+            assert plain.tolist() == [index] * 3
+
+
+class Keeping:
+    """Keeps an array that it allocated in the slot, and writes to it for every batch."""
+
+    kept = None
+
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, index):
+        if self.kept is None:
+            self.kept = mpqueue.empty((100,), np.int64)
+        self.kept[...] = index
+        return self.kept
+
+
+def test_a_source_that_keeps_an_array_of_the_slot_cannot_change_batches_that_it_gave():
+    with Loader(Keeping(), workers=2) as loader:
+        kept = list(loader)
+    assert [int(batch[50]) for batch in kept] == list(range(60))
+    assert all((batch == batch[0]).all() for batch in kept)
+
+
+def test_empty_and_stack_are_plain_numpy_outside_of_a_worker():
+    assert mpqueue.empty(3, np.int8).shape == (3,)
+    assert mpqueue.stack([np.zeros(2), np.ones(2)], axis=1).tolist() == [[0, 1], [0, 1]]
+    assert mpqueue.stack([np.zeros(2), np.ones(2)], -1).tolist() == [[0, 1], [0, 1]]
+    with pytest.raises(ValueError, match="at least one array"):
+        mpqueue.stack([])
+    with pytest.raises(ValueError, match="one shape"):
+        mpqueue.stack([np.zeros(2), np.zeros(3)])
+
+
+def test_a_batch_above_max_batch_bytes_is_an_error_that_says_so():
+    enqueuer = OrderedEnqueuer(Sized(10), True, max_batch_bytes=1_000_000)
+    enqueuer.start(2)
+    batches = enqueuer.get()
+    assert next(batches).size == 64
+    with pytest.raises(mpqueue.errors.BatchTooLarge, match=r"70,000,000.*max_batch_bytes allows 1,000,000"):
+        next(batches)
+
+
+def test_keys_that_differ_from_batch_to_batch_do_not_fill_a_table():
+    class Varying:
+        def __len__(self):
+            return 1500
+
+        def __getitem__(self, index):
+            return {f"key {index}": np.array([index])}
+
+    with Loader(Varying(), workers=1) as loader:
+        for index, batch in enumerate(loader):
+            assert list(batch) == [f"key {index}"]
+            assert batch[f"key {index}"][0] == index

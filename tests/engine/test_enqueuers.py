@@ -1,0 +1,385 @@
+"""What users of fit loops hold: order, epochs, restart, several generators, bad calls."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import GeneratorEnqueuer, OrderedEnqueuer, Sequence
+
+WAYS = [
+    pytest.param(True, 2, id="processes"),
+    pytest.param(False, 2, id="threads"),
+    pytest.param(True, 0, id="inline"),
+]
+
+
+class Counting(Sequence):
+    """Item i of epoch e is 100 * e + i."""
+
+    def __init__(self, length=4):
+        self.length, self.epoch = length, 0
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        return np.array([100 * self.epoch + index])
+
+    def on_epoch_end(self):
+        self.epoch += 1
+
+
+def take(generator, count):
+    return [int(next(generator)[0]) for _ in range(count)]
+
+
+@pytest.mark.parametrize(("processes", "workers"), WAYS)
+def test_batches_come_in_order_and_each_epoch_sees_the_changed_sequence(processes, workers):
+    with OrderedEnqueuer(Counting(), processes) as enqueuer:
+        enqueuer.start(workers)
+        assert take(enqueuer.get(), 10) == [0, 1, 2, 3, 100, 101, 102, 103, 200, 201]
+
+
+@pytest.mark.parametrize(("processes", "workers"), WAYS)
+def test_start_again_after_stop_begins_with_item_0(processes, workers):
+    with OrderedEnqueuer(Counting(), processes) as enqueuer:
+        enqueuer.start(workers, 3)
+        assert take(enqueuer.get(), 2) == [0, 1]
+        enqueuer.stop()
+        assert not enqueuer.is_running()
+        enqueuer.start(workers, 3)
+        assert take(enqueuer.get(), 5) == [0, 1, 2, 3, 100]
+
+
+@pytest.mark.parametrize(("processes", "workers"), WAYS)
+def test_stop_straight_after_the_last_batch_means_no_epoch_end(processes, workers):
+    sequence = Counting()
+    with OrderedEnqueuer(sequence, processes) as enqueuer:
+        enqueuer.start(workers)
+        take(enqueuer.get(), 4)
+    assert sequence.epoch == 0
+
+
+def test_the_epoch_end_comes_by_itself_while_nobody_asks_for_a_batch():
+    ended = threading.Event()
+
+    class Telling(Counting):
+        def on_epoch_end(self):
+            super().on_epoch_end()
+            ended.set()
+
+    with OrderedEnqueuer(Telling()) as enqueuer:
+        enqueuer.start()
+        take(enqueuer.get(), 4)
+        assert ended.wait(60)
+
+
+def test_what_the_epoch_end_raises_is_raised_by_the_next_next():
+    class Raising(Counting):
+        def on_epoch_end(self):
+            raise OSError("the next epoch's file is missing")
+
+    with OrderedEnqueuer(Raising(), True) as enqueuer:
+        enqueuer.start(2)
+        batches = enqueuer.get()
+        take(batches, 4)
+        with pytest.raises(OSError, match="the next epoch's file is missing"):
+            next(batches)
+        assert not enqueuer.is_running()
+
+
+def test_next_before_start_is_an_error():
+    batches = OrderedEnqueuer(Counting()).get()
+    with pytest.raises(RuntimeError, match=r"call start\(\)"):
+        next(batches)
+
+
+def test_a_second_start_is_an_error():
+    with OrderedEnqueuer(Counting()) as enqueuer:
+        enqueuer.start()
+        with pytest.raises(RuntimeError, match=r"already running.*stop\(\)"):
+            enqueuer.start()
+
+
+def test_stop_before_start_and_stop_twice_do_nothing():
+    enqueuer = OrderedEnqueuer(Counting())
+    enqueuer.stop()
+    enqueuer.start()
+    enqueuer.stop()
+    enqueuer.stop()
+    assert not enqueuer.is_running()
+
+
+def test_a_generator_from_before_the_stop_ends_after_it():
+    enqueuer = OrderedEnqueuer(Counting(), True)
+    enqueuer.start(2)
+    batches = enqueuer.get()
+    take(batches, 2)
+    enqueuer.stop()
+    assert list(batches) == []
+
+
+def test_dropping_a_generator_for_every_item_does_not_stop_the_enqueuer():
+    with OrderedEnqueuer(Counting(), True) as enqueuer:
+        enqueuer.start(2)
+        assert [int(next(enqueuer.get())[0]) for _ in range(6)] == [0, 1, 2, 3, 100, 101]
+
+
+def test_a_generator_may_be_all_that_keeps_the_enqueuer_alive():
+    def batches():
+        enqueuer = OrderedEnqueuer(Counting(), True)
+        enqueuer.start(2)
+        return enqueuer.get()
+
+    assert take(batches(), 6) == [0, 1, 2, 3, 100, 101]
+
+
+def test_the_stream_may_be_read_in_another_thread_than_start():
+    with OrderedEnqueuer(Counting(), True) as enqueuer:
+        enqueuer.start(2)
+        found = []
+        reader = threading.Thread(target=lambda: found.extend(take(enqueuer.get(), 6)))
+        reader.start()
+        reader.join(60)
+        assert found == [0, 1, 2, 3, 100, 101]
+
+
+@pytest.mark.parametrize("processes", [True, False])
+def test_stop_frees_a_consumer_that_waits(processes):
+    release = threading.Event()
+
+    class Stuck(Counting):
+        def __getitem__(self, index):
+            if processes:
+                import signal
+
+                signal.pause()
+            release.wait(60)
+
+    enqueuer = OrderedEnqueuer(Stuck(), processes, start_method="fork")
+    enqueuer.start()
+    ended = threading.Event()
+
+    def consume():
+        assert list(enqueuer.get()) == []
+        ended.set()
+
+    reader = threading.Thread(target=consume)
+    reader.start()
+    enqueuer.stop()
+    release.set()
+    assert ended.wait(60)
+    reader.join()
+
+
+@pytest.mark.parametrize("processes", [True, False])
+def test_none_items_are_left_out(processes):
+    class Holes(Counting):
+        def __getitem__(self, index):
+            return None if index in (0, 3) else super().__getitem__(index)
+
+    with OrderedEnqueuer(Holes(5), processes) as enqueuer:
+        enqueuer.start(2)
+        assert take(enqueuer.get(), 6) == [1, 2, 4, 101, 102, 104]
+
+
+def test_the_queue_tells_how_many_batches_are_ready_and_gives_items(deadlock_s):
+    with OrderedEnqueuer(Counting(50), True) as enqueuer:
+        enqueuer.start(2, 4)
+        while enqueuer.queue.qsize() < 4:
+            threading.Event().wait(0.001)
+        assert not enqueuer.queue.empty()
+        assert enqueuer.queue.get()[0] == 0
+        assert take(enqueuer.get(), 1) == [1]
+
+
+def test_keras_attributes_are_there():
+    one, two = OrderedEnqueuer(Counting()), OrderedEnqueuer(Counting())
+    assert isinstance(one.sequence, Counting)
+    assert two.uid > one.uid
+    with two:
+        two.start(3, 5)
+        assert two.workers == 3
+        two.join_end_of_epoch()
+    assert "stopped" in repr(two)
+
+
+def test_the_length_is_read_again_every_epoch():
+    class Growing(Counting):
+        def on_epoch_end(self):
+            super().on_epoch_end()
+            self.length += 1
+
+    with OrderedEnqueuer(Growing(2), True) as enqueuer:
+        enqueuer.start(2)
+        assert take(enqueuer.get(), 9) == [0, 1, 100, 101, 102, 200, 201, 202, 203]
+
+
+@pytest.mark.parametrize("processes", [True, False])
+def test_a_length_of_2_to_the_63_never_becomes_a_list(processes):
+    with OrderedEnqueuer(Counting(2**63 - 1), processes) as enqueuer:
+        enqueuer.start(2)
+        assert take(enqueuer.get(), 5) == [0, 1, 2, 3, 4]
+
+
+def test_num_batches_none_is_endless_and_goes_on_after_a_restart():
+    class Endless:
+        num_batches = None
+
+        def __getitem__(self, index):
+            return np.array([index])
+
+    with OrderedEnqueuer(Endless(), True) as enqueuer:
+        enqueuer.start(2, 2)
+        assert take(enqueuer.get(), 5) == [0, 1, 2, 3, 4]
+        enqueuer.stop()
+        enqueuer.start(2, 2)
+        assert take(enqueuer.get(), 3) == [5, 6, 7]
+
+
+def test_threads_work_on_the_callers_own_object():
+    class Noting(Counting):
+        seen = ()
+
+        def __getitem__(self, index):
+            self.seen = (*self.seen, index)
+            return super().__getitem__(index)
+
+    sequence = Noting()
+    with OrderedEnqueuer(sequence) as enqueuer:
+        enqueuer.start()
+        take(enqueuer.get(), 4)
+    assert sequence.seen[:4] == (0, 1, 2, 3)
+
+
+def test_without_order_every_item_of_an_epoch_comes_once():
+    with OrderedEnqueuer(Counting(20), True, ordered=False) as enqueuer:
+        enqueuer.start(3, 6)
+        batches = enqueuer.get()
+        assert sorted(take(batches, 20)) == list(range(20))
+        assert sorted(take(batches, 20)) == list(range(100, 120))
+
+
+@pytest.mark.parametrize("processes", [True, False])
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_a_generator_gives_all_its_values_and_ends(processes, count):
+    with GeneratorEnqueuer(lambda: iter(range(count)), processes) as enqueuer:
+        enqueuer.start(1, 3)
+        assert list(enqueuer.get()) == list(range(count))
+        assert enqueuer.is_running()
+    assert not enqueuer.is_running()
+
+
+def test_a_generator_object_is_inherited_by_fork_with_one_warning():
+    enqueuer = GeneratorEnqueuer((number for number in range(5)), True)
+    with pytest.warns(RuntimeWarning, match="cannot be sent to worker processes.*forked from this process"):
+        enqueuer.start(2)
+    assert sorted(enqueuer.get()) == sorted(2 * list(range(5)))
+    enqueuer.stop()
+
+
+def test_the_exception_of_a_generator_wins_over_the_end_that_other_threads_see():
+    inside, seen = threading.Event(), threading.Event()
+
+    class Failing:
+        def __init__(self):
+            self.calls, self.lock = 0, threading.Lock()
+
+        def __next__(self):
+            with self.lock:
+                self.calls += 1
+                call = self.calls
+            if call == 1:
+                inside.wait(60)
+                raise KeyError("a bad record")
+            inside.set()
+            raise StopIteration
+
+    del seen
+    enqueuer = GeneratorEnqueuer(Failing())
+    enqueuer.start(2)
+    with pytest.raises(KeyError, match="a bad record"):
+        list(enqueuer.get())
+    assert not enqueuer.is_running()
+
+
+def test_a_plain_generator_in_several_threads_says_that_it_is_not_thread_safe():
+    entered, release = threading.Event(), threading.Event()
+
+    def slow():
+        entered.set()
+        release.wait(60)
+        yield 1
+
+    enqueuer = GeneratorEnqueuer(slow())
+    enqueuer.start(1)
+    assert entered.wait(60)
+    other = GeneratorEnqueuer(enqueuer.sequence)
+    other.start(1)
+    with pytest.raises(RuntimeError, match="not thread-safe"):
+        next(other.get())
+    release.set()
+    assert list(enqueuer.get()) == [1]
+    enqueuer.stop()
+
+
+def test_the_base_class_starts_and_gives_nothing():
+    enqueuer = mpqueue.SequenceEnqueuer(Counting())
+    enqueuer.start()
+    assert enqueuer.is_running()
+    with pytest.raises(NotImplementedError):
+        enqueuer.get()
+    enqueuer.stop()
+
+
+def test_a_sequence_iterates_over_one_epoch():
+    assert [int(batch[0]) for batch in Counting()] == [0, 1, 2, 3]
+
+
+def test_sequence_is_a_plain_class_without_names_of_its_own():
+    public = {name for name in dir(Sequence()) if not name.startswith("_")}
+    assert public == {"on_epoch_end"}
+    with pytest.raises(NotImplementedError):
+        Sequence()[0]
+    with pytest.raises(NotImplementedError):
+        len(Sequence())
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda: OrderedEnqueuer(7), TypeError, "no __getitem__ and no __len__"),
+        (lambda: OrderedEnqueuer(iter([1])), TypeError, "GeneratorEnqueuer"),
+        (lambda: GeneratorEnqueuer([1, 2]), TypeError, "iterator"),
+        (lambda: GeneratorEnqueuer(Counting()), TypeError, "OrderedEnqueuer"),
+        (lambda: OrderedEnqueuer(Counting(), seed="x"), TypeError, "seed"),
+        (lambda: OrderedEnqueuer(Counting(), start_method="forkserver"), ValueError, "nursery.*forkserver"),
+        (lambda: OrderedEnqueuer(Counting(), restarts=-1), ValueError, "restarts"),
+        (lambda: OrderedEnqueuer(Counting(), batch_timeout=0), ValueError, "batch_timeout"),
+        (lambda: OrderedEnqueuer(Counting(), worker_init=3), TypeError, "worker_init"),
+        (lambda: OrderedEnqueuer(Counting(), max_batch_bytes=0), ValueError, "max_batch_bytes"),
+        (lambda: OrderedEnqueuer(Counting()).start(-1), ValueError, "workers.*-1"),
+        (lambda: OrderedEnqueuer(Counting()).start(1.5), TypeError, "workers.*1.5"),
+        (lambda: OrderedEnqueuer(Counting()).start(1, -1), ValueError, "max_queue_size"),
+        (lambda: OrderedEnqueuer(Counting(), True).start(1, 0), ValueError, "unbounded.*threads only"),
+        (lambda: OrderedEnqueuer(Counting(0), True).start(), ValueError, r"len\(Counting\) is 0"),
+        (lambda: OrderedEnqueuer(Counting(-1), True).start(), ValueError, r"len\(Counting\)"),
+        (lambda: OrderedEnqueuer(Counting("x"), True).start(), TypeError, "integer"),
+        (lambda: mpqueue.Loader(Counting(), backend="gpu"), ValueError, "process.*thread.*gpu"),
+        (lambda: mpqueue.Loader(lambda: iter(()), shuffle=True), ValueError, "shuffle"),
+        (lambda: GeneratorEnqueuer(iter(()), random_seed=1, seed=2), ValueError, "random_seed"),
+    ],
+)
+def test_bad_input_is_refused_before_any_process_starts(call, error, text):
+    with pytest.raises(error, match=text):
+        call()
+
+
+def test_threads_may_be_unbounded():
+    with OrderedEnqueuer(Counting(30)) as enqueuer:
+        enqueuer.start(2, 0)
+        while enqueuer.queue.qsize() < 30:
+            threading.Event().wait(0.001)
+        assert take(enqueuer.get(), 31)[-1] == 100

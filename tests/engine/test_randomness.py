@@ -1,0 +1,220 @@
+"""The same seed gives the same stream: for any number of workers, after a death, after a resume."""
+
+import os
+import random
+import signal
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
+
+
+class Drawing:
+    """Draws from every generator that there is; dies once in the middle if told so."""
+
+    def __init__(self, length=9, die_at=None, mark=None):
+        self.length, self.die_at, self.mark = length, die_at, mark
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        drawn = [random.random(), np.random.random(), mpqueue.rng().random()]
+        if index == self.die_at and not os.path.exists(self.mark):
+            with open(self.mark, "w"):
+                os.kill(os.getpid(), signal.SIGKILL)
+        return np.array([index, *drawn])
+
+
+def stream(count, workers, source=None, **options):
+    with OrderedEnqueuer(source or Drawing(), True, shuffle=True, **options) as enqueuer:
+        enqueuer.start(workers)
+        batches = enqueuer.get()
+        return [next(batches).tolist() for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return stream(25, 0, seed=11)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_any_number_of_worker_processes_gives_the_stream_of_none(workers, reference):
+    assert stream(25, workers, seed=11) == reference
+
+
+@pytest.mark.parametrize("start_method", ["nursery", "fork", "spawn"])
+def test_every_start_method_gives_the_same_stream(start_method, reference):
+    assert stream(25, 2, seed=11, start_method=start_method) == reference
+
+
+def test_a_killed_worker_changes_nothing(tmp_path, reference):
+    source = Drawing(die_at=4, mark=str(tmp_path / "died"))
+    assert stream(25, 2, source, seed=11) == reference
+    assert (tmp_path / "died").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_threads_give_the_same_stream_by_mpqueue_rng(workers, reference):
+    with OrderedEnqueuer(Drawing(), shuffle=True, seed=11) as enqueuer:
+        enqueuer.start(workers)
+        batches = enqueuer.get()
+        got = [next(batches).tolist() for _ in range(25)]
+    assert [(index, mine) for index, _, _, mine in got] == [(index, mine) for index, _, _, mine in reference]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_a_loader_resumes_in_mid_epoch_with_another_number_of_workers(workers):
+    with Loader(Drawing(), workers=2, shuffle=True, seed=11) as loader:
+        list(loader)
+        batches = iter(loader)
+        for _ in range(4):
+            next(batches)
+        state = loader.state_dict()
+        rest = [batch.tolist() for batch in batches]
+        following = [batch.tolist() for batch in loader]
+    with Loader(Drawing(), workers=workers, shuffle=True) as resumed:
+        if workers == 0:
+            resumed._choices = type(resumed._choices)(seed=11)  # inline, the globals are seeded where a seed was given
+        resumed.load_state_dict(state)
+        assert [batch.tolist() for batch in resumed] == rest
+        assert [batch.tolist() for batch in resumed] == following
+
+
+def test_an_unordered_loader_resumes_without_loss_or_doubling():
+    with Loader(Drawing(40), workers=3, seed=3, ordered=False) as loader:
+        batches = iter(loader)
+        taken = [int(next(batches)[0]) for _ in range(15)]
+        state = loader.state_dict()
+    with Loader(Drawing(40), workers=2, ordered=False) as resumed:
+        resumed.load_state_dict(state)
+        assert sorted(taken + [int(batch[0]) for batch in resumed]) == list(range(40))
+
+
+def test_a_source_with_a_state_of_its_own_is_resumed_with_it():
+    class Stateful(Drawing):
+        epoch = 0
+
+        def __getitem__(self, index):
+            return np.array([100 * self.epoch + index])
+
+        def on_epoch_end(self):
+            self.epoch += 1
+
+        def state_dict(self):
+            return {"epoch": self.epoch}
+
+        def load_state_dict(self, state):
+            self.epoch = state["epoch"]
+
+    with Loader(Stateful(4), workers=2) as loader:
+        list(loader)
+        batches = iter(loader)
+        next(batches)
+        state = loader.state_dict()
+    with Loader(Stateful(4), workers=1) as resumed:
+        resumed.load_state_dict(state)
+        assert [int(batch[0]) for batch in resumed] == [101, 102, 103]
+
+
+def test_a_source_that_changes_itself_and_keeps_no_state_says_that_it_cannot_be_resumed():
+    class Changing(Drawing):
+        def on_epoch_end(self):
+            self.length += 1
+
+    with Loader(Changing(3), workers=1) as loader:
+        list(loader)
+        with pytest.raises(RuntimeError, match=r"state_dict\(\) and load_state_dict"):
+            loader.state_dict()
+
+
+def test_without_a_seed_no_two_epochs_and_no_two_runs_draw_the_same():
+    drawn = stream(18, 2) + stream(18, 2)
+    for column in (1, 2, 3):
+        assert len({row[column] for row in drawn}) == len(drawn)
+
+
+def test_random_seed_makes_the_run_reproducible_and_is_not_drawn_from(monkeypatch):
+    def run():
+        from mpqueue import enqueuers
+
+        monkeypatch.setattr(enqueuers, "_uids", iter(range(10)))
+        random.seed(5)
+        got = stream(9, 2)
+        return got, random.random()
+
+    first, second = run(), run()
+    assert first == second
+    random.seed(5)
+    assert random.random() == first[1]
+
+
+def test_inline_the_trainers_own_numbers_stay_what_they_were():
+    random.seed(1)
+    np.random.seed(1)
+    expected = random.random(), np.random.random()
+    random.seed(1)
+    np.random.seed(1)
+    stream(12, 0, seed=4)
+    assert (random.random(), np.random.random()) == expected
+
+
+def test_rng_outside_of_a_batch_is_an_error():
+    with pytest.raises(RuntimeError, match="inside __getitem__"):
+        mpqueue.rng()
+
+
+def sharded():
+    info = mpqueue.worker_info()
+    for number in range(info.id, 23, info.num_workers):
+        yield number, random.random(), mpqueue.rng().random()
+
+
+@pytest.mark.parametrize("backend", ["process", "thread"])
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_a_sharded_generator_gives_every_element_once_per_epoch(workers, backend):
+    with Loader(sharded, workers=workers, backend=backend) as loader:
+        for _ in range(3):
+            assert [element[0] for element in loader] == list(range(23))
+
+
+def test_a_generator_in_a_worker_that_dies_is_replayed(tmp_path):
+    mark = tmp_path / "died"
+
+    def dying():
+        for element in sharded():
+            if element[0] == 11 and not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield element
+
+    with Loader(sharded, workers=2, seed=9) as loader:
+        expected = list(loader)
+    with Loader(dying, workers=2, seed=9) as loader:
+        assert list(loader) == expected
+        assert loader.statistics().deaths == 1
+
+
+def test_a_generator_loader_resumes_with_the_same_number_of_workers_only():
+    with Loader(sharded, workers=2, seed=9) as loader:
+        batches = iter(loader)
+        for _ in range(7):
+            next(batches)
+        state = loader.state_dict()
+        rest = list(batches)
+    with Loader(sharded, workers=2) as resumed:
+        resumed.load_state_dict(state)
+        assert list(resumed) == rest
+    with pytest.raises(ValueError, match="2 workers"):
+        Loader(sharded, workers=3).load_state_dict(state)
+
+
+def test_keras_random_seed_is_a_seed():
+    def run():
+        with GeneratorEnqueuer(sharded, True, 7) as enqueuer:
+            enqueuer.start(2)
+            return list(enqueuer.get())
+
+    assert run() == run()

@@ -1,0 +1,58 @@
+"""Gates order the steps of several processes: nobody sleeps, nobody guesses.
+
+A gate is a Unix socket's address. Whoever passes it (in any process) says so and waits; the test sees who has arrived and
+lets it go on, or kills it there.
+"""
+
+import contextlib
+import os
+import socket
+import struct
+import tempfile
+
+
+class Arrival:
+    """Somebody waits at the gate."""
+
+    def __init__(self, connection):
+        self._connection = connection
+        self.pid, self.tag = struct.unpack("<QQ", connection.recv(16, socket.MSG_WAITALL))
+
+    def let_go(self):
+        """Let it pass."""
+        with contextlib.suppress(OSError):  # it was killed meanwhile
+            self._connection.sendall(b"!")
+        self._connection.close()
+
+
+class Gate:
+    """The test's side; give `address` to the code that is to wait."""
+
+    def __init__(self):
+        self._folder = tempfile.TemporaryDirectory(prefix="gate")
+        self.address = os.path.join(self._folder.name, "gate")
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(self.address)
+        self._server.listen(64)
+        self._server.settimeout(60)
+
+    def arrival(self) -> Arrival:
+        """Wait for the next who comes."""
+        connection, _ = self._server.accept()
+        connection.settimeout(60)
+        return Arrival(connection)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._server.close()
+        self._folder.cleanup()
+
+
+def pass_gate(address: str, tag: int = 0) -> None:
+    """Arrive at a gate and wait until the test lets us go."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(address)
+        connection.sendall(struct.pack("<QQ", os.getpid(), tag))
+        connection.recv(1)
