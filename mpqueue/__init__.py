@@ -24,6 +24,16 @@ if TYPE_CHECKING:
     from mpqueue.enqueuers import OrderedEnqueuer as OrderedEnqueuer
     from mpqueue.enqueuers import SequenceEnqueuer as SequenceEnqueuer
     from mpqueue.loader import Loader as Loader
+    from mpqueue.parsing.csv import decode_csv as decode_csv
+    from mpqueue.parsing.features import FixedLenFeature as FixedLenFeature
+    from mpqueue.parsing.features import FixedLenSequenceFeature as FixedLenSequenceFeature
+    from mpqueue.parsing.features import VarLenFeature as VarLenFeature
+    from mpqueue.parsing.json_example import decode_json_example as decode_json_example
+    from mpqueue.parsing.parse import parse_example as parse_example
+    from mpqueue.parsing.parse import parse_single_example as parse_single_example
+    from mpqueue.parsing.raw import decode_raw as decode_raw
+    from mpqueue.parsing.sequence import parse_single_sequence_example as parse_single_sequence_example
+    from mpqueue.parsing.sparse import SparseTensorValue as SparseTensorValue
     from mpqueue.sequence import Sequence as Sequence
     from mpqueue.stats import Statistics as Statistics
     from mpqueue.workers.context import WorkerInfo as WorkerInfo
@@ -39,6 +49,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "enqueuers": ("GeneratorEnqueuer", "OrderedEnqueuer", "SequenceEnqueuer"),
     "loader": ("Loader",),
+    "parsing.csv": ("decode_csv",),
+    "parsing.features": ("FixedLenFeature", "FixedLenSequenceFeature", "VarLenFeature"),
+    "parsing.json_example": ("decode_json_example",),
+    "parsing.parse": ("parse_example", "parse_single_example"),
+    "parsing.raw": ("decode_raw",),
+    "parsing.sequence": ("parse_single_sequence_example",),
+    "parsing.sparse": ("SparseTensorValue",),
     "sequence": ("Sequence",),
     "stats": ("Statistics",),
     "workers.context": ("WorkerInfo", "empty", "rng", "stack", "worker_info"),
@@ -47,16 +64,26 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "FixedLenFeature",
+    "FixedLenSequenceFeature",
     "GeneratorEnqueuer",
     "Loader",
     "OrderedEnqueuer",
     "Sequence",
     "SequenceEnqueuer",
+    "SparseTensorValue",
     "Statistics",
+    "VarLenFeature",
     "WorkerInfo",
     "__version__",
+    "decode_csv",
+    "decode_json_example",
+    "decode_raw",
     "empty",
     "errors",
+    "parse_example",
+    "parse_single_example",
+    "parse_single_sequence_example",
     "rng",
     "shutdown",
     "stack",
