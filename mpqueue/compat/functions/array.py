@@ -207,7 +207,9 @@ def rank(input: Any, name: str | None = None) -> Tensor:
         if isinstance(input, SparseTensor) or is_sparse_value(input):
             return size(SparseTensor.from_value(input).dense_shape, scope)
         input = convert_to_tensor(input)
-        return apply("Rank", input, name=scope) if input.ndim is None else constant(input.ndim, dtypes.int32, name=scope)
+        return (
+            apply("Rank", input, name=scope) if input.ndim is None else constant(input.ndim, dtypes.int32, name=scope)
+        )
 
 
 def expand_dims(input: Any, axis: Any = None, name: str | None = None, dim: Any = None) -> Tensor:
@@ -329,7 +331,9 @@ def one_hot(
     """
     with get_default_graph().name_scope(name or "one_hot") as scope:
         wanted = None if dtype is None else as_dtype(dtype).base_dtype
-        given = [None if each is None else convert_to_tensor(each, _hint(each, wanted)) for each in (on_value, off_value)]
+        given = [
+            None if each is None else convert_to_tensor(each, _hint(each, wanted)) for each in (on_value, off_value)
+        ]
         kinds = {each.dtype.base_dtype for each in given if each is not None}
         if wanted is not None and kinds - {wanted}:
             raise TypeError(f"dtype {wanted.name} of one_hot does not match that of on_value or off_value: {kinds}")

@@ -21,6 +21,7 @@ from mpqueue.compat.graph.static import get_static_value
 from mpqueue.compat.ops.dtypes import as_dtype
 from mpqueue.errors import InvalidArgumentError
 
+
 def _comparing(
     public_name: str, sign: str, compare: Callable[..., Any], numpy_compare: Callable[..., Any]
 ) -> Callable[..., Operation]:
@@ -34,7 +35,13 @@ def _comparing(
     ) -> Operation:
         with get_default_graph().name_scope(name or public_name):
             x, y = convert_to_tensor(x, name="x"), convert_to_tensor(y, name="y")
-            told = data or [f"Condition x {sign} y did not hold element-wise:", f"x ({x.name}) = ", x, f"y ({y.name}) = ", y]
+            told = data or [
+                f"Condition x {sign} y did not hold element-wise:",
+                f"x ({x.name}) = ",
+                x,
+                f"y ({y.name}) = ",
+                y,
+            ]
             told = [message, *told] if message else list(told)
             holds = reduce_all(compare(x, y))
             left, right = get_static_value(x), get_static_value(y)
@@ -129,7 +136,9 @@ def assert_near(
         return Assert(reduce_all(math.abs(x - y) <= bound), told, summarize)
 
 
-def _ranked(public_name: str, words: str, fits: Callable[[int, list[int]], bool], several: bool) -> Callable[..., Operation]:
+def _ranked(
+    public_name: str, words: str, fits: Callable[[int, list[int]], bool], several: bool
+) -> Callable[..., Operation]:
     def check(x: Any, ranks: Any, data: Any, summarize: int | None, message: str | None, name: str | None) -> Operation:
         with get_default_graph().name_scope(name or public_name):
             x = x if isinstance(x, SparseTensor) else convert_to_tensor(x, name="x")
@@ -141,19 +150,35 @@ def _ranked(public_name: str, words: str, fits: Callable[[int, list[int]], bool]
             if rank is not None:
                 if not fits(rank, numbers):
                     shape = x.get_shape()
-                    raise ValueError(f"{message or ''} {x.name} must have {words} {numbers}. Received rank {rank}, shape {shape}")
+                    raise ValueError(
+                        f"{message or ''} {x.name} must have {words} {numbers}. Received rank {rank}, shape {shape}"
+                    )
                 return no_op("static_checks_determined_all_ok")
             found = array.rank(x)
-            told = data or [message or "", f"Tensor {x.name} must have {words} {numbers}. Received shape: ", array.shape(x)]
+            told = data or [
+                message or "",
+                f"Tensor {x.name} must have {words} {numbers}. Received shape: ",
+                array.shape(x),
+            ]
             return Assert(_any_rank(found, numbers, public_name), told, summarize)
 
     def one(
-        x: Any, rank: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+        x: Any,
+        rank: Any,
+        data: Any = None,
+        summarize: int | None = None,
+        message: str | None = None,
+        name: str | None = None,
     ) -> Operation:
         return check(x, rank, data, summarize, message, name)
 
     def many(
-        x: Any, ranks: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+        x: Any,
+        ranks: Any,
+        data: Any = None,
+        summarize: int | None = None,
+        message: str | None = None,
+        name: str | None = None,
     ) -> Operation:
         return check(x, ranks, data, summarize, message, name)
 
@@ -177,7 +202,9 @@ def _any_rank(found: Tensor, numbers: list[int], public_name: str) -> Tensor:
 
 
 assert_rank = _ranked("assert_rank", "rank", lambda rank, wanted: rank == wanted[0], several=False)
-assert_rank_at_least = _ranked("assert_rank_at_least", "at least rank", lambda rank, wanted: rank >= wanted[0], several=False)
+assert_rank_at_least = _ranked(
+    "assert_rank_at_least", "at least rank", lambda rank, wanted: rank >= wanted[0], several=False
+)
 assert_rank_in = _ranked("assert_rank_in", "a rank of", lambda rank, wanted: rank in wanted, several=True)
 
 

@@ -81,7 +81,10 @@ def tuple(tensors: Sequence[Any], name: str | None = None, control_inputs: Any =
             raise ValueError(f"'tensors' must have at least one Tensor. Received: {tensors}.")
         gate = group(*(each for each in nodes if each is not None), *(control_inputs or ()))
         with control_dependencies([gate]):
-            return [each if each is None else group(each) if isinstance(each, Operation) else identity(each) for each in nodes]
+            return [
+                each if each is None else group(each) if isinstance(each, Operation) else identity(each)
+                for each in nodes
+            ]
 
 
 def with_dependencies(dependencies: Any, output_tensor: Any, name: str | None = None) -> Any:

@@ -8,7 +8,18 @@ from mpqueue.compat.functions.checks import assert_equal
 from mpqueue.compat.functions.control import with_dependencies
 from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.image_shape import checked_image
-from mpqueue.compat.functions.math import add, cast, divide, floordiv, maximum, multiply, rsqrt, saturate_cast, sqrt, square
+from mpqueue.compat.functions.math import (
+    add,
+    cast,
+    divide,
+    floordiv,
+    maximum,
+    multiply,
+    rsqrt,
+    saturate_cast,
+    sqrt,
+    square,
+)
 from mpqueue.compat.functions.random import random_uniform
 from mpqueue.compat.functions.reduce import reduce_mean, reduce_prod
 from mpqueue.compat.functions.array import shape

@@ -5,7 +5,17 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 
-from mpqueue.compat.functions.array import expand_dims, pad, reverse, reshape, shape, squeeze, stack, transpose as transpose_axes, unstack
+from mpqueue.compat.functions.array import (
+    expand_dims,
+    pad,
+    reverse,
+    reshape,
+    shape,
+    squeeze,
+    stack,
+    transpose as transpose_axes,
+    unstack,
+)
 from mpqueue.compat.functions.checks import assert_greater_equal, assert_positive
 from mpqueue.compat.functions.cond import cond
 from mpqueue.compat.functions.control import Assert, with_dependencies
@@ -73,7 +83,9 @@ def _image_checks(image: Tensor) -> list[Operation]:
         return []
     checks = [assert_positive(shape(image)[-3:], ["inner 3 dims of the image's shape must be > 0."])]
     if dims is None:
-        checks.append(assert_greater_equal(apply("Rank", image), 3, message="an image must be at least three-dimensional."))
+        checks.append(
+            assert_greater_equal(apply("Rank", image), 3, message="an image must be at least three-dimensional.")
+        )
     return checks
 
 
@@ -353,7 +365,9 @@ def central_crop(image: Any, central_fraction: Any) -> Tensor:
             raise ValueError(f"an image must have rank 3 or 4, got shape {image.shape}")
         _image_checks(image)
         first = image.ndim - 3
-        edges = [_margin(image, axis, central_fraction if fraction is None else fraction) for axis in (first, first + 1)]
+        edges = [
+            _margin(image, axis, central_fraction if fraction is None else fraction) for axis in (first, first + 1)
+        ]
         begin = [0] * first + [edge for edge, _ in edges] + [0]
         size = [-1] * first + [length for _, length in edges] + [-1]
         cropped = slice(image, stack(begin), stack(size))
@@ -437,5 +451,3 @@ def _within(images: Tensor, size: Tensor) -> Tensor:
     wanted = cast(size, dtypes.float32)
     scale = minimum(wanted[0] / rows, wanted[1] / columns)
     return stack([cast(round(scale * each), dtypes.int32) for each in (rows, columns)])
-
-

@@ -46,9 +46,7 @@ class _Entries:
         self._begin: list[Any] = []
         self._end: list[Any] = []
         self._strides: list[Any] = []
-        self._masks = dict.fromkeys(
-            ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask"), 0
-        )
+        self._masks = dict.fromkeys(("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask"), 0)
 
     def add(self, entry: Any) -> None:
         if isinstance(entry, slice):
@@ -63,7 +61,9 @@ class _Entries:
             self._add(index, index + 1, one, "shrink_axis_mask")
 
     def _add_slice(self, entry: slice) -> None:
-        start, stop, step = (None if _is_open(each) else _checked(each) for each in (entry.start, entry.stop, entry.step))
+        start, stop, step = (
+            None if _is_open(each) else _checked(each) for each in (entry.start, entry.stop, entry.step)
+        )
         masks = ["begin_mask"] * (start is None) + ["end_mask"] * (stop is None)
         self._add(0 if start is None else start, 0 if stop is None else stop, 1 if step is None else step, *masks)
 

@@ -116,7 +116,10 @@ def random_uniform(
     if maxval is None and kind.is_integer:
         raise ValueError(f"Must specify maxval for integer dtype {kind.name}")
     with get_default_graph().name_scope(name or "random_uniform") as scope:
-        low, high = convert_to_tensor(minval, kind, "min"), convert_to_tensor(1 if maxval is None else maxval, kind, "max")
+        low, high = (
+            convert_to_tensor(minval, kind, "min"),
+            convert_to_tensor(1 if maxval is None else maxval, kind, "max"),
+        )
         draw = _draw_ints if kind.is_integer else _draw_floats
         return _drawing("RandomUniform", [_shape_tensor(shape), low, high], kind, seed, scope, draw)
 
@@ -229,5 +232,3 @@ def random_crop(value: Any, size: Any, seed: int | None = None, name: str | None
             room = whole - size + 1
         start = random_uniform(shape_of(whole), 0, dtypes.int32.max, dtypes.int32, seed)
         return slice(value, start % room, size, name=scope)  # type: ignore[no-any-return]
-
-

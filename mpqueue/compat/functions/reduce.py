@@ -17,6 +17,7 @@ from mpqueue.compat.ops.dtypes import as_dtype
 
 assert math_reduce  # its table is read by name
 
+
 def all_axes(tensor: Tensor, axis: Any) -> Any:
     """``axis``, or for None the numbers of all axes."""
     if axis is not None:

@@ -199,5 +199,3 @@ def sequence_mask(lengths: Any, maxlen: Any = None, dtype: Any = dtypes.bool_, n
         row = apply("Range", zero, maxlen, one)
         marks = apply("Less", row, cast(apply("ExpandDims", lengths, -1), maxlen.dtype))
         return cast(marks, as_dtype(dtype))  # type: ignore[no-any-return]
-
-

@@ -104,7 +104,11 @@ def sparse_reduce_sum(
     if axis is None:
         rank = sp_input.dense_shape.known_dims
         known = rank is not None and rank[0] is not None
-        axis = np.arange(rank[0], dtype=np.int32) if known and rank else apply("Range", 0, apply("Size", sp_input.dense_shape), 1)
+        axis = (
+            np.arange(rank[0], dtype=np.int32)
+            if known and rank
+            else apply("Range", 0, apply("Size", sp_input.dense_shape), 1)
+        )
     parts = (sp_input.indices, sp_input.values, sp_input.dense_shape)
     return apply("SparseReduceSum", *parts, axis, keep_dims=keep)  # type: ignore[no-any-return]
 
@@ -129,9 +133,7 @@ def _divided(sp_input: SparseTensor, y: Any) -> SparseTensor:
     dense = convert_to_tensor(y, sp_input.dtype.base_dtype, "y")
     kind = DIVIDED_AS.get(sp_input.dtype.base_dtype, sp_input.dtype.base_dtype)
     parts = (sp_input.indices, cast(sp_input.values, kind), sp_input.dense_shape)
-    return SparseTensor(
-        sp_input.indices, apply("SparseDenseCwiseDiv", *parts, cast(dense, kind)), sp_input.dense_shape
-    )
+    return SparseTensor(sp_input.indices, apply("SparseDenseCwiseDiv", *parts, cast(dense, kind)), sp_input.dense_shape)
 
 
 SparseTensor.operators |= {"__mul__": _multiplied, "__truediv__": _divided}

@@ -20,8 +20,8 @@ _PARSED: Final = (dtypes.float32, dtypes.float64, dtypes.int32, dtypes.int64, dt
 as_string = direct("AsString", "as_string")
 encode_base64 = direct("EncodeBase64", "encode_base64")
 decode_base64 = direct("DecodeBase64", "decode_base64")
-lower = direct("StringLower", "strings.lower", "Letters in lower case: of ASCII, or of all with ``encoding=\"utf-8\"``.")
-upper = direct("StringUpper", "strings.upper", "Letters in upper case: of ASCII, or of all with ``encoding=\"utf-8\"``.")
+lower = direct("StringLower", "strings.lower", 'Letters in lower case: of ASCII, or of all with ``encoding="utf-8"``.')
+upper = direct("StringUpper", "strings.upper", 'Letters in upper case: of ASCII, or of all with ``encoding="utf-8"``.')
 string_strip = strip = direct("StringStrip", "string_strip")
 regex_full_match = direct("RegexFullMatch", "strings.regex_full_match")
 

@@ -86,7 +86,9 @@ class Variable:
             if validate_shape and (dims is None or None in dims):
                 raise ValueError(f"initial_value must have a shape specified: {self._initial_value!r}")
             kind = self._initial_value.dtype.base_dtype
-            holder = custom("VariableV2", (), [(kind._as_ref, dims if validate_shape else None)], self._read, name=scope)
+            holder = custom(
+                "VariableV2", (), [(kind._as_ref, dims if validate_shape else None)], self._read, name=scope
+            )
             self._ref = holder.outputs[0]
             self._initializer = self.assign(self._initial_value, validate_shape=validate_shape, name="Assign").op
             self._snapshot: Tensor = apply("Identity", self._ref, name="read")
@@ -187,7 +189,9 @@ class Variable:
         made = custom(kind, [operand], [(self.dtype, self._ref.known_dims)], kernel, name=name)
         return made.outputs[0]
 
-    def assign(self, value: Any, use_locking: bool = False, name: str | None = None, validate_shape: bool = True) -> Tensor:
+    def assign(
+        self, value: Any, use_locking: bool = False, name: str | None = None, validate_shape: bool = True
+    ) -> Tensor:
         """A node that sets the value, and is it.
 
         Raises:
@@ -198,7 +202,9 @@ class Variable:
         tensor = convert_to_tensor(value, self.dtype.base_dtype, "value")
         if validate_shape:
             merged(self._ref.known_dims, tensor.known_dims)
-        out = self._updating("Assign", tensor, lambda _run, new: self._fitting(new, validate_shape=validate_shape), name)
+        out = self._updating(
+            "Assign", tensor, lambda _run, new: self._fitting(new, validate_shape=validate_shape), name
+        )
         if not validate_shape:
             out._dims = tensor.known_dims
         return out
@@ -286,7 +292,11 @@ def report_uninitialized_variables(
 
 
 def assign(
-    ref: Variable, value: Any, validate_shape: bool | None = None, use_locking: bool | None = None, name: str | None = None
+    ref: Variable,
+    value: Any,
+    validate_shape: bool | None = None,
+    use_locking: bool | None = None,
+    name: str | None = None,
 ) -> Tensor:
     """`Variable.assign`.
 
@@ -378,4 +388,3 @@ def tables_initializer(name: str = "init_all_tables") -> Operation:
 
 
 initialize_all_tables = tables_initializer
-

@@ -86,7 +86,9 @@ def _conversion(value: Any) -> Conversion:
 
 def _same(value: Tensor, dtype: DType | None, _name: str | None) -> Tensor:
     if dtype is not None and not dtype.is_compatible_with(value.dtype):
-        raise ValueError(f"Tensor conversion requested dtype {dtype.name} for Tensor with dtype {value.dtype.name}: {value!r}")
+        raise ValueError(
+            f"Tensor conversion requested dtype {dtype.name} for Tensor with dtype {value.dtype.name}: {value!r}"
+        )
     return value
 
 
@@ -143,7 +145,9 @@ def _pack(value: Any, dtype: DType, name: str, *, cast: bool) -> Tensor:
             else:
                 tensor = next(_tensors(item))
                 if tensor.dtype.base_dtype is not dtype and not cast:
-                    raise TypeError(f"Cannot convert a list containing a tensor of dtype {tensor.dtype.name} to {dtype.name}: {tensor!r}")
+                    raise TypeError(
+                        f"Cannot convert a list containing a tensor of dtype {tensor.dtype.name} to {dtype.name}: {tensor!r}"
+                    )
                 parts.append(tensor if tensor.dtype.base_dtype is dtype else _cast(tensor, dtype))
         return table_node(TABLE["Pack"], [parts], [dtype], {"axis": 0}, scope).outputs[0]
 

@@ -81,7 +81,9 @@ def _cast(tensor: Tensor, value: Any) -> np.ndarray:
             "use a larger type"
         ) from error
     if isinstance(value, int) and array.item() != value:
-        raise TypeError(f"Type of feed value {value!r} is not compatible with type {tensor.dtype.name} of {tensor.name}")
+        raise TypeError(
+            f"Type of feed value {value!r} is not compatible with type {tensor.dtype.name} of {tensor.name}"
+        )
     return array
 
 

@@ -122,7 +122,9 @@ def _split_evenly(axis: Known, value: Known, *, num_split: int) -> list[Dims]:
     place = axis_in(place, len(dims))
     size = dims[place]
     if size is not None and size % num_split:
-        raise ValueError(f"Dimension size, {size}, must be evenly divisible by {num_split}: axis {place} of {text(dims)}")
+        raise ValueError(
+            f"Dimension size, {size}, must be evenly divisible by {num_split}: axis {place} of {text(dims)}"
+        )
     part = None if size is None else size // num_split
     return [(*dims[:place], part, *dims[place + 1 :])] * num_split
 
@@ -132,7 +134,9 @@ def split(axis: np.ndarray, value: np.ndarray, *, num_split: int) -> list[np.nda
     """Equal parts along ``axis``."""
     place = _checked(int(axis), value.ndim)
     if value.shape[place] % num_split:
-        invalid(f"Number of ways to split should evenly divide the split dimension, but got {value.shape} / {num_split}")
+        invalid(
+            f"Number of ways to split should evenly divide the split dimension, but got {value.shape} / {num_split}"
+        )
     return np.split(value, num_split, place)
 
 

@@ -190,5 +190,3 @@ def invert_permutation(x: np.ndarray) -> np.ndarray:
     out = np.empty_like(x)
     out[x] = np.arange(x.size, dtype=x.dtype)
     return out
-
-

@@ -60,7 +60,9 @@ def _gathered(params: Known, indices: Known, axis: Known, *, batch_dims: int) ->
         return (None,) * (len(source) - 1 + len(picks) - batch)
     place = axis_in(place, len(source))
     if not 0 <= batch <= min(len(picks), place):
-        raise ValueError(f"batch_dims {batch_dims} must be at most axis ({place}) and the rank of indices ({len(picks)})")
+        raise ValueError(
+            f"batch_dims {batch_dims} must be at most axis ({place}) and the rank of indices ({len(picks)})"
+        )
     merged(source[:batch], picks[:batch])
     return source[:place] + picks[batch:] + source[place + 1 :]
 
@@ -97,7 +99,9 @@ def _gathered_nd(params: Known, indices: Known) -> Dims:
     if source is None or picks is None or picks[-1] is None:
         return None
     if picks[-1] > len(source):
-        raise ValueError(f"indices.shape[-1] must be <= params.rank, but saw indices {text(picks)} and params {text(source)}")
+        raise ValueError(
+            f"indices.shape[-1] must be <= params.rank, but saw indices {text(picks)} and params {text(source)}"
+        )
     return picks[:-1] + source[picks[-1] :]
 
 
@@ -264,5 +268,3 @@ def scatter_nd(indices: np.ndarray, updates: np.ndarray, shape: np.ndarray) -> n
     out = np.zeros(sizes, updates.dtype)
     np.add.at(out, tuple(indices[..., axis] for axis in range(depth)), updates)
     return out
-
-

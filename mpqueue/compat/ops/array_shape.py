@@ -289,5 +289,3 @@ def broadcast_to(input: np.ndarray, shape: np.ndarray) -> np.ndarray:
         return np.broadcast_to(input, wanted)
     except ValueError:
         invalid(f"Incompatible shapes: {list(input.shape)} vs. {wanted}")
-
-

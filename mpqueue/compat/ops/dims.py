@@ -35,7 +35,9 @@ def merged(left: Dims, right: Dims) -> Dims:
     if left is None or right is None:
         return right if left is None else left
     if len(left) != len(right):
-        raise ValueError(f"Shapes must be equal rank, but are {len(left)} and {len(right)}: {text(left)}, {text(right)}")
+        raise ValueError(
+            f"Shapes must be equal rank, but are {len(left)} and {len(right)}: {text(left)}, {text(right)}"
+        )
     try:
         return tuple(map(merged_size, left, right))
     except ValueError:

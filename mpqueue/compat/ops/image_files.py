@@ -36,7 +36,9 @@ def pillow() -> ModuleType:
 def _kind(contents: bytes, operation: str) -> str:
     kind = next((name for magic, name in _MAGIC if contents.startswith(magic)), None)
     if kind is None:
-        invalid(f"{operation}: unknown image file format, one of JPEG, PNG, GIF, BMP required; it begins {contents[:8]!r}")
+        invalid(
+            f"{operation}: unknown image file format, one of JPEG, PNG, GIF, BMP required; it begins {contents[:8]!r}"
+        )
     return kind
 
 
@@ -180,10 +182,14 @@ def _decode_other(contents: bytes, kind: str, channels: int, dtype: DType, opera
     if kind == "JPEG":
         return _scaled(_decode_jpeg(contents, channels), dtype)
     if kind == "BMP":
-        invalid(f"Trying to decode BMP format using a wrong op. Use decode_bmp or decode_image instead. Op used: {operation}")
+        invalid(
+            f"Trying to decode BMP format using a wrong op. Use decode_bmp or decode_image instead. Op used: {operation}"
+        )
     frames = _decode_gif(contents, channels)
     if len(frames) > 1:
-        invalid(f"Got {len(frames)} frames, but animated gifs can only be decoded by tf.image.decode_gif or decode_image")
+        invalid(
+            f"Got {len(frames)} frames, but animated gifs can only be decoded by tf.image.decode_gif or decode_image"
+        )
     return _scaled(frames[0], dtype)
 
 

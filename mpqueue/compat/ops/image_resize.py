@@ -15,9 +15,7 @@ from mpqueue.compat.ops.dims import Dims, with_rank
 from mpqueue.compat.ops.infer import ints_of, invalid
 from mpqueue.compat.ops.registry import FLOATS, Known, Types, op
 
-_PIXELS: Final = Types(
-    (dtypes.int8, dtypes.uint8, dtypes.int16, dtypes.uint16, dtypes.int32, dtypes.int64, *FLOATS)
-)
+_PIXELS: Final = Types((dtypes.int8, dtypes.uint8, dtypes.int16, dtypes.uint16, dtypes.int32, dtypes.int64, *FLOATS))
 _TABLE_SIZE: Final = 1024  # the cubic weights are looked up in steps of 1/1024
 _HALF: Final = np.float32(0.5)
 
@@ -146,5 +144,3 @@ def resize_area(images: np.ndarray, size: np.ndarray, *, align_corners: bool = F
     down = _area_weights(images.shape[1], height, align_corners)
     across = _area_weights(images.shape[2], width, align_corners)
     return np.einsum("ph,bhwc,qw->bpqc", down, images.astype(np.float32), across, optimize=True)
-
-

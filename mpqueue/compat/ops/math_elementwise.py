@@ -256,4 +256,3 @@ def add_n(inputs: Sequence[np.ndarray]) -> np.ndarray:
             invalid(f"Inputs to operation AddN must have the same size and shape, got {total.shape} and {each.shape}")
         total = total + each
     return total
-

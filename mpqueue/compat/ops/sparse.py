@@ -145,8 +145,6 @@ def sparse_reorder(
     return input_indices[order], input_values[order]
 
 
-
-
 def _at_places(sp_indices: Known, sp_values: Known, *_rest: Known) -> Dims:
     return (with_rank(sp_indices.known_dims, 2)[0],) if sp_values.known_dims is None else sp_values.known_dims
 

@@ -147,7 +147,9 @@ def strided_slice(
 ) -> np.ndarray:
     """``input[...]`` with what the module's text describes between the brackets."""
     if not begin.shape == end.shape == strides.shape or begin.ndim != 1:
-        invalid(f"begin, end and strides must be vectors of one length, got {begin.shape}, {end.shape}, {strides.shape}")
+        invalid(
+            f"begin, end and strides must be vectors of one length, got {begin.shape}, {end.shape}, {strides.shape}"
+        )
     masks = Masks(begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask)
     where: list[int | slice | None] = []
     try:

@@ -236,5 +236,3 @@ def _compiled(pattern: np.ndarray) -> re.Pattern[bytes]:
         return re.compile(pattern[()])
     except re.error as error:
         invalid(f"Invalid pattern: {pattern[()]!r}, error: {error}")
-
-

@@ -11,7 +11,19 @@ from mpqueue.compat.functions.math import *
 from mpqueue.compat.functions.placeholders import *
 from mpqueue.compat.functions.reduce import *
 from mpqueue.compat.functions.select import *
-from mpqueue.compat.functions.text import string_join, string_split, substr, as_string, string_to_number, string_to_hash_bucket_fast, reduce_join, encode_base64, decode_base64, regex_replace, string_strip
+from mpqueue.compat.functions.text import (
+    string_join,
+    string_split,
+    substr,
+    as_string,
+    string_to_number,
+    string_to_hash_bucket_fast,
+    reduce_join,
+    encode_base64,
+    decode_base64,
+    regex_replace,
+    string_strip,
+)
 from mpqueue.compat.functions import text as strings
 from mpqueue.compat.functions.sparse import *
 from mpqueue.compat.functions.random import *
@@ -26,6 +38,7 @@ from mpqueue.compat.ops.dimension import Dimension
 from mpqueue.compat.ops.dtypes import *
 from mpqueue.compat.ops.dtypes import bool_ as bool
 from mpqueue.compat.ops.tensorshape import TensorShape
+
 newaxis = None
 
 from mpqueue.compat.v1 import image
