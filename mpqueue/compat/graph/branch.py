@@ -78,7 +78,7 @@ def merged_node(chosen: Tensor, branches: Sequence[Branch], outputs: Sequence[Se
         return [slots[plans[which].slot_of[each]] for each in outputs[which]]
 
     kinds = [(one.dtype.base_dtype, _common(one.known_dims, two.known_dims)) for one, two in zip(*outputs, strict=True)]
-    blocking = any(plan.num_blocking for plan in plans)
+    blocking = any(plan.is_blocking for plan in plans)
     return custom("Merge", inputs, kinds, kernel, name="Merge", blocking=blocking)
 
 

@@ -37,7 +37,8 @@ class Plan:
             self._slot(tensor)
         order = self._ordered(targets)
         self.steps = self._steps(order)
-        self.num_blocking = sum(op.blocking for op in order)
+        self.is_blocking = any(op.blocking for op in order)
+        self.waits_apart = _waits_apart(self.steps)
         for target in targets:
             if isinstance(target, Tensor):
                 self._slot(target)
@@ -88,3 +89,17 @@ class Plan:
             )
             for number, op in enumerate(order)
         ]
+
+
+def _waits_apart(steps: Sequence[Step]) -> bool:
+    """Whether two blocking operations do not need one another, so that both may wait at once."""
+    needed: list[int] = []  # per step, how many blocking steps it needs: as long as none waits apart, the first so many
+    count = 0
+    for step in steps:
+        needed.append(max((needed[each] for each in step.needs), default=0))
+        if step.op.blocking:
+            if needed[-1] < count:
+                return True
+            count += 1
+            needed[-1] = count
+    return False

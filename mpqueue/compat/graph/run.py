@@ -1,16 +1,18 @@
 """Carrying out a plan.
 
-Each operation is run once. As long as a plan has at most one operation that may block (wait for a queue), all run one
-after the other in the caller's thread. With more, they must not wait for each other's sake: an enqueue may be what a
-dequeue of the same run waits for. Then every blocking operation gets a thread of its own, and the others run in the
-caller's. The first error ends the run: operations not yet begun are left out, and those that wait are cancelled.
+Each operation is run once. As long as of a plan's operations that may block (wait for a queue) each needs the one
+before it, all run one after the other in the caller's thread. Otherwise they must not wait for each other's sake: an
+enqueue may be what a dequeue of the same run waits for. Then every blocking operation gets a thread of its own, and
+the others run in the caller's. The first error ends the run: operations not yet begun are left out, and those that wait
+are cancelled, by the scope in which all of a run's operations are called.
 
 Arrays are passed on, not copied. One that is not writeable is somebody else's (a constant's, a variable's, fed by the
 caller), and so is every view of it: who keeps a value beyond the run, or hands it out, copies such an array (`owned`).
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Mapping
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,8 @@ import numpy as np
 
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.graph.plan import Plan, Step
-from mpqueue.errors import CancelledError, OpError, ResourceExhaustedError
+from mpqueue.errors import OpError, ResourceExhaustedError
+from mpqueue.queues.cancellation import CancellationScope
 
 if TYPE_CHECKING:
     from mpqueue.compat.graph.session import Session
@@ -35,12 +38,15 @@ class Run:
 
     def __init__(self, session: "Session") -> None:
         self.session = session
-        self._waiting: set[Callable[[], None]] = set()
-        self._lock = threading.Lock()
-        self._cancelled = False
+        self.scope = CancellationScope()
+
+    def carry_out(self, plan: Plan, values: Mapping[Tensor, np.ndarray]) -> Slots:
+        """Run the plan of this run; `execute` is for the parts of it that are plans themselves."""
+        with self.scope.active(), np.errstate(all="ignore"):
+            return self.execute(plan, values)
 
     def execute(self, plan: Plan, values: Mapping[Tensor, np.ndarray]) -> Slots:
-        """Run a plan.
+        """Run a plan, within a run.
 
         Args:
             plan: What to run.
@@ -54,28 +60,12 @@ class Run:
         slots: Slots = [None] * len(plan.slot_of)
         for tensor in plan.fed:
             slots[plan.slot_of[tensor]] = lent(values[tensor])
-        with np.errstate(all="ignore"):
-            if plan.num_blocking > 1:
-                self._execute_apart(plan, slots)
-            else:
-                for step in plan.steps:
-                    _store(step, self._compute(step, slots), slots)
+        if plan.waits_apart:
+            self._execute_apart(plan, slots)
+        else:
+            for step in plan.steps:
+                _store(step, self._compute(step, slots), slots)
         return slots
-
-    def cancel(self) -> None:
-        """End the waits of this run: what waits, and what begins to wait, raises `CancelledError`."""
-        with self._lock:
-            self._cancelled, waiting = True, list(self._waiting)
-        for wake in waiting:
-            wake()
-
-    def waiting(self, wake: Callable[[], None]) -> "_Waiting":
-        """A context around a kernel's wait; ``wake`` is called, from another thread, to end it.
-
-        Raises:
-            CancelledError: The run is cancelled already.
-        """
-        return _Waiting(self, wake)
 
     def _compute(self, step: Step, slots: Slots) -> Any:
         try:
@@ -89,56 +79,55 @@ class Run:
 
     def _execute_apart(self, plan: Plan, slots: Slots) -> None:
         missing = [len(step.needs) for step in plan.steps]
-        ready = [number for number, count in enumerate(missing) if not count]
-        finished: SimpleQueue[tuple[int, Any, BaseException | None]] = SimpleQueue()
-        running, failure = 0, None
-        while (ready and failure is None) or running:
-            ready.sort(key=lambda number: plan.steps[number].op.blocking)
-            if ready and failure is None:
-                number = ready.pop(0)
-                if plan.steps[number].op.blocking:
-                    running += 1
-                    self._start(number, plan.steps[number], slots, finished)
-                    continue
-                self._attempt(number, plan.steps[number], slots, finished)
-            else:
-                running -= 1
-            number, outputs, error = finished.get()
-            if error is not None:
-                failure = failure or error
-                self.cancel()
+        ready = deque(step for step, count in zip(plan.steps, missing, strict=True) if not count)
+        finished: SimpleQueue[tuple[Step, Any]] = SimpleQueue()
+        num_waiting, failure = 0, None
+        while (ready and failure is None) or num_waiting:
+            step = ready.popleft() if failure is None and ready else None
+            if step is not None and step.op.blocking:
+                num_waiting += 1
+                self._start(step, slots, finished)
                 continue
-            _store(plan.steps[number], outputs, slots)
-            for each in plan.steps[number].after:
+            if step is not None:
+                outcome = self._outcome(step, slots)
+            else:
+                step, outcome = self._next(finished)
+                num_waiting -= 1
+            if isinstance(outcome, BaseException):
+                failure = failure or outcome
+                self.scope.cancel("another operation of the run failed")
+                continue
+            _store(step, outcome, slots)
+            for each in step.after:
                 missing[each] -= 1
-                ready += [each] if not missing[each] else []
+                if not missing[each]:
+                    ready.append(plan.steps[each])
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                failure = None  # else it would hold this frame, and with that all values of the run
 
-    def _start(self, number: int, step: Step, slots: Slots, finished: "SimpleQueue[Any]") -> None:
-        arguments = (number, step, slots, finished)
-        threading.Thread(target=self._attempt, args=arguments, name=f"run-{step.op.name}", daemon=True).start()
+    def _start(self, step: Step, slots: Slots, finished: "SimpleQueue[tuple[Step, Any]]") -> None:
+        def call() -> None:
+            with self.scope.active(), np.errstate(all="ignore"):
+                finished.put((step, self._outcome(step, slots)))
 
-    def _attempt(self, number: int, step: Step, slots: Slots, finished: "SimpleQueue[Any]") -> None:
+        threading.Thread(target=call, name=f"run-{step.op.name}", daemon=True).start()
+
+    def _outcome(self, step: Step, slots: Slots) -> Any:
+        """The outputs of an operation, or what it raised."""
         try:
-            finished.put((number, self._compute(step, slots), None))
-        except BaseException as error:  # travels to the caller's thread
-            finished.put((number, None, error))
+            return self._compute(step, slots)
+        except BaseException as error:
+            return error
 
-
-class _Waiting:
-    def __init__(self, run: Run, wake: Callable[[], None]) -> None:
-        self._run, self._wake = run, wake
-
-    def __enter__(self) -> None:
-        with self._run._lock:
-            if self._run._cancelled:
-                raise CancelledError(None, None, "the run was cancelled")
-            self._run._waiting.add(self._wake)
-
-    def __exit__(self, *_exc: object) -> None:
-        with self._run._lock:
-            self._run._waiting.discard(self._wake)
+    def _next(self, finished: "SimpleQueue[tuple[Step, Any]]") -> tuple[Step, Any]:
+        try:
+            return finished.get()
+        except BaseException:  # Ctrl-C: nobody would wait for those that wait
+            self.scope.cancel("the run was interrupted")
+            raise
 
 
 def _store(step: Step, outputs: Any, slots: Slots) -> None:

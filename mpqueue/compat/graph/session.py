@@ -16,6 +16,7 @@ from mpqueue.compat.graph.graph import Graph, get_default_graph
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.plan import Plan
 from mpqueue.compat.graph.run import Run, owned
+from mpqueue.queues.session import SessionClosedError
 
 _State = TypeVar("_State")
 
@@ -42,7 +43,6 @@ class Session:
         self.graph = get_default_graph() if graph is None else graph
         self.sess_str, self._config = target, config
         self.state: dict[Any, Any] = {}  # changed only while `lock` is held
-        self._at_close: list[Callable[[], None]] = []
         self._runs: set[Run] = set()
         self._plans: dict[Any, Plan] = {}
         self._closed = False
@@ -77,7 +77,32 @@ class Session:
         del options, run_metadata
         self._check_usable()
         values = fed_values(self.graph, feed_dict)
+        return self._run(Fetches(self.graph, fetches), values)
+
+    def make_callable(self, fetches: Any, feed_list: Any = None, accept_options: bool = False) -> Callable[..., Any]:
+        """A function that runs ``fetches``, its arguments being fed to ``feed_list``; cheaper than `run`.
+
+        Raises:
+            TypeError: As for `run`, at once.
+            ValueError: As for `run`, at once.
+        """
+        del accept_options
         wanted = Fetches(self.graph, fetches)
+        keys = list(feed_list or ())
+
+        def call(*values: Any) -> Any:
+            self._check_usable()
+            return self._run(wanted, fed_values(self.graph, dict(zip(keys, values, strict=True))))
+
+        return call
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise SessionClosedError(None, None, "Attempted to use a closed Session.")
+        if not self.graph.version:
+            raise RuntimeError("The Session graph is empty. Add operations to the graph before calling run().")
+
+    def _run(self, wanted: Fetches, values: dict[Tensor, Any]) -> Any:
         results: dict[Tensor, Any] = dict(values)
         targets = [each for each in wanted.targets if each not in values]
         if targets:
@@ -86,12 +111,6 @@ class Session:
             places = plan.slot_of
             results |= {each: owned(slots[places[each]])[()] for each in targets if isinstance(each, Tensor)}
         return wanted.build(results)
-
-    def _check_usable(self) -> None:
-        if self._closed:
-            raise RuntimeError("Attempted to use a closed Session.")
-        if not self.graph.version:
-            raise RuntimeError("The Session graph is empty. Add operations to the graph before calling run().")
 
     def _plan(self, targets: list[Tensor | Operation], values: dict[Tensor, Any]) -> Plan:
         key = (tuple(targets), frozenset(values))
@@ -106,10 +125,11 @@ class Session:
             self._check_usable()
             self._runs.add(run)
         try:
-            return run.execute(plan, values)
+            return run.carry_out(plan, values)
         finally:
             with self.lock:
                 self._runs.discard(run)
+                self._forget_if_unused()
 
     def resource(self, key: Any, make: Callable[[], _State]) -> _State:
         """The state under ``key``, made at first use."""
@@ -118,34 +138,22 @@ class Session:
                 self.state[key] = make()
             return self.state[key]  # type: ignore[no-any-return]
 
-    def at_close(self, end: Callable[[], None]) -> None:
-        """Call ``end`` when the session is closed."""
-        self._at_close.append(end)
-
-    def make_callable(self, fetches: Any, feed_list: Any = None, accept_options: bool = False) -> Callable[..., Any]:
-        """A function that runs ``fetches``, its arguments being fed to ``feed_list``."""
-        del accept_options
-        keys = list(feed_list or ())
-
-        def call(*values: Any) -> Any:
-            return self.run(fetches, dict(zip(keys, values, strict=True)))
-
-        return call
-
     def as_default(self) -> Any:
         """A context in which this is the default session of this thread; the session stays open after it."""
         return entered.session_context(self)
 
     def close(self) -> None:
-        """End the session: calls that wait in it raise `CancelledError`, its state is forgotten."""
+        """End the session: calls that wait in it raise `CancelledError`; when the last has ended, its state is gone."""
         with self.lock:
-            self._closed, runs, ends = True, list(self._runs), self._at_close
-            self._at_close = []
+            self._closed, runs = True, list(self._runs)
+            self._forget_if_unused()
         for run in runs:
-            run.cancel()
-        for end in ends:
-            end()
-        self._plans.clear()
+            run.scope.cancel("the session is closed")
+
+    def _forget_if_unused(self) -> None:
+        if self._closed and not self._runs:
+            self.state.clear()
+            self._plans.clear()
 
     def __enter__(self) -> Self:
         self._contexts.enter_context(self.graph.as_default())

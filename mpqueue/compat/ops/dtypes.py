@@ -2,7 +2,7 @@
 
 A `DType` is one of a fixed set of objects (`float32`, `string`, ...), each with the number that TensorFlow's protocol
 buffers give it; a *reference* type (``float32_ref``, what a variable has) is 100 above. Text is an object array of
-``bytes`` in NumPy.
+``bytes`` in NumPy; the type `resource`, of tensors that lead to queues and readers, an object array of these.
 """
 
 import enum
@@ -22,6 +22,7 @@ class Kind(enum.Enum):
     COMPLEX = "complex"
     BOOL = "bool"
     TEXT = "text"
+    RESOURCE = "resource"
 
 
 class DType:
@@ -188,7 +189,7 @@ def _make(number: int, numpy_type: type[Any], kind: Kind, name: str | None = Non
     reference = DType(number + _REFERENCE, f"{name}_ref", numpy_type, kind)
     for each in (made, reference):
         _BY_NUMBER[each.as_datatype_enum] = _BY_KEY[each.as_datatype_enum] = _BY_KEY[each.name] = each
-    _BY_KEY[numpy_type] = made
+    _BY_KEY.setdefault(numpy_type, made)
     return made
 
 
@@ -205,6 +206,7 @@ bool_ = _make(10, np.bool_, Kind.BOOL, "bool")
 uint16 = _make(17, np.uint16, Kind.UINT)
 complex128 = _make(18, np.complex128, Kind.COMPLEX)
 float16 = _make(19, np.float16, Kind.FLOAT)
+resource = _make(20, object, Kind.RESOURCE, "resource")
 uint32 = _make(22, np.uint32, Kind.UINT)
 uint64 = _make(23, np.uint64, Kind.UINT)
 half, double = float16, float64

@@ -46,3 +46,11 @@ from mpqueue.compat.functions.variables import *
 from mpqueue.compat.functions.scopes import *
 from mpqueue.compat.functions.keys import *
 from mpqueue.compat.functions.initializers import *
+from mpqueue.compat.functions.queue_base import QueueBase
+from mpqueue.compat.functions.queues import FIFOQueue, PaddingFIFOQueue, RandomShuffleQueue
+from mpqueue.compat.functions.readers import *
+from mpqueue.compat.functions.files import *
+from mpqueue.coordinator import Coordinator
+from types import SimpleNamespace
+from mpqueue.compat.train import runners, producers, epochs, batching
+train = SimpleNamespace(**{k: getattr(m,k) for m in (runners,producers,epochs,batching) for k in dir(m) if k[0] != '_'})
