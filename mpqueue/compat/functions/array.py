@@ -11,13 +11,14 @@ from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import constant, convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.graph.sparse import SparseTensor, is_sparse_value
+from mpqueue.compat.graph.sparse import SparseTensor
 from mpqueue.compat.ops import array_join, array_make, array_shape, dtypes
-from mpqueue.compat.ops.dims import broadcast, count, is_known
 from mpqueue.compat.ops.dimension import Dimension
+from mpqueue.compat.ops.dims import broadcast, count, is_known
 from mpqueue.compat.ops.dtypes import DType, as_dtype
 from mpqueue.compat.ops.literals import leaves
 from mpqueue.compat.ops.tensorshape import TensorShape, as_shape
+from mpqueue.parsing.sparse import SparseTensorValue
 
 assert array_join and array_make and array_shape  # their tables are read by name
 
@@ -174,7 +175,7 @@ def shape(input: Any, name: str | None = None, out_type: Any = None) -> Tensor:
     """
     kind = dtypes.int32 if out_type is None else as_dtype(out_type)
     with get_default_graph().name_scope(name or "Shape") as scope:
-        if isinstance(input, SparseTensor) or is_sparse_value(input):
+        if isinstance(input, SparseTensor) or isinstance(input, SparseTensorValue):
             return cast(SparseTensor.from_value(input).dense_shape, kind)  # type: ignore[no-any-return]
         input = convert_to_tensor(input)
         if is_known(input.known_dims):
@@ -189,7 +190,7 @@ def size(input: Any, name: str | None = None, out_type: Any = None) -> Tensor:
     """
     kind = dtypes.int32 if out_type is None else as_dtype(out_type)
     with get_default_graph().name_scope(name or "Size") as scope:
-        if isinstance(input, SparseTensor) or is_sparse_value(input):
+        if isinstance(input, SparseTensor) or isinstance(input, SparseTensorValue):
             return apply("Prod", shape(input, out_type=kind), 0, name=scope)  # type: ignore[no-any-return]
         input = convert_to_tensor(input)
         known = 0 if input.known_dims is not None and 0 in input.known_dims else count(input.known_dims)
@@ -204,7 +205,7 @@ def rank(input: Any, name: str | None = None) -> Tensor:
     Follows: ``tf.rank``.
     """
     with get_default_graph().name_scope(name or "Rank") as scope:
-        if isinstance(input, SparseTensor) or is_sparse_value(input):
+        if isinstance(input, SparseTensor) or isinstance(input, SparseTensorValue):
             return size(SparseTensor.from_value(input).dense_shape, scope)
         input = convert_to_tensor(input)
         return (

@@ -13,13 +13,16 @@ from mpqueue.compat.graph.build import apply
 from mpqueue.compat.ops.registry import TABLE
 
 
-def direct(kind: str, public_name: str, doc: str | None = None, **renamed: str) -> Callable[..., Any]:
+def direct(
+    kind: str, public_name: str, doc: str | None = None, *, after_name: int = 0, **renamed: str
+) -> Callable[..., Any]:
     """The function over nodes of an operation of the table.
 
     Args:
         kind: The operation.
         public_name: TensorFlow's name of the function.
         doc: What it does, default what the operation's own text says.
+        after_name: How many attributes stand behind the name, because they were added later.
         renamed: Parameters that have another name here, as operation's name = public name.
     """
     definition = TABLE[kind]
@@ -27,11 +30,9 @@ def direct(kind: str, public_name: str, doc: str | None = None, **renamed: str) 
     attributes = [p for p in inspect.signature(definition.compute).parameters.values() if p.kind is p.KEYWORD_ONLY]
     names = {p.name: renamed.get(p.name, p.name) for p in attributes}
     positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    signature = inspect.Signature(
-        [inspect.Parameter(each, positional) for each in inputs]
-        + [inspect.Parameter(names[p.name], positional, default=p.default) for p in attributes]
-        + [inspect.Parameter("name", positional, default=None)]
-    )
+    settings = [inspect.Parameter(names[p.name], positional, default=p.default) for p in attributes]
+    settings.insert(len(settings) - after_name, inspect.Parameter("name", positional, default=None))
+    signature = inspect.Signature([inspect.Parameter(each, positional) for each in inputs] + settings)
 
     def function(*args: Any, **options: Any) -> Any:
         bound = signature.bind(*args, **options)

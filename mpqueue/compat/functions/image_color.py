@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.compat.functions.array import concat, identity
+from mpqueue.compat.functions.array import concat, identity, shape
 from mpqueue.compat.functions.checks import assert_equal
 from mpqueue.compat.functions.control import with_dependencies
 from mpqueue.compat.functions.direct import direct
@@ -22,7 +22,6 @@ from mpqueue.compat.functions.math import (
 )
 from mpqueue.compat.functions.random import random_uniform
 from mpqueue.compat.functions.reduce import reduce_mean, reduce_prod
-from mpqueue.compat.functions.array import shape
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph

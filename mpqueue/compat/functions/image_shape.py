@@ -4,17 +4,18 @@ import functools
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
-
 from mpqueue.compat.functions.array import (
     expand_dims,
     pad,
-    reverse,
     reshape,
+    reverse,
     shape,
     squeeze,
     stack,
-    transpose as transpose_axes,
     unstack,
+)
+from mpqueue.compat.functions.array import (
+    transpose as transpose_axes,
 )
 from mpqueue.compat.functions.checks import assert_greater_equal, assert_positive
 from mpqueue.compat.functions.cond import cond
@@ -32,9 +33,9 @@ from mpqueue.compat.ops import dtypes, image_resize
 
 assert image_resize  # its table is read by name
 
-resize_bilinear = direct("ResizeBilinear", "image.resize_bilinear")
-resize_bicubic = direct("ResizeBicubic", "image.resize_bicubic")
-resize_nearest_neighbor = direct("ResizeNearestNeighbor", "image.resize_nearest_neighbor")
+resize_bilinear = direct("ResizeBilinear", "image.resize_bilinear", after_name=1)
+resize_bicubic = direct("ResizeBicubic", "image.resize_bicubic", after_name=1)
+resize_nearest_neighbor = direct("ResizeNearestNeighbor", "image.resize_nearest_neighbor", after_name=1)
 resize_area = direct("ResizeArea", "image.resize_area")
 
 

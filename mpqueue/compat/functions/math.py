@@ -9,10 +9,11 @@ from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.graph.sparse import SparseTensor, is_sparse_value
+from mpqueue.compat.graph.sparse import SparseTensor
 from mpqueue.compat.ops import dtypes, math_elementwise
 from mpqueue.compat.ops.dims import merged
 from mpqueue.compat.ops.dtypes import DType, as_dtype
+from mpqueue.parsing.sparse import SparseTensorValue
 
 assert math_elementwise  # its table is read by name
 
@@ -202,7 +203,7 @@ def cast(x: Any, dtype: Any, name: str | None = None) -> Any:
     Follows: ``tf.cast``.
     """
     kind = as_dtype(dtype).base_dtype
-    if isinstance(x, SparseTensor) or is_sparse_value(x):
+    if isinstance(x, SparseTensor) or isinstance(x, SparseTensorValue):
         x = SparseTensor.from_value(x)
         return SparseTensor(x.indices, cast(x.values, kind, name), x.dense_shape)
     x = convert_to_tensor(x, name="x")

@@ -13,7 +13,7 @@ import numpy as np
 from mpqueue.compat.functions.select import gather
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.handles import held
-from mpqueue.compat.graph.make import custom
+from mpqueue.compat.graph.make import array_of, custom
 from mpqueue.compat.graph.nodes import Kernel, Operation, Tensor
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, merged
@@ -178,7 +178,7 @@ class QueueBase:
         """
 
         def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-            return [_array(each) for each in held(values[0]).dequeue(None)]
+            return [array_of(each) for each in held(values[0]).dequeue(None)]
 
         return self._dequeuing("QueueDequeueV2", "Dequeue", [], name, kernel, self._spec.shapes)
 
@@ -276,7 +276,3 @@ class QueueBase:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._queue_ref.op.name!r}>"
-
-
-def _array(value: Any) -> np.ndarray:
-    return np.asarray(value, object if isinstance(value, bytes) else None)

@@ -115,7 +115,9 @@ class PaddingFIFOQueue(QueueBase):
     ) -> None:
         kinds, bound = _types(dtypes), as_integer(capacity, "capacity")
         if not isinstance(shapes, list | tuple) or any(each is None or isinstance(each, int) for each in shapes):
-            raise ValueError(f"a PaddingFIFOQueue needs a list of shapes of known rank, one per component; got {shapes!r}")
+            raise ValueError(
+                f"a PaddingFIFOQueue needs a list of shapes of known rank, one per component; got {shapes!r}"
+            )
         known = as_shapes(shapes, len(kinds))
         if None in known:
             raise ValueError(f"a PaddingFIFOQueue needs the rank of every component, got the shapes {known}")

@@ -20,7 +20,8 @@ from mpqueue.compat.graph.make import custom
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dtypes import DType, as_dtype
-from mpqueue.compat.ops.infer import invalid, shape_of as known_shape_of
+from mpqueue.compat.ops.infer import invalid
+from mpqueue.compat.ops.infer import shape_of as known_shape_of
 
 _FLOATS: Final = (dtypes.float16, dtypes.float32, dtypes.float64)
 _INTS: Final = (dtypes.int32, dtypes.int64)

@@ -176,7 +176,9 @@ class _Units:
 
 
 def _handle(queue: Any) -> Tensor:
-    return queue.queue_ref if isinstance(queue, QueueBase) else convert_to_tensor(queue, dtypes.resource, "queue_handle")
+    return (
+        queue.queue_ref if isinstance(queue, QueueBase) else convert_to_tensor(queue, dtypes.resource, "queue_handle")
+    )
 
 
 def _reader_node(kind: str, make: Callable[[], readers.ReaderBase], name: str | None) -> Tensor:

@@ -5,7 +5,8 @@ from typing import Any
 
 from mpqueue.compat.graph.graph import Graph
 from mpqueue.compat.graph.nodes import Operation, Tensor
-from mpqueue.compat.graph.sparse import SparseTensor, SparseTensorValue
+from mpqueue.compat.graph.sparse import SparseTensor
+from mpqueue.parsing.sparse import SparseTensorValue
 
 Build = Callable[[Mapping[Tensor, Any]], Any]
 

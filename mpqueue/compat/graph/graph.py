@@ -150,6 +150,10 @@ class Graph:
         """Refuse new nodes from now on."""
         self._finalized = True
 
+    def reopen(self) -> None:
+        """Allow new nodes again."""
+        self._finalized = False
+
     @property
     def finalized(self) -> bool:
         """Whether `finalize` was called."""

@@ -115,15 +115,16 @@ def _kernel(definition: Op, lengths: list[int | None], attributes: dict[str, Any
     grouped = _grouper(lengths)
 
     def one(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-        return (_array(compute(*grouped(values), **attributes)),)
+        return (array_of(compute(*grouped(values), **attributes)),)
 
     def many(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-        return [_array(each) for each in compute(*grouped(values), **attributes)]
+        return [array_of(each) for each in compute(*grouped(values), **attributes)]
 
     return many if several else one
 
 
-def _array(value: Any) -> np.ndarray:
+def array_of(value: Any) -> np.ndarray:
+    """What a function over arrays gave, as an array; ``bytes`` are text, in an array of objects."""
     return np.asarray(value, object if isinstance(value, bytes) else None)
 
 
@@ -162,7 +163,7 @@ def _folded(definition: Op, groups: Sequence[Group], attributes: dict[str, Any])
     except OpError:
         return []  # the run will raise it
     several = len(definition.outputs) != 1 or definition.outputs[0].number
-    return [_array(each) for each in (out if several else [out])]
+    return [array_of(each) for each in (out if several else [out])]
 
 
 def _known(group: Group) -> Any:

@@ -1,7 +1,7 @@
 """Sparse tensors: three tensors that are one value."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from mpqueue.compat.graph.convert import CONVERSIONS, convert_to_tensor
 from mpqueue.compat.graph.graph import Graph
@@ -10,22 +10,7 @@ from mpqueue.compat.graph.static import static_shape
 from mpqueue.compat.ops.dims import Dims, merged, with_rank
 from mpqueue.compat.ops.dtypes import DType, int64
 from mpqueue.compat.ops.tensorshape import TensorShape
-
-
-class SparseTensorValue(NamedTuple):
-    """The value of a `SparseTensor`, or what is fed for one.
-
-    Attributes:
-        indices: int64 of shape (number of values, rank): where the values are.
-        values: The values.
-        dense_shape: int64 of shape (rank,).
-
-    Follows: ``tf.SparseTensorValue``.
-    """
-
-    indices: Any
-    values: Any
-    dense_shape: Any
+from mpqueue.parsing.sparse import SparseTensorValue
 
 
 class SparseTensor:
@@ -71,7 +56,7 @@ class SparseTensor:
         """
         if isinstance(sparse_tensor_value, SparseTensor):
             return sparse_tensor_value
-        if not is_sparse_value(sparse_tensor_value):
+        if not isinstance(sparse_tensor_value, SparseTensorValue):
             raise TypeError(f"Neither a SparseTensor nor SparseTensorValue: {sparse_tensor_value!r}.")
         return cls(*sparse_tensor_value)
 
@@ -135,11 +120,6 @@ class SparseTensor:
 
     def __repr__(self) -> str:
         return f"SparseTensor(indices={self._indices}, values={self._values}, dense_shape={self._dense_shape})"
-
-
-def is_sparse_value(value: Any) -> bool:
-    """Whether something is a `SparseTensorValue`, this module's or the eager face's."""
-    return isinstance(value, tuple) and getattr(value, "_fields", None) == SparseTensorValue._fields
 
 
 def _refuse(value: Any, _dtype: DType | None, _name: str | None) -> Tensor:

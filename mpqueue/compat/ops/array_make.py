@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 
+from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, broadcast, count, is_known, with_rank
 from mpqueue.compat.ops.dtypes import DType, int32
 from mpqueue.compat.ops.infer import blank, int_of, invalid, same, scalar, shape_of
 from mpqueue.compat.ops.registry import FLOATS, INDEX, NUMBERS, SIGNED, Known, Types, op
-from mpqueue.compat.ops import dtypes
 
 
 def _filled(dims: Known, value: Known) -> Dims:

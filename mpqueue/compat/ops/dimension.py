@@ -130,3 +130,11 @@ class Dimension:
 def as_dimension(value: Any) -> Dimension:
     """A `Dimension` as it is, anything else made one."""
     return value if isinstance(value, Dimension) else Dimension(value)
+
+
+def dimension_value(dimension: Any) -> Any:
+    """The size that a `Dimension` is, None if unknown; anything else as it is.
+
+    Follows: ``tf.compat.dimension_value``.
+    """
+    return dimension.value if isinstance(dimension, Dimension) else dimension

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, with_rank
 from mpqueue.compat.ops.infer import ints_of, invalid, shape_of
 from mpqueue.compat.ops.math_reduce import checked_axes
 from mpqueue.compat.ops.registry import NUMBERS, Known, Types, op
-from mpqueue.compat.ops import dtypes
 
 _PLACES = Types((dtypes.int32, dtypes.int64))
 

@@ -50,7 +50,9 @@ def _stacked(packed: Known, *, dtype: Any, rank: int | None) -> list[Dims]:
 
 
 @op("UnpackManySparse", "packed: string -> indices: int64, values: dtype, dense_shape: int64", infer=_stacked)
-def unpack_many_sparse(packed: np.ndarray, *, dtype: Any, rank: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def unpack_many_sparse(
+    packed: np.ndarray, *, dtype: Any, rank: int | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Packed sparse tensors as one, in which they are the rows; its other sizes are the largest of theirs."""
     parts = [pickle.loads(each) for each in packed.tolist()]
     ranks = {len(dense_shape) for _, _, dense_shape in parts}

@@ -5,8 +5,8 @@ import operator
 from collections.abc import Iterator
 from typing import Any, overload
 
-from mpqueue.compat.ops.dims import Dims, merged
 from mpqueue.compat.ops.dimension import Dimension
+from mpqueue.compat.ops.dims import Dims, merged
 
 
 class TensorShape:

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, broadcast, merged, merged_all, with_rank
+from mpqueue.compat.ops.fingerprint import fingerprint64
 from mpqueue.compat.ops.infer import invalid, same
 from mpqueue.compat.ops.math_reduce import checked_axes, reduced
 from mpqueue.compat.ops.registry import Known, Types, op
-from mpqueue.compat.ops import dtypes
-from mpqueue.compat.ops.fingerprint import fingerprint64
 
 _WEB_ALPHABET: Final = re.compile(rb"[A-Za-z0-9_-]*")
 

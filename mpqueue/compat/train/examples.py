@@ -64,13 +64,17 @@ class Examples:
         if None in known:
             raise ValueError(f"Cannot infer Tensor's rank: {tensors[known.index(None)]}")
         if self._many and () in known:
-            raise ValueError(f"{tensors[known.index(())]} is a scalar: with enqueue_many the first axis counts examples")
+            raise ValueError(
+                f"{tensors[known.index(())]} is a scalar: with enqueue_many the first axis counts examples"
+            )
         return merged_all([each[1:] if self._many and each else each for each in known])
 
     def batch_of(self, dequeued: Any) -> Any:
         """What a queue gives, as the caller wants it: sparse again, in a dict or list, or alone."""
         tensors = dequeued if isinstance(dequeued, list) else [dequeued]
-        made = [each if kind is None else _unpacked(each, kind) for each, kind in zip(tensors, self._sparse, strict=True)]
+        made = [
+            each if kind is None else _unpacked(each, kind) for each, kind in zip(tensors, self._sparse, strict=True)
+        ]
         if isinstance(self._structure, dict):
             return dict(zip(_sorted_keys(self._structure), made, strict=True))
         return made if len(made) > 1 else made[0]
@@ -136,4 +140,3 @@ def _common_dtypes(inputs: Sequence[Sequence[Tensor]]) -> list[DType]:
             names = [[each.name for each in one] for one in (dtypes[0], other)]
             raise TypeError(f"all inputs must have the same types, got {names[0]} and {names[1]}")
     return dtypes[0]
-

@@ -83,7 +83,9 @@ def checked_session(sess: Any) -> Session:
     if sess is None:
         sess = get_default_session()
         if sess is None:
-            raise ValueError("Cannot start queue runners: No default session is registered. Use `with sess.as_default()`")
+            raise ValueError(
+                "Cannot start queue runners: No default session is registered. Use `with sess.as_default()`"
+            )
     if not isinstance(sess, Session):
         hint = ": did you mean coord=?" if isinstance(sess, Coordinator) else ""
         raise TypeError(f"sess must be a tf.Session or None, got {sess!r}{hint}")
