@@ -46,6 +46,8 @@ def decode_csv(
     Follows: ``tf.decode_csv``.
     """
     _check_columns(record_defaults, select_cols)
+    if not len(record_defaults):
+        raise ValueError("record_defaults is empty: decode_csv needs one default per column")
     with get_default_graph().name_scope(name or "DecodeCSV") as scope:
         texts = convert_to_tensor(records, dtypes.string, "records")
         defaults = [_default(each, place) for place, each in enumerate(record_defaults)]
@@ -88,6 +90,8 @@ def decode_raw(
     little_endian: bool = True,
     name: str | None = None,
     bytes: Any = None,
+    *,
+    fixed_length: int | None = None,
 ) -> Tensor:
     """Texts as the memory of numbers, with one more axis at the end.
 
@@ -97,10 +101,12 @@ def decode_raw(
         little_endian: The byte order.
         name: Name of the node.
         bytes: Old name of ``input_bytes``.
+        fixed_length: Bytes to take of each text; a longer one is cut, a shorter one filled up with zeros. Not in
+            TensorFlow 1.
 
     Raises:
         TypeError: A type that cannot be read.
-        ValueError: No texts, or given under both names.
+        ValueError: No texts, or given under both names; or a ``fixed_length`` that does not fit the type.
 
     While running, the `InvalidArgumentError` of `mpqueue.decode_raw`.
 
@@ -110,11 +116,11 @@ def decode_raw(
         raise ValueError("decode_raw takes its texts as input_bytes, or under its old name bytes")
     texts = convert_to_tensor(bytes if input_bytes is None else input_bytes, dtypes.string, "bytes")
     kind = as_dtype(out_type)
-    raw.decode_raw(b"", kind)  # refuses what cannot be read
+    raw.decode_raw(b"", kind, fixed_length=fixed_length)  # refuses what cannot be read
     dims = None if texts.known_dims is None else (*texts.known_dims, None)
 
     def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-        return [raw.decode_raw(values[0], kind, little_endian)]
+        return [raw.decode_raw(values[0], kind, little_endian, fixed_length=fixed_length)]
 
     return custom("DecodeRaw", [texts], [(kind, dims)], kernel, name=name).outputs[0]
 

@@ -29,9 +29,8 @@ class _Outputs:
         lists: Whether the features are lists of a SequenceExample, of which ``lead`` is the length.
     """
 
-    def __init__(self, features: Features, lead: Dims, *, lists: bool = False) -> None:
-        self._lead, self._lists = lead, lists
-        self._specs = checked(features) if features else ()
+    def __init__(self, features: tuple[Spec, ...], lead: Dims, *, lists: bool = False) -> None:
+        self._specs, self._lead, self._lists = features, lead, lists
 
     def kinds(self) -> Iterator[tuple[DType, Dims]]:
         """The type and shape of each tensor."""
@@ -100,13 +99,13 @@ def parse_example(serialized: Any, features: Features, name: str | None = None, 
     Follows: ``tf.parse_example``.
     """
     wanted = _static(features)
-    checked(wanted)
+    specs = checked(wanted)
     with get_default_graph().name_scope(name or "ParseExample"):
         inputs = [_texts(serialized, "serialized"), _texts(example_names, "names")]
         lead = inputs[0].known_dims
         if lead is not None and len(lead) > 1:
             raise ValueError(f"serialized must be a vector of serialized Examples, got shape {inputs[0].shape}")
-        outputs = _Outputs(wanted, lead)
+        outputs = _Outputs(specs, lead)
 
         def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
             if values[0].ndim > 1:
@@ -138,7 +137,7 @@ def parse_single_example(
     Follows: ``tf.parse_single_example``.
     """
     wanted = _static(features)
-    outputs = _Outputs(wanted, ())
+    outputs = _Outputs(checked(wanted), ())
     with get_default_graph().name_scope(name or "ParseSingleExample"):
         inputs = [_texts(serialized, "serialized"), _texts(example_names, "names")]
         merged(inputs[0].known_dims, ())
@@ -178,8 +177,8 @@ def parse_single_sequence_example(
     Follows: ``tf.parse_single_sequence_example``.
     """
     wanted = _static(context_features), _static(sequence_features)
-    sequence.check_features(*wanted)
-    context, lists = _Outputs(wanted[0], ()), _Outputs(wanted[1], (None,), lists=True)
+    specs = sequence.check_features(*wanted)
+    context, lists = _Outputs(specs[0], ()), _Outputs(specs[1], (None,), lists=True)
     with get_default_graph().name_scope(name or "ParseSingleSequenceExample"):
         inputs = [_texts(serialized, "serialized"), _texts(example_name, "debug_name")]
         merged(inputs[0].known_dims, ())
