@@ -1,12 +1,13 @@
-"""Records what TensorFlow gives for lines of code, as case files in the golden format (topic ``ops``).
+"""Records what TensorFlow gives for pieces of code, as case files in the golden format (topic ``ops``).
 
-    python record_cases.py CODE.txt CASES.json
+    python record_cases.py CASES.json [NEW.txt]
 
-CODE.txt holds pieces of code, parted by lines ``---``; the first line of a piece may be a comment, its title. The names
-in ``ARGS`` stand for arguments; a piece gets those that it mentions. Needs TensorFlow; run it where that is installed.
+Records the pieces of CASES.json anew, and those of NEW.txt, where they are parted by lines ``---``. The names in
+``ARGS`` stand for arguments; a piece gets those that it mentions. Needs TensorFlow; run it where that is installed.
 """
 
 import ast
+import builtins
 import json
 import math
 import os
@@ -175,21 +176,25 @@ def run_code(code, names):
     return eval(compile(ast.Expression(last.value), "<case>", "eval"), names)
 
 
+def public_class(error):
+    """The name of the error's first class that is Python's own, or one of tf.errors."""
+    names = [kind.__name__ for kind in type(error).__mro__]
+    return next(name for name in names if hasattr(builtins, name) or hasattr(tf.errors, name))
+
+
 def record(number, piece):
     lines = piece.strip("\n").split("\n")
-    title = lines.pop(0)[1:].strip() if lines[0].startswith("#") else lines[0]
     code = "\n".join(lines)
     used = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
     args = {name: document for name, document in ARGS.items() if name in used}
-    case = {"id": f"ops/m{number:04d}", "title": title, "op": "code", "code": code, "args": args}
+    case = {"id": f"{TOPIC}/{number:04d}", "op": "code", "code": code, "args": args}
     feeds = {}
     with tf.Graph().as_default(), tf.Session() as session:
         names = {"tf": tf, "np": np} | {name: make_argument(document, feeds) for name, document in args.items()}
         try:
             value = run_code(code, names)
         except Exception as error:
-            kind = type(error).__name__.lstrip("_")
-            return case | {"expect": {"error": kind, "when": "build"}, "message": str(error)[:200]}
+            return case | {"expect": {"error": public_class(error), "when": "build"}}
         nodes = nodes_of(value)
         if is_node(value):
             case["static_shape"] = static(value)
@@ -198,10 +203,7 @@ def record(number, piece):
         try:
             results = list(session.run(nodes, feeds)) if nodes else []
         except tf.errors.OpError as error:
-            return case | {
-                "expect": {"error": type(error).__name__, "when": "run"},
-                "message": error.message.split("\n")[0][:200],
-            }
+            return case | {"expect": {"error": type(error).__name__, "when": "run"}}
         return case | {"expect": {"output": encode(replaced(value, results))}}
 
 
@@ -226,16 +228,23 @@ def record_apart(number, piece):
     return json.loads(text) if text else None
 
 
-def main(source, target):
-    with open(source, encoding="utf-8") as file:
-        pieces = [piece for piece in re.split(r"^---\n", file.read(), flags=re.MULTILINE) if piece.strip()]
+def pieces_of(cases, new):
+    if os.path.exists(cases):
+        with open(cases, encoding="utf-8") as file:
+            yield from (case["code"] for case in json.load(file)["cases"])
+    for path in new:
+        with open(path, encoding="utf-8") as file:
+            yield from (piece for piece in re.split(r"^---\n", file.read(), flags=re.MULTILINE) if piece.strip())
+
+
+def main(target, *new):
+    global TOPIC
+    TOPIC = os.path.basename(target).removesuffix(".json")
+    pieces = list(pieces_of(target, new))
     cases = [case for number, piece in enumerate(pieces, 1) if (case := record_apart(number, piece))]
     with open(target, "w", encoding="utf-8") as file:
         rows = ",\n".join(json.dumps(case) for case in cases)
-        file.write(
-            f'{{"topic": "ops", "about": "more of TensorFlow\'s functions", "made_with": '
-            f'{{"tensorflow": "{tf.__version__ if hasattr(tf, "__version__") else tf.VERSION}"}}, "cases": [\n{rows}\n]}}\n'
-        )
+        file.write(f'{{"topic": "ops", "made_with": {{"tensorflow": "{tf.version.VERSION}"}}, "cases": [\n{rows}\n]}}\n')
 
 
 if __name__ == "__main__":
