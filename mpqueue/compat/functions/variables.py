@@ -183,7 +183,7 @@ class Variable:
 
         def kernel(run: Any, values: list[np.ndarray]) -> list[np.ndarray]:
             with run.session.lock:
-                run.session.state[self._ref.op] = kept = lent(change(run, values[0]))
+                run.session.state[self._ref.op] = kept = lent(np.asarray(change(run, values[0])))
             return [kept]
 
         made = custom(kind, [operand], [(self.dtype, self._ref.known_dims)], kernel, name=name)
