@@ -3,7 +3,7 @@
 Such a module has a `Names`, a table of homes, and lets it answer::
 
     _NAMES = Names(__name__, {"mpqueue.compat.functions.math": "add subtract multiply floormod=mod"})
-    __all__ = [*_NAMES]
+    __all__ = list(_NAMES)
 
     def __getattr__(name):
         return _NAMES.find(name)

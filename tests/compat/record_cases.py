@@ -244,7 +244,9 @@ def main(target, *new):
     cases = [case for number, piece in enumerate(pieces, 1) if (case := record_apart(number, piece))]
     with open(target, "w", encoding="utf-8") as file:
         rows = ",\n".join(json.dumps(case) for case in cases)
-        file.write(f'{{"topic": "ops", "made_with": {{"tensorflow": "{tf.version.VERSION}"}}, "cases": [\n{rows}\n]}}\n')
+        file.write(
+            f'{{"topic": "ops", "made_with": {{"tensorflow": "{tf.version.VERSION}"}}, "cases": [\n{rows}\n]}}\n'
+        )
 
 
 if __name__ == "__main__":

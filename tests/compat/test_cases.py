@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from golden.topics import ops
 
 CASES = sorted((Path(__file__).resolve().parent / "cases").glob("*.json"))

@@ -7,20 +7,18 @@ import numpy as np
 
 from mpqueue.compat.functions.direct import direct, renamed_argument
 from mpqueue.compat.functions.math import cast
-from mpqueue.compat.graph.build import apply
+from mpqueue.compat.graph.build import apply, apply_many
 from mpqueue.compat.graph.convert import constant, convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
-from mpqueue.compat.ops import array_join, array_make, array_shape, dtypes
+from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dimension import Dimension
 from mpqueue.compat.ops.dims import broadcast, count, is_known
 from mpqueue.compat.ops.dtypes import DType, as_dtype
 from mpqueue.compat.ops.literals import leaves
 from mpqueue.compat.ops.tensorshape import TensorShape, as_shape
 from mpqueue.parsing.sparse import SparseTensorValue
-
-assert array_join and array_make and array_shape  # their tables are read by name
 
 _SMALL: Final = 1000  # zeros and ones of fewer elements are constants
 
@@ -48,7 +46,7 @@ def ensure_shape(x: Any, shape: Any, name: str | None = None) -> Tensor:
 
     Follows: ``tf.ensure_shape``.
     """
-    return apply("EnsureShape", x, name=name, shape=as_shape(shape).known)  # type: ignore[no-any-return]
+    return apply("EnsureShape", x, name=name, shape=as_shape(shape).known)
 
 
 def fill(dims: Any, value: Any, name: str | None = None, layout: Any = None) -> Tensor:
@@ -57,7 +55,7 @@ def fill(dims: Any, value: Any, name: str | None = None, layout: Any = None) -> 
     Follows: ``tf.fill``.
     """
     del layout
-    return apply("Fill", dims, value, name=name)  # type: ignore[no-any-return]
+    return apply("Fill", dims, value, name=name)
 
 
 def _full(shape: Any, value: Any, dtype: Any, name: str | None, default_name: str) -> Tensor:
@@ -113,7 +111,7 @@ def zeros_like(tensor: Any, dtype: Any = None, name: str | None = None, optimize
         if is_known(tensor.known_dims):
             return zeros(tensor.known_dims, kind, scope)
         if kind is tensor.dtype.base_dtype:
-            return apply("ZerosLike", tensor, name=scope)  # type: ignore[no-any-return]
+            return apply("ZerosLike", tensor, name=scope)
         return fill(shape(tensor), constant(_nothing(kind), kind), name=scope)
 
 
@@ -152,7 +150,7 @@ def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name
             if not set(kinds) <= set(order):
                 raise TypeError(f"range is for int32, int64, float32 and float64, got {[each.name for each in kinds]}")
             wanted = max(kinds, key=order.index)
-        return apply("Range", *(cast(each, wanted) for each in three), name=scope)  # type: ignore[no-any-return]
+        return apply("Range", *(cast(each, wanted) for each in three), name=scope)
 
 
 def lin_space(start: Any, stop: Any, num: Any, name: str | None = None, axis: int = 0) -> Tensor:
@@ -162,7 +160,7 @@ def lin_space(start: Any, stop: Any, num: Any, name: str | None = None, axis: in
     """
     del axis
     start = convert_to_tensor(start, name="start")
-    return apply("LinSpace", start, convert_to_tensor(stop, start.dtype), num, name=name)  # type: ignore[no-any-return]
+    return apply("LinSpace", start, convert_to_tensor(stop, start.dtype), num, name=name)
 
 
 linspace = lin_space
@@ -175,12 +173,12 @@ def shape(input: Any, name: str | None = None, out_type: Any = None) -> Tensor:
     """
     kind = dtypes.int32 if out_type is None else as_dtype(out_type)
     with get_default_graph().name_scope(name or "Shape") as scope:
-        if isinstance(input, SparseTensor) or isinstance(input, SparseTensorValue):
+        if isinstance(input, SparseTensor | SparseTensorValue):
             return cast(SparseTensor.from_value(input).dense_shape, kind)  # type: ignore[no-any-return]
         input = convert_to_tensor(input)
         if is_known(input.known_dims):
             return constant(np.array(input.known_dims, kind.as_numpy_dtype), kind, name=scope)
-        return apply("Shape", input, name=scope, out_type=kind)  # type: ignore[no-any-return]
+        return apply("Shape", input, name=scope, out_type=kind)
 
 
 def size(input: Any, name: str | None = None, out_type: Any = None) -> Tensor:
@@ -190,13 +188,13 @@ def size(input: Any, name: str | None = None, out_type: Any = None) -> Tensor:
     """
     kind = dtypes.int32 if out_type is None else as_dtype(out_type)
     with get_default_graph().name_scope(name or "Size") as scope:
-        if isinstance(input, SparseTensor) or isinstance(input, SparseTensorValue):
-            return apply("Prod", shape(input, out_type=kind), 0, name=scope)  # type: ignore[no-any-return]
+        if isinstance(input, SparseTensor | SparseTensorValue):
+            return apply("Prod", shape(input, out_type=kind), 0, name=scope)
         input = convert_to_tensor(input)
         known = 0 if input.known_dims is not None and 0 in input.known_dims else count(input.known_dims)
         if known is not None:
             return constant(known, kind, name=scope)
-        return apply("Size", input, name=scope, out_type=kind)  # type: ignore[no-any-return]
+        return apply("Size", input, name=scope, out_type=kind)
 
 
 def rank(input: Any, name: str | None = None) -> Tensor:
@@ -205,7 +203,7 @@ def rank(input: Any, name: str | None = None) -> Tensor:
     Follows: ``tf.rank``.
     """
     with get_default_graph().name_scope(name or "Rank") as scope:
-        if isinstance(input, SparseTensor) or isinstance(input, SparseTensorValue):
+        if isinstance(input, SparseTensor | SparseTensorValue):
             return size(SparseTensor.from_value(input).dense_shape, scope)
         input = convert_to_tensor(input)
         return (
@@ -221,7 +219,7 @@ def expand_dims(input: Any, axis: Any = None, name: str | None = None, dim: Any 
     axis = renamed_argument(axis, dim, "axis", "dim")
     if axis is None:
         raise ValueError("Must specify an axis argument to tf.expand_dims()")
-    return apply("ExpandDims", input, axis, name=name)  # type: ignore[no-any-return]
+    return apply("ExpandDims", input, axis, name=name)
 
 
 def squeeze(input: Any, axis: Any = None, name: str | None = None, squeeze_dims: Any = None) -> Tensor:
@@ -231,7 +229,7 @@ def squeeze(input: Any, axis: Any = None, name: str | None = None, squeeze_dims:
     """
     axis = renamed_argument(axis, squeeze_dims, "axis", "squeeze_dims")
     axes = () if axis is None else (axis,) if np.isscalar(axis) else tuple(axis)
-    return apply("Squeeze", input, name=name, squeeze_dims=tuple(int(each) for each in axes))  # type: ignore[no-any-return]
+    return apply("Squeeze", input, name=name, squeeze_dims=tuple(int(each) for each in axes))
 
 
 def transpose(a: Any, perm: Any = None, name: str = "transpose", conjugate: bool = False) -> Tensor:
@@ -245,7 +243,7 @@ def transpose(a: Any, perm: Any = None, name: str = "transpose", conjugate: bool
             perm = apply("Range", apply("Sub", apply("Rank", a), 1), -1, -1)
         elif perm is None:
             perm = np.arange(a.ndim, dtype=np.int32)[::-1]
-        out: Tensor = apply("Transpose", a, perm, name=scope)
+        out = apply("Transpose", a, perm, name=scope)
         return apply("Conj", out) if conjugate and a.dtype.is_complex else out
 
 
@@ -287,7 +285,7 @@ def pad(
         return _with_known_sums(out, paddings)
     if upper not in ("REFLECT", "SYMMETRIC"):
         raise ValueError(f"mode must be CONSTANT, REFLECT or SYMMETRIC, got {mode!r}")
-    return apply("MirrorPad", tensor, paddings, name=name, mode=upper)  # type: ignore[no-any-return]
+    return apply("MirrorPad", tensor, paddings, name=name, mode=upper)
 
 
 def _with_known_sums(padded: Tensor, paddings: Any) -> Tensor:
@@ -344,7 +342,7 @@ def one_hot(
         on, off = (
             constant(default, kind) if each is None else each for each, default in zip(given, (1, 0), strict=True)
         )
-        return apply("OneHot", indices, depth, on, off, name=scope, axis=-1 if axis is None else axis)  # type: ignore[no-any-return]
+        return apply("OneHot", indices, depth, on, off, name=scope, axis=-1 if axis is None else axis)
 
 
 def _hint(value: Any, wanted: DType | None) -> DType | None:
@@ -366,7 +364,7 @@ def concat(values: Any, axis: Any, name: str = "concat") -> Tensor:
         if place.ndim:
             raise ValueError(f"axis of concat must be a scalar, got shape {place.shape}")
         return identity(values[0], name)  # type: ignore[no-any-return]
-    return apply("ConcatV2", values, axis, name=name)  # type: ignore[no-any-return]
+    return apply("ConcatV2", values, axis, name=name)
 
 
 def stack(values: Any, axis: int = 0, name: str = "stack") -> Tensor:
@@ -386,7 +384,7 @@ def stack(values: Any, axis: int = 0, name: str = "stack") -> Tensor:
     first = convert_to_tensor(values[0])
     if first.ndim is not None and not -first.ndim - 1 <= axis <= first.ndim:
         raise ValueError(f"axis = {axis} not in [{-first.ndim - 1}, {first.ndim + 1})")
-    return apply("Pack", list(values), name=name, axis=axis)  # type: ignore[no-any-return]
+    return apply("Pack", list(values), name=name, axis=axis)
 
 
 def unstack(value: Any, num: int | None = None, axis: int = 0, name: str = "unstack") -> list[Tensor]:
@@ -405,7 +403,7 @@ def unstack(value: Any, num: int | None = None, axis: int = 0, name: str = "unst
         num = None if dims is None else dims[axis]
         if num is None:
             raise ValueError(f"Cannot infer num from shape {value.shape}: give it")
-    return apply("Unpack", value, name=name, num=num, axis=axis)  # type: ignore[no-any-return]
+    return apply_many("Unpack", value, name=name, num=num, axis=axis)
 
 
 def split(
@@ -419,7 +417,7 @@ def split(
     Follows: ``tf.split``.
     """
     if isinstance(num_or_size_splits, int | np.integer | Dimension):
-        return apply("Split", axis, value, name=name, num_split=int(num_or_size_splits))  # type: ignore[no-any-return]
+        return apply_many("Split", axis, value, name=name, num_split=int(num_or_size_splits))
     sizes = convert_to_tensor(num_or_size_splits)
     if sizes.ndim == 0:
         raise ValueError("Rank-0 tensors are not supported as the num_or_size_splits argument to split.")
@@ -427,7 +425,7 @@ def split(
         num = sizes.known_dims[0]
     if num is None:
         raise ValueError(f"Cannot infer num from shape {sizes.shape}: give it")
-    return apply("SplitV", value, sizes, axis, name=name, num_split=num)  # type: ignore[no-any-return]
+    return apply_many("SplitV", value, sizes, axis, name=name, num_split=num)
 
 
 def broadcast_static_shape(shape_x: Any, shape_y: Any) -> TensorShape:

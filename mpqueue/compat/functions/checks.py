@@ -196,7 +196,7 @@ def _ranked(
 
 def _any_rank(found: Tensor, numbers: list[int], public_name: str) -> Tensor:
     if public_name == "assert_rank_at_least":
-        return found >= numbers[0]  # type: ignore[no-any-return]
+        return found >= numbers[0]
     holds = [math.equal(found, number) for number in numbers]
     return functools.reduce(math.logical_or, holds)  # type: ignore[no-any-return]
 
@@ -252,10 +252,10 @@ def assert_scalar(tensor: Any, name: str | None = None, message: str | None = No
     Follows: ``tf.assert_scalar``.
     """
     del name
-    tensor = convert_to_tensor(tensor)
-    if tensor.ndim != 0:
-        raise ValueError(f"{message or ''} Expected a scalar, got {tensor!r} of shape {tensor.shape}")
-    return tensor
+    checked = convert_to_tensor(tensor)
+    if checked.ndim != 0:
+        raise ValueError(f"{message or ''} Expected a scalar, got {checked!r} of shape {checked.shape}")
+    return checked
 
 
 def is_numeric_tensor(tensor: Any) -> bool:

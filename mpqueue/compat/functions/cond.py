@@ -66,7 +66,7 @@ def cond(
             if one.dtype.base_dtype is not two.dtype.base_dtype:
                 raise ValueError(f"true_fn and false_fn must give the same types, got {one!r} and {two!r}")
         merged = merged_node(chosen, branches, outputs)
-        return _packed(*results, list(merged.outputs))
+        return _packed(results[0], results[1], list(merged.outputs))
 
 
 def _check_alike(one: Any, two: Any) -> None:

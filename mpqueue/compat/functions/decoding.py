@@ -1,6 +1,7 @@
 """Texts to values: CSV, raw bytes, JSON, in nodes by the eager decoders."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -65,7 +66,7 @@ def decode_csv(
 def _check_columns(record_defaults: Any, select_cols: Any) -> None:
     if select_cols is None:
         return
-    if any(left >= right for left, right in zip(select_cols, select_cols[1:], strict=False)):
+    if any(left >= right for left, right in pairwise(select_cols)):
         raise ValueError("select_cols is not strictly increasing.")
     if select_cols and select_cols[0] < 0:
         raise ValueError("select_cols contains negative values.")

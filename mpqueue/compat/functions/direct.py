@@ -9,8 +9,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.compat.graph.build import apply
-from mpqueue.compat.ops.registry import TABLE
+from mpqueue.compat.graph.build import make
+from mpqueue.compat.graph.nodes import Operation
+from mpqueue.compat.ops.registry import Op
+from mpqueue.compat.ops.table import TABLE
 
 
 def direct(
@@ -38,17 +40,21 @@ def direct(
         bound = signature.bind(*args, **options)
         bound.apply_defaults()
         given = bound.arguments
-        return apply(
-            kind,
-            *(given[each] for each in inputs),
-            name=given["name"],
-            **{own: given[public] for own, public in names.items()},
-        )
+        settings = {own: given[public] for own, public in names.items()}
+        made = make(kind, *(given[each] for each in inputs), name=given["name"], **settings)
+        return _outputs(definition, made)
 
     function.__signature__ = signature  # type: ignore[attr-defined]
     function.__name__ = function.__qualname__ = public_name.rpartition(".")[2]
     function.__doc__ = f"{doc or inspect.getdoc(definition.compute)}\n\nFollows: ``tf.{public_name}``."
     return function
+
+
+def _outputs(definition: Op, made: Operation) -> Any:
+    """A tensor; of several a tuple, or a list if they are one output of the signature."""
+    if len(definition.outputs) == 1 and not definition.outputs[0].number:
+        return made.outputs[0]
+    return list(made.outputs) if definition.outputs[0].number else tuple(made.outputs)
 
 
 def renamed_argument(new: Any, old: Any, new_name: str, old_name: str) -> Any:

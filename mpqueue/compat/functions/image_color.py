@@ -26,10 +26,8 @@ from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.ops import dtypes, image_color
+from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dtypes import DType, as_dtype
-
-assert image_color  # its table is read by name
 
 rgb_to_hsv = direct("RGBToHSV", "image.rgb_to_hsv")
 hsv_to_rgb = direct("HSVToRGB", "image.hsv_to_rgb")
@@ -64,7 +62,7 @@ def convert_image_dtype(image: Any, dtype: Any, saturate: bool = False, name: st
             return cast(image, wanted, scope)  # type: ignore[no-any-return]
         if own.is_integer:
             return multiply(cast(image, wanted), 1.0 / own.max, name=scope)  # type: ignore[no-any-return]
-        return into(multiply(image, wanted.max + 0.5), wanted, scope)  # type: ignore[no-any-return]
+        return into(multiply(image, wanted.max + 0.5), wanted, scope)
 
 
 def _rescaled(image: Tensor, own: DType, wanted: DType, into: Callable[..., Any], scope: str) -> Tensor:
@@ -120,7 +118,7 @@ def adjust_saturation(image: Any, saturation_factor: Any, name: str | None = Non
         return convert_image_dtype(apply("AdjustSaturation", floats, saturation_factor), own)
 
 
-def adjust_gamma(image: Any, gamma: float = 1, gain: float = 1) -> Tensor:
+def adjust_gamma(image: Any, gamma: Any = 1, gain: Any = 1) -> Tensor:
     """``gain * pixel ** gamma``, of pixels from 0 to 1.
 
     Raises:

@@ -8,10 +8,8 @@ from mpqueue.compat.functions.math import equal
 from mpqueue.compat.functions.text import substr
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.ops import dtypes, image_files
+from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dtypes import as_dtype
-
-assert image_files  # its table is read by name
 
 decode_jpeg = direct("DecodeJpeg", "image.decode_jpeg")
 decode_gif = direct("DecodeGif", "image.decode_gif")
@@ -35,7 +33,7 @@ def decode_png(contents: Any, channels: int = 0, dtype: Any = dtypes.uint8, name
     kind = as_dtype(dtype)
     if kind not in (dtypes.uint8, dtypes.uint16):
         raise TypeError(f"decode_png gives uint8 or uint16, not {kind.name}")
-    return apply("DecodePng", contents, name=name, channels=channels, dtype=kind)  # type: ignore[no-any-return]
+    return apply("DecodePng", contents, name=name, channels=channels, dtype=kind)
 
 
 def decode_image(
@@ -101,7 +99,7 @@ def encode_jpeg(
         raise ValueError(f"format must be '', 'grayscale' or 'rgb', got {format!r}")
     if density_unit not in ("in", "cm"):
         raise ValueError(f"density_unit must be 'in' or 'cm', got {density_unit!r}")
-    return apply(  # type: ignore[no-any-return]
+    return apply(
         "EncodeJpeg",
         image,
         name=name,
@@ -125,7 +123,7 @@ def extract_jpeg_shape(contents: Any, output_type: Any = dtypes.int32, name: str
 
     Follows: ``tf.image.extract_jpeg_shape``.
     """
-    return apply("ExtractJpegShape", contents, name=name, output_type=as_dtype(output_type))  # type: ignore[no-any-return]
+    return apply("ExtractJpegShape", contents, name=name, output_type=as_dtype(output_type))
 
 
 def is_jpeg(contents: Any, name: str | None = None) -> Tensor:

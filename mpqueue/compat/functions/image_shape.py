@@ -21,17 +21,16 @@ from mpqueue.compat.functions.checks import assert_greater_equal, assert_positiv
 from mpqueue.compat.functions.cond import cond
 from mpqueue.compat.functions.control import Assert, with_dependencies
 from mpqueue.compat.functions.direct import direct
-from mpqueue.compat.functions.math import cast, equal, maximum, minimum, round
+from mpqueue.compat.functions.math import cast, equal, maximum, minimum
+from mpqueue.compat.functions.math import round as rounded
 from mpqueue.compat.functions.random import random_uniform
-from mpqueue.compat.functions.select import slice
+from mpqueue.compat.functions.select import slice as cut
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.static import get_static_value
-from mpqueue.compat.ops import dtypes, image_resize
-
-assert image_resize  # its table is read by name
+from mpqueue.compat.ops import dtypes
 
 resize_bilinear = direct("ResizeBilinear", "image.resize_bilinear", after_name=1)
 resize_bicubic = direct("ResizeBicubic", "image.resize_bicubic", after_name=1)
@@ -143,7 +142,7 @@ def _randomly_flipped(image: Any, axis: int, seed: int | None, scope: str) -> Te
         def batch() -> Tensor:
             number = shape(image)[0]
             chances = reshape(random_uniform([number], 0, 1.0, seed=seed), [number, 1, 1, 1])
-            flips = cast(round(chances), image.dtype)
+            flips = cast(rounded(chances), image.dtype)
             return flips * reverse(image, [axis + 1]) + (1 - flips) * image  # type: ignore[no-any-return]
 
         return _by_rank(image, single, batch)
@@ -269,7 +268,7 @@ def crop_to_bounding_box(
         checks += _check(height >= target_height + offset_height, "height must be >= target + offset.")
         image = with_dependencies(checks, image)
         begin = stack([0, offset_height, offset_width, 0])
-        cropped = slice(image, begin, stack([-1, target_height, target_width, -1]))
+        cropped = cut(image, begin, stack([-1, target_height, target_width, -1]))
         return _finished(cropped, [batch, target_height, target_width, depth], was_stack)
 
 
@@ -356,24 +355,24 @@ def central_crop(image: Any, central_fraction: Any) -> Tensor:
     Follows: ``tf.image.central_crop``.
     """
     with get_default_graph().name_scope("central_crop"):
-        image = convert_to_tensor(image, name="image")
+        pixels = convert_to_tensor(image, name="image")
         fraction = get_static_value(central_fraction)
         if fraction is not None and not 0.0 < fraction <= 1.0:
             raise ValueError("central_fraction must be within (0, 1]")
         if fraction == 1.0:
-            return image
-        if image.ndim not in (3, 4):
-            raise ValueError(f"an image must have rank 3 or 4, got shape {image.shape}")
-        _image_checks(image)
-        first = image.ndim - 3
+            return pixels
+        if pixels.ndim not in (3, 4):
+            raise ValueError(f"an image must have rank 3 or 4, got shape {pixels.shape}")
+        _image_checks(pixels)
+        first = pixels.ndim - 3
         edges = [
-            _margin(image, axis, central_fraction if fraction is None else fraction) for axis in (first, first + 1)
+            _margin(pixels, axis, central_fraction if fraction is None else fraction) for axis in (first, first + 1)
         ]
         begin = [0] * first + [edge for edge, _ in edges] + [0]
         size = [-1] * first + [length for _, length in edges] + [-1]
-        cropped = slice(image, stack(begin), stack(size))
+        cropped = cut(pixels, stack(begin), stack(size))
         known = [None if _is_node(length) else length for _, length in edges]
-        cropped.set_shape([*image.get_shape()[:first], *known, image.get_shape()[-1]])
+        cropped.set_shape([*pixels.get_shape()[:first], *known, pixels.get_shape()[-1]])
         return cropped  # type: ignore[no-any-return]
 
 
@@ -438,12 +437,12 @@ resize = resize_images
 
 def _size_tensor(size: Any) -> Tensor:
     try:
-        size = convert_to_tensor(size, dtypes.int32, "size")
+        tensor = convert_to_tensor(size, dtypes.int32, "size")
     except (TypeError, ValueError):
         raise ValueError(f"'size' must be a 1-D int32 Tensor, got {size!r}") from None
-    if not size.get_shape().is_compatible_with([2]):
+    if not tensor.get_shape().is_compatible_with([2]):
         raise ValueError("'size' must be a 1-D Tensor of 2 elements: new_height, new_width")
-    return size
+    return tensor
 
 
 def _within(images: Tensor, size: Tensor) -> Tensor:
@@ -451,4 +450,4 @@ def _within(images: Tensor, size: Tensor) -> Tensor:
     rows, columns = (cast(each, dtypes.float32) for each in (height, width))
     wanted = cast(size, dtypes.float32)
     scale = minimum(wanted[0] / rows, wanted[1] / columns)
-    return stack([cast(round(scale * each), dtypes.int32) for each in (rows, columns)])
+    return stack([cast(rounded(scale * each), dtypes.int32) for each in (rows, columns)])

@@ -10,10 +10,8 @@ from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.ops import dtypes, strided_slice
+from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dimension import Dimension
-
-assert strided_slice  # its table is read by name
 
 _SUBSCRIPTS: Final = (dtypes.int16, dtypes.int32, dtypes.int64)
 
@@ -78,7 +76,7 @@ class _Entries:
         with get_default_graph().name_scope("strided_slice") as scope:
             kind = self._type()
             vectors = [_vector(each, kind, name) for each, name in self._named()]
-            return apply("StridedSlice", tensor, *vectors, name=scope, **self._masks)  # type: ignore[no-any-return]
+            return apply("StridedSlice", tensor, *vectors, name=scope, **self._masks)
 
     def _named(self) -> list[tuple[list[Any], str]]:
         return [(self._begin, "stack"), (self._end, "stack_1"), (self._strides, "stack_2")]
@@ -93,7 +91,7 @@ def _vector(values: list[Any], kind: dtypes.DType, name: str) -> Tensor:
     if not any(isinstance(each, Tensor) for each in values):
         return convert_to_tensor(np.array(values, kind.as_numpy_dtype), name=name)
     parts = [_as(each, kind) for each in values]
-    return apply("Pack", parts, name=name)  # type: ignore[no-any-return]
+    return apply("Pack", parts, name=name)
 
 
 def _as(value: Any, kind: dtypes.DType) -> Tensor:
@@ -119,6 +117,6 @@ def _checked(index: Any) -> Any:
         return operator.index(index)
     except TypeError:
         raise TypeError(
-            "Only integers, slices (`:`), ellipsis (`...`), tf.newaxis (`None`) and scalar tf.int32/tf.int64 tensors are "
-            f"valid indices, got {index!r}"
+            "Only integers, slices (`:`), ellipsis (`...`), tf.newaxis (`None`) and scalar tf.int32/tf.int64 tensors "
+            f"are valid indices, got {index!r}"
         ) from None

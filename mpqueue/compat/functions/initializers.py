@@ -104,7 +104,7 @@ class random_normal_initializer(Initializer):  # noqa: N801
         return random.random_normal(shape, self.mean, self.stddev, dtype, self.seed)
 
 
-class truncated_normal_initializer(random_normal_initializer):
+class truncated_normal_initializer(random_normal_initializer):  # noqa: N801 - TensorFlow's name
     """Values of a normal distribution, within two standard deviations.
 
     Follows: ``tf.truncated_normal_initializer``.

@@ -10,12 +10,10 @@ from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
-from mpqueue.compat.ops import dtypes, math_elementwise
+from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import merged
 from mpqueue.compat.ops.dtypes import DType, as_dtype
 from mpqueue.parsing.sparse import SparseTensorValue
-
-assert math_elementwise  # its table is read by name
 
 DIVIDED_AS: Final = {
     dtypes.uint8: dtypes.float32,
@@ -102,7 +100,7 @@ def add(x: Any, y: Any, name: str | None = None) -> Tensor:
     """
     with get_default_graph().name_scope(name or "Add") as scope:
         x, y = _pair(x, y)
-        return apply("Add" if x.dtype == dtypes.string else "AddV2", x, y, name=scope)  # type: ignore[no-any-return]
+        return apply("Add" if x.dtype == dtypes.string else "AddV2", x, y, name=scope)
 
 
 def _float_pair(x: Any, y: Any, what: str) -> tuple[Tensor, Tensor]:
@@ -122,7 +120,7 @@ def truediv(x: Any, y: Any, name: str | None = None) -> Tensor:
     Follows: ``tf.truediv``.
     """
     with get_default_graph().name_scope(name or "truediv") as scope:
-        return apply("RealDiv", *_float_pair(x, y, "truediv"), name=scope)  # type: ignore[no-any-return]
+        return apply("RealDiv", *_float_pair(x, y, "truediv"), name=scope)
 
 
 def divide(x: Any, y: Any, name: str | None = None) -> Tensor:
@@ -144,7 +142,7 @@ def div(x: Any, y: Any, name: str | None = None) -> Tensor:
         x = convert_to_tensor(x, name="x")
         y = convert_to_tensor(y, x.dtype.base_dtype, "y")
         kind = "RealDiv" if x.dtype.is_floating or x.dtype.is_complex else "FloorDiv"
-        return apply(kind, x, y, name=scope)  # type: ignore[no-any-return]
+        return apply(kind, x, y, name=scope)
 
 
 def div_no_nan(x: Any, y: Any, name: str | None = None) -> Tensor:
@@ -155,7 +153,7 @@ def div_no_nan(x: Any, y: Any, name: str | None = None) -> Tensor:
     with get_default_graph().name_scope(name or "div_no_nan") as scope:
         if isinstance(y, Tensor) and not isinstance(x, Tensor):
             x = convert_to_tensor(x, y.dtype.base_dtype, "x")
-        return apply("DivNoNan", *_float_pair(x, y, "div_no_nan"), name=scope)  # type: ignore[no-any-return]
+        return apply("DivNoNan", *_float_pair(x, y, "div_no_nan"), name=scope)
 
 
 def logical_xor(x: Any, y: Any, name: str = "LogicalXor") -> Tensor:
@@ -173,8 +171,8 @@ def abs(x: Any, name: str | None = None) -> Tensor:
     """
     x = convert_to_tensor(x, name="x")
     if x.dtype.is_complex:
-        return apply("ComplexAbs", x, name=name or "Abs", Tout=x.dtype.real_dtype)  # type: ignore[no-any-return]
-    return apply("Abs", x, name=name)  # type: ignore[no-any-return]
+        return apply("ComplexAbs", x, name=name or "Abs", Tout=x.dtype.real_dtype)
+    return apply("Abs", x, name=name)
 
 
 def sign(x: Any, name: str | None = None) -> Tensor:
@@ -182,7 +180,7 @@ def sign(x: Any, name: str | None = None) -> Tensor:
 
     Follows: ``tf.sign``.
     """
-    return apply("Sign", x, name=name)  # type: ignore[no-any-return]
+    return apply("Sign", x, name=name)
 
 
 def round(x: Any, name: str | None = None) -> Tensor:
@@ -203,7 +201,7 @@ def cast(x: Any, dtype: Any, name: str | None = None) -> Any:
     Follows: ``tf.cast``.
     """
     kind = as_dtype(dtype).base_dtype
-    if isinstance(x, SparseTensor) or isinstance(x, SparseTensorValue):
+    if isinstance(x, SparseTensor | SparseTensorValue):
         x = SparseTensor.from_value(x)
         return SparseTensor(x.indices, cast(x.values, kind, name), x.dense_shape)
     x = convert_to_tensor(x, name="x")
@@ -270,17 +268,17 @@ def add_n(inputs: Any, name: str | None = None) -> Tensor:
     tensors = [convert_to_tensor(each) for each in inputs]
     if len(tensors) == 1:
         return tensors[0] if name is None else apply("Identity", tensors[0], name=name)
-    return apply("AddN", tensors, name=name)  # type: ignore[no-any-return]
+    return apply("AddN", tensors, name=name)
 
 
 def complex_part(kind: str, public_name: str) -> Any:
     """`real`, `imag` or `angle`: of complex numbers a float."""
 
     def function(input: Any, name: str | None = None) -> Tensor:
-        input = convert_to_tensor(input, name="input")
-        if not input.dtype.is_complex and kind == "Real":
-            return input
-        return apply(kind, input, name=name, Tout=input.dtype.real_dtype)  # type: ignore[no-any-return]
+        tensor = convert_to_tensor(input, name="input")
+        if not tensor.dtype.is_complex and kind == "Real":
+            return tensor
+        return apply(kind, tensor, name=name, Tout=tensor.dtype.real_dtype)
 
     function.__doc__ = f"The {public_name} of complex numbers.\n\nFollows: ``tf.{public_name}``."
     return function
@@ -291,8 +289,8 @@ def conj(x: Any, name: str | None = None) -> Tensor:
 
     Follows: ``tf.conj``.
     """
-    x = convert_to_tensor(x, name="x")
-    return apply("Conj", x, name=name) if x.dtype.is_complex else x
+    tensor = convert_to_tensor(x, name="x")
+    return apply("Conj", tensor, name=name) if tensor.dtype.is_complex else tensor
 
 
 real = complex_part("Real", "real")

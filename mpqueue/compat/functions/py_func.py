@@ -22,7 +22,7 @@ from mpqueue.errors import (
     UnknownError,
 )
 
-_ERRORS: Final[tuple[tuple[type[BaseException], type[OpError]], ...]] = (
+_ERRORS: Final[tuple[tuple[type[BaseException], Callable[[None, None, str], OpError]], ...]] = (
     (StopIteration, OutOfRangeError),
     (MemoryError, ResourceExhaustedError),
     (NotImplementedError, UnimplementedError),
@@ -59,7 +59,7 @@ def py_func(
     """
     del stateful
     if not callable(func):
-        raise ValueError(f"func must be a function, got {func!r}")
+        raise ValueError(f"func must be a function, got {func!r}")  # noqa: TRY004 - as TensorFlow
     several = isinstance(Tout, list | tuple)
     kinds = [as_dtype(each) for each in (Tout if several else [Tout])]
     inputs = [convert_to_tensor(each) for each in inp]

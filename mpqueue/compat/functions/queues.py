@@ -21,7 +21,7 @@ from mpqueue.queues.spec import as_list
 
 
 def _queue_node(
-    kind: str, make: Callable[..., base.QueueBase], settings: tuple[Any, ...], shared_name: str | None, name: str
+    kind: str, make: Callable[..., base.QueueBase], settings: tuple[Any, ...], shared_name: str | None, name: str | None
 ) -> Tensor:
     """The handle of a queue, which is found in the run's session, or made there.
 
@@ -77,7 +77,7 @@ class FIFOQueue(QueueBase):
         shapes: Any = None,
         names: Any = None,
         shared_name: str | None = None,
-        name: str = "fifo_queue",
+        name: str | None = "fifo_queue",
     ) -> None:
         kinds, bound = _types(dtypes), as_integer(capacity, "capacity")
         known = as_known_shapes(shapes, len(kinds), "FIFOQueue")
@@ -111,7 +111,7 @@ class PaddingFIFOQueue(QueueBase):
         shapes: Any,
         names: Any = None,
         shared_name: str | None = None,
-        name: str = "padding_fifo_queue",
+        name: str | None = "padding_fifo_queue",
     ) -> None:
         kinds, bound = _types(dtypes), as_integer(capacity, "capacity")
         if not isinstance(shapes, list | tuple) or any(each is None or isinstance(each, int) for each in shapes):
@@ -156,7 +156,7 @@ class RandomShuffleQueue(QueueBase):
         names: Any = None,
         seed: int | None = None,
         shared_name: str | None = None,
-        name: str = "random_shuffle_queue",
+        name: str | None = "random_shuffle_queue",
     ) -> None:
         kinds, bound = _types(dtypes), as_integer(capacity, "capacity")
         minimum = as_integer(min_after_dequeue, "min_after_dequeue")

@@ -13,7 +13,7 @@ import numpy as np
 from mpqueue.compat.functions.array import shape as shape_of
 from mpqueue.compat.functions.control import Assert, control_dependencies
 from mpqueue.compat.functions.reduce import reduce_all
-from mpqueue.compat.functions.select import slice
+from mpqueue.compat.functions.select import slice as cut
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.make import custom
@@ -76,7 +76,8 @@ def _sizes(shape: np.ndarray) -> tuple[int, ...]:
 
 def _drawing(kind: str, inputs: list[Tensor], dtype: DType, seed: int | None, name: str | None, draw: Any) -> Tensor:
     """A node that draws an array of the shape that its first input tells."""
-    seeds, made = seeds_of(seed), []
+    seeds = seeds_of(seed)
+    made: list[Operation] = []
 
     def kernel(run: Any, values: list[np.ndarray]) -> list[np.ndarray]:
         generator = run.session.resource(made[0], lambda: Generator(seeds))
@@ -202,7 +203,8 @@ def random_shuffle(value: Any, seed: int | None = None, name: str | None = None)
     Follows: ``tf.random_shuffle``.
     """
     tensor = convert_to_tensor(value)
-    seeds, made = seeds_of(seed), []
+    seeds = seeds_of(seed)
+    made: list[Operation] = []
 
     def kernel(run: Any, values: list[np.ndarray]) -> list[np.ndarray]:
         if not values[0].ndim:
@@ -232,4 +234,4 @@ def random_crop(value: Any, size: Any, seed: int | None = None, name: str | None
         with control_dependencies([fits]):
             room = whole - size + 1
         start = random_uniform(shape_of(whole), 0, dtypes.int32.max, dtypes.int32, seed)
-        return slice(value, start % room, size, name=scope)  # type: ignore[no-any-return]
+        return cut(value, start % room, size, name=scope)  # type: ignore[no-any-return]

@@ -11,11 +11,8 @@ from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.graph.sparse import SparseTensor
-from mpqueue.compat.ops import dtypes, math_reduce
+from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dtypes import as_dtype
-
-assert math_reduce  # its table is read by name
 
 
 def all_axes(tensor: Tensor, axis: Any) -> Any:
@@ -39,7 +36,7 @@ def _reducing(kind: str, public_name: str, what: str) -> Callable[..., Tensor]:
         axis = renamed_argument(axis, reduction_indices, "axis", "reduction_indices")
         keep = bool(renamed_argument(keepdims, keep_dims, "keepdims", "keep_dims"))
         tensor = convert_to_tensor(input_tensor, name="input_tensor")
-        out: Tensor = apply(kind, tensor, all_axes(tensor, axis), name=name, keep_dims=keep)
+        out = apply(kind, tensor, all_axes(tensor, axis), name=name, keep_dims=keep)
         if axis is None and not keep:
             out.set_shape(())
         return out
@@ -133,10 +130,13 @@ def _placing(kind: str, public_name: str, what: str) -> Callable[..., Tensor]:
             raise TypeError(f"output_type must be int32 or int64, got {kind_out.name}")
         if place is not None and not isinstance(place, int | np.integer | Tensor):
             raise TypeError(f"axis must be an int or a tensor, got {place!r}")
-        return apply(kind, input, 0 if place is None else place, name=name, output_type=kind_out)  # type: ignore[no-any-return]
+        return apply(kind, input, 0 if place is None else place, name=name, output_type=kind_out)
 
     function.__name__ = function.__qualname__ = public_name
-    function.__doc__ = f"The place of the {what} element along ``axis`` (default 0), the first of equals.\n\nFollows: ``tf.{public_name}``."
+    function.__doc__ = (
+        f"The place of the {what} element along ``axis`` (default 0), the first of equals.\n\n"
+        f"Follows: ``tf.{public_name}``."
+    )
     return function
 
 
@@ -149,7 +149,7 @@ def cumsum(x: Any, axis: Any = 0, exclusive: bool = False, reverse: bool = False
 
     Follows: ``tf.cumsum``.
     """
-    return apply("Cumsum", x, axis, name=name, exclusive=exclusive, reverse=reverse)  # type: ignore[no-any-return]
+    return apply("Cumsum", x, axis, name=name, exclusive=exclusive, reverse=reverse)
 
 
 def cumprod(x: Any, axis: Any = 0, exclusive: bool = False, reverse: bool = False, name: str | None = None) -> Tensor:
@@ -157,7 +157,7 @@ def cumprod(x: Any, axis: Any = 0, exclusive: bool = False, reverse: bool = Fals
 
     Follows: ``tf.cumprod``.
     """
-    return apply("Cumprod", x, axis, name=name, exclusive=exclusive, reverse=reverse)  # type: ignore[no-any-return]
+    return apply("Cumprod", x, axis, name=name, exclusive=exclusive, reverse=reverse)
 
 
 def matmul(

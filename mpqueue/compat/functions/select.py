@@ -7,14 +7,12 @@ import numpy as np
 from mpqueue.compat.functions.array import concat, reshape, shape, squeeze
 from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.math import cast
-from mpqueue.compat.graph.build import apply
+from mpqueue.compat.graph.build import apply, apply_many
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.ops import array_select, dtypes
+from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dtypes import as_dtype
-
-assert array_select  # its table is read by name
 
 dynamic_partition = direct("DynamicPartition", "dynamic_partition")
 dynamic_stitch = direct("DynamicStitch", "dynamic_stitch")
@@ -50,7 +48,7 @@ def strided_slice(
         "new_axis_mask": new_axis_mask,
         "shrink_axis_mask": shrink_axis_mask,
     }
-    return apply("StridedSlice", input_, begin, end, strides, name=name, **masks)  # type: ignore[no-any-return]
+    return apply("StridedSlice", input_, begin, end, strides, name=name, **masks)
 
 
 def gather(
@@ -67,7 +65,7 @@ def gather(
     """
     del validate_indices
     place = batch_dims if axis is None else axis
-    return apply("GatherV2", params, indices, place, name=name, batch_dims=batch_dims)  # type: ignore[no-any-return]
+    return apply("GatherV2", params, indices, place, name=name, batch_dims=batch_dims)
 
 
 def gather_nd(
@@ -79,7 +77,7 @@ def gather_nd(
     """
     if batch_dims or bad_indices_policy not in ("", "DEFAULT", "ERROR"):
         raise ValueError("gather_nd has neither batch_dims nor another bad_indices_policy here: use gather")
-    return apply("GatherNd", params, indices, name=name)  # type: ignore[no-any-return]
+    return apply("GatherNd", params, indices, name=name)
 
 
 def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Tensor:
@@ -102,8 +100,8 @@ def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None)
         raise ValueError("x and y must both be non-None or both be None.")
     if x is None:
         condition = convert_to_tensor(condition, name="condition", preferred_dtype=dtypes.bool_)
-        return apply("Where", condition, name=name)  # type: ignore[no-any-return]
-    return apply("Select", condition, x, y, name=name)  # type: ignore[no-any-return]
+        return apply("Where", condition, name=name)
+    return apply("Select", condition, x, y, name=name)
 
 
 def where_v2(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Tensor:
@@ -113,7 +111,7 @@ def where_v2(condition: Any, x: Any = None, y: Any = None, name: str | None = No
     """
     if x is None or y is None:
         return where(condition, x, y, name)
-    return apply("SelectV2", condition, x, y, name=name)  # type: ignore[no-any-return]
+    return apply("SelectV2", condition, x, y, name=name)
 
 
 def boolean_mask(tensor: Any, mask: Any, name: str = "boolean_mask", axis: Any = None) -> Tensor:
@@ -160,7 +158,7 @@ def unique(x: Any, out_idx: Any = dtypes.int32, name: str | None = None) -> Any:
 
     Follows: ``tf.unique``.
     """
-    return apply("Unique", x, name=name, out_idx=as_dtype(out_idx))
+    return tuple(apply_many("Unique", x, name=name, out_idx=as_dtype(out_idx)))
 
 
 def unique_with_counts(x: Any, out_idx: Any = dtypes.int32, name: str | None = None) -> Any:
@@ -168,7 +166,7 @@ def unique_with_counts(x: Any, out_idx: Any = dtypes.int32, name: str | None = N
 
     Follows: ``tf.unique_with_counts``.
     """
-    return apply("UniqueWithCounts", x, name=name, out_idx=as_dtype(out_idx))
+    return tuple(apply_many("UniqueWithCounts", x, name=name, out_idx=as_dtype(out_idx)))
 
 
 def setdiff1d(x: Any, y: Any, index_dtype: Any = dtypes.int32, name: str | None = None) -> Any:
@@ -176,7 +174,7 @@ def setdiff1d(x: Any, y: Any, index_dtype: Any = dtypes.int32, name: str | None 
 
     Follows: ``tf.setdiff1d``.
     """
-    return apply("ListDiff", x, y, name=name, out_idx=as_dtype(index_dtype))
+    return tuple(apply_many("ListDiff", x, y, name=name, out_idx=as_dtype(index_dtype)))
 
 
 def sequence_mask(lengths: Any, maxlen: Any = None, dtype: Any = dtypes.bool_, name: str | None = None) -> Tensor:

@@ -7,14 +7,12 @@ import numpy as np
 
 from mpqueue.compat.functions.direct import renamed_argument
 from mpqueue.compat.functions.math import DIVIDED_AS, cast
-from mpqueue.compat.graph.build import apply
+from mpqueue.compat.graph.build import apply, apply_many
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
 from mpqueue.compat.ops import dtypes, sparse
-
-assert sparse  # its table is read by name
 
 
 def sparse_to_dense(
@@ -37,8 +35,8 @@ def sparse_to_dense(
 
     Follows: ``tf.sparse_to_dense``.
     """
-    options = {"name": name, "validate_indices": validate_indices}
-    return apply("SparseToDense", sparse_indices, output_shape, sparse_values, default_value, **options)  # type: ignore[no-any-return]
+    inputs = (sparse_indices, output_shape, sparse_values, default_value)
+    return apply("SparseToDense", *inputs, name=name, validate_indices=validate_indices)
 
 
 def sparse_tensor_to_dense(
@@ -79,7 +77,7 @@ def sparse_reshape(sp_input: Any, shape: Any, name: str | None = None) -> Sparse
             known = tuple(have // rest if size is None and rest else size for size in known)
         elif sizes is not None and (sizes == -1).sum() > 1:
             raise ValueError(f"At most one dimension can be inferred (-1). Found: {sizes.tolist()}")
-        indices, whole = apply("SparseReshape", sp_input.indices, sp_input.dense_shape, wanted, name=scope)
+        indices, whole = apply_many("SparseReshape", sp_input.indices, sp_input.dense_shape, wanted, name=scope)
         return SparseTensor(indices, sp_input.values, whole).with_known_shape(known)
 
 
@@ -110,7 +108,7 @@ def sparse_reduce_sum(
             else apply("Range", 0, apply("Size", sp_input.dense_shape), 1)
         )
     parts = (sp_input.indices, sp_input.values, sp_input.dense_shape)
-    return apply("SparseReduceSum", *parts, axis, keep_dims=keep)  # type: ignore[no-any-return]
+    return apply("SparseReduceSum", *parts, axis, keep_dims=keep)
 
 
 def sparse_reorder(sp_input: Any, name: str | None = None) -> SparseTensor:
@@ -119,7 +117,7 @@ def sparse_reorder(sp_input: Any, name: str | None = None) -> SparseTensor:
     Follows: ``tf.sparse_reorder``.
     """
     sp_input = SparseTensor.from_value(sp_input)
-    indices, values = apply("SparseReorder", sp_input.indices, sp_input.values, sp_input.dense_shape, name=name)
+    indices, values = apply_many("SparseReorder", sp_input.indices, sp_input.values, sp_input.dense_shape, name=name)
     return SparseTensor(indices, values, sp_input.dense_shape)
 
 

@@ -5,15 +5,13 @@ from typing import Any, Final
 import numpy as np
 
 from mpqueue.compat.functions.direct import direct, renamed_argument
-from mpqueue.compat.graph.build import apply
+from mpqueue.compat.graph.build import apply, apply_many
 from mpqueue.compat.graph.convert import constant, convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
-from mpqueue.compat.ops import dtypes, text, text_numbers
+from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dtypes import as_dtype
-
-assert text and text_numbers  # their tables are read by name
 
 _PARSED: Final = (dtypes.float32, dtypes.float64, dtypes.int32, dtypes.int64, dtypes.uint32, dtypes.uint64)
 
@@ -37,7 +35,7 @@ def string_join(inputs: Any, separator: str = "", name: str | None = None) -> Te
     """
     if isinstance(inputs, list | tuple) and not inputs:
         return constant("", name=name or "StringJoin")
-    return apply("StringJoin", inputs, name=name, separator=separator)  # type: ignore[no-any-return]
+    return apply("StringJoin", inputs, name=name, separator=separator)
 
 
 def string_split(
@@ -71,7 +69,7 @@ def string_split(
     with get_default_graph().name_scope(name or "StringSplit"):
         between = convert_to_tensor(" " if sep is None else sep, dtypes.string)
         texts = convert_to_tensor(source, dtypes.string)
-        return SparseTensor(*apply("StringSplit", texts, between, skip_empty=skip_empty))
+        return SparseTensor(*apply_many("StringSplit", texts, between, skip_empty=skip_empty))
 
 
 def split(
@@ -90,7 +88,7 @@ def split(
     with get_default_graph().name_scope(name or "StringSplit"):
         texts = convert_to_tensor(renamed_argument(input, source, "input", "source"), dtypes.string)
         between = convert_to_tensor("" if sep is None else sep, dtypes.string)
-        return SparseTensor(*apply("StringSplitV2", texts, between, maxsplit=maxsplit))
+        return SparseTensor(*apply_many("StringSplitV2", texts, between, maxsplit=maxsplit))
 
 
 def _check_result_type(result_type: str) -> None:
@@ -115,7 +113,7 @@ def substr(input: Any, pos: Any, len: Any, name: str | None = None, unit: str = 
     Follows: ``tf.substr``.
     """
     _check_unit(unit)
-    return apply("Substr", input, pos, len, name=name, unit=unit)  # type: ignore[no-any-return]
+    return apply("Substr", input, pos, len, name=name, unit=unit)
 
 
 def _check_unit(unit: str) -> None:
@@ -129,7 +127,7 @@ def length(input: Any, name: str | None = None, unit: str = "BYTE") -> Tensor:
     Follows: ``tf.strings.length``.
     """
     _check_unit(unit)
-    return apply("StringLength", input, name=name, unit=unit)  # type: ignore[no-any-return]
+    return apply("StringLength", input, name=name, unit=unit)
 
 
 def regex_replace(
@@ -139,7 +137,7 @@ def regex_replace(
 
     Follows: ``tf.regex_replace``.
     """
-    return apply("RegexReplace", input, pattern, rewrite, name=name, replace_global=replace_global)  # type: ignore[no-any-return]
+    return apply("RegexReplace", input, pattern, rewrite, name=name, replace_global=replace_global)
 
 
 def string_to_number(
@@ -156,7 +154,7 @@ def string_to_number(
     kind = as_dtype(out_type)
     if kind not in _PARSED:
         raise TypeError(f"out_type must be one of {[each.name for each in _PARSED]}, got {kind.name}")
-    return apply("StringToNumber", source, name=name, out_type=kind)  # type: ignore[no-any-return]
+    return apply("StringToNumber", source, name=name, out_type=kind)
 
 
 def string_to_hash_bucket_fast(input: Any, num_buckets: int, name: str | None = None) -> Tensor:
@@ -169,7 +167,7 @@ def string_to_hash_bucket_fast(input: Any, num_buckets: int, name: str | None = 
     """
     if num_buckets < 1:
         raise ValueError(f"num_buckets must be at least 1, got {num_buckets}")
-    return apply("StringToHashBucketFast", input, name=name, num_buckets=num_buckets)  # type: ignore[no-any-return]
+    return apply("StringToHashBucketFast", input, name=name, num_buckets=num_buckets)
 
 
 def reduce_join(
@@ -191,7 +189,7 @@ def reduce_join(
         texts = convert_to_tensor(inputs)
         if axis is None:
             axis = _axes_from_the_last(texts)
-        return apply("ReduceJoin", texts, axis, name=name, keep_dims=keep, separator=separator)  # type: ignore[no-any-return]
+        return apply("ReduceJoin", texts, axis, name=name, keep_dims=keep, separator=separator)
 
 
 def _axes_from_the_last(texts: Tensor) -> Any:

@@ -91,7 +91,7 @@ class Variable:
             )
             self._ref = holder.outputs[0]
             self._initializer = self.assign(self._initial_value, validate_shape=validate_shape, name="Assign").op
-            self._snapshot: Tensor = apply("Identity", self._ref, name="read")
+            self._snapshot = apply("Identity", self._ref, name="read")
         names = [GraphKeys.GLOBAL_VARIABLES] if collections is None else list(collections)
         if self.trainable and GraphKeys.TRAINABLE_VARIABLES not in names:
             names.append(GraphKeys.TRAINABLE_VARIABLES)
@@ -335,7 +335,10 @@ def _listing(key: str, what: str, public_name: str) -> Callable[..., list[Any]]:
         return get_collection(key, scope)
 
     function.__name__ = function.__qualname__ = public_name
-    function.__doc__ = f"The {what} of the default graph; with ``scope``, those whose names begin with it.\n\nFollows: ``tf.{public_name}``."
+    function.__doc__ = (
+        f"The {what} of the default graph; with ``scope``, those whose names begin with it.\n\n"
+        f"Follows: ``tf.{public_name}``."
+    )
     return function
 
 

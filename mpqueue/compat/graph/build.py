@@ -6,10 +6,11 @@ from mpqueue.compat.graph.convert import convert_all, convert_to_tensor
 from mpqueue.compat.graph.make import Group, flat, graph_of, table_node
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.ops.dtypes import DType
-from mpqueue.compat.ops.registry import TABLE, Arg, Op, Types, is_type_name, type_named
+from mpqueue.compat.ops.registry import Arg, Op, Types, is_type_name, type_named
+from mpqueue.compat.ops.table import TABLE
 
 
-def apply(kind: str, *inputs: Any, name: str | None = None, **attributes: Any) -> Any:
+def make(kind: str, *inputs: Any, name: str | None = None, **attributes: Any) -> Operation:
     """Make the node of an operation of the table.
 
     Args:
@@ -17,8 +18,6 @@ def apply(kind: str, *inputs: Any, name: str | None = None, **attributes: Any) -
         inputs: Its inputs: tensors, or anything that can be made one.
         name: The node's name, default the operation's.
         attributes: Its attributes.
-
-    Returns: Its output, a list of them if the signature says a list, or a tuple of several.
 
     Raises:
         TypeError: A type does not fit.
@@ -32,15 +31,18 @@ def apply(kind: str, *inputs: Any, name: str | None = None, **attributes: Any) -
         groups = [types.convert(arg, value) for arg, value in zip(definition.inputs, inputs, strict=True)]
         made = table_node(definition, groups, types.outputs(attributes), attributes, scope)
         made.attributes = {**made.attributes, **types.found}
-    return _structured(definition, made)
+    return made
 
 
-def _structured(definition: Op, made: Operation) -> Any:
-    if not definition.outputs:
-        return made
-    if definition.outputs[0].number:
-        return list(made.outputs)
-    return made.outputs[0] if len(definition.outputs) == 1 else tuple(made.outputs)
+def apply(kind: str, *inputs: Any, name: str | None = None, **attributes: Any) -> Tensor:
+    """The only output of such a node."""
+    (output,) = make(kind, *inputs, name=name, **attributes).outputs
+    return output
+
+
+def apply_many(kind: str, *inputs: Any, name: str | None = None, **attributes: Any) -> list[Tensor]:
+    """All outputs of such a node."""
+    return make(kind, *inputs, name=name, **attributes).outputs
 
 
 class _Types:

@@ -9,7 +9,7 @@ from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.ops.dimension import Dimension
 from mpqueue.compat.ops.dtypes import DType, as_dtype, int32, int64
 from mpqueue.compat.ops.literals import leaves, to_array
-from mpqueue.compat.ops.registry import TABLE
+from mpqueue.compat.ops.table import TABLE
 from mpqueue.compat.ops.tensorshape import TensorShape
 
 Conversion = Callable[[Any, DType | None, str | None], Tensor]
@@ -133,7 +133,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _pack(value: Any, dtype: DType, name: str, *, cast: bool) -> Tensor:
-    """Lists that hold tensors, stacked level by level; of another type than wanted the tensors are cast, all or none."""
+    """Lists that hold tensors, stacked level by level; tensors of another type than wanted are cast, all or none."""
     graph = get_default_graph()
     with graph.name_scope(name) as scope:
         parts: list[Tensor] = []
@@ -146,7 +146,8 @@ def _pack(value: Any, dtype: DType, name: str, *, cast: bool) -> Tensor:
                 tensor = next(_tensors(item))
                 if tensor.dtype.base_dtype is not dtype and not cast:
                     raise TypeError(
-                        f"Cannot convert a list containing a tensor of dtype {tensor.dtype.name} to {dtype.name}: {tensor!r}"
+                        f"Cannot convert a list containing a tensor of dtype {tensor.dtype.name} to {dtype.name}: "
+                        f"{tensor!r}"
                     )
                 parts.append(tensor if tensor.dtype.base_dtype is dtype else _cast(tensor, dtype))
         return table_node(TABLE["Pack"], [parts], [dtype], {"axis": 0}, scope).outputs[0]

@@ -72,7 +72,7 @@ def fed_array(tensor: Tensor, value: Any) -> np.ndarray:
 def _cast(tensor: Tensor, value: Any) -> np.ndarray:
     kind = tensor.dtype.base_dtype.as_numpy_dtype
     if tensor.dtype.base_dtype is string:
-        return _text(tensor, value)
+        return _text(value)
     try:
         array = np.asarray(value, dtype=kind)
     except OverflowError as error:
@@ -87,7 +87,7 @@ def _cast(tensor: Tensor, value: Any) -> np.ndarray:
     return array
 
 
-def _text(tensor: Tensor, value: Any) -> np.ndarray:
+def _text(value: Any) -> np.ndarray:
     """Text as bytes; an array of bytes objects is taken as it is."""
     array = np.asarray(value, dtype=object)
     if all(type(item) is bytes for item in array.reshape(-1).tolist()):

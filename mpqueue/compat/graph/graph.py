@@ -121,7 +121,7 @@ class Graph:
             raise TypeError(f"Can not convert a {type(obj).__name__} into a {kinds}.")
         if element.graph is not self:
             raise ValueError(f"{element!r} is not an element of this graph.")
-        return element  # type: ignore[no-any-return]
+        return element
 
     def _named(self, name: str, allow_tensor: bool, allow_operation: bool) -> Tensor | Operation:
         base, colon, place = name.rpartition(":")
@@ -236,12 +236,11 @@ class Graph:
             TypeError: An entry is no node.
             ValueError: It belongs to another graph.
         """
-        if control_inputs is None:
-            added = before = ()
-        else:
-            before = self._scopes.control_inputs
-            added = tuple(_operation_of(self, each) for each in control_inputs)
-        with self.changed(control_inputs=(*before, *(op for op in added if op not in before))):
+        inputs: tuple[Operation, ...] = ()
+        if control_inputs is not None:
+            added = [_operation_of(self, each) for each in control_inputs]
+            inputs = tuple(dict.fromkeys([*self._scopes.control_inputs, *added]))
+        with self.changed(control_inputs=inputs):
             yield
 
     @contextmanager

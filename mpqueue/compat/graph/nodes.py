@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from mpqueue.compat.graph.graph import Graph
     from mpqueue.compat.graph.run import Run
 
+    _Binary = Callable[["Tensor", Any], "Tensor"]
+    _Unary = Callable[["Tensor"], "Tensor"]
+
 Kernel = Callable[["Run", list[np.ndarray]], Sequence[np.ndarray]]
 Entries = Callable[[int], np.ndarray | None]
 
@@ -113,6 +116,34 @@ class Tensor(KnownInput):
 
     Follows: ``tf.Tensor``.
     """
+
+    if TYPE_CHECKING:  # each asks `operators`
+        __add__: _Binary
+        __radd__: _Binary
+        __sub__: _Binary
+        __rsub__: _Binary
+        __mul__: _Binary
+        __rmul__: _Binary
+        __truediv__: _Binary
+        __rtruediv__: _Binary
+        __floordiv__: _Binary
+        __rfloordiv__: _Binary
+        __mod__: _Binary
+        __rmod__: _Binary
+        __pow__: _Binary
+        __rpow__: _Binary
+        __matmul__: _Binary
+        __and__: _Binary
+        __or__: _Binary
+        __xor__: _Binary
+        __invert__: _Unary
+        __neg__: _Unary
+        __abs__: _Unary
+        __lt__: _Binary
+        __le__: _Binary
+        __gt__: _Binary
+        __ge__: _Binary
+        __getitem__: _Binary
 
     operators: ClassVar[dict[str, Callable[..., Any]]] = {}
     """What operators do; filled by `mpqueue.compat.functions.operators`, which stands above this module."""

@@ -1,7 +1,7 @@
 """What functions may find out of a tensor's value while they make nodes.
 
-This is less than shape functions know (`Tensor.known_entries`): only constants, and what a few simple operations make of
-constants and shapes. Values that were found out so can no longer be fed, because the graph was made believing them.
+This is less than shape functions know (`Tensor.known_entries`): only constants, and what a few simple operations make
+of constants and shapes. Values that were found out so can no longer be fed: the graph was made believing them.
 """
 
 from typing import Any, Final
@@ -11,10 +11,22 @@ import numpy as np
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.ops.dims import Dims
 
-_FOLDED: Final = frozenset(
-    ("Shape", "Size", "Rank", "Range", "Cast", "ConcatV2", "Pack", "Unpack", "Split", "Fill", "Equal", "NotEqual")
-    + ("StopGradient", "Identity")
-)
+_FOLDED: Final = {
+    "Cast",
+    "ConcatV2",
+    "Equal",
+    "Fill",
+    "Identity",
+    "NotEqual",
+    "Pack",
+    "Range",
+    "Rank",
+    "Shape",
+    "Size",
+    "Split",
+    "StopGradient",
+    "Unpack",
+}
 
 
 def get_static_value(tensor: Any, partial: bool = False) -> Any:

@@ -167,7 +167,12 @@ def _parts(total: int | None, sizes: list[int]) -> list[int | None]:
     return [rest if size == -1 else size for size in sizes]
 
 
-@op("SplitV", "value: T, size_splits: L, axis: int32 -> num_split * T", L=Types((dtypes.int8, dtypes.int32, dtypes.int64), dtypes.int64), infer=_split_by_sizes)  # fmt: skip
+@op(
+    "SplitV",
+    "value: T, size_splits: L, axis: int32 -> num_split * T",
+    L=Types((dtypes.int8, dtypes.int32, dtypes.int64), dtypes.int64),
+    infer=_split_by_sizes,
+)
 def split_v(value: np.ndarray, size_splits: np.ndarray, axis: np.ndarray, *, num_split: int) -> list[np.ndarray]:
     """Parts of the given sizes along ``axis``; one size may be -1, the rest."""
     place = _checked(int(axis), value.ndim)
@@ -175,4 +180,6 @@ def split_v(value: np.ndarray, size_splits: np.ndarray, axis: np.ndarray, *, num
         sizes = _parts(value.shape[place], [int(size) for size in size_splits])
     except ValueError as error:
         invalid(str(error))
-    return np.split(value, np.cumsum(sizes[:-1], dtype=int), place) if len(sizes) == num_split else invalid("num_split")
+    if len(sizes) != num_split:
+        invalid(f"size_splits has {len(sizes)} sizes for {num_split} outputs")
+    return np.split(value, np.cumsum(np.array(sizes[:-1], np.int64)), place)

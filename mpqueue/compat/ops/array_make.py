@@ -60,14 +60,19 @@ def _ranged(start: Known, limit: Known, delta: Known) -> Dims:
     return (count_steps(*(value.item() for value in values if value is not None)),)
 
 
-@op("Range", "start: I, limit: I, delta: I -> I", I=Types((*FLOATS, *SIGNED, dtypes.uint16, dtypes.uint32, dtypes.uint64), int32), infer=_ranged)  # fmt: skip
+@op(
+    "Range",
+    "start: I, limit: I, delta: I -> I",
+    I=Types((*FLOATS, *SIGNED, dtypes.uint16, dtypes.uint32, dtypes.uint64), int32),
+    infer=_ranged,
+)
 def range(start: np.ndarray, limit: np.ndarray, delta: np.ndarray) -> np.ndarray:
     """Numbers from ``start``, ``delta`` apart, below (above) ``limit``."""
     try:
         steps = count_steps(start.item(), limit.item(), delta.item())
     except ValueError as error:
         invalid(str(error))
-    return (start + np.arange(steps).astype(start.dtype) * delta).astype(start.dtype)
+    return (start + np.arange(steps).astype(start.dtype) * delta).astype(start.dtype)  # type: ignore[no-any-return]
 
 
 def _spaced(_start: Known, _stop: Known, num: Known) -> Dims:
@@ -162,7 +167,12 @@ def _one_hot(indices: Known, depth: Known, on_value: Known, off_value: Known, *,
     return (*dims[:place], length, *dims[place:])
 
 
-@op("OneHot", "indices: TI, depth: int32, on_value: T, off_value: T -> T", TI=Types((dtypes.uint8, dtypes.int8, dtypes.int32, dtypes.int64), dtypes.int64), infer=_one_hot)  # fmt: skip
+@op(
+    "OneHot",
+    "indices: TI, depth: int32, on_value: T, off_value: T -> T",
+    TI=Types((dtypes.uint8, dtypes.int8, dtypes.int32, dtypes.int64), dtypes.int64),
+    infer=_one_hot,
+)
 def one_hot(
     indices: np.ndarray, depth: np.ndarray, on_value: np.ndarray, off_value: np.ndarray, *, axis: int = -1
 ) -> np.ndarray:

@@ -44,10 +44,10 @@ def slice(input: np.ndarray, begin: np.ndarray, size: np.ndarray) -> np.ndarray:
     for axis, (have, start, length) in enumerate(zip(input.shape, begin.tolist(), size.tolist(), strict=True)):
         if not 0 <= start <= have:
             invalid(f"Expected begin[{axis}] in [0, {have}], but got {start}")
-        length = have - start if length == -1 else length
-        if not 0 <= length <= have - start:
-            invalid(f"Expected size[{axis}] in [0, {have - start}], but got {length}")
-        where.append(np.s_[start : start + length])
+        taken = have - start if length == -1 else length
+        if not 0 <= taken <= have - start:
+            invalid(f"Expected size[{axis}] in [0, {have - start}], but got {taken}")
+        where.append(np.s_[start : start + taken])
     return input[tuple(where)]
 
 
@@ -67,7 +67,13 @@ def _gathered(params: Known, indices: Known, axis: Known, *, batch_dims: int) ->
     return source[:place] + picks[batch:] + source[place + 1 :]
 
 
-@op("GatherV2", "params: T, indices: I, axis: A -> T", I=_SUBSCRIPT, A=Types((dtypes.int32, dtypes.int64)), infer=_gathered)  # fmt: skip
+@op(
+    "GatherV2",
+    "params: T, indices: I, axis: A -> T",
+    I=_SUBSCRIPT,
+    A=Types((dtypes.int32, dtypes.int64)),
+    infer=_gathered,
+)
 def gather(params: np.ndarray, indices: np.ndarray, axis: np.ndarray, *, batch_dims: int = 0) -> np.ndarray:
     """The slices along ``axis`` with the given numbers."""
     try:
@@ -113,7 +119,7 @@ def gather_nd(params: np.ndarray, indices: np.ndarray) -> np.ndarray:
         invalid(f"index innermost dimension length must be <= params rank; saw: {depth} vs. {params.ndim}")
     for axis in range(depth):
         _check_subscripts(indices[..., axis], params.shape[axis])
-    return params[tuple(indices[..., axis] for axis in range(depth))]
+    return params[tuple(indices[..., axis] for axis in range(depth))]  # type: ignore[no-any-return]
 
 
 def _found(input: Known) -> Dims:
@@ -212,7 +218,7 @@ def dynamic_stitch(indices: Sequence[np.ndarray], data: Sequence[np.ndarray]) ->
     return out
 
 
-def _unique(x: Known, *, out_idx: DType) -> list[Dims]:
+def _unique(x: Known, **_types: DType) -> list[Dims]:
     with_rank(x.known_dims, 1, "x")
     return [(None,), x.known_dims]
 
@@ -220,10 +226,11 @@ def _unique(x: Known, *, out_idx: DType) -> list[Dims]:
 @op("Unique", "x: T -> y: T, idx: out_idx", infer=_unique)
 def unique(x: np.ndarray, *, out_idx: DType = int32) -> tuple[np.ndarray, np.ndarray]:
     """The distinct elements in the order of their first appearance, and where each element went."""
-    return unique_with_counts(x, out_idx=out_idx)[:2]
+    values, places, _ = unique_with_counts(x, out_idx=out_idx)
+    return values, places
 
 
-def _unique_with_counts(x: Known, *, out_idx: DType) -> list[Dims]:
+def _unique_with_counts(x: Known, **_types: DType) -> list[Dims]:
     with_rank(x.known_dims, 1, "x")
     return [(None,), x.known_dims, (None,)]
 
@@ -241,7 +248,7 @@ def unique_with_counts(x: np.ndarray, *, out_idx: DType = int32) -> tuple[np.nda
     return x[first[order]], place[inverse.reshape(-1)].astype(kind), counts[order].astype(kind)
 
 
-def _without(x: Known, y: Known, *, out_idx: DType) -> list[Dims]:
+def _without(*_inputs: Known, **_types: DType) -> list[Dims]:
     return [(None,), (None,)]
 
 

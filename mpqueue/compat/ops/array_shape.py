@@ -164,7 +164,7 @@ def tile(input: np.ndarray, multiples: np.ndarray) -> np.ndarray:
     return np.tile(input, [int(times) for times in multiples])
 
 
-def _padded(input: Known, paddings: Known, *_value: Known, mode: str = "CONSTANT") -> Dims:
+def _padded(input: Known, paddings: Known, *_value: Known, **_mode: str) -> Dims:
     table = with_rank(paddings.known_dims, 2, "paddings")
     if table[1] not in (None, 2):
         raise ValueError(f"paddings must have two columns, got {text(table)}")
@@ -210,7 +210,7 @@ def pad_v2(input: np.ndarray, paddings: np.ndarray, constant_values: np.ndarray)
 @op("Pad", "input: T, paddings: I -> T", I=INDEX, infer=_padded)
 def pad(input: np.ndarray, paddings: np.ndarray) -> np.ndarray:
     """``paddings[axis]`` zeros before and after the array."""
-    return pad_v2(input, paddings, blank((), input))
+    return pad_v2(input, paddings, blank((), input))  # type: ignore[no-any-return]
 
 
 @op("MirrorPad", "input: T, paddings: I -> T", I=INDEX, infer=_padded)
@@ -219,7 +219,8 @@ def mirror_pad(input: np.ndarray, paddings: np.ndarray, *, mode: str) -> np.ndar
     _check_paddings(input, paddings)
     for size, row in zip(input.shape, paddings, strict=True):
         _check_mirror(size, row, mode)
-    return np.pad(input, [(int(a), int(b)) for a, b in paddings], mode=mode.lower()) if input.ndim else input  # type: ignore[call-overload,no-any-return]
+    widths = [(int(before), int(after)) for before, after in paddings]
+    return np.pad(input, widths, mode=mode.lower()) if input.ndim else input  # type: ignore[call-overload]
 
 
 def _reversed(tensor: Known, axis: Known) -> Dims:
@@ -240,10 +241,10 @@ def reverse(tensor: np.ndarray, axis: np.ndarray) -> np.ndarray:
     axes = [_checked_axis(each, tensor.ndim) for each in axis]
     if len(set(axes)) != len(axes):
         invalid(f"an axis is given twice in {axis.tolist()}")
-    return np.flip(tensor, axes) if axes else tensor
+    return np.flip(tensor, tuple(axes)) if axes else tensor
 
 
-@op("Identity", "input: T -> T", infer=same, entries=lambda input: input.known_entries())
+@op("Identity", "input: T -> T", infer=same, entries=Known.known_entries)
 def identity(input: np.ndarray) -> np.ndarray:
     """The same values."""
     return input

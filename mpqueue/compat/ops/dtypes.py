@@ -33,7 +33,7 @@ class DType:
     Follows: ``tf.DType``.
     """
 
-    __slots__ = ("_kind", "_name", "_numpy", "_number")
+    __slots__ = ("_kind", "_name", "_number", "_numpy")
 
     def __init__(self, number: int, name: str, numpy_type: type[Any], kind: Kind) -> None:
         self._number, self._name, self._numpy, self._kind = number, name, numpy_type, kind

@@ -29,7 +29,7 @@ def _check_colours(images: np.ndarray) -> None:
 def adjust_contrast(images: np.ndarray, contrast_factor: np.ndarray) -> np.ndarray:
     """Each channel's distance from its mean over the image, times a factor."""
     mean = images.mean(axis=(-3, -2), keepdims=True, dtype=np.float32)
-    return ((images.astype(np.float32) - mean) * contrast_factor + mean).astype(images.dtype)
+    return ((images.astype(np.float32) - mean) * contrast_factor + mean).astype(images.dtype)  # type: ignore[no-any-return]
 
 
 def _range(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -52,7 +52,7 @@ def _hue(images: np.ndarray, top: np.ndarray, spread: np.ndarray) -> np.ndarray:
 def _shares(hue: np.ndarray) -> np.ndarray:
     """How much of the spread red, green and blue have at a place on the colour circle."""
     six = hue * 6
-    return np.clip(np.concatenate([np.abs(six - 3) - 1, 2 - np.abs(six - 2), 2 - np.abs(six - 4)], -1), 0, 1)
+    return np.clip(np.concatenate([np.abs(six - 3) - 1, 2 - np.abs(six - 2), 2 - np.abs(six - 4)], -1), 0, 1)  # type: ignore[no-any-return]
 
 
 @op("AdjustHue", "images: T, delta: float32 -> T", T=_SMALL_FLOATS, infer=_image)
@@ -62,7 +62,7 @@ def adjust_hue(images: np.ndarray, delta: np.ndarray) -> np.ndarray:
     wide = images.astype(np.float32)
     low, high = _range(wide)
     hue = np.mod(_hue(wide, high, high - low) + delta, 1)
-    return (low + _shares(hue) * (high - low)).astype(images.dtype)
+    return (low + _shares(hue) * (high - low)).astype(images.dtype)  # type: ignore[no-any-return]
 
 
 @op("AdjustSaturation", "images: T, scale: float32 -> T", T=_SMALL_FLOATS, infer=_image)
@@ -71,7 +71,7 @@ def adjust_saturation(images: np.ndarray, scale: np.ndarray) -> np.ndarray:
     _check_colours(images)
     hsv = rgb_to_hsv(images.astype(np.float32))
     hsv[..., 1] = np.clip(hsv[..., 1] * scale, 0, 1)
-    return hsv_to_rgb(hsv).astype(images.dtype)
+    return hsv_to_rgb(hsv).astype(images.dtype)  # type: ignore[no-any-return]
 
 
 def _colours(images: Known) -> Dims:
@@ -94,7 +94,7 @@ def rgb_to_hsv(images: np.ndarray) -> np.ndarray:
 def hsv_to_rgb(images: np.ndarray) -> np.ndarray:
     """The reverse of `rgb_to_hsv`."""
     hue, saturation, value = (images[..., n : n + 1] for n in range(3))
-    return ((1 - saturation + saturation * _shares(hue)) * value).astype(images.dtype)
+    return ((1 - saturation + saturation * _shares(hue)) * value).astype(images.dtype)  # type: ignore[no-any-return]
 
 
 def _grey(images: Known) -> Dims:

@@ -82,11 +82,11 @@ def decode_jpeg(
 ) -> np.ndarray:
     """The pixels of a JPEG (or PNG, or one-frame GIF) file: uint8 of shape (height, width, channels)."""
     del fancy_upscaling, dct_method
-    kind = _kind(contents[()], "DecodeJpeg")
+    kind = _kind(contents.item(), "DecodeJpeg")
     if kind != "JPEG":
-        return _decode_other(contents[()], kind, channels, dtypes.uint8, "DecodeJpeg")
+        return _decode_other(contents.item(), kind, channels, dtypes.uint8, "DecodeJpeg")
     recover = try_recover_truncated or acceptable_fraction < 1
-    return _decode_jpeg(contents[()], channels, ratio, recover=recover)
+    return _decode_jpeg(contents.item(), channels, ratio, recover=recover)
 
 
 def _decode_jpeg(contents: bytes, channels: int, ratio: int = 1, *, recover: bool = False) -> np.ndarray:
@@ -183,7 +183,8 @@ def _decode_other(contents: bytes, kind: str, channels: int, dtype: DType, opera
         return _scaled(_decode_jpeg(contents, channels), dtype)
     if kind == "BMP":
         invalid(
-            f"Trying to decode BMP format using a wrong op. Use decode_bmp or decode_image instead. Op used: {operation}"
+            "Trying to decode BMP format using a wrong op. Use decode_bmp or decode_image instead. "
+            f"Op used: {operation}"
         )
     frames = _decode_gif(contents, channels)
     if len(frames) > 1:
@@ -203,26 +204,26 @@ def _scaled(pixels: np.ndarray, dtype: DType) -> np.ndarray:
 @op("DecodePng", "contents: string -> dtype", infer=_image_dims)
 def decode_png(contents: np.ndarray, *, channels: int = 0, dtype: DType = dtypes.uint8) -> np.ndarray:
     """The pixels of a PNG (or JPEG, or one-frame GIF) file, of shape (height, width, channels)."""
-    return _decode_other(contents[()], _kind(contents[()], "DecodePng"), channels, dtype, "DecodePng")
+    return _decode_other(contents.item(), _kind(contents.item(), "DecodePng"), channels, dtype, "DecodePng")
 
 
-@op("DecodeGif", "contents: string -> uint8", infer=lambda contents: (None, None, None, 3))
+@op("DecodeGif", "contents: string -> uint8", infer=lambda _contents: (None, None, None, 3))
 def decode_gif(contents: np.ndarray) -> np.ndarray:
     """The frames of a GIF file: uint8 of shape (frames, height, width, 3)."""
-    if _kind(contents[()], "DecodeGif") != "GIF":
+    if _kind(contents.item(), "DecodeGif") != "GIF":
         invalid("DecodeGif: the file is no GIF; use decode_image")
-    return _decode_gif(contents[()], 3)
+    return _decode_gif(contents.item(), 3)
 
 
 @op("DecodeBmp", "contents: string -> uint8", infer=_image_dims)
 def decode_bmp(contents: np.ndarray, *, channels: int = 0) -> np.ndarray:
     """The pixels of a BMP file: uint8 of shape (height, width, channels)."""
-    if _kind(contents[()], "DecodeBmp") != "BMP":
+    if _kind(contents.item(), "DecodeBmp") != "BMP":
         invalid("DecodeBmp: the file is no BMP; use decode_image")
-    return _decode_bmp(contents[()], channels)
+    return _decode_bmp(contents.item(), channels)
 
 
-def _any_dims(contents: Known, *, channels: int, expand_animations: bool, dtype: DType) -> Dims:
+def _any_dims(contents: Known, *, channels: int, expand_animations: bool, **_types: DType) -> Dims:
     with_rank(contents.known_dims, 0, "contents")
     return None if expand_animations else (None, None, channels or None)
 
@@ -232,7 +233,7 @@ def decode_image(
     contents: np.ndarray, *, channels: int = 0, dtype: DType = dtypes.uint8, expand_animations: bool = True
 ) -> np.ndarray:
     """The pixels of a file of any of the four kinds; a GIF has its frames as a first axis."""
-    text = contents[()]
+    text = contents.item()
     kind = _kind(text, "DecodeImage")
     if kind == "GIF":
         frames = _scaled(_decode_gif(text, channels), dtype)
@@ -314,9 +315,9 @@ def encode_png(image: np.ndarray, *, compression: int = -1) -> np.ndarray:
     return _written(image, "PNG", **({} if compression < 0 else {"compress_level": compression}))
 
 
-@op("ExtractJpegShape", "contents: string -> output_type", infer=lambda contents, output_type: (3,))
+@op("ExtractJpegShape", "contents: string -> output_type", infer=lambda _contents, **_types: (3,))
 def extract_jpeg_shape(contents: np.ndarray, *, output_type: DType = dtypes.int32) -> np.ndarray:
     """Height, width and channels of a JPEG file, from its header."""
-    image = _opened(contents[()], "JPEG")
+    image = _opened(contents.item(), "JPEG")
     width, height = image.size
     return np.array([height, width, len(image.getbands())], output_type.as_numpy_dtype)

@@ -58,7 +58,7 @@ def _between(image: np.ndarray, axis: int, places: np.ndarray) -> np.ndarray:
     upper = np.minimum(np.ceil(places), image.shape[axis] - 1).astype(np.int64)
     share = (places - floor).astype(np.float32).reshape([-1 if n == axis else 1 for n in range(image.ndim)])
     low = image.take(lower, axis).astype(np.float32)
-    return low + (image.take(upper, axis).astype(np.float32) - low) * share
+    return low + (image.take(upper, axis).astype(np.float32) - low) * share  # type: ignore[no-any-return]
 
 
 @op("ResizeBilinear", "images: T, size: int32 -> float32", T=_PIXELS, infer=_resized)
@@ -108,11 +108,8 @@ def _cubic(image: np.ndarray, axis: int, places: np.ndarray, half_pixel_centers:
         weights = np.where(inside == neighbours, weights, np.float32(0))
         weights = weights / weights.sum(axis=0)
     line = [-1 if n == axis else 1 for n in range(image.ndim)]
-    return np.sum(
-        [image.take(at, axis).astype(np.float32) * w.reshape(line) for at, w in zip(inside, weights, strict=True)],
-        axis=0,
-        dtype=np.float32,
-    )
+    parts = [image.take(at, axis).astype(np.float32) * w.reshape(line) for at, w in zip(inside, weights, strict=True)]
+    return np.asarray(np.sum(parts, axis=0, dtype=np.float32))
 
 
 @op("ResizeBicubic", "images: T, size: int32 -> float32", T=_PIXELS, infer=_resized)
@@ -143,4 +140,5 @@ def resize_area(images: np.ndarray, size: np.ndarray, *, align_corners: bool = F
     height, width = _checked(images, size)
     down = _area_weights(images.shape[1], height, align_corners)
     across = _area_weights(images.shape[2], width, align_corners)
-    return np.einsum("ph,bhwc,qw->bpqc", down, images.astype(np.float32), across, optimize=True)
+    made = np.einsum("ph,bhwc,qw->bpqc", down, images.astype(np.float32), across, optimize=True)
+    return np.asarray(made)

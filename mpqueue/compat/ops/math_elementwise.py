@@ -131,9 +131,8 @@ _LOGIC: Final[tuple[tuple[str, Binary], ...]] = (("LogicalAnd", np.logical_and),
 for _name, _types, _function in _ARITHMETIC:
     op(_name, "x: T, y: T -> T", T=Types(_types), infer=elementwise)(_broadcasting(_function))
 for _name, _allowed, _function in _COMPARISONS:
-    op(_name, "x: T, y: T -> bool", infer=elementwise, **({"T": Types(_allowed)} if _allowed else {}))(
-        _broadcasting(_function)
-    )
+    _variables = {"T": Types(_allowed)} if _allowed else {}
+    op(_name, "x: T, y: T -> bool", infer=elementwise, **_variables)(_broadcasting(_function))  # type: ignore[arg-type]
 for _name, _function in _LOGIC:
     op(_name, "x: bool, y: bool -> bool", infer=elementwise)(_broadcasting(_function))
 
@@ -210,7 +209,7 @@ op("LogicalNot", "x: bool -> bool", infer=same)(_alone(np.logical_not))
 
 
 def _real_part(function: Unary) -> Callable[..., Any]:
-    def part(x: np.ndarray, *, Tout: DType) -> Any:  # noqa: N803  # TensorFlow's name of the attribute
+    def part(x: np.ndarray, *, Tout: DType) -> Any:  # TensorFlow's name of the attribute
         return function(x).astype(Tout.as_numpy_dtype)
 
     return part

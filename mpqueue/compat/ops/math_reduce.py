@@ -106,7 +106,7 @@ for _name, _function in (("Any", _any), ("All", _all)):
     op(_name, "input: bool, reduction_indices: I -> bool", I=INDEX, infer=reduced)(_reducing(_function))
 
 
-def _place(input: Known, dimension: Known, *, output_type: DType) -> Dims:
+def _place(input: Known, dimension: Known, **_types: DType) -> Dims:
     dims, axis = input.known_dims, int_of(dimension)
     with_rank(dimension.known_dims, 0, "dimension")
     if dims is None:
@@ -162,7 +162,7 @@ def matmul(a: np.ndarray, b: np.ndarray, *, transpose_a: bool = False, transpose
     left, right = a.T if transpose_a else a, b.T if transpose_b else b
     if left.shape[1] != right.shape[0]:
         invalid(f"Matrix size-incompatible: In[0]: {list(a.shape)}, In[1]: {list(b.shape)}")
-    return np.matmul(left, right)
+    return np.matmul(left, right)  # type: ignore[no-any-return]
 
 
 def _multiplied_batch(x: Known, y: Known, *, adj_x: bool, adj_y: bool) -> Dims:
@@ -184,7 +184,7 @@ def batch_matmul(x: np.ndarray, y: np.ndarray, *, adj_x: bool = False, adj_y: bo
     left = np.conj(x.swapaxes(-1, -2)) if adj_x else x
     right = np.conj(y.swapaxes(-1, -2)) if adj_y else y
     try:
-        return np.matmul(left, right)
+        return np.matmul(left, right)  # type: ignore[no-any-return]
     except ValueError:
         invalid(f"Matrix size-incompatible: In[0]: {list(x.shape)}, In[1]: {list(y.shape)}")
 

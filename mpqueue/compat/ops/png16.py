@@ -87,7 +87,7 @@ def _row(kind: int, row: np.ndarray, above: np.ndarray, step: int) -> np.ndarray
     if kind == 0:
         return row
     if kind == 2:
-        return row + above
+        return row + above  # type: ignore[no-any-return]
     if kind == 1:
         return np.cumsum(row.reshape(-1, step), axis=0, dtype=np.uint8).reshape(-1)
     if kind not in (3, 4):

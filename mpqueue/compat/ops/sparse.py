@@ -19,7 +19,12 @@ def _dense(sparse_indices: Known, output_shape: Known, *_rest: Known, validate_i
     return shape_of(output_shape, "output_shape")
 
 
-@op("SparseToDense", "sparse_indices: I, output_shape: I, sparse_values: T, default_value: T -> T", I=_PLACES, infer=_dense)  # fmt: skip
+@op(
+    "SparseToDense",
+    "sparse_indices: I, output_shape: I, sparse_values: T, default_value: T -> T",
+    I=_PLACES,
+    infer=_dense,
+)
 def sparse_to_dense(
     sparse_indices: np.ndarray,
     output_shape: np.ndarray,
@@ -63,7 +68,11 @@ def _reshaped(input_indices: Known, input_shape: Known, new_shape: Known) -> lis
     return [(rows, rank), (rank,)]
 
 
-@op("SparseReshape", "input_indices: int64, input_shape: int64, new_shape: int64 -> output_indices: int64, output_shape: int64", infer=_reshaped)  # fmt: skip
+@op(
+    "SparseReshape",
+    "input_indices: int64, input_shape: int64, new_shape: int64 -> output_indices: int64, output_shape: int64",
+    infer=_reshaped,
+)
 def sparse_reshape(
     input_indices: np.ndarray, input_shape: np.ndarray, new_shape: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -107,7 +116,12 @@ def _summed(indices: Known, values: Known, shape: Known, axes: Known, *, keep_di
     return tuple(size for axis, size in enumerate(dims) if axis not in places)
 
 
-@op("SparseReduceSum", "input_indices: int64, input_values: T, input_shape: int64, reduction_axes: int32 -> T", T=Types(NUMBERS), infer=_summed)  # fmt: skip
+@op(
+    "SparseReduceSum",
+    "input_indices: int64, input_values: T, input_shape: int64, reduction_axes: int32 -> T",
+    T=Types(NUMBERS),
+    infer=_summed,
+)
 def sparse_reduce_sum(
     input_indices: np.ndarray,
     input_values: np.ndarray,
@@ -135,7 +149,11 @@ def _reordered(indices: Known, values: Known, shape: Known) -> list[Dims]:
     return [indices.known_dims, values.known_dims]
 
 
-@op("SparseReorder", "input_indices: int64, input_values: T, input_shape: int64 -> output_indices: int64, output_values: T", infer=_reordered)  # fmt: skip
+@op(
+    "SparseReorder",
+    "input_indices: int64, input_values: T, input_shape: int64 -> output_indices: int64, output_values: T",
+    infer=_reordered,
+)
 def sparse_reorder(
     input_indices: np.ndarray, input_values: np.ndarray, input_shape: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

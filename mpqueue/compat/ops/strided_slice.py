@@ -129,10 +129,16 @@ def _entries(input: Known, begin: Known, end: Known, strides: Known, **masks: in
     bounds = [each.known_value() for each in (begin, end, strides)]
     if vector is None or any(each is None for each in bounds):
         return None
-    return strided_slice(vector, *bounds, **masks)  # type: ignore[arg-type]
+    return strided_slice(vector, *bounds, **masks)  # type: ignore[no-any-return]
 
 
-@op("StridedSlice", "input: T, begin: I, end: I, strides: I -> T", I=Types((dtypes.int16, dtypes.int32, dtypes.int64)), infer=_strided, entries=_entries)  # fmt: skip
+@op(
+    "StridedSlice",
+    "input: T, begin: I, end: I, strides: I -> T",
+    I=Types((dtypes.int16, dtypes.int32, dtypes.int64)),
+    infer=_strided,
+    entries=_entries,
+)
 def strided_slice(
     input: np.ndarray,
     begin: np.ndarray,

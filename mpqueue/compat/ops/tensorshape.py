@@ -235,13 +235,13 @@ def _as_dims(dims: Any) -> Dims:
 
 
 def _slice_of_unknown(key: slice) -> Dims:
-    """A slice from the left of a shape of unknown rank has a known number of sizes; TensorFlow believes that it fits."""
+    """A slice from the left of a shape of unknown rank has a known length; TensorFlow believes that it fits."""
     if key.step is not None:
         raise ValueError("Steps are not yet handled")
     start = 0 if key.start is None else operator.index(key.start)
     if key.stop is None or start < 0 or key.stop < 0:
         return None
-    return (None,) * (key.stop - start)
+    return (None,) * (operator.index(key.stop) - start)
 
 
 def as_shape(value: Any) -> TensorShape:

@@ -30,7 +30,7 @@ def each(function: Callable[..., Any], *arrays: np.ndarray, dtype: Any = object)
     return single
 
 
-def _joined(inputs: Sequence[Known], *, separator: str) -> Dims:
+def _joined(inputs: Sequence[Known], **_separator: str) -> Dims:
     return merged_all(each.known_dims for each in inputs if each.known_dims != ()) if _ranked(inputs) else ()
 
 
@@ -48,20 +48,24 @@ def string_join(inputs: Sequence[np.ndarray], *, separator: str = "") -> np.ndar
     return each(lambda *parts: between.join(parts), *inputs)
 
 
-def _split_parts(input: Known, delimiter: Known, *, skip_empty: bool) -> list[Dims]:
+def _split_parts(input: Known, delimiter: Known, **_options: bool) -> list[Dims]:
     with_rank(input.known_dims, 1, "input")
     with_rank(delimiter.known_dims, 0, "delimiter")
     return [(None, 2), (None,), (2,)]
 
 
-@op("StringSplit", "input: string, delimiter: string -> indices: int64, values: string, shape: int64", infer=_split_parts)  # fmt: skip
+@op(
+    "StringSplit",
+    "input: string, delimiter: string -> indices: int64, values: string, shape: int64",
+    infer=_split_parts,
+)
 def string_split(
     input: np.ndarray, delimiter: np.ndarray, *, skip_empty: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The pieces between any of the bytes of ``delimiter`` (or all single bytes), as the parts of a sparse tensor."""
     if input.ndim != 1:
         invalid(f"input must be a vector, got shape {list(input.shape)}")
-    pieces = [_pieces(text, delimiter[()], skip_empty) for text in input.tolist()]
+    pieces = [_pieces(text, delimiter.item(), skip_empty) for text in input.tolist()]
     return sparse_rows(pieces)
 
 
@@ -83,7 +87,7 @@ def sparse_rows(rows: Sequence[Sequence[bytes]]) -> tuple[np.ndarray, np.ndarray
     return np.array(indices, np.int64).reshape(-1, 2), values, shape
 
 
-def _split_v2(input: Known, sep: Known, *, maxsplit: int) -> list[Dims]:
+def _split_v2(input: Known, sep: Known, **_options: int) -> list[Dims]:
     with_rank(input.known_dims, 1, "input")
     with_rank(sep.known_dims, 0, "sep")
     return [(None, 2), (None,), (2,)]
@@ -97,7 +101,7 @@ def string_split_v2(
     return sparse_rows([text.split(sep[()] or None, maxsplit) for text in input.tolist()])
 
 
-def _cut(input: Known, pos: Known, len: Known, *, unit: str) -> Dims:
+def _cut(input: Known, pos: Known, len: Known, **_unit: str) -> Dims:
     return broadcast(input.known_dims, merged(pos.known_dims, len.known_dims))
 
 
@@ -219,20 +223,21 @@ def string_strip(input: np.ndarray) -> np.ndarray:
 def regex_replace(
     input: np.ndarray, pattern: np.ndarray, rewrite: np.ndarray, *, replace_global: bool = True
 ) -> np.ndarray:
-    """Matches of a regular expression replaced; ``\\1`` stands for a group. The expression is Python's, not RE2's."""
-    expression = _compiled(pattern)
-    return each(lambda text: expression.sub(rewrite[()], text, 0 if replace_global else 1), input)
+    r"""Matches of a regular expression replaced; ``\1`` stands for a group. The expression is Python's, not RE2's."""
+    expression = _compiled(pattern.item())
+    into, count = rewrite.item(), 0 if replace_global else 1
+    return each(lambda text: expression.sub(into, text, count), input)
 
 
 @op("RegexFullMatch", "input: string, pattern: string -> bool", infer=same)
 def regex_full_match(input: np.ndarray, pattern: np.ndarray) -> np.ndarray:
     """Whether a regular expression matches the whole text. The expression is Python's, not RE2's."""
-    expression = _compiled(pattern)
+    expression = _compiled(pattern.item())
     return each(lambda text: expression.fullmatch(text) is not None, input, dtype=bool)
 
 
-def _compiled(pattern: np.ndarray) -> re.Pattern[bytes]:
+def _compiled(pattern: bytes) -> re.Pattern[bytes]:
     try:
-        return re.compile(pattern[()])
+        return re.compile(pattern)
     except re.error as error:
-        invalid(f"Invalid pattern: {pattern[()]!r}, error: {error}")
+        invalid(f"Invalid pattern: {pattern!r}, error: {error}")

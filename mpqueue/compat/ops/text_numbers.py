@@ -11,6 +11,7 @@ from mpqueue.compat.ops.dtypes import DType
 from mpqueue.compat.ops.infer import invalid, same
 from mpqueue.compat.ops.registry import NUMBERS, Types, op
 from mpqueue.compat.ops.text import each
+from mpqueue.errors import InvalidArgumentError
 
 _FLOAT: Final = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|infinity|nan)", re.IGNORECASE)
 _HEX_FLOAT: Final = re.compile(rb"[+-]?0x[0-9a-f]*\.?[0-9a-f]*(p[+-]?\d+)?", re.IGNORECASE)
@@ -56,7 +57,8 @@ def _check_format(dtype: np.dtype[Any], precision: int, scientific: bool, shorte
 def _writer(form: str, unpadded: str) -> Callable[[Any], bytes]:
     def write(value: Any) -> bytes:
         finite = isinstance(value, int) or np.isfinite(value)  # C pads infinities with spaces only
-        return ((form if finite else unpadded) % value).encode()
+        text: str = (form if finite else unpadded) % value
+        return text.encode()
 
     return write
 
@@ -88,12 +90,12 @@ def parse_float(text: bytes) -> float:
     core = text.strip(_SPACE)
     if _FLOAT.fullmatch(core):
         return float(core)
-    if _HEX_FLOAT.fullmatch(core):
-        try:
+    try:
+        if _HEX_FLOAT.fullmatch(core):
             return float.fromhex(core.decode())
-        except ValueError:
-            pass  # 0x without digits
-    invalid(f"StringToNumberOp could not correctly convert string: {text!r}")
+    except ValueError:
+        pass  # 0x without digits
+    raise InvalidArgumentError(None, None, f"StringToNumberOp could not correctly convert string: {text!r}")
 
 
 @op("StringToNumber", "string_tensor: string -> out_type", infer=same)

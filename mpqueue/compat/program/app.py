@@ -26,5 +26,5 @@ def run(main: Callable[[list[str]], Any] | None = None, argv: Sequence[str] | No
         rest = FLAGS(words)
     except IllegalFlagValueError as error:
         sys.exit(f"FATAL Flags parsing error: {error}")
-    function = main or sys.modules["__main__"].main  # type: ignore[attr-defined]
+    function = main or sys.modules["__main__"].main
     sys.exit(function(rest))

@@ -61,7 +61,7 @@ class LocalFiles:
 
     def open(self, path: str, mode: str) -> IO[bytes]:
         """Open a file."""
-        return open(path, mode)  # type: ignore[return-value]  # modes are binary
+        return open(path, mode)
 
 
 def located(name: Any) -> tuple[Any, str]:

@@ -116,8 +116,8 @@ class FlagValues:
         if flag is None:
             return False
         if not equals:
-            text = "true" if flag.is_boolean else next(words, None)
-            if text is None:
+            text = "true" if flag.is_boolean else next(words, "")
+            if not text:
                 raise IllegalFlagValueError(f"flag --{name} is without a value")
         flag.give(text)
         return True

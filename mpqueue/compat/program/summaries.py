@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from mpqueue.compat.functions.keys import GraphKeys, add_to_collections, get_collection
 from mpqueue.compat.graph.convert import constant
@@ -93,7 +93,7 @@ class FileWriter:
     def close(self) -> None:
         """No effect."""
 
-    def __enter__(self) -> "FileWriter":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:

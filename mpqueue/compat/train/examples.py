@@ -3,16 +3,13 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mpqueue.compat.graph.build import apply
+from mpqueue.compat.graph.build import apply, apply_many
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
-from mpqueue.compat.ops import sparse_packing
 from mpqueue.compat.ops.dims import Dims, merged_all
 from mpqueue.compat.ops.dtypes import DType
 from mpqueue.compat.ops.tensorshape import as_shape
-
-assert sparse_packing  # its table is read by name
 
 Component = Tensor | SparseTensor
 
@@ -126,11 +123,11 @@ def _packed(component: Component, *, many: bool) -> Tensor:
     if not isinstance(component, SparseTensor):
         return component
     parts = (component.indices, component.values, component.dense_shape)
-    return apply("PackManySparse" if many else "PackSparse", *parts)  # type: ignore[no-any-return]
+    return apply("PackManySparse" if many else "PackSparse", *parts)
 
 
 def _unpacked(packed: Tensor, kind: SparseKind) -> SparseTensor:
-    return SparseTensor(*apply("UnpackManySparse", packed, dtype=kind.dtype, rank=kind.rank))
+    return SparseTensor(*apply_many("UnpackManySparse", packed, dtype=kind.dtype, rank=kind.rank))
 
 
 def _common_dtypes(inputs: Sequence[Sequence[Tensor]]) -> list[DType]:

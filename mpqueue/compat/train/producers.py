@@ -7,7 +7,8 @@ an epoch is drawn when the operation is run, so that epochs never mix and each i
 from collections.abc import Sequence
 from typing import Any
 
-from mpqueue.compat.functions.array import identity, range, shape, size
+from mpqueue.compat.functions.array import identity, shape, size
+from mpqueue.compat.functions.array import range as numbers
 from mpqueue.compat.functions.control import Assert, control_dependencies
 from mpqueue.compat.functions.math import greater
 from mpqueue.compat.functions.queues import FIFOQueue
@@ -138,7 +139,7 @@ def range_input_producer(
     Follows: ``tf.train.range_input_producer``.
     """
     with name_scope(name, "input_producer", [limit]) as scope:
-        return input_producer(range(limit), [], num_epochs, shuffle, seed, capacity, shared_name, name=scope)
+        return input_producer(numbers(limit), [], num_epochs, shuffle, seed, capacity, shared_name, name=scope)
 
 
 def slice_input_producer(

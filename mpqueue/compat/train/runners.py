@@ -10,6 +10,7 @@ from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.session import Session, get_default_session
 from mpqueue.coordinator import Coordinator
+from mpqueue.errors import OpError
 from mpqueue.train import queue_runner
 from mpqueue.train.queue_runner_def import QueueRunnerDef
 
@@ -39,6 +40,19 @@ class QueueRunner(queue_runner.QueueRunner):
 
     Follows: ``tf.train.QueueRunner``.
     """
+
+    def __init__(
+        self,
+        queue: Any = None,
+        enqueue_ops: Any = None,
+        close_op: Any = None,
+        cancel_op: Any = None,
+        queue_closed_exception_types: tuple[type[OpError], ...] | None = None,
+        queue_runner_def: QueueRunnerDef | None = None,
+        import_scope: str | None = None,
+    ) -> None:
+        closing = (close_op, cancel_op, queue_closed_exception_types)
+        super().__init__(queue, enqueue_ops, *closing, queue_runner_def, import_scope)
 
     @staticmethod
     def from_proto(queue_runner_def: QueueRunnerDef, import_scope: str | None = None) -> "QueueRunner":

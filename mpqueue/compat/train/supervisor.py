@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from mpqueue.compat.functions.keys import GraphKeys
 from mpqueue.compat.graph.graph import Graph, get_default_graph
 from mpqueue.compat.graph.session import Session
-from mpqueue.compat.train.runners import QueueRunner
 from mpqueue.compat.train.scaffold import Scaffold
 from mpqueue.compat.train.steps import get_global_step
 from mpqueue.coordinator import Coordinator
@@ -143,7 +142,7 @@ class Supervisor:
         del sess
         return []
 
-    def start_queue_runners(self, sess: Session, queue_runners: Iterable[QueueRunner] | None = None) -> list[Thread]:
+    def start_queue_runners(self, sess: Session, queue_runners: Iterable[Any] | None = None) -> list[Thread]:
         """Start queue runners, default those of the graph, and return their threads."""
         wanted = self._graph.get_collection(GraphKeys.QUEUE_RUNNERS) if queue_runners is None else queue_runners
         return [thread for each in wanted for thread in each.create_threads(sess, self.coord, daemon=True, start=True)]

@@ -9,7 +9,7 @@ from typing import Any
 from mpqueue.compat.functions import numpy_protocol, operators
 from mpqueue.compat.names import Names
 
-assert numpy_protocol and operators  # what operators, and NumPy's functions, do with nodes
+_INSTALLED = (numpy_protocol, operators)  # what operators, and NumPy's functions, do with nodes
 
 newaxis = None
 
@@ -108,9 +108,12 @@ _NAMES = Names(
         "mpqueue.errors": "OpError",
         "mpqueue.parsing.features": "FixedLenFeature FixedLenSequenceFeature VarLenFeature",
     },
-    submodules="app bitwise compat debugging dtypes errors flags gfile image initializers io keras logging math python_io queue random sparse strings summary train",
+    submodules=(
+        "app bitwise compat debugging dtypes errors flags gfile image initializers io keras logging math python_io "
+        "queue random sparse strings summary train"
+    ),
 )
-__all__ = [*_NAMES]
+__all__ = list(_NAMES)
 
 
 def __getattr__(name: str) -> Any:

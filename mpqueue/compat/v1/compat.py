@@ -15,7 +15,7 @@ _NAMES = Names(
     },
     prefix="tf.compat",
 )
-__all__ = [*_NAMES]
+__all__ = list(_NAMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,7 @@ _NAMES = Names(
     },
     prefix="tf.debugging",
 )
-__all__ = [*_NAMES]
+__all__ = list(_NAMES)
 
 
 def __getattr__(name: str) -> Any:

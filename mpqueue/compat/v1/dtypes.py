@@ -16,7 +16,7 @@ _NAMES = Names(
     },
     prefix="tf.dtypes",
 )
-__all__ = [*_NAMES]
+__all__ = list(_NAMES)
 
 
 def __getattr__(name: str) -> Any:

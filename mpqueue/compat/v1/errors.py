@@ -21,7 +21,7 @@ _NAMES = Names(
     },
     prefix="tf.errors",
 )
-__all__ = [*_NAMES]
+__all__ = list(_NAMES)
 
 
 def __getattr__(name: str) -> Any:

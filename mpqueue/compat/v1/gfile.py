@@ -14,7 +14,7 @@ _NAMES = Names(
     },
     prefix="tf.gfile",
 )
-__all__ = [*_NAMES]
+__all__ = list(_NAMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -26,7 +26,7 @@ _NAMES = Names(
     },
     prefix="tf.image",
 )
-__all__ = [*_NAMES]
+__all__ = list(_NAMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,7 @@ _NAMES = Names(
     },
     prefix="tf.initializers",
 )
-__all__ = [*_NAMES]
+__all__ = list(_NAMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -23,7 +23,7 @@ _NAMES = Names(
     },
     prefix="tf.io",
 )
-__all__ = [*_NAMES]
+__all__ = list(_NAMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ _NAMES = Names(
     },
     prefix="tf.logging",
 )
-__all__ = [*_NAMES]
+__all__ = list(_NAMES)
 
 
 def __getattr__(name: str) -> Any:

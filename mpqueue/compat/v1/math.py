@@ -22,7 +22,7 @@ _NAMES = Names(
     },
     prefix="tf.math",
 )
-__all__ = [*_NAMES]
+__all__ = list(_NAMES)
 
 
 def __getattr__(name: str) -> Any:

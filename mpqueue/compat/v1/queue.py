@@ -12,7 +12,7 @@ _NAMES = Names(
     },
     prefix="tf.queue",
 )
-__all__ = [*_NAMES]
+__all__ = list(_NAMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ _NAMES = Names(
     },
     prefix="tf.random",
 )
-__all__ = [*_NAMES]
+__all__ = list(_NAMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,9 +1,10 @@
 """batch, batch_join, shuffle_batch, shuffle_batch_join, of queues that hold the elements of the sources."""
 
-import mpqueue.compat.v1 as tf
 from golden.outcomes import DEADLOCK_S, assert_outcome, is_error
 from golden.topics.batches import compare, given
 from golden.values import decode, decode_array, encode
+
+import mpqueue.compat.v1 as tf
 
 
 def run(case, folder):

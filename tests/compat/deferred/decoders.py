@@ -1,8 +1,9 @@
 """decode_csv, decode_raw, decode_json_example, parse_example, parse_single_example: results and static shapes."""
 
-import mpqueue.compat.v1 as tf
 from golden.decoding import arguments, check
 from golden.values import assert_same, decode
+
+import mpqueue.compat.v1 as tf
 
 KINDS = {
     "FixedLen": lambda spec: tf.FixedLenFeature(spec["shape"], spec["dtype"], decode(spec["default"])),

@@ -4,8 +4,9 @@ import contextlib
 import tempfile
 from pathlib import Path
 
-import mpqueue.compat.v1 as tf
 from golden.outcomes import assert_outcome
+
+import mpqueue.compat.v1 as tf
 
 
 def run(case, folder):

@@ -1,11 +1,11 @@
 """string_input_producer -> reader -> decoder -> batch, on files of the folder."""
 
 import numpy as np
-
-import mpqueue.compat.v1 as tf
 from golden.outcomes import DEADLOCK_S, assert_outcome
 from golden.topics.batches import compare, examples_in, shapes_of
 from golden.values import encode
+
+import mpqueue.compat.v1 as tf
 
 
 def run(case, folder):

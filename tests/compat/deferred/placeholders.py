@@ -1,9 +1,10 @@
 """What feeding accepts."""
 
-import mpqueue.compat.v1 as tf
 from golden.outcomes import assert_outcome
 from golden.topics.placeholders import fed_value
 from golden.values import decode
+
+import mpqueue.compat.v1 as tf
 
 
 def run(case, folder):

@@ -1,9 +1,10 @@
 """input_producer and its kin, and limit_epochs."""
 
-import mpqueue.compat.v1 as tf
 from golden.outcomes import DEADLOCK_S, assert_outcome, is_error
 from golden.topics import producers
 from golden.values import decode
+
+import mpqueue.compat.v1 as tf
 
 
 def run(case, folder):

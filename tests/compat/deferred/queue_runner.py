@@ -3,10 +3,10 @@
 import threading
 
 import numpy as np
-
-import mpqueue.compat.v1 as tf
 from golden.topics import queue_runner
 from golden.topics.queue_runner import DEADLOCK_S, Values, error_class, outcome, run_steps
+
+import mpqueue.compat.v1 as tf
 from mpqueue.compat.graph.make import custom
 
 

@@ -1,11 +1,11 @@
 """Queue scripts: every step runs in a thread of its own, inside one session, and may block."""
 
 import numpy as np
-
-import mpqueue.compat.v1 as tf
 from golden.topics import queues
 from golden.topics.queues import Call, Unusable, arrays, examples, is_error, raw
 from golden.values import decode
+
+import mpqueue.compat.v1 as tf
 
 
 def run(case, folder):

@@ -1,10 +1,11 @@
 """Scripts of one reader and one queue of work units."""
 
-import mpqueue.compat.v1 as tf
-from golden.outcomes import Background, assert_outcome, is_error
+from golden.outcomes import is_error
 from golden.topics import readers
 from golden.topics.readers import refused_without_records
 from golden.values import decode
+
+import mpqueue.compat.v1 as tf
 
 NAMES = ("num_records_produced", "num_work_units_completed", "reset", "serialize_state")
 

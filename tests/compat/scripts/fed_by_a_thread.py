@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 
-class CustomRunner(object):
+class CustomRunner:
     """Feeds data that Python makes."""
 
     def __init__(self):
@@ -66,4 +66,8 @@ try:
     sess.run(loss)
 except RuntimeError:
     errors.append("RuntimeError")
-print(json.dumps({"labels": labels, "losses": losses, "errors": errors, "direct": direct.tolist(), "alive": thread.is_alive()}))
+print(
+    json.dumps(
+        {"labels": labels, "losses": losses, "errors": errors, "direct": direct.tolist(), "alive": thread.is_alive()}
+    )
+)

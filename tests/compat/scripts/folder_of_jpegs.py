@@ -1,5 +1,7 @@
 """A folder of JPEG files, found by a pattern, read whole, resized and batched with their names."""
 
+# ruff: noqa: RUF046, UP031 - as scripts of those years are written
+
 import json
 import os
 

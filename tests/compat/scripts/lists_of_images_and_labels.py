@@ -1,5 +1,7 @@
 """A list of image files and one of labels, sliced together; PNG files decoded and scaled."""
 
+# ruff: noqa: B905, F841, UP031 - as scripts of those years are written
+
 import json
 import os
 

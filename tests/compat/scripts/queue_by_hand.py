@@ -1,5 +1,7 @@
 """A RandomShuffleQueue with its own QueueRunner: two threads compute examples, the main thread takes batches."""
 
+# ruff: noqa: B007 - as scripts of those years are written
+
 import json
 
 import numpy as np
@@ -8,7 +10,9 @@ import tensorflow as tf
 counter = tf.Variable(0, trainable=False, name="counter")
 number = counter.assign_add(1)
 example = tf.stack([number, number * number])
-queue = tf.RandomShuffleQueue(capacity=40, min_after_dequeue=10, dtypes=[tf.int32, tf.float32], shapes=[[2], []], seed=7)
+queue = tf.RandomShuffleQueue(
+    capacity=40, min_after_dequeue=10, dtypes=[tf.int32, tf.float32], shapes=[[2], []], seed=7
+)
 enqueue_op = queue.enqueue([example, tf.cast(number, tf.float32) / 2.0])
 inputs, halves = queue.dequeue_many(6)
 total = tf.reduce_sum(tf.to_float(inputs[:, 0]) - 2.0 * halves)

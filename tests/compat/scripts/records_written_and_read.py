@@ -1,5 +1,7 @@
 """Images in Examples, written to record files and read back with parse_single_example in monitored training."""
 
+# ruff: noqa: B905 - as scripts of those years are written
+
 import json
 import os
 

@@ -1,5 +1,7 @@
 """Sequences of different lengths, padded in a PaddingFIFOQueue, with their lengths; once by hand, once by batch."""
 
+# ruff: noqa: B905, UP031 - as scripts of those years are written
+
 import json
 import os
 
@@ -33,9 +35,7 @@ context, sequences = tf.parse_single_sequence_example(
         "labels": tf.FixedLenSequenceFeature([2], dtype=tf.float32),
     },
 )
-batched = tf.train.batch(
-    [context["length"], sequences["tokens"], sequences["labels"]], batch_size=2, dynamic_pad=True
-)
+batched = tf.train.batch([context["length"], sequences["tokens"], sequences["labels"]], batch_size=2, dynamic_pad=True)
 
 queue = tf.PaddingFIFOQueue(10, [tf.int32, tf.string], shapes=[[None], [None, 2]])
 ints = tf.placeholder(tf.int32, [None])
@@ -61,5 +61,7 @@ with tf.Session() as sess:
     sess.run(close)
     for _ in range(2):
         numbers, words = sess.run(some)
-        out["by_hand"].append([numbers.tolist(), [[w.decode() for w in row] for line in words.tolist() for row in line]])
+        out["by_hand"].append(
+            [numbers.tolist(), [[w.decode() for w in row] for line in words.tolist() for row in line]]
+        )
 print(json.dumps(out))

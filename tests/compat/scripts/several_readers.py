@@ -1,5 +1,7 @@
 """Three readers of one file queue, joined into batches of tokens, in order and shuffled."""
 
+# ruff: noqa: B905, UP031 - as scripts of those years are written
+
 import collections
 import json
 import os

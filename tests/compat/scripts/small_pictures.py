@@ -1,5 +1,7 @@
 """Records of a label byte and an image, depth first, as in CIFAR-10; distorted and shuffled."""
 
+# ruff: noqa: B905, UP031 - as scripts of those years are written
+
 import json
 import os
 
@@ -11,7 +13,7 @@ HEIGHT, WIDTH, DEPTH = 8, 8, 3
 RECORD_BYTES = 1 + HEIGHT * WIDTH * DEPTH
 
 
-class Record(object):
+class Record:
     pass
 
 

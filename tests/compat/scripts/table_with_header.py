@@ -7,7 +7,12 @@ import tensorflow as tf
 
 folder = os.environ["WORK"]
 LINES = {
-    "a.csv": ["city,people,area,growth,note", "Bern,134,51.6,1.5,capital", "Basel,173,,0.5,", 'Biel,55,21.2,,"two, tongues"'],
+    "a.csv": [
+        "city,people,area,growth,note",
+        "Bern,134,51.6,1.5,capital",
+        "Basel,173,,0.5,",
+        'Biel,55,21.2,,"two, tongues"',
+    ],
     "b.csv": ["city,people,area,growth,note", "Chur,38,28.1,-0.25,old", ",1,1.0,1.0,nameless"],
 }
 for name, lines in LINES.items():
@@ -24,7 +29,9 @@ city, people, area, growth, note = tf.decode_csv(value, record_defaults=record_d
 features = tf.stack([area, growth])
 line = tf.string_join([city, tf.as_string(people), note], separator="|")
 key_parts = tf.string_split([key], delimiter="/").values
-names, counts, table, keys = tf.train.batch([line, people, features, key_parts[-1]], batch_size=2, allow_smaller_final_batch=True)
+names, counts, table, keys = tf.train.batch(
+    [line, people, features, key_parts[-1]], batch_size=2, allow_smaller_final_batch=True
+)
 known = tf.boolean_mask(table, table[:, 0] >= 0)
 mean_area = tf.cond(
     tf.greater(tf.shape(known)[0], 0), lambda: tf.reduce_mean(known[:, 0]), lambda: tf.constant(float("-1"))

@@ -10,7 +10,7 @@ _NAMES = Names(
     submodules="utils",
     prefix="tf.keras",
 )
-__all__ = [*_NAMES]
+__all__ = list(_NAMES)
 
 
 def __getattr__(name: str) -> Any:

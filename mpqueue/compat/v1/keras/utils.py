@@ -11,7 +11,7 @@ _NAMES = Names(
     },
     prefix="tf.keras.utils",
 )
-__all__ = [*_NAMES]
+__all__ = list(_NAMES)
 
 
 def __getattr__(name: str) -> Any:

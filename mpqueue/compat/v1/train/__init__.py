@@ -32,7 +32,7 @@ _NAMES = Names(
     submodules="coordinator queue_runner",
     prefix="tf.train",
 )
-__all__ = [*_NAMES]
+__all__ = list(_NAMES)
 
 
 def __getattr__(name: str) -> Any:
