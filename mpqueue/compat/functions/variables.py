@@ -164,7 +164,10 @@ class Variable:
         """The value, read when it is run."""
         return self._snapshot
 
-    read_value = value
+    def read_value(self) -> Tensor:
+        """The value, read by a new node, after what new nodes wait for (`control_dependencies`)."""
+        kind = (self.dtype.base_dtype, self._ref.known_dims)
+        return custom("Identity", (), [kind], self._read, name="read").outputs[0]
 
     def initialized_value(self) -> Tensor:
         """The value, or the initial value before it was set."""

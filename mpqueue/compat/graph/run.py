@@ -4,7 +4,7 @@ Each operation is run once. As long as of a plan's operations that may block (wa
 before it, all run one after the other in the caller's thread. Otherwise they must not wait for each other's sake: an
 enqueue may be what a dequeue of the same run waits for. Then every blocking operation gets a thread of its own, and
 the others run in the caller's. The first error ends the run: operations not yet begun are left out, and those that wait
-are cancelled, by the scope in which all of a run's operations are called.
+are cancelled, by the scope of the run. All runs of a session wait in the scope of the session, too.
 
 Arrays are passed on, not copied. One that is not writeable is somebody else's (a constant's, a variable's, fed by the
 caller), and so is every view of it: who keeps a value beyond the run, or hands it out, copies such an array (`owned`).
@@ -42,7 +42,7 @@ class Run:
 
     def carry_out(self, plan: Plan, values: Mapping[Tensor, np.ndarray]) -> Slots:
         """Run the plan of this run; `execute` is for the parts of it that are plans themselves."""
-        with self.scope.active(), np.errstate(all="ignore"):
+        with self.session.scope.active(), np.errstate(all="ignore"):
             return self.execute(plan, values)
 
     def execute(self, plan: Plan, values: Mapping[Tensor, np.ndarray]) -> Slots:
@@ -73,11 +73,25 @@ class Run:
         except OpError as error:
             if error.op is None:
                 error._op = step.op
+                error.add_note(f"raised by the node {step.op.name!r}, a {step.op.type}")
             raise
         except MemoryError as error:
             raise ResourceExhaustedError(None, step.op, f"no memory for {step.op.name}: {error}") from error
 
     def _execute_apart(self, plan: Plan, slots: Slots) -> None:
+        try:
+            failure = self._failure_of_apart(plan, slots)
+        except BaseException:  # Ctrl-C: nobody would wait for those that wait
+            self.scope.cancel("the run was interrupted")
+            raise
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                failure = None  # else it would hold this frame, and with that all values of the run
+
+    def _failure_of_apart(self, plan: Plan, slots: Slots) -> BaseException | None:
+        """Run a plan, every blocking operation in a thread of its own; the first error, when all have ended."""
         missing = [len(step.needs) for step in plan.steps]
         ready = deque(step for step, count in zip(plan.steps, missing, strict=True) if not count)
         finished: SimpleQueue[tuple[Step, Any]] = SimpleQueue()
@@ -91,7 +105,7 @@ class Run:
             if step is not None:
                 outcome = self._outcome(step, slots)
             else:
-                step, outcome = self._next(finished)
+                step, outcome = finished.get()
                 num_waiting -= 1
             if isinstance(outcome, BaseException):
                 failure = failure or outcome
@@ -102,15 +116,11 @@ class Run:
                 missing[each] -= 1
                 if not missing[each]:
                     ready.append(plan.steps[each])
-        if failure is not None:
-            try:
-                raise failure
-            finally:
-                failure = None  # else it would hold this frame, and with that all values of the run
+        return failure
 
     def _start(self, step: Step, slots: Slots, finished: "SimpleQueue[tuple[Step, Any]]") -> None:
         def call() -> None:
-            with self.scope.active(), np.errstate(all="ignore"):
+            with self.session.scope.active(), self.scope.active(), np.errstate(all="ignore"):
                 finished.put((step, self._outcome(step, slots)))
 
         threading.Thread(target=call, name=f"run-{step.op.name}", daemon=True).start()
@@ -121,13 +131,6 @@ class Run:
             return self._compute(step, slots)
         except BaseException as error:
             return error
-
-    def _next(self, finished: "SimpleQueue[tuple[Step, Any]]") -> tuple[Step, Any]:
-        try:
-            return finished.get()
-        except BaseException:  # Ctrl-C: nobody would wait for those that wait
-            self.scope.cancel("the run was interrupted")
-            raise
 
 
 def _store(step: Step, outputs: Any, slots: Slots) -> None:

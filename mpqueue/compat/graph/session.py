@@ -16,6 +16,7 @@ from mpqueue.compat.graph.graph import Graph, get_default_graph
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.plan import Plan
 from mpqueue.compat.graph.run import Run, owned
+from mpqueue.queues.cancellation import CancellationScope
 from mpqueue.queues.session import SessionClosedError
 
 _State = TypeVar("_State")
@@ -43,10 +44,11 @@ class Session:
         self.graph = get_default_graph() if graph is None else graph
         self.sess_str, self._config = target, config
         self.state: dict[Any, Any] = {}  # changed only while `lock` is held
-        self._runs: set[Run] = set()
+        self._num_runs = 0
         self._plans: dict[Any, Plan] = {}
         self._closed = False
         self.lock = threading.RLock()
+        self.scope = CancellationScope()
         self._contexts = ExitStack()
 
     @property
@@ -120,15 +122,14 @@ class Session:
         return plan
 
     def _carry_out(self, plan: Plan, values: dict[Tensor, Any]) -> list[Any]:
-        run = Run(self)
         with self.lock:
             self._check_usable()
-            self._runs.add(run)
+            self._num_runs += 1
         try:
-            return run.carry_out(plan, values)
+            return Run(self).carry_out(plan, values)
         finally:
             with self.lock:
-                self._runs.discard(run)
+                self._num_runs -= 1
                 self._forget_if_unused()
 
     def resource(self, key: Any, make: Callable[[], _State]) -> _State:
@@ -145,13 +146,12 @@ class Session:
     def close(self) -> None:
         """End the session: calls that wait in it raise `CancelledError`; when the last has ended, its state is gone."""
         with self.lock:
-            self._closed, runs = True, list(self._runs)
+            self._closed = True
             self._forget_if_unused()
-        for run in runs:
-            run.scope.cancel("the session is closed")
+        self.scope.cancel("the session is closed")
 
     def _forget_if_unused(self) -> None:
-        if self._closed and not self._runs:
+        if self._closed and not self._num_runs:
             self.state.clear()
             self._plans.clear()
 

@@ -1,0 +1,148 @@
+"""Graphs: names, scopes, collections, dependencies."""
+
+import threading
+
+import pytest
+
+import mpqueue.compat.v1 as tf
+
+
+def test_names_are_made_unique_as_in_tensorflow():
+    names = [tf.constant(0, name=name).op.name for name in ("a", "a", "A", "a_1", "a")]
+    assert names == ["a", "a_1", "A_2", "a_1_1", "a_3"]
+
+
+def test_scopes_nest_and_are_made_unique():
+    with tf.name_scope("outer") as outer:
+        assert outer == "outer/"
+        with tf.name_scope("inner"):
+            assert tf.constant(0, name="c").name == "outer/inner/c:0"
+        with tf.name_scope("inner"):
+            assert tf.constant(0, name="c").name == "outer/inner_1/c:0"
+    with tf.name_scope("outer"):
+        assert tf.constant(0, name="c").name == "outer_1/c:0"
+    with tf.name_scope(outer):
+        assert tf.constant(0, name="c").name == "outer/c:0"
+        with tf.name_scope(None):
+            assert tf.constant(0, name="c").name == "c:0"
+
+
+@pytest.mark.parametrize("name", ["a b", "-a", "_a", "a:0", "\u00e9"])
+def test_a_name_that_tensorflow_refuses_is_refused(name):
+    with pytest.raises(ValueError, match="not a valid"):
+        tf.constant(0, name=name)
+
+
+def test_a_node_is_found_by_its_name(_graph):
+    node = tf.constant(0, name="a")
+    assert _graph.get_tensor_by_name("a:0") is node
+    assert _graph.get_operation_by_name("a") is node.op
+    assert _graph.as_graph_element(node.op) is node.op
+    with pytest.raises(KeyError):
+        _graph.get_tensor_by_name("b:0")
+    with pytest.raises(ValueError):
+        _graph.get_tensor_by_name("a")
+    with pytest.raises(TypeError):
+        _graph.get_tensor_by_name(node)
+
+
+def test_nodes_of_two_graphs_cannot_be_mixed():
+    here = tf.constant(1)
+    with tf.Graph().as_default():
+        there = tf.constant(1)
+    with pytest.raises(ValueError, match="same graph"):
+        tf.add(here, there)
+
+
+def test_a_finalized_graph_takes_no_nodes(_graph):
+    tf.constant(1)
+    _graph.finalize()
+    assert _graph.finalized
+    with pytest.raises(RuntimeError, match="finalized"):
+        tf.constant(2)
+
+
+def test_control_dependencies_run_first_and_can_be_lifted(session):
+    variable = tf.Variable(0)
+    with tf.control_dependencies([variable.initializer]):
+        first = variable.assign_add(1)
+        with tf.control_dependencies([first]):
+            last = tf.identity(variable.read_value())
+        with tf.control_dependencies(None):
+            free = tf.constant(7)
+    assert [each.name for each in first.op.control_inputs] == ["Variable/Assign"]
+    assert free.op.control_inputs == ()
+    assert session.run(last) == 1
+
+
+def test_a_group_runs_all_of_its_members(session):
+    one, two = tf.Variable(1), tf.Variable(2)
+    assert session.run(tf.group(one.initializer, two.initializer)) is None
+    assert session.run([one, two]) == [1, 2]
+    with pytest.raises(TypeError, match="group takes"):
+        tf.group(5)
+
+
+def test_collections_belong_to_the_graph(_graph):
+    tf.add_to_collection("things", 1)
+    tf.get_collection_ref("things").append(2)
+    assert tf.get_collection("things") == [1, 2]
+    tf.get_collection("things").append(3)
+    assert tf.get_collection("things") == [1, 2]
+    with tf.Graph().as_default():
+        assert tf.get_collection("things") == []
+    assert _graph.get_all_collection_keys() == ["things"]
+
+
+def test_the_default_graph_is_a_threads_own(_graph):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(tf.get_default_graph()))
+    thread.start()
+    thread.join()
+    assert found[0] is not _graph
+
+
+def test_an_entered_graph_cannot_be_reset():
+    with pytest.raises(AssertionError, match="nested graphs"):
+        tf.reset_default_graph()
+
+
+def test_threads_may_make_nodes_at_once(_graph):
+    def make():
+        with _graph.as_default():
+            for _ in range(200):
+                tf.constant(0, name="c")
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({op.name for op in _graph.get_operations()}) == 800
+
+
+def test_a_node_tells_what_it_is():
+    node = tf.placeholder(tf.float32, [None, 3], name="pixels")
+    assert str(node) == 'Tensor("pixels:0", shape=(?, 3), dtype=float32)'
+    assert repr(node) == "<tf.Tensor 'pixels:0' shape=(?, 3) dtype=float32>"
+    assert node.op.type == "Placeholder"
+    assert (node + 1).op.inputs[0] is node
+    assert (node + 1).consumers() == []
+    assert len(node.consumers()) == 2
+
+
+@pytest.mark.parametrize(
+    "use", [bool, list, len, int, float, lambda node: 1 in node, lambda node: [0, 1][node], lambda node: "%d" % node]
+)
+def test_a_node_is_no_python_value(use):
+    with pytest.raises(TypeError):
+        use(tf.placeholder(tf.int32, []))
+
+
+def test_what_is_known_of_a_shape_can_only_grow():
+    node = tf.placeholder(tf.int32)
+    node.set_shape([None, 3])
+    node.set_shape([2, None])
+    assert node.get_shape().as_list() == [2, 3]
+    with pytest.raises(ValueError, match="not compatible"):
+        node.set_shape([4, 3])

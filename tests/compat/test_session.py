@@ -1,0 +1,217 @@
+"""Sessions: what is fetched and fed, what is run how often, what belongs to them, how they end."""
+
+import collections
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+import mpqueue.compat.v1 as tf
+
+
+def counted(log, value=1):
+    """A node that logs when it is run."""
+
+    def function():
+        log.append(value)
+        return np.int32(value)
+
+    node = tf.py_func(function, [], tf.int32)
+    node.set_shape([])
+    return node
+
+
+def test_each_node_is_run_once_however_often_it_is_fetched_and_used(session):
+    log = []
+    node = counted(log)
+    assert session.run([node, node, node + node, (node * 3, {"a": node})]) == [1, 1, 2, (3, {"a": 1})]
+    assert log == [1]
+
+
+def test_a_node_that_nobody_asks_for_is_not_run(session):
+    log = []
+    counted(log)
+    session.run(tf.constant(1))
+    assert log == []
+
+
+def test_fetches_keep_their_structure(session):
+    Pair = collections.namedtuple("Pair", "left right")
+    one, op = tf.constant(1), tf.no_op()
+    ordered = collections.OrderedDict([("b", one), ("a", [])])
+    found = session.run(Pair([one, (op,)], ordered))
+    assert found == Pair([1, (None,)], collections.OrderedDict([("b", 1), ("a", [])]))
+    assert type(found) is Pair
+    assert type(found.right) is collections.OrderedDict
+    assert session.run([]) == []
+    assert session.run({}) == {}
+
+
+def test_nodes_are_fetched_and_fed_by_name(session):
+    tf.add(tf.constant(2, name="two"), 3, name="sum")
+    assert session.run("sum:0") == 5
+    assert session.run("sum") is None
+    assert session.run("sum:0", {"two:0": 10}) == 13
+
+
+def test_what_is_behind_a_fed_tensor_is_not_run(session):
+    log = []
+    node = counted(log)
+    default = tf.placeholder_with_default(node, [])
+    assert session.run([node + 1, default], {node: 5}) == [6, 5]
+    assert session.run(default, {default: 7}) == 7
+    assert log == []
+    assert session.run(default) == 1
+
+
+def test_fetched_arrays_are_the_callers_own(session):
+    node = tf.constant([1, 2])
+    variable = tf.Variable([1, 2])
+    session.run(variable.initializer)
+    for fetched in (node, variable, tf.identity(node), tf.reshape(variable, [2, 1])):
+        session.run(fetched)[...] = 9
+        assert 9 not in session.run(fetched)
+
+
+def test_a_fed_array_is_read_and_not_written(session):
+    fed = np.array([3, 1, 2], np.int32)
+    node = tf.placeholder(tf.int32, [3])
+    assert session.run(tf.reverse(node, [0]) + 1, {node: fed}).tolist() == [3, 2, 4]
+    session.run(tf.identity(node), {node: fed})[...] = 0
+    assert fed.tolist() == [3, 1, 2]
+
+
+def test_scalars_come_as_numpy_scalars_and_text_as_bytes(session):
+    number, text, truth = session.run([tf.constant(1.5), tf.constant("\u00e9"), tf.constant(True)])
+    assert type(number) is np.float32
+    assert type(text) is bytes
+    assert type(truth) is np.bool_
+
+
+def test_a_sparse_tensor_is_fetched_as_one_value_and_can_be_fed(session):
+    sparse = tf.sparse_placeholder(tf.float32)
+    value = tf.SparseTensorValue(np.array([[0, 1]]), np.array([2.0], np.float32), np.array([2, 3]))
+    found = session.run(sparse, {sparse: value})
+    assert isinstance(found, tf.SparseTensorValue)
+    assert found.values.tolist() == [2.0]
+    assert session.run(tf.sparse_tensor_to_dense(sparse), {sparse: tuple(value)}).tolist() == [[0, 2, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("fetch", [None, 5, [None], {"a": 1.5}, object()])
+def test_what_is_no_node_cannot_be_fetched(session, fetch):
+    tf.constant(1)
+    with pytest.raises(TypeError, match="fetch"):
+        session.run(fetch)
+
+
+def test_a_node_of_another_graph_cannot_be_fetched_or_fed(session):
+    with tf.Graph().as_default():
+        foreign = tf.constant(1)
+    tf.constant(2)
+    with pytest.raises(ValueError, match="not an element of this graph"):
+        session.run(foreign)
+    with pytest.raises(TypeError, match="feed_dict"):
+        session.run(tf.constant(1), {foreign: 1})
+
+
+def test_a_feed_that_does_not_fit_is_refused_with_the_names_of_both_shapes(session):
+    node = tf.placeholder(tf.int32, [None, 2], name="table")
+    with pytest.raises(ValueError, match=r"\(3,\).*table.*\(\?, 2\)"):
+        session.run(node, {node: [1, 2, 3]})
+    with pytest.raises(TypeError, match="Tensor object"):
+        session.run(node, {node: tf.constant([[1, 2]])})
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must feed"):
+        session.run(node)
+
+
+def test_an_error_of_a_run_names_the_operation(session):
+    node = tf.string_to_number("no number", name="parsed")
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        session.run(node + 1)
+    assert caught.value.op is node.op
+    assert "parsed" in "".join(caught.value.__notes__)
+
+
+def test_a_closed_session_runs_nothing():
+    node = tf.constant(1)
+    session = tf.Session()
+    session.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        session.run(node)
+    session.close()
+
+
+def test_an_empty_graph_cannot_be_run():
+    with tf.Session() as session, pytest.raises(RuntimeError, match="empty"):
+        session.run([])
+
+
+def test_without_a_session_a_node_has_no_value():
+    node = tf.constant(1)
+    with pytest.raises(ValueError, match="No default session"):
+        node.eval()
+    with tf.Session() as session:
+        assert node.eval() == 1
+        with tf.Graph().as_default():
+            other = tf.constant(2)
+        with pytest.raises(ValueError, match="different"):
+            other.eval(session=session)
+
+
+def test_an_interactive_session_is_the_default_until_it_is_closed():
+    node = tf.constant(3)
+    session = tf.InteractiveSession()
+    assert tf.get_default_session() is session
+    assert node.eval() == 3
+    session.close()
+    assert tf.get_default_session() is None
+
+
+def test_two_sessions_of_one_graph_share_nothing():
+    variable = tf.Variable(1)
+    queue = tf.FIFOQueue(5, tf.int32, [()], shared_name="shared")
+    with tf.Session() as one, tf.Session() as two:
+        one.run([variable.initializer, queue.enqueue(1)])
+        assert [one.run(queue.size()), two.run(queue.size())] == [1, 0]
+        with pytest.raises(tf.errors.FailedPreconditionError, match="uninitialized"):
+            two.run(variable)
+
+
+def test_a_callable_takes_its_feeds_in_order(session):
+    left, right = tf.placeholder(tf.int32), tf.placeholder(tf.int32)
+    subtract = session.make_callable(left - right, [left, right])
+    assert [subtract(5, 2), subtract(2, 5)] == [3, -3]
+    with pytest.raises(ValueError):
+        subtract(1)
+
+
+def test_a_graph_may_grow_between_runs(session):
+    node = tf.constant(1)
+    for expected in range(2, 6):
+        node = node + 1
+        assert session.run(node) == expected
+
+
+def test_the_end_of_a_session_forgets_its_state(_graph):
+    class Kept:
+        pass
+
+    kept = Kept()
+    with tf.Session(graph=_graph) as session:
+        session.resource("key", lambda: kept)
+    ref = weakref.ref(kept)
+    del kept
+    gc.collect()
+    assert ref() is None
+
+
+def test_settings_of_sessions_are_accepted():
+    config = tf.ConfigProto(allow_soft_placement=True, gpu_options=tf.GPUOptions(per_process_gpu_memory_fraction=0.5))
+    config.gpu_options.allow_growth = True
+    config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
+    with tf.Session("", config=config) as session:
+        options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+        assert session.run(tf.constant(1), options=options, run_metadata=tf.RunMetadata()) == 1
+    with pytest.raises(TypeError, match="graph must be a Graph"):
+        tf.Session(graph="graph")
