@@ -1,14 +1,14 @@
 """NumPy's functions on nodes give nodes, as far as NumPy lets itself be intercepted. An extension of TensorFlow's face.
 
 Arithmetic between arrays and nodes is TensorFlow's (the array takes the node's type). Any other function runs in the
-session, on the values, by NumPy's rules. What type and shape it will give is found by trying it on made-up arrays: two
-of them with other values, and with other sizes where a size is unknown. What the two results share counts as known, so
-that ``np.mean(x, axis=1)`` has a shape and ``np.unique(x)`` has none.
+session, on the values, by NumPy's rules. What type and shape it will give is found by trying it on made-up arrays,
+until it has worked twice: with other values, and with other sizes where a size is unknown. What the two results share
+counts as known, so that ``np.mean(x, axis=1)`` has a shape and ``np.unique(x)`` has none.
 
 What NumPy does not hand over (``np.array(node)``, ``float(node)``, ``if node:``) raises `TensorAsValueError`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -72,7 +72,7 @@ def deferred(function: Callable[..., Any], name: str, args: Sequence[Any], optio
         TensorAsValueError: The call fails for arrays of the nodes' types and shapes, or a rank is unknown.
     """
     nodes = list(dict.fromkeys(_nodes((args, options))))
-    first, second = (_tried(function, name, args, options, nodes, trial) for trial in (_ones, _counted))
+    first, second, guessed = _tried_twice(function, name, args, options, nodes)
     several = isinstance(first, tuple | list)
     results = list(zip(first, second, strict=False)) if several else [(first, second)]
     if any(not isinstance(each, np.ndarray | np.generic | int | float | complex) for pair in results for each in pair):
@@ -83,7 +83,9 @@ def deferred(function: Callable[..., Any], name: str, args: Sequence[Any], optio
         out = function(*_replaced(args, given), **_replaced(options, given))
         return [_result(each) for each in (out if several else [out])]
 
-    outputs = [(as_dtype(np.asarray(one).dtype), _shared(np.shape(one), np.shape(two))) for one, two in results]
+    outputs = [
+        (as_dtype(np.asarray(one).dtype), _shared(np.shape(one), np.shape(two), guessed)) for one, two in results
+    ]
     made = custom("NumPy", nodes, outputs, kernel, name=name.replace("np.", "numpy_"))
     return list(made.outputs) if several else made.outputs[0]
 
@@ -93,8 +95,10 @@ def _result(value: Any) -> np.ndarray:
     return to_array(array) if as_dtype(array.dtype) is string else owned(array)
 
 
-def _shared(one: tuple[int, ...], two: tuple[int, ...]) -> Dims:
-    return tuple(a if a == b else None for a, b in zip(one, two, strict=True)) if len(one) == len(two) else None
+def _shared(one: tuple[int, ...], two: tuple[int, ...], guessed: int | None) -> Dims:
+    if len(one) != len(two):
+        return None
+    return tuple(a if a == b and a != guessed else None for a, b in zip(one, two, strict=True))
 
 
 def _nodes(value: Any) -> Any:
@@ -117,14 +121,6 @@ def _replaced(value: Any, given: dict[Tensor, Any]) -> Any:
     return value
 
 
-def _ones(node: Tensor) -> np.ndarray:
-    return _made_up(node, 2, counted=False)
-
-
-def _counted(node: Tensor) -> np.ndarray:
-    return _made_up(node, 3, counted=True)
-
-
 def _made_up(node: Tensor, unknown_size: int, *, counted: bool) -> np.ndarray:
     if node.known_dims is None:
         raise TensorAsValueError(f"NumPy's functions need the rank of {node!r}: tell it with set_shape")
@@ -135,23 +131,46 @@ def _made_up(node: Tensor, unknown_size: int, *, counted: bool) -> np.ndarray:
     return numbers.astype(node.dtype.base_dtype.as_numpy_dtype).reshape(shape)
 
 
-def _tried(
-    function: Callable[..., Any],
-    name: str,
-    args: Sequence[Any],
-    options: dict[str, Any],
-    nodes: list[Tensor],
-    trial: Callable[[Tensor], np.ndarray],
-) -> Any:
-    given = {node: trial(node) for node in nodes}
-    try:
-        with np.errstate(all="ignore"):
-            return function(*_replaced(args, given), **_replaced(options, given))
-    except Exception as error:
-        raise TensorAsValueError(
-            f"{name} cannot be applied to {nodes}: it fails for arrays of these types and shapes ({error}). "
-            "Use a function of tf, or tf.py_func."
-        ) from error
+def _trials(nodes: Sequence[Tensor], args: Any) -> Iterator[tuple[int, bool]]:
+    """Which sizes to take for the unknown ones, and whether to count or to fill with ones."""
+    yield from ((2, False), (3, True))
+    known = {size for each in (*nodes, *_arrays(args)) for size in getattr(each, "known_dims", None) or np.shape(each)}
+    sizes = [2, 3, *sorted(size for size in known - {None, 2, 3} if size), 1]
+    yield from ((size, counted) for size in sizes for counted in (True, False))
+
+
+def _arrays(value: Any) -> Iterator[np.ndarray]:
+    if isinstance(value, np.ndarray):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _arrays(item)
+
+
+def _tried_twice(
+    function: Callable[..., Any], name: str, args: Sequence[Any], options: dict[str, Any], nodes: list[Tensor]
+) -> tuple[Any, Any, int | None]:
+    """What a function gives for two sets of made-up arrays; with one size only, that size, which then tells nothing."""
+    results: dict[int, Any] = {}
+    failure: Exception | None = None
+    for size, counted in _trials(nodes, args):
+        given = {node: _made_up(node, size, counted=counted) for node in nodes}
+        try:
+            with np.errstate(all="ignore"):
+                found = function(*_replaced(args, given), **_replaced(options, given))
+        except Exception as error:
+            failure = failure or error
+            continue
+        if size not in results and results:
+            return results.popitem()[1], found, None
+        results[size] = found
+    if results:
+        ((size, found),) = results.items()
+        return found, found, size if any(None in (node.known_dims or ()) for node in nodes) else None
+    raise TensorAsValueError(
+        f"{name} cannot be applied to {nodes}: it fails for arrays of these types and shapes ({failure}). "
+        "Use a function of tf, or tf.py_func."
+    ) from failure
 
 
 Tensor.operators |= {"__array_ufunc__": array_ufunc, "__array_function__": array_function}

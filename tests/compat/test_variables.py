@@ -1,0 +1,115 @@
+"""Variables: values that a session keeps."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import mpqueue.compat.v1 as tf
+
+
+def test_a_variable_has_a_value_only_when_it_was_initialised(session):
+    variable = tf.Variable([1, 2], name="v")
+    with pytest.raises(tf.errors.FailedPreconditionError, match="uninitialized value v"):
+        session.run(variable)
+    assert session.run(tf.report_uninitialized_variables()).tolist() == [b"v"]
+    session.run(tf.global_variables_initializer())
+    assert session.run(variable).tolist() == [1, 2]
+    assert session.run(tf.report_uninitialized_variables()).tolist() == []
+
+
+def test_local_variables_have_an_initializer_of_their_own(session):
+    local = tf.Variable(1, trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES])
+    assert tf.global_variables() == []
+    assert tf.local_variables() == [local]
+    session.run(tf.initialize_all_variables())
+    with pytest.raises(tf.errors.FailedPreconditionError):
+        session.run(local)
+    session.run(tf.initialize_local_variables())
+    assert session.run(local) == 1
+
+
+def test_additions_of_several_threads_do_not_get_lost(session):
+    variable = tf.Variable(0)
+    session.run(variable.initializer)
+    add = session.make_callable(variable.assign_add(1))
+    threads = [threading.Thread(target=lambda: [add() for _ in range(200)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert session.run(variable) == 800
+
+
+def test_a_value_that_was_read_does_not_change_any_more(session):
+    variable = tf.Variable([1, 2])
+    session.run(variable.initializer)
+    before = session.run(variable.value())
+    session.run(variable.assign_add([1, 1]))
+    assert before.tolist() == [1, 2]
+    assert session.run(variable.assign([7, 8])).tolist() == [7, 8]
+
+
+def test_read_value_reads_after_what_it_waits_for(session):
+    variable = tf.Variable(1)
+    with tf.control_dependencies([variable.initializer]), tf.control_dependencies([variable.assign_add(4)]):
+        read = variable.read_value()
+    session.run(variable.initializer)
+    assert session.run(read) in (1, 5)  # the two changes are not ordered
+    with tf.control_dependencies([variable.assign(3)]):
+        assert session.run(variable.read_value()) == 3
+
+
+def test_a_value_of_another_shape_is_refused(session):
+    variable = tf.Variable([1, 2])
+    with pytest.raises(ValueError, match="not compatible"):
+        variable.assign([1, 2, 3])
+    anything = tf.placeholder(tf.int32)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="shapes to match"):
+        session.run(variable.assign(anything), {anything: [1, 2, 3]})
+    free = tf.Variable([1, 2], validate_shape=False)
+    assert session.run(free.assign([1], validate_shape=False)).tolist() == [1]
+
+
+def test_counting_ends_at_the_limit(session):
+    variable = tf.Variable(0)
+    session.run(variable.initializer)
+    count = variable.count_up_to(2)
+    assert [session.run(count), session.run(count)] == [0, 1]
+    with pytest.raises(tf.errors.OutOfRangeError, match="limit of 2"):
+        session.run(count)
+
+
+def test_variables_are_found_again_by_their_names():
+    with tf.variable_scope("layer"):
+        made = tf.get_variable("w", [2])
+        with pytest.raises(ValueError, match="already exists"):
+            tf.get_variable("w", [2])
+    assert made.name == "layer/w:0"
+    with tf.variable_scope("layer", reuse=True):
+        assert tf.get_variable("w", [2]) is made
+        with pytest.raises(ValueError, match="does not exist"):
+            tf.get_variable("other", [2])
+        with pytest.raises(ValueError, match="shape"):
+            tf.get_variable("w", [3])
+    with tf.variable_scope("layer", reuse=tf.AUTO_REUSE):
+        assert tf.get_variable("w", [2]) is made
+
+
+def test_operators_take_variables(session):
+    variable = tf.Variable(3.0)
+    session.run(variable.initializer)
+    nodes = [variable + 1, 2 * variable, -variable, variable > 2, tf.sqrt(variable * 3), tf.stack([variable, 1.0])]
+    found = session.run(nodes)
+    assert found[:5] == [4.0, 6.0, -3.0, True, 3.0]
+    assert found[5].tolist() == [3.0, 1.0]
+
+
+def test_load_sets_a_value_from_outside(session):
+    variable = tf.Variable([0, 0])
+    variable.load([1, 2], session)
+    assert session.run(variable).tolist() == [1, 2]
+    fed = np.array([3, 4], np.int32)
+    variable.load(fed, session)
+    fed[:] = 0
+    assert session.run(variable).tolist() == [3, 4]
