@@ -28,12 +28,12 @@ class GFile:
     """
 
     def __init__(self, name: Any, mode: str = "r") -> None:
+        self._handle: IO[bytes] | None = None
         self._name, self._mode = name, mode
         self._is_binary = "b" in mode
         self._plain_mode = mode.replace("b", "")
         if self._plain_mode not in _MODES:
             raise InvalidArgumentError(None, None, f"mode must be one of {', '.join(_MODES)}, got {mode!r}")
-        self._handle: IO[bytes] | None = None
 
     @property
     def name(self) -> Any:
@@ -115,6 +115,10 @@ class GFile:
         if handle is not None:
             with problems_of(self._name):
                 handle.close()
+
+    def __del__(self) -> None:
+        if self._handle is not None:
+            self._handle.close()  # scripts read a file in one line, and never close it
 
     def __enter__(self) -> Self:
         return self

@@ -35,12 +35,17 @@ def get_logger() -> logging.Logger:
     return _prepared()
 
 
+def _report(level: int, msg: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    """Report a message as the caller's caller's."""
+    _prepared().log(level, msg, *args, stacklevel=3, **options)
+
+
 def log(level: int, msg: Any, *args: Any, **kwargs: Any) -> None:
     """Report a message of a level.
 
     Follows: ``tf.logging.log``.
     """
-    _prepared().log(level, msg, *args, **kwargs)
+    _report(level, msg, args, kwargs)
 
 
 def debug(msg: Any, *args: Any, **kwargs: Any) -> None:
@@ -48,7 +53,7 @@ def debug(msg: Any, *args: Any, **kwargs: Any) -> None:
 
     Follows: ``tf.logging.debug``.
     """
-    log(DEBUG, msg, *args, **kwargs)
+    _report(DEBUG, msg, args, kwargs)
 
 
 def info(msg: Any, *args: Any, **kwargs: Any) -> None:
@@ -56,7 +61,7 @@ def info(msg: Any, *args: Any, **kwargs: Any) -> None:
 
     Follows: ``tf.logging.info``.
     """
-    log(INFO, msg, *args, **kwargs)
+    _report(INFO, msg, args, kwargs)
 
 
 def warn(msg: Any, *args: Any, **kwargs: Any) -> None:
@@ -64,7 +69,7 @@ def warn(msg: Any, *args: Any, **kwargs: Any) -> None:
 
     Follows: ``tf.logging.warn``, ``tf.logging.warning``.
     """
-    log(WARN, msg, *args, **kwargs)
+    _report(WARN, msg, args, kwargs)
 
 
 def error(msg: Any, *args: Any, **kwargs: Any) -> None:
@@ -72,7 +77,7 @@ def error(msg: Any, *args: Any, **kwargs: Any) -> None:
 
     Follows: ``tf.logging.error``.
     """
-    log(ERROR, msg, *args, **kwargs)
+    _report(ERROR, msg, args, kwargs)
 
 
 def fatal(msg: Any, *args: Any, **kwargs: Any) -> None:
@@ -80,7 +85,7 @@ def fatal(msg: Any, *args: Any, **kwargs: Any) -> None:
 
     Follows: ``tf.logging.fatal``.
     """
-    log(FATAL, msg, *args, **kwargs)
+    _report(FATAL, msg, args, kwargs)
 
 
 def vlog(level: int, msg: Any, *args: Any, **kwargs: Any) -> None:
@@ -88,7 +93,7 @@ def vlog(level: int, msg: Any, *args: Any, **kwargs: Any) -> None:
 
     Follows: ``tf.logging.vlog``.
     """
-    log(level, msg, *args, **kwargs)
+    _report(level, msg, args, kwargs)
 
 
 def _times_here() -> int:
@@ -105,7 +110,8 @@ def log_first_n(level: int, msg: Any, n: int, *args: Any) -> None:
 
     Follows: ``tf.logging.log_first_n``.
     """
-    log_if(level, msg, _times_here() <= n, *args)
+    if _times_here() <= n:
+        _report(level, msg, args, {})
 
 
 def log_every_n(level: int, msg: Any, n: int, *args: Any) -> None:
@@ -113,7 +119,8 @@ def log_every_n(level: int, msg: Any, n: int, *args: Any) -> None:
 
     Follows: ``tf.logging.log_every_n``.
     """
-    log_if(level, msg, (_times_here() - 1) % n == 0, *args)
+    if (_times_here() - 1) % n == 0:
+        _report(level, msg, args, {})
 
 
 def log_if(level: int, msg: Any, condition: Any, *args: Any) -> None:
@@ -122,7 +129,7 @@ def log_if(level: int, msg: Any, condition: Any, *args: Any) -> None:
     Follows: ``tf.logging.log_if``.
     """
     if condition:
-        log(level, msg, *args)
+        _report(level, msg, args, {})
 
 
 def get_verbosity() -> int:
