@@ -11,14 +11,14 @@ DEADLOCK_S = 30
 
 
 @pytest.fixture(autouse=True)
-def _graph():
+def graph():
     with tf.Graph().as_default() as graph:
         yield graph
 
 
 @pytest.fixture
-def session(_graph):
-    with tf.Session(graph=_graph) as made:
+def session(graph):
+    with tf.Session(graph=graph) as made:
         yield made
 
 

@@ -116,7 +116,7 @@ def test_what_trains_is_not_here(module, name):
 
 def test_a_name_without_a_neighbour_is_just_missing():
     with pytest.raises(AttributeError, match=r"^tf has no 'qqqqq'$"):
-        tf.qqqqq  # noqa: B018
+        tf.qqqqq
     assert not hasattr(tf, "__wrapped__")
 
 

@@ -9,7 +9,6 @@ import pytest
 import mpqueue.compat.v1 as tf
 from mpqueue.compat.program import app, flags, log
 
-
 # Files
 
 
@@ -124,7 +123,7 @@ def test_flags_are_defined_once_and_by_their_old_argument_names_too(defined):
     with pytest.raises(flags.IllegalFlagValueError, match="old"):
         defined(["prog"])
     with pytest.raises(AttributeError, match="nothing"):
-        defined.nothing  # noqa: B018
+        defined.nothing
     with pytest.raises(AttributeError, match="nothing"):
         defined.nothing = 1
 

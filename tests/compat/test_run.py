@@ -49,8 +49,8 @@ def test_the_first_error_ends_the_waits_of_the_same_run(session):
     assert session.run(empty.dequeue()) == 1  # the cancelled dequeue took nothing
 
 
-def test_closing_the_session_frees_those_that_wait(_graph):
-    session = tf.Session(graph=_graph)
+def test_closing_the_session_frees_those_that_wait(graph):
+    session = tf.Session(graph=graph)
     full, empty = tf.FIFOQueue(1, tf.int32, [()], name="full"), tf.FIFOQueue(1, tf.int32, [()], name="empty")
     session.run(full.enqueue(1))
     calls = [Background(session.make_callable(node)) for node in (full.enqueue(2), empty.dequeue(), full.close())]
@@ -62,8 +62,8 @@ def test_closing_the_session_frees_those_that_wait(_graph):
             call.finish()
 
 
-def test_a_run_of_its_own_threads_is_freed_too(_graph):
-    session = tf.Session(graph=_graph)
+def test_a_run_of_its_own_threads_is_freed_too(graph):
+    session = tf.Session(graph=graph)
     one, two = tf.FIFOQueue(1, tf.int32, [()]), tf.FIFOQueue(1, tf.int32, [()])
     call = Background(session.make_callable([one.dequeue(), two.dequeue()]))
     waiting_in(session, one)

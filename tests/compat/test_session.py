@@ -3,6 +3,7 @@
 import collections
 import gc
 import weakref
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -37,7 +38,10 @@ def test_a_node_that_nobody_asks_for_is_not_run(session):
 
 
 def test_fetches_keep_their_structure(session):
-    Pair = collections.namedtuple("Pair", "left right")
+    class Pair(NamedTuple):
+        left: object
+        right: object
+
     one, op = tf.constant(1), tf.no_op()
     ordered = collections.OrderedDict([("b", one), ("a", [])])
     found = session.run(Pair([one, (op,)], ordered))
@@ -193,17 +197,15 @@ def test_a_graph_may_grow_between_runs(session):
         assert session.run(node) == expected
 
 
-def test_the_end_of_a_session_forgets_its_state(_graph):
+def test_the_end_of_a_session_forgets_its_state(graph):
     class Kept:
         pass
 
-    kept = Kept()
-    with tf.Session(graph=_graph) as session:
-        session.resource("key", lambda: kept)
-    ref = weakref.ref(kept)
-    del kept
+    with tf.Session(graph=graph) as session:
+        kept = weakref.ref(session.resource("key", Kept))
+        assert kept() is not None
     gc.collect()
-    assert ref() is None
+    assert kept() is None
 
 
 def test_settings_of_sessions_are_accepted():
