@@ -5,7 +5,7 @@
 import operator
 from collections.abc import Callable
 from functools import reduce
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -293,9 +293,6 @@ class QueueBase:
         Follows: The op that ``tf.QueueBase.enqueue_many`` returns.
         """
         return EnqueueOp(self, source, name, many=True)
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(f"{type(self).__name__} {self._name!r} lives in this process and cannot be pickled")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._ref!r}>"
