@@ -1,7 +1,7 @@
 """Blocks of shared memory in size classes, cut from one sparse segment; only its owner hands them out.
 
     segment   [ slab of class 4: 1024 blocks of 64 bytes ][ slab of class 71: one block of 160 KiB ][ ... untouched ]
-    token     class and offset of one block, in one integer
+    token     class of a block and its number among all that could be: its offset, counted in blocks
 
 One segment for all queues of a process: a descriptor and a mapping each would be the end of programs with thousands
 of queues, and a block that one queue has freed serves the next. A slab is reserved when it is cut, by the owner, so
@@ -10,15 +10,21 @@ that whoever is granted a block may write to it without risking a SIGBUS, and le
 Size classes are arithmetic, known to all sides without a table: multiples of 16 bytes up to 1 KiB, then eight steps
 per doubling, so that at most an eighth of a block is unused. Freed blocks are used again last in, first out, while
 their pages are warm. Slabs of which no block is in use go back to the system when memory is short.
+
+A slab begins on a multiple of its block size, so that blocks of one class anywhere in the segment are rows of one
+array: many of them are gathered, or written, by one indexing operation.
 """
+
+import math
+from collections.abc import Iterable
 
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import Segment, largest_segment_bytes
 from mpqueue.memory.slots import PAGE
 
 _SLAB_BYTES = 1 << 16
-_OFFSET_BITS = 44
-_OFFSET_MASK = (1 << _OFFSET_BITS) - 1
+_CLASS_SHIFT = 44
+_NUMBER_MASK = (1 << _CLASS_SHIFT) - 1
 _STEP = 16
 _SMALL_BYTES = 1024
 _NUM_SMALL = _SMALL_BYTES // _STEP
@@ -49,12 +55,12 @@ def class_bytes(size_class: int) -> int:
 
 def offset_of(token: int) -> int:
     """Where a block begins."""
-    return token & _OFFSET_MASK
+    return (token & _NUMBER_MASK) * class_bytes(token >> _CLASS_SHIFT)
 
 
-def class_of(token: int) -> int:
-    """The size class of a block."""
-    return token >> _OFFSET_BITS
+def first_token(size_class: int) -> int:
+    """The token of block number 0 of a class: what is added to a number."""
+    return size_class << _CLASS_SHIFT
 
 
 class Arena:
@@ -73,7 +79,7 @@ class Arena:
         self._free: dict[int, list[int]] = {}
         self._slabs: dict[int, list[int]] = {}  # offsets of the slabs of a class
         self._num_used: dict[int, int] = {}
-        self._spare: dict[int, list[int]] = {}  # slabs given back, by their bytes
+        self._spare: dict[int, list[int]] = {}  # slabs given back, by class
 
     def take(self, size_class: int, count: int) -> list[int]:
         """Tokens of ``count`` blocks.
@@ -89,19 +95,19 @@ class Arena:
         self._num_used[size_class] = self._num_used.get(size_class, 0) + count
         return taken
 
-    def give(self, tokens: list[int]) -> None:
+    def give(self, tokens: Iterable[int]) -> None:
         """Nobody uses these blocks any more."""
         free, used = self._free, self._num_used
-        if tokens and tokens[0] >> _OFFSET_BITS == tokens[-1] >> _OFFSET_BITS:
-            size_class = tokens[0] >> _OFFSET_BITS
-            if len(tokens) <= 2 or all(token >> _OFFSET_BITS == size_class for token in tokens):
-                free[size_class] += tokens
-                used[size_class] -= len(tokens)
-                return
         for token in tokens:
-            size_class = token >> _OFFSET_BITS
+            size_class = token >> _CLASS_SHIFT
             free[size_class].append(token)
             used[size_class] -= 1
+
+    def give_alike(self, size_class: int, tokens: list[int]) -> None:
+        """The same for blocks of one class."""
+        if tokens:
+            self._free[size_class] += tokens
+            self._num_used[size_class] -= len(tokens)
 
     @property
     def num_used(self) -> int:
@@ -120,25 +126,26 @@ class Arena:
             nbytes, slabs = _slab_bytes(size_class), self._slabs.pop(size_class)
             for offset in slabs:
                 self.segment.discard(offset, offset + nbytes)
-            self._spare.setdefault(nbytes, []).extend(slabs)
+            self._spare.setdefault(size_class, []).extend(slabs)
             self._free[size_class].clear()
         return bool(idle)
 
     def _cut(self, size_class: int) -> None:
         """Make a slab of this class."""
         nbytes, size = _slab_bytes(size_class), class_bytes(size_class)
-        spare = self._spare.get(nbytes)
-        offset = spare[-1] if spare else self._end
+        spare = self._spare.get(size_class)
+        step = math.lcm(size, PAGE)
+        offset = spare[-1] if spare else -(-self._end // step) * step
         self._reserve(offset, nbytes)
         if spare:
             spare.pop()
         else:
-            self._end += nbytes
+            self._end = offset + nbytes
         self._num_used.setdefault(size_class, 0)
         self._slabs.setdefault(size_class, []).append(offset)
-        first = size_class << _OFFSET_BITS | offset
+        first = first_token(size_class) + offset // size
         # In front of the free ones: blocks are taken from the end.
-        self._free[size_class][:0] = range(first, first + nbytes // size * size, size)
+        self._free[size_class][:0] = range(first, first + nbytes // size)
 
     def _reserve(self, offset: int, nbytes: int) -> None:
         try:

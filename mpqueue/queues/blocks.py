@@ -15,11 +15,11 @@ view, which is copied once, into the result.
 import math
 import struct
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpqueue.memory.arena import class_bytes, class_for, offset_of
+from mpqueue.memory.arena import class_bytes, class_for, first_token, offset_of
 from mpqueue.memory.segment import Segment
 from mpqueue.queues.conversion import Array
 from mpqueue.queues.requests import Token
@@ -29,6 +29,16 @@ from mpqueue.queues.storage import PackedColumn, PlainStorage
 _ALIGNMENT = 16
 _Piece = tuple[int, Any]
 """An offset in a block, and the array or bytes that go there."""
+
+
+class Field(NamedTuple):
+    """A component of a fixed shape: where it is in each block, and as an array over all blocks there could be."""
+
+    offset: int
+    nbytes: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    rows: Array
 
 
 class BlockCodec:
@@ -47,29 +57,39 @@ class BlockCodec:
         self.view = memoryview(segment.memory)
         self._dtypes = spec.dtypes
         self.size_class = -1
-        self._places: list[tuple[int, int, np.dtype[Any], tuple[int, ...]]] = []
+        self._fields: list[Field] = []
         if spec.are_shapes_fixed and not any(isinstance(dtype, str) for dtype in spec.dtypes):
             self._lay_out(spec)
         self._is_packed = [isinstance(column, PackedColumn) for column in PlainStorage(spec).columns]
 
     def _lay_out(self, spec: ElementSpec) -> None:
-        end = 0
+        places, end = [], 0
         for dtype, known in zip(spec.dtypes, spec.shapes, strict=True):
             assert isinstance(dtype, np.dtype)
             shape = tuple(size or 0 for size in known or ())
             nbytes = math.prod(shape) * dtype.itemsize
-            self._places.append((end, nbytes, dtype, shape))
+            places.append((end, nbytes, dtype, shape))
             end = _align(end + nbytes)
-        offset, nbytes, *_ = self._places[-1]
-        self.size_class = class_for(offset + nbytes)
+        self.size_class = class_for(places[-1][0] + places[-1][1])
+        self._first, self._stride = first_token(self.size_class), class_bytes(self.size_class)
+        num_blocks = len(self._memory) // self._stride
+        for offset, nbytes, dtype, shape in places:
+            # Void of the component's bytes: one indexing operation copies the rows of many blocks.
+            rows: Array = (
+                np.ndarray((num_blocks,), np.dtype((np.void, nbytes)), self._memory, offset, (self._stride,))
+                if nbytes
+                else _NOTHING
+            )
+            self._fields.append(Field(offset, nbytes, dtype, shape, rows))
 
     # -- Writing
 
     def plan(self, components: Sequence[Array]) -> tuple[int, list[_Piece]]:
         """The size class for an element, and what goes where; for `write`."""
         if self.size_class >= 0:
-            places = [place[0] for place in self._places]
-            return self.size_class, list(zip(places, components, strict=True))
+            return self.size_class, [
+                (field.offset, array) for field, array in zip(self._fields, components, strict=True)
+            ]
         end, pieces = 0, []
         for array in components:
             head, body, nbytes = _text(array) if array.dtype.kind == "O" else _numbers(array)
@@ -90,32 +110,13 @@ class BlockCodec:
             else:
                 np.ndarray(piece.shape, piece.dtype, self._memory, at)[...] = piece
 
-    def write_one(self, token: int, array: Array) -> None:
-        """Write the only component of a fixed shape."""
-        nbytes = self._places[0][1]
-        at = token & _MASK
-        if nbytes <= 4096:
-            self.view[at : at + nbytes] = array.tobytes()
-        else:
-            np.ndarray(array.shape, array.dtype, self._memory, at)[...] = array
-
     def write_rows(self, tokens: Sequence[int], components: Sequence[Array]) -> None:
         """Write the rows of components of fixed shapes, each to its block."""
-        count, stride = len(tokens), class_bytes(self.size_class)
-        start = offset_of(tokens[0])
-        is_run = _is_run(tokens, stride)
-        for (offset, nbytes, dtype, shape), block in zip(self._places, components, strict=True):
-            if is_run:
-                strides = np.ndarray(shape, dtype, self._memory, start + offset).strides
-                np.ndarray((count, *shape), dtype, self._memory, start + offset, (stride, *strides))[...] = block
-            elif nbytes <= 4096:
-                raw = block.tobytes()
-                for row, token in enumerate(tokens):
-                    at = offset_of(token) + offset
-                    self.view[at : at + nbytes] = raw[row * nbytes : row * nbytes + nbytes]
-            else:
-                for row, token in enumerate(tokens):
-                    np.ndarray(shape, dtype, self._memory, offset_of(token) + offset)[...] = block[row]
+        numbers = np.array(tokens) - self._first
+        for (_offset, nbytes, _dtype, _shape, rows), block in zip(self._fields, components, strict=True):
+            if nbytes:
+                raw = np.ascontiguousarray(block).reshape(-1).view(rows.dtype)
+                rows[numbers] = raw
 
     # -- Reading
 
@@ -127,7 +128,7 @@ class BlockCodec:
                 self.view[start + offset : start + offset + nbytes]
                 if packed
                 else np.ndarray(shape, dtype, self._memory, start + offset)
-                for (offset, nbytes, dtype, shape), packed in zip(self._places, self._is_packed, strict=True)
+                for (offset, nbytes, dtype, shape, _), packed in zip(self._fields, self._is_packed, strict=True)
             ]
         parts, end = [], start
         for dtype, packed in zip(self._dtypes, self._is_packed, strict=True):
@@ -135,15 +136,13 @@ class BlockCodec:
             parts.append(memoryview(array.reshape(-1).view(np.uint8)) if packed else array)
         return parts
 
-    def packed_rows(self, tokens: Sequence[int]) -> Array | None:
-        """Elements of one fixed component that lie one after the other, as one view; None if they do not."""
-        if len(self._places) != 1 or not _is_run(tokens, class_bytes(self.size_class)):
-            return None
-        _offset, _nbytes, dtype, shape = self._places[0]
-        start = offset_of(tokens[0])
-        strides = np.ndarray(shape, dtype, self._memory, start).strides
-        stride = class_bytes(self.size_class)
-        return np.ndarray((len(tokens), *shape), dtype, self._memory, start, (stride, *strides))
+    def gather(self, tokens: Sequence[int]) -> list[Array]:
+        """Elements of fixed shapes, stacked."""
+        numbers = np.array(tokens) - self._first
+        return [
+            rows[numbers].view(dtype).reshape(len(tokens), *shape) if nbytes else np.empty((len(tokens), *shape), dtype)
+            for _offset, nbytes, dtype, shape, rows in self._fields
+        ]
 
     def _read(self, dtype: Any, at: int) -> tuple[Array, int]:
         (rank,) = struct.unpack_from("<q", self.view, at)
@@ -162,18 +161,11 @@ class BlockCodec:
         return out.reshape(shape), _align(at)
 
 
-_MASK = offset_of(-1)
+_NOTHING: Array = np.empty(0, np.uint8)
 
 
 def _align(offset: int) -> int:
     return (offset + _ALIGNMENT - 1) & -_ALIGNMENT
-
-
-def _is_run(tokens: Sequence[int], stride: int) -> bool:
-    first, count = tokens[0], len(tokens)
-    if tokens[-1] - first != (count - 1) * stride:
-        return False
-    return list(tokens) == list(range(first, first + count * stride, stride))
 
 
 def _numbers(array: Array) -> tuple[bytes, Array, int]:
@@ -193,11 +185,22 @@ class SharedStorage(PlainStorage):
     Args:
         spec: What the elements are made of.
         codec: Reads blocks.
+        has_plain: The queue may hold plain elements.
     """
 
-    def __init__(self, spec: ElementSpec, codec: BlockCodec) -> None:
+    def __init__(self, spec: ElementSpec, codec: BlockCodec, *, has_plain: bool) -> None:
         super().__init__(spec)
-        self._codec = codec
+        self.codec, self.has_plain = codec, has_plain
+
+    def put(self, components: list[Array]) -> Token:
+        """Plain."""
+        self.has_plain = True
+        return super().put(components)
+
+    def put_many(self, components: list[Array], count: int) -> Sequence[Token]:
+        """Plain."""
+        self.has_plain = True
+        return super().put_many(components, count)
 
     def get_one(self, tokens: list[Token]) -> list[Any]:
         """From wherever it lies."""
@@ -205,25 +208,22 @@ class SharedStorage(PlainStorage):
 
     def get_many(self, tokens: list[Token]) -> list[Array]:
         """Gathered once, from wherever each lies."""
-        if tokens and type(tokens[0]) is int and type(tokens[-1]) is int and all(type(t) is int for t in tokens):
-            rows = self._codec.packed_rows(tokens)
-            if rows is not None:
-                return [rows.copy()]
+        if self.codec.size_class >= 0 and tokens and not self.has_plain:
+            return self.codec.gather(tokens)
         return super().get_many([self._plain(token) for token in tokens])
 
     def _plain(self, token: Token) -> Token:
         if type(token) is not int:
             return token
-        parts = self._codec.parts(token)
+        parts = self.codec.parts(token)
         return parts[0] if self._only is not None else tuple(parts)
 
     def to_block(self, token: Token) -> tuple[int, list[_Piece]]:
         """The size class for a plain element, and what goes where in its block."""
         parts = (token,) if self._only is not None else token
         arrays = [column.as_array(part) for column, part in zip(self.columns, parts, strict=True)]
-        return self._codec.plan(arrays)
+        return self.codec.plan(arrays)
 
-
-def blocks_of(tokens: Sequence[Token]) -> list[int]:
-    """Those tokens that are blocks."""
-    return [token for token in tokens if type(token) is int]
+    def blocks_of(self, tokens: list[Token]) -> list[int]:
+        """Those tokens that are blocks."""
+        return [token for token in tokens if type(token) is int] if self.has_plain else tokens

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mpqueue.control import descriptors
 from mpqueue.queues.requests import Request
+from mpqueue.queues.windows import Producer
 from mpqueue.queues.wire import HEAD
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class Client:
         waiting: Its calls in line, by their number.
         delivered: Blocks that it was given to read, by the number of the call.
         shares: Queues that it uses, by number,
-        cores: and what keeps them alive as long as it lives.
+        cores: and what keeps them alive as long as it lives;
+        producers: its windows there.
         places: Words of shared memory that tell it its limits.
     """
 
@@ -44,6 +46,7 @@ class Client:
         self.delivered: dict[int, list[int]] = {}
         self.shares: dict[int, Share] = {}
         self.cores: dict[int, QueueCore] = {}
+        self.producers: dict[int, Producer] = {}
         self.places: list[int] = []
         self.is_gone = False
         self._outbox = bytearray()

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mpqueue.errors import DeadlineExceededError, OpError
 from mpqueue.queues import handles
-from mpqueue.queues.blocks import blocks_of
 from mpqueue.queues.cancellation import cancellable
 from mpqueue.queues.conversion import Array
 from mpqueue.queues.dtypes import DType
@@ -148,7 +147,7 @@ class QueueCore:
             raise
         finally:
             if self._share is not None:
-                self._share.hub.freed.append(blocks_of(request.taken))
+                self._share.free(request.taken)
 
     def _call(self, request: EnqueueRequest | CloseRequest | DequeueRequest, timeout: float | None) -> None:
         """See a request through to its end."""
@@ -254,6 +253,11 @@ class QueueCore:
     def state(self) -> tuple[int, int]:
         """Size, and 1 if it is closed."""
         return self._machine.size, int(self._machine.closed)
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether there are elements in it, or calls that wait."""
+        return bool(self._machine.size or self._machine.num_waiting)
 
     @property
     def room(self) -> int | None:

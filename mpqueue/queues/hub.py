@@ -30,7 +30,7 @@ import numpy as np
 
 from mpqueue.control import descriptors, rendezvous
 from mpqueue.errors import CancelledError, OpError, SharedMemoryFull
-from mpqueue.memory.arena import Arena, class_for
+from mpqueue.memory.arena import Arena, class_for, offset_of
 from mpqueue.queues.client import Client, ProtocolError
 from mpqueue.queues.requests import CloseRequest, DequeueRequest, EnqueueRequest, Request
 from mpqueue.queues.share import Share
@@ -68,7 +68,7 @@ class Hub:
         _enlarge(self._pipe)
         self.arena = Arena()
         self.words = memoryview(self.arena.segment.memory).cast("q")
-        self.freed: deque[list[int]] = deque()
+        self.freed: deque[tuple[int, list[int]]] = deque()
         self.dropped: deque[int] = deque()
         self.watch = Watch(self._serve)
         self._shares: dict[int, Share] = {}
@@ -76,7 +76,7 @@ class Hub:
         self._by_fd: dict[int, Client] = {}
         self._last_client = self._last_queue = 0
         self._places: list[int] = []
-        self._records: deque[tuple[Any, ...]] = deque()
+        self._records: deque[tuple[int, ...]] = deque()
         self._unread: deque[bytes] = deque()
         self._recalled: list[Share] = []
         self._deferred: list[Callable[[], None]] = []
@@ -90,7 +90,6 @@ class Hub:
             Up.WANT: self._want,
             Up.FILLED: self._filled,
             Up.ENQUEUE: self._enqueue,
-            Up.ADMIT: self._admit,
             Up.CONFIRM: self._confirm,
             Up.DEQUEUE: self._dequeue,
             Up.READ: self._read,
@@ -212,7 +211,7 @@ class Hub:
         """Read all that was said, and take the steps in order; under the lock."""
         if self.is_closed:
             return
-        unread, records, steps, clients = self._unread, self._records, self._steps, self._clients
+        unread, records = self._unread, self._records
         while True:
             try:
                 # In one step of the interpreter, so that Ctrl-C cannot come between reading and keeping.
@@ -224,15 +223,53 @@ class Hub:
                 records.extend(RECORD.iter_unpack(unread[0]))
                 unread.popleft()
             while records:
-                kind, *said = records.popleft()
-                client = clients.get(said[1])
-                if client is not None:
-                    try:
-                        steps[kind](client, *said)
-                    except (ProtocolError, KeyError):
-                        client.sock.shutdown(socket.SHUT_RDWR)  # its end follows
+                if records[0][0] == Up.ADMIT:
+                    self._admit_run(records)
+                else:
+                    self._take(*records.popleft())
         while self._recalled or self._deferred:
             self._settle()
+
+    def _take(self, kind: int, flag: int, number: int, *said: int) -> None:
+        """Take the step that a record asks for."""
+        client = self._clients.get(number)
+        if client is None:
+            return
+        try:
+            self._steps[kind](client, flag, *said)
+        except (ProtocolError, KeyError):
+            client.sock.shutdown(socket.SHUT_RDWR)  # its end follows
+
+    def _admit_run(self, records: deque[tuple[int, ...]]) -> None:
+        """Take the records of one queue that need no answer all in one step: the way of most elements."""
+        queue, tokens = records[0][3], []
+        clients = self._clients
+        core: QueueCore | None = None
+        while records and records[0][0] == Up.ADMIT and records[0][3] == queue:
+            _kind, size_class, number, _queue, call, count, seq = records.popleft()
+            client = clients.get(number)
+            if client is None:
+                continue
+            try:
+                producer = client.producers[queue]
+                if seq <= producer.limit or seq <= producer.promise:
+                    producer.received = seq
+                    core = client.cores[queue]
+                    if count == 1 and not client.filled:
+                        tokens.append(client.granted[size_class].popleft())
+                    else:
+                        client.fill(size_class, count)
+                        tokens += client.filled
+                        client.filled.clear()
+                    continue
+            except (ProtocolError, KeyError, IndexError):
+                client.sock.shutdown(socket.SHUT_RDWR)  # its end follows
+                continue
+            records.appendleft((Up.ENQUEUE, size_class, number, queue, call, count, seq))  # beyond its window
+            break
+        if core is not None:
+            self._touched.add(self._shares[queue])
+            core.admit(tokens)
 
     def _settle(self) -> None:
         """The pipe was read after the recalls: those who asked for them may go on."""
@@ -256,9 +293,13 @@ class Hub:
 
     def _collect(self) -> None:
         while self.freed:
-            self.arena.give(self.freed.popleft())
+            size_class, blocks = self.freed.popleft()
+            if size_class >= 0:
+                self.arena.give_alike(size_class, blocks)
+            else:
+                self.arena.give(blocks)
 
-    def _attach(self, client: Client, _c: int, _n: int, queue: int, number: int, _a: int, _b: int) -> None:
+    def _attach(self, client: Client, _c: int, queue: int, number: int, _a: int, _b: int) -> None:
         core = self.find(queue)
         if core is None:
             error = CancelledError(None, None, "the queue is gone: nothing refers to it in the process that owned it")
@@ -268,13 +309,13 @@ class Hub:
         client.shares[queue], client.cores[queue] = share, core
         if client not in share.windows.producers:
             if not self._places:
-                first = self.arena.take(class_for(_WORDS_BYTES), 1)[0] & _OFFSETS
+                first = offset_of(self.arena.take(class_for(_WORDS_BYTES), 1)[0])
                 self._places = list(range(first // 8, (first + _WORDS_BYTES) // 8))
             client.places.append(self._places.pop())
-            share.windows.add(client, client.places[-1])
-        client.answer(Down.DONE, number, share.windows.producers[client].place)
+            client.producers[queue] = share.windows.add(client, client.places[-1])
+        client.answer(Down.DONE, number, client.producers[queue].place)
 
-    def _want(self, client: Client, size_class: int, _n: int, _q: int, number: int, count: int, _b: int) -> None:
+    def _want(self, client: Client, size_class: int, _q: int, number: int, count: int, _b: int) -> None:
         self._collect()
         try:
             try:
@@ -287,28 +328,23 @@ class Hub:
         client.granted.setdefault(size_class, deque()).extend(tokens)
         client.answer(Down.BLOCKS, number, size_class, 0, np.array(tokens, np.int64).tobytes())
 
-    def _filled(self, client: Client, size_class: int, _n: int, _q: int, _number: int, count: int, _b: int) -> None:
+    def _filled(self, client: Client, size_class: int, _q: int, _number: int, count: int, _b: int) -> None:
         client.fill(size_class, count)
 
-    def _admit(self, client: Client, size_class: int, _n: int, queue: int, number: int, count: int, seq: int) -> bool:
+    def _enqueue(self, client: Client, size_class: int, queue: int, number: int, count: int, seq: int) -> None:
         client.fill(size_class, count)
         tokens, client.filled = client.filled, []
-        share, core = client.shares[queue], client.cores[queue]
-        producer = share.windows.producers[client]
+        share, core, producer = client.shares[queue], client.cores[queue], client.producers[queue]
         producer.received = seq
         self._touched.add(share)
         if seq <= producer.limit or seq <= producer.promise:
             core.admit(tokens)
-            return True
+            client.answer(Down.DONE, number)
+            return
         request = EnqueueRequest(tokens)
         self._submit(client, share, number, request, partial(self._enqueued, client, number, request))
-        return False
 
-    def _enqueue(self, client: Client, size_class: int, n: int, queue: int, number: int, count: int, seq: int) -> None:
-        if self._admit(client, size_class, n, queue, number, count, seq):
-            client.answer(Down.DONE, number)
-
-    def _confirm(self, client: Client, _c: int, _n: int, queue: int, number: int, _a: int, _b: int) -> None:
+    def _confirm(self, client: Client, _c: int, queue: int, number: int, _a: int, _b: int) -> None:
         def confirm() -> None:
             if number not in client.waiting:
                 client.answer(Down.DONE, number)
@@ -318,7 +354,7 @@ class Hub:
         else:
             confirm()
 
-    def _dequeue(self, client: Client, fewer: int, _n: int, queue: int, number: int, count: int, _b: int) -> None:
+    def _dequeue(self, client: Client, fewer: int, queue: int, number: int, count: int, _b: int) -> None:
         if count < 1:
             raise ProtocolError(f"a dequeue of {count} elements")
         request = DequeueRequest(count, bool(fewer))
@@ -326,7 +362,7 @@ class Hub:
         self._touched.add(share)
         self._submit(client, share, number, request, partial(self._dequeued, client, number, request, share))
 
-    def _close(self, client: Client, cancel: int, _n: int, queue: int, number: int, _a: int, _b: int) -> None:
+    def _close(self, client: Client, cancel: int, queue: int, number: int, _a: int, _b: int) -> None:
         share, core, request = client.shares[queue], client.cores[queue], CloseRequest()
         if not cancel:
             self._submit(client, share, number, request, partial(self._finished, client, number, request))
@@ -364,7 +400,7 @@ class Hub:
         else:
             self._deferred.append(submit)
 
-    def _withdraw(self, client: Client, _c: int, _n: int, queue: int, number: int, _a: int, _b: int) -> None:
+    def _withdraw(self, client: Client, _c: int, queue: int, number: int, _a: int, _b: int) -> None:
         share, core = client.shares[queue], client.cores[queue]
 
         def withdraw() -> None:
@@ -377,20 +413,20 @@ class Hub:
         else:
             withdraw()
 
-    def _ask(self, client: Client, _c: int, _n: int, queue: int, number: int, _a: int, _b: int) -> None:
+    def _ask(self, client: Client, _c: int, queue: int, number: int, _a: int, _b: int) -> None:
         core = client.cores[queue]
         client.answer(Down.STATE, number, *core.state)
 
-    def _read(self, client: Client, _c: int, _n: int, _queue: int, number: int, _a: int, _b: int) -> None:
+    def _read(self, client: Client, _c: int, _queue: int, number: int, _a: int, _b: int) -> None:
         self.arena.give(client.delivered.pop(number))
 
-    def _put_back(self, client: Client, _c: int, _n: int, queue: int, number: int, _a: int, _b: int) -> None:
+    def _put_back(self, client: Client, _c: int, queue: int, number: int, _a: int, _b: int) -> None:
         client.cores[queue].put_back(list(client.delivered.pop(number)))
 
     # -- Ends of their calls; under the queue's lock, too
 
     def _enqueued(self, client: Client, number: int, request: EnqueueRequest) -> None:
-        self.freed.append(list(request.tokens[request.entered :]))
+        self.freed.append((-1, list(request.tokens[request.entered :])))
         self._finished(client, number, request)
 
     def _finished(self, client: Client, number: int, request: Request) -> None:
@@ -437,7 +473,6 @@ def _own(error: OpError) -> OpError | None:
 
 
 _READABLE, _WRITABLE = 0x001 | 0x2000, 0x004  # EPOLLIN | EPOLLRDHUP, EPOLLOUT
-_OFFSETS = (1 << 44) - 1
 
 
 def _enlarge(pipe: int) -> None:

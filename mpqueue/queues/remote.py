@@ -146,7 +146,7 @@ class RemoteQueue:
         if shore is not self._shore:
             self._shore = shore
             self._codec = BlockCodec(self.spec, shore.segment)
-            self._storage = SharedStorage(self.spec, self._codec)
+            self._storage = SharedStorage(self.spec, self._codec, has_plain=False)
         return lane
 
     def _finish(self, lane: Lane, number: int, timeout: float | None, what: str) -> Answer:

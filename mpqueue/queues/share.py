@@ -8,7 +8,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from mpqueue.queues.blocks import BlockCodec, SharedStorage
-from mpqueue.queues.requests import CloseRequest, DequeueRequest, EnqueueRequest, Request
+from mpqueue.queues.requests import CloseRequest, DequeueRequest, EnqueueRequest, Request, Token
 from mpqueue.queues.watch import Waiter
 from mpqueue.queues.windows import Windows
 
@@ -36,7 +36,7 @@ class Share:
         self.spec = core.spec
         self.windows = Windows(hub.words)
         self.is_recalling = False
-        self.storage = SharedStorage(core.spec, BlockCodec(core.spec, hub.arena.segment))
+        self.storage = SharedStorage(core.spec, BlockCodec(core.spec, hub.arena.segment), has_plain=core.is_in_use)
 
     @property
     def core(self) -> "QueueCore | None":
@@ -74,6 +74,12 @@ class Share:
             waiter = core.step(request, Waiter(hub.watch))
             self.extend(core)
         return waiter
+
+    def free(self, taken: list[Token]) -> None:
+        """Elements that were taken out have been read. Without the lock: this process may be amid a step."""
+        blocks = self.storage.blocks_of(taken)
+        if blocks:
+            self.hub.freed.append((self.storage.codec.size_class, blocks))
 
     def catch_up(self) -> None:
         """See what other processes have done."""
