@@ -27,6 +27,7 @@ from mpqueue.queues.spec import ElementSpec
 from mpqueue.queues.storage import PackedColumn, PlainStorage
 
 _ALIGNMENT = 16
+_SMALL_BYTES = 4096  # an array over the block costs more than to copy so many bytes twice
 _Piece = tuple[int, Any]
 """An offset in a block, and the array or bytes that go there."""
 
@@ -50,6 +51,7 @@ class BlockCodec:
 
     Attributes:
         size_class: Of every element's block, if all have the same; else -1.
+        is_single: All elements are one array of a fixed shape.
     """
 
     def __init__(self, spec: ElementSpec, segment: Segment) -> None:
@@ -57,6 +59,7 @@ class BlockCodec:
         self.view = memoryview(segment.memory)
         self._dtypes = spec.dtypes
         self.size_class = -1
+        self.is_single = False
         self._fields: list[Field] = []
         if spec.are_shapes_fixed and not any(isinstance(dtype, str) for dtype in spec.dtypes):
             self._lay_out(spec)
@@ -81,6 +84,8 @@ class BlockCodec:
                 else _NOTHING
             )
             self._fields.append(Field(offset, nbytes, dtype, shape, rows))
+        self._nbytes = places[0][1]
+        self.is_single = len(places) == 1
 
     # -- Writing
 
@@ -105,10 +110,18 @@ class BlockCodec:
             at = start + offset
             if isinstance(piece, bytes):
                 view[at : at + len(piece)] = piece
-            elif piece.nbytes <= 4096:
+            elif piece.nbytes <= _SMALL_BYTES:
                 view[at : at + piece.nbytes] = piece.tobytes()
             else:
                 np.ndarray(piece.shape, piece.dtype, self._memory, at)[...] = piece
+
+    def write_one(self, token: int, array: Array) -> None:
+        """Write the only component, of a fixed shape."""
+        at, nbytes = (token - self._first) * self._stride, self._nbytes
+        if nbytes <= _SMALL_BYTES:
+            self.view[at : at + nbytes] = array.tobytes()
+        else:
+            np.ndarray(array.shape, array.dtype, self._memory, at)[...] = array
 
     def write_rows(self, tokens: Sequence[int], components: Sequence[Array]) -> None:
         """Write the rows of components of fixed shapes, each to its block."""

@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 import weakref
+from collections import deque
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,8 @@ _FIRST_BLOCKS = 4
 _MOST_BLOCKS = 512
 _MOST_BYTES = 1 << 20
 _READ_BYTES = 1 << 16
+
+_write, _pack = os.write, RECORD.pack
 
 
 class Answer(NamedTuple):
@@ -81,9 +84,10 @@ class Connection:
         weakref.finalize(self, descriptors.close_object, self._sock).atexit = False
         self._buffer = bytearray()
         self.number, self.shore = self._greet(place)
-        self._write = self.shore.pipe
+        self._pipe = self.shore.pipe
         self._last_call = 0
-        self._blocks: dict[int, list[int]] = {}
+        self._blocks: dict[int, deque[int]] = {}
+        self._low: dict[int, int] = {}
         self._num_wanted: dict[int, int] = {}
         self._is_wanted: set[int] = set()
         self._no_memory: BaseException | None = None
@@ -119,19 +123,30 @@ class Connection:
     def say(self, kind: int, queue: int, number: int, argument: int = 0, *, flag: int = 0, seq: int = 0) -> None:
         """Write a record about the call of that number."""
         try:
-            os.write(self._write, RECORD.pack(kind, flag, self.number, queue, number, argument, seq))
+            _write(self._pipe, _pack(kind, flag, self.number, queue, number, argument, seq))
         except BrokenPipeError:
             raise _gone() from None
 
     # -- Blocks
 
-    def blocks(self, size_class: int, count: int) -> list[int]:
-        """Empty blocks to be filled, in this order.
+    def block(self, size_class: int) -> int:
+        """An empty block, to be filled and reported before the next.
 
         Raises:
-            SharedMemoryFull: There is no memory for them.
+            SharedMemoryFull: There is no memory for it.
         """
-        have = self._blocks.setdefault(size_class, [])
+        have = self._blocks.get(size_class)
+        if have is None or len(have) <= self._low[size_class]:
+            have = self._refill(size_class, 1)
+        return have.popleft()
+
+    def blocks(self, size_class: int, count: int) -> list[int]:
+        """Empty blocks, to be filled and reported in this order."""
+        have = self._refill(size_class, count)
+        return [have.popleft() for _ in range(count)]
+
+    def _refill(self, size_class: int, count: int) -> deque[int]:
+        have = self._blocks.setdefault(size_class, deque())
         while len(have) < count:
             self._no_memory = None
             if size_class not in self._is_wanted:
@@ -140,16 +155,14 @@ class Connection:
                 self._take_in(None)
             if self._no_memory is not None:
                 raise self._no_memory
-        taken = have[:count]
-        del have[:count]
-        if 2 * len(have) < self._num_wanted.get(size_class, 0) and size_class not in self._is_wanted:
+        if len(have) - count <= self._low[size_class] and size_class not in self._is_wanted:
             self._want(size_class, 0)  # before the last is used, so that the next are there by then
-        return taken
+        return have
 
     def _want(self, size_class: int, missing: int) -> None:
         most = max(1, min(_MOST_BLOCKS, _MOST_BYTES // class_bytes(size_class)))
         wanted = min(most, 2 * self._num_wanted.get(size_class, _FIRST_BLOCKS // 2))
-        self._num_wanted[size_class] = wanted
+        self._num_wanted[size_class], self._low[size_class] = wanted, wanted // 2
         self._is_wanted.add(size_class)
         self.say(Up.WANT, 0, 0, max(wanted, missing), flag=size_class)
 
@@ -239,6 +252,7 @@ class Lane:
         self.connection, self.queue = connection, queue
         self._words, self._place = connection.shore.words, place
         self._num_enqueued = 0
+        self.generation = generation[0]
 
     def fill(self, size_class: int, count: int) -> None:
         """Say that the next blocks of a class hold elements, to be enqueued with what follows."""
@@ -259,7 +273,6 @@ class Lane:
 
 class _Own(threading.local):
     def __init__(self) -> None:
-        self.process_id = os.getpid()
         self.connections: dict[str, Connection] = {}
 
 
@@ -268,22 +281,21 @@ _own = _Own()
 
 def connection(place: Place) -> Connection:
     """This thread's connection to the owner of a queue, made now if there is none."""
-    if _own.process_id != os.getpid():
-        _own.__init__()  # type: ignore[misc]  # inherited by a fork
     found = _own.connections.get(place.address)
     if found is None:
         found = _own.connections[place.address] = Connection(place)
     return found
 
 
-def forget(place: Place) -> None:
-    """The owner is gone: let go of what belonged to it."""
-    _own.connections.pop(place.address, None)
+generation = [0]
+"""How many forks lie between this process and the one that was started; lanes of another one are of no use."""
 
 
 def _in_child() -> None:
     global _shores, _shores_lock
     _shores, _shores_lock = weakref.WeakValueDictionary(), threading.Lock()
+    _own.connections.clear()
+    generation[0] += 1
 
 
 os.register_at_fork(after_in_child=_in_child)

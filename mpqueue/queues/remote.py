@@ -6,6 +6,7 @@ that the owner names, and gives those back. A call that is given up (timeout, cl
 owner says what became of it, so that nothing is lost and nothing comes twice.
 """
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from mpqueue.queues.cancellation import cancellable
 from mpqueue.queues.conversion import Array
 from mpqueue.queues.dtypes import DType
 from mpqueue.queues.handles import Place, attach
-from mpqueue.queues.link import Answer, Lane, Shore, connection
+from mpqueue.queues.link import Answer, Lane, Shore, connection, generation
 from mpqueue.queues.spec import ElementSpec
 from mpqueue.queues.timeouts import checked_timeout
 from mpqueue.queues.wire import Down, Up, decode_error
@@ -34,6 +35,7 @@ class RemoteQueue:
     def __init__(self, place: Place, spec: ElementSpec, name: str) -> None:
         self.spec, self.name = spec, name
         self._place = place
+        self._own = threading.local()
         self._shore: Shore | None = None
 
     @property
@@ -62,12 +64,16 @@ class RemoteQueue:
     def enqueue(self, components: list[Array], timeout: float | None) -> None:
         """Put one element in."""
         self.spec.check(components)
-        timeout = checked_timeout(timeout)
+        if timeout is not None:
+            timeout = checked_timeout(timeout)
         lane = self._lane()
         codec = self._codec
-        size_class, pieces = codec.plan(components)
-        (token,) = lane.connection.blocks(size_class, 1)
-        codec.write(token, pieces)
+        if codec.is_single:
+            size_class = codec.size_class
+            codec.write_one(lane.connection.block(size_class), components[0])
+        else:
+            size_class, pieces = codec.plan(components)
+            codec.write(lane.connection.block(size_class), pieces)
         number = lane.enqueue(size_class, 1, 1)
         if number is not None:
             self._finish(lane, number, timeout, "enqueue of 1 element")
@@ -97,7 +103,7 @@ class RemoteQueue:
                 lane.fill(size_class, num_filled)
                 num_filled = 0
             size_class = row_class
-            codec.write(lane.connection.blocks(size_class, 1)[0], pieces)
+            codec.write(lane.connection.block(size_class), pieces)
             num_filled += 1
         return size_class, num_filled
 
@@ -141,7 +147,14 @@ class RemoteQueue:
     # -- Calls
 
     def _lane(self) -> Lane:
-        lane = connection(self._place).attach(self._place.number)
+        """This thread's way to the queue."""
+        try:
+            lane: Lane = self._own.lane
+            if lane.generation == generation[0]:
+                return lane
+        except AttributeError:
+            pass  # the first call of this thread
+        lane = self._own.lane = connection(self._place).attach(self._place.number)
         shore = lane.connection.shore
         if shore is not self._shore:
             self._shore = shore

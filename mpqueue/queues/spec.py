@@ -128,6 +128,10 @@ class ElementSpec:
                 raise self._misfit(place, array.shape[1:], shape)
         return count
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By the constructor, which makes the dtypes NumPy's own objects again: `components` compares by identity.
+        return ElementSpec, (self.dtypes, self.shapes if self.has_shapes else None, self.names)
+
     def check_count(self, count: int, queue_name: str) -> None:
         """Raise `InvalidArgumentError` unless so many elements may be dequeued in one call."""
         if count < 0:
