@@ -254,6 +254,11 @@ class QueueCore:
         """Size, and 1 if it is closed."""
         return self._machine.size, int(self._machine.closed)
 
+    def has(self, count: int) -> bool:
+        """Whether a dequeue of so many elements would finish at once."""
+        machine = self._machine
+        return machine.size - machine.min_after_dequeue >= count and not machine.has_waiting_dequeues
+
     @property
     def is_in_use(self) -> bool:
         """Whether there are elements in it, or calls that wait."""

@@ -20,6 +20,7 @@ import fcntl
 import os
 import socket
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -44,6 +45,8 @@ _PIPE_BYTES = 1 << 20
 _READ_BYTES = RECORD.size * 1024
 _WORDS_BYTES = 1 << 12
 _F_SETPIPE_SZ = 1031
+# A call of this process that finds all it needs looks at the pipe only so often: a look costs as much as the call.
+_STALE_S = 0.0005
 
 WITHDRAWN = CancelledError(None, None, "withdrawn by its caller")
 
@@ -55,6 +58,7 @@ class Hub:
         address: Where it listens.
         lock: Around everything; held briefly, and never while waiting.
         arena: The shared memory.
+        stale_at: When the pipe has to be looked at again, by `time.perf_counter`.
     """
 
     def __init__(self) -> None:
@@ -83,6 +87,7 @@ class Hub:
         self._touched: set[Share] = set()
         self._thread: threading.Thread | None = None
         self.is_closed = False
+        self.stale_at = 0.0
         for fd in (self._pipe, self._listener.fileno()):
             self.watch.epoll.register(fd, _READABLE)
         self._steps = {
@@ -212,13 +217,16 @@ class Hub:
         if self.is_closed:
             return
         unread, records = self._unread, self._records
-        while True:
+        is_empty = False
+        num_recalled = 0
+        while not is_empty or len(self._recalled) > num_recalled:  # a recall asks for one more look at the pipe
+            num_recalled = len(self._recalled)
             try:
                 # In one step of the interpreter, so that Ctrl-C cannot come between reading and keeping.
                 unread.extend(map(os.read, (self._pipe,), (_READ_BYTES,)))
+                is_empty = len(unread[-1]) < _READ_BYTES
             except BlockingIOError:
-                if not unread and not records:
-                    break
+                is_empty = True
             while unread:
                 records.extend(RECORD.iter_unpack(unread[0]))
                 unread.popleft()
@@ -229,6 +237,7 @@ class Hub:
                     self._take(*records.popleft())
         while self._recalled or self._deferred:
             self._settle()
+        self.stale_at = time.perf_counter() + _STALE_S
 
     def _take(self, kind: int, flag: int, number: int, *said: int) -> None:
         """Take the step that a record asks for."""

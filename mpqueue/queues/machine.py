@@ -76,6 +76,11 @@ class QueueMachine:
         """True if an enqueue or a close is in line."""
         return bool(self._enqueues)
 
+    @property
+    def has_waiting_dequeues(self) -> bool:
+        """True if a dequeue is in line."""
+        return bool(self._dequeues)
+
     def admit(self, tokens: list[Token]) -> list[Request]:
         """Put in elements for which room was set aside: whoever did so has kept others from it."""
         self._elements.add(tokens)

@@ -5,6 +5,7 @@ told by other processes, and the queue's own, which a call of this process may h
 """
 
 import weakref
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from mpqueue.queues.blocks import BlockCodec, SharedStorage
@@ -67,10 +68,18 @@ class Share:
     def submit_local(self, core: "QueueCore", request: EnqueueRequest | CloseRequest | DequeueRequest) -> "Gate | None":
         """A call of this process: None if it has finished, else what it waits with."""
         hub = self.hub
+        hub.watch.touch()
         with hub.lock:
-            hub.catch_up()
-            while not self.make_way(core, request):
+            if isinstance(request, DequeueRequest):
+                # What is in the queue comes before all that has not been read: no need to look, for a while.
+                if core.has(request.num_wanted) and perf_counter() < hub.stale_at:
+                    return core.step(request, None)
                 hub.catch_up()
+                hub.extend()
+            else:
+                hub.catch_up()
+                while not self.make_way(core, request):
+                    hub.catch_up()
             waiter = core.step(request, Waiter(hub.watch))
             self.extend(core)
         return waiter

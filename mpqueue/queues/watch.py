@@ -108,6 +108,18 @@ class Watch:
                 self._followers.remove(waiter)
                 waiter.gate.release()
 
+    def touch(self) -> None:
+        """A call of this process is about to do the thread's work."""
+        self._num_leads += 1  # an increment that is lost in a race means nothing
+        if self._thread_listens:
+            with self._mutex:
+                self._send_aside()
+
+    def _send_aside(self) -> None:
+        if self._thread_listens:
+            self._thread_listens = False
+            os.eventfd_write(self._aside_fd, 1)
+
     def _lead(self, waiter: Waiter) -> bool:
         with self._mutex:
             if self._leader is not None:
@@ -115,9 +127,7 @@ class Watch:
                 return False
             self._leader = waiter
             self._num_leads += 1
-            if self._thread_listens:
-                self._thread_listens = False
-                os.eventfd_write(self._aside_fd, 1)
+            self._send_aside()
             return True
 
     def _listen(self, request: Request, deadline: float | None) -> None:
@@ -185,8 +195,7 @@ class Watch:
         with self._mutex:
             self._is_closed = True
             if self._thread_listens:
-                self._thread_listens = False
-                os.eventfd_write(self._aside_fd, 1)
+                self._send_aside()
             elif self._thread_sleeps:
                 self._thread_sleeps = False
                 self._bell.release()
