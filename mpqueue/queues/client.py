@@ -22,6 +22,7 @@ class Client:
 
     Args:
         number: Says in its records who it is.
+        process_id: Its process.
         sock: Its connection.
         on_full: Called when answers have to wait until the socket takes them.
 
@@ -36,8 +37,8 @@ class Client:
         places: Words of shared memory that tell it its limits.
     """
 
-    def __init__(self, number: int, sock: socket.socket, on_full: Callable[["Client"], None]) -> None:
-        self.number, self.sock, self._on_full = number, sock, on_full
+    def __init__(self, number: int, process_id: int, sock: socket.socket, on_full: Callable[["Client"], None]) -> None:
+        self.number, self.process_id, self.sock, self._on_full = number, process_id, sock, on_full
         descriptors.own_object(sock)
         sock.setblocking(False)
         self.granted: dict[int, deque[int]] = {}

@@ -11,9 +11,12 @@ that no handle has left, and a program that only has such queues, has no hub: no
 """
 
 import os
+import pickle
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mpqueue.control import queue_home
 
 if TYPE_CHECKING:
     from mpqueue.queues.core import QueueCore
@@ -39,7 +42,6 @@ class Place(NamedTuple):
 _live: "weakref.WeakSet[QueueCore]" = weakref.WeakSet()
 _lock = threading.RLock()
 _hub: "Hub | None" = None
-_home: str | None = None
 
 
 def register(core: "QueueCore") -> None:
@@ -67,24 +69,14 @@ def attach(place: Place, spec: "ElementSpec", name: str) -> Any:
     return RemoteQueue(place, spec, name)
 
 
-def home() -> str | None:
-    """Where the queues with shared names live, if not in this process."""
-    return _home
-
-
-def set_home(address: str | None) -> None:
-    """This process is a worker of the one that listens there."""
-    global _home
-    _home = address
-
-
-def address_for_workers() -> str | None:
-    """The address that workers of this process are given; None if it has no queue that they could know of."""
-    if _home is not None:
-        return _home
+def _address_for_workers() -> str | None:
+    """Where workers find the queues with shared names; None if there is no queue at all."""
     for core in list(_live):
         return place_of(core).address
     return None
+
+
+queue_home.provide(_address_for_workers)
 
 
 def _share(core: "QueueCore") -> "Share":
@@ -96,10 +88,19 @@ def _share(core: "QueueCore") -> "Share":
     with _lock:
         while True:
             if _hub is None or _hub.is_closed:
-                _hub = Hub()
+                _hub = Hub(_find_shared)
             with _hub.lock:
                 if not _hub.is_closed:
                     return core.share(_hub.share)
+
+
+def _find_shared(description: bytes) -> "QueueCore":
+    from mpqueue.queues.core import QueueCore
+    from mpqueue.queues.making import make_queue
+
+    core = make_queue(*pickle.loads(description))
+    assert isinstance(core, QueueCore)
+    return core
 
 
 def _before_fork() -> None:
@@ -113,14 +114,14 @@ def _after_fork() -> None:
 
 
 def _in_child() -> None:
-    global _hub, _home, _lock
+    global _hub, _lock
     from mpqueue.queues.remote import RemoteQueue
 
     hub, _hub, _lock = _hub, None, threading.RLock()
     if hub is None:
         return
-    if _home is None and len(_live):
-        _home = hub.address
+    if queue_home.address is None and len(_live):
+        queue_home.set_address(hub.address)
     for core in list(_live):
         share = core.shared_as
         if share is not None:

@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpqueue.control import descriptors, rendezvous
-from mpqueue.errors import CancelledError, OpError, SharedMemoryFull
+from mpqueue.control import descriptors, queue_home, rendezvous
+from mpqueue.errors import CancelledError, InvalidArgumentError, OpError, SharedMemoryFull
 from mpqueue.memory.arena import Arena, class_for, offset_of
 from mpqueue.queues.client import Client, ProtocolError
 from mpqueue.queues.requests import CloseRequest, DequeueRequest, EnqueueRequest, Request
@@ -54,6 +54,9 @@ WITHDRAWN = CancelledError(None, None, "withdrawn by its caller")
 class Hub:
     """Serves the queues of this process to others.
 
+    Args:
+        find_shared: Finds, or makes, the queue of a shared name that another process describes.
+
     Attributes:
         address: Where it listens.
         lock: Around everything; held briefly, and never while waiting.
@@ -61,7 +64,8 @@ class Hub:
         stale_at: When the pipe has to be looked at again, by `time.perf_counter`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, find_shared: Callable[[bytes], "QueueCore"]) -> None:
+        self._find_shared = find_shared
         self.lock = threading.Lock()
         self._process_id = os.getpid()
         self._listener, self.address = rendezvous.listen()
@@ -102,6 +106,7 @@ class Hub:
             Up.CLOSE: self._close,
             Up.WITHDRAW: self._withdraw,
             Up.ASK: self._ask,
+            Up.FIND: self._find,
         }
 
     # -- Queues of this process
@@ -152,8 +157,10 @@ class Hub:
         sock = rendezvous.accept(self._listener)
         if sock is None:
             return
+        peer = rendezvous.process_id_of(sock)
+        queue_home.users.add(peer)
         self._last_client += 1
-        client = Client(self._last_client, sock, self._on_full)
+        client = Client(self._last_client, peer, sock, self._on_full)
         hello = HEAD.pack(Down.HELLO, client.number, self.arena.segment.size, os.getpid(), 0)
         try:
             socket.send_fds(sock, [hello], [self._pipe_write, self.arena.segment.fd])
@@ -322,7 +329,8 @@ class Hub:
                 self._places = list(range(first // 8, (first + _WORDS_BYTES) // 8))
             client.places.append(self._places.pop())
             client.producers[queue] = share.windows.add(client, client.places[-1])
-        client.answer(Down.DONE, number, client.producers[queue].place)
+        producer = client.producers[queue]
+        client.answer(Down.DONE, number, producer.place, producer.received)
 
     def _want(self, client: Client, size_class: int, _q: int, number: int, count: int, _b: int) -> None:
         self._collect()
@@ -425,6 +433,20 @@ class Hub:
     def _ask(self, client: Client, _c: int, queue: int, number: int, _a: int, _b: int) -> None:
         core = client.cores[queue]
         client.answer(Down.STATE, number, *core.state)
+
+    def _find(self, client: Client, size_class: int, _q: int, number: int, length: int, _b: int) -> None:
+        client.fill(size_class, 1)
+        token = client.filled.pop()
+        at = offset_of(token)
+        description = self.arena.segment.memory[at : at + length]
+        self.arena.give([token])
+        try:
+            share = self._find_shared(description).share(self.share)
+        except (OpError, TypeError, ValueError) as error:
+            refused = error if isinstance(error, OpError) else InvalidArgumentError(None, None, str(error))
+            client.answer(Down.FAILED, number, *encode_error(refused))
+            return
+        client.answer(Down.DONE, number, share.number)
 
     def _read(self, client: Client, _c: int, _queue: int, number: int, _a: int, _b: int) -> None:
         self.arena.give(client.delivered.pop(number))

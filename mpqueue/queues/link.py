@@ -20,7 +20,7 @@ import numpy as np
 
 from mpqueue.control import descriptors, rendezvous
 from mpqueue.errors import CancelledError, FailedPreconditionError
-from mpqueue.memory.arena import class_bytes
+from mpqueue.memory.arena import class_bytes, class_for, offset_of
 from mpqueue.memory.segment import Segment
 from mpqueue.queues.handles import Place
 from mpqueue.queues.wire import HEAD, RECORD, Down, Up, decode_error
@@ -91,7 +91,7 @@ class Connection:
         self._num_wanted: dict[int, int] = {}
         self._is_wanted: set[int] = set()
         self._no_memory: BaseException | None = None
-        self.lanes: dict[int, Lane] = {}
+        self.lanes: weakref.WeakValueDictionary[int, Lane] = weakref.WeakValueDictionary()
 
     def _greet(self, place: Place) -> tuple[int, Shore]:
         try:
@@ -231,12 +231,24 @@ class Connection:
         if lane is None:
             found = self.answer(self.call(Up.ATTACH, queue))
             assert found is not None
-            if found.kind == Down.FAILED:
-                error = decode_error(found.one, found.two, found.data)
-                assert error is not None
-                raise error
-            lane = self.lanes[queue] = Lane(self, queue, found.one)
+            _raise_failed(found)
+            lane = self.lanes[queue] = Lane(self, queue, found.one, found.two)
         return lane
+
+    def find(self, description: bytes) -> int:
+        """The number of a queue with a shared name, made now if there is none.
+
+        Raises:
+            InvalidArgumentError: There is another one under this name.
+        """
+        size_class = class_for(len(description))
+        token = self.block(size_class)
+        at = offset_of(token)
+        memoryview(self.shore.segment.memory)[at : at + len(description)] = description
+        found = self.answer(self.call(Up.FIND, 0, len(description), flag=size_class))
+        assert found is not None
+        _raise_failed(found)
+        return found.one
 
 
 class Lane:
@@ -246,12 +258,13 @@ class Lane:
         connection: The connection.
         queue: Number of the queue.
         place: Where the word is that says up to where enqueues need no answer.
+        num_enqueued: By this connection, before.
     """
 
-    def __init__(self, connection: Connection, queue: int, place: int) -> None:
+    def __init__(self, connection: Connection, queue: int, place: int, num_enqueued: int) -> None:
         self.connection, self.queue = connection, queue
         self._words, self._place = connection.shore.words, place
-        self._num_enqueued = 0
+        self._num_enqueued = num_enqueued
         self.generation = generation[0]
 
     def fill(self, size_class: int, count: int) -> None:
@@ -272,8 +285,10 @@ class Lane:
 
 
 class _Own(threading.local):
+    """Held by the lanes, which are held by the handles: a connection ends with the last handle that uses it."""
+
     def __init__(self) -> None:
-        self.connections: dict[str, Connection] = {}
+        self.connections: weakref.WeakValueDictionary[str, Connection] = weakref.WeakValueDictionary()
 
 
 _own = _Own()
@@ -299,6 +314,12 @@ def _in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_in_child)
+
+
+def _raise_failed(found: Answer) -> None:
+    error = decode_error(found.one, found.two, found.data) if found.kind == Down.FAILED else None
+    if error is not None:
+        raise error
 
 
 def _gone() -> CancelledError:

@@ -22,6 +22,7 @@ UNREAD    I could not: put it back
 CLOSE     (or close and cancel)
 WITHDRAW  the call that I wait for
 ASK       size and whether it is closed
+FIND      the queue of the shared name in this block
 """
 
 import struct
@@ -40,7 +41,7 @@ HEAD = struct.Struct("<BxxxIqqQ")
 class Up:
     """Kinds of records; plain ints, because they are compared in the hot path."""
 
-    ATTACH, WANT, FILLED, ENQUEUE, ADMIT, CONFIRM, DEQUEUE, READ, UNREAD, CLOSE, WITHDRAW, ASK = range(1, 13)
+    ATTACH, WANT, FILLED, ENQUEUE, ADMIT, CONFIRM, DEQUEUE, READ, UNREAD, CLOSE, WITHDRAW, ASK, FIND = range(1, 14)
 
 
 class Down:

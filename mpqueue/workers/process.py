@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpqueue.control import descriptors
+from mpqueue.control import descriptors, queue_home
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, CorruptRecord, Down, Up
 from mpqueue.control.schedule import Ticket
@@ -97,6 +97,7 @@ class ProcessBackend:
         self._config = WorkerConfig(
             WorkerInfo(0, options.num_workers, options.seed), options.is_stream, self.ring.segment.size,
             self.ring.segment.kind, self.ring.stride, options.max_batch_bytes,
+            queue_home=queue_home.address_for_workers(),
         )  # fmt: skip
         self._hang = HangWatch(options.batch_timeout) if options.batch_timeout is not None else None
         self.roster = Roster(state.launch(), self.ring.segment.fd, self._config_of, with_stacks=self._hang is not None)
@@ -399,7 +400,9 @@ class ProcessBackend:
 
     def _replace(self, link: Link) -> None:
         try:
-            self.roster.start(link.worker, skip=link.published if self.options.is_stream else 0)
+            # What used a queue is called afresh: the queue knows what was taken.
+            is_replayed = self.options.is_stream and link.pid not in queue_home.users
+            self.roster.start(link.worker, skip=link.published if is_replayed else 0)
             self.num_restarts += 1
         except LauncherGone:
             self._replace_launcher()
