@@ -146,7 +146,7 @@ class BlockCodec:
         parts, end = [], start
         for dtype, packed in zip(self._dtypes, self._is_packed, strict=True):
             array, end = self._read(dtype, end)
-            parts.append(memoryview(array.reshape(-1).view(np.uint8)) if packed else array)
+            parts.append(array.tobytes() if packed else array)
         return parts
 
     def gather(self, tokens: Sequence[int]) -> list[Array]:

@@ -33,6 +33,10 @@ _READ_BYTES = 1 << 16
 _write, _pack = os.write, RECORD.pack
 
 
+generation = [0]
+"""How many forks lie between this process and the one that was started; lanes of another one are of no use."""
+
+
 class Answer(NamedTuple):
     """What the owner says; see `wire.Down`."""
 
@@ -55,9 +59,10 @@ class Shore:
     def __init__(self, fds: list[int], size: int) -> None:
         self.pipe = descriptors.own(fds[0])
         self.segment = Segment(fds[1], size, "shm")
+        os.close(fds[1])  # the mapping has one of its own
+        self.segment.fd = -1
         self.words = memoryview(self.segment.memory).cast("q")
-        weakref.finalize(self, descriptors.close, self.pipe).atexit = False
-        weakref.finalize(self, os.close, self.segment.fd).atexit = False
+        weakref.finalize(self, _close_own, self.pipe, generation[0]).atexit = False
 
 
 _shores: weakref.WeakValueDictionary[str, Shore] = weakref.WeakValueDictionary()
@@ -302,8 +307,9 @@ def connection(place: Place) -> Connection:
     return found
 
 
-generation = [0]
-"""How many forks lie between this process and the one that was started; lanes of another one are of no use."""
+def _close_own(fd: int, made_in: int) -> None:
+    if generation[0] == made_in:  # in a fork it is closed already, and its number may be another's
+        descriptors.close(fd)
 
 
 def _in_child() -> None:

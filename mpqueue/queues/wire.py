@@ -26,7 +26,7 @@ FIND      the queue of the shared name in this block
 """
 
 import struct
-from typing import Any
+from collections.abc import Callable
 
 from mpqueue import errors
 from mpqueue.errors import OpError, SharedMemoryFull
@@ -74,6 +74,6 @@ def decode_error(code: int, argument: int, text: bytes) -> BaseException | None:
     return _CLASSES[code](None, None, text.decode())
 
 
-_CLASSES: dict[int, Any] = {
+_CLASSES: dict[int, Callable[[None, None, str], OpError]] = {
     kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "code")
 }

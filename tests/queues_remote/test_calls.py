@@ -274,9 +274,7 @@ def test_threads_of_another_process_each_use_it():
     queue = FIFOQueue(3, "int32", [[]])
 
     def produce(q):
-        threads = [
-            threading.Thread(target=lambda n=n: [q.enqueue(n * 100 + i) for i in range(20)]) for n in range(3)
-        ]
+        threads = [threading.Thread(target=lambda n=n: [q.enqueue(n * 100 + i) for i in range(20)]) for n in range(3)]
         [thread.start() for thread in threads]
         [thread.join() for thread in threads]
 
