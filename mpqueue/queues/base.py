@@ -88,6 +88,11 @@ class QueueBase:
         return self._ref
 
     @property
+    def element_spec(self) -> ElementSpec:
+        """What its elements are made of; for the library itself."""
+        return self._spec
+
+    @property
     def name(self) -> str:
         """The name given to this object."""
         return self._name

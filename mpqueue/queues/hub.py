@@ -136,6 +136,10 @@ class Hub:
             self.dropped.append(number)
             self.watch.poke()
 
+    def attend(self) -> None:
+        """See now what has become readable, the ends of other processes too."""
+        self._serve(self.watch.epoll.poll(0))
+
     # -- Listening
 
     def _serve(self, events: Events) -> None:
@@ -186,10 +190,16 @@ class Hub:
         del self._clients[client.number], self._by_fd[client.sock.fileno()]
         self.watch.epoll.unregister(client.sock.fileno())
         client.close()
-        for share in client.shares.values():
-            share.windows.producers.pop(client, None)
-        for core in client.cores.values():
-            core.withdraw_owner(client, WITHDRAWN)
+        for number, share in client.shares.items():
+            missing = sum(
+                len(request.tokens) - request.entered
+                for request in client.waiting.values()
+                if isinstance(request, EnqueueRequest) and request.queue == number
+            )
+            client.cores[number].withdraw_owner(client, WITHDRAWN)
+            producer = share.windows.producers.pop(client, None)
+            if producer is not None:
+                share.note_entered(client.process_id, producer.received - missing)
         for blocks in (*client.granted.values(), client.filled, *client.delivered.values()):
             self.arena.give(list(blocks))
         self._places += client.places
@@ -403,7 +413,7 @@ class Hub:
         notify: Callable[[], None],
     ) -> None:
         core = client.cores[share.number]
-        request.owner, request.notify = client, notify
+        request.owner, request.queue, request.notify = client, share.number, notify
 
         def submit() -> None:
             if not client.is_gone:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from mpqueue.queues.hub import Hub
 
 
+_MAX_NOTED = 1024
+
+
 class Share:
     """What the hub keeps of one queue.
 
@@ -37,6 +40,7 @@ class Share:
         self.spec = core.spec
         self.windows = Windows(hub.words)
         self.is_recalling = False
+        self._entered: dict[int, int] = {}  # elements of processes that are gone
         self.storage = SharedStorage(core.spec, BlockCodec(core.spec, hub.arena.segment), has_plain=core.is_in_use)
 
     @property
@@ -103,6 +107,18 @@ class Share:
             while not self.make_way(core, CloseRequest()):
                 hub.catch_up()
             core.close_now()
+
+    def note_entered(self, process_id: int, count: int) -> None:
+        """A connection has ended, by which so many elements went in."""
+        self._entered[process_id] = self._entered.get(process_id, 0) + count
+        while len(self._entered) > _MAX_NOTED:
+            del self._entered[next(iter(self._entered))]
+
+    def num_entered(self, process_id: int) -> int:
+        """How many elements of a process that has died went in."""
+        self.hub.attend()  # its end may not have been seen yet
+        with self.hub.lock:
+            return self._entered.get(process_id, 0)
 
     def extend(self, core: "QueueCore") -> None:
         """Open windows as far as the queue has room and nobody waits for it."""
