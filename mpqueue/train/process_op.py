@@ -12,11 +12,12 @@ elements of a killed op are in the queue. The owner of the queue knows how many 
 where it was, a new worker begins at the last checkpoint, and drops as many elements as went in since: nothing is lost,
 nothing comes twice. A source that cannot say so is not run again.
 
-So the engine's own replacement for a dead worker must not begin again at the beginning. A worker takes a *permit* from a
-queue that holds one, and the replacement finds none.
+So the engine's own replacement for a dead worker must not begin again at the beginning. A worker takes a *permit* from
+a queue that holds one, and the replacement finds none.
 """
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -143,20 +144,21 @@ def run_in_worker(op: EnqueueOp, coord: Coordinator | None) -> None:
 
 def _pump(pump: Pump, latest: list[Checkpoint]) -> None:
     """Run it to its end; ``latest`` holds the first and the last checkpoint."""
-    given_up: list[CancelledError] = []
+    given_up: list[tuple[CancelledError, threading.Thread]] = []
     with Loader(pump, workers=1, max_queue_size=2, restarts=0) as loader:
 
         def give_up(error: CancelledError) -> None:
-            given_up.append(error)
-            loader.request_stop()
+            stopper = threading.Thread(target=loader.stop)  # to stop takes longer than a session's close may
+            given_up.append((error, stopper))
+            stopper.start()
 
         with cancellable(give_up):
             for checkpoint in loader:
                 latest[1:] = [checkpoint] if latest else []
                 latest[:1] = latest[:1] or [checkpoint]
-    loader.join()  # a stop that was asked for by another thread may still be under way
-    if given_up:
-        raise given_up[0]
+    for error, stopper in given_up:
+        stopper.join()
+        raise error
 
 
 def _num_entered(op: EnqueueOp, process_id: int) -> int:
