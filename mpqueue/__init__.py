@@ -20,12 +20,25 @@ from typing import TYPE_CHECKING, Any
 from mpqueue import errors
 
 if TYPE_CHECKING:
+    from mpqueue import train as train
+    from mpqueue.coordinator import Coordinator as Coordinator
     from mpqueue.enqueuers import GeneratorEnqueuer as GeneratorEnqueuer
     from mpqueue.enqueuers import OrderedEnqueuer as OrderedEnqueuer
     from mpqueue.enqueuers import SequenceEnqueuer as SequenceEnqueuer
     from mpqueue.loader import Loader as Loader
+    from mpqueue.queues import FIFOQueue as FIFOQueue
+    from mpqueue.queues import PaddingFIFOQueue as PaddingFIFOQueue
+    from mpqueue.queues import QueueBase as QueueBase
+    from mpqueue.queues import RandomShuffleQueue as RandomShuffleQueue
+    from mpqueue.queues import Session as Session
+    from mpqueue.queues import Source as Source
+    from mpqueue.queues import get_default_session as get_default_session
+    from mpqueue.queues import reset_default_graph as reset_default_graph
     from mpqueue.sequence import Sequence as Sequence
     from mpqueue.stats import Statistics as Statistics
+    from mpqueue.train.collections import add_queue_runner as add_queue_runner
+    from mpqueue.train.collections import get_queue_runners as get_queue_runners
+    from mpqueue.train.collections import start_queue_runners as start_queue_runners
     from mpqueue.workers.context import WorkerInfo as WorkerInfo
     from mpqueue.workers.context import empty as empty
     from mpqueue.workers.context import rng as rng
@@ -37,34 +50,62 @@ __version__ = "0.1.0"
 
 # Where each name lives; loaded on first use, so that a worker process imports only what it needs.
 _HOMES = {
+    "coordinator": ("Coordinator",),
     "enqueuers": ("GeneratorEnqueuer", "OrderedEnqueuer", "SequenceEnqueuer"),
     "loader": ("Loader",),
+    "queues": (
+        "FIFOQueue",
+        "PaddingFIFOQueue",
+        "QueueBase",
+        "RandomShuffleQueue",
+        "Session",
+        "Source",
+        "get_default_session",
+        "reset_default_graph",
+    ),
     "sequence": ("Sequence",),
     "stats": ("Statistics",),
+    "train.collections": ("add_queue_runner", "get_queue_runners", "start_queue_runners"),
     "workers.context": ("WorkerInfo", "empty", "rng", "stack", "worker_info"),
     "workers.launcher": ("shutdown",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_PACKAGES = {"train"}
 
 __all__ = [
+    "Coordinator",
+    "FIFOQueue",
     "GeneratorEnqueuer",
     "Loader",
     "OrderedEnqueuer",
+    "PaddingFIFOQueue",
+    "QueueBase",
+    "RandomShuffleQueue",
     "Sequence",
     "SequenceEnqueuer",
+    "Session",
+    "Source",
     "Statistics",
     "WorkerInfo",
     "__version__",
+    "add_queue_runner",
     "empty",
     "errors",
+    "get_default_session",
+    "get_queue_runners",
+    "reset_default_graph",
     "rng",
     "shutdown",
     "stack",
+    "start_queue_runners",
+    "train",
     "worker_info",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"mpqueue.{name}")
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from mpqueue import stats
+from mpqueue.control.members import Ended, Stoppable
 from mpqueue.control.pipeline import EndOfStream, Pipeline, Stopped
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule
 from mpqueue.control.seeds import fresh_seed
@@ -30,7 +31,7 @@ from mpqueue.sources import check_sequence, check_stream, draw_lazy_order, epoch
 from mpqueue.workers.loop import Payload
 
 _uids = itertools.count()
-_RUNTIME = ("_pipeline", "_finalizer", "_lock", "queue")
+_RUNTIME = ("_pipeline", "_finalizer", "_lock", "_ended", "queue")
 
 
 class EnqueuerQueue:
@@ -62,7 +63,7 @@ class EnqueuerQueue:
         return enqueuer._pipeline.next()
 
 
-class SequenceEnqueuer:
+class SequenceEnqueuer(Stoppable):
     """Base class to enqueue inputs; `OrderedEnqueuer` and `GeneratorEnqueuer` are the ones to use.
 
     ```python
@@ -94,6 +95,7 @@ class SequenceEnqueuer:
         self._pipeline: Pipeline | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
         self._lock = threading.RLock()  # a signal handler may call stop() inside start()
+        self._ended = Ended()
         self.queue = EnqueuerQueue(self)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -128,6 +130,7 @@ class SequenceEnqueuer:
             self._open(backend, workers, max_queue_size)
             self.workers = workers
             self._is_running = True
+            self._ended.clear()
 
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:
         """What a subclass starts."""
@@ -200,9 +203,14 @@ class SequenceEnqueuer:
             self._is_running = False
         if finalizer is not None:
             finalizer.detach()
-        if pipeline is not None:
-            self._close(pipeline)
-            pipeline.stop(timeout)
+        try:
+            if pipeline is not None:
+                self._close(pipeline)
+                pipeline.stop(timeout)
+        finally:
+            with self._lock:
+                if not self._is_running:
+                    self._ended.set()
 
     def _close(self, pipeline: Pipeline) -> None:
         """What a subclass keeps of a stream that ends."""

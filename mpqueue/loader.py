@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Self
 
 from mpqueue import stats
+from mpqueue.control.members import Ended, Stoppable
 from mpqueue.control.pipeline import EndOfStream, Pipeline, Stopped
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule
 from mpqueue.control.seeds import fresh_seed
@@ -45,7 +46,7 @@ class _Place(NamedTuple):
     lane: int = 0
 
 
-class Loader:
+class Loader(Stoppable):
     """Batches of a source for a training loop, computed ahead by workers that live across epochs.
 
     ```python
@@ -124,6 +125,7 @@ class Loader:
         self._iterations = 0
         self._is_resuming = False
         self._lock = threading.RLock()
+        self._ended = Ended()
 
     def __len__(self) -> int:
         """Batches per epoch.
@@ -183,6 +185,7 @@ class Loader:
         payload = Payload(source, choices.worker_init)
         start_backend(pipeline, payload, self.backend, self.workers, self._seed, choices, skip)
         self._pipeline = pipeline
+        self._ended.clear()
         self._finalizer = weakref.finalize(self, _abandon, pipeline)
 
     def _epoch(self, iteration: int, epoch: int) -> Iterator[Any]:
@@ -269,8 +272,13 @@ class Loader:
         finalizer, self._finalizer = self._finalizer, None
         if finalizer is not None:
             finalizer.detach()
-        if pipeline is not None:
-            pipeline.stop(timeout)
+        try:
+            if pipeline is not None:
+                pipeline.stop(timeout)
+        finally:
+            with self._lock:
+                if self._pipeline is None:
+                    self._ended.set()
 
     def statistics(self) -> stats.Statistics:
         """Counters since the workers were started; all zero when there are none."""

@@ -17,7 +17,9 @@ LAYERS = [
     ["workers"],
     ["sequence", "sources"],
     ["stats", "engine"],
-    ["enqueuers", "loader"],
+    ["enqueuers", "loader", "coordinator"],
+    ["queues"],
+    ["train"],
     ["keras"],
 ]
 PURE = ["memory.slots", "memory.layout", "control.schedule", "control.seeds", "control.records"]

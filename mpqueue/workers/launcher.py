@@ -290,11 +290,11 @@ class Forker:
             if stream is not None:
                 stream.flush()  # or the child would print again what is still in the buffer
         kept = (*ends.sent, self._lifeline_read)
-        descriptors.adopt(kept)
+        noted = descriptors.adopt(kept)
         pid = _fork_quietly()
         if pid == 0:
             self._live(config, ends)
-        for fd in kept:
+        for fd in noted:
             descriptors.own(fd)
         pidfd = descriptors.own(os.pidfd_open(pid))
         self._children[pidfd] = (key, pid)

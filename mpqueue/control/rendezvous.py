@@ -1,0 +1,74 @@
+"""How a handle in another process finds the process that owns what it stands for.
+
+The owner listens on a Unix socket and puts the address, a string, into the pickle of the handle. Whoever unpickled it,
+or inherited it by a fork, connects when it is used for the first time, and not while it is unpickled: that happens in
+the nursery, which must not get threads and connections that its forks would share.
+
+On Linux the address is a random name in the abstract namespace, which leaves nothing in the file system however the
+owner ends; elsewhere a socket in a private folder of the temporary directory. Only processes of the same user get in.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import struct
+import sys
+import tempfile
+from pathlib import Path
+
+_BACKLOG = 128  # connections that wait while the owner is busy; more of them block in connect
+
+
+def listen() -> tuple[socket.socket, str]:
+    """Return a listening socket and its address."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if sys.platform == "linux":
+        address = f"\0mpqueue-{secrets.token_hex(16)}"
+    else:
+        address = f"{tempfile.mkdtemp(prefix='mpqueue-')}/socket"  # the folder's mode is 0700
+    listener.bind(address)
+    listener.listen(_BACKLOG)
+    return listener, address
+
+
+def accept(listener: socket.socket) -> socket.socket | None:
+    """Return the next connection, or None for one that another user tried to make, or that is gone already."""
+    try:
+        connection, _ = listener.accept()
+    except OSError:
+        return None
+    if _is_of_this_user(connection):
+        return connection
+    connection.close()
+    return None
+
+
+def connect(address: str) -> socket.socket:
+    """Connect to the owner.
+
+    Raises:
+        ConnectionError: It is gone, or does not listen any more.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(address)
+    except OSError as error:
+        connection.close()
+        raise ConnectionError(f"nobody listens at {address!r} any more") from error
+    return connection
+
+
+def forget(address: str) -> None:
+    """Remove the folder of an address that has one, so that nobody finds it any more; the listener is closed apart."""
+    if not address.startswith("\0"):
+        with contextlib.suppress(OSError):
+            shutil.rmtree(Path(address).parent)
+
+
+def _is_of_this_user(connection: socket.socket) -> bool:
+    if sys.platform != "linux":
+        return True  # nobody else can reach into the folder
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return struct.unpack("3i", credentials)[1] in (os.geteuid(), 0)

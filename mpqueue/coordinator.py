@@ -1,0 +1,354 @@
+"""The coordinator: the one place where a program's threads and processes agree to stop, and report why.
+
+::
+
+    a thread, a runner, a worker           the coordinator             whoever joins
+    ───────────────────────────           ───────────────             ─────────────
+    with coord.stop_on_exception():
+      while not coord.should_stop():
+        work, fails  ──request_stop(error)──►  RUNNING → STOPPING
+                                               the first error is kept
+                                               stop callbacks run  ──► blocked queue calls and gets are freed
+                                                                     join: waits for the members, raises the error
+
+The state is guarded by one condition, and waiting is waiting on it: nothing looks at a clock to learn anything. The
+lock of the condition is re-entrant, since the handler of a signal may ask for a stop while the very thread that it
+interrupts holds it. Callbacks and members are told outside of it: they may take locks of their own.
+
+A coordinator belongs to the process that made it. In another one it is a likeness: a coordinator for the threads of
+that process, whose state follows the owner's, and which sends reports to the owner instead of keeping them. How the two
+stay in touch is the business of `Home`.
+"""
+
+import contextlib
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, TypeAlias
+
+from mpqueue.control.home import Home
+from mpqueue.control.members import Ending, Member, StopCallback, check_member, name_of, stoppers
+from mpqueue.errors import OutOfRangeError
+from mpqueue.workers import failures
+
+ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+_log = logging.getLogger(__name__)
+
+
+class Coordinator:
+    """Lets threads and processes stop together, and raises in `join` what made them stop.
+
+    Any thread may call any method. `should_stop` turns True at the first `request_stop`, which also runs the stop
+    callbacks; an exception reported with it is kept and raised by `join`. Later reports change nothing: the first wins.
+
+    It may be captured by a source, sent to another process in any way that pickles, or inherited by a fork. There,
+    `should_stop`, `wait_for_stop` and the callbacks follow the process that made it, and `request_stop` and
+    `stop_on_exception` report to it, exceptions in their own type; members are those of the process in which they are
+    registered. If the process that made it is gone, that is a stop.
+
+    Args:
+        clean_stop_exception_types: Exceptions that mean a clean end: reporting one of these, or of a subclass, is a
+            stop without an exception. Default: ``(OutOfRangeError,)``, the end of input. Given types replace it.
+
+    Raises:
+        TypeError: ``clean_stop_exception_types`` is not an iterable of exception classes.
+
+    Follows: ``tf.train.Coordinator``, except that an exception which was never raised may be reported, and that nothing
+    is polled.
+    """
+
+    def __init__(self, clean_stop_exception_types: Iterable[type[BaseException]] | None = None) -> None:
+        self._clean_stop_exception_types = _exception_types(clean_stop_exception_types)
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._error: BaseException | None = None
+        self._traceback: TracebackType | None = None
+        self._joined = False
+        self._members: dict[int, Member] = {}
+        self._callbacks: list[StopCallback] = []
+        self._home = Home(self)
+
+    # Asking for a stop, and seeing it
+
+    def request_stop(self, ex: BaseException | ExcInfo | None = None) -> None:
+        """Ask everybody to stop, and report why.
+
+        The first call runs the stop callbacks, in this thread and in the order of their registration; later calls do
+        nothing. After `join` nobody would see a report any more, so an exception is raised here instead.
+
+        Args:
+            ex: The exception, or what ``sys.exc_info()`` gave. One of the clean types counts as None.
+
+        Raises:
+            TypeError: ``ex`` is neither.
+            BaseException: ``ex`` itself, if the coordinator was joined already.
+        """
+        error = _reported(ex)
+        if not self._home.is_owner:
+            self._report(error)
+            return
+        if isinstance(error, self._clean_stop_exception_types):
+            error = None
+        with self._changed:
+            if self._joined and error is not None:
+                raise error
+            callbacks = self._begin_stop(error)
+        for callback in callbacks:
+            _call(callback)
+
+    def _begin_stop(self, error: BaseException | None) -> list[StopCallback]:
+        """Change the state, and return what has to be called once the lock is released."""
+        if self._stopping:
+            _log.info("a stop is under way, this report is dropped: %r", error)
+            return []
+        self._keep(error)
+        self._stopping = True
+        self._home.tell(stopping=True)
+        self._changed.notify_all()
+        return [*self._callbacks, *stoppers(self._members.values())]
+
+    def should_stop(self) -> bool:
+        """Return whether a stop was asked for; cheap enough for any loop."""
+        self._home.follow()
+        return self._stopping
+
+    def wait_for_stop(self, timeout: float | None = None) -> bool:
+        """Block until a stop is asked for.
+
+        Args:
+            timeout: Seconds to wait at most, None for ever.
+
+        Returns: Whether a stop was asked for.
+        """
+        self._home.follow()
+        limit = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+        with self._changed:
+            return self._changed.wait_for(lambda: self._stopping, limit)
+
+    @contextlib.contextmanager
+    def stop_on_exception(self) -> Iterator[None]:
+        """Report, and swallow, whatever is raised in the body of the ``with`` statement."""
+        try:
+            yield
+        except BaseException as error:  # also KeyboardInterrupt: `join` raises it where the program waits
+            self.request_stop(error)
+
+    def clear_stop(self) -> None:
+        """Forget the stop, its exception and the join, so that the coordinator can be used once more.
+
+        Raises:
+            RuntimeError: This is not the process that made the coordinator.
+        """
+        if not self._home.is_owner:
+            raise RuntimeError("only the process that made a coordinator can clear its stop")
+        self._clear()
+
+    def _clear(self) -> None:
+        with self._changed:
+            self._keep(None)
+            self._stopping = self._joined = False
+            self._home.tell(stopping=False)
+
+    def raise_requested_exception(self) -> None:
+        """Raise the exception that was reported, if there was one; again at every call."""
+        with self._changed:
+            if self._error is not None:
+                # Its own traceback only: each raise would otherwise add the frames of this one.
+                raise self._error.with_traceback(self._traceback)
+
+    # Who has to stop
+
+    def add_stop_callback(self, callback: StopCallback) -> None:
+        """Have ``callback()`` called at the stop; at once if a stop was asked for already.
+
+        It runs in the thread that asks for the stop and must not block: ``queue.close`` with
+        ``cancel_pending_enqueues=True`` is what it is made for. What it raises is logged. `join` forgets it.
+        """
+        self._home.follow()
+        with self._changed:
+            self._callbacks.append(callback)
+            stopping = self._stopping
+        if stopping:
+            _call(callback)
+
+    def remove_stop_callback(self, callback: StopCallback) -> None:
+        """Forget a callback.
+
+        Raises:
+            ValueError: It is not registered.
+        """
+        with self._changed:
+            self._callbacks.remove(callback)
+
+    def register_thread(self, thread: Member) -> None:
+        """Have `join` wait for a thread, a process, an enqueuer or a loader.
+
+        If it has a method ``request_stop``, that is called at the stop. `join` forgets it.
+
+        Raises:
+            TypeError: It has no ``is_alive()`` and ``join(timeout)``.
+        """
+        check_member(thread)
+        self._home.follow()
+        with self._changed:
+            self._members[id(thread)] = thread
+            stopping = self._stopping
+        if stopping:
+            for callback in stoppers([thread]):
+                _call(callback)
+
+    # Waiting for them
+
+    def join(
+        self,
+        threads: Iterable[Member] | None = None,
+        stop_grace_period_secs: float = 120,
+        ignore_live_threads: bool = False,
+    ) -> None:
+        """Block until all members have ended; once a stop is asked for, for the grace period at most.
+
+        Without a stop there is no bound. Members registered later are not waited for. Afterwards the registered members
+        and callbacks are forgotten; a second `join` raises the exception again.
+
+        Args:
+            threads: Members to wait for besides the registered ones.
+            stop_grace_period_secs: Seconds that the members have from the stop, or from this call if that is later.
+            ignore_live_threads: Whether to return quietly when members are still alive after the grace period.
+
+        Raises:
+            BaseException: The exception that was reported; it wins over the next one.
+            RuntimeError: Members are still alive after the grace period (it names them), or the current thread is one.
+            TypeError: ``threads`` holds something that cannot be joined.
+        """
+        self._home.follow()
+        members = self._all_members(threads)
+        ending = Ending(members, self._changed)
+        with self._changed:
+            self._changed.wait_for(lambda: ending.is_over or self._stopping)
+            self._changed.wait_for(lambda: ending.is_over, min(stop_grace_period_secs, threading.TIMEOUT_MAX))
+        if ending.error is not None:
+            raise ending.error
+        stragglers = [name_of(member) for member in members if member.is_alive()]
+        with self._changed:
+            self._joined = True
+            self._members.clear()
+            self._callbacks.clear()
+        self.raise_requested_exception()
+        if stragglers:
+            _report_stragglers(stragglers, ignore_live_threads)
+
+    @property
+    def joined(self) -> bool:
+        """Whether `join` has ended, by returning or raising, since the last `clear_stop`."""
+        return self._joined
+
+    def _all_members(self, threads: Iterable[Member] | None) -> list[Member]:
+        given = {id(member): member for member in threads or ()}
+        for member in given.values():
+            check_member(member)
+        with self._changed:
+            members = [*(self._members | given).values()]
+        if threading.current_thread() in members:
+            raise RuntimeError(f"{name_of(threading.current_thread())} cannot wait for itself to end")
+        return members
+
+    def _keep(self, error: BaseException | None) -> None:
+        self._error = error
+        self._traceback = None if error is None else error.__traceback__
+        if error is not None:
+            _log.info("error reported to the coordinator: %r", error)
+
+    # Other processes, see `Home`
+
+    def take_report(self, report: bytes) -> bool:
+        """Stop as another process asks for it; False if that has to raise its exception itself."""
+        error = failures.unpack(report) if report else None
+        try:
+            self.request_stop(error)
+        except BaseException as raised:
+            if raised is not error:
+                raise
+            return False
+        return True
+
+    def take_state(self, stopping: bool) -> None:
+        """Follow the owner."""
+        if not stopping:
+            self._clear()
+            return
+        with self._changed:
+            callbacks = self._begin_stop(None)
+        for callback in callbacks:
+            _call(callback)
+
+    def take_over_from_parent(self) -> None:
+        """Leave what is the parent's business, and a lock that its threads may have held."""
+        self._changed = threading.Condition()
+        self._joined = False
+        self._keep(None)
+        self._members, self._callbacks = {}, []
+
+    def _report(self, error: BaseException | None) -> None:
+        """Ask the owner to stop; raise the exception here if nobody would see it there."""
+        note = f"reported to the coordinator by process {os.getpid()}"
+        if not self._home.report(b"" if error is None else failures.pack(error, note)) and error is not None:
+            raise error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        address = self._home.address()
+        _by_address[address] = self
+        return _at, (address,)
+
+    def __repr__(self) -> str:
+        state = "joined" if self._joined else "stopping" if self._stopping else "running"
+        error = "" if self._error is None else f", {self._error!r}"
+        return f"<{type(self).__name__}: {state}, {len(self._members)} registered{error}>"
+
+
+def _exception_types(types: Iterable[type[BaseException]] | None) -> tuple[type[BaseException], ...]:
+    if types is None:
+        return (OutOfRangeError,)
+    found = tuple(types) if isinstance(types, Iterable) else (types,)
+    for type_ in found:
+        if not (isinstance(type_, type) and issubclass(type_, BaseException)):
+            raise TypeError(f"clean_stop_exception_types must hold exception classes, got {type_!r}")
+    return found
+
+
+def _reported(ex: BaseException | ExcInfo | None) -> BaseException | None:
+    """The exception in an argument of `Coordinator.request_stop`."""
+    error = ex[1] if isinstance(ex, tuple) and len(ex) == 3 else ex
+    if error is not None and not isinstance(error, BaseException):
+        raise TypeError(f"request_stop takes an exception, sys.exc_info() or None, got {ex!r}")
+    return error
+
+
+def _call(callback: StopCallback) -> None:
+    """Call a stop callback; its error is logged, for the others have to be called and the first report has to win."""
+    try:
+        callback()
+    except Exception:
+        _log.exception("a stop callback failed: %r", callback)
+
+
+def _report_stragglers(stragglers: list[str], ignore: bool) -> None:
+    message = f"Coordinator stopped with threads still running: {' '.join(stragglers)}"
+    if not ignore:
+        raise RuntimeError(message)
+    _log.info(message)
+
+
+_by_address: weakref.WeakValueDictionary[str, Coordinator] = weakref.WeakValueDictionary()
+
+
+def _at(address: str) -> Coordinator:
+    """Return the coordinator of an address: itself in the process that made it, elsewhere one that follows it."""
+    coordinator = _by_address.get(address)
+    if coordinator is None:
+        coordinator = _by_address[address] = Coordinator()
+        coordinator._home = Home(coordinator, address)
+    return coordinator

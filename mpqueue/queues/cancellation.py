@@ -1,0 +1,127 @@
+"""Scopes that can cancel the calls blocked in them, for whoever owns such calls: a session, a runner.
+
+    a thread                                             any thread
+    ────────                                             ──────────
+    with scope.active():        scope on this thread's stack
+        queue.dequeue()
+          with cancellable(wake):  wake goes to every ── scope.cancel("session closed")
+            sleep until woken      active scope            each wake gets the CancelledError
+
+A call that finds all it needs never looks at a scope. One that must wait hands ``wake`` to every active scope and
+sleeps; cancelling calls each ``wake`` outside the scope's lock, so that it may take a queue's lock. A scope that was
+cancelled before calls ``wake`` at once: there is no moment between registering and sleeping in which a cancellation
+could be missed. A call that ended meanwhile may still get a late ``wake``, which it has to ignore.
+
+The stack is a context variable: each thread has its own, and ``asyncio.to_thread`` takes it along. A thread whose stack
+is empty blocks in the scope that was made ambient last, if there is one.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from mpqueue.errors import CancelledError
+
+Wake = Callable[[CancelledError], None]
+
+
+class CancellationScope:
+    """Owns the calls that block while it is active, and can make all of them raise `CancelledError`.
+
+    One scope may be active in many threads at once, and several scopes in one thread: a call blocked there ends when
+    any of them is cancelled. A scope stays cancelled: calls that would block in it later raise at once, while calls
+    that need not wait go on as ever.
+
+    Follows: ``tensorflow::CancellationManager``, except that a call which need not wait is never refused.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wakes: dict[object, Wake] = {}
+        self._message: str | None = None
+
+    @property
+    def is_cancelled(self) -> bool:
+        """True once `cancel` was called."""
+        return self._message is not None
+
+    def cancel(self, message: str = "the call was cancelled") -> None:
+        """Make every call that is blocked in this scope raise `CancelledError`; later calls do nothing.
+
+        Args:
+            message: What the errors say.
+        """
+        with self._lock:
+            if self._message is not None:
+                return
+            self._message = message
+            wakes, self._wakes = self._wakes, {}
+        # The last one first: in a line of waiting calls, ending the front one would let the next go through, although
+        # it is about to be cancelled as well.
+        for wake in reversed(wakes.values()):
+            wake(CancelledError(None, None, message))
+
+    @contextmanager
+    def active(self) -> Iterator["CancellationScope"]:
+        """While the body runs, calls of this thread block in this scope, besides those that are active already."""
+        token = _active.set((*_active.get(), self))
+        try:
+            yield self
+        finally:
+            _active.reset(token)
+
+    @contextmanager
+    def ambient(self) -> Iterator["CancellationScope"]:
+        """While the body runs, calls of threads that have no active scope block in this one."""
+        _ambient.append(self)
+        try:
+            yield self
+        finally:
+            remove_last(_ambient, self)
+
+    @contextmanager
+    def registered(self, wake: Wake) -> Iterator[None]:
+        """While the body runs, cancelling calls ``wake`` once; before the body if the scope is cancelled already."""
+        key = object()
+        with self._lock:
+            message = self._message
+            if message is None:
+                self._wakes[key] = wake
+        if message is not None:
+            wake(CancelledError(None, None, message))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._wakes.pop(key, None)
+
+    def __repr__(self) -> str:
+        state = "cancelled" if self.is_cancelled else f"{len(self._wakes)} blocked"
+        return f"<{type(self).__name__} {state}>"
+
+
+_active: ContextVar[tuple[CancellationScope, ...]] = ContextVar("mpqueue_active_scopes", default=())
+_ambient: list[CancellationScope] = []
+
+
+def remove_last(stack: list[Any], entry: object) -> None:
+    """Take the topmost ``entry`` out of a stack of all threads, where others may lie above it by now."""
+    del stack[max(place for place, other in enumerate(stack) if other is entry)]
+
+
+@contextmanager
+def cancellable(wake: Wake) -> Iterator[None]:
+    """While the body runs, ``wake(error)`` is called when a scope that is active in this thread is cancelled.
+
+    A thread without active scopes is in the one that was made ambient last.
+
+    Args:
+        wake: Makes the body return soon, so that the caller raises ``error``. It comes from the cancelling thread,
+            from this one if a scope is cancelled already, and more than once if several scopes are cancelled.
+    """
+    with ExitStack() as stack:
+        for scope in _active.get() or _ambient[-1:]:
+            stack.enter_context(scope.registered(wake))
+        yield

@@ -1,0 +1,53 @@
+"""Dtypes of queue components: NumPy's, and ``"string"`` for text.
+
+Text is an object array of ``bytes``. NumPy has several dtypes for it, none of which holds bytes of any length with
+trailing zeros, so that here all of them mean the one word ``"string"``.
+"""
+
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+STRING: Final = "string"
+DType: TypeAlias = np.dtype[Any] | str  # the only str is STRING
+
+_TEXT_KINDS = "OSUT"  # object, bytes, str, and NumPy 2's StringDType
+_NUMBER_KINDS = "biufc"
+
+
+def as_dtype(value: Any) -> DType:
+    """The dtype that ``value`` names.
+
+    Args:
+        value: A NumPy dtype, its name, a scalar type such as ``np.float32`` or ``int``, ``"string"`` (``bytes``,
+            ``str`` and ``object`` mean the same), or an object with ``as_numpy_dtype`` such as TensorFlow's dtypes.
+
+    Returns:
+        A `numpy.dtype` in native byte order, or ``"string"``.
+
+    Raises:
+        TypeError: There is no such dtype, or it is none of numbers, booleans or text.
+
+    Follows: ``tf.as_dtype``, except that ``float`` is NumPy's float64.
+    """
+    if isinstance(value, str) and value == STRING:
+        return STRING
+    dtype = _numpy_dtype(getattr(value, "as_numpy_dtype", value))
+    if dtype.kind in _TEXT_KINDS:
+        return STRING
+    # The float formats of ml_dtypes (bfloat16 and others) are of kind V, as are bare bytes and records, which are not
+    # numbers: those have the type np.void.
+    if dtype.kind in _NUMBER_KINDS or (dtype.kind == "V" and dtype.type is not np.void):
+        return dtype if dtype.isnative else dtype.newbyteorder("=")
+    raise TypeError(f"{value!r} cannot be queued: components are numbers, booleans or text ('string')")
+
+
+def _numpy_dtype(value: Any) -> np.dtype[Any]:
+    try:
+        # np.dtype(None) is float64, which nobody means who forgot the dtype.
+        if value is not None:
+            dtype: np.dtype[Any] = np.dtype(value)
+            return dtype
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"{value!r} is no dtype: give a NumPy dtype, its name, or 'string' for text")

@@ -1,0 +1,46 @@
+"""The queue whose elements leave in the order in which they came."""
+
+from typing import Any
+
+from mpqueue.queues.base import QueueBase
+from mpqueue.queues.making import make_queue
+from mpqueue.queues.order import FirstInFirstOut
+from mpqueue.queues.shapes import as_known_shapes
+from mpqueue.queues.spec import ElementSpec, as_list
+
+
+class FIFOQueue(QueueBase):
+    """A queue that gives its elements out in the order in which they were put in.
+
+    Args:
+        capacity: Most elements that it is filled to. 0: every enqueue blocks; negative: no bound.
+        dtypes: A list of dtypes, one for each component; or a single one. NumPy's, or ``"string"`` for text.
+        shapes: A list of fully known shapes, one for each component, or a single shape. None: elements may have any
+            shapes, each its own, and are dequeued one by one only.
+        names: A list of names, one for each component: elements are then dictionaries.
+        shared_name: Queues of one shared name are one queue in this process, until `reset_default_graph`.
+        name: Kept as `name`, and said in errors.
+
+    Raises:
+        TypeError: A dtype does not exist, or ``capacity`` is no integer.
+        ValueError: The numbers of dtypes, shapes and names differ, or a shape is not fully known.
+        InvalidArgumentError: The queue of this shared name has other dtypes, shapes, capacity or class.
+
+    Follows: ``tf.FIFOQueue``.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        dtypes: Any,
+        shapes: Any = None,
+        names: Any = None,
+        shared_name: str | None = None,
+        name: str | None = "fifo_queue",
+    ) -> None:
+        known = as_known_shapes(shapes, len(as_list(dtypes)), "FIFOQueue")
+        spec = ElementSpec(dtypes, known, names)
+        name = name or "fifo_queue"
+        queue_ref = make_queue("FIFOQueue", name, capacity, spec, shared_name, FirstInFirstOut)
+        super().__init__(dtypes, known, names, queue_ref)
+        self._name = name

@@ -1,0 +1,53 @@
+"""The queue that pads elements of different sizes to one batch."""
+
+from typing import Any
+
+from mpqueue.queues.base import QueueBase
+from mpqueue.queues.making import make_queue
+from mpqueue.queues.order import FirstInFirstOut
+from mpqueue.queues.shapes import as_shapes
+from mpqueue.queues.spec import ElementSpec, as_list
+
+
+class PaddingFIFOQueue(QueueBase):
+    """A FIFO queue whose elements may differ in size along unknown dimensions, and are padded when they are stacked.
+
+    `dequeue_many` and `dequeue_up_to` fill every unknown dimension at its end up to the longest element of the batch:
+    numbers with 0, booleans with False, text with ``b""``. `dequeue` gives the bare element.
+
+    Args:
+        capacity: Most elements that it is filled to. 0: every enqueue blocks; negative: no bound.
+        dtypes: A list of dtypes, one for each component; or a single one. NumPy's, or ``"string"`` for text.
+        shapes: A list of shapes, one for each component, or a single shape. Dimensions that vary are None; the rank
+            must be known.
+        names: A list of names, one for each component: elements are then dictionaries.
+        shared_name: Queues of one shared name are one queue in this process, until `reset_default_graph`.
+        name: Kept as `name`, and said in errors.
+
+    Raises:
+        TypeError: A dtype does not exist, or ``capacity`` is no integer.
+        ValueError: The numbers of dtypes, shapes and names differ, or a rank is unknown.
+        InvalidArgumentError: The queue of this shared name has other dtypes, shapes, capacity or class.
+
+    Follows: ``tf.PaddingFIFOQueue``.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        dtypes: Any,
+        shapes: Any,
+        names: Any = None,
+        shared_name: str | None = None,
+        name: str | None = "padding_fifo_queue",
+    ) -> None:
+        if shapes is None:
+            raise ValueError("a PaddingFIFOQueue needs shapes: give one for each component, with None where it varies")
+        known = as_shapes(shapes, len(as_list(dtypes)))
+        if None in known:
+            raise ValueError(f"a PaddingFIFOQueue needs the rank of every component, got the shapes {known}")
+        spec = ElementSpec(dtypes, known, names)
+        name = name or "padding_fifo_queue"
+        queue_ref = make_queue("PaddingFIFOQueue", name, capacity, spec, shared_name, FirstInFirstOut)
+        super().__init__(dtypes, known, names, queue_ref)
+        self._name = name

@@ -1,0 +1,157 @@
+"""`Source`: what is a symbolic tensor in TensorFlow, evaluated anew at each step, is a callable here, called anew."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from threading import Lock
+from types import GeneratorType
+from typing import Any
+
+from mpqueue.errors import OutOfRangeError
+from mpqueue.queues.dtypes import DType
+from mpqueue.queues.shapes import Shape, as_shapes
+from mpqueue.queues.spec import ElementSpec, as_list
+
+
+class Source:
+    """A callable that gives one example per call, with what is known beforehand about the examples.
+
+    It runs where it is called: in the caller's thread, in a thread of a queue runner, or in a worker process. Several
+    threads may call it at once, and then ``fn`` has to allow that; a generator's ``__next__`` does not, so that such
+    calls are made one after the other.
+
+    Args:
+        fn: Called without arguments. Returns one example: an array, a list or tuple of arrays, or a dict of them.
+            Raises `OutOfRangeError`, or StopIteration, at the end and at each later call. With methods
+            ``state_dict()`` and ``load_state_dict(state)`` it makes the source resumable.
+        dtypes: NumPy dtype or "string" of each component, or one alone. None: nothing is known.
+        shapes: Shape of each component, or one alone; None for an unknown shape, or in one for an unknown dimension.
+        names: Keys of the examples in the order of ``dtypes``, if the examples are dicts.
+
+    Raises:
+        TypeError: ``fn`` is not callable, a dtype does not exist, a shape is none.
+        ValueError: ``dtypes``, ``shapes`` and ``names`` differ in length, or there are shapes without dtypes.
+
+    Follows: The tensors that ``tf.train.batch`` and ``tf.QueueBase.enqueue`` take: their dtypes and static shapes are
+    known before a session runs them, and nothing else.
+    """
+
+    def __init__(self, fn: Callable[[], Any], dtypes: Any = None, shapes: Any = None, names: Any = None) -> None:
+        if not callable(fn):
+            raise TypeError(f"a Source takes a function that gives one example per call, got {fn!r}")
+        self._fn = fn
+        self._names: list[str] | None = None if names is None else as_list(names)
+        self._spec = _spec(dtypes, shapes, self._names)
+        self._state_owner: Any = fn if _has_state(fn) else None
+        is_generator = isinstance(getattr(fn, "__self__", None), GeneratorType)
+        self._turn: AbstractContextManager[Any] = Lock() if is_generator else nullcontext()
+
+    def __call__(self) -> Any:
+        """Return the next example, as ``fn`` gave it.
+
+        Raises:
+            OutOfRangeError: There is no further one.
+            Exception: Whatever ``fn`` raises.
+        """
+        with self._turn:
+            try:
+                return self._fn()
+            except StopIteration as end:
+                raise OutOfRangeError(None, None, f"{self!r} has ended") from end
+
+    def map(self, fn: Callable[[Any], Any], *, dtypes: Any = None, shapes: Any = None, names: Any = None) -> "Source":
+        """Return a source of ``fn(example)`` for each example of this one.
+
+        Args:
+            fn: Called with the whole example: a list, if this source gives lists.
+            dtypes: What is known of the results, as in the constructor; nothing carries over from this source.
+            shapes: As in the constructor.
+            names: As in the constructor.
+
+        Returns: A source that is resumable if this one is.
+
+        Raises:
+            TypeError: ``fn`` is not callable.
+        """
+        if not callable(fn):
+            raise TypeError(f"map takes a function of one example, got {fn!r}")
+        mapped = Source(_Composed(self, fn), dtypes, shapes, names)
+        mapped._state_owner = self._state_owner
+        return mapped
+
+    @property
+    def dtypes(self) -> list[DType] | None:
+        """NumPy dtype or "string" of each component, None if nothing is known."""
+        return None if self._spec is None else list(self._spec.dtypes)
+
+    @property
+    def shapes(self) -> list[Shape] | None:
+        """Shape of each component as far as it is known, None if not even the dtypes are."""
+        return None if self._spec is None else list(self._spec.shapes)
+
+    @property
+    def names(self) -> list[str] | None:
+        """Keys of the examples, None if they are no dicts."""
+        return None if self._names is None else list(self._names)
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether the source can say where it is, and go on from there in another process."""
+        return self._state_owner is not None
+
+    def state_dict(self) -> Any:
+        """Return where the source is, as ``fn.state_dict()`` gives it.
+
+        Raises:
+            TypeError: It is not resumable.
+        """
+        return self._resumable().state_dict()
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from where a source was when ``state_dict`` gave ``state``.
+
+        Raises:
+            TypeError: It is not resumable.
+        """
+        self._resumable().load_state_dict(state)
+
+    def _resumable(self) -> Any:
+        if self._state_owner is None:
+            raise TypeError(f"{self!r} cannot be resumed: its function has no state_dict() and load_state_dict(state)")
+        return self._state_owner
+
+    def __repr__(self) -> str:
+        name = getattr(self._fn, "__qualname__", None) or repr(self._fn)
+        known = "" if self._spec is None else f", dtypes={[str(dtype) for dtype in self._spec.dtypes]}"
+        return f"<{type(self).__name__} {name}{known}>"
+
+
+class _Composed:
+    """``fn(source())``; a class because it has to be picklable by name."""
+
+    def __init__(self, source: Source, fn: Callable[[Any], Any]) -> None:
+        self._source, self._fn = source, fn
+
+    def __call__(self) -> Any:
+        return self._fn(self._source())
+
+    def __repr__(self) -> str:
+        return f"{getattr(self._fn, '__qualname__', self._fn)}({self._source!r})"
+
+
+def _has_state(fn: Callable[[], Any]) -> bool:
+    return callable(getattr(fn, "state_dict", None)) and callable(getattr(fn, "load_state_dict", None))
+
+
+def _spec(dtypes: Any, shapes: Any, names: list[str] | None) -> ElementSpec | None:
+    if dtypes is None:
+        if shapes is not None:
+            raise ValueError(f"got the shapes {shapes!r} without dtypes: give one dtype for each shape")
+        return None
+    count = len(as_list(dtypes))
+    if shapes is None:
+        return ElementSpec(dtypes, None, names)
+    # A list of nothing but None would be read as one shape of unknown dimensions, as TensorFlow reads it. Beside a list
+    # of dtypes it is what the properties of another source give: unknown shapes.
+    if isinstance(dtypes, list) and shapes == [None] * count:
+        return ElementSpec(dtypes, None, names)
+    return ElementSpec(dtypes, as_shapes(shapes, count), names)

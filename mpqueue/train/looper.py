@@ -1,0 +1,89 @@
+"""A thread that runs something again and again until its coordinator stops."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from mpqueue.coordinator import Coordinator
+
+
+class LooperThread(threading.Thread):
+    """A daemon thread that runs code repeatedly, back to back or on a timer, until the coordinator stops.
+
+    The code is ``target``, or `run_loop` of a subclass. What it raises is reported to the coordinator and ends the
+    thread. It registers itself with the coordinator, so that ``coord.join()`` waits for it.
+
+    Args:
+        coord: The coordinator.
+        timer_interval_secs: Seconds between the beginnings of two runs, None for back to back. A run that takes longer
+            delays the next ones, which then catch up.
+        target: Called at each run.
+        args: Positional arguments of ``target``.
+        kwargs: Keyword arguments of ``target``.
+
+    Raises:
+        ValueError: ``coord`` is no `Coordinator`, or there are arguments without a ``target``.
+
+    Follows: ``tf.compat.v1.train.LooperThread``.
+    """
+
+    def __init__(
+        self,
+        coord: Coordinator,
+        timer_interval_secs: float | None,
+        target: Callable[..., Any] | None = None,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(coord, Coordinator):
+            raise ValueError(f"coord must be a Coordinator, got {coord!r}")  # noqa: TRY004 - as TensorFlow
+        if target is None and (args or kwargs):
+            raise ValueError(f"got the arguments {args!r} and {kwargs!r} without a target to call with them")
+        super().__init__(daemon=True)
+        self._coord = coord
+        self._timer_interval_secs = timer_interval_secs
+        self._call = target, tuple(args or ()), dict(kwargs or {})
+        coord.register_thread(self)
+
+    @staticmethod
+    def loop(
+        coord: Coordinator,
+        timer_interval_secs: float | None,
+        target: Callable[..., Any],
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> "LooperThread":
+        """Start a looper that calls ``target``, and return it; arguments and errors are those of the constructor."""
+        looper = LooperThread(coord, timer_interval_secs, target, args, kwargs)
+        looper.start()
+        return looper
+
+    def run(self) -> None:
+        """Run the loop; called in the thread."""
+        with self._coord.stop_on_exception():
+            self.start_loop()
+            if self._timer_interval_secs is None:
+                while not self._coord.should_stop():
+                    self.run_loop()
+            else:
+                self._run_on_timer(self._timer_interval_secs)
+            self.stop_loop()
+
+    def _run_on_timer(self, interval_s: float) -> None:
+        due = time.monotonic()
+        while not self._coord.wait_for_stop(due - time.monotonic()):
+            due += interval_s
+            self.run_loop()
+
+    def start_loop(self) -> None:
+        """Called once, before the first run; for subclasses."""
+
+    def stop_loop(self) -> None:
+        """Called once, after the last run unless that failed; for subclasses."""
+
+    def run_loop(self) -> None:
+        """Called at each run: calls ``target``."""
+        target, args, kwargs = self._call
+        if target is not None:
+            target(*args, **kwargs)

@@ -1,0 +1,288 @@
+"""`QueueRunner`: keeps a queue filled by running enqueue ops, and closes it when the input ends or the program stops.
+
+::
+
+    op thread, one per op                          close thread, only with a coordinator
+    ─────────────────────                          ─────────────────────────────────────
+    until the coordinator stops:                   wait for the coordinator's stop
+      run the op                                   run cancel_op: whoever is blocked in the queue is freed
+      closed-type error: this run has ended;
+        the last one runs close_op
+      other error: the coordinator stops with it,
+        or without one it is kept and raised
+
+How many runs are outstanding is counted per session, from `create_threads` on and not from the start of the threads.
+Only the run that brings the count to zero by a closed-type error closes the queue: if the last one fails instead, the
+queue stays open, as in TensorFlow.
+"""
+
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from mpqueue.coordinator import Coordinator
+from mpqueue.errors import OpError, OutOfRangeError
+from mpqueue.queues.base import QueueBase
+from mpqueue.queues.graph import default_graph
+from mpqueue.queues.ops import CloseOp
+from mpqueue.queues.session import Session, SessionClosedError, get_default_session
+from mpqueue.train.queue_runner_def import QueueRunnerDef, class_of, code_of, with_scope, without_scope
+
+Op = Callable[[], Any]
+
+_log = logging.getLogger(__name__)
+
+
+class QueueRunner:
+    """Holds a list of enqueue ops for a queue, each to be run in a thread.
+
+    Args:
+        queue: The queue that the ops fill.
+        enqueue_ops: Callables without arguments that enqueue once per call and raise a closed-type error at the end, as
+            ``queue.enqueue_op(source)`` makes them. The same one may occur more than once.
+        close_op: Callable that closes the queue and lets pending enqueues in. Default: ``queue.close()``.
+        cancel_op: Callable that closes it and cancels them. Default: ``queue.close(cancel_pending_enqueues=True)``.
+        queue_closed_exception_types: Tuple of error classes that mean the normal end of an op. Default:
+            ``(OutOfRangeError,)``; add `CancelledError` where ops dequeue from queues that are closed under them.
+        queue_runner_def: What `to_proto` gave, instead of all of these.
+        import_scope: Scope to put before the names in ``queue_runner_def``.
+
+    Raises:
+        ValueError: Both ``queue_runner_def`` and a queue or ops, or without it no queue, no ops, or an empty list.
+        TypeError: ``enqueue_ops`` holds what cannot be called; ``queue_closed_exception_types`` is no tuple of error
+            classes, or an empty one.
+        KeyError: A name in ``queue_runner_def`` is not known.
+
+    Follows: ``tf.compat.v1.train.QueueRunner``.
+    """
+
+    def __init__(
+        self,
+        queue: QueueBase | None = None,
+        enqueue_ops: Iterable[Op] | None = None,
+        close_op: Op | None = None,
+        cancel_op: Op | None = None,
+        queue_closed_exception_types: tuple[type[OpError], ...] | None = None,
+        queue_runner_def: QueueRunnerDef | None = None,
+        import_scope: str | None = None,
+    ) -> None:
+        if queue_runner_def is not None:
+            if queue is not None or enqueue_ops is not None:
+                raise ValueError("queue_runner_def says which queue and ops: give either it or them")
+            self._init_from_def(queue_runner_def, import_scope)
+        else:
+            ops = _checked_ops(enqueue_ops)
+            if queue is None or not ops:
+                raise ValueError(f"a QueueRunner needs a queue and enqueue_ops, got {queue!r} and {enqueue_ops!r}")
+            self._queue, self._enqueue_ops = queue, ops
+            self._closed_types = _checked_types(queue_closed_exception_types)
+            self._close_op: Op = CloseOp(queue, cancel=False) if close_op is None else close_op
+            self._cancel_op: Op = CloseOp(queue, cancel=True) if cancel_op is None else cancel_op
+        self._lock = threading.Lock()
+        self._runs: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self._exceptions_raised: list[BaseException] = []
+
+    def _init_from_def(self, definition: QueueRunnerDef, import_scope: str | None) -> None:
+        def find(name: str) -> Any:
+            return default_graph().find(with_scope(name, import_scope))
+
+        self._queue = find(definition.queue_name)
+        self._enqueue_ops = [find(name) for name in definition.enqueue_op_name]
+        self._close_op, self._cancel_op = find(definition.close_op_name), find(definition.cancel_op_name)
+        types = tuple(class_of(code) for code in definition.queue_closed_exception_types)
+        self._closed_types = types or (OutOfRangeError,)
+
+    @property
+    def queue(self) -> QueueBase:
+        """The queue."""
+        return self._queue
+
+    @property
+    def enqueue_ops(self) -> list[Op]:
+        """The ops that fill it."""
+        return self._enqueue_ops
+
+    @property
+    def close_op(self) -> Op:
+        """What is called when the last op has ended."""
+        return self._close_op
+
+    @property
+    def cancel_op(self) -> Op:
+        """What is called when the coordinator stops."""
+        return self._cancel_op
+
+    @property
+    def queue_closed_exception_types(self) -> tuple[type[OpError], ...]:
+        """Error classes that mean the normal end of an op."""
+        return self._closed_types
+
+    @property
+    def exceptions_raised(self) -> list[BaseException]:
+        """What the ops of the last set of threads raised, in order; empty with a coordinator, which gets it instead."""
+        return self._exceptions_raised
+
+    @property
+    def name(self) -> str:
+        """The name of the queue."""
+        return self._queue.name
+
+    def create_threads(
+        self, sess: Session | None = None, coord: Coordinator | None = None, daemon: bool = False, start: bool = False
+    ) -> list[threading.Thread]:
+        """Create a thread for each op, and with a coordinator one more, which frees the queue when that stops.
+
+        The threads are registered with the coordinator. While runs of an earlier call for the same session are
+        outstanding, which they are from that call on, nothing is created.
+
+        Args:
+            sess: The session in which the ops run: closing it ends them. None: the default one.
+            coord: Told of errors, and asked whether to stop. None: errors are kept in `exceptions_raised`, and raised
+                in their threads.
+            daemon: Whether the threads let the program exit while they run.
+            start: Whether to start the threads.
+
+        Returns: The new threads.
+
+        Raises:
+            TypeError: ``sess`` is no session.
+        """
+        session = checked_session(sess)
+        with self._lock:
+            if self._runs.get(session, 0) > 0:
+                return []
+            self._runs[session] = len(self._enqueue_ops)
+            self._exceptions_raised = []
+        threads = [
+            self._thread(self._run, (session, op, coord), getattr(op, "name", f"op_{place}"), daemon)
+            for place, op in enumerate(self._enqueue_ops)
+        ]
+        if coord is not None:
+            threads.append(self._thread(self._close_on_stop, (session, coord), "close_on_stop", daemon))
+        for thread in threads:
+            if coord is not None:
+                coord.register_thread(thread)
+            if start:
+                thread.start()
+        return threads
+
+    def _thread(self, target: Callable[..., None], args: tuple[Any, ...], what: str, daemon: bool) -> threading.Thread:
+        return threading.Thread(target=target, args=args, name=f"QueueRunnerThread-{self.name}-{what}", daemon=daemon)
+
+    def _run(self, session: Session, op: Op, coord: Coordinator | None) -> None:
+        """Run one op until it ends, fails, or is asked to stop."""
+        try:
+            with session.as_default():
+                call = session.make_callable(op)
+                while not (coord is not None and coord.should_stop()):
+                    call()
+        except self._closed_types:
+            if self._count_down(session) == 0:
+                self._finish(session, self._close_op)
+        except BaseException as error:
+            # Whatever it is: were a SystemExit to pass, the consumer would wait for ever.
+            if coord is None:
+                self._keep(error)
+            self._count_down(session)
+            if coord is None:
+                raise
+            coord.request_stop(error)
+        else:
+            self._count_down(session)
+
+    def _count_down(self, session: Session) -> int:
+        with self._lock:
+            self._runs[session] -= 1
+            return self._runs[session]
+
+    def _keep(self, error: BaseException) -> None:
+        with self._lock:
+            self._exceptions_raised.append(error)
+
+    def _close_on_stop(self, session: Session, coord: Coordinator) -> None:
+        coord.wait_for_stop()
+        self._finish(session, self._cancel_op)
+
+    def _finish(self, session: Session, op: Op) -> None:
+        """Run the close or cancel op; its errors are logged: a queue that is closed already is what was wanted."""
+        try:
+            try:
+                session.run(op)
+            except SessionClosedError:
+                op()  # the queue outlives the session, and somebody outside of it may be blocked there
+        except Exception as error:
+            _log.info("%s: ignored the error of %r: %s", self.name, op, error)
+
+    def to_proto(self, export_scope: str | None = None) -> QueueRunnerDef | None:
+        """Return what `from_proto` makes this runner of, in this process: names in the default graph.
+
+        Args:
+            export_scope: Scope to take off the names.
+
+        Returns: A `QueueRunnerDef`, or None if the queue is not in ``export_scope``.
+        """
+        if export_scope is not None and not self.name.startswith(export_scope):
+            return None
+
+        def name_of(thing: Any, default: str) -> str:
+            name = default_graph().add(thing, getattr(thing, "name", default))
+            return without_scope(name, export_scope)
+
+        return QueueRunnerDef(
+            name_of(self._queue, self.name),
+            [name_of(op, f"{self.name}_enqueue") for op in self._enqueue_ops],
+            name_of(self._close_op, f"{self.name}_Close"),
+            name_of(self._cancel_op, f"{self.name}_Close"),
+            [code_of(kind) for kind in self._closed_types],
+        )
+
+    @staticmethod
+    def from_proto(queue_runner_def: QueueRunnerDef, import_scope: str | None = None) -> "QueueRunner":
+        """Return a runner of the queue and ops that have these names in the default graph.
+
+        Raises:
+            KeyError: A name is not known; queues and ops are found as long as somebody refers to them.
+        """
+        return QueueRunner(queue_runner_def=queue_runner_def, import_scope=import_scope)
+
+    def __repr__(self) -> str:
+        outstanding = sum(self._runs.values())
+        return f"<{type(self).__name__} of {self.name!r}: {len(self._enqueue_ops)} ops, {outstanding} running>"
+
+
+def checked_session(sess: Session | None) -> Session:
+    """Return the session to run in.
+
+    Raises:
+        TypeError: ``sess`` is neither a session nor None.
+    """
+    if sess is None:
+        return get_default_session()
+    if not all(hasattr(sess, method) for method in ("run", "make_callable", "as_default")):
+        hint = ": did you mean coord=?" if isinstance(sess, Coordinator) else ""
+        raise TypeError(f"sess must be a Session or None, got {sess!r}{hint}")
+    return sess
+
+
+def _checked_ops(enqueue_ops: Iterable[Op] | None) -> list[Op]:
+    if not isinstance(enqueue_ops, Iterable | None):
+        raise TypeError(f"enqueue_ops must be a list of ops, got {enqueue_ops!r}")
+    ops = list(enqueue_ops or ())
+    for op in ops:
+        if not callable(op):
+            raise TypeError(f"an enqueue op is a callable without arguments, got {op!r}: see queue.enqueue_op(source)")
+    return ops
+
+
+def _checked_types(types: tuple[type[OpError], ...] | None) -> tuple[type[OpError], ...]:
+    if types is None:
+        return (OutOfRangeError,)
+    if not isinstance(types, tuple) or not types or not all(_is_op_error(kind) for kind in types):
+        raise TypeError(f"queue_closed_exception_types must be a tuple of classes of mpqueue.errors, got {types!r}")
+    return types
+
+
+def _is_op_error(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, OpError)

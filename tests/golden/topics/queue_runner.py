@@ -1,0 +1,260 @@
+"""QueueRunner scripts: sources with a fixed end, run by a runner, looked at from outside."""
+
+import re
+import threading
+import time
+
+import numpy as np
+
+import mpqueue
+from mpqueue import errors
+from mpqueue.train import QueueRunner
+
+DEADLOCK_S = 30
+
+
+def run(case, folder):
+    mpqueue.reset_default_graph()
+    if "runner" not in case:
+        run_without_steps(case)
+    elif "create" in case:
+        assert outcome(lambda: Script(case["runner"])) == case["create"]
+    else:
+        hook = threading.excepthook
+        threading.excepthook = lambda args: None  # a runner without a coordinator raises in its threads on purpose
+        try:
+            run_steps(Script(case["runner"]), case["steps"])
+        finally:
+            threading.excepthook = hook
+
+
+def run_steps(script, steps):
+    try:
+        for number, step in enumerate(steps):
+            script.do(step, f"step {number} ({step['do']})")
+    finally:
+        script.end()
+
+
+def error_class(name):
+    return getattr(errors, name)
+
+
+def outcome(call):
+    """What a call gives, or its error in the form of the cases."""
+    try:
+        return call()
+    except Exception as error:
+        return {"error": type(error).__name__}
+
+
+def settled(look, expected):
+    """What ``look()`` gives as soon as it is what is expected; after a long while, whatever it gives then."""
+    deadline = time.monotonic() + DEADLOCK_S
+    while look() != expected and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(0.05)  # what only passed through the expected state is told by going on
+    return look()
+
+
+class Values:
+    """The callable of a source: gives its values one by one, then raises at each further call, or goes on for ever."""
+
+    def __init__(self, spec):
+        self._values = list(spec["values"])
+        self._then = spec["then"]
+        self._pause = spec.get("pause", 0)
+        self._lock = threading.Lock()
+
+    def __call__(self):
+        time.sleep(self._pause)
+        with self._lock:
+            if self._values:
+                return np.int32(self._values.pop(0))
+        if self._then == "forever":
+            return np.int32(-99)
+        raise error_class(self._then)(None, None, "the end")
+
+
+class GatedSession(mpqueue.Session):
+    """Holds every thread of a runner until it was looked at: one that is done soon would else be gone by then."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = threading.Event()
+
+    def run(self, op):
+        assert self.gate.wait(DEADLOCK_S)
+        return super().run(op)
+
+    def make_callable(self, op):
+        assert self.gate.wait(DEADLOCK_S)
+        return super().make_callable(op)
+
+
+class Script:
+    """One queue, its runner, and what the steps made of them."""
+
+    def __init__(self, spec):
+        self.queue = mpqueue.FIFOQueue(spec["capacity"], np.int32, shapes=[()], name="runq")
+        sources = [mpqueue.Source(Values(source), np.int32, ()) for source in spec["sources"]]
+        ops = [self.queue.enqueue_op(source) for source in sources] * spec.get("same_op_times", 1)
+        options = {}
+        if "closed_types" in spec:
+            options["queue_closed_exception_types"] = tuple(error_class(name) for name in spec["closed_types"])
+        self.own_op_runs = {"close": 0, "cancel": 0}
+        if spec.get("own_ops"):
+            options |= {"close_op": self.own_close, "cancel_op": self.own_cancel}
+        self.options = options
+        self.runner = QueueRunner(self.queue, ops, **options)
+        self.coord = mpqueue.Coordinator() if spec.get("coord", True) else None
+        self.session = GatedSession()
+        self.groups = {}
+
+    def own_close(self):
+        self.own_op_runs["close"] += 1
+        self.queue.close()
+
+    def own_cancel(self):
+        self.own_op_runs["cancel"] += 1
+        self.queue.close(cancel_pending_enqueues=True)
+
+    def do(self, step, where):
+        got = outcome(lambda: getattr(self, f"do_{step['do']}")(step))
+        assert got == step["expect"], f"{where}: {got!r}, expected {step['expect']!r}"
+
+    def end(self):
+        """Stop everything, and see that it ends."""
+        self.session.gate.set()
+        if self.coord is not None:
+            self.coord.clear_stop()
+            self.coord.request_stop()
+        self.session.close()
+        if not self.queue.is_closed():
+            self.queue.close(cancel_pending_enqueues=True)
+        for thread in (thread for group in self.groups.values() for thread in group):
+            if thread.ident is not None:
+                thread.join(DEADLOCK_S)
+            assert not thread.is_alive(), thread
+
+    def do_create_threads(self, step):
+        options = {name: step[name] for name in ("daemon", "start") if name in step}
+        self.session.gate.clear()
+        threads = self.groups[step["id"]] = self.runner.create_threads(self.session, self.coord, **options)
+        alive = [thread.is_alive() for thread in threads]
+        self.session.gate.set()
+        return {
+            "threads": len(threads),
+            "daemon": [thread.daemon for thread in threads],
+            "alive": alive,
+            "name_of_queue_in_thread_names": all(self.queue.name in thread.name for thread in threads),
+        }
+
+    def do_start(self, step):
+        for thread in self.groups[step["id"]]:
+            thread.start()
+        return "ok"
+
+    def do_wait_threads(self, step):
+        group = self.groups[step["id"]]
+        return settled(lambda: {"alive": sum(thread.is_alive() for thread in group)}, step["expect"])
+
+    def do_sleep(self, step):
+        time.sleep(step["secs"])
+        return "ok"
+
+    def do_dequeue(self, step):
+        return int(self.queue.dequeue(timeout=DEADLOCK_S))
+
+    def do_dequeue_all(self, step):
+        values, end = [], None
+        while end is None:
+            got = outcome(lambda: self.do_dequeue(step))
+            if isinstance(got, dict):
+                end = got
+            else:
+                values.append(got)
+        found = {"values_sorted": sorted(values), "end": end}
+        return found | {"values_in_order": values} if "values_in_order" in step["expect"] else found
+
+    def do_size(self, step):
+        return settled(lambda: int(self.queue.size()), step["expect"])
+
+    def do_is_closed(self, step):
+        return settled(self.queue.is_closed, step["expect"])
+
+    def do_close_queue(self, step):
+        self.queue.close(cancel_pending_enqueues=step.get("cancel", False))
+        return "ok"
+
+    def do_should_stop(self, step):
+        return settled(self.coord.should_stop, step["expect"])
+
+    def do_request_stop(self, step):
+        self.coord.request_stop()
+        return "ok"
+
+    def do_join(self, step):
+        self.coord.join(stop_grace_period_secs=DEADLOCK_S)
+        return "ok"
+
+    def do_exceptions_raised(self, step):
+        def names():
+            return [type(error).__name__ for error in self.runner.exceptions_raised]
+
+        return settled(names, step["expect"])
+
+    def do_own_op_runs(self, step):
+        return settled(lambda: dict(self.own_op_runs), step["expect"])
+
+    def do_attrs(self, step):
+        return {
+            "name": self.runner.name,
+            "enqueue_ops": len(self.runner.enqueue_ops),
+            "queue_is_q": self.runner.queue is self.queue,
+            "queue_closed_exception_types": [kind.__name__ for kind in self.runner.queue_closed_exception_types],
+            "close_op_given": self.runner.close_op == self.options.get("close_op"),
+            "cancel_op_given": self.runner.cancel_op == self.options.get("cancel_op"),
+        }
+
+
+def run_without_steps(case):
+    """Constructors and protos, which the cases describe in words."""
+    about, expected = case["about"], case["expect"]
+    if named := re.match(r"queue '(\w+)' with enqueue ops ((?:'\w+'(?:, | and )?)+)", about):
+        assert protos(case["title"], named[1], re.findall(r"'(\w+)'", named[2]), types_in(about)) == expected
+    else:
+        assert outcome(lambda: constructed(about)) == expected
+
+
+def types_in(text):
+    return tuple(error_class(name) for name in re.findall(r"\w+Error", text))
+
+
+def protos(title, queue_name, op_names, types):
+    queue = mpqueue.FIFOQueue(10, np.int32, shapes=[()], name=queue_name)
+    ops = [queue.enqueue_op(lambda: 1, name=name) for name in op_names]
+    runner = QueueRunner(queue, ops, queue_closed_exception_types=types or None)
+    if title.startswith("to_proto"):
+        return vars(runner.to_proto())
+    again = QueueRunner.from_proto(runner.to_proto())
+    assert again.queue is queue
+    return {
+        "name": again.name,
+        "enqueue_ops": [op.name for op in again.enqueue_ops],
+        "close_op": again.close_op.name,
+        "cancel_op": again.cancel_op.name,
+        "types": [kind.__name__ for kind in again.queue_closed_exception_types],
+    }
+
+
+def constructed(about):
+    queue = mpqueue.FIFOQueue(10, np.int32, shapes=[()], name="q")
+    ops = [queue.enqueue_op(lambda: 1)]
+    if about == "both given":
+        return QueueRunner(queue, ops, queue_runner_def=QueueRunner(queue, ops).to_proto())
+    if about.endswith("instead of a tuple"):
+        return QueueRunner(queue, ops, queue_closed_exception_types=list(types_in(about)))
+    names = {"q": queue, "ops": ops, "def": QueueRunner(queue, ops).to_proto()}
+    args = re.fullmatch(r"QueueRunner\((.*)\)", about)[1]
+    return eval(f"QueueRunner({args})", {"QueueRunner": QueueRunner, **names, **vars(errors)})

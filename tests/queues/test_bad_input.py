@@ -1,0 +1,257 @@
+"""Bad input gets a clear error at once, and leaves the queue as it was."""
+
+import os
+import pickle
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from queues.calls import blocked
+
+import mpqueue
+from mpqueue import FIFOQueue, PaddingFIFOQueue, QueueBase, RandomShuffleQueue
+from mpqueue.errors import CancelledError, DeadlineExceededError, InvalidArgumentError
+
+
+@pytest.mark.parametrize("capacity", ["5", 2.5, None, [5]])
+@pytest.mark.parametrize("make", [FIFOQueue, PaddingFIFOQueue, lambda *args: RandomShuffleQueue(args[0], 0, *args[1:])])
+def test_a_capacity_that_is_no_integer_is_a_type_error(make, capacity):
+    with pytest.raises(TypeError, match="capacity must be an integer"):
+        make(capacity, ["int32"], [[]])
+
+
+def test_capacity_zero_blocks_every_enqueue():
+    queue = FIFOQueue(0, "int32")
+    with pytest.raises(DeadlineExceededError):
+        queue.enqueue(1, timeout=0)
+    assert queue.size() == 0
+
+
+@pytest.mark.parametrize("capacity", [-1, -7, np.int32(-1)])
+def test_a_negative_capacity_is_no_bound(capacity):
+    queue = FIFOQueue(capacity, "int32", [[]])
+    queue.enqueue_many(np.arange(100_000))
+    assert queue.size() == 100_000
+
+
+@pytest.mark.parametrize(("capacity", "minimum"), [(5, 5), (5, 6), (5, -1), (0, 0), (-1, -1)])
+def test_a_minimum_that_leaves_nothing_to_dequeue_is_refused(capacity, minimum):
+    with pytest.raises(InvalidArgumentError, match="min_after_dequeue"):
+        RandomShuffleQueue(capacity, minimum, "int32")
+
+
+@pytest.mark.parametrize(("what", "args"), [("min_after_dequeue", (5, "1", "int32")), ("capacity", ("5", 1, "int32"))])
+def test_numbers_of_a_shuffle_queue_that_are_no_integers_are_type_errors(what, args):
+    with pytest.raises(TypeError, match=what):
+        RandomShuffleQueue(*args)
+    with pytest.raises(TypeError, match="seed"):
+        RandomShuffleQueue(5, 1, "int32", seed=1.5)
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "shapes"),
+    [(["int32"], [[], []]), (["int32", "int32"], [[]]), ("int32", [[None]]), ("int32", [None]), ("int32", [[-1]])],
+)
+def test_shapes_that_do_not_fit_the_dtypes_or_are_not_known_are_value_errors(dtypes, shapes):
+    with pytest.raises(ValueError, match=r"shape|dimension"):
+        FIFOQueue(5, dtypes, shapes)
+
+
+@pytest.mark.parametrize("shapes", [5, "ab", [["a"]], [[1.5]], {1}])
+def test_what_is_no_shape_is_a_type_error(shapes):
+    with pytest.raises(TypeError, match=r"shape|dimension"):
+        FIFOQueue(5, "int32", shapes)
+
+
+@pytest.mark.parametrize("shapes", [None, [None, [2]]])
+def test_a_padding_queue_needs_ranks(shapes):
+    with pytest.raises(ValueError, match="PaddingFIFOQueue needs"):
+        PaddingFIFOQueue(5, ["int32", "int32"], shapes)
+
+
+@pytest.mark.parametrize("shapes", [[2, 3], (2, 3), [[2, 3]], ((2, 3),)])
+def test_a_single_shape_may_stand_for_a_list_of_one(shapes):
+    assert FIFOQueue(5, "int32", shapes).shapes == [(2, 3)]
+
+
+def test_no_dtypes_and_other_numbers_of_names_are_value_errors():
+    with pytest.raises(ValueError, match="at least one component"):
+        FIFOQueue(5, [])
+    with pytest.raises(ValueError, match="got 1 names for 2 dtypes"):
+        FIFOQueue(5, ["int32", "int32"], names=["a"])
+
+
+@pytest.mark.parametrize("method", ["enqueue", "enqueue_many"])
+def test_components_of_another_shape_are_refused_with_both_shapes(method):
+    queue = FIFOQueue(5, "int32", [[2]])
+    value = np.zeros([3] if method == "enqueue" else [1, 3])
+    with pytest.raises(InvalidArgumentError, match=r"has the shape \[3\], expected \(2,\)"):
+        getattr(queue, method)(value)
+    assert queue.size() == 0
+
+
+@pytest.mark.parametrize("shapes", [None, [[]]])
+def test_a_scalar_has_no_rows(shapes):
+    with pytest.raises(InvalidArgumentError, match="is a scalar"):
+        FIFOQueue(5, "int32", shapes).enqueue_many(3)
+
+
+def test_rows_of_unequal_number_are_refused():
+    with pytest.raises(InvalidArgumentError, match="component 1 has 2 rows, component 0 has 3"):
+        FIFOQueue(5, ["int32", "int32"]).enqueue_many([[1, 2, 3], [1, 2]])
+
+
+def test_too_few_components_are_refused_and_too_many_dropped_with_a_warning():
+    queue = FIFOQueue(5, ["int32", "int32"])
+    with pytest.raises(InvalidArgumentError, match="got 1 components, expected 2"):
+        queue.enqueue([1])
+    with pytest.warns(RuntimeWarning, match="the last 1 are dropped") as caught:
+        queue.enqueue([1, 2, 3])
+    assert caught[0].filename == __file__
+    assert queue.dequeue() == [1, 2]
+
+
+@pytest.mark.parametrize("vals", [{"a": 1}, {"a": 1, "b": 2, "c": 3}, {"a": 1, 2: 2}, [1, 2], 3])
+def test_a_named_queue_takes_dictionaries_with_its_names_only(vals):
+    with pytest.raises(ValueError, match=r"keys"):
+        FIFOQueue(5, ["int32", "int32"], names=["a", "b"]).enqueue(vals)
+
+
+def test_a_queue_without_names_takes_no_dictionary():
+    with pytest.raises(ValueError, match="have no names"):
+        FIFOQueue(5, "int32").enqueue({"a": 1})
+
+
+@pytest.mark.parametrize("method", ["dequeue_many", "dequeue_up_to"])
+def test_a_number_of_elements_that_makes_no_sense_is_refused(method):
+    queue = FIFOQueue(5, "int32", [[]])
+    with pytest.raises(InvalidArgumentError, match="-1"):
+        getattr(queue, method)(-1)
+    for count in (2.0, "2", None):
+        with pytest.raises(TypeError):
+            getattr(queue, method)(count)
+
+
+@pytest.mark.parametrize(("timeout", "error"), [(-1, ValueError), (float("nan"), ValueError), ("1", TypeError)])
+def test_a_timeout_that_makes_no_sense_is_refused_even_if_nothing_blocks(timeout, error):
+    queue = FIFOQueue(5, "int32")
+    with pytest.raises(error, match="timeout"):
+        queue.enqueue(1, timeout=timeout)
+    assert queue.size() == 0
+
+
+def test_a_timeout_beyond_what_the_machine_can_wait_is_no_error():
+    queue = FIFOQueue(5, "int32")
+    call = blocked(queue.dequeue, timeout=1e300)
+    queue.enqueue(1)
+    assert call.result() == 1
+
+
+def test_thousands_of_queues_need_no_threads_and_no_descriptors():
+    before = threading.active_count(), len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    queues = [FIFOQueue(100, ["int32", "string"], [[], []]) for _ in range(5000)]
+    for number, queue in enumerate(queues):
+        queue.enqueue([number, "x"])
+    after = threading.active_count(), len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    assert after == before
+    assert queues[-1].dequeue() == [4999, b"x"]
+
+
+def test_a_queue_cannot_be_pickled_and_says_why():
+    with pytest.raises(TypeError, match="FIFOQueue 'jobs' lives in this process"):
+        pickle.dumps(FIFOQueue(5, "int32", name="jobs"))
+
+
+FORK = """
+import os, sys
+from mpqueue import FIFOQueue
+from mpqueue.errors import FailedPreconditionError
+queue = FIFOQueue(5, "int32", name="jobs")
+queue.enqueue(1)
+if pid := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+refused = 0
+for call in (queue.dequeue, queue.size, queue.is_closed, queue.close, lambda: queue.close(True), lambda: queue.enqueue(2)):
+    try:
+        call()
+    except FailedPreconditionError as error:
+        refused += "is a fork" in str(error)
+os._exit(0 if refused == 6 else 1)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_forked_copy_of_a_queue_refuses_every_call():
+    assert subprocess.run([sys.executable, "-c", FORK], env={**os.environ, **import_path()}, timeout=60).returncode == 0
+
+
+EXIT = """
+import threading
+from mpqueue import FIFOQueue
+queue = FIFOQueue(5, "int32")
+threading.Thread(target=queue.dequeue, daemon=True).start()
+while not queue.queue_ref.num_waiting:
+    pass
+"""
+
+
+def test_a_daemon_thread_that_is_blocked_does_not_keep_the_program():
+    done = subprocess.run(
+        [sys.executable, "-c", EXIT], env={**os.environ, **import_path()}, capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def import_path():
+    return {"PYTHONPATH": os.path.dirname(os.path.dirname(mpqueue.__file__))}
+
+
+class TestFromList:
+    def test_only_a_list_of_queues_of_the_same_dtypes_and_names_will_do(self):
+        queue = FIFOQueue(5, "int32", names="a")
+        for queues in ([], (queue,), [queue, 5], queue):
+            with pytest.raises(TypeError, match="list of queues"):
+                QueueBase.from_list(0, queues)
+        with pytest.raises(TypeError, match="dtypes differ"):
+            QueueBase.from_list(0, [queue, FIFOQueue(5, "int64", names="a")])
+        with pytest.raises(TypeError, match="names differ"):
+            QueueBase.from_list(0, [queue, FIFOQueue(5, "int32", names="b")])
+
+    @pytest.mark.parametrize("index", [1.0, "0", None])
+    def test_an_index_that_is_no_integer_is_a_type_error(self, index):
+        with pytest.raises(TypeError):
+            QueueBase.from_list(index, [FIFOQueue(5, "int32")])
+
+    @pytest.mark.parametrize("index", [2, -1, lambda: 7])
+    def test_an_index_out_of_range_is_told_at_every_use(self, index):
+        queue = QueueBase.from_list(index, [FIFOQueue(5, "int32"), FIFOQueue(5, "int32")])
+        for call in (queue.dequeue, queue.size, queue.close, queue.is_closed, lambda: queue.enqueue(1)):
+            with pytest.raises(InvalidArgumentError, match="is not one of 2 queues"):
+                call()
+
+    def test_a_callable_index_is_asked_at_every_call(self):
+        queues, index = [FIFOQueue(5, "int32", [[]]) for _ in range(2)], iter([0, 1, 1])
+        queue = QueueBase.from_list(lambda: next(index), queues)
+        queue.enqueue(1)
+        queue.enqueue_many([[2, 3]])
+        assert [int(one.size()) for one in queues] == [1, 2]
+        assert queue.dequeue_up_to(2).tolist() == [2, 3]
+
+    def test_shapes_are_what_is_known_of_all(self):
+        def shapes(*both):
+            return QueueBase.from_list(0, [PaddingFIFOQueue(5, "int32", [shape]) for shape in both]).shapes
+
+        assert shapes([2, 3], [2, 3]) == [(2, 3)]
+        assert shapes([2, 3], [2, 4]) == [(2, None)]
+        assert shapes([2, 3], [None, 3]) == [(None, 3)]
+        assert shapes([2], [2, 3]) == [None]
+
+    def test_it_is_closed_as_the_queue_that_it_stands_for(self):
+        one, other = FIFOQueue(5, "int32"), FIFOQueue(5, "int32")
+        queue = QueueBase.from_list(1, [one, other])
+        queue.close()
+        assert (one.is_closed(), other.is_closed(), queue.is_closed()) == (False, True, True)
+        with pytest.raises(CancelledError):
+            other.enqueue(1)

@@ -1,0 +1,256 @@
+"""Calls that wait: their order, their ends, and what becomes of their elements."""
+
+import gc
+import os
+import signal
+import threading
+import weakref
+from collections import Counter
+
+import numpy as np
+import pytest
+from queues.calls import DEADLOCK_S, Gate, blocked
+
+from mpqueue import FIFOQueue, PaddingFIFOQueue, RandomShuffleQueue
+from mpqueue.errors import CancelledError, DeadlineExceededError, OutOfRangeError
+
+
+def numbers(capacity=5, elements=()):
+    queue = FIFOQueue(capacity, "int32", [[]])
+    if elements:
+        queue.enqueue_many([list(elements)])
+    return queue
+
+
+def test_waiting_dequeues_are_served_in_the_order_in_which_they_came():
+    queue = numbers()
+    calls = [blocked(queue.dequeue) for _ in range(4)]
+    for number in range(4):
+        queue.enqueue(number)
+    assert [call.result() for call in calls] == [0, 1, 2, 3]
+
+
+def test_waiting_enqueues_are_served_in_the_order_in_which_they_came():
+    queue = numbers(1, [0])
+    calls = [blocked(queue.enqueue, number) for number in range(1, 4)]
+    assert [queue.dequeue() for _ in range(4)] == [0, 1, 2, 3]
+    for call in calls:
+        call.result()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda queue, timeout: queue.dequeue(timeout=timeout),
+        lambda queue, timeout: queue.dequeue_many(3, timeout=timeout),
+        lambda queue, timeout: queue.dequeue_up_to(3, timeout=timeout),
+    ],
+)
+@pytest.mark.parametrize("timeout", [0, 0.01, np.float32(0.01)])
+def test_a_dequeue_whose_time_is_over_fails_and_leaves_the_elements(call, timeout):
+    queue = RandomShuffleQueue(5, 2, "int32", [[]])
+    queue.enqueue_many([[1, 2]])
+    with pytest.raises(DeadlineExceededError, match="'random_shuffle_queue' did not finish the dequeue"):
+        call(queue, timeout)
+    assert queue.size() == 2
+    assert queue.queue_ref.num_waiting == 0
+
+
+def test_elements_that_a_dequeue_had_taken_go_back_in_order_when_its_time_is_over():
+    queue = numbers(elements=[1, 2])
+    with pytest.raises(DeadlineExceededError):
+        queue.dequeue_many(3, timeout=0.01)
+    queue.enqueue(3)
+    assert queue.dequeue_many(3).tolist() == [1, 2, 3]
+
+
+def test_an_enqueue_whose_time_is_over_tells_what_stays_in():
+    queue = numbers(2)
+    with pytest.raises(DeadlineExceededError, match="enqueue of 3 elements, of which 2 went in and stay in"):
+        queue.enqueue_many([[1, 2, 3]], timeout=0.01)
+    assert queue.dequeue_many(2).tolist() == [1, 2]
+
+
+def test_a_close_whose_time_is_over_leaves_the_queue_open():
+    queue = numbers(1, [1])
+    enqueue = blocked(queue.enqueue, 2)
+    with pytest.raises(DeadlineExceededError):
+        queue.close(timeout=0.01)
+    assert not queue.is_closed()
+    assert queue.dequeue_many(2).tolist() == [1, 2]
+    enqueue.result()
+
+
+def test_a_call_that_needs_no_waiting_ignores_its_timeout():
+    queue = numbers()
+    queue.enqueue(1, timeout=0)
+    assert queue.dequeue(timeout=0) == 1
+    queue.close(timeout=0)
+
+
+def test_an_endless_timeout_is_none():
+    queue = numbers()
+    call = blocked(queue.dequeue, timeout=float("inf"))
+    queue.enqueue(1)
+    assert call.result() == 1
+
+
+def test_two_queues_that_wait_for_each_other_are_freed_by_a_timeout():
+    left, right = numbers(1, [1]), numbers(1, [1])
+    other = blocked(lambda: (right.enqueue(2), left.dequeue()))
+    with pytest.raises(DeadlineExceededError):
+        left.enqueue(2, timeout=0.01)
+    assert right.dequeue() == 1
+    assert other.result() == (None, 1)
+
+
+@pytest.mark.parametrize("elements", [0, 2])
+def test_a_cancelled_session_frees_a_dequeue_and_its_elements_go_back(elements):
+    queue = numbers(elements=range(elements))
+    call = blocked(queue.dequeue_many, 3)
+    assert queue.size() == 0
+    call.gate.cancel("the session was closed")
+    with pytest.raises(CancelledError, match="the session was closed"):
+        call.result()
+    assert queue.size() == elements
+
+
+def test_a_cancelled_session_ends_all_of_its_calls_and_lets_none_through():
+    queue = numbers(1, [0])
+    enqueue = blocked(queue.enqueue, 1)
+    session = enqueue.gate
+
+    def close_in_the_same_session():
+        with session.active():
+            queue.close()
+
+    close = blocked(close_in_the_same_session)
+    session.cancel("the session was closed")
+    for call in (enqueue, close):
+        with pytest.raises(CancelledError, match="the session was closed"):
+            call.result()
+    assert not queue.is_closed()
+    assert queue.size() == 1
+
+
+def test_a_cancelled_session_refuses_only_calls_that_would_block():
+    queue, call = numbers(elements=[1]), blocked(numbers().dequeue)
+    call.gate.cancel()
+    with call.gate.active():
+        assert queue.dequeue() == 1
+        with pytest.raises(CancelledError):
+            queue.dequeue()
+    with pytest.raises(CancelledError):
+        call.result()
+
+
+def test_ctrl_c_interrupts_a_dequeue_and_its_elements_go_back():
+    queue, gate, interrupted = numbers(elements=[1, 2]), Gate(), threading.Event()
+
+    def press_until_it_is_noticed():
+        assert gate.asleep.wait(DEADLOCK_S)
+        # CPython misses a signal that comes right before a lock's system call; whoever sits there presses again.
+        while not interrupted.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+            interrupted.wait(1)
+
+    thread = threading.Thread(target=press_until_it_is_noticed, daemon=True)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt), gate.active():
+        queue.dequeue_many(3)
+    interrupted.set()
+    thread.join(DEADLOCK_S)
+    assert queue.queue_ref.num_waiting == 0
+    assert queue.dequeue_many(2).tolist() == [1, 2]
+
+
+def test_a_batch_for_which_there_is_no_memory_goes_back():
+    queue = PaddingFIFOQueue(5, ["uint8"], [[None, None]])
+    queue.enqueue(np.empty([2**40, 0], np.uint8))
+    queue.enqueue(np.empty([0, 2**40], np.uint8))
+    with pytest.raises((MemoryError, ValueError)):
+        queue.dequeue_many(2)
+    assert queue.size() == 2
+    assert queue.dequeue().shape == (2**40, 0)
+
+
+def test_a_cancelled_close_frees_a_waiting_close_too():
+    queue = numbers(1, [1])
+    enqueue, close = blocked(queue.enqueue, 2), blocked(queue.close)
+    queue.close(cancel_pending_enqueues=True)
+    for call in (enqueue, close):
+        with pytest.raises(CancelledError):
+            call.result()
+    assert queue.is_closed()
+    queue.close(cancel_pending_enqueues=True)
+
+
+def test_a_queue_that_its_blocked_threads_alone_hold_goes_with_them():
+    queue = numbers()
+    calls = [blocked(queue.dequeue), blocked(queue.dequeue_many, 2)]
+    gone = weakref.ref(queue.queue_ref)
+    del queue
+    gc.collect()
+    assert gone() is not None
+    for call in calls:
+        call.gate.cancel("nobody else has it")
+        with pytest.raises(CancelledError):
+            call.result()
+    calls.clear()
+    del call
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_failed_call_leaves_no_cycle_behind():
+    queue = numbers()
+    queue.close()
+    gc.collect()
+    gc.disable()
+    try:
+        gone = weakref.ref(queue.queue_ref)
+        with pytest.raises(OutOfRangeError):
+            queue.dequeue()
+        del queue
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("make", [FIFOQueue, lambda *args: RandomShuffleQueue(args[0], 3, *args[1:])])
+def test_every_element_comes_out_once_with_many_threads_on_both_sides(make):
+    queue = make(7, ["int64", "string"], [[], []])
+    per_thread, sizes = 300, [1, 2, 3, 5, 11]
+    seen, lock = [], threading.Lock()
+
+    def produce(start):
+        place, turn = start, 0
+        while place < start + per_thread:
+            size = min(sizes[turn % len(sizes)], start + per_thread - place)
+            block = np.arange(place, place + size)
+            if size == 1:
+                queue.enqueue([block[0], str(place)])
+            else:
+                queue.enqueue_many([block, [str(number) for number in block]])
+            place, turn = place + size, turn + 1
+
+    def consume(size):
+        while True:
+            try:
+                ids, texts = queue.dequeue_up_to(size)
+            except OutOfRangeError:
+                return
+            with lock:
+                seen.extend(zip(ids.tolist(), texts.tolist(), strict=True))
+
+    producers = [threading.Thread(target=produce, args=(number * per_thread,), daemon=True) for number in range(4)]
+    consumers = [threading.Thread(target=consume, args=(size,), daemon=True) for size in (1, 3, 4, 13)]
+    for thread in producers + consumers:
+        thread.start()
+    for thread in producers:
+        thread.join(DEADLOCK_S)
+    queue.close()
+    for thread in consumers:
+        thread.join(DEADLOCK_S)
+        assert not thread.is_alive()
+    assert Counter(seen) == Counter((number, str(number).encode()) for number in range(4 * per_thread))

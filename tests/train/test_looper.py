@@ -1,0 +1,77 @@
+"""Looper threads: code that runs again and again until the coordinator stops."""
+
+import threading
+
+import pytest
+
+from mpqueue import Coordinator
+from mpqueue.train import LooperThread
+
+DEADLOCK_S = 30
+
+
+@pytest.fixture
+def coord():
+    return Coordinator()
+
+
+class Steps:
+    """A target that counts its runs and asks for the stop after some."""
+
+    def __init__(self, coord, count):
+        self.coord, self.left = coord, count
+        self.calls = []
+
+    def __call__(self, *args, **kwargs):
+        self.calls.append((args, kwargs))
+        self.left -= 1
+        if not self.left:
+            self.coord.request_stop()
+
+
+@pytest.mark.parametrize("interval", [None, 0.01])
+def test_it_runs_until_the_stop(coord, interval):
+    steps = Steps(coord, 3)
+    looper = LooperThread.loop(coord, interval, steps, args=(1,), kwargs={"key": 2})
+    coord.join(stop_grace_period_secs=DEADLOCK_S)
+    assert steps.calls == [((1,), {"key": 2})] * 3
+    assert not looper.is_alive()
+
+
+def test_a_long_interval_does_not_delay_the_stop(coord):
+    ran = threading.Event()
+    LooperThread.loop(coord, 3600, ran.set)
+    assert ran.wait(DEADLOCK_S)
+    coord.request_stop()
+    coord.join(stop_grace_period_secs=DEADLOCK_S)
+
+
+def test_an_error_ends_it_and_reaches_join(coord):
+    LooperThread.loop(coord, None, lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        coord.join()
+
+
+def test_a_subclass_has_hooks(coord):
+    calls = []
+
+    class Mine(LooperThread):
+        def start_loop(self):
+            calls.append("start")
+
+        def run_loop(self):
+            calls.append("run")
+            coord.request_stop()
+
+        def stop_loop(self):
+            calls.append("stop")
+
+    Mine(coord, None).start()
+    coord.join(stop_grace_period_secs=DEADLOCK_S)
+    assert calls == ["start", "run", "stop"]
+
+
+@pytest.mark.parametrize("wrong", [{"coord": None}, {"args": (1,)}, {"kwargs": {"key": 1}}])
+def test_wrong_arguments_are_refused(coord, wrong):
+    with pytest.raises(ValueError):
+        LooperThread(**({"coord": coord, "timer_interval_secs": 1} | wrong))

@@ -1,0 +1,363 @@
+"""Queue runners beyond the golden cases: what they do with a session, odd ops, several queues, and their collection."""
+
+import logging
+import threading
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import Coordinator, FIFOQueue, Session, Source
+from mpqueue.errors import CancelledError, InvalidArgumentError, OpError, OutOfRangeError
+from mpqueue.train import QueueRunner, QueueRunnerDef
+
+DEADLOCK_S = 30
+
+
+@pytest.fixture(autouse=True)
+def fresh_graph():
+    mpqueue.reset_default_graph()
+    yield
+    mpqueue.reset_default_graph()
+
+
+@pytest.fixture
+def queue():
+    return FIFOQueue(100, np.int32, (), name="q")
+
+
+@pytest.fixture
+def quiet(monkeypatch):
+    """A runner without a coordinator raises in its threads, on purpose."""
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+
+
+def numbers(count):
+    return Source(iter(range(count)).__next__, np.int32, ())
+
+
+def fail(error):
+    def op():
+        raise error
+
+    return op
+
+
+def ended(threads):
+    for thread in threads:
+        thread.join(DEADLOCK_S)
+    return not any(thread.is_alive() for thread in threads)
+
+
+def drain(queue):
+    values = []
+    with pytest.raises(OutOfRangeError):
+        while True:
+            values.append(int(queue.dequeue(timeout=DEADLOCK_S)))
+    return values
+
+
+def test_a_queue_that_is_fed_by_a_queue_closes_after_it(queue):
+    """The end of the input runs through a chain of queues, each closed by its own runner."""
+    second = FIFOQueue(3, np.int32, ())
+    coord = Coordinator()
+    for runner in (
+        QueueRunner(queue, [queue.enqueue_op(numbers(50))]),
+        QueueRunner(second, [second.enqueue_op(queue.dequeue)] * 4),
+    ):
+        mpqueue.add_queue_runner(runner)
+    mpqueue.start_queue_runners(coord=coord)
+    assert sorted(drain(second)) == list(range(50))
+    coord.request_stop()
+    coord.join()
+
+
+def test_a_stop_frees_a_consumer_that_is_blocked_in_the_queue(queue):
+    coord = Coordinator()
+    asked = threading.Event()
+    release = threading.Event()
+
+    def never():
+        asked.set()
+        release.wait(DEADLOCK_S)
+        return np.int32(0)
+
+    QueueRunner(queue, [queue.enqueue_op(never)]).create_threads(coord=coord, daemon=True, start=True)
+    assert asked.wait(DEADLOCK_S)
+    caught = []
+
+    def consume():
+        try:
+            queue.dequeue(timeout=DEADLOCK_S)
+        except OpError as error:
+            caught.append(type(error))
+
+    consumer = threading.Thread(target=consume)
+    consumer.start()
+    coord.request_stop()
+    assert ended([consumer])
+    assert caught == [OutOfRangeError]
+    release.set()
+    coord.join()
+
+
+def test_closing_the_session_ends_the_threads_of_a_full_queue(quiet):
+    queue = FIFOQueue(1, np.int32, ())
+    runner = QueueRunner(queue, [queue.enqueue_op(lambda: np.int32(1))])
+    with Session() as session:
+        threads = runner.create_threads(session, start=True)
+        assert queue.dequeue(timeout=DEADLOCK_S) == 1
+    assert ended(threads)
+    assert [type(error) for error in runner.exceptions_raised] in ([CancelledError], [type(closed_error())])
+    assert isinstance(runner.exceptions_raised[0], CancelledError)
+
+
+def closed_error():
+    session = Session()
+    session.close()
+    try:
+        session.run(int)
+    except CancelledError as error:
+        return error
+
+
+def test_a_closed_session_does_not_keep_the_cancel_op_from_freeing_consumers(queue):
+    """The queue outlives the session in which its runner ran."""
+    coord = Coordinator()
+    session = Session()
+    runner = QueueRunner(queue, [fail(ValueError("boom"))])
+    session.close()
+    runner.create_threads(session, coord, start=True, daemon=True)
+    with pytest.raises(CancelledError):
+        coord.join()
+    assert queue.is_closed()
+
+
+def test_a_session_that_is_open_meanwhile_is_the_default_one(queue):
+    """Runners that are given no session end with the one that the program has open."""
+    coord = Coordinator()
+    with Session():
+        QueueRunner(queue, [queue.enqueue_op(lambda: np.int32(1))]).create_threads(coord=coord, start=True)
+        queue.dequeue(timeout=DEADLOCK_S)
+    with pytest.raises(CancelledError):
+        coord.join()
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), MemoryError(), ValueError("boom")])
+def test_whatever_an_op_raises_reaches_the_coordinator(queue, error):
+    coord = Coordinator()
+    QueueRunner(queue, [fail(error)]).create_threads(coord=coord, start=True)
+    with pytest.raises(type(error)):
+        coord.join()
+    assert queue.is_closed()
+
+
+def test_whatever_an_op_raises_is_kept_without_a_coordinator(queue, quiet):
+    error = SystemExit(3)
+    runner = QueueRunner(queue, [fail(error)])
+    assert ended(runner.create_threads(start=True))
+    assert runner.exceptions_raised == [error]
+
+
+def test_the_queue_stays_open_if_the_last_op_to_end_has_failed(queue, quiet):
+    first_has_ended = threading.Event()
+
+    def first():
+        first_has_ended.set()
+        raise OutOfRangeError(None, None, "the end")
+
+    def last():
+        assert first_has_ended.wait(DEADLOCK_S)
+        assert ended(threads[:1])
+        raise ValueError("boom")
+
+    runner = QueueRunner(queue, [first, last])
+    threads = runner.create_threads()
+    for thread in threads:
+        thread.start()
+    assert ended(threads)
+    assert not queue.is_closed()
+
+
+def test_the_queue_closes_if_the_last_op_to_end_has_not_failed(queue, quiet):
+    def last():
+        assert ended(threads[:1])
+        raise OutOfRangeError(None, None, "the end")
+
+    runner = QueueRunner(queue, [fail(ValueError("boom")), last])
+    threads = runner.create_threads()
+    for thread in threads:
+        thread.start()
+    assert ended(threads)
+    assert queue.is_closed()
+
+
+def test_an_error_of_the_close_op_is_logged_and_not_reported(queue, caplog):
+    caplog.set_level(logging.INFO, "mpqueue")
+    coord = Coordinator()
+    runner = QueueRunner(queue, [queue.enqueue_op(numbers(1))], close_op=fail(ValueError("boom")))
+    threads = runner.create_threads(coord=coord, start=True)
+    assert ended(threads[:1])
+    assert not coord.should_stop()
+    assert "boom" in caplog.text
+    coord.request_stop()
+    coord.join()
+
+
+def test_threads_of_another_session_are_threads_of_their_own(queue):
+    runner = QueueRunner(queue, [queue.enqueue_op(numbers(3))])
+    one, other = Session(), Session()
+    assert len(runner.create_threads(one)) == 1
+    assert runner.create_threads(one) == []
+    assert len(runner.create_threads(other)) == 1
+
+
+def test_new_threads_empty_the_list_of_exceptions(queue, quiet):
+    runner = QueueRunner(queue, [fail(ValueError("boom"))])
+    assert ended(runner.create_threads(start=True))
+    assert len(runner.exceptions_raised) == 1
+    runner.create_threads()
+    assert runner.exceptions_raised == []
+
+
+def test_a_thread_is_named_after_its_queue_and_op(queue):
+    runner = QueueRunner(queue, [queue.enqueue_op(int, name="fill"), int])
+    names = [thread.name for thread in runner.create_threads(coord=Coordinator())]
+    assert names == ["QueueRunnerThread-q-fill", "QueueRunnerThread-q-op_1", "QueueRunnerThread-q-close_on_stop"]
+
+
+def test_the_default_close_ops_close_the_queue(queue):
+    runner = QueueRunner(queue, [int])
+    runner.cancel_op()
+    assert queue.is_closed()
+    with pytest.raises(CancelledError):
+        runner.close_op()
+
+
+def test_foreign_callables_get_names_when_the_runner_is_written_down(queue):
+    runner = QueueRunner(queue, [lambda: None, lambda: None], close_op=queue.close)
+    definition = runner.to_proto()
+    assert definition == QueueRunnerDef("q", ["q_enqueue", "q_enqueue_1"], "q_Close_1", "q_Close", [11])
+    again = QueueRunner.from_proto(definition)
+    assert again.enqueue_ops == runner.enqueue_ops
+    assert again.close_op == queue.close
+
+
+def test_two_queues_of_one_name_are_told_apart():
+    runners = [QueueRunner(queue, [queue.enqueue_op(int)]) for queue in (FIFOQueue(1, int), FIFOQueue(2, int))]
+    definitions = [runner.to_proto() for runner in runners]
+    assert [definition.queue_name for definition in definitions] == ["fifo_queue", "fifo_queue_1"]
+    for runner, definition in zip(runners, definitions, strict=True):
+        assert QueueRunner.from_proto(definition).queue is runner.queue
+
+
+def test_a_queue_that_is_gone_leaves_its_name(queue):
+    definition = QueueRunner(queue, [queue.enqueue_op(int)]).to_proto()
+    with pytest.raises(KeyError, match="q_enqueue"):
+        QueueRunner.from_proto(definition)
+    assert queue.enqueue_op(int).name == "q_enqueue"
+
+
+def test_scopes_are_taken_off_and_put_on():
+    queue = FIFOQueue(1, int, name="input/q")
+    runner = QueueRunner(queue, [queue.enqueue_op(int)])
+    definition = runner.to_proto("input")
+    assert definition.queue_name == "q"
+    assert definition.enqueue_op_name == ["q_enqueue"]
+    assert runner.to_proto("output") is None
+    assert QueueRunner.from_proto(definition, "input").queue is queue
+
+
+@pytest.mark.parametrize("field", ["queue_name", "close_op_name", "cancel_op_name"])
+def test_an_unknown_name_is_a_key_error(queue, field):
+    runner = QueueRunner(queue, [queue.enqueue_op(int)])
+    definition = runner.to_proto()
+    setattr(definition, field, "nobody")
+    with pytest.raises(KeyError, match="nobody"):
+        QueueRunner.from_proto(definition)
+
+
+def test_names_are_unknown_after_a_reset(queue):
+    definition = QueueRunner(queue, [queue.enqueue_op(int)]).to_proto()
+    mpqueue.reset_default_graph()
+    with pytest.raises(KeyError):
+        QueueRunner.from_proto(definition)
+
+
+def test_an_unknown_code_is_a_key_error(queue):
+    runner = QueueRunner(queue, [int])
+    definition = runner.to_proto()
+    definition.queue_closed_exception_types = [99]
+    with pytest.raises(KeyError, match="99"):
+        QueueRunner.from_proto(definition)
+
+
+def test_no_codes_mean_the_default_types(queue):
+    runner = QueueRunner(queue, [int])
+    definition = runner.to_proto()
+    definition.queue_closed_exception_types = []
+    assert QueueRunner.from_proto(definition).queue_closed_exception_types == (OutOfRangeError,)
+
+
+def test_a_subclass_among_the_closed_types_has_the_code_of_its_base(queue):
+    class Over(CancelledError):
+        pass
+
+    runner = QueueRunner(queue, [int], queue_closed_exception_types=(Over, OpError))
+    assert runner.to_proto().queue_closed_exception_types == [1, 2]
+
+
+@pytest.mark.parametrize("types", [(), [OutOfRangeError], (ValueError,), OutOfRangeError, (OutOfRangeError, "x")])
+def test_closed_types_must_be_a_tuple_of_error_classes(queue, types):
+    with pytest.raises(TypeError, match="tuple"):
+        QueueRunner(queue, [int], queue_closed_exception_types=types)
+
+
+@pytest.mark.parametrize("ops", [[3], int, 3])
+def test_ops_must_be_a_list_of_callables(queue, ops):
+    with pytest.raises(TypeError, match="op"):
+        QueueRunner(queue, ops)
+
+
+def test_a_definition_excludes_ops(queue):
+    definition = QueueRunner(queue, [int]).to_proto()
+    with pytest.raises(ValueError, match="queue_runner_def"):
+        QueueRunner(enqueue_ops=[int], queue_runner_def=definition)
+
+
+def test_a_coordinator_in_the_place_of_the_session_is_explained(queue):
+    with pytest.raises(TypeError, match="coord="):
+        mpqueue.start_queue_runners(Coordinator())
+    with pytest.raises(TypeError, match="Session"):
+        QueueRunner(queue, [int]).create_threads(3)
+
+
+def test_start_queue_runners_starts_those_of_its_collection(queue):
+    runner = QueueRunner(queue, [queue.enqueue_op(numbers(3))])
+    other = QueueRunner(queue, [fail(InvalidArgumentError(None, None, "not asked for"))])
+    mpqueue.add_queue_runner(runner)
+    mpqueue.add_queue_runner(other, "others")
+    assert mpqueue.get_queue_runners() == [runner]
+    threads = mpqueue.start_queue_runners()
+    assert [thread.daemon for thread in threads] == [True]
+    assert drain(queue) == [0, 1, 2]
+    mpqueue.reset_default_graph()
+    assert mpqueue.get_queue_runners() == []
+
+
+def test_starting_no_runners_is_worth_a_warning(caplog):
+    assert mpqueue.start_queue_runners() == []
+    assert "no queue runner" in caplog.text
+
+
+def test_only_runners_can_be_added(queue):
+    with pytest.raises(TypeError, match="QueueRunner"):
+        mpqueue.add_queue_runner(queue)
+
+
+def test_the_repr_tells_the_state(queue):
+    runner = QueueRunner(queue, [queue.enqueue_op(int)] * 2)
+    assert repr(runner) == "<QueueRunner of 'q': 2 ops, 0 running>"
+    session = Session()
+    runner.create_threads(session)
+    assert repr(runner) == "<QueueRunner of 'q': 2 ops, 2 running>"

@@ -1,0 +1,172 @@
+"""Sessions: which calls they own, and what closing one does to them."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from mpqueue import FIFOQueue, Session, get_default_session
+from mpqueue.errors import CancelledError
+
+DEADLOCK_S = 30
+
+
+class Blocked:
+    """A call in a thread of its own, which is inside the call when this object exists."""
+
+    def __init__(self, call, waiting_in):
+        self.error = None
+        self._thread = threading.Thread(target=self._run, args=(call,), daemon=True)
+        before = waiting_in.queue_ref.num_waiting
+        self._thread.start()
+        while waiting_in.queue_ref.num_waiting == before:
+            self._thread.join(0.001)
+            assert self._thread.is_alive(), self.error
+
+    def _run(self, call):
+        try:
+            call()
+        except BaseException as error:
+            self.error = error
+
+    def outcome(self):
+        self._thread.join(DEADLOCK_S)
+        assert not self._thread.is_alive()
+        return type(self.error)
+
+
+@pytest.fixture
+def queue():
+    return FIFOQueue(1, np.int32, ())
+
+
+def test_closing_a_session_frees_what_it_runs(queue):
+    session = Session()
+    blocked = Blocked(lambda: session.run(queue.dequeue), queue)
+    session.close()
+    assert blocked.outcome() is CancelledError
+
+
+def test_leaving_the_block_frees_plain_threads_that_were_started_in_it(queue):
+    with Session():
+        blocked = Blocked(queue.dequeue, queue)
+    assert blocked.outcome() is CancelledError
+
+
+def test_a_call_outside_of_the_session_is_not_freed(queue):
+    session = Session()
+    blocked = Blocked(queue.dequeue, queue)
+    session.close()
+    queue.enqueue(1)
+    assert blocked.outcome() is type(None)
+
+
+def test_a_thread_belongs_to_the_session_it_entered_and_not_to_the_open_one(queue):
+    mine = Session()
+
+    def call():
+        with mine.as_default():
+            queue.dequeue()
+
+    with Session():
+        blocked = Blocked(call, queue)
+    mine.close()
+    assert blocked.outcome() is CancelledError
+
+
+def test_a_queue_works_on_after_its_session(queue):
+    with Session() as session:
+        session.run(lambda: queue.enqueue(1))
+    assert queue.dequeue() == 1
+
+
+def test_run_returns_what_the_op_returns(queue):
+    queue.enqueue(7)
+    with Session() as session:
+        assert session.run(queue.dequeue) == 7
+        assert session.make_callable(queue.size)() == 0
+
+
+def test_a_closed_session_runs_nothing_and_cannot_be_entered():
+    session = Session()
+    session.close()
+    session.close()
+    for use in (lambda: session.run(int), session.make_callable(int), session.__enter__):
+        with pytest.raises(RuntimeError, match="closed") as caught:
+            use()
+        assert isinstance(caught.value, CancelledError)
+
+
+def test_run_needs_something_to_call():
+    with pytest.raises(TypeError, match="callable"):
+        Session().run(np.zeros(3))
+
+
+def test_the_default_session_is_the_innermost_of_this_thread():
+    outermost = get_default_session()
+    with Session() as outer:
+        with Session() as inner:
+            assert get_default_session() is inner
+            with outer.as_default():
+                assert get_default_session() is outer
+        assert get_default_session() is outer
+    assert get_default_session() is outermost
+
+
+def test_one_session_may_be_entered_twice():
+    with Session() as session:
+        with session.as_default(), Session() as inner:
+            assert get_default_session() is inner
+        assert get_default_session() is session
+        assert not session.is_closed
+    assert session.is_closed
+
+
+def test_other_threads_see_the_session_that_the_program_has_open():
+    seen = []
+
+    def look():
+        seen.append(get_default_session())
+
+    with Session() as session:
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join(DEADLOCK_S)
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join(DEADLOCK_S)
+    assert seen == [session, get_default_session()]
+
+
+def test_sessions_of_two_threads_may_close_in_any_order():
+    entered, leave, left = threading.Event(), threading.Event(), threading.Event()
+
+    def other():
+        with Session():
+            entered.set()
+            assert leave.wait(DEADLOCK_S)
+        left.set()
+
+    thread = threading.Thread(target=other)
+    with Session() as mine:
+        thread.start()
+        assert entered.wait(DEADLOCK_S)
+        assert get_default_session() is mine
+    leave.set()
+    assert left.wait(DEADLOCK_S)
+    thread.join(DEADLOCK_S)
+    assert get_default_session() is not mine
+
+
+def test_a_closed_session_of_the_module_is_replaced():
+    session = get_default_session()
+    session.close()
+    assert get_default_session() is not session
+    assert not get_default_session().is_closed
+
+
+def test_the_repr_tells_the_state():
+    session = Session()
+    assert repr(session) == "<Session: open>"
+    session.close()
+    assert repr(session) == "<Session: closed>"

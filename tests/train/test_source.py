@@ -1,0 +1,227 @@
+"""Sources: one example per call, with what is known beforehand."""
+
+import threading
+
+import cloudpickle
+import numpy as np
+import pytest
+
+from mpqueue import FIFOQueue, Source
+from mpqueue.errors import InvalidArgumentError, OutOfRangeError
+
+DEADLOCK_S = 30
+
+
+class Counter:
+    """A resumable callable: 0, 1, 2, ..."""
+
+    def __init__(self):
+        self.next = 0
+
+    def __call__(self):
+        self.next += 1
+        return self.next - 1
+
+    def state_dict(self):
+        return {"next": self.next}
+
+    def load_state_dict(self, state):
+        self.next = state["next"]
+
+
+def test_each_call_gives_the_next_example():
+    source = Source(iter([1, 2]).__next__)
+    assert [source(), source()] == [1, 2]
+
+
+def test_stop_iteration_becomes_out_of_range_at_every_further_call():
+    source = Source(iter([]).__next__)
+    for _ in range(2):
+        with pytest.raises(OutOfRangeError) as caught:
+            source()
+        assert isinstance(caught.value.__cause__, StopIteration)
+
+
+def test_an_error_of_the_function_passes_through():
+    def fail():
+        raise KeyError("missing")
+
+    with pytest.raises(KeyError, match="missing"):
+        Source(fail)()
+
+
+def test_nothing_given_means_nothing_known():
+    source = Source(int)
+    assert (source.dtypes, source.shapes, source.names) == (None, None, None)
+
+
+def test_a_single_dtype_and_shape_stand_for_one_component():
+    source = Source(int, np.float32, (2, None))
+    assert source.dtypes == [np.dtype("float32")]
+    assert source.shapes == [(2, None)]
+
+
+def test_text_has_one_dtype_by_any_name():
+    assert Source(int, [str, bytes, object, "string"]).dtypes == ["string"] * 4
+
+
+def test_dtypes_without_shapes_leave_every_shape_unknown():
+    assert Source(int, [int, "string"]).shapes == [None, None]
+
+
+@pytest.mark.parametrize("shapes", [None, [None], [(3,)], [(None, 2)]])
+def test_what_one_source_knows_can_be_given_to_another(shapes):
+    one = Source(int, ["int32"], shapes)
+    other = Source(int, one.dtypes, one.shapes, one.names)
+    assert (other.dtypes, other.shapes, other.names) == (one.dtypes, one.shapes, one.names)
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        (([1, 2],), TypeError),
+        ((int, "no such dtype"), TypeError),
+        ((int, ["int32"], [(1,), (2,)]), ValueError),
+        ((int, ["int32"], None, ["a", "b"]), ValueError),
+        ((int, None, [(1,)]), ValueError),
+        ((int, ["int32"], [("x",)]), TypeError),
+    ],
+)
+def test_wrong_arguments_are_refused_at_once(args, error):
+    with pytest.raises(error):
+        Source(*args)
+
+
+def test_map_applies_a_function_to_each_whole_example():
+    pairs = Source(iter([[1, 2], [3, 4]]).__next__)
+    sums = pairs.map(sum, dtypes=np.int64, shapes=())
+    assert [sums(), sums()] == [3, 7]
+    assert sums.dtypes == [np.dtype("int64")]
+    with pytest.raises(OutOfRangeError):
+        sums()
+
+
+def test_map_forgets_what_was_known():
+    assert Source(int, np.int32, ()).map(str).dtypes is None
+
+
+def test_map_refuses_what_cannot_be_called():
+    with pytest.raises(TypeError, match="map"):
+        Source(int).map("upper")
+
+
+def test_a_stateful_function_makes_a_resumable_source_also_through_map():
+    source = Source(Counter()).map(lambda value: value * 10)
+    assert source.is_resumable
+    assert [source(), source()] == [0, 10]
+    state = source.state_dict()
+    again = Source(Counter()).map(lambda value: value * 10)
+    again.load_state_dict(state)
+    assert again() == 20
+
+
+def test_a_plain_function_makes_a_source_that_is_not_resumable():
+    source = Source(int)
+    assert not source.is_resumable
+    with pytest.raises(TypeError, match="state_dict"):
+        source.state_dict()
+    with pytest.raises(TypeError, match="load_state_dict"):
+        source.load_state_dict({})
+
+
+def test_a_source_travels_by_pickle_with_its_state():
+    source = Source(Counter(), np.int64, ()).map(lambda value: value + 1)
+    source()
+    copy = cloudpickle.loads(cloudpickle.dumps(source))
+    assert copy() == 2
+    assert copy.state_dict() == {"next": 2}
+    assert source.state_dict() == {"next": 1}
+
+
+def test_threads_may_share_the_source_of_a_generator():
+    """A generator cannot be entered by two threads: the calls wait for each other."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    def examples():
+        inside.set()
+        assert go_on.wait(DEADLOCK_S)
+        yield 1
+        yield 2
+
+    source = Source(examples().__next__)
+    got = []
+    threads = [threading.Thread(target=lambda: got.append(source())) for _ in range(2)]
+    threads[0].start()
+    assert inside.wait(DEADLOCK_S)
+    threads[1].start()
+    go_on.set()
+    for thread in threads:
+        thread.join(DEADLOCK_S)
+    assert sorted(got) == [1, 2]
+
+
+def test_the_repr_tells_what_it_calls():
+    assert repr(Source(Counter.state_dict, np.int32)) == "<Source Counter.state_dict, dtypes=['int32']>"
+
+
+def test_an_enqueue_op_enqueues_one_example_per_call():
+    queue = FIFOQueue(10, [np.int32, "string"], [(), ()])
+    op = queue.enqueue_op(Source(iter([[1, "a"], [2, "b"]]).__next__))
+    assert op() is None
+    op()
+    with pytest.raises(OutOfRangeError):
+        op()
+    assert queue.dequeue() == [1, b"a"]
+    assert queue.size() == 1
+
+
+def test_an_enqueue_many_op_enqueues_the_rows_of_each_example():
+    queue = FIFOQueue(10, np.int32, ())
+    op = queue.enqueue_many_op(iter([np.array([1, 2, 3])]).__next__)
+    op()
+    assert queue.dequeue_many(3).tolist() == [1, 2, 3]
+
+
+def test_dicts_of_a_source_go_into_a_queue_with_names():
+    queue = FIFOQueue(10, ["int32", "string"], [(), ()], names=["a", "b"])
+    queue.enqueue_op(Source(lambda: {"b": "x", "a": 1}, ["string", "int32"], [(), ()], names=["b", "a"]))()
+    assert queue.dequeue() == {"a": 1, "b": b"x"}
+
+
+@pytest.mark.parametrize("names", [None, ["a"], ["b", "c"]])
+def test_names_of_a_source_must_be_those_of_the_queue(names):
+    queue = FIFOQueue(10, ["int32"] * len(names or "ab"), names=names)
+    with pytest.raises(ValueError, match="names"):
+        queue.enqueue_op(Source(dict, names=["a", "b"]))
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "shapes", "error"),
+    [
+        ("float32", (2,), ValueError),
+        ("int32", (3,), ValueError),
+        ("int32", (2, 2), ValueError),
+    ],
+)
+def test_what_a_source_knows_is_checked_when_the_op_is_made(dtypes, shapes, error):
+    queue = FIFOQueue(10, np.int32, (2,))
+    with pytest.raises(error):
+        queue.enqueue_op(Source(int, dtypes, shapes))
+
+
+def test_too_few_components_are_refused_when_the_op_is_made():
+    queue = FIFOQueue(10, ["int32", "int32"])
+    with pytest.raises(InvalidArgumentError):
+        queue.enqueue_op(Source(int, ["int32"]))
+
+
+def test_shapes_of_an_enqueue_many_op_have_one_more_dimension():
+    queue = FIFOQueue(10, np.int32, (2,))
+    queue.enqueue_many_op(Source(int, np.int32, (None, 2)))
+    with pytest.raises(ValueError):
+        queue.enqueue_many_op(Source(int, np.int32, (2, 3)))
+
+
+def test_an_op_needs_something_to_call():
+    with pytest.raises(TypeError):
+        FIFOQueue(10, np.int32).enqueue_op([1, 2, 3])
