@@ -18,7 +18,12 @@ _FRAMEWORKS = {"mpqueue", "keras", "tensorflow", "tf_keras", "keras_core"}
 def is_sequence(source: Any) -> bool:
     """Whether it has what a sequence needs."""
     kind = type(source)
-    return hasattr(kind, "__getitem__") and (hasattr(kind, "__len__") or hasattr(kind, "num_batches"))
+    return hasattr(kind, "__getitem__") and (hasattr(kind, "__len__") or _has_num_batches(source))
+
+
+def _has_num_batches(source: Any) -> bool:
+    # Not by looking at its value: a property may raise.
+    return hasattr(type(source), "num_batches") or "num_batches" in getattr(source, "__dict__", {})
 
 
 def is_stream(source: Any) -> bool:
@@ -55,7 +60,7 @@ def length_of(source: Any) -> int | None:
         TypeError: It is no integer.
     """
     name = type(source).__name__
-    if hasattr(type(source), "num_batches") or "num_batches" in getattr(source, "__dict__", {}):
+    if _has_num_batches(source):
         length = source.num_batches
         if length is None:
             return None
