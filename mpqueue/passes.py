@@ -5,14 +5,15 @@ mean here::
 
     start()            nothing yet: the dataset's own on_epoch_begin comes after it
     next(get())        the first: a new pass, from the dataset's present state; what was computed for another is dropped
-    next               the next batch of the pass
+    next               the next batch of the pass, the following ones being computed ahead
     stop()             an epoch is over, no more: the workers live on, and keep what they have computed ahead
     start(), next      the pass goes on; what was computed ahead counts if the dataset is still what it was
     (no more calls)    the workers end with the enqueuer, or as `mpqueue.idle` says
 
 No batch is dealt between `stop` and the following `next`, so a new pass has nothing from before an epoch's end hook.
-Threads work on the caller's own dataset: for them `stop` waits until no item is at work, so that the hooks are alone
-with it.
+The very first batch is computed alone: Keras builds a model from it and drops the pass, and items are to run as often
+as without workers. Threads work on the caller's own dataset: for them `stop` waits until no item is at work, so that
+the hooks are alone with it.
 
 The schedule asks a `_Plan` for length and order, not the enqueuer: what a pipeline holds is held by its workers'
 finalizer, and must not hold the enqueuer.
@@ -200,6 +201,8 @@ class PassEnqueuer(idle.Pool):
                 self._launch()
             elif self._has_paused:
                 self._go_on(self._pipeline)
+            elif not self._pipeline.allowance:
+                self._pipeline.resume()
             self._has_paused = False
             assert self._pipeline is not None
             return self._pipeline.next()
@@ -231,8 +234,13 @@ class PassEnqueuer(idle.Pool):
         credit = credit_for(self._backend, self.workers, self.max_queue_size)
         pipeline = Pipeline(schedule, credit, ordered=choices.ordered)
         pipeline.start_from(plan.position, plan.ahead)
+        is_very_first = not plan.number and not plan.position
+        if is_very_first:
+            pipeline.allowance = 1
         payload = Payload(self.source, choices.worker_init)
         start_backend(pipeline, payload, self._backend, self.workers, self._seed, choices)
+        if is_very_first:
+            pipeline.allowance = 0
         self._pipeline = pipeline
         self._finalizer = weakref.finalize(self, _abandon, pipeline)
         idle.watch(self)

@@ -16,8 +16,8 @@ LAYERS = [
     ["control"],
     ["workers"],
     ["sequence", "sources"],
-    ["stats", "engine"],
-    ["enqueuers", "loader"],
+    ["stats", "engine", "idle"],
+    ["enqueuers", "loader", "passes"],
     ["keras"],
 ]
 PURE = ["memory.slots", "memory.layout", "control.schedule", "control.seeds", "control.records"]

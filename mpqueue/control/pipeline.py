@@ -111,7 +111,7 @@ class Pipeline:
     ) -> None:
         self.schedule = schedule
         self.lock = threading.RLock()
-        self.credit = credit
+        self.credit = self.allowance = credit  # the allowance is what of the credit may be used for now
         self.epoch, self.position = schedule.epoch, 0  # of the next batch to be handed out
         self.delivered_ahead: set[int] = set()  # positions beyond it that were handed out (unordered only)
         self.counts = [0] * schedule.num_lanes if isinstance(schedule, StreamSchedule) else []  # delivered, by lane
@@ -124,7 +124,6 @@ class Pipeline:
         self._tickets: dict[int, Ticket] = {}
         self.backend: Backend | None = None
         self._is_due = False
-        self._is_paused = False
         self._timer: threading.Timer | None = None
         self._failure: BaseException | None = None
         self._pid = os.getpid()
@@ -149,7 +148,7 @@ class Pipeline:
 
     def deal(self) -> Ticket | None:
         """The next ticket, None where there is no credit, or no work for now."""
-        if self._outstanding >= self.credit or self.is_stopped or self._is_paused:
+        if self._outstanding >= self.allowance or self.is_stopped:
             return None
         ticket = self.schedule.deal()
         if ticket is not None:
@@ -312,7 +311,7 @@ class Pipeline:
                 raise Stopped
             self.finish_epoch()
             self.backend.cancel()
-            self._is_paused = False
+            self.allowance = self.credit
             if refresh:
                 self.backend.refresh()
             self._tickets.clear()
@@ -329,14 +328,14 @@ class Pipeline:
     def pause(self) -> None:
         """Deal nothing until `resume`, and wait until nothing is at work; what is ready stays."""
         with self.lock:
-            self._is_paused = True
+            self.allowance = 0
             while self.backend is not None and not self.is_stopped and self._outstanding > len(self.backend.ready):
                 self.backend.wait(self._head)
 
     def resume(self) -> None:
-        """Go on after a `pause`."""
+        """Go on after a `pause`, and with all of the credit."""
         with self.lock:
-            self._is_paused = False
+            self.allowance = self.credit
             if self.backend is not None:
                 self.backend.pump()
 

@@ -100,20 +100,45 @@ def test_epochs_shorter_than_a_pass_go_on_where_the_last_one_stopped(processes):
     assert marks == [[[0, 0], [1, 0]], [[2, 1], [3, 1]], [[4, 2], [5, 2]]]
 
 
-def test_what_was_computed_ahead_counts_if_the_dataset_is_what_it_was(tmp_path, processes):
-    class Noting(Unhooked):
-        def __getitem__(self, index):
-            with open(tmp_path / "items", "a") as notes:
-                notes.write(f"{index}\n")
-            return super().__getitem__(index)
+class Noting(Unhooked):
+    """Writes down which items were computed, in a file that all processes share."""
 
-    enqueuer = PassEnqueuer(Noting(8), 1, processes)
+    def __init__(self, length, path):
+        super().__init__(length)
+        self.path = path
+
+    def __getitem__(self, index):
+        with open(self.path, "a") as notes:
+            notes.write(f"{index}\n")
+        return super().__getitem__(index)
+
+    def noted(self):
+        with open(self.path) as notes:
+            return [int(line) for line in notes]
+
+
+def test_what_was_computed_ahead_counts_if_the_dataset_is_what_it_was(tmp_path, processes):
+    source = Noting(8, tmp_path / "items")
+    enqueuer = PassEnqueuer(source, 1, processes)
     generator = enqueuer.get()
     for _ in range(4):
         enqueuer.start()
         take(generator, 2)
         enqueuer.stop()
-    assert (tmp_path / "items").read_text().split() == [str(index) for index in range(8)]
+    assert source.noted() == list(range(8))
+
+
+def test_the_very_first_batch_is_computed_alone_and_a_dropped_pass_costs_no_other_item(tmp_path, processes):
+    source = Noting(4, tmp_path / "items")
+    enqueuer = PassEnqueuer(source, 2, processes)
+    enqueuer.start()
+    generator = enqueuer.get()
+    next(generator)
+    enqueuer.stop()
+    enqueuer.start()
+    take(enqueuer.get(), 4)
+    enqueuer.stop()
+    assert sorted(source.noted()) == [0, 0, 1, 2, 3]
 
 
 def test_an_endless_dataset_goes_on_over_epochs_and_begins_anew_with_a_new_pass(processes):
@@ -190,14 +215,14 @@ def test_a_killed_worker_is_replaced_and_no_batch_is_lost():
 
 
 class Held(Marked):
-    """Item 1 waits at the gate while the state is 0."""
+    """Item 2 waits at the gate while the state is 0."""
 
     def __init__(self, gate, length=4):
         super().__init__(length)
         self.gate, self.ballast = gate, np.zeros(1 << 16)
 
     def __getitem__(self, index):
-        if index == 1 and self.state == 0:
+        if index == 2 and self.state == 0:
             pass_gate(self.gate)
         return super().__getitem__(index)
 
@@ -208,11 +233,11 @@ def test_a_worker_at_an_abandoned_item_gets_every_state_that_follows(ballast_byt
         source = Held(gate.address)
         enqueuer = PassEnqueuer(source, 1, True)
         enqueuer.start()
-        assert indices(enqueuer.get(), 1) == [0]
+        assert indices(enqueuer.get(), 2) == [0, 1]
         held = gate.arrival()
         for state in (1, 2):
             source.state, source.ballast = state, np.full(ballast_bytes, state, np.uint8)
-            enqueuer._begin()  # the worker holds item 1 of the first pass, and reads nothing yet
+            enqueuer._begin()  # the worker holds item 2 of the first pass, and reads nothing yet
         held.let_go()
         marks = take(enqueuer.get(), 4)
     assert marks[:, :2].tolist() == [[0, 2], [1, 2], [2, 2], [3, 2]]
@@ -225,7 +250,7 @@ def test_stop_waits_until_no_thread_is_at_an_item():
 
     class Slow(Marked):
         def __getitem__(self, index):
-            if index == 1:
+            if index == 2:
                 inside.set()
                 assert go_on.wait(60)
                 left.append(index)
@@ -233,7 +258,7 @@ def test_stop_waits_until_no_thread_is_at_an_item():
 
     enqueuer = PassEnqueuer(Slow(), 1, False)
     enqueuer.start()
-    assert indices(enqueuer.get(), 1) == [0]
+    assert indices(enqueuer.get(), 2) == [0, 1]
     assert inside.wait(60)
     stopping = threading.Thread(target=enqueuer.stop)
     stopping.start()
@@ -242,7 +267,7 @@ def test_stop_waits_until_no_thread_is_at_an_item():
     assert not left
     go_on.set()
     stopping.join(60)
-    assert left == [1]
+    assert left == [2]
 
 
 def test_parking_loses_nothing_and_draws_nothing_anew(processes):
