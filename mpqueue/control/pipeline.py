@@ -145,7 +145,7 @@ class Pipeline:
     ) -> None:
         self.schedule = schedule
         self.lock = threading.RLock()
-        self.credit = credit
+        self.credit = self.allowance = credit  # the allowance is what of the credit may be used for now
         self.epoch, self.position = schedule.epoch, 0  # of the next batch to be handed out
         self.delivered_ahead: set[int] = set()  # positions beyond it that were handed out (unordered only)
         self.counts = [0] * schedule.num_lanes if isinstance(schedule, StreamSchedule) else []  # delivered, by lane
@@ -159,7 +159,6 @@ class Pipeline:
         self.backend: Backend | None = None
         self._is_due = False  # the epoch end: its hook, and that the next epoch is opened
         self._hook_is_due = False
-        self._is_paused = False
         self._timer: threading.Timer | None = None
         self._failure: BaseException | None = None
         self._pid = os.getpid()
@@ -192,7 +191,7 @@ class Pipeline:
 
     def deal(self) -> Ticket | None:
         """The next ticket, None where there is no credit, or no work for now."""
-        if self._outstanding >= self.credit or self.is_stopped or self._is_paused:
+        if self._outstanding >= self.allowance or self.is_stopped:
             return None
         ticket = self.schedule.deal()
         if ticket is not None:
@@ -406,7 +405,7 @@ class Pipeline:
                 raise Stopped
             self.finish_epoch()
             self.backend.cancel()
-            self._is_paused = False
+            self.allowance = self.credit
             if refresh:
                 self.backend.refresh()
             self._go_to(epoch, position, ahead)
@@ -433,7 +432,7 @@ class Pipeline:
     def pause(self) -> None:
         """Deal nothing until `resume`, and wait until nothing is at work; what is ready stays."""
         with self._turn():
-            self._is_paused = True
+            self.allowance = 0
             while (
                 self.backend is not None
                 and not self.is_stopped
@@ -443,9 +442,9 @@ class Pipeline:
                 self.backend.wait(self._head)
 
     def resume(self) -> None:
-        """Go on after a `pause`."""
+        """Go on after a `pause`, and with all of the credit."""
         with self._turn():
-            self._is_paused = False
+            self.allowance = self.credit
             if self.backend is not None and not self.is_stopped:
                 self.backend.pump()
 

@@ -1,6 +1,5 @@
 """The nursery is killed: its workers are gone at once, and the trainer starts another and goes on, or raises."""
 
-
 import threading
 
 import numpy as np
