@@ -26,7 +26,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from mpqueue import idle, stats
-from mpqueue.control.pipeline import EndOfStream, Pipeline
+from mpqueue.control.backend import EndOfStream
+from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.schedule import EpochSchedule
 from mpqueue.control.seeds import fresh_seed
 from mpqueue.engine import BackendName, Choices, check_counts, start_backend

@@ -30,7 +30,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mpqueue.control import descriptors
-from mpqueue.control.pipeline import Failure, Pipeline
+from mpqueue.control.backend import Failure
+from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, CorruptRecord, Down, Up
 from mpqueue.control.schedule import Ticket
 from mpqueue.memory.layout import UNNUMBERED, ReadSpec, load_spec

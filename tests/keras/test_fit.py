@@ -1,6 +1,5 @@
 """`model.fit` on mpqueue's workers is `model.fit` without workers, to the bit."""
 
-
 import pytest
 
 pytest.importorskip("keras.utils")
