@@ -21,8 +21,7 @@ SIGALRM) or call `stop`. Three rules keep the stream whole, at no cost as long a
 1. While we wait, nothing is half done: what was raised passes through, and the next `next` goes on where it was.
 2. Anywhere else the books may be *torn*. The next `next` drops all that is under way and goes back to the last place
    that was counted; a batch is counted after it was opened. So nothing is lost, and nothing comes twice.
-3. A `stop` from a handler in the middle of our own work only sets a mark; the work itself stops at its end. (The
-   alternative, to close descriptors that a line further up the stack is about to use, could write to strangers.)
+3. A `stop` from a handler in the middle of our own work only sets a mark; the work itself stops at its end.
 """
 
 import contextlib
@@ -259,7 +258,7 @@ class Pipeline:
             return
         self._is_due = self._hook_is_due = self._needs_attention = True
         if self._timed:
-            self._timer = threading.Timer(EPOCH_END_DELAY_S, self._finish_in_time)
+            self._timer = threading.Timer(EPOCH_END_DELAY_S, self.finish_epoch)
             self._timer.name = "mpqueue-epoch-end"
             self._timer.daemon = True
             self._timer.start()
@@ -301,9 +300,6 @@ class Pipeline:
         self.backend.refresh()
         self.schedule.open_epoch()
         self.backend.pump()
-
-    def _finish_in_time(self) -> None:
-        self.finish_epoch()
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
