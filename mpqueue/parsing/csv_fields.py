@@ -28,6 +28,8 @@ def cut(record: bytes, delim: bytes, use_quote_delim: bool, stop: int | None) ->
     Raises:
         BadField: A quote or a line break where none may be.
     """
+    if record and _is_plain(record, delim, use_quote_delim):
+        return record.split(delim) if stop is None else record.split(delim, stop)[:stop]
     fields: list[bytes] = []
     place, size = 0, len(record)
     while place < size:
@@ -44,6 +46,16 @@ def cut(record: bytes, delim: bytes, use_quote_delim: bool, stop: int | None) ->
     if record.endswith(delim):
         fields.append(b"")
     return fields
+
+
+def _is_plain(record: bytes, delim: bytes, use_quote_delim: bool) -> bool:
+    """Whether nothing but delimiters has a meaning in a record."""
+    return (
+        b"\n" not in record
+        and b"\r" not in record
+        and not (use_quote_delim and b'"' in record)
+        and delim not in b"\r\n"
+    )
 
 
 def _unquoted(record: bytes, place: int, delim: bytes, use_quote_delim: bool, number: int) -> tuple[bytes, int]:

@@ -8,6 +8,7 @@ float64 lies exactly half way between two float32 and the text does not: 1.00000
 float64 is half way, and ties go down to 1.0. `to_float32` finds those few by their bits and asks the text.
 """
 
+import math
 import re
 from collections.abc import Callable
 from fractions import Fraction
@@ -16,36 +17,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BLANKS = b" \t\n\v\f\r"
-_INT = re.compile(rb"([+-]?)0*([0-9]+)")
-_DECIMAL = re.compile(rb"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_INT = re.compile(rb"[ \t\n\v\f\r]*([+-]?)0*([0-9]+)[ \t\n\v\f\r]*")
 _HEX = re.compile(rb"([+-]?)0[xX](?:([0-9a-fA-F]+)(?:\.([0-9a-fA-F]*))?|\.([0-9a-fA-F]+))(?:[pP]([+-]?[0-9]+))?")
-_NAMED = re.compile(rb"([+-]?)(?:(inf|infinity)|nan(?:\([a-zA-Z0-9_]*\))?)", re.IGNORECASE)
+_NAN = re.compile(rb"[+-]?nan\([a-zA-Z0-9_]*\)", re.IGNORECASE)
 
 _BELOW_HALF = np.uint64((1 << 29) - 1)  # the bits that float64 has and float32 has not
 _HALF = np.uint64(1 << 28)
+_NEAR = np.uint64(4)
 _SMALLEST_NORMAL = 2.0**-126
 
 
-def to_int(text: bytes, bits: int) -> int | None:
-    """The integer, or None if the text is none or needs more than ``bits`` bits."""
-    parts = _INT.fullmatch(text.strip(_BLANKS))
+def to_int32(text: bytes) -> int | None:
+    """The integer, or None if the text is none or int32 does not hold it."""
+    value = to_int64(text)
+    return value if value is not None and -(1 << 31) <= value < 1 << 31 else None
+
+
+def to_int64(text: bytes) -> int | None:
+    """The integer, or None if the text is none or int64 does not hold it."""
+    parts = _INT.fullmatch(text)
     if not parts or len(parts[2]) > 19:  # Python refuses to convert very long ones
         return None
     value = int(parts[1] + parts[2])
-    return value if -(1 << (bits - 1)) <= value < 1 << (bits - 1) else None
+    return value if -(1 << 63) <= value < 1 << 63 else None
 
 
 def to_float(text: bytes) -> float | None:
     """The nearest float64, or None if the text is no number."""
+    if b"_" not in text:  # the one thing that Python reads as a number and TensorFlow does not
+        try:
+            return float(text)
+        except ValueError:
+            pass  # Python knows no hexadecimal, nor nan(letters)
     text = text.strip(_BLANKS)
-    if _DECIMAL.fullmatch(text):
-        return float(text)
     if _HEX.fullmatch(text):
         return _from_hex(text)
-    if named := _NAMED.fullmatch(text):
-        value = float("inf") if named[2] else float("nan")
-        return -value if named[1] == b"-" else value
-    return None
+    return float("nan") if _NAN.fullmatch(text) else None
 
 
 def _from_hex(text: bytes) -> float:
@@ -56,31 +63,32 @@ def _from_hex(text: bytes) -> float:
 
 
 def to_float32(values: NDArray[np.float64], text_of: Callable[[int], bytes]) -> NDArray[np.float32]:
-    """float64 values of texts, rounded to the float32 nearest to the text.
+    """The float32 nearest to each of some texts.
 
     Args:
-        values: Of one dimension.
-        text_of: Gives the text of the value at a place.
+        values: The texts as float64, right to four units in the last place; of one dimension.
+        text_of: Gives the text of the value at a place; it need not be a number's where the value is one of float32.
     """
     with np.errstate(over="ignore", under="ignore"):
         rounded = values.astype(np.float32)
-    bits = values.view(np.uint64)
-    doubtful = (bits & _BELOW_HALF) == _HALF
+    below = values.view(np.uint64) & _BELOW_HALF
+    doubtful = below - (_HALF - _NEAR) <= 2 * _NEAR  # unsigned: below that, the difference is huge
     magnitude = np.abs(values)
     doubtful |= (magnitude < _SMALLEST_NORMAL) & (magnitude > 0)
     for place in np.flatnonzero(doubtful):
-        rounded[place] = _nearest(float(values[place]), text_of(int(place)))
+        if values[place] != rounded[place]:
+            rounded[place] = _nearest(text_of(int(place)))
     return rounded
 
 
-def _nearest(value: float, text: bytes) -> np.float32:
-    """The float32 nearest to a text whose float64 is ``value``."""
+def _nearest(text: bytes) -> np.float32:
+    """The float32 nearest to a text."""
+    value = to_float(text)
+    assert value is not None, "the text was read before"
     with np.errstate(over="ignore", under="ignore"):
         near = np.float32(value)
-    if not np.isfinite(value) or float(near) == value:
-        return near
-    other = np.nextafter(near, np.float32(np.inf if value > near else -np.inf))
-    if (_finite(near) + _finite(other)) / 2 != value:
+        other = np.nextafter(near, np.float32(np.inf if value > float(near) else -np.inf))
+    if not np.isfinite(value) or float(near) == value or (_finite(near) + _finite(other)) / 2 != value:
         return near
     exact, half = _exact(text.strip(_BLANKS)), Fraction(value)
     if exact == half:
@@ -90,7 +98,7 @@ def _nearest(value: float, text: bytes) -> np.float32:
 
 def _finite(value: np.float32) -> float:
     """A float32 as float64, where infinity is the number that would follow the largest."""
-    return float(np.copysign(2.0**128, value)) if np.isinf(value) else float(value)
+    return math.copysign(2.0**128, value) if np.isinf(value) else float(value)
 
 
 def _exact(text: bytes) -> Fraction:
