@@ -43,6 +43,17 @@ def varint(data: bytes, place: int, end: int) -> tuple[int, int]:
     raise Malformed(f"has a number of more than {MAX_BYTES} bytes at byte {place}")
 
 
+def to_varint(value: int) -> bytes:
+    """A number as it is written; below zero as the 64 bits of its complement."""
+    value &= 0xFFFFFFFFFFFFFFFF
+    written = bytearray()
+    while value >= 0x80:
+        written.append(value & 0x7F | 0x80)
+        value >>= 7
+    written.append(value)
+    return bytes(written)
+
+
 def _length(data: bytes, place: int, end: int) -> tuple[int, int]:
     value, place = varint(data, place, end)
     return value & 0xFFFFFFFF, place
