@@ -18,6 +18,7 @@ from mpqueue.parsing.csv_cut import Batch, cut
 from mpqueue.parsing.csv_format import CsvFormat
 from mpqueue.parsing.heap import keep_freed_memory
 from mpqueue.parsing.number_text import to_float, to_float32, to_int64
+from mpqueue.parsing.words import words_of
 
 _NUMBERS = ("float32", "float64", "int32", "int64")
 
@@ -70,7 +71,7 @@ def _numbers(batch: Batch, missing: NDArray[np.bool_], csv_format: CsvFormat) ->
     by_dtype = {dtype: places for dtype in _NUMBERS if (places := _places_of(csv_format, dtype))}
     places = [place for members in by_dtype.values() for place in members]
     starts, ends = batch.starts[places].reshape(-1), batch.ends[places].reshape(-1)
-    words = number_columns.words_of(batch.memory)
+    words = words_of(batch.memory)
     if b" " in batch.memory:
         starts += (words[starts] & np.uint64(0xFF)) == ord(" ")
     fields = number_columns.read(words, starts, ends)

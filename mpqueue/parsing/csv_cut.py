@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.parsing.csv_format import CsvFormat
-from mpqueue.parsing.number_columns import MARGIN
+from mpqueue.parsing.words import MARGIN, Places
 
-_Places = NDArray[np.int64]
 _Letters = NDArray[np.uint8]
 _QUOTE, _LINE_BREAK, _RETURN = b'"\n\r'
 
@@ -28,8 +27,8 @@ class Batch(NamedTuple):
     """
 
     memory: bytes
-    starts: _Places
-    ends: _Places
+    starts: Places
+    ends: Places
 
     @property
     def num_records(self) -> int:
@@ -73,7 +72,7 @@ def _outside_quotes(letters: _Letters) -> NDArray[np.bool_]:
     return np.cumsum(letters == _QUOTE, dtype=np.uint8) & 1 == 0
 
 
-def _wanted(end_letters: _Letters, ends: _Places, records: list[bytes], csv_format: CsvFormat) -> _Places | None:
+def _wanted(end_letters: _Letters, ends: Places, records: list[bytes], csv_format: CsvFormat) -> Places | None:
     """Which of all fields are read, shape [columns, records]; None if a record has another number of them."""
     last_fields = np.flatnonzero(end_letters == _LINE_BREAK)
     lengths = np.fromiter(map(len, records), np.int64, len(records))
@@ -87,7 +86,7 @@ def _wanted(end_letters: _Letters, ends: _Places, records: list[bytes], csv_form
     return numbers[:, np.newaxis] + first_fields
 
 
-def _are_whole(letters: _Letters, starts: _Places, ends: _Places) -> bool:
+def _are_whole(letters: _Letters, starts: Places, ends: Places) -> bool:
     """Whether each field is free of quotes, or stands within its only two."""
     quoted = letters[starts] == _QUOTE
     starts, ends = starts[quoted], ends[quoted]

@@ -14,8 +14,8 @@ _Places = NDArray[np.int64]
 class Column(Protocol):
     """A feature of all records of a batch. Every record is put once, or left out if it has not the feature."""
 
-    def put(self, records: _Places, counts: _Places, values: Any) -> None:
-        """Take the values of some records, which lie one after another in ``values``, ``counts`` of them each."""
+    def put(self, records: _Places, counts: _Places, values: NDArray[Any]) -> None:
+        """Take the values of some records, rising; ``counts`` of them each, one after another, in an array to keep."""
 
     def result(self) -> Any:
         """The array or triple of the whole batch."""
@@ -35,9 +35,13 @@ class FixedColumn:
         if spec.default is not None:
             self._values[:] = spec.default
 
-    def put(self, records: _Places, counts: _Places, values: Any) -> None:
+    def put(self, records: _Places, counts: _Places, values: NDArray[Any]) -> None:
         """See `Column.put`."""
-        self._values[records] = np.asarray(values, self._values.dtype).reshape(len(records), -1)
+        values = values.reshape(len(records), self._spec.size)
+        if len(records) == len(self._values):
+            self._values = values
+        else:
+            self._values[records] = values
 
     def result(self) -> NDArray[Any]:
         """Shape [records, *shape]."""
@@ -52,12 +56,10 @@ class ListColumn:
         self._counts = np.zeros(num_records, np.int64)
         self._pieces: list[tuple[_Places, NDArray[Any]]] = []
 
-    def put(self, records: _Places, counts: _Places, values: Any) -> None:
+    def put(self, records: _Places, counts: _Places, values: NDArray[Any]) -> None:
         """See `Column.put`."""
         self._counts[records] = counts
-        flat = np.empty(len(values), self._spec.numpy_dtype)
-        flat[:] = values
-        self._pieces.append((np.repeat(records, counts), flat))
+        self._pieces.append((np.repeat(records, counts), values))
 
     def result(self) -> NDArray[Any] | SparseTensorValue:
         """A sparse triple, or an array of shape [records, longest list, *shape]."""
