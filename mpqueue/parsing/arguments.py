@@ -41,7 +41,9 @@ def as_bytes(item: Any, name: str) -> bytes:
         return item.encode()
     if isinstance(item, bytes | bytearray | memoryview):
         return bytes(item)
-    raise TypeError(f"{name} must be bytes or str, or an array of them, and holds {item!r} of type {type(item).__name__}")
+    raise TypeError(
+        f"{name} must be bytes or str, or an array of them, and holds {item!r} of type {type(item).__name__}"
+    )
 
 
 def string_list(value: Any, name: str) -> tuple[list[bytes], tuple[int, ...]]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.parsing import csv_columns, csv_rows
-from mpqueue.parsing.arguments import STRING, as_bytes, dtype_name, string_list
+from mpqueue.parsing.arguments import STRING, as_bytes, string_list
 from mpqueue.parsing.csv_format import Column, CsvFormat
 
 _DTYPES = {np.dtype(name): name for name in ("float32", "float64", "int32", "int64")}
@@ -84,7 +84,9 @@ def _checked_format(
 def _checked_cols(select_cols: Any, num_defaults: int) -> list[int]:
     numbers = [int(number) for number in select_cols]
     if len(numbers) != num_defaults:
-        raise ValueError(f"select_cols has {len(numbers)} columns and record_defaults {num_defaults}: give one default each")
+        raise ValueError(
+            f"select_cols has {len(numbers)} columns and record_defaults {num_defaults}: give one default each"
+        )
     if numbers[0] < 0 or any(left >= right for left, right in zip(numbers, numbers[1:], strict=False)):
         raise ValueError(f"select_cols is {numbers}, and must be rising indices from 0")
     return numbers

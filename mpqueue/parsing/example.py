@@ -17,7 +17,11 @@ _MESSAGES = {
     "BytesList": {"value": ("bytes", _REPEATED)},
     "FloatList": {"value": ("float", _REPEATED)},
     "Int64List": {"value": ("int64", _REPEATED)},
-    "Feature": {"bytes_list": ("BytesList", _KIND), "float_list": ("FloatList", _KIND), "int64_list": ("Int64List", _KIND)},
+    "Feature": {
+        "bytes_list": ("BytesList", _KIND),
+        "float_list": ("FloatList", _KIND),
+        "int64_list": ("Int64List", _KIND),
+    },
     "Features": {"feature": ("Feature", _MAP)},
     "Example": {"features": ("Features", "")},
     "FeatureList": {"feature": ("Feature", _REPEATED)},

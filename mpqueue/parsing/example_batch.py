@@ -39,7 +39,9 @@ class Lists(NamedTuple):
 
     def only(self, kept: _Truths) -> "Lists":
         """The same for some of the Features."""
-        return self if kept.all() else Lists(self.counts[kept], self.values[np.repeat(kept, self.counts)], self.good[kept])
+        return (
+            self if kept.all() else Lists(self.counts[kept], self.values[np.repeat(kept, self.counts)], self.good[kept])
+        )
 
 
 def read_batch(records: list[bytes], plan: Plan, columns: dict[bytes, Column]) -> Places:

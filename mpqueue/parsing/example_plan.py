@@ -68,6 +68,11 @@ def _frozen(value: Any) -> Any:
 
 def _made(features: Mapping[Any, Any]) -> Plan:
     by_key = {spec.key: spec for spec in checked(features)}
+    for spec in by_key.values():
+        if spec.kind is Kind.SEQUENCE and not spec.allow_missing:
+            raise ValueError(
+                f"feature {spec.name!r} is a FixedLenSequenceFeature: in Examples its allow_missing must be True"
+            )
     specs = tuple(sorted(by_key.values(), key=lambda spec: spec.tag))
     is_fixed = np.array([spec.kind is Kind.FIXED for spec in specs])
     return Plan(

@@ -94,11 +94,15 @@ def as_array(values: list[Values], spec: Spec) -> NDArray[Any]:
     return array
 
 
-def bad_record(error: wire.Malformed | BadFeature, record: bytes, place: int | None, name: bytes | None) -> InvalidArgumentError:
+def bad_record(
+    error: wire.Malformed | BadFeature, record: bytes, place: int | None, name: bytes | None
+) -> InvalidArgumentError:
     """The error that a caller sees, with the record's place in the batch and its name, as far as there are such."""
     where = "the record" if place is None else f"record {place}"
     if name is not None:
         where += f" ({name.decode(errors='backslashreplace')})"
     if isinstance(error, BadFeature):
         return InvalidArgumentError(None, None, f"{where}: feature {error.name!r} {error.reason}")
-    return InvalidArgumentError(None, None, f"{where} is no serialized Example: it {error}; it has {len(record):,} bytes")
+    return InvalidArgumentError(
+        None, None, f"{where} is no serialized Example: it {error}; it has {len(record):,} bytes"
+    )

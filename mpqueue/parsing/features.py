@@ -108,7 +108,9 @@ def checked(features: Mapping[Any, Any] | None) -> tuple[Spec, ...]:
         TypeError: A dtype or a default of the wrong kind.
     """
     if not features:
-        raise ValueError(f"features is {features!r}: give at least one, such as {{'label': FixedLenFeature([], 'int64')}}")
+        raise ValueError(
+            f"features is {features!r}: give at least one, such as {{'label': FixedLenFeature([], 'int64')}}"
+        )
     specs = [_spec(name, feature) for name, feature in features.items()]
     return tuple(sorted(specs, key=lambda spec: spec.key))
 

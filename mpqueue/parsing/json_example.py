@@ -109,9 +109,7 @@ def _values(reader: JsonText, read_one: Any, default: bytes) -> bytes:
     """A list, or a bare value; lists in lists are one."""
     if reader.peek() != "[":
         return read_one(reader)  # type: ignore[no-any-return]
-    return b"".join(
-        default if reader.is_null() else _values(reader, read_one, default) for _ in reader.items()
-    )
+    return b"".join(default if reader.is_null() else _values(reader, read_one, default) for _ in reader.items())
 
 
 def _bytes_value(reader: JsonText) -> bytes:

@@ -46,7 +46,6 @@ class Fields(NamedTuple):
     negative: _Truths
     plain: _Truths
 
-
     def part(self, where: slice) -> "Fields":
         """Some of the fields."""
         return Fields(*(array[where] for array in self))

@@ -4,16 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.parsing import wire
 from mpqueue.parsing.arguments import string_list
 from mpqueue.parsing.example_batch import read_batch
 from mpqueue.parsing.example_columns import Column, column
-from mpqueue.parsing.example_rows import BadFeature, Values, as_array, bad_record, num_values, read_example
 from mpqueue.parsing.example_layout import read_alike
 from mpqueue.parsing.example_plan import Plan, plan
+from mpqueue.parsing.example_rows import BadFeature, Values, as_array, bad_record, num_values, read_example
 from mpqueue.parsing.features import Kind, Spec
 from mpqueue.parsing.sparse import SparseTensorValue
 
@@ -81,7 +80,11 @@ def _put_at_once(columns: dict[bytes, Column], what: Plan, records: list[bytes])
 
 
 def _put_rows(
-    columns: dict[bytes, Column], specs: dict[bytes, Spec], records: list[bytes], places: Sequence[int], names: list[bytes] | None
+    columns: dict[bytes, Column],
+    specs: dict[bytes, Spec],
+    records: list[bytes],
+    places: Sequence[int],
+    names: list[bytes] | None,
 ) -> None:
     """Read some of the records one by one."""
     found: dict[bytes, list[Values]] = {key: [] for key in specs}

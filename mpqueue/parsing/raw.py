@@ -9,7 +9,7 @@ from mpqueue.errors import InvalidArgumentError
 from mpqueue.parsing.arguments import dtype_name, string_list
 
 _OUT_TYPES = frozenset(
-    "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 bool complex64 complex128 bfloat16".split()
+    ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "bool", "complex64", "complex128", "bfloat16"]
 )
 
 

@@ -94,7 +94,7 @@ def _find(messages: Any, spec: Spec) -> Any:
         key = spec.key.decode()
     except UnicodeDecodeError:
         return None  # keys of protobuf are text
-    return messages[key] if key in messages else None  # asked for what it has not, a map would make it
+    return messages.get(key)
 
 
 def _values(feature: Any, spec: Spec, where: str) -> Any:

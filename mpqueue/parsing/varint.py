@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 MAX_BYTES = 10
 
 
-def decode_varints(memory: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+def decode_varints(
+    memory: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """The numbers at some places.
 
     Args:

@@ -158,7 +158,7 @@ def _any_entry(data: bytes, place: int, stop: int) -> tuple[bytes, int, int]:
 def _usual_run(data: bytes, start: int, end: int) -> int:
     """Where the bytes begin that fill a list with one field 1 to its end, all lengths below 128; else 0."""
     usual = (
-        end - start > 3  # noqa: PLR1716  # the chain that is asked for would read beyond the end
+        end - start > 3
         and data[start + 1] == end - start - 2 < 0x80
         and data[start + 2] == _FIRST_FIELD
         and data[start + 3] == end - start - 4
