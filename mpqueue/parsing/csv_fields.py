@@ -16,20 +16,20 @@ class BadField(ValueError):
         self.field, self.reason = field, reason
 
 
-def cut(record: bytes, delim: bytes, use_quote_delim: bool, stop: int | None) -> list[bytes]:
+def cut(record: bytes, delim: bytes, use_quote_delim: bool, most: int) -> list[bytes]:
     """The fields of a record, unquoted.
 
     Args:
         record: The text of the record.
         delim: The byte between fields.
         use_quote_delim: Whether quotes enclose fields.
-        stop: Cut only this many fields: what follows is not even looked at. None: all.
+        most: Cut no more than this many fields; what follows them is not even looked at.
 
     Raises:
         BadField: A quote or a line break where none may be.
     """
     if record and _is_plain(record, delim, use_quote_delim):
-        return record.split(delim) if stop is None else record.split(delim, stop)[:stop]
+        return record.split(delim, most)[:most]
     fields: list[bytes] = []
     place, size = 0, len(record)
     while place < size:
@@ -41,7 +41,7 @@ def cut(record: bytes, delim: bytes, use_quote_delim: bool, stop: int | None) ->
         else:
             field, place = _unquoted(record, place, delim, use_quote_delim, len(fields))
         fields.append(field)
-        if len(fields) == stop:
+        if len(fields) == most:
             return fields
     if record.endswith(delim):
         fields.append(b"")

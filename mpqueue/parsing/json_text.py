@@ -1,7 +1,7 @@
 """The tokens of JSON, as protobuf's C++ parser takes them.
 
-It is more generous than the standard: quotes may be single, names may be bare words, a comma may follow the last member,
-and a line break may stand in a string. Numbers, literals and escapes are as the standard has them.
+It is more generous than the standard: quotes may be single, names may be bare words, a comma may follow the last
+member, and a line break may stand in a string. Numbers, literals and escapes are as the standard has them.
 """
 
 import re

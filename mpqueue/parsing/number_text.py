@@ -4,8 +4,8 @@ Integers are decimal. Floats are decimal, hexadecimal with a leading ``0x``, ``i
 ``nan(letters)`` in any case. Blanks around a number do not count, underscores and everything else are errors.
 
 Rounding: Python rounds a decimal text correctly to float64. Rounding that once more to float32 goes wrong when the
-float64 lies exactly half way between two float32 and the text does not: 1.00000005960464477539063 is above half way, its
-float64 is half way, and ties go down to 1.0. `to_float32` finds those few by their bits and asks the text.
+float64 lies exactly half way between two float32 and the text does not: 1.00000005960464477539063 is above half way,
+its float64 is half way, and ties go down to 1.0. `to_float32` finds those few by their bits and asks the text.
 """
 
 import math
