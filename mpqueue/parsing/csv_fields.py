@@ -4,8 +4,10 @@ They are those of RFC 4180 but for these: line breaks before a field are skipped
 and a line break or a quote inside an unquoted field is an error instead of part of it.
 """
 
+import re
+
 _QUOTE = ord('"')
-_LINE_BREAKS = b"\r\n"
+_LINE_BREAKS = re.compile(rb"[\r\n]+")
 
 
 class BadField(ValueError):
@@ -33,8 +35,8 @@ def cut(record: bytes, delim: bytes, use_quote_delim: bool, most: int) -> list[b
     fields: list[bytes] = []
     place, size = 0, len(record)
     while place < size:
-        if record[place] in _LINE_BREAKS:
-            place += 1
+        if record[place] in b"\r\n":
+            place = _LINE_BREAKS.match(record, place).end()  # type: ignore[union-attr]  # there is one
             continue
         if use_quote_delim and record[place] == _QUOTE:
             field, place = _quoted(record, place + 1, delim[0], len(fields))
