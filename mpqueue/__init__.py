@@ -26,14 +26,6 @@ if TYPE_CHECKING:
     from mpqueue.enqueuers import OrderedEnqueuer as OrderedEnqueuer
     from mpqueue.enqueuers import SequenceEnqueuer as SequenceEnqueuer
     from mpqueue.loader import Loader as Loader
-    from mpqueue.queues import FIFOQueue as FIFOQueue
-    from mpqueue.queues import PaddingFIFOQueue as PaddingFIFOQueue
-    from mpqueue.queues import QueueBase as QueueBase
-    from mpqueue.queues import RandomShuffleQueue as RandomShuffleQueue
-    from mpqueue.queues import Session as Session
-    from mpqueue.queues import Source as Source
-    from mpqueue.queues import get_default_session as get_default_session
-    from mpqueue.queues import reset_default_graph as reset_default_graph
     from mpqueue.parsing.csv import decode_csv as decode_csv
     from mpqueue.parsing.features import FixedLenFeature as FixedLenFeature
     from mpqueue.parsing.features import FixedLenSequenceFeature as FixedLenSequenceFeature
@@ -44,6 +36,14 @@ if TYPE_CHECKING:
     from mpqueue.parsing.raw import decode_raw as decode_raw
     from mpqueue.parsing.sequence import parse_single_sequence_example as parse_single_sequence_example
     from mpqueue.parsing.sparse import SparseTensorValue as SparseTensorValue
+    from mpqueue.queues import FIFOQueue as FIFOQueue
+    from mpqueue.queues import PaddingFIFOQueue as PaddingFIFOQueue
+    from mpqueue.queues import QueueBase as QueueBase
+    from mpqueue.queues import RandomShuffleQueue as RandomShuffleQueue
+    from mpqueue.queues import Session as Session
+    from mpqueue.queues import Source as Source
+    from mpqueue.queues import get_default_session as get_default_session
+    from mpqueue.queues import reset_default_graph as reset_default_graph
     from mpqueue.sequence import Sequence as Sequence
     from mpqueue.stats import Statistics as Statistics
     from mpqueue.train.collections import add_queue_runner as add_queue_runner

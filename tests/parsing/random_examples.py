@@ -3,9 +3,9 @@
 import random
 
 import numpy as np
+from parsing.encoding import block, bytes_list, entry, example, float_list, int64_list
 
 import mpqueue
-from parsing.encoding import block, bytes_list, entry, example, float_list, int64_list
 
 KEYS = ["a", "b", "a key of more than sixteen bytes", ""]
 

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
+from parsing.encoding import block, bytes_list, entry, example, float_list, int64_list
 
 import mpqueue
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.train import Example
-from parsing.encoding import block, bytes_list, entry, example, float_list, int64_list
 
 ONE = '{"int64List":{"value":[1]}}'
 
@@ -64,10 +64,31 @@ def test_integers_are_read(value, expected):
         "[.5]",
         "[1e]",
         "[0x10]",
-    ]
-    + ["[9223372036854775808]", "[1e18]", "[9223372036854775807.0]", "[1e400]", '["9223372036854775808"]', '[""]']
-    + ["[true]", '["true"]', "[NaN]", '["NaN"]', "[{}]", "{}", "[,1]", "[1 2]", "[1]]", "[1_0]", "[1;2]", "[1", "[nul]"]
-    + ["// c\n[1]", "/*c*/[1]", "[1\v]", "[1\xa0]", "[" + "1" * 5000 + "]"],
+        "[9223372036854775808]",
+        "[1e18]",
+        "[9223372036854775807.0]",
+        "[1e400]",
+        '["9223372036854775808"]',
+        '[""]',
+        "[true]",
+        '["true"]',
+        "[NaN]",
+        '["NaN"]',
+        "[{}]",
+        "{}",
+        "[,1]",
+        "[1 2]",
+        "[1]]",
+        "[1_0]",
+        "[1;2]",
+        "[1",
+        "[nul]",
+        "// c\n[1]",
+        "/*c*/[1]",
+        "[1\x0b]",
+        "[1\xa0]",
+        "[" + "1" * 5000 + "]",
+    ],
 )
 def test_what_is_no_integer_is_refused(value):
     assert_refused(of(value))
@@ -96,8 +117,25 @@ def test_nan_keeps_its_sign():
 
 @pytest.mark.parametrize(
     "value",
-    ["[1e39]", '["1e39"]', "[-1e39]", "[3.4028236e38]", "[3.4028235677973366e38]", "[1e400]", "[NaN]", "[Infinity]"]
-    + ["[true]", '["true"]', '[""]', '["1_0"]', '["1f"]', '["  "]', "[01.5]", "[-.5]", "[0x1]"],
+    [
+        "[1e39]",
+        '["1e39"]',
+        "[-1e39]",
+        "[3.4028236e38]",
+        "[3.4028235677973366e38]",
+        "[1e400]",
+        "[NaN]",
+        "[Infinity]",
+        "[true]",
+        '["true"]',
+        '[""]',
+        '["1_0"]',
+        '["1f"]',
+        '["  "]',
+        "[01.5]",
+        "[-.5]",
+        "[0x1]",
+    ],
 )
 def test_what_is_no_float_is_refused(value):
     assert_refused(of(value, "floatList"))
@@ -120,8 +158,23 @@ def test_byte_strings_are_base64(value, expected):
 
 @pytest.mark.parametrize(
     "value",
-    ['["a"]', '["aaaaa"]', '["aa="]', '["aGVsbG8=="]', '["a==="]', '["===="]', '["="]', '["aa==aa=="]', '["aGVs bG8="]']
-    + ['["aGVsbG8=\\n"]', '["é"]', "[1]", "[true]", "[,]", '["eA==" "eA=="]'],
+    [
+        '["a"]',
+        '["aaaaa"]',
+        '["aa="]',
+        '["aGVsbG8=="]',
+        '["a==="]',
+        '["===="]',
+        '["="]',
+        '["aa==aa=="]',
+        '["aGVs bG8="]',
+        '["aGVsbG8=\\n"]',
+        '["é"]',
+        "[1]",
+        "[true]",
+        "[,]",
+        '["eA==" "eA=="]',
+    ],
 )
 def test_what_is_no_base64_is_refused(value):
     assert_refused(of(value, "bytesList"))
@@ -233,7 +286,7 @@ def test_nesting_is_bounded(depth, fits):
 
 def test_the_record_and_the_place_are_named():
     with pytest.raises(
-        InvalidArgumentError, match="record 1 is no Example in JSON: it has a field 'x'.* at character 5"
+        InvalidArgumentError, match=r"record 1 is no Example in JSON: it has a field 'x'.* at character 5"
     ):
         mpqueue.decode_json_example(["{}", '{"x":1}'])
 

@@ -75,7 +75,7 @@ def test_numbers_are_written_packed():
 
 def test_a_name_that_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match="Nonsense"):
-        train.Nonsense  # noqa: B018
+        train.Nonsense
 
 
 def test_without_protobuf_the_extra_is_named():

@@ -5,12 +5,12 @@ from unittest import mock
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parsing.encoding import bytes_list, example_of, int64_list
+from parsing.random_examples import RandomExamples
 
 import mpqueue
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.parsing import parse
-from parsing.encoding import bytes_list, example_of, int64_list
-from parsing.random_examples import RandomExamples
 
 thorough = settings(derandomize=True, deadline=None, max_examples=200)
 seeds = st.integers(0, 2**32)

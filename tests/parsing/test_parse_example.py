@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from parsing.encoding import bytes_list, entry, example, example_of, float_list, int64_list
 
 import mpqueue
-from parsing.encoding import bytes_list, entry, example, example_of, float_list, int64_list
 from mpqueue.errors import InvalidArgumentError
 
 A_FEW, MANY = 3, 40  # read one by one, and at once

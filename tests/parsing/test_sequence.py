@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from parsing.encoding import block, bytes_list, entry, float_list, int64_list
 
 import mpqueue
 from mpqueue.errors import InvalidArgumentError
-from parsing.encoding import block, bytes_list, entry, float_list, int64_list
 
 CONTEXT, LISTS = 0x0A, 0x12
 
