@@ -7,11 +7,14 @@ import sys
 import threading
 
 import fsspec
+import fsspec.asyn
 import pytest
 
 import mpqueue
 from mpqueue import errors, python_io
 from readers.fakes import FakeQueue
+
+fsspec.asyn.get_loop()  # its thread stays for the life of the process
 
 
 @pytest.fixture
