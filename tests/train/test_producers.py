@@ -113,7 +113,7 @@ def test_a_hundred_thousand_names_come_each_once(runners):
     assert len({bytes(row) for row in drain(queue)}) == 100_000
 
 
-@pytest.mark.parametrize(("names", "error"), [([], ValueError), ("a", ValueError), ([1], TypeError)])
+@pytest.mark.parametrize(("names", "error"), [([], ValueError), ("a", ValueError), ([["a"]], ValueError), ([1], TypeError)])
 def test_what_are_no_names_is_refused(names, error):
     with pytest.raises(error):
         train.string_input_producer(names)
