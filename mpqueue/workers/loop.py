@@ -26,6 +26,7 @@ import numpy as np
 from mpqueue.control.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, Down, Up
 from mpqueue.control.seeds import seed_globals
 from mpqueue.errors import OutOfRangeError, SharedMemoryFull
+from mpqueue.memory.heap import keep_freed_memory
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.writer import Leaves, Placed, SlotWriter
 from mpqueue.workers import context, failures
@@ -105,7 +106,8 @@ class _StreamEnd(Exception):
 
 
 def prepare_process() -> None:
-    """Signals and standard streams as nursery and workers need them, whatever the trainer made of its own."""
+    """Signals, streams and heap as nursery and workers need them, whatever the trainer made of its own."""
+    keep_freed_memory()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's business
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
