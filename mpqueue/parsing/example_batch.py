@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mpqueue.memory.allocator import keep_freed_memory
 from mpqueue.parsing import wire
 from mpqueue.parsing.example_columns import Column
 from mpqueue.parsing.example_entries import Entries, blocks_at, find
 from mpqueue.parsing.example_plan import Plan
-from mpqueue.parsing.heap import keep_freed_memory
 from mpqueue.parsing.varint import MAX_BYTES, decode_varints
 from mpqueue.parsing.words import MARGIN, Places, words_of
 
