@@ -62,7 +62,7 @@ def read_batch(records: list[bytes], plan: Plan, columns: dict[bytes, Column]) -
     counts = np.concatenate([part.counts for part in lists])
     good = np.concatenate([part.good for part in lists])
     sizes, is_fixed = plan.sizes[entries.numbers], plan.is_fixed[entries.numbers]
-    good &= np.where(is_fixed, counts == sizes, counts % sizes == 0)
+    good &= np.where(is_fixed, counts == sizes, counts % np.maximum(sizes, 1) == 0)
     refused[entries.records[~good]] = True
     there = np.bincount(entries.records[plan.is_required[entries.numbers]], minlength=len(records))
     refused |= there < np.count_nonzero(plan.is_required)

@@ -183,6 +183,16 @@ def test_sparse_rows_stay_with_their_records(count):
     assert result.dense_shape.tolist() == [count, 2]
 
 
+@pytest.mark.parametrize("count", [0, A_FEW, MANY])
+def test_a_shape_may_hold_nothing(count):
+    features = {"x": mpqueue.FixedLenFeature([2, 0], "int64"), "y": mpqueue.FixedLenFeature([1], "string")}
+    record = example_of(x=int64_list(), y=bytes_list(b"a"))
+    result = mpqueue.parse_example([record] * count, features)
+    assert result["x"].shape == (count, 2, 0)
+    assert result["y"].tolist() == [[b"a"]] * count
+    assert mpqueue.parse_single_example(record, features)["x"].shape == (2, 0)
+
+
 def test_signalling_nans_keep_their_bits():
     bits = b"\x01\x00\xa0\x7f"
     record = example_of(x=b"\x12\x06\x0a\x04" + bits)
