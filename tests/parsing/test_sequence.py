@@ -132,9 +132,9 @@ def test_a_feature_class_has_its_place(context, lists):
         parse(b"", context, lists)
 
 
-def test_unknown_fields_are_skipped_as_protobuf_does():
-    """TensorFlow refuses a value before its key, and a third field in an entry."""
-    odd = block(0x0A, block(0x12, int64_list(3)) + block(0x0A, b"c") + b"\x18\x01")
+def test_a_value_may_stand_before_its_key_as_protobuf_allows():
+    """TensorFlow refuses it here, though not in an Example."""
+    odd = block(0x0A, block(0x12, int64_list(3)) + block(0x0A, b"c"))
     context, _ = parse(block(CONTEXT, odd), {"c": mpqueue.FixedLenFeature([], "int64")})
     assert context == {"c": 3}
 
