@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpqueue.memory.allocator import keep_freed_memory
 from mpqueue.parsing.arguments import STRING
 from mpqueue.parsing.csv_cut import Batch, cut
 from mpqueue.parsing.csv_format import CsvFormat
-from mpqueue.parsing.heap import keep_freed_memory
 from mpqueue.parsing.number_columns import Fields, add_long_decimals, floats, integers, read_fields
 from mpqueue.parsing.number_text import to_float, to_float32, to_int64
 from mpqueue.parsing.words import words_of

@@ -67,6 +67,7 @@ def _add_field(message: descriptor_pb2.DescriptorProto, name: str, number: int, 
 def _made(pool: descriptor_pool.DescriptorPool, name: str) -> Any:
     made = message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
     made.__module__ = __name__  # where pickle finds it
+    made.__doc__ = f"TensorFlow's message ``tf.train.{name}``, with the methods of every message of protobuf."
     return made
 
 

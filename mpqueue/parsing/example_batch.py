@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mpqueue.memory.allocator import keep_freed_memory
 from mpqueue.parsing import wire
 from mpqueue.parsing.example_columns import Column
 from mpqueue.parsing.example_entries import Entries, blocks_at, find
 from mpqueue.parsing.example_plan import Plan
-from mpqueue.parsing.heap import keep_freed_memory
 from mpqueue.parsing.varint import MAX_BYTES, decode_varints
 from mpqueue.parsing.words import MARGIN, Places, words_of
 
@@ -62,7 +62,7 @@ def read_batch(records: list[bytes], plan: Plan, columns: dict[bytes, Column]) -
     counts = np.concatenate([part.counts for part in lists])
     good = np.concatenate([part.good for part in lists])
     sizes, is_fixed = plan.sizes[entries.numbers], plan.is_fixed[entries.numbers]
-    good &= np.where(is_fixed, counts == sizes, counts % sizes == 0)
+    good &= np.where(is_fixed, counts == sizes, counts % np.maximum(sizes, 1) == 0)
     refused[entries.records[~good]] = True
     there = np.bincount(entries.records[plan.is_required[entries.numbers]], minlength=len(records))
     refused |= there < np.count_nonzero(plan.is_required)

@@ -44,7 +44,7 @@ class FixedColumn:
 
     def result(self) -> NDArray[Any]:
         """Shape [records, *shape]."""
-        return self._values.reshape(-1, *self._spec.shape) if self._spec.shape else self._values.reshape(-1)
+        return self._values.reshape(len(self._values), *self._spec.shape)
 
 
 class ListColumn:

@@ -25,7 +25,7 @@ _NAN = re.compile(rb"[+-]?nan\([a-zA-Z0-9_]*\)", re.IGNORECASE)
 
 _BELOW_HALF = np.uint64((1 << 29) - 1)  # the bits that float64 has and float32 has not
 _HALF = np.uint64(1 << 28)
-_NEAR = np.uint64(4)
+_NEAR, _TWICE_NEAR = np.uint64(4), np.uint64(8)
 _SMALLEST_NORMAL = 2.0**-126
 
 
@@ -75,7 +75,7 @@ def to_float32(values: NDArray[np.float64], text_of: Callable[[int], bytes]) -> 
     with np.errstate(over="ignore", under="ignore"):
         rounded = values.astype(np.float32)
     below = values.view(np.uint64) & _BELOW_HALF
-    doubtful = below - (_HALF - _NEAR) <= 2 * _NEAR  # unsigned: below that, the difference is huge
+    doubtful = below - (_HALF - _NEAR) <= _TWICE_NEAR  # unsigned: below that, the difference is huge
     magnitude = np.abs(values)
     doubtful |= (magnitude < _SMALLEST_NORMAL) & (magnitude > 0)
     for place in np.flatnonzero(doubtful):

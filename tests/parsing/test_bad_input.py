@@ -13,7 +13,7 @@ import mpqueue
 from mpqueue import train
 from mpqueue.errors import InvalidArgumentError
 
-thorough = settings(derandomize=True, deadline=None, max_examples=300)
+thorough = settings(derandomize=True, deadline=None, max_examples=200)
 
 FEATURES = {
     "i": mpqueue.FixedLenFeature([], "int64"),

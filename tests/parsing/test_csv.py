@@ -15,7 +15,7 @@ from mpqueue.parsing.csv_format import Column, CsvFormat
 REFUSED = None
 BATCH = 200  # long enough to be read at once
 
-thorough = settings(derandomize=True, deadline=None, max_examples=300)
+thorough = settings(derandomize=True, deadline=None, max_examples=200)
 
 
 def attempt(records, defaults, **options):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import mpqueue
 from mpqueue.errors import InvalidArgumentError
 
-thorough = settings(derandomize=True, deadline=None, max_examples=300)
+thorough = settings(derandomize=True, deadline=None, max_examples=200)
 
 BATCH = 200  # long enough to be read at once
 

@@ -12,7 +12,7 @@ import mpqueue
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.parsing import parse
 
-thorough = settings(derandomize=True, deadline=None, max_examples=200)
+thorough = settings(derandomize=True, deadline=None, max_examples=150)
 seeds = st.integers(0, 2**32)
 
 

@@ -154,6 +154,20 @@ def test_a_missing_feature_before_a_broken_record_is_named_first(count):
         mpqueue.parse_example([good] * (count - 2) + [missing, broken], {"x": one()})
 
 
+def test_the_name_of_a_single_record_is_told():
+    """TensorFlow takes it and does not tell it."""
+    with pytest.raises(InvalidArgumentError, match=r"the record \(clip\): feature 'x' is missing"):
+        mpqueue.parse_single_example(example(), {"x": one()}, example_names="clip")
+
+
+@pytest.mark.parametrize("count", [A_FEW, MANY])
+def test_more_unpacked_floats_than_the_shape_holds_are_an_error(count):
+    """They write beyond the end of TensorFlow's memory."""
+    records = [example_of(x=float_list(1, 2, 3, packed=False))] * count
+    with pytest.raises(InvalidArgumentError, match=r"record 0: feature 'x' has 3 values, its shape \[2\] needs 2"):
+        mpqueue.parse_example(records, {"x": mpqueue.FixedLenFeature([2], "float32")})
+
+
 def test_errors_survive_the_way_to_another_process():
     with pytest.raises(InvalidArgumentError) as caught:
         mpqueue.parse_single_example(b"\xff", {"x": one()})
@@ -181,6 +195,16 @@ def test_sparse_rows_stay_with_their_records(count):
         (*index, value) for index, value in zip(result.indices.tolist(), result.values.tolist(), strict=True)
     ] == expected
     assert result.dense_shape.tolist() == [count, 2]
+
+
+@pytest.mark.parametrize("count", [0, A_FEW, MANY])
+def test_a_shape_may_hold_nothing(count):
+    features = {"x": mpqueue.FixedLenFeature([2, 0], "int64"), "y": mpqueue.FixedLenFeature([1], "string")}
+    record = example_of(x=int64_list(), y=bytes_list(b"a"))
+    result = mpqueue.parse_example([record] * count, features)
+    assert result["x"].shape == (count, 2, 0)
+    assert result["y"].tolist() == [[b"a"]] * count
+    assert mpqueue.parse_single_example(record, features)["x"].shape == (2, 0)
 
 
 def test_signalling_nans_keep_their_bits():

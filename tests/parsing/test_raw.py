@@ -68,6 +68,11 @@ def test_a_fixed_length_must_be_a_positive_multiple(fixed_length):
         mpqueue.decode_raw(b"abcd", "int16", fixed_length=fixed_length)
 
 
+def test_float16_has_a_fixed_length_too():
+    """TensorFlow has no kernel for it."""
+    assert mpqueue.decode_raw([b"\x00\x3c"], "float16", fixed_length=4).tolist() == [[1.0, 0.0]]
+
+
 @pytest.mark.parametrize("name", ["bool", "complex64"])
 def test_some_types_have_no_fixed_length(name):
     with pytest.raises(TypeError, match="fixed_length"):

@@ -132,6 +132,13 @@ def test_a_feature_class_has_its_place(context, lists):
         parse(b"", context, lists)
 
 
+def test_a_value_may_stand_before_its_key_as_protobuf_allows():
+    """TensorFlow refuses it here, though not in an Example."""
+    odd = block(0x0A, block(0x12, int64_list(3)) + block(0x0A, b"c"))
+    context, _ = parse(block(CONTEXT, odd), {"c": mpqueue.FixedLenFeature([], "int64")})
+    assert context == {"c": 3}
+
+
 def test_a_batch_is_refused():
     with pytest.raises(ValueError, match=r"shape \[1\]"):
         parse([b""], {"c": mpqueue.VarLenFeature("int64")})
