@@ -58,8 +58,6 @@ def shown(name: bytes) -> str:
 
 def file_error(problem: BaseException, name: bytes) -> OpError:
     """The `OpError` that tells what happened to a file."""
-    if isinstance(problem, OpError):
-        return problem
     return _class_of(problem)(None, None, f"{shown(name)}; {_words(problem)}")
 
 
