@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from mpqueue import stats
-from mpqueue.control.members import Stoppable, new_ended
+from mpqueue.control.members import Ended, Stoppable
 from mpqueue.control.pipeline import EndOfStream, Pipeline, Stopped
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule
 from mpqueue.control.seeds import fresh_seed
@@ -94,8 +94,8 @@ class SequenceEnqueuer(Stoppable):
     def _set_runtime(self) -> None:
         self._pipeline: Pipeline | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
-        self._lock = threading.Lock()
-        self._ended = new_ended()
+        self._lock = threading.RLock()  # a signal handler may call stop() inside start()
+        self._ended = Ended()
         self.queue = EnqueuerQueue(self)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ epoch right after its last batch. What it raises is raised by the following `nex
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -65,6 +66,10 @@ class Backend(Protocol):
 
     def cancel(self) -> None:
         """Forget all tickets, those at work included."""
+        ...
+
+    def is_stale(self) -> bool:
+        """Whether the workers' source differs from the caller's, or may do so."""
         ...
 
     def refresh(self) -> None:
@@ -119,17 +124,22 @@ class Pipeline:
         self._tickets: dict[int, Ticket] = {}
         self.backend: Backend | None = None
         self._is_due = False
+        self._is_paused = False
         self._timer: threading.Timer | None = None
         self._failure: BaseException | None = None
         self._pid = os.getpid()
+        self._is_foreign = False  # this is a forked child's copy
         self.is_stopped = False
+        self._needs_attention = False  # one flag for all that is rare
         self._stopping = threading.RLock()
+        _living.add(self)
 
     # -- The backend's side
 
     def fail(self, error: BaseException) -> None:
         """What the following `next` raises: dealing a ticket has failed in a thread of the backend."""
         self._failure = error
+        self._needs_attention = True
 
     def attach(self, backend: Backend) -> None:
         """Set the backend to work."""
@@ -139,7 +149,7 @@ class Pipeline:
 
     def deal(self) -> Ticket | None:
         """The next ticket, None where there is no credit, or no work for now."""
-        if self._outstanding >= self.credit or self.is_stopped:
+        if self._outstanding >= self.credit or self.is_stopped or self._is_paused:
             return None
         ticket = self.schedule.deal()
         if ticket is not None:
@@ -158,18 +168,17 @@ class Pipeline:
             RuntimeError: This process was forked from the one that owns the pipeline.
             Exception: What the source raised for this batch, or its epoch end.
         """
-        if os.getpid() != self._pid:
-            raise RuntimeError(
-                "this process was forked while an enqueuer ran, and cannot use it: "
-                f"its batches belong to process {self._pid}. Start an enqueuer of its own here"
-            )
         with self.lock:
             while True:
-                backend = self._take_turn()
-                number = self._find_ready()
-                if number < 0:
+                if self._needs_attention:
+                    self._attend()
+                backend = self.backend
+                assert backend is not None
+                number = self._head if self._ordered else self._any_ready(backend)
+                outcome = backend.ready.pop(number, None)
+                if outcome is None:
+                    self._wait(backend)
                     continue
-                outcome = backend.ready.pop(number)
                 ticket = self._tickets.pop(number)
                 self._outstanding -= 1
                 if number == self._head:
@@ -177,68 +186,67 @@ class Pipeline:
                 if outcome.is_end:
                     self._end_lane(ticket)
                     continue
-                self._note_delivery(ticket)
+                self.num_batches += 1
+                if ticket.lane < 0:
+                    self._advance(ticket)
+                else:
+                    self.counts[ticket.lane] += 1
+                    self.next_lane = (ticket.lane + 1) % len(self.counts)
                 if self.credit - self._outstanding >= backend.chunk and not self._is_due:
                     backend.pump()
                 return outcome.open()
 
-    def _take_turn(self) -> Backend:
+    def _attend(self) -> None:
         """What is to be done before a batch can be handed out."""
+        if self._is_foreign:
+            raise RuntimeError(
+                "this process was forked while an enqueuer ran, and cannot use it: "
+                f"its batches belong to process {self._pid}. Start an enqueuer of its own here"
+            )
+        self._needs_attention = False  # before the look: a stop from another thread may come right now
         if self.is_stopped or self.backend is None:
+            self._needs_attention = True
             raise Stopped
         if self._is_due:
             self.finish_epoch()
         self.raise_failure()
-        return self.backend
 
-    def _find_ready(self) -> int:
-        """The number of the ticket to hand out, -1 if there is none yet (then we have waited for an event)."""
-        backend = self.backend
-        assert backend is not None
-        ready = backend.ready
-        if self._ordered:
-            if self._head in ready:
-                return self._head
-        else:
-            for number in ready:  # in the order of their coming; one of the next epoch has to wait for this one's rest
-                if self._tickets[number].epoch == self.epoch:
-                    return number
-        self._require_work(backend)
-        started = _clock()
-        backend.wait(self._head)
-        self.wait_ns += _clock() - started
+    def _any_ready(self, backend: Backend) -> int:
+        """A batch of this epoch, in the order of their coming; one of the next epoch waits for this one's rest."""
+        for number in backend.ready:
+            if self._tickets[number].epoch == self.epoch:
+                return number
         return -1
 
-    def _require_work(self, backend: Backend) -> None:
+    def _wait(self, backend: Backend) -> None:
         if (
             self.credit - self._outstanding >= backend.chunk
             or self._outstanding - len(backend.ready) < backend.low_water
         ):
             backend.pump()
-        if self._outstanding == 0 and not self.is_stopped:
+        if self._outstanding == 0 and not self._needs_attention:
             raise EndOfStream
+        started = _clock()
+        backend.wait(self._head)
+        self.wait_ns += _clock() - started
 
     def _end_lane(self, ticket: Ticket) -> None:
         assert isinstance(self.schedule, StreamSchedule)
         self.schedule.end_lane(ticket.lane)
 
-    def _note_delivery(self, ticket: Ticket) -> None:
-        self.num_batches += 1
-        if ticket.lane >= 0:
-            self.counts[ticket.lane] += 1
-            self.next_lane = (ticket.lane + 1) % len(self.counts)
-            return
-        assert isinstance(self.schedule, EpochSchedule)
-        position = ticket.position
-        if position != self.position or ticket.epoch != self.epoch:
-            self.delivered_ahead.add(position)
+    def _advance(self, ticket: Ticket) -> None:
+        """A batch of a sequence is handed out."""
+        position, ahead = ticket.position, self.delivered_ahead
+        if position != self.position:
+            ahead.add(position)
             return
         position += 1
-        while position in self.delivered_ahead:
-            self.delivered_ahead.discard(position)
+        while position in ahead:
+            ahead.discard(position)
             position += 1
         self.position = position
-        if position == self.schedule.length(ticket.epoch):
+        assert isinstance(self.schedule, EpochSchedule)
+        if position == self.schedule.lengths[ticket.epoch]:
             self._close_epoch()
 
     def _close_epoch(self) -> None:
@@ -247,12 +255,17 @@ class Pipeline:
         self.epoch, self.position = self.epoch + 1, 0
         if self._epoch_end is None:
             return
-        self._is_due = True
+        self._is_due = self._needs_attention = True
         if self._timed:
             self._timer = threading.Timer(EPOCH_END_DELAY_S, self._finish_in_time)
             self._timer.name = "mpqueue-epoch-end"
             self._timer.daemon = True
             self._timer.start()
+
+    def disown(self) -> None:
+        """This is a copy in a forked child: the workers are the parent's, and a lock may be held for ever."""
+        self.lock, self._stopping = threading.RLock(), threading.RLock()
+        self._is_foreign = self._needs_attention = True
 
     def finish_epoch(self) -> None:
         """Run the epoch end if it is due, and begin the next epoch; what it raises is kept for the next `next`."""
@@ -269,7 +282,7 @@ class Pipeline:
                 if not self.is_stopped:
                     self.open_epoch()
             except BaseException as error:
-                self._failure = error
+                self.fail(error)
 
     def open_epoch(self) -> None:
         """Let the workers begin the next epoch, from the source's present state."""
@@ -292,13 +305,16 @@ class Pipeline:
         self.position, self.delivered_ahead = position, set(ahead)
         self.counts = list(counts) or [0] * len(self.counts)
 
-    def restart_at(self, epoch: int, position: int = 0, ahead: tuple[int, ...] = ()) -> None:
-        """Drop all that is under way and go to another place in the order."""
+    def restart_at(self, epoch: int, position: int = 0, ahead: tuple[int, ...] = (), *, refresh: bool = False) -> None:
+        """Drop all that is under way and go to another place in the order; ``refresh``: the source may have changed."""
         with self.lock:
             if self.backend is None:
                 raise Stopped
             self.finish_epoch()
             self.backend.cancel()
+            self._is_paused = False
+            if refresh:
+                self.backend.refresh()
             self._tickets.clear()
             self._outstanding = 0
             if isinstance(self.schedule, EpochSchedule):
@@ -309,6 +325,20 @@ class Pipeline:
             self.epoch = epoch
             self.start_from(position, ahead)
             self.backend.pump()
+
+    def pause(self) -> None:
+        """Deal nothing until `resume`, and wait until nothing is at work; what is ready stays."""
+        with self.lock:
+            self._is_paused = True
+            while self.backend is not None and not self.is_stopped and self._outstanding > len(self.backend.ready):
+                self.backend.wait(self._head)
+
+    def resume(self) -> None:
+        """Go on after a `pause`."""
+        with self.lock:
+            self._is_paused = False
+            if self.backend is not None:
+                self.backend.pump()
 
     def raise_failure(self) -> None:
         """Raise what an epoch end has raised, if it was not raised yet."""
@@ -334,9 +364,9 @@ class Pipeline:
         Raises:
             StopTimeout: Workers outlived the deadline.
         """
-        self.is_stopped = True
+        self.is_stopped = self._needs_attention = True
         backend = self.backend
-        if backend is None or os.getpid() != self._pid:
+        if backend is None or self._is_foreign:
             return
         backend.wake()
         with self._stopping:  # a second caller returns when the first one's work is done
@@ -346,3 +376,14 @@ class Pipeline:
                 self._tickets.clear()
             if backend is not None:
                 backend.stop(timeout_s)
+
+
+_living: weakref.WeakSet[Pipeline] = weakref.WeakSet()
+
+
+def _disown_all() -> None:
+    for pipeline in list(_living):
+        pipeline.disown()
+
+
+os.register_at_fork(after_in_child=_disown_all)

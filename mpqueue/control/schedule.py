@@ -47,6 +47,8 @@ class Schedule(Protocol):
 class EpochSchedule:
     """Positions of a Sequence, epoch after epoch.
 
+    ``lengths`` holds the number of batches of each epoch that was opened and is not handed out, None if it is endless.
+
     Args:
         length_of: Asked at the start of each epoch: the number of batches, None for endless.
         seed: For the shuffled order.
@@ -70,7 +72,7 @@ class EpochSchedule:
         self._skip: Container[int] = ()
         self.epoch, self._position = 0, 0
         self._length: int | None = None  # of the epoch that is dealt
-        self._lengths: dict[int, int | None] = {}  # of the epochs that are not all handed out
+        self.lengths: dict[int, int | None] = {}  # of the epochs that are not all handed out
         self._order: Any = None
         self._is_open = False
 
@@ -81,7 +83,7 @@ class EpochSchedule:
             ValueError: The source has no such position, or an impossible length.
         """
         self.epoch, self._position, self._skip = epoch, position, frozenset(skip)
-        self._lengths.clear()
+        self.lengths.clear()
         self._open()
         length = self._length
         if length is not None and position > length:
@@ -93,10 +95,6 @@ class EpochSchedule:
         if not self._is_open:
             self._open()
 
-    def length(self, epoch: int) -> int | None:
-        """Batches of an epoch that was opened; None if it is endless."""
-        return self._lengths[epoch]
-
     @property
     def is_endless(self) -> bool:
         """Whether the epoch that is dealt now never ends."""
@@ -104,7 +102,7 @@ class EpochSchedule:
 
     def forget(self, epoch: int) -> None:
         """An epoch is over and its length will not be asked for again."""
-        self._lengths.pop(epoch, None)
+        self.lengths.pop(epoch, None)
 
     def deal(self) -> Ticket | None:
         """The next ticket; None behind a barrier."""
@@ -137,7 +135,7 @@ class EpochSchedule:
             self._order = self._order_of(self.epoch, length)
         elif self._shuffle and length is not None:
             self._order = permutation(self._seed, self.epoch, length)
-        self._length = self._lengths[self.epoch] = length
+        self._length = self.lengths[self.epoch] = length
         self._is_open = True
 
 

@@ -50,14 +50,12 @@ def flatten(tree: Any, arrays: list[Array], objects: list[Any]) -> Spec:
     travels as an object (its arrays out-of-band).
     """
     kind = type(tree)
-    if kind is np.memmap:
-        tree, kind = tree.view(np.ndarray), np.ndarray
     if kind is np.ndarray:
         dtype = tree.dtype
         if not dtype.hasobject:
             flags = tree.flags
             arrays.append(tree)
-            return (Kind.ARRAY, dtype, tree.ndim, bool(flags.f_contiguous and not flags.c_contiguous))
+            return (Kind.ARRAY, dtype, tree.ndim, not flags.c_contiguous and flags.f_contiguous)
     elif tree is None:
         return _NONE
     elif kind is tuple:
@@ -68,6 +66,8 @@ def flatten(tree: Any, arrays: list[Array], objects: list[Any]) -> Spec:
         # The keys' types count: {1: x} and {True: x} would be one spec without them.
         keys = (tuple(tree), tuple(map(type, tree)))
         return (Kind.DICT, keys, *[flatten(item, arrays, objects) for item in tree.values()])
+    elif kind is np.memmap:
+        return flatten(tree.view(np.ndarray), arrays, objects)
     objects.append(tree)
     return _OBJECT
 
@@ -83,11 +83,19 @@ class Field(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Where a batch goes: the fields of its arrays, the header that says so, and the bytes up to the arrays' end."""
+    """Where a batch goes.
+
+    Attributes:
+        fields: Of its arrays.
+        header: What says so.
+        end: Bytes up to the arrays' end; the header follows if nothing else does.
+        spec: Number of the batch's spec, -1 in a plan that is not kept.
+    """
 
     fields: tuple[Field, ...]
     header: bytes
     end: int
+    spec: int = -1
 
 
 def align(offset: int) -> int:
@@ -130,15 +138,17 @@ class Planner:
     def forget(self, spec: Spec) -> None:
         """Take back the latest `number`: the batch that would have carried the spec was not sent."""
         del self._numbers[spec]
+        self._plans.clear()
 
-    def plan(self, spec: Spec, shapes: tuple[tuple[int, ...], ...]) -> Plan:
-        """Where arrays of these shapes go in a slot that is empty so far."""
-        key = (spec, shapes)
-        plan = self._plans.get(key)
-        if plan is None:
-            plan = make_plan(spec, shapes, 0)
-            if len(self._plans) < _MAX_PLANS:
-                self._plans[key] = plan
+    def known_plan(self, spec: Spec, shapes: tuple[tuple[int, ...], ...]) -> Plan | None:
+        """The plan for arrays of these shapes in an empty slot, if such a batch was sent before."""
+        return self._plans.get((spec, shapes))
+
+    def plan(self, spec: Spec, shapes: tuple[tuple[int, ...], ...], number: int) -> Plan:
+        """Where arrays of these shapes go in a slot that is empty so far; remembered for the spec of that number."""
+        plan = make_plan(spec, shapes, 0)._replace(spec=number)
+        if len(self._plans) < _MAX_PLANS and number != UNNUMBERED:
+            self._plans[spec, shapes] = plan
         return plan
 
 

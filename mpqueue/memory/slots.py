@@ -90,21 +90,18 @@ class SlotTable:
         slot.state, slot.turn, slot.owner = SlotState.GRANTED, self._turns, worker
         return slot
 
-    def publish(self, number: int, turn: int, high_water: int, *, held: bool = False) -> Slot:
+    def publish(self, slot: Slot, high_water: int, *, held: int = 0) -> None:
         """GRANTED → READY: the worker has written it.
 
         Raises:
-            SlotError: Not a slot of that turn, or bytes beyond its stride; nothing was changed.
+            SlotError: It was not granted, or there are bytes beyond its stride; nothing was changed.
         """
-        if not 0 <= number < self.num_slots:
-            raise SlotError(f"there is no slot {number}, there are {self.num_slots}")
-        slot = self.slots[number]
-        if slot.turn != turn or slot.state is not SlotState.GRANTED:
-            raise SlotError(f"turn {turn} does not own slot {number}, which is {slot.state.value} in turn {slot.turn}")
-        if not 0 <= high_water <= self.stride:
-            raise SlotError(f"a slot of {self.stride} bytes cannot hold {high_water}")
-        slot.state, slot.high_water, slot.held = SlotState.READY, max(high_water, slot.high_water), held
-        return slot
+        if slot.state is not SlotState.GRANTED or high_water > self.stride:
+            raise SlotError(f"slot {slot.number} is {slot.state.value} and cannot hold {high_water} published bytes")
+        slot.state = SlotState.READY
+        slot.high_water = max(slot.high_water, high_water)
+        if held:
+            slot.held = True
 
     def take(self, slot: Slot) -> None:
         """READY → LEASED: views of it go to the consumer."""

@@ -15,6 +15,8 @@ import signal
 import socket
 import sys
 import threading
+import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from mpqueue.control import descriptors
@@ -115,7 +117,6 @@ class Nursery:
             descriptors.close(lifeline_read)
         self._digests: list[bytes] = []
         self._fingerprint: tuple[bytes, ...] | None = None
-        self.notes: list[str] = []
 
     def settle(self) -> None:
         """Hand over the trainer's working directory, path and environment, as they are now."""
@@ -164,8 +165,7 @@ class Nursery:
             elif message.kind == wire.From.FAILED:
                 found.append(Event(message.body[0], error=failures.unpack(message.body[1])))
             elif message.kind == wire.From.NOTE:
-                self.notes.append(message.body)
-                return found
+                warnings.warn(f"mpqueue: {message.body}", RuntimeWarning, stacklevel=2)
         return found
 
     def release(self, *, reusable: bool) -> None:
@@ -197,7 +197,8 @@ class Nursery:
 
 
 _parked: list[Nursery] = []
-_parked_lock = threading.Lock()
+_parked_lock = threading.RLock()  # a garbage collection in here may end an enqueuer that nobody holds, and park its own
+_before_shutdown: list[Callable[[], None]] = []
 
 
 def take_nursery(*, spawn: bool) -> Nursery:
@@ -220,8 +221,15 @@ def take_nursery(*, spawn: bool) -> Nursery:
             nursery.end()
 
 
+def before_shutdown(end_idle: Callable[[], None]) -> None:
+    """Call this at every `shutdown`: it stops pools that live on although nobody asks them for a batch."""
+    _before_shutdown.append(end_idle)
+
+
 def shutdown() -> None:
     """End parked pools now, instead of 5 s after their last enqueuer was stopped; running ones are left alone."""
+    for end_idle in _before_shutdown:
+        end_idle()
     with _parked_lock:
         ending, _parked[:] = _parked[:], []
     for nursery in ending:
@@ -260,11 +268,11 @@ class Forker:
             if stream is not None:
                 stream.flush()  # or the child would print again what is still in the buffer
         kept = (*ends.sent, self._lifeline_read)
-        descriptors.adopt(kept)
+        noted = descriptors.adopt(kept)
         pid = _fork_quietly()
         if pid == 0:
             self._live(config, ends)
-        for fd in kept:
+        for fd in noted:
             descriptors.own(fd)
         pidfd = os.pidfd_open(pid)
         descriptors.own(pidfd)
@@ -310,11 +318,10 @@ class Forker:
 
 
 def _fork_quietly() -> int:
-    import warnings
-
     with warnings.catch_warnings():
-        # 3.12 warns of every fork beside threads; ours was announced once, with the threads' names.
+        # 3.12 and JAX warn of every fork beside threads; ours was announced once, with the threads' names.
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
         return os.fork()
 
 

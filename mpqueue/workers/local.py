@@ -63,7 +63,7 @@ class _Lane:
         context.begin_batch(batch)
         try:
             if seed_all:
-                seed_globals(batch)
+                seed_globals(*batch)
             if self._is_stream:
                 return LocalOutcome(self._next_element(ticket.epoch), None)
             return LocalOutcome(self._payload.source[ticket.unit], None)
@@ -184,6 +184,10 @@ class ThreadBackend:
         for queue in (self._dealt, *self._queues):
             queue.clear()
         self._working.clear()
+
+    def is_stale(self) -> bool:
+        """Threads work on the caller's own source: there is no other."""
+        return False
 
     def refresh(self) -> None:
         """Threads work on the caller's own source: nothing is to be done."""
@@ -325,6 +329,10 @@ class InlineBackend:
         """Forget the ticket."""
         self.ready.clear()
         self._tickets.clear()
+
+    def is_stale(self) -> bool:
+        """Nothing is computed ahead."""
+        return False
 
     def refresh(self) -> None:
         """It is the caller's own source: nothing is to be done."""

@@ -23,12 +23,12 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from mpqueue.control.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, Down, Up
-from mpqueue.control.seeds import BatchSeed, seed_globals
+from mpqueue.control.seeds import seed_globals
 from mpqueue.errors import OutOfRangeError, SharedMemoryFull
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.writer import Leaves, Placed, SlotWriter
 from mpqueue.workers import context, failures
-from mpqueue.workers.pickling import apply_patch
+from mpqueue.workers.patching import apply_patch
 
 # Dumps the stacks of a hung worker; a real-time signal, so that the user's SIGUSR1 and SIGUSR2 stay free.
 DUMP_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (5 if hasattr(signal, "SIGRTMIN") else 0)
@@ -198,9 +198,8 @@ class _Worker:
         info = self._config.info
         if self._config.is_stream:  # every stream has numbers of its own
             unit = unit * info.num_workers + info.id
-        batch = BatchSeed(info.seed, epoch, unit)
-        context.begin_batch(batch)
-        seed_globals(batch)
+        context.begin_process_batch(info.seed, epoch, unit)
+        seed_globals(info.seed, epoch, unit)
 
     def _open_stream(self, epoch: int) -> None:
         """Begin the generator of an epoch; a replacement computes again, and drops, what was published before."""

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 from mpqueue.workers import failures, lifeline, wire
 from mpqueue.workers.loop import Payload, WorkerConfig, WorkerEnds, prepare_process, run_and_exit
-from mpqueue.workers.pickling import load, merge_buffers
+from mpqueue.workers.patching import load, merge_buffers
 
 PARK_S = 5.0
 

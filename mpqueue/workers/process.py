@@ -24,7 +24,7 @@ import os
 import select
 import time
 from collections import deque
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,14 +36,14 @@ from mpqueue.errors import BatchTimeout, WorkerDied
 from mpqueue.memory.layout import UNNUMBERED, ReadSpec, load_spec
 from mpqueue.memory.ring import Ring
 from mpqueue.memory.slots import SlotError
-from mpqueue.workers import failures
 from mpqueue.workers.context import WorkerInfo
 from mpqueue.workers.hang import HangWatch
 from mpqueue.workers.launcher import Forker, LauncherGone
 from mpqueue.workers.loop import WorkerConfig
 from mpqueue.workers.pressure import Pressure
-from mpqueue.workers.roster import Exit, Link, Roster, Work
+from mpqueue.workers.roster import Exit, Link, Roster
 from mpqueue.workers.state import SourceState
+from mpqueue.workers.work import FailedWork, Work
 
 MAX_CREDIT = 4096
 _READ_BYTES = REPORT.size * 512
@@ -71,47 +71,6 @@ class Options(NamedTuple):
     skip: tuple[int, ...] = ()
 
 
-class SlotOutcome:
-    """A batch in a slot, or an exception in one, or the end of a stream."""
-
-    __slots__ = ("_header_offset", "_nbytes", "_read", "_ring", "is_end", "work")
-
-    def __init__(self, ring: Ring, work: Work, kind: int, read: ReadSpec | None, header: int, nbytes: int) -> None:
-        self._ring, self.work, self._read = ring, work, read
-        self._header_offset, self._nbytes = header, nbytes
-        self.is_end = kind == Up.END
-
-    def open(self) -> Any:
-        """The batch, as views of the slot or private; or raise what is there instead."""
-        ring, slot, read = self._ring, self.work.slot, self._read
-        start, memory = slot.offset, self._ring.memory
-        if read is None:
-            error = failures.unpack(memory[start : start + self._nbytes])
-            ring.release(slot)
-            raise error
-        recipe = read.recipe(memory[start + self._header_offset : start + self._nbytes])
-        if recipe.fields or recipe.buffers:
-            return read.rebuild(recipe, ring.view(slot, self._header_offset))
-        try:  # nothing of it stays in the slot
-            return read.rebuild(recipe, np.frombuffer(memory, np.uint8, self._nbytes, start))
-        finally:
-            ring.release(slot)
-
-
-class FailedOutcome:
-    """A ticket that no worker could answer."""
-
-    is_end = False
-    work: Work | None = None
-
-    def __init__(self, error: BaseException) -> None:
-        self._error = error
-
-    def open(self) -> Any:
-        """Raise the failure."""
-        raise self._error
-
-
 class ProcessBackend:
     """A pool of worker processes and its ring.
 
@@ -126,7 +85,7 @@ class ProcessBackend:
     """
 
     def __init__(self, pipeline: Pipeline, state: SourceState, options: Options) -> None:
-        self.ready: dict[int, SlotOutcome | FailedOutcome] = {}
+        self.ready: dict[int, Work | FailedWork] = {}
         self.chunk = self._run = 1  # tickets per `pump`, and in a row to one worker
         self.low_water = 2 * options.num_workers
         self._max_chunk = max(1, pipeline.credit // 2)
@@ -188,7 +147,7 @@ class ProcessBackend:
                 break
             if not link.in_flight:
                 link.busy_since = _clock()
-            link.in_flight[slot.turn] = Work(ticket, slot)
+            link.in_flight[slot.turn] = Work(ticket, slot, ring)
             link.outbox += GRANT.pack(
                 MAGIC, Down.WORK, slot.number, slot.turn, ticket.unit, ticket.epoch, slot.high_water
             )
@@ -228,7 +187,10 @@ class ProcessBackend:
         return None
 
     def _unread(self, link: Link, count: int) -> list[Work]:
-        """Take grants of work that the worker has not read out of its pipe; their slots are free again."""
+        """Take grants of work that the worker has not read out of its pipe; their slots are free again.
+
+        Other grants go back into the pipe: the worker has to load that state all the same.
+        """
         taken: list[Work] = []
         if link.take_back < 0:
             return taken
@@ -236,12 +198,16 @@ class ProcessBackend:
             data = os.read(link.take_back, count * GRANT.size)
         except BlockingIOError:
             return taken
-        for _magic, kind, _slot, turn, *_ in GRANT.iter_unpack(data):
+        for fields in GRANT.iter_unpack(data):
+            _magic, kind, _slot, turn, *_ = fields
             if kind == Down.WORK:
                 work = link.in_flight.pop(turn)
                 self.ring.slots.release(work.slot)
                 if not work.cancelled:
                     taken.append(work)
+            else:
+                link.outbox += GRANT.pack(*fields)
+        link.flush()
         return taken
 
     # -- Taking in
@@ -293,7 +259,7 @@ class ProcessBackend:
     def _enter(self, link: Link, data: bytes) -> None:
         if len(data) % REPORT.size:
             raise CorruptRecord(f"{len(data)} bytes are no whole number of reports")
-        publish, in_flight = self.ring.slots.publish, link.in_flight
+        publish, in_flight, ready = self.ring.slots.publish, link.in_flight, self.ready
         for (
             magic,
             kind,
@@ -311,27 +277,30 @@ class ProcessBackend:
             if magic != MAGIC:
                 raise CorruptRecord("a report without its magic number")
             if kind <= Up.END:
-                if header > nbytes or nbytes > high_water:
-                    raise CorruptRecord(f"a batch of {nbytes} bytes in {high_water}")
                 work = in_flight[turn]
-                slot = publish(number, turn, high_water, held=bool(flags & HELD))
-                read, start = None, 0
+                slot = work.slot
+                if slot.number != number or not header <= nbytes <= high_water:
+                    raise CorruptRecord(f"a batch of {nbytes} bytes in slot {number}, which has {high_water}")
+                publish(slot, high_water, held=flags & HELD)
+                work.header_offset, work.nbytes = header, nbytes
                 if kind == Up.BATCH:
                     if flags & NEW_SPEC:
-                        read, start = self._learn_spec(link, spec, slot.offset, header, nbytes)
+                        self._learn_spec(link, spec, work)
                     else:
-                        read, start = link.specs[spec], header
+                        work.read = link.specs[spec]
                     self.num_bytes += header
                 self.compute_ns += compute
                 self.copy_ns += copy
-                self._item_ns += (compute + copy - self._item_ns) >> 4
                 self.credit_wait_ns += wait
-                link.published += not work.cancelled
-                outcome = SlotOutcome(self.ring, work, kind, read, start, nbytes)
-                if work.cancelled or kind == Up.END:
+                self._item_ns += (compute + copy - self._item_ns) >> 4
+                if kind == Up.END:
+                    work.is_end = True
+                    self.ring.release(slot)
+                elif work.cancelled:
                     self.ring.release(slot)
                 if not work.cancelled:
-                    self.ready[work.ticket.number] = outcome
+                    link.published += 1
+                    ready[work.ticket.number] = work
                 del in_flight[turn]  # last: an interrupt in between leaves it to be computed again
             elif kind == Up.FULL:
                 self.pressure.note(link, turn, nbytes)
@@ -346,17 +315,18 @@ class ProcessBackend:
         self._silent_deaths = 0
         self.chunk = self._run = min(self._max_chunk, max(1, _CHEAP_NS // (self._item_ns + 1)))
 
-    def _learn_spec(self, link: Link, number: int, offset: int, header: int, nbytes: int) -> tuple[ReadSpec, int]:
-        """The spec that lies in the slot of its first batch, and where the batch's own header begins."""
-        if nbytes - header < 16:
+    def _learn_spec(self, link: Link, number: int, work: Work) -> None:
+        """Read the spec that lies in the slot of its first batch; the batch's own header follows its place."""
+        memory, start, header = self.ring.memory, work.slot.offset, work.header_offset
+        if work.nbytes - header < 16:
             raise CorruptRecord("a batch without the place of its spec")
-        at, length = np.frombuffer(self.ring.memory, "<i8", 2, offset + header)
-        if not 0 <= at <= at + length <= nbytes:
+        at, length = (int(word) for word in np.frombuffer(memory, "<i8", 2, start + header))
+        if not 0 <= at <= at + length <= header:
             raise CorruptRecord("a spec outside of its batch")
-        read = ReadSpec(load_spec(self.ring.memory[offset + at : offset + at + length]))
+        work.read = ReadSpec(load_spec(memory[start + at : start + at + length]))
+        work.header_offset += 16
         if number != UNNUMBERED:
-            link.specs[number] = read
-        return read, header + 16
+            link.specs[number] = work.read
 
     # -- Deaths
 
@@ -385,20 +355,25 @@ class ProcessBackend:
         while self._drain(link):
             pass
         unread = self._unread(link, MAX_CREDIT)
+        begun = self._write_off(link)
+        self.ring.slots.forget_worker(link.worker)
+        again = [work.ticket for work in (*begun, *unread) if not work.cancelled]
+        self.num_retries += len(again)
+        self.pending = deque(sorted((*again, *self.pending)))
+        link.close()
+        return begun[0].ticket if begun and not begun[0].cancelled else None
+
+    def _write_off(self, link: Link) -> list[Work]:
+        """A worker is gone: free what it was granted and has not reported, and give that back."""
         begun = [work for work in link.in_flight.values() if work.ticket.number not in self.ready]
         for work in begun:
             self.ring.slots.release(work.slot)
         for turn in link.states:
             self.state.loaded(self, turn)
-        self.ring.slots.forget_worker(link.worker)
         self.pressure.forget(link)
-        again = [work.ticket for work in (*begun, *unread) if not work.cancelled]
-        self.num_retries += len(again)
-        self.pending = deque(sorted((*again, *self.pending)))
         link.in_flight.clear()
         link.states.clear()
-        link.close()
-        return begun[0].ticket if begun and not begun[0].cancelled else None
+        return begun
 
     def _blame(self, leaving: Exit, ticket: Ticket | None) -> None:
         """Count a death against the ticket that the worker was working on; give the ticket up if it is one too many."""
@@ -432,7 +407,7 @@ class ProcessBackend:
             )
         del self._deaths[ticket.number]
         self.pending.remove(ticket)
-        self.ready[ticket.number] = FailedOutcome(error)
+        self.ready[ticket.number] = FailedWork(error)
 
     def _replace(self, link: Link) -> None:
         try:
@@ -468,9 +443,9 @@ class ProcessBackend:
 
     def cancel(self) -> None:
         """Forget all tickets; what is at work is dropped when it is done."""
-        for outcome in self.ready.values():
-            if outcome.work is not None and not outcome.is_end:
-                self.ring.release(outcome.work.slot)
+        for work in self.ready.values():
+            if isinstance(work, Work) and not work.is_end:
+                self.ring.release(work.slot)
         self.ready.clear()
         self.pending.clear()
         self._deaths.clear()
@@ -480,13 +455,20 @@ class ProcessBackend:
             for work in link.in_flight.values():
                 work.cancelled = True
 
+    def is_stale(self) -> bool:
+        """Whether the workers have an older state of the source, or nobody knows."""
+        return self.state.is_stale()
+
     def refresh(self) -> None:
         """Make the workers compute from the source's present state."""
         self.state.refresh(self)
 
     def restart_workers(self) -> None:
-        """End all workers and start others, from the launcher's present image; nothing is in flight."""
+        """End all workers and start others, from the launcher's present image; what is in flight was cancelled."""
+        links = list(self.roster.links.values())
         self.roster.end_workers(None)
+        for link in links:
+            self._write_off(link)
         self.ring.slots.forget_workers()
         if isinstance(self.roster.launcher, Forker):
             self.roster.change_launcher(self.state.launch())
@@ -496,11 +478,11 @@ class ProcessBackend:
 
     def evict(self, *, beyond: int) -> bool:
         """Drop the finished batch that is furthest from its turn, to be computed again; False if there is none."""
-        later = [number for number, outcome in self.ready.items() if number > beyond and outcome.work is not None]
+        later = [number for number, work in self.ready.items() if number > beyond and isinstance(work, Work)]
         if not later:
             return False
-        work = self.ready.pop(max(later)).work
-        assert work is not None
+        work = self.ready.pop(max(later))
+        assert isinstance(work, Work)
         self.ring.release(work.slot)
         self.pending.append(work.ticket)
         self.num_retries += 1

@@ -17,24 +17,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mpqueue.control import descriptors
-from mpqueue.control.schedule import Ticket
 from mpqueue.errors import StopTimeout
 from mpqueue.memory.layout import ReadSpec
-from mpqueue.memory.slots import Slot
 from mpqueue.workers.launcher import Event, Launcher, LauncherGone
 from mpqueue.workers.loop import WorkerConfig, WorkerEnds
+from mpqueue.workers.work import Work
 
 _GRACE_S = 0.2  # for workers to leave by themselves, before SIGTERM
 _TERM_S = 1.0  # and after it, before SIGKILL
-
-
-class Work:
-    """A ticket at a worker, with its slot."""
-
-    __slots__ = ("cancelled", "slot", "ticket")
-
-    def __init__(self, ticket: Ticket, slot: Slot) -> None:
-        self.ticket, self.slot, self.cancelled = ticket, slot, False
 
 
 class Link:

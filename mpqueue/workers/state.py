@@ -44,6 +44,10 @@ class SourceState:
         nursery.set_image(self._image)
         return nursery
 
+    def is_stale(self) -> bool:
+        """Whether the source has changed since the workers got it; without an image nobody can tell."""
+        return self._image is None or take_image(self._payload).fingerprint != self._image.fingerprint
+
     def refresh(self, backend: "ProcessBackend") -> None:
         """The source may have changed: make the workers compute from its present state."""
         if self._image is None:

@@ -178,7 +178,7 @@ class KerasIterator:
         self.index_array = np.random.permutation(self.n)
 
     def __len__(self):
-        return -(-self.n // self.batch_size)
+        return (self.n + self.batch_size - 1) // self.batch_size
 
     def __getitem__(self, index):
         if self.index_array is None:
