@@ -27,6 +27,16 @@ if TYPE_CHECKING:
     from mpqueue.enqueuers import OrderedEnqueuer as OrderedEnqueuer
     from mpqueue.enqueuers import SequenceEnqueuer as SequenceEnqueuer
     from mpqueue.loader import Loader as Loader
+    from mpqueue.parsing.csv import decode_csv as decode_csv
+    from mpqueue.parsing.features import FixedLenFeature as FixedLenFeature
+    from mpqueue.parsing.features import FixedLenSequenceFeature as FixedLenSequenceFeature
+    from mpqueue.parsing.features import VarLenFeature as VarLenFeature
+    from mpqueue.parsing.json_example import decode_json_example as decode_json_example
+    from mpqueue.parsing.parse import parse_example as parse_example
+    from mpqueue.parsing.parse import parse_single_example as parse_single_example
+    from mpqueue.parsing.raw import decode_raw as decode_raw
+    from mpqueue.parsing.sequence import parse_single_sequence_example as parse_single_sequence_example
+    from mpqueue.parsing.sparse import SparseTensorValue as SparseTensorValue
     from mpqueue.queues import FIFOQueue as FIFOQueue
     from mpqueue.queues import PaddingFIFOQueue as PaddingFIFOQueue
     from mpqueue.queues import QueueBase as QueueBase
@@ -87,6 +97,13 @@ _HOMES = {
         "matching_files",
         "read_file",
     ),
+    "parsing.csv": ("decode_csv",),
+    "parsing.features": ("FixedLenFeature", "FixedLenSequenceFeature", "VarLenFeature"),
+    "parsing.json_example": ("decode_json_example",),
+    "parsing.parse": ("parse_example", "parse_single_example"),
+    "parsing.raw": ("decode_raw",),
+    "parsing.sequence": ("parse_single_sequence_example",),
+    "parsing.sparse": ("SparseTensorValue",),
     "sequence": ("Sequence",),
     "stats": ("Statistics",),
     "train.collections": ("add_queue_runner", "get_queue_runners", "start_queue_runners"),
@@ -101,6 +118,8 @@ _PACKAGES = {"python_io", "train"}
 __all__ = [
     "Coordinator",
     "FIFOQueue",
+    "FixedLenFeature",
+    "FixedLenSequenceFeature",
     "FixedLengthRecordReader",
     "GeneratorEnqueuer",
     "IdentityReader",
@@ -114,19 +133,27 @@ __all__ = [
     "SequenceEnqueuer",
     "Session",
     "Source",
+    "SparseTensorValue",
     "Statistics",
     "TFRecordReader",
     "TextLineReader",
+    "VarLenFeature",
     "WholeFileReader",
     "WorkerInfo",
     "__version__",
     "add_queue_runner",
+    "decode_csv",
+    "decode_json_example",
+    "decode_raw",
     "empty",
     "errors",
     "get_default_session",
     "get_queue_runners",
     "local_variables_initializer",
     "matching_files",
+    "parse_example",
+    "parse_single_example",
+    "parse_single_sequence_example",
     "placeholder",
     "placeholder_with_default",
     "python_io",

@@ -62,7 +62,9 @@ class Footprint:
 
     def __init__(self):
         self.processes, self.zombies = _processes(), _zombies()
-        self.threads = {thread.ident: thread.name for thread in threading.enumerate()}
+        # A dummy stands for a thread that Python has not made (TensorFlow's) and does not see the end of.
+        own = [thread for thread in threading.enumerate() if not isinstance(thread, threading._DummyThread)]
+        self.threads = {thread.ident: thread.name for thread in own}
         self.descriptors, self.segments, self.mappings = _descriptors(), _segments(), _mappings()
 
     def left_since(self, before):

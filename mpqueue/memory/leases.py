@@ -47,6 +47,10 @@ class Leases:
         """Bytes of the slot copied to memory of their own."""
         return np.frombuffer(self._memory, np.uint8, nbytes, slot.offset).copy()
 
+    def slots(self) -> list[Slot]:
+        """The slots that there are views of."""
+        return [lease.slot for lease in self._live.values()]
+
     def ended(self) -> list[Slot]:
         """Slots whose last view is gone since the last call."""
         slots = []

@@ -108,14 +108,16 @@ def checked(features: Mapping[Any, Any] | None) -> tuple[Spec, ...]:
         TypeError: A dtype or a default of the wrong kind.
     """
     if not features:
-        raise ValueError(f"features is {features!r}: give at least one, such as {{'label': FixedLenFeature([], 'int64')}}")
+        raise ValueError(
+            f"features is {features!r}: give at least one, such as {{'label': FixedLenFeature([], 'int64')}}"
+        )
     specs = [_spec(name, feature) for name, feature in features.items()]
     return tuple(sorted(specs, key=lambda spec: spec.key))
 
 
 def _spec(name: Any, feature: Any) -> Spec:
     if not isinstance(feature, VarLenFeature | FixedLenFeature | FixedLenSequenceFeature):
-        raise ValueError(
+        raise ValueError(  # noqa: TRY004 - TensorFlow's class for it
             f"feature {name!r} is {feature!r}, and must be a VarLenFeature, FixedLenFeature or FixedLenSequenceFeature"
         )
     if feature.dtype is None:

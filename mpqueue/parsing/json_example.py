@@ -4,6 +4,8 @@ The rules are those of protobuf's C++ parser, which TensorFlow calls, generous a
 package refuses much of that, so this is our own. The fields are written in the order of the text, lists unpacked.
 """
 
+# ruff: noqa: ARG001 - `name` stands in TensorFlow's signature
+
 import base64
 import binascii
 import math
@@ -109,9 +111,7 @@ def _values(reader: JsonText, read_one: Any, default: bytes) -> bytes:
     """A list, or a bare value; lists in lists are one."""
     if reader.peek() != "[":
         return read_one(reader)  # type: ignore[no-any-return]
-    return b"".join(
-        default if reader.is_null() else _values(reader, read_one, default) for _ in reader.items()
-    )
+    return b"".join(default if reader.is_null() else _values(reader, read_one, default) for _ in reader.items())
 
 
 def _bytes_value(reader: JsonText) -> bytes:

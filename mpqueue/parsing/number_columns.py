@@ -12,11 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-MARGIN = b"\0" * 32
-"""What must follow the text: reading goes beyond the end of a field."""
+from mpqueue.parsing.words import Places, Words
 
-_Places = NDArray[np.int64]
-_Words = NDArray[np.uint64]
 _Truths = NDArray[np.bool_]
 _U64 = np.uint64
 _ZEROS = _U64(0x3030303030303030)
@@ -41,30 +38,24 @@ class Fields(NamedTuple):
         plain: Whether the field is ``[-]digits[.digits]``, as far as ``front`` and ``rest`` go.
     """
 
-    front: _Words
-    rest: _Words
-    rest_length: _Places
-    rest_starts: _Places
+    front: Words
+    rest: Words
+    rest_length: Places
+    rest_starts: Places
     has_point: _Truths
     negative: _Truths
     plain: _Truths
 
-
     def part(self, where: slice) -> "Fields":
         """Some of the fields."""
-        return Fields(*(array[where] for array in self))
+        return Fields(*(array[where] for array in self))  # type: ignore[arg-type]  # each stays what it is
 
 
-def words_of(memory: bytes) -> _Words:
-    """The eight bytes at every place of a buffer as one number; a view."""
-    return np.ndarray((len(memory) - 7,), np.dtype("<u8"), memory, strides=(1,))
-
-
-def read(words: _Words, starts: _Places, ends: _Places) -> Fields:
+def read_fields(words: Words, starts: Places, ends: Places) -> Fields:
     """Read fields as digits.
 
     Args:
-        words: The text, from `words_of`; `MARGIN` follows it.
+        words: The text, from `words.words_of`, with a margin after it.
         starts: Place of the first byte of each field.
         ends: Place after its last byte.
     """
@@ -113,7 +104,7 @@ def floats(fields: Fields) -> tuple[NDArray[np.float64], _Truths]:
     return values, known
 
 
-def add_long_decimals(words: _Words, fields: Fields, values: NDArray[np.float64], known: _Truths) -> None:
+def add_long_decimals(words: Words, fields: Fields, values: NDArray[np.float64], known: _Truths) -> None:
     """Add the second and third piece of decimals: right to some four units in the last place of a float64."""
     places = np.flatnonzero(fields.plain & fields.has_point & (fields.rest_length > _PIECE))
     places = places[fields.rest_length[places] <= 3 * _PIECE]
@@ -129,7 +120,7 @@ def add_long_decimals(words: _Words, fields: Fields, values: NDArray[np.float64]
     known[places] = good
 
 
-def _bytes_before_point(words: _Words) -> _Places:
+def _bytes_before_point(words: Words) -> Places:
     """How many bytes of each word are before its first point; 8 if it has none."""
     # A byte that is zero is found by its sum with 127, where no carry leaves the byte; its top bit is the answer.
     others = words ^ _POINTS
@@ -148,7 +139,7 @@ def _bytes_before_point(words: _Words) -> _Places:
     return first.view(np.int64)
 
 
-def _digits(words: _Words, lengths: _Places) -> tuple[_Words, _Words]:
+def _digits(words: Words, lengths: Places) -> tuple[Words, Words]:
     """The number in the first ``lengths`` bytes of each word, and bits where one of them is no digit.
 
     In place wherever that is possible: arrays of this size are given back to the system and fetched again for every

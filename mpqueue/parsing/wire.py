@@ -1,9 +1,9 @@
 """The wire format of one serialized Example, read as TensorFlow reads it.
 
-TensorFlow has a reader of its own for Examples, and where a writer took liberties its answer is not protobuf's: a length
-that points beyond its parent ends there, a feature has the kind that comes first in it, after a packed run of numbers the
-rest of a list is ignored, an unknown field may run over the end. Files that it reads must be read here, and what it
-refuses refused, so this module follows it byte by byte::
+TensorFlow has a reader of its own for Examples, and where a writer took liberties its answer is not protobuf's: a
+length that points beyond its parent ends there, a feature has the kind that comes first in it, after a packed run of
+numbers the rest of a list is ignored, an unknown field may run over the end. Files that it reads must be read here, and
+what it refuses refused, so this module follows it byte by byte::
 
     Example   1: Features            several are merged; other fields are skipped
     Features  1: entry, repeated     nothing else
@@ -14,7 +14,6 @@ Nothing is copied but keys and byte strings, and every loop consumes input: memo
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mpqueue.parsing.varint import MAX_BYTES, decode_varints, split_varints
 
@@ -23,6 +22,7 @@ BYTES_LIST, FLOAT_LIST, INT64_LIST = 0x0A, 0x12, 0x1A
 
 _FIRST_FIELD, _SECOND_FIELD = 0x0A, 0x12  # field 1 and 2, each with a length
 _UNPACKED_FLOAT, _UNPACKED_INT = 0x0D, 0x08
+_LONG_RUN = 100  # bytes from which NumPy reads numbers faster
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 
 
@@ -61,7 +61,10 @@ def _length(data: bytes, place: int, end: int) -> tuple[int, int]:
 
 def _block(data: bytes, place: int, end: int) -> tuple[int, int]:
     """Start and end of a nested message; one that claims more than there is ends with its parent."""
-    length, place = _length(data, place, end)
+    if place < end and data[place] < 0x80:
+        length, place = data[place], place + 1
+    else:
+        length, place = _length(data, place, end)
     return place, min(place + length, end)
 
 
@@ -152,12 +155,34 @@ def _any_entry(data: bytes, place: int, stop: int) -> tuple[bytes, int, int]:
     return key, start, end
 
 
+def _usual_run(data: bytes, start: int, end: int) -> int:
+    """Where the bytes begin that fill a list with one field 1 to its end, all lengths below 128; else 0."""
+    usual = (
+        end - start > 3
+        and data[start + 1] == end - start - 2 < 0x80
+        and data[start + 2] == _FIRST_FIELD
+        and data[start + 3] == end - start - 4
+    )
+    return start + 4 if usual else 0
+
+
+def run_of(data: bytes, start: int, end: int, tag: int) -> tuple[int, int] | None:
+    """Where the bytes are that fill a Feature of a certain kind with one field 1; None if it is made otherwise."""
+    place, stop = _block(data, start + 1, end)
+    if start == end or data[start] != tag or stop != end or place == stop or data[place] != _FIRST_FIELD:
+        return None
+    length, place = _length(data, place + 1, stop)
+    return (place, end) if place + length == end else None
+
+
 def read_bytes(data: bytes, start: int, end: int) -> list[bytes]:
     """The values of a Feature that is a bytes list.
 
     Raises:
         Malformed: It is not well formed; so do the other readers.
     """
+    if run := _usual_run(data, start, end):
+        return [data[run:end]]
     place, stop = _block(data, start + 1, end)
     values = []
     while place < stop:
@@ -167,23 +192,28 @@ def read_bytes(data: bytes, start: int, end: int) -> list[bytes]:
     return values
 
 
-def read_floats(data: bytes, start: int, end: int) -> NDArray[np.float32]:
-    """The values of a Feature that is a float list."""
+def read_floats(data: bytes, start: int, end: int) -> bytes:
+    """The values of a Feature that is a float list, as the memory of float32 numbers."""
+    if run := _usual_run(data, start, end):
+        return data[run : end - (end - run) % 4]
     place, stop = _block(data, start + 1, end)
     if place < stop and data[place] == _FIRST_FIELD:
         length, place = _length(data, place + 1, stop)
-        count = length // 4
-        if 4 * count > stop - place:
+        length -= length % 4
+        if length > stop - place:
             raise Malformed(f"claims {length:,} bytes of floats at byte {place}, where {stop - place:,} are left")
-        return np.frombuffer(data, "<f4", count, place)
-    run = np.frombuffer(data, np.uint8, stop - place, place)
-    if len(run) % 5 or (run[::5] != _UNPACKED_FLOAT).any():
+        return data[place : place + length]
+    fields = np.frombuffer(data, np.uint8, stop - place, place)
+    if len(fields) % 5 or (fields[::5] != _UNPACKED_FLOAT).any():
         raise Malformed(f"has a float list that is no list of floats at byte {place}")
-    return np.ascontiguousarray(run.reshape(-1, 5)[:, 1:]).view("<f4").reshape(-1)
+    memory: bytes = fields.reshape(-1, 5)[:, 1:].tobytes()
+    return memory
 
 
-def read_ints(data: bytes, start: int, end: int) -> NDArray[np.int64]:
+def read_ints(data: bytes, start: int, end: int) -> list[int]:
     """The values of a Feature that is an int64 list."""
+    if run := _usual_run(data, start, end):
+        return _packed_ints(data, run, end)
     place, stop = _block(data, start + 1, end)
     if place < stop and data[place] == _FIRST_FIELD:
         place, stop = _block(data, place + 1, stop)
@@ -192,18 +222,31 @@ def read_ints(data: bytes, start: int, end: int) -> NDArray[np.int64]:
     while place < stop:
         _expect(data, place, _UNPACKED_INT)
         value, place = varint(data, place + 1, stop)
-        values.append(value & 0xFFFFFFFFFFFFFFFF)
-    return np.array(values, np.uint64).view(np.int64)
+        values.append(_signed(value))
+    return values
 
 
-def _packed_ints(data: bytes, place: int, stop: int) -> NDArray[np.int64]:
-    run = np.frombuffer(data, np.uint8, stop - place, place)
+def _packed_ints(data: bytes, place: int, stop: int) -> list[int]:
     if data[place:stop].isascii():  # a byte each
-        return run.astype(np.int64)
-    parts = split_varints(run)
-    if parts is None:
-        raise Malformed(f"has an int64 list whose numbers do not fill it at byte {place}")
-    return decode_varints(run, *parts)
+        return [*data[place:stop]]
+    if stop - place > _LONG_RUN:
+        run = np.frombuffer(data, np.uint8, stop - place, place)
+        parts = split_varints(run)
+        if parts is None:
+            raise Malformed(f"has an int64 list whose numbers do not fill it at byte {place}")
+        numbers: list[int] = decode_varints(run, *parts).tolist()
+        return numbers
+    values = []
+    while place < stop:
+        value, place = varint(data, place, stop)
+        values.append(_signed(value))
+    return values
+
+
+def _signed(value: int) -> int:
+    """The int64 whose bits are the lowest 64 of a number."""
+    value &= 0xFFFFFFFFFFFFFFFF
+    return value - (1 << 64) if value >> 63 else value
 
 
 def _expect(data: bytes, place: int, tag: int) -> None:

@@ -48,7 +48,7 @@ _BY_ERRNO: dict[type[OpError], str] = {
     AbortedError: "EDEADLK ESTALE",
     CancelledError: "ECANCELED",
 }
-_CLASS_OF = {getattr(errno, code): kind for kind, codes in _BY_ERRNO.items() for code in codes.split()}
+_CLASS_OF = {getattr(errno, code, None): kind for kind, codes in _BY_ERRNO.items() for code in codes.split()}
 
 
 def shown(name: bytes) -> str:

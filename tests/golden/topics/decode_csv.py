@@ -10,4 +10,6 @@ DIFFERENCES = {
 
 def run(case, folder):
     args = arguments(case)
-    check(case, lambda: mpqueue.decode_csv(**args), check_outputs, "ValueError" if args.get("select_cols") == [] else None)
+    check(
+        case, lambda: mpqueue.decode_csv(**args), check_outputs, "ValueError" if args.get("select_cols") == [] else None
+    )

@@ -3,6 +3,7 @@
 import numpy as np
 
 import mpqueue
+import mpqueue.train
 from golden.decoding import arguments, check
 from golden.values import assert_same, encode
 
@@ -33,4 +34,4 @@ def described(feature):
     if kind is None:
         return {"kind": None}
     values = list(getattr(feature, kind).value)
-    return {"kind": kind.removesuffix("_list"), "values": [encode(value)["data"][0] if isinstance(value, bytes) else value for value in values]}
+    return {"kind": kind.removesuffix("_list"), "values": encode(np.array(values, dtype=object))["data"]}
