@@ -95,6 +95,11 @@ def test_a_server_that_is_not_there_is_an_op_error():
         mpqueue.read_file("http://127.0.0.1:9/x")
 
 
+def test_a_pattern_on_a_server_that_is_not_there_is_an_op_error():
+    with pytest.raises(errors.OpError, match=r"127\.0\.0\.1:9/"):
+        mpqueue.matching_files("http://127.0.0.1:9/x/*")
+
+
 def test_a_scheme_that_nobody_knows_is_unimplemented():
     with pytest.raises(errors.UnimplementedError, match="nosuch://x"):
         mpqueue.read_file("nosuch://x")

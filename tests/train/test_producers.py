@@ -213,6 +213,8 @@ def test_limit_epochs_of_a_source_calls_it_as_often():
     with pytest.raises(errors.OutOfRangeError):
         limited()
     assert train.limit_epochs(source) is source
+    bare = train.limit_epochs(mpqueue.Source(iter([1]).__next__, "int32", [()]), 5)
+    assert bare.is_bare and bare() == 1
 
 
 def test_the_initializer_may_be_run_in_a_session():
