@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from mpqueue import stats
-from mpqueue.control.members import Stoppable, new_ended
-from mpqueue.control.pipeline import EndOfStream, Pipeline, Stopped
+from mpqueue.control.backend import EndOfStream, Stopped
+from mpqueue.control.members import Ended, Stoppable
+from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule
 from mpqueue.control.seeds import fresh_seed
 from mpqueue.engine import (
@@ -95,7 +96,7 @@ class SequenceEnqueuer(Stoppable):
         self._pipeline: Pipeline | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
         self._lock = threading.RLock()  # a signal handler may call stop() inside start()
-        self._ended = new_ended()
+        self._ended = Ended()
         self.queue = EnqueuerQueue(self)
 
     def __getstate__(self) -> dict[str, Any]:

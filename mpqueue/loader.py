@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Self
 
 from mpqueue import stats
-from mpqueue.control.members import Stoppable, new_ended
-from mpqueue.control.pipeline import EndOfStream, Pipeline, Stopped
+from mpqueue.control.backend import EndOfStream, Stopped
+from mpqueue.control.members import Ended, Stoppable
+from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule
 from mpqueue.control.seeds import fresh_seed
 from mpqueue.engine import (
@@ -125,7 +126,7 @@ class Loader(Stoppable):
         self._iterations = 0
         self._is_resuming = False
         self._lock = threading.RLock()
-        self._ended = new_ended()
+        self._ended = Ended()
 
     def __len__(self) -> int:
         """Batches per epoch.

@@ -42,9 +42,15 @@ def pipe() -> tuple[int, int]:
     return own(read_end), own(write_end)
 
 
-def adopt(fds: tuple[int, ...]) -> None:
-    """These belong to the child that is about to be forked: not to be closed in it. Undone by `own` in the parent."""
-    _owned.difference_update(fds)
+def adopt(fds: tuple[int, ...]) -> set[int]:
+    """These belong to the child that is about to be forked: not to be closed in it.
+
+    Returns: Those that were noted, for the parent to `own` again; no others, or a number would stay noted when its
+        descriptor is closed, and a stranger that gets the number would be closed in later children.
+    """
+    noted = _owned.intersection(fds)
+    _owned.difference_update(noted)
+    return noted
 
 
 def _close_in_child() -> None:

@@ -22,13 +22,44 @@ class Member(Protocol):
         """Block until it has ended, or for ``timeout`` seconds."""
 
 
+class Ended:
+    """Whether something has ended, and a wait for it: an event with a re-entrant lock.
+
+    The handler of a signal may stop what the thread that it interrupts is just starting.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        """Return whether it has ended, or has not begun."""
+        return self._is_set
+
+    def set(self) -> None:
+        """It has ended."""
+        with self._changed:
+            self._is_set = True
+            self._changed.notify_all()
+
+    def clear(self) -> None:
+        """It begins."""
+        with self._changed:
+            self._is_set = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until it has ended, or for ``timeout`` seconds; return whether it has."""
+        with self._changed:
+            return self._changed.wait_for(self.is_set, timeout)
+
+
 class Stoppable:
     """Mixin that makes a member of what runs from its ``start`` to its ``stop``: an enqueuer, a loader.
 
-    Its class makes ``_ended`` with `new_ended`, clears it when it starts, and sets it when a stop is through.
+    Its class makes an `Ended`, clears it when it starts, and sets it when a stop is through.
     """
 
-    _ended: threading.Event
+    _ended: Ended
 
     def is_alive(self) -> bool:
         """Whether it was started and not stopped."""
@@ -49,13 +80,6 @@ class Stoppable:
     def stop(self) -> None:
         """Stop it; the class's own."""
         raise NotImplementedError
-
-
-def new_ended() -> threading.Event:
-    """Return the ``_ended`` of a `Stoppable` that was not started yet."""
-    ended = threading.Event()
-    ended.set()
-    return ended
 
 
 class Ending:

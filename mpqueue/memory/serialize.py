@@ -10,8 +10,6 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-import cloudpickle
-
 
 def dumps_object(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None) -> bytes:
     """Pickle ``value`` with protocol 5, by value where it has no importable name.
@@ -19,6 +17,8 @@ def dumps_object(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], An
     Raises:
         Exception: Whatever the value's own pickling raises.
     """
+    import cloudpickle  # 10 ms that most workers never need
+
     with io.BytesIO() as file:
         cloudpickle.Pickler(file, protocol=5, buffer_callback=buffer_callback).dump(value)
         return file.getvalue()

@@ -1,4 +1,4 @@
-"""The source as bytes: sent once, compared at every start, and sent in part when only part of it changed.
+"""The trainer's side of the source as bytes: sent once, compared at every start, sent in part when part of it changed.
 
 A `SourceImage` is a cloudpickle of the source with its large arrays out-of-band, and a digest of each. Two images of
 one source differ exactly where the source has changed, also in place inside a big array; `Patch` carries the new
@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
-from mpqueue.memory.layout import Array
+from mpqueue.memory.layout import align
+from mpqueue.workers.patching import buffers_start
 
 _LARGE_BYTES = 1 << 16  # smaller buffers stay inside the pickle
 _PARALLEL_BYTES = 1 << 26
@@ -114,11 +115,6 @@ def _finds(name: str) -> bool:
         return False
 
 
-def load(data: Any, buffers: list[Any]) -> Any:
-    """The source again."""
-    return pickle.loads(data, buffers=buffers)
-
-
 class Patch(NamedTuple):
     """What a receiver of an older image lacks.
 
@@ -148,12 +144,6 @@ def make_patch(image: SourceImage, known_digests: list[bytes]) -> Patch:
         else:
             new[number] = buffer
     return Patch(image.data, new, old)
-
-
-def merge_buffers(patch_new: dict[int, Any], patch_old: dict[int, int], have: list[Any]) -> list[Any]:
-    """The receiver's side of a patch: all buffers of the new image, in their order."""
-    merged = {number: have[where] for number, where in patch_old.items()} | patch_new
-    return [merged[number] for number in sorted(merged)]
 
 
 def find_culprit(source: Any) -> tuple[str, str]:
@@ -208,21 +198,8 @@ def encode_patch(patch: Patch) -> list[tuple[int, memoryview]]:
     end, places = 0, {}
     for number, buffer in patch.new.items():
         places[number] = (end, buffer.nbytes)
-        end += -(-buffer.nbytes // 64) * 64
+        end = align(end + buffer.nbytes)
     meta = pickle.dumps((patch.data, patch.old, places), 5)
-    start = -(-(8 + len(meta)) // 64) * 64
+    start = buffers_start(len(meta))
     head = memoryview(len(meta).to_bytes(8, "little") + meta)
     return [(0, head), *((start + places[number][0], buffer) for number, buffer in patch.new.items())]
-
-
-def apply_patch(encoded: Array, have: list[Any]) -> tuple[Any, list[Any]]:
-    """The receiver's side of `encode_patch`: the new source, and the buffers that it is made on.
-
-    The buffers are copied to private, writable memory; ``encoded`` may be used again afterwards.
-    """
-    length = int.from_bytes(encoded[:8].tobytes(), "little")
-    data, old, places = pickle.loads(encoded[8 : 8 + length].tobytes())
-    start = -(-(8 + length) // 64) * 64
-    new = {number: encoded[start + at : start + at + nbytes].copy() for number, (at, nbytes) in places.items()}
-    buffers = merge_buffers(new, old, have)
-    return load(data, buffers), buffers

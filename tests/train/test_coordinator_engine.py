@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mpqueue import Coordinator, GeneratorEnqueuer, Loader, OrderedEnqueuer
+from mpqueue.control import descriptors
 
 DEADLOCK_S = 30
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
@@ -147,6 +148,14 @@ def test_a_source_carries_the_coordinator_into_worker_processes(coord, start_met
     with pytest.raises(KeyError, match="label 17") as caught:
         coord.join()
     assert "__getitem__" in str(caught.value.__cause__)
+
+
+def test_a_forked_pool_leaves_no_number_of_a_descriptor_noted():
+    """A stranger that gets the number would be closed in the children that users fork."""
+    noted = set(descriptors._owned)
+    with Loader(Numbers(), workers=1, start_method="fork") as loader:
+        assert len(list(loader)) == 8
+    assert descriptors._owned == noted
 
 
 def test_a_stop_is_seen_by_workers_that_are_at_work(coord):

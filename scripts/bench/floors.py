@@ -1,0 +1,59 @@
+"""What the machine can do at best, measured in the same rounds: no way of handing batches over can be much quicker."""
+
+import itertools
+import multiprocessing
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+WARM_UP_S = 0.2
+
+
+def memcpy(_source: Any, _num_workers: int, seconds: float) -> float:
+    """Batches of 19 MB per second that one thread copies between two arrays whose pages are there already."""
+    batch = np.random.default_rng(0).random((32, 224, 224, 3), np.float32)
+    there = np.empty_like(batch)
+    return _rate(lambda _: np.copyto(there, batch), seconds)
+
+
+def processes(source: Any, num_workers: int, seconds: float) -> float:
+    """Batches per second that independent processes compute and throw away, all of them together."""
+    context = multiprocessing.get_context("fork")
+    together = context.Barrier(num_workers)
+    ends, running = [], []
+    for _ in range(num_workers):
+        end, other = context.Pipe(duplex=False)
+        process = context.Process(target=_produce, args=(source, seconds, together, other))
+        process.start()
+        ends.append(end)
+        running.append(process)
+    rate = sum(end.recv() for end in ends)
+    for process in running:
+        process.join()
+    return rate
+
+
+def _produce(source: Any, seconds: float, together: Any, end: Connection) -> None:
+    together.wait()
+    end.send(_rate(source.__getitem__, seconds))
+
+
+def _rate(act: Callable[[int], Any], seconds: float) -> float:
+    began = time.perf_counter()
+    counted, count_from = 0, began + WARM_UP_S
+    for index in itertools.count():
+        act(index)
+        now = time.perf_counter()
+        if now < count_from:
+            began = now
+        else:
+            counted += 1
+            if now - began >= seconds:
+                return counted / (now - began)
+    raise AssertionError("count() has no end")
+
+
+FLOORS = {"memcpy": memcpy, "processes": processes}

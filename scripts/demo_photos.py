@@ -1,0 +1,122 @@
+"""Thousands of small JPEG files, cut once from the photographs inside the scikit-learn and scikit-image wheels.
+
+Each photograph is a class. Its rightmost third is held out: squares for validation are cut inside that third, squares
+for training inside the rest, so that no pixel is ever both. Every square is scaled to 224x224 and saved, so that what
+is read later are ordinary files. Nothing is downloaded.
+
+A cache folder is made under another name and renamed when it is whole; one that is there is whole, and is used.
+"""
+
+import dataclasses
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+SIDE = 224  # pixels, of every file
+SMALLEST_CUT = 96  # pixels of the photograph; the largest is a third of its width
+HELD_OUT = 1 / 3  # of the width, at the right
+QUALITY = 87
+FROM_SCIKIT_LEARN = ("china.jpg", "flower.jpg")
+FROM_SCIKIT_IMAGE = (
+    "astronaut.png",
+    "brick.png",
+    "camera.png",
+    "chelsea.png",
+    "coffee.png",
+    "coins.png",
+    "grass.png",
+    "gravel.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "moon.png",
+    "motorcycle_left.png",
+    "retina.jpg",
+    "rocket.jpg",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """Paths and classes of one part of the cache, in one order.
+
+    Attributes:
+        paths: Files, of all classes.
+        labels: Class of each file, an index into `names`.
+        names: What the classes are called.
+    """
+
+    paths: tuple[str, ...]
+    labels: tuple[int, ...]
+    names: tuple[str, ...]
+
+
+def photographs() -> Iterator[tuple[str, Path]]:
+    """Name and file of every photograph that the installed wheels hold."""
+    import skimage.data
+    import sklearn.datasets
+
+    places = {
+        Path(sklearn.datasets.__file__).parent / "images": FROM_SCIKIT_LEARN,
+        Path(skimage.data.__file__).parent: FROM_SCIKIT_IMAGE,
+    }
+    for folder, files in places.items():
+        for file in files:
+            if (folder / file).exists():  # another version may ship fewer
+                yield Path(file).stem, folder / file
+
+
+def cut_box(rng: random.Random, width: int, height: int, *, held_out: bool) -> tuple[int, int, int, int]:
+    """A random square inside the held-out part of a photograph, or inside the rest, as (left, top, right, bottom)."""
+    border = width - int(width * HELD_OUT)
+    low, high = (border, width) if held_out else (0, border)
+    side = rng.randint(SMALLEST_CUT, min(width - border, height))
+    left, top = rng.randint(low, high - side), rng.randint(0, height - side)
+    return left, top, left + side, top + side
+
+
+def _cut(photo: Path, folder: Path, num_files: int, *, held_out: bool) -> None:
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    rng = random.Random(f"{photo.stem} {held_out}")
+    with Image.open(photo) as opened:
+        picture = opened.convert("RGB")
+    for number in range(num_files):
+        box = cut_box(rng, *picture.size, held_out=held_out)
+        square = picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box)
+        square.save(folder / f"{number:04d}.jpg", quality=QUALITY)
+
+
+def cut(cache: Path, num_train: int, num_held_out: int) -> Path:
+    """The folder of the files, with ``train/CLASS/*.jpg`` and ``held_out/CLASS/*.jpg``; cut now if it is not there.
+
+    Args:
+        cache: Where such folders are kept.
+        num_train: Files of each class to train on.
+        num_held_out: Files of each class never trained on.
+    """
+    folder = cache / f"photos-{num_train}-{num_held_out}"
+    if folder.is_dir():
+        return folder
+    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
+    for name, photo in photographs():
+        _cut(photo, unfinished / "train" / name, num_train, held_out=False)
+        _cut(photo, unfinished / "held_out" / name, num_held_out, held_out=True)
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        shutil.rmtree(unfinished)
+        if not folder.is_dir():  # else someone else was quicker
+            raise
+    return folder
+
+
+def files(folder: Path, part: str) -> Files:
+    """What lies in one part, ``"train"`` or ``"held_out"``; classes take turns, so that any stretch has them all."""
+    names = tuple(sorted(entry.name for entry in (folder / part).iterdir()))
+    columns = [sorted(str(path) for path in (folder / part / name).glob("*.jpg")) for name in names]
+    rows = list(zip(*columns, strict=True))
+    paths = tuple(path for row in rows for path in row)
+    return Files(paths, tuple(range(len(names))) * len(rows), names)

@@ -1,0 +1,77 @@
+"""What the demo tells while it runs and at its end, all of it from `statistics()` of an enqueuer."""
+
+import sys
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+from mpqueue import OrderedEnqueuer
+
+REFRESH_S = 0.1 if sys.stderr.isatty() else 5.0  # a log wants fewer lines than a terminal
+
+
+class Meter:
+    """What an enqueuer did since the meter was made.
+
+    Args:
+        enqueuer: A running one.
+    """
+
+    def __init__(self, enqueuer: OrderedEnqueuer) -> None:
+        self._enqueuer = enqueuer
+        self._before, self._began = enqueuer.statistics(), time.perf_counter()
+
+    def __str__(self) -> str:
+        now, elapsed = self._enqueuer.statistics(), time.perf_counter() - self._began
+        rate = (now.bytes - self._before.bytes) / elapsed
+        waited = (now.wait_s - self._before.wait_s) / elapsed
+        return f"{rate / 1e6:,.0f} MB/s, ring {now.slots_in_use}/{now.num_slots}, trainer waited {waited:.0%}"
+
+    def verdict(self, num_workers: int, num_cpus: int) -> str:
+        """Who holds up whom, and what to do about it, in a sentence."""
+        now, elapsed = self._enqueuer.statistics(), time.perf_counter() - self._began
+        waited = (now.wait_s - self._before.wait_s) / elapsed
+        idle = (now.credit_wait_s - self._before.credit_wait_s) / (elapsed * num_workers)
+        if waited < idle:
+            return (
+                f"The consumer is the bottleneck: the workers waited for it {idle:.0%} of the time, it for them "
+                f"{waited:.0%}; a faster training step helps, more workers do not."
+            )
+        if num_workers < num_cpus:
+            remedy = f"use more of them, there are {num_cpus} CPUs: --workers {num_cpus}."
+        else:
+            computed = (now.compute_s - self._before.compute_s) / max(1, now.batches - self._before.batches)
+            remedy = (
+                f"all {num_cpus} CPUs have one already, so make a batch cheaper than its {1e3 * computed:.0f} ms "
+                "(smaller files, less augmentation), or take a machine with more CPUs."
+            )
+        return f"The workers are the bottleneck: the trainer waited for them {waited:.0%} of the time; {remedy}"
+
+
+class Bar(tqdm):  # type: ignore[type-arg]
+    """A progress bar of batches that shows how an enqueuer fares.
+
+    Args:
+        enqueuer: The running enqueuer that feeds the loop.
+        options: As tqdm takes them.
+    """
+
+    def __init__(self, enqueuer: OrderedEnqueuer, **options: Any) -> None:
+        super().__init__(unit=" batches", mininterval=REFRESH_S, **options)
+        self.meter, self._shown = Meter(enqueuer), 0.0
+
+    def count(self) -> None:
+        """One batch more."""
+        now = time.perf_counter()
+        if now - self._shown > REFRESH_S or self.n + 1 == self.total:
+            self._shown = now
+            self.set_postfix_str(str(self.meter), refresh=False)
+        self.update()
+
+
+def table(images_per_second: dict[str, float]) -> str:
+    """The rates, one line each, and how they compare."""
+    slowest = next(iter(images_per_second.values()))
+    lines = (f"{name:12}{rate:8,.0f} images/s{rate / slowest:8.2f} x" for name, rate in images_per_second.items())
+    return "\n".join(lines)

@@ -1,0 +1,66 @@
+"""Every public signature as users write it: checked by mypy, never run."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+import mpqueue
+
+
+class Data(mpqueue.Sequence):
+    def __getitem__(self, index: int) -> tuple[np.ndarray, None]:
+        return mpqueue.empty((2, 3), np.float32), None
+
+    def __len__(self) -> int:
+        return 3
+
+    def on_epoch_end(self) -> None:
+        mpqueue.stack([np.zeros(3), [1.0, 2.0, 3.0]], axis=-1)
+
+
+def numbers() -> Iterator[int]:
+    info = mpqueue.worker_info()
+    yield 0 if info is None else info.id + info.num_workers
+
+
+def enqueue() -> None:
+    with mpqueue.OrderedEnqueuer(
+        Data(), True, False, seed=1, ordered=False, start_method="spawn", restarts=0
+    ) as enqueuer:
+        enqueuer.start(2, 10)
+        for _batch in enqueuer.get():
+            enqueuer.stop(1.5)
+        ready: int = enqueuer.queue.qsize()
+        empty: bool = enqueuer.queue.empty()
+        running: bool = enqueuer.is_running()
+        enqueuer.join_end_of_epoch()
+        del ready, empty, running
+    generator = mpqueue.GeneratorEnqueuer(numbers, use_multiprocessing=True, random_seed=3, batch_timeout=1.0)
+    generator.start(workers=0)
+    counts: mpqueue.Statistics = generator.statistics()
+    waited: float = counts.wait_s
+    del waited
+    mpqueue.shutdown()
+
+
+def load() -> None:
+    loader = mpqueue.Loader(
+        numbers, workers=None, backend="thread", max_queue_size=3, worker_init=enqueue, max_batch_bytes=10, copy=True
+    )
+    for _ in loader:
+        loader.load_state_dict(loader.state_dict())
+    length: int = len(loader)
+    drawn: np.random.Generator = mpqueue.rng()
+    del length, drawn
+    loader.stop(timeout=2)
+
+
+def fail() -> None:
+    try:
+        load()
+    except mpqueue.errors.WorkerDied as died:
+        name: str | None = died.signal_name
+        del name
+    except mpqueue.errors.OutOfRangeError as end:
+        code: int = end.error_code
+        del code
