@@ -69,14 +69,9 @@ def attach(place: Place, spec: "ElementSpec", name: str) -> Any:
     return RemoteQueue(place, spec, name)
 
 
-def _address_for_workers() -> str | None:
-    """Where workers find the queues with shared names; None if there is no queue at all."""
-    for core in list(_live):
-        return place_of(core).address
-    return None
-
-
-queue_home.provide(_address_for_workers)
+def address() -> str | None:
+    """Where this process listens, if it does."""
+    return None if _hub is None or _hub.is_closed else _hub.address
 
 
 def _share(core: "QueueCore") -> "Share":

@@ -35,7 +35,7 @@ def make_queue(
     Raises:
         TypeError: ``capacity`` is no integer.
         InvalidArgumentError: The queue of this shared name is another one.
-        FailedPreconditionError: This is a worker, and its trainer had no queue when it started.
+        FailedPreconditionError: This is a worker, and its trainer had no queue to share when it started.
     """
     home = queue_home.address
     if shared_name and home is not None:
@@ -59,8 +59,8 @@ def _at_home(home: str, arguments: tuple[Any, ...]) -> QueueRef:
         raise FailedPreconditionError(
             None,
             None,
-            f"the shared queue {shared_name!r} would be another one in each worker: make it, or any queue, in the "
-            "trainer before the workers start",
+            f"the shared queue {shared_name!r} would be another one in each worker: make it in the trainer before "
+            "the workers start",
         )
     found = connection(Place(home, 0, os.getppid())).find(pickle.dumps(arguments))
     return RemoteQueue(Place(home, found, os.getppid()), spec, name)

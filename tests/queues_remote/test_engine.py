@@ -8,6 +8,7 @@ import pytest
 from gates import Gate, pass_gate
 
 from mpqueue import FIFOQueue, Loader, reset_default_graph
+from mpqueue.control import queue_home
 from mpqueue.errors import FailedPreconditionError, InvalidArgumentError, OutOfRangeError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
@@ -99,7 +100,7 @@ def test_a_shared_name_is_one_queue_in_the_trainer_and_its_workers():
 
 
 def test_a_shared_name_that_a_worker_makes_is_found_by_the_others():
-    anything = FIFOQueue(1, "int64")
+    other = FIFOQueue(1, "int64", shared_name="early")
 
     class Finder:
         def __len__(self):
@@ -115,7 +116,7 @@ def test_a_shared_name_that_a_worker_makes_is_found_by_the_others():
     with Loader(Finder(), workers=2) as loader:
         assert len(list(loader)) == 10
         assert FIFOQueue(30, "int64", [[]], shared_name="late").size() == 10
-    assert anything.size() == 0
+    assert other.size() == 0
     reset_default_graph()
 
 
@@ -135,7 +136,9 @@ def test_another_queue_under_a_shared_name_is_refused_in_a_worker():
     reset_default_graph()
 
 
-def test_a_shared_name_without_a_trainers_queue_is_refused():
+def test_a_shared_name_without_a_trainers_queue_is_refused(monkeypatch):
+    monkeypatch.setattr(queue_home, "_provider", lambda: None)  # queues of other tests may still be around
+
     class Finder:
         def __len__(self):
             return 1

@@ -83,8 +83,8 @@ def test_the_room_and_memory_of_a_killed_producer_are_free_again():
     hub = queue.queue_ref.shared_as.hub
     with Other(queue) as other:  # its end follows those of the others
         other.ask(lambda q: q.size())
-        hub._collect()
-        assert hub.arena.num_used - len(hub._places) // 512 <= 2
+        hub.collect()
+        assert hub.arena.num_used - len(hub.places) // 512 <= 2
 
 
 def test_what_a_killed_consumer_was_waiting_for_goes_back_in_order():
