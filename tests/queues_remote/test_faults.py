@@ -258,9 +258,9 @@ def test_each_element_comes_out_once_whoever_is_killed(tmp_path, kind, seed):
             thread = threading.Thread(target=listen, args=(line, place))
             thread.start()
             lines.append((line, thread))
-        for place, producer in enumerate(producers):
-            producer.begin(produce, place, per_producer, seed + place)
-        for victim in [producers[0], consumers[0], producers[1], consumers[1]]:
+        for place, producer in enumerate(producers):  # the first two would go on for ever
+            producer.begin(produce, place, per_producer if place >= 2 else 1 << 40, seed + place)
+        for victim in [consumers[0], producers[0], consumers[1], producers[1]]:
             until = total[0] + rng.randrange(2, 12)
             with arrived:
                 assert arrived.wait_for(lambda n=until: total[0] >= n, 60)
