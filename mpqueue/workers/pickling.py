@@ -75,7 +75,7 @@ def take_image(source: Any) -> SourceImage:
     except Exception as error:
         path, why = find_culprit(source)
         raise UnpicklableSource(
-            f"{type(source).__name__} cannot be sent to worker processes: {path} cannot be pickled ({why or error}). "
+            f"the source cannot be sent to worker processes: {path} cannot be pickled ({why or error}). "
             "Make it in the workers instead (in `worker_init` or on first use), or leave it out with __getstate__"
         ) from error
     return SourceImage(data, buffers, _digests(buffers))
@@ -158,12 +158,14 @@ def find_culprit(source: Any) -> tuple[str, str]:
             if trouble is not None:
                 path, value, why = path + step, child, trouble
                 break
-    return path.removeprefix("it") or "the source itself", why
+    return path.removeprefix("it").removeprefix(".") or "the source itself", why
 
 
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         yield from ((f"[{key!r}]", child) for key, child in value.items())
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        yield from ((f".{name}", child) for name, child in zip(value._fields, value, strict=True))
     elif isinstance(value, list | tuple | set | frozenset):
         yield from ((f"[{number}]", child) for number, child in enumerate(value))
     elif hasattr(value, "__code__") and getattr(value, "__closure__", None):

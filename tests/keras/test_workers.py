@@ -115,7 +115,7 @@ class Locked(marked.FromProcesses):
 
 
 def test_a_dataset_that_cannot_be_pickled_is_inherited_by_fork_with_a_warning(delivered):
-    with pytest.warns(RuntimeWarning, match=r"\.lock cannot be pickled.*forked from this process"):
+    with pytest.warns(RuntimeWarning, match=r"source\.lock cannot be pickled.*forked from this process"):
         fit(accelerate(Locked(), 2), epochs=2, kind="built", shuffle=False)
     marks = delivered.take()[-10:]
     assert [mark[0] for mark in marks] == [0, 1, 2, 3, 4] * 2
@@ -123,7 +123,7 @@ def test_a_dataset_that_cannot_be_pickled_is_inherited_by_fork_with_a_warning(de
 
 
 def test_a_dataset_that_cannot_be_pickled_is_refused_where_a_start_method_was_asked_for():
-    with pytest.raises(Exception, match=r"\.lock cannot be pickled"):
+    with pytest.raises(Exception, match=r"source\.lock cannot be pickled"):
         fit(accelerate(Locked(), 2, start_method="spawn"), kind="built")
 
 
