@@ -270,6 +270,25 @@ def test_stop_waits_until_no_thread_is_at_an_item():
     assert left == [2]
 
 
+def test_stop_waits_no_longer_for_a_thread_than_a_batch_may_take():
+    go_on = threading.Event()
+
+    class Hanging(Marked):
+        def __getitem__(self, index):
+            if index == 2:
+                go_on.wait(60)
+            return super().__getitem__(index)
+
+    enqueuer = PassEnqueuer(Hanging(), 1, False, choices=Choices(batch_timeout=0.05))
+    enqueuer.start()
+    generator = enqueuer.get()
+    assert indices(generator, 2) == [0, 1]
+    enqueuer.stop()
+    enqueuer.start()
+    go_on.set()
+    assert indices(generator, 2) == [2, 3]  # the hooks may have changed the dataset: computed again
+
+
 def test_parking_loses_nothing_and_draws_nothing_anew(processes):
     def run(*, park):
         enqueuer = PassEnqueuer(Marked(6), 2, processes, shuffle=True, choices=Choices(seed=5))
