@@ -7,6 +7,7 @@ import signal
 import threading
 
 import numpy as np
+import psutil
 import pytest
 from gates import Gate, pass_gate
 
@@ -371,6 +372,17 @@ def test_a_dataset_without_batches_is_refused_at_the_first_batch():
     enqueuer.start()
     with pytest.raises(ValueError, match="num_batches is 0"):
         next(enqueuer.get())
+
+
+def test_idle_workers_end_by_themselves_and_the_next_batch_brings_others(monkeypatch, deadlock_s):
+    monkeypatch.setattr(idle, "IDLE_S", 0.05)
+    enqueuer = PassEnqueuer(Marked(), 1, True)
+    enqueuer.start()
+    generator = enqueuer.get()
+    worker = psutil.Process(int(take(generator, 2)[1, 2]))
+    psutil.wait_procs([worker], deadlock_s)
+    assert not worker.is_running()
+    assert indices(generator, 2) == [2, 3]
 
 
 class FakePool(idle.Pool):

@@ -87,6 +87,17 @@ def test_a_change_made_by_a_callback_reaches_the_workers(delivered):
     assert [mark[:2] for mark in delivered.take()[-6:]] == [(i, state) for state in (100, 200) for i in range(3)]
 
 
+def test_a_change_made_by_on_epoch_begin_reaches_all_items_of_the_epoch(delivered):
+    class Beginning(marked.Marked):
+        def on_epoch_begin(self):
+            self.state += 10
+
+    fit(as_py_dataset(Beginning(3)), shuffle=False)
+    expected = delivered.take()
+    fit(accelerate(Beginning(3), 2), shuffle=False)
+    assert delivered.take() == expected
+
+
 class Stopping(keras.callbacks.Callback):
     """Stops the training, in the middle of the second epoch or at its end."""
 
