@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from mpqueue.memory.layout import align
+from mpqueue.workers import stand_ins
 from mpqueue.workers.patching import buffers_start
 
 _LARGE_BYTES = 1 << 16  # smaller buffers stay inside the pickle
@@ -85,6 +86,8 @@ class _SourcePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle 
     """cloudpickle, but modules that another interpreter would not find by `sys.path` travel by value."""
 
     def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, type) and (obj.__module__, obj.__qualname__) == stand_ins.KERAS_NAME:
+            return stand_ins.py_dataset, ()
         if isinstance(obj, type) or callable(obj):
             module = sys.modules.get(getattr(obj, "__module__", None) or "")
             if module is not None and not _is_findable(module):

@@ -10,6 +10,7 @@ import sys
 
 import keras
 import marked
+import numpy as np
 from fitting import BACKEND, as_py_dataset, fit
 from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
 
@@ -182,6 +183,7 @@ class OtherAdapter(adapter.PyDatasetAdapter):
     ids=["older", "gone", "other adapter"],
 )
 def test_a_keras_that_does_not_fit_is_refused_with_what_it_lacks(monkeypatch, changes, why):
+    monkeypatch.setattr(mpqueue.keras, "_hook", mpqueue.keras._Hook())
     for name, value in changes.items():
         monkeypatch.setattr(adapter, name, value)
     replaced = adapter.OrderedEnqueuer
@@ -214,3 +216,22 @@ def test_a_backend_that_is_missing_is_not_taken_for_a_missing_keras():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert BACKEND in done.stderr.splitlines()[-1]
     assert "mpqueue[keras]" not in done.stderr
+
+
+def test_workers_of_a_dataset_that_travels_by_value_import_no_keras(delivered):
+    """The import of Keras and its backend would take seconds, in every pool."""
+
+    class Looking(keras.utils.PyDataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            features = np.zeros((2, 4), "float32")
+            in_trainer = mpqueue.worker_info() is None
+            has_keras = "keras" in sys.modules
+            features[0] = (in_trainer, has_keras, self.num_batches, self.workers)
+            return features, np.zeros((2, 1), "float32")
+
+    with install():
+        fit(Looking(workers=2, use_multiprocessing=True), epochs=1)
+    assert [batch.tolist() for batch in delivered.batches[-3:]] == [[0, 0, 3, 2]] * 3
