@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from mpqueue.control import queue_home
 from mpqueue.control.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, Down, Up
 from mpqueue.control.seeds import seed_globals
 from mpqueue.errors import OutOfRangeError, SharedMemoryFull
@@ -63,6 +64,7 @@ class WorkerConfig(NamedTuple):
         max_batch_bytes: The user's bound.
         epoch: For streams: the epoch that a replacement begins with,
         skip: and how many of its elements were published before.
+        queue_home: Where the trainer's queues are.
     """
 
     info: context.WorkerInfo
@@ -73,6 +75,7 @@ class WorkerConfig(NamedTuple):
     max_batch_bytes: int | None
     epoch: int = 0
     skip: int = 0
+    queue_home: str = ""
 
 
 class WorkerEnds(NamedTuple):
@@ -160,6 +163,7 @@ class _Worker:
         self._broken: BaseException | None = None
         self._compute = self._next_element if config.is_stream else payload.source.__getitem__
         context.enter_worker_process(config.info, self._writer)
+        queue_home.set_address(config.queue_home)
 
     def run(self) -> None:
         """Serve grants until there are no more."""

@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpqueue.control import descriptors
+from mpqueue.control import descriptors, queue_home
 from mpqueue.control.backend import Failure
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, CorruptRecord, Down, Up
@@ -100,6 +100,7 @@ class ProcessBackend:
         self._config = WorkerConfig(
             WorkerInfo(0, options.num_workers, options.seed), options.is_stream, self.ring.segment.size,
             self.ring.segment.kind, self.ring.stride, options.max_batch_bytes,
+            queue_home=queue_home.address_for_workers(),
         )  # fmt: skip
         self._hang = HangWatch(options.batch_timeout) if options.batch_timeout is not None else None
         self.roster = Roster(self.ring.segment.fd, self._config_of, with_stacks=self._hang is not None)
