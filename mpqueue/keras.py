@@ -106,7 +106,7 @@ def accelerate(
     workers, max_queue_size = check_counts(workers, max_queue_size, "process" if use_multiprocessing else "thread")
     dataset = _accelerated_class()(source, choices, workers, use_multiprocessing, max_queue_size)
     _hook.set()
-    weakref.finalize(dataset, _hook.unset)
+    weakref.finalize(dataset, _hook.unset).atexit = False
     return dataset
 
 
@@ -284,7 +284,7 @@ def _check_fit(adapter: Any) -> None:
     for path, expected in _SIGNATURES.items():
         owner, method = path.split(".")
         function = getattr(getattr(adapter, owner, None), method, None)
-        if function is None:
+        if not inspect.isfunction(function):
             raise _misfit(f"it has no {path}", keras)
         found = tuple(inspect.signature(function).parameters)
         if found != expected:

@@ -21,18 +21,21 @@ def as_py_dataset(dataset, workers=1, use_multiprocessing=False, max_queue_size=
 
 
 def make_model(kind="plain"):
-    """Not built: `fit` builds it from a first batch."""
-    layers, optimizer = keras.layers, keras.optimizers.Adam(0.05)
+    """A small regression; "built": before `fit` builds it from a first batch."""
+    layers, options = keras.layers, {}
+    hidden, outputs, loss = layers.Dense(5, activation="tanh"), layers.Dense(1), "mse"
+    if kind == "classes":
+        outputs, loss = layers.Dense(2, activation="softmax"), "sparse_categorical_crossentropy"
     if kind == "named":
         inputs = {"left": keras.Input((1,), name="left"), "right": keras.Input((3,), name="right")}
-        hidden = layers.Dense(5, activation="tanh")(layers.Concatenate()([inputs["left"], inputs["right"]]))
-        model, loss = keras.Model(inputs, layers.Dense(1)(hidden)), "mse"
-    elif kind == "classes":
-        outputs = layers.Dense(2, activation="softmax")
-        model, loss = keras.Sequential([layers.Dense(5, activation="tanh"), outputs]), "sparse_categorical_crossentropy"
+        model = keras.Model(inputs, outputs(hidden(layers.Concatenate()([inputs["left"], inputs["right"]]))))
     else:
-        model, loss = keras.Sequential([layers.Dense(5, activation="tanh"), layers.Dense(1)]), "mse"
-    model.compile(optimizer, loss, weighted_metrics=[])
+        model = keras.Sequential([hidden, outputs])
+    if kind == "built":
+        model.build((None, 4))
+    if kind == "many steps at once":
+        options["steps_per_execution"] = 2
+    model.compile(keras.optimizers.Adam(0.05), loss, weighted_metrics=[], **options)
     return model
 
 

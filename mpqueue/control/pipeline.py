@@ -347,13 +347,11 @@ class Pipeline:
         """Deal nothing until `resume`, and wait until nothing is at work; what is ready stays."""
         with self._turn():
             self.allowance = 0
-            while (
-                self.backend is not None
-                and not self.is_stopped
-                and self._failure is None
-                and self._outstanding > len(self.backend.ready)
-            ):
-                self.backend.wait(self._head)
+            while self.backend is not None and not self.is_stopped and self._failure is None:
+                at_work = self._tickets.keys() - self.backend.ready.keys()
+                if not at_work:
+                    return
+                self.backend.wait(min(at_work))  # the oldest: the one that a `batch_timeout` can end
 
     def resume(self) -> None:
         """Go on after a `pause`, and with all of the credit."""

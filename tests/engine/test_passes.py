@@ -7,6 +7,7 @@ import signal
 import threading
 
 import numpy as np
+import psutil
 import pytest
 from gates import Gate, pass_gate
 
@@ -270,6 +271,25 @@ def test_stop_waits_until_no_thread_is_at_an_item():
     assert left == [2]
 
 
+def test_stop_waits_no_longer_for_a_thread_than_a_batch_may_take():
+    go_on = threading.Event()
+
+    class Hanging(Marked):
+        def __getitem__(self, index):
+            if index == 2:
+                go_on.wait(60)
+            return super().__getitem__(index)
+
+    enqueuer = PassEnqueuer(Hanging(), 1, False, choices=Choices(batch_timeout=0.05))
+    enqueuer.start()
+    generator = enqueuer.get()
+    assert indices(generator, 2) == [0, 1]
+    enqueuer.stop()
+    enqueuer.start()
+    go_on.set()
+    assert indices(generator, 2) == [2, 3]  # the hooks may have changed the dataset: computed again
+
+
 def test_parking_loses_nothing_and_draws_nothing_anew(processes):
     def run(*, park):
         enqueuer = PassEnqueuer(Marked(6), 2, processes, shuffle=True, choices=Choices(seed=5))
@@ -352,6 +372,17 @@ def test_a_dataset_without_batches_is_refused_at_the_first_batch():
     enqueuer.start()
     with pytest.raises(ValueError, match="num_batches is 0"):
         next(enqueuer.get())
+
+
+def test_idle_workers_end_by_themselves_and_the_next_batch_brings_others(monkeypatch, deadlock_s):
+    monkeypatch.setattr(idle, "IDLE_S", 0.05)
+    enqueuer = PassEnqueuer(Marked(), 1, True)
+    enqueuer.start()
+    generator = enqueuer.get()
+    worker = psutil.Process(int(take(generator, 2)[1, 2]))
+    psutil.wait_procs([worker], deadlock_s)
+    assert not worker.is_running()
+    assert indices(generator, 2) == [2, 3]
 
 
 class FakePool(idle.Pool):
