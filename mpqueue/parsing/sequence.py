@@ -51,15 +51,27 @@ def parse_single_sequence_example(
 
     Follows: ``tf.parse_single_sequence_example``.
     """
-    if not context_features and not sequence_features:
-        raise ValueError("neither context_features nor sequence_features are given: give at least one feature")
-    context = _checked(context_features, Kind.FIXED, "context_features")
-    lists = _checked(sequence_features, Kind.SEQUENCE, "sequence_features")
+    context, lists = check_features(context_features, sequence_features)
     message, where = _message(serialized, example_name)
     return (
         {spec.name: _context_value(message.context.feature, spec, where) for spec in context},
         {spec.name: _list_value(message.feature_lists.feature_list, spec, where) for spec in lists},
     )
+
+
+def check_features(
+    context_features: Mapping[Any, Any] | None, sequence_features: Mapping[Any, Any] | None
+) -> tuple[tuple[Spec, ...], tuple[Spec, ...]]:
+    """The features of context and lists in checked form.
+
+    Raises:
+        ValueError: No features at all, or one that is invalid or of a class that has no place there.
+        TypeError: A dtype that Examples do not have, or a default of another dtype.
+    """
+    if not context_features and not sequence_features:
+        raise ValueError("neither context_features nor sequence_features are given: give at least one feature")
+    context = _checked(context_features, Kind.FIXED, "context_features")
+    return context, _checked(sequence_features, Kind.SEQUENCE, "sequence_features")
 
 
 def _checked(features: Mapping[Any, Any] | None, dense: Kind, name: str) -> tuple[Spec, ...]:

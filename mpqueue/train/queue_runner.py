@@ -84,26 +84,55 @@ class QueueRunner:
                 raise ValueError("queue_runner_def says which queue and ops: give either it or them")
             self._init_from_def(queue_runner_def, import_scope)
         else:
-            ops = _checked_ops(enqueue_ops)
+            ops = self._checked_ops(enqueue_ops)
             if queue is None or not ops:
                 raise ValueError(f"a QueueRunner needs a queue and enqueue_ops, got {queue!r} and {enqueue_ops!r}")
             self._queue, self._enqueue_ops = queue, ops
             self._closed_types = _checked_types(queue_closed_exception_types)
-            self._close_op: Op = CloseOp(queue, cancel=False) if close_op is None else close_op
-            self._cancel_op: Op = CloseOp(queue, cancel=True) if cancel_op is None else cancel_op
+            self._close_op: Op = self._closing(queue, cancel=False) if close_op is None else close_op
+            self._cancel_op: Op = self._closing(queue, cancel=True) if cancel_op is None else cancel_op
         self._lock = threading.Lock()
         self._runs: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._exceptions_raised: list[BaseException] = []
 
     def _init_from_def(self, definition: QueueRunnerDef, import_scope: str | None) -> None:
         def find(name: str) -> Any:
-            return default_graph().find(with_scope(name, import_scope))
+            return self._found(with_scope(name, import_scope))
 
         self._queue = find(definition.queue_name)
         self._enqueue_ops = [find(name) for name in definition.enqueue_op_name]
         self._close_op, self._cancel_op = find(definition.close_op_name), find(definition.cancel_op_name)
         types = tuple(class_of(code) for code in definition.queue_closed_exception_types)
         self._closed_types = types or (OutOfRangeError,)
+
+    # What ops, names and sessions are; the deferred face has others.
+
+    @staticmethod
+    def _checked_op(op: Any) -> Op:
+        if not callable(op):
+            raise TypeError(f"an enqueue op is a callable without arguments, got {op!r}: see queue.enqueue_op(source)")
+        return op  # type: ignore[no-any-return]
+
+    @staticmethod
+    def _closing(queue: Any, *, cancel: bool) -> Op:
+        return CloseOp(queue, cancel=cancel)
+
+    @staticmethod
+    def _checked_session(sess: Any) -> Any:
+        return checked_session(sess)
+
+    @staticmethod
+    def _found(name: str) -> Any:
+        return default_graph().find(name)
+
+    @staticmethod
+    def _findable_name(thing: Any, default: str) -> str:
+        return default_graph().add(thing, getattr(thing, "name", default))
+
+    def _checked_ops(self, enqueue_ops: Iterable[Op] | None) -> list[Op]:
+        if not isinstance(enqueue_ops, Iterable | None):
+            raise TypeError(f"enqueue_ops must be a list of ops, got {enqueue_ops!r}")
+        return [self._checked_op(op) for op in enqueue_ops or ()]
 
     @property
     def queue(self) -> QueueBase:
@@ -160,7 +189,7 @@ class QueueRunner:
         Raises:
             TypeError: ``sess`` is no session.
         """
-        session = checked_session(sess)
+        session = self._checked_session(sess)
         with self._lock:
             if self._runs.get(session, 0) > 0:
                 return []
@@ -239,8 +268,7 @@ class QueueRunner:
             return None
 
         def name_of(thing: Any, default: str) -> str:
-            name = default_graph().add(thing, getattr(thing, "name", default))
-            return without_scope(name, export_scope)
+            return without_scope(self._findable_name(thing, default), export_scope)
 
         return QueueRunnerDef(
             name_of(self._queue, self.name),
@@ -288,16 +316,6 @@ def checked_session(sess: Session | None) -> Session:
         hint = ": did you mean coord=?" if isinstance(sess, Coordinator) else ""
         raise TypeError(f"sess must be a Session or None, got {sess!r}{hint}")
     return sess
-
-
-def _checked_ops(enqueue_ops: Iterable[Op] | None) -> list[Op]:
-    if not isinstance(enqueue_ops, Iterable | None):
-        raise TypeError(f"enqueue_ops must be a list of ops, got {enqueue_ops!r}")
-    ops = list(enqueue_ops or ())
-    for op in ops:
-        if not callable(op):
-            raise TypeError(f"an enqueue op is a callable without arguments, got {op!r}: see queue.enqueue_op(source)")
-    return ops
 
 
 def _checked_types(types: tuple[type[OpError], ...] | None) -> tuple[type[OpError], ...]:
