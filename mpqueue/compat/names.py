@@ -57,7 +57,7 @@ class Names:
         if name in self._submodules:
             return import_module(f"{self._module}.{name}")
         if name not in self._homes:
-            raise AttributeError(self._missing(name), name=name, obj=sys.modules[self._module])
+            raise AttributeError(self._missing(name))
         home, own = self._homes[name]
         value = getattr(import_module(home), own)
         setattr(sys.modules[self._module], name, value)

@@ -1,33 +1,41 @@
-"""Making arrays, and changing the shape and order of what is in them."""
+"""Arrays as such: their shapes, and other shapes of them."""
 
-import math
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from mpqueue.compat.functions.direct import direct, renamed_argument
 from mpqueue.compat.functions.math import cast
-from mpqueue.compat.graph.build import apply, apply_many
+from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import constant, convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
 from mpqueue.compat.ops import dtypes
-from mpqueue.compat.ops.dimension import Dimension
 from mpqueue.compat.ops.dims import broadcast, count, is_known
-from mpqueue.compat.ops.dtypes import DType, as_dtype
+from mpqueue.compat.ops.dtypes import as_dtype
 from mpqueue.compat.ops.literals import leaves
 from mpqueue.compat.ops.tensorshape import TensorShape, as_shape
 from mpqueue.parsing.sparse import SparseTensorValue
 
-_SMALL: Final = 1000  # zeros and ones of fewer elements are constants
-
 reshape = direct("Reshape", "reshape")
+
+
 tile = direct("Tile", "tile")
+
+
 reverse = reverse_v2 = direct("ReverseV2", "reverse")
+
+
 broadcast_to = direct("BroadcastTo", "broadcast_to")
+
+
 broadcast_dynamic_shape = direct("BroadcastArgs", "broadcast_dynamic_shape", s0="shape_x", s1="shape_y")
+
+
 invert_permutation = direct("InvertPermutation", "invert_permutation")
+
+
 stop_gradient = direct("StopGradient", "stop_gradient")
 
 
@@ -47,123 +55,6 @@ def ensure_shape(x: Any, shape: Any, name: str | None = None) -> Tensor:
     Follows: ``tf.ensure_shape``.
     """
     return apply("EnsureShape", x, name=name, shape=as_shape(shape).known)
-
-
-def fill(dims: Any, value: Any, name: str | None = None, layout: Any = None) -> Tensor:
-    """An array of shape ``dims`` full of one value, in the value's type.
-
-    Follows: ``tf.fill``.
-    """
-    del layout
-    return apply("Fill", dims, value, name=name)
-
-
-def _full(shape: Any, value: Any, dtype: Any, name: str | None, default_name: str) -> Tensor:
-    kind = as_dtype(dtype).base_dtype
-    with get_default_graph().name_scope(name or default_name) as scope:
-        if not isinstance(shape, Tensor):
-            try:
-                if math.prod(_sizes(shape)) < _SMALL:
-                    return constant(value, kind, _sizes(shape), scope)
-            except TypeError:
-                pass  # nodes or unknown sizes among the sizes
-            shape = convert_to_tensor(shape, dtypes.int32)
-        if shape.ndim != 1:
-            shape = reshape(shape, [-1])
-        return fill(shape, constant(value, kind), name=scope)
-
-
-def _sizes(shape: Any) -> list[int]:
-    return [int(size) for size in shape]
-
-
-def zeros(shape: Any, dtype: Any = dtypes.float32, name: str | None = None, layout: Any = None) -> Tensor:
-    """Zeros; False for bool, empty for text.
-
-    Follows: ``tf.zeros``.
-    """
-    del layout
-    return _full(shape, _nothing(as_dtype(dtype)), dtype, name, "zeros")
-
-
-def _nothing(kind: DType) -> Any:
-    return {dtypes.string: "", dtypes.bool_: False}.get(kind.base_dtype, 0)
-
-
-def ones(shape: Any, dtype: Any = dtypes.float32, name: str | None = None, layout: Any = None) -> Tensor:
-    """Ones; True for bool.
-
-    Follows: ``tf.ones``.
-    """
-    del layout
-    return _full(shape, True if as_dtype(dtype) == dtypes.bool_ else 1, dtype, name, "ones")
-
-
-def zeros_like(tensor: Any, dtype: Any = None, name: str | None = None, optimize: bool = True) -> Tensor:
-    """Zeros in the shape, and if ``dtype`` is None the type, of a tensor.
-
-    Follows: ``tf.zeros_like``.
-    """
-    del optimize
-    with get_default_graph().name_scope(name or "zeros_like") as scope:
-        tensor = convert_to_tensor(tensor, name="tensor")
-        kind = tensor.dtype.base_dtype if dtype is None else as_dtype(dtype).base_dtype
-        if is_known(tensor.known_dims):
-            return zeros(tensor.known_dims, kind, scope)
-        if kind is tensor.dtype.base_dtype:
-            return apply("ZerosLike", tensor, name=scope)
-        return fill(shape(tensor), constant(_nothing(kind), kind), name=scope)
-
-
-def ones_like(tensor: Any, dtype: Any = None, name: str | None = None, optimize: bool = True) -> Tensor:
-    """Ones in the shape, and if ``dtype`` is None the type, of a tensor.
-
-    Follows: ``tf.ones_like``.
-    """
-    del optimize
-    with get_default_graph().name_scope(name or "ones_like") as scope:
-        tensor = convert_to_tensor(tensor, name="tensor")
-        made = ones(shape(tensor), tensor.dtype if dtype is None else dtype, scope)
-        made.set_shape(tensor.get_shape())
-        return made
-
-
-def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name: str = "range") -> Tensor:
-    """Numbers from ``start`` (or 0) to below ``limit``, ``delta`` apart; of the widest type of the three.
-
-    Raises:
-        ValueError: ``delta`` is 0 or leads away from ``limit``, where that is known.
-
-    Follows: ``tf.range``.
-    """
-    if limit is None:
-        start, limit = 0, start
-    with get_default_graph().name_scope(name) as scope:
-        order = (dtypes.int32, dtypes.int64, dtypes.float32, dtypes.float64)
-        wanted = None if dtype is None else as_dtype(dtype)
-        three = [
-            each if isinstance(each, Tensor) else convert_to_tensor(each, wanted, what)
-            for each, what in ((start, "start"), (limit, "limit"), (delta, "delta"))
-        ]
-        if wanted is None:
-            kinds = [each.dtype.base_dtype for each in three]
-            if not set(kinds) <= set(order):
-                raise TypeError(f"range is for int32, int64, float32 and float64, got {[each.name for each in kinds]}")
-            wanted = max(kinds, key=order.index)
-        return apply("Range", *(cast(each, wanted) for each in three), name=scope)
-
-
-def lin_space(start: Any, stop: Any, num: Any, name: str | None = None, axis: int = 0) -> Tensor:
-    """``num`` numbers, evenly spaced, both ends included; scalars only.
-
-    Follows: ``tf.lin_space``.
-    """
-    del axis
-    start = convert_to_tensor(start, name="start")
-    return apply("LinSpace", start, convert_to_tensor(stop, start.dtype), num, name=name)
-
-
-linspace = lin_space
 
 
 def shape(input: Any, name: str | None = None, out_type: Any = None) -> Tensor:
@@ -300,132 +191,6 @@ def _with_known_sums(padded: Tensor, paddings: Any) -> Tensor:
             ]
         )
     return padded
-
-
-def one_hot(
-    indices: Any,
-    depth: Any,
-    on_value: Any = None,
-    off_value: Any = None,
-    axis: int | None = None,
-    dtype: Any = None,
-    name: str | None = None,
-) -> Tensor:
-    """A new axis of size ``depth``, ``on_value`` (1) at the index and ``off_value`` (0) elsewhere.
-
-    Args:
-        indices: Ints; one outside of [0, depth) marks nothing.
-        depth: Size of the new axis.
-        on_value: What marks.
-        off_value: What is elsewhere.
-        axis: Where the new axis goes, default last.
-        dtype: Type of the result, default that of the values, else float32.
-        name: Name of the node.
-
-    Raises:
-        TypeError: The indices are no ints, or the values have another type than ``dtype`` or than each other.
-        ValueError: ``axis`` is out of range.
-
-    Follows: ``tf.one_hot``.
-    """
-    with get_default_graph().name_scope(name or "one_hot") as scope:
-        wanted = None if dtype is None else as_dtype(dtype).base_dtype
-        given = [
-            None if each is None else convert_to_tensor(each, _hint(each, wanted)) for each in (on_value, off_value)
-        ]
-        kinds = {each.dtype.base_dtype for each in given if each is not None}
-        if wanted is not None and kinds - {wanted}:
-            raise TypeError(f"dtype {wanted.name} of one_hot does not match that of on_value or off_value: {kinds}")
-        if len(kinds) > 1:
-            raise TypeError(f"on_value and off_value of one_hot must have one type, got {kinds}")
-        kind = wanted or (kinds.pop() if kinds else dtypes.float32)
-        on, off = (
-            constant(default, kind) if each is None else each for each, default in zip(given, (1, 0), strict=True)
-        )
-        return apply("OneHot", indices, depth, on, off, name=scope, axis=-1 if axis is None else axis)
-
-
-def _hint(value: Any, wanted: DType | None) -> DType | None:
-    return None if isinstance(value, Tensor) else wanted
-
-
-def concat(values: Any, axis: Any, name: str = "concat") -> Tensor:
-    """The tensors one behind the other along ``axis``.
-
-    Raises:
-        TypeError: Their types differ.
-        ValueError: Their shapes differ in another axis, or they are scalars.
-
-    Follows: ``tf.concat``.
-    """
-    values = list(values) if isinstance(values, list | tuple) else [values]
-    if len(values) == 1:
-        place = convert_to_tensor(axis, dtypes.int32, "concat_dim")
-        if place.ndim:
-            raise ValueError(f"axis of concat must be a scalar, got shape {place.shape}")
-        return identity(values[0], name)  # type: ignore[no-any-return]
-    return apply("ConcatV2", values, axis, name=name)
-
-
-def stack(values: Any, axis: int = 0, name: str = "stack") -> Tensor:
-    """The tensors, of one shape, side by side along a new axis.
-
-    Raises:
-        TypeError: Their types differ.
-        ValueError: Their shapes differ, or ``axis`` is out of range.
-
-    Follows: ``tf.stack``.
-    """
-    if axis == 0:
-        try:
-            return convert_to_tensor(values, name=name)
-        except (TypeError, ValueError):
-            pass  # lists of arrays, and mixed types, which the operation can report better
-    first = convert_to_tensor(values[0])
-    if first.ndim is not None and not -first.ndim - 1 <= axis <= first.ndim:
-        raise ValueError(f"axis = {axis} not in [{-first.ndim - 1}, {first.ndim + 1})")
-    return apply("Pack", list(values), name=name, axis=axis)
-
-
-def unstack(value: Any, num: int | None = None, axis: int = 0, name: str = "unstack") -> list[Tensor]:
-    """The slices along ``axis``, as a list of ``num`` tensors with one axis less.
-
-    Raises:
-        ValueError: ``num`` is not given and not known, or ``axis`` is out of range.
-
-    Follows: ``tf.unstack``.
-    """
-    value = convert_to_tensor(value)
-    if num is None:
-        dims = value.known_dims
-        if dims is not None and not -len(dims) <= axis < len(dims):
-            raise ValueError(f"axis = {axis} not in [{-len(dims)}, {len(dims)})")
-        num = None if dims is None else dims[axis]
-        if num is None:
-            raise ValueError(f"Cannot infer num from shape {value.shape}: give it")
-    return apply_many("Unpack", value, name=name, num=num, axis=axis)
-
-
-def split(
-    value: Any, num_or_size_splits: Any, axis: Any = 0, num: int | None = None, name: str = "split"
-) -> list[Tensor]:
-    """Parts along ``axis``: so many equal ones, or of these sizes (one may be -1, the rest).
-
-    Raises:
-        ValueError: The parts do not fit, or their number is not known.
-
-    Follows: ``tf.split``.
-    """
-    if isinstance(num_or_size_splits, int | np.integer | Dimension):
-        return apply_many("Split", axis, value, name=name, num_split=int(num_or_size_splits))
-    sizes = convert_to_tensor(num_or_size_splits)
-    if sizes.ndim == 0:
-        raise ValueError("Rank-0 tensors are not supported as the num_or_size_splits argument to split.")
-    if num is None and sizes.known_dims:
-        num = sizes.known_dims[0]
-    if num is None:
-        raise ValueError(f"Cannot infer num from shape {sizes.shape}: give it")
-    return apply_many("SplitV", value, sizes, axis, name=name, num_split=num)
 
 
 def broadcast_static_shape(shape_x: Any, shape_y: Any) -> TensorShape:

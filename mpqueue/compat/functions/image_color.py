@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.compat.functions.array import concat, identity, shape
+from mpqueue.compat.functions.array import identity, shape
+from mpqueue.compat.functions.array_join import concat
 from mpqueue.compat.functions.checks import assert_equal
 from mpqueue.compat.functions.control import with_dependencies
 from mpqueue.compat.functions.direct import direct
-from mpqueue.compat.functions.image_shape import checked_image
+from mpqueue.compat.functions.image_stack import checked_image
 from mpqueue.compat.functions.math import (
     add,
     cast,

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.compat.functions import array, random
+from mpqueue.compat.functions import array_fill, random
 from mpqueue.compat.graph.convert import constant
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.ops import dtypes
@@ -45,7 +45,7 @@ class zeros_initializer(Initializer):  # noqa: N801
         self.dtype = dtype
 
     def _made(self, shape: Any, dtype: dtypes.DType) -> Tensor:
-        return array.zeros(shape, dtype)
+        return array_fill.zeros(shape, dtype)
 
 
 class ones_initializer(Initializer):  # noqa: N801
@@ -58,7 +58,7 @@ class ones_initializer(Initializer):  # noqa: N801
         self.dtype = dtype
 
     def _made(self, shape: Any, dtype: dtypes.DType) -> Tensor:
-        return array.ones(shape, dtype)
+        return array_fill.ones(shape, dtype)
 
 
 class constant_initializer(Initializer):  # noqa: N801

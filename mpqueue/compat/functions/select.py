@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.compat.functions.array import concat, reshape, shape, squeeze
+from mpqueue.compat.functions.array import reshape, shape, squeeze
+from mpqueue.compat.functions.array_join import concat
 from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.math import cast
 from mpqueue.compat.graph.build import apply, apply_many

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mpqueue.compat.functions.array import identity, shape, size
-from mpqueue.compat.functions.array import range as numbers
+from mpqueue.compat.functions.array_fill import range as numbers
 from mpqueue.compat.functions.control import Assert, control_dependencies
 from mpqueue.compat.functions.math import greater
 from mpqueue.compat.functions.queues import FIFOQueue

@@ -17,11 +17,12 @@ _NAMES = Names(
     __name__,
     {
         "mpqueue.compat.functions.array": (
-            "broadcast_dynamic_shape broadcast_static_shape broadcast_to concat ensure_shape expand_dims fill "
-            "identity invert_permutation lin_space linspace matrix_transpose one_hot ones ones_like pad range "
-            "rank reshape reverse reverse_v2=reverse shape size split squeeze stack stop_gradient tile transpose "
-            "unstack zeros zeros_like"
+            "broadcast_dynamic_shape broadcast_static_shape broadcast_to ensure_shape expand_dims identity "
+            "invert_permutation matrix_transpose pad rank reshape reverse reverse_v2=reverse shape size "
+            "squeeze stop_gradient tile transpose"
         ),
+        "mpqueue.compat.functions.array_fill": "fill lin_space linspace one_hot ones ones_like range zeros zeros_like",
+        "mpqueue.compat.functions.array_join": "concat split stack unstack",
         "mpqueue.compat.functions.checks": (
             "assert_equal assert_greater assert_greater_equal assert_integer assert_less assert_less_equal "
             "assert_near assert_negative assert_non_negative assert_non_positive assert_none_equal "

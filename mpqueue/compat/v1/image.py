@@ -16,11 +16,15 @@ _NAMES = Names(
             "decode_bmp decode_gif decode_image decode_jpeg decode_png encode_jpeg encode_png extract_jpeg_shape "
             "is_jpeg"
         ),
-        "mpqueue.compat.functions.image_shape": (
-            "ResizeMethod central_crop crop_to_bounding_box flip_left_right flip_up_down pad_to_bounding_box "
-            "random_flip_left_right random_flip_up_down resize resize_area resize_bicubic resize_bilinear "
-            "resize_image_with_crop_or_pad resize_images resize_nearest_neighbor resize_with_crop_or_pad rot90 "
-            "transpose transpose_image"
+        "mpqueue.compat.functions.image_crop": (
+            "central_crop crop_to_bounding_box pad_to_bounding_box resize_image_with_crop_or_pad "
+            "resize_with_crop_or_pad"
+        ),
+        "mpqueue.compat.functions.image_flip": (
+            "flip_left_right flip_up_down random_flip_left_right random_flip_up_down rot90 transpose transpose_image"
+        ),
+        "mpqueue.compat.functions.image_resize": (
+            "ResizeMethod resize resize_area resize_bicubic resize_bilinear resize_images resize_nearest_neighbor"
         ),
         "mpqueue.compat.functions.random": "random_crop",
     },
