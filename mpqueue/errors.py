@@ -16,7 +16,7 @@ class WorkerDied(MPQueueError):
     """A worker ended without a word while it held work, more often than ``restarts`` allows.
 
     Args:
-        worker_id: Number of the worker, from 0.
+        worker_id: Number of the worker, from 0; -1 for the nursery, the process that starts the workers.
         exitcode: Exit status as `multiprocessing` gives it: negative is the number of a signal.
         index: Index of the batch it was computing, None if it held none.
         epoch: Epoch of that batch, from 0, or None.
@@ -58,7 +58,8 @@ class WorkerDied(MPQueueError):
             how = f"by {self.signal_name}"
         else:
             how = f"by exit code {self.exitcode}"
-        text = f"worker {self.worker_id} died {how}"
+        who = "the nursery, which starts the workers," if self.worker_id < 0 else f"worker {self.worker_id}"
+        text = f"{who} died {how}"
         if self.index is not None:
             text += f" while it computed index {self.index} of epoch {self.epoch}"
         if self.peak_memory_bytes:

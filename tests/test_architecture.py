@@ -16,8 +16,10 @@ LAYERS = [
     ["control"],
     ["workers"],
     ["sequence", "sources"],
-    ["stats", "engine"],
-    ["enqueuers", "loader"],
+    ["stats", "engine", "idle"],
+    ["enqueuers", "loader", "passes", "coordinator"],
+    ["queues"],
+    ["train"],
     ["keras"],
 ]
 PURE = ["memory.slots", "memory.layout", "control.schedule", "control.seeds", "control.records"]

@@ -11,82 +11,33 @@ the next ticket as long as there is credit, so that there is one place that coun
 The end of an epoch (where the source has an `on_epoch_end` of its own): due once the epoch's last batch was handed
 out. It then runs inside the following `next`, or 0.1 s later in a one-shot thread if no `next` and no `stop` came by,
 so that the next epoch is prepared while the trainer validates. Not at once, because programs read the state of the
-epoch right after its last batch. What it raises is raised by the following `next`.
+epoch right after its last batch. What it raises is raised by the following `next`; the one after that opens the next
+epoch without calling it again.
+
+# NOTE [ Interrupts ]
+A signal handler runs between any two bytecodes of the main thread, and may raise (Ctrl-C, `sys.exit`, a time-out by
+SIGALRM) or call `stop`. Three rules keep the stream whole, at no cost as long as none strikes:
+
+1. While we wait, nothing is half done: what was raised passes through, and the next `next` goes on where it was.
+2. Anywhere else the books may be *torn*. The next `next` drops all that is under way and goes back to the last place
+   that was counted; a batch is counted after it was opened. So nothing is lost, and nothing comes twice.
+3. A `stop` from a handler in the middle of our own work only sets a mark; the work itself stops at its end.
 """
 
+import contextlib
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
+from mpqueue.control.backend import Backend, EndOfStream, Outcome, Stopped
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule, Ticket
 
 EPOCH_END_DELAY_S = 0.1
 
 _clock = time.perf_counter_ns
-
-
-class EndOfStream(Exception):
-    """The source has ended: there will be no more batches."""
-
-
-class Stopped(Exception):
-    """The pipeline was stopped while, or before, the caller waited."""
-
-
-class Outcome(Protocol):
-    """What became of a ticket."""
-
-    is_end: bool
-
-    def open(self) -> Any:
-        """The batch; raises what the source raised."""
-        ...
-
-
-class Backend(Protocol):
-    """Runs tickets; called under the pipeline's lock only, but for `wake`."""
-
-    ready: dict[int, Any]  # outcomes by the number of their ticket, in the order of their coming
-    chunk: int  # how many tickets are worth a `pump`
-    low_water: int  # with fewer tickets at work than this, any is
-
-    def pump(self) -> None:
-        """Take as many tickets as `Pipeline.deal` gives and get them done."""
-        ...
-
-    def wait(self, head: int, *, block: bool = True) -> None:
-        """Take in what has arrived; if nothing has, wait for the next event, or for `wake`.
-
-        ``head`` is the ticket that the consumer waits for.
-        """
-        ...
-
-    def cancel(self) -> None:
-        """Forget all tickets, those at work included."""
-        ...
-
-    def is_stale(self) -> bool:
-        """Whether the workers' source differs from the caller's, or may do so."""
-        ...
-
-    def refresh(self) -> None:
-        """The source may have changed: work dealt from now on is computed from its present state."""
-        ...
-
-    def wake(self) -> None:
-        """Make a blocked `wait` return; from any thread, also inside a signal handler."""
-        ...
-
-    def stop(self, timeout_s: float | None) -> None:
-        """End all workers and free everything.
-
-        Raises:
-            StopTimeout: Some did not end in time.
-        """
-        ...
 
 
 class Pipeline:
@@ -111,7 +62,7 @@ class Pipeline:
     ) -> None:
         self.schedule = schedule
         self.lock = threading.RLock()
-        self.credit = credit
+        self.credit = self.allowance = credit  # the allowance is what of the credit may be used for now
         self.epoch, self.position = schedule.epoch, 0  # of the next batch to be handed out
         self.delivered_ahead: set[int] = set()  # positions beyond it that were handed out (unordered only)
         self.counts = [0] * schedule.num_lanes if isinstance(schedule, StreamSchedule) else []  # delivered, by lane
@@ -123,15 +74,19 @@ class Pipeline:
         self._head = 0
         self._tickets: dict[int, Ticket] = {}
         self.backend: Backend | None = None
-        self._is_due = False
-        self._is_paused = False
+        self._is_due = False  # the epoch end: its hook, and that the next epoch is opened
+        self._hook_is_due = False
         self._timer: threading.Timer | None = None
         self._failure: BaseException | None = None
         self._pid = os.getpid()
         self._is_foreign = False  # this is a forked child's copy
         self.is_stopped = False
         self._needs_attention = False  # one flag for all that is rare
+        self.is_waiting = False  # set by the backend around its wait; see NOTE [ Interrupts ]
+        self._is_raising = self._is_torn = self._calls_user = False
+        self._late_stop: tuple[float | None] | None = None
         self._stopping = threading.RLock()
+        self._is_shutting_down = False
         _living.add(self)
 
     # -- The backend's side
@@ -143,13 +98,17 @@ class Pipeline:
 
     def attach(self, backend: Backend) -> None:
         """Set the backend to work."""
-        with self.lock:
+        with self._turn():
             self.backend = backend
             backend.pump()
 
+    def is_outstanding(self, number: int) -> bool:
+        """Whether this ticket was dealt and not handed out."""
+        return number in self._tickets
+
     def deal(self) -> Ticket | None:
         """The next ticket, None where there is no credit, or no work for now."""
-        if self._outstanding >= self.credit or self.is_stopped or self._is_paused:
+        if self._outstanding >= self.allowance or self.is_stopped:
             return None
         ticket = self.schedule.deal()
         if ticket is not None:
@@ -168,48 +127,88 @@ class Pipeline:
             RuntimeError: This process was forked from the one that owns the pipeline.
             Exception: What the source raised for this batch, or its epoch end.
         """
-        with self.lock:
-            while True:
-                if self._needs_attention:
-                    self._attend()
-                backend = self.backend
-                assert backend is not None
-                number = self._head if self._ordered else self._any_ready(backend)
-                outcome = backend.ready.pop(number, None)
-                if outcome is None:
-                    self._wait(backend)
-                    continue
-                ticket = self._tickets.pop(number)
-                self._outstanding -= 1
-                if number == self._head:
-                    self._head += 1
-                if outcome.is_end:
-                    self._end_lane(ticket)
-                    continue
-                self.num_batches += 1
-                if ticket.lane < 0:
-                    self._advance(ticket)
-                else:
-                    self.counts[ticket.lane] += 1
-                    self.next_lane = (ticket.lane + 1) % len(self.counts)
-                if self.credit - self._outstanding >= backend.chunk and not self._is_due:
-                    backend.pump()
-                return outcome.open()
+        try:
+            with self.lock:
+                try:
+                    while True:
+                        if self._needs_attention:
+                            self._attend()
+                        backend = self.backend
+                        assert backend is not None
+                        number = self._head if self._ordered else self._any_ready(backend)
+                        outcome = backend.ready.pop(number, None)
+                        if outcome is None:
+                            self._wait(backend)
+                            continue
+                        ticket = self._tickets.pop(number)
+                        self._outstanding -= 1
+                        if number == self._head:
+                            self._head += 1
+                        if not outcome.is_plain:
+                            self._take_rare(ticket, outcome)
+                            continue
+                        if self.credit - self._outstanding >= backend.chunk:
+                            backend.pump()
+                        batch = outcome.open()
+                        self._count(ticket)
+                        return batch
+                except BaseException:
+                    self._note_escape()
+                    raise
+        finally:
+            if self._late_stop is not None:
+                self._stop_late()
+
+    def _take_rare(self, ticket: Ticket, outcome: Outcome) -> None:
+        """The end of a worker's stream, or an exception, which is raised."""
+        if outcome.is_end:
+            assert isinstance(self.schedule, StreamSchedule)
+            self.schedule.end_lane(ticket.lane)
+            return
+        self._count(ticket)
+        self._is_raising = True
+        outcome.open()
 
     def _attend(self) -> None:
         """What is to be done before a batch can be handed out."""
+        self._refuse_foreign()
+        self._needs_attention = False  # before the look: a stop from another thread may come right now
+        if self.is_stopped or self.backend is None:
+            self._needs_attention = self._is_raising = True
+            raise Stopped
+        self.raise_failure()
+        if self._is_torn:
+            self._mend()
+        if self._is_due:
+            self.finish_epoch()
+        self.raise_failure()
+
+    def _refuse_foreign(self) -> None:
         if self._is_foreign:
+            self._is_raising = True
             raise RuntimeError(
                 "this process was forked while an enqueuer ran, and cannot use it: "
                 f"its batches belong to process {self._pid}. Start an enqueuer of its own here"
             )
-        self._needs_attention = False  # before the look: a stop from another thread may come right now
-        if self.is_stopped or self.backend is None:
-            self._needs_attention = True
-            raise Stopped
-        if self._is_due:
-            self.finish_epoch()
-        self.raise_failure()
+
+    def _note_escape(self) -> None:
+        """An exception leaves: ours, or an interrupt. See NOTE [ Interrupts ]."""
+        if not self.is_waiting and not self._is_raising:
+            self._is_torn = self._needs_attention = True
+        self.is_waiting = self._is_raising = False
+
+    def _mend(self) -> None:
+        """Drop all that is under way and go back to the last place that was counted."""
+        assert self.backend is not None
+        self._is_raising = self._needs_attention = True  # as long as this fails, it is tried again
+        self.backend.reset()
+        if not self._is_due:
+            self._go_to(self.epoch, self.position, tuple(self.delivered_ahead), self.counts, self.next_lane)
+        else:
+            assert isinstance(self.schedule, EpochSchedule)
+            self.schedule.stand_before(self.epoch)
+            self._forget_tickets()
+        self._is_raising = self._needs_attention = self._is_torn = False
 
     def _any_ready(self, backend: Backend) -> int:
         """A batch of this epoch, in the order of their coming; one of the next epoch waits for this one's rest."""
@@ -225,17 +224,19 @@ class Pipeline:
         ):
             backend.pump()
         if self._outstanding == 0 and not self._needs_attention:
+            self._is_raising = True
             raise EndOfStream
         started = _clock()
         backend.wait(self._head)
         self.wait_ns += _clock() - started
 
-    def _end_lane(self, ticket: Ticket) -> None:
-        assert isinstance(self.schedule, StreamSchedule)
-        self.schedule.end_lane(ticket.lane)
-
-    def _advance(self, ticket: Ticket) -> None:
-        """A batch of a sequence is handed out."""
+    def _count(self, ticket: Ticket) -> None:
+        """A batch is handed out."""
+        self.num_batches += 1
+        if ticket.lane >= 0:
+            self.counts[ticket.lane] += 1
+            self.next_lane = (ticket.lane + 1) % len(self.counts)
+            return
         position, ahead = ticket.position, self.delivered_ahead
         if position != self.position:
             ahead.add(position)
@@ -255,9 +256,9 @@ class Pipeline:
         self.epoch, self.position = self.epoch + 1, 0
         if self._epoch_end is None:
             return
-        self._is_due = self._needs_attention = True
+        self._is_due = self._hook_is_due = self._needs_attention = True
         if self._timed:
-            self._timer = threading.Timer(EPOCH_END_DELAY_S, self._finish_in_time)
+            self._timer = threading.Timer(EPOCH_END_DELAY_S, self.finish_epoch)
             self._timer.name = "mpqueue-epoch-end"
             self._timer.daemon = True
             self._timer.start()
@@ -269,20 +270,28 @@ class Pipeline:
 
     def finish_epoch(self) -> None:
         """Run the epoch end if it is due, and begin the next epoch; what it raises is kept for the next `next`."""
-        with self.lock:
+        with self._turn():
             if not self._is_due or self.is_stopped:
                 return
-            self._is_due = False
             self._cancel_timer()
-            assert isinstance(self.schedule, EpochSchedule)
-            assert self.backend is not None
-            assert self._epoch_end is not None
             try:
-                self._epoch_end()
+                self._run_hook()
                 if not self.is_stopped:
                     self.open_epoch()
+                    self._is_due = False
             except BaseException as error:
                 self.fail(error)
+
+    def _run_hook(self) -> None:
+        if not self._hook_is_due:
+            return  # it ran, and raised
+        self._hook_is_due = False
+        assert self._epoch_end is not None
+        self._calls_user = True
+        try:
+            self._epoch_end()
+        finally:
+            self._calls_user = False
 
     def open_epoch(self) -> None:
         """Let the workers begin the next epoch, from the source's present state."""
@@ -291,9 +300,6 @@ class Pipeline:
         self.backend.refresh()
         self.schedule.open_epoch()
         self.backend.pump()
-
-    def _finish_in_time(self) -> None:
-        self.finish_epoch()
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
@@ -307,43 +313,58 @@ class Pipeline:
 
     def restart_at(self, epoch: int, position: int = 0, ahead: tuple[int, ...] = (), *, refresh: bool = False) -> None:
         """Drop all that is under way and go to another place in the order; ``refresh``: the source may have changed."""
-        with self.lock:
-            if self.backend is None:
+        with self._turn():
+            if self.backend is None or self.is_stopped:
+                self._is_raising = True
                 raise Stopped
             self.finish_epoch()
             self.backend.cancel()
-            self._is_paused = False
+            self.allowance = self.credit
             if refresh:
                 self.backend.refresh()
-            self._tickets.clear()
-            self._outstanding = 0
-            if isinstance(self.schedule, EpochSchedule):
-                self.schedule.start_at(epoch, position, ahead)
-            else:
-                self.schedule.start_at(epoch)
-            self._head = self.schedule.next_number
-            self.epoch = epoch
-            self.start_from(position, ahead)
-            self.backend.pump()
+            self._go_to(epoch, position, ahead)
+
+    def _go_to(
+        self, epoch: int, position: int, ahead: tuple[int, ...], counts: Iterable[int] = (), lane: int = 0
+    ) -> None:
+        assert self.backend is not None
+        counts = list(counts)
+        self._forget_tickets()
+        if isinstance(self.schedule, EpochSchedule):
+            self.schedule.start_at(epoch, position, ahead)
+        else:
+            self.schedule.start_at(epoch, counts, lane)
+        self.epoch = epoch
+        self.start_from(position, ahead, counts)
+        self.backend.pump()
+
+    def _forget_tickets(self) -> None:
+        self._tickets.clear()
+        self._outstanding = 0
+        self._head = self.schedule.next_number
 
     def pause(self) -> None:
         """Deal nothing until `resume`, and wait until nothing is at work; what is ready stays."""
-        with self.lock:
-            self._is_paused = True
-            while self.backend is not None and not self.is_stopped and self._outstanding > len(self.backend.ready):
-                self.backend.wait(self._head)
+        with self._turn():
+            self.allowance = 0
+            while self.backend is not None and not self.is_stopped and self._failure is None:
+                at_work = self._tickets.keys() - self.backend.ready.keys()
+                if not at_work:
+                    return
+                self.backend.wait(min(at_work))  # the oldest: the one that a `batch_timeout` can end
 
     def resume(self) -> None:
-        """Go on after a `pause`."""
-        with self.lock:
-            self._is_paused = False
-            if self.backend is not None:
+        """Go on after a `pause`, and with all of the credit."""
+        with self._turn():
+            self.allowance = self.credit
+            if self.backend is not None and not self.is_stopped:
                 self.backend.pump()
 
     def raise_failure(self) -> None:
         """Raise what an epoch end has raised, if it was not raised yet."""
         if self._failure is not None:
             failure, self._failure = self._failure, None
+            self._is_raising = True
             raise failure
 
     # -- Anybody
@@ -351,12 +372,36 @@ class Pipeline:
     @property
     def num_ready(self) -> int:
         """Batches that are computed and not handed out."""
-        with self.lock:
-            if self.backend is None or self.is_stopped:
+        with self._turn():
+            if self.backend is None or self.is_stopped or self._is_torn:
                 return 0
             self.backend.pump()
             self.backend.wait(self._head, block=False)
             return len(self.backend.ready)
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """What `next` does around its work, for the others; see NOTE [ Interrupts ]."""
+        try:
+            with self.lock:
+                try:
+                    self._refuse_foreign()
+                    yield
+                except BaseException:
+                    self._note_escape()
+                    raise
+        finally:
+            if self._late_stop is not None and not self._is_inside():
+                self._stop_late()
+
+    def _is_inside(self) -> bool:
+        """Whether this very thread holds the lock."""
+        return self.lock._is_owned()  # type: ignore[attr-defined,no-any-return]  # as threading.Condition does
+
+    def _stop_late(self) -> None:
+        if self._late_stop is not None:
+            (timeout_s,), self._late_stop = self._late_stop, None
+            self.stop(timeout_s)
 
     def stop(self, timeout_s: float | None = None) -> None:
         """End the stream: frees whoever waits in `next`, ends the workers. Idempotent, from any thread.
@@ -369,13 +414,27 @@ class Pipeline:
         if backend is None or self._is_foreign:
             return
         backend.wake()
-        with self._stopping:  # a second caller returns when the first one's work is done
+        is_inside = self._is_inside()
+        if is_inside and not self._calls_user:
+            self._late_stop = (timeout_s,)  # a signal handler; see NOTE [ Interrupts ]
+        elif self._stopping.acquire(blocking=not is_inside):  # else another thread is at it, and waits for our lock
+            try:
+                self._shut_down(backend, timeout_s)
+            finally:
+                self._stopping.release()
+
+    def _shut_down(self, backend: Backend, timeout_s: float | None) -> None:
+        if self.backend is None or self._is_shutting_down:
+            return
+        self._is_shutting_down = True
+        try:
             with self.lock:
                 self._cancel_timer()
-                backend, self.backend = self.backend, None
                 self._tickets.clear()
-            if backend is not None:
-                backend.stop(timeout_s)
+            backend.stop(timeout_s)
+        finally:
+            self.backend = None
+            self._is_shutting_down = False
 
 
 _living: weakref.WeakSet[Pipeline] = weakref.WeakSet()

@@ -89,6 +89,12 @@ class EpochSchedule:
         if length is not None and position > length:
             raise ValueError(f"position {position} does not exist: epoch {epoch} has {length} batches")
 
+    def stand_before(self, epoch: int) -> None:
+        """Go to the barrier before an epoch."""
+        self.epoch, self._position, self._skip = epoch, 0, ()
+        self._is_open = False
+        self.lengths.clear()
+
     def open_epoch(self) -> None:
         """Lift the barrier before the next epoch."""
         self._leave_finished_epoch()

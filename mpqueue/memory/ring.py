@@ -49,8 +49,10 @@ class Ring:
 
     def grant(self, worker: int) -> Slot | None:
         """A slot for a worker, or None: all are in use, or there is no memory even for an exception."""
-        self.collect()
         slot = self.slots.grant(worker)
+        if slot is None:
+            self.collect()
+            slot = self.slots.grant(worker)
         if slot is not None and not slot.high_water and not self.reserve(slot, FIRST_BYTES):
             self.slots.release(slot)
             return None
@@ -75,13 +77,17 @@ class Ring:
         if self.slots.num_leased >= self._max_leased:
             self.collect()
             if self.slots.num_leased >= self._max_leased:
-                self.num_copies += 1
-                try:
-                    return np.frombuffer(self.memory, np.uint8, nbytes, slot.offset).copy()
-                finally:
-                    self.release(slot)
+                return self.private_copy(slot, nbytes)
         self.slots.take(slot)
         return self._leases.lease(slot, nbytes)
+
+    def private_copy(self, slot: Slot, nbytes: int) -> Array:
+        """The first bytes of a READY slot, which is free then."""
+        self.num_copies += 1
+        try:
+            return np.frombuffer(self.memory, np.uint8, nbytes, slot.offset).copy()
+        finally:
+            self.release(slot)
 
     def release(self, slot: Slot) -> None:
         """A slot that nobody reads any more."""
@@ -91,8 +97,14 @@ class Ring:
 
     def collect(self) -> None:
         """Release the slots whose last view is gone."""
-        for slot in self._leases.ended():
-            self.release(slot)
+        leases = self._leases
+        while leases.have_ended:
+            self.release(leases.next_ended())
+
+    def reset(self) -> None:
+        """Free all slots but those that the consumer has views of; no worker is left."""
+        self.collect()
+        self.slots.reset(self._leases.slots())
 
     def give_back(self) -> int:
         """Memory is short: free slots keep their first bytes only. Returns the bytes given back."""

@@ -90,7 +90,7 @@ class SlotTable:
         slot.state, slot.turn, slot.owner = SlotState.GRANTED, self._turns, worker
         return slot
 
-    def publish(self, slot: Slot, high_water: int, *, held: int = 0) -> None:
+    def publish(self, slot: Slot, high_water: int, held: int = 0) -> None:
         """GRANTED → READY: the worker has written it.
 
         Raises:
@@ -143,6 +143,17 @@ class SlotTable:
         """All workers are gone."""
         for worker in {slot.owner for slot in self.slots} - {-1}:
             self.forget_worker(worker)
+
+    def reset(self, leased: list[Slot]) -> None:
+        """Nobody owns any slot but these: whatever the states were, they are FREE or LEASED now."""
+        self.num_leased, self.num_retired, self.num_free = len(leased), 0, 0
+        self._free.clear()
+        for slot in self.slots:
+            slot.owner, slot.held = -1, False
+            if slot in leased:
+                slot.state = SlotState.LEASED
+            else:
+                self._set_free(slot)
 
     def free_slots(self) -> list[Slot]:
         """The slots that nobody owns."""

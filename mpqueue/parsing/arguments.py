@@ -20,9 +20,9 @@ def dtype_name(dtype: Any) -> str:
     dtype = getattr(dtype, "as_numpy_dtype", dtype)  # TensorFlow's dtypes, and those of mpqueue.compat.v1
     if dtype is None:
         raise TypeError("a dtype is missing: give one such as 'int64', np.float32 or 'string'")
-    if dtype in (STRING, float):
-        return STRING if dtype == STRING else "float32"  # Python's float is float32, as in TensorFlow
-    if isinstance(dtype, str) and dtype == "bfloat16":
+    if dtype is float:
+        return "float32"  # as in TensorFlow
+    if isinstance(dtype, str) and dtype in (STRING, "bfloat16"):
         return dtype
     try:
         known = np.dtype(dtype)

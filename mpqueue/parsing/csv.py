@@ -4,6 +4,9 @@
 it gives anything, and leaves the rest, all errors included, to the rows.
 """
 
+# ruff: noqa: ARG001 - `name` stands in TensorFlow's signature
+
+import itertools
 from typing import Any
 
 import numpy as np
@@ -87,7 +90,7 @@ def _checked_cols(select_cols: Any, num_defaults: int) -> list[int]:
         raise ValueError(
             f"select_cols has {len(numbers)} columns and record_defaults {num_defaults}: give one default each"
         )
-    if numbers[0] < 0 or any(left >= right for left, right in zip(numbers, numbers[1:], strict=False)):
+    if numbers[0] < 0 or any(left >= right for left, right in itertools.pairwise(numbers)):
         raise ValueError(f"select_cols is {numbers}, and must be rising indices from 0")
     return numbers
 
@@ -96,7 +99,7 @@ def _dtype_and_default(default: Any, place: int) -> tuple[str, Any]:
     """The dtype of a column, and the value of its empty fields, None if they have none."""
     value = default[0] if type(default) is list and len(default) == 1 else default
     if type(value) in (float, str, bytes):  # what nearly all scripts write, at a tenth of the price of an array
-        return ("float32", value) if type(value) is float else (STRING, as_bytes(value, "a default"))
+        return (STRING, as_bytes(value, "a default")) if type(value) is not float else ("float32", _rounded(value))
     array = default if isinstance(default, np.ndarray) else _as_tensorflow_would(default)
     dtype = STRING if array.dtype.kind in "OSU" else _DTYPES.get(array.dtype)
     if dtype is None:
@@ -108,6 +111,11 @@ def _dtype_and_default(default: Any, place: int) -> tuple[str, Any]:
         return dtype, None
     value = array.item()
     return dtype, as_bytes(value, f"record_defaults[{place}]") if dtype == STRING else value
+
+
+def _rounded(value: float) -> float:
+    with np.errstate(over="ignore"):
+        return float(np.float32(value))
 
 
 def _as_tensorflow_would(default: Any) -> np.ndarray[Any, Any]:

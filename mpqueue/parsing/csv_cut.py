@@ -1,8 +1,8 @@
 """CSV records of a batch cut into fields, all at once.
 
-The records become one buffer with a line break after each. A delimiter or a line break ends a field where an even number
-of quotes is before it. A batch is refused unless its line breaks are those that were put there, and unless every field
-is free of quotes or stands within one pair: what remains, TensorFlow's scanner cuts just so.
+The records become one buffer with a line break after each. A delimiter or a line break ends a field where an even
+number of quotes is before it. A batch is refused unless its line breaks are those that were put there, and unless every
+field is free of quotes or stands within one pair: what remains, TensorFlow's scanner cuts just so.
 """
 
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ class Batch(NamedTuple):
     @property
     def num_records(self) -> int:
         """How many records there are."""
-        return self.starts.shape[-1]
+        return int(self.starts.shape[-1])
 
     def texts(self, which: Any) -> list[bytes]:
         """Some of the fields, by an index of NumPy."""
@@ -45,22 +45,25 @@ def cut(records: list[bytes], csv_format: CsvFormat) -> Batch | None:
     """The fields of a batch, None if it is refused."""
     if csv_format.delim in b'"\r\n' or b"" in records:  # an empty record has no field, not one that is empty
         return None
-    memory = b"".join((b"\n".join(records), b"\n", MARGIN))
+    memory = b"\n".join([*records, MARGIN])
+    least = len(records) * (len(csv_format.columns) - 1)
+    if csv_format.stop is None and memory.count(csv_format.delim) != least and b'"' not in memory:
+        return None  # before a record of nothing but delimiters takes twenty times its size
     letters = np.frombuffer(memory, np.uint8, len(memory) - len(MARGIN))
     is_end = letters == csv_format.delim[0]
     is_end |= letters == _LINE_BREAK
-    quotes = csv_format.use_quote_delim and b'"' in memory
-    if quotes:
-        is_end &= _outside_quotes(letters)
-    if b"\r" in memory and (not quotes or (_outside_quotes(letters) & (letters == _RETURN)).any()):
+    has_quotes = csv_format.use_quote_delim and b'"' in memory
+    outside = _outside_quotes(letters) if has_quotes else np.True_
+    is_end &= outside
+    if b"\r" in memory and (outside & (letters == _RETURN)).any():
         return None
     ends = np.flatnonzero(is_end)
     starts = np.concatenate(([0], ends[:-1] + 1))
     index = _wanted(letters[ends], ends, records, csv_format)
-    if index is None or (quotes and not _are_whole(letters, starts, ends)):
+    if index is None or (has_quotes and not _are_whole(letters, starts, ends)):
         return None
     starts, ends = starts[index], ends[index]
-    if quotes:
+    if has_quotes:
         inside = letters[starts] == _QUOTE
         starts += inside
         ends -= inside
@@ -69,7 +72,9 @@ def cut(records: list[bytes], csv_format: CsvFormat) -> Batch | None:
 
 def _outside_quotes(letters: _Letters) -> NDArray[np.bool_]:
     """Which letters have an even number of quotes before them."""
-    return np.cumsum(letters == _QUOTE, dtype=np.uint8) & 1 == 0
+    quotes_so_far = np.cumsum(letters == _QUOTE, dtype=np.uint8)  # it may wrap: only odd or even is asked
+    outside: NDArray[np.bool_] = quotes_so_far & 1 == 0
+    return outside
 
 
 def _wanted(end_letters: _Letters, ends: Places, records: list[bytes], csv_format: CsvFormat) -> Places | None:

@@ -4,8 +4,10 @@ They are those of RFC 4180 but for these: line breaks before a field are skipped
 and a line break or a quote inside an unquoted field is an error instead of part of it.
 """
 
+import re
+
 _QUOTE = ord('"')
-_LINE_BREAKS = b"\r\n"
+_LINE_BREAKS = re.compile(rb"[\r\n]+")
 
 
 class BadField(ValueError):
@@ -16,32 +18,32 @@ class BadField(ValueError):
         self.field, self.reason = field, reason
 
 
-def cut(record: bytes, delim: bytes, use_quote_delim: bool, stop: int | None) -> list[bytes]:
+def cut(record: bytes, delim: bytes, use_quote_delim: bool, most: int) -> list[bytes]:
     """The fields of a record, unquoted.
 
     Args:
         record: The text of the record.
         delim: The byte between fields.
         use_quote_delim: Whether quotes enclose fields.
-        stop: Cut only this many fields: what follows is not even looked at. None: all.
+        most: Cut no more than this many fields; what follows them is not even looked at.
 
     Raises:
         BadField: A quote or a line break where none may be.
     """
     if record and _is_plain(record, delim, use_quote_delim):
-        return record.split(delim) if stop is None else record.split(delim, stop)[:stop]
+        return record.split(delim, most)[:most]
     fields: list[bytes] = []
     place, size = 0, len(record)
     while place < size:
-        if record[place] in _LINE_BREAKS:
-            place += 1
+        if record[place] in b"\r\n":
+            place = _LINE_BREAKS.match(record, place).end()  # type: ignore[union-attr]  # there is one
             continue
         if use_quote_delim and record[place] == _QUOTE:
             field, place = _quoted(record, place + 1, delim[0], len(fields))
         else:
             field, place = _unquoted(record, place, delim, use_quote_delim, len(fields))
         fields.append(field)
-        if len(fields) == stop:
+        if len(fields) == most:
             return fields
     if record.endswith(delim):
         fields.append(b"")

@@ -25,7 +25,7 @@ class CsvFormat(NamedTuple):
         delim: The byte between fields.
         use_quote_delim: Whether quotes enclose fields.
         na_value: A text that means an empty field.
-        stop: Fields to cut of a record; None: all, and there must be just as many as columns.
+        stop: How many fields to look at; None: all, and there must be just as many as columns.
     """
 
     columns: tuple[Column, ...]

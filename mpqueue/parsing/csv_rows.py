@@ -1,8 +1,10 @@
 """CSV, one record after another: the rules, and every error.
 
-A record of 20 columns costs about 15 us. The first bad field of the first bad record is the one that is named.
+A record of 20 columns costs about 17 us, and 55 where it comes alone. The first bad field of the first bad record is
+the one that is named.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,13 @@ from mpqueue.parsing.csv_fields import BadField, cut, shown
 from mpqueue.parsing.csv_format import Column, CsvFormat
 from mpqueue.parsing.number_text import to_float, to_float32, to_int32, to_int64
 
-_READERS = {"float32": to_float, "float64": to_float, "int32": to_int32, "int64": to_int64, STRING: bytes}
+_READERS: dict[str, Callable[[bytes], Any]] = {
+    "float32": to_float,
+    "float64": to_float,
+    "int32": to_int32,
+    "int64": to_int64,
+    STRING: bytes,
+}
 
 
 def decode(records: list[bytes], csv_format: CsvFormat) -> list[NDArray[Any]]:
@@ -38,7 +46,7 @@ def decode(records: list[bytes], csv_format: CsvFormat) -> list[NDArray[Any]]:
 
 def _read(record: bytes, place: int, csv_format: CsvFormat) -> tuple[list[Any], list[bytes]]:
     """The values of a record, and their texts."""
-    fields = fields_of(record, place, csv_format)
+    fields = _fields(record, place, csv_format)
     texts = [fields[column.number] for column in csv_format.columns]
     values = []
     for index, (column, text) in enumerate(zip(csv_format.columns, texts, strict=True)):
@@ -50,21 +58,18 @@ def _read(record: bytes, place: int, csv_format: CsvFormat) -> tuple[list[Any], 
     return values, texts
 
 
-def fields_of(record: bytes, place: int, csv_format: CsvFormat) -> list[bytes]:
-    """The fields of a record, as many as are needed.
-
-    Raises:
-        InvalidArgumentError: It breaks the rules of quoting, or has another number of fields.
-    """
+def _fields(record: bytes, place: int, csv_format: CsvFormat) -> list[bytes]:
+    """The fields of a record, as many as are needed."""
+    wanted = csv_format.stop or len(csv_format.columns)
+    most = csv_format.stop or wanted + 1  # with one too many, the record is wrong whatever follows
     try:
-        fields = cut(record, csv_format.delim, csv_format.use_quote_delim, csv_format.stop)
+        fields = cut(record, csv_format.delim, csv_format.use_quote_delim, most)
     except BadField as error:
         raise InvalidArgumentError(None, None, f"Field {error.field} in record {place} {error.reason}") from None
-    wanted = csv_format.stop or len(csv_format.columns)
     if len(fields) != wanted:
-        least = "at least " if csv_format.stop else ""
+        number = f"only {len(fields)}" if len(fields) < wanted else f"more than {wanted}"
         raise InvalidArgumentError(
-            None, None, f"record {place} has {len(fields)} fields, expected are {least}{wanted}: {shown(record)}"
+            None, None, f"record {place} has {number} fields where {wanted} are due: {shown(record)}"
         )
     return fields
 

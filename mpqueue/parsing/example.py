@@ -8,7 +8,7 @@ from typing import Any
 
 try:
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-except ImportError as error:  # pragma: no cover: the tests need protobuf
+except ImportError as error:
     raise ImportError("mpqueue.train.Example needs protobuf: pip install mpqueue[tfrecord]") from error
 
 # Of each message its fields, by number: their type, and REPEATED, MAP, or KIND, the one-of of that name.
@@ -38,9 +38,8 @@ def _described() -> descriptor_pb2.FileDescriptorProto:
         message = file.message_type.add(name=name)
         if any(rule == _KIND for _, rule in fields.values()):
             message.oneof_decl.add(name=_KIND)
-        for number, (field, (type_name, rule)) in enumerate(fields.items(), start=1):
-            if rule == _MAP:
-                type_name = _add_map_entry(message, field, type_name)
+        for number, (field, (value, rule)) in enumerate(fields.items(), start=1):
+            type_name = _add_map_entry(message, field, value) if rule == _MAP else value
             _add_field(message, field, number, type_name, rule)
     return file
 
@@ -68,11 +67,12 @@ def _add_field(message: descriptor_pb2.DescriptorProto, name: str, number: int, 
 def _made(pool: descriptor_pool.DescriptorPool, name: str) -> Any:
     made = message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
     made.__module__ = __name__  # where pickle finds it
+    made.__doc__ = f"TensorFlow's message ``tf.train.{name}``, with the methods of every message of protobuf."
     return made
 
 
 _pool = descriptor_pool.DescriptorPool()
-_pool.Add(_described())
+_pool.AddSerializedFile(_described().SerializeToString())
 
 BytesList = _made(_pool, "BytesList")
 FloatList = _made(_pool, "FloatList")

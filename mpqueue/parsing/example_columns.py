@@ -7,14 +7,13 @@ from numpy.typing import NDArray
 
 from mpqueue.parsing.features import Kind, Spec
 from mpqueue.parsing.sparse import SparseTensorValue
-
-_Places = NDArray[np.int64]
+from mpqueue.parsing.words import Places
 
 
 class Column(Protocol):
     """A feature of all records of a batch. Every record is put once, or left out if it has not the feature."""
 
-    def put(self, records: _Places, counts: _Places, values: NDArray[Any]) -> None:
+    def put(self, records: Places, counts: Places, values: NDArray[Any]) -> None:
         """Take the values of some records, rising; ``counts`` of them each, one after another, in an array to keep."""
 
     def result(self) -> Any:
@@ -27,7 +26,7 @@ def column(spec: Spec, num_records: int) -> Column:
 
 
 class FixedColumn:
-    """As many values in every record; where there are none, the default."""
+    """As many values in every record; a record without the feature has the default."""
 
     def __init__(self, spec: Spec, num_records: int) -> None:
         self._spec = spec
@@ -35,7 +34,7 @@ class FixedColumn:
         if spec.default is not None:
             self._values[:] = spec.default
 
-    def put(self, records: _Places, counts: _Places, values: NDArray[Any]) -> None:
+    def put(self, records: Places, counts: Places, values: NDArray[Any]) -> None:  # noqa: ARG002 - always the size
         """See `Column.put`."""
         values = values.reshape(len(records), self._spec.size)
         if len(records) == len(self._values):
@@ -45,7 +44,7 @@ class FixedColumn:
 
     def result(self) -> NDArray[Any]:
         """Shape [records, *shape]."""
-        return self._values.reshape(-1, *self._spec.shape) if self._spec.shape else self._values.reshape(-1)
+        return self._values.reshape(len(self._values), *self._spec.shape)
 
 
 class ListColumn:
@@ -54,9 +53,9 @@ class ListColumn:
     def __init__(self, spec: Spec, num_records: int) -> None:
         self._spec = spec
         self._counts = np.zeros(num_records, np.int64)
-        self._pieces: list[tuple[_Places, NDArray[Any]]] = []
+        self._pieces: list[tuple[Places, NDArray[Any]]] = []
 
-    def put(self, records: _Places, counts: _Places, values: NDArray[Any]) -> None:
+    def put(self, records: Places, counts: Places, values: NDArray[Any]) -> None:
         """See `Column.put`."""
         self._counts[records] = counts
         self._pieces.append((np.repeat(records, counts), values))

@@ -113,10 +113,11 @@ def _walk(words: Words, starts: Places, ends: Places, refused: _Truths) -> tuple
     while len(records) > _FEW or (len(records) and not rounds):
         firsts, places, good = blocks_at(words, places, _FIRST_FIELD)
         rounds.append((records, firsts, places))
-        good &= places < ends
-        if not good.all():
-            alive = np.flatnonzero(good)
-            refused[records[~good & (places != ends)]] = True
+        good &= places <= ends
+        goes_on = good & (places < ends)
+        if not goes_on.all():
+            refused[records[~good]] = True
+            alive = np.flatnonzero(goes_on)
             records, places, ends = records[alive], places[alive], ends[alive]
     refused[records] = True
     if not rounds:

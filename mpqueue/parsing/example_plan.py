@@ -23,7 +23,7 @@ class Plan(NamedTuple):
         by_key: The same, in the order of their keys.
         keys: Finds their keys.
         tags: The byte with which each begins.
-        sizes: Values in its shape; 1 at least.
+        sizes: Values in its shape.
         is_fixed: Whether it has just so many; else a multiple of that.
         is_required: Whether an Example without it is an error.
         layouts: Layouts of records that were met with it, by their length; kept by `example_layout`.

@@ -1,11 +1,12 @@
 """Examples, one record after another: the rules, and every error.
 
-A record of 20 features costs about 30 us. Features are looked at from the last to the first, so that of two with one key
-the last one counts, as in protobuf; but a feature without a kind hides an earlier one only where a batch is parsed into a
-sparse array. TensorFlow does so, and these are its words for an error: the first bad feature of the first bad record.
+A record of 20 features costs about 35 us. Features are looked at from the last to the first, so that of two with one
+key the last one counts, as in protobuf; but a feature without a kind hides an earlier one only where a batch is parsed
+into a sparse array. TensorFlow does so, and it is its choice which error of several is raised: the first in that order.
 """
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,14 @@ from mpqueue.errors import InvalidArgumentError
 from mpqueue.parsing import wire
 from mpqueue.parsing.features import Kind, Spec
 
-_READERS = {wire.BYTES_LIST: wire.read_bytes, wire.FLOAT_LIST: wire.read_floats, wire.INT64_LIST: wire.read_ints}
+Values = list[int] | list[bytes] | bytes
+"""The values of one feature of one record; those of a float list as their memory, four bytes each."""
+
+_READERS: dict[int, Callable[[bytes, int, int], Values]] = {
+    wire.BYTES_LIST: wire.read_bytes,
+    wire.FLOAT_LIST: wire.read_floats,
+    wire.INT64_LIST: wire.read_ints,
+}
 _NAMES = {wire.BYTES_LIST: "string", wire.FLOAT_LIST: "float32", wire.INT64_LIST: "int64"}
 
 
@@ -25,10 +33,6 @@ class BadFeature(ValueError):
     def __init__(self, name: str | bytes, reason: str) -> None:
         super().__init__(name, reason)
         self.name, self.reason = name, reason
-
-
-Values = list[int] | list[bytes] | bytes
-"""The values of one feature of one record; those of a float list as their memory, four bytes each."""
 
 
 def read_example(record: bytes, specs: dict[bytes, Spec], is_single: bool) -> dict[bytes, Values]:

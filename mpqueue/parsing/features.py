@@ -117,7 +117,7 @@ def checked(features: Mapping[Any, Any] | None) -> tuple[Spec, ...]:
 
 def _spec(name: Any, feature: Any) -> Spec:
     if not isinstance(feature, VarLenFeature | FixedLenFeature | FixedLenSequenceFeature):
-        raise ValueError(
+        raise ValueError(  # noqa: TRY004 - TensorFlow's class for it
             f"feature {name!r} is {feature!r}, and must be a VarLenFeature, FixedLenFeature or FixedLenSequenceFeature"
         )
     if feature.dtype is None:

@@ -4,6 +4,8 @@ The rules are those of protobuf's C++ parser, which TensorFlow calls, generous a
 package refuses much of that, so this is our own. The fields are written in the order of the text, lists unpacked.
 """
 
+# ruff: noqa: ARG001 - `name` stands in TensorFlow's signature
+
 import base64
 import binascii
 import math

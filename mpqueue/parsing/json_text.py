@@ -1,14 +1,15 @@
 """The tokens of JSON, as protobuf's C++ parser takes them.
 
-It is more generous than the standard: quotes may be single, names may be bare words, a comma may follow the last member,
-and a line break may stand in a string. Numbers, literals and escapes are as the standard has them.
+It is more generous than the standard: quotes may be single, names may be bare words, a comma may follow the last
+member, and a line break may stand in a string. Numbers, literals and escapes are as the standard has them.
 """
 
 import re
 from collections.abc import Iterator
 
 _BLANK = re.compile(r"[ \t\n\r]*")
-_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"|' r"'((?:[^'\\]|\\.)*)'", re.DOTALL)
+# Quantifiers that never give back what they took: an open string costs one look at each character.
+_STRING = re.compile(r'"((?:[^"\\]++|\\.)*+)"|' r"'((?:[^'\\]++|\\.)*+)'", re.DOTALL)
 _WORD = re.compile(r"(?!(?:null|true|false)\b)[A-Za-z_][A-Za-z0-9_]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?![0-9A-Za-z_.+-])")
 # A high surrogate and what follows it are one character: \ud83d\ude00.

@@ -4,26 +4,28 @@ Integers are decimal. Floats are decimal, hexadecimal with a leading ``0x``, ``i
 ``nan(letters)`` in any case. Blanks around a number do not count, underscores and everything else are errors.
 
 Rounding: Python rounds a decimal text correctly to float64. Rounding that once more to float32 goes wrong when the
-float64 lies exactly half way between two float32 and the text does not: 1.00000005960464477539063 is above half way, its
-float64 is half way, and ties go down to 1.0. `to_float32` finds those few by their bits and asks the text.
+float64 lies exactly half way between two float32 and the text does not: 1.00000005960464477539063 is above half way,
+its float64 is half way, and ties go down to 1.0. `to_float32` finds those few by their bits and asks the text.
 """
 
 import math
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 _BLANKS = b" \t\n\v\f\r"
-_INT = re.compile(rb"[ \t\n\v\f\r]*([+-]?)0*([0-9]+)[ \t\n\v\f\r]*")
+# Quantifiers that never give back what they took: bad input costs one look at each byte.
+_INT = re.compile(rb"[ \t\n\v\f\r]*+([+-]?)([0-9]++)[ \t\n\v\f\r]*+")
 _HEX = re.compile(rb"([+-]?)0[xX](?:([0-9a-fA-F]+)(?:\.([0-9a-fA-F]*))?|\.([0-9a-fA-F]+))(?:[pP]([+-]?[0-9]+))?")
 _NAN = re.compile(rb"[+-]?nan\([a-zA-Z0-9_]*\)", re.IGNORECASE)
 
 _BELOW_HALF = np.uint64((1 << 29) - 1)  # the bits that float64 has and float32 has not
 _HALF = np.uint64(1 << 28)
-_NEAR = np.uint64(4)
+_NEAR, _TWICE_NEAR = np.uint64(4), np.uint64(8)
 _SMALLEST_NORMAL = 2.0**-126
 
 
@@ -36,9 +38,10 @@ def to_int32(text: bytes) -> int | None:
 def to_int64(text: bytes) -> int | None:
     """The integer, or None if the text is none or int64 does not hold it."""
     parts = _INT.fullmatch(text)
-    if not parts or len(parts[2]) > 19:  # Python refuses to convert very long ones
+    digits = parts[2].lstrip(b"0") if parts else b""
+    if not parts or len(digits) > 19:  # Python refuses to convert very long ones
         return None
-    value = int(parts[1] + parts[2])
+    value = int(parts[1] + (digits or b"0"))
     return value if -(1 << 63) <= value < 1 << 63 else None
 
 
@@ -72,7 +75,7 @@ def to_float32(values: NDArray[np.float64], text_of: Callable[[int], bytes]) -> 
     with np.errstate(over="ignore", under="ignore"):
         rounded = values.astype(np.float32)
     below = values.view(np.uint64) & _BELOW_HALF
-    doubtful = below - (_HALF - _NEAR) <= 2 * _NEAR  # unsigned: below that, the difference is huge
+    doubtful = below - (_HALF - _NEAR) <= _TWICE_NEAR  # unsigned: below that, the difference is huge
     magnitude = np.abs(values)
     doubtful |= (magnitude < _SMALLEST_NORMAL) & (magnitude > 0)
     for place in np.flatnonzero(doubtful):
@@ -90,10 +93,10 @@ def _nearest(text: bytes) -> np.float32:
         other = np.nextafter(near, np.float32(np.inf if value > float(near) else -np.inf))
     if not np.isfinite(value) or float(near) == value or (_finite(near) + _finite(other)) / 2 != value:
         return near
-    exact, half = _exact(text.strip(_BLANKS)), Fraction(value)
-    if exact == half:
+    above = _compared(text.strip(_BLANKS), value)
+    if above == 0:
         return near
-    return max(near, other) if exact > half else min(near, other)
+    return max(near, other) if above > 0 else min(near, other)
 
 
 def _finite(value: np.float32) -> float:
@@ -101,10 +104,14 @@ def _finite(value: np.float32) -> float:
     return math.copysign(2.0**128, value) if np.isinf(value) else float(value)
 
 
-def _exact(text: bytes) -> Fraction:
-    if parts := _HEX.fullmatch(text):
-        sign, whole, fraction, only_fraction, exponent = (part or b"" for part in parts.groups())
-        fraction = fraction or only_fraction
-        power = int(exponent or b"0") - 4 * len(fraction)
-        return int(sign + (whole + fraction), 16) * Fraction(2) ** power
-    return Fraction(text.decode())
+def _compared(text: bytes, value: float) -> int:
+    """Whether the number of a text is below (-1), equal to (0) or above (1) another, exactly."""
+    parts = _HEX.fullmatch(text)
+    if not parts:
+        exact, other = Decimal(text.decode()), Decimal(value)
+        return (exact > other) - (exact < other)
+    sign, whole, fraction, only_fraction, exponent = (part or b"" for part in parts.groups())
+    fraction = fraction or only_fraction
+    power = int(exponent or b"0") - 4 * len(fraction)
+    number = int(sign + whole + fraction, 16) * Fraction(2) ** power
+    return (number > value) - (number < value)

@@ -1,5 +1,7 @@
 """Serialized Examples to arrays."""
 
+# ruff: noqa: ARG001 - `name` stands in TensorFlow's signature
+
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Bytes that are the memory of numbers."""
 
+# ruff: noqa: ARG001 - `name` stands in TensorFlow's signature
+
 from typing import Any
 
 import numpy as np
@@ -8,8 +10,9 @@ from numpy.typing import NDArray
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.parsing.arguments import dtype_name, string_list
 
-_OUT_TYPES = frozenset(
-    ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "bool", "complex64", "complex128", "bfloat16"]
+_OUT_TYPES = (
+    *("float16", "float32", "float64", "bfloat16", "complex64", "complex128"),
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "bool"),
 )
 
 
@@ -44,7 +47,7 @@ def decode_raw(
     """
     type_name = dtype_name(out_type)
     if type_name not in _OUT_TYPES:
-        raise TypeError(f"out_type is {type_name}, decode_raw reads {', '.join(sorted(_OUT_TYPES))}")
+        raise TypeError(f"out_type is {type_name}, decode_raw reads {', '.join(_OUT_TYPES)}")
     item_bytes = 2 if type_name == "bfloat16" else np.dtype(type_name).itemsize
     records, shape = string_list(bytes, "bytes")
     if fixed_length is None:
@@ -55,9 +58,7 @@ def decode_raw(
     # A bytearray is writable memory that NumPy may own without another copy.
     memory = bytearray().join(records)
     unit_bytes = item_bytes // 2 if type_name.startswith("complex") else item_bytes
-    units = np.frombuffer(memory, f"u{unit_bytes}")
-    if not little_endian and unit_bytes > 1:
-        units.byteswap(inplace=True)
+    units = np.frombuffer(memory, f"{'<' if little_endian else '>'}u{unit_bytes}").astype(f"u{unit_bytes}", copy=False)
     return _as_type(units, type_name, out_type).reshape(*shape, length // item_bytes)
 
 
@@ -89,9 +90,9 @@ def _common_length(records: list[bytes], item_bytes: int) -> int:
 
 def _as_type(units: NDArray[Any], type_name: str, out_type: Any) -> NDArray[Any]:
     if type_name == "bool":
-        return units != 0
-    if type_name == "bfloat16":
-        if not isinstance(out_type, str):
-            return units.view(np.dtype(getattr(out_type, "as_numpy_dtype", out_type)))
+        return units.astype(bool)
+    if type_name != "bfloat16":
+        return units.view(type_name)
+    if isinstance(out_type, str):  # the upper half of a float32
         return (units.astype(np.uint32) << 16).view(np.float32)
-    return units.view(type_name)
+    return units.view(np.dtype(getattr(out_type, "as_numpy_dtype", out_type)))

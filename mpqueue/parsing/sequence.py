@@ -3,6 +3,8 @@
 TensorFlow reads these by protobuf, and so do we; extra ``[tfrecord]``.
 """
 
+# ruff: noqa: ARG001 - `name` stands in TensorFlow's signature
+
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -43,8 +45,8 @@ def parse_single_sequence_example(
         ValueError: No features at all, or one that is invalid or of a class that has no place there; or ``serialized``
             is no single string.
         TypeError: A dtype that Examples do not have, or a default of another dtype.
-        InvalidArgumentError: The string is no SequenceExample; a feature has another dtype, or another number of values;
-            one that is required is missing. Names the feature, and the step.
+        InvalidArgumentError: The string is no SequenceExample; a feature has another dtype, or another number of
+            values; one that is required is missing. Names the feature, and the step.
         ImportError: protobuf is not installed.
 
     Follows: ``tf.parse_single_sequence_example``.

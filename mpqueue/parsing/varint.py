@@ -1,7 +1,7 @@
 """Numbers of seven bits a byte, many at once.
 
-The lowest seven bits come first, and the top bit of every byte but the last is set. An int64 below zero takes ten bytes,
-of whose last only one bit counts.
+The lowest seven bits come first, and the top bit of every byte but the last is set. An int64 below zero takes ten
+bytes, of whose last only one bit counts.
 """
 
 import numpy as np

@@ -1,9 +1,9 @@
 """The wire format of one serialized Example, read as TensorFlow reads it.
 
-TensorFlow has a reader of its own for Examples, and where a writer took liberties its answer is not protobuf's: a length
-that points beyond its parent ends there, a feature has the kind that comes first in it, after a packed run of numbers the
-rest of a list is ignored, an unknown field may run over the end. Files that it reads must be read here, and what it
-refuses refused, so this module follows it byte by byte::
+TensorFlow has a reader of its own for Examples, and where a writer took liberties its answer is not protobuf's: a
+length that points beyond its parent ends there, a feature has the kind that comes first in it, after a packed run of
+numbers the rest of a list is ignored, an unknown field may run over the end. Files that it reads must be read here, and
+what it refuses refused, so this module follows it byte by byte::
 
     Example   1: Features            several are merged; other fields are skipped
     Features  1: entry, repeated     nothing else
@@ -203,10 +203,11 @@ def read_floats(data: bytes, start: int, end: int) -> bytes:
         if length > stop - place:
             raise Malformed(f"claims {length:,} bytes of floats at byte {place}, where {stop - place:,} are left")
         return data[place : place + length]
-    run = np.frombuffer(data, np.uint8, stop - place, place)
-    if len(run) % 5 or (run[::5] != _UNPACKED_FLOAT).any():
+    fields = np.frombuffer(data, np.uint8, stop - place, place)
+    if len(fields) % 5 or (fields[::5] != _UNPACKED_FLOAT).any():
         raise Malformed(f"has a float list that is no list of floats at byte {place}")
-    return run.reshape(-1, 5)[:, 1:].tobytes()
+    memory: bytes = fields.reshape(-1, 5)[:, 1:].tobytes()
+    return memory
 
 
 def read_ints(data: bytes, start: int, end: int) -> list[int]:
@@ -233,7 +234,8 @@ def _packed_ints(data: bytes, place: int, stop: int) -> list[int]:
         parts = split_varints(run)
         if parts is None:
             raise Malformed(f"has an int64 list whose numbers do not fill it at byte {place}")
-        return decode_varints(run, *parts).tolist()
+        numbers: list[int] = decode_varints(run, *parts).tolist()
+        return numbers
     values = []
     while place < stop:
         value, place = varint(data, place, stop)

@@ -6,7 +6,12 @@ From the ground up; imports point downwards only::
     requests.py order.py machine.py              the semantics, pure: lines of waiting calls, elements between them
     storage.py                                   where the elements lie
     cancellation.py                              scopes that end the calls blocked in them
-    core.py                                      one queue in one process: machine, storage, lock, sleeping callers
+    blocks.py                                    the same in shared memory
+    wire.py windows.py client.py                 what processes say to each other, and who need not wait for an answer
+    steps.py share.py watch.py hub.py            the owner's side: what records do, who listens
+    link.py remote.py                            the other processes' side
+    handles.py                                   how a queue is found from there
+    core.py                                      the queue itself: machine, storage, lock, sleeping callers
     registry.py making.py selection.py           queues by shared name, new ones, one of several
     graph.py session.py                          names and collections; what is blocked together
     source.py ops.py                             what gives examples, and what puts them into a queue

@@ -5,7 +5,7 @@
 import operator
 from collections.abc import Callable
 from functools import reduce
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +20,12 @@ from mpqueue.queues.spec import ElementSpec
 class QueueBase:
     """A queue of elements, each a tuple of arrays whose dtypes, and perhaps shapes, are fixed.
 
-    Any number of threads may use it. Calls that wait are served strictly in the order in which they came, those that
-    enqueue and those that dequeue each among themselves. What is enqueued is copied; what is dequeued is an ordinary
-    array that nobody else sees. Each element comes out exactly once.
+    Any number of threads may use it, and any number of other processes: a queue that a source captures, that is
+    pickled, or that a fork inherits, is the same queue there. Calls that wait are served strictly in the order in
+    which they came, those that enqueue and those that dequeue each among themselves. What is enqueued is copied; what
+    is dequeued is an ordinary array that nobody else sees. Each element comes out exactly once. A process that is
+    killed leaves each of its elements in the queue wholly or not at all, and takes with it at most what its last
+    dequeue gave. When the process that made the queue is gone, calls elsewhere raise `CancelledError`.
 
     This class is the face of a queue that exists, given by ``queue_ref``; `FIFOQueue`, `PaddingFIFOQueue` and
     `RandomShuffleQueue` make one.
@@ -86,6 +89,11 @@ class QueueBase:
     def queue_ref(self) -> QueueRef:
         """The queue itself: the same object for all that share it."""
         return self._ref
+
+    @property
+    def element_spec(self) -> ElementSpec:
+        """What its elements are made of; for the library itself."""
+        return self._spec
 
     @property
     def name(self) -> str:
@@ -293,9 +301,6 @@ class QueueBase:
         Follows: The op that ``tf.QueueBase.enqueue_many`` returns.
         """
         return EnqueueOp(self, source, name, many=True)
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(f"{type(self).__name__} {self._name!r} lives in this process and cannot be pickled")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._ref!r}>"

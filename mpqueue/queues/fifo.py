@@ -18,7 +18,8 @@ class FIFOQueue(QueueBase):
         shapes: A list of fully known shapes, one for each component, or a single shape. None: elements may have any
             shapes, each its own, and are dequeued one by one only.
         names: A list of names, one for each component: elements are then dictionaries.
-        shared_name: Queues of one shared name are one queue in this process, until `reset_default_graph`.
+        shared_name: Queues of one shared name are one queue in this process and its workers, until
+            `reset_default_graph`.
         name: Kept as `name`, and said in errors.
 
     Raises:

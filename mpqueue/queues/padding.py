@@ -21,7 +21,8 @@ class PaddingFIFOQueue(QueueBase):
         shapes: A list of shapes, one for each component, or a single shape. Dimensions that vary are None; the rank
             must be known.
         names: A list of names, one for each component: elements are then dictionaries.
-        shared_name: Queues of one shared name are one queue in this process, until `reset_default_graph`.
+        shared_name: Queues of one shared name are one queue in this process and its workers, until
+            `reset_default_graph`.
         name: Kept as `name`, and said in errors.
 
     Raises:

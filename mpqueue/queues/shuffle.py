@@ -23,7 +23,8 @@ class RandomShuffleQueue(QueueBase):
             shapes, each its own, and are dequeued one by one only.
         names: A list of names, one for each component: elements are then dictionaries.
         seed: Makes the order a function of the calls in the order in which they came; None: a new one every time.
-        shared_name: Queues of one shared name are one queue in this process, until `reset_default_graph`.
+        shared_name: Queues of one shared name are one queue in this process and its workers, until
+            `reset_default_graph`.
         name: Kept as `name`, and said in errors.
 
     Raises:

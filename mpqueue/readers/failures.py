@@ -48,7 +48,7 @@ _BY_ERRNO: dict[type[OpError], str] = {
     AbortedError: "EDEADLK ESTALE",
     CancelledError: "ECANCELED",
 }
-_CLASS_OF = {getattr(errno, code): kind for kind, codes in _BY_ERRNO.items() for code in codes.split()}
+_CLASS_OF = {getattr(errno, code, None): kind for kind, codes in _BY_ERRNO.items() for code in codes.split()}
 
 
 def shown(name: bytes) -> str:
@@ -58,8 +58,6 @@ def shown(name: bytes) -> str:
 
 def file_error(problem: BaseException, name: bytes) -> OpError:
     """The `OpError` that tells what happened to a file."""
-    if isinstance(problem, OpError):
-        return problem
     return _class_of(problem)(None, None, f"{shown(name)}; {_words(problem)}")
 
 

@@ -113,7 +113,7 @@ def _local_matches(pattern: bytes) -> list[bytes]:
         return []
     first = _WILDCARD.search(pattern)
     if first is None:
-        return [pattern] if os.path.exists(pattern) else []  # noqa: PTH110 - a Path takes no bytes
+        return [pattern] if os.path.exists(pattern) else []
     plain, slash, _ = pattern[: first.start()].rpartition(b"/")
     places = [plain or slash or b"."]
     for part in filter(None, pattern[len(plain) :].split(b"/")):
@@ -124,7 +124,7 @@ def _local_matches(pattern: bytes) -> list[bytes]:
 def _inside(folder: bytes, part: bytes) -> list[bytes]:
     """The paths of what in a folder matches one part of a pattern; nothing if the folder cannot be read."""
     try:
-        names = os.listdir(folder)  # noqa: PTH208
+        names = os.listdir(folder)
     except OSError:
         return []
     start = folder if folder.endswith(b"/") else folder + b"/"

@@ -58,7 +58,7 @@ class FixedLengthRecordReader(FileRecordReader):
             raise InvalidArgumentError(None, None, f"encoding must be 'GZIP', 'ZLIB' or None, got {encoding!r}")
         self._record_bytes, self._hop_bytes = record_bytes, hop_bytes or record_bytes
         self._header_bytes, self._footer_bytes = header_bytes or 0, footer_bytes or 0
-        self._encoding = encoding or ""
+        self._encoding = "" if encoding in {None, "NONE"} else str(encoding)
 
     def _open(self, name: bytes) -> "FixedLengthStream":
         buffer = BlockBuffer(unpacked(open_input(name), self._encoding, name))

@@ -7,7 +7,7 @@ looked at; a stream that just stops is left for the reader to judge, who knows w
 
 import zlib
 
-from mpqueue.errors import DataLossError, InvalidArgumentError
+from mpqueue.errors import DataLossError
 from mpqueue.readers.failures import shown
 from mpqueue.readers.opening import BLOCK_BYTES, ByteSource
 
@@ -17,17 +17,8 @@ _WINDOW_BITS = {"ZLIB": zlib.MAX_WBITS, "GZIP": zlib.MAX_WBITS | 16}
 
 
 def unpacked(source: ByteSource, compression: str, name: bytes) -> ByteSource:
-    """The source itself, or what its GZIP or ZLIB stream holds.
-
-    Raises:
-        InvalidArgumentError: ``compression`` is none of ``""``, ``"NONE"``, ``"GZIP"``, ``"ZLIB"``.
-    """
-    if compression in {"", "NONE"}:
-        return source
-    if compression not in _WINDOW_BITS:
-        known = "'', 'NONE', 'GZIP' or 'ZLIB'"
-        raise InvalidArgumentError(None, None, f"a compression is {known}, got {compression!r}")
-    return InflatedFile(source, compression, name)
+    """The source itself if ``compression`` is ``""``, else what its GZIP or ZLIB stream holds."""
+    return InflatedFile(source, compression, name) if compression else source
 
 
 class InflatedFile:

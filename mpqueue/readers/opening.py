@@ -75,7 +75,7 @@ def open_input(name: bytes) -> ByteSource:
     if remote_scheme(name):
         return RemoteFile(name)
     try:
-        mode = os.stat(local_path(name)).st_mode  # noqa: PTH116 - a Path takes no bytes
+        mode = os.stat(local_path(name)).st_mode
         return LocalFile(name) if stat.S_ISREG(mode) else NotAFile(name, mode)
     except (OSError, ValueError) as problem:
         raise _name_error(problem, name) from problem
@@ -86,7 +86,7 @@ def open_output(name: bytes) -> BinaryIO:
     if remote_scheme(name):
         return cast("BinaryIO", _open_remote(name, "wb"))
     try:
-        return open(local_path(name), "wb")  # noqa: PTH123
+        return open(local_path(name), "wb")
     except (OSError, ValueError) as problem:
         raise _name_error(problem, name) from problem
 

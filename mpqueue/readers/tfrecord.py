@@ -60,7 +60,7 @@ class RecordStream:
 
     Args:
         name: The file.
-        compression: ``""``, ``"NONE"``, ``"GZIP"`` or ``"ZLIB"``.
+        compression: ``""``, ``"GZIP"`` or ``"ZLIB"``.
         max_record_bytes: A record that claims more is an error, before memory is taken for it.
 
     Raises:

@@ -24,19 +24,6 @@ if TYPE_CHECKING:
     from mpqueue.parsing.example import Int64List as Int64List
     from mpqueue.parsing.example import SequenceExample as SequenceExample
 
-# They need protobuf, extra [tfrecord]: loaded on first use.
-_MESSAGES = (
-    "BytesList",
-    "Example",
-    "Feature",
-    "FeatureList",
-    "FeatureLists",
-    "Features",
-    "FloatList",
-    "Int64List",
-    "SequenceExample",
-)
-
 __all__ = [
     "BytesList",
     "Coordinator",
@@ -65,6 +52,19 @@ __all__ = [
     "start_queue_runners",
     "string_input_producer",
 ]
+
+# They need protobuf, extra [tfrecord]: loaded on first use.
+_MESSAGES = {
+    "BytesList",
+    "Example",
+    "Feature",
+    "FeatureList",
+    "FeatureLists",
+    "Features",
+    "FloatList",
+    "Int64List",
+    "SequenceExample",
+}
 
 
 def __getattr__(name: str) -> Any:

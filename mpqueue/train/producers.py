@@ -133,7 +133,7 @@ def string_input_producer(
 
     Raises:
         TypeError: ``string_tensor`` holds something else, or ``num_epochs`` is no integer.
-        ValueError: ``string_tensor`` is empty or a single text, or ``num_epochs`` is 0 or negative.
+        ValueError: ``string_tensor`` is empty or no list, or ``num_epochs`` is 0 or negative.
 
     The queue runner reports:
         InvalidArgumentError: The callable gave nothing. Whoever dequeues sees `OutOfRangeError`.
@@ -144,12 +144,14 @@ def string_input_producer(
         rows = Source(_NotEmpty(string_tensor), "string", [(None,)])
         return _make_producer(rows, (), num_epochs, shuffle, seed, capacity, shared_name, name, cancel_op)
     texts = as_constant(string_tensor, "string_tensor")
+    if texts.ndim != 1:
+        raise ValueError(f"string_tensor must be a list of texts, got the shape {texts.shape}")
     if not texts.size:
         raise ValueError("string_input_producer needs at least one text, got none: does the file pattern match?")
     if texts.dtype != object:
         raise TypeError(f"string_input_producer takes text, got {texts.dtype}")
     rows = constant_source(texts, "string_tensor")
-    return _make_producer(rows, None, num_epochs, shuffle, seed, capacity, shared_name, name, cancel_op)
+    return _make_producer(rows, (), num_epochs, shuffle, seed, capacity, shared_name, name, cancel_op)
 
 
 def slice_input_producer(

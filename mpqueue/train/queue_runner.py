@@ -20,13 +20,14 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 from mpqueue.coordinator import Coordinator
 from mpqueue.errors import OpError, OutOfRangeError
 from mpqueue.queues.base import QueueBase
 from mpqueue.queues.graph import default_graph
-from mpqueue.queues.ops import CloseOp
+from mpqueue.queues.ops import CloseOp, EnqueueOp
 from mpqueue.queues.session import Session, SessionClosedError, get_default_session
 from mpqueue.train.queue_runner_def import QueueRunnerDef, class_of, code_of, with_scope, without_scope
 
@@ -48,9 +49,14 @@ class QueueRunner:
             ``(OutOfRangeError,)``; add `CancelledError` where ops dequeue from queues that are closed under them.
         queue_runner_def: What `to_proto` gave, instead of all of these.
         import_scope: Scope to put before the names in ``queue_runner_def``.
+        workers: Where ops run that ``queue.enqueue_op(source)`` or ``enqueue_many_op`` made: in their threads, or each
+            in a worker process of its own, which its thread waits for. A process that dies is replaced if the source
+            can be resumed (its callable has ``state_dict()`` and ``load_state_dict(state)``, and gives the same
+            examples again), and else reported as `WorkerDied`. Other ops run in their threads.
 
     Raises:
-        ValueError: Both ``queue_runner_def`` and a queue or ops, or without it no queue, no ops, or an empty list.
+        ValueError: Both ``queue_runner_def`` and a queue or ops, or without it no queue, no ops, or an empty list; or
+            ``workers`` is neither "thread" nor "process".
         TypeError: ``enqueue_ops`` holds what cannot be called; ``queue_closed_exception_types`` is no tuple of error
             classes, or an empty one.
         KeyError: A name in ``queue_runner_def`` is not known.
@@ -67,7 +73,12 @@ class QueueRunner:
         queue_closed_exception_types: tuple[type[OpError], ...] | None = None,
         queue_runner_def: QueueRunnerDef | None = None,
         import_scope: str | None = None,
+        *,
+        workers: Literal["thread", "process"] = "thread",
     ) -> None:
+        if workers not in ("thread", "process"):
+            raise ValueError(f'workers must be "thread" or "process", got {workers!r}')
+        self._workers = workers
         if queue_runner_def is not None:
             if queue is not None or enqueue_ops is not None:
                 raise ValueError("queue_runner_def says which queue and ops: give either it or them")
@@ -204,9 +215,10 @@ class QueueRunner:
         """Run one op until it ends, fails, or is asked to stop."""
         try:
             with session.as_default():
-                call = session.make_callable(op)
-                while not (coord is not None and coord.should_stop()):
-                    call()
+                if self._workers == "process" and isinstance(op, EnqueueOp):
+                    session.run(partial(_run_in_worker, op, coord))
+                else:
+                    _repeat(session.make_callable(op), coord)
         except self._closed_types:
             if self._count_down(session) == 0:
                 self._finish(session, self._close_op)
@@ -278,6 +290,18 @@ class QueueRunner:
     def __repr__(self) -> str:
         outstanding = sum(self._runs.values())
         return f"<{type(self).__name__} of {self.name!r}: {len(self._enqueue_ops)} ops, {outstanding} running>"
+
+
+def _repeat(call: Callable[[], Any], coord: Coordinator | None) -> None:
+    while not (coord is not None and coord.should_stop()):
+        call()
+
+
+def _run_in_worker(op: EnqueueOp, coord: Coordinator | None) -> None:
+    from mpqueue.train.process_op import run_in_worker  # and with it the engine
+
+    if coord is None or not coord.should_stop():
+        run_in_worker(op, coord)
 
 
 def checked_session(sess: Session | None) -> Session:

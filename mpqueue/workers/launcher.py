@@ -9,6 +9,7 @@ the next `take_nursery` gets it back. `shutdown` ends them now.
 """
 
 import atexit
+import contextlib
 import os
 import select
 import signal
@@ -31,7 +32,11 @@ _ONE_THREAD = dict.fromkeys(
 
 
 class LauncherGone(Exception):
-    """The nursery has died, and all its workers with it."""
+    """The nursery has died, and all its workers with it; with its exit status, if that is known."""
+
+    def __init__(self, exitcode: int | None = None) -> None:
+        super().__init__(exitcode)
+        self.exitcode = exitcode
 
 
 class Event(NamedTuple):
@@ -40,6 +45,7 @@ class Event(NamedTuple):
     Attributes:
         key: The worker's key, as given to `Launcher.start_worker`.
         pid: Its process id, if it has just started.
+        pidfd: And a descriptor of it, which is the receiver's to close.
         exitcode: How it ended (negative: by that signal), None if it has just started.
         peak_bytes: Its largest resident size, if it has ended.
         error: Why it could not be started, instead of all that.
@@ -47,6 +53,7 @@ class Event(NamedTuple):
 
     key: int
     pid: int = 0
+    pidfd: int = -1
     exitcode: int | None = None
     peak_bytes: int = 0
     error: BaseException | None = None
@@ -63,12 +70,17 @@ class Launcher(Protocol):
         """Workers started from now on run this source."""
         ...
 
-    def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> None:
-        """Start a worker; an `Event` with its pid, or with an error, follows. The ends stay the caller's."""
+    def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> Event | None:
+        """Start a worker; its `Event`, with its pid or an error, is returned or follows. The ends stay the caller's.
+
+        Raises:
+            LauncherGone: The nursery has died.
+            OSError: There are not enough processes or descriptors.
+        """
         ...
 
     def kill(self, key: int, number: int) -> None:
-        """Send a signal to a worker that has not been reaped."""
+        """Send a signal to a worker of which no event has told yet."""
         ...
 
     def events(self, timeout_s: float | None = 0) -> list[Event]:
@@ -79,8 +91,8 @@ class Launcher(Protocol):
         """
         ...
 
-    def release(self, *, reusable: bool) -> None:
-        """No worker is left and none will be started: park it, or end it."""
+    def release(self, *, reusable: bool) -> int | None:
+        """No worker is left and none will be started: park it, or end it. Its exit status, if it had ended itself."""
         ...
 
 
@@ -145,7 +157,7 @@ class Nursery:
         self._send(wire.To.FORK, (key, config), fds=ends.sent)
 
     def kill(self, key: int, number: int) -> None:
-        """Have the nursery send a signal, which alone knows whether the pid is still the worker's."""
+        """Have the nursery send a signal."""
         self._send(wire.To.KILL, (key, number))
 
     def events(self, timeout_s: float | None = 0) -> list[Event]:
@@ -156,9 +168,12 @@ class Nursery:
         while poll.poll(None if timeout_s is None and not found else 0 if found else _milliseconds(timeout_s)):
             message = wire.receive(self._socket)
             if message is None:
+                if found:
+                    return found  # the end is still there at the next call
                 raise LauncherGone
             if message.kind == wire.From.FORKED:
-                found.append(Event(message.body[0], pid=message.body[1]))
+                key, pid = message.body
+                found.append(Event(key, pid=pid, pidfd=descriptors.own(message.fds[0]) if message.fds else -1))
             elif message.kind == wire.From.EXITED:
                 key, code, peak = message.body
                 found.append(Event(key, exitcode=code, peak_bytes=peak))
@@ -168,31 +183,40 @@ class Nursery:
                 warnings.warn(f"mpqueue: {message.body}", RuntimeWarning, stacklevel=2)
         return found
 
-    def release(self, *, reusable: bool) -> None:
-        """Park it."""
+    def release(self, *, reusable: bool) -> int | None:
+        """Park it, or end it."""
         if os.getpid() != self._pid:
-            return
+            return None
         if reusable:
             try:
                 self._send(wire.To.PARK, None)
             except LauncherGone:
                 reusable = False
-        if reusable:
-            with _parked_lock:
-                _parked.append(self)
-        else:
-            self.end()
+        if not reusable:
+            return self.end()
+        with _parked_lock:
+            _parked.append(self)
+        return None
 
-    def end(self) -> None:
-        """End the process and wait for it; it does so within milliseconds, by SIGKILL if need be."""
-        descriptors.close(self._lifeline)  # which kills it: it holds nothing that needs a clean end
-        descriptors.close_object(self._socket)
+    def end(self) -> int | None:
+        """End the process and wait for it; its exit status, if it had ended by itself."""
+        by_itself = self._has_ended()
+        descriptors.close(self._lifeline)  # which kills its workers, whatever it is doing
+        self._process.kill()  # it holds nothing that needs a clean end
         self._process.wait()
+        descriptors.close_object(self._socket)
+        return self._process.returncode if by_itself else None
+
+    def _has_ended(self) -> bool:
+        """Whether it has closed its side, which it does as its last act (or user code in its place)."""
+        poll = select.poll()
+        poll.register(self._socket, 0)
+        return bool(poll.poll(0))
 
     def _send(self, kind: int, body: Any, buffers: Any = (), fds: Any = ()) -> None:
         try:
             wire.send(self._socket, kind, body, buffers, fds)
-        except (BrokenPipeError, ConnectionError) as error:
+        except ConnectionError as error:
             raise LauncherGone from error
 
 
@@ -213,12 +237,11 @@ def take_nursery(*, spawn: bool) -> Nursery:
             nursery = Nursery(spawn=spawn)
             nursery.settle()
             return nursery
-        try:
+        with contextlib.suppress(LauncherGone):
             nursery.settle()
             if not nursery.events():
                 return nursery
-        except LauncherGone:
-            nursery.end()
+        nursery.end()  # its time was over
 
 
 def before_shutdown(end_idle: Callable[[], None]) -> None:
@@ -253,7 +276,6 @@ class Forker:
         descriptors.own_object(self._epoll)
         self._lifeline_read, self._lifeline = descriptors.pipe()
         self._children: dict[int, tuple[int, int]] = {}  # by pidfd: key, pid
-        self._events: list[Event] = []
 
     def fileno(self) -> int:
         """Of the epoll of all pidfds."""
@@ -262,7 +284,7 @@ class Forker:
     def set_image(self, image: SourceImage) -> None:
         """Nothing to do: workers are forked with the source as it is."""
 
-    def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> None:
+    def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> Event:
         """Fork; see `mpqueue.workers.loop` for what the child does."""
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
@@ -274,11 +296,10 @@ class Forker:
             self._live(config, ends)
         for fd in noted:
             descriptors.own(fd)
-        pidfd = os.pidfd_open(pid)
-        descriptors.own(pidfd)
+        pidfd = descriptors.own(os.pidfd_open(pid))
         self._children[pidfd] = (key, pid)
         self._epoll.register(pidfd, select.EPOLLIN)
-        self._events.append(Event(key, pid=pid))
+        return Event(key, pid=pid, pidfd=descriptors.own(os.dup(pidfd)))
 
     def _live(self, config: WorkerConfig, ends: WorkerEnds) -> None:
         try:
@@ -289,15 +310,12 @@ class Forker:
             os._exit(1)
 
     def kill(self, key: int, number: int) -> None:
-        """Send a signal through the pidfd, which cannot hit a stranger."""
-        for pidfd, (child, _pid) in self._children.items():
-            if child == key:
-                signal.pidfd_send_signal(pidfd, number)
+        """Not needed: `start_worker` has told of every worker."""
 
     def events(self, timeout_s: float | None = 0) -> list[Event]:
-        """Starts, and exits by pidfd."""
-        found, self._events = self._events, []
-        for pidfd, _ in self._epoll.poll(0 if found else timeout_s):
+        """Exits, by pidfd."""
+        found = []
+        for pidfd, _ in self._epoll.poll(timeout_s):
             key, pid = self._children.pop(pidfd)
             self._epoll.unregister(pidfd)
             descriptors.close(pidfd)

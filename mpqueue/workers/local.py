@@ -27,16 +27,18 @@ from mpqueue.workers.context import WorkerInfo
 from mpqueue.workers.loop import Payload
 
 _END = object()
+_TORN = "an interrupt fell between two elements of a generator, which gives them only once"
 
 
 class LocalOutcome:
     """A batch, an exception, or the end, as it is."""
 
-    __slots__ = ("_error", "_value", "is_end")
+    __slots__ = ("_error", "_value", "is_end", "is_plain")
 
     def __init__(self, value: Any, error: BaseException | None) -> None:
         self._value, self._error = value, error
         self.is_end = value is _END
+        self.is_plain = error is None and not self.is_end
 
     def open(self) -> Any:
         """The batch itself, or the exception itself."""
@@ -131,6 +133,7 @@ class ThreadBackend:
         self.chunk = self.low_water = 1
         self.compute_ns = self.credit_wait_ns = 0
         self._pipeline, self._payload, self._batch_timeout = pipeline, payload, batch_timeout
+        self._is_stream = is_stream
         self._condition = threading.Condition(pipeline.lock)
         self._dealt: deque[Ticket] = deque()
         self._is_stopped = False
@@ -162,12 +165,15 @@ class ThreadBackend:
         """Wait until a batch is done, or somebody wakes us."""
         if not block:
             return
-        if self._batch_timeout is None:
-            self._condition.wait()
-            return
-        left = min((since + self._batch_timeout for _, since, _ in self._working.values()), default=None)
-        self._condition.wait(None if left is None else max(0.0, left - time.monotonic()))
-        self._check_head(head)
+        left = None
+        if self._batch_timeout is not None:
+            ends = min((since + self._batch_timeout for _, since, _ in self._working.values()), default=None)
+            left = None if ends is None else max(0.0, ends - time.monotonic())
+        self._pipeline.is_waiting = True
+        self._condition.wait(left)
+        self._pipeline.is_waiting = False
+        if self._batch_timeout is not None:
+            self._check_head(head)
 
     def _check_head(self, head: int) -> None:
         for number, (ticket, since, ident) in self._working.items():
@@ -184,6 +190,16 @@ class ThreadBackend:
         for queue in (self._dealt, *self._queues):
             queue.clear()
         self._working.clear()
+
+    def reset(self) -> None:
+        """Forget what was dealt.
+
+        Raises:
+            RuntimeError: The source is a generator, which does not give its elements again.
+        """
+        self.cancel()
+        if self._is_stream:
+            raise RuntimeError(_TORN)
 
     def is_stale(self) -> bool:
         """Threads work on the caller's own source: there is no other."""
@@ -298,7 +314,7 @@ class InlineBackend:
         self.ready: dict[int, LocalOutcome] = {}
         self.chunk = self.low_water = 1
         self.compute_ns = self.credit_wait_ns = 0
-        self._pipeline, self._seed_globals = pipeline, seed_globals
+        self._pipeline, self._seed_globals, self._is_stream = pipeline, seed_globals, is_stream
         self._lane = _Lane(payload, WorkerInfo(0, 1, seed), is_stream=is_stream, skip=skip[0] if skip else 0)
         self._tickets: deque[Ticket] = deque()
         self._init: Callable[[], Any] | None = payload.worker_init
@@ -312,23 +328,32 @@ class InlineBackend:
         """Compute the next batch."""
         if not block or not self._tickets:
             return
-        if self._init is not None:
-            init, self._init = self._init, None
-            init()
-        ticket = self._tickets.popleft()
         started = time.perf_counter_ns()
+        self._pipeline.is_waiting = True  # an interrupt here tears nothing: the caller may ask again
         try:
-            self.ready[ticket.number] = self._lane.compute(ticket, seed_all=self._seed_globals)
-        except BaseException:
-            self._tickets.appendleft(ticket)  # interrupted: the caller may ask again
-            raise
+            if self._init is not None:
+                self._init()
+                self._init = None
+            outcome = self._lane.compute(self._tickets[0], seed_all=self._seed_globals)
         finally:
             self.compute_ns += time.perf_counter_ns() - started
+        self._pipeline.is_waiting = False
+        self.ready[self._tickets.popleft().number] = outcome
 
     def cancel(self) -> None:
         """Forget the ticket."""
         self.ready.clear()
         self._tickets.clear()
+
+    def reset(self) -> None:
+        """Forget the ticket.
+
+        Raises:
+            RuntimeError: The source is a generator, which does not give its elements again.
+        """
+        self.cancel()
+        if self._is_stream:
+            raise RuntimeError(_TORN)
 
     def is_stale(self) -> bool:
         """Nothing is computed ahead."""

@@ -16,15 +16,18 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from mpqueue.control import queue_home
 from mpqueue.control.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, Down, Up
 from mpqueue.control.seeds import seed_globals
 from mpqueue.errors import OutOfRangeError, SharedMemoryFull
+from mpqueue.memory.heap import keep_freed_memory
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.writer import Leaves, Placed, SlotWriter
 from mpqueue.workers import context, failures
@@ -32,6 +35,12 @@ from mpqueue.workers.patching import apply_patch
 
 # Dumps the stacks of a hung worker; a real-time signal, so that the user's SIGUSR1 and SIGUSR2 stay free.
 DUMP_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (5 if hasattr(signal, "SIGRTMIN") else 0)
+
+_NO_MEMORY = (errno.ENOSPC, errno.ENOMEM)
+MEMORY_REMEDY = (
+    "Use smaller batches, a smaller max_queue_size, or a larger /dev/shm "
+    "(`docker run --shm-size`, `mount -o remount,size=... /dev/shm`)"
+)
 
 _clock = time.perf_counter_ns
 
@@ -55,6 +64,7 @@ class WorkerConfig(NamedTuple):
         max_batch_bytes: The user's bound.
         epoch: For streams: the epoch that a replacement begins with,
         skip: and how many of its elements were published before.
+        queue_home: Where the trainer's queues are.
     """
 
     info: context.WorkerInfo
@@ -65,6 +75,7 @@ class WorkerConfig(NamedTuple):
     max_batch_bytes: int | None
     epoch: int = 0
     skip: int = 0
+    queue_home: str = ""
 
 
 class WorkerEnds(NamedTuple):
@@ -98,10 +109,13 @@ class _StreamEnd(Exception):
 
 
 def prepare_process() -> None:
-    """Signals and standard streams as a worker needs them."""
+    """Signals, streams and heap as nursery and workers need them, whatever the trainer made of its own."""
+    keep_freed_memory()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's business
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, the exit status of children would be lost
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -119,9 +133,11 @@ def run_and_exit(config: WorkerConfig, payload: Payload, buffers: list[Any], end
         _Worker(config, payload, buffers, ends).run()
         code = 0
     except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+        code = exit_status(leaving)
     except BrokenPipeError:
         code = 0  # the trainer let go of this worker while it reported
+    except BaseException:
+        traceback.print_exc()  # not of the source's code, whose exceptions are reported; the trainer sees the exit only
     finally:
         for stream in (sys.stdout, sys.stderr):
             try:
@@ -129,6 +145,11 @@ def run_and_exit(config: WorkerConfig, payload: Payload, buffers: list[Any], end
             except (AttributeError, OSError, ValueError):  # closed, or None: there is nobody to tell
                 continue
         os._exit(code & 0xFF)
+
+
+def exit_status(leaving: SystemExit) -> int:
+    """What the process exits with that raised it."""
+    return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
 
 
 class _Worker:
@@ -142,6 +163,7 @@ class _Worker:
         self._broken: BaseException | None = None
         self._compute = self._next_element if config.is_stream else payload.source.__getitem__
         context.enter_worker_process(config.info, self._writer)
+        queue_home.set_address(config.queue_home)
 
     def run(self) -> None:
         """Serve grants until there are no more."""
@@ -232,15 +254,12 @@ class _Worker:
             try:
                 return self._writer.place(leaves)
             except OSError as error:
+                if error.errno not in _NO_MEMORY:
+                    raise
                 wanted = self._writer.wanted
                 self._report(Up.FULL, slot, turn, wanted)
                 if not self._may_retry():
-                    raise SharedMemoryFull(
-                        wanted,
-                        self._segment.available_bytes(),
-                        "Use smaller batches, a smaller max_queue_size, or a larger /dev/shm "
-                        "(`docker run --shm-size`, `mount -o remount,size=... /dev/shm`)",
-                    ) from error
+                    raise SharedMemoryFull(wanted, self._segment.available_bytes(), MEMORY_REMEDY) from error
 
     def _may_retry(self) -> bool:
         while data := os.read(self._ends.grants, GRANT.size):

@@ -21,10 +21,11 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from typing import Any, NamedTuple
 
 from mpqueue.workers import failures, lifeline, wire
-from mpqueue.workers.loop import Payload, WorkerConfig, WorkerEnds, prepare_process, run_and_exit
+from mpqueue.workers.loop import Payload, WorkerConfig, WorkerEnds, exit_status, prepare_process, run_and_exit
 from mpqueue.workers.patching import load, merge_buffers
 
 PARK_S = 5.0
@@ -111,6 +112,8 @@ class _Nursery:
             return  # each worker loads it for itself
         try:
             self._payload = load(self._data, self._buffers)
+        except SystemExit as leaving:  # it wants to end the process, which is no error but the end of the process
+            os._exit(exit_status(leaving) & 0xFF)
         except BaseException as error:
             self._broken = failures.pack(error, "raised while the source was unpickled in the nursery")
         gc.freeze()  # a collection in a worker would write to every object's header, and copy the shared pages
@@ -123,7 +126,7 @@ class _Nursery:
                 wire.send(self._sock, wire.From.FAILED, (key, self._broken))
                 return
             pid = self._spawn(config, ends) if self._must_spawn() else self._fork(config, ends)
-            sentinel = os.pidfd_open(pid)
+            sentinel = _sentinel_of(pid)
         except OSError as error:
             wire.send(self._sock, wire.From.FAILED, (key, failures.pack(error, "raised when a worker was started")))
             return
@@ -132,7 +135,7 @@ class _Nursery:
                 os.close(fd)
         self._children[sentinel] = _Child(key, pid, sentinel)
         self._poll.register(sentinel, select.POLLIN)
-        wire.send(self._sock, wire.From.FORKED, (key, pid))
+        wire.send(self._sock, wire.From.FORKED, (key, pid), fds=[sentinel])
 
     def _must_spawn(self) -> bool:
         assert self._settings is not None
@@ -198,14 +201,18 @@ def main() -> None:
     """Entry of the nursery's interpreter."""
     fd, trainer_lifeline = int(sys.argv[-2]), int(sys.argv[-1])
     lifeline.arm(lifeline.reopen(trainer_lifeline))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prepare_process()
     sys.argv[:] = [""]
+    status = 1
     try:
         _Nursery(socket.socket(fileno=fd), trainer_lifeline).serve()
+        status = 0
     except (BrokenPipeError, ConnectionResetError):
-        pass  # the trainer is gone: the workers go with us
+        status = 0  # the trainer is gone: the workers go with us
+    except BaseException:
+        traceback.print_exc()  # a defect, or no memory for the source: the trainer learns of the exit only
     finally:
-        os._exit(0)
+        os._exit(status)
 
 
 def spawned() -> None:
@@ -239,6 +246,16 @@ class _Unloadable:
 
     def __call__(self) -> Any:
         raise self._error
+
+
+def _sentinel_of(pid: int) -> int:
+    """A pidfd of a child; without one nobody would learn of its end, so then it ends now."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def _num_threads() -> int:

@@ -1,15 +1,19 @@
 """When there is no memory for a batch: who waits for whom.
 
 A worker reserves memory before it writes. Where there is none it keeps its batch, reports *full*, and waits for RETRY
-or FAIL. Meanwhile no new work is dealt. Memory comes from, in this order: pages of free slots; finished batches later
-in the line than the one that waits, which are dropped and computed again; batches that are still to be handed out or
-dropped by the consumer. From then on the pool keeps fewer batches at a time. Only when none of these can free a byte
-and the consumer waits for this very batch, it is told to FAIL, and the consumer gets `SharedMemoryFull`.
+or FAIL. Meanwhile no new work is dealt, unless nobody works: the head of the line always gets its slot. Memory comes
+from, in this order: pages of free slots; finished batches later in the line than the one that waits, which are moved
+to private memory; batches that are still to be handed out or dropped by the consumer. From then on the pool keeps
+fewer batches at a time. Only when none of these can free a byte and the consumer waits for this very batch, it is
+told to FAIL, and the consumer gets `SharedMemoryFull`.
 """
 
 from typing import TYPE_CHECKING
 
 from mpqueue.control.records import GRANT, MAGIC, Down
+from mpqueue.errors import SharedMemoryFull
+from mpqueue.memory.ring import FIRST_BYTES
+from mpqueue.workers.loop import MEMORY_REMEDY
 from mpqueue.workers.roster import Link
 
 if TYPE_CHECKING:
@@ -27,10 +31,22 @@ class Pressure:
     @property
     def is_high(self) -> bool:
         """Whether no new work may be dealt now."""
-        return bool(self._starved) or (self._limit is not None and self._in_use() >= self._limit)
+        if not self._starved and (self._limit is None or self._in_use() < self._limit):
+            return False
+        return not (self._backend.pending and self._nobody_works())
 
-    def note(self, link: Link, turn: int, nbytes: int) -> None:  # noqa: ARG002 - named in the worker's own error
-        """A worker has reported *full*."""
+    def reset(self) -> None:
+        """All workers are gone."""
+        self._starved.clear()
+
+    def note(self, link: Link, turn: int) -> None:
+        """A worker has reported *full*.
+
+        Raises:
+            KeyError: It was not granted that turn.
+        """
+        if turn not in link.in_flight:
+            raise KeyError(turn)
         self._starved[turn] = link
         link.is_starved = True
         self._limit = max(1, min(self._in_use() - 1, self._limit or self._in_use()))
@@ -41,26 +57,49 @@ class Pressure:
 
     def relieve(self, head: int) -> None:
         """Free what can be freed and let a worker try again, or give up; called before the consumer waits."""
-        if not self._starved:
-            return
-        backend = self._backend
-        turn = min(self._starved, key=self._ticket_of)
-        number = self._ticket_of(turn)
-        if backend.ring.give_back() or backend.evict(beyond=number):
-            backend.ring.give_back()
+        if self._starved:
+            self._answer_lowest(head)
+        elif self._backend.pending and self._nobody_works():
+            self._start_lowest()
+
+    def _answer_lowest(self, head: int) -> None:
+        turn = min(self._starved, key=lambda turn: self._starved[turn].in_flight[turn].ticket.number)
+        work = self._starved[turn].in_flight[turn]
+        number = work.ticket.number
+        if work.cancelled:
+            self._answer(turn, Down.FAIL)
+        elif self._make_room(number):
             self._answer(turn, Down.RETRY)
         elif number == head or not self._may_expect_memory():
             self._answer(turn, Down.FAIL)
 
+    def _start_lowest(self) -> None:
+        """Tickets lie there, and there is not even the memory that a slot starts with."""
+        backend = self._backend
+        ticket = backend.pending[0]
+        if self._make_room(ticket.number):
+            backend.pump()
+        if self._nobody_works():
+            backend.pending.popleft()
+            available = backend.ring.segment.available_bytes()
+            backend.give_up(ticket, SharedMemoryFull(FIRST_BYTES, available, MEMORY_REMEDY))
+
+    def _make_room(self, number: int) -> bool:
+        """Free memory for this ticket; False if there is none that it could have."""
+        ring = self._backend.ring
+        if ring.give_back():
+            return True
+        if not self._backend.evict(beyond=number):
+            return False
+        ring.give_back()
+        return True
+
+    def _nobody_works(self) -> bool:
+        return all(link.is_starved or not link.in_flight for link in self._backend.roster.links.values())
+
     def _may_expect_memory(self) -> bool:
         """Whether something will be reported or handed out without the starved workers."""
-        backend = self._backend
-        busy = any(not link.is_starved and link.in_flight for link in backend.roster.links.values())
-        return bool(backend.ready) or busy
-
-    def _ticket_of(self, turn: int) -> int:
-        work = self._starved[turn].in_flight.get(turn)
-        return -1 if work is None else work.ticket.number
+        return bool(self._backend.ready) or bool(self._backend.pending) or not self._nobody_works()
 
     def _answer(self, turn: int, kind: int) -> None:
         link = self._starved.pop(turn)

@@ -20,6 +20,7 @@ against the `restarts` of its ticket; all its tickets are granted again to its r
 replaces all workers: what was lost with the record is computed again.
 """
 
+import contextlib
 import os
 import select
 import time
@@ -28,22 +29,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpqueue.control import descriptors
+from mpqueue.control import descriptors, queue_home
+from mpqueue.control.backend import Failure
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, CorruptRecord, Down, Up
 from mpqueue.control.schedule import Ticket
-from mpqueue.errors import BatchTimeout, WorkerDied
 from mpqueue.memory.layout import UNNUMBERED, ReadSpec, load_spec
 from mpqueue.memory.ring import Ring
 from mpqueue.memory.slots import SlotError
 from mpqueue.workers.context import WorkerInfo
+from mpqueue.workers.deaths import Deaths
 from mpqueue.workers.hang import HangWatch
 from mpqueue.workers.launcher import Forker, LauncherGone
 from mpqueue.workers.loop import WorkerConfig
 from mpqueue.workers.pressure import Pressure
-from mpqueue.workers.roster import Exit, Link, Roster
+from mpqueue.workers.roster import Link, Roster
 from mpqueue.workers.state import SourceState
-from mpqueue.workers.work import FailedWork, Work
+from mpqueue.workers.work import MovedOut, Work
 
 MAX_CREDIT = 4096
 _READ_BYTES = REPORT.size * 512
@@ -54,6 +56,7 @@ _STEAL_WAIT_S = 0.001
 # to one worker, and not before several can be dealt: 2 to 3 times the rate for the smallest ones.
 _CHEAP_NS = 300_000
 
+_WORK, _BATCH = Down.WORK, Up.BATCH
 _clock = time.perf_counter_ns
 
 
@@ -85,41 +88,45 @@ class ProcessBackend:
     """
 
     def __init__(self, pipeline: Pipeline, state: SourceState, options: Options) -> None:
-        self.ready: dict[int, Work | FailedWork] = {}
+        self.ready: dict[int, Work | MovedOut | Failure] = {}
         self.chunk = self._run = 1  # tickets per `pump`, and in a row to one worker
         self.low_water = 2 * options.num_workers
         self._max_chunk = max(1, pipeline.credit // 2)
         self._item_ns = _CHEAP_NS
         self.compute_ns = self.copy_ns = self.credit_wait_ns = self.num_bytes = 0
-        self.num_retries = self.num_deaths = self.num_restarts = 0
+        self.num_retries = 0
         self.pipeline, self.state, self.options = pipeline, state, options
         self.ring = Ring(pipeline.credit, options.num_workers, copy=options.copy)
         self._config = WorkerConfig(
             WorkerInfo(0, options.num_workers, options.seed), options.is_stream, self.ring.segment.size,
             self.ring.segment.kind, self.ring.stride, options.max_batch_bytes,
+            queue_home=queue_home.address_for_workers(),
         )  # fmt: skip
         self._hang = HangWatch(options.batch_timeout) if options.batch_timeout is not None else None
-        self.roster = Roster(state.launch(), self.ring.segment.fd, self._config_of, with_stacks=self._hang is not None)
-        self.pressure = Pressure(self)
+        self.roster = Roster(self.ring.segment.fd, self._config_of, with_stacks=self._hang is not None)
+        self.pressure, self.deaths = Pressure(self), Deaths(self)
         self.pending: deque[Ticket] = deque()
         self._rotation = 0
-        self._deaths: dict[int, int] = {}  # of workers, by the number of the ticket that they were working on
-        self._silent_deaths = 0  # of workers with nothing to do, since the last report
-        self._is_working = False  # inside the books; still set at the next call after an interrupt
         self._wake_read, self._wake_write = descriptors.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self.roster.epoll.register(self._wake_read, select.EPOLLIN)
         try:
-            for worker in range(options.num_workers):
-                self.roster.start(worker, skip=options.skip[worker] if options.skip else 0)
-            self._bury_all(self.roster.await_starts())
-        except LauncherGone:
-            self.stop(0)
-            raise WorkerDied(-1, None, remedy="The process that starts workers died while it started them") from None
+            self._start_workers(options.skip)
         except BaseException:
             self.stop(0)
             raise
+
+    def _start_workers(self, skip: tuple[int, ...] = ()) -> None:
+        """Fill the pool, and wait until all its workers run."""
+        for worker in range(self.options.num_workers):
+            self.deaths.vacate(worker, skip=skip[worker] if skip else 0)
+        if self.roster.launcher is None:
+            with contextlib.suppress(LauncherGone):  # which `fill` notices
+                self.roster.set_launcher(self.state.launch())
+        self.deaths.fill()
+        while not self.roster.all_run:
+            self.deaths.take(None)
 
     def _config_of(self, worker: int, skip: int) -> WorkerConfig:
         info = self._config.info._replace(id=worker)
@@ -130,7 +137,8 @@ class ProcessBackend:
     def pump(self) -> None:
         """Deal what credit and slots allow, tickets that came back first."""
         deal, pending, roster, ring = self.pipeline.deal, self.pending, self.roster, self.ring
-        links = roster.links
+        links, pack = roster.links, GRANT.pack
+        ring.collect()
         touched: set[Link] = set()
         link: Link | None = None
         in_a_row = 0
@@ -148,9 +156,7 @@ class ProcessBackend:
             if not link.in_flight:
                 link.busy_since = _clock()
             link.in_flight[slot.turn] = Work(ticket, slot, ring)
-            link.outbox += GRANT.pack(
-                MAGIC, Down.WORK, slot.number, slot.turn, ticket.unit, ticket.epoch, slot.high_water
-            )
+            link.outbox += pack(MAGIC, _WORK, slot.number, slot.turn, ticket.unit, ticket.epoch, slot.high_water)
             touched.add(link)
         for link in touched:
             if links.get(link.worker) is link:
@@ -180,17 +186,14 @@ class ProcessBackend:
         if _clock() - victim.busy_since < _STEAL_AFTER_NS:
             return _STEAL_WAIT_S
         count = -(-(len(victim.in_flight) - 1) // (idle + 1))
-        taken = [work.ticket for work in self._unread(victim, count)]
+        taken = [work.ticket for work in self.take_unread(victim, count)]
         self.pending.extendleft(reversed(taken))
         if taken:
             self.pump()
         return None
 
-    def _unread(self, link: Link, count: int) -> list[Work]:
-        """Take grants of work that the worker has not read out of its pipe; their slots are free again.
-
-        Other grants go back into the pipe: the worker has to load that state all the same.
-        """
+    def take_unread(self, link: Link, count: int = MAX_CREDIT) -> list[Work]:
+        """Take grants of work that the worker has not read out of its pipe; their slots are free again."""
         taken: list[Work] = []
         if link.take_back < 0:
             return taken
@@ -198,50 +201,65 @@ class ProcessBackend:
             data = os.read(link.take_back, count * GRANT.size)
         except BlockingIOError:
             return taken
-        for fields in GRANT.iter_unpack(data):
-            _magic, kind, _slot, turn, *_ = fields
-            if kind == Down.WORK:
-                work = link.in_flight.pop(turn)
-                self.ring.slots.release(work.slot)
+        for grant in GRANT.iter_unpack(data):
+            if grant[1] == Down.WORK:
+                work = link.in_flight.pop(grant[3])
+                self.ring.release(work.slot)
                 if not work.cancelled:
                     taken.append(work)
             else:
-                link.outbox += GRANT.pack(*fields)
-        link.flush()
+                link.outbox += GRANT.pack(*grant)  # a new state, or the answer that a starved worker waits for
         return taken
 
     # -- Taking in
 
     def wait(self, head: int, *, block: bool = True) -> None:
         """Take in reports and exits; with ``block``, wait for one if there is none."""
-        if self._is_working:
-            self._recover_from_interrupt()
+        if self.deaths.vacant and not self._take_exits():
+            return
+        if self.pending:
+            self.pump()
         self.pressure.relieve(head)
-        timeout_s = self._timeout_s() if block else 0
-        events = self.roster.epoll.poll(timeout_s)
-        self._is_working = True
+        events = self._poll(self._timeout_s() if block else 0)
         if not events and self._hang is not None:
             self._hang.end_hanging(self.roster)
-        launcher_fd = self.roster.launcher.fileno()
         has_exits = False
         for fd, _ in events:
             link = self.roster.by_reports.get(fd)
             if link is not None:
-                self._drain(link)
+                self.drain(link)
             elif fd == self._wake_read:
                 os.read(fd, 4096)
-            elif fd == launcher_fd:
+            elif fd == self.roster.launcher_fd:
                 has_exits = True
         if has_exits:
             self._take_exits()
-        self._is_working = False
+
+    def _poll(self, timeout_s: float | None) -> list[tuple[int, int]]:
+        pipeline = self.pipeline
+        pipeline.is_waiting = True  # an interrupt here tears nothing: what has come is still there
+        events = self.roster.epoll.poll(timeout_s)
+        pipeline.is_waiting = False
+        return events
+
+    def _take_exits(self) -> bool:
+        """Take in exits and fill the vacant places; False if that failed, which the consumer is told."""
+        try:
+            self.deaths.take()
+        except Exception as error:
+            self.pipeline.fail(error)
+            return False
+        self.pump()
+        return True
 
     def _timeout_s(self) -> float | None:
         waits = [self._take_back(), self._hang.time_left_s(self.roster) if self._hang is not None else None]
         return min((wait for wait in waits if wait is not None), default=None)
 
-    def _drain(self, link: Link) -> bool:
+    def drain(self, link: Link) -> bool:
         """Enter what a worker has reported; False at the end of its pipe, or if there is nothing now."""
+        if link.is_silenced:
+            return False
         try:
             data = os.read(link.reports, _READ_BYTES)
         except BlockingIOError:
@@ -259,7 +277,8 @@ class ProcessBackend:
     def _enter(self, link: Link, data: bytes) -> None:
         if len(data) % REPORT.size:
             raise CorruptRecord(f"{len(data)} bytes are no whole number of reports")
-        publish, in_flight, ready = self.ring.slots.publish, link.in_flight, self.ready
+        publish, in_flight, ready, specs = self.ring.slots.publish, link.in_flight, self.ready, link.specs
+        num_bytes = compute_ns = copy_ns = wait_ns = 0
         for (
             magic,
             kind,
@@ -281,29 +300,28 @@ class ProcessBackend:
                 slot = work.slot
                 if slot.number != number or not header <= nbytes <= high_water:
                     raise CorruptRecord(f"a batch of {nbytes} bytes in slot {number}, which has {high_water}")
-                publish(slot, high_water, held=flags & HELD)
+                publish(slot, high_water, flags & HELD)
                 work.header_offset, work.nbytes = header, nbytes
-                if kind == Up.BATCH:
-                    if flags & NEW_SPEC:
-                        self._learn_spec(link, spec, work)
-                    else:
-                        work.read = link.specs[spec]
-                    self.num_bytes += header
-                self.compute_ns += compute
-                self.copy_ns += copy
-                self.credit_wait_ns += wait
-                self._item_ns += (compute + copy - self._item_ns) >> 4
-                if kind == Up.END:
-                    work.is_end = True
-                    self.ring.release(slot)
-                elif work.cancelled:
+                if kind != _BATCH:
+                    work.is_plain = False
+                    work.is_end = kind == Up.END
+                    link.has_ended = link.has_ended or work.is_end
+                elif flags & NEW_SPEC:
+                    self._learn_spec(link, spec, work)
+                else:
+                    work.read = specs[spec]
+                num_bytes += header
+                compute_ns += compute
+                copy_ns += copy
+                wait_ns += wait
+                if work.is_end or work.cancelled:
                     self.ring.release(slot)
                 if not work.cancelled:
                     link.published += 1
                     ready[work.ticket.number] = work
                 del in_flight[turn]  # last: an interrupt in between leaves it to be computed again
             elif kind == Up.FULL:
-                self.pressure.note(link, turn, nbytes)
+                self.pressure.note(link, turn)
             elif kind == Up.LOADED:
                 link.states.remove(turn)
                 self.state.loaded(self, turn)
@@ -311,8 +329,14 @@ class ProcessBackend:
                 self.ring.slots.let_go(number)
             else:
                 raise CorruptRecord(f"a report of kind {kind}")
+        self.num_bytes += num_bytes
+        self.compute_ns += compute_ns
+        self.copy_ns += copy_ns
+        self.credit_wait_ns += wait_ns
+        count = len(data) // REPORT.size
+        self._item_ns += ((compute_ns + copy_ns) // count - self._item_ns) >> 4
         link.busy_since = _clock()
-        self._silent_deaths = 0
+        self.deaths.silent = 0
         self.chunk = self._run = min(self._max_chunk, max(1, _CHEAP_NS // (self._item_ns + 1)))
 
     def _learn_spec(self, link: Link, number: int, work: Work) -> None:
@@ -328,117 +352,6 @@ class ProcessBackend:
         if number != UNNUMBERED:
             link.specs[number] = work.read
 
-    # -- Deaths
-
-    def _take_exits(self) -> None:
-        try:
-            exits = self.roster.events()
-        except LauncherGone:
-            self._replace_launcher()
-            return
-        except Exception as error:
-            self.pipeline.fail(error)
-            return
-        self._bury_all(exits)
-
-    def _bury_all(self, exits: list[Exit]) -> None:
-        for leaving in exits:
-            culprit = self._bury(leaving.link)
-            self.num_deaths += 1
-            self._blame(leaving, culprit)
-            self._replace(leaving.link)
-        if exits:
-            self.pump()
-
-    def _bury(self, link: Link) -> Ticket | None:
-        """Enter the last reports of a worker that is gone, and free its grants; the ticket that it was working on."""
-        while self._drain(link):
-            pass
-        unread = self._unread(link, MAX_CREDIT)
-        begun = self._write_off(link)
-        self.ring.slots.forget_worker(link.worker)
-        again = [work.ticket for work in (*begun, *unread) if not work.cancelled]
-        self.num_retries += len(again)
-        self.pending = deque(sorted((*again, *self.pending)))
-        link.close()
-        return begun[0].ticket if begun and not begun[0].cancelled else None
-
-    def _write_off(self, link: Link) -> list[Work]:
-        """A worker is gone: free what it was granted and has not reported, and give that back."""
-        begun = [work for work in link.in_flight.values() if work.ticket.number not in self.ready]
-        for work in begun:
-            self.ring.slots.release(work.slot)
-        for turn in link.states:
-            self.state.loaded(self, turn)
-        self.pressure.forget(link)
-        link.in_flight.clear()
-        link.states.clear()
-        return begun
-
-    def _blame(self, leaving: Exit, ticket: Ticket | None) -> None:
-        """Count a death against the ticket that the worker was working on; give the ticket up if it is one too many."""
-        link, options = leaving.link, self.options
-        if link.is_blameless:
-            return
-        if ticket is None:
-            self._silent_deaths += 1
-            if self._silent_deaths <= options.restarts + options.num_workers:
-                return
-            remedy = "Workers die before they compute anything: look at `worker_init` and at what the source imports"
-            error: BaseException = WorkerDied(
-                link.worker, leaving.exitcode, None, None, leaving.peak_bytes, remedy=remedy
-            )
-            self._silent_deaths = 0
-            self.pipeline.fail(error)
-            return
-        deaths = self._deaths[ticket.number] = self._deaths.get(ticket.number, 0) + 1
-        if deaths <= options.restarts and options.can_replay:
-            return
-        if link.dumped is not None and options.batch_timeout is not None:
-            error = BatchTimeout(ticket.unit, ticket.epoch, options.batch_timeout, link.dumped)
-        else:
-            remedy = (
-                f"It was tried {deaths} times. Run that index in the main process (workers=0) to see why"
-                if options.can_replay
-                else "A generator object cannot be computed again: pass a generator function instead"
-            )
-            error = WorkerDied(
-                link.worker, leaving.exitcode, ticket.unit, ticket.epoch, leaving.peak_bytes, remedy=remedy
-            )
-        del self._deaths[ticket.number]
-        self.pending.remove(ticket)
-        self.ready[ticket.number] = FailedWork(error)
-
-    def _replace(self, link: Link) -> None:
-        try:
-            self.roster.start(link.worker, skip=link.published if self.options.is_stream else 0)
-            self.num_restarts += 1
-        except LauncherGone:
-            self._replace_launcher()
-        except OSError as error:
-            self.pipeline.fail(error)
-
-    def _replace_launcher(self) -> None:
-        """The nursery was killed, and all workers with it: start all anew."""
-        links = self.roster.strike_off_all()
-        for link in links:
-            self._bury(link)
-        self.num_deaths += len(links)
-        self._silent_deaths += 1
-        if self._silent_deaths > self.options.restarts:
-            remedy = "The process that starts workers was killed again and again"
-            self.pipeline.fail(WorkerDied(-1, None, remedy=remedy))
-            return
-        self.roster.change_launcher(self.state.launch())
-        for link in links:
-            self._replace(link)
-
-    def _recover_from_interrupt(self) -> None:
-        self._is_working = False
-        for link in list(self.roster.links.values()):
-            link.is_blameless = True
-            self.roster.kill(link)
-
     # -- Epochs and the end
 
     def cancel(self) -> None:
@@ -448,9 +361,9 @@ class ProcessBackend:
                 self.ring.release(work.slot)
         self.ready.clear()
         self.pending.clear()
-        self._deaths.clear()
         for link in self.roster.links.values():
-            self._unread(link, MAX_CREDIT)
+            self.take_unread(link)
+            link.flush()
             link.published = 0
             for work in link.in_flight.values():
                 work.cancelled = True
@@ -464,29 +377,49 @@ class ProcessBackend:
         self.state.refresh(self)
 
     def restart_workers(self) -> None:
-        """End all workers and start others, from the launcher's present image; what is in flight was cancelled."""
-        links = list(self.roster.links.values())
-        self.roster.end_workers(None)
-        for link in links:
-            self._write_off(link)
-        self.ring.slots.forget_workers()
+        """End all workers and start others, from the launcher's present image; nothing that counts is in flight."""
+        for link in self.roster.end_workers(None):
+            self.deaths.bury(link)
         if isinstance(self.roster.launcher, Forker):
-            self.roster.change_launcher(self.state.launch())
-        for worker in range(self.options.num_workers):
-            self.roster.start(worker)
-        self._bury_all(self.roster.await_starts())
+            self.roster.drop_launcher()
+        self._start_workers()
+
+    def reset(self) -> None:
+        """End all workers, forget all tickets, and begin anew: an interrupt has left the books in an unknown state.
+
+        Raises:
+            RuntimeError: The source is a generator object, which cannot give again what is lost.
+        """
+        for link in self.roster.end_workers(None, is_urgent=True):
+            link.close()
+        self.ready.clear()
+        self.pending.clear()
+        self.state.forget_loading()
+        self.pressure.reset()
+        self.ring.reset()
+        if not self.options.can_replay:
+            raise RuntimeError(
+                "an interrupt fell between two elements of a generator object, which gives them only once"
+            )
+        self._start_workers(tuple(self.pipeline.counts))
 
     def evict(self, *, beyond: int) -> bool:
-        """Drop the finished batch that is furthest from its turn, to be computed again; False if there is none."""
-        later = [number for number, work in self.ready.items() if number > beyond and isinstance(work, Work)]
+        """Move the finished batch that is furthest from its turn out of the ring; False if there is none."""
+        later = [
+            number
+            for number, work in self.ready.items()
+            if number > beyond and isinstance(work, Work) and not work.is_end
+        ]
         if not later:
             return False
-        work = self.ready.pop(max(later))
+        work = self.ready[max(later)]
         assert isinstance(work, Work)
-        self.ring.release(work.slot)
-        self.pending.append(work.ticket)
-        self.num_retries += 1
+        self.ready[max(later)] = work.move_out()
         return True
+
+    def give_up(self, ticket: Ticket, error: Exception) -> None:
+        """A ticket that no worker can answer: it is an error at its place in the order."""
+        self.ready[ticket.number] = Failure(error)
 
     def wake(self) -> None:
         """Make a blocked `wait` return."""
@@ -503,11 +436,13 @@ class ProcessBackend:
         """
         reusable = False
         try:
-            self.roster.end_workers(timeout_s)
+            for link in self.roster.end_workers(timeout_s):
+                link.close()
             reusable = True
         finally:
             self.roster.close(reusable=reusable)
-            for fd in (self._wake_read, self._wake_write):
+            wake_read, self._wake_read, wake_write, self._wake_write = self._wake_read, -1, self._wake_write, -1
+            for fd in (wake_read, wake_write):
                 descriptors.close(fd)
             self.ready.clear()
             self.ring.close()

@@ -8,6 +8,7 @@ runs, so that its reports end when it does.
 Who ended is told by the launcher. A link is buried (its reports read to the end) by whoever gets the `Exit`.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -19,12 +20,13 @@ from typing import NamedTuple
 from mpqueue.control import descriptors
 from mpqueue.errors import StopTimeout
 from mpqueue.memory.layout import ReadSpec
-from mpqueue.workers.launcher import Event, Launcher, LauncherGone
+from mpqueue.workers.launcher import Launcher, LauncherGone
 from mpqueue.workers.loop import WorkerConfig, WorkerEnds
 from mpqueue.workers.work import Work
 
 _GRACE_S = 0.2  # for workers to leave by themselves, before SIGTERM
 _TERM_S = 1.0  # and after it, before SIGKILL
+STUCK_S = 5.0  # what SIGKILL has not ended by then is stuck in the kernel
 
 
 class Link:
@@ -38,14 +40,18 @@ class Link:
         specs: Those that it has sent, by number.
         busy_since: When it took up its present grant, as far as the trainer knows.
         states: Turns of the states of the source that it has not loaded yet.
+        pidfd: For signals that cannot hit a stranger, and to know that it is gone; -1 until it runs.
         is_starved: It holds a batch that it found no memory for.
         is_blameless: Its death will be our doing, not its ticket's.
+        is_silenced: It is being killed, and nothing that it says is believed any more.
+        is_abandoned: It does not die although it was killed, and has a successor.
+        has_ended: Its stream has ended.
         published: Elements of a stream that it has reported in this epoch.
         dumped: Its stacks, if it was found hanging and is being killed for it.
     """
 
     def __init__(self, worker: int, key: int, segment_fd: int, *, with_stacks: bool) -> None:
-        self.worker, self.key, self.pid = worker, key, 0
+        self.worker, self.key, self.pid, self.pidfd = worker, key, 0, -1
         opened: list[int] = []
         try:
             grants, self.grants = _noted(opened)
@@ -63,7 +69,7 @@ class Link:
         self.specs: dict[int, ReadSpec] = {}
         self.busy_since = 0
         self.states: set[int] = set()
-        self.is_starved = self.is_blameless = False
+        self.is_starved = self.is_blameless = self.is_silenced = self.is_abandoned = self.has_ended = False
         self.published = 0
         self.dumped: str | None = None
 
@@ -95,181 +101,213 @@ class Link:
     def close(self) -> None:
         """Close all that is left."""
         self.close_grants()
-        for fd in (self.take_back, self.reports, self.stacks):
+        for fd in (self.take_back, self.reports, self.stacks, self.pidfd):
             if fd >= 0:
                 descriptors.close(fd)
+        self.take_back = self.reports = self.stacks = self.pidfd = -1
 
 
 class Exit(NamedTuple):
-    """A worker has ended: how, and its largest resident size in bytes."""
+    """A worker has ended: how, and its largest resident size in bytes; or why it could not be started."""
 
     link: Link
-    exitcode: int
+    exitcode: int | None
     peak_bytes: int
+    error: BaseException | None
 
 
 class Roster:
     """All workers of a pool.
 
     Args:
-        launcher: Starts them; the roster owns it.
         segment_fd: Descriptor of the ring.
         config_of: What a worker is started with, by its number and the stream elements that it has to skip.
         with_stacks: Give each worker a pipe for its stacks.
+
+    Attributes:
+        launcher: Starts the workers; owned. None before `set_launcher`, and when it is gone.
+        links: The workers that are dealt work, by number.
+        by_reports: Those that are listened to, by descriptor.
     """
 
-    def __init__(
-        self,
-        launcher: Launcher,
-        segment_fd: int,
-        config_of: Callable[[int, int], WorkerConfig],
-        *,
-        with_stacks: bool,
-    ) -> None:
-        self.launcher = launcher
-        self.links: dict[int, Link] = {}  # living workers by number
+    def __init__(self, segment_fd: int, config_of: Callable[[int, int], WorkerConfig], *, with_stacks: bool) -> None:
+        self.launcher: Launcher | None = None
+        self.launcher_fd = -1
+        self.links: dict[int, Link] = {}
         self.by_reports: dict[int, Link] = {}
         self.epoll = select.epoll()
         descriptors.own_object(self.epoll)
-        self.epoll.register(launcher.fileno(), select.EPOLLIN)
         self._segment_fd, self._config_of, self._with_stacks = segment_fd, config_of, with_stacks
-        self._by_key: dict[int, Link] = {}
+        self._by_key: dict[int, Link] = {}  # all that have not ended
         self._next_key = 0
 
-    def start(self, worker: int, *, skip: int = 0) -> Link:
-        """Start a worker; that it runs, or why it does not, is told by `events`."""
+    def set_launcher(self, launcher: Launcher) -> None:
+        """Start workers with this one from now on; there is no other."""
+        self.launcher, self.launcher_fd = launcher, launcher.fileno()
+        self.epoll.register(self.launcher_fd, select.EPOLLIN)
+
+    def drop_launcher(self) -> int | None:
+        """End the launcher; no worker of it is left. Its exit status, if it is a process that had ended by itself."""
+        launcher, self.launcher = self.launcher, None
+        if launcher is None:
+            return None
+        self.epoll.unregister(self.launcher_fd)
+        self.launcher_fd = -1
+        return launcher.release(reusable=False)
+
+    def start(self, worker: int, *, skip: int = 0) -> None:
+        """Ask for a worker; that it runs, or why it does not, is told by `events`.
+
+        Raises:
+            LauncherGone: There is no launcher, or it has died.
+            OSError: There are not enough descriptors or processes.
+        """
+        if self.launcher is None:
+            raise LauncherGone
         link = Link(worker, self._next_key, self._segment_fd, with_stacks=self._with_stacks)
         self._next_key += 1
         link.published = skip
         self.links[worker] = self._by_key[link.key] = self.by_reports[link.reports] = link
         self.epoll.register(link.reports, select.EPOLLIN)
         try:
-            self.launcher.start_worker(link.key, self._config_of(worker, skip), link.ends)
+            event = self.launcher.start_worker(link.key, self._config_of(worker, skip), link.ends)
+            if event is not None:
+                link.pid, link.pidfd = event.pid, event.pidfd
         except BaseException:
             self._strike_off(link)
             link.close()
             raise
         finally:
             link.close_worker_ends()
-        return link
 
-    def await_starts(self) -> list[Exit]:
-        """Wait until all workers run, or have ended already.
-
-        Raises:
-            LauncherGone: The nursery died meanwhile.
-            Exception: Why a worker could not be started.
-        """
-        exits: list[Exit] = []
-        while any(not link.pid for link in self.links.values()):
-            exits += self.events(None)
-            if exits:
-                break
-        return exits
+    @property
+    def all_run(self) -> bool:
+        """Whether every worker that was asked for runs."""
+        return all(link.pid for link in self.links.values())
 
     def events(self, timeout_s: float | None = 0) -> list[Exit]:
         """Take in what the launcher tells; the workers that have ended are struck off.
 
         Raises:
             LauncherGone: The nursery has died, and all workers with it.
-            Exception: Why a worker could not be started.
         """
+        if self.launcher is None:
+            raise LauncherGone
         exits = []
-        error: BaseException | None = None
         for event in self.launcher.events(timeout_s):
             link = self._by_key[event.key]
-            if event.error is not None:
-                self._strike_off(link)
-                link.close()
-                error = error or event.error
-            elif event.exitcode is None:
-                link.pid = event.pid
+            if event.pid:
+                link.pid, link.pidfd = event.pid, event.pidfd
             else:
-                exits.append(self._exit(link, event))
-        if error is not None:
-            raise error
+                self._strike_off(link)
+                exits.append(Exit(link, event.exitcode, event.peak_bytes, event.error))
         return exits
 
-    def _exit(self, link: Link, event: Event) -> Exit:
-        self._strike_off(link)
-        assert event.exitcode is not None
-        return Exit(link, event.exitcode, event.peak_bytes)
-
     def _strike_off(self, link: Link) -> None:
-        del self._by_key[link.key], self.by_reports[link.reports]
-        self.epoll.unregister(link.reports)
+        del self._by_key[link.key]
+        self._deafen(link)
         if self.links.get(link.worker) is link:
             del self.links[link.worker]
 
+    def _deafen(self, link: Link) -> None:
+        # Not merely modified to no events: the end of the pipe is told in any case, again and again.
+        if self.by_reports.pop(link.reports, None) is not None:
+            self.epoll.unregister(link.reports)
+
     def strike_off_all(self) -> list[Link]:
-        """The launcher is gone, and all workers with it."""
+        """The launcher is gone, and all workers with it; or it will be."""
         links = list(self._by_key.values())
         for link in links:
             self._strike_off(link)
         return links
 
-    def change_launcher(self, launcher: Launcher) -> None:
-        """Start workers with this one from now on; no worker of the old one is left."""
-        self.epoll.unregister(self.launcher.fileno())
-        self.launcher.release(reusable=False)
-        self.launcher = launcher
-        self.epoll.register(launcher.fileno(), select.EPOLLIN)
-
     def kill(self, link: Link, number: int = signal.SIGKILL) -> None:
         """Send a worker a signal; its exit is told by `events`."""
-        try:
-            self.launcher.kill(link.key, number)
-        except LauncherGone:
-            return  # and the worker with it
+        if link.pidfd >= 0:
+            send_signal(link.pidfd, number)
+        elif self.launcher is not None:  # it is being started: only the launcher knows it
+            with contextlib.suppress(LauncherGone):
+                self.launcher.kill(link.key, number)
 
     def silence(self, link: Link) -> None:
         """Hear no more of a worker but its end, which is made sure of."""
-        if link.reports in self.by_reports:
-            self.epoll.modify(link.reports, 0)
-            self.kill(link)
+        link.is_silenced = True
+        self._deafen(link)
+        self.kill(link)
 
-    def end_workers(self, timeout_s: float | None) -> None:
-        """End all workers: one deadline for all.
+    def abandon(self, link: Link) -> None:
+        """Give a worker up that was killed and does not die; its exit is told by `events` all the same."""
+        link.is_abandoned = True
+        self._deafen(link)
+        del self.links[link.worker]
+
+    def end_workers(self, timeout_s: float | None, *, is_urgent: bool = False) -> list[Link]:
+        """End all workers: one deadline for all. Returns them, to be buried or closed.
 
         Raises:
-            StopTimeout: Some were still there when the time was over.
+            StopTimeout: Some were still there when the time was over, or `STUCK_S` after they were killed.
         """
         for link in self._by_key.values():
             link.close_grants()
+        ended: list[Link] = []
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        for wait_s, number in ((_GRACE_S, signal.SIGTERM), (_TERM_S, signal.SIGKILL)):
+        steps = ((0.0, signal.SIGKILL),) if is_urgent else ((_GRACE_S, signal.SIGTERM), (_TERM_S, signal.SIGKILL))
+        for wait_s, number in steps:
             until = time.monotonic() + wait_s
-            self._await_exits(until if deadline is None else min(until, deadline))
-            for link in list(self._by_key.values()):
+            self._await_exits(ended, until if deadline is None else min(until, deadline))
+            for link in self._by_key.values():
                 self.kill(link, number)
         # What is killed is gone in a moment, unless it is stuck in the kernel.
-        self._await_exits(None if deadline is None else max(deadline, time.monotonic() + _TERM_S))
-        if not self._by_key:
-            return
+        now = time.monotonic()
+        self._await_exits(ended, now + STUCK_S if deadline is None else max(deadline, now + _TERM_S))
         stragglers = tuple(f"worker {link.worker} (pid {link.pid})" for link in self._by_key.values())
-        raise StopTimeout(stragglers, timeout_s or 0.0)
+        if stragglers:
+            raise StopTimeout(stragglers, STUCK_S if timeout_s is None else timeout_s)
+        return ended
 
-    def _await_exits(self, until: float | None) -> None:
-        while self._by_key:
-            left = None if until is None else until - time.monotonic()
-            if left is not None and left <= 0:
-                return
+    def _await_exits(self, ended: list[Link], until: float) -> None:
+        while self._by_key and (left := until - time.monotonic()) > 0:
             try:
-                for event in self.launcher.events(left):
-                    link = self._by_key[event.key]
-                    if event.error is not None or event.exitcode is not None:
-                        self._strike_off(link)
-                        link.close()
+                ended += [leaving.link for leaving in self.events(left)]
             except LauncherGone:
-                for link in self.strike_off_all():
-                    link.close()
+                links = self.strike_off_all()
+                end_orphans(links)
+                ended += links
 
     def close(self, *, reusable: bool) -> None:
-        """Let go of the launcher; no worker is left."""
+        """Let go of the launcher; no worker is left, or not for long."""
         for link in self.strike_off_all():
             link.close()
-        self.launcher.release(reusable=reusable)
+        if self.launcher is not None:
+            self.launcher.release(reusable=reusable)
         descriptors.close_object(self.epoll)
+
+
+def send_signal(pidfd: int, number: int) -> None:
+    """Send a signal to the process of a pidfd, if it is still there."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, number)
+
+
+def end_orphans(links: list[Link]) -> list[Link]:
+    """Kill workers whose nursery is gone and wait for them; returns those that are stuck in the kernel."""
+    poll = select.poll()
+    waiting: dict[int, Link] = {}
+    for link in links:
+        if link.pidfd >= 0:
+            send_signal(link.pidfd, signal.SIGKILL)
+        # One that the nursery had no time to tell of has run no user code yet: the end of its pipe is its own.
+        fd = link.pidfd if link.pidfd >= 0 else link.reports
+        waiting[fd] = link
+        poll.register(fd, select.POLLIN if link.pidfd >= 0 else 0)
+    until = time.monotonic() + STUCK_S
+    while waiting and (left := until - time.monotonic()) > 0:
+        for fd, _ in poll.poll(left * 1000):
+            poll.unregister(fd)
+            if waiting.pop(fd).pidfd >= 0:
+                with contextlib.suppress(ChildProcessError):  # as a rule init reaps them; as process 1 we are init
+                    os.waitid(os.P_PIDFD, fd, os.WEXITED | os.WNOHANG)
+    return list(waiting.values())
 
 
 def _noted(opened: list[int]) -> tuple[int, int]:

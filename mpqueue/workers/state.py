@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mpqueue.control.records import GRANT, MAGIC, Down
 from mpqueue.memory.slots import Slot
-from mpqueue.workers.launcher import Forker, Launcher, take_nursery
+from mpqueue.workers.launcher import Forker, Launcher, LauncherGone, take_nursery
 from mpqueue.workers.loop import Payload
 from mpqueue.workers.pickling import Patch, SourceImage, encode_patch, make_patch, take_image
 
@@ -37,11 +37,22 @@ class SourceState:
         self._loading: dict[int, tuple[Slot, int]] = {}  # by turn: its slot, and how many workers have not loaded it
 
     def launch(self) -> Launcher:
-        """A launcher whose workers have the source as it was last seen."""
+        """A launcher whose workers have the source as it was last seen.
+
+        Raises:
+            LauncherGone: The nursery died while it was told of the source.
+            OSError: There are not enough processes or descriptors.
+        """
         if self._image is None:
             return Forker(self._payload)
         nursery = take_nursery(spawn=self._spawn)
-        nursery.set_image(self._image)
+        try:
+            nursery.set_image(self._image)
+        except LauncherGone:
+            raise LauncherGone(nursery.end()) from None
+        except BaseException:
+            nursery.end()
+            raise
         return nursery
 
     def is_stale(self) -> bool:
@@ -58,9 +69,18 @@ class SourceState:
             return
         patch = make_patch(image, self._image.digests)
         self._image = image
-        backend.roster.launcher.set_image(image)
-        if patch.nbytes > _MAX_PUSH_BYTES or not self._push(backend, patch):
+        if not self._set_image(backend, image) or patch.nbytes > _MAX_PUSH_BYTES or not self._push(backend, patch):
             backend.restart_workers()
+
+    def _set_image(self, backend: "ProcessBackend", image: SourceImage) -> bool:
+        """Send an image to the nursery; False if there is none any more."""
+        if backend.roster.launcher is None:
+            return False
+        try:
+            backend.roster.launcher.set_image(image)
+        except LauncherGone:
+            return False
+        return True
 
     def _push(self, backend: "ProcessBackend", patch: Patch) -> bool:
         """Send a patch to the living workers; False if there is no slot, or no memory, for it."""
@@ -83,6 +103,10 @@ class SourceState:
         if not links:
             self.loaded(backend, slot.turn)
         return True
+
+    def forget_loading(self) -> None:
+        """All workers are gone, and their slots are free."""
+        self._loading.clear()
 
     def loaded(self, backend: "ProcessBackend", turn: int) -> None:
         """One worker has loaded the state of this turn, or is gone."""

@@ -13,6 +13,8 @@ KILL      (key, signal)                                NOTE    a text for the us
 PARK      nobody needs you now: end in 5 s
 """
 
+import array
+import os
 import pickle
 import socket
 import struct
@@ -24,6 +26,8 @@ import numpy as np
 _HEAD = struct.Struct("<BBIQ")
 _LENGTH = struct.Struct("<Q")
 _MAX_FDS = 8
+# A user may want SIGPIPE to kill his program, but not for the death of a nursery.
+_QUIETLY = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 class To:
@@ -58,11 +62,12 @@ def send(
     data = pickle.dumps(body, 5)
     head = _HEAD.pack(kind, len(fds), len(buffers), len(data))
     # A sent-in-full first byte carries the descriptors; the rest follows as the socket takes it.
-    sent = socket.send_fds(sock, [head], list(fds)) if fds else sock.send(head)
-    sock.sendall(head[sent:] + data)
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    sent = sock.sendmsg([head], ancillary, _QUIETLY)
+    sock.sendall(head[sent:] + data, _QUIETLY)
     for buffer in buffers:
-        sock.sendall(_LENGTH.pack(buffer.nbytes))
-        sock.sendall(buffer)
+        sock.sendall(_LENGTH.pack(buffer.nbytes), _QUIETLY)
+        sock.sendall(buffer, _QUIETLY)
 
 
 def receive(sock: socket.socket) -> Message | None:
@@ -71,6 +76,8 @@ def receive(sock: socket.socket) -> Message | None:
         head, fds, _flags, _address = socket.recv_fds(sock, _HEAD.size, _MAX_FDS)
     except ConnectionError:
         return None
+    for fd in fds:
+        os.set_inheritable(fd, False)  # as all descriptors that Python makes itself
     if not head:
         return None
     head += _read(sock, _HEAD.size - len(head)) or b""

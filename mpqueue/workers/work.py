@@ -18,17 +18,19 @@ class Work:
         ticket: What is to be computed.
         slot: Where to.
         cancelled: Nobody wants it any more.
+        is_plain: It is a batch: no exception, and not the end.
         is_end: The worker's stream has ended.
         read: How to read the batch; None if the slot holds an exception.
         header_offset: Where in the slot the batch's header begins.
         nbytes: Where in the slot it ends.
     """
 
-    __slots__ = ("cancelled", "header_offset", "is_end", "nbytes", "read", "ring", "slot", "ticket")
+    __slots__ = ("cancelled", "header_offset", "is_end", "is_plain", "nbytes", "read", "ring", "slot", "ticket")
 
     def __init__(self, ticket: Ticket, slot: Slot, ring: Ring) -> None:
         self.ticket, self.slot, self.ring = ticket, slot, ring
         self.cancelled = self.is_end = False
+        self.is_plain = True
         self.read: ReadSpec | None = None
         self.header_offset = self.nbytes = 0
 
@@ -37,9 +39,10 @@ class Work:
         ring, slot, read = self.ring, self.slot, self.read
         start, memory = slot.offset, ring.memory
         if read is None:
-            error = failures.unpack(memory[start : start + self.nbytes])
-            ring.release(slot)
-            raise error
+            try:
+                raise failures.unpack(memory[start : start + self.nbytes])
+            finally:
+                ring.release(slot)
         recipe = read.recipe(memory[start + self.header_offset : start + self.nbytes])
         if recipe.fields or recipe.buffers:
             return read.rebuild(recipe, ring.view(slot, self.header_offset))
@@ -48,15 +51,31 @@ class Work:
         finally:
             ring.release(slot)
 
+    def move_out(self) -> "MovedOut":
+        """The same in private memory; the slot is free then."""
+        try:
+            if self.read is None:
+                self.open()
+            assert self.read is not None
+            start = self.slot.offset
+            recipe = self.read.recipe(self.ring.memory[start + self.header_offset : start + self.nbytes])
+            return MovedOut(self.read.rebuild(recipe, self.ring.private_copy(self.slot, self.header_offset)), None)
+        except Exception as error:
+            return MovedOut(None, error)
 
-class FailedWork:
-    """A ticket that no worker could answer."""
 
+class MovedOut:
+    """A batch, or an exception, that was opened before its turn."""
+
+    __slots__ = ("_batch", "_error", "is_plain")
     is_end = False
 
-    def __init__(self, error: BaseException) -> None:
-        self._error = error
+    def __init__(self, batch: Any, error: Exception | None) -> None:
+        self._batch, self._error = batch, error
+        self.is_plain = error is None
 
     def open(self) -> Any:
-        """Raise the failure."""
-        raise self._error
+        """The batch; or raise the exception."""
+        if self._error is not None:
+            raise self._error
+        return self._batch

@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from bench.feeds import FEEDS
 from bench.measure import Measurement
+from bench.report import KNOWN
 from bench.rounds import measure, plan
-from bench.workloads import WORKLOADS
 
 ROUNDS, SECONDS = 5, 2.0
 QUICK_ROUNDS, QUICK_SECONDS = 3, 0.4
@@ -41,7 +41,7 @@ def main(about: str) -> None:
 def _parser(about: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--workers", type=int, default=num_cpus(), help="worker processes (default: one per CPU)")
-    parser.add_argument("--workloads", type=_some_of(WORKLOADS), default=list(WORKLOADS), help=", ".join(WORKLOADS))
+    parser.add_argument("--workloads", type=_some_of(KNOWN), default=list(KNOWN), help=", ".join(KNOWN))
     parser.add_argument("--only", type=_some_of(FEEDS), default=list(FEEDS), help=", ".join(FEEDS))
     parser.add_argument("--quick", action="store_true", help="shorter and fewer rounds")
     parser.add_argument("--markdown", action="store_true", help="print a table for a README")

@@ -12,6 +12,7 @@ from typing import Any
 from bench.feeds import FEEDS
 from bench.floors import FLOORS, WARM_UP_S
 from bench.latency import first_batches
+from bench.queues import queue_rate
 from bench.workloads import WORKLOADS
 
 COMMAND = Path(__file__).resolve().parent.parent / "benchmark.py"
@@ -23,8 +24,8 @@ class Measurement:
     """What to measure.
 
     Attributes:
-        what: "feed" or "floor" (of a workload), or "latency".
-        name: Which feed or floor.
+        what: "feed" or "floor" (of a workload), "queue", or "latency".
+        name: Which feed, floor or queue.
         workload: Of which workload.
         num_workers: With how many workers.
         seconds: For how long batches are counted.
@@ -52,12 +53,14 @@ class Measurement:
         """Measure here: batches per second, or milliseconds by name."""
         if self.what == "latency":
             return first_batches(self.num_workers)
+        if self.what == "queue":
+            return queue_rate(self.workload, self.name, self.seconds)
         workload = WORKLOADS[self.workload]
         source = workload.make()
         if self.what == "floor":
             return FLOORS[self.name](source, self.num_workers, self.seconds)
         with FEEDS[self.name](source, self.num_workers, workload.ahead) as batches:
-            return _rate(batches, self.seconds, 2 * workload.ahead)
+            return _rate(batches, self.seconds, 4 * workload.ahead)
 
 
 def _rate(batches: Any, seconds: float, num_warm: int) -> float:

@@ -11,7 +11,10 @@ import numpy as np
 import psutil
 
 import mpqueue
+from bench.queues import QUEUES, STANDARD
 from bench.workloads import WORKLOADS
+
+KNOWN = WORKLOADS | QUEUES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +30,10 @@ TARGETS = (
     Target("tiny", "imap", 5.0),
     Target("image in place", "memcpy", 0.8),
     Target("decode", "processes", 0.95),
+    Target("queue", STANDARD, 3.0),
+    Target("queue of batches", STANDARD, 20.0),
+    Target("shuffled queue", "FIFOQueue", 0.66),
+    Target("queue of images", STANDARD, 10.0),
 )
 FIRST_BATCH_MS = {"cold": 150.0, "parked": 10.0, "next epoch": 5.0}
 
@@ -48,7 +55,7 @@ class Results:
         for (workload, name), rates in self.rates.items():
             median = statistics.median(rates)
             spread = (max(rates) - min(rates)) / 2 / median
-            yield workload, name, median * WORKLOADS[workload].per_batch, spread
+            yield workload, name, median * KNOWN[workload].per_batch, spread
 
     def ratio(self, workload: str, against: str) -> float | None:
         """Median of mpqueue's rate divided by another's in the same round; None where either was not measured."""
@@ -62,11 +69,11 @@ class Results:
         lines, last = [machine()], None
         for workload, name, rate, spread in self.rows():
             if workload != last:
-                lines += ["", f"{workload}: {WORKLOADS[workload].about}"]
+                lines += ["", f"{workload}: {KNOWN[workload].about}"]
                 last = workload
             ratio = self.ratio(workload, name)
             beside = "" if ratio is None or name == "mpqueue" else f"   mpqueue has {ratio:.2f} of it"
-            lines.append(f"  {name:20}{_number(rate):>10} {WORKLOADS[workload].unit:10} +-{spread:4.0%}{beside}")
+            lines.append(f"  {name:20}{_number(rate):>10} {KNOWN[workload].unit:10} +-{spread:4.0%}{beside}")
         return "\n".join([*lines, "", *self._wanted()])
 
     def as_markdown(self) -> str:
@@ -75,7 +82,7 @@ class Results:
         for workload, name, rate, spread in self.rows():
             ratio = self.ratio(workload, name)
             beside = "" if ratio is None or name == "mpqueue" else f"{ratio:.2f}"
-            told = f"{_number(rate)} {WORKLOADS[workload].unit}"
+            told = f"{_number(rate)} {KNOWN[workload].unit}"
             lines.append(f"| {workload} | {name} | {told} | ±{spread:.0%} | {beside} |")
         return "\n".join([*lines, "", *(f"- {line}" for line in self._wanted())])
 
@@ -95,7 +102,7 @@ class Results:
     def as_json(self) -> str:
         """Everything, for a program."""
         rates = [
-            {"workload": workload, "name": name, "unit": WORKLOADS[workload].unit, "rates": self.rates[workload, name]}
+            {"workload": workload, "name": name, "unit": KNOWN[workload].unit, "rates": self.rates[workload, name]}
             | {"median": rate, "spread": spread}
             for workload, name, rate, spread in self.rows()
         ]

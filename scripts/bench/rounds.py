@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 from bench.feeds import FOR_SMALL_BATCHES
 from bench.measure import Measurement
+from bench.queues import QUEUES
 from bench.report import Results
 from bench.workloads import WORKLOADS
 
@@ -13,6 +14,9 @@ def plan(workloads: Iterable[str], feeds: list[str], num_workers: int, seconds: 
     """The measurements of one round."""
     wanted = []
     for name in workloads:
+        if name in QUEUES:
+            wanted += [Measurement("queue", peer, name, num_workers, seconds) for peer in QUEUES[name].peers]
+            continue
         workload = WORKLOADS[name]
         fitting = [feed for feed in feeds if workload.is_small or feed not in FOR_SMALL_BATCHES]
         wanted += [Measurement("floor", floor, name, num_workers, seconds) for floor in workload.floors]

@@ -59,6 +59,15 @@ def test_a_base_without_methods_says_which_one_is_missing():
         mpqueue.ReaderBase().read(FakeQueue(b"x"))
 
 
+def test_a_subclass_without_read_says_so():
+    class Half(mpqueue.ReaderBase):
+        def _on_work_start(self, work):
+            pass
+
+    with pytest.raises(NotImplementedError, match=r"Half must implement _read\(\)"):
+        Half().read(FakeQueue(b"x"))
+
+
 def test_what_on_work_start_raises_drops_the_unit_and_what_read_raises_keeps_it():
     class Failing(SquareReader):
         def _on_work_start(self, work):

@@ -24,7 +24,9 @@ READERS = {
 
 @pytest.fixture(params=READERS)
 def reader(request):
-    return READERS[request.param]()
+    reader = READERS[request.param]()
+    yield reader
+    reader.reset()
 
 
 @pytest.fixture
@@ -194,14 +196,18 @@ def test_a_file_that_is_overwritten_with_something_else_is_data_loss(tmp_path):
 def test_a_reader_lets_go_of_its_file_at_the_end_at_a_reset_and_when_dropped(tmp_path, reader):
     make_record_file(tmp_path / "r", *[b"x" * 50000] * 20)
     before = len(os.listdir("/proc/self/fd"))
-    queue = FakeQueue(*[bytes(tmp_path / "r")] * 3)
+    queue = FakeQueue(*[bytes(tmp_path / "r")] * 4)
     reader.read_up_to(queue, 10**9)
     assert len(os.listdir("/proc/self/fd")) == before
     reader.read(queue)
     reader.reset()
     assert len(os.listdir("/proc/self/fd")) == before
     reader.read(queue)
-    del reader, queue
+    dropped = pickle.loads(pickle.dumps(reader))
+    dropped.read(queue)
+    del dropped
+    reader.reset()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_forked_child_reads_on_without_disturbing_its_parent(tmp_path):

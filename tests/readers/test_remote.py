@@ -7,11 +7,14 @@ import sys
 import threading
 
 import fsspec
+import fsspec.asyn
 import pytest
 
 import mpqueue
 from mpqueue import errors, python_io
 from readers.fakes import FakeQueue
+
+fsspec.asyn.get_loop()  # its thread stays for the life of the process
 
 
 @pytest.fixture
@@ -90,6 +93,11 @@ def test_files_come_from_a_web_server(tmp_path, web):
 def test_a_server_that_is_not_there_is_an_op_error():
     with pytest.raises(errors.OpError, match=r"127\.0\.0\.1:9/"):
         mpqueue.read_file("http://127.0.0.1:9/x")
+
+
+def test_a_pattern_on_a_server_that_is_not_there_is_an_op_error():
+    with pytest.raises(errors.OpError, match=r"127\.0\.0\.1:9/"):
+        mpqueue.matching_files("http://127.0.0.1:9/x/*")
 
 
 def test_a_scheme_that_nobody_knows_is_unimplemented():

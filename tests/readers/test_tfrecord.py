@@ -15,6 +15,7 @@ import pytest
 
 import mpqueue
 from mpqueue import errors, python_io
+from mpqueue.readers import tfrecord
 from mpqueue.readers.opening import BLOCK_BYTES
 from mpqueue.readers.tfrecord import frame
 from readers.fakes import FakeQueue
@@ -131,7 +132,8 @@ def test_the_default_bound_is_one_gibibyte(tmp_path):
         next(python_io.tf_record_iterator(tmp_path / "r"))
 
 
-def test_many_different_lengths_are_known_and_forgotten(tmp_path):
+def test_many_different_lengths_are_known_and_forgotten(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfrecord, "_MAX_KNOWN_HEADERS", 1000)
     sizes = [number * 7919 % 3000 for number in range(6000)]
     path = write(tmp_path / "r", framed(*[b"q" * size for size in sizes]))
     got, _ = read_all(path, num_at_once=1000)
@@ -250,3 +252,15 @@ def test_gzip_written_here_is_gzip_for_others(tmp_path):
     with python_io.TFRecordWriter(tmp_path / "r", "GZIP") as writer:
         writer.write(b"a")
     assert gzip.GzipFile(fileobj=io.BytesIO((tmp_path / "r").read_bytes())).read() == framed(b"a")
+
+
+def test_without_crc32c_the_error_names_the_extra_before_a_file_is_touched(tmp_path, monkeypatch):
+    path = write(tmp_path / "r", framed(b"kept"))
+    monkeypatch.setitem(sys.modules, "google_crc32c", None)
+    tfrecord._crc32c.cache_clear()
+    for call in (lambda: python_io.TFRecordWriter(path), lambda: read_all(path)):
+        with pytest.raises(ImportError, match=r"pip install mpqueue\[tfrecord\]"):
+            call()
+    assert path.read_bytes()
+    monkeypatch.undo()
+    assert list(python_io.tf_record_iterator(path)) == [b"kept"]

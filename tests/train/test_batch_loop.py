@@ -61,6 +61,12 @@ def by_closure(reader, names):
     return mpqueue.Source(lambda: [reader.read(names)[1]], ["string"], [()])
 
 
+def by_half_filled_closure(reader, names):
+    if reader is None:
+        never = 1
+    return mpqueue.Source(lambda: [reader.read(names)[1]] if names else never, ["string"], [()])
+
+
 def by_default_argument(reader, names):
     return mpqueue.Source(lambda held=names: [reader.read(held)[1]], ["string"], [()])
 
@@ -102,7 +108,16 @@ def by_selection(reader, names):
     return mpqueue.Source(lambda: [reader.read(chosen)[1]], ["string"], [()])
 
 
-WRAPS = [by_read_op, by_closure, by_default_argument, by_generator, by_method, by_global, by_selection]
+WRAPS = [
+    by_read_op,
+    by_closure,
+    by_half_filled_closure,
+    by_default_argument,
+    by_generator,
+    by_method,
+    by_global,
+    by_selection,
+]
 
 
 @pytest.mark.parametrize("wrap", WRAPS)

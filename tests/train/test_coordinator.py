@@ -93,8 +93,9 @@ def test_a_blocked_join_does_not_wake_up(coord):
     joining = in_thread(coord.join, [gate])
     assert watching.wait(DEADLOCK_S)
     waiting = tasks() - others
-    time.sleep(0.2)  # lets both fall asleep; were they not to, the comparison would fail
-    before = switches(waiting)
+    before = None
+    while before != (before := switches(waiting)):  # until both have fallen asleep
+        time.sleep(0.1)
     time.sleep(1.2)  # the window in which nothing may happen; TensorFlow's join looks once a second
     assert switches(waiting) == before
     assert len(waiting) == 2

@@ -88,8 +88,9 @@ def idle_switches(coord):
         return {task.name: (task / "status").read_text().partition("ctxt_switches")[2] for task in tasks}
 
     coord.should_stop()
-    time.sleep(0.2)  # lets the link's thread fall asleep; were it not to, the comparison would fail
-    before = switches()
+    before = None
+    while before != (before := switches()):  # until the link's thread has fallen asleep
+        time.sleep(0.1)
     time.sleep(0.5)  # the window in which nothing may happen
     return switches() == before and len(before)
 

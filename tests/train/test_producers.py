@@ -113,7 +113,9 @@ def test_a_hundred_thousand_names_come_each_once(runners):
     assert len({bytes(row) for row in drain(queue)}) == 100_000
 
 
-@pytest.mark.parametrize(("names", "error"), [([], ValueError), ("a", ValueError), ([1], TypeError)])
+@pytest.mark.parametrize(
+    ("names", "error"), [([], ValueError), ("a", ValueError), ([["a"]], ValueError), ([1], TypeError)]
+)
 def test_what_are_no_names_is_refused(names, error):
     with pytest.raises(error):
         train.string_input_producer(names)
@@ -211,6 +213,8 @@ def test_limit_epochs_of_a_source_calls_it_as_often():
     with pytest.raises(errors.OutOfRangeError):
         limited()
     assert train.limit_epochs(source) is source
+    bare = train.limit_epochs(mpqueue.Source(iter([1]).__next__, "int32", [()]), 5)
+    assert bare.is_bare and bare() == 1
 
 
 def test_the_initializer_may_be_run_in_a_session():

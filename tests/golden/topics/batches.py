@@ -31,6 +31,7 @@ def run(case, folder):
                 assert_outcome(batches, expected["end"], "end")
         finally:
             coord.request_stop()
+            mpqueue.reset_default_graph()
         assert_outcome(lambda: coord.join(stop_grace_period_secs=DEADLOCK_S), expected["join"], "join")
 
 

@@ -37,6 +37,7 @@ def run(case, folder):
             assert coord.should_stop() == expected["should_stop_before_request"]
         finally:
             coord.request_stop()
+            mpqueue.reset_default_graph()
         assert_outcome(lambda: coord.join(stop_grace_period_secs=DEADLOCK_S), expected["join"], "join")
 
 

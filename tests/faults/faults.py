@@ -1,0 +1,171 @@
+"""Small named faults: a kind of disaster, and a fuse that says how often it strikes."""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Unpicklable(Exception):
+    """Holds what cannot be pickled."""
+
+    def __init__(self):
+        super().__init__("unpicklable")
+        self.lock = threading.Lock()
+
+
+class Ununpicklable(Exception):
+    """Can be pickled, but not unpickled: its arguments are not those of its constructor."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} {two}")
+
+
+class Unspeakable(Exception):
+    """Whose text and repr raise."""
+
+    def __str__(self):
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+def _raise(error):
+    raise error
+
+
+def _signal(number):
+    os.kill(os.getpid(), number)
+    time.sleep(3600)  # a signal to oneself is there before the next line; this line is for SIGSTOP's
+
+
+def _stop_and_go_on():
+    """Stop, and be continued by a child that has seen it."""
+    me = os.getpid()
+    child = os.fork()
+    if child == 0:
+        while open(f"/proc/{me}/stat").read().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.001)
+        os.kill(me, signal.SIGCONT)
+        os._exit(0)
+    os.kill(me, signal.SIGSTOP)
+    os.waitpid(child, 0)
+
+
+def _loop():
+    while True:
+        pass
+
+
+class Kind(NamedTuple):
+    """A kind of disaster.
+
+    Attributes:
+        strike: Makes it happen, in the process that calls it.
+        raises: Type of the exception that the consumer gets in the place of the batch, None if none is raised.
+        dies: Exit status of the worker, None if it does not die of it.
+        hangs: Only a `batch_timeout` ends it.
+    """
+
+    strike: object
+    raises: type | None = None
+    dies: int | None = None
+    hangs: bool = False
+
+
+KINDS = {
+    "raise": Kind(lambda: _raise(ValueError("a bad record")), raises=ValueError),
+    "index-error": Kind(lambda: _raise(IndexError("no such row")), raises=IndexError),
+    "stop-iteration": Kind(lambda: _raise(StopIteration()), raises=RuntimeError),
+    "memory-error": Kind(lambda: _raise(MemoryError("too big")), raises=MemoryError),
+    "unpicklable": Kind(lambda: _raise(Unpicklable()), raises=Exception),
+    "ununpicklable": Kind(lambda: _raise(Ununpicklable(1, 2)), raises=Exception),
+    "unspeakable": Kind(lambda: _raise(Unspeakable()), raises=Exception),
+    "sys-exit": Kind(lambda: sys.exit(3), dies=3),
+    "exit-0": Kind(lambda: os._exit(0), dies=0),
+    "exit-1": Kind(lambda: os._exit(1), dies=1),
+    "sigkill": Kind(lambda: _signal(signal.SIGKILL), dies=-signal.SIGKILL),
+    "sigsegv": Kind(lambda: ctypes.string_at(0), dies=-signal.SIGSEGV),
+    "sigabrt": Kind(os.abort, dies=-signal.SIGABRT),
+    "sigterm": Kind(lambda: _signal(signal.SIGTERM), dies=-signal.SIGTERM),
+    "sigstop-sigcont": Kind(_stop_and_go_on),
+    "sigstop": Kind(lambda: _signal(signal.SIGSTOP), hangs=True),
+    "endless-loop": Kind(_loop, hangs=True),
+}
+
+
+class Fault:
+    """Strikes when it is called: always, or the first time that any process calls it.
+
+    Args:
+        kind: One of `KINDS`.
+        fuse: A path that does not exist, for once; None for always.
+    """
+
+    def __init__(self, kind, fuse=None):
+        self.kind, self.fuse = kind, None if fuse is None else str(fuse)
+
+    def __call__(self):
+        if self.fuse is None or _burns(self.fuse):
+            KINDS[self.kind].strike()
+
+
+def _burns(path):
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+
+class Numbers:
+    """Batch i is full of i."""
+
+    def __init__(self, length=8):
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        return np.full(64, index)
+
+
+class StrikesAt(Numbers):
+    """Strikes before it computes one index."""
+
+    def __init__(self, fault, at=3, length=8):
+        super().__init__(length)
+        self.fault, self.at = fault, at
+
+    def __getitem__(self, index):
+        if index == self.at:
+            self.fault()
+        return super().__getitem__(index)
+
+
+class StrikesWhenUnpickled(Numbers):
+    """Strikes where it is made anew from its pickle: in the nursery, or in a worker."""
+
+    def __init__(self, fault):
+        super().__init__()
+        self.fault = fault
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self.fault()
+
+
+def numbers(batches, count):
+    """The numbers of the next batches, each of which must be whole."""
+    found = []
+    for _ in range(count):
+        batch = next(batches)
+        assert (batch == batch[0]).all()
+        found.append(int(batch[0]))
+    return found

@@ -1,0 +1,156 @@
+"""A trainer seen from outside: a script in a process of its own, and what is left of it when it is gone.
+
+All processes that stem from it, orphans too, are known by a mark in their environment.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import uuid
+
+import psutil
+
+DEADLOCK_S = 60.0
+_MARK = "MPQUEUE_TEST_TRAINER"
+
+PRELUDE = """
+import faulthandler, os, signal, sys, threading, time
+import numpy as np
+import mpqueue
+from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
+
+faulthandler.dump_traceback_later(50, exit=True)
+
+class Numbers:
+    def __init__(self, length=8):
+        self.length = length
+    def __len__(self):
+        return self.length
+    def __getitem__(self, index):
+        return np.full(64, index)
+
+def say(*words):
+    os.write(OUT, (" ".join(map(str, words)) + "\\n").encode())
+
+OUT = int(sys.argv[1])
+"""
+
+
+class Trainer:
+    """A script that runs beside the test, with `PRELUDE` before it.
+
+    Args:
+        script: Its text; `say` there sends a line that `heard` here returns.
+        args: Options of the interpreter.
+        options: Of `subprocess.Popen`.
+    """
+
+    def __init__(self, script, *args, **options):
+        self._mark = uuid.uuid4().hex
+        self._segments = _segments()
+        self._read, write = os.pipe()
+        self._data = b""
+        env = {**os.environ, **options.pop("env", {}), _MARK: self._mark}
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **options}
+        text = PRELUDE + textwrap.dedent(script)
+        self.process = subprocess.Popen(
+            [sys.executable, *args, "-c", text, str(write)],
+            env=env, pass_fds=[write], start_new_session=True, **options,
+        )  # fmt: skip
+        os.close(write)
+        self.pid = self.process.pid
+
+    def heard(self):
+        """The next line that it says, None if it has ended."""
+        while b"\n" not in self._data:
+            ready, _, _ = select.select([self._read], [], [], DEADLOCK_S)
+            assert ready, f"it says nothing: {self.output()}"
+            piece = os.read(self._read, 4096)
+            if not piece:
+                return None
+            self._data += piece
+        line, _, self._data = self._data.partition(b"\n")
+        return line.decode()
+
+    def hears(self, signal_number):
+        """Send it a signal."""
+        self.process.send_signal(signal_number)
+
+    def processes(self):
+        """All that live of it, itself included."""
+        mark = f"{_MARK}={self._mark}".encode()
+        found = []
+        for process in psutil.process_iter():
+            try:
+                with open(f"/proc/{process.pid}/environ", "rb") as file:
+                    if mark in file.read().split(b"\0") and process.status() != psutil.STATUS_ZOMBIE:
+                        found.append(process)
+            except (OSError, psutil.Error):
+                continue
+        return found
+
+    def nursery(self):
+        """The process from which its workers are forked."""
+        (found,) = [p for p in self.processes() if "nursery" in " ".join(p.cmdline()) and p.ppid() == self.pid]
+        return found
+
+    def workers(self):
+        """Its worker processes."""
+        return self.nursery().children()
+
+    def ended(self):
+        """Wait until it has ended; its exit status and what it printed."""
+        try:
+            output, _ = self.process.communicate(timeout=DEADLOCK_S)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # faulthandler prints its stacks
+            output, _ = self.process.communicate()
+            raise AssertionError(f"it does not end: {output}") from None
+        return self.process.returncode, (output or b"").decode()
+
+    def output(self):
+        """Kill it; what it printed."""
+        for process in self.processes():
+            process.kill()
+        return (self.process.communicate()[0] or b"").decode()
+
+    def left_nothing(self, within_s=DEADLOCK_S):
+        """Whether all its processes and segments are gone, soon."""
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            left = self.processes()
+            if not left and not _segments() - self._segments:
+                return True
+            time.sleep(0.005)  # nobody tells us of the death of strangers
+        return False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes():
+            process.kill()
+        self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        os.close(self._read)
+
+
+def ran(script, *args, **options):
+    """Run a script to its end, which must be a clean one; what it said, and what it printed."""
+    with Trainer(script, *args, **options) as trainer:
+        said = []
+        while (line := trainer.heard()) is not None:
+            said.append(line)
+        code, output = trainer.ended()
+        assert code == 0, output
+        assert trainer.left_nothing()
+    return said, output
+
+
+def _segments():
+    return {name for name in os.listdir("/dev/shm") if name.startswith(("psm_", "mpqueue"))}
