@@ -134,8 +134,9 @@ def _made_up(node: Tensor, unknown_size: int, *, counted: bool) -> np.ndarray:
 def _trials(nodes: Sequence[Tensor], args: Any) -> Iterator[tuple[int, bool]]:
     """Which sizes to take for the unknown ones, and whether to count or to fill with ones."""
     yield from ((2, False), (3, True))
-    known = {size for each in (*nodes, *_arrays(args)) for size in getattr(each, "known_dims", None) or np.shape(each)}
-    sizes = [2, 3, *sorted(size for size in known - {None, 2, 3} if size), 1]
+    shapes = [*(node.known_dims or () for node in nodes), *(array.shape for array in _arrays(args))]
+    known = {size for shape in shapes for size in shape if size}
+    sizes = [2, 3, *sorted(known - {2, 3}), 1]
     yield from ((size, counted) for size in sizes for counted in (True, False))
 
 
