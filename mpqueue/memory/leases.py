@@ -47,8 +47,11 @@ class Leases:
         """Bytes of the slot copied to memory of their own."""
         return np.frombuffer(self._memory, np.uint8, nbytes, slot.offset).copy()
 
-    def slots(self) -> list[Slot]:
-        """The slots that there are views of."""
+    def reset(self) -> list[Slot]:
+        """The slots that there are views of; for after an interrupt, which may have come between any two lines here."""
+        held = [(lease, lease()) for lease in self._live.values()]  # so that none of them ends meanwhile
+        self._live = {lease.slot.number: lease for lease, base in held if base is not None}
+        self._ended.clear()
         return [lease.slot for lease in self._live.values()]
 
     def ended(self) -> list[Slot]:

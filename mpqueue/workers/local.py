@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mpqueue.control.interrupts import let_through
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.schedule import Ticket
 from mpqueue.control.seeds import BatchSeed, GlobalState, seed_globals
@@ -223,7 +224,7 @@ class ThreadBackend:
         for thread in self._threads:
             if thread is threading.current_thread() or (thread in busy and deadline is None):
                 continue
-            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            let_through(thread.join, None if deadline is None else max(0.0, deadline - time.monotonic()))
         stragglers = tuple(thread.name for thread in self._threads if thread in busy and thread.is_alive())
         if stragglers and deadline is not None and timeout_s is not None:
             raise StopTimeout(stragglers, timeout_s)

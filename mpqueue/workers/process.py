@@ -30,6 +30,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mpqueue.control import descriptors
+from mpqueue.control.interrupts import HeldBack
 from mpqueue.control.pipeline import Failure, Pipeline
 from mpqueue.control.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, CorruptRecord, Down, Up
 from mpqueue.control.schedule import Ticket
@@ -94,33 +95,41 @@ class ProcessBackend:
         self.compute_ns = self.copy_ns = self.credit_wait_ns = self.num_bytes = 0
         self.num_retries = 0
         self.pipeline, self.state, self.options = pipeline, state, options
-        self.ring = Ring(pipeline.credit, options.num_workers, copy=options.copy)
+        self.pressure, self.deaths = Pressure(self), Deaths(self)
+        self.pending: deque[Ticket] = deque()
+        self._rotation = 0
+        self._hang = HangWatch(options.batch_timeout) if options.batch_timeout is not None else None
+        with HeldBack(), contextlib.ExitStack() as undo:
+            self._open(undo)
+            self._start_workers(options.skip)
+            undo.pop_all()
+
+    def _open(self, undo: contextlib.ExitStack) -> None:
+        """Make all but the workers; ``undo`` unmakes it."""
+        options = self.options
+        self.ring = Ring(self.pipeline.credit, options.num_workers, copy=options.copy)
+        undo.callback(self.ring.close)
         self._config = WorkerConfig(
             WorkerInfo(0, options.num_workers, options.seed), options.is_stream, self.ring.segment.size,
             self.ring.segment.kind, self.ring.stride, options.max_batch_bytes,
         )  # fmt: skip
-        self._hang = HangWatch(options.batch_timeout) if options.batch_timeout is not None else None
         self.roster = Roster(self.ring.segment.fd, self._config_of, with_stacks=self._hang is not None)
-        self.pressure, self.deaths = Pressure(self), Deaths(self)
-        self.pending: deque[Ticket] = deque()
-        self._rotation = 0
+        undo.callback(self.roster.close, reusable=False)
         self._wake_read, self._wake_write = descriptors.pipe()
+        undo.callback(self._close_wakeup)
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self.roster.epoll.register(self._wake_read, select.EPOLLIN)
-        try:
-            self._start_workers(options.skip)
-        except BaseException:
-            self.stop(0)
-            raise
 
     def _start_workers(self, skip: tuple[int, ...] = ()) -> None:
         """Fill the pool, and wait until all its workers run."""
         for worker in range(self.options.num_workers):
             self.deaths.vacate(worker, skip=skip[worker] if skip else 0)
-        if self.roster.launcher is None:
-            with contextlib.suppress(LauncherGone):  # which `fill` notices
+        with contextlib.suppress(LauncherGone):  # which `fill` notices
+            if self.roster.launcher is None:
                 self.roster.set_launcher(self.state.launch())
+            else:
+                self.state.equip(self.roster.launcher)
         self.deaths.fill()
         while not self.roster.all_run:
             self.deaths.take(None)
@@ -372,8 +381,9 @@ class ProcessBackend:
 
     def restart_workers(self) -> None:
         """End all workers and start others, from the launcher's present image; nothing that counts is in flight."""
-        for link in self.roster.end_workers(None):
-            self.deaths.bury(link)
+        self.roster.end_workers(None)
+        while self.roster.gone:
+            self.deaths.bury(self.roster.gone.pop())
         if isinstance(self.roster.launcher, Forker):
             self.roster.drop_launcher()
         self._start_workers()
@@ -384,8 +394,9 @@ class ProcessBackend:
         Raises:
             RuntimeError: The source is a generator object, which cannot give again what is lost.
         """
-        for link in self.roster.end_workers(None, is_urgent=True):
-            link.close()
+        self.roster.end_workers(None, is_urgent=True)
+        while self.roster.gone:
+            self.roster.gone.pop().close()
         self.ready.clear()
         self.pending.clear()
         self.state.forget_loading()
@@ -429,14 +440,18 @@ class ProcessBackend:
             StopTimeout: Some workers did not end in time.
         """
         reusable = False
-        try:
-            for link in self.roster.end_workers(timeout_s):
-                link.close()
-            reusable = True
-        finally:
-            self.roster.close(reusable=reusable)
-            wake_read, self._wake_read, wake_write, self._wake_write = self._wake_read, -1, self._wake_write, -1
-            for fd in (wake_read, wake_write):
-                descriptors.close(fd)
-            self.ready.clear()
-            self.ring.close()
+        with HeldBack():
+            try:
+                self.roster.end_workers(timeout_s)
+                reusable = True
+            finally:
+                self.roster.close(reusable=reusable)
+                self._close_wakeup()
+                self.ready.clear()
+                self.ring.close()
+
+    def _close_wakeup(self) -> None:
+        ends = self._wake_read, self._wake_write
+        self._wake_read = self._wake_write = -1  # a `wake` that comes late must not write to a stranger
+        for fd in ends:
+            descriptors.close(fd)
