@@ -20,12 +20,23 @@ from typing import TYPE_CHECKING, Any
 from mpqueue import errors
 
 if TYPE_CHECKING:
+    from mpqueue import python_io as python_io
     from mpqueue import train as train
     from mpqueue.coordinator import Coordinator as Coordinator
     from mpqueue.enqueuers import GeneratorEnqueuer as GeneratorEnqueuer
     from mpqueue.enqueuers import OrderedEnqueuer as OrderedEnqueuer
     from mpqueue.enqueuers import SequenceEnqueuer as SequenceEnqueuer
     from mpqueue.loader import Loader as Loader
+    from mpqueue.parsing.csv import decode_csv as decode_csv
+    from mpqueue.parsing.features import FixedLenFeature as FixedLenFeature
+    from mpqueue.parsing.features import FixedLenSequenceFeature as FixedLenSequenceFeature
+    from mpqueue.parsing.features import VarLenFeature as VarLenFeature
+    from mpqueue.parsing.json_example import decode_json_example as decode_json_example
+    from mpqueue.parsing.parse import parse_example as parse_example
+    from mpqueue.parsing.parse import parse_single_example as parse_single_example
+    from mpqueue.parsing.raw import decode_raw as decode_raw
+    from mpqueue.parsing.sequence import parse_single_sequence_example as parse_single_sequence_example
+    from mpqueue.parsing.sparse import SparseTensorValue as SparseTensorValue
     from mpqueue.queues import FIFOQueue as FIFOQueue
     from mpqueue.queues import PaddingFIFOQueue as PaddingFIFOQueue
     from mpqueue.queues import QueueBase as QueueBase
@@ -34,11 +45,24 @@ if TYPE_CHECKING:
     from mpqueue.queues import Source as Source
     from mpqueue.queues import get_default_session as get_default_session
     from mpqueue.queues import reset_default_graph as reset_default_graph
+    from mpqueue.readers import FixedLengthRecordReader as FixedLengthRecordReader
+    from mpqueue.readers import IdentityReader as IdentityReader
+    from mpqueue.readers import ReaderBase as ReaderBase
+    from mpqueue.readers import TextLineReader as TextLineReader
+    from mpqueue.readers import TFRecordReader as TFRecordReader
+    from mpqueue.readers import WholeFileReader as WholeFileReader
+    from mpqueue.readers import matching_files as matching_files
+    from mpqueue.readers import read_file as read_file
     from mpqueue.sequence import Sequence as Sequence
     from mpqueue.stats import Statistics as Statistics
     from mpqueue.train.collections import add_queue_runner as add_queue_runner
     from mpqueue.train.collections import get_queue_runners as get_queue_runners
     from mpqueue.train.collections import start_queue_runners as start_queue_runners
+    from mpqueue.train.local_variables import local_variables_initializer as local_variables_initializer
+    from mpqueue.train.placeholders import placeholder as placeholder
+    from mpqueue.train.placeholders import placeholder_with_default as placeholder_with_default
+    from mpqueue.train.placeholders import run as run
+    from mpqueue.train.placeholders import sparse_placeholder as sparse_placeholder
     from mpqueue.workers.context import WorkerInfo as WorkerInfo
     from mpqueue.workers.context import empty as empty
     from mpqueue.workers.context import rng as rng
@@ -63,39 +87,82 @@ _HOMES = {
         "get_default_session",
         "reset_default_graph",
     ),
+    "readers": (
+        "FixedLengthRecordReader",
+        "IdentityReader",
+        "ReaderBase",
+        "TFRecordReader",
+        "TextLineReader",
+        "WholeFileReader",
+        "matching_files",
+        "read_file",
+    ),
+    "parsing.csv": ("decode_csv",),
+    "parsing.features": ("FixedLenFeature", "FixedLenSequenceFeature", "VarLenFeature"),
+    "parsing.json_example": ("decode_json_example",),
+    "parsing.parse": ("parse_example", "parse_single_example"),
+    "parsing.raw": ("decode_raw",),
+    "parsing.sequence": ("parse_single_sequence_example",),
+    "parsing.sparse": ("SparseTensorValue",),
     "sequence": ("Sequence",),
     "stats": ("Statistics",),
     "train.collections": ("add_queue_runner", "get_queue_runners", "start_queue_runners"),
+    "train.local_variables": ("local_variables_initializer",),
+    "train.placeholders": ("placeholder", "placeholder_with_default", "run", "sparse_placeholder"),
     "workers.context": ("WorkerInfo", "empty", "rng", "stack", "worker_info"),
     "workers.launcher": ("shutdown",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_PACKAGES = {"train"}
+_PACKAGES = {"python_io", "train"}
 
 __all__ = [
     "Coordinator",
     "FIFOQueue",
+    "FixedLenFeature",
+    "FixedLenSequenceFeature",
+    "FixedLengthRecordReader",
     "GeneratorEnqueuer",
+    "IdentityReader",
     "Loader",
     "OrderedEnqueuer",
     "PaddingFIFOQueue",
     "QueueBase",
     "RandomShuffleQueue",
+    "ReaderBase",
     "Sequence",
     "SequenceEnqueuer",
     "Session",
     "Source",
+    "SparseTensorValue",
     "Statistics",
+    "TFRecordReader",
+    "TextLineReader",
+    "VarLenFeature",
+    "WholeFileReader",
     "WorkerInfo",
     "__version__",
     "add_queue_runner",
+    "decode_csv",
+    "decode_json_example",
+    "decode_raw",
     "empty",
     "errors",
     "get_default_session",
     "get_queue_runners",
+    "local_variables_initializer",
+    "matching_files",
+    "parse_example",
+    "parse_single_example",
+    "parse_single_sequence_example",
+    "placeholder",
+    "placeholder_with_default",
+    "python_io",
+    "read_file",
     "reset_default_graph",
     "rng",
+    "run",
     "shutdown",
+    "sparse_placeholder",
     "stack",
     "start_queue_runners",
     "train",

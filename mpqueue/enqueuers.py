@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from mpqueue import stats
+from mpqueue.control.backend import EndOfStream, Stopped
 from mpqueue.control.interrupts import HeldBack
 from mpqueue.control.members import Ended, Stoppable
-from mpqueue.control.pipeline import EndOfStream, Pipeline, Stopped
+from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule
 from mpqueue.control.seeds import fresh_seed
 from mpqueue.engine import (

@@ -10,15 +10,20 @@ from typing import Any
 
 from mpqueue.sequence import Sequence
 
-# Base classes whose on_epoch_end does nothing; a source that inherits it has no epoch end to wait for.
-_IDLE_EPOCH_ENDS = {"Sequence.on_epoch_end", "PyDataset.on_epoch_end"}
+# Hooks of base classes, which do nothing; a source that inherits one has nothing to wait for.
+_IDLE_HOOKS = {"Sequence.on_epoch_end", "PyDataset.on_epoch_end", "PyDataset.on_epoch_begin"}
 _FRAMEWORKS = {"mpqueue", "keras", "tensorflow", "tf_keras", "keras_core"}
 
 
 def is_sequence(source: Any) -> bool:
     """Whether it has what a sequence needs."""
     kind = type(source)
-    return hasattr(kind, "__getitem__") and (hasattr(kind, "__len__") or hasattr(kind, "num_batches"))
+    return hasattr(kind, "__getitem__") and (hasattr(kind, "__len__") or _has_num_batches(source))
+
+
+def _has_num_batches(source: Any) -> bool:
+    # Not by looking at its value: a property may raise.
+    return hasattr(type(source), "num_batches") or "num_batches" in getattr(source, "__dict__", {})
 
 
 def is_stream(source: Any) -> bool:
@@ -55,7 +60,7 @@ def length_of(source: Any) -> int | None:
         TypeError: It is no integer.
     """
     name = type(source).__name__
-    if hasattr(type(source), "num_batches") or "num_batches" in getattr(source, "__dict__", {}):
+    if _has_num_batches(source):
         length = source.num_batches
         if length is None:
             return None
@@ -76,14 +81,23 @@ def length_of(source: Any) -> int | None:
 
 def epoch_end_of(source: Any) -> Callable[[], Any] | None:
     """The source's own `on_epoch_end`; None if it has none, or only a base class's, which does nothing."""
-    hook = getattr(source, "on_epoch_end", None)
+    return _own_hook(source, "on_epoch_end")
+
+
+def has_hooks(source: Any) -> bool:
+    """Whether it has an `on_epoch_begin` or `on_epoch_end` of its own, and so may change between epochs."""
+    return any(_own_hook(source, name) is not None for name in ("on_epoch_begin", "on_epoch_end"))
+
+
+def _own_hook(source: Any, name: str) -> Callable[[], Any] | None:
+    hook = getattr(source, name, None)
     if not callable(hook):
         return None
     function = getattr(hook, "__func__", hook)
     if function is Sequence.on_epoch_end:
         return None
     package = (getattr(function, "__module__", None) or "").partition(".")[0]
-    if package in _FRAMEWORKS and getattr(function, "__qualname__", "") in _IDLE_EPOCH_ENDS:
+    if package in _FRAMEWORKS and getattr(function, "__qualname__", "") in _IDLE_HOOKS:
         return None
     checked: Callable[[], Any] = hook
     return checked

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 import mpqueue
 
-ROUNDS, ROUND_BATCHES = 3, 48  # of the comparison
+ROUNDS, ROUND_BATCHES = 3, 40  # of the comparison
 
 
 class Photos(mpqueue.Sequence):

@@ -1,11 +1,11 @@
 """Options of the whole suite, and the proof that each test leaves nothing behind."""
 
+import contextlib
 import gc
 import os
 import threading
 import time
 
-import psutil
 import pytest
 
 DEADLOCK_S = 60.0  # passing it means that something hangs; nothing is measured by it
@@ -15,21 +15,25 @@ def pytest_addoption(parser):
     parser.addoption("--golden", default=None, metavar="DIR", help="folder of case files (default: tests/golden)")
 
 
-def _processes():
-    """Living children, of any depth, but for Python's own resource tracker."""
-    found = {}
-    for process in psutil.Process().children(recursive=True):
-        try:
-            command = " ".join(process.cmdline())
-            if process.status() != psutil.STATUS_ZOMBIE and "resource_tracker" not in command:
-                found[process.pid] = command[:200]
-        except psutil.Error:
-            continue
+def _children(pid):
+    """Direct children of a process, from its threads' own lists: a scan of all processes would cost more than a test."""
+    found = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children") as children:
+                found += [int(child) for child in children.read().split()]
     return found
 
 
-def _zombies():
-    return {p.pid for p in psutil.Process().children() if p.is_running() and p.status() == psutil.STATUS_ZOMBIE}
+def _descendants():
+    """All descendants: pid to command line; empty for a zombie."""
+    found, pending = {}, _children("self")
+    while pending:
+        pid = pending.pop()
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as command:
+            found[pid] = command.read().replace(b"\0", b" ").decode(errors="replace")[:200]
+            pending += _children(pid)
+    return found
 
 
 def _descriptors():
@@ -61,8 +65,13 @@ class Footprint:
     """What a process holds that could leak."""
 
     def __init__(self):
-        self.processes, self.zombies = _processes(), _zombies()
-        self.threads = {thread.ident: thread.name for thread in threading.enumerate()}
+        descendants = _descendants()
+        # Python's own resource tracker stays for as long as the interpreter.
+        self.processes = {pid: text for pid, text in descendants.items() if text and "resource_tracker" not in text}
+        self.zombies = {pid for pid, text in descendants.items() if not text}
+        # A dummy stands for a thread that Python has not made (TensorFlow's) and does not see the end of.
+        own = [thread for thread in threading.enumerate() if not isinstance(thread, threading._DummyThread)]
+        self.threads = {thread.ident: thread.name for thread in own}
         self.descriptors, self.segments, self.mappings = _descriptors(), _segments(), _mappings()
 
     def left_since(self, before):
@@ -82,16 +91,14 @@ def _leaves_nothing(request):
     """After each test: no process, thread, descriptor, segment or mapping that was not there before."""
     import mpqueue
 
-    gc.collect()
     before = Footprint()
     yield
     mpqueue.shutdown()
     deadline = time.monotonic() + DEADLOCK_S / 4
-    while True:
-        gc.collect()
-        left = Footprint().left_since(before)
-        if not left or time.monotonic() > deadline:
+    while left := Footprint().left_since(before):
+        if time.monotonic() > deadline:
             break
+        gc.collect()
         # What ends by itself (a thread at its last item, a child that was killed) is given the time to do so.
         time.sleep(0.01)
     assert not left, f"the test left behind: {left}"

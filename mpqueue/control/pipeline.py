@@ -33,97 +33,15 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
+from mpqueue.control.backend import Backend, EndOfStream, Outcome, Stopped
 from mpqueue.control.interrupts import HeldBack, let_through
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule, Ticket
 
 EPOCH_END_DELAY_S = 0.1
 
 _clock = time.perf_counter_ns
-
-
-class EndOfStream(Exception):
-    """The source has ended: there will be no more batches."""
-
-
-class Stopped(Exception):
-    """The pipeline was stopped while, or before, the caller waited."""
-
-
-class Outcome(Protocol):
-    """What became of a ticket."""
-
-    is_plain: bool  # a batch; not an exception, nor the end of a stream
-    is_end: bool
-
-    def open(self) -> Any:
-        """The batch; raises what the source raised."""
-        ...
-
-
-class Failure:
-    """The outcome of a ticket that cannot be answered."""
-
-    is_plain = is_end = False
-
-    def __init__(self, error: BaseException) -> None:
-        self._error = error
-
-    def open(self) -> Any:
-        """Raise the failure."""
-        raise self._error
-
-
-class Backend(Protocol):
-    """Runs tickets; called under the pipeline's lock only, but for `wake`."""
-
-    ready: dict[int, Any]  # outcomes by the number of their ticket, in the order of their coming
-    chunk: int  # how many tickets are worth a `pump`
-    low_water: int  # with fewer tickets at work than this, any is
-
-    def pump(self) -> None:
-        """Take as many tickets as `Pipeline.deal` gives and get them done."""
-        ...
-
-    def wait(self, head: int, *, block: bool = True) -> None:
-        """Take in what has arrived; if nothing has, wait for the next event, or for `wake`.
-
-        ``head`` is the ticket that the consumer waits for.
-        """
-        ...
-
-    def cancel(self) -> None:
-        """Forget all tickets, those at work included."""
-        ...
-
-    def is_stale(self) -> bool:
-        """Whether the workers' source differs from the caller's, or may do so."""
-        ...
-
-    def refresh(self) -> None:
-        """The source may have changed: work dealt from now on is computed from its present state."""
-        ...
-
-    def reset(self) -> None:
-        """Forget all tickets, whatever state an interrupt has left things in, and be ready for others.
-
-        Raises:
-            RuntimeError: The source cannot give again what is lost.
-        """
-        ...
-
-    def wake(self) -> None:
-        """Make a blocked `wait` return; from any thread, also inside a signal handler."""
-        ...
-
-    def stop(self, timeout_s: float | None) -> None:
-        """End all workers and free everything.
-
-        Raises:
-            StopTimeout: Some did not end in time.
-        """
-        ...
 
 
 class Pipeline:
@@ -148,7 +66,7 @@ class Pipeline:
     ) -> None:
         self.schedule = schedule
         self.lock = threading.RLock()
-        self.credit = credit
+        self.credit = self.allowance = credit  # the allowance is what of the credit may be used for now
         self.epoch, self.position = schedule.epoch, 0  # of the next batch to be handed out
         self.delivered_ahead: set[int] = set()  # positions beyond it that were handed out (unordered only)
         self.counts = [0] * schedule.num_lanes if isinstance(schedule, StreamSchedule) else []  # delivered, by lane
@@ -162,7 +80,6 @@ class Pipeline:
         self.backend: Backend | None = None
         self._is_due = False  # the epoch end: its hook, and that the next epoch is opened
         self._hook_is_due = False
-        self._is_paused = False
         self._timer: threading.Timer | None = None
         self._failure: BaseException | None = None
         self._pid = os.getpid()
@@ -199,7 +116,7 @@ class Pipeline:
 
     def deal(self) -> Ticket | None:
         """The next ticket, None where there is no credit, or no work for now."""
-        if self._outstanding >= self.credit or self.is_stopped or self._is_paused:
+        if self._outstanding >= self.allowance or self.is_stopped:
             return None
         ticket = self.schedule.deal()
         if ticket is not None:
@@ -444,7 +361,7 @@ class Pipeline:
             self.finish_epoch()
             self.backend.cancel()
             self._unclaimed.clear()
-            self._is_paused = False
+            self.allowance = self.credit
             if refresh:
                 self.backend.refresh()
             self._go_to(epoch, position, ahead)
@@ -471,19 +388,17 @@ class Pipeline:
     def pause(self) -> None:
         """Deal nothing until `resume`, and wait until nothing is at work; what is ready stays."""
         with self._turn():
-            self._is_paused = True
-            while (
-                self.backend is not None
-                and not self.is_stopped
-                and self._failure is None
-                and self._outstanding > len(self.backend.ready)
-            ):
-                self.backend.wait(self._head)
+            self.allowance = 0
+            while self.backend is not None and not self.is_stopped and self._failure is None:
+                at_work = self._tickets.keys() - self.backend.ready.keys()
+                if not at_work:
+                    return
+                self.backend.wait(min(at_work))  # the oldest: the one that a `batch_timeout` can end
 
     def resume(self) -> None:
-        """Go on after a `pause`."""
+        """Go on after a `pause`, and with all of the credit."""
         with self._turn():
-            self._is_paused = False
+            self.allowance = self.credit
             if self.backend is not None and not self.is_stopped:
                 self.backend.pump()
 

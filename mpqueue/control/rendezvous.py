@@ -67,8 +67,20 @@ def forget(address: str) -> None:
             shutil.rmtree(Path(address).parent)
 
 
+def process_id_of(connection: socket.socket) -> int:
+    """The process at the other end when it connected, 0 where the system does not tell."""
+    if sys.platform != "linux":
+        return 0
+    return _credentials(connection)[0]
+
+
+def _credentials(connection: socket.socket) -> tuple[int, int, int]:
+    size = struct.calcsize("3i")
+    process_id, user, group = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return process_id, user, group
+
+
 def _is_of_this_user(connection: socket.socket) -> bool:
     if sys.platform != "linux":
         return True  # nobody else can reach into the folder
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return struct.unpack("3i", credentials)[1] in (os.geteuid(), 0)
+    return _credentials(connection)[1] in (os.geteuid(), 0)

@@ -31,36 +31,28 @@ class Leases:
 
     def __init__(self, segment: Segment) -> None:
         self._memory = segment.memory
-        self._ended: deque[weakref.ref[Array]] = deque()
-        self._ended_append = self._ended.append
+        self.have_ended: deque[weakref.ref[Array]] = deque()
+        self._ended_append = self.have_ended.append
         self._live: dict[int, _Lease] = {}
 
     def lease(self, slot: Slot, nbytes: int) -> Array:
-        """Bytes of the slot as an array; when it and all its views are gone, the slot is among `ended`."""
+        """Bytes of the slot as an array; when it and all its views are gone, its lease is in `have_ended`."""
         base = np.frombuffer(self._memory, np.uint8, nbytes, slot.offset)
         lease = _Lease(base, self._ended_append)
         lease.slot = slot
         self._live[slot.number] = lease
         return base
 
-    def private_copy(self, slot: Slot, nbytes: int) -> Array:
-        """Bytes of the slot copied to memory of their own."""
-        return np.frombuffer(self._memory, np.uint8, nbytes, slot.offset).copy()
-
     def reset(self) -> list[Slot]:
         """The slots that there are views of; for after an interrupt, which may have come between any two lines here."""
         held = [(lease, lease()) for lease in self._live.values()]  # so that none of them ends meanwhile
         self._live = {lease.slot.number: lease for lease, base in held if base is not None}
-        self._ended.clear()
+        self.have_ended.clear()
         return [lease.slot for lease in self._live.values()]
 
-    def ended(self) -> list[Slot]:
-        """Slots whose last view is gone since the last call."""
-        slots = []
-        ended = self._ended
-        while ended:
-            lease = ended.popleft()
-            assert isinstance(lease, _Lease)
-            del self._live[lease.slot.number]
-            slots.append(lease.slot)
-        return slots
+    def next_ended(self) -> Slot:
+        """A slot whose last view is gone: one for each entry in `have_ended`, which loses it."""
+        lease = self.have_ended.popleft()
+        slot: Slot = lease.slot  # type: ignore[attr-defined]  # the deque holds leases only
+        del self._live[slot.number]
+        return slot

@@ -49,8 +49,10 @@ class Ring:
 
     def grant(self, worker: int) -> Slot | None:
         """A slot for a worker, or None: all are in use, or there is no memory even for an exception."""
-        self.collect()
         slot = self.slots.grant(worker)
+        if slot is None:
+            self.collect()
+            slot = self.slots.grant(worker)
         if slot is not None and not slot.high_water and not self.reserve(slot, FIRST_BYTES):
             self.slots.release(slot)
             return None
@@ -95,8 +97,9 @@ class Ring:
 
     def collect(self) -> None:
         """Release the slots whose last view is gone."""
-        for slot in self._leases.ended():
-            self.release(slot)
+        leases = self._leases
+        while leases.have_ended:
+            self.release(leases.next_ended())
 
     def reset(self) -> None:
         """Free all slots but those that the consumer has views of; no worker is left."""

@@ -90,7 +90,7 @@ class SlotTable:
         slot.state, slot.turn, slot.owner = SlotState.GRANTED, self._turns, worker
         return slot
 
-    def publish(self, slot: Slot, high_water: int, *, held: int = 0) -> None:
+    def publish(self, slot: Slot, high_water: int, held: int = 0) -> None:
         """GRANTED → READY: the worker has written it.
 
         Raises:

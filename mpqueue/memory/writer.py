@@ -118,7 +118,7 @@ class SlotWriter:
         pickled = pickle_objects(objects) if objects else None
         objects.clear()
         if self._base is None:
-            return Leaves(spec, arrays, shapes, {}, pickled, held=False)
+            return Leaves(spec, arrays, shapes, _NO_PLACES, pickled, False)
         in_slot, held = self._find_in_slot(arrays)
         return Leaves(spec, arrays, shapes, in_slot, pickled, held)
 
@@ -257,6 +257,7 @@ class SlotWriter:
 
 
 _NOTHING: Array = np.empty(0, np.uint8)
+_NO_PLACES: dict[int, int] = {}
 
 
 def _memory_order(array: Array) -> Any:

@@ -5,7 +5,7 @@
 import operator
 from collections.abc import Callable
 from functools import reduce
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -86,6 +86,11 @@ class QueueBase:
     def queue_ref(self) -> QueueRef:
         """The queue itself: the same object for all that share it."""
         return self._ref
+
+    @property
+    def element_spec(self) -> ElementSpec:
+        """What its elements are made of; for the library itself."""
+        return self._spec
 
     @property
     def name(self) -> str:
@@ -293,9 +298,6 @@ class QueueBase:
         Follows: The op that ``tf.QueueBase.enqueue_many`` returns.
         """
         return EnqueueOp(self, source, name, many=True)
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(f"{type(self).__name__} {self._name!r} lives in this process and cannot be pickled")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._ref!r}>"

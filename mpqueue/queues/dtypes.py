@@ -38,7 +38,7 @@ def as_dtype(value: Any) -> DType:
     # The float formats of ml_dtypes (bfloat16 and others) are of kind V, as are bare bytes and records, which are not
     # numbers: those have the type np.void.
     if dtype.kind in _NUMBER_KINDS or (dtype.kind == "V" and dtype.type is not np.void):
-        return dtype if dtype.isnative else dtype.newbyteorder("=")
+        return np.dtype(dtype.type)  # in native byte order, and always the same object
     raise TypeError(f"{value!r} cannot be queued: components are numbers, booleans or text ('string')")
 
 

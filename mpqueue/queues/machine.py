@@ -71,6 +71,21 @@ class QueueMachine:
         """Number of requests in both lines."""
         return len(self._enqueues) + len(self._dequeues)
 
+    @property
+    def has_waiting_enqueues(self) -> bool:
+        """True if an enqueue or a close is in line."""
+        return bool(self._enqueues)
+
+    @property
+    def has_waiting_dequeues(self) -> bool:
+        """True if a dequeue is in line."""
+        return bool(self._dequeues)
+
+    def admit(self, tokens: list[Token]) -> list[Request]:
+        """Put in elements for which room was set aside: whoever did so has kept others from it."""
+        self._elements.add(tokens)
+        return self._serve()
+
     def submit(self, request: EnqueueRequest | CloseRequest | DequeueRequest) -> list[Request]:
         """Let a new request stand in its line, and serve both lines as far as it goes."""
         if isinstance(request, DequeueRequest):

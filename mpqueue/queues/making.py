@@ -1,13 +1,21 @@
 """How the three classes of queues make the queue that they stand for, or find the one of their shared name."""
 
 import operator
+import os
+import pickle
 from collections.abc import Callable
 from typing import Any
 
+from mpqueue.control import queue_home
+from mpqueue.errors import FailedPreconditionError
 from mpqueue.queues.core import QueueCore
+from mpqueue.queues.handles import Place
+from mpqueue.queues.link import connection
 from mpqueue.queues.machine import QueueMachine
 from mpqueue.queues.order import Order
 from mpqueue.queues.registry import Signature, find_or_make
+from mpqueue.queues.remote import RemoteQueue
+from mpqueue.queues.selection import QueueRef
 from mpqueue.queues.spec import ElementSpec
 from mpqueue.queues.storage import PlainStorage
 
@@ -21,13 +29,17 @@ def make_queue(
     order: Callable[[], Order],
     min_after_dequeue: int = 0,
     seed: int | None = None,
-) -> QueueCore:
+) -> QueueRef:
     """A new queue, or the one that has this shared name already.
 
     Raises:
         TypeError: ``capacity`` is no integer.
         InvalidArgumentError: The queue of this shared name is another one.
+        FailedPreconditionError: This is a worker, and its trainer had no queue to share when it started.
     """
+    home = queue_home.address
+    if shared_name and home is not None:
+        return _at_home(home, (class_name, name, capacity, spec, shared_name, order, min_after_dequeue, seed))
     bound = as_integer(capacity, "capacity")
     bound = max(bound, -1)  # every negative one means: no bound
     shapes = tuple(spec.shapes) if spec.has_shapes else None
@@ -37,6 +49,21 @@ def make_queue(
         return QueueCore(QueueMachine(name, bound, order(), min_after_dequeue), PlainStorage(spec), spec)
 
     return find_or_make(shared_name, signature, make)
+
+
+def _at_home(home: str, arguments: tuple[Any, ...]) -> QueueRef:
+    """The queue that `make_queue` gives in the process to which this one is a worker."""
+    _class_name, name, capacity, spec, shared_name, *_ = arguments
+    as_integer(capacity, "capacity")
+    if not home:
+        raise FailedPreconditionError(
+            None,
+            None,
+            f"the shared queue {shared_name!r} would be another one in each worker: make it in the trainer before "
+            "the workers start",
+        )
+    found = connection(Place(home, 0, os.getppid())).find(pickle.dumps(arguments))
+    return RemoteQueue(Place(home, found, os.getppid()), spec, name)
 
 
 def as_integer(value: Any, what: str) -> int:

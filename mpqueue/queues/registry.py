@@ -8,7 +8,9 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
+from mpqueue.control import queue_home
 from mpqueue.errors import InvalidArgumentError
+from mpqueue.queues import handles
 from mpqueue.queues.core import QueueCore
 from mpqueue.queues.dtypes import DType
 from mpqueue.queues.shapes import Shape
@@ -55,3 +57,13 @@ def reset() -> None:
     """Forget all shared names; objects that stand for the queues go on working."""
     with _lock:
         _shared.clear()
+
+
+def _address_for_workers() -> str | None:
+    """Where workers find queues by their names: where this process listens, or will if it has such a queue."""
+    with _lock:
+        cores = [core for _, core in _shared.values()]
+    return handles.place_of(cores[0]).address if cores else handles.address()
+
+
+queue_home.provide(_address_for_workers)

@@ -21,6 +21,7 @@ class Request:
         error: The outcome if it failed, else None.
         notify: Called once by whoever drives the machine when the request has finished; None while nobody waits.
         owner: Whose call it is; `QueueMachine.withdraw_owner` ends all calls of one owner.
+        queue: What the owner calls the queue.
     """
 
     # Defaults of the class, because most requests finish at once and need none of them.
@@ -28,6 +29,7 @@ class Request:
     error: OpError | None = None
     notify: Callable[[], None] | None = None
     owner: object = None
+    queue: int = 0
 
 
 class EnqueueRequest(Request):

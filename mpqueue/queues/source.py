@@ -41,6 +41,7 @@ class Source:
         self._fn = fn
         self._names: list[str] | None = None if names is None else as_list(names)
         self._spec = _spec(dtypes, shapes, self._names)
+        self._is_bare = dtypes is not None and not isinstance(dtypes, list | tuple)
         self._state_owner: Any = fn if _has_state(fn) else None
         is_generator = isinstance(getattr(fn, "__self__", None), GeneratorType)
         self._turn: AbstractContextManager[Any] = Lock() if is_generator else nullcontext()
@@ -94,6 +95,16 @@ class Source:
         return None if self._names is None else list(self._names)
 
     @property
+    def is_bare(self) -> bool:
+        """Whether the examples are arrays by themselves, and no lists or dicts: one dtype was given, not in a list."""
+        return self._is_bare
+
+    @property
+    def origin(self) -> tuple["Source", Callable[[Any], Any]] | None:
+        """The source and the function of which `map` made this one, None if it did not."""
+        return (self._fn.source, self._fn.fn) if isinstance(self._fn, _Composed) else None
+
+    @property
     def is_resumable(self) -> bool:
         """Whether the source can say where it is, and go on from there in another process."""
         return self._state_owner is not None
@@ -129,13 +140,13 @@ class _Composed:
     """``fn(source())``; a class because it has to be picklable by name."""
 
     def __init__(self, source: Source, fn: Callable[[Any], Any]) -> None:
-        self._source, self._fn = source, fn
+        self.source, self.fn = source, fn
 
     def __call__(self) -> Any:
-        return self._fn(self._source())
+        return self.fn(self.source())
 
     def __repr__(self) -> str:
-        return f"{getattr(self._fn, '__qualname__', self._fn)}({self._source!r})"
+        return f"{getattr(self.fn, '__qualname__', self.fn)}({self.source!r})"
 
 
 def _has_state(fn: Callable[[], Any]) -> bool:

@@ -128,6 +128,22 @@ class ElementSpec:
                 raise self._misfit(place, array.shape[1:], shape)
         return count
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By the constructor, which makes the dtypes NumPy's own objects again: `components` compares by identity.
+        return ElementSpec, (self.dtypes, self.shapes if self.has_shapes else None, self.names)
+
+    def check_count(self, count: int, queue_name: str) -> None:
+        """Raise `InvalidArgumentError` unless so many elements may be dequeued in one call."""
+        if count < 0:
+            raise InvalidArgumentError(None, None, f"cannot dequeue {count} elements from {queue_name!r}")
+        if not self.has_shapes:
+            raise InvalidArgumentError(
+                None,
+                None,
+                f"queue {queue_name!r} was made without shapes, so its elements cannot be stacked: give it shapes, or "
+                "dequeue one by one",
+            )
+
     def _misfit(self, place: int, got: tuple[int, ...], expected: Shape) -> InvalidArgumentError:
         return InvalidArgumentError(
             None, None, f"{self._labels[place]} of an element has the shape {list(got)}, expected {expected}"

@@ -59,6 +59,9 @@ class Column(Protocol):
     def get_many(self, tokens: Sequence[Token]) -> Array:
         """The arrays in one."""
 
+    def as_array(self, token: Token) -> Array:
+        """The array, which may share the token's memory."""
+
 
 class Rows(Protocol):
     """Tokens of one column, made when they are sliced."""
@@ -75,35 +78,35 @@ class PlainStorage:
     """
 
     def __init__(self, spec: ElementSpec) -> None:
-        self._columns = [
+        self.columns = [
             _column(dtype, shape if spec.has_shapes else None)
             for dtype, shape in zip(spec.dtypes, spec.shapes, strict=True)
         ]
-        self._only = self._columns[0] if len(self._columns) == 1 else None
+        self._only = self.columns[0] if len(self.columns) == 1 else None
 
     def put(self, components: list[Array]) -> Token:
         """One token of each column."""
         if self._only is not None:
             return self._only.put(components[0])
-        return tuple(column.put(array) for column, array in zip(self._columns, components, strict=True))
+        return tuple(column.put(array) for column, array in zip(self.columns, components, strict=True))
 
     def put_many(self, components: list[Array], count: int) -> Sequence[Token]:
         """Copies now, makes tokens later."""
-        rows = [column.put_rows(block) for column, block in zip(self._columns, components, strict=True)]
+        rows = [column.put_rows(block) for column, block in zip(self.columns, components, strict=True)]
         return _Tokens(rows, count)
 
     def get_one(self, tokens: list[Token]) -> list[Any]:
         """From each column its part."""
         if self._only is not None:
             return [self._only.get(tokens[0])]
-        return [column.get(part) for column, part in zip(self._columns, tokens[0], strict=True)]
+        return [column.get(part) for column, part in zip(self.columns, tokens[0], strict=True)]
 
     def get_many(self, tokens: list[Token]) -> list[Array]:
         """From each column its parts."""
         if self._only is not None:
             return [self._only.get_many(tokens)]
-        parts: Any = zip(*tokens, strict=True) if tokens else [()] * len(self._columns)
-        return [column.get_many(column_parts) for column, column_parts in zip(self._columns, parts, strict=True)]
+        parts: Any = zip(*tokens, strict=True) if tokens else [()] * len(self.columns)
+        return [column.get_many(column_parts) for column, column_parts in zip(self.columns, parts, strict=True)]
 
 
 def _column(dtype: DType, shape: Shape) -> Column:
@@ -138,6 +141,10 @@ class PackedColumn:
     def get_many(self, tokens: Sequence[bytes]) -> Array:
         """A writable array over all bytes in one."""
         return np.ndarray((len(tokens), *self._shape), self._dtype, bytearray().join(tokens))
+
+    def as_array(self, token: bytes) -> Array:
+        """A view of the bytes."""
+        return np.ndarray(self._shape, self._dtype, token)
 
 
 class ArrayColumn:
@@ -174,6 +181,10 @@ class ArrayColumn:
             used: tuple[int | slice, ...] = (place, *(slice(size) for size in array.shape))
             out[used] = array if array.ndim else array[()]
         return out
+
+    def as_array(self, token: Array) -> Array:
+        """The token itself."""
+        return token
 
     def _longest(self, tokens: Sequence[Array]) -> tuple[int, ...]:
         """The known dimensions, and the largest size of each unknown one (0 if there is no array)."""

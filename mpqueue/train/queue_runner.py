@@ -20,13 +20,14 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 from mpqueue.coordinator import Coordinator
 from mpqueue.errors import OpError, OutOfRangeError
 from mpqueue.queues.base import QueueBase
 from mpqueue.queues.graph import default_graph
-from mpqueue.queues.ops import CloseOp
+from mpqueue.queues.ops import CloseOp, EnqueueOp
 from mpqueue.queues.session import Session, SessionClosedError, get_default_session
 from mpqueue.train.queue_runner_def import QueueRunnerDef, class_of, code_of, with_scope, without_scope
 
@@ -48,9 +49,14 @@ class QueueRunner:
             ``(OutOfRangeError,)``; add `CancelledError` where ops dequeue from queues that are closed under them.
         queue_runner_def: What `to_proto` gave, instead of all of these.
         import_scope: Scope to put before the names in ``queue_runner_def``.
+        workers: Where ops run that ``queue.enqueue_op(source)`` or ``enqueue_many_op`` made: in their threads, or each
+            in a worker process of its own, which its thread waits for. A process that dies is replaced if the source
+            can be resumed (its callable has ``state_dict()`` and ``load_state_dict(state)``, and gives the same
+            examples again), and else reported as `WorkerDied`. Other ops run in their threads.
 
     Raises:
-        ValueError: Both ``queue_runner_def`` and a queue or ops, or without it no queue, no ops, or an empty list.
+        ValueError: Both ``queue_runner_def`` and a queue or ops, or without it no queue, no ops, or an empty list; or
+            ``workers`` is neither "thread" nor "process".
         TypeError: ``enqueue_ops`` holds what cannot be called; ``queue_closed_exception_types`` is no tuple of error
             classes, or an empty one.
         KeyError: A name in ``queue_runner_def`` is not known.
@@ -67,32 +73,66 @@ class QueueRunner:
         queue_closed_exception_types: tuple[type[OpError], ...] | None = None,
         queue_runner_def: QueueRunnerDef | None = None,
         import_scope: str | None = None,
+        *,
+        workers: Literal["thread", "process"] = "thread",
     ) -> None:
+        if workers not in ("thread", "process"):
+            raise ValueError(f'workers must be "thread" or "process", got {workers!r}')
+        self._workers = workers
         if queue_runner_def is not None:
             if queue is not None or enqueue_ops is not None:
                 raise ValueError("queue_runner_def says which queue and ops: give either it or them")
             self._init_from_def(queue_runner_def, import_scope)
         else:
-            ops = _checked_ops(enqueue_ops)
+            ops = self._checked_ops(enqueue_ops)
             if queue is None or not ops:
                 raise ValueError(f"a QueueRunner needs a queue and enqueue_ops, got {queue!r} and {enqueue_ops!r}")
             self._queue, self._enqueue_ops = queue, ops
             self._closed_types = _checked_types(queue_closed_exception_types)
-            self._close_op: Op = CloseOp(queue, cancel=False) if close_op is None else close_op
-            self._cancel_op: Op = CloseOp(queue, cancel=True) if cancel_op is None else cancel_op
+            self._close_op: Op = self._closing(queue, cancel=False) if close_op is None else close_op
+            self._cancel_op: Op = self._closing(queue, cancel=True) if cancel_op is None else cancel_op
         self._lock = threading.Lock()
         self._runs: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._exceptions_raised: list[BaseException] = []
 
     def _init_from_def(self, definition: QueueRunnerDef, import_scope: str | None) -> None:
         def find(name: str) -> Any:
-            return default_graph().find(with_scope(name, import_scope))
+            return self._found(with_scope(name, import_scope))
 
         self._queue = find(definition.queue_name)
         self._enqueue_ops = [find(name) for name in definition.enqueue_op_name]
         self._close_op, self._cancel_op = find(definition.close_op_name), find(definition.cancel_op_name)
         types = tuple(class_of(code) for code in definition.queue_closed_exception_types)
         self._closed_types = types or (OutOfRangeError,)
+
+    # What ops, names and sessions are; the deferred face has others.
+
+    @staticmethod
+    def _checked_op(op: Any) -> Op:
+        if not callable(op):
+            raise TypeError(f"an enqueue op is a callable without arguments, got {op!r}: see queue.enqueue_op(source)")
+        return op  # type: ignore[no-any-return]
+
+    @staticmethod
+    def _closing(queue: Any, *, cancel: bool) -> Op:
+        return CloseOp(queue, cancel=cancel)
+
+    @staticmethod
+    def _checked_session(sess: Any) -> Any:
+        return checked_session(sess)
+
+    @staticmethod
+    def _found(name: str) -> Any:
+        return default_graph().find(name)
+
+    @staticmethod
+    def _findable_name(thing: Any, default: str) -> str:
+        return default_graph().add(thing, getattr(thing, "name", default))
+
+    def _checked_ops(self, enqueue_ops: Iterable[Op] | None) -> list[Op]:
+        if not isinstance(enqueue_ops, Iterable | None):
+            raise TypeError(f"enqueue_ops must be a list of ops, got {enqueue_ops!r}")
+        return [self._checked_op(op) for op in enqueue_ops or ()]
 
     @property
     def queue(self) -> QueueBase:
@@ -149,7 +189,7 @@ class QueueRunner:
         Raises:
             TypeError: ``sess`` is no session.
         """
-        session = checked_session(sess)
+        session = self._checked_session(sess)
         with self._lock:
             if self._runs.get(session, 0) > 0:
                 return []
@@ -175,9 +215,10 @@ class QueueRunner:
         """Run one op until it ends, fails, or is asked to stop."""
         try:
             with session.as_default():
-                call = session.make_callable(op)
-                while not (coord is not None and coord.should_stop()):
-                    call()
+                if self._workers == "process" and isinstance(op, EnqueueOp):
+                    session.run(partial(_run_in_worker, op, coord))
+                else:
+                    _repeat(session.make_callable(op), coord)
         except self._closed_types:
             if self._count_down(session) == 0:
                 self._finish(session, self._close_op)
@@ -227,8 +268,7 @@ class QueueRunner:
             return None
 
         def name_of(thing: Any, default: str) -> str:
-            name = default_graph().add(thing, getattr(thing, "name", default))
-            return without_scope(name, export_scope)
+            return without_scope(self._findable_name(thing, default), export_scope)
 
         return QueueRunnerDef(
             name_of(self._queue, self.name),
@@ -252,6 +292,18 @@ class QueueRunner:
         return f"<{type(self).__name__} of {self.name!r}: {len(self._enqueue_ops)} ops, {outstanding} running>"
 
 
+def _repeat(call: Callable[[], Any], coord: Coordinator | None) -> None:
+    while not (coord is not None and coord.should_stop()):
+        call()
+
+
+def _run_in_worker(op: EnqueueOp, coord: Coordinator | None) -> None:
+    from mpqueue.train.process_op import run_in_worker  # and with it the engine
+
+    if coord is None or not coord.should_stop():
+        run_in_worker(op, coord)
+
+
 def checked_session(sess: Session | None) -> Session:
     """Return the session to run in.
 
@@ -264,16 +316,6 @@ def checked_session(sess: Session | None) -> Session:
         hint = ": did you mean coord=?" if isinstance(sess, Coordinator) else ""
         raise TypeError(f"sess must be a Session or None, got {sess!r}{hint}")
     return sess
-
-
-def _checked_ops(enqueue_ops: Iterable[Op] | None) -> list[Op]:
-    if not isinstance(enqueue_ops, Iterable | None):
-        raise TypeError(f"enqueue_ops must be a list of ops, got {enqueue_ops!r}")
-    ops = list(enqueue_ops or ())
-    for op in ops:
-        if not callable(op):
-            raise TypeError(f"an enqueue op is a callable without arguments, got {op!r}: see queue.enqueue_op(source)")
-    return ops
 
 
 def _checked_types(types: tuple[type[OpError], ...] | None) -> tuple[type[OpError], ...]:

@@ -12,6 +12,7 @@ them is known to be gone.
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from mpqueue.control import queue_home
 from mpqueue.control.schedule import Ticket
 from mpqueue.errors import BatchTimeout, WorkerDied
 from mpqueue.workers.launcher import LauncherGone
@@ -97,7 +98,9 @@ class Deaths:
         return self._blame(leaving, culprit)
 
     def _leave_vacant(self, link: Link) -> None:
-        self.vacate(link.worker, skip=link.published if self._backend.options.is_stream else 0, by_death=True)
+        # What has used a queue is called afresh: the queue knows what was taken.
+        is_replayed = self._backend.options.is_stream and link.pid not in queue_home.users
+        self.vacate(link.worker, skip=link.published if is_replayed else 0, by_death=True)
 
     def bury(self, link: Link, *, is_gone: bool = True) -> Ticket | None:
         """Enter the last reports of a worker and free what it held; the ticket that it was working on, if any.

@@ -196,19 +196,28 @@ class ThreadBackend:
         A condition would not do: a `stop` in a signal handler that strikes just before the wait would not be seen.
         """
         lock: Any = self._pipeline.lock
+        once = 1, threading.get_ident()
+        state = struck = None
         waker = threading.Lock()
         waker.acquire()
         self._consumers.append(waker)
         try:
-            if self._pipeline.is_stopped:
-                return
-            state = lock._release_save()  # as threading.Condition does it: all levels of a re-entrant lock
-            try:
+            if not self._pipeline.is_stopped:
+                state = lock._release_save()  # as threading.Condition does it: all levels of a re-entrant lock
                 waker.acquire(timeout=-1 if timeout_s is None else timeout_s)
-            finally:
-                lock._acquire_restore(state)
-        finally:
-            self._consumers.remove(waker)
+        except BaseException as error:
+            struck = error
+        while True:
+            try:
+                if not lock._is_owned():
+                    lock._acquire_restore(state or once)
+                if waker in self._consumers:
+                    self._consumers.remove(waker)
+                break
+            except BaseException as error:  # a handler strikes once more, and we must not leave without the lock
+                struck = error
+        if struck is not None:
+            raise struck
 
     def _wake_consumers(self) -> None:
         for waker in list(self._consumers):

@@ -23,9 +23,11 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from mpqueue.control import queue_home
 from mpqueue.control.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, Down, Up
 from mpqueue.control.seeds import seed_globals
 from mpqueue.errors import OutOfRangeError, SharedMemoryFull
+from mpqueue.memory.heap import keep_freed_memory
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.writer import Leaves, Placed, SlotWriter
 from mpqueue.workers import context, failures
@@ -62,6 +64,7 @@ class WorkerConfig(NamedTuple):
         max_batch_bytes: The user's bound.
         epoch: For streams: the epoch that a replacement begins with,
         skip: and how many of its elements were published before.
+        queue_home: Where the trainer's queues are.
     """
 
     info: context.WorkerInfo
@@ -72,6 +75,7 @@ class WorkerConfig(NamedTuple):
     max_batch_bytes: int | None
     epoch: int = 0
     skip: int = 0
+    queue_home: str = ""
 
 
 class WorkerEnds(NamedTuple):
@@ -105,7 +109,8 @@ class _StreamEnd(Exception):
 
 
 def prepare_process() -> None:
-    """Signals and standard streams as nursery and workers need them, whatever the trainer made of its own."""
+    """Signals, streams and heap as nursery and workers need them, whatever the trainer made of its own."""
+    keep_freed_memory()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's business
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -158,6 +163,7 @@ class _Worker:
         self._broken: BaseException | None = None
         self._compute = self._next_element if config.is_stream else payload.source.__getitem__
         context.enter_worker_process(config.info, self._writer)
+        queue_home.set_address(config.queue_home)
 
     def run(self) -> None:
         """Serve grants until there are no more."""

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from mpqueue.memory.layout import align
+from mpqueue.workers import stand_ins
 from mpqueue.workers.patching import buffers_start
 
 _LARGE_BYTES = 1 << 16  # smaller buffers stay inside the pickle
@@ -75,7 +76,7 @@ def take_image(source: Any) -> SourceImage:
     except Exception as error:
         path, why = find_culprit(source)
         raise UnpicklableSource(
-            f"{type(source).__name__} cannot be sent to worker processes: {path} cannot be pickled ({why or error}). "
+            f"the source cannot be sent to worker processes: {path} cannot be pickled ({why or error}). "
             "Make it in the workers instead (in `worker_init` or on first use), or leave it out with __getstate__"
         ) from error
     return SourceImage(data, buffers, _digests(buffers))
@@ -85,6 +86,8 @@ class _SourcePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle 
     """cloudpickle, but modules that another interpreter would not find by `sys.path` travel by value."""
 
     def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, type) and (obj.__module__, obj.__qualname__) == stand_ins.KERAS_NAME:
+            return stand_ins.py_dataset, ()
         if isinstance(obj, type) or callable(obj):
             module = sys.modules.get(getattr(obj, "__module__", None) or "")
             if module is not None and not _is_findable(module):
@@ -158,12 +161,14 @@ def find_culprit(source: Any) -> tuple[str, str]:
             if trouble is not None:
                 path, value, why = path + step, child, trouble
                 break
-    return path.removeprefix("it") or "the source itself", why
+    return path.removeprefix("it").removeprefix(".") or "the source itself", why
 
 
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         yield from ((f"[{key!r}]", child) for key, child in value.items())
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        yield from ((f".{name}", child) for name, child in zip(value._fields, value, strict=True))
     elif isinstance(value, list | tuple | set | frozenset):
         yield from ((f"[{number}]", child) for number, child in enumerate(value))
     elif hasattr(value, "__code__") and getattr(value, "__closure__", None):

@@ -29,9 +29,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpqueue.control import descriptors
+from mpqueue.control import descriptors, queue_home
+from mpqueue.control.backend import Failure
 from mpqueue.control.interrupts import HeldBack
-from mpqueue.control.pipeline import Failure, Pipeline
+from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, CorruptRecord, Down, Up
 from mpqueue.control.schedule import Ticket
 from mpqueue.memory.layout import UNNUMBERED, ReadSpec, load_spec
@@ -56,6 +57,7 @@ _STEAL_WAIT_S = 0.001
 # to one worker, and not before several can be dealt: 2 to 3 times the rate for the smallest ones.
 _CHEAP_NS = 300_000
 
+_WORK, _BATCH = Down.WORK, Up.BATCH
 _clock = time.perf_counter_ns
 
 
@@ -112,6 +114,7 @@ class ProcessBackend:
         self._config = WorkerConfig(
             WorkerInfo(0, options.num_workers, options.seed), options.is_stream, self.ring.segment.size,
             self.ring.segment.kind, self.ring.stride, options.max_batch_bytes,
+            queue_home=queue_home.address_for_workers(),
         )  # fmt: skip
         self.roster = Roster(self.ring.segment.fd, self._config_of, with_stacks=self._hang is not None)
         undo.callback(self.roster.close, reusable=False)
@@ -143,7 +146,8 @@ class ProcessBackend:
     def pump(self) -> None:
         """Deal what credit and slots allow, tickets that came back first."""
         deal, pending, roster, ring = self.pipeline.deal, self.pending, self.roster, self.ring
-        links = roster.links
+        links, pack = roster.links, GRANT.pack
+        ring.collect()
         touched: set[Link] = set()
         link: Link | None = None
         in_a_row = 0
@@ -161,9 +165,7 @@ class ProcessBackend:
             if not link.in_flight:
                 link.busy_since = _clock()
             link.in_flight[slot.turn] = Work(ticket, slot, ring)
-            link.outbox += GRANT.pack(
-                MAGIC, Down.WORK, slot.number, slot.turn, ticket.unit, ticket.epoch, slot.high_water
-            )
+            link.outbox += pack(MAGIC, _WORK, slot.number, slot.turn, ticket.unit, ticket.epoch, slot.high_water)
             touched.add(link)
         for link in touched:
             if links.get(link.worker) is link:
@@ -284,7 +286,8 @@ class ProcessBackend:
     def _enter(self, link: Link, data: bytes) -> None:
         if len(data) % REPORT.size:
             raise CorruptRecord(f"{len(data)} bytes are no whole number of reports")
-        publish, in_flight, ready = self.ring.slots.publish, link.in_flight, self.ready
+        publish, in_flight, ready, specs = self.ring.slots.publish, link.in_flight, self.ready, link.specs
+        num_bytes = compute_ns = copy_ns = wait_ns = 0
         for (
             magic,
             kind,
@@ -306,24 +309,21 @@ class ProcessBackend:
                 slot = work.slot
                 if slot.number != number or not header <= nbytes <= high_water:
                     raise CorruptRecord(f"a batch of {nbytes} bytes in slot {number}, which has {high_water}")
-                publish(slot, high_water, held=flags & HELD)
+                publish(slot, high_water, flags & HELD)
                 work.header_offset, work.nbytes = header, nbytes
-                if kind == Up.BATCH:
-                    if flags & NEW_SPEC:
-                        self._learn_spec(link, spec, work)
-                    else:
-                        work.read = link.specs[spec]
-                    self.num_bytes += header
-                else:
+                if kind != _BATCH:
                     work.is_plain = False
-                self.compute_ns += compute
-                self.copy_ns += copy
-                self.credit_wait_ns += wait
-                self._item_ns += (compute + copy - self._item_ns) >> 4
-                if kind == Up.END:
-                    work.is_end = link.has_ended = True
-                    self.ring.release(slot)
-                elif work.cancelled:
+                    work.is_end = kind == Up.END
+                    link.has_ended = link.has_ended or work.is_end
+                elif flags & NEW_SPEC:
+                    self._learn_spec(link, spec, work)
+                else:
+                    work.read = specs[spec]
+                num_bytes += header
+                compute_ns += compute
+                copy_ns += copy
+                wait_ns += wait
+                if work.is_end or work.cancelled:
                     self.ring.release(slot)
                 if not work.cancelled:
                     link.published += 1
@@ -338,6 +338,12 @@ class ProcessBackend:
                 self.ring.slots.let_go(number)
             else:
                 raise CorruptRecord(f"a report of kind {kind}")
+        self.num_bytes += num_bytes
+        self.compute_ns += compute_ns
+        self.copy_ns += copy_ns
+        self.credit_wait_ns += wait_ns
+        count = len(data) // REPORT.size
+        self._item_ns += ((compute_ns + copy_ns) // count - self._item_ns) >> 4
         link.busy_since = _clock()
         self.deaths.silent = 0
         self.chunk = self._run = min(self._max_chunk, max(1, _CHEAP_NS // (self._item_ns + 1)))

@@ -57,7 +57,7 @@ class Measurement:
         if self.what == "floor":
             return FLOORS[self.name](source, self.num_workers, self.seconds)
         with FEEDS[self.name](source, self.num_workers, workload.ahead) as batches:
-            return _rate(batches, self.seconds, 2 * workload.ahead)
+            return _rate(batches, self.seconds, 4 * workload.ahead)
 
 
 def _rate(batches: Any, seconds: float, num_warm: int) -> float:

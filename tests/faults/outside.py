@@ -77,9 +77,16 @@ class Trainer:
         except BlockingIOError:
             return None
 
-    def hears(self, signal_number):
-        """Send it a signal."""
-        self.process.send_signal(signal_number)
+    def hears(self, signal_number, *, all_of_it=False):
+        """Send it a signal (or all its processes, as a terminal does) until it says something or ends.
+
+        Once is not enough: one that comes in the instant before CPython blocks in a system call is handled after it.
+        """
+        ready = []
+        while not ready:
+            for process in self.processes() if all_of_it else [self.process]:
+                process.send_signal(signal_number)
+            ready, _, _ = select.select([self._words, self._sentinel], [], [], 1)
 
     def processes(self):
         """All that live of it, itself included."""

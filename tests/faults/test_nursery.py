@@ -48,6 +48,9 @@ def test_its_death_between_batches_takes_the_workers_along_and_loses_nothing():
 
 def test_its_death_while_workers_compute_loses_nothing():
     class Waiting(Numbers):
+        def __len__(self):
+            return 100  # so that only one of the batches computed ahead comes to the gate
+
         def __getitem__(self, index):
             if index == 2:
                 pass_gate(self.gate)

@@ -46,8 +46,7 @@ except KeyboardInterrupt:
     )
     with Trainer(script) as trainer:
         assert {trainer.heard(), trainer.heard()} == {"waiting 4", "waiting 5"}
-        for process in trainer.processes():
-            process.send_signal(signal.SIGINT)
+        trainer.hears(signal.SIGINT, all_of_it=True)
         assert trainer.heard() == "interrupted"
         assert trainer.ended() == (0, "")
         assert trainer.left_nothing()
@@ -65,8 +64,7 @@ for batch in enqueuer.get():
     )
     with Trainer(script) as trainer:
         assert {trainer.heard(), trainer.heard()} == {"waiting 4", "waiting 5"}
-        for process in trainer.processes():
-            process.send_signal(signal.SIGINT)
+        trainer.hears(signal.SIGINT, all_of_it=True)
         code, output = trainer.ended()
         assert code in (-signal.SIGINT, 130)
         assert output.count("Traceback") == 1
@@ -105,39 +103,16 @@ class Struck(BaseException):
     """What the handler raises, as KeyboardInterrupt is raised."""
 
 
-_RETURNS = {dis.opmap[name] for name in ("RETURN_VALUE", "RETURN_CONST") if name in dis.opmap}
+# After these Python looks whether a signal has come; a handler runs there, and nowhere else.
+_CHECKED = {number for name, number in dis.opmap.items() if name.startswith(("CALL", "JUMP_BACKWARD", "RESUME"))}
 
 
 class Strike:
-    """Sends this process a signal before the n-th bytecode that the engine runs in this thread.
-
-    Not where Python does not look for signals, which it does at calls and jumps, and where it makes a difference:
-    between the return of `Pipeline.next` and the yield of the generator around it, and around the call of a hook.
-    """
-
-    _PARTS = tuple(
-        f"/{folder}/{name}.py"
-        for folder, names in {
-            "control": ["pipeline", "schedule", "descriptors"],
-            "workers": [
-                "process",
-                "deaths",
-                "roster",
-                "pressure",
-                "launcher",
-                "wire",
-                "state",
-                "work",
-                "local",
-                "nursery",
-            ],
-            "memory": ["ring", "slots", "leases", "layout", "segment"],
-        }.items()
-        for name in names
-    )
+    """Sends this process a signal at the n-th place in the engine where Python looks for one, in this thread."""
 
     def __init__(self, after):
         self.left, self._pid = after, os.getpid()
+        self._latest = {}  # opcode, by frame
 
     def __enter__(self):
         self._handler = signal.signal(signal.SIGUSR1, self._raise)
@@ -153,20 +128,29 @@ class Strike:
         raise Struck
 
     def _enter(self, frame, _event, _argument):
-        if not frame.f_code.co_filename.endswith(self._PARTS) or frame.f_code.co_name == "_run_hook":
+        self._latest[id(frame.f_back)] = None  # the return from Python code is no place to look
+        folder, name = os.path.split(frame.f_code.co_filename)
+        if "/mpqueue/" not in f"{folder}/" or name == "interrupts.py":
             return None
         frame.f_trace_opcodes = True
+        self._latest[id(frame)] = None
         return self._step
 
     def _step(self, frame, event, _argument):
-        if event == "opcode" and frame.f_code.co_code[frame.f_lasti] not in _RETURNS:
-            self.left -= 1
-            if os.getpid() != self._pid:  # a forked child
-                sys.settrace(None)
-            elif self.left == 0:
-                sys.settrace(None)
-                signal.raise_signal(signal.SIGUSR1)
+        if event == "opcode":
+            latest = self._latest[id(frame)]
+            self._latest[id(frame)] = frame.f_code.co_code[frame.f_lasti]
+            if latest in _CHECKED:
+                self._count_down()
         return self._step
+
+    def _count_down(self):
+        self.left -= 1
+        if os.getpid() != self._pid:  # a forked child
+            sys.settrace(None)
+        elif self.left == 0:
+            sys.settrace(None)
+            signal.raise_signal(signal.SIGUSR1)
 
 
 class Growing(Numbers):
@@ -179,8 +163,8 @@ class Growing(Numbers):
         self.epoch += 1
 
 
-@pytest.mark.parametrize(("processes", "step"), [(True, 131), (False, 17)])
-def test_an_interrupt_at_any_bytecode_of_next_loses_nothing_and_doubles_nothing(processes, step):
+@pytest.mark.parametrize(("processes", "step"), [(True, 5), (False, 1)])
+def test_an_interrupt_anywhere_in_next_loses_nothing_and_doubles_nothing(processes, step):
     """The consumer catches what the handler raised and asks again; the end of an epoch is among it."""
     for after in itertools.count(1, step):
         with OrderedEnqueuer(Growing(3), processes) as enqueuer:
@@ -193,13 +177,13 @@ def test_an_interrupt_at_any_bytecode_of_next_loses_nothing_and_doubles_nothing(
             assert found == [0, 1, 2, 100, 101], after
         if strike.left > 0:
             break  # it was never reached: all places were struck
-    assert after > 20 * step
+    assert after > 50
 
 
 @pytest.mark.parametrize("method", ["nursery", "fork"])
-def test_an_interrupt_at_any_bytecode_of_start_leaves_nothing_and_the_next_start_works(method):
+def test_an_interrupt_anywhere_in_start_leaves_nothing_and_the_next_start_works(method):
     enqueuer = OrderedEnqueuer(Numbers(), True, start_method=method)
-    for after in itertools.count(1, 271):
+    for after in itertools.count(1, 11):
         with Strike(after) as strike, contextlib.suppress(Struck):
             enqueuer.start(2)
         enqueuer.stop()
@@ -208,13 +192,13 @@ def test_an_interrupt_at_any_bytecode_of_start_leaves_nothing_and_the_next_start
         enqueuer.stop()
         if strike.left > 0:
             break
-    assert after > 10 * 271
+    assert after > 100
 
 
 @pytest.mark.parametrize("method", ["nursery", "fork"])
-def test_an_interrupt_at_any_bytecode_of_stop_leaves_nothing_once_it_is_called_again(method):
+def test_an_interrupt_anywhere_in_stop_leaves_nothing_once_it_is_called_again(method):
     enqueuer = OrderedEnqueuer(Numbers(), True, start_method=method)
-    for after in itertools.count(1, 71):
+    for after in itertools.count(1, 3):
         enqueuer.start(2)
         assert next(enqueuer.get())[0] == 0
         with Strike(after) as strike, contextlib.suppress(Struck):
@@ -222,7 +206,7 @@ def test_an_interrupt_at_any_bytecode_of_stop_leaves_nothing_once_it_is_called_a
         enqueuer.stop()
         if strike.left > 0:
             break
-    assert after > 10 * 71
+    assert after > 50
 
 
 def test_what_a_handler_raises_is_no_failure_of_the_source():

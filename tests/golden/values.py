@@ -69,7 +69,7 @@ def encode(value):
         return {"list": [encode(item) for item in value]}
     if isinstance(value, tuple):
         return {"tuple": [encode(item) for item in value]}
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or (isinstance(value, bool | int | float) and not isinstance(value, np.generic)):
         return value
     array = np.asarray(value, dtype=object) if isinstance(value, bytes | str) else np.asarray(value)
     name = STRING if array.dtype.kind in "OSUT" else array.dtype.name

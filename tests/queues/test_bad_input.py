@@ -1,7 +1,6 @@
 """Bad input gets a clear error at once, and leaves the queue as it was."""
 
 import os
-import pickle
 import subprocess
 import sys
 import threading
@@ -157,34 +156,6 @@ def test_thousands_of_queues_need_no_threads_and_no_descriptors():
     after = threading.active_count(), len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     assert after == before
     assert queues[-1].dequeue() == [4999, b"x"]
-
-
-def test_a_queue_cannot_be_pickled_and_says_why():
-    with pytest.raises(TypeError, match="FIFOQueue 'jobs' lives in this process"):
-        pickle.dumps(FIFOQueue(5, "int32", name="jobs"))
-
-
-FORK = """
-import os, sys
-from mpqueue import FIFOQueue
-from mpqueue.errors import FailedPreconditionError
-queue = FIFOQueue(5, "int32", name="jobs")
-queue.enqueue(1)
-if pid := os.fork():
-    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-refused = 0
-for call in (queue.dequeue, queue.size, queue.is_closed, queue.close, lambda: queue.close(True), lambda: queue.enqueue(2)):
-    try:
-        call()
-    except FailedPreconditionError as error:
-        refused += "is a fork" in str(error)
-os._exit(0 if refused == 6 else 1)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-def test_a_forked_copy_of_a_queue_refuses_every_call():
-    assert subprocess.run([sys.executable, "-c", FORK], env={**os.environ, **import_path()}, timeout=60).returncode == 0
 
 
 EXIT = """

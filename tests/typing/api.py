@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 import mpqueue
+import mpqueue.keras
 
 
 class Data(mpqueue.Sequence):
@@ -53,6 +54,15 @@ def load() -> None:
     drawn: np.random.Generator = mpqueue.rng()
     del length, drawn
     loader.stop(timeout=2)
+
+
+def fit() -> None:
+    with mpqueue.keras.install() as installation:
+        fast = mpqueue.keras.accelerate(
+            Data(), workers=None, max_queue_size=4, seed=1, start_method="spawn", batch_timeout=2.5, copy=True
+        )
+        print(installation, len(fast))
+    mpqueue.keras.accelerate(Data(), 2, use_multiprocessing=False, ordered=False, restarts=1, worker_init=load)
 
 
 def fail() -> None:

@@ -1,0 +1,142 @@
+"""Choosing between two parts of a graph at run time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mpqueue.compat.functions.control import with_dependencies
+from mpqueue.compat.graph.branch import Branch, merged_node
+from mpqueue.compat.graph.convert import convert_to_tensor
+from mpqueue.compat.graph.graph import get_default_graph
+from mpqueue.compat.graph.nodes import Operation, Tensor
+from mpqueue.compat.graph.sparse import SparseTensor
+from mpqueue.compat.ops import dtypes
+from mpqueue.compat.ops.dims import with_rank
+from mpqueue.compat.ops.literals import leaves
+
+
+def cond(
+    pred: Any,
+    true_fn: Callable[[], Any] | None = None,
+    false_fn: Callable[[], Any] | None = None,
+    strict: bool = False,
+    name: str | None = None,
+    fn1: Callable[[], Any] | None = None,
+    fn2: Callable[[], Any] | None = None,
+) -> Any:
+    """What one of two functions made, as a scalar bool says at run time.
+
+    Both functions are called now; of the nodes that they make, only those of the branch taken are run. Nodes made
+    before are run in any case.
+
+    Args:
+        pred: A scalar bool tensor.
+        true_fn: Makes the result for True: nodes, or lists, tuples and dicts of them.
+        false_fn: Makes the result for False, in the same structure and of the same types.
+        strict: Keep a list of one as it is, instead of giving its only entry.
+        name: Begins the names of the nodes.
+        fn1: Old name of ``true_fn``.
+        fn2: Old name of ``false_fn``.
+
+    Raises:
+        TypeError: ``pred`` is a Python bool or no bool at all, or a function is missing or no function.
+        ValueError: ``pred`` is no scalar, a result is None or empty, or the two differ in structure or types.
+
+    Follows: ``tf.cond`` of TensorFlow 1.
+    """
+    functions = _both(true_fn, fn1, "true_fn"), _both(false_fn, fn2, "false_fn")
+    graph = get_default_graph()
+    with graph.name_scope(name or "cond"):
+        if isinstance(pred, bool):
+            raise TypeError("pred must not be a Python bool: write an if")
+        chosen = convert_to_tensor(pred)
+        if chosen.dtype != dtypes.bool_:
+            raise TypeError(f"pred must be a bool tensor, got {chosen!r}")
+        with_rank(chosen.known_dims, 0, "pred")
+        branches = [Branch(graph) for _ in functions]
+        results = [_called(branch, function) for branch, function in zip(branches, functions, strict=True)]
+        if not strict:
+            results = [_alone(result) for result in results]
+        outputs = [_flat_nodes(result) for result in results]
+        _check_alike(*results)
+        if not outputs[0]:
+            raise ValueError("true_fn and false_fn must return at least one result.")
+        for one, two in zip(*outputs, strict=True):
+            if one.dtype.base_dtype is not two.dtype.base_dtype:
+                raise ValueError(f"true_fn and false_fn must give the same types, got {one!r} and {two!r}")
+        merged = merged_node(chosen, branches, outputs)
+        return _packed(results[0], results[1], list(merged.outputs))
+
+
+def _check_alike(one: Any, two: Any) -> None:
+    for kinds, error in ((False, ValueError), (True, TypeError)):
+        if _structure(one, kinds=kinds) != _structure(two, kinds=kinds):
+            raise error(f"true_fn and false_fn must give the same structure, got {one!r} and {two!r}")
+
+
+def _both(new: Any, old: Any, what: str) -> Callable[[], Any]:
+    if old is not None and new is not None:
+        raise TypeError(f"cond(): {what} may not be given under its old name, too")
+    function = new or old
+    if not callable(function):
+        raise TypeError(f"cond(): {what} must be a function, got {function!r}")
+    return function  # type: ignore[no-any-return]
+
+
+def _called(branch: Branch, function: Callable[[], Any]) -> Any:
+    with branch.entered():
+        result = function()
+        if result is None:
+            raise ValueError("the functions of cond must have a return value.")
+        return _as_nodes(result)
+
+
+def _as_nodes(result: Any) -> Any:
+    """Tensors throughout; an operation becomes a value that is there when it has run."""
+    if isinstance(result, list | tuple):
+        return _same_kind(result, [_as_nodes(each) for each in result])
+    if isinstance(result, dict):
+        return {key: _as_nodes(each) for key, each in result.items()}
+    if isinstance(result, SparseTensor):
+        return result
+    if isinstance(result, Operation):
+        return with_dependencies([result], np.True_)
+    return convert_to_tensor(result)
+
+
+def _same_kind(like: Any, items: list[Any]) -> Any:
+    return type(like)(*items) if hasattr(like, "_fields") else type(like)(items)
+
+
+def _alone(result: Any) -> Any:
+    return result[0] if isinstance(result, list | tuple) and len(result) == 1 else result
+
+
+def _parts(node: SparseTensor) -> list[Tensor]:
+    return [node.indices, node.values, node.dense_shape]
+
+
+def _flat_nodes(result: Any) -> list[Tensor]:
+    return [each for leaf in leaves(result) for each in (_parts(leaf) if isinstance(leaf, SparseTensor) else [leaf])]
+
+
+def _structure(result: Any, *, kinds: bool) -> Any:
+    """The nesting of a result; with ``kinds``, also which classes its sequences are of."""
+    if isinstance(result, list | tuple):
+        return kinds and type(result), [_structure(each, kinds=kinds) for each in result]
+    if isinstance(result, dict):
+        return {key: _structure(each, kinds=kinds) for key, each in result.items()}
+    return type(result) is SparseTensor
+
+
+def _packed(one: Any, two: Any, flat: list[Tensor]) -> Any:
+    """The merged nodes in the structure of both results."""
+    if isinstance(one, list | tuple):
+        return _same_kind(one, [_packed(a, b, flat) for a, b in zip(one, two, strict=True)])
+    if isinstance(one, dict):
+        return {key: _packed(one[key], two[key], flat) for key in one}
+    if isinstance(one, SparseTensor):
+        made = SparseTensor(flat.pop(0), flat.pop(0), flat.pop(0))
+        return made.with_known_shape(one.shape.most_specific_compatible_shape(two.shape).known)
+    return flat.pop(0)

@@ -1,0 +1,181 @@
+"""Order and side effects: groups, dependencies, printing, checking."""
+
+import builtins
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from mpqueue.compat.functions.array import identity
+from mpqueue.compat.graph.convert import convert_to_tensor
+from mpqueue.compat.graph.graph import get_default_graph
+from mpqueue.compat.graph.make import custom
+from mpqueue.compat.graph.nodes import Operation, Tensor
+from mpqueue.compat.graph.sparse import SparseTensor
+from mpqueue.compat.ops import dtypes
+from mpqueue.compat.ops.infer import invalid
+from mpqueue.compat.ops.literals import leaves
+
+
+def control_dependencies(control_inputs: Any) -> AbstractContextManager[None]:
+    """A context in which new nodes run after ``control_inputs``; None lifts those of outer contexts.
+
+    Follows: ``tf.control_dependencies``.
+    """
+    return get_default_graph().control_dependencies(control_inputs)
+
+
+def device(device_name_or_function: Any) -> AbstractContextManager[None]:
+    """A context for a device: accepted, and without effect.
+
+    Follows: ``tf.device``.
+    """
+    return get_default_graph().device(device_name_or_function)
+
+
+def colocate_with(op: Any, ignore_existing: bool = False) -> AbstractContextManager[None]:
+    """A context for a device: accepted, and without effect.
+
+    Follows: ``tf.colocate_with``.
+    """
+    return get_default_graph().colocate_with(op, ignore_existing)
+
+
+def no_op(name: str | None = None) -> Operation:
+    """An operation that does nothing; for control dependencies.
+
+    Follows: ``tf.no_op``.
+    """
+    return custom("NoOp", (), (), lambda _run, _inputs: (), name=name)
+
+
+def group(*inputs: Any, name: str | None = None) -> Operation:
+    """An operation that runs all of ``inputs``.
+
+    Raises:
+        TypeError: One of them is no node.
+
+    Follows: ``tf.group``.
+    """
+    nodes = list(leaves(list(inputs)))
+    for each in nodes:
+        if not hasattr(each, "device") and not isinstance(each, SparseTensor):
+            raise TypeError(f"group takes tensors and operations, got {each!r} of type {type(each).__name__}")
+    with control_dependencies([each.op if isinstance(each, SparseTensor) else each for each in nodes]):
+        return no_op(name or "group_deps")
+
+
+def tuple(tensors: Sequence[Any], name: str | None = None, control_inputs: Any = None) -> list[Any]:
+    """The same tensors, each of which is there only when all are.
+
+    Raises:
+        ValueError: None of them is a node.
+
+    Follows: ``tf.tuple``.
+    """
+    with get_default_graph().name_scope(name or "tuple"):
+        nodes = [each if each is None or isinstance(each, Operation) else convert_to_tensor(each) for each in tensors]
+        if not any(each is not None for each in nodes):
+            raise ValueError(f"'tensors' must have at least one Tensor. Received: {tensors}.")
+        gate = group(*(each for each in nodes if each is not None), *(control_inputs or ()))
+        with control_dependencies([gate]):
+            return [
+                each if each is None else group(each) if isinstance(each, Operation) else identity(each)
+                for each in nodes
+            ]
+
+
+def with_dependencies(dependencies: Any, output_tensor: Any, name: str | None = None) -> Any:
+    """The same value, after other nodes have run."""
+    with control_dependencies(dependencies):
+        return identity(output_tensor, name or "control_dependency")
+
+
+def _summary(value: np.ndarray, summarize: int | None) -> str:
+    """The first entries of an array, as TensorFlow prints them: ``[1 2 3...]``."""
+    limit = 3 if summarize is None else value.size if summarize < 0 else summarize
+    items = [_text(item) for item in value.reshape(-1)[:limit].tolist()]
+    more = "..." if value.size > limit else ""
+    return f"[{' '.join(items)}{more}]" if value.ndim else " ".join(items)
+
+
+def _text(item: Any) -> str:
+    if isinstance(item, bytes):
+        return item.decode("utf-8", "backslashreplace")
+    return f"{item:g}" if isinstance(item, float) else str(int(item) if isinstance(item, bool) else item)
+
+
+def _check_list(data: Any) -> None:
+    if not isinstance(data, list | builtins.tuple):
+        raise TypeError(f"expected a list of tensors, got {data!r}")
+
+
+def Print(
+    input_: Any,
+    data: Sequence[Any],
+    message: str | None = None,
+    first_n: int | None = None,
+    summarize: int | None = None,
+    name: str | None = None,
+) -> Tensor:
+    """The same value, printing other values to stderr whenever it is computed.
+
+    Args:
+        input_: The value.
+        data: What to print: a list of tensors.
+        message: Printed before them.
+        first_n: Print only so many times per session.
+        summarize: How many entries of each to print, 3 by default, all if negative.
+        name: Name of the node.
+
+    Follows: ``tf.Print``.
+    """
+    _check_list(data)
+    value = convert_to_tensor(input_)
+    shown = [convert_to_tensor(each) for each in data]
+
+    def kernel(run: Any, values: list[np.ndarray]) -> list[np.ndarray]:
+        times = run.session.resource(made, lambda: [0])
+        times[0] += 1
+        if first_n is None or first_n < 0 or times[0] <= first_n:
+            line = (message or "") + "".join(f"[{_summary(each, summarize)}]" for each in values[1:])
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+        return values[:1]
+
+    made = custom("Print", [value, *shown], [(value.dtype.base_dtype, value.known_dims)], kernel, name=name)
+    return made.outputs[0]
+
+
+def Assert(condition: Any, data: Sequence[Any], summarize: int | None = None, name: str | None = None) -> Operation:
+    """An operation that raises `InvalidArgumentError` with ``data`` in its message unless the condition holds.
+
+    Args:
+        condition: A bool tensor.
+        data: Tensors and texts for the message, a list.
+        summarize: How many entries of each to show, 3 by default.
+        name: Name of the node.
+
+    Raises:
+        TypeError: ``condition`` is no bool, or ``data`` no list.
+        ValueError: ``data`` is empty.
+
+    Follows: ``tf.Assert``.
+    """
+    holds = convert_to_tensor(condition, name="condition")
+    if holds.dtype != dtypes.bool_:
+        raise TypeError(f"the condition of Assert must be bool, got {holds!r}")
+    _check_list(data)
+    if not data:
+        raise ValueError("data of Assert must have at least one entry")
+    shown = [convert_to_tensor(each) for each in data]
+
+    def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+        if not values[0].all():
+            told = " ".join(_summary(each, summarize) for each in values[1:])
+            invalid(f"assertion failed: {told}")
+        return ()
+
+    return custom("Assert", [holds, *shown], (), kernel, name=name)

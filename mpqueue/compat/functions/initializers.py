@@ -1,0 +1,137 @@
+"""What `get_variable` calls to make an initial value: objects that are called with a shape and a type."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from mpqueue.compat.functions import array_fill, random
+from mpqueue.compat.graph.convert import constant
+from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.ops import dtypes
+from mpqueue.compat.ops.dtypes import as_dtype
+
+
+class Initializer:
+    """Makes initial values; subclasses say which.
+
+    Follows: ``tf.keras.initializers.Initializer``.
+    """
+
+    dtype: Any = dtypes.float32
+
+    def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
+        """A tensor of that shape and type.
+
+        Args:
+            shape: The shape.
+            dtype: The type, default that given to the initializer.
+            partition_info: No effect.
+        """
+        del partition_info
+        return self._made(shape, as_dtype(self.dtype if dtype is None else dtype))
+
+    def _made(self, shape: Any, dtype: dtypes.DType) -> Tensor:
+        raise NotImplementedError
+
+
+class zeros_initializer(Initializer):  # noqa: N801
+    """Zeros, False, or empty text.
+
+    Follows: ``tf.zeros_initializer``.
+    """
+
+    def __init__(self, dtype: Any = dtypes.float32) -> None:
+        self.dtype = dtype
+
+    def _made(self, shape: Any, dtype: dtypes.DType) -> Tensor:
+        return array_fill.zeros(shape, dtype)
+
+
+class ones_initializer(Initializer):  # noqa: N801
+    """Ones.
+
+    Follows: ``tf.ones_initializer``.
+    """
+
+    def __init__(self, dtype: Any = dtypes.float32) -> None:
+        self.dtype = dtype
+
+    def _made(self, shape: Any, dtype: dtypes.DType) -> Tensor:
+        return array_fill.ones(shape, dtype)
+
+
+class constant_initializer(Initializer):  # noqa: N801
+    """One value, or a list of them in the order of the elements.
+
+    Follows: ``tf.constant_initializer``.
+    """
+
+    def __init__(self, value: Any = 0, dtype: Any = dtypes.float32, verify_shape: bool = False) -> None:
+        self.value, self.dtype, self._verify_shape = value, dtype, verify_shape
+
+    def _made(self, shape: Any, dtype: dtypes.DType) -> Tensor:
+        return constant(self.value, dtype, shape, verify_shape=self._verify_shape)
+
+
+class random_uniform_initializer(Initializer):  # noqa: N801
+    """Values from ``minval`` to below ``maxval``, all equally likely.
+
+    Follows: ``tf.random_uniform_initializer``.
+    """
+
+    def __init__(
+        self, minval: Any = 0.0, maxval: Any = None, seed: int | None = None, dtype: Any = dtypes.float32
+    ) -> None:
+        self.minval, self.maxval, self.seed, self.dtype = minval, maxval, seed, dtype
+
+    def _made(self, shape: Any, dtype: dtypes.DType) -> Tensor:
+        return random.random_uniform(shape, self.minval, self.maxval, dtype, self.seed)
+
+
+class random_normal_initializer(Initializer):  # noqa: N801
+    """Values of a normal distribution.
+
+    Follows: ``tf.random_normal_initializer``.
+    """
+
+    def __init__(
+        self, mean: Any = 0.0, stddev: Any = 1.0, seed: int | None = None, dtype: Any = dtypes.float32
+    ) -> None:
+        self.mean, self.stddev, self.seed, self.dtype = mean, stddev, seed, dtype
+
+    def _made(self, shape: Any, dtype: dtypes.DType) -> Tensor:
+        return random.random_normal(shape, self.mean, self.stddev, dtype, self.seed)
+
+
+class truncated_normal_initializer(random_normal_initializer):  # noqa: N801 - TensorFlow's name
+    """Values of a normal distribution, within two standard deviations.
+
+    Follows: ``tf.truncated_normal_initializer``.
+    """
+
+    def _made(self, shape: Any, dtype: dtypes.DType) -> Tensor:
+        return random.truncated_normal(shape, self.mean, self.stddev, dtype, self.seed)
+
+
+class glorot_uniform_initializer(Initializer):  # noqa: N801
+    """Values within ``sqrt(6 / (inputs + outputs))`` of 0; what `get_variable` takes for floats by default.
+
+    Follows: ``tf.glorot_uniform_initializer``.
+    """
+
+    def __init__(self, seed: int | None = None, dtype: Any = dtypes.float32) -> None:
+        self.seed, self.dtype = seed, dtype
+
+    def _made(self, shape: Any, dtype: dtypes.DType) -> Tensor:
+        sizes = [int(size) for size in shape]
+        inputs, outputs = _fans(sizes)
+        limit = math.sqrt(6 / max(1.0, inputs + outputs))
+        return random.random_uniform(sizes, -limit, limit, dtype, self.seed)
+
+
+def _fans(sizes: list[int]) -> tuple[int, int]:
+    if len(sizes) < 2:
+        return (sizes or [1])[0], (sizes or [1])[0]
+    area = int(np.prod(sizes[:-2], dtype=np.int64))
+    return sizes[-2] * area, sizes[-1] * area

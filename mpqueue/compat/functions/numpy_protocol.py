@@ -1,0 +1,157 @@
+"""NumPy's functions on nodes give nodes, as far as NumPy lets itself be intercepted. An extension of TensorFlow's face.
+
+Arithmetic between arrays and nodes is TensorFlow's (the array takes the node's type). Any other function runs in the
+session, on the values, by NumPy's rules. What type and shape it will give is found by trying it on made-up arrays: two
+of them with other values, and with other sizes where a size is unknown. What the two results share counts as known, so
+that ``np.mean(x, axis=1)`` has a shape and ``np.unique(x)`` has none.
+
+What NumPy does not hand over (``np.array(node)``, ``float(node)``, ``if node:``) raises `TensorAsValueError`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from mpqueue.compat.graph.make import custom
+from mpqueue.compat.graph.nodes import Tensor, TensorAsValueError
+from mpqueue.compat.graph.run import owned
+from mpqueue.compat.ops.dims import Dims
+from mpqueue.compat.ops.dtypes import as_dtype, string
+from mpqueue.compat.ops.literals import to_array
+
+_OPERATORS: Final[dict[np.ufunc, str]] = {
+    np.add: "add",
+    np.subtract: "sub",
+    np.multiply: "mul",
+    np.true_divide: "truediv",
+    np.floor_divide: "floordiv",
+    np.remainder: "mod",
+    np.power: "pow",
+    np.matmul: "matmul",
+    np.bitwise_and: "and",
+    np.bitwise_or: "or",
+    np.bitwise_xor: "xor",
+}
+_COMPARISONS: Final[dict[np.ufunc, tuple[str, str]]] = {
+    np.less: ("__lt__", "__gt__"),
+    np.less_equal: ("__le__", "__ge__"),
+    np.greater: ("__gt__", "__lt__"),
+    np.greater_equal: ("__ge__", "__le__"),
+}
+_SINGLE: Final[dict[np.ufunc, str]] = {np.negative: "__neg__", np.absolute: "__abs__", np.invert: "__invert__"}
+
+
+def array_ufunc(node: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+    """``__array_ufunc__`` of nodes."""
+    if options.get("out") is not None:
+        raise TensorAsValueError(f"np.{ufunc.__name__} cannot write into an array here: {node!r} has no value yet")
+    if method == "__call__" and not options:
+        if ufunc in _SINGLE:
+            return Tensor.operators[_SINGLE[ufunc]](*inputs)
+        left = isinstance(inputs[0], Tensor)
+        if ufunc in _OPERATORS:
+            name = f"__{'' if left else 'r'}{_OPERATORS[ufunc]}__"
+            return Tensor.operators[name](*(inputs if left else inputs[::-1]))
+        if ufunc in _COMPARISONS:
+            return Tensor.operators[_COMPARISONS[ufunc][not left]](*(inputs if left else inputs[::-1]))
+    return deferred(getattr(ufunc, method), f"np.{ufunc.__name__}", inputs, options)
+
+
+def array_function(
+    _node: Tensor, function: Callable[..., Any], _types: Any, args: Sequence[Any], options: dict[str, Any]
+) -> Any:
+    """``__array_function__`` of nodes."""
+    return deferred(function, f"np.{function.__name__}", args, options)
+
+
+def deferred(function: Callable[..., Any], name: str, args: Sequence[Any], options: dict[str, Any]) -> Any:
+    """A node, or a list of them, for a call with nodes somewhere in its arguments.
+
+    Raises:
+        TensorAsValueError: The call fails for arrays of the nodes' types and shapes, or a rank is unknown.
+    """
+    nodes = list(dict.fromkeys(_nodes((args, options))))
+    first, second = (_tried(function, name, args, options, nodes, trial) for trial in (_ones, _counted))
+    several = isinstance(first, tuple | list)
+    results = list(zip(first, second, strict=False)) if several else [(first, second)]
+    if any(not isinstance(each, np.ndarray | np.generic | int | float | complex) for pair in results for each in pair):
+        raise TensorAsValueError(f"{name} gives no arrays, so its result cannot be a node")
+
+    def kernel(_run: Any, values: list[np.ndarray]) -> list[np.ndarray]:
+        given = dict(zip(nodes, values, strict=True))
+        out = function(*_replaced(args, given), **_replaced(options, given))
+        return [_result(each) for each in (out if several else [out])]
+
+    outputs = [(as_dtype(np.asarray(one).dtype), _shared(np.shape(one), np.shape(two))) for one, two in results]
+    made = custom("NumPy", nodes, outputs, kernel, name=name.replace("np.", "numpy_"))
+    return list(made.outputs) if several else made.outputs[0]
+
+
+def _result(value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    return to_array(array) if as_dtype(array.dtype) is string else owned(array)
+
+
+def _shared(one: tuple[int, ...], two: tuple[int, ...]) -> Dims:
+    return tuple(a if a == b else None for a, b in zip(one, two, strict=True)) if len(one) == len(two) else None
+
+
+def _nodes(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _nodes(item)
+    elif isinstance(value, dict):
+        yield from _nodes(list(value.values()))
+
+
+def _replaced(value: Any, given: dict[Tensor, Any]) -> Any:
+    if isinstance(value, Tensor):
+        return given[value]
+    if isinstance(value, list | tuple):
+        return type(value)(_replaced(item, given) for item in value)
+    if isinstance(value, dict):
+        return {key: _replaced(item, given) for key, item in value.items()}
+    return value
+
+
+def _ones(node: Tensor) -> np.ndarray:
+    return _made_up(node, 2, counted=False)
+
+
+def _counted(node: Tensor) -> np.ndarray:
+    return _made_up(node, 3, counted=True)
+
+
+def _made_up(node: Tensor, unknown_size: int, *, counted: bool) -> np.ndarray:
+    if node.known_dims is None:
+        raise TensorAsValueError(f"NumPy's functions need the rank of {node!r}: tell it with set_shape")
+    shape = tuple(unknown_size if size is None else size for size in node.known_dims)
+    numbers = np.arange(np.prod(shape, dtype=int)) if counted else np.ones(np.prod(shape, dtype=int), int)
+    if node.dtype == string:
+        return np.array([str(number).encode() for number in numbers], object).reshape(shape)
+    return numbers.astype(node.dtype.base_dtype.as_numpy_dtype).reshape(shape)
+
+
+def _tried(
+    function: Callable[..., Any],
+    name: str,
+    args: Sequence[Any],
+    options: dict[str, Any],
+    nodes: list[Tensor],
+    trial: Callable[[Tensor], np.ndarray],
+) -> Any:
+    given = {node: trial(node) for node in nodes}
+    try:
+        with np.errstate(all="ignore"):
+            return function(*_replaced(args, given), **_replaced(options, given))
+    except Exception as error:
+        raise TensorAsValueError(
+            f"{name} cannot be applied to {nodes}: it fails for arrays of these types and shapes ({error}). "
+            "Use a function of tf, or tf.py_func."
+        ) from error
+
+
+Tensor.operators |= {"__array_ufunc__": array_ufunc, "__array_function__": array_function}

@@ -1,0 +1,98 @@
+"""What Python's operators do between nodes, and between nodes and values.
+
+A value beside a node takes the node's type: a Python number must fit it (1.5 beside an int32 node is a TypeError), an
+array is cast.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from mpqueue.compat.functions import indexing, math, reduce
+from mpqueue.compat.graph.build import apply
+from mpqueue.compat.graph.convert import convert_to_tensor
+from mpqueue.compat.graph.graph import get_default_graph
+from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.ops import dtypes
+
+Function = Callable[..., Any]
+
+
+def _added(x: Tensor, y: Any, name: str) -> Any:
+    y = convert_to_tensor(y, name="y", dtype_hint=x.dtype.base_dtype)
+    return apply("Add" if x.dtype == dtypes.string else "AddV2", x, y, name=name)
+
+
+def _multiplied(x: Tensor, y: Any, name: str) -> Any:
+    if dtypes.bool_ in (getattr(x, "dtype", None), getattr(y, "dtype", None)):
+        both = (math.cast(each, dtypes.int32) for each in (x, y))
+        return math.cast(apply("Mul", *both, name=name), dtypes.bool_)
+    return apply("Mul", x, y, name=name)
+
+
+def _by_type(on_bools: Function, on_ints: Function) -> Function:
+    """`&`, `|`, `^` and `~`: of truth values, or of bits."""
+
+    def combined(*values: Any, name: str | None = None) -> Any:
+        is_bool = dtypes.bool_ in [getattr(each, "dtype", None) for each in values]
+        return (on_bools if is_bool else on_ints)(*values, name=name)
+
+    return combined
+
+
+_BINARY: Final[dict[str, Function]] = {
+    "add": _added,
+    "sub": math.subtract,
+    "mul": _multiplied,
+    "truediv": math.truediv,
+    "floordiv": math.floordiv,
+    "mod": math.mod,
+    "pow": math.pow,
+    "matmul": reduce.matmul,
+    "and": _by_type(math.logical_and, math.bitwise_and),
+    "or": _by_type(math.logical_or, math.bitwise_or),
+    "xor": _by_type(math.logical_xor, math.bitwise_xor),
+}
+
+
+def _forward(name: str, function: Function) -> Function:
+    """``x <op> y``; if that fails, the other side may know better (a sparse tensor, a class of the user's)."""
+
+    def method(x: Tensor, y: Any) -> Any:
+        try:
+            with get_default_graph().name_scope(name) as scope:
+                return function(x, y, name=scope)
+        except (TypeError, ValueError):
+            reflected = None if isinstance(y, Tensor) else getattr(type(y), f"__r{name}__", None)
+            if reflected is None or not hasattr(y, "_as_tensor"):
+                raise
+            return reflected(y, x)
+
+    return method
+
+
+def _backward(name: str, function: Function) -> Function:
+    def method(y: Tensor, x: Any) -> Any:
+        with get_default_graph().name_scope(name) as scope:
+            return function(convert_to_tensor(x, y.dtype.base_dtype, "x"), y, name=scope)
+
+    return method
+
+
+def install() -> None:
+    """Give `Tensor` its operators."""
+    for name, function in _BINARY.items():
+        Tensor.operators[f"__{name}__"] = _forward(name, function)
+        Tensor.operators[f"__r{name}__"] = _backward(name, function)
+    Tensor.operators |= {
+        "__lt__": math.less,
+        "__le__": math.less_equal,
+        "__gt__": math.greater,
+        "__ge__": math.greater_equal,
+        "__neg__": math.negative,
+        "__abs__": math.abs,
+        "__invert__": _by_type(math.logical_not, math.invert),
+        "__getitem__": indexing.getitem,
+    }
+
+
+install()

@@ -1,0 +1,199 @@
+"""Examples and SequenceExamples, parsed in nodes by the eager parsers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mpqueue.compat.graph.convert import convert_to_tensor
+from mpqueue.compat.graph.graph import get_default_graph
+from mpqueue.compat.graph.make import array_of, custom
+from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.graph.sparse import SparseTensor
+from mpqueue.compat.graph.static import get_static_value
+from mpqueue.compat.ops.dims import Dims, merged
+from mpqueue.compat.ops.dtypes import DType, as_dtype, int64, string
+from mpqueue.compat.ops.infer import invalid
+from mpqueue.parsing import parse, sequence
+from mpqueue.parsing.features import Kind, Spec, checked
+
+Features = Mapping[Any, Any]
+
+
+class _Outputs:
+    """The outputs of a parsing node: one tensor for each feature, three for a sparse one.
+
+    Args:
+        features: What is parsed.
+        lead: The shape that goes before that of a feature: of the batch, or of the list. None if unknown.
+        lists: Whether the features are lists of a SequenceExample, of which ``lead`` is the length.
+    """
+
+    def __init__(self, features: tuple[Spec, ...], lead: Dims, *, lists: bool = False) -> None:
+        self._specs, self._lead, self._lists = features, lead, lists
+
+    def kinds(self) -> Iterator[tuple[DType, Dims]]:
+        """The type and shape of each tensor."""
+        for spec in self._specs:
+            dtype, lead = as_dtype(spec.dtype), self._lead
+            if spec.kind is Kind.VARLEN:
+                rank = None if lead is None else len(lead) + 1
+                yield from ((int64, (None, rank)), (dtype, (None,)), (int64, (rank,)))
+            elif lead is None:
+                yield dtype, None
+            else:
+                varies = (None,) if spec.kind is Kind.SEQUENCE and not self._lists else ()
+                yield dtype, (*lead, *varies, *spec.shape)
+
+    def arrays(self, parsed: Features) -> Iterator[np.ndarray]:
+        """The values of the tensors, of what a parser gave."""
+        for spec in self._specs:
+            value = parsed[spec.name]
+            yield from (value if spec.kind is Kind.VARLEN else [array_of(value)])
+
+    def structured(self, tensors: Iterator[Tensor]) -> dict[Any, Any]:
+        """The tensors by feature."""
+        return {spec.name: self._one(spec, tensors) for spec in self._specs}
+
+    def _one(self, spec: Spec, tensors: Iterator[Tensor]) -> Tensor | SparseTensor:
+        if spec.kind is not Kind.VARLEN:
+            return next(tensors)
+        return SparseTensor(next(tensors), next(tensors), next(tensors))
+
+
+def _static(features: Features | None) -> dict[Any, Any]:
+    """The features, their defaults being no tensors."""
+    return {key: _with_static_default(key, feature) for key, feature in (features or {}).items()}
+
+
+def _with_static_default(key: Any, feature: Any) -> Any:
+    default = getattr(feature, "default_value", None)
+    if not isinstance(default, Tensor):
+        return feature
+    value = get_static_value(default)
+    if value is None:
+        raise ValueError(f"the default value of feature {key!r} must be a constant, got {default!r}")
+    return feature._replace(default_value=value)
+
+
+def _texts(value: Any, name: str) -> Tensor:
+    return convert_to_tensor([] if value is None else value, string, name)
+
+
+def parse_example(serialized: Any, features: Features, name: str | None = None, example_names: Any = None) -> Any:
+    """The features of a batch of serialized Examples, a tensor (or sparse tensor) each.
+
+    Args:
+        serialized: A vector of texts, each a serialized Example; of a scalar as by `parse_single_example`.
+        features: What to parse: keys, each with a `FixedLenFeature`, `VarLenFeature` or `FixedLenSequenceFeature`.
+        name: Begins the names of the nodes.
+        example_names: A vector of texts, one name per Example, for error messages.
+
+    Returns: A dict with the keys of ``features``; see `mpqueue.parse_example` for what the tensors are, and for what is
+        raised while running.
+
+    Raises:
+        ValueError: No features, or one that is not as it must be.
+        TypeError: A type that Examples do not have, or a default of another one.
+
+    Follows: ``tf.parse_example``.
+    """
+    wanted = _static(features)
+    specs = checked(wanted)
+    with get_default_graph().name_scope(name or "ParseExample"):
+        inputs = [_texts(serialized, "serialized"), _texts(example_names, "names")]
+        lead = inputs[0].known_dims
+        if lead is not None and len(lead) > 1:
+            raise ValueError(f"serialized must be a vector of serialized Examples, got shape {inputs[0].shape}")
+        outputs = _Outputs(specs, lead)
+
+        def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+            if values[0].ndim > 1:
+                invalid(f"serialized must be a vector of serialized Examples, got shape {values[0].shape}")
+            names = values[1] if values[1].size else None
+            return list(outputs.arrays(parse.parse_example(values[0], wanted, example_names=names)))
+
+        made = custom("ParseExampleV2", inputs, list(outputs.kinds()), kernel)
+        return outputs.structured(iter(made.outputs))
+
+
+def parse_single_example(
+    serialized: Any, features: Features, name: str | None = None, example_names: Any = None
+) -> dict[Any, Any]:
+    """The features of one serialized Example, a tensor (or sparse tensor) each.
+
+    Args:
+        serialized: A scalar text, the serialized Example.
+        features: What to parse, as for `parse_example`.
+        name: Begins the names of the nodes.
+        example_names: A scalar text, its name, for error messages.
+
+    Returns: A dict with the keys of ``features``; see `mpqueue.parse_single_example`.
+
+    Raises:
+        ValueError: As for `parse_example`; or ``serialized`` is no scalar.
+        TypeError: As for `parse_example`.
+
+    Follows: ``tf.parse_single_example``.
+    """
+    wanted = _static(features)
+    outputs = _Outputs(checked(wanted), ())
+    with get_default_graph().name_scope(name or "ParseSingleExample"):
+        inputs = [_texts(serialized, "serialized"), _texts(example_names, "names")]
+        merged(inputs[0].known_dims, ())
+
+        def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+            _check_scalar(values[0])
+            names = values[1].reshape(-1)[0] if values[1].size else None
+            return list(outputs.arrays(parse.parse_single_example(values[0].item(), wanted, example_names=names)))
+
+        made = custom("ParseSingleExample", inputs, list(outputs.kinds()), kernel)
+        return outputs.structured(iter(made.outputs))
+
+
+def parse_single_sequence_example(
+    serialized: Any,
+    context_features: Features | None = None,
+    sequence_features: Features | None = None,
+    example_name: Any = None,
+    name: str | None = None,
+) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """The features of one serialized SequenceExample: of its context, and of its lists.
+
+    Args:
+        serialized: A scalar text, the serialized SequenceExample.
+        context_features: What to parse of the context: keys, each with a `FixedLenFeature` or a `VarLenFeature`.
+        sequence_features: What to parse of the lists: keys, each with a `FixedLenSequenceFeature` or a
+            `VarLenFeature`.
+        example_name: A scalar text, its name, for error messages.
+        name: Begins the names of the nodes.
+
+    Returns: Two dicts with the given keys; see `mpqueue.parse_single_sequence_example`.
+
+    Raises:
+        ValueError: No features at all, or one that is not as it must be; or ``serialized`` is no scalar.
+        TypeError: A type that Examples do not have, or a default of another one.
+
+    Follows: ``tf.parse_single_sequence_example``.
+    """
+    wanted = _static(context_features), _static(sequence_features)
+    specs = sequence.check_features(*wanted)
+    context, lists = _Outputs(specs[0], ()), _Outputs(specs[1], (None,), lists=True)
+    with get_default_graph().name_scope(name or "ParseSingleSequenceExample"):
+        inputs = [_texts(serialized, "serialized"), _texts(example_name, "debug_name")]
+        merged(inputs[0].known_dims, ())
+
+        def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+            _check_scalar(values[0])
+            label = values[1].reshape(-1)[0] if values[1].size else None
+            one, two = sequence.parse_single_sequence_example(values[0].item(), *wanted, example_name=label)
+            return [*context.arrays(one), *lists.arrays(two)]
+
+        made = custom("ParseSingleSequenceExample", inputs, [*context.kinds(), *lists.kinds()], kernel)
+        tensors = iter(made.outputs)
+        return context.structured(tensors), lists.structured(tensors)
+
+
+def _check_scalar(serialized: np.ndarray) -> None:
+    if serialized.ndim:
+        invalid(f"serialized must be one text, got the shape {serialized.shape}")

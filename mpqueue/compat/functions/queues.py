@@ -1,0 +1,172 @@
+"""The three kinds of queues."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from mpqueue.compat.functions.queue_base import QueueBase
+from mpqueue.compat.functions.random import seeds_of
+from mpqueue.compat.graph.handles import handle_of
+from mpqueue.compat.graph.make import custom
+from mpqueue.compat.graph.nodes import Operation, Tensor
+from mpqueue.compat.ops import dtypes as types
+from mpqueue.compat.ops.dtypes import DType, as_dtype
+from mpqueue.errors import InvalidArgumentError
+from mpqueue.queues import base, fifo, padding, shuffle
+from mpqueue.queues.making import as_integer
+from mpqueue.queues.shapes import as_known_shapes, as_shapes
+from mpqueue.queues.spec import as_list
+
+
+def _queue_node(
+    kind: str, make: Callable[..., base.QueueBase], settings: tuple[Any, ...], shared_name: str | None, name: str | None
+) -> Tensor:
+    """The handle of a queue, which is found in the run's session, or made there.
+
+    Args:
+        kind: TensorFlow's name of the operation.
+        make: Makes the queue, given its name.
+        settings: What queues of one shared name must agree in.
+        shared_name: Its name in the session; without one it belongs to this node alone.
+        name: Name of the node.
+    """
+    made: list[Operation] = []
+
+    def kernel(run: Any, _values: list[np.ndarray]) -> Sequence[np.ndarray]:
+        key = ("queue", shared_name) if shared_name else made[0]
+        label = made[0].name
+        handle, found = run.session.resource(key, lambda: (handle_of(make(name=label).queue_ref), (kind, settings)))
+        if found != (kind, settings):
+            text = f"the queue of shared name {shared_name!r} is a {found[0]} of {found[1]}, not a {kind} of {settings}"
+            raise InvalidArgumentError(None, None, text)
+        return [handle]
+
+    made.append(custom(kind, (), [(types.resource, ())], kernel, name=name))
+    return made[0].outputs[0]
+
+
+def _types(dtypes: Any) -> list[DType]:
+    return [as_dtype(each) for each in as_list(dtypes)]
+
+
+class FIFOQueue(QueueBase):
+    """A queue that gives its elements out in the order in which they were put in.
+
+    Args:
+        capacity: Most elements that it is filled to; negative: no bound.
+        dtypes: The type of each component, or a single one.
+        shapes: The fully known shape of each component, or a single one; None: elements may have any shapes, and are
+            dequeued one by one only.
+        names: The name of each component: elements are then dicts.
+        shared_name: Queues of one shared name are one queue in a session.
+        name: Name of the node.
+
+    Raises:
+        TypeError: No such type, or ``capacity`` is no int.
+        ValueError: The numbers of types, shapes and names differ, or a shape is not fully known.
+
+    Follows: ``tf.FIFOQueue``.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        dtypes: Any,
+        shapes: Any = None,
+        names: Any = None,
+        shared_name: str | None = None,
+        name: str | None = "fifo_queue",
+    ) -> None:
+        kinds, bound = _types(dtypes), as_integer(capacity, "capacity")
+        known = as_known_shapes(shapes, len(kinds), "FIFOQueue")
+        make = partial(fifo.FIFOQueue, bound, kinds, known)
+        handle = _queue_node("FIFOQueueV2", make, (bound, kinds, known), shared_name, name)
+        super().__init__(kinds, known, names, handle)
+
+
+class PaddingFIFOQueue(QueueBase):
+    """A FIFO queue whose elements may differ in size along unknown axes, and are padded when they are stacked.
+
+    Args:
+        capacity: Most elements that it is filled to; negative: no bound.
+        dtypes: The type of each component, or a single one.
+        shapes: The shape of each component, or a single one; None for a size that varies.
+        names: The name of each component: elements are then dicts.
+        shared_name: Queues of one shared name are one queue in a session.
+        name: Name of the node.
+
+    Raises:
+        TypeError: No such type, or ``capacity`` is no int.
+        ValueError: The numbers of types, shapes and names differ, or a rank is unknown.
+
+    Follows: ``tf.PaddingFIFOQueue``.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        dtypes: Any,
+        shapes: Any,
+        names: Any = None,
+        shared_name: str | None = None,
+        name: str | None = "padding_fifo_queue",
+    ) -> None:
+        kinds, bound = _types(dtypes), as_integer(capacity, "capacity")
+        if not isinstance(shapes, list | tuple) or any(each is None or isinstance(each, int) for each in shapes):
+            raise ValueError(
+                f"a PaddingFIFOQueue needs a list of shapes of known rank, one per component; got {shapes!r}"
+            )
+        known = as_shapes(shapes, len(kinds))
+        if None in known:
+            raise ValueError(f"a PaddingFIFOQueue needs the rank of every component, got the shapes {known}")
+        make = partial(padding.PaddingFIFOQueue, bound, kinds, known)
+        handle = _queue_node("PaddingFIFOQueueV2", make, (bound, kinds, known), shared_name, name)
+        super().__init__(kinds, known, names, handle)
+
+
+class RandomShuffleQueue(QueueBase):
+    """A queue that gives out any of its elements, each as likely as the others.
+
+    Args:
+        capacity: Most elements that it is filled to; negative: no bound.
+        min_after_dequeue: Elements that stay in it as long as it is open.
+        dtypes: The type of each component, or a single one.
+        shapes: The fully known shape of each component, or a single one; None: elements may have any shapes, and are
+            dequeued one by one only.
+        names: The name of each component: elements are then dicts.
+        seed: With it, or with `set_random_seed`, every new session gives the same order; it is not TensorFlow's.
+        shared_name: Queues of one shared name are one queue in a session.
+        name: Name of the node.
+
+    Raises:
+        TypeError: No such type, or a number is no int.
+        ValueError: The numbers of types, shapes and names differ, or a shape is not fully known.
+
+    Follows: ``tf.RandomShuffleQueue``.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        min_after_dequeue: int,
+        dtypes: Any,
+        shapes: Any = None,
+        names: Any = None,
+        seed: int | None = None,
+        shared_name: str | None = None,
+        name: str | None = "random_shuffle_queue",
+    ) -> None:
+        kinds, bound = _types(dtypes), as_integer(capacity, "capacity")
+        minimum = as_integer(min_after_dequeue, "min_after_dequeue")
+        known = as_known_shapes(shapes, len(kinds), "RandomShuffleQueue")
+        seeds = seeds_of(seed)
+        make = partial(shuffle.RandomShuffleQueue, bound, minimum, kinds, known, seed=_one_seed(seeds))
+        settings = (bound, minimum, kinds, known, None if shared_name and seed is None else seeds)
+        handle = _queue_node("RandomShuffleQueueV2", make, settings, shared_name, name)
+        super().__init__(kinds, known, names, handle)
+
+
+def _one_seed(seeds: tuple[int, int] | None) -> int | None:
+    return None if seeds is None else seeds[0] % 2**64 << 64 | seeds[1] % 2**64

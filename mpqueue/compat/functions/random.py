@@ -1,0 +1,237 @@
+"""Random values, drawn anew in every run.
+
+Each node draws from a generator of its own, which belongs to the session. It is seeded by the graph's seed
+(`set_random_seed`) and the node's; with one of them given, every new session draws the same values. They are not the
+values that TensorFlow draws.
+"""
+
+import threading
+from typing import Any, Final
+
+import numpy as np
+
+from mpqueue.compat.functions.array import shape as shape_of
+from mpqueue.compat.functions.control import Assert, control_dependencies
+from mpqueue.compat.functions.reduce import reduce_all
+from mpqueue.compat.functions.select import slice as cut
+from mpqueue.compat.graph.convert import convert_to_tensor
+from mpqueue.compat.graph.graph import get_default_graph
+from mpqueue.compat.graph.make import custom
+from mpqueue.compat.graph.nodes import Operation, Tensor
+from mpqueue.compat.ops import dtypes
+from mpqueue.compat.ops.dtypes import DType, as_dtype
+from mpqueue.compat.ops.infer import invalid
+from mpqueue.compat.ops.infer import shape_of as known_shape_of
+
+_FLOATS: Final = (dtypes.float16, dtypes.float32, dtypes.float64)
+_INTS: Final = (dtypes.int32, dtypes.int64)
+_GRAPH_SEED: Final = 87654321  # what stands for the graph's seed where only a node has one
+
+
+def set_random_seed(seed: int) -> None:
+    """Seed all random nodes that are made in the default graph from now on.
+
+    Follows: ``tf.set_random_seed``.
+    """
+    get_default_graph().seed = seed
+
+
+def seeds_of(seed: int | None) -> tuple[int, int] | None:
+    """The two seeds of a new node, None for one that shall draw other values in every session."""
+    graph = get_default_graph()
+    if graph.seed is None and seed is None:
+        return None
+    return (_GRAPH_SEED if graph.seed is None else graph.seed, graph.version if seed is None else seed)
+
+
+class Generator:
+    """One node's stream of random numbers in one session; several threads may draw from it.
+
+    Args:
+        seeds: What decides the stream, None for any.
+    """
+
+    def __init__(self, seeds: tuple[int, int] | None) -> None:
+        self._rng = np.random.default_rng(None if seeds is None else [each % 2**64 for each in seeds])
+        self._lock = threading.Lock()
+
+    def draw(self, method: str, *args: Any, **options: Any) -> Any:
+        """Call a method of `numpy.random.Generator`."""
+        with self._lock:
+            return getattr(self._rng, method)(*args, **options)
+
+
+def _shape_tensor(shape: Any) -> Tensor:
+    tensor = convert_to_tensor(shape, name="shape", preferred_dtype=dtypes.int32)  # [] would be float32
+    if tensor.dtype not in _INTS:
+        raise TypeError(f"a shape must be int32 or int64, got {tensor.dtype.name}")
+    return tensor
+
+
+def _sizes(shape: np.ndarray) -> tuple[int, ...]:
+    if shape.ndim != 1 or (shape < 0).any():
+        invalid(f"shape must be a vector of sizes from 0, got {shape.tolist()}")
+    return tuple(int(size) for size in shape)
+
+
+def _drawing(kind: str, inputs: list[Tensor], dtype: DType, seed: int | None, name: str | None, draw: Any) -> Tensor:
+    """A node that draws an array of the shape that its first input tells."""
+    seeds = seeds_of(seed)
+    made: list[Operation] = []
+
+    def kernel(run: Any, values: list[np.ndarray]) -> list[np.ndarray]:
+        generator = run.session.resource(made[0], lambda: Generator(seeds))
+        array = draw(generator, _sizes(values[0]), *values[1:])
+        return [np.asarray(array).astype(dtype.as_numpy_dtype, copy=False)]
+
+    op: Operation = custom(kind, inputs, [(dtype, known_shape_of(inputs[0]))], kernel, name=name)
+    made.append(op)
+    return op.outputs[0]
+
+
+def random_uniform(
+    shape: Any,
+    minval: Any = 0,
+    maxval: Any = None,
+    dtype: Any = dtypes.float32,
+    seed: int | None = None,
+    name: str | None = None,
+) -> Tensor:
+    """Values from ``minval`` to below ``maxval``, all equally likely.
+
+    Args:
+        shape: The shape of the result.
+        minval: The lower end.
+        maxval: The upper end, for floats 1 by default; ints need it.
+        dtype: float16, float32, float64, int32 or int64.
+        seed: Draw the same values in every session.
+        name: Name of the node.
+
+    Raises:
+        ValueError: Ints without ``maxval``, or another type.
+
+    Follows: ``tf.random_uniform``.
+    """
+    kind = as_dtype(dtype)
+    if kind not in _FLOATS + _INTS:
+        raise ValueError(f"random_uniform draws float16, float32, float64, int32 or int64, not {kind.name}")
+    if maxval is None and kind.is_integer:
+        raise ValueError(f"Must specify maxval for integer dtype {kind.name}")
+    with get_default_graph().name_scope(name or "random_uniform") as scope:
+        low, high = (
+            convert_to_tensor(minval, kind, "min"),
+            convert_to_tensor(1 if maxval is None else maxval, kind, "max"),
+        )
+        draw = _draw_ints if kind.is_integer else _draw_floats
+        return _drawing("RandomUniform", [_shape_tensor(shape), low, high], kind, seed, scope, draw)
+
+
+def _draw_ints(generator: Generator, shape: tuple[int, ...], low: np.ndarray, high: np.ndarray) -> Any:
+    if not (low < high).all():
+        invalid(f"Need minval < maxval, got {low} >= {high}")
+    return generator.draw("integers", low, high, shape, dtype=low.dtype)
+
+
+def _draw_floats(generator: Generator, shape: tuple[int, ...], low: np.ndarray, high: np.ndarray) -> Any:
+    wide = np.float64 if low.dtype == np.float64 else np.float32
+    drawn = generator.draw("random", shape, dtype=wide).astype(low.dtype) * (high - low) + low
+    return np.minimum(drawn, np.nextafter(high, low, dtype=low.dtype))  # rounding may have reached the upper end
+
+
+def random_normal(
+    shape: Any,
+    mean: Any = 0.0,
+    stddev: Any = 1.0,
+    dtype: Any = dtypes.float32,
+    seed: int | None = None,
+    name: str | None = None,
+) -> Tensor:
+    """Values of a normal distribution.
+
+    Args:
+        shape: The shape of the result.
+        mean: The mean.
+        stddev: The standard deviation.
+        dtype: float16, float32 or float64.
+        seed: Draw the same values in every session.
+        name: Name of the node.
+
+    Follows: ``tf.random_normal``.
+    """
+    return _normal("RandomStandardNormal", "random_normal", (shape, mean, stddev, dtype, seed, name), _draw_normal)
+
+
+def truncated_normal(
+    shape: Any,
+    mean: Any = 0.0,
+    stddev: Any = 1.0,
+    dtype: Any = dtypes.float32,
+    seed: int | None = None,
+    name: str | None = None,
+) -> Tensor:
+    """Values of a normal distribution, those beyond two standard deviations drawn again.
+
+    Follows: ``tf.truncated_normal``.
+    """
+    return _normal("TruncatedNormal", "truncated_normal", (shape, mean, stddev, dtype, seed, name), _draw_truncated)
+
+
+def _normal(kind: str, public_name: str, arguments: tuple[Any, ...], draw: Any) -> Tensor:
+    shape, mean, stddev, dtype, seed, name = arguments
+    wanted = as_dtype(dtype)
+    if wanted not in _FLOATS:
+        raise TypeError(f"{public_name} draws float16, float32 or float64, not {wanted.name}")
+    with get_default_graph().name_scope(name or public_name) as scope:
+        centre, width = convert_to_tensor(mean, wanted, "mean"), convert_to_tensor(stddev, wanted, "stddev")
+        return _drawing(kind, [_shape_tensor(shape), centre, width], wanted, seed, scope, draw)
+
+
+def _draw_normal(generator: Generator, shape: tuple[int, ...], mean: np.ndarray, stddev: np.ndarray) -> Any:
+    return generator.draw("standard_normal", shape) * stddev + mean
+
+
+def _draw_truncated(generator: Generator, shape: tuple[int, ...], mean: np.ndarray, stddev: np.ndarray) -> Any:
+    drawn = np.asarray(generator.draw("standard_normal", shape))
+    while (far := np.abs(drawn) > 2).any():
+        drawn = np.where(far, generator.draw("standard_normal", shape), drawn)
+    return drawn * stddev + mean
+
+
+def random_shuffle(value: Any, seed: int | None = None, name: str | None = None) -> Tensor:
+    """The rows in random order.
+
+    Follows: ``tf.random_shuffle``.
+    """
+    tensor = convert_to_tensor(value)
+    seeds = seeds_of(seed)
+    made: list[Operation] = []
+
+    def kernel(run: Any, values: list[np.ndarray]) -> list[np.ndarray]:
+        if not values[0].ndim:
+            return values
+        generator = run.session.resource(made[0], lambda: Generator(seeds))
+        return [values[0][generator.draw("permutation", len(values[0]))]]
+
+    made.append(custom("RandomShuffle", [tensor], [(tensor.dtype.base_dtype, tensor.known_dims)], kernel, name=name))
+    return made[0].outputs[0]
+
+
+def random_crop(value: Any, size: Any, seed: int | None = None, name: str | None = None) -> Tensor:
+    """A window of shape ``size`` at a random place.
+
+    Args:
+        value: The array.
+        size: A size for each axis; one larger than the array's is an `InvalidArgumentError` of the run.
+        seed: Draw the same places in every session.
+        name: Name of the nodes.
+
+    Follows: ``tf.random_crop``.
+    """
+    with get_default_graph().name_scope(name or "random_crop") as scope:
+        value, size = convert_to_tensor(value, name="value"), convert_to_tensor(size, dtypes.int32, "size")
+        whole = shape_of(value)
+        fits = Assert(reduce_all(whole >= size), ["Need value.shape >= size, got ", whole, size], summarize=1000)
+        with control_dependencies([fits]):
+            room = whole - size + 1
+        start = random_uniform(shape_of(whole), 0, dtypes.int32.max, dtypes.int32, seed)
+        return cut(value, start % room, size, name=scope)  # type: ignore[no-any-return]

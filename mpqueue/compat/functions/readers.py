@@ -1,0 +1,274 @@
+"""Readers as nodes: each session has readers of its own, made when they are first used.
+
+A reader is a node that gives a handle, which leads to an eager reader; the nodes that read take it, and the handle of
+the queue with the work units.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpqueue import readers
+from mpqueue.compat.functions.queue_base import QueueBase
+from mpqueue.compat.graph.convert import convert_to_tensor
+from mpqueue.compat.graph.handles import handle_of, held
+from mpqueue.compat.graph.make import custom
+from mpqueue.compat.graph.nodes import Kernel, Operation, Tensor
+from mpqueue.compat.ops import dtypes
+from mpqueue.compat.ops.dims import Dims, merged
+from mpqueue.compat.ops.dtypes import DType
+from mpqueue.compat.ops.infer import invalid
+from mpqueue.queues.core import QueueCore
+
+
+class ReaderRead(NamedTuple):
+    """A record."""
+
+    key: Tensor
+    value: Tensor
+
+
+class ReaderReadUpTo(NamedTuple):
+    """Several records."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class ReaderBase:
+    """A reader in a graph: its methods make nodes that turn work units, mostly file names, into records.
+
+    What the nodes do, and what errors they raise when they are run, is told at the eager `mpqueue.ReaderBase`.
+
+    Args:
+        reader_ref: The handle.
+        supports_serialize: Whether the state can be saved.
+
+    Follows: ``tf.ReaderBase``.
+    """
+
+    def __init__(self, reader_ref: Tensor, supports_serialize: bool = False) -> None:
+        self._reader_ref, self._supports_serialize = reader_ref, supports_serialize
+
+    @property
+    def reader_ref(self) -> Tensor:
+        """The handle."""
+        return self._reader_ref
+
+    @property
+    def supports_serialize(self) -> bool:
+        """Whether `serialize_state` and `restore_state` work."""
+        return self._supports_serialize
+
+    def read(self, queue: Any, name: str | None = None) -> ReaderRead:
+        """The next record, as two scalar texts; takes a work unit from the queue if none is under way.
+
+        Args:
+            queue: A queue of texts, or its handle.
+            name: Name of the node.
+
+        Follows: ``tf.ReaderBase.read``.
+        """
+
+        def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+            record = held(values[0]).read(_Units(held(values[1])))
+            return [np.array(each, object) for each in record]
+
+        text: tuple[DType, Dims] = (dtypes.string, ())
+        return ReaderRead(*self._reading("ReaderReadV2", [_handle(queue)], [text, text], kernel, name))
+
+    def read_up_to(self, queue: Any, num_records: Any, name: str | None = None) -> ReaderReadUpTo:
+        """Up to so many next records, all of one work unit, as two vectors of texts.
+
+        Args:
+            queue: A queue of texts, or its handle.
+            num_records: The most records wanted, an int64 scalar.
+            name: Name of the node.
+
+        Follows: ``tf.ReaderBase.read_up_to``.
+        """
+        count = convert_to_tensor(num_records, dtypes.int64, "num_records")
+        merged(count.known_dims, ())
+
+        def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+            return held(values[0]).read_up_to(_Units(held(values[1])), int(values[2]))  # type: ignore[no-any-return]
+
+        text: tuple[DType, Dims] = (dtypes.string, (None,))
+        return ReaderReadUpTo(*self._reading("ReaderReadUpToV2", [_handle(queue), count], [text, text], kernel, name))
+
+    def _reading(
+        self, kind: str, inputs: list[Tensor], outputs: list[tuple[DType, Dims]], kernel: Kernel, name: str | None
+    ) -> list[Tensor]:
+        return custom(kind, [self._reader_ref, *inputs], outputs, kernel, name=name, blocking=True).outputs
+
+    def num_records_produced(self, name: str | None = None) -> Tensor:
+        """How many records were read in this session, an int64.
+
+        Follows: ``tf.ReaderBase.num_records_produced``.
+        """
+        return self._asking("ReaderNumRecordsProducedV2", dtypes.int64, "num_records_produced", name)
+
+    def num_work_units_completed(self, name: str | None = None) -> Tensor:
+        """How many work units were read to their end in this session, an int64.
+
+        Follows: ``tf.ReaderBase.num_work_units_completed``.
+        """
+        return self._asking("ReaderNumWorkUnitsCompletedV2", dtypes.int64, "num_work_units_completed", name)
+
+    def serialize_state(self, name: str | None = None) -> Tensor:
+        """The reader's state, a scalar text.
+
+        Follows: ``tf.ReaderBase.serialize_state``.
+        """
+        return self._asking("ReaderSerializeStateV2", dtypes.string, "serialize_state", name)
+
+    def _asking(self, kind: str, dtype: DType, method: str, name: str | None) -> Tensor:
+        def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+            return [np.array(getattr(held(values[0]), method)(), dtype.as_numpy_dtype)]
+
+        return custom(kind, [self._reader_ref], [(dtype, ())], kernel, name=name).outputs[0]
+
+    def reset(self, name: str | None = None) -> Operation:
+        """An operation that takes the reader back to its initial clean state.
+
+        Follows: ``tf.ReaderBase.reset``.
+        """
+
+        def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+            held(values[0]).reset()
+            return ()
+
+        return custom("ReaderResetV2", [self._reader_ref], (), kernel, name=name)
+
+    def restore_state(self, state: Any, name: str | None = None) -> Operation:
+        """An operation that takes the reader back to a saved state.
+
+        Args:
+            state: What `serialize_state` gave.
+            name: Name of the node.
+
+        Follows: ``tf.ReaderBase.restore_state``.
+        """
+        saved = convert_to_tensor(state, dtypes.string, "state")
+        merged(saved.known_dims, ())
+
+        def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+            held(values[0]).restore_state(values[1].item())
+            return ()
+
+        return custom("ReaderRestoreStateV2", [self._reader_ref, saved], (), kernel, name=name)
+
+
+class _Units:
+    """A queue as a reader takes its work units from it."""
+
+    def __init__(self, core: QueueCore) -> None:
+        self._core = core
+
+    def dequeue(self, *, timeout: float | None = None) -> Any:
+        """The next work unit."""
+        components = self._core.dequeue(timeout)
+        if len(components) != 1:
+            invalid(f"a reader takes its work units from a queue with one component, {self._core.name!r} has more")
+        return components[0]
+
+
+def _handle(queue: Any) -> Tensor:
+    return (
+        queue.queue_ref if isinstance(queue, QueueBase) else convert_to_tensor(queue, dtypes.resource, "queue_handle")
+    )
+
+
+def _reader_node(kind: str, make: Callable[[], readers.ReaderBase], name: str | None) -> Tensor:
+    """The handle of a reader, which is found in the run's session, or made there."""
+    made: list[Operation] = []
+
+    def kernel(run: Any, _values: list[np.ndarray]) -> Sequence[np.ndarray]:
+        return [run.session.resource(made[0], lambda: handle_of(make()))]
+
+    made.append(custom(kind, (), [(dtypes.resource, ())], kernel, name=name))
+    return made[0].outputs[0]
+
+
+class TextLineReader(ReaderBase):
+    """Reads the lines of text files; see `mpqueue.TextLineReader`.
+
+    Args:
+        skip_header_lines: Lines to skip at the start of every file.
+        name: Name of the node.
+
+    Follows: ``tf.TextLineReader``.
+    """
+
+    def __init__(self, skip_header_lines: int | None = None, name: str | None = None) -> None:
+        super().__init__(_reader_node("TextLineReaderV2", partial(readers.TextLineReader, skip_header_lines), name))
+
+
+class WholeFileReader(ReaderBase):
+    """Reads whole files; see `mpqueue.WholeFileReader`.
+
+    Args:
+        name: Name of the node.
+
+    Follows: ``tf.WholeFileReader``.
+    """
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(_reader_node("WholeFileReaderV2", readers.WholeFileReader, name), supports_serialize=True)
+
+
+class IdentityReader(ReaderBase):
+    """Gives each work unit as key and value; see `mpqueue.IdentityReader`.
+
+    Args:
+        name: Name of the node.
+
+    Follows: ``tf.IdentityReader``.
+    """
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(_reader_node("IdentityReaderV2", readers.IdentityReader, name), supports_serialize=True)
+
+
+class TFRecordReader(ReaderBase):
+    """Reads the records of TFRecord files; see `mpqueue.TFRecordReader`.
+
+    Args:
+        name: Name of the node.
+        options: `python_io.TFRecordOptions`, which tell the compression.
+
+    Follows: ``tf.TFRecordReader``.
+    """
+
+    def __init__(self, name: str | None = None, options: Any = None) -> None:
+        super().__init__(_reader_node("TFRecordReaderV2", partial(readers.TFRecordReader, options=options), name))
+
+
+class FixedLengthRecordReader(ReaderBase):
+    """Reads binary records of a fixed length; see `mpqueue.FixedLengthRecordReader`.
+
+    Args:
+        record_bytes: Length of a record.
+        header_bytes: Bytes to skip at the start of every file.
+        footer_bytes: Bytes to leave out at the end of every file.
+        hop_bytes: From the start of one record to that of the next; 0 for ``record_bytes``.
+        name: Name of the node.
+        encoding: "ZLIB" or "GZIP" to unpack the file first.
+
+    Follows: ``tf.FixedLengthRecordReader``.
+    """
+
+    def __init__(
+        self,
+        record_bytes: int,
+        header_bytes: int | None = None,
+        footer_bytes: int | None = None,
+        hop_bytes: int | None = None,
+        name: str | None = None,
+        encoding: str | None = None,
+    ) -> None:
+        lengths = (record_bytes, header_bytes, footer_bytes, hop_bytes)
+        make = partial(readers.FixedLengthRecordReader, *lengths, encoding=encoding)
+        super().__init__(_reader_node("FixedLengthRecordReaderV2", make, name))

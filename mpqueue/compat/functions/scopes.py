@@ -1,0 +1,300 @@
+"""Scopes of names, and variables that are found again by their names."""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from mpqueue.compat.functions.initializers import glorot_uniform_initializer, zeros_initializer
+from mpqueue.compat.functions.keys import GraphKeys, get_collection
+from mpqueue.compat.functions.variables import Variable
+from mpqueue.compat.graph.graph import get_default_graph
+from mpqueue.compat.graph.make import graph_of
+from mpqueue.compat.ops import dtypes
+from mpqueue.compat.ops.dtypes import as_dtype
+from mpqueue.compat.ops.tensorshape import as_shape
+
+
+class _AutoReuse:
+    """The value of ``reuse`` that finds a variable, or makes it."""
+
+    def __repr__(self) -> str:
+        return "tf.AUTO_REUSE"
+
+
+AUTO_REUSE: Final = _AutoReuse()
+
+
+@contextmanager
+def name_scope(name: str | None, default_name: str | None = None, values: Any = None) -> Iterator[str]:
+    """A context in which the names of new nodes begin with ``name/``, made unique.
+
+    Args:
+        name: The prefix; ending in "/" exactly this one; None for ``default_name``, and without that for none.
+        default_name: Used where ``name`` is None.
+        values: Nodes, in whose graph the new ones are made.
+
+    Yields: The prefix, ending in "/".
+
+    Raises:
+        ValueError: Values, but no name.
+        TypeError: ``default_name`` is no str.
+
+    Follows: ``tf.name_scope``.
+    """
+    if default_name is not None and not isinstance(default_name, str):
+        raise TypeError(f"default_name must be a str, got {default_name!r}: values go into the parameter values")
+    wanted = default_name if name is None else name
+    if wanted is None and values is not None:
+        raise ValueError("At least one of name and default_name must be given.")
+    graph = graph_of(values or ())
+    with graph.as_default(), graph.name_scope(wanted) as scope:
+        yield scope
+
+
+class VariableScope:
+    """What `get_variable` needs to know where it is called.
+
+    Args:
+        reuse: True to find variables only, None to make them, `AUTO_REUSE` for either.
+        name: Prefix of the variables' names.
+        initializer: What makes initial values by default.
+        name_scope: The name scope that was entered together with it.
+        dtype: Type of variables by default.
+
+    Follows: ``tf.VariableScope``.
+    """
+
+    def __init__(
+        self, reuse: Any, name: str = "", initializer: Any = None, name_scope: str = "", dtype: Any = dtypes.float32
+    ) -> None:
+        self.reuse, self.name, self.initializer = reuse, name, initializer
+        self.original_name_scope, self.dtype = name_scope, dtype
+
+    def reuse_variables(self) -> None:
+        """Find variables only, from now on."""
+        self.reuse = True
+
+    def set_initializer(self, initializer: Any) -> None:
+        """Use another initializer by default."""
+        self.initializer = initializer
+
+    def get_collection(self, name: str) -> list[Any]:
+        """The entries of a collection whose names begin with this scope's."""
+        return get_collection(name, f"{self.name}/" if self.name else None)
+
+    def global_variables(self) -> list[Any]:
+        """The global variables of this scope."""
+        return self.get_collection(GraphKeys.GLOBAL_VARIABLES)
+
+    def local_variables(self) -> list[Any]:
+        """The local variables of this scope."""
+        return self.get_collection(GraphKeys.LOCAL_VARIABLES)
+
+    def trainable_variables(self) -> list[Any]:
+        """The variables of this scope that are marked as trainable."""
+        return self.get_collection(GraphKeys.TRAINABLE_VARIABLES)
+
+
+class _Store:
+    """The variables of a graph by name, and the scope of now."""
+
+    def __init__(self) -> None:
+        self.variables: dict[str, Variable] = {}
+        self.scope = VariableScope(None)
+        self.times_entered: dict[str, int] = {}
+
+
+def _store() -> _Store:
+    return get_default_graph().attached(_Store)
+
+
+def get_variable_scope() -> VariableScope:
+    """The scope of now.
+
+    Follows: ``tf.get_variable_scope``.
+    """
+    return _store().scope
+
+
+@contextmanager
+def variable_scope(
+    name_or_scope: Any,
+    default_name: str | None = None,
+    values: Any = None,
+    initializer: Any = None,
+    regularizer: Any = None,
+    caching_device: Any = None,
+    partitioner: Any = None,
+    custom_getter: Any = None,
+    reuse: Any = None,
+    dtype: Any = None,
+    use_resource: bool | None = None,
+    constraint: Any = None,
+    auxiliary_name_scope: bool = True,
+) -> Iterator[VariableScope]:
+    """A context in which `get_variable` puts a prefix before names, and other nodes get it, too.
+
+    Args:
+        name_or_scope: The prefix, or a scope to be entered again.
+        default_name: Used, made unique, where ``name_or_scope`` is None.
+        values: Nodes, in whose graph the new ones are made.
+        initializer: What makes initial values by default.
+        regularizer: No effect.
+        caching_device: No effect.
+        partitioner: No effect.
+        custom_getter: No effect.
+        reuse: True to find variables only, `AUTO_REUSE` to find or make them.
+        dtype: Type of variables by default.
+        use_resource: No effect.
+        constraint: No effect.
+        auxiliary_name_scope: Enter a name scope, too.
+
+    Raises:
+        TypeError: Neither a name nor a default.
+        ValueError: ``reuse`` without a name, or another value of it.
+
+    Follows: ``tf.variable_scope``.
+    """
+    del regularizer, caching_device, partitioner, custom_getter, use_resource, constraint
+    if name_or_scope is None and default_name is None:
+        raise TypeError("If default_name is None then name_or_scope is required")
+    if reuse not in (None, True, False, AUTO_REUSE):
+        raise ValueError(f"reuse must be True, False, None or tf.AUTO_REUSE, got {reuse!r}")
+    if name_or_scope is None and reuse:
+        raise ValueError("reuse=True cannot be used without a name_or_scope")
+    graph = graph_of(values or ())
+    with graph.as_default():
+        store = _store()
+        outer = store.scope
+        name, prefix = _names(store, name_or_scope, default_name)
+        again = isinstance(name_or_scope, VariableScope)
+        base = name_or_scope if again else outer
+        store.times_entered[name] = store.times_entered.get(name, 0) + 1
+        inner = {key: count for key, count in store.times_entered.items() if key.startswith(f"{name}/")}
+        with graph.name_scope(prefix if auxiliary_name_scope else _here(graph.get_name_scope())) as scope:
+            store.scope = VariableScope(
+                reuse or base.reuse,
+                name,
+                base.initializer if initializer is None else initializer,
+                name_or_scope.original_name_scope if again else scope,
+                base.dtype if dtype is None else dtype,
+            )
+            try:
+                yield store.scope
+            finally:
+                store.scope = outer
+                for key in [key for key in store.times_entered if key.startswith(f"{name}/")]:
+                    store.times_entered[key] = inner.get(key, 0)
+
+
+def _here(name: str) -> str | None:
+    return f"{name}/" if name else None
+
+
+def _names(store: _Store, name_or_scope: Any, default_name: str | None) -> tuple[str, str]:
+    """The full name of the scope to enter, and the name of its name scope."""
+    if isinstance(name_or_scope, VariableScope):
+        return name_or_scope.name, name_or_scope.name.rpartition("/")[2]
+    before = f"{store.scope.name}/" if store.scope.name else ""
+    if name_or_scope is not None:
+        return before + name_or_scope, name_or_scope
+    assert default_name is not None
+    number, unique = 0, default_name
+    while store.times_entered.get(before + unique):
+        number += 1
+        unique = f"{default_name}_{number}"
+    return before + unique, unique
+
+
+def get_variable(
+    name: str,
+    shape: Any = None,
+    dtype: Any = None,
+    initializer: Any = None,
+    regularizer: Any = None,
+    trainable: bool | None = None,
+    collections: Iterable[str] | None = None,
+    caching_device: Any = None,
+    partitioner: Any = None,
+    validate_shape: bool = True,
+    use_resource: bool | None = None,
+    custom_getter: Any = None,
+    constraint: Any = None,
+    synchronization: Any = None,
+    aggregation: Any = None,
+) -> Variable:
+    """The variable of this name in the scope of now, made if there is none yet.
+
+    Args:
+        name: Its name, put behind that of the scope.
+        shape: Its shape; not with an initial value.
+        dtype: Its type, default the scope's.
+        initializer: An initial value, or what makes one of a shape and a type; default the scope's, else random values
+            for floats and zeros for other types.
+        regularizer: No effect.
+        trainable: List it among `trainable_variables`.
+        collections: Lists in which it goes, default the global variables.
+        caching_device: No effect.
+        partitioner: No effect.
+        validate_shape: Values assigned must have the shape of the initial value.
+        use_resource: No effect.
+        custom_getter: No effect.
+        constraint: No effect.
+        synchronization: No effect.
+        aggregation: No effect.
+
+    Raises:
+        ValueError: It exists and is not to be reused, or the reverse, or differs from what is asked for; or neither
+            shape nor initial value is given.
+
+    Follows: ``tf.get_variable``.
+    """
+    del regularizer, caching_device, partitioner, use_resource, custom_getter, constraint, synchronization, aggregation
+    store = _store()
+    scope = store.scope
+    full_name = f"{scope.name}/{name}" if scope.name else name
+    kind = as_dtype(scope.dtype if dtype is None else dtype)
+    known = store.variables.get(full_name)
+    if known is not None:
+        return _shared(known, scope.reuse, shape, kind if dtype is not None else None)
+    if scope.reuse is True:
+        raise ValueError(f"Variable {full_name} does not exist: make it without reuse, or with reuse=tf.AUTO_REUSE")
+    value, wanted = _initial_value(full_name, shape, kind, scope.initializer if initializer is None else initializer)
+    with get_default_graph().name_scope(None):
+        made = Variable(value, trainable, collections, validate_shape, name=full_name, dtype=wanted)
+    store.variables[full_name] = made
+    return made
+
+
+def _shared(known: Variable, reuse: Any, shape: Any, kind: Any) -> Variable:
+    if not reuse:
+        raise ValueError(f"Variable {known.op.name} already exists: set reuse=True or reuse=tf.AUTO_REUSE in its scope")
+    if shape is not None and not as_shape(shape).is_compatible_with(known.shape):
+        raise ValueError(f"Variable {known.op.name} has shape {known.shape}, not {as_shape(shape)}")
+    if kind is not None and kind is not known.dtype.base_dtype:
+        raise ValueError(f"Variable {known.op.name} has type {known.dtype.base_dtype.name}, not {kind.name}")
+    return known
+
+
+def _initial_value(name: str, shape: Any, kind: dtypes.DType, initializer: Any) -> tuple[Any, Any]:
+    """The initial value, or what makes it; and the type to convert it to."""
+    if inspect.isclass(initializer):
+        initializer = initializer()
+    if initializer is not None and not callable(initializer):
+        if shape is not None:
+            raise ValueError("If initializer is a constant, do not specify shape.")
+        return initializer, None
+    if shape is None:
+        if initializer is None:
+            raise ValueError(f"Shape of a new variable ({name}) must be fully defined, but instead was None.")
+        return initializer, None
+    sizes = as_shape(shape)
+    if not sizes.is_fully_defined():
+        raise ValueError(f"Shape of a new variable ({name}) must be fully defined, but instead was {sizes}.")
+    make = initializer or (glorot_uniform_initializer() if kind.is_floating else zeros_initializer())
+    return _calling(make, sizes.as_list(), kind), kind
+
+
+def _calling(make: Callable[..., Any], sizes: list[Any], kind: dtypes.DType) -> Callable[[], Any]:
+    return lambda: make(sizes, dtype=kind)

@@ -1,0 +1,393 @@
+"""Variables: values that a session keeps from run to run.
+
+A variable is three nodes: the *reference*, whose kernel finds the value in the session (or raises
+`FailedPreconditionError` before it is initialised), the *initializer*, which puts the initial value there, and a
+*reading*, which is what other nodes take. A kept array is never written into, it is replaced.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from mpqueue.compat.functions.cond import cond
+from mpqueue.compat.functions.control import group
+from mpqueue.compat.functions.keys import GraphKeys, add_to_collections, get_collection
+from mpqueue.compat.graph.build import apply
+from mpqueue.compat.graph.convert import convert_to_tensor
+from mpqueue.compat.graph.graph import Graph, get_default_graph
+from mpqueue.compat.graph.make import custom
+from mpqueue.compat.graph.nodes import DELEGATED, Operation, Tensor
+from mpqueue.compat.graph.run import lent, owned
+from mpqueue.compat.ops.dims import merged
+from mpqueue.compat.ops.dtypes import DType, bool_, string
+from mpqueue.compat.ops.infer import invalid
+from mpqueue.compat.ops.tensorshape import TensorShape, as_shape
+from mpqueue.errors import FailedPreconditionError, OutOfRangeError
+
+
+class Variable:
+    """A value that a session keeps.
+
+    Used as a tensor it stands for its value. There is nothing to train here, so that what training needs is accepted
+    and has no effect.
+
+    Args:
+        initial_value: What the initializer sets: a tensor, anything that can be made one, or a function that gives it.
+        trainable: List it among `trainable_variables`; so are all by default.
+        collections: Lists in which it goes, default the global variables.
+        validate_shape: Values assigned must have the shape of the initial value.
+        caching_device: No effect.
+        name: Name of the reference, default "Variable".
+        variable_def: Not supported.
+        dtype: Type to which the initial value is converted.
+        expected_shape: No effect.
+        import_scope: No effect.
+        constraint: No effect.
+        use_resource: No effect.
+        synchronization: No effect.
+        aggregation: No effect.
+        shape: The shape, instead of that of the initial value.
+
+    Raises:
+        ValueError: No initial value, or one whose shape is not known though it shall be validated.
+
+    Follows: ``tf.Variable`` of TensorFlow 1.
+    """
+
+    def __init__(
+        self,
+        initial_value: Any = None,
+        trainable: bool | None = None,
+        collections: Iterable[str] | None = None,
+        validate_shape: bool = True,
+        caching_device: Any = None,
+        name: str | None = None,
+        variable_def: Any = None,
+        dtype: Any = None,
+        expected_shape: Any = None,
+        import_scope: Any = None,
+        constraint: Any = None,
+        use_resource: bool | None = None,
+        synchronization: Any = None,
+        aggregation: Any = None,
+        shape: Any = None,
+    ) -> None:
+        del caching_device, variable_def, expected_shape, import_scope, constraint, use_resource
+        del synchronization, aggregation
+        if initial_value is None:
+            raise ValueError("initial_value must be specified.")
+        self.trainable = trainable is None or trainable
+        graph = get_default_graph()
+        with graph.control_dependencies(None), graph.name_scope(name or "Variable") as scope:
+            given = initial_value() if callable(initial_value) else initial_value
+            self._initial_value = convert_to_tensor(given, dtype, "initial_value")
+            dims = self._initial_value.known_dims if shape is None else as_shape(shape).known
+            if validate_shape and (dims is None or None in dims):
+                raise ValueError(f"initial_value must have a shape specified: {self._initial_value!r}")
+            kind = self._initial_value.dtype.base_dtype
+            holder = custom(
+                "VariableV2", (), [(kind._as_ref, dims if validate_shape else None)], self._read, name=scope
+            )
+            self._ref = holder.outputs[0]
+            self._initializer = self.assign(self._initial_value, validate_shape=validate_shape, name="Assign").op
+            self._snapshot = apply("Identity", self._ref, name="read")
+        names = [GraphKeys.GLOBAL_VARIABLES] if collections is None else list(collections)
+        if self.trainable and GraphKeys.TRAINABLE_VARIABLES not in names:
+            names.append(GraphKeys.TRAINABLE_VARIABLES)
+        add_to_collections(names, self)
+
+    def _read(self, run: Any, _inputs: list[np.ndarray]) -> list[np.ndarray]:
+        try:
+            return [run.session.state[self._ref.op]]
+        except KeyError:
+            raise FailedPreconditionError(
+                None, None, f"Attempting to use uninitialized value {self._ref.op.name}: run its initializer first"
+            ) from None
+
+    def _as_tensor(self) -> Tensor:
+        return self._snapshot
+
+    def _as_graph_element(self) -> Tensor:
+        return self._ref
+
+    @property
+    def name(self) -> str:
+        """The name of the reference."""
+        return self._ref.name
+
+    @property
+    def op(self) -> Operation:
+        """The operation of the reference."""
+        return self._ref.op
+
+    @property
+    def graph(self) -> Graph:
+        """Where it belongs."""
+        return self._ref.graph
+
+    @property
+    def device(self) -> str:
+        """The device it was put on; without effect."""
+        return self._ref.device
+
+    @property
+    def dtype(self) -> DType:
+        """The type, as a reference type."""
+        return self._ref.dtype
+
+    @property
+    def shape(self) -> TensorShape:
+        """The shape as far as known."""
+        return self._ref.shape
+
+    def get_shape(self) -> TensorShape:
+        """The shape as far as known."""
+        return self.shape
+
+    def set_shape(self, shape: Any) -> None:
+        """Add what the caller knows of the shape."""
+        self._ref.set_shape(shape)
+        self._snapshot.set_shape(shape)
+
+    @property
+    def initializer(self) -> Operation:
+        """The operation that sets the initial value."""
+        return self._initializer
+
+    @property
+    def initial_value(self) -> Tensor:
+        """The initial value."""
+        return self._initial_value
+
+    def value(self) -> Tensor:
+        """The value, read when it is run."""
+        return self._snapshot
+
+    read_value = value
+
+    def initialized_value(self) -> Tensor:
+        """The value, or the initial value before it was set."""
+        return cond(is_variable_initialized(self), self.value, lambda: self._initial_value)  # type: ignore[no-any-return]
+
+    def eval(self, session: Any = None) -> Any:
+        """The value in the given or the default session."""
+        return self._snapshot.eval(session=session)
+
+    def load(self, value: Any, session: Any = None) -> None:
+        """Set the value in the given or the default session."""
+        self.graph.session_for(session, "load()").run(self.initializer, {self._initial_value: value})
+
+    def _updating(self, kind: str, value: Any, change: Callable[..., np.ndarray], name: str | None) -> Tensor:
+        operand = convert_to_tensor(value, self.dtype.base_dtype, "value")
+
+        def kernel(run: Any, values: list[np.ndarray]) -> list[np.ndarray]:
+            with run.session.lock:
+                run.session.state[self._ref.op] = kept = lent(np.asarray(change(run, values[0])))
+            return [kept]
+
+        made = custom(kind, [operand], [(self.dtype, self._ref.known_dims)], kernel, name=name)
+        return made.outputs[0]
+
+    def assign(
+        self, value: Any, use_locking: bool = False, name: str | None = None, validate_shape: bool = True
+    ) -> Tensor:
+        """A node that sets the value, and is it.
+
+        Raises:
+            ValueError: The value has another shape, where that is known.
+            TypeError: It has another type.
+        """
+        del use_locking
+        tensor = convert_to_tensor(value, self.dtype.base_dtype, "value")
+        if validate_shape:
+            merged(self._ref.known_dims, tensor.known_dims)
+        out = self._updating(
+            "Assign", tensor, lambda _run, new: self._fitting(new, validate_shape=validate_shape), name
+        )
+        if not validate_shape:
+            out._dims = tensor.known_dims
+        return out
+
+    def _fitting(self, value: np.ndarray, *, validate_shape: bool) -> np.ndarray:
+        try:
+            merged(self._ref.known_dims if validate_shape else None, value.shape)
+        except ValueError:
+            invalid(f"Assign requires shapes to match: {self.name} has {self.shape}, the value {value.shape}")
+        return owned(value)
+
+    def assign_add(self, delta: Any, use_locking: bool = False, name: str | None = None) -> Tensor:
+        """A node that adds to the value, and is the sum; additions of several threads do not get lost."""
+        del use_locking
+        return self._updating("AssignAdd", delta, lambda run, more: self._read(run, [])[0] + more, name)
+
+    def assign_sub(self, delta: Any, use_locking: bool = False, name: str | None = None) -> Tensor:
+        """A node that subtracts from the value, and is the difference."""
+        del use_locking
+        return self._updating("AssignSub", delta, lambda run, less: self._read(run, [])[0] - less, name)
+
+    def count_up_to(self, limit: int) -> Tensor:
+        """A node that gives the value and adds 1 to it; at ``limit`` it raises `OutOfRangeError`."""
+
+        def kernel(run: Any, _inputs: list[np.ndarray]) -> list[np.ndarray]:
+            with run.session.lock:
+                (value,) = self._read(run, [])
+                if value >= limit:
+                    raise OutOfRangeError(None, None, f"Reached limit of {limit}")
+                run.session.state[self._ref.op] = lent(np.asarray(value + value.dtype.type(1)))
+            return [value]
+
+        return custom("CountUpTo", (), [(self.dtype.base_dtype, ())], kernel).outputs[0]
+
+    def __repr__(self) -> str:
+        return f"<tf.Variable {self.name!r} shape={self.shape} dtype={self.dtype.name}>"
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __iter__(self) -> Any:
+        raise TypeError("'Variable' object is not iterable.")
+
+
+def _delegate(name: str) -> Callable[..., Any]:
+    def method(self: Variable, *args: Any, **options: Any) -> Any:
+        return getattr(self.value(), name)(*args, **options)
+
+    method.__name__ = name
+    return method
+
+
+for _name in DELEGATED:
+    setattr(Variable, _name, _delegate(_name))
+
+
+def is_variable_initialized(variable: Variable) -> Tensor:
+    """A node that tells whether a variable has a value.
+
+    Follows: ``tf.is_variable_initialized``.
+    """
+
+    def kernel(run: Any, _inputs: list[np.ndarray]) -> list[np.ndarray]:
+        return [np.array(variable.op in run.session.state)]
+
+    return custom("IsVariableInitialized", (), [(bool_, ())], kernel).outputs[0]
+
+
+def report_uninitialized_variables(
+    var_list: Iterable[Variable] | None = None, name: str = "report_uninitialized_variables"
+) -> Tensor:
+    """A node that gives the names of the variables that have no value yet.
+
+    Follows: ``tf.report_uninitialized_variables``.
+    """
+    wanted = [*global_variables(), *local_variables()] if var_list is None else list(var_list)
+
+    def kernel(run: Any, _inputs: list[np.ndarray]) -> list[np.ndarray]:
+        names = [each.op.name.encode() for each in wanted if each.op not in run.session.state]
+        return [np.array(names, object)]
+
+    return custom("ReportUninitialized", (), [(string, (None,))], kernel, name=name).outputs[0]
+
+
+def assign(
+    ref: Variable,
+    value: Any,
+    validate_shape: bool | None = None,
+    use_locking: bool | None = None,
+    name: str | None = None,
+) -> Tensor:
+    """`Variable.assign`.
+
+    Follows: ``tf.assign``.
+    """
+    return ref.assign(value, bool(use_locking), name, validate_shape is None or validate_shape)
+
+
+def assign_add(ref: Variable, value: Any, use_locking: bool | None = None, name: str | None = None) -> Tensor:
+    """`Variable.assign_add`.
+
+    Follows: ``tf.assign_add``.
+    """
+    return ref.assign_add(value, bool(use_locking), name)
+
+
+def assign_sub(ref: Variable, value: Any, use_locking: bool | None = None, name: str | None = None) -> Tensor:
+    """`Variable.assign_sub`.
+
+    Follows: ``tf.assign_sub``.
+    """
+    return ref.assign_sub(value, bool(use_locking), name)
+
+
+def count_up_to(ref: Variable, limit: int, name: str | None = None) -> Tensor:
+    """`Variable.count_up_to`.
+
+    Follows: ``tf.count_up_to``.
+    """
+    del name
+    return ref.count_up_to(limit)
+
+
+def _listing(key: str, what: str, public_name: str) -> Callable[..., list[Any]]:
+    def function(scope: str | None = None) -> list[Any]:
+        return get_collection(key, scope)
+
+    function.__name__ = function.__qualname__ = public_name
+    function.__doc__ = (
+        f"The {what} of the default graph; with ``scope``, those whose names begin with it.\n\n"
+        f"Follows: ``tf.{public_name}``."
+    )
+    return function
+
+
+global_variables = _listing(GraphKeys.GLOBAL_VARIABLES, "global variables", "global_variables")
+all_variables = _listing(GraphKeys.GLOBAL_VARIABLES, "global variables", "all_variables")
+local_variables = _listing(GraphKeys.LOCAL_VARIABLES, "local variables", "local_variables")
+model_variables = _listing(GraphKeys.MODEL_VARIABLES, "model variables", "model_variables")
+trainable_variables = _listing(GraphKeys.TRAINABLE_VARIABLES, "variables marked as trainable", "trainable_variables")
+
+
+def variables_initializer(var_list: Iterable[Variable], name: str = "init") -> Operation:
+    """An operation that runs the initializers of some variables.
+
+    Follows: ``tf.variables_initializer``.
+    """
+    return group(*(each.initializer for each in var_list), name=name)
+
+
+initialize_variables = variables_initializer
+
+
+def global_variables_initializer() -> Operation:
+    """An operation that sets all global variables to their initial values.
+
+    Follows: ``tf.global_variables_initializer``.
+    """
+    return variables_initializer(global_variables())
+
+
+initialize_all_variables = global_variables_initializer
+
+
+def local_variables_initializer() -> Operation:
+    """An operation that sets all local variables (counters of epochs, matched files) to their initial values.
+
+    Follows: ``tf.local_variables_initializer``.
+    """
+    return variables_initializer(local_variables(), "init_local")
+
+
+initialize_local_variables = local_variables_initializer
+
+
+def tables_initializer(name: str = "init_all_tables") -> Operation:
+    """An operation that does nothing: there are no lookup tables here.
+
+    Follows: ``tf.tables_initializer``.
+    """
+    return group(name=name)
+
+
+initialize_all_tables = tables_initializer

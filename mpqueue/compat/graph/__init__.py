@@ -1,0 +1,1 @@
+"""The nodes of the deferred face: graphs, tensors, sessions."""

@@ -1,0 +1,100 @@
+"""What is given to a session in place of tensors."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from mpqueue.compat.graph.graph import Graph
+from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.graph.sparse import SparseTensor
+from mpqueue.compat.ops.dims import merged
+from mpqueue.compat.ops.dtypes import string
+from mpqueue.compat.ops.infer import invalid
+from mpqueue.compat.ops.literals import to_array
+
+
+def fed_values(graph: Graph, feed_dict: Any) -> dict[Tensor, np.ndarray]:
+    """The arrays of a ``feed_dict``, each checked and cast for its tensor.
+
+    Raises:
+        TypeError: Not a dict, a key that is no tensor, or a value that is one or does not fit its type.
+        ValueError: A value of another shape, or a tensor that may not be fed.
+    """
+    if feed_dict is None:
+        return {}
+    if not isinstance(feed_dict, Mapping):
+        raise TypeError(f"feed_dict must be a dict from tensors to values, got {feed_dict!r}")
+    return {tensor: fed_array(tensor, value) for tensor, value in _pairs(graph, feed_dict)}
+
+
+def _pairs(graph: Graph, feed_dict: Mapping[Any, Any]) -> Iterator[tuple[Tensor, Any]]:
+    for key, value in feed_dict.items():
+        if isinstance(key, tuple):
+            for each, part in zip(key, value, strict=True):
+                yield from _pairs(graph, {each: part})
+        elif isinstance(key, SparseTensor):
+            yield from zip((key.indices, key.values, key.dense_shape), value, strict=True)
+        else:
+            yield _tensor(graph, key), value
+
+
+def _tensor(graph: Graph, key: Any) -> Tensor:
+    try:
+        found = graph.as_graph_element(key, allow_operation=False)
+    except (TypeError, ValueError, KeyError) as error:
+        raise TypeError(f"Cannot interpret feed_dict key as Tensor: {error}") from None
+    assert isinstance(found, Tensor)
+    return found
+
+
+def fed_array(tensor: Tensor, value: Any) -> np.ndarray:
+    """One value, as an array of the tensor's type; it is a view that shares memory with the value, where it can.
+
+    Raises:
+        TypeError: The value is a tensor, or an int that the type cannot hold.
+        ValueError: It has another shape, or may not be fed.
+    """
+    if isinstance(value, Tensor):
+        raise TypeError(f"The value of a feed cannot be a tf.Tensor object: {value!r} for {tensor.name}")
+    array = _cast(tensor, value)
+    try:
+        merged(tensor.known_dims, array.shape)
+    except ValueError:
+        raise ValueError(
+            f"Cannot feed value of shape {array.shape} for Tensor {tensor.name}, which has shape {tensor.shape}"
+        ) from None
+    if not tensor.graph.is_feedable(tensor):
+        raise ValueError(f"Tensor {tensor.name} may not be fed.")
+    return array
+
+
+def _cast(tensor: Tensor, value: Any) -> np.ndarray:
+    kind = tensor.dtype.base_dtype.as_numpy_dtype
+    if tensor.dtype.base_dtype is string:
+        return _text(value)
+    try:
+        array = np.asarray(value, dtype=kind)
+    except OverflowError as error:
+        raise TypeError(
+            f"Type of feed value {value!r} is not compatible with type {tensor.dtype.name} of {tensor.name}: "
+            "use a larger type"
+        ) from error
+    if isinstance(value, int) and array.item() != value:
+        raise TypeError(
+            f"Type of feed value {value!r} is not compatible with type {tensor.dtype.name} of {tensor.name}"
+        )
+    return array
+
+
+def _text(value: Any) -> np.ndarray:
+    """Text as bytes; an array of bytes objects is taken as it is."""
+    array = np.asarray(value, dtype=object)
+    if all(type(item) is bytes for item in array.reshape(-1).tolist()):
+        return array
+    return to_array(array)
+
+
+def unfed(name: str) -> Any:
+    """What a placeholder does when it is run."""
+    invalid(f"You must feed a value for placeholder tensor {name!r}")

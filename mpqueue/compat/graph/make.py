@@ -1,0 +1,173 @@
+"""Making nodes out of tensors: of an array, of an operation of the table, or with a kernel of one's own."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mpqueue.compat.graph.graph import Graph, get_default_graph
+from mpqueue.compat.graph.nodes import Entries, Kernel, Operation, Tensor
+from mpqueue.compat.ops.dims import Dims
+from mpqueue.compat.ops.dtypes import DType, as_dtype
+from mpqueue.compat.ops.registry import Op
+from mpqueue.errors import OpError
+
+Group = Tensor | list[Tensor]  # one input of an operation of the table
+
+
+def graph_of(values: Iterable[Any]) -> Graph:
+    """The graph that the nodes among ``values`` share, else the default one.
+
+    Raises:
+        ValueError: They are of different graphs.
+    """
+    found: Graph | None = None
+    for value in values:
+        graph = getattr(value, "graph", None)
+        if not isinstance(graph, Graph):
+            continue
+        if found is not None and graph is not found:
+            raise ValueError(f"{value!r} must be from the same graph as the other inputs.")
+        found = graph
+    return found or get_default_graph()
+
+
+def flat(values: Iterable[Any]) -> Iterable[Any]:
+    """The entries of nested lists and tuples."""
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from flat(value)
+        else:
+            yield value
+
+
+def custom(
+    kind: str,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[tuple[DType, Dims]],
+    kernel: Kernel,
+    *,
+    name: str | None = None,
+    entries: Entries | None = None,
+    blocking: bool = False,
+    attributes: dict[str, Any] | None = None,
+) -> Operation:
+    """Make a node with a kernel of its own: what has state, waits, or is not a function of arrays."""
+    graph = graph_of(inputs)
+
+    def make(unique: str) -> Operation:
+        return Operation(
+            graph, unique, kind, inputs, outputs, kernel, entries=entries, blocking=blocking, attributes=attributes
+        )
+
+    return graph.add(make, name or kind)
+
+
+def node_of(array: np.ndarray, name: str) -> Tensor:
+    """A constant node with the values that an array has now."""
+    frozen = np.array(array, order="C")  # a copy: the caller may go on writing into his
+    frozen.flags.writeable = False
+    dtype = as_dtype(array.dtype)
+    made = custom(
+        "Const",
+        (),
+        [(dtype, frozen.shape)],
+        lambda _run, _inputs: (frozen,),
+        name=name,
+        entries=lambda _place: frozen,
+        attributes={"dtype": dtype, "value": frozen},
+    )
+    return made.outputs[0]
+
+
+def table_node(
+    definition: Op, groups: Sequence[Group], outputs: Sequence[DType], attributes: dict[str, Any], name: str
+) -> Operation:
+    """The node of an operation of the table, its inputs being tensors of the right types.
+
+    Args:
+        definition: The operation.
+        groups: Its inputs, a list for an input that is one.
+        outputs: The types of its outputs.
+        attributes: Its attributes.
+        name: A new name, or a scope ending in "/" to be used as the name.
+
+    Raises:
+        ValueError: The shapes do not fit.
+    """
+    tensors = [each for group in groups for each in (group if isinstance(group, list) else [group])]
+    dims = definition.infer(*groups, **attributes)
+    shapes = dims if isinstance(dims, list) else [dims] * len(outputs)
+    kernel = _kernel(definition, [len(group) if isinstance(group, list) else None for group in groups], attributes)
+    return custom(
+        definition.name,
+        tensors,
+        list(zip(outputs, shapes, strict=True)),
+        kernel,
+        name=name,
+        entries=_entries(definition, groups, attributes),
+        attributes=attributes,
+    )
+
+
+def _kernel(definition: Op, lengths: list[int | None], attributes: dict[str, Any]) -> Kernel:
+    compute, several = definition.compute, len(definition.outputs) != 1 or bool(definition.outputs[0].number)
+    grouped = _grouper(lengths)
+
+    def one(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+        return (array_of(compute(*grouped(values), **attributes)),)
+
+    def many(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+        return [array_of(each) for each in compute(*grouped(values), **attributes)]
+
+    return many if several else one
+
+
+def array_of(value: Any) -> np.ndarray:
+    """What a function over arrays gave, as an array; ``bytes`` are text, in an array of objects."""
+    return np.asarray(value, object if isinstance(value, bytes) else None)
+
+
+def _grouper(lengths: list[int | None]) -> Callable[[list[Any]], list[Any]]:
+    if all(length is None for length in lengths):
+        return lambda values: values
+
+    def grouped(values: list[Any]) -> list[Any]:
+        rest = iter(values)
+        return [next(rest) if length is None else [next(rest) for _ in range(length)] for length in lengths]
+
+    return grouped
+
+
+def _entries(definition: Op, groups: Sequence[Group], attributes: dict[str, Any]) -> Entries:
+    """What is known of the outputs' values: all if that holds for the inputs, else what the table says of the first."""
+    folded: list[np.ndarray] = []
+
+    def find(place: int) -> np.ndarray | None:
+        if not folded and definition.pure:
+            folded.extend(_folded(definition, groups, attributes))
+        if folded:
+            return folded[place]
+        return definition.entries(*groups, **attributes) if definition.entries else None
+
+    return find
+
+
+def _folded(definition: Op, groups: Sequence[Group], attributes: dict[str, Any]) -> list[np.ndarray]:
+    values = [_known(group) for group in groups]
+    if any(each is None for each in values):
+        return []
+    try:
+        with np.errstate(all="ignore"):
+            out = definition.compute(*values, **attributes)
+    except OpError:
+        return []  # the run will raise it
+    several = len(definition.outputs) != 1 or definition.outputs[0].number
+    return [array_of(each) for each in (out if several else [out])]
+
+
+def _known(group: Group) -> Any:
+    if isinstance(group, list):
+        values = [each.known_value() for each in group]
+        return None if any(each is None for each in values) else values
+    return group.known_value()

@@ -1,0 +1,129 @@
+"""Sparse tensors: three tensors that are one value."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from mpqueue.compat.graph.convert import CONVERSIONS, convert_to_tensor
+from mpqueue.compat.graph.graph import Graph
+from mpqueue.compat.graph.nodes import Operation, Tensor
+from mpqueue.compat.graph.static import static_shape
+from mpqueue.compat.ops.dims import Dims, merged, with_rank
+from mpqueue.compat.ops.dtypes import DType, int64
+from mpqueue.compat.ops.tensorshape import TensorShape
+from mpqueue.parsing.sparse import SparseTensorValue
+
+
+class SparseTensor:
+    """An array of which only some elements are told; the others are zero.
+
+    Args:
+        indices: int64 tensor of shape (number of values, rank).
+        values: Tensor of any type, a vector.
+        dense_shape: int64 tensor of shape (rank,).
+
+    Raises:
+        ValueError: The three do not fit each other, as far as their shapes are known.
+        TypeError: ``indices`` or ``dense_shape`` are not int64.
+
+    Follows: ``tf.SparseTensor``.
+    """
+
+    operators: ClassVar[dict[str, Callable[..., Any]]] = {}
+    """What ``*`` and ``/`` with dense values do; filled by `mpqueue.compat.functions.sparse`."""
+
+    def __init__(self, indices: Any, values: Any, dense_shape: Any) -> None:
+        self._indices = convert_to_tensor(indices, int64, "indices")
+        self._values = convert_to_tensor(values, name="values")
+        self._dense_shape = convert_to_tensor(dense_shape, int64, "dense_shape")
+        table = with_rank(self._indices.known_dims, 2, "indices")
+        vector = with_rank(self._values.known_dims, 1, "values")
+        sizes = with_rank(self._dense_shape.known_dims, 1, "dense_shape")
+        merged(table, (vector[0], sizes[0]))
+        self._known_shape: Dims = None
+
+    def with_known_shape(self, dims: Dims) -> "SparseTensor":
+        """The same tensor, with more known of its shape. Not in TensorFlow."""
+        made = SparseTensor(self._indices, self._values, self._dense_shape)
+        made._known_shape = merged(self._known_shape, dims)
+        return made
+
+    @classmethod
+    def from_value(cls, sparse_tensor_value: Any) -> "SparseTensor":
+        """A sparse tensor as it is, or made of a `SparseTensorValue`.
+
+        Raises:
+            TypeError: It is neither.
+        """
+        if isinstance(sparse_tensor_value, SparseTensor):
+            return sparse_tensor_value
+        if not isinstance(sparse_tensor_value, SparseTensorValue):
+            raise TypeError(f"Neither a SparseTensor nor SparseTensorValue: {sparse_tensor_value!r}.")
+        return cls(*sparse_tensor_value)
+
+    @property
+    def indices(self) -> Tensor:
+        """Where the values are."""
+        return self._indices
+
+    @property
+    def values(self) -> Tensor:
+        """The values."""
+        return self._values
+
+    @property
+    def dense_shape(self) -> Tensor:
+        """The shape of the whole."""
+        return self._dense_shape
+
+    @property
+    def dtype(self) -> DType:
+        """Type of the values."""
+        return self._values.dtype
+
+    @property
+    def op(self) -> Operation:
+        """The operation behind the values."""
+        return self._values.op
+
+    @property
+    def graph(self) -> Graph:
+        """Where the three tensors belong."""
+        return self._values.graph
+
+    @property
+    def name(self) -> str:
+        """The name of the values."""
+        return self._values.name
+
+    @property
+    def shape(self) -> TensorShape:
+        """The shape of the whole, as far as known."""
+        return TensorShape(merged(self._known_shape, static_shape(self._dense_shape)))
+
+    def get_shape(self) -> TensorShape:
+        """The shape of the whole, as far as known."""
+        return self.shape
+
+    def eval(self, feed_dict: Any = None, session: Any = None) -> SparseTensorValue:
+        """The value, computed in the given or the default session.
+
+        Raises:
+            ValueError: There is no session.
+        """
+        return self.graph.session_for(session, "eval()").run(self, feed_dict)  # type: ignore[no-any-return]
+
+    def __mul__(self, other: Any) -> "SparseTensor":
+        return self.operators["__mul__"](self, other)  # type: ignore[no-any-return]
+
+    def __truediv__(self, other: Any) -> "SparseTensor":
+        return self.operators["__truediv__"](self, other)  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        return f"SparseTensor(indices={self._indices}, values={self._values}, dense_shape={self._dense_shape})"
+
+
+def _refuse(value: Any, _dtype: DType | None, _name: str | None) -> Tensor:
+    raise TypeError(f"{value!r} is sparse: use tf.sparse_tensor_to_dense where a tensor is wanted")
+
+
+CONVERSIONS.insert(0, (SparseTensor, _refuse))

@@ -1,0 +1,185 @@
+"""Operations that put arrays together and take them apart."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mpqueue.compat.ops import dtypes
+from mpqueue.compat.ops.dims import Dims, axis_in, merged, merged_all, text, with_rank
+from mpqueue.compat.ops.infer import int_of, ints_of, invalid
+from mpqueue.compat.ops.registry import INDEX, Known, Types, op
+
+
+def _rank_of(values: Sequence[Known]) -> int | None:
+    return next((len(each.known_dims) for each in values if each.known_dims is not None), None)
+
+
+def _concatenated(values: Sequence[Known], axis: Known) -> Dims:
+    with_rank(axis.known_dims, 0, "the axis of concat")
+    rank, place = _rank_of(values), int_of(axis)
+    if rank is None:
+        return None
+    if rank == 0:
+        raise ValueError("Can't concatenate scalars (use tf.stack instead)")
+    shapes = [with_rank(each.known_dims, rank, "values of concat") for each in values]
+    if place is None:
+        return (None,) * rank
+    place = axis_in(place, rank, "concat axis")
+    others = [(*dims[:place], None, *dims[place + 1 :]) for dims in shapes]
+    sizes = [dims[place] for dims in shapes]
+    rest = merged_all(others)
+    assert rest is not None
+    total = None if None in sizes else sum(sizes)  # type: ignore[arg-type]
+    return (*rest[:place], total, *rest[place + 1 :])
+
+
+def _entries_together(values: Sequence[Known], _axis: Known) -> np.ndarray | None:
+    parts = [_entries_of_vector(each) for each in values]
+    return None if any(part is None for part in parts) else np.concatenate(parts)  # type: ignore[arg-type]
+
+
+def _entries_of_vector(vector: Known) -> np.ndarray | None:
+    entries = vector.known_entries()
+    if entries is None and vector.known_dims is not None and len(vector.known_dims) == 1 and vector.known_dims[0]:
+        return np.full(vector.known_dims[0], None, object)
+    return entries if entries is not None and entries.ndim == 1 else None
+
+
+@op("ConcatV2", "values: N * T, axis: I -> T", I=INDEX, infer=_concatenated, entries=_entries_together)
+def concat(values: Sequence[np.ndarray], axis: np.ndarray) -> np.ndarray:
+    """The arrays one behind the other along ``axis``."""
+    first = values[0]
+    if axis.size != 1:
+        invalid("Concat dim must be a scalar")
+    if not first.ndim:
+        invalid("Can't concatenate scalars (use tf.stack instead)")
+    place = _checked(int(axis.reshape(-1)[0]), first.ndim)
+    for each in values[1:]:
+        if each.ndim != first.ndim or any(
+            a != b for n, (a, b) in enumerate(zip(each.shape, first.shape, strict=True)) if n != place
+        ):
+            invalid(f"Dimensions of inputs should match: {list(first.shape)} vs. {list(each.shape)}")
+    return np.concatenate(values, place)
+
+
+def _checked(axis: int, rank: int) -> int:
+    try:
+        return axis_in(axis, rank)
+    except ValueError as error:
+        invalid(str(error))
+
+
+def _packed(values: Sequence[Known], *, axis: int) -> Dims:
+    dims = merged_all(each.known_dims for each in values)
+    if dims is None:
+        return None
+    place = axis_in(axis, len(dims) + 1)
+    return (*dims[:place], len(values), *dims[place:])
+
+
+def _packed_entries(values: Sequence[Known], *, axis: int) -> np.ndarray | None:
+    if axis or any(each.known_dims != () for each in values):
+        return None
+    scalars = [each.known_value() for each in values]
+    return np.array([None if each is None else each.item() for each in scalars], object)
+
+
+@op("Pack", "values: N * T -> T", infer=_packed, entries=_packed_entries)
+def pack(values: Sequence[np.ndarray], *, axis: int = 0) -> np.ndarray:
+    """The arrays side by side along a new axis."""
+    for each in values[1:]:
+        if each.shape != values[0].shape:
+            invalid(f"Shapes of all inputs must match: {list(values[0].shape)} vs. {list(each.shape)}")
+    return np.stack(values, axis)
+
+
+def _unpacked(value: Known, *, num: int, axis: int) -> list[Dims]:
+    dims = value.known_dims
+    if dims is None:
+        return [None] * num
+    place = axis_in(axis, len(dims))
+    merged((dims[place],), (num,))
+    return [dims[:place] + dims[place + 1 :]] * num
+
+
+@op("Unpack", "value: T -> num * T", infer=_unpacked)
+def unpack(value: np.ndarray, *, num: int, axis: int = 0) -> list[np.ndarray]:
+    """The slices along ``axis``, without it."""
+    place = _checked(axis, value.ndim)
+    if value.shape[place] != num:
+        invalid(f"Input shape axis {axis} must equal {num}, got shape {list(value.shape)}")
+    moved = np.moveaxis(value, place, 0)
+    return [moved[n, ...] for n in range(num)]
+
+
+def _split_evenly(axis: Known, value: Known, *, num_split: int) -> list[Dims]:
+    if num_split < 1:
+        raise ValueError(f"cannot split into {num_split} parts")
+    dims, place = value.known_dims, int_of(axis)
+    with_rank(axis.known_dims, 0, "the axis of split")
+    if dims is None or place is None:
+        return [None if dims is None else (None,) * len(dims)] * num_split
+    place = axis_in(place, len(dims))
+    size = dims[place]
+    if size is not None and size % num_split:
+        raise ValueError(
+            f"Dimension size, {size}, must be evenly divisible by {num_split}: axis {place} of {text(dims)}"
+        )
+    part = None if size is None else size // num_split
+    return [(*dims[:place], part, *dims[place + 1 :])] * num_split
+
+
+@op("Split", "axis: int32, value: T -> num_split * T", infer=_split_evenly)
+def split(axis: np.ndarray, value: np.ndarray, *, num_split: int) -> list[np.ndarray]:
+    """Equal parts along ``axis``."""
+    place = _checked(int(axis), value.ndim)
+    if value.shape[place] % num_split:
+        invalid(
+            f"Number of ways to split should evenly divide the split dimension, but got {value.shape} / {num_split}"
+        )
+    return np.split(value, num_split, place)
+
+
+def _split_by_sizes(value: Known, size_splits: Known, axis: Known, *, num_split: int) -> list[Dims]:
+    dims, place, sizes = value.known_dims, int_of(axis), ints_of(size_splits)
+    with_rank(size_splits.known_dims, 1, "size_splits")
+    if dims is None or place is None:
+        return [None if dims is None else (None,) * len(dims)] * num_split
+    place = axis_in(place, len(dims))
+    parts: Sequence[int | None] = [None] * num_split if sizes is None else _parts(dims[place], sizes)
+    return [(*dims[:place], part, *dims[place + 1 :]) for part in parts]
+
+
+def _parts(total: int | None, sizes: list[int]) -> list[int | None]:
+    """The sizes, the one that is -1 worked out where the total is known.
+
+    Raises:
+        ValueError: They do not fit the total.
+    """
+    if sizes.count(-1) > 1:
+        raise ValueError(f"There can only be one -1 in size_splits, got {sizes}")
+    if any(size < -1 for size in sizes):
+        raise ValueError(f"Split size must be >= 0, got {sizes}")
+    given = sum(size for size in sizes if size != -1)
+    if total is not None and (given > total if -1 in sizes else given != total):
+        raise ValueError(f"size_splits {sizes} must sum to the dimension of value along axis, {total}")
+    rest = None if total is None else total - given
+    return [rest if size == -1 else size for size in sizes]
+
+
+@op(
+    "SplitV",
+    "value: T, size_splits: L, axis: int32 -> num_split * T",
+    L=Types((dtypes.int8, dtypes.int32, dtypes.int64), dtypes.int64),
+    infer=_split_by_sizes,
+)
+def split_v(value: np.ndarray, size_splits: np.ndarray, axis: np.ndarray, *, num_split: int) -> list[np.ndarray]:
+    """Parts of the given sizes along ``axis``; one size may be -1, the rest."""
+    place = _checked(int(axis), value.ndim)
+    try:
+        sizes = _parts(value.shape[place], [int(size) for size in size_splits])
+    except ValueError as error:
+        invalid(str(error))
+    if len(sizes) != num_split:
+        invalid(f"size_splits has {len(sizes)} sizes for {num_split} outputs")
+    return np.split(value, np.cumsum(np.array(sizes[:-1], np.int64)), place)

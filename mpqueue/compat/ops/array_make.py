@@ -1,0 +1,202 @@
+"""Operations that make arrays, and that tell of an array's shape."""
+
+import math
+
+import numpy as np
+
+from mpqueue.compat.ops import dtypes
+from mpqueue.compat.ops.dims import Dims, broadcast, count, is_known, with_rank
+from mpqueue.compat.ops.dtypes import DType, int32
+from mpqueue.compat.ops.infer import blank, int_of, invalid, same, scalar, shape_of
+from mpqueue.compat.ops.registry import FLOATS, INDEX, NUMBERS, SIGNED, Known, Types, op
+
+
+def _filled(dims: Known, value: Known) -> Dims:
+    with_rank(value.known_dims, 0, "value")
+    shape = shape_of(dims, "dims")
+    entries = dims.known_value()
+    if entries is not None and (entries < 0).any():
+        raise ValueError(f"Fill dimensions must be >= 0, got {entries.tolist()}")
+    return shape
+
+
+@op("Fill", "dims: I, value: T -> T", I=INDEX, infer=_filled)
+def fill(dims: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """An array of shape ``dims`` full of one value."""
+    if dims.ndim != 1:
+        invalid(f"dims must be a vector, got shape {list(dims.shape)}")
+    if value.ndim:
+        invalid(f"value must be a scalar, got shape {list(value.shape)}")
+    if (dims < 0).any():
+        invalid(f"Dimension must be >= 0, got {dims.tolist()}")
+    out = np.empty([int(size) for size in dims], value.dtype)
+    out[...] = value
+    return out
+
+
+def count_steps(start: float, limit: float, delta: float) -> int:
+    """How many elements a range has.
+
+    Raises:
+        ValueError: ``delta`` is 0 or leads away from ``limit``.
+    """
+    if delta == 0:
+        raise ValueError("Requires delta != 0")
+    if (limit - start) * delta < 0:
+        sign = ("<=", ">") if delta > 0 else (">=", "<")
+        raise ValueError(f"Requires start {sign[0]} limit when delta {sign[1]} 0: {start}/{limit}")
+    if all(isinstance(each, int) for each in (start, limit, delta)):
+        return -((start - limit) // delta) if delta > 0 else (start - limit - delta - 1) // -delta  # type: ignore[return-value]
+    return math.ceil(abs((limit - start) / delta))
+
+
+def _ranged(start: Known, limit: Known, delta: Known) -> Dims:
+    values = []
+    for each in (start, limit, delta):
+        with_rank(each.known_dims, 0, "bounds of range")
+        values.append(each.known_value())
+    if any(value is None for value in values):
+        return (None,)
+    return (count_steps(*(value.item() for value in values if value is not None)),)
+
+
+@op(
+    "Range",
+    "start: I, limit: I, delta: I -> I",
+    I=Types((*FLOATS, *SIGNED, dtypes.uint16, dtypes.uint32, dtypes.uint64), int32),
+    infer=_ranged,
+)
+def range(start: np.ndarray, limit: np.ndarray, delta: np.ndarray) -> np.ndarray:
+    """Numbers from ``start``, ``delta`` apart, below (above) ``limit``."""
+    try:
+        steps = count_steps(start.item(), limit.item(), delta.item())
+    except ValueError as error:
+        invalid(str(error))
+    return (start + np.arange(steps).astype(start.dtype) * delta).astype(start.dtype)  # type: ignore[no-any-return]
+
+
+def _spaced(_start: Known, _stop: Known, num: Known) -> Dims:
+    return (int_of(num),)
+
+
+@op("LinSpace", "start: T, stop: T, num: I -> T", T=Types(FLOATS), I=INDEX, infer=_spaced)
+def lin_space(start: np.ndarray, stop: np.ndarray, num: np.ndarray) -> np.ndarray:
+    """``num`` values, evenly spaced, both ends included."""
+    if num <= 0:
+        invalid(f"Requires num > 0: {num}")
+    return np.linspace(start, stop, int(num), dtype=start.dtype)
+
+
+@op("ZerosLike", "x: T -> T", infer=same)
+def zeros_like(x: np.ndarray) -> np.ndarray:
+    """Zeros (False, empty text) in the shape and type of ``x``."""
+    return blank(x.shape, x)
+
+
+@op("OnesLike", "x: T -> T", T=Types((*NUMBERS, dtypes.bool_)), infer=same)
+def ones_like(x: np.ndarray) -> np.ndarray:
+    """Ones in the shape and type of ``x``."""
+    return np.ones_like(x)
+
+
+def _entries_of_shape(input: Known, **_attrs: object) -> np.ndarray | None:
+    return None if input.known_dims is None else np.array(input.known_dims, object)
+
+
+def _vector_per_axis(input: Known, **_attrs: object) -> Dims:
+    return (None if input.known_dims is None else len(input.known_dims),)
+
+
+@op("Shape", "input: T -> out_type", infer=_vector_per_axis, entries=_entries_of_shape)
+def shape(input: np.ndarray, *, out_type: DType = int32) -> np.ndarray:
+    """The sizes of the axes."""
+    return np.array(input.shape, out_type.as_numpy_dtype)
+
+
+def _entries_of_size(input: Known, **_attrs: object) -> np.ndarray | None:
+    return np.array(count(input.known_dims), object) if is_known(input.known_dims) else None
+
+
+@op("Size", "input: T -> out_type", infer=scalar, entries=_entries_of_size)
+def size(input: np.ndarray, *, out_type: DType = int32) -> np.ndarray:
+    """The number of elements."""
+    return np.array(input.size, out_type.as_numpy_dtype)
+
+
+def _entries_of_rank(input: Known) -> np.ndarray | None:
+    return None if input.known_dims is None else np.array(len(input.known_dims), object)
+
+
+@op("Rank", "input: T -> int32", infer=scalar, entries=_entries_of_rank)
+def rank(input: np.ndarray) -> np.ndarray:
+    """The number of axes."""
+    return np.array(input.ndim, np.int32)
+
+
+def _broadcast_lengths(s0: Known, s1: Known) -> Dims:
+    first, second = (with_rank(each.known_dims, 1, "shape")[0] for each in (s0, s1))
+    return (None if first is None or second is None else max(first, second),)
+
+
+def _broadcast_entries(s0: Known, s1: Known) -> np.ndarray | None:
+    both = broadcast(s0.known_as_shape(), s1.known_as_shape())
+    return None if both is None else np.array(both, object)
+
+
+@op("BroadcastArgs", "s0: I, s1: I -> I", I=INDEX, infer=_broadcast_lengths, entries=_broadcast_entries)
+def broadcast_args(s0: np.ndarray, s1: np.ndarray) -> np.ndarray:
+    """The shape to which two shapes broadcast."""
+    try:
+        return np.array(np.broadcast_shapes(tuple(s0), tuple(s1)), s0.dtype)
+    except ValueError:
+        invalid(f"incompatible shapes for broadcasting: {s0.tolist()} and {s1.tolist()}")
+
+
+def _one_hot(indices: Known, depth: Known, on_value: Known, off_value: Known, *, axis: int) -> Dims:
+    with_rank(depth.known_dims, 0, "depth")
+    with_rank(on_value.known_dims, 0, "on_value")
+    with_rank(off_value.known_dims, 0, "off_value")
+    if axis < -1:
+        raise ValueError(f"axis must be >= -1, got {axis}")
+    dims, length = indices.known_dims, int_of(depth)
+    if length is not None and length < 0:
+        raise ValueError(f"depth must be non-negative, got {length}")
+    if dims is None:
+        return None
+    place = len(dims) if axis == -1 else min(axis, len(dims))  # an axis beyond that is an error of the run
+    return (*dims[:place], length, *dims[place:])
+
+
+@op(
+    "OneHot",
+    "indices: TI, depth: int32, on_value: T, off_value: T -> T",
+    TI=Types((dtypes.uint8, dtypes.int8, dtypes.int32, dtypes.int64), dtypes.int64),
+    infer=_one_hot,
+)
+def one_hot(
+    indices: np.ndarray, depth: np.ndarray, on_value: np.ndarray, off_value: np.ndarray, *, axis: int = -1
+) -> np.ndarray:
+    """``on_value`` at the index along a new axis, ``off_value`` elsewhere; an index outside marks nothing."""
+    if depth < 0:
+        invalid(f"depth must be non-negative, got: {depth}")
+    if axis < -1 or axis > indices.ndim:
+        invalid(f"Expected axis to be -1 or between [0, {indices.ndim}]. But received: {axis}")
+    marked = np.expand_dims(indices, indices.ndim if axis == -1 else axis)
+    line = [1] * marked.ndim
+    line[axis] = int(depth)
+    return np.where(marked == np.arange(int(depth)).reshape(line), on_value, off_value)
+
+
+def _permuted(x: Known) -> Dims:
+    with_rank(x.known_dims, 1, "the permutation")
+    return x.known_dims
+
+
+@op("InvertPermutation", "x: I -> I", I=INDEX, infer=_permuted)
+def invert_permutation(x: np.ndarray) -> np.ndarray:
+    """``out[x[n]] = n``."""
+    if sorted(x.tolist()) != list(np.arange(x.size)):
+        invalid(f"{x.tolist()} is no permutation of 0 to {x.size - 1}")
+    out = np.empty_like(x)
+    out[x] = np.arange(x.size, dtype=x.dtype)
+    return out

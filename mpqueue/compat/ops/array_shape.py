@@ -1,0 +1,292 @@
+"""Operations that rearrange an array's axes and elements, or add elements around them."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mpqueue.compat.ops.dims import Dims, axis_in, count, merged, text, with_rank
+from mpqueue.compat.ops.infer import blank, int_of, ints_of, invalid, same, shape_of
+from mpqueue.compat.ops.registry import INDEX, Known, op
+
+
+def _reshaped(tensor: Known, shape: Known) -> Dims:
+    dims, wanted = tensor.known_dims, shape_of(shape)
+    if dims is None or wanted is None:
+        return wanted
+    gaps_in, gaps_out = dims.count(None), wanted.count(None)
+    if gaps_in > 1 or gaps_out > 1:
+        return wanted
+    have = math.prod(size for size in dims if size is not None)
+    want = math.prod(size for size in wanted if size is not None)
+    if not gaps_in and not gaps_out and have != want:
+        raise ValueError(f"Cannot reshape a tensor with {have} elements to shape {text(wanted)} ({want} elements)")
+    if not gaps_in and gaps_out and want > 0:
+        return _with_gap(wanted, _divided(have, want))
+    if gaps_in and not gaps_out and have != 0:
+        _divided(want, have)
+    if gaps_in and gaps_out and have == want:
+        return wanted
+    return wanted
+
+
+def _with_gap(dims: tuple[int | None, ...], size: int) -> Dims:
+    return tuple(size if known is None else known for known in dims)
+
+
+def _divided(total: int, part: int) -> int:
+    if total % part:
+        raise ValueError(f"Dimension size must be evenly divisible by {part} but is {total}")
+    return total // part
+
+
+@op("Reshape", "tensor: T, shape: I -> T", I=INDEX, infer=_reshaped)
+def reshape(tensor: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """The elements in another shape; one size may be -1."""
+    if shape.ndim != 1:
+        invalid(f"sizes input must be 1-D, not {list(shape.shape)}")
+    wanted = [int(size) for size in shape]
+    if wanted.count(-1) > 1:
+        invalid("Only one input size may be -1")
+    if any(size < -1 for size in wanted):
+        invalid(f"Size must be non-negative, not {wanted}")
+    try:
+        return tensor.reshape(_filled_in(tensor.shape, wanted))
+    except ValueError:
+        invalid(f"Input to reshape is a tensor with {tensor.size} values, but the requested shape is {wanted}")
+
+
+def _filled_in(have: Sequence[int], wanted: list[int]) -> list[int]:
+    """The sizes with -1 worked out. Where a size of 0 is asked for, zeros on neither side count."""
+    if -1 not in wanted:
+        return wanted
+    empty = 0 in wanted
+    total = math.prod(size for size in have if size or not empty)
+    part = math.prod(size for size in wanted if size > 0)
+    return [total // part if size == -1 else size for size in wanted]
+
+
+def _squeezed(input: Known, *, squeeze_dims: tuple[int, ...]) -> Dims:
+    dims = input.known_dims
+    if dims is None or (not squeeze_dims and None in dims):
+        return None
+    axes = {axis_in(axis, len(dims)) for axis in squeeze_dims}
+    for axis in axes:
+        if dims[axis] not in (None, 1):
+            raise ValueError(f"Can not squeeze dim[{axis}], expected a dimension of 1, got {dims[axis]}")
+    if not squeeze_dims:
+        return tuple(size for size in dims if size != 1)
+    return tuple(size for axis, size in enumerate(dims) if axis not in axes)
+
+
+@op("Squeeze", "input: T -> T", infer=_squeezed)
+def squeeze(input: np.ndarray, *, squeeze_dims: tuple[int, ...] = ()) -> np.ndarray:
+    """Without the axes of size 1, or those of them that are named."""
+    if not squeeze_dims:
+        return input.reshape([size for size in input.shape if size != 1])
+    axes = {_checked_axis(axis, input.ndim) for axis in squeeze_dims}
+    for axis in axes:
+        if input.shape[axis] != 1:
+            invalid(f"Can not squeeze dim[{axis}], expected a dimension of 1, got {input.shape[axis]}")
+    return input.reshape([size for axis, size in enumerate(input.shape) if axis not in axes])
+
+
+def _checked_axis(axis: int, rank: int, what: str = "axis") -> int:
+    try:
+        return axis_in(int(axis), rank, what)
+    except ValueError as error:
+        invalid(str(error))
+
+
+def _expanded(input: Known, dim: Known) -> Dims:
+    dims, axis = input.known_dims, int_of(dim)
+    if count(dim.known_dims) not in (None, 1):
+        raise ValueError("'dim' input must be a tensor with a single value")
+    if dims is None:
+        return None
+    if axis is None:
+        return None
+    place = axis_in(axis, len(dims) + 1, "dimension")
+    return (*dims[:place], 1, *dims[place:])
+
+
+@op("ExpandDims", "input: T, dim: I -> T", I=INDEX, infer=_expanded)
+def expand_dims(input: np.ndarray, dim: np.ndarray) -> np.ndarray:
+    """With one more axis of size 1 at ``dim``."""
+    if dim.size != 1:
+        invalid("'dim' input must be a tensor with a single value")
+    return np.expand_dims(input, _checked_axis(dim.reshape(-1)[0], input.ndim + 1, "dimension"))
+
+
+def _transposed(x: Known, perm: Known) -> Dims:
+    dims, axes = x.known_dims, ints_of(perm)
+    with_rank(perm.known_dims, 1, "perm")
+    if axes is None:
+        length = None if perm.known_dims is None else perm.known_dims[0]
+        rank = length if dims is None else len(dims)
+        return None if rank is None else (None,) * rank
+    known = with_rank(dims, len(axes), "the input of transpose")
+    return tuple(known[axis_in(axis, len(axes), "perm dim")] for axis in axes)
+
+
+@op("Transpose", "x: T, perm: I -> T", I=INDEX, infer=_transposed)
+def transpose(x: np.ndarray, perm: np.ndarray) -> np.ndarray:
+    """The axes in the order of ``perm``."""
+    if perm.ndim != 1 or perm.size != x.ndim:
+        invalid(f"transpose expects a vector of size {x.ndim}. But input(1) is of shape {list(perm.shape)}")
+    axes = [_checked_axis(axis, x.ndim, "perm dim") for axis in perm]
+    if len(set(axes)) != x.ndim:
+        invalid(f"an axis is missing from perm {perm.tolist()}")
+    return x.transpose(axes)
+
+
+def _tiled(input: Known, multiples: Known) -> Dims:
+    dims, times = input.known_dims, shape_of(multiples, "multiples")
+    if times is None:
+        return None if dims is None else (None,) * len(dims)
+    dims = with_rank(dims, len(times), "the input of tile")
+    return tuple(map(_times, dims, times))
+
+
+def _times(size: int | None, factor: int | None) -> int | None:
+    if 0 in (size, factor):
+        return 0
+    return None if size is None or factor is None else size * factor
+
+
+@op("Tile", "input: T, multiples: I -> T", I=INDEX, infer=_tiled)
+def tile(input: np.ndarray, multiples: np.ndarray) -> np.ndarray:
+    """The array repeated ``multiples[axis]`` times along each axis."""
+    if multiples.ndim != 1 or multiples.size != input.ndim:
+        invalid(f"Expected multiples argument to be a vector of length {input.ndim} but got {list(multiples.shape)}")
+    if (multiples < 0).any():
+        invalid(f"Expected multiples >= 0, but got {multiples.tolist()}")
+    return np.tile(input, [int(times) for times in multiples])
+
+
+def _padded(input: Known, paddings: Known, *_value: Known, **_mode: str) -> Dims:
+    table = with_rank(paddings.known_dims, 2, "paddings")
+    if table[1] not in (None, 2):
+        raise ValueError(f"paddings must have two columns, got {text(table)}")
+    rank = table[0] if input.known_dims is None else len(input.known_dims)
+    if rank is None:
+        return None
+    dims = with_rank(input.known_dims, rank, "the input of pad")
+    merged((table[0],), (rank,))
+    widths = paddings.known_value()
+    if widths is None:
+        return (None,) * rank
+    if (widths < 0).any():
+        raise ValueError(f"paddings must be non-negative, got {widths.tolist()}")
+    return tuple(None if size is None else size + int(row.sum()) for size, row in zip(dims, widths, strict=True))
+
+
+def _check_mirror(size: int, row: np.ndarray, mode: str) -> None:
+    most = size - 1 if mode == "REFLECT" else size
+    if (row > max(most, 0)).any():
+        invalid(f"paddings {row.tolist()} must not be greater than {most} for a size of {size} in mode {mode}")
+
+
+def _check_paddings(input: np.ndarray, paddings: np.ndarray) -> None:
+    if paddings.shape != (input.ndim, 2):
+        invalid(f"paddings must be a matrix of shape [{input.ndim}, 2], got {list(paddings.shape)}")
+    if (paddings < 0).any():
+        invalid(f"Paddings must be non-negative, got {paddings.tolist()}")
+
+
+@op("PadV2", "input: T, paddings: I, constant_values: T -> T", I=INDEX, infer=_padded)
+def pad_v2(input: np.ndarray, paddings: np.ndarray, constant_values: np.ndarray) -> np.ndarray:
+    """``paddings[axis]`` elements of one value before and after the array."""
+    _check_paddings(input, paddings)
+    if constant_values.ndim:
+        invalid(f"constant_values must be a scalar, got shape {list(constant_values.shape)}")
+    out = np.empty([size + int(row.sum()) for size, row in zip(input.shape, paddings, strict=True)], input.dtype)
+    out[...] = constant_values
+    where = tuple(slice(int(row[0]), int(row[0]) + size) for size, row in zip(input.shape, paddings, strict=True))
+    out[where] = input
+    return out
+
+
+@op("Pad", "input: T, paddings: I -> T", I=INDEX, infer=_padded)
+def pad(input: np.ndarray, paddings: np.ndarray) -> np.ndarray:
+    """``paddings[axis]`` zeros before and after the array."""
+    return pad_v2(input, paddings, blank((), input))  # type: ignore[no-any-return]
+
+
+@op("MirrorPad", "input: T, paddings: I -> T", I=INDEX, infer=_padded)
+def mirror_pad(input: np.ndarray, paddings: np.ndarray, *, mode: str) -> np.ndarray:
+    """The array's own elements mirrored around it, without ("REFLECT") or with ("SYMMETRIC") the edge itself."""
+    _check_paddings(input, paddings)
+    for size, row in zip(input.shape, paddings, strict=True):
+        _check_mirror(size, row, mode)
+    widths = [(int(before), int(after)) for before, after in paddings]
+    return np.pad(input, widths, mode=mode.lower()) if input.ndim else input  # type: ignore[call-overload]
+
+
+def _reversed(tensor: Known, axis: Known) -> Dims:
+    axes, dims = ints_of(axis), tensor.known_dims
+    with_rank(axis.known_dims, 1, "axis")
+    if axes is not None and dims is not None:
+        placed = [axis_in(each, len(dims), "axis") for each in axes]
+        if len(set(placed)) != len(placed):
+            raise ValueError(f"an axis is given twice in {axes}")
+    return dims
+
+
+@op("ReverseV2", "tensor: T, axis: I -> T", I=INDEX, infer=_reversed)
+def reverse(tensor: np.ndarray, axis: np.ndarray) -> np.ndarray:
+    """Backwards along the named axes."""
+    if axis.ndim != 1:
+        invalid(f"'dims' must be 1-dimension, not {axis.ndim}")
+    axes = [_checked_axis(each, tensor.ndim) for each in axis]
+    if len(set(axes)) != len(axes):
+        invalid(f"an axis is given twice in {axis.tolist()}")
+    return np.flip(tensor, tuple(axes)) if axes else tensor
+
+
+@op("Identity", "input: T -> T", infer=same, entries=Known.known_entries)
+def identity(input: np.ndarray) -> np.ndarray:
+    """The same values."""
+    return input
+
+
+@op("StopGradient", "input: T -> T", infer=same)
+def stop_gradient(input: np.ndarray) -> np.ndarray:
+    """The same values."""
+    return input
+
+
+def _ensured(input: Known, *, shape: Dims) -> Dims:
+    return merged(input.known_dims, shape)
+
+
+@op("EnsureShape", "input: T -> T", infer=_ensured)
+def ensure_shape(input: np.ndarray, *, shape: Dims) -> np.ndarray:
+    """The same values, whose shape is checked."""
+    try:
+        merged(input.shape, shape)
+    except ValueError:
+        invalid(f"Shape of tensor {list(input.shape)} is not compatible with expected shape {text(shape)}.")
+    return input
+
+
+def _broadcast_to(input: Known, shape: Known) -> Dims:
+    wanted, dims = shape_of(shape), input.known_dims
+    if wanted is None or dims is None:
+        return wanted
+    if len(dims) > len(wanted):
+        raise ValueError(f"cannot broadcast shape {text(dims)} to the lower rank of {text(wanted)}")
+    for size, target in zip(dims[::-1], wanted[::-1], strict=False):
+        if size not in (None, 1, target) and target is not None:
+            raise ValueError(f"Incompatible shapes: {text(dims)} vs. {text(wanted)}")
+    return wanted
+
+
+@op("BroadcastTo", "input: T, shape: I -> T", I=INDEX, infer=_broadcast_to)
+def broadcast_to(input: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """Repeated along axes of size 1, and along new axes on the left."""
+    wanted = [int(size) for size in shape]
+    try:
+        return np.broadcast_to(input, wanted)
+    except ValueError:
+        invalid(f"Incompatible shapes: {list(input.shape)} vs. {wanted}")

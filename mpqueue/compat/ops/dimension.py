@@ -1,0 +1,140 @@
+"""One size of a shape, perhaps not known."""
+
+import operator
+from collections.abc import Callable
+from typing import Any, SupportsIndex
+
+
+def _arithmetic(combine: Callable[[int, int], int]) -> tuple[Any, Any]:
+    """An operator of `Dimension` and its mirror image: not known on either side makes the result not known."""
+
+    def forward(self: "Dimension", other: Any) -> Any:
+        try:
+            other = as_dimension(other)
+        except (TypeError, ValueError):
+            return NotImplemented
+        both = self.value, other.value
+        return Dimension(None if None in both else combine(*both))  # type: ignore[arg-type]
+
+    def backward(self: "Dimension", other: Any) -> Any:
+        return forward(as_dimension(other), self)
+
+    return forward, backward
+
+
+def _comparison(compare: Callable[[int, int], bool]) -> Any:
+    """A comparison of `Dimension`: None, neither true nor false, where a side is not known."""
+
+    def compared(self: "Dimension", other: Any) -> Any:
+        try:
+            other = as_dimension(other)
+        except (TypeError, ValueError):
+            return NotImplemented
+        both = self.value, other.value
+        return None if None in both else compare(*both)  # type: ignore[arg-type]
+
+    return compared
+
+
+class Dimension:
+    """One size of a `TensorShape`: an int, or not known.
+
+    Counts and compares like its int; ``value`` is that int, or None. A dimension that is not known makes every result
+    not known, and every comparison None.
+
+    Args:
+        value: An int from 0, something with ``__index__``, a Dimension, or None.
+
+    Raises:
+        ValueError: Below 0.
+        TypeError: No int.
+
+    Follows: ``tf.Dimension`` of TensorFlow 1.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: "SupportsIndex | Dimension | None") -> None:
+        if isinstance(value, Dimension):
+            value = value.value
+        try:
+            self.value: int | None = None if value is None else operator.index(value)
+        except TypeError:
+            raise TypeError(
+                f"a dimension must be an int or None, got {value!r} of type {type(value).__name__!r}"
+            ) from None
+        if self.value is not None and self.value < 0:
+            raise ValueError(f"Dimension {self.value} must be >= 0")
+
+    __add__, __radd__ = _arithmetic(operator.add)
+    __sub__, __rsub__ = _arithmetic(operator.sub)
+    __mul__, __rmul__ = _arithmetic(operator.mul)
+    __floordiv__, __rfloordiv__ = _arithmetic(operator.floordiv)
+    __mod__, __rmod__ = _arithmetic(operator.mod)
+    __eq__ = _comparison(operator.eq)
+    __ne__ = _comparison(operator.ne)
+    __lt__ = _comparison(operator.lt)
+    __le__ = _comparison(operator.le)
+    __gt__ = _comparison(operator.gt)
+    __ge__ = _comparison(operator.ge)
+    __hash__ = None  # type: ignore[assignment]  # == may be None
+
+    def __truediv__(self, other: Any) -> Any:
+        raise TypeError(f"a Dimension divides with // only, not / (by {other!r})")
+
+    __rtruediv__ = __truediv__
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    def __index__(self) -> int:
+        if self.value is None:
+            raise TypeError("an unknown Dimension is no int")
+        return self.value
+
+    __int__ = __index__
+
+    def __str__(self) -> str:
+        return "?" if self.value is None else str(self.value)
+
+    def __repr__(self) -> str:
+        return f"Dimension({self.value})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Dimension, (self.value,)
+
+    def is_compatible_with(self, other: Any) -> bool:
+        """Whether both may be one size: equal, or one not known."""
+        other = as_dimension(other)
+        return None in (self.value, other.value) or self.value == other.value
+
+    def assert_is_compatible_with(self, other: Any) -> None:
+        """Check `is_compatible_with`.
+
+        Raises:
+            ValueError: They differ.
+        """
+        if not self.is_compatible_with(other):
+            raise ValueError(f"Dimensions {self} and {as_dimension(other)} are not compatible")
+
+    def merge_with(self, other: Any) -> "Dimension":
+        """What is known of a size when both are it.
+
+        Raises:
+            ValueError: They differ.
+        """
+        self.assert_is_compatible_with(other)
+        return Dimension(other if self.value is None else self)
+
+
+def as_dimension(value: Any) -> Dimension:
+    """A `Dimension` as it is, anything else made one."""
+    return value if isinstance(value, Dimension) else Dimension(value)
+
+
+def dimension_value(dimension: Any) -> Any:
+    """The size that a `Dimension` is, None if unknown; anything else as it is.
+
+    Follows: ``tf.compat.dimension_value``.
+    """
+    return dimension.value if isinstance(dimension, Dimension) else dimension

@@ -1,0 +1,117 @@
+"""Arithmetic on what is known of shapes: a tuple of sizes, None for an unknown size; None for an unknown rank."""
+
+import math
+from collections.abc import Iterable
+
+Dims = tuple[int | None, ...] | None
+
+
+def text(dims: Dims) -> str:
+    """A shape for a message: ``[2,?]``, or ``<unknown>``."""
+    if dims is None:
+        return "<unknown>"
+    return "[" + ",".join("?" if size is None else str(size) for size in dims) + "]"
+
+
+def merged_size(left: int | None, right: int | None) -> int | None:
+    """One size known from two sides.
+
+    Raises:
+        ValueError: They differ.
+    """
+    if left is None or right is None:
+        return right if left is None else left
+    if left != right:
+        raise ValueError(f"Dimensions must be equal, but are {left} and {right}.")
+    return left
+
+
+def merged(left: Dims, right: Dims) -> Dims:
+    """One shape known from two sides.
+
+    Raises:
+        ValueError: No array has both shapes.
+    """
+    if left is None or right is None:
+        return right if left is None else left
+    if len(left) != len(right):
+        raise ValueError(
+            f"Shapes must be equal rank, but are {len(left)} and {len(right)}: {text(left)}, {text(right)}"
+        )
+    try:
+        return tuple(map(merged_size, left, right))
+    except ValueError:
+        raise ValueError(f"Shapes {text(left)} and {text(right)} are not compatible") from None
+
+
+def merged_all(shapes: Iterable[Dims]) -> Dims:
+    """One shape known from many sides.
+
+    Raises:
+        ValueError: No array has them all.
+    """
+    known: Dims = None
+    for dims in shapes:
+        known = merged(known, dims)
+    return known
+
+
+def is_known(dims: Dims) -> bool:
+    """Whether rank and all sizes are known."""
+    return dims is not None and None not in dims
+
+
+def count(dims: Dims) -> int | None:
+    """Number of elements, None where a size is unknown."""
+    if dims is None or None in dims:
+        return None
+    return math.prod(dims)  # type: ignore[arg-type]
+
+
+def with_rank(dims: Dims, rank: int, what: str = "Shape") -> tuple[int | None, ...]:
+    """The shape, known to have ``rank`` sizes.
+
+    Raises:
+        ValueError: It has another number.
+    """
+    if dims is None:
+        return (None,) * rank
+    if len(dims) != rank:
+        raise ValueError(f"{what} must be rank {rank} but is rank {len(dims)}: {text(dims)}")
+    return dims
+
+
+def axis_in(axis: int, rank: int, what: str = "axis") -> int:
+    """An axis counted from the left.
+
+    Raises:
+        ValueError: Not in [-rank, rank).
+    """
+    if not -rank <= axis < rank:
+        raise ValueError(f"{what} {axis} is not in the interval [{-rank}, {rank}) for an array of {rank} axes")
+    return axis % rank if rank else 0
+
+
+def _broadcast_size(left: int | None, right: int | None) -> int | None:
+    if left is not None and right is not None:
+        if left != right and 1 not in (left, right):
+            raise ValueError(f"Dimensions must be equal, but are {left} and {right}")
+        return right if left == 1 else left
+    known = right if left is None else left
+    return known if known is not None and known > 1 else None  # an unknown size beside a larger one is it, or 1
+
+
+def broadcast(left: Dims, right: Dims) -> Dims:
+    """The shape of an elementwise result.
+
+    Raises:
+        ValueError: The shapes do not broadcast.
+    """
+    if left is None or right is None:
+        return None
+    rank = max(len(left), len(right))
+    left, right = ((1,) * (rank - len(dims)) + dims for dims in (left, right))
+    try:
+        return tuple(map(_broadcast_size, left, right))
+    except ValueError as error:
+        raise ValueError(f"{error}: shapes {text(left)} and {text(right)} do not broadcast") from None

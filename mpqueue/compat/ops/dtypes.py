@@ -1,0 +1,241 @@
+"""TensorFlow's element types over NumPy's.
+
+A `DType` is one of a fixed set of objects (`float32`, `string`, ...), each with the number that TensorFlow's protocol
+buffers give it; a *reference* type (``float32_ref``, what a variable has) is 100 above. Text is an object array of
+``bytes`` in NumPy; the type `resource`, of tensors that lead to queues and readers, an object array of these.
+"""
+
+import enum
+from typing import Any, Final
+
+import numpy as np
+
+_REFERENCE: Final = 100  # TensorFlow's distance between a type and the reference to it
+
+
+class Kind(enum.Enum):
+    """The families of element types."""
+
+    FLOAT = "float"
+    INT = "int"
+    UINT = "uint"
+    COMPLEX = "complex"
+    BOOL = "bool"
+    TEXT = "text"
+    RESOURCE = "resource"
+
+
+class DType:
+    """The type of a tensor's elements.
+
+    Equal to whatever `as_dtype` makes of the other side: ``tf.float32 == np.float32`` and ``tf.float32 == "float32"``.
+
+    Follows: ``tf.DType``.
+    """
+
+    __slots__ = ("_kind", "_name", "_number", "_numpy")
+
+    def __init__(self, number: int, name: str, numpy_type: type[Any], kind: Kind) -> None:
+        self._number, self._name, self._numpy, self._kind = number, name, numpy_type, kind
+
+    @property
+    def name(self) -> str:
+        """TensorFlow's name, such as "float32" or "string"."""
+        return self._name
+
+    @property
+    def as_numpy_dtype(self) -> type[Any]:
+        """The NumPy scalar type; `object` for text."""
+        return self._numpy
+
+    @property
+    def as_datatype_enum(self) -> int:
+        """The number of the type in TensorFlow's protocol buffers."""
+        return self._number
+
+    @property
+    def kind(self) -> Kind:
+        """To which family the type belongs."""
+        return self._kind
+
+    @property
+    def is_floating(self) -> bool:
+        """True for the float types."""
+        return self._kind is Kind.FLOAT
+
+    @property
+    def is_integer(self) -> bool:
+        """True for the signed and unsigned ints, not for bool."""
+        return self._kind in (Kind.INT, Kind.UINT)
+
+    @property
+    def is_unsigned(self) -> bool:
+        """True for the unsigned ints."""
+        return self._kind is Kind.UINT
+
+    @property
+    def is_complex(self) -> bool:
+        """True for the complex types."""
+        return self._kind is Kind.COMPLEX
+
+    @property
+    def is_bool(self) -> bool:
+        """True for bool."""
+        return self._kind is Kind.BOOL
+
+    @property
+    def is_quantized(self) -> bool:
+        """Always False: mpqueue has no quantized types."""
+        return False
+
+    @property
+    def is_numpy_compatible(self) -> bool:
+        """Always True: mpqueue has only types that NumPy has."""
+        return True
+
+    @property
+    def size(self) -> int:
+        """Bytes of one element, 0 for text."""
+        return 0 if self._kind is Kind.TEXT else np.dtype(self._numpy).itemsize
+
+    @property
+    def min(self) -> Any:
+        """The smallest finite value.
+
+        Raises:
+            TypeError: The type has no order (bool, text, complex).
+        """
+        return self._bounds("minimum").min
+
+    @property
+    def max(self) -> Any:
+        """The largest finite value.
+
+        Raises:
+            TypeError: The type has no order (bool, text, complex).
+        """
+        return self._bounds("maximum").max
+
+    @property
+    def limits(self) -> tuple[Any, Any]:
+        """(0, the value that stands for full intensity in an image of this type)."""
+        return (0, 1 if self.is_floating else True if self.is_bool else self.max)
+
+    @property
+    def base_dtype(self) -> "DType":
+        """The type itself, for a reference type what it refers to."""
+        return _BY_NUMBER[self._number % _REFERENCE]
+
+    @property
+    def real_dtype(self) -> "DType":
+        """The type of the real part of a complex type, else the type itself."""
+        return {complex64: float32, complex128: float64}.get(self.base_dtype, self)
+
+    @property
+    def _is_ref_dtype(self) -> bool:
+        return self._number > _REFERENCE
+
+    @property
+    def _as_ref(self) -> "DType":
+        return _BY_NUMBER[self._number % _REFERENCE + _REFERENCE]
+
+    def is_compatible_with(self, other: Any) -> bool:
+        """Whether a tensor of type ``other`` may stand where this type is asked for.
+
+        Raises:
+            TypeError: ``other`` is no type.
+        """
+        other = as_dtype(other)
+        return self in (other, other.base_dtype)
+
+    def _bounds(self, which: str) -> Any:
+        if self.is_floating:
+            return np.finfo(self._numpy)
+        if self.is_integer:
+            return np.iinfo(self._numpy)
+        raise TypeError(f"Cannot find {which} value of {self}: the type has no order.")
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, DType):
+            return self is other
+        try:
+            return other is not None and self is as_dtype(other)
+        except TypeError:
+            return False
+
+    def __hash__(self) -> int:
+        return self._number
+
+    def __int__(self) -> int:
+        return self._number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return as_dtype, (self._name,)
+
+    def __str__(self) -> str:
+        return f"<dtype: {self._name!r}>"
+
+    def __repr__(self) -> str:
+        return f"tf.{self._name}"
+
+
+_BY_NUMBER: dict[int, DType] = {}
+_BY_KEY: dict[Any, DType] = {}
+
+
+def _make(number: int, numpy_type: type[Any], kind: Kind, name: str | None = None) -> DType:
+    name = name or np.dtype(numpy_type).name
+    made = DType(number, name, numpy_type, kind)
+    reference = DType(number + _REFERENCE, f"{name}_ref", numpy_type, kind)
+    for each in (made, reference):
+        _BY_NUMBER[each.as_datatype_enum] = _BY_KEY[each.as_datatype_enum] = _BY_KEY[each.name] = each
+    _BY_KEY.setdefault(numpy_type, made)
+    return made
+
+
+float32 = _make(1, np.float32, Kind.FLOAT)
+float64 = _make(2, np.float64, Kind.FLOAT)
+int32 = _make(3, np.int32, Kind.INT)
+uint8 = _make(4, np.uint8, Kind.UINT)
+int16 = _make(5, np.int16, Kind.INT)
+int8 = _make(6, np.int8, Kind.INT)
+string = _make(7, object, Kind.TEXT, "string")
+complex64 = _make(8, np.complex64, Kind.COMPLEX)
+int64 = _make(9, np.int64, Kind.INT)
+bool_ = _make(10, np.bool_, Kind.BOOL, "bool")
+uint16 = _make(17, np.uint16, Kind.UINT)
+complex128 = _make(18, np.complex128, Kind.COMPLEX)
+float16 = _make(19, np.float16, Kind.FLOAT)
+resource = _make(20, object, Kind.RESOURCE, "resource")
+uint32 = _make(22, np.uint32, Kind.UINT)
+uint64 = _make(23, np.uint64, Kind.UINT)
+half, double = float16, float64
+
+# np.dtype(float) would be float64; TensorFlow gives these three Python types a meaning of their own, and no others.
+_BY_KEY |= {"half": half, "float": float32, "double": double, float: float32, bool: bool_, np.object_: string}
+_BY_KEY |= {np.str_: string, np.bytes_: string}
+
+
+def as_dtype(type_value: Any) -> DType:
+    """The `DType` that something means: a DType, its name or number, a NumPy type, a Python type, or an array's.
+
+    Raises:
+        TypeError: It means none.
+
+    Follows: ``tf.as_dtype``.
+    """
+    if isinstance(type_value, DType):
+        return type_value
+    # C has several names for one size of int; NumPy tells them apart until asked by size.
+    key = np.dtype(type_value.str).type if isinstance(type_value, np.dtype) else type_value
+    try:
+        if key in _BY_KEY:
+            return _BY_KEY[key]
+    except TypeError:  # not hashable
+        pass
+    own = getattr(type_value, "dtype", None)
+    if own is not None and not isinstance(type_value, np.dtype):
+        return as_dtype(own)
+    raise TypeError(
+        f"Cannot convert {type_value!r} to a type of tensors; give a type such as tf.float32, its name, or a NumPy type"
+    )

@@ -1,0 +1,120 @@
+"""FarmHash's Fingerprint64: the hash that TensorFlow's "fast" buckets are made of, always the same for the same bytes.
+
+Written after the description of farmhash "na"; words are 64 bit, little endian, and all arithmetic wraps around.
+"""
+
+from typing import Final
+
+_MASK: Final = 2**64 - 1
+_K0: Final = 0xC3A5C85C97CB3127
+_K1: Final = 0xB492B66FBE98F273
+_K2: Final = 0x9AE16A3B2F90404F
+
+
+def fingerprint64(text: bytes) -> int:
+    """The fingerprint, from 0 to below 2**64."""
+    length = len(text)
+    if length <= 16:
+        return _up_to_16(text, length)
+    if length <= 32:
+        return _up_to_32(text, length)
+    return _up_to_64(text, length) if length <= 64 else _long(text, length)
+
+
+def _word(text: bytes, start: int, size: int = 8) -> int:
+    return int.from_bytes(text[start : start + size], "little")
+
+
+def _turned(value: int, bits: int) -> int:
+    value &= _MASK
+    return (value >> bits | value << (64 - bits)) & _MASK
+
+
+def _mixed(value: int) -> int:
+    value &= _MASK
+    return value ^ value >> 47
+
+
+def _pair(one: int, two: int, factor: int) -> int:
+    first = _mixed((one ^ two) * factor)
+    second = _mixed((two ^ first) * factor)
+    return second * factor & _MASK
+
+
+def _up_to_16(text: bytes, length: int) -> int:
+    factor = _K2 + length * 2
+    if length >= 8:
+        a, b = _word(text, 0) + _K2, _word(text, length - 8)
+        c, d = _turned(b, 37) * factor + a, (_turned(a, 25) + b) * factor
+        return _pair(c & _MASK, d & _MASK, factor)
+    if length >= 4:
+        return _pair(length + (_word(text, 0, 4) << 3), _word(text, length - 4, 4), factor)
+    if not length:
+        return _K2
+    y = text[0] + (text[length >> 1] << 8)
+    z = length + (text[-1] << 2)
+    return _mixed(y * _K2 & _MASK ^ z * _K0 & _MASK) * _K2 & _MASK
+
+
+def _up_to_32(text: bytes, length: int) -> int:
+    factor = _K2 + length * 2
+    a, b = _word(text, 0) * _K1, _word(text, 8)
+    c, d = _word(text, length - 8) * factor, _word(text, length - 16) * _K2
+    first = _turned(a + b, 43) + _turned(c, 30) + d
+    return _pair(first & _MASK, a + _turned(b + _K2, 18) + c & _MASK, factor)
+
+
+def _up_to_64(text: bytes, length: int) -> int:
+    factor = _K2 + length * 2
+    a, b = _word(text, 0) * _K2, _word(text, 8)
+    c, d = _word(text, length - 8) * factor, _word(text, length - 16) * _K2
+    y = _turned(a + b, 43) + _turned(c, 30) + d & _MASK
+    z = _pair(y, a + _turned(b + _K2, 18) + c & _MASK, factor)
+    e, f = _word(text, 16) * factor, _word(text, 24)
+    g, h = (y + _word(text, length - 32)) * factor, (z + _word(text, length - 24)) * factor
+    first = _turned(e + f, 43) + _turned(g, 30) + h
+    return _pair(first & _MASK, e + _turned(f + a, 18) + g & _MASK, factor)
+
+
+def _weak(text: bytes, start: int, a: int, b: int) -> tuple[int, int]:
+    """32 bytes and two seeds, mixed into two words."""
+    w, x, y, z = (_word(text, start + place) for place in (0, 8, 16, 24))
+    a = a + w & _MASK
+    b = _turned(b + a + z, 21)
+    c = a
+    a = a + x + y & _MASK
+    return a + z & _MASK, b + _turned(a, 44) + c & _MASK
+
+
+def _long(text: bytes, length: int) -> int:
+    x, y = 81, 81 * _K1 + 113 & _MASK
+    z = _mixed(y * _K2 + 113) * _K2 & _MASK
+    v, w = (0, 0), (0, 0)
+    x = x * _K2 + _word(text, 0) & _MASK
+    end = (length - 1) // 64 * 64
+    for start in range(0, end, 64):
+        x, y, z, v, w = _round(text, start, (x, y, z, v, w), _K1, 1)
+    rest = (length - 1) & 63
+    factor = _K1 + ((z & 0xFF) << 1)
+    w = (w[0] + rest & _MASK, w[1])
+    v = (v[0] + w[0] & _MASK, v[1])
+    w = (w[0] + v[0] & _MASK, w[1])
+    x, y, z, v, w = _round(text, end + rest - 63, (x, y, z, v, w), factor, 9)
+    first = _pair(v[0], w[0], factor) + _mixed(y) * _K0 + z
+    return _pair(first & _MASK, _pair(v[1], w[1], factor) + x & _MASK, factor)
+
+
+_State = tuple[int, int, int, tuple[int, int], tuple[int, int]]
+
+
+def _round(text: bytes, start: int, state: _State, factor: int, weight: int) -> _State:
+    """64 bytes mixed into the state."""
+    x, y, z, v, w = state
+    x = _turned(x + y + v[0] + _word(text, start + 8), 37) * factor & _MASK
+    y = _turned(y + v[1] + _word(text, start + 48), 42) * factor & _MASK
+    x ^= w[1] * weight & _MASK
+    y = y + v[0] * weight + _word(text, start + 40) & _MASK
+    z = _turned(z + w[0], 33) * factor & _MASK
+    v = _weak(text, start, v[1] * factor & _MASK, x + w[0])
+    w = _weak(text, start + 32, z + w[1], y + _word(text, start + 16))
+    return z, y, x, v, w

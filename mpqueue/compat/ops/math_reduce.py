@@ -1,0 +1,208 @@
+"""Operations that take axes together: sums, extremes, places of extremes, products of matrices, running sums."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+
+from mpqueue.compat.ops import dtypes
+from mpqueue.compat.ops.dims import Dims, axis_in, broadcast, merged, text, with_rank
+from mpqueue.compat.ops.dtypes import DType, int64
+from mpqueue.compat.ops.infer import int_of, ints_of, invalid, same
+from mpqueue.compat.ops.registry import INDEX, NUMBERS, REALS, Known, Types, op
+
+
+def reduced(input: Known, reduction_indices: Known, *, keep_dims: bool = False, **_attrs: Any) -> Dims:
+    """The shape without, or with 1 at, the reduced axes."""
+    dims, axes = input.known_dims, ints_of(reduction_indices)
+    if reduction_indices.known_dims is not None and len(reduction_indices.known_dims) > 1:
+        raise ValueError(f"the axes must be at most rank 1 but are rank {len(reduction_indices.known_dims)}")
+    if dims is None:
+        return None
+    if axes is None:
+        return (None,) * len(dims) if keep_dims else None
+    gone = {axis_in(axis, len(dims), "reduction dimension") for axis in axes}
+    if keep_dims:
+        return tuple(1 if axis in gone else size for axis, size in enumerate(dims))
+    return tuple(size for axis, size in enumerate(dims) if axis not in gone)
+
+
+def checked_axes(rank: int, indices: np.ndarray) -> tuple[int, ...]:
+    """The axes to reduce, counted from the left."""
+    try:
+        axes = [axis_in(int(axis), rank, "reduction dimension") for axis in indices.reshape(-1)]
+    except ValueError as error:
+        invalid(str(error))
+    if len(set(axes)) != len(axes):
+        invalid(f"Invalid reduction arguments: Axes contains duplicate dimension: {axes}")
+    return tuple(axes)
+
+
+def _sum(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> Any:
+    return x.sum(axes, dtype=x.dtype, keepdims=keep)
+
+
+def _prod(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> Any:
+    return x.prod(axes, dtype=x.dtype, keepdims=keep)
+
+
+def _mean(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> Any:
+    """The mean of ints is an int, cut towards zero; of none of them, 0."""
+    if x.dtype.kind not in "iu":
+        total = x.sum(axes, dtype=np.float32 if x.dtype == np.float16 else x.dtype, keepdims=keep)
+        return total / total.dtype.type(_count(x, axes))
+    total = np.asarray(x.sum(axes, dtype=np.uint64 if x.dtype == np.uint64 else np.int64, keepdims=keep))
+    number = total.dtype.type(max(_count(x, axes), 1))
+    return (total - np.fmod(total, number)) // number
+
+
+def _count(x: np.ndarray, axes: tuple[int, ...]) -> int:
+    return int(np.prod([x.shape[axis] for axis in axes], dtype=np.int64))
+
+
+def _max(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> Any:
+    return x.max(axes, keepdims=keep, initial=_extreme(x.dtype)[0])
+
+
+def _min(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> Any:
+    return x.min(axes, keepdims=keep, initial=_extreme(x.dtype)[1])
+
+
+def _extreme(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    if dtype.kind == "f":
+        return -np.inf, np.inf
+    return np.iinfo(dtype).min, np.iinfo(dtype).max
+
+
+def _any(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> Any:
+    return x.any(axes, keepdims=keep)
+
+
+def _all(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> Any:
+    return x.all(axes, keepdims=keep)
+
+
+Reduction = Callable[[np.ndarray, tuple[int, ...], bool], Any]
+_REDUCTIONS: Final[tuple[tuple[str, tuple[DType, ...], Reduction], ...]] = (
+    ("Sum", NUMBERS, _sum),
+    ("Mean", NUMBERS, _mean),
+    ("Prod", NUMBERS, _prod),
+    ("Max", REALS, _max),
+    ("Min", REALS, _min),
+)
+
+
+def _reducing(function: Reduction) -> Callable[..., Any]:
+    def reduce(input: np.ndarray, reduction_indices: np.ndarray, *, keep_dims: bool = False) -> np.ndarray:
+        axes = checked_axes(input.ndim, reduction_indices)
+        return np.asarray(function(input, axes, keep_dims)).astype(input.dtype, copy=False)
+
+    return reduce
+
+
+for _name, _types, _function in _REDUCTIONS:
+    op(_name, "input: T, reduction_indices: I -> T", T=Types(_types), I=INDEX, infer=reduced)(_reducing(_function))
+for _name, _function in (("Any", _any), ("All", _all)):
+    op(_name, "input: bool, reduction_indices: I -> bool", I=INDEX, infer=reduced)(_reducing(_function))
+
+
+def _place(input: Known, dimension: Known, **_types: DType) -> Dims:
+    dims, axis = input.known_dims, int_of(dimension)
+    with_rank(dimension.known_dims, 0, "dimension")
+    if dims is None:
+        return None
+    if len(dims) <= 1:
+        return ()
+    if axis is None:
+        return (None,) * (len(dims) - 1)
+    place = axis_in(axis, len(dims), "Dimension")
+    return dims[:place] + dims[place + 1 :]
+
+
+def _extreme_place(function: Callable[..., Any], last: float) -> Callable[..., Any]:
+    """``last`` is what NaN counts as: NumPy would find it first, TensorFlow passes over it."""
+
+    def place(input: np.ndarray, dimension: np.ndarray, *, output_type: DType = int64) -> Any:
+        if not -input.ndim <= int(dimension) < input.ndim:
+            invalid(f"Expected dimension in the range [{-input.ndim}, {input.ndim}), but got {dimension}")
+        if not input.shape[int(dimension)]:
+            invalid(f"Reduction axis {dimension} is empty in shape {list(input.shape)}")
+        found = np.where(np.isnan(input), last, input) if input.dtype.kind == "f" else input
+        return function(found, int(dimension)).astype(output_type.as_numpy_dtype)
+
+    return place
+
+
+_PLACED: Final = Types((*REALS, dtypes.bool_))
+for _name, _first, _last in (("ArgMax", np.argmax, -np.inf), ("ArgMin", np.argmin, np.inf)):
+    op(_name, "input: T, dimension: I -> output_type", T=_PLACED, I=INDEX, infer=_place)(_extreme_place(_first, _last))
+
+
+def _multiplied(a: Known, b: Known, *, transpose_a: bool = False, transpose_b: bool = False) -> Dims:
+    left, right = with_rank(a.known_dims, 2, "a of matmul"), with_rank(b.known_dims, 2, "b of matmul")
+    return _product(left[::-1] if transpose_a else left, right[::-1] if transpose_b else right)
+
+
+def _product(left: tuple[int | None, ...], right: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    try:
+        merged(left[-1:], right[-2:-1])
+    except ValueError:
+        raise ValueError(f"the inner dimensions of {text(left)} and {text(right)} must agree") from None
+    return left[-2], right[-1]
+
+
+_MATRICES: Final = Types(tuple(kind for kind in NUMBERS if kind not in (dtypes.int8, dtypes.int16)))
+
+
+@op("MatMul", "a: T, b: T -> T", T=_MATRICES, infer=_multiplied)
+def matmul(a: np.ndarray, b: np.ndarray, *, transpose_a: bool = False, transpose_b: bool = False) -> np.ndarray:
+    """The product of two matrices."""
+    if a.ndim != 2 or b.ndim != 2:
+        invalid(f"the inputs of matmul must be matrices, got shapes {list(a.shape)} and {list(b.shape)}")
+    left, right = a.T if transpose_a else a, b.T if transpose_b else b
+    if left.shape[1] != right.shape[0]:
+        invalid(f"Matrix size-incompatible: In[0]: {list(a.shape)}, In[1]: {list(b.shape)}")
+    return np.matmul(left, right)  # type: ignore[no-any-return]
+
+
+def _multiplied_batch(x: Known, y: Known, *, adj_x: bool, adj_y: bool) -> Dims:
+    left, right = x.known_dims, y.known_dims
+    if any(dims is not None and len(dims) < 2 for dims in (left, right)):
+        raise ValueError(f"matmul needs at least two axes, got {text(left)} and {text(right)}")
+    if left is None or right is None:
+        return None
+    batch = broadcast(left[:-2], right[:-2])
+    inner = _product(left[-2:][::-1] if adj_x else left[-2:], right[-2:][::-1] if adj_y else right[-2:])
+    return None if batch is None else batch + inner
+
+
+@op("BatchMatMulV2", "x: T, y: T -> T", T=Types((*_MATRICES.allowed, dtypes.int16)), infer=_multiplied_batch)
+def batch_matmul(x: np.ndarray, y: np.ndarray, *, adj_x: bool = False, adj_y: bool = False) -> np.ndarray:
+    """The products of two stacks of matrices."""
+    if min(x.ndim, y.ndim) < 2:
+        invalid(f"matmul needs at least two axes, got {list(x.shape)} and {list(y.shape)}")
+    left = np.conj(x.swapaxes(-1, -2)) if adj_x else x
+    right = np.conj(y.swapaxes(-1, -2)) if adj_y else y
+    try:
+        return np.matmul(left, right)  # type: ignore[no-any-return]
+    except ValueError:
+        invalid(f"Matrix size-incompatible: In[0]: {list(x.shape)}, In[1]: {list(y.shape)}")
+
+
+def _running(function: np.ufunc) -> Callable[..., Any]:
+    def run(x: np.ndarray, axis: np.ndarray, *, exclusive: bool = False, reverse: bool = False) -> np.ndarray:
+        if not -x.ndim <= int(axis) < x.ndim:
+            invalid(f"axis {axis} is not in [{-x.ndim}, {x.ndim})")
+        place = int(axis)
+        x = np.flip(x, place) if reverse else x
+        if exclusive:
+            first = np.full_like(x.take([0], place), function.identity)
+            x = np.concatenate([first, x.swapaxes(0, place)[:-1].swapaxes(0, place)], place)
+        out = function.accumulate(x, place, x.dtype)
+        return np.flip(out, place) if reverse else out
+
+    return run
+
+
+for _name, _ufunc in (("Cumsum", np.add), ("Cumprod", np.multiply)):
+    op(_name, "x: T, axis: I -> T", T=Types(NUMBERS), I=INDEX, infer=same)(_running(_ufunc))

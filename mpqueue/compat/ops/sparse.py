@@ -1,0 +1,184 @@
+"""Operations on the three parts of sparse tensors: indices, values, dense shape."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from mpqueue.compat.ops import dtypes
+from mpqueue.compat.ops.dims import Dims, with_rank
+from mpqueue.compat.ops.infer import ints_of, invalid, shape_of
+from mpqueue.compat.ops.math_reduce import checked_axes
+from mpqueue.compat.ops.registry import NUMBERS, Known, Types, op
+
+_PLACES = Types((dtypes.int32, dtypes.int64))
+
+
+def _dense(sparse_indices: Known, output_shape: Known, *_rest: Known, validate_indices: bool) -> Dims:
+    del sparse_indices, validate_indices
+    return shape_of(output_shape, "output_shape")
+
+
+@op(
+    "SparseToDense",
+    "sparse_indices: I, output_shape: I, sparse_values: T, default_value: T -> T",
+    I=_PLACES,
+    infer=_dense,
+)
+def sparse_to_dense(
+    sparse_indices: np.ndarray,
+    output_shape: np.ndarray,
+    sparse_values: np.ndarray,
+    default_value: np.ndarray,
+    *,
+    validate_indices: bool = True,
+) -> np.ndarray:
+    """The whole array; ``sparse_values`` may be a scalar for all places."""
+    rank = output_shape.size
+    table = sparse_indices.reshape(-1, 1) if sparse_indices.ndim < 2 else sparse_indices
+    if table.shape[1] != rank:
+        invalid(f"output_shape has {rank} sizes, but sparse_indices tell {table.shape[1]} each")
+    if sparse_values.ndim and sparse_values.shape != (len(table),):
+        invalid(f"sparse_values has shape {list(sparse_values.shape)}, expected [] or [{len(table)}]")
+    _check_places(table, output_shape, ordered=validate_indices)
+    out = np.empty([int(size) for size in output_shape], sparse_values.dtype)
+    out[...] = default_value
+    out[tuple(table.T)] = sparse_values
+    return out
+
+
+def _check_places(table: np.ndarray, shape: np.ndarray, *, ordered: bool) -> None:
+    outside = ((table < 0) | (table >= shape)).any(axis=1)
+    if outside.any():
+        row = int(outside.argmax())
+        invalid(f"indices[{row}] = {table[row].tolist()} is out of bounds: need 0 <= index < {shape.tolist()}")
+    if ordered and len(table) > 1:
+        flat = np.ravel_multi_index(tuple(table.T), tuple(shape))
+        wrong = flat[1:] <= flat[:-1]
+        if wrong.any():
+            row = int(wrong.argmax()) + 1
+            what = "repeated" if flat[row] == flat[row - 1] else "out of order"
+            invalid(f"indices[{row}] = {table[row].tolist()} is {what}")
+
+
+def _reshaped(input_indices: Known, input_shape: Known, new_shape: Known) -> list[Dims]:
+    rows = with_rank(input_indices.known_dims, 2)[0]
+    rank = with_rank(new_shape.known_dims, 1)[0]
+    del input_shape
+    return [(rows, rank), (rank,)]
+
+
+@op(
+    "SparseReshape",
+    "input_indices: int64, input_shape: int64, new_shape: int64 -> output_indices: int64, output_shape: int64",
+    infer=_reshaped,
+)
+def sparse_reshape(
+    input_indices: np.ndarray, input_shape: np.ndarray, new_shape: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same values in another shape; one size may be -1."""
+    wanted = [int(size) for size in new_shape]
+    total = math.prod(int(size) for size in input_shape)
+    try:
+        shape = np.array(resolved(total, wanted), np.int64)
+    except ValueError as error:
+        invalid(str(error))
+    if not total:
+        return np.zeros((len(input_indices), len(shape)), np.int64), shape
+    flat = np.ravel_multi_index(tuple(input_indices.T), tuple(input_shape))
+    return np.stack(np.unravel_index(flat, tuple(shape)), axis=-1).astype(np.int64).reshape(-1, len(shape)), shape
+
+
+def resolved(total: int, wanted: Sequence[int]) -> list[int]:
+    """Sizes with the one that is -1 worked out.
+
+    Raises:
+        ValueError: More than one is -1, one is below, or they do not fit the total.
+    """
+    if list(wanted).count(-1) > 1:
+        raise ValueError(f"At most one dimension can be inferred (-1). Found: {list(wanted)}")
+    if any(size < -1 for size in wanted):
+        raise ValueError(f"sizes must be at least -1, got {list(wanted)}")
+    rest = math.prod(size for size in wanted if size != -1)
+    if (total != rest) if -1 not in wanted else (rest == 0 or total % rest):
+        raise ValueError(f"Cannot reshape a tensor with {total} elements to shape {list(wanted)}")
+    return [total // rest if size == -1 else size for size in wanted]
+
+
+def _summed(indices: Known, values: Known, shape: Known, axes: Known, *, keep_dims: bool) -> Dims:
+    del indices, values
+    dims, gone = shape.known_as_shape(), ints_of(axes)
+    if shape.known_value() is None or dims is None or gone is None:
+        return None
+    places = {axis % len(dims) for axis in gone} if dims else set()
+    if keep_dims:
+        return tuple(1 if axis in places else size for axis, size in enumerate(dims))
+    return tuple(size for axis, size in enumerate(dims) if axis not in places)
+
+
+@op(
+    "SparseReduceSum",
+    "input_indices: int64, input_values: T, input_shape: int64, reduction_axes: int32 -> T",
+    T=Types(NUMBERS),
+    infer=_summed,
+)
+def sparse_reduce_sum(
+    input_indices: np.ndarray,
+    input_values: np.ndarray,
+    input_shape: np.ndarray,
+    reduction_axes: np.ndarray,
+    *,
+    keep_dims: bool = False,
+) -> np.ndarray:
+    """The sums along some axes, as a dense array."""
+    axes = {checked_axes(input_shape.size, axis)[0] for axis in reduction_axes.reshape(-1, 1)}
+    _check_places(input_indices, input_shape, ordered=False)
+    kept = [axis for axis in range(input_shape.size) if axis not in axes]
+    out = np.zeros([int(input_shape[axis]) for axis in kept], input_values.dtype)
+    if kept:
+        np.add.at(out, tuple(input_indices[:, axis] for axis in kept), input_values)
+    else:
+        out += input_values.sum(dtype=input_values.dtype)
+    if not keep_dims:
+        return out
+    return out.reshape([1 if axis in axes else int(size) for axis, size in enumerate(input_shape)])
+
+
+def _reordered(indices: Known, values: Known, shape: Known) -> list[Dims]:
+    del shape
+    return [indices.known_dims, values.known_dims]
+
+
+@op(
+    "SparseReorder",
+    "input_indices: int64, input_values: T, input_shape: int64 -> output_indices: int64, output_values: T",
+    infer=_reordered,
+)
+def sparse_reorder(
+    input_indices: np.ndarray, input_values: np.ndarray, input_shape: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The values in the order of their places, row by row."""
+    del input_shape
+    order = np.lexsort(tuple(input_indices.T[::-1])) if input_indices.shape[1] else np.arange(len(input_indices))
+    return input_indices[order], input_values[order]
+
+
+def _at_places(sp_indices: Known, sp_values: Known, *_rest: Known) -> Dims:
+    return (with_rank(sp_indices.known_dims, 2)[0],) if sp_values.known_dims is None else sp_values.known_dims
+
+
+def _combining(function: np.ufunc) -> Callable[..., np.ndarray]:
+    def combine(sp_indices: np.ndarray, sp_values: np.ndarray, sp_shape: np.ndarray, dense: np.ndarray) -> np.ndarray:
+        try:
+            whole = np.broadcast_to(dense, tuple(sp_shape))
+        except ValueError:
+            invalid(f"a dense array of shape {list(dense.shape)} does not broadcast to {sp_shape.tolist()}")
+        return function(sp_values, whole[tuple(sp_indices.T)])  # type: ignore[no-any-return]
+
+    return combine
+
+
+for _name, _ufunc in (("SparseDenseCwiseMul", np.multiply), ("SparseDenseCwiseDiv", np.divide)):
+    op(_name, "sp_indices: int64, sp_values: T, sp_shape: int64, dense: T -> T", T=Types(NUMBERS), infer=_at_places)(
+        _combining(_ufunc)
+    )

@@ -1,0 +1,243 @@
+"""Operations on text: arrays of ``bytes``."""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from mpqueue.compat.ops import dtypes
+from mpqueue.compat.ops.dims import Dims, broadcast, merged, merged_all, with_rank
+from mpqueue.compat.ops.fingerprint import fingerprint64
+from mpqueue.compat.ops.infer import invalid, same
+from mpqueue.compat.ops.math_reduce import checked_axes, reduced
+from mpqueue.compat.ops.registry import Known, Types, op
+
+_WEB_ALPHABET: Final = re.compile(rb"[A-Za-z0-9_-]*")
+
+
+def each(function: Callable[..., Any], *arrays: np.ndarray, dtype: Any = object) -> np.ndarray:
+    """A function of Python values, element by element, with broadcasting."""
+    out = np.frompyfunc(function, len(arrays), 1)(*arrays)
+    if dtype is not object:
+        return np.asarray(out).astype(dtype)
+    if isinstance(out, np.ndarray):
+        return out
+    single = np.empty((), object)  # np.asarray would make an array of NumPy's own text type
+    single[()] = out
+    return single
+
+
+def _joined(inputs: Sequence[Known], **_separator: str) -> Dims:
+    return merged_all(each.known_dims for each in inputs if each.known_dims != ()) if _ranked(inputs) else ()
+
+
+def _ranked(inputs: Sequence[Known]) -> bool:
+    return any(each.known_dims != () for each in inputs)
+
+
+@op("StringJoin", "inputs: N * string -> string", infer=_joined)
+def string_join(inputs: Sequence[np.ndarray], *, separator: str = "") -> np.ndarray:
+    """The texts one behind the other; scalars beside arrays are repeated."""
+    shapes = {each.shape for each in inputs if each.ndim}
+    if len(shapes) > 1:
+        invalid(f"Input shapes do not match: {sorted(shapes)}")
+    between = separator.encode() if isinstance(separator, str) else separator
+    return each(lambda *parts: between.join(parts), *inputs)
+
+
+def _split_parts(input: Known, delimiter: Known, **_options: bool) -> list[Dims]:
+    with_rank(input.known_dims, 1, "input")
+    with_rank(delimiter.known_dims, 0, "delimiter")
+    return [(None, 2), (None,), (2,)]
+
+
+@op(
+    "StringSplit",
+    "input: string, delimiter: string -> indices: int64, values: string, shape: int64",
+    infer=_split_parts,
+)
+def string_split(
+    input: np.ndarray, delimiter: np.ndarray, *, skip_empty: bool = True
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pieces between any of the bytes of ``delimiter`` (or all single bytes), as the parts of a sparse tensor."""
+    if input.ndim != 1:
+        invalid(f"input must be a vector, got shape {list(input.shape)}")
+    pieces = [_pieces(text, delimiter.item(), skip_empty) for text in input.tolist()]
+    return sparse_rows(pieces)
+
+
+def _pieces(text: bytes, delimiter: bytes, skip_empty: bool) -> list[bytes]:
+    if not delimiter:
+        return [text[n : n + 1] for n in range(len(text))]
+    if not text:
+        return []
+    parts = re.split(b"[" + re.escape(delimiter) + b"]", text)
+    return [part for part in parts if part] if skip_empty else parts
+
+
+def sparse_rows(rows: Sequence[Sequence[bytes]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of unequal length as the parts of a sparse tensor."""
+    indices = [(row, place) for row, items in enumerate(rows) for place in range(len(items))]
+    values = np.empty(len(indices), object)
+    values[:] = [item for items in rows for item in items]
+    shape = np.array([len(rows), max(map(len, rows), default=0)], np.int64)
+    return np.array(indices, np.int64).reshape(-1, 2), values, shape
+
+
+def _split_v2(input: Known, sep: Known, **_options: int) -> list[Dims]:
+    with_rank(input.known_dims, 1, "input")
+    with_rank(sep.known_dims, 0, "sep")
+    return [(None, 2), (None,), (2,)]
+
+
+@op("StringSplitV2", "input: string, sep: string -> indices: int64, values: string, shape: int64", infer=_split_v2)
+def string_split_v2(
+    input: np.ndarray, sep: np.ndarray, *, maxsplit: int = -1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pieces as Python's ``split`` gives them, as the parts of a sparse tensor."""
+    return sparse_rows([text.split(sep[()] or None, maxsplit) for text in input.tolist()])
+
+
+def _cut(input: Known, pos: Known, len: Known, **_unit: str) -> Dims:
+    return broadcast(input.known_dims, merged(pos.known_dims, len.known_dims))
+
+
+@op("Substr", "input: string, pos: T, len: T -> string", T=Types((dtypes.int32, dtypes.int64)), infer=_cut)
+def substr(input: np.ndarray, pos: np.ndarray, len: np.ndarray, *, unit: str = "BYTE") -> np.ndarray:
+    """``len`` bytes (or characters) from ``pos`` on, fewer at the end; a negative ``pos`` counts from the end."""
+    if pos.shape != len.shape:
+        invalid(f"pos and len should have the same shape, got {list(pos.shape)} and {list(len.shape)}")
+    cut = _cut_characters if unit == "UTF8_CHAR" else _cut_bytes
+    try:
+        return each(cut, input, pos, len)
+    except ValueError:
+        invalid(f"input of shape {list(input.shape)} does not broadcast with pos of shape {list(pos.shape)}")
+
+
+def _cut_bytes(text: bytes, start: int, length: int) -> bytes:
+    size = text.__len__()
+    if not -size <= start <= size:
+        invalid(f"pos {start} out of range for string {text!r}")
+    start = start + size if start < 0 else start
+    return text[start:] if length < 0 else text[start : start + length]
+
+
+def _cut_characters(text: bytes, start: int, length: int) -> bytes:
+    characters = text.decode("utf-8", "surrogateescape")
+    size = characters.__len__()
+    if not -size <= start <= size:
+        invalid(f"pos {start} out of range for string {text!r}")
+    start = start + size if start < 0 else start
+    cut = characters[start:] if length < 0 else characters[start : start + length]
+    return cut.encode("utf-8", "surrogateescape")
+
+
+@op("ReduceJoin", "inputs: string, reduction_indices: int32 -> string", infer=reduced)
+def reduce_join(
+    inputs: np.ndarray, reduction_indices: np.ndarray, *, keep_dims: bool = False, separator: str = ""
+) -> np.ndarray:
+    """The texts along some axes joined, first along the first of them."""
+    if not inputs.ndim:
+        return inputs
+    axes = checked_axes(inputs.ndim, reduction_indices)
+    rest = [axis for axis in range(inputs.ndim) if axis not in axes]
+    rows = inputs.transpose([*rest, *axes[::-1]]).reshape([*(inputs.shape[axis] for axis in rest), -1])
+    out = np.empty(rows.shape[:-1], object)
+    between = separator.encode()
+    for place in np.ndindex(*out.shape):
+        out[place] = between.join(rows[place].tolist())
+    return out.reshape([1 if axis in axes else size for axis, size in enumerate(inputs.shape)]) if keep_dims else out
+
+
+@op("EncodeBase64", "input: string -> string", infer=same)
+def encode_base64(input: np.ndarray, *, pad: bool = False) -> np.ndarray:
+    """Base64 in the web's alphabet (- and _)."""
+
+    def encode(text: bytes) -> bytes:
+        coded = base64.urlsafe_b64encode(text)
+        return coded if pad else coded.rstrip(b"=")
+
+    return each(encode, input)
+
+
+@op("DecodeBase64", "input: string -> string", infer=same)
+def decode_base64(input: np.ndarray) -> np.ndarray:
+    """The reverse of `encode_base64`; padding may be missing, but not wrong."""
+    return each(_decode_one, input)
+
+
+def _decode_one(text: bytes) -> bytes:
+    core = text.rstrip(b"=")
+    missing = -len(core) % 4
+    if not _WEB_ALPHABET.fullmatch(core) or missing == 3 or len(text) - len(core) not in (0, missing):
+        invalid(f"Invalid character or padding found in base64: {text!r}")
+    try:
+        return base64.urlsafe_b64decode(core + b"=" * missing)
+    except binascii.Error as error:
+        invalid(f"{text!r} is not base64: {error}")
+
+
+@op("StringToHashBucketFast", "input: string -> int64", infer=same)
+def string_to_hash_bucket_fast(input: np.ndarray, *, num_buckets: int) -> np.ndarray:
+    """A number from 0 to below ``num_buckets`` for each text, always the same one."""
+    return each(lambda text: fingerprint64(text) % num_buckets, input, dtype=np.int64)
+
+
+@op("StringLength", "input: string -> int32", infer=same)
+def string_length(input: np.ndarray, *, unit: str = "BYTE") -> np.ndarray:
+    """The number of bytes, or of characters with ``unit="UTF8_CHAR"``."""
+    if unit == "UTF8_CHAR":
+        return each(lambda text: sum(byte & 0xC0 != 0x80 for byte in text), input, dtype=np.int32)
+    return each(len, input, dtype=np.int32)
+
+
+_CHANGES: Final[tuple[tuple[str, Callable[[bytes], bytes], Callable[[str], str]], ...]] = (
+    ("StringLower", bytes.lower, str.lower),
+    ("StringUpper", bytes.upper, str.upper),
+)
+
+
+def _changed(ascii: Callable[[bytes], bytes], unicode: Callable[[str], str]) -> Callable[..., np.ndarray]:
+    def change(input: np.ndarray, *, encoding: str = "") -> np.ndarray:
+        if encoding == "utf-8":
+            return each(lambda text: unicode(text.decode("utf-8", "replace")).encode(), input)
+        return each(ascii, input)
+
+    return change
+
+
+for _name, _ascii, _unicode in _CHANGES:
+    op(_name, "input: string -> string", infer=same)(_changed(_ascii, _unicode))
+
+
+@op("StringStrip", "input: string -> string", infer=same)
+def string_strip(input: np.ndarray) -> np.ndarray:
+    """Without white space at both ends."""
+    return each(bytes.strip, input)
+
+
+@op("RegexReplace", "input: string, pattern: string, rewrite: string -> string", infer=same)
+def regex_replace(
+    input: np.ndarray, pattern: np.ndarray, rewrite: np.ndarray, *, replace_global: bool = True
+) -> np.ndarray:
+    r"""Matches of a regular expression replaced; ``\1`` stands for a group. The expression is Python's, not RE2's."""
+    expression = _compiled(pattern.item())
+    into, count = rewrite.item(), 0 if replace_global else 1
+    return each(lambda text: expression.sub(into, text, count), input)
+
+
+@op("RegexFullMatch", "input: string, pattern: string -> bool", infer=same)
+def regex_full_match(input: np.ndarray, pattern: np.ndarray) -> np.ndarray:
+    """Whether a regular expression matches the whole text. The expression is Python's, not RE2's."""
+    expression = _compiled(pattern.item())
+    return each(lambda text: expression.fullmatch(text) is not None, input, dtype=bool)
+
+
+def _compiled(pattern: bytes) -> re.Pattern[bytes]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        invalid(f"Invalid pattern: {pattern!r}, error: {error}")

@@ -1,0 +1,104 @@
+"""Numbers as text, and text as numbers."""
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+
+from mpqueue.compat.ops import dtypes
+from mpqueue.compat.ops.dtypes import DType
+from mpqueue.compat.ops.infer import invalid, same
+from mpqueue.compat.ops.registry import NUMBERS, Types, op
+from mpqueue.compat.ops.text import each
+from mpqueue.errors import InvalidArgumentError
+
+_FLOAT: Final = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|infinity|nan)", re.IGNORECASE)
+_HEX_FLOAT: Final = re.compile(rb"[+-]?0x[0-9a-f]*\.?[0-9a-f]*(p[+-]?\d+)?", re.IGNORECASE)
+_INT: Final = re.compile(rb"[+-]?\d+")
+_SPACE: Final = b" \t\n\v\f\r"
+
+
+@op("AsString", "input: T -> string", T=Types((*NUMBERS, dtypes.bool_, dtypes.string)), infer=same)
+def as_string(
+    input: np.ndarray,
+    *,
+    precision: int = -1,
+    scientific: bool = False,
+    shortest: bool = False,
+    width: int = -1,
+    fill: str = "",
+) -> np.ndarray:
+    """Numbers as C's printf writes them: floats with six digits after the point unless told otherwise."""
+    _check_format(input.dtype, precision, scientific, shortest, fill)
+    if input.dtype == object:
+        return input
+    if input.dtype == bool:
+        return each(lambda value: b"true" if value else b"false", input)
+    digits = f".{precision}" if precision >= 0 else ""
+    letter = ("e" if scientific else "g" if shortest else "f") if input.dtype.kind in "fc" else "d"
+    size = str(width) if width >= 0 else ""
+    if input.dtype.kind == "c":
+        return each(_complex_writer(f"%{digits}{letter}", f"%{fill.strip('0')}{size}s"), input)
+    return each(_writer(f"%{fill}{size}{digits}{letter}", f"%{fill.strip('0')}{size}{digits}{letter}"), input)
+
+
+def _check_format(dtype: np.dtype[Any], precision: int, scientific: bool, shortest: bool, fill: str) -> None:
+    if fill not in ("", " ", "+", "-", "0"):
+        invalid(f"Fill argument not supported: {fill!r}")
+    if scientific and shortest:
+        invalid("Cannot select both scientific and shortest notation")
+    if dtype.kind not in "fc" and (scientific or shortest):
+        invalid("scientific and shortest format not supported for datatype " + dtype.name)
+    if dtype.kind not in "fc" and precision >= 0:
+        invalid("precision not supported for datatype " + dtype.name)
+
+
+def _writer(form: str, unpadded: str) -> Callable[[Any], bytes]:
+    def write(value: Any) -> bytes:
+        finite = isinstance(value, int) or np.isfinite(value)  # C pads infinities with spaces only
+        text: str = (form if finite else unpadded) % value
+        return text.encode()
+
+    return write
+
+
+def _complex_writer(part: str, whole: str) -> Callable[[complex], bytes]:
+    def write(value: complex) -> bytes:
+        return (whole % f"({part % value.real},{part % value.imag})").encode()
+
+    return write
+
+
+def _parser(out_type: DType) -> Callable[[bytes], Any]:
+    kind = out_type.as_numpy_dtype
+    if out_type.is_floating:
+        return parse_float
+    least, most = np.iinfo(kind).min, np.iinfo(kind).max
+
+    def parse(text: bytes) -> int:
+        core = text.strip(_SPACE)
+        if not _INT.fullmatch(core) or not least <= int(core) <= most or (least == 0 and core[:1] in b"+-"):
+            invalid(f"StringToNumberOp could not correctly convert string: {text!r} to {out_type.name}")
+        return int(core)
+
+    return parse
+
+
+def parse_float(text: bytes) -> float:
+    """A float as C's strtod reads it, with white space around it."""
+    core = text.strip(_SPACE)
+    if _FLOAT.fullmatch(core):
+        return float(core)
+    try:
+        if _HEX_FLOAT.fullmatch(core):
+            return float.fromhex(core.decode())
+    except ValueError:
+        pass  # 0x without digits
+    raise InvalidArgumentError(None, None, f"StringToNumberOp could not correctly convert string: {text!r}")
+
+
+@op("StringToNumber", "string_tensor: string -> out_type", infer=same)
+def string_to_number(string_tensor: np.ndarray, *, out_type: DType = dtypes.float32) -> np.ndarray:
+    """Text parsed as numbers; floats too large become infinite, ints too large are an error."""
+    return each(_parser(out_type), string_tensor, dtype=out_type.as_numpy_dtype)

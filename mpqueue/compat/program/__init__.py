@@ -1,0 +1,1 @@
+"""What scripts use of TensorFlow besides nodes: files, flags, messages, settings."""

@@ -1,0 +1,30 @@
+"""Starting a script: ``tf.app``."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from mpqueue.compat.program.flags import FLAGS, IllegalFlagValueError
+
+
+def run(main: Callable[[list[str]], Any] | None = None, argv: Sequence[str] | None = None) -> NoReturn:
+    """Parse the flags, call ``main`` with what else is on the command line, and exit with what it returns.
+
+    Args:
+        main: The function, default the one called ``main`` in the script.
+        argv: The command line, default the program's.
+
+    Follows: ``tf.app.run``.
+    """
+    words = list(sys.argv if argv is None else argv)
+    if "--help" in words or "-h" in words:
+        sys.stdout.write(
+            "".join(f"  --{name}: {FLAGS[name].help}\n    default: {FLAGS[name].default!r}\n" for name in FLAGS)
+        )
+        sys.exit(0)
+    try:
+        rest = FLAGS(words)
+    except IllegalFlagValueError as error:
+        sys.exit(f"FATAL Flags parsing error: {error}")
+    function = main or sys.modules["__main__"].main
+    sys.exit(function(rest))

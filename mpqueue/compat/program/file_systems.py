@@ -1,0 +1,86 @@
+"""The file system that a name belongs to, with fsspec's methods, whether it is fsspec's or the local one."""
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+from mpqueue.readers.failures import file_error
+from mpqueue.readers.opening import file_name, local_path, remote_filesystem, remote_scheme
+
+
+class LocalFiles:
+    """The system's own files, behind those of fsspec's methods that `gfile` uses."""
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file or folder."""
+        return os.path.exists(path)
+
+    def isdir(self, path: str) -> bool:
+        """Whether it is a folder."""
+        return os.path.isdir(path)
+
+    def ls(self, path: str, detail: bool = False) -> list[str]:
+        """What is in a folder, with their paths."""
+        del detail
+        return [os.path.join(path, name) for name in os.listdir(path)]
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        """Make a folder and those it lies in."""
+        os.makedirs(path, exist_ok=exist_ok)
+
+    def mkdir(self, path: str, create_parents: bool = False) -> None:
+        """Make a folder."""
+        del create_parents
+        os.mkdir(path)
+
+    def rm_file(self, path: str) -> None:
+        """Remove a file."""
+        os.remove(path)
+
+    def rm(self, path: str, recursive: bool = False) -> None:
+        """Remove a folder with all that is in it."""
+        del recursive
+        shutil.rmtree(path)
+
+    def mv(self, path1: str, path2: str) -> None:
+        """Rename a file or folder."""
+        os.replace(path1, path2)
+
+    def cp_file(self, path1: str, path2: str) -> None:
+        """Copy a file."""
+        shutil.copyfile(path1, path2)
+
+    def info(self, path: str) -> dict[str, Any]:
+        """Size, type and time of a file or folder."""
+        status = os.stat(path)
+        kind = "directory" if stat.S_ISDIR(status.st_mode) else "file"
+        return {"size": status.st_size, "type": kind, "mtime": status.st_mtime}
+
+    def open(self, path: str, mode: str) -> IO[bytes]:
+        """Open a file."""
+        return open(path, mode)
+
+
+def located(name: Any) -> tuple[Any, str]:
+    """The file system of a name, and the path in it.
+
+    Raises:
+        TypeError: It is no file name.
+        ImportError: It is a URL, and fsspec is not installed.
+    """
+    label = file_name(name)
+    if remote_scheme(label):
+        return remote_filesystem(label)
+    return LocalFiles(), os.fsdecode(local_path(label))
+
+
+@contextmanager
+def problems_of(name: Any) -> Iterator[None]:
+    """Inside, what the system says about a file becomes an `OpError`."""
+    try:
+        yield
+    except OSError as problem:
+        raise file_error(problem, file_name(name)) from problem

@@ -1,0 +1,198 @@
+"""Files and folders by name: ``tf.gfile``. Names may be fsspec URLs (extra ``[fsspec]``)."""
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from mpqueue.compat.program.file_systems import located, problems_of
+from mpqueue.compat.program.texts import as_text
+from mpqueue.errors import AlreadyExistsError, NotFoundError
+from mpqueue.readers.files import matching_files
+
+
+class FileStatistics(NamedTuple):
+    """What `Stat` tells.
+
+    Attributes:
+        length: Bytes.
+        mtime_nsec: Time of the last change, nanoseconds since 1970; 0 where it is not known.
+        is_directory: Whether it is a folder.
+    """
+
+    length: int
+    mtime_nsec: int
+    is_directory: bool
+
+
+def Exists(filename: Any) -> bool:
+    """Whether there is a file or folder of this name.
+
+    Follows: ``tf.gfile.Exists``.
+    """
+    files, path = located(filename)
+    return bool(files.exists(path))
+
+
+def IsDirectory(dirname: Any) -> bool:
+    """Whether there is a folder of this name.
+
+    Follows: ``tf.gfile.IsDirectory``.
+    """
+    files, path = located(dirname)
+    return bool(files.isdir(path))
+
+
+def ListDirectory(dirname: Any) -> list[str]:
+    """The names of what is in a folder, without its own name, in no order.
+
+    Raises:
+        NotFoundError: There is no such folder.
+
+    Follows: ``tf.gfile.ListDirectory``.
+    """
+    files, path = located(dirname)
+    if not files.isdir(path):
+        raise NotFoundError(None, None, f"Could not find directory {as_text(dirname)}")
+    with problems_of(dirname):
+        return [os.path.basename(each.rstrip("/")) for each in files.ls(path, detail=False)]
+
+
+def Glob(filename: Any) -> list[str]:
+    """The names of the files and folders that match a pattern, or several, sorted.
+
+    Follows: ``tf.gfile.Glob``.
+    """
+    patterns = filename if isinstance(filename, Iterable) and not isinstance(filename, str | bytes) else [filename]
+    return [as_text(match) for pattern in patterns for match in matching_files(pattern).tolist()]
+
+
+def MakeDirs(dirname: Any) -> None:
+    """Make a folder and those it lies in, as far as they are not there.
+
+    Follows: ``tf.gfile.MakeDirs``.
+    """
+    files, path = located(dirname)
+    with problems_of(dirname):
+        files.makedirs(path, exist_ok=True)
+
+
+def MkDir(dirname: Any) -> None:
+    """Make a folder, if it is not there.
+
+    Raises:
+        NotFoundError: The folder that it is to lie in does not exist.
+
+    Follows: ``tf.gfile.MkDir``.
+    """
+    files, path = located(dirname)
+    with problems_of(dirname):
+        if not files.isdir(path):
+            files.mkdir(path, create_parents=False)
+
+
+def Remove(filename: Any) -> None:
+    """Remove a file.
+
+    Raises:
+        NotFoundError: There is none.
+        FailedPreconditionError: It is a folder.
+
+    Follows: ``tf.gfile.Remove``.
+    """
+    files, path = located(filename)
+    with problems_of(filename):
+        files.rm_file(path)
+
+
+def DeleteRecursively(dirname: Any) -> None:
+    """Remove a folder with all that is in it.
+
+    Raises:
+        NotFoundError: There is none.
+
+    Follows: ``tf.gfile.DeleteRecursively``.
+    """
+    files, path = located(dirname)
+    with problems_of(dirname):
+        files.rm(path, recursive=True)
+
+
+def Copy(oldpath: Any, newpath: Any, overwrite: bool = False) -> None:
+    """Copy a file.
+
+    Raises:
+        NotFoundError: There is none.
+        AlreadyExistsError: ``newpath`` exists and is not to be overwritten.
+
+    Follows: ``tf.gfile.Copy``.
+    """
+    source, old = located(oldpath)
+    target, new = located(newpath)
+    _check_free(target, new, newpath, overwrite)
+    with problems_of(oldpath):
+        if type(source) is type(target):
+            source.cp_file(old, new)
+        else:
+            with source.open(old, "rb") as reader, target.open(new, "wb") as writer:
+                while block := reader.read(1 << 20):
+                    writer.write(block)
+
+
+def Rename(oldname: Any, newname: Any, overwrite: bool = False) -> None:
+    """Give a file or folder another name.
+
+    Raises:
+        NotFoundError: There is none.
+        AlreadyExistsError: ``newname`` exists and is not to be overwritten.
+
+    Follows: ``tf.gfile.Rename``.
+    """
+    files, old = located(oldname)
+    target, new = located(newname)
+    _check_free(target, new, newname, overwrite)
+    with problems_of(oldname):
+        files.mv(old, new)
+
+
+def _check_free(files: Any, path: str, name: Any, overwrite: bool) -> None:
+    if not overwrite and files.exists(path):
+        raise AlreadyExistsError(None, None, f"{as_text(name)}; file already exists")
+
+
+def Stat(filename: Any) -> FileStatistics:
+    """Size, time and kind of a file or folder.
+
+    Raises:
+        NotFoundError: There is none.
+
+    Follows: ``tf.gfile.Stat``.
+    """
+    files, path = located(filename)
+    with problems_of(filename):
+        known = files.info(path)
+    when = known.get("mtime")
+    seconds = when if isinstance(when, int | float) else 0
+    return FileStatistics(int(known.get("size") or 0), int(seconds * 1e9), known["type"] == "directory")
+
+
+def Walk(top: Any, in_order: bool = True) -> Iterator[tuple[str, list[str], list[str]]]:
+    """The folders below one, each as its name, the names of the folders in it, and those of the files.
+
+    Args:
+        top: The folder; of one that does not exist nothing is given.
+        in_order: A folder before those in it, else after them.
+
+    Follows: ``tf.gfile.Walk``.
+    """
+    name = as_text(top)
+    if not IsDirectory(name):
+        return
+    entries = ListDirectory(name)
+    folders = [each for each in entries if IsDirectory(f"{name.rstrip('/')}/{each}")]
+    here = name, folders, [each for each in entries if each not in folders]
+    if in_order:
+        yield here
+    for folder in folders:
+        yield from Walk(f"{name.rstrip('/')}/{folder}", in_order)
+    if not in_order:
+        yield here

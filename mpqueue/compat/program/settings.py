@@ -1,0 +1,112 @@
+"""Settings of sessions, which have no effect here, and what tells TensorFlow 1 and 2 apart."""
+
+from typing import Any, ClassVar, Final
+
+from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.graph.sparse import SparseTensor
+
+VERSION: Final = "1.15.0"
+"""The version of TensorFlow whose names these are."""
+
+
+class _Settings:
+    """Any settings, as attributes; one that was never set is a group of further ones."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.__dict__.update(settings)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        group = _Settings()
+        setattr(self, name, group)
+        return group
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in vars(self).items())})"
+
+
+class ConfigProto(_Settings):
+    """Settings of a session: all are accepted, and have no effect.
+
+    Follows: ``tf.ConfigProto``.
+    """
+
+
+class GPUOptions(_Settings):
+    """Settings of devices: all are accepted, and have no effect.
+
+    Follows: ``tf.GPUOptions``.
+    """
+
+
+class GraphOptions(_Settings):
+    """Settings of a graph: all are accepted, and have no effect.
+
+    Follows: ``tf.GraphOptions``.
+    """
+
+
+class OptimizerOptions(_Settings):
+    """Settings of how a graph is run: all are accepted, and have no effect.
+
+    Follows: ``tf.OptimizerOptions``.
+    """
+
+    L0: ClassVar[int] = -1
+    L1: ClassVar[int] = 0
+    OFF: ClassVar[int] = 0
+    ON_1: ClassVar[int] = 1
+    ON_2: ClassVar[int] = 2
+
+
+class RunOptions(_Settings):
+    """Settings of one run: all are accepted, and have no effect.
+
+    Follows: ``tf.RunOptions``.
+    """
+
+    NO_TRACE: ClassVar[int] = 0
+    SOFTWARE_TRACE: ClassVar[int] = 1
+    HARDWARE_TRACE: ClassVar[int] = 2
+    FULL_TRACE: ClassVar[int] = 3
+
+
+class RunMetadata(_Settings):
+    """What TensorFlow would tell about a run; it stays empty.
+
+    Follows: ``tf.RunMetadata``.
+    """
+
+
+def disable_v2_behavior() -> None:
+    """No effect: there is no other behaviour here.
+
+    Follows: ``tf.disable_v2_behavior``.
+    """
+
+
+def disable_eager_execution() -> None:
+    """No effect: nodes are never computed while they are made.
+
+    Follows: ``tf.disable_eager_execution``.
+    """
+
+
+def executing_eagerly() -> bool:
+    """False.
+
+    Follows: ``tf.executing_eagerly``.
+    """
+    return False
+
+
+def is_tensor(x: Any) -> bool:
+    """Whether something is a node with a value: a tensor, a sparse tensor or a variable.
+
+    Follows: ``tf.is_tensor``.
+    """
+    return isinstance(x, Tensor | SparseTensor) or hasattr(x, "_as_tensor")
+
+
+is_symbolic_tensor = is_tensor

@@ -1,0 +1,100 @@
+"""Summaries: ``tf.summary``. They are accepted, and nothing is written anywhere."""
+
+import re
+from collections.abc import Callable
+from typing import Any, Self
+
+from mpqueue.compat.functions.keys import GraphKeys, add_to_collections, get_collection
+from mpqueue.compat.graph.convert import constant
+from mpqueue.compat.graph.nodes import Tensor
+
+
+def _summarizer(public_name: str) -> Callable[..., Tensor]:
+    def function(name: str, *_values: Any, collections: Any = None, **_options: Any) -> Tensor:
+        node = constant(b"", name=re.sub(r"[^-/\w.]", "_", name))
+        add_to_collections([GraphKeys.SUMMARIES] if collections is None else collections, node)
+        return node
+
+    function.__name__ = function.__qualname__ = public_name
+    function.__doc__ = (
+        "A node that gives an empty text: nothing is summarised. Any arguments are accepted.\n\n"
+        f"Follows: ``tf.summary.{public_name}``, which it does not carry out."
+    )
+    return function
+
+
+scalar = _summarizer("scalar")
+histogram = _summarizer("histogram")
+image = _summarizer("image")
+audio = _summarizer("audio")
+text = _summarizer("text")
+tensor_summary = _summarizer("tensor_summary")
+
+
+def merge(inputs: Any, collections: Any = None, name: str | None = None) -> Tensor:
+    """A node that gives an empty text.
+
+    Follows: ``tf.summary.merge``, which it does not carry out.
+    """
+    del inputs
+    node = constant(b"", name=name or "Merge")
+    add_to_collections(collections or [], node)
+    return node
+
+
+def merge_all(key: str = GraphKeys.SUMMARIES, scope: str | None = None, name: str | None = None) -> Tensor | None:
+    """A node that gives an empty text, None if the graph has no summaries.
+
+    Follows: ``tf.summary.merge_all``, which it does not carry out.
+    """
+    found = get_collection(key, scope)
+    return merge(found, name=name) if found else None
+
+
+class FileWriter:
+    """Accepts summaries, and makes no file.
+
+    Args:
+        logdir: Accepted.
+        graph: Accepted, as all that follows.
+
+    Follows: ``tf.summary.FileWriter``, which it does not carry out.
+    """
+
+    def __init__(self, logdir: Any = None, graph: Any = None, **_options: Any) -> None:
+        del graph
+        self._logdir = logdir
+
+    def get_logdir(self) -> Any:
+        """The folder as it was given."""
+        return self._logdir
+
+    def add_summary(self, summary: Any, global_step: Any = None) -> None:
+        """No effect."""
+
+    def add_graph(self, graph: Any, global_step: Any = None, graph_def: Any = None) -> None:
+        """No effect."""
+
+    def add_event(self, event: Any) -> None:
+        """No effect."""
+
+    def add_run_metadata(self, run_metadata: Any, tag: Any, global_step: Any = None) -> None:
+        """No effect."""
+
+    def add_session_log(self, session_log: Any, global_step: Any = None) -> None:
+        """No effect."""
+
+    def flush(self) -> None:
+        """No effect."""
+
+    def reopen(self) -> None:
+        """No effect."""
+
+    def close(self) -> None:
+        """No effect."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()

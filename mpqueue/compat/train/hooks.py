@@ -1,0 +1,109 @@
+"""Hooks: what a monitored session calls around each run."""
+
+from typing import Any, NamedTuple
+
+from mpqueue.compat.train.steps import get_or_create_global_step
+
+
+class SessionRunArgs(NamedTuple):
+    """What is asked of a run.
+
+    Follows: ``tf.train.SessionRunArgs``.
+    """
+
+    fetches: Any
+    feed_dict: Any = None
+    options: Any = None
+
+
+class SessionRunValues(NamedTuple):
+    """What a run gave for a hook's own `SessionRunArgs`.
+
+    Follows: ``tf.train.SessionRunValues``.
+    """
+
+    results: Any
+    options: Any
+    run_metadata: Any
+
+
+class SessionRunContext:
+    """What a hook may know of a run, and do about it.
+
+    Args:
+        original_args: What the caller of ``run`` asked for.
+        session: The session.
+
+    Follows: ``tf.train.SessionRunContext``.
+    """
+
+    def __init__(self, original_args: SessionRunArgs, session: Any) -> None:
+        self.original_args, self.session = original_args, session
+        self._stop_requested = False
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether `request_stop` was called."""
+        return self._stop_requested
+
+    def request_stop(self) -> None:
+        """Have the monitored session stop after this run."""
+        self._stop_requested = True
+
+
+class SessionRunHook:
+    """The base of hooks, and of your own; each method may be left out.
+
+    Follows: ``tf.train.SessionRunHook``.
+    """
+
+    def begin(self) -> None:
+        """Called once, before the session is made; the last chance to make nodes."""
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Called when the session is made and the queue runners are started."""
+
+    def before_run(self, run_context: SessionRunContext) -> SessionRunArgs | None:
+        """Called before each run; what it returns is run together with what the caller wants."""
+
+    def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
+        """Called after each run that did not fail."""
+
+    def end(self, session: Any) -> None:
+        """Called at the end, unless that is an error."""
+
+
+class StopAtStepHook(SessionRunHook):
+    """Stops when the global step reaches a number.
+
+    Args:
+        num_steps: So many steps after the beginning.
+        last_step: This number.
+
+    Raises:
+        ValueError: Not exactly one of the two is given.
+
+    Follows: ``tf.train.StopAtStepHook``.
+    """
+
+    def __init__(self, num_steps: int | None = None, last_step: int | None = None) -> None:
+        if (num_steps is None) == (last_step is None):
+            raise ValueError("StopAtStepHook takes either num_steps or last_step")
+        self._num_steps, self._last_step = num_steps, last_step
+
+    def begin(self) -> None:
+        """Find the global step."""
+        self._step = get_or_create_global_step()
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Find out where to stop."""
+        del coord
+        if self._last_step is None:
+            assert self._num_steps is not None
+            self._last_step = session.run(self._step) + self._num_steps
+
+    def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
+        """Look at the global step."""
+        del run_values
+        if run_context.session.run(self._step) >= self._last_step:
+            run_context.request_stop()

@@ -1,0 +1,245 @@
+"""Monitored sessions: they initialise variables, start the queue runners, and stop all that at the end."""
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from mpqueue.compat.functions.keys import GraphKeys
+from mpqueue.compat.graph.graph import Graph, get_default_graph
+from mpqueue.compat.graph.session import Session
+from mpqueue.compat.train.hooks import SessionRunArgs, SessionRunContext, SessionRunHook, SessionRunValues
+from mpqueue.compat.train.runners import start_queue_runners
+from mpqueue.compat.train.scaffold import ChiefSessionCreator, Scaffold
+from mpqueue.coordinator import Coordinator
+from mpqueue.errors import OutOfRangeError
+
+
+class StepContext:
+    """What `MonitoredSession.run_step_fn` gives to the function.
+
+    Args:
+        session: The bare session.
+        run_with_hooks: `MonitoredSession.run`.
+    """
+
+    def __init__(self, session: Session, run_with_hooks: Callable[..., Any]) -> None:
+        self.session, self.run_with_hooks = session, run_with_hooks
+
+    def request_stop(self) -> None:
+        """End the ``with`` block of the monitored session.
+
+        Raises:
+            StopIteration: Always; the block ends cleanly with it.
+        """
+        raise StopIteration("the step function asked for a stop")
+
+
+class MonitoredSession:
+    """A session of the default graph that has its variables initialised and its queue runners started.
+
+    As a context manager it is closed at the end, whose cause may be `OutOfRangeError` or StopIteration: these are a
+    clean end. What failed in the thread of a queue runner is raised then. The graph is finalized as long as the session
+    is open.
+
+    Args:
+        session_creator: Makes the session.
+        hooks: Called around each run.
+        stop_grace_period_secs: Seconds that threads have to end when it is closed.
+
+    Follows: ``tf.train.MonitoredSession``, but that nothing is saved or restored, and no session is made anew after
+        an error.
+    """
+
+    def __init__(
+        self,
+        session_creator: Any = None,
+        hooks: Sequence[SessionRunHook] | None = None,
+        stop_grace_period_secs: int = 120,
+    ) -> None:
+        self._graph = get_default_graph()
+        self._was_finalized = self._graph.finalized
+        self._hooks, self._grace = list(hooks or ()), stop_grace_period_secs
+        self._stop_requested = False
+        for hook in self._hooks:
+            hook.begin()
+        creator = ChiefSessionCreator() if session_creator is None else session_creator
+        self._session: Session | None = creator.create_session()
+        self._coord = Coordinator(clean_stop_exception_types=[])
+        if self._graph.get_collection(GraphKeys.QUEUE_RUNNERS):
+            start_queue_runners(self._session, self._coord)
+        for hook in self._hooks:
+            hook.after_create_session(self._session, self._coord)
+
+    @property
+    def graph(self) -> Graph | None:
+        """The graph, None after the end."""
+        return None if self._session is None else self._session.graph
+
+    def run(self, fetches: Any, feed_dict: Any = None, options: Any = None, run_metadata: Any = None) -> Any:
+        """Run nodes as `Session.run`, with the hooks around it.
+
+        Raises:
+            RuntimeError: It is closed or is to stop; or a hook feeds what another one or the caller feeds.
+            OpError: What an operation raised.
+        """
+        session = self._open_session()
+        if self.should_stop():
+            raise RuntimeError("run was called after should_stop was true")
+        context = SessionRunContext(SessionRunArgs(fetches, feed_dict), session)
+        wanted, feeds = {"caller": fetches}, dict(feed_dict or {})
+        for hook in self._hooks:
+            self._ask(hook, context, wanted, feeds)
+        results = session.run(wanted, feeds, options, run_metadata)
+        for hook in self._hooks:
+            hook.after_run(context, SessionRunValues(results.get(hook), options, run_metadata))
+        self._stop_requested = self._stop_requested or context.stop_requested
+        return results["caller"]
+
+    @staticmethod
+    def _ask(hook: SessionRunHook, context: SessionRunContext, wanted: dict[Any, Any], feeds: dict[Any, Any]) -> None:
+        request = hook.before_run(context)
+        if request is None:
+            return
+        if request.fetches is not None:
+            wanted[hook] = request.fetches
+        twice = feeds.keys() & (request.feed_dict or {}).keys()
+        if twice:
+            raise RuntimeError(f"{hook!r} feeds what is fed already: {sorted(map(str, twice))}")
+        feeds |= request.feed_dict or {}
+
+    def run_step_fn(self, step_fn: Callable[[StepContext], Any]) -> Any:
+        """Call a function with a `StepContext`, and return its result."""
+        return step_fn(StepContext(self._open_session(), self.run))
+
+    def _open_session(self) -> Session:
+        if self._session is None:
+            raise RuntimeError("Attempted to use a closed Session.")
+        return self._session
+
+    def should_stop(self) -> bool:
+        """Whether the loop that uses it is to end.
+
+        Raises:
+            BaseException: What a thread reported to the coordinator.
+        """
+        if self._session is None or self._stop_requested:
+            return True
+        self._coord.raise_requested_exception()
+        return self._coord.should_stop()
+
+    def close(self) -> None:
+        """Stop the threads, and close the session.
+
+        Raises:
+            RuntimeError: It is closed already.
+            BaseException: What a thread reported to the coordinator.
+        """
+        self._close(with_end=True)
+
+    def _close(self, *, with_end: bool) -> None:
+        session = self._session
+        try:
+            for hook in self._hooks if with_end and session is not None else ():
+                hook.end(session)
+        finally:
+            if session is None:
+                raise RuntimeError("Session is already closed.")
+            self._session = None
+            try:
+                self._coord.request_stop()
+                self._coord.join(stop_grace_period_secs=self._grace, ignore_live_threads=True)
+            finally:
+                session.close()
+                if not self._was_finalized:
+                    self._graph.reopen()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        del error, trace
+        is_clean = kind is None or issubclass(kind, OutOfRangeError | StopIteration)
+        self._close(with_end=is_clean)
+        return is_clean
+
+
+class SingularMonitoredSession(MonitoredSession):
+    """A `MonitoredSession` with other arguments.
+
+    Args:
+        hooks: Called around each run.
+        scaffold: How the session is initialised.
+        master: No effect.
+        config: No effect.
+        checkpoint_dir: No effect: nothing is saved.
+        stop_grace_period_secs: Seconds that threads have to end when it is closed.
+        checkpoint_filename_with_path: No effect.
+
+    Follows: ``tf.train.SingularMonitoredSession``.
+    """
+
+    def __init__(
+        self,
+        hooks: Sequence[SessionRunHook] | None = None,
+        scaffold: Scaffold | None = None,
+        master: str = "",
+        config: Any = None,
+        checkpoint_dir: Any = None,
+        stop_grace_period_secs: int = 120,
+        checkpoint_filename_with_path: Any = None,
+    ) -> None:
+        del checkpoint_dir, checkpoint_filename_with_path
+        super().__init__(ChiefSessionCreator(scaffold, master, config), hooks, stop_grace_period_secs)
+
+    def raw_session(self) -> Session | None:
+        """The bare session, None after the end."""
+        return self._session
+
+
+def MonitoredTrainingSession(
+    master: str = "",
+    is_chief: bool = True,
+    checkpoint_dir: Any = None,
+    scaffold: Scaffold | None = None,
+    hooks: Sequence[SessionRunHook] | None = None,
+    chief_only_hooks: Sequence[SessionRunHook] | None = None,
+    save_checkpoint_secs: Any = None,
+    save_summaries_steps: Any = None,
+    save_summaries_secs: Any = None,
+    config: Any = None,
+    stop_grace_period_secs: int = 120,
+    log_step_count_steps: Any = 100,
+    max_wait_secs: int = 7200,
+    save_checkpoint_steps: Any = None,
+    summary_dir: Any = None,
+    save_graph_def: bool = True,
+) -> MonitoredSession:
+    """A `MonitoredSession`; what concerns checkpoints and summaries has no effect.
+
+    Args:
+        master: No effect.
+        is_chief: Whether ``chief_only_hooks`` are used.
+        checkpoint_dir: No effect.
+        scaffold: How the session is initialised.
+        hooks: Called around each run.
+        chief_only_hooks: Called before those.
+        save_checkpoint_secs: No effect.
+        save_summaries_steps: No effect.
+        save_summaries_secs: No effect.
+        config: No effect.
+        stop_grace_period_secs: Seconds that threads have to end when it is closed.
+        log_step_count_steps: No effect.
+        max_wait_secs: No effect.
+        save_checkpoint_steps: No effect.
+        summary_dir: No effect.
+        save_graph_def: No effect.
+
+    Follows: ``tf.train.MonitoredTrainingSession``.
+    """
+    del checkpoint_dir, save_checkpoint_secs, save_summaries_steps, save_summaries_secs, log_step_count_steps
+    del max_wait_secs, save_checkpoint_steps, summary_dir, save_graph_def
+    creator = ChiefSessionCreator(scaffold, master, config)
+    first = list(chief_only_hooks or ()) if is_chief else []
+    return MonitoredSession(creator, [*first, *(hooks or ())], stop_grace_period_secs)

@@ -1,0 +1,176 @@
+"""Queues that are filled with the rows of a tensor, epoch after epoch.
+
+Each producer makes a queue, one operation that enqueues a whole epoch's rows, and a queue runner with it. The order of
+an epoch is drawn when the operation is run, so that epochs never mix and each is a whole permutation.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mpqueue.compat.functions.array import identity, shape, size
+from mpqueue.compat.functions.array_fill import range as numbers
+from mpqueue.compat.functions.control import Assert, control_dependencies
+from mpqueue.compat.functions.math import greater
+from mpqueue.compat.functions.queues import FIFOQueue
+from mpqueue.compat.functions.random import random_shuffle
+from mpqueue.compat.functions.scopes import name_scope
+from mpqueue.compat.functions.select import gather
+from mpqueue.compat.graph.convert import convert_to_tensor
+from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.ops import dtypes
+from mpqueue.compat.ops.tensorshape import as_shape
+from mpqueue.compat.train.epochs import limit_epochs
+from mpqueue.compat.train.runners import QueueRunner, add_queue_runner
+
+
+def input_producer(
+    input_tensor: Any,
+    element_shape: Any = None,
+    num_epochs: int | None = None,
+    shuffle: bool = True,
+    seed: int | None = None,
+    capacity: int = 32,
+    shared_name: str | None = None,
+    summary_name: str | None = None,
+    name: str | None = None,
+    cancel_op: Any = None,
+) -> FIFOQueue:
+    """A queue of the rows of a tensor, with a queue runner that fills it.
+
+    Args:
+        input_tensor: A tensor of one or more axes.
+        element_shape: Shape of a row, where it is not known from ``input_tensor``.
+        num_epochs: How often each row comes before the queue is closed, counted by a local variable, which has to be
+            initialised; None for no end.
+        shuffle: Whether the rows of each epoch come in random order.
+        seed: Makes that order the same in every session; it is another one in each epoch.
+        capacity: Most rows that are held in advance.
+        shared_name: As for `FIFOQueue`.
+        summary_name: No effect.
+        name: Name of the queue.
+        cancel_op: What the runner runs at a stop; cancels the queue if None.
+
+    Raises:
+        ValueError: The shape of a row is not fully known; ``num_epochs`` is not above 0.
+
+    Follows: ``tf.train.input_producer``.
+    """
+    del summary_name
+    with name_scope(name, "input_producer", [input_tensor]):
+        rows = convert_to_tensor(input_tensor, name="input_tensor")
+        row_shape = rows.shape[1:].merge_with(as_shape(element_shape))
+        if not row_shape.is_fully_defined():
+            raise ValueError(f"the shape of a row must be fully known, got {row_shape}: give element_shape")
+        if shuffle:
+            rows = random_shuffle(rows, seed=seed)
+        rows = limit_epochs(rows, num_epochs)
+        queue = FIFOQueue(capacity, [rows.dtype.base_dtype], [row_shape], shared_name=shared_name, name=name)
+        add_queue_runner(QueueRunner(queue, [queue.enqueue_many([rows])], cancel_op=cancel_op))
+        return queue
+
+
+def string_input_producer(
+    string_tensor: Any,
+    num_epochs: int | None = None,
+    shuffle: bool = True,
+    seed: int | None = None,
+    capacity: int = 32,
+    shared_name: str | None = None,
+    name: str | None = None,
+    cancel_op: Any = None,
+) -> FIFOQueue:
+    """A queue of texts, mostly file names, with a queue runner that fills it.
+
+    Args:
+        string_tensor: A vector of texts.
+        num_epochs: As for `input_producer`, as are the others.
+        shuffle: As there.
+        seed: As there.
+        capacity: As there.
+        shared_name: As there.
+        name: As there.
+        cancel_op: As there.
+
+    Raises:
+        ValueError: There are no texts. (If that shows only when it is run, `InvalidArgumentError`.)
+
+    Follows: ``tf.train.string_input_producer``.
+    """
+    empty = "string_input_producer requires a non-null input tensor"
+    if not isinstance(string_tensor, Tensor) and not hasattr(string_tensor, "_as_tensor") and not len(string_tensor):
+        raise ValueError(empty)
+    with name_scope(name, "input_producer", [string_tensor]) as scope:
+        texts = convert_to_tensor(string_tensor, dtypes.string)
+        with control_dependencies([Assert(greater(size(texts), 0), [empty])]):
+            texts = identity(texts)
+        return input_producer(
+            texts,
+            element_shape=[],
+            num_epochs=num_epochs,
+            shuffle=shuffle,
+            seed=seed,
+            capacity=capacity,
+            shared_name=shared_name,
+            name=scope,
+            cancel_op=cancel_op,
+        )
+
+
+def range_input_producer(
+    limit: Any,
+    num_epochs: int | None = None,
+    shuffle: bool = True,
+    seed: int | None = None,
+    capacity: int = 32,
+    shared_name: str | None = None,
+    name: str | None = None,
+) -> FIFOQueue:
+    """A queue of the ints from 0 to ``limit - 1``, with a queue runner that fills it.
+
+    Args:
+        limit: An int32 scalar.
+        num_epochs: As for `input_producer`, as are the others.
+        shuffle: As there.
+        seed: As there.
+        capacity: As there.
+        shared_name: As there.
+        name: As there.
+
+    Follows: ``tf.train.range_input_producer``.
+    """
+    with name_scope(name, "input_producer", [limit]) as scope:
+        return input_producer(numbers(limit), [], num_epochs, shuffle, seed, capacity, shared_name, name=scope)
+
+
+def slice_input_producer(
+    tensor_list: Sequence[Any],
+    num_epochs: int | None = None,
+    shuffle: bool = True,
+    seed: int | None = None,
+    capacity: int = 32,
+    shared_name: str | None = None,
+    name: str | None = None,
+) -> list[Tensor]:
+    """One row of each of several tensors, the same row of all.
+
+    Args:
+        tensor_list: Tensors with as many rows as the first of them has.
+        num_epochs: As for `input_producer`, as are the others.
+        shuffle: As there.
+        seed: As there.
+        capacity: As there.
+        shared_name: As there.
+        name: As there.
+
+    Raises:
+        ValueError: There are no tensors.
+
+    Follows: ``tf.train.slice_input_producer``.
+    """
+    with name_scope(name, "input_producer", tensor_list):
+        tensors = [convert_to_tensor(each) for each in tensor_list]
+        if not tensors:
+            raise ValueError("slice_input_producer needs at least one tensor")
+        queue = range_input_producer(shape(tensors[0])[0], num_epochs, shuffle, seed, capacity, shared_name)
+        index = queue.dequeue()
+        return [gather(each, index) for each in tensors]

@@ -1,0 +1,148 @@
+"""Queue runners over nodes: the eager ones, which run operations in a session instead of calling functions."""
+
+import logging
+import threading
+from typing import Any, Final
+
+from mpqueue.compat.functions.keys import GraphKeys, add_to_collection
+from mpqueue.compat.functions.queue_base import QueueBase
+from mpqueue.compat.graph.graph import get_default_graph
+from mpqueue.compat.graph.nodes import Operation, Tensor
+from mpqueue.compat.graph.session import Session, get_default_session
+from mpqueue.coordinator import Coordinator
+from mpqueue.errors import OpError
+from mpqueue.train import queue_runner
+from mpqueue.train.queue_runner_def import QueueRunnerDef
+
+_log = logging.getLogger(__name__)
+_MONITORED: Final = ("MonitoredSession", "SingularMonitoredSession")
+
+
+class QueueRunner(queue_runner.QueueRunner):
+    """Holds a list of enqueue operations for a queue, each to be run in a thread.
+
+    All is as with the eager `mpqueue.train.QueueRunner`, but that the operations are nodes, run in a session.
+
+    Args:
+        queue: The queue that the operations fill.
+        enqueue_ops: Operations to run again and again; the same one may occur more than once.
+        close_op: Operation that closes the queue. Default: ``queue.close()``.
+        cancel_op: Operation that closes it and cancels pending enqueues.
+        queue_closed_exception_types: Tuple of error classes that mean the normal end of an operation. Default:
+            ``(OutOfRangeError,)``.
+        queue_runner_def: What `to_proto` gave, instead of all of these.
+        import_scope: Scope to put before the names in ``queue_runner_def``.
+
+    Raises:
+        ValueError: Both ``queue_runner_def`` and a queue or operations, or without it no queue or no operations.
+        TypeError: ``enqueue_ops`` holds what is no node; ``queue_closed_exception_types`` is no tuple of error classes.
+        KeyError: A name in ``queue_runner_def`` is not known in the default graph.
+
+    Follows: ``tf.train.QueueRunner``.
+    """
+
+    def __init__(
+        self,
+        queue: Any = None,
+        enqueue_ops: Any = None,
+        close_op: Any = None,
+        cancel_op: Any = None,
+        queue_closed_exception_types: tuple[type[OpError], ...] | None = None,
+        queue_runner_def: QueueRunnerDef | None = None,
+        import_scope: str | None = None,
+    ) -> None:
+        closing = (close_op, cancel_op, queue_closed_exception_types)
+        super().__init__(queue, enqueue_ops, *closing, queue_runner_def, import_scope)
+
+    @staticmethod
+    def from_proto(queue_runner_def: QueueRunnerDef, import_scope: str | None = None) -> "QueueRunner":
+        """A runner of the queue and operations that have these names in the default graph.
+
+        Raises:
+            KeyError: A name is not known.
+        """
+        return QueueRunner(queue_runner_def=queue_runner_def, import_scope=import_scope)
+
+    @staticmethod
+    def _checked_op(op: Any) -> Any:
+        if not isinstance(op, Operation | Tensor | str):
+            raise TypeError(f"an enqueue op is a node, got {op!r}: see queue.enqueue(...)")
+        return op
+
+    @staticmethod
+    def _closing(queue: QueueBase, *, cancel: bool) -> Any:
+        return queue.close(cancel_pending_enqueues=cancel)
+
+    @staticmethod
+    def _checked_session(sess: Any) -> Any:
+        return checked_session(sess)
+
+    @staticmethod
+    def _found(name: str) -> Any:
+        return get_default_graph().as_graph_element(name)
+
+    @staticmethod
+    def _findable_name(thing: Any, _default: str) -> str:
+        name: str = thing.queue_ref.op.name if isinstance(thing, QueueBase) else thing.name
+        return name
+
+
+def checked_session(sess: Any) -> Session:
+    """The given session, or the default one.
+
+    Raises:
+        ValueError: There is none.
+        TypeError: ``sess`` is no session.
+    """
+    if sess is None:
+        sess = get_default_session()
+        if sess is None:
+            raise ValueError(
+                "Cannot start queue runners: No default session is registered. Use `with sess.as_default()`"
+            )
+    if not isinstance(sess, Session):
+        hint = ": did you mean coord=?" if isinstance(sess, Coordinator) else ""
+        raise TypeError(f"sess must be a tf.Session or None, got {sess!r}{hint}")
+    return sess
+
+
+def add_queue_runner(qr: Any, collection: str = GraphKeys.QUEUE_RUNNERS) -> None:
+    """Add a queue runner to those of the default graph that `start_queue_runners` starts.
+
+    Follows: ``tf.train.add_queue_runner``.
+    """
+    add_to_collection(collection, qr)
+
+
+def start_queue_runners(
+    sess: Any = None,
+    coord: Coordinator | None = None,
+    daemon: bool = True,
+    start: bool = True,
+    collection: str = GraphKeys.QUEUE_RUNNERS,
+) -> list[threading.Thread]:
+    """Start the threads of all queue runners of the session's graph.
+
+    Args:
+        sess: The session, default the default one. A monitored session has started them already.
+        coord: Lets the threads stop together and report errors.
+        daemon: Whether the threads let the program exit while they run.
+        start: False to create the threads only.
+        collection: Which runners.
+
+    Returns: The new threads; none for a runner that runs in this session already.
+
+    Raises:
+        ValueError: There is no session.
+        TypeError: ``sess`` is none.
+
+    Follows: ``tf.train.start_queue_runners``.
+    """
+    if type(sess).__name__ in _MONITORED:
+        return []
+    session = checked_session(sess)
+    with session.graph.as_default():
+        runners = session.graph.get_collection(collection)
+        if not runners:
+            _log.warning("start_queue_runners was called, but no queue runner was added to the graph before")
+        return [thread for each in runners for thread in each.create_threads(session, coord, daemon, start)]

@@ -1,0 +1,302 @@
+"""Keras 3: `model.fit`, `evaluate` and `predict` on mpqueue's workers.
+
+Keras's own `PyDatasetAdapter` stays in charge (it alone knows `shuffle` and `class_weight`, and calls the hooks); what
+is replaced is the `OrderedEnqueuer` that it builds. So there is one hook, the name ``OrderedEnqueuer`` in Keras's
+adapter module. It is set as long as somebody needs it: every `install` until it is undone, every accelerated dataset
+as long as it lives. What was built stays what it is.
+
+Whether a version of Keras fits is told by the signatures of the classes in question, not by its number.
+"""
+
+import functools
+import inspect
+import threading
+import weakref
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Self
+
+from mpqueue.engine import DEFAULT_START_METHOD, Choices, StartMethod, check_counts
+from mpqueue.loader import num_cpus
+from mpqueue.passes import PassEnqueuer
+from mpqueue.sources import check_sequence, length_of
+
+__all__ = ["accelerate", "install"]
+
+_ADAPTER = "keras.src.trainers.data_adapters.py_dataset_adapter"
+
+# What the enqueuer must look like to its adapter, and the adapter to its fit loop.
+_SIGNATURES = {
+    "OrderedEnqueuer.__init__": ("self", "py_dataset", "workers", "use_multiprocessing", "max_queue_size", "shuffle"),
+    "OrderedEnqueuer.start": ("self",),
+    "OrderedEnqueuer.stop": ("self", "drain_queue_and_join"),
+    "OrderedEnqueuer.is_running": ("self",),
+    "OrderedEnqueuer.get": ("self",),
+    "PyDatasetAdapter.__init__": ("self", "x", "class_weight", "shuffle"),
+    "PyDatasetAdapter.on_epoch_begin": ("self",),
+    "PyDatasetAdapter.on_epoch_end": ("self",),
+    "PyDataset.__init__": ("self", "workers", "use_multiprocessing", "max_queue_size"),
+}
+
+
+def accelerate(
+    py_dataset: Any,
+    workers: int | None = None,
+    *,
+    use_multiprocessing: bool = True,
+    max_queue_size: int = 10,
+    seed: int | None = None,
+    ordered: bool = True,
+    start_method: StartMethod = DEFAULT_START_METHOD,
+    restarts: int = 3,
+    batch_timeout: float | None = None,
+    worker_init: Callable[[], Any] | None = None,
+    max_batch_bytes: int | None = None,
+    copy: bool = False,
+) -> Any:
+    """A dataset to be given to `model.fit`, `evaluate` or `predict` instead of ``py_dataset``.
+
+    ```python
+    model.fit(mpqueue.keras.accelerate(train, workers=4), validation_data=mpqueue.keras.accelerate(held_out))
+    ```
+
+    Its items are those of ``py_dataset``, computed ahead by workers that live across epochs; its hooks are called as
+    in a fit without workers. ``workers``, ``use_multiprocessing`` and ``max_queue_size`` of what is returned may be
+    set later, as with every `PyDataset`.
+
+    Args:
+        py_dataset: A `keras.utils.PyDataset`, or anything with ``__getitem__`` and ``__len__`` (or ``num_batches``,
+            None meaning endless), and perhaps ``on_epoch_begin`` and ``on_epoch_end``. What is no `PyDataset` spares
+            the workers the import of Keras.
+        workers: How many; None: one per CPU that this process may use; 0: none, Keras computes the items itself.
+        use_multiprocessing: Worker processes; False: threads.
+        max_queue_size: See `mpqueue.Loader`.
+        seed: See `mpqueue.OrderedEnqueuer`; the shuffled order is drawn from Python's `random` all the same.
+        ordered: See `mpqueue.OrderedEnqueuer`.
+        start_method: See `mpqueue.OrderedEnqueuer`.
+        restarts: See `mpqueue.OrderedEnqueuer`.
+        batch_timeout: See `mpqueue.OrderedEnqueuer`.
+        worker_init: See `mpqueue.OrderedEnqueuer`.
+        max_batch_bytes: See `mpqueue.OrderedEnqueuer`.
+        copy: See `mpqueue.OrderedEnqueuer`.
+
+    Returns:
+        A `keras.utils.PyDataset`; its attribute ``source`` is ``py_dataset``.
+
+    Raises:
+        TypeError: ``py_dataset`` is no dataset, or an option has the wrong type.
+        ValueError: An option has an impossible value.
+        ImportError: There is no Keras, or one that does not fit; the text says what it lacks.
+
+    Follows: Keras 3's `PyDataset`.
+    """
+    choices = Choices(
+        seed=seed,
+        ordered=ordered,
+        start_method=start_method,
+        restarts=restarts,
+        batch_timeout=batch_timeout,
+        worker_init=worker_init,
+        max_batch_bytes=max_batch_bytes,
+        copy=copy,
+    )
+    source = py_dataset.source if isinstance(py_dataset, Accelerated) else py_dataset
+    check_sequence(source)
+    workers = num_cpus() if workers is None else workers
+    workers, max_queue_size = check_counts(workers, max_queue_size, "process" if use_multiprocessing else "thread")
+    dataset = _accelerated_class()(source, choices, workers, use_multiprocessing, max_queue_size)
+    _hook.set()
+    weakref.finalize(dataset, _hook.unset).atexit = False
+    return dataset
+
+
+def install() -> "Installation":
+    """Let every `PyDataset` that Keras runs in workers run in mpqueue's, without a change of the program.
+
+    From now on ``PyDataset(workers=..., use_multiprocessing=...)`` means worker processes (or threads) of this package
+    wherever Keras's adapter meets it: in `fit`, `evaluate`, `predict`, or code that uses `PyDatasetAdapter` itself.
+
+    Returns:
+        A context manager: leaving it undoes this installation, and no other.
+
+    Raises:
+        ImportError: There is no Keras, or one that does not fit; the text says what it lacks.
+    """
+    return Installation()
+
+
+class Installation:
+    """What `install` has done, to be undone by leaving the ``with`` statement; it stays if nobody does."""
+
+    def __init__(self) -> None:
+        self._is_done = True
+        _hook.set()
+        _hook.num_installations += 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_done:
+            self._is_done = False
+            _hook.num_installations -= 1
+            _hook.unset()
+
+    def __repr__(self) -> str:
+        return f"<mpqueue.keras.install(), {'done' if self._is_done else 'undone'}>"
+
+
+class Accelerated:
+    """What `accelerate` makes is of this class, and a `keras.utils.PyDataset`.
+
+    Attributes:
+        source: The dataset that it stands for: what the workers get, and whose hooks are called.
+        choices: The options of its enqueuers.
+    """
+
+    source: Any
+    choices: Choices
+
+    def __getitem__(self, index: int) -> Any:
+        """The batch at position ``index``."""
+        return self.source[index]
+
+    def __len__(self) -> int:
+        length = self.num_batches
+        if length is None:
+            raise TypeError(f"{type(self.source).__name__} is endless and has no length")
+        return length
+
+    @property
+    def num_batches(self) -> int | None:
+        """Batches per epoch, None for endless."""
+        return length_of(self.source)
+
+    def on_epoch_begin(self) -> None:
+        """Called by Keras before every epoch: the dataset's own."""
+        self._call("on_epoch_begin")
+
+    def on_epoch_end(self) -> None:
+        """Called by Keras after every epoch: the dataset's own."""
+        self._call("on_epoch_end")
+
+    def _call(self, hook: str) -> None:
+        if hasattr(self.source, hook):  # a Sequence of Keras 2 has no on_epoch_begin
+            getattr(self.source, hook)()
+
+    def __repr__(self) -> str:
+        return f"<{type(self.source).__name__}, accelerated by mpqueue>"
+
+
+@functools.cache
+def _accelerated_class() -> Callable[[Any, Choices, int, bool, int], Any]:
+    py_dataset = _import_adapter().PyDataset
+
+    def initialise(
+        self: Any, source: Any, choices: Choices, workers: int, use_multiprocessing: bool, max_queue_size: int
+    ) -> None:
+        py_dataset.__init__(self, workers, use_multiprocessing, max_queue_size)
+        self.source, self.choices = source, choices
+
+    return type("AcceleratedDataset", (Accelerated, py_dataset), {"__init__": initialise, "__module__": __name__})
+
+
+class Enqueuer(PassEnqueuer):
+    """Stands where Keras's adapter looks for its `OrderedEnqueuer`; see `PassEnqueuer`.
+
+    A dataset that is neither accelerated nor served by an `install` gets Keras's own enqueuer, as ever.
+
+    Args:
+        py_dataset: What `fit` was given.
+        workers: Of the dataset, as all that follows.
+        use_multiprocessing: Worker processes instead of threads.
+        max_queue_size: Batches computed ahead.
+        shuffle: Of `fit`.
+
+    Follows: ``keras.src.trainers.data_adapters.py_dataset_adapter.OrderedEnqueuer``.
+    """
+
+    def __new__(cls, py_dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        if _hook.num_installations or isinstance(py_dataset, Accelerated):
+            return super().__new__(cls)
+        return _hook.replaced(py_dataset, *args, **kwargs)
+
+    def __init__(
+        self,
+        py_dataset: Any,
+        workers: int = 1,
+        use_multiprocessing: bool = False,
+        max_queue_size: int = 10,
+        shuffle: bool = False,
+    ) -> None:
+        source, choices = py_dataset, None
+        if isinstance(py_dataset, Accelerated):
+            source, choices = py_dataset.source, py_dataset.choices
+        super().__init__(source, workers, use_multiprocessing, max_queue_size, shuffle, choices=choices)
+        self.py_dataset = py_dataset
+
+
+class _Hook:
+    """The name in Keras's adapter module, and how many need it to be ours."""
+
+    def __init__(self) -> None:
+        self.num_installations = 0
+        self.replaced: Any = None  # Keras's own class, while ours stands in its place
+        self._holders = 0
+        self._lock = threading.RLock()  # a garbage collection in here may end an accelerated dataset
+
+    def set(self) -> None:
+        module = _import_adapter()
+        with self._lock:
+            if not self._holders:
+                _check_fit(module)
+                self.replaced, module.OrderedEnqueuer = module.OrderedEnqueuer, Enqueuer
+            self._holders += 1
+
+    def unset(self) -> None:
+        module = _import_adapter()
+        with self._lock:
+            self._holders -= 1
+            if not self._holders and module.OrderedEnqueuer is Enqueuer:
+                module.OrderedEnqueuer = self.replaced
+
+
+_hook = _Hook()
+
+
+def _import_adapter() -> Any:
+    try:
+        import keras
+    except ModuleNotFoundError as error:
+        if error.name != "keras":  # Keras is there, and its backend is not
+            raise
+        raise ImportError("mpqueue.keras needs Keras 3: pip install mpqueue[keras]", name="keras") from error
+    try:
+        return import_module(_ADAPTER)
+    except ModuleNotFoundError as error:
+        raise _misfit(f"it has no module {error.name}", keras) from error
+
+
+def _check_fit(adapter: Any) -> None:
+    """Raise an `ImportError` that says where this Keras differs from those that are known."""
+    import keras
+
+    for path, expected in _SIGNATURES.items():
+        owner, method = path.split(".")
+        function = getattr(getattr(adapter, owner, None), method, None)
+        if not inspect.isfunction(function):
+            raise _misfit(f"it has no {path}", keras)
+        found = tuple(inspect.signature(function).parameters)
+        if found != expected:
+            raise _misfit(f"its {path} takes ({', '.join(found)}) instead of ({', '.join(expected)})", keras)
+    if "OrderedEnqueuer" not in adapter.PyDatasetAdapter.__init__.__code__.co_names:
+        raise _misfit("its PyDatasetAdapter does not build an OrderedEnqueuer when it is made", keras)
+
+
+def _misfit(why: str, keras: Any) -> ImportError:
+    version = getattr(keras, "__version__", "of unknown version")
+    return ImportError(
+        f"mpqueue.keras does not fit Keras {version}: {why}. Keras 3.6 to 3.15 are known to fit: "
+        "pip install 'keras>=3.6'",
+        name="keras",
+    )

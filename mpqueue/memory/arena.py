@@ -1,0 +1,168 @@
+"""Blocks of shared memory in size classes, cut from one sparse segment; only its owner hands them out.
+
+    segment   [ slab of class 4: 1024 blocks of 64 bytes ][ slab of class 71: one block of 160 KiB ][ ... untouched ]
+    token     class of a block and its number among all that could be: its offset, counted in blocks
+
+One segment for all queues of a process: a descriptor and a mapping each would be the end of programs with thousands
+of queues, and a block that one queue has freed serves the next. A slab is reserved when it is cut, by the owner, so
+that whoever is granted a block may write to it without risking a SIGBUS, and learns of a lack of memory as an error.
+
+Size classes are arithmetic, known to all sides without a table: multiples of 16 bytes up to 1 KiB, then eight steps
+per doubling, so that at most an eighth of a block is unused. Freed blocks are used again last in, first out, while
+their pages are warm. Slabs of which no block is in use go back to the system when memory is short.
+
+A slab begins on a multiple of its block size, so that blocks of one class anywhere in the segment are rows of one
+array: many of them are gathered, or written, by one indexing operation.
+"""
+
+import math
+from collections.abc import Iterable
+
+from mpqueue.errors import SharedMemoryFull
+from mpqueue.memory.segment import Segment, largest_segment_bytes
+from mpqueue.memory.slots import PAGE
+
+_SLAB_BYTES = 1 << 16
+_CLASS_SHIFT = 44
+_NUMBER_MASK = (1 << _CLASS_SHIFT) - 1
+_STEP = 16
+_SMALL_BYTES = 1024
+_NUM_SMALL = _SMALL_BYTES // _STEP
+# Address space costs nothing, but some systems count it: four thousand million elements of 64 bytes are enough.
+_LARGEST_BYTES = 1 << 38
+_REMEDY = (
+    "Dequeue more, use smaller elements or a smaller capacity, or a larger /dev/shm "
+    "(`docker run --shm-size`, `mount -o remount,size=... /dev/shm`)"
+)
+
+
+def class_for(nbytes: int) -> int:
+    """The smallest size class whose blocks hold ``nbytes``."""
+    if nbytes <= _SMALL_BYTES:
+        return max(nbytes - 1, 0) // _STEP
+    exponent = (nbytes - 1).bit_length() - 1  # 2**exponent < nbytes <= 2**(exponent + 1)
+    step = ((nbytes - 1) >> (exponent - 3)) & 7
+    return _NUM_SMALL + (exponent - 10) * 8 + step
+
+
+def class_bytes(size_class: int) -> int:
+    """Bytes of a block of this class."""
+    if size_class < _NUM_SMALL:
+        return (size_class + 1) * _STEP
+    exponent, step = divmod(size_class - _NUM_SMALL, 8)
+    return (9 + step) << (exponent + 7)
+
+
+def offset_of(token: int) -> int:
+    """Where a block begins."""
+    return (token & _NUMBER_MASK) * class_bytes(token >> _CLASS_SHIFT)
+
+
+def first_token(size_class: int) -> int:
+    """The token of block number 0 of a class: what is added to a number."""
+    return size_class << _CLASS_SHIFT
+
+
+class Arena:
+    """All blocks that one process shares with others.
+
+    Attributes:
+        segment: The memory.
+
+    Raises:
+        OSError: There is not enough address space.
+    """
+
+    def __init__(self) -> None:
+        self.segment = Segment.create(min(_LARGEST_BYTES, largest_segment_bytes()) // PAGE * PAGE)
+        self._end = 0
+        self._free: dict[int, list[int]] = {}
+        self._slabs: dict[int, list[int]] = {}  # offsets of the slabs of a class
+        self._num_used: dict[int, int] = {}
+        self._spare: dict[int, list[int]] = {}  # slabs given back, by class
+
+    def take(self, size_class: int, count: int) -> list[int]:
+        """Tokens of ``count`` blocks.
+
+        Raises:
+            SharedMemoryFull: There is no memory for them; nothing was taken.
+        """
+        free = self._free.setdefault(size_class, [])
+        while len(free) < count:
+            self._cut(size_class)
+        taken = free[len(free) - count :]
+        del free[len(free) - count :]
+        self._num_used[size_class] = self._num_used.get(size_class, 0) + count
+        return taken
+
+    def give(self, tokens: Iterable[int]) -> None:
+        """Nobody uses these blocks any more."""
+        free, used = self._free, self._num_used
+        for token in tokens:
+            size_class = token >> _CLASS_SHIFT
+            free[size_class].append(token)
+            used[size_class] -= 1
+
+    def give_alike(self, size_class: int, tokens: list[int]) -> None:
+        """The same for blocks of one class."""
+        if tokens:
+            self._free[size_class] += tokens
+            self._num_used[size_class] -= len(tokens)
+
+    @property
+    def num_used(self) -> int:
+        """Blocks in use."""
+        return sum(self._num_used.values())
+
+    @property
+    def num_reserved_bytes(self) -> int:
+        """Memory behind all slabs in use."""
+        return sum(len(slabs) * _slab_bytes(size_class) for size_class, slabs in self._slabs.items())
+
+    def trim(self) -> bool:
+        """Give the memory of classes without a block in use back to the system; False if there is none."""
+        idle = [size_class for size_class, slabs in self._slabs.items() if slabs and not self._num_used[size_class]]
+        for size_class in idle:
+            nbytes, slabs = _slab_bytes(size_class), self._slabs.pop(size_class)
+            for offset in slabs:
+                self.segment.discard(offset, offset + nbytes)
+            self._spare.setdefault(size_class, []).extend(slabs)
+            self._free[size_class].clear()
+        return bool(idle)
+
+    def _cut(self, size_class: int) -> None:
+        """Make a slab of this class."""
+        nbytes, size = _slab_bytes(size_class), class_bytes(size_class)
+        spare = self._spare.get(size_class)
+        step = math.lcm(size, PAGE)
+        offset = spare[-1] if spare else -(-self._end // step) * step
+        self._reserve(offset, nbytes)
+        if spare:
+            spare.pop()
+        else:
+            self._end = offset + nbytes
+        self._num_used.setdefault(size_class, 0)
+        self._slabs.setdefault(size_class, []).append(offset)
+        first = first_token(size_class) + offset // size
+        # In front of the free ones: blocks are taken from the end.
+        self._free[size_class][:0] = range(first, first + nbytes // size)
+
+    def _reserve(self, offset: int, nbytes: int) -> None:
+        try:
+            if offset + nbytes <= self.segment.size:
+                self.segment.reserve(offset, offset + nbytes)
+                return
+        except OSError:
+            self.segment.discard(offset, offset + nbytes)  # what was reserved of it
+        if self.trim():
+            self._reserve(offset, nbytes)
+            return
+        raise SharedMemoryFull(nbytes, self.segment.available_bytes(), _REMEDY)
+
+    def close(self) -> None:
+        """Let go of the memory; other processes keep it while they map it."""
+        self.segment.close()
+
+
+def _slab_bytes(size_class: int) -> int:
+    return max(_SLAB_BYTES, -(-class_bytes(size_class) // PAGE) * PAGE)

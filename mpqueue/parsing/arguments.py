@@ -1,0 +1,82 @@
+"""What callers hand to the decoders: arrays of byte strings, and names of dtypes.
+
+Strings are ``bytes`` here, and arrays of them have dtype ``object``: NumPy's own byte strings drop trailing zeros.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+STRING = "string"
+
+
+def dtype_name(dtype: Any) -> str:
+    """The name of a dtype however it is spelled: ``np.float32``, ``"float32"``, ``"string"``, ``bytes``, ``tf.int64``.
+
+    Raises:
+        TypeError: It names no dtype.
+    """
+    dtype = getattr(dtype, "as_numpy_dtype", dtype)  # TensorFlow's dtypes, and those of mpqueue.compat.v1
+    if dtype is None:
+        raise TypeError("a dtype is missing: give one such as 'int64', np.float32 or 'string'")
+    if dtype is float:
+        return "float32"  # as in TensorFlow
+    if isinstance(dtype, str) and dtype in (STRING, "bfloat16"):
+        return dtype
+    try:
+        known = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"{dtype!r} is no dtype: give one such as 'int64', np.float32 or 'string'") from None
+    return STRING if known.kind in "OSU" else known.name
+
+
+def as_bytes(item: Any, name: str) -> bytes:
+    """One string as bytes; text becomes UTF-8.
+
+    Raises:
+        TypeError: It is neither ``bytes`` nor ``str``.
+    """
+    if isinstance(item, str):
+        return item.encode()
+    if isinstance(item, bytes | bytearray | memoryview):
+        return bytes(item)
+    raise TypeError(
+        f"{name} must be bytes or str, or an array of them, and holds {item!r} of type {type(item).__name__}"
+    )
+
+
+def string_list(value: Any, name: str) -> tuple[list[bytes], tuple[int, ...]]:
+    """A scalar, a nested list or an array of strings as a flat list and its shape.
+
+    Raises:
+        TypeError: Something in it is neither ``bytes`` nor ``str``.
+        ValueError: Nested lists of unequal lengths.
+    """
+    if isinstance(value, bytes | str | bytearray | memoryview):
+        return [as_bytes(value, name)], ()
+    if isinstance(value, list) and set(map(type, value)) <= {bytes}:
+        return value, (len(value),)
+    array = value if isinstance(value, np.ndarray) else _object_array(value, name)
+    if array.size and array.dtype.kind not in "OSU":
+        raise TypeError(f"{name} must be bytes or str, or an array of them, and is an array of {array.dtype}")
+    items = array.ravel().tolist()
+    if set(map(type, items)) <= {bytes}:
+        return items, array.shape
+    return [as_bytes(item, name) for item in items], array.shape
+
+
+def _object_array(value: Any, name: str) -> NDArray[Any]:
+    array = np.asarray(value, dtype=object)
+    if any(isinstance(item, list | tuple) for item in array.flat):
+        raise ValueError(f"{name} is a nested list whose parts have unequal lengths")
+    return array
+
+
+def string_array(items: list[bytes], shape: tuple[int, ...]) -> Any:
+    """An object array of bytes; a scalar is the ``bytes`` itself."""
+    if shape == ():
+        return items[0]
+    array = np.empty(len(items), object)
+    array[:] = items
+    return array.reshape(shape)

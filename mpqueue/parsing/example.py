@@ -1,0 +1,87 @@
+"""The messages of TensorFlow's Example and SequenceExample, built by the protobuf library from the description below.
+
+They live in a descriptor pool of their own: the names are TensorFlow's, and in the common pool a process that imports
+TensorFlow as well, before or after, would have two definitions of each, which protobuf refuses.
+"""
+
+from typing import Any
+
+try:
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+except ImportError as error:
+    raise ImportError("mpqueue.train.Example needs protobuf: pip install mpqueue[tfrecord]") from error
+
+# Of each message its fields, by number: their type, and REPEATED, MAP, or KIND, the one-of of that name.
+_REPEATED, _MAP, _KIND = "repeated", "map", "kind"
+_MESSAGES = {
+    "BytesList": {"value": ("bytes", _REPEATED)},
+    "FloatList": {"value": ("float", _REPEATED)},
+    "Int64List": {"value": ("int64", _REPEATED)},
+    "Feature": {
+        "bytes_list": ("BytesList", _KIND),
+        "float_list": ("FloatList", _KIND),
+        "int64_list": ("Int64List", _KIND),
+    },
+    "Features": {"feature": ("Feature", _MAP)},
+    "Example": {"features": ("Features", "")},
+    "FeatureList": {"feature": ("Feature", _REPEATED)},
+    "FeatureLists": {"feature_list": ("FeatureList", _MAP)},
+    "SequenceExample": {"context": ("Features", ""), "feature_lists": ("FeatureLists", "")},
+}
+_PACKAGE = "tensorflow"
+_Field = descriptor_pb2.FieldDescriptorProto
+
+
+def _described() -> descriptor_pb2.FileDescriptorProto:
+    file = descriptor_pb2.FileDescriptorProto(name="mpqueue/example.proto", package=_PACKAGE, syntax="proto3")
+    for name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        if any(rule == _KIND for _, rule in fields.values()):
+            message.oneof_decl.add(name=_KIND)
+        for number, (field, (value, rule)) in enumerate(fields.items(), start=1):
+            type_name = _add_map_entry(message, field, value) if rule == _MAP else value
+            _add_field(message, field, number, type_name, rule)
+    return file
+
+
+def _add_map_entry(message: descriptor_pb2.DescriptorProto, field: str, type_name: str) -> str:
+    """The message that a map is a list of; protobuf derives its name from the field's."""
+    entry = message.nested_type.add(name="".join(part.capitalize() for part in field.split("_")) + "Entry")
+    entry.options.map_entry = True
+    _add_field(entry, "key", 1, "string", "")
+    _add_field(entry, "value", 2, type_name, "")
+    return f"{message.name}.{entry.name}"
+
+
+def _add_field(message: descriptor_pb2.DescriptorProto, name: str, number: int, type_name: str, rule: str) -> None:
+    many = rule in (_REPEATED, _MAP)
+    field = message.field.add(name=name, number=number, label=_Field.LABEL_REPEATED if many else _Field.LABEL_OPTIONAL)
+    if type_name[0].isupper():
+        field.type, field.type_name = _Field.TYPE_MESSAGE, f".{_PACKAGE}.{type_name}"
+    else:
+        field.type = _Field.Type.Value(f"TYPE_{type_name.upper()}")
+    if rule == _KIND:
+        field.oneof_index = 0
+
+
+def _made(pool: descriptor_pool.DescriptorPool, name: str) -> Any:
+    made = message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
+    made.__module__ = __name__  # where pickle finds it
+    made.__doc__ = f"TensorFlow's message ``tf.train.{name}``, with the methods of every message of protobuf."
+    return made
+
+
+_pool = descriptor_pool.DescriptorPool()
+_pool.AddSerializedFile(_described().SerializeToString())
+
+BytesList = _made(_pool, "BytesList")
+FloatList = _made(_pool, "FloatList")
+Int64List = _made(_pool, "Int64List")
+Feature = _made(_pool, "Feature")
+Features = _made(_pool, "Features")
+Example = _made(_pool, "Example")
+FeatureList = _made(_pool, "FeatureList")
+FeatureLists = _made(_pool, "FeatureLists")
+SequenceExample = _made(_pool, "SequenceExample")
+
+__all__ = list(_MESSAGES)

@@ -1,0 +1,85 @@
+"""What a batch of Examples becomes: one array or sparse triple per feature, filled in any order of the records."""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpqueue.parsing.features import Kind, Spec
+from mpqueue.parsing.sparse import SparseTensorValue
+from mpqueue.parsing.words import Places
+
+
+class Column(Protocol):
+    """A feature of all records of a batch. Every record is put once, or left out if it has not the feature."""
+
+    def put(self, records: Places, counts: Places, values: NDArray[Any]) -> None:
+        """Take the values of some records, rising; ``counts`` of them each, one after another, in an array to keep."""
+
+    def result(self) -> Any:
+        """The array or triple of the whole batch."""
+
+
+def column(spec: Spec, num_records: int) -> Column:
+    """The column of a feature."""
+    return FixedColumn(spec, num_records) if spec.kind is Kind.FIXED else ListColumn(spec, num_records)
+
+
+class FixedColumn:
+    """As many values in every record; a record without the feature has the default."""
+
+    def __init__(self, spec: Spec, num_records: int) -> None:
+        self._spec = spec
+        self._values = np.empty((num_records, spec.size), spec.numpy_dtype)
+        if spec.default is not None:
+            self._values[:] = spec.default
+
+    def put(self, records: Places, counts: Places, values: NDArray[Any]) -> None:  # noqa: ARG002 - always the size
+        """See `Column.put`."""
+        values = values.reshape(len(records), self._spec.size)
+        if len(records) == len(self._values):
+            self._values = values
+        else:
+            self._values[records] = values
+
+    def result(self) -> NDArray[Any]:
+        """Shape [records, *shape]."""
+        return self._values.reshape(len(self._values), *self._spec.shape)
+
+
+class ListColumn:
+    """Any number of values in a record."""
+
+    def __init__(self, spec: Spec, num_records: int) -> None:
+        self._spec = spec
+        self._counts = np.zeros(num_records, np.int64)
+        self._pieces: list[tuple[Places, NDArray[Any]]] = []
+
+    def put(self, records: Places, counts: Places, values: NDArray[Any]) -> None:
+        """See `Column.put`."""
+        self._counts[records] = counts
+        self._pieces.append((np.repeat(records, counts), values))
+
+    def result(self) -> NDArray[Any] | SparseTensorValue:
+        """A sparse triple, or an array of shape [records, longest list, *shape]."""
+        values = self._in_order()
+        rows = np.repeat(np.arange(len(self._counts)), self._counts)
+        places = np.arange(len(values)) - np.repeat(np.cumsum(self._counts) - self._counts, self._counts)
+        longest = int(self._counts.max(initial=0))
+        if self._spec.kind is Kind.VARLEN:
+            shape = np.array([len(self._counts), longest], np.int64)
+            return SparseTensorValue(np.stack([rows, places], axis=1), values, shape)
+        padded = np.empty((len(self._counts), longest), self._spec.numpy_dtype)
+        padded[:] = self._spec.default
+        padded[rows, places] = values
+        return padded.reshape(len(self._counts), longest // self._spec.size, *self._spec.shape)
+
+    def _in_order(self) -> NDArray[Any]:
+        """All values, in the order of the records."""
+        if not self._pieces:
+            return np.empty(0, self._spec.numpy_dtype)
+        records = np.concatenate([records for records, _ in self._pieces])
+        values = np.concatenate([values for _, values in self._pieces])
+        if len(self._pieces) > 1:
+            return values[np.argsort(records, kind="stable")]
+        return values

@@ -1,0 +1,112 @@
+"""Examples, one record after another: the rules, and every error.
+
+A record of 20 features costs about 35 us. Features are looked at from the last to the first, so that of two with one
+key the last one counts, as in protobuf; but a feature without a kind hides an earlier one only where a batch is parsed
+into a sparse array. TensorFlow does so, and it is its choice which error of several is raised: the first in that order.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpqueue.errors import InvalidArgumentError
+from mpqueue.parsing import wire
+from mpqueue.parsing.features import Kind, Spec
+
+Values = list[int] | list[bytes] | bytes
+"""The values of one feature of one record; those of a float list as their memory, four bytes each."""
+
+_READERS: dict[int, Callable[[bytes, int, int], Values]] = {
+    wire.BYTES_LIST: wire.read_bytes,
+    wire.FLOAT_LIST: wire.read_floats,
+    wire.INT64_LIST: wire.read_ints,
+}
+_NAMES = {wire.BYTES_LIST: "string", wire.FLOAT_LIST: "float32", wire.INT64_LIST: "int64"}
+
+
+class BadFeature(ValueError):
+    """A feature is not what it should be. Args: its key, and what is wrong with it."""
+
+    def __init__(self, name: str | bytes, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name, self.reason = name, reason
+
+
+def read_example(record: bytes, specs: dict[bytes, Spec], is_single: bool) -> dict[bytes, Values]:
+    """The values of the features of one record, by their keys; without those that are missing.
+
+    Args:
+        record: The serialized Example.
+        specs: What to read, by key.
+        is_single: Whether the record is parsed alone.
+
+    Raises:
+        wire.Malformed: It is no Example.
+        BadFeature: A feature has the wrong dtype or number of values, is missing, or is not well formed.
+    """
+    found: dict[bytes, Values] = {}
+    hidden: set[bytes] = set()
+    for key, start, end in reversed(wire.entries(record)):
+        spec = specs.get(key)
+        if spec is None:
+            continue
+        if start == end:
+            if spec.kind is Kind.VARLEN and not is_single:
+                hidden.add(key)
+        elif record[start] not in _READERS:
+            raise BadFeature(spec.name, f"has a list of no known kind, {record[start]:#04x} at byte {start}")
+        elif key not in found and key not in hidden:
+            found[key] = _checked_values(record, start, end, spec)
+    if len(found) < len(specs):
+        for key, spec in specs.items():
+            if key not in found and spec.kind is Kind.FIXED and spec.default is None:
+                raise BadFeature(spec.name, "is missing, and its FixedLenFeature has no default_value")
+    return found
+
+
+def _checked_values(record: bytes, start: int, end: int, spec: Spec) -> Values:
+    if record[start] != spec.tag:
+        raise BadFeature(spec.name, f"is {_NAMES[record[start]]}, expected is {spec.dtype}")
+    try:
+        values = _READERS[spec.tag](record, start, end)
+    except wire.Malformed as error:
+        raise BadFeature(spec.name, str(error)) from None
+    count = num_values(values)
+    if spec.kind is Kind.FIXED and count != spec.size:
+        raise BadFeature(spec.name, f"has {count} values, its shape {list(spec.shape)} needs {spec.size}")
+    if spec.kind is Kind.SEQUENCE and count % spec.size:
+        raise BadFeature(
+            spec.name, f"has {count} values, which is no multiple of the {spec.size} of an item {list(spec.shape)}"
+        )
+    return values
+
+
+def num_values(values: Values) -> int:
+    """How many values there are."""
+    return len(values) // 4 if isinstance(values, bytes) else len(values)
+
+
+def as_array(values: list[Values], spec: Spec) -> NDArray[Any]:
+    """The values of one feature of some records, one after another."""
+    if spec.tag == wire.FLOAT_LIST:
+        return np.frombuffer(bytearray().join(values), "<f4")  # type: ignore[arg-type]  # all are memory
+    array = np.empty(sum(map(len, values)), spec.numpy_dtype)
+    array[:] = list(itertools.chain.from_iterable(values))
+    return array
+
+
+def bad_record(
+    error: wire.Malformed | BadFeature, record: bytes, place: int | None, name: bytes | None
+) -> InvalidArgumentError:
+    """The error that a caller sees, with the record's place in the batch and its name, as far as there are such."""
+    where = "the record" if place is None else f"record {place}"
+    if name is not None:
+        where += f" ({name.decode(errors='backslashreplace')})"
+    if isinstance(error, BadFeature):
+        return InvalidArgumentError(None, None, f"{where}: feature {error.name!r} {error.reason}")
+    return InvalidArgumentError(
+        None, None, f"{where} is no serialized Example: it {error}; it has {len(record):,} bytes"
+    )

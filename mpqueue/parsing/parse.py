@@ -1,0 +1,161 @@
+"""Serialized Examples to arrays."""
+
+# ruff: noqa: ARG001 - `name` stands in TensorFlow's signature
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mpqueue.errors import InvalidArgumentError
+from mpqueue.parsing import wire
+from mpqueue.parsing.arguments import string_list
+from mpqueue.parsing.example_batch import read_batch
+from mpqueue.parsing.example_columns import Column, column
+from mpqueue.parsing.example_layout import read_alike
+from mpqueue.parsing.example_plan import Plan, plan
+from mpqueue.parsing.example_rows import BadFeature, Values, as_array, bad_record, num_values, read_example
+from mpqueue.parsing.features import Kind, Spec
+from mpqueue.parsing.sparse import SparseTensorValue
+
+_AT_ONCE_FROM = 20
+"""Records of a batch from which reading at once wins."""
+_AT_ONCE_BYTES = 32 << 10
+"""Bytes of a record up to which it does: all of them are copied once more."""
+
+
+def parse_example(
+    serialized: Any, features: Mapping[Any, Any], name: str | None = None, example_names: Any = None
+) -> dict[Any, Any]:
+    """Read a batch of serialized Examples as one array per feature.
+
+    Args:
+        serialized: A vector of strings, each a serialized Example. A single string is read as by
+            `parse_single_example`.
+        features: What to read: keys, each with a `FixedLenFeature`, `VarLenFeature` or `FixedLenSequenceFeature`.
+            Other features of an Example are ignored.
+        name: Accepted, without effect.
+        example_names: A vector of strings, one name per Example, for error messages.
+
+    Returns: A dict with the keys of ``features``. A `FixedLenFeature` gives an array of shape ``[batch, *shape]``, a
+        `VarLenFeature` a `SparseTensorValue` with a row per Example, a `FixedLenSequenceFeature` an array of shape
+        ``[batch, longest list, *shape]``. Strings are ``bytes`` in object arrays.
+
+    Raises:
+        ValueError: No features, one of no feature class, with an unknown shape or a default that does not fit it; or
+            ``serialized`` of rank 2 or more.
+        TypeError: A dtype that Examples do not have, a default of another dtype, or ``serialized`` that is no strings.
+        InvalidArgumentError: A string is no serialized Example; a feature has another dtype, or another number of
+            values; a `FixedLenFeature` without default is missing; there are not as many names as Examples. Names the
+            first bad record, and the feature.
+
+    Follows: ``tf.parse_example``, down to how malformed records are read.
+    """
+    records, shape = string_list(serialized, "serialized")
+    if shape == ():
+        return parse_single_example(serialized, features, name, example_names)
+    what = plan(features)
+    if len(shape) != 1:
+        raise ValueError(f"serialized has shape {list(shape)}, and must be a vector of serialized Examples")
+    names = _names(example_names, len(records))
+    columns = {key: column(spec, len(records)) for key, spec in what.by_key.items()}
+    _put_rows(columns, what.by_key, records, _put_at_once(columns, what, records), names)
+    return {spec.name: columns[key].result() for key, spec in what.by_key.items()}
+
+
+def _names(example_names: Any, num_records: int) -> list[bytes] | None:
+    if example_names is None:
+        return None
+    names, _ = string_list(example_names, "example_names")
+    if len(names) not in (0, num_records):
+        raise InvalidArgumentError(None, None, f"example_names has {len(names)} names for {num_records} Examples")
+    return names
+
+
+def _put_at_once(columns: dict[bytes, Column], what: Plan, records: list[bytes]) -> Sequence[int]:
+    """Read what can be read of a whole batch; returns which records remain."""
+    if len(records) < _AT_ONCE_FROM or sum(map(len, records)) > len(records) * _AT_ONCE_BYTES:
+        return range(len(records))
+    if len(set(map(len, records))) == 1 and read_alike(records, what, columns):
+        return ()
+    return read_batch(records, what, columns).tolist()  # type: ignore[no-any-return]
+
+
+def _put_rows(
+    columns: dict[bytes, Column],
+    specs: dict[bytes, Spec],
+    records: list[bytes],
+    places: Sequence[int],
+    names: list[bytes] | None,
+) -> None:
+    """Read some of the records one by one."""
+    found: dict[bytes, list[Values]] = {key: [] for key in specs}
+    owners: dict[bytes, list[int]] = {key: [] for key in specs}
+    for place in places:
+        try:
+            values_of = read_example(records[place], specs, is_single=False)
+        except (wire.Malformed, BadFeature) as error:
+            raise bad_record(error, records[place], place, names[place] if names else None) from None
+        for key, values in values_of.items():
+            found[key].append(values)
+            owners[key].append(place)
+    for key, spec in specs.items():
+        if not owners[key]:
+            continue
+        counts = np.array(list(map(num_values, found[key])), np.int64)
+        columns[key].put(np.array(owners[key], np.int64), counts, as_array(found[key], spec))
+
+
+def parse_single_example(
+    serialized: Any, features: Mapping[Any, Any], name: str | None = None, example_names: Any = None
+) -> dict[Any, Any]:
+    """Read one serialized Example.
+
+    Args:
+        serialized: A string, the serialized Example.
+        features: As in `parse_example`.
+        name: Accepted, without effect.
+        example_names: A string, its name, for error messages.
+
+    Returns: As `parse_example`, without the batch dimension: arrays of the shape of their feature (NumPy scalars and
+        ``bytes`` where that is ``[]``), sparse triples of rank 1, and lists of just their own length.
+
+    Raises:
+        ValueError: As in `parse_example`; or ``serialized`` is no single string.
+        TypeError: As in `parse_example`.
+        InvalidArgumentError: As in `parse_example`.
+
+    Follows: ``tf.parse_single_example``.
+    """
+    specs = plan(features).by_key
+    records, shape = string_list(serialized, "serialized")
+    if shape != ():
+        raise ValueError(f"serialized has shape {list(shape)}, and must be one serialized Example: see parse_example")
+    names = None if example_names is None else string_list(example_names, "example_names")[0]
+    try:
+        found = read_example(records[0], specs, is_single=True)
+    except (wire.Malformed, BadFeature) as error:
+        raise bad_record(error, records[0], None, names[0] if names else None) from None
+    return {spec.name: _single(spec, found.get(key)) for key, spec in specs.items()}
+
+
+def _single(spec: Spec, found: Values | None) -> Any:
+    """The array or sparse triple of one Example."""
+    if found is None and spec.kind is Kind.FIXED:
+        assert spec.default is not None, "a required feature was missed"
+        return spec.default.copy().reshape(spec.shape)[()]
+    if found is not None and spec.kind is Kind.FIXED and not spec.shape:
+        return _scalar(spec, found)
+    flat = as_array([] if found is None else [found], spec)
+    if spec.kind is Kind.VARLEN:
+        return SparseTensorValue(np.arange(len(flat))[:, np.newaxis], flat, np.array([len(flat)], np.int64))
+    if spec.kind is Kind.SEQUENCE:
+        return flat.reshape(-1, *spec.shape)
+    return flat.reshape(spec.shape)[()]
+
+
+def _scalar(spec: Spec, found: Values) -> Any:
+    """A value on its own, at a fifth of the price of an array."""
+    if isinstance(found, bytes):
+        return np.frombuffer(found, "<f4")[0]
+    return found[0] if spec.tag == wire.BYTES_LIST else np.int64(found[0])

@@ -1,0 +1,19 @@
+"""The sparse triple."""
+
+from typing import Any, NamedTuple
+
+
+class SparseTensorValue(NamedTuple):
+    """A sparse array as three arrays.
+
+    Args:
+        indices: int64 of shape ``[n, rank]``, the place of each value, sorted row by row.
+        values: The ``n`` values.
+        dense_shape: int64 of shape ``[rank]``, the shape of the array if it were dense.
+
+    Follows: ``tf.SparseTensorValue``. Nothing is checked, as there.
+    """
+
+    indices: Any
+    values: Any
+    dense_shape: Any

@@ -1,0 +1,242 @@
+"""How an element lies in a block of shared memory, and a storage that reads both blocks and plain elements.
+
+    every component of a fixed shape     [ numbers | numbers ]          at offsets that all elements of the queue share
+    anything else                        each component in turn:
+      numbers                            [ rank, sizes | numbers ]
+      text                               [ rank, sizes, lengths | bytes of all texts, joined ]
+
+All begins on 16 bytes. Nothing is pickled: what lies in a block is numbers and text, whoever wrote it.
+
+Elements that threads of the owner enqueue stay what they are in a `PlainStorage`; elements from other processes lie in
+blocks, and their token is an integer. So a queue may hold both, and `SharedStorage` gathers both: a block becomes a
+view, which is copied once, into the result.
+"""
+
+import math
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpqueue.memory.arena import class_bytes, class_for, first_token, offset_of
+from mpqueue.memory.segment import Segment
+from mpqueue.queues.conversion import Array
+from mpqueue.queues.requests import Token
+from mpqueue.queues.spec import ElementSpec
+from mpqueue.queues.storage import PackedColumn, PlainStorage
+
+_ALIGNMENT = 16
+_SMALL_BYTES = 4096  # an array over the block costs more than to copy so many bytes twice
+_Piece = tuple[int, Any]
+"""An offset in a block, and the array or bytes that go there."""
+
+
+class Field(NamedTuple):
+    """A component of a fixed shape: where it is in each block, and as an array over all blocks there could be."""
+
+    offset: int
+    nbytes: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    rows: Array
+
+
+class BlockCodec:
+    """Writes elements of one queue to blocks, and reads them.
+
+    Args:
+        spec: What the elements are made of.
+        segment: The memory.
+
+    Attributes:
+        size_class: Of every element's block, if all have the same; else -1.
+        is_single: All elements are one array of a fixed shape.
+    """
+
+    def __init__(self, spec: ElementSpec, segment: Segment) -> None:
+        self._memory = segment.memory
+        self.view = memoryview(segment.memory)
+        self._dtypes = spec.dtypes
+        self.size_class = -1
+        self.is_single = False
+        self._fields: list[Field] = []
+        if spec.are_shapes_fixed and not any(isinstance(dtype, str) for dtype in spec.dtypes):
+            self._lay_out(spec)
+        self._is_packed = [isinstance(column, PackedColumn) for column in PlainStorage(spec).columns]
+
+    def _lay_out(self, spec: ElementSpec) -> None:
+        places, end = [], 0
+        for dtype, known in zip(spec.dtypes, spec.shapes, strict=True):
+            assert isinstance(dtype, np.dtype)
+            shape = tuple(size or 0 for size in known or ())
+            nbytes = math.prod(shape) * dtype.itemsize
+            places.append((end, nbytes, dtype, shape))
+            end = _align(end + nbytes)
+        self.size_class = class_for(places[-1][0] + places[-1][1])
+        self._first, self._stride = first_token(self.size_class), class_bytes(self.size_class)
+        num_blocks = len(self._memory) // self._stride
+        for offset, nbytes, dtype, shape in places:
+            # Void of the component's bytes: one indexing operation copies the rows of many blocks.
+            rows: Array = (
+                np.ndarray((num_blocks,), np.dtype((np.void, nbytes)), self._memory, offset, (self._stride,))
+                if nbytes
+                else _NOTHING
+            )
+            self._fields.append(Field(offset, nbytes, dtype, shape, rows))
+        self._nbytes = places[0][1]
+        self.is_single = len(places) == 1
+
+    # -- Writing
+
+    def plan(self, components: Sequence[Array]) -> tuple[int, list[_Piece]]:
+        """The size class for an element, and what goes where; for `write`."""
+        if self.size_class >= 0:
+            return self.size_class, [
+                (field.offset, array) for field, array in zip(self._fields, components, strict=True)
+            ]
+        end, pieces = 0, []
+        for array in components:
+            head, body, nbytes = _text(array) if array.dtype.kind == "O" else _numbers(array)
+            start = _align(end + len(head))
+            pieces += [(end, head), (start, body)]
+            end = _align(start + nbytes)
+        return class_for(end), pieces
+
+    def write(self, token: int, pieces: list[_Piece]) -> None:
+        """Write a planned element to its block."""
+        start, view = offset_of(token), self.view
+        for offset, piece in pieces:
+            at = start + offset
+            if isinstance(piece, bytes):
+                view[at : at + len(piece)] = piece
+            elif piece.nbytes <= _SMALL_BYTES:
+                view[at : at + piece.nbytes] = piece.tobytes()
+            else:
+                np.ndarray(piece.shape, piece.dtype, self._memory, at)[...] = piece
+
+    def write_one(self, token: int, array: Array) -> None:
+        """Write the only component, of a fixed shape."""
+        at, nbytes = (token - self._first) * self._stride, self._nbytes
+        if nbytes <= _SMALL_BYTES:
+            self.view[at : at + nbytes] = array.tobytes()
+        else:
+            np.ndarray(array.shape, array.dtype, self._memory, at)[...] = array
+
+    def write_rows(self, tokens: Sequence[int], components: Sequence[Array]) -> None:
+        """Write the rows of components of fixed shapes, each to its block."""
+        numbers = np.array(tokens) - self._first
+        for (_offset, nbytes, _dtype, _shape, rows), block in zip(self._fields, components, strict=True):
+            if nbytes:
+                raw = np.ascontiguousarray(block).reshape(-1).view(rows.dtype)
+                rows[numbers] = raw
+
+    # -- Reading
+
+    def parts(self, token: int) -> list[Any]:
+        """The components of the element in a block: views of it, as the columns of a `PlainStorage` take them."""
+        start = offset_of(token)
+        if self.size_class >= 0:
+            return [
+                self.view[start + offset : start + offset + nbytes]
+                if packed
+                else np.ndarray(shape, dtype, self._memory, start + offset)
+                for (offset, nbytes, dtype, shape, _), packed in zip(self._fields, self._is_packed, strict=True)
+            ]
+        parts, end = [], start
+        for dtype, packed in zip(self._dtypes, self._is_packed, strict=True):
+            array, end = self._read(dtype, end)
+            parts.append(array.tobytes() if packed else array)
+        return parts
+
+    def gather(self, tokens: Sequence[int]) -> list[Array]:
+        """Elements of fixed shapes, stacked."""
+        numbers = np.array(tokens) - self._first
+        return [
+            rows[numbers].view(dtype).reshape(len(tokens), *shape) if nbytes else np.empty((len(tokens), *shape), dtype)
+            for _offset, nbytes, dtype, shape, rows in self._fields
+        ]
+
+    def _read(self, dtype: Any, at: int) -> tuple[Array, int]:
+        (rank,) = struct.unpack_from("<q", self.view, at)
+        shape = struct.unpack_from(f"<{rank}q", self.view, at + 8)
+        at += 8 + 8 * rank
+        count = math.prod(shape)
+        if not isinstance(dtype, str):
+            at = _align(at)
+            return np.ndarray(shape, dtype, self._memory, at), _align(at + count * dtype.itemsize)
+        lengths = struct.unpack_from(f"<{count}q", self.view, at)
+        at = _align(at + 8 * count)
+        out = np.empty(count, object)
+        for place, length in enumerate(lengths):
+            out[place] = bytes(self.view[at : at + length])
+            at += length
+        return out.reshape(shape), _align(at)
+
+
+_NOTHING: Array = np.empty(0, np.uint8)
+
+
+def _align(offset: int) -> int:
+    return (offset + _ALIGNMENT - 1) & -_ALIGNMENT
+
+
+def _numbers(array: Array) -> tuple[bytes, Array, int]:
+    return struct.pack(f"<{array.ndim + 1}q", array.ndim, *array.shape), array, array.nbytes
+
+
+def _text(array: Array) -> tuple[bytes, bytes, int]:
+    texts = array.reshape(-1).tolist()
+    head = struct.pack(f"<{array.ndim + 1 + len(texts)}q", array.ndim, *array.shape, *map(len, texts))
+    body = b"".join(texts)
+    return head, body, len(body)
+
+
+class SharedStorage(PlainStorage):
+    """Reads elements in blocks and plain ones; what threads of this process put in stays plain.
+
+    Args:
+        spec: What the elements are made of.
+        codec: Reads blocks.
+        has_plain: The queue may hold plain elements.
+    """
+
+    def __init__(self, spec: ElementSpec, codec: BlockCodec, *, has_plain: bool) -> None:
+        super().__init__(spec)
+        self.codec, self.has_plain = codec, has_plain
+
+    def put(self, components: list[Array]) -> Token:
+        """Plain."""
+        self.has_plain = True
+        return super().put(components)
+
+    def put_many(self, components: list[Array], count: int) -> Sequence[Token]:
+        """Plain."""
+        self.has_plain = True
+        return super().put_many(components, count)
+
+    def get_one(self, tokens: list[Token]) -> list[Any]:
+        """From wherever it lies."""
+        return super().get_one([self._plain(tokens[0])])
+
+    def get_many(self, tokens: list[Token]) -> list[Array]:
+        """Gathered once, from wherever each lies."""
+        if self.codec.size_class >= 0 and tokens and not self.has_plain:
+            return self.codec.gather(tokens)
+        return super().get_many([self._plain(token) for token in tokens])
+
+    def _plain(self, token: Token) -> Token:
+        if type(token) is not int:
+            return token
+        parts = self.codec.parts(token)
+        return parts[0] if self._only is not None else tuple(parts)
+
+    def to_block(self, token: Token) -> tuple[int, list[_Piece]]:
+        """The size class for a plain element, and what goes where in its block."""
+        parts = (token,) if self._only is not None else token
+        arrays = [column.as_array(part) for column, part in zip(self.columns, parts, strict=True)]
+        return self.codec.plan(arrays)
+
+    def blocks_of(self, tokens: list[Token]) -> list[int]:
+        """Those tokens that are blocks."""
+        return [token for token in tokens if type(token) is int] if self.has_plain else tokens

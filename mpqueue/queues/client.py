@@ -1,0 +1,94 @@
+"""The owner's side of one connection: what it was granted, what it waits for, what it has not read yet."""
+
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mpqueue.control import descriptors
+from mpqueue.queues.requests import Request
+from mpqueue.queues.windows import Producer
+from mpqueue.queues.wire import HEAD
+
+if TYPE_CHECKING:
+    from mpqueue.queues.core import QueueCore
+    from mpqueue.queues.share import Share
+
+_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+
+
+class Client:
+    """One thread of another process.
+
+    Args:
+        number: Says in its records who it is.
+        process_id: Its process.
+        sock: Its connection.
+        on_full: Called when answers have to wait until the socket takes them.
+
+    Attributes:
+        granted: Empty blocks that it may write to, by size class, in the order in which it will.
+        filled: Blocks that it has written, to be enqueued with the next call.
+        waiting: Its calls in line, by their number.
+        delivered: Blocks that it was given to read, by the number of the call.
+        shares: Queues that it uses, by number,
+        cores: and what keeps them alive as long as it lives;
+        producers: its windows there.
+        places: Words of shared memory that tell it its limits.
+    """
+
+    def __init__(self, number: int, process_id: int, sock: socket.socket, on_full: Callable[["Client"], None]) -> None:
+        self.number, self.process_id, self.sock, self._on_full = number, process_id, sock, on_full
+        descriptors.own_object(sock)
+        sock.setblocking(False)
+        self.granted: dict[int, deque[int]] = {}
+        self.filled: list[int] = []
+        self.waiting: dict[int, Request] = {}
+        self.delivered: dict[int, list[int]] = {}
+        self.shares: dict[int, Share] = {}
+        self.cores: dict[int, QueueCore] = {}
+        self.producers: dict[int, Producer] = {}
+        self.places: list[int] = []
+        self.is_gone = False
+        self._outbox = bytearray()
+
+    def fill(self, size_class: int, count: int) -> None:
+        """It has written the next blocks of a class."""
+        granted = self.granted.get(size_class, ())
+        if count > len(granted):
+            raise ProtocolError(f"{count} blocks of class {size_class} were filled, {len(granted)} are granted")
+        self.filled += [granted.popleft() for _ in range(count)]  # type: ignore[union-attr]
+
+    def answer(self, kind: int, number: int, one: int = 0, two: int = 0, data: bytes = b"") -> None:
+        """Send an answer; never blocks."""
+        if self.is_gone:
+            return
+        message = HEAD.pack(kind, number, one, two, len(data)) + data
+        if self._outbox:
+            self._outbox += message
+            return
+        self._outbox += message[self._send(message) :]
+        if self._outbox:
+            self._on_full(self)
+
+    def flush(self) -> bool:
+        """Send what had to wait; True if that was all."""
+        del self._outbox[: self._send(self._outbox)]
+        return not self._outbox
+
+    def _send(self, data: bytes | bytearray) -> int:
+        try:
+            return self.sock.send(data, _FLAGS)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return len(data)  # it is gone, as the watch will tell
+
+    def close(self) -> None:
+        """It is gone."""
+        self.is_gone = True
+        descriptors.close_object(self.sock)
+
+
+class ProtocolError(Exception):
+    """A client says what cannot be: it is cut off."""

@@ -1,0 +1,203 @@
+"""`RemoteQueue`: what stands for a queue in a process that does not own it.
+
+Values are converted and checked here, so that wrong input fails where it was given. An element is written to a block
+that the owner has granted, then one record enqueues it; a dequeue asks for elements, copies them once out of the blocks
+that the owner names, and gives those back. A call that is given up (timeout, closed session, Ctrl-C) is withdrawn: the
+owner says what became of it, so that nothing is lost and nothing comes twice.
+"""
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from mpqueue.errors import DeadlineExceededError, OpError
+from mpqueue.queues.blocks import BlockCodec, SharedStorage
+from mpqueue.queues.cancellation import cancellable
+from mpqueue.queues.conversion import Array
+from mpqueue.queues.dtypes import DType
+from mpqueue.queues.handles import Place, attach
+from mpqueue.queues.link import Answer, Lane, Shore, connection, generation
+from mpqueue.queues.spec import ElementSpec
+from mpqueue.queues.timeouts import checked_timeout
+from mpqueue.queues.wire import Down, Up, decode_error
+
+
+class RemoteQueue:
+    """A queue that lives in another process.
+
+    Args:
+        place: Where.
+        spec: What its elements are made of.
+        name: The name it was made with.
+    """
+
+    def __init__(self, place: Place, spec: ElementSpec, name: str) -> None:
+        self.spec, self.name = spec, name
+        self._place = place
+        self._own = threading.local()
+        self._shore: Shore | None = None
+
+    @property
+    def dtypes(self) -> list[DType]:
+        """Of the components."""
+        return self.spec.dtypes
+
+    @property
+    def size(self) -> int:
+        """Number of elements in it."""
+        return self._ask().one
+
+    @property
+    def is_closed(self) -> bool:
+        """True once a close was processed."""
+        return bool(self._ask().two)
+
+    def _ask(self) -> Answer:
+        lane = self._lane()
+        found = lane.connection.answer(lane.connection.call(Up.ASK, lane.queue))
+        assert found is not None
+        return found
+
+    # -- Enqueue
+
+    def enqueue(self, components: list[Array], timeout: float | None) -> None:
+        """Put one element in."""
+        self.spec.check(components)
+        if timeout is not None:
+            timeout = checked_timeout(timeout)
+        lane = self._lane()
+        codec = self._codec
+        if codec.is_single:
+            size_class = codec.size_class
+            codec.write_one(lane.connection.block(size_class), components[0])
+        else:
+            size_class, pieces = codec.plan(components)
+            codec.write(lane.connection.block(size_class), pieces)
+        number = lane.enqueue(size_class, 1, 1)
+        if number is not None:
+            self._finish(lane, number, timeout, "enqueue of 1 element")
+
+    def enqueue_many(self, components: list[Array], timeout: float | None) -> None:
+        """Put the rows of the components in."""
+        count = self.spec.check_many(components)
+        timeout = checked_timeout(timeout)
+        lane = self._lane()
+        if not count:
+            return
+        size_class, last = self._write_rows(lane, components, count)
+        number = lane.enqueue(size_class, last, count)
+        if number is not None:
+            self._finish(lane, number, timeout, f"enqueue of {count} elements")
+
+    def _write_rows(self, lane: Lane, components: list[Array], count: int) -> tuple[int, int]:
+        """Write all rows; the class and number of those that are not reported yet."""
+        codec = self._codec
+        if codec.size_class >= 0:
+            codec.write_rows(lane.connection.blocks(codec.size_class, count), components)
+            return codec.size_class, count
+        size_class, num_filled = -1, 0
+        for row in range(count):
+            row_class, pieces = codec.plan([block[row, ...] for block in components])
+            if row_class != size_class and num_filled:
+                lane.fill(size_class, num_filled)
+                num_filled = 0
+            size_class = row_class
+            codec.write(lane.connection.block(size_class), pieces)
+            num_filled += 1
+        return size_class, num_filled
+
+    # -- Dequeue
+
+    def dequeue(self, timeout: float | None) -> list[Any]:
+        """Take one element out."""
+        return self._take(1, timeout, takes_fewer=False, as_one=True)
+
+    def dequeue_many(self, count: int, timeout: float | None, *, takes_fewer: bool) -> list[Array]:
+        """Take elements out, stacked."""
+        self.spec.check_count(count, self.name)
+        if count == 0:
+            self._lane()
+            return self._storage.get_many([])
+        return self._take(count, timeout, takes_fewer=takes_fewer, as_one=False)
+
+    def _take(self, count: int, timeout: float | None, *, takes_fewer: bool, as_one: bool) -> list[Any]:
+        timeout = checked_timeout(timeout)
+        lane = self._lane()
+        call = lane.connection.call(Up.DEQUEUE, lane.queue, count, flag=int(takes_fewer))
+        found = self._finish(lane, call, timeout, f"dequeue of {count} elements")
+        outcome = Up.UNREAD
+        try:
+            tokens = np.frombuffer(found.data, np.int64).tolist()
+            elements = self._storage.get_one(tokens) if as_one else self._storage.get_many(tokens)
+            outcome = Up.READ
+            return elements
+        finally:
+            lane.connection.say(outcome, lane.queue, call)
+
+    # -- Close
+
+    def close(self, cancel_pending_enqueues: bool, timeout: float | None) -> None:
+        """Close it: behind the enqueues that wait, or now."""
+        timeout = checked_timeout(timeout)
+        lane = self._lane()
+        number = lane.connection.call(Up.CLOSE, lane.queue, flag=int(cancel_pending_enqueues))
+        self._finish(lane, number, timeout, "close")
+
+    # -- Calls
+
+    def _lane(self) -> Lane:
+        """This thread's way to the queue."""
+        try:
+            lane: Lane = self._own.lane
+            if lane.generation == generation[0]:
+                return lane
+        except AttributeError:
+            pass  # the first call of this thread
+        lane = self._own.lane = connection(self._place).attach(self._place.number)
+        shore = lane.connection.shore
+        if shore is not self._shore:
+            self._shore = shore
+            self._codec = BlockCodec(self.spec, shore.segment)
+            self._storage = SharedStorage(self.spec, self._codec, has_plain=False)
+        return lane
+
+    def _finish(self, lane: Lane, number: int, timeout: float | None, what: str) -> Answer:
+        """See a call through to its end."""
+        given_up: list[OpError] = []
+
+        def give_up(error: OpError) -> None:
+            if not given_up:
+                given_up.append(error)
+                lane.connection.say(Up.WITHDRAW, lane.queue, number)
+
+        try:
+            with cancellable(give_up):
+                found = lane.connection.answer(number, timeout)
+                if found is None:
+                    give_up(self._deadline_exceeded(what, timeout))
+                    found = lane.connection.answer(number)
+        except BaseException as error:
+            if not isinstance(error, OpError):  # Ctrl-C
+                self._retract(lane, number)
+            raise
+        assert found is not None
+        if found.kind == Down.FAILED:
+            raise decode_error(found.one, found.two, found.data) or given_up[0]
+        return found
+
+    def _retract(self, lane: Lane, number: int) -> None:
+        """Undo a call whose caller will not see the outcome."""
+        lane.connection.say(Up.WITHDRAW, lane.queue, number)
+        found = lane.connection.answer(number)
+        if found is not None and found.kind == Down.TAKEN:
+            lane.connection.say(Up.UNREAD, lane.queue, number)
+
+    def _deadline_exceeded(self, what: str, timeout: float | None) -> DeadlineExceededError:
+        return DeadlineExceededError(None, None, f"queue {self.name!r} did not finish the {what} within {timeout} s")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return attach, (self._place, self.spec, self.name)
+
+    def __repr__(self) -> str:
+        return f"{self.name!r} of process {self._place.process_id}"

@@ -1,0 +1,201 @@
+"""Who listens to the other processes: a thread that waits anyway, or else a thread of our own.
+
+    a call that must wait                                 the hub's thread
+    ─────────────────────                                 ────────────────
+    nobody leads: *lead*, listen until it has finished    listens while nobody leads,
+    somebody leads: *follow*, sleep until woken           and not before nobody has led for `_QUIET_S`
+    the leader that ends wakes a follower to lead
+
+Whoever listens serves everybody. A program that dequeues in a loop is its own server: no second thread competes with
+it for the interpreter's lock, which would cost up to 5 ms a hand-over beside a thread that computes. The hub's thread
+is for what nobody waits for: a queue that is fed by a queue, a trainer that computes.
+
+Nobody polls. While leaders come and go the thread naps; under one and the same leader its naps grow longer, and then it
+sleeps until it is rung. An idle program has all of its threads asleep.
+"""
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+
+from mpqueue.control import descriptors
+from mpqueue.queues.requests import Request
+
+_QUIET_S = 0.002
+_LONGEST_NAP_S = 0.1
+
+Events = list[tuple[int, int]]
+
+
+class Waiter:
+    """A call of this process that waits, and how to wake it.
+
+    Args:
+        watch: Where it waits.
+    """
+
+    __slots__ = ("_watch", "gate", "thread_id")
+
+    def __init__(self, watch: "Watch") -> None:
+        self._watch = watch
+        self.gate = threading.Lock()
+        self.gate.acquire()
+        self.thread_id = threading.get_ident()
+
+    def wake(self) -> None:
+        """The call has finished."""
+        self._watch.wake(self)
+
+    def wait(self, request: Request, timeout: float | None) -> bool:
+        """Listen or sleep until it has; False if the time is over."""
+        return self._watch.wait(request, self, timeout)
+
+
+class Watch:
+    """Waits for descriptors on behalf of a hub.
+
+    Args:
+        serve: Deals with what has become readable; called in the thread that listens.
+    """
+
+    def __init__(self, serve: Callable[[Events], None]) -> None:
+        self._serve = serve
+        self.epoll = select.epoll()
+        descriptors.own_object(self.epoll)
+        self.poke_fd = descriptors.own(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+        self.epoll.register(self.poke_fd, select.EPOLLIN)
+        # The thread listens to all that and, apart, to being asked to step aside.
+        self._thread_epoll = select.epoll()
+        descriptors.own_object(self._thread_epoll)
+        self._aside_fd = descriptors.own(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+        self._thread_epoll.register(self.epoll, select.EPOLLIN)
+        self._thread_epoll.register(self._aside_fd, select.EPOLLIN)
+        self._mutex = threading.Lock()
+        self._leader: Waiter | None = None
+        self._followers: list[Waiter] = []
+        self._num_leads = 0
+        self._thread_listens = self._thread_sleeps = self._is_closed = False
+        self._bell = threading.Lock()
+        self._bell.acquire()
+
+    # -- Calls that wait
+
+    def wait(self, request: Request, waiter: Waiter, timeout: float | None) -> bool:
+        """Sleep, or listen, until the request has finished; False if the time is over."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            while not request.finished:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                if self._lead(waiter):
+                    self._listen(request, deadline)
+                else:
+                    waiter.gate.acquire(timeout=-1 if left is None else left)
+        finally:
+            self._leave(waiter)
+        return True
+
+    def wake(self, waiter: Waiter) -> None:
+        """Make the wait of this waiter end."""
+        with self._mutex:
+            if waiter is self._leader:
+                if waiter.thread_id != threading.get_ident():
+                    os.eventfd_write(self.poke_fd, 1)
+            elif waiter in self._followers:
+                self._followers.remove(waiter)
+                waiter.gate.release()
+
+    def touch(self) -> None:
+        """A call of this process is about to do the thread's work."""
+        self._num_leads += 1  # an increment that is lost in a race means nothing
+        if self._thread_listens:
+            with self._mutex:
+                self._send_aside()
+
+    def _send_aside(self) -> None:
+        if self._thread_listens:
+            self._thread_listens = False
+            os.eventfd_write(self._aside_fd, 1)
+
+    def _lead(self, waiter: Waiter) -> bool:
+        with self._mutex:
+            if self._leader is not None:
+                self._followers.append(waiter)
+                return False
+            self._leader = waiter
+            self._num_leads += 1
+            self._send_aside()
+            return True
+
+    def _listen(self, request: Request, deadline: float | None) -> None:
+        poll, serve = self.epoll.poll, self._serve
+        while not request.finished:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            serve(poll(left))
+
+    def _leave(self, waiter: Waiter) -> None:
+        """This waiter neither leads nor follows any more; see to it that somebody listens."""
+        with self._mutex:
+            if waiter is self._leader:
+                self._leader = None
+            elif waiter in self._followers:
+                self._followers.remove(waiter)
+            if self._leader is None:
+                if self._followers:
+                    self._followers.pop(0).gate.release()
+                elif self._thread_sleeps:
+                    self._thread_sleeps = False
+                    self._bell.release()
+
+    # -- The thread
+
+    def run(self) -> None:
+        """The thread's life: until `close`."""
+        num_leads, nap = -1, _QUIET_S
+        while True:
+            with self._mutex:
+                if self._is_closed:
+                    break
+                has_leader, is_new = self._leader is not None, self._num_leads != num_leads
+                num_leads = self._num_leads
+                nap = _QUIET_S if is_new else 2 * nap
+                self._thread_listens = not has_leader and not is_new
+                self._thread_sleeps = has_leader and nap > _LONGEST_NAP_S
+                listens, sleeps = self._thread_listens, self._thread_sleeps
+            if listens:
+                self._listen_in_thread()
+            else:
+                self._bell.acquire(timeout=-1 if sleeps else nap)
+        for fd in (self.poke_fd, self._aside_fd):
+            descriptors.close(fd)
+        for epoll in (self._thread_epoll, self.epoll):
+            descriptors.close_object(epoll)
+
+    def _listen_in_thread(self) -> None:
+        self._thread_epoll.poll()
+        with self._mutex:
+            was_sent_aside = not self._thread_listens
+            self._thread_listens = False
+        if was_sent_aside:
+            os.eventfd_read(self._aside_fd)
+        else:
+            self._serve(self.epoll.poll(0))
+
+    def poke(self) -> None:
+        """Make whoever listens serve; safe in any thread, also inside the garbage collector."""
+        os.eventfd_write(self.poke_fd, 1)
+
+    def close(self) -> None:
+        """End the thread; nobody waits any more."""
+        with self._mutex:
+            self._is_closed = True
+            if self._thread_listens:
+                self._send_aside()
+            elif self._thread_sleeps:
+                self._thread_sleeps = False
+                self._bell.release()

@@ -1,0 +1,307 @@
+"""What all readers share: work units in, records out, counters, state.
+
+    queue of work units --dequeue--> unit under way --_read--> (key, value) ... --None--> completed, next unit
+
+A reader asks the queue for a unit only when it is asked for a record and has none under way. Its one lock is held for
+a whole `read`, also while that waits for the queue: two threads that share a reader take turns, and no unit is torn.
+The counters are plain numbers, changed under the lock and read without it, so that they can be watched meanwhile.
+
+When a unit fails, what comes next depends on where. A failure in `_on_work_start` drops the unit: the next read takes
+another. A failure in `_read` keeps it: the next read fails again. TensorFlow's readers do so, and scripts see it.
+"""
+
+# ruff: noqa: ARG002 - `name` stands in TensorFlow's signatures
+
+import functools
+import threading
+import time
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpqueue.errors import DeadlineExceededError, InvalidArgumentError, UnimplementedError
+from mpqueue.queues.source import Source
+from mpqueue.readers.opening import file_name
+from mpqueue.readers.state import ReaderState, decode, encode
+
+Record = tuple[bytes, bytes]
+Objects = NDArray[np.object_]
+
+
+class WorkQueue(Protocol):
+    """What a reader needs of a queue; called from the thread that reads, under the reader's lock."""
+
+    def dequeue(self, *, timeout: float | None = None) -> Any:
+        """Take the next work unit; blocks until there is one, raises OutOfRangeError at the end."""
+
+
+class ReaderBase:
+    """The base of readers, and of your own: it turns work units, mostly file names, into records.
+
+    A subclass implements `_on_work_start` and `_read`::
+
+        class SquareReader(ReaderBase):
+            def _on_work_start(self, work):
+                self._numbers = iter(range(int(work)))
+
+            def _read(self):
+                number = next(self._numbers, None)
+                return None if number is None else (b"%d" % number, b"%d" % number**2)
+
+    Any number of threads may read; each record is given to one of them. A copy that travels to a worker process keeps
+    the arguments that the reader was made with and starts clean, with no unit under way.
+
+    Args:
+        reader_ref: What `reader_ref` gives; the reader itself if None.
+        supports_serialize: Whether `serialize_state` and `restore_state` work: only for readers that are never in the
+            middle of a unit between two reads, because only the counters and the last unit are saved.
+
+    Attributes:
+        name: What the reader was named, or None.
+
+    Follows: ``tf.compat.v1.ReaderBase``.
+    """
+
+    one_record_per_unit: ClassVar[bool] = False
+    """Whether each unit is one record, so that it is completed as soon as that is given."""
+
+    name: str | None = None
+
+    def __init__(self, reader_ref: Any = None, supports_serialize: bool = False) -> None:
+        self._reader_ref, self._supports_serialize = reader_ref, supports_serialize
+        self._clear()
+
+    def _clear(self) -> None:
+        self._lock = threading.Lock()
+        self._num_records = self._num_completed = 0
+        self._work, self._is_working = b"", False
+
+    # What a subclass implements.
+
+    def _on_work_start(self, work: bytes) -> None:
+        """Begin a work unit. What is raised here drops the unit."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _on_work_start(work)")
+
+    def _read(self) -> Record | None:
+        """The next (key, value) of the unit under way, or None at its end. What is raised here keeps the unit."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _read() -> (key, value) or None")
+
+    def _read_some(self, num_records: int) -> list[Record]:
+        """Up to so many next records of the unit under way, at least one; none at its end. Optional, for speed."""
+        record = self._read()
+        return [] if record is None else [record]
+
+    def _on_work_finish(self) -> None:
+        """Let go of the unit, which has come to its end or is dropped by `reset`. Optional."""
+
+    # What a user calls.
+
+    def read(self, queue: WorkQueue, name: str | None = None, *, timeout: float | None = None) -> Record:
+        """Return the next record, taking a work unit from ``queue`` if none is under way.
+
+        Args:
+            queue: A queue of one string component.
+            name: Accepted for TensorFlow's signature.
+            timeout: Seconds to wait for a work unit, and for other threads that read; None waits for ever.
+
+        Returns:
+            ``(key, value)``, both ``bytes``; what they are is the reader's to say.
+
+        Raises:
+            OutOfRangeError: The queue is closed and empty.
+            InvalidArgumentError: The queue's elements are no single strings.
+            DeadlineExceededError: ``timeout`` is over; no work unit was lost.
+            OpError: What the reader found wrong with the unit, see the reader.
+        """
+        with _Turn(self._lock, timeout) as turn:
+            while True:
+                self._start_work(queue, turn)
+                record = self._read()
+                self._count(0 if record is None else 1, is_end=record is None)
+                if record is not None:
+                    return record
+
+    def read_up_to(
+        self, queue: WorkQueue, num_records: int, name: str | None = None, *, timeout: float | None = None
+    ) -> tuple[Objects, Objects]:
+        """Return up to ``num_records`` next records, at least one, none of them from another unit than the first.
+
+        Units without records are passed over before the first record. If a record fails, those before it in the same
+        call are lost, although they are counted, as in TensorFlow.
+
+        Args:
+            queue: A queue of one string component; not touched if ``num_records`` is 0.
+            num_records: The most records wanted.
+            name: Accepted for TensorFlow's signature.
+            timeout: Seconds, as for `read`.
+
+        Returns:
+            ``(keys, values)``, two arrays of ``bytes`` objects, of one dimension and equal length.
+
+        Raises:
+            InvalidArgumentError: ``num_records`` is negative; else as `read`.
+        """
+        if num_records < 0:
+            raise InvalidArgumentError(None, None, f"num_records must be 0 or more, got {num_records}")
+        records: list[Record] = []
+        with _Turn(self._lock, timeout) as turn:
+            is_end = False
+            while len(records) < num_records and not (is_end and records):
+                self._start_work(queue, turn)
+                some = self._read_some(num_records - len(records))
+                records += some
+                is_end = not some or self.one_record_per_unit
+                self._count(len(some), is_end=is_end)
+        return _objects([key for key, _ in records]), _objects([value for _, value in records])
+
+    def read_op(self, queue: WorkQueue, name: str | None = None) -> Source:
+        """Return a `Source` that reads the next record at each call: a list of key and value, two strings.
+
+        Several threads may call it. In worker processes each has a reader of its own, and all take their work units
+        from the one queue.
+
+        Args:
+            queue: A queue of one string component.
+            name: Accepted for TensorFlow's signature.
+
+        Follows: The tensors that ``tf.compat.v1.ReaderBase.read`` returns.
+        """
+        return Source(functools.partial(self.read, queue), ["string", "string"], [(), ()])
+
+    def read_up_to_op(self, queue: WorkQueue, num_records: int, name: str | None = None) -> Source:
+        """Return a `Source` that reads up to ``num_records`` at each call: a list of keys and values, two vectors.
+
+        For ``enqueue_many``; cheaper per record than `read_op`.
+
+        Args:
+            queue: A queue of one string component.
+            num_records: The most records per call.
+            name: Accepted for TensorFlow's signature.
+
+        Follows: The tensors that ``tf.compat.v1.ReaderBase.read_up_to`` returns.
+        """
+        return Source(functools.partial(self.read_up_to, queue, num_records), ["string", "string"], [(None,), (None,)])
+
+    def num_records_produced(self, name: str | None = None) -> int:
+        """Return how many records were read since the reader was made, reset or restored."""
+        return self._num_records
+
+    def num_work_units_completed(self, name: str | None = None) -> int:
+        """Return how many work units were read to their end, which the read *after* the last record finds."""
+        return self._num_completed
+
+    def reset(self, name: str | None = None) -> None:
+        """Go back to the initial clean state: counters 0, and the unit under way dropped. The queue is not rewound."""
+        with self._lock:
+            self._reset()
+
+    def serialize_state(self, name: str | None = None) -> bytes:
+        """Return the reader's state, for `restore_state` of a reader of the same class.
+
+        Raises:
+            UnimplementedError: The reader does not support it, see `supports_serialize`.
+        """
+        self._check_serializes()
+        with self._lock:
+            return encode(ReaderState(self._num_completed, self._num_completed, self._num_records, self._work))
+
+    def restore_state(self, state: bytes, name: str | None = None) -> None:
+        """Go back to a saved state; empty bytes are the clean one. Where that fails, the reader is reset.
+
+        Raises:
+            UnimplementedError: The reader does not support it, see `supports_serialize`.
+            InvalidArgumentError: ``state`` is no saved state.
+        """
+        with self._lock:
+            self._reset()
+            self._check_serializes()
+            saved = decode(state)
+            self._num_completed, self._num_records = saved.work_finished, saved.num_records_produced
+            self._work = saved.current_work
+
+    @property
+    def supports_serialize(self) -> bool:
+        """Whether `serialize_state` and `restore_state` work."""
+        return self._supports_serialize
+
+    @property
+    def reader_ref(self) -> Any:
+        """What stands for this reader: the reader itself, unless another thing was given."""
+        return self if self._reader_ref is None else self._reader_ref
+
+    # The machinery.
+
+    def _start_work(self, queue: WorkQueue, turn: "_Turn") -> None:
+        if not self._is_working:
+            self._work = _work_unit(queue.dequeue(timeout=turn.left()) if turn.has_deadline else queue.dequeue())
+            self._on_work_start(self._work)
+            self._is_working = True
+
+    def _count(self, num_records: int, *, is_end: bool) -> None:
+        self._num_records += num_records
+        if is_end or self.one_record_per_unit:
+            self._is_working = False
+            self._num_completed += 1
+            self._on_work_finish()
+
+    def _reset(self) -> None:
+        if self._is_working:
+            self._on_work_finish()
+        self._num_records = self._num_completed = 0
+        self._work, self._is_working = b"", False
+
+    def _check_serializes(self) -> None:
+        if not self._supports_serialize:
+            raise UnimplementedError(None, None, f"{type(self).__name__} cannot save or restore its state")
+
+    def __getstate__(self) -> dict[str, Any]:
+        transient = {"_lock", "_num_records", "_num_completed", "_work", "_is_working"}
+        return {key: value for key, value in self.__dict__.items() if key not in transient}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._clear()
+
+    def __repr__(self) -> str:
+        place = f"in {self._work!r}" if self._is_working else "between units"
+        counts = f"{self._num_records} records, {self._num_completed} units completed"
+        return f"<{type(self).__name__}{f' {self.name!r}' if self.name else ''}: {counts}, {place}>"
+
+
+def _work_unit(element: Any) -> bytes:
+    if isinstance(element, dict) and len(element) == 1:
+        (element,) = element.values()
+    item = element.item() if isinstance(element, np.ndarray) and element.size == 1 else element
+    if not isinstance(item, bytes | str):
+        raise InvalidArgumentError(
+            None, None, f"a reader takes its work units from a queue with one string component, it gave {element!r}"
+        )
+    return file_name(item)
+
+
+def _objects(items: list[bytes]) -> Objects:
+    array = np.empty(len(items), object)
+    array[:] = items
+    return array
+
+
+class _Turn:
+    """A reader's lock for one call, and the seconds that are left of its ``timeout``."""
+
+    def __init__(self, lock: threading.Lock, timeout: float | None) -> None:
+        self._lock = lock
+        self.has_deadline = timeout is not None
+        self._deadline = 0.0 if timeout is None else time.monotonic() + timeout
+
+    def left(self) -> float:
+        """Seconds to the deadline, 0 if it has passed."""
+        return max(0.0, self._deadline - time.monotonic())
+
+    def __enter__(self) -> Self:
+        if not self._lock.acquire(timeout=self.left() if self.has_deadline else -1):
+            raise DeadlineExceededError(None, None, "another thread was reading until the timeout was over")
+        return self
+
+    def __exit__(self, *_exc_info: object) -> None:
+        self._lock.release()

@@ -1,0 +1,94 @@
+"""How TFRecord files are packed."""
+
+import zlib
+from typing import ClassVar
+
+
+class TFRecordCompressionType:
+    """How a TFRecord file is packed as a whole.
+
+    Follows: ``tf.compat.v1.python_io.TFRecordCompressionType``.
+    """
+
+    NONE = 0
+    ZLIB = 1
+    GZIP = 2
+
+
+class TFRecordOptions:
+    """How a TFRecord file is packed.
+
+    Args:
+        compression_type: "GZIP", "ZLIB", "" or None; or a `TFRecordCompressionType`; or other options.
+        flush_mode: Accepted for TensorFlow's signature, without effect, as are the two buffer sizes.
+        input_buffer_size: Accepted.
+        output_buffer_size: Accepted.
+        window_bits: zlib's, 9 to 15; more memory packs better.
+        compression_level: zlib's, 0 (not at all) to 9 (best, slowest).
+        compression_method: Accepted; there is only one.
+        mem_level: zlib's, 1 to 9; more memory packs faster.
+        compression_strategy: zlib's.
+
+    Raises:
+        ValueError: ``compression_type`` is none of those.
+
+    Follows: ``tf.io.TFRecordOptions``.
+    """
+
+    compression_type_map: ClassVar[dict[int, str]] = {
+        TFRecordCompressionType.ZLIB: "ZLIB",
+        TFRecordCompressionType.GZIP: "GZIP",
+        TFRecordCompressionType.NONE: "",
+    }
+
+    def __init__(
+        self,
+        compression_type: "TFRecordOptions | str | int | None" = None,
+        flush_mode: int | None = None,
+        input_buffer_size: int | None = None,
+        output_buffer_size: int | None = None,
+        window_bits: int | None = None,
+        compression_level: int | None = None,
+        compression_method: int | None = None,
+        mem_level: int | None = None,
+        compression_strategy: int | None = None,
+    ) -> None:
+        self.get_compression_type_string(compression_type)
+        self.compression_type = compression_type
+        self.flush_mode = flush_mode
+        self.input_buffer_size, self.output_buffer_size = input_buffer_size, output_buffer_size
+        self.window_bits, self.mem_level = window_bits, mem_level
+        self.compression_level, self.compression_method = compression_level, compression_method
+        self.compression_strategy = compression_strategy
+
+    @classmethod
+    def get_compression_type_string(cls, options: "TFRecordOptions | str | int | None") -> str:
+        """Return "GZIP", "ZLIB" or "".
+
+        Raises:
+            ValueError: ``options`` names no compression.
+        """
+        if isinstance(options, TFRecordOptions):
+            return cls.get_compression_type_string(options.compression_type)
+        kind = cls.compression_type_map.get(options or 0) if not isinstance(options, str) else options
+        if kind not in cls.compression_type_map.values():
+            raise ValueError(f"a compression is 'GZIP', 'ZLIB', '' or a TFRecordCompressionType, got {options!r}")
+        return str(kind)
+
+    def compressor(self) -> "zlib._Compress | None":
+        """A new packer with these settings; None for files that are not packed.
+
+        Raises:
+            ValueError: zlib refuses a setting.
+        """
+        kind = self.get_compression_type_string(self)
+        if not kind:
+            return None
+        bits = zlib.MAX_WBITS if self.window_bits is None else self.window_bits
+        return zlib.compressobj(
+            zlib.Z_DEFAULT_COMPRESSION if self.compression_level is None else self.compression_level,
+            zlib.DEFLATED,
+            bits | 16 if kind == "GZIP" else bits,
+            zlib.DEF_MEM_LEVEL if self.mem_level is None else self.mem_level,
+            zlib.Z_DEFAULT_STRATEGY if self.compression_strategy is None else self.compression_strategy,
+        )

@@ -1,0 +1,65 @@
+"""Readers for which a work unit is one record."""
+
+from mpqueue.errors import DataLossError
+from mpqueue.readers.base import ReaderBase, Record
+from mpqueue.readers.failures import shown
+from mpqueue.readers.file_records import DEFAULT_MAX_RECORD_BYTES, positive_bytes
+from mpqueue.readers.files import read_all
+
+
+class WholeFileReader(ReaderBase):
+    """Reads whole files: the key is the name as it was queued, the value all that is in the file.
+
+    Args:
+        name: Kept as ``name``.
+        max_record_bytes: A bigger file is an error, before memory is taken for it.
+
+    Raises:
+        ValueError: ``max_record_bytes`` is below 1.
+
+    Its `read` raises, and again at every read, because the reader stays at the file:
+        NotFoundError, PermissionDeniedError, ...: The file cannot be opened.
+        FailedPreconditionError: It is a folder, FIFO or device.
+        DataLossError: It is above ``max_record_bytes``.
+
+    Follows: ``tf.compat.v1.WholeFileReader``.
+    """
+
+    one_record_per_unit = True
+
+    def __init__(self, name: str | None = None, *, max_record_bytes: int = DEFAULT_MAX_RECORD_BYTES) -> None:
+        super().__init__(supports_serialize=True)
+        self.name = name
+        self._max_record_bytes = positive_bytes(max_record_bytes, "max_record_bytes")
+
+    def _on_work_start(self, work: bytes) -> None:
+        """Nothing is opened yet: a missing file is found by `_read`, which keeps the unit."""
+
+    def _read(self) -> Record:
+        content = read_all(self._work, self._max_record_bytes)
+        if content is None:
+            text = f"{shown(self._work)} has more bytes than max_record_bytes allows, {self._max_record_bytes}"
+            raise DataLossError(None, None, text)
+        return self._work, content
+
+
+class IdentityReader(ReaderBase):
+    """Gives each work unit, any text or bytes, as both key and value; no file is touched.
+
+    Args:
+        name: Kept as ``name``.
+
+    Follows: ``tf.compat.v1.IdentityReader``.
+    """
+
+    one_record_per_unit = True
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(supports_serialize=True)
+        self.name = name
+
+    def _on_work_start(self, work: bytes) -> None:
+        """Nothing to begin."""
+
+    def _read(self) -> Record:
+        return self._work, self._work

@@ -1,0 +1,132 @@
+"""Writing TFRecord files.
+
+The frames of records are gathered and written in blocks. What is gathered belongs to a small object of its own, so that
+a writer that is dropped, or alive at the interpreter's exit, still writes it out: TensorFlow's does.
+"""
+
+import weakref
+import zlib
+from typing import Self
+
+from mpqueue.errors import FailedPreconditionError
+from mpqueue.readers.failures import file_error, shown
+from mpqueue.readers.opening import FileName, file_name, open_output
+from mpqueue.readers.options import TFRecordOptions
+from mpqueue.readers.tfrecord import frame
+
+_GATHERED_BYTES = 256 * 1024
+
+
+class TFRecordWriter:
+    """Writes records to a TFRecord file, which is made anew. A context manager, closed at the end.
+
+    What was written is in the file after `flush`, after `close`, and after the writer is gone. One thread at a time.
+
+    Args:
+        path: A local path, an ``os.PathLike``, or a URL (extra ``[fsspec]``).
+        options: `TFRecordOptions`, or the compression as text: "GZIP" or "ZLIB".
+
+    Raises:
+        TypeError: ``path`` is no file name.
+        ValueError: ``options`` names no compression, or has a setting that zlib refuses.
+        NotFoundError, PermissionDeniedError, ...: The file cannot be made.
+        ImportError: google-crc32c is not installed (extra ``[tfrecord]``).
+
+    Follows: ``tf.io.TFRecordWriter``.
+    """
+
+    def __init__(self, path: FileName, options: TFRecordOptions | str | None = None) -> None:
+        given = options if isinstance(options, TFRecordOptions) else TFRecordOptions(options)
+        frame(b"")  # without google-crc32c, say so before a file is emptied
+        self._out = _Output(file_name(path), given)
+        self._finalizer = weakref.finalize(self, _Output.close, self._out)
+
+    def write(self, record: bytes | str) -> None:
+        """Append one record; text is written as UTF-8.
+
+        Raises:
+            TypeError: ``record`` is neither bytes nor text.
+            FailedPreconditionError: The writer is closed.
+            ResourceExhaustedError, ...: What the system says, such as that the disk is full.
+        """
+        self._check_open()
+        payload = record.encode() if isinstance(record, str) else record
+        if not isinstance(payload, bytes | bytearray):
+            raise TypeError(f"a record is bytes, got {type(record).__name__}: {record!r:.80}")
+        before, after = frame(bytes(payload))
+        self._out.add(before, bytes(payload), after)
+
+    def flush(self) -> None:
+        """Have all records that were written in the file, where a reader finds them, also in a packed one.
+
+        Raises:
+            FailedPreconditionError: The writer is closed.
+            ResourceExhaustedError, ...: What the system says.
+        """
+        self._check_open()
+        self._out.flush()
+
+    def close(self) -> None:
+        """Write out what is left and close the file; a second close does nothing.
+
+        Raises:
+            ResourceExhaustedError, ...: What the system says.
+        """
+        self._finalizer()
+
+    def _check_open(self) -> None:
+        if not self._finalizer.alive:
+            raise FailedPreconditionError(None, None, f"the writer of {shown(self._out.name)} is closed")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<TFRecordWriter of {shown(self._out.name)!r}: {'open' if self._finalizer.alive else 'closed'}>"
+
+
+class _Output:
+    """The file, and what is gathered for it."""
+
+    def __init__(self, name: bytes, options: TFRecordOptions) -> None:
+        self.name = name
+        self._compressor = options.compressor()
+        self._file = open_output(name)
+        self._gathered: list[bytes] = []
+        self._num_gathered_bytes = 0
+
+    def add(self, *parts: bytes) -> None:
+        self._gathered += parts
+        self._num_gathered_bytes += sum(map(len, parts))
+        if self._num_gathered_bytes >= _GATHERED_BYTES:
+            self._write_out()
+
+    def flush(self) -> None:
+        self._write_out(zlib.Z_SYNC_FLUSH)
+        try:
+            self._file.flush()
+        except Exception as problem:
+            raise file_error(problem, self.name) from problem
+
+    def close(self) -> None:
+        try:
+            self._write_out(zlib.Z_FINISH)
+        finally:
+            try:
+                self._file.close()
+            except Exception as problem:
+                raise file_error(problem, self.name) from problem
+
+    def _write_out(self, how_to_flush: int = zlib.Z_NO_FLUSH) -> None:
+        data, self._gathered, self._num_gathered_bytes = b"".join(self._gathered), [], 0
+        if self._compressor is not None:
+            data = self._compressor.compress(data)
+            if how_to_flush != zlib.Z_NO_FLUSH:
+                data += self._compressor.flush(how_to_flush)
+        try:
+            self._file.write(data)
+        except Exception as problem:
+            raise file_error(problem, self.name) from problem

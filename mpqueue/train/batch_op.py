@@ -1,0 +1,110 @@
+"""`BatchOp`: the next batch, for TensorFlow's way of running queues and for a plain ``for`` loop.
+
+Called, it only dequeues: somebody else starts the queue runners, and errors of the source are in `Coordinator.join`.
+Iterated, it brings its own coordinator::
+
+    first next()          start the runners that it depends on, and its own, unless they run already
+    each next()           dequeue
+    end of the input      stop them, join them, raise what made the source fail, if it did
+    dropped before that   stop them: nobody else would
+"""
+
+import functools
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+from mpqueue.coordinator import Coordinator
+from mpqueue.errors import OutOfRangeError
+from mpqueue.queues.base import QueueBase
+from mpqueue.queues.session import get_default_session
+from mpqueue.queues.source import Source
+from mpqueue.train.collections import get_queue_runners
+from mpqueue.train.queue_runner import QueueRunner
+from mpqueue.train.upstream import runners_before
+
+
+class BatchOp(Source):
+    """Gives the next batch at each call; also a `Source` of batches, and an iterable that runs its own input.
+
+    ``for images, labels in batch_op`` starts, at the first batch, the queue runners of this batch and of all queues
+    that its sources draw from. At the end of the input it stops them and raises the source's error if that is why it
+    ended. A loop that is left early may be taken up again with another one; the runners go on until the batch is
+    dropped or `close` is called. The input is read once: a loop over what has ended raises `OutOfRangeError`.
+
+    Made by `batch`, `batch_join`, `shuffle_batch`, `shuffle_batch_join`.
+
+    Attributes:
+        queue: The queue of examples.
+        queue_runner: The queue runner that fills it.
+    """
+
+    def __init__(self, queue: QueueBase, queue_runner: QueueRunner, batch_size: int, *, takes_fewer: bool) -> None:
+        self._dequeue = functools.partial(queue.dequeue_up_to if takes_fewer else queue.dequeue_many, batch_size)
+        size = None if takes_fewer else batch_size
+        shapes = [(size, *(shape or ())) for shape in queue.shapes]
+        super().__init__(self._dequeue, queue.dtypes, shapes, queue.names)
+        self.queue, self.queue_runner = queue, queue_runner
+        self._lock = threading.Lock()
+        self._coord: Coordinator | None = None
+
+    def __call__(self, *, timeout: float | None = None) -> Any:
+        """Return the next batch: an array, a list of arrays, or a dict, as the examples are.
+
+        Args:
+            timeout: Seconds to wait, None for ever.
+
+        Raises:
+            OutOfRangeError: The input has ended, and for a batch too few examples are left; or the source has failed,
+                and the coordinator of the queue runners has the error.
+            CancelledError: The session was closed.
+            DeadlineExceededError: There were not enough examples within ``timeout`` seconds; none is lost.
+        """
+        return self._dequeue(timeout=timeout)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Go through the batches, see the class.
+
+        Raises:
+            OutOfRangeError: An earlier loop has come to the end of the input.
+            Exception: Whatever the source raised, after the batches of what came before.
+        """
+        self._start_once()
+        while True:
+            try:
+                batch = self()
+            except OutOfRangeError:
+                break
+            yield batch
+        self.close()
+
+    def close(self) -> None:
+        """Stop the queue runners that a loop started, and wait for them; what was never started needs no close.
+
+        Raises:
+            Exception: Whatever made the source fail; again at every call.
+        """
+        if self._coord is not None:
+            self._coord.request_stop()
+            self._coord.join()
+
+    def _start_once(self) -> None:
+        with self._lock:
+            if self._coord is None:
+                self._coord = self._start()
+                return
+        if self._coord.joined:
+            self.close()  # again the error, if there was one
+            raise OutOfRangeError(None, None, f"the input of {self!r} is read once, and it has ended")
+
+    def _start(self) -> Coordinator:
+        coord, session = Coordinator(), get_default_session()
+        # The threads know the coordinator, not this object: if it is left in mid-input for good, this stops them.
+        weakref.finalize(self, coord.request_stop)
+        for runner in [*runners_before(self.queue_runner, get_queue_runners()), self.queue_runner]:
+            runner.create_threads(session, coord, daemon=True, start=True)
+        return coord
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.queue!r}>"

@@ -1,0 +1,235 @@
+"""Batches of examples, assembled in a queue that a queue runner fills.
+
+Each function makes a queue with the dtypes and static shapes of its sources, an enqueue op per thread, and a queue
+runner with these, which is added to the collection that `start_queue_runners` starts.
+"""
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+from mpqueue.queues.fifo import FIFOQueue
+from mpqueue.queues.padding import PaddingFIFOQueue
+from mpqueue.queues.shuffle import RandomShuffleQueue
+from mpqueue.train.batch_op import BatchOp
+from mpqueue.train.examples import as_example_source
+from mpqueue.train.inputs import Inputs, input_sources
+
+
+def batch(
+    tensors: Any,
+    batch_size: int,
+    num_threads: int = 1,
+    capacity: int = 32,
+    enqueue_many: bool = False,
+    shapes: Any = None,
+    dynamic_pad: bool = False,
+    allow_smaller_final_batch: bool = False,
+    shared_name: str | None = None,
+    name: str | None = None,
+) -> BatchOp:
+    """Return an op that gives batches of examples in the order in which they come.
+
+    Args:
+        tensors: One example: a `Source` of lists or dicts; or a list or dict of Sources of one array each, and of
+            arrays, which are the same in each example.
+        batch_size: Examples per batch. It may exceed ``capacity``; 0 gives empty batches.
+        num_threads: Threads that call the sources and enqueue. More than one mix the order.
+        capacity: Most examples that are held in advance: more ride out slow ones and cost memory.
+        enqueue_many: Whether the first dimension of what the sources give counts examples.
+        shapes: Shape of each component of one example, where it is not known from the sources.
+        dynamic_pad: Whether dimensions that are not known may vary: they are padded, at the end, to the longest
+            example of the batch, with 0, False or ``b""``.
+        allow_smaller_final_batch: Whether the examples that are left at the end make a smaller batch, or are dropped.
+        shared_name: As for `FIFOQueue`.
+        name: Name of the op, and part of the name of its queue.
+
+    Returns:
+        A `BatchOp`. A batch is of the type of ``tensors``, and for a list of one the bare array; its arrays have the
+        shape ``(batch_size, *shape)``, are writable, and the caller's own.
+
+    Raises:
+        TypeError: ``tensors`` is a single array or source of single arrays (put it in a list), or a number is none.
+        ValueError: ``tensors`` is empty; a dtype, rank, or, without ``dynamic_pad``, dimension is not known;
+            ``shapes`` has another length or disagrees; ``batch_size`` is negative, ``num_threads`` below 1.
+
+    Follows: ``tf.compat.v1.train.batch``.
+    """
+    inputs = Inputs([as_example_source(tensors)] * _positive(num_threads, "num_threads"), enqueue_many)
+    return _batch_in_order(
+        inputs, batch_size, capacity, shapes, dynamic_pad, allow_smaller_final_batch, shared_name, name
+    )
+
+
+def batch_join(
+    tensors_list: Sequence[Any],
+    batch_size: int,
+    capacity: int = 32,
+    enqueue_many: bool = False,
+    shapes: Any = None,
+    dynamic_pad: bool = False,
+    allow_smaller_final_batch: bool = False,
+    shared_name: str | None = None,
+    name: str | None = None,
+) -> BatchOp:
+    """Return an op that gives batches of the examples of several inputs, each with a thread of its own.
+
+    Args:
+        tensors_list: For each input what `batch` takes; the same keys or numbers of components, dtypes and shapes.
+        batch_size: As for `batch`, as are the others.
+        capacity: As there.
+        enqueue_many: As there.
+        shapes: As there.
+        dynamic_pad: As there.
+        allow_smaller_final_batch: As there; the end is when all inputs have ended.
+        shared_name: As there.
+        name: As there.
+
+    Returns:
+        A `BatchOp`, as there. The order among the inputs is that of their threads.
+
+    Raises:
+        TypeError: As there, and where dtypes differ.
+        ValueError: As there, and where keys, numbers of components or shapes differ.
+
+    Follows: ``tf.compat.v1.train.batch_join``.
+    """
+    inputs = Inputs(input_sources(tensors_list), enqueue_many)
+    return _batch_in_order(
+        inputs, batch_size, capacity, shapes, dynamic_pad, allow_smaller_final_batch, shared_name, name
+    )
+
+
+def shuffle_batch(
+    tensors: Any,
+    batch_size: int,
+    capacity: int,
+    min_after_dequeue: int,
+    num_threads: int = 1,
+    seed: int | None = None,
+    enqueue_many: bool = False,
+    shapes: Any = None,
+    allow_smaller_final_batch: bool = False,
+    shared_name: str | None = None,
+    name: str | None = None,
+) -> BatchOp:
+    """Return an op that gives batches of examples in random order.
+
+    Args:
+        tensors: As for `batch`.
+        batch_size: As for `batch`, as are those below that are not explained here.
+        capacity: Most examples that are held in advance; more than ``min_after_dequeue``.
+        min_after_dequeue: Examples that stay in the queue while the input goes on, so that there is something to
+            choose from: more of them shuffle better, fewer are there sooner.
+        num_threads: As there.
+        seed: Makes the order reproducible, with one thread.
+        enqueue_many: As there.
+        shapes: As there.
+        allow_smaller_final_batch: As there.
+        shared_name: As there.
+        name: As there.
+
+    Returns:
+        A `BatchOp`, as there.
+
+    Raises:
+        TypeError: As there.
+        ValueError: As there, and where ``capacity`` is not above ``min_after_dequeue``.
+
+    Follows: ``tf.compat.v1.train.shuffle_batch``; the order of a seed is our own.
+    """
+    inputs = Inputs([as_example_source(tensors)] * _positive(num_threads, "num_threads"), enqueue_many)
+    return _shuffled_batch(
+        inputs, batch_size, capacity, min_after_dequeue, seed, shapes, allow_smaller_final_batch, shared_name, name
+    )
+
+
+def shuffle_batch_join(
+    tensors_list: Sequence[Any],
+    batch_size: int,
+    capacity: int,
+    min_after_dequeue: int,
+    seed: int | None = None,
+    enqueue_many: bool = False,
+    shapes: Any = None,
+    allow_smaller_final_batch: bool = False,
+    shared_name: str | None = None,
+    name: str | None = None,
+) -> BatchOp:
+    """Return an op that gives batches of the examples of several inputs in random order.
+
+    Args:
+        tensors_list: As for `batch_join`.
+        batch_size: As for `shuffle_batch`, as are the others.
+        capacity: As there.
+        min_after_dequeue: As there.
+        seed: As there.
+        enqueue_many: As there.
+        shapes: As there.
+        allow_smaller_final_batch: As for `batch_join`.
+        shared_name: As there.
+        name: As there.
+
+    Returns:
+        A `BatchOp`, as there.
+
+    Raises:
+        TypeError: As for `batch_join`.
+        ValueError: As for `batch_join` and `shuffle_batch`.
+
+    Follows: ``tf.compat.v1.train.shuffle_batch_join``; the order of a seed is our own.
+    """
+    inputs = Inputs(input_sources(tensors_list), enqueue_many)
+    return _shuffled_batch(
+        inputs, batch_size, capacity, min_after_dequeue, seed, shapes, allow_smaller_final_batch, shared_name, name
+    )
+
+
+def _batch_in_order(
+    inputs: Inputs,
+    batch_size: int,
+    capacity: int,
+    shapes: Any,
+    dynamic_pad: bool,
+    takes_fewer: bool,
+    shared_name: str | None,
+    name: str | None,
+) -> BatchOp:
+    size = _not_negative(batch_size, "batch_size")
+    known = inputs.shapes(shapes, may_vary=dynamic_pad)
+    make = PaddingFIFOQueue if dynamic_pad else FIFOQueue
+    label = f"{name or 'batch'}/{'padding_fifo_queue' if dynamic_pad else 'fifo_queue'}"
+    queue = make(capacity, inputs.dtypes, known, inputs.names, shared_name, label)
+    return BatchOp(queue, inputs.into(queue), size, takes_fewer=takes_fewer)
+
+
+def _shuffled_batch(
+    inputs: Inputs,
+    batch_size: int,
+    capacity: int,
+    min_after_dequeue: int,
+    seed: int | None,
+    shapes: Any,
+    takes_fewer: bool,
+    shared_name: str | None,
+    name: str | None,
+) -> BatchOp:
+    size = _not_negative(batch_size, "batch_size")
+    known = inputs.shapes(shapes, may_vary=False)
+    label = f"{name or 'shuffle_batch'}/random_shuffle_queue"
+    queue = RandomShuffleQueue(
+        capacity, min_after_dequeue, inputs.dtypes, known, inputs.names, seed, shared_name, label
+    )
+    return BatchOp(queue, inputs.into(queue), size, takes_fewer=takes_fewer)
+
+
+def _positive(value: int, what: str) -> int:
+    if operator.index(value) < 1:
+        raise ValueError(f"{what} must be 1 or more, got {value}")
+    return operator.index(value)
+
+
+def _not_negative(value: int, what: str) -> int:
+    if operator.index(value) < 0:
+        raise ValueError(f"{what} must be 0 or more, got {value}")
+    return operator.index(value)

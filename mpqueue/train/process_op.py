@@ -1,0 +1,169 @@
+"""An enqueue op of a queue runner, run in a worker process.
+
+    thread of the runner                             worker process
+    ────────────────────                             ──────────────
+    a Loader of one worker, whose stream is ──────►  until the source ends or the coordinator stops:
+                                                       source(), enqueue into the queue, which it reaches by itself
+    takes in                                 ◄────── *checkpoints*: the source's state, and the elements enqueued
+    the end, or what the op raised           ◄──────
+
+Starting, ending, and reporting errors is the engine's. What it cannot know is where to go on after a death: the
+elements of a killed op are in the queue. The owner of the queue knows how many of them went in. If the source can say
+where it was, a new worker begins at the last checkpoint, and drops as many elements as went in since: nothing is lost,
+nothing comes twice. A source that cannot say so is not run again.
+
+So the engine's own replacement for a dead worker must not begin again at the beginning. A worker takes a *permit* from
+a queue that holds one, and the replacement finds none.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from mpqueue.coordinator import Coordinator
+from mpqueue.errors import CancelledError, OutOfRangeError, WorkerDied
+from mpqueue.loader import Loader
+from mpqueue.queues.cancellation import cancellable
+from mpqueue.queues.core import QueueCore
+from mpqueue.queues.fifo import FIFOQueue
+from mpqueue.queues.ops import EnqueueOp
+from mpqueue.queues.rows import num_rows, rows_from
+
+_CHECKPOINT_S = 0.1
+_MAX_DEATHS = 3
+
+
+class Checkpoint(NamedTuple):
+    """Where a worker's source was.
+
+    Attributes:
+        process_id: The worker.
+        num_enqueued: Elements that it had enqueued.
+        state: Of the source, None at its beginning.
+        is_last: The op has ended.
+    """
+
+    process_id: int
+    num_enqueued: int
+    state: Any
+    is_last: bool = False
+
+
+class Pump:
+    """The stream of the worker: it gives checkpoints, and enqueues meanwhile.
+
+    Args:
+        op: What is to be run.
+        coord: Stops it.
+        state: Where the source is to go on, None at its beginning.
+        num_ahead: Elements that it gives from there on and that are in the queue already.
+    """
+
+    def __init__(self, op: EnqueueOp, coord: Coordinator | None, state: Any, num_ahead: int) -> None:
+        self._op, self._coord, self._state, self._num_ahead = op, coord, state, num_ahead
+        self._permit = FIFOQueue(1, "bool", [[]])
+        self._permit.enqueue(True)
+        self._permit.close()
+
+    def __call__(self) -> Iterator[Checkpoint]:
+        """Begin."""
+        self._permit.dequeue()
+        yield Checkpoint(os.getpid(), 0, None)
+        try:
+            yield from self._run()
+        except OutOfRangeError:
+            yield Checkpoint(os.getpid(), 0, None, is_last=True)
+
+    def _run(self) -> Iterator[Checkpoint]:
+        source, coord = self._op.source, self._coord
+        if self._state is not None:
+            source.load_state_dict(self._state)
+        num_enqueued, last = self._catch_up(), time.monotonic()
+        while coord is None or not coord.should_stop():
+            num_enqueued += self._enqueue(source(), 0)
+            if source.is_resumable and time.monotonic() - last > _CHECKPOINT_S:
+                yield Checkpoint(os.getpid(), num_enqueued, source.state_dict())
+                last = time.monotonic()
+        raise OutOfRangeError(None, None, "the coordinator stops")
+
+    def _catch_up(self) -> int:
+        """Drop what is in the queue; the number of elements enqueued of an example that was in by half."""
+        ahead = self._num_ahead
+        while ahead:
+            example = self._op.source()
+            size = num_rows(self._op.queue, example) if self._op.many else 1
+            if size > ahead:
+                return self._enqueue(example, ahead)
+            ahead -= size
+        return 0
+
+    def _enqueue(self, example: Any, first_row: int) -> int:
+        """Enqueue an example; the number of its elements."""
+        queue = self._op.queue
+        if not self._op.many:
+            queue.enqueue(example)
+            return 1
+        if first_row:
+            example = rows_from(queue, example, first_row)
+        queue.enqueue_many(example)
+        return num_rows(queue, example)
+
+
+def run_in_worker(op: EnqueueOp, coord: Coordinator | None) -> None:
+    """Run an op in a worker process until it ends or the coordinator stops.
+
+    Raises:
+        OutOfRangeError: The source has ended.
+        CancelledError: The session was closed.
+        WorkerDied: The process died, and the source cannot go on in another; or it died again and again.
+        Exception: What the op raised, in its own type.
+    """
+    state, num_ahead, num_deaths = None, 0, 0
+    while True:
+        latest: list[Checkpoint] = []
+        try:
+            _pump(Pump(op, coord, state, num_ahead), latest)
+            if not latest or not latest[-1].is_last:
+                raise WorkerDied(0, None, remedy=f"{op.source!r} cannot say where it was, so that it is not run again")
+        except WorkerDied:
+            num_deaths = 1 if len(latest) > 1 else num_deaths + 1
+            if not op.source.is_resumable or num_deaths > _MAX_DEATHS or not latest:
+                raise
+            entered = _num_entered(op, latest[0].process_id)
+            if len(latest) > 1:
+                state, num_ahead = latest[-1].state, entered - latest[-1].num_enqueued
+            else:
+                num_ahead += entered
+            continue
+        if coord is not None and coord.should_stop():
+            return
+        raise OutOfRangeError(None, None, f"{op.source!r} has ended")
+
+
+def _pump(pump: Pump, latest: list[Checkpoint]) -> None:
+    """Run it to its end; ``latest`` holds the first and the last checkpoint."""
+    given_up: list[tuple[CancelledError, threading.Thread]] = []
+    with Loader(pump, workers=1, max_queue_size=2, restarts=0) as loader:
+
+        def give_up(error: CancelledError) -> None:
+            stopper = threading.Thread(target=loader.stop)  # to stop takes longer than a session's close may
+            given_up.append((error, stopper))
+            stopper.start()
+
+        with cancellable(give_up):
+            for checkpoint in loader:
+                latest[1:] = [checkpoint] if latest else []
+                latest[:1] = latest[:1] or [checkpoint]
+    for error, stopper in given_up:
+        stopper.join()
+        raise error
+
+
+def _num_entered(op: EnqueueOp, process_id: int) -> int:
+    """How many elements of a process that has died are in the queue, or were."""
+    core = op.queue.queue_ref
+    assert isinstance(core, QueueCore)
+    share = core.shared_as
+    return 0 if share is None else share.num_entered(process_id)

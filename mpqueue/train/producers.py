@@ -1,0 +1,323 @@
+"""Queues that are filled with the rows of an array, epoch after epoch.
+
+Each makes a queue, one enqueue op, which puts in a whole epoch's rows at a call, and a queue runner, which is added to
+the collection that `start_queue_runners` starts. The order of an epoch is drawn when its op is called, so that epochs
+never mix and each is a whole permutation.
+"""
+
+# ruff: noqa: ARG001 - `summary_name` and some `name` stand in TensorFlow's signatures
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpqueue.errors import InvalidArgumentError
+from mpqueue.queues.conversion import to_array
+from mpqueue.queues.dtypes import DType
+from mpqueue.queues.fifo import FIFOQueue
+from mpqueue.queues.shapes import Shape, as_shape, is_compatible
+from mpqueue.queues.source import Source
+from mpqueue.train.arrays import as_constant, constant_source
+from mpqueue.train.collections import add_queue_runner
+from mpqueue.train.epochs import EpochCount, checked_epochs
+from mpqueue.train.queue_runner import QueueRunner
+
+
+def input_producer(
+    input_tensor: Any,
+    element_shape: Any = None,
+    num_epochs: int | None = None,
+    shuffle: bool = True,
+    seed: int | None = None,
+    capacity: int = 32,
+    shared_name: str | None = None,
+    summary_name: str | None = None,
+    name: str | None = None,
+    cancel_op: Callable[[], Any] | None = None,
+) -> FIFOQueue:
+    """Return a queue of the rows of an array, with a queue runner that fills it.
+
+    Args:
+        input_tensor: An array of one or more dimensions, or what makes one; or a `Source` that gives it anew for each
+            epoch. Python's numbers become int32 and float32.
+        element_shape: Shape of a row, where it is not known from ``input_tensor``.
+        num_epochs: How often each row comes before the queue is closed; None for no end. Counted anew by
+            `local_variables_initializer`.
+        shuffle: Whether the rows of each epoch come in random order.
+        seed: Makes that order reproducible; it is another one in each epoch.
+        capacity: Most rows that are held in advance.
+        shared_name: As for `FIFOQueue`.
+        summary_name: Accepted for TensorFlow's signature.
+        name: Name of the queue.
+        cancel_op: What the runner calls at a stop; cancels the queue if None.
+
+    Returns:
+        A `FIFOQueue` with one component.
+
+    Raises:
+        TypeError: ``num_epochs`` is no integer.
+        ValueError: ``input_tensor`` is a scalar, the shape of a row is not known, or disagrees with ``element_shape``;
+            ``num_epochs`` is 0 or negative.
+
+    Follows: ``tf.compat.v1.train.input_producer``.
+    """
+    rows = input_tensor if isinstance(input_tensor, Source) else constant_source(input_tensor, "input_tensor")
+    return _make_producer(rows, element_shape, num_epochs, shuffle, seed, capacity, shared_name, name, cancel_op)
+
+
+def range_input_producer(
+    limit: int,
+    num_epochs: int | None = None,
+    shuffle: bool = True,
+    seed: int | None = None,
+    capacity: int = 32,
+    shared_name: str | None = None,
+    name: str | None = None,
+) -> FIFOQueue:
+    """Return a queue of the integers below ``limit``, with a queue runner that fills it.
+
+    Args:
+        limit: One more than the largest; 0 gives none.
+        num_epochs: As for `input_producer`, as are the others.
+        shuffle: As there.
+        seed: As there.
+        capacity: As there.
+        shared_name: As there.
+        name: As there.
+
+    Returns:
+        A `FIFOQueue` of int32 scalars.
+
+    Raises:
+        TypeError: ``limit`` or ``num_epochs`` is no integer.
+        ValueError: ``limit`` is negative or above 2**31 - 1, or ``num_epochs`` 0 or negative.
+
+    Follows: ``tf.compat.v1.train.range_input_producer``.
+    """
+    count = operator.index(limit)
+    if not 0 <= count < 2**31:
+        raise ValueError(f"limit must be from 0 to 2**31 - 1, got {limit}")
+    rows = Source(_Range(lambda: count), np.int32, [(None,)])
+    return _make_producer(rows, (), num_epochs, shuffle, seed, capacity, shared_name, name, None)
+
+
+def string_input_producer(
+    string_tensor: Any,
+    num_epochs: int | None = None,
+    shuffle: bool = True,
+    seed: int | None = None,
+    capacity: int = 32,
+    shared_name: str | None = None,
+    name: str | None = None,
+    cancel_op: Callable[[], Any] | None = None,
+) -> FIFOQueue:
+    """Return a queue of texts, mostly file names, with a queue runner that fills it.
+
+    Args:
+        string_tensor: A list or array of text, bytes or ``os.PathLike``; or a callable that gives it, called for each
+            epoch, such as `match_filenames_once`.
+        num_epochs: As for `input_producer`, as are the others.
+        shuffle: As there.
+        seed: As there.
+        capacity: As there.
+        shared_name: As there.
+        name: As there.
+        cancel_op: As there.
+
+    Returns:
+        A `FIFOQueue` of ``bytes`` scalars, for a reader.
+
+    Raises:
+        TypeError: ``string_tensor`` holds something else, or ``num_epochs`` is no integer.
+        ValueError: ``string_tensor`` is empty or no list, or ``num_epochs`` is 0 or negative.
+
+    The queue runner reports:
+        InvalidArgumentError: The callable gave nothing. Whoever dequeues sees `OutOfRangeError`.
+
+    Follows: ``tf.compat.v1.train.string_input_producer``.
+    """
+    if callable(string_tensor):
+        rows = Source(_NotEmpty(string_tensor), "string", [(None,)])
+        return _make_producer(rows, (), num_epochs, shuffle, seed, capacity, shared_name, name, cancel_op)
+    texts = as_constant(string_tensor, "string_tensor")
+    if texts.ndim != 1:
+        raise ValueError(f"string_tensor must be a list of texts, got the shape {texts.shape}")
+    if not texts.size:
+        raise ValueError("string_input_producer needs at least one text, got none: does the file pattern match?")
+    if texts.dtype != object:
+        raise TypeError(f"string_input_producer takes text, got {texts.dtype}")
+    rows = constant_source(texts, "string_tensor")
+    return _make_producer(rows, (), num_epochs, shuffle, seed, capacity, shared_name, name, cancel_op)
+
+
+def slice_input_producer(
+    tensor_list: Sequence[Any],
+    num_epochs: int | None = None,
+    shuffle: bool = True,
+    seed: int | None = None,
+    capacity: int = 32,
+    shared_name: str | None = None,
+    name: str | None = None,
+) -> Source:
+    """Return a `Source` of examples, each one row of every array, with a queue runner that deals out the indices.
+
+    Args:
+        tensor_list: Arrays, or what makes them, or Sources of arrays, all with as many rows. The first one says how
+            many: further rows of the others never come, a missing one is an error when its turn has come.
+        num_epochs: As for `input_producer`, as are the others.
+        shuffle: As there.
+        seed: As there.
+        capacity: As there, of indices.
+        shared_name: As there.
+        name: As there.
+
+    Returns:
+        A source that gives lists, of one row as well; the rows are copies.
+
+    Raises:
+        TypeError: ``num_epochs`` is no integer.
+        ValueError: ``tensor_list`` is empty or holds a scalar, or ``num_epochs`` is 0 or negative.
+
+    The source raises:
+        OutOfRangeError: All epochs are over.
+        InvalidArgumentError: An array has no such row; the next call goes on with the next index.
+
+    Follows: ``tf.compat.v1.train.slice_input_producer``.
+    """
+    sources = [
+        item if isinstance(item, Source) else constant_source(item, f"tensor_list[{place}]")
+        for place, item in enumerate(tensor_list)
+    ]
+    if not sources:
+        raise ValueError("slice_input_producer needs at least one array, got an empty list")
+    specs = [_row_spec(source, f"tensor_list[{place}]") for place, source in enumerate(sources)]
+    indices = Source(_Range(lambda: len(sources[0]())), np.int32, [(None,)])
+    queue = _make_producer(indices, (), num_epochs, shuffle, seed, capacity, shared_name, name, None)
+    return Source(_Slices(queue, sources), [dtype for dtype, _ in specs], [shape for _, shape in specs])
+
+
+def _make_producer(
+    rows: Source,
+    element_shape: Any,
+    num_epochs: int | None,
+    shuffle: bool,
+    seed: int | None,
+    capacity: int,
+    shared_name: str | None,
+    name: str | None,
+    cancel_op: Callable[[], Any] | None,
+) -> FIFOQueue:
+    dtype, known = _row_spec(rows, "input_tensor")
+    shape = _agreed(known, as_shape(element_shape))
+    count = checked_epochs(num_epochs)
+    name = name or "input_producer"
+    queue = FIFOQueue(capacity, [dtype], [shape], shared_name=shared_name, name=name)
+    epochs = _Epochs(rows, dtype, None if count is None else EpochCount(count), shuffle, seed)
+    op = queue.enqueue_many_op(Source(epochs, dtype, [(None, *shape)]))
+    cancel = cancel_op or functools.partial(queue.close, cancel_pending_enqueues=True)
+    add_queue_runner(QueueRunner(queue, [op], cancel_op=_Cancel(epochs, cancel)))
+    return queue
+
+
+def _row_spec(source: Source, label: str) -> tuple[DType, Shape]:
+    """The dtype and the shape of the rows of what a source gives."""
+    if source.dtypes is None or source.shapes is None:
+        raise ValueError(f"the dtype of {label} is not known: give it to its Source, as in Source(fn, 'float32')")
+    if len(source.dtypes) != 1 or source.names is not None:
+        raise ValueError(f"{label} must be one array, its source gives the components {source.names or source.dtypes}")
+    (shape,) = source.shapes
+    if shape == ():
+        raise ValueError(f"{label} is a scalar: a producer gives the rows of an array")
+    return source.dtypes[0], None if shape is None else shape[1:]
+
+
+def _agreed(known: Shape, given: Shape) -> tuple[int, ...]:
+    """What two statements about the shape of a row say together."""
+    if known is not None and not is_compatible(known, given):
+        raise ValueError(f"the rows have the shape {known}, element_shape says {given}")
+    sides = [side for side in (known, given) if side is not None]
+    shape = tuple(next((size for size in sizes if size is not None), None) for sizes in zip(*sides, strict=True))
+    if not sides or None in shape:
+        raise ValueError(f"the shape of a row is not known, only {known}: give element_shape")
+    return tuple(size for size in shape if size is not None)
+
+
+class _Epochs:
+    """Gives the rows of one epoch per call, in their order or in a new random one."""
+
+    def __init__(self, rows: Source, dtype: DType, count: EpochCount | None, shuffle: bool, seed: int | None) -> None:
+        self._rows, self._dtype, self._count, self._shuffle = rows, dtype, count, shuffle
+        self._random = np.random.default_rng(seed)
+        # Nothing is ever put in here. Without rows and without an end, the op would be called again and again in
+        # vain; it waits here for the stop instead.
+        self._nothing = FIFOQueue(1, ["bool"], [()], name="nothing")
+
+    def __call__(self) -> Any:
+        if self._count is not None:
+            self._count.begin()
+        rows = self._rows()
+        rows = rows if isinstance(rows, np.ndarray) else to_array(rows, self._dtype, "the rows of an epoch")
+        if self._count is None and rows.ndim and not len(rows):
+            self._nothing.dequeue()
+        return rows[self._random.permutation(len(rows))] if self._shuffle and rows.ndim else rows
+
+    def cancel(self) -> None:
+        """Let the op go that waits for nothing, and all that would; they end as at the end of input."""
+        self._nothing.close(cancel_pending_enqueues=True)
+
+
+class _Cancel:
+    """What the runner of a producer calls at a stop."""
+
+    def __init__(self, epochs: _Epochs, cancel_op: Callable[[], Any]) -> None:
+        self._epochs, self._cancel_op = epochs, cancel_op
+
+    def __call__(self) -> None:
+        self._epochs.cancel()
+        self._cancel_op()
+
+
+class _Range:
+    """The integers below ``limit()``."""
+
+    def __init__(self, limit: Callable[[], int]) -> None:
+        self._limit = limit
+
+    def __call__(self) -> Any:
+        return np.arange(self._limit(), dtype=np.int32)
+
+
+class _NotEmpty:
+    """What a callable gives, if that is anything."""
+
+    def __init__(self, fn: Callable[[], Any]) -> None:
+        self._fn = fn
+
+    def __call__(self) -> Any:
+        texts = as_constant(self._fn(), "string_tensor")
+        if not texts.size:
+            raise InvalidArgumentError(None, None, f"string_input_producer got no text from {self._fn!r}")
+        return texts
+
+
+class _Slices:
+    """One row of every array, for each index that the queue gives."""
+
+    def __init__(self, queue: FIFOQueue, sources: list[Source]) -> None:
+        self._queue, self._sources = queue, sources
+
+    def __call__(self) -> list[Any]:
+        index = int(self._queue.dequeue())
+        return [self._row(place, np.asarray(source()), index) for place, source in enumerate(self._sources)]
+
+    @staticmethod
+    def _row(place: int, array: NDArray[Any], index: int) -> Any:
+        if index >= len(array):
+            text = f"tensor_list[{place}] has {len(array)} rows, the first array has one of index {index}"
+            raise InvalidArgumentError(None, None, text)
+        row = array[index]
+        return row.copy() if isinstance(row, np.ndarray) else row

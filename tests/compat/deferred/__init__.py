@@ -1,0 +1,1 @@
+"""Interpreters of golden topics that make nodes and run them, as the cases were made."""

@@ -1,0 +1,38 @@
+"""What the topics of decoders share: a call, and its outcome against the expected one."""
+
+import builtins
+
+import pytest
+
+from golden.values import assert_same, decode
+from mpqueue import errors
+
+
+def arguments(case):
+    """The arguments of a case as Python values; arrays in lists too."""
+    return {
+        name: [decode(item) for item in value] if name == "record_defaults" else decode(value)
+        for name, value in case["args"].items()
+    }
+
+
+def error_class(name):
+    return getattr(errors, name, None) or getattr(builtins, name)
+
+
+def check(case, call, check_result, error_name=None):
+    """Call, and compare the error, or hand the result over."""
+    expected = case["expect"]
+    if "error" not in expected:
+        check_result(call(), expected)
+        return
+    with pytest.raises(error_class(error_name or expected["error"])) as caught:
+        call()
+    for word in expected.get("mentions", []):
+        assert word in str(caught.value), f"{word!r} is not mentioned: {caught.value}"
+
+
+def check_outputs(outputs, expected):
+    """A list of columns, in their order."""
+    assert isinstance(outputs, list)
+    assert_same(outputs, {"list": expected["outputs"]})

@@ -1,0 +1,70 @@
+"""What a call did, in the form of the case files: a value, an error, or nothing yet."""
+
+import builtins
+import threading
+
+from golden.values import assert_same
+from mpqueue import errors
+
+DEADLOCK_S = 30
+BLOCKED_S = 0.25  # a step that took no longer is called blocked by the format
+
+
+class Background:
+    """A call in a thread of its own, whose outcome is fetched later."""
+
+    def __init__(self, call, *args):
+        self._value = self._error = None
+        self._thread = threading.Thread(target=self._run, args=(call, args), daemon=True)
+        self._thread.start()
+
+    def _run(self, call, args):
+        try:
+            self._value = call(*args)
+        except BaseException as error:
+            self._error = error
+
+    def is_blocked(self):
+        self._thread.join(BLOCKED_S)
+        return self._thread.is_alive()
+
+    def finish(self):
+        self._thread.join(DEADLOCK_S)
+        assert not self._thread.is_alive(), "the call never ended"
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+def error_class(name):
+    return getattr(errors, name, None) or getattr(builtins, name)
+
+
+def is_error(expected):
+    return isinstance(expected, dict) and "error" in expected
+
+
+def assert_error(error, expected, where):
+    """The error is of the class that the case names; an OpError exactly, since its subclasses have other codes."""
+    assert is_error(expected), f"{where}: {error!r}, expected {expected!r}"
+    names = {expected["error"], (expected.get("when_shapes_are_known") or expected)["error"]}
+    fits = type(error).__name__ in names or any(
+        isinstance(error, getattr(builtins, name, ())) for name in names if hasattr(builtins, name)
+    )
+    assert fits, f"{where}: {error!r}, expected {expected!r}"
+    missing = [word for word in expected.get("mentions", ()) if word not in str(error)]
+    assert not missing, f"{where}: {error} mentions no {missing}"
+
+
+def assert_outcome(call, expected, where, *args):
+    """Call, and compare with an expectation: an error, "ok" (any value), or an encoded value."""
+    try:
+        got = call(*args)
+    except Exception as error:
+        if not is_error(expected):
+            raise AssertionError(f"{where}: expected {expected!r}") from error
+        assert_error(error, expected, where)
+        return
+    assert not is_error(expected), f"{where}: {got!r}, expected {expected!r}"
+    if expected != "ok":
+        assert_same(got, expected, where=where)

@@ -1,0 +1,46 @@
+"""matching_files, read_file and match_filenames_once, on a tree of files made for each case."""
+
+import contextlib
+import tempfile
+from pathlib import Path
+
+import mpqueue
+from golden.outcomes import assert_outcome
+from golden.values import assert_same
+
+DIFFERENCES = {
+    "s013": "match_filenames_once is usable at once; TensorFlow's variable wants local_variables_initializer first",
+}
+
+
+def run(case, folder):
+    with tempfile.TemporaryDirectory() as elsewhere, contextlib.chdir(elsewhere):
+        root = Path(case["tree_root"])
+        for name, content in case["tree"].items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.encode("latin-1"))
+        globals()[case["op"]](case, root)
+
+
+def matching_files(case, root):
+    expected = case["expect"].get("output", case["expect"])
+    assert_outcome(lambda: mpqueue.matching_files(**case["args"]), expected, "matching_files")
+
+
+def read_file(case, root):
+    expected = case["expect"].get("output", case["expect"])
+    assert_outcome(lambda: mpqueue.read_file(**case["args"]), expected, "read_file")
+
+
+def match_filenames_once(case, root):
+    expected = case["expect"]
+    matches = mpqueue.train.match_filenames_once(**case["args"])
+    assert_same(matches(), expected["first"], where="before the initializer ran")
+    mpqueue.local_variables_initializer()
+    assert_same(matches(), expected["first"], where="first")
+    (added,) = [key.removeprefix("after_adding_") for key in expected if key.startswith("after_adding_")]
+    (root / added).write_bytes(b"")
+    assert_same(matches(), expected[f"after_adding_{added}"], where="with a new file")
+    mpqueue.local_variables_initializer()
+    assert_same(matches(), expected["after_init_again"], where="after the initializer ran again")

@@ -1,0 +1,38 @@
+"""Serialized Examples to arrays."""
+
+import mpqueue
+from golden.decoding import arguments, check
+from golden.values import assert_same, decode
+
+DIFFERENCES = {}
+
+KINDS = {
+    "FixedLen": lambda spec: mpqueue.FixedLenFeature(spec["shape"], spec["dtype"], decode(spec["default"])),
+    "VarLen": lambda spec: mpqueue.VarLenFeature(spec["dtype"]),
+    "FixedLenSequence": lambda spec: mpqueue.FixedLenSequenceFeature(
+        spec["shape"], spec["dtype"], spec["allow_missing"], decode(spec["default"])
+    ),
+}
+
+
+def run(case, folder):
+    args = arguments(case)
+    args["features"] = {key: KINDS[spec["kind"]](spec) for key, spec in case["args"]["features"].items()}
+    function = getattr(mpqueue, case["op"])
+    check(case, lambda: function(**args), check_result)
+    if "outputs" in case["expect"]:
+        check_static_shapes(function(**args), case["expect"]["static_shapes"])
+
+
+def check_result(result, expected):
+    assert set(result) == set(expected["outputs"])
+    for key, output in expected["outputs"].items():
+        assert_same(result[key], output, where=key)
+
+
+def check_static_shapes(result, static_shapes):
+    """What was known before running holds for the arrays."""
+    for key, shape in static_shapes.items():
+        got = getattr(result[key], "shape", ())
+        assert len(got) == len(shape)
+        assert all(size in (None, known) for size, known in zip(shape, got, strict=True))

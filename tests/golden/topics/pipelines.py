@@ -1,0 +1,72 @@
+"""string_input_producer -> reader -> decoder -> batch, on files of the folder."""
+
+import functools
+
+import numpy as np
+
+import mpqueue
+from golden.outcomes import DEADLOCK_S, assert_outcome
+from golden.topics.batches import compare, examples_in, shapes_of
+from golden.values import encode
+from mpqueue import train
+from mpqueue.parsing.csv import decode_csv
+from mpqueue.parsing.features import FixedLenFeature, VarLenFeature
+from mpqueue.parsing.parse import parse_example
+
+DIFFERENCES = {}
+
+
+def run(case, folder):
+    mpqueue.reset_default_graph()
+    expected = case["expect"]
+    next_item = globals()[case["op"]](**case["args"])
+    runners = mpqueue.get_queue_runners()
+    assert len(runners) == expected["queue_runners"]
+    assert [len(runner.enqueue_ops) for runner in runners] == expected["enqueue_ops"]
+    with mpqueue.Session() as session:
+        coord = mpqueue.Coordinator()
+        mpqueue.start_queue_runners(session, coord)
+        try:
+            got = [encode(next_item()) for _ in expected["items"]]
+            if case.get("random"):
+                assert [shapes_of(batch) for batch in got] == [shapes_of(batch) for batch in expected["items"]]
+            if not case.get("random") or case["args"]["allow_smaller_final_batch"]:
+                compare(got, expected["items"], examples_in(expected["items"]) if case.get("random") else None)
+            for what in ("end", "again"):
+                assert_outcome(next_item, expected[what], what)
+            assert coord.should_stop() == expected["should_stop_before_request"]
+        finally:
+            coord.request_stop()
+            mpqueue.reset_default_graph()
+        assert_outcome(lambda: coord.join(stop_grace_period_secs=DEADLOCK_S), expected["join"], "join")
+
+
+def csv_pipeline(files, num_epochs, skip_header_lines, read_up_to, batch_size, allow_smaller_final_batch, shuffle):
+    names = train.string_input_producer(files, num_epochs, shuffle=shuffle)
+    reader = mpqueue.TextLineReader(skip_header_lines=skip_header_lines)
+    lines = reader.read_op(names) if read_up_to is None else reader.read_up_to_op(names, read_up_to)
+    shape = () if read_up_to is None else (None,)
+    rows = lines.map(keyed_row, dtypes=["string", np.int32, np.float32], shapes=[shape] * 3)
+    return train.batch(
+        rows,
+        batch_size,
+        enqueue_many=read_up_to is not None,
+        allow_smaller_final_batch=allow_smaller_final_batch,
+    )
+
+
+def keyed_row(record):
+    key, value = record
+    defaults = [np.array([], np.int32), np.array([-1], np.float32)]
+    return [key, *decode_csv(value, defaults)]
+
+
+def record_pipeline(files, num_epochs, batch_size, allow_smaller_final_batch, extra_required_feature):
+    names = train.string_input_producer(files, num_epochs, shuffle=False)
+    records = mpqueue.TFRecordReader().read_op(names)
+    values = records.map(lambda record: record[1:], dtypes=["string"], shapes=[()])
+    batches = train.batch(values, batch_size, allow_smaller_final_batch=allow_smaller_final_batch)
+    features = {"id": FixedLenFeature((), np.int64), "w": VarLenFeature("string")}
+    if extra_required_feature is not None:
+        features[extra_required_feature] = FixedLenFeature((), np.int64)
+    return batches.map(functools.partial(parse_example, features=features))

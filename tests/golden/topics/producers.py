@@ -1,0 +1,98 @@
+"""input_producer and its kin, and limit_epochs."""
+
+import time
+from collections import Counter
+
+import mpqueue
+from golden.outcomes import DEADLOCK_S, Background, assert_outcome, is_error
+from golden.values import decode, encode
+from mpqueue import train
+
+DIFFERENCES = {}
+SETTLED_S = 0.1  # for a row too many to show up
+
+
+def run(case, folder):
+    mpqueue.reset_default_graph()
+    expected = case["expect"]
+    if is_error(expected):
+        assert_outcome(lambda: make(case), expected, case["op"])
+        return
+    made = make(case)
+    runners = mpqueue.get_queue_runners()
+    assert len(runners) == expected["queue_runners"]
+    assert [len(runner.enqueue_ops) for runner in runners] == expected["enqueue_ops"]
+    with mpqueue.Session() as session:
+        coord = mpqueue.Coordinator()
+        mpqueue.start_queue_runners(session, coord)
+        try:
+            check_queue(made, expected)
+            check_items(case, next_item(made), expected)
+            check_end(made, coord, expected)
+        finally:
+            coord.request_stop()
+            mpqueue.reset_default_graph()
+        assert_outcome(lambda: coord.join(stop_grace_period_secs=DEADLOCK_S), expected["join"], "join")
+
+
+def make(case):
+    args = {name: decode(value) for name, value in case["args"].items() if name != "unknown_shape"}
+    if case["args"].get("unknown_shape"):
+        rows = args["input_tensor"]
+        args["input_tensor"] = mpqueue.Source(lambda: rows, rows.dtype)
+    return getattr(train, case["op"])(**args)
+
+
+def next_item(made):
+    if isinstance(made, mpqueue.QueueBase):
+        return made.dequeue
+    return made if callable(made) else lambda: made
+
+
+def check_queue(queue, expected):
+    if "queue_dtype" not in expected:
+        return
+    assert str(queue.dtypes[0]) == expected["queue_dtype"]
+    assert list(queue.shapes[0]) == expected["queue_shape"]
+    settle(queue, expected["filled_to"])
+
+
+def settle(queue, size):
+    """The prefetch comes to so many rows, and stays there."""
+    deadline = time.monotonic() + DEADLOCK_S
+    while queue.size() < size and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(SETTLED_S)
+    assert queue.size() == size
+
+
+def check_items(case, next_one, expected):
+    if case.get("random"):
+        got = [encode(next_one()) for _ in expected["items"]]
+        for epoch in epochs(case, len(got)):
+            assert multiset(got[epoch]) == multiset(expected["items"][epoch])
+    else:
+        for place, item in enumerate(expected["items"]):
+            assert_outcome(next_one, item, f"item {place}")
+    for what in ("end", "again"):
+        outcome = expected.get(what)
+        if outcome == {"blocked": True}:
+            assert Background(next_one).is_blocked(), "did not block"
+        elif outcome is not None:
+            assert_outcome(next_one, outcome, what)
+
+
+def epochs(case, count):
+    """The items epoch by epoch: each is a whole permutation."""
+    size = count // (case["args"].get("num_epochs") or 1) or 1
+    return [slice(start, start + size) for start in range(0, count, size)]
+
+
+def multiset(items):
+    return Counter(str(item) for item in items)
+
+
+def check_end(made, coord, expected):
+    assert coord.should_stop() == expected["should_stop_before_request"]
+    if "closed" in expected:
+        assert made.is_closed() == expected["closed"]

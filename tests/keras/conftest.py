@@ -1,0 +1,26 @@
+"""Which backend Keras gets where nobody has chosen one: the first that is installed."""
+
+import importlib.util
+import os
+
+import pytest
+
+BACKENDS = {"jax": "jax", "tensorflow": "tensorflow", "torch": "torch"}
+INSTALLED = [name for name, module in BACKENDS.items() if importlib.util.find_spec(module)]
+
+if INSTALLED:
+    os.environ.setdefault("KERAS_BACKEND", INSTALLED[0])
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def pytest_itemcollected(item):
+    """Keras and its backends use what NumPy and others deprecate."""
+    item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning"))
+
+
+@pytest.fixture
+def delivered(monkeypatch):
+    """The batches that Keras is handed."""
+    from fitting import Delivered
+
+    return Delivered(monkeypatch)

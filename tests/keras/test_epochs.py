@@ -1,0 +1,164 @@
+"""Hooks, items and batches of a fit: which, when and how often, as in a fit without workers."""
+
+import pytest
+
+pytest.importorskip("keras.utils")
+
+import gc
+
+import keras
+import marked
+from fitting import BACKEND, as_py_dataset, fit
+
+import mpqueue.keras
+from mpqueue.keras import accelerate
+
+
+def notes_of(tmp_path, way, *, length=5, **options):
+    """What the dataset wrote down of a fit: its hooks and items, whichever process they ran in."""
+    path = tmp_path / f"notes-{len(list(tmp_path.iterdir()))}"
+    path.touch()
+    fit(way(marked.Still(length, str(path))), **options)
+    return path.read_text().splitlines()
+
+
+@pytest.mark.parametrize("kind", ["plain", "built"])
+def test_hooks_and_items_run_as_often_and_in_the_same_order(tmp_path, kind):
+    expected = notes_of(tmp_path, as_py_dataset, kind=kind)
+    assert notes_of(tmp_path, lambda dataset: accelerate(dataset, 1), kind=kind) == expected
+    begins, ends = expected.count("begin"), expected.count("end")
+    assert (begins, ends) in [(3, 4), (4, 4)]  # Keras looks at a first batch, or at none, before the first epoch
+
+
+def test_hooks_are_called_alone_with_two_workers(tmp_path):
+    """Between a begin and its end lie exactly the items of one epoch."""
+    notes = notes_of(tmp_path, lambda dataset: accelerate(dataset, 2), kind="built")
+    text = " ".join(notes).split("begin")
+    for one in text[-3:]:
+        *items, end = one.replace("item ", "item").split()
+        assert (sorted(items), end) == ([f"item{index}" for index in range(5)], "end")
+
+
+def test_hooks_of_parts_of_a_pass_are_called_as_often(tmp_path):
+    def hooks(way):
+        notes = notes_of(tmp_path, way, length=6, steps_per_epoch=2, epochs=4)
+        return [note for note in notes if not note.startswith("item")]
+
+    assert hooks(lambda dataset: accelerate(dataset, 2)) == hooks(as_py_dataset)
+
+
+@pytest.mark.parametrize("processes", [True, False], ids=["processes", "threads"])
+@pytest.mark.parametrize("kind", ["plain", "built"])
+def test_no_batch_from_before_an_epochs_end_is_delivered_after_it(delivered, processes, kind):
+    """Keras's own enqueuer gives the first epoch what it has read ahead while the model was built."""
+    fit(as_py_dataset(marked.Marked()), kind=kind)
+    expected = delivered.take()
+    fit(accelerate(marked.Marked(), 2, use_multiprocessing=processes), kind=kind)
+    found = delivered.take()
+    assert found == expected
+    states = [state for _, state, _ in found]
+    assert [states.count(state) for state in sorted(set(states))[-3:]] == [5, 5, 5]
+
+
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="without workers TensorFlow reads ahead over the end of an epoch")
+@pytest.mark.parametrize("processes", [True, False], ids=["processes", "threads"])
+def test_parts_of_a_pass_see_the_dataset_as_the_hooks_left_it(delivered, processes):
+    fit(as_py_dataset(marked.Marked(6)), steps_per_epoch=2, epochs=4)
+    expected = delivered.take()
+    fit(accelerate(marked.Marked(6), 2, use_multiprocessing=processes), steps_per_epoch=2, epochs=4)
+    assert delivered.take() == expected
+
+
+def test_a_change_made_by_a_callback_reaches_the_workers(delivered):
+    class Advancing(keras.callbacks.Callback):
+        def __init__(self, dataset):
+            super().__init__()
+            self.dataset = dataset
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.dataset.state = 100 * (epoch + 1)
+
+    class Unhooked(marked.Marked):
+        def on_epoch_end(self):
+            pass
+
+    dataset = Unhooked(3)
+    fit(accelerate(dataset, 2), callbacks=[Advancing(dataset)], kind="built", shuffle=False)
+    assert [mark[:2] for mark in delivered.take()[-6:]] == [(i, state) for state in (100, 200) for i in range(3)]
+
+
+def test_a_change_made_by_on_epoch_begin_reaches_all_items_of_the_epoch(delivered):
+    class Beginning(marked.Marked):
+        def on_epoch_begin(self):
+            self.state += 10
+
+    fit(as_py_dataset(Beginning(3)), shuffle=False)
+    expected = delivered.take()
+    fit(accelerate(Beginning(3), 2), shuffle=False)
+    assert delivered.take() == expected
+
+
+class Stopping(keras.callbacks.Callback):
+    """Stops the training, in the middle of the second epoch or at its end."""
+
+    def __init__(self, batch):
+        super().__init__()
+        self.batch, self.epoch = batch, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == (1, self.batch):
+            self.model.stop_training = True
+
+
+@pytest.mark.parametrize("batch", [1, 4], ids=["middle", "end"])
+def test_an_early_stop_is_that_without_workers(tmp_path, delivered, batch):
+    plain = as_py_dataset(marked.Marked())
+    expected = fit(plain, callbacks=[Stopping(batch)], shuffle=False)
+    batches = delivered.take()
+    dataset = marked.Marked()
+    found = fit(accelerate(dataset, 2), callbacks=[Stopping(batch)], shuffle=False)
+    assert len(found[1]["loss"]) == 2
+    assert found[1] == expected[1]
+    assert dataset.state == plain.state
+    if BACKEND != "tensorflow":  # which reads ahead of the model
+        assert delivered.take() == batches
+
+
+def test_callbacks_see_the_epochs_and_batches_that_they_see_without_workers():
+    class Noting(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.notes = []
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.notes.append(("begin", epoch))
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.notes.append((batch, float(logs["loss"])))
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.notes.append(("end", epoch, sorted(logs)))
+
+    def notes(dataset):
+        noting = Noting()
+        fit(dataset, callbacks=[noting])
+        return noting.notes
+
+    assert notes(accelerate(marked.Marked(), 2)) == notes(as_py_dataset(marked.Marked()))
+
+
+def test_a_pass_that_an_adapter_is_asked_for_directly_is_served_too():
+    from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
+
+    with mpqueue.keras.install():
+        adapter = PyDatasetAdapter(as_py_dataset(marked.Marked(3), 2, True), shuffle=False)
+    for state in range(2):
+        adapter.on_epoch_begin()
+        batches = list(adapter.get_numpy_iterator())
+        adapter.on_epoch_end()
+        assert [round(float(batch[0][0, 1] / marked.Marked.SCALE)) for batch in batches] == [state] * 3
+    del adapter
+    gc.collect()

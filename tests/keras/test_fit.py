@@ -1,0 +1,95 @@
+"""`model.fit` on mpqueue's workers is `model.fit` without workers, to the bit."""
+
+import pytest
+
+pytest.importorskip("keras.utils")
+
+import functools
+
+import keras
+import marked
+import numpy as np
+from fitting import BACKEND, as_py_dataset, assert_same, fit, make_model
+
+import mpqueue.keras
+from mpqueue.keras import accelerate
+
+CASES = {
+    "plain": (marked.Marked, {}),
+    "built": (marked.Marked, {}),
+    "many steps at once": (lambda: marked.Marked(6), {}),
+    "not shuffled": (marked.Marked, {"shuffle": False}),
+    "parts of a pass": (lambda: marked.Still(6), {"steps_per_epoch": 2, "epochs": 4}),
+    "parts that do not fit": (lambda: marked.Still(7), {"steps_per_epoch": 3}),
+    "more steps than batches": (lambda: marked.Marked(3), {"steps_per_epoch": 5}),
+    "weighted": (marked.Weighted, {}),
+    "named": (marked.Named, {}),
+    "classes": (marked.Classes, {"class_weight": {0: 0.5, 1: 3.0}}),
+    "endless": (lambda: marked.Still(None), {"steps_per_epoch": 4, "shuffle": False}),
+}
+if BACKEND == "torch":
+    del CASES["many steps at once"]  # Keras refuses steps_per_execution there
+pytestmark = pytest.mark.filterwarnings("ignore:.*ran out of data")
+
+
+@functools.cache
+def fit_without_workers(case):
+    make, options = CASES[case]
+    return fit(as_py_dataset(make()), kind=case, **options)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_worker_processes_give_the_weights_and_history_of_a_fit_without_workers(case):
+    make, options = CASES[case]
+    assert_same(fit(accelerate(make(), 2), kind=case, **options), fit_without_workers(case))
+
+
+@pytest.mark.parametrize("case", ["plain", "parts of a pass", "endless"])
+def test_worker_threads_give_the_weights_and_history_of_a_fit_without_workers(case):
+    make, options = CASES[case]
+    found = fit(accelerate(make(), 2, use_multiprocessing=False), kind=case, **options)
+    assert_same(found, fit_without_workers(case))
+
+
+def test_no_workers_at_all_are_possible_too():
+    assert_same(fit(accelerate(marked.Marked(), 0)), fit_without_workers("plain"))
+
+
+@pytest.mark.parametrize(("case", "processes"), [("classes", True), ("plain", False)], ids=["processes", "threads"])
+def test_an_installed_fit_gives_the_weights_and_history_of_one_without_workers(case, processes):
+    make, options = CASES[case]
+    with mpqueue.keras.install():
+        found = fit(as_py_dataset(make(), 2, processes), kind=case, **options)
+    assert_same(found, fit_without_workers(case))
+
+
+@pytest.mark.parametrize("options", [{}, {"validation_steps": 2}, {"validation_freq": 2}], ids=str)
+def test_validation_is_that_without_workers(options):
+    plain, validation = marked.Marked(), marked.Marked(3)
+    expected = fit(as_py_dataset(plain), validation_data=as_py_dataset(validation), **options)
+    plain, validation = marked.Marked(), marked.Marked(3)
+    found = fit(accelerate(plain, 2), validation_data=accelerate(validation, 1), **options)
+    assert "val_loss" in found[1]
+    assert_same(found, expected)
+
+
+def test_one_dataset_may_be_trained_on_and_validated_with():
+    expected = fit(as_py_dataset(both := marked.Still()), validation_data=as_py_dataset(both))
+    both = accelerate(marked.Still(), 2)
+    assert_same(fit(both, validation_data=both), expected)
+
+
+def test_evaluate_and_predict_give_what_they_give_without_workers():
+    model = make_model("built")
+    dataset, fast = as_py_dataset(marked.Still()), accelerate(marked.Still(), 2)
+    assert model.evaluate(fast, verbose=0) == model.evaluate(dataset, verbose=0)
+    np.testing.assert_array_equal(model.predict(fast, verbose=0), model.predict(dataset, verbose=0))
+
+
+def test_several_fits_in_a_row_go_on_as_without_workers():
+    def fits(dataset):
+        keras.utils.set_random_seed(4)
+        model = make_model("built")
+        return [model.fit(dataset, verbose=0).history for _ in range(3)]
+
+    assert fits(accelerate(marked.Marked(), 2)) == fits(as_py_dataset(marked.Marked()))

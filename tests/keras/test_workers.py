@@ -1,0 +1,164 @@
+"""The workers of a fit: how long they live, what kills them, what they draw, what they raise."""
+
+import pytest
+
+pytest.importorskip("keras.utils")
+
+import gc
+import os
+import threading
+
+import keras
+import marked
+import numpy as np
+import psutil
+from fitting import BACKEND, as_py_dataset, assert_same, fit, make_model
+
+import mpqueue.keras
+from mpqueue.errors import WorkerDied
+from mpqueue.keras import accelerate
+
+
+def pids(marks):
+    """The processes that computed the batches, but for those that TensorFlow asks for in the trainer."""
+    return {mark[2] for mark in marks} - {os.getpid()}
+
+
+def test_workers_live_across_epochs_and_validations(delivered):
+    class Sorting(keras.callbacks.Callback):
+        """Sorts the batches into those of the training and those of the validation."""
+
+        def __init__(self):
+            super().__init__()
+            self.training, self.validation = set(), set()
+
+        def on_test_begin(self, logs=None):
+            self.training |= pids(delivered.take())
+
+        def on_test_end(self, logs=None):
+            self.validation |= pids(delivered.take())
+
+    seen = Sorting()
+    training, validation = accelerate(marked.FromProcesses(8), 2), accelerate(marked.FromProcesses(3), 1)
+    fit(training, validation_data=validation, callbacks=[seen])
+    assert len(seen.training) in (1, 2)
+    assert len(seen.validation) == 1
+    assert not seen.training & seen.validation
+
+
+def test_a_killed_worker_costs_no_batch_and_no_hang(tmp_path):
+    expected = fit(as_py_dataset(marked.Marked()))
+    assert_same(fit(accelerate(marked.Killing(str(tmp_path)), 2)), expected)
+    assert not psutil.pid_exists(int((tmp_path / "killed").read_text()))
+
+
+class Deadly(marked.Marked):
+    def __getitem__(self, index):
+        if index == 3 and mpqueue.worker_info() is not None:
+            os._exit(3)
+        return super().__getitem__(index)
+
+
+def raised_by_fit(dataset, **options):
+    """What a fit raises; on TensorFlow its own error, with the text of the dataset's."""
+    with pytest.raises(Exception) as caught:
+        fit(dataset, **options)
+    error = caught.value
+    return type(error), "\n".join([str(error), *getattr(error, "__notes__", [])])
+
+
+def test_an_item_that_kills_every_worker_ends_the_fit_with_an_error():
+    kind, text = raised_by_fit(accelerate(Deadly(), 2, restarts=1))
+    assert kind is WorkerDied or BACKEND == "tensorflow"
+    assert "index 3" in text
+    assert "It was tried 2 times" in text
+
+
+@pytest.mark.parametrize("processes", [True, False], ids=["processes", "threads"])
+def test_what_an_item_raises_the_fit_raises(processes):
+    expected_kind, _ = raised_by_fit(as_py_dataset(marked.Raising()))
+    kind, text = raised_by_fit(accelerate(marked.Raising(), 2, use_multiprocessing=processes))
+    assert kind is expected_kind
+    assert "item 3 has gone bad" in text
+    if BACKEND != "tensorflow":
+        assert kind is LookupError
+        assert "in worker" in text
+
+
+def draws(delivered, program_seed=1, **options):
+    """The numbers that the items of a fit drew: by `random`, NumPy and `mpqueue.rng`, of each batch of 3 epochs."""
+    delivered.batches.clear()
+    fit(accelerate(marked.Drawing(), 2, **options), kind="built", seed=program_seed)
+    return [tuple(batch[1:].tolist()) for batch in delivered.batches][-15:]
+
+
+def test_no_two_batches_draw_the_same_numbers_and_the_seed_of_keras_reproduces_them(delivered):
+    first = draws(delivered)
+    for numbers in zip(*first, strict=True):
+        assert len(set(numbers)) == 15
+    assert draws(delivered) == first
+    assert not set(draws(delivered, program_seed=2)) & set(first)
+
+
+def test_a_seed_of_its_own_makes_the_draws_independent_of_the_program(delivered):
+    first = draws(delivered, seed=3)  # in another order in another program
+    assert sorted(draws(delivered, program_seed=2, seed=3)) == sorted(first)
+    assert not set(draws(delivered, seed=4)) & set(first)
+
+
+class Locked(marked.FromProcesses):
+    """Cannot be pickled."""
+
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+def test_a_dataset_that_cannot_be_pickled_is_inherited_by_fork_with_a_warning(delivered):
+    with pytest.warns(RuntimeWarning, match=r"source\.lock cannot be pickled.*forked from this process"):
+        fit(accelerate(Locked(), 2), epochs=2, kind="built", shuffle=False)
+    marks = delivered.take()[-10:]
+    assert [mark[0] for mark in marks] == [0, 1, 2, 3, 4] * 2
+    assert pids(marks)
+
+
+def test_a_dataset_that_cannot_be_pickled_is_refused_where_a_start_method_was_asked_for():
+    with pytest.raises(Exception, match=r"source\.lock cannot be pickled"):
+        fit(accelerate(Locked(), 2, start_method="spawn"), kind="built")
+
+
+def living_workers():
+    return [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_shutdown_leaves_no_process_of_a_fit_that_is_over():
+    before = {child.pid for child in living_workers()}
+    fit(accelerate(marked.Marked(), 2), validation_data=accelerate(marked.Marked(), 1))
+    mpqueue.shutdown()
+    left = {child.pid: child.cmdline() for child in living_workers() if child.pid not in before}
+    assert [command for command in left.values() if "resource_tracker" not in " ".join(command)] == []
+
+
+def test_shutdown_in_the_middle_of_a_fit_costs_nothing_but_time():
+    class Ending(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            mpqueue.shutdown()
+
+    expected = fit(as_py_dataset(marked.Marked()))
+    assert_same(fit(accelerate(marked.Marked(), 2), callbacks=[Ending()]), expected)
+
+
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow keeps all that it has iterated over")
+def test_the_workers_end_with_the_fit(delivered):
+    fit(accelerate(marked.FromProcesses(), 2), kind="built")
+    workers = pids(delivered.take())
+    gc.collect()
+    assert workers
+    assert not any(psutil.pid_exists(pid) for pid in workers)
+
+
+def test_batches_are_kept_as_long_as_a_model_needs_them():
+    """Views of shared memory reach the model; what it predicted from each stays what it was."""
+    model = make_model("built")
+    found = model.predict(accelerate(marked.Still(40), 2, max_queue_size=2), verbose=0)
+    np.testing.assert_array_equal(found, model.predict(as_py_dataset(marked.Still(40)), verbose=0))

@@ -1,0 +1,109 @@
+"""The messages of `mpqueue.train`, and how they live beside TensorFlow's."""
+
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+import mpqueue
+from mpqueue import train
+
+ROOT = os.path.dirname(os.path.dirname(mpqueue.__file__))
+# Another interpreter that has TensorFlow, where this one has not.
+PEERS = os.environ.get("MPQUEUE_PEERS_PYTHON", sys.executable)
+
+
+def run(code, python=sys.executable):
+    environment = {**os.environ, "PYTHONPATH": ROOT, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.run([python, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+
+
+def an_example():
+    return train.Example(
+        features=train.Features(
+            feature={
+                "i": train.Feature(int64_list=train.Int64List(value=[1, -2])),
+                "f": train.Feature(float_list=train.FloatList(value=[0.5])),
+                "s": train.Feature(bytes_list=train.BytesList(value=[b"text"])),
+            }
+        )
+    )
+
+
+def test_what_is_written_is_parsed():
+    features = {"i": mpqueue.FixedLenFeature([2], "int64"), "f": mpqueue.VarLenFeature("float32")}
+    result = mpqueue.parse_single_example(an_example().SerializeToString(), features)
+    assert result["i"].tolist() == [1, -2]
+    assert result["f"].values.tolist() == [0.5]
+
+
+def test_messages_have_the_methods_of_protobuf():
+    example = train.Example()
+    example.features.feature["x"].bytes_list.value.extend([b"a", b"b"])
+    assert example.features.feature["x"].WhichOneof("kind") == "bytes_list"
+    assert train.Example.FromString(example.SerializeToString()) == example
+    assert example.HasField("features")
+    assert "bytes_list" in str(example)
+
+
+def test_sequence_examples_have_contexts_and_lists():
+    sequence = train.SequenceExample(
+        context=an_example().features,
+        feature_lists=train.FeatureLists(
+            feature_list={"x": train.FeatureList(feature=[train.Feature(int64_list=train.Int64List(value=[3]))])}
+        ),
+    )
+    context, lists = mpqueue.parse_single_sequence_example(
+        sequence.SerializeToString(),
+        {"s": mpqueue.FixedLenFeature([], "string")},
+        {"x": mpqueue.FixedLenSequenceFeature([], "int64")},
+    )
+    assert context == {"s": b"text"}
+    assert lists["x"].tolist() == [3]
+
+
+def test_messages_can_be_pickled():
+    example = an_example()
+    assert pickle.loads(pickle.dumps(example)) == example
+
+
+def test_numbers_are_written_packed():
+    assert train.Int64List(value=[1, 2]).SerializeToString() == b"\x0a\x02\x01\x02"
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="Nonsense"):
+        train.Nonsense
+
+
+def test_without_protobuf_the_extra_is_named():
+    done = run(
+        "import sys; sys.modules['google.protobuf'] = None\n"
+        "import mpqueue, mpqueue.train\n"
+        "mpqueue.parse_example([b''], {'x': mpqueue.VarLenFeature('int64')})\n"  # needs none
+        "mpqueue.decode_json_example('{}')\n"
+        "mpqueue.train.Example"
+    )
+    assert "ImportError: mpqueue.train.Example needs protobuf: pip install mpqueue[tfrecord]" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["tensorflow", "mpqueue.train"])
+def test_tensorflow_may_be_imported_before_or_after(first):
+    if run("import tensorflow", PEERS).returncode:
+        pytest.skip("TensorFlow is not installed")
+    second = {"tensorflow": "mpqueue.train", "mpqueue.train": "tensorflow"}[first]
+    code = (
+        f"import {first}; {first}.{'train.' if first == 'tensorflow' else ''}Example; import {second}\n"
+        "import tensorflow as tf, mpqueue.train\n"
+        "ours = mpqueue.train.Example()\n"
+        "ours.features.feature['x'].int64_list.value.append(7)\n"
+        "theirs = tf.train.Example.FromString(ours.SerializeToString())\n"
+        "assert theirs.features.feature['x'].int64_list.value == [7]\n"
+        "assert mpqueue.train.Example.FromString(theirs.SerializeToString()) == ours\n"
+        "print('both')"
+    )
+    done = run(code, PEERS)
+    assert done.stdout.strip().endswith("both"), done.stderr

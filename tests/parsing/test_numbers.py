@@ -1,0 +1,242 @@
+"""Numbers from text, by TensorFlow's grammar and rounding; what is expected here, TensorFlow 2.21 gave."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import mpqueue
+from mpqueue.errors import InvalidArgumentError
+
+thorough = settings(derandomize=True, deadline=None, max_examples=200)
+
+BATCH = 200  # long enough to be read at once
+
+
+def decode(text, dtype):
+    """One field, read singly and among others; both must agree."""
+    required = [np.array([], dtype)]
+    single = mpqueue.decode_csv(text, required, field_delim="|")[0]
+    among = mpqueue.decode_csv([b"1", text] * BATCH, required, field_delim="|")[0][1::2]
+    assert among.dtype == single.dtype == dtype
+    assert among.tobytes() == single.tobytes() * BATCH
+    return single
+
+
+def is_refused(text, dtype):
+    required = [np.array([], dtype)]
+    for records in (text, [b"1"] * BATCH + [text]):
+        with pytest.raises(InvalidArgumentError, match=f"Field 0 in record {0 if records is text else BATCH}"):
+            mpqueue.decode_csv(records, required, field_delim="|")
+    return True
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("5", 5),
+        ("+5", 5),
+        ("-5", -5),
+        ("-0", 0),
+        (" 5", 5),
+        ("5 ", 5),
+        ("\t\v5\f ", 5),
+        ("00005", 5),
+        ("-000", 0),
+        ("12345678", 12345678),
+        ("123456789", 123456789),
+        ("1234567812345678", 1234567812345678),
+        ("12345678123456789", 12345678123456789),
+        ("9223372036854775807", 2**63 - 1),
+        ("-9223372036854775808", -(2**63)),
+        ("0" * 5000 + "7", 7),
+    ],
+)
+def test_an_int64_is_read(text, expected):
+    assert decode(text, "int64") == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-",
+        "+",
+        " ",
+        "- 5",
+        "--5",
+        "+-5",
+        "1.0",
+        "1.",
+        "1e3",
+        "0x10",
+        "0b1",
+        "1_0",
+        "5x",
+        "5\x00",
+        "\x1c5",
+        "5\xa0",
+        "١",
+        "9223372036854775808",
+        "-9223372036854775809",
+        "99999999999999999999",
+        "1" * 5000,
+        "0" * 100000 + "x",
+    ],
+)
+def test_what_is_no_int64_is_refused(text):
+    assert is_refused(text, "int64")
+
+
+@pytest.mark.parametrize(("text", "fits"), [("2147483647", True), ("-2147483648", True), ("2147483648", False)])
+def test_an_int32_has_its_own_limits(text, fits):
+    assert decode(text, "int32") == int(text) if fits else is_refused(text, "int32")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1.5", 1.5),
+        ("+1.5", 1.5),
+        (" \t-1.5\v", -1.5),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("1.e1", 10.0),
+        ("1e0005", 1e5),
+        ("-0", -0.0),
+        ("-0.0", -0.0),
+        ("1234567.25", 1234567.25),
+        ("12345678.5", 12345678.5),
+        ("123456789", 123456789.0),
+        ("0.00000012345678", 1.2345678e-07),
+        ("0.123456789012345678901234", 0.123456789012345678901234),
+        ("0x10", 16.0),
+        ("-0X1.8p1", -3.0),
+        ("0x.8", 0.5),
+        ("0x8.", 8.0),
+        ("0x1e5", 485.0),
+        ("inf", math.inf),
+        ("-INF", -math.inf),
+        ("+Infinity", math.inf),
+        ("1e400", math.inf),
+        ("0x1p99999", math.inf),
+        ("1e-400", 0.0),
+        ("1e99999999999", math.inf),
+        ("0." + "0" * 400 + "1e400", 0.1),
+        ("1" + "0" * 400 + "e-400", 1.0),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_float_is_read(text, expected, dtype):
+    with np.errstate(over="ignore"):
+        assert decode(text, dtype).tobytes() == np.array(expected, dtype).tobytes()
+
+
+@pytest.mark.parametrize("text", ["nan", "NaN", "+nan", "-nan", "nan()", "NAN(a_1)"])
+def test_nan_is_read(text):
+    assert math.isnan(decode(text, "float32"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-",
+        ".",
+        "-.",
+        ".e1",
+        "1e",
+        "1e+",
+        "1 e5",
+        "1e 5",
+        "- 1",
+        "1,5",
+        "1d5",
+        "1.5f",
+        "1.2.3",
+        "1..2",
+        "1_0.5",
+        "1\x00",
+        "\x001",
+        "0x",
+        "0x.",
+        "0xp1",
+        "0x1p",
+        "0x1p+",
+        "0x1g",
+        "infin",
+        "in f",
+        "nan(",
+        "nan(-)",
+        "./5",
+        "/5",
+        "1-2",
+        "5-",
+        "٣",
+    ],
+)
+def test_what_is_no_float_is_refused(text):
+    assert is_refused(text, "float32")
+    assert is_refused(text, "float64")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1.00000005960464477539062", 1.0),
+        ("1.000000059604644775390625", 1.0),
+        ("1.00000005960464477539063", 1.0000001192092896),
+        ("1.00000005960464477539062" + "0" * 5000 + "1", 1.0),
+        ("1.000000059604644775390625" + "0" * 5000 + "1", 1.0000001192092896),
+        ("0x1.000001p0", 1.0),
+        ("0x1.00000100000000000001p0", 1.0000001192092896),
+        ("16777217", 16777216.0),
+        ("3.4028235677973366e38", 3.4028234663852886e38),
+        ("3.4028235677973366163753939545814e38", 3.4028234663852886e38),
+        ("3.4028235677973366163753939545815e38", math.inf),
+        ("3.4028236e38", math.inf),
+        ("1e-45", 1.401298464324817e-45),
+        ("7e-46", 0.0),
+        ("7.1e-46", 1.401298464324817e-45),
+    ],
+)
+def test_float32_is_rounded_once(text, expected):
+    """Rounded by way of float64, the halves among these would go wrong."""
+    assert decode(text, "float32") == expected
+
+
+@thorough
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(0, 120), st.booleans())
+@example(1.0, 24, True)
+def test_any_float32_and_any_half_is_rounded_to_the_nearest(value, digits, at_half):
+    value = np.float32(value)
+    neighbour = np.nextafter(value, np.float32(np.inf))
+    if at_half and np.isfinite(neighbour):
+        exact = (Fraction(float(value)) + Fraction(float(neighbour))) / 2
+    else:
+        exact = Fraction(float(value))
+    sign, scaled = "-" * (exact < 0), abs(exact) * 10**digits
+    text = f"{sign}{int(scaled)}e-{digits}"
+    error = abs(Fraction(float(decode(text, "float32"))) - Fraction(text))
+    for other in (value, neighbour):
+        if np.isfinite(other):
+            assert error <= abs(Fraction(float(other)) - Fraction(text))
+
+
+@thorough
+@given(
+    st.lists(st.floats(allow_nan=False), min_size=1, max_size=5),
+    st.sampled_from(["{!r}", "{:.6f}", "{:.3e}", "{:.17g}"]),
+)
+def test_any_float64_is_read_as_python_reads_it(values, form):
+    texts = [form.format(value) for value in values] * BATCH
+    decoded = mpqueue.decode_csv(texts, [np.array([], np.float64)])[0]
+    assert decoded.tolist() == [float(text) for text in texts]
+
+
+@thorough
+@given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-1000, 1000), min_size=1, max_size=5))
+def test_any_int64_is_read(values):
+    decoded = mpqueue.decode_csv([str(value) for value in values] * BATCH, [np.array([], np.int64)])[0]
+    assert decoded.tolist() == values * BATCH

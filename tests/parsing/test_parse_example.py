@@ -1,0 +1,270 @@
+"""What `parse_example` and its kin promise, beyond the golden cases."""
+
+import pickle
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from parsing.encoding import bytes_list, entry, example, example_of, float_list, int64_list
+
+import mpqueue
+from mpqueue.errors import InvalidArgumentError
+
+A_FEW, MANY = 3, 40  # read one by one, and at once
+
+
+def one(dtype="int64", **options):
+    return mpqueue.FixedLenFeature([], dtype, **options)
+
+
+@pytest.mark.parametrize("count", [A_FEW, MANY])
+@pytest.mark.parametrize(
+    ("feature", "dtype"), [(int64_list(7), "int64"), (float_list(7), "float32"), (bytes_list(b"7"), "string")]
+)
+def test_results_are_writable_and_own_their_memory(count, feature, dtype):
+    records = [example_of(x=feature)] * count
+    result = mpqueue.parse_example(records, {"x": one(dtype)})["x"]
+    result[0] = 8 if dtype != "string" else b"8"
+    again = mpqueue.parse_example(records, {"x": one(dtype)})["x"]
+    assert again.tolist() == [7 if dtype != "string" else b"7"] * count
+
+
+@pytest.mark.parametrize("count", [A_FEW, MANY])
+def test_a_default_is_not_shared_with_the_result(count):
+    default = np.array([1, 2])
+    features = {"x": mpqueue.FixedLenFeature([2], "int64", default)}
+    mpqueue.parse_example([example()] * count, features)["x"][:] = 0
+    mpqueue.parse_single_example(example(), features)["x"][:] = 0
+    assert default.tolist() == [1, 2]
+    assert mpqueue.parse_example([example()] * count, features)["x"].tolist() == [[1, 2]] * count
+
+
+def test_features_changed_between_calls_count():
+    """What is prepared for a dict of features is not used for another one that replaced it."""
+    record = example_of(x=int64_list(1), y=int64_list(2))
+    features = {"x": one()}
+    assert mpqueue.parse_single_example(record, features) == {"x": 1}
+    features["y"] = one()
+    assert mpqueue.parse_single_example(record, features) == {"x": 1, "y": 2}
+    features["x"] = one(default_value=5)
+    assert mpqueue.parse_single_example(example_of(y=int64_list(2)), features) == {"x": 5, "y": 2}
+
+
+def test_a_default_that_equals_another_of_another_type_is_not_mistaken_for_it():
+    """1, 1.0 and True are equal in Python, and not all of them may be the default of an int64."""
+    assert mpqueue.parse_single_example(b"", {"x": one(default_value=1)}) == {"x": 1}
+    with pytest.raises(TypeError, match=r"1\.0"):
+        mpqueue.parse_single_example(b"", {"x": one(default_value=1.0)})
+
+
+def test_a_shape_list_changed_between_calls_counts():
+    shape = [1]
+    feature = mpqueue.FixedLenFeature(shape, "int64")
+    assert mpqueue.parse_single_example(example_of(x=int64_list(4)), {"x": feature})["x"].shape == (1,)
+    shape[0] = 2
+    assert mpqueue.parse_single_example(example_of(x=int64_list(4, 5)), {"x": feature})["x"].tolist() == [4, 5]
+
+
+@pytest.mark.parametrize("dtype", ["int64", np.int64, np.dtype("int64"), int, SimpleNamespace(as_numpy_dtype=np.int64)])
+def test_dtypes_may_be_spelled_in_any_way(dtype):
+    assert mpqueue.parse_single_example(example_of(x=int64_list(4)), {"x": one(dtype)}) == {"x": 4}
+
+
+@pytest.mark.parametrize("dtype", ["string", bytes, str, object, np.str_, SimpleNamespace(as_numpy_dtype=object)])
+def test_text_may_be_spelled_in_any_way(dtype):
+    assert mpqueue.parse_single_example(example_of(x=bytes_list(b"t")), {"x": one(dtype)}) == {"x": b"t"}
+
+
+@pytest.mark.parametrize("shape", [1, [1], (1,), np.array([1]), [SimpleNamespace(value=1)]])
+def test_shapes_may_be_spelled_in_any_way(shape):
+    feature = mpqueue.FixedLenFeature(shape, "int64")
+    assert mpqueue.parse_single_example(example_of(x=int64_list(4)), {"x": feature})["x"].shape == (1,)
+
+
+def test_scalars_are_numpy_scalars_and_bytes():
+    record = example_of(i=int64_list(4), f=float_list(0.5), s=bytes_list(b"t"))
+    result = mpqueue.parse_single_example(record, {"i": one(), "f": one("float32"), "s": one("string")})
+    assert (type(result["i"]), type(result["f"]), type(result["s"])) == (np.int64, np.float32, bytes)
+
+
+def test_keys_are_given_back_as_they_came():
+    record = example_of(a=int64_list(1), é=int64_list(2))
+    assert mpqueue.parse_single_example(record, {b"a": one(), "é": one()}) == {b"a": 1, "é": 2}
+
+
+@pytest.mark.parametrize("count", [A_FEW, MANY])
+def test_keys_of_any_length_are_told_apart(count):
+    keys = [
+        "",
+        "a",
+        "b",
+        "a" * 8,
+        "a" * 7 + "b",
+        "a" * 16,
+        "a" * 17,
+        "a" * 8 + "b" + "a" * 8,
+        "a" * 40,
+        "a" * 127,
+        "a" * 128,
+    ]
+    keys += ["a" * 20 + "b" + "a" * 19, "a\0", "a\0\0"]
+    record = example(*(entry(key.encode(), int64_list(number)) for number, key in enumerate(keys)))
+    result = mpqueue.parse_example([record] * count, {key: one() for key in keys})
+    assert {key: values.tolist() for key, values in result.items()} == {
+        key: [number] * count for number, key in enumerate(keys)
+    }
+
+
+def test_strings_may_be_text():
+    record = example_of(x=bytes_list(b"plain")).decode()
+    assert mpqueue.parse_single_example(record, {"x": one("string")}) == {"x": b"plain"}
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, lambda records: np.array(records, dtype=object)])
+def test_a_batch_may_be_any_sequence_of_strings(kind):
+    records = [example_of(x=int64_list(number)) for number in (1, 2, 3)]
+    assert mpqueue.parse_example(kind(records), {"x": one()})["x"].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("wrong", [[1, 2], np.array([1.5]), [None], 7, {"a": b"b"}])
+def test_what_is_no_string_is_a_type_error(wrong):
+    with pytest.raises(TypeError, match="serialized must be bytes or str"):
+        mpqueue.parse_example(wrong, {"x": one()})
+
+
+def test_a_table_of_strings_is_refused():
+    with pytest.raises(ValueError, match=r"shape \[1, 2\]"):
+        mpqueue.parse_example([[b"", b""]], {"x": one(default_value=0)})
+
+
+@pytest.mark.parametrize("count", [A_FEW, MANY])
+def test_the_first_bad_record_is_named(count):
+    good, missing, wrong = example_of(x=int64_list(1)), example(), example_of(x=float_list(1))
+    batch = [good] * (count - 2) + [wrong, missing]
+    names = [f"file{number}" for number in range(count)]
+    with pytest.raises(InvalidArgumentError) as caught:
+        mpqueue.parse_example(batch, {"x": one()}, example_names=names)
+    assert str(caught.value) == (f"record {count - 2} (file{count - 2}): feature 'x' is float32, expected is int64")
+
+
+@pytest.mark.parametrize("count", [A_FEW, MANY])
+def test_a_missing_feature_before_a_broken_record_is_named_first(count):
+    good, missing, broken = example_of(x=int64_list(1)), example(), b"\xff"
+    with pytest.raises(InvalidArgumentError, match=f"record {count - 2}: feature 'x' is missing"):
+        mpqueue.parse_example([good] * (count - 2) + [missing, broken], {"x": one()})
+
+
+def test_the_name_of_a_single_record_is_told():
+    """TensorFlow takes it and does not tell it."""
+    with pytest.raises(InvalidArgumentError, match=r"the record \(clip\): feature 'x' is missing"):
+        mpqueue.parse_single_example(example(), {"x": one()}, example_names="clip")
+
+
+@pytest.mark.parametrize("count", [A_FEW, MANY])
+def test_more_unpacked_floats_than_the_shape_holds_are_an_error(count):
+    """They write beyond the end of TensorFlow's memory."""
+    records = [example_of(x=float_list(1, 2, 3, packed=False))] * count
+    with pytest.raises(InvalidArgumentError, match=r"record 0: feature 'x' has 3 values, its shape \[2\] needs 2"):
+        mpqueue.parse_example(records, {"x": mpqueue.FixedLenFeature([2], "float32")})
+
+
+def test_errors_survive_the_way_to_another_process():
+    with pytest.raises(InvalidArgumentError) as caught:
+        mpqueue.parse_single_example(b"\xff", {"x": one()})
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_no_names_at_all_are_as_good_as_none():
+    assert mpqueue.parse_example([example()], {"x": one(default_value=3)}, example_names=[])["x"].tolist() == [3]
+
+
+@pytest.mark.parametrize("count", [A_FEW, MANY])
+def test_sequences_of_different_lengths_are_padded(count):
+    features = {"x": mpqueue.FixedLenSequenceFeature([2], "string", allow_missing=True, default_value="-")}
+    records = [example_of(x=bytes_list(b"a", b"b", b"c", b"d")), example()] * count
+    result = mpqueue.parse_example(records, features)["x"]
+    assert result.tolist() == [[[b"a", b"b"], [b"c", b"d"]], [[b"-", b"-"], [b"-", b"-"]]] * count
+
+
+@pytest.mark.parametrize("count", [A_FEW, MANY])
+def test_sparse_rows_stay_with_their_records(count):
+    records = [example_of(x=int64_list(*range(number % 3))) for number in range(count)]
+    result = mpqueue.parse_example(records, {"x": mpqueue.VarLenFeature("int64")})["x"]
+    expected = [(number, place, place) for number in range(count) for place in range(number % 3)]
+    assert [
+        (*index, value) for index, value in zip(result.indices.tolist(), result.values.tolist(), strict=True)
+    ] == expected
+    assert result.dense_shape.tolist() == [count, 2]
+
+
+@pytest.mark.parametrize("count", [0, A_FEW, MANY])
+def test_a_shape_may_hold_nothing(count):
+    features = {"x": mpqueue.FixedLenFeature([2, 0], "int64"), "y": mpqueue.FixedLenFeature([1], "string")}
+    record = example_of(x=int64_list(), y=bytes_list(b"a"))
+    result = mpqueue.parse_example([record] * count, features)
+    assert result["x"].shape == (count, 2, 0)
+    assert result["y"].tolist() == [[b"a"]] * count
+    assert mpqueue.parse_single_example(record, features)["x"].shape == (2, 0)
+
+
+def test_signalling_nans_keep_their_bits():
+    bits = b"\x01\x00\xa0\x7f"
+    record = example_of(x=b"\x12\x06\x0a\x04" + bits)
+    for result in (
+        mpqueue.parse_example([record] * MANY, {"x": one("float32")})["x"],
+        mpqueue.parse_example([record] * A_FEW, {"x": one("float32")})["x"],
+        mpqueue.parse_single_example(record, {"x": one("float32")})["x"],
+    ):
+        assert result.tobytes()[:4] == bits
+
+
+class TestFeaturesThatCannotBe:
+    """Told before any record is looked at."""
+
+    @pytest.mark.parametrize(
+        ("feature", "error", "message"),
+        [
+            (mpqueue.FixedLenFeature(None, "int64"), ValueError, "no shape"),
+            (mpqueue.FixedLenFeature([None], "int64"), ValueError, "fully known"),
+            (mpqueue.FixedLenFeature([-1], "int64"), ValueError, "fully known"),
+            (mpqueue.FixedLenFeature([2], "int64", [1]), ValueError, "needs 2"),
+            (mpqueue.FixedLenFeature([], "int64", []), ValueError, "needs 1"),
+            (mpqueue.FixedLenFeature([], "int64", 1.5), TypeError, "has the default 1.5"),
+            (mpqueue.FixedLenFeature([], "int64", "a"), TypeError, "has the default 'a'"),
+            (mpqueue.FixedLenFeature([], "int64", 2**70), TypeError, "has the default"),
+            (mpqueue.FixedLenFeature([], "string", 1), TypeError, "the default of feature 'x'"),
+            (mpqueue.FixedLenFeature([], "float64"), TypeError, "float64"),
+            (mpqueue.FixedLenFeature([], None), ValueError, "no dtype"),
+            (mpqueue.VarLenFeature("nonsense"), TypeError, "nonsense"),
+            (mpqueue.VarLenFeature("bool"), TypeError, "bool"),
+            (mpqueue.FixedLenSequenceFeature([], "int64"), ValueError, "allow_missing must be True"),
+            (mpqueue.FixedLenSequenceFeature([0], "int64", True), ValueError, "no values to count them by"),
+            (mpqueue.FixedLenSequenceFeature([], "int64", True, [1, 2]), ValueError, "needs 1"),
+            (("int64", 1), ValueError, "must be a VarLenFeature"),
+            (None, ValueError, "must be a VarLenFeature"),
+        ],
+    )
+    def test_a_feature_that_cannot_be_is_refused(self, feature, error, message):
+        for parse in (mpqueue.parse_single_example, lambda record, features: mpqueue.parse_example([record], features)):
+            with pytest.raises(error, match=message):
+                parse(b"\xff", {"x": feature})
+
+    @pytest.mark.parametrize("features", [{}, None, []])
+    def test_nothing_to_read_is_refused(self, features):
+        with pytest.raises(ValueError, match="give at least one"):
+            mpqueue.parse_example([b""], features)
+
+    @pytest.mark.parametrize(
+        ("dtype", "default", "expected"),
+        [
+            ("int64", True, 1),
+            ("int64", np.float64(1.5), 1),
+            ("int64", np.array([1.5]), 1),
+            ("int64", [[3]], 3),
+            ("float32", 3, 3.0),
+            ("float32", True, 1.0),
+            ("string", "é", "é".encode()),
+        ],
+    )
+    def test_defaults_are_converted_as_tensorflow_does(self, dtype, default, expected):
+        assert mpqueue.parse_single_example(b"", {"x": one(dtype, default_value=default)}) == {"x": expected}

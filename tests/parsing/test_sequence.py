@@ -1,0 +1,149 @@
+"""What `parse_single_sequence_example` promises; what is expected here, TensorFlow 2.21 gave."""
+
+import numpy as np
+import pytest
+from parsing.encoding import block, bytes_list, entry, float_list, int64_list
+
+import mpqueue
+from mpqueue.errors import InvalidArgumentError
+
+CONTEXT, LISTS = 0x0A, 0x12
+
+
+def sequence(context=None, lists=None):
+    """A SequenceExample; a list is a list of Features."""
+    entries = [entry(key.encode(), feature) for key, feature in (context or {}).items()]
+    rows = [
+        entry(key.encode(), b"".join(block(0x0A, feature) for feature in features))
+        for key, features in (lists or {}).items()
+    ]
+    return block(CONTEXT, b"".join(entries)) + block(LISTS, b"".join(rows))
+
+
+def parse(record, context=None, lists=None, **options):
+    return mpqueue.parse_single_sequence_example(record, context, lists, **options)
+
+
+def test_a_context_is_read_like_a_single_example():
+    record = sequence({"i": int64_list(3), "f": float_list(0.5, 1.5), "s": bytes_list(b"a")})
+    features = {
+        "i": mpqueue.FixedLenFeature([], "int64"),
+        "f": mpqueue.FixedLenFeature([2], "float32"),
+        "s": mpqueue.VarLenFeature("string"),
+        "d": mpqueue.FixedLenFeature([2], "int64", [7, 8]),
+    }
+    context, lists = parse(record, features)
+    assert lists == {}
+    assert type(context["i"]) is np.int64
+    assert context["f"].tolist() == [0.5, 1.5]
+    assert context["d"].tolist() == [7, 8]
+    assert [part.tolist() for part in context["s"]] == [[[0]], [b"a"], [1]]
+
+
+def test_a_list_has_a_row_per_step():
+    record = sequence(lists={"x": [int64_list(1, 2), int64_list(3, 4)], "t": [bytes_list(b"a"), bytes_list(b"b")]})
+    _, lists = parse(
+        record,
+        lists={
+            "x": mpqueue.FixedLenSequenceFeature([2], "int64"),
+            "t": mpqueue.FixedLenSequenceFeature([], "string"),
+        },
+    )
+    assert lists["x"].tolist() == [[1, 2], [3, 4]]
+    assert lists["t"].tolist() == [b"a", b"b"]
+
+
+def test_steps_of_different_lengths_are_a_sparse_array():
+    record = sequence(lists={"x": [int64_list(1, 2), int64_list(), b"", int64_list(3)]})
+    _, lists = parse(record, lists={"x": mpqueue.VarLenFeature("int64")})
+    assert lists["x"].indices.tolist() == [[0, 0], [0, 1], [3, 0]]
+    assert lists["x"].values.tolist() == [1, 2, 3]
+    assert lists["x"].dense_shape.tolist() == [4, 2]
+
+
+def test_a_missing_list_may_be_allowed():
+    _, lists = parse(sequence(), lists={"x": mpqueue.FixedLenSequenceFeature([2], "float32", allow_missing=True)})
+    assert lists["x"].shape == (0, 2)
+    assert lists["x"].dtype == np.float32
+
+
+def test_missing_sparse_features_are_empty():
+    context, lists = parse(b"", {"c": mpqueue.VarLenFeature("int64")}, {"x": mpqueue.VarLenFeature("string")})
+    assert [part.tolist() for part in context["c"]] == [[], [], [0]]
+    assert context["c"].indices.shape == (0, 1)
+    assert [part.tolist() for part in lists["x"]] == [[], [], [0, 0]]
+    assert lists["x"].indices.shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("record", "context", "lists", "message"),
+    [
+        (b"", {"c": mpqueue.FixedLenFeature([], "int64")}, None, "feature 'c' of the context is missing"),
+        (b"", None, {"x": mpqueue.FixedLenSequenceFeature([], "int64")}, "feature list 'x' is missing"),
+        (
+            sequence({"c": float_list(1)}),
+            {"c": mpqueue.VarLenFeature("int64")},
+            None,
+            "'c' is float32, expected is int64",
+        ),
+        (sequence({"c": b""}), {"c": mpqueue.FixedLenFeature([], "int64", 1)}, None, "'c' is without a kind"),
+        (sequence({"c": int64_list()}), {"c": mpqueue.FixedLenFeature([], "int64", 1)}, None, "'c' has 0 values"),
+        (
+            sequence(lists={"x": [int64_list(1), int64_list(1, 2)]}),
+            None,
+            {"x": mpqueue.FixedLenSequenceFeature([], "int64")},
+            "step 1: feature 'x' has 2 values",
+        ),
+        (
+            sequence(lists={"x": [int64_list(1), b""]}),
+            None,
+            {"x": mpqueue.FixedLenSequenceFeature([], "int64")},
+            "step 1: feature 'x' is without a kind",
+        ),
+        (
+            sequence(lists={"x": [int64_list(1), float_list(1)]}),
+            None,
+            {"x": mpqueue.VarLenFeature("int64")},
+            "step 1: feature 'x' is float32",
+        ),
+        (b"\xff", {"c": mpqueue.VarLenFeature("int64")}, None, "is no serialized SequenceExample; it has 1 bytes"),
+    ],
+)
+def test_what_is_wrong_is_told_with_the_name(record, context, lists, message):
+    with pytest.raises(InvalidArgumentError, match=message) as caught:
+        parse(record, context, lists, example_name="clip 9")
+    assert "the record (clip 9)" in str(caught.value)
+
+
+def test_nothing_to_read_is_refused():
+    with pytest.raises(ValueError, match="give at least one feature"):
+        parse(b"")
+
+
+@pytest.mark.parametrize(
+    ("context", "lists"),
+    [
+        ({"x": mpqueue.FixedLenSequenceFeature([], "int64", allow_missing=True)}, None),
+        (None, {"x": mpqueue.FixedLenFeature([], "int64")}),
+    ],
+)
+def test_a_feature_class_has_its_place(context, lists):
+    with pytest.raises(ValueError, match="must be a"):
+        parse(b"", context, lists)
+
+
+def test_a_value_may_stand_before_its_key_as_protobuf_allows():
+    """TensorFlow refuses it here, though not in an Example."""
+    odd = block(0x0A, block(0x12, int64_list(3)) + block(0x0A, b"c"))
+    context, _ = parse(block(CONTEXT, odd), {"c": mpqueue.FixedLenFeature([], "int64")})
+    assert context == {"c": 3}
+
+
+def test_a_batch_is_refused():
+    with pytest.raises(ValueError, match=r"shape \[1\]"):
+        parse([b""], {"c": mpqueue.VarLenFeature("int64")})
+
+
+def test_a_key_that_is_no_text_is_never_there():
+    context, _ = parse(sequence({"é": int64_list(1)}), {b"\xe9": mpqueue.VarLenFeature("int64")})
+    assert context[b"\xe9"].values.tolist() == []

@@ -1,0 +1,89 @@
+"""Other processes for tests of queues: each does what it is told, call by call, so that the test has the order."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+
+import cloudpickle
+
+DEADLOCK_S = 60
+
+
+class Other:
+    """A process that calls functions for us.
+
+    Args:
+        method: Start method of `multiprocessing`; a fork inherits ``given``, else it is pickled.
+        given: First argument of every call.
+    """
+
+    def __init__(self, *given, method="fork"):
+        context = multiprocessing.get_context(method)
+        self._pipe, theirs = context.Pipe()
+        packed = given if method == "fork" else cloudpickle.dumps(given)
+        self.process = context.Process(target=_obey, args=(theirs, packed), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def begin(self, call, *args):
+        """Start a call; `end` waits for it."""
+        self._pipe.send_bytes(cloudpickle.dumps((call, args)))
+
+    def end(self):
+        """The result of the call that was begun, or raise what it raised."""
+        assert self._pipe.poll(DEADLOCK_S), "a call in another process hangs"
+        outcome, error = cloudpickle.loads(self._pipe.recv_bytes())
+        if error is not None:
+            raise error
+        return outcome
+
+    def ask(self, call, *args):
+        """The result of a call."""
+        self.begin(call, *args)
+        return self.end()
+
+    def kill(self):
+        """SIGKILL, and wait until it is gone."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.process.join(DEADLOCK_S)
+
+    def close(self):
+        """End it."""
+        with contextlib.suppress(OSError):
+            self._pipe.send_bytes(b"")
+        self._pipe.close()
+        self.process.join(DEADLOCK_S)
+        if self.process.exitcode is None:
+            self.kill()
+        self.process.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def _obey(pipe, packed):
+    given = packed if isinstance(packed, tuple) else cloudpickle.loads(packed)
+    while data := pipe.recv_bytes():
+        call, args = cloudpickle.loads(data)
+        try:
+            answer = call(*given, *args), None
+        except Exception as error:
+            answer = None, error
+        pipe.send_bytes(cloudpickle.dumps(answer))
+
+
+def in_line(queue, count=1):
+    """Wait until so many calls are blocked in the queue, from whatever process."""
+    done = threading.Event()
+    while queue.queue_ref.num_waiting != count:
+        queue.size()  # reads what other processes have said
+        assert not done.wait(0.001)

@@ -1,0 +1,244 @@
+"""What all readers share: units, counters, state, turns of threads."""
+
+import pickle
+import threading
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import errors
+from readers.fakes import FakeQueue
+
+DEADLOCK_S = 30
+
+
+class SquareReader(mpqueue.ReaderBase):
+    """A work unit is a number; its records are the squares below it."""
+
+    def _on_work_start(self, work):
+        self.numbers = iter(range(int(work)))
+
+    def _read(self):
+        number = next(self.numbers, None)
+        return None if number is None else (b"%d" % number, b"%d" % number**2)
+
+
+def counts(reader):
+    return reader.num_records_produced(), reader.num_work_units_completed()
+
+
+def test_a_reader_of_ones_own_needs_two_methods():
+    reader, queue = SquareReader(), FakeQueue(b"2", b"0", b"3")
+    records = [reader.read(queue) for _ in range(5)]
+    assert records == [(b"0", b"0"), (b"1", b"1"), (b"0", b"0"), (b"1", b"1"), (b"2", b"4")]
+    assert counts(reader) == (5, 2)
+    with pytest.raises(errors.OutOfRangeError):
+        reader.read(queue)
+    assert counts(reader) == (5, 3)
+
+
+def test_read_up_to_works_without_a_fast_path_of_the_subclass():
+    reader, queue = SquareReader(), FakeQueue(b"0", b"3", b"3")
+    keys, values = reader.read_up_to(queue, 2)
+    assert keys.dtype == object and keys.tolist() == [b"0", b"1"] and values.tolist() == [b"0", b"1"]
+    keys, values = reader.read_up_to(queue, 2)
+    assert values.tolist() == [b"4"]
+    assert counts(reader) == (3, 2)
+
+
+def test_read_up_to_of_a_negative_number_is_refused_and_touches_nothing():
+    reader, queue = SquareReader(), FakeQueue(b"2")
+    with pytest.raises(errors.InvalidArgumentError, match="got -1"):
+        reader.read_up_to(queue, -1)
+    assert queue.size() == 1 and counts(reader) == (0, 0)
+
+
+def test_a_base_without_methods_says_which_one_is_missing():
+    with pytest.raises(NotImplementedError, match="_on_work_start"):
+        mpqueue.ReaderBase().read(FakeQueue(b"x"))
+
+
+def test_a_subclass_without_read_says_so():
+    class Half(mpqueue.ReaderBase):
+        def _on_work_start(self, work):
+            pass
+
+    with pytest.raises(NotImplementedError, match=r"Half must implement _read\(\)"):
+        Half().read(FakeQueue(b"x"))
+
+
+def test_what_on_work_start_raises_drops_the_unit_and_what_read_raises_keeps_it():
+    class Failing(SquareReader):
+        def _on_work_start(self, work):
+            if work == b"bad start":
+                raise errors.DataLossError(None, None, "start")
+            self.is_bad = work == b"bad read"
+
+        def _read(self):
+            raise errors.DataLossError(None, None, "read") if self.is_bad else errors.InternalError(None, None, "fine")
+
+    reader, queue = Failing(), FakeQueue(b"bad start", b"bad read", b"2")
+    with pytest.raises(errors.DataLossError, match="start"):
+        reader.read(queue)
+    for _ in range(3):
+        with pytest.raises(errors.DataLossError, match="read"):
+            reader.read(queue)
+    assert queue.size() == 1 and counts(reader) == (0, 0)
+    reader.reset()
+    with pytest.raises(errors.InternalError):
+        reader.read(queue)
+
+
+@pytest.mark.parametrize("unit", [b"u", "u", np.array(b"u", object), np.array([b"u"], object), {"name": b"u"}])
+def test_a_unit_may_be_any_single_string(unit):
+    assert mpqueue.IdentityReader().read(FakeQueue(unit)) == (b"u", b"u")
+
+
+@pytest.mark.parametrize(
+    "unit", [np.int32(1), [b"a", b"b"], np.array([b"a", b"b"], object), {"a": b"a", "b": b"b"}, 1.5, None]
+)
+def test_what_is_no_single_string_is_refused_and_the_next_unit_is_read(unit):
+    reader, queue = mpqueue.IdentityReader(), FakeQueue(unit, b"next")
+    with pytest.raises(errors.InvalidArgumentError, match="one string component"):
+        reader.read(queue)
+    assert reader.read(queue)[0] == b"next"
+
+
+def test_a_timeout_ends_the_wait_for_a_unit_and_nothing_is_lost():
+    reader, queue = mpqueue.IdentityReader(), FakeQueue(is_open=True)
+    with pytest.raises(errors.DeadlineExceededError):
+        reader.read(queue, timeout=0.01)
+    with pytest.raises(errors.DeadlineExceededError):
+        reader.read_up_to(queue, 2, timeout=0.01)
+    queue.enqueue(b"late")
+    assert reader.read(queue, timeout=DEADLOCK_S) == (b"late", b"late")
+
+
+def test_a_timeout_ends_the_wait_for_another_thread_that_reads():
+    reader, queue, got = mpqueue.IdentityReader(), FakeQueue(is_open=True), []
+    thread = threading.Thread(target=lambda: got.append(reader.read(queue)))
+    thread.start()
+    queue.wait_until_asked()
+    with pytest.raises(errors.DeadlineExceededError, match="another thread"):
+        reader.read(queue, timeout=0.01)
+    assert counts(reader) == (0, 0)  # the counters can be read meanwhile
+    queue.enqueue(b"x")
+    thread.join(DEADLOCK_S)
+    assert got == [(b"x", b"x")]
+
+
+def test_threads_that_share_a_reader_get_each_record_once():
+    reader, queue = SquareReader(), FakeQueue(*[b"50"] * 20)
+    got = [[] for _ in range(4)]
+
+    def read_all(into):
+        try:
+            while True:
+                into.append(reader.read(queue))
+        except errors.OutOfRangeError:
+            pass
+
+    threads = [threading.Thread(target=read_all, args=(into,)) for into in got]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLOCK_S)
+    numbers = sorted(int(key) for into in got for key, _ in into)
+    assert numbers == sorted([*range(50)] * 20)
+    assert counts(reader) == (1000, 20)
+
+
+def test_a_copy_in_another_process_starts_clean_with_the_same_arguments(tmp_path):
+    (tmp_path / "t").write_text("a\nb\nc\n")
+    reader, queue = mpqueue.TextLineReader(skip_header_lines=1, name="lines"), FakeQueue(bytes(tmp_path / "t"))
+    reader.read(queue)
+    copy = pickle.loads(pickle.dumps(reader))
+    assert counts(copy) == (0, 0) and copy.name == "lines"
+    assert copy.read(FakeQueue(bytes(tmp_path / "t")))[1] == b"b"
+    assert reader.read(queue)[1] == b"c"
+
+
+def test_state_is_tensorflows_message():
+    reader, queue = mpqueue.IdentityReader(), FakeQueue(b"aa", b"b" * 200)
+    assert reader.serialize_state() == b""
+    reader.read(queue)
+    assert reader.serialize_state() == b'\x08\x01\x10\x01\x18\x01"\x02aa'
+    reader.read(queue)
+    state = reader.serialize_state()
+    other = mpqueue.IdentityReader()
+    other.restore_state(state)
+    assert counts(other) == (2, 2) and other.serialize_state() == state
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (b"", (0, 0)),
+        (b"\x08\x01\x10\x01\x18\x01", (1, 1)),
+        (b"\x08\x01\x10\x02\x18\x01", (1, 2)),
+        (b"\x28\x01\x10\x01\x31aaaaaaaa\x3daaaa\x42\x01a", (0, 1)),  # fields that nobody knows
+    ],
+)
+def test_states_that_tensorflow_takes_are_taken(state, expected):
+    reader = mpqueue.IdentityReader()
+    reader.restore_state(state)
+    assert counts(reader) == expected
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        b"zzz",
+        b"\x08\x02\x10\x01\x18\x01",  # a unit under way
+        b"\x18" + b"\xff" * 9 + b"\x01",  # -1 records
+        b"\x08",
+        b"\x08" + b"\xff" * 11,
+        b"\x22\x7faa",
+        b"\x22" + b"\xff" * 9 + b"\x01aa",
+        b"\x08\x01\x10\x01\x1a\x01a",
+        b"\x00\x01",
+        b"\x23\x24",
+    ],
+)
+def test_states_that_are_none_are_refused_and_leave_the_reader_reset(state):
+    reader = mpqueue.IdentityReader()
+    reader.read(FakeQueue(b"x"))
+    with pytest.raises(errors.InvalidArgumentError, match="cannot restore"):
+        reader.restore_state(state)
+    assert counts(reader) == (0, 0)
+
+
+def test_a_reader_in_mid_file_cannot_be_saved_and_restoring_resets_it(tmp_path):
+    (tmp_path / "t").write_text("a\nb\n")
+    reader = mpqueue.TextLineReader()
+    queue = FakeQueue(bytes(tmp_path / "t"))
+    reader.read(queue)
+    assert not reader.supports_serialize
+    with pytest.raises(errors.UnimplementedError):
+        reader.serialize_state()
+    with pytest.raises(errors.UnimplementedError):
+        reader.restore_state(b"")
+    assert counts(reader) == (0, 0)
+    with pytest.raises(errors.OutOfRangeError):
+        reader.read(queue)
+
+
+def test_reader_ref_and_repr_say_what_the_reader_is():
+    assert mpqueue.IdentityReader().reader_ref.__class__ is mpqueue.IdentityReader
+    assert mpqueue.ReaderBase("ref", True).reader_ref == "ref"
+    reader = mpqueue.IdentityReader(name="units")
+    reader.read(FakeQueue(b"x"))
+    assert repr(reader) == "<IdentityReader 'units': 1 records, 1 units completed, between units>"
+
+
+def test_read_op_is_a_source_that_says_what_it_gives():
+    reader, queue = SquareReader(), FakeQueue(b"3")
+    source = reader.read_op(queue)
+    assert source.dtypes == ["string", "string"] and source.shapes == [(), ()]
+    assert source() == (b"0", b"0")
+    some = reader.read_up_to_op(queue, 5)
+    assert some.dtypes == ["string", "string"] and some.shapes == [(None,), (None,)]
+    assert [part.tolist() for part in some()] == [[b"1", b"2"], [b"1", b"4"]]
+    with pytest.raises(errors.OutOfRangeError):
+        source()

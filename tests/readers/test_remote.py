@@ -1,0 +1,143 @@
+"""Files behind URLs, by fsspec: in memory, and from an HTTP server on this machine."""
+
+import builtins
+import functools
+import http.server
+import sys
+import threading
+
+import fsspec
+import fsspec.asyn
+import pytest
+
+import mpqueue
+from mpqueue import errors, python_io
+from readers.fakes import FakeQueue
+
+fsspec.asyn.get_loop()  # its thread stays for the life of the process
+
+
+@pytest.fixture
+def memory():
+    filesystem = fsspec.filesystem("memory")
+    yield filesystem
+    filesystem.store.clear()
+    filesystem.pseudo_dirs[:] = [""]
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder and says nothing."""
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def web(tmp_path):
+    """The URL of a server of tmp_path."""
+    handler = functools.partial(QuietHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_every_reader_reads_urls(memory):
+    with python_io.TFRecordWriter("memory://data/r", "GZIP") as writer:
+        writer.write(b"one")
+        writer.write(b"two")
+    memory.pipe("/data/t", b"a\nb\n")
+    assert list(python_io.tf_record_iterator("memory://data/r", "GZIP")) == [b"one", b"two"]
+    records = mpqueue.TFRecordReader(options="GZIP").read_up_to(FakeQueue("memory://data/r"), 5)
+    assert records[0].tolist() == [b"memory://data/r:0", b"memory://data/r:19"]
+    assert mpqueue.TextLineReader().read(FakeQueue("memory://data/t")) == (b"memory://data/t:1", b"a")
+    assert mpqueue.FixedLengthRecordReader(2).read(FakeQueue("memory://data/t"))[1] == b"a\n"
+    assert mpqueue.WholeFileReader().read(FakeQueue("memory://data/t"))[1] == b"a\nb\n"
+    assert mpqueue.read_file("memory://data/t") == b"a\nb\n"
+
+
+def test_matching_urls_can_be_read(memory):
+    memory.pipe({"/data/b.txt": b"2", "/data/a.txt": b"1", "/data/c.csv": b"3"})
+    names = mpqueue.matching_files("memory://data/*.txt")
+    assert [mpqueue.read_file(name) for name in names] == [b"1", b"2"]
+    assert mpqueue.matching_files("memory://none/*").tolist() == []
+
+
+def test_two_readers_of_one_url_do_not_disturb_each_other(memory):
+    memory.pipe("/t", b"".join(b"%06d\n" % number for number in range(100_000)))
+    readers = [(mpqueue.TextLineReader(), FakeQueue("memory://t")) for _ in range(2)]
+    got = [[reader.read(queue)[1] for reader, queue in readers] for _ in range(50_000)]
+    assert all(int(one) == int(other) == number for number, (one, other) in enumerate(got))
+
+
+def test_a_missing_url_is_not_found_and_named(memory, web):
+    for name in ("memory://none/x", f"{web}/none"):
+        with pytest.raises(errors.NotFoundError, match="none"):
+            mpqueue.read_file(name)
+        with pytest.raises(errors.NotFoundError, match="none"):
+            mpqueue.TextLineReader().read(FakeQueue(name))
+
+
+def test_files_come_from_a_web_server(tmp_path, web):
+    lines = [b"line %d" % number for number in range(100_000)]
+    (tmp_path / "t").write_bytes(b"\n".join(lines))
+    assert mpqueue.TextLineReader().read_up_to(FakeQueue(f"{web}/t"), 10**6)[1].tolist() == lines
+    with python_io.TFRecordWriter(tmp_path / "r") as writer:
+        for line in lines[:100]:
+            writer.write(line * 1000)
+    assert list(python_io.tf_record_iterator(f"{web}/r")) == [line * 1000 for line in lines[:100]]
+
+
+def test_a_server_that_is_not_there_is_an_op_error():
+    with pytest.raises(errors.OpError, match=r"127\.0\.0\.1:9/"):
+        mpqueue.read_file("http://127.0.0.1:9/x")
+
+
+def test_a_pattern_on_a_server_that_is_not_there_is_an_op_error():
+    with pytest.raises(errors.OpError, match=r"127\.0\.0\.1:9/"):
+        mpqueue.matching_files("http://127.0.0.1:9/x/*")
+
+
+def test_a_scheme_that_nobody_knows_is_unimplemented():
+    with pytest.raises(errors.UnimplementedError, match="nosuch://x"):
+        mpqueue.read_file("nosuch://x")
+
+
+def test_without_fsspec_the_error_names_the_extra(monkeypatch):
+    real_import = builtins.__import__
+
+    def no_fsspec(name, *args, **kwargs):
+        if name.startswith("fsspec"):
+            raise ImportError(name)
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", no_fsspec)
+    for module in [name for name in sys.modules if name.startswith("fsspec")]:
+        monkeypatch.delitem(sys.modules, module)
+    with pytest.raises(ImportError, match=r"pip install mpqueue\[fsspec\]"):
+        mpqueue.read_file("memory://x")
+
+
+def test_a_failure_in_mid_file_names_the_file_and_loses_nothing(memory, monkeypatch):
+    memory.pipe("/t", b"".join(b"%06d\n" % number for number in range(200_000)))
+    reader, queue = mpqueue.TextLineReader(), FakeQueue("memory://t")
+    reader.read(queue)
+    handle = type(memory.store["/t"])
+    real_read = handle.read
+    failures = [ConnectionResetError("gone"), RuntimeError("odd")]
+
+    def failing(self, *args):
+        if failures:
+            raise failures.pop(0)
+        return real_read(self, *args)
+
+    monkeypatch.setattr(handle, "read", failing, raising=False)
+    got = [reader.read(queue) for _ in range(37448)]
+    with pytest.raises(errors.UnavailableError, match="memory://t; ConnectionResetError: gone"):
+        reader.read(queue)
+    with pytest.raises(errors.UnknownError, match="memory://t; RuntimeError: odd"):
+        reader.read(queue)
+    got += [reader.read(queue) for _ in range(10)]
+    assert [int(value) for _, value in got] == [*range(1, len(got) + 1)]

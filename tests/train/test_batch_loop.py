@@ -1,0 +1,292 @@
+"""A batch as a plain iterable: it runs its own input."""
+
+import contextlib
+import gc
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import errors, train
+
+DEADLOCK_S = 30
+
+
+@pytest.fixture(autouse=True)
+def leaves_no_thread():
+    """An empty graph, and no thread of a queue runner at the end."""
+    mpqueue.reset_default_graph()
+    yield
+    mpqueue.reset_default_graph()
+    gc.collect()
+    for thread in runner_threads():
+        thread.join(DEADLOCK_S)
+    assert runner_threads() == []
+
+
+def runner_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("QueueRunnerThread")]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Three files of five numbered lines."""
+    for number in range(3):
+        (tmp_path / f"{number}.txt").write_text("".join(f"{10 * number + line}\n" for line in range(5)))
+    return str(tmp_path / "*.txt")
+
+
+EXPECTED = [*range(5), *range(10, 15), *range(20, 25)]
+
+
+def numbers_in(batches):
+    return [int(line) for batch in batches for line in batch]
+
+
+def line_source(files, wrap):
+    names = train.string_input_producer(mpqueue.matching_files(files), num_epochs=1, shuffle=False)
+    return wrap(mpqueue.TextLineReader(), names)
+
+
+global_reader = global_names = None
+
+
+def by_read_op(reader, names):
+    return reader.read_op(names).map(lambda record: record[1:], dtypes=["string"], shapes=[()])
+
+
+def by_closure(reader, names):
+    return mpqueue.Source(lambda: [reader.read(names)[1]], ["string"], [()])
+
+
+def by_half_filled_closure(reader, names):
+    if reader is None:
+        never = 1
+    return mpqueue.Source(lambda: [reader.read(names)[1]] if names else never, ["string"], [()])
+
+
+def by_default_argument(reader, names):
+    return mpqueue.Source(lambda held=names: [reader.read(held)[1]], ["string"], [()])
+
+
+def by_generator(reader, names):
+    def lines():
+        while True:
+            try:
+                yield [reader.read(names)[1]]
+            except errors.OutOfRangeError:
+                return
+
+    return mpqueue.Source(lines().__next__, ["string"], [()])
+
+
+def by_method(reader, names):
+    class Lines:
+        def __init__(self):
+            self.held = {"names": [names]}
+
+        def next_line(self):
+            return [reader.read(self.held["names"][0])[1]]
+
+    return mpqueue.Source(Lines().next_line, ["string"], [()])
+
+
+def by_global(reader, names):
+    global global_reader, global_names
+    global_reader, global_names = reader, names
+    return mpqueue.Source(read_global, ["string"], [()])
+
+
+def read_global():
+    return [(lambda: global_reader.read(global_names))()[1]]
+
+
+def by_selection(reader, names):
+    chosen = mpqueue.QueueBase.from_list(0, [names])
+    return mpqueue.Source(lambda: [reader.read(chosen)[1]], ["string"], [()])
+
+
+WRAPS = [
+    by_read_op,
+    by_closure,
+    by_half_filled_closure,
+    by_default_argument,
+    by_generator,
+    by_method,
+    by_global,
+    by_selection,
+]
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_a_loop_starts_what_it_draws_from_however_that_is_held(files, wrap):
+    batches = train.batch(line_source(files, wrap), 4, allow_smaller_final_batch=True)
+    assert numbers_in(batches) == EXPECTED
+    assert runner_threads() == []
+
+
+def test_a_loop_starts_queues_that_are_fed_by_queues(files):
+    """file names -> lines -> a queue of one's own, filled by a foreign callable -> numbers -> batches of batches."""
+    lines = line_source(files, by_read_op)
+    middle = mpqueue.FIFOQueue(3, ["string"], [()])
+    mpqueue.add_queue_runner(mpqueue.train.QueueRunner(middle, [lambda: middle.enqueue(lines())]))
+    numbers = mpqueue.Source(middle.dequeue, "string", [()]).map(int, dtypes="int64", shapes=[()])
+    inner = train.batch([numbers], 2, allow_smaller_final_batch=True)
+    outer = train.batch([inner], 4, enqueue_many=True, shapes=[()], allow_smaller_final_batch=True)
+    assert [batch.tolist() for batch in outer] == [EXPECTED[start : start + 4] for start in range(0, 15, 4)]
+
+
+def test_slices_are_a_plain_loop():
+    images, labels = np.arange(20).reshape(10, 2), [f"label{number}" for number in range(10)]
+    source = train.slice_input_producer([images, labels], num_epochs=2, seed=1)
+    seen = 0
+    for some_images, some_labels in train.shuffle_batch(source, 4, capacity=16, min_after_dequeue=8):
+        assert [label.decode() for label in some_labels] == [f"label{image[0] // 2}" for image in some_images]
+        seen += len(some_labels)
+    assert seen == 20
+
+
+def test_loops_do_not_touch_each_others_input(files):
+    """A loop over the test data before training must not start, and end, the training data."""
+    training = train.batch(line_source(files, by_read_op), 5)
+    testing = train.batch(line_source(files, by_closure), 5)
+    assert numbers_in(testing) == EXPECTED
+    assert numbers_in(training) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("of mine"), errors.DataLossError(None, None, "lost"), SystemExit(3)]
+)
+def test_the_sources_own_error_comes_after_the_good_batches(error):
+    examples = iter([1, 2, 3, 4, 5])
+
+    def draw():
+        number = next(examples)
+        if number == 5:
+            raise error
+        return number
+
+    batches = train.batch([mpqueue.Source(draw, "int32", [()])], 2)
+    got = []
+    with pytest.raises(type(error), match=str(error)):
+        got.extend(batch.tolist() for batch in batches)
+    assert got == [[1, 2], [3, 4]]
+    with pytest.raises(type(error)):
+        next(iter(batches))
+
+
+def test_an_error_far_up_comes_out_too(tmp_path):
+    names = train.string_input_producer([tmp_path / "none"], num_epochs=1)
+    lines = mpqueue.TextLineReader().read_op(names)
+    with pytest.raises(errors.NotFoundError, match="none"):
+        list(train.batch(lines, 2))
+
+
+def test_a_loop_that_is_left_is_taken_up_by_the_next_one(files):
+    batches = train.batch(line_source(files, by_read_op), 5)
+    got = []
+    for batch in batches:
+        got.append(batch)
+        break
+    assert numbers_in(got) == EXPECTED[:5]
+    assert numbers_in([next(iter(batches))]) == EXPECTED[5:10]
+    assert numbers_in(batches) == EXPECTED[10:]
+
+
+def test_a_batch_that_is_dropped_in_mid_input_stops_its_runners():
+    for batch in train.batch([np.arange(3)], 5, enqueue_many=True):
+        assert batch.tolist() == [0, 1, 2, 0, 1]
+        break
+    gc.collect()
+    for thread in runner_threads():
+        thread.join(DEADLOCK_S)
+    assert runner_threads() == []
+
+
+def test_close_stops_an_endless_input():
+    batches = train.batch([np.arange(3)], 5, enqueue_many=True)
+    next(iter(batches))
+    batches.close()
+    assert runner_threads() == []
+    batches.close()
+    with pytest.raises(errors.OutOfRangeError, match="read once"):
+        next(iter(batches))
+
+
+def test_an_input_that_has_ended_says_so_instead_of_giving_nothing():
+    batches = train.batch([mpqueue.Source(iter([1, 2]).__next__, "int32", [()])], 1)
+    assert len(list(batches)) == 2
+    with pytest.raises(errors.OutOfRangeError, match="read once, and it has ended"):
+        list(batches)
+
+
+def test_runners_that_the_program_has_started_are_left_to_it(files):
+    batches = train.batch(line_source(files, by_read_op), 5)
+    coord = mpqueue.Coordinator()
+    threads = mpqueue.start_queue_runners(coord=coord)
+    assert numbers_in(batches) == EXPECTED
+    assert set(runner_threads()) <= set(threads)
+    assert not coord.should_stop()
+    coord.request_stop()
+    coord.join(threads)
+
+
+def test_two_threads_may_share_one_input():
+    batches = train.batch([mpqueue.Source(iter(range(1000)).__next__, "int64", [()])], 10)
+    got = [[], []]
+    threads = [threading.Thread(target=lambda into=into: into.extend(batches)) for into in got]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLOCK_S)
+    assert sorted(number for into in got for batch in into for number in batch) == list(range(1000))
+
+
+def test_a_closed_session_ends_the_loop_with_an_error():
+    gate, asked = threading.Event(), threading.Event()
+
+    def second():
+        asked.set()
+        gate.wait(DEADLOCK_S)
+        return 2
+
+    examples = iter([lambda: 1, second])
+    batches = train.batch([mpqueue.Source(lambda: next(examples)(), "int32", [()])], 1)
+    with mpqueue.Session() as session:
+        loop = iter(batches)
+        assert next(loop).tolist() == [1]
+        asked.wait(DEADLOCK_S)
+        closer = threading.Thread(target=session.close)
+        closer.start()
+        with pytest.raises(errors.CancelledError):
+            next(loop)
+        closer.join(DEADLOCK_S)
+    gate.set()
+    with contextlib.suppress(errors.CancelledError):  # reported, unless this stop was faster
+        batches.close()
+
+
+def test_nothing_runs_before_the_first_batch_is_asked_for(files):
+    batches = train.batch(line_source(files, by_read_op), 5)
+    iter(batches)
+    assert runner_threads() == []
+    with pytest.raises(errors.DeadlineExceededError):
+        batches(timeout=0.01)
+
+
+def test_a_batch_is_freed_when_nobody_holds_it():
+    batches = train.batch([counter()], 1)
+    list(batches)
+    ref = weakref.ref(batches)
+    del batches
+    assert ref() is None
+
+
+def counter():
+    return mpqueue.Source(iter(range(3)).__next__, "int32", [()])
+
+
+def test_repr_says_what_is_in_the_queue():
+    assert "fifo_queue" in repr(train.batch([counter()], 1))

@@ -1,0 +1,219 @@
+"""What batch and its kin take, and what they refuse."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import errors, train
+
+DEADLOCK_S = 30
+
+
+@pytest.fixture(autouse=True)
+def graph():
+    mpqueue.reset_default_graph()
+    yield
+    mpqueue.reset_default_graph()
+
+
+def counter(dtype="int32", shape=(), stop=10, **options):
+    """A source of 0, 1, 2 ..., each in the shape."""
+    numbers = iter(range(stop))
+    return mpqueue.Source(lambda: np.full(shape, next(numbers), dtype), dtype, [shape], **options)
+
+
+def test_a_list_of_sources_is_a_list_of_components():
+    batches = train.batch([counter(), counter("float32", (2,))], 5)
+    assert batches.dtypes == [np.dtype("int32"), np.dtype("float32")] and batches.shapes == [(5,), (5, 2)]
+    got = list(batches)
+    assert [(one.tolist(), two.tolist()) for one, two in got] == [
+        ([0, 1, 2, 3, 4], [[n, n] for n in range(5)]),
+        ([5, 6, 7, 8, 9], [[n, n] for n in range(5, 10)]),
+    ]
+
+
+def test_a_dict_of_sources_is_a_dict_of_components_also_one():
+    batches = train.batch({"n": counter()}, 10)
+    assert [{key: value.tolist() for key, value in batch.items()} for batch in batches] == [{"n": list(range(10))}]
+
+
+def test_arrays_are_the_same_in_every_example():
+    batches = train.batch([counter(stop=2), "label", [1.5, 2.5]], 2)
+    assert batches.dtypes[1:] == ["string", np.dtype("float32")]
+    ((numbers, labels, pairs),) = batches
+    assert (numbers.tolist(), labels.tolist(), pairs.tolist()) == ([0, 1], [b"label"] * 2, [[1.5, 2.5]] * 2)
+
+
+def test_enqueue_many_of_arrays_gives_their_rows_again_and_again():
+    batches = train.batch([np.arange(3), ["a", "b", "c"]], 5, enqueue_many=True)
+    assert batches.shapes == [(5,), (5,)]
+    for numbers, labels in batches:
+        assert numbers.tolist() == [0, 1, 2, 0, 1] and labels.tolist() == [b"a", b"b", b"c", b"a", b"b"]
+        break
+
+
+def test_sources_made_of_one_source_get_the_same_example():
+    """Two maps of one reader's source are a record's image and label, not those of two records."""
+    numbers = iter(range(6))
+    example = mpqueue.Source(lambda: next(numbers))
+    double = example.map(lambda n: n * 2, dtypes="int64", shapes=[()])
+    negative = double.map(lambda n: -n, dtypes="int64", shapes=[()])
+    batches = train.batch([double, negative], 3)
+    assert [(one.tolist(), two.tolist()) for one, two in batches] == [
+        ([0, 2, 4], [0, -2, -4]),
+        ([6, 8, 10], [-6, -8, -10]),
+    ]
+
+
+def test_a_map_that_ends_ends_the_input():
+    numbers, letters = iter(range(6)), iter("ab")
+    example = mpqueue.Source(lambda: next(numbers))
+    one = example.map(lambda n: n, dtypes="int64", shapes=[()])
+    other = example.map(lambda n: next(letters), dtypes="string", shapes=[()])
+    assert [[part.tolist() for part in batch] for batch in train.batch([one, other], 1)] == [
+        [[0], [b"a"]],
+        [[1], [b"b"]],
+    ]
+
+
+def test_a_batch_is_a_source_of_batches():
+    inner = train.batch([counter(stop=12)], 4)
+    outer = train.batch([inner.map(lambda rows: rows * 10, dtypes="int32", shapes=[(4,)])], 3, enqueue_many=True)
+    assert [batch.tolist() for batch in outer] == [[0, 10, 20], [30, 40, 50], [60, 70, 80], [90, 100, 110]]
+
+
+def test_padding_fills_booleans_and_text_too():
+    sizes = iter([1, 3, 2])
+    source = mpqueue.Source(
+        lambda: (lambda n: [np.full(n, True), np.full((n, n), b"x", object)])(next(sizes)),
+        ["bool", "string"],
+        [(None,), (None, None)],
+    )
+    first, second = train.batch(source, 2, dynamic_pad=True, allow_smaller_final_batch=True)
+    assert first[0].tolist() == [[True, False, False], [True] * 3]
+    assert first[1][0].tolist() == [[b"x", b"", b""], [b"", b"", b""], [b"", b"", b""]]
+    assert second[0].shape == (1, 2) and second[1].shape == (1, 2, 2)
+
+
+def test_several_threads_give_every_example_once():
+    lock, numbers = threading.Lock(), iter(range(1000))
+
+    def draw():
+        with lock:
+            return next(numbers)
+
+    batches = train.batch([mpqueue.Source(draw, "int64", [()])], 7, num_threads=4, allow_smaller_final_batch=True)
+    got = [batch.tolist() for batch in batches]
+    assert sorted(number for batch in got for number in batch) == list(range(1000))
+    assert [len(batch) for batch in got] == [7] * 142 + [6]
+
+
+def test_shuffled_batches_of_a_seed_are_the_same_again_when_the_queue_is_full_first():
+    def shuffled(seed):
+        batches = train.shuffle_batch([counter(stop=100)], 10, 200, 50, seed=seed)
+        mpqueue.start_queue_runners(coord=(coord := mpqueue.Coordinator()))
+        while not batches.queue.is_closed():
+            coord.wait_for_stop(0.01)
+        got = [number for _ in range(10) for number in batches().tolist()]
+        coord.request_stop()
+        coord.join()
+        mpqueue.reset_default_graph()
+        return got
+
+    first = shuffled(3)
+    assert sorted(first) == list(range(100)) != first
+    assert shuffled(3) == first != shuffled(4)
+
+
+def test_joined_inputs_may_have_their_keys_in_another_order_and_shapes_that_fit():
+    one = mpqueue.Source(iter([{"a": 1, "b": [1.0]}]).__next__, ["int32", "float32"], [(), (None,)], ["a", "b"])
+    other = mpqueue.Source(iter([{"b": [2.0], "a": 2}]).__next__, ["float32", "int32"], [(1,), ()], ["b", "a"])
+    batches = train.batch_join([one, other], 2)
+    assert batches.shapes == [(2,), (2, 1)]
+    (batch,) = batches
+    assert sorted(zip(batch["a"].tolist(), batch["b"].ravel().tolist(), strict=True)) == [(1, 1.0), (2, 2.0)]
+
+
+def test_a_timeout_of_a_batch_loses_nothing():
+    gate = threading.Event()
+
+    def slow():
+        gate.wait(DEADLOCK_S)
+        raise StopIteration
+
+    examples = iter([lambda: 1, slow])
+    batches = train.batch([mpqueue.Source(lambda: next(examples)(), "int32", [()])], 2, allow_smaller_final_batch=True)
+    coord = mpqueue.Coordinator()
+    mpqueue.start_queue_runners(coord=coord)
+    with pytest.raises(errors.DeadlineExceededError):
+        batches(timeout=0.01)
+    gate.set()
+    assert batches(timeout=DEADLOCK_S).tolist() == [1]
+    coord.request_stop()
+    coord.join()
+
+
+@pytest.mark.parametrize(
+    ("tensors", "options", "error", "words"),
+    [
+        (counter(), {}, TypeError, r"pass it in a list, as in batch\(\[source\]"),
+        (np.arange(3), {}, TypeError, "list or dict of Sources or arrays, got ndarray"),
+        ("text", {}, TypeError, "got str"),
+        (lambda: 1, {}, TypeError, "got function"),
+        ([], {}, ValueError, "at least one"),
+        ({}, {}, ValueError, "at least one"),
+        ([mpqueue.Source(lambda: 1)], {}, ValueError, "dtypes of .* are not known"),
+        (mpqueue.Source(lambda: [1, 2]), {}, ValueError, "dtypes of .* are not known"),
+        ([mpqueue.Source(lambda: [1, 2], ["int32"] * 2)], {}, ValueError, "gives several: pass that source by itself"),
+        ([mpqueue.Source(lambda: 1, "int32")], {}, ValueError, "rank of a component is not known"),
+        ([mpqueue.Source(lambda: 1, "int32", [(None,)])], {}, ValueError, "dynamic_pad=True"),
+        ([counter()], {"shapes": [(), ()]}, ValueError, "2 shapes for 1"),
+        ([counter()], {"shapes": [(3,)]}, ValueError, "shape"),
+        ([counter()], {"enqueue_many": True}, ValueError, "first dimension counts examples"),
+        ([counter()], {"batch_size": -1}, ValueError, "batch_size must be 0 or more, got -1"),
+        ([counter()], {"batch_size": 1.5}, TypeError, "float"),
+        ([counter()], {"num_threads": 0}, ValueError, "num_threads must be 1 or more, got 0"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_a_runner_is_added(tensors, options, error, words):
+    with pytest.raises(error, match=words):
+        train.batch(tensors, **{"batch_size": 2} | options)
+    assert mpqueue.get_queue_runners() == []
+
+
+@pytest.mark.parametrize(
+    ("tensors_list", "error", "words"),
+    [
+        ([], ValueError, "empty"),
+        (counter(), TypeError, "one entry per input"),
+        ([[counter()], [counter("int64")]], TypeError, "dtypes"),
+        ([[counter()], [counter(), counter()]], ValueError, "inputs differ"),
+        ([{"a": counter()}, {"b": counter()}], ValueError, "inputs differ"),
+        ([[counter()], {"a": counter()}], ValueError, "inputs differ"),
+        ([[counter()], [counter(shape=(1,))]], ValueError, "shapes"),
+        ([[counter(shape=(2,))], [counter(shape=(3,))]], ValueError, "shapes"),
+    ],
+)
+@pytest.mark.parametrize("join", [train.batch_join, lambda *args: train.shuffle_batch_join(*args, 10, 5)])
+def test_inputs_that_do_not_fit_each_other_are_refused(join, tensors_list, error, words):
+    with pytest.raises(error, match=words):
+        join(tensors_list, 2)
+    assert mpqueue.get_queue_runners() == []
+
+
+def test_names_say_what_a_queue_is_for():
+    assert train.batch([counter()], 1).queue.name == "batch/fifo_queue"
+    assert train.batch([counter()], 1, dynamic_pad=True, name="mine").queue.name == "mine/padding_fifo_queue"
+    assert train.shuffle_batch([counter()], 1, 2, 1).queue.name == "shuffle_batch/random_shuffle_queue"
+
+
+def test_an_example_of_another_shape_ends_the_input_with_its_error():
+    examples = iter([np.zeros(2), np.zeros(3)])
+    source = mpqueue.Source(lambda: next(examples), "float64")
+    batches = train.batch([source], 1, shapes=[(2,)])
+    got = []
+    with pytest.raises(errors.InvalidArgumentError, match=r"shape \[3\]"):
+        got.extend(batches)
+    assert len(got) == 1

@@ -1,0 +1,241 @@
+"""Queues of the rows of arrays, epoch after epoch."""
+
+import pathlib
+import time
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import errors, train
+
+DEADLOCK_S = 30
+
+
+@pytest.fixture(autouse=True)
+def runners():
+    """An empty graph; the runners of the test, which it starts by calling this, stop at its end."""
+    mpqueue.reset_default_graph()
+    coord = mpqueue.Coordinator()
+
+    def start():
+        mpqueue.start_queue_runners(coord=coord)
+        return coord
+
+    yield start
+    coord.request_stop()
+    try:
+        coord.join(stop_grace_period_secs=DEADLOCK_S)
+    finally:
+        mpqueue.reset_default_graph()
+
+
+def drain(queue):
+    """All that comes until the end."""
+    rows = []
+    with pytest.raises(errors.OutOfRangeError):
+        while True:
+            rows.append(queue.dequeue(timeout=DEADLOCK_S))
+    return rows
+
+
+def test_pythons_numbers_are_as_wide_as_tensorflows():
+    for rows, dtype in ((([1, 2]), "int32"), ([1.5], "float32"), ([2**40], "int64"), ([True], "bool")):
+        assert train.input_producer(rows).dtypes == [np.dtype(dtype)]
+    for dtype in ("int64", "float64", "uint8", "float16", "complex64"):
+        assert train.input_producer(np.zeros(3, dtype)).dtypes == [np.dtype(dtype)]
+    assert train.input_producer([np.int64(1), 2]).dtypes == [np.dtype("int64")]
+
+
+def test_each_epoch_is_a_whole_permutation_and_a_seed_repeats_them(runners):
+    queues = [train.range_input_producer(50, num_epochs=3, seed=seed) for seed in (4, 4, 5)]
+    runners()
+    first, again, other = [[int(row) for row in drain(queue)] for queue in queues]
+    epochs = [first[start : start + 50] for start in (0, 50, 100)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(50))] * 3
+    assert epochs[0] != epochs[1] != epochs[2] and epochs[0] != list(range(50))
+    assert first == again != other
+
+
+def test_rows_may_be_given_anew_for_each_epoch(runners):
+    epoch = iter([np.array([[1, 2]]), np.array([[3, 4], [5, 6]])])
+    queue = train.input_producer(mpqueue.Source(lambda: next(epoch), "int64"), [2], 2, shuffle=False)
+    runners()
+    assert [row.tolist() for row in drain(queue)] == [[1, 2], [3, 4], [5, 6]]
+
+
+def test_what_is_known_of_a_row_is_put_together():
+    source = mpqueue.Source(lambda: None, "float32", [(None, 3, None)])
+    assert train.input_producer(source, [None, 5]).shapes == [(3, 5)]
+    with pytest.raises(ValueError, match="element_shape says"):
+        train.input_producer(source, [4, 5])
+    with pytest.raises(ValueError, match="give element_shape"):
+        train.input_producer(source)
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "error", "words"),
+    [
+        (5, {}, ValueError, "scalar"),
+        (None, {}, ValueError, "None"),
+        ([[1], [2, 3]], {}, ValueError, "inhomogeneous"),
+        ({"a": 1}, {}, TypeError, "to be string"),
+        ([1], {"num_epochs": 0}, ValueError, "num_epochs must be above 0.* got 0"),
+        ([1], {"num_epochs": -1}, ValueError, "num_epochs"),
+        ([1], {"num_epochs": 1.5}, TypeError, "float"),
+        ([1], {"element_shape": [3]}, ValueError, "element_shape"),
+        (mpqueue.Source(lambda: [1]), {}, ValueError, "dtype of input_tensor is not known"),
+        (mpqueue.Source(lambda: [1], ["int32", "int32"]), {}, ValueError, "must be one array"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_added(rows, options, error, words):
+    with pytest.raises(error, match=words):
+        train.input_producer(rows, **options)
+    assert mpqueue.get_queue_runners() == []
+
+
+@pytest.mark.parametrize("limit", [-1, 2**31])
+def test_a_limit_that_is_no_int32_is_refused(limit):
+    with pytest.raises(ValueError, match="limit must be from 0"):
+        train.range_input_producer(limit)
+
+
+def test_names_may_be_paths_text_and_bytes(runners):
+    names = ["a", b"b\xff", pathlib.Path("c") / "d", "é"]
+    queue = train.string_input_producer(names, num_epochs=1, shuffle=False)
+    runners()
+    assert drain(queue) == [b"a", b"b\xff", b"c/d", "é".encode()]
+
+
+def test_a_hundred_thousand_names_come_each_once(runners):
+    queue = train.string_input_producer([f"file{number}" for number in range(100_000)], num_epochs=1, capacity=1000)
+    runners()
+    assert len({bytes(row) for row in drain(queue)}) == 100_000
+
+
+@pytest.mark.parametrize(
+    ("names", "error"), [([], ValueError), ("a", ValueError), ([["a"]], ValueError), ([1], TypeError)]
+)
+def test_what_are_no_names_is_refused(names, error):
+    with pytest.raises(error):
+        train.string_input_producer(names)
+
+
+def test_a_pattern_without_matches_is_reported_by_the_coordinator(tmp_path, runners):
+    queue = train.string_input_producer(train.match_filenames_once(tmp_path / "*.none"))
+    coord = runners()
+    with pytest.raises(errors.OutOfRangeError):
+        queue.dequeue(timeout=DEADLOCK_S)
+    with pytest.raises(errors.InvalidArgumentError, match="got no text from"):
+        coord.join(stop_grace_period_secs=DEADLOCK_S)
+    coord.clear_stop()
+
+
+def test_no_rows_without_end_wait_for_the_stop_and_use_no_processor(runners):
+    queue = train.range_input_producer(0)
+    coord = runners()
+    with pytest.raises(errors.DeadlineExceededError):
+        queue.dequeue(timeout=0.05)
+    before = time.process_time()
+    coord.wait_for_stop(0.3)
+    assert time.process_time() - before < 0.1
+    coord.request_stop()
+    coord.join(stop_grace_period_secs=DEADLOCK_S)
+
+
+def test_a_cancel_op_of_ones_own_is_called_at_the_stop(runners):
+    called = []
+    queue = train.string_input_producer(["a"], cancel_op=lambda: called.append(queue.close(True)))
+    coord = runners()
+    queue.dequeue(timeout=DEADLOCK_S)
+    coord.request_stop()
+    coord.join(stop_grace_period_secs=DEADLOCK_S)
+    assert called == [None]
+
+
+def test_slices_stay_together_and_are_copies(runners):
+    images = np.arange(12).reshape(4, 3)
+    source = train.slice_input_producer([images, ["a", "b", "c", "d"]], num_epochs=2, seed=1)
+    assert source.dtypes == [np.dtype("int64"), "string"] and source.shapes == [(3,), ()]
+    runners()
+    got = []
+    with pytest.raises(errors.OutOfRangeError):
+        while True:
+            image, label = source()
+            got.append((image.tolist(), label))
+            image[:] = -1
+    expected = [([0, 1, 2], b"a"), ([3, 4, 5], b"b"), ([6, 7, 8], b"c"), ([9, 10, 11], b"d")]
+    assert sorted(got) == sorted(expected * 2)
+    assert images[0].tolist() == [0, 1, 2]
+
+
+def test_a_missing_slice_is_an_error_when_its_turn_has_come_and_the_next_index_follows(runners):
+    source = train.slice_input_producer([[1, 2, 3], [10, 30]], num_epochs=2, shuffle=False)
+    runners()
+    assert source() == [1, 10] and source() == [2, 30]
+    with pytest.raises(errors.InvalidArgumentError, match=r"tensor_list\[1\] has 2 rows.* index 2"):
+        source()
+    assert source() == [1, 10]
+
+
+def test_further_rows_of_a_longer_array_never_come(runners):
+    source = train.slice_input_producer([[1, 2], [10, 20, 30]], num_epochs=1, shuffle=False)
+    runners()
+    assert source() == [1, 10] and source() == [2, 20]
+    with pytest.raises(errors.OutOfRangeError):
+        source()
+
+
+@pytest.mark.parametrize("wrong", [[], [3], [[1, 2], 5]])
+def test_slices_of_nothing_are_refused(wrong):
+    with pytest.raises(ValueError):
+        train.slice_input_producer(wrong)
+
+
+def test_limit_epochs_counts_and_the_initializer_starts_anew():
+    source = train.limit_epochs([1, 2], 2)
+    assert source.dtypes == [np.dtype("int32")] and source.shapes == [(2,)] and source.is_bare
+    for _ in range(2):
+        source()[0] = 7
+        assert source().tolist() == [1, 2]
+        for _ in range(2):
+            with pytest.raises(errors.OutOfRangeError, match="all 2 epochs are over"):
+                source()
+        mpqueue.local_variables_initializer()
+
+
+def test_limit_epochs_of_a_source_calls_it_as_often():
+    numbers = iter(range(10))
+    source = mpqueue.Source(lambda: [next(numbers)], ["int32"], [()], ["n"])
+    limited = train.limit_epochs(source, 3)
+    assert limited.names == ["n"] and limited.shapes == [()]
+    assert [limited() for _ in range(3)] == [[0], [1], [2]]
+    with pytest.raises(errors.OutOfRangeError):
+        limited()
+    assert train.limit_epochs(source) is source
+    bare = train.limit_epochs(mpqueue.Source(iter([1]).__next__, "int32", [()]), 5)
+    assert bare.is_bare and bare() == 1
+
+
+def test_the_initializer_may_be_run_in_a_session():
+    source = train.limit_epochs(1, 1)
+    source()
+    with mpqueue.Session() as session:
+        session.run(mpqueue.local_variables_initializer())
+    assert source() == 1
+
+
+def test_matches_stay_until_the_initializer_runs_again(tmp_path):
+    (tmp_path / "a").touch()
+    matches = train.match_filenames_once(tmp_path / "*")
+    (tmp_path / "b").touch()
+    assert matches().tolist() == [bytes(tmp_path / "a")]
+    matches()[0] = b"changed"
+    mpqueue.local_variables_initializer()
+    assert matches().tolist() == [bytes(tmp_path / "a"), bytes(tmp_path / "b")]
+
+
+def test_producers_of_one_shared_name_share_the_queue(runners):
+    one, other = (train.range_input_producer(3, 1, shuffle=False, shared_name="shared") for _ in range(2))
+    assert one.queue_ref is other.queue_ref
+    assert one.name == "input_producer" and train.range_input_producer(1, name="mine").name == "mine"
