@@ -35,7 +35,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from mpqueue.control.backend import Backend, EndOfStream, Outcome, Stopped
+from mpqueue.control.backend import Backend, EndOfStream, Failure, Outcome, Stopped
 from mpqueue.control.interrupts import HeldBack, let_through
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule, Ticket
 
@@ -116,13 +116,28 @@ class Pipeline:
 
     def deal(self) -> Ticket | None:
         """The next ticket, None where there is no credit, or no work for now."""
-        if self._outstanding >= self.allowance or self.is_stopped:
+        backend = self.backend
+        if self._outstanding >= self.allowance or self.is_stopped or backend is None:
             return None
-        ticket = self.schedule.deal()
+        try:
+            ticket = self.schedule.deal()
+        except Exception as error:
+            self._note_undealt(backend, error)
+            return None
         if ticket is not None:
             self._outstanding += 1
             self._tickets[ticket.number] = ticket
         return ticket
+
+    def _note_undealt(self, backend: Backend, error: Exception) -> None:
+        """The source has no next epoch: an error in its place in the order, once."""
+        if any(ticket.position < 0 for ticket in self._tickets.values()):
+            return
+        assert isinstance(self.schedule, EpochSchedule)
+        ticket = self.schedule.deal_failure()
+        self._outstanding += 1
+        self._tickets[ticket.number] = ticket
+        backend.ready[ticket.number] = Failure(error)
 
     # -- The consumer's side
 
@@ -186,7 +201,8 @@ class Pipeline:
             assert isinstance(self.schedule, StreamSchedule)
             self.schedule.end_lane(ticket.lane)
             return
-        self._count(ticket)
+        if ticket.position >= 0:
+            self._count(ticket)
         self._is_raising = True
         outcome.open()
 

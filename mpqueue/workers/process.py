@@ -57,6 +57,8 @@ _STEAL_WAIT_S = 0.001
 # to one worker, and not before several can be dealt: 2 to 3 times the rate for the smallest ones.
 _CHEAP_NS = 300_000
 
+_MAX_RUN = 50  # and not more than fit into the smallest pipes, which unprivileged users with many get
+
 _WORK, _BATCH = Down.WORK, Up.BATCH
 _clock = time.perf_counter_ns
 
@@ -92,7 +94,7 @@ class ProcessBackend:
         self.ready: dict[int, Work | MovedOut | Failure] = {}
         self.chunk = self._run = 1  # tickets per `pump`, and in a row to one worker
         self.low_water = 2 * options.num_workers
-        self._max_chunk = max(1, pipeline.credit // 2)
+        self._max_chunk = max(1, min(pipeline.credit // 2, _MAX_RUN))
         self._item_ns = _CHEAP_NS
         self.compute_ns = self.copy_ns = self.credit_wait_ns = self.num_bytes = 0
         self.num_retries = 0
@@ -172,16 +174,19 @@ class ProcessBackend:
                 link.flush()
 
     def _choose(self, ticket: Ticket) -> Link | None:
-        """The ticket's own worker, or the less busy one of the next two in turn; None if it is being replaced."""
+        """The ticket's own worker, or the less busy of the next two; None if it has enough, or is being replaced."""
         links = self.roster.links
         if ticket.lane >= 0:
-            return links.get(ticket.lane)
+            link = links.get(ticket.lane)
+            return None if link is None or len(link.in_flight) >= link.room else link
         count = self.options.num_workers
         self._rotation = first = (self._rotation + 1) % count
         one, two = links.get(first), links.get((first + 1) % count)
         if one is None or (two is not None and len(two.in_flight) < len(one.in_flight)):
             one = two
-        return one if one is not None else next(iter(links.values()), None)
+        if one is None:
+            one = next(iter(links.values()), None)
+        return None if one is None or len(one.in_flight) + self._run > one.room else one
 
     def _take_back(self) -> float | None:
         """Give idle workers what the busiest have not begun; seconds to wait until that is worth trying again."""

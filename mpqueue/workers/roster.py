@@ -9,6 +9,7 @@ Who ended is told by the launcher. A link is buried (its reports read to the end
 """
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
@@ -19,8 +20,10 @@ from typing import NamedTuple
 
 from mpqueue.control import descriptors
 from mpqueue.control.interrupts import HeldBack
+from mpqueue.control.records import GRANT
 from mpqueue.errors import StopTimeout
 from mpqueue.memory.layout import ReadSpec
+from mpqueue.memory.slots import PAGE
 from mpqueue.workers.launcher import Launcher, LauncherGone
 from mpqueue.workers.loop import WorkerConfig, WorkerEnds
 from mpqueue.workers.work import Work
@@ -37,6 +40,7 @@ class Link:
         worker: Number of the worker; a replacement has the same.
         key: Number of this process among all that the pool ever started.
         in_flight: What it was granted and has not reported, by turn, in the order of its grants.
+        room: How much that may be, so that the trainer never waits for a worker that waits for the trainer.
         outbox: Grants that are to be written.
         specs: Those that it has sent, by number.
         busy_since: When it took up its present grant, as far as the trainer knows.
@@ -64,6 +68,7 @@ class Link:
                 descriptors.close(fd)
             raise
         os.set_blocking(self.reports, False)
+        self.room = _room_of(self.grants)
         self.ends = WorkerEnds(grants, reports, segment_fd, stacks)
         self.in_flight: dict[int, Work] = {}
         self.outbox = bytearray()
@@ -319,6 +324,15 @@ def _noted(opened: list[int]) -> tuple[int, int]:
     ends = descriptors.pipe()
     opened += ends
     return ends
+
+
+def _room_of(grants: int) -> int:
+    """Grants that the pipe takes for sure: in the worst case each write leaves half a page unused."""
+    try:
+        capacity = fcntl.fcntl(grants, fcntl.F_GETPIPE_SZ)
+    except AttributeError:  # not Linux, where pipes have at least this much
+        capacity = 1 << 14
+    return max(1, (capacity - PAGE) // (2 * GRANT.size))
 
 
 def _second_reader(read_end: int) -> int:
