@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mpqueue.control.interrupts import let_through
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule
 from mpqueue.workers.local import InlineBackend, ThreadBackend
@@ -131,7 +132,7 @@ def _start_processes(
     image = None
     if choices.start_method != "fork":
         try:
-            image = take_image(payload)
+            image = let_through(take_image, payload)
         except UnpicklableSource as error:
             if not isinstance(choices.start_method, _Default):
                 raise

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from mpqueue import stats
 from mpqueue.control.backend import EndOfStream, Stopped
+from mpqueue.control.interrupts import HeldBack
 from mpqueue.control.members import Ended, Stoppable
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule
@@ -127,19 +128,28 @@ class SequenceEnqueuer(Stoppable):
         with self._lock:
             if self._is_running:
                 raise RuntimeError(f"{type(self).__name__} is already running: call stop() before start()")
+            self.stop()  # what an interrupted stop, or start, has left
             self._starts += 1
-            self._open(backend, workers, max_queue_size)
-            self.workers = workers
             self._is_running = True
             self._ended.clear()
+            try:
+                self._open(backend, workers, max_queue_size)
+            except BaseException:
+                self.stop(0)
+                self._ended.set()
+                raise
+            self.workers = workers
+            if not self._is_running:  # the handler of a signal has called stop() meanwhile
+                self.stop()
 
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:
         """What a subclass starts."""
 
     def _launch(self, pipeline: Pipeline, payload: Payload, backend: BackendName, workers: int, seed: int) -> None:
-        start_backend(pipeline, payload, backend, workers, seed, self._choices)
-        self._pipeline = pipeline
-        self._finalizer = weakref.finalize(self, _abandon, pipeline)
+        with HeldBack():
+            start_backend(pipeline, payload, backend, workers, seed, self._choices)
+            self._pipeline = pipeline
+            self._finalizer = weakref.finalize(self, _abandon, pipeline)
 
     def _make_seed(self) -> int:
         seed = self._choices.seed
@@ -169,8 +179,8 @@ class SequenceEnqueuer(Stoppable):
                 if self._pipeline is pipeline or self._pipeline is None:
                     return
                 continue
-            except BaseException as error:
-                if isinstance(error, Exception):
+            except Exception:
+                if pipeline.has_failed:  # and was not interrupted by what a signal handler raised
                     self._stop_after_failure()
                 raise
             if batch is not None:
@@ -199,19 +209,22 @@ class SequenceEnqueuer(Stoppable):
             StopTimeout: Some outlived the timeout; it names them.
         """
         with self._lock:
-            pipeline, self._pipeline = self._pipeline, None
-            finalizer, self._finalizer = self._finalizer, None
             self._is_running = False
-        if finalizer is not None:
-            finalizer.detach()
-        try:
-            if pipeline is not None:
-                self._close(pipeline)
+            pipeline = self._pipeline
+        if pipeline is not None:
+            self._close(pipeline)
+            try:
                 pipeline.stop(timeout)
-        finally:
-            with self._lock:
-                if not self._is_running:
-                    self._ended.set()
+            finally:
+                self._let_go(pipeline)
+
+    def _let_go(self, pipeline: Pipeline) -> None:
+        with self._lock, HeldBack():
+            if pipeline.has_ended and self._pipeline is pipeline:
+                self._pipeline = None
+                if self._finalizer is not None:
+                    self._finalizer.detach()
+                self._ended.set()
 
     def _close(self, pipeline: Pipeline) -> None:
         """What a subclass keeps of a stream that ends."""

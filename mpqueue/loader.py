@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 
 from mpqueue import stats
 from mpqueue.control.backend import EndOfStream, Stopped
+from mpqueue.control.interrupts import HeldBack
 from mpqueue.control.members import Ended, Stoppable
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule
@@ -184,10 +185,11 @@ class Loader(Stoppable):
         )
         pipeline.start_from(place.position, place.ahead, place.counts)
         payload = Payload(source, choices.worker_init)
-        start_backend(pipeline, payload, self.backend, self.workers, self._seed, choices, skip)
-        self._pipeline = pipeline
-        self._ended.clear()
-        self._finalizer = weakref.finalize(self, _abandon, pipeline)
+        with HeldBack():
+            start_backend(pipeline, payload, self.backend, self.workers, self._seed, choices, skip)
+            self._pipeline = pipeline
+            self._ended.clear()
+            self._finalizer = weakref.finalize(self, _abandon, pipeline)
 
     def _epoch(self, iteration: int, epoch: int) -> Iterator[Any]:
         while iteration == self._iterations and (pipeline := self._pipeline) is not None:
@@ -269,16 +271,17 @@ class Loader(Stoppable):
         Raises:
             StopTimeout: Some outlived the timeout; it names them.
         """
-        pipeline, self._pipeline = self._pipeline, None
-        finalizer, self._finalizer = self._finalizer, None
-        if finalizer is not None:
-            finalizer.detach()
+        pipeline = self._pipeline
+        if pipeline is None:
+            return
         try:
-            if pipeline is not None:
-                pipeline.stop(timeout)
+            pipeline.stop(timeout)
         finally:
-            with self._lock:
-                if self._pipeline is None:
+            with self._lock, HeldBack():
+                if pipeline.has_ended and self._pipeline is pipeline:
+                    self._pipeline = None
+                    if self._finalizer is not None:
+                        self._finalizer.detach()
                     self._ended.set()
 
     def statistics(self) -> stats.Statistics:

@@ -6,7 +6,9 @@ is gone. So all pipe ends and sockets of this package are noted here, and closed
 first, see `adopt`.
 """
 
+import fcntl
 import os
+import socket
 from typing import Any
 
 _owned: set[int] = set()
@@ -39,7 +41,27 @@ def close_object(thing: Any) -> None:
 def pipe() -> tuple[int, int]:
     """A pipe whose ends are both noted: (read end, write end)."""
     read_end, write_end = os.pipe()
-    return own(read_end), own(write_end)
+    return own(_above_standard(read_end)), own(_above_standard(write_end))
+
+
+def socketpair() -> tuple[socket.socket, socket.socket]:
+    """Two sockets that are connected; the first is noted."""
+    ours, theirs = (socket.socket(fileno=_above_standard(end.detach())) for end in socket.socketpair())
+    own_object(ours)
+    return ours, theirs
+
+
+def _above_standard(fd: int) -> int:
+    """The same under a number that is none of the standard streams': a program may have closed those.
+
+    In a child process they will be standard streams again.
+    """
+    if fd > 2:
+        return fd
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(fd)
 
 
 def adopt(fds: tuple[int, ...]) -> set[int]:

@@ -20,8 +20,10 @@ SIGALRM) or call `stop`. Three rules keep the stream whole, at no cost as long a
 
 1. While we wait, nothing is half done: what was raised passes through, and the next `next` goes on where it was.
 2. Anywhere else the books may be *torn*. The next `next` drops all that is under way and goes back to the last place
-   that was counted; a batch is counted after it was opened. So nothing is lost, and nothing comes twice.
-3. A `stop` from a handler in the middle of our own work only sets a mark; the work itself stops at its end.
+   that was counted. A batch is counted after it was opened, by one assignment; one that was counted and not returned
+   is returned then. So nothing is lost, and nothing comes twice.
+3. A `stop` from a handler in the middle of our own work only sets a mark; the work itself stops at its end. (The
+   alternative, to close descriptors that a line further up the stack is about to use, could write to strangers.)
 """
 
 import contextlib
@@ -29,10 +31,12 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from mpqueue.control.backend import Backend, EndOfStream, Outcome, Stopped
+from mpqueue.control.backend import Backend, EndOfStream, Failure, Outcome, Stopped
+from mpqueue.control.interrupts import HeldBack, let_through
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule, Ticket
 
 EPOCH_END_DELAY_S = 0.1
@@ -83,10 +87,14 @@ class Pipeline:
         self.is_stopped = False
         self._needs_attention = False  # one flag for all that is rare
         self.is_waiting = False  # set by the backend around its wait; see NOTE [ Interrupts ]
+        self.has_failed = False  # what `next` raised last was a failure, not an interrupt
         self._is_raising = self._is_torn = self._calls_user = False
+        self._latest: Ticket | None = None
+        self._unclaimed: deque[Any] = deque()  # batches that were counted and did not reach the caller
         self._late_stop: tuple[float | None] | None = None
         self._stopping = threading.RLock()
         self._is_shutting_down = False
+        self.has_ended = False  # nothing of it is left
         _living.add(self)
 
     # -- The backend's side
@@ -108,13 +116,28 @@ class Pipeline:
 
     def deal(self) -> Ticket | None:
         """The next ticket, None where there is no credit, or no work for now."""
-        if self._outstanding >= self.allowance or self.is_stopped:
+        backend = self.backend
+        if self._outstanding >= self.allowance or self.is_stopped or backend is None:
             return None
-        ticket = self.schedule.deal()
+        try:
+            ticket = self.schedule.deal()
+        except Exception as error:
+            self._note_undealt(backend, error)
+            return None
         if ticket is not None:
             self._outstanding += 1
             self._tickets[ticket.number] = ticket
         return ticket
+
+    def _note_undealt(self, backend: Backend, error: Exception) -> None:
+        """The source has no next epoch: an error in its place in the order, once."""
+        if any(ticket.position < 0 for ticket in self._tickets.values()):
+            return
+        assert isinstance(self.schedule, EpochSchedule)
+        ticket = self.schedule.deal_failure()
+        self._outstanding += 1
+        self._tickets[ticket.number] = ticket
+        backend.ready[ticket.number] = Failure(error)
 
     # -- The consumer's side
 
@@ -127,12 +150,18 @@ class Pipeline:
             RuntimeError: This process was forked from the one that owns the pipeline.
             Exception: What the source raised for this batch, or its epoch end.
         """
+        ticket: Ticket | None = None
+        batch: Any = None
+        is_inside = True
         try:
             with self.lock:
                 try:
                     while True:
                         if self._needs_attention:
                             self._attend()
+                            if self._unclaimed:
+                                batch = self._unclaimed.popleft()
+                                break
                         backend = self.backend
                         assert backend is not None
                         number = self._head if self._ordered else self._any_ready(backend)
@@ -151,13 +180,20 @@ class Pipeline:
                             backend.pump()
                         batch = outcome.open()
                         self._count(ticket)
-                        return batch
+                        break
                 except BaseException:
-                    self._note_escape()
+                    self._note_escape(ticket, batch)
+                    is_inside = False
                     raise
-        finally:
             if self._late_stop is not None:
                 self._stop_late()
+            return batch  # noqa: TRY300 - a signal may still strike here
+        except BaseException:
+            if is_inside:  # struck by a signal on the last steps
+                self._note_escape(ticket, batch)
+            if self._late_stop is not None:
+                self._stop_late()
+            raise
 
     def _take_rare(self, ticket: Ticket, outcome: Outcome) -> None:
         """The end of a worker's stream, or an exception, which is raised."""
@@ -165,7 +201,8 @@ class Pipeline:
             assert isinstance(self.schedule, StreamSchedule)
             self.schedule.end_lane(ticket.lane)
             return
-        self._count(ticket)
+        if ticket.position >= 0:
+            self._count(ticket)
         self._is_raising = True
         outcome.open()
 
@@ -191,10 +228,14 @@ class Pipeline:
                 f"its batches belong to process {self._pid}. Start an enqueuer of its own here"
             )
 
-    def _note_escape(self) -> None:
+    def _note_escape(self, ticket: Ticket | None = None, batch: Any = None) -> None:
         """An exception leaves: ours, or an interrupt. See NOTE [ Interrupts ]."""
+        self.has_failed = self._is_raising
         if not self.is_waiting and not self._is_raising:
             self._is_torn = self._needs_attention = True
+            if ticket is not None and ticket is self._latest:
+                self._recount(ticket)
+                self._unclaimed.append(batch)
         self.is_waiting = self._is_raising = False
 
     def _mend(self) -> None:
@@ -232,9 +273,10 @@ class Pipeline:
 
     def _count(self, ticket: Ticket) -> None:
         """A batch is handed out."""
+        self._latest = ticket  # from here on; see NOTE [ Interrupts ]
         self.num_batches += 1
         if ticket.lane >= 0:
-            self.counts[ticket.lane] += 1
+            self.counts[ticket.lane] = ticket.unit + 1
             self.next_lane = (ticket.lane + 1) % len(self.counts)
             return
         position, ahead = ticket.position, self.delivered_ahead
@@ -243,20 +285,35 @@ class Pipeline:
             return
         position += 1
         while position in ahead:
-            ahead.discard(position)
             position += 1
         self.position = position
         assert isinstance(self.schedule, EpochSchedule)
         if position == self.schedule.lengths[ticket.epoch]:
-            self._close_epoch()
+            self._close_epoch(ticket.epoch + 1)
+        elif ahead:
+            ahead.difference_update([earlier for earlier in ahead if earlier < position])
 
-    def _close_epoch(self) -> None:
+    def _recount(self, ticket: Ticket) -> None:
+        """What `_count` does, which was interrupted anywhere behind its first line."""
+        if ticket.lane >= 0 or (ticket.epoch == self.epoch and ticket.position >= self.position):
+            self._count(ticket)
+        elif ticket.epoch == self.epoch:
+            assert isinstance(self.schedule, EpochSchedule)
+            if self.position == self.schedule.lengths.get(ticket.epoch, -1):
+                self._close_epoch(ticket.epoch + 1)
+        elif not self._is_due:
+            self._close_epoch(self.epoch)
+
+    def _close_epoch(self, following: int) -> None:
         assert isinstance(self.schedule, EpochSchedule)
-        self.schedule.forget(self.epoch)
-        self.epoch, self.position = self.epoch + 1, 0
+        self.epoch = following
+        self.position = 0
+        self.delivered_ahead.clear()
+        self.schedule.forget(following - 1)
         if self._epoch_end is None:
             return
-        self._is_due = self._hook_is_due = self._needs_attention = True
+        self._hook_is_due = self._needs_attention = True
+        self._is_due = True
         if self._timed:
             self._timer = threading.Timer(EPOCH_END_DELAY_S, self.finish_epoch)
             self._timer.name = "mpqueue-epoch-end"
@@ -275,23 +332,23 @@ class Pipeline:
                 return
             self._cancel_timer()
             try:
-                self._run_hook()
+                if self._hook_is_due:  # else it ran, and raised
+                    self._run_hook()
                 if not self.is_stopped:
+                    self._is_torn = True  # as long as it lasts
                     self.open_epoch()
-                    self._is_due = False
+                    self._is_torn = self._is_due = False
             except BaseException as error:
                 self.fail(error)
 
     def _run_hook(self) -> None:
-        if not self._hook_is_due:
-            return  # it ran, and raised
-        self._hook_is_due = False
-        assert self._epoch_end is not None
+        hook = self._epoch_end
+        assert hook is not None
         self._calls_user = True
         try:
-            self._epoch_end()
+            hook()
         finally:
-            self._calls_user = False
+            self._calls_user = self._hook_is_due = False
 
     def open_epoch(self) -> None:
         """Let the workers begin the next epoch, from the source's present state."""
@@ -319,6 +376,7 @@ class Pipeline:
                 raise Stopped
             self.finish_epoch()
             self.backend.cancel()
+            self._unclaimed.clear()
             self.allowance = self.credit
             if refresh:
                 self.backend.refresh()
@@ -412,6 +470,7 @@ class Pipeline:
         self.is_stopped = self._needs_attention = True
         backend = self.backend
         if backend is None or self._is_foreign:
+            self.has_ended = True
             return
         backend.wake()
         is_inside = self._is_inside()
@@ -423,18 +482,25 @@ class Pipeline:
             finally:
                 self._stopping.release()
 
+    def _await_others(self) -> None:
+        with self.lock:  # those who hold it see that they are to leave
+            self._cancel_timer()
+
     def _shut_down(self, backend: Backend, timeout_s: float | None) -> None:
-        if self.backend is None or self._is_shutting_down:
+        if self.has_ended or self._is_shutting_down:
             return
-        self._is_shutting_down = True
-        try:
-            with self.lock:
-                self._cancel_timer()
+        with HeldBack():
+            self._is_shutting_down = True
+            try:
+                let_through(self._await_others)
                 self._tickets.clear()
-            backend.stop(timeout_s)
-        finally:
-            self.backend = None
-            self._is_shutting_down = False
+                self._unclaimed.clear()
+                self.has_ended = True
+                backend.stop(timeout_s)
+            finally:
+                self._is_shutting_down = False
+                if self.has_ended:
+                    self.backend = None
 
 
 _living: weakref.WeakSet[Pipeline] = weakref.WeakSet()

@@ -111,14 +111,18 @@ class EpochSchedule:
         self.lengths.pop(epoch, None)
 
     def deal(self) -> Ticket | None:
-        """The next ticket; None behind a barrier."""
+        """The next ticket; None behind a barrier.
+
+        Raises:
+            Exception: What the source's length, or order, raised; the next call asks for it again.
+        """
         while True:
             if not self._is_open:
-                return None
+                if self._barrier:
+                    return None
+                self._open()
             position = self._position
             if self._leave_finished_epoch():
-                if not self._barrier:
-                    self._open()
                 continue
             self._position += 1
             if position in self._skip:
@@ -127,6 +131,11 @@ class EpochSchedule:
             ticket = Ticket(self.next_number, self.epoch, position, index)
             self.next_number += 1
             return ticket
+
+    def deal_failure(self) -> Ticket:
+        """A ticket for what cannot be dealt: it has a place in the order, and none in an epoch."""
+        self.next_number += 1
+        return Ticket(self.next_number - 1, self.epoch, -1, -1)
 
     def _leave_finished_epoch(self) -> bool:
         if not self._is_open or self._length is None or self._position < self._length:

@@ -43,8 +43,11 @@ class Leases:
         self._live[slot.number] = lease
         return base
 
-    def slots(self) -> list[Slot]:
-        """The slots that there are views of."""
+    def reset(self) -> list[Slot]:
+        """The slots that there are views of; for after an interrupt, which may have come between any two lines here."""
+        held = [(lease, lease()) for lease in self._live.values()]  # so that none of them ends meanwhile
+        self._live = {lease.slot.number: lease for lease, base in held if base is not None}
+        self.have_ended.clear()
         return [lease.slot for lease in self._live.values()]
 
     def next_ended(self) -> Slot:

@@ -103,8 +103,7 @@ class Ring:
 
     def reset(self) -> None:
         """Free all slots but those that the consumer has views of; no worker is left."""
-        self.collect()
-        self.slots.reset(self._leases.slots())
+        self.slots.reset(self._leases.reset())
 
     def give_back(self) -> int:
         """Memory is short: free slots keep their first bytes only. Returns the bytes given back."""

@@ -175,8 +175,8 @@ class Deaths:
         """The nursery is gone, and all workers with it: make another one."""
         backend = self._backend
         links = backend.roster.strike_off_all()
-        stuck = end_orphans(links)
         exitcode = backend.roster.drop_launcher()
+        stuck = end_orphans(links)
         for link in links:
             self.bury(link, is_gone=link not in stuck)
             if not link.is_abandoned:

@@ -13,14 +13,14 @@ import contextlib
 import os
 import select
 import signal
-import socket
 import sys
 import threading
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from mpqueue.control import descriptors
+from mpqueue.control import descriptors, interrupts
+from mpqueue.control.interrupts import HeldBack, let_through
 from mpqueue.workers import failures, lifeline, wire
 from mpqueue.workers.loop import Payload, WorkerConfig, WorkerEnds, prepare_process, run_and_exit
 from mpqueue.workers.nursery import NURSERY_CODE, Settings
@@ -108,27 +108,40 @@ class Nursery:
 
         self.spawn = spawn
         self._pid = os.getpid()
-        self._socket, theirs = socket.socketpair()
-        descriptors.own_object(self._socket)
-        lifeline_read, self._lifeline = descriptors.pipe()
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
-        try:
-            # -P: with -c, an empty path entry would let a file of the working directory stand in for a module.
-            self._process = subprocess.Popen(
-                [sys.executable, *flags, "-P", "-c", NURSERY_CODE, *sys.path, str(theirs.fileno()), str(lifeline_read)],
-                pass_fds=[theirs.fileno(), lifeline_read],
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, **_ONE_THREAD},
-            )
-        except BaseException:
-            descriptors.close_object(self._socket)
-            descriptors.close(self._lifeline)
-            raise
-        finally:
+        with HeldBack(), contextlib.ExitStack() as undo:
+            self._socket, theirs = descriptors.socketpair()
+            undo.callback(descriptors.close_object, self._socket)
+            undo.enter_context(theirs)
+            lifeline_read, self._lifeline = descriptors.pipe()
+            undo.callback(descriptors.close, lifeline_read)
+            undo.callback(descriptors.close, self._lifeline)
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited until it knows to ignore it
+            try:
+                # -P: with -c, an empty path entry would let a file of the working directory stand in for a module.
+                self._process = subprocess.Popen(
+                    [
+                        sys.executable,
+                        *flags,
+                        "-P",
+                        "-c",
+                        NURSERY_CODE,
+                        *sys.path,
+                        str(theirs.fileno()),
+                        str(lifeline_read),
+                    ],
+                    pass_fds=[theirs.fileno(), lifeline_read],
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, **_ONE_THREAD},
+                )
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            undo.pop_all()
             theirs.close()
             descriptors.close(lifeline_read)
         self._digests: list[bytes] = []
         self._fingerprint: tuple[bytes, ...] | None = None
+        self._is_whole = True
 
     def settle(self) -> None:
         """Hand over the trainer's working directory, path and environment, as they are now."""
@@ -149,8 +162,9 @@ class Nursery:
             return
         patch = make_patch(image, self._digests)
         body = (patch.data, list(patch.new), patch.old)
+        self._fingerprint, self._digests = None, []  # what it has is not known until it is sent
+        let_through(self._send, wire.To.SOURCE, body, list(patch.new.values()))
         self._fingerprint, self._digests = fingerprint, image.digests
-        self._send(wire.To.SOURCE, body, list(patch.new.values()))
 
     def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> None:
         """Ask for a worker."""
@@ -162,11 +176,14 @@ class Nursery:
 
     def events(self, timeout_s: float | None = 0) -> list[Event]:
         """Messages of the nursery."""
+        self._require_whole()
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         found: list[Event] = []
-        while poll.poll(None if timeout_s is None and not found else 0 if found else _milliseconds(timeout_s)):
+        while _wait_for(poll, 0 if found else timeout_s):
+            self._is_whole = False
             message = wire.receive(self._socket)
+            self._is_whole = True
             if message is None:
                 if found:
                     return found  # the end is still there at the next call
@@ -214,10 +231,18 @@ class Nursery:
         return bool(poll.poll(0))
 
     def _send(self, kind: int, body: Any, buffers: Any = (), fds: Any = ()) -> None:
+        self._require_whole()
+        self._is_whole = False
         try:
             wire.send(self._socket, kind, body, buffers, fds)
         except ConnectionError as error:
             raise LauncherGone from error
+        self._is_whole = True
+
+    def _require_whole(self) -> None:
+        """After an interrupt in the middle of a message nobody knows where the next one begins."""
+        if not self._is_whole:
+            raise LauncherGone
 
 
 _parked: list[Nursery] = []
@@ -290,13 +315,24 @@ class Forker:
             if stream is not None:
                 stream.flush()  # or the child would print again what is still in the buffer
         kept = (*ends.sent, self._lifeline_read)
-        noted = descriptors.adopt(kept)
-        pid = _fork_quietly()
-        if pid == 0:
-            self._live(config, ends)
-        for fd in noted:
-            descriptors.own(fd)
-        pidfd = descriptors.own(os.pidfd_open(pid))
+        with HeldBack():
+            noted = descriptors.adopt(kept)
+            try:
+                pid = _fork_quietly()
+                if pid == 0:
+                    self._live(config, ends)
+            finally:
+                for fd in noted:
+                    descriptors.own(fd)
+            return self._note(key, pid)
+
+    def _note(self, key: int, pid: int) -> Event:
+        try:
+            pidfd = descriptors.own(os.pidfd_open(pid))
+        except OSError:  # nobody would learn of its end, so it ends now
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
         self._children[pidfd] = (key, pid)
         self._epoll.register(pidfd, select.EPOLLIN)
         return Event(key, pid=pid, pidfd=descriptors.own(os.dup(pidfd)))
@@ -304,6 +340,7 @@ class Forker:
     def _live(self, config: WorkerConfig, ends: WorkerEnds) -> None:
         try:
             lifeline.arm(lifeline.reopen(self._lifeline_read))
+            interrupts.restore()
             prepare_process()
             run_and_exit(config, self._payload, [], ends)
         finally:
@@ -315,7 +352,7 @@ class Forker:
     def events(self, timeout_s: float | None = 0) -> list[Event]:
         """Exits, by pidfd."""
         found = []
-        for pidfd, _ in self._epoll.poll(timeout_s):
+        for pidfd, _ in _wait_for(self._epoll, timeout_s):
             key, pid = self._children.pop(pidfd)
             self._epoll.unregister(pidfd)
             descriptors.close(pidfd)
@@ -343,5 +380,10 @@ def _fork_quietly() -> int:
         return os.fork()
 
 
-def _milliseconds(timeout_s: float | None) -> float | None:
-    return None if timeout_s is None else max(0.0, timeout_s * 1000)
+def _wait_for(selector: Any, timeout_s: float | None) -> Any:
+    """The events of a poll or an epoll; in the latter's unit of time."""
+    if timeout_s is not None and not isinstance(selector, select.epoll):
+        timeout_s = max(0.0, timeout_s * 1000)
+    if not timeout_s and timeout_s is not None:
+        return selector.poll(0)  # and the caller may have events in hand already
+    return let_through(selector.poll, timeout_s)

@@ -1,7 +1,8 @@
 """The backends that stay in this process: worker threads, and the caller itself.
 
 Threads take tickets under the pipeline's lock and compute outside of it. They are daemons, and nobody waits for an
-item at work: a `stop` lets the idle ones end and leaves the others to end after their item. They work on the caller's
+item at work: a `stop` lets the idle ones end and leaves the others to end after their item. One that takes longer than
+`batch_timeout` is left alone for good, with whatever it is at, and another takes its place. They work on the caller's
 own source, and draw from the global random generators that all threads share: only `mpqueue.rng()` is reproducible
 here.
 
@@ -10,6 +11,8 @@ batch and put back afterwards, so that the batches are those of worker processes
 what they would have been.
 """
 
+import contextlib
+import errno
 import sys
 import threading
 import time
@@ -18,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mpqueue.control.interrupts import let_through
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.schedule import Ticket
 from mpqueue.control.seeds import BatchSeed, GlobalState, seed_globals
@@ -133,26 +137,34 @@ class ThreadBackend:
         self.chunk = self.low_water = 1
         self.compute_ns = self.credit_wait_ns = 0
         self._pipeline, self._payload, self._batch_timeout = pipeline, payload, batch_timeout
+        self._num_workers, self._seed = num_workers, seed
         self._is_stream = is_stream
-        self._condition = threading.Condition(pipeline.lock)
+        self._condition = threading.Condition(pipeline.lock)  # of the threads: there is work
+        self._consumers: list[threading.Lock] = []  # of those in `wait`: each is released to wake one
         self._dealt: deque[Ticket] = deque()
         self._is_stopped = False
         shared = is_stream and not callable(payload.source)
         self._queues: list[deque[Ticket]] = [deque() for _ in range(num_workers)] if is_stream and not shared else []
-        self._working: dict[int, tuple[Ticket, float, int]] = {}  # by thread: ticket, since, thread ident
+        self._working: dict[int, tuple[Ticket, float]] = {}  # by worker: its ticket, since when
+        self._busy: set[threading.Thread] = set()  # in user code
+        self._stuck: LocalOutcome | None = None  # a stream hangs: the answer to all its tickets
         infos = [WorkerInfo(number, num_workers, seed) for number in range(num_workers)]
         one = _Lane(payload, infos[0], is_stream=True) if shared else None
-        self._threads = [
-            threading.Thread(
-                target=self._run,
-                args=(info, one or _Lane(payload, info, is_stream=is_stream, skip=skip[info.id] if skip else 0)),
-                name=f"mpqueue-worker-{info.id}",
-                daemon=True,
-            )
-            for info in infos
-        ]
-        for thread in self._threads:
+        self._threads: dict[int, threading.Thread] = {}
+        for info in infos:
+            self._start(one or _Lane(payload, info, is_stream=is_stream, skip=skip[info.id] if skip else 0), info)
+
+    def _start(self, lane: _Lane, info: WorkerInfo) -> None:
+        name = f"mpqueue-worker-{info.id}"
+        thread = threading.Thread(target=self._run, args=(info, lane), name=name, daemon=True)
+        self._threads[info.id] = thread
+        self._busy.add(thread)
+        try:
             thread.start()
+        except RuntimeError as error:  # "can't start new thread"
+            with contextlib.suppress(StopTimeout):
+                self.stop(0)
+            raise OSError(errno.EAGAIN, f"{error}; check `ulimit -u` and `ulimit -v`") from error
 
     def pump(self) -> None:
         """Deal a ticket, and tell the threads that there is work."""
@@ -165,24 +177,67 @@ class ThreadBackend:
         """Wait until a batch is done, or somebody wakes us."""
         if not block:
             return
+        if self._stuck is not None:
+            self.ready[head] = self._stuck
+            return
         left = None
         if self._batch_timeout is not None:
-            ends = min((since + self._batch_timeout for _, since, _ in self._working.values()), default=None)
+            ends = min((since + self._batch_timeout for _, since in self._working.values()), default=None)
             left = None if ends is None else max(0.0, ends - time.monotonic())
         self._pipeline.is_waiting = True
-        self._condition.wait(left)
+        self._sleep(left)
         self._pipeline.is_waiting = False
         if self._batch_timeout is not None:
-            self._check_head(head)
+            self._give_up_overdue(self._batch_timeout)
 
-    def _check_head(self, head: int) -> None:
-        for number, (ticket, since, ident) in self._working.items():
-            if ticket.number == head and time.monotonic() >= since + (self._batch_timeout or 0):
-                del self._working[number]
-                stack = "".join(traceback.format_stack(sys._current_frames().get(ident)))
-                error = BatchTimeout(ticket.unit, ticket.epoch, self._batch_timeout or 0, stack)
-                self.ready[head] = LocalOutcome(None, error)
-                return
+    def _sleep(self, timeout_s: float | None) -> None:
+        """Without the pipeline's lock, until `_wake_consumers`.
+
+        A condition would not do: a `stop` in a signal handler that strikes just before the wait would not be seen.
+        """
+        lock: Any = self._pipeline.lock
+        once = 1, threading.get_ident()
+        state = struck = None
+        waker = threading.Lock()
+        waker.acquire()
+        self._consumers.append(waker)
+        try:
+            if not self._pipeline.is_stopped:
+                state = lock._release_save()  # as threading.Condition does it: all levels of a re-entrant lock
+                waker.acquire(timeout=-1 if timeout_s is None else timeout_s)
+        except BaseException as error:
+            struck = error
+        while True:
+            try:
+                if not lock._is_owned():
+                    lock._acquire_restore(state or once)
+                if waker in self._consumers:
+                    self._consumers.remove(waker)
+                break
+            except BaseException as error:  # a handler strikes once more, and we must not leave without the lock
+                struck = error
+        if struck is not None:
+            raise struck
+
+    def _wake_consumers(self) -> None:
+        for waker in list(self._consumers):
+            with contextlib.suppress(RuntimeError):  # released by another
+                waker.release()
+
+    def _give_up_overdue(self, timeout_s: float) -> None:
+        """Answer tickets that take too long with an error, and give their threads up."""
+        for worker, (ticket, since) in list(self._working.items()):
+            if time.monotonic() < since + timeout_s:
+                continue
+            del self._working[worker]
+            frame = sys._current_frames().get(self._threads[worker].ident or 0)
+            error = BatchTimeout(ticket.unit, ticket.epoch, timeout_s, "".join(traceback.format_stack(frame)))
+            self.ready[ticket.number] = outcome = LocalOutcome(None, error)
+            if self._is_stream:
+                self._stuck = outcome
+            else:
+                info = WorkerInfo(worker, self._num_workers, self._seed)
+                self._start(_Lane(self._payload, info, is_stream=False), info)
 
     def cancel(self) -> None:
         """Forget what was dealt; items at work are dropped when they are done."""
@@ -210,51 +265,57 @@ class ThreadBackend:
 
     def wake(self) -> None:
         """Free whoever waits in `wait`."""
-        with self._condition:
-            self._condition.notify_all()
+        self._wake_consumers()
 
     def stop(self, timeout_s: float | None) -> None:
         """End the threads that wait; those at work end after their item, and are waited for only so long."""
         with self._condition:
             self._is_stopped = True
-            busy = {self._threads[number] for number in self._working}
+            busy = set(self._busy)
             self._condition.notify_all()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        for thread in self._threads:
+        for thread in self._threads.values():
             if thread is threading.current_thread() or (thread in busy and deadline is None):
                 continue
-            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        stragglers = tuple(thread.name for thread in self._threads if thread in busy and thread.is_alive())
+            let_through(thread.join, None if deadline is None else max(0.0, deadline - time.monotonic()))
+        stragglers = tuple(thread.name for thread in self._threads.values() if thread in busy and thread.is_alive())
         if stragglers and deadline is not None and timeout_s is not None:
             raise StopTimeout(stragglers, timeout_s)
 
     @property
     def is_alive(self) -> bool:
         """Whether any worker thread still runs."""
-        return any(thread.is_alive() for thread in self._threads)
+        return any(thread.is_alive() for thread in self._threads.values())
 
     def _run(self, info: WorkerInfo, lane: _Lane) -> None:
         broken = self._initialise(info)
+        me = threading.current_thread()
         while True:
             waited = time.perf_counter_ns()
             with self._condition:
+                self._busy.discard(me)
+                if self._threads[info.id] is not me:
+                    return  # it took too long, and has a successor
                 ticket = self._take(info.id)
                 while ticket is None and not self._is_stopped:
                     self._condition.wait()
                     ticket = self._take(info.id)
                 if self._is_stopped or ticket is None:
                     return
-                self._working[info.id] = (ticket, time.monotonic(), threading.get_ident())
+                self._busy.add(me)
+                self._working[info.id] = (ticket, time.monotonic())
             started = time.perf_counter_ns()
             outcome = lane.compute(ticket, seed_all=False) if broken is None else LocalOutcome(None, broken)
             done = time.perf_counter_ns()
             with self._condition:
                 self.compute_ns += done - started
                 self.credit_wait_ns += started - waited
-                at_work = self._working.pop(info.id, None)
+                at_work = self._working.get(info.id)
                 if at_work is not None and at_work[0] is ticket and not self._is_stopped:
+                    del self._working[info.id]
                     self.ready[ticket.number] = outcome
                 self._condition.notify_all()
+                self._wake_consumers()
             del outcome  # or this thread would keep the batch alive until its next one
 
     def _initialise(self, info: WorkerInfo) -> BaseException | None:
@@ -285,7 +346,7 @@ class ThreadBackend:
             return self._queues[worker].popleft()
         except Exception as error:
             self._pipeline.fail(error)
-            self._condition.notify_all()
+            self._wake_consumers()
             return None
 
 

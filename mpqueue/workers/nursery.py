@@ -201,6 +201,7 @@ def main() -> None:
     """Entry of the nursery's interpreter."""
     fd, trainer_lifeline = int(sys.argv[-2]), int(sys.argv[-1])
     lifeline.arm(lifeline.reopen(trainer_lifeline))
+    _open_standard_streams()
     prepare_process()
     sys.argv[:] = [""]
     status = 1
@@ -213,6 +214,14 @@ def main() -> None:
         traceback.print_exc()  # a defect, or no memory for the source: the trainer learns of the exit only
     finally:
         os._exit(status)
+
+
+def _open_standard_streams() -> None:
+    """Where the trainer has closed some, the next descriptors would get their numbers, and be printed to."""
+    fd = os.open(os.devnull, os.O_RDWR)
+    while fd <= 2:
+        fd = os.dup(fd)
+    os.close(fd)
 
 
 def spawned() -> None:

@@ -31,6 +31,7 @@ import numpy as np
 
 from mpqueue.control import descriptors, queue_home
 from mpqueue.control.backend import Failure
+from mpqueue.control.interrupts import HeldBack
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, CorruptRecord, Down, Up
 from mpqueue.control.schedule import Ticket
@@ -55,6 +56,8 @@ _STEAL_WAIT_S = 0.001
 # A grant or report to a process that sleeps costs some 5 to 20 µs to wake it. Cheap batches are dealt several in a row
 # to one worker, and not before several can be dealt: 2 to 3 times the rate for the smallest ones.
 _CHEAP_NS = 300_000
+
+_MAX_RUN = 50  # and not more than fit into the smallest pipes, which unprivileged users with many get
 
 _WORK, _BATCH = Down.WORK, Up.BATCH
 _clock = time.perf_counter_ns
@@ -91,39 +94,47 @@ class ProcessBackend:
         self.ready: dict[int, Work | MovedOut | Failure] = {}
         self.chunk = self._run = 1  # tickets per `pump`, and in a row to one worker
         self.low_water = 2 * options.num_workers
-        self._max_chunk = max(1, pipeline.credit // 2)
+        self._max_chunk = max(1, min(pipeline.credit // 2, _MAX_RUN))
         self._item_ns = _CHEAP_NS
         self.compute_ns = self.copy_ns = self.credit_wait_ns = self.num_bytes = 0
         self.num_retries = 0
         self.pipeline, self.state, self.options = pipeline, state, options
-        self.ring = Ring(pipeline.credit, options.num_workers, copy=options.copy)
+        self.pressure, self.deaths = Pressure(self), Deaths(self)
+        self.pending: deque[Ticket] = deque()
+        self._rotation = 0
+        self._hang = HangWatch(options.batch_timeout) if options.batch_timeout is not None else None
+        with HeldBack(), contextlib.ExitStack() as undo:
+            self._open(undo)
+            self._start_workers(options.skip)
+            undo.pop_all()
+
+    def _open(self, undo: contextlib.ExitStack) -> None:
+        """Make all but the workers; ``undo`` unmakes it."""
+        options = self.options
+        self.ring = Ring(self.pipeline.credit, options.num_workers, copy=options.copy)
+        undo.callback(self.ring.close)
         self._config = WorkerConfig(
             WorkerInfo(0, options.num_workers, options.seed), options.is_stream, self.ring.segment.size,
             self.ring.segment.kind, self.ring.stride, options.max_batch_bytes,
             queue_home=queue_home.address_for_workers(),
         )  # fmt: skip
-        self._hang = HangWatch(options.batch_timeout) if options.batch_timeout is not None else None
         self.roster = Roster(self.ring.segment.fd, self._config_of, with_stacks=self._hang is not None)
-        self.pressure, self.deaths = Pressure(self), Deaths(self)
-        self.pending: deque[Ticket] = deque()
-        self._rotation = 0
+        undo.callback(self.roster.close, reusable=False)
         self._wake_read, self._wake_write = descriptors.pipe()
+        undo.callback(self._close_wakeup)
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self.roster.epoll.register(self._wake_read, select.EPOLLIN)
-        try:
-            self._start_workers(options.skip)
-        except BaseException:
-            self.stop(0)
-            raise
 
     def _start_workers(self, skip: tuple[int, ...] = ()) -> None:
         """Fill the pool, and wait until all its workers run."""
         for worker in range(self.options.num_workers):
             self.deaths.vacate(worker, skip=skip[worker] if skip else 0)
-        if self.roster.launcher is None:
-            with contextlib.suppress(LauncherGone):  # which `fill` notices
+        with contextlib.suppress(LauncherGone):  # which `fill` notices
+            if self.roster.launcher is None:
                 self.roster.set_launcher(self.state.launch())
+            else:
+                self.state.equip(self.roster.launcher)
         self.deaths.fill()
         while not self.roster.all_run:
             self.deaths.take(None)
@@ -163,16 +174,19 @@ class ProcessBackend:
                 link.flush()
 
     def _choose(self, ticket: Ticket) -> Link | None:
-        """The ticket's own worker, or the less busy one of the next two in turn; None if it is being replaced."""
+        """The ticket's own worker, or the less busy of the next two; None if it has enough, or is being replaced."""
         links = self.roster.links
         if ticket.lane >= 0:
-            return links.get(ticket.lane)
+            link = links.get(ticket.lane)
+            return None if link is None or len(link.in_flight) >= link.room else link
         count = self.options.num_workers
         self._rotation = first = (self._rotation + 1) % count
         one, two = links.get(first), links.get((first + 1) % count)
         if one is None or (two is not None and len(two.in_flight) < len(one.in_flight)):
             one = two
-        return one if one is not None else next(iter(links.values()), None)
+        if one is None:
+            one = next(iter(links.values()), None)
+        return None if one is None or len(one.in_flight) + self._run > one.room else one
 
     def _take_back(self) -> float | None:
         """Give idle workers what the busiest have not begun; seconds to wait until that is worth trying again."""
@@ -378,8 +392,9 @@ class ProcessBackend:
 
     def restart_workers(self) -> None:
         """End all workers and start others, from the launcher's present image; nothing that counts is in flight."""
-        for link in self.roster.end_workers(None):
-            self.deaths.bury(link)
+        self.roster.end_workers(None)
+        while self.roster.gone:
+            self.deaths.bury(self.roster.gone.pop())
         if isinstance(self.roster.launcher, Forker):
             self.roster.drop_launcher()
         self._start_workers()
@@ -390,8 +405,9 @@ class ProcessBackend:
         Raises:
             RuntimeError: The source is a generator object, which cannot give again what is lost.
         """
-        for link in self.roster.end_workers(None, is_urgent=True):
-            link.close()
+        self.roster.end_workers(None, is_urgent=True)
+        while self.roster.gone:
+            self.roster.gone.pop().close()
         self.ready.clear()
         self.pending.clear()
         self.state.forget_loading()
@@ -435,14 +451,18 @@ class ProcessBackend:
             StopTimeout: Some workers did not end in time.
         """
         reusable = False
-        try:
-            for link in self.roster.end_workers(timeout_s):
-                link.close()
-            reusable = True
-        finally:
-            self.roster.close(reusable=reusable)
-            wake_read, self._wake_read, wake_write, self._wake_write = self._wake_read, -1, self._wake_write, -1
-            for fd in (wake_read, wake_write):
-                descriptors.close(fd)
-            self.ready.clear()
-            self.ring.close()
+        with HeldBack():
+            try:
+                self.roster.end_workers(timeout_s)
+                reusable = True
+            finally:
+                self.roster.close(reusable=reusable)
+                self._close_wakeup()
+                self.ready.clear()
+                self.ring.close()
+
+    def _close_wakeup(self) -> None:
+        ends = self._wake_read, self._wake_write
+        self._wake_read = self._wake_write = -1  # a `wake` that comes late must not write to a stranger
+        for fd in ends:
+            descriptors.close(fd)

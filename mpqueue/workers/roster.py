@@ -9,6 +9,7 @@ Who ended is told by the launcher. A link is buried (its reports read to the end
 """
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
@@ -18,8 +19,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mpqueue.control import descriptors
+from mpqueue.control.interrupts import HeldBack
+from mpqueue.control.records import GRANT
 from mpqueue.errors import StopTimeout
 from mpqueue.memory.layout import ReadSpec
+from mpqueue.memory.slots import PAGE
 from mpqueue.workers.launcher import Launcher, LauncherGone
 from mpqueue.workers.loop import WorkerConfig, WorkerEnds
 from mpqueue.workers.work import Work
@@ -36,6 +40,7 @@ class Link:
         worker: Number of the worker; a replacement has the same.
         key: Number of this process among all that the pool ever started.
         in_flight: What it was granted and has not reported, by turn, in the order of its grants.
+        room: How much that may be, so that the trainer never waits for a worker that waits for the trainer.
         outbox: Grants that are to be written.
         specs: Those that it has sent, by number.
         busy_since: When it took up its present grant, as far as the trainer knows.
@@ -63,6 +68,7 @@ class Link:
                 descriptors.close(fd)
             raise
         os.set_blocking(self.reports, False)
+        self.room = _room_of(self.grants)
         self.ends = WorkerEnds(grants, reports, segment_fd, stacks)
         self.in_flight: dict[int, Work] = {}
         self.outbox = bytearray()
@@ -128,6 +134,7 @@ class Roster:
         launcher: Starts the workers; owned. None before `set_launcher`, and when it is gone.
         links: The workers that are dealt work, by number.
         by_reports: Those that are listened to, by descriptor.
+        gone: Workers that `end_workers` has ended, to be buried or closed.
     """
 
     def __init__(self, segment_fd: int, config_of: Callable[[int, int], WorkerConfig], *, with_stacks: bool) -> None:
@@ -138,6 +145,7 @@ class Roster:
         self.epoll = select.epoll()
         descriptors.own_object(self.epoll)
         self._segment_fd, self._config_of, self._with_stacks = segment_fd, config_of, with_stacks
+        self.gone: list[Link] = []
         self._by_key: dict[int, Link] = {}  # all that have not ended
         self._next_key = 0
 
@@ -164,21 +172,22 @@ class Roster:
         """
         if self.launcher is None:
             raise LauncherGone
-        link = Link(worker, self._next_key, self._segment_fd, with_stacks=self._with_stacks)
-        self._next_key += 1
-        link.published = skip
-        self.links[worker] = self._by_key[link.key] = self.by_reports[link.reports] = link
-        self.epoll.register(link.reports, select.EPOLLIN)
-        try:
-            event = self.launcher.start_worker(link.key, self._config_of(worker, skip), link.ends)
-            if event is not None:
-                link.pid, link.pidfd = event.pid, event.pidfd
-        except BaseException:
-            self._strike_off(link)
-            link.close()
-            raise
-        finally:
-            link.close_worker_ends()
+        with HeldBack():
+            link = Link(worker, self._next_key, self._segment_fd, with_stacks=self._with_stacks)
+            self._next_key += 1
+            link.published = skip
+            self.links[worker] = self._by_key[link.key] = self.by_reports[link.reports] = link
+            try:
+                self.epoll.register(link.reports, select.EPOLLIN)
+                event = self.launcher.start_worker(link.key, self._config_of(worker, skip), link.ends)
+                if event is not None:
+                    link.pid, link.pidfd = event.pid, event.pidfd
+            except BaseException:
+                self._strike_off(link)
+                link.close()
+                raise
+            finally:
+                link.close_worker_ends()
 
     @property
     def all_run(self) -> bool:
@@ -241,45 +250,46 @@ class Roster:
         self._deafen(link)
         del self.links[link.worker]
 
-    def end_workers(self, timeout_s: float | None, *, is_urgent: bool = False) -> list[Link]:
-        """End all workers: one deadline for all. Returns them, to be buried or closed.
+    def end_workers(self, timeout_s: float | None, *, is_urgent: bool = False) -> None:
+        """End all workers: one deadline for all. They are `gone` then.
 
         Raises:
             StopTimeout: Some were still there when the time was over, or `STUCK_S` after they were killed.
         """
         for link in self._by_key.values():
             link.close_grants()
-        ended: list[Link] = []
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         steps = ((0.0, signal.SIGKILL),) if is_urgent else ((_GRACE_S, signal.SIGTERM), (_TERM_S, signal.SIGKILL))
         for wait_s, number in steps:
             until = time.monotonic() + wait_s
-            self._await_exits(ended, until if deadline is None else min(until, deadline))
+            self._await_exits(until if deadline is None else min(until, deadline))
             for link in self._by_key.values():
                 self.kill(link, number)
         # What is killed is gone in a moment, unless it is stuck in the kernel.
         now = time.monotonic()
-        self._await_exits(ended, now + STUCK_S if deadline is None else max(deadline, now + _TERM_S))
+        self._await_exits(now + STUCK_S if deadline is None else max(deadline, now + _TERM_S))
         stragglers = tuple(f"worker {link.worker} (pid {link.pid})" for link in self._by_key.values())
         if stragglers:
             raise StopTimeout(stragglers, STUCK_S if timeout_s is None else timeout_s)
-        return ended
 
-    def _await_exits(self, ended: list[Link], until: float) -> None:
+    def _await_exits(self, until: float) -> None:
         while self._by_key and (left := until - time.monotonic()) > 0:
             try:
-                ended += [leaving.link for leaving in self.events(left)]
+                self.gone += [leaving.link for leaving in self.events(left)]
             except LauncherGone:
                 links = self.strike_off_all()
+                self.gone += links
+                self.drop_launcher()
                 end_orphans(links)
-                ended += links
 
     def close(self, *, reusable: bool) -> None:
-        """Let go of the launcher; no worker is left, or not for long."""
-        for link in self.strike_off_all():
-            link.close()
+        """Let go of the launcher, and of the workers that are left."""
+        links = self.strike_off_all()
         if self.launcher is not None:
             self.launcher.release(reusable=reusable)
+        end_orphans(links)
+        for link in (*self.gone, *links):
+            link.close()
         descriptors.close_object(self.epoll)
 
 
@@ -314,6 +324,15 @@ def _noted(opened: list[int]) -> tuple[int, int]:
     ends = descriptors.pipe()
     opened += ends
     return ends
+
+
+def _room_of(grants: int) -> int:
+    """Grants that the pipe takes for sure: in the worst case each write leaves half a page unused."""
+    try:
+        capacity = fcntl.fcntl(grants, fcntl.F_GETPIPE_SZ)
+    except AttributeError:  # not Linux, where pipes have at least this much
+        capacity = 1 << 14
+    return max(1, (capacity - PAGE) // (2 * GRANT.size))
 
 
 def _second_reader(read_end: int) -> int:

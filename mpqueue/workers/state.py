@@ -47,7 +47,7 @@ class SourceState:
             return Forker(self._payload)
         nursery = take_nursery(spawn=self._spawn)
         try:
-            nursery.set_image(self._image)
+            self.equip(nursery)
         except LauncherGone:
             raise LauncherGone(nursery.end()) from None
         except BaseException:
@@ -69,18 +69,24 @@ class SourceState:
             return
         patch = make_patch(image, self._image.digests)
         self._image = image
-        if not self._set_image(backend, image) or patch.nbytes > _MAX_PUSH_BYTES or not self._push(backend, patch):
-            backend.restart_workers()
-
-    def _set_image(self, backend: "ProcessBackend", image: SourceImage) -> bool:
-        """Send an image to the nursery; False if there is none any more."""
-        if backend.roster.launcher is None:
-            return False
+        launcher = backend.roster.launcher
         try:
-            backend.roster.launcher.set_image(image)
+            if launcher is not None and patch.nbytes <= _MAX_PUSH_BYTES:
+                self.equip(launcher)
+                if self._push(backend, patch):
+                    return
         except LauncherGone:
-            return False
-        return True
+            pass  # the restart notices it, too
+        backend.restart_workers()
+
+    def equip(self, launcher: Launcher) -> None:
+        """Have a launcher start workers with the source as it was last seen.
+
+        Raises:
+            LauncherGone: The nursery has died.
+        """
+        if self._image is not None:
+            launcher.set_image(self._image)
 
     def _push(self, backend: "ProcessBackend", patch: Patch) -> bool:
         """Send a patch to the living workers; False if there is no slot, or no memory, for it."""

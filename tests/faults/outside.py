@@ -6,8 +6,10 @@ All processes that stem from it, orphans too, are known by a mark in their envir
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 import uuid
@@ -34,9 +36,11 @@ class Numbers:
         return np.full(64, index)
 
 def say(*words):
-    os.write(OUT, (" ".join(map(str, words)) + "\\n").encode())
+    import socket
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+        out.sendto(" ".join(map(str, words)).encode(), OUT)
 
-OUT = int(sys.argv[1])
+OUT = os.environ["MPQUEUE_TEST_OUT"]
 """
 
 
@@ -44,41 +48,45 @@ class Trainer:
     """A script that runs beside the test, with `PRELUDE` before it.
 
     Args:
-        script: Its text; `say` there sends a line that `heard` here returns.
+        script: Its text; `say` there, in any of its processes, sends a line that `heard` here returns.
         args: Options of the interpreter.
+        command: What goes before the interpreter, such as `unshare`.
         options: Of `subprocess.Popen`.
     """
 
-    def __init__(self, script, *args, **options):
+    def __init__(self, script, *args, command=(), **options):
         self._mark = uuid.uuid4().hex
         self._segments = _segments()
-        self._read, write = os.pipe()
-        self._data = b""
-        env = {**os.environ, **options.pop("env", {}), _MARK: self._mark}
+        self._folder = tempfile.TemporaryDirectory(prefix="trainer")
+        self._words = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._words.bind(f"{self._folder.name}/out")
+        env = {**os.environ, **options.pop("env", {}), _MARK: self._mark, "MPQUEUE_TEST_OUT": self._words.getsockname()}
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **options}
         text = PRELUDE + textwrap.dedent(script)
-        self.process = subprocess.Popen(
-            [sys.executable, *args, "-c", text, str(write)],
-            env=env, pass_fds=[write], start_new_session=True, **options,
-        )  # fmt: skip
-        os.close(write)
+        command = [*command, sys.executable, *args, "-c", text]
+        self.process = subprocess.Popen(command, env=env, start_new_session=True, **options)
         self.pid = self.process.pid
+        self._sentinel = os.pidfd_open(self.pid)
 
     def heard(self):
         """The next line that it says, None if it has ended."""
-        while b"\n" not in self._data:
-            ready, _, _ = select.select([self._read], [], [], DEADLOCK_S)
-            assert ready, f"it says nothing: {self.output()}"
-            piece = os.read(self._read, 4096)
-            if not piece:
-                return None
-            self._data += piece
-        line, _, self._data = self._data.partition(b"\n")
-        return line.decode()
+        ready, _, _ = select.select([self._words, self._sentinel], [], [], DEADLOCK_S)
+        assert ready, f"it says nothing: {self.output()}"
+        try:
+            return self._words.recv(1 << 16, socket.MSG_DONTWAIT).decode()
+        except BlockingIOError:
+            return None
 
-    def hears(self, signal_number):
-        """Send it a signal."""
-        self.process.send_signal(signal_number)
+    def hears(self, signal_number, *, all_of_it=False):
+        """Send it a signal (or all its processes, as a terminal does) until it says something or ends.
+
+        Once is not enough: one that comes in the instant before CPython blocks in a system call is handled after it.
+        """
+        ready = []
+        while not ready:
+            for process in self.processes() if all_of_it else [self.process]:
+                process.send_signal(signal_number)
+            ready, _, _ = select.select([self._words, self._sentinel], [], [], 1)
 
     def processes(self):
         """All that live of it, itself included."""
@@ -137,7 +145,9 @@ class Trainer:
         self.process.wait()
         if self.process.stdout is not None:
             self.process.stdout.close()
-        os.close(self._read)
+        os.close(self._sentinel)
+        self._words.close()
+        self._folder.cleanup()
 
 
 def ran(script, *args, **options):

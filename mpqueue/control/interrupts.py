@@ -1,0 +1,113 @@
+"""Holding signal handlers back where an exception out of nowhere would leave something behind that nobody knows of.
+
+Ctrl-C raises between any two bytecodes of the main thread: between a process that was just started and the line that
+notes it, for instance. In such places handlers wait: a signal is noted, and handled as soon as the work is done. Where
+that may take long (a source on its way through a socket, workers that are waited for) they are let through:
+
+    with HeldBack():                      # start or stop something
+        ...
+        let_through(poll.poll)            # what is raised in there leaves through the block, which cleans up in peace
+        ...
+
+In other threads than the main one nothing is done: no handler runs there.
+"""
+
+import signal
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_handlers: dict[int, Any] = {}  # those of the user that are replaced now
+_came: list[int] = []
+_is_held = False
+
+
+class HeldBack:
+    """A context in which no handler of the user runs, so that no signal raises."""
+
+    def __enter__(self) -> Self:
+        global _is_held
+        self._is_outermost = not _is_held and threading.current_thread() is threading.main_thread()
+        if self._is_outermost:
+            try:
+                _replace()
+            except BaseException:
+                restore()
+                raise
+            _is_held = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        global _is_held
+        if self._is_outermost:
+            _is_held = False
+            restore()
+            _deliver()
+
+
+def let_through(call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs) -> _T:
+    """Make a call in which signals are handled at once, although they are held back around it."""
+    global _is_held
+    if not _is_held or threading.current_thread() is not threading.main_thread():
+        return call(*args, **options)
+    struck: BaseException | None = None
+    try:
+        _is_held = False
+        restore()
+        _deliver()
+        result = call(*args, **options)
+    except BaseException as error:
+        struck = error
+    while not _is_held:  # a handler may strike once more, at the first step of any function that is called here
+        try:
+            _replace()
+            _is_held = True
+        except BaseException as error:
+            struck = struck or error
+    if struck is not None:
+        raise struck
+    return result
+
+
+def _replace() -> None:
+    struck: BaseException | None = None
+    for number in signal.valid_signals():
+        while callable(handler := signal.getsignal(number)) and handler is not _note:
+            _handlers[number] = handler
+            try:
+                signal.signal(number, _note)
+            except (
+                BaseException
+            ) as error:  # of a handler that is still there: the others are to be replaced all the same
+                struck = struck or error
+    if struck is not None:
+        raise struck
+
+
+def _note(number: int, _frame: object) -> None:
+    _came.append(number)
+
+
+def restore() -> None:
+    """Put the user's handlers back. They do not see what came meanwhile: a forked child has nothing to do with it."""
+    struck: BaseException | None = None
+    while _handlers:
+        number = next(iter(_handlers))
+        try:
+            signal.signal(number, _handlers[number])
+            del _handlers[number]
+        except BaseException as error:  # of a handler that is back already
+            struck = struck or error
+    if struck is not None:
+        raise struck
+
+
+def _deliver() -> None:
+    while _came:
+        signal.raise_signal(_came.pop(0))

@@ -1,0 +1,112 @@
+"""The dispatcher's own business: full pipes, errors between epochs, what is dealt to whom."""
+
+import fcntl
+import os
+
+import pytest
+from faults.faults import Numbers, numbers
+
+from mpqueue import Loader, OrderedEnqueuer
+from mpqueue.control.records import GRANT
+from mpqueue.workers.roster import Link
+
+
+def test_a_deep_queue_of_cheap_batches_fills_no_pipe_for_good():
+    """Trainer and worker would wait for each other: the one to grant, the other to report."""
+    with OrderedEnqueuer(Numbers(1 << 40), True) as enqueuer:
+        enqueuer.start(1, 4096)
+        assert numbers(enqueuer.get(), 9000) == list(range(9000))
+
+
+def test_the_smallest_pipes_that_a_kernel_gives_are_enough(monkeypatch):
+    """What users with very many pipes get: two pages."""
+
+    class Narrow(Link):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            for fd in (self.grants, self.reports):
+                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, 4096)
+            assert self.room > 50
+            self.room = 50
+
+    monkeypatch.setattr("mpqueue.workers.roster.Link", Narrow)
+    with OrderedEnqueuer(Numbers(1 << 40), True) as enqueuer:
+        enqueuer.start(2, 1000)
+        assert numbers(enqueuer.get(), 5000) == list(range(5000))
+
+
+def test_as_many_grants_as_there_is_room_for_do_not_block():
+    link = Link(0, 0, 0, with_stacks=False)
+    try:
+        for number in range(1, 30):  # writes of all sizes: each may leave a part of a page unused
+            written = 0
+            while written + number <= link.room:
+                link.outbox += bytes(GRANT.size * number)
+                link.flush()
+                written += number
+            while written:
+                written -= len(os.read(link.take_back, GRANT.size * number)) // GRANT.size
+    finally:
+        link.close_worker_ends()
+        link.close()
+
+
+class Vanishing(Numbers):
+    """Has batches in its first epoch only."""
+
+    was_asked = False
+
+    def __len__(self):
+        length, self.was_asked = 0 if self.was_asked else self.length, True
+        return length
+
+
+@pytest.mark.parametrize(("processes", "workers"), [(True, 2), (False, 2), (True, 0)])
+def test_a_length_that_becomes_impossible_is_an_error_after_the_last_batch_that_there_is(processes, workers):
+    with OrderedEnqueuer(Vanishing(5), processes) as enqueuer:
+        enqueuer.start(workers)
+        batches = enqueuer.get()
+        assert numbers(batches, 5) == [0, 1, 2, 3, 4]
+        with pytest.raises(ValueError, match=r"len\(Vanishing\) is 0"):
+            next(batches)
+        assert not enqueuer.is_running()
+
+
+def test_a_loader_raises_again_what_keeps_it_from_the_next_epoch():
+    class Broken(Numbers):
+        is_broken = False
+
+        def __len__(self):
+            if self.is_broken:
+                raise OSError("the index file is gone")
+            return self.length
+
+    source = Broken(3)
+    with Loader(source, workers=2, max_queue_size=3) as loader:
+        batches = iter(loader)
+        assert numbers(batches, 1) == [0]
+        source.is_broken = True
+        assert [int(batch[0]) for batch in batches] == [1, 2]
+        for _ in range(2):
+            with pytest.raises(OSError, match="the index file is gone"):
+                list(loader)
+        source.is_broken = False
+        assert [int(batch[0]) for batch in loader] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_opens_the_next_epoch_after_an_epoch_end_that_raised(workers):
+    class Ending(Numbers):
+        ends = 0
+
+        def on_epoch_end(self):
+            self.ends += 1
+            if self.ends == 1:
+                raise OSError("the disk is full")
+
+    source = Ending(3)
+    with Loader(source, workers=workers) as loader:
+        with pytest.raises(OSError, match="the disk is full"):
+            list(loader)
+        assert [int(batch[0]) for batch in loader] == [0, 1, 2]
+        assert source.ends == 2
