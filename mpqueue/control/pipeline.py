@@ -277,20 +277,16 @@ class Pipeline:
         self._latest = ticket  # from here on; see NOTE [ Interrupts ]
         self.num_batches += 1
         self.progress.count(ticket)
-        self._look_for_end(ticket)
-
-    def _look_for_end(self, ticket: Ticket) -> None:
-        if ticket.lane < 0:
-            assert isinstance(self.schedule, EpochSchedule)
-            if self.progress.position == self.schedule.lengths[ticket.epoch]:
-                self._close_epoch(ticket.epoch + 1)
+        if ticket.lane < 0 and self.progress.position == self.schedule.lengths[ticket.epoch]:
+            self._close_epoch(ticket.epoch + 1)
 
     def _recount(self, ticket: Ticket) -> None:
         """What `_count` does, which was interrupted anywhere behind its first line."""
         if not self.progress.is_counted(ticket):
             self._count(ticket)
         elif ticket.epoch == self.progress.epoch:
-            self._look_for_end(ticket)
+            if self.progress.position == self.schedule.lengths.get(ticket.epoch, -1):
+                self._close_epoch(ticket.epoch + 1)
         elif not self._is_due:
             self._close_epoch(self.progress.epoch)
 

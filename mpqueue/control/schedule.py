@@ -170,6 +170,7 @@ class StreamSchedule:
         self.next_number = 0
         self._next = 0
         self.epoch = 0
+        self.lengths: dict[int, int | None] = {}  # streams have none
         self._live: set[int] = set()
         self._counts: list[int] = []
 

@@ -233,7 +233,7 @@ class ReadSpec:
 
     def __init__(self, spec: Spec) -> None:
         self._nodes = tuple(array_specs(spec))
-        self._recipes: dict[bytes, Recipe] = {}
+        self.recipes: dict[bytes, Recipe] = {}  # by header
         self._flat = self._flat_container(spec)
         self._build = builder(spec)
 
@@ -251,12 +251,12 @@ class ReadSpec:
 
     def recipe(self, header: bytes) -> Recipe:
         """What a header says, remembered for headers that come again."""
-        recipe = self._recipes.get(header)
+        recipe = self.recipes.get(header)
         if recipe is None:
             recipe = self._parse(struct.unpack(f"<{len(header) // 8}q", header))
-            if len(self._recipes) >= MAX_PLANS:
-                self._recipes.clear()
-            self._recipes[header] = recipe
+            if len(self.recipes) >= MAX_PLANS:
+                self.recipes.clear()
+            self.recipes[header] = recipe
         return recipe
 
     def _parse(self, words: tuple[int, ...]) -> Recipe:
