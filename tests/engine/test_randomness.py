@@ -9,6 +9,7 @@ import pytest
 
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
+from mpqueue.control import seeds
 
 
 class Drawing:
@@ -218,3 +219,35 @@ def test_keras_random_seed_is_a_seed():
             return list(enqueuer.get())
 
     assert run() == run()
+
+
+def drawn():
+    return random.getstate(), random.random(), random.gauss(0, 1), np.random.rand(3).tolist()
+
+
+def test_the_generators_are_seeded_alike_where_python_keeps_its_state_elsewhere(monkeypatch):
+    seeds.seed_globals(5, 2, 7)
+    quickly = drawn()
+    monkeypatch.setattr(seeds, "_python_state", None)
+    seeds.seed_globals(5, 2, 7)
+    assert drawn() == quickly
+
+
+def test_a_bit_generator_that_the_user_has_set_is_left_to_the_user():
+    usual = np.random.get_bit_generator()
+    seeds.seed_globals(5, 2, 7)
+    first = random.random()
+    own = np.random.PCG64(3)
+    before = own.state
+    np.random.set_bit_generator(own)
+    try:
+        seeds.seed_globals(5, 2, 7)
+        assert random.random() == first
+        assert own.state == before
+    finally:
+        np.random.set_bit_generator(usual)
+
+
+def test_the_two_generators_of_a_batch_draw_different_numbers():
+    seeds.seed_globals(5, 2, 7)
+    assert not set(np.random.random_sample(2000)) & {random.random() for _ in range(2000)}
