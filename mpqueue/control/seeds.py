@@ -3,7 +3,6 @@
 So the stream is the same for 1 or 64 workers, after a worker's death, and after a resume.
 """
 
-import contextlib
 import ctypes
 import hashlib
 import random
@@ -81,8 +80,7 @@ def _seed_slowly(mixed: int) -> None:
     twister = np.random.RandomState(mixed)
     words = twister.get_state()[1][::-1].tolist()  # type: ignore[index]
     random.setstate((3, (*words, _NUM_WORDS), None))
-    with contextlib.suppress(TypeError):  # user code has put a generator of another kind there, and seeds it itself
-        np.random.seed(mixed)  # noqa: NPY002
+    np.random.seed(mixed)  # noqa: NPY002 - whatever bit generator the user has put there
 
 
 class GlobalState:

@@ -233,17 +233,16 @@ def test_the_generators_are_seeded_alike_where_python_keeps_its_state_elsewhere(
     assert drawn() == quickly
 
 
-def test_a_bit_generator_that_the_user_has_set_is_left_to_the_user():
+def test_a_bit_generator_that_the_user_has_set_is_seeded_for_each_batch_too():
     usual = np.random.get_bit_generator()
-    seeds.seed_globals(5, 2, 7)
-    first = random.random()
-    own = np.random.PCG64(3)
-    before = own.state
-    np.random.set_bit_generator(own)
+    np.random.set_bit_generator(np.random.PCG64(3))
     try:
         seeds.seed_globals(5, 2, 7)
-        assert random.random() == first
-        assert own.state == before
+        first = random.random(), np.random.random()
+        seeds.seed_globals(5, 2, 8)
+        assert (random.random(), np.random.random()) != first
+        seeds.seed_globals(5, 2, 7)
+        assert (random.random(), np.random.random()) == first
     finally:
         np.random.set_bit_generator(usual)
 
