@@ -140,7 +140,7 @@ def _wrap_copy(source):
 
     def place_half(writer):
         if source.latest == AT:
-            writer._segment.memory[writer._offset : writer._offset + 100] = 0xAB
+            writer._segment.memory[writer._offset : writer._offset + 100] = b"\xab" * 100
             source.fault()
         return place(writer)
 

@@ -1,6 +1,7 @@
 """Every cell of the table: the stream is complete, in order and unchanged, or ends with the error that it should."""
 
 import collections
+import gc
 import os
 import select
 import signal
@@ -49,6 +50,7 @@ def _leaves_nothing():
     yield
     deadline = time.monotonic() + DEADLOCK_S / 4
     while (left := _footprint().left_since(before)) and time.monotonic() < deadline:
+        gc.collect()
         time.sleep(0.01)  # what was killed is given the time to go
     assert not left, f"the test left behind: {left}"
 
@@ -154,6 +156,8 @@ def _run(cell):
         arrival = cell.gate.arrival()
         cell.enqueuer.stop()
         arrival.let_go()
+        while not cell.fuse.exists():
+            time.sleep(0.001)  # the thread is on its way from the gate to the strike
         return
     if cell.place == "idle":
         cell.take(1)
@@ -180,7 +184,8 @@ def test_cell(place, kind, backend, tmp_path, monkeypatch):
     if place == "nursery":
         _strike_at_start_of_nursery(kind, tmp_path, monkeypatch)
     expected = outcome_of(place, kind, backend)
-    with Cell(place, kind, backend, tmp_path) as cell:
+    once = place != "pickling-batch" or kind not in RAISING  # what pickle cannot do is tried again by cloudpickle
+    with Cell(place, kind, backend, tmp_path, once=once) as cell:
         error = _outcome(cell, interrupt=expected.error == "Enough")
         is_cut = place == "stopping" and backend == "thread"
         if expected.error is None:
@@ -189,8 +194,10 @@ def test_cell(place, kind, backend, tmp_path, monkeypatch):
         else:
             assert type(error).__name__ == expected.error
             assert cell.found == _expected(cell)[: max(0, expected.after)]
-        assert cell.fuse.exists() or is_cut, "it never struck"
-        assert not cell.enqueuer.is_running()
+        assert cell.fuse.exists() or not once, "it never struck"
+        # SystemExit in the trainer's own process is its will to leave: like an interrupt, it stops nothing by itself.
+        assert not cell.enqueuer.is_running() or expected.error == "SystemExit"
+        cell.enqueuer.stop()
         _test_it_goes_on(cell)
 
 
