@@ -65,6 +65,7 @@ class Impossible(NamedTuple):
 
 _ALL_PLACES = tuple(PLACES)
 _SLOT = ("amid-copy", "before-record", "after-record", "pickling-batch", "pickling-error")
+_DEADLY = (*DYING, "sigstop")
 _NURSERY = ("nursery", "unpickling", "push-to-nursery", "push-to-worker")
 
 IMPOSSIBLE = [
@@ -74,16 +75,16 @@ IMPOSSIBLE = [
     Impossible(_SLOT, KINDS, _LOCAL, "there is no slot and no record: batches and exceptions are handed on as they are"),
     Impossible(("idle", "epoch-end"), KINDS, ("thread",), "an idle thread runs none of the user's code"),
     Impossible(("idle", "epoch-end"), KINDS, ("inline",), "there is no worker that could be idle"),
-    Impossible(("on-epoch-end",), DYING + ("sigstop",), BACKENDS, "it would be the trainer's death; see the trainer's"),
+    Impossible(("on-epoch-end",), _DEADLY, BACKENDS, "it is the death of the trainer"),
     Impossible(("on-epoch-end",), PAUSING, BACKENDS, "it stops and continues the trainer, in the trainer's own code"),
     Impossible(("on-epoch-end",), ("endless-loop",), BACKENDS, "it is the trainer's own loop; a signal ends it"),
     Impossible(("stopping",), KINDS, ("inline",), "there is nothing to stop: no code of anybody runs then"),
     Impossible(
-        (*_IN_USER_CODE, "stopping"), DYING + ("sigstop",), ("thread",),
-        "it would be its host's death, the trainer's; see the trainer's",
+        (*_IN_USER_CODE, "stopping"), _DEADLY, ("thread",),
+        "it is the death of its host, the trainer",
     ),
     Impossible(
-        _IN_USER_CODE, DYING + ("sigstop",), ("inline",), "it would be its host's death, the trainer's; see the trainer's"
+        _IN_USER_CODE, _DEADLY, ("inline",), "it is the death of its host, the trainer"
     ),
     Impossible(("worker-init", "stopping"), PAUSING, ("thread",), "the whole process stops; see it amid an item"),
     Impossible(("worker-init",), PAUSING, ("inline",), "the whole process stops; see it amid an item"),
@@ -119,8 +120,6 @@ def outcome_of(place, kind, backend):
         return Outcome("Enough", AT_START)
     if kind in HANGING and place == "unpickling" and backend == "nursery":
         return Outcome("Enough", AT_START)
-    if place == "unpickling" and kind in LEAVING and backend == "spawn":
-        return Outcome("SystemExit", 0)
     # What stops or pauses the nursery holds up nobody; what ends a worker at its end is not counted as a death.
     is_unharmed = kind in PAUSING or place == "stopping" or (kind in HANGING and place == "push-to-nursery")
     return Outcome(deaths=not is_unharmed)

@@ -16,7 +16,6 @@ from faults.hooks import Faulty, FaultyEpochs, WorkerInit
 from faults.outside import ran
 from faults.table import (
     AT,
-    AT_START,
     BACKENDS,
     CELLS,
     DYING,
