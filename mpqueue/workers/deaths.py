@@ -131,7 +131,8 @@ class Deaths:
         link.states.clear()
         link.close()
         self._grant_again([work.ticket for work in (*begun, *unread) if not work.cancelled])
-        return begun[0].ticket if begun and not begun[0].cancelled else None
+        suspects = begun or (unread if link.dumped is not None else [])  # it may hang before it has read a grant
+        return suspects[0].ticket if suspects and not suspects[0].cancelled else None
 
     def _forget(self, link: Link) -> None:
         slots = self._backend.ring.slots

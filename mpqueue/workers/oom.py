@@ -51,7 +51,7 @@ def find_counter(proc: str = "/proc") -> str | None:
 
 
 def _cgroup_counters(cgroups: str, mounts: str) -> list[str]:
-    """Where this process's memory cgroup may have its counter, version 1 first: where it is in use, it has the memory."""
+    """Where this process's memory cgroup may have its counter; version 1, where it is in use, has the memory."""
     version_1, version_2 = [], []
     for line in cgroups.splitlines():
         number, controllers, path = line.split(":", 2)

@@ -110,6 +110,10 @@ class Trainer:
         """Its worker processes."""
         return self.nursery().children()
 
+    def segments(self):
+        """Named segments that were not there before."""
+        return _segments() - self._segments
+
     def ended(self):
         """Wait until it has ended; its exit status and what it printed."""
         try:
@@ -131,7 +135,7 @@ class Trainer:
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             left = self.processes()
-            if not left and not _segments() - self._segments:
+            if not left and not self.segments():
                 return True
             time.sleep(0.005)  # nobody tells us of the death of strangers
         return False

@@ -63,7 +63,8 @@ class Impossible(NamedTuple):
     reason: str
 
 
-_ALL_PLACES = tuple(PLACES)
+_TYPICAL = ("raise", "sigkill")
+_ALL_BUT_TYPICAL = tuple(kind for kind in KINDS if kind not in _TYPICAL)
 _SLOT = ("amid-copy", "before-record", "after-record", "pickling-batch", "pickling-error")
 _DEADLY = (*DYING, "sigstop")
 _NURSERY = ("nursery", "unpickling", "push-to-nursery", "push-to-worker")
@@ -72,6 +73,13 @@ IMPOSSIBLE = [
     Impossible(_NURSERY, KINDS, _LOCAL, "there is no nursery: the caller's own source is used, which nobody pickles"),
     Impossible(_NURSERY, KINDS, ("fork",), "there is no nursery: workers are forked with the source, at each epoch"),
     Impossible(("push-to-nursery",), KINDS, ("spawn",), "the nursery passes the source on and does not unpickle it"),
+    Impossible(
+        ("nursery",), _ALL_BUT_TYPICAL, ("spawn",), "it is the nursery of forked workers, which has these cells"
+    ),
+    Impossible(
+        tuple(place for place in PLACES if place not in (*_NURSERY, "worker-init", "on-epoch-end")),
+        _ALL_BUT_TYPICAL, ("spawn",), "a spawned worker is at the very code of a forked one, which has these cells",
+    ),
     Impossible(_SLOT, KINDS, _LOCAL, "there is no slot and no record: batches and exceptions are handed on as they are"),
     Impossible(("idle", "epoch-end"), KINDS, ("thread",), "an idle thread runs none of the user's code"),
     Impossible(("idle", "epoch-end"), KINDS, ("inline",), "there is no worker that could be idle"),

@@ -285,7 +285,7 @@ def _test_pause_here(place, backend):
 
 _AGAIN = [
     (place, kind)
-    for place in ("worker-init", "before-item", "amid-item", "amid-copy", "before-record", "pickling-batch")
+    for place in ("before-item", "amid-item", "amid-copy", "before-record", "pickling-batch")
     for kind in LEAVING + DYING
 ] + [("before-record", kind) for kind in RAISING]
 
@@ -295,18 +295,27 @@ def test_a_ticket_that_kills_its_worker_again_and_again_is_given_up_after_its_re
     with Cell(place, kind, "nursery", tmp_path, once=False, restarts=1) as cell:
         with pytest.raises(WorkerDied) as caught:
             _run(cell)
-        error, at = caught.value, 0 if place == "worker-init" else AT
-        assert (error.index, error.epoch) == (at, 0)
-        assert cell.found == list(range(at))
+        error = caught.value
+        assert (error.index, error.epoch) == (AT, 0)
+        assert cell.found == list(range(AT))
         if kind.startswith("sig"):
             assert error.signal_name == kind.upper()
         else:
             assert error.exitcode == {"sys-exit": 3, "exit-0": 0}.get(kind, 1)
         assert error.peak_memory_bytes > 1 << 20
         assert not error.oom_killed
-        assert f"index {at} of epoch 0" in str(error)
+        assert f"index {AT} of epoch 0" in str(error)
         assert "tried 2 times" in str(error)
         assert cell.enqueuer.statistics().batches == 0  # it has stopped
+
+
+@pytest.mark.parametrize("kind", LEAVING + DYING)
+def test_a_worker_init_that_kills_again_and_again_is_no_ticket_to_blame(kind, tmp_path):
+    with Cell("worker-init", kind, "nursery", tmp_path, once=False, restarts=1) as cell:
+        with pytest.raises(WorkerDied, match="before they compute anything: look at `worker_init`") as caught:
+            _run(cell)
+        assert caught.value.index is None
+        assert cell.found == []
 
 
 @pytest.mark.parametrize("kind", HANGING)
