@@ -1,7 +1,6 @@
 """Every cell of the table: the stream is complete, in order and unchanged, or ends with the error that it should."""
 
 import collections
-import gc
 import os
 import select
 import signal
@@ -10,7 +9,7 @@ import threading
 import time
 
 import pytest
-from conftest import DEADLOCK_S, Footprint
+from conftest import DEADLOCK_S, Footprint, left_behind
 from faults.faults import Fault, numbers, released
 from faults.hooks import Faulty, FaultyEpochs, WorkerInit
 from faults.outside import ran
@@ -47,10 +46,7 @@ def _leaves_nothing():
     """As for all tests, but for nurseries that are parked: the next cell takes them."""
     before = _footprint()
     yield
-    deadline = time.monotonic() + DEADLOCK_S / 4
-    while (left := _footprint().left_since(before)) and time.monotonic() < deadline:
-        gc.collect()
-        time.sleep(0.01)  # what was killed is given the time to go
+    left = left_behind(_footprint, before)
     assert not left, f"the test left behind: {left}"
 
 
