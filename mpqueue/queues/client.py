@@ -1,5 +1,6 @@
 """The owner's side of one connection: what it was granted, what it waits for, what it has not read yet."""
 
+import logging
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from mpqueue.queues.core import QueueCore
     from mpqueue.queues.share import Share
 
+_log = logging.getLogger(__name__)
 _FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
 
@@ -35,6 +37,8 @@ class Client:
         cores: and what keeps them alive as long as it lives;
         producers: its windows there.
         places: Words of shared memory that tell it its limits.
+        owes: Where, and after how many elements, it is to enqueue what it was granted when memory was short.
+        is_cut: It said what cannot be, and is not served any more; its process may live on.
     """
 
     def __init__(self, number: int, process_id: int, sock: socket.socket, on_full: Callable[["Client"], None]) -> None:
@@ -49,7 +53,8 @@ class Client:
         self.cores: dict[int, QueueCore] = {}
         self.producers: dict[int, Producer] = {}
         self.places: list[int] = []
-        self.is_gone = False
+        self.is_gone = self.is_cut = False
+        self.owes: tuple[Producer, int] | None = None
         self._outbox = bytearray()
 
     def fill(self, size_class: int, count: int) -> None:
@@ -83,6 +88,17 @@ class Client:
             return 0
         except OSError:
             return len(data)  # it is gone, as the watch will tell
+
+    def cut(self, why: str) -> None:
+        """Serve it no longer: its calls fail, and its end follows."""
+        _log.error("process %d is cut off from the queues of this process: %s", self.process_id, why)
+        self.is_cut = True
+        self.sock.shutdown(socket.SHUT_RDWR)
+
+    @property
+    def num_granted(self) -> int:
+        """Empty blocks that it has."""
+        return sum(map(len, self.granted.values()))
 
     def close(self) -> None:
         """It is gone."""

@@ -264,6 +264,16 @@ class QueueCore:
         """Whether there are elements in it, or calls that wait."""
         return bool(self._machine.size or self._machine.num_waiting)
 
+    def held_back(self) -> list[Token]:
+        """All that is in it, if a dequeue waits for more; else nothing."""
+        with self._lock:
+            return self._machine.held() if self._machine.has_waiting_dequeues else []
+
+    @property
+    def held(self) -> Callable[[], list[Token]]:
+        """Gives the elements in it, and those that waiting dequeues have taken; does not keep the queue itself."""
+        return self._machine.held
+
     @property
     def room(self) -> int | None:
         """How many elements still fit, None if there is no bound."""

@@ -5,7 +5,6 @@ the queue, has the windows recalled and is deferred until the pipe was read once
 deferred (its withdrawal, the question what became of it) is deferred behind it.
 """
 
-import socket
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -38,7 +37,7 @@ class Steps:
 
     def __init__(self, hub: "Hub") -> None:
         self._hub = hub
-        self._steps = {
+        steps = {
             Up.ATTACH: self._attach,
             Up.WANT: self._want,
             Up.FILLED: self._filled,
@@ -51,24 +50,27 @@ class Steps:
             Up.WITHDRAW: self._withdraw,
             Up.ASK: self._ask,
             Up.FIND: self._find,
+            Up.DROP: self._drop,
         }
+        self._steps = {hub.mark | kind: step for kind, step in steps.items()}
+        self._admit_word, self._enqueue_word = hub.mark | Up.ADMIT, hub.mark | Up.ENQUEUE
 
-    def take(self, kind: int, flag: int, number: int, *said: int) -> None:
+    def take(self, word: int, flag: int, number: int, *said: int) -> None:
         """Take the step that a record asks for."""
         client = self._hub.clients.get(number)
         if client is None:
             return
         try:
-            self._steps[kind](client, flag, *said)
-        except (ProtocolError, KeyError):
-            client.sock.shutdown(socket.SHUT_RDWR)  # its end follows
+            self._steps[word](client, flag, *said)
+        except (ProtocolError, KeyError) as error:
+            client.cut(repr(error))
 
     def admit_run(self, records: deque[tuple[int, ...]]) -> None:
         """Take the records of one queue that need no answer all in one step: the way of most elements."""
         queue, tokens = records[0][3], []
         clients = self._hub.clients
         core: QueueCore | None = None
-        while records and records[0][0] == Up.ADMIT and records[0][3] == queue:
+        while records and records[0][0] == self._admit_word and records[0][3] == queue:
             _kind, size_class, number, _queue, call, count, seq = records.popleft()
             client = clients.get(number)
             if client is None:
@@ -85,10 +87,10 @@ class Steps:
                         tokens += client.filled
                         client.filled.clear()
                     continue
-            except (ProtocolError, KeyError, IndexError):
-                client.sock.shutdown(socket.SHUT_RDWR)  # its end follows
+            except (ProtocolError, KeyError, IndexError) as error:
+                client.cut(repr(error))
                 continue
-            records.appendleft((Up.ENQUEUE, size_class, number, queue, call, count, seq))  # beyond its window
+            records.appendleft((self._enqueue_word, size_class, number, queue, call, count, seq))  # beyond its window
             break
         if core is not None:
             self._hub.touched.add(self._hub.shares[queue])
@@ -101,28 +103,32 @@ class Steps:
             client.answer(Down.FAILED, number, *encode_error(error))
             return
         share = self._hub.shares[queue]
-        client.shares[queue], client.cores[queue] = share, core
         if client not in share.windows.producers:
-            if not self._hub.places:
-                first = offset_of(self._hub.arena.take(class_for(_WORDS_BYTES), 1)[0])
-                self._hub.places = list(range(first // 8, (first + _WORDS_BYTES) // 8))
-            client.places.append(self._hub.places.pop())
+            try:
+                client.places.append(self._place())
+            except SharedMemoryFull as error:
+                client.answer(Down.FAILED, number, *encode_error(error))
+                return
             client.producers[queue] = share.windows.add(client, client.places[-1])
+        client.shares[queue], client.cores[queue] = share, core
         producer = client.producers[queue]
         client.answer(Down.DONE, number, producer.place, producer.received)
 
-    def _want(self, client: Client, size_class: int, _q: int, number: int, count: int, _b: int) -> None:
-        self._hub.collect()
-        try:
-            try:
-                tokens = self._hub.arena.take(size_class, count)
-            except SharedMemoryFull:
-                tokens = self._hub.arena.take(size_class, 1)
-        except SharedMemoryFull as error:
-            client.answer(Down.FAILED, number, *encode_error(error))
-            return
-        client.granted.setdefault(size_class, deque()).extend(tokens)
-        client.answer(Down.BLOCKS, number, size_class, 0, np.array(tokens, np.int64).tobytes())
+    def _place(self) -> int:
+        """A word of shared memory for a limit."""
+        hub = self._hub
+        if not hub.places:
+            first = offset_of(hub.arena.take(class_for(_WORDS_BYTES), 1)[0])
+            hub.places = list(range(first // 8, (first + _WORDS_BYTES) // 8))
+            hub.num_pages += 1
+        return hub.places.pop()
+
+    def _want(self, client: Client, size_class: int, queue: int, number: int, count: int, num_needed: int) -> None:
+        self._hub.shortage.want(client, size_class, queue, number, count, num_needed)
+
+    def _drop(self, client: Client, _c: int, _q: int, _number: int, _a: int, _b: int) -> None:
+        filled, client.filled, client.owes = client.filled, [], None
+        self._hub.arena.give(filled)
 
     def _filled(self, client: Client, size_class: int, _q: int, _number: int, count: int, _b: int) -> None:
         client.fill(size_class, count)
@@ -197,6 +203,8 @@ class Steps:
             self._hub.deferred.append(submit)
 
     def _withdraw(self, client: Client, _c: int, queue: int, number: int, _a: int, _b: int) -> None:
+        if self._hub.shortage.withdraw(client, number):
+            return
         share, core = client.shares[queue], client.cores[queue]
 
         def withdraw() -> None:
