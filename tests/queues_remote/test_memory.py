@@ -176,6 +176,21 @@ def test_a_producer_is_told_when_a_consumer_begins_to_wait_for_more_than_fits(me
         assert consumer.end() in range(10)
 
 
+def test_a_producer_is_told_when_a_thread_here_begins_to_wait_for_more_than_fits(memory_of_4_mb):
+    queue = RandomShuffleQueue(100, 50, "uint8", [[MB - 64]])
+    taken = []
+    taker = threading.Thread(target=lambda: taken.append(queue.dequeue()[0]))
+    with Other(queue) as other:
+        other.begin(put_all, range(10))
+        short(queue)
+        taker.start()
+        with pytest.raises(SharedMemoryFull):
+            other.end()
+        queue.close()
+        taker.join(DEADLOCK_S)
+        assert taken[0] in range(10)
+
+
 def test_what_will_never_fit_is_an_error_at_once_whatever_the_queue_holds(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8")
     with Other(queue) as other:
