@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from gates import Gate, pass_gate
 from queues_remote.others import Other, in_line
 
 import mpqueue
@@ -189,6 +190,27 @@ def test_a_producer_is_told_when_a_thread_here_begins_to_wait_for_more_than_fits
         queue.close()
         taker.join(DEADLOCK_S)
         assert taken[0] in range(10)
+
+
+def test_a_producer_waits_for_another_that_was_granted_memory_and_has_not_enqueued_yet(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8")
+    with Gate() as gate, Other(queue) as one, Other(queue) as two:
+        address = gate.address
+
+        def put_slowly(queue):
+            write = blocks.BlockCodec.write
+            blocks.BlockCodec.write = lambda *args: [pass_gate(address), write(*args)]
+            put(queue, 1, 3 * MB)
+
+        one.begin(put_slowly)
+        arrival = gate.arrival()
+        two.begin(put, 2, 3 * MB)
+        short(queue)
+        assert queue.size() == 0
+        arrival.let_go()
+        assert [int(queue.dequeue(timeout=DEADLOCK_S)[0]) for _ in range(2)] == [1, 2]
+        one.end()
+        two.end()
 
 
 def test_what_will_never_fit_is_an_error_at_once_whatever_the_queue_holds(memory_of_4_mb):
