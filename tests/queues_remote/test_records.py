@@ -1,5 +1,6 @@
 """Records are cut out of whatever comes through the pipe, in whatever pieces."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,3 +40,11 @@ def test_records_alone_are_not_reported(caplog):
     assert len(records.cut(data[:40])) == 1
     assert len(records.cut(data[40:])) == 2
     assert not caplog.text
+
+
+@pytest.mark.parametrize("place", range(RECORD.size))
+def test_a_record_that_comes_in_two_pieces_behind_foreign_bytes_is_found(place):
+    records = Records()
+    good = RECORD.pack(records.mark | Up.ASK, 0, 1, 2, 3, 4, 5)
+    found = records.cut(b"x" * 40 + good[:place])
+    assert found + records.cut(good[place:]) == [RECORD.unpack(good)]
