@@ -179,7 +179,7 @@ class Connection:
         """Ask for blocks without which it cannot go on; the number of the call, whose answer is for `keep`."""
         missing = count - len(self._blocks.setdefault(size_class, deque()))
         wanted = max(self._num_to_want(size_class), missing)
-        return self.call(Up.WANT, queue, wanted, flag=size_class, seq=missing)
+        return self.call(Up.WANT, queue, wanted, flag=size_class, seq=count)
 
     def _num_to_want(self, size_class: int) -> int:
         most = max(1, min(_MOST_BLOCKS, _MOST_BYTES // class_bytes(size_class)))
@@ -214,6 +214,9 @@ class Connection:
         if found.kind == Down.BLOCKS and not found.number:
             self.keep(found)
             self._is_wanted.discard(found.one)
+        elif found.kind == Down.REVOKED:
+            for have in self._blocks.values():
+                have.clear()
 
     def _next(self, timeout: float | None) -> Answer | None:
         buffer = self._buffer

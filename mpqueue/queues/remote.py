@@ -122,7 +122,7 @@ class RemoteQueue:
         if tokens is None:
             timeout = self._wait_for_blocks(lane, size_class, count, timeout)
             tokens = lane.connection.blocks(size_class, count)
-            assert tokens is not None
+            assert tokens is not None  # they were granted for this very call
         self._codec.write_rows(tokens, components)
         return timeout
 

@@ -6,8 +6,10 @@ can free some without it: a consumer that takes elements out or reads what it to
 and has not enqueued yet (its element will be taken out). It gets `SharedMemoryFull` at once
 
 * if all the memory there is would not do;
-* if all blocks in use lie where only those who wait could set them free: in the hands of producers that are idle or
-  stand in this line themselves, and in queues whose consumers wait for more elements.
+* if all blocks in use lie where only those who wait could set them free: in queues whose consumers wait for more
+  elements, in elements that are written by half, and in the hands of producers that are idle.
+
+Those who stand in the line give back what they were granted ahead, of other sizes.
 """
 
 from collections import deque
@@ -33,7 +35,7 @@ class Demand(NamedTuple):
         queue: What it is about to enqueue into.
         size_class: Of the blocks,
         num_wanted: how many it would like,
-        num_needed: and how many it needs.
+        num_needed: and how many it needs, with those that it has.
     """
 
     client: Client
@@ -79,23 +81,38 @@ class Shortage:
             return
         self._hub.collect()
         for demand in list(self._demands):
-            try:
-                self._serve(demand)
-            except SharedMemoryFull as error:
-                if self._may_be_met(demand):
-                    continue
+            error = self._serve(demand)
+            if error is not None and self._revoke():
+                error = self._serve(demand)
+            if error is not None and not self._may_be_met(demand):
                 self._demands.remove(demand)
                 demand.client.answer(Down.FAILED, demand.number, *encode_error(error))
 
-    def _serve(self, demand: Demand) -> None:
+    def _serve(self, demand: Demand) -> SharedMemoryFull | None:
+        arena, granted = self._hub.arena, demand.client.granted.get(demand.size_class, ())
+        missing = max(1, demand.num_needed - len(granted))
         try:
-            tokens = self._hub.arena.take(demand.size_class, demand.num_wanted)
-        except SharedMemoryFull:
-            tokens = self._hub.arena.take(demand.size_class, demand.num_needed)
+            try:
+                tokens = arena.take(demand.size_class, max(missing, demand.num_wanted))
+            except SharedMemoryFull:
+                tokens = arena.take(demand.size_class, missing)
+        except SharedMemoryFull as error:
+            return error
         self._demands.remove(demand)
         producer = demand.client.producers.get(demand.queue)
         demand.client.owes = None if producer is None else (producer, producer.received)
         _grant(demand.client, demand.number, demand.size_class, tokens)
+        return None
+
+    def _revoke(self) -> bool:
+        """Take back the empty blocks of those who wait: until they are answered they use none."""
+        clients = {demand.client for demand in self._demands if demand.client.num_granted}
+        for client in clients:
+            for tokens in client.granted.values():
+                self._hub.arena.give(tokens)
+                tokens.clear()
+            client.answer(Down.REVOKED, 0)
+        return bool(clients)
 
     def withdraw(self, client: Client, number: int) -> bool:
         """End a call; False if it does not wait here."""
@@ -119,7 +136,7 @@ class Shortage:
         stuck = sum(share.num_stuck for share in self._hub.shares.values()) + self._hub.num_pages
         for client in self._hub.clients.values():
             if client in waiting:
-                stuck += client.num_granted + len(client.filled)
+                stuck += len(client.filled)
             elif not _is_to_enqueue(client):
                 stuck += client.num_granted
         return arena.num_used > stuck

@@ -14,7 +14,7 @@ Up                                                      Down
 ATTACH    I will use queue q                            HELLO    your number; with the pipe and the memory
 WANT      n empty blocks of class c, please             BLOCKS   these; perhaps fewer, or later
 FILLED    the next n blocks of class c hold elements
-DROP      forget those that are filled
+DROP      forget those that are filled                  REVOKED  forget all that are empty
 ENQUEUE   the same, and enqueue all that are filled     DONE     the call has ended well
 ADMIT     the same, within my window: no answer         TAKEN    they lie in these blocks
 CONFIRM   was it within? else I wait                    FAILED   the call has ended with this error
@@ -35,7 +35,7 @@ from mpqueue.errors import OpError, SharedMemoryFull
 
 RECORD = struct.Struct("<IHxxIIIIq")
 """Mark and kind, size class or flag, connection, queue, number of the call, number of elements, elements enqueued so
-far (WANT: blocks without which the caller cannot go on)."""
+far (WANT: empty blocks without which the caller cannot go on, with those that it has)."""
 
 MAX_COUNT = (1 << 32) - 1
 """Most elements that a record can ask for."""
@@ -55,7 +55,7 @@ class Up:
 class Down:
     """Kinds of answers."""
 
-    HELLO, BLOCKS, DONE, TAKEN, FAILED, STATE = range(1, 7)
+    HELLO, BLOCKS, DONE, TAKEN, FAILED, STATE, REVOKED = range(1, 8)
 
 
 _WITHDRAWN, _MEMORY = -1, -2

@@ -106,6 +106,28 @@ def test_elements_of_other_sizes_make_room_as_well(memory_of_4_mb):
         other.end()
 
 
+def test_blocks_that_were_granted_ahead_for_other_sizes_are_no_obstacle(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8")
+    with Other(queue) as other:
+        for size in (60_000, 100_000, 200_000, 300_000, 70_000):
+            other.ask(put, 1, size)
+            queue.dequeue()
+        other.ask(put, 2, 7 * MB // 2)
+        assert queue.dequeue()[0] == 2
+        other.ask(put, 3, 200_000)
+        assert queue.dequeue()[0] == 3
+
+
+def test_many_rows_get_their_memory_together_with_what_was_granted_before(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8", [[300_000]])
+    with Other(queue) as other:
+        for value in range(3):
+            other.ask(put, value, 300_000)
+            assert queue.dequeue()[0] == value
+            other.ask(lambda q: q.enqueue_many([np.arange(12, dtype=np.uint8).repeat(300_000).reshape(12, -1)]))
+            assert queue.dequeue_many(12)[:, -1].tolist() == list(range(12))
+
+
 def test_a_timeout_gets_out(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8")
     with Other(queue) as other:
