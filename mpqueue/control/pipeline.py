@@ -32,11 +32,12 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mpqueue.control.backend import Backend, EndOfStream, Failure, Outcome, Stopped
 from mpqueue.control.interrupts import HeldBack, let_through
+from mpqueue.control.progress import Place, Progress
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule, Ticket
 
 EPOCH_END_DELAY_S = 0.1
@@ -67,10 +68,8 @@ class Pipeline:
         self.schedule = schedule
         self.lock = threading.RLock()
         self.credit = self.allowance = credit  # the allowance is what of the credit may be used for now
-        self.epoch, self.position = schedule.epoch, 0  # of the next batch to be handed out
-        self.delivered_ahead: set[int] = set()  # positions beyond it that were handed out (unordered only)
-        self.counts = [0] * schedule.num_lanes if isinstance(schedule, StreamSchedule) else []  # delivered, by lane
-        self.next_lane = 0
+        self.progress = Progress(schedule.num_lanes if isinstance(schedule, StreamSchedule) else 0)
+        self.progress.enter(schedule.epoch)
         self.num_batches = 0
         self.wait_ns = 0
         self._epoch_end, self._ordered, self._timed = epoch_end, ordered, timed_epoch_end
@@ -88,6 +87,7 @@ class Pipeline:
         self._needs_attention = False  # one flag for all that is rare
         self.is_waiting = False  # set by the backend around its wait; see NOTE [ Interrupts ]
         self.has_failed = False  # what `next` raised last was a failure, not an interrupt
+        self.failed_at = Place()  # where the consumer was then
         self._is_raising = self._is_torn = self._calls_user = False
         self._latest: Ticket | None = None
         self._unclaimed: deque[Any] = deque()  # batches that were counted and did not reach the caller
@@ -114,20 +114,20 @@ class Pipeline:
         """Whether this ticket was dealt and not handed out."""
         return number in self._tickets
 
-    def deal(self) -> Ticket | None:
-        """The next ticket, None where there is no credit, or no work for now."""
-        backend = self.backend
-        if self._outstanding >= self.allowance or self.is_stopped or backend is None:
-            return None
+    def deal(self, limit: int = 1) -> list[Ticket]:
+        """Up to so many of the next tickets; none where there is no credit, or no work for now."""
+        backend, room = self.backend, self.allowance - self._outstanding
+        if room <= 0 or self.is_stopped or backend is None:
+            return []
         try:
-            ticket = self.schedule.deal()
+            tickets = self.schedule.deal(min(limit, room))
         except Exception as error:
             self._note_undealt(backend, error)
-            return None
-        if ticket is not None:
-            self._outstanding += 1
+            return []
+        for ticket in tickets:
             self._tickets[ticket.number] = ticket
-        return ticket
+        self._outstanding += len(tickets)
+        return tickets
 
     def _note_undealt(self, backend: Backend, error: Exception) -> None:
         """The source has no next epoch: an error in its place in the order, once."""
@@ -201,6 +201,7 @@ class Pipeline:
             assert isinstance(self.schedule, StreamSchedule)
             self.schedule.end_lane(ticket.lane)
             return
+        self.failed_at = self.progress.place()
         if ticket.position >= 0:
             self._count(ticket)
         self._is_raising = True
@@ -244,17 +245,17 @@ class Pipeline:
         self._is_raising = self._needs_attention = True  # as long as this fails, it is tried again
         self.backend.reset()
         if not self._is_due:
-            self._go_to(self.epoch, self.position, tuple(self.delivered_ahead), self.counts, self.next_lane)
+            self._go_to(self.progress.place())
         else:
             assert isinstance(self.schedule, EpochSchedule)
-            self.schedule.stand_before(self.epoch)
+            self.schedule.stand_before(self.progress.epoch)
             self._forget_tickets()
         self._is_raising = self._needs_attention = self._is_torn = False
 
     def _any_ready(self, backend: Backend) -> int:
         """A batch of this epoch, in the order of their coming; one of the next epoch waits for this one's rest."""
         for number in backend.ready:
-            if self._tickets[number].epoch == self.epoch:
+            if self._tickets[number].epoch == self.progress.epoch:
                 return number
         return -1
 
@@ -275,40 +276,23 @@ class Pipeline:
         """A batch is handed out."""
         self._latest = ticket  # from here on; see NOTE [ Interrupts ]
         self.num_batches += 1
-        if ticket.lane >= 0:
-            self.counts[ticket.lane] = ticket.unit + 1
-            self.next_lane = (ticket.lane + 1) % len(self.counts)
-            return
-        position, ahead = ticket.position, self.delivered_ahead
-        if position != self.position:
-            ahead.add(position)
-            return
-        position += 1
-        while position in ahead:
-            position += 1
-        self.position = position
-        assert isinstance(self.schedule, EpochSchedule)
-        if position == self.schedule.lengths[ticket.epoch]:
+        self.progress.count(ticket)
+        if ticket.lane < 0 and self.progress.position == self.schedule.lengths[ticket.epoch]:
             self._close_epoch(ticket.epoch + 1)
-        elif ahead:
-            ahead.difference_update([earlier for earlier in ahead if earlier < position])
 
     def _recount(self, ticket: Ticket) -> None:
         """What `_count` does, which was interrupted anywhere behind its first line."""
-        if ticket.lane >= 0 or (ticket.epoch == self.epoch and ticket.position >= self.position):
+        if not self.progress.is_counted(ticket):
             self._count(ticket)
-        elif ticket.epoch == self.epoch:
-            assert isinstance(self.schedule, EpochSchedule)
-            if self.position == self.schedule.lengths.get(ticket.epoch, -1):
+        elif ticket.epoch == self.progress.epoch:
+            if self.progress.position == self.schedule.lengths.get(ticket.epoch, -1):
                 self._close_epoch(ticket.epoch + 1)
         elif not self._is_due:
-            self._close_epoch(self.epoch)
+            self._close_epoch(self.progress.epoch)
 
     def _close_epoch(self, following: int) -> None:
         assert isinstance(self.schedule, EpochSchedule)
-        self.epoch = following
-        self.position = 0
-        self.delivered_ahead.clear()
+        self.progress.enter(following)
         self.schedule.forget(following - 1)
         if self._epoch_end is None:
             return
@@ -363,12 +347,7 @@ class Pipeline:
             self._timer.cancel()
             self._timer = None
 
-    def start_from(self, position: int, ahead: Iterable[int] = (), counts: Iterable[int] = ()) -> None:
-        """Where the consumer is in the epoch that the schedule was started at."""
-        self.position, self.delivered_ahead = position, set(ahead)
-        self.counts = list(counts) or [0] * len(self.counts)
-
-    def restart_at(self, epoch: int, position: int = 0, ahead: tuple[int, ...] = (), *, refresh: bool = False) -> None:
+    def restart_at(self, place: Place, *, refresh: bool = False) -> None:
         """Drop all that is under way and go to another place in the order; ``refresh``: the source may have changed."""
         with self._turn():
             if self.backend is None or self.is_stopped:
@@ -380,20 +359,16 @@ class Pipeline:
             self.allowance = self.credit
             if refresh:
                 self.backend.refresh()
-            self._go_to(epoch, position, ahead)
+            self._go_to(place)
 
-    def _go_to(
-        self, epoch: int, position: int, ahead: tuple[int, ...], counts: Iterable[int] = (), lane: int = 0
-    ) -> None:
+    def _go_to(self, place: Place) -> None:
         assert self.backend is not None
-        counts = list(counts)
         self._forget_tickets()
         if isinstance(self.schedule, EpochSchedule):
-            self.schedule.start_at(epoch, position, ahead)
+            self.schedule.start_at(place.epoch, place.position, place.ahead)
         else:
-            self.schedule.start_at(epoch, counts, lane)
-        self.epoch = epoch
-        self.start_from(position, ahead, counts)
+            self.schedule.start_at(place.epoch, place.counts, place.lane)
+        self.progress.go_to(place)
         self.backend.pump()
 
     def _forget_tickets(self) -> None:
