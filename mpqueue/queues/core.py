@@ -19,9 +19,9 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mpqueue.control.cancellation import cancellable
 from mpqueue.errors import DeadlineExceededError, OpError
 from mpqueue.queues import handles
-from mpqueue.queues.cancellation import cancellable
 from mpqueue.queues.conversion import Array
 from mpqueue.queues.dtypes import DType
 from mpqueue.queues.machine import QueueMachine

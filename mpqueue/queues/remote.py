@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from mpqueue.control.cancellation import cancellable
 from mpqueue.errors import DeadlineExceededError, OpError, SharedMemoryFull
 from mpqueue.memory.arena import class_bytes
 from mpqueue.queues.blocks import BlockCodec, SharedStorage
-from mpqueue.queues.cancellation import cancellable
 from mpqueue.queues.conversion import Array
 from mpqueue.queues.dtypes import DType
 from mpqueue.queues.handles import Place, attach

@@ -22,10 +22,10 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from mpqueue.control.cancellation import cancellable
 from mpqueue.coordinator import Coordinator
 from mpqueue.errors import CancelledError, OutOfRangeError, WorkerDied
 from mpqueue.loader import Loader
-from mpqueue.queues.cancellation import cancellable
 from mpqueue.queues.core import QueueCore
 from mpqueue.queues.fifo import FIFOQueue
 from mpqueue.queues.ops import EnqueueOp

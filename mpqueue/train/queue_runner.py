@@ -6,6 +6,8 @@
     ─────────────────────                          ─────────────────────────────────────
     until the coordinator stops:                   wait for the coordinator's stop
       run the op                                   run cancel_op: whoever is blocked in the queue is freed
+        (blocked elsewhere: the coordinator's
+        scope frees it)
       closed-type error: this run has ended;
         the last one runs close_op
       other error: the coordinator stops with it,
@@ -20,6 +22,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Literal
 
@@ -214,7 +217,7 @@ class QueueRunner:
     def _run(self, session: Session, op: Op, coord: Coordinator | None) -> None:
         """Run one op until it ends, fails, or is asked to stop."""
         try:
-            with session.as_default():
+            with session.as_default(), nullcontext() if coord is None else coord.scope.active():
                 if self._workers == "process" and isinstance(op, EnqueueOp):
                     session.run(partial(_run_in_worker, op, coord))
                 else:
