@@ -37,6 +37,7 @@ class Client:
         cores: and what keeps them alive as long as it lives;
         producers: its windows there.
         places: Words of shared memory that tell it its limits.
+        has_ended: Its process has ended, or has left, as an answer found; the watch will tell.
         owes: Where, and after how many elements, it is to enqueue what it was granted when memory was short.
         is_cut: It said what cannot be, and is not served any more; its process may live on.
     """
@@ -53,7 +54,7 @@ class Client:
         self.cores: dict[int, QueueCore] = {}
         self.producers: dict[int, Producer] = {}
         self.places: list[int] = []
-        self.is_gone = self.is_cut = False
+        self.is_gone = self.is_cut = self.has_ended = False
         self.owes: tuple[Producer, int] | None = None
         self._outbox = bytearray()
 
@@ -87,7 +88,8 @@ class Client:
         except BlockingIOError:
             return 0
         except OSError:
-            return len(data)  # it is gone, as the watch will tell
+            self.has_ended = True
+            return len(data)  # nobody will ask for it
 
     def cut(self, why: str) -> None:
         """Serve it no longer: its calls fail, and its end follows."""

@@ -249,8 +249,9 @@ class Hub:
             except BlockingIOError:
                 is_empty = True
             while unread:
-                records.extend(self._stream.cut(unread[0]))
-                unread.popleft()
+                found = self._stream.cut(unread[0])
+                records += found  # no call from here to the next line, so that Ctrl-C cannot come between
+                del unread[0]
             while records:
                 if records[0][0] == self._admit_word:
                     self._steps.admit_run(records)

@@ -262,13 +262,22 @@ class Steps:
         try:
             blocks = self._as_blocks(request.taken, share)
         except SharedMemoryFull as error:
-            taken, request.taken = request.taken, []
-            self._hub.deferred.append(partial(client.cores[share.number].put_back, taken))
-            self._hub.watch.poke()
+            self._undo(client, request)
             client.answer(Down.FAILED, number, *encode_error(error))
             return
-        client.delivered[number] = blocks
         client.answer(Down.TAKEN, number, len(blocks), 0, np.array(blocks, np.int64).tobytes())
+        if client.has_ended:
+            made = [block for block, token in zip(blocks, request.taken, strict=True) if block is not token]
+            self._hub.arena.give(made)
+            self._undo(client, request)
+        else:
+            client.delivered[number] = blocks
+
+    def _undo(self, client: Client, request: DequeueRequest) -> None:
+        """What it took never reached its caller, and goes back as soon as this step is over."""
+        taken, request.taken = request.taken, []
+        self._hub.deferred.append(partial(client.cores[request.queue].put_back, taken))
+        self._hub.watch.poke()
 
     def _as_blocks(self, tokens: list[Any], share: Share) -> list[int]:
         """Elements that threads of this process enqueued are written to blocks now."""

@@ -288,3 +288,19 @@ def test_each_element_comes_out_once_whoever_is_killed(tmp_path, kind, seed):
         end = max([0 if place < 2 else per_producer, *(number + 1 for number in numbers[-1:])])
         missing += end - len(numbers)  # what is before the last that came must have come
     assert missing <= 2 * 64  # of each killed consumer, at most its last piece
+
+
+def test_what_comes_for_a_consumer_after_it_was_killed_stays_in_the_queue():
+    """Even if the news of its end has not been heard yet."""
+    queue = FIFOQueue(10, "int32", [[]])
+    queue.enqueue_many(np.arange(3))
+    with Other(queue) as victim:
+        victim.begin(lambda q: q.dequeue_many(5))
+        in_line(queue)
+        hub = queue.queue_ref.shared_as.hub
+        hub.watch._serve = lambda events: None  # nobody listens
+        victim.kill()
+        queue.enqueue_many(np.arange(3, 6), timeout=30)
+        assert queue.dequeue_many(6, timeout=30).tolist() == list(range(6))
+        hub.watch._serve = hub._serve
+        hub.attend()
