@@ -97,7 +97,8 @@ class QueueCore:
     @property
     def num_waiting(self) -> int:
         """Number of calls that are blocked in it."""
-        return self._machine.num_waiting
+        with self._lock:  # amid a step, calls are in line that will not wait
+            return self._machine.num_waiting
 
     def _catch_up(self) -> None:
         """See what other processes have done to it by now."""
