@@ -48,6 +48,7 @@ class BatchOp(Source):
         self.queue, self.queue_runner = queue, queue_runner
         self._lock = threading.Lock()
         self._coord: Coordinator | None = None
+        self._finalizer: weakref.finalize[..., Any] | None = None
 
     def __call__(self, *, timeout: float | None = None) -> Any:
         """Return the next batch: an array, a list of arrays, or a dict, as the examples are.
@@ -87,6 +88,8 @@ class BatchOp(Source):
         """
         if self._coord is not None:
             self._coord.request_stop()
+            if self._finalizer is not None:
+                self._finalizer.detach()  # it holds the coordinator, that the error, and that whoever raised it: us
             self._coord.join()
 
     def _start_once(self) -> None:
@@ -101,10 +104,14 @@ class BatchOp(Source):
     def _start(self) -> Coordinator:
         coord, session = Coordinator(), get_default_session()
         # The threads know the coordinator, not this object: if it is left in mid-input for good, this stops them.
-        weakref.finalize(self, coord.request_stop)
+        self._finalizer = weakref.finalize(self, coord.request_stop)
         for runner in [*runners_before(self.queue_runner, get_queue_runners()), self.queue_runner]:
             runner.create_threads(session, coord, daemon=True, start=True)
         return coord
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process it is a source of batches; its runners stay here."""
+        return Source, (self._dequeue, self.dtypes, self.shapes, self.names)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.queue!r}>"

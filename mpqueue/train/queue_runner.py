@@ -21,7 +21,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from mpqueue.coordinator import Coordinator
 from mpqueue.errors import OpError, OutOfRangeError
@@ -29,9 +29,13 @@ from mpqueue.queues.base import QueueBase
 from mpqueue.queues.graph import default_graph
 from mpqueue.queues.ops import CloseOp, EnqueueOp
 from mpqueue.queues.session import Session, SessionClosedError, get_default_session
+from mpqueue.train.holding import held_in
+from mpqueue.train.local_variables import LocalVariable
+from mpqueue.train.placeholders import Placeholder
 from mpqueue.train.queue_runner_def import QueueRunnerDef, class_of, code_of, with_scope, without_scope
 
 Op = Callable[[], Any]
+Workers = Literal["thread", "process"]
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +56,8 @@ class QueueRunner:
         workers: Where ops run that ``queue.enqueue_op(source)`` or ``enqueue_many_op`` made: in their threads, or each
             in a worker process of its own, which its thread waits for. A process that dies is replaced if the source
             can be resumed (its callable has ``state_dict()`` and ``load_state_dict(state)``, and gives the same
-            examples again), and else reported as `WorkerDied`. Other ops run in their threads.
+            examples again), and else reported as `WorkerDied`. Other ops run in their threads, and so do those whose
+            source holds what belongs to this process: a count of epochs, a placeholder.
 
     Raises:
         ValueError: Both ``queue_runner_def`` and a queue or ops, or without it no queue, no ops, or an empty list; or
@@ -74,7 +79,7 @@ class QueueRunner:
         queue_runner_def: QueueRunnerDef | None = None,
         import_scope: str | None = None,
         *,
-        workers: Literal["thread", "process"] = "thread",
+        workers: Workers = "thread",
     ) -> None:
         if workers not in ("thread", "process"):
             raise ValueError(f'workers must be "thread" or "process", got {workers!r}')
@@ -215,7 +220,7 @@ class QueueRunner:
         """Run one op until it ends, fails, or is asked to stop."""
         try:
             with session.as_default():
-                if self._workers == "process" and isinstance(op, EnqueueOp):
+                if self._workers == "process" and _may_move(op):
                     session.run(partial(_run_in_worker, op, coord))
                 else:
                     _repeat(session.make_callable(op), coord)
@@ -295,6 +300,10 @@ class QueueRunner:
 def _repeat(call: Callable[[], Any], coord: Coordinator | None) -> None:
     while not (coord is not None and coord.should_stop()):
         call()
+
+
+def _may_move(op: Op) -> TypeGuard[EnqueueOp]:
+    return isinstance(op, EnqueueOp) and not any(held_in(op.source, LocalVariable, Placeholder))
 
 
 def _run_in_worker(op: EnqueueOp, coord: Coordinator | None) -> None:
