@@ -13,6 +13,7 @@ from mpqueue.queues.wire import HEAD
 if TYPE_CHECKING:
     from mpqueue.queues.core import QueueCore
     from mpqueue.queues.share import Share
+    from mpqueue.queues.tally import Tally
 
 _FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
@@ -34,7 +35,8 @@ class Client:
         shares: Queues that it uses, by number,
         cores: and what keeps them alive as long as it lives;
         producers: its windows there.
-        places: Words of shared memory that tell it its limits.
+        places: Words of shared memory that are its own: limits, and cells of tallies.
+        tallies: What it counts for.
     """
 
     def __init__(self, number: int, process_id: int, sock: socket.socket, on_full: Callable[["Client"], None]) -> None:
@@ -49,6 +51,7 @@ class Client:
         self.cores: dict[int, QueueCore] = {}
         self.producers: dict[int, Producer] = {}
         self.places: list[int] = []
+        self.tallies: set[Tally] = set()
         self.is_gone = False
         self._outbox = bytearray()
 
@@ -87,6 +90,8 @@ class Client:
     def close(self) -> None:
         """It is gone."""
         self.is_gone = True
+        while self.tallies:
+            self.tallies.pop().close(self)
         descriptors.close_object(self.sock)
 
 

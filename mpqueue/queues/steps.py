@@ -5,6 +5,7 @@ the queue, has the windows recalled and is deferred until the pipe was read once
 deferred (its withdrawal, the question what became of it) is deferred behind it.
 """
 
+import contextlib
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from mpqueue.memory.arena import class_for, offset_of
 from mpqueue.queues.client import Client, ProtocolError
 from mpqueue.queues.requests import CloseRequest, DequeueRequest, EnqueueRequest, Request
 from mpqueue.queues.share import Share
+from mpqueue.queues.tally import find
 from mpqueue.queues.wire import Down, Up, encode_error
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class Steps:
             Up.WITHDRAW: self._withdraw,
             Up.ASK: self._ask,
             Up.FIND: self._find,
+            Up.TALLY: self._tally,
         }
 
     def take(self, kind: int, flag: int, number: int, *said: int) -> None:
@@ -103,13 +106,27 @@ class Steps:
         share = self._hub.shares[queue]
         client.shares[queue], client.cores[queue] = share, core
         if client not in share.windows.producers:
-            if not self._hub.places:
-                first = offset_of(self._hub.arena.take(class_for(_WORDS_BYTES), 1)[0])
-                self._hub.places = list(range(first // 8, (first + _WORDS_BYTES) // 8))
-            client.places.append(self._hub.places.pop())
-            client.producers[queue] = share.windows.add(client, client.places[-1])
+            client.producers[queue] = share.windows.add(client, self._place_for(client))
         producer = client.producers[queue]
         client.answer(Down.DONE, number, producer.place, producer.received)
+
+    def _place_for(self, client: Client) -> int:
+        """A word of shared memory for a client, until it is gone."""
+        if not self._hub.places:
+            first = offset_of(self._hub.arena.take(class_for(_WORDS_BYTES), 1)[0])
+            self._hub.places = list(range(first // 8, (first + _WORDS_BYTES) // 8))
+        client.places.append(self._hub.places.pop())
+        return client.places[-1]
+
+    def _tally(self, client: Client, size: int, _q: int, call: int, number: int, _b: int) -> None:
+        tally = find(number)
+        places: list[int] = []
+        if tally is not None and tally.size == size:
+            with contextlib.suppress(SharedMemoryFull):  # the next work unit asks again
+                places = [self._place_for(client) for _ in range(size)]
+                tally.open(client, self._hub.words, places)
+                client.tallies.add(tally)
+        client.answer(Down.DONE, call, data=np.array(places, np.int64).tobytes())
 
     def _want(self, client: Client, size_class: int, _q: int, number: int, count: int, _b: int) -> None:
         self._hub.collect()
