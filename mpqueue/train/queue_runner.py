@@ -21,7 +21,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
 
 from mpqueue.coordinator import Coordinator
 from mpqueue.errors import OpError, OutOfRangeError
@@ -126,6 +126,15 @@ class QueueRunner:
     def _checked_session(sess: Any) -> Any:
         return checked_session(sess)
 
+    def _moved(self, op: Any, _session: Any) -> Op | None:
+        """What a worker process is to call again and again in place of an op; None if this process has to do it."""
+        is_ours = self._workers == "process" and isinstance(op, EnqueueOp)
+        return op if is_ours and not any(held_in(op.source, LocalVariable, Placeholder)) else None
+
+    @staticmethod
+    def _await(session: Any, call: Callable[[], None]) -> None:
+        session.run(call)
+
     @staticmethod
     def _found(name: str) -> Any:
         return default_graph().find(name)
@@ -220,10 +229,11 @@ class QueueRunner:
         """Run one op until it ends, fails, or is asked to stop."""
         try:
             with session.as_default():
-                if self._workers == "process" and _may_move(op):
-                    session.run(partial(_run_in_worker, op, coord))
-                else:
+                moved = self._moved(op, session)
+                if moved is None:
                     _repeat(session.make_callable(op), coord)
+                else:
+                    self._await(session, partial(_run_in_worker, moved, coord))
         except self._closed_types:
             if self._count_down(session) == 0:
                 self._finish(session, self._close_op)
@@ -302,11 +312,7 @@ def _repeat(call: Callable[[], Any], coord: Coordinator | None) -> None:
         call()
 
 
-def _may_move(op: Op) -> TypeGuard[EnqueueOp]:
-    return isinstance(op, EnqueueOp) and not any(held_in(op.source, LocalVariable, Placeholder))
-
-
-def _run_in_worker(op: EnqueueOp, coord: Coordinator | None) -> None:
+def _run_in_worker(op: Op, coord: Coordinator | None) -> None:
     from mpqueue.train.process_op import run_in_worker  # and with it the engine
 
     if coord is None or not coord.should_stop():
