@@ -28,7 +28,7 @@ ALIGNMENT = 64
 # from batch to batch must not fill the trainer's memory.
 MAX_SPECS = 512
 UNNUMBERED = 0xFFFFFFFF
-_MAX_PLANS = 4096
+MAX_PLANS = 4096
 _SMALL_BUFFER_BYTES = 4096  # below, a buffer of a pickled object is cheaper inside the pickle
 
 
@@ -41,10 +41,11 @@ class Kind:
 _NONE: tuple[Any, ...] = (Kind.NONE,)
 _OBJECT: tuple[Any, ...] = (Kind.OBJECT,)
 Spec: TypeAlias = tuple[Any, ...]
+Signature: TypeAlias = tuple[Any, ...]  # a spec with shape and strides of each array instead of its rank and order
 
 
-def flatten(tree: Any, arrays: list[Array], objects: list[Any]) -> Spec:
-    """Sort the leaves of a batch into ``arrays`` and ``objects`` and return its spec.
+def flatten(tree: Any, arrays: list[Array], objects: list[Any]) -> Signature:
+    """Sort the leaves of a batch into ``arrays`` and ``objects`` and return its signature.
 
     Only exact built-in containers are taken apart: a namedtuple or a user's dict class has behaviour of its own and
     travels as an object (its arrays out-of-band).
@@ -53,9 +54,8 @@ def flatten(tree: Any, arrays: list[Array], objects: list[Any]) -> Spec:
     if kind is np.ndarray:
         dtype = tree.dtype
         if not dtype.hasobject:
-            flags = tree.flags
             arrays.append(tree)
-            return (Kind.ARRAY, dtype, tree.ndim, not flags.c_contiguous and flags.f_contiguous)
+            return (Kind.ARRAY, dtype, tree.shape, tree.strides)
     elif tree is None:
         return _NONE
     elif kind is tuple:
@@ -70,6 +70,17 @@ def flatten(tree: Any, arrays: list[Array], objects: list[Any]) -> Spec:
         return flatten(tree.view(np.ndarray), arrays, objects)
     objects.append(tree)
     return _OBJECT
+
+
+def spec_of(signature: Signature, arrays: Iterator[Array]) -> Spec:
+    """The spec of a batch of this signature, whose arrays these are."""
+    kind = signature[0]
+    if kind == Kind.ARRAY:
+        flags = next(arrays).flags
+        return (kind, signature[1], len(signature[2]), not flags.c_contiguous and flags.f_contiguous)
+    if kind == Kind.DICT:
+        return (kind, signature[1], *[spec_of(item, arrays) for item in signature[2:]])
+    return (kind, *[spec_of(item, arrays) for item in signature[1:]])
 
 
 class Field(NamedTuple):
@@ -89,13 +100,11 @@ class Plan(NamedTuple):
         fields: Of its arrays.
         header: What says so.
         end: Bytes up to the arrays' end; the header follows if nothing else does.
-        spec: Number of the batch's spec, -1 in a plan that is not kept.
     """
 
     fields: tuple[Field, ...]
     header: bytes
     end: int
-    spec: int = -1
 
 
 def align(offset: int) -> int:
@@ -113,12 +122,11 @@ def array_specs(spec: Spec) -> Iterator[Spec]:
             yield from array_specs(item)
 
 
-class Planner:
-    """The worker's side: numbers specs and remembers plans."""
+class SpecNumbers:
+    """The worker's side: numbers its specs."""
 
     def __init__(self) -> None:
         self._numbers: dict[Spec, int] = {}
-        self._plans: dict[tuple[Spec, tuple[tuple[int, ...], ...]], Plan] = {}
 
     def number(self, spec: Spec) -> tuple[int, bytes | None]:
         """The spec's number, and its pickle if the trainer does not know it yet."""
@@ -138,22 +146,10 @@ class Planner:
     def forget(self, spec: Spec) -> None:
         """Take back the latest `number`: the batch that would have carried the spec was not sent."""
         del self._numbers[spec]
-        self._plans.clear()
-
-    def known_plan(self, spec: Spec, shapes: tuple[tuple[int, ...], ...]) -> Plan | None:
-        """The plan for arrays of these shapes in an empty slot, if such a batch was sent before."""
-        return self._plans.get((spec, shapes))
-
-    def plan(self, spec: Spec, shapes: tuple[tuple[int, ...], ...], number: int) -> Plan:
-        """Where arrays of these shapes go in a slot that is empty so far; remembered for the spec of that number."""
-        plan = make_plan(spec, shapes, 0)._replace(spec=number)
-        if len(self._plans) < _MAX_PLANS and number != UNNUMBERED:
-            self._plans[spec, shapes] = plan
-        return plan
 
 
 def make_plan(
-    spec: Spec, shapes: tuple[tuple[int, ...], ...], start: int, placed: dict[int, int] | None = None
+    spec: Spec, shapes: tuple[tuple[int, ...], ...], start: int = 0, placed: dict[int, int] | None = None
 ) -> Plan:
     """Lay arrays out from ``start`` on; ``placed`` gives the offset of those that are in the slot already."""
     fields, words, end = [], [], start
@@ -246,7 +242,7 @@ class ReadSpec:
         recipe = self._recipes.get(header)
         if recipe is None:
             recipe = self._parse(struct.unpack(f"<{len(header) // 8}q", header))
-            if len(self._recipes) >= _MAX_PLANS:
+            if len(self._recipes) >= MAX_PLANS:
                 self._recipes.clear()
             self._recipes[header] = recipe
         return recipe

@@ -21,22 +21,25 @@ import numpy as np
 
 from mpqueue.errors import BatchTooLarge
 from mpqueue.memory.layout import (
+    MAX_PLANS,
     UNNUMBERED,
     Array,
     PickledObjects,
     Plan,
-    Planner,
-    Spec,
+    Signature,
+    SpecNumbers,
     align,
     flatten,
     make_plan,
     pickle_objects,
+    spec_of,
 )
 from mpqueue.memory.segment import Segment
 
 # `posix_fallocate` costs about 1.5 ms per 19 MiB even where the pages are there already: hence the high-water mark,
 # and steps that let sizes which vary a little settle after a few batches.
 _RESERVE_STEP = 1 << 16
+_MAX_TARGETS = 8192  # lists of arrays, one for each pair of a signature and a slot
 
 
 class Placed(NamedTuple):
@@ -49,15 +52,12 @@ class Placed(NamedTuple):
     held: bool
 
 
-class Leaves(NamedTuple):
-    """A batch taken apart: what is to be copied, and where the arrays are that lie in the slot already."""
+class _Known(NamedTuple):
+    """What was worked out for a signature: where its arrays go, and the arrays there, by slot."""
 
-    spec: Spec
-    arrays: list[Array]
-    shapes: tuple[tuple[int, ...], ...]
-    in_slot: dict[int, int]
-    objects: PickledObjects | None
-    held: bool
+    plan: Plan
+    placed: Placed
+    targets: dict[int, list[Array]]
 
 
 class SlotWriter:
@@ -74,11 +74,20 @@ class SlotWriter:
         self.high_water = 0
         self.wanted = 0  # bytes of the latest reservation, to be reported if there was no memory for it
         self._segment, self._stride, self._max_batch_bytes = segment, stride, max_batch_bytes
-        self._planner = Planner()
+        self._specs = SpecNumbers()
+        self._known: dict[Signature, _Known] = {}
+        self._num_targets = 0
         self._number = self._offset = self._end = 0
-        self._base: Array | None = None  # of the arrays that were allocated in this slot
         self._open = False
+        self._signature: Signature = ()  # of the batch in hand,
+        self._arrays: list[Array] = []  # its arrays,
+        self._in_slot = _NO_PLACES  # the offsets of those that lie in the slot already,
+        self._objects: PickledObjects | None = None  # its other leaves
+        self._is_held = False  # user code holds on to arrays in the slot
         self._held: dict[int, weakref.ref[Array]] = {}
+        self._base: Array | None = _NOTHING[:]  # of the arrays that were allocated in this slot
+        self._own_references = self._count_references()  # how many there are depends on the interpreter
+        self._base = None
         self._lock = threading.Lock()  # user code may allocate from several threads
 
     def begin(self, number: int, high_water: int) -> None:
@@ -108,40 +117,37 @@ class SlotWriter:
             self._end = start + nbytes
             return np.ndarray(shape, dtype, self._base, start)
 
-    def take_apart(self, holder: list[Any]) -> Leaves:
+    def take(self, holder: list[Any]) -> None:
         """Take the batch out of ``holder`` (so that this is the last reference) and sort its leaves."""
         self._open = False
         arrays: list[Array] = []
         objects: list[Any] = []
-        spec = flatten(holder.pop(), arrays, objects)
-        shapes = tuple([array.shape for array in arrays])
-        pickled = pickle_objects(objects) if objects else None
+        self._signature = flatten(holder.pop(), arrays, objects)
+        self._arrays = arrays
+        self._objects = pickle_objects(objects) if objects else None
         objects.clear()
-        if self._base is None:
-            return Leaves(spec, arrays, shapes, _NO_PLACES, pickled, False)
-        in_slot, held = self._find_in_slot(arrays)
-        return Leaves(spec, arrays, shapes, in_slot, pickled, held)
+        self._in_slot, self._is_held = (_NO_PLACES, False) if self._base is None else self._find_in_slot(arrays)
 
     def _find_in_slot(self, arrays: list[Array]) -> tuple[dict[int, int], bool]:
         """Offsets of the arrays that lie in the slot and may stay there; whether user code holds on to any."""
-        base = self._base
-        start = _address(base)
+        start = _address(self._base)
         found: dict[int, tuple[int, Any, tuple[int, ...], Any]] = {}
         for number, array in enumerate(arrays):
             order = _memory_order(array)
-            if array.base is base and order is not None:
+            if array.base is self._base and order is not None:
                 found[number] = (_address(array) - start, array.dtype, array.shape, order)
         for number in found:
             arrays[number] = _NOTHING
         array = _NOTHING  # the loop's own reference
-        # Left are this method's, the attribute's, the call's: more means that user code still has one of the arrays.
-        held = sys.getrefcount(base) > 3
-        if not held:
+        if self._count_references() <= self._own_references:  # else user code still has one of the arrays
             return {number: where[0] for number, where in found.items()}, False
         for number, (offset, dtype, shape, order) in found.items():
-            arrays[number] = np.ndarray(shape, dtype, base, offset, None, order)
+            arrays[number] = np.ndarray(shape, dtype, self._base, offset, None, order)
         self._hold()
         return {}, True
+
+    def _count_references(self) -> int:
+        return sys.getrefcount(self._base)
 
     def _hold(self) -> None:
         number, let_go, held = self._number, self.let_go, self._held
@@ -154,69 +160,89 @@ class SlotWriter:
         held[number] = weakref.ref(self._base, forget)
         self._base = None
 
-    def place(self, leaves: Leaves) -> Placed:
-        """Write the batch into the slot.
+    def place(self) -> Placed:
+        """Write the batch that was taken into the slot.
 
         Raises:
             OSError: ENOSPC: there is no memory for it now; nothing is lost, call again.
             BatchTooLarge: It is larger than the user's bound, or than a slot.
         """
-        if self._end == 0 and leaves.objects is None:
-            plan = self._planner.known_plan(leaves.spec, leaves.shapes)
-            if plan is not None:
-                return self._place_known(plan, leaves)
-        number, encoded = self._planner.number(leaves.spec)
-        plan = self._plan(leaves, number)
+        known = self._known.get(self._signature) if self._end == 0 and self._objects is None else None
+        placed = self._place_known(known) if known is not None else self._place_anew()
+        self._arrays, self._objects = [], None
+        return placed
+
+    def _place_known(self, known: _Known) -> Placed:
+        """For arrays of a known signature: the way of most batches."""
+        plan, placed, targets = known
+        if placed.nbytes > self.high_water or self._max_batch_bytes is not None:
+            self._check_bound(plan.end)
+            self._check(placed.nbytes)
+        memory, start = self._segment.memory, self._offset
+        for target, array in zip(targets.get(self._number) or self._make_targets(known), self._arrays, strict=True):
+            target[...] = array
+        memory[start + plan.end : start + placed.nbytes] = plan.header
+        return placed
+
+    def _make_targets(self, known: _Known) -> list[Array]:
+        """The arrays in this slot that a batch of that signature is copied to: 0.3 µs each, so they are kept."""
+        memory, start = self._segment.memory, self._offset
+        made = [
+            np.ndarray(shape, dtype, memory, start + offset, None, order)
+            for offset, shape, dtype, order, _ in known.plan.fields
+        ]
+        self._num_targets += 1
+        if self._num_targets > _MAX_TARGETS:
+            self._forget_known()
+        known.targets[self._number] = made
+        return made
+
+    def _forget_known(self) -> None:
+        self._known.clear()
+        self._num_targets = 0
+
+    def _place_anew(self) -> Placed:
+        spec = spec_of(self._signature, iter(self._arrays))
+        number, encoded = self._specs.number(spec)
         try:
-            header, header_offset = self._place_all(plan, leaves, encoded)
+            plan = make_plan(spec, tuple([array.shape for array in self._arrays]), self._end, self._in_slot)
+            header, header_offset = self._place_all(plan, encoded)
         except BaseException:
             if encoded is not None and number != UNNUMBERED:
-                self._planner.forget(leaves.spec)  # the trainer has not seen it: it must be sent again
+                self._specs.forget(spec)  # the trainer has not seen it: it must be sent again
             raise
         at = self._offset + header_offset
         self._segment.memory[at : at + len(header)] = header
-        return Placed(number, encoded is not None, header_offset, header_offset + len(header), leaves.held)
-
-    def _place_known(self, plan: Plan, leaves: Leaves) -> Placed:
-        """The same for arrays of a known spec and known shapes: the way of most batches."""
-        fields, header, end, spec = plan
-        nbytes = end + len(header)
-        if nbytes > self.high_water or self._max_batch_bytes is not None:
-            self._check_bound(end)
-            self._check(nbytes)
-        memory, start = self._segment.memory, self._offset
-        for (offset, shape, dtype, order, _), array in zip(fields, leaves.arrays, strict=True):
-            np.ndarray(shape, dtype, memory, start + offset, None, order)[...] = array
-        memory[start + end : start + nbytes] = header
-        return Placed(spec, False, end, nbytes, False)
+        if self._end == 0 and self._objects is None and number != UNNUMBERED:
+            if len(self._known) >= MAX_PLANS:
+                self._forget_known()
+            placed = Placed(number, False, plan.end, plan.end + len(plan.header), False)
+            self._known[self._signature] = _Known(plan, placed, {})
+        return Placed(number, encoded is not None, header_offset, header_offset + len(header), self._is_held)
 
     def place_bytes(self, data: bytes) -> Placed:
         """Write a message instead of a batch (an exception)."""
         self._open = False
         self._base = None
+        self._arrays, self._objects = [], None
         self._check(len(data))
         self._segment.memory[self._offset : self._offset + len(data)] = data
         return Placed(UNNUMBERED, new_spec=False, header_offset=0, nbytes=len(data), held=False)
 
-    def _plan(self, leaves: Leaves, number: int) -> Plan:
-        if self._end == 0:
-            return self._planner.plan(leaves.spec, leaves.shapes, number)
-        return make_plan(leaves.spec, leaves.shapes, self._end, leaves.in_slot)
-
-    def _place_all(self, plan: Plan, leaves: Leaves, encoded: bytes | None) -> tuple[bytes, int]:
+    def _place_all(self, plan: Plan, encoded: bytes | None) -> tuple[bytes, int]:
         """Write arrays, objects and spec, where there are any; the batch's header and where that goes."""
-        end, words, writes = plan.end, [], []
-        if leaves.objects is not None:
+        end, words, writes, objects = plan.end, [], [], self._objects
+        if objects is not None:
             pairs = []
-            for buffer in leaves.objects.buffers:
+            for buffer in objects.buffers:
                 start = align(end)
                 end = start + buffer.nbytes
                 pairs += [start, buffer.nbytes]
                 writes.append((start, buffer))
             start = align(end)
-            words += [start, len(leaves.objects.data), len(pairs) // 2, *pairs]
-            writes.append((start, memoryview(leaves.objects.data)))
-            end = start + len(leaves.objects.data)
+            words += [start, len(objects.data), len(pairs) // 2, *pairs]
+            writes.append((start, memoryview(objects.data)))
+            end = start + len(objects.data)
         self._check_bound(end)
         header = plan.header + np.array(words, "<i8").tobytes()
         if encoded is not None:
@@ -226,15 +252,15 @@ class SlotWriter:
             header = np.array([start, len(encoded)], "<i8").tobytes() + header
         end = align(end)
         self._check(end + len(header))
-        self._copy(plan, leaves)
+        self._copy(plan)
         memory, offset = self._segment.memory, self._offset
         for start, data in writes:
             memory[offset + start : offset + start + data.nbytes] = data
         return header, end
 
-    def _copy(self, plan: Plan, leaves: Leaves) -> None:
-        memory, offset, in_slot = self._segment.memory, self._offset, leaves.in_slot
-        for number, (place, array) in enumerate(zip(plan.fields, leaves.arrays, strict=True)):
+    def _copy(self, plan: Plan) -> None:
+        memory, offset, in_slot = self._segment.memory, self._offset, self._in_slot
+        for number, (place, array) in enumerate(zip(plan.fields, self._arrays, strict=True)):
             if number not in in_slot:
                 np.ndarray(place.shape, place.dtype, memory, offset + place.offset, None, place.order)[...] = array
 

@@ -2,8 +2,8 @@
 
 It reads grants one by one, computes what they ask for, writes the batch into the granted slot, and reports. It holds
 no lock that anybody else waits for and owns no bytes but those of its granted slots, so it may be killed between any
-two instructions. It reads one record at a time on purpose: grants that it has not read yet still lie in the pipe,
-where the trainer can take them back for an idle worker.
+two instructions. It reads no more grants than it serves in `_AHEAD_NS`: those that it has not read yet still lie in the
+pipe, where the trainer can take them back for an idle worker.
 
 It ends when the grants' pipe ends, and leaves by `os._exit`: sources hold things like `TemporaryDirectory`, whose
 clean-up belongs to the trainer.
@@ -29,7 +29,7 @@ from mpqueue.control.seeds import seed_globals
 from mpqueue.errors import OutOfRangeError, SharedMemoryFull
 from mpqueue.memory.heap import keep_freed_memory
 from mpqueue.memory.segment import Segment
-from mpqueue.memory.writer import Leaves, Placed, SlotWriter
+from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.workers import context, failures
 from mpqueue.workers.patching import apply_patch
 
@@ -41,6 +41,9 @@ MEMORY_REMEDY = (
     "Use smaller batches, a smaller max_queue_size, or a larger /dev/shm "
     "(`docker run --shm-size`, `mount -o remount,size=... /dev/shm`)"
 )
+
+_AHEAD_NS = 100_000  # several cheap grants in one read: 0.7 µs less for each
+_MAX_AHEAD = 16
 
 _clock = time.perf_counter_ns
 
@@ -157,7 +160,9 @@ class _Worker:
         self._config, self._payload, self._buffers, self._ends = config, payload, buffers, ends
         self._segment = Segment(ends.segment, config.segment_bytes, config.segment_kind)
         self._writer = SlotWriter(self._segment, config.stride, config.max_batch_bytes)
-        self._backlog: deque[bytes] = deque()
+        self._backlog: deque[tuple[int, ...]] = deque()  # grants that were read and not served
+        self._num_read = self._read_at = 0
+        self._num_ahead = 1
         self._iterator: Iterator[Any] | None = None
         self._stream_epoch = -1
         self._broken: BaseException | None = None
@@ -174,16 +179,25 @@ class _Worker:
             raise
         except BaseException as error:
             self._broken = error  # reported in place of every batch that this worker is asked for
-        backlog, grants, work = self._backlog, self._ends.grants, Down.WORK
-        started = _clock()
-        while data := backlog.popleft() if backlog else os.read(grants, GRANT.size):
-            _magic, kind, slot, turn, unit, epoch, high_water = GRANT.unpack(data)
-            now = _clock()
+        backlog, work = self._backlog, Down.WORK
+        ended = _clock()
+        while backlog or self._read(ended):
+            _magic, kind, slot, turn, unit, epoch, high_water = backlog.popleft()
+            started = _clock()
             if kind == work:
-                self._work(slot, turn, unit, epoch, high_water, now - started)
+                self._work(slot, turn, unit, epoch, high_water, started - ended)
             elif kind == Down.STATE:
                 self._load_state(slot, turn, unit)
-            started = _clock()
+            ended = _clock()
+
+    def _read(self, now: int) -> bool:
+        """Wait for grants; False if there will be none."""
+        if self._num_read:
+            self._num_ahead = max(1, min(_MAX_AHEAD, _AHEAD_NS * self._num_read // (now - self._read_at + 1)))
+        data = os.read(self._ends.grants, self._num_ahead * GRANT.size)
+        self._read_at, self._num_read = _clock(), len(data) // GRANT.size
+        self._backlog.extend(GRANT.iter_unpack(data))
+        return bool(data)
 
     def _work(self, slot: int, turn: int, unit: int, epoch: int, high_water: int, wait_ns: int) -> None:
         writer, config = self._writer, self._config
@@ -199,7 +213,8 @@ class _Worker:
             self._seed(epoch, unit)
             holder = [self._compute(unit)]
             copying = _clock()
-            placed = self._place(writer.take_apart(holder), slot, turn)
+            writer.take(holder)
+            placed = self._place(slot, turn)
             flags = NEW_SPEC * placed.new_spec + HELD * placed.held
         except _StreamEnd:
             kind, placed = Up.END, Placed(0, new_spec=False, header_offset=0, nbytes=0, held=False)
@@ -248,11 +263,11 @@ class _Worker:
             self._iterator = None  # a generator that has raised is over, as everywhere in Python
             raise
 
-    def _place(self, leaves: Leaves, slot: int, turn: int) -> Placed:
+    def _place(self, slot: int, turn: int) -> Placed:
         """Write the batch; where there is no memory, wait until there is, or until the trainer gives up."""
         while True:
             try:
-                return self._writer.place(leaves)
+                return self._writer.place()
             except OSError as error:
                 if error.errno not in _NO_MEMORY:
                     raise
@@ -263,12 +278,12 @@ class _Worker:
 
     def _may_retry(self) -> bool:
         while data := os.read(self._ends.grants, GRANT.size):
-            kind = GRANT.unpack(data)[1]
-            if kind == Down.RETRY:
+            grant = GRANT.unpack(data)
+            if grant[1] == Down.RETRY:
                 return True
-            if kind == Down.FAIL:
+            if grant[1] == Down.FAIL:
                 return False
-            self._backlog.append(data)
+            self._backlog.append(grant)
         raise SystemExit(0)  # the trainer closed the pipe: nobody waits for this batch
 
     def _place_failure(self, error: BaseException, unit: int, epoch: int) -> Placed:

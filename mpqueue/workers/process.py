@@ -197,7 +197,7 @@ class ProcessBackend:
         victim = max(links, key=lambda link: len(link.in_flight) if link.is_stealable else 0)
         if not victim.is_stealable:
             return None
-        if _clock() - victim.busy_since < _STEAL_AFTER_NS:
+        if _clock() - victim.busy_since + len(victim.in_flight) * self._item_ns < _STEAL_AFTER_NS:
             return _STEAL_WAIT_S
         count = -(-(len(victim.in_flight) - 1) // (idle + 1))
         taken = [work.ticket for work in self.take_unread(victim, count)]
