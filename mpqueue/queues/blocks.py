@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpqueue.memory.arena import class_bytes, class_for, first_token, offset_of
+from mpqueue.memory.heap import keep_freed_memory
 from mpqueue.memory.segment import Segment
 from mpqueue.queues.conversion import Array
 from mpqueue.queues.requests import Token
@@ -63,6 +64,8 @@ class BlockCodec:
         self._fields: list[Field] = []
         if spec.are_shapes_fixed and not any(isinstance(dtype, str) for dtype in spec.dtypes):
             self._lay_out(spec)
+        else:
+            keep_freed_memory()  # texts are read into memory of their own, each time
         self._is_packed = [isinstance(column, PackedColumn) for column in PlainStorage(spec).columns]
 
     def _lay_out(self, spec: ElementSpec) -> None:
@@ -97,9 +100,12 @@ class BlockCodec:
             ]
         end, pieces = 0, []
         for array in components:
-            head, body, nbytes = _text(array) if array.dtype.kind == "O" else _numbers(array)
-            start = _align(end + len(head))
-            pieces += [(end, head), (start, body)]
+            head, bodies, nbytes = _text(array) if array.dtype.kind == "O" else _numbers(array)
+            pieces.append((end, head))
+            start = end = _align(end + len(head))
+            for body in bodies:
+                pieces.append((end, body))
+                end += len(body) if isinstance(body, bytes) else body.nbytes
             end = _align(start + nbytes)
         return class_for(end), pieces
 
@@ -181,15 +187,16 @@ def _align(offset: int) -> int:
     return (offset + _ALIGNMENT - 1) & -_ALIGNMENT
 
 
-def _numbers(array: Array) -> tuple[bytes, Array, int]:
-    return struct.pack(f"<{array.ndim + 1}q", array.ndim, *array.shape), array, array.nbytes
+def _numbers(array: Array) -> tuple[bytes, Sequence[Any], int]:
+    return struct.pack(f"<{array.ndim + 1}q", array.ndim, *array.shape), (array,), array.nbytes
 
 
-def _text(array: Array) -> tuple[bytes, bytes, int]:
+def _text(array: Array) -> tuple[bytes, Sequence[Any], int]:
     texts = array.reshape(-1).tolist()
     head = struct.pack(f"<{array.ndim + 1 + len(texts)}q", array.ndim, *array.shape, *map(len, texts))
-    body = b"".join(texts)
-    return head, body, len(body)
+    nbytes = sum(map(len, texts))
+    # To join short texts is cheaper than to write each; long ones are not copied twice.
+    return head, texts if nbytes > _SMALL_BYTES * len(texts) else (b"".join(texts),), nbytes
 
 
 class SharedStorage(PlainStorage):
