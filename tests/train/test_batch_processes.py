@@ -190,3 +190,62 @@ def test_workers_are_threads_or_processes(make):
     sizes = (2,) if make is train.batch else (2, 20, 5)
     with pytest.raises(ValueError, match="got 'fibre'"):
         make([np.arange(3)], *sizes, workers="fibre")
+
+
+def records_of(path):
+    """The records of a file, as numbers, read in a worker process."""
+    names = train.string_input_producer([path], num_epochs=1)
+    record = mpqueue.TFRecordReader().read_op(names)
+    return record.map(lambda pair: [np.int64(pair[1])], dtypes=["int64"], shapes=[()])
+
+
+@pytest.fixture
+def record_file(tmp_path):
+    """Ten numbers, in a file whose name is not UTF-8; its path and what is in it."""
+    path = os.path.join(os.fsencode(tmp_path), b"\xff.tfrecord")
+    with mpqueue.python_io.TFRecordWriter(path) as writer:
+        for number in range(10):
+            writer.write(b"%d" % number)
+    with open(path, "rb") as file:
+        return path, file.read()
+
+
+def test_a_name_that_is_no_utf8_travels(record_file):
+    path, _ = record_file
+    assert [batch.tolist() for batch in train.batch(records_of(path), 5, workers="process")] == [
+        [*range(5)],
+        [*range(5, 10)],
+    ]
+
+
+RECORD_BYTES = 17  # of one digit
+
+
+def flipped(content):
+    return content[: 7 * RECORD_BYTES + 12] + b"8" + content[7 * RECORD_BYTES + 13 :]
+
+
+def cut(content):
+    return content[: 8 * RECORD_BYTES - 1]
+
+
+def claimed(content):
+    head = (2**63).to_bytes(8, "little")
+    return content[: 7 * RECORD_BYTES] + head + content[7 * RECORD_BYTES + 8 :]
+
+
+@pytest.mark.parametrize("damage", [flipped, cut, claimed])
+def test_a_damaged_file_is_data_loss_that_names_file_and_offset(record_file, damage):
+    path, content = record_file
+    with open(path, "wb") as file:
+        file.write(damage(content))
+    got = []
+    with pytest.raises(errors.DataLossError, match=rf"tfrecord.* {7 * RECORD_BYTES}\b"):
+        got.extend(batch.tolist() for batch in train.batch(records_of(path), 2, workers="process"))
+    assert got == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_a_fifo_in_a_worker_process_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(errors.FailedPreconditionError, match="fifo"):
+        list(train.batch(records_of(tmp_path / "fifo"), 2, workers="process"))
