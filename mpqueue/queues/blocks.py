@@ -15,6 +15,7 @@ view, which is copied once, into the result.
 import math
 import struct
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -173,11 +174,14 @@ class BlockCodec:
             return np.ndarray(shape, dtype, self._memory, at), _align(at + count * dtype.itemsize)
         lengths = struct.unpack_from(f"<{count}q", self.view, at)
         at = _align(at + 8 * count)
-        out = np.empty(count, object)
-        for place, length in enumerate(lengths):
-            out[place] = bytes(self.view[at : at + length])
-            at += length
-        return out.reshape(shape), _align(at)
+        ends = list(accumulate(lengths, initial=0))
+        body, out = self.view[at : at + ends[-1]], np.empty(count, object)
+        if ends[-1] <= _SMALL_BYTES * count:  # to cut short texts out of a copy is cheaper than to copy each
+            whole = body.tobytes()
+            out[:] = [whole[start:end] for start, end in pairwise(ends)]
+        else:
+            out[:] = [body[start:end].tobytes() for start, end in pairwise(ends)]
+        return out.reshape(shape), _align(at + ends[-1])
 
 
 _NOTHING: Array = np.empty(0, np.uint8)
