@@ -17,6 +17,7 @@ from mpqueue.control.backend import EndOfStream, Stopped
 from mpqueue.control.interrupts import HeldBack
 from mpqueue.control.members import Ended, Stoppable
 from mpqueue.control.pipeline import Pipeline
+from mpqueue.control.progress import Place
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule
 from mpqueue.control.seeds import fresh_seed
 from mpqueue.engine import (
@@ -316,16 +317,16 @@ class OrderedEnqueuer(SequenceEnqueuer):
             ordered=choices.ordered,
             timed_epoch_end=workers > 0,
         )
-        pipeline.start_from(self._position)
+        pipeline.progress.go_to(Place(self._epoch, self._position))
         self._launch(pipeline, Payload(sequence, choices.worker_init), backend, workers, seed)
 
     def _close(self, pipeline: Pipeline) -> None:
         # A new start begins with item 0, in an epoch of its own, so that it draws other numbers. An endless sequence
         # has no item 0 to come back to: it goes on where it was.
         if isinstance(pipeline.schedule, EpochSchedule) and pipeline.schedule.is_endless:
-            self._position = pipeline.position
+            self._position = pipeline.progress.position
         else:
-            self._epoch, self._position = pipeline.epoch + 1, 0
+            self._epoch, self._position = pipeline.progress.epoch + 1, 0
 
     def get(self) -> Iterator[Any]:
         """A generator of batches, without end, in the order of the sequence; see `SequenceEnqueuer.get`.
@@ -431,7 +432,7 @@ def credit_for(backend: BackendName, workers: int, max_queue_size: int) -> int:
         return 1
     if backend == "thread":
         return max_queue_size or 1 << 62
-    from mpqueue.workers.process import MAX_CREDIT
+    from mpqueue.workers.dealing import MAX_CREDIT
 
     return min(max_queue_size, MAX_CREDIT)
 

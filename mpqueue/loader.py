@@ -5,13 +5,14 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from mpqueue import stats
 from mpqueue.control.backend import EndOfStream, Stopped
 from mpqueue.control.interrupts import HeldBack
 from mpqueue.control.members import Ended, Stoppable
 from mpqueue.control.pipeline import Pipeline
+from mpqueue.control.progress import Place
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule
 from mpqueue.control.seeds import fresh_seed
 from mpqueue.engine import (
@@ -28,24 +29,6 @@ from mpqueue.sources import check_sequence, draw_lazy_order, epoch_end_of, is_st
 from mpqueue.workers.loop import Payload
 
 _uids = itertools.count(1 << 32)  # apart from the enqueuers' numbers, which seeds are made of, too
-
-
-class _Place(NamedTuple):
-    """Where the consumer is.
-
-    Attributes:
-        epoch: From 0.
-        position: Batches of it that were taken, all those before this one.
-        ahead: Positions beyond that were taken, too (unordered).
-        counts: For streams: elements taken of each,
-        lane: and whose turn it is.
-    """
-
-    epoch: int = 0
-    position: int = 0
-    ahead: tuple[int, ...] = ()
-    counts: tuple[int, ...] = ()
-    lane: int = 0
 
 
 class Loader(Stoppable):
@@ -121,7 +104,8 @@ class Loader(Stoppable):
             copy=copy,
         )
         self._seed = int(seed) if seed is not None else fresh_seed(next(_uids), 0)
-        self._place = _Place()
+        self._place = Place()
+        self._is_counting = False  # the pipeline counts, from `_place` on
         self._pipeline: Pipeline | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
         self._iterations = 0
@@ -147,11 +131,20 @@ class Loader(Stoppable):
         """
         with self._lock:
             self._iterations += 1
+            self._settle_place()
             if not self._is_resuming and (self._place.position or any(self._place.counts)):
-                self._place = _Place(self._place.epoch + 1)  # the last iterator was dropped on its way
+                self._place = Place(self._place.epoch + 1)  # the last iterator was dropped on its way
             self._is_resuming = False
             self._begin()
+            self._is_counting = True
             return self._epoch(self._iterations, self._place.epoch)
+
+    def _where(self) -> Place:
+        pipeline = self._pipeline
+        return pipeline.progress.place() if self._is_counting and pipeline is not None else self._place
+
+    def _settle_place(self) -> None:
+        self._place, self._is_counting = self._where(), False
 
     def _begin(self) -> None:
         """Have the workers at the place where the epoch begins."""
@@ -159,8 +152,8 @@ class Loader(Stoppable):
             self._open()
             return
         pipeline, place = self._pipeline, self._place
-        if (pipeline.epoch, pipeline.position) != (place.epoch, place.position) or self._is_stream:
-            pipeline.restart_at(place.epoch, place.position, place.ahead)
+        if pipeline.progress.place() != place or self._is_stream:
+            pipeline.restart_at(place)
 
     def _open(self) -> None:
         place, choices, source = self._place, self._choices, self.source
@@ -183,7 +176,7 @@ class Loader(Stoppable):
             ordered=choices.ordered,
             timed_epoch_end=self.workers > 0,
         )
-        pipeline.start_from(place.position, place.ahead, place.counts)
+        pipeline.progress.go_to(place)
         payload = Payload(source, choices.worker_init)
         with HeldBack():
             start_backend(pipeline, payload, self.backend, self.workers, self._seed, choices, skip)
@@ -193,26 +186,23 @@ class Loader(Stoppable):
 
     def _epoch(self, iteration: int, epoch: int) -> Iterator[Any]:
         while iteration == self._iterations and (pipeline := self._pipeline) is not None:
-            if not self._is_stream and pipeline.epoch != epoch:
+            if not self._is_stream and pipeline.progress.epoch != epoch:
                 pipeline.finish_epoch()
                 pipeline.raise_failure()
                 return
             try:
                 batch = pipeline.next()
             except EndOfStream:
-                self._place = _Place(epoch + 1)
+                self._place, self._is_counting = Place(epoch + 1), False
                 return
             except Stopped:
                 return
-            except StopIteration as error:  # of the source; as it is, it would look like the end of the epoch
-                raise RuntimeError("the source raised StopIteration") from error
-            self._place = _Place(
-                pipeline.epoch,
-                pipeline.position,
-                tuple(sorted(pipeline.delivered_ahead)),
-                tuple(pipeline.counts),
-                pipeline.next_lane,
-            )
+            except Exception as error:
+                if pipeline.has_failed:
+                    self._place, self._is_counting = pipeline.failed_at, False
+                if isinstance(error, StopIteration):  # of the source; as it is, it would look like the epoch's end
+                    raise RuntimeError("the source raised StopIteration") from error  # noqa: TRY004 - as generators do
+                raise
             yield batch
             del batch  # or this frame would keep the slot while it waits for the next batch
 
@@ -229,7 +219,7 @@ class Loader(Stoppable):
         pipeline, source = self._pipeline, self.source
         if pipeline is not None:
             pipeline.finish_epoch()
-        place = self._place
+        place = self._where()
         state: dict[str, Any] = {"seed": self._seed, **place._asdict()}
         if hasattr(source, "state_dict"):
             state["source"] = source.state_dict()
@@ -251,7 +241,7 @@ class Loader(Stoppable):
         Raises:
             ValueError: It is of a generator that was run by another number of workers.
         """
-        place = _Place(state["epoch"], state["position"], tuple(state["ahead"]), tuple(state["counts"]), state["lane"])
+        place = Place(state["epoch"], state["position"], tuple(state["ahead"]), tuple(state["counts"]), state["lane"])
         if self._is_stream and place.counts and len(place.counts) != max(self.workers, 1):
             raise ValueError(
                 f"the state is of a generator in {len(place.counts)} workers, each with a stream of its own; "
@@ -279,6 +269,7 @@ class Loader(Stoppable):
         finally:
             with self._lock, HeldBack():
                 if pipeline.has_ended and self._pipeline is pipeline:
+                    self._settle_place()
                     self._pipeline = None
                     if self._finalizer is not None:
                         self._finalizer.detach()
@@ -297,7 +288,7 @@ class Loader(Stoppable):
         self.stop()
 
     def __repr__(self) -> str:
-        state = "stopped" if self._pipeline is None else f"running, epoch {self._place.epoch}"
+        state = "stopped" if self._pipeline is None else f"running, epoch {self._pipeline.progress.epoch}"
         return f"<Loader of {type(self.source).__name__}, {self.workers} workers ({self.backend}), {state}>"
 
 

@@ -28,6 +28,7 @@ from typing import Any
 from mpqueue import idle, stats
 from mpqueue.control.backend import EndOfStream
 from mpqueue.control.pipeline import Pipeline
+from mpqueue.control.progress import Place
 from mpqueue.control.schedule import EpochSchedule
 from mpqueue.control.seeds import fresh_seed
 from mpqueue.engine import BackendName, Choices, check_counts, start_backend
@@ -58,8 +59,13 @@ class _Plan:
 
     def note(self, pipeline: Pipeline) -> None:
         """Take down where the consumer is."""
-        self.is_over = pipeline.epoch != self.number
-        self.position, self.ahead = pipeline.position, tuple(sorted(pipeline.delivered_ahead))
+        place = pipeline.progress.place()
+        self.is_over = place.epoch != self.number
+        self.position, self.ahead = place.position, place.ahead
+
+    def place(self) -> Place:
+        """Where it goes on."""
+        return Place(self.number, self.position, self.ahead)
 
 
 class _Numbers:
@@ -191,7 +197,7 @@ class PassEnqueuer(idle.Pool):
             self._plan.begin(self.source, shuffle=self.shuffle)
             _numbers.look()
             if self._pipeline is not None:
-                self._pipeline.restart_at(self._plan.number, refresh=True)
+                self._pipeline.restart_at(Place(self._plan.number), refresh=True)
             self._has_paused = False
             return self._plan.number
 
@@ -215,7 +221,7 @@ class PassEnqueuer(idle.Pool):
         if plan.is_over:
             return
         if self._is_stale(pipeline):
-            pipeline.restart_at(plan.number, plan.position, plan.ahead, refresh=True)
+            pipeline.restart_at(plan.place(), refresh=True)
         else:
             pipeline.resume()
 
@@ -234,7 +240,7 @@ class PassEnqueuer(idle.Pool):
         schedule.start_at(plan.number, plan.position, plan.ahead)
         credit = credit_for(self._backend, self.workers, self.max_queue_size)
         pipeline = Pipeline(schedule, credit, ordered=choices.ordered)
-        pipeline.start_from(plan.position, plan.ahead)
+        pipeline.progress.go_to(plan.place())
         is_very_first = not plan.number and not plan.position
         if is_very_first:
             pipeline.allowance = 1

@@ -50,20 +50,21 @@ class Statistics:
 
 def collect(pipeline: Pipeline, backend: Any) -> Statistics:
     """The statistics of one engine; takes no lock, so that a monitoring thread never waits for a consumer."""
+    ring = getattr(backend, "ring", None)
+    counted = backend if ring is None else backend.intake
     common = {
         "batches": pipeline.num_batches,
         "wait_s": pipeline.wait_ns / 1e9,
-        "compute_s": backend.compute_ns / 1e9,
-        "credit_wait_s": backend.credit_wait_ns / 1e9,
+        "compute_s": counted.compute_ns / 1e9,
+        "credit_wait_s": counted.wait_ns / 1e9,
     }
-    ring = getattr(backend, "ring", None)
     if ring is None:
         return Statistics(**common)
     slots = ring.slots
     return Statistics(
         **common,
-        bytes=backend.num_bytes,
-        copy_s=backend.copy_ns / 1e9,
+        bytes=counted.num_bytes,
+        copy_s=counted.copy_ns / 1e9,
         slots_in_use=slots.num_slots - slots.num_free,
         num_slots=slots.num_slots,
         copies=ring.num_copies,

@@ -8,12 +8,6 @@ a `stop` from elsewhere, the one-shot epoch-end thread) take turns by one lock; 
 What runs the tickets is a `Backend`: processes, threads, or the caller itself. It *pulls*: `Pipeline.deal` gives it
 the next ticket as long as there is credit, so that there is one place that counts.
 
-The end of an epoch (where the source has an `on_epoch_end` of its own): due once the epoch's last batch was handed
-out. It then runs inside the following `next`, or 0.1 s later in a one-shot thread if no `next` and no `stop` came by,
-so that the next epoch is prepared while the trainer validates. Not at once, because programs read the state of the
-epoch right after its last batch. What it raises is raised by the following `next`; the one after that opens the next
-epoch without calling it again.
-
 # NOTE [ Interrupts ]
 A signal handler runs between any two bytecodes of the main thread, and may raise (Ctrl-C, `sys.exit`, a time-out by
 SIGALRM) or call `stop`. Three rules keep the stream whole, at no cost as long as none strikes:
@@ -30,16 +24,16 @@ import contextlib
 import os
 import threading
 import time
-import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from mpqueue.control import forked
 from mpqueue.control.backend import Backend, EndOfStream, Failure, Outcome, Stopped
+from mpqueue.control.epoch_end import EpochEnd
 from mpqueue.control.interrupts import HeldBack, let_through
+from mpqueue.control.progress import Place, Progress
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule, Ticket
-
-EPOCH_END_DELAY_S = 0.1
 
 _clock = time.perf_counter_ns
 
@@ -67,20 +61,16 @@ class Pipeline:
         self.schedule = schedule
         self.lock = threading.RLock()
         self.credit = self.allowance = credit  # the allowance is what of the credit may be used for now
-        self.epoch, self.position = schedule.epoch, 0  # of the next batch to be handed out
-        self.delivered_ahead: set[int] = set()  # positions beyond it that were handed out (unordered only)
-        self.counts = [0] * schedule.num_lanes if isinstance(schedule, StreamSchedule) else []  # delivered, by lane
-        self.next_lane = 0
+        self.progress = Progress(schedule.num_lanes if isinstance(schedule, StreamSchedule) else 0)
+        self.progress.enter(schedule.epoch)
         self.num_batches = 0
         self.wait_ns = 0
-        self._epoch_end, self._ordered, self._timed = epoch_end, ordered, timed_epoch_end
+        self._ordered = ordered
+        self._end = EpochEnd(epoch_end, timed=timed_epoch_end)
         self._outstanding = 0
         self._head = 0
         self._tickets: dict[int, Ticket] = {}
         self.backend: Backend | None = None
-        self._is_due = False  # the epoch end: its hook, and that the next epoch is opened
-        self._hook_is_due = False
-        self._timer: threading.Timer | None = None
         self._failure: BaseException | None = None
         self._pid = os.getpid()
         self._is_foreign = False  # this is a forked child's copy
@@ -88,14 +78,15 @@ class Pipeline:
         self._needs_attention = False  # one flag for all that is rare
         self.is_waiting = False  # set by the backend around its wait; see NOTE [ Interrupts ]
         self.has_failed = False  # what `next` raised last was a failure, not an interrupt
-        self._is_raising = self._is_torn = self._calls_user = False
+        self.failed_at = Place()  # where the consumer was then
+        self._is_raising = self._is_torn = False
         self._latest: Ticket | None = None
         self._unclaimed: deque[Any] = deque()  # batches that were counted and did not reach the caller
         self._late_stop: tuple[float | None] | None = None
         self._stopping = threading.RLock()
         self._is_shutting_down = False
         self.has_ended = False  # nothing of it is left
-        _living.add(self)
+        forked.watch(self)
 
     # -- The backend's side
 
@@ -114,20 +105,20 @@ class Pipeline:
         """Whether this ticket was dealt and not handed out."""
         return number in self._tickets
 
-    def deal(self) -> Ticket | None:
-        """The next ticket, None where there is no credit, or no work for now."""
-        backend = self.backend
-        if self._outstanding >= self.allowance or self.is_stopped or backend is None:
-            return None
+    def deal(self, limit: int = 1) -> list[Ticket]:
+        """Up to so many of the next tickets; none where there is no credit, or no work for now."""
+        backend, room = self.backend, self.allowance - self._outstanding
+        if room <= 0 or self.is_stopped or backend is None:
+            return []
         try:
-            ticket = self.schedule.deal()
+            tickets = self.schedule.deal(min(limit, room))
         except Exception as error:
             self._note_undealt(backend, error)
-            return None
-        if ticket is not None:
-            self._outstanding += 1
+            return []
+        for ticket in tickets:
             self._tickets[ticket.number] = ticket
-        return ticket
+        self._outstanding += len(tickets)
+        return tickets
 
     def _note_undealt(self, backend: Backend, error: Exception) -> None:
         """The source has no next epoch: an error in its place in the order, once."""
@@ -201,6 +192,7 @@ class Pipeline:
             assert isinstance(self.schedule, StreamSchedule)
             self.schedule.end_lane(ticket.lane)
             return
+        self.failed_at = self.progress.place()
         if ticket.position >= 0:
             self._count(ticket)
         self._is_raising = True
@@ -216,7 +208,7 @@ class Pipeline:
         self.raise_failure()
         if self._is_torn:
             self._mend()
-        if self._is_due:
+        if self._end.is_due:
             self.finish_epoch()
         self.raise_failure()
 
@@ -243,18 +235,18 @@ class Pipeline:
         assert self.backend is not None
         self._is_raising = self._needs_attention = True  # as long as this fails, it is tried again
         self.backend.reset()
-        if not self._is_due:
-            self._go_to(self.epoch, self.position, tuple(self.delivered_ahead), self.counts, self.next_lane)
+        if not self._end.is_due:
+            self._go_to(self.progress.place())
         else:
             assert isinstance(self.schedule, EpochSchedule)
-            self.schedule.stand_before(self.epoch)
+            self.schedule.stand_before(self.progress.epoch)
             self._forget_tickets()
         self._is_raising = self._needs_attention = self._is_torn = False
 
     def _any_ready(self, backend: Backend) -> int:
         """A batch of this epoch, in the order of their coming; one of the next epoch waits for this one's rest."""
         for number in backend.ready:
-            if self._tickets[number].epoch == self.epoch:
+            if self._tickets[number].epoch == self.progress.epoch:
                 return number
         return -1
 
@@ -275,50 +267,26 @@ class Pipeline:
         """A batch is handed out."""
         self._latest = ticket  # from here on; see NOTE [ Interrupts ]
         self.num_batches += 1
-        if ticket.lane >= 0:
-            self.counts[ticket.lane] = ticket.unit + 1
-            self.next_lane = (ticket.lane + 1) % len(self.counts)
-            return
-        position, ahead = ticket.position, self.delivered_ahead
-        if position != self.position:
-            ahead.add(position)
-            return
-        position += 1
-        while position in ahead:
-            position += 1
-        self.position = position
-        assert isinstance(self.schedule, EpochSchedule)
-        if position == self.schedule.lengths[ticket.epoch]:
+        self.progress.count(ticket)
+        if ticket.lane < 0 and self.progress.position == self.schedule.lengths[ticket.epoch]:
             self._close_epoch(ticket.epoch + 1)
-        elif ahead:
-            ahead.difference_update([earlier for earlier in ahead if earlier < position])
 
     def _recount(self, ticket: Ticket) -> None:
         """What `_count` does, which was interrupted anywhere behind its first line."""
-        if ticket.lane >= 0 or (ticket.epoch == self.epoch and ticket.position >= self.position):
+        if not self.progress.is_counted(ticket):
             self._count(ticket)
-        elif ticket.epoch == self.epoch:
-            assert isinstance(self.schedule, EpochSchedule)
-            if self.position == self.schedule.lengths.get(ticket.epoch, -1):
+        elif ticket.epoch == self.progress.epoch:
+            if self.progress.position == self.schedule.lengths.get(ticket.epoch, -1):
                 self._close_epoch(ticket.epoch + 1)
-        elif not self._is_due:
-            self._close_epoch(self.epoch)
+        elif not self._end.is_due:
+            self._close_epoch(self.progress.epoch)
 
     def _close_epoch(self, following: int) -> None:
         assert isinstance(self.schedule, EpochSchedule)
-        self.epoch = following
-        self.position = 0
-        self.delivered_ahead.clear()
+        self.progress.enter(following)
         self.schedule.forget(following - 1)
-        if self._epoch_end is None:
-            return
-        self._hook_is_due = self._needs_attention = True
-        self._is_due = True
-        if self._timed:
-            self._timer = threading.Timer(EPOCH_END_DELAY_S, self.finish_epoch)
-            self._timer.name = "mpqueue-epoch-end"
-            self._timer.daemon = True
-            self._timer.start()
+        if self._end.fall_due(self.finish_epoch):
+            self._needs_attention = True
 
     def disown(self) -> None:
         """This is a copy in a forked child: the workers are the parent's, and a lock may be held for ever."""
@@ -328,27 +296,18 @@ class Pipeline:
     def finish_epoch(self) -> None:
         """Run the epoch end if it is due, and begin the next epoch; what it raises is kept for the next `next`."""
         with self._turn():
-            if not self._is_due or self.is_stopped:
+            end = self._end
+            if not end.is_due or self.is_stopped:
                 return
-            self._cancel_timer()
+            end.cancel_timer()
             try:
-                if self._hook_is_due:  # else it ran, and raised
-                    self._run_hook()
+                end.run_hook()
                 if not self.is_stopped:
                     self._is_torn = True  # as long as it lasts
                     self.open_epoch()
-                    self._is_torn = self._is_due = False
+                    self._is_torn = end.is_due = False
             except BaseException as error:
                 self.fail(error)
-
-    def _run_hook(self) -> None:
-        hook = self._epoch_end
-        assert hook is not None
-        self._calls_user = True
-        try:
-            hook()
-        finally:
-            self._calls_user = self._hook_is_due = False
 
     def open_epoch(self) -> None:
         """Let the workers begin the next epoch, from the source's present state."""
@@ -358,17 +317,7 @@ class Pipeline:
         self.schedule.open_epoch()
         self.backend.pump()
 
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def start_from(self, position: int, ahead: Iterable[int] = (), counts: Iterable[int] = ()) -> None:
-        """Where the consumer is in the epoch that the schedule was started at."""
-        self.position, self.delivered_ahead = position, set(ahead)
-        self.counts = list(counts) or [0] * len(self.counts)
-
-    def restart_at(self, epoch: int, position: int = 0, ahead: tuple[int, ...] = (), *, refresh: bool = False) -> None:
+    def restart_at(self, place: Place, *, refresh: bool = False) -> None:
         """Drop all that is under way and go to another place in the order; ``refresh``: the source may have changed."""
         with self._turn():
             if self.backend is None or self.is_stopped:
@@ -380,20 +329,16 @@ class Pipeline:
             self.allowance = self.credit
             if refresh:
                 self.backend.refresh()
-            self._go_to(epoch, position, ahead)
+            self._go_to(place)
 
-    def _go_to(
-        self, epoch: int, position: int, ahead: tuple[int, ...], counts: Iterable[int] = (), lane: int = 0
-    ) -> None:
+    def _go_to(self, place: Place) -> None:
         assert self.backend is not None
-        counts = list(counts)
         self._forget_tickets()
         if isinstance(self.schedule, EpochSchedule):
-            self.schedule.start_at(epoch, position, ahead)
+            self.schedule.start_at(place.epoch, place.position, place.ahead)
         else:
-            self.schedule.start_at(epoch, counts, lane)
-        self.epoch = epoch
-        self.start_from(position, ahead, counts)
+            self.schedule.start_at(place.epoch, place.counts, place.lane)
+        self.progress.go_to(place)
         self.backend.pump()
 
     def _forget_tickets(self) -> None:
@@ -474,7 +419,7 @@ class Pipeline:
             return
         backend.wake()
         is_inside = self._is_inside()
-        if is_inside and not self._calls_user:
+        if is_inside and not self._end.is_calling:
             self._late_stop = (timeout_s,)  # a signal handler; see NOTE [ Interrupts ]
         elif self._stopping.acquire(blocking=not is_inside):  # else another thread is at it, and waits for our lock
             try:
@@ -484,7 +429,7 @@ class Pipeline:
 
     def _await_others(self) -> None:
         with self.lock:  # those who hold it see that they are to leave
-            self._cancel_timer()
+            self._end.cancel_timer()
 
     def _shut_down(self, backend: Backend, timeout_s: float | None) -> None:
         if self.has_ended or self._is_shutting_down:
@@ -501,14 +446,3 @@ class Pipeline:
                 self._is_shutting_down = False
                 if self.has_ended:
                     self.backend = None
-
-
-_living: weakref.WeakSet[Pipeline] = weakref.WeakSet()
-
-
-def _disown_all() -> None:
-    for pipeline in list(_living):
-        pipeline.disown()
-
-
-os.register_at_fork(after_in_child=_disown_all)

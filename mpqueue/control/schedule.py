@@ -12,7 +12,8 @@ lane that has ended answers its remaining tickets with "end" and gets no more; a
 same order, the order of delivery does not depend on when the end was noticed.
 """
 
-from collections.abc import Callable, Container, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from mpqueue.control.seeds import permutation
@@ -39,8 +40,8 @@ class Ticket(NamedTuple):
 class Schedule(Protocol):
     """What the pipeline asks; called under its lock."""
 
-    def deal(self) -> Ticket | None:
-        """The next ticket, None if there is none now."""
+    def deal(self, limit: int = 1) -> list[Ticket]:
+        """Up to so many of the next tickets, none if there are none now."""
         ...
 
 
@@ -69,7 +70,7 @@ class EpochSchedule:
         self._length_of, self._seed, self._shuffle, self._barrier = length_of, seed, shuffle, barrier
         self._order_of = order_of
         self.next_number = 0
-        self._skip: Container[int] = ()
+        self._skip: frozenset[int] = frozenset()
         self.epoch, self._position = 0, 0
         self._length: int | None = None  # of the epoch that is dealt
         self.lengths: dict[int, int | None] = {}  # of the epochs that are not all handed out
@@ -91,7 +92,7 @@ class EpochSchedule:
 
     def stand_before(self, epoch: int) -> None:
         """Go to the barrier before an epoch."""
-        self.epoch, self._position, self._skip = epoch, 0, ()
+        self.epoch, self._position, self._skip = epoch, 0, frozenset()
         self._is_open = False
         self.lengths.clear()
 
@@ -110,8 +111,8 @@ class EpochSchedule:
         """An epoch is over and its length will not be asked for again."""
         self.lengths.pop(epoch, None)
 
-    def deal(self) -> Ticket | None:
-        """The next ticket; None behind a barrier.
+    def deal(self, limit: int = 1) -> list[Ticket]:
+        """Up to so many of the next tickets, of one epoch; none behind a barrier.
 
         Raises:
             Exception: What the source's length, or order, raised; the next call asks for it again.
@@ -119,18 +120,25 @@ class EpochSchedule:
         while True:
             if not self._is_open:
                 if self._barrier:
-                    return None
+                    return []
                 self._open()
-            position = self._position
             if self._leave_finished_epoch():
                 continue
-            self._position += 1
-            if position in self._skip:
-                continue
-            index = position if self._order is None else int(self._order[position])
-            ticket = Ticket(self.next_number, self.epoch, position, index)
-            self.next_number += 1
-            return ticket
+            positions = self._next_positions(limit)
+            if positions:
+                break
+        number, order = self.next_number, self._order
+        self.next_number = number + len(positions)
+        units = positions if order is None else [int(order[position]) for position in positions]
+        return list(map(Ticket, itertools.count(number), itertools.repeat(self.epoch), positions, units))
+
+    def _next_positions(self, limit: int) -> Sequence[int]:
+        start = self._position
+        stop = start + limit if self._length is None else min(start + limit, self._length)
+        self._position = stop
+        if self._skip:
+            return [position for position in range(start, stop) if position not in self._skip]
+        return range(start, stop)
 
     def deal_failure(self) -> Ticket:
         """A ticket for what cannot be dealt: it has a place in the order, and none in an epoch."""
@@ -141,7 +149,7 @@ class EpochSchedule:
         if not self._is_open or self._length is None or self._position < self._length:
             return False
         self._is_open = False
-        self.epoch, self._position, self._skip = self.epoch + 1, 0, ()
+        self.epoch, self._position, self._skip = self.epoch + 1, 0, frozenset()
         return True
 
     def _open(self) -> None:
@@ -162,6 +170,7 @@ class StreamSchedule:
         self.next_number = 0
         self._next = 0
         self.epoch = 0
+        self.lengths: dict[int, int | None] = {}  # streams have none
         self._live: set[int] = set()
         self._counts: list[int] = []
 
@@ -180,15 +189,15 @@ class StreamSchedule:
         """Whether all lanes have ended."""
         return not self._live
 
-    def deal(self) -> Ticket | None:
-        """The next ticket, None if all lanes have ended."""
-        if not self._live:
-            return None
-        while self._next not in self._live:
-            self._next = (self._next + 1) % self.num_lanes
-        lane = self._next
-        self._next = (lane + 1) % self.num_lanes
-        ticket = Ticket(self.next_number, self.epoch, self._counts[lane], self._counts[lane], lane)
-        self._counts[lane] += 1
-        self.next_number += 1
-        return ticket
+    def deal(self, limit: int = 1) -> list[Ticket]:
+        """Up to so many of the next tickets, none if all lanes have ended."""
+        dealt: list[Ticket] = []
+        while self._live and len(dealt) < limit:
+            while self._next not in self._live:
+                self._next = (self._next + 1) % self.num_lanes
+            lane = self._next
+            self._next = (lane + 1) % self.num_lanes
+            dealt.append(Ticket(self.next_number, self.epoch, self._counts[lane], self._counts[lane], lane))
+            self._counts[lane] += 1
+            self.next_number += 1
+        return dealt

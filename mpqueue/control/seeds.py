@@ -3,8 +3,10 @@
 So the stream is the same for 1 or 64 workers, after a worker's death, and after a resume.
 """
 
+import ctypes
 import hashlib
 import random
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,16 +27,51 @@ def generator(of: BatchSeed) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(_sequence(of)))
 
 
+_NUM_WORDS = 624  # of a Mersenne Twister's state
+
 _python_generator = random.seed.__self__  # type: ignore[attr-defined]  # the one behind the module's functions
-_seed_python = super(random.Random, _python_generator).seed
+_twister = np.random.MT19937(0)
+_seed_twister = np.random.RandomState(_twister).seed  # the one way to seed it with a single number
+
+
+class _PythonState(ctypes.Structure):
+    """What follows the object header of a `random.Random` in CPython."""
+
+    _fields_ = (("index", ctypes.c_int), ("words", ctypes.c_uint32 * _NUM_WORDS))
+
+
+def _words_at(address: int) -> np.ndarray[Any, Any]:
+    return np.frombuffer(memoryview((ctypes.c_uint32 * _NUM_WORDS).from_address(address)), np.uint32)
+
+
+def _find_python_state() -> _PythonState | None:
+    """The state of Python's generator in memory, or None: this interpreter keeps it elsewhere."""
+    if sys.implementation.name != "cpython" or type(_python_generator).__itemsize__:
+        return None
+    state = _PythonState.from_address(id(_python_generator) + object.__basicsize__)
+    return state if (*state.words, state.index) == random.getstate()[1] else None
+
+
+_twister_words = _words_at(_twister.ctypes.state_address)
+_python_state = _find_python_state()
+_python_words = None if _python_state is None else _words_at(ctypes.addressof(_python_state.words))
 
 
 def seed_globals(seed: int, epoch: int, unit: int) -> None:
-    """Seed `random` and NumPy's global generator for one batch; about 5 µs, most of it in the Mersenne Twisters."""
+    """Seed `random` and NumPy's global generator for one batch.
+
+    Both are Mersenne Twisters, and Python's own way to seed one takes 3.4 µs, of the 13 that a worker spends on a tiny
+    batch. So Python's is given the state that NumPy's seeding makes, by a copy in memory: 2.1 µs.
+    """
     # The hash of a tuple of ints is defined by CPython's xxHash variant and not salted; the twisters mix it further.
     mixed = hash((seed, epoch, unit))
-    _seed_python(mixed)
-    _python_generator.gauss_next = None
+    _seed_twister(mixed >> 32 & 0xFFFFFFFF)
+    if _python_state is None or _python_words is None:
+        random.setstate((3, (*_twister_words.tolist(), _NUM_WORDS), None))
+    else:
+        _python_words[...] = _twister_words
+        _python_state.index = _NUM_WORDS
+        _python_generator.gauss_next = None
     np.random.seed(mixed & 0xFFFFFFFF)  # noqa: NPY002 - the global generator is what user code draws from
 
 

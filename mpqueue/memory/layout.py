@@ -14,7 +14,7 @@ buffers out-of-band: they lie in the slot like arrays and are not copied on the 
 
 import pickle
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -72,15 +72,27 @@ def flatten(tree: Any, arrays: list[Array], objects: list[Any]) -> Signature:
     return _OBJECT
 
 
-def spec_of(signature: Signature, arrays: Iterator[Array]) -> Spec:
-    """The spec of a batch of this signature, whose arrays these are."""
+def spec_of(signature: Signature, shapes: list[tuple[int, ...]]) -> Spec:
+    """The spec of a batch of this signature; the shapes of its arrays are added to ``shapes``."""
     kind = signature[0]
     if kind == Kind.ARRAY:
-        flags = next(arrays).flags
-        return (kind, signature[1], len(signature[2]), not flags.c_contiguous and flags.f_contiguous)
+        _, dtype, shape, strides = signature
+        shapes.append(shape)
+        is_fortran = _is_packed(dtype, shape, strides) and not _is_packed(dtype, shape[::-1], strides[::-1])
+        return (kind, dtype, len(shape), is_fortran)
     if kind == Kind.DICT:
-        return (kind, signature[1], *[spec_of(item, arrays) for item in signature[2:]])
-    return (kind, *[spec_of(item, arrays) for item in signature[1:]])
+        return (kind, signature[1], *[spec_of(item, shapes) for item in signature[2:]])
+    return (kind, *[spec_of(item, shapes) for item in signature[1:]])
+
+
+def _is_packed(dtype: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Whether there are no gaps, the first axis being the innermost."""
+    expected = dtype.itemsize
+    for length, stride in zip(shape, strides, strict=True):
+        if length != 1 and stride != expected:
+            return 0 in shape
+        expected *= length
+    return True
 
 
 class Field(NamedTuple):
@@ -149,7 +161,7 @@ class SpecNumbers:
 
 
 def make_plan(
-    spec: Spec, shapes: tuple[tuple[int, ...], ...], start: int = 0, placed: dict[int, int] | None = None
+    spec: Spec, shapes: Sequence[tuple[int, ...]], start: int = 0, placed: dict[int, int] | None = None
 ) -> Plan:
     """Lay arrays out from ``start`` on; ``placed`` gives the offset of those that are in the slot already."""
     fields, words, end = [], [], start
@@ -221,7 +233,7 @@ class ReadSpec:
 
     def __init__(self, spec: Spec) -> None:
         self._nodes = tuple(array_specs(spec))
-        self._recipes: dict[bytes, Recipe] = {}
+        self.recipes: dict[bytes, Recipe] = {}  # by header
         self._flat = self._flat_container(spec)
         self._build = builder(spec)
 
@@ -239,12 +251,12 @@ class ReadSpec:
 
     def recipe(self, header: bytes) -> Recipe:
         """What a header says, remembered for headers that come again."""
-        recipe = self._recipes.get(header)
+        recipe = self.recipes.get(header)
         if recipe is None:
             recipe = self._parse(struct.unpack(f"<{len(header) // 8}q", header))
-            if len(self._recipes) >= MAX_PLANS:
-                self._recipes.clear()
-            self._recipes[header] = recipe
+            if len(self.recipes) >= MAX_PLANS:
+                self.recipes.clear()
+            self.recipes[header] = recipe
         return recipe
 
     def _parse(self, words: tuple[int, ...]) -> Recipe:

@@ -14,7 +14,6 @@ import errno
 import mmap
 import os
 import resource
-from multiprocessing import shared_memory
 from typing import Self
 
 _SHM_FOLDER = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory
@@ -98,6 +97,8 @@ def largest_segment_bytes() -> int:
 def _anonymous_descriptor() -> tuple[int, str]:
     if not _shm_is_roomy() and hasattr(os, "memfd_create"):
         return os.memfd_create("mpqueue", os.MFD_CLOEXEC), "memfd"
+    from multiprocessing import shared_memory  # 3.5 ms, and workers never need it
+
     # One page only: a SharedMemory of the full size would be mapped a second time, and under RLIMIT_AS its failure
     # prints the resource tracker's tracebacks.
     block = shared_memory.SharedMemory(create=True, size=mmap.PAGESIZE)

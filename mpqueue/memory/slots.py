@@ -122,8 +122,10 @@ class SlotTable:
         if slot.held:
             slot.state = _RETIRED
             self.num_retired += 1
-        else:
-            self._set_free(slot)
+            return
+        slot.state, slot.turn = _FREE, 0
+        self.num_free += 1
+        self._free.setdefault(slot.owner, []).append(slot.number)
 
     def let_go(self, number: int) -> None:
         """The worker's code holds no array in the slot any more (or is gone): RETIRED → FREE."""

@@ -202,10 +202,11 @@ class SlotWriter:
         self._num_targets = 0
 
     def _place_anew(self) -> Placed:
-        spec = spec_of(self._signature, iter(self._arrays))
+        shapes: list[tuple[int, ...]] = []
+        spec = spec_of(self._signature, shapes)
         number, encoded = self._specs.number(spec)
         try:
-            plan = make_plan(spec, tuple([array.shape for array in self._arrays]), self._end, self._in_slot)
+            plan = make_plan(spec, shapes, self._end, self._in_slot)
             header, header_offset = self._place_all(plan, encoded)
         except BaseException:
             if encoded is not None and number != UNNUMBERED:

@@ -108,9 +108,9 @@ class Deaths:
         With ``is_gone`` false it may still write: its slots are not used again.
         """
         backend = self._backend
-        while backend.drain(link):
+        while backend.intake.drain(link):
             pass
-        unread = backend.take_unread(link)
+        unread = backend.dealer.take_unread(link)
         begun = list(link.in_flight.values())
         if is_gone:
             for work in begun:
@@ -128,7 +128,7 @@ class Deaths:
     def _grant_again(self, tickets: list[Ticket]) -> None:
         backend = self._backend
         backend.num_retries += len(tickets)
-        backend.pending = deque(sorted((*tickets, *backend.pending)))
+        backend.dealer.pending = deque(sorted((*tickets, *backend.pending)))
 
     def _blame(self, leaving: Exit, ticket: Ticket | None) -> BaseException | None:
         """Count a death against the ticket that the worker was working on; give the ticket up if it is one too many."""

@@ -135,7 +135,7 @@ class ThreadBackend:
     ) -> None:
         self.ready: dict[int, LocalOutcome] = {}
         self.chunk = self.low_water = 1
-        self.compute_ns = self.credit_wait_ns = 0
+        self.compute_ns = self.wait_ns = 0
         self._pipeline, self._payload, self._batch_timeout = pipeline, payload, batch_timeout
         self._num_workers, self._seed = num_workers, seed
         self._is_stream = is_stream
@@ -168,8 +168,7 @@ class ThreadBackend:
 
     def pump(self) -> None:
         """Deal a ticket, and tell the threads that there is work."""
-        ticket = self._pipeline.deal()
-        if ticket is not None:
+        for ticket in self._pipeline.deal():
             (self._queues[ticket.lane] if self._queues else self._dealt).append(ticket)
         self._condition.notify_all()
 
@@ -309,7 +308,7 @@ class ThreadBackend:
             done = time.perf_counter_ns()
             with self._condition:
                 self.compute_ns += done - started
-                self.credit_wait_ns += started - waited
+                self.wait_ns += started - waited
                 at_work = self._working.get(info.id)
                 if at_work is not None and at_work[0] is ticket and not self._is_stopped:
                     del self._working[info.id]
@@ -335,13 +334,14 @@ class ThreadBackend:
             return None
         try:
             if not self._queues:
-                return self._dealt.popleft() if self._dealt else self._pipeline.deal()
+                self._dealt.extend(() if self._dealt else self._pipeline.deal())
+                return self._dealt.popleft() if self._dealt else None
             while not self._queues[worker]:
-                ticket = self._pipeline.deal()
-                if ticket is None:
+                dealt = self._pipeline.deal()
+                if not dealt:
                     return None
-                self._queues[ticket.lane].append(ticket)
-                if ticket.lane != worker:
+                self._queues[dealt[0].lane].extend(dealt)
+                if dealt[0].lane != worker:
                     self._condition.notify_all()
             return self._queues[worker].popleft()
         except Exception as error:
@@ -374,7 +374,7 @@ class InlineBackend:
     ) -> None:
         self.ready: dict[int, LocalOutcome] = {}
         self.chunk = self.low_water = 1
-        self.compute_ns = self.credit_wait_ns = 0
+        self.compute_ns = self.wait_ns = 0
         self._pipeline, self._seed_globals, self._is_stream = pipeline, seed_globals, is_stream
         self._lane = _Lane(payload, WorkerInfo(0, 1, seed), is_stream=is_stream, skip=skip[0] if skip else 0)
         self._tickets: deque[Ticket] = deque()
@@ -382,8 +382,8 @@ class InlineBackend:
 
     def pump(self) -> None:
         """Take the next ticket, without computing it."""
-        if not self._tickets and (ticket := self._pipeline.deal()) is not None:
-            self._tickets.append(ticket)
+        if not self._tickets:
+            self._tickets.extend(self._pipeline.deal())
 
     def wait(self, head: int, *, block: bool = True) -> None:  # noqa: ARG002 - there is only one ticket
         """Compute the next batch."""

@@ -10,7 +10,6 @@ import io
 import pickle
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import cloudpickle
@@ -190,6 +189,8 @@ def _why_not(value: Any) -> str | None:
 def _digests(buffers: list[memoryview]) -> list[bytes]:
     if sum(buffer.nbytes for buffer in buffers) < _PARALLEL_BYTES or len(buffers) < 2:
         return [_digest(buffer) for buffer in buffers]
+    from concurrent.futures import ThreadPoolExecutor  # 3 ms, for big arrays only
+
     with ThreadPoolExecutor(4, thread_name_prefix="mpqueue-digest") as pool:  # hashlib lets go of the GIL
         return list(pool.map(_digest, buffers))
 

@@ -43,7 +43,8 @@ class Work:
                 raise failures.unpack(memory[start : start + self.nbytes])
             finally:
                 ring.release(slot)
-        recipe = read.recipe(memory[start + self.header_offset : start + self.nbytes])
+        header = memory[start + self.header_offset : start + self.nbytes]
+        recipe = read.recipes.get(header) or read.recipe(header)
         if recipe.fields or recipe.buffers:
             return read.rebuild(recipe, ring.view(slot, self.header_offset))
         try:  # nothing of it stays in the slot

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import os
 import subprocess
 import sys
 import time
@@ -45,7 +46,9 @@ class Measurement:
             RuntimeError: It failed; with what it wrote to its stderr.
         """
         command = [sys.executable, str(COMMAND), "--measure", json.dumps(dataclasses.asdict(self))]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLOCK_S, check=False)
+        done = subprocess.run(
+            command, env=_environment(), capture_output=True, text=True, timeout=DEADLOCK_S, check=False
+        )
         if done.returncode:
             raise RuntimeError(f"{self} failed with exit status {done.returncode}:\n{done.stderr}")
         return json.loads(done.stdout.splitlines()[-1])
@@ -64,6 +67,11 @@ class Measurement:
             return FLOORS[self.name](source, self.num_workers, self.seconds)
         with FEEDS[self.name](source, self.num_workers, workload.ahead) as batches:
             return _rate(batches, self.seconds, 4 * workload.ahead)
+
+
+def _environment() -> dict[str, str]:
+    """Modules are compiled once, as installed ones are, also where a developer has switched that off."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _rate(batches: Any, seconds: float, num_warm: int) -> float:

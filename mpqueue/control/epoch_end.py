@@ -1,0 +1,64 @@
+"""The end of an epoch, for sources that have an `on_epoch_end` of their own.
+
+It is due once the epoch's last batch was handed out. It then runs inside the following `next`, or 0.1 s later in a
+one-shot thread if no `next` and no `stop` came by, so that the next epoch is prepared while the trainer validates. Not
+at once, because programs read the state of the epoch right after its last batch. What it raises is raised by the
+following `next`; the one after that opens the next epoch without calling it again.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+EPOCH_END_DELAY_S = 0.1
+
+
+class EpochEnd:
+    """Whether an epoch's end is due, and its hook. The pipeline calls all of this under its lock.
+
+    Args:
+        hook: Called once per epoch; None: there is nothing to call, and nothing is ever due.
+        timed: Finish the epoch by itself after a while.
+
+    Attributes:
+        is_due: The next epoch is not opened yet.
+        is_calling: The user's hook is at work.
+    """
+
+    def __init__(self, hook: Callable[[], Any] | None, *, timed: bool) -> None:
+        self.is_due = self.is_calling = False
+        self._hook, self._timed = hook, timed
+        self._hook_is_due = False
+        self._timer: threading.Timer | None = None
+
+    def fall_due(self, finish: Callable[[], Any]) -> bool:
+        """An epoch is over, and ``finish`` sees to it; False if there is nothing to be done about it."""
+        if self._hook is None:
+            return False
+        self._hook_is_due = self.is_due = True
+        if self._timed:
+            self._timer = threading.Timer(EPOCH_END_DELAY_S, finish)
+            self._timer.name = "mpqueue-epoch-end"
+            self._timer.daemon = True
+            self._timer.start()
+        return True
+
+    def run_hook(self) -> None:
+        """Call the hook, if it was not called for this epoch.
+
+        Raises:
+            Exception: What the hook raised.
+        """
+        if not self._hook_is_due or self._hook is None:
+            return
+        self.is_calling = True
+        try:
+            self._hook()
+        finally:
+            self.is_calling = self._hook_is_due = False
+
+    def cancel_timer(self) -> None:
+        """Somebody sees to it, or nobody has to."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,29 @@
+"""Copies in forked children: they are told that the workers are the parent's, and refuse to be used."""
+
+import os
+import weakref
+from typing import Protocol
+
+
+class Disownable(Protocol):
+    """What a forked child must not use."""
+
+    def disown(self) -> None:
+        """This is a copy in a forked child."""
+        ...
+
+
+_living: weakref.WeakSet[Disownable] = weakref.WeakSet()
+
+
+def watch(owner: Disownable) -> None:
+    """Call its `disown` in every child that is forked from now on, as long as it lives."""
+    _living.add(owner)
+
+
+def _disown_all() -> None:
+    for owner in list(_living):
+        owner.disown()
+
+
+os.register_at_fork(after_in_child=_disown_all)

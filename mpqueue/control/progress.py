@@ -1,0 +1,72 @@
+"""How far the consumer is: which batches were handed out, and so where a stream goes on. Pure."""
+
+from typing import NamedTuple
+
+from mpqueue.control.schedule import Ticket
+
+
+class Place(NamedTuple):
+    """A place in the order of a source's batches.
+
+    Attributes:
+        epoch: From 0.
+        position: Batches of it that were taken, all those before this one.
+        ahead: Positions beyond that were taken, too (unordered).
+        counts: For streams: elements taken of each,
+        lane: and whose turn it is.
+    """
+
+    epoch: int = 0
+    position: int = 0
+    ahead: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
+    lane: int = 0
+
+
+class Progress:
+    """The place that is counted on; see `Place` for the attributes."""
+
+    def __init__(self, num_lanes: int) -> None:
+        self.epoch = self.position = self.lane = 0
+        self.ahead: set[int] = set()
+        self.counts = [0] * num_lanes
+
+    def place(self) -> Place:
+        """Where the consumer is now."""
+        return Place(self.epoch, self.position, tuple(sorted(self.ahead)), tuple(self.counts), self.lane)
+
+    def go_to(self, place: Place) -> None:
+        """Count on from there."""
+        self.epoch, self.position, self.ahead, self.lane = place.epoch, place.position, set(place.ahead), place.lane
+        self.counts = list(place.counts) or [0] * len(self.counts)
+
+    def count(self, ticket: Ticket) -> None:
+        """A batch was handed out. It counts from one assignment on, so that an interrupt cannot count half of it."""
+        if ticket.lane >= 0:
+            self.counts[ticket.lane] = ticket.unit + 1
+            self.lane = (ticket.lane + 1) % len(self.counts)
+            return
+        position, ahead = ticket.position, self.ahead
+        if position != self.position:
+            ahead.add(position)
+            return
+        position += 1
+        if not ahead:
+            self.position = position
+            return
+        while position in ahead:
+            position += 1
+        self.position = position
+        ahead.difference_update([earlier for earlier in ahead if earlier < position])
+
+    def is_counted(self, ticket: Ticket) -> bool:
+        """Whether `count` has done its work; for after an interrupt in the middle of it."""
+        return ticket.lane < 0 and (
+            ticket.epoch != self.epoch or ticket.position < self.position or ticket.position in self.ahead
+        )
+
+    def enter(self, epoch: int) -> None:
+        """All batches of the epochs before were handed out."""
+        self.epoch = epoch
+        self.position = 0
+        self.ahead.clear()
