@@ -18,8 +18,14 @@ _CLOSED = (types.ModuleType, type, np.ndarray, np.generic, str, bytes, int, floa
 _Kind = TypeVar("_Kind")
 
 
-def held_in(thing: Any, *kinds: type[_Kind]) -> Iterator[_Kind]:
-    """The objects of some kinds that something holds or captures; what they hold themselves is not looked for."""
+def held_in(thing: Any, *kinds: type[_Kind], closed: tuple[type, ...] = ()) -> Iterator[_Kind]:
+    """The objects of some kinds that something holds or captures; what they hold themselves is not looked for.
+
+    Args:
+        thing: What to look into.
+        kinds: What to look for.
+        closed: What is not looked into.
+    """
     seen: set[int] = set()
     left = [thing]
     keep = []  # an object made on the way must not free its id for another one
@@ -31,7 +37,7 @@ def held_in(thing: Any, *kinds: type[_Kind]) -> Iterator[_Kind]:
         keep.append(one)
         if isinstance(one, kinds):
             yield one
-        else:
+        elif not isinstance(one, closed):
             left += _held_by(one)
 
 

@@ -27,7 +27,7 @@ from mpqueue.coordinator import Coordinator
 from mpqueue.errors import OpError, OutOfRangeError
 from mpqueue.queues.base import QueueBase
 from mpqueue.queues.graph import default_graph
-from mpqueue.queues.ops import CloseOp, EnqueueOp
+from mpqueue.queues.ops import CloseOp, EnqueueOp, QueueOp
 from mpqueue.queues.session import Session, SessionClosedError, get_default_session
 from mpqueue.train.holding import held_in
 from mpqueue.train.local_variables import LocalVariable
@@ -128,8 +128,11 @@ class QueueRunner:
 
     def _moved(self, op: Any, _session: Any) -> Op | None:
         """What a worker process is to call again and again in place of an op; None if this process has to do it."""
-        is_ours = self._workers == "process" and isinstance(op, EnqueueOp)
-        return op if is_ours and not any(held_in(op.source, LocalVariable, Placeholder)) else None
+        if self._workers == "thread" or not isinstance(op, EnqueueOp):
+            return None
+        # A queue leads back to this process, and what fills it stays here, too.
+        bound = held_in(op.source, LocalVariable, Placeholder, closed=(QueueBase, QueueOp))
+        return None if any(bound) else op
 
     @staticmethod
     def _await(session: Any, call: Callable[[], None]) -> None:

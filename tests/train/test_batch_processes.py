@@ -118,6 +118,23 @@ def test_a_source_that_counts_epochs_stays_in_its_thread():
     assert np.array(batches).tolist() == [[os.getpid()] * 2] * 3
 
 
+def test_a_batch_of_batches_moves_although_the_inner_one_counts_epochs():
+    counted = train.limit_epochs(mpqueue.Source(os.getpid, ["int64"], [()]), 6)
+    inner = train.batch(counted, 2)
+    source = inner.map(lambda pids: [pids, os.getpid()], dtypes=["int64", "int64"], shapes=[(2,), ()])
+    for batch in train.batch(source, 3, workers="process"):
+        assert batch[0].tolist() == [[os.getpid()] * 2] * 3
+        assert os.getpid() not in batch[1]
+
+
+def test_a_placeholder_stays_in_its_thread():
+    fed = mpqueue.placeholder_with_default(np.int64(3), [])
+    source = mpqueue.Source(lambda: [fed(), os.getpid()], ["int64", "int64"], [(), ()])
+    batches = train.batch(source, 2, workers="process")
+    assert next(iter(batches))[1].tolist() == [os.getpid()] * 2
+    batches.close()
+
+
 BAD = 7
 
 
