@@ -16,6 +16,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Self
 
+from mpqueue import stats
 from mpqueue.engine import DEFAULT_START_METHOD, Choices, StartMethod, check_counts
 from mpqueue.loader import num_cpus
 from mpqueue.passes import PassEnqueuer
@@ -156,6 +157,7 @@ class Accelerated:
 
     source: Any
     choices: Choices
+    enqueuer: "Callable[[], Enqueuer | None]" = staticmethod(lambda: None)  # a weak reference to the latest
 
     def __getitem__(self, index: int) -> Any:
         """The batch at position ``index``."""
@@ -179,6 +181,11 @@ class Accelerated:
     def on_epoch_end(self) -> None:
         """Called by Keras after every epoch: the dataset's own."""
         self._call("on_epoch_end")
+
+    def statistics(self) -> stats.Statistics:
+        """What the workers of the present, or the latest, `fit` have done; all zero when there are none."""
+        enqueuer = self.enqueuer()
+        return stats.Statistics() if enqueuer is None else enqueuer.statistics()
 
     def _call(self, hook: str) -> None:
         if hasattr(self.source, hook):  # a Sequence of Keras 2 has no on_epoch_begin
@@ -232,6 +239,7 @@ class Enqueuer(PassEnqueuer):
         source, choices = py_dataset, None
         if isinstance(py_dataset, Accelerated):
             source, choices = py_dataset.source, py_dataset.choices
+            py_dataset.enqueuer = weakref.ref(self)
         super().__init__(source, workers, use_multiprocessing, max_queue_size, shuffle, choices=choices)
         self.py_dataset = py_dataset
 

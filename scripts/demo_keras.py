@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from demo_decode import read_batch
 from demo_photos import Files
-from demo_report import table
+from demo_report import Meter, table
 from demo_setup import BATCH, num_cpus, options, photo_files
 
 import mpqueue.keras
@@ -46,6 +46,25 @@ class Stopwatch(keras.callbacks.Callback):
         self.rate = batch * BATCH / (now - self.began) if batch else 0.0
 
 
+class Verdict(keras.callbacks.Callback):
+    """Who held up whom in the latest epoch, from its first batch on (which compiles the model)."""
+
+    def __init__(self, dataset: mpqueue.keras.Accelerated) -> None:
+        super().__init__()
+        self.dataset, self.text = dataset, ""
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Keras calls this after every batch."""
+        del logs
+        if batch == 0:
+            self.meter = Meter(self.dataset)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Keras calls this after every epoch."""
+        del epoch, logs
+        self.text = self.meter.verdict(chosen.workers, num_cpus())
+
+
 def small_model(num_classes: int) -> keras.Model:
     """A convolution over patches, another over their neighbours, pooled, and a softmax."""
     model = keras.Sequential(
@@ -70,7 +89,8 @@ print(f"{len(train_files.paths):,} images of {num_classes} photographs, {chosen.
 model = small_model(num_classes)
 fast_train = mpqueue.keras.accelerate(train, workers=chosen.workers)
 fast_held_out = mpqueue.keras.accelerate(held_out, workers=1)
-history = model.fit(fast_train, validation_data=fast_held_out, epochs=chosen.epochs, verbose=2)
+verdict = Verdict(fast_train)
+history = model.fit(fast_train, validation_data=fast_held_out, epochs=chosen.epochs, verbose=2, callbacks=[verdict])
 
 accuracy = history.history["val_accuracy"][-1]
 print(f"\naccuracy {accuracy:.1%} on {len(held_out) * BATCH} images never trained on (chance {1 / num_classes:.1%})\n")
@@ -80,3 +100,4 @@ for name, source in {"no workers": train, "mpqueue": fast_train}.items():
     model.fit(source, epochs=1, verbose=0, callbacks=[watch])
     rates[name] = watch.rate
 print(table(rates))
+print(f"\n{verdict.text}")

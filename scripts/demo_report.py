@@ -2,13 +2,21 @@
 
 import sys
 import time
-from typing import Any
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from mpqueue import OrderedEnqueuer
+from mpqueue.stats import Statistics
 
 REFRESH_S = 0.1 if sys.stderr.isatty() else 5.0  # a log wants fewer lines than a terminal
+
+
+class Counting(Protocol):
+    """An enqueuer, or whatever else counts what its workers do."""
+
+    def statistics(self) -> Statistics:
+        """The counters."""
+        ...
 
 
 class Meter:
@@ -18,7 +26,7 @@ class Meter:
         enqueuer: A running one.
     """
 
-    def __init__(self, enqueuer: OrderedEnqueuer) -> None:
+    def __init__(self, enqueuer: Counting) -> None:
         self._enqueuer = enqueuer
         self._before, self._began = enqueuer.statistics(), time.perf_counter()
 
@@ -57,7 +65,7 @@ class Bar(tqdm):  # type: ignore[type-arg]
         options: As tqdm takes them.
     """
 
-    def __init__(self, enqueuer: OrderedEnqueuer, **options: Any) -> None:
+    def __init__(self, enqueuer: Counting, **options: Any) -> None:
         super().__init__(unit=" batches", mininterval=REFRESH_S, **options)
         self.meter, self._shown = Meter(enqueuer), 0.0
 
