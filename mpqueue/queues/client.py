@@ -14,6 +14,7 @@ from mpqueue.queues.wire import HEAD
 if TYPE_CHECKING:
     from mpqueue.queues.core import QueueCore
     from mpqueue.queues.share import Share
+    from mpqueue.queues.tally import Tally
 
 _log = logging.getLogger(__name__)
 _FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
@@ -36,10 +37,11 @@ class Client:
         shares: Queues that it uses, by number,
         cores: and what keeps them alive as long as it lives;
         producers: its windows there.
-        places: Words of shared memory that tell it its limits.
+        places: Words of shared memory that are its own: limits, and cells of tallies.
         has_ended: Its process has ended, or has left, as an answer found; the watch will tell.
         owes: Where, and after how many elements, it is to enqueue what it was granted when memory was short.
         is_cut: It said what cannot be, and is not served any more; its process may live on.
+        tallies: What it counts for.
     """
 
     def __init__(self, number: int, process_id: int, sock: socket.socket, on_full: Callable[["Client"], None]) -> None:
@@ -54,6 +56,7 @@ class Client:
         self.cores: dict[int, QueueCore] = {}
         self.producers: dict[int, Producer] = {}
         self.places: list[int] = []
+        self.tallies: set[Tally] = set()
         self.is_gone = self.is_cut = self.has_ended = False
         self.owes: tuple[Producer, int] | None = None
         self._outbox = bytearray()
@@ -105,6 +108,8 @@ class Client:
     def close(self) -> None:
         """It is gone."""
         self.is_gone = True
+        while self.tallies:
+            self.tallies.pop().close(self)
         descriptors.close_object(self.sock)
 
 

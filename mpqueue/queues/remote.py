@@ -200,6 +200,13 @@ class RemoteQueue:
         number = lane.connection.call(Up.CLOSE, lane.queue, flag=int(cancel_pending_enqueues))
         self._finish(lane, number, timeout, "close")
 
+    def join_tally(self, number: int, size: int) -> tuple[Lane, list[int]]:
+        """Ask the queue's owner for cells of a tally; the words of memory, none if the tally is not there."""
+        lane = self._lane()
+        found = lane.connection.answer(lane.connection.call(Up.TALLY, lane.queue, number, flag=size))
+        assert found is not None
+        return lane, np.frombuffer(found.data, np.int64).tolist()
+
     # -- Calls
 
     def _lane(self) -> Lane:

@@ -5,6 +5,7 @@ the queue, has the windows recalled and is deferred until the pipe was read once
 deferred (its withdrawal, the question what became of it) is deferred behind it.
 """
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +18,7 @@ from mpqueue.memory.arena import class_for, offset_of
 from mpqueue.queues.client import Client, ProtocolError
 from mpqueue.queues.requests import CloseRequest, DequeueRequest, EnqueueRequest, Request
 from mpqueue.queues.share import Share
+from mpqueue.queues.tally import find
 from mpqueue.queues.wire import Down, Up, encode_error
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class Steps:
             Up.ASK: self._ask,
             Up.FIND: self._find,
             Up.DROP: self._drop,
+            Up.TALLY: self._tally,
         }
         self._steps = {hub.mark | kind: step for kind, step in steps.items()}
         self._admit_word, self._enqueue_word = hub.mark | Up.ADMIT, hub.mark | Up.ENQUEUE
@@ -105,23 +108,34 @@ class Steps:
         share = self._hub.shares[queue]
         if client not in share.windows.producers:
             try:
-                client.places.append(self._place())
+                place = self._place_for(client)
             except SharedMemoryFull as error:
                 client.answer(Down.FAILED, number, *encode_error(error))
                 return
-            client.producers[queue] = share.windows.add(client, client.places[-1])
+            client.producers[queue] = share.windows.add(client, place)
         client.shares[queue], client.cores[queue] = share, core
         producer = client.producers[queue]
         client.answer(Down.DONE, number, producer.place, producer.received)
 
-    def _place(self) -> int:
-        """A word of shared memory for a limit."""
+    def _place_for(self, client: Client) -> int:
+        """A word of shared memory for a client, until it is gone."""
         hub = self._hub
         if not hub.places:
             first = offset_of(hub.arena.take(class_for(_WORDS_BYTES), 1)[0])
             hub.places = list(range(first // 8, (first + _WORDS_BYTES) // 8))
             hub.num_pages += 1
-        return hub.places.pop()
+        client.places.append(hub.places.pop())
+        return client.places[-1]
+
+    def _tally(self, client: Client, size: int, _q: int, call: int, number: int, _b: int) -> None:
+        tally = find(number)
+        places: list[int] = []
+        if tally is not None and tally.size == size:
+            with contextlib.suppress(SharedMemoryFull):  # the next work unit asks again
+                places = [self._place_for(client) for _ in range(size)]
+                tally.open(client, self._hub.words, places)
+                client.tallies.add(tally)
+        client.answer(Down.DONE, call, data=np.array(places, np.int64).tobytes())
 
     def _want(self, client: Client, size_class: int, queue: int, number: int, count: int, num_needed: int) -> None:
         self._hub.shortage.want(client, size_class, queue, number, count, num_needed)

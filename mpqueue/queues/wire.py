@@ -25,6 +25,7 @@ CLOSE     (or close and cancel)
 WITHDRAW  the call that I wait for
 ASK       size and whether it is closed
 FIND      the queue of the shared name in this block
+TALLY     I count for this tally: give me cells
 """
 
 import struct
@@ -47,8 +48,8 @@ HEAD = struct.Struct("<BxxxIqqQ")
 class Up:
     """Kinds of records; plain ints, because they are compared in the hot path."""
 
-    ATTACH, WANT, FILLED, ENQUEUE, ADMIT, CONFIRM, DEQUEUE, READ, UNREAD, CLOSE, WITHDRAW, ASK, FIND, DROP = range(
-        1, 15
+    ATTACH, WANT, FILLED, ENQUEUE, ADMIT, CONFIRM, DEQUEUE, READ, UNREAD, CLOSE, WITHDRAW, ASK, FIND, DROP, TALLY = (
+        range(1, 16)
     )
 
 

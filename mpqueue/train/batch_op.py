@@ -106,6 +106,10 @@ class BatchOp(Source):
             runner.create_threads(session, coord, daemon=True, start=True)
         return coord
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process it is a source of batches; its runners stay here."""
+        return Source, (self._dequeue, self.dtypes, self.shapes, self.names)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.queue!r}>"
 
