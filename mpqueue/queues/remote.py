@@ -203,7 +203,7 @@ class RemoteQueue:
     def join_tally(self, number: int, size: int) -> tuple[Lane, list[int]]:
         """Ask the queue's owner for cells of a tally; the words of memory, none if the tally is not there."""
         lane = self._lane()
-        found = lane.connection.answer(lane.connection.call(Up.TALLY, lane.queue, number, flag=size))
+        found = lane.connection.answer(lane.connection.call(Up.TALLY, lane.queue, flag=size, seq=number))
         assert found is not None
         return lane, np.frombuffer(found.data, np.int64).tolist()
 

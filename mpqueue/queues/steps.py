@@ -127,7 +127,7 @@ class Steps:
         client.places.append(hub.places.pop())
         return client.places[-1]
 
-    def _tally(self, client: Client, size: int, _q: int, call: int, number: int, _b: int) -> None:
+    def _tally(self, client: Client, size: int, _q: int, call: int, _a: int, number: int) -> None:
         tally = find(number)
         places: list[int] = []
         if tally is not None and tally.size == size:

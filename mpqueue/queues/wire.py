@@ -36,7 +36,7 @@ from mpqueue.errors import OpError, SharedMemoryFull
 
 RECORD = struct.Struct("<IHxxIIIIq")
 """Mark and kind, size class or flag, connection, queue, number of the call, number of elements, elements enqueued so
-far (WANT: empty blocks without which the caller cannot go on, with those that it has)."""
+far (WANT: empty blocks without which the caller cannot go on, with those that it has; TALLY: its number)."""
 
 MAX_COUNT = (1 << 32) - 1
 """Most elements that a record can ask for."""
