@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -271,6 +272,49 @@ os.rmdir(folder)
     assert output == ""
 
 
+class Gated(Numbers):
+    """Passes a gate at index 3; looks at the handler of SIGTERM at each end of an epoch."""
+
+    def __init__(self, gate):
+        super().__init__(4)
+        self.gate, self.seen = gate.address, []
+
+    def __getitem__(self, index):
+        if index == 3:
+            pass_gate(self.gate)
+        return super().__getitem__(index)
+
+    def on_epoch_end(self):
+        self.seen.append(signal.getsignal(signal.SIGTERM))
+
+
+def mine(*_):
+    """A handler of the user's."""
+
+
+def test_handlers_of_the_user_stay_while_batches_are_waited_for_and_computed():
+    previous = signal.signal(signal.SIGTERM, mine)
+    with Gate() as gate, OrderedEnqueuer(Gated(gate), True) as enqueuer:
+        source = enqueuer.sequence
+        enqueuer.start(1, 4)
+
+        def look_while_the_consumer_waits():
+            for _ in range(2):
+                arrival = gate.arrival()
+                while not enqueuer._pipeline.is_waiting:
+                    time.sleep(0.001)
+                source.seen.append(signal.getsignal(signal.SIGTERM))
+                arrival.let_go()
+
+        thread = threading.Thread(target=look_while_the_consumer_waits)
+        thread.start()
+        assert numbers(enqueuer.get(), 8) == [0, 1, 2, 3, 0, 1, 2, 3]
+        thread.join()
+        enqueuer.stop()
+        assert source.seen == [mine] * 3
+        assert signal.signal(signal.SIGTERM, previous) is mine
+
+
 class Blocking:
     """A generator function whose second element never comes."""
 
@@ -369,4 +413,33 @@ def test_the_interpreters_end_is_prompt_and_silent(state, processes):
         took_s = time.monotonic() - began
         assert trainer.left_nothing()
     print(f"{state}, {'processes' if processes else 'threads'}: {1000 * took_s:.0f} ms")
+    assert took_s < EXIT_WITHIN_S
+
+
+@pytest.mark.parametrize("processes", [True, False])
+@pytest.mark.parametrize("prelude", ["pass", "signal.signal(signal.SIGTERM, signal.SIG_IGN) if os.getpid() != HERE else 0"])
+def test_the_interpreters_end_does_not_wait_for_what_workers_are_at(prelude, processes):
+    script = f"""
+        HERE = os.getpid()
+
+        class Endless(Numbers):
+            def __getitem__(self, index):
+                {prelude}
+                say("there")
+                time.sleep(1000)
+
+        enqueuer = OrderedEnqueuer(Endless(), {processes})
+        enqueuer.start(1)
+        sys.stdin.readline()
+        say(time.monotonic())
+    """
+    with Trainer(script, stdin=subprocess.PIPE) as trainer:
+        assert trainer.heard() == "there"
+        trainer.process.stdin.close()
+        trainer.process.stdin = None
+        began = float(trainer.heard())
+        assert trainer.ended() == (0, "")
+        took_s = time.monotonic() - began
+        assert trainer.left_nothing()
+    print(f"at work, {'processes' if processes else 'threads'}: {1000 * took_s:.0f} ms")
     assert took_s < EXIT_WITHIN_S
