@@ -7,6 +7,10 @@ So a pool that cannot be filled is an error each time somebody asks for a batch,
 
 The nursery's death is that of all its workers; the kernel sees to that. Their slots are not used again before each of
 them is known to be gone.
+
+Two things cannot be told from outside but by waiting: that SIGKILL does not end a worker, because it is stuck in the
+kernel, and that the nursery hangs and tells nothing any more. Both get `STUCK_S` from the kill on; see
+`Deaths.give_up_overdue`.
 """
 
 import signal
@@ -177,7 +181,9 @@ class Deaths:
         self._grant_again([work.ticket for work in (*begun, *unread)])
         self._leave_vacant(link)
         self.num_deaths += 1
-        self._blame(Exit(link, None, 0, None), begun[0].ticket if begun else None)
+        failure = self._blame(Exit(link, None, 0, None), begun[0].ticket if begun else None)
+        if failure is not None:
+            raise failure
 
     def _grant_again(self, tickets: list[Ticket]) -> None:
         backend = self._backend

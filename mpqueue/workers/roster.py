@@ -266,7 +266,7 @@ class Roster:
 
     def abandon(self, link: Link) -> None:
         """Give a worker up that was killed and does not die; its exit is told by `events` all the same."""
-        link.is_abandoned = True
+        link.is_abandoned = link.is_silenced = True
         self.dying.remove(link)
         self._deafen(link)
         del self.links[link.worker]

@@ -417,7 +417,9 @@ def test_the_interpreters_end_is_prompt_and_silent(state, processes):
 
 
 @pytest.mark.parametrize("processes", [True, False])
-@pytest.mark.parametrize("prelude", ["pass", "signal.signal(signal.SIGTERM, signal.SIG_IGN) if os.getpid() != HERE else 0"])
+@pytest.mark.parametrize(
+    "prelude", ["pass", "signal.signal(signal.SIGTERM, signal.SIG_IGN) if os.getpid() != HERE else 0"]
+)
 def test_the_interpreters_end_does_not_wait_for_what_workers_are_at(prelude, processes):
     script = f"""
         HERE = os.getpid()
