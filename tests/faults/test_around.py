@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -183,7 +184,7 @@ if __name__ == "__main__":
 """)
     path = os.path.dirname(os.path.dirname(mpqueue.__file__))
     done = subprocess.run(
-        [os.sys.executable, str(script), method],
+        [sys.executable, "-W", "ignore::DeprecationWarning", str(script), method],
         env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("0 1 2 3 4 5 6 7\n0\n", "")
@@ -200,6 +201,7 @@ mpqueue.shutdown()
 
 def test_after_a_double_fork_as_daemons_do_it():
     said, output = ran(f"""
+__import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork beside threads
 end, daemons_end = os.pipe()
 if os.fork() == 0:
     os.setsid()
@@ -257,19 +259,22 @@ def test_with_closed_standard_streams(method, closed):
 
 
 @pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
-def test_in_a_working_directory_that_is_read_only_or_gone(method, tmp_path):
-    script = f"""
-folder = {str(tmp_path / "folder")!r}
-os.mkdir(folder)
-os.chmod(folder, 0o500)
-os.chdir(folder)
-{TRAIN}
-os.rmdir(folder)
-{TRAIN}
-"""
-    said, output = ran(script, env={"METHOD": method})
-    assert said == ["0 1 2 3 4 5 6 7"] * 2
+def test_in_a_working_directory_that_is_read_only(method, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir(0o500)
+    said, output = ran(f"os.chdir({str(folder)!r})\n{TRAIN}", env={"METHOD": method})
+    assert said == ["0 1 2 3 4 5 6 7"]
     assert output == ""
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+def test_in_a_working_directory_that_is_gone(method, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    # What it prints is not looked at: Python's own resource tracker may have a word to say.
+    said, _ = ran(f"os.chdir({str(folder)!r})\nos.rmdir({str(folder)!r})\n{TRAIN}", env={"METHOD": method})
+    assert said == ["0 1 2 3 4 5 6 7"]
 
 
 class Gated(Numbers):

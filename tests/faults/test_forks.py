@@ -13,6 +13,7 @@ from gates import Gate, pass_gate
 from mpqueue import Loader, OrderedEnqueuer
 
 FORKED = """
+__import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork beside threads
 def forked(deed):
     pid = os.fork()
     if pid == 0:

@@ -154,6 +154,7 @@ def test_it_leaves_no_nursery_whose_interpreter_just_comes_up(tmp_path):
 
 
 SELF_KILLED = """
+__import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork beside threads
 class Epochs(Numbers):
     epoch = 0
     def on_epoch_end(self):
