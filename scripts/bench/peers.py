@@ -46,6 +46,7 @@ class Peer:
         return getattr(importlib.import_module(f"bench.{self.module}"), self.feed)
 
     def __call__(self, source: Any, num_workers: int, ahead: int) -> AbstractContextManager[Any]:
+        """Run it."""
         return self.load()(source, num_workers, ahead)
 
 

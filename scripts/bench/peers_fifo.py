@@ -6,12 +6,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import faster_fifo
-import faster_fifo_reduction  # makes the queue picklable
+
 from bench.in_flight import Endless
 from bench.peers_standard import producers
 from bench.sizes import largest_bytes
-
-__all__ = ["faster_fifo_queue", "faster_fifo_reduction"]
 
 FOREVER_S = 1e6
 AT_ONCE = 100  # batches that a read takes at most

@@ -6,6 +6,7 @@ from typing import Any
 
 import grain
 from absl import flags
+
 from bench.in_flight import Endless
 
 

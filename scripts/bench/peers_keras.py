@@ -7,9 +7,10 @@ from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "numpy")  # nothing is trained, and a fork meets no backend's threads
 
-from bench.in_flight import Endless
 from keras.src.trainers.data_adapters.py_dataset_adapter import OrderedEnqueuer
 from keras.utils import PyDataset
+
+from bench.in_flight import Endless
 
 
 class Adapted(PyDataset):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+
 from bench.in_flight import Endless, in_order
 from bench.sizes import largest_bytes
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from spdl.pipeline import SharedMemorySegmentPool, iterate_in_subprocess
+
 from bench.in_flight import Endless
 from bench.sizes import largest_bytes
-from spdl.pipeline import SharedMemorySegmentPool, iterate_in_subprocess
 
 OFFLOADED_BYTES = 4096  # smaller arrays do not go into an arena
 HELD = 3  # segments beyond those of the queue: one is written, one is read, one was

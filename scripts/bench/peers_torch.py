@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from bench.in_flight import Endless
 from torch.utils.data import DataLoader
+
+from bench.in_flight import Endless
 
 
 def arrays(source: Any, num_workers: int, ahead: int) -> AbstractContextManager[Iterator[Any]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-SAMPLE = 64  # batches
+FEW, SAMPLE = 8, 64  # batches
 ROOM = 1.25  # beyond the largest of the sample, for what is not in it
 
 
@@ -20,10 +20,16 @@ def array_bytes(batch: Any) -> int:
     return len(batch) if isinstance(batch, bytes) else 0
 
 
+def mean_bytes(source: Any) -> float:
+    """Bytes of a batch, on average of the first few."""
+    return sum(array_bytes(source[index]) for index in range(FEW)) / FEW
+
+
 def largest_bytes(source: Any) -> int:
     """What a queue must have room for to take any batch, pickled."""
-    sample = min(SAMPLE, len(source))
-    first = len(pickle.dumps(source[0], pickle.HIGHEST_PROTOCOL))
-    if first > 1 << 20:
-        sample = min(sample, 8)
-    return int(ROOM * max(len(pickle.dumps(source[index], pickle.HIGHEST_PROTOCOL)) for index in range(sample))) + 4096
+    sample = SAMPLE if _pickled_bytes(source[0]) < 1 << 20 else FEW
+    return int(ROOM * max(_pickled_bytes(source[index % len(source)]) for index in range(sample))) + 4096
+
+
+def _pickled_bytes(batch: Any) -> int:
+    return len(pickle.dumps(batch, pickle.HIGHEST_PROTOCOL))

@@ -1,0 +1,29 @@
+"""What mpqueue needs beyond its ring, whose size `statistics()` tells."""
+
+import mpqueue
+from bench.footprint import MB, memory
+from bench.workloads import WORKLOADS
+
+MEASURED = ("tiny", "image in place")
+NUM_BATCHES = 200
+
+
+def beyond_the_ring(num_workers: int) -> dict[str, float]:
+    """Growth of the proportional memory of all processes, in MB and without the ring, by workload."""
+    found = {}
+    for name in MEASURED:
+        workload = WORKLOADS[name]
+        source = workload.make()
+        before = memory()
+        if before is None:
+            return {}
+        with mpqueue.OrderedEnqueuer(source, use_multiprocessing=True) as enqueuer:
+            enqueuer.start(num_workers, workload.ahead)
+            batches = enqueuer.get()
+            for _ in range(NUM_BATCHES):
+                next(batches)
+            running = memory()
+            assert running is not None
+            found[name] = running.total - before.total - enqueuer.statistics().ring_bytes / MB
+        mpqueue.shutdown()
+    return found
