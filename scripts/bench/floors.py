@@ -42,23 +42,28 @@ def _thrown_away(source: Any) -> Callable[[int], Any]:
 
 def _together(make: Callable[[Any], Callable[[int], Any]], source: Any, num_workers: int, seconds: float) -> float:
     context = multiprocessing.get_context("fork")
-    together = context.Barrier(num_workers)
     ends, running = [], []
     for _ in range(num_workers):
-        end, other = context.Pipe(duplex=False)
-        process = context.Process(target=_produce, args=(make, source, seconds, together, other))
+        end, other = context.Pipe()
+        process = context.Process(target=_produce, args=(make, source, seconds, other))
         process.start()
         ends.append(end)
         running.append(process)
+    for end in ends:
+        end.recv()  # it is ready
+    for end in ends:
+        end.send("begin")
     rate = sum(end.recv() for end in ends)
-    for process in running:
+    for end, process in zip(ends, running, strict=True):
         process.join()
+        end.close()
     return rate
 
 
-def _produce(make: Callable[[Any], Any], source: Any, seconds: float, together: Any, end: Connection) -> None:
+def _produce(make: Callable[[Any], Any], source: Any, seconds: float, end: Connection) -> None:
     act = make(source)
-    together.wait()
+    end.send("ready")
+    end.recv()
     end.send(_rate(act, seconds))
 
 

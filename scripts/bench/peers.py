@@ -32,8 +32,9 @@ class Peer:
 
     @property
     def is_installed(self) -> bool:
-        """Whether its package is there; nothing is imported to find out."""
-        return not self.package or importlib.util.find_spec(self.package) is not None
+        """Whether its package is there; nothing is imported to find out. A folder of that name is no package."""
+        found = importlib.util.find_spec(self.package) if self.package else None
+        return not self.package or (found is not None and found.origin is not None)
 
     def load(self) -> Callable[..., AbstractContextManager[Any]]:
         """Import the package, which no measurement is to count; gives the feed.
@@ -53,13 +54,15 @@ class Peer:
 PEERS = {
     "executor": Peer("peers_standard", "executor", "", "ProcessPoolExecutor by fork, as many under way as ahead"),
     "mp.Queue": Peer("peers_standard", "queues", "", "one multiprocessing.Queue for each worker, read in turn"),
-    "keras processes": Peer("peers_keras", "processes", "keras", "max_queue_size as ahead"),
-    "keras threads": Peer("peers_keras", "threads", "keras", "max_queue_size as ahead"),
+    "keras processes": Peer("peers_keras", "processes", "keras", "max_queue_size as ahead, of large batches 10"),
+    "keras threads": Peer("peers_keras", "threads", "keras", "max_queue_size as ahead, of large batches 10"),
     "torch": Peer("peers_torch", "arrays", "torch", "persistent workers by fork, NumPy batches"),
     "torch tensors": Peer("peers_torch", "tensors", "torch", "persistent workers by fork, tensors in shared memory"),
     "tf.data": Peer("peers_tensorflow", "tf_data", "tensorflow", "from_generator, map in parallel, prefetch"),
-    "grain": Peer("peers_grain", "grain_processes", "grain", "mp_prefetch"),
-    "spdl": Peer("peers_spdl", "spdl_subprocesses", "spdl", "iterate_in_subprocess, a pool of segments for each"),
+    "grain": Peer("peers_grain", "grain_processes", "grain", "mp_prefetch, one thread in each worker"),
+    "spdl": Peer(
+        "peers_spdl", "spdl_subprocesses", "spdl", "iterate_in_subprocess, a pool of segments for large arrays"
+    ),
     "faster-fifo": Peer("peers_fifo", "faster_fifo_queue", "faster_fifo", "one queue, get_many", is_ordered=False),
     "ray": Peer("peers_ray", "ray_actors", "ray", "an actor for each worker, futures under way as ahead"),
 }

@@ -12,10 +12,10 @@ from bench.in_flight import Endless
 
 @contextmanager
 def grain_processes(source: Any, num_workers: int, ahead: int) -> Iterator[Iterator[Any]]:
-    """``mp_prefetch``; the workers have no threads of their own: the sources here wait for nothing."""
+    """``mp_prefetch``; one thread in each worker computes while another one hands over."""
     flags.FLAGS.mark_as_parsed()  # Grain reads some; a program that is no app of absl must say so
     dataset = grain.MapDataset.source(Endless(source)).to_iter_dataset(
-        grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+        grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
     )
     options = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=max(1, ahead // num_workers))
     batches = iter(dataset.mp_prefetch(options))

@@ -11,6 +11,9 @@ from keras.src.trainers.data_adapters.py_dataset_adapter import OrderedEnqueuer
 from keras.utils import PyDataset
 
 from bench.in_flight import Endless
+from bench.sizes import array_bytes
+
+LARGE_BYTES, FEW = 1 << 16, 10  # more than a few large batches fall out of the caches, and are allocated anew each
 
 
 class Adapted(PyDataset):
@@ -42,7 +45,8 @@ def threads(source: Any, num_workers: int, ahead: int) -> AbstractContextManager
 
 @contextmanager
 def _running(source: Any, num_workers: int, ahead: int, *, use_multiprocessing: bool) -> Iterator[Iterator[Any]]:
-    enqueuer = OrderedEnqueuer(Adapted(source), num_workers, use_multiprocessing, ahead)
+    queued = ahead if array_bytes(source[0]) < LARGE_BYTES else min(ahead, FEW)
+    enqueuer = OrderedEnqueuer(Adapted(source), num_workers, use_multiprocessing, queued)
     enqueuer.start()
     batches = enqueuer.get()
     try:

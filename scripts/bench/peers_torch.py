@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from torch import multiprocessing
 from torch.utils.data import DataLoader
 
 from bench.in_flight import Endless
@@ -23,6 +24,7 @@ def tensors(source: Any, num_workers: int, ahead: int) -> AbstractContextManager
 def _running(
     source: Any, num_workers: int, ahead: int, collate: Callable[[Any], Any] | None
 ) -> Iterator[Iterator[Any]]:
+    multiprocessing.set_sharing_strategy("file_system")  # a name for each tensor: cheaper than passing descriptors
     loader = DataLoader(
         Endless(source),  # type: ignore[arg-type]  # it has what a Dataset needs
         batch_size=None,  # an item is a batch already

@@ -17,7 +17,8 @@ def plan(workloads: Iterable[str], feeds: list[str], num_workers: int, seconds: 
     feeds = [feed for feed in feeds if feed not in absent]
     for name in workloads:
         if name in QUEUES:
-            wanted += [Measurement("queue", peer, name, num_workers, seconds) for peer in QUEUES[name].peers]
+            peers = [peer for peer in QUEUES[name].peers if not missing([peer])]
+            wanted += [Measurement("queue", peer, name, num_workers, seconds) for peer in peers]
             continue
         workload = WORKLOADS[name]
         fitting = [feed for feed in feeds if workload.is_small or feed not in FOR_SMALL_BATCHES]

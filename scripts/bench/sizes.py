@@ -1,6 +1,7 @@
 """How large the batches of a source are."""
 
 import pickle
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,22 @@ ROOM = 1.25  # beyond the largest of the sample, for what is not in it
 
 def array_bytes(batch: Any) -> int:
     """Bytes of the arrays, and of the strings, that a batch holds in dicts, tuples and lists."""
-    if isinstance(batch, dict):
-        return sum(array_bytes(value) for value in batch.values())
-    if isinstance(batch, tuple | list):
-        return sum(array_bytes(value) for value in batch)
+    return sum(_parts(batch))
+
+
+def largest_part(batch: Any) -> int:
+    """Bytes of the largest of them."""
+    return max(_parts(batch), default=0)
+
+
+def _parts(batch: Any) -> Iterator[int]:
     if isinstance(batch, np.ndarray):
-        return batch.nbytes
-    return len(batch) if isinstance(batch, bytes) else 0
+        yield batch.nbytes
+    elif isinstance(batch, bytes):
+        yield len(batch)
+    elif isinstance(batch, dict | tuple | list):
+        for value in batch.values() if isinstance(batch, dict) else batch:
+            yield from _parts(value)
 
 
 def mean_bytes(source: Any) -> float:
