@@ -37,6 +37,9 @@ class Gathered:
             self._wake_ups[one.name] += found
         elif one.what == "memory":
             self._add_lists(self._memory, {name: [value] for name, value in found.items()})
+        elif one.what == "records":
+            for name, rate in found.items():
+                self._rates[one.workload, name].append(rate)
         elif one.what == "feed":
             self._rates[one.workload, one.name].append(found.pop("rate"))
             self._add_lists(self._costs[one.workload, one.name], {name: [value] for name, value in found.items()})

@@ -19,6 +19,7 @@ from bench.latency import first_batches
 from bench.memory import beyond_the_ring
 from bench.peers import PEERS
 from bench.queues import queue_rate
+from bench.records import record_rate
 from bench.sizes import mean_bytes
 from bench.wakeup import wake_ups
 from bench.workloads import WORKLOADS
@@ -32,8 +33,8 @@ class Measurement:
     """What to measure.
 
     Attributes:
-        what: "feed" or "floor" (of a workload), "queue", "latency", "wake-up", "memory", or "curve".
-        name: Which feed, floor, queue or curve.
+        what: "feed" or "floor" (of a workload), "queue", "records", "latency", "wake-up", "memory", or "curve".
+        name: Which feed, floor, queue, reader or curve.
         workload: Of which workload, or at which point of the curve.
         num_workers: With how many workers.
         seconds: For how long batches are counted.
@@ -79,6 +80,8 @@ class Measurement:
             return CURVES[self.name].measure(float(self.workload), self.num_workers, self.seconds)
         if self.what == "queue":
             return queue_rate(self.workload, self.name, self.seconds)
+        if self.what == "records":
+            return record_rate(self.workload, self.name, self.num_workers, self.seconds)
         workload = WORKLOADS[self.workload]
         source = workload.make()
         if self.what == "floor":

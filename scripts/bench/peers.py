@@ -60,9 +60,7 @@ PEERS = {
     "torch tensors": Peer("peers_torch", "tensors", "torch", "persistent workers by fork, tensors in shared memory"),
     "tf.data": Peer("peers_tensorflow", "tf_data", "tensorflow", "from_generator, map in parallel, prefetch"),
     "grain": Peer("peers_grain", "grain_processes", "grain", "mp_prefetch, one thread in each worker"),
-    "spdl": Peer(
-        "peers_spdl", "spdl_subprocesses", "spdl", "iterate_in_subprocess, a pool of segments for large arrays"
-    ),
+    "spdl": Peer("peers_spdl", "spdl_subprocesses", "spdl", "iterate_in_subprocess, segments for large arrays"),
     "faster-fifo": Peer("peers_fifo", "faster_fifo_queue", "faster_fifo", "one queue, get_many", is_ordered=False),
     "ray": Peer("peers_ray", "ray_actors", "ray", "an actor for each worker, futures under way as ahead"),
 }

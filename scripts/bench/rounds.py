@@ -7,6 +7,7 @@ from bench.gather import Gathered
 from bench.measure import Measurement
 from bench.peers import missing
 from bench.queues import QUEUES
+from bench.records import RECORDS, readers
 from bench.report import Results
 from bench.workloads import WORKLOADS
 
@@ -19,6 +20,9 @@ def plan(workloads: Iterable[str], feeds: list[str], num_workers: int, seconds: 
         if name in QUEUES:
             peers = [peer for peer in QUEUES[name].peers if not missing([peer])]
             wanted += [Measurement("queue", peer, name, num_workers, seconds) for peer in peers]
+            continue
+        if name in RECORDS:
+            wanted += [Measurement("records", reader, name, num_workers, seconds) for reader in readers()]
             continue
         workload = WORKLOADS[name]
         fitting = [feed for feed in feeds if workload.is_small or feed not in FOR_SMALL_BATCHES]
