@@ -202,10 +202,12 @@ def test_every_target_is_about_something_that_is_measured():
 
 def test_a_dispatcher_is_saturated_where_less_arrives_than_is_offered():
     """Nine tenths count as all."""
-    saturation = script("bench.curves").saturation
-    points = [{"offered": 100.0, "batches/s": 95.0}, {"offered": 1000.0, "batches/s": 700.0}]
-    assert saturation("offered", points) == "saturates at 700 batches/s: of 1,000 offered, 700 came"
-    assert saturation("offered", points[:1]) == "not saturated: 95 batches/s came of as many offered"
+    curves, cpu = script("bench.curves"), script("bench.growing").TRAINER
+    points = [{"offered": 100.0, "batches/s": 95.0, cpu: 50.0}, {"offered": 1000.0, "batches/s": 700.0, cpu: 40.0}]
+    bound = "; one CPU in the trainer would do for"
+    many, few = curves.saturation("offered", points), curves.saturation("offered", points[:1])
+    assert many == f"saturates at 700 batches/s: of 1,000 offered, 700 came{bound} 25,000"
+    assert few == f"not saturated: 95 batches/s came of as many offered{bound} 20,000"
 
 
 @pytest.fixture(scope="module")

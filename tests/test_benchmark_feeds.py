@@ -68,6 +68,7 @@ def take(name, folder, length, count):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", script("bench.feeds").FEEDS)
 def test_a_feed_gives_every_batch_whole_and_in_its_turn(name, tmp_path):
     """Two and a half epochs. Where workers are not waited for in turn, the batches of each are in order, and all come."""
@@ -166,6 +167,12 @@ def test_a_consumer_finds_what_a_feed_costs():
     expected = {"rate", "first_ms", "trainer_ms", "workers_ms", "waiting", "stop_ms"}
     assert expected <= set(found) <= expected | {"memory_mb", "shared_mb"}
     assert 0 <= found["waiting"] <= 1
+
+
+def test_memory_beyond_the_ring_is_told_by_workload():
+    """Where the system tells it; the ring itself, and what the trainer had before, are not in it."""
+    found = script("bench.memory").beyond_the_ring("tiny", 1)
+    assert set(found) == ({"tiny"} if sys.platform == "linux" else set())
 
 
 def test_a_wake_up_is_later_than_the_batch():

@@ -153,11 +153,12 @@ def _judged(name: str, across: str, found: list[dict[str, float]]) -> Iterator[s
 
 
 def saturation(across: str, found: list[dict[str, float]]) -> str:
-    """Where less than nine tenths of what is offered arrives, and what came at most."""
+    """What came at most, where less than nine tenths of what was offered came, and what the trainer's CPU allows."""
     most = max(point["batches/s"] for point in found)
+    allowed = max(1e6 / point[growing.TRAINER] for point in found)
+    bound = f"one CPU in the trainer would do for {allowed:,.0f}"
     for point in found:
         if point["batches/s"] < 0.9 * point[across]:
-            return (
-                f"saturates at {most:,.0f} batches/s: of {point[across]:,.0f} offered, {point['batches/s']:,.0f} came"
-            )
-    return f"not saturated: {most:,.0f} batches/s came of as many offered"
+            came = f"of {point[across]:,.0f} offered, {point['batches/s']:,.0f} came"
+            return f"saturates at {most:,.0f} batches/s: {came}; {bound}"
+    return f"not saturated: {most:,.0f} batches/s came of as many offered; {bound}"

@@ -16,7 +16,7 @@ from bench.sources import Copies, Source
 MOST_RING_BYTES, DEEPEST = 1 << 30, 256
 SLEEP_S, MANY_WORKERS = 0.005, 16
 SMALL_AHEAD = 64
-START = "s to an epoch's start"
+START, TRAINER = "s to an epoch's start", "µs of the trainer's CPU per batch"
 
 
 class Sleeping(Source):
@@ -122,4 +122,4 @@ def _rate(source: Any, num_workers: int, ahead: int, seconds: float) -> dict[str
 
 
 def _told(counted: dict[str, float]) -> dict[str, float]:
-    return {"batches/s": counted["rate"], "µs of the trainer's CPU per batch": 1e3 * counted["trainer_ms"]}
+    return {"batches/s": counted["rate"], TRAINER: 1e3 * counted["trainer_ms"]}

@@ -75,7 +75,7 @@ class Measurement:
         if self.what == "wake-up":
             return wake_ups(FEEDS[self.name])
         if self.what == "memory":
-            return beyond_the_ring(self.num_workers)
+            return beyond_the_ring(self.workload, self.num_workers)
         if self.what == "curve":
             return CURVES[self.name].measure(float(self.workload), self.num_workers, self.seconds)
         if self.what == "queue":

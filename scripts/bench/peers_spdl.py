@@ -26,7 +26,7 @@ def spdl_subprocesses(source: Any, num_workers: int, ahead: int) -> Iterator[Ite
             arena = SharedMemorySegmentPool(size, each + HELD) if needs_arena else None
             make = functools.partial(_strided, source, first, num_workers)
             process: Any = iterate_in_subprocess(make, buffer_size=each, mp_context="fork", arena=arena)
-            stack.callback(process._shutdown)
+            stack.callback(process._shutdown)  # what its finalizer does, but now
             running.append(iter(process))
         yield (next(batches) for batches in itertools.cycle(running))
 

@@ -38,7 +38,7 @@ def _running(
     try:
         yield batches
     finally:
-        batches._shutdown_workers()
+        batches._shutdown_workers()  # what its finalizer does, but now
 
 
 def _as_it_is(batch: Any) -> Any:

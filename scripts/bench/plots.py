@@ -47,6 +47,7 @@ def draw_curve(name: str, across: str, about: str, points: list[dict[str, float]
             axis.plot(xs, [point[best] for point in points], "--", color=PEER, label="at best")
             axis.legend()
         axis.set(xscale="log", yscale="log", ylabel=key)
+        _label(axis, xs)
         axis.grid(visible=True, which="both", alpha=0.2)
     axes[0].set_title(f"mpqueue: {name}", loc="left")
     axes[-1].set_xlabel(across + "\n\n" + textwrap.fill(about, 90), fontsize=9)
@@ -62,6 +63,18 @@ def _draw_bars(axis: Any, rows: list[tuple[str, float, float]]) -> None:
     axis.barh(names, [rate for _, rate, _ in rows], xerr=errors, color=colours)
     axis.invert_yaxis()
     axis.tick_params(labelsize=8)
+
+
+def _label(axis: Any, xs: list[float]) -> None:
+    """The points themselves below, as 64k; at the side 1, 2, 5, 10 and so on."""
+    from matplotlib.ticker import EngFormatter, FixedLocator, LogLocator, NullLocator, StrMethodFormatter
+
+    axis.xaxis.set_major_locator(FixedLocator(xs))
+    axis.xaxis.set_major_formatter(EngFormatter(places=0, sep=""))
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_minor_locator(NullLocator())
 
 
 def _subplots(number: int, grid: dict[str, Any], size: tuple[float, float]) -> tuple[Any, list[Any]]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from bench.feeds import FOR_SMALL_BATCHES, INLINE
 from bench.gather import Gathered
 from bench.measure import Measurement
+from bench.memory import MEASURED
 from bench.peers import missing
 from bench.queues import QUEUES
 from bench.records import RECORDS, readers
@@ -32,7 +33,7 @@ def plan(workloads: Iterable[str], feeds: list[str], num_workers: int, seconds: 
     wanted += [Measurement("wake-up", feed, "wake-up", 1, seconds) for feed in waiting]
     if "mpqueue" in feeds:
         wanted.append(Measurement("latency", "mpqueue", "first batch", num_workers, seconds))
-        wanted.append(Measurement("memory", "mpqueue", "memory", num_workers, seconds))
+        wanted += [Measurement("memory", "mpqueue", workload, num_workers, seconds) for workload in MEASURED]
     return wanted
 
 
@@ -46,7 +47,7 @@ def measure(planned: list[Measurement], num_rounds: int, gathered: Gathered, tol
         told: Called before each measurement with what it is, for a progress bar.
     """
     for one in planned * num_rounds:
-        told(f"{one.workload}: {one.name}")
+        told(f"{one.what} {one.workload}: {one.name}")
         if gathered.is_hopeless(one):
             continue
         try:
