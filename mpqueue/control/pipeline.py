@@ -251,6 +251,7 @@ class Pipeline:
         return -1
 
     def _wait(self, backend: Backend) -> None:
+        num_ready = len(backend.ready)
         if (
             self.credit - self._outstanding >= backend.chunk
             or self._outstanding - len(backend.ready) < backend.low_water
@@ -259,6 +260,8 @@ class Pipeline:
         if self._outstanding == 0 and not self._needs_attention:
             self._is_raising = True
             raise EndOfStream
+        if len(backend.ready) != num_ready:
+            return  # what could not be dealt has its outcome already, of which nobody will tell
         started = _clock()
         backend.wait(self._head)
         self.wait_ns += _clock() - started
