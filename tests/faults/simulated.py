@@ -21,7 +21,7 @@ from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.slots import PAGE
 from mpqueue.memory.writer import SlotWriter
-from mpqueue.workers import failures
+from mpqueue.workers import dealing, failures, intake
 from mpqueue.workers.launcher import Event, LauncherGone
 from mpqueue.workers.loop import MEMORY_REMEDY, Payload
 from mpqueue.workers.patching import apply_patch, load
@@ -312,6 +312,7 @@ class Backend(ProcessBackend):
             if events or timeout_s == 0:
                 return events
             if timeout_s is not None and self.world.choose([True, False]):
+                self.world.now_ns += int(timeout_s * 1e9)
                 return []  # time goes by, too
             self.world.step()
 
@@ -344,6 +345,9 @@ class World:
             num_workers=num_workers, seed=0, is_stream=source.lengths is not None, can_replay=True, restarts=restarts,
             batch_timeout=None, max_batch_bytes=None, copy=copy,
         )  # fmt: skip
+        self.now_ns = 0
+        self._real_clocks = dealing._clock, intake._clock
+        dealing._clock = intake._clock = lambda: self.now_ns
         with small_segments(max_pages):
             self.backend = Backend(self.pipeline, State(Payload(source, None), self), self.options, self)
         self.pipeline.attach(self.backend)
@@ -374,6 +378,7 @@ class World:
 
     def step(self, *, may_kill=True):
         """One of the things happens that can happen now."""
+        self.now_ns += 50_000
         if may_kill and self.death_rate and self.choose(range(self.death_rate)) == 0:
             self.kill_one()
             return
@@ -399,7 +404,11 @@ class World:
         return any(worker.moves() for worker in self.workers.values())
 
     def close(self):
-        self.pipeline.stop()
+        """Stop the engine, which leaves nobody."""
+        try:
+            self.pipeline.stop()
+        finally:
+            dealing._clock, intake._clock = self._real_clocks
         assert not self.workers
         assert self.nursery is None
 

@@ -138,7 +138,7 @@ class Dispatching(RuleBasedStateMachine):
         if self.world is None:
             return
         pipeline, backend = self.world.pipeline, self.world.backend
-        assert pipeline._outstanding == len(pipeline._tickets) <= pipeline.credit
+        assert pipeline.num_outstanding == len(pipeline._tickets) <= pipeline.credit
         granted = [w.ticket.number for link in backend.roster.links.values() for w in link.in_flight.values()
                    if not w.cancelled]  # fmt: skip
         pending = [ticket.number for ticket in backend.pending]
@@ -148,8 +148,7 @@ class Dispatching(RuleBasedStateMachine):
 
     def teardown(self):
         if self.world is not None:
-            self.world.pipeline.stop()
-            assert not self.world.workers
+            self.world.close()
             with pytest.raises(Stopped):
                 self.world.pipeline.next()
             self.world = None
