@@ -15,6 +15,7 @@ from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.ring import FIRST_BYTES
 from mpqueue.workers.loop import MEMORY_REMEDY
 from mpqueue.workers.roster import Link
+from mpqueue.workers.work import Work
 
 if TYPE_CHECKING:
     from mpqueue.workers.process import ProcessBackend
@@ -61,12 +62,15 @@ class Pressure:
         """Free what can be freed and let a worker try again, or give up; called before the consumer waits."""
         if self._starved:
             self._answer_lowest(head)
-        elif self._backend.pending and self._nobody_works():
+        if self._backend.pending and self._nobody_works():
             self._start_lowest()
 
+    def _work_of(self, turn: int) -> Work:
+        return self._starved[turn].in_flight[turn]
+
     def _answer_lowest(self, head: int) -> None:
-        turn = min(self._starved, key=lambda turn: self._starved[turn].in_flight[turn].ticket.number)
-        work = self._starved[turn].in_flight[turn]
+        turn = min(self._starved, key=lambda turn: self._work_of(turn).ticket.number)
+        work = self._work_of(turn)
         number = work.ticket.number
         if work.cancelled:
             self._answer(turn, Down.FAIL)
@@ -81,7 +85,11 @@ class Pressure:
         ticket = backend.pending[0]
         if self._make_room(ticket.number):
             backend.pump()
-        if self._nobody_works():
+        if not self._nobody_works():
+            return
+        if self._starved:  # the one furthest from its turn makes room for the head of the line
+            self._answer(max(self._starved, key=lambda turn: self._work_of(turn).ticket.number), Down.FAIL)
+        else:
             backend.pending.popleft()
             available = backend.ring.segment.available_bytes()
             backend.give_up(ticket, SharedMemoryFull(FIRST_BYTES, available, MEMORY_REMEDY))
