@@ -78,6 +78,8 @@ class Intake:
             publish(slot, high_water, flags & HELD)
             work.header_offset, work.nbytes = header, nbytes
             if kind != _BATCH:
+                if kind < _BATCH:
+                    raise CorruptRecord(f"a report of kind {kind}")
                 work.is_plain = False
                 work.is_end = kind == Up.END
                 link.has_ended = link.has_ended or work.is_end
@@ -111,7 +113,10 @@ class Intake:
             link.states.remove(turn)
             self._backend.state.loaded(self._backend, turn)
         elif kind == Up.LET_GO:
-            self._backend.ring.slots.let_go(number)
+            slots = self._backend.ring.slots
+            if number >= slots.num_slots or slots.slots[number].owner != link.worker:
+                raise CorruptRecord(f"worker {link.worker} never had slot {number}")
+            slots.let_go(number)
         else:
             raise CorruptRecord(f"a report of kind {kind}")
 
@@ -123,7 +128,10 @@ class Intake:
         at, length = (int(word) for word in np.frombuffer(memory, "<i8", 2, start + header))
         if not 0 <= at <= at + length <= header:
             raise CorruptRecord("a spec outside of its batch")
-        work.read = ReadSpec(load_spec(memory[start + at : start + at + length]))
+        try:
+            work.read = ReadSpec(load_spec(memory[start + at : start + at + length]))
+        except Exception as error:  # whatever unpickling raises that is given something else
+            raise CorruptRecord("a spec that is none") from error
         work.header_offset += 16
         if number != UNNUMBERED:
             link.specs[number] = work.read
