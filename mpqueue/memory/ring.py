@@ -95,6 +95,13 @@ class Ring:
         if slot.high_water > 4 * self._recent_bytes + _TRIM_ABOVE_BYTES:
             self._trim(slot, 2 * self._recent_bytes)
 
+    def reclaim(self, slot: Slot) -> None:
+        """A slot whose worker is gone; what that had reserved and not reported goes back to the system."""
+        known = -(-slot.high_water // PAGE) * PAGE
+        if known < self.stride:
+            self.segment.discard(slot.offset + known, slot.offset + self.stride)
+        self.release(slot)
+
     def collect(self) -> None:
         """Release the slots whose last view is gone."""
         leases = self._leases

@@ -69,7 +69,7 @@ class Intake:
             if magic != MAGIC:
                 raise CorruptRecord("a report without its magic number")
             if kind > Up.END:
-                self._enter_notice(link, kind, number, turn)
+                self._enter_notice(link, kind, number, turn, high_water)
                 continue
             work = in_flight[turn]
             slot = work.slot
@@ -105,10 +105,10 @@ class Intake:
         backend.deaths.silent = 0
         backend.dealer.note_cost((compute_ns + copy_ns) // (len(data) // REPORT.size))
 
-    def _enter_notice(self, link: Link, kind: int, number: int, turn: int) -> None:
+    def _enter_notice(self, link: Link, kind: int, number: int, turn: int, high_water: int) -> None:
         """Whatever is not the outcome of a ticket."""
         if kind == Up.FULL:
-            self._backend.pressure.note(link, turn)
+            self._backend.pressure.note(link, turn, high_water)
         elif kind == Up.LOADED:
             link.states.remove(turn)
             self._backend.state.loaded(self._backend, turn)

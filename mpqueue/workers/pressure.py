@@ -3,7 +3,8 @@
 A worker reserves memory before it writes. Where there is none it keeps its batch, reports *full*, and waits for RETRY
 or FAIL. Meanwhile no new work is dealt, unless nobody works: the head of the line always gets its slot. Memory comes
 from, in this order: pages of free slots; finished batches later in the line than the one that waits, which are moved
-to private memory; batches that are still to be handed out or dropped by the consumer. From then on the pool keeps
+to private memory; batches that are still to be reported, handed out or dropped by the consumer; slots of others that
+wait, further from their turn, whose workers are ended and their tickets granted again. From then on the pool keeps
 fewer batches at a time. Only when none of these can free a byte and the consumer waits for this very batch, it is
 told to FAIL, and the consumer gets `SharedMemoryFull`.
 """
@@ -42,14 +43,14 @@ class Pressure:
         """All workers are gone."""
         self._starved.clear()
 
-    def note(self, link: Link, turn: int) -> None:
-        """A worker has reported *full*.
+    def note(self, link: Link, turn: int, high_water: int) -> None:
+        """A worker has reported *full*, and how much of its slot it has reserved.
 
         Raises:
             KeyError: It was not granted that turn.
         """
-        if turn not in link.in_flight:
-            raise KeyError(turn)
+        slot = link.in_flight[turn].slot
+        slot.high_water = max(slot.high_water, min(high_water, self._backend.ring.stride))
         self._starved[turn] = link
         link.is_starved = True
         self._limit = max(1, min(self._in_use() - 1, self._limit or self._in_use()))
@@ -76,7 +77,9 @@ class Pressure:
             self._answer(turn, Down.FAIL)
         elif self._make_room(number):
             self._answer(turn, Down.RETRY)
-        elif number == head or not self._may_expect_memory():
+        elif not self._nobody_works() or self._rob(number, FIRST_BYTES):
+            return  # there will be finished batches to move out, or a slot to be had
+        elif number == head or not (self._backend.ready or self._backend.pending):
             self._answer(turn, Down.FAIL)
 
     def _start_lowest(self) -> None:
@@ -85,14 +88,35 @@ class Pressure:
         ticket = backend.pending[0]
         if self._make_room(ticket.number):
             backend.pump()
-        if not self._nobody_works():
+        if not self._nobody_works() or self._rob(ticket.number, 0):
             return
-        if self._starved:  # the one furthest from its turn makes room for the head of the line
+        if self._starved:  # nobody could compute again what the robbed one holds
             self._answer(max(self._starved, key=lambda turn: self._work_of(turn).ticket.number), Down.FAIL)
         else:
             backend.pending.popleft()
             available = backend.ring.segment.available_bytes()
             backend.give_up(ticket, SharedMemoryFull(FIRST_BYTES, available, MEMORY_REMEDY))
+
+    def _rob(self, number: int, least_bytes: int) -> bool:
+        """End the starved worker furthest from its turn beyond this one, whose slot has memory; False: there is none.
+
+        Its ticket is granted again. That is dear, and the only way to memory that it holds and cannot use.
+        """
+        if not self._backend.options.can_replay:
+            return False
+        works = [(self._work_of(turn), link) for turn, link in self._starved.items()]
+        victims = [
+            (work.ticket.number, link)
+            for work, link in works
+            if work.ticket.number > number and work.slot.high_water > least_bytes
+        ]
+        if not victims:
+            return False
+        _, link = max(victims, key=lambda victim: victim[0])
+        if not link.is_blameless:
+            link.is_blameless = True
+            self._backend.roster.kill(link)
+        return True
 
     def _make_room(self, number: int) -> bool:
         """Free memory for this ticket; False if there is none that it could have."""
@@ -106,10 +130,6 @@ class Pressure:
 
     def _nobody_works(self) -> bool:
         return all(link.is_starved or not link.in_flight for link in self._backend.roster.links.values())
-
-    def _may_expect_memory(self) -> bool:
-        """Whether something will be reported or handed out without the starved workers."""
-        return bool(self._backend.ready) or bool(self._backend.pending) or not self._nobody_works()
 
     def _answer(self, turn: int, kind: int) -> None:
         link = self._starved.pop(turn)

@@ -56,8 +56,8 @@ class Round:
         self.tally = Tally(rounds=1)
         self.num_workers = chance.randint(1, 4)
         self.is_stream = chance.randrange(5) == 0
-        self.length = chance.randint(1, 400)
-        self.num_epochs = 1 << 40 if endless else chance.randint(1, 4)
+        self.length = chance.randint(1, 200)
+        self.num_epochs = 1 << 40 if endless else chance.randint(1, 3)
         self.one_in = chance.choice([20, 60, 200, 1 << 60])
         self.kills_one_in = chance.choice([50, 200, 1 << 60])
         self.keeps = chance.choice([0.0, 0.0, 0.05, 1.0])
