@@ -41,12 +41,8 @@ def killed_trainer(chance: random.Random) -> Tally:
     )  # fmt: skip
     time.sleep(chance.uniform(0.0, 2.0))
     kind = "trainer killed"
-    if chance.randrange(3) == 0 and (workers := [p for p in _marked(mark) if p.pid != process.pid]):
+    if chance.randrange(3) == 0 and _stop_a_worker(process.pid):
         kind = "trainer killed beside a stopped worker"
-        try:
-            workers[-1].send_signal(signal.SIGSTOP)
-        except psutil.NoSuchProcess:
-            kind = "trainer killed"
     if process.poll() is not None:
         raise Deviation(f"a trainer ended by itself: {process.communicate()[1].decode()[-2000:]}")
     process.kill()
@@ -58,6 +54,19 @@ def killed_trainer(chance: random.Random) -> Tally:
         time.sleep(0.01)  # nobody tells of the end of strangers
     process.communicate()
     return Tally(rounds=1, faults=Counter([kind]))
+
+
+def _stop_a_worker(trainer: int) -> bool:
+    """Have a worker of this trainer's nursery stand still; False if there is none."""
+    try:
+        for child in psutil.Process(trainer).children():
+            workers = child.children()
+            if workers:
+                workers[-1].send_signal(signal.SIGSTOP)
+                return True
+    except psutil.Error:  # one of them is just gone
+        return False
+    return False
 
 
 def _marked(mark: str) -> list[psutil.Process]:
