@@ -15,7 +15,13 @@ from soak_parts import apart, content, faults, growth, sources
 from soak_parts.rounds import Deviation, Tally, rounds
 
 _DEADLOCK_S = 150  # of one round
-_MAX_GROWTH = {"private_bytes": 64 << 10, "shared_bytes": 64 << 10, "descriptors": 0.2, "threads": 0.1, "processes": 0.1}
+_MAX_GROWTH = {
+    "private_bytes": 64 << 10,
+    "shared_bytes": 64 << 10,
+    "descriptors": 0.2,
+    "threads": 0.1,
+    "processes": 0.1,
+}
 
 
 def main(about: str) -> int:

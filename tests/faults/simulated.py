@@ -51,8 +51,9 @@ class SmallSegment(Segment):
             raise OSError(errno.ENOSPC, "no room")
 
     def discard(self, offset, end):
-        self.pages.difference_update(range(offset // PAGE, end // PAGE))
-        self.memory[offset:end] = bytes(end - offset)
+        for page in [page for page in self.pages if offset <= page * PAGE < end]:
+            self.memory[page * PAGE : (page + 1) * PAGE] = bytes(PAGE)
+            self.pages.remove(page)
 
     def available_bytes(self):
         return (self.max_pages - len(self.pages)) * PAGE
@@ -166,7 +167,8 @@ class Worker:
         try:
             self.placed = self.writer.place()
         except OSError as error:
-            assert error.errno == errno.ENOSPC
+            if error.errno != errno.ENOSPC:
+                raise
             self.is_starved = True
             self.say(Up.FULL, self.grant[2], self.grant[3], self.writer.wanted)
 

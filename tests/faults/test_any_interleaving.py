@@ -6,7 +6,6 @@ without credit, and nobody waits for ever.
 
 import random
 
-import numpy as np
 import pytest
 from faults.simulated import Source, World
 from hypothesis import HealthCheck, settings

@@ -1,12 +1,16 @@
 """Trees of arrays, of any kind that a batch may be made of, and what it takes for two of them to be the same."""
 
-from collections import namedtuple
+from typing import NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-Pair = namedtuple("Pair", "left right")
+
+class Pair(NamedTuple):
+    left: object
+    right: object
+
 
 _dtypes = st.one_of(
     hnp.scalar_dtypes(), hnp.unicode_string_dtypes(max_len=5), hnp.byte_string_dtypes(max_len=5),
