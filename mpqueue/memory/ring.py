@@ -113,11 +113,11 @@ class Ring:
         self.slots.reset(self._leases.reset())
 
     def give_back(self) -> int:
-        """Memory is short: free slots keep their first bytes only. Returns the bytes given back."""
+        """Memory is short: free slots keep none. Returns the bytes given back."""
         self.collect()
         before = self.slots.bytes_reserved()
         for slot in self.slots.free_slots():
-            self._trim(slot, 0)
+            self._cut(slot, 0)
         return before - self.slots.bytes_reserved()
 
     def close(self) -> None:
@@ -126,7 +126,9 @@ class Ring:
         self.segment.close()
 
     def _trim(self, slot: Slot, keep_bytes: int) -> None:
-        keep = max(FIRST_BYTES, -(-keep_bytes // PAGE) * PAGE)
+        self._cut(slot, max(FIRST_BYTES, -(-keep_bytes // PAGE) * PAGE))
+
+    def _cut(self, slot: Slot, keep: int) -> None:
         if slot.turn == 0 and slot.high_water > keep and not slot.held:
             self.segment.discard(slot.offset + keep, slot.offset + slot.high_water)
             slot.high_water = keep

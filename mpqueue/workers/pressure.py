@@ -3,12 +3,13 @@
 A worker reserves memory before it writes. Where there is none it keeps its batch, reports *full*, and waits for RETRY
 or FAIL. Meanwhile no new work is dealt, unless nobody works: the head of the line always gets its slot. Memory comes
 from, in this order: pages of free slots; finished batches later in the line than the one that waits, which are moved
-to private memory; batches that are still to be reported, handed out or dropped by the consumer; slots of others that
+to private memory; slots of grants that nobody has read; batches that are still to be reported, handed out or dropped by the consumer; slots of others that
 wait, further from their turn, whose workers are ended and their tickets granted again. From then on the pool keeps
 fewer batches at a time. Only when none of these can free a byte and the consumer waits for this very batch, it is
 told to FAIL, and the consumer gets `SharedMemoryFull`.
 """
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from mpqueue.control.records import GRANT, MAGIC, Down
@@ -59,19 +60,22 @@ class Pressure:
         """A worker is gone."""
         self._starved = {turn: starved for turn, starved in self._starved.items() if starved is not link}
 
-    def relieve(self, head: int) -> None:
-        """Free what can be freed and let a worker try again, or give up; called before the consumer waits."""
+    def relieve(self, *, may_fail: bool) -> None:
+        """Free what can be freed and let a worker try again; called before the consumer waits.
+
+        ``may_fail``: it waits in earnest, so that a worker is to give up where nothing can be freed.
+        """
         if self._starved:
-            self._answer_lowest(head)
+            self._answer_lowest(may_fail=may_fail)
         if self._backend.pending and self._nobody_works():
-            self._start_lowest()
+            self._start_lowest(may_fail=may_fail)
 
     def _work_of(self, turn: int) -> Work:
         return self._starved[turn].in_flight[turn]
 
-    def _answer_lowest(self, head: int) -> None:
+    def _answer_lowest(self, *, may_fail: bool) -> None:
         turn = min(self._starved, key=lambda turn: self._work_of(turn).ticket.number)
-        work = self._work_of(turn)
+        work, pending = self._work_of(turn), self._backend.pending
         number = work.ticket.number
         if work.cancelled:
             self._answer(turn, Down.FAIL)
@@ -79,16 +83,16 @@ class Pressure:
             self._answer(turn, Down.RETRY)
         elif not self._nobody_works() or self._rob(number, FIRST_BYTES):
             return  # there will be finished batches to move out, or a slot to be had
-        elif number == head or not (self._backend.ready or self._backend.pending):
+        elif may_fail and not (pending and pending[0].number < number):
             self._answer(turn, Down.FAIL)
 
-    def _start_lowest(self) -> None:
+    def _start_lowest(self, *, may_fail: bool) -> None:
         """Tickets lie there, and there is not even the memory that a slot starts with."""
         backend = self._backend
         ticket = backend.pending[0]
         if self._make_room(ticket.number):
             backend.pump()
-        if not self._nobody_works() or self._rob(ticket.number, 0):
+        if not self._nobody_works() or self._rob(ticket.number, 0) or not may_fail:
             return
         if self._starved:  # nobody could compute again what the robbed one holds
             self._answer(max(self._starved, key=lambda turn: self._work_of(turn).ticket.number), Down.FAIL)
@@ -123,10 +127,20 @@ class Pressure:
         ring = self._backend.ring
         if ring.give_back():
             return True
-        if not self._backend.evict(beyond=number):
-            return False
-        ring.give_back()
-        return True
+        if self._backend.evict(beyond=number) or self._take_back():
+            ring.give_back()
+            return True
+        return False
+
+    def _take_back(self) -> bool:
+        """Take the slots of grants that nobody has read; False if there are none."""
+        backend = self._backend
+        taken = []
+        for link in backend.roster.links.values():
+            taken += [work.ticket for work in backend.dealer.take_unread(link)]
+            link.flush()
+        backend.dealer.pending = deque(sorted((*taken, *backend.pending)))
+        return bool(taken)
 
     def _nobody_works(self) -> bool:
         return all(link.is_starved or not link.in_flight for link in self._backend.roster.links.values())

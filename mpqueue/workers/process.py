@@ -136,7 +136,7 @@ class ProcessBackend:
         num_ready = len(self.ready)
         if self.pending:
             self.pump()
-        self.pressure.relieve(head)
+        self.pressure.relieve(may_fail=block and head not in self.ready)
         if len(self.ready) != num_ready:
             return  # a ticket was given up, of which no event will tell
         events = self._poll(self._timeout_s() if block else 0)
