@@ -8,7 +8,8 @@
       while not coord.should_stop():
         work, fails  ──request_stop(error)──►  RUNNING → STOPPING
                                                the first error is kept
-                                               stop callbacks run  ──► blocked queue calls and gets are freed
+                                               stop callbacks run,
+                                               the scope is cancelled ──► blocked queue calls and gets are freed
                                                                      join: waits for the members, raises the error
 
 The state is guarded by one condition, and waiting is waiting on it: nothing looks at a clock to learn anything. The
@@ -21,6 +22,7 @@ stay in touch is the business of `Home`.
 """
 
 import contextlib
+import functools
 import logging
 import os
 import threading
@@ -29,6 +31,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, TypeAlias
 
+from mpqueue.control.cancellation import CancellationScope
 from mpqueue.control.home import Home
 from mpqueue.control.members import Ending, Member, StopCallback, check_member, name_of, stoppers
 from mpqueue.errors import OutOfRangeError
@@ -70,6 +73,7 @@ class Coordinator:
         self._joined = False
         self._members: dict[int, Member] = {}
         self._callbacks: list[StopCallback] = []
+        self._scope = CancellationScope()
         self._home = Home(self)
 
     # Asking for a stop, and seeing it
@@ -109,7 +113,8 @@ class Coordinator:
         self._stopping = True
         self._home.tell(stopping=True)
         self._changed.notify_all()
-        return [*self._callbacks, *stoppers(self._members.values())]
+        free_blocked = functools.partial(self._scope.cancel_soon, "the coordinator stops")
+        return [*self._callbacks, *stoppers(self._members.values()), free_blocked]
 
     def should_stop(self) -> bool:
         """Return whether a stop was asked for; cheap enough for any loop."""
@@ -131,11 +136,22 @@ class Coordinator:
 
     @contextlib.contextmanager
     def stop_on_exception(self) -> Iterator[None]:
-        """Report, and swallow, whatever is raised in the body of the ``with`` statement."""
+        """Report, and swallow, whatever is raised in the body of the ``with`` statement.
+
+        A call of the body that is blocked in a queue, or is about to block there, ends at the stop: it raises
+        `CancelledError`, after the stop callbacks have been called. Calls that need not wait go on as ever.
+        """
+        self._home.follow()
         try:
-            yield
+            with self.scope.active():
+                yield
         except BaseException as error:  # also KeyboardInterrupt: `join` raises it where the program waits
             self.request_stop(error)
+
+    @property
+    def scope(self) -> CancellationScope:
+        """Ends the calls that block in it at the stop; for the library itself."""
+        return self._scope
 
     def clear_stop(self) -> None:
         """Forget the stop, its exception and the join, so that the coordinator can be used once more.
@@ -151,6 +167,7 @@ class Coordinator:
         with self._changed:
             self._keep(None)
             self._stopping = self._joined = False
+            self._scope = CancellationScope()
             self._home.tell(stopping=False)
 
     def raise_requested_exception(self) -> None:
@@ -291,6 +308,7 @@ class Coordinator:
         self._joined = False
         self._keep(None)
         self._members, self._callbacks = {}, []
+        self._scope = CancellationScope()
 
     def _report(self, error: BaseException | None) -> None:
         """Ask the owner to stop; raise the exception here if nobody would see it there."""

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parent
-NEEDED = ("mpqueue", "numpy", "PIL", "skimage", "sklearn", "tqdm")
+NEEDED = ("mpqueue", "numpy", "PIL", "skimage", "sklearn", "tqdm", "google_crc32c", "google.protobuf")
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
 
 def _go_on_in_venv() -> None:
     set_up = ["sh", "-c", f". '{SCRIPTS}/_environment'", str(SCRIPTS / "demo")]
-    subprocess.run(set_up, env=os.environ | {"EXTRAS": "demo"}, check=True)
+    subprocess.run(set_up, env=os.environ | {"EXTRAS": "demo,tfrecord"}, check=True)
     python = str(SCRIPTS.parent / ".venv/bin/python")
     os.execv(python, [python, *sys.argv])
 

@@ -67,7 +67,7 @@ class Bar(tqdm):  # type: ignore[type-arg]
 
     def __init__(self, enqueuer: Counting, **options: Any) -> None:
         super().__init__(unit=" batches", mininterval=REFRESH_S, **options)
-        self.meter, self._shown = Meter(enqueuer), 0.0
+        self.meter, self._shown = Meter(enqueuer), time.perf_counter()
 
     def count(self) -> None:
         """One batch more."""

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import signal
 import threading
 import time
 
@@ -13,6 +14,12 @@ DEADLOCK_S = 60.0  # passing it means that something hangs; nothing is measured 
 
 def pytest_addoption(parser):
     parser.addoption("--golden", default=None, metavar="DIR", help="folder of case files (default: tests/golden)")
+
+
+def pytest_configure():
+    """Ctrl-C works here, also where a shell has started the tests in the background and has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _children(pid):

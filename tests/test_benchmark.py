@@ -36,6 +36,31 @@ def test_a_figure_that_is_not_reached_is_called_missed(results, form):
     assert "parked: 12.0 ms" in missed[1]
 
 
+def test_what_ran_on_one_core_is_compared_with_mpqueue_on_one_core():
+    """And what ran on all with mpqueue on all."""
+    report = script("bench.report")
+    rates = {
+        ("csv", "mpqueue"): [40.0],
+        ("csv", "mpqueue on one core"): [20.0],
+        ("csv", "TensorFlow queues"): [100.0],
+        ("csv", "TensorFlow queues on one core"): [25.0],
+    }
+    results = report.Results(rates, {})
+    assert results.ratio("csv", "TensorFlow queues") == 0.4
+    assert results.ratio("csv", "TensorFlow queues on one core") == 0.8
+    assert "csv: 0.40 of TensorFlow queues, at least 0.5 wanted: MISSED" in results.as_text()
+
+
+def test_a_missing_tensorflow_is_named(monkeypatch):
+    """Its rows are left out, and a line says why."""
+    monkeypatch.setenv("MPQUEUE_PEERS_PYTHON", "")
+    report = script("bench.report")
+    if report.python_with_tensorflow() is not None:
+        pytest.skip("TensorFlow is installed")
+    assert "TensorFlow is not installed" in report.Results({("lines", "mpqueue"): [1.0]}, {}).as_text()
+    assert script("bench.records").readers() == ["mpqueue", "mpqueue on one core"]
+
+
 def test_json_holds_every_round(results):
     """What a program needs to make its own figures."""
     document = json.loads(results.as_json())

@@ -9,7 +9,8 @@ that whoever is granted a block may write to it without risking a SIGBUS, and le
 
 Size classes are arithmetic, known to all sides without a table: multiples of 16 bytes up to 1 KiB, then eight steps
 per doubling, so that at most an eighth of a block is unused. Freed blocks are used again last in, first out, while
-their pages are warm. Slabs of which no block is in use go back to the system when memory is short.
+their pages are warm. When memory is short, free blocks that are slabs of their own go back to the system, and so do the
+slabs of every class of which no block is in use.
 
 A slab begins on a multiple of its block size, so that blocks of one class anywhere in the segment are rows of one
 array: many of them are gathered, or written, by one indexing operation.
@@ -77,7 +78,7 @@ class Arena:
         self.segment = Segment.create(min(_LARGEST_BYTES, largest_segment_bytes()) // PAGE * PAGE)
         self._end = 0
         self._free: dict[int, list[int]] = {}
-        self._slabs: dict[int, list[int]] = {}  # offsets of the slabs of a class
+        self._slabs: dict[int, set[int]] = {}  # offsets of the slabs of a class
         self._num_used: dict[int, int] = {}
         self._spare: dict[int, list[int]] = {}  # slabs given back, by class
 
@@ -119,16 +120,31 @@ class Arena:
         """Memory behind all slabs in use."""
         return sum(len(slabs) * _slab_bytes(size_class) for size_class, slabs in self._slabs.items())
 
-    def trim(self) -> bool:
-        """Give the memory of classes without a block in use back to the system; False if there is none."""
-        idle = [size_class for size_class, slabs in self._slabs.items() if slabs and not self._num_used[size_class]]
-        for size_class in idle:
-            nbytes, slabs = _slab_bytes(size_class), self._slabs.pop(size_class)
-            for offset in slabs:
-                self.segment.discard(offset, offset + nbytes)
-            self._spare.setdefault(size_class, []).extend(slabs)
-            self._free[size_class].clear()
-        return bool(idle)
+    def trim(self, wanted: int = -1) -> bool:
+        """Give memory that is not in use back to the system; False if there is none that can go back.
+
+        Args:
+            wanted: The class that it is wanted for, which keeps its own.
+        """
+        freed = False
+        for size_class, slabs in self._slabs.items():
+            idle = set() if size_class == wanted else self._idle_slabs(size_class)
+            if idle:
+                nbytes, freed = _slab_bytes(size_class), True
+                for offset in idle:
+                    self.segment.discard(offset, offset + nbytes)
+                self._spare.setdefault(size_class, []).extend(idle)
+                slabs.difference_update(idle)
+                self._free[size_class].clear()
+        return freed
+
+    def _idle_slabs(self, size_class: int) -> set[int]:
+        """Slabs that hold all of the free blocks of a class, and no other."""
+        if not self._num_used[size_class]:
+            return set(self._slabs[size_class])
+        if _slab_bytes(size_class) < 2 * class_bytes(size_class):  # each is one block
+            return {offset_of(token) for token in self._free[size_class]}
+        return set()
 
     def _cut(self, size_class: int) -> None:
         """Make a slab of this class."""
@@ -136,26 +152,26 @@ class Arena:
         spare = self._spare.get(size_class)
         step = math.lcm(size, PAGE)
         offset = spare[-1] if spare else -(-self._end // step) * step
-        self._reserve(offset, nbytes)
+        self._reserve(size_class, offset, nbytes)
         if spare:
             spare.pop()
         else:
             self._end = offset + nbytes
         self._num_used.setdefault(size_class, 0)
-        self._slabs.setdefault(size_class, []).append(offset)
+        self._slabs.setdefault(size_class, set()).add(offset)
         first = first_token(size_class) + offset // size
         # In front of the free ones: blocks are taken from the end.
         self._free[size_class][:0] = range(first, first + nbytes // size)
 
-    def _reserve(self, offset: int, nbytes: int) -> None:
+    def _reserve(self, size_class: int, offset: int, nbytes: int) -> None:
         try:
             if offset + nbytes <= self.segment.size:
                 self.segment.reserve(offset, offset + nbytes)
                 return
         except OSError:
             self.segment.discard(offset, offset + nbytes)  # what was reserved of it
-        if self.trim():
-            self._reserve(offset, nbytes)
+        if self.trim(size_class):
+            self._reserve(size_class, offset, nbytes)
             return
         raise SharedMemoryFull(nbytes, self.segment.available_bytes(), _REMEDY)
 

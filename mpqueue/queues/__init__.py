@@ -5,7 +5,6 @@ From the ground up; imports point downwards only::
     dtypes.py shapes.py conversion.py spec.py    what elements are made of, and how values become them
     requests.py order.py machine.py              the semantics, pure: lines of waiting calls, elements between them
     storage.py                                   where the elements lie
-    cancellation.py                              scopes that end the calls blocked in them
     blocks.py                                    the same in shared memory
     wire.py windows.py client.py                 what processes say to each other, and who need not wait for an answer
     steps.py share.py watch.py hub.py            the owner's side: what records do, who listens

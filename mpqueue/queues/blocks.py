@@ -15,11 +15,13 @@ view, which is copied once, into the result.
 import math
 import struct
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mpqueue.memory.arena import class_bytes, class_for, first_token, offset_of
+from mpqueue.memory.heap import keep_freed_memory
 from mpqueue.memory.segment import Segment
 from mpqueue.queues.conversion import Array
 from mpqueue.queues.requests import Token
@@ -63,6 +65,8 @@ class BlockCodec:
         self._fields: list[Field] = []
         if spec.are_shapes_fixed and not any(isinstance(dtype, str) for dtype in spec.dtypes):
             self._lay_out(spec)
+        else:
+            keep_freed_memory()  # texts are read into memory of their own, each time
         self._is_packed = [isinstance(column, PackedColumn) for column in PlainStorage(spec).columns]
 
     def _lay_out(self, spec: ElementSpec) -> None:
@@ -97,9 +101,12 @@ class BlockCodec:
             ]
         end, pieces = 0, []
         for array in components:
-            head, body, nbytes = _text(array) if array.dtype.kind == "O" else _numbers(array)
-            start = _align(end + len(head))
-            pieces += [(end, head), (start, body)]
+            head, bodies, nbytes = _text(array) if array.dtype.kind == "O" else _numbers(array)
+            pieces.append((end, head))
+            start = end = _align(end + len(head))
+            for body in bodies:
+                pieces.append((end, body))
+                end += len(body) if isinstance(body, bytes) else body.nbytes
             end = _align(start + nbytes)
         return class_for(end), pieces
 
@@ -167,11 +174,14 @@ class BlockCodec:
             return np.ndarray(shape, dtype, self._memory, at), _align(at + count * dtype.itemsize)
         lengths = struct.unpack_from(f"<{count}q", self.view, at)
         at = _align(at + 8 * count)
-        out = np.empty(count, object)
-        for place, length in enumerate(lengths):
-            out[place] = bytes(self.view[at : at + length])
-            at += length
-        return out.reshape(shape), _align(at)
+        ends = list(accumulate(lengths, initial=0))
+        body, out = self.view[at : at + ends[-1]], np.empty(count, object)
+        if ends[-1] <= _SMALL_BYTES * count:  # to cut short texts out of a copy is cheaper than to copy each
+            whole = body.tobytes()
+            out[:] = [whole[start:end] for start, end in pairwise(ends)]
+        else:
+            out[:] = [body[start:end].tobytes() for start, end in pairwise(ends)]
+        return out.reshape(shape), _align(at + ends[-1])
 
 
 _NOTHING: Array = np.empty(0, np.uint8)
@@ -181,15 +191,16 @@ def _align(offset: int) -> int:
     return (offset + _ALIGNMENT - 1) & -_ALIGNMENT
 
 
-def _numbers(array: Array) -> tuple[bytes, Array, int]:
-    return struct.pack(f"<{array.ndim + 1}q", array.ndim, *array.shape), array, array.nbytes
+def _numbers(array: Array) -> tuple[bytes, Sequence[Any], int]:
+    return struct.pack(f"<{array.ndim + 1}q", array.ndim, *array.shape), (array,), array.nbytes
 
 
-def _text(array: Array) -> tuple[bytes, bytes, int]:
+def _text(array: Array) -> tuple[bytes, Sequence[Any], int]:
     texts = array.reshape(-1).tolist()
     head = struct.pack(f"<{array.ndim + 1 + len(texts)}q", array.ndim, *array.shape, *map(len, texts))
-    body = b"".join(texts)
-    return head, body, len(body)
+    nbytes = sum(map(len, texts))
+    # To join short texts is cheaper than to write each; long ones are not copied twice.
+    return head, texts if nbytes > _SMALL_BYTES * len(texts) else (b"".join(texts),), nbytes
 
 
 class SharedStorage(PlainStorage):

@@ -1,5 +1,6 @@
 """The owner's side of one connection: what it was granted, what it waits for, what it has not read yet."""
 
+import logging
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -13,7 +14,9 @@ from mpqueue.queues.wire import HEAD
 if TYPE_CHECKING:
     from mpqueue.queues.core import QueueCore
     from mpqueue.queues.share import Share
+    from mpqueue.queues.tally import Tally
 
+_log = logging.getLogger(__name__)
 _FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
 
@@ -34,7 +37,11 @@ class Client:
         shares: Queues that it uses, by number,
         cores: and what keeps them alive as long as it lives;
         producers: its windows there.
-        places: Words of shared memory that tell it its limits.
+        places: Words of shared memory that are its own: limits, and cells of tallies.
+        has_ended: Its process has ended, or has left, as an answer found; the watch will tell.
+        owes: Where, and after how many elements, it is to enqueue what it was granted when memory was short.
+        is_cut: It said what cannot be, and is not served any more; its process may live on.
+        tallies: What it counts for.
     """
 
     def __init__(self, number: int, process_id: int, sock: socket.socket, on_full: Callable[["Client"], None]) -> None:
@@ -49,7 +56,9 @@ class Client:
         self.cores: dict[int, QueueCore] = {}
         self.producers: dict[int, Producer] = {}
         self.places: list[int] = []
-        self.is_gone = False
+        self.tallies: set[Tally] = set()
+        self.is_gone = self.is_cut = self.has_ended = False
+        self.owes: tuple[Producer, int] | None = None
         self._outbox = bytearray()
 
     def fill(self, size_class: int, count: int) -> None:
@@ -82,11 +91,25 @@ class Client:
         except BlockingIOError:
             return 0
         except OSError:
-            return len(data)  # it is gone, as the watch will tell
+            self.has_ended = True
+            return len(data)  # nobody will ask for it
+
+    def cut(self, why: str) -> None:
+        """Serve it no longer: its calls fail, and its end follows."""
+        _log.error("process %d is cut off from the queues of this process: %s", self.process_id, why)
+        self.is_cut = True
+        self.sock.shutdown(socket.SHUT_RDWR)
+
+    @property
+    def num_granted(self) -> int:
+        """Empty blocks that it has."""
+        return sum(map(len, self.granted.values()))
 
     def close(self) -> None:
         """It is gone."""
         self.is_gone = True
+        while self.tallies:
+            self.tallies.pop().close(self)
         descriptors.close_object(self.sock)
 
 

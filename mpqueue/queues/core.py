@@ -19,9 +19,9 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mpqueue.control.cancellation import cancellable
 from mpqueue.errors import DeadlineExceededError, OpError
 from mpqueue.queues import handles
-from mpqueue.queues.cancellation import cancellable
 from mpqueue.queues.conversion import Array
 from mpqueue.queues.dtypes import DType
 from mpqueue.queues.machine import QueueMachine
@@ -97,7 +97,8 @@ class QueueCore:
     @property
     def num_waiting(self) -> int:
         """Number of calls that are blocked in it."""
-        return self._machine.num_waiting
+        with self._lock:  # amid a step, calls are in line that will not wait
+            return self._machine.num_waiting
 
     def _catch_up(self) -> None:
         """See what other processes have done to it by now."""
@@ -263,6 +264,16 @@ class QueueCore:
     def is_in_use(self) -> bool:
         """Whether there are elements in it, or calls that wait."""
         return bool(self._machine.size or self._machine.num_waiting)
+
+    def held_back(self) -> list[Token]:
+        """All that is in it, if a dequeue waits for more; else nothing."""
+        with self._lock:
+            return self._machine.held() if self._machine.has_waiting_dequeues else []
+
+    @property
+    def held(self) -> Callable[[], list[Token]]:
+        """Gives the elements in it, and those that waiting dequeues have taken; does not keep the queue itself."""
+        return self._machine.held
 
     @property
     def room(self) -> int | None:

@@ -29,8 +29,10 @@ from typing import TYPE_CHECKING
 from mpqueue.control import descriptors, queue_home, rendezvous
 from mpqueue.memory.arena import Arena
 from mpqueue.queues.client import Client
+from mpqueue.queues.records import Record, Records
 from mpqueue.queues.requests import EnqueueRequest
 from mpqueue.queues.share import Share
+from mpqueue.queues.shortage import Shortage
 from mpqueue.queues.steps import WITHDRAWN, Steps
 from mpqueue.queues.watch import Events, Watch
 from mpqueue.queues.wire import HEAD, RECORD, Down, Up
@@ -57,7 +59,10 @@ class Hub:
         arena: The shared memory.
         shares: The queues, by number.
         clients: Who is connected, by number.
-        places: Free words of shared memory, for limits.
+        mark: Of the records that others write.
+        shortage: Who waits for shared memory.
+        places: Free words of shared memory, for limits,
+        num_pages: and the blocks that all such words lie in.
         freed: Blocks that this process has read, with their class if they all have one, else -1.
         deferred: Steps that wait for the end of a recall.
         touched: Queues whose windows are to be looked at.
@@ -84,7 +89,11 @@ class Hub:
         self._by_fd: dict[int, Client] = {}
         self._last_client = self._last_queue = 0
         self.places: list[int] = []
-        self._records: deque[tuple[int, ...]] = deque()
+        self.num_pages = 0
+        self._stream = Records()
+        self.mark = self._stream.mark
+        self._admit_word = self.mark | Up.ADMIT
+        self._records: deque[Record] = deque()
         self._unread: deque[bytes] = deque()
         self._recalled: list[Share] = []
         self.deferred: list[Callable[[], None]] = []
@@ -94,6 +103,7 @@ class Hub:
         self.stale_at = 0.0
         for fd in (self._pipe, self._listener.fileno()):
             self.watch.epoll.register(fd, _READABLE)
+        self.shortage = Shortage(self)
         self._steps = Steps(self)
 
     # -- Queues of this process
@@ -143,6 +153,7 @@ class Hub:
             self.extend()
             while self.dropped:
                 self._forget(self.dropped.popleft())
+            self.shortage.relieve()
 
     def _accept(self) -> None:
         sock = rendezvous.accept(self._listener)
@@ -152,7 +163,7 @@ class Hub:
         queue_home.users.add(peer)
         self._last_client += 1
         client = Client(self._last_client, peer, sock, self._on_full)
-        hello = HEAD.pack(Down.HELLO, client.number, self.arena.segment.size, os.getpid(), 0)
+        hello = HEAD.pack(Down.HELLO, client.number, self.arena.segment.size, self.mark, 0)
         try:
             socket.send_fds(sock, [hello], [self._pipe_write, self.arena.segment.fd])
         except OSError:
@@ -166,6 +177,8 @@ class Hub:
 
     def _attend(self, client: Client, event: int) -> None:
         if event & ~_WRITABLE:
+            if not event & ~(_WRITABLE | _DATA):
+                client.cut("it wrote to the socket on which it is answered")
             self._bury(client)
         elif client.flush():
             self.watch.epoll.modify(client.sock.fileno(), _READABLE)
@@ -189,14 +202,18 @@ class Hub:
                 share.note_entered(client.process_id, producer.received - missing)
         for blocks in (*client.granted.values(), client.filled, *client.delivered.values()):
             self.arena.give(list(blocks))
-        self.places += client.places
+        for place in client.places:
+            self.words[place] = 0
+        if not client.is_cut:  # else it may still look at them
+            self.places += client.places
+        self.shortage.forget(client)
         self.touched.update(client.shares.values())
         client.shares.clear()
         client.cores.clear()
 
     def _forget(self, number: int) -> None:
         """A queue is gone; without any, so is the hub."""
-        del self.shares[number]
+        self.arena.give(self.shares.pop(number).leave())
         if not self.shares:
             self._end()
 
@@ -232,15 +249,17 @@ class Hub:
             except BlockingIOError:
                 is_empty = True
             while unread:
-                records.extend(RECORD.iter_unpack(unread[0]))
-                unread.popleft()
+                found = self._stream.cut(unread[0])
+                records += found  # no call from here to the next line, so that Ctrl-C cannot come between
+                del unread[0]
             while records:
-                if records[0][0] == Up.ADMIT:
+                if records[0][0] == self._admit_word:
                     self._steps.admit_run(records)
                 else:
                     self._steps.take(*records.popleft())
         while self._recalled or self.deferred:
             self._settle()
+        self.shortage.relieve()
         self.stale_at = time.perf_counter() + _STALE_S
 
     def _settle(self) -> None:
@@ -273,7 +292,8 @@ class Hub:
                 self.arena.give(blocks)
 
 
-_READABLE, _WRITABLE = 0x001 | 0x2000, 0x004  # EPOLLIN | EPOLLRDHUP, EPOLLOUT
+_DATA, _WRITABLE = 0x001, 0x004  # EPOLLIN, EPOLLOUT
+_READABLE = _DATA | 0x2000  # EPOLLRDHUP
 
 
 def _enlarge(pipe: int) -> None:

@@ -81,24 +81,39 @@ class Connection:
     """
 
     def __init__(self, place: Place) -> None:
-        try:
-            self._sock = rendezvous.connect(place.address)
-        except ConnectionError as error:
-            raise _unreachable(place) from error
-        descriptors.own_object(self._sock)
-        weakref.finalize(self, descriptors.close_object, self._sock).atexit = False
-        self._buffer = bytearray()
-        self.number, self.shore = self._greet(place)
-        self._pipe = self.shore.pipe
+        self._place = place
+        self.lanes: weakref.WeakValueDictionary[int, Lane] = weakref.WeakValueDictionary()
         self._last_call = 0
-        self._blocks: dict[int, deque[int]] = {}
         self._low: dict[int, int] = {}
         self._num_wanted: dict[int, int] = {}
-        self._is_wanted: set[int] = set()
-        self._no_memory: BaseException | None = None
-        self.lanes: weakref.WeakValueDictionary[int, Lane] = weakref.WeakValueDictionary()
+        self._open()
 
-    def _greet(self, place: Place) -> tuple[int, Shore]:
+    def _open(self) -> None:
+        try:
+            self._sock = rendezvous.connect(self._place.address)
+        except ConnectionError as error:
+            raise _unreachable(self._place) from error
+        descriptors.own_object(self._sock)
+        self._closer = weakref.finalize(self, descriptors.close_object, self._sock)
+        self._closer.atexit = False
+        self._buffer = bytearray()
+        self.number, self.shore, self._mark = self._greet(self._place)
+        self._pipe = self.shore.pipe
+        self._blocks: dict[int, deque[int]] = {}
+        self._is_wanted: set[int] = set()
+
+    def renew(self) -> None:
+        """Connect anew, after an exception that came from anywhere: it may have come between a block and its record.
+
+        Both sides count the blocks that were granted and filled; if they disagreed, the next element would be another.
+        """
+        close = self._closer  # only then: until the lanes are attached again, the old one keeps their queues alive
+        self._open()
+        for lane in list(self.lanes.values()):
+            lane.begin(*self._attach(lane.queue))
+        close()
+
+    def _greet(self, place: Place) -> tuple[int, Shore, int]:
         try:
             head, fds, _flags, _address = socket.recv_fds(self._sock, HEAD.size, 2)
         except OSError:
@@ -107,7 +122,7 @@ class Connection:
             for fd in fds:
                 os.close(fd)
             raise _unreachable(place)
-        _kind, number, size, _pid, _ = HEAD.unpack(head)
+        _kind, number, size, mark, _ = HEAD.unpack(head)
         with _shores_lock:
             shore = _shores.get(place.address)
             if shore is None:
@@ -115,7 +130,7 @@ class Connection:
             else:
                 for fd in fds:
                     os.close(fd)
-        return number, shore
+        return number, shore, mark
 
     # -- Saying
 
@@ -128,48 +143,53 @@ class Connection:
     def say(self, kind: int, queue: int, number: int, argument: int = 0, *, flag: int = 0, seq: int = 0) -> None:
         """Write a record about the call of that number."""
         try:
-            _write(self._pipe, _pack(kind, flag, self.number, queue, number, argument, seq))
+            _write(self._pipe, _pack(self._mark | kind, flag, self.number, queue, number, argument, seq))
         except BrokenPipeError:
             raise _gone() from None
 
     # -- Blocks
 
-    def block(self, size_class: int) -> int:
-        """An empty block, to be filled and reported before the next.
-
-        Raises:
-            SharedMemoryFull: There is no memory for it.
-        """
+    def block(self, size_class: int) -> int | None:
+        """An empty block, to be filled and reported before the next; None if there is none: see `want`."""
         have = self._blocks.get(size_class)
         if have is None or len(have) <= self._low[size_class]:
-            have = self._refill(size_class, 1)
+            have = self._look_ahead(size_class, 1)
+            if not have:
+                return None
         return have.popleft()
 
-    def blocks(self, size_class: int, count: int) -> list[int]:
-        """Empty blocks, to be filled and reported in this order."""
-        have = self._refill(size_class, count)
-        return [have.popleft() for _ in range(count)]
+    def blocks(self, size_class: int, count: int) -> list[int] | None:
+        """Empty blocks, to be filled and reported in this order; None if there are not so many: see `want`."""
+        have = self._look_ahead(size_class, count)
+        return None if len(have) < count else [have.popleft() for _ in range(count)]
 
-    def _refill(self, size_class: int, count: int) -> deque[int]:
+    def _look_ahead(self, size_class: int, count: int) -> deque[int]:
+        """See to it that there are blocks when this many are used; waits for an answer, but not for memory."""
         have = self._blocks.setdefault(size_class, deque())
-        while len(have) < count:
-            self._no_memory = None
-            if size_class not in self._is_wanted:
-                self._want(size_class, count - len(have))
-            while size_class in self._is_wanted:
-                self._take_in(None)
-            if self._no_memory is not None:
-                raise self._no_memory
-        if len(have) - count <= self._low[size_class] and size_class not in self._is_wanted:
-            self._want(size_class, 0)  # before the last is used, so that the next are there by then
+        while len(have) < count and size_class in self._is_wanted:
+            found = self._next(None)
+            if found is not None:
+                self._note(found)
+        if len(have) >= count and len(have) - count <= self._low[size_class] and size_class not in self._is_wanted:
+            self._is_wanted.add(size_class)
+            self.say(Up.WANT, 0, 0, self._num_to_want(size_class), flag=size_class)
         return have
 
-    def _want(self, size_class: int, missing: int) -> None:
+    def want(self, queue: int, size_class: int, count: int) -> int:
+        """Ask for blocks without which it cannot go on; the number of the call, whose answer is for `keep`."""
+        missing = count - len(self._blocks.setdefault(size_class, deque()))
+        wanted = max(self._num_to_want(size_class), missing)
+        return self.call(Up.WANT, queue, wanted, flag=size_class, seq=count)
+
+    def _num_to_want(self, size_class: int) -> int:
         most = max(1, min(_MOST_BLOCKS, _MOST_BYTES // class_bytes(size_class)))
         wanted = min(most, 2 * self._num_wanted.get(size_class, _FIRST_BLOCKS // 2))
         self._num_wanted[size_class], self._low[size_class] = wanted, wanted // 2
-        self._is_wanted.add(size_class)
-        self.say(Up.WANT, 0, 0, max(wanted, missing), flag=size_class)
+        return wanted
+
+    def keep(self, found: "Answer") -> None:
+        """Take in the blocks of an answer."""
+        self._blocks[found.one] += np.frombuffer(found.data, np.int64).tolist()
 
     # -- Hearing
 
@@ -185,23 +205,18 @@ class Connection:
             found = self._next(left)
             if found is None:
                 return None
-            if found.number == number and found.kind != Down.BLOCKS:
+            if found.number == number:
                 return found
             self._note(found)
 
-    def _take_in(self, timeout: float | None) -> None:
-        found = self._next(timeout)
-        if found is not None:
-            self._note(found)
-
     def _note(self, found: Answer) -> None:
-        """An answer that nobody waits for by its number: blocks, or a late word on a call within its window."""
-        if found.kind == Down.BLOCKS:
-            self._blocks[found.one] += np.frombuffer(found.data, np.int64).tolist()
+        """An answer that nobody waits for by its number: blocks ahead, or a late word on a call within its window."""
+        if found.kind == Down.BLOCKS and not found.number:
+            self.keep(found)
             self._is_wanted.discard(found.one)
-        elif found.kind == Down.FAILED and found.number == 0:
-            self._is_wanted.clear()
-            self._no_memory = decode_error(found.one, found.two, found.data)
+        elif found.kind == Down.REVOKED:
+            for have in self._blocks.values():
+                have.clear()
 
     def _next(self, timeout: float | None) -> Answer | None:
         buffer = self._buffer
@@ -234,11 +249,21 @@ class Connection:
         """
         lane = self.lanes.get(queue)
         if lane is None:
-            found = self.answer(self.call(Up.ATTACH, queue))
-            assert found is not None
-            _raise_failed(found)
-            lane = self.lanes[queue] = Lane(self, queue, found.one, found.two)
+            lane = self.lanes[queue] = Lane(self, queue, *self._attach(queue))
         return lane
+
+    def _attach(self, queue: int) -> tuple[int, int]:
+        found = self._ask(self.call(Up.ATTACH, queue))
+        return found.one, found.two
+
+    def _ask(self, number: int) -> Answer:
+        found = self.answer(number)
+        assert found is not None
+        if found.kind == Down.FAILED:
+            error = decode_error(found.one, found.two, found.data)
+            assert error is not None  # nobody withdraws these calls
+            raise error
+        return found
 
     def find(self, description: bytes) -> int:
         """The number of a queue with a shared name, made now if there is none.
@@ -248,12 +273,12 @@ class Connection:
         """
         size_class = class_for(len(description))
         token = self.block(size_class)
+        if token is None:
+            self.keep(self._ask(self.want(0, size_class, 1)))
+            token = self._blocks[size_class].popleft()
         at = offset_of(token)
         memoryview(self.shore.segment.memory)[at : at + len(description)] = description
-        found = self.answer(self.call(Up.FIND, 0, len(description), flag=size_class))
-        assert found is not None
-        _raise_failed(found)
-        return found.one
+        return self._ask(self.call(Up.FIND, 0, len(description), flag=size_class)).one
 
 
 class Lane:
@@ -268,9 +293,13 @@ class Lane:
 
     def __init__(self, connection: Connection, queue: int, place: int, num_enqueued: int) -> None:
         self.connection, self.queue = connection, queue
-        self._words, self._place = connection.shore.words, place
-        self._num_enqueued = num_enqueued
         self.generation = generation[0]
+        self.begin(place, num_enqueued)
+
+    def begin(self, place: int, num_enqueued: int) -> None:
+        """It is attached."""
+        self._words, self._place = self.connection.shore.words, place
+        self._num_enqueued = num_enqueued
 
     def fill(self, size_class: int, count: int) -> None:
         """Say that the next blocks of a class hold elements, to be enqueued with what follows."""
@@ -320,12 +349,6 @@ def _in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_in_child)
-
-
-def _raise_failed(found: Answer) -> None:
-    error = decode_error(found.one, found.two, found.data) if found.kind == Down.FAILED else None
-    if error is not None:
-        raise error
 
 
 def _gone() -> CancelledError:

@@ -81,6 +81,10 @@ class QueueMachine:
         """True if a dequeue is in line."""
         return bool(self._dequeues)
 
+    def held(self) -> list[Token]:
+        """The elements in it, and those that waiting dequeues have taken."""
+        return [*self._elements, *(token for request in self._dequeues for token in request.taken)]
+
     def admit(self, tokens: list[Token]) -> list[Request]:
         """Put in elements for which room was set aside: whoever did so has kept others from it."""
         self._elements.add(tokens)

@@ -1,7 +1,7 @@
 """The elements in a queue, and which of them leaves next."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from random import Random
 from typing import Protocol
 
@@ -13,6 +13,9 @@ class Order(Protocol):
 
     def __len__(self) -> int:
         """Number of tokens held."""
+
+    def __iter__(self) -> Iterator[Token]:
+        """The tokens held."""
 
     def add(self, tokens: Iterable[Token]) -> None:
         """Take in tokens that were enqueued."""
@@ -32,6 +35,9 @@ class FirstInFirstOut:
 
     def __len__(self) -> int:
         return len(self._tokens)
+
+    def __iter__(self) -> Iterator[Token]:
+        return iter(self._tokens)
 
     def add(self, tokens: Iterable[Token]) -> None:
         """To the end."""
@@ -61,6 +67,9 @@ class RandomOrder:
 
     def __len__(self) -> int:
         return len(self._tokens)
+
+    def __iter__(self) -> Iterator[Token]:
+        return iter(self._tokens)
 
     def add(self, tokens: Iterable[Token]) -> None:
         """Anywhere: places mean nothing."""

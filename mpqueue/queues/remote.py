@@ -6,21 +6,24 @@ that the owner names, and gives those back. A call that is given up (timeout, cl
 owner says what became of it, so that nothing is lost and nothing comes twice.
 """
 
+import contextlib
 import threading
+import time
 from typing import Any
 
 import numpy as np
 
-from mpqueue.errors import DeadlineExceededError, OpError
+from mpqueue.control.cancellation import cancellable
+from mpqueue.errors import DeadlineExceededError, OpError, SharedMemoryFull
+from mpqueue.memory.arena import class_bytes
 from mpqueue.queues.blocks import BlockCodec, SharedStorage
-from mpqueue.queues.cancellation import cancellable
 from mpqueue.queues.conversion import Array
 from mpqueue.queues.dtypes import DType
 from mpqueue.queues.handles import Place, attach
 from mpqueue.queues.link import Answer, Lane, Shore, connection, generation
 from mpqueue.queues.spec import ElementSpec
 from mpqueue.queues.timeouts import checked_timeout
-from mpqueue.queues.wire import Down, Up, decode_error
+from mpqueue.queues.wire import MAX_COUNT, Down, Up, decode_error
 
 
 class RemoteQueue:
@@ -68,15 +71,27 @@ class RemoteQueue:
             timeout = checked_timeout(timeout)
         lane = self._lane()
         codec = self._codec
-        if codec.is_single:
-            size_class = codec.size_class
-            codec.write_one(lane.connection.block(size_class), components[0])
-        else:
-            size_class, pieces = codec.plan(components)
-            codec.write(lane.connection.block(size_class), pieces)
-        number = lane.enqueue(size_class, 1, 1)
-        if number is not None:
-            self._finish(lane, number, timeout, "enqueue of 1 element")
+        try:
+            if codec.is_single:
+                size_class = codec.size_class
+                token = lane.connection.block(size_class)
+                if token is None:
+                    token, timeout = self._wait_for_block(lane, size_class, timeout)
+                codec.write_one(token, components[0])
+            else:
+                size_class, pieces = codec.plan(components)
+                token = lane.connection.block(size_class)
+                if token is None:
+                    token, timeout = self._wait_for_block(lane, size_class, timeout)
+                codec.write(token, pieces)
+            number = lane.enqueue(size_class, 1, 1)
+            if number is not None:
+                self._finish(lane, number, timeout, "enqueue of 1 element")
+        except (OpError, SharedMemoryFull):
+            raise
+        except BaseException:
+            _renew(lane)
+            raise
 
     def enqueue_many(self, components: list[Array], timeout: float | None) -> None:
         """Put the rows of the components in."""
@@ -85,27 +100,68 @@ class RemoteQueue:
         lane = self._lane()
         if not count:
             return
-        size_class, last = self._write_rows(lane, components, count)
-        number = lane.enqueue(size_class, last, count)
-        if number is not None:
-            self._finish(lane, number, timeout, f"enqueue of {count} elements")
+        try:
+            if self._codec.size_class >= 0:
+                timeout = self._write_rows(lane, components, count, timeout)
+                number = lane.enqueue(self._codec.size_class, count, count)
+            else:
+                timeout = self._write_varying_rows(lane, components, count, timeout)
+                number = lane.enqueue(0, 0, count)
+            if number is not None:
+                self._finish(lane, number, timeout, f"enqueue of {count} elements")
+        except (OpError, SharedMemoryFull):
+            raise
+        except BaseException:
+            _renew(lane)
+            raise
 
-    def _write_rows(self, lane: Lane, components: list[Array], count: int) -> tuple[int, int]:
-        """Write all rows; the class and number of those that are not reported yet."""
-        codec = self._codec
-        if codec.size_class >= 0:
-            codec.write_rows(lane.connection.blocks(codec.size_class, count), components)
-            return codec.size_class, count
-        size_class, num_filled = -1, 0
+    def _write_rows(self, lane: Lane, components: list[Array], count: int, timeout: float | None) -> float | None:
+        """Write all rows; what is left of the timeout."""
+        size_class = self._codec.size_class
+        tokens = lane.connection.blocks(size_class, count)
+        if tokens is None:
+            timeout = self._wait_for_blocks(lane, size_class, count, timeout)
+            tokens = lane.connection.blocks(size_class, count)
+            assert tokens is not None  # they were granted for this very call
+        self._codec.write_rows(tokens, components)
+        return timeout
+
+    def _write_varying_rows(
+        self, lane: Lane, components: list[Array], count: int, timeout: float | None
+    ) -> float | None:
+        """Write and report all rows, each to a block of its own size; what is left of the timeout."""
         for row in range(count):
-            row_class, pieces = codec.plan([block[row, ...] for block in components])
-            if row_class != size_class and num_filled:
-                lane.fill(size_class, num_filled)
-                num_filled = 0
-            size_class = row_class
-            codec.write(lane.connection.block(size_class), pieces)
-            num_filled += 1
-        return size_class, num_filled
+            size_class, pieces = self._codec.plan([block[row, ...] for block in components])
+            token = lane.connection.block(size_class)
+            if token is None:
+                try:
+                    token, timeout = self._wait_for_block(lane, size_class, timeout)
+                except (OpError, SharedMemoryFull):
+                    lane.connection.say(Up.DROP, lane.queue, 0)
+                    raise
+            self._codec.write(token, pieces)
+            lane.fill(size_class, 1)
+        return timeout
+
+    def _wait_for_block(self, lane: Lane, size_class: int, timeout: float | None) -> tuple[int, float | None]:
+        timeout = self._wait_for_blocks(lane, size_class, 1, timeout)
+        token = lane.connection.block(size_class)
+        assert token is not None
+        return token, timeout
+
+    def _wait_for_blocks(self, lane: Lane, size_class: int, count: int, timeout: float | None) -> float | None:
+        """Wait until there is memory; what is left of the timeout.
+
+        Raises:
+            SharedMemoryFull: There will be none.
+        """
+        began = time.monotonic()
+        number = lane.connection.want(lane.queue, size_class, count)
+        found = self._finish(
+            lane, number, timeout, f"enqueue, for lack of {count * class_bytes(size_class):,} bytes of shared memory"
+        )
+        lane.connection.keep(found)
+        return None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
 
     # -- Dequeue
 
@@ -124,7 +180,7 @@ class RemoteQueue:
     def _take(self, count: int, timeout: float | None, *, takes_fewer: bool, as_one: bool) -> list[Any]:
         timeout = checked_timeout(timeout)
         lane = self._lane()
-        call = lane.connection.call(Up.DEQUEUE, lane.queue, count, flag=int(takes_fewer))
+        call = lane.connection.call(Up.DEQUEUE, lane.queue, min(count, MAX_COUNT), flag=int(takes_fewer))
         found = self._finish(lane, call, timeout, f"dequeue of {count} elements")
         outcome = Up.UNREAD
         try:
@@ -143,6 +199,13 @@ class RemoteQueue:
         lane = self._lane()
         number = lane.connection.call(Up.CLOSE, lane.queue, flag=int(cancel_pending_enqueues))
         self._finish(lane, number, timeout, "close")
+
+    def join_tally(self, number: int, size: int) -> tuple[Lane, list[int]]:
+        """Ask the queue's owner for cells of a tally; the words of memory, none if the tally is not there."""
+        lane = self._lane()
+        found = lane.connection.answer(lane.connection.call(Up.TALLY, lane.queue, flag=size, seq=number))
+        assert found is not None
+        return lane, np.frombuffer(found.data, np.int64).tolist()
 
     # -- Calls
 
@@ -201,3 +264,9 @@ class RemoteQueue:
 
     def __repr__(self) -> str:
         return f"{self.name!r} of process {self._place.process_id}"
+
+
+def _renew(lane: Lane) -> None:
+    """Make the connection fit for the next call; what interrupted this one is raised, whatever becomes of that."""
+    with contextlib.suppress(OpError, SharedMemoryFull):
+        lane.connection.renew()

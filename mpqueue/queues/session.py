@@ -16,8 +16,8 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Self, TypeVar
 
+from mpqueue.control.cancellation import CancellationScope, remove_last
 from mpqueue.errors import CancelledError
-from mpqueue.queues.cancellation import CancellationScope, remove_last
 
 T = TypeVar("T")
 

@@ -41,6 +41,7 @@ class Share:
         self.windows = Windows(hub.words)
         self.is_recalling = False
         self._entered: dict[int, int] = {}  # elements of processes that are gone
+        self._held = core.held
         self.storage = SharedStorage(core.spec, BlockCodec(core.spec, hub.arena.segment), has_plain=core.is_in_use)
 
     @property
@@ -86,6 +87,7 @@ class Share:
                     hub.catch_up()
             waiter = core.step(request, Waiter(hub.watch))
             self.extend(core)
+            hub.shortage.relieve()  # who waits now may be the one that others waited for
         return waiter
 
     def free(self, taken: list[Token]) -> None:
@@ -93,6 +95,18 @@ class Share:
         blocks = self.storage.blocks_of(taken)
         if blocks:
             self.hub.freed.append((self.storage.codec.size_class, blocks))
+            if self.hub.shortage.is_there:
+                self.hub.watch.poke()
+
+    def leave(self) -> list[int]:
+        """The queue is gone: the blocks that it still held."""
+        return self.storage.blocks_of(self._held())
+
+    @property
+    def num_stuck(self) -> int:
+        """Blocks that will not come free before something more is enqueued, since a dequeue waits for that."""
+        core = self.core
+        return 0 if core is None else len(self.storage.blocks_of(core.held_back()))
 
     def catch_up(self) -> None:
         """See what other processes have done."""

@@ -5,7 +5,7 @@ the queue, has the windows recalled and is deferred until the pipe was read once
 deferred (its withdrawal, the question what became of it) is deferred behind it.
 """
 
-import socket
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +18,7 @@ from mpqueue.memory.arena import class_for, offset_of
 from mpqueue.queues.client import Client, ProtocolError
 from mpqueue.queues.requests import CloseRequest, DequeueRequest, EnqueueRequest, Request
 from mpqueue.queues.share import Share
+from mpqueue.queues.tally import find
 from mpqueue.queues.wire import Down, Up, encode_error
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Steps:
 
     def __init__(self, hub: "Hub") -> None:
         self._hub = hub
-        self._steps = {
+        steps = {
             Up.ATTACH: self._attach,
             Up.WANT: self._want,
             Up.FILLED: self._filled,
@@ -51,24 +52,28 @@ class Steps:
             Up.WITHDRAW: self._withdraw,
             Up.ASK: self._ask,
             Up.FIND: self._find,
+            Up.DROP: self._drop,
+            Up.TALLY: self._tally,
         }
+        self._steps = {hub.mark | kind: step for kind, step in steps.items()}
+        self._admit_word, self._enqueue_word = hub.mark | Up.ADMIT, hub.mark | Up.ENQUEUE
 
-    def take(self, kind: int, flag: int, number: int, *said: int) -> None:
+    def take(self, word: int, flag: int, number: int, *said: int) -> None:
         """Take the step that a record asks for."""
         client = self._hub.clients.get(number)
         if client is None:
             return
         try:
-            self._steps[kind](client, flag, *said)
-        except (ProtocolError, KeyError):
-            client.sock.shutdown(socket.SHUT_RDWR)  # its end follows
+            self._steps[word](client, flag, *said)
+        except (ProtocolError, KeyError) as error:
+            client.cut(repr(error))
 
     def admit_run(self, records: deque[tuple[int, ...]]) -> None:
         """Take the records of one queue that need no answer all in one step: the way of most elements."""
         queue, tokens = records[0][3], []
         clients = self._hub.clients
         core: QueueCore | None = None
-        while records and records[0][0] == Up.ADMIT and records[0][3] == queue:
+        while records and records[0][0] == self._admit_word and records[0][3] == queue:
             _kind, size_class, number, _queue, call, count, seq = records.popleft()
             client = clients.get(number)
             if client is None:
@@ -85,10 +90,10 @@ class Steps:
                         tokens += client.filled
                         client.filled.clear()
                     continue
-            except (ProtocolError, KeyError, IndexError):
-                client.sock.shutdown(socket.SHUT_RDWR)  # its end follows
+            except (ProtocolError, KeyError, IndexError) as error:
+                client.cut(repr(error))
                 continue
-            records.appendleft((Up.ENQUEUE, size_class, number, queue, call, count, seq))  # beyond its window
+            records.appendleft((self._enqueue_word, size_class, number, queue, call, count, seq))  # beyond its window
             break
         if core is not None:
             self._hub.touched.add(self._hub.shares[queue])
@@ -101,28 +106,43 @@ class Steps:
             client.answer(Down.FAILED, number, *encode_error(error))
             return
         share = self._hub.shares[queue]
-        client.shares[queue], client.cores[queue] = share, core
         if client not in share.windows.producers:
-            if not self._hub.places:
-                first = offset_of(self._hub.arena.take(class_for(_WORDS_BYTES), 1)[0])
-                self._hub.places = list(range(first // 8, (first + _WORDS_BYTES) // 8))
-            client.places.append(self._hub.places.pop())
-            client.producers[queue] = share.windows.add(client, client.places[-1])
+            try:
+                place = self._place_for(client)
+            except SharedMemoryFull as error:
+                client.answer(Down.FAILED, number, *encode_error(error))
+                return
+            client.producers[queue] = share.windows.add(client, place)
+        client.shares[queue], client.cores[queue] = share, core
         producer = client.producers[queue]
         client.answer(Down.DONE, number, producer.place, producer.received)
 
-    def _want(self, client: Client, size_class: int, _q: int, number: int, count: int, _b: int) -> None:
-        self._hub.collect()
-        try:
-            try:
-                tokens = self._hub.arena.take(size_class, count)
-            except SharedMemoryFull:
-                tokens = self._hub.arena.take(size_class, 1)
-        except SharedMemoryFull as error:
-            client.answer(Down.FAILED, number, *encode_error(error))
-            return
-        client.granted.setdefault(size_class, deque()).extend(tokens)
-        client.answer(Down.BLOCKS, number, size_class, 0, np.array(tokens, np.int64).tobytes())
+    def _place_for(self, client: Client) -> int:
+        """A word of shared memory for a client, until it is gone."""
+        hub = self._hub
+        if not hub.places:
+            first = offset_of(hub.arena.take(class_for(_WORDS_BYTES), 1)[0])
+            hub.places = list(range(first // 8, (first + _WORDS_BYTES) // 8))
+            hub.num_pages += 1
+        client.places.append(hub.places.pop())
+        return client.places[-1]
+
+    def _tally(self, client: Client, size: int, _q: int, call: int, _a: int, number: int) -> None:
+        tally = find(number)
+        places: list[int] = []
+        if tally is not None and tally.size == size:
+            with contextlib.suppress(SharedMemoryFull):  # the next work unit asks again
+                places = [self._place_for(client) for _ in range(size)]
+                tally.open(client, self._hub.words, places)
+                client.tallies.add(tally)
+        client.answer(Down.DONE, call, data=np.array(places, np.int64).tobytes())
+
+    def _want(self, client: Client, size_class: int, queue: int, number: int, count: int, num_needed: int) -> None:
+        self._hub.shortage.want(client, size_class, queue, number, count, num_needed)
+
+    def _drop(self, client: Client, _c: int, _q: int, _number: int, _a: int, _b: int) -> None:
+        filled, client.filled, client.owes = client.filled, [], None
+        self._hub.arena.give(filled)
 
     def _filled(self, client: Client, size_class: int, _q: int, _number: int, count: int, _b: int) -> None:
         client.fill(size_class, count)
@@ -197,6 +217,8 @@ class Steps:
             self._hub.deferred.append(submit)
 
     def _withdraw(self, client: Client, _c: int, queue: int, number: int, _a: int, _b: int) -> None:
+        if self._hub.shortage.withdraw(client, number):
+            return
         share, core = client.shares[queue], client.cores[queue]
 
         def withdraw() -> None:
@@ -254,13 +276,22 @@ class Steps:
         try:
             blocks = self._as_blocks(request.taken, share)
         except SharedMemoryFull as error:
-            taken, request.taken = request.taken, []
-            self._hub.deferred.append(partial(client.cores[share.number].put_back, taken))
-            self._hub.watch.poke()
+            self._undo(client, request)
             client.answer(Down.FAILED, number, *encode_error(error))
             return
-        client.delivered[number] = blocks
         client.answer(Down.TAKEN, number, len(blocks), 0, np.array(blocks, np.int64).tobytes())
+        if client.has_ended:
+            made = [block for block, token in zip(blocks, request.taken, strict=True) if block is not token]
+            self._hub.arena.give(made)
+            self._undo(client, request)
+        else:
+            client.delivered[number] = blocks
+
+    def _undo(self, client: Client, request: DequeueRequest) -> None:
+        """What it took never reached its caller, and goes back as soon as this step is over."""
+        taken, request.taken = request.taken, []
+        self._hub.deferred.append(partial(client.cores[request.queue].put_back, taken))
+        self._hub.watch.poke()
 
     def _as_blocks(self, tokens: list[Any], share: Share) -> list[int]:
         """Elements that threads of this process enqueued are written to blocks now."""

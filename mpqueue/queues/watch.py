@@ -72,6 +72,7 @@ class Watch:
         self._aside_fd = descriptors.own(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
         self._thread_epoll.register(self.epoll, select.EPOLLIN)
         self._thread_epoll.register(self._aside_fd, select.EPOLLIN)
+        self._poking = threading.RLock()  # the collector may run, and poke, inside of a poke
         self._mutex = threading.Lock()
         self._leader: Waiter | None = None
         self._followers: list[Waiter] = []
@@ -171,8 +172,10 @@ class Watch:
                 self._listen_in_thread()
             else:
                 self._bell.acquire(timeout=-1 if sleeps else nap)
-        for fd in (self.poke_fd, self._aside_fd):
-            descriptors.close(fd)
+        with self._poking:
+            descriptors.close(self.poke_fd)
+            self.poke_fd = -1
+        descriptors.close(self._aside_fd)
         for epoll in (self._thread_epoll, self.epoll):
             descriptors.close_object(epoll)
 
@@ -187,8 +190,10 @@ class Watch:
             self._serve(self.epoll.poll(0))
 
     def poke(self) -> None:
-        """Make whoever listens serve; safe in any thread, also inside the garbage collector."""
-        os.eventfd_write(self.poke_fd, 1)
+        """Make whoever listens serve; safe in any thread, also inside the garbage collector, and after the end."""
+        with self._poking:
+            if self.poke_fd >= 0:
+                os.eventfd_write(self.poke_fd, 1)
 
     def close(self) -> None:
         """End the thread; nobody waits any more."""

@@ -1,7 +1,8 @@
 """What a process that uses a queue and the process that owns it say to each other.
 
 Up: one fixed-size record per message, all processes into the *one* pipe of the owner. A write of a record is atomic,
-so that whoever is killed has said a thing wholly or not at all. One pipe for all gives what TensorFlow's queues have
+so that whoever is killed has said a thing wholly or not at all. Each begins with the owner's *mark*, by which it is
+told from what a process may write there by mistake, see `Records`. One pipe for all gives what TensorFlow's queues have
 by living in one process: the order of all calls. If an enqueue has returned, and its caller then makes another process
 enqueue, the owner reads the two in this order; and one read brings what everybody said.
 
@@ -11,8 +12,9 @@ other side is gone, in both directions.
 Up                                                      Down
 --                                                      ----
 ATTACH    I will use queue q                            HELLO    your number; with the pipe and the memory
-WANT      n empty blocks of class c, please             BLOCKS   these
+WANT      n empty blocks of class c, please             BLOCKS   these; perhaps fewer, or later
 FILLED    the next n blocks of class c hold elements
+DROP      forget those that are filled                  REVOKED  forget all that are empty
 ENQUEUE   the same, and enqueue all that are filled     DONE     the call has ended well
 ADMIT     the same, within my window: no answer         TAKEN    they lie in these blocks
 CONFIRM   was it within? else I wait                    FAILED   the call has ended with this error
@@ -23,6 +25,7 @@ CLOSE     (or close and cancel)
 WITHDRAW  the call that I wait for
 ASK       size and whether it is closed
 FIND      the queue of the shared name in this block
+TALLY     I count for this tally: give me cells
 """
 
 import struct
@@ -31,8 +34,12 @@ from collections.abc import Callable
 from mpqueue import errors
 from mpqueue.errors import OpError, SharedMemoryFull
 
-RECORD = struct.Struct("<BxHIIIqq")
-"""Kind, size class or flag, connection, queue, number of the call, number of elements, elements enqueued so far."""
+RECORD = struct.Struct("<IHxxIIIIq")
+"""Mark and kind, size class or flag, connection, queue, number of the call, number of elements, elements enqueued so
+far (WANT: empty blocks without which the caller cannot go on, with those that it has; TALLY: its number)."""
+
+MAX_COUNT = (1 << 32) - 1
+"""Most elements that a record can ask for."""
 
 HEAD = struct.Struct("<BxxxIqqQ")
 """Kind, call's number, two arguments, bytes of data that follow."""
@@ -41,13 +48,15 @@ HEAD = struct.Struct("<BxxxIqqQ")
 class Up:
     """Kinds of records; plain ints, because they are compared in the hot path."""
 
-    ATTACH, WANT, FILLED, ENQUEUE, ADMIT, CONFIRM, DEQUEUE, READ, UNREAD, CLOSE, WITHDRAW, ASK, FIND = range(1, 14)
+    ATTACH, WANT, FILLED, ENQUEUE, ADMIT, CONFIRM, DEQUEUE, READ, UNREAD, CLOSE, WITHDRAW, ASK, FIND, DROP, TALLY = (
+        range(1, 16)
+    )
 
 
 class Down:
     """Kinds of answers."""
 
-    HELLO, BLOCKS, DONE, TAKEN, FAILED, STATE = range(1, 7)
+    HELLO, BLOCKS, DONE, TAKEN, FAILED, STATE, REVOKED = range(1, 8)
 
 
 _WITHDRAWN, _MEMORY = -1, -2

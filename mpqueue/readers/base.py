@@ -6,6 +6,9 @@ A reader asks the queue for a unit only when it is asked for a record and has no
 a whole `read`, also while that waits for the queue: two threads that share a reader take turns, and no unit is torn.
 The counters are plain numbers, changed under the lock and read without it, so that they can be watched meanwhile.
 
+In other processes there are copies: each reads units of its own, from the one queue, and counts for itself. What it
+counts is added up at the reader that all are copies of, by a `Tally`, which a copy joins with its first unit.
+
 When a unit fails, what comes next depends on where. A failure in `_on_work_start` drops the unit: the next read takes
 another. A failure in `_read` keeps it: the next read fails again. TensorFlow's readers do so, and scripts see it.
 """
@@ -22,6 +25,7 @@ from numpy.typing import NDArray
 
 from mpqueue.errors import DeadlineExceededError, InvalidArgumentError, UnimplementedError
 from mpqueue.queues.source import Source
+from mpqueue.queues.tally import Tally
 from mpqueue.readers.opening import file_name
 from mpqueue.readers.state import ReaderState, decode, encode
 
@@ -50,7 +54,8 @@ class ReaderBase:
                 return None if number is None else (b"%d" % number, b"%d" % number**2)
 
     Any number of threads may read; each record is given to one of them. A copy that travels to a worker process keeps
-    the arguments that the reader was made with and starts clean, with no unit under way.
+    the arguments that the reader was made with and starts clean, with no unit under way. What it reads from a queue of
+    this process is counted here, too, also if it dies; the copy's own counters tell what it has read itself.
 
     Args:
         reader_ref: What `reader_ref` gives; the reader itself if None.
@@ -70,6 +75,7 @@ class ReaderBase:
 
     def __init__(self, reader_ref: Any = None, supports_serialize: bool = False) -> None:
         self._reader_ref, self._supports_serialize = reader_ref, supports_serialize
+        self._tally = Tally(2)  # of what copies have read: records, and units completed
         self._clear()
 
     def _clear(self) -> None:
@@ -184,15 +190,18 @@ class ReaderBase:
         return Source(functools.partial(self.read_up_to, queue, num_records), ["string", "string"], [(None,), (None,)])
 
     def num_records_produced(self, name: str | None = None) -> int:
-        """Return how many records were read since the reader was made, reset or restored."""
-        return self._num_records
+        """Return how many records were read since the reader was made, reset or restored, by copies as well."""
+        return self._num_records + self._tally.totals()[0]
 
     def num_work_units_completed(self, name: str | None = None) -> int:
         """Return how many work units were read to their end, which the read *after* the last record finds."""
-        return self._num_completed
+        return self._num_completed + self._tally.totals()[1]
 
     def reset(self, name: str | None = None) -> None:
-        """Go back to the initial clean state: counters 0, and the unit under way dropped. The queue is not rewound."""
+        """Go back to the initial clean state: counters 0, and the unit under way dropped. The queue is not rewound.
+
+        Copies in other processes go on with their units; what they have read by now counts no more.
+        """
         with self._lock:
             self._reset()
 
@@ -204,7 +213,8 @@ class ReaderBase:
         """
         self._check_serializes()
         with self._lock:
-            return encode(ReaderState(self._num_completed, self._num_completed, self._num_records, self._work))
+            num_completed = self.num_work_units_completed()
+            return encode(ReaderState(num_completed, num_completed, self.num_records_produced(), self._work))
 
     def restore_state(self, state: bytes, name: str | None = None) -> None:
         """Go back to a saved state; empty bytes are the clean one. Where that fails, the reader is reset.
@@ -234,20 +244,24 @@ class ReaderBase:
 
     def _start_work(self, queue: WorkQueue, turn: "_Turn") -> None:
         if not self._is_working:
+            self._tally.join(queue)
             self._work = _work_unit(queue.dequeue(timeout=turn.left()) if turn.has_deadline else queue.dequeue())
             self._on_work_start(self._work)
             self._is_working = True
 
     def _count(self, num_records: int, *, is_end: bool) -> None:
+        is_completed = is_end or self.one_record_per_unit
         self._num_records += num_records
-        if is_end or self.one_record_per_unit:
+        self._num_completed += is_completed
+        self._tally.add(num_records, is_completed)
+        if is_completed:
             self._is_working = False
-            self._num_completed += 1
             self._on_work_finish()
 
     def _reset(self) -> None:
         if self._is_working:
             self._on_work_finish()
+        self._tally.reset()
         self._num_records = self._num_completed = 0
         self._work, self._is_working = b"", False
 
@@ -265,7 +279,7 @@ class ReaderBase:
 
     def __repr__(self) -> str:
         place = f"in {self._work!r}" if self._is_working else "between units"
-        counts = f"{self._num_records} records, {self._num_completed} units completed"
+        counts = f"{self.num_records_produced()} records, {self.num_work_units_completed()} units completed"
         return f"<{type(self).__name__}{f' {self.name!r}' if self.name else ''}: {counts}, {place}>"
 
 

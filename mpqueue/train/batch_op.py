@@ -101,10 +101,21 @@ class BatchOp(Source):
     def _start(self) -> Coordinator:
         coord, session = Coordinator(), get_default_session()
         # The threads know the coordinator, not this object: if it is left in mid-input for good, this stops them.
-        weakref.finalize(self, coord.request_stop)
+        weakref.finalize(self, _stop, weakref.ref(coord))
         for runner in [*runners_before(self.queue_runner, get_queue_runners()), self.queue_runner]:
             runner.create_threads(session, coord, daemon=True, start=True)
         return coord
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process it is a source of batches; its runners stay here."""
+        return Source, (self._dequeue, self.dtypes, self.shapes, self.names)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.queue!r}>"
+
+
+def _stop(coord: weakref.ref[Coordinator]) -> None:
+    """Stop what still runs. A strong reference would keep the batch: by the frames of the error in the coordinator."""
+    running = coord()
+    if running is not None:
+        running.request_stop()

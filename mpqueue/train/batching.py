@@ -14,6 +14,7 @@ from mpqueue.queues.shuffle import RandomShuffleQueue
 from mpqueue.train.batch_op import BatchOp
 from mpqueue.train.examples import as_example_source
 from mpqueue.train.inputs import Inputs, input_sources
+from mpqueue.train.queue_runner import Workers
 
 
 def batch(
@@ -27,6 +28,8 @@ def batch(
     allow_smaller_final_batch: bool = False,
     shared_name: str | None = None,
     name: str | None = None,
+    *,
+    workers: Workers = "thread",
 ) -> BatchOp:
     """Return an op that gives batches of examples in the order in which they come.
 
@@ -34,7 +37,7 @@ def batch(
         tensors: One example: a `Source` of lists or dicts; or a list or dict of Sources of one array each, and of
             arrays, which are the same in each example.
         batch_size: Examples per batch. It may exceed ``capacity``; 0 gives empty batches.
-        num_threads: Threads that call the sources and enqueue. More than one mix the order.
+        num_threads: Threads, or worker processes, that call the sources and enqueue. More than one mix the order.
         capacity: Most examples that are held in advance: more ride out slow ones and cost memory.
         enqueue_many: Whether the first dimension of what the sources give counts examples.
         shapes: Shape of each component of one example, where it is not known from the sources.
@@ -43,6 +46,8 @@ def batch(
         allow_smaller_final_batch: Whether the examples that are left at the end make a smaller batch, or are dropped.
         shared_name: As for `FIFOQueue`.
         name: Name of the op, and part of the name of its queue.
+        workers: "process" calls the sources in worker processes, see `QueueRunner`. Each has a copy of them: what they
+            are to share, they take from queues, by readers or producers. A source that counts epochs stays in a thread.
 
     Returns:
         A `BatchOp`. A batch is of the type of ``tensors``, and for a list of one the bare array; its arrays have the
@@ -57,7 +62,7 @@ def batch(
     """
     inputs = Inputs([as_example_source(tensors)] * _positive(num_threads, "num_threads"), enqueue_many)
     return _batch_in_order(
-        inputs, batch_size, capacity, shapes, dynamic_pad, allow_smaller_final_batch, shared_name, name
+        inputs, batch_size, capacity, shapes, dynamic_pad, allow_smaller_final_batch, shared_name, name, workers
     )
 
 
@@ -71,6 +76,8 @@ def batch_join(
     allow_smaller_final_batch: bool = False,
     shared_name: str | None = None,
     name: str | None = None,
+    *,
+    workers: Workers = "thread",
 ) -> BatchOp:
     """Return an op that gives batches of the examples of several inputs, each with a thread of its own.
 
@@ -84,6 +91,7 @@ def batch_join(
         allow_smaller_final_batch: As there; the end is when all inputs have ended.
         shared_name: As there.
         name: As there.
+        workers: As there.
 
     Returns:
         A `BatchOp`, as there. The order among the inputs is that of their threads.
@@ -96,7 +104,7 @@ def batch_join(
     """
     inputs = Inputs(input_sources(tensors_list), enqueue_many)
     return _batch_in_order(
-        inputs, batch_size, capacity, shapes, dynamic_pad, allow_smaller_final_batch, shared_name, name
+        inputs, batch_size, capacity, shapes, dynamic_pad, allow_smaller_final_batch, shared_name, name, workers
     )
 
 
@@ -112,6 +120,8 @@ def shuffle_batch(
     allow_smaller_final_batch: bool = False,
     shared_name: str | None = None,
     name: str | None = None,
+    *,
+    workers: Workers = "thread",
 ) -> BatchOp:
     """Return an op that gives batches of examples in random order.
 
@@ -128,6 +138,7 @@ def shuffle_batch(
         allow_smaller_final_batch: As there.
         shared_name: As there.
         name: As there.
+        workers: As there.
 
     Returns:
         A `BatchOp`, as there.
@@ -140,7 +151,16 @@ def shuffle_batch(
     """
     inputs = Inputs([as_example_source(tensors)] * _positive(num_threads, "num_threads"), enqueue_many)
     return _shuffled_batch(
-        inputs, batch_size, capacity, min_after_dequeue, seed, shapes, allow_smaller_final_batch, shared_name, name
+        inputs,
+        batch_size,
+        capacity,
+        min_after_dequeue,
+        seed,
+        shapes,
+        allow_smaller_final_batch,
+        shared_name,
+        name,
+        workers,
     )
 
 
@@ -155,6 +175,8 @@ def shuffle_batch_join(
     allow_smaller_final_batch: bool = False,
     shared_name: str | None = None,
     name: str | None = None,
+    *,
+    workers: Workers = "thread",
 ) -> BatchOp:
     """Return an op that gives batches of the examples of several inputs in random order.
 
@@ -169,6 +191,7 @@ def shuffle_batch_join(
         allow_smaller_final_batch: As for `batch_join`.
         shared_name: As there.
         name: As there.
+        workers: As there.
 
     Returns:
         A `BatchOp`, as there.
@@ -181,7 +204,16 @@ def shuffle_batch_join(
     """
     inputs = Inputs(input_sources(tensors_list), enqueue_many)
     return _shuffled_batch(
-        inputs, batch_size, capacity, min_after_dequeue, seed, shapes, allow_smaller_final_batch, shared_name, name
+        inputs,
+        batch_size,
+        capacity,
+        min_after_dequeue,
+        seed,
+        shapes,
+        allow_smaller_final_batch,
+        shared_name,
+        name,
+        workers,
     )
 
 
@@ -194,13 +226,14 @@ def _batch_in_order(
     takes_fewer: bool,
     shared_name: str | None,
     name: str | None,
+    workers: Workers,
 ) -> BatchOp:
     size = _not_negative(batch_size, "batch_size")
     known = inputs.shapes(shapes, may_vary=dynamic_pad)
     make = PaddingFIFOQueue if dynamic_pad else FIFOQueue
     label = f"{name or 'batch'}/{'padding_fifo_queue' if dynamic_pad else 'fifo_queue'}"
     queue = make(capacity, inputs.dtypes, known, inputs.names, shared_name, label)
-    return BatchOp(queue, inputs.into(queue), size, takes_fewer=takes_fewer)
+    return BatchOp(queue, inputs.into(queue, workers), size, takes_fewer=takes_fewer)
 
 
 def _shuffled_batch(
@@ -213,6 +246,7 @@ def _shuffled_batch(
     takes_fewer: bool,
     shared_name: str | None,
     name: str | None,
+    workers: Workers,
 ) -> BatchOp:
     size = _not_negative(batch_size, "batch_size")
     known = inputs.shapes(shapes, may_vary=False)
@@ -220,7 +254,7 @@ def _shuffled_batch(
     queue = RandomShuffleQueue(
         capacity, min_after_dequeue, inputs.dtypes, known, inputs.names, seed, shared_name, label
     )
-    return BatchOp(queue, inputs.into(queue), size, takes_fewer=takes_fewer)
+    return BatchOp(queue, inputs.into(queue, workers), size, takes_fewer=takes_fewer)
 
 
 def _positive(value: int, what: str) -> int:

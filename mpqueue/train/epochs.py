@@ -10,10 +10,10 @@ from typing import Any
 from mpqueue.errors import OutOfRangeError
 from mpqueue.queues.source import Source
 from mpqueue.train.arrays import as_constant, dtype_of
-from mpqueue.train.local_variables import add_local_variable
+from mpqueue.train.local_variables import LocalVariable, add_local_variable
 
 
-class EpochCount:
+class EpochCount(LocalVariable):
     """Counts up to ``num_epochs``, then raises; a local variable."""
 
     def __init__(self, num_epochs: int) -> None:

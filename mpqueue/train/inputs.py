@@ -8,7 +8,7 @@ from mpqueue.queues.shapes import Shape, as_shapes, is_compatible
 from mpqueue.queues.source import Source
 from mpqueue.train.collections import add_queue_runner
 from mpqueue.train.examples import as_example_source
-from mpqueue.train.queue_runner import QueueRunner
+from mpqueue.train.queue_runner import QueueRunner, Workers
 
 
 class Inputs:
@@ -65,11 +65,11 @@ class Inputs:
             raise ValueError("enqueue_many needs arrays whose first dimension counts examples, got a scalar")
         return shape[1:] if self._many else shape
 
-    def into(self, queue: QueueBase) -> QueueRunner:
-        """The runner that fills a queue with them, added to the collection."""
+    def into(self, queue: QueueBase, workers: Workers) -> QueueRunner:
+        """The runner that fills a queue with them, in threads or processes, added to the collection."""
         make = queue.enqueue_many_op if self._many else queue.enqueue_op
         made = {id(source): make(source) for source in self._sources}
-        runner = QueueRunner(queue, [made[id(source)] for source in self._sources])
+        runner = QueueRunner(queue, [made[id(source)] for source in self._sources], workers=workers)
         add_queue_runner(runner)
         return runner
 

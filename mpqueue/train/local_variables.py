@@ -1,18 +1,22 @@
 """What TensorFlow keeps in local variables: counts of epochs, lists of files; here they exist once they are made."""
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from mpqueue.queues.graph import default_graph
 
 _LOCAL_VARIABLES: Final = "local_variables"
 
 
-class LocalVariable(Protocol):
-    """State with an initial value; kept by the default graph until `reset_default_graph`."""
+class LocalVariable:
+    """State with an initial value; kept by the default graph until `reset_default_graph`.
+
+    It is that of one process: what holds it is not moved to another.
+    """
 
     def initialize(self) -> None:
         """Take the initial value, computed anew."""
+        raise NotImplementedError
 
 
 def add_local_variable(variable: LocalVariable) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 from mpqueue.queues.source import Source
 from mpqueue.readers.files import matching_files
-from mpqueue.train.local_variables import add_local_variable
+from mpqueue.train.local_variables import LocalVariable, add_local_variable
 
 
-class _Matches:
+class _Matches(LocalVariable):
     """The names that matched when it was initialized."""
 
     def __init__(self, pattern: Any) -> None:
@@ -18,6 +18,7 @@ class _Matches:
         add_local_variable(self)
 
     def initialize(self) -> None:
+        """Look anew."""
         self._names = matching_files(self._pattern)
 
     def __call__(self) -> Any:

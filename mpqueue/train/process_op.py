@@ -19,13 +19,13 @@ a queue that holds one, and the replacement finds none.
 import os
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeGuard
 
+from mpqueue.control.cancellation import cancellable
 from mpqueue.coordinator import Coordinator
 from mpqueue.errors import CancelledError, OutOfRangeError, WorkerDied
 from mpqueue.loader import Loader
-from mpqueue.queues.cancellation import cancellable
 from mpqueue.queues.core import QueueCore
 from mpqueue.queues.fifo import FIFOQueue
 from mpqueue.queues.ops import EnqueueOp
@@ -51,17 +51,20 @@ class Checkpoint(NamedTuple):
     is_last: bool = False
 
 
+Op = Callable[[], Any]
+
+
 class Pump:
     """The stream of the worker: it gives checkpoints, and enqueues meanwhile.
 
     Args:
-        op: What is to be run.
+        op: What is to be called until it raises `OutOfRangeError`.
         coord: Stops it.
         state: Where the source is to go on, None at its beginning.
         num_ahead: Elements that it gives from there on and that are in the queue already.
     """
 
-    def __init__(self, op: EnqueueOp, coord: Coordinator | None, state: Any, num_ahead: int) -> None:
+    def __init__(self, op: Op, coord: Coordinator | None, state: Any, num_ahead: int) -> None:
         self._op, self._coord, self._state, self._num_ahead = op, coord, state, num_ahead
         self._permit = FIFOQueue(1, "bool", [[]])
         self._permit.enqueue(True)
@@ -77,41 +80,56 @@ class Pump:
             yield Checkpoint(os.getpid(), 0, None, is_last=True)
 
     def _run(self) -> Iterator[Checkpoint]:
-        source, coord = self._op.source, self._coord
-        if self._state is not None:
-            source.load_state_dict(self._state)
-        num_enqueued, last = self._catch_up(), time.monotonic()
-        while coord is None or not coord.should_stop():
-            num_enqueued += self._enqueue(source(), 0)
-            if source.is_resumable and time.monotonic() - last > _CHECKPOINT_S:
-                yield Checkpoint(os.getpid(), num_enqueued, source.state_dict())
-                last = time.monotonic()
+        op = self._op
+        if is_resumable(op):
+            yield from self._run_from_state(op)
+        while not self._is_to_stop():
+            op()
         raise OutOfRangeError(None, None, "the coordinator stops")
 
-    def _catch_up(self) -> int:
+    def _is_to_stop(self) -> bool:
+        return self._coord is not None and self._coord.should_stop()
+
+    def _run_from_state(self, op: EnqueueOp) -> Iterator[Checkpoint]:
+        if self._state is not None:
+            op.source.load_state_dict(self._state)
+        num_enqueued, last = self._catch_up(op), time.monotonic()
+        while not self._is_to_stop():
+            num_enqueued += _enqueue(op, op.source(), 0)
+            if time.monotonic() - last > _CHECKPOINT_S:
+                yield Checkpoint(os.getpid(), num_enqueued, op.source.state_dict())
+                last = time.monotonic()
+
+    def _catch_up(self, op: EnqueueOp) -> int:
         """Drop what is in the queue; the number of elements enqueued of an example that was in by half."""
         ahead = self._num_ahead
         while ahead:
-            example = self._op.source()
-            size = num_rows(self._op.queue, example) if self._op.many else 1
+            example = op.source()
+            size = num_rows(op.queue, example) if op.many else 1
             if size > ahead:
-                return self._enqueue(example, ahead)
+                return _enqueue(op, example, ahead)
             ahead -= size
         return 0
 
-    def _enqueue(self, example: Any, first_row: int) -> int:
-        """Enqueue an example; the number of its elements."""
-        queue = self._op.queue
-        if not self._op.many:
-            queue.enqueue(example)
-            return 1
-        if first_row:
-            example = rows_from(queue, example, first_row)
-        queue.enqueue_many(example)
-        return num_rows(queue, example)
+
+def is_resumable(op: Op) -> TypeGuard[EnqueueOp]:
+    """Whether an op can go on in another process where it was."""
+    return isinstance(op, EnqueueOp) and op.source.is_resumable
 
 
-def run_in_worker(op: EnqueueOp, coord: Coordinator | None) -> None:
+def _enqueue(op: EnqueueOp, example: Any, first_row: int) -> int:
+    """Enqueue an example; the number of its elements."""
+    queue = op.queue
+    if not op.many:
+        queue.enqueue(example)
+        return 1
+    if first_row:
+        example = rows_from(queue, example, first_row)
+    queue.enqueue_many(example)
+    return num_rows(queue, example)
+
+
+def run_in_worker(op: Op, coord: Coordinator | None) -> None:
     """Run an op in a worker process until it ends or the coordinator stops.
 
     Raises:
@@ -126,10 +144,10 @@ def run_in_worker(op: EnqueueOp, coord: Coordinator | None) -> None:
         try:
             _pump(Pump(op, coord, state, num_ahead), latest)
             if not latest or not latest[-1].is_last:
-                raise WorkerDied(0, None, remedy=f"{op.source!r} cannot say where it was, so that it is not run again")
+                raise WorkerDied(0, None, remedy=f"{op!r} cannot say where it was, so that it is not run again")
         except WorkerDied:
             num_deaths = 1 if len(latest) > 1 else num_deaths + 1
-            if not op.source.is_resumable or num_deaths > _MAX_DEATHS or not latest:
+            if not is_resumable(op) or num_deaths > _MAX_DEATHS or not latest:
                 raise
             entered = _num_entered(op, latest[0].process_id)
             if len(latest) > 1:
@@ -139,7 +157,7 @@ def run_in_worker(op: EnqueueOp, coord: Coordinator | None) -> None:
             continue
         if coord is not None and coord.should_stop():
             return
-        raise OutOfRangeError(None, None, f"{op.source!r} has ended")
+        raise OutOfRangeError(None, None, f"{op!r} has ended")
 
 
 def _pump(pump: Pump, latest: list[Checkpoint]) -> None:

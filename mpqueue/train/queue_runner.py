@@ -6,6 +6,8 @@
     ─────────────────────                          ─────────────────────────────────────
     until the coordinator stops:                   wait for the coordinator's stop
       run the op                                   run cancel_op: whoever is blocked in the queue is freed
+        (blocked elsewhere: the coordinator's
+        scope frees it)
       closed-type error: this run has ended;
         the last one runs close_op
       other error: the coordinator stops with it,
@@ -20,6 +22,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Literal
 
@@ -27,11 +30,15 @@ from mpqueue.coordinator import Coordinator
 from mpqueue.errors import OpError, OutOfRangeError
 from mpqueue.queues.base import QueueBase
 from mpqueue.queues.graph import default_graph
-from mpqueue.queues.ops import CloseOp, EnqueueOp
+from mpqueue.queues.ops import CloseOp, EnqueueOp, QueueOp
 from mpqueue.queues.session import Session, SessionClosedError, get_default_session
+from mpqueue.train.holding import held_in
+from mpqueue.train.local_variables import LocalVariable
+from mpqueue.train.placeholders import Placeholder
 from mpqueue.train.queue_runner_def import QueueRunnerDef, class_of, code_of, with_scope, without_scope
 
 Op = Callable[[], Any]
+Workers = Literal["thread", "process"]
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +59,8 @@ class QueueRunner:
         workers: Where ops run that ``queue.enqueue_op(source)`` or ``enqueue_many_op`` made: in their threads, or each
             in a worker process of its own, which its thread waits for. A process that dies is replaced if the source
             can be resumed (its callable has ``state_dict()`` and ``load_state_dict(state)``, and gives the same
-            examples again), and else reported as `WorkerDied`. Other ops run in their threads.
+            examples again), and else reported as `WorkerDied`. Other ops run in their threads, and so do those whose
+            source holds what belongs to this process: a count of epochs, a placeholder.
 
     Raises:
         ValueError: Both ``queue_runner_def`` and a queue or ops, or without it no queue, no ops, or an empty list; or
@@ -74,7 +82,7 @@ class QueueRunner:
         queue_runner_def: QueueRunnerDef | None = None,
         import_scope: str | None = None,
         *,
-        workers: Literal["thread", "process"] = "thread",
+        workers: Workers = "thread",
     ) -> None:
         if workers not in ("thread", "process"):
             raise ValueError(f'workers must be "thread" or "process", got {workers!r}')
@@ -120,6 +128,18 @@ class QueueRunner:
     @staticmethod
     def _checked_session(sess: Any) -> Any:
         return checked_session(sess)
+
+    def _moved(self, op: Any, _session: Any) -> Op | None:
+        """What a worker process is to call again and again in place of an op; None if this process has to do it."""
+        if self._workers == "thread" or not isinstance(op, EnqueueOp):
+            return None
+        # A queue leads back to this process, and what fills it stays here, too.
+        bound = held_in(op.source, LocalVariable, Placeholder, closed=(QueueBase, QueueOp))
+        return None if any(bound) else op
+
+    @staticmethod
+    def _await(session: Any, call: Callable[[], None]) -> None:
+        session.run(call)
 
     @staticmethod
     def _found(name: str) -> Any:
@@ -214,11 +234,12 @@ class QueueRunner:
     def _run(self, session: Session, op: Op, coord: Coordinator | None) -> None:
         """Run one op until it ends, fails, or is asked to stop."""
         try:
-            with session.as_default():
-                if self._workers == "process" and isinstance(op, EnqueueOp):
-                    session.run(partial(_run_in_worker, op, coord))
-                else:
+            with session.as_default(), nullcontext() if coord is None else coord.scope.active():
+                moved = self._moved(op, session)
+                if moved is None:
                     _repeat(session.make_callable(op), coord)
+                else:
+                    self._await(session, partial(_run_in_worker, moved, coord))
         except self._closed_types:
             if self._count_down(session) == 0:
                 self._finish(session, self._close_op)
@@ -297,7 +318,7 @@ def _repeat(call: Callable[[], Any], coord: Coordinator | None) -> None:
         call()
 
 
-def _run_in_worker(op: EnqueueOp, coord: Coordinator | None) -> None:
+def _run_in_worker(op: Op, coord: Coordinator | None) -> None:
     from mpqueue.train.process_op import run_in_worker  # and with it the engine
 
     if coord is None or not coord.should_stop():

@@ -14,6 +14,7 @@ from bench.feeds import FEEDS
 from bench.floors import FLOORS, WARM_UP_S
 from bench.latency import first_batches
 from bench.queues import queue_rate
+from bench.records import record_rate
 from bench.workloads import WORKLOADS
 
 COMMAND = Path(__file__).resolve().parent.parent / "benchmark.py"
@@ -25,8 +26,8 @@ class Measurement:
     """What to measure.
 
     Attributes:
-        what: "feed" or "floor" (of a workload), "queue", or "latency".
-        name: Which feed, floor or queue.
+        what: "feed" or "floor" (of a workload), "queue", "records", or "latency".
+        name: Which feed, floor, queue or reader.
         workload: Of which workload.
         num_workers: With how many workers.
         seconds: For how long batches are counted.
@@ -53,11 +54,13 @@ class Measurement:
         return json.loads(done.stdout.splitlines()[-1])
 
     def run(self) -> Any:
-        """Measure here: batches per second, or milliseconds by name."""
+        """Measure here: batches per second, for records their rates by name, for the latency milliseconds by name."""
         if self.what == "latency":
             return first_batches(self.num_workers)
         if self.what == "queue":
             return queue_rate(self.workload, self.name, self.seconds)
+        if self.what == "records":
+            return record_rate(self.workload, self.name, self.num_workers, self.seconds)
         workload = WORKLOADS[self.workload]
         source = workload.make()
         if self.what == "floor":

@@ -12,9 +12,10 @@ import psutil
 
 import mpqueue
 from bench.queues import QUEUES, STANDARD
+from bench.records import ON_ONE_CORE, OURS, RECORDS, python_with_tensorflow
 from bench.workloads import WORKLOADS
 
-KNOWN = WORKLOADS | QUEUES
+KNOWN = WORKLOADS | QUEUES | RECORDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,12 @@ TARGETS = (
     Target("queue of batches", STANDARD, 20.0),
     Target("shuffled queue", "FIFOQueue", 0.66),
     Target("queue of images", STANDARD, 10.0),
+    Target("image records", "TensorFlow queues", 1.0),
+    Target("tabular records", "TensorFlow queues", 1.0),
+    Target("mixed records", "TensorFlow queues", 0.33),
+    Target("csv", "TensorFlow queues", 0.5),
 )
+RATES = {("large records", OURS + ON_ONE_CORE): 1000.0}
 FIRST_BATCH_MS = {"cold": 150.0, "parked": 10.0, "next epoch": 5.0}
 
 
@@ -58,8 +64,12 @@ class Results:
             yield workload, name, median * KNOWN[workload].per_batch, spread
 
     def ratio(self, workload: str, against: str) -> float | None:
-        """Median of mpqueue's rate divided by another's in the same round; None where either was not measured."""
-        ours, theirs = self.rates.get((workload, "mpqueue")), self.rates.get((workload, against))
+        """Median of mpqueue's rate divided by another's in the same round; None where either was not measured.
+
+        What ran on one core is compared with mpqueue on one core.
+        """
+        ours = self.rates.get((workload, OURS + ON_ONE_CORE if against.endswith(ON_ONE_CORE) else OURS))
+        theirs = self.rates.get((workload, against))
         if ours is None or theirs is None:
             return None
         return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
@@ -72,8 +82,8 @@ class Results:
                 lines += ["", f"{workload}: {KNOWN[workload].about}"]
                 last = workload
             ratio = self.ratio(workload, name)
-            beside = "" if ratio is None or name == "mpqueue" else f"   mpqueue has {ratio:.2f} of it"
-            lines.append(f"  {name:20}{_number(rate):>10} {KNOWN[workload].unit:10} +-{spread:4.0%}{beside}")
+            beside = "" if ratio is None or name.startswith(OURS) else f"   mpqueue has {ratio:.2f} of it"
+            lines.append(f"  {name:30}{_number(rate):>10} {KNOWN[workload].unit:10} +-{spread:4.0%}{beside}")
         return "\n".join([*lines, "", *self._wanted()])
 
     def as_markdown(self) -> str:
@@ -81,7 +91,7 @@ class Results:
         lines = [machine(), "", "| workload | fed by | rate | spread | mpqueue has of it |", "|---|---|---|---|---|"]
         for workload, name, rate, spread in self.rows():
             ratio = self.ratio(workload, name)
-            beside = "" if ratio is None or name == "mpqueue" else f"{ratio:.2f}"
+            beside = "" if ratio is None or name.startswith(OURS) else f"{ratio:.2f}"
             told = f"{_number(rate)} {KNOWN[workload].unit}"
             lines.append(f"| {workload} | {name} | {told} | ±{spread:.0%} | {beside} |")
         return "\n".join([*lines, "", *(f"- {line}" for line in self._wanted())])
@@ -93,6 +103,12 @@ class Results:
             if ratio is not None:
                 missed = "" if ratio >= target.at_least else ": MISSED"
                 yield f"{target.workload}: {ratio:.2f} of {target.against}, at least {target.at_least:g} wanted{missed}"
+        for workload, name, rate, _ in self.rows():
+            if (workload, name) in RATES:
+                told = f"{_number(rate)} {KNOWN[workload].unit}, at least {_number(RATES[workload, name])} wanted"
+                yield f"{workload}, {name}: {told}{': MISSED' if rate < RATES[workload, name] else ''}"
+        if any(workload in RECORDS for workload, _ in self.rates) and python_with_tensorflow() is None:
+            yield "TensorFlow is not installed: not measured (MPQUEUE_PEERS_PYTHON may name an interpreter that has it)"
         for name, times in self.first_batches.items():
             median, limit = statistics.median(times), FIRST_BATCH_MS[name]
             missed = "" if median <= limit else ": MISSED"

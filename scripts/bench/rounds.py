@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from bench.feeds import FOR_SMALL_BATCHES
 from bench.measure import Measurement
 from bench.queues import QUEUES
+from bench.records import RECORDS, readers
 from bench.report import Results
 from bench.workloads import WORKLOADS
 
@@ -16,6 +17,9 @@ def plan(workloads: Iterable[str], feeds: list[str], num_workers: int, seconds: 
     for name in workloads:
         if name in QUEUES:
             wanted += [Measurement("queue", peer, name, num_workers, seconds) for peer in QUEUES[name].peers]
+            continue
+        if name in RECORDS:
+            wanted += [Measurement("records", reader, name, num_workers, seconds) for reader in readers()]
             continue
         workload = WORKLOADS[name]
         fitting = [feed for feed in feeds if workload.is_small or feed not in FOR_SMALL_BATCHES]
@@ -41,6 +45,9 @@ def measure(planned: list[Measurement], num_rounds: int, told: Callable[[Measure
         if one.what == "latency":
             for name, times in found.items():
                 first_batches[name] += times
+        elif one.what == "records":
+            for name, rate in found.items():
+                rates[one.workload, name].append(rate)
         else:
             rates[one.workload, one.name].append(found)
     return Results(dict(rates), dict(first_batches))

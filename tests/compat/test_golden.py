@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mpqueue.compat.train import processes
+
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 INTERPRETERS = {
     "decode_csv": "decoders",
@@ -25,14 +27,24 @@ INTERPRETERS = {
 }
 
 
-def cases():
-    for topic, interpreter in INTERPRETERS.items():
+WITH_PROCESSES = {topic: INTERPRETERS[topic] for topic in ("batches", "pipelines")}
+
+
+def cases(interpreters):
+    for topic, interpreter in interpreters.items():
         for case in json.loads((GOLDEN / f"{topic}.json").read_text("utf-8"))["cases"]:
             if interpreter != "queue_runner" or "runner" in case:  # the others are about the eager constructor
                 yield pytest.param(interpreter, case, id=case["id"].replace("/", "-"))
 
 
-@pytest.mark.parametrize(("interpreter", "case"), list(cases()))
+@pytest.mark.parametrize(("interpreter", "case"), list(cases(INTERPRETERS)))
 def test_a_case_holds_in_a_graph(interpreter, case, monkeypatch):
+    monkeypatch.chdir(GOLDEN)
+    importlib.import_module(f"compat.deferred.{interpreter}").run(case, GOLDEN)
+
+
+@pytest.mark.parametrize(("interpreter", "case"), list(cases(WITH_PROCESSES)))
+def test_a_case_holds_with_worker_processes(interpreter, case, monkeypatch):
+    monkeypatch.setattr(processes, "_choice", [True])
     monkeypatch.chdir(GOLDEN)
     importlib.import_module(f"compat.deferred.{interpreter}").run(case, GOLDEN)

@@ -11,16 +11,20 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = sorted((HERE / "scripts").glob("*.py"))
+EXAMPLES = sorted((HERE / "examples" / "scripts").glob("*.py"))
 ROOT = HERE.parent.parent
 TENSORFLOW = "tensorflow.compat.v1"
 
 
-def printed_by(script, module, folder):
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {"WORK": str(folder), "PYTHONPATH": os.pathsep.join(paths), "CUDA_VISIBLE_DEVICES": "-1"}
+def printed_by(script, module, folder, workers="thread"):
+    return output_of([str(HERE / "launch.py"), module, str(script)], ROOT, WORK=str(folder), MPQUEUE_WORKERS=workers)
+
+
+def output_of(arguments, *paths, **variables):
+    path = [*map(str, paths), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
-        [sys.executable, str(HERE / "launch.py"), module, str(script)],
-        env=environment,
+        [sys.executable, *arguments],
+        env=os.environ | variables | {"PYTHONPATH": os.pathsep.join(path), "CUDA_VISIBLE_DEVICES": "-1"},
         capture_output=True,
         text=True,
         timeout=100,
@@ -33,9 +37,33 @@ def expected_of(script):
     return json.loads((script.parent / "expected" / f"{script.stem}.json").read_text("utf-8"))
 
 
+@pytest.mark.parametrize("workers", ["thread", "process"])
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_a_script_prints_what_it_prints_with_tensorflow(script, tmp_path):
-    assert printed_by(script, "mpqueue.compat.v1", tmp_path) == expected_of(script)
+def test_a_script_prints_what_it_prints_with_tensorflow(script, workers, tmp_path):
+    assert printed_by(script, "mpqueue.compat.v1", tmp_path, workers) == expected_of(script)
+
+
+@pytest.mark.parametrize("workers", ["thread", "process"])
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_emits_what_it_emits_with_tensorflow(script, workers, tmp_path):
+    told = {"WORK": str(tmp_path), "TF_MODULE": "mpqueue.compat.v1", "MPQUEUE_WORKERS": workers}
+    emitted = output_of([str(script)], HERE / "examples", ROOT, **told)
+    assert_alike(emitted, json.loads((HERE / "examples" / "expected" / f"{script.stem}.json").read_text("utf-8")))
+
+
+def assert_alike(got, expected):
+    """The same, floats to 1e-6."""
+    if isinstance(expected, dict):
+        assert got.keys() == expected.keys()
+        got, expected = list(got.values()), [expected[key] for key in got]
+    if isinstance(expected, list):
+        assert len(got) == len(expected)
+        for one, other in zip(got, expected, strict=True):
+            assert_alike(one, other)
+    elif isinstance(expected, float):
+        assert got == pytest.approx(expected, rel=1e-6, abs=1e-6)
+    else:
+        assert got == expected
 
 
 @pytest.mark.slow

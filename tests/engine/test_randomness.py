@@ -9,6 +9,7 @@ import pytest
 
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
+from mpqueue.control import seeds
 
 
 class Drawing:
@@ -218,3 +219,34 @@ def test_keras_random_seed_is_a_seed():
             return list(enqueuer.get())
 
     assert run() == run()
+
+
+def drawn():
+    return random.getstate(), random.random(), random.gauss(0, 1), np.random.rand(3).tolist()
+
+
+def test_the_generators_are_seeded_alike_where_python_keeps_its_state_elsewhere(monkeypatch):
+    seeds.seed_globals(5, 2, 7)
+    quickly = drawn()
+    monkeypatch.setattr(seeds, "_python_state", None)
+    seeds.seed_globals(5, 2, 7)
+    assert drawn() == quickly
+
+
+def test_a_bit_generator_that_the_user_has_set_is_seeded_for_each_batch_too():
+    usual = np.random.get_bit_generator()
+    np.random.set_bit_generator(np.random.PCG64(3))
+    try:
+        seeds.seed_globals(5, 2, 7)
+        first = random.random(), np.random.random()
+        seeds.seed_globals(5, 2, 8)
+        assert (random.random(), np.random.random()) != first
+        seeds.seed_globals(5, 2, 7)
+        assert (random.random(), np.random.random()) == first
+    finally:
+        np.random.set_bit_generator(usual)
+
+
+def test_the_two_generators_of_a_batch_draw_different_numbers():
+    seeds.seed_globals(5, 2, 7)
+    assert not set(np.random.random_sample(2000)) & {random.random() for _ in range(2000)}

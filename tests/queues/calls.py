@@ -3,7 +3,7 @@
 import threading
 from contextlib import contextmanager
 
-from mpqueue.queues.cancellation import CancellationScope
+from mpqueue.control.cancellation import CancellationScope
 
 DEADLOCK_S = 20
 

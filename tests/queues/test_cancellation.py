@@ -3,8 +3,8 @@
 import asyncio
 import threading
 
+from mpqueue.control.cancellation import CancellationScope, cancellable
 from mpqueue.errors import CancelledError
-from mpqueue.queues.cancellation import CancellationScope, cancellable
 
 DEADLOCK_S = 20
 

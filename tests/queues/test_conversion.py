@@ -205,6 +205,10 @@ def test_all_words_for_a_number_mean_its_dtype(number):
     assert as_dtype(number) == np.dtype("int32")
 
 
+def test_pythons_float_is_float64_as_in_numpy():
+    assert as_dtype(float) == np.dtype("float64")
+
+
 def test_a_dtype_of_another_library_is_taken_by_its_numpy_dtype():
     class DType:
         def __init__(self, as_numpy_dtype):

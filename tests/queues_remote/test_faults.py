@@ -1,5 +1,6 @@
 """Processes that are killed: an element of a producer is wholly there or not at all, and nothing comes twice."""
 
+import os
 import pickle
 import random
 import threading
@@ -288,3 +289,37 @@ def test_each_element_comes_out_once_whoever_is_killed(tmp_path, kind, seed):
         end = max([0 if place < 2 else per_producer, *(number + 1 for number in numbers[-1:])])
         missing += end - len(numbers)  # what is before the last that came must have come
     assert missing <= 2 * 64  # of each killed consumer, at most its last piece
+
+
+def test_what_comes_for_a_consumer_after_it_was_killed_stays_in_the_queue():
+    """Even if the news of its end has not been heard yet."""
+    queue = FIFOQueue(10, "int32", [[]])
+    queue.enqueue_many(np.arange(3))
+    with Other(queue) as victim:
+        victim.begin(lambda q: q.dequeue_many(5))
+        in_line(queue)
+        hub = queue.queue_ref.shared_as.hub
+        hub.watch._serve = lambda events: None  # nobody listens
+        victim.kill()
+        queue.enqueue_many(np.arange(3, 6), timeout=30)
+        assert queue.dequeue_many(6, timeout=30).tolist() == list(range(6))
+        hub.watch._serve = hub._serve
+        hub.attend()
+
+
+def test_a_queue_that_is_dropped_while_the_last_one_ends_the_service_pokes_nobody():
+    """Its number is in line already, so that the thread may be gone, and its descriptors be others', before it pokes."""
+    one, two = FIFOQueue(1, "int64", [[]]), FIFOQueue(1, "int64", [[]])
+    pickle.dumps([one, two])
+    hub = one.queue_ref.shared_as.hub
+    first, second = (each.queue_ref.shared_as.number for each in (one, two))
+    del one, two
+    hub._thread.join(60)
+    reused = os.eventfd(0, os.EFD_NONBLOCK)
+    try:
+        hub.drop(first)
+        hub.drop(second)
+        with pytest.raises(BlockingIOError):
+            os.eventfd_read(reused)
+    finally:
+        os.close(reused)

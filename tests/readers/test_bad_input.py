@@ -66,6 +66,23 @@ def test_random_bytes(kind, content):
     outcome(READERS[kind], content)
 
 
+@pytest.mark.parametrize("kind", ["", "GZIP", "ZLIB"])
+@fuzz
+@given(records=payloads, noise=st.binary(max_size=60))
+def test_noise_after_records_ends_an_iterator_with_data_loss_or_quietly(kind, records, noise):
+    pack = {"": bytes, "GZIP": gzip.compress, "ZLIB": zlib.compress}[kind]
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(pack(framed(records) + noise))
+        file.flush()
+        got, told = [], None
+        try:
+            got.extend(mpqueue.python_io.tf_record_iterator(file.name, kind))
+        except errors.DataLossError as error:
+            told = str(error)
+    assert file.name in told if told else len(noise) < 12  # less than a header ends it quietly, as in TensorFlow
+    assert got == records
+
+
 @pytest.mark.parametrize("kind", [kind for kind in READERS if "IP" in kind or "LIB" in kind])
 @fuzz
 @given(st.binary(max_size=400))

@@ -120,6 +120,14 @@ WRAPS = [
 ]
 
 
+@pytest.fixture
+def _no_globals():
+    yield
+    globals().pop("global_reader", None)
+    globals().pop("global_names", None)
+
+
+@pytest.mark.usefixtures("_no_globals")
 @pytest.mark.parametrize("wrap", WRAPS)
 def test_a_loop_starts_what_it_draws_from_however_that_is_held(files, wrap):
     batches = train.batch(line_source(files, wrap), 4, allow_smaller_final_batch=True)
@@ -157,9 +165,11 @@ def test_loops_do_not_touch_each_others_input(files):
 
 
 @pytest.mark.parametrize(
-    "error", [ZeroDivisionError("of mine"), errors.DataLossError(None, None, "lost"), SystemExit(3)]
+    ("kind", "arguments"),
+    [(ZeroDivisionError, ("of mine",)), (errors.DataLossError, (None, None, "lost")), (SystemExit, (3,))],
 )
-def test_the_sources_own_error_comes_after_the_good_batches(error):
+def test_the_sources_own_error_comes_after_the_good_batches(kind, arguments):
+    error = kind(*arguments)
     examples = iter([1, 2, 3, 4, 5])
 
     def draw():
@@ -290,3 +300,18 @@ def counter():
 
 def test_repr_says_what_is_in_the_queue():
     assert "fifo_queue" in repr(train.batch([counter()], 1))
+
+
+def test_a_batch_whose_source_has_failed_is_freed_with_its_error():
+    def fail():
+        raise ValueError("of mine")
+
+    def loop():
+        batches = train.batch([mpqueue.Source(fail, "int32", [()])], 2)
+        with pytest.raises(ValueError, match="of mine"):
+            list(batches)
+        return weakref.ref(batches)
+
+    batches = loop()
+    gc.collect()
+    assert batches() is None

@@ -26,10 +26,12 @@ def batches() -> None:
     limited = train.limit_epochs([1, 2], 3)
     for images, labels in train.batch(slices, 2, num_threads=1, capacity=10, allow_smaller_final_batch=True):
         images += len(labels)
-    padded = train.batch({"x": limited}, 2, enqueue_many=False, shapes=[[None]], dynamic_pad=True, name="padded")
-    joined = train.batch_join([[limited, 1.5], [limited, 2.5]], 4, capacity=10, shared_name="joined")
-    shuffled = train.shuffle_batch([limited], 4, 100, 50, num_threads=2, seed=1, enqueue_many=True)
-    several = train.shuffle_batch_join([(limited,), (limited,)], 4, 100, 50, seed=1, allow_smaller_final_batch=True)
+    padded = train.batch(
+        {"x": limited}, 2, enqueue_many=False, shapes=[[None]], dynamic_pad=True, name="padded", workers="process"
+    )
+    joined = train.batch_join([[limited, 1.5], [limited, 2.5]], 4, capacity=10, shared_name="joined", workers="process")
+    shuffled = train.shuffle_batch([limited], 4, 100, 50, num_threads=2, seed=1, enqueue_many=True, workers="thread")
+    several = train.shuffle_batch_join([(limited,), (limited,)], 4, 100, 50, seed=1, workers="process")
     for batch in (padded, joined, shuffled, several):
         batch(timeout=1.5)
         queue: mpqueue.QueueBase = batch.queue

@@ -32,6 +32,7 @@ def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> Tenso
         [(as_dtype(dtype).base_dtype, dims)],
         lambda _run, _inputs: unfed(label[0]),
         name=name,
+        bound=True,
         attributes={"dtype": as_dtype(dtype), "shape": as_shape(shape)},
     )
     label.append(made.name)

@@ -42,7 +42,8 @@ def py_func(
             for scalar text; gives what has the promised types exactly: 1 is int64, 1.5 is float64.
         inp: Its arguments, a list of tensors.
         Tout: The type of its result, or a list of types.
-        stateful: It may give another result at the same arguments. Without effect here.
+        stateful: It may give another result at the same arguments, or be seen to have been called. If False, it may be
+            called in worker processes, see `use_processes`.
         name: Name of the node.
 
     Returns: A tensor of unknown rank, or a list of them if ``Tout`` is a list; an operation for an empty list.
@@ -57,7 +58,6 @@ def py_func(
 
     Follows: ``tf.py_func``.
     """
-    del stateful
     if not callable(func):
         raise ValueError(f"func must be a function, got {func!r}")  # noqa: TRY004 - as TensorFlow
     several = isinstance(Tout, list | tuple)
@@ -67,7 +67,7 @@ def py_func(
     def kernel(_run: Any, values: list[np.ndarray]) -> list[np.ndarray]:
         return _results(func, _called(func, values), kinds)
 
-    made = custom("PyFunc", inputs, [(kind, None) for kind in kinds], kernel, name=name)
+    made = custom("PyFunc", inputs, [(kind, None) for kind in kinds], kernel, name=name, bound=stateful)
     return _outputs(made, several=several)
 
 

@@ -110,7 +110,7 @@ class QueueBase:
 
         Follows: ``tf.QueueBase.enqueue``.
         """
-        return self._enqueuing("QueueEnqueueV2", "enqueue", vals, name, QueueCore.enqueue, many=False)
+        return self._enqueuing("QueueEnqueueV2", "enqueue", vals, name, many=False)
 
     def enqueue_many(self, vals: Any, name: str | None = None) -> Operation:
         """An operation that puts in the rows of the given values, one element after the other.
@@ -124,11 +124,9 @@ class QueueBase:
 
         Follows: ``tf.QueueBase.enqueue_many``.
         """
-        return self._enqueuing("QueueEnqueueManyV2", "EnqueueMany", vals, name, QueueCore.enqueue_many, many=True)
+        return self._enqueuing("QueueEnqueueManyV2", "EnqueueMany", vals, name, many=True)
 
-    def _enqueuing(
-        self, kind: str, suffix: str, vals: Any, name: str | None, put: Callable[..., None], *, many: bool
-    ) -> Operation:
+    def _enqueuing(self, kind: str, suffix: str, vals: Any, name: str | None, *, many: bool) -> Operation:
         graph = self._queue_ref.graph
         with graph.as_default(), graph.name_scope(name or f"{self.name}_{suffix}") as scope:
             given = self._in_order(vals)
@@ -141,7 +139,8 @@ class QueueBase:
             def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
                 if len(tensors) < len(self._dtypes):
                     invalid(f"got {len(tensors)} components for a queue of {len(self._dtypes)}")
-                put(held(values[0]), values[1:], None)
+                queue = held(values[0])
+                (queue.enqueue_many if many else queue.enqueue)(values[1:], None)
                 return ()
 
             return custom(kind, [self._queue_ref, *tensors], (), kernel, name=scope, blocking=True)

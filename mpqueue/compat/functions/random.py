@@ -84,7 +84,9 @@ def _drawing(kind: str, inputs: list[Tensor], dtype: DType, seed: int | None, na
         array = draw(generator, _sizes(values[0]), *values[1:])
         return [np.asarray(array).astype(dtype.as_numpy_dtype, copy=False)]
 
-    op: Operation = custom(kind, inputs, [(dtype, known_shape_of(inputs[0]))], kernel, name=name)
+    op: Operation = custom(
+        kind, inputs, [(dtype, known_shape_of(inputs[0]))], kernel, name=name, bound=seeds is not None
+    )
     made.append(op)
     return op.outputs[0]
 
@@ -212,7 +214,8 @@ def random_shuffle(value: Any, seed: int | None = None, name: str | None = None)
         generator = run.session.resource(made[0], lambda: Generator(seeds))
         return [values[0][generator.draw("permutation", len(values[0]))]]
 
-    made.append(custom("RandomShuffle", [tensor], [(tensor.dtype.base_dtype, tensor.known_dims)], kernel, name=name))
+    outputs = [(tensor.dtype.base_dtype, tensor.known_dims)]
+    made.append(custom("RandomShuffle", [tensor], outputs, kernel, name=name, bound=seeds is not None))
     return made[0].outputs[0]
 
 

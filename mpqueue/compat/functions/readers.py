@@ -128,7 +128,7 @@ class ReaderBase:
         def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
             return [np.array(getattr(held(values[0]), method)(), dtype.as_numpy_dtype)]
 
-        return custom(kind, [self._reader_ref], [(dtype, ())], kernel, name=name).outputs[0]
+        return custom(kind, [self._reader_ref], [(dtype, ())], kernel, name=name, bound=True).outputs[0]
 
     def reset(self, name: str | None = None) -> Operation:
         """An operation that takes the reader back to its initial clean state.
@@ -140,7 +140,7 @@ class ReaderBase:
             held(values[0]).reset()
             return ()
 
-        return custom("ReaderResetV2", [self._reader_ref], (), kernel, name=name)
+        return custom("ReaderResetV2", [self._reader_ref], (), kernel, name=name, bound=True)
 
     def restore_state(self, state: Any, name: str | None = None) -> Operation:
         """An operation that takes the reader back to a saved state.
@@ -158,20 +158,20 @@ class ReaderBase:
             held(values[0]).restore_state(values[1].item())
             return ()
 
-        return custom("ReaderRestoreStateV2", [self._reader_ref, saved], (), kernel, name=name)
+        return custom("ReaderRestoreStateV2", [self._reader_ref, saved], (), kernel, name=name, bound=True)
 
 
 class _Units:
     """A queue as a reader takes its work units from it."""
 
     def __init__(self, core: QueueCore) -> None:
-        self._core = core
+        self.queue_ref = core
 
     def dequeue(self, *, timeout: float | None = None) -> Any:
         """The next work unit."""
-        components = self._core.dequeue(timeout)
+        components = self.queue_ref.dequeue(timeout)
         if len(components) != 1:
-            invalid(f"a reader takes its work units from a queue with one component, {self._core.name!r} has more")
+            invalid(f"a reader takes its work units from a queue with one component, {self.queue_ref.name!r} has more")
         return components[0]
 
 

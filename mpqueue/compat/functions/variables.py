@@ -86,9 +86,8 @@ class Variable:
             if validate_shape and (dims is None or None in dims):
                 raise ValueError(f"initial_value must have a shape specified: {self._initial_value!r}")
             kind = self._initial_value.dtype.base_dtype
-            holder = custom(
-                "VariableV2", (), [(kind._as_ref, dims if validate_shape else None)], self._read, name=scope
-            )
+            outputs = [(kind._as_ref, dims if validate_shape else None)]
+            holder = custom("VariableV2", (), outputs, self._read, name=scope, bound=True)
             self._ref = holder.outputs[0]
             self._initializer = self.assign(self._initial_value, validate_shape=validate_shape, name="Assign").op
             self._snapshot = apply("Identity", self._ref, name="read")
@@ -167,7 +166,7 @@ class Variable:
     def read_value(self) -> Tensor:
         """The value, read by a new node, after what new nodes wait for (`control_dependencies`)."""
         kind = (self.dtype.base_dtype, self._ref.known_dims)
-        return custom("Identity", (), [kind], self._read, name="read").outputs[0]
+        return custom("Identity", (), [kind], self._read, name="read", bound=True).outputs[0]
 
     def initialized_value(self) -> Tensor:
         """The value, or the initial value before it was set."""
@@ -189,7 +188,7 @@ class Variable:
                 run.session.state[self._ref.op] = kept = lent(np.asarray(change(run, values[0])))
             return [kept]
 
-        made = custom(kind, [operand], [(self.dtype, self._ref.known_dims)], kernel, name=name)
+        made = custom(kind, [operand], [(self.dtype, self._ref.known_dims)], kernel, name=name, bound=True)
         return made.outputs[0]
 
     def assign(
@@ -240,7 +239,7 @@ class Variable:
                 run.session.state[self._ref.op] = lent(np.asarray(value + value.dtype.type(1)))
             return [value]
 
-        return custom("CountUpTo", (), [(self.dtype.base_dtype, ())], kernel).outputs[0]
+        return custom("CountUpTo", (), [(self.dtype.base_dtype, ())], kernel, bound=True).outputs[0]
 
     def __repr__(self) -> str:
         return f"<tf.Variable {self.name!r} shape={self.shape} dtype={self.dtype.name}>"
@@ -275,7 +274,7 @@ def is_variable_initialized(variable: Variable) -> Tensor:
     def kernel(run: Any, _inputs: list[np.ndarray]) -> list[np.ndarray]:
         return [np.array(variable.op in run.session.state)]
 
-    return custom("IsVariableInitialized", (), [(bool_, ())], kernel).outputs[0]
+    return custom("IsVariableInitialized", (), [(bool_, ())], kernel, bound=True).outputs[0]
 
 
 def report_uninitialized_variables(
@@ -291,7 +290,7 @@ def report_uninitialized_variables(
         names = [each.op.name.encode() for each in wanted if each.op not in run.session.state]
         return [np.array(names, object)]
 
-    return custom("ReportUninitialized", (), [(string, (None,))], kernel, name=name).outputs[0]
+    return custom("ReportUninitialized", (), [(string, (None,))], kernel, name=name, bound=True).outputs[0]
 
 
 def assign(

@@ -15,6 +15,7 @@ from mpqueue.compat.graph.graph import Graph
 from mpqueue.compat.graph.make import custom
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.plan import Plan
+from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims
 
 
@@ -79,7 +80,13 @@ def merged_node(chosen: Tensor, branches: Sequence[Branch], outputs: Sequence[Se
 
     kinds = [(one.dtype.base_dtype, _common(one.known_dims, two.known_dims)) for one, two in zip(*outputs, strict=True)]
     blocking = any(plan.is_blocking for plan in plans)
-    return custom("Merge", inputs, kinds, kernel, name="Merge", blocking=blocking)
+    # What a branch makes has its state in the session, queues and readers too: nobody outside sees them.
+    bound = any(plan.is_bound or _makes_state(plan) for plan in plans)
+    return custom("Merge", inputs, kinds, kernel, name="Merge", blocking=blocking, bound=bound)
+
+
+def _makes_state(plan: Plan) -> bool:
+    return any(each.dtype is dtypes.resource and not step.op.inputs for step in plan.steps for each in step.op.outputs)
 
 
 def _common(one: Dims, two: Dims) -> Dims:

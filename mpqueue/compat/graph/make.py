@@ -50,6 +50,7 @@ def custom(
     name: str | None = None,
     entries: Entries | None = None,
     blocking: bool = False,
+    bound: bool = False,
     attributes: dict[str, Any] | None = None,
 ) -> Operation:
     """Make a node with a kernel of its own: what has state, waits, or is not a function of arrays."""
@@ -57,7 +58,16 @@ def custom(
 
     def make(unique: str) -> Operation:
         return Operation(
-            graph, unique, kind, inputs, outputs, kernel, entries=entries, blocking=blocking, attributes=attributes
+            graph,
+            unique,
+            kind,
+            inputs,
+            outputs,
+            kernel,
+            entries=entries,
+            blocking=blocking,
+            bound=bound,
+            attributes=attributes,
         )
 
     return graph.add(make, name or kind)

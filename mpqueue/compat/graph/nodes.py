@@ -50,6 +50,7 @@ class Operation:
         kernel: What it does.
         entries: What is known of an output's value before a run, by the number of the output.
         blocking: The kernel may wait for others.
+        bound: What it does depends on state of the session, other than queues and readers.
         attributes: What `get_attr` tells.
 
     Follows: ``tf.Operation``.
@@ -66,12 +67,13 @@ class Operation:
         *,
         entries: Entries | None = None,
         blocking: bool = False,
+        bound: bool = False,
         attributes: dict[str, Any] | None = None,
     ) -> None:
         self.graph, self.name, self.type = graph, name, kind
         self.inputs = tuple(inputs)
         self.control_inputs: tuple[Operation, ...] = ()
-        self.kernel, self.entries, self.blocking = kernel, entries, blocking
+        self.kernel, self.entries, self.blocking, self.bound = kernel, entries, blocking, bound
         self.attributes = attributes or {}
         self.device = graph.current_device
         self.branch = graph.current_branch
@@ -98,6 +100,10 @@ class Operation:
             ValueError: There is no session.
         """
         self.graph.session_for(session, "run()").run(self, feed_dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a plan needs in another process; the graph stays here."""
+        return {name: getattr(self, name) for name in ("name", "type", "kernel", "blocking", "bound")}
 
     def __repr__(self) -> str:
         return f"<tf.Operation {self.name!r} type={self.type}>"
@@ -196,6 +202,10 @@ class Tensor(KnownInput):
             self._dims = merged(self._dims, as_shape(shape).known)
         except ValueError:
             raise ValueError(f"Shapes {self.shape} and {as_shape(shape)} of {self.name} are not compatible") from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a plan needs in another process."""
+        return self.__dict__ | {"_entries": (None,)}
 
     def known_entries(self) -> np.ndarray | None:
         """The value, as far as it follows from constants and known shapes."""

@@ -38,6 +38,7 @@ class Plan:
         order = self._ordered(targets)
         self.steps = self._steps(order)
         self.is_blocking = any(op.blocking for op in order)
+        self.is_bound = any(op.bound for op in order)
         self.waits_apart = _waits_apart(self.steps)
         for target in targets:
             if isinstance(target, Tensor):

@@ -20,8 +20,8 @@ import numpy as np
 
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.graph.plan import Plan, Step
+from mpqueue.control.cancellation import CancellationScope
 from mpqueue.errors import OpError, ResourceExhaustedError
-from mpqueue.queues.cancellation import CancellationScope
 
 if TYPE_CHECKING:
     from mpqueue.compat.graph.session import Session

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 
 from mpqueue.compat.functions.keys import GraphKeys, add_to_collection
@@ -9,6 +10,7 @@ from mpqueue.compat.functions.queue_base import QueueBase
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.session import Session, get_default_session
+from mpqueue.compat.train.processes import are_used, give_back_op, moved
 from mpqueue.coordinator import Coordinator
 from mpqueue.errors import OpError
 from mpqueue.train import queue_runner
@@ -76,6 +78,18 @@ class QueueRunner(queue_runner.QueueRunner):
     @staticmethod
     def _checked_session(sess: Any) -> Any:
         return checked_session(sess)
+
+    def _moved(self, op: Any, session: Session) -> Any:
+        return moved(session.graph.as_graph_element(op), session) if are_used() else None
+
+    @staticmethod
+    def _await(session: Session, call: Callable[[], None]) -> None:
+        try:
+            with session.scope.active():
+                call()
+        except OpError as error:
+            give_back_op(error, session.graph)
+            raise
 
     @staticmethod
     def _found(name: str) -> Any:

@@ -106,6 +106,7 @@ _NAMES = Names(
             "__version__=VERSION disable_eager_execution disable_v2_behavior executing_eagerly is_symbolic_tensor "
             "is_tensor"
         ),
+        "mpqueue.compat.train.processes": "use_processes",
         "mpqueue.errors": "OpError",
         "mpqueue.parsing.features": "FixedLenFeature FixedLenSequenceFeature VarLenFeature",
     },

@@ -1,4 +1,4 @@
-"""Scopes that can cancel the calls blocked in them, for whoever owns such calls: a session, a runner.
+"""Scopes that can cancel the calls blocked in them, for whoever owns such calls: a session, a coordinator.
 
     a thread                                             any thread
     ────────                                             ──────────
@@ -62,6 +62,20 @@ class CancellationScope:
         # it is about to be cancelled as well.
         for wake in reversed(wakes.values()):
             wake(CancelledError(None, None, message))
+
+    def cancel_soon(self, message: str) -> None:
+        """As `cancel`, by a thread of its own if anybody is blocked: the caller may be the handler of a signal.
+
+        What it interrupted may hold the lock of a queue, which is needed to end the calls that are blocked there.
+        """
+        if self._lock.acquire(blocking=False):
+            try:
+                if not self._wakes:
+                    self._message = self._message or message
+                    return
+            finally:
+                self._lock.release()
+        threading.Thread(target=self.cancel, args=(message,), name="mpqueue-cancel", daemon=True).start()
 
     @contextmanager
     def active(self) -> Iterator["CancellationScope"]:

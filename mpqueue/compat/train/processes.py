@@ -1,0 +1,119 @@
+"""Enqueue operations of a script in worker processes.
+
+    thread of the queue runner                          worker process
+    ──────────────────────────                          ──────────────
+    plans the operation, all that it needs included
+    makes its queues and readers in the session
+    sends the plan, and these as handles      ────────► a session of its own, without a graph
+    waits                                               carries out the plan again and again
+    the end, or what an operation raised      ◄────────
+
+A queue's handle leads back to the queue; a reader's is a copy, which counts at the reader of the session. All other
+state of a session is there only: an operation that needs it is *bound* (see `Operation`), and whatever needs a bound
+operation stays in its thread. Bound are variables (so, counts of epochs and names that were matched once), random
+nodes with a seed (they give out one stream per session), placeholders, Python functions unless they are said to be
+stateless, and what asks or resets a reader.
+"""
+
+import os
+from typing import Any
+
+from mpqueue.compat.graph.graph import Graph
+from mpqueue.compat.graph.nodes import Operation, Tensor
+from mpqueue.compat.graph.plan import Plan
+from mpqueue.compat.graph.run import Run
+from mpqueue.compat.graph.session import Session
+from mpqueue.compat.ops import dtypes
+from mpqueue.errors import OpError
+
+VARIABLE = "MPQUEUE_WORKERS"
+_choice: list[bool] = []
+
+
+def use_processes(enabled: bool = True) -> None:
+    """Run the enqueue operations of queue runners that are started from now on in worker processes, where they can be.
+
+    Each gets a process of its own, which its thread waits for. Operations that touch variables (so counts of epochs),
+    seeds, feeds, or Python functions stay in their threads; a function of `py_func` moves if it is said to be
+    ``stateful=False``. Batches hold the same examples as with threads, in any order where several threads fill a queue.
+
+    The environment variable ``MPQUEUE_WORKERS``, "process" or "thread", does the same for a script that is not changed;
+    this call wins.
+
+    Args:
+        enabled: False for threads.
+    """
+    _choice[:] = [enabled]
+
+
+def are_used() -> bool:
+    """Whether operations are to be moved.
+
+    Raises:
+        ValueError: The environment variable is neither "process" nor "thread".
+    """
+    if _choice:
+        return _choice[0]
+    told = os.environ.get(VARIABLE) or "thread"
+    if told not in ("process", "thread"):
+        raise ValueError(f'the environment variable {VARIABLE} must be "process" or "thread", got {told!r}')
+    return told == "process"
+
+
+def moved(target: Operation | Tensor, session: Session) -> "Moved | None":
+    """What carries out a node in another process, None if something that it needs is bound to this one."""
+    whole = Plan([target], ())
+    if whole.is_bound:
+        return None
+    handles = [each for step in whole.steps for each in step.op.outputs if _is_state(each)]
+    run = Run(session)
+    plan = Plan(handles, ())
+    slots = run.carry_out(plan, {})
+    return Moved(target.name, Plan([target], handles), {each: slots[plan.slot_of[each]] for each in handles})
+
+
+def _is_state(tensor: Tensor) -> bool:
+    """Whether it is the handle of a queue or reader, which the session makes."""
+    return tensor.dtype is dtypes.resource and not tensor.op.inputs
+
+
+class Moved:
+    """Carries out a plan at each call, in whatever process it is.
+
+    Args:
+        name: Of the node that it stands for.
+        plan: What is to be run.
+        values: The handles that it takes as fed.
+    """
+
+    def __init__(self, name: str, plan: Plan, values: dict[Tensor, Any]) -> None:
+        self.name, self._plan, self._values = name, plan, values
+        self._session: Session | None = None
+
+    def __call__(self) -> None:
+        """Do it once.
+
+        Raises:
+            OpError: What an operation raised; `failed_in` tells which.
+        """
+        if self._session is None:
+            self._session = Session(graph=Graph())
+        try:
+            Run(self._session).carry_out(self._plan, self._values)
+        except OpError as error:
+            if error.op is not None:
+                error.__dict__[_FAILED_IN] = error.op.name  # the operation itself does not travel
+            raise
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+
+_FAILED_IN = "_failed_in"
+
+
+def give_back_op(error: OpError, graph: Graph) -> None:
+    """An error has come from another process: let ``op`` be the operation of the graph."""
+    name = error.__dict__.pop(_FAILED_IN, None)
+    if name is not None:
+        error._op = graph.get_operation_by_name(name)

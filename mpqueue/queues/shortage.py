@@ -1,0 +1,151 @@
+"""When there is no shared memory for an element: who waits for whom.
+
+A producer asks for empty blocks, mostly ahead of its need: then it gets what there is, perhaps nothing. If it cannot go
+on without them it stands in a line here, and tries again whenever blocks come free. It waits for as long as somebody
+can free some without it: a consumer that takes elements out or reads what it took, a producer that was granted a block
+and has not enqueued yet (its element will be taken out). It gets `SharedMemoryFull` at once
+
+* if all the memory there is would not do;
+* if all blocks in use lie where only those who wait could set them free: in queues whose consumers wait for more
+  elements, in elements that are written by half, and in the hands of producers that are idle.
+
+Those who stand in the line give back what they were granted ahead, of other sizes.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from mpqueue.errors import SharedMemoryFull
+from mpqueue.memory.arena import class_bytes
+from mpqueue.queues.client import Client
+from mpqueue.queues.wire import Down, encode_error
+
+if TYPE_CHECKING:
+    from mpqueue.queues.hub import Hub
+
+
+class Demand(NamedTuple):
+    """A call that cannot go on.
+
+    Attributes:
+        client: Whose.
+        number: Of the call.
+        queue: What it is about to enqueue into.
+        size_class: Of the blocks,
+        num_wanted: how many it would like,
+        num_needed: and how many it needs, with those that it has.
+    """
+
+    client: Client
+    number: int
+    queue: int
+    size_class: int
+    num_wanted: int
+    num_needed: int
+
+
+class Shortage:
+    """The line before the arena of one hub. All under the hub's lock.
+
+    Args:
+        hub: Whose.
+    """
+
+    def __init__(self, hub: "Hub") -> None:
+        self._hub = hub
+        self._demands: list[Demand] = []
+
+    @property
+    def is_there(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._demands)
+
+    def want(self, client: Client, size_class: int, queue: int, number: int, count: int, num_needed: int) -> None:
+        """Grant blocks, now or when there are some; at once, and perhaps none, if none is needed yet."""
+        if num_needed:
+            self._demands.append(Demand(client, number, queue, size_class, count, num_needed))
+            self.relieve()
+            return
+        self._hub.collect()
+        try:
+            tokens = [] if self._demands else self._hub.arena.take(size_class, count)
+        except SharedMemoryFull:
+            tokens = []
+        _grant(client, number, size_class, tokens)
+
+    def relieve(self) -> None:
+        """Serve those who wait, as far as there are blocks, and send away those who would wait for ever."""
+        if not self._demands:
+            return
+        self._hub.collect()
+        for demand in list(self._demands):
+            error = self._serve(demand)
+            if error is not None and self._revoke():
+                error = self._serve(demand)
+            if error is not None and not self._may_be_met(demand):
+                self._demands.remove(demand)
+                demand.client.answer(Down.FAILED, demand.number, *encode_error(error))
+
+    def _serve(self, demand: Demand) -> SharedMemoryFull | None:
+        arena, granted = self._hub.arena, demand.client.granted.get(demand.size_class, ())
+        missing = max(1, demand.num_needed - len(granted))
+        try:
+            try:
+                tokens = arena.take(demand.size_class, max(missing, demand.num_wanted))
+            except SharedMemoryFull:
+                tokens = arena.take(demand.size_class, missing)
+        except SharedMemoryFull as error:
+            return error
+        self._demands.remove(demand)
+        producer = demand.client.producers.get(demand.queue)
+        demand.client.owes = None if producer is None else (producer, producer.received)
+        _grant(demand.client, demand.number, demand.size_class, tokens)
+        return None
+
+    def _revoke(self) -> bool:
+        """Take back the empty blocks of those who wait: until they are answered they use none."""
+        clients = {demand.client for demand in self._demands if demand.client.num_granted}
+        for client in clients:
+            for tokens in client.granted.values():
+                self._hub.arena.give(tokens)
+                tokens.clear()
+            client.answer(Down.REVOKED, 0)
+        return bool(clients)
+
+    def withdraw(self, client: Client, number: int) -> bool:
+        """End a call; False if it does not wait here."""
+        for demand in self._demands:
+            if demand.client is client and demand.number == number:
+                self._demands.remove(demand)
+                client.answer(Down.FAILED, number, *encode_error(None))
+                return True
+        return False
+
+    def forget(self, client: Client) -> None:
+        """It is gone."""
+        self._demands = [demand for demand in self._demands if demand.client is not client]
+
+    def _may_be_met(self, demand: Demand) -> bool:
+        arena = self._hub.arena
+        available = arena.segment.available_bytes() or 0
+        if demand.num_needed * class_bytes(demand.size_class) > available + arena.num_reserved_bytes:
+            return False
+        waiting = {one.client for one in self._demands}
+        stuck = sum(share.num_stuck for share in self._hub.shares.values()) + self._hub.num_pages
+        for client in self._hub.clients.values():
+            if client in waiting:
+                stuck += len(client.filled)
+            elif not _is_to_enqueue(client):
+                stuck += client.num_granted
+        return arena.num_used > stuck
+
+
+def _is_to_enqueue(client: Client) -> bool:
+    return client.owes is not None and client.owes[0].received == client.owes[1]
+
+
+def _grant(client: Client, number: int, size_class: int, tokens: list[int]) -> None:
+    client.granted.setdefault(size_class, deque()).extend(tokens)
+    client.answer(Down.BLOCKS, number, size_class, 0, np.array(tokens, np.int64).tobytes())

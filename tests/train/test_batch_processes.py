@@ -1,0 +1,268 @@
+"""Batches whose sources are called in worker processes."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+from gates import Gate, pass_gate
+
+import mpqueue
+from mpqueue import errors, train
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_graph():
+    mpqueue.reset_default_graph()
+    yield
+    mpqueue.reset_default_graph()
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Three files of five numbered lines."""
+    for number in range(3):
+        (tmp_path / f"{number}.txt").write_text("".join(f"{10 * number + line}\n" for line in range(5)))
+    return str(tmp_path / "*.txt")
+
+
+LINES = [*range(5), *range(10, 15), *range(20, 25)]
+
+
+def decode(record):
+    """The number on a line, and the process that decoded it."""
+    return [np.int64(record[1]), np.int64(os.getpid())]
+
+
+def numbered_lines(files):
+    names = train.string_input_producer(mpqueue.matching_files(files), num_epochs=1, shuffle=False)
+    record = mpqueue.TextLineReader().read_op(names)
+    return record.map(decode, dtypes=["int64", "int64"], shapes=[(), ()])
+
+
+def together(batches):
+    """All numbers, and all processes."""
+    parts = [np.concatenate(part) for part in zip(*batches, strict=True)]
+    return parts[0].tolist(), set(parts[1].tolist())
+
+
+def test_one_worker_process_keeps_the_order_of_its_source(files):
+    batches = train.batch(numbered_lines(files), 4, allow_smaller_final_batch=True, workers="process")
+    numbers, pids = together(batches)
+    assert numbers == LINES
+    assert len(pids) == 1 and os.getpid() not in pids
+
+
+def in_order(source, others):
+    return train.batch(source, 4, 3, allow_smaller_final_batch=True, workers="process")
+
+
+def shuffled(source, others):
+    return train.shuffle_batch(source, 4, 50, 10, 3, allow_smaller_final_batch=True, workers="process")
+
+
+def joined(source, others):
+    return train.batch_join([source, *others], 4, allow_smaller_final_batch=True, workers="process")
+
+
+def shuffled_and_joined(source, others):
+    return train.shuffle_batch_join([source, *others], 4, 50, 10, allow_smaller_final_batch=True, workers="process")
+
+
+@pytest.mark.parametrize("make", [in_order, shuffled, joined, shuffled_and_joined])
+def test_several_worker_processes_share_one_queue_of_work_units(files, make):
+    names = train.string_input_producer(mpqueue.matching_files(files), num_epochs=1)
+    sources = [
+        mpqueue.TextLineReader().read_op(names).map(decode, dtypes=["int64", "int64"], shapes=[(), ()])
+        for _ in range(3)
+    ]
+    numbers, pids = together(make(sources[0], sources[1:]))
+    assert sorted(numbers) == LINES
+    assert os.getpid() not in pids
+
+
+def test_a_closure_finds_the_queue_and_the_reader_that_it_captured(files):
+    names = train.string_input_producer(mpqueue.matching_files(files), num_epochs=1)
+    reader = mpqueue.TextLineReader()
+
+    def example():
+        return {"line": reader.read(names)[1], "pid": os.getpid()}
+
+    source = mpqueue.Source(example, ["string", "int64"], [(), ()], ["line", "pid"])
+    got = list(train.batch(source, 5, 2, workers="process"))
+    assert sorted(int(line) for batch in got for line in batch["line"]) == LINES
+    assert os.getpid() not in {pid for batch in got for pid in batch["pid"]}
+
+
+def test_slices_and_batches_of_batches_travel(files):
+    del files
+    rows = train.slice_input_producer([np.arange(12), np.arange(12) * 10], num_epochs=1, shuffle=False)
+    inner = train.batch(rows, 3)
+    outer = train.batch(inner, 6, enqueue_many=True, workers="process")
+    assert [[part.tolist() for part in batch] for batch in outer] == [
+        [list(range(6)), list(range(0, 60, 10))],
+        [list(range(6, 12)), list(range(60, 120, 10))],
+    ]
+
+
+def test_rows_of_any_length_are_padded():
+    words = train.input_producer(np.arange(1, 5), num_epochs=1, shuffle=False)
+    source = mpqueue.Source(words.dequeue, "int64", [()]).map(np.ones, dtypes=["float64"], shapes=[(None,)])
+    (batch,) = train.batch(source, 4, dynamic_pad=True, workers="process")
+    assert batch.sum(axis=1).tolist() == [1, 2, 3, 4]
+
+
+def test_a_source_that_counts_epochs_stays_in_its_thread():
+    counted = train.limit_epochs(mpqueue.Source(os.getpid, ["int64"], [()]), 6)
+    batches = list(train.batch(counted, 2, 3, workers="process"))
+    assert np.array(batches).tolist() == [[os.getpid()] * 2] * 3
+
+
+def test_a_batch_of_batches_moves_although_the_inner_one_counts_epochs():
+    counted = train.limit_epochs(mpqueue.Source(os.getpid, ["int64"], [()]), 6)
+    inner = train.batch(counted, 2)
+    source = inner.map(lambda pids: [pids, os.getpid()], dtypes=["int64", "int64"], shapes=[(2,), ()])
+    for batch in train.batch(source, 3, workers="process"):
+        assert batch[0].tolist() == [[os.getpid()] * 2] * 3
+        assert os.getpid() not in batch[1]
+
+
+def test_a_placeholder_stays_in_its_thread():
+    fed = mpqueue.placeholder_with_default(np.int64(3), [])
+    source = mpqueue.Source(lambda: [fed(), os.getpid()], ["int64", "int64"], [(), ()])
+    batches = train.batch(source, 2, workers="process")
+    assert next(iter(batches))[1].tolist() == [os.getpid()] * 2
+    batches.close()
+
+
+BAD = 7
+
+
+def fail_at_bad(record):
+    if int(record[1]) == BAD:
+        raise errors.InvalidArgumentError(None, None, f"record {record[0].decode()} is bad")
+    return [np.int64(record[1])]
+
+
+def one_bad_record(tmp_path):
+    (tmp_path / "lines.txt").write_text("".join(f"{number}\n" for number in range(12)))
+    names = train.string_input_producer([tmp_path / "lines.txt"], num_epochs=1)
+    return mpqueue.TextLineReader().read_op(names).map(fail_at_bad, dtypes=["int64"], shapes=[()])
+
+
+def test_one_bad_record_comes_after_the_good_batches_of_a_loop(tmp_path):
+    batches, got = train.batch(one_bad_record(tmp_path), 2, workers="process"), []
+    with pytest.raises(errors.InvalidArgumentError, match=r"lines.txt:8 is bad"):
+        got.extend(batch.tolist() for batch in batches)
+    assert got == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_one_bad_record_reaches_the_coordinator(tmp_path):
+    batches, got = train.batch(one_bad_record(tmp_path), 2, workers="process"), []
+    coord = train.Coordinator()
+    threads = train.start_queue_runners(coord=coord)
+    with pytest.raises(errors.OutOfRangeError):
+        while True:
+            got.append(batches().tolist())
+    assert got == [[0, 1], [2, 3], [4, 5]]
+    with pytest.raises(errors.InvalidArgumentError, match=r"lines.txt:8 is bad") as caught:
+        coord.join(threads)
+    assert "in fail_at_bad" in str(caught.value.__cause__)
+
+
+def test_a_worker_process_that_dies_is_reported_after_the_good_batches(tmp_path):
+    (tmp_path / "lines.txt").write_text("".join(f"{number}\n" for number in range(12)))
+    names = train.string_input_producer([tmp_path / "lines.txt"], num_epochs=1)
+    with Gate() as gate:
+
+        def wait_at_bad(record):
+            if int(record[1]) == BAD:
+                pass_gate(gate_address)
+            return [np.int64(record[1])]
+
+        gate_address = gate.address
+        source = mpqueue.TextLineReader().read_op(names).map(wait_at_bad, dtypes=["int64"], shapes=[()])
+        loop, got = iter(train.batch(source, 2, workers="process")), []
+        got.append(next(loop).tolist())
+        arrival = gate.arrival()
+        os.kill(arrival.pid, signal.SIGKILL)
+        with pytest.raises(errors.WorkerDied):
+            got.extend(batch.tolist() for batch in loop)
+        arrival.let_go()
+    assert got == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_a_loop_over_worker_processes_may_be_left(files):
+    names = train.string_input_producer(mpqueue.matching_files(files))
+    source = mpqueue.TextLineReader().read_op(names).map(decode, dtypes=["int64", "int64"], shapes=[(), ()])
+    batches = train.batch(source, 4, 2, workers="process")
+    for numbers, _ in batches:
+        assert len(numbers) == 4
+        break
+    batches.close()
+
+
+@pytest.mark.parametrize("make", [train.batch, train.shuffle_batch])
+def test_workers_are_threads_or_processes(make):
+    sizes = (2,) if make is train.batch else (2, 20, 5)
+    with pytest.raises(ValueError, match="got 'fibre'"):
+        make([np.arange(3)], *sizes, workers="fibre")
+
+
+def records_of(path):
+    """The records of a file, as numbers, read in a worker process."""
+    names = train.string_input_producer([path], num_epochs=1)
+    record = mpqueue.TFRecordReader().read_op(names)
+    return record.map(lambda pair: [np.int64(pair[1])], dtypes=["int64"], shapes=[()])
+
+
+@pytest.fixture
+def record_file(tmp_path):
+    """Ten numbers, in a file whose name is not UTF-8; its path and what is in it."""
+    path = os.path.join(os.fsencode(tmp_path), b"\xff.tfrecord")
+    with mpqueue.python_io.TFRecordWriter(path) as writer:
+        for number in range(10):
+            writer.write(b"%d" % number)
+    with open(path, "rb") as file:
+        return path, file.read()
+
+
+def test_a_name_that_is_no_utf8_travels(record_file):
+    path, _ = record_file
+    assert [batch.tolist() for batch in train.batch(records_of(path), 5, workers="process")] == [
+        [*range(5)],
+        [*range(5, 10)],
+    ]
+
+
+RECORD_BYTES = 17  # of one digit
+
+
+def flipped(content):
+    return content[: 7 * RECORD_BYTES + 12] + b"8" + content[7 * RECORD_BYTES + 13 :]
+
+
+def cut(content):
+    return content[: 8 * RECORD_BYTES - 1]
+
+
+def claimed(content):
+    head = (2**63).to_bytes(8, "little")
+    return content[: 7 * RECORD_BYTES] + head + content[7 * RECORD_BYTES + 8 :]
+
+
+@pytest.mark.parametrize("damage", [flipped, cut, claimed])
+def test_a_damaged_file_is_data_loss_that_names_file_and_offset(record_file, damage):
+    path, content = record_file
+    with open(path, "wb") as file:
+        file.write(damage(content))
+    got = []
+    with pytest.raises(errors.DataLossError, match=rf"tfrecord.* {7 * RECORD_BYTES}\b"):
+        got.extend(batch.tolist() for batch in train.batch(records_of(path), 2, workers="process"))
+    assert got == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_a_fifo_in_a_worker_process_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(errors.FailedPreconditionError, match="fifo"):
+        list(train.batch(records_of(tmp_path / "fifo"), 2, workers="process"))
