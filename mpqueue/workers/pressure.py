@@ -3,9 +3,9 @@
 A worker reserves memory before it writes. Where there is none it keeps its batch, reports *full*, and waits for RETRY
 or FAIL. Meanwhile no new work is dealt, unless nobody works: the head of the line always gets its slot. Memory comes
 from, in this order: pages of free slots; finished batches later in the line than the one that waits, which are moved
-to private memory; slots of grants that nobody has read; batches that are still to be reported, handed out or dropped by the consumer; slots of others that
+to private memory; slots of grants that nobody has read; batches that are still to be reported; slots of others that
 wait, further from their turn, whose workers are ended and their tickets granted again. From then on the pool keeps
-fewer batches at a time. Only when none of these can free a byte and the consumer waits for this very batch, it is
+fewer batches at a time. Only when none of these can free a byte and the consumer waits, the one whose turn is next is
 told to FAIL, and the consumer gets `SharedMemoryFull`.
 """
 

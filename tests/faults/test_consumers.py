@@ -203,3 +203,20 @@ def test_deaths_do_not_change_what_is_kept(copy, tmp_path):
         assert all(whole(batch, number) for number, batch in enumerate(kept))
         assert loader.statistics().deaths >= 8
         assert numbers(iter([kept[3]]), 1) == [3]
+
+
+def test_an_unordered_epoch_that_was_left_before_its_first_batch_came_is_not_resumed():
+    """The next loop has a whole epoch, whatever was taken of the one before."""
+    go_on = threading.Event()
+
+    class Waiting(Numbers):
+        def __getitem__(self, index):
+            assert index or go_on.wait(60)
+            return super().__getitem__(index)
+
+    with Loader(Waiting(8), workers=2, backend="thread", ordered=False) as loader:
+        batches = iter(loader)
+        assert 0 not in {int(next(batches)[0]) for _ in range(3)}
+        loader.stop()
+        go_on.set()
+        assert sorted(int(batch[0]) for batch in loader) == list(range(8))
