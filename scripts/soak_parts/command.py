@@ -15,6 +15,7 @@ from soak_parts import apart, content, faults, growth, sources
 from soak_parts.rounds import Deviation, Tally, rounds
 
 _DEADLOCK_S = 150  # of one round
+_SETTLED_S = 5.0
 _MAX_GROWTH = {
     "private_bytes": 64 << 10,
     "shared_bytes": 64 << 10,
@@ -83,10 +84,16 @@ def _until(seed: int, deadline: float) -> None:
     print(growth.as_text(samples), flush=True)
     if not has_mounts:
         print("no small /dev/shm: mounting is not permitted here")
-    last = samples[-1] if samples else growth.sample(0)
-    # Beside ours: Python's resource tracker, and the thread of its watchdog over deadlocks.
-    if last.threads > 3 or last.processes > 2:
-        raise Deviation(f"something is left: {last}")
+    _require_nothing_left()
+
+
+def _require_nothing_left() -> None:
+    """Beside this process: Python's resource tracker; beside its thread: the watchdogs over deadlocks of both."""
+    until = time.monotonic() + _SETTLED_S
+    while (last := growth.sample(0)).threads > 3 or last.processes > 2:
+        if time.monotonic() > until:
+            raise Deviation(f"something is left: {last}")
+        time.sleep(0.01)  # a timer that was cancelled ends by itself
 
 
 def _report(tally: Tally, seconds: float) -> None:
