@@ -132,7 +132,7 @@ class Loader(Stoppable):
         with self._lock:
             self._iterations += 1
             self._settle_place()
-            if not self._is_resuming and (self._place.position or any(self._place.counts)):
+            if not self._is_resuming and (self._place.position or self._place.ahead or any(self._place.counts)):
                 self._place = Place(self._place.epoch + 1)  # the last iterator was dropped on its way
             self._is_resuming = False
             self._begin()

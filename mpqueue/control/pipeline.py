@@ -67,7 +67,7 @@ class Pipeline:
         self.wait_ns = 0
         self._ordered = ordered
         self._end = EpochEnd(epoch_end, timed=timed_epoch_end)
-        self._outstanding = 0
+        self.num_outstanding = 0  # tickets that were dealt and not handed out
         self._head = 0
         self._tickets: dict[int, Ticket] = {}
         self.backend: Backend | None = None
@@ -107,7 +107,7 @@ class Pipeline:
 
     def deal(self, limit: int = 1) -> list[Ticket]:
         """Up to so many of the next tickets; none where there is no credit, or no work for now."""
-        backend, room = self.backend, self.allowance - self._outstanding
+        backend, room = self.backend, self.allowance - self.num_outstanding
         if room <= 0 or self.is_stopped or backend is None:
             return []
         try:
@@ -117,7 +117,7 @@ class Pipeline:
             return []
         for ticket in tickets:
             self._tickets[ticket.number] = ticket
-        self._outstanding += len(tickets)
+        self.num_outstanding += len(tickets)
         return tickets
 
     def _note_undealt(self, backend: Backend, error: Exception) -> None:
@@ -126,7 +126,7 @@ class Pipeline:
             return
         assert isinstance(self.schedule, EpochSchedule)
         ticket = self.schedule.deal_failure()
-        self._outstanding += 1
+        self.num_outstanding += 1
         self._tickets[ticket.number] = ticket
         backend.ready[ticket.number] = Failure(error)
 
@@ -161,13 +161,13 @@ class Pipeline:
                             self._wait(backend)
                             continue
                         ticket = self._tickets.pop(number)
-                        self._outstanding -= 1
+                        self.num_outstanding -= 1
                         if number == self._head:
                             self._head += 1
                         if not outcome.is_plain:
                             self._take_rare(ticket, outcome)
                             continue
-                        if self.credit - self._outstanding >= backend.chunk:
+                        if self.credit - self.num_outstanding >= backend.chunk:
                             backend.pump()
                         batch = outcome.open()
                         self._count(ticket)
@@ -252,11 +252,13 @@ class Pipeline:
 
     def _wait(self, backend: Backend) -> None:
         if (
-            self.credit - self._outstanding >= backend.chunk
-            or self._outstanding - len(backend.ready) < backend.low_water
+            self.credit - self.num_outstanding >= backend.chunk
+            or self.num_outstanding - len(backend.ready) < backend.low_water
         ):
             backend.pump()
-        if self._outstanding == 0 and not self._needs_attention:
+        if len(backend.ready) == self.num_outstanding:  # nobody is at work who could tell of anything
+            if self.num_outstanding or self._needs_attention:
+                return
             self._is_raising = True
             raise EndOfStream
         started = _clock()
@@ -343,7 +345,7 @@ class Pipeline:
 
     def _forget_tickets(self) -> None:
         self._tickets.clear()
-        self._outstanding = 0
+        self.num_outstanding = 0
         self._head = self.schedule.next_number
 
     def pause(self) -> None:

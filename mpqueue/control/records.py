@@ -95,18 +95,3 @@ class Report(NamedTuple):
 
 class CorruptRecord(Exception):
     """Bytes on a pipe that no record begins with."""
-
-
-def parse_reports(data: bytes) -> list[Report]:
-    """The reports in what was read from a pipe.
-
-    Raises:
-        CorruptRecord: It is not a whole number of records, or one lacks the magic number.
-    """
-    if len(data) % REPORT.size:
-        raise CorruptRecord(f"{len(data)} bytes are no whole number of records of {REPORT.size}")
-    reports = [Report._make(fields) for fields in REPORT.iter_unpack(data)]
-    for report in reports:
-        if report.magic != MAGIC or not Up.BATCH <= report.kind <= Up.LET_GO:
-            raise CorruptRecord(f"not a report: {report!r}")
-    return reports

@@ -95,6 +95,13 @@ class Ring:
         if slot.high_water > 4 * self._recent_bytes + _TRIM_ABOVE_BYTES:
             self._trim(slot, 2 * self._recent_bytes)
 
+    def reclaim(self, slot: Slot) -> None:
+        """A slot whose worker is gone; what that had reserved and not reported goes back to the system."""
+        known = -(-slot.high_water // PAGE) * PAGE
+        if known < self.stride:
+            self.segment.discard(slot.offset + known, slot.offset + self.stride)
+        self.release(slot)
+
     def collect(self) -> None:
         """Release the slots whose last view is gone."""
         leases = self._leases
@@ -106,11 +113,11 @@ class Ring:
         self.slots.reset(self._leases.reset())
 
     def give_back(self) -> int:
-        """Memory is short: free slots keep their first bytes only. Returns the bytes given back."""
+        """Memory is short: free slots keep none. Returns the bytes given back."""
         self.collect()
         before = self.slots.bytes_reserved()
         for slot in self.slots.free_slots():
-            self._trim(slot, 0)
+            self._cut(slot, 0)
         return before - self.slots.bytes_reserved()
 
     def close(self) -> None:
@@ -120,7 +127,9 @@ class Ring:
         self.segment.close()
 
     def _trim(self, slot: Slot, keep_bytes: int) -> None:
-        keep = max(FIRST_BYTES, -(-keep_bytes // PAGE) * PAGE)
+        self._cut(slot, max(FIRST_BYTES, -(-keep_bytes // PAGE) * PAGE))
+
+    def _cut(self, slot: Slot, keep: int) -> None:
         if slot.turn == 0 and slot.high_water > keep and not slot.held:
             self.segment.discard(slot.offset + keep, slot.offset + slot.high_water)
             slot.high_water = keep

@@ -97,8 +97,12 @@ def largest_segment_bytes() -> int:
 def _anonymous_descriptor() -> tuple[int, str]:
     if hasattr(os, "memfd_create") and (_stderr_is_closed() or not _shm_is_roomy()):
         return os.memfd_create("mpqueue", os.MFD_CLOEXEC), "memfd"
-    from multiprocessing import shared_memory  # 3.5 ms, and workers never need it
+    from multiprocessing import resource_tracker, shared_memory  # 3.5 ms, and workers never need it
 
+    # What can fail is done first: a SharedMemory that finds no descriptor or no memory halfway leaves its name behind.
+    resource_tracker.ensure_running()
+    _require_descriptors(3)
+    mmap.mmap(-1, mmap.PAGESIZE).close()
     # One page only: a SharedMemory of the full size would be mapped a second time, and under RLIMIT_AS its failure
     # prints the resource tracker's tracebacks.
     block = shared_memory.SharedMemory(create=True, size=mmap.PAGESIZE)
@@ -116,6 +120,16 @@ def _stderr_is_closed() -> bool:
     except OSError:
         return True
     return False
+
+
+def _require_descriptors(count: int) -> None:
+    opened: list[int] = []
+    try:
+        while len(opened) < count:
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+    finally:
+        for fd in opened:
+            os.close(fd)
 
 
 def _shm_is_roomy() -> bool:

@@ -126,6 +126,7 @@ class Dealer:
             return _STEAL_WAIT_S
         count = -(-(len(victim.in_flight) - 1) // (idle + 1))
         taken = [work.ticket for work in self.take_unread(victim, count)]
+        victim.flush()  # of the answer to a lack of memory, if that was taken out as well
         self.pending.extendleft(reversed(taken))
         if taken:
             self.pump()

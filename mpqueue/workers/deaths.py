@@ -126,7 +126,7 @@ class Deaths:
         begun = list(link.in_flight.values())
         if is_gone:
             for work in begun:
-                backend.ring.release(work.slot)
+                backend.ring.reclaim(work.slot)
             self._forget(link)
         for turn in link.states:
             backend.state.loaded(backend, turn)

@@ -69,7 +69,7 @@ class Intake:
             if magic != MAGIC:
                 raise CorruptRecord("a report without its magic number")
             if kind > Up.END:
-                self._enter_notice(link, kind, number, turn)
+                self._enter_notice(link, kind, number, turn, high_water)
                 continue
             work = in_flight[turn]
             slot = work.slot
@@ -78,6 +78,8 @@ class Intake:
             publish(slot, high_water, flags & HELD)
             work.header_offset, work.nbytes = header, nbytes
             if kind != _BATCH:
+                if kind < _BATCH:
+                    raise CorruptRecord(f"a report of kind {kind}")
                 work.is_plain = False
                 work.is_end = kind == Up.END
                 link.has_ended = link.has_ended or work.is_end
@@ -103,15 +105,18 @@ class Intake:
         backend.deaths.silent = 0
         backend.dealer.note_cost((compute_ns + copy_ns) // (len(data) // REPORT.size))
 
-    def _enter_notice(self, link: Link, kind: int, number: int, turn: int) -> None:
+    def _enter_notice(self, link: Link, kind: int, number: int, turn: int, high_water: int) -> None:
         """Whatever is not the outcome of a ticket."""
         if kind == Up.FULL:
-            self._backend.pressure.note(link, turn)
+            self._backend.pressure.note(link, turn, high_water)
         elif kind == Up.LOADED:
             link.states.remove(turn)
             self._backend.state.loaded(self._backend, turn)
         elif kind == Up.LET_GO:
-            self._backend.ring.slots.let_go(number)
+            slots = self._backend.ring.slots
+            if number >= slots.num_slots or slots.slots[number].owner != link.worker:
+                raise CorruptRecord(f"worker {link.worker} never had slot {number}")
+            slots.let_go(number)
         else:
             raise CorruptRecord(f"a report of kind {kind}")
 
@@ -123,7 +128,10 @@ class Intake:
         at, length = (int(word) for word in np.frombuffer(memory, "<i8", 2, start + header))
         if not 0 <= at <= at + length <= header:
             raise CorruptRecord("a spec outside of its batch")
-        work.read = ReadSpec(load_spec(memory[start + at : start + at + length]))
+        try:
+            work.read = ReadSpec(load_spec(memory[start + at : start + at + length]))
+        except Exception as error:  # whatever unpickling raises that is given something else
+            raise CorruptRecord("a spec that is none") from error
         work.header_offset += 16
         if number != UNNUMBERED:
             link.specs[number] = work.read

@@ -299,9 +299,14 @@ class Forker:
 
     def __init__(self, payload: Payload) -> None:
         self._payload = payload
-        self._epoll = select.epoll()
-        descriptors.own_object(self._epoll)
         self._lifeline_read, self._lifeline = descriptors.pipe()
+        try:
+            self._epoll = select.epoll()
+        except OSError:
+            descriptors.close(self._lifeline_read)
+            descriptors.close(self._lifeline)
+            raise
+        descriptors.own_object(self._epoll)
         self._children: dict[int, tuple[int, int]] = {}  # by pidfd: key, pid
 
     def fileno(self) -> int:

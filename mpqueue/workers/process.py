@@ -134,9 +134,12 @@ class ProcessBackend:
         """Take in reports and exits; with ``block``, wait for one if there is none."""
         if self.deaths.vacant and not self._see_to(self.deaths.take):
             return
+        num_ready = len(self.ready)
         if self.pending:
             self.pump()
-        self.pressure.relieve(head)
+        self.pressure.relieve(may_fail=block and head not in self.ready)
+        if len(self.ready) != num_ready:
+            return  # a ticket was given up, of which no event will tell
         events = self._poll(self._timeout_s() if block else 0)
         if not events and self._hang is not None:
             self._hang.end_hanging(self.roster)

@@ -1,0 +1,65 @@
+"""What each batch must be: a function of the load's seed, the epoch and the index, the same in any process."""
+
+from typing import Any
+
+import numpy as np
+
+_DTYPES = ("u1", "<i4", "<f4", "<f8", ">i2", "<c8", "?", "S3")
+_SMALL, _LARGE = 600, 300_000  # items; one batch in sixteen is large
+
+
+def batch(seed: int, epoch: int, index: int) -> Any:
+    """A tree of a few arrays of random shapes and types, now and then with an object among them."""
+    rng = np.random.default_rng((seed, epoch, index))
+    arrays = [_array(rng) for _ in range(rng.integers(1, 4))]
+    shape = rng.integers(6)
+    if shape == 0:
+        return arrays[0]
+    if shape == 1:
+        return {"x": arrays, "epoch": epoch, "name": f"{seed}/{epoch}/{index}"}
+    if shape == 2:
+        return [arrays, None, {"index": np.int64(index)}]
+    return (*arrays, np.array([epoch, index]))
+
+
+def _array(rng: np.random.Generator) -> Any:
+    size = int(rng.integers(_LARGE if rng.integers(16) == 0 else _SMALL))
+    dtype = np.dtype(_DTYPES[rng.integers(len(_DTYPES))])
+    data = np.frombuffer(rng.bytes(size * dtype.itemsize), dtype)
+    if dtype.kind == "b":
+        data = data.view("u1") > 127
+    columns = int(rng.integers(1, 5))
+    return data[: size // columns * columns].reshape(-1, columns)
+
+
+def same(found: Any, expected: Any) -> bool:
+    """Equal to the last bit, in structure, types and shapes."""
+    if type(found) is not type(expected):
+        return False
+    if isinstance(expected, np.ndarray):
+        return (found.dtype, found.shape) == (expected.dtype, expected.shape) and found.tobytes() == expected.tobytes()
+    if isinstance(expected, list | tuple):
+        return len(found) == len(expected) and all(map(same, found, expected))
+    if isinstance(expected, dict):
+        return list(found) == list(expected) and all(map(same, found.values(), expected.values()))
+    return bool(found == expected)
+
+
+def num_bytes(tree: Any) -> int:
+    """Bytes of its arrays."""
+    if isinstance(tree, np.ndarray):
+        return tree.nbytes
+    if isinstance(tree, dict):
+        tree = list(tree.values())
+    return sum(map(num_bytes, tree)) if isinstance(tree, list | tuple) else 0
+
+
+def outline(tree: Any) -> str:
+    """Its structure, in a line that can be read."""
+    if isinstance(tree, np.ndarray):
+        return f"{tree.dtype}{list(tree.shape)}" if tree.size > 4 else repr(tree)
+    if isinstance(tree, dict):
+        return f"{{{', '.join(f'{key!r}: {outline(item)}' for key, item in tree.items())}}}"
+    if isinstance(tree, list | tuple):
+        return f"{type(tree).__name__}({', '.join(map(outline, tree))})"
+    return repr(tree)[:200]

@@ -1,0 +1,91 @@
+"""What goes wrong: in a worker, at an index that the seed says, once; and from outside, at any moment."""
+
+import contextlib
+import os
+import random
+import signal
+import stat
+import time
+from collections.abc import Callable
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+
+class Lethal:
+    """An object that ends the process which pickles it: in the middle of the publication of its batch."""
+
+    def __reduce__(self) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _garbage() -> None:
+    """Write random bytes to every pipe that can be written to, as code that has mixed up its descriptors would."""
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        if fd <= 2 or fd == resource_tracker._resource_tracker._fd:  # Python's own, which forked workers inherit
+            continue
+        with contextlib.suppress(OSError):
+            if stat.S_ISFIFO(os.fstat(fd).st_mode):
+                os.set_blocking(fd, False)
+                os.write(fd, random.randbytes(random.randrange(1, 300)))
+    time.sleep(60)  # this worker is ended for it, long before
+
+
+def _signal_of(number: int) -> Callable[[], None]:
+    return lambda: os.kill(os.getpid(), number)
+
+
+IN_WORKER: dict[str, Callable[[], Any]] = {
+    "worker exits with 0": lambda: os._exit(0),
+    "worker exits with 1": lambda: os._exit(1),
+    "worker is killed while it computes": _signal_of(signal.SIGKILL),
+    "worker gets SIGTERM while it computes": _signal_of(signal.SIGTERM),
+    "worker is killed while it publishes": Lethal,
+    "worker writes to a wrong descriptor": _garbage,
+}
+
+
+def strike(folder: str, seed: int, epoch: int, index: int, one_in: int) -> Any:
+    """The fault of this index, if it has one that did not strike yet: an object for the batch, or no return at all."""
+    chance = random.Random(f"{seed} {epoch} {index}")
+    if chance.randrange(one_in):
+        return None
+    kind = chance.choice(list(IN_WORKER))
+    try:
+        os.close(os.open(f"{folder}/{kind}, {epoch}-{index}", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return None
+    return IN_WORKER[kind]()
+
+
+def struck(folder: str) -> list[str]:
+    """The kinds that have struck, each as often as it did."""
+    return [path.name.rpartition(",")[0] for path in Path(folder).iterdir() if "," in path.name]
+
+
+def kill_from_outside(chance: random.Random) -> str | None:
+    """Kill a worker, or now and then the nursery, of this process; says which."""
+    nurseries = [process for process in psutil.Process().children() if _is_nursery(process)]
+    victims = nurseries if chance.randrange(6) == 0 else [w for nursery in nurseries for w in _children(nursery)]
+    if not victims:
+        return None
+    with contextlib.suppress(psutil.NoSuchProcess):
+        chance.choice(victims).kill()
+    return "nursery killed" if victims is nurseries else "worker killed from outside"
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _is_nursery(process: psutil.Process) -> bool:
+    try:
+        return any("workers.nursery" in word for word in process.cmdline())
+    except psutil.Error:
+        return False

@@ -1,0 +1,76 @@
+"""Whether anything grows: memory, descriptors, threads, processes, over the batches that were handed out."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+
+
+class Sample(NamedTuple):
+    """What this process and those that stem from it hold.
+
+    Attributes:
+        batches: Handed out so far.
+        private_bytes: Memory that is no file's: of all processes, pages that they share counted once.
+        shared_bytes: Memory of the rings.
+        descriptors: Open in all processes.
+        threads: Of all.
+        processes: How many.
+    """
+
+    batches: int
+    private_bytes: int
+    shared_bytes: int
+    descriptors: int
+    threads: int
+    processes: int
+
+
+def sample(batches: int, ring_bytes: int = 0) -> Sample:
+    """How it is now."""
+    me = psutil.Process()
+    private = descriptors = threads = processes = 0
+    for process in [me, *me.children(recursive=True)]:
+        with contextlib.suppress(psutil.Error, OSError):
+            private += _private_bytes(process.pid)
+            descriptors += len(os.listdir(f"/proc/{process.pid}/fd"))
+            threads += process.num_threads()
+            processes += 1
+    return Sample(batches, private, ring_bytes, descriptors, threads, processes)
+
+
+def _private_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines():
+        if line.startswith("Pss_Anon:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def slopes(samples: list[Sample]) -> dict[str, float]:
+    """Growth of each per thousand batches, over the second half: the first one is the warm-up."""
+    late = samples[len(samples) // 2 :]
+    if len(late) < 4:
+        return {}
+    thousands = np.array([one.batches for one in late]) / 1000
+    return {
+        name: float(np.polyfit(thousands, [getattr(one, name) for one in late], 1)[0]) for name in Sample._fields[1:]
+    }
+
+
+def as_text(samples: list[Sample]) -> str:
+    """The slopes, and first and last values of the second half."""
+    found = slopes(samples)
+    if not found:
+        return "growth: too few samples"
+    first, last = samples[len(samples) // 2], samples[-1]
+
+    def line(name: str) -> str:
+        unit: Any = 2**20 if name.endswith("bytes") else 1
+        values = getattr(first, name) / unit, getattr(last, name) / unit, found[name] / unit
+        return "  {:16}{:10.1f} -> {:10.1f}   {:+.4f} per 1,000 batches".format(name.replace("_bytes", " MiB"), *values)
+
+    head = f"from batch {first.batches:,} to {last.batches:,}:"
+    return "\n".join([head, *map(line, found)])

@@ -1,0 +1,142 @@
+"""Any tree of arrays that is put in comes out equal: through the layout alone, and through each backend."""
+
+import contextlib
+import os
+import pickle
+import queue
+
+import numpy as np
+import pytest
+from faults.trees import laid_out, layouts, same, trees
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mpqueue import Loader, stack
+from mpqueue.memory.layout import ReadSpec, load_spec
+from mpqueue.memory.writer import SlotWriter
+
+STRIDE = 1 << 21
+quick = {"derandomize": True, "deadline": None, "suppress_health_check": list(HealthCheck)}
+
+
+class PlainMemory:
+    """A segment without an operating system."""
+
+    def __init__(self, nbytes):
+        self.memory = bytearray(nbytes)
+
+    def reserve(self, offset, end):
+        assert 0 <= offset < end <= len(self.memory)
+
+
+class Reader:
+    """What the trainer does with records, without records."""
+
+    def __init__(self, memory):
+        self.memory, self.specs = memory, {}
+
+    def read(self, placed, slot):
+        start, header = slot * STRIDE, placed.header_offset
+        if placed.new_spec:
+            at, length = np.frombuffer(self.memory, "<i8", 2, start + header)
+            self.specs[placed.spec] = ReadSpec(load_spec(bytes(self.memory[start + at : start + at + length])))
+            header += 16
+        spec = self.specs[placed.spec]
+        recipe = spec.recipe(bytes(self.memory[start + header : start + placed.nbytes]))
+        return spec.rebuild(recipe, np.frombuffer(self.memory, np.uint8, placed.nbytes, start))
+
+
+@settings(max_examples=300, **quick)
+@given(batches=st.lists(st.tuples(trees, layouts, st.integers(0, 1), st.integers(1, 2)), min_size=1, max_size=3))
+def test_what_a_writer_has_placed_is_what_a_reader_finds(batches):
+    """The second time a batch of the same kind takes the short way through what is known of it."""
+    segment = PlainMemory(2 * STRIDE)
+    writer, reader = SlotWriter(segment, STRIDE, None), Reader(segment.memory)
+    for tree, layout, slot, times in batches:
+        for _ in range(times):
+            writer.begin(slot, 0)
+            writer.take([laid_out(tree, layout)])
+            assert same(reader.read(writer.place(), slot), tree)
+
+
+class Fed:
+    """Hands out what the test feeds it."""
+
+    def __init__(self, feed):
+        self.feed = feed
+
+    def __len__(self):
+        return 1 << 40
+
+    def __getitem__(self, index):
+        kind, layout, tree = pickle.loads(self.feed())
+        if kind == "stacked":
+            return stack([laid_out(array, layout) for array in tree])
+        return laid_out(tree, layout)
+
+
+class Pipe:
+    """A feed to another process: a named pipe, one opening per item."""
+
+    def __init__(self, path):
+        self.path = path
+        os.mkfifo(path)
+
+    def __call__(self):
+        with open(self.path, "rb") as file:
+            return file.read()
+
+    def put(self, data):
+        with open(self.path, "wb") as file:
+            file.write(data)
+
+    def close(self):
+        """Nothing to do: who waits is ended."""
+
+
+class Line:
+    """A feed in this process."""
+
+    def __init__(self):
+        self.items = queue.Queue()
+        self.put = self.items.put
+
+    def __call__(self):
+        return self.items.get()
+
+    def close(self):
+        self.put(pickle.dumps(("tree", "C", None)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["process", "thread", "inline"])
+def test_any_tree_comes_out_equal(backend, tmp_path):
+    feed = Pipe(str(tmp_path / "feed")) if backend == "process" else Line()
+    kept = []
+    options = {"workers": 0} if backend == "inline" else {"workers": 1, "backend": backend}
+
+    with Loader(Fed(feed), max_queue_size=1, **options) as loader, contextlib.closing(feed):
+        batches = iter(loader)
+
+        @settings(max_examples=300, **quick)
+        @given(tree=trees, layout=layouts, keep=st.booleans())
+        def run(tree, layout, keep):
+            data = pickle.dumps(("tree", layout, tree), 5)
+            tree = pickle.loads(data)[-1]  # as the source gets it: NumPy's pickles forget the byte order of times
+            feed.put(data)
+            found = next(batches)
+            assert same(found, tree)
+            if keep:
+                kept.append((found, tree))
+
+        @settings(max_examples=50, **quick)
+        @given(shape=st.tuples(st.integers(0, 9), st.integers(0, 9)), count=st.integers(1, 5), layout=layouts)
+        def run_stacked(shape, count, layout):
+            arrays = [np.arange(np.prod(shape)).reshape(shape) + number for number in range(count)]
+            feed.put(pickle.dumps(("stacked", layout, arrays), 5))
+            assert same(next(batches), np.stack(arrays))
+
+        run()
+        run_stacked()
+        assert all(same(found, tree) for found, tree in kept)  # none was written over
+    assert all(same(found, tree) for found, tree in kept)
