@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """How fast mpqueue hands batches from workers to a training loop, beside its peers and what the machine can do.
 
-    python3 scripts/benchmark.py            all of it, some minutes
-    python3 scripts/benchmark.py --quick    a minute
+    python3 scripts/benchmark.py                    all of it: with every peer installed, most of an hour
+    python3 scripts/benchmark.py --quick            a minute
+    python3 scripts/benchmark.py --curves FOLDER    how it grows, as figures and plots
 
 Any Python 3.11 or newer does: what it lacks is installed into ``.venv`` first. The parts lie in ``scripts/bench``.
 """
@@ -18,11 +19,14 @@ NEEDED = ("mpqueue", "numpy", "PIL", "skimage", "sklearn", "tqdm", "google_crc32
 
 
 def main() -> None:
+    from bench import options
+
+    asked = options.parse(__doc__.partition("\n")[0])  # --help ends here, before anything is installed
     if any(importlib.util.find_spec(name) is None for name in NEEDED):
         _go_on_in_venv()
     from bench import command
 
-    command.main(__doc__.partition("\n")[0])
+    command.main(asked)
 
 
 def _go_on_in_venv() -> None:
@@ -32,4 +36,5 @@ def _go_on_in_venv() -> None:
     os.execv(python, [python, *sys.argv])
 
 
-main()
+if __name__ == "__main__":  # a peer whose workers are spawned imports this file in each
+    main()

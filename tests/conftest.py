@@ -93,6 +93,22 @@ class Footprint:
         return {what: things for what, things in left.items() if things}
 
 
+def left_behind(look, before):
+    """What a test has left: what ends by itself (a thread at its last item, a killed child) is given the time to."""
+    deadline = time.monotonic() + DEADLOCK_S / 4
+    lasting = None
+    while True:
+        left = look().left_since(before)
+        segments = left.pop("segments", set())
+        lasting = segments if lasting is None else lasting & segments  # those of other programs come and go
+        if lasting:
+            left["segments"] = lasting
+        if not left or time.monotonic() > deadline:
+            return left
+        gc.collect()
+        time.sleep(0.01)
+
+
 _PURE = {"golden", "parsing", "compat", "readers"}  # thousands of quick tests that fork nothing
 
 
@@ -106,13 +122,7 @@ def _leaves_nothing(request):
     before = Footprint()
     yield
     mpqueue.shutdown()
-    deadline = time.monotonic() + DEADLOCK_S / 4
-    while left := Footprint().left_since(before):
-        if time.monotonic() > deadline:
-            break
-        gc.collect()
-        # What ends by itself (a thread at its last item, a child that was killed) is given the time to do so.
-        time.sleep(0.01)
+    left = left_behind(Footprint, before)
     assert not left, f"the test left behind: {left}"
 
 

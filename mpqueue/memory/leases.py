@@ -50,6 +50,10 @@ class Leases:
         self.have_ended.clear()
         return [lease.slot for lease in self._live.values()]
 
+    def close(self) -> None:
+        """Let go of the segment now: what refers to this object waits for the garbage collector."""
+        del self._memory
+
     def next_ended(self) -> Slot:
         """A slot whose last view is gone: one for each entry in `have_ended`, which loses it."""
         lease = self.have_ended.popleft()

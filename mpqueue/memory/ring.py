@@ -123,6 +123,7 @@ class Ring:
     def close(self) -> None:
         """Let go of the segment; it lives on while views of it do."""
         del self.memory
+        self._leases.close()
         self.segment.close()
 
     def _trim(self, slot: Slot, keep_bytes: int) -> None:

@@ -95,7 +95,7 @@ def largest_segment_bytes() -> int:
 
 
 def _anonymous_descriptor() -> tuple[int, str]:
-    if not _shm_is_roomy() and hasattr(os, "memfd_create"):
+    if hasattr(os, "memfd_create") and (_stderr_is_closed() or not _shm_is_roomy()):
         return os.memfd_create("mpqueue", os.MFD_CLOEXEC), "memfd"
     from multiprocessing import resource_tracker, shared_memory  # 3.5 ms, and workers never need it
 
@@ -121,6 +121,15 @@ def _require_descriptors(count: int) -> None:
     finally:
         for fd in opened:
             os.close(fd)
+
+
+def _stderr_is_closed() -> bool:
+    """Then Python's resource tracker cannot start, and a name in /dev/shm would be left behind."""
+    try:
+        os.fstat(2)
+    except OSError:
+        return True
+    return False
 
 
 def _shm_is_roomy() -> bool:

@@ -7,8 +7,14 @@ So a pool that cannot be filled is an error each time somebody asks for a batch,
 
 The nursery's death is that of all its workers; the kernel sees to that. Their slots are not used again before each of
 them is known to be gone.
+
+Two things cannot be told from outside but by waiting: that SIGKILL does not end a worker, because it is stuck in the
+kernel, and that the nursery hangs and tells nothing any more. Both get `STUCK_S` from the kill on; see
+`Deaths.give_up_overdue`.
 """
 
+import signal
+import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +22,8 @@ from mpqueue.control import queue_home
 from mpqueue.control.schedule import Ticket
 from mpqueue.errors import BatchTimeout, WorkerDied
 from mpqueue.workers.launcher import LauncherGone
-from mpqueue.workers.roster import Exit, Link, end_orphans
+from mpqueue.workers.oom import OomCounter, find_counter
+from mpqueue.workers.roster import STUCK_S, Exit, Link, end_orphans
 
 if TYPE_CHECKING:
     from mpqueue.workers.process import ProcessBackend
@@ -44,6 +51,7 @@ class Deaths:
         self.num_deaths = self.num_restarts = self.silent = 0
         self.vacant: dict[int, _Vacancy] = {}
         self._backend = backend
+        self._oom = OomCounter(find_counter())
         self._by_ticket: dict[int, int] = {}  # deaths, by the number of the ticket that was worked on
 
     def vacate(self, worker: int, *, skip: int = 0, by_death: bool = False) -> None:
@@ -95,7 +103,11 @@ class Deaths:
         if leaving.error is not None:
             return leaving.error
         self.num_deaths += 1
-        return self._blame(leaving, culprit)
+        was_oom_killed = link.dumped is None and self._was_oom_killed(leaving.exitcode)
+        return self._blame(leaving._replace(oom_killed=was_oom_killed), culprit)
+
+    def _was_oom_killed(self, exitcode: int | None) -> bool:
+        return exitcode == -signal.SIGKILL and self._oom.take_kill()
 
     def _leave_vacant(self, link: Link) -> None:
         # What has used a queue is called afresh: the queue knows what was taken.
@@ -115,7 +127,7 @@ class Deaths:
         if is_gone:
             for work in begun:
                 backend.ring.reclaim(work.slot)
-            backend.ring.slots.forget_worker(link.worker)
+            self._forget(link)
         for turn in link.states:
             backend.state.loaded(backend, turn)
         backend.pressure.forget(link)
@@ -123,7 +135,55 @@ class Deaths:
         link.states.clear()
         link.close()
         self._grant_again([work.ticket for work in (*begun, *unread) if not work.cancelled])
-        return begun[0].ticket if begun and not begun[0].cancelled else None
+        suspects = begun or (unread if link.dumped is not None else [])  # it may hang before it has read a grant
+        return suspects[0].ticket if suspects and not suspects[0].cancelled else None
+
+    def _forget(self, link: Link) -> None:
+        slots = self._backend.ring.slots
+        if link.is_abandoned:  # the number is its successor's
+            for number in link.kept:
+                slots.let_go(number)
+        else:
+            slots.forget_worker(link.worker)
+
+    def overdue_in_s(self) -> float | None:
+        """Until the first worker that was killed should be known to be gone; None if there is none."""
+        dying = self._backend.roster.dying
+        return max(0.0, dying[0].killed_at + STUCK_S - time.monotonic()) if dying else None
+
+    def give_up_overdue(self) -> None:
+        """Replace workers that were killed and are not known to be gone.
+
+        Either they are stuck in the kernel (a dead network disk, a driver): then their slots are not used again before
+        they are gone. Or they are gone, and the nursery hangs: then it is ended.
+
+        Raises:
+            OSError: A worker could not be started.
+            WorkerDied: The nursery dies again and again.
+        """
+        while self.overdue_in_s() == 0:
+            link = self._backend.roster.dying[0]
+            if link.pidfd < 0 or link.has_died():
+                self._renew_launcher(LauncherGone())
+            else:
+                self._abandon(link)
+            self.fill()
+
+    def _abandon(self, link: Link) -> None:
+        backend = self._backend
+        backend.roster.abandon(link)
+        link.kept = [slot.number for slot in backend.ring.slots.slots if slot.held and slot.owner == link.worker]
+        unread = backend.dealer.take_unread(link)
+        begun = [work for work in link.in_flight.values() if not work.cancelled]
+        for work in begun:
+            work.cancelled = True  # whoever computes it again has another slot
+        backend.pressure.forget(link)
+        self._grant_again([work.ticket for work in (*begun, *unread)])
+        self._leave_vacant(link)
+        self.num_deaths += 1
+        failure = self._blame(Exit(link, None, 0, None), begun[0].ticket if begun else None)
+        if failure is not None:
+            raise failure
 
     def _grant_again(self, tickets: list[Ticket]) -> None:
         backend = self._backend
@@ -157,19 +217,17 @@ class Deaths:
             remedy = f"It was tried {tried}. Run that index in the main process (workers=0) to see why"
         else:
             remedy = _NO_REPLAY
-        return WorkerDied(
-            leaving.link.worker, leaving.exitcode, ticket.unit, ticket.epoch, leaving.peak_bytes, remedy=remedy
-        )
+        return _worker_died(leaving, ticket, remedy)
 
     def _blame_nobody(self, leaving: Exit) -> WorkerDied | None:
         if not self._backend.options.can_replay and not leaving.link.has_ended:
-            return WorkerDied(leaving.link.worker, leaving.exitcode, None, None, leaving.peak_bytes, remedy=_NO_REPLAY)
+            return _worker_died(leaving, None, _NO_REPLAY)
         self.silent += 1
         if self.silent <= self._backend.options.restarts + self._backend.options.num_workers:
             return None
         self.silent = 0
         remedy = "Workers die before they compute anything: look at `worker_init` and at what the source imports"
-        return WorkerDied(leaving.link.worker, leaving.exitcode, None, None, leaving.peak_bytes, remedy=remedy)
+        return _worker_died(leaving, None, remedy)
 
     def _renew_launcher(self, gone: LauncherGone) -> None:
         """The nursery is gone, and all workers with it: make another one."""
@@ -186,8 +244,16 @@ class Deaths:
         if self.silent > backend.options.restarts:
             self.silent = 0
             remedy = "It was started again as often as `restarts` allows: look at what the source's unpickling does"
-            raise WorkerDied(-1, gone.exitcode if exitcode is None else exitcode, remedy=remedy)
+            exitcode = gone.exitcode if exitcode is None else exitcode
+            raise WorkerDied(-1, exitcode, oom_killed=self._was_oom_killed(exitcode), remedy=remedy)
         try:
             backend.roster.set_launcher(backend.state.launch())
         except LauncherGone:
             return  # the next start notices, and comes here again
+
+
+def _worker_died(leaving: Exit, ticket: Ticket | None, remedy: str) -> WorkerDied:
+    index, epoch = (None, None) if ticket is None else (ticket.unit, ticket.epoch)
+    return WorkerDied(
+        leaving.link.worker, leaving.exitcode, index, epoch, leaving.peak_bytes, leaving.oom_killed, remedy
+    )

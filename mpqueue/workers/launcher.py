@@ -15,6 +15,7 @@ import select
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -29,6 +30,7 @@ from mpqueue.workers.pickling import SourceImage, make_patch
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
+_REAP_S = 1.0  # what was killed is gone sooner
 
 
 class LauncherGone(Exception):
@@ -369,10 +371,13 @@ class Forker:
         return found
 
     def release(self, *, reusable: bool) -> None:  # noqa: ARG002 - a fork of the trainer's past is of no use later
-        """Close the lifeline, which kills what is left."""
+        """Close the lifeline, which kills what is left; what is stuck in the kernel stays behind."""
         descriptors.close(self._lifeline)
-        while self._children:
-            self.events(None)
+        until = time.monotonic() + _REAP_S
+        while self._children and (left := until - time.monotonic()) > 0:
+            self.events(left)
+        for pidfd in self._children:
+            descriptors.close(pidfd)
         descriptors.close(self._lifeline_read)
         descriptors.close_object(self._epoll)
 

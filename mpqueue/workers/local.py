@@ -158,7 +158,6 @@ class ThreadBackend:
         name = f"mpqueue-worker-{info.id}"
         thread = threading.Thread(target=self._run, args=(info, lane), name=name, daemon=True)
         self._threads[info.id] = thread
-        self._busy.add(thread)
         try:
             thread.start()
         except RuntimeError as error:  # "can't start new thread"
@@ -181,8 +180,9 @@ class ThreadBackend:
             return
         left = None
         if self._batch_timeout is not None:
-            ends = min((since + self._batch_timeout for _, since in self._working.values()), default=None)
-            left = None if ends is None else max(0.0, ends - time.monotonic())
+            now = time.monotonic()  # and that long if nothing is at work yet: nobody tells us when it begins
+            since = min((since for _, since in self._working.values()), default=now)
+            left = max(0.0, since + self._batch_timeout - now)
         self._pipeline.is_waiting = True
         self._sleep(left)
         self._pipeline.is_waiting = False
@@ -287,7 +287,7 @@ class ThreadBackend:
         return any(thread.is_alive() for thread in self._threads.values())
 
     def _run(self, info: WorkerInfo, lane: _Lane) -> None:
-        broken = self._initialise(info)
+        is_new, broken = True, None
         me = threading.current_thread()
         while True:
             waited = time.perf_counter_ns()
@@ -304,6 +304,8 @@ class ThreadBackend:
                 self._busy.add(me)
                 self._working[info.id] = (ticket, time.monotonic())
             started = time.perf_counter_ns()
+            if is_new:  # not before there is a ticket: what hangs is found by the time that its ticket takes
+                is_new, broken = False, self._initialise(info)
             outcome = lane.compute(ticket, seed_all=False) if broken is None else LocalOutcome(None, broken)
             done = time.perf_counter_ns()
             with self._condition:
@@ -392,14 +394,21 @@ class InlineBackend:
         started = time.perf_counter_ns()
         self._pipeline.is_waiting = True  # an interrupt here tears nothing: the caller may ask again
         try:
-            if self._init is not None:
-                self._init()
-                self._init = None
-            outcome = self._lane.compute(self._tickets[0], seed_all=self._seed_globals)
+            outcome = self._initialise() or self._lane.compute(self._tickets[0], seed_all=self._seed_globals)
         finally:
             self.compute_ns += time.perf_counter_ns() - started
         self._pipeline.is_waiting = False
         self.ready[self._tickets.popleft().number] = outcome
+
+    def _initialise(self) -> LocalOutcome | None:
+        """Call what is called first; what it raises is the outcome of the batch, as it is in workers."""
+        if self._init is not None:
+            try:
+                self._init()
+            except Exception as error:
+                return LocalOutcome(None, error)
+            self._init = None
+        return None
 
     def cancel(self) -> None:
         """Forget the ticket."""

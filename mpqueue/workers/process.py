@@ -23,6 +23,7 @@ import contextlib
 import os
 import select
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 from mpqueue.control import descriptors, queue_home
@@ -131,7 +132,7 @@ class ProcessBackend:
 
     def wait(self, head: int, *, block: bool = True) -> None:
         """Take in reports and exits; with ``block``, wait for one if there is none."""
-        if self.deaths.vacant and not self._take_exits():
+        if self.deaths.vacant and not self._see_to(self.deaths.take):
             return
         num_ready = len(self.ready)
         if self.pending:
@@ -142,6 +143,8 @@ class ProcessBackend:
         events = self._poll(self._timeout_s() if block else 0)
         if not events and self._hang is not None:
             self._hang.end_hanging(self.roster)
+        if not events and self.roster.dying:
+            self._see_to(self.deaths.give_up_overdue)
         has_exits = False
         for fd, _ in events:
             link = self.roster.by_reports.get(fd)
@@ -152,7 +155,7 @@ class ProcessBackend:
             elif fd == self.roster.launcher_fd:
                 has_exits = True
         if has_exits:
-            self._take_exits()
+            self._see_to(self.deaths.take)
 
     def _poll(self, timeout_s: float | None) -> list[tuple[int, int]]:
         pipeline = self.pipeline
@@ -161,10 +164,10 @@ class ProcessBackend:
         pipeline.is_waiting = False
         return events
 
-    def _take_exits(self) -> bool:
-        """Take in exits and fill the vacant places; False if that failed, which the consumer is told."""
+    def _see_to(self, deaths: Callable[[], None]) -> bool:
+        """Bury and replace workers; False if that failed, which the consumer is told."""
         try:
-            self.deaths.take()
+            deaths()
         except Exception as error:
             self.pipeline.fail(error)
             return False
@@ -173,6 +176,8 @@ class ProcessBackend:
 
     def _timeout_s(self) -> float | None:
         waits = [self.dealer.balance(), self._hang.time_left_s(self.roster) if self._hang is not None else None]
+        if self.roster.dying:
+            waits.append(self.deaths.overdue_in_s())
         return min((wait for wait in waits if wait is not None), default=None)
 
     # -- Epochs and the end

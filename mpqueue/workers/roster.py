@@ -49,7 +49,9 @@ class Link:
         is_starved: It holds a batch that it found no memory for.
         is_blameless: Its death will be our doing, not its ticket's.
         is_silenced: It is being killed, and nothing that it says is believed any more.
+        killed_at: When it was sent SIGKILL, by `time.monotonic`; 0: it was not.
         is_abandoned: It does not die although it was killed, and has a successor.
+        kept: Slots that its code held when it was abandoned.
         has_ended: Its stream has ended.
         published: Elements of a stream that it has reported in this epoch.
         dumped: Its stacks, if it was found hanging and is being killed for it.
@@ -77,6 +79,8 @@ class Link:
         self.states: set[int] = set()
         self.is_starved = self.is_blameless = self.is_silenced = self.is_abandoned = self.has_ended = False
         self.published = 0
+        self.killed_at = 0.0
+        self.kept: list[int] = []
         self.dumped: str | None = None
 
     @property
@@ -98,6 +102,14 @@ class Link:
             if fd >= 0:
                 descriptors.close(fd)
 
+    def has_died(self) -> bool:
+        """Whether the process is there no more, whatever the launcher says."""
+        if self.pidfd < 0:
+            return False
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(0))
+
     def close_grants(self) -> None:
         """No more grants: the worker ends when it has served what it has."""
         if self.grants >= 0:
@@ -114,12 +126,13 @@ class Link:
 
 
 class Exit(NamedTuple):
-    """A worker has ended: how, and its largest resident size in bytes; or why it could not be started."""
+    """A worker has ended: how, its largest resident size in bytes, and by whom; or why it could not be started."""
 
     link: Link
     exitcode: int | None
     peak_bytes: int
     error: BaseException | None
+    oom_killed: bool = False
 
 
 class Roster:
@@ -135,6 +148,7 @@ class Roster:
         links: The workers that are dealt work, by number.
         by_reports: Those that are listened to, by descriptor.
         gone: Workers that `end_workers` has ended, to be buried or closed.
+        dying: Workers that were killed, and of whose end nobody has told yet.
     """
 
     def __init__(self, segment_fd: int, config_of: Callable[[int, int], WorkerConfig], *, with_stacks: bool) -> None:
@@ -146,6 +160,7 @@ class Roster:
         descriptors.own_object(self.epoll)
         self._segment_fd, self._config_of, self._with_stacks = segment_fd, config_of, with_stacks
         self.gone: list[Link] = []
+        self.dying: list[Link] = []
         self._by_key: dict[int, Link] = {}  # all that have not ended
         self._next_key = 0
 
@@ -214,6 +229,8 @@ class Roster:
 
     def _strike_off(self, link: Link) -> None:
         del self._by_key[link.key]
+        if link in self.dying:
+            self.dying.remove(link)
         self._deafen(link)
         if self.links.get(link.worker) is link:
             del self.links[link.worker]
@@ -232,6 +249,9 @@ class Roster:
 
     def kill(self, link: Link, number: int = signal.SIGKILL) -> None:
         """Send a worker a signal; its exit is told by `events`."""
+        if number == signal.SIGKILL and not link.killed_at:
+            link.killed_at = time.monotonic()
+            self.dying.append(link)
         if link.pidfd >= 0:
             send_signal(link.pidfd, number)
         elif self.launcher is not None:  # it is being started: only the launcher knows it
@@ -246,7 +266,8 @@ class Roster:
 
     def abandon(self, link: Link) -> None:
         """Give a worker up that was killed and does not die; its exit is told by `events` all the same."""
-        link.is_abandoned = True
+        link.is_abandoned = link.is_silenced = True
+        self.dying.remove(link)
         self._deafen(link)
         del self.links[link.worker]
 
@@ -265,9 +286,13 @@ class Roster:
             self._await_exits(until if deadline is None else min(until, deadline))
             for link in self._by_key.values():
                 self.kill(link, number)
-        # What is killed is gone in a moment, unless it is stuck in the kernel.
+        # What is killed is gone in a moment, unless it is stuck in the kernel; then the nursery tells of it, or hangs.
         now = time.monotonic()
-        self._await_exits(now + STUCK_S if deadline is None else max(deadline, now + _TERM_S))
+        until = now + STUCK_S if deadline is None else max(deadline, now + _TERM_S)
+        self._await_exits(min(until, now + _TERM_S))
+        if any(link.has_died() for link in self._by_key.values()):
+            self._lose_launcher()
+        self._await_exits(until)
         stragglers = tuple(f"worker {link.worker} (pid {link.pid})" for link in self._by_key.values())
         if stragglers:
             raise StopTimeout(stragglers, STUCK_S if timeout_s is None else timeout_s)
@@ -277,10 +302,14 @@ class Roster:
             try:
                 self.gone += [leaving.link for leaving in self.events(left)]
             except LauncherGone:
-                links = self.strike_off_all()
-                self.gone += links
-                self.drop_launcher()
-                end_orphans(links)
+                self._lose_launcher()
+
+    def _lose_launcher(self) -> None:
+        """It is gone, or hangs: end it, and all that it has started."""
+        links = self.strike_off_all()
+        self.gone += links
+        self.drop_launcher()
+        end_orphans(links)
 
     def close(self, *, reusable: bool) -> None:
         """Let go of the launcher, and of the workers that are left."""

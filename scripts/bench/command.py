@@ -1,4 +1,4 @@
-"""The command line of `scripts/benchmark.py`."""
+"""What `scripts/benchmark.py` does with its options."""
 
 import argparse
 import json
@@ -8,56 +8,91 @@ from pathlib import Path
 from demo_setup import num_cpus, photo_files
 from tqdm import tqdm
 
+from bench.curves import CURVES, write_curves
 from bench.feeds import FEEDS
+from bench.gather import Gathered
 from bench.measure import Measurement
-from bench.report import KNOWN
+from bench.peers import PEERS
+from bench.plots import draw_rates, require_matplotlib
+from bench.report import KNOWN, Results
 from bench.rounds import measure, plan
 
-ROUNDS, SECONDS = 5, 2.0
-QUICK_ROUNDS, QUICK_SECONDS = 3, 0.4
+ROUNDS, SECONDS = 3, 1.0
+QUICK_ROUNDS, QUICK_SECONDS = 3, 0.3
+QUICK_WORKLOADS = ("tiny", "image", "image in place", "decode")
+QUICK_FEEDS = ("imap", "mpqueue")
 
 
-def main(about: str) -> None:
-    """Measure what the command line asks for, and report."""
-    options = _parser(about).parse_args()
+def main(options: argparse.Namespace) -> None:
+    """Measure what was asked for, and report."""
     if options.measure:
         print(json.dumps(Measurement(**json.loads(options.measure)).run()))
-        return
+    elif options.list:
+        print("\n".join(_listed()))
+    elif options.curves:
+        require_matplotlib()
+        _measure_curves(options)
+    else:
+        if options.plot:
+            require_matplotlib()  # now, and not after all was measured
+        _report(options, _measure_rounds(options))
+
+
+def _measure_rounds(options: argparse.Namespace) -> Results:
     photo_files()  # cut before the clock runs
+    workloads = _known(options.workloads, KNOWN, "workload") or (QUICK_WORKLOADS if options.quick else KNOWN)
+    feeds = list(_known(options.only, FEEDS, "feed") or (QUICK_FEEDS if options.quick else FEEDS))
+    num_workers = options.workers or num_cpus()
     num_rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if options.quick else (ROUNDS, SECONDS)
-    planned = plan(options.workloads, options.only, options.workers, seconds)
-    with tqdm(total=num_rounds * len(planned), unit=" measurements") as bar:
+    planned = plan(workloads, feeds, num_workers, seconds)
+    with _bar(num_rounds * len(planned)) as bar:
+        return measure(planned, num_rounds, Gathered(feeds, num_workers), _teller(bar))
 
-        def told(one: Measurement) -> None:
-            bar.set_description(f"{one.workload}: {one.name}")
-            bar.update()
 
-        results = measure(planned, num_rounds, told)
+def _report(options: argparse.Namespace, results: Results) -> None:
     if options.json:
         options.json.write_text(results.as_json(), "utf-8")
+    if options.plot:
+        draw_rates(results, options.plot)
     print(results.as_markdown() if options.markdown else results.as_text())
 
 
-def _parser(about: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--workers", type=int, default=num_cpus(), help="worker processes (default: one per CPU)")
-    parser.add_argument("--workloads", type=_some_of(KNOWN), default=list(KNOWN), help=", ".join(KNOWN))
-    parser.add_argument("--only", type=_some_of(FEEDS), default=list(FEEDS), help=", ".join(FEEDS))
-    parser.add_argument("--quick", action="store_true", help="shorter and fewer rounds")
-    parser.add_argument("--markdown", action="store_true", help="print a table for a README")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to this file")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)  # a Measurement; one of our own processes asks for it
-    return parser
+def _measure_curves(options: argparse.Namespace) -> None:
+    folder: Path = options.curves
+    folder.mkdir(parents=True, exist_ok=True)
+    points = [point for curve in CURVES.values() for point in curve.points(quick=options.quick)]
+    with _bar(len(points)) as bar:
+        for line in write_curves(folder, options.workers or num_cpus(), _teller(bar), quick=options.quick):
+            bar.write(line)
 
 
-def _some_of(known: Iterable[str]) -> Callable[[str], list[str]]:
-    """A parser of names, separated by commas."""
+def _bar(total: int) -> "tqdm[None]":
+    return tqdm(total=total, unit=" measurements")
 
-    def parse(text: str) -> list[str]:
-        names = [name.strip() for name in text.split(",")]
-        for name in names:
-            if name not in known:
-                raise argparse.ArgumentTypeError(f"got {name!r}, expected some of: {', '.join(known)}")
-        return names
 
-    return parse
+def _teller(bar: "tqdm[None]") -> Callable[[str], None]:
+    def told(what: str) -> None:
+        bar.set_description(what)
+        bar.update()
+
+    return told
+
+
+def _known(names: list[str] | None, known: Iterable[str], kind: str) -> list[str] | None:
+    """The names, if there is each of them."""
+    for name in names or ():
+        if name not in known:
+            raise SystemExit(f"benchmark.py: there is no {kind} {name!r}; there are: {', '.join(known)}")
+    return names
+
+
+def _listed() -> Iterable[str]:
+    yield "workloads"
+    yield from (f"  {name:20}{KNOWN[name].about}" for name in KNOWN)
+    yield "feeds"
+    for name in FEEDS:
+        peer = PEERS.get(name)
+        absent = "" if peer is None or peer.is_installed else " (not installed)"
+        yield f"  {name:20}{peer.settings if peer else ''}{absent}".rstrip()
+    yield "curves"
+    yield from (f"  {name:20}{curve.about}" for name, curve in CURVES.items())

@@ -1,6 +1,7 @@
 """Who produces the batches. A feed is a context manager: inside it, an iterator of batches, epoch after epoch.
 
-A peer runs with the settings that suit it best; where that costs something, a second entry shows it.
+A peer runs with the settings that suit it best; where that costs something, a second entry shows it. Those that need
+a package of their own are in `peers`.
 """
 
 import contextlib
@@ -11,11 +12,11 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import mpqueue
+from bench.in_flight import adopt, item
+from bench.peers import PEERS
 
 # Takes the source, the number of workers, and how many batches may be computed ahead.
 Feed = Callable[[Any, int, int], AbstractContextManager[Iterator[Any]]]
-
-_source: Any = None  # in a worker of a pool: what `_item` reads
 
 
 @contextlib.contextmanager
@@ -41,26 +42,19 @@ def feed_imap(chunk: int) -> Feed:
 
     @contextlib.contextmanager
     def feed(source: Any, num_workers: int, _ahead: int) -> Iterator[Iterator[Any]]:
-        with multiprocessing.get_context("fork").Pool(num_workers, _adopt, (source,)) as pool:
-            yield pool.imap(_item, itertools.count(), chunk)
+        with multiprocessing.get_context("fork").Pool(num_workers, adopt, (source,)) as pool:
+            yield pool.imap(item, itertools.count(), chunk)
 
     return feed
 
 
-def _adopt(source: Any) -> None:
-    global _source
-    _source = source
-
-
-def _item(index: int) -> Any:
-    return _source[index % len(_source)]
-
-
 # Large batches that wait for a whole chunk of them fill the memory and gain nothing.
 FOR_SMALL_BATCHES = ("imap by 16",)
+INLINE = "no workers"
 FEEDS: dict[str, Feed] = {
-    "no workers": feed_inline,
+    INLINE: feed_inline,
     "imap": feed_imap(1),
     "imap by 16": feed_imap(16),
     "mpqueue": feed_mpqueue,
+    **PEERS,
 }

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.shared_slots import into_slots, written_in_slots
+
 WARM_UP_S = 0.2
 
 
@@ -21,24 +23,48 @@ def memcpy(_source: Any, _num_workers: int, seconds: float) -> float:
 
 def processes(source: Any, num_workers: int, seconds: float) -> float:
     """Batches per second that independent processes compute and throw away, all of them together."""
+    return _together(_thrown_away, source, num_workers, seconds)
+
+
+def slots(source: Any, num_workers: int, seconds: float) -> float:
+    """The same, and each process copies its batches into shared memory whose pages are there."""
+    return _together(into_slots, source, num_workers, seconds)
+
+
+def shared_writes(source: Any, num_workers: int, seconds: float) -> float:
+    """The same, and what a source allocates by `mpqueue.empty` lies in that memory from the start."""
+    return _together(written_in_slots, source, num_workers, seconds)
+
+
+def _thrown_away(source: Any) -> Callable[[int], Any]:
+    return source.__getitem__
+
+
+def _together(make: Callable[[Any], Callable[[int], Any]], source: Any, num_workers: int, seconds: float) -> float:
     context = multiprocessing.get_context("fork")
-    together = context.Barrier(num_workers)
     ends, running = [], []
     for _ in range(num_workers):
-        end, other = context.Pipe(duplex=False)
-        process = context.Process(target=_produce, args=(source, seconds, together, other))
+        end, other = context.Pipe()
+        process = context.Process(target=_produce, args=(make, source, seconds, other))
         process.start()
         ends.append(end)
         running.append(process)
+    for end in ends:
+        end.recv()  # it is ready
+    for end in ends:
+        end.send("begin")
     rate = sum(end.recv() for end in ends)
-    for process in running:
+    for end, process in zip(ends, running, strict=True):
         process.join()
+        end.close()
     return rate
 
 
-def _produce(source: Any, seconds: float, together: Any, end: Connection) -> None:
-    together.wait()
-    end.send(_rate(source.__getitem__, seconds))
+def _produce(make: Callable[[Any], Any], source: Any, seconds: float, end: Connection) -> None:
+    act = make(source)
+    end.send("ready")
+    end.recv()
+    end.send(_rate(act, seconds))
 
 
 def _rate(act: Callable[[int], Any], seconds: float) -> float:
@@ -56,4 +82,4 @@ def _rate(act: Callable[[int], Any], seconds: float) -> float:
     raise AssertionError("count() has no end")
 
 
-FLOORS = {"memcpy": memcpy, "processes": processes}
+FLOORS = {"memcpy": memcpy, "processes": processes, "slots": slots, "shared writes": shared_writes}

@@ -1,20 +1,27 @@
 """One measurement. It is made in a fresh process: no peer inherits what another one left in memory or in threads."""
 
+import contextlib
 import dataclasses
-import itertools
 import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from bench.consuming import consume
+from bench.curves import CURVES
 from bench.feeds import FEEDS
-from bench.floors import FLOORS, WARM_UP_S
+from bench.floors import FLOORS
 from bench.latency import first_batches
+from bench.memory import beyond_the_ring
+from bench.peers import PEERS
 from bench.queues import queue_rate
 from bench.records import record_rate
+from bench.sizes import mean_bytes
+from bench.wakeup import wake_ups
 from bench.workloads import WORKLOADS
 
 COMMAND = Path(__file__).resolve().parent.parent / "benchmark.py"
@@ -26,9 +33,9 @@ class Measurement:
     """What to measure.
 
     Attributes:
-        what: "feed" or "floor" (of a workload), "queue", "records", or "latency".
-        name: Which feed, floor, queue or reader.
-        workload: Of which workload.
+        what: "feed" or "floor" (of a workload), "queue", "records", "latency", "wake-up", "memory", or "curve".
+        name: Which feed, floor, queue, reader or curve.
+        workload: Of which workload, or at which point of the curve.
         num_workers: With how many workers.
         seconds: For how long batches are counted.
     """
@@ -46,17 +53,31 @@ class Measurement:
             RuntimeError: It failed; with what it wrote to its stderr.
         """
         command = [sys.executable, str(COMMAND), "--measure", json.dumps(dataclasses.asdict(self))]
-        done = subprocess.run(
-            command, env=_environment(), capture_output=True, text=True, timeout=DEADLOCK_S, check=False
+        running = subprocess.Popen(
+            command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        if done.returncode:
-            raise RuntimeError(f"{self} failed with exit status {done.returncode}:\n{done.stderr}")
-        return json.loads(done.stdout.splitlines()[-1])
+        try:
+            out, errors = running.communicate(timeout=DEADLOCK_S)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"{self} did not end within {DEADLOCK_S:g} s") from None
+        finally:
+            _end(running)
+        if running.returncode:
+            raise RuntimeError(f"{self} failed with exit status {running.returncode}:\n{errors}")
+        return json.loads(out.splitlines()[-1])
 
     def run(self) -> Any:
-        """Measure here: batches per second, for records their rates by name, for the latency milliseconds by name."""
+        """Measure here: batches per second, or more than that, by name."""
+        if self.name in PEERS:
+            PEERS[self.name].load()
         if self.what == "latency":
             return first_batches(self.num_workers)
+        if self.what == "wake-up":
+            return wake_ups(FEEDS[self.name])
+        if self.what == "memory":
+            return beyond_the_ring(self.workload, self.num_workers)
+        if self.what == "curve":
+            return CURVES[self.name].measure(float(self.workload), self.num_workers, self.seconds)
         if self.what == "queue":
             return queue_rate(self.workload, self.name, self.seconds)
         if self.what == "records":
@@ -65,8 +86,8 @@ class Measurement:
         source = workload.make()
         if self.what == "floor":
             return FLOORS[self.name](source, self.num_workers, self.seconds)
-        with FEEDS[self.name](source, self.num_workers, workload.ahead) as batches:
-            return _rate(batches, self.seconds, 4 * workload.ahead)
+        found = consume(FEEDS[self.name], source, self.num_workers, workload.ahead, self.seconds)
+        return found | {"batch_mb": mean_bytes(source) / 1e6}
 
 
 def _environment() -> dict[str, str]:
@@ -74,15 +95,12 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
-def _rate(batches: Any, seconds: float, num_warm: int) -> float:
-    warm_at = time.perf_counter() + WARM_UP_S
-    for number, _ in enumerate(batches):
-        if number >= num_warm and time.perf_counter() >= warm_at:
-            break
-    began = time.perf_counter()
-    for counted in itertools.count(1):
-        next(batches)
-        elapsed = time.perf_counter() - began
-        if elapsed >= seconds:
-            return counted / elapsed
-    raise AssertionError("count() has no end")
+def _end(running: subprocess.Popen[str]) -> None:
+    """Kill it and all that it has started, if it has not ended by itself: peers leave workers behind that wait."""
+    if running.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in psutil.Process(running.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        running.kill()
+        running.communicate()

@@ -1,59 +1,14 @@
-"""What is produced. Each workload is a Sequence without end, made anew in every process that measures it."""
+"""What is produced, by name: a source each, made anew in every process that measures it, and how its rate is told."""
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
-from demo_decode import read_batch
-from demo_setup import BATCH, photo_files
+from demo_setup import BATCH
 
-import mpqueue
-
-ENDLESS = 2**62  # batches; no measurement comes near it
-
-
-class Source(mpqueue.Sequence):
-    """A Sequence of one everlasting epoch."""
-
-    def __len__(self) -> int:
-        return ENDLESS
-
-
-class Copies(Source):
-    """Each batch is a fresh copy of the same prepared arrays."""
-
-    def __init__(self, *arrays: np.ndarray) -> None:
-        self.arrays = arrays
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
-        return tuple(array.copy() for array in self.arrays)
-
-
-class CopiesInPlace(Copies):
-    """The same, allocated by `mpqueue.empty`: in a worker of mpqueue the copy lies in its slot at once."""
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
-        return tuple(_copy_in_place(array) for array in self.arrays)
-
-
-def _copy_in_place(array: np.ndarray) -> np.ndarray:
-    out = mpqueue.empty(array.shape, array.dtype)
-    np.copyto(out, array)
-    return out
-
-
-class Photographs(Source):
-    """Batches of 32 JPEG files, decoded, cropped, flipped and jittered as the demo does."""
-
-    def __init__(self) -> None:
-        files, _ = photo_files()
-        self.paths, self.labels = files.paths, np.array(files.labels)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        begin = index * BATCH % (len(self.paths) - BATCH)
-        part = slice(begin, begin + BATCH)
-        return read_batch(self.paths[part], augment=True), self.labels[part]
+from bench.sources import Copies, Photographs, Ragged, Skewed, Strings, Tree, prepared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,23 +34,37 @@ class Workload:
     floors: tuple[str, ...] = ("processes",)
 
 
-def _image() -> np.ndarray:
-    return np.random.default_rng(0).random((32, 224, 224, 3), np.float32)
-
-
 def _tiny() -> Copies:
     return Copies(np.random.default_rng(0).random((32, 16), np.float32), np.arange(32))
 
 
-_IMAGE_GB = 32 * 224 * 224 * 3 * 4 / 1e9
+_SMALL, _IMAGE, _LARGE = (32, 64, 64, 3), (32, 224, 224, 3), (128, 224, 224, 3)
+_IMAGE_GB, _LARGE_GB = 4 * np.prod(_IMAGE) / 1e9, 4 * np.prod(_LARGE) / 1e9
+_IN_PLACE = "the same, allocated by mpqueue.empty"
+_COPIED, _WRITTEN = ("memcpy", "processes", "slots"), ("memcpy", "processes", "shared writes")
 
-_IMAGE_FLOORS = ("memcpy", "processes")
+
+def _small(name: str, *, in_place: bool, floor: str) -> Workload:
+    make = partial(prepared, _SMALL, np.uint8, in_place=in_place)
+    return Workload(name, make, "batches/s", 1, ahead=32, floors=("processes", floor))
+
+
+def _floats(name: str, shape: tuple[int, ...], gigabytes: float, ahead: int, *, in_place: bool = False) -> Workload:
+    make = partial(prepared, shape, np.float32, in_place=in_place)
+    return Workload(name, make, "GB/s", float(gigabytes), ahead, floors=_WRITTEN if in_place else _COPIED)
+
 
 WORKLOADS = {
     "tiny": Workload("(32, 16) float32 and labels", _tiny, "batches/s", 1, ahead=256, is_small=True),
-    "image": Workload("(32, 224, 224, 3) float32", lambda: Copies(_image()), "GB/s", _IMAGE_GB, floors=_IMAGE_FLOORS),
-    "image in place": Workload(
-        "the same, allocated by mpqueue.empty", lambda: CopiesInPlace(_image()), "GB/s", _IMAGE_GB, floors=_IMAGE_FLOORS
-    ),
+    "small": _small("(32, 64, 64, 3) uint8", in_place=False, floor="slots"),
+    "small in place": _small(_IN_PLACE, in_place=True, floor="shared writes"),
+    "image": _floats("(32, 224, 224, 3) float32", _IMAGE, _IMAGE_GB, 10),
+    "image in place": _floats(_IN_PLACE, _IMAGE, _IMAGE_GB, 10, in_place=True),
+    "large": _floats("(128, 224, 224, 3) float32", _LARGE, _LARGE_GB, 4),
+    "large in place": _floats(_IN_PLACE, _LARGE, _LARGE_GB, 4, in_place=True),
     "decode": Workload("32 JPEG files of 224x224, decoded and augmented", Photographs, "images/s", BATCH),
+    "ragged": Workload("8 images, every batch of another size", Ragged, "batches/s", 1, ahead=32),
+    "strings": Workload("32 strings of varying length", Strings, "batches/s", 1, ahead=64, is_small=True),
+    "tree": Workload("a dict of 12 arrays", Tree, "batches/s", 1, ahead=64, is_small=True),
+    "skewed": Workload("1 ms each, one in 50 takes 20", Skewed, "batches/s", 1, ahead=32),
 }

@@ -57,8 +57,11 @@ def _stop_and_go_on():
     os.waitpid(child, 0)
 
 
+released = threading.Event()  # for loops in threads of the test's own process, which nobody can kill
+
+
 def _loop():
-    while True:
+    while not released.is_set():
         pass
 
 
@@ -111,11 +114,12 @@ class Fault:
         self.kind, self.fuse = kind, None if fuse is None else str(fuse)
 
     def __call__(self):
-        if self.fuse is None or _burns(self.fuse):
+        if self.fuse is None or burns(self.fuse):
             KINDS[self.kind].strike()
 
 
-def _burns(path):
+def burns(path):
+    """Whether this is the first call with this path, of all processes'."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL))
     except FileExistsError:

@@ -3,6 +3,7 @@
 All processes that stem from it, orphans too, are known by a mark in their environment.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -85,7 +86,8 @@ class Trainer:
         ready = []
         while not ready:
             for process in self.processes() if all_of_it else [self.process]:
-                process.send_signal(signal_number)
+                with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+                    process.send_signal(signal_number)
             ready, _, _ = select.select([self._words, self._sentinel], [], [], 1)
 
     def processes(self):
@@ -126,15 +128,21 @@ class Trainer:
             process.kill()
         return (self.process.communicate()[0] or b"").decode()
 
-    def left_nothing(self, within_s=DEADLOCK_S):
-        """Whether all its processes and segments are gone, soon."""
+    def left_nothing(self, within_s=DEADLOCK_S, *, but=()):
+        """Whether all its processes and segments are gone, soon; those of ``but`` stay, and Python's tracker for them."""
         deadline = time.monotonic() + within_s
-        while time.monotonic() < deadline:
-            left = self.processes()
-            if not left and not _segments() - self._segments:
+        segments = None
+        while True:
+            seen = _segments() - self._segments
+            segments = seen if segments is None else segments & seen  # those of other programs come and go
+            left = [process for process in self.processes() if process.pid not in but]
+            if but:
+                left = [process for process in left if "resource_tracker" not in _text_of(process)]
+            if not left and not segments:
                 return True
+            if time.monotonic() > deadline:
+                return False
             time.sleep(0.005)  # nobody tells us of the death of strangers
-        return False
 
     def __enter__(self):
         return self
@@ -160,6 +168,13 @@ def ran(script, *args, **options):
         assert code == 0, output
         assert trainer.left_nothing()
     return said, output
+
+
+def _text_of(process):
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def _segments():

@@ -1,0 +1,86 @@
+"""Whether the kernel's out-of-memory killer was at work: its own counters, which no process has to be asked for.
+
+The kernel counts its kills in the victim's memory cgroup before it sends the signal: in ``memory.events`` (version 2)
+or ``memory.oom_control`` (version 1), and for the whole machine in ``/proc/vmstat``. Workers live in the trainer's
+cgroup. So a worker that died by SIGKILL was its victim if the count has grown since the last look.
+"""
+
+import os
+
+
+class OomCounter:
+    """Counts the kills that nobody has accounted for yet.
+
+    Args:
+        path: The counter's file, as `find_counter` gives it; None where there is none.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._seen = self._read()
+
+    def take_kill(self) -> bool:
+        """Whether there was one more kill; it is accounted for then."""
+        if self._read() <= self._seen:
+            return False
+        self._seen += 1
+        return True
+
+    def _read(self) -> int:
+        return 0 if self._path is None else parse_kills(_text_of(self._path))
+
+
+def parse_kills(text: str) -> int:
+    """The count in ``memory.events``, ``memory.oom_control`` or ``/proc/vmstat``: lines of names and numbers."""
+    for line in text.splitlines():
+        name, _, number = line.partition(" ")
+        if name == "oom_kill" and number.strip().isdecimal():
+            return int(number)
+    return 0
+
+
+def find_counter(proc: str = "/proc") -> str | None:
+    """The file that counts the kills among this process and its workers; None where the kernel counts none."""
+    for path in (
+        *_cgroup_counters(_text_of(f"{proc}/self/cgroup"), _text_of(f"{proc}/self/mountinfo")),
+        f"{proc}/vmstat",
+    ):
+        if "oom_kill " in _text_of(path):
+            return path
+    return None
+
+
+def _cgroup_counters(cgroups: str, mounts: str) -> list[str]:
+    """Where this process's memory cgroup may have its counter; version 1, where it is in use, has the memory."""
+    version_1, version_2 = [], []
+    for line in cgroups.splitlines():
+        number, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            version_1 += [f"{folder}/memory.oom_control" for folder in _folders(mounts, "cgroup", path)]
+        elif number == "0":
+            version_2 += [f"{folder}/memory.events" for folder in _folders(mounts, "cgroup2", path)]
+    return version_1 + version_2
+
+
+def _folders(mounts: str, kind: str, path: str) -> list[str]:
+    """The folder of a cgroup wherever such a hierarchy is mounted; see proc(5) on mountinfo."""
+    found = []
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        root, mounted_at = before.split()[3:5]
+        words = after.split()
+        if words[0] != kind or (kind == "cgroup" and "memory" not in words[2].split(",")):
+            continue
+        inside = path
+        if root != "/":  # in a container, which is shown its own part of the tree
+            inside = path.removeprefix(root) if f"{path}/".startswith(f"{root}/") else ""
+        found.append(os.path.normpath(f"{mounted_at}/{inside}"))
+    return found
+
+
+def _text_of(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

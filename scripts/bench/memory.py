@@ -1,0 +1,27 @@
+"""What mpqueue needs beyond its ring, whose size `statistics()` tells."""
+
+import mpqueue
+from bench.footprint import MB, memory
+from bench.workloads import WORKLOADS
+
+MEASURED = ("tiny", "image in place")
+NUM_BATCHES = 200
+
+
+def beyond_the_ring(name: str, num_workers: int) -> dict[str, float]:
+    """Growth of the proportional memory of all processes, in MB and without the ring, by workload; once in a process.
+
+    Empty where the system does not tell.
+    """
+    workload = WORKLOADS[name]
+    source = workload.make()
+    before = memory()
+    with mpqueue.OrderedEnqueuer(source, use_multiprocessing=True) as enqueuer:
+        enqueuer.start(num_workers, workload.ahead)
+        batches = enqueuer.get()
+        for _ in range(NUM_BATCHES):
+            next(batches)
+        running = memory()
+        if before is None or running is None:
+            return {}
+        return {name: running.total - before.total - enqueuer.statistics().ring_bytes / MB}

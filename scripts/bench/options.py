@@ -1,0 +1,32 @@
+"""The command line of `scripts/benchmark.py`. Nothing that must be installed is imported here, so that --help works."""
+
+import argparse
+from pathlib import Path
+
+
+def parse(about: str) -> argparse.Namespace:
+    """What was asked for; `--help` prints the usage and ends the process."""
+    parser = argparse.ArgumentParser(
+        description=about,
+        epilog="--list names workloads, feeds and curves. Peers come with `pip install mpqueue[peers]`, plots with "
+        "`pip install mpqueue[plots]`.",
+    )
+    parser.add_argument("--workers", type=int, help="worker processes (default: one per CPU)")
+    parser.add_argument("--workloads", type=_names, metavar="NAME,...", help="some workloads (default: all)")
+    parser.add_argument("--only", type=_names, metavar="NAME,...", help="some feeds (default: all that are installed)")
+    parser.add_argument("--quick", action="store_true", help="a minute: few workloads, few feeds, short rounds")
+    parser.add_argument("--list", action="store_true", help="list what can be measured, and what is installed")
+    parser.add_argument("--markdown", action="store_true", help="print tables for a README")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to this file")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the rates into this file")
+    parser.add_argument("--curves", type=Path, metavar="FOLDER", help="measure how it grows instead, into this folder")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)  # a Measurement; one of our own processes asks for it
+    options = parser.parse_args()
+    if options.workers is not None and options.workers < 1:
+        parser.error(f"--workers must be at least 1, got {options.workers}")
+    return options
+
+
+def _names(text: str) -> list[str]:
+    """Names, separated by commas."""
+    return [name.strip() for name in text.split(",")]

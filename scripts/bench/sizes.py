@@ -1,0 +1,45 @@
+"""How large the batches of a source are."""
+
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+FEW, SAMPLE = 8, 64  # batches
+ROOM = 1.25  # beyond the largest of the sample, for what is not in it
+
+
+def array_bytes(batch: Any) -> int:
+    """Bytes of the arrays, and of the strings, that a batch holds in dicts, tuples and lists."""
+    return sum(_parts(batch))
+
+
+def largest_part(batch: Any) -> int:
+    """Bytes of the largest of them."""
+    return max(_parts(batch), default=0)
+
+
+def _parts(batch: Any) -> Iterator[int]:
+    if isinstance(batch, np.ndarray):
+        yield batch.nbytes
+    elif isinstance(batch, bytes):
+        yield len(batch)
+    elif isinstance(batch, dict | tuple | list):
+        for value in batch.values() if isinstance(batch, dict) else batch:
+            yield from _parts(value)
+
+
+def mean_bytes(source: Any) -> float:
+    """Bytes of a batch, on average of the first few."""
+    return sum(array_bytes(source[index]) for index in range(FEW)) / FEW
+
+
+def largest_bytes(source: Any) -> int:
+    """What a queue must have room for to take any batch, pickled."""
+    sample = SAMPLE if _pickled_bytes(source[0]) < 1 << 20 else FEW
+    return int(ROOM * max(_pickled_bytes(source[index % len(source)]) for index in range(sample))) + 4096
+
+
+def _pickled_bytes(batch: Any) -> int:
+    return len(pickle.dumps(batch, pickle.HIGHEST_PROTOCOL))

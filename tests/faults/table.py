@@ -1,0 +1,167 @@
+"""The table of faults: place x kind x backend, and for each cell what is to be seen, or why it cannot be.
+
+Pure data and rules; `test_table.py` runs the cells, `hooks.py` strikes in the right place.
+"""
+
+from typing import NamedTuple
+
+PLACES = {
+    "nursery": "the interpreter of the nursery comes up",
+    "unpickling": "the source is unpickled for the first time",
+    "worker-init": "`worker_init` runs",
+    "before-item": "`__getitem__` has just begun",
+    "amid-item": "`__getitem__` has filled one half of an array of `mpqueue.empty`",
+    "amid-copy": "some bytes of the batch lie in the slot",
+    "before-record": "all bytes lie in the slot, the record is not written",
+    "after-record": "the record is written",
+    "pickling-batch": "an object of the batch is pickled",
+    "pickling-error": "an exception of the source is pickled",
+    "idle": "all that was granted is reported, and the worker waits for more",
+    "epoch-end": "the worker waits while the trainer is in `on_epoch_end`",
+    "on-epoch-end": "`on_epoch_end` runs in the trainer",
+    "push-to-nursery": "the nursery unpickles a new state of the source",
+    "push-to-worker": "a worker unpickles a new state of the source",
+    "stopping": "the enqueuer stops",
+}
+RAISING = ("raise", "memory-error", "unpicklable", "ununpicklable", "unspeakable")
+LEAVING = ("sys-exit",)
+DYING = ("exit-0", "exit-1", "sigkill", "sigsegv", "sigabrt", "sigterm")
+PAUSING = ("sigstop-sigcont",)
+HANGING = ("sigstop", "endless-loop")
+KINDS = RAISING + LEAVING + DYING + PAUSING + HANGING
+PROCESSES = ("nursery", "fork", "spawn")
+BACKENDS = (*PROCESSES, "thread", "inline")
+
+AT = 3  # the index that is struck
+LENGTH = 6  # of an epoch
+AT_START = -1
+
+_IN_USER_CODE = ("worker-init", "before-item", "amid-item")
+_LOCAL = ("thread", "inline")
+
+
+class Outcome(NamedTuple):
+    """What is to be seen.
+
+    Attributes:
+        error: Name of the exception's type that ends the stream, None if the stream is complete.
+        after: How many batches come before it; `AT_START`: `start` raises it.
+        deaths: Whether a worker, or the nursery, dies of it.
+    """
+
+    error: str | None = None
+    after: int = 0
+    deaths: bool = False
+
+
+class Impossible(NamedTuple):
+    """Cells that cannot be, or where there is nothing to see: all combinations of these."""
+
+    places: tuple
+    kinds: tuple
+    backends: tuple
+    reason: str
+
+
+_TYPICAL = ("raise", "sigkill")
+_ALL_BUT_TYPICAL = tuple(kind for kind in KINDS if kind not in _TYPICAL)
+_SLOT = ("amid-copy", "before-record", "after-record", "pickling-batch", "pickling-error")
+_DEADLY = (*DYING, "sigstop")
+_NURSERY = ("nursery", "unpickling", "push-to-nursery", "push-to-worker")
+
+IMPOSSIBLE = [
+    Impossible(_NURSERY, KINDS, _LOCAL, "there is no nursery: the caller's own source is used, which nobody pickles"),
+    Impossible(_NURSERY, KINDS, ("fork",), "there is no nursery: workers are forked with the source, at each epoch"),
+    Impossible(("push-to-nursery",), KINDS, ("spawn",), "the nursery passes the source on and does not unpickle it"),
+    Impossible(
+        ("nursery",), _ALL_BUT_TYPICAL, ("spawn",), "it is the nursery of forked workers, which has these cells"
+    ),
+    Impossible(
+        tuple(place for place in PLACES if place not in (*_NURSERY, "worker-init", "on-epoch-end")),
+        _ALL_BUT_TYPICAL, ("spawn",), "a spawned worker is at the very code of a forked one, which has these cells",
+    ),
+    Impossible(_SLOT, KINDS, _LOCAL, "there is no slot and no record: batches and exceptions are handed on as they are"),
+    Impossible(("idle", "epoch-end"), KINDS, ("thread",), "an idle thread runs none of the user's code"),
+    Impossible(("idle", "epoch-end"), KINDS, ("inline",), "there is no worker that could be idle"),
+    Impossible(("on-epoch-end",), _DEADLY, BACKENDS, "it is the death of the trainer"),
+    Impossible(("on-epoch-end",), PAUSING, BACKENDS, "it stops and continues the trainer, in the trainer's own code"),
+    Impossible(("on-epoch-end",), ("endless-loop",), BACKENDS, "it is the trainer's own loop; a signal ends it"),
+    Impossible(("stopping",), KINDS, ("inline",), "there is nothing to stop: no code of anybody runs then"),
+    Impossible(
+        (*_IN_USER_CODE, "stopping"), _DEADLY, ("thread",),
+        "it is the death of its host, the trainer",
+    ),
+    Impossible(
+        _IN_USER_CODE, _DEADLY, ("inline",), "it is the death of its host, the trainer"
+    ),
+    Impossible(("worker-init", "stopping"), PAUSING, ("thread",), "the whole process stops; see it amid an item"),
+    Impossible(("worker-init",), PAUSING, ("inline",), "the whole process stops; see it amid an item"),
+    Impossible(_IN_USER_CODE, ("endless-loop",), ("inline",), "the caller loops in its own code; a signal ends it"),
+]  # fmt: skip
+
+_OWN_NAME = {
+    "raise": "ValueError", "memory-error": "MemoryError", "unpicklable": "Unpicklable",
+    "ununpicklable": "Ununpicklable", "unspeakable": "Unspeakable", "sys-exit": "SystemExit",
+}  # fmt: skip
+_NAME_FROM_WORKER = _OWN_NAME | {"unpicklable": "WorkerRaised", "ununpicklable": "WorkerRaised"}
+
+
+def reason_against(place, kind, backend):
+    """Why there is no such cell, None if there is one."""
+    for rule in IMPOSSIBLE:
+        if place in rule.places and kind in rule.kinds and backend in rule.backends:
+            return rule.reason
+    return None
+
+
+def outcome_of(place, kind, backend):
+    """What is to be seen in a cell."""
+    if backend in _LOCAL:
+        return _outcome_here(place, kind)
+    if kind in RAISING:
+        return _outcome_of_raising(place, kind, backend)
+    if place == "pickling-error":  # whatever becomes of the pickling, the source has raised
+        return Outcome("WorkerRaised" if kind in LEAVING else "Telling", AT, kind in DYING + HANGING)
+    if place == "on-epoch-end":
+        return Outcome("SystemExit", LENGTH)
+    if kind in HANGING and place == "nursery":
+        return Outcome("Enough", AT_START)
+    if kind in HANGING and place == "unpickling" and backend == "nursery":
+        return Outcome("Enough", AT_START)
+    # What stops or pauses the nursery holds up nobody; what ends a worker at its end is not counted as a death.
+    is_unharmed = kind in PAUSING or place == "stopping" or (kind in HANGING and place == "push-to-nursery")
+    return Outcome(deaths=not is_unharmed)
+
+
+def _outcome_of_raising(place, kind, backend):
+    name = _NAME_FROM_WORKER[kind]
+    if place == "unpickling":
+        return Outcome(name, AT_START if backend == "nursery" else 0)
+    if place == "worker-init":
+        return Outcome(name, 0)
+    if place in ("before-item", "amid-item", "amid-copy", "pickling-batch"):
+        return Outcome(name, AT)
+    if place == "pickling-error":
+        return Outcome("WorkerRaised", AT)
+    if place == "push-to-worker":
+        return Outcome(name, LENGTH)
+    if place == "on-epoch-end":
+        return Outcome(_OWN_NAME[kind], LENGTH)
+    # In the rest no user code runs in any `try` of ours: what a handler of the user raises there ends the worker.
+    return Outcome(deaths=place in ("before-record", "after-record", "idle", "epoch-end"))
+
+
+def _outcome_here(place, kind):
+    if place == "stopping" or kind in PAUSING:
+        return Outcome()
+    after = {"worker-init": 0, "on-epoch-end": LENGTH}.get(place, AT)
+    return Outcome("BatchTimeout" if kind in HANGING else _OWN_NAME[kind], after)
+
+
+CELLS = [
+    (place, kind, backend)
+    for place in PLACES
+    for kind in KINDS
+    for backend in BACKENDS
+    if reason_against(place, kind, backend) is None
+]
