@@ -113,15 +113,6 @@ def _anonymous_descriptor() -> tuple[int, str]:
         block.unlink()
 
 
-def _stderr_is_closed() -> bool:
-    """Then Python's resource tracker cannot start, and a name in /dev/shm would be left behind."""
-    try:
-        os.fstat(2)
-    except OSError:
-        return True
-    return False
-
-
 def _require_descriptors(count: int) -> None:
     opened: list[int] = []
     try:
@@ -130,6 +121,15 @@ def _require_descriptors(count: int) -> None:
     finally:
         for fd in opened:
             os.close(fd)
+
+
+def _stderr_is_closed() -> bool:
+    """Then Python's resource tracker cannot start, and a name in /dev/shm would be left behind."""
+    try:
+        os.fstat(2)
+    except OSError:
+        return True
+    return False
 
 
 def _shm_is_roomy() -> bool:

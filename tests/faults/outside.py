@@ -3,6 +3,7 @@
 All processes that stem from it, orphans too, are known by a mark in their environment.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -85,7 +86,8 @@ class Trainer:
         ready = []
         while not ready:
             for process in self.processes() if all_of_it else [self.process]:
-                process.send_signal(signal_number)
+                with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+                    process.send_signal(signal_number)
             ready, _, _ = select.select([self._words, self._sentinel], [], [], 1)
 
     def processes(self):

@@ -117,7 +117,7 @@ class SlotsAgainstAnOracle(RuleBasedStateMachine):
 
 
 SlotsAgainstAnOracle.TestCase.settings = settings(
-    derandomize=True, deadline=None, max_examples=150, stateful_step_count=60
+    derandomize=True, deadline=None, max_examples=60, stateful_step_count=60
 )
 TestSlotsAgainstAnOracle = pytest.mark.slow(SlotsAgainstAnOracle.TestCase)
 

@@ -9,7 +9,7 @@ import stat
 
 import numpy as np
 import pytest
-from faults.faults import Numbers, _burns, numbers
+from faults.faults import Numbers, burns, numbers
 from faults.simulated import Source, World
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -43,7 +43,7 @@ class WritesAstray(Numbers):
         os.write(reports(), self.data)
 
     def __getitem__(self, index):
-        if index == 3 and _burns(self.fuse):
+        if index == 3 and burns(self.fuse):
             self.astray()
         return super().__getitem__(index)
 
