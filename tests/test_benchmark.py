@@ -164,10 +164,14 @@ def test_a_peer_that_fails_is_named_and_not_measured_again():
     gathered.add(peer, COSTS | {"rate": 1.0})
     gathered.add(own, COSTS | {"rate": 2.0})
     gathered.add_failure(peer, RuntimeError("it failed:\nTraceback\nOSError: no room\n"))
+    slow = measurement("wake-up", "ray", "wake-up", 1, 0.1)
+    gathered.add(slow, [1.0, 2.0])
+    gathered.add_failure(slow, RuntimeError("too slow"))
     assert gathered.is_hopeless(peer)
     assert not gathered.is_hopeless(own)
     results = gathered.results()
     assert list(results.rates) == [("tiny", "mpqueue")]
+    assert results.wake_ups == {}
     assert "tiny: ray failed: OSError: no room" in results.as_text()
     with pytest.raises(RuntimeError, match="broken"):
         gathered.add_failure(own, RuntimeError("broken"))

@@ -55,6 +55,8 @@ class Gathered:
         if one.name not in PEERS:
             raise error
         self._failed[one.workload, one.name] = str(error).strip().splitlines()[-1]
+        if one.what == "wake-up":
+            self._wake_ups.pop(one.name, None)
         self._rates.pop((one.workload, one.name), None)
         self._costs.pop((one.workload, one.name), None)
 

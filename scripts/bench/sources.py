@@ -41,6 +41,22 @@ def _copy_in_place(array: np.ndarray) -> np.ndarray:
     return out
 
 
+class Filled(Source):
+    """Arrays that are filled in place; unlike `CopiesInPlace` it holds nothing that each worker holds, too.
+
+    Args:
+        shape: Of a batch, float32.
+    """
+
+    def __init__(self, *shape: int) -> None:
+        self.shape = shape
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        out = mpqueue.empty(self.shape, np.float32)
+        out.fill(index)
+        return out
+
+
 class Photographs(Source):
     """Batches of 32 JPEG files, decoded, cropped, flipped and jittered as the demo does."""
 
