@@ -3,6 +3,7 @@
 The source is called in two threads of this process, as TensorFlow 1 does it; `tf.data` calls it in one.
 """
 
+import contextlib
 import queue
 import random
 import threading
@@ -64,8 +65,11 @@ def standard() -> Iterator[Callable[[], Any]]:
 
     yield lambda: np.stack([drawn() for _ in range(BATCH)])
     stopping.set()
-    while any(thread.is_alive() for thread in threads):
-        elements.get()  # or a thread would wait for room
+    with contextlib.suppress(queue.Empty):
+        for _ in range(NUM_THREADS):
+            elements.get_nowait()  # room for the last element of each thread
+    for thread in threads:
+        thread.join()
 
 
 @contextmanager
