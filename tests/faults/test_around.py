@@ -96,7 +96,7 @@ def test_the_death_of_a_worker_takes_its_own_workers_along():
         os.kill(int(trainer.heard().split()[1]), 9)
         assert trainer.heard() == "SIGKILL"
         assert trainer.heard() == "shut down"
-        assert trainer.left_nothing(2.0, but={trainer.pid})
+        assert trainer.left_nothing(but={trainer.pid})
         trainer.process.stdin.close()
         trainer.process.stdin = None
         assert trainer.ended() == (0, "")
@@ -404,7 +404,7 @@ import atexit
 atexit._ncallbacks()
 say(time.monotonic())
 """
-EXIT_WITHIN_S = 2.0  # generous: the machine may be busy; about 0.05 s is usual
+EXIT_WITHIN_S = 4.5  # about 0.05 s is usual, but the machine may be busy; a parked nursery would be waited for 5 s
 
 
 @pytest.mark.parametrize("processes", [True, False])

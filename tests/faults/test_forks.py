@@ -85,7 +85,7 @@ time.sleep(1000)
         trainer.process.kill()
         trainer.process.wait()
         os.kill(child, 0)
-        assert trainer.left_nothing(1.0, but={child})
+        assert trainer.left_nothing(but={child})
         os.kill(child, signal.SIGKILL)
         assert trainer.left_nothing()
 

@@ -23,7 +23,7 @@ _large = st.builds(
 )
 _objects = st.one_of(
     st.integers(), st.floats(), st.text(max_size=10), st.binary(max_size=10), st.booleans(), st.complex_numbers(),
-    _arrays.map(lambda array: array.astype(object)), st.just(np.float32(2)), _arrays.map(lambda array: Tagged.of(array)),
+    _arrays.map(lambda array: array.astype(object)), st.just(np.float32(2)), _arrays.map(lambda array: in_own_order(array).view(Tagged)),
     st.sets(st.integers(0, 5)), st.builds(slice, st.integers(0, 3), st.integers(4, 9)),
 )  # fmt: skip
 _keys = st.one_of(st.text(max_size=4), st.integers(-3, 3), st.booleans(), st.tuples(st.integers(0, 2)), st.none())
@@ -35,7 +35,7 @@ trees = st.recursive(
         st.lists(inner, max_size=4),
         st.lists(inner, max_size=4).map(tuple),
         st.dictionaries(_keys, inner, max_size=4),
-        st.builds(Pair, inner, inner),
+        st.builds(lambda left, right: pair_of(left, right), inner, inner),
     ),
     max_leaves=8,
 )
@@ -45,10 +45,25 @@ layouts = st.sampled_from(["C", "F", "reversed", "strided", "shifted"])
 class Tagged(np.ndarray):
     """A subclass, which is to stay one."""
 
-    @classmethod
-    def of(cls, array):
-        """In the machine's byte order: NumPy's own pickle of a subclass forgets the other one."""
-        return array.astype(array.dtype.newbyteorder("=")).view(cls)
+
+def in_own_order(array):
+    """In the machine's byte order: NumPy's own pickles of subclasses, dates and times forget the other one."""
+    return array.astype(array.dtype.newbyteorder("="))
+
+
+def pair_of(*items):
+    """A pair, which is pickled as a whole."""
+    return Pair(*map(_all_in_own_order, items))
+
+
+def _all_in_own_order(tree):
+    if type(tree) is np.ndarray and not tree.dtype.hasobject:
+        return in_own_order(tree)
+    if type(tree) in (list, tuple):
+        return type(tree)(map(_all_in_own_order, tree))
+    if type(tree) is dict:
+        return {key: _all_in_own_order(item) for key, item in tree.items()}
+    return tree
 
 
 def laid_out(tree, layout):
