@@ -140,6 +140,7 @@ class Nursery:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             undo.pop_all()
             theirs.close()
+            lifeline.arm(lifeline_read, self._process.pid)
             descriptors.close(lifeline_read)
         self._digests: list[bytes] = []
         self._fingerprint: tuple[bytes, ...] | None = None
@@ -321,16 +322,18 @@ class Forker:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()  # or the child would print again what is still in the buffer
-        kept = (*ends.sent, self._lifeline_read)
         with HeldBack():
-            noted = descriptors.adopt(kept)
+            read_end = descriptors.own(lifeline.reopen(self._lifeline_read))
+            noted = descriptors.adopt((*ends.sent, read_end))
             try:
                 pid = _fork_quietly()
                 if pid == 0:
-                    self._live(config, ends)
+                    self._live(config, ends, read_end)
+                lifeline.arm(read_end, pid)
             finally:
                 for fd in noted:
                     descriptors.own(fd)
+                descriptors.close(read_end)
             return self._note(key, pid)
 
     def _note(self, key: int, pid: int) -> Event:
@@ -344,9 +347,9 @@ class Forker:
         self._epoll.register(pidfd, select.EPOLLIN)
         return Event(key, pid=pid, pidfd=descriptors.own(os.dup(pidfd)))
 
-    def _live(self, config: WorkerConfig, ends: WorkerEnds) -> None:
+    def _live(self, config: WorkerConfig, ends: WorkerEnds, read_end: int) -> None:
         try:
-            lifeline.arm(lifeline.reopen(self._lifeline_read))
+            lifeline.arm(read_end)
             interrupts.restore()
             prepare_process()
             run_and_exit(config, self._payload, [], ends)

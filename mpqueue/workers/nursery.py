@@ -150,13 +150,26 @@ class _Nursery:
         return True
 
     def _fork(self, config: WorkerConfig, ends: WorkerEnds) -> int:
-        pid = os.fork()
-        if pid:
-            return pid
+        lifelines: list[int] = []
         try:
-            lifeline.arm(lifeline.reopen(self._lifeline))
+            lifelines.append(lifeline.reopen(self._lifeline))
+            lifelines.append(lifeline.reopen(self._trainer_lifeline))
+            pid = os.fork()
+            if pid == 0:
+                self._live(config, ends, lifelines)
+            for read_end in lifelines:
+                lifeline.arm(read_end, pid)
+            return pid
+        finally:
+            for read_end in lifelines:
+                os.close(read_end)
+
+    def _live(self, config: WorkerConfig, ends: WorkerEnds, lifelines: list[int]) -> None:
+        """In the child; never returns."""
+        try:
             os.close(self._lifeline_write)
-            lifeline.arm(lifeline.reopen(self._trainer_lifeline))
+            for read_end in lifelines:
+                lifeline.arm(read_end)
             self._sock.close()
             for sentinel in self._children:
                 os.close(sentinel)
