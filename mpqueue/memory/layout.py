@@ -228,12 +228,37 @@ class Recipe(NamedTuple):
 Builder: TypeAlias = Callable[[Iterator[Any], Iterator[Any]], Any]
 
 
+class _Recipes(dict[bytes, Recipe]):
+    """Recipes by header: one that is not there is made, and remembered for headers that come again."""
+
+    def __init__(self, nodes: Iterator[Spec]) -> None:
+        self._nodes = tuple(nodes)
+
+    def __missing__(self, header: bytes) -> Recipe:
+        recipe = self._parse(struct.unpack(f"<{len(header) // 8}q", header))
+        if len(self) >= MAX_PLANS:
+            self.clear()
+        self[header] = recipe
+        return recipe
+
+    def _parse(self, words: tuple[int, ...]) -> Recipe:
+        fields, at = [], 0
+        for node in self._nodes:
+            rank = node[2]
+            fields.append((words[at + 1 : at + 1 + rank], node[1], words[at], "F" if node[3] else "C"))
+            at += 1 + rank
+        if at == len(words):
+            return Recipe(tuple(fields), 0, 0, ())
+        pickle_at, pickle_bytes, count = words[at : at + 3]
+        pairs = words[at + 3 : at + 3 + 2 * count]
+        return Recipe(tuple(fields), pickle_at, pickle_bytes, tuple(zip(pairs[::2], pairs[1::2], strict=True)))
+
+
 class ReadSpec:
     """A spec as the trainer keeps it: recipes by header, and the function that rebuilds the tree."""
 
     def __init__(self, spec: Spec) -> None:
-        self._nodes = tuple(array_specs(spec))
-        self.recipes: dict[bytes, Recipe] = {}  # by header
+        self.recipes = _Recipes(array_specs(spec))
         self._flat = self._flat_container(spec)
         self._build = builder(spec)
 
@@ -248,28 +273,6 @@ class ReadSpec:
             if spec[0] == Kind.LIST:
                 return lambda arrays: arrays
         return None
-
-    def recipe(self, header: bytes) -> Recipe:
-        """What a header says, remembered for headers that come again."""
-        recipe = self.recipes.get(header)
-        if recipe is None:
-            recipe = self._parse(struct.unpack(f"<{len(header) // 8}q", header))
-            if len(self.recipes) >= MAX_PLANS:
-                self.recipes.clear()
-            self.recipes[header] = recipe
-        return recipe
-
-    def _parse(self, words: tuple[int, ...]) -> Recipe:
-        fields, at = [], 0
-        for node in self._nodes:
-            rank = node[2]
-            fields.append((words[at + 1 : at + 1 + rank], node[1], words[at], "F" if node[3] else "C"))
-            at += 1 + rank
-        if at == len(words):
-            return Recipe(tuple(fields), 0, 0, ())
-        pickle_at, pickle_bytes, count = words[at : at + 3]
-        pairs = words[at + 3 : at + 3 + 2 * count]
-        return Recipe(tuple(fields), pickle_at, pickle_bytes, tuple(zip(pairs[::2], pairs[1::2], strict=True)))
 
     def rebuild(self, recipe: Recipe, base: Array) -> Any:
         """The batch, its arrays being views of ``base``, which starts where the slot does."""

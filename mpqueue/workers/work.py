@@ -43,8 +43,7 @@ class Work:
                 raise failures.unpack(memory[start : start + self.nbytes])
             finally:
                 ring.release(slot)
-        header = memory[start + self.header_offset : start + self.nbytes]
-        recipe = read.recipes.get(header) or read.recipe(header)
+        recipe = read.recipes[memory[start + self.header_offset : start + self.nbytes]]
         if recipe.fields or recipe.buffers:
             return read.rebuild(recipe, ring.view(slot, self.header_offset))
         try:  # nothing of it stays in the slot
@@ -59,7 +58,7 @@ class Work:
                 self.open()
             assert self.read is not None
             start = self.slot.offset
-            recipe = self.read.recipe(self.ring.memory[start + self.header_offset : start + self.nbytes])
+            recipe = self.read.recipes[self.ring.memory[start + self.header_offset : start + self.nbytes]]
             return MovedOut(self.read.rebuild(recipe, self.ring.private_copy(self.slot, self.header_offset)), None)
         except Exception as error:
             return MovedOut(None, error)

@@ -42,7 +42,7 @@ class Reader:
             self.specs[placed.spec] = ReadSpec(load_spec(bytes(self.memory[start + at : start + at + length])))
             header += 16
         spec = self.specs[placed.spec]
-        recipe = spec.recipe(bytes(self.memory[start + header : start + placed.nbytes]))
+        recipe = spec.recipes[bytes(self.memory[start + header : start + placed.nbytes])]
         return spec.rebuild(recipe, np.frombuffer(self.memory, np.uint8, placed.nbytes, start))
 
 
