@@ -82,10 +82,8 @@ def _replace() -> None:
             _handlers[number] = handler
             try:
                 signal.signal(number, _note)
-            except (
-                BaseException
-            ) as error:  # of a handler that is still there: the others are to be replaced all the same
-                struck = struck or error
+            except BaseException as error:
+                struck = struck or error  # of a handler that is still there: the others are to be replaced, too
     if struck is not None:
         raise struck
 

@@ -14,7 +14,7 @@ same order, the order of delivery does not depend on when the end was noticed.
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from mpqueue.control.seeds import permutation
 
@@ -35,14 +35,6 @@ class Ticket(NamedTuple):
     position: int
     unit: int
     lane: int = -1
-
-
-class Schedule(Protocol):
-    """What the pipeline asks; called under its lock."""
-
-    def deal(self, limit: int = 1) -> list[Ticket]:
-        """Up to so many of the next tickets, none if there are none now."""
-        ...
 
 
 class EpochSchedule:

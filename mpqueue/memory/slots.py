@@ -144,11 +144,6 @@ class SlotTable:
                 slot.owner = -1
         self._free.setdefault(-1, []).extend(self._free.pop(worker, ()))
 
-    def forget_workers(self) -> None:
-        """All workers are gone."""
-        for worker in {slot.owner for slot in self.slots} - {-1}:
-            self.forget_worker(worker)
-
     def reset(self, leased: list[Slot]) -> None:
         """Nobody owns any slot but these: whatever the states were, they are FREE or LEASED now."""
         self.num_leased, self.num_retired, self.num_free = len(leased), 0, 0

@@ -147,4 +147,3 @@ REALS: Final = FLOATS + INTS
 NUMBERS: Final = REALS + COMPLEX
 
 INDEX: Final = Types((dtypes.int32, dtypes.int64), dtypes.int32)
-INDEX_64: Final = Types((dtypes.int32, dtypes.int64), dtypes.int64)
