@@ -22,6 +22,7 @@ import socket
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from mpqueue.workers import failures, lifeline, wire
@@ -150,18 +151,24 @@ class _Nursery:
         return True
 
     def _fork(self, config: WorkerConfig, ends: WorkerEnds) -> int:
-        lifelines: list[int] = []
-        try:
-            lifelines.append(lifeline.reopen(self._lifeline))
-            lifelines.append(lifeline.reopen(self._trainer_lifeline))
+        with self._lifelines() as lifelines:
             pid = os.fork()
             if pid == 0:
                 self._live(config, ends, lifelines)
             for read_end in lifelines:
                 lifeline.arm(read_end, pid)
             return pid
+
+    @contextlib.contextmanager
+    def _lifelines(self) -> Iterator[list[int]]:
+        """The read ends that a child inherits: ours and the trainer's, as open files that are this child's alone."""
+        opened: list[int] = []
+        try:
+            opened.append(lifeline.reopen(self._lifeline))
+            opened.append(lifeline.reopen(self._trainer_lifeline))
+            yield opened
         finally:
-            for read_end in lifelines:
+            for read_end in opened:
                 os.close(read_end)
 
     def _live(self, config: WorkerConfig, ends: WorkerEnds, lifelines: list[int]) -> None:
@@ -184,12 +191,14 @@ class _Nursery:
         import subprocess  # 8 ms that a nursery which forks does not need
 
         ours, theirs = socket.socketpair()
-        with ours, theirs:
+        with ours, theirs, self._lifelines() as lifelines:
             process = subprocess.Popen(
                 [sys.executable, *sys.orig_argv[1 : sys.orig_argv.index("-c")], "-c", _SPAWN_CODE, *sys.path,
-                 str(theirs.fileno()), str(self._lifeline), str(self._trainer_lifeline)],
-                pass_fds=[theirs.fileno(), self._lifeline, self._trainer_lifeline],
+                 str(theirs.fileno()), *map(str, lifelines)],
+                pass_fds=[theirs.fileno(), *lifelines],
             )  # fmt: skip
+            for read_end in lifelines:
+                lifeline.arm(read_end, process.pid)
             process.returncode = 0  # reaped here, by `_reap`: Popen is not to do it, nor to warn
             theirs.close()
             views = [memoryview(buffer) for buffer in self._buffers]
@@ -239,9 +248,9 @@ def _open_standard_streams() -> None:
 
 def spawned() -> None:
     """Entry of a worker that is an interpreter of its own."""
-    fd, nursery_lifeline, trainer_lifeline = (int(arg) for arg in sys.argv[-3:])
-    lifeline.arm(lifeline.reopen(nursery_lifeline))
-    lifeline.arm(lifeline.reopen(trainer_lifeline))
+    fd, *lifelines = (int(arg) for arg in sys.argv[-3:])
+    for read_end in lifelines:
+        lifeline.arm(read_end)
     sys.argv[:] = [""]
     prepare_process()
     with socket.socket(fileno=fd) as sock:

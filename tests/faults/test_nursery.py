@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import psutil
 import pytest
-from faults.faults import Fault, Numbers, StrikesWhenUnpickled, numbers
+from faults.faults import Fault, Growing, Numbers, StrikesWhenUnpickled, numbers
 from faults.outside import ran
 from gates import Gate, pass_gate
 
@@ -70,17 +70,12 @@ def test_its_death_while_workers_compute_loses_nothing():
 
 
 def test_its_death_at_the_push_of_a_new_state_loses_nothing():
-    class Growing(Numbers):
-        epoch = 0
-
-        def __getitem__(self, index):
-            return super().__getitem__(100 * self.epoch + index)
-
+    class Killing(Growing):
         def on_epoch_end(self):
-            self.epoch += 1
+            super().on_epoch_end()
             kill_nursery()
 
-    with OrderedEnqueuer(Growing(4), True) as enqueuer:
+    with OrderedEnqueuer(Killing(4), True) as enqueuer:
         enqueuer.start(2)
         assert numbers(enqueuer.get(), 10) == [0, 1, 2, 3, 100, 101, 102, 103, 200, 201]
 

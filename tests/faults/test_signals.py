@@ -13,7 +13,7 @@ import sys
 import threading
 
 import pytest
-from faults.faults import Numbers
+from faults.faults import Growing, Numbers
 from faults.outside import Trainer, ran
 
 from mpqueue import OrderedEnqueuer
@@ -26,6 +26,15 @@ class Waiting(Numbers):
             time.sleep(1000)
         return super().__getitem__(index)
 """
+READING = (
+    WAITING
+    + """
+enqueuer = OrderedEnqueuer(Waiting(), True)
+enqueuer.start(2)
+for batch in enqueuer.get():
+    pass
+"""
+)
 
 
 @pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
@@ -53,16 +62,7 @@ except KeyboardInterrupt:
 
 
 def test_ctrl_c_that_nobody_catches_prints_one_traceback():
-    script = (
-        WAITING
-        + """
-enqueuer = OrderedEnqueuer(Waiting(), True)
-enqueuer.start(2)
-for batch in enqueuer.get():
-    pass
-"""
-    )
-    with Trainer(script) as trainer:
+    with Trainer(READING) as trainer:
         assert {trainer.heard(), trainer.heard()} == {"waiting 4", "waiting 5"}
         trainer.hears(signal.SIGINT, all_of_it=True)
         code, output = trainer.ended()
@@ -151,16 +151,6 @@ class Strike:
         elif self.left == 0:
             sys.settrace(None)
             signal.raise_signal(signal.SIGUSR1)
-
-
-class Growing(Numbers):
-    epoch = 0
-
-    def __getitem__(self, index):
-        return super().__getitem__(100 * self.epoch + index)
-
-    def on_epoch_end(self):
-        self.epoch += 1
 
 
 @pytest.mark.parametrize(("processes", "step"), [(True, 5), (False, 1)])
@@ -277,16 +267,7 @@ def test_a_second_ctrl_c_during_the_clean_up_leaves_nothing():
 
 
 def test_sigterm_with_the_default_handler_leaves_nothing():
-    script = (
-        WAITING
-        + """
-enqueuer = OrderedEnqueuer(Waiting(), True)
-enqueuer.start(2)
-for batch in enqueuer.get():
-    pass
-"""
-    )
-    with Trainer(script) as trainer:
+    with Trainer(READING) as trainer:
         assert {trainer.heard(), trainer.heard()} == {"waiting 4", "waiting 5"}
         trainer.hears(signal.SIGTERM)
         assert trainer.ended() == (-signal.SIGTERM, "")
