@@ -115,13 +115,14 @@ _PURE = {"golden", "parsing", "compat", "readers"}  # thousands of quick tests t
 
 @pytest.fixture(autouse=True)
 def _leaves_nothing(request):
-    """After each test: no process, thread, descriptor, segment or mapping that was not there before."""
+    """Each test begins in an empty graph, and leaves no process, thread, descriptor, segment or mapping behind."""
     import mpqueue
 
     if not _PURE & set(request.path.parts):
         gc.collect()  # a fork announces all living queues and coordinators: those of earlier tests are not to be there
     before = Footprint()
     yield
+    mpqueue.reset_default_graph()  # runners in its collections, and their queues, are nobody else's
     mpqueue.shutdown()
     left = left_behind(Footprint, before)
     assert not left, f"the test left behind: {left}"

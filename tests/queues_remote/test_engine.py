@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gates import Gate, pass_gate
 
-from mpqueue import FIFOQueue, Loader, reset_default_graph
+from mpqueue import FIFOQueue, Loader
 from mpqueue.control import queue_home
 from mpqueue.errors import FailedPreconditionError, InvalidArgumentError, OutOfRangeError
 
@@ -96,7 +96,6 @@ def test_a_shared_name_is_one_queue_in_the_trainer_and_its_workers():
     with Loader(Finder(), workers=2) as loader:
         assert len(list(loader)) == 10
         assert sorted(queue.dequeue_many(10).tolist()) == list(range(10))
-    reset_default_graph()
 
 
 def test_a_shared_name_that_a_worker_makes_is_found_by_the_others():
@@ -117,7 +116,6 @@ def test_a_shared_name_that_a_worker_makes_is_found_by_the_others():
         assert len(list(loader)) == 10
         assert FIFOQueue(30, "int64", [[]], shared_name="late").size() == 10
     assert other.size() == 0
-    reset_default_graph()
 
 
 def test_another_queue_under_a_shared_name_is_refused_in_a_worker():
@@ -133,7 +131,6 @@ def test_another_queue_under_a_shared_name_is_refused_in_a_worker():
     with Loader(Finder(), workers=1) as loader, pytest.raises(InvalidArgumentError, match="capacity 30, not 31"):
         next(iter(loader))
     assert queue.size() == 0
-    reset_default_graph()
 
 
 def test_a_shared_name_without_a_trainers_queue_is_refused(monkeypatch):

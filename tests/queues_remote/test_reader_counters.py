@@ -220,4 +220,3 @@ def test_batches_of_worker_processes_count_at_the_reader(files):
     batches = list(train.batch(lines, 4, 2, allow_smaller_final_batch=True, workers="process"))
     assert sum(map(len, batches)) == 30
     assert counts(reader) == (30, 6)
-    mpqueue.reset_default_graph()

@@ -16,8 +16,7 @@ DEADLOCK_S = 30
 
 @pytest.fixture(autouse=True)
 def leaves_no_thread():
-    """An empty graph, and no thread of a queue runner at the end."""
-    mpqueue.reset_default_graph()
+    """No thread of a queue runner at the end."""
     yield
     mpqueue.reset_default_graph()
     gc.collect()

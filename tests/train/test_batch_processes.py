@@ -11,13 +11,6 @@ import mpqueue
 from mpqueue import errors, train
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_graph():
-    mpqueue.reset_default_graph()
-    yield
-    mpqueue.reset_default_graph()
-
-
 @pytest.fixture
 def files(tmp_path):
     """Three files of five numbered lines."""

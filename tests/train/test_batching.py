@@ -11,13 +11,6 @@ from mpqueue import errors, train
 DEADLOCK_S = 30
 
 
-@pytest.fixture(autouse=True)
-def graph():
-    mpqueue.reset_default_graph()
-    yield
-    mpqueue.reset_default_graph()
-
-
 def counter(dtype="int32", shape=(), stop=10, **options):
     """A source of 0, 1, 2 ..., each in the shape."""
     numbers = iter(range(stop))

@@ -14,8 +14,7 @@ DEADLOCK_S = 30
 
 @pytest.fixture(autouse=True)
 def runners():
-    """An empty graph; the runners of the test, which it starts by calling this, stop at its end."""
-    mpqueue.reset_default_graph()
+    """The runners of the test, which it starts by calling this, stop at its end."""
     coord = mpqueue.Coordinator()
 
     def start():
@@ -24,10 +23,7 @@ def runners():
 
     yield start
     coord.request_stop()
-    try:
-        coord.join(stop_grace_period_secs=DEADLOCK_S)
-    finally:
-        mpqueue.reset_default_graph()
+    coord.join(stop_grace_period_secs=DEADLOCK_S)
 
 
 def drain(queue):

@@ -14,13 +14,6 @@ from mpqueue.train import QueueRunner, QueueRunnerDef
 DEADLOCK_S = 30
 
 
-@pytest.fixture(autouse=True)
-def fresh_graph():
-    mpqueue.reset_default_graph()
-    yield
-    mpqueue.reset_default_graph()
-
-
 @pytest.fixture
 def queue():
     return FIFOQueue(100, np.int32, (), name="q")
