@@ -21,11 +21,14 @@ from mpqueue.errors import DataLossError
 from mpqueue.readers.block_buffer import BlockBuffer
 from mpqueue.readers.failures import shown
 from mpqueue.readers.inflating import unpacked
-from mpqueue.readers.opening import BLOCK_BYTES, open_input
+from mpqueue.readers.opening import open_input
 
 _LENGTH = struct.Struct("<Q")
 _CHECK = struct.Struct("<I")
 _HEADER_BYTES = 12
+# A record above this is read by itself: two system calls cost less than to copy it out of a block (at 100 KB: 15 us
+# with its checksum instead of 29).
+_BIG_BYTES = 32 * 1024
 _FRAME_BYTES = 16
 _MASK_DELTA = 0xA282EAD8
 _WRONG_DATA = "the checksum of the record's data is wrong"
@@ -108,7 +111,7 @@ class RecordStream:
         length = self._length_at(buffer.place)
         if length is None:
             raise self._loss(self._fault_of_header())
-        if length > BLOCK_BYTES:
+        if length > _BIG_BYTES and buffer.num_unread < _FRAME_BYTES + length:
             self._take_big(length)
         elif buffer.fill(_FRAME_BYTES + length):
             self._cut_block()
@@ -116,7 +119,7 @@ class RecordStream:
             raise self._cut_short(length)
 
     def _take_big(self, length: int) -> None:
-        """Take a record above a block without copying it out of one; the next header is read, but no more."""
+        """Take a big record without copying it out of a block; the next header is read, but no more."""
         buffer, offset = self._buffer, self._buffer.offset
         parts = [buffer.take(_HEADER_BYTES), buffer.take(length)]
         if parts[1] is not None:

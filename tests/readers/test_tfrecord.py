@@ -20,7 +20,9 @@ from mpqueue.readers.opening import BLOCK_BYTES
 from mpqueue.readers.tfrecord import frame
 from readers.fakes import FakeQueue
 
+BIG_BYTES = tfrecord._BIG_BYTES
 SIZES = [0, 1, 100, 5000, BLOCK_BYTES - 16, BLOCK_BYTES - 15, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES, 0, 7]
+SIZES += [BIG_BYTES + 1] * 9 + [7, BIG_BYTES, BIG_BYTES + 1, 3 * BIG_BYTES, BIG_BYTES + 1, *[5000] * 60, 2 * BIG_BYTES]
 
 
 def framed(*payloads):
@@ -71,7 +73,7 @@ def test_the_bytes_are_those_of_the_format():
     assert frame(b"abc") == (b"\3" + bytes(7) + masked(b"\3" + bytes(7)), masked(b"abc"))
 
 
-@pytest.mark.parametrize("size", [40, BLOCK_BYTES + 100])
+@pytest.mark.parametrize("size", [40, BIG_BYTES + 100, BLOCK_BYTES + 100])
 @pytest.mark.parametrize("place", ["length", "its check", "payload", "check"])
 def test_a_flipped_bit_is_data_loss_with_file_and_offset_after_the_good_records(tmp_path, place, size):
     content = bytearray(framed(b"good", b"x" * size, b"never reached"))
@@ -84,7 +86,7 @@ def test_a_flipped_bit_is_data_loss_with_file_and_offset_after_the_good_records(
     assert queue.size() == 1 and reader.num_records_produced() == 1
 
 
-@pytest.mark.parametrize("size", [30, BLOCK_BYTES + 30])
+@pytest.mark.parametrize("size", [30, BIG_BYTES + 30, BLOCK_BYTES + 30])
 @pytest.mark.parametrize("kind", ["", "GZIP", "ZLIB"])
 def test_a_file_that_ends_in_a_record_is_data_loss_and_in_a_header_its_end(tmp_path, kind, size):
     whole = framed(b"good", b"x" * size)
