@@ -27,6 +27,7 @@ from mpqueue.queues.wire import HEAD, RECORD, Down, Up, decode_error
 
 _FIRST_BLOCKS = 4
 _MOST_BLOCKS = 512
+_FEWEST_BLOCKS = 2  # one to fill while the next is asked for
 _MOST_BYTES = 1 << 20
 _READ_BYTES = 1 << 16
 
@@ -182,7 +183,7 @@ class Connection:
         return self.call(Up.WANT, queue, wanted, flag=size_class, seq=count)
 
     def _num_to_want(self, size_class: int) -> int:
-        most = max(1, min(_MOST_BLOCKS, _MOST_BYTES // class_bytes(size_class)))
+        most = max(_FEWEST_BLOCKS, min(_MOST_BLOCKS, _MOST_BYTES // class_bytes(size_class)))
         wanted = min(most, 2 * self._num_wanted.get(size_class, _FIRST_BLOCKS // 2))
         self._num_wanted[size_class], self._low[size_class] = wanted, wanted // 2
         return wanted

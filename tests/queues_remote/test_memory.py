@@ -13,6 +13,7 @@ from mpqueue import FIFOQueue, RandomShuffleQueue
 from mpqueue.errors import CancelledError, DeadlineExceededError, SharedMemoryFull
 from mpqueue.memory.segment import Segment
 from mpqueue.queues import blocks
+from mpqueue.queues.link import Connection
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
@@ -63,6 +64,23 @@ def put(queue, value, nbytes=MB - 64, timeout=None):
 def put_all(queue, values):
     for value in values:
         put(queue, value)
+
+
+def put_and_count(queue, values, nbytes):
+    """Enqueue; how often memory had to be asked for and waited for."""
+    want, asked = Connection.want, []
+    Connection.want = lambda *args: asked.append(args) or want(*args)
+    for value in values:
+        put(queue, value, nbytes)
+    return len(asked)
+
+
+@pytest.mark.parametrize("nbytes", [100, 3 * MB])
+def test_the_next_block_is_there_when_it_is_needed(nbytes):
+    queue = FIFOQueue(100, "uint8", [[nbytes]])
+    with Other(queue) as other:
+        assert other.ask(put_and_count, range(6), nbytes) == 1
+    assert queue.dequeue_many(6)[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("shapes", [None, [[MB - 64]]])
