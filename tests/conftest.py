@@ -23,6 +23,12 @@ def pytest_configure():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_finish():
+    """Thousands of tests, and what they have imported, stay: the collection before each test need not look at them."""
+    gc.collect()
+    gc.freeze()
+
+
 def _children(pid):
     """Direct children of a process, from its threads' own lists: a scan of all processes would cost more than a test."""
     found = []
