@@ -268,6 +268,7 @@ def test_in_a_working_directory_that_is_read_only(method, tmp_path):
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.skipif(sys.version_info[:3] == (3, 13, 0), reason="3.13.0 can import nothing from a folder that is gone")
 @pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
 def test_in_a_working_directory_that_is_gone(method, tmp_path):
     folder = tmp_path / "folder"
