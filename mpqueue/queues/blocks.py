@@ -15,7 +15,7 @@ view, which is copied once, into the result.
 import math
 import struct
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -172,9 +172,8 @@ class BlockCodec:
         if not isinstance(dtype, str):
             at = _align(at)
             return np.ndarray(shape, dtype, self._memory, at), _align(at + count * dtype.itemsize)
-        lengths = struct.unpack_from(f"<{count}q", self.view, at)
+        ends = [0, *np.cumsum(np.ndarray(count, np.int64, self._memory, at)).tolist()]
         at = _align(at + 8 * count)
-        ends = list(accumulate(lengths, initial=0))
         body, out = self.view[at : at + ends[-1]], np.empty(count, object)
         if ends[-1] <= _SMALL_BYTES * count:  # to cut short texts out of a copy is cheaper than to copy each
             whole = body.tobytes()

@@ -74,13 +74,13 @@ def _to_text(value: Any, label: str) -> Array:
         _check_literals(value, STRING, label)
         value = np.array(value, dtype=object)
     array = np.asarray(value)
+    items = array.reshape(-1).tolist()
+    if array.dtype == object and set(map(type, items)) == {bytes}:
+        return array.copy()
     out = np.empty(array.shape, dtype=object)
     # Item by item: assigned as a list, bytes would pass through NumPy's own text, which drops trailing zeros.
-    if array.ndim == 0:
-        out[()] = _as_bytes(array.item(), label)
-        return out
     flat = out.reshape(-1)
-    for place, item in enumerate(array.reshape(-1).tolist()):
+    for place, item in enumerate(items):
         flat[place] = _as_bytes(item, label)
     return out
 
