@@ -177,6 +177,28 @@ def test_a_peer_that_fails_is_named_and_not_measured_again():
         gathered.add_failure(own, RuntimeError("broken"))
 
 
+@pytest.mark.parametrize(("name", "num_tries"), [("ray", 2), ("mpqueue", 1)])
+def test_a_peer_may_fail_once(name, num_tries, monkeypatch):
+    """A Pool that hangs at its end is no figure of its; mpqueue gets no second try."""
+    measuring, tries = script("bench.measure"), []
+
+    def fails_once(one):
+        tries.append(one)
+        if len(tries) == 1:
+            raise RuntimeError("it hung")
+        return COSTS | {"rate": 1.0}
+
+    monkeypatch.setattr(measuring.Measurement, "in_fresh_process", fails_once)
+    planned = [measuring.Measurement("feed", name, "tiny", 2, 0.1)]
+    gathered = script("bench.gather").Gathered([name], 2)
+    if name == "mpqueue":
+        with pytest.raises(RuntimeError, match="hung"):
+            script("bench.rounds").measure(planned, 1, gathered, str)
+    else:
+        assert script("bench.rounds").measure(planned, 1, gathered, str).rates == {("tiny", "ray"): [1.0]}
+    assert len(tries) == num_tries
+
+
 def test_a_measurement_that_fails_says_why():
     """The process that measures leaves its traceback."""
     one = script("bench.measure").Measurement("feed", "no such feed", "tiny", 2, 0.1)

@@ -15,7 +15,6 @@ from test_demo import SCRIPTS, script
 import mpqueue
 
 NUM_BATCHES, NUM_WORKERS = 60, 2
-OURS = ("mpqueue", "no workers")
 # In a process of its own: a feed starts threads, or imports what does. Prints the indices in which each batch of
 # `Numbered` says that it is.
 TAKE = """
@@ -74,7 +73,7 @@ def take(name, folder, length, count):
 def test_a_feed_gives_every_batch_whole_and_in_its_turn(name, tmp_path, request):
     """Two and a half epochs. Where workers are not waited for in turn, the batches of each are in order, and all come."""
     peers = script("bench.peers")
-    if name not in OURS and not request.config.getoption("--peers"):
+    if name not in script("bench.feeds").OURS and not request.config.getoption("--peers"):
         pytest.skip("peers can hang (so does the end of a Pool that kills a writing worker): --peers tries them, too")
     if peers.missing([name]):
         pytest.skip(f"{name} is not installed")

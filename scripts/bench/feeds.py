@@ -51,6 +51,7 @@ def feed_imap(chunk: int) -> Feed:
 # Large batches that wait for a whole chunk of them fill the memory and gain nothing.
 FOR_SMALL_BATCHES = ("imap by 16",)
 INLINE = "no workers"
+OURS = ("mpqueue", INLINE)
 FEEDS: dict[str, Feed] = {
     INLINE: feed_inline,
     "imap": feed_imap(1),
