@@ -119,12 +119,12 @@ def start_backend(
         )
         pipeline.attach(threads)
     else:
-        pipeline.attach(_start_processes(pipeline, payload, workers, seed, choices, skip))
+        _start_processes(pipeline, payload, workers, seed, choices, skip)
 
 
 def _start_processes(
     pipeline: Pipeline, payload: Payload, workers: int, seed: int, choices: Choices, skip: tuple[int, ...]
-) -> Any:
+) -> None:
     from mpqueue.workers.pickling import UnpicklableSource, take_image
     from mpqueue.workers.process import Options, ProcessBackend
     from mpqueue.workers.state import SourceState
@@ -149,7 +149,7 @@ def _start_processes(
         copy=choices.copy,
         skip=skip,
     )
-    return ProcessBackend(pipeline, SourceState(payload, image, spawn=choices.start_method == "spawn"), options)
+    ProcessBackend(pipeline, SourceState(payload, image, spawn=choices.start_method == "spawn"), options)
 
 
 def _announce_fork(error: BaseException) -> None:

@@ -14,6 +14,7 @@ In other threads than the main one nothing is done: no handler runs there.
 
 import signal
 import threading
+from _signal import getsignal  # type: ignore[import-not-found]  # `signal`'s makes an Enum of each answer: 40 times slower
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -21,6 +22,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
+_SIGNALS = tuple(map(int, signal.valid_signals()))
 _handlers: dict[int, Any] = {}  # those of the user that are replaced now
 _came: list[int] = []
 _is_held = False
@@ -77,8 +79,8 @@ def let_through(call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs)
 
 def _replace() -> None:
     struck: BaseException | None = None
-    for number in signal.valid_signals():
-        while callable(handler := signal.getsignal(number)) and handler is not _note:
+    for number in _SIGNALS:
+        while callable(handler := getsignal(number)) and handler is not _note:
             _handlers[number] = handler
             try:
                 signal.signal(number, _note)

@@ -60,7 +60,7 @@ class Options(NamedTuple):
 
 
 class ProcessBackend:
-    """A pool of worker processes and its ring.
+    """A pool of worker processes and its ring, which is set to work for its pipeline.
 
     Args:
         pipeline: Whose tickets it runs.
@@ -83,7 +83,10 @@ class ProcessBackend:
         self._hang = HangWatch(options.batch_timeout) if options.batch_timeout is not None else None
         with HeldBack(), contextlib.ExitStack() as undo:
             self._open(undo)
-            self._start_workers(options.skip)
+            self._ask_for_workers(options.skip)
+            undo.callback(setattr, pipeline, "backend", None)
+            pipeline.attach(self)  # grants wait in the pipes: the first worker computes while the next is forked
+            self._await_workers()
             undo.pop_all()
 
     def _open(self, undo: contextlib.ExitStack) -> None:
@@ -105,7 +108,10 @@ class ProcessBackend:
         self.roster.epoll.register(self._wake_read, select.EPOLLIN)
 
     def _start_workers(self, skip: tuple[int, ...] = ()) -> None:
-        """Fill the pool, and wait until all its workers run."""
+        self._ask_for_workers(skip)
+        self._await_workers()
+
+    def _ask_for_workers(self, skip: tuple[int, ...]) -> None:
         for worker in range(self.options.num_workers):
             self.deaths.vacate(worker, skip=skip[worker] if skip else 0)
         with contextlib.suppress(LauncherGone):  # which `fill` notices
@@ -114,8 +120,11 @@ class ProcessBackend:
             else:
                 self.state.equip(self.roster.launcher)
         self.deaths.fill()
+
+    def _await_workers(self) -> None:
         while not self.roster.all_run:
             self.deaths.take(None)
+        self.roster.begin_to_count()
 
     def _config_of(self, worker: int, skip: int) -> WorkerConfig:
         info = self._config.info._replace(id=worker)

@@ -209,6 +209,12 @@ class Roster:
         """Whether every worker that was asked for runs."""
         return all(link.pid for link in self.links.values())
 
+    def begin_to_count(self) -> None:
+        """The time that workers have taken to start is not that of a batch."""
+        now = time.perf_counter_ns()
+        for link in self.links.values():
+            link.busy_since = now
+
     def events(self, timeout_s: float | None = 0) -> list[Exit]:
         """Take in what the launcher tells; the workers that have ended are struck off.
 
