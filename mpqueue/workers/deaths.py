@@ -70,7 +70,7 @@ class Deaths:
             try:
                 self._backend.roster.start(worker, skip=vacancy.skip)
             except LauncherGone as gone:
-                self._renew_launcher(gone)
+                self.renew_launcher(gone)
             else:
                 del self.vacant[worker]
                 self.num_restarts += vacancy.by_death
@@ -87,7 +87,7 @@ class Deaths:
             exits = self._backend.roster.events(timeout_s)
         except LauncherGone as gone:
             exits = []
-            self._renew_launcher(gone)
+            self.renew_launcher(gone)
         failures = [self._take_exit(leaving) for leaving in exits]
         for failure in failures:
             if failure is not None:
@@ -164,7 +164,7 @@ class Deaths:
         while self.overdue_in_s() == 0:
             link = self._backend.roster.dying[0]
             if link.pidfd < 0 or link.has_died():
-                self._renew_launcher(LauncherGone())
+                self.renew_launcher(LauncherGone())
             else:
                 self._abandon(link)
             self.fill()
@@ -229,8 +229,13 @@ class Deaths:
         remedy = "Workers die before they compute anything: look at `worker_init` and at what the source imports"
         return _worker_died(leaving, None, remedy)
 
-    def _renew_launcher(self, gone: LauncherGone) -> None:
-        """The nursery is gone, and all workers with it: make another one."""
+    def renew_launcher(self, gone: LauncherGone) -> None:
+        """The nursery is gone, and all workers with it: make another one.
+
+        Raises:
+            WorkerDied: It dies again and again.
+            OSError: There are not enough processes or descriptors.
+        """
         backend = self._backend
         links = backend.roster.strike_off_all()
         exitcode = backend.roster.drop_launcher()
@@ -240,16 +245,17 @@ class Deaths:
             if not link.is_abandoned:
                 self._leave_vacant(link)
         self.num_deaths += len(links)
-        self.silent += 1
-        if self.silent > backend.options.restarts:
-            self.silent = 0
-            remedy = "It was started again as often as `restarts` allows: look at what the source's unpickling does"
-            exitcode = gone.exitcode if exitcode is None else exitcode
-            raise WorkerDied(-1, exitcode, oom_killed=self._was_oom_killed(exitcode), remedy=remedy)
-        try:
-            backend.roster.set_launcher(backend.state.launch())
-        except LauncherGone:
-            return  # the next start notices, and comes here again
+        exitcode = gone.exitcode if exitcode is None else exitcode
+        while backend.roster.launcher is None:
+            self.silent += 1
+            if self.silent > backend.options.restarts:
+                self.silent = 0
+                remedy = "It was started again as often as `restarts` allows: look at what the source's unpickling does"
+                raise WorkerDied(-1, exitcode, oom_killed=self._was_oom_killed(exitcode), remedy=remedy)
+            try:
+                backend.roster.set_launcher(backend.state.launch())
+            except LauncherGone as gone_again:  # while it was told of the source
+                exitcode = gone_again.exitcode
 
 
 def _worker_died(leaving: Exit, ticket: Ticket | None, remedy: str) -> WorkerDied:

@@ -114,11 +114,13 @@ class ProcessBackend:
     def _ask_for_workers(self, skip: tuple[int, ...]) -> None:
         for worker in range(self.options.num_workers):
             self.deaths.vacate(worker, skip=skip[worker] if skip else 0)
-        with contextlib.suppress(LauncherGone):  # which `fill` notices
+        try:
             if self.roster.launcher is None:
                 self.roster.set_launcher(self.state.launch())
             else:
                 self.state.equip(self.roster.launcher)
+        except LauncherGone as gone:
+            self.deaths.renew_launcher(gone)
         self.deaths.fill()
 
     def _await_workers(self) -> None:
