@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 from mpqueue.control import descriptors, interrupts
 from mpqueue.control.interrupts import HeldBack, let_through
+from mpqueue.memory.copies import with_large_copies_uncached
 from mpqueue.workers import failures, lifeline, wire
 from mpqueue.workers.loop import Payload, WorkerConfig, WorkerEnds, prepare_process, run_and_exit
 from mpqueue.workers.nursery import NURSERY_CODE, Settings
@@ -134,7 +135,7 @@ class Nursery:
                     ],
                     pass_fds=[theirs.fileno(), lifeline_read],
                     stdin=subprocess.DEVNULL,
-                    env={**os.environ, **_ONE_THREAD},
+                    env=with_large_copies_uncached({**os.environ, **_ONE_THREAD}),
                 )
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
