@@ -38,6 +38,7 @@ class Kind:
     NONE, ARRAY, TUPLE, LIST, DICT, OBJECT = range(6)
 
 
+_PLAIN = frozenset({bytes, str, int, float, complex, bool})
 _NONE: tuple[Any, ...] = (Kind.NONE,)
 _OBJECT: tuple[Any, ...] = (Kind.OBJECT,)
 Spec: TypeAlias = tuple[Any, ...]
@@ -59,9 +60,11 @@ def flatten(tree: Any, arrays: list[Array], objects: list[Any]) -> Signature:
     elif tree is None:
         return _NONE
     elif kind is tuple:
-        return (Kind.TUPLE, *[flatten(item, arrays, objects) for item in tree])
+        if not _is_plain(tree):
+            return (Kind.TUPLE, *[flatten(item, arrays, objects) for item in tree])
     elif kind is list:
-        return (Kind.LIST, *[flatten(item, arrays, objects) for item in tree])
+        if not _is_plain(tree):
+            return (Kind.LIST, *[flatten(item, arrays, objects) for item in tree])
     elif kind is dict:
         # The keys' types count: {1: x} and {True: x} would be one spec without them.
         keys = (tuple(tree), tuple(map(type, tree)))
@@ -70,6 +73,11 @@ def flatten(tree: Any, arrays: list[Array], objects: list[Any]) -> Signature:
         return flatten(tree.view(np.ndarray), arrays, objects)
     objects.append(tree)
     return _OBJECT
+
+
+def _is_plain(items: Any) -> bool:
+    """Whether it is all text and numbers: one object, at a tenth of the price of as many."""
+    return bool(items) and type(items[0]) in _PLAIN and _PLAIN.issuperset(map(type, items))
 
 
 def spec_of(signature: Signature, shapes: list[tuple[int, ...]]) -> Spec:

@@ -13,6 +13,7 @@ from PIL import Image
 
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
+from mpqueue.memory import layout
 
 
 class Pair(NamedTuple):
@@ -80,6 +81,8 @@ KINDS = {
     "scalars": (1, 2.5, True, "text", b"bytes", 3j, None),
     "NumPy scalars": (np.float32(1.5), np.int64(3), np.bool_(True)),
     "texts": ["one", "two", "three"],
+    "plain until an array comes": [b"one", 2, floats, ("three", 4.0, None), (True, "five")],
+    "texts in tuples in lists": [("one", b"two"), ["three"], [["four"], []]],
     "text array": np.array(["one", "two"]),
     "bytes array": np.array([b"one", b"twelve"]),
     "objects": np.array([1, "two", None], dtype=object),
@@ -109,6 +112,15 @@ KINDS = {
     "matrix": np.matrix([[1, 2], [3, 4]]),
     "masked": np.ma.masked_array([1, 2], [True, False]),
 }
+
+
+@pytest.mark.parametrize("plain", [["a"] * 1000, (1, 2.5, True, b"x", 1j, "y"), [b""]])
+def test_a_list_of_text_and_numbers_is_one_object(plain):
+    objects = []
+    assert layout.flatten([plain, floats, plain], [], objects)[1:] == (
+        (layout.Kind.OBJECT,), (layout.Kind.ARRAY, floats.dtype, floats.shape, floats.strides), (layout.Kind.OBJECT,)
+    )  # fmt: skip
+    assert objects == [plain, plain]
 
 
 @pytest.mark.parametrize(("processes", "workers"), [(True, 2), (False, 2), (True, 0)])
