@@ -3,9 +3,8 @@
 A worker writes a batch, and the trainer reads it on another CPU. Kept in the worker's caches it drives out what the
 worker needs next, and each of its lines is fetched from memory only to be overwritten. glibc's ``memcpy`` avoids both
 from a size on that it derives from the last-level cache. On a virtual machine that size may be the whole host's: 251 MB
-were seen where 32 MB of cache are shared with strangers, so that no batch was ever large. There, with two workers on two
-CPUs, batches of 19 MB came at 1.2 times the rate (0.9 to 1.1 thousand per second, written in place), those of 77 MB too;
-smaller ones are left to the caches.
+were seen where 32 MB of cache are shared with strangers, so that no batch was ever large. There, with two workers on
+two CPUs, batches of 19 and of 77 MB came at 1.2 times the rate; smaller ones are left to the caches.
 
 The size is read when a program starts, from ``GLIBC_TUNABLES``. So it is set for the nursery, and with it for all that
 is forked from it; in workers the environment is the trainer's again, and a choice of the user's stands.
