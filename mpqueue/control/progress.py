@@ -42,11 +42,12 @@ class Progress:
 
     def count(self, ticket: Ticket) -> None:
         """A batch was handed out. It counts from one assignment on, so that an interrupt cannot count half of it."""
-        if ticket.lane >= 0:
-            self.counts[ticket.lane] = ticket.unit + 1
-            self.lane = (ticket.lane + 1) % len(self.counts)
+        _, _, position, unit, lane = ticket
+        if lane >= 0:
+            self.counts[lane] = unit + 1
+            self.lane = (lane + 1) % len(self.counts)
             return
-        position, ahead = ticket.position, self.ahead
+        ahead = self.ahead
         if position != self.position:
             ahead.add(position)
             return

@@ -38,6 +38,8 @@ class Kind:
     NONE, ARRAY, TUPLE, LIST, DICT, OBJECT = range(6)
 
 
+_ndarray, _ARRAY = np.ndarray, Kind.ARRAY  # for the hot path
+_CONTAINERS: dict[type, int] = {tuple: Kind.TUPLE, list: Kind.LIST}
 _PLAIN = frozenset({bytes, str, int, float, complex, bool})
 _NONE: tuple[Any, ...] = (Kind.NONE,)
 _OBJECT: tuple[Any, ...] = (Kind.OBJECT,)
@@ -52,19 +54,17 @@ def flatten(tree: Any, arrays: list[Array], objects: list[Any]) -> Signature:
     travels as an object (its arrays out-of-band).
     """
     kind = type(tree)
-    if kind is np.ndarray:
+    if kind is _ndarray:
         dtype = tree.dtype
         if not dtype.hasobject:
             arrays.append(tree)
-            return (Kind.ARRAY, dtype, tree.shape, tree.strides)
+            return (_ARRAY, dtype, tree.shape, tree.strides)
     elif tree is None:
         return _NONE
-    elif kind is tuple:
-        if not _is_plain(tree):
-            return (Kind.TUPLE, *[flatten(item, arrays, objects) for item in tree])
-    elif kind is list:
-        if not _is_plain(tree):
-            return (Kind.LIST, *[flatten(item, arrays, objects) for item in tree])
+    elif kind is tuple or kind is list:
+        if not (tree and type(tree[0]) in _PLAIN and _PLAIN.issuperset(map(type, tree))):
+            return (_CONTAINERS[kind], *[flatten(item, arrays, objects) for item in tree])
+        # All text and numbers: one object, at a tenth of the price of as many.
     elif kind is dict:
         # The keys' types count: {1: x} and {True: x} would be one spec without them.
         keys = (tuple(tree), tuple(map(type, tree)))
@@ -73,11 +73,6 @@ def flatten(tree: Any, arrays: list[Array], objects: list[Any]) -> Signature:
         return flatten(tree.view(np.ndarray), arrays, objects)
     objects.append(tree)
     return _OBJECT
-
-
-def _is_plain(items: Any) -> bool:
-    """Whether it is all text and numbers: one object, at a tenth of the price of as many."""
-    return bool(items) and type(items[0]) in _PLAIN and _PLAIN.issuperset(map(type, items))
 
 
 def spec_of(signature: Signature, shapes: list[tuple[int, ...]]) -> Spec:
@@ -227,6 +222,7 @@ def load_spec(data: Any) -> Spec:
 class Recipe(NamedTuple):
     """The trainer's side of a plan: how to rebuild a batch whose header is known."""
 
+    has_views: bool  # something of the batch stays in the slot
     fields: tuple[tuple[tuple[int, ...], np.dtype[Any], int, Any], ...]
     pickle_at: int
     pickle_bytes: int
@@ -256,10 +252,11 @@ class _Recipes(dict[bytes, Recipe]):
             fields.append((words[at + 1 : at + 1 + rank], node[1], words[at], "F" if node[3] else "C"))
             at += 1 + rank
         if at == len(words):
-            return Recipe(tuple(fields), 0, 0, ())
+            return Recipe(bool(fields), tuple(fields), 0, 0, ())
         pickle_at, pickle_bytes, count = words[at : at + 3]
         pairs = words[at + 3 : at + 3 + 2 * count]
-        return Recipe(tuple(fields), pickle_at, pickle_bytes, tuple(zip(pairs[::2], pairs[1::2], strict=True)))
+        buffers = tuple(zip(pairs[::2], pairs[1::2], strict=True))
+        return Recipe(bool(fields or buffers), tuple(fields), pickle_at, pickle_bytes, buffers)
 
 
 class ReadSpec:

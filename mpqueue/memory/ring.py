@@ -72,13 +72,14 @@ class Ring:
 
     def view(self, slot: Slot, nbytes: int) -> Array:
         """The first bytes of a READY slot: leased while views of the array live, or a private copy."""
-        recent = self._recent_bytes
-        self._recent_bytes = nbytes if nbytes > recent else recent - ((recent - nbytes) >> 5)
-        if self.slots.num_leased >= self._max_leased:
+        recent, slots = self._recent_bytes, self.slots
+        if nbytes != recent:
+            self._recent_bytes = nbytes if nbytes > recent else recent - ((recent - nbytes) >> 5)
+        if slots.num_leased >= self._max_leased:
             self.collect()
-            if self.slots.num_leased >= self._max_leased:
+            if slots.num_leased >= self._max_leased:
                 return self.private_copy(slot, nbytes)
-        self.slots.take(slot)
+        slots.take(slot)
         return self._leases.lease(slot, nbytes)
 
     def private_copy(self, slot: Slot, nbytes: int) -> Array:

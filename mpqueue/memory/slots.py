@@ -70,28 +70,27 @@ class SlotTable:
     num_slots: int
     stride: int
     slots: list[Slot] = field(init=False)
-    num_free: int = field(init=False)
     num_leased: int = 0
     num_retired: int = 0
-    _free: dict[int, list[int]] = field(init=False)
+    _free: dict[int, list[Slot]] = field(init=False)
     _turns: int = 0
 
     def __post_init__(self) -> None:
         self.slots = [Slot(number, number * self.stride) for number in range(self.num_slots)]
-        self.num_free = self.num_slots
-        self._free = {-1: list(range(self.num_slots - 1, -1, -1))}  # by the worker for whom they are warm
+        self._free = {-1: self.slots[::-1]}  # by the worker for whom they are warm
 
     def grant(self, worker: int) -> Slot | None:
         """FREE → GRANTED: a slot for ``worker``, one that it wrote before if possible; None if none is free."""
-        free = self._free
-        stack = free.get(worker) or free.get(-1) or next(filter(None, free.values()), None)
+        stack = self._free.get(worker) or self._stack_of_another()
         if not stack:
             return None
-        slot = self.slots[stack.pop()]
-        self.num_free -= 1
-        self._turns += 1
-        slot.state, slot.turn, slot.owner = _GRANTED, self._turns, worker
+        slot = stack.pop()
+        self._turns = slot.turn = self._turns + 1
+        slot.state, slot.owner = _GRANTED, worker
         return slot
+
+    def _stack_of_another(self) -> list[Slot] | None:
+        return self._free.get(-1) or next(filter(None, self._free.values()), None)
 
     def publish(self, slot: Slot, high_water: int, held: int = 0) -> None:
         """GRANTED → READY: the worker has written it.
@@ -123,9 +122,7 @@ class SlotTable:
             slot.state = _RETIRED
             self.num_retired += 1
             return
-        slot.state, slot.turn = _FREE, 0
-        self.num_free += 1
-        self._free.setdefault(slot.owner, []).append(slot.number)
+        self._set_free(slot)
 
     def let_go(self, number: int) -> None:
         """The worker's code holds no array in the slot any more (or is gone): RETIRED → FREE."""
@@ -146,7 +143,7 @@ class SlotTable:
 
     def reset(self, leased: list[Slot]) -> None:
         """Nobody owns any slot but these: whatever the states were, they are FREE or LEASED now."""
-        self.num_leased, self.num_retired, self.num_free = len(leased), 0, 0
+        self.num_leased, self.num_retired = len(leased), 0
         self._free.clear()
         for slot in self.slots:
             slot.owner, slot.held = -1, False
@@ -157,7 +154,12 @@ class SlotTable:
 
     def free_slots(self) -> list[Slot]:
         """The slots that nobody owns."""
-        return [self.slots[number] for stack in self._free.values() for number in stack]
+        return [slot for stack in self._free.values() for slot in stack]
+
+    @property
+    def num_free(self) -> int:
+        """How many those are."""
+        return sum(map(len, self._free.values()))
 
     def bytes_reserved(self) -> int:
         """Memory behind all slots together."""
@@ -165,8 +167,7 @@ class SlotTable:
 
     def _set_free(self, slot: Slot) -> None:
         slot.state, slot.turn = _FREE, 0
-        self.num_free += 1
-        self._free.setdefault(slot.owner, []).append(slot.number)
+        self._free.setdefault(slot.owner, []).append(slot)
 
 
 def stride_for(num_slots: int, largest_bytes: int) -> int:

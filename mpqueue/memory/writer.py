@@ -11,11 +11,13 @@ Memory is reserved before it is written, from the slot's high-water mark on; whe
 ENOSPC with the batch still in hand, and may be called again.
 """
 
+import math
+import operator
 import sys
 import threading
 import weakref
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -24,11 +26,13 @@ from mpqueue.memory.layout import (
     MAX_PLANS,
     UNNUMBERED,
     Array,
+    Field,
     PickledObjects,
     Plan,
     Signature,
     SpecNumbers,
     align,
+    array_specs,
     flatten,
     make_plan,
     pickle_objects,
@@ -52,11 +56,15 @@ class Placed(NamedTuple):
     held: bool
 
 
+_Places: TypeAlias = tuple[tuple[int, int], ...]  # numbers of arrays of a batch, and their offsets in the slot
+
+
 class _Known(NamedTuple):
-    """What was worked out for a signature: where its arrays go, and the arrays there, by slot."""
+    """What was worked out for batches that are alike: the fields that are copied, and the arrays there, by slot."""
 
     plan: Plan
     placed: Placed
+    copied: list[Field]
     targets: dict[int, list[Array]]
 
 
@@ -75,17 +83,18 @@ class SlotWriter:
         self.wanted = 0  # bytes of the latest reservation, to be reported if there was no memory for it
         self._segment, self._stride, self._max_batch_bytes = segment, stride, max_batch_bytes
         self._specs = SpecNumbers()
-        self._known: dict[Signature, _Known] = {}
+        self._known: dict[tuple[Signature, int, _Places], _Known] = {}  # the bytes and arrays that lay in the slot, too
         self._num_targets = 0
         self._number = self._offset = self._end = 0
         self._open = False
         self._signature: Signature = ()  # of the batch in hand,
         self._arrays: list[Array] = []  # its arrays,
-        self._in_slot = _NO_PLACES  # the offsets of those that lie in the slot already,
+        self._in_slot: _Places = ()  # of those that lie in the slot already, and are not among `_arrays`,
         self._objects: PickledObjects | None = None  # its other leaves
         self._is_held = False  # user code holds on to arrays in the slot
         self._held: dict[int, weakref.ref[Array]] = {}
-        self._base: Array | None = _NOTHING[:]  # of the arrays that were allocated in this slot
+        self._made: list[tuple[weakref.ref[Array], int]] = []  # arrays that were allocated in this slot, and where
+        self._base: Array | None = _NOTHING[:]  # of all of them
         self._own_references = self._count_references()  # how many there are depends on the interpreter
         self._base = None
         self._lock = threading.Lock()  # user code may allocate from several threads
@@ -94,28 +103,32 @@ class SlotWriter:
         """A grant: from now on `empty` allocates in this slot."""
         self._number, self._offset, self.high_water = number, number * self._stride, high_water
         self._end, self._base, self._open = 0, None, True
+        if self._made:
+            self._made.clear()
 
     def empty(self, shape: Any, dtype: Any) -> Array | None:
         """An uninitialised array inside the slot, or None where it cannot lie there."""
         dtype = np.dtype(dtype)
-        shape = (int(shape),) if isinstance(shape, int | np.integer) else tuple(int(length) for length in shape)
-        if not self._open or self._held or dtype.hasobject or min(shape, default=0) < 0:
+        shape = (int(shape),) if isinstance(shape, _INTEGERS) else tuple(map(operator.index, shape))
+        nbytes = dtype.itemsize * math.prod(shape)
+        if not self._open or self._held or dtype.hasobject or nbytes < 0:
             return None
-        nbytes = dtype.itemsize
-        for length in shape:
-            nbytes *= length
         with self._lock:
             start = align(self._end)
-            if start + nbytes > self._stride:
-                return None
-            try:
-                self._reserve(start + nbytes)
-            except OSError:
-                return None  # the memory is short: `place` reports it, with the batch in hand
+            end = start + nbytes
+            if end > self.high_water:
+                if end > self._stride:
+                    return None
+                try:
+                    self._reserve(end)
+                except OSError:
+                    return None  # the memory is short: `place` reports it, with the batch in hand
             if self._base is None:
                 self._base = np.frombuffer(self._segment.memory, np.uint8, self._stride, self._offset)
-            self._end = start + nbytes
-            return np.ndarray(shape, dtype, self._base, start)
+            array = np.ndarray(shape, dtype, self._base, start)
+            self._end = end
+            self._made.append((weakref.ref(array), start))
+            return array
 
     def take(self, holder: list[Any]) -> None:
         """Take the batch out of ``holder`` (so that this is the last reference) and sort its leaves."""
@@ -124,27 +137,38 @@ class SlotWriter:
         objects: list[Any] = []
         self._signature = flatten(holder.pop(), arrays, objects)
         self._arrays = arrays
-        self._objects = pickle_objects(objects) if objects else None
-        objects.clear()
-        self._in_slot, self._is_held = (_NO_PLACES, False) if self._base is None else self._find_in_slot(arrays)
+        if objects:
+            self._objects = pickle_objects(objects)
+            objects.clear()
+        self._in_slot, self._is_held = ((), False) if self._base is None else self._take_out(arrays)
 
-    def _find_in_slot(self, arrays: list[Array]) -> tuple[dict[int, int], bool]:
-        """Offsets of the arrays that lie in the slot and may stay there; whether user code holds on to any."""
-        start = _address(self._base)
-        found: dict[int, tuple[int, Any, tuple[int, ...], Any]] = {}
+    def _take_out(self, arrays: list[Array]) -> tuple[_Places, bool]:
+        """Take those out that lie in the slot and may stay there: their places, and whether user code holds on to any.
+
+        Where it does, none may stay.
+        """
+        found = []
         for number, array in enumerate(arrays):
-            order = _memory_order(array)
-            if array.base is self._base and order is not None:
-                found[number] = (_address(array) - start, array.dtype, array.shape, order)
-        for number in found:
-            arrays[number] = _NOTHING
+            if array.base is self._base and _is_packed(array):
+                found.append((number, self._place_of(array)))
         array = _NOTHING  # the loop's own reference
+        for number, _ in reversed(found):
+            del arrays[number]
         if self._count_references() <= self._own_references:  # else user code still has one of the arrays
-            return {number: where[0] for number, where in found.items()}, False
-        for number, (offset, dtype, shape, order) in found.items():
-            arrays[number] = np.ndarray(shape, dtype, self._base, offset, None, order)
+            return tuple(found), False
+        nodes = list(array_specs(self._signature))
+        for number, offset in found:
+            _, dtype, shape, strides = nodes[number]
+            arrays.insert(number, np.ndarray(shape, dtype, self._base, offset, strides))
         self._hold()
-        return {}, True
+        return (), True
+
+    def _place_of(self, array: Array) -> int:
+        """Where in the slot it begins. To ask NumPy costs 3 µs: only for views of what was allocated."""
+        for made, offset in self._made:
+            if made() is array:
+                return offset
+        return _address(array) - _address(self._base)
 
     def _count_references(self) -> int:
         return sys.getrefcount(self._base)
@@ -167,21 +191,23 @@ class SlotWriter:
             OSError: ENOSPC: there is no memory for it now; nothing is lost, call again.
             BatchTooLarge: It is larger than the user's bound, or than a slot.
         """
-        known = self._known.get(self._signature) if self._end == 0 and self._objects is None else None
+        known = None
+        if self._objects is None and not self._is_held:
+            known = self._known.get((self._signature, self._end, self._in_slot))
         placed = self._place_known(known) if known is not None else self._place_anew()
         self._arrays, self._objects = [], None
         return placed
 
     def _place_known(self, known: _Known) -> Placed:
         """For arrays of a known signature: the way of most batches."""
-        plan, placed, targets = known
+        plan, placed, _, targets = known
         if placed.nbytes > self.high_water or self._max_batch_bytes is not None:
             self._check_bound(plan.end)
             self._check(placed.nbytes)
-        memory, start = self._segment.memory, self._offset
+        start = self._offset
         for target, array in zip(targets.get(self._number) or self._make_targets(known), self._arrays, strict=True):
             target[...] = array
-        memory[start + plan.end : start + placed.nbytes] = plan.header
+        self._segment.memory[start + placed.header_offset : start + placed.nbytes] = plan.header
         return placed
 
     def _make_targets(self, known: _Known) -> list[Array]:
@@ -189,7 +215,7 @@ class SlotWriter:
         memory, start = self._segment.memory, self._offset
         made = [
             np.ndarray(shape, dtype, memory, start + offset, None, order)
-            for offset, shape, dtype, order, _ in known.plan.fields
+            for offset, shape, dtype, order, _ in known.copied
         ]
         self._num_targets += 1
         if self._num_targets > _MAX_TARGETS:
@@ -204,22 +230,24 @@ class SlotWriter:
     def _place_anew(self) -> Placed:
         shapes: list[tuple[int, ...]] = []
         spec = spec_of(self._signature, shapes)
-        number, encoded = self._specs.number(spec)
+        spec_number, encoded = self._specs.number(spec)
         try:
-            plan = make_plan(spec, shapes, self._end, self._in_slot)
-            header, header_offset = self._place_all(plan, encoded)
+            in_slot = dict(self._in_slot)
+            plan = make_plan(spec, shapes, self._end, in_slot)
+            copied = [field for number, field in enumerate(plan.fields) if number not in in_slot]
+            header, header_offset = self._place_all(plan, copied, encoded)
         except BaseException:
-            if encoded is not None and number != UNNUMBERED:
+            if encoded is not None and spec_number != UNNUMBERED:
                 self._specs.forget(spec)  # the trainer has not seen it: it must be sent again
             raise
         at = self._offset + header_offset
         self._segment.memory[at : at + len(header)] = header
-        if self._end == 0 and self._objects is None and number != UNNUMBERED:
+        if not self._is_held and self._objects is None and spec_number != UNNUMBERED:
             if len(self._known) >= MAX_PLANS:
                 self._forget_known()
-            placed = Placed(number, False, plan.end, plan.end + len(plan.header), False)
-            self._known[self._signature] = _Known(plan, placed, {})
-        return Placed(number, encoded is not None, header_offset, header_offset + len(header), self._is_held)
+            placed = Placed(spec_number, False, plan.end, plan.end + len(plan.header), False)
+            self._known[self._signature, self._end, self._in_slot] = _Known(plan, placed, copied, {})
+        return Placed(spec_number, encoded is not None, header_offset, header_offset + len(header), self._is_held)
 
     def place_bytes(self, data: bytes) -> Placed:
         """Write a message instead of a batch (an exception)."""
@@ -230,7 +258,7 @@ class SlotWriter:
         self._segment.memory[self._offset : self._offset + len(data)] = data
         return Placed(UNNUMBERED, new_spec=False, header_offset=0, nbytes=len(data), held=False)
 
-    def _place_all(self, plan: Plan, encoded: bytes | None) -> tuple[bytes, int]:
+    def _place_all(self, plan: Plan, copied: list[Field], encoded: bytes | None) -> tuple[bytes, int]:
         """Write arrays, objects and spec, where there are any; the batch's header and where that goes."""
         end, words, writes, objects = plan.end, [], [], self._objects
         if objects is not None:
@@ -253,17 +281,16 @@ class SlotWriter:
             header = np.array([start, len(encoded)], "<i8").tobytes() + header
         end = align(end)
         self._check(end + len(header))
-        self._copy(plan)
+        self._copy(copied)
         memory, offset = self._segment.memory, self._offset
         for start, data in writes:
             memory[offset + start : offset + start + data.nbytes] = data
         return header, end
 
-    def _copy(self, plan: Plan) -> None:
-        memory, offset, in_slot = self._segment.memory, self._offset, self._in_slot
-        for number, (place, array) in enumerate(zip(plan.fields, self._arrays, strict=True)):
-            if number not in in_slot:
-                np.ndarray(place.shape, place.dtype, memory, offset + place.offset, None, place.order)[...] = array
+    def _copy(self, fields: list[Field]) -> None:
+        memory, start = self._segment.memory, self._offset
+        for (offset, shape, dtype, order, _), array in zip(fields, self._arrays, strict=True):
+            np.ndarray(shape, dtype, memory, start + offset, None, order)[...] = array
 
     def _check_bound(self, nbytes: int) -> None:
         if self._max_batch_bytes is not None and nbytes > self._max_batch_bytes:
@@ -284,12 +311,12 @@ class SlotWriter:
 
 
 _NOTHING: Array = np.empty(0, np.uint8)
-_NO_PLACES: dict[int, int] = {}
+_INTEGERS = (int, np.integer)
 
 
-def _memory_order(array: Array) -> Any:
+def _is_packed(array: Array) -> bool:
     flags = array.flags  # which keep the array alive: not to be held in the caller's frame
-    return "C" if flags.c_contiguous else "F" if flags.f_contiguous else None
+    return flags.c_contiguous or flags.f_contiguous
 
 
 def _address(array: Array | None) -> int:

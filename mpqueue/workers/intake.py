@@ -73,14 +73,14 @@ class Intake:
                 continue
             work = in_flight[turn]
             slot = work.slot
-            if slot.number != number or not header <= nbytes <= high_water:
+            if slot.number != number or header > nbytes or nbytes > high_water:
                 raise CorruptRecord(f"a batch of {nbytes} bytes in slot {number}, which has {high_water}")
             publish(slot, high_water, flags & HELD)
             work.header_offset, work.nbytes = header, nbytes
             if kind != _BATCH:
                 if kind < _BATCH:
                     raise CorruptRecord(f"a report of kind {kind}")
-                work.is_plain = False
+                work.is_plain, work.read = False, None
                 work.is_end = kind == Up.END
                 link.has_ended = link.has_ended or work.is_end
             elif flags & NEW_SPEC:
@@ -91,9 +91,11 @@ class Intake:
             compute_ns += compute
             copy_ns += copy
             wait_ns += wait
-            if work.is_end or work.cancelled:
+            if work.cancelled:
                 backend.ring.release(slot)
-            if not work.cancelled:
+            else:
+                if work.is_end:
+                    backend.ring.release(slot)
                 link.published += 1
                 ready[work.ticket.number] = work
             del in_flight[turn]  # last: an interrupt in between leaves it to be computed again

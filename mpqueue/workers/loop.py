@@ -45,6 +45,7 @@ MEMORY_REMEDY = (
 _AHEAD_NS = 100_000  # several cheap grants in one read: 0.7 µs less for each
 _MAX_AHEAD = 16
 
+_BATCH = Up.BATCH
 _clock = time.perf_counter_ns
 
 
@@ -166,6 +167,7 @@ class _Worker:
         self._iterator: Iterator[Any] | None = None
         self._stream_epoch = -1
         self._broken: BaseException | None = None
+        self._seed_number, self._is_stream = config.info.seed, config.is_stream
         self._compute = self._next_element if config.is_stream else payload.source.__getitem__
         context.enter_worker_process(config.info, self._writer)
         queue_home.set_address(config.queue_home)
@@ -200,31 +202,36 @@ class _Worker:
         return bool(data)
 
     def _work(self, slot: int, turn: int, unit: int, epoch: int, high_water: int, wait_ns: int) -> None:
-        writer, config = self._writer, self._config
+        writer = self._writer
         writer.begin(slot, high_water)
-        started = _clock()
-        copying = started
-        flags, kind = 0, Up.BATCH
+        started = copying = _clock()
+        flags, kind = 0, _BATCH
         try:
             if self._broken is not None:
                 raise self._broken
-            if config.is_stream:
+            if self._is_stream:
                 self._open_stream(epoch)
             self._seed(epoch, unit)
             holder = [self._compute(unit)]
             copying = _clock()
             writer.take(holder)
-            placed = self._place(slot, turn)
-            flags = NEW_SPEC * placed.new_spec + HELD * placed.held
+            try:
+                placed = writer.place()
+            except OSError as error:
+                placed = self._place_again(error, slot, turn)
+            spec, is_new, header_offset, nbytes, is_held = placed
+            if is_new or is_held:
+                flags = NEW_SPEC * is_new + HELD * is_held
         except _StreamEnd:
-            kind, placed = Up.END, Placed(0, new_spec=False, header_offset=0, nbytes=0, held=False)
+            kind, spec, header_offset, nbytes = Up.END, 0, 0, 0
         except SystemExit:
             raise
         except BaseException as error:
-            kind, placed = Up.RAISED, self._place_failure(error, unit, epoch)
+            kind = Up.RAISED
+            spec, _, header_offset, nbytes, _ = self._place_failure(error, unit, epoch)
         done = _clock()
         record = REPORT.pack(
-            MAGIC, kind, flags, slot, turn, placed.spec, placed.header_offset, placed.nbytes,
+            MAGIC, kind, flags, slot, turn, spec, header_offset, nbytes,
             writer.high_water, copying - started, done - copying, wait_ns,
         )  # fmt: skip
         os.write(self._ends.reports, record)
@@ -232,11 +239,11 @@ class _Worker:
             self._report(Up.LET_GO, writer.let_go.popleft(), 0)
 
     def _seed(self, epoch: int, unit: int) -> None:
-        info = self._config.info
-        if self._config.is_stream:  # every stream has numbers of its own
-            unit = unit * info.num_workers + info.id
-        context.begin_process_batch(info.seed, epoch, unit)
-        seed_globals(info.seed, epoch, unit)
+        seed = self._seed_number
+        if self._is_stream:  # every stream has numbers of its own
+            unit = unit * self._config.info.num_workers + self._config.info.id
+        context.begin_process_batch(seed, epoch, unit)
+        seed_globals(seed, epoch, unit)
 
     def _open_stream(self, epoch: int) -> None:
         """Begin the generator of an epoch; a replacement computes again, and drops, what was published before."""
@@ -263,18 +270,18 @@ class _Worker:
             self._iterator = None  # a generator that has raised is over, as everywhere in Python
             raise
 
-    def _place(self, slot: int, turn: int) -> Placed:
-        """Write the batch; where there is no memory, wait until there is, or until the trainer gives up."""
-        while True:
+    def _place_again(self, error: OSError, slot: int, turn: int) -> Placed:
+        """There is no memory for the batch: wait until there is, or until the trainer gives up."""
+        while error.errno in _NO_MEMORY:
+            wanted = self._writer.wanted
+            self._report(Up.FULL, slot, turn, wanted)
+            if not self._may_retry():
+                raise SharedMemoryFull(wanted, self._segment.available_bytes(), MEMORY_REMEDY) from error
             try:
                 return self._writer.place()
-            except OSError as error:
-                if error.errno not in _NO_MEMORY:
-                    raise
-                wanted = self._writer.wanted
-                self._report(Up.FULL, slot, turn, wanted)
-                if not self._may_retry():
-                    raise SharedMemoryFull(wanted, self._segment.available_bytes(), MEMORY_REMEDY) from error
+            except OSError as again:
+                error = again
+        raise error
 
     def _may_retry(self) -> bool:
         while data := os.read(self._ends.grants, GRANT.size):

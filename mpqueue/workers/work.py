@@ -26,13 +26,14 @@ class Work:
     """
 
     __slots__ = ("cancelled", "header_offset", "is_end", "is_plain", "nbytes", "read", "ring", "slot", "ticket")
+    read: ReadSpec | None  # this and the two below are known when it is reported
+    header_offset: int
+    nbytes: int
 
     def __init__(self, ticket: Ticket, slot: Slot, ring: Ring) -> None:
         self.ticket, self.slot, self.ring = ticket, slot, ring
         self.cancelled = self.is_end = False
         self.is_plain = True
-        self.read: ReadSpec | None = None
-        self.header_offset = self.nbytes = 0
 
     def open(self) -> Any:
         """The batch, as views of the slot or private; or raise what is there instead."""
@@ -43,9 +44,10 @@ class Work:
                 raise failures.unpack(memory[start : start + self.nbytes])
             finally:
                 ring.release(slot)
-        recipe = read.recipes[memory[start + self.header_offset : start + self.nbytes]]
-        if recipe.fields or recipe.buffers:
-            return read.rebuild(recipe, ring.view(slot, self.header_offset))
+        header_offset = self.header_offset
+        recipe = read.recipes[memory[start + header_offset : start + self.nbytes]]
+        if recipe.has_views:
+            return read.rebuild(recipe, ring.view(slot, header_offset))
         try:  # nothing of it stays in the slot
             return read.rebuild(recipe, np.frombuffer(memory, np.uint8, self.nbytes, start))
         finally:
