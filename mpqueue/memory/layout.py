@@ -12,6 +12,7 @@ What is no plain array (text, numbers, objects, pandas, images) goes through pic
 buffers out-of-band: they lie in the slot like arrays and are not copied on the way out either.
 """
 
+import math
 import pickle
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -220,13 +221,37 @@ def load_spec(data: Any) -> Spec:
 
 
 class Recipe(NamedTuple):
-    """The trainer's side of a plan: how to rebuild a batch whose header is known."""
+    """The trainer's side of a plan: how to rebuild a batch whose header is known.
 
-    has_views: bool  # something of the batch stays in the slot
+    Attributes:
+        has_views: Something of the batch stays in the slot.
+        structure: A dtype of which each field is an array of the batch: a view by a field's name costs 0.07 µs, one by
+            shape, dtype and offset 0.36. None where NumPy can express no such dtype.
+        fields: Then shape, dtype, offset and order of each array.
+        pickle_at: Where the pickle of the other leaves begins.
+        pickle_bytes: Its length.
+        buffers: Offsets and lengths of what it left outside.
+    """
+
+    has_views: bool
+    structure: np.dtype[Any] | None
     fields: tuple[tuple[tuple[int, ...], np.dtype[Any], int, Any], ...]
     pickle_at: int
     pickle_bytes: int
     buffers: tuple[tuple[int, int], ...]
+
+
+def base_over(memory: Any, offset: int, nbytes: int, structure: np.dtype[Any] | None) -> Array:
+    """The array of which the arrays of a batch are views: the bytes of the batch, or its structure.
+
+    Raises:
+        ValueError: The header speaks of bytes beyond the batch's end: somebody else has written to the slot.
+    """
+    if structure is None:
+        return np.frombuffer(memory, np.uint8, nbytes, offset)
+    if structure.itemsize > nbytes:
+        raise ValueError(f"the header of a batch of {nbytes} bytes speaks of {structure.itemsize}: it was overwritten")
+    return np.ndarray((), structure, memory, offset)
 
 
 Builder: TypeAlias = Callable[[Iterator[Any], Iterator[Any]], Any]
@@ -252,11 +277,29 @@ class _Recipes(dict[bytes, Recipe]):
             fields.append((words[at + 1 : at + 1 + rank], node[1], words[at], "F" if node[3] else "C"))
             at += 1 + rank
         if at == len(words):
-            return Recipe(bool(fields), tuple(fields), 0, 0, ())
+            return Recipe(bool(fields), _structure_of(fields), tuple(fields), 0, 0, ())
         pickle_at, pickle_bytes, count = words[at : at + 3]
         pairs = words[at + 3 : at + 3 + 2 * count]
         buffers = tuple(zip(pairs[::2], pairs[1::2], strict=True))
-        return Recipe(bool(fields or buffers), tuple(fields), pickle_at, pickle_bytes, buffers)
+        return Recipe(bool(fields or buffers), None, tuple(fields), pickle_at, pickle_bytes, buffers)
+
+
+def _structure_of(fields: Sequence[tuple[tuple[int, ...], np.dtype[Any], int, Any]]) -> np.dtype[Any] | None:
+    if not fields or any(order == "F" for _, _, _, order in fields):
+        return None
+    shapes, dtypes, offsets, _ = zip(*fields, strict=True)
+    ends = [at + dtype.itemsize * math.prod(shape) for shape, dtype, at, _ in fields]
+    try:
+        return np.dtype(
+            {
+                "names": list(map(str, range(len(fields)))),
+                "formats": list(zip(dtypes, shapes, strict=True)),
+                "offsets": list(offsets),
+                "itemsize": max(ends),
+            }
+        )
+    except ValueError:  # arrays of 2 GiB and more, or of elements without bytes
+        return None
 
 
 class ReadSpec:
@@ -280,8 +323,13 @@ class ReadSpec:
         return None
 
     def rebuild(self, recipe: Recipe, base: Array) -> Any:
-        """The batch, its arrays being views of ``base``, which starts where the slot does."""
-        arrays = [np.ndarray(shape, dtype, base, offset, None, order) for shape, dtype, offset, order in recipe.fields]
+        """The batch, its arrays being views of ``base``, which starts where the slot does (see `base_over`)."""
+        if recipe.structure is not None:
+            arrays = [base[name] for name in base.dtype.names]
+        else:
+            arrays = [
+                np.ndarray(shape, dtype, base, offset, None, order) for shape, dtype, offset, order in recipe.fields
+            ]
         if self._flat is not None:
             return self._flat(arrays)
         objects: list[Any] = []

@@ -11,10 +11,11 @@ only appends to a deque, which the pipeline empties when it comes by.
 
 import weakref
 from collections import deque
+from typing import Any
 
 import numpy as np
 
-from mpqueue.memory.layout import Array
+from mpqueue.memory.layout import Array, base_over
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.slots import Slot
 
@@ -35,9 +36,9 @@ class Leases:
         self._ended_append = self.have_ended.append
         self._live: dict[int, _Lease] = {}
 
-    def lease(self, slot: Slot, nbytes: int) -> Array:
-        """Bytes of the slot as an array; when it and all its views are gone, its lease is in `have_ended`."""
-        base = np.frombuffer(self._memory, np.uint8, nbytes, slot.offset)
+    def lease(self, slot: Slot, nbytes: int, structure: np.dtype[Any] | None) -> Array:
+        """Bytes of the slot as `base_over` has them; when all views of it are gone, its lease is in `have_ended`."""
+        base = base_over(self._memory, slot.offset, nbytes, structure)
         lease = _Lease(base, self._ended_append)
         lease.slot = slot
         self._live[slot.number] = lease

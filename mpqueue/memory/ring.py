@@ -9,9 +9,11 @@ Pages are reserved by whoever writes them, and stay with their slot. They go bac
 larger than recent batches (`_trim`), or when memory is short (`give_back`).
 """
 
+from typing import Any
+
 import numpy as np
 
-from mpqueue.memory.layout import Array
+from mpqueue.memory.layout import Array, base_over
 from mpqueue.memory.leases import Leases
 from mpqueue.memory.segment import Segment, largest_segment_bytes
 from mpqueue.memory.slots import PAGE, Slot, SlotTable, stride_for
@@ -70,23 +72,23 @@ class Ring:
             slot.high_water = nbytes
         return True
 
-    def view(self, slot: Slot, nbytes: int) -> Array:
-        """The first bytes of a READY slot: leased while views of the array live, or a private copy."""
+    def view(self, slot: Slot, nbytes: int, structure: np.dtype[Any] | None) -> Array:
+        """The first bytes of a READY slot, as `base_over` has them: leased while views live, or a private copy."""
         recent, slots = self._recent_bytes, self.slots
         if nbytes != recent:
             self._recent_bytes = nbytes if nbytes > recent else recent - ((recent - nbytes) >> 5)
         if slots.num_leased >= self._max_leased:
             self.collect()
             if slots.num_leased >= self._max_leased:
-                return self.private_copy(slot, nbytes)
+                return self.private_copy(slot, nbytes, structure)
         slots.take(slot)
-        return self._leases.lease(slot, nbytes)
+        return self._leases.lease(slot, nbytes, structure)
 
-    def private_copy(self, slot: Slot, nbytes: int) -> Array:
-        """The first bytes of a READY slot, which is free then."""
+    def private_copy(self, slot: Slot, nbytes: int, structure: np.dtype[Any] | None) -> Array:
+        """The same in memory of its own; the slot is free then."""
         self.num_copies += 1
         try:
-            return np.frombuffer(self.memory, np.uint8, nbytes, slot.offset).copy()
+            return base_over(base_over(self.memory, slot.offset, nbytes, None).copy(), 0, nbytes, structure)
         finally:
             self.release(slot)
 

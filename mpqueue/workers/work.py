@@ -47,7 +47,7 @@ class Work:
         header_offset = self.header_offset
         recipe = read.recipes[memory[start + header_offset : start + self.nbytes]]
         if recipe.has_views:
-            return read.rebuild(recipe, ring.view(slot, header_offset))
+            return read.rebuild(recipe, ring.view(slot, header_offset, recipe.structure))
         try:  # nothing of it stays in the slot
             return read.rebuild(recipe, np.frombuffer(memory, np.uint8, self.nbytes, start))
         finally:
@@ -61,7 +61,8 @@ class Work:
             assert self.read is not None
             start = self.slot.offset
             recipe = self.read.recipes[self.ring.memory[start + self.header_offset : start + self.nbytes]]
-            return MovedOut(self.read.rebuild(recipe, self.ring.private_copy(self.slot, self.header_offset)), None)
+            base = self.ring.private_copy(self.slot, self.header_offset, recipe.structure)
+            return MovedOut(self.read.rebuild(recipe, base), None)
         except Exception as error:
             return MovedOut(None, error)
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mpqueue import Loader, stack
-from mpqueue.memory.layout import ReadSpec, load_spec
+from mpqueue.memory.layout import ReadSpec, base_over, load_spec
 from mpqueue.memory.writer import SlotWriter
 
 STRIDE = 1 << 21
@@ -43,7 +43,7 @@ class Reader:
             header += 16
         spec = self.specs[placed.spec]
         recipe = spec.recipes[bytes(self.memory[start + header : start + placed.nbytes])]
-        return spec.rebuild(recipe, np.frombuffer(self.memory, np.uint8, placed.nbytes, start))
+        return spec.rebuild(recipe, base_over(self.memory, start, placed.nbytes, recipe.structure))
 
 
 @settings(max_examples=300, **quick)
