@@ -1,9 +1,12 @@
 """Any tree of arrays that is put in comes out equal: through the layout alone, and through each backend."""
 
 import contextlib
+import itertools
+import mmap
 import os
 import pickle
 import queue
+import struct
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mpqueue import Loader, stack
-from mpqueue.memory.layout import ReadSpec, base_over, load_spec
+from mpqueue.memory.layout import Kind, ReadSpec, base_over, load_spec
 from mpqueue.memory.writer import SlotWriter
 
 STRIDE = 1 << 21
@@ -57,6 +60,92 @@ def test_what_a_writer_has_placed_is_what_a_reader_finds(batches):
             writer.begin(slot, 0)
             writer.take([laid_out(tree, layout)])
             assert same(reader.read(writer.place(), slot), tree)
+
+
+def whole(array):
+    return array
+
+
+def tail(array):
+    return array[1:]
+
+
+def every_other(array):
+    return array[:, ::2]
+
+
+kinds = st.tuples(
+    st.booleans(),  # allocated in the slot
+    st.sampled_from([whole, whole, np.transpose, tail, every_other]),  # what of it is in the batch
+    st.tuples(st.integers(0, 3), st.integers(0, 4)),
+    st.sampled_from(["f4", "u1", "M8[s]", ">i2"]),
+    st.booleans(),  # the source keeps it
+)
+
+
+@settings(max_examples=300, **quick)
+@given(data=st.data(), batches=st.lists(st.tuples(st.lists(kinds, max_size=3), st.booleans()), min_size=1, max_size=4))
+def test_arrays_that_were_allocated_in_the_slot(data, batches):
+    """Equal kinds in another order, views of what was allocated, and arrays that the source keeps: all come out equal."""
+    segment = PlainMemory(2 * STRIDE)
+    writer, reader = SlotWriter(segment, STRIDE, None), Reader(segment.memory)
+    numbers = itertools.count(1)
+    for arrays, again in batches * 2:
+        writer.begin(again, 0)
+        order = data.draw(st.permutations(range(len(arrays))))
+        made, kept = {}, []
+        for number in order:
+            in_slot, part, shape, dtype, keeps = arrays[number]
+            array = writer.empty(shape, dtype) if in_slot else None
+            array = np.empty(shape, dtype) if array is None else array
+            array.view("u1" if array.itemsize == 1 else "i2").flat = next(numbers)
+            made[number] = part(array)
+            kept += [array] * keeps
+        holder = [[made.pop(number) for number in range(len(arrays))]]
+        array = None  # or it would be one that the source keeps
+        expected = [array.copy(order="K") for array in holder[0]]
+        writer.take(holder)
+        placed = writer.place()
+        for array in kept:
+            array[...] = np.zeros((), array.dtype)  # the source goes on with what it keeps
+        array = None
+        assert same(reader.read(placed, again), expected)
+        is_kept = any(in_slot and keeps for in_slot, _, _, _, keeps in arrays)
+        is_copied = any(in_slot and part is every_other for in_slot, part, _, _, _ in arrays)  # holds on until then
+        assert is_kept <= placed.held <= (is_kept or is_copied)
+        kept.clear()
+        assert list(writer.let_go) == [again] * placed.held
+        writer.let_go.clear()
+
+
+def placed_array(array):
+    """A batch of one array in memory of its own: its spec, its header and its place."""
+    segment = PlainMemory(STRIDE)
+    writer = SlotWriter(segment, STRIDE, None)
+    for _ in range(2):  # the second time without its spec
+        writer.begin(0, 0)
+        writer.take([array])
+        placed = writer.place()
+    spec = ReadSpec((Kind.ARRAY, array.dtype, array.ndim, False))
+    return spec, bytes(segment.memory[placed.header_offset : placed.nbytes]), placed
+
+
+def test_a_header_that_was_overwritten_is_an_error_and_no_view_of_other_memory():
+    spec, header, placed = placed_array(np.zeros(10, np.uint8))
+    recipe = spec.recipes[header.replace(struct.pack("<q", 10), struct.pack("<q", STRIDE))]
+    with pytest.raises(ValueError, match=f"batch of {placed.header_offset} bytes speaks of {STRIDE}: it was overwr"):
+        base_over(bytearray(2 * STRIDE), 0, placed.header_offset, recipe.structure)
+
+
+def test_arrays_that_no_structure_can_hold_come_out_as_well():
+    spec, header, _ = placed_array(np.zeros(10, np.uint8))
+    nbytes = 1 << 31
+    recipe = spec.recipes[header.replace(struct.pack("<q", 10), struct.pack("<q", nbytes))]
+    with mmap.mmap(-1, nbytes + 4096) as memory:
+        memory[nbytes - 1] = 7
+        batch = spec.rebuild(recipe, base_over(memory, 0, nbytes, recipe.structure))
+        assert (batch.shape, batch.dtype, batch[-1]) == ((nbytes,), np.uint8, 7)
+        del batch
 
 
 class Fed:
