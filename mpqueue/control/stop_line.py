@@ -132,20 +132,24 @@ class StopLink:
         self._answers: deque[bool] = deque()
         self._changed = threading.Condition()
         self._is_open = True
+        self._sock: socket.socket | None = None
         try:
             self._sock = rendezvous.connect(address)
             self._take(self._sock.recv(1))
-        except OSError:
+        except OSError:  # also in between: it was closing when we came
+            self.abandon()
             self._end()
         else:
-            threading.Thread(target=self._follow, name="mpqueue-coordinator-link", daemon=True).start()
+            threading.Thread(
+                target=self._follow, args=[self._sock], name="mpqueue-coordinator-link", daemon=True
+            ).start()
 
     def report(self, report: bytes) -> bool:
         """Send a report; when this returns, its effect on the state has arrived here.
 
         Returns: False if it came too late: the coordinator is joined, or gone.
         """
-        if not self._is_open:
+        if self._sock is None or not self._is_open:
             return False
         try:
             self._sock.sendall(_LENGTH.pack(len(report)) + report)
@@ -157,20 +161,21 @@ class StopLink:
 
     def close(self) -> None:
         """End the link, and with it its thread."""
-        if self._is_open:
+        if self._sock is not None and self._is_open:
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def abandon(self) -> None:
         """Close this process's copy of the socket, in a fork that has no thread to follow it."""
-        self._sock.close()
+        if self._sock is not None:
+            self._sock.close()
 
-    def _follow(self) -> None:
+    def _follow(self, sock: socket.socket) -> None:
         while self._is_open:
             try:
-                self._take(self._sock.recv(_CHUNK_BYTES))
+                self._take(sock.recv(_CHUNK_BYTES))
             except OSError:
                 self._end()
-        self._sock.close()
+        sock.close()
 
     def _take(self, received: bytes) -> None:
         for place in range(len(received)):

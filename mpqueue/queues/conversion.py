@@ -42,6 +42,8 @@ def to_array(value: Any, dtype: DType, label: str) -> Array:
         TypeError: A literal of another kind: text for a number, 2.0 for an integer, a number for text.
         OverflowError: A Python integer that no number of the machine holds.
     """
+    if type(value) is np.ndarray and value.dtype is dtype:
+        return value
     if value is None:
         raise ValueError(f"{label} is None: expected a value of dtype {dtype}")
     try:

@@ -11,9 +11,14 @@
 A gate is a bare lock that is held until the request has finished: sleeping before it costs nothing, wakes exactly the
 call whose turn it is, and can be interrupted by a signal. A call that is interrupted, that cannot get memory for its
 result, or whose process is gone gives back what it had taken: no element is lost with its call.
+
+A thread that sleeps before the queue's lock is given it while it has no interpreter lock, so that the thread that
+runs must sleep at its next call, and so on: each step costs a switch of threads. Once begun, such a convoy does not
+end by itself. So who finds the lock taken first gives way: 3 times the rate with two threads that enqueue.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -32,6 +37,9 @@ from mpqueue.queues.timeouts import checked_timeout
 
 if TYPE_CHECKING:
     from mpqueue.queues.share import Share
+
+
+_MAX_YIELDS = 100  # then it is held by somebody who makes shared memory: better to sleep
 
 
 class Gate(Protocol):
@@ -170,6 +178,8 @@ class QueueCore:
         """Take the first step: None if the request has finished, else what its caller waits with."""
         share = self._share
         if share is None:
+            if self._lock.locked():
+                _let_pass(self._lock)
             with self._lock:
                 if self._share is None:
                     return self._step(request, None)
@@ -308,6 +318,14 @@ class QueueCore:
         bound = machine.capacity if machine.capacity >= 0 else "unbounded"
         state = "closed" if machine.closed else "open"
         return f"{machine.name!r} {machine.size} of {bound} elements, {state}, {machine.num_waiting} waiting"
+
+
+def _let_pass(lock: threading.Lock) -> None:
+    """Let whoever holds the lock go on, without standing in line for it; see the module's head."""
+    for _ in range(_MAX_YIELDS):
+        time.sleep(0)  # gives up the interpreter's lock, which the holder waits for
+        if not lock.locked():
+            return
 
 
 def _notify(finished: list[Request]) -> None:

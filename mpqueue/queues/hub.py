@@ -178,10 +178,16 @@ class Hub:
     def _attend(self, client: Client, event: int) -> None:
         if event & ~_WRITABLE:
             if not event & ~(_WRITABLE | _DATA):
-                client.cut("it wrote to the socket on which it is answered")
+                self.cut(client, "it wrote to the socket on which it is answered")
             self._bury(client)
         elif client.flush():
             self.watch.epoll.modify(client.sock.fileno(), _READABLE)
+
+    def cut(self, client: Client, why: str) -> None:
+        """Serve a client no longer."""
+        for place in client.places:  # before it is told: within its window an enqueue waits for no answer
+            self.words[place] = 0
+        client.cut(why)
 
     def _bury(self, client: Client) -> None:
         """A client is gone; all that it said has been read."""

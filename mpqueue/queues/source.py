@@ -1,7 +1,6 @@
 """`Source`: what is a symbolic tensor in TensorFlow, evaluated anew at each step, is a callable here, called anew."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 from types import GeneratorType
 from typing import Any
@@ -44,7 +43,7 @@ class Source:
         self._is_bare = dtypes is not None and not isinstance(dtypes, list | tuple)
         self._state_owner: Any = fn if _has_state(fn) else None
         is_generator = isinstance(getattr(fn, "__self__", None), GeneratorType)
-        self._turn: AbstractContextManager[Any] = Lock() if is_generator else nullcontext()
+        self._turn = Lock() if is_generator else None
 
     def __call__(self) -> Any:
         """Return the next example, as ``fn`` gave it.
@@ -53,11 +52,13 @@ class Source:
             OutOfRangeError: There is no further one.
             Exception: Whatever ``fn`` raises.
         """
-        with self._turn:
-            try:
+        try:
+            if self._turn is None:
                 return self._fn()
-            except StopIteration as end:
-                raise OutOfRangeError(None, None, f"{self!r} has ended") from end
+            with self._turn:
+                return self._fn()
+        except StopIteration as end:
+            raise OutOfRangeError(None, None, f"{self!r} has ended") from end
 
     def map(self, fn: Callable[[Any], Any], *, dtypes: Any = None, shapes: Any = None, names: Any = None) -> "Source":
         """Return a source of ``fn(example)`` for each example of this one.

@@ -66,7 +66,7 @@ class Steps:
         try:
             self._steps[word](client, flag, *said)
         except (ProtocolError, KeyError) as error:
-            client.cut(repr(error))
+            self._hub.cut(client, repr(error))
 
     def admit_run(self, records: deque[tuple[int, ...]]) -> None:
         """Take the records of one queue that need no answer all in one step: the way of most elements."""
@@ -91,7 +91,7 @@ class Steps:
                         client.filled.clear()
                     continue
             except (ProtocolError, KeyError, IndexError) as error:
-                client.cut(repr(error))
+                self._hub.cut(client, repr(error))
                 continue
             records.appendleft((self._enqueue_word, size_class, number, queue, call, count, seq))  # beyond its window
             break

@@ -87,7 +87,7 @@ class Windows:
 
     def extend(self, room: int | None) -> None:
         """Open windows for those that enqueue, within so much room (None: there is no bound)."""
-        active = [one for one in self.producers.values() if one.received != one.seen]
+        active = [one for client, one in self.producers.items() if one.received != one.seen and not client.is_cut]
         if not active:
             return
         if room is not None:

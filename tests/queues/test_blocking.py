@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import threading
+import time
 import weakref
 from collections import Counter
 
@@ -254,3 +255,18 @@ def test_every_element_comes_out_once_with_many_threads_on_both_sides(make):
         thread.join(DEADLOCK_S)
         assert not thread.is_alive()
     assert Counter(seen) == Counter((number, str(number).encode()) for number in range(4 * per_thread))
+
+
+def test_who_finds_the_queue_busy_gives_way_before_standing_in_line_for_its_lock(monkeypatch):
+    """Else two threads that call it again and again take turns by the operating system, at a third of the rate."""
+    queue = FIFOQueue(2, ["int32"], [()])
+    lock, yields = queue.queue_ref._lock, []
+
+    def go_on(seconds):
+        yields.append(seconds)
+        lock.release()  # what its holder does, which was waiting for the interpreter
+
+    lock.acquire()
+    monkeypatch.setattr(time, "sleep", go_on)
+    queue.enqueue(1)
+    assert (yields, queue.size()) == ([0], 1)
