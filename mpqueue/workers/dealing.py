@@ -46,7 +46,7 @@ class Dealer:
         self._backend = backend
         self._max_run = max(1, min(credit // 2, _MAX_RUN))
         self._item_ns = _CHEAP_NS
-        self._rotation = 0
+        self._rotation = -1  # the first ticket is for worker 0, which runs first
 
     def note_cost(self, item_ns: int) -> None:
         """What the latest batches have cost a worker, each."""
