@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.memory.layout import Array, base_over
+from mpqueue.memory.layout import Array
+from mpqueue.memory.recipes import base_over
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.slots import Slot
 

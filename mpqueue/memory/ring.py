@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.memory.layout import Array, base_over
+from mpqueue.memory.layout import Array
 from mpqueue.memory.leases import Leases
+from mpqueue.memory.recipes import base_over
 from mpqueue.memory.segment import Segment, largest_segment_bytes
 from mpqueue.memory.slots import PAGE, Slot, SlotTable, stride_for
 

@@ -22,7 +22,7 @@ from mpqueue.control import descriptors
 from mpqueue.control.interrupts import HeldBack
 from mpqueue.control.records import GRANT
 from mpqueue.errors import StopTimeout
-from mpqueue.memory.layout import ReadSpec
+from mpqueue.memory.recipes import ReadSpec
 from mpqueue.memory.slots import PAGE
 from mpqueue.workers.launcher import Launcher, LauncherGone
 from mpqueue.workers.loop import WorkerConfig, WorkerEnds

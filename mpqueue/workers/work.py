@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.control.schedule import Ticket
-from mpqueue.memory.layout import ReadSpec
+from mpqueue.memory.recipes import ReadSpec
 from mpqueue.memory.ring import Ring
 from mpqueue.memory.slots import Slot
 from mpqueue.workers import failures

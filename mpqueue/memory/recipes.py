@@ -1,0 +1,161 @@
+"""How the trainer rebuilds a batch that lies in a slot: the other side of `mpqueue.memory.layout`.
+
+A spec becomes a `ReadSpec` once. It keeps a *recipe* for each header that it has seen, so that equal batches cost one
+dictionary look-up, and views of one structured array: an array of a batch is a field of it.
+"""
+
+import math
+import pickle
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from mpqueue.memory.layout import MAX_PLANS, Array, Kind, Spec, array_specs
+
+
+def load_spec(data: Any) -> Spec:
+    """A spec as a worker sent it."""
+    spec = pickle.loads(data)
+    assert isinstance(spec, tuple)
+    return spec
+
+
+class Recipe(NamedTuple):
+    """The trainer's side of a plan: how to rebuild a batch whose header is known.
+
+    Attributes:
+        has_views: Something of the batch stays in the slot.
+        structure: A dtype of which each field is an array of the batch: a view by a field's name costs 0.07 µs, one by
+            shape, dtype and offset 0.36. None where NumPy can express no such dtype.
+        fields: Then shape, dtype, offset and order of each array.
+        pickle_at: Where the pickle of the other leaves begins.
+        pickle_bytes: Its length, or more: what follows the end of a pickle is not read.
+        buffers: Offsets and lengths of what it left outside.
+    """
+
+    has_views: bool
+    structure: np.dtype[Any] | None
+    fields: tuple[tuple[tuple[int, ...], np.dtype[Any], int, Any], ...]
+    pickle_at: int
+    pickle_bytes: int
+    buffers: tuple[tuple[int, int], ...]
+
+
+def base_over(memory: Any, offset: int, nbytes: int, structure: np.dtype[Any] | None) -> Array:
+    """The array of which the arrays of a batch are views: the bytes of the batch, or its structure.
+
+    Raises:
+        ValueError: The header speaks of bytes beyond the batch's end: somebody else has written to the slot.
+    """
+    if structure is None:
+        return np.frombuffer(memory, np.uint8, nbytes, offset)
+    if structure.itemsize > nbytes:
+        raise ValueError(f"the header of a batch of {nbytes} bytes speaks of {structure.itemsize}: it was overwritten")
+    return np.ndarray((), structure, memory, offset)
+
+
+Builder: TypeAlias = Callable[[Iterator[Any], Iterator[Any]], Any]
+
+
+class _Recipes(dict[bytes, Recipe]):
+    """Recipes by header: one that is not there is made, and remembered for headers that come again."""
+
+    def __init__(self, nodes: Iterator[Spec]) -> None:
+        self._nodes = tuple(nodes)
+
+    def __missing__(self, header: bytes) -> Recipe:
+        recipe = self._parse(struct.unpack(f"<{len(header) // 8}q", header))
+        if len(self) >= MAX_PLANS:
+            self.clear()
+        self[header] = recipe
+        return recipe
+
+    def _parse(self, words: tuple[int, ...]) -> Recipe:
+        fields, at = [], 0
+        for node in self._nodes:
+            rank = node[2]
+            fields.append((words[at + 1 : at + 1 + rank], node[1], words[at], "F" if node[3] else "C"))
+            at += 1 + rank
+        if at == len(words):
+            return Recipe(bool(fields), _structure_of(fields), tuple(fields), 0, 0, ())
+        pickle_at, pickle_bytes, count = words[at : at + 3]
+        pairs = words[at + 3 : at + 3 + 2 * count]
+        buffers = tuple(zip(pairs[::2], pairs[1::2], strict=True))
+        return Recipe(bool(fields or buffers), None, tuple(fields), pickle_at, pickle_bytes, buffers)
+
+
+def _structure_of(fields: Sequence[tuple[tuple[int, ...], np.dtype[Any], int, Any]]) -> np.dtype[Any] | None:
+    if not fields or any(order == "F" for _, _, _, order in fields):
+        return None
+    shapes, dtypes, offsets, _ = zip(*fields, strict=True)
+    ends = [at + dtype.itemsize * math.prod(shape) for shape, dtype, at, _ in fields]
+    try:
+        return np.dtype(
+            {
+                "names": list(map(str, range(len(fields)))),
+                "formats": list(zip(dtypes, shapes, strict=True)),
+                "offsets": list(offsets),
+                "itemsize": max(ends),
+            }
+        )
+    except ValueError:  # arrays of 2 GiB and more, or of elements without bytes
+        return None
+
+
+class ReadSpec:
+    """A spec as the trainer keeps it: recipes by header, and the function that rebuilds the tree."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.recipes = _Recipes(array_specs(spec))
+        self._flat = self._flat_container(spec)
+        self._build = builder(spec)
+
+    @staticmethod
+    def _flat_container(spec: Spec) -> Callable[[list[Array]], Any] | None:
+        """For a bare array, or a tuple or list of arrays, what makes the batch of its list of arrays."""
+        if spec[0] == Kind.ARRAY:
+            return lambda arrays: arrays[0]
+        if all(node[0] == Kind.ARRAY for node in spec[1:]):
+            if spec[0] == Kind.TUPLE:
+                return tuple
+            if spec[0] == Kind.LIST:
+                return lambda arrays: arrays
+        return None
+
+    def rebuild(self, recipe: Recipe, base: Array) -> Any:
+        """The batch, its arrays being views of ``base``, which starts where the slot does (see `base_over`)."""
+        if recipe.structure is not None:
+            arrays = [base[name] for name in base.dtype.names]
+        else:
+            arrays = [
+                np.ndarray(shape, dtype, base, offset, None, order) for shape, dtype, offset, order in recipe.fields
+            ]
+        if self._flat is not None:
+            return self._flat(arrays)
+        objects: list[Any] = []
+        if recipe.pickle_bytes:
+            data = base[recipe.pickle_at : recipe.pickle_at + recipe.pickle_bytes]
+            objects = pickle.loads(
+                data.data, buffers=[base[start : start + length] for start, length in recipe.buffers]
+            )
+        return self._build(iter(arrays), iter(objects))
+
+
+def builder(spec: Spec) -> Builder:
+    """A function that rebuilds a tree of this spec from its arrays and objects, in the order of `flatten`."""
+    kind = spec[0]
+    if kind == Kind.NONE:
+        return lambda _arrays, _objects: None
+    if kind == Kind.ARRAY:
+        return lambda arrays, _objects: next(arrays)
+    if kind == Kind.OBJECT:
+        return lambda _arrays, objects: next(objects)
+    if kind == Kind.DICT:
+        keys, items = spec[1][0], [builder(item) for item in spec[2:]]
+        return lambda arrays, objects: {k: item(arrays, objects) for k, item in zip(keys, items, strict=True)}
+    parts = [builder(item) for item in spec[1:]]
+    if kind == Kind.TUPLE:
+        return lambda arrays, objects: tuple([part(arrays, objects) for part in parts])
+    return lambda arrays, objects: [part(arrays, objects) for part in parts]
