@@ -269,8 +269,7 @@ class Pipeline:
         """A batch is handed out."""
         self._latest = ticket  # from here on; see NOTE [ Interrupts ]
         self.num_batches += 1
-        self.progress.count(ticket)
-        if ticket.lane < 0 and self.progress.position == self.schedule.lengths[ticket.epoch]:
+        if self.progress.count(ticket) == self.schedule.lengths.get(ticket.epoch):
             self._close_epoch(ticket.epoch + 1)
 
     def _recount(self, ticket: Ticket) -> None:

@@ -40,25 +40,29 @@ class Progress:
         self.epoch, self.position, self.ahead, self.lane = place.epoch, place.position, set(place.ahead), place.lane
         self.counts = list(place.counts) or [0] * len(self.counts)
 
-    def count(self, ticket: Ticket) -> None:
-        """A batch was handed out. It counts from one assignment on, so that an interrupt cannot count half of it."""
+    def count(self, ticket: Ticket) -> int:
+        """A batch was handed out. It counts from one assignment on, so that an interrupt cannot count half of it.
+
+        Returns: How many of the epoch were, without a gap; -1 for streams.
+        """
         _, _, position, unit, lane = ticket
         if lane >= 0:
             self.counts[lane] = unit + 1
             self.lane = (lane + 1) % len(self.counts)
-            return
+            return -1
         ahead = self.ahead
         if position != self.position:
             ahead.add(position)
-            return
+            return self.position
         position += 1
         if not ahead:
             self.position = position
-            return
+            return position
         while position in ahead:
             position += 1
         self.position = position
         ahead.difference_update([earlier for earlier in ahead if earlier < position])
+        return position
 
     def is_counted(self, ticket: Ticket) -> bool:
         """Whether `count` has done its work; for after an interrupt in the middle of it."""

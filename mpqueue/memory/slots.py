@@ -121,8 +121,9 @@ class SlotTable:
         if slot.held:
             slot.state = _RETIRED
             self.num_retired += 1
-            return
-        self._set_free(slot)
+        else:
+            slot.state, slot.turn = _FREE, 0
+            self._free.setdefault(slot.owner, []).append(slot)
 
     def let_go(self, number: int) -> None:
         """The worker's code holds no array in the slot any more (or is gone): RETIRED → FREE."""
