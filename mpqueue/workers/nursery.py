@@ -214,13 +214,15 @@ class _Nursery:
         wire.send(self._sock, wire.From.EXITED, (child.key, os.waitstatus_to_exitcode(status), peak))
 
 
-# What follows the path entries in argv differs; the path itself comes first, so that `mpqueue` is found.
-_SPAWN_CODE = "import sys; sys.path[:] = sys.argv[1:-3]; from mpqueue.workers.nursery import spawned; spawned()"
-NURSERY_CODE = "import sys; sys.path[:] = sys.argv[1:-2]; from mpqueue.workers.nursery import main; main()"
+# What follows the path entries in argv differs; the path itself comes first, so that `mpqueue` is found. Imports make
+# no garbage: without collections NumPy and this package are there in 99 ms instead of 105.
+_CODE = "import gc, sys; gc.disable(); sys.path[:] = sys.argv[1:-{}]; from mpqueue.workers import nursery; nursery.{}()"
+_SPAWN_CODE, NURSERY_CODE = _CODE.format(3, "spawned"), _CODE.format(2, "main")
 
 
 def main() -> None:
     """Entry of the nursery's interpreter."""
+    gc.enable()
     fd, trainer_lifeline = int(sys.argv[-2]), int(sys.argv[-1])
     lifeline.arm(lifeline.reopen(trainer_lifeline))
     _open_standard_streams()
@@ -248,6 +250,7 @@ def _open_standard_streams() -> None:
 
 def spawned() -> None:
     """Entry of a worker that is an interpreter of its own."""
+    gc.enable()
     fd, *lifelines = (int(arg) for arg in sys.argv[-3:])
     for read_end in lifelines:
         lifeline.arm(read_end)

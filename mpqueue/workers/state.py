@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mpqueue.control.records import GRANT, MAGIC, Down
 from mpqueue.memory.slots import Slot
-from mpqueue.workers.launcher import Forker, Launcher, LauncherGone, take_nursery
+from mpqueue.workers.launcher import Forker, Launcher, LauncherGone, Nursery, take_nursery
 from mpqueue.workers.loop import Payload
 from mpqueue.workers.pickling import Patch, SourceImage, encode_patch, make_patch, take_image
 
@@ -34,7 +34,23 @@ class SourceState:
 
     def __init__(self, payload: Payload, image: SourceImage | None, *, spawn: bool) -> None:
         self._payload, self._image, self._spawn = payload, image, spawn
+        self._begun: Nursery | None = None
         self._loading: dict[int, tuple[Slot, int]] = {}  # by turn: its slot, and how many workers have not loaded it
+
+    def begin(self) -> None:
+        """Have the nursery start while the ring is made: as an interpreter it takes longer than all else.
+
+        Raises:
+            OSError: There are not enough processes or descriptors.
+        """
+        if self._image is not None:
+            self._begun = take_nursery(spawn=self._spawn)
+
+    def drop(self) -> None:
+        """End what was begun and not launched."""
+        nursery, self._begun = self._begun, None
+        if nursery is not None:
+            nursery.end()
 
     def launch(self) -> Launcher:
         """A launcher whose workers have the source as it was last seen.
@@ -45,7 +61,7 @@ class SourceState:
         """
         if self._image is None:
             return Forker(self._payload)
-        nursery = take_nursery(spawn=self._spawn)
+        nursery, self._begun = self._begun or take_nursery(spawn=self._spawn), None
         try:
             self.equip(nursery)
         except LauncherGone:
