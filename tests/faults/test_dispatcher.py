@@ -4,10 +4,12 @@ import fcntl
 import os
 
 import pytest
+from faults import simulated
 from faults.faults import Numbers, numbers
 
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.control.records import GRANT
+from mpqueue.control.schedule import EpochSchedule
 from mpqueue.workers.roster import Link
 
 
@@ -49,6 +51,51 @@ def test_as_many_grants_as_there_is_room_for_do_not_block():
     finally:
         link.close_worker_ends()
         link.close()
+
+
+class LateNursery(simulated.Nursery):
+    """Tells of a second worker only when the first has reported a batch."""
+
+    def __init__(self, world):
+        super().__init__(world)
+        self.late = []
+
+    def tell(self, event):
+        if self.world.workers.keys() == {event.key} or event.pid == 0:
+            super().tell(event)
+        else:
+            self.late.append(event)
+
+    def events(self, timeout_s=0):
+        if self.late and not self.told:
+            while not self.world.done:
+                self.world.step(may_kill=False)
+            super().tell(self.late.pop())
+        return super().events(timeout_s)
+
+
+class Watched(simulated.World):
+    """Notes which worker has done what."""
+
+    def __init__(self, *args):
+        self.done = []
+        super().__init__(*args)
+
+    def note_reported(self, worker, grant):
+        super().note_reported(worker, grant)
+        self.done.append((worker.config.info.id, grant[4]))
+
+
+def test_a_pool_is_dealt_work_before_its_last_worker_runs_and_the_first_worker_has_the_first_batch(monkeypatch):
+    monkeypatch.setattr(simulated, "Nursery", LateNursery)
+    schedule = EpochSchedule(lambda: 8, 0)
+    schedule.start_at(0)
+    world = Watched(simulated.Source([1]), schedule, 2, 8, lambda choices: choices[0])
+    try:
+        assert world.done[0] == (0, 0)
+        assert not world.backend.deaths.vacant
+    finally:
+        world.close()
 
 
 class Vanishing(Numbers):

@@ -1,5 +1,6 @@
 """The nursery is killed: its workers are gone at once, and the trainer starts another and goes on, or raises."""
 
+import errno
 import threading
 
 import numpy as np
@@ -12,6 +13,7 @@ from gates import Gate, pass_gate
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.errors import WorkerDied
+from mpqueue.workers.launcher import Nursery
 
 
 def nurseries():
@@ -150,6 +152,30 @@ def test_a_source_that_ends_it_again_and_again_is_an_error_at_start_that_says_ho
     with pytest.raises(WorkerDied, match=f"nursery.*died by {how}.*unpickl"):
         enqueuer.start(2)
     assert not enqueuer.is_running()
+
+
+def test_how_it_died_is_known_also_if_it_dies_while_it_is_told_of_the_source(monkeypatch):
+    tell = Nursery.set_image
+
+    def killed_and_told(nursery, image):
+        nursery._process.kill()
+        nursery._process.wait()
+        tell(nursery, image)
+
+    monkeypatch.setattr(Nursery, "set_image", killed_and_told)
+    with OrderedEnqueuer(Numbers(), True) as enqueuer, pytest.raises(WorkerDied, match="SIGKILL"):
+        enqueuer.start(1)
+
+
+def test_it_ends_if_the_ring_cannot_be_made(monkeypatch):
+    def no_ring(*_args, **_options):
+        raise OSError(errno.ENOMEM, "no ring")
+
+    mpqueue.shutdown()
+    monkeypatch.setattr("mpqueue.workers.process.Ring", no_ring)
+    with OrderedEnqueuer(Numbers(), True) as enqueuer, pytest.raises(OSError, match="no ring"):
+        enqueuer.start(1)
+    assert not nurseries()
 
 
 def test_a_source_that_cannot_be_unpickled_is_its_own_error_at_start():
