@@ -333,20 +333,11 @@ class Blocking:
         yield Numbers()[1]
 
 
-@pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+@pytest.mark.parametrize("method", ["nursery", "fork", "spawn", "thread"])
 def test_a_generator_that_blocks_for_ever_does_not_block_stop(method):
+    options = {} if method == "thread" else {"use_multiprocessing": True, "start_method": method}
     with Gate() as gate:
-        enqueuer = GeneratorEnqueuer(Blocking(gate), True, start_method=method)
-        enqueuer.start(1)
-        assert numbers(enqueuer.get(), 1) == [0]
-        blocked = gate.arrival()
-        enqueuer.stop()
-        blocked.let_go()
-
-
-def test_a_generator_that_blocks_for_ever_in_a_thread_does_not_block_stop():
-    with Gate() as gate:
-        enqueuer = GeneratorEnqueuer(Blocking(gate))
+        enqueuer = GeneratorEnqueuer(Blocking(gate), **options)
         enqueuer.start(1)
         assert numbers(enqueuer.get(), 1) == [0]
         blocked = gate.arrival()
