@@ -14,7 +14,7 @@ buffers out-of-band: they lie in the slot like arrays and are not copied on the 
 
 import pickle
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -53,26 +53,36 @@ def flatten(tree: Any, arrays: list[Array], objects: list[Any]) -> Signature:
     Only exact built-in containers are taken apart: a namedtuple or a user's dict class has behaviour of its own and
     travels as an object (its arrays out-of-band).
     """
-    kind = type(tree)
-    if kind is _ndarray:
-        dtype = tree.dtype
-        if not dtype.hasobject:
+    return _flatten_each((tree,), arrays, objects)[0]
+
+
+def _flatten_each(trees: Iterable[Any], arrays: list[Array], objects: list[Any]) -> list[Signature]:
+    """The signatures of several: one call for each container, and none for its arrays."""
+    found: list[Signature] = []
+    for tree in trees:
+        kind = type(tree)
+        if kind is _ndarray and not tree.dtype.hasobject:
             arrays.append(tree)
-            return (_ARRAY, dtype, tree.shape, tree.strides)
-    elif tree is None:
-        return _NONE
-    elif kind is tuple or kind is list:
-        if not (tree and type(tree[0]) in _PLAIN and _PLAIN.issuperset(map(type, tree))):
-            return (_CONTAINERS[kind], *[flatten(item, arrays, objects) for item in tree])
-        # All text and numbers: one object, at a tenth of the price of as many.
-    elif kind is dict:
-        # The keys' types count: {1: x} and {True: x} would be one spec without them.
-        keys = (tuple(tree), tuple(map(type, tree)))
-        return (Kind.DICT, keys, *[flatten(item, arrays, objects) for item in tree.values()])
-    elif kind is np.memmap:
-        return flatten(tree.view(np.ndarray), arrays, objects)
-    objects.append(tree)
-    return _OBJECT
+            found.append((_ARRAY, tree.dtype, tree.shape, tree.strides))
+        elif (kind is tuple or kind is list) and not _is_plain(tree):
+            found.append((_CONTAINERS[kind], *_flatten_each(tree, arrays, objects)))
+        elif tree is None:
+            found.append(_NONE)
+        elif kind is dict:
+            # The keys' types count: {1: x} and {True: x} would be one spec without them.
+            keys = (tuple(tree), tuple(map(type, tree)))
+            found.append((Kind.DICT, keys, *_flatten_each(tree.values(), arrays, objects)))
+        elif kind is np.memmap:
+            found += _flatten_each((tree.view(np.ndarray),), arrays, objects)
+        else:
+            objects.append(tree)
+            found.append(_OBJECT)
+    return found
+
+
+def _is_plain(items: Any) -> bool:
+    """Whether it is all text and numbers: one object, at a tenth of the price of as many."""
+    return bool(items) and type(items[0]) in _PLAIN and _PLAIN.issuperset(map(type, items))
 
 
 def spec_of(signature: Signature, shapes: list[tuple[int, ...]]) -> Spec:
