@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from mpqueue.control.interrupts import let_through
+from mpqueue.control.interrupts import HeldBack, let_through
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule
 from mpqueue.workers.local import InlineBackend, ThreadBackend
@@ -141,11 +141,12 @@ def _start_processes(
     from mpqueue.workers.state import SourceState
 
     state = SourceState(payload, image, spawn=choices.start_method == "spawn")
-    try:
-        state.begin()  # all that can be refused has been
-        _make_backend(pipeline, state, payload.source, workers, seed, choices, skip)
-    finally:
-        state.drop()
+    with HeldBack():
+        try:
+            state.begin()  # all that can be refused has been
+            _make_backend(pipeline, state, payload.source, workers, seed, choices, skip)
+        finally:
+            state.drop()
 
 
 def _make_backend(
