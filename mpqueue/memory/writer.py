@@ -109,8 +109,9 @@ class SlotWriter(GrantedSlot):
             self._check_bound(plan.end)
             self._check(placed.nbytes)
         start = self._offset
-        for target, array in zip(targets.get(self._number) or self._make_targets(known), self._arrays, strict=True):
-            target[...] = array
+        if self._arrays:
+            for target, array in zip(targets.get(self._number) or self._make_targets(known), self._arrays, strict=True):
+                target[...] = array
         self._segment.memory[start + placed.header_offset : start + placed.nbytes] = plan.header
         return placed
 
