@@ -184,9 +184,9 @@ class Hub:
             self.watch.epoll.modify(client.sock.fileno(), _READABLE)
 
     def cut(self, client: Client, why: str) -> None:
-        """Serve a client no longer."""
-        for place in client.places:  # before it is told: within its window an enqueue waits for no answer
-            self.words[place] = 0
+        """Serve a client no longer. Its windows are closed first: within one, an enqueue waits for no answer."""
+        for producer in client.producers.values():
+            self.words[producer.place] = 0
         client.cut(why)
 
     def _bury(self, client: Client) -> None:

@@ -101,6 +101,22 @@ def test_a_process_that_is_killed_has_counted(files):
     assert counts(reader) == (3, 0)
 
 
+def test_what_a_process_has_read_that_is_cut_off_later_stays_counted(files):
+    reader, queue = mpqueue.TextLineReader(), work(*files)
+
+    def write_and_go_on(reader, queue):
+        os.write(queue.queue_ref._own.lane.connection._sock.fileno(), b"a line of a log\n")
+        while True:
+            queue.size()
+
+    with Other(reader, queue, method="spawn") as other:
+        other.ask(read)
+        other.ask(read)
+        with pytest.raises(errors.CancelledError, match="ended this connection"):
+            other.ask(write_and_go_on)
+        assert counts(reader) == (2, 0)
+
+
 def test_a_reset_counts_from_0_and_leaves_the_units_of_others(files):
     reader, queue = mpqueue.TextLineReader(), work(*files)
     with Other(reader, queue, method="spawn") as other:
