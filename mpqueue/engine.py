@@ -9,16 +9,13 @@ import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from mpqueue.control.interrupts import HeldBack, let_through
+from mpqueue.control.interrupts import let_through
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule
 from mpqueue.workers.local import InlineBackend, ThreadBackend
 from mpqueue.workers.loop import Payload
-
-if TYPE_CHECKING:
-    from mpqueue.workers.state import SourceState
 
 StartMethod = Literal["nursery", "fork", "spawn"]
 BackendName = Literal["process", "thread", "inline"]
@@ -129,6 +126,8 @@ def _start_processes(
     pipeline: Pipeline, payload: Payload, workers: int, seed: int, choices: Choices, skip: tuple[int, ...]
 ) -> None:
     from mpqueue.workers.pickling import UnpicklableSource, take_image
+    from mpqueue.workers.process import Options, ProcessBackend
+    from mpqueue.workers.state import SourceState
 
     image = None
     if choices.start_method != "fork":
@@ -138,28 +137,7 @@ def _start_processes(
             if not isinstance(choices.start_method, _Default):
                 raise
             _announce_fork(error)
-    from mpqueue.workers.state import SourceState
-
-    state = SourceState(payload, image, spawn=choices.start_method == "spawn")
-    with HeldBack():
-        try:
-            state.begin()  # all that can be refused has been
-            _make_backend(pipeline, state, payload.source, workers, seed, choices, skip)
-        finally:
-            state.drop()
-
-
-def _make_backend(
-    pipeline: Pipeline,
-    state: "SourceState",
-    source: Any,
-    workers: int,
-    seed: int,
-    choices: Choices,
-    skip: tuple[int, ...],
-) -> None:
-    from mpqueue.workers.process import Options, ProcessBackend  # while the nursery starts
-
+    source = payload.source
     options = Options(
         num_workers=workers,
         seed=seed,
@@ -171,7 +149,7 @@ def _make_backend(
         copy=choices.copy,
         skip=skip,
     )
-    ProcessBackend(pipeline, state, options)
+    ProcessBackend(pipeline, SourceState(payload, image, spawn=choices.start_method == "spawn"), options)
 
 
 def _announce_fork(error: BaseException) -> None:

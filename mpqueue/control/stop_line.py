@@ -165,7 +165,7 @@ class StopLink:
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def abandon(self) -> None:
-        """Close this process's copy of the socket, in a fork that has no thread to follow it."""
+        """Close this process's copy of the socket, which no thread follows: in a fork, or before there was one."""
         if self._sock is not None:
             self._sock.close()
 

@@ -122,8 +122,7 @@ class SlotTable:
             slot.state = _RETIRED
             self.num_retired += 1
         else:
-            slot.state, slot.turn = _FREE, 0
-            self._free.setdefault(slot.owner, []).append(slot)
+            self._set_free(slot)
 
     def let_go(self, number: int) -> None:
         """The worker's code holds no array in the slot any more (or is gone): RETIRED → FREE."""

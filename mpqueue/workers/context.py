@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpqueue.control import seeds
-from mpqueue.memory.writer import SlotWriter
+from mpqueue.memory.granted import GrantedSlot
 
 Array = np.ndarray[Any, Any]
 
@@ -43,10 +43,10 @@ _current = _Current()
 _process_info: WorkerInfo | None = None
 _process_batch: tuple[int, int, int] | None = None
 _process_rng: np.random.Generator | None = None
-_arena: SlotWriter | None = None
+_arena: GrantedSlot | None = None
 
 
-def enter_worker_process(info: WorkerInfo, arena: SlotWriter) -> None:
+def enter_worker_process(info: WorkerInfo, arena: GrantedSlot) -> None:
     """This process is a worker from now on."""
     global _process_info, _arena
     _process_info, _arena = info, arena

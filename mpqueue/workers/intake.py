@@ -74,7 +74,7 @@ class Intake:
                 continue
             work = in_flight[turn]
             slot = work.slot
-            if slot.number != number or header > nbytes or nbytes > high_water:
+            if slot.number != number or not header <= nbytes <= high_water:
                 raise CorruptRecord(f"a batch of {nbytes} bytes in slot {number}, which has {high_water}")
             publish(slot, high_water, flags & HELD)
             work.header_offset, work.nbytes = header, nbytes
@@ -92,11 +92,9 @@ class Intake:
             compute_ns += compute
             copy_ns += copy
             wait_ns += wait
-            if work.cancelled:
+            if work.is_end or work.cancelled:
                 backend.ring.release(slot)
-            else:
-                if work.is_end:
-                    backend.ring.release(slot)
+            if not work.cancelled:
                 link.published += 1
                 ready[work.ticket.number] = work
             del in_flight[turn]  # last: an interrupt in between leaves it to be computed again

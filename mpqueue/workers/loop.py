@@ -220,8 +220,7 @@ class _Worker:
             except OSError as error:
                 placed = self._place_again(error, slot, turn)
             spec, is_new, header_offset, nbytes, is_held = placed
-            if is_new or is_held:
-                flags = NEW_SPEC * is_new + HELD * is_held
+            flags = NEW_SPEC * is_new + HELD * is_held
         except _StreamEnd:
             kind, spec, header_offset, nbytes = Up.END, 0, 0, 0
         except SystemExit:

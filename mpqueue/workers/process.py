@@ -89,6 +89,8 @@ class ProcessBackend:
         self.dealer, self.intake = Dealer(self, pipeline.credit), Intake(self)
         self._hang = HangWatch(options.batch_timeout) if options.batch_timeout is not None else None
         with HeldBack(), contextlib.ExitStack() as undo:
+            undo.callback(state.drop)
+            state.begin()
             self._open(undo)
             self._ask_for_workers(options.skip)
             undo.callback(setattr, pipeline, "backend", None)

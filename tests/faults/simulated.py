@@ -291,6 +291,9 @@ class State(SourceState):
         super().__init__(payload, take_image(payload), spawn=False)
         self.world = world
 
+    def begin(self):
+        """There is no interpreter to wait for."""
+
     def launch(self):
         self.world.nursery = Nursery(self.world)
         self.equip(self.world.nursery)
