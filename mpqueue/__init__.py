@@ -3,8 +3,10 @@
 The map of the house, from the ground up; imports point downwards only::
 
     errors.py            every public exception
+    system/              process hygiene: descriptors, interrupts, forks, the death of a parent
     memory/              the data plane: segment, slots, layout, leases, in-slot allocation
-    control/             the control plane: records, schedule, seeds, the pipeline that the consumer drives
+    control/             the control plane: schedule, seeds, the pipeline that the consumer drives
+    coordination/        what a coordinator is made of: members, cancellation, proxies in other processes
     workers/             nursery, worker loop, backends (process, thread, inline), exceptions across processes
     sequence.py sources.py engine.py enqueuers.py loader.py stats.py     what users of fit loops hold
     coordinator.py queues/ readers/ parsing/ train/ compat/              the TensorFlow 1 toolbox

@@ -31,9 +31,9 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from mpqueue.control.cancellation import CancellationScope
-from mpqueue.control.home import Home
-from mpqueue.control.members import Ending, Member, StopCallback, check_member, name_of, stoppers
+from mpqueue.coordination.cancellation import CancellationScope
+from mpqueue.coordination.coordinator_proxy import Home
+from mpqueue.coordination.members import Ending, Member, StopCallback, check_member, name_of, stoppers
 from mpqueue.errors import OutOfRangeError
 from mpqueue.workers import failures
 

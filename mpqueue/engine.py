@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mpqueue.control.interrupts import let_through
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule
+from mpqueue.system.interrupts import let_through
 from mpqueue.workers.local import InlineBackend, ThreadBackend
-from mpqueue.workers.loop import Payload
+from mpqueue.workers.worker_main import Payload
 
 StartMethod = Literal["nursery", "fork", "spawn"]
 BackendName = Literal["process", "thread", "inline"]
@@ -125,9 +125,9 @@ def start_backend(
 def _start_processes(
     pipeline: Pipeline, payload: Payload, workers: int, seed: int, choices: Choices, skip: tuple[int, ...]
 ) -> None:
-    from mpqueue.workers.pickling import UnpicklableSource, take_image
     from mpqueue.workers.process import Options, ProcessBackend
-    from mpqueue.workers.state import SourceState
+    from mpqueue.workers.source_send import UnpicklableSource, take_image
+    from mpqueue.workers.source_sync import SourceState
 
     image = None
     if choices.start_method != "fork":

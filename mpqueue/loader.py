@@ -9,12 +9,11 @@ from typing import Any, Self
 
 from mpqueue import stats
 from mpqueue.control.backend import EndOfStream, Stopped
-from mpqueue.control.interrupts import HeldBack
-from mpqueue.control.members import Ended, Stoppable
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.progress import Place
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule
 from mpqueue.control.seeds import fresh_seed
+from mpqueue.coordination.members import Ended, Stoppable
 from mpqueue.engine import (
     DEFAULT_START_METHOD,
     BackendName,
@@ -26,7 +25,8 @@ from mpqueue.engine import (
 )
 from mpqueue.enqueuers import _abandon, credit_for
 from mpqueue.sources import check_sequence, draw_lazy_order, epoch_end_of, is_stream, length_of
-from mpqueue.workers.loop import Payload
+from mpqueue.system.interrupts import HeldBack
+from mpqueue.workers.worker_main import Payload
 
 _uids = itertools.count(1 << 32)  # apart from the enqueuers' numbers, which seeds are made of, too
 

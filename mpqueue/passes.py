@@ -34,7 +34,7 @@ from mpqueue.control.seeds import fresh_seed
 from mpqueue.engine import BackendName, Choices, check_counts, start_backend
 from mpqueue.enqueuers import _abandon, credit_for
 from mpqueue.sources import check_sequence, draw_lazy_order, has_hooks, length_of
-from mpqueue.workers.loop import Payload
+from mpqueue.workers.worker_main import Payload
 
 
 class _Plan:

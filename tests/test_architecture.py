@@ -12,8 +12,8 @@ ROOT = Path(mpqueue.__file__).parent
 # From the ground up: a module may import from its own layer and from those below.
 LAYERS = [
     ["errors"],
-    ["memory"],
-    ["control"],
+    ["memory", "system"],
+    ["control", "coordination"],
     ["workers"],
     ["sequence", "sources"],
     ["stats", "engine", "idle"],
@@ -22,7 +22,7 @@ LAYERS = [
     ["train"],
     ["keras"],
 ]
-PURE = ["memory.slots", "memory.layout", "control.schedule", "control.seeds", "control.records"]
+PURE = ["memory.slots", "memory.layout", "control.schedule", "control.seeds", "workers.records"]
 
 
 def layer_of(module):

@@ -28,12 +28,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mpqueue.control import forked
 from mpqueue.control.backend import Backend, EndOfStream, Failure, Outcome, Stopped
 from mpqueue.control.epoch_end import EpochEnd
-from mpqueue.control.interrupts import HeldBack, let_through
 from mpqueue.control.progress import Place, Progress
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule, Ticket
+from mpqueue.system import forked
+from mpqueue.system.interrupts import HeldBack, let_through
 
 _clock = time.perf_counter_ns
 

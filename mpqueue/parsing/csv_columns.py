@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.memory.heap import keep_freed_memory
+from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.parsing.arguments import STRING
 from mpqueue.parsing.csv_cut import Batch, cut
 from mpqueue.parsing.csv_format import CsvFormat

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.memory.heap import keep_freed_memory
+from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.parsing import wire
 from mpqueue.parsing.example_columns import Column
 from mpqueue.parsing.example_entries import Entries, blocks_at, find

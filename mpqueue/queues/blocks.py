@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpqueue.memory.arena import class_bytes, class_for, first_token, offset_of
-from mpqueue.memory.heap import keep_freed_memory
+from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.memory.segment import Segment
 from mpqueue.queues.conversion import Array
 from mpqueue.queues.requests import Token

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mpqueue.control import descriptors
 from mpqueue.queues.requests import Request
 from mpqueue.queues.windows import Producer
 from mpqueue.queues.wire import HEAD
+from mpqueue.system import descriptors
 
 if TYPE_CHECKING:
     from mpqueue.queues.core import QueueCore

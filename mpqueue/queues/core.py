@@ -24,7 +24,7 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mpqueue.control.cancellation import cancellable
+from mpqueue.coordination.cancellation import cancellable
 from mpqueue.errors import DeadlineExceededError, OpError
 from mpqueue.queues import handles
 from mpqueue.queues.conversion import Array

@@ -16,7 +16,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mpqueue.control import queue_home
+from mpqueue.control import queue_address
 
 if TYPE_CHECKING:
     from mpqueue.queues.core import QueueCore
@@ -115,8 +115,8 @@ def _in_child() -> None:
     hub, _hub, _lock = _hub, None, threading.RLock()
     if hub is None:
         return
-    if queue_home.address is None and len(_live):
-        queue_home.set_address(hub.address)
+    if queue_address.address is None and len(_live):
+        queue_address.set_address(hub.address)
     for core in list(_live):
         share = core.shared_as
         if share is not None:

@@ -26,7 +26,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mpqueue.control import descriptors, queue_home, rendezvous
+from mpqueue.control import queue_address
+from mpqueue.coordination import rendezvous
 from mpqueue.memory.arena import Arena
 from mpqueue.queues.client import Client
 from mpqueue.queues.records import Record, Records
@@ -36,6 +37,7 @@ from mpqueue.queues.shortage import Shortage
 from mpqueue.queues.steps import WITHDRAWN, Steps
 from mpqueue.queues.watch import Events, Watch
 from mpqueue.queues.wire import HEAD, RECORD, Down, Up
+from mpqueue.system import descriptors
 
 if TYPE_CHECKING:
     from mpqueue.queues.core import QueueCore
@@ -160,7 +162,7 @@ class Hub:
         if sock is None:
             return
         peer = rendezvous.process_id_of(sock)
-        queue_home.users.add(peer)
+        queue_address.users.add(peer)
         self._last_client += 1
         client = Client(self._last_client, peer, sock, self._on_full)
         hello = HEAD.pack(Down.HELLO, client.number, self.arena.segment.size, self.mark, 0)

@@ -18,12 +18,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpqueue.control import descriptors, rendezvous
+from mpqueue.coordination import rendezvous
 from mpqueue.errors import CancelledError, FailedPreconditionError
 from mpqueue.memory.arena import class_bytes, class_for, offset_of
 from mpqueue.memory.segment import Segment
 from mpqueue.queues.handles import Place
 from mpqueue.queues.wire import HEAD, RECORD, Down, Up, decode_error
+from mpqueue.system import descriptors
 
 _FIRST_BLOCKS = 4
 _MOST_BLOCKS = 512

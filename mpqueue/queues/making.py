@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.control import queue_home
+from mpqueue.control import queue_address
 from mpqueue.errors import FailedPreconditionError
 from mpqueue.queues.core import QueueCore
 from mpqueue.queues.handles import Place
@@ -37,7 +37,7 @@ def make_queue(
         InvalidArgumentError: The queue of this shared name is another one.
         FailedPreconditionError: This is a worker, and its trainer had no queue to share when it started.
     """
-    home = queue_home.address
+    home = queue_address.address
     if shared_name and home is not None:
         return _at_home(home, (class_name, name, capacity, spec, shared_name, order, min_after_dequeue, seed))
     bound = as_integer(capacity, "capacity")

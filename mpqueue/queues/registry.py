@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mpqueue.control import queue_home
+from mpqueue.control import queue_address
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.queues import handles
 from mpqueue.queues.core import QueueCore
@@ -66,4 +66,4 @@ def _address_for_workers() -> str | None:
     return handles.place_of(cores[0]).address if cores else handles.address()
 
 
-queue_home.provide(_address_for_workers)
+queue_address.provide(_address_for_workers)

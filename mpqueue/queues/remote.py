@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.control.cancellation import cancellable
+from mpqueue.coordination.cancellation import cancellable
 from mpqueue.errors import DeadlineExceededError, OpError, SharedMemoryFull
 from mpqueue.memory.arena import class_bytes
 from mpqueue.queues.blocks import BlockCodec, SharedStorage

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Self, TypeVar
 
-from mpqueue.control.cancellation import CancellationScope, remove_last
+from mpqueue.coordination.cancellation import CancellationScope, remove_last
 from mpqueue.errors import CancelledError
 
 T = TypeVar("T")

@@ -20,8 +20,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from mpqueue.control import descriptors
 from mpqueue.queues.requests import Request
+from mpqueue.system import descriptors
 
 _QUIET_S = 0.002
 _LONGEST_NAP_S = 0.1

@@ -1,6 +1,6 @@
 """The part of a file that is in memory: read in blocks, looked at in place, thrown away when passed."""
 
-from mpqueue.memory.heap import keep_freed_memory
+from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.readers.opening import BLOCK_BYTES, ByteSource
 
 

@@ -1,7 +1,7 @@
 """Lines of text files, found a block at a time."""
 
 from mpqueue.errors import DataLossError, InvalidArgumentError
-from mpqueue.memory.heap import keep_freed_memory
+from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.readers.failures import shown
 from mpqueue.readers.file_records import DEFAULT_MAX_RECORD_BYTES, FileRecordReader, positive_bytes
 from mpqueue.readers.opening import BLOCK_BYTES, open_input

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeGuard
 
-from mpqueue.control.cancellation import cancellable
+from mpqueue.coordination.cancellation import cancellable
 from mpqueue.coordinator import Coordinator
 from mpqueue.errors import CancelledError, OutOfRangeError, WorkerDied
 from mpqueue.loader import Loader

@@ -14,8 +14,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from mpqueue.control.records import GRANT, MAGIC, Down
 from mpqueue.control.schedule import Ticket
+from mpqueue.workers.records import GRANT, MAGIC, Down
 from mpqueue.workers.roster import Link
 from mpqueue.workers.work import Work
 

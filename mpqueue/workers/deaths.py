@@ -18,11 +18,11 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from mpqueue.control import queue_home
+from mpqueue.control import queue_address
 from mpqueue.control.schedule import Ticket
 from mpqueue.errors import BatchTimeout, WorkerDied
+from mpqueue.system.oom import OomCounter, find_counter
 from mpqueue.workers.launcher import LauncherGone
-from mpqueue.workers.oom import OomCounter, find_counter
 from mpqueue.workers.roster import STUCK_S, Exit, Link, end_orphans
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Deaths:
 
     def _leave_vacant(self, link: Link) -> None:
         # What has used a queue is called afresh: the queue knows what was taken.
-        is_replayed = self._backend.options.is_stream and link.pid not in queue_home.users
+        is_replayed = self._backend.options.is_stream and link.pid not in queue_address.users
         self.vacate(link.worker, skip=link.published if is_replayed else 0, by_death=True)
 
     def bury(self, link: Link, *, is_gone: bool = True) -> Ticket | None:

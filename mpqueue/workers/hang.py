@@ -10,8 +10,8 @@ import select
 import signal
 import time
 
-from mpqueue.workers.loop import DUMP_SIGNAL
 from mpqueue.workers.roster import Link, Roster
+from mpqueue.workers.worker_main import DUMP_SIGNAL
 
 _DUMP_S = 1.0  # a stopped process cannot answer
 _QUIET_S = 0.05  # the dump comes in many small writes

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpqueue.control.records import HELD, MAGIC, NEW_SPEC, REPORT, CorruptRecord, Up
 from mpqueue.memory.layout import UNNUMBERED
 from mpqueue.memory.recipes import ReadSpec, load_spec
 from mpqueue.memory.slots import SlotError
+from mpqueue.workers.records import HELD, MAGIC, NEW_SPEC, REPORT, CorruptRecord, Up
 from mpqueue.workers.roster import Link
 from mpqueue.workers.work import Work
 

@@ -20,13 +20,13 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from mpqueue.control import descriptors, interrupts
-from mpqueue.control.interrupts import HeldBack, let_through
-from mpqueue.memory.copies import with_large_copies_uncached
-from mpqueue.workers import failures, lifeline, wire
-from mpqueue.workers.loop import Payload, WorkerConfig, WorkerEnds, prepare_process, run_and_exit
+from mpqueue.memory.glibc import with_large_copies_uncached
+from mpqueue.system import descriptors, interrupts, parent_death
+from mpqueue.system.interrupts import HeldBack, let_through
+from mpqueue.workers import failures, wire
 from mpqueue.workers.nursery import NURSERY_CODE, Settings
-from mpqueue.workers.pickling import SourceImage, make_patch
+from mpqueue.workers.source_send import SourceImage, make_patch
+from mpqueue.workers.worker_main import Payload, WorkerConfig, WorkerEnds, prepare_process, run_and_exit
 
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
@@ -141,7 +141,7 @@ class Nursery:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             undo.pop_all()
             theirs.close()
-            lifeline.arm(lifeline_read, self._process.pid)
+            parent_death.arm(lifeline_read, self._process.pid)
             descriptors.close(lifeline_read)
         self._digests: list[bytes] = []
         self._fingerprint: tuple[bytes, ...] | None = None
@@ -319,18 +319,18 @@ class Forker:
         """Nothing to do: workers are forked with the source as it is."""
 
     def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> Event:
-        """Fork; see `mpqueue.workers.loop` for what the child does."""
+        """Fork; see `mpqueue.workers.worker_main` for what the child does."""
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()  # or the child would print again what is still in the buffer
         with HeldBack():
-            read_end = descriptors.own(lifeline.reopen(self._lifeline_read))
+            read_end = descriptors.own(parent_death.reopen(self._lifeline_read))
             noted = descriptors.adopt((*ends.sent, read_end))
             try:
                 pid = _fork_quietly()
                 if pid == 0:
                     self._live(config, ends, read_end)
-                lifeline.arm(read_end, pid)
+                parent_death.arm(read_end, pid)
             finally:
                 for fd in noted:
                     descriptors.own(fd)
@@ -350,7 +350,7 @@ class Forker:
 
     def _live(self, config: WorkerConfig, ends: WorkerEnds, read_end: int) -> None:
         try:
-            lifeline.arm(read_end)
+            parent_death.arm(read_end)
             interrupts.restore()
             prepare_process()
             run_and_exit(config, self._payload, [], ends)

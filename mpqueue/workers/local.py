@@ -21,14 +21,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mpqueue.control.interrupts import let_through
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.schedule import Ticket
 from mpqueue.control.seeds import BatchSeed, GlobalState, seed_globals
 from mpqueue.errors import BatchTimeout, OutOfRangeError, StopTimeout
+from mpqueue.system.interrupts import let_through
 from mpqueue.workers import context
 from mpqueue.workers.context import WorkerInfo
-from mpqueue.workers.loop import Payload
+from mpqueue.workers.worker_main import Payload
 
 _END = object()
 _TORN = "an interrupt fell between two elements of a generator, which gives them only once"

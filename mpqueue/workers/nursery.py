@@ -25,9 +25,10 @@ import traceback
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from mpqueue.workers import failures, lifeline, wire
-from mpqueue.workers.loop import Payload, WorkerConfig, WorkerEnds, exit_status, prepare_process, run_and_exit
-from mpqueue.workers.patching import load, merge_buffers
+from mpqueue.system import parent_death
+from mpqueue.workers import failures, wire
+from mpqueue.workers.source_receive import load, merge_buffers
+from mpqueue.workers.worker_main import Payload, WorkerConfig, WorkerEnds, exit_status, prepare_process, run_and_exit
 
 PARK_S = 5.0
 
@@ -156,7 +157,7 @@ class _Nursery:
             if pid == 0:
                 self._live(config, ends, lifelines)
             for read_end in lifelines:
-                lifeline.arm(read_end, pid)
+                parent_death.arm(read_end, pid)
             return pid
 
     @contextlib.contextmanager
@@ -164,8 +165,8 @@ class _Nursery:
         """The read ends that a child inherits: ours and the trainer's, as open files that are this child's alone."""
         opened: list[int] = []
         try:
-            opened.append(lifeline.reopen(self._lifeline))
-            opened.append(lifeline.reopen(self._trainer_lifeline))
+            opened.append(parent_death.reopen(self._lifeline))
+            opened.append(parent_death.reopen(self._trainer_lifeline))
             yield opened
         finally:
             for read_end in opened:
@@ -176,7 +177,7 @@ class _Nursery:
         try:
             os.close(self._lifeline_write)
             for read_end in lifelines:
-                lifeline.arm(read_end)
+                parent_death.arm(read_end)
             self._sock.close()
             for sentinel in self._children:
                 os.close(sentinel)
@@ -198,7 +199,7 @@ class _Nursery:
                 pass_fds=[theirs.fileno(), *lifelines],
             )  # fmt: skip
             for read_end in lifelines:
-                lifeline.arm(read_end, process.pid)
+                parent_death.arm(read_end, process.pid)
             process.returncode = 0  # reaped here, by `_reap`: Popen is not to do it, nor to warn
             theirs.close()
             views = [memoryview(buffer) for buffer in self._buffers]
@@ -224,7 +225,7 @@ def main() -> None:
     """Entry of the nursery's interpreter."""
     gc.enable()
     fd, trainer_lifeline = int(sys.argv[-2]), int(sys.argv[-1])
-    lifeline.arm(lifeline.reopen(trainer_lifeline))
+    parent_death.arm(parent_death.reopen(trainer_lifeline))
     _open_standard_streams()
     prepare_process()
     sys.argv[:] = [""]
@@ -253,7 +254,7 @@ def spawned() -> None:
     gc.enable()
     fd, *lifelines = (int(arg) for arg in sys.argv[-3:])
     for read_end in lifelines:
-        lifeline.arm(read_end)
+        parent_death.arm(read_end)
     sys.argv[:] = [""]
     prepare_process()
     with socket.socket(fileno=fd) as sock:

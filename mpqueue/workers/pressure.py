@@ -12,12 +12,12 @@ told to FAIL, and the consumer gets `SharedMemoryFull`.
 from collections import deque
 from typing import TYPE_CHECKING
 
-from mpqueue.control.records import GRANT, MAGIC, Down
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.ring import FIRST_BYTES
-from mpqueue.workers.loop import MEMORY_REMEDY
+from mpqueue.workers.records import GRANT, MAGIC, Down
 from mpqueue.workers.roster import Link
 from mpqueue.workers.work import Work
+from mpqueue.workers.worker_main import MEMORY_REMEDY
 
 if TYPE_CHECKING:
     from mpqueue.workers.process import ProcessBackend

@@ -31,23 +31,24 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mpqueue.control import descriptors, queue_home
+from mpqueue.control import queue_address
 from mpqueue.control.backend import Failure
-from mpqueue.control.interrupts import HeldBack
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.schedule import Ticket
 from mpqueue.memory.ring import Ring
+from mpqueue.system import descriptors
+from mpqueue.system.interrupts import HeldBack
 from mpqueue.workers.context import WorkerInfo
 from mpqueue.workers.dealing import Dealer
 from mpqueue.workers.deaths import Deaths
 from mpqueue.workers.hang import HangWatch
 from mpqueue.workers.intake import Intake
 from mpqueue.workers.launcher import Forker, LauncherGone
-from mpqueue.workers.loop import WorkerConfig
 from mpqueue.workers.pressure import Pressure
 from mpqueue.workers.roster import Roster
-from mpqueue.workers.state import SourceState
+from mpqueue.workers.source_sync import SourceState
 from mpqueue.workers.work import MovedOut, Work
+from mpqueue.workers.worker_main import WorkerConfig
 
 _MAX_YIELDS = 10
 
@@ -106,7 +107,7 @@ class ProcessBackend:
         self._config = WorkerConfig(
             WorkerInfo(0, options.num_workers, options.seed), options.is_stream, self.ring.segment.size,
             self.ring.segment.kind, self.ring.stride, options.max_batch_bytes,
-            queue_home=queue_home.address_for_workers(),
+            queue_home=queue_address.address_for_workers(),
         )  # fmt: skip
         self.roster = Roster(self.ring.segment.fd, self._config_of, with_stacks=self._hang is not None)
         undo.callback(self.roster.close, reusable=False)

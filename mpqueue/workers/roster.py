@@ -18,15 +18,15 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mpqueue.control import descriptors
-from mpqueue.control.interrupts import HeldBack
-from mpqueue.control.records import GRANT
 from mpqueue.errors import StopTimeout
 from mpqueue.memory.recipes import ReadSpec
 from mpqueue.memory.slots import PAGE
+from mpqueue.system import descriptors
+from mpqueue.system.interrupts import HeldBack
 from mpqueue.workers.launcher import Launcher, LauncherGone
-from mpqueue.workers.loop import WorkerConfig, WorkerEnds
+from mpqueue.workers.records import GRANT
 from mpqueue.workers.work import Work
+from mpqueue.workers.worker_main import WorkerConfig, WorkerEnds
 
 _GRACE_S = 0.2  # for workers to leave by themselves, before SIGTERM
 _TERM_S = 1.0  # and after it, before SIGKILL

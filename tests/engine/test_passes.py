@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import psutil
 import pytest
-from gates import Gate, pass_gate
+from helpers.gates import Gate, pass_gate
 
 import mpqueue
 from mpqueue import idle

@@ -21,6 +21,6 @@ def pytest_itemcollected(item):
 @pytest.fixture
 def delivered(monkeypatch):
     """The batches that Keras is handed."""
-    from fitting import Delivered
+    from helpers.fitting import Delivered
 
     return Delivered(monkeypatch)

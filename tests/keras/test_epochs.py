@@ -7,8 +7,8 @@ pytest.importorskip("keras.utils")
 import gc
 
 import keras
-import marked
-from fitting import BACKEND, as_py_dataset, fit
+from helpers import marked
+from helpers.fitting import BACKEND, as_py_dataset, fit
 
 import mpqueue.keras
 from mpqueue.keras import accelerate

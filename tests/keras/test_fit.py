@@ -7,9 +7,9 @@ pytest.importorskip("keras.utils")
 import functools
 
 import keras
-import marked
 import numpy as np
-from fitting import BACKEND, as_py_dataset, assert_same, fit, make_model
+from helpers import marked
+from helpers.fitting import BACKEND, as_py_dataset, assert_same, fit, make_model
 
 import mpqueue.keras
 from mpqueue.keras import accelerate

@@ -9,9 +9,9 @@ import subprocess
 import sys
 
 import keras
-import marked
 import numpy as np
-from fitting import BACKEND, as_py_dataset, fit
+from helpers import marked
+from helpers.fitting import BACKEND, as_py_dataset, fit
 from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
 
 import mpqueue

@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 
 import psutil
-from fitting import BACKEND
+from helpers.fitting import BACKEND
 
 HERE = Path(__file__).parent
 HEAD = """

@@ -9,10 +9,10 @@ import os
 import threading
 
 import keras
-import marked
 import numpy as np
 import psutil
-from fitting import BACKEND, as_py_dataset, assert_same, fit, make_model
+from helpers import marked
+from helpers.fitting import BACKEND, as_py_dataset, assert_same, fit, make_model
 
 import mpqueue.keras
 from mpqueue.errors import WorkerDied

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from parsing.encoding import block, bytes_list, entry, example, float_list, int64_list
+from helpers.encoding import block, bytes_list, entry, example, float_list, int64_list
 
 import mpqueue
 from mpqueue.errors import InvalidArgumentError

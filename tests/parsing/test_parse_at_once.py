@@ -3,10 +3,10 @@
 from unittest import mock
 
 import pytest
+from helpers.encoding import bytes_list, example_of, int64_list
+from helpers.random_examples import RandomExamples
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parsing.encoding import bytes_list, example_of, int64_list
-from parsing.random_examples import RandomExamples
 
 import mpqueue
 from mpqueue.errors import InvalidArgumentError

@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from queues.calls import DEADLOCK_S
+from helpers.calls import DEADLOCK_S
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from queues.calls import blocked
+from helpers.calls import blocked
 
 import mpqueue
 from mpqueue import FIFOQueue, PaddingFIFOQueue, QueueBase, RandomShuffleQueue

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 
-from mpqueue.control.cancellation import CancellationScope, cancellable
+from mpqueue.coordination.cancellation import CancellationScope, cancellable
 from mpqueue.errors import CancelledError
 
 DEADLOCK_S = 20

@@ -6,10 +6,10 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from helpers.queue_oracle import Attempt, Oracle
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
-from queues.oracle import Attempt, Oracle
 
 import mpqueue.queues
 from mpqueue.errors import CancelledError, OutOfRangeError

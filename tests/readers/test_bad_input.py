@@ -12,13 +12,13 @@ import tracemalloc
 import zlib
 
 import pytest
+from helpers.fakes import FakeQueue
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mpqueue
 from mpqueue import errors, python_io
 from mpqueue.readers.tfrecord import frame
-from readers.fakes import FakeQueue
 
 MEBIBYTE = 2**20
 BOUND = 1000  # of a record, in all fuzzed readers

@@ -5,10 +5,10 @@ import threading
 
 import numpy as np
 import pytest
+from helpers.fakes import FakeQueue
 
 import mpqueue
 from mpqueue import errors
-from readers.fakes import FakeQueue
 
 DEADLOCK_S = 30
 

@@ -5,11 +5,11 @@ import pathlib
 
 import numpy as np
 import pytest
+from helpers.fakes import FakeQueue
 
 import mpqueue
 from mpqueue import errors
 from mpqueue.readers.opening import CHUNK_BYTES
-from readers.fakes import FakeQueue
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import gzip
 import zlib
 
 import pytest
+from helpers.fakes import FakeQueue
 
 import mpqueue
 from mpqueue import errors
 from mpqueue.readers.opening import BLOCK_BYTES
-from readers.fakes import FakeQueue
 
 
 def records_of(path, *args, **options):

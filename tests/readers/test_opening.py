@@ -8,11 +8,11 @@ import stat
 import tempfile
 
 import pytest
+from helpers.fakes import FakeQueue
 
 import mpqueue
 from mpqueue import errors, python_io
 from mpqueue.readers.opening import BLOCK_BYTES
-from readers.fakes import FakeQueue
 
 READERS = {
     "text": mpqueue.TextLineReader,

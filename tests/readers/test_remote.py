@@ -9,10 +9,10 @@ import threading
 import fsspec
 import fsspec.asyn
 import pytest
+from helpers.fakes import FakeQueue
 
 import mpqueue
 from mpqueue import errors, python_io
-from readers.fakes import FakeQueue
 
 fsspec.asyn.get_loop()  # its thread stays for the life of the process
 

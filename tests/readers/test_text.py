@@ -1,11 +1,11 @@
 """Lines of files."""
 
 import pytest
+from helpers.fakes import FakeQueue
 
 import mpqueue
 from mpqueue import errors
 from mpqueue.readers.opening import BLOCK_BYTES
-from readers.fakes import FakeQueue
 
 
 def lines_of(path, num_at_once=7, **options):

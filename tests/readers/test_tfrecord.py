@@ -12,13 +12,13 @@ import sys
 import zlib
 
 import pytest
+from helpers.fakes import FakeQueue
 
 import mpqueue
 from mpqueue import errors, python_io
 from mpqueue.readers import tfrecord
 from mpqueue.readers.opening import BLOCK_BYTES
 from mpqueue.readers.tfrecord import frame
-from readers.fakes import FakeQueue
 
 BIG_BYTES = tfrecord._BIG_BYTES
 SIZES = [0, 1, 100, 5000, BLOCK_BYTES - 16, BLOCK_BYTES - 15, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES, 0, 7]

@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 import pytest
-from gates import Gate, pass_gate
+from helpers.gates import Gate, pass_gate
 
 import mpqueue
 from mpqueue import errors, train

@@ -20,7 +20,7 @@ import numpy as np
 
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.graph.plan import Plan, Step
-from mpqueue.control.cancellation import CancellationScope
+from mpqueue.coordination.cancellation import CancellationScope
 from mpqueue.errors import OpError, ResourceExhaustedError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from mpqueue.compat.graph.graph import Graph, get_default_graph
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.plan import Plan
 from mpqueue.compat.graph.run import Run, owned
-from mpqueue.control.cancellation import CancellationScope
+from mpqueue.coordination.cancellation import CancellationScope
 from mpqueue.queues.session import SessionClosedError
 
 _State = TypeVar("_State")

@@ -1,0 +1,1 @@
+"""What a `Coordinator` is made of: members, cancellation, and its proxies in other processes."""

@@ -1,0 +1,209 @@
+"""The line between a coordinator and its handles in other processes: states go down, reports go up.
+
+::
+
+    owner: StopLine, one thread                        another process: StopLink, one thread
+    ───────────────────────────                        ─────────────────────────────────────
+    listens                          ◄── connects ──   at the first use of the handle
+    STOPPING or RUNNING              ── one byte ──►   the state now, and at each change
+    the coordinator takes the report ◄── length, bytes report of a stop, perhaps with an exception
+    TAKEN or TOO_LATE                ── one byte ──►   after the change of state that the report caused
+
+A socket that ends is the other side's end: the owner forgets a process that is gone; a process whose owner is gone
+takes that for a stop, since nobody coordinates any more. Both threads sleep until something arrives. Each end is owned
+by its process alone: `abandon` closes what a fork has copied.
+"""
+
+import selectors
+import socket
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from mpqueue.coordination import rendezvous
+
+_RUNNING, _STOPPING, _TAKEN, _TOO_LATE = b"r", b"s", b"t", b"l"
+_LENGTH = struct.Struct("<I")
+_CHUNK_BYTES = 1 << 16
+
+
+class StopLine:
+    """The owner's side: tells all other processes of a change of state, and takes their reports.
+
+    Args:
+        on_report: Called with the bytes of a report, in the thread of the line. Returns False if it came too late.
+    """
+
+    def __init__(self, on_report: Callable[[bytes], bool]) -> None:
+        self._on_report = on_report
+        self._listener, self.address = rendezvous.listen()
+        self._wakeup, self._waker = socket.socketpair()
+        # Re-entrant: the garbage collector may close the line in a thread that is just using it.
+        self._lock = threading.RLock()
+        self._is_closed = False
+        self._state = _RUNNING
+        self._received: dict[socket.socket, bytearray] = {}
+        self._thread: threading.Thread | None = None
+
+    def serve(self) -> None:
+        """Start to answer; before, connections wait."""
+        with self._lock:
+            if self._thread is None and not self._is_closed:
+                self._thread = threading.Thread(target=self._serve, name="mpqueue-coordinator-line", daemon=True)
+                self._thread.start()
+
+    def tell(self, *, stopping: bool) -> None:
+        """Send the state to all; never blocks."""
+        with self._lock:
+            self._state = _STOPPING if stopping else _RUNNING
+            for end in self._received:
+                _send(end, self._state)
+
+    def close(self) -> None:
+        """End the line, and with it its thread; the other processes take it for a stop."""
+        rendezvous.forget(self.address)
+        with self._lock:
+            self._is_closed = True
+            if self._thread is None:
+                self.abandon()
+            else:
+                self._waker.close()
+
+    def abandon(self) -> None:
+        """Close this process's copies of all sockets, in a fork that is not the owner."""
+        for sock in (self._listener, self._wakeup, self._waker, *self._received):
+            sock.close()
+
+    def _serve(self) -> None:
+        with selectors.PollSelector() as selector:  # has no descriptor that forks would share
+            for sock in (self._listener, self._wakeup):
+                selector.register(sock, selectors.EVENT_READ, sock)
+            while True:
+                for key, _ in selector.select():
+                    if key.data is self._wakeup:
+                        self.abandon()
+                        return
+                    self._handle(selector, key.data)
+
+    def _handle(self, selector: selectors.BaseSelector, sock: socket.socket) -> None:
+        if sock is self._listener:
+            arrived = rendezvous.accept(self._listener)
+            if arrived is not None:
+                selector.register(arrived, selectors.EVENT_READ, arrived)
+                with self._lock:
+                    self._received[arrived] = bytearray()
+                    _send(arrived, self._state)
+        elif not self._receive(sock):
+            selector.unregister(sock)
+            with self._lock:
+                del self._received[sock]
+            sock.close()
+
+    def _receive(self, end: socket.socket) -> bool:
+        """Take what has arrived; False at the end."""
+        try:
+            chunk = end.recv(_CHUNK_BYTES)
+        except OSError:
+            return False
+        received = self._received[end]
+        received += chunk
+        while len(received) >= _LENGTH.size:
+            size = _LENGTH.size + _LENGTH.unpack_from(received)[0]
+            if len(received) < size:
+                break
+            report = bytes(received[_LENGTH.size : size])
+            del received[:size]
+            _send(end, _TAKEN if self._on_report(report) else _TOO_LATE)
+        return bool(chunk)
+
+
+class StopLink:
+    """Another process's side: follows the owner's state, and reports.
+
+    Args:
+        address: Where the owner listens.
+        on_state: Called with True for a stop and False when it is cleared; in this thread with the first state, and
+            then in a thread of the link.
+    """
+
+    def __init__(self, address: str, on_state: Callable[[bool], None]) -> None:
+        self._on_state = on_state
+        self._answers: deque[bool] = deque()
+        self._changed = threading.Condition()
+        self._is_open = True
+        self._sock: socket.socket | None = None
+        try:
+            self._sock = rendezvous.connect(address)
+            self._take(self._sock.recv(1))
+        except OSError:  # also in between: it was closing when we came
+            self.abandon()
+            self._end()
+        else:
+            threading.Thread(
+                target=self._follow, args=[self._sock], name="mpqueue-coordinator-link", daemon=True
+            ).start()
+
+    def report(self, report: bytes) -> bool:
+        """Send a report; when this returns, its effect on the state has arrived here.
+
+        Returns: False if it came too late: the coordinator is joined, or gone.
+        """
+        if self._sock is None or not self._is_open:
+            return False
+        try:
+            self._sock.sendall(_LENGTH.pack(len(report)) + report)
+        except OSError:
+            return False
+        with self._changed:
+            self._changed.wait_for(lambda: self._answers or not self._is_open)
+            return self._answers.popleft() if self._answers else False
+
+    def close(self) -> None:
+        """End the link, and with it its thread."""
+        if self._sock is not None and self._is_open:
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def abandon(self) -> None:
+        """Close this process's copy of the socket, which no thread follows: in a fork, or before there was one."""
+        if self._sock is not None:
+            self._sock.close()
+
+    def _follow(self, sock: socket.socket) -> None:
+        while self._is_open:
+            try:
+                self._take(sock.recv(_CHUNK_BYTES))
+            except OSError:
+                self._end()
+        sock.close()
+
+    def _take(self, received: bytes) -> None:
+        for place in range(len(received)):
+            word = received[place : place + 1]
+            if word in (_RUNNING, _STOPPING):
+                self._on_state(word == _STOPPING)
+            else:
+                self._answer(accepted=word == _TAKEN)
+        if not received:
+            self._end()
+
+    def _answer(self, *, accepted: bool) -> None:
+        with self._changed:
+            self._answers.append(accepted)
+            self._changed.notify_all()
+
+    def _end(self) -> None:
+        with self._changed:
+            self._is_open = False
+            self._changed.notify_all()
+        self._on_state(True)
+
+
+def _send(end: socket.socket, word: bytes) -> None:
+    """Send one byte without blocking; a process that leaves hundreds of them unread is cut off, and stops."""
+    try:
+        end.send(word, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        end.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return  # it is gone: the thread of the line sees its end

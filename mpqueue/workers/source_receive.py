@@ -1,0 +1,41 @@
+"""The receivers' side of the source as bytes: nursery and workers rebuild it, and replace the parts that have changed.
+
+Apart from `mpqueue.workers.source_send`, the trainer's side, so that a worker whose source needs no cloudpickle does
+not import it.
+"""
+
+import pickle
+from typing import Any
+
+from mpqueue.memory.layout import Array, align
+
+_LENGTH_BYTES = 8
+
+
+def load(data: Any, buffers: list[Any]) -> Any:
+    """The source again."""
+    return pickle.loads(data, buffers=buffers)
+
+
+def merge_buffers(patch_new: dict[int, Any], patch_old: dict[int, int], have: list[Any]) -> list[Any]:
+    """All buffers of the new image, in their order: those that came, and for the others those of the older image."""
+    merged = {number: have[where] for number, where in patch_old.items()} | patch_new
+    return [merged[number] for number in sorted(merged)]
+
+
+def buffers_start(meta_bytes: int) -> int:
+    """Where the buffers of an encoded patch begin."""
+    return align(_LENGTH_BYTES + meta_bytes)
+
+
+def apply_patch(encoded: Array, have: list[Any]) -> tuple[Any, list[Any]]:
+    """What `mpqueue.workers.source_send.encode_patch` wrote: the new source, and the buffers that it is made on.
+
+    The buffers are copied to private, writable memory; ``encoded`` may be used again afterwards.
+    """
+    length = int.from_bytes(encoded[:_LENGTH_BYTES].tobytes(), "little")
+    data, old, places = pickle.loads(encoded[_LENGTH_BYTES : _LENGTH_BYTES + length].tobytes())
+    start = buffers_start(length)
+    new = {number: encoded[start + at : start + at + nbytes].copy() for number, (at, nbytes) in places.items()}
+    buffers = merge_buffers(new, old, have)
+    return load(data, buffers), buffers

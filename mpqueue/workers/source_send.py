@@ -1,0 +1,211 @@
+"""The trainer's side of the source as bytes: sent once, compared at every start, sent in part when part of it changed.
+
+A `SourceImage` is a cloudpickle of the source with its large arrays out-of-band, and a digest of each. Two images of
+one source differ exactly where the source has changed, also in place inside a big array; `Patch` carries the new
+pickle and those arrays that the receiver does not have.
+"""
+
+import hashlib
+import io
+import pickle
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import cloudpickle
+
+from mpqueue.memory.layout import align
+from mpqueue.workers import stand_ins
+from mpqueue.workers.source_receive import buffers_start
+
+_LARGE_BYTES = 1 << 16  # smaller buffers stay inside the pickle
+_PARALLEL_BYTES = 1 << 26
+
+
+class UnpicklableSource(TypeError):
+    """The source cannot be sent to another process; the text names the attribute that is in the way."""
+
+
+class SourceImage(NamedTuple):
+    """A source as bytes.
+
+    Attributes:
+        data: The pickle.
+        buffers: Its large buffers; they are the source's own memory, not copies.
+        digests: One per buffer.
+    """
+
+    data: bytes
+    buffers: list[memoryview]
+    digests: list[bytes]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pickle and of all buffers."""
+        return len(self.data) + sum(buffer.nbytes for buffer in self.buffers)
+
+    @property
+    def fingerprint(self) -> tuple[bytes, ...]:
+        """Equal for two images of an unchanged source."""
+        return (hashlib.sha256(self.data).digest(), *self.digests)
+
+
+def take_image(source: Any) -> SourceImage:
+    """Pickle the source.
+
+    Raises:
+        UnpicklableSource: It cannot be pickled; the text names the attribute that is in the way.
+    """
+    buffers: list[memoryview] = []
+
+    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            view = buffer.raw()
+        except BufferError:
+            return True
+        if view.nbytes < _LARGE_BYTES:
+            return True
+        buffers.append(view)
+        return False
+
+    try:
+        with io.BytesIO() as file:
+            _SourcePickler(file, protocol=5, buffer_callback=keep_inside).dump(source)
+            data = file.getvalue()
+    except Exception as error:
+        path, why = find_culprit(source)
+        raise UnpicklableSource(
+            f"the source cannot be sent to worker processes: {path} cannot be pickled ({why or error}). "
+            "Make it in the workers instead (in `worker_init` or on first use), or leave it out with __getstate__"
+        ) from error
+    return SourceImage(data, buffers, _digests(buffers))
+
+
+class _SourcePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """cloudpickle, but modules that another interpreter would not find by `sys.path` travel by value."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, type) and (obj.__module__, obj.__qualname__) == stand_ins.KERAS_NAME:
+            return stand_ins.py_dataset, ()
+        if isinstance(obj, type) or callable(obj):
+            module = sys.modules.get(getattr(obj, "__module__", None) or "")
+            if module is not None and not _is_findable(module):
+                cloudpickle.register_pickle_by_value(module)
+        return super().reducer_override(obj)
+
+
+_findable: dict[str, bool] = {}
+
+
+def _is_findable(module: Any) -> bool:
+    """Whether a fresh interpreter with our `sys.path` could import it."""
+    name = module.__name__
+    if name not in _findable:
+        _findable[name] = name == "__main__" or name in sys.builtin_module_names or _finds(name)
+    return _findable[name]
+
+
+def _finds(name: str) -> bool:
+    parent = name.rpartition(".")[0]
+    if parent:
+        return parent in sys.modules and _is_findable(sys.modules[parent])
+    # Not importlib.util.find_spec, which answers from sys.modules: the question is what a fresh interpreter would find.
+    finders = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
+    try:
+        return any(finder.find_spec(name, None) is not None for finder in finders)
+    except (ImportError, ValueError):
+        return False
+
+
+class Patch(NamedTuple):
+    """What a receiver of an older image lacks.
+
+    Attributes:
+        data: The new pickle.
+        new: The buffers that it does not have, by their number.
+        old: For the others, by their number, the number that the same buffer had in the older image.
+    """
+
+    data: bytes
+    new: dict[int, memoryview]
+    old: dict[int, int]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes to be sent."""
+        return len(self.data) + sum(buffer.nbytes for buffer in self.new.values())
+
+
+def make_patch(image: SourceImage, known_digests: list[bytes]) -> Patch:
+    """What to send of ``image`` to one who has buffers of these digests."""
+    known = {digest: number for number, digest in enumerate(known_digests)}
+    new, old = {}, {}
+    for number, (buffer, digest) in enumerate(zip(image.buffers, image.digests, strict=True)):
+        if digest in known:
+            old[number] = known[digest]
+        else:
+            new[number] = buffer
+    return Patch(image.data, new, old)
+
+
+def find_culprit(source: Any) -> tuple[str, str]:
+    """The attribute path of a value that cannot be pickled although all that it holds can, and why it cannot."""
+    path, value, why = "it", source, ""
+    seen: set[int] = set()
+    while id(value) not in seen:
+        seen.add(id(value))
+        why = _why_not(value) or why
+        for step, child in _children(value):
+            trouble = _why_not(child)
+            if trouble is not None:
+                path, value, why = path + step, child, trouble
+                break
+    return path.removeprefix("it").removeprefix(".") or "the source itself", why
+
+
+def _children(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        yield from ((f"[{key!r}]", child) for key, child in value.items())
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        yield from ((f".{name}", child) for name, child in zip(value._fields, value, strict=True))
+    elif isinstance(value, list | tuple | set | frozenset):
+        yield from ((f"[{number}]", child) for number, child in enumerate(value))
+    elif hasattr(value, "__code__") and getattr(value, "__closure__", None):
+        names = value.__code__.co_freevars
+        cells = zip(names, value.__closure__, strict=True)
+        yield from ((f" (its variable {name})", cell.cell_contents) for name, cell in cells)
+    elif hasattr(value, "__dict__") and not isinstance(value, type):
+        yield from ((f".{name}", child) for name, child in vars(value).items())
+
+
+def _why_not(value: Any) -> str | None:
+    try:
+        cloudpickle.dumps(value)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _digests(buffers: list[memoryview]) -> list[bytes]:
+    if sum(buffer.nbytes for buffer in buffers) < _PARALLEL_BYTES or len(buffers) < 2:
+        return [_digest(buffer) for buffer in buffers]
+    from concurrent.futures import ThreadPoolExecutor  # 3 ms, for big arrays only
+
+    with ThreadPoolExecutor(4, thread_name_prefix="mpqueue-digest") as pool:  # hashlib lets go of the GIL
+        return list(pool.map(_digest, buffers))
+
+
+def _digest(buffer: memoryview) -> bytes:
+    return hashlib.sha256(buffer).digest()
+
+
+def encode_patch(patch: Patch) -> list[tuple[int, memoryview]]:
+    """A patch as pieces to be written at these offsets; the first begins with its own length."""
+    end, places = 0, {}
+    for number, buffer in patch.new.items():
+        places[number] = (end, buffer.nbytes)
+        end = align(end + buffer.nbytes)
+    meta = pickle.dumps((patch.data, patch.old, places), 5)
+    start = buffers_start(len(meta))
+    head = memoryview(len(meta).to_bytes(8, "little") + meta)
+    return [(0, head), *((start + places[number][0], buffer) for number, buffer in patch.new.items())]

@@ -1,0 +1,321 @@
+"""The life of a worker process, however it was started.
+
+It reads grants one by one, computes what they ask for, writes the batch into the granted slot, and reports. It holds
+no lock that anybody else waits for and owns no bytes but those of its granted slots, so it may be killed between any
+two instructions. It reads no more grants than it serves in `_AHEAD_NS`: those that it has not read yet still lie in the
+pipe, where the trainer can take them back for an idle worker.
+
+It ends when the grants' pipe ends, and leaves by `os._exit`: sources hold things like `TemporaryDirectory`, whose
+clean-up belongs to the trainer.
+"""
+
+import contextlib
+import errno
+import faulthandler
+import os
+import signal
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from mpqueue.control import queue_address
+from mpqueue.control.seeds import seed_globals
+from mpqueue.errors import OutOfRangeError, SharedMemoryFull
+from mpqueue.memory.glibc import keep_freed_memory
+from mpqueue.memory.segment import Segment
+from mpqueue.memory.writer import Placed, SlotWriter
+from mpqueue.workers import context, failures
+from mpqueue.workers.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, Down, Up
+from mpqueue.workers.source_receive import apply_patch
+
+# Dumps the stacks of a hung worker; a real-time signal, so that the user's SIGUSR1 and SIGUSR2 stay free.
+DUMP_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (5 if hasattr(signal, "SIGRTMIN") else 0)
+
+_NO_MEMORY = (errno.ENOSPC, errno.ENOMEM)
+MEMORY_REMEDY = (
+    "Use smaller batches, a smaller max_queue_size, or a larger /dev/shm "
+    "(`docker run --shm-size`, `mount -o remount,size=... /dev/shm`)"
+)
+
+_AHEAD_NS = 100_000  # several cheap grants in one read: 0.7 µs less for each
+_MAX_AHEAD = 16
+
+_BATCH = Up.BATCH
+_clock = time.perf_counter_ns
+
+
+class Payload(NamedTuple):
+    """What is sent to workers once: the source, and what each worker calls first."""
+
+    source: Any
+    worker_init: Callable[[], Any] | None
+
+
+class WorkerConfig(NamedTuple):
+    """What distinguishes one worker, and one pool.
+
+    Attributes:
+        info: Number of the worker, number of workers, seed.
+        is_stream: The source is a generator function (or an iterator), not a Sequence.
+        segment_bytes: Size of the ring's segment.
+        segment_kind: Its kind.
+        stride: Address space per slot.
+        max_batch_bytes: The user's bound.
+        epoch: For streams: the epoch that a replacement begins with,
+        skip: and how many of its elements were published before.
+        queue_home: Where the trainer's queues are.
+    """
+
+    info: context.WorkerInfo
+    is_stream: bool
+    segment_bytes: int
+    segment_kind: str
+    stride: int
+    max_batch_bytes: int | None
+    epoch: int = 0
+    skip: int = 0
+    queue_home: str = ""
+
+
+class WorkerEnds(NamedTuple):
+    """The descriptors of a worker process: its pipes, the ring, and where its stacks are dumped (-1: nowhere)."""
+
+    grants: int
+    reports: int
+    segment: int
+    stacks: int
+
+    @classmethod
+    def received(cls, fds: list[int]) -> Self:
+        """From the descriptors that `sent` gave to the sender.
+
+        Raises:
+            OSError: Some were lost on the way, because this process has too many open.
+        """
+        if not 3 <= len(fds) <= 4:
+            raise OSError(errno.EMFILE, f"{len(fds)} of the descriptors of a worker arrived; check `ulimit -n`")
+        grants, reports, segment, *stacks = fds
+        return cls(grants, reports, segment, stacks[0] if stacks else -1)
+
+    @property
+    def sent(self) -> list[int]:
+        """The descriptors that there are."""
+        return [fd for fd in self if fd >= 0]
+
+
+class _StreamEnd(Exception):
+    """The generator has ended."""
+
+
+def prepare_process() -> None:
+    """Signals, streams and heap as nursery and workers need them, whatever the trainer made of its own."""
+    keep_freed_memory()
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's business
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, the exit status of children would be lost
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(line_buffering=True)  # whole lines, at once
+
+
+def run_and_exit(config: WorkerConfig, payload: Payload, buffers: list[Any], ends: WorkerEnds) -> None:
+    """The whole life of a worker; never returns."""
+    code = 1
+    try:
+        with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):  # stderr is closed
+            faulthandler.enable()
+        if ends.stacks >= 0 and hasattr(faulthandler, "register"):
+            faulthandler.register(DUMP_SIGNAL, ends.stacks, all_threads=True)
+        _Worker(config, payload, buffers, ends).run()
+        code = 0
+    except SystemExit as leaving:
+        code = exit_status(leaving)
+    except BrokenPipeError:
+        code = 0  # the trainer let go of this worker while it reported
+    except BaseException:
+        traceback.print_exc()  # not of the source's code, whose exceptions are reported; the trainer sees the exit only
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (AttributeError, OSError, ValueError):  # closed, or None: there is nobody to tell
+                continue
+        os._exit(code & 0xFF)
+
+
+def exit_status(leaving: SystemExit) -> int:
+    """What the process exits with that raised it."""
+    return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+
+
+class _Worker:
+    def __init__(self, config: WorkerConfig, payload: Payload, buffers: list[Any], ends: WorkerEnds) -> None:
+        self._config, self._payload, self._buffers, self._ends = config, payload, buffers, ends
+        self._segment = Segment(ends.segment, config.segment_bytes, config.segment_kind)
+        self._writer = SlotWriter(self._segment, config.stride, config.max_batch_bytes)
+        self._backlog: deque[tuple[int, ...]] = deque()  # grants that were read and not served
+        self._num_read = self._read_at = 0
+        self._num_ahead = 1
+        self._iterator: Iterator[Any] | None = None
+        self._stream_epoch = -1
+        self._broken: BaseException | None = None
+        self._seed_number, self._is_stream = config.info.seed, config.is_stream
+        self._compute = self._next_element if config.is_stream else payload.source.__getitem__
+        context.enter_worker_process(config.info, self._writer)
+        queue_address.set_address(config.queue_home)
+
+    def run(self) -> None:
+        """Serve grants until there are no more."""
+        try:
+            if self._payload.worker_init is not None:
+                self._payload.worker_init()
+        except SystemExit:
+            raise
+        except BaseException as error:
+            self._broken = error  # reported in place of every batch that this worker is asked for
+        backlog, work = self._backlog, Down.WORK
+        ended = _clock()
+        while backlog or self._read(ended):
+            _magic, kind, slot, turn, unit, epoch, high_water = backlog.popleft()
+            started = _clock()
+            if kind == work:
+                self._work(slot, turn, unit, epoch, high_water, started - ended)
+            elif kind == Down.STATE:
+                self._load_state(slot, turn, unit)
+            ended = _clock()
+
+    def _read(self, now: int) -> bool:
+        """Wait for grants; False if there will be none."""
+        if self._num_read:
+            self._num_ahead = max(1, min(_MAX_AHEAD, _AHEAD_NS * self._num_read // (now - self._read_at + 1)))
+        data = os.read(self._ends.grants, self._num_ahead * GRANT.size)
+        self._read_at, self._num_read = _clock(), len(data) // GRANT.size
+        self._backlog.extend(GRANT.iter_unpack(data))
+        return bool(data)
+
+    def _work(self, slot: int, turn: int, unit: int, epoch: int, high_water: int, wait_ns: int) -> None:
+        writer = self._writer
+        writer.begin(slot, high_water)
+        started = copying = _clock()
+        flags, kind = 0, _BATCH
+        try:
+            if self._broken is not None:
+                raise self._broken
+            if self._is_stream:
+                self._open_stream(epoch)
+            self._seed(epoch, unit)
+            holder = [self._compute(unit)]
+            copying = _clock()
+            writer.take(holder)
+            try:
+                placed = writer.place()
+            except OSError as error:
+                placed = self._place_again(error, slot, turn)
+            spec, is_new, header_offset, nbytes, is_held = placed
+            flags = NEW_SPEC * is_new + HELD * is_held
+        except _StreamEnd:
+            kind, spec, header_offset, nbytes = Up.END, 0, 0, 0
+        except SystemExit:
+            raise
+        except BaseException as error:
+            kind = Up.RAISED
+            spec, _, header_offset, nbytes, _ = self._place_failure(error, unit, epoch)
+        done = _clock()
+        record = REPORT.pack(
+            MAGIC, kind, flags, slot, turn, spec, header_offset, nbytes,
+            writer.high_water, copying - started, done - copying, wait_ns,
+        )  # fmt: skip
+        os.write(self._ends.reports, record)
+        while writer.let_go:
+            self._report(Up.LET_GO, writer.let_go.popleft(), 0)
+
+    def _seed(self, epoch: int, unit: int) -> None:
+        seed = self._seed_number
+        if self._is_stream:  # every stream has numbers of its own
+            unit = unit * self._config.info.num_workers + self._config.info.id
+        context.begin_process_batch(seed, epoch, unit)
+        seed_globals(seed, epoch, unit)
+
+    def _open_stream(self, epoch: int) -> None:
+        """Begin the generator of an epoch; a replacement computes again, and drops, what was published before."""
+        if epoch == self._stream_epoch:
+            return
+        self._stream_epoch = epoch
+        source = self._payload.source
+        self._seed(epoch, 0)
+        self._iterator = iter(source()) if callable(source) else source
+        if epoch == self._config.epoch:
+            for number in range(self._config.skip):
+                self._seed(epoch, number)
+                self._next_element(number)
+
+    def _next_element(self, _unit: int) -> Any:
+        if self._iterator is None:
+            raise _StreamEnd
+        try:
+            return next(self._iterator)
+        except (StopIteration, OutOfRangeError):
+            self._iterator = None
+            raise _StreamEnd from None
+        except BaseException:
+            self._iterator = None  # a generator that has raised is over, as everywhere in Python
+            raise
+
+    def _place_again(self, error: OSError, slot: int, turn: int) -> Placed:
+        """There is no memory for the batch: wait until there is, or until the trainer gives up."""
+        while error.errno in _NO_MEMORY:
+            wanted = self._writer.wanted
+            self._report(Up.FULL, slot, turn, wanted)
+            if not self._may_retry():
+                raise SharedMemoryFull(wanted, self._segment.available_bytes(), MEMORY_REMEDY) from error
+            try:
+                return self._writer.place()
+            except OSError as again:
+                error = again
+        raise error
+
+    def _may_retry(self) -> bool:
+        while data := os.read(self._ends.grants, GRANT.size):
+            grant = GRANT.unpack(data)
+            if grant[1] == Down.RETRY:
+                return True
+            if grant[1] == Down.FAIL:
+                return False
+            self._backlog.append(grant)
+        raise SystemExit(0)  # the trainer closed the pipe: nobody waits for this batch
+
+    def _place_failure(self, error: BaseException, unit: int, epoch: int) -> Placed:
+        info = self._config.info
+        note = f"raised for index {unit} of epoch {epoch} in worker {info.id} of {info.num_workers}"
+        # The frames of user code would keep its arrays, and with them a slot, alive.
+        packed = failures.pack(error, note)
+        error.__traceback__ = None
+        return self._writer.place_bytes(packed)
+
+    def _load_state(self, slot: int, turn: int, nbytes: int) -> None:
+        start = slot * self._config.stride
+        encoded = np.frombuffer(self._segment.memory, np.uint8, nbytes, start)
+        try:
+            payload, self._buffers = apply_patch(encoded, self._buffers)
+            self._payload = payload
+            self._compute = payload.source.__getitem__
+            self._broken = None
+        except SystemExit:
+            raise
+        except BaseException as error:
+            self._broken = error
+        self._report(Up.LOADED, slot, turn)
+
+    def _report(self, kind: int, slot: int, turn: int, nbytes: int = 0) -> None:
+        os.write(
+            self._ends.reports,
+            REPORT.pack(MAGIC, kind, 0, slot, turn, 0, 0, nbytes, self._writer.high_water, 0, 0, 0),
+        )

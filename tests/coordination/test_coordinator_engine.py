@@ -1,0 +1,166 @@
+"""One coordinator for threads, enqueuers, loaders and their workers."""
+
+import threading
+from multiprocessing.connection import Client, Listener
+
+import numpy as np
+import pytest
+
+from mpqueue import Coordinator, GeneratorEnqueuer, Loader, OrderedEnqueuer
+from mpqueue.system import descriptors
+
+DEADLOCK_S = 30
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+
+
+class Numbers:
+    """Batches of one number."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return np.array([index])
+
+
+class Held(Numbers):
+    """A sequence whose items wait at a gate, which is an address because they may be in another process."""
+
+    def __init__(self, address):
+        self.address = address
+
+    def __getitem__(self, index):
+        with Client(self.address, "AF_UNIX") as gate:
+            gate.send(index)
+            try:
+                gate.recv()
+            except EOFError:
+                return np.array([-1])
+        raise AssertionError("unreachable")
+
+
+class Watched(Numbers):
+    """A sequence that asks the coordinator in its worker, and reports an error to it."""
+
+    def __init__(self, coord):
+        self.coord = coord
+
+    def __getitem__(self, index):
+        with self.coord.stop_on_exception():
+            if index == 3:
+                raise KeyError("label 17")
+        return np.array([self.coord.should_stop()])
+
+
+class Waiting(Numbers):
+    """Its first item asks the coordinator, the others wait for the stop."""
+
+    def __init__(self, coord):
+        self.coord = coord
+
+    def __getitem__(self, index):
+        return np.array([self.coord.wait_for_stop(DEADLOCK_S) if index else self.coord.should_stop()])
+
+
+@pytest.fixture
+def coord():
+    coord = Coordinator()
+    yield coord
+    end = coord._home._finalizer
+    if end is not None:
+        end()  # what its collection does, which comes too late: pytest holds the values of fixtures beyond the test
+
+
+def consume(batches, done):
+    for _ in batches:
+        pass
+    done.set()
+
+
+@pytest.mark.parametrize("use_multiprocessing", [False, True])
+def test_a_stop_frees_whoever_is_blocked_in_get(coord, tmp_path, use_multiprocessing):
+    with Listener(str(tmp_path / "gate"), "AF_UNIX") as listener:
+        enqueuer = OrderedEnqueuer(Held(listener.address), use_multiprocessing)
+        enqueuer.start(workers=1)
+        coord.register_thread(enqueuer)
+        done = threading.Event()
+        consumer = threading.Thread(target=consume, args=(enqueuer.get(), done))
+        consumer.start()
+        with listener.accept() as gate:
+            assert gate.recv() == 0
+            coord.request_stop()
+            assert done.wait(DEADLOCK_S)
+        coord.join([consumer])
+    assert not enqueuer.is_running()
+    assert not enqueuer.is_alive()
+
+
+def test_a_stop_ends_the_loop_over_a_loader(coord):
+    loader = Loader(Numbers(), workers=1)
+    coord.register_thread(loader)
+    taken = 0
+    while not coord.should_stop():
+        for _ in loader:
+            taken += 1
+            if taken == 20:
+                coord.request_stop()
+    coord.join()
+    assert not loader.is_alive()
+    assert taken >= 20
+
+
+def test_join_waits_for_an_enqueuer_until_somebody_stops_it(coord):
+    enqueuer = GeneratorEnqueuer(iter(range(3)))
+    enqueuer.start()
+    coord.register_thread(enqueuer)
+    joining = threading.Thread(target=coord.join)
+    joining.start()
+    assert list(enqueuer.get()) == [0, 1, 2]
+    assert joining.is_alive()
+    enqueuer.stop()
+    joining.join(DEADLOCK_S)
+    assert not joining.is_alive()
+
+
+def test_an_enqueuer_that_was_never_started_counts_as_ended(coord):
+    coord.register_thread(OrderedEnqueuer(Numbers()))
+    coord.register_thread(Loader(Numbers()))
+    coord.join()
+
+
+def test_an_enqueuer_can_be_started_again_after_a_stop(coord):
+    with OrderedEnqueuer(Numbers()) as enqueuer:
+        enqueuer.start()
+        assert enqueuer.is_alive()
+        coord.register_thread(enqueuer)
+        coord.request_stop()
+        coord.join()
+        enqueuer.start()
+        assert enqueuer.is_alive()
+        assert next(enqueuer.get()) == 0
+
+
+@pytest.mark.parametrize("start_method", ["nursery", "fork", "spawn"])
+def test_a_source_carries_the_coordinator_into_worker_processes(coord, start_method):
+    with Loader(Watched(coord), workers=1, start_method=start_method) as loader:
+        flags = [bool(batch[0]) for batch in loader]
+    assert flags == [False] * 3 + [True] * 5
+    with pytest.raises(KeyError, match="label 17") as caught:
+        coord.join()
+    assert "__getitem__" in str(caught.value.__cause__)
+
+
+def test_a_forked_pool_leaves_no_number_of_a_descriptor_noted():
+    """A stranger that gets the number would be closed in the children that users fork."""
+    noted = set(descriptors._owned)
+    with Loader(Numbers(), workers=1, start_method="fork") as loader:
+        assert len(list(loader)) == 8
+    assert descriptors._owned == noted
+
+
+def test_a_stop_is_seen_by_workers_that_are_at_work(coord):
+    with Loader(Waiting(coord), workers=2) as loader:
+        batches = iter(loader)
+        assert not next(batches)[0]
+        coord.request_stop()
+        assert all(batch[0] for batch in batches)

@@ -1,0 +1,222 @@
+"""Consumers that keep what they get: views stay valid and unchanged until they are dropped, and nobody waits for ever."""
+
+import gc
+import os
+import random
+import threading
+
+import numpy as np
+import psutil
+import pytest
+from helpers.faults import Numbers, numbers
+from helpers.outside import ran
+
+from mpqueue import Loader, OrderedEnqueuer
+
+MIB = 1 << 20
+
+
+class Wide(Numbers):
+    """Batch i is 64 KiB of i."""
+
+    def __getitem__(self, index):
+        return np.full(1 << 13, index)
+
+
+def whole(batch, index):
+    return batch.shape == (1 << 13,) and bool((batch == index).all())
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_list_of_all_batches_is_whole(ordered):
+    with Loader(Wide(400), workers=2, max_queue_size=4, ordered=ordered) as loader:
+        for _ in range(2):
+            kept = list(loader)
+            assert sorted(int(batch[0]) for batch in kept) == list(range(400))
+            assert all(whole(batch, batch[0]) for batch in kept)
+            del kept
+
+
+def test_ten_thousand_batches_kept_cost_themselves_and_two_rings():
+    """What is shared and what is the trainer's own, together."""
+    with Loader(Wide(10_000), workers=2, max_queue_size=8) as loader:
+        batches = iter(loader)
+        kept = [next(batches) for _ in range(100)]  # warm: the slots that views are kept in are taken
+        before = psutil.Process().memory_full_info()
+        kept += batches
+        after = psutil.Process().memory_full_info()
+        assert len(kept) == 10_000
+        assert all(whole(batch, number) for number, batch in enumerate(kept))
+        kept_bytes = 9_900 * kept[0].nbytes
+        ring = loader.statistics().ring_bytes
+        assert after.uss + after.shared - before.uss - before.shared <= kept_bytes + 2 * ring
+        assert loader.statistics().copies >= 9_900
+        del kept
+
+
+def test_one_old_view_kept_for_ever_holds_up_nobody():
+    with OrderedEnqueuer(Wide(50), True) as enqueuer:
+        enqueuer.start(2, 4)
+        batches = enqueuer.get()
+        old = next(batches)
+        old_part = old[100:200:7]
+        del old
+        for number in range(1, 2000):
+            assert whole(next(batches), number % 50)
+        assert (old_part == 0).all()
+        assert enqueuer.statistics().copies == 0
+
+
+def test_a_view_may_be_written_to_and_keeps_what_was_written():
+    with OrderedEnqueuer(Wide(50), True) as enqueuer:
+        enqueuer.start(2, 4)
+        batches = enqueuer.get()
+        old = next(batches)
+        old[:] = -5
+        for number in range(1, 200):
+            assert whole(next(batches), number % 50)
+        assert (old == -5).all()
+
+
+def test_views_dropped_in_any_order_by_several_threads_are_unchanged_until_then():
+    """The threads drop; the consumer goes on meanwhile."""
+    kept, lock, is_over = [], threading.Lock(), threading.Event()
+    wrong, num_dropped = [], [0]
+
+    def drop(seed):
+        chance = random.Random(seed)
+        while kept or not is_over.is_set():
+            with lock:
+                found = kept.pop(chance.randrange(len(kept))) if kept else None
+            if found is None:
+                continue
+            number, batch = found
+            if not whole(batch, number % 50):
+                wrong.append(number)
+            num_dropped[0] += 1
+            del found, batch
+
+    with Loader(Wide(50), workers=2, max_queue_size=6) as loader:
+        threads = [threading.Thread(target=drop, args=(seed,)) for seed in range(3)]
+        for thread in threads:
+            thread.start()
+        total = 0
+        for _ in range(20):
+            for number, batch in enumerate(loader):
+                with lock:
+                    kept.append((number, batch))
+                total += 1
+                del batch
+        is_over.set()
+        for thread in threads:
+            thread.join(60)
+            assert not thread.is_alive()
+        assert not wrong
+        assert total == 1000
+
+
+def test_cycles_of_views_are_collected_and_their_slots_used_again():
+    """A view in a cycle is dropped by the garbage collector, in the middle of anything."""
+    with OrderedEnqueuer(Wide(50), True) as enqueuer:
+        enqueuer.start(2, 4)
+        batches = enqueuer.get()
+        for number in range(1000):
+            holder = [next(batches)]
+            assert whole(holder[0], number % 50)
+            holder.append(holder)
+        del holder
+        gc.collect()
+        next(batches)
+        assert enqueuer.statistics().slots_in_use <= 4 + 1 + 2
+
+
+def test_views_outlive_stop_and_the_loader():
+    loader = Loader(Wide(20), workers=2)
+    batches = iter(loader)
+    kept = [next(batches) for _ in range(15)]
+    loader.stop()
+    assert all(whole(batch, number) for number, batch in enumerate(kept))
+    del loader, batches
+    gc.collect()
+    assert all(whole(batch, number) for number, batch in enumerate(kept))
+    with Loader(Wide(20), workers=2) as other:  # which writes to memory of its own
+        assert len(list(other)) == 20
+    assert all(whole(batch, number) for number, batch in enumerate(kept))
+
+
+def test_the_memory_of_a_ring_lives_as_long_as_its_last_view():
+    def mapped():
+        with open("/proc/self/maps") as maps:
+            return sum("/dev/shm/psm_" in line or "/memfd:mpqueue" in line for line in maps)
+
+    before = mapped()
+    with Loader(Wide(20), workers=2) as loader:
+        kept = next(iter(loader))
+    assert mapped() == before + 1
+    part = kept[5:6]
+    del kept
+    gc.collect()
+    assert mapped() == before + 1
+    assert part[0] == 0
+    del part
+    gc.collect()
+    assert mapped() == before
+
+
+def test_views_are_unchanged_at_the_interpreters_exit():
+    said, output = ran("""
+        import atexit
+        class Wide(Numbers):
+            def __getitem__(self, index):
+                return np.full(1 << 13, index)
+
+        class Last:
+            def __init__(self, kept):
+                self.kept = kept
+            def __del__(self):
+                os.write(1, b"whole" if all((b == n).all() for n, b in enumerate(self.kept)) else b"changed")
+
+        loader = Loader(Wide(20), workers=2)
+        batches = iter(loader)
+        kept = [next(batches) for _ in range(12)]
+        last = Last(kept)
+        atexit.register(lambda: say("at exit", all((b == n).all() for n, b in enumerate(kept))))
+    """)
+    assert said == ["at exit True"]
+    assert output == "whole"
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_deaths_do_not_change_what_is_kept(copy, tmp_path):
+    """The slots of kept views are none of the dead worker's."""
+
+    class Dying(Wide):
+        def __getitem__(self, index):
+            path = f"{tmp_path}/{index}"
+            if index % 5 == 3 and not os.path.exists(path):
+                open(path, "w").close()
+                os._exit(1)
+            return super().__getitem__(index)
+
+    with Loader(Dying(40), workers=2, max_queue_size=4, copy=copy) as loader:
+        kept = list(loader)
+        assert all(whole(batch, number) for number, batch in enumerate(kept))
+        assert loader.statistics().deaths >= 8
+        assert numbers(iter([kept[3]]), 1) == [3]
+
+
+def test_an_unordered_epoch_that_was_left_before_its_first_batch_came_is_not_resumed():
+    """The next loop has a whole epoch, whatever was taken of the one before."""
+    go_on = threading.Event()
+
+    class Waiting(Numbers):
+        def __getitem__(self, index):
+            assert index or go_on.wait(60)
+            return super().__getitem__(index)
+
+    with Loader(Waiting(8), workers=2, backend="thread", ordered=False) as loader:
+        batches = iter(loader)
+        assert 0 not in {int(next(batches)[0]) for _ in range(3)}
+        loader.stop()
+        go_on.set()
+        assert sorted(int(batch[0]) for batch in loader) == list(range(8))

@@ -1,0 +1,431 @@
+"""A pool of processes without processes: the engine is the real one, its workers are objects that the test moves.
+
+Pipes, records, slots, layout, the sending of states and the replacement of the dead are all real; only the life of a
+worker is cut into steps that a test may order as it likes: read grants, compute, write the batch, report, die. Where
+the trainer would sleep, the world takes one of the steps that are possible; if none is, nobody will ever wake it, and
+that is a deadlock, found in microseconds.
+"""
+
+import contextlib
+import errno
+import os
+import select
+import signal
+from collections import deque
+
+import numpy as np
+
+from mpqueue.control.pipeline import Pipeline
+from mpqueue.errors import SharedMemoryFull
+from mpqueue.memory.segment import Segment
+from mpqueue.memory.slots import PAGE
+from mpqueue.memory.writer import SlotWriter
+from mpqueue.workers import dealing, failures, intake
+from mpqueue.workers.launcher import Event, LauncherGone
+from mpqueue.workers.process import Options, ProcessBackend
+from mpqueue.workers.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, Down, Up
+from mpqueue.workers.source_receive import apply_patch, load
+from mpqueue.workers.source_send import take_image
+from mpqueue.workers.source_sync import SourceState
+from mpqueue.workers.worker_main import MEMORY_REMEDY, Payload
+
+
+class Deadlock(AssertionError):
+    """The trainer waits, and nothing that could happen would wake it."""
+
+
+class SmallSegment(Segment):
+    """A segment in a file system of few pages."""
+
+    max_pages = 1 << 40
+
+    def __init__(self, fd, size, kind):
+        super().__init__(fd, size, kind)
+        self.pages = set()
+
+    def reserve(self, offset, end):
+        wanted = set(range(offset // PAGE, -(-end // PAGE))) - self.pages
+        room = self.max_pages - len(self.pages)
+        self.pages.update(sorted(wanted)[: max(room, 0)])  # as the kernel does: as many as there are
+        if len(wanted) > room:
+            raise OSError(errno.ENOSPC, "no room")
+
+    def discard(self, offset, end):
+        for page in [page for page in self.pages if offset <= page * PAGE < end]:
+            self.memory[page * PAGE : (page + 1) * PAGE] = bytes(PAGE)
+            self.pages.remove(page)
+
+    def available_bytes(self):
+        return (self.max_pages - len(self.pages)) * PAGE
+
+
+class Source:
+    """Batch ``unit`` of an epoch: its content, its size, and whether it fails.
+
+    Args:
+        sizes: In int64s, by index modulo their number.
+        bad: Indices modulo 7 that raise.
+        lengths: Of streams, one per lane; None for a sequence.
+    """
+
+    def __init__(self, sizes, bad=(), lengths=None):
+        self.sizes, self.bad, self.lengths, self.version = sizes, bad, lengths, 0
+
+    def content(self, epoch, unit, lane=-1):
+        number = unit if lane < 0 else unit + 1000 * (lane + 1)
+        if number % 7 in self.bad:
+            raise ValueError(f"a bad record: {number}")
+        word = self.version * 10**9 + epoch * 10**6 + number
+        size = self.sizes[number % len(self.sizes)]
+        return {"a": np.full(size, word), "name": str(number)} if number % 3 == 2 else np.full(size, word)
+
+
+class Worker:
+    """One worker of the world; its steps are `moves`."""
+
+    def __init__(self, world, key, config, ends, source, buffers):
+        self.world, self.key, self.config = world, key, config
+        self.grants, self.reports = os.dup(ends.grants), os.dup(ends.reports)
+        self.writer = SlotWriter(world.ring.segment, config.stride, None)
+        self.source, self.buffers = source, buffers
+        self.backlog = deque()
+        self.grant = self.placed = self.kind = None  # what it works on, and what it has written of it
+        self.is_starved = False
+        self.kept = deque()  # arrays in slots that its code holds on to
+        self.epoch, self.count = -1, 0
+        self.poll = select.poll()
+        self.poll.register(self.grants, select.POLLIN)
+
+    def moves(self):
+        """What it can do now."""
+        if self.is_starved:
+            return [self.retry] if self.poll.poll(0) else []
+        if self.placed is not None:
+            return [self.report]
+        found = []
+        if self.grant is not None:
+            found.append(self.write)
+        elif self.backlog:
+            found.append(self.begin)
+        elif self.poll.poll(0):
+            found.append(self.read)
+        if self.kept and self.grant is None:
+            found.append(self.let_go)
+        return found
+
+    def read(self):
+        """Take some of the grants out of the pipe; at its end, leave."""
+        data = os.read(self.grants, self.world.choose([1, 2, 16]) * GRANT.size)
+        self.backlog.extend(GRANT.iter_unpack(data))
+        if not data:
+            self.world.dies(self, 0)
+
+    def begin(self):
+        grant = self.backlog.popleft()
+        _, kind, slot, turn, unit, _, high_water = grant
+        if kind == Down.STATE:
+            encoded = np.frombuffer(self.world.ring.segment.memory, np.uint8, unit, slot * self.config.stride)
+            payload, self.buffers = apply_patch(encoded, self.buffers)
+            self.source = payload.source
+            self.say(Up.LOADED, slot, turn)
+            return
+        assert kind == Down.WORK
+        self.world.note_begun(self, grant)
+        self.writer.begin(slot, high_water)
+        self.grant, self.kind = grant, Up.BATCH
+        try:
+            self.writer.take([self.compute()])
+        except ValueError as error:
+            self.fail(error)
+
+    def compute(self):
+        _, _, _, _, unit, epoch, _ = self.grant
+        if not self.config.is_stream:
+            content = self.source.content(epoch, unit)
+        else:
+            if epoch != self.epoch:
+                self.epoch, self.count = epoch, self.config.skip if epoch == self.config.epoch else 0
+            lane, number = self.config.info.id, self.count
+            self.count += 1
+            if number >= self.source.lengths[lane]:
+                self.kind, self.placed = Up.END, self.writer.place_bytes(b"")
+                return None
+            content = self.source.content(0, number, lane)
+        if type(content) is np.ndarray and self.world.choose([False, False, True]):
+            made = self.writer.empty(content.shape, content.dtype)
+            if made is not None:
+                made[...] = content
+                if self.world.choose([False, True]):
+                    self.kept.append(made)
+                return made
+        return content
+
+    def fail(self, error):
+        self.kind, self.placed = Up.RAISED, self.writer.place_bytes(failures.pack(error, "a note"))
+
+    def write(self):
+        try:
+            self.placed = self.writer.place()
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            self.is_starved = True
+            self.say(Up.FULL, self.grant[2], self.grant[3], self.writer.wanted)
+
+    def retry(self):
+        data = os.read(self.grants, GRANT.size)
+        if not data:
+            self.world.dies(self, 0)
+            return
+        grant = GRANT.unpack(data)
+        if grant[1] in (Down.WORK, Down.STATE):
+            self.backlog.append(grant)
+            return
+        self.is_starved = False
+        if grant[1] == Down.FAIL:
+            self.fail(SharedMemoryFull(self.writer.wanted, 0, MEMORY_REMEDY))
+
+    def report(self):
+        _, _, slot, turn, _, _, _ = self.grant
+        placed = self.placed
+        flags = NEW_SPEC * placed.new_spec + HELD * placed.held
+        self.send(
+            MAGIC, self.kind, flags, slot, turn, placed.spec, placed.header_offset, placed.nbytes,
+            self.writer.high_water, 1000, 100, 10,
+        )  # fmt: skip
+        self.world.note_reported(self, self.grant)
+        self.grant = self.placed = None
+        self.say_let_go()
+
+    def let_go(self):
+        array = self.kept.popleft()
+        array[...] = -1  # its own code may write to it until then
+        del array
+        self.say_let_go()
+
+    def say_let_go(self):
+        while self.writer.let_go:
+            self.say(Up.LET_GO, self.writer.let_go.popleft(), 0)
+
+    def say(self, kind, slot, turn, nbytes=0):
+        self.send(MAGIC, kind, 0, slot, turn, 0, 0, nbytes, self.writer.high_water, 0, 0, 0)
+
+    def send(self, *fields):
+        os.write(self.reports, REPORT.pack(*fields))
+
+    def close(self):
+        os.close(self.grants)
+        os.close(self.reports)
+        self.kept.clear()
+
+
+class Nursery:
+    """A launcher that makes workers of the world."""
+
+    def __init__(self, world):
+        self.world = world
+        self.told = deque()
+        self.image = None
+        self.is_gone = False
+        self.read_end, self.write_end = os.pipe()
+
+    def fileno(self):
+        return self.read_end
+
+    def tell(self, event):
+        self.told.append(event)
+        os.write(self.write_end, b"!")
+
+    def set_image(self, image):
+        self.check()
+        self.image = image
+
+    def check(self):
+        if self.is_gone:
+            raise LauncherGone(-9)
+
+    def start_worker(self, key, config, ends):
+        self.check()
+        buffers = [np.frombuffer(buffer, np.uint8).copy() for buffer in self.image.buffers]
+        source = load(self.image.data, buffers).source
+        self.world.workers[key] = Worker(self.world, key, config, ends, source, buffers)
+        self.tell(Event(key, pid=10**9 + key))
+
+    def kill(self, key, number):
+        self.check()
+        worker = self.world.workers.get(key)
+        if worker is not None:
+            self.world.dies(worker, -number)
+
+    def events(self, timeout_s=0):
+        while not self.told and not self.is_gone and timeout_s != 0:
+            self.world.step(may_kill=False)  # who asks like this waits for workers that were told to end
+        found, self.told = list(self.told), deque()
+        if found:
+            os.read(self.read_end, 1 << 16)
+        elif self.is_gone:
+            raise LauncherGone(-9)
+        return found
+
+    def dies(self):
+        """With all its workers, and what it had not told yet."""
+        self.is_gone = True
+        for worker in list(self.world.workers.values()):
+            self.world.dies(worker, -9)
+        self.told.clear()
+        os.write(self.write_end, b"!")
+
+    def release(self, *, reusable):
+        for worker in list(self.world.workers.values()):
+            self.world.dies(worker, -9)
+        for fd in (self.read_end, self.write_end):
+            os.close(fd)
+        self.world.nursery = None
+        return -9 if self.is_gone else None
+
+
+class State(SourceState):
+    """The real one; its nurseries are simulated."""
+
+    def __init__(self, payload, world):
+        super().__init__(payload, take_image(payload), spawn=False)
+        self.world = world
+
+    def begin(self):
+        """There is no interpreter to wait for."""
+
+    def launch(self):
+        self.world.nursery = Nursery(self.world)
+        self.equip(self.world.nursery)
+        return self.world.nursery
+
+
+class Backend(ProcessBackend):
+    """The real one; where it would sleep, the world goes on."""
+
+    def __init__(self, pipeline, state, options, world):
+        self.world = world
+        super().__init__(pipeline, state, options)
+
+    def _open(self, undo):
+        super()._open(undo)
+        self.world.ring = self.ring
+
+    def _poll(self, timeout_s):
+        while True:
+            events = super()._poll(0)
+            if events or timeout_s == 0:
+                return events
+            if timeout_s is not None and self.world.choose([True, False]):
+                self.world.now_ns += int(timeout_s * 1e9)
+                return []  # time goes by, too
+            self.world.step()
+
+
+class World:
+    """An engine with simulated workers.
+
+    Args:
+        source: A `Source`.
+        schedule: Of its batches.
+        num_workers: How many.
+        credit: Of the pipeline.
+        choose: Picks one of a list: the world's chance.
+        max_pages: Of the file system under the ring.
+        epoch_end: As `Pipeline` takes it.
+        restarts: As an enqueuer takes it.
+        death_rate: Of so many steps one is a death, 0: none.
+    """
+
+    def __init__(
+        self, source, schedule, num_workers, credit, choose, *, max_pages=1 << 40, epoch_end=None, ordered=True,
+        restarts=1000, death_rate=0, copy=False,
+    ):  # fmt: skip
+        self.choose, self.death_rate = choose, death_rate
+        self.workers, self.nursery, self.ring = {}, None, None
+        self.at_work = {}  # by the worker's key: the grants that it has read and not reported
+        self.num_deaths = 0
+        self.pipeline = Pipeline(schedule, credit, epoch_end=epoch_end, ordered=ordered, timed_epoch_end=False)
+        self.options = Options(
+            num_workers=num_workers, seed=0, is_stream=source.lengths is not None, can_replay=True, restarts=restarts,
+            batch_timeout=None, max_batch_bytes=None, copy=copy,
+        )  # fmt: skip
+        self.now_ns = 0
+        self._real_clocks = dealing._clock, intake._clock
+        dealing._clock = intake._clock = lambda: self.now_ns
+        with small_segments(max_pages):
+            self.backend = Backend(self.pipeline, State(Payload(source, None), self), self.options, self)
+        self.pipeline.attach(self.backend)
+
+    def note_begun(self, worker, grant):
+        self.at_work[worker.key] = grant
+
+    def note_reported(self, worker, grant):
+        assert self.at_work.pop(worker.key) == grant
+
+    def dies(self, worker, exitcode):
+        """A worker ends, wherever it is."""
+        if self.workers.pop(worker.key, None) is None:
+            return
+        self.at_work.pop(worker.key, None)
+        worker.close()
+        self.nursery.tell(Event(worker.key, exitcode=exitcode))
+
+    def kill_one(self):
+        """Somebody kills a worker, or the nursery."""
+        self.num_deaths += 1
+        victims = [*self.workers.values(), *[None] * (self.choose(range(8)) == 0)]
+        victim = self.choose(victims) if victims else None
+        if victim is not None:
+            self.dies(victim, -signal.SIGKILL)
+        elif self.nursery is not None and not self.nursery.is_gone:
+            self.nursery.dies()
+
+    def step(self, *, may_kill=True):
+        """One of the things happens that can happen now."""
+        self.now_ns += 50_000
+        if may_kill and self.death_rate and self.choose(range(self.death_rate)) == 0:
+            self.kill_one()
+            return
+        moves = [move for worker in self.workers.values() for move in worker.moves()]
+        if not moves:
+            raise Deadlock(self.describe())
+        self.choose(moves)()
+
+    def describe(self):
+        """Who has what."""
+        backend = self.backend
+        links = {
+            link.worker: ([work.ticket.number for work in link.in_flight.values()], link.is_starved)
+            for link in backend.roster.links.values()
+        }
+        return (
+            f"head {self.pipeline._head}, ready {list(backend.ready)}, pending {[t.number for t in backend.pending]}, "
+            f"in flight {links}, starved {backend.pressure._starved.keys()}, limit {backend.pressure._limit}, "
+            f"vacant {list(backend.deaths.vacant)}, slots {[slot.state.value for slot in backend.ring.slots.slots]}"
+        )
+
+    def has_moves(self):
+        return any(worker.moves() for worker in self.workers.values())
+
+    def close(self):
+        """Stop the engine, which leaves nobody."""
+        try:
+            self.pipeline.stop()
+        finally:
+            dealing._clock, intake._clock = self._real_clocks
+        assert not self.workers
+        assert self.nursery is None
+
+
+@contextlib.contextmanager
+def small_segments(max_pages):
+    """Rings made in here lie in file systems of so many pages."""
+    from mpqueue.memory import ring
+
+    kind = type("SmallSegment", (SmallSegment,), {"max_pages": max_pages})
+    ring.Segment, real = kind, ring.Segment
+    try:
+        yield
+    finally:
+        ring.Segment = real

@@ -1,0 +1,232 @@
+"""Any tree of arrays that is put in comes out equal: through the layout alone, and through each backend."""
+
+import contextlib
+import itertools
+import mmap
+import os
+import pickle
+import queue
+import struct
+
+import numpy as np
+import pytest
+from helpers.trees import laid_out, layouts, same, trees
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mpqueue import Loader, stack
+from mpqueue.memory.layout import Kind
+from mpqueue.memory.recipes import ReadSpec, base_over, load_spec
+from mpqueue.memory.writer import SlotWriter
+
+STRIDE = 1 << 21
+quick = {"derandomize": True, "deadline": None, "suppress_health_check": list(HealthCheck)}
+
+
+class PlainMemory:
+    """A segment without an operating system."""
+
+    def __init__(self, nbytes):
+        self.memory = bytearray(nbytes)
+
+    def reserve(self, offset, end):
+        assert 0 <= offset < end <= len(self.memory)
+
+
+class Reader:
+    """What the trainer does with records, without records."""
+
+    def __init__(self, memory):
+        self.memory, self.specs = memory, {}
+
+    def read(self, placed, slot):
+        start, header = slot * STRIDE, placed.header_offset
+        if placed.new_spec:
+            at, length = np.frombuffer(self.memory, "<i8", 2, start + header)
+            self.specs[placed.spec] = ReadSpec(load_spec(bytes(self.memory[start + at : start + at + length])))
+            header += 16
+        spec = self.specs[placed.spec]
+        recipe = spec.recipes[bytes(self.memory[start + header : start + placed.nbytes])]
+        return spec.rebuild(recipe, base_over(self.memory, start, placed.nbytes, recipe.structure))
+
+
+@settings(max_examples=300, **quick)
+@given(batches=st.lists(st.tuples(trees, layouts, st.integers(0, 1), st.integers(1, 2)), min_size=1, max_size=3))
+def test_what_a_writer_has_placed_is_what_a_reader_finds(batches):
+    """The second time a batch of the same kind takes the short way through what is known of it."""
+    segment = PlainMemory(2 * STRIDE)
+    writer, reader = SlotWriter(segment, STRIDE, None), Reader(segment.memory)
+    for tree, layout, slot, times in batches:
+        for _ in range(times):
+            writer.begin(slot, 0)
+            writer.take([laid_out(tree, layout)])
+            assert same(reader.read(writer.place(), slot), tree)
+
+
+def whole(array):
+    return array
+
+
+def tail(array):
+    return array[1:]
+
+
+def every_other(array):
+    return array[:, ::2]
+
+
+kinds = st.tuples(
+    st.booleans(),  # allocated in the slot
+    st.sampled_from([whole, whole, np.transpose, tail, every_other]),  # what of it is in the batch
+    st.tuples(st.integers(0, 3), st.integers(0, 4)),
+    st.sampled_from(["f4", "u1", "M8[s]", ">i2"]),
+    st.booleans(),  # the source keeps it
+)
+
+
+@settings(max_examples=300, **quick)
+@given(data=st.data(), batches=st.lists(st.tuples(st.lists(kinds, max_size=3), st.booleans()), min_size=1, max_size=4))
+def test_arrays_that_were_allocated_in_the_slot(data, batches):
+    """Equal kinds in another order, views of what was allocated, and arrays that the source keeps: all come out equal."""
+    segment = PlainMemory(2 * STRIDE)
+    writer, reader = SlotWriter(segment, STRIDE, None), Reader(segment.memory)
+    numbers = itertools.count(1)
+    for arrays, again in batches * 2:
+        writer.begin(again, 0)
+        order = data.draw(st.permutations(range(len(arrays))))
+        made, kept = {}, []
+        for number in order:
+            in_slot, part, shape, dtype, keeps = arrays[number]
+            array = writer.empty(shape, dtype) if in_slot else None
+            array = np.empty(shape, dtype) if array is None else array
+            array.view("u1" if array.itemsize == 1 else "i2").flat = next(numbers)
+            made[number] = part(array)
+            kept += [array] * keeps
+        holder = [[made.pop(number) for number in range(len(arrays))]]
+        array = None  # or it would be one that the source keeps
+        expected = [array.copy(order="K") for array in holder[0]]
+        writer.take(holder)
+        placed = writer.place()
+        for array in kept:
+            array[...] = np.zeros((), array.dtype)  # the source goes on with what it keeps
+        array = None
+        assert same(reader.read(placed, again), expected)
+        is_kept = any(in_slot and keeps for in_slot, _, _, _, keeps in arrays)
+        is_copied = any(in_slot and part is every_other for in_slot, part, _, _, _ in arrays)  # holds on until then
+        assert is_kept <= placed.held <= (is_kept or is_copied)
+        kept.clear()
+        assert list(writer.let_go) == [again] * placed.held
+        writer.let_go.clear()
+
+
+def placed_array(array):
+    """A batch of one array in memory of its own: its spec, its header and its place."""
+    segment = PlainMemory(STRIDE)
+    writer = SlotWriter(segment, STRIDE, None)
+    for _ in range(2):  # the second time without its spec
+        writer.begin(0, 0)
+        writer.take([array])
+        placed = writer.place()
+    spec = ReadSpec((Kind.ARRAY, array.dtype, array.ndim, False))
+    return spec, bytes(segment.memory[placed.header_offset : placed.nbytes]), placed
+
+
+def test_a_header_that_was_overwritten_is_an_error_and_no_view_of_other_memory():
+    spec, header, placed = placed_array(np.zeros(10, np.uint8))
+    recipe = spec.recipes[header.replace(struct.pack("<q", 10), struct.pack("<q", STRIDE))]
+    with pytest.raises(ValueError, match=f"batch of {placed.header_offset} bytes speaks of {STRIDE}: it was overwr"):
+        base_over(bytearray(2 * STRIDE), 0, placed.header_offset, recipe.structure)
+
+
+def test_arrays_that_no_structure_can_hold_come_out_as_well():
+    spec, header, _ = placed_array(np.zeros(10, np.uint8))
+    nbytes = 1 << 31
+    recipe = spec.recipes[header.replace(struct.pack("<q", 10), struct.pack("<q", nbytes))]
+    with mmap.mmap(-1, nbytes + 4096) as memory:
+        memory[nbytes - 1] = 7
+        batch = spec.rebuild(recipe, base_over(memory, 0, nbytes, recipe.structure))
+        assert (batch.shape, batch.dtype, batch[-1]) == ((nbytes,), np.uint8, 7)
+        del batch
+
+
+class Fed:
+    """Hands out what the test feeds it."""
+
+    def __init__(self, feed):
+        self.feed = feed
+
+    def __len__(self):
+        return 1 << 40
+
+    def __getitem__(self, index):
+        kind, layout, tree = pickle.loads(self.feed())
+        if kind == "stacked":
+            return stack([laid_out(array, layout) for array in tree])
+        return laid_out(tree, layout)
+
+
+class Pipe:
+    """A feed to another process: a named pipe, one opening per item."""
+
+    def __init__(self, path):
+        self.path = path
+        os.mkfifo(path)
+
+    def __call__(self):
+        with open(self.path, "rb") as file:
+            return file.read()
+
+    def put(self, data):
+        with open(self.path, "wb") as file:
+            file.write(data)
+
+    def close(self):
+        """Nothing to do: who waits is ended."""
+
+
+class Line:
+    """A feed in this process."""
+
+    def __init__(self):
+        self.items = queue.Queue()
+        self.put = self.items.put
+
+    def __call__(self):
+        return self.items.get()
+
+    def close(self):
+        self.put(pickle.dumps(("tree", "C", None)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["process", "thread", "inline"])
+def test_any_tree_comes_out_equal(backend, tmp_path):
+    feed = Pipe(str(tmp_path / "feed")) if backend == "process" else Line()
+    kept = []
+    options = {"workers": 0} if backend == "inline" else {"workers": 1, "backend": backend}
+
+    with Loader(Fed(feed), max_queue_size=1, **options) as loader, contextlib.closing(feed):
+        batches = iter(loader)
+
+        @settings(max_examples=300, **quick)
+        @given(tree=trees, layout=layouts, keep=st.booleans())
+        def run(tree, layout, keep):
+            data = pickle.dumps(("tree", layout, tree), 5)
+            tree = pickle.loads(data)[-1]  # as the source gets it: NumPy's pickles forget the byte order of times
+            feed.put(data)
+            found = next(batches)
+            assert same(found, tree)
+            if keep:
+                kept.append((found, tree))
+
+        @settings(max_examples=50, **quick)
+        @given(shape=st.tuples(st.integers(0, 9), st.integers(0, 9)), count=st.integers(1, 5), layout=layouts)
+        def run_stacked(shape, count, layout):
+            arrays = [np.arange(np.prod(shape)).reshape(shape) + number for number in range(count)]
+            feed.put(pickle.dumps(("stacked", layout, arrays), 5))
+            assert same(next(batches), np.stack(arrays))
+
+        run()
+        run_stacked()
+        assert all(same(found, tree) for found, tree in kept)  # none was written over
+    assert all(same(found, tree) for found, tree in kept)

@@ -1,0 +1,261 @@
+"""Little shared memory: none to begin with, too little, or others take it in the middle of a run.
+
+A file system of its own for the test's trainer, where that is permitted; the same by a reservation that fails, elsewhere.
+"""
+
+import errno
+import os
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from helpers.faults import Numbers, numbers
+from helpers.outside import Trainer, ran
+
+from mpqueue import Loader, OrderedEnqueuer
+from mpqueue.errors import SharedMemoryFull
+from mpqueue.memory import segment
+
+MIB = 1 << 20
+
+
+def mounted(size):
+    """A command whose process, and all that stem from it, have a /dev/shm of this size."""
+    return ["unshare", "-m", "sh", "-c", f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"', "sh"]
+
+
+def may_mount():
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run([*mounted("1m"), "true"], capture_output=True).returncode == 0
+
+
+with_mounts = pytest.mark.skipif(not may_mount(), reason="mounting in a namespace of one's own is not permitted here")
+
+BIG = """
+class Big(Numbers):
+    def __init__(self, length=12, megabytes=3):
+        self.length, self.size = length, megabytes << 17
+    def __getitem__(self, index):
+        return np.full(self.size, index)
+
+def fill(but, name="fill"):
+    fd = os.open("/dev/shm/" + name, os.O_CREAT | os.O_RDWR)
+    while True:
+        try:
+            status = os.statvfs("/dev/shm")
+            os.posix_fallocate(fd, 0, max(1, status.f_bavail * status.f_frsize - but))
+        except OSError:  # workers have taken some of it meanwhile
+            continue
+        return fd
+
+def whole(batch):
+    assert (batch == batch[0]).all()
+    return int(batch[0])
+"""
+
+
+@with_mounts
+@pytest.mark.parametrize("size", ["64m", "1023m"])
+def test_where_dev_shm_is_small_the_ring_lies_in_a_memory_file(size):
+    """A container's 64 MiB are no bound: the memory itself is there."""
+    said, _ = ran(
+        BIG
+        + """
+with OrderedEnqueuer(Big(megabytes=20), True) as enqueuer:
+    enqueuer.start(2, 6)
+    batches = enqueuer.get()
+    say(*(whole(next(batches)) for _ in range(12)))
+    say(enqueuer.statistics().ring_kind)
+    used = os.statvfs("/dev/shm")
+    say(used.f_blocks - used.f_bfree)
+""",
+        command=mounted(size),
+    )
+    assert said == [" ".join(map(str, range(12))), "memfd", "0"]
+
+
+def test_where_there_is_no_dev_shm_the_ring_lies_in_a_memory_file(monkeypatch, tmp_path):
+    monkeypatch.setattr(segment, "_SHM_FOLDER", str(tmp_path / "none"))
+    with OrderedEnqueuer(Numbers(), True) as enqueuer:
+        enqueuer.start(2)
+        assert numbers(enqueuer.get(), 16) == 2 * list(range(8))
+        assert enqueuer.statistics().ring_kind == "memfd"
+
+
+@with_mounts
+def test_a_full_dev_shm_shrinks_the_ring_and_all_arrive():
+    """There is room for three of the six batches that may be under way."""
+    said, _ = ran(
+        BIG
+        + """
+fill(but=10 << 20)
+with OrderedEnqueuer(Big(), True) as enqueuer:
+    enqueuer.start(2, 6)
+    batches = enqueuer.get()
+    say(*(whole(next(batches)) for _ in range(36)))
+    statistics = enqueuer.statistics()
+    say(statistics.ring_kind, statistics.deaths, statistics.ring_bytes <= 10 << 20)
+""",
+        command=mounted("1100m"),
+    )
+    assert said == [" ".join(map(str, [*range(12)] * 3)), "shm 0 True"]
+
+
+@with_mounts
+def test_a_batch_for_which_there_never_is_room_is_an_error_that_says_what_to_do():
+    said, _ = ran(
+        BIG
+        + """
+fill(but=2 << 20)
+with Loader(Big(), workers=2, max_queue_size=4) as loader:
+    try:
+        next(iter(loader))
+    except mpqueue.errors.SharedMemoryFull as error:
+        say(error.bytes_asked, error.bytes_available, "docker run --shm-size" in str(error))
+    say(loader.statistics().deaths)
+    os.unlink("/dev/shm/fill")
+""",
+        command=mounted("1100m"),
+    )
+    asked, available, has_remedy = said[0].split()
+    assert 3 * MIB <= int(asked) <= 3 * MIB + 4096
+    assert 0 <= int(available) <= 2 * MIB
+    assert has_remedy == "True"
+    assert said[1] == "0"
+
+
+@with_mounts
+def test_the_stream_goes_on_once_there_is_room_again():
+    said, _ = ran(
+        BIG
+        + """
+fd = fill(but=2 << 20)
+with Loader(Big(4), workers=2, max_queue_size=4) as loader:
+    found = []
+    for attempt in range(3):
+        try:
+            for batch in loader:
+                found.append(whole(batch))
+        except mpqueue.errors.SharedMemoryFull:
+            say("full")
+            os.ftruncate(fd, 0)
+    say(*found)
+""",
+        command=mounted("1100m"),
+    )
+    assert said == ["full", "0 1 2 3 0 1 2 3"]
+
+
+@with_mounts
+def test_others_that_fill_it_in_the_middle_of_a_run_are_survived():
+    """All that is left is taken while batches are under way, and given back later; nobody dies of a SIGBUS."""
+    said, _ = ran(
+        BIG
+        + """
+with OrderedEnqueuer(Big(megabytes=2), True) as enqueuer:
+    enqueuer.start(2, 8)
+    batches = enqueuer.get()
+    found = [whole(next(batches)) for _ in range(3)]
+    fd = fill(but=0)
+    found += [whole(next(batches)) for _ in range(30)]
+    os.ftruncate(fd, 0)
+    found += [whole(next(batches)) for _ in range(15)]
+    say(*found)
+    say(enqueuer.statistics().deaths)
+""",
+        command=mounted("1100m"),
+    )
+    assert said == [" ".join(map(str, [*range(12)] * 4)), "0"]
+
+
+@with_mounts
+def test_a_full_dev_shm_at_start_is_an_error_of_start_or_of_the_first_batch():
+    """Not even the page that a segment begins with can be had."""
+    said, _ = ran(
+        BIG
+        + """
+import psutil
+fill(but=0)
+with Loader(Big(), workers=2) as loader:
+    try:
+        next(iter(loader))
+    except (OSError, mpqueue.errors.SharedMemoryFull) as error:
+        say(type(error).__name__)
+mpqueue.shutdown()
+say(*(p.name() for p in psutil.Process().children() if "resource_tracker" not in " ".join(p.cmdline())))
+""",
+        command=mounted("1100m"),
+    )
+    assert said == ["SharedMemoryFull", ""]
+
+
+class Short:
+    """A `worker_init` after which a worker gets no memory beyond so many bytes in a slot, as long as a file exists."""
+
+    def __init__(self, path, most, stride=1):
+        self.path, self.most = str(path), most
+
+    def __call__(self):
+        real = os.posix_fallocate
+
+        def fallocate(fd, offset, length):
+            if os.path.exists(self.path) and length > self.most:
+                raise OSError(errno.ENOSPC, "no space left on device")
+            real(fd, offset, length)
+
+        os.posix_fallocate = fallocate
+
+
+class Wide(Numbers):
+    def __getitem__(self, index):
+        return np.full(1 << 18, index)
+
+
+def test_without_mounts_a_reservation_that_always_fails_is_an_error_in_its_place(tmp_path):
+    (tmp_path / "full").touch()
+    with Loader(Wide(4), workers=2, worker_init=Short(tmp_path / "full", 1 << 16)) as loader:
+        with pytest.raises(SharedMemoryFull, match=r"needs 2,0\d\d,\d\d\d bytes.*remount"):
+            list(loader)
+        (tmp_path / "full").unlink()
+        assert [int(batch[0]) for batch in loader] == [0, 1, 2, 3]
+        assert loader.statistics().deaths == 0
+
+
+def test_without_mounts_a_reservation_that_fails_for_a_while_loses_nothing(tmp_path):
+    """Only the first worker finds none, and only while others hold batches: they are handed out meanwhile."""
+    full = tmp_path / "full"
+
+    class Opening(Wide):
+        def __getitem__(self, index):
+            if index == 5:
+                full.touch()
+            return super().__getitem__(index)
+
+    with Loader(Opening(8), workers=1, max_queue_size=3, worker_init=Short(full, 1 << 16)) as loader:
+        found = []
+        for batch in loader:
+            found.append(int(batch[0]))
+            full.unlink(missing_ok=True)
+        assert found == list(range(8))
+
+
+@with_mounts
+def test_a_trainer_killed_in_a_full_dev_shm_leaves_nothing():
+    with Trainer(
+        BIG
+        + """
+fill(but=10 << 20)
+enqueuer = OrderedEnqueuer(Big(), True)
+enqueuer.start(2, 6)
+batches = enqueuer.get()
+next(batches)
+say("running")
+time.sleep(1000)
+""",
+        command=mounted("1100m"),
+    ) as trainer:
+        assert trainer.heard() == "running"
+        trainer.process.kill()
+        assert trainer.left_nothing()

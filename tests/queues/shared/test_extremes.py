@@ -1,0 +1,135 @@
+"""What goes wrong around queues: foreign bytes in their pipe, crowds of them, circles of them, an owner that is gone."""
+
+import os
+import pickle
+
+import pytest
+from helpers import others
+from helpers.others import DEADLOCK_S, Other, in_line
+
+from mpqueue import FIFOQueue
+from mpqueue.errors import CancelledError, DeadlineExceededError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+
+
+def write_to_the_pipe(queue, data):
+    """As a process does that writes to a descriptor which it has closed, and whose number is the pipe's now."""
+    queue.size()
+    os.write(queue.queue_ref._own.lane.connection.shore.pipe, data)
+
+
+@pytest.mark.parametrize("num_bytes", [1, 31, 32, 33, 64, 1000, 4096, 100_000])
+def test_foreign_bytes_among_the_records_are_reported_and_lose_nothing(num_bytes, caplog):
+    queue = FIFOQueue(1000, "int32", [[]])
+    with Other(queue) as other, Other(queue) as witness:
+        for value in range(0, 100, 2):
+            other.ask(lambda q, v: q.enqueue(v), value)
+            if value % 20 == 0:
+                other.ask(write_to_the_pipe, os.urandom(num_bytes))
+            witness.ask(lambda q, v: q.enqueue(v), value + 1)
+        assert witness.ask(lambda q: q.dequeue_many(50)).tolist() == list(range(50))
+        assert queue.dequeue_many(50, timeout=DEADLOCK_S).tolist() == list(range(50, 100))
+    assert "a descriptor that is not its own" in caplog.text
+
+
+def test_foreign_bytes_do_not_keep_a_call_that_waits_from_its_element():
+    queue = FIFOQueue(10, "int32", [[]])
+    with Other(queue) as other, Other(queue) as waiter:
+        waiter.begin(lambda q: q.dequeue())
+        in_line(queue)
+        other.ask(write_to_the_pipe, b"a line of a log\n")
+        other.ask(lambda q: q.enqueue(7))
+        assert waiter.end() == 7
+
+
+def test_a_process_that_writes_to_the_socket_of_its_answers_is_cut_off(caplog):
+    queue = FIFOQueue(10, "int32", [[]])
+
+    def write_and_go_on(queue):
+        os.write(queue.queue_ref._own.lane.connection._sock.fileno(), b"a line of a log\n")
+        while True:
+            queue.size()
+
+    with Other(queue) as other, Other(queue) as witness:
+        other.ask(lambda q: q.enqueue(1))
+        queue.size()  # it needs no answer to its next enqueues
+        with pytest.raises(CancelledError, match="ended this connection"):
+            other.ask(write_and_go_on)
+        with pytest.raises(CancelledError, match="ended this connection"):
+            other.ask(lambda q: q.enqueue(3))
+        witness.ask(lambda q: q.enqueue(2))
+        assert queue.dequeue_many(2).tolist() == [1, 2]
+    assert "is cut off" in caplog.text
+
+
+def test_thousands_of_queues_in_one_worker_cost_no_descriptor_each():
+    queues = [FIFOQueue(10, "int32", [[]]) for _ in range(2000)]
+    with Other(*queues) as other:
+        num_descriptors = len(os.listdir("/proc/self/fd"))
+
+        def use(*queues):
+            for place, queue in enumerate(queues):
+                queue.enqueue(place)
+            return len(os.listdir("/proc/self/fd"))
+
+        assert other.ask(use) < 100
+        assert [int(queue.dequeue(timeout=DEADLOCK_S)) for queue in queues] == list(range(2000))
+        assert len(os.listdir("/proc/self/fd")) <= num_descriptors + 1
+
+
+def test_two_queues_that_feed_each_other_are_got_out_of_by_a_timeout():
+    there, back = FIFOQueue(1, "int32", [[]]), FIFOQueue(1, "int32", [[]])
+    there.enqueue(1)
+    back.enqueue(2)
+    with Other(there, back) as one, Other(back, there) as two:
+        for process in (one, two):  # each waits for the other to take something out first
+            process.begin(lambda ahead, _behind: ahead.enqueue(3, timeout=0.5))
+        in_line(there)
+        in_line(back)
+        for process in (one, two):
+            with pytest.raises(DeadlineExceededError):
+                process.end()
+        assert one.ask(lambda _ahead, behind: int(behind.dequeue())) == 2
+        assert two.ask(lambda _ahead, behind: int(behind.dequeue())) == 1
+        assert there.size() == back.size() == 0
+
+
+def make_and_keep():
+    others.kept = FIFOQueue(100, "int32", [[]])
+    return pickle.dumps(others.kept)
+
+
+def wait_for_one(packed):
+    others.handle = pickle.loads(packed)
+    others.handle.enqueue(1)
+    others.handle.dequeue_many(2)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_worker_whose_queues_owner_is_killed_is_cancelled_and_stays_so(method):
+    with Other() as owner, Other(method=method) as worker:
+        worker.begin(wait_for_one, owner.ask(make_and_keep))
+        owner.ask(lambda: in_line(others.kept))
+        owner.kill()
+        with pytest.raises(CancelledError, match="gone"):
+            worker.end()
+        for call in ("dequeue", "size", "close"):
+            with pytest.raises(CancelledError, match="gone"):
+                worker.ask(lambda call: getattr(others.handle, call)(), call)
+        with pytest.raises(CancelledError, match="gone"):
+            worker.ask(lambda: others.handle.enqueue(2))
+
+
+def test_a_producer_that_needs_no_answer_learns_that_the_owner_was_killed():
+    def enqueue_some(packed):
+        others.handle = pickle.loads(packed)
+        for value in range(10):
+            others.handle.enqueue(value)
+
+    with Other() as owner, Other() as worker:
+        worker.ask(enqueue_some, owner.ask(make_and_keep))
+        assert owner.ask(lambda: int(others.kept.size())) == 10  # reads it all, and opens a window
+        owner.kill()
+        with pytest.raises(CancelledError, match="gone"):
+            worker.ask(lambda: others.handle.enqueue(10))

@@ -1,0 +1,238 @@
+"""What copies of a reader read in other processes is counted at the reader."""
+
+import copy
+import gc
+import os
+
+import pytest
+from helpers.others import Other
+
+import mpqueue
+from mpqueue import errors, train
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+
+METHODS = ["fork", "spawn"]
+
+
+def work(*units):
+    queue = mpqueue.FIFOQueue(100, ["string"], [()])
+    if units:
+        queue.enqueue_many([list(units)])
+    return queue
+
+
+def counts(reader, *_):
+    return reader.num_records_produced(), reader.num_work_units_completed()
+
+
+def read(reader, queue):
+    return reader.read(queue)
+
+
+def read_to_the_end(reader, queue):
+    while True:
+        try:
+            reader.read(queue, timeout=30)
+        except errors.OutOfRangeError:
+            return
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Three files of five lines."""
+    for number in range(3):
+        (tmp_path / str(number)).write_text("line\n" * 5)
+    return [str(tmp_path / str(number)) for number in range(3)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_several_processes_read_is_added_to_what_is_read_here(files, method):
+    reader, queue = mpqueue.TextLineReader(), work(*files)
+    with Other(reader, queue, method=method) as one, Other(reader, queue, method=method) as two:
+        reader.read(queue)
+        one.ask(read)
+        two.ask(read)
+        one.ask(read)
+        assert counts(reader) == (4, 0)
+        queue.close()
+        one.ask(read_to_the_end)
+        two.ask(read_to_the_end)
+        assert counts(reader) == (11, 2)
+        read_to_the_end(reader, queue)
+        assert counts(reader) == (15, 3)
+    assert counts(reader) == (15, 3)
+
+
+def test_records_read_several_at_a_time_are_counted(files):
+    reader, queue = mpqueue.TextLineReader(), work(*files)
+    with Other(reader, queue, method="spawn") as other:
+        other.ask(lambda reader, queue: reader.read_up_to(queue, 4))
+        assert counts(reader) == (4, 0)
+        other.ask(lambda reader, queue: reader.read_up_to(queue, 4))
+        assert counts(reader) == (5, 1)
+
+
+def test_units_of_one_record_are_complete_with_it():
+    reader, queue = mpqueue.IdentityReader(), work("a", "b")
+    with Other(reader, queue, method="spawn") as other:
+        other.ask(read)
+        assert counts(reader) == (1, 1)
+
+
+def test_a_copy_tells_what_it_has_read_itself(files):
+    reader, queue = mpqueue.TextLineReader(), work(*files)
+    reader.read(queue)
+    with Other(reader, queue, method="spawn") as other:
+        other.ask(read)
+        assert other.ask(counts) == (1, 0)
+
+
+def test_a_process_that_is_killed_has_counted(files):
+    reader, queue = mpqueue.TextLineReader(), work(*files)
+    with Other(reader, queue, method="spawn") as one:
+        one.ask(read)
+        one.ask(read)
+        one.kill()
+    assert counts(reader) == (2, 0)
+    with Other(reader, queue, method="spawn") as two:  # the same words of memory
+        two.ask(read)
+        assert counts(reader) == (3, 0)
+    assert counts(reader) == (3, 0)
+
+
+def test_what_a_process_has_read_that_is_cut_off_later_stays_counted(files):
+    reader, queue = mpqueue.TextLineReader(), work(*files)
+
+    def write_and_go_on(reader, queue):
+        os.write(queue.queue_ref._own.lane.connection._sock.fileno(), b"a line of a log\n")
+        while True:
+            queue.size()
+
+    with Other(reader, queue, method="spawn") as other:
+        other.ask(read)
+        other.ask(read)
+        with pytest.raises(errors.CancelledError, match="ended this connection"):
+            other.ask(write_and_go_on)
+        assert counts(reader) == (2, 0)
+
+
+def test_a_reset_counts_from_0_and_leaves_the_units_of_others(files):
+    reader, queue = mpqueue.TextLineReader(), work(*files)
+    with Other(reader, queue, method="spawn") as other:
+        other.ask(read)
+        reader.reset()
+        assert counts(reader) == (0, 0)
+        other.ask(lambda reader, queue: reader.read_up_to(queue, 4))
+        assert counts(reader) == (4, 0)
+    assert counts(reader) == (4, 0)
+
+
+def test_a_reset_elsewhere_takes_nothing_away(files):
+    reader, queue = mpqueue.TextLineReader(), work(*files)
+    with Other(reader, queue, method="spawn") as other:
+        other.ask(read)
+        other.ask(lambda reader, _: reader.reset())
+        assert other.ask(counts) == (0, 0)
+        other.ask(read)
+        assert counts(reader) == (2, 0)
+
+
+def test_the_state_tells_the_counts_of_all():
+    reader, queue = mpqueue.IdentityReader(), work("a", "b")
+    with Other(reader, queue, method="spawn") as other:
+        other.ask(read)
+        reader.read(queue)
+        saved = reader.serialize_state()
+    fresh = mpqueue.IdentityReader()
+    fresh.restore_state(saved)
+    assert counts(fresh) == (2, 2)
+
+
+def test_each_reader_has_counts_of_its_own(files):
+    lines, units, queue = mpqueue.TextLineReader(), mpqueue.IdentityReader(), work(*files)
+
+    def read_both(lines, units, queue):
+        lines.read(queue)
+        units.read(queue)
+        units.read(queue)
+
+    with Other(lines, units, queue, method="spawn") as other:
+        other.ask(read_both)
+        assert counts(lines) == (1, 0)
+        assert counts(units) == (2, 2)
+
+
+def test_two_copies_in_one_process_count_both():
+    reader, queue = mpqueue.IdentityReader(), work("a", "b")
+    with Other(reader, copy.deepcopy(reader), queue, method="spawn") as other:
+        other.ask(lambda one, two, queue: (one.read(queue), two.read(queue)))
+        assert counts(reader) == (2, 2)
+
+
+def test_a_copy_in_the_same_process_counts_for_itself():
+    reader, queue = mpqueue.IdentityReader(), work("a", "b")
+    twin = copy.deepcopy(reader)
+    twin.read(queue)
+    assert counts(reader) == (0, 0)
+    assert counts(twin) == (1, 1)
+
+
+def test_a_fork_of_a_copy_counts_too(files):
+    reader, queue = mpqueue.TextLineReader(), work(*files)
+
+    def read_in_a_fork(reader, queue):
+        reader.read_up_to(queue, 10)
+        child = os.fork()
+        if child == 0:
+            try:
+                reader.read_up_to(queue, 10)
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+
+    with Other(reader, queue, method="spawn") as other:
+        other.ask(read_in_a_fork)
+        assert counts(reader) == (10, 2)
+
+
+def test_the_counts_outlive_the_queues(files):
+    reader, queue = mpqueue.TextLineReader(), work(*files)
+    with Other(reader, queue, method="spawn") as other:
+        other.ask(read)
+        del queue
+        gc.collect()
+        assert counts(reader) == (1, 0)
+    assert counts(reader) == (1, 0)
+
+
+def test_a_queue_of_the_other_process_is_nobodys_count():
+    reader, queue = mpqueue.IdentityReader(), work("a")
+
+    def read_own(reader, queue):
+        own = mpqueue.FIFOQueue(1, ["string"], [()])
+        own.enqueue(["x"])
+        reader.read(own)
+        reader.read(queue)
+
+    with Other(reader, queue, method="spawn") as other:
+        other.ask(read_own)
+        assert other.ask(counts) == (2, 2)
+        assert counts(reader) == (1, 1)
+
+
+def test_a_selection_of_queues_counts(files):
+    reader = mpqueue.TextLineReader()
+    chosen = mpqueue.QueueBase.from_list(1, [work(), work(*files)])
+    with Other(reader, chosen, method="fork") as other:
+        other.ask(read)
+        assert counts(reader) == (1, 0)
+
+
+def test_batches_of_worker_processes_count_at_the_reader(files):
+    names = train.string_input_producer(files, num_epochs=2)
+    reader = mpqueue.TextLineReader()
+    lines = reader.read_op(names).map(lambda record: record[1:], dtypes=["string"], shapes=[()])
+    batches = list(train.batch(lines, 4, 2, allow_smaller_final_batch=True, workers="process"))
+    assert sum(map(len, batches)) == 30
+    assert counts(reader) == (30, 6)

@@ -1,0 +1,322 @@
+"""Signals in the trainer: Ctrl-C at any moment, handlers that raise or stop, SIGTERM; clean and prompt.
+
+The scripts interrupt themselves where the moment matters: a process that sends itself a signal has it before its next
+line. What runs in between is seen from outside.
+"""
+
+import contextlib
+import dis
+import itertools
+import os
+import signal
+import sys
+import threading
+
+import pytest
+from helpers.faults import Growing, Numbers
+from helpers.outside import Trainer, ran
+
+from mpqueue import OrderedEnqueuer
+
+WAITING = """
+class Waiting(Numbers):
+    def __getitem__(self, index):
+        if index >= 4:
+            say("waiting", index)
+            time.sleep(1000)
+        return super().__getitem__(index)
+"""
+READING = (
+    WAITING
+    + """
+enqueuer = OrderedEnqueuer(Waiting(), True)
+enqueuer.start(2)
+for batch in enqueuer.get():
+    pass
+"""
+)
+
+
+@pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+def test_ctrl_c_in_next_is_prompt_and_no_worker_says_a_word(method):
+    """Ctrl-C goes to the whole process group of a terminal."""
+    script = (
+        WAITING
+        + f"""
+enqueuer = OrderedEnqueuer(Waiting(), True, start_method="{method}")
+try:
+    enqueuer.start(2)
+    for batch in enqueuer.get():
+        pass
+except KeyboardInterrupt:
+    enqueuer.stop()
+    say("interrupted")
+"""
+    )
+    with Trainer(script) as trainer:
+        assert {trainer.heard(), trainer.heard()} == {"waiting 4", "waiting 5"}
+        trainer.hears(signal.SIGINT, all_of_it=True)
+        assert trainer.heard() == "interrupted"
+        assert trainer.ended() == (0, "")
+        assert trainer.left_nothing()
+
+
+def test_ctrl_c_that_nobody_catches_prints_one_traceback():
+    with Trainer(READING) as trainer:
+        assert {trainer.heard(), trainer.heard()} == {"waiting 4", "waiting 5"}
+        trainer.hears(signal.SIGINT, all_of_it=True)
+        code, output = trainer.ended()
+        assert code in (-signal.SIGINT, 130)
+        assert output.count("Traceback") == 1
+        assert trainer.left_nothing()
+
+
+def test_the_stream_goes_on_after_ctrl_c_in_next():
+    said, _ = ran("""
+        class Slow(Numbers):
+            def __getitem__(self, index):
+                if index == 2 and not os.path.exists(FUSE):
+                    open(FUSE, "w").close()
+                    os.kill(TRAINER, signal.SIGINT)
+                return super().__getitem__(index)
+
+        import tempfile
+        TRAINER, FUSE = os.getpid(), tempfile.mkdtemp() + "/fuse"
+        enqueuer = OrderedEnqueuer(Slow(), True)
+        enqueuer.start(1, 1)
+        found = []
+        while len(found) < 8:
+            try:
+                for batch in enqueuer.get():
+                    found.append(int(batch[0]))
+                    if len(found) == 8:
+                        break
+            except KeyboardInterrupt:
+                say("interrupted")
+        say(*found)
+        enqueuer.stop()
+    """)
+    assert said == ["interrupted", "0 1 2 3 4 5 6 7"]
+
+
+class Struck(BaseException):
+    """What the handler raises, as KeyboardInterrupt is raised."""
+
+
+# After these Python looks whether a signal has come; a handler runs there, and nowhere else.
+_CHECKED = {number for name, number in dis.opmap.items() if name.startswith(("CALL", "JUMP_BACKWARD", "RESUME"))}
+
+
+class Strike:
+    """Sends this process a signal at the n-th place in the engine where Python looks for one, in this thread."""
+
+    def __init__(self, after):
+        self.left, self._pid = after, os.getpid()
+        self._latest = {}  # opcode, by frame
+
+    def __enter__(self):
+        self._handler = signal.signal(signal.SIGUSR1, self._raise)
+        sys.settrace(self._enter)
+        return self
+
+    def __exit__(self, *_):
+        sys.settrace(None)
+        signal.signal(signal.SIGUSR1, self._handler)
+
+    @staticmethod
+    def _raise(*_):
+        raise Struck
+
+    def _enter(self, frame, _event, _argument):
+        self._latest[id(frame.f_back)] = None  # the return from Python code is no place to look
+        folder, name = os.path.split(frame.f_code.co_filename)
+        if "/mpqueue/" not in f"{folder}/" or name == "interrupts.py":
+            return None
+        frame.f_trace_opcodes = True
+        self._latest[id(frame)] = None
+        return self._step
+
+    def _step(self, frame, event, _argument):
+        if event == "opcode":
+            latest = self._latest[id(frame)]
+            self._latest[id(frame)] = frame.f_code.co_code[frame.f_lasti]
+            if latest in _CHECKED:
+                self._count_down()
+        return self._step
+
+    def _count_down(self):
+        self.left -= 1
+        if os.getpid() != self._pid:  # a forked child
+            sys.settrace(None)
+        elif self.left == 0:
+            sys.settrace(None)
+            signal.raise_signal(signal.SIGUSR1)
+
+
+@pytest.mark.parametrize(("processes", "step"), [(True, 5), (False, 1)])
+def test_an_interrupt_anywhere_in_next_loses_nothing_and_doubles_nothing(processes, step):
+    """The consumer catches what the handler raised and asks again; the end of an epoch is among it."""
+    for after in itertools.count(1, step):
+        with OrderedEnqueuer(Growing(3), processes) as enqueuer:
+            enqueuer.start(2, 2)
+            found = []
+            with Strike(after) as strike:
+                while len(found) < 5:
+                    with contextlib.suppress(Struck):
+                        found.append(int(next(enqueuer.get())[0]))
+            assert found == [0, 1, 2, 100, 101], after
+        if strike.left > 0:
+            break  # it was never reached: all places were struck
+    assert after > 50
+
+
+@pytest.mark.parametrize("method", ["nursery", "fork"])
+def test_an_interrupt_anywhere_in_start_leaves_nothing_and_the_next_start_works(method):
+    enqueuer = OrderedEnqueuer(Numbers(), True, start_method=method)
+    for after in itertools.count(1, 11):
+        with Strike(after) as strike, contextlib.suppress(Struck):
+            enqueuer.start(2)
+        enqueuer.stop()
+        enqueuer.start(2)
+        assert next(enqueuer.get())[0] == 0
+        enqueuer.stop()
+        if strike.left > 0:
+            break
+    assert after > 100
+
+
+@pytest.mark.parametrize("method", ["nursery", "fork"])
+def test_an_interrupt_anywhere_in_stop_leaves_nothing_once_it_is_called_again(method):
+    enqueuer = OrderedEnqueuer(Numbers(), True, start_method=method)
+    for after in itertools.count(1, 3):
+        enqueuer.start(2)
+        assert next(enqueuer.get())[0] == 0
+        with Strike(after) as strike, contextlib.suppress(Struck):
+            enqueuer.stop()
+        enqueuer.stop()
+        if strike.left > 0:
+            break
+    assert after > 50
+
+
+def test_what_a_handler_raises_is_no_failure_of_the_source():
+    """A time limit around `next` leaves the enqueuer running."""
+    go_on = threading.Event()
+
+    class Slow(Numbers):
+        def __getitem__(self, index):
+            assert go_on.wait(60)
+            return super().__getitem__(index)
+
+    def too_late(*_):
+        raise TimeoutError("the user's own limit")
+
+    previous = signal.signal(signal.SIGALRM, too_late)
+    with OrderedEnqueuer(Slow()) as enqueuer:
+        enqueuer.start(1)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(TimeoutError, match="the user's own limit"):
+            next(enqueuer.get())
+        assert enqueuer.is_running()
+        go_on.set()
+        assert next(enqueuer.get())[0] == 0
+    signal.signal(signal.SIGALRM, previous)
+
+
+@pytest.mark.parametrize("processes", [True, False])
+def test_ctrl_c_in_on_epoch_end_is_raised_once_and_the_next_epoch_follows(processes):
+    class Interrupted(Growing):
+        def on_epoch_end(self):
+            super().on_epoch_end()
+            if self.epoch == 1:
+                signal.raise_signal(signal.SIGINT)
+
+    with OrderedEnqueuer(Interrupted(2), processes) as enqueuer:
+        enqueuer.start(1)
+        assert [int(next(enqueuer.get())[0]) for _ in range(2)] == [0, 1]
+        with pytest.raises(KeyboardInterrupt):
+            next(enqueuer.get())
+        assert [int(next(enqueuer.get())[0]) for _ in range(4)] == [100, 101, 200, 201]
+
+
+def test_a_second_ctrl_c_during_the_clean_up_leaves_nothing():
+    """The first falls behind `start`, the second into the `stop` that follows, which waits for a stubborn worker."""
+    script = """
+        class Stubborn(Numbers):
+            def __getitem__(self, index):
+                signal.signal(signal.SIGTERM, lambda *_: say("terminated"))
+                say("working")
+                while True:
+                    time.sleep(1000)
+
+        try:
+            with OrderedEnqueuer(Stubborn(), True) as enqueuer:
+                enqueuer.start(1)
+                say("started")
+                next(enqueuer.get())
+        except KeyboardInterrupt:
+            say("interrupted")
+    """
+    with Trainer(script) as trainer:
+        assert {trainer.heard(), trainer.heard()} == {"working", "started"}
+        trainer.hears(signal.SIGINT)
+        assert trainer.heard() == "terminated"
+        trainer.hears(signal.SIGINT)
+        assert trainer.heard() == "interrupted"
+        assert trainer.ended() == (0, "")
+        assert trainer.left_nothing()
+
+
+def test_sigterm_with_the_default_handler_leaves_nothing():
+    with Trainer(READING) as trainer:
+        assert {trainer.heard(), trainer.heard()} == {"waiting 4", "waiting 5"}
+        trainer.hears(signal.SIGTERM)
+        assert trainer.ended() == (-signal.SIGTERM, "")
+        assert trainer.left_nothing()
+
+
+@pytest.mark.parametrize("processes", [True, False])
+def test_a_handler_that_stops_ends_the_stream_that_waits(processes):
+    script = f"""
+        class Waiting(Numbers):
+            def __getitem__(self, index):
+                if index == 4:
+                    say("waiting")
+                    time.sleep(1000)
+                return super().__getitem__(index)
+
+        enqueuer = OrderedEnqueuer(Waiting(), {processes})
+        signal.signal(signal.SIGTERM, lambda *_: enqueuer.stop())
+        enqueuer.start(1, 1)
+        say(*(int(batch[0]) for batch in enqueuer.get()))
+        say(enqueuer)
+    """
+    with Trainer(script) as trainer:
+        assert trainer.heard() == "waiting"
+        trainer.hears(signal.SIGTERM)
+        assert trainer.heard() == "0 1 2 3"
+        assert "stopped" in trainer.heard()
+        assert trainer.ended() == (0, "")
+        assert trainer.left_nothing()
+
+
+def test_a_handler_that_stops_and_leaves_is_clean():
+    script = (
+        WAITING
+        + """
+def leave(*_):
+    enqueuer.stop()
+    sys.exit(7)
+
+enqueuer = OrderedEnqueuer(Waiting(), True)
+signal.signal(signal.SIGTERM, leave)
+enqueuer.start(2)
+for batch in enqueuer.get():
+    pass
+"""
+    )
+    with Trainer(script) as trainer:
+        assert {trainer.heard(), trainer.heard()} == {"waiting 4", "waiting 5"}
+        trainer.hears(signal.SIGTERM)
+        assert trainer.ended() == (7, "")
+        assert trainer.left_nothing()

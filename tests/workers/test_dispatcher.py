@@ -1,0 +1,159 @@
+"""The dispatcher's own business: full pipes, errors between epochs, what is dealt to whom."""
+
+import fcntl
+import os
+
+import pytest
+from helpers import simulated
+from helpers.faults import Numbers, numbers
+
+from mpqueue import Loader, OrderedEnqueuer
+from mpqueue.control.schedule import EpochSchedule
+from mpqueue.workers.records import GRANT
+from mpqueue.workers.roster import Link
+
+
+def test_a_deep_queue_of_cheap_batches_fills_no_pipe_for_good():
+    """Trainer and worker would wait for each other: the one to grant, the other to report."""
+    with OrderedEnqueuer(Numbers(1 << 40), True) as enqueuer:
+        enqueuer.start(1, 4096)
+        assert numbers(enqueuer.get(), 9000) == list(range(9000))
+
+
+def test_the_smallest_pipes_that_a_kernel_gives_are_enough(monkeypatch):
+    """What users with very many pipes get: two pages."""
+
+    class Narrow(Link):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            for fd in (self.grants, self.reports):
+                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, 4096)
+            assert self.room > 50
+            self.room = 50
+
+    monkeypatch.setattr("mpqueue.workers.roster.Link", Narrow)
+    with OrderedEnqueuer(Numbers(1 << 40), True) as enqueuer:
+        enqueuer.start(2, 1000)
+        assert numbers(enqueuer.get(), 5000) == list(range(5000))
+
+
+def test_as_many_grants_as_there_is_room_for_do_not_block():
+    link = Link(0, 0, 0, with_stacks=False)
+    try:
+        for number in range(1, 30):  # writes of all sizes: each may leave a part of a page unused
+            written = 0
+            while written + number <= link.room:
+                link.outbox += bytes(GRANT.size * number)
+                link.flush()
+                written += number
+            while written:
+                written -= len(os.read(link.take_back, GRANT.size * number)) // GRANT.size
+    finally:
+        link.close_worker_ends()
+        link.close()
+
+
+class LateNursery(simulated.Nursery):
+    """Tells of a second worker only when the first has reported a batch."""
+
+    def __init__(self, world):
+        super().__init__(world)
+        self.late = []
+
+    def tell(self, event):
+        if self.world.workers.keys() == {event.key} or event.pid == 0:
+            super().tell(event)
+        else:
+            self.late.append(event)
+
+    def events(self, timeout_s=0):
+        if self.late and not self.told:
+            while not self.world.done:
+                self.world.step(may_kill=False)
+            super().tell(self.late.pop())
+        return super().events(timeout_s)
+
+
+class Watched(simulated.World):
+    """Notes which worker has done what."""
+
+    def __init__(self, *args):
+        self.done = []
+        super().__init__(*args)
+
+    def note_reported(self, worker, grant):
+        super().note_reported(worker, grant)
+        self.done.append((worker.config.info.id, grant[4]))
+
+
+def test_a_pool_is_dealt_work_before_its_last_worker_runs_and_the_first_worker_has_the_first_batch(monkeypatch):
+    monkeypatch.setattr(simulated, "Nursery", LateNursery)
+    schedule = EpochSchedule(lambda: 8, 0)
+    schedule.start_at(0)
+    world = Watched(simulated.Source([1]), schedule, 2, 8, lambda choices: choices[0])
+    try:
+        assert world.done[0] == (0, 0)
+        assert not world.backend.deaths.vacant
+    finally:
+        world.close()
+
+
+class Vanishing(Numbers):
+    """Has batches in its first epoch only."""
+
+    was_asked = False
+
+    def __len__(self):
+        length, self.was_asked = 0 if self.was_asked else self.length, True
+        return length
+
+
+@pytest.mark.parametrize(("processes", "workers"), [(True, 2), (False, 2), (True, 0)])
+def test_a_length_that_becomes_impossible_is_an_error_after_the_last_batch_that_there_is(processes, workers):
+    with OrderedEnqueuer(Vanishing(5), processes) as enqueuer:
+        enqueuer.start(workers)
+        batches = enqueuer.get()
+        assert numbers(batches, 5) == [0, 1, 2, 3, 4]
+        with pytest.raises(ValueError, match=r"len\(Vanishing\) is 0"):
+            next(batches)
+        assert not enqueuer.is_running()
+
+
+def test_a_loader_raises_again_what_keeps_it_from_the_next_epoch():
+    class Broken(Numbers):
+        is_broken = False
+
+        def __len__(self):
+            if self.is_broken:
+                raise OSError("the index file is gone")
+            return self.length
+
+    source = Broken(3)
+    with Loader(source, workers=2, max_queue_size=3) as loader:
+        batches = iter(loader)
+        assert numbers(batches, 1) == [0]
+        source.is_broken = True
+        assert [int(batch[0]) for batch in batches] == [1, 2]
+        for _ in range(2):
+            with pytest.raises(OSError, match="the index file is gone"):
+                list(loader)
+        source.is_broken = False
+        assert [int(batch[0]) for batch in loader] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_opens_the_next_epoch_after_an_epoch_end_that_raised(workers):
+    class Ending(Numbers):
+        ends = 0
+
+        def on_epoch_end(self):
+            self.ends += 1
+            if self.ends == 1:
+                raise OSError("the disk is full")
+
+    source = Ending(3)
+    with Loader(source, workers=workers) as loader:
+        with pytest.raises(OSError, match="the disk is full"):
+            list(loader)
+        assert [int(batch[0]) for batch in loader] == [0, 1, 2]
+        assert source.ends == 2

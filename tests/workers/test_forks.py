@@ -1,0 +1,192 @@
+"""Forks by others: of the trainer while an enqueuer runs, and of a worker by its own code."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from helpers.faults import Numbers, burns, numbers
+from helpers.gates import Gate, pass_gate
+from helpers.outside import Trainer, ran
+
+from mpqueue import Loader, OrderedEnqueuer
+
+FORKED = """
+__import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork beside threads
+def forked(deed):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            deed()
+        except BaseException as error:
+            say(type(error).__name__, error)
+        finally:
+            os._exit(0)
+    return pid
+
+enqueuer = OrderedEnqueuer(Numbers(), True, start_method=METHOD)
+enqueuer.start(2)
+batches = enqueuer.get()
+say(*(int(next(batches)[0]) for _ in range(3)))
+"""
+
+METHODS = pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+
+
+@METHODS
+def test_a_child_that_uses_the_enqueuer_gets_a_clear_error_and_hurts_nobody(method):
+    said, output = ran(f"METHOD = {method!r}\n{FORKED}" + """
+for deed in lambda: next(batches), enqueuer.stop, enqueuer.queue.qsize, lambda: next(enqueuer.get()):
+    os.waitpid(forked(deed), 0)
+say(*(int(next(batches)[0]) for _ in range(8)))
+enqueuer.stop()
+""")  # fmt: skip
+    refused = [word for word in said if word.startswith("RuntimeError")]
+    assert said[0] == "0 1 2"
+    assert said[-1] == "3 4 5 6 7 0 1 2"
+    assert len(refused) == 3
+    assert all("was forked while an enqueuer ran" in word for word in refused)
+    assert output == ""
+
+
+@METHODS
+def test_a_child_that_lives_on_holds_up_neither_stop_nor_the_end_of_the_workers(method):
+    script = f"METHOD = {method!r}\n{FORKED}" + """
+child = forked(lambda: time.sleep(1000))
+say(*(int(next(batches)[0]) for _ in range(8)))
+enqueuer.stop()
+mpqueue.shutdown()
+say("stopped", child)
+sys.stdin.readline()
+"""  # fmt: skip
+    with Trainer(script, stdin=subprocess.PIPE) as trainer:
+        assert [trainer.heard(), trainer.heard()] == ["0 1 2", "3 4 5 6 7 0 1 2"]
+        word, child = trainer.heard().split()
+        assert word == "stopped"
+        living = {process.pid: " ".join(process.cmdline()) for process in trainer.processes()}
+        assert {pid for pid, text in living.items() if "resource_tracker" not in text} == {trainer.pid, int(child)}
+        os.kill(int(child), signal.SIGKILL)
+        trainer.process.stdin.close()
+        trainer.process.stdin = None
+        assert trainer.ended() == (0, "")
+        assert trainer.left_nothing()
+
+
+@METHODS
+def test_a_child_that_outlives_the_killed_trainer_keeps_no_worker_alive(method):
+    script = f"METHOD = {method!r}\n{FORKED}" + """
+say("child", forked(lambda: time.sleep(1000)))
+time.sleep(1000)
+"""  # fmt: skip
+    with Trainer(script) as trainer:
+        assert trainer.heard() == "0 1 2"
+        child = int(trainer.heard().split()[1])
+        trainer.process.kill()
+        trainer.process.wait()
+        os.kill(child, 0)
+        assert trainer.left_nothing(but={child})
+        os.kill(child, signal.SIGKILL)
+        assert trainer.left_nothing()
+
+
+def test_a_child_may_start_an_enqueuer_of_its_own():
+    said, output = ran("METHOD = 'nursery'\n" + FORKED + """
+def own():
+    with OrderedEnqueuer(Numbers(), True) as mine:
+        mine.start(2)
+        mine_batches = mine.get()
+        say("child", *(int(next(mine_batches)[0]) for _ in range(4)))
+    mpqueue.shutdown()
+
+os.waitpid(forked(own), 0)
+say(*(int(next(batches)[0]) for _ in range(5)))
+enqueuer.stop()
+""")  # fmt: skip
+    assert said == ["0 1 2", "child 0 1 2 3", "3 4 5 6 7"]
+    assert output == ""
+
+
+def test_subprocesses_beside_it_inherit_nothing():
+    with OrderedEnqueuer(Numbers(), True) as enqueuer:
+        enqueuer.start(2)
+        batches = enqueuer.get()
+        code = "import os; print(sorted(int(fd) for fd in os.listdir('/proc/self/fd')))"
+        done = subprocess.run([sys.executable, "-c", code], close_fds=False, capture_output=True, text=True, check=True)
+        ours = {link.grants for link in enqueuer._pipeline.backend.roster.links.values()}
+        assert not ours & set(eval(done.stdout))
+        assert numbers(batches, 9) == [0, 1, 2, 3, 4, 5, 6, 7, 0]
+
+
+class Forking(Numbers):
+    """A worker that forks a child, which lives on, and dies once."""
+
+    def __init__(self, gate, fuse):
+        super().__init__()
+        self.gate, self.fuse = gate.address, str(fuse)
+
+    def __getitem__(self, index):
+        if index == 3 and burns(self.fuse):
+            if os.fork() == 0:
+                os.setsid()
+                pass_gate(self.gate)
+                os._exit(0)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+@METHODS
+def test_the_death_of_a_worker_whose_child_lives_on_is_noticed_at_once(method, tmp_path):
+    """The child has the worker's pipes open: their end does not tell."""
+    with Gate() as gate:
+        with OrderedEnqueuer(Forking(gate, tmp_path / "fuse"), True, start_method=method) as enqueuer:
+            enqueuer.start(1, 4)
+            batches = enqueuer.get()
+            assert numbers(batches, 16) == 2 * list(range(8))
+            assert enqueuer.statistics().deaths == 1
+            child = gate.arrival()
+        os.kill(child.pid, 0)  # it outlives the pool, too
+        child.let_go()
+
+
+@pytest.mark.parametrize("method", ["nursery", "fork"])
+def test_sigpipe_with_the_default_handler_kills_neither_trainer_nor_worker(method):
+    said, output = ran(f"""
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+        class Dying(Numbers):
+            def __getitem__(self, index):
+                if index == 2 and not os.path.exists(FUSE):
+                    open(FUSE, "w").close()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return super().__getitem__(index)
+
+        import tempfile
+        FUSE = tempfile.mkdtemp() + "/fuse"
+        for _ in range(3):
+            enqueuer = OrderedEnqueuer(Dying(), True, start_method={method!r})
+            enqueuer.start(2)
+            batches = enqueuer.get()
+            say(*(int(next(batches)[0]) for _ in range(8)))
+            enqueuer.stop()
+            if os.path.exists(FUSE):
+                os.remove(FUSE)
+    """)
+    assert said == ["0 1 2 3 4 5 6 7"] * 3
+    assert output == ""
+
+
+def test_a_torch_loader_beside_it_harms_neither():
+    torch = pytest.importorskip("torch")
+
+    class Tensors(torch.utils.data.Dataset):
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, index):
+            return torch.full((4,), index)
+
+    with Loader(Numbers(12), workers=2) as loader:
+        theirs = torch.utils.data.DataLoader(Tensors(), num_workers=2, multiprocessing_context="fork")
+        pairs = [(int(ours[0]), int(other[0][0])) for ours, other in zip(loader, theirs, strict=True)]
+    assert pairs == [(number, number) for number in range(12)]

@@ -1,0 +1,112 @@
+"""Workers that hang, with a `batch_timeout`: the error shows where, and the worker is replaced."""
+
+import os
+import signal
+import threading
+
+import pytest
+from helpers.faults import Numbers, burns, numbers
+
+from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
+from mpqueue.errors import BatchTimeout
+
+# The time in which an interpreter comes up counts, too.
+METHODS = pytest.mark.parametrize(("method", "timeout_s"), [("nursery", 1.5), ("fork", 1.5), ("spawn", 6.0)])
+
+
+class Hanging(Numbers):
+    """At index 2 the main thread hangs in one function, another thread in another."""
+
+    def __init__(self, fuse=None):
+        super().__init__()
+        self.fuse = None if fuse is None else str(fuse)
+
+    def __getitem__(self, index):
+        if index == 2 and (self.fuse is None or burns(self.fuse)):
+            ready = threading.Event()
+            threading.Thread(target=self.hangs_in_a_thread, args=(ready,), daemon=True).start()
+            ready.wait()
+            self.hangs_in_the_main_thread()
+        return super().__getitem__(index)
+
+    def hangs_in_a_thread(self, ready):
+        ready.set()
+        threading.Event().wait()
+
+    def hangs_in_the_main_thread(self):
+        threading.Event().wait()
+
+
+@METHODS
+def test_the_error_holds_the_frames_of_all_threads_of_the_worker(method, timeout_s):
+    with OrderedEnqueuer(Hanging(), True, batch_timeout=timeout_s, restarts=0, start_method=method) as enqueuer:
+        enqueuer.start(1, 4)
+        batches = enqueuer.get()
+        assert numbers(batches, 2) == [0, 1]
+        with pytest.raises(BatchTimeout) as caught:
+            next(batches)
+        error = caught.value
+        assert (error.index, error.epoch, error.timeout_s) == (2, 0, timeout_s)
+        assert "hangs_in_the_main_thread" in error.stack
+        assert "hangs_in_a_thread" in error.stack
+        assert "__getitem__" in error.stack
+        assert error.stack in str(error)
+
+
+@METHODS
+def test_the_worker_is_replaced_and_the_batch_computed_again(method, timeout_s, tmp_path):
+    source = Hanging(tmp_path / "fuse")
+    with OrderedEnqueuer(source, True, batch_timeout=timeout_s, start_method=method) as enqueuer:
+        enqueuer.start(2, 4)
+        assert numbers(enqueuer.get(), 16) == 2 * list(range(8))
+        seen = enqueuer.statistics()
+        assert seen.deaths == seen.restarts >= 1
+
+
+def test_a_stopped_worker_cannot_answer_and_the_error_says_so():
+    class Stopping(Numbers):
+        def __getitem__(self, index):
+            if index == 2:
+                os.kill(os.getpid(), signal.SIGSTOP)
+            return super().__getitem__(index)
+
+    with OrderedEnqueuer(Stopping(), True, batch_timeout=0.3, restarts=0) as enqueuer:
+        enqueuer.start(1, 4)
+        batches = enqueuer.get()
+        assert numbers(batches, 2) == [0, 1]
+        with pytest.raises(BatchTimeout, match="it is stopped, or stuck in the kernel") as caught:
+            next(batches)
+        assert caught.value.index == 2
+
+
+def test_after_the_error_a_loader_goes_on_with_the_next_epoch():
+    with Loader(Hanging(), workers=1, batch_timeout=0.3, restarts=1) as loader:
+        for _ in range(2):
+            batches = iter(loader)
+            assert numbers(batches, 2) == [0, 1]
+            with pytest.raises(BatchTimeout):
+                next(batches)
+
+
+def test_a_generator_that_hangs_is_named_by_its_element(tmp_path):
+    def stream():
+        yield Numbers()[0]
+        yield Numbers()[1]
+        threading.Event().wait()
+
+    with GeneratorEnqueuer(stream, True, batch_timeout=0.5, restarts=1) as enqueuer:
+        enqueuer.start(1)
+        batches = enqueuer.get()
+        assert numbers(batches, 2) == [0, 1]
+        with pytest.raises(BatchTimeout, match="stream") as caught:
+            next(batches)
+        assert caught.value.index == 2
+
+
+def test_a_worker_init_that_hangs_in_a_thread_is_given_up():
+    go_on = threading.Event()
+    with OrderedEnqueuer(Numbers(), batch_timeout=0.2, worker_init=go_on.wait) as enqueuer:
+        enqueuer.start(2)
+        with pytest.raises(BatchTimeout, match="wait"):
+            next(enqueuer.get())
+    go_on.set()

@@ -1,0 +1,194 @@
+"""Limits of the process that are too low: a clear error at start, and no half-started pool.
+
+Each is lowered step by step, from far too little to enough, so that every place of a start meets it once.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+from helpers.outside import Trainer, ran
+
+SOMEBODY = 54321  # a user id of nobody
+
+PRELUDE = """
+import gc, resource, warnings
+import psutil
+
+class Numbers(Numbers):
+    pass
+
+def nothing_is_left(before):
+    me = psutil.Process()
+    for _ in range(100):
+        gc.collect()
+        left = [p for p in me.children() if "resource_tracker" not in " ".join(p.cmdline())]
+        names = sorted(os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}"))
+        if not left and len(names) <= before:
+            return True
+        time.sleep(0.005)  # children that were killed take their time
+    print("left", left, names, before)
+    return False
+
+def tried(limit, value, method="nursery", before=None):
+    # Says how a start ends under a limit.
+    soft, hard = resource.getrlimit(limit)
+    enqueuer = OrderedEnqueuer(Numbers(), True, start_method=method)
+    resource.setrlimit(limit, (value, hard))
+    try:
+        enqueuer.start(2)
+        found = [int(next(enqueuer.get())[0]) for _ in range(8)]
+        outcome = "runs" if found == list(range(8)) else f"wrong {found}"
+    except Exception as error:
+        outcome = f"{type(error).__name__}: {error}"
+    finally:
+        enqueuer.stop()
+        mpqueue.shutdown()
+        resource.setrlimit(limit, (soft, hard))
+    return outcome
+
+with OrderedEnqueuer(Numbers(), True) as enqueuer:  # what Python itself opens once is open
+    enqueuer.start(2)
+    next(enqueuer.get())
+mpqueue.shutdown()
+gc.collect()
+before = len(os.listdir("/proc/self/fd"))
+"""
+
+
+def outcomes(script, **options):
+    said, output = ran(PRELUDE + script, **options)
+    assert output == ""  # nobody prints tracebacks
+    assert not [line for line in said if line.startswith("left")], said
+    return said
+
+
+def clear(outcome, *names):
+    """An error that says what was short, in words."""
+    return outcome.startswith(("OSError", "MemoryError", "SharedMemoryFull", "WorkerDied", "BlockingIOError")) and any(
+        name in outcome for name in names
+    )
+
+
+@pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+def test_too_few_descriptors_are_an_error_of_start_and_leave_nothing(method):
+    said = outcomes(f"""
+enough = 0
+for value in range(before, before + 60, 4 if "{method}" == "spawn" else 1):
+    outcome = tried(resource.RLIMIT_NOFILE, value, "{method}")
+    say(outcome)
+    assert nothing_is_left(before)
+    enough += outcome == "runs"
+    if enough == 3:
+        break
+    """)
+    assert said[-1] == "runs"
+    first = said.index("runs")
+    assert first > 0
+    assert set(said[first:]) == {"runs"}
+    for outcome in said[:first]:
+        assert clear(outcome, "Too many open files", "ulimit -n"), outcome
+
+
+@pytest.mark.parametrize("method", ["nursery", "fork"])
+def test_too_small_files_are_an_error_of_start_and_leave_nothing(method):
+    said = outcomes(f"""
+for value in (0, 1, 4096, 1 << 16, 1 << 20, 2 << 20, 1 << 30):
+    say(tried(resource.RLIMIT_FSIZE, value, "{method}"))
+    assert nothing_is_left(before)
+    """)
+    assert said[-1] == "runs"
+    for outcome in said[: said.index("runs")]:
+        assert clear(outcome, "ulimit -f"), outcome
+    assert said.index("runs") >= 3
+
+
+def test_too_little_address_space_is_an_error_of_start_and_leaves_nothing():
+    """From less than this process has to more than the nursery needs."""
+    said = outcomes("""
+used = psutil.Process().memory_info().vms
+for value in (used, used + (1 << 20), used + (16 << 20), used + (64 << 20), used + (256 << 20), used + (8 << 30)):
+    say(tried(resource.RLIMIT_AS, value))
+    assert nothing_is_left(before)
+    """)
+    assert said[-1] == "runs"
+    first = said.index("runs")
+    assert first > 0
+    assert set(said[first:]) == {"runs"}
+    for outcome in said[:first]:
+        assert clear(outcome, "ulimit -v", "emory"), outcome
+
+
+def may_become_somebody():
+    """Whether a process may change to a user without other processes, who may run this interpreter, too."""
+    if os.getuid() != 0:
+        return False
+    try:
+        return subprocess.run([sys.executable, "-c", ""], user=SOMEBODY).returncode == 0
+    except OSError:
+        return False
+
+
+as_somebody = pytest.mark.skipif(
+    not may_become_somebody(), reason="root has no such limit, and cannot become a user here who runs this interpreter"
+)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become a user who has no other process")
+@pytest.mark.parametrize(
+    "method", ["fork", pytest.param("nursery", marks=as_somebody), pytest.param("spawn", marks=as_somebody)]
+)
+def test_too_few_processes_are_an_error_of_start_and_leave_nothing(method):
+    """Root has no such limit, so the trainer becomes somebody who has, and who has no other process."""
+    with Trainer(
+        PRELUDE
+        + f"""
+os.setuid({SOMEBODY})
+for value in (1, 2, 3, 4, 200):
+    print(tried(resource.RLIMIT_NPROC, value, "{method}"), flush=True)
+    assert nothing_is_left(before)
+"""
+    ) as trainer:
+        code, output = trainer.ended()
+    assert code == 0, output
+    told = output.splitlines()
+    assert told[-1] == "runs"
+    first = told.index("runs")
+    assert first > 0
+    for outcome in told[:first]:
+        assert clear(outcome, "Resource temporarily unavailable", "ulimit -u"), outcome
+
+
+def test_a_limit_that_is_met_later_is_an_error_then_and_the_pool_goes_on():
+    """A worker dies when there are no descriptors for another one: the error of a `next`; the following one tries again."""
+    said = outcomes("""
+class Dying(Numbers):
+    def __getitem__(self, index):
+        if index == 5 and not os.path.exists(self.fuse):
+            open(self.fuse, "w").close()
+            os._exit(3)
+        return super().__getitem__(index)
+
+import tempfile
+with tempfile.TemporaryDirectory() as folder, Loader(Dying(8), workers=1, max_queue_size=1) as loader:
+    loader.source.fuse = folder + "/fuse"
+    batches = iter(loader)
+    found = [int(next(batches)[0]) for _ in range(5)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        next(batches)
+    except OSError as error:
+        text = str(error)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    say(text)
+    say(*found, *(int(batch[0]) for batch in loader))
+    """)
+    assert "Too many open files" in said[0] or "ulimit -n" in said[0]
+    assert said[1] == "0 1 2 3 4 0 1 2 3 4 5 6 7"
+
+
+def test_this_process_has_the_limits_that_it_had():
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 100

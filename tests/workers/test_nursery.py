@@ -1,0 +1,231 @@
+"""The nursery is killed: its workers are gone at once, and the trainer starts another and goes on, or raises."""
+
+import errno
+import threading
+
+import numpy as np
+import psutil
+import pytest
+from helpers.faults import Fault, Growing, Numbers, StrikesWhenUnpickled, numbers
+from helpers.gates import Gate, pass_gate
+from helpers.outside import ran
+
+import mpqueue
+from mpqueue import Loader, OrderedEnqueuer
+from mpqueue.errors import WorkerDied
+from mpqueue.workers.launcher import Nursery
+
+
+def nurseries():
+    living = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
+    return [p for p in living if "nursery" in " ".join(p.cmdline())]
+
+
+def is_alive(process):
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE  # init reaps them when it likes
+    except psutil.NoSuchProcess:
+        return False
+
+
+def kill_nursery():
+    """And wait until the kernel has killed the workers, too, which nobody asks it to."""
+    (nursery,) = nurseries()
+    workers = nursery.children()
+    nursery.kill()
+    while any(is_alive(worker) for worker in workers):
+        threading.Event().wait(0.001)
+
+
+def test_its_death_between_batches_takes_the_workers_along_and_loses_nothing():
+    with OrderedEnqueuer(Numbers(), True) as enqueuer:
+        enqueuer.start(2)
+        batches = enqueuer.get()
+        for _ in range(3):
+            assert numbers(batches, 16) == 2 * list(range(8))  # more than the ring holds, so the next one is there
+            kill_nursery()
+        assert numbers(batches, 16) == 2 * list(range(8))
+        assert enqueuer.statistics().restarts == 6
+
+
+def test_its_death_while_workers_compute_loses_nothing():
+    class Waiting(Numbers):
+        def __len__(self):
+            return 100  # so that only one of the batches computed ahead comes to the gate
+
+        def __getitem__(self, index):
+            if index == 2:
+                pass_gate(self.gate)
+            return super().__getitem__(index)
+
+    source = Waiting(100)
+    with Gate() as gate, OrderedEnqueuer(source, True) as enqueuer:
+        source.gate = gate.address
+        enqueuer.start(2)
+        killed = gate.arrival()
+        kill_nursery()
+        helper = threading.Thread(target=lambda: gate.arrival().let_go())  # who computes it again comes by, too
+        helper.start()
+        assert numbers(enqueuer.get(), 8) == list(range(8))
+        helper.join()
+        killed.let_go()
+
+
+def test_its_death_at_the_push_of_a_new_state_loses_nothing():
+    class Killing(Growing):
+        def on_epoch_end(self):
+            super().on_epoch_end()
+            kill_nursery()
+
+    with OrderedEnqueuer(Killing(4), True) as enqueuer:
+        enqueuer.start(2)
+        assert numbers(enqueuer.get(), 10) == [0, 1, 2, 3, 100, 101, 102, 103, 200, 201]
+
+
+def test_its_death_at_the_restart_of_workers_for_a_big_new_state_loses_nothing():
+    class Big(Numbers):
+        def __init__(self):
+            super().__init__(4)
+            self.table = np.zeros(3 << 20)
+
+        def __getitem__(self, index):
+            return super().__getitem__(int(self.table[0]) + index)
+
+        def on_epoch_end(self):
+            self.table[:] += 100
+            kill_nursery()
+
+    with OrderedEnqueuer(Big(), True) as enqueuer:
+        enqueuer.start(2)
+        assert numbers(enqueuer.get(), 6) == [0, 1, 2, 3, 100, 101]
+
+
+def test_its_death_while_parked_is_no_matter():
+    with OrderedEnqueuer(Numbers(), True) as enqueuer:
+        enqueuer.start(2)
+        numbers(enqueuer.get(), 2)
+        enqueuer.stop()
+        (parked,) = nurseries()
+        parked.kill()
+        enqueuer.start(2)
+        assert numbers(enqueuer.get(), 8) == list(range(8))
+
+
+def test_its_death_does_not_hurt_a_stop():
+    enqueuer = OrderedEnqueuer(Numbers(), True)
+    enqueuer.start(2)
+    numbers(enqueuer.get(), 2)
+    kill_nursery()
+    enqueuer.stop()
+    assert not nurseries()
+
+
+def test_a_generator_function_is_replayed_after_its_death():
+    def stream():
+        info = mpqueue.worker_info()
+        for number in range(info.id, 12, info.num_workers):
+            yield Numbers()[number]
+
+    loader = Loader(stream, workers=2, max_queue_size=4)
+    with loader:
+        batches = iter(loader)
+        assert numbers(batches, 5) == [0, 1, 2, 3, 4]
+        kill_nursery()
+        assert numbers(batches, 7) == [5, 6, 7, 8, 9, 10, 11]
+        assert list(batches) == []
+
+
+@pytest.mark.parametrize("kind", ["sys-exit", "exit-0", "exit-1", "sigkill", "sigsegv", "sigabrt", "sigterm"])
+def test_a_source_that_ends_it_once_is_unpickled_again(kind, tmp_path):
+    with OrderedEnqueuer(StrikesWhenUnpickled(Fault(kind, tmp_path / "fuse")), True) as enqueuer:
+        enqueuer.start(2)
+        assert numbers(enqueuer.get(), 8) == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [("sys-exit", "exit code 3"), ("exit-0", "exit code 0"), ("exit-1", "exit code 1"), ("sigkill", "SIGKILL"),
+     ("sigsegv", "SIGSEGV"), ("sigabrt", "SIGABRT"), ("sigterm", "SIGTERM")],
+)  # fmt: skip
+def test_a_source_that_ends_it_again_and_again_is_an_error_at_start_that_says_how(kind, how):
+    enqueuer = OrderedEnqueuer(StrikesWhenUnpickled(Fault(kind)), True, restarts=1)
+    with pytest.raises(WorkerDied, match=f"nursery.*died by {how}.*unpickl"):
+        enqueuer.start(2)
+    assert not enqueuer.is_running()
+
+
+def test_how_it_died_is_known_also_if_it_dies_while_it_is_told_of_the_source(monkeypatch):
+    tell = Nursery.set_image
+
+    def killed_and_told(nursery, image):
+        nursery._process.kill()
+        nursery._process.wait()
+        tell(nursery, image)
+
+    monkeypatch.setattr(Nursery, "set_image", killed_and_told)
+    with OrderedEnqueuer(Numbers(), True) as enqueuer, pytest.raises(WorkerDied, match="SIGKILL"):
+        enqueuer.start(1)
+
+
+def test_it_ends_if_the_ring_cannot_be_made(monkeypatch):
+    def no_ring(*_args, **_options):
+        raise OSError(errno.ENOMEM, "no ring")
+
+    mpqueue.shutdown()
+    monkeypatch.setattr("mpqueue.workers.process.Ring", no_ring)
+    with OrderedEnqueuer(Numbers(), True) as enqueuer, pytest.raises(OSError, match="no ring"):
+        enqueuer.start(1)
+    assert not nurseries()
+
+
+def test_a_source_that_cannot_be_unpickled_is_its_own_error_at_start():
+    enqueuer = OrderedEnqueuer(StrikesWhenUnpickled(Fault("raise")), True)
+    with pytest.raises(ValueError, match="a bad record") as caught:
+        enqueuer.start(2)
+    assert "unpickled in the nursery" in caught.value.__notes__[0]
+    assert "__setstate__" in str(caught.value.__cause__)
+
+
+def test_its_death_is_no_sigpipe_for_a_trainer_that_wants_them_to_kill():
+    said, _ = ran("""
+        import psutil
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        enqueuer = OrderedEnqueuer(Numbers(), True)
+        enqueuer.start(2)
+        batches = enqueuer.get()
+        for _ in range(3):
+            say(*(int(next(batches)[0]) for _ in range(8)))
+            for process in psutil.Process().children():
+                if "nursery" in " ".join(process.cmdline()):
+                    process.kill()
+                    process.wait()
+        enqueuer.stop()
+    """)
+    assert said == ["0 1 2 3 4 5 6 7"] * 3
+
+
+def test_sigchld_ignored_by_the_trainer_is_no_matter(tmp_path):
+    said, _ = ran(
+        """
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+        class Dying(Numbers):
+            def __getitem__(self, index):
+                if index == 5 and not os.path.exists(self.fuse):
+                    open(self.fuse, "w").close()
+                    os._exit(3)
+                return super().__getitem__(index)
+
+        for method in "nursery", "fork", "spawn":
+            source = Dying()
+            source.fuse = os.environ["FUSE"] + method
+            enqueuer = OrderedEnqueuer(source, True, start_method=method)
+            enqueuer.start(2)
+            batches = enqueuer.get()
+            say(*(int(next(batches)[0]) for _ in range(8)))
+            say("burnt" if os.path.exists(source.fuse) else "never struck")
+            enqueuer.stop()
+        """,
+        env={"FUSE": str(tmp_path / "fuse")},
+    )
+    assert said == ["0 1 2 3 4 5 6 7", "burnt"] * 3

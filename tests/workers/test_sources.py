@@ -1,0 +1,325 @@
+"""How sources reach the workers: what is sent, when it is sent again, and what happens to one that cannot be sent."""
+
+import logging
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import warnings
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import Loader, OrderedEnqueuer
+from mpqueue.workers.source_send import UnpicklableSource, make_patch, take_image
+
+
+class Table:
+    """A big array and a small number, changed in every way."""
+
+    def __init__(self, rows=50_000):
+        self.rows, self.other, self.epoch = np.zeros((rows, 4)), np.ones((rows, 2)), 0
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return np.array([self.epoch, self.rows[index, 0], os.getpid()])
+
+
+class ChangingInPlace(Table):
+    def on_epoch_end(self):
+        self.epoch += 1
+        self.rows[:, 0] += 10
+
+
+def epoch(batches, length=4):
+    return [next(batches) for _ in range(length)]
+
+
+@pytest.mark.parametrize("start_method", ["nursery", "fork", "spawn"])
+def test_a_change_in_place_inside_a_big_array_reaches_the_workers_before_the_next_epoch(start_method):
+    with OrderedEnqueuer(ChangingInPlace(), True, start_method=start_method) as enqueuer:
+        enqueuer.start(2)
+        batches = enqueuer.get()
+        for number in range(3):
+            assert [(b[0], b[1]) for b in epoch(batches)] == [(number, 10.0 * number)] * 4
+
+
+def test_a_small_change_keeps_the_workers_alive_across_epochs():
+    with OrderedEnqueuer(ChangingInPlace(10), True) as enqueuer:
+        enqueuer.start(2)
+        batches = enqueuer.get()
+        first, second = ({int(b[2]) for b in epoch(batches)} for _ in range(2))
+        assert first == second
+
+
+def test_a_big_change_is_sent_once_and_shared_by_new_workers():
+    class Big(ChangingInPlace):
+        def __init__(self):
+            super().__init__(rows=1_000_000)
+
+    with OrderedEnqueuer(Big(), True) as enqueuer:
+        enqueuer.start(2)
+        batches = enqueuer.get()
+        first, second = epoch(batches), epoch(batches)
+        assert {b[1] for b in second} == {10.0}
+        assert not {b[2] for b in first} & {b[2] for b in second}
+
+
+def test_every_start_notices_a_source_that_has_changed_since():
+    source = Table()
+    with OrderedEnqueuer(source, True) as enqueuer:
+        for value in (0.0, 7.0, 8.0):
+            source.rows[2, 0] = value
+            enqueuer.start(2)
+            assert [b[1] for b in epoch(enqueuer.get())] == [0.0, 0.0, value, 0.0]
+            enqueuer.stop()
+
+
+def test_only_what_changed_is_sent_again():
+    source = Table()
+    before = take_image(source)
+    source.rows[3, 0] = 5
+    patch = make_patch(take_image(source), before.digests)
+    assert [buffer.nbytes for buffer in patch.new.values()] == [source.rows.nbytes]
+    assert len(patch.old) == 1
+    assert take_image(source).fingerprint == take_image(source).fingerprint
+
+
+def test_a_parked_pool_is_used_again_and_a_file_that_workers_held_is_free(tmp_path):
+    path = tmp_path / "held"
+    path.write_text("x")
+
+    class Holding(Table):
+        file = None
+
+        def __getitem__(self, index):
+            self.file = self.file or open(path)
+            return np.array([os.getppid()])
+
+    def holders():
+        import psutil
+
+        found = []
+        for process in psutil.Process().children(recursive=True):
+            try:
+                found += [f for f in process.open_files() if f.path == str(path)]
+            except psutil.Error:
+                continue
+        return found
+
+    with OrderedEnqueuer(Holding(10), True) as enqueuer:
+        enqueuer.start(2)
+        nursery = next(enqueuer.get())[0]
+        assert holders()
+        enqueuer.stop()
+        assert not holders()
+        enqueuer.start(1)
+        assert next(enqueuer.get())[0] == nursery
+        enqueuer.stop()
+    mpqueue.shutdown()
+    import psutil
+
+    assert not psutil.pid_exists(int(nursery))
+
+
+class Locked(Table):
+    def __init__(self):
+        super().__init__(10)
+        self.inner = {"deep": [threading.Lock()]}
+
+
+def test_a_source_that_cannot_be_pickled_is_inherited_by_fork_with_one_warning_that_names_the_attribute():
+    with OrderedEnqueuer(Locked(), True) as enqueuer:
+        with pytest.warns(
+            RuntimeWarning, match=r"\.inner\['deep'\]\[0\] cannot be pickled.*forked from this process"
+        ) as w:
+            enqueuer.start(2)
+        assert len(w) == 1
+        assert w[0].filename == __file__
+        assert len(epoch(enqueuer.get())) == 4
+
+
+def test_an_explicit_start_method_never_falls_back():
+    enqueuer = OrderedEnqueuer(Locked(), True, start_method="nursery")
+    with pytest.raises(UnpicklableSource, match=r"\.inner\['deep'\]\[0\] cannot be pickled"):
+        enqueuer.start(2)
+    assert not enqueuer.is_running()
+    assert isinstance(enqueuer, OrderedEnqueuer)
+
+
+def test_a_state_with_bound_methods_of_the_enqueuer_loggers_modules_and_closures_can_be_sent():
+    offset = 5
+    source = Table(10)
+    enqueuer = OrderedEnqueuer(source, True)
+    source.on_error = enqueuer.stop
+    source.log, source.math, source.shift = logging.getLogger("data"), np.linalg, lambda x: x + offset
+    with enqueuer:
+        enqueuer.start(2)
+        assert next(enqueuer.get())[0] == 0
+
+
+class KerasIterator:
+    """As Keras's ImageDataGenerator iterators: a lock, a generator of itself, and an order drawn at the first item."""
+
+    def __init__(self, samples=23, batch=4):
+        self.n, self.batch_size, self.lock = samples, batch, threading.Lock()
+        self.index_array = None
+        self.index_generator = self._flow()
+
+    def _flow(self):
+        while True:
+            yield self.index_array
+
+    def _set_index_array(self):
+        self.index_array = np.random.permutation(self.n)
+
+    def __len__(self):
+        return (self.n + self.batch_size - 1) // self.batch_size
+
+    def __getitem__(self, index):
+        if self.index_array is None:
+            self._set_index_array()
+        return self.index_array[index * self.batch_size : (index + 1) * self.batch_size]
+
+    def on_epoch_end(self):
+        self._set_index_array()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_keras_image_iterators_deliver_each_sample_once_per_epoch(workers):
+    source = KerasIterator()
+    with OrderedEnqueuer(source, True) as enqueuer, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        enqueuer.start(workers)
+        batches = enqueuer.get()
+        orders = []
+        for _ in range(3):
+            orders.append([int(i) for _ in range(len(source)) for i in next(batches)])
+            assert sorted(orders[-1]) == list(range(23))
+        assert len({tuple(order) for order in orders}) == 3
+
+
+def test_worker_init_runs_once_in_each_worker_before_its_first_item(tmp_path):
+    def init():
+        (tmp_path / str(mpqueue.worker_info().id)).write_text(str(os.getpid()))
+
+    class Checking(Table):
+        def __getitem__(self, index):
+            return (tmp_path / str(mpqueue.worker_info().id)).read_text() == str(os.getpid())
+
+    with Loader(Checking(10), workers=2, worker_init=init) as loader:
+        assert list(loader) == [True] * 4
+    assert mpqueue.worker_info() is None
+
+
+def test_an_error_in_worker_init_is_raised_as_itself():
+    def init():
+        raise FileNotFoundError("no such dataset")
+
+    for backend in ("process", "thread"):
+        with Loader(Table(10), workers=2, worker_init=init, backend=backend) as loader:
+            with pytest.raises(FileNotFoundError, match="no such dataset"):
+                list(loader)
+
+
+@pytest.mark.parametrize("way", ["script", "standard input", "-c"])
+def test_a_program_without_main_guard_works_however_it_is_run(way, tmp_path):
+    program = textwrap.dedent(
+        """
+        import numpy as np
+        import helper_of_the_script
+        from mpqueue import OrderedEnqueuer
+
+        class Data:
+            scale = (lambda x: 2 * x)
+            def __len__(self): return 3
+            def __getitem__(self, index):
+                if index == 2:
+                    raise Mine("two")
+                return np.array([helper_of_the_script.shift(Data.scale(index))])
+
+        class Mine(Exception):
+            pass
+
+        print("main runs")
+        enqueuer = OrderedEnqueuer(Data(), True)
+        enqueuer.start(2)
+        try:
+            for batch in enqueuer.get():
+                print(batch[0])
+        except Mine as error:
+            print("mine", error)
+        """
+    )
+    (tmp_path / "helper_of_the_script.py").write_text("def shift(x):\n    return x + 10\n")
+    script = tmp_path / "script.py"
+    script.write_text(program)
+    root = os.path.dirname(os.path.dirname(mpqueue.__file__))
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([root, str(tmp_path)]))
+    command = {"script": [str(script)], "standard input": ["-"], "-c": ["-c", program]}[way]
+    done = subprocess.run(
+        [sys.executable, *command],
+        input=program if way == "standard input" else None,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+        cwd=tmp_path,
+    )
+    assert done.stdout == "main runs\n10\n12\nmine two\n", done.stderr
+    assert done.stderr == ""
+
+
+def test_a_file_of_the_working_directory_does_not_stand_in_for_a_module(tmp_path):
+    (tmp_path / "selectors.py").write_text("raise SystemExit('the wrong selectors')\n")
+    (tmp_path / "numpy.py").write_text("raise SystemExit('the wrong numpy')\n")
+    root = os.path.dirname(os.path.dirname(mpqueue.__file__))
+    code = "import mpqueue; print(list(mpqueue.Loader([1, 2, 3], workers=2)))"
+    script = tmp_path / "sub" / "script.py"
+    script.parent.mkdir()
+    script.write_text(code)
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        env=dict(os.environ, PYTHONPATH=root),
+        timeout=60,
+        cwd=tmp_path,
+    )
+    assert done.stdout == "[1, 2, 3]\n", done.stderr
+
+
+def test_an_unpickling_error_is_raised_at_start_as_itself():
+    class Refusing(Table):
+        def __reduce__(self):
+            return refuse, ()
+
+    enqueuer = OrderedEnqueuer(Refusing(10), True)
+    with pytest.raises(ZeroDivisionError, match="while unpickling"):
+        enqueuer.start(2)
+    assert not enqueuer.is_running()
+    enqueuer.stop()
+
+
+def refuse():
+    raise ZeroDivisionError("while unpickling")
+
+
+def test_statistics_add_up():
+    with Loader(Table(10), workers=2) as loader:
+        assert loader.statistics().batches == 0
+        batches = iter(loader)
+        next(batches)
+        seen = loader.statistics()
+        assert seen.batches == 1
+        assert seen.bytes >= 24
+        assert seen.num_slots > seen.slots_in_use > 0
+        assert seen.ring_bytes > 0
+        assert len(seen.worker_rss_bytes) == 2
+        assert all(size > 1 << 20 for size in seen.worker_rss_bytes)
+        assert (seen.deaths, seen.restarts, seen.retries) == (0, 0, 0)
+        assert "running" in repr(loader)

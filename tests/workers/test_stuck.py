@@ -1,0 +1,134 @@
+"""Whoever does not answer: workers that SIGKILL does not end, and a nursery that hangs."""
+
+import contextlib
+import os
+import signal
+
+import psutil
+import pytest
+from helpers.faults import Numbers, burns, numbers
+from helpers.gates import Gate, pass_gate
+from workers.test_nursery import nurseries
+
+from mpqueue import OrderedEnqueuer
+from mpqueue.errors import StopTimeout
+
+_FREEZER = "/sys/fs/cgroup/freezer"
+
+
+@pytest.fixture
+def freezer():
+    """A cgroup whose processes do not run, not even to die: as those that wait for a dead disk."""
+    folder = f"{_FREEZER}/mpqueue-test-{os.getpid()}"
+    try:
+        os.mkdir(folder)
+    except OSError as error:
+        pytest.skip(f"cannot make a freezer cgroup (version 1): {error}")
+
+    class Freezer:
+        def freeze(self, pid):
+            self.write("tasks", pid)
+            self.write("freezer.state", "FROZEN")
+
+        def thaw(self):
+            self.write("freezer.state", "THAWED")
+
+        def write(self, name, value):
+            with open(f"{folder}/{name}", "w") as file:
+                file.write(str(value))
+
+        def pids(self):
+            with open(f"{folder}/tasks") as file:
+                return file.read().split()
+
+    yield Freezer()
+    while True:
+        with contextlib.suppress(OSError):  # as long as a process is on its way out
+            os.rmdir(folder)
+            break
+
+
+class AtGate(Numbers):
+    """Comes to a gate when it computes index 3 for the first time."""
+
+    def __init__(self, gate, fuse):
+        super().__init__()
+        self.gate, self.fuse = gate.address, str(fuse)
+
+    def __getitem__(self, index):
+        if index == 3 and burns(self.fuse):
+            pass_gate(self.gate)
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("method", ["nursery", "fork"])
+def test_a_worker_stuck_in_the_kernel_is_replaced_and_its_slots_wait_for_its_end(
+    method, freezer, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("mpqueue.workers.deaths.STUCK_S", 0.1)
+    monkeypatch.setattr("mpqueue.workers.hang._DUMP_S", 0.01)
+    with (
+        Gate() as gate,
+        OrderedEnqueuer(AtGate(gate, tmp_path / "fuse"), True, batch_timeout=0.2, start_method=method) as enqueuer,
+    ):
+        enqueuer.start(1, 4)
+        batches = enqueuer.get()
+        assert numbers(batches, 3) == [0, 1, 2]
+        stuck = gate.arrival()
+        freezer.freeze(stuck.pid)
+        backend = enqueuer._pipeline.backend
+        (link,) = backend.roster.links.values()
+        assert numbers(batches, 5) == [3, 4, 5, 6, 7]
+        kept = [work.slot for work in link.in_flight.values()]
+        assert [slot.state.value for slot in kept] == ["granted"] * len(kept) != []
+        freezer.thaw()
+        while link.in_flight:
+            numbers(batches, 1)
+        assert link.pidfd == -1
+        stuck.let_go()
+
+
+@pytest.mark.parametrize("method", ["nursery", "fork"])
+def test_a_stop_names_a_worker_that_is_stuck_in_the_kernel_and_hangs_not(method, freezer, tmp_path, monkeypatch):
+    for name in ("roster.STUCK_S", "roster._TERM_S", "launcher._REAP_S"):
+        monkeypatch.setattr(f"mpqueue.workers.{name}", 0.1)
+    with Gate() as gate:
+        enqueuer = OrderedEnqueuer(AtGate(gate, tmp_path / "fuse"), True, start_method=method)
+        enqueuer.start(1, 4)
+        stuck = gate.arrival()
+        freezer.freeze(stuck.pid)
+        sentinel = os.pidfd_open(stuck.pid)
+        with pytest.raises(StopTimeout, match=f"worker 0 .pid {stuck.pid}.*"):
+            enqueuer.stop()
+        freezer.thaw()
+        if method == "fork":
+            os.waitpid(stuck.pid, 0)  # a child of this very process, which has given it up
+        os.close(sentinel)
+        stuck.let_go()
+        assert not enqueuer.is_running()
+
+
+def test_a_stop_ends_a_nursery_that_hangs():
+    enqueuer = OrderedEnqueuer(Numbers(), True)
+    enqueuer.start(2)
+    numbers(enqueuer.get(), 2)
+    (nursery,) = nurseries()
+    nursery.send_signal(signal.SIGSTOP)
+    enqueuer.stop()
+    assert not nurseries()
+
+
+def test_a_death_that_a_hanging_nursery_does_not_tell_of_loses_nothing(monkeypatch):
+    monkeypatch.setattr("mpqueue.workers.deaths.STUCK_S", 0.1)
+    with OrderedEnqueuer(Numbers(), True) as enqueuer:
+        enqueuer.start(2)
+        batches = enqueuer.get()
+        assert numbers(batches, 4) == [0, 1, 2, 3]
+        (nursery,) = nurseries()
+        workers = nursery.children()
+        nursery.send_signal(signal.SIGSTOP)
+        for worker in workers:
+            worker.kill()
+        assert numbers(batches, 12) == [4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7]
+        assert nurseries() != [nursery]
+        assert not psutil.pid_exists(nursery.pid)

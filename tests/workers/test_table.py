@@ -1,0 +1,326 @@
+"""Every cell of the table: the stream is complete, in order and unchanged, or ends with the error that it should."""
+
+import collections
+import os
+import select
+import signal
+import sys
+import threading
+import time
+
+import pytest
+from conftest import DEADLOCK_S, Footprint, left_behind
+from helpers.faults import Fault, numbers, released
+from helpers.gates import Gate
+from helpers.hooks import Faulty, FaultyEpochs, WorkerInit
+from helpers.outside import ran
+from helpers.table import (
+    AT,
+    BACKENDS,
+    CELLS,
+    DYING,
+    HANGING,
+    IMPOSSIBLE,
+    KINDS,
+    LEAVING,
+    LENGTH,
+    PAUSING,
+    PLACES,
+    PROCESSES,
+    RAISING,
+    outcome_of,
+    reason_against,
+)
+
+import mpqueue
+from mpqueue import OrderedEnqueuer
+from mpqueue.errors import BatchTimeout, WorkerDied
+from mpqueue.workers import launcher
+
+_WITH_EPOCHS = {"epoch-end", "on-epoch-end", "push-to-nursery", "push-to-worker"}
+_OF_ALL_WORKERS = {"unpickling", "worker-init", "push-to-worker"}  # one worker only, or which one is struck matters
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing():
+    """As for all tests, but for nurseries that are parked: the next cell takes them."""
+    before = _footprint()
+    yield
+    left = left_behind(_footprint, before)
+    assert not left, f"the test left behind: {left}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ends_parked():
+    yield
+    mpqueue.shutdown()
+
+
+def _footprint():
+    footprint = Footprint()
+    for nursery in launcher._parked:
+        footprint.processes.pop(nursery._process.pid, None)
+        footprint.zombies.discard(nursery._process.pid)
+        footprint.descriptors.pop(nursery._socket.fileno(), None)
+        footprint.descriptors.pop(nursery._lifeline, None)
+    return footprint
+
+
+@pytest.fixture(autouse=True)
+def _releases_loops():
+    released.clear()
+    yield
+    released.set()
+
+
+def test_every_combination_is_a_cell_or_is_listed_with_its_reason():
+    everything = {(place, kind, backend) for place in PLACES for kind in KINDS for backend in BACKENDS}
+    listed = {cell for cell in everything if reason_against(*cell)}
+    assert set(CELLS) | listed == everything
+    assert not set(CELLS) & listed
+    assert len(CELLS) == len(set(CELLS))
+
+
+def test_no_reason_is_listed_for_nothing():
+    used = collections.Counter(
+        rule for rule in IMPOSSIBLE for cell in _cells_of(rule) if reason_against(*cell) == rule.reason
+    )
+    assert set(used) == set(IMPOSSIBLE)
+
+
+def _cells_of(rule):
+    return [(place, kind, backend) for place in rule.places for kind in rule.kinds for backend in rule.backends]
+
+
+class Enough(BaseException):
+    """What the handler of a signal raises."""
+
+
+class Cell:
+    """One fault, in its place, beside a consumer."""
+
+    def __init__(self, place, kind, backend, folder, *, once=True, **options):
+        self.place, self.kind, self.backend, self.folder = place, kind, backend, folder
+        self.fuse = folder / "fuse"
+        self.gate = Gate()
+        make = FaultyEpochs if place in _WITH_EPOCHS else Faulty
+        fault = Fault(kind, self.fuse if once else None)
+        at_gate = place in ("idle", "epoch-end") or (place == "stopping" and backend == "thread")
+        self.source = make(place, fault, self.gate.address if at_gate else None)
+        if backend in PROCESSES:
+            options["start_method"] = backend
+        if kind in HANGING:
+            options["batch_timeout"] = 1.0 if backend == "spawn" else 0.3
+        self.enqueuer = OrderedEnqueuer(
+            self.source, backend in PROCESSES, worker_init=WorkerInit(self.source, folder / "pid"), **options
+        )
+        self.found = []
+
+    def start(self):
+        workers = 1 if self.backend == "spawn" or self.place in _OF_ALL_WORKERS else 2
+        self.enqueuer.start(0 if self.backend == "inline" else workers, 4)
+
+    def take(self, count):
+        for _ in range(count):
+            self.found += numbers(self.enqueuer.get(), 1)
+
+    def strike_worker(self):
+        """Worker 0 is struck, wherever it is; returns once it has ended, if it does."""
+        pid = int((self.folder / "pid").read_text())
+        sentinel = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGUSR1)
+        self.gate.arrival().let_go()
+        if self.kind not in PAUSING + HANGING:
+            assert select.select([sentinel], [], [], DEADLOCK_S)[0]
+        os.close(sentinel)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        released.set()
+        self.enqueuer.stop()
+        self.gate.__exit__()
+
+
+def _run(cell):
+    """All that the consumer does: an epoch, the next, and the end."""
+    cell.start()
+    if cell.place == "stopping" and cell.backend == "thread":
+        cell.take(AT)
+        arrival = cell.gate.arrival()
+        cell.enqueuer.stop()
+        arrival.let_go()
+        while not cell.fuse.exists():
+            time.sleep(0.001)  # the thread is on its way from the gate to the strike
+        return
+    if cell.place == "idle":
+        cell.take(1)
+        cell.enqueuer._pipeline.pause()
+        cell.strike_worker()
+        cell.enqueuer._pipeline.resume()
+    if cell.place == "epoch-end":
+        cell.source.meanwhile = cell.strike_worker
+    cell.take(2 * LENGTH - len(cell.found))
+    cell.enqueuer.stop()
+
+
+def _expected(cell):
+    step = 100 if cell.place in _WITH_EPOCHS else 0
+    return [step * epoch + index for epoch in range(2) for index in range(LENGTH)]
+
+
+@pytest.mark.parametrize(("place", "kind", "backend"), CELLS, ids=["-".join(cell) for cell in CELLS])
+def test_cell(place, kind, backend, tmp_path, monkeypatch):
+    if kind in PAUSING and backend in ("thread", "inline"):
+        _test_pause_here(place, backend)
+        return
+    _hurry(monkeypatch)
+    if place == "nursery":
+        _strike_at_start_of_nursery(kind, tmp_path, monkeypatch)
+    expected = outcome_of(place, kind, backend)
+    once = place != "pickling-batch" or kind not in RAISING  # what pickle cannot do is tried again by cloudpickle
+    with Cell(place, kind, backend, tmp_path, once=once) as cell:
+        error = _outcome(cell, interrupt=expected.error == "Enough")
+        is_cut = place == "stopping" and backend == "thread"
+        if expected.error is None:
+            assert error is None, error
+            assert cell.found == _expected(cell)[: AT if is_cut else None]
+        else:
+            assert type(error).__name__ == expected.error
+            assert cell.found == _expected(cell)[: max(0, expected.after)]
+        assert cell.fuse.exists() or not once, "it never struck"
+        # SystemExit in the trainer's own process is its will to leave: like an interrupt, it stops nothing by itself.
+        assert not cell.enqueuer.is_running() or expected.error == "SystemExit"
+        cell.enqueuer.stop()
+        _test_it_goes_on(cell)
+
+
+def _hurry(monkeypatch):
+    monkeypatch.setattr("mpqueue.workers.hang._DUMP_S", 0.05)
+    monkeypatch.setattr("mpqueue.workers.roster._TERM_S", 0.2)
+
+
+def _outcome(cell, *, interrupt):
+    try:
+        if interrupt:
+            with _Interrupt(cell.fuse):
+                _run(cell)
+        else:
+            _run(cell)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | pytest.fail.Exception | AssertionError):
+            raise
+        return error
+    return None
+
+
+def _test_it_goes_on(cell):
+    """The fuse has burnt: the same enqueuer gives its stream."""
+    cell.source.epoch = 0
+    cell.source.place = "nowhere"
+    cell.enqueuer.start(0 if cell.backend == "inline" else 1, 4)
+    assert numbers(cell.enqueuer.get(), LENGTH) == list(range(LENGTH))
+    cell.enqueuer.stop()
+
+
+class _Interrupt:
+    """Interrupts the main thread once the fuse has burnt."""
+
+    def __init__(self, fuse):
+        self.fuse, self.has_run = fuse, threading.Event()
+
+    def __enter__(self):
+        self.previous = signal.signal(signal.SIGUSR2, self._raise)
+        self.thread = threading.Thread(target=self._watch)
+        self.thread.start()
+
+    def _raise(self, *_):
+        if not self.has_run.is_set():
+            self.has_run.set()
+            raise Enough
+
+    def _watch(self):
+        # Again and again: one that comes in the instant before a system call blocks is handled after it.
+        while not self.has_run.wait(0.02):
+            if self.fuse.exists():
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR2)
+
+    def __exit__(self, *_):
+        self.has_run.set()
+        self.thread.join()
+        signal.signal(signal.SIGUSR2, self.previous)
+
+
+def _strike_at_start_of_nursery(kind, folder, monkeypatch):
+    """Python imports `sitecustomize` when an interpreter comes up."""
+    mpqueue.shutdown()
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text(
+        "import sys\n"
+        f"if any('nursery' in word for word in sys.orig_argv): sys.path.insert(0, {os.path.dirname(os.path.dirname(__file__))!r}); "
+        f"from helpers.faults import Fault; Fault({kind!r}, {str(folder / 'fuse')!r})()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder / "site"), os.environ.get("PYTHONPATH", "")]))
+
+
+def _test_pause_here(place, backend):
+    """A trainer of its own, because the test must not be stopped."""
+    said, _ = ran(f"""
+        from helpers.faults import Fault, numbers
+        from helpers.hooks import Faulty
+        import tempfile
+        fuse = tempfile.mkdtemp() + "/fuse"
+        enqueuer = OrderedEnqueuer(Faulty({place!r}, Fault("sigstop-sigcont", fuse)))
+        enqueuer.start({2 * (backend == "thread")}, 4)
+        say(*numbers(enqueuer.get(), 6), os.path.exists(fuse))
+        enqueuer.stop()
+    """, env={"PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
+    assert said == ["0 1 2 3 4 5 True"]
+
+
+_AGAIN = [
+    (place, kind)
+    for place in ("before-item", "amid-item", "amid-copy", "before-record", "pickling-batch")
+    for kind in LEAVING + DYING
+] + [("before-record", kind) for kind in RAISING]
+
+
+@pytest.mark.parametrize(("place", "kind"), _AGAIN, ids=["-".join(pair) for pair in _AGAIN])
+def test_a_ticket_that_kills_its_worker_again_and_again_is_given_up_after_its_restarts(place, kind, tmp_path):
+    with Cell(place, kind, "nursery", tmp_path, once=False, restarts=1) as cell:
+        with pytest.raises(WorkerDied) as caught:
+            _run(cell)
+        error = caught.value
+        assert (error.index, error.epoch) == (AT, 0)
+        assert cell.found == list(range(AT))
+        if kind.startswith("sig"):
+            assert error.signal_name == kind.upper()
+        else:
+            assert error.exitcode == {"sys-exit": 3, "exit-0": 0}.get(kind, 1)
+        assert error.peak_memory_bytes > 1 << 20
+        assert not error.oom_killed
+        assert f"index {AT} of epoch 0" in str(error)
+        assert "tried 2 times" in str(error)
+        assert cell.enqueuer.statistics().batches == 0  # it has stopped
+
+
+@pytest.mark.parametrize("kind", LEAVING + DYING)
+def test_a_worker_init_that_kills_again_and_again_is_no_ticket_to_blame(kind, tmp_path):
+    with Cell("worker-init", kind, "nursery", tmp_path, once=False, restarts=1) as cell:
+        with pytest.raises(WorkerDied, match="before they compute anything: look at `worker_init`") as caught:
+            _run(cell)
+        assert caught.value.index is None
+        assert cell.found == []
+
+
+@pytest.mark.parametrize("kind", HANGING)
+@pytest.mark.parametrize("place", ["worker-init", "before-item", "amid-item", "amid-copy", "pickling-batch"])
+def test_a_ticket_that_hangs_again_and_again_is_given_up_after_its_restarts(place, kind, tmp_path, monkeypatch):
+    _hurry(monkeypatch)
+    with Cell(place, kind, "nursery", tmp_path, once=False, restarts=1) as cell:
+        with pytest.raises(BatchTimeout) as caught:
+            _run(cell)
+        at = 0 if place == "worker-init" else AT
+        assert (caught.value.index, caught.value.epoch, caught.value.timeout_s) == (at, 0, 0.3)
+        assert cell.found == list(range(at))

@@ -1,0 +1,207 @@
+"""The trainer is killed, at any moment: within a second none of its processes is left, and no segment.
+
+Seen from outside: nobody of the dead trainer's family could tell.
+"""
+
+import os
+import select
+import signal
+import time
+
+import pytest
+from helpers.gates import Gate
+from helpers.outside import Trainer
+
+WITHIN_S = 15.0  # milliseconds on an idle machine; nothing on the way waits by a clock of its own that is longer
+
+STATES = """
+class Telling(Numbers):
+    epoch = 0
+
+    def __getitem__(self, index):
+        if PLACE == "item" and index == 3:
+            say("there")
+            time.sleep(1000)
+        if PLACE == "loop" and index == 3:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            say("there")
+            while True:
+                pass
+        return super().__getitem__(index)
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        worker, is_new = mpqueue.worker_info() is not None, self.epoch > 0
+        if PLACE == {(False, False): "unpickling", (True, True): "push", (False, True): "push to nursery"}.get((worker, is_new)):
+            say("there")
+            time.sleep(1000)
+
+
+class Epochs(Telling):
+    def on_epoch_end(self):
+        self.epoch += 1
+        if PLACE == "restart":
+            self.table = np.full(4 << 20, self.epoch)
+        if PLACE == "epoch end":
+            say("there")
+            time.sleep(1000)
+
+
+def init():
+    if PLACE == "worker_init":
+        say("there")
+        time.sleep(1000)
+
+
+source = (Epochs if PLACE in ("push", "push to nursery", "restart", "epoch end") else Telling)()
+enqueuer = OrderedEnqueuer(source, True, start_method=METHOD, worker_init=init)
+enqueuer.start(2, 4)
+batches = enqueuer.get()
+if PLACE == "idle":
+    kept = [next(batches) for _ in range(4)]
+    enqueuer._pipeline.pause()
+    say("there")
+    time.sleep(1000)
+if PLACE == "loop":
+    signal.signal(signal.SIGUSR1, lambda *_: threading.Thread(target=enqueuer.stop).start())
+if PLACE == "restart":
+    from mpqueue.workers.roster import Roster
+    end_workers = Roster.end_workers
+    def ended(*args, **options):
+        end_workers(*args, **options)
+        say("there")
+        time.sleep(1000)
+    Roster.end_workers = ended
+for batch in batches:
+    pass
+time.sleep(1000)
+"""
+
+
+def trainer_at(place, method="nursery", **options):
+    return Trainer(f"PLACE, METHOD = {place!r}, {method!r}\n{STATES}", **options)
+
+
+def killed_cleanly(trainer):
+    """Kill it; whether all that lived of it is gone in time, with all segments."""
+    sentinels = [os.pidfd_open(process.pid) for process in trainer.processes()]
+    trainer.process.kill()
+    deadline = time.monotonic() + WITHIN_S
+    late = [fd for fd in sentinels if not select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]]
+    for fd in sentinels:
+        os.close(fd)
+    return len(sentinels) > 1 and not late and trainer.left_nothing(WITHIN_S)
+
+
+@pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+@pytest.mark.parametrize("place", ["worker_init", "item", "idle", "epoch end"])
+def test_it_leaves_nothing(place, method):
+    with trainer_at(place, method) as trainer:
+        assert trainer.heard() == "there"
+        assert killed_cleanly(trainer)
+
+
+@pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+def test_it_leaves_nothing_while_it_stops_a_worker_that_does_not_want_to(method):
+    with trainer_at("loop", method) as trainer:
+        assert trainer.heard() == "there"
+        trainer.process.send_signal(signal.SIGUSR1)
+        assert killed_cleanly(trainer)
+
+
+@pytest.mark.parametrize("place", ["unpickling", "push", "push to nursery", "restart"])
+def test_it_leaves_nothing_while_the_source_is_on_its_way(place):
+    with trainer_at(place) as trainer:
+        assert trainer.heard() == "there"
+        assert killed_cleanly(trainer)
+
+
+@pytest.mark.parametrize("who", ["workers", "nursery"])
+@pytest.mark.parametrize("place", ["item", "idle"])
+def test_it_leaves_nothing_that_is_stopped(place, who):
+    with trainer_at(place) as trainer:
+        assert trainer.heard() == "there"
+        for process in trainer.workers() if who == "workers" else [trainer.nursery()]:
+            process.send_signal(signal.SIGSTOP)
+        assert killed_cleanly(trainer)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_it_leaves_no_stopped_worker_of_any_method(method):
+    with trainer_at("item", method) as trainer:
+        assert trainer.heard() == "there"
+        for process in trainer.processes():
+            if process.pid != trainer.pid and "resource_tracker" not in " ".join(process.cmdline()):  # Python's own
+                process.send_signal(signal.SIGSTOP)
+        assert killed_cleanly(trainer)
+
+
+def test_it_leaves_no_nursery_whose_interpreter_just_comes_up(tmp_path):
+    with Gate() as gate:
+        (tmp_path / "sitecustomize.py").write_text(
+            "import sys\n"
+            "if any('nursery' in word for word in sys.orig_argv):\n"
+            f"    sys.path.insert(0, {os.path.dirname(os.path.dirname(__file__))!r})\n"
+            f"    __import__('helpers.gates').gates.pass_gate({gate.address!r})\n"
+        )
+        path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+        with trainer_at("nowhere", env={"PYTHONPATH": path}) as trainer:
+            nursery = gate.arrival()
+            trainer.process.kill()
+            trainer.process.wait()
+            nursery.let_go()
+            assert trainer.left_nothing(WITHIN_S)
+
+
+SELF_KILLED = """
+__import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork beside threads
+class Epochs(Numbers):
+    epoch = 0
+    def on_epoch_end(self):
+        self.epoch += 1
+
+class Suicide:
+    \"\"\"Kills this process at the n-th call of a function of the engine.\"\"\"
+    def __init__(self, after):
+        self.left, self.pid = after, os.getpid()
+    def __call__(self, frame, event, argument):
+        if "/mpqueue/" in frame.f_code.co_filename and os.getpid() == self.pid:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(self.pid, signal.SIGKILL)
+
+def train(after):
+    sys.settrace(Suicide(after))
+    enqueuer = OrderedEnqueuer(Epochs(3), True, start_method=METHOD)
+    enqueuer.start(2, 4)
+    kept = [next(enqueuer.get()) for _ in range(7)]
+    enqueuer.stop()
+
+after = 1
+while True:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            train(after)
+        finally:
+            os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    say(after, status)
+    sys.stdin.readline()
+    if status == 0:
+        break
+    after += STEP
+"""
+
+
+@pytest.mark.parametrize(("method", "step"), [("nursery", 37), ("fork", 67)])
+def test_it_leaves_nothing_at_whatever_call_of_the_engine_it_dies(method, step):
+    options = {"stdin": -1, "bufsize": 0}
+    with Trainer(f"METHOD, STEP = {method!r}, {step}\n{SELF_KILLED}", **options) as supervisor:
+        deaths = 0
+        while (word := supervisor.heard()) is not None:
+            assert supervisor.left_nothing(WITHIN_S, but={supervisor.pid}), word
+            deaths += word.endswith(" -9")
+            os.write(supervisor.process.stdin.fileno(), b"\n")
+        assert deaths > 10
+        assert supervisor.ended() == (0, "")

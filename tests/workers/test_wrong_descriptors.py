@@ -1,0 +1,178 @@
+"""User code that writes to a wrong descriptor: what it writes is no report, and its worker ends; the stream does not.
+
+The code finds the pipe of its reports as bad luck does: it is a descriptor like any other.
+"""
+
+import os
+import random
+import stat
+
+import numpy as np
+import pytest
+from helpers.faults import Numbers, burns, numbers
+from helpers.simulated import Source, World
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mpqueue import Loader, OrderedEnqueuer
+from mpqueue.control.schedule import EpochSchedule
+from mpqueue.errors import WorkerDied
+from mpqueue.workers.records import GRANT, MAGIC, NEW_SPEC, REPORT, Down, Up
+
+
+def reports():
+    """The descriptor of this worker's reports: the one pipe that it may write to."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            flags = int(open(f"/proc/self/fdinfo/{name}").read().split()[3], 8)
+            if int(name) > 2 and stat.S_ISFIFO(os.fstat(int(name)).st_mode) and flags & os.O_ACCMODE == os.O_WRONLY:
+                return int(name)
+        except OSError:
+            continue
+    raise AssertionError("no such pipe")
+
+
+class WritesAstray(Numbers):
+    """Writes to its own reports before it computes index 3, once."""
+
+    def __init__(self, data, fuse, length=8):
+        super().__init__(length)
+        self.data, self.fuse = data, str(fuse)
+
+    def astray(self):
+        os.write(reports(), self.data)
+
+    def __getitem__(self, index):
+        if index == 3 and burns(self.fuse):
+            self.astray()
+        return super().__getitem__(index)
+
+
+class FillsThePipe(WritesAstray):
+    def astray(self):
+        for _ in range(100):  # more than a pipe takes: it blocks until it is killed
+            os.write(reports(), bytes(4096))
+
+
+class ClosesThePipe(WritesAstray):
+    def astray(self):
+        os.close(reports())
+
+
+class CutsTheRecord(WritesAstray):
+    """The first half of a report, and then the end of the process: as if a write had been torn."""
+
+    def astray(self):
+        os.write(reports(), REPORT.pack(MAGIC, Up.BATCH, 0, 1, 2, *[0] * 7)[: REPORT.size // 2])
+        os._exit(0)
+
+
+def record(kind=Up.BATCH, flags=0, slot=0, turn=1, spec=0, header=0, nbytes=0, high_water=1 << 16):
+    return REPORT.pack(MAGIC, kind, flags, slot, turn, spec, header, nbytes, high_water, 0, 0, 0)
+
+
+ASTRAY = {
+    "a word": b"hello",
+    "zeros of a record's length": bytes(REPORT.size),
+    "a text of a record's length": b"x" * REPORT.size,
+    "many records of noise": random.Random(1).randbytes(9 * REPORT.size),
+    "a record of no kind": record(kind=0),
+    "a record of a later kind": record(kind=99),
+    "a turn of nobody": record(turn=1 << 60),
+    "a state that was never sent": record(kind=Up.LOADED, turn=5),
+    "a slot that does not exist": record(kind=Up.LET_GO, slot=1 << 31),
+    "a lack of memory for nothing": record(kind=Up.FULL, turn=1 << 50),
+    "a good beginning and a cut end": record(turn=1 << 60) + b"12345",
+}
+
+
+@pytest.mark.parametrize("name", ASTRAY)
+def test_what_is_no_report_ends_its_worker_and_loses_nothing(name, tmp_path):
+    with OrderedEnqueuer(WritesAstray(ASTRAY[name], tmp_path / "fuse"), True) as enqueuer:
+        enqueuer.start(2)
+        assert numbers(enqueuer.get(), 24) == 3 * list(range(8))
+        assert enqueuer.statistics().deaths == 1
+
+
+@pytest.mark.parametrize("kind", [FillsThePipe, ClosesThePipe, CutsTheRecord])
+def test_a_pipe_that_is_filled_closed_or_cut_ends_its_worker_and_loses_nothing(kind, tmp_path):
+    with OrderedEnqueuer(kind(b"", tmp_path / "fuse"), True) as enqueuer:
+        enqueuer.start(2)
+        assert numbers(enqueuer.get(), 24) == 3 * list(range(8))
+        assert enqueuer.statistics().deaths == 1
+
+
+def test_code_that_always_writes_astray_is_named_with_its_index(tmp_path):
+    class Always(WritesAstray):
+        def __getitem__(self, index):
+            if index == 3:
+                self.astray()
+            return Numbers.__getitem__(self, index)
+
+    with Loader(Always(b"hello", tmp_path / "fuse"), workers=2, restarts=2) as loader:
+        batches = iter(loader)
+        assert numbers(batches, 3) == [0, 1, 2]
+        with pytest.raises(WorkerDied, match="while it computed index 3 of epoch 0") as caught:
+            next(batches)
+        assert caught.value.signal_name == "SIGKILL"
+
+
+def one_field_wrong(worker, chance):
+    """A report of a turn that the worker was granted, wrong in one of the fields that can be checked."""
+    grant = worker.grant
+    fields = [MAGIC, Up.BATCH, NEW_SPEC, grant[2], grant[3], 0, 0, 64, 1 << 16, 0, 0, 0]
+    where, value = chance.choice(
+        [(0, chance.randrange(MAGIC)), (1, 0), (1, chance.randrange(7, 256)), (3, grant[2] + 1), (4, grant[3] + 1000),
+         (6, 65), (7, 1 << 17), (8, 1 << 50)],
+    )  # fmt: skip
+    fields[where] = value
+    return REPORT.pack(*fields)
+
+
+noise = st.one_of(st.binary(min_size=1, max_size=3 * REPORT.size), st.just("a wrong field"), st.just("cut"))
+
+
+@settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    spoils=st.lists(st.tuples(st.integers(0, 25), noise), max_size=6), seed=st.integers(0, 1 << 32),
+    num_workers=st.integers(1, 3), credit=st.integers(1, 8),
+)  # fmt: skip
+def test_noise_at_any_moment_loses_nothing(spoils, seed, num_workers, credit):
+    """Random bytes, cut records, and reports of one's own turn with one wrong field."""
+    chance = random.Random(seed)
+    schedule = EpochSchedule(lambda: 10, 0)
+    schedule.start_at(0)
+    source = Source([1, 50, 9000])
+    world = World(source, schedule, num_workers, credit, chance.choice)
+    try:
+        for number in range(30):
+            for _ in range(chance.randrange(6)):
+                if world.has_moves():
+                    world.step()
+            for at, data in spoils:
+                if at == number and world.workers:
+                    astray(world, chance, data)
+            found = world.pipeline.next()
+            array = found["a"] if isinstance(found, dict) else found
+            expected = source.content(number // 10, number % 10)
+            assert np.array_equal(array, expected["a"] if isinstance(expected, dict) else expected)
+    finally:
+        world.close()
+
+
+def astray(world, chance, data):
+    worker = chance.choice(list(world.workers.values()))
+    if data == "cut":
+        os.write(worker.reports, record()[: chance.randrange(1, REPORT.size)])
+        world.dies(worker, 0)
+    elif data != "a wrong field":
+        os.write(worker.reports, data)
+    elif worker.grant is not None:
+        os.write(worker.reports, one_field_wrong(worker, chance))
+
+
+def test_the_records_are_what_the_wire_says():
+    """A write of them is atomic, and many of them fit into a pipe."""
+    assert GRANT.size <= 64
+    assert REPORT.size <= 128
+    assert Down.WORK != 0 != Up.BATCH  # a pipe full of zeros says nothing
