@@ -7,7 +7,12 @@ import signal
 import threading
 import time
 
+import hypothesis
 import pytest
+
+# The same examples at each run, and no deadline: a loaded machine is slow, which is no defect of what is tested.
+hypothesis.settings.register_profile("mpqueue", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("mpqueue")
 
 DEADLOCK_S = 60.0  # passing it means that something hangs; nothing is measured by it
 
