@@ -20,7 +20,7 @@ from mpqueue.parsing.csv_cut import Batch, cut
 from mpqueue.parsing.csv_format import CsvFormat
 from mpqueue.parsing.number_columns import Fields, add_long_decimals, floats, integers, read_fields
 from mpqueue.parsing.number_text import to_float, to_float32, to_int64
-from mpqueue.parsing.words import words_of
+from mpqueue.parsing.vectorized import words_of
 
 _Truths = NDArray[np.bool_]
 _NUMBERS = ("float32", "float64", "int32", "int64")

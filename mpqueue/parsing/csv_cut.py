@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.parsing.csv_format import CsvFormat
-from mpqueue.parsing.words import MARGIN, Places
+from mpqueue.parsing.vectorized import MARGIN, Places
 
 _Letters = NDArray[np.uint8]
 _QUOTE, _LINE_BREAK, _RETURN = b'"\n\r'

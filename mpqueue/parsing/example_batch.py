@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.memory.glibc import keep_freed_memory
-from mpqueue.parsing import wire
 from mpqueue.parsing.example_columns import Column
 from mpqueue.parsing.example_entries import Entries, blocks_at, find
 from mpqueue.parsing.example_plan import Plan
-from mpqueue.parsing.varint import MAX_BYTES, decode_varints
-from mpqueue.parsing.words import MARGIN, Places, words_of
+from mpqueue.parsing.protobuf_wire import BYTES_LIST, FLOAT_LIST, INT64_LIST, Malformed, read_bytes
+from mpqueue.parsing.vectorized import MARGIN, MAX_VARINT_BYTES, Places, decode_varints, words_of
 
 _Truths = NDArray[np.bool_]
 _FIRST_FIELD = np.uint64(0x0A)
@@ -92,10 +91,10 @@ def _lists(text: bytes, entries: Entries, tags: NDArray[np.uint64]) -> list[List
     good &= (body_ends == entries.ends) & (entries.starts < entries.ends)
     runs, run_ends, is_run = blocks_at(words, bodies, _FIRST_FIELD)
     is_run &= good & (run_ends == entries.ends)
-    good &= is_run | (own_tags == wire.BYTES_LIST) | (bodies == entries.ends)
+    good &= is_run | (own_tags == BYTES_LIST) | (bodies == entries.ends)
     runs[~is_run] = run_ends[~is_run] = 0
     strings, floats, ints = (
-        slice(*np.searchsorted(own_tags, (tag, tag + 1))) for tag in (wire.BYTES_LIST, wire.FLOAT_LIST, wire.INT64_LIST)
+        slice(*np.searchsorted(own_tags, (tag, tag + 1))) for tag in (BYTES_LIST, FLOAT_LIST, INT64_LIST)
     )
     return [
         _strings(text, entries.starts[strings], entries.ends[strings], runs[strings], good[strings]),
@@ -128,7 +127,7 @@ def _ints(text: bytes, runs: Places, ends: Places, good: _Truths) -> Lists:
     number_ends = np.flatnonzero(letters < 0x80) + 1
     starts = np.concatenate(([0], number_ends[:-1]))[: len(number_ends)]
     run_ends = np.cumsum(lengths)
-    too_long = np.searchsorted(run_ends, starts[number_ends - starts > MAX_BYTES], side="right")
+    too_long = np.searchsorted(run_ends, starts[number_ends - starts > MAX_VARINT_BYTES], side="right")
     if len(too_long):
         good[too_long] = False
         return _ints(text, runs, np.where(good, ends, runs), good)
@@ -152,8 +151,8 @@ def _strings(text: bytes, starts: Places, ends: Places, runs: Places, good: _Tru
     lists: list[list[bytes]] = []
     for place, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
         try:
-            lists.append(wire.read_bytes(text, start, end) if good[place] else [])
-        except wire.Malformed:
+            lists.append(read_bytes(text, start, end) if good[place] else [])
+        except Malformed:
             good[place] = False
             lists.append([])
     counts = np.fromiter(map(len, lists), np.int64, len(lists))

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mpqueue.parsing.features import Kind, Spec
 from mpqueue.parsing.sparse import SparseTensorValue
-from mpqueue.parsing.words import Places
+from mpqueue.parsing.vectorized import Places
 
 
 class Column(Protocol):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.parsing.example_plan import Plan
-from mpqueue.parsing.words import Places, Words
+from mpqueue.parsing.vectorized import Places, Words
 
 _U64 = np.uint64
 _Truths = NDArray[np.bool_]
@@ -73,7 +73,7 @@ def find(words: Words, starts: Places, ends: Places, plan: Plan) -> tuple[Entrie
     """Find features.
 
     Args:
-        words: The records, from `words.words_of`, with a margin after them.
+        words: The records, from `vectorized.words_of`, with a margin after them.
         starts: Where each record starts.
         ends: Where it ends.
         plan: The features.

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.parsing import wire
 from mpqueue.parsing.example_columns import Column
 from mpqueue.parsing.example_plan import Plan
 from mpqueue.parsing.features import Kind, Spec
-from mpqueue.parsing.varint import decode_varints, split_varints
+from mpqueue.parsing.protobuf_wire import BYTES_LIST, FLOAT_LIST, INT64_LIST, Malformed, entries, run_of
+from mpqueue.parsing.vectorized import decode_varints, split_varints
 
 _GOES_ON = 0x80
 _MAX_LAYOUTS = 16
@@ -41,9 +41,9 @@ class Field(NamedTuple):
     @property
     def size(self) -> int:
         """How many values there are."""
-        if self.spec.tag == wire.INT64_LIST:
+        if self.spec.tag == INT64_LIST:
             return len(self.number_starts)
-        return (self.end - self.start) // 4 if self.spec.tag == wire.FLOAT_LIST else 1
+        return (self.end - self.start) // 4 if self.spec.tag == FLOAT_LIST else 1
 
 
 class Layout(NamedTuple):
@@ -94,14 +94,14 @@ def _layout_of(record: bytes, plan: Plan) -> Layout | None:
     """The layout of a record, None if it is not of the form that writers produce, or has not what is asked for."""
     try:
         return _layout(record, plan)
-    except wire.Malformed:
+    except Malformed:
         return None
 
 
 def _layout(record: bytes, plan: Plan) -> Layout | None:
     mask = np.full(len(record), 0xFF, np.uint8)
     fields: dict[bytes, Field] = {}
-    for key, start, end in wire.entries(record):
+    for key, start, end in entries(record):
         spec = plan.by_key.get(key)
         if spec is None:
             mask[start:end] = 0
@@ -109,7 +109,7 @@ def _layout(record: bytes, plan: Plan) -> Layout | None:
         field = _field(record, start, end, spec)
         if field is None or key in fields:
             return None
-        mask[field.start : field.end] = _GOES_ON if spec.tag == wire.INT64_LIST else 0
+        mask[field.start : field.end] = _GOES_ON if spec.tag == INT64_LIST else 0
         fields[key] = field
     if any(spec.kind is Kind.FIXED and spec.default is None and spec.key not in fields for spec in plan.specs):
         return None
@@ -118,12 +118,12 @@ def _layout(record: bytes, plan: Plan) -> Layout | None:
 
 def _field(record: bytes, start: int, end: int, spec: Spec) -> Field | None:
     """Where a Feature has its values, None if they are not a single run of as many as there should be."""
-    run = wire.run_of(record, start, end, spec.tag)
+    run = run_of(record, start, end, spec.tag)
     if run is None:
         return None
     none = np.empty(0, np.int64)
-    parts = split_varints(np.frombuffer(record, np.uint8)[slice(*run)]) if spec.tag == wire.INT64_LIST else (none, none)
-    if parts is None or (spec.tag == wire.FLOAT_LIST and (run[1] - run[0]) % 4):
+    parts = split_varints(np.frombuffer(record, np.uint8)[slice(*run)]) if spec.tag == INT64_LIST else (none, none)
+    if parts is None or (spec.tag == FLOAT_LIST and (run[1] - run[0]) % 4):
         return None
     field = Field(spec, *run, *parts)
     is_right = field.size == spec.size if spec.kind is Kind.FIXED else field.size % spec.size == 0
@@ -132,11 +132,11 @@ def _field(record: bytes, start: int, end: int, spec: Spec) -> Field | None:
 
 def _values(rows: NDArray[np.uint8], records: list[bytes], field: Field) -> NDArray[Any]:
     """The values of a feature of all records."""
-    if field.spec.tag == wire.BYTES_LIST:
+    if field.spec.tag == BYTES_LIST:
         strings = np.empty(len(records), object)
         strings[:] = [record[field.start : field.end] for record in records]
         return strings
-    if field.spec.tag == wire.FLOAT_LIST:
+    if field.spec.tag == FLOAT_LIST:
         return np.ascontiguousarray(rows[:, field.start : field.end]).view("<f4").reshape(-1)
     if field.size == field.end - field.start:
         return rows[:, field.start : field.end].astype(np.int64).reshape(-1)

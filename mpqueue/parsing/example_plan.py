@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.parsing.features import Kind, Spec, checked
-from mpqueue.parsing.words import Places, Words
+from mpqueue.parsing.vectorized import Places, Words
 
 _U64 = np.uint64
 _MIX = _U64(0x9E3779B97F4A7C15)

@@ -13,18 +13,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.parsing import wire
 from mpqueue.parsing.features import Kind, Spec
+from mpqueue.parsing.protobuf_wire import (
+    BYTES_LIST,
+    FLOAT_LIST,
+    INT64_LIST,
+    Malformed,
+    entries,
+    read_bytes,
+    read_floats,
+    read_ints,
+)
 
 Values = list[int] | list[bytes] | bytes
 """The values of one feature of one record; those of a float list as their memory, four bytes each."""
 
 _READERS: dict[int, Callable[[bytes, int, int], Values]] = {
-    wire.BYTES_LIST: wire.read_bytes,
-    wire.FLOAT_LIST: wire.read_floats,
-    wire.INT64_LIST: wire.read_ints,
+    BYTES_LIST: read_bytes,
+    FLOAT_LIST: read_floats,
+    INT64_LIST: read_ints,
 }
-_NAMES = {wire.BYTES_LIST: "string", wire.FLOAT_LIST: "float32", wire.INT64_LIST: "int64"}
+_NAMES = {BYTES_LIST: "string", FLOAT_LIST: "float32", INT64_LIST: "int64"}
 
 
 class BadFeature(ValueError):
@@ -44,12 +53,12 @@ def read_example(record: bytes, specs: dict[bytes, Spec], is_single: bool) -> di
         is_single: Whether the record is parsed alone.
 
     Raises:
-        wire.Malformed: It is no Example.
+        Malformed: It is no Example.
         BadFeature: A feature has the wrong dtype or number of values, is missing, or is not well formed.
     """
     found: dict[bytes, Values] = {}
     hidden: set[bytes] = set()
-    for key, start, end in reversed(wire.entries(record)):
+    for key, start, end in reversed(entries(record)):
         spec = specs.get(key)
         if spec is None:
             continue
@@ -72,7 +81,7 @@ def _checked_values(record: bytes, start: int, end: int, spec: Spec) -> Values:
         raise BadFeature(spec.name, f"is {_NAMES[record[start]]}, expected is {spec.dtype}")
     try:
         values = _READERS[spec.tag](record, start, end)
-    except wire.Malformed as error:
+    except Malformed as error:
         raise BadFeature(spec.name, str(error)) from None
     count = num_values(values)
     if spec.kind is Kind.FIXED and count != spec.size:
@@ -91,7 +100,7 @@ def num_values(values: Values) -> int:
 
 def as_array(values: list[Values], spec: Spec) -> NDArray[Any]:
     """The values of one feature of some records, one after another."""
-    if spec.tag == wire.FLOAT_LIST:
+    if spec.tag == FLOAT_LIST:
         return np.frombuffer(bytearray().join(values), "<f4")  # type: ignore[arg-type]  # all are memory
     array = np.empty(sum(map(len, values)), spec.numpy_dtype)
     array[:] = list(itertools.chain.from_iterable(values))
@@ -99,7 +108,7 @@ def as_array(values: list[Values], spec: Spec) -> NDArray[Any]:
 
 
 def bad_record(
-    error: wire.Malformed | BadFeature, record: bytes, place: int | None, name: bytes | None
+    error: Malformed | BadFeature, record: bytes, place: int | None, name: bytes | None
 ) -> InvalidArgumentError:
     """The error that a caller sees, with the record's place in the batch and its name, as far as there are such."""
     where = "the record" if place is None else f"record {place}"

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.parsing import wire
 from mpqueue.parsing.arguments import STRING, as_bytes, dtype_name
+from mpqueue.parsing.protobuf_wire import BYTES_LIST, FLOAT_LIST, INT64_LIST
 
 
 class VarLenFeature(NamedTuple):
@@ -97,7 +97,7 @@ class Spec(NamedTuple):
         return np.dtype(object if self.dtype == STRING else self.dtype)
 
 
-_TAGS = {STRING: wire.BYTES_LIST, "float32": wire.FLOAT_LIST, "int64": wire.INT64_LIST}
+_TAGS = {STRING: BYTES_LIST, "float32": FLOAT_LIST, "int64": INT64_LIST}
 
 
 def checked(features: Mapping[Any, Any] | None) -> tuple[Spec, ...]:

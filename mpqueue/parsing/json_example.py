@@ -14,18 +14,18 @@ import struct
 from typing import Any
 
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.parsing import wire
 from mpqueue.parsing.arguments import string_array, string_list
 from mpqueue.parsing.json_text import BadJson, JsonText
 from mpqueue.parsing.number_text import to_float
+from mpqueue.parsing.protobuf_wire import BYTES_LIST, FLOAT_LIST, INT64_LIST, to_varint
 
 _LISTS = {
-    "bytesList": wire.BYTES_LIST,
-    "bytes_list": wire.BYTES_LIST,
-    "floatList": wire.FLOAT_LIST,
-    "float_list": wire.FLOAT_LIST,
-    "int64List": wire.INT64_LIST,
-    "int64_list": wire.INT64_LIST,
+    "bytesList": BYTES_LIST,
+    "bytes_list": BYTES_LIST,
+    "floatList": FLOAT_LIST,
+    "float_list": FLOAT_LIST,
+    "int64List": INT64_LIST,
+    "int64_list": INT64_LIST,
 }
 _INT = re.compile(r"[+-]?[0-9]+")
 _INT_DIGITS = 4000  # more than any int64 needs; Python refuses to convert very long ones
@@ -78,7 +78,7 @@ def _message(reader: JsonText, fields: dict[str, Any]) -> bytes:
 
 
 def _features(reader: JsonText) -> bytes:
-    return _field(wire.BYTES_LIST, _message(reader, {"feature": _entries}))
+    return _field(BYTES_LIST, _message(reader, {"feature": _entries}))
 
 
 def _entries(reader: JsonText) -> bytes:
@@ -147,15 +147,15 @@ def _int_value(reader: JsonText) -> bytes:
         raise reader.bad(f"has a value that no int64 holds before here: {text[:40]!r}")
     if value != int(value):
         raise reader.bad(f"has a value with a fraction where an int64 is due before here: {text[:40]!r}")
-    return b"\x08" + wire.to_varint(int(value))
+    return b"\x08" + to_varint(int(value))
 
 
 _VALUES = {
-    wire.BYTES_LIST: lambda reader: _values(reader, _bytes_value, b"\x0a\x00"),
-    wire.FLOAT_LIST: lambda reader: _values(reader, _float_value, b"\x0d\x00\x00\x00\x00"),
-    wire.INT64_LIST: lambda reader: _values(reader, _int_value, b"\x08\x00"),
+    BYTES_LIST: lambda reader: _values(reader, _bytes_value, b"\x0a\x00"),
+    FLOAT_LIST: lambda reader: _values(reader, _float_value, b"\x0d\x00\x00\x00\x00"),
+    INT64_LIST: lambda reader: _values(reader, _int_value, b"\x08\x00"),
 }
 
 
 def _field(tag: int, content: bytes) -> bytes:
-    return bytes((tag,)) + wire.to_varint(len(content)) + content
+    return bytes((tag,)) + to_varint(len(content)) + content

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.parsing.words import Places, Words
+from mpqueue.parsing.vectorized import Places, Words
 
 _Truths = NDArray[np.bool_]
 _U64 = np.uint64
@@ -55,7 +55,7 @@ def read_fields(words: Words, starts: Places, ends: Places) -> Fields:
     """Read fields as digits.
 
     Args:
-        words: The text, from `words.words_of`, with a margin after it.
+        words: The text, from `vectorized.words_of`, with a margin after it.
         starts: Place of the first byte of each field.
         ends: Place after its last byte.
     """

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.parsing import wire
 from mpqueue.parsing.arguments import string_list
 from mpqueue.parsing.example_batch import read_batch
 from mpqueue.parsing.example_columns import Column, column
@@ -16,6 +15,7 @@ from mpqueue.parsing.example_layout import read_alike
 from mpqueue.parsing.example_plan import Plan, plan
 from mpqueue.parsing.example_rows import BadFeature, Values, as_array, bad_record, num_values, read_example
 from mpqueue.parsing.features import Kind, Spec
+from mpqueue.parsing.protobuf_wire import BYTES_LIST, Malformed
 from mpqueue.parsing.sparse import SparseTensorValue
 
 _AT_ONCE_FROM = 20
@@ -94,7 +94,7 @@ def _put_rows(
     for place in places:
         try:
             values_of = read_example(records[place], specs, is_single=False)
-        except (wire.Malformed, BadFeature) as error:
+        except (Malformed, BadFeature) as error:
             raise bad_record(error, records[place], place, names[place] if names else None) from None
         for key, values in values_of.items():
             found[key].append(values)
@@ -134,7 +134,7 @@ def parse_single_example(
     names = None if example_names is None else string_list(example_names, "example_names")[0]
     try:
         found = read_example(records[0], specs, is_single=True)
-    except (wire.Malformed, BadFeature) as error:
+    except (Malformed, BadFeature) as error:
         raise bad_record(error, records[0], None, names[0] if names else None) from None
     return {spec.name: _single(spec, found.get(key)) for key, spec in specs.items()}
 
@@ -158,4 +158,4 @@ def _scalar(spec: Spec, found: Values) -> Any:
     """A value on its own, at a fifth of the price of an array."""
     if isinstance(found, bytes):
         return np.frombuffer(found, "<f4")[0]
-    return found[0] if spec.tag == wire.BYTES_LIST else np.int64(found[0])
+    return found[0] if spec.tag == BYTES_LIST else np.int64(found[0])

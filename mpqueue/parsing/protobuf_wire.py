@@ -15,7 +15,7 @@ Nothing is copied but keys and byte strings, and every loop consumes input: memo
 
 import numpy as np
 
-from mpqueue.parsing.varint import MAX_BYTES, decode_varints, split_varints
+from mpqueue.parsing.vectorized import MAX_VARINT_BYTES, decode_varints, split_varints
 
 BYTES_LIST, FLOAT_LIST, INT64_LIST = 0x0A, 0x12, 0x1A
 """The first byte of a Feature."""
@@ -41,14 +41,14 @@ def varint(data: bytes, place: int, end: int) -> tuple[int, int]:
         if third < 0x80:
             return first & 0x7F | (second & 0x7F) << 7 | third << 14, place + 3
     value = 0
-    for count in range(MAX_BYTES):
+    for count in range(MAX_VARINT_BYTES):
         if place + count >= end:
             raise Malformed(f"ends within a number at byte {place}")
         byte = data[place + count]
         value |= (byte & 0x7F) << (7 * count)
         if byte < 0x80:
             return value, place + count + 1
-    raise Malformed(f"has a number of more than {MAX_BYTES} bytes at byte {place}")
+    raise Malformed(f"has a number of more than {MAX_VARINT_BYTES} bytes at byte {place}")
 
 
 def to_varint(value: int) -> bytes:
