@@ -5,6 +5,7 @@ The map of the house, from the ground up; imports point downwards only::
     errors.py            every public exception
     system/              process hygiene: descriptors, interrupts, forks, the death of a parent
     memory/              the data plane: segment, slots, layout, leases, in-slot allocation
+    values/              dtypes, shapes, and Python values as arrays
     control/             the control plane: schedule, seeds, the pipeline that the consumer drives
     coordination/        what a coordinator is made of: members, cancellation, proxies in other processes
     workers/             nursery, worker loop, backends (process, thread, inline), exceptions across processes
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from mpqueue.parsing.parse import parse_single_example as parse_single_example
     from mpqueue.parsing.raw import decode_raw as decode_raw
     from mpqueue.parsing.sequence import parse_single_sequence_example as parse_single_sequence_example
-    from mpqueue.parsing.sparse import SparseTensorValue as SparseTensorValue
     from mpqueue.queues import FIFOQueue as FIFOQueue
     from mpqueue.queues import PaddingFIFOQueue as PaddingFIFOQueue
     from mpqueue.queues import QueueBase as QueueBase
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from mpqueue.train.placeholders import placeholder_with_default as placeholder_with_default
     from mpqueue.train.placeholders import run as run
     from mpqueue.train.placeholders import sparse_placeholder as sparse_placeholder
+    from mpqueue.values.sparse import SparseTensorValue as SparseTensorValue
     from mpqueue.workers.context import WorkerInfo as WorkerInfo
     from mpqueue.workers.context import empty as empty
     from mpqueue.workers.context import rng as rng
@@ -105,7 +106,7 @@ _HOMES = {
     "parsing.parse": ("parse_example", "parse_single_example"),
     "parsing.raw": ("decode_raw",),
     "parsing.sequence": ("parse_single_sequence_example",),
-    "parsing.sparse": ("SparseTensorValue",),
+    "values.sparse": ("SparseTensorValue",),
     "sequence": ("Sequence",),
     "stats": ("Statistics",),
     "train.collections": ("add_queue_runner", "get_queue_runners", "start_queue_runners"),

@@ -12,7 +12,7 @@ ROOT = Path(mpqueue.__file__).parent
 # From the ground up: a module may import from its own layer and from those below.
 LAYERS = [
     ["errors"],
-    ["memory", "system"],
+    ["memory", "system", "values"],
     ["control", "coordination"],
     ["workers"],
     ["sequence", "sources"],

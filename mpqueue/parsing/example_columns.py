@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.parsing.features import Kind, Spec
-from mpqueue.parsing.sparse import SparseTensorValue
 from mpqueue.parsing.vectorized import Places
+from mpqueue.values.sparse import SparseTensorValue
 
 
 class Column(Protocol):

@@ -16,7 +16,7 @@ from mpqueue.parsing.example_plan import Plan, plan
 from mpqueue.parsing.example_rows import BadFeature, Values, as_array, bad_record, num_values, read_example
 from mpqueue.parsing.features import Kind, Spec
 from mpqueue.parsing.protobuf_wire import BYTES_LIST, Malformed
-from mpqueue.parsing.sparse import SparseTensorValue
+from mpqueue.values.sparse import SparseTensorValue
 
 _AT_ONCE_FROM = 20
 """Records of a batch from which reading at once wins."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.parsing.arguments import string_list
 from mpqueue.parsing.features import Kind, Spec, checked
-from mpqueue.parsing.sparse import SparseTensorValue
+from mpqueue.values.sparse import SparseTensorValue
 
 _KINDS = {"string": "bytes_list", "float32": "float_list", "int64": "int64_list"}
 _DTYPES = {kind: dtype for dtype, kind in _KINDS.items()}

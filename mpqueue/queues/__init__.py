@@ -2,7 +2,7 @@
 
 From the ground up; imports point downwards only::
 
-    dtypes.py shapes.py conversion.py spec.py    what elements are made of, and how values become them
+    spec.py                                      what elements are made of, and how values become them
     requests.py order.py machine.py              the semantics, pure: lines of waiting calls, elements between them
     storage.py                                   where the elements lie
     blocks.py                                    the same in shared memory

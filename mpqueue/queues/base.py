@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.queues.dtypes import DType
 from mpqueue.queues.ops import EnqueueOp
 from mpqueue.queues.selection import QueueRef, Selection
-from mpqueue.queues.shapes import Shape, as_shape, common_shape
 from mpqueue.queues.spec import ElementSpec
+from mpqueue.values.dtypes import DType
+from mpqueue.values.shapes import Shape, as_shape, common_shape
 
 
 class QueueBase:

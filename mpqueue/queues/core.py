@@ -27,13 +27,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mpqueue.coordination.cancellation import cancellable
 from mpqueue.errors import DeadlineExceededError, OpError
 from mpqueue.queues import handles
-from mpqueue.queues.conversion import Array
-from mpqueue.queues.dtypes import DType
 from mpqueue.queues.machine import QueueMachine
 from mpqueue.queues.requests import CloseRequest, DequeueRequest, EnqueueRequest, Request, Token
 from mpqueue.queues.spec import ElementSpec
 from mpqueue.queues.storage import Storage
 from mpqueue.queues.timeouts import checked_timeout
+from mpqueue.values.conversion import Array
+from mpqueue.values.dtypes import DType
 
 if TYPE_CHECKING:
     from mpqueue.queues.share import Share

@@ -5,8 +5,8 @@ from typing import Any
 from mpqueue.queues.base import QueueBase
 from mpqueue.queues.making import make_queue
 from mpqueue.queues.order import FirstInFirstOut
-from mpqueue.queues.shapes import as_shapes
 from mpqueue.queues.spec import ElementSpec, as_list
+from mpqueue.values.shapes import as_shapes
 
 
 class PaddingFIFOQueue(QueueBase):

@@ -12,8 +12,8 @@ from mpqueue.control import queue_address
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.queues import handles
 from mpqueue.queues.core import QueueCore
-from mpqueue.queues.dtypes import DType
-from mpqueue.queues.shapes import Shape
+from mpqueue.values.dtypes import DType
+from mpqueue.values.shapes import Shape
 
 
 class Signature(NamedTuple):

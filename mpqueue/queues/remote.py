@@ -17,13 +17,13 @@ from mpqueue.coordination.cancellation import cancellable
 from mpqueue.errors import DeadlineExceededError, OpError, SharedMemoryFull
 from mpqueue.memory.arena import class_bytes
 from mpqueue.queues.blocks import BlockCodec, SharedStorage
-from mpqueue.queues.conversion import Array
-from mpqueue.queues.dtypes import DType
 from mpqueue.queues.handles import Place, attach
 from mpqueue.queues.link import Answer, Lane, Shore, connection, generation
 from mpqueue.queues.spec import ElementSpec
 from mpqueue.queues.timeouts import checked_timeout
 from mpqueue.queues.wire import MAX_COUNT, Down, Up, decode_error
+from mpqueue.values.conversion import Array
+from mpqueue.values.dtypes import DType
 
 
 class RemoteQueue:

@@ -7,8 +7,8 @@ from mpqueue.errors import InvalidArgumentError
 from mpqueue.queues.base import QueueBase
 from mpqueue.queues.making import as_integer, make_queue
 from mpqueue.queues.order import RandomOrder
-from mpqueue.queues.shapes import as_known_shapes
 from mpqueue.queues.spec import ElementSpec, as_list
+from mpqueue.values.shapes import as_known_shapes
 
 
 class RandomShuffleQueue(QueueBase):

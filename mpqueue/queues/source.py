@@ -6,9 +6,9 @@ from types import GeneratorType
 from typing import Any
 
 from mpqueue.errors import OutOfRangeError
-from mpqueue.queues.dtypes import DType
-from mpqueue.queues.shapes import Shape, as_shapes
 from mpqueue.queues.spec import ElementSpec, as_list
+from mpqueue.values.dtypes import DType
+from mpqueue.values.shapes import Shape, as_shapes
 
 
 class Source:

@@ -19,11 +19,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mpqueue.queues.conversion import Array
-from mpqueue.queues.dtypes import DType
 from mpqueue.queues.requests import Token
-from mpqueue.queues.shapes import Shape, is_fully_known
 from mpqueue.queues.spec import ElementSpec
+from mpqueue.values.conversion import Array
+from mpqueue.values.dtypes import DType
+from mpqueue.values.shapes import Shape, is_fully_known
 
 PACK_LIMIT_BYTES = 4096
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.queues.conversion import to_array
-from mpqueue.queues.dtypes import STRING, DType, as_dtype
 from mpqueue.queues.source import Source
+from mpqueue.values.conversion import to_array
+from mpqueue.values.dtypes import STRING, DType, as_dtype
 
 _INT32 = np.iinfo(np.int32)
 

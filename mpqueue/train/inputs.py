@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from mpqueue.queues.base import QueueBase
-from mpqueue.queues.shapes import Shape, as_shapes, is_compatible
 from mpqueue.queues.source import Source
 from mpqueue.train.collections import add_queue_runner
 from mpqueue.train.examples import as_example_source
 from mpqueue.train.queue_runner import QueueRunner, Workers
+from mpqueue.values.shapes import Shape, as_shapes, is_compatible
 
 
 class Inputs:

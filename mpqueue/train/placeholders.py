@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.parsing.sparse import SparseTensorValue
-from mpqueue.queues.conversion import to_array
-from mpqueue.queues.dtypes import DType, as_dtype
-from mpqueue.queues.shapes import Shape, as_shape, is_compatible
 from mpqueue.queues.source import Source
 from mpqueue.train.arrays import as_constant, dtype_of
+from mpqueue.values.conversion import to_array
+from mpqueue.values.dtypes import DType, as_dtype
+from mpqueue.values.shapes import Shape, as_shape, is_compatible
+from mpqueue.values.sparse import SparseTensorValue
 
 _fed: ContextVar[Mapping[int, Any]] = ContextVar("mpqueue_fed", default=MappingProxyType({}))
 

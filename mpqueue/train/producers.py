@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.queues.conversion import to_array
-from mpqueue.queues.dtypes import DType
 from mpqueue.queues.fifo import FIFOQueue
-from mpqueue.queues.shapes import Shape, as_shape, is_compatible
 from mpqueue.queues.source import Source
 from mpqueue.train.arrays import as_constant, constant_source
 from mpqueue.train.collections import add_queue_runner
 from mpqueue.train.epochs import EpochCount, checked_epochs
 from mpqueue.train.queue_runner import QueueRunner
+from mpqueue.values.conversion import to_array
+from mpqueue.values.dtypes import DType
+from mpqueue.values.shapes import Shape, as_shape, is_compatible
 
 
 def input_producer(

@@ -16,7 +16,7 @@ from mpqueue.compat.ops.dims import broadcast, count, is_known
 from mpqueue.compat.ops.dtypes import as_dtype
 from mpqueue.compat.ops.literals import leaves
 from mpqueue.compat.ops.tensorshape import TensorShape, as_shape
-from mpqueue.parsing.sparse import SparseTensorValue
+from mpqueue.values.sparse import SparseTensorValue
 
 reshape = direct("Reshape", "reshape")
 

@@ -13,7 +13,7 @@ from mpqueue.compat.graph.sparse import SparseTensor
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import merged
 from mpqueue.compat.ops.dtypes import DType, as_dtype
-from mpqueue.parsing.sparse import SparseTensorValue
+from mpqueue.values.sparse import SparseTensorValue
 
 DIVIDED_AS: Final = {
     dtypes.uint8: dtypes.float32,

@@ -21,8 +21,8 @@ from mpqueue.compat.ops.dtypes import DType, as_dtype
 from mpqueue.compat.ops.infer import invalid
 from mpqueue.compat.ops.tensorshape import TensorShape, as_shape
 from mpqueue.queues.core import QueueCore
-from mpqueue.queues.shapes import common_shape
 from mpqueue.queues.spec import ElementSpec, as_list
+from mpqueue.values.shapes import common_shape
 
 
 class QueueBase:

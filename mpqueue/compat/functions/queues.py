@@ -16,8 +16,8 @@ from mpqueue.compat.ops.dtypes import DType, as_dtype
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.queues import base, fifo, padding, shuffle
 from mpqueue.queues.making import as_integer
-from mpqueue.queues.shapes import as_known_shapes, as_shapes
 from mpqueue.queues.spec import as_list
+from mpqueue.values.shapes import as_known_shapes, as_shapes
 
 
 def _queue_node(

@@ -6,7 +6,7 @@ from typing import Any
 from mpqueue.compat.graph.graph import Graph
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
-from mpqueue.parsing.sparse import SparseTensorValue
+from mpqueue.values.sparse import SparseTensorValue
 
 Build = Callable[[Mapping[Tensor, Any]], Any]
 

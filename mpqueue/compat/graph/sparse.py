@@ -10,7 +10,7 @@ from mpqueue.compat.graph.static import static_shape
 from mpqueue.compat.ops.dims import Dims, merged, with_rank
 from mpqueue.compat.ops.dtypes import DType, int64
 from mpqueue.compat.ops.tensorshape import TensorShape
-from mpqueue.parsing.sparse import SparseTensorValue
+from mpqueue.values.sparse import SparseTensorValue
 
 
 class SparseTensor:

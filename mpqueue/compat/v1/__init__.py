@@ -92,7 +92,7 @@ _NAMES = Names(
         "mpqueue.compat.graph.nodes": "Operation Tensor",
         "mpqueue.compat.graph.session": "InteractiveSession Session get_default_session",
         "mpqueue.compat.graph.sparse": "SparseTensor",
-        "mpqueue.parsing.sparse": "SparseTensorValue",
+        "mpqueue.values.sparse": "SparseTensorValue",
         "mpqueue.compat.graph.static": "get_static_value",
         "mpqueue.compat.ops.dimension": "Dimension",
         "mpqueue.compat.ops.tensorshape": "TensorShape",

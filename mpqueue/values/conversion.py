@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.queues.dtypes import STRING, DType
+from mpqueue.values.dtypes import STRING, DType
 
 Array = NDArray[Any]
 

@@ -8,8 +8,8 @@ import pytest
 
 from mpqueue import FIFOQueue
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.queues.dtypes import as_dtype
 from mpqueue.queues.spec import ElementSpec
+from mpqueue.values.dtypes import as_dtype
 
 
 class Tensor:
