@@ -5,20 +5,21 @@
     python3 scripts/benchmark.py --quick            a minute
     python3 scripts/benchmark.py --curves FOLDER    how it grows, as figures and plots
 
-Any Python 3.11 or newer does: what it lacks is installed into ``.venv`` first. The parts lie in ``scripts/bench``.
+Any Python 3.11 or newer does: missing packages are installed into ``.venv`` first.
+The parts are in ``scripts/parts/benchmark``.
 """
 
-from own_venv import require
+from parts.own_venv import require
 
 NEEDED = ("mpqueue", "numpy", "PIL", "skimage", "sklearn", "tqdm", "google_crc32c", "google.protobuf")
 
 
 def main() -> None:
-    from bench import options
+    from parts.benchmark import options
 
     asked = options.parse(__doc__.partition("\n")[0])  # --help ends here, before anything is installed
     require(*NEEDED, extras="demo,tfrecord")
-    from bench import command
+    from parts.benchmark import command
 
     command.main(asked)
 

@@ -26,7 +26,7 @@ COSTS = {
 @pytest.fixture
 def results():
     """Two rounds; in the second one the machine was half as fast."""
-    report = script("bench.report")
+    made = script("parts.benchmark.results")
     rates = {
         ("tiny", "imap"): [100.0, 50.0],
         ("tiny", "mpqueue"): [450.0, 225.0],
@@ -35,7 +35,7 @@ def results():
         ("small", "mpqueue"): [61.0, 62.0],
     }
     costs = {("decode", "mpqueue"): {name: [value, 3 * value, 2 * value] for name, value in COSTS.items()}}
-    return report.Results(
+    return made.Results(
         rates,
         {"cold": [90.0, 100.0, 200.0], "parked": [12.0]},
         costs=costs,
@@ -60,7 +60,7 @@ def test_rates_are_told_in_the_unit_of_the_workload(results):
 @pytest.mark.parametrize("form", ["as_text", "as_markdown"])
 def test_a_figure_that_is_not_reached_is_called_missed(results, form):
     """4.5 times imap is less than 5, 12 ms is more than 5, and so on."""
-    lines = getattr(results, form)().splitlines()
+    lines = getattr(script("parts.benchmark.report"), form)(results).splitlines()
     missed = [line.removeprefix("- ") for line in lines if line.endswith("MISSED")]
     assert missed == [
         "tiny: 4.50 of imap, at least 5 wanted: MISSED",
@@ -72,7 +72,9 @@ def test_a_figure_that_is_not_reached_is_called_missed(results, form):
 
 def test_a_figure_that_is_reached_says_so(results):
     """The small batches by their share, the rate being far off; 43 MB are within 20 and twice 12."""
-    reached = [line for line in results.as_text().splitlines() if line.endswith("reached")]
+    reached = [
+        line for line in script("parts.benchmark.report").as_text(results).splitlines() if line.endswith("reached")
+    ]
     assert reached == [
         "small: 62 batches/s, 0.61 of slots, at least 60,000 or 0.6 wanted: reached",
         "memory beyond the ring, tiny: 43.0 MB, at most 44 wanted: reached",
@@ -82,7 +84,7 @@ def test_a_figure_that_is_reached_says_so(results):
 
 def test_costs_are_medians_of_all_rounds(results):
     """CPU per GB is that of trainer and workers together; memory is told without and in shared memory."""
-    costs = script("bench.costs")
+    costs = script("parts.benchmark.costs")
     ((workload, name, cells),) = costs.rows(results)
     assert (workload, name) == ("decode", "mpqueue")
     assert dict(zip(costs.HEADS, cells, strict=True)) == {
@@ -99,38 +101,41 @@ def test_costs_are_medians_of_all_rounds(results):
 
 def test_the_latency_is_told_by_its_middle_and_its_end(results):
     """Of 1 to 101 µs."""
-    assert script("bench.costs").wake_up_quantiles(results.wake_ups["mpqueue"]) == (51.0, 100.0)
-    assert "- mpqueue: median 51 µs, 99th percentile 100 µs" in results.as_markdown()
+    assert script("parts.benchmark.costs").wake_up_quantiles(results.wake_ups["mpqueue"]) == (51.0, 100.0)
+    assert "- mpqueue: median 51 µs, 99th percentile 100 µs" in script("parts.benchmark.report").as_markdown(results)
 
 
 def test_what_ran_on_one_core_is_compared_with_mpqueue_on_one_core():
     """And what ran on all with mpqueue on all."""
-    report = script("bench.report")
+    made = script("parts.benchmark.results")
     rates = {
         ("csv", "mpqueue"): [40.0],
         ("csv", "mpqueue on one core"): [20.0],
         ("csv", "TensorFlow queues"): [100.0],
         ("csv", "TensorFlow queues on one core"): [25.0],
     }
-    results = report.Results(rates, {})
+    results = made.Results(rates, {})
     assert results.ratio("csv", "TensorFlow queues") == 0.4
     assert results.ratio("csv", "TensorFlow queues on one core") == 0.8
-    assert "csv: 0.40 of TensorFlow queues, at least 0.5 wanted: MISSED" in results.as_text()
+    assert "csv: 0.40 of TensorFlow queues, at least 0.5 wanted: MISSED" in script("parts.benchmark.report").as_text(
+        results
+    )
 
 
 def test_a_missing_tensorflow_is_named(monkeypatch):
     """Its rows are left out, and a line says why."""
     monkeypatch.setenv("MPQUEUE_PEERS_PYTHON", "")
-    report = script("bench.report")
+    report = script("parts.benchmark.report")
     if report.python_with_tensorflow() is not None:
         pytest.skip("TensorFlow is installed")
-    assert "TensorFlow is not installed" in report.Results({("lines", "mpqueue"): [1.0]}, {}).as_text()
-    assert script("bench.records").readers() == ["mpqueue", "mpqueue on one core"]
+    results = script("parts.benchmark.results").Results({("lines", "mpqueue"): [1.0]}, {})
+    assert "TensorFlow is not installed" in report.as_text(results)
+    assert script("parts.benchmark.records").readers() == ["mpqueue", "mpqueue on one core"]
 
 
 def test_json_holds_every_round(results):
     """What a program needs to make its own figures."""
-    document = json.loads(results.as_json())
+    document = json.loads(script("parts.benchmark.report").as_json(results))
     assert document["rates"][0]["rates"] == [100.0, 50.0]
     assert document["first_batch_ms"]["cold"] == [90.0, 100.0, 200.0]
     assert document["costs"][0]["stop_ms"] == [7.0, 21.0, 14.0]
@@ -140,16 +145,18 @@ def test_json_holds_every_round(results):
 
 def test_a_peer_that_is_not_installed_is_not_planned_and_named(monkeypatch):
     """Its absence is a line of the report, beside the targets that need it."""
-    peers = script("bench.peers")
+    peers = script("parts.benchmark.peers")
     absent = dataclasses.replace(peers.PEERS["faster-fifo"], package="no_such_package_at_all")
     monkeypatch.setitem(peers.PEERS, "faster-fifo", absent)
     assert peers.missing(["imap", "executor", "faster-fifo"]) == ["faster-fifo"]
-    planned = script("bench.rounds").plan(["tiny"], ["mpqueue", "faster-fifo"], 2, 0.1)
+    planned = script("parts.benchmark.rounds").plan(["tiny"], ["mpqueue", "faster-fifo"], 2, 0.1)
     assert {one.name for one in planned} & {"mpqueue", "faster-fifo"} == {"mpqueue"}
-    gathered = script("bench.gather").Gathered(["mpqueue", "faster-fifo"], 2)
+    gathered = script("parts.benchmark.gather").Gathered(["mpqueue", "faster-fifo"], 2)
     gathered.add(planned[0], 10.0)
-    gathered.add(script("bench.measure").Measurement("feed", "mpqueue", "tiny", 2, 0.1), COSTS | {"rate": 5.0})
-    lines = gathered.results().as_text().splitlines()
+    gathered.add(
+        script("parts.benchmark.measure").Measurement("feed", "mpqueue", "tiny", 2, 0.1), COSTS | {"rate": 5.0}
+    )
+    lines = script("parts.benchmark.report").as_text(gathered.results()).splitlines()
     assert "tiny: ? of faster-fifo, at least 1.7 wanted: (peer missing)" in lines
     assert "faster-fifo is not installed: not measured (pip install mpqueue[peers])" in lines
     with pytest.raises(ImportError, match=r"mpqueue\[peers\]"):
@@ -158,9 +165,9 @@ def test_a_peer_that_is_not_installed_is_not_planned_and_named(monkeypatch):
 
 def test_a_peer_that_fails_is_named_and_not_measured_again():
     """What it reached before is left out; mpqueue itself may not fail."""
-    measurement = script("bench.measure").Measurement
+    measurement = script("parts.benchmark.measure").Measurement
     peer, own = measurement("feed", "ray", "tiny", 2, 0.1), measurement("feed", "mpqueue", "tiny", 2, 0.1)
-    gathered = script("bench.gather").Gathered(["ray", "mpqueue"], 2)
+    gathered = script("parts.benchmark.gather").Gathered(["ray", "mpqueue"], 2)
     gathered.add(peer, COSTS | {"rate": 1.0})
     gathered.add(own, COSTS | {"rate": 2.0})
     gathered.add_failure(peer, RuntimeError("it failed:\nTraceback\nOSError: no room\n"))
@@ -172,7 +179,7 @@ def test_a_peer_that_fails_is_named_and_not_measured_again():
     results = gathered.results()
     assert list(results.rates) == [("tiny", "mpqueue")]
     assert results.wake_ups == {}
-    assert "tiny: ray failed: OSError: no room" in results.as_text()
+    assert "tiny: ray failed: OSError: no room" in script("parts.benchmark.report").as_text(results)
     with pytest.raises(RuntimeError, match="broken"):
         gathered.add_failure(own, RuntimeError("broken"))
 
@@ -180,7 +187,7 @@ def test_a_peer_that_fails_is_named_and_not_measured_again():
 @pytest.mark.parametrize(("name", "num_tries"), [("ray", 2), ("mpqueue", 1)])
 def test_a_peer_may_fail_once(name, num_tries, monkeypatch):
     """A Pool that hangs at its end is no figure of its; mpqueue gets no second try."""
-    measuring, tries = script("bench.measure"), []
+    measuring, tries = script("parts.benchmark.measure"), []
 
     def fails_once(one):
         tries.append(one)
@@ -190,45 +197,49 @@ def test_a_peer_may_fail_once(name, num_tries, monkeypatch):
 
     monkeypatch.setattr(measuring.Measurement, "in_fresh_process", fails_once)
     planned = [measuring.Measurement("feed", name, "tiny", 2, 0.1)]
-    gathered = script("bench.gather").Gathered([name], 2)
+    gathered = script("parts.benchmark.gather").Gathered([name], 2)
     if name == "mpqueue":
         with pytest.raises(RuntimeError, match="hung"):
-            script("bench.rounds").measure(planned, 1, gathered, str)
+            script("parts.benchmark.rounds").measure(planned, 1, gathered, str)
     else:
-        assert script("bench.rounds").measure(planned, 1, gathered, str).rates == {("tiny", "ray"): [1.0]}
+        assert script("parts.benchmark.rounds").measure(planned, 1, gathered, str).rates == {("tiny", "ray"): [1.0]}
     assert len(tries) == num_tries
 
 
 def test_a_measurement_that_fails_says_why():
     """The process that measures leaves its traceback."""
-    one = script("bench.measure").Measurement("feed", "no such feed", "tiny", 2, 0.1)
+    one = script("parts.benchmark.measure").Measurement("feed", "no such feed", "tiny", 2, 0.1)
     with pytest.raises(RuntimeError, match="KeyError: 'no such feed'"):
         one.in_fresh_process()
 
 
 def test_a_round_measures_chunks_of_batches_only_where_they_are_small():
     """Sixteen large batches at a time would fill the memory."""
-    planned = script("bench.rounds").plan(["tiny", "image"], ["imap by 16"], 2, 0.1)
+    planned = script("parts.benchmark.rounds").plan(["tiny", "image"], ["imap by 16"], 2, 0.1)
     assert [one.workload for one in planned if one.name == "imap by 16"] == ["tiny"]
 
 
 def test_every_target_is_about_something_that_is_measured():
     """A misspelt name would never be reached, and never missed."""
-    report, feeds, floors = script("bench.report"), script("bench.feeds").FEEDS, script("bench.floors").FLOORS
+    report, feeds, floors = (
+        script("parts.benchmark.report"),
+        script("parts.benchmark.feeds").FEEDS,
+        script("parts.benchmark.floors").FLOORS,
+    )
     for target in report.TARGETS:
-        workload = report.KNOWN[target.workload]
-        if target.workload in script("bench.records").RECORDS:
+        workload = script("parts.benchmark.results").KNOWN[target.workload]
+        if target.workload in script("parts.benchmark.records").RECORDS:
             beside = ("TensorFlow queues", "tf.data")
         else:
             beside = getattr(workload, "peers", None) or (*feeds, *workload.floors)
         assert target.against in beside, target
-    for workload in script("bench.workloads").WORKLOADS.values():
+    for workload in script("parts.benchmark.workloads").WORKLOADS.values():
         assert set(workload.floors) <= set(floors)
 
 
 def test_a_dispatcher_is_saturated_where_less_arrives_than_is_offered():
     """Nine tenths count as all."""
-    curves, cpu = script("bench.curves"), script("bench.growing").TRAINER
+    curves, cpu = script("parts.benchmark.curve_files"), script("parts.benchmark.growing").TRAINER
     points = [{"offered": 100.0, "batches/s": 95.0, cpu: 50.0}, {"offered": 1000.0, "batches/s": 700.0, cpu: 40.0}]
     bound = "; one CPU in the trainer would do for"
     many, few = curves.saturation("offered", points), curves.saturation("offered", points[:1])
@@ -242,16 +253,16 @@ def fonts(tmp_path_factory):
     pytest.importorskip("matplotlib")
     folder = tmp_path_factory.mktemp("plots")
     points = [{"b": 1.0, "flat": 3.0, "steep": 1.0}, {"b": 99.0, "flat": 3.0, "steep": 1e6}]
-    script("bench.plots").draw_curve("a", "b", "c", points, folder / "a.png")
+    script("parts.benchmark.plots").draw_curve("a", "b", "c", points, folder / "a.png")
 
 
 def test_curves_are_written_as_figures_and_plots(fonts, monkeypatch, tmp_path):
     """One file of each for every curve, and a verdict on the start of an epoch."""
-    curves = script("bench.curves")
+    curves, files = script("parts.benchmark.curves"), script("parts.benchmark.curve_files")
     made = {"batches/s": 3.0, "µs of the trainer's CPU per batch": 2.0, "s to an epoch's start": 0.25}
-    monkeypatch.setattr(script("bench.measure").Measurement, "in_fresh_process", lambda _: dict(made))
+    monkeypatch.setattr(script("parts.benchmark.measure").Measurement, "in_fresh_process", lambda _: dict(made))
     told = []
-    lines = list(curves.write_curves(tmp_path, 2, told.append, quick=True))
+    lines = list(files.write_curves(tmp_path, 2, told.append, quick=True))
     assert len(told) == sum(len(curve.quick_points) for curve in curves.CURVES.values())
     assert "start of an epoch: 0.250 s per million, at most 0.1 wanted: MISSED" in "\n".join(lines)
     written = {path.name for path in tmp_path.iterdir()}
@@ -262,13 +273,13 @@ def test_curves_are_written_as_figures_and_plots(fonts, monkeypatch, tmp_path):
 
 def test_rates_are_plotted(fonts, results, tmp_path):
     """A PNG file."""
-    script("bench.plots").draw_rates(results, tmp_path / "rates.png")
+    script("parts.benchmark.plots").draw_rates(results, tmp_path / "rates.png")
     assert (tmp_path / "rates.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_plot_without_matplotlib_names_the_extra(monkeypatch):
     """And does so before anything is measured."""
-    plots = script("bench.plots")
+    plots = script("parts.benchmark.plots")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(SystemExit, match=r"mpqueue\[plots\]"):
         plots.require_matplotlib()
@@ -287,18 +298,22 @@ def test_help_sets_nothing_up(tmp_path):
 
 def test_an_unknown_name_is_told_with_those_that_are_known():
     """Of a workload or of a feed."""
-    command = script("bench.command")
+    command = script("parts.benchmark.command")
     with pytest.raises(SystemExit, match="there is no feed 'imapp'; there are: no workers, imap"):
-        command._known(["imapp"], script("bench.feeds").FEEDS, "feed")
+        command._known(["imapp"], script("parts.benchmark.feeds").FEEDS, "feed")
     assert command._known(["tiny"], ["tiny"], "workload") == ["tiny"]
 
 
 def test_everything_that_can_be_measured_is_listed(monkeypatch):
     """With what is not installed."""
-    peers = script("bench.peers")
+    peers = script("parts.benchmark.peers")
     monkeypatch.setitem(peers.PEERS, "ray", dataclasses.replace(peers.PEERS["ray"], package="no_such_package_at_all"))
-    lines = list(script("bench.command")._listed())
-    names = [*script("bench.report").KNOWN, *script("bench.feeds").FEEDS, *script("bench.curves").CURVES]
+    lines = list(script("parts.benchmark.command")._listed())
+    names = [
+        *script("parts.benchmark.results").KNOWN,
+        *script("parts.benchmark.feeds").FEEDS,
+        *script("parts.benchmark.curves").CURVES,
+    ]
     assert [line for line in lines if not line.startswith("  ")] == ["workloads", "feeds", "curves"]
     assert [line[2:22].rstrip() for line in lines if line.startswith("  ")] == names
     (ray,) = [line for line in lines if line.startswith("  ray ")]

@@ -21,8 +21,8 @@ TAKE = """
 import itertools, json, sys
 import numpy as np
 from numbered import Numbered
-from bench.feeds import FEEDS
-from bench.peers import PEERS
+from parts.benchmark.feeds import FEEDS
+from parts.benchmark.peers import PEERS
 
 
 def told(batch):
@@ -69,11 +69,11 @@ def take(name, folder, length, count):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", script("bench.feeds").FEEDS)
+@pytest.mark.parametrize("name", script("parts.benchmark.feeds").FEEDS)
 def test_a_feed_gives_every_batch_whole_and_in_its_turn(name, tmp_path, request):
     """Two and a half epochs. Where workers are not waited for in turn, the batches of each are in order, and all come."""
-    peers = script("bench.peers")
-    if name not in script("bench.feeds").OURS and not request.config.getoption("--peers"):
+    peers = script("parts.benchmark.peers")
+    if name not in script("parts.benchmark.feeds").OURS and not request.config.getoption("--peers"):
         pytest.skip("peers can hang (so does the end of a Pool that kills a writing worker): --peers tries them, too")
     if peers.missing([name]):
         pytest.skip(f"{name} is not installed")
@@ -92,7 +92,9 @@ def test_a_feed_gives_every_batch_whole_and_in_its_turn(name, tmp_path, request)
 def test_batches_asked_for_come_in_order_and_no_more_are_asked_for():
     """The bound that executors lack."""
     asked = []
-    stream = script("bench.in_flight").in_order(lambda index: asked.append(index) or index, lambda index: index, 3)
+    stream = script("parts.benchmark.in_flight").in_order(
+        lambda index: asked.append(index) or index, lambda index: index, 3
+    )
     assert list(itertools.islice(stream, 4)) == [0, 1, 2, 3]
     assert asked == [0, 1, 2, 3, 4, 5, 6]
 
@@ -100,15 +102,15 @@ def test_batches_asked_for_come_in_order_and_no_more_are_asked_for():
 @pytest.mark.parametrize("name", ["tiny", "small", "small in place", "ragged", "strings", "tree", "skewed"])
 def test_a_workload_gives_the_same_batch_for_the_same_index(name):
     """So that it does not matter which worker computes it; and it has no end."""
-    source = script("bench.workloads").WORKLOADS[name].make()
+    source = script("parts.benchmark.workloads").WORKLOADS[name].make()
     assert pickle.dumps(source[3]) == pickle.dumps(source[3])
-    assert script("bench.sizes").array_bytes(source[3]) > 0
-    assert len(source) == script("bench.in_flight").ENDLESS
+    assert script("parts.benchmark.sizes").array_bytes(source[3]) > 0
+    assert len(source) == script("parts.benchmark.in_flight").ENDLESS
 
 
 def test_ragged_batches_are_all_of_another_shape():
     """As many as a measurement may take at once; and strings vary in length."""
-    sources = script("bench.sources")
+    sources = script("parts.benchmark.sources")
     ragged, strings = sources.Ragged(), sources.Strings()
     assert len({ragged[index].shape for index in range(0, 37249, 9)}) == len(range(0, 37249, 9))
     lengths = {len(text) for index in range(10) for text in strings[index]}
@@ -119,7 +121,7 @@ def test_ragged_batches_are_all_of_another_shape():
 @pytest.fixture
 def made_slots(monkeypatch):
     """The slots that floors make, so that a test can look into them."""
-    shared, made = script("bench.shared_slots"), []
+    shared, made = script("parts.benchmark.shared_slots"), []
 
     class Watched(shared.Slots):
         def __init__(self, nbytes):
@@ -133,7 +135,7 @@ def made_slots(monkeypatch):
 def test_slots_hold_what_was_copied_into_them(made_slots):
     """Arrays of a tree lie one after the other, in two slots by turns."""
     source = [{"a": np.arange(5), "b": (np.full((2, 3), at, np.uint8), np.array([7.0, at]))} for at in range(3)]
-    produce = script("bench.shared_slots").into_slots(source)
+    produce = script("parts.benchmark.shared_slots").into_slots(source)
     (room,) = made_slots
     turns = []
     for index in range(3):
@@ -149,8 +151,8 @@ def test_slots_hold_what_was_copied_into_them(made_slots):
 def test_what_is_written_in_place_lies_in_a_slot(made_slots, monkeypatch):
     """`mpqueue.empty` gives memory of the slots, as in a worker."""
     monkeypatch.setattr(mpqueue, "empty", mpqueue.empty)  # it is put back
-    source = script("bench.sources").CopiesInPlace(np.arange(10.0))
-    script("bench.shared_slots").written_in_slots(source)(0)
+    source = script("parts.benchmark.sources").CopiesInPlace(np.arange(10.0))
+    script("parts.benchmark.shared_slots").written_in_slots(source)(0)
     (room,) = made_slots
     assert np.frombuffer(room.memory, np.float64, 10, room.turn * room.nbytes).tolist() == list(range(10))
 
@@ -158,14 +160,14 @@ def test_what_is_written_in_place_lies_in_a_slot(made_slots, monkeypatch):
 @pytest.mark.parametrize("name", ["memcpy", "processes", "slots", "shared writes"])
 def test_a_floor_gives_a_rate(name):
     """Two processes, very briefly."""
-    source = script("bench.sources").CopiesInPlace(np.zeros(100))
-    assert script("bench.floors").FLOORS[name](source, 2, 0.01) > 0
+    source = script("parts.benchmark.sources").CopiesInPlace(np.zeros(100))
+    assert script("parts.benchmark.floors").FLOORS[name](source, 2, 0.01) > 0
 
 
 def test_a_consumer_finds_what_a_feed_costs():
     """Every figure of the table."""
-    inline = script("bench.feeds").FEEDS["no workers"]
-    found = script("bench.consuming").consume(inline, [np.zeros(3), np.ones(3)], 0, 1, 0.01)
+    inline = script("parts.benchmark.feeds").FEEDS["no workers"]
+    found = script("parts.benchmark.consuming").consume(inline, [np.zeros(3), np.ones(3)], 0, 1, 0.01)
     expected = {"rate", "first_ms", "trainer_ms", "workers_ms", "waiting", "stop_ms"}
     assert expected <= set(found) <= expected | {"memory_mb", "shared_mb"}
     assert 0 <= found["waiting"] <= 1
@@ -173,13 +175,13 @@ def test_a_consumer_finds_what_a_feed_costs():
 
 def test_memory_beyond_the_ring_is_told_by_workload():
     """Where the system tells it; the ring itself, and what the trainer had before, are not in it."""
-    found = script("bench.memory").beyond_the_ring("tiny", 1)
+    found = script("parts.benchmark.memory").beyond_the_ring("tiny", 1)
     assert set(found) == ({"tiny"} if sys.platform == "linux" else set())
 
 
 def test_a_wake_up_is_later_than_the_batch():
     """One clock for all processes: no latency is negative."""
-    latencies = script("bench.wakeup").wake_ups(script("bench.feeds").FEEDS["mpqueue"])
+    latencies = script("parts.benchmark.wakeup").wake_ups(script("parts.benchmark.feeds").FEEDS["mpqueue"])
     assert len(latencies) == 200
     assert min(latencies) > 0
 
@@ -187,13 +189,13 @@ def test_a_wake_up_is_later_than_the_batch():
 @pytest.mark.parametrize("peer", ["mpqueue", "queue.Queue"])
 def test_shuffled_batches_are_of_32_elements(peer):
     """Of either way to shuffle that needs nothing installed."""
-    with script("bench.shuffling").SHUFFLERS[peer]() as take_batch:
+    with script("parts.benchmark.shuffling").SHUFFLERS[peer]() as take_batch:
         assert [np.shape(take_batch()) for _ in range(20)] == [(32, 16)] * 20
 
 
 @pytest.mark.parametrize("name", ["batch size", "workers", "ring depth", "arrays per batch", "epochs", "enqueuers"])
 def test_a_curve_measures_a_point(name):
     """Some batches come, whatever the point."""
-    curve = script("bench.curves").CURVES[name]
+    curve = script("parts.benchmark.curves").CURVES[name]
     found = curve.measure(curve.quick_points[0], 1, 0.01)
     assert found["batches/s"] > 0

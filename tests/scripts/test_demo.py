@@ -18,7 +18,7 @@ from PIL import Image
 @given(width=st.integers(300, 1500), height=st.integers(100, 1500), seed=st.integers())
 def test_no_pixel_is_both_trained_on_and_held_out(width, height, seed):
     """Squares for training end where those for validation begin, and all lie inside the photograph."""
-    photos = script("demo_photos")
+    photos = script("parts.photographs.cut")
     rng = random.Random(seed)
     trained = photos.cut_box(rng, width, height, held_out=False)
     held_out = photos.cut_box(rng, width, height, held_out=True)
@@ -32,7 +32,7 @@ def test_no_pixel_is_both_trained_on_and_held_out(width, height, seed):
 @pytest.fixture
 def photographs(tmp_path, monkeypatch):
     """Two small pictures in place of the photographs of the wheels; gives how often they were asked for."""
-    photos = script("demo_photos")
+    photos = script("parts.photographs.cut")
     pictures = {}
     for place, name in enumerate(("left", "right")):
         pictures[name] = tmp_path / f"{name}.png"
@@ -50,7 +50,7 @@ def photographs(tmp_path, monkeypatch):
 
 def test_the_cache_is_cut_once(photographs, tmp_path):
     """The second time finds the folder whole, and nothing unfinished lies beside it."""
-    photos = script("demo_photos")
+    photos = script("parts.photographs.cut")
     first = photos.cut(tmp_path / "cache", 3, 2)
     assert photos.cut(tmp_path / "cache", 3, 2) == first
     assert len(photographs) == 1
@@ -59,7 +59,7 @@ def test_the_cache_is_cut_once(photographs, tmp_path):
 
 def test_files_are_of_all_classes_in_turn(photographs, tmp_path):
     """Any stretch of the files has every class, and every file is a JPEG of 224 pixels."""
-    photos = script("demo_photos")
+    photos = script("parts.photographs.cut")
     folder = photos.cut(tmp_path / "cache", 3, 2)
     found = photos.files(folder, "train")
     assert found.names == ("left", "right")
@@ -73,7 +73,7 @@ def test_files_are_of_all_classes_in_turn(photographs, tmp_path):
 
 def test_the_classifier_descends_along_its_gradient():
     """The gradients are those of the loss: checked against differences, in double precision."""
-    model = script("demo_model").PatchClassifier(3, num_features=5)
+    model = script("parts.demo.model").PatchClassifier(3, num_features=5)
     rng = np.random.default_rng(0)
     model._weights = [rng.normal(size=weight.shape) for weight in model._weights]
     images, labels = rng.normal(size=(4, 64, 64, 3)), np.array([0, 1, 2, 1])
@@ -119,7 +119,7 @@ class Counts:
 )
 def test_the_verdict_names_who_holds_up_whom(monkeypatch, waited, idle, workers, said):
     """Ten seconds, in which one side waited for the other."""
-    report = script("demo_report")
+    report = script("parts.demo.report")
     clock = iter([100.0, 110.0])
     monkeypatch.setattr(report.time, "perf_counter", lambda: next(clock))
     counts = iter([Counts(), Counts(batches=40, wait_s=waited, compute_s=10.0, credit_wait_s=idle)])

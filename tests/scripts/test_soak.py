@@ -10,7 +10,7 @@ from helpers.scripts import SCRIPTS, script
 
 def part(name):
     """Import a part of the soak."""
-    return script(f"soak_parts.{name}")
+    return script(f"parts.soak.{name}")
 
 
 def test_content_follows_from_its_numbers():

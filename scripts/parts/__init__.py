@@ -1,0 +1,13 @@
+"""The parts of the programs in ``scripts/``: one folder for each program, and what several of them use.
+
+From the ground up; a module imports only from its own line and the lines above it::
+
+    machine.py       the folders of this checkout, and the CPUs that may be used
+    own_venv.py      starts a program again by the Python of ``.venv`` when packages are missing
+    photographs/     small JPEG files of real photographs, and batches of them
+    benchmark/       the parts of ``scripts/benchmark.py``
+    demo/            the parts of ``scripts/demo``
+    soak/            the parts of ``scripts/soak``
+
+``environment.sh`` makes ``.venv``; the shell scripts and `own_venv` source it.
+"""

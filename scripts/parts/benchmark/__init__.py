@@ -1,0 +1,37 @@
+"""The parts of ``scripts/benchmark.py``.
+
+From the ground up; a module imports only from its own line and the lines above it::
+
+    in_flight.py sizes.py   for peers without them: a bound of the batches ahead, and the size of batches
+    peers.py                the peers by name, with what each needs and its best settings
+    peers_standard.py peers_tensorflow.py peers_torch.py peers_keras.py   the feeds of the peers, and
+    peers_fifo.py peers_grain.py peers_ray.py peers_spdl.py               more of them
+    feeds.py                every feed, mpqueue's and the peers': a stream of batches out of a source
+    sources.py              what is produced: a Sequence each
+    workloads.py            their names, and the unit of each rate
+    shared_slots.py         shared memory that single processes write into
+    floors.py               what the machine can do at best: a copy in memory, processes that produce into nothing
+    footprint.py            CPU time and memory of this process and its descendants
+    consuming.py            a feed as its consumer finds it: the rate and the costs
+    shuffling.py            single elements that end in shuffled batches
+    queues.py               queues between processes
+    tensorflow_records.py   the records as TensorFlow reads them; run by its own interpreter
+    records.py              files of records that are read and decoded
+    latency.py              the time to mpqueue's first batch
+    wakeup.py               the time from a batch that is done to the consumer that waits for it
+    memory.py               mpqueue's memory beyond its ring
+    growing.py              one point of a curve
+    curves.py               the curves: how mpqueue grows with sizes, lengths and numbers
+    measure.py              one measurement, made in a fresh process
+    results.py              all that was measured: medians, spreads, ratios
+    goals.py costs.py       the figures to reach beside ratios of rates; the table of costs
+    report.py               the results as text, Markdown or JSON
+    plots.py                the results as pictures
+    curve_files.py          the curves as files
+    gather.py               collects the findings of measurements
+    rounds.py               all measurements, in rounds that take turns
+    options.py              the command line, which needs no package
+    command.py              what is done about the command line
+
+To add a workload, a peer, a floor or a curve, add it to the table at the end of its file.
+"""

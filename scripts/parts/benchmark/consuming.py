@@ -1,0 +1,74 @@
+"""A feed as its consumer finds it: how fast it is, what that costs, and how much of its time a training loop waits."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from parts.benchmark.feeds import Feed
+from parts.benchmark.floors import WARM_UP_S
+from parts.benchmark.footprint import cpu_seconds, memory
+
+LONGEST_WARM_UP_S = 2.0
+STEP_SHARE = 0.5  # of the seconds for which batches are counted, for the view of the training loop
+
+
+def consume(feed: Feed, source: Any, num_workers: int, ahead: int, seconds: float) -> dict[str, float]:
+    """Run a feed from its start to its stop.
+
+    Returns:
+        By name: ``rate`` (batches per second); ``first_ms``, to the first batch of a cold start; ``trainer_ms`` and
+        ``workers_ms`` of CPU time per batch; ``memory_mb``, by how much the proportional memory of all processes has
+        grown, ``shared_mb`` of it in shared memory (both where the system tells); ``waiting``, the share of its time
+        that a training loop waits whose step takes as long as a batch; ``stop_ms``.
+    """
+    before = memory()
+    began = time.perf_counter()
+    with feed(source, num_workers, ahead) as batches:
+        next(batches)
+        found = {"first_ms": 1e3 * (time.perf_counter() - began)}
+        warm_up(batches, 4 * ahead)
+        found |= count(batches, seconds)
+        running = memory()
+        if before is not None and running is not None:
+            found["memory_mb"] = running.total - before.total
+            found["shared_mb"] = running.shared - before.shared
+        found["waiting"] = _waiting(batches, 1 / found["rate"], STEP_SHARE * seconds)
+        ended = time.perf_counter()
+    found["stop_ms"] = 1e3 * (time.perf_counter() - ended)
+    return found
+
+
+def warm_up(batches: Iterator[Any], num_batches: int) -> None:
+    """Take so many batches, or those of two seconds if they are slow; for a fifth of a second at least."""
+    began = time.perf_counter()
+    for number, _ in enumerate(batches, 1):
+        passed = time.perf_counter() - began
+        if passed >= (WARM_UP_S if number >= num_batches else LONGEST_WARM_UP_S):
+            break
+
+
+def count(batches: Iterator[Any], seconds: float) -> dict[str, float]:
+    """Batches per second, and milliseconds of CPU time per batch: ``rate``, ``trainer_ms``, ``workers_ms``."""
+    trainer, workers = cpu_seconds()
+    began = time.perf_counter()
+    counted, elapsed = 0, 0.0
+    while elapsed < seconds:
+        next(batches)
+        counted += 1
+        elapsed = time.perf_counter() - began
+    trainer_now, workers_now = cpu_seconds()
+    used = {"trainer_ms": 1e3 * (trainer_now - trainer), "workers_ms": 1e3 * (workers_now - workers)}
+    return {"rate": counted / elapsed} | {name: spent / counted for name, spent in used.items()}
+
+
+def _waiting(batches: Iterator[Any], step_s: float, seconds: float) -> float:
+    """Share of the time of a loop that computes for ``step_s`` between two batches."""
+    began = computed = time.perf_counter()
+    waited = 0.0
+    while computed - began < seconds:
+        next(batches)
+        there = time.perf_counter()
+        waited += there - computed
+        while (computed := time.perf_counter()) < there + step_s:
+            pass
+    return waited / (computed - began)

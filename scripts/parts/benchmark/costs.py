@@ -1,0 +1,73 @@
+"""The tables beside the rates: what each feed costs, and how soon a waiting consumer is awake."""
+
+import statistics
+from collections.abc import Iterator
+
+from parts.benchmark.results import Results
+
+HEADS = ("first batch", "trainer", "workers", "CPU", "memory", "shared", "waiting", "stop")
+ABOUT = (
+    "first batch of a cold start (the peer is imported already) and stop in ms; CPU of the trainer and of the workers "
+    "in ms per batch, and of all in s per GB; growth of the proportional memory in MB, without and in shared memory; "
+    "the share of its time that a training loop waits whose step takes as long as a batch"
+)
+Row = tuple[str, str, list[str]]
+
+
+def rows(results: Results) -> Iterator[Row]:
+    """Workload, name, and a cell for each of `HEADS`."""
+    for (workload, name), found in results.costs.items():
+        middle = {key: statistics.median(values) for key, values in found.items()}
+        yield workload, name, _cells(middle)
+
+
+def _cells(middle: dict[str, float]) -> list[str]:
+    cpu_ms = middle["trainer_ms"] + middle["workers_ms"]
+    per_gb = cpu_ms / middle["batch_mb"] if middle.get("batch_mb") else None
+    shared = middle.get("shared_mb")
+    own = None if shared is None else middle["memory_mb"] - shared
+    waiting = f"{middle['waiting']:.0%}"
+    figures = middle["first_ms"], middle["trainer_ms"], middle["workers_ms"], per_gb, own, shared
+    return [*(_short(figure) for figure in figures), waiting, _short(middle["stop_ms"])]
+
+
+def as_text(results: Results) -> Iterator[str]:
+    """For a terminal."""
+    last = None
+    for workload, name, cells in rows(results):
+        if last is None:
+            yield from ["", ABOUT, "", " " * 22 + "".join(f"{head:>12}" for head in HEADS)]
+        if workload != last:
+            yield workload
+            last = workload
+        yield f"  {name:20}" + "".join(f"{cell:>12}" for cell in cells)
+    yield from _wake_ups(results)
+
+
+def as_markdown(results: Results) -> Iterator[str]:
+    """For a README."""
+    if results.costs:
+        yield from ["", ABOUT[0].upper() + ABOUT[1:] + ".", "", f"| workload | fed by | {' | '.join(HEADS)} |"]
+        yield "|---|---" + "|---:" * len(HEADS) + "|"
+    for workload, name, cells in rows(results):
+        yield f"| {workload} | {name} | {' | '.join(cells)} |"
+    yield from _wake_ups(results)
+
+
+def wake_up_quantiles(latencies: list[float]) -> tuple[float, float]:
+    """Median and 99th percentile."""
+    return statistics.median(latencies), statistics.quantiles(latencies, n=100, method="inclusive")[98]
+
+
+def _wake_ups(results: Results) -> Iterator[str]:
+    if results.wake_ups:
+        yield from ["", "from a batch that is done to the consumer that waits for it, one slow worker", ""]
+    for name, latencies in results.wake_ups.items():
+        median, late = wake_up_quantiles(latencies)
+        yield f"- {name}: median {median:,.0f} µs, 99th percentile {late:,.0f} µs"
+
+
+def _short(figure: float | None) -> str:
+    if figure is None:
+        return ""
+    return f"{figure:,.0f}" if abs(figure) >= 100 else f"{figure:.3g}"

@@ -1,0 +1,66 @@
+"""The curves as files: each point is measured in a fresh process, then written as JSON and as a plot."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from parts.benchmark import growing
+from parts.benchmark.curves import CURVES
+from parts.benchmark.goals import verdict
+from parts.benchmark.measure import Measurement
+from parts.benchmark.plots import draw_curve
+
+SECONDS, QUICK_SECONDS = 1.0, 0.2
+START_S_PER_MILLION = 0.1
+
+
+def write_curves(folder: Path, num_workers: int, told: Callable[[str], None], *, quick: bool) -> Iterator[str]:
+    """Measure all curves; each is written when it is whole.
+
+    Args:
+        folder: Where ``NAME.json`` and ``NAME.png`` go.
+        num_workers: Of the curves that do not say themselves how many.
+        told: Called before each point with what it is.
+        quick: Few points, briefly.
+
+    Yields:
+        A line on each curve.
+    """
+    for name, curve in CURVES.items():
+        found: list[dict[str, float]] = []
+        for point in curve.points(quick=quick):
+            told(f"{name}: {point:,.0f}")
+            one = Measurement("curve", name, str(point), num_workers, QUICK_SECONDS if quick else SECONDS)
+            found.append({curve.across: point} | one.in_fresh_process())
+        file = folder / f"{name.replace(' ', '_')}.json"
+        document = {"about": curve.about, "across": curve.across, "points": found}
+        file.write_text(json.dumps(document, indent=1), "utf-8")
+        draw_curve(name, curve.across, curve.about, found, file.with_suffix(".png"))
+        yield "\n".join([f"{name} ({file.stem}.png)", *_told(curve.across, found), *_judged(name, curve.across, found)])
+
+
+def _told(across: str, found: list[dict[str, float]]) -> Iterator[str]:
+    for point in found:
+        figures = ", ".join(f"{value:,.6g} {key}" for key, value in point.items() if key != across)
+        yield f"  {point[across]:>15,.0f} {across}: {figures}"
+
+
+def _judged(name: str, across: str, found: list[dict[str, float]]) -> Iterator[str]:
+    if name == "dispatcher":
+        yield f"  {saturation(across, found)}"
+    if name == "dataset length":
+        worst = max(1e6 * point[growing.START] / point[across] for point in found if point[across] >= 1e6)
+        wanted = f"at most {START_S_PER_MILLION:g} wanted: {verdict(worst <= START_S_PER_MILLION)}"
+        yield f"  start of an epoch: {worst:.3f} s per million, {wanted}"
+
+
+def saturation(across: str, found: list[dict[str, float]]) -> str:
+    """What came at most, where less than nine tenths of what was offered came, and what the trainer's CPU allows."""
+    most = max(point["batches/s"] for point in found)
+    allowed = max(1e6 / point[growing.TRAINER] for point in found)
+    bound = f"one CPU in the trainer would do for {allowed:,.0f}"
+    for point in found:
+        if point["batches/s"] < 0.9 * point[across]:
+            came = f"of {point[across]:,.0f} offered, {point['batches/s']:,.0f} came"
+            return f"saturates at {most:,.0f} batches/s: {came}; {bound}"
+    return f"not saturated: {most:,.0f} batches/s came of as many offered; {bound}"

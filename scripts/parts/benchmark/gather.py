@@ -1,0 +1,80 @@
+"""What the rounds have found so far."""
+
+import collections
+from typing import Any
+
+from parts.benchmark.feeds import OURS
+from parts.benchmark.measure import Measurement
+from parts.benchmark.peers import missing
+from parts.benchmark.results import Results
+
+
+class Gathered:
+    """Collects what measurements find, and what fails.
+
+    Args:
+        asked: The names of the feeds that were asked for; those that are not installed are named in the report.
+        num_workers: With how many workers it is measured.
+    """
+
+    def __init__(self, asked: list[str], num_workers: int) -> None:
+        self._asked, self._num_workers = asked, num_workers
+        self._rates: Any = collections.defaultdict(list)
+        self._costs: Any = collections.defaultdict(lambda: collections.defaultdict(list))
+        self._first_batches: Any = collections.defaultdict(list)
+        self._wake_ups: Any = collections.defaultdict(list)
+        self._memory: Any = collections.defaultdict(list)
+        self._failed: dict[tuple[str, str], str] = {}
+
+    def is_hopeless(self, one: Measurement) -> bool:
+        """Whether it failed before, so that another round of it would be of no use."""
+        return (one.workload, one.name) in self._failed
+
+    def add(self, one: Measurement, found: Any) -> None:
+        """Keep what a measurement has found."""
+        if one.what == "latency":
+            self._add_lists(self._first_batches, found)
+        elif one.what == "wake-up":
+            self._wake_ups[one.name] += found
+        elif one.what == "memory":
+            self._add_lists(self._memory, {name: [value] for name, value in found.items()})
+        elif one.what == "records":
+            for name, rate in found.items():
+                self._rates[one.workload, name].append(rate)
+        elif one.what == "feed":
+            self._rates[one.workload, one.name].append(found.pop("rate"))
+            self._add_lists(self._costs[one.workload, one.name], {name: [value] for name, value in found.items()})
+        else:
+            self._rates[one.workload, one.name].append(found)
+
+    def add_failure(self, one: Measurement, error: RuntimeError) -> None:
+        """Keep why a peer has failed; what it reached in earlier rounds is left out.
+
+        Raises:
+            RuntimeError: It is mpqueue or a floor: what is not allowed to fail.
+        """
+        if one.name in OURS or one.what == "floor":
+            raise error
+        self._failed[one.workload, one.name] = str(error).strip().splitlines()[-1]
+        if one.what == "wake-up":
+            self._wake_ups.pop(one.name, None)
+        self._rates.pop((one.workload, one.name), None)
+        self._costs.pop((one.workload, one.name), None)
+
+    def results(self) -> Results:
+        """All of it."""
+        return Results(
+            dict(self._rates),
+            dict(self._first_batches),
+            costs={key: dict(found) for key, found in self._costs.items()},
+            wake_ups=dict(self._wake_ups),
+            memory=dict(self._memory),
+            missing=tuple(missing(self._asked)),
+            failed=self._failed,
+            num_workers=self._num_workers,
+        )
+
+    @staticmethod
+    def _add_lists(to: dict[str, list[float]], found: dict[str, list[float]]) -> None:
+        for name, values in found.items():
+            to[name] += values

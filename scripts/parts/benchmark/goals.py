@@ -1,0 +1,47 @@
+"""The figures that mpqueue is to reach beside those that are a ratio of two rates."""
+
+import statistics
+from collections.abc import Iterator
+
+from parts.benchmark.results import Results
+
+SMALL_RATE, SMALL_SHARE = 60_000.0, 0.6  # batches/s, or of what processes produce into slots
+DECODE_CPU_MS = 0.1  # of the trainer, per batch
+MEMORY_MB, MEMORY_PER_WORKER_MB = 20.0, 12.0  # beyond the ring
+
+
+def verdict(is_reached: bool) -> str:
+    """What follows a figure and what was wanted."""
+    return "reached" if is_reached else "MISSED"
+
+
+def lines(results: Results) -> Iterator[str]:
+    """A line for each figure of which what it needs was measured."""
+    yield from _small(results)
+    yield from _decode(results)
+    yield from _memory(results)
+
+
+def _small(results: Results) -> Iterator[str]:
+    rates, share = results.rates.get(("small", "mpqueue")), results.ratio("small", "slots")
+    if rates and share is not None:
+        rate = statistics.median(rates)
+        told = (
+            f"small: {rate:,.0f} batches/s, {share:.2f} of slots, at least {SMALL_RATE:,.0f} or {SMALL_SHARE:g} wanted"
+        )
+        yield f"{told}: {verdict(rate >= SMALL_RATE or share >= SMALL_SHARE)}"
+
+
+def _decode(results: Results) -> Iterator[str]:
+    used = results.costs.get(("decode", "mpqueue"), {}).get("trainer_ms")
+    if used:
+        spent = statistics.median(used)
+        told = f"decode: {spent:.3f} ms of the trainer's CPU per batch, below {DECODE_CPU_MS:g} wanted"
+        yield f"{told}: {verdict(spent < DECODE_CPU_MS)}"
+
+
+def _memory(results: Results) -> Iterator[str]:
+    limit = MEMORY_MB + results.num_workers * MEMORY_PER_WORKER_MB
+    for workload, grown in results.memory.items():
+        used = statistics.median(grown)
+        yield f"memory beyond the ring, {workload}: {used:.1f} MB, at most {limit:g} wanted: {verdict(used <= limit)}"

@@ -1,0 +1,106 @@
+"""One measurement. It is made in a fresh process: no peer inherits what another one left in memory or in threads."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import psutil
+
+from parts.benchmark.consuming import consume
+from parts.benchmark.curves import CURVES
+from parts.benchmark.feeds import FEEDS
+from parts.benchmark.floors import FLOORS
+from parts.benchmark.latency import first_batches
+from parts.benchmark.memory import beyond_the_ring
+from parts.benchmark.peers import PEERS
+from parts.benchmark.queues import queue_rate
+from parts.benchmark.records import record_rate
+from parts.benchmark.sizes import mean_bytes
+from parts.benchmark.wakeup import wake_ups
+from parts.benchmark.workloads import WORKLOADS
+from parts.machine import SCRIPTS
+
+COMMAND = SCRIPTS / "benchmark.py"
+DEADLOCK_S = 120.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What to measure.
+
+    Attributes:
+        what: "feed" or "floor" (of a workload), "queue", "records", "latency", "wake-up", "memory", or "curve".
+        name: Which feed, floor, queue, reader or curve.
+        workload: Of which workload, or at which point of the curve.
+        num_workers: With how many workers.
+        seconds: For how long batches are counted.
+    """
+
+    what: str
+    name: str
+    workload: str
+    num_workers: int
+    seconds: float
+
+    def in_fresh_process(self) -> Any:
+        """Measure in a new interpreter; what `run` returns there.
+
+        Raises:
+            RuntimeError: It failed; with what it wrote to its stderr.
+        """
+        command = [sys.executable, str(COMMAND), "--measure", json.dumps(dataclasses.asdict(self))]
+        running = subprocess.Popen(
+            command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            out, errors = running.communicate(timeout=DEADLOCK_S)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"{self} did not end within {DEADLOCK_S:g} s") from None
+        finally:
+            _end(running)
+        if running.returncode:
+            raise RuntimeError(f"{self} failed with exit status {running.returncode}:\n{errors}")
+        return json.loads(out.splitlines()[-1])
+
+    def run(self) -> Any:
+        """Measure here: batches per second, or more than that, by name."""
+        if self.name in PEERS:
+            PEERS[self.name].load()
+        if self.what == "latency":
+            return first_batches(self.num_workers)
+        if self.what == "wake-up":
+            return wake_ups(FEEDS[self.name])
+        if self.what == "memory":
+            return beyond_the_ring(self.workload, self.num_workers)
+        if self.what == "curve":
+            return CURVES[self.name].measure(float(self.workload), self.num_workers, self.seconds)
+        if self.what == "queue":
+            return queue_rate(self.workload, self.name, self.seconds)
+        if self.what == "records":
+            return record_rate(self.workload, self.name, self.num_workers, self.seconds)
+        workload = WORKLOADS[self.workload]
+        source = workload.make()
+        if self.what == "floor":
+            return FLOORS[self.name](source, self.num_workers, self.seconds)
+        found = consume(FEEDS[self.name], source, self.num_workers, workload.ahead, self.seconds)
+        return found | {"batch_mb": mean_bytes(source) / 1e6}
+
+
+def _environment() -> dict[str, str]:
+    """Modules are compiled once, as installed ones are, also where a developer has switched that off."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
+def _end(running: subprocess.Popen[str]) -> None:
+    """Kill it and all that it has started, if it has not ended by itself: peers leave workers behind that wait."""
+    if running.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in psutil.Process(running.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        running.kill()
+        running.communicate()

@@ -1,0 +1,25 @@
+"""Grain: worker processes by spawn, each of which computes every n-th batch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grain
+from absl import flags
+
+from parts.benchmark.in_flight import Endless
+
+
+@contextmanager
+def grain_processes(source: Any, num_workers: int, ahead: int) -> Iterator[Iterator[Any]]:
+    """``mp_prefetch``; one thread in each worker computes while another one hands over."""
+    flags.FLAGS.mark_as_parsed()  # Grain reads some; a program that is no app of absl must say so
+    dataset = grain.MapDataset.source(Endless(source)).to_iter_dataset(
+        grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+    )
+    options = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=max(1, ahead // num_workers))
+    batches = iter(dataset.mp_prefetch(options))
+    try:
+        yield batches
+    finally:
+        batches.close()

@@ -1,0 +1,56 @@
+"""What runs inside Keras 3's `fit`: the enqueuer of its PyDataset, with worker processes and with threads."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+os.environ.setdefault("KERAS_BACKEND", "numpy")  # nothing is trained, and a fork meets no backend's threads
+
+from keras.src.trainers.data_adapters.py_dataset_adapter import OrderedEnqueuer
+from keras.utils import PyDataset
+
+from parts.benchmark.in_flight import Endless
+from parts.benchmark.sizes import array_bytes
+
+LARGE_BYTES, FEW = 1 << 16, 10  # more than a few large batches fall out of the caches, and are allocated anew each
+
+
+class Adapted(PyDataset):
+    """A source as Keras wants it.
+
+    Args:
+        source: Anything with ``__getitem__`` and ``__len__``.
+    """
+
+    def __init__(self, source: Any) -> None:
+        super().__init__()
+        self.endless = Endless(source)
+
+    num_batches = None  # without end
+
+    def __getitem__(self, index: int) -> Any:
+        return self.endless[index]
+
+
+def processes(source: Any, num_workers: int, ahead: int) -> AbstractContextManager[Iterator[Any]]:
+    """A pool of processes, by fork."""
+    return _running(source, num_workers, ahead, use_multiprocessing=True)
+
+
+def threads(source: Any, num_workers: int, ahead: int) -> AbstractContextManager[Iterator[Any]]:
+    """A pool of threads; batches are not copied, and the interpreter's lock is shared with the consumer."""
+    return _running(source, num_workers, ahead, use_multiprocessing=False)
+
+
+@contextmanager
+def _running(source: Any, num_workers: int, ahead: int, *, use_multiprocessing: bool) -> Iterator[Iterator[Any]]:
+    queued = ahead if array_bytes(source[0]) < LARGE_BYTES else min(ahead, FEW)
+    enqueuer = OrderedEnqueuer(Adapted(source), num_workers, use_multiprocessing, queued)
+    enqueuer.start()
+    batches = enqueuer.get()
+    try:
+        yield batches
+    finally:
+        batches.close()
+        enqueuer.stop()

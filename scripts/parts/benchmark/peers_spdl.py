@@ -1,0 +1,36 @@
+"""SPDL: subprocesses that iterate, each with an arena of shared memory, the segments of which become views here."""
+
+import functools
+import itertools
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from spdl.pipeline import SharedMemorySegmentPool, iterate_in_subprocess
+
+from parts.benchmark.in_flight import Endless
+from parts.benchmark.sizes import largest_bytes, largest_part
+
+OFFLOADED_BYTES = 4096  # smaller arrays do not go into an arena, which then only costs
+HELD = 3  # segments beyond those of the queue: one is written, one is read, one was
+
+
+@contextmanager
+def spdl_subprocesses(source: Any, num_workers: int, ahead: int) -> Iterator[Iterator[Any]]:
+    """Every n-th batch from each of n subprocesses, read in turn."""
+    each, size = max(2, ahead // num_workers), largest_bytes(source)
+    needs_arena = largest_part(source[0]) >= OFFLOADED_BYTES
+    with ExitStack() as stack:
+        running = []
+        for first in range(num_workers):
+            arena = SharedMemorySegmentPool(size, each + HELD) if needs_arena else None
+            make = functools.partial(_strided, source, first, num_workers)
+            process: Any = iterate_in_subprocess(make, buffer_size=each, mp_context="fork", arena=arena)
+            stack.callback(process._shutdown)  # what its finalizer does, but now
+            running.append(iter(process))
+        yield (next(batches) for batches in itertools.cycle(running))
+
+
+def _strided(source: Any, first: int, step: int) -> Iterator[Any]:
+    endless = Endless(source)
+    return (endless[index] for index in itertools.count(first, step))

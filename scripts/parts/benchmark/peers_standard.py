@@ -1,0 +1,52 @@
+"""The ways of the standard library: an executor, and a queue."""
+
+import concurrent.futures
+import itertools
+import multiprocessing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from parts.benchmark.in_flight import Endless, adopt, in_order, item
+
+
+@contextmanager
+def executor(source: Any, num_workers: int, ahead: int) -> Iterator[Iterator[Any]]:
+    """`concurrent.futures.ProcessPoolExecutor`; unlike its ``map``, not more under way than wanted."""
+    fork = multiprocessing.get_context("fork")
+    pool = concurrent.futures.ProcessPoolExecutor(num_workers, fork, adopt, (source,))
+    try:
+        yield in_order(lambda index: pool.submit(item, index), concurrent.futures.Future.result, ahead)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def queues(source: Any, num_workers: int, ahead: int) -> Iterator[Iterator[Any]]:
+    """A `multiprocessing.Queue` for each worker: read in turn they keep the order, and no two workers share a lock."""
+    fork = multiprocessing.get_context("fork")
+    filled: list[Any] = [fork.Queue(max(1, ahead // num_workers)) for _ in range(num_workers)]
+    with producers(_put, [(source, first, num_workers, queue) for first, queue in enumerate(filled)]):
+        yield (queue.get() for queue in itertools.cycle(filled))
+
+
+def _put(source: Any, first: int, step: int, queue: Any) -> None:
+    endless = Endless(source)
+    for index in itertools.count(first, step):
+        queue.put(endless[index])
+
+
+@contextmanager
+def producers(produce: Callable[..., None], arguments: list[tuple[Any, ...]]) -> Iterator[None]:
+    """Processes that produce until they are killed."""
+    fork = multiprocessing.get_context("fork")
+    running = [fork.Process(target=produce, args=args, daemon=True) for args in arguments]
+    for process in running:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+        for process in running:
+            process.join()

@@ -1,0 +1,39 @@
+"""`tf.data`: a generator of indices, and a map in parallel that calls the source in threads of this process."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import tensorflow as tf
+
+from parts.benchmark.in_flight import Endless
+
+
+@contextmanager
+def tf_data(source: Any, num_workers: int, ahead: int) -> Iterator[Iterator[Any]]:
+    """``from_generator`` alone would call the source in one thread; a parallel map behind it calls it in several."""
+    endless = Endless(source)
+    dtypes = [tf.convert_to_tensor(leaf).dtype for leaf in tf.nest.flatten(_leaves(endless[0]))]
+    structure = _leaves(endless[0])
+
+    def made(index: Any) -> Any:
+        flat = tf.numpy_function(lambda at: tf.nest.flatten(_leaves(endless[int(at)])), [index], dtypes)
+        return tf.nest.pack_sequence_as(structure, flat)
+
+    indices = tf.data.Dataset.from_generator(itertools.count, output_signature=tf.TensorSpec((), tf.int64))
+    batches = indices.map(made, num_parallel_calls=num_workers, deterministic=True).prefetch(ahead)
+    yield batches.as_numpy_iterator()
+
+
+def _leaves(batch: Any) -> Any:
+    """The same with each list of strings as one array: a tensor each, not a tensor for each string."""
+    if isinstance(batch, dict):
+        return {key: _leaves(value) for key, value in batch.items()}
+    if isinstance(batch, tuple):
+        return tuple(_leaves(value) for value in batch)
+    return tf.constant(batch).numpy() if isinstance(batch, list) else batch

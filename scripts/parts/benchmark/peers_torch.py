@@ -1,0 +1,45 @@
+"""PyTorch's DataLoader: with NumPy batches, which travel pickled, and with tensors, which lie in shared memory."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from torch import multiprocessing
+from torch.utils.data import DataLoader
+
+from parts.benchmark.in_flight import Endless
+
+
+def arrays(source: Any, num_workers: int, ahead: int) -> AbstractContextManager[Iterator[Any]]:
+    """Batches as the source makes them."""
+    return _running(source, num_workers, ahead, _as_it_is)
+
+
+def tensors(source: Any, num_workers: int, ahead: int) -> AbstractContextManager[Iterator[Any]]:
+    """Batches whose arrays the workers make tensors of."""
+    return _running(source, num_workers, ahead, None)
+
+
+@contextmanager
+def _running(
+    source: Any, num_workers: int, ahead: int, collate: Callable[[Any], Any] | None
+) -> Iterator[Iterator[Any]]:
+    multiprocessing.set_sharing_strategy("file_system")  # a name for each tensor: cheaper than passing descriptors
+    loader = DataLoader(
+        Endless(source),  # type: ignore[arg-type]  # it has what a Dataset needs
+        batch_size=None,  # an item is a batch already
+        num_workers=num_workers,
+        collate_fn=collate,
+        prefetch_factor=max(2, ahead // num_workers),
+        persistent_workers=True,
+        multiprocessing_context="fork",
+    )
+    batches: Any = iter(loader)
+    try:
+        yield batches
+    finally:
+        batches._shutdown_workers()  # what its finalizer does, but now
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,85 @@
+"""Plots as PNG files, by matplotlib."""
+
+import importlib.util
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from parts.benchmark.floors import FLOORS
+from parts.benchmark.results import Results
+
+OURS, FLOOR, PEER = "#d1495b", "#c9c9c9", "#30638e"
+
+
+def require_matplotlib() -> None:
+    """Find out before an hour of measuring.
+
+    Raises:
+        SystemExit: It is not installed; the message names the extra.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise SystemExit("benchmark.py: plots need matplotlib: pip install mpqueue[plots]")
+
+
+def draw_rates(results: Results, file: Path) -> None:
+    """A panel for each workload: the median rate of each feed and floor, with its spread."""
+    panels: dict[str, list[tuple[str, float, float]]] = {}
+    for workload, name, rate, spread in results.rows():
+        panels.setdefault(workload, []).append((name, rate, spread))
+    heights = [1 + len(rows) for rows in panels.values()]
+    figure, axes = _subplots(len(panels), {"height_ratios": heights}, (9, 0.3 * sum(heights)))
+    for axis, (workload, rows) in zip(axes, panels.items(), strict=True):
+        _draw_bars(axis, rows)
+        about = results.about(workload)
+        axis.set_title(f"{workload}: {about.about}, {about.unit}", loc="left", fontsize=9)
+    figure.savefig(file, dpi=120, bbox_inches="tight")
+
+
+def draw_curve(name: str, across: str, about: str, points: list[dict[str, float]], file: Path) -> None:
+    """A panel for each figure, on logarithmic axes, and below them what is to be seen."""
+    figures = [key for key in points[0] if key != across and not key.endswith("at best")]
+    figure, axes = _subplots(len(figures), {}, (7, 3 * len(figures)))
+    xs = [point[across] for point in points]
+    for axis, key in zip(axes, figures, strict=True):
+        axis.plot(xs, [point[key] for point in points], "o-", color=OURS)
+        best = f"{key} at best"
+        if best in points[0]:
+            axis.plot(xs, [point[best] for point in points], "--", color=PEER, label="at best")
+            axis.legend()
+        axis.set(xscale="log", yscale="log", ylabel=key)
+        _label(axis, xs)
+        axis.grid(visible=True, which="both", alpha=0.2)
+    axes[0].set_title(f"mpqueue: {name}", loc="left")
+    axes[-1].set_xlabel(across + "\n\n" + textwrap.fill(about, 90), fontsize=9)
+    figure.savefig(file, dpi=120, bbox_inches="tight")
+
+
+def _draw_bars(axis: Any, rows: list[tuple[str, float, float]]) -> None:
+    names = [name for name, _, _ in rows]
+    colours = [OURS if name == "mpqueue" else FLOOR if name in FLOORS else PEER for name in names]
+    errors = [rate * spread for _, rate, spread in rows]
+    axis.barh(names, [rate for _, rate, _ in rows], xerr=errors, color=colours)
+    axis.invert_yaxis()
+    axis.tick_params(labelsize=8)
+
+
+def _label(axis: Any, xs: list[float]) -> None:
+    """The points themselves below, as 64k; at the side 1, 2, 5, 10 and so on."""
+    from matplotlib.ticker import EngFormatter, FixedLocator, LogLocator, NullLocator, StrMethodFormatter
+
+    axis.xaxis.set_major_locator(FixedLocator(xs))
+    axis.xaxis.set_major_formatter(EngFormatter(places=0, sep=""))
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_minor_locator(NullLocator())
+
+
+def _subplots(number: int, grid: dict[str, Any], size: tuple[float, float]) -> tuple[Any, list[Any]]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(number, 1, squeeze=False, gridspec_kw=grid)
+    return figure, [row[0] for row in axes]

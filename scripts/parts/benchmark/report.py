@@ -1,0 +1,131 @@
+"""The results as text, Markdown or JSON, with the figures that mpqueue is to reach."""
+
+import dataclasses
+import json
+import platform
+import statistics
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import psutil
+
+import mpqueue
+from parts.benchmark import costs, goals
+from parts.benchmark.goals import verdict
+from parts.benchmark.queues import STANDARD
+from parts.benchmark.records import ON_ONE_CORE, OURS, RECORDS, python_with_tensorflow
+from parts.benchmark.results import KNOWN, Results
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A ratio of two rates of one run that mpqueue is to reach."""
+
+    workload: str
+    against: str
+    at_least: float
+
+
+TARGETS = (
+    Target("tiny", "imap", 5.0),
+    Target("tiny", "keras threads", 2.5),
+    Target("tiny", "faster-fifo", 1.7),
+    Target("image", "slots", 0.95),
+    Target("image in place", "memcpy", 0.8),
+    Target("image in place", "shared writes", 0.95),
+    Target("large", "slots", 0.95),
+    Target("large in place", "shared writes", 0.95),
+    Target("decode", "processes", 0.98),
+    Target("queue", STANDARD, 3.0),
+    Target("queue of batches", STANDARD, 20.0),
+    Target("shuffled queue", "FIFOQueue", 0.66),
+    Target("queue of images", STANDARD, 10.0),
+    Target("image records", "TensorFlow queues", 1.0),
+    Target("tabular records", "TensorFlow queues", 1.0),
+    Target("mixed records", "TensorFlow queues", 0.33),
+    Target("csv", "TensorFlow queues", 0.5),
+)
+RATES = {("large records", OURS + ON_ONE_CORE): 1000.0}
+FIRST_BATCH_MS = {"cold": 120.0, "parked": 5.0, "next epoch": 2.0}
+
+
+def as_text(results: Results) -> str:
+    """For a terminal."""
+    lines, last = [machine()], None
+    for workload, name, rate, spread in results.rows():
+        if workload != last:
+            lines += ["", f"{workload}: {KNOWN[workload].about}"]
+            last = workload
+        ratio = results.ratio(workload, name)
+        beside = "" if ratio is None or name.startswith(OURS) else f"   mpqueue has {ratio:.2f} of it"
+        lines.append(f"  {name:30}{_number(rate):>10} {KNOWN[workload].unit:10} +-{spread:4.0%}{beside}")
+    return "\n".join([*lines, *costs.as_text(results), "", *_wanted(results)])
+
+
+def as_markdown(results: Results) -> str:
+    """For a README."""
+    lines = [machine(), "", "| workload | fed by | rate | spread | mpqueue has of it |", "|---|---|---|---|---|"]
+    for workload, name, rate, spread in results.rows():
+        ratio = results.ratio(workload, name)
+        beside = "" if ratio is None or name.startswith(OURS) else f"{ratio:.2f}"
+        told = f"{_number(rate)} {KNOWN[workload].unit}"
+        lines.append(f"| {workload} | {name} | {told} | ±{spread:.0%} | {beside} |")
+    return "\n".join([*lines, *costs.as_markdown(results), "", *(f"- {line}" for line in _wanted(results))])
+
+
+def _wanted(results: Results) -> Iterator[str]:
+    """The figures that are to be reached, and whether they are."""
+    for target in TARGETS:
+        ratio = results.ratio(target.workload, target.against)
+        wanted = f"{target.against}, at least {target.at_least:g} wanted"
+        if ratio is not None:
+            yield f"{target.workload}: {ratio:.2f} of {wanted}: {verdict(ratio >= target.at_least)}"
+        elif target.against in results.missing and (target.workload, "mpqueue") in results.rates:
+            yield f"{target.workload}: ? of {wanted}: (peer missing)"
+    for workload, name, rate, _ in results.rows():
+        if (workload, name) in RATES:
+            told = f"{_number(rate)} {KNOWN[workload].unit}, at least {_number(RATES[workload, name])} wanted"
+            yield f"{workload}, {name}: {told}: {verdict(rate >= RATES[workload, name])}"
+    if any(workload in RECORDS for workload, _ in results.rates) and python_with_tensorflow() is None:
+        yield "TensorFlow is not installed: not measured (MPQUEUE_PEERS_PYTHON may name an interpreter that has it)"
+    yield from goals.lines(results)
+    for name, times in results.first_batches.items():
+        median, limit = statistics.median(times), FIRST_BATCH_MS.get(name)
+        told = f"first batch, {name}: {median:.1f} ms ({min(times):.1f} to {max(times):.1f})"
+        yield told if limit is None else f"{told}, at most {limit:g} wanted: {verdict(median <= limit)}"
+    for name in results.missing:
+        yield f"{name} is not installed: not measured (pip install mpqueue[peers])"
+    for (workload, name), why in results.failed.items():
+        yield f"{workload}: {name} failed: {why}"
+
+
+def as_json(results: Results) -> str:
+    """Everything, for a program."""
+    rates = [
+        {"workload": workload, "name": name, "unit": KNOWN[workload].unit, "rates": results.rates[workload, name]}
+        | {"median": rate, "spread": spread}
+        for workload, name, rate, spread in results.rows()
+    ]
+    beside = [{"workload": workload, "name": name} | found for (workload, name), found in results.costs.items()]
+    document = {"machine": machine(), "workers": results.num_workers, "rates": rates, "costs": beside}
+    document |= {"first_batch_ms": results.first_batches, "wake_up_us": results.wake_ups}
+    document |= {
+        "beyond_ring_mb": results.memory,
+        "missing": results.missing,
+        "failed": [[*key, why] for key, why in results.failed.items()],
+    }
+    return json.dumps(document | {"verdicts": list(_wanted(results))}, indent=1)
+
+
+def machine() -> str:
+    """What it was measured on."""
+    memory = psutil.virtual_memory().total / 2**30
+    return (
+        f"mpqueue {mpqueue.__version__}, Python {sys.version.split()[0]}, NumPy {np.__version__}, "
+        f"{platform.machine()} {platform.system()} with {psutil.cpu_count()} CPUs and {memory:.0f} GiB"
+    )
+
+
+def _number(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.2f}"

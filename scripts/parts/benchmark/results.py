@@ -1,0 +1,59 @@
+"""All that was measured: medians, spreads and ratios of rates."""
+
+import dataclasses
+import statistics
+from collections.abc import Iterator
+from typing import Any
+
+from parts.benchmark.queues import QUEUES
+from parts.benchmark.records import ON_ONE_CORE, OURS, RECORDS
+from parts.benchmark.workloads import WORKLOADS
+
+KNOWN = WORKLOADS | QUEUES | RECORDS
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """All that was measured.
+
+    Attributes:
+        rates: Batches per second of each round, by (workload, feed or floor).
+        first_batches: Milliseconds, by what came before.
+        costs: What `consuming.consume` finds beside the rate, of each round, by (workload, feed) and name.
+        wake_ups: Microseconds, by feed.
+        memory: MB beyond mpqueue's ring, by workload.
+        missing: Peers that were asked for and are not installed.
+        failed: The last line of what a peer failed with, by (workload, peer).
+        num_workers: With how many workers it was measured.
+    """
+
+    rates: dict[tuple[str, str], list[float]]
+    first_batches: dict[str, list[float]]
+    costs: dict[tuple[str, str], dict[str, list[float]]] = dataclasses.field(default_factory=dict)
+    wake_ups: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    memory: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    failed: dict[tuple[str, str], str] = dataclasses.field(default_factory=dict)
+    num_workers: int = 2
+
+    def rows(self) -> Iterator[tuple[str, str, float, float]]:
+        """Workload, name, median in the workload's unit, spread: half of the range, as a share of the median."""
+        for (workload, name), rates in self.rates.items():
+            median = statistics.median(rates)
+            spread = (max(rates) - min(rates)) / 2 / median
+            yield workload, name, median * KNOWN[workload].per_batch, spread
+
+    def about(self, workload: str) -> Any:
+        """What a workload is, and the unit of its rate."""
+        return KNOWN[workload]
+
+    def ratio(self, workload: str, against: str) -> float | None:
+        """Median of mpqueue's rate divided by another's in the same round; None where either was not measured.
+
+        What ran on one core is compared with mpqueue on one core.
+        """
+        ours = self.rates.get((workload, OURS + ON_ONE_CORE if against.endswith(ON_ONE_CORE) else OURS))
+        theirs = self.rates.get((workload, against))
+        if ours is None or theirs is None:
+            return None
+        return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))

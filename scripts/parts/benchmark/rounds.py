@@ -1,0 +1,68 @@
+"""All measurements, in rounds that take turns: a machine has better and worse minutes, and each feed gets its share."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from parts.benchmark.feeds import FOR_SMALL_BATCHES, INLINE, OURS
+from parts.benchmark.gather import Gathered
+from parts.benchmark.measure import Measurement
+from parts.benchmark.memory import MEASURED
+from parts.benchmark.peers import missing
+from parts.benchmark.queues import QUEUES
+from parts.benchmark.records import RECORDS, readers
+from parts.benchmark.results import Results
+from parts.benchmark.workloads import WORKLOADS
+
+
+def plan(workloads: Iterable[str], feeds: list[str], num_workers: int, seconds: float) -> list[Measurement]:
+    """The measurements of one round."""
+    wanted, absent = [], missing(feeds)
+    feeds = [feed for feed in feeds if feed not in absent]
+    for name in workloads:
+        if name in QUEUES:
+            peers = [peer for peer in QUEUES[name].peers if not missing([peer])]
+            wanted += [Measurement("queue", peer, name, num_workers, seconds) for peer in peers]
+            continue
+        if name in RECORDS:
+            wanted += [Measurement("records", reader, name, num_workers, seconds) for reader in readers()]
+            continue
+        workload = WORKLOADS[name]
+        fitting = [feed for feed in feeds if workload.is_small or feed not in FOR_SMALL_BATCHES]
+        wanted += [Measurement("floor", floor, name, num_workers, seconds) for floor in workload.floors]
+        wanted += [Measurement("feed", feed, name, num_workers, seconds) for feed in fitting]
+    waiting = [feed for feed in feeds if feed not in (INLINE, *FOR_SMALL_BATCHES)]
+    wanted += [Measurement("wake-up", feed, "wake-up", 1, seconds) for feed in waiting]
+    if "mpqueue" in feeds:
+        wanted.append(Measurement("latency", "mpqueue", "first batch", num_workers, seconds))
+        wanted += [Measurement("memory", "mpqueue", workload, num_workers, seconds) for workload in MEASURED]
+    return wanted
+
+
+def measure(planned: list[Measurement], num_rounds: int, gathered: Gathered, told: Callable[[str], None]) -> Results:
+    """Play all rounds.
+
+    Args:
+        planned: The measurements of one round.
+        num_rounds: How often.
+        gathered: Takes what they find.
+        told: Called before each measurement with what it is, for a progress bar.
+    """
+    for one in planned * num_rounds:
+        told(f"{one.what} {one.workload}: {one.name}")
+        if gathered.is_hopeless(one):
+            continue
+        try:
+            gathered.add(one, _found(one))
+        except RuntimeError as error:
+            gathered.add_failure(one, error)
+    return gathered.results()
+
+
+def _found(one: Measurement) -> Any:
+    try:
+        return one.in_fresh_process()
+    except RuntimeError:
+        if one.name in OURS:
+            raise
+    # A Pool that kills a worker which is writing waits for its lock for ever: that is no figure of the peer's.
+    return one.in_fresh_process()

@@ -1,0 +1,136 @@
+"""What is produced: sources without end, each made anew in every process that measures it."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+import mpqueue
+from parts.benchmark.in_flight import ENDLESS
+from parts.photographs.dataset import BATCH, photo_files
+from parts.photographs.decode import read_batch
+
+
+class Source(mpqueue.Sequence):
+    """A Sequence of one everlasting epoch."""
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+
+class Copies(Source):
+    """Each batch is a fresh copy of the same prepared arrays."""
+
+    def __init__(self, *arrays: np.ndarray) -> None:
+        self.arrays = arrays
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        return tuple(array.copy() for array in self.arrays)
+
+
+class CopiesInPlace(Copies):
+    """The same, allocated by `mpqueue.empty`: in a worker of mpqueue the copy lies in its slot at once."""
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        return tuple(_copy_in_place(array) for array in self.arrays)
+
+
+def _copy_in_place(array: np.ndarray) -> np.ndarray:
+    out = mpqueue.empty(array.shape, array.dtype)
+    np.copyto(out, array)
+    return out
+
+
+class Filled(Source):
+    """Arrays that are filled in place; unlike `CopiesInPlace` it holds nothing that each worker holds, too.
+
+    Args:
+        shape: Of a batch, float32.
+    """
+
+    def __init__(self, *shape: int) -> None:
+        self.shape = shape
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        out = mpqueue.empty(self.shape, np.float32)
+        out.fill(index)
+        return out
+
+
+class Photographs(Source):
+    """Batches of 32 JPEG files, decoded, cropped, flipped and jittered as the demo does."""
+
+    def __init__(self) -> None:
+        files, _ = photo_files()
+        self.paths, self.labels = files.paths, np.array(files.labels)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        begin = index * BATCH % (len(self.paths) - BATCH)
+        part = slice(begin, begin + BATCH)
+        return read_batch(self.paths[part], augment=True), self.labels[part]
+
+
+class Ragged(Source):
+    """Eight images, of a size that no other of 37,249 batches has: both sides go through 64 to 256, out of step."""
+
+    SIDES, SMALLEST = 193, 64
+
+    def __init__(self) -> None:
+        largest = self.SMALLEST + self.SIDES - 1
+        self.pixels = np.random.default_rng(0).integers(0, 256, (8, largest, largest, 3), np.uint8)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        height = self.SMALLEST + index * 37 % self.SIDES
+        width = self.SMALLEST + (index * 61 + index // self.SIDES) % self.SIDES
+        return self.pixels[:, :height, :width].copy()
+
+
+class Strings(Source):
+    """Lists of 32 `bytes` of 0 to 4,000 bytes."""
+
+    LONGEST = 4001
+
+    def __init__(self) -> None:
+        self.text = np.random.default_rng(0).bytes(2 * self.LONGEST)
+
+    def __getitem__(self, index: int) -> list[bytes]:
+        return [self.text[at : at + (index * 577 + at * 1009) % self.LONGEST] for at in range(32)]
+
+
+class Tree(Source):
+    """A dict of twelve arrays: numbers and short sequences of 32 examples."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(0)
+        numbers = {f"number {column}": rng.random(32, np.float32) for column in range(6)}
+        sequences = {f"sequence {column}": rng.integers(0, 1000, (32, 8 << column)) for column in range(6)}
+        self.arrays = numbers | sequences
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        return {name: array.copy() for name, array in self.arrays.items()}
+
+
+class Skewed(Source):
+    """Small batches that are waited for, as for a disk: a millisecond each, and one in 50 takes 20 times as long."""
+
+    USUAL_S, SLOW_S, EVERY = 0.001, 0.020, 50
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        time.sleep(self.SLOW_S if index % self.EVERY == 0 else self.USUAL_S)
+        return np.full((32, 16), index, np.float32)
+
+
+class Stamped(Source):
+    """A slow producer, whose batch is the time at which it was done: nanoseconds of the monotonic clock."""
+
+    PAUSE_S = 0.004
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        time.sleep(self.PAUSE_S)
+        return np.array([time.monotonic_ns()])
+
+
+def prepared(shape: tuple[int, ...], dtype: Any, *, in_place: bool = False) -> Copies:
+    """Copies of an array of random content."""
+    array = np.random.default_rng(0).integers(0, 256, shape, np.uint8).astype(dtype)
+    return (CopiesInPlace if in_place else Copies)(array)

@@ -1,0 +1,11 @@
+"""The parts of ``scripts/demo``.
+
+From the ground up; a module imports only from its own line and the lines above it::
+
+    options.py       the command line
+    model.py         a small image classifier in NumPy
+    report.py        progress, bottleneck and rates
+    compare.py       the same loop fed in three ways
+    train_numpy.py   the program: trains the classifier
+    train_keras.py   the program with ``--keras``: trains a Keras 3 model through ``model.fit``
+"""

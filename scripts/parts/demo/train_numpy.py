@@ -1,0 +1,70 @@
+"""The main job: train on photographs that worker processes decode. A plain script, as people write them.
+
+Its class lies at module level and there is no ``if __name__ == "__main__"``: mpqueue needs none.
+"""
+
+import itertools
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+import mpqueue
+from parts.demo.compare import compare
+from parts.demo.model import PatchClassifier
+from parts.demo.options import options
+from parts.demo.report import Bar, table
+from parts.machine import num_cpus
+from parts.photographs.cut import Files
+from parts.photographs.dataset import BATCH, photo_files
+from parts.photographs.decode import read_batch
+
+ROUNDS, ROUND_BATCHES = 3, 40  # of the comparison
+
+
+class Photos(mpqueue.Sequence):
+    """Batches of photographs: float32 images of shape (32, 224, 224, 3), and their classes."""
+
+    def __init__(self, files: Files, *, augment: bool) -> None:
+        self.paths, self.labels = files.paths, np.array(files.labels)
+        self.augment = augment
+
+    def __len__(self) -> int:
+        return len(self.paths) // BATCH
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        part = slice(index * BATCH, (index + 1) * BATCH)
+        return read_batch(self.paths[part], augment=self.augment), self.labels[part]
+
+
+# The CPUs are the workers': a matrix product shared by two threads would wait for the time slice of a worker.
+threadpool_limits(1)
+chosen = options()
+train_files, held_out_files = photo_files()
+train, held_out = Photos(train_files, augment=True), Photos(held_out_files, augment=False)
+num_classes = len(train_files.names)
+model = PatchClassifier(num_classes)
+print(f"{len(train_files.paths):,} images of {num_classes} photographs, {chosen.workers} workers, {num_cpus()} CPUs")
+
+with (
+    mpqueue.OrderedEnqueuer(train, use_multiprocessing=True, shuffle=True) as training,
+    mpqueue.OrderedEnqueuer(held_out, use_multiprocessing=True) as validation,
+):
+    training.start(chosen.workers)
+    validation.start(workers=1)
+    batches, held_out_batches = training.get(), validation.get()
+    for epoch in range(chosen.epochs):
+        with Bar(training, total=len(train), desc=f"epoch {epoch + 1}/{chosen.epochs}") as bar:
+            for images, labels in itertools.islice(batches, len(train)):
+                model.train(images, labels)
+                bar.count()
+            verdict = bar.meter.verdict(chosen.workers, num_cpus())
+        right = [
+            model.predict(images) == labels for images, labels in itertools.islice(held_out_batches, len(held_out))
+        ]
+        accuracy = np.mean(right)
+        print(f"accuracy on held-out images: {accuracy:.1%}")
+
+print(f"\naccuracy {accuracy:.1%} on {np.size(right)} images never trained on (chance {1 / num_classes:.1%})\n")
+rates = compare(train, chosen.workers, ROUND_BATCHES, lambda batch: model.train(*batch), ROUNDS)
+print(table({name: rate * BATCH for name, rate in rates.items()}))
+print(f"\n{verdict}")

@@ -1,0 +1,105 @@
+"""Rounds in a process of their own: one that is killed, or one whose /dev/shm is small."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from pathlib import Path
+
+import psutil
+
+from parts.machine import SCRIPTS
+from parts.soak.rounds import Deviation, Filler, Round, Tally
+
+_MARK = "MPQUEUE_SOAK"
+_GONE_WITHIN_S = 1.0
+_DEADLOCK_S = 120.0
+_SHM_MIB = 1100  # a smaller one is not used at all
+_ROOM_MIB = (2, 60)  # that the filler leaves
+_SCRIPT = str(SCRIPTS / "soak")
+_IN_SMALL_SHM = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs -o size={_SHM_MIB}m tmpfs /dev/shm && exec "$@"', "sh"]
+
+
+def can_mount() -> bool:
+    """Whether this process may give another one a /dev/shm of its own."""
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run([*_IN_SMALL_SHM, "true"], check=False, capture_output=True).returncode == 0
+
+
+def killed_trainer(chance: random.Random) -> Tally:
+    """Start a trainer, kill it at any moment, and see that nothing is left a second later."""
+    mark = uuid.uuid4().hex
+    process = subprocess.Popen(
+        [sys.executable, _SCRIPT, "--round", str(chance.randrange(1 << 32)), "--endless"],
+        env=os.environ | {_MARK: mark}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    time.sleep(chance.uniform(0.0, 2.0))
+    kind = "trainer killed"
+    if chance.randrange(3) == 0 and _stop_a_worker(process.pid):
+        kind = "trainer killed beside a stopped worker"
+    if process.poll() is not None:
+        raise Deviation(f"a trainer ended by itself: {process.communicate()[1].decode()[-2000:]}")
+    process.kill()
+    process.wait()
+    until = time.monotonic() + _GONE_WITHIN_S
+    while left := _marked(mark):
+        if time.monotonic() > until:
+            raise Deviation(f"a second after its trainer was killed there is {left}")
+        time.sleep(0.01)  # nobody tells of the end of strangers
+    process.communicate()
+    return Tally(rounds=1, faults=Counter([kind]))
+
+
+def _stop_a_worker(trainer: int) -> bool:
+    """Have a worker of this trainer's nursery stand still; False if there is none."""
+    try:
+        for child in psutil.Process(trainer).children():
+            workers = child.children()
+            if workers:
+                workers[-1].send_signal(signal.SIGSTOP)
+                return True
+    except psutil.Error:  # one of them is just gone
+        return False
+    return False
+
+
+def _marked(mark: str) -> list[psutil.Process]:
+    wanted = f"{_MARK}={mark}".encode()
+    found = []
+    for process in psutil.process_iter():
+        try:
+            environ = Path(f"/proc/{process.pid}/environ").read_bytes()
+            if wanted in environ.split(b"\0") and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (OSError, psutil.Error):
+            continue
+    return found
+
+
+def small_shm(chance: random.Random) -> Tally:
+    """A round in a /dev/shm that others fill."""
+    seed = chance.randrange(1 << 32)
+    command = [*_IN_SMALL_SHM, sys.executable, _SCRIPT, "--round", str(seed), "--filled"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_DEADLOCK_S)
+    if done.returncode:
+        raise Deviation(f"in a small /dev/shm, seed {seed}: status {done.returncode}: {done.stderr[-2000:]}")
+    told = json.loads(done.stdout)
+    return Tally(**told | {"faults": Counter(told["faults"]) + Counter(["small /dev/shm"])})
+
+
+def run_here(seed: int, *, endless: bool, filled: bool) -> Tally:
+    """What the process does that one of the above has started."""
+    filler = None
+    if filled:
+        room = random.Random(seed).randint(*_ROOM_MIB)
+        fixed = Filler("/dev/shm/fixed", 0)
+        fixed.resize((_SHM_MIB - room) << 20)
+        filler = Filler("/dev/shm/filler", room << 20)
+    return Round(seed, filler=filler, endless=endless).run()

@@ -1,0 +1,133 @@
+"""The command line of `scripts/soak`."""
+
+import argparse
+import faulthandler
+import gc
+import json
+import random
+import sys
+import tempfile
+import time
+
+import mpqueue
+from mpqueue import Loader
+from parts.soak import apart, content, faults, growth, sources
+from parts.soak.rounds import Deviation, Tally, rounds
+
+_DEADLOCK_S = 150  # of one round
+_SETTLED_S = 5.0
+_MAX_GROWTH = {
+    "private_bytes": 64 << 10,
+    "shared_bytes": 64 << 10,
+    "descriptors": 0.2,
+    "threads": 0.1,
+    "processes": 0.1,
+}
+
+
+def main(about: str) -> int:
+    """Run what the command line asks for; the exit status."""
+    options = _parser(about).parse_args()
+    if options.round is not None:
+        return _run_round(options)
+    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}", flush=True)
+    try:
+        if options.batches:
+            _long_load(seed, options.batches)
+        else:
+            _until(seed, time.monotonic() + 60 * options.minutes)
+    except Deviation as deviation:
+        print(f"DEVIATION: {deviation}\nrepeat it with --seed {seed}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser(about: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--minutes", type=float, default=1.0, help="how long (default: 1)")
+    parser.add_argument("--seed", type=int, help="repeat a run")
+    parser.add_argument("--batches", type=int, help="one load of so many batches instead, and what grows meanwhile")
+    parser.add_argument("--round", type=int, help=argparse.SUPPRESS)  # one of our own processes asks for these
+    parser.add_argument("--endless", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--filled", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def _run_round(options: argparse.Namespace) -> int:
+    faulthandler.dump_traceback_later(_DEADLOCK_S - 50, exit=True)
+    print(json.dumps(apart.run_here(options.round, endless=options.endless, filled=options.filled).as_dict()))
+    return 0
+
+
+def _until(seed: int, deadline: float) -> None:
+    started, chance, tally = time.monotonic(), random.Random(seed), Tally()
+    has_mounts = apart.can_mount()
+    samples = []
+    for one in rounds(seed):
+        faulthandler.dump_traceback_later(_DEADLOCK_S, exit=True)
+        kind = chance.randrange(10)
+        if kind == 0:
+            tally.add(apart.killed_trainer(chance))
+        elif kind == 1 and has_mounts:
+            tally.add(apart.small_shm(chance))
+        else:
+            tally.add(one.run())
+            del one
+            mpqueue.shutdown()
+            gc.collect()
+            samples.append(growth.sample(tally.batches))
+        if time.monotonic() > deadline:
+            break
+    faulthandler.cancel_dump_traceback_later()
+    _report(tally, time.monotonic() - started)
+    print(growth.as_text(samples), flush=True)
+    if not has_mounts:
+        print("no small /dev/shm: mounting is not permitted here")
+    _require_nothing_left()
+
+
+def _require_nothing_left() -> None:
+    """Beside this process: Python's resource tracker; beside its thread: the watchdogs over deadlocks of both."""
+    until = time.monotonic() + _SETTLED_S
+    while (last := growth.sample(0)).threads > 3 or last.processes > 2:
+        if time.monotonic() > until:
+            raise Deviation(f"something is left: {last}")
+        time.sleep(0.01)  # a timer that was cancelled ends by itself
+
+
+def _report(tally: Tally, seconds: float) -> None:
+    print(
+        f"{tally.rounds:,} rounds in {seconds:.0f} s: {tally.batches:,} batches of {tally.bytes / 1e9:.2f} GB "
+        "arrived as they should"
+    )
+    for kind, count in sorted(tally.faults.items()):
+        print(f"  {count:8,}  {kind}")
+
+
+def _long_load(seed: int, num_batches: int) -> None:
+    """One load with random shapes and random deaths, and what grows meanwhile."""
+    started, tally, samples = time.monotonic(), Tally(rounds=1), []
+    chance, step = random.Random(seed), max(1, num_batches // 200)
+    with tempfile.TemporaryDirectory(prefix="soak") as folder:
+        source = sources.Batches(seed, num_batches, folder, one_in=500, in_slot=False, changes=False)
+        with Loader(source, workers=2, max_queue_size=16, restarts=20) as loader:
+            for index, batch in enumerate(loader):
+                wanted = content.batch(seed, 0, index)
+                if not content.same(batch, wanted):
+                    raise Deviation(f"batch {index} is {content.outline(batch)}")
+                tally.batches += 1
+                tally.bytes += content.num_bytes(wanted)
+                if chance.randrange(2000) == 0:
+                    kind = faults.kill_from_outside(chance)
+                    tally.faults.update([kind] if kind else [])
+                if index % step == 0:
+                    samples.append(growth.sample(index, loader.statistics().ring_bytes))
+        tally.faults.update(faults.struck(folder))
+    _report(tally, time.monotonic() - started)
+    print(growth.as_text(samples), flush=True)
+    if tally.batches != num_batches:
+        raise Deviation(f"{tally.batches} of {num_batches} batches came")
+    for name, slope in growth.slopes(samples).items():
+        if slope > _MAX_GROWTH[name]:
+            raise Deviation(f"{name} grow by {slope} per 1,000 batches")

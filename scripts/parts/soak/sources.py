@@ -1,0 +1,64 @@
+"""Sources that give the content, and carry the faults."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import mpqueue
+from parts.soak import content, faults
+
+
+class Batches:
+    """A sequence.
+
+    Args:
+        seed: Of its content.
+        length: Batches of an epoch.
+        folder: Where faults note that they struck.
+        one_in: Of so many batches one has a fault.
+        in_slot: Arrays are made in the ring.
+        changes: The content of an epoch depends on what `on_epoch_end` did.
+    """
+
+    def __init__(self, seed: int, length: int, folder: str, *, one_in: int, in_slot: bool, changes: bool) -> None:
+        self.seed, self.length, self.folder, self.one_in = seed, length, folder, one_in
+        self.in_slot, self.changes, self.version = in_slot, changes, 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Any:
+        made = content.batch(self.seed, self.version, index)
+        lethal = faults.strike(self.folder, self.seed, self.version, index, self.one_in)
+        if lethal is not None:
+            return (made, lethal)
+        if self.in_slot and isinstance(made, tuple):
+            return tuple(map(_in_slot, made))
+        return made
+
+
+def _in_slot(array: Any) -> Any:
+    made = mpqueue.empty(array.shape, array.dtype)
+    made[...] = array
+    return made
+
+
+class Changing(Batches):
+    """One that changes itself at the end of an epoch."""
+
+    def on_epoch_end(self) -> None:
+        """What the workers must know before they compute the next epoch."""
+        self.version += 1
+
+
+def stream_of(seed: int, length: int, folder: str, one_in: int) -> Callable[[], Iterator[Any]]:
+    """A generator function; worker ``id`` of ``n`` gives the batches id, id + n, id + 2 n, ..."""
+
+    def stream() -> Iterator[Any]:
+        info = mpqueue.worker_info()
+        assert info is not None
+        for index in range(info.id, length, info.num_workers):
+            lethal = faults.strike(folder, seed, 0, index, one_in)
+            made = content.batch(seed, 0, index)
+            yield made if lethal is None else (made, lethal)
+
+    return stream
