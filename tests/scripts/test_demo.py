@@ -1,9 +1,11 @@
-"""The parts of scripts/demo: what it cuts, how its classifier learns, whom it blames."""
+"""The parts of scripts/demo: the files that it cuts, its classifier, its verdict, and its figures."""
 
 import dataclasses
+import os
 import random
 import shutil
 import subprocess
+import sys
 import types
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from helpers.scripts import SCRIPTS, script
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+
+import mpqueue
 
 
 @given(width=st.integers(300, 1500), height=st.integers(100, 1500), seed=st.integers())
@@ -131,6 +135,43 @@ def test_help_sets_nothing_up(tmp_path):
     """The usage is printed in a checkout where nothing was installed, and nothing is after it."""
     shutil.copytree(SCRIPTS, tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     done = subprocess.run(["sh", "scripts/demo", "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    for option in ("--workers N", "--epochs N", "--keras"):
+    for option in ("--workers N", "--epochs N", "--seed N", "--keras"):
         assert option in done.stdout
     assert [entry.name for entry in tmp_path.iterdir()] == ["scripts"]
+
+
+# The demo on two small pictures, without its comparison of feeds; its last line is a digest of the trained model.
+SMALL_DEMO = """
+import hashlib, runpy, sys
+from pathlib import Path
+from parts.demo import compare
+from parts.photographs import cut, dataset
+
+folder = Path(sys.argv.pop(1))
+dataset.CACHE, dataset.TRAIN_FILES, dataset.HELD_OUT_FILES = folder / "cache", 64, 16
+cut.photographs = lambda: [(name, folder / f"{name}.png") for name in ("left", "right")]
+compare.compare = lambda *_: {"no workers": 1.0}
+model = runpy.run_module("parts.demo.train_numpy", run_name="__main__")["model"]
+print(hashlib.sha256(b"".join(weight.tobytes() for weight in model._weights)).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_a_seed_gives_the_same_figures_at_each_run(photographs, tmp_path):
+    """Files in the same order, augmented equally: the trained weights are equal to the bit; another seed differs."""
+    script = tmp_path / "small_demo.py"
+    script.write_text(SMALL_DEMO)
+    paths = [str(SCRIPTS), str(Path(mpqueue.__file__).parents[1])]
+
+    def trained(*options):
+        done = subprocess.run(
+            [sys.executable, str(script), str(tmp_path), "--epochs", "1", "--workers", "2", *options],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}, capture_output=True, text=True, timeout=110,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return [line for line in done.stdout.splitlines() if line.startswith("accuracy") or len(line) == 64]
+
+    first = trained()
+    assert len(first) == 3
+    assert trained() == first
+    assert trained("--seed", "7")[-1] != first[-1]

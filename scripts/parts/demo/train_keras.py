@@ -83,6 +83,7 @@ def small_model(num_classes: int) -> keras.Model:
 
 
 chosen = options()
+keras.utils.set_random_seed(chosen.seed)  # the weights, the order of the batches, and the random numbers in each
 train_files, held_out_files = photo_files()
 train, held_out = Photos(train_files, augment=True), Photos(held_out_files, augment=False)
 num_classes = len(train_files.names)

@@ -46,7 +46,7 @@ model = PatchClassifier(num_classes)
 print(f"{len(train_files.paths):,} images of {num_classes} photographs, {chosen.workers} workers, {num_cpus()} CPUs")
 
 with (
-    mpqueue.OrderedEnqueuer(train, use_multiprocessing=True, shuffle=True) as training,
+    mpqueue.OrderedEnqueuer(train, use_multiprocessing=True, shuffle=True, seed=chosen.seed) as training,
     mpqueue.OrderedEnqueuer(held_out, use_multiprocessing=True) as validation,
 ):
     training.start(chosen.workers)
