@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 from mpqueue import errors
 
 if TYPE_CHECKING:
+    from mpqueue import compat as compat
+    from mpqueue import keras as keras
     from mpqueue import python_io as python_io
     from mpqueue import train as train
     from mpqueue.coordinator import Coordinator as Coordinator
@@ -116,7 +118,15 @@ _HOMES = {
     "workers.launcher": ("shutdown",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_PACKAGES = {"python_io", "train"}
+# `compat` and `keras` are not in `__all__`: a star import would hide the user's own `keras`.
+_PACKAGES = {"compat", "keras", "python_io", "train"}
+# What users of other libraries look for.
+_ELSEWHERE = {
+    "DataLoader": "mpqueue.Loader iterates over batches of any source that has __getitem__ and __len__",
+    "Dataset": "mpqueue.Sequence is the base class of sources, and mpqueue.Loader iterates over one",
+    "IterableDataset": "pass a generator function to mpqueue.Loader",
+    "PyDataset": "mpqueue.Sequence is the base class of sources; mpqueue.keras.accelerate takes a Keras PyDataset",
+}
 
 __all__ = [
     "Coordinator",
@@ -178,11 +188,12 @@ def __getattr__(name: str) -> Any:
         return import_module(f"mpqueue.{name}")
     home = _HOME_OF.get(name)
     if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        remedy = _ELSEWHERE.get(name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}" + (f"; {remedy}" if remedy else ""))
     value = getattr(import_module(f"mpqueue.{home}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *_PACKAGES})

@@ -1,1 +1,15 @@
 """The deferred face of TensorFlow 1."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mpqueue.compat import v1 as v1
+
+__all__ = ["v1"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:  # loaded on first use, after a plain `import mpqueue`
+        return import_module(f"mpqueue.compat.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

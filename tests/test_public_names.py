@@ -1,0 +1,67 @@
+"""The names of the package: what ``dir`` shows, what loads on first use, and what a mistaken name is told."""
+
+import subprocess
+import sys
+
+import pytest
+
+import mpqueue
+
+
+def printed(code):
+    """Return what a fresh interpreter prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_dir_shows_public_names_only():
+    assert dir(mpqueue) == sorted({*mpqueue.__all__, "compat", "keras"})
+
+
+def test_dir_shows_the_same_names_after_some_were_used():
+    before = dir(mpqueue)
+    assert mpqueue.FIFOQueue.__name__ == "FIFOQueue"
+    assert dir(mpqueue) == before
+
+
+@pytest.mark.parametrize("name", ["compat", "keras", "python_io", "train"])
+def test_a_package_loads_on_first_use(name):
+    code = f"""
+import sys, mpqueue
+print("mpqueue.{name}" in sys.modules, mpqueue.{name}.__name__, "mpqueue.{name}" in sys.modules)
+"""
+    assert printed(code) == ["False", f"mpqueue.{name}", "True"]
+
+
+def test_the_names_of_tensorflow_1_are_reached_without_an_import_of_their_own():
+    assert printed("import mpqueue; print(mpqueue.compat.v1.FIFOQueue.__name__)") == ["FIFOQueue"]
+
+
+def test_mpqueues_keras_loads_without_keras():
+    assert printed("import sys, mpqueue; mpqueue.keras.accelerate; print('keras' in sys.modules)") == ["False"]
+
+
+@pytest.mark.parametrize(
+    ("mistaken", "right"),
+    [
+        ("DataLoader", "mpqueue.Loader"),
+        ("Dataset", "mpqueue.Sequence"),
+        ("IterableDataset", "mpqueue.Loader"),
+        ("PyDataset", "mpqueue.keras.accelerate"),
+    ],
+)
+def test_a_name_of_another_library_is_answered_with_the_right_one(mistaken, right):
+    with pytest.raises(AttributeError, match=rf"no attribute '{mistaken}'.*{right}"):
+        getattr(mpqueue, mistaken)
+
+
+@pytest.mark.parametrize("name", ["Load", "no_such_name", "__wrapped__"])
+def test_an_unknown_name_is_an_attribute_error(name):
+    with pytest.raises(AttributeError, match=f"module 'mpqueue' has no attribute '{name}'"):
+        getattr(mpqueue, name)
+
+
+def test_a_misspelt_name_is_corrected_by_python():
+    done = subprocess.run([sys.executable, "-c", "import mpqueue; mpqueue.Loder"], capture_output=True, text=True)
+    assert "Did you mean: 'Loader'?" in done.stderr
