@@ -1,0 +1,86 @@
+"""The interpreter ends promptly and silently, whatever state an enqueuer is in."""
+
+import subprocess
+import time
+
+import pytest
+from helpers.outside import Trainer
+
+STATES = {
+    "running": "batches = enqueuer.get(); next(batches)",
+    "never started": "enqueuer.stop()",
+    "stopped": "next(enqueuer.get()); enqueuer.stop()",
+    "with views": "kept = [next(enqueuer.get()) for _ in range(12)]",
+    "with views after stop": "kept = [next(enqueuer.get()) for _ in range(12)]; enqueuer.stop()",
+    "half an epoch": "kept = [next(enqueuer.get()) for _ in range(3)]",
+    "epoch end due": "kept = [next(enqueuer.get()) for _ in range(8)]",
+    "failed": "try:\n    list(enqueuer.get())\nexcept OSError:\n    pass",
+    "a worker died": "next(enqueuer.get()); import psutil; [c.kill() for p in psutil.Process().children() for c in p.children()]",
+    "the nursery died": "next(enqueuer.get()); import psutil; [p.kill() for p in psutil.Process().children()]",
+    "a thread waits": "threading.Thread(target=lambda: list(enqueuer.get()), daemon=True).start()",
+    "by sys.exit": "next(enqueuer.get())",
+}
+EXIT = """
+class Epochs(Numbers):
+    def __getitem__(self, index):
+        if index == 3 and {state!r} == "failed":
+            raise OSError("mine")
+        return super().__getitem__(index)
+
+    def on_epoch_end(self):
+        pass
+
+enqueuer = OrderedEnqueuer(Epochs(), {processes})
+if {state!r} != "never started":
+    enqueuer.start(2)
+{deed}
+say(time.monotonic())
+if {state!r} == "by sys.exit":
+    sys.exit()
+"""
+EXIT_WITHIN_S = 4.5  # about 0.05 s is usual, but the machine may be busy; a parked nursery would be waited for 5 s
+
+
+@pytest.mark.parametrize("processes", [True, False])
+@pytest.mark.parametrize("state", STATES)
+def test_the_interpreters_end_is_prompt_and_silent(state, processes):
+    if not processes and "died" in state:
+        pytest.skip("threads do not die")
+    with Trainer(EXIT.format(processes=processes, state=state, deed=STATES[state])) as trainer:
+        began = float(trainer.heard())
+        assert trainer.ended() == (0, "")
+        took_s = time.monotonic() - began
+        assert trainer.left_nothing()
+    print(f"{state}, {'processes' if processes else 'threads'}: {1000 * took_s:.0f} ms")
+    assert took_s < EXIT_WITHIN_S
+
+
+@pytest.mark.parametrize("processes", [True, False])
+@pytest.mark.parametrize(
+    "prelude", ["pass", "signal.signal(signal.SIGTERM, signal.SIG_IGN) if os.getpid() != HERE else 0"]
+)
+def test_the_interpreters_end_does_not_wait_for_what_workers_are_at(prelude, processes):
+    script = f"""
+        HERE = os.getpid()
+
+        class Endless(Numbers):
+            def __getitem__(self, index):
+                {prelude}
+                say("there")
+                time.sleep(1000)
+
+        enqueuer = OrderedEnqueuer(Endless(), {processes})
+        enqueuer.start(1)
+        sys.stdin.readline()
+        say(time.monotonic())
+    """
+    with Trainer(script, stdin=subprocess.PIPE) as trainer:
+        assert trainer.heard() == "there"
+        trainer.process.stdin.close()
+        trainer.process.stdin = None
+        began = float(trainer.heard())
+        assert trainer.ended() == (0, "")
+        took_s = time.monotonic() - began
+        assert trainer.left_nothing()
+    print(f"at work, {'processes' if processes else 'threads'}: {1000 * took_s:.0f} ms")
+    assert took_s < EXIT_WITHIN_S

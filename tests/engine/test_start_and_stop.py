@@ -1,0 +1,76 @@
+"""Starts and stops: of many enqueuers, many times, and in several threads."""
+
+import os
+import threading
+
+import pytest
+from helpers.faults import Numbers, numbers
+
+from mpqueue import OrderedEnqueuer
+
+
+def test_ten_enqueuers_at_once():
+    pools = [OrderedEnqueuer(Numbers(), processes) for processes in (True, False) for _ in range(5)]
+    try:
+        for pool in pools:
+            pool.start(2, 4)
+        streams = [pool.get() for pool in pools]
+        for index in [*range(8), *range(8)]:
+            assert [numbers(stream, 1) for stream in streams] == [[index]] * 10
+    finally:
+        for pool in pools:
+            pool.stop()
+
+
+@pytest.mark.parametrize("processes", [True, False])
+def test_start_and_stop_in_a_loop(processes):
+    enqueuer = OrderedEnqueuer(Numbers(), processes)
+    descriptors = None
+    for _ in range(200 if processes else 1000):
+        enqueuer.start(2, 4)
+        assert numbers(enqueuer.get(), 1) == [0]
+        enqueuer.stop()
+        held = len(os.listdir("/proc/self/fd"))
+        descriptors = descriptors or held
+        assert held <= descriptors + 1
+
+
+def test_start_and_stop_in_several_threads():
+    failures = []
+
+    def run():
+        try:
+            for _ in range(10):
+                with OrderedEnqueuer(Numbers(), True) as enqueuer:
+                    enqueuer.start(2, 4)
+                    assert numbers(enqueuer.get(), 9) == [0, 1, 2, 3, 4, 5, 6, 7, 0]
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_one_enqueuer_is_stopped_by_several_threads_at_once():
+    for _ in range(10):
+        enqueuer = OrderedEnqueuer(Numbers(), True)
+        enqueuer.start(2, 4)
+        threads = [threading.Thread(target=enqueuer.stop) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not enqueuer.is_running()
+
+
+def test_workers_outlive_the_thread_that_started_them():
+    enqueuer = OrderedEnqueuer(Numbers(), True)
+    thread = threading.Thread(target=enqueuer.start, args=(2,))
+    thread.start()
+    thread.join()
+    assert numbers(enqueuer.get(), 16) == 2 * list(range(8))
+    enqueuer.stop()

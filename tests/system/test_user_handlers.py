@@ -1,0 +1,53 @@
+"""Signal handlers of the user stay in force while batches are waited for and computed."""
+
+import signal
+import threading
+import time
+
+from helpers.faults import Numbers, numbers
+from helpers.gates import Gate, pass_gate
+
+from mpqueue import OrderedEnqueuer
+
+
+class Gated(Numbers):
+    """Passes a gate at index 3; looks at the handler of SIGTERM at each end of an epoch."""
+
+    def __init__(self, gate):
+        super().__init__(4)
+        self.gate, self.seen = gate.address, []
+
+    def __getitem__(self, index):
+        if index == 3:
+            pass_gate(self.gate)
+        return super().__getitem__(index)
+
+    def on_epoch_end(self):
+        self.seen.append(signal.getsignal(signal.SIGTERM))
+
+
+def mine(*_):
+    """A handler of the user's."""
+
+
+def test_handlers_of_the_user_stay_while_batches_are_waited_for_and_computed():
+    previous = signal.signal(signal.SIGTERM, mine)
+    with Gate() as gate, OrderedEnqueuer(Gated(gate), True) as enqueuer:
+        source = enqueuer.sequence
+        enqueuer.start(1, 4)
+
+        def look_while_the_consumer_waits():
+            for _ in range(2):
+                arrival = gate.arrival()
+                while not enqueuer._pipeline.is_waiting:
+                    time.sleep(0.001)
+                source.seen.append(signal.getsignal(signal.SIGTERM))
+                arrival.let_go()
+
+        thread = threading.Thread(target=look_while_the_consumer_waits)
+        thread.start()
+        assert numbers(enqueuer.get(), 8) == [0, 1, 2, 3, 0, 1, 2, 3]
+        thread.join()
+        enqueuer.stop()
+        assert source.seen == [mine] * 3
+        assert signal.signal(signal.SIGTERM, previous) is mine

@@ -1,0 +1,133 @@
+"""Trainers in unusual processes: daemonic, process 1, without standard streams or a working directory."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from helpers.outside import ran
+
+import mpqueue
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_in_a_daemonic_process(method, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("""
+import multiprocessing, sys
+import numpy as np
+from mpqueue import OrderedEnqueuer
+
+class Numbers:
+    def __len__(self):
+        return 8
+    def __getitem__(self, index):
+        return np.full(64, index)
+
+def train():
+    with OrderedEnqueuer(Numbers(), True) as enqueuer:
+        enqueuer.start(2)
+        batches = enqueuer.get()
+        print(*(int(next(batches)[0]) for _ in range(8)), flush=True)
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context(sys.argv[1]).Process(target=train, daemon=True)
+    process.start()
+    process.join()
+    print(process.exitcode)
+""")
+    path = os.path.dirname(os.path.dirname(mpqueue.__file__))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", str(script), method],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("0 1 2 3 4 5 6 7\n0\n", "")
+
+
+TRAIN = """
+with OrderedEnqueuer(Numbers(), True, start_method=os.environ.get("METHOD", "nursery")) as enqueuer:
+    enqueuer.start(2)
+    batches = enqueuer.get()
+    say(*(int(next(batches)[0]) for _ in range(8)))
+mpqueue.shutdown()
+"""
+
+
+def test_after_a_double_fork_as_daemons_do_it():
+    said, output = ran(f"""
+__import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork beside threads
+end, daemons_end = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        exec({TRAIN!r})
+    os._exit(0)
+os.close(daemons_end)
+os.wait()
+os.read(end, 1)
+""")
+    assert said == ["0 1 2 3 4 5 6 7"]
+    assert output == ""
+
+
+AS_INIT = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+
+
+def may_unshare():
+    return (
+        shutil.which("unshare") and subprocess.run([*AS_INIT, "true"], capture_output=True, check=False).returncode == 0
+    )
+
+
+@pytest.mark.skipif(not may_unshare(), reason="may not make a namespace of processes")
+@pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+def test_as_process_1_no_zombie_is_left(method):
+    """Orphans are ours then: workers of a nursery that was killed."""
+    said, output = ran(
+        """
+assert os.getpid() == 1
+import psutil
+with OrderedEnqueuer(Numbers(), True, start_method=os.environ["METHOD"]) as enqueuer:
+    enqueuer.start(2)
+    batches = enqueuer.get()
+    say(*(int(next(batches)[0]) for _ in range(8)))
+    for process in psutil.Process().children():
+        if "resource_tracker" not in " ".join(process.cmdline()):
+            process.kill()
+    say(*(int(next(batches)[0]) for _ in range(12)))
+mpqueue.shutdown()
+say([p.status() for p in psutil.Process().children(recursive=True) if "resource_tracker" not in " ".join(p.cmdline())])
+""",
+        command=AS_INIT,
+        env={"METHOD": method},
+    )
+    assert said == ["0 1 2 3 4 5 6 7", "0 1 2 3 4 5 6 7 0 1 2 3", "[]"]
+    assert output == ""
+
+
+@pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+@pytest.mark.parametrize("closed", ["0", "1", "0 1 2"])
+def test_with_closed_standard_streams(method, closed):
+    said, _ = ran(f"for fd in {closed.split()}: os.close(int(fd))\n" + TRAIN, env={"METHOD": method})
+    assert said == ["0 1 2 3 4 5 6 7"]
+
+
+@pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+def test_in_a_working_directory_that_is_read_only(method, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir(0o500)
+    said, output = ran(f"os.chdir({str(folder)!r})\n{TRAIN}", env={"METHOD": method})
+    assert said == ["0 1 2 3 4 5 6 7"]
+    assert output == ""
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.version_info[:3] == (3, 13, 0), reason="3.13.0 can import nothing from a folder that is gone")
+@pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+def test_in_a_working_directory_that_is_gone(method, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    # What it prints is not looked at: Python's own resource tracker may have a word to say.
+    said, _ = ran(f"os.chdir({str(folder)!r})\nos.rmdir({str(folder)!r})\n{TRAIN}", env={"METHOD": method})
+    assert said == ["0 1 2 3 4 5 6 7"]
