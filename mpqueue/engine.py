@@ -8,11 +8,14 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from mpqueue.control.backend import Backend
+from mpqueue.control.ledger import Ledger
 from mpqueue.control.pipeline import Pipeline
-from mpqueue.control.schedule import EpochSchedule, StreamSchedule
+from mpqueue.control.schedule import EpochSchedule
+from mpqueue.stats import Statistics
 from mpqueue.system.interrupts import let_through
 from mpqueue.workers.local import InlineBackend, ThreadBackend
 from mpqueue.workers.worker_main import Payload
@@ -107,24 +110,22 @@ def start_backend(
         OSError: There are not enough processes, descriptors or memory.
         Exception: What unpickling the source raised.
     """
-    is_stream = isinstance(pipeline.schedule, StreamSchedule)
+    ledger = pipeline.ledger
+    made: Backend
     if backend == "inline" or workers == 0:
-        inline = InlineBackend(
-            pipeline, payload, seed, is_stream=is_stream, seed_globals=choices.seed is not None, skip=skip
-        )
-        pipeline.attach(inline)
+        made = InlineBackend(ledger, payload, seed, seed_globals=choices.seed is not None, skip=skip)
     elif backend == "thread":
-        threads = ThreadBackend(
-            pipeline, payload, workers, seed, is_stream=is_stream, batch_timeout=choices.batch_timeout, skip=skip
+        made = ThreadBackend(
+            ledger, pipeline.lock, payload, workers, seed, batch_timeout=choices.batch_timeout, skip=skip
         )
-        pipeline.attach(threads)
     else:
-        _start_processes(pipeline, payload, workers, seed, choices, skip)
+        made = _make_processes(ledger, payload, workers, seed, choices, skip)
+    pipeline.start(made)
 
 
-def _start_processes(
-    pipeline: Pipeline, payload: Payload, workers: int, seed: int, choices: Choices, skip: tuple[int, ...]
-) -> None:
+def _make_processes(
+    ledger: Ledger, payload: Payload, workers: int, seed: int, choices: Choices, skip: tuple[int, ...]
+) -> Backend:
     from mpqueue.workers.process import Options, ProcessBackend
     from mpqueue.workers.source_send import UnpicklableSource, take_image
     from mpqueue.workers.source_sync import SourceState
@@ -141,7 +142,7 @@ def _start_processes(
     options = Options(
         num_workers=workers,
         seed=seed,
-        is_stream=isinstance(pipeline.schedule, StreamSchedule),
+        is_stream=ledger.is_stream,
         can_replay=callable(source) or not hasattr(source, "__next__"),
         restarts=int(choices.restarts),
         batch_timeout=choices.batch_timeout,
@@ -149,7 +150,7 @@ def _start_processes(
         copy=choices.copy,
         skip=skip,
     )
-    ProcessBackend(pipeline, SourceState(payload, image, spawn=choices.start_method == "spawn"), options)
+    return ProcessBackend(ledger, SourceState(payload, image, spawn=choices.start_method == "spawn"), options)
 
 
 def _announce_fork(error: BaseException) -> None:
@@ -195,3 +196,9 @@ def make_sequence_schedule(source: Any, seed: int, *, shuffle: bool, barrier: bo
     from mpqueue.sources import length_of
 
     return EpochSchedule(lambda: length_of(source), seed, shuffle=shuffle, barrier=barrier)
+
+
+def collect(pipeline: Pipeline) -> Statistics:
+    """Return the statistics of one engine; takes no lock, so that a monitoring thread never waits for a consumer."""
+    counted = pipeline.backend.statistics()
+    return replace(counted, batches=pipeline.ledger.num_batches, wait_s=pipeline.wait_ns / 1e9)

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from mpqueue import stats
 from mpqueue.control.backend import EndOfStream, Stopped
+from mpqueue.control.ledger import Ledger
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.progress import Place
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule
@@ -25,6 +26,7 @@ from mpqueue.engine import (
     Choices,
     StartMethod,
     check_counts,
+    collect,
     make_sequence_schedule,
     start_backend,
 )
@@ -181,7 +183,7 @@ class SequenceEnqueuer(Stoppable):
                     return
                 continue
             except Exception:
-                if pipeline.has_failed:  # and was not interrupted by what a signal handler raised
+                if pipeline.recovery.has_failed:  # and was not interrupted by what a signal handler raised
                     self._stop_after_failure()
                 raise
             if batch is not None:
@@ -233,8 +235,7 @@ class SequenceEnqueuer(Stoppable):
     def statistics(self) -> stats.Statistics:
         """Counters since the start; all zero when it does not run."""
         pipeline = self._pipeline
-        backend = pipeline.backend if pipeline is not None else None
-        return stats.Statistics() if pipeline is None or backend is None else stats.collect(pipeline, backend)
+        return stats.Statistics() if pipeline is None else collect(pipeline)
 
     def __enter__(self) -> Self:
         return self
@@ -310,23 +311,19 @@ class OrderedEnqueuer(SequenceEnqueuer):
         schedule = make_sequence_schedule(sequence, seed, shuffle=self.shuffle, barrier=epoch_end is not None)
         schedule.start_at(self._epoch, self._position)
         draw_lazy_order(sequence)
-        pipeline = Pipeline(
-            schedule,
-            credit_for(backend, workers, max_queue_size),
-            epoch_end=epoch_end,
-            ordered=choices.ordered,
-            timed_epoch_end=workers > 0,
-        )
-        pipeline.progress.go_to(Place(self._epoch, self._position))
+        ledger = Ledger(schedule, credit_for(backend, workers, max_queue_size), ordered=choices.ordered)
+        ledger.progress.go_to(Place(self._epoch, self._position))
+        pipeline = Pipeline(ledger, epoch_end=epoch_end, timed_epoch_end=workers > 0)
         self._launch(pipeline, Payload(sequence, choices.worker_init), backend, workers, seed)
 
     def _close(self, pipeline: Pipeline) -> None:
         # A new start begins with item 0, in an epoch of its own, so that it draws other numbers. An endless sequence
         # has no item 0 to come back to: it goes on where it was.
-        if isinstance(pipeline.schedule, EpochSchedule) and pipeline.schedule.is_endless:
-            self._position = pipeline.progress.position
+        schedule, progress = pipeline.ledger.schedule, pipeline.ledger.progress
+        if isinstance(schedule, EpochSchedule) and schedule.is_endless:
+            self._position = progress.position
         else:
-            self._epoch, self._position = pipeline.progress.epoch + 1, 0
+            self._epoch, self._position = progress.epoch + 1, 0
 
     def get(self) -> Iterator[Any]:
         """A generator of batches, without end, in the order of the sequence; see `SequenceEnqueuer.get`.
@@ -411,7 +408,7 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         schedule = StreamSchedule(1 if shared or workers == 0 else workers)
         schedule.start_at(self._epoch)
         self._epoch += 1
-        pipeline = Pipeline(schedule, credit_for(backend, workers, max_queue_size), ordered=choices.ordered)
+        pipeline = Pipeline(Ledger(schedule, credit_for(backend, workers, max_queue_size), ordered=choices.ordered))
         self._launch(pipeline, Payload(source, choices.worker_init), backend, workers, self._make_seed())
 
     def get(self) -> Iterator[Any]:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from mpqueue import stats
 from mpqueue.control.backend import EndOfStream, Stopped
+from mpqueue.control.ledger import Ledger
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.progress import Place
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule
@@ -20,6 +21,7 @@ from mpqueue.engine import (
     Choices,
     StartMethod,
     check_counts,
+    collect,
     make_sequence_schedule,
     start_backend,
 )
@@ -141,7 +143,7 @@ class Loader(Stoppable):
 
     def _where(self) -> Place:
         pipeline = self._pipeline
-        return pipeline.progress.place() if self._is_counting and pipeline is not None else self._place
+        return pipeline.ledger.progress.place() if self._is_counting and pipeline is not None else self._place
 
     def _settle_place(self) -> None:
         self._place, self._is_counting = self._where(), False
@@ -152,7 +154,7 @@ class Loader(Stoppable):
             self._open()
             return
         pipeline, place = self._pipeline, self._place
-        if pipeline.progress.place() != place or self._is_stream:
+        if pipeline.ledger.progress.place() != place or self._is_stream:
             pipeline.restart_at(place)
 
     def _open(self) -> None:
@@ -169,14 +171,10 @@ class Loader(Stoppable):
             schedule = make_sequence_schedule(source, self._seed, shuffle=self.shuffle, barrier=epoch_end is not None)
             schedule.start_at(place.epoch, place.position, place.ahead)
             draw_lazy_order(source)
-        pipeline = Pipeline(
-            schedule,
-            credit_for(self.backend, self.workers, self.max_queue_size),
-            epoch_end=epoch_end,
-            ordered=choices.ordered,
-            timed_epoch_end=self.workers > 0,
-        )
-        pipeline.progress.go_to(place)
+        credit = credit_for(self.backend, self.workers, self.max_queue_size)
+        ledger = Ledger(schedule, credit, ordered=choices.ordered)
+        ledger.progress.go_to(place)
+        pipeline = Pipeline(ledger, epoch_end=epoch_end, timed_epoch_end=self.workers > 0)
         payload = Payload(source, choices.worker_init)
         with HeldBack():
             start_backend(pipeline, payload, self.backend, self.workers, self._seed, choices, skip)
@@ -186,7 +184,7 @@ class Loader(Stoppable):
 
     def _epoch(self, iteration: int, epoch: int) -> Iterator[Any]:
         while iteration == self._iterations and (pipeline := self._pipeline) is not None:
-            if not self._is_stream and pipeline.progress.epoch != epoch:
+            if not self._is_stream and pipeline.ledger.progress.epoch != epoch:
                 pipeline.finish_epoch()
                 pipeline.raise_failure()
                 return
@@ -198,8 +196,8 @@ class Loader(Stoppable):
             except Stopped:
                 return
             except Exception as error:
-                if pipeline.has_failed:
-                    self._place, self._is_counting = pipeline.failed_at, False
+                if pipeline.recovery.has_failed:
+                    self._place, self._is_counting = pipeline.recovery.failed_at, False
                 if isinstance(error, StopIteration):  # of the source; as it is, it would look like the epoch's end
                     raise RuntimeError("the source raised StopIteration") from error  # noqa: TRY004 - as generators do
                 raise
@@ -278,8 +276,7 @@ class Loader(Stoppable):
     def statistics(self) -> stats.Statistics:
         """Counters since the workers were started; all zero when there are none."""
         pipeline = self._pipeline
-        backend = pipeline.backend if pipeline is not None else None
-        return stats.Statistics() if pipeline is None or backend is None else stats.collect(pipeline, backend)
+        return stats.Statistics() if pipeline is None else collect(pipeline)
 
     def __enter__(self) -> Self:
         return self
@@ -288,7 +285,7 @@ class Loader(Stoppable):
         self.stop()
 
     def __repr__(self) -> str:
-        state = "stopped" if self._pipeline is None else f"running, epoch {self._pipeline.progress.epoch}"
+        state = "stopped" if self._pipeline is None else f"running, epoch {self._pipeline.ledger.progress.epoch}"
         return f"<Loader of {type(self.source).__name__}, {self.workers} workers ({self.backend}), {state}>"
 
 

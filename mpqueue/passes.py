@@ -27,11 +27,12 @@ from typing import Any
 
 from mpqueue import idle, stats
 from mpqueue.control.backend import EndOfStream
+from mpqueue.control.ledger import Ledger
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.progress import Place
 from mpqueue.control.schedule import EpochSchedule
 from mpqueue.control.seeds import fresh_seed
-from mpqueue.engine import BackendName, Choices, check_counts, start_backend
+from mpqueue.engine import BackendName, Choices, check_counts, collect, start_backend
 from mpqueue.enqueuers import _abandon, credit_for
 from mpqueue.sources import check_sequence, draw_lazy_order, has_hooks, length_of
 from mpqueue.workers.worker_main import Payload
@@ -59,7 +60,7 @@ class _Plan:
 
     def note(self, pipeline: Pipeline) -> None:
         """Take down where the consumer is."""
-        place = pipeline.progress.place()
+        place = pipeline.ledger.progress.place()
         self.is_over = place.epoch != self.number
         self.position, self.ahead = place.position, place.ahead
 
@@ -208,7 +209,7 @@ class PassEnqueuer(idle.Pool):
                 self._launch()
             elif self._has_paused:
                 self._go_on(self._pipeline)
-            elif not self._pipeline.allowance:
+            elif not self._pipeline.ledger.allowance:
                 self._pipeline.resume()
             self._has_paused = False
             assert self._pipeline is not None
@@ -228,7 +229,7 @@ class PassEnqueuer(idle.Pool):
     def _is_stale(self, pipeline: Pipeline) -> bool:
         if not self.use_multiprocessing:  # the hooks have changed the very object that was computed from, or nothing
             return has_hooks(self.source)
-        return pipeline.backend is None or pipeline.backend.is_stale()
+        return pipeline.is_stopped or pipeline.backend.is_stale()
 
     def _launch(self) -> None:
         plan, choices = self._plan, self._choices
@@ -239,15 +240,16 @@ class PassEnqueuer(idle.Pool):
         schedule = EpochSchedule(lambda: plan.length, self._seed, barrier=True, order_of=lambda *_: plan.order)
         schedule.start_at(plan.number, plan.position, plan.ahead)
         credit = credit_for(self._backend, self.workers, self.max_queue_size)
-        pipeline = Pipeline(schedule, credit, ordered=choices.ordered)
-        pipeline.progress.go_to(plan.place())
+        ledger = Ledger(schedule, credit, ordered=choices.ordered)
+        ledger.progress.go_to(plan.place())
+        pipeline = Pipeline(ledger)
         is_very_first = not plan.number and not plan.position
         if is_very_first:
-            pipeline.allowance = 1
+            ledger.allowance = 1
         payload = Payload(self.source, choices.worker_init)
         start_backend(pipeline, payload, self._backend, self.workers, self._seed, choices)
         if is_very_first:
-            pipeline.allowance = 0
+            ledger.allowance = 0
         self._pipeline = pipeline
         self._finalizer = weakref.finalize(self, _abandon, pipeline)
         idle.watch(self)
@@ -277,8 +279,7 @@ class PassEnqueuer(idle.Pool):
     def statistics(self) -> stats.Statistics:
         """Counters since the workers were started; all zero when there are none."""
         pipeline = self._pipeline
-        backend = pipeline.backend if pipeline is not None else None
-        return stats.Statistics() if pipeline is None or backend is None else stats.collect(pipeline, backend)
+        return stats.Statistics() if pipeline is None else collect(pipeline)
 
     def __repr__(self) -> str:
         state = "running" if self._is_running else "stopped"

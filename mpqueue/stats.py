@@ -1,9 +1,6 @@
 """What a user needs to see to find the bottleneck."""
 
 from dataclasses import dataclass
-from typing import Any
-
-from mpqueue.control.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -46,41 +43,3 @@ class Statistics:
     ring_bytes: int = 0
     ring_kind: str = ""
     worker_rss_bytes: tuple[int, ...] = ()
-
-
-def collect(pipeline: Pipeline, backend: Any) -> Statistics:
-    """The statistics of one engine; takes no lock, so that a monitoring thread never waits for a consumer."""
-    ring = getattr(backend, "ring", None)
-    counted = backend if ring is None else backend.intake
-    common = {
-        "batches": pipeline.num_batches,
-        "wait_s": pipeline.wait_ns / 1e9,
-        "compute_s": counted.compute_ns / 1e9,
-        "credit_wait_s": counted.wait_ns / 1e9,
-    }
-    if ring is None:
-        return Statistics(**common)
-    slots = ring.slots
-    return Statistics(
-        **common,
-        bytes=counted.num_bytes,
-        copy_s=counted.copy_ns / 1e9,
-        slots_in_use=slots.num_slots - slots.num_free,
-        num_slots=slots.num_slots,
-        copies=ring.num_copies,
-        retries=backend.num_retries,
-        deaths=backend.deaths.num_deaths,
-        restarts=backend.deaths.num_restarts,
-        ring_bytes=slots.bytes_reserved(),
-        ring_kind=ring.segment.kind,
-        worker_rss_bytes=tuple(_resident_bytes(link.pid) for link in list(backend.roster.links.values())),
-    )
-
-
-def _resident_bytes(pid: int) -> int:
-    import psutil
-
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:  # it has just ended
-        return 0

@@ -11,12 +11,12 @@ import mpqueue
 ROOT = Path(mpqueue.__file__).parent
 # From the ground up: a module may import from its own layer and from those below.
 LAYERS = [
-    ["errors"],
+    ["errors", "stats"],
     ["memory", "system", "values"],
     ["control", "coordination"],
     ["workers"],
     ["sequence", "sources"],
-    ["stats", "engine", "idle"],
+    ["engine", "idle"],
     ["enqueuers", "loader", "passes", "coordinator"],
     ["queues"],
     ["train"],

@@ -1,10 +1,21 @@
-"""What a pipeline asks of those who run its tickets, and what they answer.
+"""The protocol between the consumer's side and those who run its tickets.
 
-There are three backends: worker processes (`mpqueue.workers.process`), threads and the caller itself
-(`mpqueue.workers.local`). All calls but `Backend.wake` come from the pipeline, under its lock.
+A backend is made with the `Ledger` of its pipeline, and runs the tickets that it deals. There are three: worker
+processes (`mpqueue.workers.process`), threads, and the caller itself. A new one is one class with this protocol.
+
+*Who calls what.* The pipeline calls everything, in the process of the trainer: `start` once, in the thread that makes
+the engine; `wake` from any thread, also inside a signal handler; `stop` once, without the lock; `statistics` from any
+thread, without the lock; all else under the pipeline's lock, so that no two calls meet. A backend with threads of its
+own takes that lock for whatever it does with the ledger.
+
+*What of the ledger is the backend's*: `deal` gives it tickets; each is answered by an outcome in `ready`. It may look
+at `credit`, `num_outstanding`, `is_outstanding`, `epoch`, `is_stream`, `counts`, `is_closed`, and call `fail` with an
+error that belongs to no ticket. It sets `is_waiting` around a wait that an interrupt may end without harm.
 """
 
-from typing import Any, Protocol
+from typing import Protocol
+
+from mpqueue.stats import Statistics
 
 
 class EndOfStream(Exception):
@@ -15,39 +26,28 @@ class Stopped(Exception):
     """The pipeline was stopped while, or before, the caller waited."""
 
 
-class Outcome(Protocol):
-    """What became of a ticket."""
+class Backend(Protocol):
+    """Runs tickets; see the module's head for who calls what.
 
-    is_plain: bool  # a batch; not an exception, nor the end of a stream
-    is_end: bool
+    Attributes:
+        chunk: How many tickets are worth a `pump`.
+        low_water: Pump even for one ticket while fewer than this are in flight.
+    """
 
-    def open(self) -> Any:
-        """The batch; raises what the source raised."""
+    chunk: int
+    low_water: int
+
+    def start(self) -> None:
+        """Start the workers and set them to work.
+
+        Raises:
+            OSError: There are not enough processes, descriptors or memory; nothing is left behind.
+            Exception: What unpickling the source raised.
+        """
         ...
 
-
-class Failure:
-    """The outcome of a ticket that cannot be answered."""
-
-    is_plain = is_end = False
-
-    def __init__(self, error: BaseException) -> None:
-        self._error = error
-
-    def open(self) -> Any:
-        """Raise the failure."""
-        raise self._error
-
-
-class Backend(Protocol):
-    """Runs tickets; called under the pipeline's lock only, but for `wake`."""
-
-    ready: dict[int, Any]  # outcomes by the number of their ticket, in the order of their coming
-    chunk: int  # how many tickets are worth a `pump`
-    low_water: int  # with fewer tickets at work than this, any is
-
     def pump(self) -> None:
-        """Take as many tickets as `Pipeline.deal` gives and get them done."""
+        """Take as many tickets as `Ledger.deal` gives and get them done."""
         ...
 
     def wait(self, head: int, *, block: bool = True) -> None:
@@ -58,19 +58,19 @@ class Backend(Protocol):
         ...
 
     def cancel(self) -> None:
-        """Forget all tickets, those at work included."""
+        """Forget all tickets and outcomes; the result of those at work is dropped when it comes."""
         ...
 
     def is_stale(self) -> bool:
-        """Whether the workers' source differs from the caller's, or may do so."""
+        """Return whether the workers' source differs from the caller's, or may do so."""
         ...
 
     def refresh(self) -> None:
-        """The source may have changed: work dealt from now on is computed from its present state."""
+        """Have work that is dealt from now on computed from the source's present state."""
         ...
 
     def reset(self) -> None:
-        """Forget all tickets, whatever state an interrupt has left things in, and be ready for others.
+        """Forget all tickets and outcomes, whatever state an interrupt has left things in, and be ready for others.
 
         Raises:
             RuntimeError: The source cannot give again what is lost.
@@ -78,7 +78,11 @@ class Backend(Protocol):
         ...
 
     def wake(self) -> None:
-        """Make a blocked `wait` return; from any thread, also inside a signal handler."""
+        """Make a blocked `wait` return."""
+        ...
+
+    def statistics(self) -> Statistics:
+        """Return the backend's counters; those of the consumer stay 0. Also after `stop`."""
         ...
 
     def stop(self, timeout_s: float | None) -> None:

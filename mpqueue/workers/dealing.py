@@ -77,7 +77,7 @@ class Dealer:
     def _next_run(self) -> list[Ticket]:
         pending = self.pending
         if not pending:
-            return self._backend.pipeline.deal(1 if self._backend.options.is_stream else self.run)
+            return self._backend.ledger.deal(1 if self._backend.options.is_stream else self.run)
         if pending[0].lane >= 0:
             return [pending.popleft()]
         return [pending.popleft() for _ in range(min(self.run, len(pending)))]

@@ -197,7 +197,7 @@ class Deaths:
             return None
         if ticket is None:
             return self._blame_nobody(leaving)
-        is_outstanding = self._backend.pipeline.is_outstanding
+        is_outstanding = self._backend.ledger.is_outstanding
         self._by_ticket = {number: count for number, count in self._by_ticket.items() if is_outstanding(number)}
         deaths = self._by_ticket[ticket.number] = self._by_ticket.get(ticket.number, 0) + 1
         if deaths <= options.restarts and options.can_replay:

@@ -21,34 +21,18 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mpqueue.control.pipeline import Pipeline
+from mpqueue.control.ledger import Ledger
+from mpqueue.control.outcomes import END, Result
 from mpqueue.control.schedule import Ticket
 from mpqueue.control.seeds import BatchSeed, GlobalState, seed_globals
 from mpqueue.errors import BatchTimeout, OutOfRangeError, StopTimeout
+from mpqueue.stats import Statistics
 from mpqueue.system.interrupts import let_through
 from mpqueue.workers import context
 from mpqueue.workers.context import WorkerInfo
 from mpqueue.workers.worker_main import Payload
 
-_END = object()
 _TORN = "an interrupt fell between two elements of a generator, which gives them only once"
-
-
-class LocalOutcome:
-    """A batch, an exception, or the end, as it is."""
-
-    __slots__ = ("_error", "_value", "is_end", "is_plain")
-
-    def __init__(self, value: Any, error: BaseException | None) -> None:
-        self._value, self._error = value, error
-        self.is_end = value is _END
-        self.is_plain = error is None and not self.is_end
-
-    def open(self) -> Any:
-        """The batch itself, or the exception itself."""
-        if self._error is not None:
-            raise self._error
-        return self._value
 
 
 class _Lane:
@@ -59,7 +43,7 @@ class _Lane:
         self._iterator: Iterator[Any] | None = None
         self._epoch = -1
 
-    def compute(self, ticket: Ticket, *, seed_all: bool) -> LocalOutcome:
+    def compute(self, ticket: Ticket, *, seed_all: bool) -> Result:
         """Run user code for one ticket."""
         info = self.info
         unit = ticket.unit * info.num_workers + info.id if self._is_stream else ticket.unit
@@ -71,22 +55,22 @@ class _Lane:
             if seed_all:
                 seed_globals(*batch)
             if self._is_stream:
-                return LocalOutcome(self._next_element(ticket.epoch), None)
-            return LocalOutcome(self._payload.source[ticket.unit], None)
+                return self._next_element(ticket.epoch)
+            return Result(self._payload.source[ticket.unit])
         except (KeyboardInterrupt, SystemExit):
             if threading.current_thread() is threading.main_thread():
                 raise
-            return LocalOutcome(None, sys.exception())
+            return Result(error=sys.exception())
         except BaseException as error:
             note = f"raised for index {ticket.unit} of epoch {ticket.epoch} in worker {info.id} of {info.num_workers}"
             error.add_note(note)
-            return LocalOutcome(None, error)
+            return Result.failed(error)
         finally:
             context.enter_thread(None)
             if saved is not None:
                 saved.restore()
 
-    def _next_element(self, epoch: int) -> Any:
+    def _next_element(self, epoch: int) -> Result:
         source = self._payload.source
         if self._epoch != epoch:
             self._epoch = epoch
@@ -95,11 +79,11 @@ class _Lane:
                 next(self._iterator, None)
             self._skip = 0
         if self._iterator is None:
-            return _END
+            return END
         try:
-            return next(self._iterator)
+            return Result(next(self._iterator))
         except (StopIteration, OutOfRangeError):
-            return _END
+            return END
         except ValueError as error:
             if "already executing" not in str(error):
                 raise
@@ -113,33 +97,33 @@ class ThreadBackend:
     """Worker threads.
 
     Args:
-        pipeline: Whose tickets they run.
+        ledger: Whose tickets they run.
+        lock: Guards the ledger.
         payload: The source, and what each thread calls first.
         num_workers: How many threads.
         seed: Of the enqueuer.
-        is_stream: The source is a generator function, or an iterator that all threads share.
         batch_timeout: Seconds after which a batch that the consumer waits for is given up.
         skip: Elements of each thread's stream to leave out at first.
     """
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        ledger: Ledger,
+        lock: threading.RLock,
         payload: Payload,
         num_workers: int,
         seed: int,
         *,
-        is_stream: bool,
         batch_timeout: float | None,
         skip: tuple[int, ...] = (),
     ) -> None:
-        self.ready: dict[int, LocalOutcome] = {}
+        self.ready = ledger.ready
         self.chunk = self.low_water = 1
         self.compute_ns = self.wait_ns = 0
-        self._pipeline, self._payload, self._batch_timeout = pipeline, payload, batch_timeout
-        self._num_workers, self._seed = num_workers, seed
-        self._is_stream = is_stream
-        self._condition = threading.Condition(pipeline.lock)  # of the threads: there is work
+        self._ledger, self._lock, self._payload, self._batch_timeout = ledger, lock, payload, batch_timeout
+        self._num_workers, self._seed, self._skip = num_workers, seed, skip
+        self._is_stream = is_stream = ledger.is_stream
+        self._condition = threading.Condition(lock)  # of the threads: there is work
         self._consumers: list[threading.Lock] = []  # of those in `wait`: each is released to wake one
         self._dealt: deque[Ticket] = deque()
         self._is_stopped = False
@@ -147,14 +131,23 @@ class ThreadBackend:
         self._queues: list[deque[Ticket]] = [deque() for _ in range(num_workers)] if is_stream and not shared else []
         self._working: dict[int, tuple[Ticket, float]] = {}  # by worker: its ticket, since when
         self._busy: set[threading.Thread] = set()  # in user code
-        self._stuck: LocalOutcome | None = None  # a stream hangs: the answer to all its tickets
-        infos = [WorkerInfo(number, num_workers, seed) for number in range(num_workers)]
-        one = _Lane(payload, infos[0], is_stream=True) if shared else None
+        self._stuck: Result | None = None  # a stream hangs: the answer to all its tickets
+        self._shared = _Lane(payload, WorkerInfo(0, num_workers, seed), is_stream=True) if shared else None
         self._threads: dict[int, threading.Thread] = {}
-        for info in infos:
-            self._start(one or _Lane(payload, info, is_stream=is_stream, skip=skip[info.id] if skip else 0), info)
 
-    def _start(self, lane: _Lane, info: WorkerInfo) -> None:
+    def start(self) -> None:
+        """Start the threads.
+
+        Raises:
+            OSError: There are not enough of them.
+        """
+        for number in range(self._num_workers):
+            info, skip = WorkerInfo(number, self._num_workers, self._seed), self._skip[number] if self._skip else 0
+            self._begin(self._shared or _Lane(self._payload, info, is_stream=self._is_stream, skip=skip), info)
+        with self._lock:
+            self.pump()
+
+    def _begin(self, lane: _Lane, info: WorkerInfo) -> None:
         name = f"mpqueue-worker-{info.id}"
         thread = threading.Thread(target=self._run, args=(info, lane), name=name, daemon=True)
         self._threads[info.id] = thread
@@ -167,7 +160,7 @@ class ThreadBackend:
 
     def pump(self) -> None:
         """Deal a ticket, and tell the threads that there is work."""
-        for ticket in self._pipeline.deal():
+        for ticket in self._ledger.deal():
             (self._queues[ticket.lane] if self._queues else self._dealt).append(ticket)
         self._condition.notify_all()
 
@@ -183,9 +176,9 @@ class ThreadBackend:
             now = time.monotonic()  # and that long if nothing is at work yet: nobody tells us when it begins
             since = min((since for _, since in self._working.values()), default=now)
             left = max(0.0, since + self._batch_timeout - now)
-        self._pipeline.is_waiting = True
+        self._ledger.is_waiting = True
         self._sleep(left)
-        self._pipeline.is_waiting = False
+        self._ledger.is_waiting = False
         if self._batch_timeout is not None:
             self._give_up_overdue(self._batch_timeout)
 
@@ -194,14 +187,14 @@ class ThreadBackend:
 
         A condition would not do: a `stop` in a signal handler that strikes just before the wait would not be seen.
         """
-        lock: Any = self._pipeline.lock
+        lock: Any = self._lock
         once = 1, threading.get_ident()
         state = struck = None
         waker = threading.Lock()
         waker.acquire()
         self._consumers.append(waker)
         try:
-            if not self._pipeline.is_stopped:
+            if not self._ledger.is_closed:
                 state = lock._release_save()  # as threading.Condition does it: all levels of a re-entrant lock
                 waker.acquire(timeout=-1 if timeout_s is None else timeout_s)
         except BaseException as error:
@@ -231,12 +224,12 @@ class ThreadBackend:
             del self._working[worker]
             frame = sys._current_frames().get(self._threads[worker].ident or 0)
             error = BatchTimeout(ticket.unit, ticket.epoch, timeout_s, "".join(traceback.format_stack(frame)))
-            self.ready[ticket.number] = outcome = LocalOutcome(None, error)
+            self.ready[ticket.number] = outcome = Result.failed(error)
             if self._is_stream:
                 self._stuck = outcome
             else:
                 info = WorkerInfo(worker, self._num_workers, self._seed)
-                self._start(_Lane(self._payload, info, is_stream=False), info)
+                self._begin(_Lane(self._payload, info, is_stream=False), info)
 
     def cancel(self) -> None:
         """Forget what was dealt; items at work are dropped when they are done."""
@@ -281,10 +274,9 @@ class ThreadBackend:
         if stragglers and deadline is not None and timeout_s is not None:
             raise StopTimeout(stragglers, timeout_s)
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether any worker thread still runs."""
-        return any(thread.is_alive() for thread in self._threads.values())
+    def statistics(self) -> Statistics:
+        """Return the counters."""
+        return Statistics(compute_s=self.compute_ns / 1e9, credit_wait_s=self.wait_ns / 1e9)
 
     def _run(self, info: WorkerInfo, lane: _Lane) -> None:
         is_new, broken = True, None
@@ -306,7 +298,7 @@ class ThreadBackend:
             started = time.perf_counter_ns()
             if is_new:  # not before there is a ticket: what hangs is found by the time that its ticket takes
                 is_new, broken = False, self._initialise(info)
-            outcome = lane.compute(ticket, seed_all=False) if broken is None else LocalOutcome(None, broken)
+            outcome = lane.compute(ticket, seed_all=False) if broken is None else Result.failed(broken)
             done = time.perf_counter_ns()
             with self._condition:
                 self.compute_ns += done - started
@@ -336,10 +328,10 @@ class ThreadBackend:
             return None
         try:
             if not self._queues:
-                self._dealt.extend(() if self._dealt else self._pipeline.deal())
+                self._dealt.extend(() if self._dealt else self._ledger.deal())
                 return self._dealt.popleft() if self._dealt else None
             while not self._queues[worker]:
-                dealt = self._pipeline.deal()
+                dealt = self._ledger.deal()
                 if not dealt:
                     return None
                 self._queues[dealt[0].lane].extend(dealt)
@@ -347,7 +339,7 @@ class ThreadBackend:
                     self._condition.notify_all()
             return self._queues[worker].popleft()
         except Exception as error:
-            self._pipeline.fail(error)
+            self._ledger.fail(error)
             self._wake_consumers()
             return None
 
@@ -356,57 +348,59 @@ class InlineBackend:
     """No workers: the caller computes each batch when it asks for it.
 
     Args:
-        pipeline: Whose tickets are run.
+        ledger: Whose tickets are run.
         payload: The source, and what is called first.
         seed: Of the enqueuer.
-        is_stream: The source is a generator function or an iterator.
         seed_globals: Seed the global generators for each batch, and put them back.
         skip: How many elements of the stream to leave out at first, as a tuple of one.
     """
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        ledger: Ledger,
         payload: Payload,
         seed: int,
         *,
-        is_stream: bool,
         seed_globals: bool,
         skip: tuple[int, ...] = (),
     ) -> None:
-        self.ready: dict[int, LocalOutcome] = {}
+        self.ready = ledger.ready
         self.chunk = self.low_water = 1
         self.compute_ns = self.wait_ns = 0
-        self._pipeline, self._seed_globals, self._is_stream = pipeline, seed_globals, is_stream
-        self._lane = _Lane(payload, WorkerInfo(0, 1, seed), is_stream=is_stream, skip=skip[0] if skip else 0)
+        self._ledger, self._seed_globals, self._is_stream = ledger, seed_globals, ledger.is_stream
+        self._lane = _Lane(payload, WorkerInfo(0, 1, seed), is_stream=ledger.is_stream, skip=skip[0] if skip else 0)
         self._tickets: deque[Ticket] = deque()
         self._init: Callable[[], Any] | None = payload.worker_init
+
+    def start(self) -> None:
+        """Nothing is to be started."""
+        self.pump()
 
     def pump(self) -> None:
         """Take the next ticket, without computing it."""
         if not self._tickets:
-            self._tickets.extend(self._pipeline.deal())
+            self._tickets.extend(self._ledger.deal())
 
     def wait(self, head: int, *, block: bool = True) -> None:  # noqa: ARG002 - there is only one ticket
         """Compute the next batch."""
         if not block or not self._tickets:
             return
         started = time.perf_counter_ns()
-        self._pipeline.is_waiting = True  # an interrupt here tears nothing: the caller may ask again
+        self._ledger.is_waiting = True  # an interrupt here tears nothing: the caller may ask again
         try:
             outcome = self._initialise() or self._lane.compute(self._tickets[0], seed_all=self._seed_globals)
         finally:
             self.compute_ns += time.perf_counter_ns() - started
-        self._pipeline.is_waiting = False
+        self._ledger.is_waiting = False
         self.ready[self._tickets.popleft().number] = outcome
 
-    def _initialise(self) -> LocalOutcome | None:
+    def _initialise(self) -> Result | None:
         """Call what is called first; what it raises is the outcome of the batch, as it is in workers."""
         if self._init is not None:
             try:
                 self._init()
             except Exception as error:
-                return LocalOutcome(None, error)
+                return Result.failed(error)
             self._init = None
         return None
 
@@ -438,7 +432,6 @@ class InlineBackend:
     def stop(self, timeout_s: float | None) -> None:
         """Nothing runs."""
 
-    @property
-    def is_alive(self) -> bool:
-        """Nothing runs by itself."""
-        return False
+    def statistics(self) -> Statistics:
+        """Return the counters."""
+        return Statistics(compute_s=self.compute_ns / 1e9, credit_wait_s=self.wait_ns / 1e9)

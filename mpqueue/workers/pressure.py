@@ -36,7 +36,7 @@ class Pressure:
         """Whether no new work may be dealt now."""
         if not self._starved and (self._limit is None or self._in_use() < self._limit):
             return False
-        if not self._backend.pipeline.num_outstanding:
+        if not self._backend.ledger.num_outstanding:
             return False  # what is at work was dropped, or is a state of the source: the stream has not ended
         return not (self._backend.pending and self._nobody_works())
 

@@ -1,6 +1,6 @@
 """The backend of worker processes: deals tickets with their slots, takes in reports, survives deaths.
 
-    pipeline --deal--> ticket --grant--> worker's pipe --report--> ready --open--> views of the slot --> consumer
+    ledger ----deal--> ticket --grant--> worker's pipe --report--> ready --open--> views of the slot --> consumer
                           ^                   |
                           +---- pending <-----+  taken back for an idle worker, or its worker died
 
@@ -32,10 +32,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mpqueue.control import queue_address
-from mpqueue.control.backend import Failure
-from mpqueue.control.pipeline import Pipeline
+from mpqueue.control.ledger import Ledger
+from mpqueue.control.outcomes import Result
 from mpqueue.control.schedule import Ticket
 from mpqueue.memory.ring import Ring
+from mpqueue.stats import Statistics
 from mpqueue.system import descriptors
 from mpqueue.system.interrupts import HeldBack
 from mpqueue.workers.context import WorkerInfo
@@ -47,7 +48,7 @@ from mpqueue.workers.launcher import Forker, LauncherGone
 from mpqueue.workers.pressure import Pressure
 from mpqueue.workers.roster import Roster
 from mpqueue.workers.source_sync import SourceState
-from mpqueue.workers.work import MovedOut, Work
+from mpqueue.workers.work import Work
 from mpqueue.workers.worker_main import WorkerConfig
 
 _MAX_YIELDS = 10
@@ -68,41 +69,44 @@ class Options(NamedTuple):
 
 
 class ProcessBackend:
-    """A pool of worker processes and its ring, which is set to work for its pipeline.
+    """A pool of worker processes and its ring.
 
     Args:
-        pipeline: Whose tickets it runs.
+        ledger: Whose tickets it runs.
         state: The source, and the launcher of workers that have it.
         options: The user's choices.
-
-    Raises:
-        OSError: The ring, a pipe or a process could not be made; nothing is left behind.
-        Exception: What unpickling the source raised.
     """
 
-    def __init__(self, pipeline: Pipeline, state: SourceState, options: Options) -> None:
-        self.ready: dict[int, Work | MovedOut | Failure] = {}
+    def __init__(self, ledger: Ledger, state: SourceState, options: Options) -> None:
+        self.ready = ledger.ready
         self.chunk = 1
         self.low_water = 2 * options.num_workers
         self.num_retries = 0
-        self.pipeline, self.state, self.options = pipeline, state, options
+        self.ledger, self.state, self.options = ledger, state, options
         self.pressure, self.deaths = Pressure(self), Deaths(self)
-        self.dealer, self.intake = Dealer(self, pipeline.credit), Intake(self)
+        self.dealer, self.intake = Dealer(self, ledger.credit), Intake(self)
         self._hang = HangWatch(options.batch_timeout) if options.batch_timeout is not None else None
+
+    def start(self) -> None:
+        """Make the ring, start the workers, and set them to work.
+
+        Raises:
+            OSError: The ring, a pipe or a process could not be made; nothing is left behind.
+            Exception: What unpickling the source raised.
+        """
         with HeldBack(), contextlib.ExitStack() as undo:
-            undo.callback(state.drop)
-            state.begin()
+            undo.callback(self.state.drop)
+            self.state.begin()
             self._open(undo)
-            self._ask_for_workers(options.skip)
-            undo.callback(setattr, pipeline, "backend", None)
-            pipeline.attach(self)  # grants wait in the pipes: the first worker computes while the next is forked
+            self._ask_for_workers(self.options.skip)
+            self.pump()  # grants wait in the pipes: the first worker computes while the next is forked
             self._await_workers()
             undo.pop_all()
 
     def _open(self, undo: contextlib.ExitStack) -> None:
         """Make all but the workers; ``undo`` unmakes it."""
         options = self.options
-        self.ring = Ring(self.pipeline.credit, options.num_workers, copy=options.copy)
+        self.ring = Ring(self.ledger.credit, options.num_workers, copy=options.copy)
         undo.callback(self.ring.close)
         self._config = WorkerConfig(
             WorkerInfo(0, options.num_workers, options.seed), options.is_stream, self.ring.segment.size,
@@ -140,7 +144,7 @@ class ProcessBackend:
 
     def _config_of(self, worker: int, skip: int) -> WorkerConfig:
         info = self._config.info._replace(id=worker)
-        return self._config._replace(info=info, epoch=self.pipeline.schedule.epoch, skip=skip)
+        return self._config._replace(info=info, epoch=self.ledger.epoch, skip=skip)
 
     @property
     def pending(self) -> deque[Ticket]:
@@ -179,16 +183,16 @@ class ProcessBackend:
             self._see_to(self.deaths.take)
 
     def _poll(self, timeout_s: float | None) -> list[tuple[int, int]]:
-        pipeline, poll = self.pipeline, self.roster.epoll.poll
+        ledger, poll = self.ledger, self.roster.epoll.poll
         events: list[tuple[int, int]] = []
-        pipeline.is_waiting = True  # an interrupt here tears nothing: what has come is still there
+        ledger.is_waiting = True  # an interrupt here tears nothing: what has come is still there
         if timeout_s != 0 and self.dealer.run > 1:  # see the module's head
             for _ in range(_MAX_YIELDS):
                 os.sched_yield()
                 if events := poll(0):
                     break
         events = events or poll(timeout_s)
-        pipeline.is_waiting = False
+        ledger.is_waiting = False
         return events
 
     def _see_to(self, deaths: Callable[[], None]) -> bool:
@@ -196,7 +200,7 @@ class ProcessBackend:
         try:
             deaths()
         except Exception as error:
-            self.pipeline.fail(error)
+            self.ledger.fail(error)
             return False
         self.pump()
         return True
@@ -258,7 +262,7 @@ class ProcessBackend:
             raise RuntimeError(
                 "an interrupt fell between two elements of a generator object, which gives them only once"
             )
-        self._start_workers(tuple(self.pipeline.progress.counts))
+        self._start_workers(self.ledger.counts)
 
     def evict(self, *, beyond: int) -> bool:
         """Move the finished batch that is furthest from its turn out of the ring; False if there is none."""
@@ -276,7 +280,7 @@ class ProcessBackend:
 
     def give_up(self, ticket: Ticket, error: Exception) -> None:
         """A ticket that no worker can answer: it is an error at its place in the order."""
-        self.ready[ticket.number] = Failure(error)
+        self.ready[ticket.number] = Result.failed(error)
 
     def wake(self) -> None:
         """Make a blocked `wait` return."""
@@ -302,8 +306,37 @@ class ProcessBackend:
                 self.ready.clear()
                 self.ring.close()
 
+    def statistics(self) -> Statistics:
+        """Return the counters; takes no lock, so that a monitoring thread never waits for a consumer."""
+        ring, intake, deaths = self.ring, self.intake, self.deaths
+        slots = ring.slots
+        return Statistics(
+            bytes=intake.num_bytes,
+            compute_s=intake.compute_ns / 1e9,
+            copy_s=intake.copy_ns / 1e9,
+            credit_wait_s=intake.wait_ns / 1e9,
+            slots_in_use=slots.num_slots - slots.num_free,
+            num_slots=slots.num_slots,
+            copies=ring.num_copies,
+            retries=self.num_retries,
+            deaths=deaths.num_deaths,
+            restarts=deaths.num_restarts,
+            ring_bytes=slots.bytes_reserved(),
+            ring_kind=ring.segment.kind,
+            worker_rss_bytes=tuple(_resident_bytes(link.pid) for link in list(self.roster.links.values())),
+        )
+
     def _close_wakeup(self) -> None:
         ends = self._wake_read, self._wake_write
         self._wake_read = self._wake_write = -1  # a `wake` that comes late must not write to a stranger
         for fd in ends:
             descriptors.close(fd)
+
+
+def _resident_bytes(pid: int) -> int:
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:  # it has just ended
+        return 0

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from mpqueue.control.outcomes import Result
 from mpqueue.control.schedule import Ticket
 from mpqueue.memory.recipes import ReadSpec
 from mpqueue.memory.ring import Ring
@@ -53,7 +54,7 @@ class Work:
         finally:
             ring.release(slot)
 
-    def move_out(self) -> "MovedOut":
+    def move_out(self) -> Result:
         """The same in private memory; the slot is free then."""
         try:
             if self.read is None:
@@ -62,23 +63,6 @@ class Work:
             start = self.slot.offset
             recipe = self.read.recipes[self.ring.memory[start + self.header_offset : start + self.nbytes]]
             base = self.ring.private_copy(self.slot, self.header_offset, recipe.structure)
-            return MovedOut(self.read.rebuild(recipe, base), None)
+            return Result(self.read.rebuild(recipe, base))
         except Exception as error:
-            return MovedOut(None, error)
-
-
-class MovedOut:
-    """A batch, or an exception, that was opened before its turn."""
-
-    __slots__ = ("_batch", "_error", "is_plain")
-    is_end = False
-
-    def __init__(self, batch: Any, error: Exception | None) -> None:
-        self._batch, self._error = batch, error
-        self.is_plain = error is None
-
-    def open(self) -> Any:
-        """The batch; or raise the exception."""
-        if self._error is not None:
-            raise self._error
-        return self._batch
+            return Result.failed(error)

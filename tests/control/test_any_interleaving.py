@@ -86,7 +86,7 @@ class Dispatching(RuleBasedStateMachine):
     @rule(random=randoms)
     def somebody_looks(self, random):
         self.random = random
-        assert 0 <= self.world.pipeline.num_ready <= self.world.pipeline.credit
+        assert 0 <= self.world.pipeline.num_ready <= self.world.pipeline.ledger.credit
 
     @rule(random=randoms, count=st.integers(0, 3))
     def it_pauses(self, random, count):
@@ -94,13 +94,14 @@ class Dispatching(RuleBasedStateMachine):
         self.random = random
         pipeline = self.world.pipeline
         pipeline.pause()
-        assert pipeline._failure is not None or len(self.world.backend.ready) == len(pipeline._tickets)
+        assert pipeline.ledger.failure is not None or not pipeline.ledger.at_work()
         pipeline.resume()
 
     @rule(random=randoms)
     def an_interrupt_tears_the_books(self, random):
         self.random = random
-        self.world.pipeline._is_torn = self.world.pipeline._needs_attention = True
+        pipeline = self.world.pipeline
+        pipeline.recovery.is_torn = pipeline.ledger.needs_attention = True
 
     @invariant()
     def views_are_unchanged(self):
@@ -137,14 +138,14 @@ class Dispatching(RuleBasedStateMachine):
     def nothing_is_granted_without_credit(self):
         if self.world is None:
             return
-        pipeline, backend = self.world.pipeline, self.world.backend
-        assert pipeline.num_outstanding == len(pipeline._tickets) <= pipeline.credit
+        ledger, backend = self.world.pipeline.ledger, self.world.backend
+        assert ledger.num_outstanding <= ledger.credit
         granted = [w.ticket.number for link in backend.roster.links.values() for w in link.in_flight.values()
                    if not w.cancelled]  # fmt: skip
         pending = [ticket.number for ticket in backend.pending]
         everywhere = [*granted, *pending, *backend.ready]
         assert len(everywhere) == len(set(everywhere))  # a ticket is in one place
-        assert set(everywhere) <= set(pipeline._tickets)
+        assert set(everywhere) <= set(ledger.tickets)
 
     def teardown(self):
         if self.world is not None:

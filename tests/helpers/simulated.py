@@ -15,6 +15,7 @@ from collections import deque
 
 import numpy as np
 
+from mpqueue.control.ledger import Ledger
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import Segment
@@ -303,9 +304,9 @@ class State(SourceState):
 class Backend(ProcessBackend):
     """The real one; where it would sleep, the world goes on."""
 
-    def __init__(self, pipeline, state, options, world):
+    def __init__(self, ledger, state, options, world):
         self.world = world
-        super().__init__(pipeline, state, options)
+        super().__init__(ledger, state, options)
 
     def _open(self, undo):
         super()._open(undo)
@@ -345,7 +346,8 @@ class World:
         self.workers, self.nursery, self.ring = {}, None, None
         self.at_work = {}  # by the worker's key: the grants that it has read and not reported
         self.num_deaths = 0
-        self.pipeline = Pipeline(schedule, credit, epoch_end=epoch_end, ordered=ordered, timed_epoch_end=False)
+        ledger = Ledger(schedule, credit, ordered=ordered)
+        self.pipeline = Pipeline(ledger, epoch_end=epoch_end, timed_epoch_end=False)
         self.options = Options(
             num_workers=num_workers, seed=0, is_stream=source.lengths is not None, can_replay=True, restarts=restarts,
             batch_timeout=None, max_batch_bytes=None, copy=copy,
@@ -354,8 +356,8 @@ class World:
         self._real_clocks = dealing._clock, intake._clock
         dealing._clock = intake._clock = lambda: self.now_ns
         with small_segments(max_pages):
-            self.backend = Backend(self.pipeline, State(Payload(source, None), self), self.options, self)
-        self.pipeline.attach(self.backend)
+            self.backend = Backend(self.pipeline.ledger, State(Payload(source, None), self), self.options, self)
+            self.pipeline.start(self.backend)
 
     def note_begun(self, worker, grant):
         self.at_work[worker.key] = grant
@@ -400,7 +402,7 @@ class World:
             for link in backend.roster.links.values()
         }
         return (
-            f"head {self.pipeline._head}, ready {list(backend.ready)}, pending {[t.number for t in backend.pending]}, "
+            f"head {self.pipeline.ledger.head}, ready {list(backend.ready)}, pending {[t.number for t in backend.pending]}, "
             f"in flight {links}, starved {backend.pressure._starved.keys()}, limit {backend.pressure._limit}, "
             f"vacant {list(backend.deaths.vacant)}, slots {[slot.state.value for slot in backend.ring.slots.slots]}"
         )

@@ -1,0 +1,44 @@
+"""The outcome of a ticket: a batch, an exception, or the end of a stream."""
+
+from typing import Any, Protocol, Self
+
+
+class Outcome(Protocol):
+    """Something that a backend puts into `Ledger.ready`.
+
+    Attributes:
+        is_plain: It is a batch: no exception, and not the end of a stream.
+        is_end: The stream of the ticket's lane has ended.
+    """
+
+    is_plain: bool
+    is_end: bool
+
+    def open(self) -> Any:
+        """Return the batch, or raise the exception."""
+        ...
+
+
+class Result:
+    """An outcome that is an object of this process already."""
+
+    __slots__ = ("_error", "_value", "is_end", "is_plain")
+
+    def __init__(self, value: Any = None, error: BaseException | None = None, *, is_end: bool = False) -> None:
+        self._value, self._error = value, error
+        self.is_end = is_end
+        self.is_plain = error is None and not is_end
+
+    @classmethod
+    def failed(cls, error: BaseException) -> Self:
+        """Return the outcome of a ticket that has no batch."""
+        return cls(None, error)
+
+    def open(self) -> Any:
+        """Return the batch itself, or raise the exception itself."""
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+END = Result(is_end=True)
