@@ -1,23 +1,23 @@
-"""Modules made of names that live elsewhere: each is found at its first use, and one that is missing says what is near.
+"""Public modules made of names that live elsewhere.
 
-Such a module has a `Names`, a table of homes, and lets it answer::
-
-    _NAMES = Names(__name__, {"mpqueue.compat.functions.math": "add subtract multiply floormod=mod"})
-    __all__ = list(_NAMES)
-
-    def __getattr__(name):
-        return _NAMES.find(name)
+A `Namespaces` reads a table such as `mpqueue.compat.surface.SURFACE` and makes one module for each public module in it.
+No home is imported for that: a module looks a name up at its first use, and keeps what it found. A name that is missing
+is answered with the nearest one, of whatever module.
 """
 
 import difflib
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from importlib import import_module
-from typing import Any, Final
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, Final, NamedTuple
 
-_known: dict[str, "Names"] = {}  # by module
-
+_NOT_OFFERED: Final = {
+    "data": "tf.data is not offered: use tf.train.string_input_producer with tf.train.batch, or mpqueue.Loader",
+}
 _TRAINING: Final = re.compile(
     r".*Optimizer|.*Saver\w*|Checkpoint\w*|\w*_checkpoint\w*|(cosine|linear|exponential|polynomial|natural|inverse)_\w+"
     r"|piecewise_constant\w*|ExponentialMovingAverage|nn|layers|losses|metrics|estimator|gradients|hessians|GradientTape"
@@ -25,72 +25,124 @@ _TRAINING: Final = re.compile(
 )
 
 
-class Names:
-    """The public names of one module.
+class Entry(NamedTuple):
+    """The place where a name is implemented."""
+
+    home: str
+    own: str
+
+
+def read_table(table: str) -> dict[str, dict[str, Entry]]:
+    """The names of each public module, the root being ``""``; modules that only hold others are among them."""
+    modules: dict[str, dict[str, Entry]] = {"": {}}
+    home, paths = "", [""]
+    for line in table.splitlines():
+        if not line.startswith(" "):
+            home = line
+            continue
+        before, colon, names = line.rpartition(":")
+        if colon:
+            paths = ["" if path == "tf" else path for path in before.split()]
+        for path in paths:
+            for outer in _with_outer(path):
+                modules.setdefault(outer, {})
+            modules[path] |= {
+                public: Entry(home, own or public) for public, _, own in (name.partition("=") for name in names.split())
+            }
+    return modules
+
+
+def _with_outer(path: str) -> list[str]:
+    """``a.b`` as ``a`` and ``a.b``."""
+    parts = path.split(".")
+    return [".".join(parts[: count + 1]) for count in range(len(parts))]
+
+
+class Namespaces:
+    """The public modules of a table.
 
     Args:
-        module: Its name.
-        homes: For each module where names live, these names, parted by blanks; ``public=own`` for one that has another
-            name there.
-        submodules: Modules inside it, imported at their first use.
-        prefix: What users write before the names.
+        root: Full name of the module that is to hold the names of ``tf``; it is being imported.
+        table: Names by home and public module.
+        notes: For each public module, a sentence for its docstring.
     """
 
-    def __init__(self, module: str, homes: Mapping[str, str], submodules: str = "", prefix: str = "tf") -> None:
-        self._module, self.prefix, self._submodules = module, prefix, submodules.split()
-        self._homes: dict[str, tuple[str, str]] = {}
-        for home, names in homes.items():
-            for entry in names.split():
-                public, _, own = entry.partition("=")
-                self._homes[public] = (home, own or public)
-        _known[module] = self
+    def __init__(self, root: str, table: str, notes: Mapping[str, str]) -> None:
+        self._root, self._tables, self._notes = root, read_table(table), notes
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(sorted([*self._homes, *self._submodules]))
+    def open(self) -> None:
+        """Make the modules, and let them answer for their names."""
+        for path in sorted(self._tables):  # an outer module before those inside it
+            module = self._module_of(path)
+            vars(module).update(
+                __all__=self.names(path),
+                __getattr__=partial(self.find, path),
+                __dir__=partial(self.names, path),
+            )
 
-    def find(self, name: str) -> Any:
-        """The thing of that name; it is kept in the module.
+    def _module_of(self, path: str) -> ModuleType:
+        if not path:
+            return sys.modules[self._root]
+        name, shown = f"{self._root}.{path}", f"tf.{path}"
+        module = ModuleType(name, f"The names of ``{shown}``. {self._notes.get(path, '')}".rstrip())
+        module.__spec__ = ModuleSpec(name, None, is_package=bool(self._inside(path)))
+        module.__package__ = name if self._inside(path) else name.rpartition(".")[0]
+        if self._inside(path):
+            module.__path__ = []  # so that what is inside can be imported, and only that
+        outer, _, last = name.rpartition(".")
+        sys.modules[name] = module
+        setattr(sys.modules[outer], last, module)
+        return module
+
+    def _inside(self, path: str) -> list[str]:
+        """The last names of the modules inside a module."""
+        outer_and_last = [each.rpartition(".") for each in self._tables if each]
+        return [last for outer, _, last in outer_and_last if outer == path]
+
+    def names(self, path: str) -> list[str]:
+        """The names of a public module, the modules inside it included, sorted."""
+        return sorted([*self._tables[path], *self._inside(path)])
+
+    def find(self, path: str, name: str) -> Any:
+        """Import a name of a public module, and keep it there.
 
         Raises:
             AttributeError: There is none; the message tells what there is.
         """
-        if name in self._submodules:
-            return import_module(f"{self._module}.{name}")
-        if name not in self._homes:
-            raise AttributeError(self._missing(name))
-        home, own = self._homes[name]
-        value = getattr(import_module(home), own)
-        setattr(sys.modules[self._module], name, value)
+        entry = self._tables[path].get(name)
+        if entry is None:
+            raise AttributeError(self._missing(path, name))
+        value = getattr(import_module(entry.home), entry.own)
+        setattr(sys.modules[f"{self._root}.{path}".rstrip(".")], name, value)
         return value
 
-    def _missing(self, name: str) -> str:
-        text = f"{self.prefix} has no {name!r}"
+    def _missing(self, path: str, name: str) -> str:
+        text = f"{_shown(path)} has no {name!r}"
         if name.startswith("__"):
             return text
+        if name in _NOT_OFFERED:
+            return f"{text}: {_NOT_OFFERED[name]}"
         if _TRAINING.fullmatch(name):
             return f"{text}: mpqueue feeds models and does not train them"
-        near = self._nearest(name)
+        near = self._nearest(path, name)
         return f"{text}: did you mean {near}?" if near else text
 
-    def _nearest(self, name: str) -> str | None:
+    def _nearest(self, path: str, name: str) -> str | None:
         """The same name elsewhere, else a similar one here, else a similar one elsewhere."""
-        everywhere = {f"{names.prefix}.{each}": each for names in _all_known() for each in names}
-        same = [path for path, last in everywhere.items() if last == name]
+        everywhere = dict(self._everywhere())
+        same = [shown for shown, last in everywhere.items() if last == name]
         if same:
             return same[0]
-        here = difflib.get_close_matches(name, list(self), 1)
+        here = difflib.get_close_matches(name, self.names(path), 1)
         if here:
-            return f"{self.prefix}.{here[0]}"
+            return f"{_shown(path)}.{here[0]}"
         similar = difflib.get_close_matches(name, list(everywhere.values()), 1)
-        return next((path for path, last in everywhere.items() if similar and last == similar[0]), None)
+        return next((shown for shown, last in everywhere.items() if similar and last == similar[0]), None)
+
+    def _everywhere(self) -> Iterator[tuple[str, str]]:
+        for path in self._tables:
+            yield from ((f"{_shown(path)}.{name}", name) for name in self.names(path))
 
 
-def _all_known() -> list[Names]:
-    """All tables; those of submodules that nobody has used yet are loaded first."""
-    seen: list[Names] = []
-    while len(seen) < len(_known):
-        for names in [each for each in _known.values() if each not in seen]:
-            seen.append(names)
-            for submodule in names._submodules:
-                names.find(submodule)
-    return seen
+def _shown(path: str) -> str:
+    return f"tf.{path}" if path else "tf"

@@ -8,7 +8,7 @@ import types
 import pytest
 
 import mpqueue.compat.v1 as tf
-from mpqueue.compat.names import Names
+from mpqueue.compat.names import Entry, read_table
 
 
 def names_of(module, path="tf"):
@@ -140,10 +140,20 @@ def test_importing_it_imports_no_pillow_and_no_tensorflow():
     assert done.stdout.strip() == "set()"
 
 
-def test_a_table_of_names_may_give_other_names():
-    table = Names("json", {"math": "sqrt root=sqrt"})
-    assert list(table) == ["root", "sqrt"]
-    assert table.find("root") is table.find("sqrt")
-    importlib.import_module("mpqueue.compat.names")._known.pop("json")
-    module = sys.modules["json"]
-    del module.root, module.sqrt
+def test_a_table_says_where_the_names_of_each_module_live():
+    table = """
+math
+    tf deep.er: sqrt
+        floor
+    deep: root=sqrt
+"""
+    sqrt, floor = Entry("math", "sqrt"), Entry("math", "floor")
+    both = {"sqrt": sqrt, "floor": floor}
+    assert read_table(table) == {"": both, "deep": {"root": sqrt}, "deep.er": both}
+
+
+def test_tf_data_is_answered_with_what_there_is_instead():
+    with pytest.raises(
+        AttributeError, match=r"tf\.data is not offered: use tf\.train\.string_input_producer .* mpqueue\.Loader"
+    ):
+        tf.data

@@ -13,6 +13,9 @@ from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dimension import Dimension
 
+newaxis: Final = None
+"""In a subscript: a new axis of one element."""
+
 _SUBSCRIPTS: Final = (dtypes.int16, dtypes.int32, dtypes.int64)
 
 

@@ -1,0 +1,213 @@
+"""The table of TensorFlow 1's names: the module in which each is implemented, and the public modules that offer it.
+
+    home.module
+        public modules: names
+
+A public module is written without ``tf.`` before it; ``tf`` itself is the root. A name that is called otherwise in its
+home is written ``public=own``. Whoever adds a name adds it here, and prints the stubs anew (``scripts/stubs``).
+"""
+
+from typing import Final
+
+NOTES: Final = {
+    "flags": "They are absl-py's (extra ``[compat]``).",
+    "image": "Reading and writing files needs Pillow (extra ``[image]``).",
+    "keras": "Only those that concern input.",
+    "keras.utils": "Only those that concern input.",
+    "summary": "They are accepted, and nothing is written anywhere.",
+    "train": "Only those that concern input: nothing is trained here.",
+}
+"""What the docstring of a public module says besides whose names it has."""
+
+SURFACE: Final = """
+mpqueue
+    keras.utils: GeneratorEnqueuer OrderedEnqueuer Sequence SequenceEnqueuer
+mpqueue.compat.functions.array
+    tf: broadcast_dynamic_shape broadcast_static_shape broadcast_to ensure_shape expand_dims identity matrix_transpose
+        pad rank reshape reverse reverse_v2=reverse shape size squeeze stop_gradient tile transpose
+    tf math: invert_permutation
+mpqueue.compat.functions.array_fill
+    tf: fill lin_space linspace one_hot ones ones_like range zeros zeros_like
+mpqueue.compat.functions.array_join
+    tf: concat split stack unstack
+mpqueue.compat.functions.checks
+    tf debugging: assert_equal assert_greater assert_greater_equal assert_integer assert_less assert_less_equal
+        assert_near assert_negative assert_non_negative assert_non_positive assert_none_equal assert_positive
+        assert_rank assert_rank_at_least assert_rank_in assert_scalar assert_type is_numeric_tensor
+mpqueue.compat.functions.cond
+    tf: cond
+mpqueue.compat.functions.control
+    tf: Print colocate_with control_dependencies device group no_op tuple
+    tf debugging: Assert
+mpqueue.compat.functions.decoding
+    tf io: decode_csv decode_json_example decode_raw
+mpqueue.compat.functions.files
+    tf io: matching_files read_file
+mpqueue.compat.functions.image_color
+    image: adjust_brightness adjust_contrast adjust_gamma adjust_hue adjust_saturation convert_image_dtype
+        grayscale_to_rgb hsv_to_rgb per_image_standardization random_brightness random_contrast random_hue
+        random_saturation rgb_to_grayscale rgb_to_hsv
+mpqueue.compat.functions.image_crop
+    image: central_crop crop_to_bounding_box pad_to_bounding_box resize_image_with_crop_or_pad resize_with_crop_or_pad
+mpqueue.compat.functions.image_files
+    image io: decode_bmp decode_gif decode_image decode_jpeg decode_png encode_jpeg encode_png extract_jpeg_shape
+        is_jpeg
+mpqueue.compat.functions.image_flip
+    image: flip_left_right flip_up_down random_flip_left_right random_flip_up_down rot90 transpose transpose_image
+mpqueue.compat.functions.image_resize
+    image: ResizeMethod resize resize_area resize_bicubic resize_bilinear resize_images resize_nearest_neighbor
+mpqueue.compat.functions.indexing
+    tf: newaxis
+mpqueue.compat.functions.initializers
+    tf: constant_initializer glorot_uniform_initializer ones_initializer random_normal_initializer
+        random_uniform_initializer truncated_normal_initializer zeros_initializer
+    initializers: constant=constant_initializer glorot_uniform=glorot_uniform_initializer ones=ones_initializer
+        random_normal=random_normal_initializer random_uniform=random_uniform_initializer
+        truncated_normal=truncated_normal_initializer zeros=zeros_initializer
+mpqueue.compat.functions.keys
+    tf: GraphKeys add_to_collection add_to_collections get_collection get_collection_ref
+mpqueue.compat.functions.math
+    tf: clip_by_value div div_no_nan realdiv to_complex128 to_complex64 to_double to_float to_int32 to_int64
+        truncatediv truncatemod
+    tf dtypes: cast saturate_cast
+    tf math: abs acos acosh add add_n angle asin asinh atan atan2 atanh ceil conj cos cosh divide equal erf erfc exp
+        expm1 floor floordiv floormod=mod greater greater_equal imag less less_equal lgamma log log1p logical_and
+        logical_not logical_or logical_xor maximum minimum mod multiply negative not_equal pow real reciprocal rint
+        round rsqrt sigmoid sign sin sinh sqrt square squared_difference subtract tan tanh truediv
+    tf debugging math: is_finite is_inf is_nan
+    bitwise: bitwise_and bitwise_or bitwise_xor invert
+    math: divide_no_nan=div_no_nan
+mpqueue.compat.functions.parsing
+    tf io: parse_example parse_single_example parse_single_sequence_example
+mpqueue.compat.functions.placeholders
+    tf: placeholder placeholder_with_default sparse_placeholder
+    sparse: placeholder=sparse_placeholder
+mpqueue.compat.functions.py_func
+    tf: numpy_function py_func
+mpqueue.compat.functions.queue_base
+    tf io queue: QueueBase
+mpqueue.compat.functions.queues
+    tf io queue: FIFOQueue PaddingFIFOQueue RandomShuffleQueue
+mpqueue.compat.functions.random
+    tf: random_normal random_shuffle random_uniform
+    tf image: random_crop
+    tf random: set_random_seed truncated_normal
+    random: normal=random_normal shuffle=random_shuffle uniform=random_uniform
+mpqueue.compat.functions.readers
+    tf: FixedLengthRecordReader IdentityReader ReaderBase TFRecordReader TextLineReader WholeFileReader
+mpqueue.compat.functions.reduce
+    tf: arg_max=argmax arg_min=argmin matmul
+    tf math: argmax argmin count_nonzero cumprod cumsum reduce_all reduce_any reduce_logsumexp reduce_max reduce_mean
+        reduce_min reduce_prod reduce_sum
+mpqueue.compat.functions.scopes
+    tf: AUTO_REUSE VariableScope get_variable get_variable_scope name_scope variable_scope
+mpqueue.compat.functions.select
+    tf: boolean_mask dynamic_partition dynamic_stitch gather gather_nd scatter_nd sequence_mask setdiff1d slice
+        strided_slice unique unique_with_counts where where_v2
+mpqueue.compat.functions.sparse
+    tf: sparse_reduce_sum sparse_reorder sparse_reshape sparse_tensor_to_dense sparse_to_dense
+    sparse: reduce_sum=sparse_reduce_sum reorder=sparse_reorder reshape=sparse_reshape to_dense=sparse_tensor_to_dense
+mpqueue.compat.functions.text
+    tf: string_join string_split string_strip string_to_hash_bucket_fast string_to_number
+    tf io: decode_base64 encode_base64
+    tf strings: reduce_join regex_replace substr
+    tf dtypes strings: as_string
+    strings: join=string_join length lower regex_full_match split strip=string_strip
+        to_hash_bucket_fast=string_to_hash_bucket_fast to_number=string_to_number upper
+mpqueue.compat.functions.variables
+    tf: Variable all_variables assign assign_add assign_sub count_up_to global_variables global_variables_initializer
+        initialize_all_tables initialize_all_variables initialize_local_variables initialize_variables
+        is_variable_initialized local_variables local_variables_initializer model_variables
+        report_uninitialized_variables trainable_variables variables_initializer
+    tf initializers: tables_initializer
+    initializers: global_variables=global_variables_initializer local_variables=local_variables_initializer
+        variables=variables_initializer
+mpqueue.compat.graph.convert
+    tf: constant convert_to_tensor
+mpqueue.compat.graph.graph
+    tf: Graph get_default_graph reset_default_graph
+mpqueue.compat.graph.nodes
+    tf: Operation Tensor
+mpqueue.compat.graph.session
+    tf: InteractiveSession Session get_default_session
+mpqueue.compat.graph.sparse
+    tf sparse: SparseTensor
+mpqueue.compat.graph.static
+    tf: get_static_value
+mpqueue.compat.ops.dimension
+    tf: Dimension
+    compat: dimension_value
+mpqueue.compat.ops.dtypes
+    tf dtypes: DType as_dtype bool=bool_ complex128 complex64 double float16 float32 float64 half int16 int32 int64
+        int8 resource string uint16 uint32 uint64 uint8
+mpqueue.compat.ops.tensorshape
+    tf: TensorShape
+mpqueue.compat.program.app
+    app: run
+mpqueue.compat.program.error_codes
+    errors: ABORTED ALREADY_EXISTS CANCELLED DATA_LOSS DEADLINE_EXCEEDED FAILED_PRECONDITION INTERNAL INVALID_ARGUMENT
+        NOT_FOUND OK OUT_OF_RANGE PERMISSION_DENIED RESOURCE_EXHAUSTED UNAUTHENTICATED UNAVAILABLE UNIMPLEMENTED
+        UNKNOWN
+mpqueue.compat.program.flags
+    flags: DEFINE_bool DEFINE_boolean DEFINE_enum DEFINE_float DEFINE_integer DEFINE_list DEFINE_multi_float
+        DEFINE_multi_integer DEFINE_multi_string DEFINE_string DuplicateFlagError Error FLAGS FlagValues
+        IllegalFlagValueError mark_flag_as_required mark_flags_as_required
+mpqueue.compat.program.gfile
+    gfile: Copy DeleteRecursively Exists Glob IsDirectory ListDirectory MakeDirs MkDir Remove Rename Stat Walk
+mpqueue.compat.program.gfile_file
+    gfile: FastGFile=GFile GFile Open=GFile
+mpqueue.compat.program.log
+    tf: get_logger
+    logging: DEBUG ERROR FATAL INFO WARN debug error fatal flush get_verbosity info log log_every_n log_first_n log_if
+        set_verbosity vlog warn warning=warn
+mpqueue.compat.program.settings
+    tf: ConfigProto GPUOptions GraphOptions OptimizerOptions RunMetadata RunOptions VERSION __version__=VERSION
+        disable_eager_execution disable_v2_behavior executing_eagerly is_symbolic_tensor is_tensor
+mpqueue.compat.program.summaries
+    summary: FileWriter audio histogram image merge merge_all scalar tensor_summary text
+mpqueue.compat.program.texts
+    compat: as_bytes as_str=as_text as_str_any as_text bytes_or_text_types complex_types integral_types path_to_str
+        real_types
+mpqueue.compat.train.batching
+    train: batch batch_join shuffle_batch shuffle_batch_join
+mpqueue.compat.train.epochs
+    io train: match_filenames_once
+    train: limit_epochs
+mpqueue.compat.train.hooks
+    train: SessionRunArgs SessionRunContext SessionRunHook SessionRunValues StopAtStepHook
+mpqueue.compat.train.monitored
+    train: MonitoredSession MonitoredTrainingSession SingularMonitoredSession
+mpqueue.compat.train.processes
+    tf: use_processes
+mpqueue.compat.train.producers
+    train: input_producer range_input_producer slice_input_producer string_input_producer
+mpqueue.compat.train.runners
+    train train.queue_runner: QueueRunner add_queue_runner start_queue_runners
+mpqueue.compat.train.scaffold
+    train: ChiefSessionCreator Scaffold
+mpqueue.compat.train.steps
+    train: assert_global_step create_global_step get_global_step get_or_create_global_step global_step
+mpqueue.compat.train.supervisor
+    train: Supervisor
+mpqueue.compat.v1
+    app: flags
+mpqueue.coordinator
+    train train.coordinator: Coordinator
+mpqueue.errors
+    tf errors: OpError
+    errors: AbortedError AlreadyExistsError CancelledError DataLossError DeadlineExceededError FailedPreconditionError
+        InternalError InvalidArgumentError NotFoundError OutOfRangeError PermissionDeniedError ResourceExhaustedError
+        UnauthenticatedError UnavailableError UnimplementedError UnknownError
+mpqueue.parsing.example
+    train: BytesList Example Feature FeatureList FeatureLists Features FloatList Int64List SequenceExample
+mpqueue.parsing.features
+    tf io: FixedLenFeature FixedLenSequenceFeature VarLenFeature
+mpqueue.python_io
+    io python_io: TFRecordCompressionType TFRecordOptions TFRecordWriter tf_record_iterator
+mpqueue.train.looper
+    train train.coordinator: LooperThread
+mpqueue.train.queue_runner_def
+    train: QueueRunnerDef
+mpqueue.values.sparse
+    tf: SparseTensorValue
+"""
