@@ -72,7 +72,7 @@ class Namespaces:
 
     def open(self) -> None:
         """Make the modules, and let them answer for their names."""
-        for path in sorted(self._tables):  # an outer module before those inside it
+        for path in self.paths():
             module = self._module_of(path)
             vars(module).update(
                 __all__=self.names(path),
@@ -85,23 +85,31 @@ class Namespaces:
             return sys.modules[self._root]
         name, shown = f"{self._root}.{path}", f"tf.{path}"
         module = ModuleType(name, f"The names of ``{shown}``. {self._notes.get(path, '')}".rstrip())
-        module.__spec__ = ModuleSpec(name, None, is_package=bool(self._inside(path)))
-        module.__package__ = name if self._inside(path) else name.rpartition(".")[0]
-        if self._inside(path):
+        module.__spec__ = ModuleSpec(name, None, is_package=bool(self.inside(path)))
+        module.__package__ = name if self.inside(path) else name.rpartition(".")[0]
+        if self.inside(path):
             module.__path__ = []  # so that what is inside can be imported, and only that
         outer, _, last = name.rpartition(".")
         sys.modules[name] = module
         setattr(sys.modules[outer], last, module)
         return module
 
-    def _inside(self, path: str) -> list[str]:
-        """The last names of the modules inside a module."""
+    def inside(self, path: str) -> list[str]:
+        """Return the last names of the modules inside a public module."""
         outer_and_last = [each.rpartition(".") for each in self._tables if each]
         return [last for outer, _, last in outer_and_last if outer == path]
 
+    def paths(self) -> list[str]:
+        """Return the public modules, the root as ``""``, an outer one before those inside it."""
+        return sorted(self._tables)
+
+    def entries(self, path: str) -> Mapping[str, Entry]:
+        """Return where the names of a public module are implemented."""
+        return self._tables[path]
+
     def names(self, path: str) -> list[str]:
         """The names of a public module, the modules inside it included, sorted."""
-        return sorted([*self._tables[path], *self._inside(path)])
+        return sorted([*self._tables[path], *self.inside(path)])
 
     def find(self, path: str, name: str) -> Any:
         """Import a name of a public module, and keep it there.

@@ -1,0 +1,812 @@
+# Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
+import builtins
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
+from mpqueue.compat.functions.array import broadcast_static_shape as broadcast_static_shape
+from mpqueue.compat.functions.array import ensure_shape as ensure_shape
+from mpqueue.compat.functions.array import expand_dims as expand_dims
+from mpqueue.compat.functions.array import identity as identity
+from mpqueue.compat.functions.array import matrix_transpose as matrix_transpose
+from mpqueue.compat.functions.array import pad as pad
+from mpqueue.compat.functions.array import rank as rank
+from mpqueue.compat.functions.array import shape as shape
+from mpqueue.compat.functions.array import size as size
+from mpqueue.compat.functions.array import squeeze as squeeze
+from mpqueue.compat.functions.array import transpose as transpose
+from mpqueue.compat.functions.array_fill import fill as fill
+from mpqueue.compat.functions.array_fill import lin_space as lin_space
+from mpqueue.compat.functions.array_fill import one_hot as one_hot
+from mpqueue.compat.functions.array_fill import ones as ones
+from mpqueue.compat.functions.array_fill import ones_like as ones_like
+from mpqueue.compat.functions.array_fill import range as range
+from mpqueue.compat.functions.array_fill import zeros as zeros
+from mpqueue.compat.functions.array_fill import zeros_like as zeros_like
+from mpqueue.compat.functions.array_join import concat as concat
+from mpqueue.compat.functions.array_join import split as split
+from mpqueue.compat.functions.array_join import stack as stack
+from mpqueue.compat.functions.array_join import unstack as unstack
+from mpqueue.compat.functions.checks import assert_integer as assert_integer
+from mpqueue.compat.functions.checks import assert_near as assert_near
+from mpqueue.compat.functions.checks import assert_scalar as assert_scalar
+from mpqueue.compat.functions.checks import assert_type as assert_type
+from mpqueue.compat.functions.checks import is_numeric_tensor as is_numeric_tensor
+from mpqueue.compat.functions.cond import cond as cond
+from mpqueue.compat.functions.control import Assert as Assert
+from mpqueue.compat.functions.control import Print as Print
+from mpqueue.compat.functions.control import colocate_with as colocate_with
+from mpqueue.compat.functions.control import control_dependencies as control_dependencies
+from mpqueue.compat.functions.control import device as device
+from mpqueue.compat.functions.control import group as group
+from mpqueue.compat.functions.control import no_op as no_op
+from mpqueue.compat.functions.control import tuple as tuple
+from mpqueue.compat.functions.decoding import decode_csv as decode_csv
+from mpqueue.compat.functions.decoding import decode_json_example as decode_json_example
+from mpqueue.compat.functions.decoding import decode_raw as decode_raw
+from mpqueue.compat.functions.files import matching_files as matching_files
+from mpqueue.compat.functions.files import read_file as read_file
+from mpqueue.compat.functions.indexing import newaxis as newaxis
+from mpqueue.compat.functions.initializers import constant_initializer as constant_initializer
+from mpqueue.compat.functions.initializers import glorot_uniform_initializer as glorot_uniform_initializer
+from mpqueue.compat.functions.initializers import ones_initializer as ones_initializer
+from mpqueue.compat.functions.initializers import random_normal_initializer as random_normal_initializer
+from mpqueue.compat.functions.initializers import random_uniform_initializer as random_uniform_initializer
+from mpqueue.compat.functions.initializers import truncated_normal_initializer as truncated_normal_initializer
+from mpqueue.compat.functions.initializers import zeros_initializer as zeros_initializer
+from mpqueue.compat.functions.keys import GraphKeys as GraphKeys
+from mpqueue.compat.functions.keys import add_to_collection as add_to_collection
+from mpqueue.compat.functions.keys import add_to_collections as add_to_collections
+from mpqueue.compat.functions.keys import get_collection as get_collection
+from mpqueue.compat.functions.keys import get_collection_ref as get_collection_ref
+from mpqueue.compat.functions.math import abs as abs
+from mpqueue.compat.functions.math import add as add
+from mpqueue.compat.functions.math import add_n as add_n
+from mpqueue.compat.functions.math import cast as cast
+from mpqueue.compat.functions.math import clip_by_value as clip_by_value
+from mpqueue.compat.functions.math import conj as conj
+from mpqueue.compat.functions.math import div as div
+from mpqueue.compat.functions.math import div_no_nan as div_no_nan
+from mpqueue.compat.functions.math import divide as divide
+from mpqueue.compat.functions.math import logical_xor as logical_xor
+from mpqueue.compat.functions.math import round as round
+from mpqueue.compat.functions.math import saturate_cast as saturate_cast
+from mpqueue.compat.functions.math import sign as sign
+from mpqueue.compat.functions.math import truediv as truediv
+from mpqueue.compat.functions.parsing import parse_example as parse_example
+from mpqueue.compat.functions.parsing import parse_single_example as parse_single_example
+from mpqueue.compat.functions.parsing import parse_single_sequence_example as parse_single_sequence_example
+from mpqueue.compat.functions.placeholders import placeholder as placeholder
+from mpqueue.compat.functions.placeholders import placeholder_with_default as placeholder_with_default
+from mpqueue.compat.functions.placeholders import sparse_placeholder as sparse_placeholder
+from mpqueue.compat.functions.py_func import py_func as py_func
+from mpqueue.compat.functions.queue_base import QueueBase as QueueBase
+from mpqueue.compat.functions.queues import FIFOQueue as FIFOQueue
+from mpqueue.compat.functions.queues import PaddingFIFOQueue as PaddingFIFOQueue
+from mpqueue.compat.functions.queues import RandomShuffleQueue as RandomShuffleQueue
+from mpqueue.compat.functions.random import random_crop as random_crop
+from mpqueue.compat.functions.random import random_normal as random_normal
+from mpqueue.compat.functions.random import random_shuffle as random_shuffle
+from mpqueue.compat.functions.random import random_uniform as random_uniform
+from mpqueue.compat.functions.random import set_random_seed as set_random_seed
+from mpqueue.compat.functions.random import truncated_normal as truncated_normal
+from mpqueue.compat.functions.readers import FixedLengthRecordReader as FixedLengthRecordReader
+from mpqueue.compat.functions.readers import IdentityReader as IdentityReader
+from mpqueue.compat.functions.readers import ReaderBase as ReaderBase
+from mpqueue.compat.functions.readers import TFRecordReader as TFRecordReader
+from mpqueue.compat.functions.readers import TextLineReader as TextLineReader
+from mpqueue.compat.functions.readers import WholeFileReader as WholeFileReader
+from mpqueue.compat.functions.reduce import count_nonzero as count_nonzero
+from mpqueue.compat.functions.reduce import cumprod as cumprod
+from mpqueue.compat.functions.reduce import cumsum as cumsum
+from mpqueue.compat.functions.reduce import matmul as matmul
+from mpqueue.compat.functions.reduce import reduce_logsumexp as reduce_logsumexp
+from mpqueue.compat.functions.scopes import AUTO_REUSE as AUTO_REUSE
+from mpqueue.compat.functions.scopes import VariableScope as VariableScope
+from mpqueue.compat.functions.scopes import get_variable as get_variable
+from mpqueue.compat.functions.scopes import get_variable_scope as get_variable_scope
+from mpqueue.compat.functions.scopes import name_scope as name_scope
+from mpqueue.compat.functions.scopes import variable_scope as variable_scope
+from mpqueue.compat.functions.select import boolean_mask as boolean_mask
+from mpqueue.compat.functions.select import gather as gather
+from mpqueue.compat.functions.select import gather_nd as gather_nd
+from mpqueue.compat.functions.select import sequence_mask as sequence_mask
+from mpqueue.compat.functions.select import setdiff1d as setdiff1d
+from mpqueue.compat.functions.select import strided_slice as strided_slice
+from mpqueue.compat.functions.select import unique as unique
+from mpqueue.compat.functions.select import unique_with_counts as unique_with_counts
+from mpqueue.compat.functions.select import where as where
+from mpqueue.compat.functions.select import where_v2 as where_v2
+from mpqueue.compat.functions.sparse import sparse_reduce_sum as sparse_reduce_sum
+from mpqueue.compat.functions.sparse import sparse_reorder as sparse_reorder
+from mpqueue.compat.functions.sparse import sparse_reshape as sparse_reshape
+from mpqueue.compat.functions.sparse import sparse_tensor_to_dense as sparse_tensor_to_dense
+from mpqueue.compat.functions.sparse import sparse_to_dense as sparse_to_dense
+from mpqueue.compat.functions.text import reduce_join as reduce_join
+from mpqueue.compat.functions.text import regex_replace as regex_replace
+from mpqueue.compat.functions.text import string_join as string_join
+from mpqueue.compat.functions.text import string_split as string_split
+from mpqueue.compat.functions.text import string_to_hash_bucket_fast as string_to_hash_bucket_fast
+from mpqueue.compat.functions.text import string_to_number as string_to_number
+from mpqueue.compat.functions.text import substr as substr
+from mpqueue.compat.functions.variables import Variable as Variable
+from mpqueue.compat.functions.variables import assign as assign
+from mpqueue.compat.functions.variables import assign_add as assign_add
+from mpqueue.compat.functions.variables import assign_sub as assign_sub
+from mpqueue.compat.functions.variables import count_up_to as count_up_to
+from mpqueue.compat.functions.variables import global_variables_initializer as global_variables_initializer
+from mpqueue.compat.functions.variables import is_variable_initialized as is_variable_initialized
+from mpqueue.compat.functions.variables import local_variables_initializer as local_variables_initializer
+from mpqueue.compat.functions.variables import report_uninitialized_variables as report_uninitialized_variables
+from mpqueue.compat.functions.variables import tables_initializer as tables_initializer
+from mpqueue.compat.functions.variables import variables_initializer as variables_initializer
+from mpqueue.compat.graph.convert import constant as constant
+from mpqueue.compat.graph.convert import convert_to_tensor as convert_to_tensor
+from mpqueue.compat.graph.graph import Graph as Graph
+from mpqueue.compat.graph.graph import get_default_graph as get_default_graph
+from mpqueue.compat.graph.graph import reset_default_graph as reset_default_graph
+from mpqueue.compat.graph.nodes import Operation as Operation
+from mpqueue.compat.graph.nodes import Tensor as Tensor
+from mpqueue.compat.graph.session import InteractiveSession as InteractiveSession
+from mpqueue.compat.graph.session import Session as Session
+from mpqueue.compat.graph.session import get_default_session as get_default_session
+from mpqueue.compat.graph.sparse import SparseTensor as SparseTensor
+from mpqueue.compat.graph.static import get_static_value as get_static_value
+from mpqueue.compat.ops.dimension import Dimension as Dimension
+from mpqueue.compat.ops.dtypes import DType as DType
+from mpqueue.compat.ops.dtypes import as_dtype as as_dtype
+from mpqueue.compat.ops.dtypes import bool_ as bool
+from mpqueue.compat.ops.dtypes import complex128 as complex128
+from mpqueue.compat.ops.dtypes import complex64 as complex64
+from mpqueue.compat.ops.dtypes import double as double
+from mpqueue.compat.ops.dtypes import float16 as float16
+from mpqueue.compat.ops.dtypes import float32 as float32
+from mpqueue.compat.ops.dtypes import float64 as float64
+from mpqueue.compat.ops.dtypes import half as half
+from mpqueue.compat.ops.dtypes import int16 as int16
+from mpqueue.compat.ops.dtypes import int32 as int32
+from mpqueue.compat.ops.dtypes import int64 as int64
+from mpqueue.compat.ops.dtypes import int8 as int8
+from mpqueue.compat.ops.dtypes import resource as resource
+from mpqueue.compat.ops.dtypes import string as string
+from mpqueue.compat.ops.dtypes import uint16 as uint16
+from mpqueue.compat.ops.dtypes import uint32 as uint32
+from mpqueue.compat.ops.dtypes import uint64 as uint64
+from mpqueue.compat.ops.dtypes import uint8 as uint8
+from mpqueue.compat.ops.tensorshape import TensorShape as TensorShape
+from mpqueue.compat.program.log import get_logger as get_logger
+from mpqueue.compat.program.settings import ConfigProto as ConfigProto
+from mpqueue.compat.program.settings import GPUOptions as GPUOptions
+from mpqueue.compat.program.settings import GraphOptions as GraphOptions
+from mpqueue.compat.program.settings import OptimizerOptions as OptimizerOptions
+from mpqueue.compat.program.settings import RunMetadata as RunMetadata
+from mpqueue.compat.program.settings import RunOptions as RunOptions
+from mpqueue.compat.program.settings import VERSION as VERSION
+from mpqueue.compat.program.settings import VERSION as __version__
+from mpqueue.compat.program.settings import disable_eager_execution as disable_eager_execution
+from mpqueue.compat.program.settings import disable_v2_behavior as disable_v2_behavior
+from mpqueue.compat.program.settings import executing_eagerly as executing_eagerly
+from mpqueue.compat.program.settings import is_tensor as is_tensor
+from mpqueue.compat.train.processes import use_processes as use_processes
+from mpqueue.compat.v1 import app as app
+from mpqueue.compat.v1 import bitwise as bitwise
+from mpqueue.compat.v1 import compat as compat
+from mpqueue.compat.v1 import debugging as debugging
+from mpqueue.compat.v1 import dtypes as dtypes
+from mpqueue.compat.v1 import errors as errors
+from mpqueue.compat.v1 import flags as flags
+from mpqueue.compat.v1 import gfile as gfile
+from mpqueue.compat.v1 import image as image
+from mpqueue.compat.v1 import initializers as initializers
+from mpqueue.compat.v1 import io as io
+from mpqueue.compat.v1 import keras as keras
+from mpqueue.compat.v1 import logging as logging
+from mpqueue.compat.v1 import math as math
+from mpqueue.compat.v1 import python_io as python_io
+from mpqueue.compat.v1 import queue as queue
+from mpqueue.compat.v1 import random as random
+from mpqueue.compat.v1 import sparse as sparse
+from mpqueue.compat.v1 import strings as strings
+from mpqueue.compat.v1 import summary as summary
+from mpqueue.compat.v1 import train as train
+from mpqueue.errors import OpError as OpError
+from mpqueue.parsing.features import FixedLenFeature as FixedLenFeature
+from mpqueue.parsing.features import FixedLenSequenceFeature as FixedLenSequenceFeature
+from mpqueue.parsing.features import VarLenFeature as VarLenFeature
+from mpqueue.values.sparse import SparseTensorValue as SparseTensorValue
+from typing import Any
+
+__all__ = [
+    "AUTO_REUSE",
+    "Assert",
+    "ConfigProto",
+    "DType",
+    "Dimension",
+    "FIFOQueue",
+    "FixedLenFeature",
+    "FixedLenSequenceFeature",
+    "FixedLengthRecordReader",
+    "GPUOptions",
+    "Graph",
+    "GraphKeys",
+    "GraphOptions",
+    "IdentityReader",
+    "InteractiveSession",
+    "OpError",
+    "Operation",
+    "OptimizerOptions",
+    "PaddingFIFOQueue",
+    "Print",
+    "QueueBase",
+    "RandomShuffleQueue",
+    "ReaderBase",
+    "RunMetadata",
+    "RunOptions",
+    "Session",
+    "SparseTensor",
+    "SparseTensorValue",
+    "TFRecordReader",
+    "Tensor",
+    "TensorShape",
+    "TextLineReader",
+    "VERSION",
+    "VarLenFeature",
+    "Variable",
+    "VariableScope",
+    "WholeFileReader",
+    "__version__",
+    "abs",
+    "acos",
+    "acosh",
+    "add",
+    "add_n",
+    "add_to_collection",
+    "add_to_collections",
+    "all_variables",
+    "angle",
+    "app",
+    "arg_max",
+    "arg_min",
+    "argmax",
+    "argmin",
+    "as_dtype",
+    "as_string",
+    "asin",
+    "asinh",
+    "assert_equal",
+    "assert_greater",
+    "assert_greater_equal",
+    "assert_integer",
+    "assert_less",
+    "assert_less_equal",
+    "assert_near",
+    "assert_negative",
+    "assert_non_negative",
+    "assert_non_positive",
+    "assert_none_equal",
+    "assert_positive",
+    "assert_rank",
+    "assert_rank_at_least",
+    "assert_rank_in",
+    "assert_scalar",
+    "assert_type",
+    "assign",
+    "assign_add",
+    "assign_sub",
+    "atan",
+    "atan2",
+    "atanh",
+    "bitwise",
+    "bool",
+    "boolean_mask",
+    "broadcast_dynamic_shape",
+    "broadcast_static_shape",
+    "broadcast_to",
+    "cast",
+    "ceil",
+    "clip_by_value",
+    "colocate_with",
+    "compat",
+    "complex128",
+    "complex64",
+    "concat",
+    "cond",
+    "conj",
+    "constant",
+    "constant_initializer",
+    "control_dependencies",
+    "convert_to_tensor",
+    "cos",
+    "cosh",
+    "count_nonzero",
+    "count_up_to",
+    "cumprod",
+    "cumsum",
+    "debugging",
+    "decode_base64",
+    "decode_csv",
+    "decode_json_example",
+    "decode_raw",
+    "device",
+    "disable_eager_execution",
+    "disable_v2_behavior",
+    "div",
+    "div_no_nan",
+    "divide",
+    "double",
+    "dtypes",
+    "dynamic_partition",
+    "dynamic_stitch",
+    "encode_base64",
+    "ensure_shape",
+    "equal",
+    "erf",
+    "erfc",
+    "errors",
+    "executing_eagerly",
+    "exp",
+    "expand_dims",
+    "expm1",
+    "fill",
+    "flags",
+    "float16",
+    "float32",
+    "float64",
+    "floor",
+    "floordiv",
+    "floormod",
+    "gather",
+    "gather_nd",
+    "get_collection",
+    "get_collection_ref",
+    "get_default_graph",
+    "get_default_session",
+    "get_logger",
+    "get_static_value",
+    "get_variable",
+    "get_variable_scope",
+    "gfile",
+    "global_variables",
+    "global_variables_initializer",
+    "glorot_uniform_initializer",
+    "greater",
+    "greater_equal",
+    "group",
+    "half",
+    "identity",
+    "imag",
+    "image",
+    "initialize_all_tables",
+    "initialize_all_variables",
+    "initialize_local_variables",
+    "initialize_variables",
+    "initializers",
+    "int16",
+    "int32",
+    "int64",
+    "int8",
+    "invert_permutation",
+    "io",
+    "is_finite",
+    "is_inf",
+    "is_nan",
+    "is_numeric_tensor",
+    "is_symbolic_tensor",
+    "is_tensor",
+    "is_variable_initialized",
+    "keras",
+    "less",
+    "less_equal",
+    "lgamma",
+    "lin_space",
+    "linspace",
+    "local_variables",
+    "local_variables_initializer",
+    "log",
+    "log1p",
+    "logging",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "matching_files",
+    "math",
+    "matmul",
+    "matrix_transpose",
+    "maximum",
+    "minimum",
+    "mod",
+    "model_variables",
+    "multiply",
+    "name_scope",
+    "negative",
+    "newaxis",
+    "no_op",
+    "not_equal",
+    "numpy_function",
+    "one_hot",
+    "ones",
+    "ones_initializer",
+    "ones_like",
+    "pad",
+    "parse_example",
+    "parse_single_example",
+    "parse_single_sequence_example",
+    "placeholder",
+    "placeholder_with_default",
+    "pow",
+    "py_func",
+    "python_io",
+    "queue",
+    "random",
+    "random_crop",
+    "random_normal",
+    "random_normal_initializer",
+    "random_shuffle",
+    "random_uniform",
+    "random_uniform_initializer",
+    "range",
+    "rank",
+    "read_file",
+    "real",
+    "realdiv",
+    "reciprocal",
+    "reduce_all",
+    "reduce_any",
+    "reduce_join",
+    "reduce_logsumexp",
+    "reduce_max",
+    "reduce_mean",
+    "reduce_min",
+    "reduce_prod",
+    "reduce_sum",
+    "regex_replace",
+    "report_uninitialized_variables",
+    "reset_default_graph",
+    "reshape",
+    "resource",
+    "reverse",
+    "reverse_v2",
+    "rint",
+    "round",
+    "rsqrt",
+    "saturate_cast",
+    "scatter_nd",
+    "sequence_mask",
+    "set_random_seed",
+    "setdiff1d",
+    "shape",
+    "sigmoid",
+    "sign",
+    "sin",
+    "sinh",
+    "size",
+    "slice",
+    "sparse",
+    "sparse_placeholder",
+    "sparse_reduce_sum",
+    "sparse_reorder",
+    "sparse_reshape",
+    "sparse_tensor_to_dense",
+    "sparse_to_dense",
+    "split",
+    "sqrt",
+    "square",
+    "squared_difference",
+    "squeeze",
+    "stack",
+    "stop_gradient",
+    "strided_slice",
+    "string",
+    "string_join",
+    "string_split",
+    "string_strip",
+    "string_to_hash_bucket_fast",
+    "string_to_number",
+    "strings",
+    "substr",
+    "subtract",
+    "summary",
+    "tables_initializer",
+    "tan",
+    "tanh",
+    "tile",
+    "to_complex128",
+    "to_complex64",
+    "to_double",
+    "to_float",
+    "to_int32",
+    "to_int64",
+    "train",
+    "trainable_variables",
+    "transpose",
+    "truediv",
+    "truncated_normal",
+    "truncated_normal_initializer",
+    "truncatediv",
+    "truncatemod",
+    "tuple",
+    "uint16",
+    "uint32",
+    "uint64",
+    "uint8",
+    "unique",
+    "unique_with_counts",
+    "unstack",
+    "use_processes",
+    "variable_scope",
+    "variables_initializer",
+    "where",
+    "where_v2",
+    "zeros",
+    "zeros_initializer",
+    "zeros_like",
+]
+
+def broadcast_dynamic_shape(shape_x: Any, shape_y: Any, name: Any = None) -> Any: ...
+def broadcast_to(input: Any, shape: Any, name: Any = None) -> Any: ...
+def reshape(tensor: Any, shape: Any, name: Any = None) -> Any: ...
+def reverse(tensor: Any, axis: Any, name: Any = None) -> Any: ...
+def reverse_v2(tensor: Any, axis: Any, name: Any = None) -> Any: ...
+def stop_gradient(input: Any, name: Any = None) -> Any: ...
+def tile(input: Any, multiples: Any, name: Any = None) -> Any: ...
+def invert_permutation(x: Any, name: Any = None) -> Any: ...
+def linspace(start: Any, stop: Any, num: Any, name: str | None = None, axis: int = 0) -> Tensor: ...
+def assert_equal(
+    x: Any,
+    y: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_greater(
+    x: Any,
+    y: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_greater_equal(
+    x: Any,
+    y: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_less(
+    x: Any,
+    y: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_less_equal(
+    x: Any,
+    y: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_negative(
+    x: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_non_negative(
+    x: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_non_positive(
+    x: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_none_equal(
+    x: Any,
+    y: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_positive(
+    x: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_rank(
+    x: Any,
+    rank: Any,
+    data: Any = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_rank_at_least(
+    x: Any,
+    rank: Any,
+    data: Any = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_rank_in(
+    x: Any,
+    ranks: Any,
+    data: Any = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def realdiv(x: Any, y: Any, name: Any = None) -> Any: ...
+def to_complex128(x: Any, name: str = "ToComplex128") -> Any: ...
+def to_complex64(x: Any, name: str = "ToComplex64") -> Any: ...
+def to_double(x: Any, name: str = "ToDouble") -> Any: ...
+def to_float(x: Any, name: str = "ToFloat") -> Any: ...
+def to_int32(x: Any, name: str = "ToInt32") -> Any: ...
+def to_int64(x: Any, name: str = "ToInt64") -> Any: ...
+def truncatediv(x: Any, y: Any, name: Any = None) -> Any: ...
+def truncatemod(x: Any, y: Any, name: Any = None) -> Any: ...
+def acos(x: Any, name: Any = None) -> Any: ...
+def acosh(x: Any, name: Any = None) -> Any: ...
+def angle(input: Any, name: str | None = None) -> Tensor: ...
+def asin(x: Any, name: Any = None) -> Any: ...
+def asinh(x: Any, name: Any = None) -> Any: ...
+def atan(x: Any, name: Any = None) -> Any: ...
+def atan2(y: Any, x: Any, name: Any = None) -> Any: ...
+def atanh(x: Any, name: Any = None) -> Any: ...
+def ceil(x: Any, name: Any = None) -> Any: ...
+def cos(x: Any, name: Any = None) -> Any: ...
+def cosh(x: Any, name: Any = None) -> Any: ...
+def equal(x: Any, y: Any, name: Any = None) -> Any: ...
+def erf(x: Any, name: Any = None) -> Any: ...
+def erfc(x: Any, name: Any = None) -> Any: ...
+def exp(x: Any, name: Any = None) -> Any: ...
+def expm1(x: Any, name: Any = None) -> Any: ...
+def floor(x: Any, name: Any = None) -> Any: ...
+def floordiv(x: Any, y: Any, name: Any = None) -> Any: ...
+def floormod(x: Any, y: Any, name: Any = None) -> Any: ...
+def greater(x: Any, y: Any, name: Any = None) -> Any: ...
+def greater_equal(x: Any, y: Any, name: Any = None) -> Any: ...
+def imag(input: Any, name: str | None = None) -> Tensor: ...
+def less(x: Any, y: Any, name: Any = None) -> Any: ...
+def less_equal(x: Any, y: Any, name: Any = None) -> Any: ...
+def lgamma(x: Any, name: Any = None) -> Any: ...
+def log(x: Any, name: Any = None) -> Any: ...
+def log1p(x: Any, name: Any = None) -> Any: ...
+def logical_and(x: Any, y: Any, name: Any = None) -> Any: ...
+def logical_not(x: Any, name: Any = None) -> Any: ...
+def logical_or(x: Any, y: Any, name: Any = None) -> Any: ...
+def maximum(x: Any, y: Any, name: Any = None) -> Any: ...
+def minimum(x: Any, y: Any, name: Any = None) -> Any: ...
+def mod(x: Any, y: Any, name: Any = None) -> Any: ...
+def multiply(x: Any, y: Any, name: Any = None) -> Any: ...
+def negative(x: Any, name: Any = None) -> Any: ...
+def not_equal(x: Any, y: Any, name: Any = None) -> Any: ...
+def pow(x: Any, y: Any, name: Any = None) -> Any: ...
+def real(input: Any, name: str | None = None) -> Tensor: ...
+def reciprocal(x: Any, name: Any = None) -> Any: ...
+def rint(x: Any, name: Any = None) -> Any: ...
+def rsqrt(x: Any, name: Any = None) -> Any: ...
+def sigmoid(x: Any, name: Any = None) -> Any: ...
+def sin(x: Any, name: Any = None) -> Any: ...
+def sinh(x: Any, name: Any = None) -> Any: ...
+def sqrt(x: Any, name: Any = None) -> Any: ...
+def square(x: Any, name: Any = None) -> Any: ...
+def squared_difference(x: Any, y: Any, name: Any = None) -> Any: ...
+def subtract(x: Any, y: Any, name: Any = None) -> Any: ...
+def tan(x: Any, name: Any = None) -> Any: ...
+def tanh(x: Any, name: Any = None) -> Any: ...
+def is_finite(x: Any, name: Any = None) -> Any: ...
+def is_inf(x: Any, name: Any = None) -> Any: ...
+def is_nan(x: Any, name: Any = None) -> Any: ...
+def numpy_function(
+    func: Callable[..., Any], inp: Sequence[Any], Tout: Any, stateful: builtins.bool = True, name: str | None = None
+) -> Any: ...
+def arg_max(
+    input: Any, axis: Any = None, name: str | None = None, dimension: Any = None, output_type: Any = ...
+) -> Tensor: ...
+def arg_min(
+    input: Any, axis: Any = None, name: str | None = None, dimension: Any = None, output_type: Any = ...
+) -> Tensor: ...
+def argmax(
+    input: Any, axis: Any = None, name: str | None = None, dimension: Any = None, output_type: Any = ...
+) -> Tensor: ...
+def argmin(
+    input: Any, axis: Any = None, name: str | None = None, dimension: Any = None, output_type: Any = ...
+) -> Tensor: ...
+def reduce_all(
+    input_tensor: Any,
+    axis: Any = None,
+    keepdims: builtins.bool | None = None,
+    name: str | None = None,
+    reduction_indices: Any = None,
+    keep_dims: builtins.bool | None = None,
+) -> Tensor: ...
+def reduce_any(
+    input_tensor: Any,
+    axis: Any = None,
+    keepdims: builtins.bool | None = None,
+    name: str | None = None,
+    reduction_indices: Any = None,
+    keep_dims: builtins.bool | None = None,
+) -> Tensor: ...
+def reduce_max(
+    input_tensor: Any,
+    axis: Any = None,
+    keepdims: builtins.bool | None = None,
+    name: str | None = None,
+    reduction_indices: Any = None,
+    keep_dims: builtins.bool | None = None,
+) -> Tensor: ...
+def reduce_mean(
+    input_tensor: Any,
+    axis: Any = None,
+    keepdims: builtins.bool | None = None,
+    name: str | None = None,
+    reduction_indices: Any = None,
+    keep_dims: builtins.bool | None = None,
+) -> Tensor: ...
+def reduce_min(
+    input_tensor: Any,
+    axis: Any = None,
+    keepdims: builtins.bool | None = None,
+    name: str | None = None,
+    reduction_indices: Any = None,
+    keep_dims: builtins.bool | None = None,
+) -> Tensor: ...
+def reduce_prod(
+    input_tensor: Any,
+    axis: Any = None,
+    keepdims: builtins.bool | None = None,
+    name: str | None = None,
+    reduction_indices: Any = None,
+    keep_dims: builtins.bool | None = None,
+) -> Tensor: ...
+def reduce_sum(
+    input_tensor: Any,
+    axis: Any = None,
+    keepdims: builtins.bool | None = None,
+    name: str | None = None,
+    reduction_indices: Any = None,
+    keep_dims: builtins.bool | None = None,
+) -> Tensor: ...
+def dynamic_partition(data: Any, partitions: Any, num_partitions: Any, name: Any = None) -> Any: ...
+def dynamic_stitch(indices: Any, data: Any, name: Any = None) -> Any: ...
+def scatter_nd(indices: Any, updates: Any, shape: Any, name: Any = None) -> Any: ...
+def slice(input_: Any, begin: Any, size: Any, name: Any = None) -> Any: ...
+def string_strip(input: Any, name: Any = None) -> Any: ...
+def decode_base64(input: Any, name: Any = None) -> Any: ...
+def encode_base64(input: Any, pad: Any = False, name: Any = None) -> Any: ...
+def as_string(
+    input: Any,
+    precision: Any = -1,
+    scientific: Any = False,
+    shortest: Any = False,
+    width: Any = -1,
+    fill: Any = "",
+    name: Any = None,
+) -> Any: ...
+def all_variables(scope: str | None = None) -> list[Any]: ...
+def global_variables(scope: str | None = None) -> list[Any]: ...
+def initialize_all_tables(name: str = "init_all_tables") -> Operation: ...
+def initialize_all_variables() -> Operation: ...
+def initialize_local_variables() -> Operation: ...
+def initialize_variables(var_list: Iterable[Variable], name: str = "init") -> Operation: ...
+def local_variables(scope: str | None = None) -> list[Any]: ...
+def model_variables(scope: str | None = None) -> list[Any]: ...
+def trainable_variables(scope: str | None = None) -> list[Any]: ...
+def is_symbolic_tensor(x: Any) -> builtins.bool: ...

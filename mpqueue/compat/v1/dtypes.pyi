@@ -1,0 +1,60 @@
+# Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
+from mpqueue.compat.functions.math import cast as cast
+from mpqueue.compat.functions.math import saturate_cast as saturate_cast
+from mpqueue.compat.ops.dtypes import DType as DType
+from mpqueue.compat.ops.dtypes import as_dtype as as_dtype
+from mpqueue.compat.ops.dtypes import bool_ as bool
+from mpqueue.compat.ops.dtypes import complex128 as complex128
+from mpqueue.compat.ops.dtypes import complex64 as complex64
+from mpqueue.compat.ops.dtypes import double as double
+from mpqueue.compat.ops.dtypes import float16 as float16
+from mpqueue.compat.ops.dtypes import float32 as float32
+from mpqueue.compat.ops.dtypes import float64 as float64
+from mpqueue.compat.ops.dtypes import half as half
+from mpqueue.compat.ops.dtypes import int16 as int16
+from mpqueue.compat.ops.dtypes import int32 as int32
+from mpqueue.compat.ops.dtypes import int64 as int64
+from mpqueue.compat.ops.dtypes import int8 as int8
+from mpqueue.compat.ops.dtypes import resource as resource
+from mpqueue.compat.ops.dtypes import string as string
+from mpqueue.compat.ops.dtypes import uint16 as uint16
+from mpqueue.compat.ops.dtypes import uint32 as uint32
+from mpqueue.compat.ops.dtypes import uint64 as uint64
+from mpqueue.compat.ops.dtypes import uint8 as uint8
+from typing import Any
+
+__all__ = [
+    "DType",
+    "as_dtype",
+    "as_string",
+    "bool",
+    "cast",
+    "complex128",
+    "complex64",
+    "double",
+    "float16",
+    "float32",
+    "float64",
+    "half",
+    "int16",
+    "int32",
+    "int64",
+    "int8",
+    "resource",
+    "saturate_cast",
+    "string",
+    "uint16",
+    "uint32",
+    "uint64",
+    "uint8",
+]
+
+def as_string(
+    input: Any,
+    precision: Any = -1,
+    scientific: Any = False,
+    shortest: Any = False,
+    width: Any = -1,
+    fill: Any = "",
+    name: Any = None,
+) -> Any: ...

@@ -1,0 +1,121 @@
+# Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
+from mpqueue.compat.program.flags import DEFINE_enum as DEFINE_enum
+from mpqueue.compat.program.flags import DuplicateFlagError as DuplicateFlagError
+from mpqueue.compat.program.flags import Error as Error
+from mpqueue.compat.program.flags import FLAGS as FLAGS
+from mpqueue.compat.program.flags import FlagValues as FlagValues
+from mpqueue.compat.program.flags import IllegalFlagValueError as IllegalFlagValueError
+from mpqueue.compat.program.flags import mark_flag_as_required as mark_flag_as_required
+from mpqueue.compat.program.flags import mark_flags_as_required as mark_flags_as_required
+from typing import Any
+
+__all__ = [
+    "DEFINE_bool",
+    "DEFINE_boolean",
+    "DEFINE_enum",
+    "DEFINE_float",
+    "DEFINE_integer",
+    "DEFINE_list",
+    "DEFINE_multi_float",
+    "DEFINE_multi_integer",
+    "DEFINE_multi_string",
+    "DEFINE_string",
+    "DuplicateFlagError",
+    "Error",
+    "FLAGS",
+    "FlagValues",
+    "IllegalFlagValueError",
+    "mark_flag_as_required",
+    "mark_flags_as_required",
+]
+
+def DEFINE_bool(
+    name: str | None = None,
+    default: Any = None,
+    help: str | None = None,
+    *,
+    required: bool = False,
+    flag_name: str | None = None,
+    default_value: Any = None,
+    docstring: str | None = None,
+) -> None: ...
+def DEFINE_boolean(
+    name: str | None = None,
+    default: Any = None,
+    help: str | None = None,
+    *,
+    required: bool = False,
+    flag_name: str | None = None,
+    default_value: Any = None,
+    docstring: str | None = None,
+) -> None: ...
+def DEFINE_float(
+    name: str | None = None,
+    default: Any = None,
+    help: str | None = None,
+    *,
+    required: bool = False,
+    flag_name: str | None = None,
+    default_value: Any = None,
+    docstring: str | None = None,
+) -> None: ...
+def DEFINE_integer(
+    name: str | None = None,
+    default: Any = None,
+    help: str | None = None,
+    *,
+    required: bool = False,
+    flag_name: str | None = None,
+    default_value: Any = None,
+    docstring: str | None = None,
+) -> None: ...
+def DEFINE_list(
+    name: str | None = None,
+    default: Any = None,
+    help: str | None = None,
+    *,
+    required: bool = False,
+    flag_name: str | None = None,
+    default_value: Any = None,
+    docstring: str | None = None,
+) -> None: ...
+def DEFINE_multi_float(
+    name: str | None = None,
+    default: Any = None,
+    help: str | None = None,
+    *,
+    required: bool = False,
+    flag_name: str | None = None,
+    default_value: Any = None,
+    docstring: str | None = None,
+) -> None: ...
+def DEFINE_multi_integer(
+    name: str | None = None,
+    default: Any = None,
+    help: str | None = None,
+    *,
+    required: bool = False,
+    flag_name: str | None = None,
+    default_value: Any = None,
+    docstring: str | None = None,
+) -> None: ...
+def DEFINE_multi_string(
+    name: str | None = None,
+    default: Any = None,
+    help: str | None = None,
+    *,
+    required: bool = False,
+    flag_name: str | None = None,
+    default_value: Any = None,
+    docstring: str | None = None,
+) -> None: ...
+def DEFINE_string(
+    name: str | None = None,
+    default: Any = None,
+    help: str | None = None,
+    *,
+    required: bool = False,
+    flag_name: str | None = None,
+    default_value: Any = None,
+    docstring: str | None = None,
+) -> None: ...

@@ -1,0 +1,7 @@
+# Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
+from mpqueue import GeneratorEnqueuer as GeneratorEnqueuer
+from mpqueue import OrderedEnqueuer as OrderedEnqueuer
+from mpqueue import Sequence as Sequence
+from mpqueue import SequenceEnqueuer as SequenceEnqueuer
+
+__all__ = ["GeneratorEnqueuer", "OrderedEnqueuer", "Sequence", "SequenceEnqueuer"]

@@ -1,0 +1,42 @@
+# Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
+from mpqueue.compat.program.log import DEBUG as DEBUG
+from mpqueue.compat.program.log import ERROR as ERROR
+from mpqueue.compat.program.log import FATAL as FATAL
+from mpqueue.compat.program.log import INFO as INFO
+from mpqueue.compat.program.log import WARN as WARN
+from mpqueue.compat.program.log import debug as debug
+from mpqueue.compat.program.log import error as error
+from mpqueue.compat.program.log import fatal as fatal
+from mpqueue.compat.program.log import flush as flush
+from mpqueue.compat.program.log import get_verbosity as get_verbosity
+from mpqueue.compat.program.log import info as info
+from mpqueue.compat.program.log import log as log
+from mpqueue.compat.program.log import log_every_n as log_every_n
+from mpqueue.compat.program.log import log_first_n as log_first_n
+from mpqueue.compat.program.log import log_if as log_if
+from mpqueue.compat.program.log import set_verbosity as set_verbosity
+from mpqueue.compat.program.log import vlog as vlog
+from mpqueue.compat.program.log import warn as warn
+from mpqueue.compat.program.log import warn as warning
+
+__all__ = [
+    "DEBUG",
+    "ERROR",
+    "FATAL",
+    "INFO",
+    "WARN",
+    "debug",
+    "error",
+    "fatal",
+    "flush",
+    "get_verbosity",
+    "info",
+    "log",
+    "log_every_n",
+    "log_first_n",
+    "log_if",
+    "set_verbosity",
+    "vlog",
+    "warn",
+    "warning",
+]

@@ -1,0 +1,37 @@
+"""The stubs of all public modules, written to their places."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from mpqueue.compat.names import Namespaces
+from mpqueue.compat.surface import NOTES, SURFACE
+from parts.machine import ROOT
+from parts.stubs.module import stub_of
+
+_MODULE = "mpqueue.compat.v1"
+FOLDER = ROOT / "mpqueue/compat/v1"
+
+
+def print_stubs(folder: Path) -> None:
+    """Write the stubs into a folder, formatted, in place of those that it has."""
+    surface = Namespaces(_MODULE, SURFACE, NOTES)
+    for old in folder.rglob("*.pyi"):
+        old.unlink()
+    for path in surface.paths():
+        file = _file_of(path, folder, is_package=bool(surface.inside(path)))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(stub_of(surface, _MODULE, path), "utf-8")
+    settings = ["--config", str(ROOT / "pyproject.toml"), "--quiet"]
+    subprocess.run([sys.executable, "-m", "ruff", "format", *settings, str(folder)], check=True)
+
+
+def _file_of(path: str, folder: Path, *, is_package: bool) -> Path:
+    place = folder.joinpath(*path.split(".")) if path else folder
+    return place / "__init__.pyi" if is_package else place.with_suffix(".pyi")
+
+
+def main() -> int:
+    """Write them to their places."""
+    print_stubs(FOLDER)
+    return 0

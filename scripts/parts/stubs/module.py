@@ -1,0 +1,89 @@
+"""The stub of one public module.
+
+What a type checker finds in its home by itself (a class, a constant, a function with a ``def``) is imported from there,
+and so keeps its docstring in editors. A function that is made at run time, from the declaration of an op, is written
+out with the signature that it has.
+"""
+
+import ast
+import importlib
+import inspect
+import types
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mpqueue.compat.names import Entry, Namespaces
+from parts.stubs.annotations import Annotations
+
+HEAD = "# Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited."
+# Decorators that type checkers know; any other may change the signature.
+_TRANSPARENT = {"contextmanager"}
+
+
+def stub_of(surface: Namespaces, root: str, path: str) -> str:
+    """Return the stub of a public module, not formatted yet.
+
+    Args:
+        surface: The table of names.
+        root: Full name of the root module.
+        path: The public module, "" for the root.
+    """
+    entries, inside = surface.entries(path), surface.inside(path)
+    public = {name: _value(entry) for name, entry in entries.items()}
+    annotations = Annotations(public | dict.fromkeys(inside))
+    visible = {name: entry for name, entry in entries.items() if _is_visible(entry)}
+    functions = [_function(name, public[name], annotations) for name in entries if name not in visible]
+    imports = annotations.imports | {
+        f"from {entry.home} import {entry.own} as {name}" for name, entry in visible.items()
+    }
+    imports |= {f"from {root}{path and '.'}{path} import {name} as {name}" for name in inside}
+    names = ", ".join(f'"{name}"' for name in surface.names(path))
+    return "\n".join([HEAD, *sorted(imports, key=_sorted_as), f"__all__ = [{names}]", *functions]) + "\n"
+
+
+def _value(entry: Entry) -> Any:
+    return getattr(importlib.import_module(entry.home), entry.own)
+
+
+def _sorted_as(line: str) -> tuple[bool, list[str]]:
+    return line.startswith("from"), line.split()
+
+
+def _function(name: str, function: Any, annotations: Annotations) -> str:
+    signature = inspect.signature(function, eval_str=True)
+    parameters = ", ".join(_parameters(signature, annotations))
+    return f"def {name}({parameters}) -> {annotations.text(signature.return_annotation)}: ..."
+
+
+def _parameters(signature: inspect.Signature, annotations: Annotations) -> Iterator[str]:
+    starred = False
+    for each in signature.parameters.values():
+        if each.kind is each.KEYWORD_ONLY and not starred:
+            yield "*"
+        starred = starred or each.kind in (each.KEYWORD_ONLY, each.VAR_POSITIONAL)
+        stars = {each.VAR_POSITIONAL: "*", each.VAR_KEYWORD: "**"}.get(each.kind, "")
+        default = "" if each.default is each.empty else f" = {_default(each.default)}"
+        yield f"{stars}{each.name}: {annotations.text(each.annotation)}{default}"
+
+
+def _default(value: Any) -> str:
+    """Return a default as source, where that tells something, else ``...``."""
+    return repr(value) if isinstance(value, bool | int | float | str | None) else "..."
+
+
+def _is_visible(entry: Entry) -> bool:
+    """Return whether a type checker finds the name, with its type, in its home."""
+    if not isinstance(_value(entry), types.FunctionType):
+        return True
+    definition = _definitions(entry.home).get(entry.own)
+    return definition is not None and all(ast.unparse(each) in _TRANSPARENT for each in definition.decorator_list)
+
+
+@cache
+def _definitions(home: str) -> dict[str, ast.FunctionDef]:
+    """Return the functions that a module defines, or imports from where they are defined."""
+    module = importlib.import_module(home)
+    tree = ast.parse(Path(str(module.__file__)).read_text("utf-8"))
+    return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
