@@ -83,7 +83,7 @@ def _is_visible(entry: Entry) -> bool:
 
 @cache
 def _definitions(home: str) -> dict[str, ast.FunctionDef]:
-    """Return the functions that a module defines, or imports from where they are defined."""
+    """Return the functions that a module defines with a ``def`` of its own."""
     module = importlib.import_module(home)
     tree = ast.parse(Path(str(module.__file__)).read_text("utf-8"))
     return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
