@@ -1,0 +1,93 @@
+"""Every fenced block of the README and of the documents is run, or in the one list here that says why it is not."""
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from helpers.pages import ROOT, blocks
+
+import mpqueue
+
+ALL = blocks()
+PYTHON = [block for block in ALL if block.language == "python"]
+COMMANDS = sorted(
+    {line.partition("  #")[0].strip() for block in ALL if block.language == "sh" for line in block.text.splitlines()}
+    - {""}
+)
+
+# Commands of shell blocks that the tests do not run. What can be checked of them, is: their files, options and extras.
+NOT_RUN = {
+    "git clone": "needs the network",
+    "cd mpqueue": "of the clone",
+    "python3 -m pip": "changes the environment of the tests, and needs the network",
+    "scripts/demo": "makes .venv, and trains for a minute",
+    "scripts/test": "is what runs these tests",
+    "scripts/soak": "takes minutes; tests/scripts runs it for a moment",
+    "python3 scripts/benchmark.py": "takes minutes; tests/scripts runs its parts",
+}
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_a_python_block_runs_as_it_stands(block, tmp_path):
+    """In a process of its own, without a word on stderr; frameworks have words of their own there."""
+    needs_keras = "keras" in block.text.replace("tf.keras", "") and "import keras" in block.text
+    if needs_keras and importlib.util.find_spec("keras") is None:
+        pytest.skip("Keras is not installed")
+    script = tmp_path / "example.py"
+    script.write_text(block.text)
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(mpqueue.__file__).parents[1]), "KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stderr
+    assert needs_keras or done.stderr == ""
+
+
+def test_every_block_is_python_or_shell():
+    assert [str(block) for block in ALL if block.language not in ("python", "sh")] == []
+
+
+@pytest.mark.parametrize("block", [block for block in ALL if block.language == "sh"], ids=str)
+def test_a_shell_block_is_well_formed(block):
+    done = subprocess.run(["sh", "-n"], input=block.text, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_shell_command_is_run_or_in_the_list(command):
+    assert [start for start in NOT_RUN if command.startswith(start)] != []
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if "scripts/" in command])
+def test_a_shell_command_names_a_script_and_options_that_exist(command):
+    words = shlex.split(command)
+    (script,) = [word for word in words if word.startswith("scripts/")]
+    text = (ROOT / script).read_text("utf-8")
+    parts = (ROOT / "scripts/parts").rglob("*.py")
+    text += "".join(part.read_text("utf-8") for part in parts)
+    for option in [word for word in words if word.startswith("--")]:
+        assert option in text, f"{script} knows no {option}"
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if "pip install" in command])
+def test_an_installation_names_extras_that_exist_and_is_quoted_for_zsh(command):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    for found in re.findall(r"\[([\w,]+)\]", command):
+        assert set(found.split(",")) <= set(extras)
+    unquoted = re.sub(r"'[^']*'|\"[^\"]*\"", "", command)
+    assert not re.search(r"[\[\]*?]", unquoted), "zsh takes brackets and stars that are not quoted for patterns"
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if ".whl" in command])
+def test_an_installation_names_the_wheel_of_this_version(command):
+    assert f"mpqueue-{mpqueue.__version__}-py3-none-any.whl" in command

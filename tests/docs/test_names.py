@@ -1,0 +1,26 @@
+"""Each name lives where the table of the documents says, in both faces."""
+
+import functools
+import re
+
+import pytest
+from helpers.pages import DOCS
+
+import mpqueue
+import mpqueue.compat.v1 as tf
+
+NAMES = re.findall(r"`((?:mpqueue|tf)\.[\w.]+)`", (DOCS / "names.md").read_text("utf-8"))
+KERAS = {f"mpqueue.{name}" for name in ("Sequence", "SequenceEnqueuer", "OrderedEnqueuer", "GeneratorEnqueuer")}
+OURS = KERAS | {"mpqueue.compat.v1", "mpqueue.train", "mpqueue.Source", "mpqueue.run", "mpqueue.get_queue_runners"}
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES)))
+def test_a_name_lives_where_the_table_says(name):
+    root, *path = name.split(".")
+    found = functools.reduce(getattr, path, {"mpqueue": mpqueue, "tf": tf}[root])
+    assert found is not None
+
+
+@pytest.mark.parametrize("name", sorted({name for name in NAMES if name.startswith("mpqueue.")} - OURS))
+def test_the_deferred_face_has_it_in_the_same_place(name):
+    assert functools.reduce(getattr, name.split(".")[1:], tf) is not None

@@ -1,0 +1,68 @@
+"""The pages of the documents hold together: links, names of tests, the index, and the length of the front page."""
+
+import functools
+import re
+
+import pytest
+from helpers.pages import DOCS, PAGES, README, ROOT, anchors, name_of, prose
+
+TESTS = ROOT / "tests"
+# A file of the tests, alone or with a test or class in it.
+REFERENCE = re.compile(r"`((?:\w+/)*(?:test_\w+|conftest|table)\.py)(?:::(\w+))?`")
+
+
+def links(page):
+    """Return the targets of all links and pictures of a page."""
+    return re.findall(r"\]\(([^)\s]+)\)", prose(page))
+
+
+@functools.cache
+def text_of(path):
+    return path.read_text("utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_to_files_and_headings_that_exist(page):
+    broken = []
+    for target in links(page):
+        path, _, anchor = target.partition("#")
+        if path.startswith(("http://", "https://")):
+            continue
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append(target)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_test_that_a_page_names_exists(page):
+    missing = []
+    for path, name in REFERENCE.findall(prose(page)):
+        file = TESTS / path.removeprefix("tests/")
+        if not file.is_file() or (
+            name and not re.search(rf"^\s*(?:def|class) {name}\b|^{name} = ", text_of(file), re.M)
+        ):
+            missing.append(f"{path}::{name}")
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_tests_are_named_with_their_file(page):
+    """So that the test above finds them."""
+    alone = re.sub(REFERENCE, "", prose(page))
+    assert re.findall(r"\btest_\w{12,}|\w+\.\.\.`", alone) == []
+
+
+def test_every_page_is_in_the_index():
+    listed = {target.partition("#")[0] for target in links(DOCS / "index.md")}
+    assert {page.name for page in PAGES if page.parent == DOCS} - {"index.md"} <= listed
+
+
+def test_the_front_page_has_at_most_150_lines():
+    assert len(README.read_text("utf-8").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_page_has_one_title_and_it_comes_first(page):
+    lines = prose(page).splitlines()
+    assert [line for line in lines if line.startswith("# ")] == lines[:1]

@@ -1,0 +1,49 @@
+"""The README and the pages of the documents, and what tests look for in them."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+PAGES = [README, *sorted(DOCS.glob("*.md"))]
+
+_BLOCK = re.compile(r"^```(\S*)\n(.*?)^```$", re.S | re.M)
+
+
+class Block(NamedTuple):
+    """A fenced block of a page: its language, its text, and its number among the blocks of the page."""
+
+    page: str
+    number: int
+    language: str
+    text: str
+
+    def __str__(self):
+        return f"{self.page}-{self.number}"
+
+
+def name_of(page):
+    """Return the path of a page below the checkout."""
+    return str(page.relative_to(ROOT))
+
+
+def blocks():
+    """Return all fenced blocks of all pages."""
+    found = []
+    for page in PAGES:
+        matches = _BLOCK.finditer(page.read_text("utf-8"))
+        found += [Block(name_of(page), number, *match.groups()) for number, match in enumerate(matches)]
+    return found
+
+
+def prose(page):
+    """Return the text of a page without its fenced blocks."""
+    return _BLOCK.sub("", page.read_text("utf-8"))
+
+
+def anchors(page):
+    """Return the anchors of a page's headings, made as GitHub and MyST make them."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
