@@ -158,8 +158,8 @@ def test_a_peer_that_is_not_installed_is_not_planned_and_named(monkeypatch):
     )
     lines = script("parts.benchmark.report").as_text(gathered.results()).splitlines()
     assert "tiny: ? of faster-fifo, at least 1.7 wanted: (peer missing)" in lines
-    assert "faster-fifo is not installed: not measured (pip install mpqueue[peers])" in lines
-    with pytest.raises(ImportError, match=r"mpqueue\[peers\]"):
+    assert "faster-fifo is not installed: not measured (python3 -m pip install '.[peers]')" in lines
+    with pytest.raises(ImportError, match=r"pip install .\.\[peers\]"):
         absent.load()
 
 
@@ -281,7 +281,7 @@ def test_a_plot_without_matplotlib_names_the_extra(monkeypatch):
     """And does so before anything is measured."""
     plots = script("parts.benchmark.plots")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(SystemExit, match=r"mpqueue\[plots\]"):
+    with pytest.raises(SystemExit, match=r"pip install .\.\[plots\]"):
         plots.require_matplotlib()
 
 

@@ -8,15 +8,15 @@ def parse(about: str) -> argparse.Namespace:
     """What was asked for; `--help` prints the usage and ends the process."""
     parser = argparse.ArgumentParser(
         description=about,
-        epilog="--list names workloads, feeds and curves. Peers come with `pip install mpqueue[peers]`, plots with "
-        "`pip install mpqueue[plots]`.",
+        epilog="--list names workloads, feeds and curves. In the clone, `python3 -m pip install '.[peers,plots]'` "
+        "installs the peers and what plots need.",
     )
     parser.add_argument("--workers", type=int, help="worker processes (default: one per CPU)")
     parser.add_argument("--workloads", type=_names, metavar="NAME,...", help="some workloads (default: all)")
     parser.add_argument("--only", type=_names, metavar="NAME,...", help="some feeds (default: all that are installed)")
     parser.add_argument("--quick", action="store_true", help="a minute: few workloads, few feeds, short rounds")
     parser.add_argument("--list", action="store_true", help="list what can be measured, and what is installed")
-    parser.add_argument("--markdown", action="store_true", help="print tables for a README")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to this file")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the rates into this file")
     parser.add_argument("--curves", type=Path, metavar="FOLDER", help="measure how it grows instead, into this folder")

@@ -43,7 +43,7 @@ class Peer:
             ImportError: It is not installed; the message names the extra.
         """
         if not self.is_installed:
-            raise ImportError(f"{self.package} is not installed: pip install mpqueue[peers]")
+            raise ImportError(f"{self.package} is not installed: python3 -m pip install '.[peers]'")
         return getattr(importlib.import_module(f"parts.benchmark.{self.module}"), self.feed)
 
     def __call__(self, source: Any, num_workers: int, ahead: int) -> AbstractContextManager[Any]:

@@ -18,7 +18,7 @@ def require_matplotlib() -> None:
         SystemExit: It is not installed; the message names the extra.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise SystemExit("benchmark.py: plots need matplotlib: pip install mpqueue[plots]")
+        raise SystemExit("benchmark.py: plots need matplotlib: python3 -m pip install '.[plots]'")
 
 
 def draw_rates(results: Results, file: Path) -> None:

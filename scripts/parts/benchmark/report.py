@@ -51,7 +51,7 @@ FIRST_BATCH_MS = {"cold": 120.0, "parked": 5.0, "next epoch": 2.0}
 
 
 def as_text(results: Results) -> str:
-    """For a terminal."""
+    """Return the results as text for a terminal."""
     lines, last = [machine()], None
     for workload, name, rate, spread in results.rows():
         if workload != last:
@@ -64,7 +64,7 @@ def as_text(results: Results) -> str:
 
 
 def as_markdown(results: Results) -> str:
-    """For a README."""
+    """Return the results as Markdown."""
     lines = [machine(), "", "| workload | fed by | rate | spread | mpqueue has of it |", "|---|---|---|---|---|"]
     for workload, name, rate, spread in results.rows():
         ratio = results.ratio(workload, name)
@@ -75,7 +75,7 @@ def as_markdown(results: Results) -> str:
 
 
 def _wanted(results: Results) -> Iterator[str]:
-    """The figures that are to be reached, and whether they are."""
+    """Yield the figures to reach, each with its verdict."""
     for target in TARGETS:
         ratio = results.ratio(target.workload, target.against)
         wanted = f"{target.against}, at least {target.at_least:g} wanted"
@@ -95,13 +95,13 @@ def _wanted(results: Results) -> Iterator[str]:
         told = f"first batch, {name}: {median:.1f} ms ({min(times):.1f} to {max(times):.1f})"
         yield told if limit is None else f"{told}, at most {limit:g} wanted: {verdict(median <= limit)}"
     for name in results.missing:
-        yield f"{name} is not installed: not measured (pip install mpqueue[peers])"
+        yield f"{name} is not installed: not measured (python3 -m pip install '.[peers]')"
     for (workload, name), why in results.failed.items():
         yield f"{workload}: {name} failed: {why}"
 
 
 def as_json(results: Results) -> str:
-    """Everything, for a program."""
+    """Return everything that was measured, for a program."""
     rates = [
         {"workload": workload, "name": name, "unit": KNOWN[workload].unit, "rates": results.rates[workload, name]}
         | {"median": rate, "spread": spread}
@@ -119,7 +119,7 @@ def as_json(results: Results) -> str:
 
 
 def machine() -> str:
-    """What it was measured on."""
+    """Return the versions and the machine that it was measured on."""
     memory = psutil.virtual_memory().total / 2**30
     return (
         f"mpqueue {mpqueue.__version__}, Python {sys.version.split()[0]}, NumPy {np.__version__}, "
