@@ -15,6 +15,7 @@ from mpqueue.errors import InvalidArgumentError
 from mpqueue.parsing import csv_columns, csv_rows
 from mpqueue.parsing.arguments import STRING, as_bytes, string_list
 from mpqueue.parsing.csv_format import Column, CsvFormat
+from mpqueue.values.conversion import infer_array
 
 _DTYPES = {np.dtype(name): name for name in ("float32", "float64", "int32", "int64")}
 
@@ -100,7 +101,7 @@ def _dtype_and_default(default: Any, place: int) -> tuple[str, Any]:
     value = default[0] if type(default) is list and len(default) == 1 else default
     if type(value) in (float, str, bytes):  # what nearly all scripts write, at a tenth of the price of an array
         return (STRING, as_bytes(value, "a default")) if type(value) is not float else ("float32", _rounded(value))
-    array = default if isinstance(default, np.ndarray) else _as_tensorflow_would(default)
+    array = infer_array(default, f"record_defaults[{place}]")
     dtype = STRING if array.dtype.kind in "OSU" else _DTYPES.get(array.dtype)
     if dtype is None:
         names = ", ".join([*_DTYPES.values(), STRING])
@@ -116,15 +117,3 @@ def _dtype_and_default(default: Any, place: int) -> tuple[str, Any]:
 def _rounded(value: float) -> float:
     with np.errstate(over="ignore"):
         return float(np.float32(value))
-
-
-def _as_tensorflow_would(default: Any) -> np.ndarray[Any, Any]:
-    """A Python value as an array: floats are float32, ints int32 if that holds them."""
-    array = np.asarray(default)
-    if isinstance(default, np.generic):
-        return array
-    if array.dtype == np.float64:
-        return array.astype(np.float32)
-    if array.dtype == np.int64 and (array == array.astype(np.int32)).all():
-        return array.astype(np.int32)
-    return array

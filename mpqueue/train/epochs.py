@@ -9,7 +9,7 @@ from typing import Any
 
 from mpqueue.errors import OutOfRangeError
 from mpqueue.queues.source import Source
-from mpqueue.train.arrays import as_constant, dtype_of
+from mpqueue.train.arrays import as_constant
 from mpqueue.train.local_variables import LocalVariable, add_local_variable
 
 
@@ -85,7 +85,7 @@ def limit_epochs(tensor: Any, num_epochs: int | None = None, name: str | None = 
         return tensor
     if not isinstance(tensor, Source):
         array = as_constant(tensor, "tensor")
-        return Source(_Limited(array.copy, count), dtype_of(array), [array.shape])
+        return Source(_Limited(array.copy, count), array.dtype, [array.shape])
     dtypes, shapes = tensor.dtypes, tensor.shapes
     if tensor.is_bare and dtypes is not None and shapes is not None:
         return Source(_Limited(tensor, count), dtypes[0], shapes)

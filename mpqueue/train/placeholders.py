@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.queues.source import Source
-from mpqueue.train.arrays import as_constant, dtype_of
-from mpqueue.values.conversion import to_array
+from mpqueue.train.arrays import as_constant
+from mpqueue.values.conversion import feed_array
 from mpqueue.values.dtypes import DType, as_dtype
 from mpqueue.values.shapes import Shape, as_shape, is_compatible
 from mpqueue.values.sparse import SparseTensorValue
@@ -48,7 +48,7 @@ class Placeholder(Source):
             TypeError: Text and numbers are mixed up, or a single Python integer does not fit the dtype.
             ValueError: The shape disagrees, rows have different lengths, or text is no number.
         """
-        array = _fed_array(value, self.dtype, self.name)
+        array = feed_array(value, self.dtype, repr(self.name))
         if not is_compatible(array.shape, self.shape):
             raise ValueError(f"{self.name!r} has the shape {self.shape}, cannot feed it an array of {array.shape}")
         return array
@@ -166,7 +166,7 @@ def placeholder_with_default(input: Any, shape: Any, name: str | None = None) ->
         default: Callable[[], Any] = input
     else:
         array = as_constant(input, label)
-        dtype, default_shape, default = dtype_of(array), array.shape, array.copy
+        dtype, default_shape, default = array.dtype, array.shape, array.copy
     made = Placeholder(dtype, shape, label, default)
     if not is_compatible(default_shape, made.shape):
         raise ValueError(f"the default of {label!r} has the shape {default_shape}, which does not fit {made.shape}")
@@ -238,16 +238,3 @@ def _fetched(fetches: Any, known: dict[int, Any]) -> Any:
     if id(fetches) not in known:
         known[id(fetches)] = fetches()
     return known[id(fetches)]
-
-
-def _fed_array(value: Any, dtype: DType, name: str) -> NDArray[Any]:
-    if isinstance(dtype, str):
-        return to_array(value, dtype, repr(name))
-    array = np.asarray(value)
-    if array.dtype.kind == "c" and dtype.kind != "c":
-        array = array.real
-    with np.errstate(all="ignore"):
-        cast = array.astype(dtype, copy=False)
-    if isinstance(value, int) and cast != value:
-        raise TypeError(f"{value} does not fit {name!r}, which is {dtype}")
-    return cast

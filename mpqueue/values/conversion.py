@@ -1,11 +1,16 @@
-"""Values as callers have them, converted to an array of a component's dtype by TensorFlow's rules.
+"""Conversion of Python values to arrays, by TensorFlow's rules.
 
-Three kinds of values, three rules:
+Two kinds of values have different rules:
 
-* An array (anything that knows its dtype) is cast without a word, as NumPy's ``astype`` does: 2.7 becomes 2, too big
-  an integer wraps. It has been typed before, and TensorFlow trusts it.
-* A literal (Python numbers and text, in lists or alone) must fit in kind: 2.0 is no integer, 1 is no boolean.
-* Text is UTF-8; only text becomes text.
+* An *array* is anything that knows its dtype. TensorFlow trusts it and casts it without a warning: 2.7 becomes 2, an
+  integer out of range wraps, a complex number keeps its real part.
+* A *literal* is a Python number or text, alone or in lists. It must fit the dtype in kind: 2.0 is no integer, and 1 is
+  no boolean.
+
+Text becomes an object array of ``bytes`` in UTF-8: NumPy's own dtypes for text drop trailing zero bytes.
+
+What the caller knows decides which function it calls: `to_array` if it has a dtype, `infer_array` if it has none, and
+`feed_array` if the value replaces that of a tensor, where literals are cast as arrays are.
 """
 
 import numbers
@@ -14,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.values.dtypes import STRING, DType
+from mpqueue.values.dtypes import STRING, TEXT_KINDS, DType, as_dtype
 
 Array = NDArray[Any]
 
@@ -23,56 +28,129 @@ _LITERALS: dict[str, tuple[type, ...]] = {
     "i": (numbers.Integral, np.bool_),
     "u": (numbers.Integral, np.bool_),
     "f": (numbers.Real, np.bool_),
-    "V": (numbers.Real, np.bool_),  # bfloat16 and its kin
+    "V": (numbers.Real, np.bool_),  # bfloat16 and the other formats of ml_dtypes
     "c": (numbers.Complex, np.bool_),
 }
 _ARRAY_KINDS = {"b": "b", "i": "biu", "u": "biu", "f": "biufV", "V": "biufV", "c": "biufVc"}
+_INT32 = np.iinfo(np.int32)
 
 
 def to_array(value: Any, dtype: DType, label: str) -> Array:
-    """``value`` as an array of ``dtype``; it may share memory with ``value``.
+    """Convert a value to an array of a given dtype; the array may share memory with the value.
 
     Args:
         value: An array, a literal or nested lists of literals.
-        dtype: As `as_dtype` gives it.
-        label: What the value is for, said in errors.
+        dtype: As `as_dtype` returns it.
+        label: Names the value in errors.
 
     Raises:
-        ValueError: None, ragged lists, or text in an array that is no number.
+        ValueError: None, ragged lists, or an array of text that is no number.
         TypeError: A literal of another kind: text for a number, 2.0 for an integer, a number for text.
-        OverflowError: A Python integer that no number of the machine holds.
+        OverflowError: A Python integer that is out of the range of every integer dtype.
+
+    Follows: ``tf.constant`` with a dtype, in eager mode.
     """
     if type(value) is np.ndarray and value.dtype is dtype:
         return value
     if value is None:
         raise ValueError(f"{label} is None: expected a value of dtype {dtype}")
+    if isinstance(dtype, str):
+        return _to_text(value, label)
+    if not is_array(value):
+        _check_literals(value, dtype, label)
+    return _cast(value, dtype, label)
+
+
+def infer_array(value: Any, label: str, *, narrow: bool = True) -> Array:
+    """Convert a value to an array of the dtype that TensorFlow gives it.
+
+    Arrays keep their dtype. Python's integers become int32, or int64 where one does not fit, and its floats float32:
+    NumPy alone would make them twice as wide.
+
+    Args:
+        value: An array, a literal or nested lists of literals.
+        label: Names the value in errors.
+        narrow: False keeps the width that NumPy gives to literals.
+
+    Raises:
+        ValueError: None, or ragged lists.
+        TypeError: Neither numbers nor text, or both in one list.
+
+    Follows: ``tf.constant`` without a dtype.
+    """
+    if value is None:
+        raise ValueError(f"{label} is None: expected an array, or a list that makes one")
+    is_typed = is_array(value)
+    if not is_typed and isinstance(_first_leaf(value), str | bytes):
+        return _to_text(value, label)  # before NumPy decodes bytes beside text
+    array = _as_numpy(value, label)
+    if array.dtype.kind in TEXT_KINDS:
+        return _to_text(value, label)
+    as_dtype(array.dtype)
+    return _narrowed(array) if narrow and not is_typed else array
+
+
+def feed_array(value: Any, dtype: DType, label: str) -> Array:
+    """Convert a value that replaces a tensor's; numbers are cast whatever they lose, but for a single integer.
+
+    Args:
+        value: An array, a literal or nested lists of literals.
+        dtype: As `as_dtype` returns it.
+        label: Names the value in errors.
+
+    Raises:
+        ValueError: Ragged lists, text that is no number, or None where text is expected.
+        TypeError: Numbers where text is expected, no number at all, or a Python integer that does not fit the dtype.
+
+    Follows: ``tf.Session.run``, which hands values to ``numpy.asarray``.
+    """
+    if isinstance(dtype, str):
+        return to_array(value, dtype, label)
     try:
-        return _to_text(value, label) if isinstance(dtype, str) else _to_numbers(value, dtype, label)
+        array = _cast(value, dtype, label)
+    except OverflowError as error:
+        raise TypeError(str(error)) from error
+    if isinstance(value, int) and array != value:
+        raise TypeError(f"{label} does not fit {dtype}: {value} would become {array}")
+    return array
+
+
+def is_array(value: Any) -> bool:
+    """Tell if a value knows its dtype, so that NumPy makes an array of it without a look at its items."""
+    if callable(getattr(value, "__array__", None)) or isinstance(getattr(value, "__array_interface__", None), dict):
+        return True
+    return isinstance(value, bytearray | memoryview)
+
+
+def _cast(value: Any, dtype: np.dtype[Any], label: str) -> Array:
+    array = _as_numpy(value, label)
+    kind = array.dtype.kind
+    try:
+        if kind not in "fcVO":
+            return array.astype(dtype, copy=False)
+        if kind == "c" and dtype.kind != "c":
+            array = array.real  # NumPy would warn that the rest is lost
+        with np.errstate(all="ignore"):  # NumPy would warn of numbers that are too big, and of nan
+            return array.astype(dtype, copy=False)
     except OverflowError as error:
         raise OverflowError(f"{label} does not fit {dtype}: {error}") from error
-
-
-def _to_numbers(value: Any, dtype: np.dtype[Any], label: str) -> Array:
-    if isinstance(value, np.ndarray) and value.dtype == dtype:
-        return np.asarray(value)
-    if not _knows_its_dtype(value):
-        _check_literals(value, dtype, label)
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind not in "fcVO":
-            return array.astype(dtype, copy=False)
-        with np.errstate(all="ignore"):  # too big, not a number: NumPy would warn
-            return array.astype(dtype, copy=False)
     except TypeError as error:
         raise TypeError(f"{label} cannot become {dtype}: {error}") from error
     except ValueError as error:
         raise ValueError(f"{label} cannot become {dtype}: {error}") from error
 
 
+def _as_numpy(value: Any, label: str) -> Array:
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{label} makes no array: {error}") from error
+
+
 def _to_text(value: Any, label: str) -> Array:
-    """Always a new array."""
+    """Convert to an object array of bytes, which is always a new one."""
     # np.bytes_ knows its dtype, but would lose trailing zeros as an array.
-    if isinstance(value, str | bytes) or not _knows_its_dtype(value):
+    if isinstance(value, str | bytes) or not is_array(value):
         _check_literals(value, STRING, label)
         value = np.array(value, dtype=object)
     array = np.asarray(value)
@@ -87,10 +165,6 @@ def _to_text(value: Any, label: str) -> Array:
     return out
 
 
-def _knows_its_dtype(value: Any) -> bool:
-    return hasattr(value, "__array__") or hasattr(value, "__array_interface__") or isinstance(value, memoryview)
-
-
 def _check_literals(value: Any, dtype: DType, label: str) -> None:
     if isinstance(value, list | tuple | range):
         for item in value:
@@ -101,10 +175,13 @@ def _check_literals(value: Any, dtype: DType, label: str) -> None:
 
 def _fits(leaf: Any, dtype: DType) -> bool:
     if isinstance(dtype, str):
-        return isinstance(leaf, str | bytes) or (isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OSUT")
+        return isinstance(leaf, str | bytes) or (isinstance(leaf, np.ndarray) and leaf.dtype.kind in TEXT_KINDS)
     if isinstance(leaf, np.ndarray):
         return leaf.dtype.kind in _ARRAY_KINDS[dtype.kind]
-    return isinstance(leaf, _LITERALS[dtype.kind])
+    if isinstance(leaf, _LITERALS[dtype.kind]):
+        return True
+    # Such as TensorFlow's Dimension. Arrays have the method too, whatever their dtype.
+    return dtype.kind in "iu" and hasattr(leaf, "__index__") and not is_array(leaf)
 
 
 def _as_bytes(item: Any, label: str) -> bytes:
@@ -115,3 +192,18 @@ def _as_bytes(item: Any, label: str) -> bytes:
     if isinstance(item, list | tuple):
         raise ValueError(f"{label} has rows of different lengths")  # noqa: TRY004 - as for ragged numbers
     raise TypeError(f"{label} is to be text, but holds {item!r} of type {type(item).__name__!r}")
+
+
+def _first_leaf(value: Any) -> Any:
+    while isinstance(value, list | tuple) and value:
+        value = value[0]
+    return value
+
+
+def _narrowed(array: Array) -> Array:
+    if array.dtype == np.int64 and (not array.size or (array.min() >= _INT32.min and array.max() <= _INT32.max)):
+        return array.astype(np.int32)
+    if array.dtype == np.float64:
+        with np.errstate(over="ignore"):  # beyond the range of float32 is infinity
+            return array.astype(np.float32)
+    return array

@@ -11,7 +11,7 @@ import numpy as np
 STRING: Final = "string"
 DType: TypeAlias = np.dtype[Any] | str  # the only str is STRING
 
-_TEXT_KINDS = "OSUT"  # object, bytes, str, and NumPy 2's StringDType
+TEXT_KINDS: Final = "OSUT"  # object, bytes, str, and NumPy 2's StringDType
 _NUMBER_KINDS = "biufc"
 
 
@@ -33,7 +33,7 @@ def as_dtype(value: Any) -> DType:
     if isinstance(value, str) and value == STRING:
         return STRING
     dtype = _numpy_dtype(getattr(value, "as_numpy_dtype", value))
-    if dtype.kind in _TEXT_KINDS:
+    if dtype.kind in TEXT_KINDS:
         return STRING
     # The float formats of ml_dtypes (bfloat16 and others) are of kind V, as are bare bytes and records, which are not
     # numbers: those have the type np.void.
