@@ -8,27 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-STRING = "string"
+from mpqueue.values.dtypes import TEXT_KINDS, as_dtype
 
 
 def dtype_name(dtype: Any) -> str:
-    """The name of a dtype however it is spelled: ``np.float32``, ``"float32"``, ``"string"``, ``bytes``, ``tf.int64``.
+    """Return the name of what `as_dtype` takes, and of two more words.
+
+    ``float`` means float32 here, as in TensorFlow. "bfloat16" is known without ml_dtypes.
 
     Raises:
         TypeError: It names no dtype.
     """
-    dtype = getattr(dtype, "as_numpy_dtype", dtype)  # TensorFlow's dtypes, and those of mpqueue.compat.v1
-    if dtype is None:
-        raise TypeError("a dtype is missing: give one such as 'int64', np.float32 or 'string'")
     if dtype is float:
-        return "float32"  # as in TensorFlow
-    if isinstance(dtype, str) and dtype in (STRING, "bfloat16"):
-        return dtype
-    try:
-        known = np.dtype(dtype)
-    except TypeError:
-        raise TypeError(f"{dtype!r} is no dtype: give one such as 'int64', np.float32 or 'string'") from None
-    return STRING if known.kind in "OSU" else known.name
+        return "float32"
+    return "bfloat16" if isinstance(dtype, str) and dtype == "bfloat16" else str(as_dtype(dtype))
 
 
 def as_bytes(item: Any, name: str) -> bytes:
@@ -58,7 +51,7 @@ def string_list(value: Any, name: str) -> tuple[list[bytes], tuple[int, ...]]:
     if isinstance(value, list) and set(map(type, value)) <= {bytes}:
         return value, (len(value),)
     array = value if isinstance(value, np.ndarray) else _object_array(value, name)
-    if array.size and array.dtype.kind not in "OSU":
+    if array.size and array.dtype.kind not in TEXT_KINDS:
         raise TypeError(f"{name} must be bytes or str, or an array of them, and is an array of {array.dtype}")
     items = array.ravel().tolist()
     if set(map(type, items)) <= {bytes}:

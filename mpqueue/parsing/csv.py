@@ -13,9 +13,10 @@ import numpy as np
 
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.parsing import csv_columns, csv_rows
-from mpqueue.parsing.arguments import STRING, as_bytes, string_list
+from mpqueue.parsing.arguments import as_bytes, string_list
 from mpqueue.parsing.csv_format import Column, CsvFormat
 from mpqueue.values.conversion import infer_array
+from mpqueue.values.dtypes import STRING
 
 _DTYPES = {np.dtype(name): name for name in ("float32", "float64", "int32", "int64")}
 

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.memory.glibc import keep_freed_memory
-from mpqueue.parsing.arguments import STRING
 from mpqueue.parsing.csv_cut import Batch, cut
 from mpqueue.parsing.csv_format import CsvFormat
 from mpqueue.parsing.number_columns import Fields, add_long_decimals, floats, integers, read_fields
 from mpqueue.parsing.number_text import to_float, to_float32, to_int64
 from mpqueue.parsing.vectorized import words_of
+from mpqueue.values.dtypes import STRING
 
 _Truths = NDArray[np.bool_]
 _NUMBERS = ("float32", "float64", "int32", "int64")

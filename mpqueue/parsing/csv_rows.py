@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.parsing.arguments import STRING
 from mpqueue.parsing.csv_fields import BadField, cut, shown
 from mpqueue.parsing.csv_format import Column, CsvFormat
 from mpqueue.parsing.number_text import to_float, to_float32, to_int32, to_int64
+from mpqueue.values.dtypes import STRING
 
 _READERS: dict[str, Callable[[bytes], Any]] = {
     "float32": to_float,

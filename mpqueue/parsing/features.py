@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.parsing.arguments import STRING, as_bytes, dtype_name
+from mpqueue.parsing.arguments import as_bytes, dtype_name
 from mpqueue.parsing.protobuf_wire import BYTES_LIST, FLOAT_LIST, INT64_LIST
+from mpqueue.values.conversion import to_array
+from mpqueue.values.dtypes import STRING, as_dtype
+from mpqueue.values.shapes import as_shape
 
 
 class VarLenFeature(NamedTuple):
@@ -144,35 +147,26 @@ def _spec(name: Any, feature: Any) -> Spec:
 def _known_shape(name: Any, shape: Any) -> tuple[int, ...]:
     if shape is None:
         raise ValueError(f"feature {name!r} has no shape: give one, [] for a single value")
-    sizes = [getattr(size, "value", size) for size in (shape if hasattr(shape, "__iter__") else [shape])]
-    if any(size is None or size < 0 for size in sizes):
+    try:
+        sizes = as_shape(shape)
+    except ValueError:  # a negative size
+        sizes = None
+    if sizes is None or None in sizes:
         raise ValueError(
-            f"feature {name!r} has shape {list(sizes)}, which must be fully known: for lists of different lengths use "
-            "a VarLenFeature or a FixedLenSequenceFeature"
+            f"feature {name!r} has shape {shape}, which must be fully known: for lists of different lengths use a "
+            "VarLenFeature or a FixedLenSequenceFeature"
         )
-    return tuple(int(size) for size in sizes)
+    return tuple(size for size in sizes if size is not None)
 
 
 def _default(name: Any, value: Any, dtype: str, size: int) -> NDArray[Any] | None:
-    """A default as a flat array of ``size`` values of the dtype."""
+    """Convert a default to a flat array of ``size`` values of the dtype."""
     if value is None:
         return None
-    array = np.asarray(value, dtype=object) if dtype == STRING else np.asarray(value)
-    if dtype == STRING:
-        flat = np.empty(array.size, object)
-        flat[:] = [as_bytes(item, f"the default of feature {name!r}") for item in array.reshape(-1).tolist()]
-    elif _is_castable(array, value, dtype):
-        flat = array.reshape(-1).astype(dtype)
-    else:
-        raise TypeError(f"feature {name!r} is {dtype} and has the default {value!r}")
+    try:
+        flat = to_array(value, as_dtype(dtype), f"the default of feature {name!r}").flatten()
+    except OverflowError as error:
+        raise TypeError(str(error)) from None
     if flat.size != size:
         raise ValueError(f"feature {name!r} has a default of {flat.size} values and needs {size}: {value!r}")
     return flat if size else None  # a default of no values is none: as in TensorFlow, such a feature is required
-
-
-def _is_castable(array: NDArray[Any], value: Any, dtype: str) -> bool:
-    """Whether a default may become the dtype: ints may become floats, and arrays of NumPy any number."""
-    if array.size == 0:
-        return True
-    floats_too = dtype == "float32" or isinstance(value, np.ndarray | np.generic)
-    return array.dtype.kind in ("biuf" if floats_too else "biu")

@@ -24,7 +24,7 @@ from mpqueue.train.epochs import EpochCount, checked_epochs
 from mpqueue.train.queue_runner import QueueRunner
 from mpqueue.values.conversion import to_array
 from mpqueue.values.dtypes import DType
-from mpqueue.values.shapes import Shape, as_shape, is_compatible
+from mpqueue.values.shapes import Shape, as_shape, is_fully_known, merged
 
 
 def input_producer(
@@ -237,11 +237,11 @@ def _row_spec(source: Source, label: str) -> tuple[DType, Shape]:
 
 def _agreed(known: Shape, given: Shape) -> tuple[int, ...]:
     """What two statements about the shape of a row say together."""
-    if known is not None and not is_compatible(known, given):
-        raise ValueError(f"the rows have the shape {known}, element_shape says {given}")
-    sides = [side for side in (known, given) if side is not None]
-    shape = tuple(next((size for size in sizes if size is not None), None) for sizes in zip(*sides, strict=True))
-    if not sides or None in shape:
+    try:
+        shape = merged(known, given)
+    except ValueError:
+        raise ValueError(f"the rows have the shape {known}, element_shape says {given}") from None
+    if shape is None or not is_fully_known(shape):
         raise ValueError(f"the shape of a row is not known, only {known}: give element_shape")
     return tuple(size for size in shape if size is not None)
 

@@ -39,7 +39,7 @@ def as_dtype(value: Any) -> DType:
     # numbers: those have the type np.void.
     if dtype.kind in _NUMBER_KINDS or (dtype.kind == "V" and dtype.type is not np.void):
         return np.dtype(dtype.type)  # in native byte order, and always the same object
-    raise TypeError(f"{value!r} cannot be queued: components are numbers, booleans or text ('string')")
+    raise TypeError(f"{value!r} is no dtype of arrays here: they hold numbers, booleans or text ('string')")
 
 
 def _numpy_dtype(value: Any) -> np.dtype[Any]:

@@ -9,9 +9,9 @@ from mpqueue.compat.graph.graph import Graph
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
 from mpqueue.compat.ops.dims import merged
-from mpqueue.compat.ops.dtypes import string
 from mpqueue.compat.ops.infer import invalid
-from mpqueue.compat.ops.literals import to_array
+from mpqueue.values.conversion import feed_array
+from mpqueue.values.dtypes import as_dtype
 
 
 def fed_values(graph: Graph, feed_dict: Any) -> dict[Tensor, np.ndarray]:
@@ -57,7 +57,7 @@ def fed_array(tensor: Tensor, value: Any) -> np.ndarray:
     """
     if isinstance(value, Tensor):
         raise TypeError(f"The value of a feed cannot be a tf.Tensor object: {value!r} for {tensor.name}")
-    array = _cast(tensor, value)
+    array = feed_array(value, as_dtype(tensor.dtype.base_dtype), f"the value of {tensor.name}")
     try:
         merged(tensor.known_dims, array.shape)
     except ValueError:
@@ -67,32 +67,6 @@ def fed_array(tensor: Tensor, value: Any) -> np.ndarray:
     if not tensor.graph.is_feedable(tensor):
         raise ValueError(f"Tensor {tensor.name} may not be fed.")
     return array
-
-
-def _cast(tensor: Tensor, value: Any) -> np.ndarray:
-    kind = tensor.dtype.base_dtype.as_numpy_dtype
-    if tensor.dtype.base_dtype is string:
-        return _text(value)
-    try:
-        array = np.asarray(value, dtype=kind)
-    except OverflowError as error:
-        raise TypeError(
-            f"Type of feed value {value!r} is not compatible with type {tensor.dtype.name} of {tensor.name}: "
-            "use a larger type"
-        ) from error
-    if isinstance(value, int) and array.item() != value:
-        raise TypeError(
-            f"Type of feed value {value!r} is not compatible with type {tensor.dtype.name} of {tensor.name}"
-        )
-    return array
-
-
-def _text(value: Any) -> np.ndarray:
-    """Text as bytes; an array of bytes objects is taken as it is."""
-    array = np.asarray(value, dtype=object)
-    if all(type(item) is bytes for item in array.reshape(-1).tolist()):
-        return array
-    return to_array(array)
 
 
 def unfed(name: str) -> Any:

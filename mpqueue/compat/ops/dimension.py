@@ -4,6 +4,8 @@ import operator
 from collections.abc import Callable
 from typing import Any, SupportsIndex
 
+from mpqueue.values.shapes import as_size
+
 
 def _arithmetic(combine: Callable[[int, int], int]) -> tuple[Any, Any]:
     """An operator of `Dimension` and its mirror image: not known on either side makes the result not known."""
@@ -55,16 +57,7 @@ class Dimension:
     __slots__ = ("value",)
 
     def __init__(self, value: "SupportsIndex | Dimension | None") -> None:
-        if isinstance(value, Dimension):
-            value = value.value
-        try:
-            self.value: int | None = None if value is None else operator.index(value)
-        except TypeError:
-            raise TypeError(
-                f"a dimension must be an int or None, got {value!r} of type {type(value).__name__!r}"
-            ) from None
-        if self.value is not None and self.value < 0:
-            raise ValueError(f"Dimension {self.value} must be >= 0")
+        self.value: int | None = as_size(value)
 
     __add__, __radd__ = _arithmetic(operator.add)
     __sub__, __rsub__ = _arithmetic(operator.sub)

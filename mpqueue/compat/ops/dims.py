@@ -1,47 +1,24 @@
-"""Arithmetic on what is known of shapes: a tuple of sizes, None for an unknown size; None for an unknown rank."""
+"""Arithmetic on static shapes, with the errors that TensorFlow's shape functions raise."""
 
 import math
 from collections.abc import Iterable
 
-Dims = tuple[int | None, ...] | None
+from mpqueue.values.shapes import Shape as Dims
+from mpqueue.values.shapes import is_fully_known as is_known
+from mpqueue.values.shapes import merged, merged_size, text
 
-
-def text(dims: Dims) -> str:
-    """A shape for a message: ``[2,?]``, or ``<unknown>``."""
-    if dims is None:
-        return "<unknown>"
-    return "[" + ",".join("?" if size is None else str(size) for size in dims) + "]"
-
-
-def merged_size(left: int | None, right: int | None) -> int | None:
-    """One size known from two sides.
-
-    Raises:
-        ValueError: They differ.
-    """
-    if left is None or right is None:
-        return right if left is None else left
-    if left != right:
-        raise ValueError(f"Dimensions must be equal, but are {left} and {right}.")
-    return left
-
-
-def merged(left: Dims, right: Dims) -> Dims:
-    """One shape known from two sides.
-
-    Raises:
-        ValueError: No array has both shapes.
-    """
-    if left is None or right is None:
-        return right if left is None else left
-    if len(left) != len(right):
-        raise ValueError(
-            f"Shapes must be equal rank, but are {len(left)} and {len(right)}: {text(left)}, {text(right)}"
-        )
-    try:
-        return tuple(map(merged_size, left, right))
-    except ValueError:
-        raise ValueError(f"Shapes {text(left)} and {text(right)} are not compatible") from None
+__all__ = [
+    "Dims",
+    "axis_in",
+    "broadcast",
+    "count",
+    "is_known",
+    "merged",
+    "merged_all",
+    "merged_size",
+    "text",
+    "with_rank",
+]
 
 
 def merged_all(shapes: Iterable[Dims]) -> Dims:
@@ -54,11 +31,6 @@ def merged_all(shapes: Iterable[Dims]) -> Dims:
     for dims in shapes:
         known = merged(known, dims)
     return known
-
-
-def is_known(dims: Dims) -> bool:
-    """Whether rank and all sizes are known."""
-    return dims is not None and None not in dims
 
 
 def count(dims: Dims) -> int | None:

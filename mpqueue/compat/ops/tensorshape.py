@@ -7,6 +7,7 @@ from typing import Any, overload
 
 from mpqueue.compat.ops.dimension import Dimension
 from mpqueue.compat.ops.dims import Dims, merged
+from mpqueue.values import shapes
 
 
 class TensorShape:
@@ -28,7 +29,7 @@ class TensorShape:
     __slots__ = ("_dims",)
 
     def __init__(self, dims: Any) -> None:
-        self._dims = _as_dims(dims)
+        self._dims = shapes.as_shape(dims)
 
     @property
     def known(self) -> Dims:
@@ -215,23 +216,6 @@ class TensorShape:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TensorShape, (self._dims,)
-
-
-def _size(value: Any) -> int | None:
-    return Dimension(value).value
-
-
-def _as_dims(dims: Any) -> Dims:
-    if dims is None:
-        return None
-    if isinstance(dims, TensorShape):
-        return dims.known
-    if isinstance(dims, Dimension) or not hasattr(dims, "__iter__"):
-        return (_size(dims),)
-    try:
-        return tuple(_size(size) for size in dims)
-    except TypeError as error:
-        raise TypeError(f"{dims!r} is no shape: {error}") from None
 
 
 def _slice_of_unknown(key: slice) -> Dims:
