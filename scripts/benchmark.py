@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How fast mpqueue hands batches from workers to a training loop, beside its peers and what the machine can do.
+"""Measures mpqueue's hand-over of batches to a training loop, beside its peers and the limits of the machine.
 
     python3 scripts/benchmark.py                    all of it: with every peer installed, most of an hour
     python3 scripts/benchmark.py --quick            a minute

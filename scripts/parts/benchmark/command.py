@@ -1,4 +1,4 @@
-"""What `scripts/benchmark.py` does with its options."""
+"""Carries out what the command line of `scripts/benchmark.py` asks for."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""The tables beside the rates: what each feed costs, and how soon a waiting consumer is awake."""
+"""Tables beside the rates: the costs of each feed, and the latency of waking a consumer."""
 
 import statistics
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ Row = tuple[str, str, list[str]]
 
 
 def rows(results: Results) -> Iterator[Row]:
-    """Workload, name, and a cell for each of `HEADS`."""
+    """Yield workload, name, and a cell for each of `HEADS`."""
     for (workload, name), found in results.costs.items():
         middle = {key: statistics.median(values) for key, values in found.items()}
         yield workload, name, _cells(middle)
@@ -32,7 +32,7 @@ def _cells(middle: dict[str, float]) -> list[str]:
 
 
 def as_text(results: Results) -> Iterator[str]:
-    """For a terminal."""
+    """Yield the lines of the table for a terminal."""
     last = None
     for workload, name, cells in rows(results):
         if last is None:
@@ -45,7 +45,7 @@ def as_text(results: Results) -> Iterator[str]:
 
 
 def as_markdown(results: Results) -> Iterator[str]:
-    """For a README."""
+    """Yield the lines of the table in Markdown."""
     if results.costs:
         yield from ["", ABOUT[0].upper() + ABOUT[1:] + ".", "", f"| workload | fed by | {' | '.join(HEADS)} |"]
         yield "|---|---" + "|---:" * len(HEADS) + "|"
@@ -55,7 +55,7 @@ def as_markdown(results: Results) -> Iterator[str]:
 
 
 def wake_up_quantiles(latencies: list[float]) -> tuple[float, float]:
-    """Median and 99th percentile."""
+    """Return median and 99th percentile."""
     return statistics.median(latencies), statistics.quantiles(latencies, n=100, method="inclusive")[98]
 
 

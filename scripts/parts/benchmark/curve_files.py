@@ -55,7 +55,7 @@ def _judged(name: str, across: str, found: list[dict[str, float]]) -> Iterator[s
 
 
 def saturation(across: str, found: list[dict[str, float]]) -> str:
-    """What came at most, where less than nine tenths of what was offered came, and what the trainer's CPU allows."""
+    """Return the highest rate, the point from which less than nine tenths arrived, and the trainer's own limit."""
     most = max(point["batches/s"] for point in found)
     allowed = max(1e6 / point[growing.TRAINER] for point in found)
     bound = f"one CPU in the trainer would do for {allowed:,.0f}"

@@ -1,4 +1,4 @@
-"""How mpqueue grows: one figure against one quantity.
+"""Curves of growth: one figure against one quantity.
 
 What a point measures is in `growing`; here are the points, the axes, and why a curve bends where it does.
 """

@@ -1,4 +1,4 @@
-"""Who produces the batches. A feed is a context manager: inside it, an iterator of batches, epoch after epoch.
+"""Feeds: the producers of batches, by name. A feed is a context manager that gives an iterator over endless epochs.
 
 A peer runs with the settings that suit it best; where that costs something, a second entry shows it. Those that need
 a package of their own are in `peers`.

@@ -1,4 +1,4 @@
-"""What the machine can do at best, measured in the same rounds: no way of handing batches over can be much quicker."""
+"""Limits of the machine, measured in the same rounds: no hand-over of batches can be much quicker."""
 
 import itertools
 import multiprocessing

@@ -1,4 +1,4 @@
-"""What this process and those that it has started use of the machine: CPU time and memory."""
+"""CPU time and memory of this process and of its descendants."""
 
 import contextlib
 import time

@@ -1,4 +1,4 @@
-"""What the rounds have found so far."""
+"""Collects the findings of the rounds."""
 
 import collections
 from typing import Any
@@ -27,7 +27,7 @@ class Gathered:
         self._failed: dict[tuple[str, str], str] = {}
 
     def is_hopeless(self, one: Measurement) -> bool:
-        """Whether it failed before, so that another round of it would be of no use."""
+        """Return True if it failed before, so that another round of it would be of no use."""
         return (one.workload, one.name) in self._failed
 
     def add(self, one: Measurement, found: Any) -> None:
@@ -62,7 +62,7 @@ class Gathered:
         self._costs.pop((one.workload, one.name), None)
 
     def results(self) -> Results:
-        """All of it."""
+        """Return all findings."""
         return Results(
             dict(self._rates),
             dict(self._first_batches),

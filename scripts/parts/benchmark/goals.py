@@ -1,4 +1,4 @@
-"""The figures that mpqueue is to reach beside those that are a ratio of two rates."""
+"""Figures that mpqueue is to reach, beside the ratios of two rates."""
 
 import statistics
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ MEMORY_MB, MEMORY_PER_WORKER_MB = 20.0, 12.0  # beyond the ring
 
 
 def verdict(is_reached: bool) -> str:
-    """What follows a figure and what was wanted."""
+    """Return the word that follows a figure and its goal."""
     return "reached" if is_reached else "MISSED"
 
 
 def lines(results: Results) -> Iterator[str]:
-    """A line for each figure of which what it needs was measured."""
+    """Yield a line for each figure whose measurements were made."""
     yield from _small(results)
     yield from _decode(results)
     yield from _memory(results)

@@ -1,4 +1,4 @@
-"""What one point of a curve measures: mpqueue at one size, length or number, in a process of its own."""
+"""Measures one point of a curve: mpqueue at one size, length or number, in a process of its own."""
 
 import itertools
 import time

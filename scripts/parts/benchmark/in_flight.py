@@ -1,4 +1,4 @@
-"""What peers that lack it are given: a source that workers have from the start, and a bound of what is under way."""
+"""Help for peers without it: a source that workers have from the start, and a bound of the batches ahead."""
 
 import collections
 import itertools

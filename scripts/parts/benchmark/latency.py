@@ -1,4 +1,4 @@
-"""How soon the first batch comes: of a cold start, of one with a parked pool, of an epoch after the first."""
+"""Time to the first batch: of a cold start, of a start with a parked pool, of an epoch after the first."""
 
 import subprocess
 import sys

@@ -30,7 +30,7 @@ DEADLOCK_S = 120.0
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """What to measure.
+    """One measurement to be made.
 
     Attributes:
         what: "feed" or "floor" (of a workload), "queue", "records", "latency", "wake-up", "memory", or "curve".
@@ -47,7 +47,7 @@ class Measurement:
     seconds: float
 
     def in_fresh_process(self) -> Any:
-        """Measure in a new interpreter; what `run` returns there.
+        """Measure in a new interpreter; return what `run` returns there.
 
         Raises:
             RuntimeError: It failed; with what it wrote to its stderr.
@@ -67,7 +67,7 @@ class Measurement:
         return json.loads(out.splitlines()[-1])
 
     def run(self) -> Any:
-        """Measure here: batches per second, or more than that, by name."""
+        """Measure here; return batches per second, or several figures by name."""
         if self.name in PEERS:
             PEERS[self.name].load()
         if self.what == "latency":

@@ -1,4 +1,4 @@
-"""What mpqueue needs beyond its ring, whose size `statistics()` tells.
+"""Memory of mpqueue beyond its ring, whose size `statistics()` shows.
 
 Pages of the ring that are reserved and were never touched are in no process's proportional memory. So what is taken
 off for the ring is not more than what lies in shared memory. The sources hold next to nothing themselves: what a

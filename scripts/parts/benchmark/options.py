@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def parse(about: str) -> argparse.Namespace:
-    """What was asked for; `--help` prints the usage and ends the process."""
+    """Return the parsed command line; `--help` prints the usage and ends the process."""
     parser = argparse.ArgumentParser(
         description=about,
         epilog="--list names workloads, feeds and curves. In the clone, `python3 -m pip install '.[peers,plots]'` "

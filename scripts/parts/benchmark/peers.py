@@ -32,7 +32,7 @@ class Peer:
 
     @property
     def is_installed(self) -> bool:
-        """Whether its package is there; nothing is imported to find out. A folder of that name is no package."""
+        """Return True if its package is installed, without importing it. A folder of that name is no package."""
         found = importlib.util.find_spec(self.package) if self.package else None
         return not self.package or (found is not None and found.origin is not None)
 

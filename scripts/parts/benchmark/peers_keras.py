@@ -1,4 +1,4 @@
-"""What runs inside Keras 3's `fit`: the enqueuer of its PyDataset, with worker processes and with threads."""
+"""The feeds of Keras 3, as they run inside `fit`: the enqueuer of its PyDataset, with processes and with threads."""
 
 import os
 from collections.abc import Iterator

@@ -72,7 +72,7 @@ def files_of(name: str) -> list[str]:
 
 
 def readers() -> list[str]:
-    """Who reads: TensorFlow only where there is one."""
+    """Return the names of the readers: TensorFlow's only where it is installed."""
     return [OURS, OURS + ON_ONE_CORE, *([TENSORFLOW] if python_with_tensorflow() else [])]
 
 

@@ -1,4 +1,4 @@
-"""All that was measured: medians, spreads and ratios of rates."""
+"""Results of all measurements: medians, spreads and ratios of rates."""
 
 import dataclasses
 import statistics
@@ -37,18 +37,18 @@ class Results:
     num_workers: int = 2
 
     def rows(self) -> Iterator[tuple[str, str, float, float]]:
-        """Workload, name, median in the workload's unit, spread: half of the range, as a share of the median."""
+        """Yield workload, name, median in the workload's unit, spread: half of the range, as a share of the median."""
         for (workload, name), rates in self.rates.items():
             median = statistics.median(rates)
             spread = (max(rates) - min(rates)) / 2 / median
             yield workload, name, median * KNOWN[workload].per_batch, spread
 
     def about(self, workload: str) -> Any:
-        """What a workload is, and the unit of its rate."""
+        """Return a workload: its description, and the unit of its rate."""
         return KNOWN[workload]
 
     def ratio(self, workload: str, against: str) -> float | None:
-        """Median of mpqueue's rate divided by another's in the same round; None where either was not measured.
+        """Return the median of mpqueue's rate divided by another's of the same round; None without either.
 
         What ran on one core is compared with mpqueue on one core.
         """

@@ -22,7 +22,7 @@ _ELEMENT = np.ones(SHAPE, DTYPE)
 
 
 def element() -> np.ndarray:
-    """What the source gives."""
+    """Return one element of the source."""
     return _ELEMENT.copy()
 
 

@@ -1,4 +1,4 @@
-"""How large the batches of a source are."""
+"""Sizes of the batches of a source."""
 
 import pickle
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def mean_bytes(source: Any) -> float:
 
 
 def largest_bytes(source: Any) -> int:
-    """What a queue must have room for to take any batch, pickled."""
+    """Return the bytes that a queue needs to take any batch, pickled."""
     sample = SAMPLE if _pickled_bytes(source[0]) < 1 << 20 else FEW
     return int(ROOM * max(_pickled_bytes(source[index % len(source)]) for index in range(sample))) + 4096
 

@@ -1,4 +1,4 @@
-"""What is produced: sources without end, each made anew in every process that measures it."""
+"""Sources without end, each made anew in every process that measures it."""
 
 import time
 from typing import Any

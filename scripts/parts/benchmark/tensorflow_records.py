@@ -1,4 +1,4 @@
-"""What TensorFlow makes of the same files: its queues (`tf.compat.v1`), and `tf.data`. Run in a process of its own.
+"""Reads the same files by TensorFlow's queues (`tf.compat.v1`) and by `tf.data`, in a process of its own.
 
 ``python tensorflow_records.py JSON`` prints one JSON document, records per second by name. Nothing of mpqueue is
 imported here: the interpreter may be another one. Batches stay tensors, only their number of records is fetched.

@@ -1,4 +1,4 @@
-"""How soon a consumer that waits has a batch once it is done: from one clock that all processes share.
+"""Time from a batch that is done to the consumer that waits for it, by one clock that all processes share.
 
 One worker, slower than its consumer. It stamps the batch at the end of its computation, so the eight bytes that are
 then written into a slot, and every copy that a peer makes on the way, are part of the latency.

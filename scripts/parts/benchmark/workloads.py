@@ -1,4 +1,4 @@
-"""What is produced, by name: a source each, made anew in every process that measures it, and how its rate is told."""
+"""Workloads by name: a source each, made anew in every process that measures it, and the unit of its rate."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from parts.photographs.dataset import BATCH
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """A source and how its rate is told.
+    """A source and the unit of its rate.
 
     Attributes:
         about: What a batch is, for the report.

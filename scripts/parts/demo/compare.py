@@ -16,7 +16,7 @@ NAMES = ("no workers", "imap", "mpqueue")
 def compare(
     sequence: Any, num_workers: int, num_batches: int, step: Callable[[Any], object], rounds: int
 ) -> dict[str, float]:
-    """Batches per second of each feed, the median of rounds that take turns, since a machine has worse minutes.
+    """Return the batches per second of each feed: the median of rounds that take turns, as machines have slow minutes.
 
     Args:
         sequence: What to read.

@@ -7,7 +7,7 @@ PATCH = 8  # of those, per side of a patch
 
 
 class PatchClassifier:
-    """What textures and colours does an image hold?
+    """Classifies images by the textures and colours that they hold.
 
     Each patch of 8x8 (thinned) pixels is turned into `num_features` features by a matrix and a ReLU; the mean and the
     maximum of each feature over the image are what the softmax sees.

@@ -1,4 +1,4 @@
-"""What the demo tells while it runs and at its end, all of it from `statistics()` of an enqueuer."""
+"""Reports of the demo, while it runs and at its end, made from the `statistics()` of an enqueuer."""
 
 import sys
 import time
@@ -12,7 +12,7 @@ REFRESH_S = 0.1 if sys.stderr.isatty() else 5.0  # a log wants fewer lines than 
 
 
 class Counting(Protocol):
-    """An enqueuer, or whatever else counts what its workers do."""
+    """An enqueuer, or anything else with `statistics()`."""
 
     def statistics(self) -> Statistics:
         """The counters."""
@@ -20,7 +20,7 @@ class Counting(Protocol):
 
 
 class Meter:
-    """What an enqueuer did since the meter was made.
+    """Measures an enqueuer's work since the meter was made.
 
     Args:
         enqueuer: A running one.
@@ -37,7 +37,7 @@ class Meter:
         return f"{rate / 1e6:,.0f} MB/s, ring {now.slots_in_use}/{now.num_slots}, trainer waited {waited:.0%}"
 
     def verdict(self, num_workers: int, num_cpus: int) -> str:
-        """Who holds up whom, and what to do about it, in a sentence."""
+        """Return a sentence that names the bottleneck, and what to do about it."""
         now, elapsed = self._enqueuer.statistics(), time.perf_counter() - self._began
         waited = (now.wait_s - self._before.wait_s) / elapsed
         idle = (now.credit_wait_s - self._before.credit_wait_s) / (elapsed * num_workers)
@@ -58,7 +58,7 @@ class Meter:
 
 
 class Bar(tqdm):  # type: ignore[type-arg]
-    """A progress bar of batches that shows how an enqueuer fares.
+    """A progress bar of batches that shows the figures of an enqueuer.
 
     Args:
         enqueuer: The running enqueuer that feeds the loop.
@@ -70,7 +70,7 @@ class Bar(tqdm):  # type: ignore[type-arg]
         self.meter, self._shown = Meter(enqueuer), time.perf_counter()
 
     def count(self) -> None:
-        """One batch more."""
+        """Count one batch more."""
         now = time.perf_counter()
         if now - self._shown > REFRESH_S or self.n + 1 == self.total:
             self._shown = now
@@ -79,7 +79,7 @@ class Bar(tqdm):  # type: ignore[type-arg]
 
 
 def table(images_per_second: dict[str, float]) -> str:
-    """The rates, one line each, and how they compare."""
+    """Return the rates, one line each, with their ratios."""
     slowest = next(iter(images_per_second.values()))
     lines = (f"{name:12}{rate:8,.0f} images/s{rate / slowest:8.2f} x" for name, rate in images_per_second.items())
     return "\n".join(lines)

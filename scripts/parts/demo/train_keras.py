@@ -1,6 +1,6 @@
-"""The main job in Keras 3: the same photographs, a real model, ``model.fit``. A plain script without a main guard.
+"""Trains on the same photographs in Keras 3: a real model, ``model.fit``. A plain script without a main guard.
 
-KERAS_BACKEND chooses the backend, as ever; it is JAX where nothing is said.
+KERAS_BACKEND chooses the backend; JAX without it.
 """
 
 import os
@@ -49,7 +49,7 @@ class Stopwatch(keras.callbacks.Callback):
 
 
 class Verdict(keras.callbacks.Callback):
-    """Who held up whom in the latest epoch, from its first batch on (which compiles the model)."""
+    """Names the bottleneck of the latest epoch, from its first batch on (which compiles the model)."""
 
     def __init__(self, dataset: mpqueue.keras.Accelerated) -> None:
         super().__init__()

@@ -53,7 +53,7 @@ class Files:
 
 
 def photographs() -> Iterator[tuple[str, Path]]:
-    """Name and file of every photograph that the installed wheels hold."""
+    """Yield name and file of every photograph that the installed wheels hold."""
     import skimage.data
     import sklearn.datasets
 
@@ -90,7 +90,7 @@ def _cut(photo: Path, folder: Path, num_files: int, *, held_out: bool) -> None:
 
 
 def cut(cache: Path, num_train: int, num_held_out: int) -> Path:
-    """The folder of the files, with ``train/CLASS/*.jpg`` and ``held_out/CLASS/*.jpg``; cut now if it is not there.
+    """Return the folder of the files, ``train/CLASS/*.jpg`` and ``held_out/CLASS/*.jpg``; cut it if it is not there.
 
     Args:
         cache: Where such folders are kept.
@@ -114,7 +114,7 @@ def cut(cache: Path, num_train: int, num_held_out: int) -> Path:
 
 
 def files(folder: Path, part: str) -> Files:
-    """What lies in one part, ``"train"`` or ``"held_out"``; classes take turns, so that any stretch has them all."""
+    """Return the files of one part, ``"train"`` or ``"held_out"``; any stretch has all classes, which take turns."""
     names = tuple(sorted(entry.name for entry in (folder / part).iterdir()))
     columns = [sorted(str(path) for path in (folder / part / name).glob("*.jpg")) for name in names]
     rows = list(zip(*columns, strict=True))

@@ -15,7 +15,7 @@ MEAN, DEVIATION = 0.5, 0.25  # of a pixel, as a share of white
 
 
 def read_batch(paths: Sequence[str], *, augment: bool) -> np.ndarray:
-    """The images of some files, float32 of shape (n, 224, 224, 3), about -2 to 2.
+    """Return the images of some files, float32 of shape (n, 224, 224, 3), about -2 to 2.
 
     In a worker the array lies in shared memory from the start (`mpqueue.empty`), so the batch is never copied. Python's
     `random` is fine here: mpqueue seeds it for each batch, so the batch is the same whichever worker reads it.

@@ -27,7 +27,7 @@ _IN_SMALL_SHM = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs -o size={_SHM_MIB
 
 
 def can_mount() -> bool:
-    """Whether this process may give another one a /dev/shm of its own."""
+    """Return True if this process may give another one a /dev/shm of its own."""
     if shutil.which("unshare") is None:
         return False
     return subprocess.run([*_IN_SMALL_SHM, "true"], check=False, capture_output=True).returncode == 0
@@ -95,7 +95,7 @@ def small_shm(chance: random.Random) -> Tally:
 
 
 def run_here(seed: int, *, endless: bool, filled: bool) -> Tally:
-    """What the process does that one of the above has started."""
+    """Run one round in this process, which one of the above has started."""
     filler = None
     if filled:
         room = random.Random(seed).randint(*_ROOM_MIB)

@@ -1,4 +1,4 @@
-"""What each batch must be: a function of the load's seed, the epoch and the index, the same in any process."""
+"""Content of each batch: a function of the load's seed, the epoch and the index, the same in any process."""
 
 from typing import Any
 

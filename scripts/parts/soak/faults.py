@@ -1,4 +1,4 @@
-"""What goes wrong: in a worker, at an index that the seed says, once; and from outside, at any moment."""
+"""Faults: in a worker, once, at an index that follows from the seed; and from outside, at any moment."""
 
 import contextlib
 import os

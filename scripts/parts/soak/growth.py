@@ -1,4 +1,4 @@
-"""Whether anything grows: memory, descriptors, threads, processes, over the batches that were handed out."""
+"""Growth of memory, descriptors, threads and processes over the batches that were handed out."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ import psutil
 
 
 class Sample(NamedTuple):
-    """What this process and those that stem from it hold.
+    """Resources of this process and its descendants.
 
     Attributes:
         batches: Handed out so far.
@@ -30,7 +30,7 @@ class Sample(NamedTuple):
 
 
 def sample(batches: int, ring_bytes: int = 0) -> Sample:
-    """How it is now."""
+    """Return the resources that are held now."""
     me = psutil.Process()
     private = descriptors = threads = processes = 0
     for process in [me, *me.children(recursive=True)]:

@@ -22,7 +22,7 @@ class Deviation(Exception):
 
 @dataclass
 class Tally:
-    """What was done."""
+    """Counts of batches, bytes and faults."""
 
     rounds: int = 0
     batches: int = 0
@@ -30,14 +30,14 @@ class Tally:
     faults: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "Tally") -> None:
-        """And what was done elsewhere."""
+        """Add the counts of another tally."""
         self.rounds += other.rounds
         self.batches += other.batches
         self.bytes += other.bytes
         self.faults += other.faults
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the counts as JSON can hold them."""
         return vars(self) | {"faults": dict(self.faults)}
 
 

@@ -46,7 +46,7 @@ class Changing(Batches):
     """One that changes itself at the end of an epoch."""
 
     def on_epoch_end(self) -> None:
-        """What the workers must know before they compute the next epoch."""
+        """Count the epochs; workers must know the number before they compute the next epoch."""
         self.version += 1
 
 
