@@ -40,8 +40,9 @@ def decode_raw(
     Raises:
         TypeError: ``out_type`` is none of those (bool and complex types: not with ``fixed_length``), or ``bytes``
             holds something else than strings.
-        ValueError: ``fixed_length`` is not positive or not a multiple of the item size.
-        InvalidArgumentError: Lengths differ, or one is not a multiple of the item size; names the record.
+        ValueError: ``fixed_length`` is not a multiple of the item size.
+        InvalidArgumentError: ``fixed_length`` is not positive; or lengths differ, or one is not a multiple of the item
+            size, with the record named.
 
     Follows: ``tf.decode_raw``.
     """
@@ -65,8 +66,10 @@ def decode_raw(
 def _checked_length(fixed_length: int, type_name: str, item_bytes: int) -> int:
     if type_name.startswith(("bool", "complex")):
         raise TypeError(f"out_type is {type_name}, which decode_raw does not read with a fixed_length")
-    if fixed_length <= 0 or fixed_length % item_bytes:
-        raise ValueError(f"fixed_length is {fixed_length}, and must be a positive multiple of {item_bytes} bytes")
+    if fixed_length <= 0:
+        raise InvalidArgumentError(None, None, f"fixed_length is {fixed_length}, and must be positive")
+    if fixed_length % item_bytes:
+        raise ValueError(f"fixed_length is {fixed_length}, and must be a multiple of the {item_bytes} bytes of an item")
     return fixed_length
 
 
