@@ -146,10 +146,13 @@ def run_in_worker(op: Op, coord: Coordinator | None) -> None:
             if not latest or not latest[-1].is_last:
                 raise WorkerDied(0, None, remedy=f"{op!r} cannot say where it was, so that it is not run again")
         except WorkerDied:
-            num_deaths = 1 if len(latest) > 1 else num_deaths + 1
-            if not is_resumable(op) or num_deaths > _MAX_DEATHS or not latest:
+            if not is_resumable(op):
                 raise
-            entered = _num_entered(op, latest[0].process_id)
+            entered = _num_entered(op, latest[0].process_id) if latest else 0
+            # What was enqueued is progress, whether or not a checkpoint came by: this death is the first one again.
+            num_deaths = 1 if entered or len(latest) > 1 else num_deaths + 1
+            if num_deaths > _MAX_DEATHS or not latest:
+                raise
             if len(latest) > 1:
                 state, num_ahead = latest[-1].state, entered - latest[-1].num_enqueued
             else:

@@ -124,6 +124,53 @@ def test_an_op_whose_process_dies_goes_on_where_it_was_if_its_source_can_say_whe
     coord.join()
 
 
+class Watched(Resumable):
+    """Passes the gate before each number but the first, with that number."""
+
+    def __call__(self):
+        if 0 < self.next < self.end:
+            pass_gate(self.gate, self.next)
+        return super().__call__()
+
+
+def test_what_was_enqueued_is_progress_however_often_a_process_dies_between_two_checkpoints():
+    queue = FIFOQueue(20, "int64", [[2]])
+    coord = Coordinator()
+    last_killed = 0
+    with Gate() as gate:
+        op = queue.enqueue_op(Source(Watched(8, gate.address)))
+        QueueRunner(queue, [op], workers="process").create_threads(coord=coord, start=True)
+        number = 0
+        while number < 7:
+            arrival = gate.arrival()
+            number = arrival.tag
+            if last_killed < number < 7:  # each process but the last one dies after one new element
+                last_killed = number
+                os.kill(arrival.pid, signal.SIGKILL)
+            arrival.let_go()
+        got = [int(number) for number, _ in drain(queue)]
+    assert got == list(range(8))
+    coord.request_stop()
+    coord.join()
+
+
+def test_a_process_that_dies_again_and_again_without_enqueueing_is_given_up():
+    queue = FIFOQueue(20, "int64", [[2]])
+    coord = Coordinator()
+    deaths = 0
+    with Gate() as gate:
+        op = queue.enqueue_op(Source(Watched(8, gate.address)))
+        QueueRunner(queue, [op], workers="process").create_threads(coord=coord, start=True)
+        while deaths < 4:
+            arrival = gate.arrival()
+            deaths += 1
+            os.kill(arrival.pid, signal.SIGKILL)
+            arrival.let_go()
+        assert coord.wait_for_stop(60)
+    with pytest.raises(WorkerDied):
+        coord.join()
+
+
 class Rows:
     """Batches of four."""
 
