@@ -128,7 +128,7 @@ def _make_processes(
 ) -> Backend:
     from mpqueue.workers.process import Options, ProcessBackend
     from mpqueue.workers.source_send import UnpicklableSource, take_image
-    from mpqueue.workers.source_sync import SourceState
+    from mpqueue.workers.source_sync import SourceSync
 
     image = None
     if choices.start_method != "fork":
@@ -150,7 +150,7 @@ def _make_processes(
         copy=choices.copy,
         skip=skip,
     )
-    return ProcessBackend(ledger, SourceState(payload, image, spawn=choices.start_method == "spawn"), options)
+    return ProcessBackend(ledger, SourceSync(payload, image, spawn=choices.start_method == "spawn"), options)
 
 
 def _announce_fork(error: BaseException) -> None:

@@ -429,7 +429,7 @@ def credit_for(backend: BackendName, workers: int, max_queue_size: int) -> int:
         return 1
     if backend == "thread":
         return max_queue_size or 1 << 62
-    from mpqueue.workers.dealing import MAX_CREDIT
+    from mpqueue.workers.pool import MAX_CREDIT
 
     return min(max_queue_size, MAX_CREDIT)
 

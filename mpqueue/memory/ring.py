@@ -17,11 +17,9 @@ from mpqueue.memory.layout import Array
 from mpqueue.memory.leases import Leases
 from mpqueue.memory.recipes import base_over
 from mpqueue.memory.segment import Segment, largest_segment_bytes
-from mpqueue.memory.slots import PAGE, Slot, SlotTable, stride_for
+from mpqueue.memory.slots import FIRST_BYTES, PAGE, Slot, SlotTable, stride_for
 
 SPARE_SLOTS = 8
-# Reserved with a slot's first grant, so that an exception always has a place to travel in.
-FIRST_BYTES = 1 << 16
 _TRIM_ABOVE_BYTES = 1 << 20
 
 

@@ -16,6 +16,8 @@ import enum
 from dataclasses import dataclass, field
 
 PAGE = 4096
+# Reserved with a slot's first grant, so that an exception always has a place to travel in.
+FIRST_BYTES = 1 << 16
 
 
 class SlotState(enum.Enum):

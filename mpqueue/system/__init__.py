@@ -1,1 +1,13 @@
-"""Process hygiene: descriptors, interrupts, forks and deaths, as the operating system deals them."""
+"""Process hygiene: descriptors, interrupts, forks and deaths, as the operating system deals them.
+
+The modules, from the ground up; each imports only from above::
+
+    poller.py          waiting for many descriptors: epoll, or poll
+    descriptors.py     descriptors that children must not keep
+    interrupts.py      signal handlers held back, or let through
+    forked.py          copies in forked children refuse to be used
+    parent_death.py    a process dies with its owner
+    processes.py       ends of other processes, and signals to them
+    wakeup.py          the end of another thread's wait
+    oom.py             kills by the kernel's out-of-memory killer
+"""

@@ -9,6 +9,7 @@ first, see `adopt`.
 import fcntl
 import os
 import socket
+import sys
 from typing import Any
 
 _owned: set[int] = set()
@@ -19,6 +20,17 @@ def own(fd: int) -> int:
     """Note a descriptor; returns it."""
     _owned.add(fd)
     return fd
+
+
+def reopen(read_end: int) -> int:
+    """Open the same pipe for reading once more, as an open file of its own, which does not block.
+
+    Not to block, and who is signalled, belongs to the open file, which a `dup` or a fork would share. Elsewhere than on
+    Linux there is no such way: there it is a `dup`.
+    """
+    if sys.platform != "linux":
+        return os.dup(read_end)
+    return os.open(f"/proc/self/fd/{read_end}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def close(fd: int) -> None:

@@ -19,13 +19,6 @@ import threading
 _F_SETSIG = 10  # Linux; the fcntl module does not name it
 
 
-def reopen(read_end: int) -> int:
-    """A second open file of the same pipe: who is to be signalled belongs to the open file, which forks share."""
-    if sys.platform != "linux":
-        return os.dup(read_end)
-    return os.open(f"/proc/self/fd/{read_end}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-
-
 def arm(read_end: int, child: int = 0) -> None:
     """Die by SIGKILL as soon as nobody has the write end of this pipe open any more; or let a child of ours do so."""
     if sys.platform != "linux":

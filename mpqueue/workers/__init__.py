@@ -1,1 +1,29 @@
-"""The processes and threads that run a source."""
+"""The processes and threads that run a source.
+
+The modules, from the ground up; each imports only from above::
+
+    records.py             fixed-size messages on the two pipes of a worker
+    failures.py            exceptions across processes
+    context.py             what user code may ask in a worker
+    source_receive.py      the source as bytes: how a worker rebuilds it
+    worker_main.py         the life of a worker process
+    local.py               the backends without processes
+    stand_ins.py           what stands in a worker for Keras's PyDataset
+    source_send.py         the source as bytes: images, and patches of them
+    nursery_messages.py    messages between trainer and nursery
+    nursery.py             the clean process from which workers are forked
+    launcher.py            the protocol of launchers, and the trainer's end of a nursery
+    forker.py              workers forked from the trainer
+    lifecycle.py           the states of one worker
+    handle.py              the trainer's handle of one worker: pipes, and work that it was granted
+    orphans.py             workers whose nursery is gone
+    roster.py              all workers of a pool: start, kill, end
+    pool.py                what the parts of a pool share; starts with the list of parts
+    source_sync.py         which worker has which version of the source
+    pressure.py            memory for workers that lack it
+    hang.py                the end of workers that hang
+    dispatcher.py          the hot path: grants and reports
+    blame.py               which ticket a death is counted against
+    supervision.py         replaces the dead
+    process.py             the backend of worker processes
+"""

@@ -11,9 +11,10 @@ from typing import Any
 
 from mpqueue.errors import WorkerRaised
 from mpqueue.memory.serialize import dumps_object
+from mpqueue.memory.slots import FIRST_BYTES
 
 # Every slot has this much memory from its first grant on, so that an exception always has a place to travel in.
-MAX_FAILURE_BYTES = 1 << 16
+MAX_FAILURE_BYTES = FIRST_BYTES
 _MAX_TEXT = 1 << 14
 
 

@@ -7,52 +7,57 @@ any other.
 
 import os
 import select
-import signal
 import time
+from collections.abc import Iterator
 
-from mpqueue.workers.roster import Link, Roster
+from mpqueue.workers.handle import WorkerHandle
+from mpqueue.workers.lifecycle import Cause, WorkerState
+from mpqueue.workers.roster import Roster
 from mpqueue.workers.worker_main import DUMP_SIGNAL
 
 _DUMP_S = 1.0  # a stopped process cannot answer
 _QUIET_S = 0.05  # the dump comes in many small writes
 _MAX_STACK_BYTES = 1 << 16
+_AT_WORK = (WorkerState.SERVING, WorkerState.STARVED)
 
 
 class HangWatch:
     """Deadlines of the batches at work.
 
     Args:
+        roster: The workers.
         timeout_s: Seconds that one batch may take.
     """
 
-    def __init__(self, timeout_s: float) -> None:
-        self.timeout_s = timeout_s
+    def __init__(self, roster: Roster, timeout_s: float) -> None:
+        self._roster, self._timeout_s = roster, timeout_s
 
-    def time_left_s(self, roster: Roster) -> float | None:
-        """Until the first batch at work is over its time; None if no worker works."""
-        since = [link.busy_since for link in roster.links.values() if link.in_flight and link.dumped is None]
-        if not since:
-            return None
-        return max(0.0, self.timeout_s - (time.perf_counter_ns() - min(since)) / 1e9)
+    def _at_work(self) -> Iterator[WorkerHandle]:
+        return (w for w in list(self._roster.workers.values()) if w.in_flight and w.life.state in _AT_WORK)
 
-    def end_hanging(self, roster: Roster) -> None:
-        """Dump and kill the workers that are over their time."""
+    def time_left_s(self) -> float | None:
+        """Return the seconds until the first batch at work is over its time; None if no worker works."""
+        since = min((worker.busy_since for worker in self._at_work()), default=None)
+        return None if since is None else max(0.0, self._timeout_s - (time.perf_counter_ns() - since) / 1e9)
+
+    def end_hanging(self) -> None:
+        """Ask the workers that are over their time for their stacks, and kill them."""
         now = time.perf_counter_ns()
-        for link in list(roster.links.values()):
-            if link.in_flight and link.dumped is None and now - link.busy_since >= self.timeout_s * 1e9:
-                roster.kill(link, DUMP_SIGNAL)
-                link.dumped = read_stacks(link)
-                roster.kill(link, signal.SIGKILL)
+        for worker in self._at_work():
+            if now - worker.busy_since >= self._timeout_s * 1e9:
+                self._roster.signal(worker, DUMP_SIGNAL)
+                worker.stacks = read_stacks(worker.pipes.stacks)
+                self._roster.kill(worker, Cause.HUNG)
 
 
-def read_stacks(link: Link) -> str:
-    """What a worker writes about its stacks; an explanation if it writes nothing."""
+def read_stacks(fd: int) -> str:
+    """Return what a worker writes about its stacks; an explanation if it writes nothing."""
     poll = select.poll()
-    poll.register(link.stacks, select.POLLIN)
+    poll.register(fd, select.POLLIN)
     data = b""
     wait_s = _DUMP_S
     while len(data) < _MAX_STACK_BYTES and poll.poll(wait_s * 1000):
-        piece = os.read(link.stacks, _MAX_STACK_BYTES)
+        piece = os.read(fd, _MAX_STACK_BYTES)
         if not piece:
             break
         data += piece

@@ -1,8 +1,8 @@
-"""How the trainer gets worker processes: from a nursery, or by forking itself.
+"""How the trainer gets worker processes: the protocol of launchers, and the trainer's end of a nursery.
 
-A `Launcher` starts workers, is waited on through one descriptor, and tells which of them have ended and how. The
-trainer never polls and never waits by the clock to learn of a death: a nursery reaps its workers and sends a message,
-and its own death is the end of its socket; workers forked by the trainer are watched by pidfds in an epoll.
+A `Launcher` starts workers, is waited for with the pool's other descriptors, and tells which workers have ended and
+how. The trainer never polls and never waits by the clock to learn of a death: a nursery reaps its workers and sends a
+message, and its own death is the end of its socket. (Workers that the trainer forks itself: `mpqueue.workers.forker`.)
 
 A nursery that is not needed any more is *parked*: it stays for 5 s with all its imports, its own wait ends it, and
 the next `take_nursery` gets it back. `shutdown` ends them now.
@@ -15,23 +15,27 @@ import select
 import signal
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mpqueue.memory.glibc import with_large_copies_uncached
-from mpqueue.system import descriptors, interrupts, parent_death
+from mpqueue.system import descriptors, parent_death
 from mpqueue.system.interrupts import HeldBack, let_through
-from mpqueue.workers import failures, wire
+from mpqueue.system.poller import READABLE
+from mpqueue.system.processes import Process
+from mpqueue.workers import failures
+from mpqueue.workers import nursery_messages as messages
 from mpqueue.workers.nursery import NURSERY_CODE, Settings
 from mpqueue.workers.source_send import SourceImage, make_patch
-from mpqueue.workers.worker_main import Payload, WorkerConfig, WorkerEnds, prepare_process, run_and_exit
+from mpqueue.workers.worker_main import WorkerConfig, WorkerEnds
+
+if TYPE_CHECKING:
+    import subprocess
 
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
-_REAP_S = 1.0  # what was killed is gone sooner
 
 
 class LauncherGone(Exception):
@@ -47,16 +51,14 @@ class Event(NamedTuple):
 
     Attributes:
         key: The worker's key, as given to `Launcher.start_worker`.
-        pid: Its process id, if it has just started.
-        pidfd: And a descriptor of it, which is the receiver's to close.
+        process: The worker's process, if it has just started; its sentinel is the receiver's to close.
         exitcode: How it ended (negative: by that signal), None if it has just started.
         peak_bytes: Its largest resident size, if it has ended.
         error: Why it could not be started, instead of all that.
     """
 
     key: int
-    pid: int = 0
-    pidfd: int = -1
+    process: Process | None = None
     exitcode: int | None = None
     peak_bytes: int = 0
     error: BaseException | None = None
@@ -65,8 +67,8 @@ class Event(NamedTuple):
 class Launcher(Protocol):
     """Starts workers and reports on them; used under the pipeline's lock."""
 
-    def fileno(self) -> int:
-        """Readable when `events` has something to say."""
+    def watch(self, poller: Any) -> None:
+        """Register with a poller what is readable when `events` has something to say, until `release`."""
         ...
 
     def set_image(self, image: SourceImage) -> None:
@@ -74,7 +76,7 @@ class Launcher(Protocol):
         ...
 
     def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> Event | None:
-        """Start a worker; its `Event`, with its pid or an error, is returned or follows. The ends stay the caller's.
+        """Start a worker; its `Event` is returned, or follows. The ends stay the caller's.
 
         Raises:
             LauncherGone: The nursery has died.
@@ -99,6 +101,38 @@ class Launcher(Protocol):
         ...
 
 
+def wait_for(poll: select.poll, timeout_s: float | None) -> list[tuple[int, int]]:
+    """Return the events of a poll; signal handlers run while it waits."""
+    if not timeout_s and timeout_s is not None:
+        return poll.poll(0)  # and the caller may have events in hand already
+    return let_through(poll.poll, None if timeout_s is None else max(0.0, timeout_s * 1000))
+
+
+class _Kind(NamedTuple):
+    """A nursery serves streams of its own kind only."""
+
+    spawn: bool
+
+
+def _kind_of(*, spawn: bool) -> _Kind:
+    return _Kind(spawn)
+
+
+def _start_interpreter(fds: list[int]) -> "subprocess.Popen[bytes]":
+    """Start a nursery, which finds these descriptors under the same numbers."""
+    import subprocess
+
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
+    # -P: with -c, an empty path entry would let a file of the working directory stand in for a module.
+    command = [sys.executable, *flags, "-P", "-c", NURSERY_CODE, *sys.path, *map(str, fds)]
+    environ = with_large_copies_uncached({**os.environ, **_ONE_THREAD})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited until it knows to ignore it
+    try:
+        return subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, env=environ)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 class Nursery:
     """The trainer's end of a nursery process; see `mpqueue.workers.nursery`.
 
@@ -107,11 +141,8 @@ class Nursery:
     """
 
     def __init__(self, *, spawn: bool) -> None:
-        import subprocess
-
-        self.spawn = spawn
+        self.kind = _kind_of(spawn=spawn)
         self._pid = os.getpid()
-        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
         with HeldBack(), contextlib.ExitStack() as undo:
             self._socket, theirs = descriptors.socketpair()
             undo.callback(descriptors.close_object, self._socket)
@@ -119,30 +150,12 @@ class Nursery:
             lifeline_read, self._lifeline = descriptors.pipe()
             undo.callback(descriptors.close, lifeline_read)
             undo.callback(descriptors.close, self._lifeline)
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited until it knows to ignore it
-            try:
-                # -P: with -c, an empty path entry would let a file of the working directory stand in for a module.
-                self._process = subprocess.Popen(
-                    [
-                        sys.executable,
-                        *flags,
-                        "-P",
-                        "-c",
-                        NURSERY_CODE,
-                        *sys.path,
-                        str(theirs.fileno()),
-                        str(lifeline_read),
-                    ],
-                    pass_fds=[theirs.fileno(), lifeline_read],
-                    stdin=subprocess.DEVNULL,
-                    env=with_large_copies_uncached({**os.environ, **_ONE_THREAD}),
-                )
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            self._process = _start_interpreter([theirs.fileno(), lifeline_read])
             undo.pop_all()
             theirs.close()
             parent_death.arm(lifeline_read, self._process.pid)
             descriptors.close(lifeline_read)
+        self._poller: Any = None
         self._digests: list[bytes] = []
         self._fingerprint: tuple[bytes, ...] | None = None
         self._is_whole = True
@@ -153,11 +166,18 @@ class Nursery:
             cwd = os.getcwd()
         except FileNotFoundError:
             cwd = "/"
-        self._send(wire.To.SETTINGS, Settings(cwd, list(sys.path), {**os.environ, **_ONE_THREAD}, self.spawn))
+        environ = {**os.environ, **_ONE_THREAD}
+        self._send(messages.ToNursery.SETTINGS, Settings(cwd, list(sys.path), environ, self.kind.spawn))
 
-    def fileno(self) -> int:
-        """Of the socket."""
-        return self._socket.fileno()
+    def watch(self, poller: Any) -> None:
+        """Register the socket."""
+        poller.register(self._socket, READABLE)
+        self._poller = poller
+
+    def _unwatch(self) -> None:
+        poller, self._poller = self._poller, None
+        if poller is not None:
+            poller.unregister(self._socket)
 
     def set_image(self, image: SourceImage) -> None:
         """Send what the nursery does not have of the source."""
@@ -167,16 +187,16 @@ class Nursery:
         patch = make_patch(image, self._digests)
         body = (patch.data, list(patch.new), patch.old)
         self._fingerprint, self._digests = None, []  # what it has is not known until it is sent
-        let_through(self._send, wire.To.SOURCE, body, list(patch.new.values()))
+        let_through(self._send, messages.ToNursery.SOURCE, body, list(patch.new.values()))
         self._fingerprint, self._digests = fingerprint, image.digests
 
     def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> None:
         """Ask for a worker."""
-        self._send(wire.To.FORK, (key, config), fds=ends.sent)
+        self._send(messages.ToNursery.FORK, (key, config), fds=ends.sent)
 
     def kill(self, key: int, number: int) -> None:
         """Have the nursery send a signal."""
-        self._send(wire.To.KILL, (key, number))
+        self._send(messages.ToNursery.KILL, (key, number))
 
     def events(self, timeout_s: float | None = 0) -> list[Event]:
         """Messages of the nursery."""
@@ -184,23 +204,24 @@ class Nursery:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         found: list[Event] = []
-        while _wait_for(poll, 0 if found else timeout_s):
+        while wait_for(poll, 0 if found else timeout_s):
             self._is_whole = False
-            message = wire.receive(self._socket)
+            message = messages.receive(self._socket)
             self._is_whole = True
             if message is None:
                 if found:
                     return found  # the end is still there at the next call
                 raise LauncherGone
-            if message.kind == wire.From.FORKED:
+            if message.kind == messages.FromNursery.FORKED:
                 key, pid = message.body
-                found.append(Event(key, pid=pid, pidfd=descriptors.own(message.fds[0]) if message.fds else -1))
-            elif message.kind == wire.From.EXITED:
+                sentinel = descriptors.own(message.fds[0]) if message.fds else -1
+                found.append(Event(key, Process(pid, sentinel)))
+            elif message.kind == messages.FromNursery.EXITED:
                 key, code, peak = message.body
                 found.append(Event(key, exitcode=code, peak_bytes=peak))
-            elif message.kind == wire.From.FAILED:
+            elif message.kind == messages.FromNursery.FAILED:
                 found.append(Event(message.body[0], error=failures.unpack(message.body[1])))
-            elif message.kind == wire.From.NOTE:
+            elif message.kind == messages.FromNursery.NOTE:
                 warnings.warn(f"mpqueue: {message.body}", RuntimeWarning, stacklevel=2)
         return found
 
@@ -208,9 +229,10 @@ class Nursery:
         """Park it, or end it."""
         if os.getpid() != self._pid:
             return None
+        self._unwatch()
         if reusable:
             try:
-                self._send(wire.To.PARK, None)
+                self._send(messages.ToNursery.PARK, None)
             except LauncherGone:
                 reusable = False
         if not reusable:
@@ -238,7 +260,7 @@ class Nursery:
         self._require_whole()
         self._is_whole = False
         try:
-            wire.send(self._socket, kind, body, buffers, fds)
+            messages.send(self._socket, kind, body, buffers, fds)
         except ConnectionError as error:
             raise LauncherGone from error
         self._is_whole = True
@@ -256,9 +278,10 @@ _before_shutdown: list[Callable[[], None]] = []
 
 def take_nursery(*, spawn: bool) -> Nursery:
     """A parked nursery, or a new one, with the trainer's settings as they are now."""
+    kind = _kind_of(spawn=spawn)
     while True:
         with _parked_lock:
-            fitting = [nursery for nursery in _parked if nursery.spawn == spawn]
+            fitting = [nursery for nursery in _parked if nursery.kind == kind]
             nursery = fitting[-1] if fitting else None
             if nursery is not None:
                 _parked.remove(nursery)
@@ -294,110 +317,3 @@ def _forget_parked() -> None:
 
 os.register_at_fork(after_in_child=_forget_parked)
 atexit.register(shutdown)
-
-
-class Forker:
-    """Forks workers from the trainer itself, for sources that cannot be pickled."""
-
-    def __init__(self, payload: Payload) -> None:
-        self._payload = payload
-        self._lifeline_read, self._lifeline = descriptors.pipe()
-        try:
-            self._epoll = select.epoll()
-        except OSError:
-            descriptors.close(self._lifeline_read)
-            descriptors.close(self._lifeline)
-            raise
-        descriptors.own_object(self._epoll)
-        self._children: dict[int, tuple[int, int]] = {}  # by pidfd: key, pid
-
-    def fileno(self) -> int:
-        """Of the epoll of all pidfds."""
-        return self._epoll.fileno()
-
-    def set_image(self, image: SourceImage) -> None:
-        """Nothing to do: workers are forked with the source as it is."""
-
-    def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> Event:
-        """Fork; see `mpqueue.workers.worker_main` for what the child does."""
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()  # or the child would print again what is still in the buffer
-        with HeldBack():
-            read_end = descriptors.own(parent_death.reopen(self._lifeline_read))
-            noted = descriptors.adopt((*ends.sent, read_end))
-            try:
-                pid = _fork_quietly()
-                if pid == 0:
-                    self._live(config, ends, read_end)
-                parent_death.arm(read_end, pid)
-            finally:
-                for fd in noted:
-                    descriptors.own(fd)
-                descriptors.close(read_end)
-            return self._note(key, pid)
-
-    def _note(self, key: int, pid: int) -> Event:
-        try:
-            pidfd = descriptors.own(os.pidfd_open(pid))
-        except OSError:  # nobody would learn of its end, so it ends now
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            raise
-        self._children[pidfd] = (key, pid)
-        self._epoll.register(pidfd, select.EPOLLIN)
-        return Event(key, pid=pid, pidfd=descriptors.own(os.dup(pidfd)))
-
-    def _live(self, config: WorkerConfig, ends: WorkerEnds, read_end: int) -> None:
-        try:
-            parent_death.arm(read_end)
-            interrupts.restore()
-            prepare_process()
-            run_and_exit(config, self._payload, [], ends)
-        finally:
-            os._exit(1)
-
-    def kill(self, key: int, number: int) -> None:
-        """Not needed: `start_worker` has told of every worker."""
-
-    def events(self, timeout_s: float | None = 0) -> list[Event]:
-        """Exits, by pidfd."""
-        found = []
-        for pidfd, _ in _wait_for(self._epoll, timeout_s):
-            key, pid = self._children.pop(pidfd)
-            self._epoll.unregister(pidfd)
-            descriptors.close(pidfd)
-            try:
-                _pid, status, usage = os.wait4(pid, 0)
-                found.append(Event(key, exitcode=os.waitstatus_to_exitcode(status), peak_bytes=usage.ru_maxrss * 1024))
-            except ChildProcessError:  # a SIGCHLD handler of the user was faster: how it ended is lost
-                found.append(Event(key, exitcode=-signal.SIGKILL))
-        return found
-
-    def release(self, *, reusable: bool) -> None:  # noqa: ARG002 - a fork of the trainer's past is of no use later
-        """Close the lifeline, which kills what is left; what is stuck in the kernel stays behind."""
-        descriptors.close(self._lifeline)
-        until = time.monotonic() + _REAP_S
-        while self._children and (left := until - time.monotonic()) > 0:
-            self.events(left)
-        for pidfd in self._children:
-            descriptors.close(pidfd)
-        descriptors.close(self._lifeline_read)
-        descriptors.close_object(self._epoll)
-
-
-def _fork_quietly() -> int:
-    with warnings.catch_warnings():
-        # 3.12 and JAX warn of every fork beside threads; ours was announced once, with the threads' names.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
-        return os.fork()
-
-
-def _wait_for(selector: Any, timeout_s: float | None) -> Any:
-    """The events of a poll or an epoll; in the latter's unit of time."""
-    if timeout_s is not None and not isinstance(selector, select.epoll):
-        timeout_s = max(0.0, timeout_s * 1000)
-    if not timeout_s and timeout_s is not None:
-        return selector.poll(0)  # and the caller may have events in hand already
-    return let_through(selector.poll, timeout_s)

@@ -7,7 +7,7 @@ replacement for a dead worker is there in about a millisecond.
 It owns the worker processes: it alone forks, watches and reaps them, and tells the trainer over one socket what
 became of each. It waits for the socket and the workers' pidfds in one `poll`; nothing here is done by the clock,
 except that a parked nursery ends after `PARK_S` seconds. It is tied to the trainer, and its workers to it and to the
-trainer, by `lifeline`: whoever is killed takes along all that would be orphaned.
+trainer, by `mpqueue.system.parent_death`: whoever is killed takes along all that would be orphaned.
 
 If loading the source left threads running (pyarrow does), this process may not fork any more. Then, and with
 ``start_method="spawn"``, each worker is a fresh interpreter that gets the source over a socket.
@@ -17,7 +17,6 @@ import contextlib
 import gc
 import os
 import select
-import signal
 import socket
 import sys
 import threading
@@ -25,8 +24,10 @@ import traceback
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from mpqueue.system import parent_death
-from mpqueue.workers import failures, wire
+from mpqueue.system import descriptors, parent_death
+from mpqueue.system.processes import Birth, reap
+from mpqueue.workers import failures
+from mpqueue.workers import nursery_messages as messages
 from mpqueue.workers.source_receive import load, merge_buffers
 from mpqueue.workers.worker_main import Payload, WorkerConfig, WorkerEnds, exit_status, prepare_process, run_and_exit
 
@@ -54,7 +55,6 @@ class Settings(NamedTuple):
 class _Child(NamedTuple):
     key: int
     pid: int
-    sentinel: int  # a pidfd
 
 
 class _Nursery:
@@ -63,7 +63,7 @@ class _Nursery:
         self._lifeline, self._lifeline_write = os.pipe()
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
-        self._children: dict[int, _Child] = {}
+        self._children: dict[int, _Child] = {}  # by sentinel
         self._timeout_ms: float | None = None
         self._settings: Settings | None = None
         self._data: bytes = b""
@@ -85,27 +85,27 @@ class _Nursery:
                     return
 
     def _answer(self) -> bool:
-        message = wire.receive(self._sock)
+        message = messages.receive(self._sock)
         if message is None:
             return False
         self._timeout_ms = None
-        if message.kind == wire.To.SETTINGS:
+        if message.kind == messages.ToNursery.SETTINGS:
             self._settings = message.body
             self._settings.apply()
-        elif message.kind == wire.To.SOURCE:
+        elif message.kind == messages.ToNursery.SOURCE:
             self._take_source(message)
-        elif message.kind == wire.To.FORK:
+        elif message.kind == messages.ToNursery.FORK:
             self._start_worker(message)
-        elif message.kind == wire.To.KILL:
+        elif message.kind == messages.ToNursery.KILL:
             key, number = message.body
             for child in self._children.values():
                 if child.key == key:
                     os.kill(child.pid, number)  # it is not reaped yet, so the pid is its own
-        elif message.kind == wire.To.PARK:
+        elif message.kind == messages.ToNursery.PARK:
             self._timeout_ms = PARK_S * 1000
         return True
 
-    def _take_source(self, message: wire.Message) -> None:
+    def _take_source(self, message: messages.Message) -> None:
         data, numbers, old = message.body
         new = dict(zip(numbers, message.buffers, strict=True))
         self._data, self._buffers = data, merge_buffers(new, old, self._buffers)
@@ -120,24 +120,28 @@ class _Nursery:
             self._broken = failures.pack(error, "raised while the source was unpickled in the nursery")
         gc.freeze()  # a collection in a worker would write to every object's header, and copy the shared pages
 
-    def _start_worker(self, message: wire.Message) -> None:
+    def _start_worker(self, message: messages.Message) -> None:
         key, config = message.body
         try:
             ends = WorkerEnds.received(message.fds)
             if self._broken is not None:
-                wire.send(self._sock, wire.From.FAILED, (key, self._broken))
+                messages.send(self._sock, messages.FromNursery.FAILED, (key, self._broken))
                 return
-            pid = self._spawn(config, ends) if self._must_spawn() else self._fork(config, ends)
-            sentinel = _sentinel_of(pid)
+            with Birth() as birth:
+                start = self._spawn if self._must_spawn() else self._fork
+                pid = start(config, ends, birth)
+                sentinel = birth.sentinel_of(pid)
         except OSError as error:
-            wire.send(self._sock, wire.From.FAILED, (key, failures.pack(error, "raised when a worker was started")))
+            messages.send(
+                self._sock, messages.FromNursery.FAILED, (key, failures.pack(error, "raised when a worker was started"))
+            )
             return
         finally:
             for fd in message.fds:
                 os.close(fd)
-        self._children[sentinel] = _Child(key, pid, sentinel)
+        self._children[sentinel] = _Child(key, pid)
         self._poll.register(sentinel, select.POLLIN)
-        wire.send(self._sock, wire.From.FORKED, (key, pid), fds=[sentinel])
+        messages.send(self._sock, messages.FromNursery.FORKED, (key, pid), fds=[sentinel])
 
     def _must_spawn(self) -> bool:
         assert self._settings is not None
@@ -148,13 +152,14 @@ class _Nursery:
         if not self._told_threads:
             self._told_threads = True
             text = "loading the source started threads, so workers are started as fresh interpreters, which is slower"
-            wire.send(self._sock, wire.From.NOTE, text)
+            messages.send(self._sock, messages.FromNursery.NOTE, text)
         return True
 
-    def _fork(self, config: WorkerConfig, ends: WorkerEnds) -> int:
+    def _fork(self, config: WorkerConfig, ends: WorkerEnds, birth: Birth) -> int:
         with self._lifelines() as lifelines:
             pid = os.fork()
             if pid == 0:
+                birth.be_born()
                 self._live(config, ends, lifelines)
             for read_end in lifelines:
                 parent_death.arm(read_end, pid)
@@ -165,8 +170,8 @@ class _Nursery:
         """The read ends that a child inherits: ours and the trainer's, as open files that are this child's alone."""
         opened: list[int] = []
         try:
-            opened.append(parent_death.reopen(self._lifeline))
-            opened.append(parent_death.reopen(self._trainer_lifeline))
+            opened.append(descriptors.reopen(self._lifeline))
+            opened.append(descriptors.reopen(self._trainer_lifeline))
             yield opened
         finally:
             for read_end in opened:
@@ -188,31 +193,30 @@ class _Nursery:
         finally:
             os._exit(1)
 
-    def _spawn(self, config: WorkerConfig, ends: WorkerEnds) -> int:
+    def _spawn(self, config: WorkerConfig, ends: WorkerEnds, birth: Birth) -> int:
         import subprocess  # 8 ms that a nursery which forks does not need
 
         ours, theirs = socket.socketpair()
         with ours, theirs, self._lifelines() as lifelines:
+            fds = [theirs.fileno(), *lifelines]
+            flags = sys.orig_argv[1 : sys.orig_argv.index("-c")]
             process = subprocess.Popen(
-                [sys.executable, *sys.orig_argv[1 : sys.orig_argv.index("-c")], "-c", _SPAWN_CODE, *sys.path,
-                 str(theirs.fileno()), *map(str, lifelines)],
-                pass_fds=[theirs.fileno(), *lifelines],
-            )  # fmt: skip
+                [sys.executable, *flags, "-c", _SPAWN_CODE, *sys.path, *map(str, fds)],
+                pass_fds=[*fds, *birth.inherited],
+            )
             for read_end in lifelines:
                 parent_death.arm(read_end, process.pid)
             process.returncode = 0  # reaped here, by `_reap`: Popen is not to do it, nor to warn
             theirs.close()
             views = [memoryview(buffer) for buffer in self._buffers]
-            wire.send(ours, wire.To.FORK, (config, self._data), views, ends.sent)
+            messages.send(ours, messages.ToNursery.FORK, (config, self._data), views, ends.sent)
         return process.pid
 
     def _reap(self, sentinel: int) -> None:
         child = self._children.pop(sentinel)
         self._poll.unregister(sentinel)
         os.close(sentinel)
-        _pid, status, usage = os.wait4(child.pid, 0)
-        peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        wire.send(self._sock, wire.From.EXITED, (child.key, os.waitstatus_to_exitcode(status), peak))
+        messages.send(self._sock, messages.FromNursery.EXITED, (child.key, *reap(child.pid)))
 
 
 # What follows the path entries in argv differs; the path itself comes first, so that `mpqueue` is found. Imports make
@@ -225,7 +229,7 @@ def main() -> None:
     """Entry of the nursery's interpreter."""
     gc.enable()
     fd, trainer_lifeline = int(sys.argv[-2]), int(sys.argv[-1])
-    parent_death.arm(parent_death.reopen(trainer_lifeline))
+    parent_death.arm(descriptors.reopen(trainer_lifeline))
     _open_standard_streams()
     prepare_process()
     sys.argv[:] = [""]
@@ -258,7 +262,7 @@ def spawned() -> None:
     sys.argv[:] = [""]
     prepare_process()
     with socket.socket(fileno=fd) as sock:
-        message = wire.receive(sock)
+        message = messages.receive(sock)
     if message is None:
         os._exit(1)
     config, data = message.body
@@ -281,16 +285,6 @@ class _Unloadable:
 
     def __call__(self) -> Any:
         raise self._error
-
-
-def _sentinel_of(pid: int) -> int:
-    """A pidfd of a child; without one nobody would learn of its end, so then it ends now."""
-    try:
-        return os.pidfd_open(pid)
-    except OSError:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        raise
 
 
 def _num_threads() -> int:

@@ -4,26 +4,24 @@ The trainer's source may change between epochs, in `on_epoch_end`, and between t
 epoch is dealt, its image is compared with what the workers have, by its pickle and by the bytes of its big arrays. If
 it has changed, the nursery gets what it lacks, for the workers that it will fork. The living ones are sent the same
 patch through a free slot, if it is small; a big one would be copied once per worker, so then they are forked anew and
-share it.
+share it. The slot is free again when each of them has loaded the patch, or is gone.
 
 Workers that were forked from the trainer have no image to compare: they are forked anew at every change of epoch.
 """
 
-from typing import TYPE_CHECKING
-
 from mpqueue.memory.slots import Slot
-from mpqueue.workers.launcher import Forker, Launcher, LauncherGone, Nursery, take_nursery
+from mpqueue.workers.forker import Forker
+from mpqueue.workers.handle import WorkerHandle
+from mpqueue.workers.launcher import Launcher, LauncherGone, Nursery, take_nursery
+from mpqueue.workers.pool import Pool
 from mpqueue.workers.records import GRANT, MAGIC, Down
 from mpqueue.workers.source_send import Patch, SourceImage, encode_patch, make_patch, take_image
 from mpqueue.workers.worker_main import Payload
 
-if TYPE_CHECKING:
-    from mpqueue.workers.process import ProcessBackend
-
 _MAX_PUSH_BYTES = 16 << 20
 
 
-class SourceState:
+class SourceSync:
     """The payload of one pool, and its image in the workers.
 
     Args:
@@ -53,7 +51,7 @@ class SourceState:
             nursery.end()
 
     def launch(self) -> Launcher:
-        """A launcher whose workers have the source as it was last seen.
+        """Return a launcher whose workers have the source as it was last seen.
 
         Raises:
             LauncherGone: The nursery died while it was told of the source.
@@ -71,29 +69,32 @@ class SourceState:
             raise
         return nursery
 
+    @property
+    def is_inherited(self) -> bool:
+        """Workers are forked from the trainer, and have its source as it was then."""
+        return self._image is None
+
     def is_stale(self) -> bool:
-        """Whether the source has changed since the workers got it; without an image nobody can tell."""
+        """Return whether the source has changed since the workers got it; of an inherited one nobody can tell."""
         return self._image is None or take_image(self._payload).fingerprint != self._image.fingerprint
 
-    def refresh(self, backend: "ProcessBackend") -> None:
-        """The source may have changed: make the workers compute from its present state."""
+    def refresh(self, pool: Pool) -> bool:
+        """Make the workers compute from the source's present state; False: they have to be started anew for it."""
         if self._image is None:
-            backend.restart_workers()
-            return
+            return False
         image = take_image(self._payload)
         if image.fingerprint == self._image.fingerprint:
-            return
+            return True
         patch = make_patch(image, self._image.digests)
         self._image = image
-        launcher = backend.roster.launcher
+        launcher = pool.roster.launcher
+        if launcher is None or patch.nbytes > _MAX_PUSH_BYTES:
+            return False
         try:
-            if launcher is not None and patch.nbytes <= _MAX_PUSH_BYTES:
-                self.equip(launcher)
-                if self._push(backend, patch):
-                    return
+            self.equip(launcher)
         except LauncherGone:
-            pass  # the restart notices it, too
-        backend.restart_workers()
+            return False  # the new start notices it, too
+        return self._push(pool, patch)
 
     def equip(self, launcher: Launcher) -> None:
         """Have a launcher start workers with the source as it was last seen.
@@ -104,9 +105,9 @@ class SourceState:
         if self._image is not None:
             launcher.set_image(self._image)
 
-    def _push(self, backend: "ProcessBackend", patch: Patch) -> bool:
+    def _push(self, pool: Pool, patch: Patch) -> bool:
         """Send a patch to the living workers; False if there is no slot, or no memory, for it."""
-        ring, links = backend.ring, list(backend.roster.links.values())
+        ring, workers = pool.ring, list(pool.roster.workers.values())
         slot = ring.grant(-1)
         if slot is None:
             return False
@@ -117,23 +118,32 @@ class SourceState:
             return False
         for offset, piece in pieces:
             ring.memory[slot.offset + offset : slot.offset + offset + piece.nbytes] = piece
-        self._loading[slot.turn] = (slot, len(links))
-        for link in links:
-            link.states.add(slot.turn)
-            link.outbox += GRANT.pack(MAGIC, Down.STATE, slot.number, slot.turn, nbytes, 0, slot.high_water)
-            link.flush()
-        if not links:
-            self.loaded(backend, slot.turn)
+        self._loading[slot.turn] = (slot, len(workers))
+        for worker in workers:
+            worker.loading.add(slot.turn)
+            worker.outbox += GRANT.pack(MAGIC, Down.STATE, slot.number, slot.turn, nbytes, 0, slot.high_water)
+            worker.flush()
+        if not workers:
+            del self._loading[slot.turn]
+            ring.release(slot)
         return True
 
     def forget_loading(self) -> None:
         """All workers are gone, and their slots are free."""
         self._loading.clear()
 
-    def loaded(self, backend: "ProcessBackend", turn: int) -> None:
-        """One worker has loaded the state of this turn, or is gone."""
+    def note_loaded(self, pool: Pool, worker: WorkerHandle, turn: int) -> None:
+        """A worker has loaded the source of this turn."""
+        if turn not in worker.loading:
+            return  # it has said so before
+        worker.loading.remove(turn)
         slot, missing = self._loading.pop(turn)
         if missing > 1:
             self._loading[turn] = (slot, missing - 1)
         else:
-            backend.ring.release(slot)
+            pool.ring.release(slot)
+
+    def note_gone(self, pool: Pool, worker: WorkerHandle) -> None:
+        """A worker is gone, and loads nothing any more."""
+        for turn in list(worker.loading):
+            self.note_loaded(pool, worker, turn)

@@ -17,7 +17,7 @@ from mpqueue.control.progress import Place
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.slots import SlotState
-from mpqueue.workers.work import Work
+from mpqueue.workers.handle import Work
 
 SIZES = [1, 100, 3000, 20_000]  # int64s: from a word to more than twice what a slot has at first
 # Not of hypothesis's own: how often the world chooses depends on when garbage is collected.
@@ -114,21 +114,21 @@ class Dispatching(RuleBasedStateMachine):
         if self.world is None:
             return
         backend = self.world.backend
-        ring = backend.ring
+        ring, workers = backend.pool.ring, backend.pool.roster.workers
         ring.collect()
         owners = {}
-        for link in backend.roster.links.values():
-            for work in link.in_flight.values():
+        for worker in workers.values():
+            for work in worker.in_flight.values():
                 assert work.slot.state is GRANTED
-                assert owners.setdefault(work.slot.number, link) is link
-        for work in backend.ready.values():
+                assert owners.setdefault(work.slot.number, worker) is worker
+        for work in backend.pool.ready.values():
             if isinstance(work, Work) and not work.is_end:
                 assert work.slot.state is READY
                 assert owners.setdefault(work.slot.number, work) is work
-        for slot, _ in backend.state._loading.values():
+        for slot, _ in backend.sync._loading.values():
             assert owners.setdefault(slot.number, "a state") == "a state"
         busy = {slot.number for slot in ring.slots.slots if slot.state in {GRANTED, READY}}
-        gone = {w.slot.number for link in backend.roster._by_key.values() for w in link.in_flight.values()}
+        gone = {w.slot.number for worker in backend.pool.roster._by_key.values() for w in worker.in_flight.values()}
         assert set(owners) <= busy
         assert busy <= set(owners) | gone
         leased = [slot.number for slot in ring.slots.slots if slot.state is LEASED]
@@ -138,12 +138,12 @@ class Dispatching(RuleBasedStateMachine):
     def nothing_is_granted_without_credit(self):
         if self.world is None:
             return
-        ledger, backend = self.world.pipeline.ledger, self.world.backend
+        ledger, pool = self.world.pipeline.ledger, self.world.backend.pool
         assert ledger.num_outstanding <= ledger.credit
-        granted = [w.ticket.number for link in backend.roster.links.values() for w in link.in_flight.values()
+        granted = [w.ticket.number for worker in pool.roster.workers.values() for w in worker.in_flight.values()
                    if not w.cancelled]  # fmt: skip
-        pending = [ticket.number for ticket in backend.pending]
-        everywhere = [*granted, *pending, *backend.ready]
+        pending = [ticket.number for ticket in pool.pending]
+        everywhere = [*granted, *pending, *pool.ready]
         assert len(everywhere) == len(set(everywhere))  # a ticket is in one place
         assert set(everywhere) <= set(ledger.tickets)
 

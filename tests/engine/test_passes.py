@@ -242,7 +242,7 @@ def test_a_worker_at_an_abandoned_item_gets_every_state_that_follows(ballast_byt
         held.let_go()
         marks = take(enqueuer.get(), 4)
     assert marks[:, :2].tolist() == [[0, 2], [1, 2], [2, 2], [3, 2]]
-    enqueuer._pipeline.backend.ring.collect()
+    enqueuer._pipeline.backend.pool.ring.collect()
     assert enqueuer.statistics().slots_in_use == 0
 
 

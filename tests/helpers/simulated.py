@@ -21,13 +21,14 @@ from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.slots import PAGE
 from mpqueue.memory.writer import SlotWriter
-from mpqueue.workers import dealing, failures, intake
+from mpqueue.system.processes import Process
+from mpqueue.workers import dispatcher, failures
 from mpqueue.workers.launcher import Event, LauncherGone
 from mpqueue.workers.process import Options, ProcessBackend
 from mpqueue.workers.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, Down, Up
 from mpqueue.workers.source_receive import apply_patch, load
 from mpqueue.workers.source_send import take_image
-from mpqueue.workers.source_sync import SourceState
+from mpqueue.workers.source_sync import SourceSync
 from mpqueue.workers.worker_main import MEMORY_REMEDY, Payload
 
 
@@ -230,8 +231,9 @@ class Nursery:
         self.is_gone = False
         self.read_end, self.write_end = os.pipe()
 
-    def fileno(self):
-        return self.read_end
+    def watch(self, poller):
+        self.poller = poller
+        poller.register(self.read_end, select.POLLIN)
 
     def tell(self, event):
         self.told.append(event)
@@ -250,7 +252,7 @@ class Nursery:
         buffers = [np.frombuffer(buffer, np.uint8).copy() for buffer in self.image.buffers]
         source = load(self.image.data, buffers).source
         self.world.workers[key] = Worker(self.world, key, config, ends, source, buffers)
-        self.tell(Event(key, pid=10**9 + key))
+        self.tell(Event(key, Process(10**9 + key, -1)))
 
     def kill(self, key, number):
         self.check()
@@ -279,13 +281,14 @@ class Nursery:
     def release(self, *, reusable):
         for worker in list(self.world.workers.values()):
             self.world.dies(worker, -9)
+        self.poller.unregister(self.read_end)
         for fd in (self.read_end, self.write_end):
             os.close(fd)
         self.world.nursery = None
         return -9 if self.is_gone else None
 
 
-class State(SourceState):
+class Sync(SourceSync):
     """The real one; its nurseries are simulated."""
 
     def __init__(self, payload, world):
@@ -310,7 +313,7 @@ class Backend(ProcessBackend):
 
     def _open(self, undo):
         super()._open(undo)
-        self.world.ring = self.ring
+        self.world.ring = self.pool.ring
 
     def _poll(self, timeout_s):
         while True:
@@ -353,10 +356,10 @@ class World:
             batch_timeout=None, max_batch_bytes=None, copy=copy,
         )  # fmt: skip
         self.now_ns = 0
-        self._real_clocks = dealing._clock, intake._clock
-        dealing._clock = intake._clock = lambda: self.now_ns
+        self._real_clock = dispatcher._clock
+        dispatcher._clock = lambda: self.now_ns
         with small_segments(max_pages):
-            self.backend = Backend(self.pipeline.ledger, State(Payload(source, None), self), self.options, self)
+            self.backend = Backend(self.pipeline.ledger, Sync(Payload(source, None), self), self.options, self)
             self.pipeline.start(self.backend)
 
     def note_begun(self, worker, grant):
@@ -397,14 +400,16 @@ class World:
     def describe(self):
         """Who has what."""
         backend = self.backend
-        links = {
-            link.worker: ([work.ticket.number for work in link.in_flight.values()], link.is_starved)
-            for link in backend.roster.links.values()
+        pool = backend.pool
+        workers = {
+            worker.number: ([work.ticket.number for work in worker.in_flight.values()], worker.life.state.value)
+            for worker in pool.roster.workers.values()
         }
         return (
-            f"head {self.pipeline.ledger.head}, ready {list(backend.ready)}, pending {[t.number for t in backend.pending]}, "
-            f"in flight {links}, starved {backend.pressure._starved.keys()}, limit {backend.pressure._limit}, "
-            f"vacant {list(backend.deaths.vacant)}, slots {[slot.state.value for slot in backend.ring.slots.slots]}"
+            f"head {self.pipeline.ledger.head}, ready {list(pool.ready)}, "
+            f"pending {[ticket.number for ticket in pool.pending]}, "
+            f"in flight {workers}, starved {list(backend.pressure._starved)}, limit {backend.pressure._limit}, "
+            f"vacant {list(backend.supervision.vacant)}, slots {[slot.state.value for slot in pool.ring.slots.slots]}"
         )
 
     def has_moves(self):
@@ -415,7 +420,7 @@ class World:
         try:
             self.pipeline.stop()
         finally:
-            dealing._clock, intake._clock = self._real_clocks
+            dispatcher._clock = self._real_clock
         assert not self.workers
         assert self.nursery is None
 

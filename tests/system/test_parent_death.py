@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mpqueue.system import parent_death
+from mpqueue.system import descriptors, parent_death
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread of the process does it")
 
@@ -35,7 +35,7 @@ def exit_code_of(pid):
 
 
 def test_a_child_that_is_stopped_before_it_armed_itself_is_taken_along(pipe):
-    armed = parent_death.reopen(pipe[0])
+    armed = descriptors.reopen(pipe[0])
     pid = stopped_child(pipe[1])
     parent_death.arm(armed, pid)
     os.close(armed)

@@ -9,8 +9,8 @@ from helpers.faults import Numbers, numbers
 
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.control.schedule import EpochSchedule
+from mpqueue.workers.handle import WorkerHandle
 from mpqueue.workers.records import GRANT
-from mpqueue.workers.roster import Link
 
 
 def test_a_deep_queue_of_cheap_batches_fills_no_pipe_for_good():
@@ -23,34 +23,34 @@ def test_a_deep_queue_of_cheap_batches_fills_no_pipe_for_good():
 def test_the_smallest_pipes_that_a_kernel_gives_are_enough(monkeypatch):
     """What users with very many pipes get: two pages."""
 
-    class Narrow(Link):
+    class Narrow(WorkerHandle):
         def __init__(self, *args, **options):
             super().__init__(*args, **options)
-            for fd in (self.grants, self.reports):
+            for fd in (self.pipes.grants, self.pipes.reports):
                 fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, 4096)
             assert self.room > 50
             self.room = 50
 
-    monkeypatch.setattr("mpqueue.workers.roster.Link", Narrow)
+    monkeypatch.setattr("mpqueue.workers.roster.WorkerHandle", Narrow)
     with OrderedEnqueuer(Numbers(1 << 40), True) as enqueuer:
         enqueuer.start(2, 1000)
         assert numbers(enqueuer.get(), 5000) == list(range(5000))
 
 
 def test_as_many_grants_as_there_is_room_for_do_not_block():
-    link = Link(0, 0, 0, with_stacks=False)
+    worker = WorkerHandle(0, 0)
     try:
         for number in range(1, 30):  # writes of all sizes: each may leave a part of a page unused
             written = 0
-            while written + number <= link.room:
-                link.outbox += bytes(GRANT.size * number)
-                link.flush()
+            while written + number <= worker.room:
+                worker.outbox += bytes(GRANT.size * number)
+                worker.flush()
                 written += number
             while written:
-                written -= len(os.read(link.take_back, GRANT.size * number)) // GRANT.size
+                written -= len(os.read(worker.pipes.unread, GRANT.size * number)) // GRANT.size
     finally:
-        link.close_worker_ends()
-        link.close()
+        worker.pipes.close_worker_ends()
+        worker.close()
 
 
 class LateNursery(simulated.Nursery):
@@ -61,7 +61,7 @@ class LateNursery(simulated.Nursery):
         self.late = []
 
     def tell(self, event):
-        if self.world.workers.keys() == {event.key} or event.pid == 0:
+        if self.world.workers.keys() == {event.key} or event.process is None:
             super().tell(event)
         else:
             self.late.append(event)
@@ -93,7 +93,7 @@ def test_a_pool_is_dealt_work_before_its_last_worker_runs_and_the_first_worker_h
     world = Watched(simulated.Source([1]), schedule, 2, 8, lambda choices: choices[0])
     try:
         assert world.done[0] == (0, 0)
-        assert not world.backend.deaths.vacant
+        assert not world.backend.supervision.vacant
     finally:
         world.close()
 

@@ -65,7 +65,7 @@ class AtGate(Numbers):
 def test_a_worker_stuck_in_the_kernel_is_replaced_and_its_slots_wait_for_its_end(
     method, freezer, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("mpqueue.workers.deaths.STUCK_S", 0.1)
+    monkeypatch.setattr("mpqueue.workers.supervision.STUCK_S", 0.1)
     monkeypatch.setattr("mpqueue.workers.hang._DUMP_S", 0.01)
     with (
         Gate() as gate,
@@ -77,20 +77,20 @@ def test_a_worker_stuck_in_the_kernel_is_replaced_and_its_slots_wait_for_its_end
         stuck = gate.arrival()
         freezer.freeze(stuck.pid)
         backend = enqueuer._pipeline.backend
-        (link,) = backend.roster.links.values()
+        (worker,) = backend.pool.roster.workers.values()
         assert numbers(batches, 5) == [3, 4, 5, 6, 7]
-        kept = [work.slot for work in link.in_flight.values()]
+        kept = [work.slot for work in worker.in_flight.values()]
         assert [slot.state.value for slot in kept] == ["granted"] * len(kept) != []
         freezer.thaw()
-        while link.in_flight:
+        while worker.in_flight:
             numbers(batches, 1)
-        assert link.pidfd == -1
+        assert worker.process.sentinel == -1
         stuck.let_go()
 
 
 @pytest.mark.parametrize("method", ["nursery", "fork"])
 def test_a_stop_names_a_worker_that_is_stuck_in_the_kernel_and_hangs_not(method, freezer, tmp_path, monkeypatch):
-    for name in ("roster.STUCK_S", "roster._TERM_S", "launcher._REAP_S"):
+    for name in ("roster.STUCK_S", "orphans.STUCK_S", "roster._TERM_S", "forker._REAP_S"):
         monkeypatch.setattr(f"mpqueue.workers.{name}", 0.1)
     with Gate() as gate:
         enqueuer = OrderedEnqueuer(AtGate(gate, tmp_path / "fuse"), True, start_method=method)
@@ -119,7 +119,7 @@ def test_a_stop_ends_a_nursery_that_hangs():
 
 
 def test_a_death_that_a_hanging_nursery_does_not_tell_of_loses_nothing(monkeypatch):
-    monkeypatch.setattr("mpqueue.workers.deaths.STUCK_S", 0.1)
+    monkeypatch.setattr("mpqueue.workers.supervision.STUCK_S", 0.1)
     with OrderedEnqueuer(Numbers(), True) as enqueuer:
         enqueuer.start(2)
         batches = enqueuer.get()

@@ -30,13 +30,13 @@ _MAX_FDS = 8
 _QUIETLY = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
-class To:
+class ToNursery:
     """Kinds of messages to the nursery."""
 
     SETTINGS, SOURCE, FORK, KILL, PARK = range(1, 6)
 
 
-class From:
+class FromNursery:
     """Kinds of messages from the nursery."""
 
     FORKED, EXITED, FAILED, NOTE = range(1, 5)

@@ -1,0 +1,133 @@
+"""Other processes: told that they have ended, and sent signals that hit no stranger.
+
+A process is known by its id and by a *sentinel*, a descriptor that is readable as soon as the process has ended:
+
+    pidfd        where the kernel has them. A signal goes through it, and never to another process of the same id.
+    life pipe    elsewhere (macOS, Linux before 5.3, sandboxes). Its only write end is the child's, and the kernel
+                 closes that with the child. An id is free for others when the parent has reaped the child, and the
+                 parent reaps it after its sentinel was readable: so as long as it is not, the id is the child's.
+
+The life pipe has one weakness: a process that the child forks in C code, without exec, keeps the end open; then the
+child's end is seen when both have ended.
+
+Whoever forks a child opens a `Birth` before. A parent passes a sentinel on to others over a socket.
+"""
+
+import contextlib
+import errno
+import functools
+import os
+import signal
+import sys
+from typing import Self
+
+from mpqueue.system import descriptors
+from mpqueue.system.poller import is_readable
+
+_UNAVAILABLE = (errno.ENOSYS, errno.EPERM)
+
+
+@functools.cache
+def has_pidfds() -> bool:
+    """Return whether this system has pidfds and lets us use them."""
+    if not hasattr(os, "pidfd_open") or not hasattr(signal, "pidfd_send_signal"):
+        return False
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError as error:
+        return error.errno not in _UNAVAILABLE
+    return True
+
+
+class Process:
+    """A process as others than its parent see it.
+
+    Args:
+        pid: Its id.
+        sentinel: Readable when it has ended; -1 if there is none. Owned: closed by `close`.
+    """
+
+    __slots__ = ("pid", "sentinel")
+
+    def __init__(self, pid: int, sentinel: int) -> None:
+        self.pid, self.sentinel = pid, sentinel
+
+    def has_ended(self) -> bool:
+        """Return whether it is known to have ended, whether or not it was reaped."""
+        return self.sentinel >= 0 and is_readable(self.sentinel)
+
+    def send(self, number: int) -> None:
+        """Send a signal, if it is still there; it needs a sentinel."""
+        with contextlib.suppress(ProcessLookupError):
+            if has_pidfds():
+                signal.pidfd_send_signal(self.sentinel, number)
+            elif not self.has_ended():
+                os.kill(self.pid, number)
+
+    def reap_as_init(self) -> None:
+        """Reap it if it has become our child: as a rule that is init's duty, and as process 1 we are init."""
+        with contextlib.suppress(ChildProcessError):
+            if has_pidfds():
+                os.waitid(os.P_PIDFD, self.sentinel, os.WEXITED | os.WNOHANG)
+            elif os.getpid() == 1:
+                os.waitpid(self.pid, os.WNOHANG)
+
+    def __repr__(self) -> str:
+        return f"<Process {self.pid}>"
+
+
+class Birth:
+    """The start of a child: a context around the fork, out of which the parent gets the child's sentinel.
+
+    Attributes:
+        inherited: What the child has to inherit: nothing where there are pidfds.
+
+    Raises:
+        OSError: There are no descriptors left.
+    """
+
+    def __init__(self) -> None:
+        self._read, self._write = (-1, -1) if has_pidfds() else os.pipe()
+        self.inherited = [] if self._write < 0 else [self._write]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in (self._read, self._write):
+            if fd >= 0:
+                os.close(fd)
+
+    def sentinel_of(self, pid: int) -> int:
+        """Return the sentinel of the child that was born, which is the caller's to close.
+
+        Raises:
+            OSError: There are no descriptors left. Nobody would learn of the child's end, so it was ended.
+        """
+        if self._read >= 0:
+            sentinel, self._read = self._read, -1
+            return sentinel
+        try:
+            return os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+
+    def be_born(self) -> None:
+        """In the child after a fork: keep the write end, and nothing else."""
+        if self._read >= 0:
+            os.close(self._read)
+            descriptors.own(self._write)  # closed in children that user code forks
+
+
+def reap(pid: int) -> tuple[int, int]:
+    """Reap a child whose sentinel is readable; return how it ended and its largest resident size in bytes.
+
+    Raises:
+        ChildProcessError: Somebody else has reaped it.
+    """
+    if not has_pidfds():
+        os.kill(pid, signal.SIGKILL)  # user code may have closed the life pipe, which counts as an end
+    _pid, status, usage = os.wait4(pid, 0)
+    return os.waitstatus_to_exitcode(status), usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)

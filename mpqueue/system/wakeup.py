@@ -1,0 +1,36 @@
+"""A pipe that ends another thread's wait; safe inside signal handlers, and after its end."""
+
+import os
+
+from mpqueue.system import descriptors
+
+
+class Wakeup:
+    """A descriptor to be waited for with others, and the call that makes it readable.
+
+    Raises:
+        OSError: There are no descriptors left.
+    """
+
+    def __init__(self) -> None:
+        self.fd, self._write = descriptors.pipe()
+        os.set_blocking(self.fd, False)
+        os.set_blocking(self._write, False)
+
+    def wake(self) -> None:
+        """Make the descriptor readable; from any thread."""
+        try:
+            os.write(self._write, b"!")
+        except (BlockingIOError, OSError):
+            return  # full: it wakes as it is; closed: nobody waits
+
+    def clear(self) -> None:
+        """Take the calls in, so that the next wait waits."""
+        os.read(self.fd, 4096)
+
+    def close(self) -> None:
+        """Close both ends; a `wake` that comes later does nothing."""
+        ends = self.fd, self._write
+        self.fd = self._write = -1  # a late `wake` must not write to a stranger that gets the number
+        for fd in ends:
+            descriptors.close(fd)

@@ -1,0 +1,120 @@
+"""The death of a worker is blamed on the ticket that it was working on, or on nobody; too many are an error.
+
+A ticket may cost `restarts` workers; with the next one it is given up, and an error is its outcome. Deaths that no
+ticket is to blame for (in `worker_init`, while the source is unpickled) are counted as long as no worker reports
+anything; too many in a row are an error for the consumer, whose next call tries again.
+"""
+
+import signal
+from typing import NamedTuple
+
+from mpqueue.control.schedule import Ticket
+from mpqueue.errors import BatchTimeout, WorkerDied
+from mpqueue.system.oom import OomCounter, find_counter
+from mpqueue.workers.lifecycle import Cause
+from mpqueue.workers.pool import Pool
+from mpqueue.workers.roster import Exit
+
+_NO_REPLAY = "A generator object cannot be computed again: pass a generator function instead"
+_EARLY = "Workers die before they compute anything: look at `worker_init` and at what the source imports"
+_UNPICKLING = "It was started again as often as `restarts` allows: look at what the source's unpickling does"
+
+
+class Tolerance(NamedTuple):
+    """What a pool bears.
+
+    Attributes:
+        restarts: How many workers may die over one ticket.
+        num_workers: How many there are.
+        can_replay: A ticket can be computed again.
+        batch_timeout: Seconds that one batch may take.
+    """
+
+    restarts: int
+    num_workers: int
+    can_replay: bool
+    batch_timeout: float | None
+
+
+class Blame:
+    """Counts the deaths in one pool.
+
+    Args:
+        pool: Whose tickets may be to blame.
+        tolerance: What it bears.
+    """
+
+    def __init__(self, pool: Pool, tolerance: Tolerance) -> None:
+        self._pool, self._tolerance = pool, tolerance
+        self._oom = OomCounter(find_counter())
+        self._by_ticket: dict[int, int] = {}  # deaths, by the number of the ticket that was worked on
+        self._unblamed = 0  # deaths in a row that no ticket is to blame for,
+        self._reports_seen = 0  # since this many reports
+
+    def was_oom_killed(self, exitcode: int | None, cause: Cause | None = None) -> bool:
+        """Return whether the kernel's out-of-memory killer ended a process, which is asked once for each."""
+        return exitcode == -signal.SIGKILL and cause is not Cause.HUNG and self._oom.take_kill()
+
+    def count(self, leaving: Exit, ticket: Ticket | None, num_reports: int) -> BaseException | None:
+        """Count a death; give its ticket up, or return the error for the consumer, if it is one too many.
+
+        Args:
+            leaving: Who died, and how.
+            ticket: What it was working on, which is pending now.
+            num_reports: How often workers have reported until now.
+        """
+        worker, tolerance = leaving.worker, self._tolerance
+        if worker.life.cause is Cause.SACRIFICED:
+            return None  # our own doing
+        if ticket is None:
+            return self._count_unblamed(leaving, num_reports)
+        is_outstanding = self._pool.ledger.is_outstanding
+        self._by_ticket = {number: count for number, count in self._by_ticket.items() if is_outstanding(number)}
+        deaths = self._by_ticket[ticket.number] = self._by_ticket.get(ticket.number, 0) + 1
+        if deaths <= tolerance.restarts and tolerance.can_replay:
+            return None
+        del self._by_ticket[ticket.number]
+        if worker.life.cause is Cause.HUNG and tolerance.batch_timeout is not None:
+            error: Exception = BatchTimeout(ticket.unit, ticket.epoch, tolerance.batch_timeout, worker.stacks)
+        else:
+            error = _worker_died(leaving, ticket, self._remedy(deaths))
+        self._pool.pending.remove(ticket)
+        self._pool.give_up(ticket, error)
+        return None
+
+    def _remedy(self, deaths: int) -> str:
+        if not self._tolerance.can_replay:
+            return _NO_REPLAY
+        tried = "once" if deaths == 1 else f"{deaths} times"
+        return f"It was tried {tried}. Run that index in the main process (workers=0) to see why"
+
+    def _count_unblamed(self, leaving: Exit, num_reports: int) -> WorkerDied | None:
+        tolerance = self._tolerance
+        if not tolerance.can_replay and not leaving.worker.has_ended:
+            return _worker_died(leaving, None, _NO_REPLAY)
+        if self._one_more(num_reports) <= tolerance.restarts + tolerance.num_workers:
+            return None
+        self._unblamed = 0
+        return _worker_died(leaving, None, _EARLY)
+
+    def _one_more(self, num_reports: int) -> int:
+        if num_reports != self._reports_seen:
+            self._unblamed, self._reports_seen = 0, num_reports
+        self._unblamed += 1
+        return self._unblamed
+
+    def count_launcher(self, exitcode: int | None, num_reports: int) -> None:
+        """Count the death of a nursery.
+
+        Raises:
+            WorkerDied: It is one too many.
+        """
+        if self._one_more(num_reports) > self._tolerance.restarts:
+            self._unblamed = 0
+            raise WorkerDied(-1, exitcode, oom_killed=self.was_oom_killed(exitcode), remedy=_UNPICKLING)
+
+
+def _worker_died(leaving: Exit, ticket: Ticket | None, remedy: str) -> WorkerDied:
+    index, epoch = (None, None) if ticket is None else (ticket.unit, ticket.epoch)
+    number, exitcode = leaving.worker.number, leaving.exitcode
+    return WorkerDied(number, exitcode, index, epoch, leaving.peak_bytes, leaving.oom_killed, remedy)

@@ -1,0 +1,283 @@
+"""The hot path of a pool: which worker gets which ticket, and what workers report.
+
+    ledger --deal--> run of tickets --grant, with a slot each--> a worker's pipe --report--> ready
+                          ^                       |
+                          +------ pending <-------+  taken back for an idle worker, or its worker died
+
+*Granting.* A ticket goes out together with a slot, so the head of the line can never lack memory. All credit is dealt
+at once, because nobody deals while the consumer computes. That binds tickets to workers early, so while the consumer
+waits and one worker is idle beside a longer queue, unread grants are *taken back*.
+
+A grant or report to a process that sleeps costs some 5 to 20 µs to wake it. Cheap batches are dealt several in a row
+to one worker, a *chunk*, and not before so many can be dealt: 2 to 3 times the rate for the smallest ones.
+
+*Reports.* Nothing that comes out of a worker's pipe is believed blindly: user code may have written to a wrong
+descriptor. A report must be of a turn that this worker has been granted, of the slot of that turn, and within its
+bounds; else the worker is not trusted any more, and is ended. What is no outcome of a ticket and concerns other parts
+of the pool is returned as a `Notice`, for the backend to route.
+
+An interrupt may strike between any two lines. A ticket's entry in `in_flight` is removed last: until then it counts as
+not reported, and is computed again.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mpqueue.control.schedule import Ticket
+from mpqueue.memory.layout import UNNUMBERED
+from mpqueue.memory.recipes import ReadSpec, load_spec
+from mpqueue.memory.slots import SlotError
+from mpqueue.workers.handle import Work, WorkerHandle
+from mpqueue.workers.lifecycle import LifeError
+from mpqueue.workers.pool import Pool
+from mpqueue.workers.pressure import Pressure
+from mpqueue.workers.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, CorruptRecord, Down, Up
+
+_CHEAP_NS = 300_000
+_MAX_CHUNK = 50  # and not more than fit into the smallest pipes, which unprivileged users with many get
+_STEAL_AFTER_NS = 300_000  # taking back costs about 5 µs: not worth it for work that is nearly done
+_STEAL_WAIT_S = 0.001
+_READ_BYTES = REPORT.size * 512
+
+_WORK, _BATCH = Down.WORK, Up.BATCH
+_clock = time.perf_counter_ns
+
+
+class Notice(NamedTuple):
+    """A report that is no outcome of a ticket.
+
+    Attributes:
+        kind: `Up.FULL` or `Up.LOADED`.
+        turn: Of the slot that it is about.
+        work: What there is no memory for; None if a new source was loaded.
+    """
+
+    kind: int
+    turn: int
+    work: Work | None
+
+
+class Dispatcher:
+    """Grants tickets and takes in reports.
+
+    Args:
+        pool: Whose.
+        pressure: Says when nothing new may be dealt.
+
+    Attributes:
+        chunk: How many tickets go to one worker in a row, and are worth a `pump`.
+        num_drained: How often a worker has reported anything.
+        compute_ns: Nanoseconds that workers spent in user code,
+        copy_ns: in writing batches,
+        wait_ns: and waiting for grants.
+        num_bytes: Bytes of all batches.
+    """
+
+    def __init__(self, pool: Pool, pressure: Pressure, num_workers: int) -> None:
+        self.chunk = 1
+        self.num_drained = self.compute_ns = self.copy_ns = self.wait_ns = self.num_bytes = 0
+        self._pool, self._pressure, self._num_workers = pool, pressure, num_workers
+        self._is_stream = pool.ledger.is_stream
+        self._max_chunk = max(1, min(pool.ledger.credit // 2, _MAX_CHUNK))
+        self._item_ns = _CHEAP_NS  # what the latest batches have cost a worker, each
+        self._rotation = -1  # the first ticket is for worker 0, which runs first
+
+    # -- Granting
+
+    def pump(self) -> None:
+        """Deal what credit and slots allow, tickets that came back first."""
+        pool = self._pool
+        pool.ring.collect()
+        touched: set[WorkerHandle] = set()
+        while not self._pressure.is_high:
+            tickets = self._next_chunk()
+            if not tickets:
+                break
+            worker = self._choose(tickets[0])
+            count = self._grant(worker, tickets) if worker is not None else 0
+            if worker is not None and count:
+                touched.add(worker)
+            if count < len(tickets):
+                pool.pending.extendleft(reversed(tickets[count:]))
+                break
+        workers = pool.roster.workers
+        for worker in touched:
+            if workers.get(worker.number) is worker:
+                worker.flush()
+
+    def _next_chunk(self) -> list[Ticket]:
+        pending = self._pool.pending
+        if not pending:
+            return self._pool.ledger.deal(1 if self._is_stream else self.chunk)
+        if pending[0].lane >= 0:
+            return [pending.popleft()]
+        return [pending.popleft() for _ in range(min(self.chunk, len(pending)))]
+
+    def _choose(self, ticket: Ticket) -> WorkerHandle | None:
+        """The ticket's own worker, or the less busy of the next two; None if it has enough, or is being replaced."""
+        workers = self._pool.roster.workers
+        if ticket.lane >= 0:
+            worker = workers.get(ticket.lane)
+            return None if worker is None or len(worker.in_flight) >= worker.room else worker
+        count = self._num_workers
+        self._rotation = first = (self._rotation + 1) % count
+        one, two = workers.get(first), workers.get((first + 1) % count)
+        if one is None or (two is not None and len(two.in_flight) < len(one.in_flight)):
+            one = two
+        if one is None:
+            one = next(iter(workers.values()), None)
+        return None if one is None or len(one.in_flight) + self.chunk > one.room else one
+
+    def _grant(self, worker: WorkerHandle, tickets: list[Ticket]) -> int:
+        """Grant a chunk; return how many of it there were slots for."""
+        ring, in_flight, number = self._pool.ring, worker.in_flight, worker.number
+        grant, pack = ring.grant, GRANT.pack
+        if not in_flight:
+            worker.busy_since = _clock()
+        records = []
+        for ticket in tickets:
+            slot = grant(number)
+            if slot is None:
+                break
+            in_flight[slot.turn] = Work(ticket, slot, ring)
+            records.append(pack(MAGIC, _WORK, slot.number, slot.turn, ticket.unit, ticket.epoch, slot.high_water))
+        worker.outbox += b"".join(records)
+        return len(records)
+
+    def balance(self) -> float | None:
+        """Give idle workers what the busiest have not begun; seconds to wait until that is worth trying again."""
+        workers = self._pool.roster.workers.values()
+        num_idle = sum(not worker.in_flight for worker in workers)
+        if not num_idle or self._is_stream:
+            return None
+        victim = max(workers, key=lambda worker: len(worker.in_flight) if worker.is_stealable else 0)
+        if not victim.is_stealable:
+            return None
+        if _clock() - victim.busy_since + len(victim.in_flight) * self._item_ns < _STEAL_AFTER_NS:
+            return _STEAL_WAIT_S
+        count = -(-(len(victim.in_flight) - 1) // (num_idle + 1))
+        taken = self._pool.take_unread(victim, count)
+        victim.flush()  # of the answer to a lack of memory, if that was taken out as well
+        self._pool.put_back(work.ticket for work in taken)
+        if taken:
+            self.pump()
+        return None
+
+    # -- Reports
+
+    def drain(self, worker: WorkerHandle) -> Sequence[Notice] | None:
+        """Enter what a worker has reported.
+
+        Returns: What is to be routed, mostly nothing; None if nothing was reported, or it cannot be trusted.
+        """
+        if worker.pipes.reports < 0:
+            return None
+        try:
+            data = os.read(worker.pipes.reports, _READ_BYTES)
+        except BlockingIOError:
+            return None
+        try:
+            if not data:  # it has ended, or user code closed the pipe, which comes to the same
+                raise CorruptRecord("the end of the pipe")
+            return self._enter(worker, data)
+        except (CorruptRecord, SlotError, LifeError, KeyError):
+            # Nothing that this worker says can be trusted any more; the launcher will tell of its end.
+            self._pool.roster.silence(worker)
+            return None
+
+    def _enter(self, worker: WorkerHandle, data: bytes) -> Sequence[Notice]:
+        if len(data) % REPORT.size:
+            raise CorruptRecord(f"{len(data)} bytes are no whole number of reports")
+        if worker.life.is_starved:
+            raise CorruptRecord("a report of a worker that waits for an answer")
+        ring, in_flight, ready, specs = self._pool.ring, worker.in_flight, self._pool.ready, worker.specs
+        publish = ring.slots.publish
+        notices: Sequence[Notice] = ()
+        num_bytes = compute_ns = copy_ns = wait_ns = 0
+        for (
+            magic, kind, flags, number, turn, spec, header, nbytes, high_water, compute, copy, wait,
+        ) in REPORT.iter_unpack(data):  # fmt: skip
+            if magic != MAGIC:
+                raise CorruptRecord("a report without its magic number")
+            if kind > Up.END:
+                notices = self._enter_notice(worker, kind, number, turn, high_water, notices)
+                continue
+            work = in_flight[turn]
+            slot = work.slot
+            if slot.number != number or not header <= nbytes <= high_water:
+                raise CorruptRecord(f"a batch of {nbytes} bytes in slot {number}, which has {high_water}")
+            publish(slot, high_water, flags & HELD)
+            work.header_offset, work.nbytes = header, nbytes
+            if kind != _BATCH:
+                if kind < _BATCH:
+                    raise CorruptRecord(f"a report of kind {kind}")
+                work.is_plain, work.read = False, None
+                work.is_end = kind == Up.END
+                worker.has_ended = worker.has_ended or work.is_end
+            elif flags & NEW_SPEC:
+                self._learn_spec(worker, spec, work)
+            else:
+                work.read = specs[spec]
+            num_bytes += header
+            compute_ns += compute
+            copy_ns += copy
+            wait_ns += wait
+            if work.is_end or work.cancelled:
+                ring.release(slot)
+            if not work.cancelled:
+                worker.published += 1
+                ready[work.ticket.number] = work
+            del in_flight[turn]  # last: see the module's head
+        if notices and kind != Up.FULL and any(notice.kind == Up.FULL for notice in notices):
+            raise CorruptRecord("reports of a worker that waits for an answer")
+        self.num_bytes += num_bytes
+        self.compute_ns += compute_ns
+        self.copy_ns += copy_ns
+        self.wait_ns += wait_ns
+        self.num_drained += 1
+        worker.busy_since = _clock()
+        self._note_cost((compute_ns + copy_ns) // (len(data) // REPORT.size))
+        return notices
+
+    def _note_cost(self, item_ns: int) -> None:
+        self._item_ns += (item_ns - self._item_ns) >> 4
+        self.chunk = min(self._max_chunk, max(1, _CHEAP_NS // (self._item_ns + 1)))
+
+    def _enter_notice(
+        self, worker: WorkerHandle, kind: int, number: int, turn: int, high_water: int, notices: Sequence[Notice]
+    ) -> Sequence[Notice]:
+        """Enter a report that is no outcome of a ticket; return the notices with it, if it is to be routed."""
+        ring = self._pool.ring
+        if kind == Up.FULL:
+            work = worker.in_flight[turn]
+            work.slot.high_water = max(work.slot.high_water, min(high_water, ring.stride))
+            return (*notices, Notice(kind, turn, work)) if worker.life.starve() else notices
+        if kind == Up.LOADED:
+            if turn not in worker.loading:
+                raise CorruptRecord("a source was loaded that was not sent")
+            return (*notices, Notice(kind, turn, None))
+        slots = ring.slots
+        if kind != Up.LET_GO or number >= slots.num_slots or slots.slots[number].owner != worker.number:
+            raise CorruptRecord(f"a report of kind {kind}, or of slot {number}, which worker {worker.number} never had")
+        slots.let_go(number)
+        return notices
+
+    def _learn_spec(self, worker: WorkerHandle, number: int, work: Work) -> None:
+        """Read the spec that lies in the slot of its first batch; the batch's own header follows its place."""
+        memory, start, header = self._pool.ring.memory, work.slot.offset, work.header_offset
+        if work.nbytes - header < 16:
+            raise CorruptRecord("a batch without the place of its spec")
+        at, length = (int(word) for word in np.frombuffer(memory, "<i8", 2, start + header))
+        if not 0 <= at <= at + length <= header:
+            raise CorruptRecord("a spec outside of its batch")
+        try:
+            work.read = ReadSpec(load_spec(memory[start + at : start + at + length]))
+        except Exception as error:  # whatever unpickling raises that is given something else
+            raise CorruptRecord("a spec that is none") from error
+        work.header_offset += 16
+        if number != UNNUMBERED:
+            worker.specs[number] = work.read

@@ -1,0 +1,118 @@
+"""Workers that are forked from the trainer itself, for sources that cannot be pickled.
+
+They inherit the source as it is, with all that the trainer has in its memory, and its hash seed. The trainer is their
+parent: it waits for their sentinels with the pool's other descriptors, and reaps them.
+"""
+
+import os
+import select
+import signal
+import sys
+import time
+import warnings
+from typing import Any
+
+from mpqueue.system import descriptors, interrupts, parent_death
+from mpqueue.system.interrupts import HeldBack
+from mpqueue.system.poller import READABLE
+from mpqueue.system.processes import Birth, Process, reap
+from mpqueue.workers.launcher import Event, wait_for
+from mpqueue.workers.source_send import SourceImage
+from mpqueue.workers.worker_main import Payload, WorkerConfig, WorkerEnds, prepare_process, run_and_exit
+
+_REAP_S = 1.0  # what was killed is gone sooner
+
+
+class Forker:
+    """A `Launcher` that forks this process.
+
+    Args:
+        payload: What the workers run.
+    """
+
+    def __init__(self, payload: Payload) -> None:
+        self._payload = payload
+        self._lifeline_read, self._lifeline = descriptors.pipe()
+        self._poller: Any = None
+        self._children: dict[int, tuple[int, int]] = {}  # by sentinel: key, pid
+
+    def watch(self, poller: Any) -> None:
+        """Register the sentinels of the workers to come."""
+        self._poller = poller
+
+    def set_image(self, image: SourceImage) -> None:
+        """Nothing to do: workers are forked with the source as it is."""
+
+    def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> Event:
+        """Fork; see `mpqueue.workers.worker_main` for what the child does."""
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()  # or the child would print again what is still in the buffer
+        with HeldBack(), Birth() as birth:
+            read_end = descriptors.own(descriptors.reopen(self._lifeline_read))
+            noted = descriptors.adopt((*ends.sent, read_end))
+            try:
+                pid = _fork_quietly()
+                if pid == 0:
+                    birth.be_born()
+                    self._live(config, ends, read_end)
+                parent_death.arm(read_end, pid)
+            finally:
+                for fd in noted:
+                    descriptors.own(fd)
+                descriptors.close(read_end)
+            sentinel = descriptors.own(birth.sentinel_of(pid))
+            self._children[sentinel] = (key, pid)
+            self._poller.register(sentinel, READABLE)
+            return Event(key, Process(pid, descriptors.own(os.dup(sentinel))))
+
+    def _live(self, config: WorkerConfig, ends: WorkerEnds, read_end: int) -> None:
+        """In the child; never returns."""
+        try:
+            parent_death.arm(read_end)
+            interrupts.restore()
+            prepare_process()
+            run_and_exit(config, self._payload, [], ends)
+        finally:
+            os._exit(1)
+
+    def kill(self, key: int, number: int) -> None:
+        """Not needed: `start_worker` has told of every worker."""
+
+    def events(self, timeout_s: float | None = 0) -> list[Event]:
+        """Exits, by sentinel."""
+        poll = select.poll()
+        for sentinel in self._children:
+            poll.register(sentinel, select.POLLIN)
+        return [self._reap(sentinel) for sentinel, _ in wait_for(poll, timeout_s)]
+
+    def _reap(self, sentinel: int) -> Event:
+        key, pid = self._forget(sentinel)
+        try:
+            exitcode, peak_bytes = reap(pid)
+        except (ChildProcessError, ProcessLookupError):  # a SIGCHLD handler of the user was faster: it is not known how
+            return Event(key, exitcode=-signal.SIGKILL)
+        return Event(key, exitcode=exitcode, peak_bytes=peak_bytes)
+
+    def _forget(self, sentinel: int) -> tuple[int, int]:
+        self._poller.unregister(sentinel)
+        descriptors.close(sentinel)
+        return self._children.pop(sentinel)
+
+    def release(self, *, reusable: bool) -> None:  # noqa: ARG002 - a fork of the trainer's past is of no use later
+        """Close the lifeline, which kills what is left; what is stuck in the kernel stays behind."""
+        descriptors.close(self._lifeline)
+        until = time.monotonic() + _REAP_S
+        while self._children and (left := until - time.monotonic()) > 0:
+            self.events(left)
+        for sentinel in list(self._children):
+            self._forget(sentinel)
+        descriptors.close(self._lifeline_read)
+
+
+def _fork_quietly() -> int:
+    with warnings.catch_warnings():
+        # 3.12 and JAX warn of every fork beside threads; ours was announced once, with the threads' names.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+        return os.fork()

@@ -1,0 +1,235 @@
+"""The trainer's handle of one worker: its pipes, its life, and the work that it was granted.
+
+    trainer --grants-->  worker          the trainer has a second reader of this pipe, `unread`
+            <--reports--
+            <--stacks---                 with a `batch_timeout`: where `faulthandler` writes
+
+The second reader serves two ends: a write to a dead worker is never a SIGPIPE, whatever handler the user has set; and
+grants that were not read can be taken back. The worker's own ends are closed here as soon as it runs, so that its
+reports end when it does.
+"""
+
+import fcntl
+import os
+import sys
+from typing import Any
+
+import numpy as np
+
+from mpqueue.control.outcomes import Result
+from mpqueue.control.schedule import Ticket
+from mpqueue.memory.recipes import ReadSpec
+from mpqueue.memory.ring import Ring
+from mpqueue.memory.slots import PAGE, Slot
+from mpqueue.system import descriptors
+from mpqueue.system.processes import Process
+from mpqueue.workers import failures
+from mpqueue.workers.lifecycle import Life, WorkerState
+from mpqueue.workers.records import GRANT
+from mpqueue.workers.worker_main import WorkerEnds
+
+CAN_TAKE_BACK = sys.platform == "linux"  # elsewhere a second reader would block, as the worker's has to
+
+
+class Work:
+    """A ticket at a worker, with its slot; once it is reported, the outcome of the ticket, which the slot holds.
+
+    Attributes:
+        ticket: What is to be computed.
+        slot: Where to.
+        cancelled: Nobody wants it any more.
+        is_plain: It is a batch: no exception, and not the end.
+        is_end: The worker's stream has ended.
+        read: How to read the batch; None if the slot holds an exception.
+        header_offset: Where in the slot the batch's header begins.
+        nbytes: Where in the slot it ends.
+    """
+
+    __slots__ = ("cancelled", "header_offset", "is_end", "is_plain", "nbytes", "read", "ring", "slot", "ticket")
+    read: ReadSpec | None  # this and the two below are known when it is reported
+    header_offset: int
+    nbytes: int
+
+    def __init__(self, ticket: Ticket, slot: Slot, ring: Ring) -> None:
+        self.ticket, self.slot, self.ring = ticket, slot, ring
+        self.cancelled = self.is_end = False
+        self.is_plain = True
+
+    def open(self) -> Any:
+        """Return the batch, as views of the slot or private; or raise what is there instead."""
+        ring, slot, read = self.ring, self.slot, self.read
+        start, memory = slot.offset, ring.memory
+        if read is None:
+            try:
+                raise failures.unpack(memory[start : start + self.nbytes])
+            finally:
+                ring.release(slot)
+        header_offset = self.header_offset
+        recipe = read.recipes[memory[start + header_offset : start + self.nbytes]]
+        if recipe.has_views:
+            return read.rebuild(recipe, ring.view(slot, header_offset, recipe.structure))
+        try:  # nothing of it stays in the slot
+            return read.rebuild(recipe, np.frombuffer(memory, np.uint8, self.nbytes, start))
+        finally:
+            ring.release(slot)
+
+    def evict(self) -> Result:
+        """Return the same outcome in private memory; the slot is free then."""
+        try:
+            if self.read is None:
+                self.open()
+            assert self.read is not None
+            start = self.slot.offset
+            recipe = self.read.recipes[self.ring.memory[start + self.header_offset : start + self.nbytes]]
+            base = self.ring.private_copy(self.slot, self.header_offset, recipe.structure)
+            return Result(self.read.rebuild(recipe, base))
+        except Exception as error:
+            return Result.failed(error)
+
+
+class Pipes:
+    """The trainer's ends of a worker's pipes; -1 where one is closed, or was never there.
+
+    Args:
+        with_stacks: Make a pipe for the worker's stacks.
+
+    Attributes:
+        grants: The trainer writes grants.
+        unread: Grants that the worker has not read; another open file than the worker's, so that it need not block.
+        reports: The worker's reports; does not block.
+        stacks: Its stacks.
+        worker_ends: What the worker gets: its ends of grants, reports and stacks.
+
+    Raises:
+        OSError: There are no descriptors left; nothing was opened.
+    """
+
+    __slots__ = ("grants", "reports", "stacks", "unread", "worker_ends")
+
+    def __init__(self, *, with_stacks: bool) -> None:
+        opened: list[int] = []
+        try:
+            grants, self.grants = _noted(opened)
+            self.reports, reports = _noted(opened)
+            self.stacks, stacks = _noted(opened) if with_stacks else (-1, -1)
+            self.unread = descriptors.own(descriptors.reopen(grants))
+        except OSError:
+            for fd in opened:
+                descriptors.close(fd)
+            raise
+        os.set_blocking(self.reports, False)
+        self.worker_ends = grants, reports, stacks
+
+    def close_worker_ends(self) -> None:
+        """Close what the worker has by now."""
+        for fd in self.worker_ends:
+            if fd >= 0:
+                descriptors.close(fd)
+        self.worker_ends = -1, -1, -1
+
+    def close_grants(self) -> None:
+        """Give no more grants: the worker ends when it has served what it has."""
+        if self.grants >= 0:
+            grants, self.grants = self.grants, -1
+            descriptors.close(grants)
+
+    def close_reports(self) -> None:
+        """Hear no more of the worker."""
+        if self.reports >= 0:
+            reports, self.reports = self.reports, -1
+            descriptors.close(reports)
+
+    def close(self) -> None:
+        """Close all that is left."""
+        self.close_grants()
+        self.close_reports()
+        for fd in (self.unread, self.stacks):
+            if fd >= 0:
+                descriptors.close(fd)
+        self.unread = self.stacks = -1
+
+
+class WorkerHandle:
+    """One worker process, as the trainer has it.
+
+    Args:
+        number: Of the worker; a replacement has the same.
+        key: Number of this process among all that the pool ever started.
+        with_stacks: Give it a pipe for its stacks.
+
+    Attributes:
+        process: Its process; None until the launcher has told of it.
+        pipes: The trainer's ends of its pipes.
+        life: Its state.
+        in_flight: What it was granted and has not reported, by turn, in the order of its grants.
+        room: How much that may be, so that the trainer never waits for a worker that waits for the trainer.
+        outbox: Grants that are to be written.
+        specs: Those that it has sent, by number.
+        busy_since: When it took up its present grant, as far as the trainer knows.
+        loading: Turns of the new versions of the source that it has not loaded yet.
+        published: Elements of a stream that it has reported in this epoch.
+        has_ended: Its stream has ended.
+        stacks: What it has said of its stacks, if it hung.
+    """
+
+    def __init__(self, number: int, key: int, *, with_stacks: bool = False) -> None:
+        self.number, self.key = number, key
+        self.process: Process | None = None
+        self.pipes = Pipes(with_stacks=with_stacks)
+        self.life = Life()
+        self.room = _room_of(self.pipes.grants)
+        self.in_flight: dict[int, Work] = {}
+        self.outbox = bytearray()
+        self.specs: dict[int, ReadSpec] = {}
+        self.busy_since = 0
+        self.loading: set[int] = set()
+        self.published = 0
+        self.has_ended = False
+        self.stacks = ""
+
+    @property
+    def is_stealable(self) -> bool:
+        """Unread grants may be taken back: not past a source that it has to load first, nor from the dying."""
+        return (
+            CAN_TAKE_BACK
+            and len(self.in_flight) > 1
+            and not self.loading
+            and self.life.state is WorkerState.SERVING
+            and self.pipes.unread >= 0
+        )
+
+    def ends_for(self, segment_fd: int) -> WorkerEnds:
+        """Return the descriptors that the process is started with."""
+        grants, reports, stacks = self.pipes.worker_ends
+        return WorkerEnds(grants, reports, segment_fd, stacks)
+
+    def flush(self) -> None:
+        """Write the grants that were collected."""
+        if self.outbox:
+            os.write(self.pipes.grants, self.outbox)
+            self.outbox.clear()
+
+    def close(self) -> None:
+        """Close all descriptors."""
+        self.pipes.close()
+        if self.process is not None and self.process.sentinel >= 0:
+            descriptors.close(self.process.sentinel)
+            self.process.sentinel = -1
+
+    def __repr__(self) -> str:
+        return f"<worker {self.number}, {self.life.state.value}, {len(self.in_flight)} in flight>"
+
+
+def _noted(opened: list[int]) -> tuple[int, int]:
+    ends = descriptors.pipe()
+    opened += ends
+    return ends
+
+
+def _room_of(grants: int) -> int:
+    """Return how many grants the pipe takes for sure: in the worst case each write leaves half a page unused."""
+    try:
+        capacity = fcntl.fcntl(grants, fcntl.F_GETPIPE_SZ)
+    except AttributeError:  # not Linux, where pipes have at least this much
+        capacity = 1 << 14
+    return max(1, (capacity - PAGE) // (2 * GRANT.size))

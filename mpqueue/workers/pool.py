@@ -1,0 +1,131 @@
+"""What the parts of one pool of worker processes share, and the moves of tickets that several of them make.
+
+    pending --grant--> in flight at a worker --report--> ready --open--> consumer
+       ^                      |                   |
+       +------ put_back ------+                   +--evict--> ready, in private memory
+
+The parts, each of which is handed the pool and knows those above it in this list only:
+
+    pressure       memory for those that lack it
+    hang           the end of those that hang
+    dispatcher     grants tickets, takes in reports
+    supervision    starts workers, replaces the dead, gives up tickets
+    process        the backend, which calls all of them
+
+Everything happens in the consumer's calls, under the pipeline's lock. A ticket is in one place at a time.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterable
+
+from mpqueue.control.ledger import Ledger
+from mpqueue.control.outcomes import Result
+from mpqueue.control.schedule import Ticket
+from mpqueue.memory.ring import Ring
+from mpqueue.workers.handle import CAN_TAKE_BACK, Work, WorkerHandle
+from mpqueue.workers.records import GRANT, Down
+from mpqueue.workers.roster import Roster
+
+MAX_CREDIT = 4096  # tickets that may be outstanding
+
+
+class Pool:
+    """Ring, workers and tickets of one pool.
+
+    Args:
+        ledger: Of its stream.
+        ring: Where batches lie.
+        roster: Its workers.
+
+    Attributes:
+        ready: Outcomes by the number of their ticket: the ledger's.
+        pending: Tickets that were dealt and have no worker (any more), in their order.
+        num_retries: Tickets that were put back because what was done for them is lost.
+    """
+
+    def __init__(self, ledger: Ledger, ring: Ring, roster: Roster) -> None:
+        self.ledger, self.ring, self.roster = ledger, ring, roster
+        self.ready = ledger.ready
+        self.pending: deque[Ticket] = deque()
+        self.num_retries = 0
+
+    @property
+    def nobody_works(self) -> bool:
+        """No worker has work that will come to an end by itself, or by its death."""
+        return all(worker.life.is_starved or not worker.in_flight for worker in self.roster.workers.values())
+
+    def put_back(self, tickets: Iterable[Ticket], *, is_retry: bool = False) -> None:
+        """Make tickets pending again; ``is_retry``: work on them is lost."""
+        merged = sorted((*tickets, *self.pending))
+        if is_retry:
+            self.num_retries += len(merged) - len(self.pending)
+        self.pending.clear()
+        self.pending.extend(merged)
+
+    def take_unread(self, worker: WorkerHandle, count: int = MAX_CREDIT) -> list[Work]:
+        """Take grants of work that a worker has not read out of its pipe; their slots are free again.
+
+        A record in a pipe goes to exactly one reader, and the trainer can be that reader.
+        """
+        taken: list[Work] = []
+        if worker.pipes.unread < 0 or not CAN_TAKE_BACK:
+            return taken
+        try:
+            data = os.read(worker.pipes.unread, count * GRANT.size)
+        except BlockingIOError:
+            return taken
+        for grant in GRANT.iter_unpack(data):
+            if grant[1] == Down.WORK:
+                work = worker.in_flight.pop(grant[3])
+                self.ring.release(work.slot)
+                if not work.cancelled:
+                    taken.append(work)
+            else:
+                worker.outbox += GRANT.pack(*grant)  # a new source, or the answer that a starved worker waits for
+        return taken
+
+    def take_all_unread(self) -> bool:
+        """Take the slots of all grants that nobody has read; return whether there were any."""
+        taken: list[Ticket] = []
+        for worker in self.roster.workers.values():
+            taken += [work.ticket for work in self.take_unread(worker)]
+            worker.flush()
+        self.put_back(taken)
+        return bool(taken)
+
+    def evict(self, *, beyond: int) -> bool:
+        """Move the finished batch that is furthest from its turn out of the ring; False if there is none."""
+        later = [
+            number
+            for number, work in self.ready.items()
+            if number > beyond and isinstance(work, Work) and not work.is_end
+        ]
+        if not later:
+            return False
+        work = self.ready[max(later)]
+        assert isinstance(work, Work)
+        self.ready[max(later)] = work.evict()
+        return True
+
+    def give_up(self, ticket: Ticket, error: Exception) -> None:
+        """Answer a ticket that no worker can answer: it is an error at its place in the order."""
+        self.ready[ticket.number] = Result.failed(error)
+
+    def cancel(self) -> None:
+        """Forget all tickets; what is at work is dropped when it is done."""
+        for work in self.ready.values():
+            if isinstance(work, Work) and not work.is_end:
+                self.ring.release(work.slot)
+        self.forget_tickets()
+        for worker in self.roster.workers.values():
+            self.take_unread(worker)
+            worker.flush()
+            worker.published = 0
+            for work in worker.in_flight.values():
+                work.cancelled = True
+
+    def forget_tickets(self) -> None:
+        """Forget all tickets that no worker has."""
+        self.ready.clear()
+        self.pending.clear()

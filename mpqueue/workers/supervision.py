@@ -1,0 +1,273 @@
+"""Supervision: what a worker leaves behind, and who comes in its place.
+
+What a dead worker had reported stands. The grant that it was working on is counted against the `restarts` of its ticket
+(`mpqueue.workers.blame`); all its tickets are granted again. Its place is *vacant* until a replacement was asked for;
+where that fails (no more processes, the nursery is gone too), it stays vacant, the consumer is told why, and its next
+call tries again. So a pool that cannot be filled is an error each time somebody asks for a batch, and never a wait
+without end.
+
+The nursery's death is that of all its workers; the kernel sees to that. Their slots are not used again before each of
+them is known to be gone.
+
+Two things cannot be told from outside but by waiting: that SIGKILL does not end a worker, because it is stuck in the
+kernel, and that the nursery hangs and tells nothing any more. Both get `STUCK_S` from the kill on; see
+`Supervision.give_up_overdue`.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mpqueue.control import queue_address
+from mpqueue.control.schedule import Ticket
+from mpqueue.workers.blame import Blame, Tolerance
+from mpqueue.workers.dispatcher import Dispatcher, Notice
+from mpqueue.workers.handle import WorkerHandle
+from mpqueue.workers.launcher import LauncherGone
+from mpqueue.workers.lifecycle import Cause
+from mpqueue.workers.orphans import STUCK_S, end_orphans
+from mpqueue.workers.pool import Pool
+from mpqueue.workers.pressure import Pressure
+from mpqueue.workers.records import Up
+from mpqueue.workers.roster import Exit
+from mpqueue.workers.source_sync import SourceSync
+
+
+class _Vacancy(NamedTuple):
+    skip: int  # elements of the stream that were published before
+    by_death: bool
+
+
+class Supervision:
+    """The workers of one pool: started, replaced, started anew.
+
+    Args:
+        pool: Whose.
+        sync: The source, and the launcher of workers that have it.
+        dispatcher: Takes in the last reports of the dead.
+        pressure: Forgets the dead.
+        tolerance: What the pool bears.
+
+    Attributes:
+        num_deaths: Workers that died.
+        num_restarts: Workers that were started in their place.
+        vacant: Numbers of the workers that are to be started.
+    """
+
+    def __init__(
+        self, pool: Pool, sync: SourceSync, dispatcher: Dispatcher, pressure: Pressure, tolerance: Tolerance
+    ) -> None:
+        self.num_deaths = self.num_restarts = 0
+        self.vacant: dict[int, _Vacancy] = {}
+        self._pool, self._sync, self._dispatcher, self._pressure = pool, sync, dispatcher, pressure
+        self._num_workers = tolerance.num_workers
+        self._blame = Blame(pool, tolerance)
+        self._kept: dict[WorkerHandle, list[int]] = {}  # slots that the code of abandoned workers held
+
+    # -- Starting
+
+    def ask_for_workers(self, skip: tuple[int, ...] = ()) -> None:
+        """Ask for all workers; they run when `await_workers` has returned.
+
+        Args:
+            skip: For each stream the elements that were handed out before.
+
+        Raises:
+            OSError: There are not enough processes or descriptors.
+            WorkerDied: The nursery dies again and again.
+        """
+        roster = self._pool.roster
+        for number in range(self._num_workers):
+            self.vacant[number] = _Vacancy(skip[number] if skip else 0, by_death=False)
+        try:
+            if roster.launcher is None:
+                roster.set_launcher(self._sync.launch())
+            else:
+                self._sync.equip(roster.launcher)
+        except LauncherGone as gone:
+            self._renew_launcher(gone)
+        self._fill()
+
+    def await_workers(self) -> None:
+        """Wait until every worker runs.
+
+        Raises:
+            Exception: As of `take_exits`.
+        """
+        while not self._pool.roster.all_run:
+            self.take_exits(None)
+        self._pool.roster.begin_to_count()
+
+    def start_anew(self) -> None:
+        """End all workers and start others, from the source as it is now; nothing that counts is in flight.
+
+        Raises:
+            StopTimeout: A worker does not end.
+            Exception: As of `ask_for_workers` and `await_workers`.
+        """
+        roster = self._pool.roster
+        roster.end_workers(None)
+        while roster.gone:
+            self.reap(roster.gone.pop())
+        if self._sync.is_inherited:
+            roster.drop_launcher()
+        self.ask_for_workers()
+        self.await_workers()
+
+    def _fill(self) -> None:
+        while self.vacant:
+            number, vacancy = next(iter(self.vacant.items()))
+            try:
+                self._pool.roster.start(number, skip=vacancy.skip)
+            except LauncherGone as gone:
+                self._renew_launcher(gone)
+            else:
+                del self.vacant[number]
+                self.num_restarts += vacancy.by_death
+
+    # -- Deaths
+
+    def take_exits(self, timeout_s: float | None = 0) -> None:
+        """Take in what the launcher tells: reap the dead, and fill their places.
+
+        Raises:
+            OSError: A worker could not be started.
+            WorkerDied: Workers, or the nursery, die again and again without having computed anything.
+            Exception: What unpickling the source raised.
+        """
+        try:
+            exits = self._pool.roster.events(timeout_s)
+        except LauncherGone as gone:
+            exits = []
+            self._renew_launcher(gone)
+        failures = [self._take_exit(leaving) for leaving in exits]
+        for failure in failures:
+            if failure is not None:
+                raise failure
+        self._fill()
+
+    def _take_exit(self, leaving: Exit) -> BaseException | None:
+        worker = leaving.worker
+        culprit = self.reap(worker)
+        if worker.life.is_abandoned:
+            return None  # it has a successor already
+        self._leave_vacant(worker)
+        if leaving.error is not None:
+            return leaving.error
+        was_oom_killed = self._blame.was_oom_killed(leaving.exitcode, worker.life.cause)
+        return self._count_death(leaving._replace(oom_killed=was_oom_killed), culprit)
+
+    def _count_death(self, leaving: Exit, culprit: Ticket | None) -> BaseException | None:
+        self.num_deaths += 1
+        return self._blame.count(leaving, culprit, self._dispatcher.num_drained)
+
+    def _leave_vacant(self, worker: WorkerHandle) -> None:
+        # What has used a queue is called afresh: the queue knows what was taken.
+        pid = worker.process.pid if worker.process is not None else 0
+        is_replayed = self._pool.ledger.is_stream and pid not in queue_address.users
+        self.vacant[worker.number] = _Vacancy(worker.published if is_replayed else 0, by_death=True)
+
+    def reap(self, worker: WorkerHandle, *, is_gone: bool = True) -> Ticket | None:
+        """Enter the last reports of a worker and free what it held; return the ticket that it was working on, if any.
+
+        With ``is_gone`` false it may still write: its slots are not used again.
+        """
+        pool = self._pool
+        while (notices := self._dispatcher.drain(worker)) is not None:
+            self.route(worker, notices)
+        unread = pool.take_unread(worker)
+        begun = list(worker.in_flight.values())
+        if is_gone:
+            for work in begun:
+                pool.ring.reclaim(work.slot)
+            self._forget(worker)
+        self._sync.note_gone(pool, worker)
+        self._pressure.forget(worker)
+        worker.in_flight.clear()
+        worker.close()
+        pool.put_back([work.ticket for work in (*begun, *unread) if not work.cancelled], is_retry=True)
+        # One that hung may not have read its grant.
+        suspects = begun or (unread if worker.life.cause is Cause.HUNG else [])
+        return suspects[0].ticket if suspects and not suspects[0].cancelled else None
+
+    def route(self, worker: WorkerHandle, notices: Sequence[Notice]) -> None:
+        """Hand what a worker has said beside its outcomes to whom it concerns."""
+        for notice in notices:
+            if notice.kind == Up.LOADED:
+                self._sync.note_loaded(self._pool, worker, notice.turn)
+            elif notice.work is not None:
+                self._pressure.note(worker, notice.work)
+
+    def _forget(self, worker: WorkerHandle) -> None:
+        slots = self._pool.ring.slots
+        if worker.life.is_abandoned:  # the number is its successor's
+            for number in self._kept.pop(worker, ()):
+                slots.let_go(number)
+        else:
+            slots.forget_worker(worker.number)
+
+    # -- Who does not die
+
+    def overdue_in_s(self) -> float | None:
+        """Return the seconds until the first worker that was killed should have ended; None if there is none."""
+        killed_at = next(iter(self._pool.roster.dying.values()), None)
+        return None if killed_at is None else max(0.0, killed_at + STUCK_S - time.monotonic())
+
+    def give_up_overdue(self) -> None:
+        """Replace workers that were killed and are not known to be gone.
+
+        Either they are stuck in the kernel (a dead network disk, a driver): then their slots are not used again before
+        they are gone. Or they are gone, and the nursery hangs: then it is ended.
+
+        Raises:
+            OSError: A worker could not be started.
+            WorkerDied: The nursery dies again and again.
+        """
+        while self.overdue_in_s() == 0:
+            worker = next(iter(self._pool.roster.dying))
+            process = worker.process
+            if process is None or process.sentinel < 0 or process.has_ended():
+                self._renew_launcher(LauncherGone())
+            else:
+                self._abandon(worker)
+            self._fill()
+
+    def _abandon(self, worker: WorkerHandle) -> None:
+        pool = self._pool
+        pool.roster.abandon(worker)
+        slots = pool.ring.slots.slots
+        self._kept[worker] = [slot.number for slot in slots if slot.held and slot.owner == worker.number]
+        unread = pool.take_unread(worker)
+        begun = [work for work in worker.in_flight.values() if not work.cancelled]
+        for work in begun:
+            work.cancelled = True  # whoever computes it again has another slot
+        self._pressure.forget(worker)
+        pool.put_back([work.ticket for work in (*begun, *unread)], is_retry=True)
+        self._leave_vacant(worker)
+        failure = self._count_death(Exit(worker, None), begun[0].ticket if begun else None)
+        if failure is not None:
+            raise failure
+
+    def _renew_launcher(self, gone: LauncherGone) -> None:
+        """The nursery is gone, and all workers with it: make another one.
+
+        Raises:
+            WorkerDied: It dies again and again.
+            OSError: There are not enough processes or descriptors.
+        """
+        roster = self._pool.roster
+        workers = roster.strike_off_all()
+        exitcode = roster.drop_launcher()
+        stuck = end_orphans(workers)
+        exitcode = gone.exitcode if exitcode is None else exitcode
+        for worker in workers:
+            self.reap(worker, is_gone=worker not in stuck)
+            if not worker.life.is_abandoned:
+                self._leave_vacant(worker)
+        self.num_deaths += len(workers)
+        while roster.launcher is None:
+            self._blame.count_launcher(exitcode, self._dispatcher.num_drained)
+            try:
+                roster.set_launcher(self._sync.launch())
+            except LauncherGone as gone_again:  # while it was told of the source
+                exitcode = gone_again.exitcode
