@@ -1,18 +1,31 @@
 """Decoders: bytes to arrays.
 
-Each public function has a module that says what it promises, and one below it that knows the rules; where a batch is
-worth it, further ones give the same at once, and leave to the rules what they do not understand::
+Two ways lead to one result. The *rows* read one record after another; they are the rules, and raise every error. The
+*columns* read a batch at once with NumPy; they give the same where they give anything, and leave the rest to the rows.
+From the ground up::
 
+    vectorized.py          numbers at many places of one buffer, at once
+    protobuf_wire.py       the wire format of one serialized Example
+    number_text.py         one number from text, by TensorFlow's grammar and rounding
+    number_columns.py      thousands of numbers from text
+    arguments.py           what callers pass: texts, and names of dtypes
     raw.py                 decode_raw
+    csv_format.py          how CSV records are written, and which columns are read
+    csv_fields.py          one CSV record cut into its fields
+    csv_rows.py            CSV rows
+    csv_cut.py             a batch of CSV records cut into its fields
+    csv_columns.py         CSV columns
     csv.py                 decode_csv
-      csv_rows.py          one record after another: the rules, every error; by csv_fields and number_text
-      csv_columns.py       a batch at once; by csv_cut and number_columns
-    parse.py               parse_example, parse_single_example; what to read is said by features
-      example_rows.py      one record after another: the rules, every error; by protobuf_wire
-      example_batch.py     a batch at once; by example_entries and vectorized
-      example_layout.py    a batch of records that differ in their values only
-      example_columns.py   what all three fill
-    sequence.py            parse_single_sequence_example, by protobuf
-    json_example.py        decode_json_example, by json_text
-    example.py             the messages of mpqueue.train: Example and its parts, by protobuf
+    features.py            FixedLenFeature and its kin, and their checked form
+    example_rows.py        the rows of parse_example
+    example_plan.py        what is worked out once for a dict of features
+    example_columns.py     the arrays that a batch of Examples fills
+    example_entries.py     where the features of a batch lie
+    example_batch.py       the columns of parse_example, for any records
+    example_layout.py      the same, faster, for records that differ in their values only
+    parse.py               parse_example, parse_single_example
+    example.py             the messages of mpqueue.train, Example and its parts, by the protobuf library
+    sequence.py            parse_single_sequence_example, by these messages
+    json_text.py           TensorFlow's grammar of JSON
+    json_example.py        decode_json_example
 """

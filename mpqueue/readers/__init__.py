@@ -2,15 +2,18 @@
 
 From the ground up::
 
-failures.py       what the system says about a file, as OpErrors
-opening.py        names -> open files: local paths, os.PathLike, fsspec URLs
-inflating.py      GZIP and ZLIB
-block_buffer.py   the part of a file that is in memory
-tfrecord.py text.py fixed.py      files cut into records
-base.py state.py  what all readers share
-file_records.py records.py whole.py      the readers
-options.py writing.py iterating.py       TFRecord files without a reader (`mpqueue.python_io`)
-files.py          read_file, matching_files
+    failures.py         what the system says about a file, as OpErrors
+    opening.py          names to open files: local paths, os.PathLike, fsspec URLs
+    inflating.py        GZIP and ZLIB
+    block_buffer.py     the part of a file that is in memory
+    options.py          TFRecordOptions
+    tfrecord.py         a TFRecord file cut into records
+    writing.py          TFRecordWriter
+    files.py            read_file, matching_files
+    state.py            what a reader's serialized state holds
+    base.py             ReaderBase, what all readers share
+    file_records.py     what readers of several records per file share
+    fixed.py records.py text.py whole.py     the readers
 """
 
 from mpqueue.readers.base import ReaderBase

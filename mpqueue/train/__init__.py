@@ -1,4 +1,24 @@
-"""The names of tf.train, eager."""
+"""The names of tf.train, eager.
+
+From the ground up::
+
+    arrays.py               values that stand where TensorFlow has tensors
+    local_variables.py      what local_variables_initializer resets
+    matching.py             match_filenames_once
+    epochs.py               limit_epochs
+    placeholders.py         placeholder, and run, which feeds it
+    holding.py              what a source holds: queues, counts of epochs, placeholders
+    looper.py               LooperThread
+    process_op.py           an enqueue op in a worker process
+    queue_runner_def.py     QueueRunnerDef, a queue runner by names
+    queue_runner.py         QueueRunner
+    collections.py          the queue runners that start_queue_runners starts
+    examples.py             what batch and its kin take as one example
+    inputs.py               the sources of a batch, and their queue runner
+    producers.py            string_input_producer and its kin
+    batch_op.py             the next batch, called or iterated
+    batching.py             batch, batch_join, shuffle_batch, shuffle_batch_join
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -12,17 +12,19 @@ Iterated, it brings its own coordinator::
 import functools
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from mpqueue.coordinator import Coordinator
 from mpqueue.errors import OutOfRangeError
 from mpqueue.queues.base import QueueBase
+from mpqueue.queues.ops import EnqueueOp
+from mpqueue.queues.selection import Selection
 from mpqueue.queues.session import get_default_session
 from mpqueue.queues.source import Source
 from mpqueue.train.collections import get_queue_runners
+from mpqueue.train.holding import held_in
 from mpqueue.train.queue_runner import QueueRunner
-from mpqueue.train.upstream import runners_before
 
 
 class BatchOp(Source):
@@ -102,7 +104,7 @@ class BatchOp(Source):
         coord, session = Coordinator(), get_default_session()
         # The threads know the coordinator, not this object: if it is left in mid-input for good, this stops them.
         weakref.finalize(self, _stop, weakref.ref(coord))
-        for runner in [*runners_before(self.queue_runner, get_queue_runners()), self.queue_runner]:
+        for runner in [*_runners_before(self.queue_runner, get_queue_runners()), self.queue_runner]:
             runner.create_threads(session, coord, daemon=True, start=True)
         return coord
 
@@ -119,3 +121,38 @@ def _stop(coord: weakref.ref[Coordinator]) -> None:
     running = coord()
     if running is not None:
         running.request_stop()
+
+
+def _runners_before(runner: QueueRunner, runners: Iterable[QueueRunner]) -> list[QueueRunner]:
+    """Find the runners that fill the queues from which ``runner`` draws, directly or not; furthest ones first.
+
+    In TensorFlow the graph knows them. Here a source is a function, and it draws from the queues that it holds.
+    """
+    found: list[QueueRunner] = []
+    entered = [runner]
+
+    def enter(one: QueueRunner) -> None:
+        drawn_from = {id(ref) for op in one.enqueue_ops for ref in _queues_in(_source_of(op))}
+        for other in known:
+            if id(other.queue.queue_ref) in drawn_from and not any(other is seen for seen in entered):
+                entered.append(other)
+                enter(other)
+                found.append(other)
+
+    known = list(runners)
+    enter(runner)
+    return found
+
+
+def _queues_in(thing: Any) -> list[Any]:
+    """Find the ``queue_ref`` of each queue that something holds or captures."""
+    refs: list[Any] = []
+    for queue in held_in(thing, QueueBase):
+        ref = queue.queue_ref
+        refs += ref._queues if isinstance(ref, Selection) else [ref]
+    return refs
+
+
+def _source_of(op: Callable[[], Any]) -> Any:
+    """Return what an op draws from; a foreign callable is searched as a whole, with the queue that it fills."""
+    return op.source if isinstance(op, EnqueueOp) else op

@@ -215,21 +215,22 @@ class QueueRunner:
                 return []
             self._runs[session] = len(self._enqueue_ops)
             self._exceptions_raised = []
-        threads = [
-            self._thread(self._run, (session, op, coord), getattr(op, "name", f"op_{place}"), daemon)
+        calls: list[tuple[str, Callable[[], None]]] = [
+            (getattr(op, "name", f"op_{place}"), partial(self._run, session, op, coord))
             for place, op in enumerate(self._enqueue_ops)
         ]
         if coord is not None:
-            threads.append(self._thread(self._close_on_stop, (session, coord), "close_on_stop", daemon))
+            calls.append(("close_on_stop", partial(self._close_on_stop, session, coord)))
+        threads = [
+            threading.Thread(target=call, name=f"QueueRunnerThread-{self.name}-{what}", daemon=daemon)
+            for what, call in calls
+        ]
         for thread in threads:
             if coord is not None:
                 coord.register_thread(thread)
             if start:
                 thread.start()
         return threads
-
-    def _thread(self, target: Callable[..., None], args: tuple[Any, ...], what: str, daemon: bool) -> threading.Thread:
-        return threading.Thread(target=target, args=args, name=f"QueueRunnerThread-{self.name}-{what}", daemon=daemon)
 
     def _run(self, session: Session, op: Op, coord: Coordinator | None) -> None:
         """Run one op until it ends, fails, or is asked to stop."""
@@ -246,7 +247,8 @@ class QueueRunner:
         except BaseException as error:
             # Whatever it is: were a SystemExit to pass, the consumer would wait for ever.
             if coord is None:
-                self._keep(error)
+                with self._lock:
+                    self._exceptions_raised.append(error)
             self._count_down(session)
             if coord is None:
                 raise
@@ -258,10 +260,6 @@ class QueueRunner:
         with self._lock:
             self._runs[session] -= 1
             return self._runs[session]
-
-    def _keep(self, error: BaseException) -> None:
-        with self._lock:
-            self._exceptions_raised.append(error)
 
     def _close_on_stop(self, session: Session, coord: Coordinator) -> None:
         coord.wait_for_stop()
