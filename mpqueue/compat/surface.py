@@ -159,7 +159,7 @@ mpqueue.compat.program.gfile_file
 mpqueue.compat.program.log
     tf: get_logger
     logging: DEBUG ERROR FATAL INFO WARN debug error fatal flush get_verbosity info log log_every_n log_first_n log_if
-        set_verbosity vlog warn warning=warn
+        set_verbosity vlog=log warn warning=warn
 mpqueue.compat.program.settings
     tf: ConfigProto GPUOptions GraphOptions OptimizerOptions RunMetadata RunOptions VERSION __version__=VERSION
         disable_eager_execution disable_v2_behavior executing_eagerly is_symbolic_tensor is_tensor

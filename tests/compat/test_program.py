@@ -1,13 +1,16 @@
 """What scripts use besides nodes: files, flags, messages, texts, summaries."""
 
 import logging
+import subprocess
 import sys
 
 import numpy as np
 import pytest
+from absl import flags as absl_flags
+from absl.testing import flagsaver
 
 import mpqueue.compat.v1 as tf
-from mpqueue.compat.program import app, flags, log
+from mpqueue.compat.program import flags, log
 
 # Files
 
@@ -73,59 +76,91 @@ def test_what_was_written_is_there_after_flush(tmp_path):
 
 
 @pytest.fixture
-def defined(monkeypatch):
-    values = flags.FlagValues()
-    monkeypatch.setattr(flags, "FLAGS", values)
-    monkeypatch.setattr(app, "FLAGS", values)
-    flags.DEFINE_string("name", "default", "A name.")
-    flags.DEFINE_integer("count", 1, "A number.")
-    flags.DEFINE_float("rate", 0.5, "A rate.")
-    flags.DEFINE_boolean("fast", False, "Fast.")
-    flags.DEFINE_bool("safe", True, "Safe.")
-    flags.DEFINE_list("parts", ["a"], "Parts.")
-    flags.DEFINE_enum("kind", "one", ["one", "two"], "A kind.")
-    flags.DEFINE_multi_integer("many", [1, 2], "Numbers.")
-    return values
+def defined():
+    with flagsaver.flagsaver():  # which takes new flags away, too
+        flags.FLAGS.unparse_flags()
+        flags.DEFINE_string("name", "default", "A name.")
+        flags.DEFINE_integer("count", 1, "A number.")
+        flags.DEFINE_float("rate", 0.5, "A rate.")
+        flags.DEFINE_boolean("fast", False, "Fast.")
+        flags.DEFINE_bool("safe", True, "Safe.")
+        flags.DEFINE_list("parts", ["a"], "Parts.")
+        flags.DEFINE_enum("kind", "one", ["one", "two"], "A kind.")
+        flags.DEFINE_multi_integer("many", [1, 2], "Numbers.")
+        yield flags.FLAGS
+    flags.FLAGS.unparse_flags()
 
 
 def test_flags_are_taken_from_the_command_line(defined):
     line = "prog --name=x --count 3 -rate=2 --fast --nosafe --parts=u,v --kind=two --many=4 rest --many 5 --other=1 -- --name=y"
-    assert defined(line.split()) == ["prog", "rest", "--other=1", "--name=y"]
+    assert defined(line.split()) == ["prog", "rest", "--other=1", "--", "--name=y"]
     assert (defined.name, defined.count, defined.rate, defined.fast, defined.safe) == ("x", 3, 2.0, True, False)
     assert (defined.parts, defined.kind, defined.many) == (["u", "v"], "two", [4, 5])
 
 
 def test_flags_are_parsed_at_the_first_reading(defined, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["prog", "--count=9"])
+    monkeypatch.setattr(sys, "argv", ["prog", "--count=9", "--many=3"])
     assert not defined.is_parsed()
     assert defined.count == 9
+    assert defined.is_parsed()
+
+
+def test_a_flag_that_is_defined_later_is_found_on_the_command_line_and_the_others_stay(defined, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["prog", "--count=9", "--many=3", "--late=x"])
+    assert defined.count == 9
     defined.count = 10
-    assert defined.count == 10
     flags.DEFINE_string("late", None, "Defined later.")
-    monkeypatch.setattr(sys, "argv", ["prog", "--late=x"])
     assert defined.late == "x"
+    assert (defined.count, defined.many) == (10, [3])
     assert defined.flag_values_dict()["late"] == "x"
 
 
 @pytest.mark.parametrize("word", ["--count=x", "--fast=perhaps", "--kind=three", "--count"])
 def test_a_flag_with_a_wrong_value_is_refused(defined, word):
-    with pytest.raises(flags.IllegalFlagValueError, match=word.split("=")[0].strip("-")):
+    with pytest.raises(flags.Error, match=word.split("=")[0].strip("-")):
         defined(["prog", word])
 
 
 def test_flags_are_defined_once_and_by_their_old_argument_names_too(defined):
     with pytest.raises(flags.DuplicateFlagError, match="count"):
         flags.DEFINE_integer("count", 1, "Again.")
-    flags.DEFINE_string(flag_name="old", default_value="v", docstring="Old.")
+    with pytest.raises(TypeError, match="DEFINE_string needs the name"):
+        flags.DEFINE_string()
+    flags.DEFINE_string(flag_name="old", docstring="Old.")
     assert defined["old"].help == "Old."
+    flags.DEFINE_string(flag_name="older", default_value="v")
     flags.mark_flag_as_required("old")
-    defined.old = None
     with pytest.raises(flags.IllegalFlagValueError, match="old"):
         defined(["prog"])
+    assert defined(["prog", "--old=x"]) == ["prog"]
+    assert (defined.old, defined.older) == ("x", "v")
     with pytest.raises(AttributeError, match="nothing"):
         defined.nothing
-    with pytest.raises(AttributeError, match="nothing"):
+    with pytest.raises(flags.Error, match="nothing"):
         defined.nothing = 1
+
+
+def test_the_flags_are_those_of_absl(defined):
+    assert absl_flags.FLAGS["count"] is defined["count"]
+    defined(["prog", "--count=4"])
+    assert absl_flags.FLAGS.count == 4
+
+
+def test_without_absl_all_but_flags_works_and_flags_name_the_extra():
+    code = """
+import sys
+sys.modules["absl"] = None
+import mpqueue.compat.v1 as tf
+tf.logging.error("shown %d", 3)
+for use in (lambda: tf.flags.DEFINE_string, lambda: tf.app.flags.FLAGS, lambda: tf.app.run):
+    try:
+        use()
+    except ImportError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == ["tf.flags and tf.app need absl-py: pip install 'mpqueue[compat]'"] * 3
+    assert done.stderr == "ERROR:mpqueue.script:shown 3\n"
 
 
 def test_app_run_parses_calls_main_and_exits_with_its_result(defined, capsys):

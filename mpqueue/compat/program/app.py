@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from mpqueue.compat.program.flags import FLAGS, IllegalFlagValueError
+from mpqueue.compat.program.flags import FLAGS, Error
 
 
 def run(main: Callable[[list[str]], Any] | None = None, argv: Sequence[str] | None = None) -> NoReturn:
@@ -18,13 +18,11 @@ def run(main: Callable[[list[str]], Any] | None = None, argv: Sequence[str] | No
     """
     words = list(sys.argv if argv is None else argv)
     if "--help" in words or "-h" in words:
-        sys.stdout.write(
-            "".join(f"  --{name}: {FLAGS[name].help}\n    default: {FLAGS[name].default!r}\n" for name in FLAGS)
-        )
+        sys.stdout.write(FLAGS.get_help() + "\n")
         sys.exit(0)
     try:
         rest = FLAGS(words)
-    except IllegalFlagValueError as error:
+    except Error as error:
         sys.exit(f"FATAL Flags parsing error: {error}")
     function = main or sys.modules["__main__"].main
     sys.exit(function(rest))

@@ -1,9 +1,14 @@
-"""Messages: ``tf.logging``, over a logger of the standard library."""
+"""Messages: ``tf.logging``, over a logger of the standard library, as TensorFlow's.
+
+absl's logging is another module than ``tf.logging``: its levels are other numbers (``INFO`` is 0), its lines begin in
+another way, and its ``fatal`` ends the process.
+"""
 
 import logging
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final
 
 DEBUG: Final = logging.DEBUG
@@ -17,87 +22,47 @@ _counts: Counter[tuple[str, int]] = Counter()  # by the file and line of the cal
 _lock: Final = threading.Lock()
 
 
-def _prepared() -> logging.Logger:
-    """The logger; it writes to stderr, unless the program has set up logging of its own."""
+def get_logger() -> logging.Logger:
+    """Return the logger that takes the messages.
+
+    It writes to stderr, unless the program has set up logging of its own.
+
+    Follows: ``tf.get_logger``.
+    """
     if not _logger.handlers and not logging.getLogger().handlers:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(levelname)s:%(name)s:%(message)s"))
+        handler.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
         _logger.addHandler(handler)
         _logger.propagate = False
     return _logger
 
 
-def get_logger() -> logging.Logger:
-    """The logger that takes the messages.
-
-    Follows: ``tf.get_logger``.
-    """
-    return _prepared()
-
-
-def _report(level: int, msg: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-    """Report a message as the caller's caller's."""
-    _prepared().log(level, msg, *args, stacklevel=3, **options)
-
-
 def log(level: int, msg: Any, *args: Any, **kwargs: Any) -> None:
     """Report a message of a level.
 
-    Follows: ``tf.logging.log``.
+    Follows: ``tf.logging.log``, ``tf.logging.vlog``.
     """
-    _report(level, msg, args, kwargs)
+    get_logger().log(level, msg, *args, stacklevel=2, **kwargs)
 
 
-def debug(msg: Any, *args: Any, **kwargs: Any) -> None:
-    """Report what helps to find errors.
+def _reporter(name: str, level: int, what: str) -> Callable[..., None]:
+    def report(msg: Any, *args: Any, **kwargs: Any) -> None:
+        get_logger().log(level, msg, *args, stacklevel=2, **kwargs)
 
-    Follows: ``tf.logging.debug``.
-    """
-    _report(DEBUG, msg, args, kwargs)
-
-
-def info(msg: Any, *args: Any, **kwargs: Any) -> None:
-    """Report what happens.
-
-    Follows: ``tf.logging.info``.
-    """
-    _report(INFO, msg, args, kwargs)
+    report.__name__ = report.__qualname__ = name
+    report.__doc__ = f"Report {what}.\n\nFollows: ``tf.logging.{name}``."
+    return report
 
 
-def warn(msg: Any, *args: Any, **kwargs: Any) -> None:
-    """Report what may be wrong.
-
-    Follows: ``tf.logging.warn``, ``tf.logging.warning``.
-    """
-    _report(WARN, msg, args, kwargs)
-
-
-def error(msg: Any, *args: Any, **kwargs: Any) -> None:
-    """Report what is wrong.
-
-    Follows: ``tf.logging.error``.
-    """
-    _report(ERROR, msg, args, kwargs)
-
-
-def fatal(msg: Any, *args: Any, **kwargs: Any) -> None:
-    """Report what the program cannot go on with; it goes on all the same.
-
-    Follows: ``tf.logging.fatal``.
-    """
-    _report(FATAL, msg, args, kwargs)
-
-
-def vlog(level: int, msg: Any, *args: Any, **kwargs: Any) -> None:
-    """`log`.
-
-    Follows: ``tf.logging.vlog``.
-    """
-    _report(level, msg, args, kwargs)
+debug = _reporter("debug", DEBUG, "what helps to find errors")
+info = _reporter("info", INFO, "what happens")
+warn = _reporter("warn", WARN, "what may be wrong")
+error = _reporter("error", ERROR, "what is wrong")
+fatal = _reporter("fatal", FATAL, "what the program cannot go on with; it goes on all the same")
 
 
 def _times_here() -> int:
-    """How often the line that called the caller did so, this time included."""
+    """Return how often the line that called the caller did so, this time included."""
     frame = sys._getframe(2)
     with _lock:
         key = frame.f_code.co_filename, frame.f_lineno
@@ -111,7 +76,7 @@ def log_first_n(level: int, msg: Any, n: int, *args: Any) -> None:
     Follows: ``tf.logging.log_first_n``.
     """
     if _times_here() <= n:
-        _report(level, msg, args, {})
+        get_logger().log(level, msg, *args, stacklevel=2)
 
 
 def log_every_n(level: int, msg: Any, n: int, *args: Any) -> None:
@@ -120,7 +85,7 @@ def log_every_n(level: int, msg: Any, n: int, *args: Any) -> None:
     Follows: ``tf.logging.log_every_n``.
     """
     if (_times_here() - 1) % n == 0:
-        _report(level, msg, args, {})
+        get_logger().log(level, msg, *args, stacklevel=2)
 
 
 def log_if(level: int, msg: Any, condition: Any, *args: Any) -> None:
@@ -129,15 +94,15 @@ def log_if(level: int, msg: Any, condition: Any, *args: Any) -> None:
     Follows: ``tf.logging.log_if``.
     """
     if condition:
-        _report(level, msg, args, {})
+        get_logger().log(level, msg, *args, stacklevel=2)
 
 
 def get_verbosity() -> int:
-    """The lowest level that is reported.
+    """Return the lowest level that is reported.
 
     Follows: ``tf.logging.get_verbosity``.
     """
-    return _prepared().getEffectiveLevel()
+    return get_logger().getEffectiveLevel()
 
 
 def set_verbosity(v: int | str) -> None:
@@ -145,13 +110,13 @@ def set_verbosity(v: int | str) -> None:
 
     Follows: ``tf.logging.set_verbosity``.
     """
-    _prepared().setLevel(v)
+    get_logger().setLevel(v)
 
 
 def flush() -> None:
-    """Have written what was reported.
+    """Write out what was reported.
 
     Follows: ``tf.logging.flush``.
     """
-    for handler in _prepared().handlers:
+    for handler in get_logger().handlers:
         handler.flush()

@@ -5,8 +5,6 @@ from mpqueue.compat.program.flags import Error as Error
 from mpqueue.compat.program.flags import FLAGS as FLAGS
 from mpqueue.compat.program.flags import FlagValues as FlagValues
 from mpqueue.compat.program.flags import IllegalFlagValueError as IllegalFlagValueError
-from mpqueue.compat.program.flags import mark_flag_as_required as mark_flag_as_required
-from mpqueue.compat.program.flags import mark_flags_as_required as mark_flags_as_required
 from typing import Any
 
 __all__ = [
@@ -34,88 +32,90 @@ def DEFINE_bool(
     default: Any = None,
     help: str | None = None,
     *,
-    required: bool = False,
     flag_name: str | None = None,
     default_value: Any = None,
     docstring: str | None = None,
-) -> None: ...
+    **options: Any,
+) -> Any: ...
 def DEFINE_boolean(
     name: str | None = None,
     default: Any = None,
     help: str | None = None,
     *,
-    required: bool = False,
     flag_name: str | None = None,
     default_value: Any = None,
     docstring: str | None = None,
-) -> None: ...
+    **options: Any,
+) -> Any: ...
 def DEFINE_float(
     name: str | None = None,
     default: Any = None,
     help: str | None = None,
     *,
-    required: bool = False,
     flag_name: str | None = None,
     default_value: Any = None,
     docstring: str | None = None,
-) -> None: ...
+    **options: Any,
+) -> Any: ...
 def DEFINE_integer(
     name: str | None = None,
     default: Any = None,
     help: str | None = None,
     *,
-    required: bool = False,
     flag_name: str | None = None,
     default_value: Any = None,
     docstring: str | None = None,
-) -> None: ...
+    **options: Any,
+) -> Any: ...
 def DEFINE_list(
     name: str | None = None,
     default: Any = None,
     help: str | None = None,
     *,
-    required: bool = False,
     flag_name: str | None = None,
     default_value: Any = None,
     docstring: str | None = None,
-) -> None: ...
+    **options: Any,
+) -> Any: ...
 def DEFINE_multi_float(
     name: str | None = None,
     default: Any = None,
     help: str | None = None,
     *,
-    required: bool = False,
     flag_name: str | None = None,
     default_value: Any = None,
     docstring: str | None = None,
-) -> None: ...
+    **options: Any,
+) -> Any: ...
 def DEFINE_multi_integer(
     name: str | None = None,
     default: Any = None,
     help: str | None = None,
     *,
-    required: bool = False,
     flag_name: str | None = None,
     default_value: Any = None,
     docstring: str | None = None,
-) -> None: ...
+    **options: Any,
+) -> Any: ...
 def DEFINE_multi_string(
     name: str | None = None,
     default: Any = None,
     help: str | None = None,
     *,
-    required: bool = False,
     flag_name: str | None = None,
     default_value: Any = None,
     docstring: str | None = None,
-) -> None: ...
+    **options: Any,
+) -> Any: ...
 def DEFINE_string(
     name: str | None = None,
     default: Any = None,
     help: str | None = None,
     *,
-    required: bool = False,
     flag_name: str | None = None,
     default_value: Any = None,
     docstring: str | None = None,
-) -> None: ...
+    **options: Any,
+) -> Any: ...
+def mark_flag_as_required(flag_name: Any, flag_values: Any = ...) -> Any: ...
+def mark_flags_as_required(flag_names: Any, flag_values: Any = ...) -> Any: ...

@@ -4,20 +4,15 @@ from mpqueue.compat.program.log import ERROR as ERROR
 from mpqueue.compat.program.log import FATAL as FATAL
 from mpqueue.compat.program.log import INFO as INFO
 from mpqueue.compat.program.log import WARN as WARN
-from mpqueue.compat.program.log import debug as debug
-from mpqueue.compat.program.log import error as error
-from mpqueue.compat.program.log import fatal as fatal
 from mpqueue.compat.program.log import flush as flush
 from mpqueue.compat.program.log import get_verbosity as get_verbosity
-from mpqueue.compat.program.log import info as info
 from mpqueue.compat.program.log import log as log
+from mpqueue.compat.program.log import log as vlog
 from mpqueue.compat.program.log import log_every_n as log_every_n
 from mpqueue.compat.program.log import log_first_n as log_first_n
 from mpqueue.compat.program.log import log_if as log_if
 from mpqueue.compat.program.log import set_verbosity as set_verbosity
-from mpqueue.compat.program.log import vlog as vlog
-from mpqueue.compat.program.log import warn as warn
-from mpqueue.compat.program.log import warn as warning
+from typing import Any
 
 __all__ = [
     "DEBUG",
@@ -40,3 +35,10 @@ __all__ = [
     "warn",
     "warning",
 ]
+
+def debug(msg: Any, *args: Any, **kwargs: Any) -> None: ...
+def error(msg: Any, *args: Any, **kwargs: Any) -> None: ...
+def fatal(msg: Any, *args: Any, **kwargs: Any) -> None: ...
+def info(msg: Any, *args: Any, **kwargs: Any) -> None: ...
+def warn(msg: Any, *args: Any, **kwargs: Any) -> None: ...
+def warning(msg: Any, *args: Any, **kwargs: Any) -> None: ...
