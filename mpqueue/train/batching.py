@@ -8,12 +8,9 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-from mpqueue.queues.fifo import FIFOQueue
-from mpqueue.queues.padding import PaddingFIFOQueue
-from mpqueue.queues.shuffle import RandomShuffleQueue
 from mpqueue.train.batch_op import BatchOp
 from mpqueue.train.examples import as_example_source
-from mpqueue.train.inputs import Inputs, input_sources
+from mpqueue.train.inputs import Asked, SourceInputs, input_sources
 from mpqueue.train.queue_runner import Workers
 
 
@@ -60,10 +57,11 @@ def batch(
 
     Follows: ``tf.compat.v1.train.batch``.
     """
-    inputs = Inputs([as_example_source(tensors)] * _positive(num_threads, "num_threads"), enqueue_many)
-    return _batch_in_order(
-        inputs, batch_size, capacity, shapes, dynamic_pad, allow_smaller_final_batch, shared_name, name, workers
-    )
+    sources = [as_example_source(tensors)] * _positive(num_threads, "num_threads")
+    inputs = SourceInputs(sources, enqueue_many, workers)
+    size = _not_negative(batch_size, "batch_size")
+    asked = Asked(size, capacity, shapes, allow_smaller_final_batch, shared_name, name or "batch")
+    return inputs.in_order(asked, pads=dynamic_pad)
 
 
 def batch_join(
@@ -102,10 +100,10 @@ def batch_join(
 
     Follows: ``tf.compat.v1.train.batch_join``.
     """
-    inputs = Inputs(input_sources(tensors_list), enqueue_many)
-    return _batch_in_order(
-        inputs, batch_size, capacity, shapes, dynamic_pad, allow_smaller_final_batch, shared_name, name, workers
-    )
+    inputs = SourceInputs(input_sources(tensors_list), enqueue_many, workers)
+    size = _not_negative(batch_size, "batch_size")
+    asked = Asked(size, capacity, shapes, allow_smaller_final_batch, shared_name, name or "batch")
+    return inputs.in_order(asked, pads=dynamic_pad)
 
 
 def shuffle_batch(
@@ -149,19 +147,11 @@ def shuffle_batch(
 
     Follows: ``tf.compat.v1.train.shuffle_batch``; the order of a seed is our own.
     """
-    inputs = Inputs([as_example_source(tensors)] * _positive(num_threads, "num_threads"), enqueue_many)
-    return _shuffled_batch(
-        inputs,
-        batch_size,
-        capacity,
-        min_after_dequeue,
-        seed,
-        shapes,
-        allow_smaller_final_batch,
-        shared_name,
-        name,
-        workers,
-    )
+    sources = [as_example_source(tensors)] * _positive(num_threads, "num_threads")
+    inputs = SourceInputs(sources, enqueue_many, workers)
+    size = _not_negative(batch_size, "batch_size")
+    asked = Asked(size, capacity, shapes, allow_smaller_final_batch, shared_name, name or "shuffle_batch")
+    return inputs.shuffled(asked, min_after_dequeue, seed)
 
 
 def shuffle_batch_join(
@@ -202,59 +192,10 @@ def shuffle_batch_join(
 
     Follows: ``tf.compat.v1.train.shuffle_batch_join``; the order of a seed is our own.
     """
-    inputs = Inputs(input_sources(tensors_list), enqueue_many)
-    return _shuffled_batch(
-        inputs,
-        batch_size,
-        capacity,
-        min_after_dequeue,
-        seed,
-        shapes,
-        allow_smaller_final_batch,
-        shared_name,
-        name,
-        workers,
-    )
-
-
-def _batch_in_order(
-    inputs: Inputs,
-    batch_size: int,
-    capacity: int,
-    shapes: Any,
-    dynamic_pad: bool,
-    takes_fewer: bool,
-    shared_name: str | None,
-    name: str | None,
-    workers: Workers,
-) -> BatchOp:
+    inputs = SourceInputs(input_sources(tensors_list), enqueue_many, workers)
     size = _not_negative(batch_size, "batch_size")
-    known = inputs.shapes(shapes, may_vary=dynamic_pad)
-    make = PaddingFIFOQueue if dynamic_pad else FIFOQueue
-    label = f"{name or 'batch'}/{'padding_fifo_queue' if dynamic_pad else 'fifo_queue'}"
-    queue = make(capacity, inputs.dtypes, known, inputs.names, shared_name, label)
-    return BatchOp(queue, inputs.into(queue, workers), size, takes_fewer=takes_fewer)
-
-
-def _shuffled_batch(
-    inputs: Inputs,
-    batch_size: int,
-    capacity: int,
-    min_after_dequeue: int,
-    seed: int | None,
-    shapes: Any,
-    takes_fewer: bool,
-    shared_name: str | None,
-    name: str | None,
-    workers: Workers,
-) -> BatchOp:
-    size = _not_negative(batch_size, "batch_size")
-    known = inputs.shapes(shapes, may_vary=False)
-    label = f"{name or 'shuffle_batch'}/random_shuffle_queue"
-    queue = RandomShuffleQueue(
-        capacity, min_after_dequeue, inputs.dtypes, known, inputs.names, seed, shared_name, label
-    )
-    return BatchOp(queue, inputs.into(queue, workers), size, takes_fewer=takes_fewer)
+    asked = Asked(size, capacity, shapes, allow_smaller_final_batch, shared_name, name or "shuffle_batch")
+    return inputs.shuffled(asked, min_after_dequeue, seed)
 
 
 def _positive(value: int, what: str) -> int:

@@ -1,81 +1,191 @@
-"""The inputs of one batching queue: their common dtypes and shapes, and the runner that enqueues them."""
+"""The inputs of one batching queue: what all of them have in common, and the queue, runner and batches made of them.
 
-from collections.abc import Sequence
-from typing import Any
+Both faces of TensorFlow's batching functions go over `Inputs`: `SourceInputs` here calls functions, and `NodeInputs` of
+`mpqueue.compat.train.examples` runs nodes. A face says what its queues are, and how one is filled and taken from.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from mpqueue.queues.base import QueueBase
+from mpqueue.queues.fifo import FIFOQueue
+from mpqueue.queues.padding import PaddingFIFOQueue
+from mpqueue.queues.shuffle import RandomShuffleQueue
 from mpqueue.queues.source import Source
+from mpqueue.train.batch_op import BatchOp
 from mpqueue.train.collections import add_queue_runner
 from mpqueue.train.examples import as_example_source
 from mpqueue.train.queue_runner import QueueRunner, Workers
 from mpqueue.values.shapes import Shape, as_shapes, is_compatible
 
+Batches = TypeVar("Batches")
 
-class Inputs:
-    """The sources of one queue, each to be enqueued by a thread of its own, and what is known of all of them.
+
+class Input(Protocol):
+    """One input, as far as `Inputs` knows it: what a `Source` says of its examples, and an example of nodes, too."""
+
+    @property
+    def names(self) -> list[str] | None:
+        """The keys of an example that is a dict."""
+
+    @property
+    def dtypes(self) -> Sequence[Any] | None:
+        """The dtype of each component."""
+
+    @property
+    def shapes(self) -> Sequence[Shape] | None:
+        """The shape of each component."""
+
+
+class Queues(NamedTuple):
+    """The classes of queues of one face."""
+
+    fifo: Callable[..., Any]
+    padding: Callable[..., Any]
+    shuffle: Callable[..., Any]
+
+
+class Asked(NamedTuple):
+    """What a caller of any of the batching functions asks for."""
+
+    size: Any  # examples per batch
+    capacity: int
+    shapes: Any  # of one example, or None: as the inputs say
+    takes_fewer: bool  # whether the examples that are left at the end make a smaller batch
+    shared_name: str | None
+    name: str
+
+
+class Inputs(ABC, Generic[Batches]):
+    """The inputs of one queue, each to be enqueued by a thread of its own, and what is known of all of them.
 
     Args:
-        sources: At least one; a source that occurs twice is called by two threads.
+        inputs: At least one; an input that occurs twice is enqueued by two threads.
         many: Whether their first dimensions count examples.
+        queues: The queues of the face.
 
     Raises:
         TypeError: Dtypes differ.
         ValueError: Names or numbers of components differ.
     """
 
-    def __init__(self, sources: Sequence[Source], many: bool) -> None:
-        self._sources, self._many = sources, many
-        first = sources[0]
+    def __init__(self, inputs: Sequence[Input], many: bool, queues: Queues) -> None:
+        self._inputs, self._many, self._queues = inputs, many, queues
+        first = inputs[0]
         self.names, self.dtypes = first.names, list(first.dtypes or ())
-        for other in sources[1:]:
+        for other in inputs[1:]:
             self._check_alike(other)
 
-    def _check_alike(self, other: Source) -> None:
+    def _check_alike(self, other: Input) -> None:
         dtypes = other.dtypes or []
         if sorted(other.names or ()) != sorted(self.names or ()) or len(dtypes) != len(self.dtypes):
-            raise ValueError(f"inputs differ: {self.names or self.dtypes} and {other.names or dtypes}")
+            text = "all must have the same keys, or the same number of components"
+            raise ValueError(f"inputs differ: {text}, got {self.names or self.dtypes} and {other.names or dtypes}")
         if [dtypes[place] for place in self._places_in(other)] != self.dtypes:
-            raise TypeError(f"inputs differ in their dtypes: {self.dtypes} and {dtypes}")
+            raise TypeError(
+                f"inputs differ in their dtypes: all must have the same types, got {self.dtypes} and {dtypes}"
+            )
 
-    def _places_in(self, other: Source) -> list[int]:
-        """For each component of the first source, its place in another one: the keys of dicts have no order."""
+    def _places_in(self, other: Input) -> list[int]:
+        """For each component of the first input, its place in another one: the keys of dicts have no order."""
         if self.names is None or other.names is None:
             return list(range(len(self.dtypes)))
         return [other.names.index(name) for name in self.names]
 
     def shapes(self, given: Any, *, may_vary: bool) -> list[Shape]:
-        """The shape of each component of one example, from the caller or else from the sources.
+        """Return the shape of each component of one example, from the caller or else from the inputs.
 
         Raises:
-            ValueError: A rank is not known, or a dimension that may not vary, or those of two sources disagree.
+            ValueError: A rank is not known, or a dimension that may not vary, or those of two inputs disagree.
         """
         if given is not None:
             return as_shapes(given, len(self.dtypes))
-        by_source = [[(source.shapes or [])[place] for place in self._places_in(source)] for source in self._sources]
-        shapes = [_common([self._of_example(shape) for shape in known]) for known in zip(*by_source, strict=True)]
+        by_input = [[(each.shapes or [])[place] for place in self._places_in(each)] for each in self._inputs]
+        shapes = [_common([self._of_example(shape) for shape in known]) for known in zip(*by_input, strict=True)]
         for shape in shapes:
             if None in shape and not may_vary:
-                raise ValueError(f"an example has the shape {shape}: give shapes, or dynamic_pad=True if it varies")
+                text = "give shapes, or dynamic_pad=True if it varies"
+                raise ValueError(f"the shape of an example must be fully known, got {shape}: {text}")
         return list(shapes)
 
     def _of_example(self, shape: Shape) -> tuple[int | None, ...]:
         if shape is None:
-            raise ValueError("the rank of a component is not known: give its shape to its Source, or shapes here")
+            raise ValueError("the rank of a component is not known: give its shape where it is made, or shapes here")
         if self._many and not shape:
             raise ValueError("enqueue_many needs arrays whose first dimension counts examples, got a scalar")
         return shape[1:] if self._many else shape
 
-    def into(self, queue: QueueBase, workers: Workers) -> QueueRunner:
-        """The runner that fills a queue with them, in threads or processes, added to the collection."""
+    def in_order(self, asked: Asked, *, pads: bool) -> Batches:
+        """Make a queue that keeps the order, fill it, and return its batches.
+
+        Args:
+            asked: What the caller asks for.
+            pads: Whether dimensions that are not known may vary.
+
+        Raises:
+            ValueError: As `shapes`.
+        """
+        known = self.shapes(asked.shapes, may_vary=pads)
+        make, kind = (self._queues.padding, "padding_fifo_queue") if pads else (self._queues.fifo, "fifo_queue")
+        label = self._queue_name(asked.name, kind)
+        queue = make(asked.capacity, self.dtypes, known, self.names, asked.shared_name, label)
+        return self._batches(queue, asked)
+
+    def shuffled(self, asked: Asked, min_after_dequeue: int, seed: int | None) -> Batches:
+        """Make a queue that shuffles, fill it, and return its batches.
+
+        Args:
+            asked: What the caller asks for.
+            min_after_dequeue: Examples that stay in the queue as long as it is open.
+            seed: Makes the order reproducible.
+
+        Raises:
+            ValueError: As `shapes`.
+        """
+        known = self.shapes(asked.shapes, may_vary=False)
+        numbers = (asked.capacity, min_after_dequeue)
+        label = self._queue_name(asked.name, "random_shuffle_queue")
+        queue = self._queues.shuffle(*numbers, self.dtypes, known, self.names, seed, asked.shared_name, label)
+        return self._batches(queue, asked)
+
+    @staticmethod
+    @abstractmethod
+    def _queue_name(name: str, kind: str) -> str:
+        """Return the name to give a queue of a kind."""
+
+    @abstractmethod
+    def _batches(self, queue: Any, asked: Asked) -> Batches:
+        """Add a runner that fills the queue with the inputs, and return what dequeues from it."""
+
+
+class SourceInputs(Inputs[BatchOp]):
+    """Inputs that are Sources.
+
+    Args:
+        sources: At least one; a source that occurs twice is called by two threads.
+        many: Whether their first dimensions count examples.
+        workers: Where the sources are called.
+    """
+
+    def __init__(self, sources: Sequence[Source], many: bool, workers: Workers) -> None:
+        super().__init__(sources, many, Queues(FIFOQueue, PaddingFIFOQueue, RandomShuffleQueue))
+        self._sources, self._workers = sources, workers
+
+    @staticmethod
+    def _queue_name(name: str, kind: str) -> str:
+        return f"{name}/{kind}"
+
+    def _batches(self, queue: QueueBase, asked: Asked) -> BatchOp:
         make = queue.enqueue_many_op if self._many else queue.enqueue_op
         made = {id(source): make(source) for source in self._sources}
-        runner = QueueRunner(queue, [made[id(source)] for source in self._sources], workers=workers)
+        runner = QueueRunner(queue, [made[id(source)] for source in self._sources], workers=self._workers)
         add_queue_runner(runner)
-        return runner
+        return BatchOp(queue, runner, asked.size, takes_fewer=asked.takes_fewer)
 
 
 def input_sources(tensors_list: Any) -> list[Source]:
-    """One source for each entry of what `batch_join` takes.
+    """Return one source for each entry of what `batch_join` takes.
 
     Raises:
         TypeError: It is no list.
@@ -89,10 +199,10 @@ def input_sources(tensors_list: Any) -> list[Source]:
 
 
 def _common(shapes: Sequence[tuple[int | None, ...]]) -> tuple[int | None, ...]:
-    """What several statements about one shape say together."""
+    """Return what several statements about one shape say together."""
     merged = shapes[0]
     for shape in shapes[1:]:
         if not is_compatible(shape, merged):
-            raise ValueError(f"inputs differ in their shapes: {merged} and {shape}")
+            raise ValueError(f"inputs differ: the shapes {merged} and {shape} are not compatible")
         merged = tuple(one if one is not None else other for one, other in zip(merged, shape, strict=True))
     return merged

@@ -167,7 +167,7 @@ def test_sparse_examples_make_a_sparse_batch(session, many):
         (lambda u: tf.train.batch(u, 2), TypeError, "not iterable"),
         (lambda u: tf.train.batch([1], 2, enqueue_many=True), ValueError, "scalar"),
         (lambda u: tf.train.batch([1], -1), ValueError, "0 or more"),
-        (lambda u: tf.train.batch([1], 2, num_threads=0), ValueError, "enqueue_ops"),
+        (lambda u: tf.train.batch([1], 2, num_threads=0), ValueError, "at least one thread"),
         (lambda u: tf.train.batch_join([[1], [2.0]], 2), TypeError, "same types"),
         (lambda u: tf.train.batch_join([[1], [2, 3]], 2), ValueError, "same number"),
         (lambda u: tf.train.batch_join([{"a": 1}, {"b": 1}], 2), ValueError, "same keys"),

@@ -7,11 +7,9 @@ queue runner with these; what it returns is dequeued from there.
 from collections.abc import Sequence
 from typing import Any
 
-from mpqueue.compat.functions.queue_base import QueueBase
-from mpqueue.compat.functions.queues import FIFOQueue, PaddingFIFOQueue, RandomShuffleQueue
 from mpqueue.compat.functions.scopes import name_scope
-from mpqueue.compat.train.examples import Examples
-from mpqueue.compat.train.runners import QueueRunner, add_queue_runner
+from mpqueue.compat.train.examples import Example, NodeInputs
+from mpqueue.train.inputs import Asked
 
 
 def batch(
@@ -26,7 +24,7 @@ def batch(
     shared_name: str | None = None,
     name: str | None = None,
 ) -> Any:
-    """Batches of examples in the order in which they come.
+    """Return batches of examples in the order in which they come.
 
     Args:
         tensors: The components of one example, a list or dict of tensors; sparse ones become one of a rank more.
@@ -50,10 +48,9 @@ def batch(
     Follows: ``tf.train.batch``.
     """
     with name_scope(name, "batch") as scope:
-        examples = Examples([tensors], enqueue_many=enqueue_many)
-        queue = _fifo(examples, capacity, shapes, shared_name, pads=dynamic_pad)
-        _fill(queue, examples, num_threads, enqueue_many)
-        return _taken(queue, examples, batch_size, scope, takes_fewer=allow_smaller_final_batch)
+        inputs = NodeInputs([Example(tensors, many=enqueue_many)] * num_threads, many=enqueue_many)
+        asked = Asked(batch_size, capacity, shapes, allow_smaller_final_batch, shared_name, scope)
+        return inputs.in_order(asked, pads=dynamic_pad)
 
 
 def batch_join(
@@ -67,32 +64,23 @@ def batch_join(
     shared_name: str | None = None,
     name: str | None = None,
 ) -> Any:
-    """Batches of the examples of several inputs, each with a thread of its own.
+    """Return batches of the examples of several inputs, each with a thread of its own.
 
     Args:
         tensors_list: For each input what `batch` takes, all alike.
-        batch_size: As for `batch`, as are the others.
-        capacity: As there.
-        enqueue_many: As there.
-        shapes: As there.
-        dynamic_pad: As there.
-        allow_smaller_final_batch: As there; the end is when all inputs have ended.
-        shared_name: As there.
-        name: As there.
-
-    Returns: As there.
+        allow_smaller_final_batch: Whether the examples that are left when all inputs have ended make a smaller batch.
+        batch_size, capacity, enqueue_many, shapes, dynamic_pad, shared_name, name: As for `batch`.
 
     Raises:
-        ValueError: As there, and where keys, numbers of components or shapes differ.
-        TypeError: As there, and where types differ.
+        ValueError: As for `batch`, and where keys, numbers of components or shapes differ.
+        TypeError: As for `batch`, and where types differ.
 
     Follows: ``tf.train.batch_join``.
     """
     with name_scope(name, "batch_join") as scope:
-        examples = Examples(tensors_list, enqueue_many=enqueue_many)
-        queue = _fifo(examples, capacity, shapes, shared_name, pads=dynamic_pad)
-        _fill(queue, examples, 1, enqueue_many)
-        return _taken(queue, examples, batch_size, scope, takes_fewer=allow_smaller_final_batch)
+        inputs = NodeInputs([Example(each, many=enqueue_many) for each in tensors_list], many=enqueue_many)
+        asked = Asked(batch_size, capacity, shapes, allow_smaller_final_batch, shared_name, scope)
+        return inputs.in_order(asked, pads=dynamic_pad)
 
 
 def shuffle_batch(
@@ -108,35 +96,27 @@ def shuffle_batch(
     shared_name: str | None = None,
     name: str | None = None,
 ) -> Any:
-    """Batches of examples in random order.
+    """Return batches of examples in random order.
 
     Args:
-        tensors: As for `batch`, as are those that are not explained here.
-        batch_size: As there.
         capacity: Most examples that are held in advance; more than ``min_after_dequeue``.
         min_after_dequeue: Examples that stay in the queue while the input goes on, so that there is something to choose
             from.
-        num_threads: As there.
         seed: Makes the order the same in every session, with one thread.
-        enqueue_many: As there.
-        shapes: As there.
-        allow_smaller_final_batch: As there.
-        shared_name: As there.
-        name: As there.
-
-    Returns: As there.
+        tensors, batch_size, num_threads, enqueue_many, shapes, allow_smaller_final_batch, shared_name, name: As for
+            `batch`.
 
     Raises:
-        ValueError: As there, and where ``capacity`` is not above ``min_after_dequeue``.
-        TypeError: As there.
+        ValueError: As for `batch`, and where ``capacity`` is not above ``min_after_dequeue``.
+        TypeError: ``tensors`` is a single tensor: put it in a list.
 
     Follows: ``tf.train.shuffle_batch``; the order of a seed is our own.
     """
+    _check_room(capacity, min_after_dequeue)
     with name_scope(name, "shuffle_batch") as scope:
-        examples = Examples([tensors], enqueue_many=enqueue_many)
-        queue = _shuffling(examples, capacity, min_after_dequeue, seed, shapes, shared_name)
-        _fill(queue, examples, num_threads, enqueue_many)
-        return _taken(queue, examples, batch_size, scope, takes_fewer=allow_smaller_final_batch)
+        inputs = NodeInputs([Example(tensors, many=enqueue_many)] * num_threads, many=enqueue_many)
+        asked = Asked(batch_size, capacity, shapes, allow_smaller_final_batch, shared_name, scope)
+        return inputs.shuffled(asked, min_after_dequeue, seed)
 
 
 def shuffle_batch_join(
@@ -151,54 +131,26 @@ def shuffle_batch_join(
     shared_name: str | None = None,
     name: str | None = None,
 ) -> Any:
-    """Batches of the examples of several inputs in random order.
+    """Return batches of the examples of several inputs in random order.
 
     Args:
-        tensors_list: As for `batch_join`.
-        batch_size: As for `shuffle_batch`, as are the others.
-        capacity: As there.
-        min_after_dequeue: As there.
-        seed: As there.
-        enqueue_many: As there.
-        shapes: As there.
-        allow_smaller_final_batch: As for `batch_join`.
-        shared_name: As there.
-        name: As there.
-
-    Returns: As for `batch`.
+        tensors_list: For each input what `batch` takes, all alike.
+        capacity, min_after_dequeue, seed: As for `shuffle_batch`.
+        batch_size, enqueue_many, shapes, allow_smaller_final_batch, shared_name, name: As for `batch_join`.
 
     Raises:
-        ValueError: As for `batch_join` and `shuffle_batch`.
+        ValueError: As for `batch_join`, and where ``capacity`` is not above ``min_after_dequeue``.
         TypeError: As for `batch_join`.
 
     Follows: ``tf.train.shuffle_batch_join``; the order of a seed is our own.
     """
+    _check_room(capacity, min_after_dequeue)
     with name_scope(name, "shuffle_batch_join") as scope:
-        examples = Examples(tensors_list, enqueue_many=enqueue_many)
-        queue = _shuffling(examples, capacity, min_after_dequeue, seed, shapes, shared_name)
-        _fill(queue, examples, 1, enqueue_many)
-        return _taken(queue, examples, batch_size, scope, takes_fewer=allow_smaller_final_batch)
+        inputs = NodeInputs([Example(each, many=enqueue_many) for each in tensors_list], many=enqueue_many)
+        asked = Asked(batch_size, capacity, shapes, allow_smaller_final_batch, shared_name, scope)
+        return inputs.shuffled(asked, min_after_dequeue, seed)
 
 
-def _fifo(examples: Examples, capacity: int, shapes: Any, shared_name: str | None, *, pads: bool) -> QueueBase:
-    make = PaddingFIFOQueue if pads else FIFOQueue
-    return make(capacity, examples.dtypes, examples.shapes(shapes), shared_name=shared_name)
-
-
-def _shuffling(
-    examples: Examples, capacity: int, min_after_dequeue: int, seed: int | None, shapes: Any, shared_name: str | None
-) -> QueueBase:
+def _check_room(capacity: int, min_after_dequeue: int) -> None:
     if capacity <= min_after_dequeue:
         raise ValueError(f"capacity must be above min_after_dequeue, {min_after_dequeue}; got {capacity}")
-    kinds = (examples.dtypes, examples.shapes(shapes))
-    return RandomShuffleQueue(capacity, min_after_dequeue, *kinds, seed=seed, shared_name=shared_name)
-
-
-def _fill(queue: QueueBase, examples: Examples, num_threads: int, enqueue_many: bool) -> None:
-    enqueue = queue.enqueue_many if enqueue_many else queue.enqueue
-    add_queue_runner(QueueRunner(queue, [enqueue(each) for each in examples.inputs] * num_threads))
-
-
-def _taken(queue: QueueBase, examples: Examples, batch_size: Any, name: str, *, takes_fewer: bool) -> Any:
-    dequeue = queue.dequeue_up_to if takes_fewer else queue.dequeue_many
-    return examples.batch_of(dequeue(batch_size, name=name))
