@@ -6,6 +6,7 @@ Both faces of TensorFlow's batching functions go over `Inputs`: `SourceInputs` h
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from mpqueue.queues.base import QueueBase
@@ -17,7 +18,7 @@ from mpqueue.train.batch_op import BatchOp
 from mpqueue.train.collections import add_queue_runner
 from mpqueue.train.examples import as_example_source
 from mpqueue.train.queue_runner import QueueRunner, Workers
-from mpqueue.values.shapes import Shape, as_shapes, is_compatible
+from mpqueue.values.shapes import Shape, as_shapes, is_fully_known, merged
 
 Batches = TypeVar("Batches")
 
@@ -104,12 +105,12 @@ class Inputs(ABC, Generic[Batches]):
         by_input = [[(each.shapes or [])[place] for place in self._places_in(each)] for each in self._inputs]
         shapes = [_common([self._of_example(shape) for shape in known]) for known in zip(*by_input, strict=True)]
         for shape in shapes:
-            if None in shape and not may_vary:
+            if not may_vary and not is_fully_known(shape):
                 text = "give shapes, or dynamic_pad=True if it varies"
                 raise ValueError(f"the shape of an example must be fully known, got {shape}: {text}")
-        return list(shapes)
+        return shapes
 
-    def _of_example(self, shape: Shape) -> tuple[int | None, ...]:
+    def _of_example(self, shape: Shape) -> Shape:
         if shape is None:
             raise ValueError("the rank of a component is not known: give its shape where it is made, or shapes here")
         if self._many and not shape:
@@ -198,11 +199,9 @@ def input_sources(tensors_list: Any) -> list[Source]:
     return [as_example_source(tensors) for tensors in tensors_list]
 
 
-def _common(shapes: Sequence[tuple[int | None, ...]]) -> tuple[int | None, ...]:
+def _common(shapes: Sequence[Shape]) -> Shape:
     """Return what several statements about one shape say together."""
-    merged = shapes[0]
-    for shape in shapes[1:]:
-        if not is_compatible(shape, merged):
-            raise ValueError(f"inputs differ: the shapes {merged} and {shape} are not compatible")
-        merged = tuple(one if one is not None else other for one, other in zip(merged, shape, strict=True))
-    return merged
+    try:
+        return reduce(merged, shapes)
+    except ValueError as error:
+        raise ValueError(f"inputs differ in their shapes: {error}") from None

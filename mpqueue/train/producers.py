@@ -212,7 +212,7 @@ def _make_producer(
     cancel_op: Callable[[], Any] | None,
 ) -> FIFOQueue:
     dtype, known = _row_spec(rows, "input_tensor")
-    shape = _agreed(known, as_shape(element_shape))
+    shape = row_shape(known, element_shape)
     count = checked_epochs(num_epochs)
     name = name or "input_producer"
     queue = FIFOQueue(capacity, [dtype], [shape], shared_name=shared_name, name=name)
@@ -235,14 +235,19 @@ def _row_spec(source: Source, label: str) -> tuple[DType, Shape]:
     return source.dtypes[0], None if shape is None else shape[1:]
 
 
-def _agreed(known: Shape, given: Shape) -> tuple[int, ...]:
-    """What two statements about the shape of a row say together."""
+def row_shape(known: Shape, element_shape: Any) -> tuple[int, ...]:
+    """Return the shape of a row, of what is known of it and what the caller says.
+
+    Raises:
+        ValueError: They disagree, or leave something open.
+    """
+    given = as_shape(element_shape)
     try:
         shape = merged(known, given)
     except ValueError:
         raise ValueError(f"the rows have the shape {known}, element_shape says {given}") from None
     if shape is None or not is_fully_known(shape):
-        raise ValueError(f"the shape of a row is not known, only {known}: give element_shape")
+        raise ValueError(f"the shape of a row must be fully known, got {shape}: give element_shape")
     return tuple(size for size in shape if size is not None)
 
 

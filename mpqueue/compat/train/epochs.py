@@ -12,10 +12,11 @@ from mpqueue.compat.functions.scopes import name_scope
 from mpqueue.compat.functions.variables import Variable
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.train.epochs import checked_epochs
 
 
 def limit_epochs(tensor: Any, num_epochs: int | None = None, name: str | None = None) -> Tensor:
-    """The same value, so many times per session; then `OutOfRangeError`.
+    """Return the same value, so many times per session; then raise `OutOfRangeError`.
 
     The count is a local variable, which has to be initialised (`local_variables_initializer`).
 
@@ -25,23 +26,23 @@ def limit_epochs(tensor: Any, num_epochs: int | None = None, name: str | None = 
         name: Name of the node.
 
     Raises:
-        ValueError: ``num_epochs`` is not above 0.
+        TypeError: ``num_epochs`` is no integer.
+        ValueError: It is not above 0.
 
     Follows: ``tf.train.limit_epochs``.
     """
-    if num_epochs is None:
+    limit = checked_epochs(num_epochs)
+    if limit is None:
         return convert_to_tensor(tensor)
-    if num_epochs <= 0:
-        raise ValueError(f"num_epochs must be above 0, not {num_epochs}.")
     with name_scope(name, "limit_epochs", [tensor]) as scope:
         local = [GraphKeys.LOCAL_VARIABLES]
         epochs = Variable(np.int64(0), trainable=False, collections=local, name="epochs")
-        with control_dependencies([epochs.count_up_to(num_epochs)]):
+        with control_dependencies([epochs.count_up_to(limit)]):
             return identity(tensor, name=scope)  # type: ignore[no-any-return]
 
 
 def match_filenames_once(pattern: Any, name: str | None = None) -> Variable:
-    """The files that match, looked for when the local variables are initialised.
+    """Return the files that match, looked for when the local variables are initialised.
 
     Args:
         pattern: A glob pattern, or several.

@@ -7,7 +7,8 @@ an epoch is drawn when the operation is run, so that epochs never mix and each i
 from collections.abc import Sequence
 from typing import Any
 
-from mpqueue.compat.functions.array import identity, shape, size
+from mpqueue.compat.functions.array import identity, size
+from mpqueue.compat.functions.array import shape as shape_of
 from mpqueue.compat.functions.array_fill import range as numbers
 from mpqueue.compat.functions.control import Assert, control_dependencies
 from mpqueue.compat.functions.math import greater
@@ -18,9 +19,9 @@ from mpqueue.compat.functions.select import gather
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.ops import dtypes
-from mpqueue.compat.ops.tensorshape import as_shape
 from mpqueue.compat.train.epochs import limit_epochs
 from mpqueue.compat.train.runners import QueueRunner, add_queue_runner
+from mpqueue.train.producers import row_shape
 
 
 def input_producer(
@@ -35,7 +36,7 @@ def input_producer(
     name: str | None = None,
     cancel_op: Any = None,
 ) -> FIFOQueue:
-    """A queue of the rows of a tensor, with a queue runner that fills it.
+    """Return a queue of the rows of a tensor, with a queue runner that fills it.
 
     Args:
         input_tensor: A tensor of one or more axes.
@@ -58,13 +59,11 @@ def input_producer(
     del summary_name
     with name_scope(name, "input_producer", [input_tensor]):
         rows = convert_to_tensor(input_tensor, name="input_tensor")
-        row_shape = rows.shape[1:].merge_with(as_shape(element_shape))
-        if not row_shape.is_fully_defined():
-            raise ValueError(f"the shape of a row must be fully known, got {row_shape}: give element_shape")
+        shape = row_shape(rows.shape[1:].known, element_shape)
         if shuffle:
             rows = random_shuffle(rows, seed=seed)
         rows = limit_epochs(rows, num_epochs)
-        queue = FIFOQueue(capacity, [rows.dtype.base_dtype], [row_shape], shared_name=shared_name, name=name)
+        queue = FIFOQueue(capacity, [rows.dtype.base_dtype], [shape], shared_name=shared_name, name=name)
         add_queue_runner(QueueRunner(queue, [queue.enqueue_many([rows])], cancel_op=cancel_op))
         return queue
 
@@ -79,17 +78,11 @@ def string_input_producer(
     name: str | None = None,
     cancel_op: Any = None,
 ) -> FIFOQueue:
-    """A queue of texts, mostly file names, with a queue runner that fills it.
+    """Return a queue of texts, mostly file names, with a queue runner that fills it.
 
     Args:
         string_tensor: A vector of texts.
-        num_epochs: As for `input_producer`, as are the others.
-        shuffle: As there.
-        seed: As there.
-        capacity: As there.
-        shared_name: As there.
-        name: As there.
-        cancel_op: As there.
+        num_epochs, shuffle, seed, capacity, shared_name, name, cancel_op: As for `input_producer`.
 
     Raises:
         ValueError: There are no texts. (If that shows only when it is run, `InvalidArgumentError`.)
@@ -103,17 +96,7 @@ def string_input_producer(
         texts = convert_to_tensor(string_tensor, dtypes.string)
         with control_dependencies([Assert(greater(size(texts), 0), [empty])]):
             texts = identity(texts)
-        return input_producer(
-            texts,
-            element_shape=[],
-            num_epochs=num_epochs,
-            shuffle=shuffle,
-            seed=seed,
-            capacity=capacity,
-            shared_name=shared_name,
-            name=scope,
-            cancel_op=cancel_op,
-        )
+        return input_producer(texts, [], num_epochs, shuffle, seed, capacity, shared_name, None, scope, cancel_op)
 
 
 def range_input_producer(
@@ -125,21 +108,16 @@ def range_input_producer(
     shared_name: str | None = None,
     name: str | None = None,
 ) -> FIFOQueue:
-    """A queue of the ints from 0 to ``limit - 1``, with a queue runner that fills it.
+    """Return a queue of the ints from 0 to ``limit - 1``, with a queue runner that fills it.
 
     Args:
         limit: An int32 scalar.
-        num_epochs: As for `input_producer`, as are the others.
-        shuffle: As there.
-        seed: As there.
-        capacity: As there.
-        shared_name: As there.
-        name: As there.
+        num_epochs, shuffle, seed, capacity, shared_name, name: As for `input_producer`.
 
     Follows: ``tf.train.range_input_producer``.
     """
     with name_scope(name, "input_producer", [limit]) as scope:
-        return input_producer(numbers(limit), [], num_epochs, shuffle, seed, capacity, shared_name, name=scope)
+        return input_producer(numbers(limit), [], num_epochs, shuffle, seed, capacity, shared_name, None, scope)
 
 
 def slice_input_producer(
@@ -151,16 +129,11 @@ def slice_input_producer(
     shared_name: str | None = None,
     name: str | None = None,
 ) -> list[Tensor]:
-    """One row of each of several tensors, the same row of all.
+    """Return one row of each of several tensors, the same row of all.
 
     Args:
         tensor_list: Tensors with as many rows as the first of them has.
-        num_epochs: As for `input_producer`, as are the others.
-        shuffle: As there.
-        seed: As there.
-        capacity: As there.
-        shared_name: As there.
-        name: As there.
+        num_epochs, shuffle, seed, capacity, shared_name, name: As for `input_producer`.
 
     Raises:
         ValueError: There are no tensors.
@@ -171,6 +144,6 @@ def slice_input_producer(
         tensors = [convert_to_tensor(each) for each in tensor_list]
         if not tensors:
             raise ValueError("slice_input_producer needs at least one tensor")
-        queue = range_input_producer(shape(tensors[0])[0], num_epochs, shuffle, seed, capacity, shared_name)
+        queue = range_input_producer(shape_of(tensors[0])[0], num_epochs, shuffle, seed, capacity, shared_name)
         index = queue.dequeue()
         return [gather(each, index) for each in tensors]
