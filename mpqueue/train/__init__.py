@@ -14,9 +14,9 @@ From the ground up::
     queue_runner.py         QueueRunner
     collections.py          the queue runners that start_queue_runners starts
     examples.py             what batch and its kin take as one example
-    inputs.py               the sources of a batch, and their queue runner
     producers.py            string_input_producer and its kin
     batch_op.py             the next batch, called or iterated
+    inputs.py               the inputs of a batch, with its queue and runner: the body of both faces
     batching.py             batch, batch_join, shuffle_batch, shuffle_batch_join
 """
 

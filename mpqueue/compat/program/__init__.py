@@ -1,1 +1,15 @@
-"""What scripts use of TensorFlow besides nodes: files, flags, messages, settings."""
+"""What scripts use of TensorFlow besides nodes: files, flags, messages, settings.
+
+From the ground up::
+
+    error_codes.py    the numbers of the classes in tf.errors
+    texts.py          text and bytes: tf.compat
+    settings.py       ConfigProto and its kin, and what tells TensorFlow 1 and 2 apart
+    summaries.py      tf.summary, of which nothing is written
+    log.py            tf.logging
+    flags.py          tf.flags, over absl-py
+    app.py            tf.app.run
+    file_systems.py   the file system that a name belongs to
+    gfile.py          files and folders by name: tf.gfile
+    gfile_file.py     an open file: tf.gfile.GFile
+"""

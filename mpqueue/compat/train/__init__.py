@@ -1,1 +1,16 @@
-"""What of ``tf.train`` feeds a model: queue runners, producers, batches, sessions that start the runners."""
+"""The part of ``tf.train`` that feeds a model: queue runners, producers, batches, sessions that start the runners.
+
+From the ground up::
+
+    processes.py     enqueue operations in worker processes
+    runners.py       QueueRunner, and the collection that start_queue_runners starts
+    epochs.py        limit_epochs, match_filenames_once
+    producers.py     string_input_producer and its kin
+    examples.py      the inputs of a batch: lists or dicts of tensors
+    batching.py      batch and its kin
+    steps.py         the global step
+    hooks.py         what a monitored session calls around each run
+    scaffold.py      how a session is initialised
+    monitored.py     monitored sessions
+    supervisor.py    the supervisor, which they replaced
+"""

@@ -1,5 +1,4 @@
 # Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
-from collections.abc import Iterator
 from mpqueue.compat.functions.decoding import decode_csv as decode_csv
 from mpqueue.compat.functions.decoding import decode_json_example as decode_json_example
 from mpqueue.compat.functions.decoding import decode_raw as decode_raw
@@ -24,7 +23,7 @@ from mpqueue.parsing.features import VarLenFeature as VarLenFeature
 from mpqueue.python_io import TFRecordCompressionType as TFRecordCompressionType
 from mpqueue.python_io import TFRecordOptions as TFRecordOptions
 from mpqueue.python_io import TFRecordWriter as TFRecordWriter
-from os import PathLike
+from mpqueue.python_io import tf_record_iterator as tf_record_iterator
 from typing import Any
 
 __all__ = [
@@ -76,9 +75,3 @@ def decode_jpeg(
 def encode_png(image: Any, compression: Any = -1, name: Any = None) -> Any: ...
 def decode_base64(input: Any, name: Any = None) -> Any: ...
 def encode_base64(input: Any, pad: Any = False, name: Any = None) -> Any: ...
-def tf_record_iterator(
-    path: str | bytes | PathLike[str] | PathLike[bytes],
-    options: TFRecordOptions | str | None = None,
-    *,
-    max_record_bytes: int = 1073741824,
-) -> Iterator[bytes]: ...
