@@ -196,7 +196,7 @@ def _ranked(
 
 def _any_rank(found: Tensor, numbers: list[int], public_name: str) -> Tensor:
     if public_name == "assert_rank_at_least":
-        return found >= numbers[0]
+        return found >= numbers[0]  # type: ignore[no-any-return]
     holds = [math.equal(found, number) for number in numbers]
     return functools.reduce(math.logical_or, holds)  # type: ignore[no-any-return]
 

@@ -17,8 +17,9 @@ from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import Graph, get_default_graph
 from mpqueue.compat.graph.make import custom
-from mpqueue.compat.graph.nodes import DELEGATED, Operation, Tensor
+from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.run import lent, owned
+from mpqueue.compat.graph.symbolic import Operators
 from mpqueue.compat.ops.dims import merged
 from mpqueue.compat.ops.dtypes import DType, bool_, string
 from mpqueue.compat.ops.infer import invalid
@@ -26,7 +27,7 @@ from mpqueue.compat.ops.tensorshape import TensorShape, as_shape
 from mpqueue.errors import FailedPreconditionError, OutOfRangeError
 
 
-class Variable:
+class Variable(Operators):
     """A value that a session keeps.
 
     Used as a tensor it stands for its value. There is nothing to train here, so that what training needs is accepted
@@ -106,6 +107,8 @@ class Variable:
 
     def _as_tensor(self) -> Tensor:
         return self._snapshot
+
+    _operand = _as_tensor  # of the operators
 
     def _as_graph_element(self) -> Tensor:
         return self._ref
@@ -251,18 +254,6 @@ class Variable:
 
     def __iter__(self) -> Any:
         raise TypeError("'Variable' object is not iterable.")
-
-
-def _delegate(name: str) -> Callable[..., Any]:
-    def method(self: Variable, *args: Any, **options: Any) -> Any:
-        return getattr(self.value(), name)(*args, **options)
-
-    method.__name__ = name
-    return method
-
-
-for _name in DELEGATED:
-    setattr(Variable, _name, _delegate(_name))
 
 
 def is_variable_initialized(variable: Variable) -> Tensor:

@@ -1,1 +1,22 @@
-"""The nodes of the deferred face: graphs, tensors, sessions."""
+"""The nodes of the deferred face: graphs, tensors, sessions.
+
+From the ground up::
+
+    symbolic.py   operators of tensors, and the uses as a value, which are refused
+    scopes.py     what applies to new nodes (names, devices, branches), and collections
+    defaults.py   the graphs and sessions that each thread has entered
+    state.py      what the kernels of a session share
+    handles.py    tensors that lead to a queue or a reader
+    nodes.py      Operation, Tensor, Graph
+    graph.py      the default graph
+    plan.py       the order of operations for some fetches and feeds
+    run.py        carrying out a plan
+    make.py       nodes with a kernel: of an array, of an operation of the table, of one's own
+    convert.py    values to tensors
+    static.py     values that are known while the graph is built
+    sparse.py     SparseTensor
+    feeds.py  fetches.py   what goes into a run in place of tensors, what is asked of it
+    session.py    Session
+    build.py      nodes of the table out of any values
+    branch.py     parts of a graph that run under a condition
+"""

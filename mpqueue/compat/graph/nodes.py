@@ -1,41 +1,29 @@
-"""The nodes of a graph: an `Operation` computes, a `Tensor` is one of its outputs.
+"""The nodes of a graph: an `Operation` computes, a `Tensor` is one of its outputs, a `Graph` has them by name.
 
 A node holds no value. What an operation does when it is run is its *kernel*, a function of the run that asks for it and
 of the values of its inputs; the kernel of an operation of the table is a pure NumPy function, that of a queue or a
 variable finds its state in the run's session. An operation is *blocking* if its kernel may wait for somebody else.
 """
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import numpy as np
 
+from mpqueue.compat.graph.defaults import entered
+from mpqueue.compat.graph.scopes import Collections, Scoped
+from mpqueue.compat.graph.state import Running
+from mpqueue.compat.graph.symbolic import Operators, WithoutValue
 from mpqueue.compat.ops.dims import Dims, merged
 from mpqueue.compat.ops.dtypes import DType
 from mpqueue.compat.ops.known import KnownInput
 from mpqueue.compat.ops.tensorshape import TensorShape, as_shape
 
-if TYPE_CHECKING:
-    from mpqueue.compat.graph.graph import Graph
-    from mpqueue.compat.graph.run import Run
-
-    _Binary = Callable[["Tensor", Any], "Tensor"]
-    _Unary = Callable[["Tensor"], "Tensor"]
-
-Kernel = Callable[["Run", list[np.ndarray]], Sequence[np.ndarray]]
+Kernel = Callable[[Running, list[np.ndarray]], Sequence[np.ndarray]]
 Entries = Callable[[int], np.ndarray | None]
 
-_NO_VALUE: Final = (
-    "A tensor of a graph has no value yet: run it in a Session, or give functions of tf (tf.cond, tf.map_fn, "
-    "tf.py_func, ...) to it instead of Python's or NumPy's own."
-)
-
-
-class TensorAsValueError(TypeError, NotImplementedError):
-    """A node was used where Python or NumPy needs a value: ``if node:``, ``for x in node``, ``np.array(node)``.
-
-    TensorFlow raises TypeError in some of these cases and NotImplementedError in others.
-    """
+_Attached = TypeVar("_Attached")
 
 
 class Operation:
@@ -109,7 +97,7 @@ class Operation:
         return f"<tf.Operation {self.name!r} type={self.type}>"
 
 
-class Tensor(KnownInput):
+class Tensor(KnownInput, Operators, WithoutValue):
     """One output of an operation: a value that is there once a session has run it.
 
     Operators and indexing make further nodes. ``==`` is identity, as in TensorFlow 1 (`equal` compares values).
@@ -122,37 +110,6 @@ class Tensor(KnownInput):
 
     Follows: ``tf.Tensor``.
     """
-
-    if TYPE_CHECKING:  # each asks `operators`
-        __add__: _Binary
-        __radd__: _Binary
-        __sub__: _Binary
-        __rsub__: _Binary
-        __mul__: _Binary
-        __rmul__: _Binary
-        __truediv__: _Binary
-        __rtruediv__: _Binary
-        __floordiv__: _Binary
-        __rfloordiv__: _Binary
-        __mod__: _Binary
-        __rmod__: _Binary
-        __pow__: _Binary
-        __rpow__: _Binary
-        __matmul__: _Binary
-        __and__: _Binary
-        __or__: _Binary
-        __xor__: _Binary
-        __invert__: _Unary
-        __neg__: _Unary
-        __abs__: _Unary
-        __lt__: _Binary
-        __le__: _Binary
-        __gt__: _Binary
-        __ge__: _Binary
-        __getitem__: _Binary
-
-    operators: ClassVar[dict[str, Callable[..., Any]]] = {}
-    """What operators do; filled by `mpqueue.compat.functions.operators`, which stands above this module."""
 
     def __init__(self, op: Operation, value_index: int, dtype: DType, dims: Dims) -> None:
         self.op, self.value_index, self._dtype, self._dims = op, value_index, dtype, dims
@@ -243,46 +200,181 @@ class Tensor(KnownInput):
     def __eq__(self, other: object) -> bool:
         return self is other
 
-    def __bool__(self) -> bool:
-        raise TensorAsValueError(f"Using {self!r} as a Python bool is not allowed. {_NO_VALUE}")
 
-    def __iter__(self) -> Any:
-        raise TensorAsValueError(f"{self!r} is not iterable; use tf.unstack. {_NO_VALUE}")
+class Graph(Scoped, Collections):
+    """A set of operations that a `Session` can run.
 
-    def __len__(self) -> int:
-        raise TensorAsValueError(f"len is not well defined for {self!r}; use tf.shape(x)[0]. {_NO_VALUE}")
+    Nodes are made in the default graph, that is, the innermost one whose ``as_default()`` is entered in this thread,
+    else one global graph.
 
-    def __array__(self, *_args: Any, **_options: Any) -> Any:
-        raise TensorAsValueError(f"Cannot convert {self!r} to an array. {_NO_VALUE}")
+    Follows: ``tf.Graph``.
+    """
 
-    def __index__(self) -> int:
-        raise TensorAsValueError(f"{self!r} cannot be used as an int. {_NO_VALUE}")
+    def __init__(self) -> None:
+        Scoped.__init__(self)
+        Collections.__init__(self)
+        self._operations: dict[str, Operation] = {}
+        self._unfeedable: set[Tensor] = set()
+        self._attached: dict[type, Any] = {}
+        self._finalized = False
+        self.seed: int | None = None
 
-    def __int__(self) -> int:
-        raise TensorAsValueError(f"{self!r} cannot be used as an int. {_NO_VALUE}")
+    def add(self, make: Callable[[str], Operation], name: str) -> Operation:
+        """Make a node under the name scope ``name`` (ending in "/") or a new unique name.
 
-    def __float__(self) -> float:
-        raise TensorAsValueError(f"{self!r} cannot be used as a float. {_NO_VALUE}")
+        Raises:
+            RuntimeError: The graph is finalized.
+            ValueError: The name has characters that names may not have.
+        """
+        with self._lock:
+            if self._finalized:
+                raise RuntimeError("Graph is finalized and cannot be modified.")
+            if not name.endswith("/"):
+                name = self._claimed(name)
+            made = make(name.rstrip("/"))
+            made.control_inputs = tuple(op for op in self._scopes.control_inputs if op not in _producers(made))
+            self._operations[made.name] = made
+            return made
 
-    def __contains__(self, item: object) -> bool:
-        raise TensorAsValueError(f"cannot look for {item!r} in {self!r}. {_NO_VALUE}")
+    @property
+    def version(self) -> int:
+        """Grows with every node."""
+        return len(self._operations)
+
+    def get_operations(self) -> list[Operation]:
+        """All operations, oldest first."""
+        return list(self._operations.values())
+
+    def get_operation_by_name(self, name: str) -> Operation:
+        """The operation of that name.
+
+        Raises:
+            TypeError: ``name`` is no str.
+            KeyError: There is none.
+            ValueError: The name is a tensor's.
+        """
+        found = self.as_graph_element(_as_str(name), allow_tensor=False)
+        assert isinstance(found, Operation)
+        return found
+
+    def get_tensor_by_name(self, name: str) -> Tensor:
+        """The tensor of that name, such as "add:0".
+
+        Raises:
+            TypeError: ``name`` is no str.
+            KeyError: There is none.
+            ValueError: The name is an operation's.
+        """
+        found = self.as_graph_element(_as_str(name), allow_operation=False)
+        assert isinstance(found, Tensor)
+        return found
+
+    def as_graph_element(self, obj: Any, allow_tensor: bool = True, allow_operation: bool = True) -> Tensor | Operation:
+        """The node that ``obj`` is, stands for (a variable), or names.
+
+        Raises:
+            TypeError: It is of another kind than allowed.
+            ValueError: It belongs to another graph, or is a name of the wrong form.
+            KeyError: No node has this name.
+        """
+        stands_for = getattr(obj, "_as_graph_element", None)
+        element = stands_for() if stands_for is not None else obj
+        if isinstance(element, str):
+            return self._named(element, allow_tensor, allow_operation)
+        allowed = (Tensor,) * allow_tensor + (Operation,) * allow_operation
+        if not isinstance(element, allowed):
+            kinds = " or ".join(kind.__name__ for kind in allowed)
+            raise TypeError(f"Can not convert a {type(obj).__name__} into a {kinds}.")
+        if element.graph is not self:
+            raise ValueError(f"{element!r} is not an element of this graph.")
+        return element
+
+    def _named(self, name: str, allow_tensor: bool, allow_operation: bool) -> Tensor | Operation:
+        base, colon, place = name.rpartition(":")
+        if colon and allow_tensor:
+            if not place.isdigit():
+                raise ValueError(f"The name {name!r} looks like a tensor's, but is not of the form <op_name>:<output>")
+            op = self._operations.get(base)
+            if op is None or int(place) >= len(op.outputs):
+                raise KeyError(f"The name {name!r} refers to a Tensor which does not exist in the graph.")
+            return op.outputs[int(place)]
+        if colon or not allow_operation:
+            raise ValueError(f"The name {name!r} is not that of {'an operation' if allow_operation else 'a tensor'}.")
+        if name not in self._operations:
+            raise KeyError(f"The name {name!r} refers to an Operation not in the graph.")
+        return self._operations[name]
+
+    def prevent_feeding(self, tensor: Tensor) -> None:
+        """Refuse feeds for this tensor: the graph was made believing its value."""
+        self._unfeedable.add(tensor)
+
+    def is_feedable(self, tensor: Tensor) -> bool:
+        """Whether a session may feed this tensor."""
+        return tensor not in self._unfeedable
+
+    def finalize(self) -> None:
+        """Refuse new nodes from now on."""
+        self._finalized = True
+
+    def reopen(self) -> None:
+        """Allow new nodes again."""
+        self._finalized = False
+
+    @property
+    def finalized(self) -> bool:
+        """Whether `finalize` was called."""
+        return self._finalized
+
+    def attached(self, kind: type[_Attached]) -> _Attached:
+        """The one object of this class that belongs to the graph, made at first use."""
+        return self._attached.setdefault(kind, kind())  # type: ignore[no-any-return]
+
+    @contextmanager
+    def control_dependencies(self, control_inputs: Iterable[Any] | None) -> Iterator[None]:
+        """Inside, new nodes run after ``control_inputs``; None lifts those of outer scopes.
+
+        Raises:
+            TypeError: An entry is no node.
+            ValueError: It belongs to another graph.
+        """
+        inputs: tuple[Operation, ...] = ()
+        if control_inputs is not None:
+            added = [_operation_of(self, each) for each in control_inputs]
+            inputs = tuple(dict.fromkeys([*self._scopes.control_inputs, *added]))
+        with self.changed(control_inputs=inputs):
+            yield
+
+    def as_default(self) -> Any:
+        """A context in which this is the default graph of this thread."""
+        return entered.graph_context(self)
+
+    def session_for(self, session: Any, what: str) -> Any:
+        """The given session, or the default one, checked to be of this graph.
+
+        Raises:
+            ValueError: There is none, or it is of another graph.
+        """
+        found = entered.session if session is None else session
+        if found is None:
+            raise ValueError(
+                f"Cannot use {what}: No default session is registered. Use `with sess.as_default()` or pass "
+                "an explicit session"
+            )
+        if found.graph is not self:
+            raise ValueError(f"Cannot use {what}: the session's graph is different from the node's graph.")
+        return found
 
 
-def _delegate(name: str) -> Callable[..., Any]:
-    def method(self: Tensor, *args: Any, **options: Any) -> Any:
-        return Tensor.operators[name](self, *args, **options)
-
-    method.__name__ = name
-    return method
+def _as_str(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"names are strings (or similar), not {type(name).__name__}.")
+    return name
 
 
-DELEGATED: Final = tuple(
-    f"__{side}{name}__"
-    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor")
-    for side in ("", "r")
-) + tuple(
-    f"__{name}__"
-    for name in ("lt", "le", "gt", "ge", "neg", "abs", "invert", "getitem", "array_ufunc", "array_function")
-)
-for _name in DELEGATED:
-    setattr(Tensor, _name, _delegate(_name))
+def _producers(op: Operation) -> set[Operation]:
+    return {each.op for each in op.inputs}
+
+
+def _operation_of(graph: Graph, value: Any) -> Operation:
+    element = graph.as_graph_element(value)
+    return element.op if isinstance(element, Tensor) else element

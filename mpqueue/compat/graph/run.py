@@ -14,17 +14,15 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.graph.plan import Plan, Step
+from mpqueue.compat.graph.state import SessionState
 from mpqueue.coordination.cancellation import CancellationScope
 from mpqueue.errors import OpError, ResourceExhaustedError
-
-if TYPE_CHECKING:
-    from mpqueue.compat.graph.session import Session
 
 Slots = list[Any]
 
@@ -36,7 +34,7 @@ class Run:
         session: Whose state the kernels use.
     """
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: SessionState) -> None:
         self.session = session
         self.scope = CancellationScope()
 

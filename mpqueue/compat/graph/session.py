@@ -1,13 +1,11 @@
 """The session: runs parts of a graph, and owns the state of the graph's variables, queues and readers.
 
-State is kept in `Session.state`, under the operation (or the shared name) that stands for it; it is made when it is
-first used and ends with the session. Two sessions of one graph share nothing.
+State is kept in `SessionState` and ends with the session. Two sessions of one graph share nothing.
 """
 
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from mpqueue.compat.graph.defaults import entered
 from mpqueue.compat.graph.feeds import fed_values
@@ -16,13 +14,11 @@ from mpqueue.compat.graph.graph import Graph, get_default_graph
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.plan import Plan
 from mpqueue.compat.graph.run import Run, owned
-from mpqueue.coordination.cancellation import CancellationScope
+from mpqueue.compat.graph.state import SessionState
 from mpqueue.queues.session import SessionClosedError
 
-_State = TypeVar("_State")
 
-
-class Session:
+class Session(SessionState):
     """Runs nodes of a graph.
 
     As a context manager it is the default session, and its graph the default graph; at the end it is closed.
@@ -41,14 +37,12 @@ class Session:
     def __init__(self, target: str = "", graph: Graph | None = None, config: Any = None) -> None:
         if graph is not None and not isinstance(graph, Graph):
             raise TypeError(f"graph must be a Graph, but got {type(graph).__name__}")
+        super().__init__()
         self.graph = get_default_graph() if graph is None else graph
         self.sess_str, self._config = target, config
-        self.state: dict[Any, Any] = {}  # changed only while `lock` is held
         self._num_runs = 0
         self._plans: dict[Any, Plan] = {}
         self._closed = False
-        self.lock = threading.RLock()
-        self.scope = CancellationScope()
         self._contexts = ExitStack()
 
     @property
@@ -131,13 +125,6 @@ class Session:
             with self.lock:
                 self._num_runs -= 1
                 self._forget_if_unused()
-
-    def resource(self, key: Any, make: Callable[[], _State]) -> _State:
-        """The state under ``key``, made at first use."""
-        with self.lock:
-            if key not in self.state:
-                self.state[key] = make()
-            return self.state[key]  # type: ignore[no-any-return]
 
     def as_default(self) -> Any:
         """A context in which this is the default session of this thread; the session stays open after it."""

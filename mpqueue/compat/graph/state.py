@@ -1,0 +1,39 @@
+"""What the kernels of one session share: the state behind variables, queues, readers and random streams."""
+
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from mpqueue.coordination.cancellation import CancellationScope
+
+_State = TypeVar("_State")
+
+
+class SessionState:
+    """The half of a session that kernels see.
+
+    State is kept under the operation (or the shared name) that stands for it; it is made when it is first used.
+    """
+
+    def __init__(self) -> None:
+        self.state: dict[Any, Any] = {}  # changed only while `lock` is held
+        self.lock = threading.RLock()
+        self.scope = CancellationScope()
+
+    def resource(self, key: Any, make: Callable[[], _State]) -> _State:
+        """The state under ``key``, made at first use."""
+        with self.lock:
+            if key not in self.state:
+                self.state[key] = make()
+            return self.state[key]  # type: ignore[no-any-return]
+
+
+class Running(Protocol):
+    """The run that a kernel is called by."""
+
+    @property
+    def session(self) -> SessionState:
+        """Whose state the kernel uses."""
+
+    def execute(self, plan: Any, values: Any) -> list[Any]:
+        """Carry out another plan within this run; see `Run`."""
