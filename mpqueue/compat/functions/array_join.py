@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.compat.functions.array import identity
+from mpqueue.compat.functions.direct import public
 from mpqueue.compat.graph.build import apply, apply_many
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.nodes import Tensor
@@ -12,14 +13,13 @@ from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dimension import Dimension
 
 
-def concat(values: Any, axis: Any, name: str = "concat") -> Tensor:
+@public("concat(values, axis, name='concat')")
+def concat(values: Any, axis: Any, name: str) -> Tensor:
     """The tensors one behind the other along ``axis``.
 
     Raises:
         TypeError: Their types differ.
         ValueError: Their shapes differ in another axis, or they are scalars.
-
-    Follows: ``tf.concat``.
     """
     values = list(values) if isinstance(values, list | tuple) else [values]
     if len(values) == 1:
@@ -30,14 +30,13 @@ def concat(values: Any, axis: Any, name: str = "concat") -> Tensor:
     return apply("ConcatV2", values, axis, name=name)
 
 
-def stack(values: Any, axis: int = 0, name: str = "stack") -> Tensor:
+@public("stack(values, axis=0, name='stack')")
+def stack(values: Any, axis: int, name: str) -> Tensor:
     """The tensors, of one shape, side by side along a new axis.
 
     Raises:
         TypeError: Their types differ.
         ValueError: Their shapes differ, or ``axis`` is out of range.
-
-    Follows: ``tf.stack``.
     """
     if axis == 0:
         try:
@@ -50,42 +49,39 @@ def stack(values: Any, axis: int = 0, name: str = "stack") -> Tensor:
     return apply("Pack", list(values), name=name, axis=axis)
 
 
-def unstack(value: Any, num: int | None = None, axis: int = 0, name: str = "unstack") -> list[Tensor]:
+def _number(given: int | None, sizes: Tensor, axis: int) -> int:
+    """How many parts there are: as many as told, or as the axis has places."""
+    if given is not None:
+        return given
+    dims = sizes.known_dims
+    if dims is not None and not -len(dims) <= axis < len(dims):
+        raise ValueError(f"axis = {axis} not in [{-len(dims)}, {len(dims)})")
+    known = None if dims is None else dims[axis]
+    if known is None:
+        raise ValueError(f"Cannot infer num from shape {sizes.shape}: give it")
+    return known
+
+
+@public("unstack(value, num=None, axis=0, name='unstack')")
+def unstack(value: Tensor, num: int | None, axis: int, name: str) -> list[Tensor]:
     """The slices along ``axis``, as a list of ``num`` tensors with one axis less.
 
     Raises:
         ValueError: ``num`` is not given and not known, or ``axis`` is out of range.
-
-    Follows: ``tf.unstack``.
     """
-    value = convert_to_tensor(value)
-    if num is None:
-        dims = value.known_dims
-        if dims is not None and not -len(dims) <= axis < len(dims):
-            raise ValueError(f"axis = {axis} not in [{-len(dims)}, {len(dims)})")
-        num = None if dims is None else dims[axis]
-        if num is None:
-            raise ValueError(f"Cannot infer num from shape {value.shape}: give it")
-    return apply_many("Unpack", value, name=name, num=num, axis=axis)
+    return apply_many("Unpack", value, name=name, num=_number(num, value, axis), axis=axis)
 
 
-def split(
-    value: Any, num_or_size_splits: Any, axis: Any = 0, num: int | None = None, name: str = "split"
-) -> list[Tensor]:
+@public("split(value, num_or_size_splits, axis=0, num=None, name='split')")
+def split(value: Any, num_or_size_splits: Any, axis: Any, num: int | None, name: str) -> list[Tensor]:
     """Parts along ``axis``: so many equal ones, or of these sizes (one may be -1, the rest).
 
     Raises:
         ValueError: The parts do not fit, or their number is not known.
-
-    Follows: ``tf.split``.
     """
     if isinstance(num_or_size_splits, int | np.integer | Dimension):
         return apply_many("Split", axis, value, name=name, num_split=int(num_or_size_splits))
     sizes = convert_to_tensor(num_or_size_splits)
     if sizes.ndim == 0:
         raise ValueError("Rank-0 tensors are not supported as the num_or_size_splits argument to split.")
-    if num is None and sizes.known_dims:
-        num = sizes.known_dims[0]
-    if num is None:
-        raise ValueError(f"Cannot infer num from shape {sizes.shape}: give it")
-    return apply_many("SplitV", value, sizes, axis, name=name, num_split=num)
+    return apply_many("SplitV", value, sizes, axis, name=name, num_split=_number(num, sizes, 0))

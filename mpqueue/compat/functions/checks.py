@@ -198,7 +198,7 @@ def _any_rank(found: Tensor, numbers: list[int], public_name: str) -> Tensor:
     if public_name == "assert_rank_at_least":
         return found >= numbers[0]  # type: ignore[no-any-return]
     holds = [math.equal(found, number) for number in numbers]
-    return functools.reduce(math.logical_or, holds)  # type: ignore[no-any-return]
+    return functools.reduce(math.logical_or, holds)
 
 
 assert_rank = _ranked("assert_rank", "rank", lambda rank, wanted: rank == wanted[0], several=False)

@@ -1,68 +1,115 @@
-"""Functions that are just an operation of the table: their parameters are its inputs, then its attributes, then a name.
+"""How functions over nodes are declared.
+
+An operation of the table that has a public form is a function already: `direct` gives it. A function that is made of
+several operations, or of a kernel of its own, is written with annotated parameters and decorated with `public`, which
+adds what TensorFlow's form has beside them: old names, arguments without effect, a name, a name scope.
 
 All functions of this package take nodes, or anything that can be made one (`convert_to_tensor`), and give nodes. While
 the graph is built they raise TypeError for types and ValueError for shapes that cannot fit, as far as those are known;
 what shows only later is an `InvalidArgumentError` of the run. ``name`` is the name of the new node.
 """
 
+import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from mpqueue.compat.graph.build import make
-from mpqueue.compat.graph.nodes import Operation
+from mpqueue.compat.graph.convert import convert_to_tensor
+from mpqueue.compat.graph.graph import get_default_graph
+from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.graph.sparse import SparseTensor
 from mpqueue.compat.ops.registry import Op
+from mpqueue.compat.ops.signature import CONVERSIONS, Signature
 from mpqueue.compat.ops.table import TABLE
 
+_Result = TypeVar("_Result")
+_Class = TypeVar("_Class", bound=type)
 
-def direct(
-    kind: str, public_name: str, doc: str | None = None, *, after_name: int = 0, **renamed: str
-) -> Callable[..., Any]:
-    """The function over nodes of an operation of the table.
+CONVERSIONS[Tensor] = lambda value, name: convert_to_tensor(value, name=name)
+CONVERSIONS[SparseTensor] = lambda value, _name: SparseTensor.from_value(value)
 
-    Args:
-        kind: The operation.
-        public_name: TensorFlow's name of the function.
-        doc: What it does, default what the operation's own text says.
-        after_name: How many attributes stand behind the name, because they were added later.
-        renamed: Parameters that have another name here, as operation's name = public name.
-    """
-    definition = TABLE[kind]
-    inputs = [renamed.get(arg.name, arg.name) for arg in definition.inputs]
-    attributes = [p for p in inspect.signature(definition.compute).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    names = {p.name: renamed.get(p.name, p.name) for p in attributes}
-    positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    settings = [inspect.Parameter(names[p.name], positional, default=p.default) for p in attributes]
-    settings.insert(len(settings) - after_name, inspect.Parameter("name", positional, default=None))
-    signature = inspect.Signature([inspect.Parameter(each, positional) for each in inputs] + settings)
+
+def direct(kind: str) -> Callable[..., Tensor]:
+    """The function of an operation of the table with one output."""
+    return _function(TABLE[kind], Tensor, lambda made: made.outputs[0])
+
+
+def direct_many(kind: str) -> Callable[..., Any]:
+    """The function of an operation of several outputs: a tuple of them, or a list if the signature has a list."""
+    several = list if TABLE[kind].outputs[0].number else tuple
+    return _function(TABLE[kind], several, lambda made: several(made.outputs))
+
+
+def _function(definition: Op, result: Any, of_outputs: Callable[..., Any]) -> Callable[..., Any]:
+    signature, kind = definition.signature, definition.name
+    inputs = [arg.name for arg in definition.inputs]
 
     def function(*args: Any, **options: Any) -> Any:
-        bound = signature.bind(*args, **options)
-        bound.apply_defaults()
-        given = bound.arguments
-        settings = {own: given[public] for own, public in names.items()}
-        made = make(kind, *(given[each] for each in inputs), name=given["name"], **settings)
-        return _outputs(definition, made)
+        given = signature.converted(signature.bound(args, options))
+        name = given.pop("name", None)
+        return of_outputs(make(kind, *[given.pop(each) for each in inputs], name=name, **given))
 
-    function.__signature__ = signature  # type: ignore[attr-defined]
-    function.__name__ = function.__qualname__ = public_name.rpartition(".")[2]
-    function.__doc__ = f"{doc or inspect.getdoc(definition.compute)}\n\nFollows: ``tf.{public_name}``."
+    _presented(function, signature, result)
+    function.__doc__ = signature.document(definition.doc, definition.told())
     return function
 
 
-def _outputs(definition: Op, made: Operation) -> Any:
-    """A tensor; of several a tuple, or a list if they are one output of the signature."""
-    if len(definition.outputs) == 1 and not definition.outputs[0].number:
-        return made.outputs[0]
-    return list(made.outputs) if definition.outputs[0].number else tuple(made.outputs)
+def _presented(function: Any, signature: Signature, result: Any) -> None:
+    function.__signature__ = signature.plain.replace(return_annotation=result)
+    function.__name__ = function.__qualname__ = signature.path.rpartition(".")[2]
 
 
-def renamed_argument(new: Any, old: Any, new_name: str, old_name: str) -> Any:
-    """The value of a parameter that has an old and a new name.
+def public(
+    text: str, *, scope: str | None = None, doc: str | None = None
+) -> Callable[[Callable[..., _Result]], Callable[..., _Result]]:
+    """Make a function the public one of TensorFlow.
 
-    Raises:
-        ValueError: Both are given.
+    Args:
+        text: Its public form; see `mpqueue.compat.ops.signature`.
+        scope: Run it in a name scope, called as the caller says or else so. The function's own parameter ``name`` is
+            then the scope, ending in "/", to be the name of the last node.
+        doc: What it does, instead of the function's own text.
     """
-    if old is not None and new is not None:
-        raise ValueError(f"Cannot specify both {old_name!r} and {new_name!r}.")
-    return new if old is None else old
+
+    def decorate(function: Callable[..., _Result]) -> Callable[..., _Result]:
+        own = dict(inspect.signature(function).parameters)
+        takes_name = "name" in own
+        signature = Signature(text, own)
+
+        @functools.wraps(function)
+        def called(*args: Any, **options: Any) -> _Result:
+            given = signature.bound(args, options)
+            if scope is None:
+                return function(**signature.converted(given))
+            with get_default_graph().name_scope(given.get("name") or scope) as entered:
+                if takes_name:
+                    given["name"] = entered
+                return function(**signature.converted(given))
+
+        _presented(called, signature, inspect.signature(function).return_annotation)
+        called.__doc__ = signature.document(doc or inspect.getdoc(function) or "", {})
+        return called
+
+    return decorate
+
+
+def public_class(text: str) -> Callable[[_Class], _Class]:
+    """Make a class the public one of TensorFlow: its constructor as by `public`."""
+
+    def decorate(kind: _Class) -> _Class:
+        construct: Callable[..., None] = vars(kind)["__init__"]
+        own = dict(list(inspect.signature(construct).parameters.items())[1:])
+        signature = Signature(text, own)
+
+        @functools.wraps(construct)
+        def called(self: Any, *args: Any, **options: Any) -> None:
+            construct(self, **signature.converted(signature.bound(args, options)))
+
+        this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        called.__signature__ = signature.plain.replace(parameters=[this, *signature.plain.parameters.values()])  # type: ignore[attr-defined]
+        setattr(kind, "__init__", called)  # noqa: B010 - not as an attribute that subclasses might have changed
+        kind.__doc__ = signature.document(inspect.getdoc(kind) or "", {})
+        return kind
+
+    return decorate

@@ -7,11 +7,10 @@ from typing import Any, Final
 from mpqueue.compat.functions.array import pad, reshape, shape
 from mpqueue.compat.functions.array_join import stack
 from mpqueue.compat.functions.control import Assert, with_dependencies
+from mpqueue.compat.functions.direct import public
 from mpqueue.compat.functions.image_stack import as_stack, finished, image_checks, is_node, sizes
 from mpqueue.compat.functions.math import cast, maximum, minimum
 from mpqueue.compat.functions.select import slice as cut
-from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.static import get_static_value
 from mpqueue.compat.ops import dtypes
@@ -26,6 +25,7 @@ def _check(condition: Any, message: str) -> list[Operation]:
     return []
 
 
+@public("image.crop_to_bounding_box(...)", scope="crop_to_bounding_box")
 def crop_to_bounding_box(
     image: Any, offset_height: Any, offset_width: Any, target_height: Any, target_width: Any
 ) -> Tensor:
@@ -40,25 +40,23 @@ def crop_to_bounding_box(
 
     Raises:
         ValueError: The window does not lie in the image, as far as known.
-
-    Follows: ``tf.image.crop_to_bounding_box``.
     """
-    with get_default_graph().name_scope("crop_to_bounding_box"):
-        image, was_stack = as_stack(image)
-        batch, height, width, depth = sizes(image)
-        checks = image_checks(image)
-        for value, what in ((offset_width, "offset_width"), (offset_height, "offset_height")):
-            checks += _check(value >= 0, f"{what} must be >= 0.")
-        for value, what in ((target_width, "target_width"), (target_height, "target_height")):
-            checks += _check(value > 0, f"{what} must be > 0.")
-        checks += _check(width >= target_width + offset_width, "width must be >= target + offset.")
-        checks += _check(height >= target_height + offset_height, "height must be >= target + offset.")
-        image = with_dependencies(checks, image)
-        begin = stack([0, offset_height, offset_width, 0])
-        cropped = cut(image, begin, stack([-1, target_height, target_width, -1]))
-        return finished(cropped, [batch, target_height, target_width, depth], was_stack)
+    image, was_stack = as_stack(image)
+    batch, height, width, depth = sizes(image)
+    checks = image_checks(image)
+    for value, what in ((offset_width, "offset_width"), (offset_height, "offset_height")):
+        checks += _check(value >= 0, f"{what} must be >= 0.")
+    for value, what in ((target_width, "target_width"), (target_height, "target_height")):
+        checks += _check(value > 0, f"{what} must be > 0.")
+    checks += _check(width >= target_width + offset_width, "width must be >= target + offset.")
+    checks += _check(height >= target_height + offset_height, "height must be >= target + offset.")
+    image = with_dependencies(checks, image)
+    begin = stack([0, offset_height, offset_width, 0])
+    cropped = cut(image, begin, stack([-1, target_height, target_width, -1]))
+    return finished(cropped, [batch, target_height, target_width, depth], was_stack)
 
 
+@public("image.pad_to_bounding_box(...)", scope="pad_to_bounding_box")
 def pad_to_bounding_box(
     image: Any, offset_height: Any, offset_width: Any, target_height: Any, target_width: Any
 ) -> Tensor:
@@ -73,27 +71,25 @@ def pad_to_bounding_box(
 
     Raises:
         ValueError: The image does not fit in, as far as known.
-
-    Follows: ``tf.image.pad_to_bounding_box``.
     """
-    with get_default_graph().name_scope("pad_to_bounding_box"):
-        image, was_stack = as_stack(image)
-        batch, height, width, depth = sizes(image)
-        below, right = target_height - offset_height - height, target_width - offset_width - width
-        checks = image_checks(image)
-        for value, what in ((offset_height, "offset_height must be >= 0"), (offset_width, "offset_width must be >= 0")):
-            checks += _check(value >= 0, what)
-        for value, what in ((right, "width must be <= target - offset"), (below, "height must be <= target - offset")):
-            checks += _check(value >= 0, what)
-        image = with_dependencies(checks, image)
-        paddings = reshape(stack([0, 0, offset_height, below, offset_width, right, 0, 0]), [4, 2])
-        return finished(pad(image, paddings), [batch, target_height, target_width, depth], was_stack)
+    image, was_stack = as_stack(image)
+    batch, height, width, depth = sizes(image)
+    below, right = target_height - offset_height - height, target_width - offset_width - width
+    checks = image_checks(image)
+    for value, what in ((offset_height, "offset_height must be >= 0"), (offset_width, "offset_width must be >= 0")):
+        checks += _check(value >= 0, what)
+    for value, what in ((right, "width must be <= target - offset"), (below, "height must be <= target - offset")):
+        checks += _check(value >= 0, what)
+    image = with_dependencies(checks, image)
+    paddings = reshape(stack([0, 0, offset_height, below, offset_width, right, 0, 0]), [4, 2])
+    return finished(pad(image, paddings), [batch, target_height, target_width, depth], was_stack)
 
 
 def _either(on_nodes: Callable[..., Any], on_ints: Callable[..., Any], x: Any, y: Any) -> Any:
     return on_nodes(x, y) if is_node(x) or is_node(y) else on_ints(x, y)
 
 
+@public("image.resize_image_with_crop_or_pad(...)", scope="resize_image_with_crop_or_pad")
 def resize_image_with_crop_or_pad(image: Any, target_height: Any, target_width: Any) -> Tensor:
     """Cut around its centre, or surrounded with zeros, so that it has the given size.
 
@@ -104,59 +100,51 @@ def resize_image_with_crop_or_pad(image: Any, target_height: Any, target_width: 
 
     Raises:
         ValueError: Another rank, or a size of 0.
-
-    Follows: ``tf.image.resize_image_with_crop_or_pad``.
     """
-    with get_default_graph().name_scope("resize_image_with_crop_or_pad"):
-        image, was_stack = as_stack(image)
-        checks = image_checks(image) + _check(target_width > 0, "target_width must be > 0.")
-        checks += _check(target_height > 0, "target_height must be > 0.")
-        image = with_dependencies(checks, image)
-        batch, height, width, depth = sizes(image)
-        more_rows, more_columns = target_height - height, target_width - width
-        cropped = crop_to_bounding_box(
-            image,
-            _largest(-more_rows // 2, 0),
-            _largest(-more_columns // 2, 0),
-            _smallest(target_height, height),
-            _smallest(target_width, width),
-        )
-        offsets = _largest(more_rows // 2, 0), _largest(more_columns // 2, 0)
-        padded = pad_to_bounding_box(cropped, *offsets, target_height, target_width)
-        return finished(padded, [batch, target_height, target_width, depth], was_stack)
+    image, was_stack = as_stack(image)
+    checks = image_checks(image) + _check(target_width > 0, "target_width must be > 0.")
+    checks += _check(target_height > 0, "target_height must be > 0.")
+    image = with_dependencies(checks, image)
+    batch, height, width, depth = sizes(image)
+    more_rows, more_columns = target_height - height, target_width - width
+    cropped = crop_to_bounding_box(
+        image,
+        _largest(-more_rows // 2, 0),
+        _largest(-more_columns // 2, 0),
+        _smallest(target_height, height),
+        _smallest(target_width, width),
+    )
+    offsets = _largest(more_rows // 2, 0), _largest(more_columns // 2, 0)
+    padded = pad_to_bounding_box(cropped, *offsets, target_height, target_width)
+    return finished(padded, [batch, target_height, target_width, depth], was_stack)
 
 
 resize_with_crop_or_pad = resize_image_with_crop_or_pad
 
 
-def central_crop(image: Any, central_fraction: Any) -> Tensor:
+@public("image.central_crop(...)", scope="central_crop")
+def central_crop(image: Tensor, central_fraction: Any) -> Tensor:
     """The middle part of an image, or of a stack of them; ``central_fraction`` of its height and width.
 
     Raises:
         ValueError: The fraction is not in (0, 1], or another rank.
-
-    Follows: ``tf.image.central_crop``.
     """
-    with get_default_graph().name_scope("central_crop"):
-        pixels = convert_to_tensor(image, name="image")
-        fraction = get_static_value(central_fraction)
-        if fraction is not None and not 0.0 < fraction <= 1.0:
-            raise ValueError("central_fraction must be within (0, 1]")
-        if fraction == 1.0:
-            return pixels
-        if pixels.ndim not in (3, 4):
-            raise ValueError(f"an image must have rank 3 or 4, got shape {pixels.shape}")
-        image_checks(pixels)
-        first = pixels.ndim - 3
-        edges = [
-            _margin(pixels, axis, central_fraction if fraction is None else fraction) for axis in (first, first + 1)
-        ]
-        begin = [0] * first + [edge for edge, _ in edges] + [0]
-        size = [-1] * first + [length for _, length in edges] + [-1]
-        cropped = cut(pixels, stack(begin), stack(size))
-        known = [None if is_node(length) else length for _, length in edges]
-        cropped.set_shape([*pixels.get_shape()[:first], *known, pixels.get_shape()[-1]])
-        return cropped  # type: ignore[no-any-return]
+    fraction = get_static_value(central_fraction)
+    if fraction is not None and not 0.0 < fraction <= 1.0:
+        raise ValueError("central_fraction must be within (0, 1]")
+    if fraction == 1.0:
+        return image
+    if image.ndim not in (3, 4):
+        raise ValueError(f"an image must have rank 3 or 4, got shape {image.shape}")
+    image_checks(image)
+    first = image.ndim - 3
+    edges = [_margin(image, axis, central_fraction if fraction is None else fraction) for axis in (first, first + 1)]
+    begin = [0] * first + [edge for edge, _ in edges] + [0]
+    size = [-1] * first + [length for _, length in edges] + [-1]
+    cropped = cut(image, stack(begin), stack(size))
+    known = [None if is_node(length) else length for _, length in edges]
+    cropped.set_shape([*image.get_shape()[:first], *known, image.get_shape()[-1]])
+    return cropped
 
 
 def _margin(image: Tensor, axis: int, fraction: Any) -> tuple[Any, Any]:
@@ -173,6 +161,4 @@ def _margin(image: Tensor, axis: int, fraction: Any) -> tuple[Any, Any]:
 
 
 _largest: Final = functools.partial(_either, maximum, max)
-
-
 _smallest: Final = functools.partial(_either, minimum, min)

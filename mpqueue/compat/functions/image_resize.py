@@ -4,26 +4,19 @@ from typing import Any, ClassVar, Final
 
 from mpqueue.compat.functions.array import squeeze
 from mpqueue.compat.functions.array_join import stack
-from mpqueue.compat.functions.direct import direct
+from mpqueue.compat.functions.direct import direct, public
 from mpqueue.compat.functions.image_stack import as_stack, finished, sizes
 from mpqueue.compat.functions.math import cast, minimum
 from mpqueue.compat.functions.math import round as rounded
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.ops import dtypes
 
-resize_bilinear = direct("ResizeBilinear", "image.resize_bilinear", after_name=1)
-
-
-resize_bicubic = direct("ResizeBicubic", "image.resize_bicubic", after_name=1)
-
-
-resize_nearest_neighbor = direct("ResizeNearestNeighbor", "image.resize_nearest_neighbor", after_name=1)
-
-
-resize_area = direct("ResizeArea", "image.resize_area")
+resize_bilinear = direct("ResizeBilinear")
+resize_bicubic = direct("ResizeBicubic")
+resize_nearest_neighbor = direct("ResizeNearestNeighbor")
+resize_area = direct("ResizeArea")
 
 
 class ResizeMethod:
@@ -50,16 +43,17 @@ _RESIZERS: Final[dict[Any, str]] = {
 }
 
 
+@public("image.resize_images", scope="resize")
 def resize_images(
-    images: Any,
+    images: Tensor,
     size: Any,
     method: Any = ResizeMethod.BILINEAR,
     align_corners: bool = False,
     preserve_aspect_ratio: bool = False,
-    name: str | None = None,
 ) -> Tensor:
     """Images of another size; float32, except with the nearest-neighbour method.
 
+    There is no antialiasing, and there are no half-pixel centres, unlike in TensorFlow 2.
     Where the size is known to be the same already, the images themselves (of any type).
 
     Args:
@@ -72,25 +66,21 @@ def resize_images(
 
     Raises:
         ValueError: An unknown or other rank, another method, or a size that is none.
-
-    Follows: ``tf.image.resize_images``: no antialiasing, no half-pixel centres.
     """
-    with get_default_graph().name_scope(name or "resize"):
-        images = convert_to_tensor(images, name="images")
-        if images.ndim is None:
-            raise ValueError("'images' contains no shape: tell it with set_shape")
-        images, was_stack = as_stack(images)
-        _, height, width, channels = images.known_dims or (None,) * 4
-        size = _size_tensor(size)
-        if preserve_aspect_ratio:
-            size = _within(images, size)
-        new_height, new_width = size.known_as_shape() or (None, None)
-        if None not in (height, width) and (height, width) == (new_height, new_width):
-            return images if was_stack else squeeze(images, axis=[0])
-        if method not in _RESIZERS:
-            raise ValueError(f"Resize method is not implemented: {method}")
-        out = apply(_RESIZERS[method], images, size, align_corners=align_corners)
-        return finished(out, [None, new_height, new_width, channels], was_stack)
+    if images.ndim is None:
+        raise ValueError("'images' contains no shape: tell it with set_shape")
+    images, was_stack = as_stack(images)
+    _, height, width, channels = images.known_dims or (None,) * 4
+    size = _size_tensor(size)
+    if preserve_aspect_ratio:
+        size = _within(images, size)
+    new_height, new_width = size.known_as_shape() or (None, None)
+    if None not in (height, width) and (height, width) == (new_height, new_width):
+        return images if was_stack else squeeze(images, axis=[0])
+    if method not in _RESIZERS:
+        raise ValueError(f"Resize method is not implemented: {method}")
+    out = apply(_RESIZERS[method], images, size, align_corners=align_corners)
+    return finished(out, [None, new_height, new_width, channels], was_stack)
 
 
 resize = resize_images

@@ -237,4 +237,4 @@ def random_crop(value: Any, size: Any, seed: int | None = None, name: str | None
         with control_dependencies([fits]):
             room = whole - size + 1
         start = random_uniform(shape_of(whole), 0, dtypes.int32.max, dtypes.int32, seed)
-        return cut(value, start % room, size, name=scope)  # type: ignore[no-any-return]
+        return cut(value, start % room, size, name=scope)

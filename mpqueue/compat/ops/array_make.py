@@ -20,7 +20,7 @@ def _filled(dims: Known, value: Known) -> Dims:
     return shape
 
 
-@op("Fill", "dims: I, value: T -> T", I=INDEX, infer=_filled)
+@op("Fill", "dims: I, value: T -> T", I=INDEX, infer=_filled, public="fill(dims, value, name, layout=None)")
 def fill(dims: np.ndarray, value: np.ndarray) -> np.ndarray:
     """An array of shape ``dims`` full of one value."""
     if dims.ndim != 1:
@@ -79,7 +79,14 @@ def _spaced(_start: Known, _stop: Known, num: Known) -> Dims:
     return (int_of(num),)
 
 
-@op("LinSpace", "start: T, stop: T, num: I -> T", T=Types(FLOATS), I=INDEX, infer=_spaced)
+@op(
+    "LinSpace",
+    "start: T, stop: T, num: I -> T",
+    T=Types(FLOATS),
+    I=INDEX,
+    infer=_spaced,
+    public="lin_space(start, stop, num, name, axis=0)",
+)
 def lin_space(start: np.ndarray, stop: np.ndarray, num: np.ndarray) -> np.ndarray:
     """``num`` values, evenly spaced, both ends included."""
     if num <= 0:
@@ -143,7 +150,14 @@ def _broadcast_entries(s0: Known, s1: Known) -> np.ndarray | None:
     return None if both is None else np.array(both, object)
 
 
-@op("BroadcastArgs", "s0: I, s1: I -> I", I=INDEX, infer=_broadcast_lengths, entries=_broadcast_entries)
+@op(
+    "BroadcastArgs",
+    "s0: I, s1: I -> I",
+    I=INDEX,
+    infer=_broadcast_lengths,
+    entries=_broadcast_entries,
+    public="broadcast_dynamic_shape(s0 as shape_x, s1 as shape_y, name)",
+)
 def broadcast_args(s0: np.ndarray, s1: np.ndarray) -> np.ndarray:
     """The shape to which two shapes broadcast."""
     try:
@@ -192,7 +206,7 @@ def _permuted(x: Known) -> Dims:
     return x.known_dims
 
 
-@op("InvertPermutation", "x: I -> I", I=INDEX, infer=_permuted)
+@op("InvertPermutation", "x: I -> I", I=INDEX, infer=_permuted, public="invert_permutation")
 def invert_permutation(x: np.ndarray) -> np.ndarray:
     """``out[x[n]] = n``."""
     if sorted(x.tolist()) != list(np.arange(x.size)):

@@ -35,7 +35,13 @@ def _slice_size(have: int | None, start: int | None, length: int) -> int | None:
     return have - start
 
 
-@op("Slice", "input: T, begin: I, size: I -> T", I=Types((dtypes.int32, dtypes.int64)), infer=_sliced)
+@op(
+    "Slice",
+    "input: T, begin: I, size: I -> T",
+    I=Types((dtypes.int32, dtypes.int64)),
+    infer=_sliced,
+    public="slice(input as input_, begin, size, name)",
+)
 def slice(input: np.ndarray, begin: np.ndarray, size: np.ndarray) -> np.ndarray:
     """``size[axis]`` elements from ``begin[axis]`` on; a size of -1 means the rest."""
     if begin.shape != (input.ndim,) or size.shape != (input.ndim,):
@@ -181,7 +187,12 @@ def _partitioned(data: Known, partitions: Known, *, num_partitions: int) -> list
     return [(None, *dims[len(numbers) :])] * num_partitions
 
 
-@op("DynamicPartition", "data: T, partitions: int32 -> num_partitions * T", infer=_partitioned)
+@op(
+    "DynamicPartition",
+    "data: T, partitions: int32 -> num_partitions * T",
+    infer=_partitioned,
+    public="dynamic_partition",
+)
 def dynamic_partition(data: np.ndarray, partitions: np.ndarray, *, num_partitions: int) -> list[np.ndarray]:
     """The rows of ``data``, sorted into groups by the numbers in ``partitions``."""
     if data.shape[: partitions.ndim] != partitions.shape:
@@ -205,7 +216,7 @@ def _stitched(indices: Sequence[Known], data: Sequence[Known]) -> Dims:
     return None if rest is None else (None if largest is None else largest + 1, *rest)
 
 
-@op("DynamicStitch", "indices: N * int32, data: N * T -> T", infer=_stitched)
+@op("DynamicStitch", "indices: N * int32, data: N * T -> T", infer=_stitched, public="dynamic_stitch")
 def dynamic_stitch(indices: Sequence[np.ndarray], data: Sequence[np.ndarray]) -> np.ndarray:
     """The rows of ``data`` at the places in ``indices``; of several for one place, the last."""
     rows = 1 + max((int(each.max()) for each in indices if each.size), default=-1)
@@ -223,7 +234,7 @@ def _unique(x: Known, **_types: DType) -> list[Dims]:
     return [(None,), x.known_dims]
 
 
-@op("Unique", "x: T -> y: T, idx: out_idx", infer=_unique)
+@op("Unique", "x: T -> y: T, idx: out_idx", infer=_unique, public="unique(x, out_idx, name)")
 def unique(x: np.ndarray, *, out_idx: DType = int32) -> tuple[np.ndarray, np.ndarray]:
     """The distinct elements in the order of their first appearance, and where each element went."""
     values, places, _ = unique_with_counts(x, out_idx=out_idx)
@@ -235,7 +246,12 @@ def _unique_with_counts(x: Known, **_types: DType) -> list[Dims]:
     return [(None,), x.known_dims, (None,)]
 
 
-@op("UniqueWithCounts", "x: T -> y: T, idx: out_idx, count: out_idx", infer=_unique_with_counts)
+@op(
+    "UniqueWithCounts",
+    "x: T -> y: T, idx: out_idx, count: out_idx",
+    infer=_unique_with_counts,
+    public="unique_with_counts(x, out_idx, name)",
+)
 def unique_with_counts(x: np.ndarray, *, out_idx: DType = int32) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """As `unique`, and how often each came."""
     if x.ndim != 1:
@@ -252,7 +268,12 @@ def _without(*_inputs: Known, **_types: DType) -> list[Dims]:
     return [(None,), (None,)]
 
 
-@op("ListDiff", "x: T, y: T -> out: T, idx: out_idx", infer=_without)
+@op(
+    "ListDiff",
+    "x: T, y: T -> out: T, idx: out_idx",
+    infer=_without,
+    public="setdiff1d(x, y, out_idx as index_dtype, name)",
+)
 def list_diff(x: np.ndarray, y: np.ndarray, *, out_idx: DType = int32) -> tuple[np.ndarray, np.ndarray]:
     """The elements of ``x`` that ``y`` has not, and their places."""
     keep = np.array([item not in set(y.tolist()) for item in x.tolist()], bool)
@@ -264,7 +285,7 @@ def _scattered(indices: Known, updates: Known, shape: Known) -> Dims:
     return shape_of(shape)
 
 
-@op("ScatterNd", "indices: I, updates: T, shape: I -> T", I=_SUBSCRIPT, infer=_scattered)
+@op("ScatterNd", "indices: I, updates: T, shape: I -> T", I=_SUBSCRIPT, infer=_scattered, public="scatter_nd")
 def scatter_nd(indices: np.ndarray, updates: np.ndarray, shape: np.ndarray) -> np.ndarray:
     """Zeros of the given shape, to which the updates are added at their positions."""
     sizes, depth = [int(size) for size in shape], indices.shape[-1]

@@ -40,7 +40,7 @@ def _divided(total: int, part: int) -> int:
     return total // part
 
 
-@op("Reshape", "tensor: T, shape: I -> T", I=INDEX, infer=_reshaped)
+@op("Reshape", "tensor: T, shape: I -> T", I=INDEX, infer=_reshaped, public="reshape")
 def reshape(tensor: np.ndarray, shape: np.ndarray) -> np.ndarray:
     """The elements in another shape; one size may be -1."""
     if shape.ndim != 1:
@@ -79,7 +79,12 @@ def _squeezed(input: Known, *, squeeze_dims: tuple[int, ...]) -> Dims:
     return tuple(size for axis, size in enumerate(dims) if axis not in axes)
 
 
-@op("Squeeze", "input: T -> T", infer=_squeezed)
+@op(
+    "Squeeze",
+    "input: T -> T",
+    infer=_squeezed,
+    public="squeeze(input, squeeze_dims as axis=None, name, squeeze_dims=axis)",
+)
 def squeeze(input: np.ndarray, *, squeeze_dims: tuple[int, ...] = ()) -> np.ndarray:
     """Without the axes of size 1, or those of them that are named."""
     if not squeeze_dims:
@@ -110,7 +115,13 @@ def _expanded(input: Known, dim: Known) -> Dims:
     return (*dims[:place], 1, *dims[place:])
 
 
-@op("ExpandDims", "input: T, dim: I -> T", I=INDEX, infer=_expanded)
+@op(
+    "ExpandDims",
+    "input: T, dim: I -> T",
+    I=INDEX,
+    infer=_expanded,
+    public="expand_dims(input, dim as axis=None, name, dim=axis)",
+)
 def expand_dims(input: np.ndarray, dim: np.ndarray) -> np.ndarray:
     """With one more axis of size 1 at ``dim``."""
     if dim.size != 1:
@@ -154,7 +165,7 @@ def _times(size: int | None, factor: int | None) -> int | None:
     return None if size is None or factor is None else size * factor
 
 
-@op("Tile", "input: T, multiples: I -> T", I=INDEX, infer=_tiled)
+@op("Tile", "input: T, multiples: I -> T", I=INDEX, infer=_tiled, public="tile")
 def tile(input: np.ndarray, multiples: np.ndarray) -> np.ndarray:
     """The array repeated ``multiples[axis]`` times along each axis."""
     if multiples.ndim != 1 or multiples.size != input.ndim:
@@ -233,7 +244,7 @@ def _reversed(tensor: Known, axis: Known) -> Dims:
     return dims
 
 
-@op("ReverseV2", "tensor: T, axis: I -> T", I=INDEX, infer=_reversed)
+@op("ReverseV2", "tensor: T, axis: I -> T", I=INDEX, infer=_reversed, public="reverse")
 def reverse(tensor: np.ndarray, axis: np.ndarray) -> np.ndarray:
     """Backwards along the named axes."""
     if axis.ndim != 1:
@@ -250,7 +261,7 @@ def identity(input: np.ndarray) -> np.ndarray:
     return input
 
 
-@op("StopGradient", "input: T -> T", infer=same)
+@op("StopGradient", "input: T -> T", infer=same, public="stop_gradient")
 def stop_gradient(input: np.ndarray) -> np.ndarray:
     """The same values."""
     return input
@@ -260,7 +271,7 @@ def _ensured(input: Known, *, shape: Dims) -> Dims:
     return merged(input.known_dims, shape)
 
 
-@op("EnsureShape", "input: T -> T", infer=_ensured)
+@op("EnsureShape", "input: T -> T", infer=_ensured, public="ensure_shape(input as x, shape, name)")
 def ensure_shape(input: np.ndarray, *, shape: Dims) -> np.ndarray:
     """The same values, whose shape is checked."""
     try:
@@ -282,7 +293,7 @@ def _broadcast_to(input: Known, shape: Known) -> Dims:
     return wanted
 
 
-@op("BroadcastTo", "input: T, shape: I -> T", I=INDEX, infer=_broadcast_to)
+@op("BroadcastTo", "input: T, shape: I -> T", I=INDEX, infer=_broadcast_to, public="broadcast_to")
 def broadcast_to(input: np.ndarray, shape: np.ndarray) -> np.ndarray:
     """Repeated along axes of size 1, and along new axes on the left."""
     wanted = [int(size) for size in shape]

@@ -69,7 +69,7 @@ def _check_channels(kind: str, channels: int) -> None:
         invalid(f"channels must be one of {_CHANNELS[kind]} for {kind}, got {channels}")
 
 
-@op("DecodeJpeg", "contents: string -> uint8", infer=_image_dims)
+@op("DecodeJpeg", "contents: string -> uint8", infer=_image_dims, public="image.decode_jpeg")
 def decode_jpeg(
     contents: np.ndarray,
     *,
@@ -201,13 +201,33 @@ def _scaled(pixels: np.ndarray, dtype: DType) -> np.ndarray:
     return pixels.astype(np.float32) / np.float32(255) if dtype == dtypes.float32 else pixels
 
 
-@op("DecodePng", "contents: string -> dtype", infer=_image_dims)
+def _png_dims(contents: Known, *, channels: int, dtype: DType) -> Dims:
+    if dtype not in (dtypes.uint8, dtypes.uint16):
+        raise TypeError(f"decode_png gives uint8 or uint16, not {dtype.name}")
+    return _image_dims(contents, channels=channels)
+
+
+@op(
+    "DecodePng",
+    "contents: string -> dtype",
+    infer=_png_dims,
+    public="image.decode_png(contents, channels, dtype, name)",
+)
 def decode_png(contents: np.ndarray, *, channels: int = 0, dtype: DType = dtypes.uint8) -> np.ndarray:
-    """The pixels of a PNG (or JPEG, or one-frame GIF) file, of shape (height, width, channels)."""
+    """The pixels of a PNG (or JPEG, or one-frame GIF) file, of shape (height, width, channels).
+
+    Args:
+        contents: The file, a scalar text.
+        channels: 0 as in the file, 1, 3, or 4.
+        dtype: uint8 or uint16.
+
+    Raises:
+        TypeError: Another dtype.
+    """
     return _decode_other(contents.item(), _kind(contents.item(), "DecodePng"), channels, dtype, "DecodePng")
 
 
-@op("DecodeGif", "contents: string -> uint8", infer=lambda _contents: (None, None, None, 3))
+@op("DecodeGif", "contents: string -> uint8", infer=lambda _contents: (None, None, None, 3), public="image.decode_gif")
 def decode_gif(contents: np.ndarray) -> np.ndarray:
     """The frames of a GIF file: uint8 of shape (frames, height, width, 3)."""
     if _kind(contents.item(), "DecodeGif") != "GIF":
@@ -215,7 +235,7 @@ def decode_gif(contents: np.ndarray) -> np.ndarray:
     return _decode_gif(contents.item(), 3)
 
 
-@op("DecodeBmp", "contents: string -> uint8", infer=_image_dims)
+@op("DecodeBmp", "contents: string -> uint8", infer=_image_dims, public="image.decode_bmp")
 def decode_bmp(contents: np.ndarray, *, channels: int = 0) -> np.ndarray:
     """The pixels of a BMP file: uint8 of shape (height, width, channels)."""
     if _kind(contents.item(), "DecodeBmp") != "BMP":
@@ -250,7 +270,15 @@ def _encoded(image: Known, **_options: Any) -> Dims:
     return scalar()
 
 
-@op("EncodeJpeg", "image: uint8 -> string", infer=_encoded)
+def _encoded_jpeg(image: Known, *, format: str, density_unit: str, **_options: Any) -> Dims:
+    if format not in ("", "grayscale", "rgb"):
+        raise ValueError(f"format must be '', 'grayscale' or 'rgb', got {format!r}")
+    if density_unit not in ("in", "cm"):
+        raise ValueError(f"density_unit must be 'in' or 'cm', got {density_unit!r}")
+    return _encoded(image)
+
+
+@op("EncodeJpeg", "image: uint8 -> string", infer=_encoded_jpeg, public="image.encode_jpeg")
 def encode_jpeg(
     image: np.ndarray,
     *,
@@ -264,7 +292,38 @@ def encode_jpeg(
     y_density: int = 300,
     xmp_metadata: str = "",
 ) -> np.ndarray:
-    """A JPEG file of a grey or coloured image."""
+    """A JPEG file of a uint8 image with 1 or 3 channels.
+
+    Args:
+        image: uint8 of shape (height, width, channels).
+        format: "" as the channels say, "grayscale" or "rgb".
+        quality: 0 to 100.
+        progressive: Write a file that can be shown while it is loaded.
+        optimize_size: Take longer, for a smaller file.
+        chroma_downsampling: Halve the resolution of the colours.
+        density_unit: "in" or "cm".
+        x_density: Pixels per unit.
+        y_density: Pixels per unit.
+        xmp_metadata: Text for the file's header.
+
+    Raises:
+        ValueError: Another format or unit, or another rank.
+    """
+    _check_jpeg(image, format, quality)
+    per_inch = 2.54 if density_unit == "cm" else 1
+    return _written(
+        image,
+        "JPEG",
+        quality=quality,
+        progressive=progressive,
+        optimize=optimize_size,
+        subsampling=2 if chroma_downsampling and image.shape[-1] == 3 else 0,
+        dpi=(x_density * per_inch, y_density * per_inch),
+        xmp=xmp_metadata.encode(),
+    )
+
+
+def _check_jpeg(image: np.ndarray, format: str, quality: int) -> None:
     channels = image.shape[-1]
     if image.ndim != 3 or channels not in (1, 3) or channels != {"grayscale": 1, "rgb": 3}.get(format, channels):
         invalid(f"format {format!r} does not fit an image of shape {list(image.shape)}")
@@ -272,21 +331,6 @@ def encode_jpeg(
         invalid(f"quality must be in [0,100], got {quality}")
     if not image.size:
         invalid(f"cannot encode an empty image, got shape {list(image.shape)}")
-    return _written(
-        image,
-        "JPEG",
-        quality=quality,
-        progressive=progressive,
-        optimize=optimize_size,
-        subsampling=2 if chroma_downsampling and channels == 3 else 0,
-        dpi=_dots_per_inch(density_unit, x_density, y_density),
-        xmp=xmp_metadata.encode(),
-    )
-
-
-def _dots_per_inch(unit: str, x_density: int, y_density: int) -> tuple[float, float]:
-    factor = 2.54 if unit == "cm" else 1
-    return x_density * factor, y_density * factor
 
 
 def _written(image: np.ndarray, kind: str, **options: Any) -> np.ndarray:
@@ -303,7 +347,13 @@ def as_text(contents: bytes) -> np.ndarray:
     return out
 
 
-@op("EncodePng", "image: T -> string", T=Types((dtypes.uint8, dtypes.uint16), dtypes.uint8), infer=_encoded)
+@op(
+    "EncodePng",
+    "image: T -> string",
+    T=Types((dtypes.uint8, dtypes.uint16), dtypes.uint8),
+    infer=_encoded,
+    public="image.encode_png",
+)
 def encode_png(image: np.ndarray, *, compression: int = -1) -> np.ndarray:
     """A PNG file of an image with 1 to 4 channels."""
     if image.ndim != 3 or image.shape[-1] not in (1, 2, 3, 4) or not image.size:
@@ -315,7 +365,12 @@ def encode_png(image: np.ndarray, *, compression: int = -1) -> np.ndarray:
     return _written(image, "PNG", **({} if compression < 0 else {"compress_level": compression}))
 
 
-@op("ExtractJpegShape", "contents: string -> output_type", infer=lambda _contents, **_types: (3,))
+@op(
+    "ExtractJpegShape",
+    "contents: string -> output_type",
+    infer=lambda _contents, **_types: (3,),
+    public="image.extract_jpeg_shape(contents, output_type, name)",
+)
 def extract_jpeg_shape(contents: np.ndarray, *, output_type: DType = dtypes.int32) -> np.ndarray:
     """Height, width and channels of a JPEG file, from its header."""
     image = _opened(contents.item(), "JPEG")

@@ -61,7 +61,13 @@ def _between(image: np.ndarray, axis: int, places: np.ndarray) -> np.ndarray:
     return low + (image.take(upper, axis).astype(np.float32) - low) * share  # type: ignore[no-any-return]
 
 
-@op("ResizeBilinear", "images: T, size: int32 -> float32", T=_PIXELS, infer=_resized)
+@op(
+    "ResizeBilinear",
+    "images: T, size: int32 -> float32",
+    T=_PIXELS,
+    infer=_resized,
+    public="image.resize_bilinear(images, size, align_corners, name, half_pixel_centers)",
+)
 def resize_bilinear(
     images: np.ndarray, size: np.ndarray, *, align_corners: bool = False, half_pixel_centers: bool = False
 ) -> np.ndarray:
@@ -71,7 +77,13 @@ def resize_bilinear(
     return _between(rows, 2, _places(images.shape[2], width, align_corners, half_pixel_centers))
 
 
-@op("ResizeNearestNeighbor", "images: T, size: int32 -> T", T=_PIXELS, infer=_resized)
+@op(
+    "ResizeNearestNeighbor",
+    "images: T, size: int32 -> T",
+    T=_PIXELS,
+    infer=_resized,
+    public="image.resize_nearest_neighbor(images, size, align_corners, name, half_pixel_centers)",
+)
 def resize_nearest_neighbor(
     images: np.ndarray, size: np.ndarray, *, align_corners: bool = False, half_pixel_centers: bool = False
 ) -> np.ndarray:
@@ -112,7 +124,13 @@ def _cubic(image: np.ndarray, axis: int, places: np.ndarray, half_pixel_centers:
     return np.asarray(np.sum(parts, axis=0, dtype=np.float32))
 
 
-@op("ResizeBicubic", "images: T, size: int32 -> float32", T=_PIXELS, infer=_resized)
+@op(
+    "ResizeBicubic",
+    "images: T, size: int32 -> float32",
+    T=_PIXELS,
+    infer=_resized,
+    public="image.resize_bicubic(images, size, align_corners, name, half_pixel_centers)",
+)
 def resize_bicubic(
     images: np.ndarray, size: np.ndarray, *, align_corners: bool = False, half_pixel_centers: bool = False
 ) -> np.ndarray:
@@ -134,7 +152,7 @@ def _area_weights(have: int, want: int, align_corners: bool) -> np.ndarray:
     return weights
 
 
-@op("ResizeArea", "images: T, size: int32 -> float32", T=_PIXELS, infer=_resized)
+@op("ResizeArea", "images: T, size: int32 -> float32", T=_PIXELS, infer=_resized, public="image.resize_area")
 def resize_area(images: np.ndarray, size: np.ndarray, *, align_corners: bool = False) -> np.ndarray:
     """The mean of the area that each pixel covers; float32."""
     height, width = _checked(images, size)

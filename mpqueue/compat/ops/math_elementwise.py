@@ -14,7 +14,7 @@ from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, merged_all
 from mpqueue.compat.ops.dtypes import DType, Kind
 from mpqueue.compat.ops.infer import elementwise, invalid, same
-from mpqueue.compat.ops.registry import COMPLEX, FLOATS, INTS, NUMBERS, REALS, SIGNED, Known, Types, op
+from mpqueue.compat.ops.registry import ALL, COMPLEX, FLOATS, INTS, NUMBERS, REALS, SIGNED, Known, Types, op
 from mpqueue.errors import UnimplementedError
 
 Binary = Callable[[np.ndarray, np.ndarray], Any]
@@ -93,57 +93,20 @@ def _fit(left: tuple[int, ...], right: tuple[int, ...]) -> bool:
     return all(a == b or 1 in (a, b) for a, b in zip(left[::-1], right[::-1], strict=False))
 
 
-_COMPARED: Final = (*FLOATS, *INTS)
-_ORDERED: Final = REALS
-
-_ARITHMETIC: Final[tuple[tuple[str, tuple[DType, ...], Binary], ...]] = (
-    ("AddV2", NUMBERS, np.add),
-    ("Add", (*NUMBERS, dtypes.string), np.add),
-    ("Sub", NUMBERS, np.subtract),
-    ("Mul", NUMBERS, np.multiply),
-    ("RealDiv", NUMBERS, _without("iu", np.divide)),
-    ("FloorDiv", NUMBERS, _without("c", _floor_div)),
-    ("FloorMod", REALS, _floor_mod),
-    ("TruncateDiv", NUMBERS, _truncate_div),
-    ("TruncateMod", (*FLOATS, dtypes.int32, dtypes.int64), _truncate_mod),
-    ("Pow", (*FLOATS, *SIGNED, *COMPLEX), _pow),
-    ("DivNoNan", (*FLOATS, *COMPLEX), _div_no_nan),
-    ("Maximum", _ORDERED, np.maximum),
-    ("Minimum", _ORDERED, np.minimum),
-    ("SquaredDifference", (*FLOATS, dtypes.int32, dtypes.int64, *COMPLEX), _squared_difference),
-    ("Atan2", FLOATS, np.arctan2),
-    ("BitwiseAnd", INTS, np.bitwise_and),
-    ("BitwiseOr", INTS, np.bitwise_or),
-    ("BitwiseXor", INTS, np.bitwise_xor),
-)
-
-_COMPARISONS: Final[tuple[tuple[str, tuple[DType, ...] | None, Binary], ...]] = (
-    ("Equal", None, np.equal),
-    ("NotEqual", None, np.not_equal),
-    ("Less", _COMPARED, np.less),
-    ("LessEqual", _COMPARED, np.less_equal),
-    ("Greater", _COMPARED, np.greater),
-    ("GreaterEqual", _COMPARED, np.greater_equal),
-)
-
-_LOGIC: Final[tuple[tuple[str, Binary], ...]] = (("LogicalAnd", np.logical_and), ("LogicalOr", np.logical_or))
-
-for _name, _types, _function in _ARITHMETIC:
-    op(_name, "x: T, y: T -> T", T=Types(_types), infer=elementwise)(_broadcasting(_function))
-for _name, _allowed, _function in _COMPARISONS:
-    _variables = {"T": Types(_allowed)} if _allowed else {}
-    op(_name, "x: T, y: T -> bool", infer=elementwise, **_variables)(_broadcasting(_function))  # type: ignore[arg-type]
-for _name, _function in _LOGIC:
-    op(_name, "x: bool, y: bool -> bool", infer=elementwise)(_broadcasting(_function))
+def _binary(
+    name: str, allowed: tuple[DType, ...], function: Binary, public: str = "", doc: str = "", to: str = "T"
+) -> None:
+    declare = op(name, f"x: T, y: T -> {to}", T=Types(allowed), infer=elementwise, public=public, doc=doc)
+    declare(_broadcasting(function))
 
 
-def _alone(function: Unary) -> Unary:
-    """A function with a plain signature: a ufunc's own options are no attributes of the operation."""
-
-    def applied(x: np.ndarray) -> Any:
+def _unary(
+    name: str, allowed: tuple[DType, ...], function: Unary, public: str = "", doc: str = "", to: str = "T"
+) -> None:
+    def applied(x: np.ndarray) -> Any:  # a plain signature: a ufunc's own options are no attributes of the operation
         return function(x)
 
-    return applied
+    op(name, f"x: T -> {to}", T=Types(allowed), infer=same, public=public, doc=doc)(applied)
 
 
 def _each(function: Callable[[float], float]) -> Unary:
@@ -163,49 +126,96 @@ def _reciprocal(x: np.ndarray) -> Any:
 _SMOOTH: Final = (*FLOATS, *COMPLEX)
 _SIGNED_NUMBERS: Final = (*FLOATS, *SIGNED, *COMPLEX)
 
-_UNARY: Final[tuple[tuple[str, tuple[DType, ...], Unary], ...]] = (
-    ("Abs", (*FLOATS, *SIGNED), np.abs),
-    ("Neg", _SIGNED_NUMBERS, np.negative),
-    ("Sign", (*FLOATS, *SIGNED), np.sign),
-    ("Square", NUMBERS, np.square),
-    ("Sqrt", _SMOOTH, np.sqrt),
-    ("Rsqrt", _SMOOTH, lambda x: _reciprocal(np.sqrt(x))),
-    ("Reciprocal", _SIGNED_NUMBERS, _without("i", _reciprocal)),
-    ("Exp", _SMOOTH, np.exp),
-    ("Expm1", _SMOOTH, np.expm1),
-    ("Log", _SMOOTH, np.log),
-    ("Log1p", _SMOOTH, np.log1p),
-    ("Sigmoid", _SMOOTH, _sigmoid),
-    ("Tanh", _SMOOTH, np.tanh),
-    ("Sinh", _SMOOTH, np.sinh),
-    ("Cosh", _SMOOTH, np.cosh),
-    ("Sin", _SMOOTH, np.sin),
-    ("Cos", _SMOOTH, np.cos),
-    ("Tan", _SMOOTH, np.tan),
-    ("Asin", _SMOOTH, np.arcsin),
-    ("Acos", _SMOOTH, np.arccos),
-    ("Atan", _SMOOTH, np.arctan),
-    ("Asinh", _SMOOTH, np.arcsinh),
-    ("Acosh", _SMOOTH, np.arccosh),
-    ("Atanh", _SMOOTH, np.arctanh),
-    ("Floor", FLOATS, np.floor),
-    ("Ceil", FLOATS, np.ceil),
-    ("Rint", FLOATS, np.rint),
-    ("Round", _SIGNED_NUMBERS, _without("c", np.rint)),
-    ("Erf", FLOATS, _each(erf)),
-    ("Erfc", FLOATS, _each(erfc)),
-    ("Lgamma", FLOATS, _each(lgamma)),
-    ("Conj", COMPLEX, np.conj),
-    ("Invert", INTS, np.invert),
+_binary("AddV2", NUMBERS, np.add)
+_binary("Add", (*NUMBERS, dtypes.string), np.add)
+_binary("Sub", NUMBERS, np.subtract, "subtract", "``x - y``, both of one type.")
+_binary("Mul", NUMBERS, np.multiply, "multiply", "``x * y``, both of one type.")
+_binary("RealDiv", NUMBERS, _without("iu", np.divide), "realdiv", "``x / y`` of floats of one type.")
+_binary("FloorDiv", NUMBERS, _without("c", _floor_div), "floordiv", "``x / y`` rounded down, both of one type.")
+_binary("FloorMod", REALS, _floor_mod, "mod", "The rest of `floordiv`: it has the sign of ``y``.")
+_binary("TruncateDiv", NUMBERS, _truncate_div, "truncatediv", "``x / y`` rounded towards zero, both of one type.")
+_binary(
+    "TruncateMod",
+    (*FLOATS, dtypes.int32, dtypes.int64),
+    _truncate_mod,
+    "truncatemod",
+    "The rest of `truncatediv`: it has the sign of ``x``.",
 )
+_binary(
+    "Pow",
+    (*FLOATS, *SIGNED, *COMPLEX),
+    _pow,
+    "pow",
+    "``x`` to the power of ``y``, both of one type; ints have no negative powers.",
+)
+_binary("DivNoNan", (*FLOATS, *COMPLEX), _div_no_nan)
+_binary("Maximum", REALS, np.maximum, "maximum", "The larger of two elements; NaN if one is.")
+_binary("Minimum", REALS, np.minimum, "minimum", "The smaller of two elements; NaN if one is.")
+_binary(
+    "SquaredDifference",
+    (*FLOATS, dtypes.int32, dtypes.int64, *COMPLEX),
+    _squared_difference,
+    "squared_difference",
+    "``(x - y) ** 2``.",
+)
+_binary("Atan2", FLOATS, np.arctan2, "atan2(x as y, y as x, name)", "The angle of the point (second, first).")
+_binary("BitwiseAnd", INTS, np.bitwise_and, "bitwise.bitwise_and", "The bits that two ints share.")
+_binary("BitwiseOr", INTS, np.bitwise_or, "bitwise.bitwise_or", "The bits that one of two ints has.")
+_binary("BitwiseXor", INTS, np.bitwise_xor, "bitwise.bitwise_xor", "The bits that only one of two ints has.")
+_binary("Equal", ALL, np.equal, "equal", "``x == y``, element by element.", to="bool")
+_binary("NotEqual", ALL, np.not_equal, "not_equal", "``x != y``, element by element.", to="bool")
+_binary("Less", REALS, np.less, "less", "``x < y``, element by element.", to="bool")
+_binary("LessEqual", REALS, np.less_equal, "less_equal", "``x <= y``, element by element.", to="bool")
+_binary("Greater", REALS, np.greater, "greater", "``x > y``, element by element.", to="bool")
+_binary("GreaterEqual", REALS, np.greater_equal, "greater_equal", "``x >= y``, element by element.", to="bool")
+_unary("Abs", (*FLOATS, *SIGNED), np.abs)
+_unary("Neg", _SIGNED_NUMBERS, np.negative, "negative", "``-x``.")
+_unary("Sign", (*FLOATS, *SIGNED), np.sign, "sign", "-1, 0 or 1 as the element is below, at or above 0; NaN for NaN.")
+_unary("Square", NUMBERS, np.square, "square", "``x * x``.")
+_unary("Sqrt", _SMOOTH, np.sqrt, "sqrt", "The square root of floats.")
+_unary("Rsqrt", _SMOOTH, lambda x: _reciprocal(np.sqrt(x)), "rsqrt", "1 over the square root of floats.")
+_unary("Reciprocal", _SIGNED_NUMBERS, _without("i", _reciprocal), "reciprocal", "``1 / x`` of floats.")
+_unary("Exp", _SMOOTH, np.exp, "exp", "e to the power of ``x``.")
+_unary("Expm1", _SMOOTH, np.expm1, "expm1", "``exp(x) - 1``, exact near 0.")
+_unary("Log", _SMOOTH, np.log, "log", "The natural logarithm.")
+_unary("Log1p", _SMOOTH, np.log1p, "log1p", "``log(1 + x)``, exact near 0.")
+_unary("Sigmoid", _SMOOTH, _sigmoid, "sigmoid", "``1 / (1 + exp(-x))``.")
+_unary("Tanh", _SMOOTH, np.tanh, "tanh", "The hyperbolic tangent.")
+_unary("Sinh", _SMOOTH, np.sinh, "sinh", "The hyperbolic sine.")
+_unary("Cosh", _SMOOTH, np.cosh, "cosh", "The hyperbolic cosine.")
+_unary("Sin", _SMOOTH, np.sin, "sin", "The sine.")
+_unary("Cos", _SMOOTH, np.cos, "cos", "The cosine.")
+_unary("Tan", _SMOOTH, np.tan, "tan", "The tangent.")
+_unary("Asin", _SMOOTH, np.arcsin, "asin", "The inverse of the sine.")
+_unary("Acos", _SMOOTH, np.arccos, "acos", "The inverse of the cosine.")
+_unary("Atan", _SMOOTH, np.arctan, "atan", "The inverse of the tangent.")
+_unary("Asinh", _SMOOTH, np.arcsinh, "asinh", "The inverse of the hyperbolic sine.")
+_unary("Acosh", _SMOOTH, np.arccosh, "acosh", "The inverse of the hyperbolic cosine.")
+_unary("Atanh", _SMOOTH, np.arctanh, "atanh", "The inverse of the hyperbolic tangent.")
+_unary("Floor", FLOATS, np.floor, "floor", "The next lower whole number, of floats.")
+_unary("Ceil", FLOATS, np.ceil, "ceil", "The next higher whole number, of floats.")
+_unary("Rint", FLOATS, np.rint, "rint", "The nearest whole number, halves to the even one, of floats.")
+_unary("Round", _SIGNED_NUMBERS, _without("c", np.rint))
+_unary("Erf", FLOATS, _each(erf), "erf", "The error function.")
+_unary("Erfc", FLOATS, _each(erfc), "erfc", "1 minus the error function.")
+_unary("Lgamma", FLOATS, _each(lgamma), "lgamma", "The logarithm of the absolute value of the gamma function.")
+_unary("Conj", COMPLEX, np.conj)
+_unary("Invert", INTS, np.invert, "bitwise.invert", "The bits that an int has not.")
+_unary("IsNan", FLOATS, np.isnan, "is_nan", "Whether it is not a number.", to="bool")
+_unary("IsInf", FLOATS, np.isinf, "is_inf", "Whether it is infinite.", to="bool")
+_unary("IsFinite", FLOATS, np.isfinite, "is_finite", "Whether it is neither infinite nor NaN.", to="bool")
+for _name, _function, _doc in (
+    ("LogicalAnd", np.logical_and, "Whether both bools hold."),
+    ("LogicalOr", np.logical_or, "Whether one of two bools holds."),
+):
+    _public = f"logical_{_name.removeprefix('Logical').lower()}"
+    op(_name, "x: bool, y: bool -> bool", infer=elementwise, public=_public, doc=_doc)(_broadcasting(_function))
 
-_TESTS: Final[tuple[tuple[str, Unary], ...]] = (("IsNan", np.isnan), ("IsInf", np.isinf), ("IsFinite", np.isfinite))
 
-for _name, _types, _one in _UNARY:
-    op(_name, "x: T -> T", T=Types(_types), infer=same)(_alone(_one))
-for _name, _one in _TESTS:
-    op(_name, "x: T -> bool", T=Types(FLOATS), infer=same)(_alone(_one))
-op("LogicalNot", "x: bool -> bool", infer=same)(_alone(np.logical_not))
+@op("LogicalNot", "x: bool -> bool", infer=same, public="logical_not")
+def logical_not(x: np.ndarray) -> np.ndarray:
+    """The other bool."""
+    return np.asarray(np.logical_not(x))
 
 
 def _real_part(function: Unary) -> Callable[..., Any]:

@@ -204,5 +204,13 @@ def _running(function: np.ufunc) -> Callable[..., Any]:
     return run
 
 
-for _name, _ufunc in (("Cumsum", np.add), ("Cumprod", np.multiply)):
-    op(_name, "x: T, axis: I -> T", T=Types(NUMBERS), I=INDEX, infer=same)(_running(_ufunc))
+for _name, _ufunc, _what in (("Cumsum", np.add, "sum"), ("Cumprod", np.multiply, "product")):
+    op(
+        _name,
+        "x: T, axis: I -> T",
+        T=Types(NUMBERS),
+        I=INDEX,
+        infer=same,
+        public=f"{_name.lower()}(x, axis=0, exclusive, reverse, name)",
+        doc=f"The {_what} of each element and those before it (after it: ``reverse``) along an axis.",
+    )(_running(_ufunc))

@@ -1,9 +1,10 @@
 """The table of operations, and the little language in which they say what they take and give.
 
-An operation is a pure function over arrays, registered by the decorator `op`::
+An operation is a pure function over arrays, registered by the decorator `op`. From this declaration follow the node,
+the checks of types, and the public function over nodes with its signature and its text (here left out)::
 
-    @op("Pad", "input: T, paddings: I -> T", I=INDEX, infer=_padded)
-    def pad(input, paddings): ...
+    @op("Squeeze", "input: T -> T", infer=_squeezed, public="squeeze(input, squeeze_dims as axis, name)")
+    def squeeze(input, *, squeeze_dims: Axes = ()): ...
 
 Positional parameters are the inputs, keyword-only ones the attributes. The signature says per input its type: a type's
 name (``string``), a *type variable* (``T``: all inputs and outputs that share it have one type, which the first of them
@@ -13,12 +14,17 @@ as the attribute ``num`` says. Types allowed for a variable, and the one preferr
 keyword; any type is allowed where nothing is said.
 
 ``infer`` takes what is `Known` of the inputs, and the attributes, and returns what is known of the shape of the output
-(a list of them for several outputs); it raises ValueError for shapes that cannot be.
+(a list of them for several outputs); it raises ValueError for shapes that cannot be. So may the function itself: in a
+run that becomes an `InvalidArgumentError`. ``public`` is the form of the public function, see `signature`.
+
+What else there is to say of an operation by itself (how it behaves under one more axis in front, say) belongs into its
+declaration, too, as one more keyword of `op` and field of `Op`.
 """
 
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -26,6 +32,7 @@ import numpy as np
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import DType
+from mpqueue.compat.ops.signature import Axes, Signature
 
 
 class Known(Protocol):
@@ -79,6 +86,8 @@ class Op:
             known of the inputs; or None.
         pure: The output follows from the inputs alone.
         defaults: Default values of attributes.
+        public: The form of the public function, "" if there is none, or one that does more.
+        doc: What it does.
     """
 
     name: str
@@ -90,6 +99,38 @@ class Op:
     entries: Callable[..., np.ndarray | None] | None = None
     pure: bool = True
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    public: str = ""
+    doc: str = ""
+
+    @cached_property
+    def signature(self) -> Signature:
+        """How the public function is called."""
+        parameters = dict(inspect.signature(self.compute).parameters)
+        names = [arg.name for arg in self.inputs]
+        inputs = {each: inspect.Parameter(each, inspect.Parameter.POSITIONAL_OR_KEYWORD) for each in names}
+        attributes = {name: each for name, each in parameters.items() if each.kind is each.KEYWORD_ONLY}
+        name = inspect.Parameter("name", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
+        return Signature(self.public, inputs | attributes | {"name": name})
+
+    def told(self) -> dict[str, str]:
+        """Of each input and attribute, what follows from the signature."""
+        parameters = inspect.signature(self.compute).parameters.values()
+        of_attributes = {p.name: _WORDS.get(p.annotation, "A setting.") for p in parameters if p.kind is p.KEYWORD_ONLY}
+        return {arg.name: self._type(arg) for arg in self.inputs} | of_attributes
+
+    def _type(self, arg: Arg) -> str:
+        choice = self.variables.get(arg.type)
+        if is_type_name(arg.type):
+            words = arg.type
+        elif choice is None:
+            words = "any type"
+        else:
+            words = next((word for kinds, word in _GROUPS if set(kinds) == set(choice.allowed)), None) or " or ".join(
+                each.name for each in choice.allowed
+            )
+        shared = [other.name for other in self.inputs if other.type == arg.type and other.name != arg.name]
+        same = f", the same as ``{shared[0]}``" if shared and not is_type_name(arg.type) else ""
+        return f"{'A list of tensors' if arg.number else 'A tensor'} of {words}{same}."
 
 
 TABLE: Final[dict[str, Op]] = {}
@@ -102,6 +143,8 @@ def op(
     infer: Callable[..., Any],
     entries: Callable[..., np.ndarray | None] | None = None,
     pure: bool = True,
+    public: str = "",
+    doc: str = "",
     **variables: Types,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Put a function over arrays into the `TABLE`; see the module's text for the signature."""
@@ -110,7 +153,10 @@ def op(
     def register(compute: Callable[..., Any]) -> Callable[..., Any]:
         parameters = inspect.signature(compute).parameters.values()
         defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
-        TABLE[name] = Op(name, _args(left), _args(right), variables, compute, infer, entries, pure, defaults)
+        text = doc or inspect.getdoc(compute) or ""
+        TABLE[name] = Op(
+            name, _args(left), _args(right), variables, compute, infer, entries, pure, defaults, public, text
+        )
         return compute
 
     return register
@@ -145,5 +191,25 @@ COMPLEX: Final = (dtypes.complex64, dtypes.complex128)
 INTS: Final = SIGNED + UNSIGNED
 REALS: Final = FLOATS + INTS
 NUMBERS: Final = REALS + COMPLEX
+ALL: Final = (*NUMBERS, dtypes.bool_, dtypes.string, dtypes.resource)
 
 INDEX: Final = Types((dtypes.int32, dtypes.int64), dtypes.int32)
+
+_GROUPS: Final = (
+    (ALL, "any type"),
+    (FLOATS, "floats"),
+    (INTS, "ints"),
+    (REALS, "floats or ints"),
+    (NUMBERS, "numbers"),
+    (COMPLEX, "complex numbers"),
+    ((*FLOATS, *COMPLEX), "floats or complex numbers"),
+)
+_WORDS: Final[dict[Any, str]] = {
+    DType: "A type of elements.",
+    Dims: "A shape.",
+    Axes: "An axis, or several.",
+    bool: "A bool.",
+    int: "An int.",
+    str: "A text.",
+    float: "A float.",
+}

@@ -24,6 +24,7 @@ def _dense(sparse_indices: Known, output_shape: Known, *_rest: Known, validate_i
     "sparse_indices: I, output_shape: I, sparse_values: T, default_value: T -> T",
     I=_PLACES,
     infer=_dense,
+    public="sparse_to_dense(sparse_indices, output_shape, sparse_values, default_value=0, validate_indices, name)",
 )
 def sparse_to_dense(
     sparse_indices: np.ndarray,

@@ -101,13 +101,36 @@ def string_split_v2(
     return sparse_rows([text.split(sep[()] or None, maxsplit) for text in input.tolist()])
 
 
-def _cut(input: Known, pos: Known, len: Known, **_unit: str) -> Dims:
+def _check_unit(unit: str) -> None:
+    if unit not in ("BYTE", "UTF8_CHAR"):
+        raise ValueError(f"unit must be 'BYTE' or 'UTF8_CHAR', got {unit!r}")
+
+
+def _cut(input: Known, pos: Known, len: Known, *, unit: str) -> Dims:
+    _check_unit(unit)
     return broadcast(input.known_dims, merged(pos.known_dims, len.known_dims))
 
 
-@op("Substr", "input: string, pos: T, len: T -> string", T=Types((dtypes.int32, dtypes.int64)), infer=_cut)
+@op(
+    "Substr",
+    "input: string, pos: T, len: T -> string",
+    T=Types((dtypes.int32, dtypes.int64)),
+    infer=_cut,
+    public="substr(input, pos, len, name, unit)",
+)
 def substr(input: np.ndarray, pos: np.ndarray, len: np.ndarray, *, unit: str = "BYTE") -> np.ndarray:
-    """``len`` bytes (or characters) from ``pos`` on, fewer at the end; a negative ``pos`` counts from the end."""
+    """``len`` bytes from ``pos`` on, fewer at the end; a negative ``pos`` counts from the end.
+
+    Args:
+        input: The texts.
+        pos: Where to begin; beyond a text's ends is an `InvalidArgumentError` of the run.
+        len: How many, in the type and shape of ``pos``; below 0 means the rest.
+        unit: "BYTE" or "UTF8_CHAR".
+
+    Raises:
+        ValueError: The shapes do not fit, or another unit.
+        TypeError: The types do not fit.
+    """
     if pos.shape != len.shape:
         invalid(f"pos and len should have the same shape, got {list(pos.shape)} and {list(len.shape)}")
     cut = _cut_characters if unit == "UTF8_CHAR" else _cut_bytes
@@ -152,7 +175,7 @@ def reduce_join(
     return out.reshape([1 if axis in axes else size for axis, size in enumerate(inputs.shape)]) if keep_dims else out
 
 
-@op("EncodeBase64", "input: string -> string", infer=same)
+@op("EncodeBase64", "input: string -> string", infer=same, public="encode_base64")
 def encode_base64(input: np.ndarray, *, pad: bool = False) -> np.ndarray:
     """Base64 in the web's alphabet (- and _)."""
 
@@ -163,7 +186,7 @@ def encode_base64(input: np.ndarray, *, pad: bool = False) -> np.ndarray:
     return each(encode, input)
 
 
-@op("DecodeBase64", "input: string -> string", infer=same)
+@op("DecodeBase64", "input: string -> string", infer=same, public="decode_base64")
 def decode_base64(input: np.ndarray) -> np.ndarray:
     """The reverse of `encode_base64`; padding may be missing, but not wrong."""
     return each(_decode_one, input)
@@ -180,13 +203,37 @@ def _decode_one(text: bytes) -> bytes:
         invalid(f"{text!r} is not base64: {error}")
 
 
-@op("StringToHashBucketFast", "input: string -> int64", infer=same)
+def _bucketed(input: Known, *, num_buckets: int) -> Dims:
+    if num_buckets < 1:
+        raise ValueError(f"num_buckets must be at least 1, got {num_buckets}")
+    return input.known_dims
+
+
+@op(
+    "StringToHashBucketFast",
+    "input: string -> int64",
+    infer=_bucketed,
+    public="string_to_hash_bucket_fast(input, num_buckets, name)",
+)
 def string_to_hash_bucket_fast(input: np.ndarray, *, num_buckets: int) -> np.ndarray:
-    """A number from 0 to below ``num_buckets`` for each text, always the same one."""
+    """A number from 0 to below ``num_buckets`` for each text, always the same one (FarmHash).
+
+    Args:
+        input: The texts.
+        num_buckets: How many numbers there are.
+
+    Raises:
+        ValueError: ``num_buckets`` is below 1.
+    """
     return each(lambda text: fingerprint64(text) % num_buckets, input, dtype=np.int64)
 
 
-@op("StringLength", "input: string -> int32", infer=same)
+def _measured(input: Known, *, unit: str) -> Dims:
+    _check_unit(unit)
+    return input.known_dims
+
+
+@op("StringLength", "input: string -> int32", infer=_measured, public="strings.length(input, name, unit)")
 def string_length(input: np.ndarray, *, unit: str = "BYTE") -> np.ndarray:
     """The number of bytes, or of characters with ``unit="UTF8_CHAR"``."""
     if unit == "UTF8_CHAR":
@@ -194,32 +241,38 @@ def string_length(input: np.ndarray, *, unit: str = "BYTE") -> np.ndarray:
     return each(len, input, dtype=np.int32)
 
 
-_CHANGES: Final[tuple[tuple[str, Callable[[bytes], bytes], Callable[[str], str]], ...]] = (
-    ("StringLower", bytes.lower, str.lower),
-    ("StringUpper", bytes.upper, str.upper),
-)
+def _changing(name: str, of_bytes: Callable[[bytes], bytes], of_text: Callable[[str], str]) -> None:
+    """Put the operation for letters in lower or upper case into the table."""
 
-
-def _changed(ascii: Callable[[bytes], bytes], unicode: Callable[[str], str]) -> Callable[..., np.ndarray]:
+    @op(
+        f"String{name.title()}",
+        "input: string -> string",
+        infer=same,
+        public=f"strings.{name}(input, encoding, name)",
+        doc=f'Letters in {name} case: of ASCII, or of all with ``encoding="utf-8"``.',
+    )
     def change(input: np.ndarray, *, encoding: str = "") -> np.ndarray:
         if encoding == "utf-8":
-            return each(lambda text: unicode(text.decode("utf-8", "replace")).encode(), input)
-        return each(ascii, input)
-
-    return change
+            return each(lambda text: of_text(text.decode("utf-8", "replace")).encode(), input)
+        return each(of_bytes, input)
 
 
-for _name, _ascii, _unicode in _CHANGES:
-    op(_name, "input: string -> string", infer=same)(_changed(_ascii, _unicode))
+_changing("lower", bytes.lower, str.lower)
+_changing("upper", bytes.upper, str.upper)
 
 
-@op("StringStrip", "input: string -> string", infer=same)
+@op("StringStrip", "input: string -> string", infer=same, public="string_strip")
 def string_strip(input: np.ndarray) -> np.ndarray:
     """Without white space at both ends."""
     return each(bytes.strip, input)
 
 
-@op("RegexReplace", "input: string, pattern: string, rewrite: string -> string", infer=same)
+@op(
+    "RegexReplace",
+    "input: string, pattern: string, rewrite: string -> string",
+    infer=same,
+    public="regex_replace(input, pattern, rewrite, replace_global, name)",
+)
 def regex_replace(
     input: np.ndarray, pattern: np.ndarray, rewrite: np.ndarray, *, replace_global: bool = True
 ) -> np.ndarray:
@@ -229,7 +282,7 @@ def regex_replace(
     return each(lambda text: expression.sub(into, text, count), input)
 
 
-@op("RegexFullMatch", "input: string, pattern: string -> bool", infer=same)
+@op("RegexFullMatch", "input: string, pattern: string -> bool", infer=same, public="strings.regex_full_match")
 def regex_full_match(input: np.ndarray, pattern: np.ndarray) -> np.ndarray:
     """Whether a regular expression matches the whole text. The expression is Python's, not RE2's."""
     expression = _compiled(pattern.item())

@@ -7,19 +7,21 @@ from typing import Any, Final
 import numpy as np
 
 from mpqueue.compat.ops import dtypes
+from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import DType
 from mpqueue.compat.ops.infer import invalid, same
-from mpqueue.compat.ops.registry import NUMBERS, Types, op
+from mpqueue.compat.ops.registry import NUMBERS, Known, Types, op
 from mpqueue.compat.ops.text import each
 from mpqueue.errors import InvalidArgumentError
 
 _FLOAT: Final = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|infinity|nan)", re.IGNORECASE)
 _HEX_FLOAT: Final = re.compile(rb"[+-]?0x[0-9a-f]*\.?[0-9a-f]*(p[+-]?\d+)?", re.IGNORECASE)
 _INT: Final = re.compile(rb"[+-]?\d+")
+_PARSED: Final = (dtypes.float32, dtypes.float64, dtypes.int32, dtypes.int64, dtypes.uint32, dtypes.uint64)
 _SPACE: Final = b" \t\n\v\f\r"
 
 
-@op("AsString", "input: T -> string", T=Types((*NUMBERS, dtypes.bool_, dtypes.string)), infer=same)
+@op("AsString", "input: T -> string", T=Types((*NUMBERS, dtypes.bool_, dtypes.string)), infer=same, public="as_string")
 def as_string(
     input: np.ndarray,
     *,
@@ -98,7 +100,28 @@ def parse_float(text: bytes) -> float:
     raise InvalidArgumentError(None, None, f"StringToNumberOp could not correctly convert string: {text!r}")
 
 
-@op("StringToNumber", "string_tensor: string -> out_type", infer=same)
+def _parsed(string_tensor: Known, *, out_type: DType) -> Dims:
+    if out_type not in _PARSED:
+        raise TypeError(f"out_type must be one of {[each.name for each in _PARSED]}, got {out_type.name}")
+    return string_tensor.known_dims
+
+
+@op(
+    "StringToNumber",
+    "string_tensor: string -> out_type",
+    infer=_parsed,
+    public="string_to_number(string_tensor=None, out_type, name, input=string_tensor)",
+)
 def string_to_number(string_tensor: np.ndarray, *, out_type: DType = dtypes.float32) -> np.ndarray:
-    """Text parsed as numbers; floats too large become infinite, ints too large are an error."""
+    """Text parsed as numbers, with white space around them; what is none is an `InvalidArgumentError` of the run.
+
+    Floats too large become infinite, ints too large are an error.
+
+    Args:
+        string_tensor: The texts.
+        out_type: A float or int type of 32 or 64 bits.
+
+    Raises:
+        TypeError: ``out_type`` is another.
+    """
     return each(_parser(out_type), string_tensor, dtype=out_type.as_numpy_dtype)

@@ -1,6 +1,6 @@
 # Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
-from mpqueue.compat.functions.math import cast as cast
-from mpqueue.compat.functions.math import saturate_cast as saturate_cast
+import builtins
+from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.ops.dtypes import DType as DType
 from mpqueue.compat.ops.dtypes import as_dtype as as_dtype
 from mpqueue.compat.ops.dtypes import bool_ as bool
@@ -22,39 +22,7 @@ from mpqueue.compat.ops.dtypes import uint32 as uint32
 from mpqueue.compat.ops.dtypes import uint64 as uint64
 from mpqueue.compat.ops.dtypes import uint8 as uint8
 from typing import Any
-
-__all__ = [
-    "DType",
-    "as_dtype",
-    "as_string",
-    "bool",
-    "cast",
-    "complex128",
-    "complex64",
-    "double",
-    "float16",
-    "float32",
-    "float64",
-    "half",
-    "int16",
-    "int32",
-    "int64",
-    "int8",
-    "resource",
-    "saturate_cast",
-    "string",
-    "uint16",
-    "uint32",
-    "uint64",
-    "uint8",
-]
-
-def as_string(
-    input: Any,
-    precision: Any = -1,
-    scientific: Any = False,
-    shortest: Any = False,
-    width: Any = -1,
-    fill: Any = "",
-    name: Any = None,
-) -> Any: ...
+__all__ = ["DType", "as_dtype", "as_string", "bool", "cast", "complex128", "complex64", "double", "float16", "float32", "float64", "half", "int16", "int32", "int64", "int8", "resource", "saturate_cast", "string", "uint16", "uint32", "uint64", "uint8"]
+def cast(x: Any, dtype: Any, name: str | None = None) -> Any: ...
+def saturate_cast(value: Any, dtype: Any, name: str | None = None) -> Any: ...
+def as_string(input: Any, precision: int = -1, scientific: builtins.bool = False, shortest: builtins.bool = False, width: int = -1, fill: str = '', name: str | None = None) -> Tensor: ...

@@ -4,11 +4,6 @@ from mpqueue.compat.functions.decoding import decode_json_example as decode_json
 from mpqueue.compat.functions.decoding import decode_raw as decode_raw
 from mpqueue.compat.functions.files import matching_files as matching_files
 from mpqueue.compat.functions.files import read_file as read_file
-from mpqueue.compat.functions.image_files import decode_image as decode_image
-from mpqueue.compat.functions.image_files import decode_png as decode_png
-from mpqueue.compat.functions.image_files import encode_jpeg as encode_jpeg
-from mpqueue.compat.functions.image_files import extract_jpeg_shape as extract_jpeg_shape
-from mpqueue.compat.functions.image_files import is_jpeg as is_jpeg
 from mpqueue.compat.functions.parsing import parse_example as parse_example
 from mpqueue.compat.functions.parsing import parse_single_example as parse_single_example
 from mpqueue.compat.functions.parsing import parse_single_sequence_example as parse_single_sequence_example
@@ -16,6 +11,7 @@ from mpqueue.compat.functions.queue_base import QueueBase as QueueBase
 from mpqueue.compat.functions.queues import FIFOQueue as FIFOQueue
 from mpqueue.compat.functions.queues import PaddingFIFOQueue as PaddingFIFOQueue
 from mpqueue.compat.functions.queues import RandomShuffleQueue as RandomShuffleQueue
+from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.train.epochs import match_filenames_once as match_filenames_once
 from mpqueue.parsing.features import FixedLenFeature as FixedLenFeature
 from mpqueue.parsing.features import FixedLenSequenceFeature as FixedLenSequenceFeature
@@ -25,53 +21,15 @@ from mpqueue.python_io import TFRecordOptions as TFRecordOptions
 from mpqueue.python_io import TFRecordWriter as TFRecordWriter
 from mpqueue.python_io import tf_record_iterator as tf_record_iterator
 from typing import Any
-
-__all__ = [
-    "FIFOQueue",
-    "FixedLenFeature",
-    "FixedLenSequenceFeature",
-    "PaddingFIFOQueue",
-    "QueueBase",
-    "RandomShuffleQueue",
-    "TFRecordCompressionType",
-    "TFRecordOptions",
-    "TFRecordWriter",
-    "VarLenFeature",
-    "decode_base64",
-    "decode_bmp",
-    "decode_csv",
-    "decode_gif",
-    "decode_image",
-    "decode_jpeg",
-    "decode_json_example",
-    "decode_png",
-    "decode_raw",
-    "encode_base64",
-    "encode_jpeg",
-    "encode_png",
-    "extract_jpeg_shape",
-    "is_jpeg",
-    "match_filenames_once",
-    "matching_files",
-    "parse_example",
-    "parse_single_example",
-    "parse_single_sequence_example",
-    "read_file",
-    "tf_record_iterator",
-]
-
-def decode_bmp(contents: Any, channels: Any = 0, name: Any = None) -> Any: ...
-def decode_gif(contents: Any, name: Any = None) -> Any: ...
-def decode_jpeg(
-    contents: Any,
-    channels: Any = 0,
-    ratio: Any = 1,
-    fancy_upscaling: Any = True,
-    try_recover_truncated: Any = False,
-    acceptable_fraction: Any = 1.0,
-    dct_method: Any = "",
-    name: Any = None,
-) -> Any: ...
-def encode_png(image: Any, compression: Any = -1, name: Any = None) -> Any: ...
-def decode_base64(input: Any, name: Any = None) -> Any: ...
-def encode_base64(input: Any, pad: Any = False, name: Any = None) -> Any: ...
+__all__ = ["FIFOQueue", "FixedLenFeature", "FixedLenSequenceFeature", "PaddingFIFOQueue", "QueueBase", "RandomShuffleQueue", "TFRecordCompressionType", "TFRecordOptions", "TFRecordWriter", "VarLenFeature", "decode_base64", "decode_bmp", "decode_csv", "decode_gif", "decode_image", "decode_jpeg", "decode_json_example", "decode_png", "decode_raw", "encode_base64", "encode_jpeg", "encode_png", "extract_jpeg_shape", "is_jpeg", "match_filenames_once", "matching_files", "parse_example", "parse_single_example", "parse_single_sequence_example", "read_file", "tf_record_iterator"]
+def decode_bmp(contents: Any, channels: int = 0, name: str | None = None) -> Tensor: ...
+def decode_gif(contents: Any, name: str | None = None) -> Tensor: ...
+def decode_image(contents: Any, channels: int | None = None, dtype: Any = ..., name: str | None = None, expand_animations: bool = True) -> Tensor: ...
+def decode_jpeg(contents: Any, channels: int = 0, ratio: int = 1, fancy_upscaling: bool = True, try_recover_truncated: bool = False, acceptable_fraction: float = 1.0, dct_method: str = '', name: str | None = None) -> Tensor: ...
+def decode_png(contents: Any, channels: int = 0, dtype: Any = ..., name: str | None = None) -> Tensor: ...
+def encode_jpeg(image: Any, format: str = '', quality: int = 95, progressive: bool = False, optimize_size: bool = False, chroma_downsampling: bool = True, density_unit: str = 'in', x_density: int = 300, y_density: int = 300, xmp_metadata: str = '', name: str | None = None) -> Tensor: ...
+def encode_png(image: Any, compression: int = -1, name: str | None = None) -> Tensor: ...
+def extract_jpeg_shape(contents: Any, output_type: Any = ..., name: str | None = None) -> Tensor: ...
+def is_jpeg(contents: Any, name: str | None = None) -> Tensor: ...
+def decode_base64(input: Any, name: str | None = None) -> Tensor: ...
+def encode_base64(input: Any, pad: bool = False, name: str | None = None) -> Tensor: ...
