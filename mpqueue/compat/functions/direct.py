@@ -37,8 +37,9 @@ def direct(kind: str) -> Callable[..., Tensor]:
 
 def direct_many(kind: str) -> Callable[..., Any]:
     """The function of an operation of several outputs: a tuple of them, or a list if the signature has a list."""
-    several = list if TABLE[kind].outputs[0].number else tuple
-    return _function(TABLE[kind], several, lambda made: several(made.outputs))
+    if TABLE[kind].outputs[0].number:
+        return _function(TABLE[kind], list[Tensor], lambda made: list(made.outputs))
+    return _function(TABLE[kind], tuple[Tensor, ...], lambda made: tuple(made.outputs))
 
 
 def _function(definition: Op, result: Any, of_outputs: Callable[..., Any]) -> Callable[..., Any]:

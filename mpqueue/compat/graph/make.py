@@ -1,7 +1,7 @@
 """Making nodes out of tensors: of an array, of an operation of the table, or with a kernel of one's own."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -9,8 +9,11 @@ from mpqueue.compat.graph.graph import Graph, get_default_graph
 from mpqueue.compat.graph.nodes import Entries, Kernel, Operation, Tensor
 from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import DType, as_dtype
+from mpqueue.compat.ops.known import Constant
 from mpqueue.compat.ops.registry import Op
-from mpqueue.errors import OpError
+from mpqueue.errors import InvalidArgumentError, OpError
+
+_REFUSALS: Final = (ValueError, IndexError, TypeError)  # what NumPy raises for arrays that do not fit
 
 Group = Tensor | list[Tensor]  # one input of an operation of the table
 
@@ -125,12 +128,30 @@ def _kernel(definition: Op, lengths: list[int | None], attributes: dict[str, Any
     grouped = _grouper(lengths)
 
     def one(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-        return (array_of(compute(*grouped(values), **attributes)),)
+        try:
+            return (array_of(compute(*grouped(values), **attributes)),)
+        except _REFUSALS as error:
+            raise _refused(definition, grouped(values), attributes, error) from error
 
     def many(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-        return [array_of(each) for each in compute(*grouped(values), **attributes)]
+        try:
+            return [array_of(each) for each in compute(*grouped(values), **attributes)]
+        except _REFUSALS as error:
+            raise _refused(definition, grouped(values), attributes, error) from error
 
     return many if several else one
+
+
+def _refused(definition: Op, inputs: Sequence[Any], attributes: dict[str, Any], error: Exception) -> Exception:
+    """What to raise for an error of NumPy's: the rule of shapes, which was made for messages, may tell the reason."""
+    if isinstance(error, OpError):
+        return error
+    known = [[Constant(one) for one in each] if isinstance(each, list) else Constant(each) for each in inputs]
+    try:
+        definition.infer(*known, **attributes)
+    except ValueError as reason:
+        return InvalidArgumentError(None, None, str(reason))
+    return InvalidArgumentError(None, None, str(error)) if isinstance(error, ValueError) else error
 
 
 def array_of(value: Any) -> np.ndarray:
@@ -170,7 +191,7 @@ def _folded(definition: Op, groups: Sequence[Group], attributes: dict[str, Any])
     try:
         with np.errstate(all="ignore"):
             out = definition.compute(*values, **attributes)
-    except OpError:
+    except (OpError, *_REFUSALS):
         return []  # the run will raise it
     several = len(definition.outputs) != 1 or definition.outputs[0].number
     return [array_of(each) for each in (out if several else [out])]

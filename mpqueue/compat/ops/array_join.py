@@ -7,7 +7,7 @@ import numpy as np
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, axis_in, merged, merged_all, text, with_rank
 from mpqueue.compat.ops.infer import int_of, ints_of, invalid
-from mpqueue.compat.ops.registry import INDEX, Known, Types, op
+from mpqueue.compat.ops.registry import Known, Types, op
 
 
 def _rank_of(values: Sequence[Known]) -> int | None:
@@ -45,28 +45,10 @@ def _entries_of_vector(vector: Known) -> np.ndarray | None:
     return entries if entries is not None and entries.ndim == 1 else None
 
 
-@op("ConcatV2", "values: N * T, axis: I -> T", I=INDEX, infer=_concatenated, entries=_entries_together)
+@op("ConcatV2", "values: N * T, axis: I -> T", infer=_concatenated, entries=_entries_together)
 def concat(values: Sequence[np.ndarray], axis: np.ndarray) -> np.ndarray:
     """The arrays one behind the other along ``axis``."""
-    first = values[0]
-    if axis.size != 1:
-        invalid("Concat dim must be a scalar")
-    if not first.ndim:
-        invalid("Can't concatenate scalars (use tf.stack instead)")
-    place = _checked(int(axis.reshape(-1)[0]), first.ndim)
-    for each in values[1:]:
-        if each.ndim != first.ndim or any(
-            a != b for n, (a, b) in enumerate(zip(each.shape, first.shape, strict=True)) if n != place
-        ):
-            invalid(f"Dimensions of inputs should match: {list(first.shape)} vs. {list(each.shape)}")
-    return np.concatenate(values, place)
-
-
-def _checked(axis: int, rank: int) -> int:
-    try:
-        return axis_in(axis, rank)
-    except ValueError as error:
-        invalid(str(error))
+    return np.concatenate(values, axis.item())
 
 
 def _packed(values: Sequence[Known], *, axis: int) -> Dims:
@@ -87,9 +69,6 @@ def _packed_entries(values: Sequence[Known], *, axis: int) -> np.ndarray | None:
 @op("Pack", "values: N * T -> T", infer=_packed, entries=_packed_entries)
 def pack(values: Sequence[np.ndarray], *, axis: int = 0) -> np.ndarray:
     """The arrays side by side along a new axis."""
-    for each in values[1:]:
-        if each.shape != values[0].shape:
-            invalid(f"Shapes of all inputs must match: {list(values[0].shape)} vs. {list(each.shape)}")
     return np.stack(values, axis)
 
 
@@ -105,10 +84,9 @@ def _unpacked(value: Known, *, num: int, axis: int) -> list[Dims]:
 @op("Unpack", "value: T -> num * T", infer=_unpacked)
 def unpack(value: np.ndarray, *, num: int, axis: int = 0) -> list[np.ndarray]:
     """The slices along ``axis``, without it."""
-    place = _checked(axis, value.ndim)
-    if value.shape[place] != num:
+    if value.shape[axis] != num:
         invalid(f"Input shape axis {axis} must equal {num}, got shape {list(value.shape)}")
-    moved = np.moveaxis(value, place, 0)
+    moved = np.moveaxis(value, axis, 0)
     return [moved[n, ...] for n in range(num)]
 
 
@@ -132,12 +110,7 @@ def _split_evenly(axis: Known, value: Known, *, num_split: int) -> list[Dims]:
 @op("Split", "axis: int32, value: T -> num_split * T", infer=_split_evenly)
 def split(axis: np.ndarray, value: np.ndarray, *, num_split: int) -> list[np.ndarray]:
     """Equal parts along ``axis``."""
-    place = _checked(int(axis), value.ndim)
-    if value.shape[place] % num_split:
-        invalid(
-            f"Number of ways to split should evenly divide the split dimension, but got {value.shape} / {num_split}"
-        )
-    return np.split(value, num_split, place)
+    return np.split(value, num_split, int(axis))
 
 
 def _split_by_sizes(value: Known, size_splits: Known, axis: Known, *, num_split: int) -> list[Dims]:
@@ -175,11 +148,7 @@ def _parts(total: int | None, sizes: list[int]) -> list[int | None]:
 )
 def split_v(value: np.ndarray, size_splits: np.ndarray, axis: np.ndarray, *, num_split: int) -> list[np.ndarray]:
     """Parts of the given sizes along ``axis``; one size may be -1, the rest."""
-    place = _checked(int(axis), value.ndim)
-    try:
-        sizes = _parts(value.shape[place], [int(size) for size in size_splits])
-    except ValueError as error:
-        invalid(str(error))
+    sizes = _parts(value.shape[int(axis)], [int(size) for size in size_splits])
     if len(sizes) != num_split:
         invalid(f"size_splits has {len(sizes)} sizes for {num_split} outputs")
-    return np.split(value, np.cumsum(np.array(sizes[:-1], np.int64)), place)
+    return np.split(value, np.cumsum(np.array(sizes[:-1], np.int64)), int(axis))

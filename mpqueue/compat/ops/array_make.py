@@ -8,7 +8,7 @@ from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, broadcast, count, is_known, with_rank
 from mpqueue.compat.ops.dtypes import DType, int32
 from mpqueue.compat.ops.infer import blank, int_of, invalid, same, scalar, shape_of
-from mpqueue.compat.ops.registry import FLOATS, INDEX, NUMBERS, SIGNED, Known, Types, op
+from mpqueue.compat.ops.registry import FLOATS, NUMBERS, SIGNED, Known, Types, op
 
 
 def _filled(dims: Known, value: Known) -> Dims:
@@ -20,9 +20,9 @@ def _filled(dims: Known, value: Known) -> Dims:
     return shape
 
 
-@op("Fill", "dims: I, value: T -> T", I=INDEX, infer=_filled, public="fill(dims, value, name, layout=None)")
+@op("Fill", "dims: I, value: T -> T", "fill(dims, value, name, layout=None)", infer=_filled)
 def fill(dims: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """An array of shape ``dims`` full of one value."""
+    """An array of shape ``dims`` full of one value, in the value's type."""
     if dims.ndim != 1:
         invalid(f"dims must be a vector, got shape {list(dims.shape)}")
     if value.ndim:
@@ -82,13 +82,12 @@ def _spaced(_start: Known, _stop: Known, num: Known) -> Dims:
 @op(
     "LinSpace",
     "start: T, stop: T, num: I -> T",
+    "lin_space(start, stop, num, name, axis=0)",
     T=Types(FLOATS),
-    I=INDEX,
     infer=_spaced,
-    public="lin_space(start, stop, num, name, axis=0)",
 )
 def lin_space(start: np.ndarray, stop: np.ndarray, num: np.ndarray) -> np.ndarray:
-    """``num`` values, evenly spaced, both ends included."""
+    """``num`` numbers, evenly spaced, both ends included; scalars only."""
     if num <= 0:
         invalid(f"Requires num > 0: {num}")
     return np.linspace(start, stop, int(num), dtype=start.dtype)
@@ -153,17 +152,13 @@ def _broadcast_entries(s0: Known, s1: Known) -> np.ndarray | None:
 @op(
     "BroadcastArgs",
     "s0: I, s1: I -> I",
-    I=INDEX,
+    "broadcast_dynamic_shape(s0 as shape_x, s1 as shape_y, name)",
     infer=_broadcast_lengths,
     entries=_broadcast_entries,
-    public="broadcast_dynamic_shape(s0 as shape_x, s1 as shape_y, name)",
 )
 def broadcast_args(s0: np.ndarray, s1: np.ndarray) -> np.ndarray:
     """The shape to which two shapes broadcast."""
-    try:
-        return np.array(np.broadcast_shapes(tuple(s0), tuple(s1)), s0.dtype)
-    except ValueError:
-        invalid(f"incompatible shapes for broadcasting: {s0.tolist()} and {s1.tolist()}")
+    return np.array(np.broadcast_shapes(tuple(s0), tuple(s1)), s0.dtype)
 
 
 def _one_hot(indices: Known, depth: Known, on_value: Known, off_value: Known, *, axis: int) -> Dims:
@@ -206,7 +201,7 @@ def _permuted(x: Known) -> Dims:
     return x.known_dims
 
 
-@op("InvertPermutation", "x: I -> I", I=INDEX, infer=_permuted, public="invert_permutation")
+@op("InvertPermutation", "x: I -> I", "invert_permutation", infer=_permuted)
 def invert_permutation(x: np.ndarray) -> np.ndarray:
     """``out[x[n]] = n``."""
     if sorted(x.tolist()) != list(np.arange(x.size)):

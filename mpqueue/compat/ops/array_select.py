@@ -38,9 +38,9 @@ def _slice_size(have: int | None, start: int | None, length: int) -> int | None:
 @op(
     "Slice",
     "input: T, begin: I, size: I -> T",
+    "slice(input as input_, begin, size, name)",
     I=Types((dtypes.int32, dtypes.int64)),
     infer=_sliced,
-    public="slice(input as input_, begin, size, name)",
 )
 def slice(input: np.ndarray, begin: np.ndarray, size: np.ndarray) -> np.ndarray:
     """``size[axis]`` elements from ``begin[axis]`` on; a size of -1 means the rest."""
@@ -82,10 +82,7 @@ def _gathered(params: Known, indices: Known, axis: Known, *, batch_dims: int) ->
 )
 def gather(params: np.ndarray, indices: np.ndarray, axis: np.ndarray, *, batch_dims: int = 0) -> np.ndarray:
     """The slices along ``axis`` with the given numbers."""
-    try:
-        place = axis_in(int(axis), params.ndim)
-    except ValueError as error:
-        invalid(str(error))
+    place = axis_in(int(axis), params.ndim)
     _check_subscripts(indices, params.shape[place])
     batch = batch_dims + indices.ndim if batch_dims < 0 else batch_dims
     if not batch:
@@ -121,8 +118,6 @@ def _gathered_nd(params: Known, indices: Known) -> Dims:
 def gather_nd(params: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """The slices at the positions in the last axis of ``indices``."""
     depth = indices.shape[-1]
-    if depth > params.ndim:
-        invalid(f"index innermost dimension length must be <= params rank; saw: {depth} vs. {params.ndim}")
     for axis in range(depth):
         _check_subscripts(indices[..., axis], params.shape[axis])
     return params[tuple(indices[..., axis] for axis in range(depth))]  # type: ignore[no-any-return]
@@ -171,10 +166,7 @@ def _selected_v2(condition: Known, t: Known, e: Known) -> Dims:
 @op("SelectV2", "condition: bool, t: T, e: T -> T", infer=_selected_v2)
 def select_v2(condition: np.ndarray, t: np.ndarray, e: np.ndarray) -> np.ndarray:
     """As `select`, with broadcasting."""
-    try:
-        return np.where(condition, t, e)
-    except ValueError:
-        invalid(f"condition {condition.shape}, then {t.shape}, and else {e.shape} must be broadcastable")
+    return np.where(condition, t, e)
 
 
 def _partitioned(data: Known, partitions: Known, *, num_partitions: int) -> list[Dims]:
@@ -187,12 +179,7 @@ def _partitioned(data: Known, partitions: Known, *, num_partitions: int) -> list
     return [(None, *dims[len(numbers) :])] * num_partitions
 
 
-@op(
-    "DynamicPartition",
-    "data: T, partitions: int32 -> num_partitions * T",
-    infer=_partitioned,
-    public="dynamic_partition",
-)
+@op("DynamicPartition", "data: T, partitions: int32 -> num_partitions * T", "dynamic_partition", infer=_partitioned)
 def dynamic_partition(data: np.ndarray, partitions: np.ndarray, *, num_partitions: int) -> list[np.ndarray]:
     """The rows of ``data``, sorted into groups by the numbers in ``partitions``."""
     if data.shape[: partitions.ndim] != partitions.shape:
@@ -216,7 +203,7 @@ def _stitched(indices: Sequence[Known], data: Sequence[Known]) -> Dims:
     return None if rest is None else (None if largest is None else largest + 1, *rest)
 
 
-@op("DynamicStitch", "indices: N * int32, data: N * T -> T", infer=_stitched, public="dynamic_stitch")
+@op("DynamicStitch", "indices: N * int32, data: N * T -> T", "dynamic_stitch", infer=_stitched)
 def dynamic_stitch(indices: Sequence[np.ndarray], data: Sequence[np.ndarray]) -> np.ndarray:
     """The rows of ``data`` at the places in ``indices``; of several for one place, the last."""
     rows = 1 + max((int(each.max()) for each in indices if each.size), default=-1)
@@ -234,9 +221,9 @@ def _unique(x: Known, **_types: DType) -> list[Dims]:
     return [(None,), x.known_dims]
 
 
-@op("Unique", "x: T -> y: T, idx: out_idx", infer=_unique, public="unique(x, out_idx, name)")
+@op("Unique", "x: T -> y: T, idx: out_idx", "unique(x, out_idx, name)", infer=_unique)
 def unique(x: np.ndarray, *, out_idx: DType = int32) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct elements in the order of their first appearance, and where each element went."""
+    """The distinct elements of a vector in the order of their first appearance, and where each element went."""
     values, places, _ = unique_with_counts(x, out_idx=out_idx)
     return values, places
 
@@ -249,11 +236,11 @@ def _unique_with_counts(x: Known, **_types: DType) -> list[Dims]:
 @op(
     "UniqueWithCounts",
     "x: T -> y: T, idx: out_idx, count: out_idx",
+    "unique_with_counts(x, out_idx, name)",
     infer=_unique_with_counts,
-    public="unique_with_counts(x, out_idx, name)",
 )
 def unique_with_counts(x: np.ndarray, *, out_idx: DType = int32) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """As `unique`, and how often each came."""
+    """As `unique`, and how often each element came."""
     if x.ndim != 1:
         invalid(f"unique expects a 1D vector, got shape {list(x.shape)}")
     _, first, inverse, counts = np.unique(x, return_index=True, return_inverse=True, return_counts=True)
@@ -268,12 +255,7 @@ def _without(*_inputs: Known, **_types: DType) -> list[Dims]:
     return [(None,), (None,)]
 
 
-@op(
-    "ListDiff",
-    "x: T, y: T -> out: T, idx: out_idx",
-    infer=_without,
-    public="setdiff1d(x, y, out_idx as index_dtype, name)",
-)
+@op("ListDiff", "x: T, y: T -> out: T, idx: out_idx", "setdiff1d(x, y, out_idx as index_dtype, name)", infer=_without)
 def list_diff(x: np.ndarray, y: np.ndarray, *, out_idx: DType = int32) -> tuple[np.ndarray, np.ndarray]:
     """The elements of ``x`` that ``y`` has not, and their places."""
     keep = np.array([item not in set(y.tolist()) for item in x.tolist()], bool)
@@ -285,7 +267,7 @@ def _scattered(indices: Known, updates: Known, shape: Known) -> Dims:
     return shape_of(shape)
 
 
-@op("ScatterNd", "indices: I, updates: T, shape: I -> T", I=_SUBSCRIPT, infer=_scattered, public="scatter_nd")
+@op("ScatterNd", "indices: I, updates: T, shape: I -> T", "scatter_nd", I=_SUBSCRIPT, infer=_scattered)
 def scatter_nd(indices: np.ndarray, updates: np.ndarray, shape: np.ndarray) -> np.ndarray:
     """Zeros of the given shape, to which the updates are added at their positions."""
     sizes, depth = [int(size) for size in shape], indices.shape[-1]

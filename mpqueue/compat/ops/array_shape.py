@@ -7,7 +7,8 @@ import numpy as np
 
 from mpqueue.compat.ops.dims import Dims, axis_in, count, merged, text, with_rank
 from mpqueue.compat.ops.infer import blank, int_of, ints_of, invalid, same, shape_of
-from mpqueue.compat.ops.registry import INDEX, Known, op
+from mpqueue.compat.ops.registry import Known, op
+from mpqueue.compat.ops.signature import Axes
 
 
 def _reshaped(tensor: Known, shape: Known) -> Dims:
@@ -40,20 +41,10 @@ def _divided(total: int, part: int) -> int:
     return total // part
 
 
-@op("Reshape", "tensor: T, shape: I -> T", I=INDEX, infer=_reshaped, public="reshape")
+@op("Reshape", "tensor: T, shape: I -> T", "reshape", infer=_reshaped)
 def reshape(tensor: np.ndarray, shape: np.ndarray) -> np.ndarray:
     """The elements in another shape; one size may be -1."""
-    if shape.ndim != 1:
-        invalid(f"sizes input must be 1-D, not {list(shape.shape)}")
-    wanted = [int(size) for size in shape]
-    if wanted.count(-1) > 1:
-        invalid("Only one input size may be -1")
-    if any(size < -1 for size in wanted):
-        invalid(f"Size must be non-negative, not {wanted}")
-    try:
-        return tensor.reshape(_filled_in(tensor.shape, wanted))
-    except ValueError:
-        invalid(f"Input to reshape is a tensor with {tensor.size} values, but the requested shape is {wanted}")
+    return tensor.reshape(_filled_in(tensor.shape, [int(size) for size in shape]))
 
 
 def _filled_in(have: Sequence[int], wanted: list[int]) -> list[int]:
@@ -66,7 +57,7 @@ def _filled_in(have: Sequence[int], wanted: list[int]) -> list[int]:
     return [total // part if size == -1 else size for size in wanted]
 
 
-def _squeezed(input: Known, *, squeeze_dims: tuple[int, ...]) -> Dims:
+def _squeezed(input: Known, *, squeeze_dims: Axes) -> Dims:
     dims = input.known_dims
     if dims is None or (not squeeze_dims and None in dims):
         return None
@@ -79,54 +70,26 @@ def _squeezed(input: Known, *, squeeze_dims: tuple[int, ...]) -> Dims:
     return tuple(size for axis, size in enumerate(dims) if axis not in axes)
 
 
-@op(
-    "Squeeze",
-    "input: T -> T",
-    infer=_squeezed,
-    public="squeeze(input, squeeze_dims as axis=None, name, squeeze_dims=axis)",
-)
-def squeeze(input: np.ndarray, *, squeeze_dims: tuple[int, ...] = ()) -> np.ndarray:
-    """Without the axes of size 1, or those of them that are named."""
-    if not squeeze_dims:
-        return input.reshape([size for size in input.shape if size != 1])
-    axes = {_checked_axis(axis, input.ndim) for axis in squeeze_dims}
-    for axis in axes:
-        if input.shape[axis] != 1:
-            invalid(f"Can not squeeze dim[{axis}], expected a dimension of 1, got {input.shape[axis]}")
-    return input.reshape([size for axis, size in enumerate(input.shape) if axis not in axes])
-
-
-def _checked_axis(axis: int, rank: int, what: str = "axis") -> int:
-    try:
-        return axis_in(int(axis), rank, what)
-    except ValueError as error:
-        invalid(str(error))
+@op("Squeeze", "input: T -> T", "squeeze(input, squeeze_dims as axis=None, name, squeeze_dims=axis)", infer=_squeezed)
+def squeeze(input: np.ndarray, *, squeeze_dims: Axes = ()) -> np.ndarray:
+    """Without the axes of size 1, or those of them that ``axis`` names."""
+    return np.squeeze(input, squeeze_dims or None)
 
 
 def _expanded(input: Known, dim: Known) -> Dims:
     dims, axis = input.known_dims, int_of(dim)
     if count(dim.known_dims) not in (None, 1):
         raise ValueError("'dim' input must be a tensor with a single value")
-    if dims is None:
-        return None
-    if axis is None:
+    if dims is None or axis is None:
         return None
     place = axis_in(axis, len(dims) + 1, "dimension")
     return (*dims[:place], 1, *dims[place:])
 
 
-@op(
-    "ExpandDims",
-    "input: T, dim: I -> T",
-    I=INDEX,
-    infer=_expanded,
-    public="expand_dims(input, dim as axis=None, name, dim=axis)",
-)
+@op("ExpandDims", "input: T, dim: I -> T", "expand_dims(input, dim as axis=None, name, dim=axis)", infer=_expanded)
 def expand_dims(input: np.ndarray, dim: np.ndarray) -> np.ndarray:
-    """With one more axis of size 1 at ``dim``."""
-    if dim.size != 1:
-        invalid("'dim' input must be a tensor with a single value")
-    return np.expand_dims(input, _checked_axis(dim.reshape(-1)[0], input.ndim + 1, "dimension"))
+    """With one more axis of size 1 at ``axis``, which may count from the right."""
+    return np.expand_dims(input, dim.item())
 
 
 def _transposed(x: Known, perm: Known) -> Dims:
@@ -140,15 +103,10 @@ def _transposed(x: Known, perm: Known) -> Dims:
     return tuple(known[axis_in(axis, len(axes), "perm dim")] for axis in axes)
 
 
-@op("Transpose", "x: T, perm: I -> T", I=INDEX, infer=_transposed)
+@op("Transpose", "x: T, perm: I -> T", infer=_transposed)
 def transpose(x: np.ndarray, perm: np.ndarray) -> np.ndarray:
     """The axes in the order of ``perm``."""
-    if perm.ndim != 1 or perm.size != x.ndim:
-        invalid(f"transpose expects a vector of size {x.ndim}. But input(1) is of shape {list(perm.shape)}")
-    axes = [_checked_axis(axis, x.ndim, "perm dim") for axis in perm]
-    if len(set(axes)) != x.ndim:
-        invalid(f"an axis is missing from perm {perm.tolist()}")
-    return x.transpose(axes)
+    return np.transpose(x, perm)
 
 
 def _tiled(input: Known, multiples: Known) -> Dims:
@@ -165,7 +123,7 @@ def _times(size: int | None, factor: int | None) -> int | None:
     return None if size is None or factor is None else size * factor
 
 
-@op("Tile", "input: T, multiples: I -> T", I=INDEX, infer=_tiled, public="tile")
+@op("Tile", "input: T, multiples: I -> T", "tile", infer=_tiled)
 def tile(input: np.ndarray, multiples: np.ndarray) -> np.ndarray:
     """The array repeated ``multiples[axis]`` times along each axis."""
     if multiples.ndim != 1 or multiples.size != input.ndim:
@@ -192,46 +150,32 @@ def _padded(input: Known, paddings: Known, *_value: Known, **_mode: str) -> Dims
     return tuple(None if size is None else size + int(row.sum()) for size, row in zip(dims, widths, strict=True))
 
 
-def _check_mirror(size: int, row: np.ndarray, mode: str) -> None:
-    most = size - 1 if mode == "REFLECT" else size
-    if (row > max(most, 0)).any():
-        invalid(f"paddings {row.tolist()} must not be greater than {most} for a size of {size} in mode {mode}")
-
-
 def _check_paddings(input: np.ndarray, paddings: np.ndarray) -> None:
     if paddings.shape != (input.ndim, 2):
         invalid(f"paddings must be a matrix of shape [{input.ndim}, 2], got {list(paddings.shape)}")
-    if (paddings < 0).any():
-        invalid(f"Paddings must be non-negative, got {paddings.tolist()}")
 
 
-@op("PadV2", "input: T, paddings: I, constant_values: T -> T", I=INDEX, infer=_padded)
+@op("PadV2", "input: T, paddings: I, constant_values: T -> T", infer=_padded)
 def pad_v2(input: np.ndarray, paddings: np.ndarray, constant_values: np.ndarray) -> np.ndarray:
     """``paddings[axis]`` elements of one value before and after the array."""
     _check_paddings(input, paddings)
-    if constant_values.ndim:
-        invalid(f"constant_values must be a scalar, got shape {list(constant_values.shape)}")
-    out = np.empty([size + int(row.sum()) for size, row in zip(input.shape, paddings, strict=True)], input.dtype)
-    out[...] = constant_values
-    where = tuple(slice(int(row[0]), int(row[0]) + size) for size, row in zip(input.shape, paddings, strict=True))
-    out[where] = input
-    return out
+    return np.pad(input, paddings, constant_values=constant_values.item()) if input.ndim else input
 
 
-@op("Pad", "input: T, paddings: I -> T", I=INDEX, infer=_padded)
+@op("Pad", "input: T, paddings: I -> T", infer=_padded)
 def pad(input: np.ndarray, paddings: np.ndarray) -> np.ndarray:
     """``paddings[axis]`` zeros before and after the array."""
     return pad_v2(input, paddings, blank((), input))  # type: ignore[no-any-return]
 
 
-@op("MirrorPad", "input: T, paddings: I -> T", I=INDEX, infer=_padded)
+@op("MirrorPad", "input: T, paddings: I -> T", infer=_padded)
 def mirror_pad(input: np.ndarray, paddings: np.ndarray, *, mode: str) -> np.ndarray:
     """The array's own elements mirrored around it, without ("REFLECT") or with ("SYMMETRIC") the edge itself."""
     _check_paddings(input, paddings)
-    for size, row in zip(input.shape, paddings, strict=True):
-        _check_mirror(size, row, mode)
-    widths = [(int(before), int(after)) for before, after in paddings]
-    return np.pad(input, widths, mode=mode.lower()) if input.ndim else input  # type: ignore[call-overload]
+    most = np.maximum(np.array(input.shape) - (mode == "REFLECT"), 0).reshape(-1, 1)
+    if (paddings > most).any():
+        invalid(f"paddings {paddings.tolist()} must not be greater than {most.tolist()} in mode {mode}")
+    return np.pad(input, paddings, mode=mode.lower()) if input.ndim else input  # type: ignore[call-overload]
 
 
 def _reversed(tensor: Known, axis: Known) -> Dims:
@@ -244,15 +188,10 @@ def _reversed(tensor: Known, axis: Known) -> Dims:
     return dims
 
 
-@op("ReverseV2", "tensor: T, axis: I -> T", I=INDEX, infer=_reversed, public="reverse")
+@op("ReverseV2", "tensor: T, axis: I -> T", "reverse", infer=_reversed)
 def reverse(tensor: np.ndarray, axis: np.ndarray) -> np.ndarray:
     """Backwards along the named axes."""
-    if axis.ndim != 1:
-        invalid(f"'dims' must be 1-dimension, not {axis.ndim}")
-    axes = [_checked_axis(each, tensor.ndim) for each in axis]
-    if len(set(axes)) != len(axes):
-        invalid(f"an axis is given twice in {axis.tolist()}")
-    return np.flip(tensor, tuple(axes)) if axes else tensor
+    return np.flip(tensor, tuple(int(each) for each in axis)) if axis.size else tensor
 
 
 @op("Identity", "input: T -> T", infer=same, entries=Known.known_entries)
@@ -261,7 +200,7 @@ def identity(input: np.ndarray) -> np.ndarray:
     return input
 
 
-@op("StopGradient", "input: T -> T", infer=same, public="stop_gradient")
+@op("StopGradient", "input: T -> T", "stop_gradient", infer=same)
 def stop_gradient(input: np.ndarray) -> np.ndarray:
     """The same values."""
     return input
@@ -271,13 +210,10 @@ def _ensured(input: Known, *, shape: Dims) -> Dims:
     return merged(input.known_dims, shape)
 
 
-@op("EnsureShape", "input: T -> T", infer=_ensured, public="ensure_shape(input as x, shape, name)")
+@op("EnsureShape", "input: T -> T", "ensure_shape(input as x, shape, name)", infer=_ensured)
 def ensure_shape(input: np.ndarray, *, shape: Dims) -> np.ndarray:
-    """The same values, whose shape is checked."""
-    try:
-        merged(input.shape, shape)
-    except ValueError:
-        invalid(f"Shape of tensor {list(input.shape)} is not compatible with expected shape {text(shape)}.")
+    """The same values, known to have ``shape``; another one is an `InvalidArgumentError` of the run."""
+    merged(input.shape, shape)
     return input
 
 
@@ -293,11 +229,7 @@ def _broadcast_to(input: Known, shape: Known) -> Dims:
     return wanted
 
 
-@op("BroadcastTo", "input: T, shape: I -> T", I=INDEX, infer=_broadcast_to, public="broadcast_to")
+@op("BroadcastTo", "input: T, shape: I -> T", "broadcast_to", infer=_broadcast_to)
 def broadcast_to(input: np.ndarray, shape: np.ndarray) -> np.ndarray:
     """Repeated along axes of size 1, and along new axes on the left."""
-    wanted = [int(size) for size in shape]
-    try:
-        return np.broadcast_to(input, wanted)
-    except ValueError:
-        invalid(f"Incompatible shapes: {list(input.shape)} vs. {wanted}")
+    return np.broadcast_to(input, shape)

@@ -81,7 +81,7 @@ def _colours(images: Known) -> Dims:
     return None if dims is None else (*dims[:-1], 3)
 
 
-@op("RGBToHSV", "images: T -> T", T=Types(FLOATS, dtypes.float32), infer=_colours, public="image.rgb_to_hsv")
+@op("RGBToHSV", "images: T -> T", "image.rgb_to_hsv", T=Types(FLOATS, dtypes.float32), infer=_colours)
 def rgb_to_hsv(images: np.ndarray) -> np.ndarray:
     """Hue, saturation and value, each from 0 to 1."""
     low, high = _range(images)
@@ -90,7 +90,7 @@ def rgb_to_hsv(images: np.ndarray) -> np.ndarray:
     return np.concatenate([_hue(images, high, spread), saturation, high], -1).astype(images.dtype)
 
 
-@op("HSVToRGB", "images: T -> T", T=Types(FLOATS, dtypes.float32), infer=_colours, public="image.hsv_to_rgb")
+@op("HSVToRGB", "images: T -> T", "image.hsv_to_rgb", T=Types(FLOATS, dtypes.float32), infer=_colours)
 def hsv_to_rgb(images: np.ndarray) -> np.ndarray:
     """The reverse of `rgb_to_hsv`."""
     hue, saturation, value = (images[..., n : n + 1] for n in range(3))

@@ -69,7 +69,7 @@ def _check_channels(kind: str, channels: int) -> None:
         invalid(f"channels must be one of {_CHANNELS[kind]} for {kind}, got {channels}")
 
 
-@op("DecodeJpeg", "contents: string -> uint8", infer=_image_dims, public="image.decode_jpeg")
+@op("DecodeJpeg", "contents: string -> uint8", "image.decode_jpeg", infer=_image_dims)
 def decode_jpeg(
     contents: np.ndarray,
     *,
@@ -207,12 +207,7 @@ def _png_dims(contents: Known, *, channels: int, dtype: DType) -> Dims:
     return _image_dims(contents, channels=channels)
 
 
-@op(
-    "DecodePng",
-    "contents: string -> dtype",
-    infer=_png_dims,
-    public="image.decode_png(contents, channels, dtype, name)",
-)
+@op("DecodePng", "contents: string -> dtype", "image.decode_png(contents, channels, dtype, name)", infer=_png_dims)
 def decode_png(contents: np.ndarray, *, channels: int = 0, dtype: DType = dtypes.uint8) -> np.ndarray:
     """The pixels of a PNG (or JPEG, or one-frame GIF) file, of shape (height, width, channels).
 
@@ -227,7 +222,7 @@ def decode_png(contents: np.ndarray, *, channels: int = 0, dtype: DType = dtypes
     return _decode_other(contents.item(), _kind(contents.item(), "DecodePng"), channels, dtype, "DecodePng")
 
 
-@op("DecodeGif", "contents: string -> uint8", infer=lambda _contents: (None, None, None, 3), public="image.decode_gif")
+@op("DecodeGif", "contents: string -> uint8", "image.decode_gif", infer=lambda _contents: (None, None, None, 3))
 def decode_gif(contents: np.ndarray) -> np.ndarray:
     """The frames of a GIF file: uint8 of shape (frames, height, width, 3)."""
     if _kind(contents.item(), "DecodeGif") != "GIF":
@@ -235,7 +230,7 @@ def decode_gif(contents: np.ndarray) -> np.ndarray:
     return _decode_gif(contents.item(), 3)
 
 
-@op("DecodeBmp", "contents: string -> uint8", infer=_image_dims, public="image.decode_bmp")
+@op("DecodeBmp", "contents: string -> uint8", "image.decode_bmp", infer=_image_dims)
 def decode_bmp(contents: np.ndarray, *, channels: int = 0) -> np.ndarray:
     """The pixels of a BMP file: uint8 of shape (height, width, channels)."""
     if _kind(contents.item(), "DecodeBmp") != "BMP":
@@ -278,7 +273,7 @@ def _encoded_jpeg(image: Known, *, format: str, density_unit: str, **_options: A
     return _encoded(image)
 
 
-@op("EncodeJpeg", "image: uint8 -> string", infer=_encoded_jpeg, public="image.encode_jpeg")
+@op("EncodeJpeg", "image: uint8 -> string", "image.encode_jpeg", infer=_encoded_jpeg)
 def encode_jpeg(
     image: np.ndarray,
     *,
@@ -350,9 +345,9 @@ def as_text(contents: bytes) -> np.ndarray:
 @op(
     "EncodePng",
     "image: T -> string",
+    "image.encode_png",
     T=Types((dtypes.uint8, dtypes.uint16), dtypes.uint8),
     infer=_encoded,
-    public="image.encode_png",
 )
 def encode_png(image: np.ndarray, *, compression: int = -1) -> np.ndarray:
     """A PNG file of an image with 1 to 4 channels."""
@@ -368,8 +363,8 @@ def encode_png(image: np.ndarray, *, compression: int = -1) -> np.ndarray:
 @op(
     "ExtractJpegShape",
     "contents: string -> output_type",
+    "image.extract_jpeg_shape(contents, output_type, name)",
     infer=lambda _contents, **_types: (3,),
-    public="image.extract_jpeg_shape(contents, output_type, name)",
 )
 def extract_jpeg_shape(contents: np.ndarray, *, output_type: DType = dtypes.int32) -> np.ndarray:
     """Height, width and channels of a JPEG file, from its header."""

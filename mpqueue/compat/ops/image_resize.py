@@ -64,9 +64,9 @@ def _between(image: np.ndarray, axis: int, places: np.ndarray) -> np.ndarray:
 @op(
     "ResizeBilinear",
     "images: T, size: int32 -> float32",
+    "image.resize_bilinear(images, size, align_corners, name, half_pixel_centers)",
     T=_PIXELS,
     infer=_resized,
-    public="image.resize_bilinear(images, size, align_corners, name, half_pixel_centers)",
 )
 def resize_bilinear(
     images: np.ndarray, size: np.ndarray, *, align_corners: bool = False, half_pixel_centers: bool = False
@@ -80,9 +80,9 @@ def resize_bilinear(
 @op(
     "ResizeNearestNeighbor",
     "images: T, size: int32 -> T",
+    "image.resize_nearest_neighbor(images, size, align_corners, name, half_pixel_centers)",
     T=_PIXELS,
     infer=_resized,
-    public="image.resize_nearest_neighbor(images, size, align_corners, name, half_pixel_centers)",
 )
 def resize_nearest_neighbor(
     images: np.ndarray, size: np.ndarray, *, align_corners: bool = False, half_pixel_centers: bool = False
@@ -127,9 +127,9 @@ def _cubic(image: np.ndarray, axis: int, places: np.ndarray, half_pixel_centers:
 @op(
     "ResizeBicubic",
     "images: T, size: int32 -> float32",
+    "image.resize_bicubic(images, size, align_corners, name, half_pixel_centers)",
     T=_PIXELS,
     infer=_resized,
-    public="image.resize_bicubic(images, size, align_corners, name, half_pixel_centers)",
 )
 def resize_bicubic(
     images: np.ndarray, size: np.ndarray, *, align_corners: bool = False, half_pixel_centers: bool = False
@@ -152,7 +152,7 @@ def _area_weights(have: int, want: int, align_corners: bool) -> np.ndarray:
     return weights
 
 
-@op("ResizeArea", "images: T, size: int32 -> float32", T=_PIXELS, infer=_resized, public="image.resize_area")
+@op("ResizeArea", "images: T, size: int32 -> float32", "image.resize_area", T=_PIXELS, infer=_resized)
 def resize_area(images: np.ndarray, size: np.ndarray, *, align_corners: bool = False) -> np.ndarray:
     """The mean of the area that each pixel covers; float32."""
     height, width = _checked(images, size)

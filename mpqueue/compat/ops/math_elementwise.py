@@ -64,20 +64,6 @@ def _squared_difference(x: np.ndarray, y: np.ndarray) -> Any:
     return difference * np.conj(difference)
 
 
-def _broadcasting(function: Binary) -> Binary:
-    """With TensorFlow's error for shapes that do not fit."""
-
-    def checked(x: np.ndarray, y: np.ndarray) -> Any:
-        try:
-            return function(x, y)
-        except ValueError:
-            if _fit(x.shape, y.shape):
-                raise
-            invalid(f"Incompatible shapes: {list(x.shape)} vs. {list(y.shape)}")
-
-    return checked
-
-
 def _without(kinds: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """Types that the signature allows, but that TensorFlow cannot compute either."""
 
@@ -89,24 +75,31 @@ def _without(kinds: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
-def _fit(left: tuple[int, ...], right: tuple[int, ...]) -> bool:
-    return all(a == b or 1 in (a, b) for a, b in zip(left[::-1], right[::-1], strict=False))
+def _declare(
+    name: str,
+    signature: str,
+    public: str,
+    doc: str,
+    function: Callable[..., Any],
+    allowed: tuple[DType, ...] = (dtypes.bool_,),
+) -> None:
+    def applied(*arrays: np.ndarray) -> Any:
+        return function(*arrays)  # a ufunc's own options are no attributes of the operation
+
+    infer = elementwise if "," in signature else same
+    op(name, signature, public, infer=infer, doc=doc, T=Types(allowed))(applied)
 
 
 def _binary(
     name: str, allowed: tuple[DType, ...], function: Binary, public: str = "", doc: str = "", to: str = "T"
 ) -> None:
-    declare = op(name, f"x: T, y: T -> {to}", T=Types(allowed), infer=elementwise, public=public, doc=doc)
-    declare(_broadcasting(function))
+    _declare(name, f"x: T, y: T -> {to}", public, doc, function, allowed)
 
 
 def _unary(
     name: str, allowed: tuple[DType, ...], function: Unary, public: str = "", doc: str = "", to: str = "T"
 ) -> None:
-    def applied(x: np.ndarray) -> Any:  # a plain signature: a ufunc's own options are no attributes of the operation
-        return function(x)
-
-    op(name, f"x: T -> {to}", T=Types(allowed), infer=same, public=public, doc=doc)(applied)
+    _declare(name, f"x: T -> {to}", public, doc, function, allowed)
 
 
 def _each(function: Callable[[float], float]) -> Unary:
@@ -204,18 +197,10 @@ _unary("Invert", INTS, np.invert, "bitwise.invert", "The bits that an int has no
 _unary("IsNan", FLOATS, np.isnan, "is_nan", "Whether it is not a number.", to="bool")
 _unary("IsInf", FLOATS, np.isinf, "is_inf", "Whether it is infinite.", to="bool")
 _unary("IsFinite", FLOATS, np.isfinite, "is_finite", "Whether it is neither infinite nor NaN.", to="bool")
-for _name, _function, _doc in (
-    ("LogicalAnd", np.logical_and, "Whether both bools hold."),
-    ("LogicalOr", np.logical_or, "Whether one of two bools holds."),
-):
-    _public = f"logical_{_name.removeprefix('Logical').lower()}"
-    op(_name, "x: bool, y: bool -> bool", infer=elementwise, public=_public, doc=_doc)(_broadcasting(_function))
-
-
-@op("LogicalNot", "x: bool -> bool", infer=same, public="logical_not")
-def logical_not(x: np.ndarray) -> np.ndarray:
-    """The other bool."""
-    return np.asarray(np.logical_not(x))
+_BOTH = "x: bool, y: bool -> bool"
+_declare("LogicalAnd", _BOTH, "logical_and", "Whether both bools hold.", np.logical_and)
+_declare("LogicalOr", _BOTH, "logical_or", "Whether one of two bools holds.", np.logical_or)
+_declare("LogicalNot", "x: bool -> bool", "logical_not", "The other bool.", np.logical_not)
 
 
 def _real_part(function: Unary) -> Callable[..., Any]:

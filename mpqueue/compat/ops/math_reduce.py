@@ -9,7 +9,7 @@ from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, axis_in, broadcast, merged, text, with_rank
 from mpqueue.compat.ops.dtypes import DType, int64
 from mpqueue.compat.ops.infer import int_of, ints_of, invalid, same
-from mpqueue.compat.ops.registry import INDEX, NUMBERS, REALS, Known, Types, op
+from mpqueue.compat.ops.registry import NUMBERS, REALS, Known, Types, op
 
 
 def reduced(input: Known, reduction_indices: Known, *, keep_dims: bool = False, **_attrs: Any) -> Dims:
@@ -29,10 +29,7 @@ def reduced(input: Known, reduction_indices: Known, *, keep_dims: bool = False, 
 
 def checked_axes(rank: int, indices: np.ndarray) -> tuple[int, ...]:
     """The axes to reduce, counted from the left."""
-    try:
-        axes = [axis_in(int(axis), rank, "reduction dimension") for axis in indices.reshape(-1)]
-    except ValueError as error:
-        invalid(str(error))
+    axes = [axis_in(int(axis), rank, "reduction dimension") for axis in indices.reshape(-1)]
     if len(set(axes)) != len(axes):
         invalid(f"Invalid reduction arguments: Axes contains duplicate dimension: {axes}")
     return tuple(axes)
@@ -101,9 +98,9 @@ def _reducing(function: Reduction) -> Callable[..., Any]:
 
 
 for _name, _types, _function in _REDUCTIONS:
-    op(_name, "input: T, reduction_indices: I -> T", T=Types(_types), I=INDEX, infer=reduced)(_reducing(_function))
+    op(_name, "input: T, reduction_indices: I -> T", T=Types(_types), infer=reduced)(_reducing(_function))
 for _name, _function in (("Any", _any), ("All", _all)):
-    op(_name, "input: bool, reduction_indices: I -> bool", I=INDEX, infer=reduced)(_reducing(_function))
+    op(_name, "input: bool, reduction_indices: I -> bool", infer=reduced)(_reducing(_function))
 
 
 def _place(input: Known, dimension: Known, **_types: DType) -> Dims:
@@ -123,19 +120,15 @@ def _extreme_place(function: Callable[..., Any], last: float) -> Callable[..., A
     """``last`` is what NaN counts as: NumPy would find it first, TensorFlow passes over it."""
 
     def place(input: np.ndarray, dimension: np.ndarray, *, output_type: DType = int64) -> Any:
-        if not -input.ndim <= int(dimension) < input.ndim:
-            invalid(f"Expected dimension in the range [{-input.ndim}, {input.ndim}), but got {dimension}")
-        if not input.shape[int(dimension)]:
-            invalid(f"Reduction axis {dimension} is empty in shape {list(input.shape)}")
         found = np.where(np.isnan(input), last, input) if input.dtype.kind == "f" else input
-        return function(found, int(dimension)).astype(output_type.as_numpy_dtype)
+        return function(found, axis_in(int(dimension), input.ndim, "dimension")).astype(output_type.as_numpy_dtype)
 
     return place
 
 
 _PLACED: Final = Types((*REALS, dtypes.bool_))
 for _name, _first, _last in (("ArgMax", np.argmax, -np.inf), ("ArgMin", np.argmin, np.inf)):
-    op(_name, "input: T, dimension: I -> output_type", T=_PLACED, I=INDEX, infer=_place)(_extreme_place(_first, _last))
+    op(_name, "input: T, dimension: I -> output_type", T=_PLACED, infer=_place)(_extreme_place(_first, _last))
 
 
 def _multiplied(a: Known, b: Known, *, transpose_a: bool = False, transpose_b: bool = False) -> Dims:
@@ -159,10 +152,7 @@ def matmul(a: np.ndarray, b: np.ndarray, *, transpose_a: bool = False, transpose
     """The product of two matrices."""
     if a.ndim != 2 or b.ndim != 2:
         invalid(f"the inputs of matmul must be matrices, got shapes {list(a.shape)} and {list(b.shape)}")
-    left, right = a.T if transpose_a else a, b.T if transpose_b else b
-    if left.shape[1] != right.shape[0]:
-        invalid(f"Matrix size-incompatible: In[0]: {list(a.shape)}, In[1]: {list(b.shape)}")
-    return np.matmul(left, right)  # type: ignore[no-any-return]
+    return np.matmul(a.T if transpose_a else a, b.T if transpose_b else b)  # type: ignore[no-any-return]
 
 
 def _multiplied_batch(x: Known, y: Known, *, adj_x: bool, adj_y: bool) -> Dims:
@@ -183,17 +173,12 @@ def batch_matmul(x: np.ndarray, y: np.ndarray, *, adj_x: bool = False, adj_y: bo
         invalid(f"matmul needs at least two axes, got {list(x.shape)} and {list(y.shape)}")
     left = np.conj(x.swapaxes(-1, -2)) if adj_x else x
     right = np.conj(y.swapaxes(-1, -2)) if adj_y else y
-    try:
-        return np.matmul(left, right)  # type: ignore[no-any-return]
-    except ValueError:
-        invalid(f"Matrix size-incompatible: In[0]: {list(x.shape)}, In[1]: {list(y.shape)}")
+    return np.matmul(left, right)  # type: ignore[no-any-return]
 
 
 def _running(function: np.ufunc) -> Callable[..., Any]:
     def run(x: np.ndarray, axis: np.ndarray, *, exclusive: bool = False, reverse: bool = False) -> np.ndarray:
-        if not -x.ndim <= int(axis) < x.ndim:
-            invalid(f"axis {axis} is not in [{-x.ndim}, {x.ndim})")
-        place = int(axis)
+        place = axis_in(int(axis), x.ndim)
         x = np.flip(x, place) if reverse else x
         if exclusive:
             first = np.full_like(x.take([0], place), function.identity)
@@ -209,7 +194,6 @@ for _name, _ufunc, _what in (("Cumsum", np.add, "sum"), ("Cumprod", np.multiply,
         _name,
         "x: T, axis: I -> T",
         T=Types(NUMBERS),
-        I=INDEX,
         infer=same,
         public=f"{_name.lower()}(x, axis=0, exclusive, reverse, name)",
         doc=f"The {_what} of each element and those before it (after it: ``reverse``) along an axis.",

@@ -3,7 +3,7 @@
 An operation is a pure function over arrays, registered by the decorator `op`. From this declaration follow the node,
 the checks of types, and the public function over nodes with its signature and its text (here left out)::
 
-    @op("Squeeze", "input: T -> T", infer=_squeezed, public="squeeze(input, squeeze_dims as axis, name)")
+    @op("Squeeze", "input: T -> T", "squeeze(input, squeeze_dims as axis, name)", infer=_squeezed)
     def squeeze(input, *, squeeze_dims: Axes = ()): ...
 
 Positional parameters are the inputs, keyword-only ones the attributes. The signature says per input its type: a type's
@@ -11,11 +11,11 @@ name (``string``), a *type variable* (``T``: all inputs and outputs that share i
 decides), ``N * T`` for a list of one type, ``*`` for a list of any types. An output's type may also be the name of an
 attribute that holds a type (or a list of them, with ``*`` before it: ``*Tout``), and ``num * T`` means as many outputs
 as the attribute ``num`` says. Types allowed for a variable, and the one preferred for Python values, are given by
-keyword; any type is allowed where nothing is said.
+keyword; any type is allowed where nothing is said, and ``I`` is `INDEX` unless said otherwise.
 
 ``infer`` takes what is `Known` of the inputs, and the attributes, and returns what is known of the shape of the output
 (a list of them for several outputs); it raises ValueError for shapes that cannot be. So may the function itself: in a
-run that becomes an `InvalidArgumentError`. ``public`` is the form of the public function, see `signature`.
+run that becomes an `InvalidArgumentError`. The third text is the form of the public function, see `signature`.
 
 What else there is to say of an operation by itself (how it behaves under one more axis in front, say) belongs into its
 declaration, too, as one more keyword of `op` and field of `Op`.
@@ -139,24 +139,23 @@ TABLE: Final[dict[str, Op]] = {}
 def op(
     name: str,
     signature: str,
+    public: str = "",
     *,
     infer: Callable[..., Any],
     entries: Callable[..., np.ndarray | None] | None = None,
     pure: bool = True,
-    public: str = "",
     doc: str = "",
     **variables: Types,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Put a function over arrays into the `TABLE`; see the module's text for the signature."""
     left, right = signature.split("->")
+    types = {"I": INDEX} | variables
 
     def register(compute: Callable[..., Any]) -> Callable[..., Any]:
         parameters = inspect.signature(compute).parameters.values()
         defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
         text = doc or inspect.getdoc(compute) or ""
-        TABLE[name] = Op(
-            name, _args(left), _args(right), variables, compute, infer, entries, pure, defaults, public, text
-        )
+        TABLE[name] = Op(name, _args(left), _args(right), types, compute, infer, entries, pure, defaults, public, text)
         return compute
 
     return register

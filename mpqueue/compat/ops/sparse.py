@@ -22,9 +22,9 @@ def _dense(sparse_indices: Known, output_shape: Known, *_rest: Known, validate_i
 @op(
     "SparseToDense",
     "sparse_indices: I, output_shape: I, sparse_values: T, default_value: T -> T",
+    "sparse_to_dense(sparse_indices, output_shape, sparse_values, default_value=0, validate_indices, name)",
     I=_PLACES,
     infer=_dense,
-    public="sparse_to_dense(sparse_indices, output_shape, sparse_values, default_value=0, validate_indices, name)",
 )
 def sparse_to_dense(
     sparse_indices: np.ndarray,
@@ -34,7 +34,15 @@ def sparse_to_dense(
     *,
     validate_indices: bool = True,
 ) -> np.ndarray:
-    """The whole array; ``sparse_values`` may be a scalar for all places."""
+    """An array with values at some places and ``default_value`` at the others.
+
+    Args:
+        sparse_indices: Places: a table of shape (number, rank), or a vector or scalar for a vector.
+        output_shape: The shape of the whole.
+        sparse_values: The values, or one for all places.
+        default_value: What is elsewhere.
+        validate_indices: Refuse places out of order or told twice.
+    """
     rank = output_shape.size
     table = sparse_indices.reshape(-1, 1) if sparse_indices.ndim < 2 else sparse_indices
     if table.shape[1] != rank:
@@ -80,10 +88,7 @@ def sparse_reshape(
     """The same values in another shape; one size may be -1."""
     wanted = [int(size) for size in new_shape]
     total = math.prod(int(size) for size in input_shape)
-    try:
-        shape = np.array(resolved(total, wanted), np.int64)
-    except ValueError as error:
-        invalid(str(error))
+    shape = np.array(resolved(total, wanted), np.int64)
     if not total:
         return np.zeros((len(input_indices), len(shape)), np.int64), shape
     flat = np.ravel_multi_index(tuple(input_indices.T), tuple(input_shape))
@@ -170,10 +175,7 @@ def _at_places(sp_indices: Known, sp_values: Known, *_rest: Known) -> Dims:
 
 def _combining(function: np.ufunc) -> Callable[..., np.ndarray]:
     def combine(sp_indices: np.ndarray, sp_values: np.ndarray, sp_shape: np.ndarray, dense: np.ndarray) -> np.ndarray:
-        try:
-            whole = np.broadcast_to(dense, tuple(sp_shape))
-        except ValueError:
-            invalid(f"a dense array of shape {list(dense.shape)} does not broadcast to {sp_shape.tolist()}")
+        whole = np.broadcast_to(dense, tuple(sp_shape))
         return function(sp_values, whole[tuple(sp_indices.T)])  # type: ignore[no-any-return]
 
     return combine

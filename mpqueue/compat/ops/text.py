@@ -114,9 +114,9 @@ def _cut(input: Known, pos: Known, len: Known, *, unit: str) -> Dims:
 @op(
     "Substr",
     "input: string, pos: T, len: T -> string",
+    "substr(input, pos, len, name, unit)",
     T=Types((dtypes.int32, dtypes.int64)),
     infer=_cut,
-    public="substr(input, pos, len, name, unit)",
 )
 def substr(input: np.ndarray, pos: np.ndarray, len: np.ndarray, *, unit: str = "BYTE") -> np.ndarray:
     """``len`` bytes from ``pos`` on, fewer at the end; a negative ``pos`` counts from the end.
@@ -134,10 +134,7 @@ def substr(input: np.ndarray, pos: np.ndarray, len: np.ndarray, *, unit: str = "
     if pos.shape != len.shape:
         invalid(f"pos and len should have the same shape, got {list(pos.shape)} and {list(len.shape)}")
     cut = _cut_characters if unit == "UTF8_CHAR" else _cut_bytes
-    try:
-        return each(cut, input, pos, len)
-    except ValueError:
-        invalid(f"input of shape {list(input.shape)} does not broadcast with pos of shape {list(pos.shape)}")
+    return each(cut, input, pos, len)
 
 
 def _cut_bytes(text: bytes, start: int, length: int) -> bytes:
@@ -175,7 +172,7 @@ def reduce_join(
     return out.reshape([1 if axis in axes else size for axis, size in enumerate(inputs.shape)]) if keep_dims else out
 
 
-@op("EncodeBase64", "input: string -> string", infer=same, public="encode_base64")
+@op("EncodeBase64", "input: string -> string", "encode_base64", infer=same)
 def encode_base64(input: np.ndarray, *, pad: bool = False) -> np.ndarray:
     """Base64 in the web's alphabet (- and _)."""
 
@@ -186,7 +183,7 @@ def encode_base64(input: np.ndarray, *, pad: bool = False) -> np.ndarray:
     return each(encode, input)
 
 
-@op("DecodeBase64", "input: string -> string", infer=same, public="decode_base64")
+@op("DecodeBase64", "input: string -> string", "decode_base64", infer=same)
 def decode_base64(input: np.ndarray) -> np.ndarray:
     """The reverse of `encode_base64`; padding may be missing, but not wrong."""
     return each(_decode_one, input)
@@ -212,8 +209,8 @@ def _bucketed(input: Known, *, num_buckets: int) -> Dims:
 @op(
     "StringToHashBucketFast",
     "input: string -> int64",
+    "string_to_hash_bucket_fast(input, num_buckets, name)",
     infer=_bucketed,
-    public="string_to_hash_bucket_fast(input, num_buckets, name)",
 )
 def string_to_hash_bucket_fast(input: np.ndarray, *, num_buckets: int) -> np.ndarray:
     """A number from 0 to below ``num_buckets`` for each text, always the same one (FarmHash).
@@ -233,7 +230,7 @@ def _measured(input: Known, *, unit: str) -> Dims:
     return input.known_dims
 
 
-@op("StringLength", "input: string -> int32", infer=_measured, public="strings.length(input, name, unit)")
+@op("StringLength", "input: string -> int32", "strings.length(input, name, unit)", infer=_measured)
 def string_length(input: np.ndarray, *, unit: str = "BYTE") -> np.ndarray:
     """The number of bytes, or of characters with ``unit="UTF8_CHAR"``."""
     if unit == "UTF8_CHAR":
@@ -243,13 +240,14 @@ def string_length(input: np.ndarray, *, unit: str = "BYTE") -> np.ndarray:
 
 def _changing(name: str, of_bytes: Callable[[bytes], bytes], of_text: Callable[[str], str]) -> None:
     """Put the operation for letters in lower or upper case into the table."""
+    text = f'Letters in {name} case: of ASCII, or of all with ``encoding="utf-8"``.'
 
     @op(
         f"String{name.title()}",
         "input: string -> string",
+        f"strings.{name}(input, encoding, name)",
         infer=same,
-        public=f"strings.{name}(input, encoding, name)",
-        doc=f'Letters in {name} case: of ASCII, or of all with ``encoding="utf-8"``.',
+        doc=text,
     )
     def change(input: np.ndarray, *, encoding: str = "") -> np.ndarray:
         if encoding == "utf-8":
@@ -261,7 +259,7 @@ _changing("lower", bytes.lower, str.lower)
 _changing("upper", bytes.upper, str.upper)
 
 
-@op("StringStrip", "input: string -> string", infer=same, public="string_strip")
+@op("StringStrip", "input: string -> string", "string_strip", infer=same)
 def string_strip(input: np.ndarray) -> np.ndarray:
     """Without white space at both ends."""
     return each(bytes.strip, input)
@@ -270,8 +268,8 @@ def string_strip(input: np.ndarray) -> np.ndarray:
 @op(
     "RegexReplace",
     "input: string, pattern: string, rewrite: string -> string",
+    "regex_replace(input, pattern, rewrite, replace_global, name)",
     infer=same,
-    public="regex_replace(input, pattern, rewrite, replace_global, name)",
 )
 def regex_replace(
     input: np.ndarray, pattern: np.ndarray, rewrite: np.ndarray, *, replace_global: bool = True
@@ -282,7 +280,7 @@ def regex_replace(
     return each(lambda text: expression.sub(into, text, count), input)
 
 
-@op("RegexFullMatch", "input: string, pattern: string -> bool", infer=same, public="strings.regex_full_match")
+@op("RegexFullMatch", "input: string, pattern: string -> bool", "strings.regex_full_match", infer=same)
 def regex_full_match(input: np.ndarray, pattern: np.ndarray) -> np.ndarray:
     """Whether a regular expression matches the whole text. The expression is Python's, not RE2's."""
     expression = _compiled(pattern.item())

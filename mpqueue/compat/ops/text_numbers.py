@@ -21,7 +21,7 @@ _PARSED: Final = (dtypes.float32, dtypes.float64, dtypes.int32, dtypes.int64, dt
 _SPACE: Final = b" \t\n\v\f\r"
 
 
-@op("AsString", "input: T -> string", T=Types((*NUMBERS, dtypes.bool_, dtypes.string)), infer=same, public="as_string")
+@op("AsString", "input: T -> string", "as_string", T=Types((*NUMBERS, dtypes.bool_, dtypes.string)), infer=same)
 def as_string(
     input: np.ndarray,
     *,
@@ -109,8 +109,8 @@ def _parsed(string_tensor: Known, *, out_type: DType) -> Dims:
 @op(
     "StringToNumber",
     "string_tensor: string -> out_type",
+    "string_to_number(string_tensor=None, out_type, name, input=string_tensor)",
     infer=_parsed,
-    public="string_to_number(string_tensor=None, out_type, name, input=string_tensor)",
 )
 def string_to_number(string_tensor: np.ndarray, *, out_type: DType = dtypes.float32) -> np.ndarray:
     """Text parsed as numbers, with white space around them; what is none is an `InvalidArgumentError` of the run.

@@ -150,15 +150,344 @@ from mpqueue.parsing.features import FixedLenSequenceFeature as FixedLenSequence
 from mpqueue.parsing.features import VarLenFeature as VarLenFeature
 from mpqueue.values.sparse import SparseTensorValue as SparseTensorValue
 from typing import Any
-__all__ = ["AUTO_REUSE", "Assert", "ConfigProto", "DType", "Dimension", "FIFOQueue", "FixedLenFeature", "FixedLenSequenceFeature", "FixedLengthRecordReader", "GPUOptions", "Graph", "GraphKeys", "GraphOptions", "IdentityReader", "InteractiveSession", "OpError", "Operation", "OptimizerOptions", "PaddingFIFOQueue", "Print", "QueueBase", "RandomShuffleQueue", "ReaderBase", "RunMetadata", "RunOptions", "Session", "SparseTensor", "SparseTensorValue", "TFRecordReader", "Tensor", "TensorShape", "TextLineReader", "VERSION", "VarLenFeature", "Variable", "VariableScope", "WholeFileReader", "__version__", "abs", "acos", "acosh", "add", "add_n", "add_to_collection", "add_to_collections", "all_variables", "angle", "app", "arg_max", "arg_min", "argmax", "argmin", "as_dtype", "as_string", "asin", "asinh", "assert_equal", "assert_greater", "assert_greater_equal", "assert_integer", "assert_less", "assert_less_equal", "assert_near", "assert_negative", "assert_non_negative", "assert_non_positive", "assert_none_equal", "assert_positive", "assert_rank", "assert_rank_at_least", "assert_rank_in", "assert_scalar", "assert_type", "assign", "assign_add", "assign_sub", "atan", "atan2", "atanh", "bitwise", "bool", "boolean_mask", "broadcast_dynamic_shape", "broadcast_static_shape", "broadcast_to", "cast", "ceil", "clip_by_value", "colocate_with", "compat", "complex128", "complex64", "concat", "cond", "conj", "constant", "constant_initializer", "control_dependencies", "convert_to_tensor", "cos", "cosh", "count_nonzero", "count_up_to", "cumprod", "cumsum", "debugging", "decode_base64", "decode_csv", "decode_json_example", "decode_raw", "device", "disable_eager_execution", "disable_v2_behavior", "div", "div_no_nan", "divide", "double", "dtypes", "dynamic_partition", "dynamic_stitch", "encode_base64", "ensure_shape", "equal", "erf", "erfc", "errors", "executing_eagerly", "exp", "expand_dims", "expm1", "fill", "flags", "float16", "float32", "float64", "floor", "floordiv", "floormod", "gather", "gather_nd", "get_collection", "get_collection_ref", "get_default_graph", "get_default_session", "get_logger", "get_static_value", "get_variable", "get_variable_scope", "gfile", "global_variables", "global_variables_initializer", "glorot_uniform_initializer", "greater", "greater_equal", "group", "half", "identity", "imag", "image", "initialize_all_tables", "initialize_all_variables", "initialize_local_variables", "initialize_variables", "initializers", "int16", "int32", "int64", "int8", "invert_permutation", "io", "is_finite", "is_inf", "is_nan", "is_numeric_tensor", "is_symbolic_tensor", "is_tensor", "is_variable_initialized", "keras", "less", "less_equal", "lgamma", "lin_space", "linspace", "local_variables", "local_variables_initializer", "log", "log1p", "logging", "logical_and", "logical_not", "logical_or", "logical_xor", "matching_files", "math", "matmul", "matrix_transpose", "maximum", "minimum", "mod", "model_variables", "multiply", "name_scope", "negative", "newaxis", "no_op", "not_equal", "numpy_function", "one_hot", "ones", "ones_initializer", "ones_like", "pad", "parse_example", "parse_single_example", "parse_single_sequence_example", "placeholder", "placeholder_with_default", "pow", "py_func", "python_io", "queue", "random", "random_crop", "random_normal", "random_normal_initializer", "random_shuffle", "random_uniform", "random_uniform_initializer", "range", "rank", "read_file", "real", "realdiv", "reciprocal", "reduce_all", "reduce_any", "reduce_join", "reduce_logsumexp", "reduce_max", "reduce_mean", "reduce_min", "reduce_prod", "reduce_sum", "regex_replace", "report_uninitialized_variables", "reset_default_graph", "reshape", "resource", "reverse", "reverse_v2", "rint", "round", "rsqrt", "saturate_cast", "scatter_nd", "sequence_mask", "set_random_seed", "setdiff1d", "shape", "sigmoid", "sign", "sin", "sinh", "size", "slice", "sparse", "sparse_placeholder", "sparse_reduce_sum", "sparse_reorder", "sparse_reshape", "sparse_tensor_to_dense", "sparse_to_dense", "split", "sqrt", "square", "squared_difference", "squeeze", "stack", "stop_gradient", "strided_slice", "string", "string_join", "string_split", "string_strip", "string_to_hash_bucket_fast", "string_to_number", "strings", "substr", "subtract", "summary", "tables_initializer", "tan", "tanh", "tile", "to_complex128", "to_complex64", "to_double", "to_float", "to_int32", "to_int64", "train", "trainable_variables", "transpose", "truediv", "truncated_normal", "truncated_normal_initializer", "truncatediv", "truncatemod", "tuple", "uint16", "uint32", "uint64", "uint8", "unique", "unique_with_counts", "unstack", "use_processes", "variable_scope", "variables_initializer", "where", "where_v2", "zeros", "zeros_initializer", "zeros_like"]
+
+__all__ = [
+    "AUTO_REUSE",
+    "Assert",
+    "ConfigProto",
+    "DType",
+    "Dimension",
+    "FIFOQueue",
+    "FixedLenFeature",
+    "FixedLenSequenceFeature",
+    "FixedLengthRecordReader",
+    "GPUOptions",
+    "Graph",
+    "GraphKeys",
+    "GraphOptions",
+    "IdentityReader",
+    "InteractiveSession",
+    "OpError",
+    "Operation",
+    "OptimizerOptions",
+    "PaddingFIFOQueue",
+    "Print",
+    "QueueBase",
+    "RandomShuffleQueue",
+    "ReaderBase",
+    "RunMetadata",
+    "RunOptions",
+    "Session",
+    "SparseTensor",
+    "SparseTensorValue",
+    "TFRecordReader",
+    "Tensor",
+    "TensorShape",
+    "TextLineReader",
+    "VERSION",
+    "VarLenFeature",
+    "Variable",
+    "VariableScope",
+    "WholeFileReader",
+    "__version__",
+    "abs",
+    "acos",
+    "acosh",
+    "add",
+    "add_n",
+    "add_to_collection",
+    "add_to_collections",
+    "all_variables",
+    "angle",
+    "app",
+    "arg_max",
+    "arg_min",
+    "argmax",
+    "argmin",
+    "as_dtype",
+    "as_string",
+    "asin",
+    "asinh",
+    "assert_equal",
+    "assert_greater",
+    "assert_greater_equal",
+    "assert_integer",
+    "assert_less",
+    "assert_less_equal",
+    "assert_near",
+    "assert_negative",
+    "assert_non_negative",
+    "assert_non_positive",
+    "assert_none_equal",
+    "assert_positive",
+    "assert_rank",
+    "assert_rank_at_least",
+    "assert_rank_in",
+    "assert_scalar",
+    "assert_type",
+    "assign",
+    "assign_add",
+    "assign_sub",
+    "atan",
+    "atan2",
+    "atanh",
+    "bitwise",
+    "bool",
+    "boolean_mask",
+    "broadcast_dynamic_shape",
+    "broadcast_static_shape",
+    "broadcast_to",
+    "cast",
+    "ceil",
+    "clip_by_value",
+    "colocate_with",
+    "compat",
+    "complex128",
+    "complex64",
+    "concat",
+    "cond",
+    "conj",
+    "constant",
+    "constant_initializer",
+    "control_dependencies",
+    "convert_to_tensor",
+    "cos",
+    "cosh",
+    "count_nonzero",
+    "count_up_to",
+    "cumprod",
+    "cumsum",
+    "debugging",
+    "decode_base64",
+    "decode_csv",
+    "decode_json_example",
+    "decode_raw",
+    "device",
+    "disable_eager_execution",
+    "disable_v2_behavior",
+    "div",
+    "div_no_nan",
+    "divide",
+    "double",
+    "dtypes",
+    "dynamic_partition",
+    "dynamic_stitch",
+    "encode_base64",
+    "ensure_shape",
+    "equal",
+    "erf",
+    "erfc",
+    "errors",
+    "executing_eagerly",
+    "exp",
+    "expand_dims",
+    "expm1",
+    "fill",
+    "flags",
+    "float16",
+    "float32",
+    "float64",
+    "floor",
+    "floordiv",
+    "floormod",
+    "gather",
+    "gather_nd",
+    "get_collection",
+    "get_collection_ref",
+    "get_default_graph",
+    "get_default_session",
+    "get_logger",
+    "get_static_value",
+    "get_variable",
+    "get_variable_scope",
+    "gfile",
+    "global_variables",
+    "global_variables_initializer",
+    "glorot_uniform_initializer",
+    "greater",
+    "greater_equal",
+    "group",
+    "half",
+    "identity",
+    "imag",
+    "image",
+    "initialize_all_tables",
+    "initialize_all_variables",
+    "initialize_local_variables",
+    "initialize_variables",
+    "initializers",
+    "int16",
+    "int32",
+    "int64",
+    "int8",
+    "invert_permutation",
+    "io",
+    "is_finite",
+    "is_inf",
+    "is_nan",
+    "is_numeric_tensor",
+    "is_symbolic_tensor",
+    "is_tensor",
+    "is_variable_initialized",
+    "keras",
+    "less",
+    "less_equal",
+    "lgamma",
+    "lin_space",
+    "linspace",
+    "local_variables",
+    "local_variables_initializer",
+    "log",
+    "log1p",
+    "logging",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "matching_files",
+    "math",
+    "matmul",
+    "matrix_transpose",
+    "maximum",
+    "minimum",
+    "mod",
+    "model_variables",
+    "multiply",
+    "name_scope",
+    "negative",
+    "newaxis",
+    "no_op",
+    "not_equal",
+    "numpy_function",
+    "one_hot",
+    "ones",
+    "ones_initializer",
+    "ones_like",
+    "pad",
+    "parse_example",
+    "parse_single_example",
+    "parse_single_sequence_example",
+    "placeholder",
+    "placeholder_with_default",
+    "pow",
+    "py_func",
+    "python_io",
+    "queue",
+    "random",
+    "random_crop",
+    "random_normal",
+    "random_normal_initializer",
+    "random_shuffle",
+    "random_uniform",
+    "random_uniform_initializer",
+    "range",
+    "rank",
+    "read_file",
+    "real",
+    "realdiv",
+    "reciprocal",
+    "reduce_all",
+    "reduce_any",
+    "reduce_join",
+    "reduce_logsumexp",
+    "reduce_max",
+    "reduce_mean",
+    "reduce_min",
+    "reduce_prod",
+    "reduce_sum",
+    "regex_replace",
+    "report_uninitialized_variables",
+    "reset_default_graph",
+    "reshape",
+    "resource",
+    "reverse",
+    "reverse_v2",
+    "rint",
+    "round",
+    "rsqrt",
+    "saturate_cast",
+    "scatter_nd",
+    "sequence_mask",
+    "set_random_seed",
+    "setdiff1d",
+    "shape",
+    "sigmoid",
+    "sign",
+    "sin",
+    "sinh",
+    "size",
+    "slice",
+    "sparse",
+    "sparse_placeholder",
+    "sparse_reduce_sum",
+    "sparse_reorder",
+    "sparse_reshape",
+    "sparse_tensor_to_dense",
+    "sparse_to_dense",
+    "split",
+    "sqrt",
+    "square",
+    "squared_difference",
+    "squeeze",
+    "stack",
+    "stop_gradient",
+    "strided_slice",
+    "string",
+    "string_join",
+    "string_split",
+    "string_strip",
+    "string_to_hash_bucket_fast",
+    "string_to_number",
+    "strings",
+    "substr",
+    "subtract",
+    "summary",
+    "tables_initializer",
+    "tan",
+    "tanh",
+    "tile",
+    "to_complex128",
+    "to_complex64",
+    "to_double",
+    "to_float",
+    "to_int32",
+    "to_int64",
+    "train",
+    "trainable_variables",
+    "transpose",
+    "truediv",
+    "truncated_normal",
+    "truncated_normal_initializer",
+    "truncatediv",
+    "truncatemod",
+    "tuple",
+    "uint16",
+    "uint32",
+    "uint64",
+    "uint8",
+    "unique",
+    "unique_with_counts",
+    "unstack",
+    "use_processes",
+    "variable_scope",
+    "variables_initializer",
+    "where",
+    "where_v2",
+    "zeros",
+    "zeros_initializer",
+    "zeros_like",
+]
+
 def broadcast_dynamic_shape(shape_x: Any, shape_y: Any, name: str | None = None) -> Tensor: ...
 def broadcast_static_shape(shape_x: Any, shape_y: Any) -> TensorShape: ...
 def broadcast_to(input: Any, shape: Any, name: str | None = None) -> Tensor: ...
 def ensure_shape(x: Any, shape: Any, name: str | None = None) -> Tensor: ...
 def expand_dims(input: Any, axis: Any = None, name: str | None = None, dim: Any = None) -> Tensor: ...
 def identity(input: Any, name: str | None = None) -> Any: ...
-def matrix_transpose(a: Any, name: str | None = 'matrix_transpose', conjugate: builtins.bool = False) -> Tensor: ...
-def pad(tensor: Any, paddings: Any, mode: str = 'CONSTANT', name: str | None = None, constant_values: Any = 0) -> Tensor: ...
+def matrix_transpose(a: Any, name: str | None = "matrix_transpose", conjugate: builtins.bool = False) -> Tensor: ...
+def pad(
+    tensor: Any, paddings: Any, mode: str = "CONSTANT", name: str | None = None, constant_values: Any = 0
+) -> Tensor: ...
 def rank(input: Any, name: str | None = None) -> Tensor: ...
 def reshape(tensor: Any, shape: Any, name: str | None = None) -> Tensor: ...
 def reverse(tensor: Any, axis: Any, name: str | None = None) -> Tensor: ...
@@ -168,44 +497,141 @@ def size(input: Any, name: str | None = None, out_type: Any = None) -> Tensor: .
 def squeeze(input: Any, axis: Any = None, name: str | None = None, squeeze_dims: Any = None) -> Tensor: ...
 def stop_gradient(input: Any, name: str | None = None) -> Tensor: ...
 def tile(input: Any, multiples: Any, name: str | None = None) -> Tensor: ...
-def transpose(a: Any, perm: Any = None, name: str | None = 'transpose', conjugate: builtins.bool = False) -> Tensor: ...
+def transpose(a: Any, perm: Any = None, name: str | None = "transpose", conjugate: builtins.bool = False) -> Tensor: ...
 def invert_permutation(x: Any, name: str | None = None) -> Tensor: ...
 def fill(dims: Any, value: Any, name: str | None = None, layout: Any = None) -> Tensor: ...
 def lin_space(start: Any, stop: Any, num: Any, name: str | None = None, axis: Any = 0) -> Tensor: ...
 def linspace(start: Any, stop: Any, num: Any, name: str | None = None, axis: Any = 0) -> Tensor: ...
-def one_hot(indices: Any, depth: Any, on_value: Any = None, off_value: Any = None, axis: int | None = None, dtype: Any = None, name: str | None = None) -> Tensor: ...
+def one_hot(
+    indices: Any,
+    depth: Any,
+    on_value: Any = None,
+    off_value: Any = None,
+    axis: int | None = None,
+    dtype: Any = None,
+    name: str | None = None,
+) -> Tensor: ...
 def ones(shape: Any, dtype: Any = ..., name: str | None = None, layout: Any = None) -> Tensor: ...
 def ones_like(tensor: Any, dtype: Any = None, name: str | None = None, optimize: Any = True) -> Tensor: ...
-def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name: str | None = 'range') -> Tensor: ...
+def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name: str | None = "range") -> Tensor: ...
 def zeros(shape: Any, dtype: Any = ..., name: str | None = None, layout: Any = None) -> Tensor: ...
 def zeros_like(tensor: Any, dtype: Any = None, name: str | None = None, optimize: Any = True) -> Tensor: ...
-def concat(values: Any, axis: Any, name: str | None = 'concat') -> Tensor: ...
-def split(value: Any, num_or_size_splits: Any, axis: Any = 0, num: int | None = None, name: str | None = 'split') -> list[Tensor]: ...
-def stack(values: Any, axis: int = 0, name: str | None = 'stack') -> Tensor: ...
-def unstack(value: Any, num: int | None = None, axis: int = 0, name: str | None = 'unstack') -> list[Tensor]: ...
-def assert_equal(x: Any, y: Any, data: Sequence[Any] | None = None, summarize: int | None = None, message: str | None = None, name: str | None = None) -> Operation: ...
-def assert_greater(x: Any, y: Any, data: Sequence[Any] | None = None, summarize: int | None = None, message: str | None = None, name: str | None = None) -> Operation: ...
-def assert_greater_equal(x: Any, y: Any, data: Sequence[Any] | None = None, summarize: int | None = None, message: str | None = None, name: str | None = None) -> Operation: ...
-def assert_less(x: Any, y: Any, data: Sequence[Any] | None = None, summarize: int | None = None, message: str | None = None, name: str | None = None) -> Operation: ...
-def assert_less_equal(x: Any, y: Any, data: Sequence[Any] | None = None, summarize: int | None = None, message: str | None = None, name: str | None = None) -> Operation: ...
-def assert_negative(x: Any, data: Sequence[Any] | None = None, summarize: int | None = None, message: str | None = None, name: str | None = None) -> Operation: ...
-def assert_non_negative(x: Any, data: Sequence[Any] | None = None, summarize: int | None = None, message: str | None = None, name: str | None = None) -> Operation: ...
-def assert_non_positive(x: Any, data: Sequence[Any] | None = None, summarize: int | None = None, message: str | None = None, name: str | None = None) -> Operation: ...
-def assert_none_equal(x: Any, y: Any, data: Sequence[Any] | None = None, summarize: int | None = None, message: str | None = None, name: str | None = None) -> Operation: ...
-def assert_positive(x: Any, data: Sequence[Any] | None = None, summarize: int | None = None, message: str | None = None, name: str | None = None) -> Operation: ...
-def assert_rank(x: Any, rank: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None) -> Operation: ...
-def assert_rank_at_least(x: Any, rank: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None) -> Operation: ...
-def assert_rank_in(x: Any, ranks: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None) -> Operation: ...
+def concat(values: Any, axis: Any, name: str | None = "concat") -> Tensor: ...
+def split(
+    value: Any, num_or_size_splits: Any, axis: Any = 0, num: int | None = None, name: str | None = "split"
+) -> list[Tensor]: ...
+def stack(values: Any, axis: int = 0, name: str | None = "stack") -> Tensor: ...
+def unstack(value: Any, num: int | None = None, axis: int = 0, name: str | None = "unstack") -> list[Tensor]: ...
+def assert_equal(
+    x: Any,
+    y: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_greater(
+    x: Any,
+    y: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_greater_equal(
+    x: Any,
+    y: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_less(
+    x: Any,
+    y: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_less_equal(
+    x: Any,
+    y: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_negative(
+    x: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_non_negative(
+    x: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_non_positive(
+    x: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_none_equal(
+    x: Any,
+    y: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_positive(
+    x: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_rank(
+    x: Any,
+    rank: Any,
+    data: Any = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_rank_at_least(
+    x: Any,
+    rank: Any,
+    data: Any = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
+def assert_rank_in(
+    x: Any,
+    ranks: Any,
+    data: Any = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
+) -> Operation: ...
 def clip_by_value(t: Any, clip_value_min: Any, clip_value_max: Any, name: str | None = None) -> Tensor: ...
 def div(x: Any, y: Any, name: str | None = None) -> Tensor: ...
 def div_no_nan(x: Any, y: Any, name: str | None = None) -> Tensor: ...
 def realdiv(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def to_complex128(x: Any, name: str | None = 'ToComplex128') -> Any: ...
-def to_complex64(x: Any, name: str | None = 'ToComplex64') -> Any: ...
-def to_double(x: Any, name: str | None = 'ToDouble') -> Any: ...
-def to_float(x: Any, name: str | None = 'ToFloat') -> Any: ...
-def to_int32(x: Any, name: str | None = 'ToInt32') -> Any: ...
-def to_int64(x: Any, name: str | None = 'ToInt64') -> Any: ...
+def to_complex128(x: Any, name: str | None = "ToComplex128") -> Any: ...
+def to_complex64(x: Any, name: str | None = "ToComplex64") -> Any: ...
+def to_double(x: Any, name: str | None = "ToDouble") -> Any: ...
+def to_float(x: Any, name: str | None = "ToFloat") -> Any: ...
+def to_int32(x: Any, name: str | None = "ToInt32") -> Any: ...
+def to_int64(x: Any, name: str | None = "ToInt64") -> Any: ...
 def truncatediv(x: Any, y: Any, name: str | None = None) -> Tensor: ...
 def truncatemod(x: Any, y: Any, name: str | None = None) -> Tensor: ...
 def cast(x: Any, dtype: Any, name: str | None = None) -> Any: ...
@@ -245,7 +671,7 @@ def log1p(x: Any, name: str | None = None) -> Tensor: ...
 def logical_and(x: Any, y: Any, name: str | None = None) -> Tensor: ...
 def logical_not(x: Any, name: str | None = None) -> Tensor: ...
 def logical_or(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def logical_xor(x: Any, y: Any, name: str | None = 'LogicalXor') -> Tensor: ...
+def logical_xor(x: Any, y: Any, name: str | None = "LogicalXor") -> Tensor: ...
 def maximum(x: Any, y: Any, name: str | None = None) -> Tensor: ...
 def minimum(x: Any, y: Any, name: str | None = None) -> Tensor: ...
 def mod(x: Any, y: Any, name: str | None = None) -> Tensor: ...
@@ -272,59 +698,214 @@ def truediv(x: Any, y: Any, name: str | None = None) -> Tensor: ...
 def is_finite(x: Any, name: str | None = None) -> Tensor: ...
 def is_inf(x: Any, name: str | None = None) -> Tensor: ...
 def is_nan(x: Any, name: str | None = None) -> Tensor: ...
-def numpy_function(func: Callable[..., Any], inp: Sequence[Any], Tout: Any, stateful: builtins.bool = True, name: str | None = None) -> Any: ...
-def arg_max(input: Any, axis: Any = None, name: str | None = None, dimension: Any = None, output_type: Any = ...) -> Tensor: ...
-def arg_min(input: Any, axis: Any = None, name: str | None = None, dimension: Any = None, output_type: Any = ...) -> Tensor: ...
-def matmul(a: Any, b: Any, transpose_a: builtins.bool = False, transpose_b: builtins.bool = False, adjoint_a: builtins.bool = False, adjoint_b: builtins.bool = False, a_is_sparse: Any = False, b_is_sparse: Any = False, output_type: Any = None, grad_a: Any = False, grad_b: Any = False, name: str | None = None) -> Any: ...
-def argmax(input: Any, axis: Any = None, name: str | None = None, dimension: Any = None, output_type: Any = ...) -> Tensor: ...
-def argmin(input: Any, axis: Any = None, name: str | None = None, dimension: Any = None, output_type: Any = ...) -> Tensor: ...
-def count_nonzero(input_tensor: Any = None, axis: Any = None, keepdims: builtins.bool | None = None, dtype: Any = ..., name: str | None = None, reduction_indices: Any = None, keep_dims: Any = None, input: Any = None) -> Any: ...
-def cumprod(x: Any, axis: Any = 0, exclusive: builtins.bool = False, reverse: builtins.bool = False, name: str | None = None) -> Tensor: ...
-def cumsum(x: Any, axis: Any = 0, exclusive: builtins.bool = False, reverse: builtins.bool = False, name: str | None = None) -> Tensor: ...
-def reduce_all(input_tensor: Any, axis: Any = None, keepdims: builtins.bool | None = None, name: str | None = None, reduction_indices: Any = None, keep_dims: Any = None) -> Tensor: ...
-def reduce_any(input_tensor: Any, axis: Any = None, keepdims: builtins.bool | None = None, name: str | None = None, reduction_indices: Any = None, keep_dims: Any = None) -> Tensor: ...
-def reduce_logsumexp(input_tensor: Any, axis: Any = None, keepdims: builtins.bool | None = None, name: str | None = None, reduction_indices: Any = None, keep_dims: Any = None) -> Tensor: ...
-def reduce_max(input_tensor: Any, axis: Any = None, keepdims: builtins.bool | None = None, name: str | None = None, reduction_indices: Any = None, keep_dims: Any = None) -> Tensor: ...
-def reduce_mean(input_tensor: Any, axis: Any = None, keepdims: builtins.bool | None = None, name: str | None = None, reduction_indices: Any = None, keep_dims: Any = None) -> Tensor: ...
-def reduce_min(input_tensor: Any, axis: Any = None, keepdims: builtins.bool | None = None, name: str | None = None, reduction_indices: Any = None, keep_dims: Any = None) -> Tensor: ...
-def reduce_prod(input_tensor: Any, axis: Any = None, keepdims: builtins.bool | None = None, name: str | None = None, reduction_indices: Any = None, keep_dims: Any = None) -> Tensor: ...
-def reduce_sum(input_tensor: Any, axis: Any = None, keepdims: builtins.bool | None = None, name: str | None = None, reduction_indices: Any = None, keep_dims: Any = None) -> Tensor: ...
-def boolean_mask(tensor: Any, mask: Any, name: str | None = 'boolean_mask', axis: Any = None) -> Tensor: ...
-def dynamic_partition(data: Any, partitions: Any, num_partitions: int, name: str | None = None) -> list: ...
+def numpy_function(
+    func: Callable[..., Any], inp: Sequence[Any], Tout: Any, stateful: builtins.bool = True, name: str | None = None
+) -> Any: ...
+def arg_max(
+    input: Any, axis: Any = None, name: str | None = None, dimension: Any = None, output_type: Any = ...
+) -> Tensor: ...
+def arg_min(
+    input: Any, axis: Any = None, name: str | None = None, dimension: Any = None, output_type: Any = ...
+) -> Tensor: ...
+def matmul(
+    a: Any,
+    b: Any,
+    transpose_a: builtins.bool = False,
+    transpose_b: builtins.bool = False,
+    adjoint_a: builtins.bool = False,
+    adjoint_b: builtins.bool = False,
+    a_is_sparse: Any = False,
+    b_is_sparse: Any = False,
+    output_type: Any = None,
+    grad_a: Any = False,
+    grad_b: Any = False,
+    name: str | None = None,
+) -> Any: ...
+def argmax(
+    input: Any, axis: Any = None, name: str | None = None, dimension: Any = None, output_type: Any = ...
+) -> Tensor: ...
+def argmin(
+    input: Any, axis: Any = None, name: str | None = None, dimension: Any = None, output_type: Any = ...
+) -> Tensor: ...
+def count_nonzero(
+    input_tensor: Any = None,
+    axis: Any = None,
+    keepdims: builtins.bool | None = None,
+    dtype: Any = ...,
+    name: str | None = None,
+    reduction_indices: Any = None,
+    keep_dims: Any = None,
+    input: Any = None,
+) -> Any: ...
+def cumprod(
+    x: Any, axis: Any = 0, exclusive: builtins.bool = False, reverse: builtins.bool = False, name: str | None = None
+) -> Tensor: ...
+def cumsum(
+    x: Any, axis: Any = 0, exclusive: builtins.bool = False, reverse: builtins.bool = False, name: str | None = None
+) -> Tensor: ...
+def reduce_all(
+    input_tensor: Any,
+    axis: Any = None,
+    keepdims: builtins.bool | None = None,
+    name: str | None = None,
+    reduction_indices: Any = None,
+    keep_dims: Any = None,
+) -> Tensor: ...
+def reduce_any(
+    input_tensor: Any,
+    axis: Any = None,
+    keepdims: builtins.bool | None = None,
+    name: str | None = None,
+    reduction_indices: Any = None,
+    keep_dims: Any = None,
+) -> Tensor: ...
+def reduce_logsumexp(
+    input_tensor: Any,
+    axis: Any = None,
+    keepdims: builtins.bool | None = None,
+    name: str | None = None,
+    reduction_indices: Any = None,
+    keep_dims: Any = None,
+) -> Tensor: ...
+def reduce_max(
+    input_tensor: Any,
+    axis: Any = None,
+    keepdims: builtins.bool | None = None,
+    name: str | None = None,
+    reduction_indices: Any = None,
+    keep_dims: Any = None,
+) -> Tensor: ...
+def reduce_mean(
+    input_tensor: Any,
+    axis: Any = None,
+    keepdims: builtins.bool | None = None,
+    name: str | None = None,
+    reduction_indices: Any = None,
+    keep_dims: Any = None,
+) -> Tensor: ...
+def reduce_min(
+    input_tensor: Any,
+    axis: Any = None,
+    keepdims: builtins.bool | None = None,
+    name: str | None = None,
+    reduction_indices: Any = None,
+    keep_dims: Any = None,
+) -> Tensor: ...
+def reduce_prod(
+    input_tensor: Any,
+    axis: Any = None,
+    keepdims: builtins.bool | None = None,
+    name: str | None = None,
+    reduction_indices: Any = None,
+    keep_dims: Any = None,
+) -> Tensor: ...
+def reduce_sum(
+    input_tensor: Any,
+    axis: Any = None,
+    keepdims: builtins.bool | None = None,
+    name: str | None = None,
+    reduction_indices: Any = None,
+    keep_dims: Any = None,
+) -> Tensor: ...
+def boolean_mask(tensor: Any, mask: Any, name: str | None = "boolean_mask", axis: Any = None) -> Tensor: ...
+def dynamic_partition(data: Any, partitions: Any, num_partitions: int, name: str | None = None) -> list[Tensor]: ...
 def dynamic_stitch(indices: Any, data: Any, name: str | None = None) -> Tensor: ...
-def gather(params: Any, indices: Any, validate_indices: Any = None, name: str | None = None, axis: Any = None, batch_dims: int = 0) -> Tensor: ...
-def gather_nd(params: Any, indices: Any, name: str | None = None, batch_dims: int = 0, bad_indices_policy: str = '') -> Tensor: ...
+def gather(
+    params: Any,
+    indices: Any,
+    validate_indices: Any = None,
+    name: str | None = None,
+    axis: Any = None,
+    batch_dims: int = 0,
+) -> Tensor: ...
+def gather_nd(
+    params: Any, indices: Any, name: str | None = None, batch_dims: int = 0, bad_indices_policy: str = ""
+) -> Tensor: ...
 def scatter_nd(indices: Any, updates: Any, shape: Any, name: str | None = None) -> Tensor: ...
 def sequence_mask(lengths: Any, maxlen: Any = None, dtype: Any = ..., name: str | None = None) -> Any: ...
-def setdiff1d(x: Any, y: Any, index_dtype: Any = ..., name: str | None = None) -> builtins.tuple: ...
+def setdiff1d(x: Any, y: Any, index_dtype: Any = ..., name: str | None = None) -> builtins.tuple[Tensor, ...]: ...
 def slice(input_: Any, begin: Any, size: Any, name: str | None = None) -> Tensor: ...
-def strided_slice(input_: Any, begin: Any, end: Any, strides: Any = None, begin_mask: int = 0, end_mask: int = 0, ellipsis_mask: int = 0, new_axis_mask: int = 0, shrink_axis_mask: int = 0, var: Any = None, name: str | None = None) -> Tensor: ...
-def unique(x: Any, out_idx: Any = ..., name: str | None = None) -> builtins.tuple: ...
-def unique_with_counts(x: Any, out_idx: Any = ..., name: str | None = None) -> builtins.tuple: ...
+def strided_slice(
+    input_: Any,
+    begin: Any,
+    end: Any,
+    strides: Any = None,
+    begin_mask: int = 0,
+    end_mask: int = 0,
+    ellipsis_mask: int = 0,
+    new_axis_mask: int = 0,
+    shrink_axis_mask: int = 0,
+    var: Any = None,
+    name: str | None = None,
+) -> Tensor: ...
+def unique(x: Any, out_idx: Any = ..., name: str | None = None) -> builtins.tuple[Tensor, ...]: ...
+def unique_with_counts(x: Any, out_idx: Any = ..., name: str | None = None) -> builtins.tuple[Tensor, ...]: ...
 def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Tensor: ...
 def where_v2(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Tensor: ...
-def sparse_reduce_sum(sp_input: Any, axis: Any = None, keepdims: builtins.bool | None = None, reduction_axes: Any = None, keep_dims: Any = None) -> Tensor: ...
+def sparse_reduce_sum(
+    sp_input: Any,
+    axis: Any = None,
+    keepdims: builtins.bool | None = None,
+    reduction_axes: Any = None,
+    keep_dims: Any = None,
+) -> Tensor: ...
 def sparse_reorder(sp_input: Any, name: str | None = None) -> SparseTensor: ...
 def sparse_reshape(sp_input: Any, shape: Any, name: str | None = None) -> SparseTensor: ...
-def sparse_tensor_to_dense(sp_input: Any, default_value: Any = None, validate_indices: builtins.bool = True, name: str | None = None) -> Tensor: ...
-def sparse_to_dense(sparse_indices: Any, output_shape: Any, sparse_values: Any, default_value: Any = 0, validate_indices: builtins.bool = True, name: str | None = None) -> Tensor: ...
-def string_join(inputs: Any, separator: str = '', name: str | None = None) -> Tensor: ...
-def string_split(source: Any, sep: Any = None, skip_empty: builtins.bool = True, delimiter: Any = None, result_type: str = 'SparseTensor', name: str | None = None) -> SparseTensor: ...
+def sparse_tensor_to_dense(
+    sp_input: Any, default_value: Any = None, validate_indices: builtins.bool = True, name: str | None = None
+) -> Tensor: ...
+def sparse_to_dense(
+    sparse_indices: Any,
+    output_shape: Any,
+    sparse_values: Any,
+    default_value: Any = 0,
+    validate_indices: builtins.bool = True,
+    name: str | None = None,
+) -> Tensor: ...
+def string_join(inputs: Any, separator: str = "", name: str | None = None) -> Tensor: ...
+def string_split(
+    source: Any,
+    sep: Any = None,
+    skip_empty: builtins.bool = True,
+    delimiter: Any = None,
+    result_type: str = "SparseTensor",
+    name: str | None = None,
+) -> SparseTensor: ...
 def string_strip(input: Any, name: str | None = None) -> Tensor: ...
 def string_to_hash_bucket_fast(input: Any, num_buckets: int, name: str | None = None) -> Tensor: ...
-def string_to_number(string_tensor: Any = None, out_type: Any = ..., name: str | None = None, input: Any = None) -> Tensor: ...
+def string_to_number(
+    string_tensor: Any = None, out_type: Any = ..., name: str | None = None, input: Any = None
+) -> Tensor: ...
 def decode_base64(input: Any, name: str | None = None) -> Tensor: ...
 def encode_base64(input: Any, pad: builtins.bool = False, name: str | None = None) -> Tensor: ...
-def reduce_join(inputs: Any, axis: Any = None, keep_dims: builtins.bool | None = None, separator: str = '', name: str | None = None, reduction_indices: Any = None, keepdims: Any = None) -> Tensor: ...
-def regex_replace(input: Any, pattern: Any, rewrite: Any, replace_global: builtins.bool = True, name: str | None = None) -> Tensor: ...
-def substr(input: Any, pos: Any, len: Any, name: str | None = None, unit: str = 'BYTE') -> Tensor: ...
-def as_string(input: Any, precision: int = -1, scientific: builtins.bool = False, shortest: builtins.bool = False, width: int = -1, fill: str = '', name: str | None = None) -> Tensor: ...
+def reduce_join(
+    inputs: Any,
+    axis: Any = None,
+    keep_dims: builtins.bool | None = None,
+    separator: str = "",
+    name: str | None = None,
+    reduction_indices: Any = None,
+    keepdims: Any = None,
+) -> Tensor: ...
+def regex_replace(
+    input: Any, pattern: Any, rewrite: Any, replace_global: builtins.bool = True, name: str | None = None
+) -> Tensor: ...
+def substr(input: Any, pos: Any, len: Any, name: str | None = None, unit: str = "BYTE") -> Tensor: ...
+def as_string(
+    input: Any,
+    precision: int = -1,
+    scientific: builtins.bool = False,
+    shortest: builtins.bool = False,
+    width: int = -1,
+    fill: str = "",
+    name: str | None = None,
+) -> Tensor: ...
 def all_variables(scope: str | None = None) -> list[Any]: ...
 def global_variables(scope: str | None = None) -> list[Any]: ...
-def initialize_all_tables(name: str = 'init_all_tables') -> Operation: ...
+def initialize_all_tables(name: str = "init_all_tables") -> Operation: ...
 def initialize_all_variables() -> Operation: ...
 def initialize_local_variables() -> Operation: ...
-def initialize_variables(var_list: Iterable[Variable], name: str = 'init') -> Operation: ...
+def initialize_variables(var_list: Iterable[Variable], name: str = "init") -> Operation: ...
 def local_variables(scope: str | None = None) -> list[Any]: ...
 def model_variables(scope: str | None = None) -> list[Any]: ...
 def trainable_variables(scope: str | None = None) -> list[Any]: ...

@@ -1,7 +1,9 @@
 # Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
 from mpqueue.compat.graph.nodes import Tensor
 from typing import Any
+
 __all__ = ["bitwise_and", "bitwise_or", "bitwise_xor", "invert"]
+
 def bitwise_and(x: Any, y: Any, name: str | None = None) -> Tensor: ...
 def bitwise_or(x: Any, y: Any, name: str | None = None) -> Tensor: ...
 def bitwise_xor(x: Any, y: Any, name: str | None = None) -> Tensor: ...

@@ -22,7 +22,41 @@ from mpqueue.compat.ops.dtypes import uint32 as uint32
 from mpqueue.compat.ops.dtypes import uint64 as uint64
 from mpqueue.compat.ops.dtypes import uint8 as uint8
 from typing import Any
-__all__ = ["DType", "as_dtype", "as_string", "bool", "cast", "complex128", "complex64", "double", "float16", "float32", "float64", "half", "int16", "int32", "int64", "int8", "resource", "saturate_cast", "string", "uint16", "uint32", "uint64", "uint8"]
+
+__all__ = [
+    "DType",
+    "as_dtype",
+    "as_string",
+    "bool",
+    "cast",
+    "complex128",
+    "complex64",
+    "double",
+    "float16",
+    "float32",
+    "float64",
+    "half",
+    "int16",
+    "int32",
+    "int64",
+    "int8",
+    "resource",
+    "saturate_cast",
+    "string",
+    "uint16",
+    "uint32",
+    "uint64",
+    "uint8",
+]
+
 def cast(x: Any, dtype: Any, name: str | None = None) -> Any: ...
 def saturate_cast(value: Any, dtype: Any, name: str | None = None) -> Any: ...
-def as_string(input: Any, precision: int = -1, scientific: builtins.bool = False, shortest: builtins.bool = False, width: int = -1, fill: str = '', name: str | None = None) -> Tensor: ...
+def as_string(
+    input: Any,
+    precision: int = -1,
+    scientific: builtins.bool = False,
+    shortest: builtins.bool = False,
+    width: int = -1,
+    fill: str = "",
+    name: str | None = None,
+) -> Tensor: ...

@@ -14,4 +14,21 @@ from mpqueue.compat.program.gfile import Walk as Walk
 from mpqueue.compat.program.gfile_file import GFile as FastGFile
 from mpqueue.compat.program.gfile_file import GFile as GFile
 from mpqueue.compat.program.gfile_file import GFile as Open
-__all__ = ["Copy", "DeleteRecursively", "Exists", "FastGFile", "GFile", "Glob", "IsDirectory", "ListDirectory", "MakeDirs", "MkDir", "Open", "Remove", "Rename", "Stat", "Walk"]
+
+__all__ = [
+    "Copy",
+    "DeleteRecursively",
+    "Exists",
+    "FastGFile",
+    "GFile",
+    "Glob",
+    "IsDirectory",
+    "ListDirectory",
+    "MakeDirs",
+    "MkDir",
+    "Open",
+    "Remove",
+    "Rename",
+    "Stat",
+    "Walk",
+]

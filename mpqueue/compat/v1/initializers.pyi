@@ -10,4 +10,17 @@ from mpqueue.compat.functions.variables import global_variables_initializer as g
 from mpqueue.compat.functions.variables import local_variables_initializer as local_variables
 from mpqueue.compat.functions.variables import tables_initializer as tables_initializer
 from mpqueue.compat.functions.variables import variables_initializer as variables
-__all__ = ["constant", "global_variables", "glorot_uniform", "local_variables", "ones", "random_normal", "random_uniform", "tables_initializer", "truncated_normal", "variables", "zeros"]
+
+__all__ = [
+    "constant",
+    "global_variables",
+    "glorot_uniform",
+    "local_variables",
+    "ones",
+    "random_normal",
+    "random_uniform",
+    "tables_initializer",
+    "truncated_normal",
+    "variables",
+    "zeros",
+]

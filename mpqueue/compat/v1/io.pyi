@@ -21,13 +21,74 @@ from mpqueue.python_io import TFRecordOptions as TFRecordOptions
 from mpqueue.python_io import TFRecordWriter as TFRecordWriter
 from mpqueue.python_io import tf_record_iterator as tf_record_iterator
 from typing import Any
-__all__ = ["FIFOQueue", "FixedLenFeature", "FixedLenSequenceFeature", "PaddingFIFOQueue", "QueueBase", "RandomShuffleQueue", "TFRecordCompressionType", "TFRecordOptions", "TFRecordWriter", "VarLenFeature", "decode_base64", "decode_bmp", "decode_csv", "decode_gif", "decode_image", "decode_jpeg", "decode_json_example", "decode_png", "decode_raw", "encode_base64", "encode_jpeg", "encode_png", "extract_jpeg_shape", "is_jpeg", "match_filenames_once", "matching_files", "parse_example", "parse_single_example", "parse_single_sequence_example", "read_file", "tf_record_iterator"]
+
+__all__ = [
+    "FIFOQueue",
+    "FixedLenFeature",
+    "FixedLenSequenceFeature",
+    "PaddingFIFOQueue",
+    "QueueBase",
+    "RandomShuffleQueue",
+    "TFRecordCompressionType",
+    "TFRecordOptions",
+    "TFRecordWriter",
+    "VarLenFeature",
+    "decode_base64",
+    "decode_bmp",
+    "decode_csv",
+    "decode_gif",
+    "decode_image",
+    "decode_jpeg",
+    "decode_json_example",
+    "decode_png",
+    "decode_raw",
+    "encode_base64",
+    "encode_jpeg",
+    "encode_png",
+    "extract_jpeg_shape",
+    "is_jpeg",
+    "match_filenames_once",
+    "matching_files",
+    "parse_example",
+    "parse_single_example",
+    "parse_single_sequence_example",
+    "read_file",
+    "tf_record_iterator",
+]
+
 def decode_bmp(contents: Any, channels: int = 0, name: str | None = None) -> Tensor: ...
 def decode_gif(contents: Any, name: str | None = None) -> Tensor: ...
-def decode_image(contents: Any, channels: int | None = None, dtype: Any = ..., name: str | None = None, expand_animations: bool = True) -> Tensor: ...
-def decode_jpeg(contents: Any, channels: int = 0, ratio: int = 1, fancy_upscaling: bool = True, try_recover_truncated: bool = False, acceptable_fraction: float = 1.0, dct_method: str = '', name: str | None = None) -> Tensor: ...
+def decode_image(
+    contents: Any,
+    channels: int | None = None,
+    dtype: Any = ...,
+    name: str | None = None,
+    expand_animations: bool = True,
+) -> Tensor: ...
+def decode_jpeg(
+    contents: Any,
+    channels: int = 0,
+    ratio: int = 1,
+    fancy_upscaling: bool = True,
+    try_recover_truncated: bool = False,
+    acceptable_fraction: float = 1.0,
+    dct_method: str = "",
+    name: str | None = None,
+) -> Tensor: ...
 def decode_png(contents: Any, channels: int = 0, dtype: Any = ..., name: str | None = None) -> Tensor: ...
-def encode_jpeg(image: Any, format: str = '', quality: int = 95, progressive: bool = False, optimize_size: bool = False, chroma_downsampling: bool = True, density_unit: str = 'in', x_density: int = 300, y_density: int = 300, xmp_metadata: str = '', name: str | None = None) -> Tensor: ...
+def encode_jpeg(
+    image: Any,
+    format: str = "",
+    quality: int = 95,
+    progressive: bool = False,
+    optimize_size: bool = False,
+    chroma_downsampling: bool = True,
+    density_unit: str = "in",
+    x_density: int = 300,
+    y_density: int = 300,
+    xmp_metadata: str = "",
+    name: str | None = None,
+) -> Tensor: ...
 def encode_png(image: Any, compression: int = -1, name: str | None = None) -> Tensor: ...
 def extract_jpeg_shape(contents: Any, output_type: Any = ..., name: str | None = None) -> Tensor: ...
 def is_jpeg(contents: Any, name: str | None = None) -> Tensor: ...

@@ -13,7 +13,29 @@ from mpqueue.compat.program.log import log_first_n as log_first_n
 from mpqueue.compat.program.log import log_if as log_if
 from mpqueue.compat.program.log import set_verbosity as set_verbosity
 from typing import Any
-__all__ = ["DEBUG", "ERROR", "FATAL", "INFO", "WARN", "debug", "error", "fatal", "flush", "get_verbosity", "info", "log", "log_every_n", "log_first_n", "log_if", "set_verbosity", "vlog", "warn", "warning"]
+
+__all__ = [
+    "DEBUG",
+    "ERROR",
+    "FATAL",
+    "INFO",
+    "WARN",
+    "debug",
+    "error",
+    "fatal",
+    "flush",
+    "get_verbosity",
+    "info",
+    "log",
+    "log_every_n",
+    "log_first_n",
+    "log_if",
+    "set_verbosity",
+    "vlog",
+    "warn",
+    "warning",
+]
+
 def debug(msg: Any, *args: Any, **kwargs: Any) -> None: ...
 def error(msg: Any, *args: Any, **kwargs: Any) -> None: ...
 def fatal(msg: Any, *args: Any, **kwargs: Any) -> None: ...

@@ -4,7 +4,9 @@ from mpqueue.compat.program.summaries import FileWriter as FileWriter
 from mpqueue.compat.program.summaries import merge as merge
 from mpqueue.compat.program.summaries import merge_all as merge_all
 from typing import Any
+
 __all__ = ["FileWriter", "audio", "histogram", "image", "merge", "merge_all", "scalar", "tensor_summary", "text"]
+
 def audio(name: str, *_values: Any, collections: Any = None, **_options: Any) -> Tensor: ...
 def histogram(name: str, *_values: Any, collections: Any = None, **_options: Any) -> Tensor: ...
 def image(name: str, *_values: Any, collections: Any = None, **_options: Any) -> Tensor: ...

@@ -3,4 +3,5 @@ from mpqueue import GeneratorEnqueuer as GeneratorEnqueuer
 from mpqueue import OrderedEnqueuer as OrderedEnqueuer
 from mpqueue import Sequence as Sequence
 from mpqueue import SequenceEnqueuer as SequenceEnqueuer
+
 __all__ = ["GeneratorEnqueuer", "OrderedEnqueuer", "Sequence", "SequenceEnqueuer"]
