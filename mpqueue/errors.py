@@ -1,8 +1,8 @@
 """Every exception that mpqueue raises on purpose, besides ``ValueError`` and ``TypeError`` for bad arguments.
 
 Two families under `MPQueueError`: what can go wrong with workers and shared memory, and TensorFlow's `OpError`
-classes with their codes, for queues, readers and decoders. All of them survive pickling, because all of them cross
-processes: what a class is rebuilt from is exactly ``args``.
+classes with their codes, for queues, readers and decoders. All of them cross processes, so each is rebuilt from its
+``args`` alone when it is unpickled.
 """
 
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ class MPQueueError(Exception):
 
 
 class WorkerDied(MPQueueError):
-    """A worker ended without a word while it held work, more often than ``restarts`` allows.
+    """A worker ended unexpectedly while it computed a batch, more often than ``restarts`` allows.
 
     Args:
         worker_id: Number of the worker, from 0; -1 for the nursery, the process that starts the workers.
@@ -22,7 +22,7 @@ class WorkerDied(MPQueueError):
         epoch: Epoch of that batch, from 0, or None.
         peak_memory_bytes: Largest resident size of the worker, None where the kernel did not tell.
         oom_killed: True if the kernel's out-of-memory killer was at work meanwhile.
-        remedy: What the caller may do about it, one sentence.
+        remedy: Advice for the caller, one sentence.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class WorkerRaised(MPQueueError):
 
     Args:
         type_name: Qualified name of the exception's class in the worker.
-        text: Its message, or what could be had of it.
+        text: Its message, as far as it could be read.
     """
 
     def __init__(self, type_name: str, text: str) -> None:
@@ -86,12 +86,12 @@ class WorkerRaised(MPQueueError):
 
 
 class SharedMemoryFull(MPQueueError, MemoryError):
-    """There is no shared memory left for a batch, and none is in use that could be waited for.
+    """No shared memory is left for a batch, and nobody will free any.
 
     Args:
-        bytes_asked: What the batch needed.
-        bytes_available: What there was.
-        remedy: What to do about it.
+        bytes_asked: Bytes that the batch needs.
+        bytes_available: Bytes that are free, None if unknown.
+        remedy: Advice for the caller, one sentence.
     """
 
     def __init__(self, bytes_asked: int, bytes_available: int | None, remedy: str) -> None:
@@ -130,7 +130,7 @@ class BatchTimeout(MPQueueError, TimeoutError):
         index: Index of the batch.
         epoch: Its epoch, from 0.
         timeout_s: The bound in seconds.
-        stack: The worker's Python stacks when time was over, one per thread.
+        stack: The Python stacks of the worker's threads at that moment.
     """
 
     def __init__(self, index: int | None, epoch: int | None, timeout_s: float, stack: str = "") -> None:
@@ -171,7 +171,7 @@ class OpError(MPQueueError):
     Args:
         node_def: Kept for TensorFlow's signature; None here.
         op: The operation that failed, where there is one (`mpqueue.compat.v1`).
-        message: What happened.
+        message: The description of the failure.
         error_code: TensorFlow's number for the class of the failure.
 
     Follows: ``tf.errors.OpError``.
@@ -187,7 +187,7 @@ class OpError(MPQueueError):
 
     @property
     def message(self) -> str:
-        """What happened."""
+        """The description of the failure."""
         return self._message
 
     @property

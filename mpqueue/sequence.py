@@ -5,7 +5,7 @@ from typing import Any
 
 
 class Sequence:
-    """Base object for a dataset that is asked for complete batches by their number.
+    """Base class of datasets that give complete batches by their index.
 
     A subclass implements `__getitem__` and `__len__`, and may implement `on_epoch_end`. It is a safer way to use many
     workers than a generator: each batch is computed exactly once per epoch. The base class brings nothing else;
@@ -15,7 +15,7 @@ class Sequence:
     """
 
     def __getitem__(self, index: int) -> Any:
-        """The batch at position ``index``, from 0 to ``len(self) - 1``.
+        """Return the batch at position ``index``, from 0 to ``len(self) - 1``.
 
         Raises:
             NotImplementedError: The subclass has none.
@@ -23,7 +23,7 @@ class Sequence:
         raise NotImplementedError(f"{type(self).__name__} must implement __getitem__(index), giving a complete batch")
 
     def __len__(self) -> int:
-        """The number of batches in one epoch.
+        """Return the number of batches in one epoch.
 
         Raises:
             NotImplementedError: The subclass has none.
@@ -34,6 +34,6 @@ class Sequence:
         """Called once at the end of every epoch, in the process that trains."""
 
     def __iter__(self) -> Iterator[Any]:
-        """All batches of one epoch, in order, ``None`` included; `on_epoch_end` is not called."""
+        """Yield all batches of one epoch, in order, ``None`` included; `on_epoch_end` is not called."""
         for index in range(len(self)):
             yield self[index]
