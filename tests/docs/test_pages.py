@@ -2,6 +2,7 @@
 
 import functools
 import re
+import tomllib
 
 import pytest
 from helpers.pages import DOCS, PAGES, README, ROOT, anchors, name_of, prose
@@ -66,3 +67,9 @@ def test_the_front_page_has_at_most_150_lines():
 def test_a_page_has_one_title_and_it_comes_first(page):
     lines = prose(page).splitlines()
     assert [line for line in lines if line.startswith("# ")] == lines[:1]
+
+
+def test_the_table_of_extras_lists_every_extra():
+    listed = re.findall(r"^\| `(\w+)` \|", prose(DOCS / "installing.md"), re.M)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert sorted(listed) == sorted(project["optional-dependencies"])
