@@ -1,4 +1,4 @@
-"""What callers hand to the decoders: arrays of byte strings, and names of dtypes.
+"""Arguments of the decoders: arrays of byte strings, and names of dtypes.
 
 Strings are ``bytes`` here, and arrays of them have dtype ``object``: NumPy's own byte strings drop trailing zeros.
 """
@@ -25,7 +25,7 @@ def dtype_name(dtype: Any) -> str:
 
 
 def as_bytes(item: Any, name: str) -> bytes:
-    """One string as bytes; text becomes UTF-8.
+    """Convert one string to bytes; text becomes UTF-8.
 
     Raises:
         TypeError: It is neither ``bytes`` nor ``str``.
@@ -40,7 +40,7 @@ def as_bytes(item: Any, name: str) -> bytes:
 
 
 def string_list(value: Any, name: str) -> tuple[list[bytes], tuple[int, ...]]:
-    """A scalar, a nested list or an array of strings as a flat list and its shape.
+    """Convert a string, a nested list or an array of strings to a flat list and its shape.
 
     Raises:
         TypeError: Something in it is neither ``bytes`` nor ``str``.
@@ -67,7 +67,7 @@ def _object_array(value: Any, name: str) -> NDArray[Any]:
 
 
 def string_array(items: list[bytes], shape: tuple[int, ...]) -> Any:
-    """An object array of bytes; a scalar is the ``bytes`` itself."""
+    """Make an object array of bytes; for the shape ``()`` return the ``bytes`` itself."""
     if shape == ():
         return items[0]
     array = np.empty(len(items), object)

@@ -1,7 +1,6 @@
 """CSV records to columns.
 
-`csv_rows` reads one record after another and is always right; `csv_columns` reads a batch at once, gives the same where
-it gives anything, and leaves the rest, all errors included, to the rows.
+`csv_columns` reads a batch at once, or returns None; then `csv_rows` reads one record after another, and raises errors.
 """
 
 # ruff: noqa: ARG001 - `name` stands in TensorFlow's signature
@@ -38,13 +37,13 @@ def decode_csv(
     Args:
         records: A string, or an array of strings of any shape, one record each, without a line break at its end.
         record_defaults: One per column, and its dtype is the column's: float32, float64, int32, int64 or string. A
-            scalar or an array of one value is what an empty field means; an empty array says that it may not be empty.
+            scalar or an array of one value is the value of an empty field; with an empty array no field may be empty.
         field_delim: The byte between fields.
-        use_quote_delim: Whether quotes enclose fields; False: a quote is a character as any other.
+        use_quote_delim: True if quotes enclose fields; False: a quote is a character as any other.
         name: Accepted, without effect.
         na_value: A text that means the same as an empty field.
-        select_cols: Indices of the columns to read, rising, one per default; None: all. What follows the last of them
-            is not looked at.
+        select_cols: Indices of the columns to read, rising, one per default; None: all. Columns after the last of them
+            are not looked at.
 
     Returns: One array per column, of the shape of ``records``; strings are ``bytes`` in an object array. For a single
         record NumPy scalars and ``bytes``.
@@ -98,7 +97,7 @@ def _checked_cols(select_cols: Any, num_defaults: int) -> list[int]:
 
 
 def _dtype_and_default(default: Any, place: int) -> tuple[str, Any]:
-    """The dtype of a column, and the value of its empty fields, None if they have none."""
+    """Return the dtype of a column, and the value of its empty fields, None if they have none."""
     value = default[0] if type(default) is list and len(default) == 1 else default
     if type(value) in (float, str, bytes):  # what nearly all scripts write, at a tenth of the price of an array
         return (STRING, as_bytes(value, "a default")) if type(value) is not float else ("float32", _rounded(value))

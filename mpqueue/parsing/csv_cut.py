@@ -2,7 +2,7 @@
 
 The records become one buffer with a line break after each. A delimiter or a line break ends a field where an even
 number of quotes is before it. A batch is refused unless its line breaks are those that were put there, and unless every
-field is free of quotes or stands within one pair: what remains, TensorFlow's scanner cuts just so.
+field is free of quotes or stands within one pair: TensorFlow's scanner cuts the batches that are left in the same way.
 """
 
 from typing import Any, NamedTuple
@@ -32,17 +32,17 @@ class Batch(NamedTuple):
 
     @property
     def num_records(self) -> int:
-        """How many records there are."""
+        """Number of records."""
         return int(self.starts.shape[-1])
 
     def texts(self, which: Any) -> list[bytes]:
-        """Some of the fields, by an index of NumPy."""
+        """Return some of the fields, selected by an index of NumPy."""
         starts, ends = self.starts[which].reshape(-1).tolist(), self.ends[which].reshape(-1).tolist()
         return [self.memory[start:end] for start, end in zip(starts, ends, strict=True)]
 
 
 def cut(records: list[bytes], csv_format: CsvFormat) -> Batch | None:
-    """The fields of a batch, None if it is refused."""
+    """Return the fields of a batch, None if it is refused."""
     if csv_format.delim in b'"\r\n' or b"" in records:  # an empty record has no field, not one that is empty
         return None
     memory = b"\n".join([*records, MARGIN])
@@ -71,14 +71,14 @@ def cut(records: list[bytes], csv_format: CsvFormat) -> Batch | None:
 
 
 def _outside_quotes(letters: _Letters) -> NDArray[np.bool_]:
-    """Which letters have an even number of quotes before them."""
+    """Mark the letters that have an even number of quotes before them."""
     quotes_so_far = np.cumsum(letters == _QUOTE, dtype=np.uint8)  # it may wrap: only odd or even is asked
     outside: NDArray[np.bool_] = quotes_so_far & 1 == 0
     return outside
 
 
 def _wanted(end_letters: _Letters, ends: Places, records: list[bytes], csv_format: CsvFormat) -> Places | None:
-    """Which of all fields are read, shape [columns, records]; None if a record has another number of them."""
+    """Return indices of the fields to read, shape [columns, records]; None if a record has too few or too many."""
     last_fields = np.flatnonzero(end_letters == _LINE_BREAK)
     lengths = np.fromiter(map(len, records), np.int64, len(records))
     if not np.array_equal(ends[last_fields], np.cumsum(lengths + 1) - 1):
@@ -92,7 +92,7 @@ def _wanted(end_letters: _Letters, ends: Places, records: list[bytes], csv_forma
 
 
 def _are_whole(letters: _Letters, starts: Places, ends: Places) -> bool:
-    """Whether each field is free of quotes, or stands within its only two."""
+    """Tell if each field is free of quotes, or stands within its only two."""
     quoted = letters[starts] == _QUOTE
     starts, ends = starts[quoted], ends[quoted]
     closed = (letters[ends - 1] == _QUOTE) & (ends - starts > 1)

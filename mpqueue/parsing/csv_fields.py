@@ -1,7 +1,7 @@
 """One CSV record cut into its fields, by the rules of TensorFlow's scanner.
 
-They are those of RFC 4180 but for these: line breaks before a field are skipped, an empty record has no field at all,
-and a line break or a quote inside an unquoted field is an error instead of part of it.
+The rules are those of RFC 4180 with three exceptions: line breaks before a field are skipped, an empty record has no
+field at all, and a line break or a quote inside an unquoted field is an error instead of part of it.
 """
 
 import re
@@ -19,13 +19,13 @@ class BadField(ValueError):
 
 
 def cut(record: bytes, delim: bytes, use_quote_delim: bool, most: int) -> list[bytes]:
-    """The fields of a record, unquoted.
+    """Return the fields of a record, unquoted.
 
     Args:
         record: The text of the record.
         delim: The byte between fields.
-        use_quote_delim: Whether quotes enclose fields.
-        most: Cut no more than this many fields; what follows them is not even looked at.
+        use_quote_delim: True if quotes enclose fields.
+        most: Cut no more than this many fields; the rest of the record is not looked at.
 
     Raises:
         BadField: A quote or a line break where none may be.
@@ -51,7 +51,7 @@ def cut(record: bytes, delim: bytes, use_quote_delim: bool, most: int) -> list[b
 
 
 def _is_plain(record: bytes, delim: bytes, use_quote_delim: bool) -> bool:
-    """Whether nothing but delimiters has a meaning in a record."""
+    """Tell if nothing but delimiters has a meaning in a record."""
     return (
         b"\n" not in record
         and b"\r" not in record
@@ -61,7 +61,7 @@ def _is_plain(record: bytes, delim: bytes, use_quote_delim: bool) -> bool:
 
 
 def _unquoted(record: bytes, place: int, delim: bytes, use_quote_delim: bool, number: int) -> tuple[bytes, int]:
-    """The field that starts at ``place``, and the place after its delimiter."""
+    """Return the field that starts at ``place``, and the place after its delimiter."""
     end = record.find(delim, place)
     field = record[place:] if end < 0 else record[place:end]
     if b"\n" in field or b"\r" in field or (use_quote_delim and b'"' in field):
@@ -70,7 +70,7 @@ def _unquoted(record: bytes, place: int, delim: bytes, use_quote_delim: bool, nu
 
 
 def _quoted(record: bytes, place: int, delim: int, number: int) -> tuple[bytes, int]:
-    """The field whose opening quote is before ``place``, and the place after its delimiter."""
+    """Return the field whose opening quote is before ``place``, and the place after its delimiter."""
     parts: list[bytes] = []
     last = len(record) - 1
     while place < last and (record[place] != _QUOTE or record[place + 1] != delim):
@@ -90,5 +90,5 @@ def _quoted(record: bytes, place: int, delim: int, number: int) -> tuple[bytes, 
 
 
 def shown(text: bytes) -> str:
-    """Text as an error message shows it: whole if it is short."""
+    """Format text for an error message; a long one is cut."""
     return repr(text) if len(text) <= 80 else f"{text[:77]!r}... ({len(text):,} bytes)"

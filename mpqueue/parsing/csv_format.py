@@ -1,4 +1,4 @@
-"""What a CSV file looks like."""
+"""The format of CSV records, and the columns that are read."""
 
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ class Column(NamedTuple):
     Args:
         number: Index of its field in a record.
         dtype: float32, float64, int32, int64 or string.
-        default: What an empty field means, None if it may not be empty.
+        default: The value of an empty field, None if the field may not be empty.
     """
 
     number: int
@@ -18,14 +18,14 @@ class Column(NamedTuple):
 
 
 class CsvFormat(NamedTuple):
-    """How records are written, and what is read of them.
+    """The format of records, and the part of them that is read.
 
     Args:
-        columns: What is read, in rising order.
+        columns: The columns to read, in rising order.
         delim: The byte between fields.
-        use_quote_delim: Whether quotes enclose fields.
+        use_quote_delim: True if quotes enclose fields.
         na_value: A text that means an empty field.
-        stop: How many fields to look at; None: all, and there must be just as many as columns.
+        stop: Number of fields to look at; None: all, and a record must have one for each column.
     """
 
     columns: tuple[Column, ...]

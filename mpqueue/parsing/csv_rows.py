@@ -1,7 +1,7 @@
-"""CSV, one record after another: the rules, and every error.
+"""CSV rows: one record after another, with all rules and every error.
 
-A record of 20 columns costs about 17 us, and 55 where it comes alone. The first bad field of the first bad record is
-the one that is named.
+A record of 20 columns costs about 17 us in a batch, and 55 us alone. The error names the first bad field of the first
+bad record.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ _READERS: dict[str, Callable[[bytes], Any]] = {
 
 
 def decode(records: list[bytes], csv_format: CsvFormat) -> list[NDArray[Any]]:
-    """One array per column.
+    """Return one array per column.
 
     Raises:
         InvalidArgumentError: See `mpqueue.decode_csv`.
@@ -45,7 +45,7 @@ def decode(records: list[bytes], csv_format: CsvFormat) -> list[NDArray[Any]]:
 
 
 def _read(record: bytes, place: int, csv_format: CsvFormat) -> tuple[list[Any], list[bytes]]:
-    """The values of a record, and their texts."""
+    """Return the values of a record, and their texts."""
     fields = _fields(record, place, csv_format)
     texts = [fields[column.number] for column in csv_format.columns]
     values = []
@@ -59,7 +59,7 @@ def _read(record: bytes, place: int, csv_format: CsvFormat) -> tuple[list[Any], 
 
 
 def _fields(record: bytes, place: int, csv_format: CsvFormat) -> list[bytes]:
-    """The fields of a record, as many as are needed."""
+    """Return the fields of a record, as many as are needed."""
     wanted = csv_format.stop or len(csv_format.columns)
     most = csv_format.stop or wanted + 1  # with one too many, the record is wrong whatever follows
     try:
@@ -69,7 +69,7 @@ def _fields(record: bytes, place: int, csv_format: CsvFormat) -> list[bytes]:
     if len(fields) != wanted:
         number = f"only {len(fields)}" if len(fields) < wanted else f"more than {wanted}"
         raise InvalidArgumentError(
-            None, None, f"record {place} has {number} fields where {wanted} are due: {shown(record)}"
+            None, None, f"record {place} has {number} fields where {wanted} are expected: {shown(record)}"
         )
     return fields
 

@@ -1,7 +1,7 @@
 """The messages of TensorFlow's Example and SequenceExample, built by the protobuf library from the description below.
 
-They live in a descriptor pool of their own: the names are TensorFlow's, and in the common pool a process that imports
-TensorFlow as well, before or after, would have two definitions of each, which protobuf refuses.
+They are in a descriptor pool of their own, because their names are TensorFlow's: if the process imports TensorFlow as
+well, the common pool would have two definitions of each, which protobuf refuses.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ try:
 except ImportError as error:
     raise ImportError("mpqueue.train.Example needs protobuf: pip install mpqueue[tfrecord]") from error
 
-# Of each message its fields, by number: their type, and REPEATED, MAP, or KIND, the one-of of that name.
+# The fields of each message, in the order of their numbers: type, and REPEATED, MAP, or KIND, the one-of of that name.
 _REPEATED, _MAP, _KIND = "repeated", "map", "kind"
 _MESSAGES = {
     "BytesList": {"value": ("bytes", _REPEATED)},
@@ -45,7 +45,7 @@ def _described() -> descriptor_pb2.FileDescriptorProto:
 
 
 def _add_map_entry(message: descriptor_pb2.DescriptorProto, field: str, type_name: str) -> str:
-    """The message that a map is a list of; protobuf derives its name from the field's."""
+    """Add the message of a map's entries; protobuf derives its name from the field's."""
     entry = message.nested_type.add(name="".join(part.capitalize() for part in field.split("_")) + "Entry")
     entry.options.map_entry = True
     _add_field(entry, "key", 1, "string", "")

@@ -1,4 +1,4 @@
-"""What a batch of Examples becomes: one array or sparse triple per feature, filled in any order of the records."""
+"""The arrays or sparse triples that a batch of Examples becomes, filled in any order of the records."""
 
 from typing import Any, Protocol
 
@@ -11,22 +11,22 @@ from mpqueue.values.sparse import SparseTensorValue
 
 
 class Column(Protocol):
-    """A feature of all records of a batch. Every record is put once, or left out if it has not the feature."""
+    """A feature of all records of a batch. Each record is put once, or left out if it lacks the feature."""
 
     def put(self, records: Places, counts: Places, values: NDArray[Any]) -> None:
         """Take the values of some records, rising; ``counts`` of them each, one after another, in an array to keep."""
 
     def result(self) -> Any:
-        """The array or triple of the whole batch."""
+        """Return the array or triple of the whole batch."""
 
 
 def column(spec: Spec, num_records: int) -> Column:
-    """The column of a feature."""
+    """Make the column of a feature."""
     return FixedColumn(spec, num_records) if spec.kind is Kind.FIXED else ListColumn(spec, num_records)
 
 
 class FixedColumn:
-    """As many values in every record; a record without the feature has the default."""
+    """A fixed number of values in every record; a record without the feature has the default."""
 
     def __init__(self, spec: Spec, num_records: int) -> None:
         self._spec = spec
@@ -43,7 +43,7 @@ class FixedColumn:
             self._values[records] = values
 
     def result(self) -> NDArray[Any]:
-        """Shape [records, *shape]."""
+        """Return an array of shape [records, *shape]."""
         return self._values.reshape(len(self._values), *self._spec.shape)
 
 
@@ -61,7 +61,7 @@ class ListColumn:
         self._pieces.append((np.repeat(records, counts), values))
 
     def result(self) -> NDArray[Any] | SparseTensorValue:
-        """A sparse triple, or an array of shape [records, longest list, *shape]."""
+        """Return a sparse triple, or an array of shape [records, longest list, *shape]."""
         values = self._in_order()
         rows = np.repeat(np.arange(len(self._counts)), self._counts)
         places = np.arange(len(values)) - np.repeat(np.cumsum(self._counts) - self._counts, self._counts)
@@ -75,7 +75,7 @@ class ListColumn:
         return padded.reshape(len(self._counts), longest // self._spec.size, *self._spec.shape)
 
     def _in_order(self) -> NDArray[Any]:
-        """All values, in the order of the records."""
+        """Return all values, in the order of the records."""
         if not self._pieces:
             return np.empty(0, self._spec.numpy_dtype)
         records = np.concatenate([records for records, _ in self._pieces])

@@ -1,37 +1,35 @@
-"""The features of many Examples, found all at once.
+"""The places of the features of many Examples, found all at once.
 
 The records lie one after another in a buffer. All are walked in step: one round of NumPy operations takes every record
 from one entry to its next, so that a batch costs as many rounds as a record has features. The insides of all entries of
-all records are then looked at in a single round. Only the form that writers produce is understood, each message ending
-just where its length says, a key before its value, no key twice; a record of any other form is refused, and left to
-`example_rows`, which knows all forms.
+all records are then looked at in a single round. Only the form that writers produce is understood: each message ends
+just where its length says, a key comes before its value, no key comes twice. A record of any other form is refused, and
+left to `example_rows`, which reads all forms.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mpqueue.parsing.example_plan import Plan
-from mpqueue.parsing.vectorized import Places, Words
+from mpqueue.parsing.vectorized import Mask, Places, Words
 
 _U64 = np.uint64
-_Truths = NDArray[np.bool_]
 _BYTE, _TOP_BIT = _U64(0xFF), _U64(0x80)
 _FIRST_FIELD, _SECOND_FIELD = _U64(0x0A), _U64(0x12)
 _BITS_OF_SIZE = np.array([0, *((1 << (7 * size)) - 1 for size in range(1, 5))], np.uint64)
 _FEW = 4
-"""As many records as are better read one by one than walked in step."""
+"""Up to this many records are better read one by one than walked in step."""
 
 
 class Entries(NamedTuple):
-    """Where the wanted features are, one after another by feature, then by record.
+    """Places of the wanted features, one after another by feature, then by record.
 
     Args:
-        numbers: Which feature of the plan each one is.
-        records: The record that it is in.
-        starts: Where it starts.
-        ends: Where it ends.
+        numbers: Of the feature in the plan.
+        records: Index of its record.
+        starts: Place of its first byte.
+        ends: Place after its last.
     """
 
     numbers: Places
@@ -40,8 +38,8 @@ class Entries(NamedTuple):
     ends: Places
 
 
-def blocks_at(words: Words, places: Places, tags: Words | np.uint64) -> tuple[Places, Places, _Truths]:
-    """The messages that begin at some places with a tag and a length: their starts, their ends, and which there are."""
+def blocks_at(words: Words, places: Places, tags: Words | np.uint64) -> tuple[Places, Places, Mask]:
+    """Read messages that begin with a tag and a length: return their starts, their ends, and which ones are there."""
     heads = words[places]
     good = (heads & _BYTE) == tags
     heads >>= _U64(8)
@@ -55,8 +53,8 @@ def blocks_at(words: Words, places: Places, tags: Words | np.uint64) -> tuple[Pl
     return starts, starts + lengths, good
 
 
-def _lengths(heads: Words) -> tuple[Places, Places, _Truths]:
-    """The length with which each word begins: its value, its bytes, and whether these are at most four."""
+def _lengths(heads: Words) -> tuple[Places, Places, Mask]:
+    """Read the length with which each word begins: return value and size, and a mask of those of at most four bytes."""
     goes_on = (heads >> _U64(7)) & _U64(1)
     sizes = goes_on + _U64(1)
     values = heads & _U64(0x7F)
@@ -69,16 +67,16 @@ def _lengths(heads: Words) -> tuple[Places, Places, _Truths]:
     return values.view(np.int64), sizes.view(np.int64), goes_on == 0
 
 
-def find(words: Words, starts: Places, ends: Places, plan: Plan) -> tuple[Entries, _Truths]:
+def find(words: Words, starts: Places, ends: Places, plan: Plan) -> tuple[Entries, Mask]:
     """Find features.
 
     Args:
         words: The records, from `vectorized.words_of`, with a margin after them.
-        starts: Where each record starts.
-        ends: Where it ends.
+        starts: Place of the first byte of each record.
+        ends: Place after its last.
         plan: The features.
 
-    Returns: The wanted features, and which records are refused; what is found in those means nothing.
+    Returns: The wanted features, and which records are refused; features of those are to be ignored.
     """
     refused = np.zeros(len(starts), bool)
     records, entries, entry_ends = _walk(words, starts, ends, refused)
@@ -102,8 +100,8 @@ def find(words: Words, starts: Places, ends: Places, plan: Plan) -> tuple[Entrie
     return Entries(numbers[in_order], records[in_order], features[in_order], entry_ends[in_order]), refused
 
 
-def _walk(words: Words, starts: Places, ends: Places, refused: _Truths) -> tuple[Places, Places, Places]:
-    """The record, the start and the end of every entry."""
+def _walk(words: Words, starts: Places, ends: Places, refused: Mask) -> tuple[Places, Places, Places]:
+    """Return the record, the start and the end of every entry."""
     places, stops, good = blocks_at(words, starts, _FIRST_FIELD)
     good &= stops == ends
     refused[~good] = True

@@ -1,8 +1,8 @@
-"""A batch of Examples that differ in nothing but their values.
+"""The columns of `parse_example` for records that differ in nothing but their values.
 
 Files of numbers mostly hold records of one byte layout: the same keys in the same order, and as many bytes for each
-value. The layout of one record is then a template for the others: a mask says which bits must be as they are in it, and
-where they are, the values of one feature are a slice of the batch. A record of 20 features costs 1.2 us in batches of
+value. The layout of one record is then a template for the others: a mask says which bits every record must share, and
+if all do, the values of one feature are a slice of the batch. A record of 20 features costs 1.2 us in batches of
 1,000 and of 128; the general way, `example_batch`, takes 2.8 and 6.2, TensorFlow 1.4 and 2.2.
 """
 
@@ -22,13 +22,13 @@ _MAX_LAYOUTS = 16
 
 
 class Field(NamedTuple):
-    """Where the values of a feature are in each record.
+    """Place of the values of a feature in each record.
 
     Args:
         spec: The feature.
         start: First byte of its values.
         end: The byte after them.
-        number_starts: Where each number starts; empty unless they are int64.
+        number_starts: Place of the first byte of each number; empty unless they are int64.
         number_lengths: The bytes of each.
     """
 
@@ -40,7 +40,7 @@ class Field(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many values there are."""
+        """Number of values."""
         if self.spec.tag == INT64_LIST:
             return len(self.number_starts)
         return (self.end - self.start) // 4 if self.spec.tag == FLOAT_LIST else 1
@@ -51,7 +51,7 @@ class Layout(NamedTuple):
 
     Args:
         mask: The bits of a record that are no values.
-        expected: What they must be.
+        expected: Their values in every record.
         fields: The features.
     """
 
@@ -60,7 +60,7 @@ class Layout(NamedTuple):
     fields: tuple[Field, ...]
 
     def fits(self, rows: NDArray[np.uint8]) -> bool:
-        """Whether all of some records are laid out so."""
+        """Tell if all of some records have this layout."""
         return (rows & self.mask).tobytes() == self.expected * len(rows)
 
 
@@ -69,10 +69,10 @@ def read_alike(records: list[bytes], plan: Plan, columns: dict[bytes, Column]) -
 
     Args:
         records: The serialized Examples, all of one length.
-        plan: What to read; layouts that were of use are remembered in it.
-        columns: Where to put it, by key.
+        plan: The features to read; layouts that fitted are kept in it.
+        columns: Filled with the values, by key.
 
-    Returns: Whether that was done.
+    Returns: True if the columns are filled.
     """
     length = len(records[0])
     rows = np.frombuffer(b"".join(records), np.uint8).reshape(len(records), length)
@@ -91,7 +91,7 @@ def read_alike(records: list[bytes], plan: Plan, columns: dict[bytes, Column]) -
 
 
 def _layout_of(record: bytes, plan: Plan) -> Layout | None:
-    """The layout of a record, None if it is not of the form that writers produce, or has not what is asked for."""
+    """Return the layout of a record, None if it is not of the form that writers produce, or lacks a feature."""
     try:
         return _layout(record, plan)
     except Malformed:
@@ -117,7 +117,7 @@ def _layout(record: bytes, plan: Plan) -> Layout | None:
 
 
 def _field(record: bytes, start: int, end: int, spec: Spec) -> Field | None:
-    """Where a Feature has its values, None if they are not a single run of as many as there should be."""
+    """Find the values of a Feature; None if they are not a single run of the right length."""
     run = run_of(record, start, end, spec.tag)
     if run is None:
         return None
@@ -131,7 +131,7 @@ def _field(record: bytes, start: int, end: int, spec: Spec) -> Field | None:
 
 
 def _values(rows: NDArray[np.uint8], records: list[bytes], field: Field) -> NDArray[Any]:
-    """The values of a feature of all records."""
+    """Return the values of a feature of all records."""
     if field.spec.tag == BYTES_LIST:
         strings = np.empty(len(records), object)
         strings[:] = [record[field.start : field.end] for record in records]

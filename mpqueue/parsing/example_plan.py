@@ -1,4 +1,4 @@
-"""What a parser does with its features once, instead of with every batch."""
+"""Plans: forms of the features that are worked out once, instead of with every batch."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -24,9 +24,9 @@ class Plan(NamedTuple):
         keys: Finds their keys.
         tags: The byte with which each begins.
         sizes: Values in its shape.
-        is_fixed: Whether it has just so many; else a multiple of that.
-        is_required: Whether an Example without it is an error.
-        layouts: Layouts of records that were met with it, by their length; kept by `example_layout`.
+        is_fixed: True if it has just so many; False: a multiple of that.
+        is_required: True if an Example without it is an error.
+        layouts: Layouts of records that were read, by their length; kept by `example_layout`.
     """
 
     specs: tuple[Spec, ...]
@@ -40,7 +40,7 @@ class Plan(NamedTuple):
 
 
 def plan(features: Mapping[Any, Any]) -> Plan:
-    """The plan of some features; those of late are remembered.
+    """Return the plan of some features, which is cached.
 
     Raises:
         ValueError: See `features.checked`.
@@ -49,7 +49,7 @@ def plan(features: Mapping[Any, Any]) -> Plan:
     try:
         mark = tuple((name, type(feature), *map(_frozen, feature)) for name, feature in features.items())
         known = _plans.get(mark)
-    except (AttributeError, TypeError):  # something that cannot be remembered, or that is no feature at all
+    except (AttributeError, TypeError):  # something that has no hash, or that is no feature at all
         return _made(features)
     if known is None:
         if len(_plans) >= _MAX_PLANS:
@@ -62,7 +62,7 @@ _plans: dict[Any, Plan] = {}
 
 
 def _frozen(value: Any) -> Any:
-    """A field of a feature as something that is equal only to its like; arrays raise TypeError where it is hashed."""
+    """Return a key that is equal only for equal fields of equal types; hashing that of an array raises TypeError."""
     return tuple(map(_frozen, value)) if type(value) is list else (type(value), value)
 
 
@@ -88,10 +88,10 @@ def _made(features: Mapping[Any, Any]) -> Plan:
 
 
 class KeyTable:
-    """Finds some keys among very many.
+    """A hash table of a few keys, which looks up very many at once.
 
-    The first and the last eight bytes of a key and its length are mixed to one number, by which it is looked up; then
-    they are compared, and what is between them in a key of more than sixteen bytes.
+    The first and the last eight bytes of a key and its length are mixed to one number, by which it is looked up. Then
+    they are compared, and so are the bytes between them in a key of more than sixteen.
     """
 
     def __init__(self, keys: list[bytes]) -> None:
@@ -109,11 +109,11 @@ class KeyTable:
         ]
 
     def find(self, words: Words, places: Places, lengths: Places) -> NDArray[np.int64]:
-        """The number of the key at each place, -1 for none of them.
+        """Return the number of the key at each place, -1 for none of them.
 
         Args:
             words: The memory, with a margin after it.
-            places: Where the keys start.
+            places: Of the first bytes of the keys.
             lengths: Bytes of each.
         """
         low = _LOW_BYTES[np.minimum(lengths, 8)]

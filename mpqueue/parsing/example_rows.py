@@ -1,8 +1,8 @@
-"""Examples, one record after another: the rules, and every error.
+"""The rows of `parse_example`: one record after another, with all rules and every error.
 
-A record of 20 features costs about 35 us. Features are looked at from the last to the first, so that of two with one
-key the last one counts, as in protobuf; but a feature without a kind hides an earlier one only where a batch is parsed
-into a sparse array. TensorFlow does so, and it is its choice which error of several is raised: the first in that order.
+A record of 20 features costs about 35 us. As in TensorFlow, features are looked at from the last to the first, and the
+first error in that order is raised. So of two features with one key the last one counts, as in protobuf; but a feature
+without a kind hides an earlier one only where a batch is parsed into a sparse array.
 """
 
 import itertools
@@ -37,7 +37,7 @@ _NAMES = {BYTES_LIST: "string", FLOAT_LIST: "float32", INT64_LIST: "int64"}
 
 
 class BadFeature(ValueError):
-    """A feature is not what it should be. Args: its key, and what is wrong with it."""
+    """A feature is wrong. Args: its key, and the reason."""
 
     def __init__(self, name: str | bytes, reason: str) -> None:
         super().__init__(name, reason)
@@ -45,12 +45,12 @@ class BadFeature(ValueError):
 
 
 def read_example(record: bytes, specs: dict[bytes, Spec], is_single: bool) -> dict[bytes, Values]:
-    """The values of the features of one record, by their keys; without those that are missing.
+    """Return the values of the features of one record, by their keys; without those that are missing.
 
     Args:
         record: The serialized Example.
-        specs: What to read, by key.
-        is_single: Whether the record is parsed alone.
+        specs: The features to read, by key.
+        is_single: True if the record is parsed alone.
 
     Raises:
         Malformed: It is no Example.
@@ -78,7 +78,7 @@ def read_example(record: bytes, specs: dict[bytes, Spec], is_single: bool) -> di
 
 def _checked_values(record: bytes, start: int, end: int, spec: Spec) -> Values:
     if record[start] != spec.tag:
-        raise BadFeature(spec.name, f"is {_NAMES[record[start]]}, expected is {spec.dtype}")
+        raise BadFeature(spec.name, f"is {_NAMES[record[start]]}, expected {spec.dtype}")
     try:
         values = _READERS[spec.tag](record, start, end)
     except Malformed as error:
@@ -94,12 +94,12 @@ def _checked_values(record: bytes, start: int, end: int, spec: Spec) -> Values:
 
 
 def num_values(values: Values) -> int:
-    """How many values there are."""
+    """Return the number of values."""
     return len(values) // 4 if isinstance(values, bytes) else len(values)
 
 
 def as_array(values: list[Values], spec: Spec) -> NDArray[Any]:
-    """The values of one feature of some records, one after another."""
+    """Return the values of one feature of some records, one after another."""
     if spec.tag == FLOAT_LIST:
         return np.frombuffer(bytearray().join(values), "<f4")  # type: ignore[arg-type]  # all are memory
     array = np.empty(sum(map(len, values)), spec.numpy_dtype)
@@ -110,7 +110,7 @@ def as_array(values: list[Values], spec: Spec) -> NDArray[Any]:
 def bad_record(
     error: Malformed | BadFeature, record: bytes, place: int | None, name: bytes | None
 ) -> InvalidArgumentError:
-    """The error that a caller sees, with the record's place in the batch and its name, as far as there are such."""
+    """Return the error for the caller, with the record's place in the batch and its name, if it has them."""
     where = "the record" if place is None else f"record {place}"
     if name is not None:
         where += f" ({name.decode(errors='backslashreplace')})"

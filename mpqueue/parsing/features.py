@@ -1,4 +1,4 @@
-"""What to read of an Example: the feature classes of users, and their checked form."""
+"""The features to read of an Example: the classes that users make, and their checked form."""
 
 import enum
 import math
@@ -28,15 +28,15 @@ class VarLenFeature(NamedTuple):
 
 
 class FixedLenFeature(NamedTuple):
-    """A feature that has as many values in every Example, which becomes an array.
+    """A feature with a fixed number of values, which becomes an array.
 
     Args:
         shape: Of one Example, fully known.
         dtype: float32, int64 or string.
-        default_value: What an Example without the feature has, just as many values; None: that is an error.
+        default_value: The values of an Example without the feature; None: the feature is required.
 
-    Follows: ``tf.FixedLenFeature``. As in TensorFlow 2.21, and other than the old page says, an empty list is no
-        missing feature: it has 0 values, and so the wrong number of them.
+    Follows: ``tf.FixedLenFeature``. As in TensorFlow 2.21, and unlike its old documentation, a feature with an empty
+        list is not missing: it has 0 values, which is the wrong number.
     """
 
     shape: Any
@@ -64,7 +64,7 @@ class FixedLenSequenceFeature(NamedTuple):
 
 
 class Kind(enum.Enum):
-    """What a feature becomes."""
+    """Kinds of features, by the array that they become."""
 
     FIXED, SEQUENCE, VARLEN = "fixed", "sequence", "varlen"
 
@@ -75,13 +75,13 @@ class Spec(NamedTuple):
     Args:
         name: Its key as the user gave it.
         key: The same as bytes.
-        kind: What it becomes.
+        kind: Its kind.
         dtype: float32, int64 or string.
         tag: The byte with which a Feature of that dtype begins.
         shape: Of one Example, of one item, or () for VARLEN.
         size: Values in that shape.
-        default: FIXED: flat, what a missing feature has, None if it is required. SEQUENCE: the one value to pad with.
-        allow_missing: Whether a list of a SequenceExample may be missing.
+        default: FIXED: flat, the values of a missing feature, None if it is required. SEQUENCE: the value to pad with.
+        allow_missing: True if a list of a SequenceExample may be missing.
     """
 
     name: str | bytes
@@ -96,7 +96,7 @@ class Spec(NamedTuple):
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
-        """The dtype of its array; byte strings are objects."""
+        """Dtype of its array; byte strings are objects."""
         return np.dtype(object if self.dtype == STRING else self.dtype)
 
 
@@ -104,10 +104,10 @@ _TAGS = {STRING: BYTES_LIST, "float32": FLOAT_LIST, "int64": INT64_LIST}
 
 
 def checked(features: Mapping[Any, Any] | None) -> tuple[Spec, ...]:
-    """The features in checked form, in the order of their keys.
+    """Return the features in checked form, in the order of their keys.
 
     Raises:
-        ValueError: There are none, one is of no feature class, or its shape or default is not as it must be.
+        ValueError: There are none, one is of no feature class, or its shape or default is wrong.
         TypeError: A dtype or a default of the wrong kind.
     """
     if not features:

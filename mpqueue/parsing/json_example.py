@@ -1,7 +1,7 @@
 """JSON texts to serialized Examples.
 
-The rules are those of protobuf's C++ parser, which TensorFlow calls, generous as it is; the parser of protobuf's Python
-package refuses much of that, so this is our own. The fields are written in the order of the text, lists unpacked.
+The rules are those of protobuf's C++ parser, which TensorFlow calls. It accepts much that the parser of protobuf's
+Python package refuses, so that this module has its own. Fields are written in the order of the text, lists unpacked.
 """
 
 # ruff: noqa: ARG001 - `name` stands in TensorFlow's signature
@@ -67,7 +67,7 @@ def _decoded(text: bytes, place: int) -> bytes:
 
 
 def _message(reader: JsonText, fields: dict[str, Any]) -> bytes:
-    """A message whose fields are all number 1; null is a field that is not there."""
+    """Write a message whose fields are all number 1; a field that is null is left out."""
     written = []
     for name in reader.members():
         if name not in fields:
@@ -108,7 +108,7 @@ def _feature(reader: JsonText) -> bytes:
 
 
 def _values(reader: JsonText, read_one: Any, default: bytes) -> bytes:
-    """A list, or a bare value; lists in lists are one."""
+    """Write a list or a bare value; lists in lists are one."""
     if reader.peek() != "[":
         return read_one(reader)  # type: ignore[no-any-return]
     return b"".join(default if reader.is_null() else _values(reader, read_one, default) for _ in reader.items())
@@ -146,7 +146,7 @@ def _int_value(reader: JsonText) -> bytes:
     elif text != text.strip(" \t\n\v\f\r") or (value := to_float(text.encode())) is None or not abs(value) <= _EXACT:
         raise reader.bad(f"has a value that no int64 holds before here: {text[:40]!r}")
     if value != int(value):
-        raise reader.bad(f"has a value with a fraction where an int64 is due before here: {text[:40]!r}")
+        raise reader.bad(f"has a value with a fraction where an int64 is expected before here: {text[:40]!r}")
     return b"\x08" + to_varint(int(value))
 
 

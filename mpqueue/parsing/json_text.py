@@ -22,11 +22,11 @@ _MAX_DEPTH = 100
 
 
 class BadJson(ValueError):
-    """A text that is not the JSON that is due. Args: what is wrong, with the place."""
+    """A text that is not the JSON that is expected. Args: the reason, with the place."""
 
 
 class JsonText:
-    """A text and a place in it. Every method takes the token that it names, or raises `BadJson`."""
+    """A text and a place in it. Each method consumes the token that it names, or raises `BadJson`."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -34,27 +34,27 @@ class JsonText:
         self._depth = 0
 
     def bad(self, reason: str) -> BadJson:
-        """An error at the present place."""
+        """Make an error at the present place."""
         return BadJson(f"{reason}, at character {self._place}")
 
     def peek(self) -> str:
-        """The next character that is no blank, without taking it; "" at the end."""
+        """Return the next character that is no blank without consuming it; "" at the end."""
         self._place = _BLANK.match(self._text, self._place).end()  # type: ignore[union-attr]  # matches anywhere
         return self._text[self._place : self._place + 1]
 
     def end(self) -> None:
-        """The end of the text."""
+        """Check that the text has ended."""
         if self.peek():
             raise self.bad("has text after the end of its object")
 
     def is_null(self) -> bool:
-        """Take ``null`` if it is next."""
+        """Consume ``null`` if it is next, and tell if it was."""
         found = self.peek() == "n" and self._text.startswith("null", self._place)
         self._place += 4 * found
         return found
 
     def members(self) -> Iterator[str]:
-        """The names of an object's members, each before its value is taken by the caller."""
+        """Iterate over the names of an object's members; the caller consumes each value."""
         self._open("{")
         while self.peek() != "}":
             name = self._name()
@@ -65,7 +65,7 @@ class JsonText:
         self._close()
 
     def items(self) -> Iterator[None]:
-        """One turn per item of an array, each before it is taken by the caller."""
+        """Iterate once per item of an array; the caller consumes each item."""
         self._open("[")
         while self.peek() != "]":
             yield
@@ -74,20 +74,20 @@ class JsonText:
         self._close()
 
     def string(self) -> str:
-        """A string, unescaped."""
+        """Consume a string and return it unescaped."""
         self.peek()
         found = _STRING.match(self._text, self._place)
         if not found:
-            raise self.bad("has no string where one is due")
+            raise self.bad("has no string where one is expected")
         self._place = found.end()
         return _ESCAPE.sub(self._unescaped, found[1] if found[1] is not None else found[2])
 
     def number(self) -> str:
-        """The text of a number."""
+        """Consume a number and return its text."""
         self.peek()
         found = _NUMBER.match(self._text, self._place)
         if not found:
-            raise self.bad("has no number where one is due")
+            raise self.bad("has no number where one is expected")
         self._place = found.end()
         return found[0]
 
@@ -96,13 +96,13 @@ class JsonText:
             return self.string()
         found = _WORD.match(self._text, self._place)
         if not found:
-            raise self.bad("has no name where one is due")
+            raise self.bad("has no name where one is expected")
         self._place = found.end()
         return found[0]
 
     def _take(self, character: str) -> None:
         if self.peek() != character:
-            raise self.bad(f"has {self.peek()!r} where {character!r} is due")
+            raise self.bad(f"has {self.peek()!r} where {character!r} is expected")
         self._place += 1
 
     def _open(self, character: str) -> None:

@@ -1,10 +1,10 @@
 """Numbers from text, thousands at a time.
 
-The text is one buffer, a field two places in it. Eight bytes of text are one ``uint64``, and three multiplications turn
-eight digits into their number, for all fields at once: 20,000 fields cost some 30 ns each, where ``float(text)`` and a
-list cost 150 to 500 ns. A field is read as a front, the at most seven digits before its point or else its first eight
-bytes, and a rest of pieces of eight digits. What is not ``[-]digits[.digits]`` of such a size is marked, and left to
-`number_text`.
+The text is one buffer, and a field is given by its two ends in it. Eight bytes of text are one ``uint64``, and three
+multiplications turn eight digits into their number, for all fields at once: 20,000 fields cost some 30 ns each, where
+``float(text)`` and a list cost 150 to 500 ns. A field is read as a *front* (the digits before its point if there are at
+most seven, else its first eight bytes) and a *rest* of pieces of eight digits. A field that is not
+``[-]digits[.digits]`` of such a size is marked, and left to `number_text`.
 """
 
 from typing import NamedTuple
@@ -12,9 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.parsing.vectorized import Places, Words
+from mpqueue.parsing.vectorized import Mask, Places, Words
 
-_Truths = NDArray[np.bool_]
 _U64 = np.uint64
 _ZEROS = _U64(0x3030303030303030)
 _POINTS = _U64(0x2E2E2E2E2E2E2E2E)
@@ -29,25 +28,25 @@ class Fields(NamedTuple):
     """Fields read as digits; meaningless where ``plain`` is False.
 
     Args:
-        front: The first digits.
-        rest: What follows them, its first piece.
+        front: The number in the front.
+        rest: The number in the first piece of the rest.
         rest_length: Digits in the whole rest.
-        rest_starts: Where it starts.
-        has_point: Whether a point is between the two.
-        negative: Whether a minus stands before them.
-        plain: Whether the field is ``[-]digits[.digits]``, as far as ``front`` and ``rest`` go.
+        rest_starts: Place of the first byte of the rest.
+        has_point: True if a point is between the two.
+        negative: True if a minus stands before them.
+        plain: True if the field is ``[-]digits[.digits]``, as far as ``front`` and ``rest`` go.
     """
 
     front: Words
     rest: Words
     rest_length: Places
     rest_starts: Places
-    has_point: _Truths
-    negative: _Truths
-    plain: _Truths
+    has_point: Mask
+    negative: Mask
+    plain: Mask
 
     def part(self, where: slice) -> "Fields":
-        """Some of the fields."""
+        """Return some of the fields."""
         return Fields(*(array[where] for array in self))  # type: ignore[arg-type]  # each stays what it is
 
 
@@ -82,19 +81,19 @@ def read_fields(words: Words, starts: Places, ends: Places) -> Fields:
     return Fields(front, rest, rest_length, rest_starts, has_point, negative, plain)
 
 
-def integers(fields: Fields) -> tuple[NDArray[np.int64], _Truths]:
-    """The fields as int64, and where they are such; integers of more than sixteen digits are not among them."""
+def integers(fields: Fields) -> tuple[NDArray[np.int64], Mask]:
+    """Return the fields as int64, and a mask of those that are right; integers of over sixteen digits are not."""
     known = fields.plain & ~fields.has_point & (fields.rest_length <= _PIECE)
     values = (fields.front * _POWERS[np.clip(fields.rest_length, 0, _PIECE)] + fields.rest).view(np.int64)
     np.negative(values, out=values, where=fields.negative)
     return values, known
 
 
-def floats(fields: Fields) -> tuple[NDArray[np.float64], _Truths]:
-    """The float64 nearest to each field, and where that is so.
+def floats(fields: Fields) -> tuple[NDArray[np.float64], Mask]:
+    """Return the float64 nearest to each field, and a mask of those that are right.
 
-    There are at most fifteen digits, which float64 holds, and a power of ten, which it holds too: one division of exact
-    numbers rounds once.
+    At most fifteen digits are read. float64 holds them exactly, and the power of ten too, so that their division rounds
+    once.
     """
     shift = _POWERS[np.clip(fields.rest_length, 0, _PIECE)]
     values = (fields.front * shift + fields.rest).astype(np.float64)
@@ -104,7 +103,7 @@ def floats(fields: Fields) -> tuple[NDArray[np.float64], _Truths]:
     return values, known
 
 
-def add_long_decimals(words: Words, fields: Fields, values: NDArray[np.float64], known: _Truths) -> None:
+def add_long_decimals(words: Words, fields: Fields, values: NDArray[np.float64], known: Mask) -> None:
     """Add the second and third piece of decimals: right to some four units in the last place of a float64."""
     places = np.flatnonzero(fields.plain & fields.has_point & (fields.rest_length > _PIECE))
     places = places[fields.rest_length[places] <= 3 * _PIECE]
@@ -121,7 +120,7 @@ def add_long_decimals(words: Words, fields: Fields, values: NDArray[np.float64],
 
 
 def _bytes_before_point(words: Words) -> Places:
-    """How many bytes of each word are before its first point; 8 if it has none."""
+    """Count the bytes of each word before its first point; 8 if it has none."""
     # A byte that is zero is found by its sum with 127, where no carry leaves the byte; its top bit is the answer.
     others = words ^ _POINTS
     points = others & ~_TOPS
@@ -140,10 +139,10 @@ def _bytes_before_point(words: Words) -> Places:
 
 
 def _digits(words: Words, lengths: Places) -> tuple[Words, Words]:
-    """The number in the first ``lengths`` bytes of each word, and bits where one of them is no digit.
+    """Return the number in the first ``lengths`` bytes of each word, and nonzero bits where one of them is no digit.
 
-    In place wherever that is possible: arrays of this size are given back to the system and fetched again for every
-    step otherwise, which was half of the time.
+    The steps work in place where they can: else arrays of this size are given back to the system and fetched again for
+    every step, which took half of the time.
     """
     words = words ^ _ZEROS
     words *= _MOVE_UP[lengths]

@@ -1,7 +1,7 @@
 """Numbers from text, one at a time, by TensorFlow's grammar and its rounding.
 
 Integers are decimal. Floats are decimal, hexadecimal with a leading ``0x``, ``inf``, ``infinity``, ``nan`` or
-``nan(letters)`` in any case. Blanks around a number do not count, underscores and everything else are errors.
+``nan(letters)`` in any case. Blanks around a number are ignored; underscores and everything else are errors.
 
 Rounding: Python rounds a decimal text correctly to float64. Rounding that once more to float32 goes wrong when the
 float64 lies exactly half way between two float32 and the text does not: 1.00000005960464477539063 is above half way,
@@ -30,13 +30,13 @@ _SMALLEST_NORMAL = 2.0**-126
 
 
 def to_int32(text: bytes) -> int | None:
-    """The integer, or None if the text is none or int32 does not hold it."""
+    """Return the integer, or None if the text is none or int32 does not hold it."""
     value = to_int64(text)
     return value if value is not None and -(1 << 31) <= value < 1 << 31 else None
 
 
 def to_int64(text: bytes) -> int | None:
-    """The integer, or None if the text is none or int64 does not hold it."""
+    """Return the integer, or None if the text is none or int64 does not hold it."""
     parts = _INT.fullmatch(text)
     digits = parts[2].lstrip(b"0") if parts else b""
     if not parts or len(digits) > 19:  # Python refuses to convert very long ones
@@ -46,8 +46,8 @@ def to_int64(text: bytes) -> int | None:
 
 
 def to_float(text: bytes) -> float | None:
-    """The nearest float64, or None if the text is no number."""
-    if b"_" not in text:  # the one thing that Python reads as a number and TensorFlow does not
+    """Return the nearest float64, or None if the text is no number."""
+    if b"_" not in text:  # Python reads 1_000 as a number, and TensorFlow does not
         try:
             return float(text)
         except ValueError:
@@ -66,11 +66,11 @@ def _from_hex(text: bytes) -> float:
 
 
 def to_float32(values: NDArray[np.float64], text_of: Callable[[int], bytes]) -> NDArray[np.float32]:
-    """The float32 nearest to each of some texts.
+    """Return the float32 nearest to each of some texts.
 
     Args:
         values: The texts as float64, right to four units in the last place; of one dimension.
-        text_of: Gives the text of the value at a place; it need not be a number's where the value is one of float32.
+        text_of: Returns the text of the value at a place; it is not called where the value is one of float32.
     """
     with np.errstate(over="ignore", under="ignore"):
         rounded = values.astype(np.float32)
@@ -85,7 +85,7 @@ def to_float32(values: NDArray[np.float64], text_of: Callable[[int], bytes]) -> 
 
 
 def _nearest(text: bytes) -> np.float32:
-    """The float32 nearest to a text."""
+    """Return the float32 nearest to a text."""
     value = to_float(text)
     assert value is not None, "the text was read before"
     with np.errstate(over="ignore", under="ignore"):
@@ -100,12 +100,12 @@ def _nearest(text: bytes) -> np.float32:
 
 
 def _finite(value: np.float32) -> float:
-    """A float32 as float64, where infinity is the number that would follow the largest."""
+    """Convert a float32 to float64; infinity becomes the number that would follow the largest."""
     return math.copysign(2.0**128, value) if np.isinf(value) else float(value)
 
 
 def _compared(text: bytes, value: float) -> int:
-    """Whether the number of a text is below (-1), equal to (0) or above (1) another, exactly."""
+    """Compare the number of a text with another, exactly: -1 below, 0 equal, 1 above."""
     parts = _HEX.fullmatch(text)
     if not parts:
         exact, other = Decimal(text.decode()), Decimal(value)

@@ -19,9 +19,9 @@ from mpqueue.parsing.protobuf_wire import BYTES_LIST, Malformed
 from mpqueue.values.sparse import SparseTensorValue
 
 _AT_ONCE_FROM = 20
-"""Records of a batch from which reading at once wins."""
+"""Records of a batch from which reading at once is faster."""
 _AT_ONCE_BYTES = 32 << 10
-"""Bytes of a record up to which it does: all of them are copied once more."""
+"""Bytes of a record up to which it is faster: all of them are copied once more."""
 
 
 def parse_example(
@@ -32,7 +32,7 @@ def parse_example(
     Args:
         serialized: A vector of strings, each a serialized Example. A single string is read as by
             `parse_single_example`.
-        features: What to read: keys, each with a `FixedLenFeature`, `VarLenFeature` or `FixedLenSequenceFeature`.
+        features: Keys to read, each with a `FixedLenFeature`, `VarLenFeature` or `FixedLenSequenceFeature`.
             Other features of an Example are ignored.
         name: Accepted, without effect.
         example_names: A vector of strings, one name per Example, for error messages.
@@ -73,7 +73,7 @@ def _names(example_names: Any, num_records: int) -> list[bytes] | None:
 
 
 def _put_at_once(columns: dict[bytes, Column], what: Plan, records: list[bytes]) -> Sequence[int]:
-    """Read what can be read of a whole batch; returns which records remain."""
+    """Read the records of a batch that can be read at once; return the indices of the others."""
     if len(records) < _AT_ONCE_FROM or sum(map(len, records)) > len(records) * _AT_ONCE_BYTES:
         return range(len(records))
     if len(set(map(len, records))) == 1 and read_alike(records, what, columns):
@@ -140,7 +140,7 @@ def parse_single_example(
 
 
 def _single(spec: Spec, found: Values | None) -> Any:
-    """The array or sparse triple of one Example."""
+    """Make the array or sparse triple of one Example."""
     if found is None and spec.kind is Kind.FIXED:
         assert spec.default is not None, "a required feature was missed"
         return spec.default.copy().reshape(spec.shape)[()]
@@ -155,7 +155,7 @@ def _single(spec: Spec, found: Values | None) -> Any:
 
 
 def _scalar(spec: Spec, found: Values) -> Any:
-    """A value on its own, at a fifth of the price of an array."""
+    """Return a value on its own, in a fifth of the time of an array."""
     if isinstance(found, bytes):
         return np.frombuffer(found, "<f4")[0]
     return found[0] if spec.tag == BYTES_LIST else np.int64(found[0])

@@ -1,16 +1,16 @@
 """The wire format of one serialized Example, read as TensorFlow reads it.
 
-TensorFlow has a reader of its own for Examples, and where a writer took liberties its answer is not protobuf's: a
-length that points beyond its parent ends there, a feature has the kind that comes first in it, after a packed run of
-numbers the rest of a list is ignored, an unknown field may run over the end. Files that it reads must be read here, and
-what it refuses refused, so this module follows it byte by byte::
+TensorFlow has a reader of its own for Examples, and reads malformed ones otherwise than protobuf does: a length that
+points beyond its parent ends there, a feature has the kind that comes first in it, after a packed run of numbers the
+rest of a list is ignored, an unknown field may run over the end. This module reads what TensorFlow reads and refuses
+what it refuses, byte by byte::
 
     Example   1: Features            several are merged; other fields are skipped
     Features  1: entry, repeated     nothing else
     entry     1: key  2: Feature     exactly two fields, in either order
     Feature   1: bytes list | 2: float list | 3: int64 list | nothing
 
-Nothing is copied but keys and byte strings, and every loop consumes input: memory and time are bounded by the record's.
+Only keys and byte strings are copied, and every loop consumes input: memory and time are bounded by the record's size.
 """
 
 import numpy as np
@@ -27,12 +27,12 @@ _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 
 
 class Malformed(ValueError):
-    """Bytes that are no Example. Args: what is wrong, with the place in the record."""
+    """Bytes that are no Example. Args: the reason, with the place in the record."""
 
 
 def varint(data: bytes, place: int, end: int) -> tuple[int, int]:
-    """The number at a place, and the place after it."""
-    if place + 2 < end:  # most are of three bytes at most, and read in a third of the time so
+    """Read the varint at a place; return it, and the place after it."""
+    if place + 2 < end:  # most have three bytes at most, and this takes a third of the time
         first, second, third = data[place : place + 3]
         if first < 0x80:
             return first, place + 1
@@ -52,7 +52,7 @@ def varint(data: bytes, place: int, end: int) -> tuple[int, int]:
 
 
 def to_varint(value: int) -> bytes:
-    """A number as it is written; below zero as the 64 bits of its complement."""
+    """Write a number as a varint; a negative one as the 64 bits of its complement."""
     value &= 0xFFFFFFFFFFFFFFFF
     written = bytearray()
     while value >= 0x80:
@@ -68,7 +68,7 @@ def _length(data: bytes, place: int, end: int) -> tuple[int, int]:
 
 
 def _block(data: bytes, place: int, end: int) -> tuple[int, int]:
-    """Start and end of a nested message; one that claims more than there is ends with its parent."""
+    """Find start and end of a nested message; one that claims too many bytes ends with its parent."""
     if place < end and data[place] < 0x80:
         length, place = data[place], place + 1
     else:
@@ -77,7 +77,7 @@ def _block(data: bytes, place: int, end: int) -> tuple[int, int]:
 
 
 def _string(data: bytes, place: int, end: int) -> tuple[int, int]:
-    """Start and end of a string, which must be there in full."""
+    """Find start and end of a string, which must be there in full."""
     length, place = _length(data, place, end)
     if length > end - place:
         raise Malformed(f"claims {length:,} bytes at byte {place}, where {end - place:,} are left")
@@ -85,7 +85,7 @@ def _string(data: bytes, place: int, end: int) -> tuple[int, int]:
 
 
 def entries(data: bytes) -> list[tuple[bytes, int, int]]:
-    """Key, start and end of each Feature, in the order of the record.
+    """Find key, start and end of each Feature, in the order of the record.
 
     Raises:
         Malformed: It is no Example.
@@ -103,7 +103,7 @@ def entries(data: bytes) -> list[tuple[bytes, int, int]]:
 
 
 def _skip(data: bytes, place: int, size: int) -> int:
-    """The place after a field that no Example has."""
+    """Return the place after a field that no Example has."""
     tag, place = varint(data, place, size)
     kind = tag & 7
     if kind == _VARINT:
@@ -135,7 +135,7 @@ def _features(data: bytes, place: int, end: int, found: list[tuple[bytes, int, i
 
 
 def _usual_entry(data: bytes, place: int, end: int) -> tuple[bytes, int, int] | None:
-    """An entry as it nearly always is, key before value and all lengths below 128: this halves the time of a record."""
+    """Read an entry of the usual form, key before value and all lengths below 128: this halves the time of a record."""
     if place + 6 > end:
         return None
     stop, value = place + 2 + data[place + 1], place + 4 + data[place + 3]
@@ -164,7 +164,7 @@ def _any_entry(data: bytes, place: int, stop: int) -> tuple[bytes, int, int]:
 
 
 def _usual_run(data: bytes, start: int, end: int) -> int:
-    """Where the bytes begin that fill a list with one field 1 to its end, all lengths below 128; else 0."""
+    """Find the bytes of a list that is one field 1 to its end, with all lengths below 128; 0 if it is another."""
     usual = (
         end - start > 3
         and data[start + 1] == end - start - 2 < 0x80
@@ -175,7 +175,7 @@ def _usual_run(data: bytes, start: int, end: int) -> int:
 
 
 def run_of(data: bytes, start: int, end: int, tag: int) -> tuple[int, int] | None:
-    """Where the bytes are that fill a Feature of a certain kind with one field 1; None if it is made otherwise."""
+    """Find the bytes of a Feature that is a list of one field 1 to its end; None if it is another."""
     place, stop = _block(data, start + 1, end)
     if start == end or data[start] != tag or stop != end or place == stop or data[place] != _FIRST_FIELD:
         return None
@@ -184,10 +184,10 @@ def run_of(data: bytes, start: int, end: int, tag: int) -> tuple[int, int] | Non
 
 
 def read_bytes(data: bytes, start: int, end: int) -> list[bytes]:
-    """The values of a Feature that is a bytes list.
+    """Read the values of a Feature that is a bytes list.
 
     Raises:
-        Malformed: It is not well formed; so do the other readers.
+        Malformed: It is malformed.
     """
     if run := _usual_run(data, start, end):
         return [data[run:end]]
@@ -201,7 +201,11 @@ def read_bytes(data: bytes, start: int, end: int) -> list[bytes]:
 
 
 def read_floats(data: bytes, start: int, end: int) -> bytes:
-    """The values of a Feature that is a float list, as the memory of float32 numbers."""
+    """Read the values of a Feature that is a float list, as the memory of float32 numbers.
+
+    Raises:
+        Malformed: It is malformed.
+    """
     if run := _usual_run(data, start, end):
         return data[run : end - (end - run) % 4]
     place, stop = _block(data, start + 1, end)
@@ -219,7 +223,11 @@ def read_floats(data: bytes, start: int, end: int) -> bytes:
 
 
 def read_ints(data: bytes, start: int, end: int) -> list[int]:
-    """The values of a Feature that is an int64 list."""
+    """Read the values of a Feature that is an int64 list.
+
+    Raises:
+        Malformed: It is malformed.
+    """
     if run := _usual_run(data, start, end):
         return _packed_ints(data, run, end)
     place, stop = _block(data, start + 1, end)
@@ -252,11 +260,11 @@ def _packed_ints(data: bytes, place: int, stop: int) -> list[int]:
 
 
 def _signed(value: int) -> int:
-    """The int64 whose bits are the lowest 64 of a number."""
+    """Return the int64 whose bits are the lowest 64 of a number."""
     value &= 0xFFFFFFFFFFFFFFFF
     return value - (1 << 64) if value >> 63 else value
 
 
 def _expect(data: bytes, place: int, tag: int) -> None:
     if data[place] != tag:
-        raise Malformed(f"has byte {data[place]:#04x} where the next value of a list was due, at byte {place}")
+        raise Malformed(f"has byte {data[place]:#04x} where the next value of a list was expected, at byte {place}")

@@ -1,4 +1,4 @@
-"""Bytes that are the memory of numbers."""
+"""Numbers from strings that are their memory."""
 
 # ruff: noqa: ARG001 - `name` stands in TensorFlow's signature
 
@@ -74,7 +74,7 @@ def _checked_length(fixed_length: int, type_name: str, item_bytes: int) -> int:
 
 
 def _common_length(records: list[bytes], item_bytes: int) -> int:
-    """The length of every record; 0 if there are none."""
+    """Return the length of every record; 0 if there are none."""
     length = len(records[0]) if records else 0
     if set(map(len, records)) - {length}:
         place = next(place for place, record in enumerate(records) if len(record) != length)

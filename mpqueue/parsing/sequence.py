@@ -1,6 +1,6 @@
 """Serialized SequenceExamples to arrays: a context of features, and lists of features, one entry per step.
 
-TensorFlow reads these by protobuf, and so do we; extra ``[tfrecord]``.
+The protobuf library reads them, as in TensorFlow; extra ``[tfrecord]``.
 """
 
 # ruff: noqa: ARG001 - `name` stands in TensorFlow's signature
@@ -31,8 +31,8 @@ def parse_single_sequence_example(
 
     Args:
         serialized: A string, the serialized SequenceExample.
-        context_features: What to read of its context: keys, each with a `FixedLenFeature` or a `VarLenFeature`.
-        sequence_features: What to read of its lists: keys, each with a `FixedLenSequenceFeature`, or a `VarLenFeature`
+        context_features: Keys to read of its context, each with a `FixedLenFeature` or a `VarLenFeature`.
+        sequence_features: Keys to read of its lists, each with a `FixedLenSequenceFeature`, or a `VarLenFeature`
             where the steps have different numbers of values.
         example_name: A string, its name, for error messages.
         name: Accepted, without effect.
@@ -62,7 +62,7 @@ def parse_single_sequence_example(
 def check_features(
     context_features: Mapping[Any, Any] | None, sequence_features: Mapping[Any, Any] | None
 ) -> tuple[tuple[Spec, ...], tuple[Spec, ...]]:
-    """The features of context and lists in checked form.
+    """Return the features of context and lists in checked form.
 
     Raises:
         ValueError: No features at all, or one that is invalid or of a class that has no place there.
@@ -84,7 +84,7 @@ def _checked(features: Mapping[Any, Any] | None, dense: Kind, name: str) -> tupl
 
 
 def _message(serialized: Any, example_name: Any) -> tuple[Any, str]:
-    """The parsed message, and how errors name it."""
+    """Return the parsed message, and its name in errors."""
     from google.protobuf.message import DecodeError
 
     from mpqueue.parsing.example import SequenceExample
@@ -103,7 +103,7 @@ def _message(serialized: Any, example_name: Any) -> tuple[Any, str]:
 
 
 def _find(messages: Any, spec: Spec) -> Any:
-    """The feature or list of a key, None if there is none."""
+    """Return the feature or list of a key, None if there is none."""
     try:
         key = spec.key.decode()
     except UnicodeDecodeError:
@@ -112,11 +112,11 @@ def _find(messages: Any, spec: Spec) -> Any:
 
 
 def _values(feature: Any, spec: Spec, where: str) -> Any:
-    """The values of one feature, after their dtype is checked."""
+    """Return the values of one feature, after a check of their dtype."""
     kind = feature.WhichOneof("kind")
     if kind != _KINDS[spec.dtype]:
         is_what = _DTYPES[kind] if kind else "without a kind"
-        raise InvalidArgumentError(None, None, f"{where}: feature {spec.name!r} is {is_what}, expected is {spec.dtype}")
+        raise InvalidArgumentError(None, None, f"{where}: feature {spec.name!r} is {is_what}, expected {spec.dtype}")
     return getattr(feature, kind).value
 
 

@@ -14,7 +14,8 @@ MARGIN = b"\0" * 256
 MAX_VARINT_BYTES = 10
 
 Words = NDArray[np.uint64]
-Places = NDArray[np.int64]
+Places = NDArray[np.int64]  # of bytes in a buffer
+Mask = NDArray[np.bool_]
 
 
 def words_of(memory: bytes) -> Words:

@@ -1,7 +1,7 @@
-"""Dtypes of queue components: NumPy's, and ``"string"`` for text.
+"""Dtypes by their names: NumPy's, and ``"string"`` for text.
 
-Text is an object array of ``bytes``. NumPy has several dtypes for it, none of which holds bytes of any length with
-trailing zeros, so that here all of them mean the one word ``"string"``.
+Text is an object array of ``bytes``. NumPy has several dtypes for text, but none of them holds bytes of any length with
+trailing zeros. So all of them mean one dtype here, ``"string"``.
 """
 
 from typing import Any, Final, TypeAlias
@@ -16,7 +16,7 @@ _NUMBER_KINDS = "biufc"
 
 
 def as_dtype(value: Any) -> DType:
-    """The dtype that ``value`` names.
+    """Return the dtype that ``value`` names.
 
     Args:
         value: A NumPy dtype, its name, a scalar type such as ``np.float32`` or ``int``, ``"string"`` (``bytes``,
@@ -44,7 +44,7 @@ def as_dtype(value: Any) -> DType:
 
 def _numpy_dtype(value: Any) -> np.dtype[Any]:
     try:
-        # np.dtype(None) is float64, which nobody means who forgot the dtype.
+        # np.dtype(None) is float64; a missing dtype is an error.
         if value is not None:
             dtype: np.dtype[Any] = np.dtype(value)
             return dtype

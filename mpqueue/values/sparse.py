@@ -11,7 +11,7 @@ class SparseTensorValue(NamedTuple):
         values: The ``n`` values.
         dense_shape: int64 of shape ``[rank]``, the shape of the array if it were dense.
 
-    Follows: ``tf.SparseTensorValue``. Nothing is checked, as there.
+    Follows: ``tf.SparseTensorValue``, which checks nothing either.
     """
 
     indices: Any

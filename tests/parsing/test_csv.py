@@ -234,7 +234,7 @@ def test_a_required_field_that_is_empty_is_named():
 
 @pytest.mark.parametrize(("record", "number"), [(b"1", "only 1 fields"), (b"1,2,3,4", "more than 2 fields")])
 def test_another_number_of_fields_is_told(record, number):
-    with pytest.raises(InvalidArgumentError, match=f"record 1 has {number} where 2 are due"):
+    with pytest.raises(InvalidArgumentError, match=f"record 1 has {number} where 2 are expected"):
         mpqueue.decode_csv([b"1,2", record], [[0], [0]])
 
 

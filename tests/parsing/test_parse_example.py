@@ -144,7 +144,7 @@ def test_the_first_bad_record_is_named(count):
     names = [f"file{number}" for number in range(count)]
     with pytest.raises(InvalidArgumentError) as caught:
         mpqueue.parse_example(batch, {"x": one()}, example_names=names)
-    assert str(caught.value) == (f"record {count - 2} (file{count - 2}): feature 'x' is float32, expected is int64")
+    assert str(caught.value) == (f"record {count - 2} (file{count - 2}): feature 'x' is float32, expected int64")
 
 
 @pytest.mark.parametrize("count", [A_FEW, MANY])

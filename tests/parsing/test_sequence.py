@@ -84,7 +84,7 @@ def test_missing_sparse_features_are_empty():
             sequence({"c": float_list(1)}),
             {"c": mpqueue.VarLenFeature("int64")},
             None,
-            "'c' is float32, expected is int64",
+            "'c' is float32, expected int64",
         ),
         (sequence({"c": b""}), {"c": mpqueue.FixedLenFeature([], "int64", 1)}, None, "'c' is without a kind"),
         (sequence({"c": int64_list()}), {"c": mpqueue.FixedLenFeature([], "int64", 1)}, None, "'c' has 0 values"),
