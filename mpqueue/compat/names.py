@@ -33,7 +33,7 @@ class Entry(NamedTuple):
 
 
 def read_table(table: str) -> dict[str, dict[str, Entry]]:
-    """The names of each public module, the root being ``""``; modules that only hold others are among them."""
+    """Return the names of each public module, the root being ``""``; modules that only hold others are among them."""
     modules: dict[str, dict[str, Entry]] = {"": {}}
     home, paths = "", [""]
     for line in table.splitlines():
@@ -53,7 +53,7 @@ def read_table(table: str) -> dict[str, dict[str, Entry]]:
 
 
 def _with_outer(path: str) -> list[str]:
-    """``a.b`` as ``a`` and ``a.b``."""
+    """Return ``a.b`` as ``a`` and ``a.b``."""
     parts = path.split(".")
     return [".".join(parts[: count + 1]) for count in range(len(parts))]
 
@@ -104,11 +104,11 @@ class Namespaces:
         return sorted(self._tables)
 
     def entries(self, path: str) -> Mapping[str, Entry]:
-        """Return where the names of a public module are implemented."""
+        """Return the places where the names of a public module are implemented."""
         return self._tables[path]
 
     def names(self, path: str) -> list[str]:
-        """The names of a public module, the modules inside it included, sorted."""
+        """Return the names of a public module, the modules inside it included, sorted."""
         return sorted([*self._tables[path], *self.inside(path)])
 
     def find(self, path: str, name: str) -> Any:
@@ -136,7 +136,7 @@ class Namespaces:
         return f"{text}: did you mean {near}?" if near else text
 
     def _nearest(self, path: str, name: str) -> str | None:
-        """The same name elsewhere, else a similar one here, else a similar one elsewhere."""
+        """Return the same name elsewhere, else a similar one here, else a similar one elsewhere."""
         everywhere = dict(self._everywhere())
         same = [shown for shown, last in everywhere.items() if last == name]
         if same:

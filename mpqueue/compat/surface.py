@@ -17,7 +17,7 @@ NOTES: Final = {
     "summary": "They are accepted, and nothing is written anywhere.",
     "train": "Only those that concern input: nothing is trained here.",
 }
-"""What the docstring of a public module says besides whose names it has."""
+"""A sentence for the docstring of a public module, besides whose names it has."""
 
 SURFACE: Final = """
 mpqueue

@@ -48,7 +48,7 @@ class Queues(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What a caller of any of the batching functions asks for."""
+    """The arguments that all batching functions share."""
 
     size: Any  # examples per batch
     capacity: int

@@ -1,4 +1,4 @@
-"""What scripts use of TensorFlow besides nodes: files, flags, messages, settings.
+"""The parts of TensorFlow that scripts use besides nodes: files, flags, messages, settings.
 
 From the ground up::
 

@@ -1,4 +1,4 @@
-"""The file system that a name belongs to, with fsspec's methods, whether it is fsspec's or the local one."""
+"""The file system that a name belongs to: fsspec's for a URL (extra ``[fsspec]``), else the local one."""
 
 import os
 import shutil
@@ -12,18 +12,18 @@ from mpqueue.readers.opening import file_name, local_path, remote_filesystem, re
 
 
 class LocalFiles:
-    """The system's own files, behind those of fsspec's methods that `gfile` uses."""
+    """The system's own files, with those of fsspec's methods that `gfile` uses."""
 
     def exists(self, path: str) -> bool:
-        """Whether there is a file or folder."""
+        """Return whether there is a file or folder."""
         return os.path.exists(path)
 
     def isdir(self, path: str) -> bool:
-        """Whether it is a folder."""
+        """Return whether it is a folder."""
         return os.path.isdir(path)
 
     def ls(self, path: str, detail: bool = False) -> list[str]:
-        """What is in a folder, with their paths."""
+        """Return the paths of the files and folders in a folder."""
         del detail
         return [os.path.join(path, name) for name in os.listdir(path)]
 
@@ -54,7 +54,7 @@ class LocalFiles:
         shutil.copyfile(path1, path2)
 
     def info(self, path: str) -> dict[str, Any]:
-        """Size, type and time of a file or folder."""
+        """Return size, type and time of a file or folder."""
         status = os.stat(path)
         kind = "directory" if stat.S_ISDIR(status.st_mode) else "file"
         return {"size": status.st_size, "type": kind, "mtime": status.st_mtime}
@@ -65,7 +65,7 @@ class LocalFiles:
 
 
 def located(name: Any) -> tuple[Any, str]:
-    """The file system of a name, and the path in it.
+    """Return the file system of a name, and the path in it.
 
     Raises:
         TypeError: It is no file name.
@@ -79,7 +79,7 @@ def located(name: Any) -> tuple[Any, str]:
 
 @contextmanager
 def problems_of(name: Any) -> Iterator[None]:
-    """Inside, what the system says about a file becomes an `OpError`."""
+    """Enter a context in which an OSError about a file becomes an `OpError`."""
     try:
         yield
     except OSError as problem:

@@ -11,7 +11,7 @@ from mpqueue.readers.files import matching_files
 
 
 class FileStatistics(NamedTuple):
-    """What `Stat` tells.
+    """Size, time and kind of a file or folder.
 
     Attributes:
         length: Bytes.
@@ -25,7 +25,7 @@ class FileStatistics(NamedTuple):
 
 
 def Exists(filename: Any) -> bool:
-    """Whether there is a file or folder of this name.
+    """Return whether there is a file or folder of this name.
 
     Follows: ``tf.gfile.Exists``.
     """
@@ -34,7 +34,7 @@ def Exists(filename: Any) -> bool:
 
 
 def IsDirectory(dirname: Any) -> bool:
-    """Whether there is a folder of this name.
+    """Return whether there is a folder of this name.
 
     Follows: ``tf.gfile.IsDirectory``.
     """
@@ -43,7 +43,7 @@ def IsDirectory(dirname: Any) -> bool:
 
 
 def ListDirectory(dirname: Any) -> list[str]:
-    """The names of what is in a folder, without its own name, in no order.
+    """Return the names of what is in a folder, without its own name, in no order.
 
     Raises:
         NotFoundError: There is no such folder.
@@ -58,7 +58,7 @@ def ListDirectory(dirname: Any) -> list[str]:
 
 
 def Glob(filename: Any) -> list[str]:
-    """The names of the files and folders that match a pattern, or several, sorted.
+    """Return the names of the files and folders that match a pattern, or several, sorted.
 
     Follows: ``tf.gfile.Glob``.
     """
@@ -160,7 +160,7 @@ def _check_free(files: Any, path: str, name: Any, overwrite: bool) -> None:
 
 
 def Stat(filename: Any) -> FileStatistics:
-    """Size, time and kind of a file or folder.
+    """Return size, time and kind of a file or folder.
 
     Raises:
         NotFoundError: There is none.
@@ -176,7 +176,7 @@ def Stat(filename: Any) -> FileStatistics:
 
 
 def Walk(top: Any, in_order: bool = True) -> Iterator[tuple[str, list[str], list[str]]]:
-    """The folders below one, each as its name, the names of the folders in it, and those of the files.
+    """Yield the folders below one, each as its name, the names of the folders in it, and those of the files.
 
     Args:
         top: The folder; of one that does not exist nothing is given.

@@ -21,8 +21,7 @@ class GFile:
     Raises:
         InvalidArgumentError: Another mode.
 
-    Its methods raise `NotFoundError` and what else the system says, and `PermissionDeniedError` where the mode does not
-    allow what is asked for.
+    Methods raise the `OpError` of what the system says, and `PermissionDeniedError` where the mode does not allow it.
 
     Follows: ``tf.gfile.GFile``, ``tf.gfile.FastGFile``, ``tf.gfile.Open``.
     """
@@ -61,19 +60,19 @@ class GFile:
         return data if self._is_binary else as_text(data)
 
     def read(self, n: int = -1) -> Any:
-        """What is left of the file, or ``n`` bytes of it; empty at its end."""
+        """Return the rest of the file, or ``n`` bytes of it; empty at its end."""
         handle = self._for_reading()
         with problems_of(self._name):
             return self._converted(handle.read(n))
 
     def readline(self) -> Any:
-        """The next line, with the line break; empty at the end of the file."""
+        """Return the next line, with the line break; empty at the end of the file."""
         handle = self._for_reading()
         with problems_of(self._name):
             return self._converted(handle.readline())
 
     def readlines(self) -> list[Any]:
-        """The lines that are left."""
+        """Return the lines that are left."""
         return list(self)
 
     def __iter__(self) -> Iterator[Any]:
@@ -92,19 +91,19 @@ class GFile:
         self._for_reading().seek(offset, whence)
 
     def tell(self) -> int:
-        """The place in the file."""
+        """Return the place in the file."""
         return self._opened().tell()
 
     def seekable(self) -> bool:
-        """Whether `seek` works."""
+        """Return True: `seek` works."""
         return True
 
     def size(self) -> int:
-        """Bytes in the file."""
+        """Return the number of bytes in the file."""
         return Stat(self._name).length
 
     def flush(self) -> None:
-        """Have in the file what was written."""
+        """Put into the file what was written."""
         if self._handle is not None:
             with problems_of(self._name):
                 self._handle.flush()

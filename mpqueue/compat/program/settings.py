@@ -1,4 +1,4 @@
-"""Settings of sessions, which have no effect here, and what tells TensorFlow 1 and 2 apart."""
+"""Settings of sessions, which have no effect here, and answers to which TensorFlow this is."""
 
 from typing import Any, ClassVar, Final
 
@@ -73,28 +73,28 @@ class RunOptions(_Settings):
 
 
 class RunMetadata(_Settings):
-    """What TensorFlow would tell about a run; it stays empty.
+    """Facts about a run, in TensorFlow; here it stays empty.
 
     Follows: ``tf.RunMetadata``.
     """
 
 
 def disable_v2_behavior() -> None:
-    """No effect: there is no other behaviour here.
+    """Do nothing: there is no other behaviour here.
 
     Follows: ``tf.disable_v2_behavior``.
     """
 
 
 def disable_eager_execution() -> None:
-    """No effect: nodes are never computed while they are made.
+    """Do nothing: nodes are never computed while they are made.
 
     Follows: ``tf.disable_eager_execution``.
     """
 
 
 def executing_eagerly() -> bool:
-    """False.
+    """Return False: nodes are never computed while they are made.
 
     Follows: ``tf.executing_eagerly``.
     """
@@ -102,7 +102,7 @@ def executing_eagerly() -> bool:
 
 
 def is_tensor(x: Any) -> bool:
-    """Whether something is a node with a value: a tensor, a sparse tensor or a variable.
+    """Return whether something is a node with a value: a tensor, a sparse tensor or a variable.
 
     Follows: ``tf.is_tensor``.
     """

@@ -17,7 +17,7 @@ def _summarizer(public_name: str) -> Callable[..., Tensor]:
 
     function.__name__ = function.__qualname__ = public_name
     function.__doc__ = (
-        "A node that gives an empty text: nothing is summarised. Any arguments are accepted.\n\n"
+        "Return a node that gives an empty text: nothing is summarised. Any arguments are accepted.\n\n"
         f"Follows: ``tf.summary.{public_name}``, which it does not carry out."
     )
     return function
@@ -32,7 +32,7 @@ tensor_summary = _summarizer("tensor_summary")
 
 
 def merge(inputs: Any, collections: Any = None, name: str | None = None) -> Tensor:
-    """A node that gives an empty text.
+    """Return a node that gives an empty text.
 
     Follows: ``tf.summary.merge``, which it does not carry out.
     """
@@ -43,7 +43,7 @@ def merge(inputs: Any, collections: Any = None, name: str | None = None) -> Tens
 
 
 def merge_all(key: str = GraphKeys.SUMMARIES, scope: str | None = None, name: str | None = None) -> Tensor | None:
-    """A node that gives an empty text, None if the graph has no summaries.
+    """Return a node that gives an empty text, None if the graph has no summaries.
 
     Follows: ``tf.summary.merge_all``, which it does not carry out.
     """
@@ -55,8 +55,8 @@ class FileWriter:
     """Accepts summaries, and makes no file.
 
     Args:
-        logdir: Accepted.
-        graph: Accepted, as all that follows.
+        logdir: Folder that `get_logdir` returns.
+        graph: No effect, as all parameters that follow.
 
     Follows: ``tf.summary.FileWriter``, which it does not carry out.
     """
@@ -66,32 +66,32 @@ class FileWriter:
         self._logdir = logdir
 
     def get_logdir(self) -> Any:
-        """The folder as it was given."""
+        """Return the folder as it was given."""
         return self._logdir
 
     def add_summary(self, summary: Any, global_step: Any = None) -> None:
-        """No effect."""
+        """Do nothing."""
 
     def add_graph(self, graph: Any, global_step: Any = None, graph_def: Any = None) -> None:
-        """No effect."""
+        """Do nothing."""
 
     def add_event(self, event: Any) -> None:
-        """No effect."""
+        """Do nothing."""
 
     def add_run_metadata(self, run_metadata: Any, tag: Any, global_step: Any = None) -> None:
-        """No effect."""
+        """Do nothing."""
 
     def add_session_log(self, session_log: Any, global_step: Any = None) -> None:
-        """No effect."""
+        """Do nothing."""
 
     def flush(self) -> None:
-        """No effect."""
+        """Do nothing."""
 
     def reopen(self) -> None:
-        """No effect."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """No effect."""
+        """Do nothing."""
 
     def __enter__(self) -> Self:
         return self

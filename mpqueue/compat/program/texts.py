@@ -13,7 +13,7 @@ complex_types: Final = (numbers.Complex, np.number)
 
 
 def as_bytes(bytes_or_text: Any, encoding: str = "utf-8") -> bytes:
-    """Text as bytes, bytes as they are.
+    """Return text as bytes, bytes as they are.
 
     Raises:
         TypeError: It is neither.
@@ -28,7 +28,7 @@ def as_bytes(bytes_or_text: Any, encoding: str = "utf-8") -> bytes:
 
 
 def as_text(bytes_or_text: Any, encoding: str = "utf-8") -> str:
-    """Bytes as text, text as it is.
+    """Return bytes as text, text as it is.
 
     Raises:
         TypeError: It is neither.
@@ -44,7 +44,7 @@ def as_text(bytes_or_text: Any, encoding: str = "utf-8") -> str:
 
 
 def as_str_any(value: Any, encoding: str = "utf-8") -> str:
-    """Anything as text; bytes are decoded.
+    """Return anything as text; bytes are decoded.
 
     Follows: ``tf.compat.as_str_any``.
     """
@@ -52,7 +52,7 @@ def as_str_any(value: Any, encoding: str = "utf-8") -> str:
 
 
 def path_to_str(path: Any) -> Any:
-    """An ``os.PathLike`` as text, anything else as it is.
+    """Return an ``os.PathLike`` as text, anything else as it is.
 
     Follows: ``tf.compat.path_to_str``.
     """

@@ -18,7 +18,7 @@ from mpqueue.train.inputs import Asked, Inputs, Queues
 
 
 class SparseKind(NamedTuple):
-    """What has to be known of a sparse component to unpack it."""
+    """The type and rank of a sparse component, needed to unpack it."""
 
     dtype: DType
     rank: int | None  # of the batch

@@ -6,7 +6,7 @@ from mpqueue.compat.train.steps import get_or_create_global_step
 
 
 class SessionRunArgs(NamedTuple):
-    """What is asked of a run.
+    """The fetches and feeds that are asked of a run.
 
     Follows: ``tf.train.SessionRunArgs``.
     """
@@ -17,7 +17,7 @@ class SessionRunArgs(NamedTuple):
 
 
 class SessionRunValues(NamedTuple):
-    """What a run gave for a hook's own `SessionRunArgs`.
+    """The results of a run for a hook's own `SessionRunArgs`.
 
     Follows: ``tf.train.SessionRunValues``.
     """
@@ -28,10 +28,10 @@ class SessionRunValues(NamedTuple):
 
 
 class SessionRunContext:
-    """What a hook may know of a run, and do about it.
+    """The run that hooks are called around, and a way to stop after it.
 
     Args:
-        original_args: What the caller of ``run`` asked for.
+        original_args: The fetches and feeds of the caller of ``run``.
         session: The session.
 
     Follows: ``tf.train.SessionRunContext``.
@@ -43,7 +43,7 @@ class SessionRunContext:
 
     @property
     def stop_requested(self) -> bool:
-        """Whether `request_stop` was called."""
+        """True if `request_stop` was called."""
         return self._stop_requested
 
     def request_stop(self) -> None:
@@ -52,7 +52,7 @@ class SessionRunContext:
 
 
 class SessionRunHook:
-    """The base of hooks, and of your own; each method may be left out.
+    """The base of hooks; each method may be left out.
 
     Follows: ``tf.train.SessionRunHook``.
     """

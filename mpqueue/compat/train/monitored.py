@@ -15,7 +15,7 @@ from mpqueue.errors import OutOfRangeError
 
 
 class StepContext:
-    """What `MonitoredSession.run_step_fn` gives to the function.
+    """The argument of the function that `MonitoredSession.run_step_fn` calls.
 
     Args:
         session: The bare session.
@@ -117,7 +117,7 @@ class MonitoredSession:
         return self._session
 
     def should_stop(self) -> bool:
-        """Whether the loop that uses it is to end.
+        """Return whether the loop that uses it is to end.
 
         Raises:
             BaseException: What a thread reported to the coordinator.
@@ -170,12 +170,9 @@ class SingularMonitoredSession(MonitoredSession):
 
     Args:
         hooks: Called around each run.
-        scaffold: How the session is initialised.
-        master: No effect.
-        config: No effect.
-        checkpoint_dir: No effect: nothing is saved.
+        scaffold: The nodes that initialise the session.
         stop_grace_period_secs: Seconds that threads have to end when it is closed.
-        checkpoint_filename_with_path: No effect.
+        master, config, checkpoint_dir, checkpoint_filename_with_path: No effect.
 
     Follows: ``tf.train.SingularMonitoredSession``.
     """
@@ -194,7 +191,7 @@ class SingularMonitoredSession(MonitoredSession):
         super().__init__(ChiefSessionCreator(scaffold, master, config), hooks, stop_grace_period_secs)
 
     def raw_session(self) -> Session | None:
-        """The bare session, None after the end."""
+        """Return the bare session, None after the end."""
         return self._session
 
 
@@ -216,25 +213,16 @@ def MonitoredTrainingSession(
     summary_dir: Any = None,
     save_graph_def: bool = True,
 ) -> MonitoredSession:
-    """A `MonitoredSession`; what concerns checkpoints and summaries has no effect.
+    """Return a `MonitoredSession`; nothing is saved or summarised.
 
     Args:
-        master: No effect.
         is_chief: Whether ``chief_only_hooks`` are used.
-        checkpoint_dir: No effect.
-        scaffold: How the session is initialised.
+        scaffold: The nodes that initialise the session.
         hooks: Called around each run.
         chief_only_hooks: Called before those.
-        save_checkpoint_secs: No effect.
-        save_summaries_steps: No effect.
-        save_summaries_secs: No effect.
-        config: No effect.
         stop_grace_period_secs: Seconds that threads have to end when it is closed.
-        log_step_count_steps: No effect.
-        max_wait_secs: No effect.
-        save_checkpoint_steps: No effect.
-        summary_dir: No effect.
-        save_graph_def: No effect.
+        master, checkpoint_dir, save_checkpoint_secs, save_summaries_steps, save_summaries_secs, config,
+            log_step_count_steps, max_wait_secs, save_checkpoint_steps, summary_dir, save_graph_def: No effect.
 
     Follows: ``tf.train.MonitoredTrainingSession``.
     """

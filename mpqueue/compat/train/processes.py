@@ -47,7 +47,7 @@ def use_processes(enabled: bool = True) -> None:
 
 
 def are_used() -> bool:
-    """Whether operations are to be moved.
+    """Return whether operations are to be moved.
 
     Raises:
         ValueError: The environment variable is neither "process" nor "thread".
@@ -61,7 +61,7 @@ def are_used() -> bool:
 
 
 def moved(target: Operation | Tensor, session: Session) -> "Moved | None":
-    """What carries out a node in another process, None if something that it needs is bound to this one."""
+    """Return what carries out a node in another process, None if something that it needs is bound to this one."""
     whole = Plan([target], ())
     if whole.is_bound:
         return None
@@ -73,17 +73,17 @@ def moved(target: Operation | Tensor, session: Session) -> "Moved | None":
 
 
 def _is_state(tensor: Tensor) -> bool:
-    """Whether it is the handle of a queue or reader, which the session makes."""
+    """Return whether it is the handle of a queue or reader, which the session makes."""
     return tensor.dtype is dtypes.resource and not tensor.op.inputs
 
 
 class Moved:
-    """Carries out a plan at each call, in whatever process it is.
+    """A plan that is carried out at each call, in whatever process it is.
 
     Args:
-        name: Of the node that it stands for.
-        plan: What is to be run.
-        values: The handles that it takes as fed.
+        name: Name of the node that is run.
+        plan: The steps.
+        values: The handles that are fed to it.
     """
 
     def __init__(self, name: str, plan: Plan, values: dict[Tensor, Any]) -> None:
@@ -91,10 +91,10 @@ class Moved:
         self._session: Session | None = None
 
     def __call__(self) -> None:
-        """Do it once.
+        """Carry out the plan once.
 
         Raises:
-            OpError: What an operation raised; `failed_in` tells which.
+            OpError: An operation raised it; `give_back_op` finds which.
         """
         if self._session is None:
             self._session = Session(graph=Graph())
@@ -113,7 +113,7 @@ _FAILED_IN = "_failed_in"
 
 
 def give_back_op(error: OpError, graph: Graph) -> None:
-    """An error has come from another process: let ``op`` be the operation of the graph."""
+    """Set ``op`` of an error that came from another process to the operation of the graph."""
     name = error.__dict__.pop(_FAILED_IN, None)
     if name is not None:
         error._op = graph.get_operation_by_name(name)

@@ -23,7 +23,7 @@ _MONITORED: Final = ("MonitoredSession", "SingularMonitoredSession")
 class QueueRunner(queue_runner.QueueRunner):
     """Holds a list of enqueue operations for a queue, each to be run in a thread.
 
-    All is as with the eager `mpqueue.train.QueueRunner`, but that the operations are nodes, run in a session.
+    Threads, end and errors are those of `mpqueue.train.QueueRunner`; operations are nodes, run in a session.
 
     Args:
         queue: The queue that the operations fill.
@@ -32,12 +32,12 @@ class QueueRunner(queue_runner.QueueRunner):
         cancel_op: Operation that closes it and cancels pending enqueues.
         queue_closed_exception_types: Tuple of error classes that mean the normal end of an operation. Default:
             ``(OutOfRangeError,)``.
-        queue_runner_def: What `to_proto` gave, instead of all of these.
+        queue_runner_def: A runner by names, made by `to_proto`, instead of all of these.
         import_scope: Scope to put before the names in ``queue_runner_def``.
 
     Raises:
         ValueError: Both ``queue_runner_def`` and a queue or operations, or without it no queue or no operations.
-        TypeError: ``enqueue_ops`` holds what is no node; ``queue_closed_exception_types`` is no tuple of error classes.
+        TypeError: An enqueue operation is no node; ``queue_closed_exception_types`` is no tuple of error classes.
         KeyError: A name in ``queue_runner_def`` is not known in the default graph.
 
     Follows: ``tf.train.QueueRunner``.
@@ -58,7 +58,7 @@ class QueueRunner(queue_runner.QueueRunner):
 
     @staticmethod
     def from_proto(queue_runner_def: QueueRunnerDef, import_scope: str | None = None) -> "QueueRunner":
-        """A runner of the queue and operations that have these names in the default graph.
+        """Return a runner of the queue and operations that have these names in the default graph.
 
         Raises:
             KeyError: A name is not known.
@@ -102,7 +102,7 @@ class QueueRunner(queue_runner.QueueRunner):
 
 
 def checked_session(sess: Any) -> Session:
-    """The given session, or the default one.
+    """Return the given session, or the default one.
 
     Raises:
         ValueError: There is none.
@@ -142,7 +142,7 @@ def start_queue_runners(
         coord: Lets the threads stop together and report errors.
         daemon: Whether the threads let the program exit while they run.
         start: False to create the threads only.
-        collection: Which runners.
+        collection: The collection of runners.
 
     Returns: The new threads; none for a runner that runs in this session already.
 

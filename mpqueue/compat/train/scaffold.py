@@ -16,19 +16,17 @@ from mpqueue.compat.graph.session import Session
 
 
 class Scaffold:
-    """How a session is initialised. Nothing is saved, so that there is nothing to restore.
+    """The nodes and feeds that initialise a session. Nothing is saved, so that there is nothing to restore.
 
     Args:
-        init_op: What initialises the global variables.
-        init_feed_dict: What is fed to it.
+        init_op: Node that initialises the global variables.
+        init_feed_dict: Values fed to it.
         init_fn: Called with the scaffold and the session after that.
-        ready_op: A node that gives the names of what is not initialised yet; there may be none in the end.
-        ready_for_local_init_op: No effect.
-        local_init_op: What initialises the local variables.
-        summary_op: No effect.
-        saver: No effect.
-        copy_from_scaffold: Where to take what is not given here.
-        local_init_feed_dict: What is fed to ``local_init_op``.
+        ready_op: Node that gives the names of what is not initialised yet; there may be none in the end.
+        local_init_op: Node that initialises the local variables.
+        copy_from_scaffold: Scaffold that says what is not given here.
+        local_init_feed_dict: Values fed to ``local_init_op``.
+        ready_for_local_init_op, summary_op, saver: No effect.
 
     Follows: ``tf.train.Scaffold``.
     """
@@ -87,7 +85,7 @@ def _local_init_op() -> Any:
 
 
 def _default(key: str, make: Callable[[], Any]) -> Any:
-    """The only entry of a collection, or a new one."""
+    """Return the only entry of a collection, or a new one."""
     graph = get_default_graph()
     found = graph.get_collection(key)
     if len(found) > 1:
@@ -101,11 +99,8 @@ class ChiefSessionCreator:
     """Makes sessions of the default graph, initialised.
 
     Args:
-        scaffold: How to initialise them.
-        master: No effect.
-        config: No effect.
-        checkpoint_dir: No effect: nothing is saved.
-        checkpoint_filename_with_path: No effect.
+        scaffold: The nodes that initialise them.
+        master, config, checkpoint_dir, checkpoint_filename_with_path: No effect.
 
     Follows: ``tf.train.ChiefSessionCreator``.
     """
@@ -122,7 +117,7 @@ class ChiefSessionCreator:
         self._scaffold, self._master, self._config = scaffold or Scaffold(), master, config
 
     def create_session(self) -> Session:
-        """A new session; the graph is finalized."""
+        """Return a new session; the graph is finalized."""
         self._scaffold.finalize()
         session = Session(self._master, config=self._config)
         self._scaffold.prepare(session)

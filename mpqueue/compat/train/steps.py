@@ -12,10 +12,10 @@ from mpqueue.compat.ops import dtypes
 
 
 def get_global_step(graph: Graph | None = None) -> Any:
-    """The global step of a graph, None if it has none.
+    """Return the global step of a graph, None if it has none.
 
     Raises:
-        TypeError: What is called so is no integer scalar.
+        TypeError: The node of that name is no integer scalar.
 
     Follows: ``tf.train.get_global_step``.
     """
@@ -50,7 +50,7 @@ def create_global_step(graph: Graph | None = None) -> Variable:
 
 
 def get_or_create_global_step(graph: Graph | None = None) -> Any:
-    """The global step of a graph, made if there is none.
+    """Return the global step of a graph, made if there is none.
 
     Follows: ``tf.train.get_or_create_global_step``.
     """
@@ -59,7 +59,7 @@ def get_or_create_global_step(graph: Graph | None = None) -> Any:
 
 
 def global_step(sess: Any, global_step_tensor: Any) -> int:
-    """The value of the global step in a session.
+    """Return the value of the global step in a session.
 
     Follows: ``tf.train.global_step``.
     """

@@ -21,25 +21,16 @@ class Supervisor:
 
     Args:
         graph: The graph, default the default one.
-        ready_op: A node that gives the names of what is not initialised yet.
-        ready_for_local_init_op: No effect.
-        is_chief: No effect.
-        init_op: What initialises the global variables.
-        init_feed_dict: What is fed to it.
-        local_init_op: What initialises the local variables.
-        logdir: No effect.
-        summary_op: No effect.
-        saver: No effect.
+        ready_op: Node that gives the names of what is not initialised yet.
+        is_chief: Kept as an attribute.
+        init_op: Node that initialises the global variables.
+        init_feed_dict: Values fed to it.
+        local_init_op: Node that initialises the local variables.
         global_step: The global step, default that of the graph.
-        save_summaries_secs: No effect.
-        save_model_secs: No effect.
-        recovery_wait_secs: No effect.
         stop_grace_secs: Seconds that threads have to end.
-        checkpoint_basename: No effect.
-        session_manager: No effect.
-        summary_writer: No effect.
         init_fn: Called with the session after ``init_op``.
-        local_init_run_options: No effect.
+        ready_for_local_init_op, logdir, summary_op, saver, save_summaries_secs, save_model_secs, recovery_wait_secs,
+            checkpoint_basename, session_manager, summary_writer, local_init_run_options: No effect.
 
     Follows: ``tf.train.Supervisor``.
     """
@@ -91,14 +82,11 @@ class Supervisor:
         max_wait_secs: int = 7200,
         start_standard_services: bool = True,
     ) -> Session:
-        """A session with its variables initialised, and its queue runners started.
+        """Return a session with its variables initialised, and its queue runners started.
 
         Args:
-            master: No effect.
-            config: No effect.
-            wait_for_checkpoint: No effect.
-            max_wait_secs: No effect.
             start_standard_services: False to start no queue runners.
+            master, config, wait_for_checkpoint, max_wait_secs: No effect.
         """
         del wait_for_checkpoint, max_wait_secs
         self.coord.clear_stop()
@@ -116,15 +104,13 @@ class Supervisor:
         start_standard_services: bool = True,
         close_summary_writer: bool = True,
     ) -> Iterator[Session]:
-        """A context with such a session; an exception inside ends it, and is raised at its end, as those of threads.
+        """Enter a context with a session, initialised and fed by its queue runners.
 
-        `OutOfRangeError` is a clean end.
+        An exception inside ends it, and is raised at its end, as those of threads; `OutOfRangeError` is a clean end.
 
         Args:
-            master: No effect.
-            config: No effect.
             start_standard_services: False to start no queue runners.
-            close_summary_writer: No effect.
+            master, config, close_summary_writer: No effect.
         """
         session = self.prepare_or_wait_for_session(master, config, start_standard_services=start_standard_services)
         try:
@@ -138,7 +124,7 @@ class Supervisor:
                 session.close()
 
     def start_standard_services(self, sess: Session) -> list[Thread]:
-        """No effect: nothing is saved or summarised."""
+        """Do nothing: nothing is saved or summarised."""
         del sess
         return []
 
@@ -177,11 +163,11 @@ class Supervisor:
         self.coord.request_stop(ex)
 
     def should_stop(self) -> bool:
-        """Whether a stop was asked for."""
+        """Return whether a stop was asked for."""
         return self.coord.should_stop()
 
     def stop_on_exception(self) -> AbstractContextManager[Any]:
-        """A context in which an exception asks for a stop."""
+        """Enter a context in which an exception asks for a stop."""
         return self.coord.stop_on_exception()
 
     def wait_for_stop(self) -> None:
@@ -189,7 +175,7 @@ class Supervisor:
         self.coord.wait_for_stop()
 
     def summary_computed(self, sess: Session, summary: Any, global_step: Any = None) -> None:
-        """No effect."""
+        """Do nothing."""
 
 
 def _is_default(value: Any) -> bool:
