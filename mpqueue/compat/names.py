@@ -1,18 +1,19 @@
 """Public modules made of names that live elsewhere.
 
 A `Namespaces` reads a table such as `mpqueue.compat.surface.SURFACE` and makes one module for each public module in it.
-No home is imported for that: a module looks a name up at its first use, and keeps what it found. A name that is missing
-is answered with the nearest one, of whatever module.
+No home is imported for that: a module looks a name up at its first use, and keeps what it found, whose docstring then
+says which names of TensorFlow it follows. A name that is missing is answered with the nearest one, of whatever module.
 """
 
 import difflib
+import inspect
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib import import_module
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, Final, NamedTuple
 
 _NOT_OFFERED: Final = {
@@ -121,8 +122,18 @@ class Namespaces:
         if entry is None:
             raise AttributeError(self._missing(path, name))
         value = getattr(import_module(entry.home), entry.own)
+        if isinstance(value, type | FunctionType) and value.__module__.startswith("mpqueue.compat."):
+            self._complete_docstring(value, entry)
         setattr(sys.modules[f"{self._root}.{path}".rstrip(".")], name, value)
         return value
+
+    def _complete_docstring(self, value: Any, entry: Entry) -> None:
+        """Say in a docstring which names of TensorFlow its owner follows, if it does not say that by itself."""
+        text = inspect.cleandoc(value.__doc__ or "")
+        if "Follows:" not in text:
+            places = ((path, name) for path, table in self._tables.items() for name in table if table[name] == entry)
+            names = [f"``{_shown(path)}.{name}``" for path, name in sorted(places)]
+            value.__doc__ = f"{text}\n\nFollows: {', '.join(names)}."
 
     def _missing(self, path: str, name: str) -> str:
         text = f"{_shown(path)} has no {name!r}"

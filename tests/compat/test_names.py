@@ -152,6 +152,14 @@ math
     assert read_table(table) == {"": both, "deep": {"root": sqrt}, "deep.er": both}
 
 
+def test_the_docstring_of_a_name_says_which_names_of_tensorflow_it_follows():
+    assert tf.gfile.Exists.__doc__.endswith("\n\nFollows: ``tf.gfile.Exists``.")
+    assert tf.gfile.GFile.__doc__.endswith("Follows: ``tf.gfile.FastGFile``, ``tf.gfile.GFile``, ``tf.gfile.Open``.")
+    own_words = tf.train.shuffle_batch.__doc__.partition("Follows:")[2]
+    assert own_words.strip() == "``tf.train.shuffle_batch``; the order of a seed is our own."
+    assert "tf." not in tf.flags.FlagValues.__doc__, "a class of absl's"
+
+
 def test_tf_data_is_answered_with_what_there_is_instead():
     with pytest.raises(
         AttributeError, match=r"tf\.data is not offered: use tf\.train\.string_input_producer .* mpqueue\.Loader"

@@ -13,8 +13,6 @@ def run(main: Callable[[list[str]], Any] | None = None, argv: Sequence[str] | No
     Args:
         main: The function, default the one called ``main`` in the script.
         argv: The command line, default the program's.
-
-    Follows: ``tf.app.run``.
     """
     words = list(sys.argv if argv is None else argv)
     if "--help" in words or "-h" in words:

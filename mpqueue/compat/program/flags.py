@@ -114,8 +114,7 @@ Args:
 
 Raises:
     DuplicateFlagError: There is a flag of this name.
-
-Follows: ``tf.flags.{public_name}``."""
+"""
     return define
 
 
@@ -142,7 +141,5 @@ def DEFINE_enum(name: str, default: str | None, enum_values: Sequence[str], help
 
     Raises:
         DuplicateFlagError: There is a flag of this name.
-
-    Follows: ``tf.flags.DEFINE_enum``.
     """
     return _define(absl_flags.DEFINE_enum, name, default, enum_values, help, **options)

@@ -25,19 +25,13 @@ class FileStatistics(NamedTuple):
 
 
 def Exists(filename: Any) -> bool:
-    """Return whether there is a file or folder of this name.
-
-    Follows: ``tf.gfile.Exists``.
-    """
+    """Return whether there is a file or folder of this name."""
     files, path = located(filename)
     return bool(files.exists(path))
 
 
 def IsDirectory(dirname: Any) -> bool:
-    """Return whether there is a folder of this name.
-
-    Follows: ``tf.gfile.IsDirectory``.
-    """
+    """Return whether there is a folder of this name."""
     files, path = located(dirname)
     return bool(files.isdir(path))
 
@@ -47,8 +41,6 @@ def ListDirectory(dirname: Any) -> list[str]:
 
     Raises:
         NotFoundError: There is no such folder.
-
-    Follows: ``tf.gfile.ListDirectory``.
     """
     files, path = located(dirname)
     if not files.isdir(path):
@@ -58,19 +50,13 @@ def ListDirectory(dirname: Any) -> list[str]:
 
 
 def Glob(filename: Any) -> list[str]:
-    """Return the names of the files and folders that match a pattern, or several, sorted.
-
-    Follows: ``tf.gfile.Glob``.
-    """
+    """Return the names of the files and folders that match a pattern, or several, sorted."""
     patterns = filename if isinstance(filename, Iterable) and not isinstance(filename, str | bytes) else [filename]
     return [as_text(match) for pattern in patterns for match in matching_files(pattern).tolist()]
 
 
 def MakeDirs(dirname: Any) -> None:
-    """Make a folder and those it lies in, as far as they are not there.
-
-    Follows: ``tf.gfile.MakeDirs``.
-    """
+    """Make a folder and those it lies in, as far as they are not there."""
     files, path = located(dirname)
     with problems_of(dirname):
         files.makedirs(path, exist_ok=True)
@@ -81,8 +67,6 @@ def MkDir(dirname: Any) -> None:
 
     Raises:
         NotFoundError: The folder that it is to lie in does not exist.
-
-    Follows: ``tf.gfile.MkDir``.
     """
     files, path = located(dirname)
     with problems_of(dirname):
@@ -96,8 +80,6 @@ def Remove(filename: Any) -> None:
     Raises:
         NotFoundError: There is none.
         FailedPreconditionError: It is a folder.
-
-    Follows: ``tf.gfile.Remove``.
     """
     files, path = located(filename)
     with problems_of(filename):
@@ -109,8 +91,6 @@ def DeleteRecursively(dirname: Any) -> None:
 
     Raises:
         NotFoundError: There is none.
-
-    Follows: ``tf.gfile.DeleteRecursively``.
     """
     files, path = located(dirname)
     with problems_of(dirname):
@@ -123,8 +103,6 @@ def Copy(oldpath: Any, newpath: Any, overwrite: bool = False) -> None:
     Raises:
         NotFoundError: There is none.
         AlreadyExistsError: ``newpath`` exists and is not to be overwritten.
-
-    Follows: ``tf.gfile.Copy``.
     """
     source, old = located(oldpath)
     target, new = located(newpath)
@@ -144,8 +122,6 @@ def Rename(oldname: Any, newname: Any, overwrite: bool = False) -> None:
     Raises:
         NotFoundError: There is none.
         AlreadyExistsError: ``newname`` exists and is not to be overwritten.
-
-    Follows: ``tf.gfile.Rename``.
     """
     files, old = located(oldname)
     target, new = located(newname)
@@ -164,8 +140,6 @@ def Stat(filename: Any) -> FileStatistics:
 
     Raises:
         NotFoundError: There is none.
-
-    Follows: ``tf.gfile.Stat``.
     """
     files, path = located(filename)
     with problems_of(filename):
@@ -181,8 +155,6 @@ def Walk(top: Any, in_order: bool = True) -> Iterator[tuple[str, list[str], list
     Args:
         top: The folder; of one that does not exist nothing is given.
         in_order: A folder before those in it, else after them.
-
-    Follows: ``tf.gfile.Walk``.
     """
     name = as_text(top)
     if not IsDirectory(name):

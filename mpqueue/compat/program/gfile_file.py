@@ -22,8 +22,6 @@ class GFile:
         InvalidArgumentError: Another mode.
 
     Methods raise the `OpError` of what the system says, and `PermissionDeniedError` where the mode does not allow it.
-
-    Follows: ``tf.gfile.GFile``, ``tf.gfile.FastGFile``, ``tf.gfile.Open``.
     """
 
     def __init__(self, name: Any, mode: str = "r") -> None:

@@ -26,8 +26,6 @@ def get_logger() -> logging.Logger:
     """Return the logger that takes the messages.
 
     It writes to stderr, unless the program has set up logging of its own.
-
-    Follows: ``tf.get_logger``.
     """
     if not _logger.handlers and not logging.getLogger().handlers:
         handler = logging.StreamHandler()
@@ -38,10 +36,7 @@ def get_logger() -> logging.Logger:
 
 
 def log(level: int, msg: Any, *args: Any, **kwargs: Any) -> None:
-    """Report a message of a level.
-
-    Follows: ``tf.logging.log``, ``tf.logging.vlog``.
-    """
+    """Report a message of a level."""
     get_logger().log(level, msg, *args, stacklevel=2, **kwargs)
 
 
@@ -50,7 +45,7 @@ def _reporter(name: str, level: int, what: str) -> Callable[..., None]:
         get_logger().log(level, msg, *args, stacklevel=2, **kwargs)
 
     report.__name__ = report.__qualname__ = name
-    report.__doc__ = f"Report {what}.\n\nFollows: ``tf.logging.{name}``."
+    report.__doc__ = f"Report {what}."
     return report
 
 
@@ -71,52 +66,34 @@ def _times_here() -> int:
 
 
 def log_first_n(level: int, msg: Any, n: int, *args: Any) -> None:
-    """Report a message at the first ``n`` times that this line is reached.
-
-    Follows: ``tf.logging.log_first_n``.
-    """
+    """Report a message at the first ``n`` times that this line is reached."""
     if _times_here() <= n:
         get_logger().log(level, msg, *args, stacklevel=2)
 
 
 def log_every_n(level: int, msg: Any, n: int, *args: Any) -> None:
-    """Report a message at the first and every ``n``-th further time that this line is reached.
-
-    Follows: ``tf.logging.log_every_n``.
-    """
+    """Report a message at the first and every ``n``-th further time that this line is reached."""
     if (_times_here() - 1) % n == 0:
         get_logger().log(level, msg, *args, stacklevel=2)
 
 
 def log_if(level: int, msg: Any, condition: Any, *args: Any) -> None:
-    """Report a message if a condition holds.
-
-    Follows: ``tf.logging.log_if``.
-    """
+    """Report a message if a condition holds."""
     if condition:
         get_logger().log(level, msg, *args, stacklevel=2)
 
 
 def get_verbosity() -> int:
-    """Return the lowest level that is reported.
-
-    Follows: ``tf.logging.get_verbosity``.
-    """
+    """Return the lowest level that is reported."""
     return get_logger().getEffectiveLevel()
 
 
 def set_verbosity(v: int | str) -> None:
-    """Report messages from a level on.
-
-    Follows: ``tf.logging.set_verbosity``.
-    """
+    """Report messages from a level on."""
     get_logger().setLevel(v)
 
 
 def flush() -> None:
-    """Write out what was reported.
-
-    Follows: ``tf.logging.flush``.
-    """
+    """Write out what was reported."""
     for handler in get_logger().handlers:
         handler.flush()

@@ -27,31 +27,19 @@ class _Settings:
 
 
 class ConfigProto(_Settings):
-    """Settings of a session: all are accepted, and have no effect.
-
-    Follows: ``tf.ConfigProto``.
-    """
+    """Settings of a session: all are accepted, and have no effect."""
 
 
 class GPUOptions(_Settings):
-    """Settings of devices: all are accepted, and have no effect.
-
-    Follows: ``tf.GPUOptions``.
-    """
+    """Settings of devices: all are accepted, and have no effect."""
 
 
 class GraphOptions(_Settings):
-    """Settings of a graph: all are accepted, and have no effect.
-
-    Follows: ``tf.GraphOptions``.
-    """
+    """Settings of a graph: all are accepted, and have no effect."""
 
 
 class OptimizerOptions(_Settings):
-    """Settings of how a graph is run: all are accepted, and have no effect.
-
-    Follows: ``tf.OptimizerOptions``.
-    """
+    """Settings of how a graph is run: all are accepted, and have no effect."""
 
     L0: ClassVar[int] = -1
     L1: ClassVar[int] = 0
@@ -61,10 +49,7 @@ class OptimizerOptions(_Settings):
 
 
 class RunOptions(_Settings):
-    """Settings of one run: all are accepted, and have no effect.
-
-    Follows: ``tf.RunOptions``.
-    """
+    """Settings of one run: all are accepted, and have no effect."""
 
     NO_TRACE: ClassVar[int] = 0
     SOFTWARE_TRACE: ClassVar[int] = 1
@@ -73,39 +58,24 @@ class RunOptions(_Settings):
 
 
 class RunMetadata(_Settings):
-    """Facts about a run, in TensorFlow; here it stays empty.
-
-    Follows: ``tf.RunMetadata``.
-    """
+    """Facts about a run, in TensorFlow; here it stays empty."""
 
 
 def disable_v2_behavior() -> None:
-    """Do nothing: there is no other behaviour here.
-
-    Follows: ``tf.disable_v2_behavior``.
-    """
+    """Do nothing: there is no other behaviour here."""
 
 
 def disable_eager_execution() -> None:
-    """Do nothing: nodes are never computed while they are made.
-
-    Follows: ``tf.disable_eager_execution``.
-    """
+    """Do nothing: nodes are never computed while they are made."""
 
 
 def executing_eagerly() -> bool:
-    """Return False: nodes are never computed while they are made.
-
-    Follows: ``tf.executing_eagerly``.
-    """
+    """Return False: nodes are never computed while they are made."""
     return False
 
 
 def is_tensor(x: Any) -> bool:
-    """Return whether something is a node with a value: a tensor, a sparse tensor or a variable.
-
-    Follows: ``tf.is_tensor``.
-    """
+    """Return whether something is a node with a value: a tensor, a sparse tensor or a variable."""
     return isinstance(x, Tensor | SparseTensor) or hasattr(x, "_as_tensor")
 
 

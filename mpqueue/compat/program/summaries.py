@@ -16,10 +16,7 @@ def _summarizer(public_name: str) -> Callable[..., Tensor]:
         return node
 
     function.__name__ = function.__qualname__ = public_name
-    function.__doc__ = (
-        "Return a node that gives an empty text: nothing is summarised. Any arguments are accepted.\n\n"
-        f"Follows: ``tf.summary.{public_name}``, which it does not carry out."
-    )
+    function.__doc__ = "Return a node that gives an empty text: nothing is summarised. Any arguments are accepted."
     return function
 
 
@@ -32,10 +29,7 @@ tensor_summary = _summarizer("tensor_summary")
 
 
 def merge(inputs: Any, collections: Any = None, name: str | None = None) -> Tensor:
-    """Return a node that gives an empty text.
-
-    Follows: ``tf.summary.merge``, which it does not carry out.
-    """
+    """Return a node that gives an empty text: nothing is summarised."""
     del inputs
     node = constant(b"", name=name or "Merge")
     add_to_collections(collections or [], node)
@@ -43,10 +37,7 @@ def merge(inputs: Any, collections: Any = None, name: str | None = None) -> Tens
 
 
 def merge_all(key: str = GraphKeys.SUMMARIES, scope: str | None = None, name: str | None = None) -> Tensor | None:
-    """Return a node that gives an empty text, None if the graph has no summaries.
-
-    Follows: ``tf.summary.merge_all``, which it does not carry out.
-    """
+    """Return a node that gives an empty text, None if the graph has no summaries."""
     found = get_collection(key, scope)
     return merge(found, name=name) if found else None
 
@@ -57,8 +48,6 @@ class FileWriter:
     Args:
         logdir: Folder that `get_logdir` returns.
         graph: No effect, as all parameters that follow.
-
-    Follows: ``tf.summary.FileWriter``, which it does not carry out.
     """
 
     def __init__(self, logdir: Any = None, graph: Any = None, **_options: Any) -> None:

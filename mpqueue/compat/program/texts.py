@@ -17,8 +17,6 @@ def as_bytes(bytes_or_text: Any, encoding: str = "utf-8") -> bytes:
 
     Raises:
         TypeError: It is neither.
-
-    Follows: ``tf.compat.as_bytes``.
     """
     if isinstance(bytes_or_text, bytes | bytearray):
         return bytes(bytes_or_text)
@@ -33,8 +31,6 @@ def as_text(bytes_or_text: Any, encoding: str = "utf-8") -> str:
     Raises:
         TypeError: It is neither.
         UnicodeDecodeError: The bytes are no text.
-
-    Follows: ``tf.compat.as_text``, ``tf.compat.as_str``.
     """
     if isinstance(bytes_or_text, str):
         return bytes_or_text
@@ -44,16 +40,10 @@ def as_text(bytes_or_text: Any, encoding: str = "utf-8") -> str:
 
 
 def as_str_any(value: Any, encoding: str = "utf-8") -> str:
-    """Return anything as text; bytes are decoded.
-
-    Follows: ``tf.compat.as_str_any``.
-    """
+    """Return anything as text; bytes are decoded."""
     return as_text(value, encoding) if isinstance(value, bytes) else str(value)
 
 
 def path_to_str(path: Any) -> Any:
-    """Return an ``os.PathLike`` as text, anything else as it is.
-
-    Follows: ``tf.compat.path_to_str``.
-    """
+    """Return an ``os.PathLike`` as text, anything else as it is."""
     return as_str_any(os.fspath(path)) if hasattr(path, "__fspath__") else path

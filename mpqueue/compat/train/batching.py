@@ -44,8 +44,6 @@ def batch(
     Raises:
         ValueError: ``tensors`` is empty, a rank is not known, or, without ``dynamic_pad``, a size.
         TypeError: ``tensors`` is a single tensor: put it in a list.
-
-    Follows: ``tf.train.batch``.
     """
     with name_scope(name, "batch") as scope:
         inputs = NodeInputs([Example(tensors, many=enqueue_many)] * num_threads, many=enqueue_many)
@@ -74,8 +72,6 @@ def batch_join(
     Raises:
         ValueError: As for `batch`, and where keys, numbers of components or shapes differ.
         TypeError: As for `batch`, and where types differ.
-
-    Follows: ``tf.train.batch_join``.
     """
     with name_scope(name, "batch_join") as scope:
         inputs = NodeInputs([Example(each, many=enqueue_many) for each in tensors_list], many=enqueue_many)

@@ -28,8 +28,6 @@ def limit_epochs(tensor: Any, num_epochs: int | None = None, name: str | None = 
     Raises:
         TypeError: ``num_epochs`` is no integer.
         ValueError: It is not above 0.
-
-    Follows: ``tf.train.limit_epochs``.
     """
     limit = checked_epochs(num_epochs)
     if limit is None:
@@ -47,8 +45,6 @@ def match_filenames_once(pattern: Any, name: str | None = None) -> Variable:
     Args:
         pattern: A glob pattern, or several.
         name: Name of the variable.
-
-    Follows: ``tf.train.match_filenames_once``.
     """
     with name_scope(name, "matching_filenames", [pattern]) as scope:
         local = [GraphKeys.LOCAL_VARIABLES]

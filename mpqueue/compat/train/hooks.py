@@ -6,10 +6,7 @@ from mpqueue.compat.train.steps import get_or_create_global_step
 
 
 class SessionRunArgs(NamedTuple):
-    """The fetches and feeds that are asked of a run.
-
-    Follows: ``tf.train.SessionRunArgs``.
-    """
+    """The fetches and feeds that are asked of a run."""
 
     fetches: Any
     feed_dict: Any = None
@@ -17,10 +14,7 @@ class SessionRunArgs(NamedTuple):
 
 
 class SessionRunValues(NamedTuple):
-    """The results of a run for a hook's own `SessionRunArgs`.
-
-    Follows: ``tf.train.SessionRunValues``.
-    """
+    """The results of a run for a hook's own `SessionRunArgs`."""
 
     results: Any
     options: Any
@@ -33,8 +27,6 @@ class SessionRunContext:
     Args:
         original_args: The fetches and feeds of the caller of ``run``.
         session: The session.
-
-    Follows: ``tf.train.SessionRunContext``.
     """
 
     def __init__(self, original_args: SessionRunArgs, session: Any) -> None:
@@ -52,10 +44,7 @@ class SessionRunContext:
 
 
 class SessionRunHook:
-    """The base of hooks; each method may be left out.
-
-    Follows: ``tf.train.SessionRunHook``.
-    """
+    """The base of hooks; each method may be left out."""
 
     def begin(self) -> None:
         """Called once, before the session is made; the last chance to make nodes."""
@@ -82,8 +71,6 @@ class StopAtStepHook(SessionRunHook):
 
     Raises:
         ValueError: Not exactly one of the two is given.
-
-    Follows: ``tf.train.StopAtStepHook``.
     """
 
     def __init__(self, num_steps: int | None = None, last_step: int | None = None) -> None:

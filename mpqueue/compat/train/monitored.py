@@ -173,8 +173,6 @@ class SingularMonitoredSession(MonitoredSession):
         scaffold: The nodes that initialise the session.
         stop_grace_period_secs: Seconds that threads have to end when it is closed.
         master, config, checkpoint_dir, checkpoint_filename_with_path: No effect.
-
-    Follows: ``tf.train.SingularMonitoredSession``.
     """
 
     def __init__(
@@ -223,8 +221,6 @@ def MonitoredTrainingSession(
         stop_grace_period_secs: Seconds that threads have to end when it is closed.
         master, checkpoint_dir, save_checkpoint_secs, save_summaries_steps, save_summaries_secs, config,
             log_step_count_steps, max_wait_secs, save_checkpoint_steps, summary_dir, save_graph_def: No effect.
-
-    Follows: ``tf.train.MonitoredTrainingSession``.
     """
     del checkpoint_dir, save_checkpoint_secs, save_summaries_steps, save_summaries_secs, log_step_count_steps
     del max_wait_secs, save_checkpoint_steps, summary_dir, save_graph_def

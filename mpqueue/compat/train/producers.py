@@ -53,8 +53,6 @@ def input_producer(
 
     Raises:
         ValueError: The shape of a row is not fully known; ``num_epochs`` is not above 0.
-
-    Follows: ``tf.train.input_producer``.
     """
     del summary_name
     with name_scope(name, "input_producer", [input_tensor]):
@@ -86,8 +84,6 @@ def string_input_producer(
 
     Raises:
         ValueError: There are no texts. (If that shows only when it is run, `InvalidArgumentError`.)
-
-    Follows: ``tf.train.string_input_producer``.
     """
     empty = "string_input_producer requires a non-null input tensor"
     if not isinstance(string_tensor, Tensor) and not hasattr(string_tensor, "_as_tensor") and not len(string_tensor):
@@ -113,8 +109,6 @@ def range_input_producer(
     Args:
         limit: An int32 scalar.
         num_epochs, shuffle, seed, capacity, shared_name, name: As for `input_producer`.
-
-    Follows: ``tf.train.range_input_producer``.
     """
     with name_scope(name, "input_producer", [limit]) as scope:
         return input_producer(numbers(limit), [], num_epochs, shuffle, seed, capacity, shared_name, None, scope)
@@ -137,8 +131,6 @@ def slice_input_producer(
 
     Raises:
         ValueError: There are no tensors.
-
-    Follows: ``tf.train.slice_input_producer``.
     """
     with name_scope(name, "input_producer", tensor_list):
         tensors = [convert_to_tensor(each) for each in tensor_list]

@@ -39,8 +39,6 @@ class QueueRunner(queue_runner.QueueRunner):
         ValueError: Both ``queue_runner_def`` and a queue or operations, or without it no queue or no operations.
         TypeError: An enqueue operation is no node; ``queue_closed_exception_types`` is no tuple of error classes.
         KeyError: A name in ``queue_runner_def`` is not known in the default graph.
-
-    Follows: ``tf.train.QueueRunner``.
     """
 
     def __init__(
@@ -121,10 +119,7 @@ def checked_session(sess: Any) -> Session:
 
 
 def add_queue_runner(qr: Any, collection: str = GraphKeys.QUEUE_RUNNERS) -> None:
-    """Add a queue runner to those of the default graph that `start_queue_runners` starts.
-
-    Follows: ``tf.train.add_queue_runner``.
-    """
+    """Add a queue runner to those of the default graph that `start_queue_runners` starts."""
     add_to_collection(collection, qr)
 
 
@@ -149,8 +144,6 @@ def start_queue_runners(
     Raises:
         ValueError: There is no session.
         TypeError: ``sess`` is none.
-
-    Follows: ``tf.train.start_queue_runners``.
     """
     if type(sess).__name__ in _MONITORED:
         return []

@@ -27,8 +27,6 @@ class Scaffold:
         copy_from_scaffold: Scaffold that says what is not given here.
         local_init_feed_dict: Values fed to ``local_init_op``.
         ready_for_local_init_op, summary_op, saver: No effect.
-
-    Follows: ``tf.train.Scaffold``.
     """
 
     def __init__(
@@ -101,8 +99,6 @@ class ChiefSessionCreator:
     Args:
         scaffold: The nodes that initialise them.
         master, config, checkpoint_dir, checkpoint_filename_with_path: No effect.
-
-    Follows: ``tf.train.ChiefSessionCreator``.
     """
 
     def __init__(

@@ -16,8 +16,6 @@ def get_global_step(graph: Graph | None = None) -> Any:
 
     Raises:
         TypeError: The node of that name is no integer scalar.
-
-    Follows: ``tf.train.get_global_step``.
     """
     graph = graph or get_default_graph()
     found = graph.get_collection(GraphKeys.GLOBAL_STEP)
@@ -36,8 +34,6 @@ def create_global_step(graph: Graph | None = None) -> Variable:
 
     Raises:
         ValueError: There is one.
-
-    Follows: ``tf.train.create_global_step``.
     """
     graph = graph or get_default_graph()
     if get_global_step(graph) is not None:
@@ -50,19 +46,13 @@ def create_global_step(graph: Graph | None = None) -> Variable:
 
 
 def get_or_create_global_step(graph: Graph | None = None) -> Any:
-    """Return the global step of a graph, made if there is none.
-
-    Follows: ``tf.train.get_or_create_global_step``.
-    """
+    """Return the global step of a graph, made if there is none."""
     step = get_global_step(graph)
     return create_global_step(graph) if step is None else step
 
 
 def global_step(sess: Any, global_step_tensor: Any) -> int:
-    """Return the value of the global step in a session.
-
-    Follows: ``tf.train.global_step``.
-    """
+    """Return the value of the global step in a session."""
     return int(sess.run(global_step_tensor))
 
 
@@ -71,8 +61,6 @@ def assert_global_step(global_step_tensor: Any) -> None:
 
     Raises:
         TypeError: It is no integer scalar.
-
-    Follows: ``tf.train.assert_global_step``.
     """
     if not isinstance(global_step_tensor, Tensor | Variable):
         raise TypeError(f"the global step must be a variable or tensor, got {global_step_tensor!r}")

@@ -31,8 +31,6 @@ class Supervisor:
         init_fn: Called with the session after ``init_op``.
         ready_for_local_init_op, logdir, summary_op, saver, save_summaries_secs, save_model_secs, recovery_wait_secs,
             checkpoint_basename, session_manager, summary_writer, local_init_run_options: No effect.
-
-    Follows: ``tf.train.Supervisor``.
     """
 
     USE_DEFAULT: ClassVar[int] = 0
