@@ -1,6 +1,7 @@
 """The names of `mpqueue.compat.v1`: all there, all told, and what is said of those that are not."""
 
 import importlib
+import pickle
 import subprocess
 import sys
 import types
@@ -158,6 +159,11 @@ def test_the_docstring_of_a_name_says_which_names_of_tensorflow_it_follows():
     own_words = tf.train.shuffle_batch.__doc__.partition("Follows:")[2]
     assert own_words.strip() == "``tf.train.shuffle_batch``; the order of a seed is our own."
     assert "tf." not in tf.flags.FlagValues.__doc__, "a class of absl's"
+
+
+@pytest.mark.parametrize("name", [name for name, value in ALL.items() if isinstance(value, types.FunctionType | type)])
+def test_functions_and_classes_can_be_pickled(name):
+    assert pickle.loads(pickle.dumps(ALL[name])) is ALL[name]
 
 
 def test_tf_data_is_answered_with_what_there_is_instead():
