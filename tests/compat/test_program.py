@@ -47,6 +47,18 @@ def test_files_are_written_listed_read_and_removed(place, tmp_path):
     assert not tf.gfile.Exists(f"{root}/a/file.txt")
 
 
+def test_a_file_is_copied_to_another_file_system_but_not_renamed_into_it(tmp_path):
+    pytest.importorskip("fsspec")
+    (tmp_path / "a").write_text("text")
+    there = "memory://gfile-elsewhere/a"
+    tf.gfile.Copy(str(tmp_path / "a"), there)
+    assert tf.gfile.GFile(there).read() == "text"
+    with pytest.raises(tf.errors.UnimplementedError, match="Renaming"):
+        tf.gfile.Rename(there, str(tmp_path / "b"))
+    assert tf.gfile.Exists(there)
+    assert not (tmp_path / "b").exists()
+
+
 def test_a_file_is_opened_at_its_first_use_and_says_what_is_wrong(tmp_path):
     missing = tf.gfile.GFile(str(tmp_path / "missing"))
     with pytest.raises(tf.errors.NotFoundError, match="missing"):

@@ -5,7 +5,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from mpqueue.readers.failures import file_error
 from mpqueue.readers.opening import file_name, local_path, remote_filesystem, remote_scheme
@@ -64,17 +64,7 @@ class LocalFiles:
         return open(path, mode)
 
 
-def located(name: Any) -> tuple[Any, str]:
-    """Return the file system of a name, and the path in it.
-
-    Raises:
-        TypeError: It is no file name.
-        ImportError: It is a URL, and fsspec is not installed.
-    """
-    label = file_name(name)
-    if remote_scheme(label):
-        return remote_filesystem(label)
-    return LocalFiles(), os.fsdecode(local_path(label))
+_LOCAL: Final = LocalFiles()
 
 
 @contextmanager
@@ -84,3 +74,16 @@ def problems_of(name: Any) -> Iterator[None]:
         yield
     except OSError as problem:
         raise file_error(problem, file_name(name)) from problem
+
+
+@contextmanager
+def located(name: Any) -> Iterator[tuple[Any, str]]:
+    """Enter a context with the file system of a name, and the path in it; an OSError becomes an `OpError`.
+
+    Raises:
+        TypeError: It is no file name.
+        ImportError: It is a URL, and fsspec is not installed.
+    """
+    label = file_name(name)
+    with problems_of(name):
+        yield remote_filesystem(label) if remote_scheme(label) else (_LOCAL, os.fsdecode(local_path(label)))

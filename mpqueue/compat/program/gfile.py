@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from mpqueue.compat.program.file_systems import located, problems_of
+from mpqueue.compat.program.file_systems import located
 from mpqueue.compat.program.texts import as_text
-from mpqueue.errors import AlreadyExistsError, NotFoundError
+from mpqueue.errors import AlreadyExistsError, NotFoundError, UnimplementedError
 from mpqueue.readers.files import matching_files
 
 
@@ -26,14 +26,14 @@ class FileStatistics(NamedTuple):
 
 def Exists(filename: Any) -> bool:
     """Return whether there is a file or folder of this name."""
-    files, path = located(filename)
-    return bool(files.exists(path))
+    with located(filename) as (files, path):
+        return bool(files.exists(path))
 
 
 def IsDirectory(dirname: Any) -> bool:
     """Return whether there is a folder of this name."""
-    files, path = located(dirname)
-    return bool(files.isdir(path))
+    with located(dirname) as (files, path):
+        return bool(files.isdir(path))
 
 
 def ListDirectory(dirname: Any) -> list[str]:
@@ -42,10 +42,9 @@ def ListDirectory(dirname: Any) -> list[str]:
     Raises:
         NotFoundError: There is no such folder.
     """
-    files, path = located(dirname)
-    if not files.isdir(path):
-        raise NotFoundError(None, None, f"Could not find directory {as_text(dirname)}")
-    with problems_of(dirname):
+    with located(dirname) as (files, path):
+        if not files.isdir(path):
+            raise NotFoundError(None, None, f"Could not find directory {as_text(dirname)}")
         return [os.path.basename(each.rstrip("/")) for each in files.ls(path, detail=False)]
 
 
@@ -57,8 +56,7 @@ def Glob(filename: Any) -> list[str]:
 
 def MakeDirs(dirname: Any) -> None:
     """Make a folder and those it lies in, as far as they are not there."""
-    files, path = located(dirname)
-    with problems_of(dirname):
+    with located(dirname) as (files, path):
         files.makedirs(path, exist_ok=True)
 
 
@@ -68,8 +66,7 @@ def MkDir(dirname: Any) -> None:
     Raises:
         NotFoundError: The folder that it is to lie in does not exist.
     """
-    files, path = located(dirname)
-    with problems_of(dirname):
+    with located(dirname) as (files, path):
         if not files.isdir(path):
             files.mkdir(path, create_parents=False)
 
@@ -81,8 +78,7 @@ def Remove(filename: Any) -> None:
         NotFoundError: There is none.
         FailedPreconditionError: It is a folder.
     """
-    files, path = located(filename)
-    with problems_of(filename):
+    with located(filename) as (files, path):
         files.rm_file(path)
 
 
@@ -92,8 +88,7 @@ def DeleteRecursively(dirname: Any) -> None:
     Raises:
         NotFoundError: There is none.
     """
-    files, path = located(dirname)
-    with problems_of(dirname):
+    with located(dirname) as (files, path):
         files.rm(path, recursive=True)
 
 
@@ -104,11 +99,9 @@ def Copy(oldpath: Any, newpath: Any, overwrite: bool = False) -> None:
         NotFoundError: There is none.
         AlreadyExistsError: ``newpath`` exists and is not to be overwritten.
     """
-    source, old = located(oldpath)
-    target, new = located(newpath)
-    _check_free(target, new, newpath, overwrite)
-    with problems_of(oldpath):
-        if type(source) is type(target):
+    with located(newpath) as (target, new), located(oldpath) as (source, old):
+        _check_free(target, new, newpath, overwrite)
+        if source == target:
             source.cp_file(old, new)
         else:
             with source.open(old, "rb") as reader, target.open(new, "wb") as writer:
@@ -122,11 +115,12 @@ def Rename(oldname: Any, newname: Any, overwrite: bool = False) -> None:
     Raises:
         NotFoundError: There is none.
         AlreadyExistsError: ``newname`` exists and is not to be overwritten.
+        UnimplementedError: The two names belong to different file systems.
     """
-    files, old = located(oldname)
-    target, new = located(newname)
-    _check_free(target, new, newname, overwrite)
-    with problems_of(oldname):
+    with located(newname) as (target, new), located(oldname) as (files, old):
+        _check_free(target, new, newname, overwrite)
+        if files != target:
+            raise UnimplementedError(None, None, f"Renaming {as_text(oldname)} to {as_text(newname)} not implemented")
         files.mv(old, new)
 
 
@@ -141,8 +135,7 @@ def Stat(filename: Any) -> FileStatistics:
     Raises:
         NotFoundError: There is none.
     """
-    files, path = located(filename)
-    with problems_of(filename):
+    with located(filename) as (files, path):
         known = files.info(path)
     when = known.get("mtime")
     seconds = when if isinstance(when, int | float) else 0

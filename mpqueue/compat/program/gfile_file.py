@@ -44,8 +44,7 @@ class GFile:
 
     def _opened(self) -> IO[bytes]:
         if self._handle is None:
-            files, path = located(self._name)
-            with problems_of(self._name):
+            with located(self._name) as (files, path):
                 self._handle = files.open(path, f"{self._plain_mode}b")
         return self._handle
 
