@@ -62,6 +62,12 @@ def to_varint(value: int) -> bytes:
     return bytes(written)
 
 
+def to_int64(value: int) -> int:
+    """Return the int64 whose bits are the lowest 64 of a number."""
+    value &= 0xFFFFFFFFFFFFFFFF
+    return value - (1 << 64) if value >> 63 else value
+
+
 def _length(data: bytes, place: int, end: int) -> tuple[int, int]:
     value, place = varint(data, place, end)
     return value & 0xFFFFFFFF, place
@@ -238,7 +244,7 @@ def read_ints(data: bytes, start: int, end: int) -> list[int]:
     while place < stop:
         _expect(data, place, _UNPACKED_INT)
         value, place = varint(data, place + 1, stop)
-        values.append(_signed(value))
+        values.append(to_int64(value))
     return values
 
 
@@ -255,14 +261,8 @@ def _packed_ints(data: bytes, place: int, stop: int) -> list[int]:
     values = []
     while place < stop:
         value, place = varint(data, place, stop)
-        values.append(_signed(value))
+        values.append(to_int64(value))
     return values
-
-
-def _signed(value: int) -> int:
-    """Return the int64 whose bits are the lowest 64 of a number."""
-    value &= 0xFFFFFFFFFFFFFFFF
-    return value - (1 << 64) if value >> 63 else value
 
 
 def _expect(data: bytes, place: int, tag: int) -> None:

@@ -1,16 +1,17 @@
-"""What all readers share: work units in, records out, counters, state.
+"""`ReaderBase`, the base of all readers: work units in, records out, counters, state.
 
     queue of work units --dequeue--> unit under way --_read--> (key, value) ... --None--> completed, next unit
 
-A reader asks the queue for a unit only when it is asked for a record and has none under way. Its one lock is held for
-a whole `read`, also while that waits for the queue: two threads that share a reader take turns, and no unit is torn.
-The counters are plain numbers, changed under the lock and read without it, so that they can be watched meanwhile.
+A reader dequeues a unit only when it is asked for a record and has no unit under way. One lock is held for a whole
+`read`, also while that waits for the queue: two threads that share a reader take turns, and each unit is read by one of
+them at a time. The counters are plain numbers, written under the lock and read without it, so that a monitoring thread
+never waits.
 
-In other processes there are copies: each reads units of its own, from the one queue, and counts for itself. What it
-counts is added up at the reader that all are copies of, by a `Tally`, which a copy joins with its first unit.
+Other processes have copies: each reads units of its own from the one queue, and counts them. The counts are added up at
+the original reader by a `Tally`, which a copy joins with its first unit.
 
-When a unit fails, what comes next depends on where. A failure in `_on_work_start` drops the unit: the next read takes
-another. A failure in `_read` keeps it: the next read fails again. TensorFlow's readers do so, and scripts see it.
+As in TensorFlow, the method that fails decides about the unit. A failure in `_on_work_start` drops it: the next read
+takes another. A failure in `_read` keeps it: the next read fails again.
 """
 
 # ruff: noqa: ARG002 - `name` stands in TensorFlow's signatures
@@ -34,14 +35,14 @@ Objects = NDArray[np.object_]
 
 
 class WorkQueue(Protocol):
-    """What a reader needs of a queue; called from the thread that reads, under the reader's lock."""
+    """The part of a queue that a reader needs; called from the thread that reads, under the reader's lock."""
 
     def dequeue(self, *, timeout: float | None = None) -> Any:
         """Take the next work unit; blocks until there is one, raises OutOfRangeError at the end."""
 
 
 class ReaderBase:
-    """The base of readers, and of your own: it turns work units, mostly file names, into records.
+    """The base of all readers: turns work units, mostly file names, into records.
 
     A subclass implements `_on_work_start` and `_read`::
 
@@ -53,23 +54,23 @@ class ReaderBase:
                 number = next(self._numbers, None)
                 return None if number is None else (b"%d" % number, b"%d" % number**2)
 
-    Any number of threads may read; each record is given to one of them. A copy that travels to a worker process keeps
-    the arguments that the reader was made with and starts clean, with no unit under way. What it reads from a queue of
-    this process is counted here, too, also if it dies; the copy's own counters tell what it has read itself.
+    Any number of threads may read; each record is given to one of them. A copy in a worker process keeps the arguments
+    of the original and starts with no unit under way. What it reads from a queue of this process is counted here too,
+    even if it dies; its own counters hold what it has read itself.
 
     Args:
-        reader_ref: What `reader_ref` gives; the reader itself if None.
-        supports_serialize: Whether `serialize_state` and `restore_state` work: only for readers that are never in the
+        reader_ref: The value of the property `reader_ref`; the reader itself if None.
+        supports_serialize: True if `serialize_state` and `restore_state` work: only for readers that are never in the
             middle of a unit between two reads, because only the counters and the last unit are saved.
 
     Attributes:
-        name: What the reader was named, or None.
+        name: The name that was given, or None.
 
     Follows: ``tf.compat.v1.ReaderBase``.
     """
 
     one_record_per_unit: ClassVar[bool] = False
-    """Whether each unit is one record, so that it is completed as soon as that is given."""
+    """True if each unit is one record, so that it is completed as soon as that is returned."""
 
     name: str | None = None
 
@@ -83,25 +84,25 @@ class ReaderBase:
         self._num_records = self._num_completed = 0
         self._work, self._is_working = b"", False
 
-    # What a subclass implements.
+    # -- For subclasses
 
     def _on_work_start(self, work: bytes) -> None:
-        """Begin a work unit. What is raised here drops the unit."""
+        """Begin a work unit; an error drops it."""
         raise NotImplementedError(f"{type(self).__name__} must implement _on_work_start(work)")
 
     def _read(self) -> Record | None:
-        """The next (key, value) of the unit under way, or None at its end. What is raised here keeps the unit."""
+        """Return the next (key, value) of the unit under way, None at its end; an error keeps the unit."""
         raise NotImplementedError(f"{type(self).__name__} must implement _read() -> (key, value) or None")
 
     def _read_some(self, num_records: int) -> list[Record]:
-        """Up to so many next records of the unit under way, at least one; none at its end. Optional, for speed."""
+        """Return one to ``num_records`` next records of the unit under way; none at its end. Optional, for speed."""
         record = self._read()
         return [] if record is None else [record]
 
     def _on_work_finish(self) -> None:
-        """Let go of the unit, which has come to its end or is dropped by `reset`. Optional."""
+        """Release the unit, which has come to its end or is dropped by `reset`. Optional."""
 
-    # What a user calls.
+    # -- For users
 
     def read(self, queue: WorkQueue, name: str | None = None, *, timeout: float | None = None) -> Record:
         """Return the next record, taking a work unit from ``queue`` if none is under way.
@@ -112,13 +113,13 @@ class ReaderBase:
             timeout: Seconds to wait for a work unit, and for other threads that read; None waits for ever.
 
         Returns:
-            ``(key, value)``, both ``bytes``; what they are is the reader's to say.
+            ``(key, value)``, both ``bytes``; see the reader for their meaning.
 
         Raises:
             OutOfRangeError: The queue is closed and empty.
             InvalidArgumentError: The queue's elements are no single strings.
             DeadlineExceededError: ``timeout`` is over; no work unit was lost.
-            OpError: What the reader found wrong with the unit, see the reader.
+            OpError: The unit cannot be read, see the reader.
         """
         with _Turn(self._lock, timeout) as turn:
             while True:
@@ -133,7 +134,7 @@ class ReaderBase:
     ) -> tuple[Objects, Objects]:
         """Return up to ``num_records`` next records, at least one, none of them from another unit than the first.
 
-        Units without records are passed over before the first record. If a record fails, those before it in the same
+        Units without records are skipped before the first record. If a record fails, those before it in the same
         call are lost, although they are counted, as in TensorFlow.
 
         Args:
@@ -198,9 +199,9 @@ class ReaderBase:
         return self._num_completed + self._tally.totals()[1]
 
     def reset(self, name: str | None = None) -> None:
-        """Go back to the initial clean state: counters 0, and the unit under way dropped. The queue is not rewound.
+        """Go back to the initial state: counters 0, and no unit under way. The queue is not rewound.
 
-        Copies in other processes go on with their units; what they have read by now counts no more.
+        Copies in other processes go on with their units; records that they have read by now are not counted any more.
         """
         with self._lock:
             self._reset()
@@ -217,7 +218,7 @@ class ReaderBase:
             return encode(ReaderState(num_completed, num_completed, self.num_records_produced(), self._work))
 
     def restore_state(self, state: bytes, name: str | None = None) -> None:
-        """Go back to a saved state; empty bytes are the clean one. Where that fails, the reader is reset.
+        """Go back to a saved state; empty bytes are the initial one. If it fails, the reader is reset.
 
         Raises:
             UnimplementedError: The reader does not support it, see `supports_serialize`.
@@ -232,15 +233,15 @@ class ReaderBase:
 
     @property
     def supports_serialize(self) -> bool:
-        """Whether `serialize_state` and `restore_state` work."""
+        """True if `serialize_state` and `restore_state` work."""
         return self._supports_serialize
 
     @property
     def reader_ref(self) -> Any:
-        """What stands for this reader: the reader itself, unless another thing was given."""
+        """The reader itself, unless the constructor was given something else."""
         return self if self._reader_ref is None else self._reader_ref
 
-    # The machinery.
+    # -- Mechanism
 
     def _start_work(self, queue: WorkQueue, turn: "_Turn") -> None:
         if not self._is_working:
@@ -289,7 +290,7 @@ def _work_unit(element: Any) -> bytes:
     item = element.item() if isinstance(element, np.ndarray) and element.size == 1 else element
     if not isinstance(item, bytes | str):
         raise InvalidArgumentError(
-            None, None, f"a reader takes its work units from a queue with one string component, it gave {element!r}"
+            None, None, f"a reader needs a queue of one string component, but dequeued {element!r}"
         )
     return file_name(item)
 
@@ -301,7 +302,7 @@ def _objects(items: list[bytes]) -> Objects:
 
 
 class _Turn:
-    """A reader's lock for one call, and the seconds that are left of its ``timeout``."""
+    """The lock of a reader for one call, and the time that is left of its ``timeout``."""
 
     def __init__(self, lock: threading.Lock, timeout: float | None) -> None:
         self._lock = lock
@@ -314,7 +315,7 @@ class _Turn:
 
     def __enter__(self) -> Self:
         if not self._lock.acquire(timeout=self.left() if self.has_deadline else -1):
-            raise DeadlineExceededError(None, None, "another thread was reading until the timeout was over")
+            raise DeadlineExceededError(None, None, "another thread held the reader until the timeout was over")
         return self
 
     def __exit__(self, *_exc_info: object) -> None:

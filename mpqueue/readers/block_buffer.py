@@ -1,4 +1,4 @@
-"""The part of a file that is in memory: read in blocks, looked at in place, thrown away when passed."""
+"""The part of a file that is in memory: read in blocks, looked at in place, dropped when passed."""
 
 from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.readers.opening import BLOCK_BYTES, ByteSource
@@ -7,15 +7,15 @@ from mpqueue.readers.opening import BLOCK_BYTES, ByteSource
 class BlockBuffer:
     """A window over a byte source that grows at its end and is cut off at its start.
 
-    Cutting records out of one big ``bytes`` object costs a slice each, without a system call, and `fill` is the only
-    place that reads. Whatever fails, no byte is lost: the same call may be tried again.
+    A record is cut out of one big ``bytes`` object by a slice, without a system call; only `fill` reads. A call that
+    fails loses no byte, and may be tried again.
 
     Args:
-        source: Where the bytes come from; closed by `close`.
+        source: The source of the bytes; `close` closes it.
 
     Attributes:
         block: The bytes in memory; the unread ones begin at ``place``.
-        place: Where in ``block`` the unread bytes begin.
+        place: Index in ``block`` of the first unread byte.
     """
 
     def __init__(self, source: ByteSource) -> None:
@@ -26,7 +26,7 @@ class BlockBuffer:
 
     @property
     def offset(self) -> int:
-        """Where in the (unpacked) file the unread bytes begin."""
+        """Offset in the (unpacked) file of the first unread byte."""
         return self._passed_bytes + self.place
 
     @property
@@ -35,12 +35,12 @@ class BlockBuffer:
         return len(self.block) - self.place
 
     def fill(self, num_bytes: int, *, ahead_bytes: int = BLOCK_BYTES) -> bool:
-        """Have at least so many unread bytes in memory; False if the file ends before.
+        """Read until at least ``num_bytes`` unread bytes are in memory; return False if the file ends before.
 
         Args:
-            num_bytes: What is needed.
-            ahead_bytes: What to ask the source for where less is missing. A block saves calls for what comes next; 0
-                keeps a big record that comes next from being copied out of a block.
+            num_bytes: Number of bytes that are needed.
+            ahead_bytes: Read at least so many at once. A whole block saves calls for the bytes that come next; 0 keeps
+                a big record that comes next from being copied out of a block.
         """
         missing = num_bytes - self.num_unread
         if missing <= 0:
@@ -56,7 +56,7 @@ class BlockBuffer:
         return missing <= 0
 
     def take(self, num_bytes: int) -> bytes | None:
-        """The next bytes, passed; None if the file ends before, and then nothing is passed."""
+        """Return the next bytes and pass them; None, with nothing passed, if the file ends before."""
         if not self.fill(num_bytes, ahead_bytes=0):
             return None
         stop = self.place + num_bytes
@@ -65,12 +65,12 @@ class BlockBuffer:
         return data
 
     def put_back(self, data: bytes) -> None:
-        """Undo the takes that gave ``data``."""
+        """Undo the takes that returned ``data``."""
         self._passed_bytes, self.block = self.offset - len(data), data + self.block[self.place :]
         self.place = 0
 
     def skip(self, num_bytes: int) -> bool:
-        """Pass so many bytes, in bounded memory; False if the file ends before, and then it is at its end."""
+        """Pass so many bytes in bounded memory; return False, at the end of the file, if it ends before."""
         while num_bytes > 0 and self.fill(1):
             step = min(num_bytes, self.num_unread)
             self.advance(self.place + step)
@@ -78,13 +78,13 @@ class BlockBuffer:
         return num_bytes == 0
 
     def advance(self, place: int) -> None:
-        """Pass what lies before ``place``, and free it where that is much."""
+        """Pass the bytes before ``place``, and free them if they are many."""
         self.place = place
         if place == len(self.block) or place > 2 * BLOCK_BYTES:
             self._passed_bytes, self.place = self.offset, 0
             self.block = self.block[place:]
 
     def close(self) -> None:
-        """Let go of the file and of the memory."""
+        """Close the file and free the memory."""
         self._source.close()
         self.block, self.place = b"", 0

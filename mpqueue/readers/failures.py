@@ -1,7 +1,7 @@
-"""What the system says about a file, in TensorFlow's error classes.
+"""Errors of the system about a file, as TensorFlow's error classes.
 
-A reader's caller sees `OpError` subclasses only, each naming the file. The table groups errno values as TensorFlow's
-file systems do; remote file systems often raise the bare Python class without an errno, so classes are asked first.
+A reader's caller sees subclasses of `OpError` only, each naming the file. The table groups errno values as TensorFlow's
+file systems do. Remote file systems often raise a Python class without an errno, so the class is looked at first.
 """
 
 import errno
@@ -52,12 +52,12 @@ _CLASS_OF = {getattr(errno, code, None): kind for kind, codes in _BY_ERRNO.items
 
 
 def shown(name: bytes) -> str:
-    """A file's name for a message; bytes that are no UTF-8 as escapes."""
+    """Format a file's name for a message; bytes that are no UTF-8 become escapes."""
     return name.decode("utf-8", "backslashreplace")
 
 
 def file_error(problem: BaseException, name: bytes) -> OpError:
-    """The `OpError` that tells what happened to a file."""
+    """Return the `OpError` for what happened to a file."""
     return _class_of(problem)(None, None, f"{shown(name)}; {_words(problem)}")
 
 

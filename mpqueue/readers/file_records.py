@@ -1,4 +1,4 @@
-"""Readers whose work units are files that are cut into numbered records; the key is ``path:number``."""
+"""The base of readers whose work units are files of numbered records; the key is ``path:number``."""
 
 from typing import Any, Protocol
 
@@ -11,17 +11,17 @@ class RecordSource(Protocol):
     """One file under way. Called by one reader, under its lock; opened by its constructor."""
 
     def take(self, num_records: int) -> tuple[list[int], list[bytes]]:
-        """The next records, at least one and at most so many: their numbers and their contents. None at the end.
+        """Return numbers and contents of the next records, one to ``num_records``; none at the end.
 
-        What fails here fails again at the next call.
+        After an error the next call raises it again.
         """
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 class FileRecordReader(ReaderBase):
-    """The base of readers of files; a subclass says how a file becomes records."""
+    """The base of readers of files; a subclass opens a file as a `RecordSource`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class FileRecordReader(ReaderBase):
 
 
 def positive_bytes(value: int, what: str) -> int:
-    """``value``, if it is a number of bytes above 0.
+    """Return ``value`` if it is a number of bytes above 0.
 
     Raises:
         ValueError: It is not.

@@ -1,4 +1,4 @@
-"""Whole files, and the names that match a pattern."""
+"""read_file and matching_files: whole files, and the names that match a pattern."""
 
 # ruff: noqa: ARG001 - `name` stands in TensorFlow's signatures
 
@@ -29,15 +29,15 @@ _WILDCARD = re.compile(rb"[*?\[\\]")
 
 
 def read_all(name: bytes, max_bytes: int | None = None) -> bytes | None:
-    """All that is in a file; None, without reading more than a chunk above it, if that exceeds ``max_bytes``."""
+    """Read a whole file; return None, with at most a chunk more than that read, if it exceeds ``max_bytes``."""
     source = open_input(name)
     try:
         parts: list[bytes] = []
         num_bytes = 0
         if max_bytes is not None and source.size_hint > max_bytes:
-            source.read(1)  # a folder, or a name that lies about its size, is to say so first
+            source.read(1)  # the error of a folder comes first
             return None
-        # One more than there should be: the end is then seen without another read.
+        # One byte more than expected, so that the end is seen without another read.
         wanted = min(source.size_hint + 1, CHUNK_BYTES) if source.size_hint else BLOCK_BYTES
         while part := source.read(wanted):
             parts.append(part)
@@ -50,7 +50,7 @@ def read_all(name: bytes, max_bytes: int | None = None) -> bytes | None:
 
 
 def read_file(filename: FileName, name: str | None = None) -> bytes:
-    """Return all that is in a file.
+    """Return the content of a file.
 
     Args:
         filename: A local path, an ``os.PathLike``, or a URL (extra ``[fsspec]``).
@@ -60,7 +60,7 @@ def read_file(filename: FileName, name: str | None = None) -> bytes:
         TypeError: ``filename`` is no file name.
         NotFoundError: There is no such file.
         FailedPreconditionError: It is a folder, FIFO or device.
-        PermissionDeniedError, ...: What else the system says.
+        PermissionDeniedError, ...: Other errors of the system.
 
     Follows: ``tf.io.read_file``.
     """
@@ -74,7 +74,7 @@ def matching_files(pattern: FileName | Iterable[FileName], name: str | None = No
 
     ``*`` matches anything but ``/``, also a leading dot; ``?`` one character; ``[ab0-9]`` one of these, ``[!a]`` or
     ``[^a]`` one that is none of these; ``\`` takes the next character as it is. Wildcards work in folders too; folders
-    that cannot be read are passed over. Where a wildcard comes before any ``/``, names begin with ``./``. A URL is
+    that cannot be read are skipped. Where a wildcard comes before any ``/``, names begin with ``./``. A URL is
     matched by fsspec, with its rules.
 
     Args:
@@ -87,7 +87,7 @@ def matching_files(pattern: FileName | Iterable[FileName], name: str | None = No
     Raises:
         TypeError: A pattern is no text, bytes or ``os.PathLike``.
         InvalidArgumentError: ``pattern`` has two or more dimensions.
-        UnavailableError, ...: What a remote file system says.
+        UnavailableError, ...: Errors of a remote file system.
 
     Follows: ``tf.io.matching_files``.
     """
@@ -109,7 +109,7 @@ def _matches(pattern: bytes) -> list[bytes]:
 
 
 def _local_matches(pattern: bytes) -> list[bytes]:
-    if b"\0" in pattern:  # no name has one, and the C library would see the pattern end there
+    if b"\0" in pattern:  # no name has one, and the C library would take it for the end of the pattern
         return []
     first = _WILDCARD.search(pattern)
     if first is None:
@@ -122,7 +122,7 @@ def _local_matches(pattern: bytes) -> list[bytes]:
 
 
 def _inside(folder: bytes, part: bytes) -> list[bytes]:
-    """The paths of what in a folder matches one part of a pattern; nothing if the folder cannot be read."""
+    """Return the paths in a folder that match one part of a pattern; none if the folder cannot be read."""
     try:
         names = os.listdir(folder)
     except OSError:
@@ -134,7 +134,7 @@ def _inside(folder: bytes, part: bytes) -> list[bytes]:
 
 @functools.cache
 def _fnmatch() -> Callable[[bytes, bytes, int], int]:
-    """The C library's `fnmatch`, which TensorFlow asks too: Python's own knows no escapes and no ``[^a]``."""
+    """Return the C library's `fnmatch`, which TensorFlow calls: Python's own knows no escapes and no ``[^a]``."""
     function = ctypes.CDLL(None).fnmatch
     function.argtypes, function.restype = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int), ctypes.c_int
     matches: Callable[[bytes, bytes, int], int] = function

@@ -1,4 +1,4 @@
-"""Records of one length, between a header and a footer."""
+"""FixedLengthRecordReader: records of one length, between a header and a footer."""
 
 from mpqueue.errors import InvalidArgumentError, OutOfRangeError
 from mpqueue.readers.block_buffer import BlockBuffer
@@ -71,8 +71,8 @@ class FixedLengthRecordReader(FileRecordReader):
 class FixedLengthStream:
     """The records of one file; see `RecordSource`.
 
-    A record is given once the footer's bytes are there behind it, so that the length of the file need not be known:
-    that of an unpacked or remote file often is not.
+    A record is returned once as many bytes as the footer has follow it. So the length of the file need not be known;
+    that of a compressed or remote file often is not.
     """
 
     def __init__(self, buffer: BlockBuffer, record_bytes: int, hop_bytes: int, footer_bytes: int) -> None:
@@ -82,7 +82,7 @@ class FixedLengthStream:
         self._num_to_skip = 0
 
     def take(self, num_records: int) -> tuple[list[int], list[bytes]]:
-        """The next records and their indices."""
+        """Return the indices of the next records, and the records."""
         buffer, size, hop = self._buffer, self._record_bytes, self._hop_bytes
         needed = size + self._footer_bytes
         if not self._hop() or not buffer.fill(needed):
@@ -97,12 +97,12 @@ class FixedLengthStream:
         return list(range(first, first + count)), records
 
     def _hop(self) -> bool:
-        """Go to the start of the next record; in steps, since a hop may be longer than a block."""
+        """Go to the start of the next record, in steps because a hop may be longer than a block."""
         before = self._buffer.offset
         is_there = self._buffer.skip(self._num_to_skip)
         self._num_to_skip -= self._buffer.offset - before
         return is_there
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._buffer.close()

@@ -1,8 +1,8 @@
 """GZIP and ZLIB streams, unpacked a block at a time.
 
-The unpacked bytes are bounded by what the caller asks for, whatever the packed ones claim: a bomb costs time only for
-the bytes that are taken. As TensorFlow does, a GZIP file may have several members; what follows a ZLIB stream is not
-looked at; a stream that just stops is left for the reader to judge, who knows whether a record was under way.
+No more is unpacked than the caller asks for, so that a decompression bomb costs time only for the bytes that are taken.
+As in TensorFlow, a GZIP file may have several members, and bytes after a ZLIB stream are ignored. A stream that is cut
+off just ends here: the reader knows whether a record was under way.
 """
 
 import zlib
@@ -11,13 +11,13 @@ from mpqueue.errors import DataLossError
 from mpqueue.readers.failures import shown
 from mpqueue.readers.opening import BLOCK_BYTES, ByteSource
 
-# TensorFlow unpacks 256 KiB at once, and loses so many bytes before a broken place: the same records come out here.
+# TensorFlow unpacks 256 KiB at once, and loses as many bytes before a broken place: here the same records are lost.
 _UNPACK_BYTES = 256 * 1024
 _WINDOW_BITS = {"ZLIB": zlib.MAX_WBITS, "GZIP": zlib.MAX_WBITS | 16}
 
 
 def unpacked(source: ByteSource, compression: str, name: bytes) -> ByteSource:
-    """The source itself if ``compression`` is ``""``, else what its GZIP or ZLIB stream holds."""
+    """Return the source itself if ``compression`` is ``""``, else the content of its GZIP or ZLIB stream."""
     return InflatedFile(source, compression, name) if compression else source
 
 
@@ -40,7 +40,7 @@ class InflatedFile:
         self._failure = ""
 
     def read(self, num_bytes: int) -> bytes:
-        """The next unpacked bytes; see `ByteSource`.
+        """Return the next unpacked bytes; see `ByteSource`.
 
         Raises:
             DataLossError: The stream is broken, or of the other kind; again at every further read.
@@ -56,7 +56,7 @@ class InflatedFile:
                 return data
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._source.close()
 
     def _next_member(self) -> bool:

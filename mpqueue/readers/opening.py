@@ -1,11 +1,9 @@
 """Files by name: local paths, ``os.PathLike`` objects and URLs, behind one small protocol.
 
-Who reads what:
-
-- A **local** file is read by position (`os.pread`), so that a handle that a forked child inherits shares no file offset
-  with ours, and never by a memory map, because a file that shrinks under a map kills the process with SIGBUS.
-- What is no regular file is never opened: opening a FIFO waits for a writer, a device may act on it, and neither ends.
-  As in TensorFlow the refusal comes with the first *read*, so that a reader given a folder stays at it.
+- A **local** file is read by position (`os.pread`), so that a forked child that inherits the descriptor does not move
+  our file offset. It is never mapped: a file that shrinks under a memory map kills the process with SIGBUS.
+- A path that is **no regular file** is never opened: opening a FIFO waits for a writer, a device may act on it, and
+  neither ends. As in TensorFlow the first *read* is refused, so that a reader that is given a folder stays at it.
 - A **URL** (``scheme://...``) goes through fsspec (extra ``[fsspec]``), read front to back only. ``file://`` is local.
 """
 
@@ -17,32 +15,32 @@ from typing import Any, BinaryIO, Protocol, cast
 from mpqueue.errors import FailedPreconditionError, InvalidArgumentError, OpError, UnimplementedError
 from mpqueue.readers.failures import file_error, shown
 
-# Fits the second-level cache, and one system call is lost in the work on so many bytes.
+# Fits the second-level cache, and is large enough that the time of the system call does not matter.
 BLOCK_BYTES = 256 * 1024
-# The most that is asked for at once: a claimed length costs memory only as far as bytes are really there.
+# One read asks for no more, so that a record that claims too much costs memory only for the bytes that are there.
 CHUNK_BYTES = 16 * 1024 * 1024
 
 FileName = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 class ByteSource(Protocol):
-    """A file being read front to back by one reader.
+    """A file that one reader reads front to back.
 
-    Called under the reader's lock. A failed `read` has consumed nothing that a later one would miss.
+    Called under the reader's lock. A `read` that fails consumes nothing, so that it can be tried again.
     """
 
     size_hint: int
-    """Bytes that the file has, as far as is known; 0 where it is not."""
+    """Size of the file in bytes; 0 if it is not known."""
 
     def read(self, num_bytes: int, /) -> bytes:
-        """The next bytes, at most ``num_bytes``, fewer at will; empty at the end of the file only."""
+        """Return the next bytes, at most ``num_bytes`` and maybe fewer; none at the end of the file only."""
 
     def close(self) -> None:
-        """Let go of the file; harmless if repeated."""
+        """Close the file; a second call does nothing."""
 
 
 def file_name(name: Any) -> bytes:
-    """The bytes of a file's name, as keys show them and queues carry them.
+    """Convert a file's name to bytes, as in keys and queues.
 
     Raises:
         TypeError: ``name`` is no text, bytes or ``os.PathLike``.
@@ -54,14 +52,14 @@ def file_name(name: Any) -> bytes:
 
 
 def remote_scheme(name: bytes) -> str | None:
-    """The scheme of a URL that fsspec must open, None for a local file."""
+    """Return the scheme of a URL that fsspec must open, None for a local file."""
     scheme, separator, _ = name.partition(b"://")
     is_scheme = bool(separator) and scheme.replace(b"+", b"").replace(b"-", b"").isalnum() and scheme != b"file"
     return scheme.decode("ascii") if is_scheme else None
 
 
 def local_path(name: bytes) -> bytes:
-    """The path of a local file, without a leading ``file://``."""
+    """Return the path of a local file, without a leading ``file://``."""
     return name.removeprefix(b"file://")
 
 
@@ -69,7 +67,7 @@ def open_input(name: bytes) -> ByteSource:
     """Open a file for reading.
 
     Raises:
-        NotFoundError, PermissionDeniedError, ...: What the system said, with the name.
+        NotFoundError, PermissionDeniedError, ...: The system's error, with the name.
         ImportError: A URL, and fsspec is not installed.
     """
     if remote_scheme(name):
@@ -98,7 +96,7 @@ def _name_error(problem: OSError | ValueError, name: bytes) -> OpError:
 
 
 def remote_filesystem(name: bytes) -> tuple[Any, str]:
-    """The fsspec file system of a URL, and the path in it.
+    """Return the fsspec file system of a URL, and the path in it.
 
     Raises:
         ImportError: fsspec, or the package that it needs for this scheme, is not installed.
@@ -128,14 +126,14 @@ class LocalFile:
 
     def __init__(self, name: bytes) -> None:
         self._name = name
-        # O_NONBLOCK: should the name have become a FIFO since it was looked at, the open must not wait.
+        # O_NONBLOCK: if the name has become a FIFO since the stat, the open must not wait.
         descriptor = os.open(local_path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         self._descriptor, self._position = descriptor, 0
         self._finalizer = weakref.finalize(self, os.close, descriptor)
         self.size_hint = os.fstat(descriptor).st_size
 
     def read(self, num_bytes: int) -> bytes:
-        """The next bytes; see `ByteSource`."""
+        """Return the next bytes; see `ByteSource`."""
         try:
             data = os.pread(self._descriptor, min(num_bytes, CHUNK_BYTES), self._position)
         except OSError as problem:
@@ -144,15 +142,15 @@ class LocalFile:
         return data
 
     def close(self) -> None:
-        """Let go of the file; also done when the object is."""
+        """Close the file, as the end of this object does."""
         self._finalizer()
 
 
 class RemoteFile:
     """A file that fsspec reads.
 
-    Where the file can seek, each read says where: some file systems share one position among all who have opened a
-    file, and a failed read may have moved it.
+    Each read seeks first if the file can: some file systems share one position among all who have opened a file, and a
+    failed read may have moved it.
     """
 
     def __init__(self, name: bytes) -> None:
@@ -161,7 +159,7 @@ class RemoteFile:
         self.size_hint = int(getattr(self._file, "size", None) or 0)
 
     def read(self, num_bytes: int) -> bytes:
-        """The next bytes; see `ByteSource`."""
+        """Return the next bytes; see `ByteSource`."""
         try:
             if self._file.seekable():
                 self._file.seek(self._position)
@@ -172,12 +170,12 @@ class RemoteFile:
         return data
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
 
 class NotAFile:
-    """Stands for a folder, FIFO, socket or device: every read says so."""
+    """Stands for a folder, FIFO, socket or device: every read is refused."""
 
     size_hint = 0
 

@@ -1,11 +1,11 @@
-"""How TFRecord files are packed."""
+"""Compression of TFRecord files."""
 
 import zlib
 from typing import ClassVar
 
 
 class TFRecordCompressionType:
-    """How a TFRecord file is packed as a whole.
+    """The kinds of compression of a TFRecord file.
 
     Follows: ``tf.compat.v1.python_io.TFRecordCompressionType``.
     """
@@ -16,7 +16,7 @@ class TFRecordCompressionType:
 
 
 class TFRecordOptions:
-    """How a TFRecord file is packed.
+    """The compression of a TFRecord file, and its settings.
 
     Args:
         compression_type: "GZIP", "ZLIB", "" or None; or a `TFRecordCompressionType`; or other options.
@@ -76,7 +76,7 @@ class TFRecordOptions:
         return str(kind)
 
     def compressor(self) -> "zlib._Compress | None":
-        """A new packer with these settings; None for files that are not packed.
+        """Make a compressor with these settings; None for files that are not compressed.
 
         Raises:
             ValueError: zlib refuses a setting.

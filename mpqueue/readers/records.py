@@ -1,4 +1,4 @@
-"""The reader of TFRecord files."""
+"""TFRecordReader: records of TFRecord files."""
 
 from mpqueue.readers.file_records import DEFAULT_MAX_RECORD_BYTES, FileRecordReader, positive_bytes
 from mpqueue.readers.options import TFRecordOptions

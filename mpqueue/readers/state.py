@@ -1,14 +1,15 @@
-"""The saved state of a reader: TensorFlow's ``ReaderBaseState`` message, four fields, written by hand.
+"""The saved state of a reader: TensorFlow's ``ReaderBaseState`` message of four fields.
 
 Field 1 counts work units that were started, 2 those that were finished, 3 records; 4 is the current work unit. Numbers
-that are 0 and an empty text are left out. Unknown fields are skipped, and of a repeated one the last holds, as in
-every protobuf reader; so states travel between TensorFlow and here, and the reader that needs none of the protobuf
-library for its files needs none for its state.
+that are 0 and an empty text are left out. Unknown fields are skipped, and of a repeated one the last counts, as in
+every reader of protobuf. So TensorFlow reads these states, and the other way round. The protobuf library is not needed:
+readers do not need it for anything else.
 """
 
 from dataclasses import dataclass
 
 from mpqueue.errors import InvalidArgumentError
+from mpqueue.parsing.protobuf_wire import to_int64, to_varint, varint
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _FIXED_BYTES = {_FIXED64: 8, _FIXED32: 4}
@@ -16,7 +17,7 @@ _FIXED_BYTES = {_FIXED64: 8, _FIXED32: 4}
 
 @dataclass(frozen=True)
 class ReaderState:
-    """Where a reader was between two work units."""
+    """The counters of a reader between two work units, and its last one."""
 
     work_started: int = 0
     work_finished: int = 0
@@ -25,16 +26,16 @@ class ReaderState:
 
 
 def encode(state: ReaderState) -> bytes:
-    """The bytes of a state."""
+    """Serialize a state."""
     numbers = (state.work_started, state.work_finished, state.num_records_produced)
-    fields = [bytes([place << 3]) + _varint(number) for place, number in enumerate(numbers, 1) if number]
+    fields = [bytes([place << 3]) + to_varint(number) for place, number in enumerate(numbers, 1) if number]
     if state.current_work:
-        fields.append(b"\x22" + _varint(len(state.current_work)) + state.current_work)
+        fields.append(b"\x22" + to_varint(len(state.current_work)) + state.current_work)
     return b"".join(fields)
 
 
 def decode(data: bytes) -> ReaderState:
-    """The state in some bytes.
+    """Parse a serialized state.
 
     Raises:
         InvalidArgumentError: They are no state, a count is negative, or a work unit was under way.
@@ -42,7 +43,7 @@ def decode(data: bytes) -> ReaderState:
     values: dict[int, int | bytes] = {}
     try:
         _read_fields(data, values)
-    except (IndexError, ValueError):
+    except (KeyError, ValueError):
         raise _invalid(data, "they are no saved state") from None
     numbers = [values.get(field, 0) for field in (1, 2, 3)]
     work = values.get(4, b"")
@@ -59,42 +60,22 @@ def _invalid(data: bytes, why: str) -> InvalidArgumentError:
     return InvalidArgumentError(None, None, f"cannot restore a reader from {start!r}: {why}")
 
 
-def _varint(number: int) -> bytes:
-    groups = bytearray()
-    while number > 127:
-        groups.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*groups, number])
-
-
 def _read_fields(data: bytes, values: dict[int, int | bytes]) -> None:
     at = 0
     while at < len(data):
-        tag, at = _read_varint(data, at)
+        tag, at = varint(data, at, len(data))
         field, kind = tag >> 3, tag & 7
         if field == 0:
             raise ValueError(tag)
         if kind == _VARINT:
-            number, at = _read_varint(data, at)
-            values[field] = number - (1 << 64) if number >> 63 else number
+            number, at = varint(data, at, len(data))
+            values[field] = to_int64(number)
+            continue
+        if kind == _LENGTH:
+            size, at = varint(data, at, len(data))
         else:
-            size, at = (_FIXED_BYTES[kind], at) if kind in _FIXED_BYTES else _read_size(data, at, kind)
-            if at + size > len(data):
-                raise ValueError(size)
-            values[field] = data[at : at + size]
-            at += size
-
-
-def _read_size(data: bytes, at: int, kind: int) -> tuple[int, int]:
-    if kind != _LENGTH:
-        raise ValueError(kind)
-    return _read_varint(data, at)
-
-
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    number = 0
-    for place in range(10):
-        number |= (data[at + place] & 127) << 7 * place
-        if data[at + place] < 128:
-            return number & (1 << 64) - 1, at + place + 1
-    raise ValueError(data[at])
+            size = _FIXED_BYTES[kind]
+        if at + size > len(data):
+            raise ValueError(size)
+        values[field] = data[at : at + size]
+        at += size

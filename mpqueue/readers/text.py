@@ -1,4 +1,4 @@
-"""Lines of text files, found a block at a time."""
+"""TextLineReader: lines of text files, found a block at a time."""
 
 from mpqueue.errors import DataLossError, InvalidArgumentError
 from mpqueue.memory.glibc import keep_freed_memory
@@ -13,8 +13,8 @@ class TextLineReader(FileRecordReader):
     r"""Reads the lines of text files, as ``bytes``.
 
     The key is ``path:N``; N counts from 1 and includes skipped lines. A line ends with ``\n``, or with the file; that
-    ``\n``, and one ``\r`` before the end, are not part of the value, and what follows the last ``\n`` is a line only if
-    something is left of it. Packed files are not unpacked.
+    ``\n``, and one ``\r`` before it, are not part of the value. Text after the last ``\n`` is a line unless it is empty
+    without its ``\r``. Compressed files are not unpacked.
 
     Args:
         skip_header_lines: Lines to skip at the start of every file; a file with fewer has no records.
@@ -69,7 +69,7 @@ class LineStream:
         self._failure = ""
 
     def take(self, num_records: int) -> tuple[list[int], list[bytes]]:
-        """The next lines and their numbers."""
+        """Return the numbers of the next lines, and the lines."""
         if self._next == len(self._lines):
             self._lines, self._next = self._load(), 0
         lines = self._lines[self._next : self._next + num_records]
@@ -79,11 +79,11 @@ class LineStream:
         return list(range(first, first + len(lines))), lines
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     def _load(self) -> list[bytes]:
-        """The lines that end in the next block that has a line end; none at the end of the file."""
+        """Return the lines that end in the next block with a line end; none at the end of the file."""
         while not self._failure:
             block = self._file.read(BLOCK_BYTES)
             text, end, rest = block.rpartition(b"\n")
@@ -106,7 +106,7 @@ class LineStream:
         return [line for line in lines if line] if at_end else lines
 
     def _checked(self, lines: list[bytes]) -> list[bytes]:
-        """Those lines before the first that is too long, if any of them can be."""
+        """Return the lines before the first one that is too long."""
         if sum(map(len, lines)) <= self._max_line_bytes:
             return lines
         good = next((place for place, line in enumerate(lines) if len(line) > self._max_line_bytes), len(lines))

@@ -5,10 +5,10 @@
     payload  ``length`` bytes
     check    uint32: masked crc32c of the payload
 
-A file is read in blocks, and all whole records of a block are cut out at once: their checksums are compared in one
-NumPy operation, and a header that was seen before is known by its bytes, without computing anything, because records
-of one file mostly share a few lengths. A record is passed only when it is proved good; the first bad one of a block
-waits until the good ones before it were taken, and is judged anew, with the same outcome, whenever it is asked for.
+A file is read in blocks, and all whole records of a block are cut out at once. Their checksums are compared in one
+NumPy operation. Records of one file mostly share a few lengths, so the length of a header that was seen before is
+looked up by its bytes. A record is passed only after its checksums were verified. The first bad one of a block stays
+until the good ones before it were taken; every call that asks for it raises the same error.
 """
 
 import functools
@@ -26,8 +26,8 @@ from mpqueue.readers.opening import open_input
 _LENGTH = struct.Struct("<Q")
 _CHECK = struct.Struct("<I")
 _HEADER_BYTES = 12
-# A record above this is read by itself: two system calls cost less than to copy it out of a block (at 100 KB: 15 us
-# with its checksum instead of 29).
+# A record above this is read by itself: two system calls cost less than a copy out of a block (15 us instead of 29
+# for 100 KB, checksum included).
 _BIG_BYTES = 32 * 1024
 _FRAME_BYTES = 16
 _MASK_DELTA = 0xA282EAD8
@@ -52,7 +52,7 @@ def _masked(crc: int) -> int:
 
 
 def frame(payload: bytes) -> tuple[bytes, bytes]:
-    """What stands before and after a payload in the file."""
+    """Return the bytes before and after a payload in the file."""
     crc32c = _crc32c()
     length = _LENGTH.pack(len(payload))
     return length + _CHECK.pack(_masked(crc32c(length))), _CHECK.pack(_masked(crc32c(payload)))
@@ -81,9 +81,9 @@ class RecordStream:
         self._next = 0
 
     def take(self, num_records: int) -> tuple[list[int], list[bytes]]:
-        """The next records: their offsets in the (unpacked) file and their payloads; none at the end of the file.
+        """Return offsets in the (unpacked) file and payloads of the next records; none at the end of the file.
 
-        Gives at least one record, at most ``num_records``, and fewer where a block ends.
+        There is at least one record, and at most ``num_records``; fewer where a block ends.
 
         Raises:
             DataLossError: The next record is cut, its checksum is wrong, or it is above ``max_record_bytes``; again
@@ -96,12 +96,12 @@ class RecordStream:
         stop = min(start + num_records, len(self._payloads))
         taken = self._offsets[start:stop], self._payloads[start:stop]
         self._next = stop
-        if stop == len(self._payloads):  # keep no big record alive that the caller may drop
+        if stop == len(self._payloads):  # so that a big record is freed as soon as the caller drops it
             self._offsets, self._payloads, self._next = [], [], 0
         return taken
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._buffer.close()
 
     def _load(self) -> None:
@@ -153,14 +153,14 @@ class RecordStream:
         self._offsets, self._payloads = [offset + place for place in places[:good]], payloads[:good]
 
     def _num_good(self, payloads: list[bytes], checks: list[bytes]) -> int:
-        """How many payloads have the right checksum before the first that has not."""
+        """Count the payloads with the right checksum before the first with a wrong one."""
         crcs = np.fromiter(map(self._crc32c, payloads), np.uint32, len(payloads))
         masked = (crcs >> np.uint32(15) | crcs << np.uint32(17)) + np.uint32(_MASK_DELTA)
         wrong = np.flatnonzero(masked != np.frombuffer(b"".join(checks), "<u4"))
         return int(wrong[0]) if wrong.size else len(payloads)
 
     def _length_at(self, at: int) -> int | None:
-        """The length of the record whose header is at ``at``; None if that is cut, wrong or too long."""
+        """Return the length of the record whose header is at ``at``; None if that is cut off, wrong or too long."""
         header = self._buffer.block[at : at + _HEADER_BYTES]
         if len(header) < _HEADER_BYTES or _masked(self._crc32c(header[:8])) != _CHECK.unpack_from(header, 8)[0]:
             return None

@@ -1,4 +1,4 @@
-"""Readers for which a work unit is one record."""
+"""WholeFileReader and IdentityReader: a work unit is one record."""
 
 from mpqueue.errors import DataLossError
 from mpqueue.readers.base import ReaderBase, Record
@@ -8,7 +8,7 @@ from mpqueue.readers.files import read_all
 
 
 class WholeFileReader(ReaderBase):
-    """Reads whole files: the key is the name as it was queued, the value all that is in the file.
+    """Reads whole files: the key is the name as it was queued, the value the content of the file.
 
     Args:
         name: Kept as ``name``.
@@ -33,7 +33,7 @@ class WholeFileReader(ReaderBase):
         self._max_record_bytes = positive_bytes(max_record_bytes, "max_record_bytes")
 
     def _on_work_start(self, work: bytes) -> None:
-        """Nothing is opened yet: a missing file is found by `_read`, which keeps the unit."""
+        """Open nothing yet: `_read` finds a missing file, and keeps the unit."""
 
     def _read(self) -> Record:
         content = read_all(self._work, self._max_record_bytes)
@@ -44,7 +44,7 @@ class WholeFileReader(ReaderBase):
 
 
 class IdentityReader(ReaderBase):
-    """Gives each work unit, any text or bytes, as both key and value; no file is touched.
+    """Returns each work unit, any text or bytes, as both key and value; no file is opened.
 
     Args:
         name: Kept as ``name``.
@@ -59,7 +59,7 @@ class IdentityReader(ReaderBase):
         self.name = name
 
     def _on_work_start(self, work: bytes) -> None:
-        """Nothing to begin."""
+        """Do nothing."""
 
     def _read(self) -> Record:
         return self._work, self._work

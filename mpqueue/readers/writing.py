@@ -1,7 +1,7 @@
-"""Writing TFRecord files.
+"""Writer of TFRecord files.
 
-The frames of records are gathered and written in blocks. What is gathered belongs to a small object of its own, so that
-a writer that is dropped, or alive at the interpreter's exit, still writes it out: TensorFlow's does.
+Records are buffered and written in blocks. The buffer belongs to an object of its own, so that a writer that is
+dropped, or alive at the interpreter's exit, still writes it out, as TensorFlow's does.
 """
 
 import weakref
@@ -14,13 +14,13 @@ from mpqueue.readers.opening import FileName, file_name, open_output
 from mpqueue.readers.options import TFRecordOptions
 from mpqueue.readers.tfrecord import frame
 
-_GATHERED_BYTES = 256 * 1024
+_BUFFER_BYTES = 256 * 1024
 
 
 class TFRecordWriter:
-    """Writes records to a TFRecord file, which is made anew. A context manager, closed at the end.
+    """Writes records to a new TFRecord file. A context manager, which closes the file.
 
-    What was written is in the file after `flush`, after `close`, and after the writer is gone. One thread at a time.
+    Records are in the file after `flush`, after `close`, and after the end of this object. One thread at a time.
 
     Args:
         path: A local path, an ``os.PathLike``, or a URL (extra ``[fsspec]``).
@@ -37,7 +37,7 @@ class TFRecordWriter:
 
     def __init__(self, path: FileName, options: TFRecordOptions | str | None = None) -> None:
         given = options if isinstance(options, TFRecordOptions) else TFRecordOptions(options)
-        frame(b"")  # without google-crc32c, say so before a file is emptied
+        frame(b"")  # a missing google-crc32c is an error before a file is emptied
         self._out = _Output(file_name(path), given)
         self._finalizer = weakref.finalize(self, _Output.close, self._out)
 
@@ -47,7 +47,7 @@ class TFRecordWriter:
         Raises:
             TypeError: ``record`` is neither bytes nor text.
             FailedPreconditionError: The writer is closed.
-            ResourceExhaustedError, ...: What the system says, such as that the disk is full.
+            ResourceExhaustedError, ...: The system's error; this one means a full disk.
         """
         self._check_open()
         payload = record.encode() if isinstance(record, str) else record
@@ -57,20 +57,20 @@ class TFRecordWriter:
         self._out.add(before, bytes(payload), after)
 
     def flush(self) -> None:
-        """Have all records that were written in the file, where a reader finds them, also in a packed one.
+        """Write the buffered records out, so that a reader finds them, also in a compressed file.
 
         Raises:
             FailedPreconditionError: The writer is closed.
-            ResourceExhaustedError, ...: What the system says.
+            ResourceExhaustedError, ...: The system's error.
         """
         self._check_open()
         self._out.flush()
 
     def close(self) -> None:
-        """Write out what is left and close the file; a second close does nothing.
+        """Write the buffered records out and close the file; a second call does nothing.
 
         Raises:
-            ResourceExhaustedError, ...: What the system says.
+            ResourceExhaustedError, ...: The system's error.
         """
         self._finalizer()
 
@@ -89,19 +89,19 @@ class TFRecordWriter:
 
 
 class _Output:
-    """The file, and what is gathered for it."""
+    """The file and its buffer."""
 
     def __init__(self, name: bytes, options: TFRecordOptions) -> None:
         self.name = name
         self._compressor = options.compressor()
         self._file = open_output(name)
-        self._gathered: list[bytes] = []
-        self._num_gathered_bytes = 0
+        self._buffered: list[bytes] = []
+        self._num_buffered_bytes = 0
 
     def add(self, *parts: bytes) -> None:
-        self._gathered += parts
-        self._num_gathered_bytes += sum(map(len, parts))
-        if self._num_gathered_bytes >= _GATHERED_BYTES:
+        self._buffered += parts
+        self._num_buffered_bytes += sum(map(len, parts))
+        if self._num_buffered_bytes >= _BUFFER_BYTES:
             self._write_out()
 
     def flush(self) -> None:
@@ -120,12 +120,12 @@ class _Output:
             except Exception as problem:
                 raise file_error(problem, self.name) from problem
 
-    def _write_out(self, how_to_flush: int = zlib.Z_NO_FLUSH) -> None:
-        data, self._gathered, self._num_gathered_bytes = b"".join(self._gathered), [], 0
+    def _write_out(self, flush_mode: int = zlib.Z_NO_FLUSH) -> None:
+        data, self._buffered, self._num_buffered_bytes = b"".join(self._buffered), [], 0
         if self._compressor is not None:
             data = self._compressor.compress(data)
-            if how_to_flush != zlib.Z_NO_FLUSH:
-                data += self._compressor.flush(how_to_flush)
+            if flush_mode != zlib.Z_NO_FLUSH:
+                data += self._compressor.flush(flush_mode)
         try:
             self._file.write(data)
         except Exception as problem:
