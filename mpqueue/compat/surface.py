@@ -164,7 +164,8 @@ mpqueue.compat.program.settings
     tf: ConfigProto GPUOptions GraphOptions OptimizerOptions RunMetadata RunOptions VERSION __version__=VERSION
         disable_eager_execution disable_v2_behavior executing_eagerly is_symbolic_tensor is_tensor
 mpqueue.compat.program.summaries
-    summary: FileWriter audio histogram image merge merge_all scalar tensor_summary text
+    summary: FileWriter audio=scalar histogram=scalar image=scalar merge merge_all scalar tensor_summary=scalar
+        text=scalar
 mpqueue.compat.program.texts
     compat: as_bytes as_str=as_text as_str_any as_text bytes_or_text_types complex_types integral_types path_to_str
         real_types

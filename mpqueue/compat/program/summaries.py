@@ -1,7 +1,6 @@
 """Summaries: ``tf.summary``. They are accepted, and nothing is written anywhere."""
 
 import re
-from collections.abc import Callable
 from typing import Any, Self
 
 from mpqueue.compat.functions.keys import GraphKeys, add_to_collections, get_collection
@@ -9,23 +8,11 @@ from mpqueue.compat.graph.convert import constant
 from mpqueue.compat.graph.nodes import Tensor
 
 
-def _summarizer(public_name: str) -> Callable[..., Tensor]:
-    def function(name: str, *_values: Any, collections: Any = None, **_options: Any) -> Tensor:
-        node = constant(b"", name=re.sub(r"[^-/\w.]", "_", name))
-        add_to_collections([GraphKeys.SUMMARIES] if collections is None else collections, node)
-        return node
-
-    function.__name__ = function.__qualname__ = public_name
-    function.__doc__ = "Return a node that gives an empty text: nothing is summarised. Any arguments are accepted."
-    return function
-
-
-scalar = _summarizer("scalar")
-histogram = _summarizer("histogram")
-image = _summarizer("image")
-audio = _summarizer("audio")
-text = _summarizer("text")
-tensor_summary = _summarizer("tensor_summary")
+def scalar(name: str, *_values: Any, collections: Any = None, **_options: Any) -> Tensor:
+    """Return a node that gives an empty text: nothing is summarised. Any arguments are accepted."""
+    node = constant(b"", name=re.sub(r"[^-/\w.]", "_", name))
+    add_to_collections([GraphKeys.SUMMARIES] if collections is None else collections, node)
+    return node
 
 
 def merge(inputs: Any, collections: Any = None, name: str | None = None) -> Tensor:

@@ -8,11 +8,11 @@
     waits                                               carries out the plan again and again
     the end, or what an operation raised      ◄────────
 
-A queue's handle leads back to the queue; a reader's is a copy, which counts at the reader of the session. All other
-state of a session is there only: an operation that needs it is *bound* (see `Operation`), and whatever needs a bound
-operation stays in its thread. Bound are variables (so, counts of epochs and names that were matched once), random
-nodes with a seed (they give out one stream per session), placeholders, Python functions unless they are said to be
-stateless, and what asks or resets a reader.
+The handle of a queue leads back to the queue; that of a reader becomes a copy, which counts at the reader of the
+session. All other state exists only where the session is: an operation that needs it is *bound* (see `Operation`), and
+an operation that needs a bound one stays in its thread. These are bound: variables, and with them counts of epochs and
+file names that were matched once; random nodes with a seed, which draw from one stream per session; placeholders;
+Python functions, unless they are said to be stateless; and operations that ask or reset a reader.
 """
 
 import os
@@ -33,8 +33,8 @@ _choice: list[bool] = []
 def use_processes(enabled: bool = True) -> None:
     """Run the enqueue operations of queue runners that are started from now on in worker processes, where they can be.
 
-    Each gets a process of its own, which its thread waits for. Operations that touch variables (so counts of epochs),
-    seeds, feeds, or Python functions stay in their threads; a function of `py_func` moves if it is said to be
+    Each gets a process of its own, for which its thread waits. Operations that use variables (counts of epochs among
+    them), seeds, feeds or Python functions stay in their threads; a function of `py_func` moves if it is said to be
     ``stateful=False``. Batches hold the same examples as with threads, in any order where several threads fill a queue.
 
     The environment variable ``MPQUEUE_WORKERS``, "process" or "thread", does the same for a script that is not changed;

@@ -1,15 +1,12 @@
 # Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
-from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.program.summaries import FileWriter as FileWriter
 from mpqueue.compat.program.summaries import merge as merge
 from mpqueue.compat.program.summaries import merge_all as merge_all
-from typing import Any
+from mpqueue.compat.program.summaries import scalar as audio
+from mpqueue.compat.program.summaries import scalar as histogram
+from mpqueue.compat.program.summaries import scalar as image
+from mpqueue.compat.program.summaries import scalar as scalar
+from mpqueue.compat.program.summaries import scalar as tensor_summary
+from mpqueue.compat.program.summaries import scalar as text
 
 __all__ = ["FileWriter", "audio", "histogram", "image", "merge", "merge_all", "scalar", "tensor_summary", "text"]
-
-def audio(name: str, *_values: Any, collections: Any = None, **_options: Any) -> Tensor: ...
-def histogram(name: str, *_values: Any, collections: Any = None, **_options: Any) -> Tensor: ...
-def image(name: str, *_values: Any, collections: Any = None, **_options: Any) -> Tensor: ...
-def scalar(name: str, *_values: Any, collections: Any = None, **_options: Any) -> Tensor: ...
-def tensor_summary(name: str, *_values: Any, collections: Any = None, **_options: Any) -> Tensor: ...
-def text(name: str, *_values: Any, collections: Any = None, **_options: Any) -> Tensor: ...
