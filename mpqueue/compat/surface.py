@@ -40,9 +40,7 @@ mpqueue.compat.functions.control
     tf: Print colocate_with control_dependencies device group no_op tuple
     tf debugging: Assert
 mpqueue.compat.functions.decoding
-    tf io: decode_csv decode_json_example decode_raw
-mpqueue.compat.functions.files
-    tf io: matching_files read_file
+    tf io: decode_csv decode_json_example decode_raw matching_files read_file
 mpqueue.compat.functions.image_color
     image: adjust_brightness adjust_contrast adjust_gamma adjust_hue adjust_saturation convert_image_dtype
         grayscale_to_rgb hsv_to_rgb per_image_standardization random_brightness random_contrast random_hue

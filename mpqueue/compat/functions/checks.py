@@ -12,65 +12,55 @@ import numpy as np
 
 from mpqueue.compat.functions import array, math
 from mpqueue.compat.functions.control import Assert, no_op
+from mpqueue.compat.functions.direct import public
 from mpqueue.compat.functions.reduce import reduce_all
 from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
 from mpqueue.compat.graph.static import get_static_value
-from mpqueue.compat.ops.dtypes import as_dtype
+from mpqueue.compat.ops.dtypes import DType
 from mpqueue.errors import InvalidArgumentError
+
+_TOLD = "data=None, summarize=None, message=None, name"
+_ARGS = """
+    data: What to tell instead of the values, a list.
+    summarize: How many entries of each tensor to tell.
+    message: What to tell first.
+"""
 
 
 def _comparing(
-    public_name: str, sign: str, compare: Callable[..., Any], numpy_compare: Callable[..., Any]
+    name: str, sign: str, compare: Callable[..., Tensor], numpy_compare: Callable[..., Any]
 ) -> Callable[..., Operation]:
+    text = f"""An operation that checks ``x {sign} y`` for all elements.
+
+Args:
+    x: A tensor.
+    y: A tensor of the same type, that broadcasts with ``x``.{_ARGS}
+Raises:
+    InvalidArgumentError: It does not hold, and both are constants.
+    TypeError: Their types differ.
+"""
+
+    @public(f"{name}(x, y, {_TOLD})", scope=name, doc=text)
     def function(
-        x: Any,
-        y: Any,
-        data: Sequence[Any] | None = None,
-        summarize: int | None = None,
-        message: str | None = None,
-        name: str | None = None,
+        x: Tensor, y: Tensor, data: Sequence[Any] | None, summarize: int | None, message: str | None
     ) -> Operation:
-        with get_default_graph().name_scope(name or public_name):
-            x, y = convert_to_tensor(x, name="x"), convert_to_tensor(y, name="y")
-            told = data or [
-                f"Condition x {sign} y did not hold element-wise:",
-                f"x ({x.name}) = ",
-                x,
-                f"y ({y.name}) = ",
-                y,
-            ]
-            told = [message, *told] if message else list(told)
-            holds = reduce_all(compare(x, y))
-            left, right = get_static_value(x), get_static_value(y)
-            if left is not None and right is not None and not np.all(numpy_compare(left, right)):
-                raise InvalidArgumentError(None, None, "\n".join(_shown(each) for each in told))
-            return Assert(holds, told, summarize)
+        told = data or [
+            f"Condition x {sign} y did not hold element-wise:",
+            f"x ({x.name}) = ",
+            x,
+            f"y ({y.name}) = ",
+            y,
+        ]
+        told = [message, *told] if message else list(told)
+        holds = reduce_all(compare(x, y))
+        left, right = get_static_value(x), get_static_value(y)
+        if left is not None and right is not None and not np.all(numpy_compare(left, right)):
+            raise InvalidArgumentError(None, None, "\n".join(str(get_static_value(each)) for each in told))
+        return Assert(holds, told, summarize)
 
-    function.__name__ = function.__qualname__ = public_name
-    function.__doc__ = f"""An operation that checks ``x {sign} y`` for all elements.
-
-    Args:
-        x: A tensor.
-        y: A tensor of the same type, that broadcasts with ``x``.
-        data: What to tell instead of the values.
-        summarize: How many entries of each tensor to tell.
-        message: What to tell first.
-        name: Name of the node.
-
-    Raises:
-        InvalidArgumentError: It does not hold, and both are constants.
-        TypeError: Their types differ.
-
-    Follows: ``tf.{public_name}``.
-    """
     return function
-
-
-def _shown(value: Any) -> str:
-    return str(get_static_value(value))
 
 
 assert_equal = _comparing("assert_equal", "==", math.equal, np.equal)
@@ -81,27 +71,20 @@ assert_greater = _comparing("assert_greater", ">", math.greater, np.greater)
 assert_greater_equal = _comparing("assert_greater_equal", ">=", math.greater_equal, np.greater_equal)
 
 
-def _signed(public_name: str, sign: str, check: Callable[..., Operation]) -> Callable[..., Operation]:
-    def function(
-        x: Any,
-        data: Sequence[Any] | None = None,
-        summarize: int | None = None,
-        message: str | None = None,
-        name: str | None = None,
-    ) -> Operation:
-        with get_default_graph().name_scope(name or public_name):
-            x = convert_to_tensor(x, name="x")
-            told = data or [message or "", f"Condition x {sign} 0 did not hold element-wise:", f"x ({x.name}) = ", x]
-            return check(x, convert_to_tensor(0, x.dtype), told, summarize)
+def _signed(name: str, sign: str, check: Callable[..., Operation]) -> Callable[..., Operation]:
+    text = f"""An operation that checks ``x {sign} 0`` for all elements.
 
-    function.__name__ = function.__qualname__ = public_name
-    function.__doc__ = f"""An operation that checks ``x {sign} 0`` for all elements.
+Args:
+    x: A tensor.{_ARGS}
+Raises:
+    InvalidArgumentError: It does not hold, and ``x`` is a constant.
+"""
 
-    Raises:
-        InvalidArgumentError: It does not hold, and ``x`` is a constant.
+    @public(f"{name}(x, {_TOLD})", scope=name, doc=text)
+    def function(x: Tensor, data: Sequence[Any] | None, summarize: int | None, message: str | None) -> Operation:
+        told = data or [message or "", f"Condition x {sign} 0 did not hold element-wise:", f"x ({x.name}) = ", x]
+        return check(x, convert_to_tensor(0, x.dtype), told, summarize)
 
-    Follows: ``tf.{public_name}``.
-    """
     return function
 
 
@@ -111,157 +94,124 @@ assert_non_negative = _signed("assert_non_negative", ">=", assert_greater_equal)
 assert_non_positive = _signed("assert_non_positive", "<=", assert_less_equal)
 
 
+@public(f"assert_near(x, y, rtol=None, atol=None, {_TOLD})", scope="assert_near")
 def assert_near(
-    x: Any,
+    x: Tensor,
     y: Any,
-    rtol: Any = None,
-    atol: Any = None,
-    data: Sequence[Any] | None = None,
-    summarize: int | None = None,
-    message: str | None = None,
-    name: str | None = None,
+    rtol: Any,
+    atol: Any,
+    data: Sequence[Any] | None,
+    summarize: int | None,
+    message: str | None,
 ) -> Operation:
-    """An operation that checks ``|x - y| <= atol + rtol * |y|``; both tolerances are 10 times the type's step at 1.
-
-    Follows: ``tf.assert_near``.
-    """
-    with get_default_graph().name_scope(name or "assert_near"):
-        x = convert_to_tensor(x, name="x")
-        y = convert_to_tensor(y, x.dtype.base_dtype, "y")
-        step = 10 * np.finfo(x.dtype.base_dtype.as_numpy_dtype).eps
-        relative, absolute = (convert_to_tensor(step if each is None else each, x.dtype) for each in (rtol, atol))
-        told = data or ["x and y not equal to tolerance", "x = ", x, "y = ", y]
-        told = [message, *told] if message else list(told)
-        bound = absolute + relative * math.abs(y)
-        return Assert(reduce_all(math.abs(x - y) <= bound), told, summarize)
+    """An operation that checks ``|x - y| <= atol + rtol * |y|``; both tolerances are 10 times the type's step at 1."""
+    y = convert_to_tensor(y, x.dtype.base_dtype, "y")
+    step = 10 * np.finfo(x.dtype.base_dtype.as_numpy_dtype).eps
+    relative, absolute = (convert_to_tensor(step if each is None else each, x.dtype) for each in (rtol, atol))
+    told = data or ["x and y not equal to tolerance", "x = ", x, "y = ", y]
+    told = [message, *told] if message else list(told)
+    bound = absolute + relative * math.abs(y)
+    return Assert(reduce_all(math.abs(x - y) <= bound), told, summarize)
 
 
-def _ranked(
-    public_name: str, words: str, fits: Callable[[int, list[int]], bool], several: bool
+def _ranking(
+    name: str, words: str, fits: Callable[[int, list[int]], bool], of_nodes: Callable[[Tensor, list[int]], Tensor]
 ) -> Callable[..., Operation]:
-    def check(x: Any, ranks: Any, data: Any, summarize: int | None, message: str | None, name: str | None) -> Operation:
-        with get_default_graph().name_scope(name or public_name):
-            x = x if isinstance(x, SparseTensor) else convert_to_tensor(x, name="x")
-            wanted = [get_static_value(convert_to_tensor(each)) for each in (ranks if several else [ranks])]
-            if any(each is None or each.ndim for each in wanted):
-                raise ValueError("Rank must be a known scalar.")
-            numbers = [int(each) for each in wanted]
-            rank = x.get_shape().ndims
-            if rank is not None:
-                if not fits(rank, numbers):
-                    shape = x.get_shape()
-                    raise ValueError(
-                        f"{message or ''} {x.name} must have {words} {numbers}. Received rank {rank}, shape {shape}"
-                    )
-                return no_op("static_checks_determined_all_ok")
-            found = array.rank(x)
-            told = data or [
-                message or "",
-                f"Tensor {x.name} must have {words} {numbers}. Received shape: ",
-                array.shape(x),
-            ]
-            return Assert(_any_rank(found, numbers, public_name), told, summarize)
+    """A check of the rank: ``fits`` where it is known, ``of_nodes`` where it is not."""
+    several = "ranks" if name == "assert_rank_in" else "rank"
+    text = f"""An operation that checks that a tensor has {words} the given.
 
-    def one(
-        x: Any,
-        rank: Any,
-        data: Any = None,
-        summarize: int | None = None,
-        message: str | None = None,
-        name: str | None = None,
+Args:
+    x: A tensor, also a sparse one.
+    {several}: An int or a constant, or for `assert_rank_in` a list of them.{_ARGS}
+Raises:
+    ValueError: It has not, and its rank is known.
+"""
+
+    @public(f"{name}(x, ranks as {several}, {_TOLD})", scope=name, doc=text)
+    def function(
+        x: Any, ranks: Any, data: Sequence[Any] | None, summarize: int | None, message: str | None
     ) -> Operation:
-        return check(x, rank, data, summarize, message, name)
+        x = x if isinstance(x, SparseTensor) else convert_to_tensor(x, name="x")
+        numbers = _known_ranks(ranks if several == "ranks" else [ranks])
+        rank = x.get_shape().ndims
+        what = f"{x.name} must have {words} {numbers}. Received"
+        if rank is None:
+            told = data or [message or "", f"Tensor {what} shape: ", array.shape(x)]
+            return Assert(of_nodes(array.rank(x), numbers), told, summarize)
+        if not fits(rank, numbers):
+            raise ValueError(f"{message or ''} {what} rank {rank}, shape {x.get_shape()}")
+        return no_op("static_checks_determined_all_ok")
 
-    def many(
-        x: Any,
-        ranks: Any,
-        data: Any = None,
-        summarize: int | None = None,
-        message: str | None = None,
-        name: str | None = None,
-    ) -> Operation:
-        return check(x, ranks, data, summarize, message, name)
-
-    function = many if several else one
-    function.__name__ = function.__qualname__ = public_name
-    function.__doc__ = f"""An operation that checks that a tensor has {words} the given.
-
-    Raises:
-        ValueError: It has not, and its rank is known.
-
-    Follows: ``tf.{public_name}``.
-    """
     return function
 
 
-def _any_rank(found: Tensor, numbers: list[int], public_name: str) -> Tensor:
-    if public_name == "assert_rank_at_least":
-        return found >= numbers[0]  # type: ignore[no-any-return]
-    holds = [math.equal(found, number) for number in numbers]
-    return functools.reduce(math.logical_or, holds)
+def _known_ranks(ranks: Sequence[Any]) -> list[int]:
+    found = [get_static_value(convert_to_tensor(each)) for each in ranks]
+    if any(each is None or each.ndim for each in found):
+        raise ValueError("Rank must be a known scalar.")
+    return [int(each) for each in found]
 
 
-assert_rank = _ranked("assert_rank", "rank", lambda rank, wanted: rank == wanted[0], several=False)
-assert_rank_at_least = _ranked(
-    "assert_rank_at_least", "at least rank", lambda rank, wanted: rank >= wanted[0], several=False
+def _is_one_of(found: Tensor, numbers: list[int]) -> Tensor:
+    return functools.reduce(math.logical_or, [math.equal(found, number) for number in numbers])
+
+
+assert_rank = _ranking("assert_rank", "rank", lambda rank, wanted: rank in wanted, _is_one_of)
+assert_rank_in = _ranking("assert_rank_in", "a rank of", lambda rank, wanted: rank in wanted, _is_one_of)
+assert_rank_at_least = _ranking(
+    "assert_rank_at_least",
+    "at least rank",
+    lambda rank, wanted: rank >= wanted[0],
+    lambda found, wanted: math.greater_equal(found, wanted[0]),
 )
-assert_rank_in = _ranked("assert_rank_in", "a rank of", lambda rank, wanted: rank in wanted, several=True)
 
 
-def assert_type(tensor: Any, tf_type: Any, message: str | None = None, name: str | None = None) -> Operation:
+@public("assert_type(tensor, tf_type, message=None, name)")
+def assert_type(tensor: Any, tf_type: DType, message: str | None, name: str | None) -> Operation:
     """Check the type of a tensor.
 
     Returns: An operation that does nothing.
 
     Raises:
         TypeError: The type is another.
-
-    Follows: ``tf.assert_type``.
     """
-    wanted = as_dtype(tf_type)
     tensor = tensor if isinstance(tensor, SparseTensor) else convert_to_tensor(tensor, name="tensor")
-    if tensor.dtype != wanted:
-        raise TypeError(f"{message or ''} {tensor.name} must be of type {wanted.name}, got {tensor.dtype.name}")
+    if tensor.dtype != tf_type:
+        raise TypeError(f"{message or ''} {tensor.name} must be of type {tf_type.name}, got {tensor.dtype.name}")
     return no_op(name or "statically_determined_correct_type")
 
 
-def assert_integer(x: Any, message: str | None = None, name: str | None = None) -> Operation:
+@public("assert_integer(x, message=None, name)")
+def assert_integer(x: Tensor, message: str | None, name: str | None) -> Operation:
     """Check that a tensor is of an int type.
 
     Returns: An operation that does nothing.
 
     Raises:
         TypeError: It is not.
-
-    Follows: ``tf.assert_integer``.
     """
-    x = convert_to_tensor(x, name="x")
     if not x.dtype.is_integer:
         raise TypeError(f"{message or ''} Expected {x.name} to be integer type. Found: {x.dtype.name}")
     return no_op(name or "statically_determined_was_integer")
 
 
-def assert_scalar(tensor: Any, name: str | None = None, message: str | None = None) -> Tensor:
+@public("assert_scalar(tensor, name, message=None)")
+def assert_scalar(tensor: Tensor, message: str | None) -> Tensor:
     """Check that a tensor has no axes.
 
     Returns: The tensor.
 
     Raises:
         ValueError: It has axes.
-
-    Follows: ``tf.assert_scalar``.
     """
-    del name
-    checked = convert_to_tensor(tensor)
-    if checked.ndim != 0:
-        raise ValueError(f"{message or ''} Expected a scalar, got {checked!r} of shape {checked.shape}")
-    return checked
+    if tensor.ndim != 0:
+        raise ValueError(f"{message or ''} Expected a scalar, got {tensor!r} of shape {tensor.shape}")
+    return tensor
 
 
+@public("is_numeric_tensor(...)")
 def is_numeric_tensor(tensor: Any) -> bool:
-    """Whether something is a tensor of numbers.
-
-    Follows: ``tf.is_numeric_tensor``.
-    """
+    """Whether something is a tensor of numbers."""
     kind = getattr(tensor, "dtype", None)
     return isinstance(tensor, Tensor) and kind is not None and (kind.is_integer or kind.is_floating or kind.is_complex)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.compat.functions.control import with_dependencies
+from mpqueue.compat.functions.direct import public
 from mpqueue.compat.graph.branch import Branch, merged_node
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
@@ -16,6 +17,7 @@ from mpqueue.compat.ops.dims import with_rank
 from mpqueue.compat.ops.literals import leaves
 
 
+@public("cond(...)")
 def cond(
     pred: Any,
     true_fn: Callable[[], Any] | None = None,
@@ -35,15 +37,12 @@ def cond(
         true_fn: Makes the result for True: nodes, or lists, tuples and dicts of them.
         false_fn: Makes the result for False, in the same structure and of the same types.
         strict: Keep a list of one as it is, instead of giving its only entry.
-        name: Begins the names of the nodes.
         fn1: Old name of ``true_fn``.
         fn2: Old name of ``false_fn``.
 
     Raises:
         TypeError: ``pred`` is a Python bool or no bool at all, or a function is missing or no function.
         ValueError: ``pred`` is no scalar, a result is None or empty, or the two differ in structure or types.
-
-    Follows: ``tf.cond`` of TensorFlow 1.
     """
     functions = _both(true_fn, fn1, "true_fn"), _both(false_fn, fn2, "false_fn")
     graph = get_default_graph()

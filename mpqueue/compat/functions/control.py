@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.compat.functions.array import identity
+from mpqueue.compat.functions.direct import public
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.make import custom
@@ -19,45 +20,36 @@ from mpqueue.compat.ops.infer import invalid
 from mpqueue.compat.ops.literals import leaves
 
 
+@public("control_dependencies(...)")
 def control_dependencies(control_inputs: Any) -> AbstractContextManager[None]:
-    """A context in which new nodes run after ``control_inputs``; None lifts those of outer contexts.
-
-    Follows: ``tf.control_dependencies``.
-    """
+    """A context in which new nodes run after ``control_inputs``; None lifts those of outer contexts."""
     return get_default_graph().control_dependencies(control_inputs)
 
 
+@public("device(...)")
 def device(device_name_or_function: Any) -> AbstractContextManager[None]:
-    """A context for a device: accepted, and without effect.
-
-    Follows: ``tf.device``.
-    """
+    """A context for a device: accepted, and without effect."""
     return get_default_graph().device(device_name_or_function)
 
 
+@public("colocate_with(...)")
 def colocate_with(op: Any, ignore_existing: bool = False) -> AbstractContextManager[None]:
-    """A context for a device: accepted, and without effect.
-
-    Follows: ``tf.colocate_with``.
-    """
+    """A context for a device: accepted, and without effect."""
     return get_default_graph().colocate_with(op, ignore_existing)
 
 
+@public("no_op(...)")
 def no_op(name: str | None = None) -> Operation:
-    """An operation that does nothing; for control dependencies.
-
-    Follows: ``tf.no_op``.
-    """
+    """An operation that does nothing; for control dependencies."""
     return custom("NoOp", (), (), lambda _run, _inputs: (), name=name)
 
 
+@public("group(...)")
 def group(*inputs: Any, name: str | None = None) -> Operation:
     """An operation that runs all of ``inputs``.
 
     Raises:
         TypeError: One of them is no node.
-
-    Follows: ``tf.group``.
     """
     nodes = list(leaves(list(inputs)))
     for each in nodes:
@@ -67,24 +59,21 @@ def group(*inputs: Any, name: str | None = None) -> Operation:
         return no_op(name or "group_deps")
 
 
-def tuple(tensors: Sequence[Any], name: str | None = None, control_inputs: Any = None) -> list[Any]:
+@public("tuple(tensors, name, control_inputs=None)", scope="tuple")
+def tuple(tensors: Sequence[Any], control_inputs: Any) -> list[Any]:
     """The same tensors, each of which is there only when all are.
 
     Raises:
         ValueError: None of them is a node.
-
-    Follows: ``tf.tuple``.
     """
-    with get_default_graph().name_scope(name or "tuple"):
-        nodes = [each if each is None or isinstance(each, Operation) else convert_to_tensor(each) for each in tensors]
-        if not any(each is not None for each in nodes):
-            raise ValueError(f"'tensors' must have at least one Tensor. Received: {tensors}.")
-        gate = group(*(each for each in nodes if each is not None), *(control_inputs or ()))
-        with control_dependencies([gate]):
-            return [
-                each if each is None else group(each) if isinstance(each, Operation) else identity(each)
-                for each in nodes
-            ]
+    nodes = [each if each is None or isinstance(each, Operation) else convert_to_tensor(each) for each in tensors]
+    if not any(each is not None for each in nodes):
+        raise ValueError(f"'tensors' must have at least one Tensor. Received: {tensors}.")
+    gate = group(*(each for each in nodes if each is not None), *(control_inputs or ()))
+    with control_dependencies([gate]):
+        return [
+            each if each is None else group(each) if isinstance(each, Operation) else identity(each) for each in nodes
+        ]
 
 
 def with_dependencies(dependencies: Any, output_tensor: Any, name: str | None = None) -> Any:
@@ -112,13 +101,9 @@ def _check_list(data: Any) -> None:
         raise TypeError(f"expected a list of tensors, got {data!r}")
 
 
+@public("Print(input_, data, message=None, first_n=None, summarize=None, name)")
 def Print(
-    input_: Any,
-    data: Sequence[Any],
-    message: str | None = None,
-    first_n: int | None = None,
-    summarize: int | None = None,
-    name: str | None = None,
+    input_: Any, data: Sequence[Any], message: str | None, first_n: int | None, summarize: int | None, name: str | None
 ) -> Tensor:
     """The same value, printing other values to stderr whenever it is computed.
 
@@ -128,9 +113,6 @@ def Print(
         message: Printed before them.
         first_n: Print only so many times per session.
         summarize: How many entries of each to print, 3 by default, all if negative.
-        name: Name of the node.
-
-    Follows: ``tf.Print``.
     """
     _check_list(data)
     value = convert_to_tensor(input_)
@@ -149,6 +131,7 @@ def Print(
     return made.outputs[0]
 
 
+@public("Assert(...)")
 def Assert(condition: Any, data: Sequence[Any], summarize: int | None = None, name: str | None = None) -> Operation:
     """An operation that raises `InvalidArgumentError` with ``data`` in its message unless the condition holds.
 
@@ -156,13 +139,10 @@ def Assert(condition: Any, data: Sequence[Any], summarize: int | None = None, na
         condition: A bool tensor.
         data: Tensors and texts for the message, a list.
         summarize: How many entries of each to show, 3 by default.
-        name: Name of the node.
 
     Raises:
         TypeError: ``condition`` is no bool, or ``data`` no list.
         ValueError: ``data`` is empty.
-
-    Follows: ``tf.Assert``.
     """
     holds = convert_to_tensor(condition, name="condition")
     if holds.dtype != dtypes.bool_:

@@ -1,4 +1,4 @@
-"""Texts to values: CSV, raw bytes, JSON, in nodes by the eager decoders."""
+"""Texts and files to values: CSV, raw bytes, JSON, the contents and the names of files, by the eager functions."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -6,17 +6,23 @@ from typing import Any, Final
 
 import numpy as np
 
+from mpqueue.compat.functions.direct import direct, public
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.make import array_of, custom
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.ops import dtypes
-from mpqueue.compat.ops.dtypes import as_dtype
-from mpqueue.parsing import csv, json_example, raw
+from mpqueue.parsing import csv
+
+decode_raw = direct("DecodeRaw")
+decode_json_example = direct("DecodeJSONExample")
+read_file = direct("ReadFile")
+matching_files = direct("MatchingFiles")
 
 _CSV_TYPES: Final = (dtypes.float32, dtypes.float64, dtypes.int32, dtypes.int64, dtypes.string)
 
 
+@public("decode_csv(...)", like=csv.decode_csv)
 def decode_csv(
     records: Any,
     record_defaults: Any,
@@ -28,23 +34,11 @@ def decode_csv(
 ) -> list[Tensor]:
     """CSV records as columns: one tensor per column, of the shape of ``records``.
 
-    Args:
-        records: Texts of any shape, one record each.
-        record_defaults: One tensor per column, of the column's type: what an empty field means, or no value where a
-            field may not be empty.
-        field_delim: The character between fields.
-        use_quote_delim: Whether quotes enclose fields.
-        name: Name of the node.
-        na_value: A text that means the same as an empty field.
-        select_cols: Indices of the columns to read, rising, one per default.
-
     Raises:
         TypeError: A default of a type that columns do not have.
         ValueError: ``select_cols`` does not rise or fit, or a default has more than one value.
 
     While running, the `InvalidArgumentError` of `mpqueue.decode_csv`.
-
-    Follows: ``tf.decode_csv``.
     """
     _check_columns(record_defaults, select_cols)
     if not len(record_defaults):
@@ -83,64 +77,3 @@ def _default(value: Any, place: int) -> Tensor:
     if dims is not None and (len(dims) > 1 or dims not in {(), (None,), (0,), (1,)}):
         raise ValueError(f"record_defaults[{place}] has shape {default.shape}; give one value, or none")
     return default
-
-
-def decode_raw(
-    input_bytes: Any = None,
-    out_type: Any = None,
-    little_endian: bool = True,
-    name: str | None = None,
-    bytes: Any = None,
-    *,
-    fixed_length: int | None = None,
-) -> Tensor:
-    """Texts as the memory of numbers, with one more axis at the end.
-
-    Args:
-        input_bytes: Texts of any shape, of equal lengths.
-        out_type: The type of the numbers.
-        little_endian: The byte order.
-        name: Name of the node.
-        bytes: Old name of ``input_bytes``.
-        fixed_length: Bytes to take of each text; a longer one is cut, a shorter one filled up with zeros. Not in
-            TensorFlow 1.
-
-    Raises:
-        TypeError: A type that cannot be read.
-        ValueError: No texts, or given under both names; or a ``fixed_length`` that does not fit the type.
-
-    While running, the `InvalidArgumentError` of `mpqueue.decode_raw`.
-
-    Follows: ``tf.decode_raw``.
-    """
-    if (input_bytes is None) == (bytes is None):
-        raise ValueError("decode_raw takes its texts as input_bytes, or under its old name bytes")
-    texts = convert_to_tensor(bytes if input_bytes is None else input_bytes, dtypes.string, "bytes")
-    kind = as_dtype(out_type)
-    raw.decode_raw(b"", kind, fixed_length=fixed_length)  # refuses what cannot be read
-    dims = None if texts.known_dims is None else (*texts.known_dims, None)
-
-    def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-        return [raw.decode_raw(values[0], kind, little_endian, fixed_length=fixed_length)]
-
-    return custom("DecodeRaw", [texts], [(kind, dims)], kernel, name=name).outputs[0]
-
-
-def decode_json_example(json_examples: Any, name: str | None = None) -> Tensor:
-    """Examples written as JSON, as serialized ones, of the same shape.
-
-    Args:
-        json_examples: Texts of any shape.
-        name: Name of the node.
-
-    While running, the `InvalidArgumentError` of `mpqueue.decode_json_example`.
-
-    Follows: ``tf.decode_json_example``.
-    """
-    texts = convert_to_tensor(json_examples, dtypes.string, "json_examples")
-
-    def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-        return [array_of(json_example.decode_json_example(values[0]))]
-
-    made = custom("DecodeJSONExample", [texts], [(dtypes.string, texts.known_dims)], kernel, name=name)
-    return made.outputs[0]

@@ -20,7 +20,7 @@ from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
 from mpqueue.compat.ops.registry import Op
-from mpqueue.compat.ops.signature import CONVERSIONS, Signature
+from mpqueue.compat.ops.signature import CONVERSIONS, Signature, arguments_told
 from mpqueue.compat.ops.table import TABLE
 
 _Result = TypeVar("_Result")
@@ -62,7 +62,7 @@ def _presented(function: Any, signature: Signature, result: Any) -> None:
 
 
 def public(
-    text: str, *, scope: str | None = None, doc: str | None = None
+    text: str, *, scope: str | None = None, doc: str | None = None, like: Any = None
 ) -> Callable[[Callable[..., _Result]], Callable[..., _Result]]:
     """Make a function the public one of TensorFlow.
 
@@ -71,12 +71,17 @@ def public(
         scope: Run it in a name scope, called as the caller says or else so. The function's own parameter ``name`` is
             then the scope, ending in "/", to be the name of the last node.
         doc: What it does, instead of the function's own text.
+        like: A function whose parameters of the same names have the same meaning.
     """
 
     def decorate(function: Callable[..., _Result]) -> Callable[..., _Result]:
         own = dict(inspect.signature(function).parameters)
         takes_name = "name" in own
         signature = Signature(text, own)
+        told = signature.document(doc or inspect.getdoc(function) or "", arguments_told(like))
+        if scope is None and signature.is_own:
+            function.__doc__ = told
+            return function
 
         @functools.wraps(function)
         def called(*args: Any, **options: Any) -> _Result:
@@ -89,28 +94,36 @@ def public(
                 return function(**signature.converted(given))
 
         _presented(called, signature, inspect.signature(function).return_annotation)
-        called.__doc__ = signature.document(doc or inspect.getdoc(function) or "", {})
+        called.__doc__ = told
         return called
 
     return decorate
 
 
-def public_class(text: str) -> Callable[[_Class], _Class]:
-    """Make a class the public one of TensorFlow: its constructor as by `public`."""
+def public_class(path: str, *, like: type | None = None, unused: str = "") -> Callable[[_Class], _Class]:
+    """Make a class the public one of TensorFlow: complete its text and those of its methods.
+
+    Args:
+        path: TensorFlow's name of it.
+        like: A class whose parameters of the same names have the same meaning.
+        unused: Parameters of the constructor without effect.
+    """
 
     def decorate(kind: _Class) -> _Class:
-        construct: Callable[..., None] = vars(kind)["__init__"]
-        own = dict(list(inspect.signature(construct).parameters.items())[1:])
-        signature = Signature(text, own)
-
-        @functools.wraps(construct)
-        def called(self: Any, *args: Any, **options: Any) -> None:
-            construct(self, **signature.converted(signature.bound(args, options)))
-
-        this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        called.__signature__ = signature.plain.replace(parameters=[this, *signature.plain.parameters.values()])  # type: ignore[attr-defined]
-        setattr(kind, "__init__", called)  # noqa: B010 - not as an attribute that subclasses might have changed
-        kind.__doc__ = signature.document(inspect.getdoc(kind) or "", {})
+        construct = vars(kind).get("__init__")
+        own = _parameters(construct) if construct else {}
+        told = dict.fromkeys(unused.split(), "No effect.") | arguments_told(like)
+        kind.__doc__ = Signature(f"{path}(...)", own).document(inspect.getdoc(kind) or "", told)
+        for name, method in vars(kind).items():
+            function = method.__func__ if isinstance(method, staticmethod) else method
+            if inspect.isfunction(function) and function.__doc__ and not name.startswith("_"):
+                signature = Signature(f"{path}.{name}(...)", _parameters(function))
+                function.__doc__ = signature.document(inspect.getdoc(function) or "", {})
         return kind
 
     return decorate
+
+
+def _parameters(method: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters of a method but for self."""
+    return {name: each for name, each in inspect.signature(method).parameters.items() if name != "self"}

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from mpqueue.compat.functions.direct import public
 from mpqueue.compat.graph.graph import get_default_graph
 
 
@@ -45,33 +46,25 @@ class GraphKeys:
     WHILE_CONTEXT: ClassVar[str] = "while_context"
 
 
+@public("add_to_collection(...)")
 def add_to_collection(name: str, value: Any) -> None:
-    """Put ``value`` into the default graph's list called ``name``.
-
-    Follows: ``tf.add_to_collection``.
-    """
+    """Put ``value`` into the default graph's list called ``name``."""
     get_default_graph().add_to_collection(name, value)
 
 
+@public("add_to_collections(...)")
 def add_to_collections(names: str | Iterable[str], value: Any) -> None:
-    """Put ``value`` into several lists of the default graph.
-
-    Follows: ``tf.add_to_collections``.
-    """
+    """Put ``value`` into several lists of the default graph."""
     get_default_graph().add_to_collections(names, value)
 
 
+@public("get_collection(...)")
 def get_collection(key: str, scope: str | None = None) -> list[Any]:
-    """A copy of the default graph's list called ``key``; with ``scope``, of the entries whose names begin with it.
-
-    Follows: ``tf.get_collection``.
-    """
+    """A copy of the default graph's list called ``key``; with ``scope``, of the entries whose names begin with it."""
     return get_default_graph().get_collection(key, scope)
 
 
+@public("get_collection_ref(...)")
 def get_collection_ref(key: str) -> list[Any]:
-    """The default graph's list called ``key`` itself.
-
-    Follows: ``tf.get_collection_ref``.
-    """
+    """The default graph's list called ``key`` itself."""
     return get_default_graph().get_collection_ref(key)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mpqueue.compat.functions.direct import public
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.make import array_of, custom
@@ -80,13 +81,13 @@ def _texts(value: Any, name: str) -> Tensor:
     return convert_to_tensor([] if value is None else value, string, name)
 
 
+@public("parse_example(...)")
 def parse_example(serialized: Any, features: Features, name: str | None = None, example_names: Any = None) -> Any:
     """The features of a batch of serialized Examples, a tensor (or sparse tensor) each.
 
     Args:
         serialized: A vector of texts, each a serialized Example; of a scalar as by `parse_single_example`.
         features: What to parse: keys, each with a `FixedLenFeature`, `VarLenFeature` or `FixedLenSequenceFeature`.
-        name: Begins the names of the nodes.
         example_names: A vector of texts, one name per Example, for error messages.
 
     Returns: A dict with the keys of ``features``; see `mpqueue.parse_example` for what the tensors are, and for what is
@@ -95,8 +96,6 @@ def parse_example(serialized: Any, features: Features, name: str | None = None, 
     Raises:
         ValueError: No features, or one that is not as it must be.
         TypeError: A type that Examples do not have, or a default of another one.
-
-    Follows: ``tf.parse_example``.
     """
     wanted = _static(features)
     specs = checked(wanted)
@@ -117,6 +116,7 @@ def parse_example(serialized: Any, features: Features, name: str | None = None, 
         return outputs.structured(iter(made.outputs))
 
 
+@public("parse_single_example(...)")
 def parse_single_example(
     serialized: Any, features: Features, name: str | None = None, example_names: Any = None
 ) -> dict[Any, Any]:
@@ -125,7 +125,6 @@ def parse_single_example(
     Args:
         serialized: A scalar text, the serialized Example.
         features: What to parse, as for `parse_example`.
-        name: Begins the names of the nodes.
         example_names: A scalar text, its name, for error messages.
 
     Returns: A dict with the keys of ``features``; see `mpqueue.parse_single_example`.
@@ -133,8 +132,6 @@ def parse_single_example(
     Raises:
         ValueError: As for `parse_example`; or ``serialized`` is no scalar.
         TypeError: As for `parse_example`.
-
-    Follows: ``tf.parse_single_example``.
     """
     wanted = _static(features)
     outputs = _Outputs(checked(wanted), ())
@@ -151,6 +148,7 @@ def parse_single_example(
         return outputs.structured(iter(made.outputs))
 
 
+@public("parse_single_sequence_example(...)")
 def parse_single_sequence_example(
     serialized: Any,
     context_features: Features | None = None,
@@ -166,15 +164,12 @@ def parse_single_sequence_example(
         sequence_features: What to parse of the lists: keys, each with a `FixedLenSequenceFeature` or a
             `VarLenFeature`.
         example_name: A scalar text, its name, for error messages.
-        name: Begins the names of the nodes.
 
     Returns: Two dicts with the given keys; see `mpqueue.parse_single_sequence_example`.
 
     Raises:
         ValueError: No features at all, or one that is not as it must be; or ``serialized`` is no scalar.
         TypeError: A type that Examples do not have, or a default of another one.
-
-    Follows: ``tf.parse_single_sequence_example``.
     """
     wanted = _static(context_features), _static(sequence_features)
     specs = sequence.check_features(*wanted)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from mpqueue.compat.functions.direct import public
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.feeds import unfed
 from mpqueue.compat.graph.make import custom
@@ -14,15 +15,13 @@ from mpqueue.compat.ops.dtypes import as_dtype, int64
 from mpqueue.compat.ops.tensorshape import as_shape
 
 
+@public("placeholder(...)")
 def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> Tensor:
     """A tensor that must be fed in every run that needs it.
 
     Args:
         dtype: Type of the elements. A fed array is cast to it, whatever is lost.
         shape: What must hold for the shape of what is fed, default nothing.
-        name: Name of the node.
-
-    Follows: ``tf.placeholder``.
     """
     label: list[str] = []
     dims = as_shape(shape).known
@@ -39,13 +38,12 @@ def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> Tenso
     return made.outputs[0]
 
 
+@public("placeholder_with_default(...)")
 def placeholder_with_default(input: Any, shape: Any, name: str | None = None) -> Tensor:
     """A tensor that may be fed; otherwise it is ``input``, which is computed only then.
 
     Raises:
         ValueError: ``input`` cannot have the shape.
-
-    Follows: ``tf.placeholder_with_default``.
     """
     default = convert_to_tensor(input)
     dims = as_shape(shape).known
@@ -54,15 +52,13 @@ def placeholder_with_default(input: Any, shape: Any, name: str | None = None) ->
     return custom("PlaceholderWithDefault", [default], kind, lambda _run, values: values, name=name).outputs[0]
 
 
+@public("sparse_placeholder(...)")
 def sparse_placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> SparseTensor:
     """A sparse tensor that must be fed: a `SparseTensorValue`, or (indices, values, dense_shape).
 
     Args:
         dtype: Type of the values.
         shape: What is known of the shape of the whole.
-        name: Begins the names of the three nodes.
-
-    Follows: ``tf.sparse_placeholder``.
     """
     prefix = "" if name is None else name + "/"
     dims = as_shape(shape).known

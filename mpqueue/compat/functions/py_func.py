@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from mpqueue.compat.functions.direct import public
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.make import custom
 from mpqueue.compat.graph.nodes import Operation, Tensor
@@ -32,6 +33,7 @@ _ERRORS: Final[tuple[tuple[type[BaseException], Callable[[None, None, str], OpEr
 """What an exception of the function becomes; any other is an `UnknownError`."""
 
 
+@public("py_func(...)")
 def py_func(
     func: Callable[..., Any], inp: Sequence[Any], Tout: Any, stateful: bool = True, name: str | None = None
 ) -> Any:
@@ -44,7 +46,6 @@ def py_func(
         Tout: The type of its result, or a list of types.
         stateful: It may give another result at the same arguments, or be seen to have been called. If False, it may be
             called in worker processes, see `use_processes`.
-        name: Name of the node.
 
     Returns: A tensor of unknown rank, or a list of them if ``Tout`` is a list; an operation for an empty list.
 
@@ -55,8 +56,6 @@ def py_func(
     promised, become `InvalidArgumentError`; StopIteration `OutOfRangeError`; MemoryError `ResourceExhaustedError`;
     NotImplementedError `UnimplementedError`; anything else, errors of this package too, `UnknownError`. The original
     exception is the cause.
-
-    Follows: ``tf.py_func``.
     """
     if not callable(func):
         raise ValueError(f"func must be a function, got {func!r}")  # noqa: TRY004 - as TensorFlow

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mpqueue.compat.functions.direct import public_class
 from mpqueue.compat.functions.select import gather
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.handles import held
@@ -25,6 +26,7 @@ from mpqueue.queues.spec import ElementSpec, as_list
 from mpqueue.values.shapes import common_shape
 
 
+@public_class("QueueBase")
 class QueueBase:
     """A queue in a graph: its methods make nodes that put elements in and take them out.
 
@@ -39,8 +41,6 @@ class QueueBase:
 
     Raises:
         ValueError: The numbers of types, shapes and names differ.
-
-    Follows: ``tf.QueueBase``.
     """
 
     def __init__(self, dtypes: Any, shapes: Any, names: Any, queue_ref: Tensor) -> None:
@@ -59,8 +59,6 @@ class QueueBase:
 
         Raises:
             TypeError: ``queues`` is no list of queues, or their types or names differ.
-
-        Follows: ``tf.QueueBase.from_list``.
         """
         if not isinstance(queues, list) or not queues or not all(isinstance(each, QueueBase) for each in queues):
             raise TypeError(f"a list of queues expected, got {queues!r}")
@@ -102,13 +100,10 @@ class QueueBase:
 
         Args:
             vals: A tensor, a list of one per component, or a dict by the components' names.
-            name: Name of the node.
 
         Raises:
             ValueError: Names that the queue does not have, or shapes that do not fit.
             TypeError: A value of another type.
-
-        Follows: ``tf.QueueBase.enqueue``.
         """
         return self._enqueuing("QueueEnqueueV2", "enqueue", vals, name, many=False)
 
@@ -117,12 +112,9 @@ class QueueBase:
 
         Args:
             vals: As for `enqueue`, with one more axis in front.
-            name: Name of the node.
 
         Raises:
             ValueError: Also if the values are known to be scalars, or to have different numbers of rows.
-
-        Follows: ``tf.QueueBase.enqueue_many``.
         """
         return self._enqueuing("QueueEnqueueManyV2", "EnqueueMany", vals, name, many=True)
 
@@ -172,8 +164,6 @@ class QueueBase:
         """Take one element out, waiting while there is none.
 
         Returns: A tensor; with several components a list of them, with names a dict.
-
-        Follows: ``tf.QueueBase.dequeue``.
         """
 
         def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
@@ -186,13 +176,10 @@ class QueueBase:
 
         Args:
             n: How many, an int32 scalar.
-            name: Name of the node.
 
         Raises:
             ValueError: ``n`` is known to be negative.
             TypeError: It is no int32.
-
-        Follows: ``tf.QueueBase.dequeue_many``.
         """
         return self._dequeuing_many("QueueDequeueManyV2", "DequeueMany", n, name, takes_fewer=False)
 
@@ -201,13 +188,10 @@ class QueueBase:
 
         Args:
             n: How many, an int32 scalar.
-            name: Name of the node.
 
         Raises:
             ValueError: ``n`` is known to be negative.
             TypeError: It is no int32.
-
-        Follows: ``tf.QueueBase.dequeue_up_to``.
         """
         return self._dequeuing_many("QueueDequeueUpToV2", "DequeueUpTo", n, name, takes_fewer=True)
 
@@ -240,8 +224,6 @@ class QueueBase:
         Args:
             cancel_pending_enqueues: Make enqueues that wait fail, instead of waiting for them.
             name: Name of the node.
-
-        Follows: ``tf.QueueBase.close``.
         """
 
         def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
@@ -252,17 +234,11 @@ class QueueBase:
         return custom("QueueCloseV2", [self._queue_ref], (), kernel, name=name, blocking=not cancel_pending_enqueues)
 
     def is_closed(self, name: str | None = None) -> Tensor:
-        """Whether the queue is closed.
-
-        Follows: ``tf.QueueBase.is_closed``.
-        """
+        """Whether the queue is closed."""
         return self._asking("QueueIsClosedV2", "Is_Closed", name, dtypes.bool_, lambda core: core.is_closed)
 
     def size(self, name: str | None = None) -> Tensor:
-        """The number of elements in it, an int32.
-
-        Follows: ``tf.QueueBase.size``.
-        """
+        """The number of elements in it, an int32."""
         return self._asking("QueueSizeV2", "Size", name, dtypes.int32, lambda core: core.size)
 
     def _asking(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mpqueue.compat.functions.direct import public_class
 from mpqueue.compat.functions.queue_base import QueueBase
 from mpqueue.compat.functions.random import seeds_of
 from mpqueue.compat.graph.handles import handle_of
@@ -51,23 +52,16 @@ def _types(dtypes: Any) -> list[DType]:
     return [as_dtype(each) for each in as_list(dtypes)]
 
 
+@public_class("FIFOQueue", like=fifo.FIFOQueue)
 class FIFOQueue(QueueBase):
     """A queue that gives its elements out in the order in which they were put in.
 
     Args:
-        capacity: Most elements that it is filled to; negative: no bound.
-        dtypes: The type of each component, or a single one.
-        shapes: The fully known shape of each component, or a single one; None: elements may have any shapes, and are
-            dequeued one by one only.
-        names: The name of each component: elements are then dicts.
         shared_name: Queues of one shared name are one queue in a session.
-        name: Name of the node.
 
     Raises:
         TypeError: No such type, or ``capacity`` is no int.
         ValueError: The numbers of types, shapes and names differ, or a shape is not fully known.
-
-    Follows: ``tf.FIFOQueue``.
     """
 
     def __init__(
@@ -86,22 +80,16 @@ class FIFOQueue(QueueBase):
         super().__init__(kinds, known, names, handle)
 
 
+@public_class("PaddingFIFOQueue", like=padding.PaddingFIFOQueue)
 class PaddingFIFOQueue(QueueBase):
     """A FIFO queue whose elements may differ in size along unknown axes, and are padded when they are stacked.
 
     Args:
-        capacity: Most elements that it is filled to; negative: no bound.
-        dtypes: The type of each component, or a single one.
-        shapes: The shape of each component, or a single one; None for a size that varies.
-        names: The name of each component: elements are then dicts.
         shared_name: Queues of one shared name are one queue in a session.
-        name: Name of the node.
 
     Raises:
         TypeError: No such type, or ``capacity`` is no int.
         ValueError: The numbers of types, shapes and names differ, or a rank is unknown.
-
-    Follows: ``tf.PaddingFIFOQueue``.
     """
 
     def __init__(
@@ -126,25 +114,17 @@ class PaddingFIFOQueue(QueueBase):
         super().__init__(kinds, known, names, handle)
 
 
+@public_class("RandomShuffleQueue", like=shuffle.RandomShuffleQueue)
 class RandomShuffleQueue(QueueBase):
     """A queue that gives out any of its elements, each as likely as the others.
 
     Args:
-        capacity: Most elements that it is filled to; negative: no bound.
-        min_after_dequeue: Elements that stay in it as long as it is open.
-        dtypes: The type of each component, or a single one.
-        shapes: The fully known shape of each component, or a single one; None: elements may have any shapes, and are
-            dequeued one by one only.
-        names: The name of each component: elements are then dicts.
-        seed: With it, or with `set_random_seed`, every new session gives the same order; it is not TensorFlow's.
         shared_name: Queues of one shared name are one queue in a session.
-        name: Name of the node.
+        seed: With it, or with `set_random_seed`, every new session gives the same order; it is not TensorFlow's.
 
     Raises:
         TypeError: No such type, or a number is no int.
         ValueError: The numbers of types, shapes and names differ, or a shape is not fully known.
-
-    Follows: ``tf.RandomShuffleQueue``.
     """
 
     def __init__(

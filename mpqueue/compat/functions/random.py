@@ -12,6 +12,7 @@ import numpy as np
 
 from mpqueue.compat.functions.array import shape as shape_of
 from mpqueue.compat.functions.control import Assert, control_dependencies
+from mpqueue.compat.functions.direct import public
 from mpqueue.compat.functions.reduce import reduce_all
 from mpqueue.compat.functions.select import slice as cut
 from mpqueue.compat.graph.convert import convert_to_tensor
@@ -28,11 +29,9 @@ _INTS: Final = (dtypes.int32, dtypes.int64)
 _GRAPH_SEED: Final = 87654321  # what stands for the graph's seed where only a node has one
 
 
+@public("set_random_seed(...)")
 def set_random_seed(seed: int) -> None:
-    """Seed all random nodes that are made in the default graph from now on.
-
-    Follows: ``tf.set_random_seed``.
-    """
+    """Seed all random nodes that are made in the default graph from now on."""
     get_default_graph().seed = seed
 
 
@@ -91,6 +90,7 @@ def _drawing(kind: str, inputs: list[Tensor], dtype: DType, seed: int | None, na
     return op.outputs[0]
 
 
+@public("random_uniform(...)")
 def random_uniform(
     shape: Any,
     minval: Any = 0,
@@ -107,12 +107,9 @@ def random_uniform(
         maxval: The upper end, for floats 1 by default; ints need it.
         dtype: float16, float32, float64, int32 or int64.
         seed: Draw the same values in every session.
-        name: Name of the node.
 
     Raises:
         ValueError: Ints without ``maxval``, or another type.
-
-    Follows: ``tf.random_uniform``.
     """
     kind = as_dtype(dtype)
     if kind not in _FLOATS + _INTS:
@@ -140,6 +137,7 @@ def _draw_floats(generator: Generator, shape: tuple[int, ...], low: np.ndarray, 
     return np.minimum(drawn, np.nextafter(high, low, dtype=low.dtype))  # rounding may have reached the upper end
 
 
+@public("random_normal(...)")
 def random_normal(
     shape: Any,
     mean: Any = 0.0,
@@ -156,13 +154,11 @@ def random_normal(
         stddev: The standard deviation.
         dtype: float16, float32 or float64.
         seed: Draw the same values in every session.
-        name: Name of the node.
-
-    Follows: ``tf.random_normal``.
     """
     return _normal("RandomStandardNormal", "random_normal", (shape, mean, stddev, dtype, seed, name), _draw_normal)
 
 
+@public("truncated_normal(...)")
 def truncated_normal(
     shape: Any,
     mean: Any = 0.0,
@@ -171,10 +167,7 @@ def truncated_normal(
     seed: int | None = None,
     name: str | None = None,
 ) -> Tensor:
-    """Values of a normal distribution, those beyond two standard deviations drawn again.
-
-    Follows: ``tf.truncated_normal``.
-    """
+    """Values of a normal distribution, those beyond two standard deviations drawn again."""
     return _normal("TruncatedNormal", "truncated_normal", (shape, mean, stddev, dtype, seed, name), _draw_truncated)
 
 
@@ -199,11 +192,9 @@ def _draw_truncated(generator: Generator, shape: tuple[int, ...], mean: np.ndarr
     return drawn * stddev + mean
 
 
+@public("random_shuffle(...)")
 def random_shuffle(value: Any, seed: int | None = None, name: str | None = None) -> Tensor:
-    """The rows in random order.
-
-    Follows: ``tf.random_shuffle``.
-    """
+    """The rows in random order."""
     tensor = convert_to_tensor(value)
     seeds = seeds_of(seed)
     made: list[Operation] = []
@@ -219,6 +210,7 @@ def random_shuffle(value: Any, seed: int | None = None, name: str | None = None)
     return made[0].outputs[0]
 
 
+@public("random_crop(...)", scope="random_crop")
 def random_crop(value: Any, size: Any, seed: int | None = None, name: str | None = None) -> Tensor:
     """A window of shape ``size`` at a random place.
 
@@ -226,15 +218,11 @@ def random_crop(value: Any, size: Any, seed: int | None = None, name: str | None
         value: The array.
         size: A size for each axis; one larger than the array's is an `InvalidArgumentError` of the run.
         seed: Draw the same places in every session.
-        name: Name of the nodes.
-
-    Follows: ``tf.random_crop``.
     """
-    with get_default_graph().name_scope(name or "random_crop") as scope:
-        value, size = convert_to_tensor(value, name="value"), convert_to_tensor(size, dtypes.int32, "size")
-        whole = shape_of(value)
-        fits = Assert(reduce_all(whole >= size), ["Need value.shape >= size, got ", whole, size], summarize=1000)
-        with control_dependencies([fits]):
-            room = whole - size + 1
-        start = random_uniform(shape_of(whole), 0, dtypes.int32.max, dtypes.int32, seed)
-        return cut(value, start % room, size, name=scope)
+    value, size = convert_to_tensor(value, name="value"), convert_to_tensor(size, dtypes.int32, "size")
+    whole = shape_of(value)
+    fits = Assert(reduce_all(whole >= size), ["Need value.shape >= size, got ", whole, size], summarize=1000)
+    with control_dependencies([fits]):
+        room = whole - size + 1
+    start = random_uniform(shape_of(whole), 0, dtypes.int32.max, dtypes.int32, seed)
+    return cut(value, start % room, size, name=name)

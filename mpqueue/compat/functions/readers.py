@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpqueue import readers
+from mpqueue.compat.functions.direct import public_class
 from mpqueue.compat.functions.queue_base import QueueBase
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.handles import handle_of, held
@@ -37,6 +38,7 @@ class ReaderReadUpTo(NamedTuple):
     values: Tensor
 
 
+@public_class("ReaderBase")
 class ReaderBase:
     """A reader in a graph: its methods make nodes that turn work units, mostly file names, into records.
 
@@ -45,8 +47,6 @@ class ReaderBase:
     Args:
         reader_ref: The handle.
         supports_serialize: Whether the state can be saved.
-
-    Follows: ``tf.ReaderBase``.
     """
 
     def __init__(self, reader_ref: Tensor, supports_serialize: bool = False) -> None:
@@ -68,8 +68,6 @@ class ReaderBase:
         Args:
             queue: A queue of texts, or its handle.
             name: Name of the node.
-
-        Follows: ``tf.ReaderBase.read``.
         """
 
         def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
@@ -86,8 +84,6 @@ class ReaderBase:
             queue: A queue of texts, or its handle.
             num_records: The most records wanted, an int64 scalar.
             name: Name of the node.
-
-        Follows: ``tf.ReaderBase.read_up_to``.
         """
         count = convert_to_tensor(num_records, dtypes.int64, "num_records")
         merged(count.known_dims, ())
@@ -104,24 +100,15 @@ class ReaderBase:
         return custom(kind, [self._reader_ref, *inputs], outputs, kernel, name=name, blocking=True).outputs
 
     def num_records_produced(self, name: str | None = None) -> Tensor:
-        """How many records were read in this session, an int64.
-
-        Follows: ``tf.ReaderBase.num_records_produced``.
-        """
+        """How many records were read in this session, an int64."""
         return self._asking("ReaderNumRecordsProducedV2", dtypes.int64, "num_records_produced", name)
 
     def num_work_units_completed(self, name: str | None = None) -> Tensor:
-        """How many work units were read to their end in this session, an int64.
-
-        Follows: ``tf.ReaderBase.num_work_units_completed``.
-        """
+        """How many work units were read to their end in this session, an int64."""
         return self._asking("ReaderNumWorkUnitsCompletedV2", dtypes.int64, "num_work_units_completed", name)
 
     def serialize_state(self, name: str | None = None) -> Tensor:
-        """The reader's state, a scalar text.
-
-        Follows: ``tf.ReaderBase.serialize_state``.
-        """
+        """The reader's state, a scalar text."""
         return self._asking("ReaderSerializeStateV2", dtypes.string, "serialize_state", name)
 
     def _asking(self, kind: str, dtype: DType, method: str, name: str | None) -> Tensor:
@@ -131,10 +118,7 @@ class ReaderBase:
         return custom(kind, [self._reader_ref], [(dtype, ())], kernel, name=name, bound=True).outputs[0]
 
     def reset(self, name: str | None = None) -> Operation:
-        """An operation that takes the reader back to its initial clean state.
-
-        Follows: ``tf.ReaderBase.reset``.
-        """
+        """An operation that takes the reader back to its initial clean state."""
 
         def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
             held(values[0]).reset()
@@ -148,8 +132,6 @@ class ReaderBase:
         Args:
             state: What `serialize_state` gave.
             name: Name of the node.
-
-        Follows: ``tf.ReaderBase.restore_state``.
         """
         saved = convert_to_tensor(state, dtypes.string, "state")
         merged(saved.known_dims, ())
@@ -192,73 +174,41 @@ def _reader_node(kind: str, make: Callable[[], readers.ReaderBase], name: str | 
     return made[0].outputs[0]
 
 
+@public_class("TextLineReader", like=readers.TextLineReader)
 class TextLineReader(ReaderBase):
-    """Reads the lines of text files; see `mpqueue.TextLineReader`.
-
-    Args:
-        skip_header_lines: Lines to skip at the start of every file.
-        name: Name of the node.
-
-    Follows: ``tf.TextLineReader``.
-    """
+    """Reads the lines of text files; see `mpqueue.TextLineReader`."""
 
     def __init__(self, skip_header_lines: int | None = None, name: str | None = None) -> None:
         super().__init__(_reader_node("TextLineReaderV2", partial(readers.TextLineReader, skip_header_lines), name))
 
 
+@public_class("WholeFileReader", like=readers.WholeFileReader)
 class WholeFileReader(ReaderBase):
-    """Reads whole files; see `mpqueue.WholeFileReader`.
-
-    Args:
-        name: Name of the node.
-
-    Follows: ``tf.WholeFileReader``.
-    """
+    """Reads whole files; see `mpqueue.WholeFileReader`."""
 
     def __init__(self, name: str | None = None) -> None:
         super().__init__(_reader_node("WholeFileReaderV2", readers.WholeFileReader, name), supports_serialize=True)
 
 
+@public_class("IdentityReader", like=readers.IdentityReader)
 class IdentityReader(ReaderBase):
-    """Gives each work unit as key and value; see `mpqueue.IdentityReader`.
-
-    Args:
-        name: Name of the node.
-
-    Follows: ``tf.IdentityReader``.
-    """
+    """Gives each work unit as key and value; see `mpqueue.IdentityReader`."""
 
     def __init__(self, name: str | None = None) -> None:
         super().__init__(_reader_node("IdentityReaderV2", readers.IdentityReader, name), supports_serialize=True)
 
 
+@public_class("TFRecordReader", like=readers.TFRecordReader)
 class TFRecordReader(ReaderBase):
-    """Reads the records of TFRecord files; see `mpqueue.TFRecordReader`.
-
-    Args:
-        name: Name of the node.
-        options: `python_io.TFRecordOptions`, which tell the compression.
-
-    Follows: ``tf.TFRecordReader``.
-    """
+    """Reads the records of TFRecord files; see `mpqueue.TFRecordReader`."""
 
     def __init__(self, name: str | None = None, options: Any = None) -> None:
         super().__init__(_reader_node("TFRecordReaderV2", partial(readers.TFRecordReader, options=options), name))
 
 
+@public_class("FixedLengthRecordReader", like=readers.FixedLengthRecordReader)
 class FixedLengthRecordReader(ReaderBase):
-    """Reads binary records of a fixed length; see `mpqueue.FixedLengthRecordReader`.
-
-    Args:
-        record_bytes: Length of a record.
-        header_bytes: Bytes to skip at the start of every file.
-        footer_bytes: Bytes to leave out at the end of every file.
-        hop_bytes: From the start of one record to that of the next; 0 for ``record_bytes``.
-        name: Name of the node.
-        encoding: "ZLIB" or "GZIP" to unpack the file first.
-
-    Follows: ``tf.FixedLengthRecordReader``.
-    """
+    """Reads binary records of a fixed length; see `mpqueue.FixedLengthRecordReader`."""
 
     def __init__(
         self,

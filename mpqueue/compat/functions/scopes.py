@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from mpqueue.compat.functions.direct import public
 from mpqueue.compat.functions.initializers import glorot_uniform_initializer, zeros_initializer
 from mpqueue.compat.functions.keys import GraphKeys, get_collection
 from mpqueue.compat.functions.variables import Variable
@@ -109,11 +110,9 @@ def _store() -> _Store:
     return get_default_graph().attached(_Store)
 
 
+@public("get_variable_scope(...)")
 def get_variable_scope() -> VariableScope:
-    """The scope of now.
-
-    Follows: ``tf.get_variable_scope``.
-    """
+    """The scope of now."""
     return _store().scope
 
 
@@ -207,6 +206,7 @@ def _names(store: _Store, name_or_scope: Any, default_name: str | None) -> tuple
     return before + unique, unique
 
 
+@public("get_variable(...)")
 def get_variable(
     name: str,
     shape: Any = None,
@@ -247,8 +247,6 @@ def get_variable(
     Raises:
         ValueError: It exists and is not to be reused, or the reverse, or differs from what is asked for; or neither
             shape nor initial value is given.
-
-    Follows: ``tf.get_variable``.
     """
     del regularizer, caching_device, partitioner, use_resource, custom_getter, constraint, synchronization, aggregation
     store = _store()

@@ -12,6 +12,7 @@ import numpy as np
 
 from mpqueue.compat.functions.cond import cond
 from mpqueue.compat.functions.control import group
+from mpqueue.compat.functions.direct import public
 from mpqueue.compat.functions.keys import GraphKeys, add_to_collections, get_collection
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
@@ -256,11 +257,9 @@ class Variable(Operators):
         raise TypeError("'Variable' object is not iterable.")
 
 
+@public("is_variable_initialized(...)")
 def is_variable_initialized(variable: Variable) -> Tensor:
-    """A node that tells whether a variable has a value.
-
-    Follows: ``tf.is_variable_initialized``.
-    """
+    """A node that tells whether a variable has a value."""
 
     def kernel(run: Any, _inputs: list[np.ndarray]) -> list[np.ndarray]:
         return [np.array(variable.op in run.session.state)]
@@ -268,13 +267,11 @@ def is_variable_initialized(variable: Variable) -> Tensor:
     return custom("IsVariableInitialized", (), [(bool_, ())], kernel, bound=True).outputs[0]
 
 
+@public("report_uninitialized_variables(...)")
 def report_uninitialized_variables(
     var_list: Iterable[Variable] | None = None, name: str = "report_uninitialized_variables"
 ) -> Tensor:
-    """A node that gives the names of the variables that have no value yet.
-
-    Follows: ``tf.report_uninitialized_variables``.
-    """
+    """A node that gives the names of the variables that have no value yet."""
     wanted = [*global_variables(), *local_variables()] if var_list is None else list(var_list)
 
     def kernel(run: Any, _inputs: list[np.ndarray]) -> list[np.ndarray]:
@@ -284,6 +281,7 @@ def report_uninitialized_variables(
     return custom("ReportUninitialized", (), [(string, (None,))], kernel, name=name, bound=True).outputs[0]
 
 
+@public("assign(...)")
 def assign(
     ref: Variable,
     value: Any,
@@ -291,34 +289,25 @@ def assign(
     use_locking: bool | None = None,
     name: str | None = None,
 ) -> Tensor:
-    """`Variable.assign`.
-
-    Follows: ``tf.assign``.
-    """
+    """`Variable.assign`."""
     return ref.assign(value, bool(use_locking), name, validate_shape is None or validate_shape)
 
 
+@public("assign_add(...)")
 def assign_add(ref: Variable, value: Any, use_locking: bool | None = None, name: str | None = None) -> Tensor:
-    """`Variable.assign_add`.
-
-    Follows: ``tf.assign_add``.
-    """
+    """`Variable.assign_add`."""
     return ref.assign_add(value, bool(use_locking), name)
 
 
+@public("assign_sub(...)")
 def assign_sub(ref: Variable, value: Any, use_locking: bool | None = None, name: str | None = None) -> Tensor:
-    """`Variable.assign_sub`.
-
-    Follows: ``tf.assign_sub``.
-    """
+    """`Variable.assign_sub`."""
     return ref.assign_sub(value, bool(use_locking), name)
 
 
+@public("count_up_to(...)")
 def count_up_to(ref: Variable, limit: int, name: str | None = None) -> Tensor:
-    """`Variable.count_up_to`.
-
-    Follows: ``tf.count_up_to``.
-    """
+    """`Variable.count_up_to`."""
     del name
     return ref.count_up_to(limit)
 
@@ -342,44 +331,36 @@ model_variables = _listing(GraphKeys.MODEL_VARIABLES, "model variables", "model_
 trainable_variables = _listing(GraphKeys.TRAINABLE_VARIABLES, "variables marked as trainable", "trainable_variables")
 
 
+@public("variables_initializer(...)")
 def variables_initializer(var_list: Iterable[Variable], name: str = "init") -> Operation:
-    """An operation that runs the initializers of some variables.
-
-    Follows: ``tf.variables_initializer``.
-    """
+    """An operation that runs the initializers of some variables."""
     return group(*(each.initializer for each in var_list), name=name)
 
 
 initialize_variables = variables_initializer
 
 
+@public("global_variables_initializer(...)")
 def global_variables_initializer() -> Operation:
-    """An operation that sets all global variables to their initial values.
-
-    Follows: ``tf.global_variables_initializer``.
-    """
+    """An operation that sets all global variables to their initial values."""
     return variables_initializer(global_variables())
 
 
 initialize_all_variables = global_variables_initializer
 
 
+@public("local_variables_initializer(...)")
 def local_variables_initializer() -> Operation:
-    """An operation that sets all local variables (counters of epochs, matched files) to their initial values.
-
-    Follows: ``tf.local_variables_initializer``.
-    """
+    """An operation that sets all local variables (counters of epochs, matched files) to their initial values."""
     return variables_initializer(local_variables(), "init_local")
 
 
 initialize_local_variables = local_variables_initializer
 
 
+@public("tables_initializer(...)")
 def tables_initializer(name: str = "init_all_tables") -> Operation:
-    """An operation that does nothing: there are no lookup tables here.
-
-    Follows: ``tf.tables_initializer``.
-    """
+    """An operation that does nothing: there are no lookup tables here."""
     return group(name=name)
 
 

@@ -125,30 +125,32 @@ def table_node(
 
 def _kernel(definition: Op, lengths: list[int | None], attributes: dict[str, Any]) -> Kernel:
     compute, several = definition.compute, len(definition.outputs) != 1 or bool(definition.outputs[0].number)
-    grouped = _grouper(lengths)
+    grouped, infer = _grouper(lengths), definition.infer
 
     def one(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
         try:
             return (array_of(compute(*grouped(values), **attributes)),)
         except _REFUSALS as error:
-            raise _refused(definition, grouped(values), attributes, error) from error
+            raise _refused(infer, grouped(values), attributes, error) from error
 
     def many(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
         try:
             return [array_of(each) for each in compute(*grouped(values), **attributes)]
         except _REFUSALS as error:
-            raise _refused(definition, grouped(values), attributes, error) from error
+            raise _refused(infer, grouped(values), attributes, error) from error
 
     return many if several else one
 
 
-def _refused(definition: Op, inputs: Sequence[Any], attributes: dict[str, Any], error: Exception) -> Exception:
+def _refused(
+    infer: Callable[..., Any], inputs: Sequence[Any], attributes: dict[str, Any], error: Exception
+) -> Exception:
     """What to raise for an error of NumPy's: the rule of shapes, which was made for messages, may tell the reason."""
     if isinstance(error, OpError):
         return error
     known = [[Constant(one) for one in each] if isinstance(each, list) else Constant(each) for each in inputs]
     try:
-        definition.infer(*known, **attributes)
+        infer(*known, **attributes)
     except ValueError as reason:
         return InvalidArgumentError(None, None, str(reason))
     return InvalidArgumentError(None, None, str(error)) if isinstance(error, ValueError) else error

@@ -105,12 +105,12 @@ class Op:
     @cached_property
     def signature(self) -> Signature:
         """How the public function is called."""
-        parameters = dict(inspect.signature(self.compute).parameters)
-        names = [arg.name for arg in self.inputs]
-        inputs = {each: inspect.Parameter(each, inspect.Parameter.POSITIONAL_OR_KEYWORD) for each in names}
-        attributes = {name: each for name, each in parameters.items() if each.kind is each.KEYWORD_ONLY}
-        name = inspect.Parameter("name", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
-        return Signature(self.public, inputs | attributes | {"name": name})
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        inputs = [inspect.Parameter(arg.name, kind) for arg in self.inputs]
+        parameters = inspect.signature(self.compute).parameters.values()
+        attributes = [each.replace(kind=kind) for each in parameters if each.kind is each.KEYWORD_ONLY]
+        name = inspect.Parameter("name", kind, default=None)
+        return Signature(self.public, {each.name: each for each in (*inputs, *attributes, name)})
 
     def told(self) -> dict[str, str]:
         """Of each input and attribute, what follows from the signature."""

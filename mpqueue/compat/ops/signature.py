@@ -50,6 +50,9 @@ CONVERSIONS: Final[dict[Any, Conversion]] = {
 _TOLD: Final = (int, str, float, bool, int | None, str | None, bool | None)  # others are converted: Any may be given
 
 
+_ARGUMENT: Final = re.compile(r"(?m)^    (\w+): (.+(?:\n        .+)*)")
+
+
 class Parameter(NamedTuple):
     """One public parameter."""
 
@@ -81,16 +84,25 @@ class Signature:
             if part == "*":
                 kind = inspect.Parameter.KEYWORD_ONLY
                 continue
-            made = map(self._of_own, spread) if part == "..." else [self._parameter(part, publics)]
-            self.parameters += [each._replace(kind=kind) for each in made]
+            self.parameters += (
+                map(self._of_own, spread) if part == "..." else [self._parameter(part, publics)._replace(kind=kind)]
+            )
         self.plain = inspect.Signature([self._plain(each) for each in self.parameters])
         self._old = [(p.name, p.replaced_by) for p in self.parameters if p.replaced_by]
         self._passed = [(p.own, p.name, self._conversion(p)) for p in self.parameters if p.own in own]
         if "name" in own and "name" not in self.plain.parameters:  # it is a scope that callers do not name
             self._passed.append(("name", "name", None))
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the function can be called so as it is."""
+        mine = [(each.own, each.name, each.default) for each in self.parameters]
+        same = mine == [(name, name, each.default) for name, each in self._own.items()]
+        return same and not any(convert for _, _, convert in self._passed)
+
     def _of_own(self, name: str) -> Parameter:
-        return Parameter(name, name, self._own[name].default)
+        own = self._own[name]
+        return Parameter(name, name, own.default, kind=own.kind)
 
     def _parameter(self, part: str, publics: set[str]) -> Parameter:
         own, name, default = _parsed(part)
@@ -145,20 +157,21 @@ class Signature:
             told: What to tell of own parameters that this section leaves out.
         """
         head, section, rest = _split(text)
-        lines = [section.rstrip()] if section else ["Args:"]
+        lines = dict(_ARGUMENT.findall(section))
         for parameter in self.parameters:
-            if re.search(rf"(?m)^    {parameter.name}:", section):
-                continue
-            if parameter.replaced_by:
-                lines.append(f"    {parameter.name}: Old name of ``{parameter.replaced_by}``.")
-            elif parameter.own == "name":
-                lines.append("    name: Name of the node.")
-            elif not parameter.own:
-                lines.append(f"    {parameter.name}: No effect.")
-            elif parameter.own in told:
-                lines.append(f"    {parameter.name}: {told[parameter.own]}")
-        parts = [head, "\n".join(lines) if len(lines) > 1 else "", rest, f"Follows: ``tf.{self.path}``."]
+            if parameter.name not in lines:
+                lines[parameter.name] = self._told(parameter, told)
+        order = [each.name for each in self.parameters]
+        arguments = [f"    {name}: {lines[name]}" for name in sorted(lines, key=order.index) if lines[name]]
+        parts = [head, "\n".join(["Args:", *arguments]) if arguments else "", rest, f"Follows: ``tf.{self.path}``."]
         return "\n\n".join(part.strip("\n") for part in parts if part)
+
+    def _told(self, parameter: Parameter, told: Mapping[str, str]) -> str:
+        if parameter.replaced_by:
+            return f"Old name of ``{parameter.replaced_by}``."
+        if parameter.own == "name":
+            return "Name of the node."
+        return told.get(parameter.own, "") if parameter.own in self._own else "No effect."
 
 
 def _parsed(part: str) -> tuple[str, str, str]:
@@ -183,3 +196,9 @@ def _split(text: str) -> tuple[str, str, str]:
     if not sections or sections[0][1] != "Args":
         return text[: starts[0]].rstrip(), "", text[starts[0] :].rstrip()
     return text[: starts[0]].rstrip(), text[starts[0] : starts[1]].rstrip(), text[starts[1] :].rstrip()
+
+
+def arguments_told(described: Any) -> dict[str, str]:
+    """What the text of a function or class tells of its arguments, by their names."""
+    section = _split(inspect.getdoc(described) or "")[1] if described else ""
+    return {name: told.strip() for name, told in _ARGUMENT.findall(section)}

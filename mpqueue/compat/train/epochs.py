@@ -6,7 +6,7 @@ import numpy as np
 
 from mpqueue.compat.functions.array import identity
 from mpqueue.compat.functions.control import control_dependencies
-from mpqueue.compat.functions.files import matching_files
+from mpqueue.compat.functions.decoding import matching_files
 from mpqueue.compat.functions.keys import GraphKeys
 from mpqueue.compat.functions.scopes import name_scope
 from mpqueue.compat.functions.variables import Variable

@@ -1,0 +1,88 @@
+"""Operations on texts and files that the eager functions of `mpqueue.parsing` and `mpqueue.readers` carry out."""
+
+from typing import Any
+
+import numpy as np
+
+from mpqueue.compat.ops.dims import Dims, merged
+from mpqueue.compat.ops.dtypes import DType
+from mpqueue.compat.ops.infer import same
+from mpqueue.compat.ops.registry import Known, op
+from mpqueue.parsing import json_example, raw
+from mpqueue.readers import files
+
+
+def _numbers(bytes: Known, *, out_type: DType, fixed_length: int | None, **_order: bool) -> Dims:
+    raw.decode_raw(b"", out_type, fixed_length=fixed_length)  # refuses what cannot be read
+    return None if bytes.known_dims is None else (*bytes.known_dims, None)
+
+
+@op(
+    "DecodeRaw",
+    "bytes: string -> out_type",
+    "decode_raw(bytes as input_bytes=None, out_type=None, little_endian, name, bytes=input_bytes, *, fixed_length)",
+    infer=_numbers,
+)
+def decode_raw(
+    bytes: np.ndarray, *, out_type: DType, little_endian: bool = True, fixed_length: int | None = None
+) -> np.ndarray:
+    """Texts as the memory of numbers, with one more axis at the end.
+
+    Args:
+        input_bytes: Texts of any shape, of equal lengths.
+        out_type: The type of the numbers.
+        little_endian: The byte order.
+        fixed_length: Bytes to take of each text; a longer one is cut, a shorter one filled up with zeros. Not in
+            TensorFlow 1.
+
+    Raises:
+        TypeError: A type that cannot be read.
+        ValueError: No texts, or given under both names; or a ``fixed_length`` that does not fit the type.
+
+    While running, the `InvalidArgumentError` of `mpqueue.decode_raw`.
+    """
+    return raw.decode_raw(bytes, out_type, little_endian, fixed_length=fixed_length)
+
+
+@op("DecodeJSONExample", "json_examples: string -> string", "decode_json_example", infer=same)
+def decode_json_example(json_examples: np.ndarray) -> Any:
+    """Examples written as JSON, as serialized ones, of the same shape.
+
+    While running, the `InvalidArgumentError` of `mpqueue.decode_json_example`.
+    """
+    return json_example.decode_json_example(json_examples)
+
+
+def _one(filename: Known) -> Dims:
+    return merged(filename.known_dims, ())
+
+
+@op("ReadFile", "filename: string -> string", "read_file", infer=_one, pure=False)
+def read_file(filename: np.ndarray) -> bytes:
+    """All that is in a file, a scalar text.
+
+    Raises:
+        ValueError: ``filename`` is no scalar.
+
+    While running, `NotFoundError` and what else the system says.
+    """
+    return files.read_file(filename.item())
+
+
+def _found(pattern: Known) -> Dims:
+    if pattern.known_dims is not None and len(pattern.known_dims) > 1:
+        raise ValueError(f"pattern must be one text or a vector of them, got shape {pattern.known_dims}")
+    return (None,)
+
+
+@op("MatchingFiles", "pattern: string -> string", "matching_files", infer=_found, pure=False)
+def matching_files(pattern: np.ndarray) -> np.ndarray:
+    """The names of the files that match a pattern, or several, sorted; a vector of texts.
+
+    Args:
+        pattern: A text, or a vector of them; see `mpqueue.matching_files`.
+
+    Raises:
+        ValueError: ``pattern`` has two or more axes.
+    """
+    return files.matching_files(pattern)
