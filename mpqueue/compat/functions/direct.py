@@ -11,8 +11,9 @@ what shows only later is an `InvalidArgumentError` of the run. ``name`` is the n
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar, get_args, get_origin
 
 from mpqueue.compat.graph.build import make
 from mpqueue.compat.graph.convert import convert_to_tensor
@@ -93,11 +94,18 @@ def public(
                     given["name"] = entered
                 return function(**signature.converted(given))
 
-        _presented(called, signature, inspect.signature(function).return_annotation)
+        _presented(called, signature, _result_of(function))
         called.__doc__ = told
         return called
 
     return decorate
+
+
+def _result_of(function: Callable[..., Any]) -> Any:
+    """What a function returns; that of a ``contextmanager`` is annotated with what it yields."""
+    result = inspect.signature(function).return_annotation
+    is_context = get_origin(result) is Iterator and hasattr(function, "__wrapped__")
+    return AbstractContextManager[get_args(result)] if is_context else result  # type: ignore[misc]
 
 
 def public_class(path: str, *, like: type | None = None, unused: str = "") -> Callable[[_Class], _Class]:

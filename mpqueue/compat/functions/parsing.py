@@ -81,14 +81,9 @@ def _texts(value: Any, name: str) -> Tensor:
     return convert_to_tensor([] if value is None else value, string, name)
 
 
-@public("parse_example(...)")
+@public("parse_example(...)", like=parse.parse_example)
 def parse_example(serialized: Any, features: Features, name: str | None = None, example_names: Any = None) -> Any:
     """The features of a batch of serialized Examples, a tensor (or sparse tensor) each.
-
-    Args:
-        serialized: A vector of texts, each a serialized Example; of a scalar as by `parse_single_example`.
-        features: What to parse: keys, each with a `FixedLenFeature`, `VarLenFeature` or `FixedLenSequenceFeature`.
-        example_names: A vector of texts, one name per Example, for error messages.
 
     Returns: A dict with the keys of ``features``; see `mpqueue.parse_example` for what the tensors are, and for what is
         raised while running.
@@ -116,16 +111,11 @@ def parse_example(serialized: Any, features: Features, name: str | None = None, 
         return outputs.structured(iter(made.outputs))
 
 
-@public("parse_single_example(...)")
+@public("parse_single_example(...)", like=parse.parse_single_example)
 def parse_single_example(
     serialized: Any, features: Features, name: str | None = None, example_names: Any = None
 ) -> dict[Any, Any]:
     """The features of one serialized Example, a tensor (or sparse tensor) each.
-
-    Args:
-        serialized: A scalar text, the serialized Example.
-        features: What to parse, as for `parse_example`.
-        example_names: A scalar text, its name, for error messages.
 
     Returns: A dict with the keys of ``features``; see `mpqueue.parse_single_example`.
 
@@ -148,7 +138,7 @@ def parse_single_example(
         return outputs.structured(iter(made.outputs))
 
 
-@public("parse_single_sequence_example(...)")
+@public("parse_single_sequence_example(...)", like=sequence.parse_single_sequence_example)
 def parse_single_sequence_example(
     serialized: Any,
     context_features: Features | None = None,
@@ -157,13 +147,6 @@ def parse_single_sequence_example(
     name: str | None = None,
 ) -> tuple[dict[Any, Any], dict[Any, Any]]:
     """The features of one serialized SequenceExample: of its context, and of its lists.
-
-    Args:
-        serialized: A scalar text, the serialized SequenceExample.
-        context_features: What to parse of the context: keys, each with a `FixedLenFeature` or a `VarLenFeature`.
-        sequence_features: What to parse of the lists: keys, each with a `FixedLenSequenceFeature` or a
-            `VarLenFeature`.
-        example_name: A scalar text, its name, for error messages.
 
     Returns: Two dicts with the given keys; see `mpqueue.parse_single_sequence_example`.
 

@@ -6,6 +6,7 @@ values that TensorFlow draws.
 """
 
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -19,8 +20,9 @@ from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.make import custom
 from mpqueue.compat.graph.nodes import Operation, Tensor
+from mpqueue.compat.graph.state import Running
 from mpqueue.compat.ops import dtypes
-from mpqueue.compat.ops.dtypes import DType, as_dtype
+from mpqueue.compat.ops.dtypes import DType
 from mpqueue.compat.ops.infer import invalid
 from mpqueue.compat.ops.infer import shape_of as known_shape_of
 
@@ -73,12 +75,15 @@ def _sizes(shape: np.ndarray) -> tuple[int, ...]:
     return tuple(int(size) for size in shape)
 
 
-def _drawing(kind: str, inputs: list[Tensor], dtype: DType, seed: int | None, name: str | None, draw: Any) -> Tensor:
+Draw = Callable[..., Any]  # of a generator, a shape, and the values of the other inputs
+
+
+def _drawing(kind: str, inputs: list[Tensor], dtype: DType, seed: int | None, name: str | None, draw: Draw) -> Tensor:
     """A node that draws an array of the shape that its first input tells."""
     seeds = seeds_of(seed)
     made: list[Operation] = []
 
-    def kernel(run: Any, values: list[np.ndarray]) -> list[np.ndarray]:
+    def kernel(run: Running, values: list[np.ndarray]) -> list[np.ndarray]:
         generator = run.session.resource(made[0], lambda: Generator(seeds))
         array = draw(generator, _sizes(values[0]), *values[1:])
         return [np.asarray(array).astype(dtype.as_numpy_dtype, copy=False)]
@@ -90,15 +95,8 @@ def _drawing(kind: str, inputs: list[Tensor], dtype: DType, seed: int | None, na
     return op.outputs[0]
 
 
-@public("random_uniform(...)")
-def random_uniform(
-    shape: Any,
-    minval: Any = 0,
-    maxval: Any = None,
-    dtype: Any = dtypes.float32,
-    seed: int | None = None,
-    name: str | None = None,
-) -> Tensor:
+@public("random_uniform(shape, minval=0, maxval=None, dtype=float32, seed=None, name)", scope="random_uniform")
+def random_uniform(shape: Any, minval: Any, maxval: Any, dtype: DType, seed: int | None, name: str) -> Tensor:
     """Values from ``minval`` to below ``maxval``, all equally likely.
 
     Args:
@@ -111,18 +109,14 @@ def random_uniform(
     Raises:
         ValueError: Ints without ``maxval``, or another type.
     """
-    kind = as_dtype(dtype)
-    if kind not in _FLOATS + _INTS:
-        raise ValueError(f"random_uniform draws float16, float32, float64, int32 or int64, not {kind.name}")
-    if maxval is None and kind.is_integer:
-        raise ValueError(f"Must specify maxval for integer dtype {kind.name}")
-    with get_default_graph().name_scope(name or "random_uniform") as scope:
-        low, high = (
-            convert_to_tensor(minval, kind, "min"),
-            convert_to_tensor(1 if maxval is None else maxval, kind, "max"),
-        )
-        draw = _draw_ints if kind.is_integer else _draw_floats
-        return _drawing("RandomUniform", [_shape_tensor(shape), low, high], kind, seed, scope, draw)
+    if dtype not in _FLOATS + _INTS:
+        raise ValueError(f"random_uniform draws float16, float32, float64, int32 or int64, not {dtype.name}")
+    if maxval is None and dtype.is_integer:
+        raise ValueError(f"Must specify maxval for integer dtype {dtype.name}")
+    low = convert_to_tensor(minval, dtype, "min")
+    high = convert_to_tensor(1 if maxval is None else maxval, dtype, "max")
+    draw = _draw_ints if dtype.is_integer else _draw_floats
+    return _drawing("RandomUniform", [_shape_tensor(shape), low, high], dtype, seed, name, draw)
 
 
 def _draw_ints(generator: Generator, shape: tuple[int, ...], low: np.ndarray, high: np.ndarray) -> Any:
@@ -137,50 +131,6 @@ def _draw_floats(generator: Generator, shape: tuple[int, ...], low: np.ndarray, 
     return np.minimum(drawn, np.nextafter(high, low, dtype=low.dtype))  # rounding may have reached the upper end
 
 
-@public("random_normal(...)")
-def random_normal(
-    shape: Any,
-    mean: Any = 0.0,
-    stddev: Any = 1.0,
-    dtype: Any = dtypes.float32,
-    seed: int | None = None,
-    name: str | None = None,
-) -> Tensor:
-    """Values of a normal distribution.
-
-    Args:
-        shape: The shape of the result.
-        mean: The mean.
-        stddev: The standard deviation.
-        dtype: float16, float32 or float64.
-        seed: Draw the same values in every session.
-    """
-    return _normal("RandomStandardNormal", "random_normal", (shape, mean, stddev, dtype, seed, name), _draw_normal)
-
-
-@public("truncated_normal(...)")
-def truncated_normal(
-    shape: Any,
-    mean: Any = 0.0,
-    stddev: Any = 1.0,
-    dtype: Any = dtypes.float32,
-    seed: int | None = None,
-    name: str | None = None,
-) -> Tensor:
-    """Values of a normal distribution, those beyond two standard deviations drawn again."""
-    return _normal("TruncatedNormal", "truncated_normal", (shape, mean, stddev, dtype, seed, name), _draw_truncated)
-
-
-def _normal(kind: str, public_name: str, arguments: tuple[Any, ...], draw: Any) -> Tensor:
-    shape, mean, stddev, dtype, seed, name = arguments
-    wanted = as_dtype(dtype)
-    if wanted not in _FLOATS:
-        raise TypeError(f"{public_name} draws float16, float32 or float64, not {wanted.name}")
-    with get_default_graph().name_scope(name or public_name) as scope:
-        centre, width = convert_to_tensor(mean, wanted, "mean"), convert_to_tensor(stddev, wanted, "stddev")
-        return _drawing(kind, [_shape_tensor(shape), centre, width], wanted, seed, scope, draw)
-
-
 def _draw_normal(generator: Generator, shape: tuple[int, ...], mean: np.ndarray, stddev: np.ndarray) -> Any:
     return generator.draw("standard_normal", shape) * stddev + mean
 
@@ -192,26 +142,55 @@ def _draw_truncated(generator: Generator, shape: tuple[int, ...], mean: np.ndarr
     return drawn * stddev + mean
 
 
-@public("random_shuffle(...)")
-def random_shuffle(value: Any, seed: int | None = None, name: str | None = None) -> Tensor:
+def _normal(name: str, kind: str, what: str, draw: Draw) -> Callable[..., Tensor]:
+    text = f"""{what}
+
+Args:
+    shape: The shape of the result.
+    mean: The mean.
+    stddev: The standard deviation.
+    dtype: float16, float32 or float64.
+    seed: Draw the same values in every session.
+"""
+
+    @public(f"{name}(shape, mean=0.0, stddev=1.0, dtype=float32, seed=None, name)", scope=name, doc=text)
+    def function(shape: Any, mean: Any, stddev: Any, dtype: DType, seed: int | None, name: str) -> Tensor:
+        if dtype not in _FLOATS:
+            raise TypeError(f"a normal distribution draws float16, float32 or float64, not {dtype.name}")
+        centre, width = convert_to_tensor(mean, dtype, "mean"), convert_to_tensor(stddev, dtype, "stddev")
+        return _drawing(kind, [_shape_tensor(shape), centre, width], dtype, seed, name, draw)
+
+    return function
+
+
+random_normal = _normal("random_normal", "RandomStandardNormal", "Values of a normal distribution.", _draw_normal)
+truncated_normal = _normal(
+    "truncated_normal",
+    "TruncatedNormal",
+    "Values of a normal distribution, those beyond two standard deviations drawn again.",
+    _draw_truncated,
+)
+
+
+@public("random_shuffle(value, seed=None, name)")
+def random_shuffle(value: Tensor, seed: int | None, name: str | None) -> Tensor:
     """The rows in random order."""
-    tensor = convert_to_tensor(value)
     seeds = seeds_of(seed)
     made: list[Operation] = []
 
-    def kernel(run: Any, values: list[np.ndarray]) -> list[np.ndarray]:
+    def kernel(run: Running, values: list[np.ndarray]) -> list[np.ndarray]:
         if not values[0].ndim:
             return values
         generator = run.session.resource(made[0], lambda: Generator(seeds))
         return [values[0][generator.draw("permutation", len(values[0]))]]
 
-    outputs = [(tensor.dtype.base_dtype, tensor.known_dims)]
-    made.append(custom("RandomShuffle", [tensor], outputs, kernel, name=name, bound=seeds is not None))
+    outputs = [(value.dtype.base_dtype, value.known_dims)]
+    made.append(custom("RandomShuffle", [value], outputs, kernel, name=name, bound=seeds is not None))
     return made[0].outputs[0]
 
 
-@public("random_crop(...)", scope="random_crop")
-def random_crop(value: Any, size: Any, seed: int | None = None, name: str | None = None) -> Tensor:
+@public("random_crop(value, size, seed=None, name)", scope="random_crop")
+def random_crop(value: Tensor, size: Any, seed: int | None, name: str) -> Tensor:
     """A window of shape ``size`` at a random place.
 
     Args:
@@ -219,7 +198,7 @@ def random_crop(value: Any, size: Any, seed: int | None = None, name: str | None
         size: A size for each axis; one larger than the array's is an `InvalidArgumentError` of the run.
         seed: Draw the same places in every session.
     """
-    value, size = convert_to_tensor(value, name="value"), convert_to_tensor(size, dtypes.int32, "size")
+    size = convert_to_tensor(size, dtypes.int32, "size")
     whole = shape_of(value)
     fits = Assert(reduce_all(whole >= size), ["Need value.shape >= size, got ", whole, size], summarize=1000)
     with control_dependencies([fits]):

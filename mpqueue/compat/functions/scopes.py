@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from mpqueue.compat.functions.direct import public
+from mpqueue.compat.functions.direct import public, public_class
 from mpqueue.compat.functions.initializers import glorot_uniform_initializer, zeros_initializer
 from mpqueue.compat.functions.keys import GraphKeys, get_collection
 from mpqueue.compat.functions.variables import Variable
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.make import graph_of
 from mpqueue.compat.ops import dtypes
-from mpqueue.compat.ops.dtypes import as_dtype
+from mpqueue.compat.ops.dtypes import DType, as_dtype
 from mpqueue.compat.ops.tensorshape import as_shape
 
 
@@ -26,6 +26,7 @@ class _AutoReuse:
 AUTO_REUSE: Final = _AutoReuse()
 
 
+@public("name_scope(...)")
 @contextmanager
 def name_scope(name: str | None, default_name: str | None = None, values: Any = None) -> Iterator[str]:
     """A context in which the names of new nodes begin with ``name/``, made unique.
@@ -40,8 +41,6 @@ def name_scope(name: str | None, default_name: str | None = None, values: Any = 
     Raises:
         ValueError: Values, but no name.
         TypeError: ``default_name`` is no str.
-
-    Follows: ``tf.name_scope``.
     """
     if default_name is not None and not isinstance(default_name, str):
         raise TypeError(f"default_name must be a str, got {default_name!r}: values go into the parameter values")
@@ -53,6 +52,7 @@ def name_scope(name: str | None, default_name: str | None = None, values: Any = 
         yield scope
 
 
+@public_class("VariableScope")
 class VariableScope:
     """What `get_variable` needs to know where it is called.
 
@@ -62,8 +62,6 @@ class VariableScope:
         initializer: What makes initial values by default.
         name_scope: The name scope that was entered together with it.
         dtype: Type of variables by default.
-
-    Follows: ``tf.VariableScope``.
     """
 
     def __init__(
@@ -105,6 +103,19 @@ class _Store:
         self.scope = VariableScope(None)
         self.times_entered: dict[str, int] = {}
 
+    @contextmanager
+    def entered(self, scope: VariableScope) -> Iterator[None]:
+        """A context in which ``scope`` is that of now; default names inside count anew each time it is entered."""
+        outer, times, inside = self.scope, self.times_entered, f"{scope.name}/"
+        times[scope.name] = times.get(scope.name, 0) + 1
+        before = {name: count for name, count in times.items() if name.startswith(inside)}
+        self.scope = scope
+        try:
+            yield
+        finally:
+            self.scope = outer
+            times |= {name: before.get(name, 0) for name in times if name.startswith(inside)}
+
 
 def _store() -> _Store:
     return get_default_graph().attached(_Store)
@@ -116,21 +127,20 @@ def get_variable_scope() -> VariableScope:
     return _store().scope
 
 
+@public(
+    "variable_scope(name_or_scope, default_name=None, values=None, initializer=None, regularizer=None, "
+    "caching_device=None, partitioner=None, custom_getter=None, reuse=None, dtype=None, use_resource=None, "
+    "constraint=None, auxiliary_name_scope=True)"
+)
 @contextmanager
 def variable_scope(
     name_or_scope: Any,
-    default_name: str | None = None,
-    values: Any = None,
-    initializer: Any = None,
-    regularizer: Any = None,
-    caching_device: Any = None,
-    partitioner: Any = None,
-    custom_getter: Any = None,
-    reuse: Any = None,
-    dtype: Any = None,
-    use_resource: bool | None = None,
-    constraint: Any = None,
-    auxiliary_name_scope: bool = True,
+    default_name: str | None,
+    values: Any,
+    initializer: Any,
+    reuse: Any,
+    dtype: DType | None,
+    auxiliary_name_scope: bool,
 ) -> Iterator[VariableScope]:
     """A context in which `get_variable` puts a prefix before names, and other nodes get it, too.
 
@@ -139,52 +149,40 @@ def variable_scope(
         default_name: Used, made unique, where ``name_or_scope`` is None.
         values: Nodes, in whose graph the new ones are made.
         initializer: What makes initial values by default.
-        regularizer: No effect.
-        caching_device: No effect.
-        partitioner: No effect.
-        custom_getter: No effect.
         reuse: True to find variables only, `AUTO_REUSE` to find or make them.
         dtype: Type of variables by default.
-        use_resource: No effect.
-        constraint: No effect.
         auxiliary_name_scope: Enter a name scope, too.
 
     Raises:
         TypeError: Neither a name nor a default.
         ValueError: ``reuse`` without a name, or another value of it.
-
-    Follows: ``tf.variable_scope``.
     """
-    del regularizer, caching_device, partitioner, custom_getter, use_resource, constraint
+    _check_reuse(name_or_scope, default_name, reuse)
+    graph = graph_of(values or ())
+    with graph.as_default():
+        store = _store()
+        name, prefix = _names(store, name_or_scope, default_name)
+        again = isinstance(name_or_scope, VariableScope)
+        base = name_or_scope if again else store.scope
+        with graph.name_scope(prefix if auxiliary_name_scope else _here(graph.get_name_scope())) as scope:
+            inner = VariableScope(
+                reuse or base.reuse,
+                name,
+                base.initializer if initializer is None else initializer,
+                name_or_scope.original_name_scope if again else scope,
+                dtype or base.dtype,
+            )
+            with store.entered(inner):
+                yield inner
+
+
+def _check_reuse(name_or_scope: Any, default_name: str | None, reuse: Any) -> None:
     if name_or_scope is None and default_name is None:
         raise TypeError("If default_name is None then name_or_scope is required")
     if reuse not in (None, True, False, AUTO_REUSE):
         raise ValueError(f"reuse must be True, False, None or tf.AUTO_REUSE, got {reuse!r}")
     if name_or_scope is None and reuse:
         raise ValueError("reuse=True cannot be used without a name_or_scope")
-    graph = graph_of(values or ())
-    with graph.as_default():
-        store = _store()
-        outer = store.scope
-        name, prefix = _names(store, name_or_scope, default_name)
-        again = isinstance(name_or_scope, VariableScope)
-        base = name_or_scope if again else outer
-        store.times_entered[name] = store.times_entered.get(name, 0) + 1
-        inner = {key: count for key, count in store.times_entered.items() if key.startswith(f"{name}/")}
-        with graph.name_scope(prefix if auxiliary_name_scope else _here(graph.get_name_scope())) as scope:
-            store.scope = VariableScope(
-                reuse or base.reuse,
-                name,
-                base.initializer if initializer is None else initializer,
-                name_or_scope.original_name_scope if again else scope,
-                base.dtype if dtype is None else dtype,
-            )
-            try:
-                yield store.scope
-            finally:
-                store.scope = outer
-                for key in [key for key in store.times_entered if key.startswith(f"{name}/")]:
-                    store.times_entered[key] = inner.get(key, 0)
 
 
 def _here(name: str) -> str | None:
@@ -206,23 +204,19 @@ def _names(store: _Store, name_or_scope: Any, default_name: str | None) -> tuple
     return before + unique, unique
 
 
-@public("get_variable(...)")
+@public(
+    "get_variable(own_name as name, shape=None, dtype=None, initializer=None, regularizer=None, trainable=None, "
+    "collections=None, caching_device=None, partitioner=None, validate_shape=True, use_resource=None, "
+    "custom_getter=None, constraint=None, synchronization=None, aggregation=None)"
+)
 def get_variable(
-    name: str,
-    shape: Any = None,
-    dtype: Any = None,
-    initializer: Any = None,
-    regularizer: Any = None,
-    trainable: bool | None = None,
-    collections: Iterable[str] | None = None,
-    caching_device: Any = None,
-    partitioner: Any = None,
-    validate_shape: bool = True,
-    use_resource: bool | None = None,
-    custom_getter: Any = None,
-    constraint: Any = None,
-    synchronization: Any = None,
-    aggregation: Any = None,
+    own_name: str,
+    shape: Any,
+    dtype: DType | None,
+    initializer: Any,
+    trainable: bool | None,
+    collections: Iterable[str] | None,
+    validate_shape: bool,
 ) -> Variable:
     """The variable of this name in the scope of now, made if there is none yet.
 
@@ -232,30 +226,21 @@ def get_variable(
         dtype: Its type, default the scope's.
         initializer: An initial value, or what makes one of a shape and a type; default the scope's, else random values
             for floats and zeros for other types.
-        regularizer: No effect.
         trainable: List it among `trainable_variables`.
         collections: Lists in which it goes, default the global variables.
-        caching_device: No effect.
-        partitioner: No effect.
         validate_shape: Values assigned must have the shape of the initial value.
-        use_resource: No effect.
-        custom_getter: No effect.
-        constraint: No effect.
-        synchronization: No effect.
-        aggregation: No effect.
 
     Raises:
         ValueError: It exists and is not to be reused, or the reverse, or differs from what is asked for; or neither
             shape nor initial value is given.
     """
-    del regularizer, caching_device, partitioner, use_resource, custom_getter, constraint, synchronization, aggregation
     store = _store()
     scope = store.scope
-    full_name = f"{scope.name}/{name}" if scope.name else name
-    kind = as_dtype(scope.dtype if dtype is None else dtype)
+    full_name = f"{scope.name}/{own_name}" if scope.name else own_name
+    kind = dtype or as_dtype(scope.dtype)
     known = store.variables.get(full_name)
     if known is not None:
-        return _shared(known, scope.reuse, shape, kind if dtype is not None else None)
+        return _shared(known, scope.reuse, shape, dtype)
     if scope.reuse is True:
         raise ValueError(f"Variable {full_name} does not exist: make it without reuse, or with reuse=tf.AUTO_REUSE")
     value, wanted = _initial_value(full_name, shape, kind, scope.initializer if initializer is None else initializer)

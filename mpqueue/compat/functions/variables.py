@@ -12,7 +12,7 @@ import numpy as np
 
 from mpqueue.compat.functions.cond import cond
 from mpqueue.compat.functions.control import group
-from mpqueue.compat.functions.direct import public
+from mpqueue.compat.functions.direct import public, public_class
 from mpqueue.compat.functions.keys import GraphKeys, add_to_collections, get_collection
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
@@ -28,8 +28,13 @@ from mpqueue.compat.ops.tensorshape import TensorShape, as_shape
 from mpqueue.errors import FailedPreconditionError, OutOfRangeError
 
 
+@public_class(
+    "Variable",
+    unused="caching_device variable_def expected_shape import_scope constraint use_resource synchronization "
+    "aggregation",
+)
 class Variable(Operators):
-    """A value that a session keeps.
+    """A value that a session keeps, as in TensorFlow 1.
 
     Used as a tensor it stands for its value. There is nothing to train here, so that what training needs is accepted
     and has no effect.
@@ -39,22 +44,12 @@ class Variable(Operators):
         trainable: List it among `trainable_variables`; so are all by default.
         collections: Lists in which it goes, default the global variables.
         validate_shape: Values assigned must have the shape of the initial value.
-        caching_device: No effect.
         name: Name of the reference, default "Variable".
-        variable_def: Not supported.
         dtype: Type to which the initial value is converted.
-        expected_shape: No effect.
-        import_scope: No effect.
-        constraint: No effect.
-        use_resource: No effect.
-        synchronization: No effect.
-        aggregation: No effect.
         shape: The shape, instead of that of the initial value.
 
     Raises:
         ValueError: No initial value, or one whose shape is not known though it shall be validated.
-
-    Follows: ``tf.Variable`` of TensorFlow 1.
     """
 
     def __init__(
@@ -281,54 +276,45 @@ def report_uninitialized_variables(
     return custom("ReportUninitialized", (), [(string, (None,))], kernel, name=name, bound=True).outputs[0]
 
 
-@public("assign(...)")
-def assign(
-    ref: Variable,
-    value: Any,
-    validate_shape: bool | None = None,
-    use_locking: bool | None = None,
-    name: str | None = None,
-) -> Tensor:
+@public("assign(ref, value, validate_shape=None, use_locking=None, name)")
+def assign(ref: Variable, value: Any, validate_shape: bool | None, name: str | None) -> Tensor:
     """`Variable.assign`."""
-    return ref.assign(value, bool(use_locking), name, validate_shape is None or validate_shape)
+    return ref.assign(value, name=name, validate_shape=validate_shape is None or validate_shape)
 
 
-@public("assign_add(...)")
-def assign_add(ref: Variable, value: Any, use_locking: bool | None = None, name: str | None = None) -> Tensor:
+@public("assign_add(ref, value, use_locking=None, name)")
+def assign_add(ref: Variable, value: Any, name: str | None) -> Tensor:
     """`Variable.assign_add`."""
-    return ref.assign_add(value, bool(use_locking), name)
+    return ref.assign_add(value, name=name)
 
 
-@public("assign_sub(...)")
-def assign_sub(ref: Variable, value: Any, use_locking: bool | None = None, name: str | None = None) -> Tensor:
+@public("assign_sub(ref, value, use_locking=None, name)")
+def assign_sub(ref: Variable, value: Any, name: str | None) -> Tensor:
     """`Variable.assign_sub`."""
-    return ref.assign_sub(value, bool(use_locking), name)
+    return ref.assign_sub(value, name=name)
 
 
-@public("count_up_to(...)")
-def count_up_to(ref: Variable, limit: int, name: str | None = None) -> Tensor:
+@public("count_up_to(ref, limit, name)")
+def count_up_to(ref: Variable, limit: int) -> Tensor:
     """`Variable.count_up_to`."""
-    del name
     return ref.count_up_to(limit)
 
 
-def _listing(key: str, what: str, public_name: str) -> Callable[..., list[Any]]:
-    def function(scope: str | None = None) -> list[Any]:
+def _listing(name: str, key: str, what: str) -> Callable[..., list[Any]]:
+    text = f"The {what} of the default graph; with ``scope``, those whose names begin with it."
+
+    @public(f"{name}(scope=None)", doc=text)
+    def function(scope: str | None) -> list[Any]:
         return get_collection(key, scope)
 
-    function.__name__ = function.__qualname__ = public_name
-    function.__doc__ = (
-        f"The {what} of the default graph; with ``scope``, those whose names begin with it.\n\n"
-        f"Follows: ``tf.{public_name}``."
-    )
     return function
 
 
-global_variables = _listing(GraphKeys.GLOBAL_VARIABLES, "global variables", "global_variables")
-all_variables = _listing(GraphKeys.GLOBAL_VARIABLES, "global variables", "all_variables")
-local_variables = _listing(GraphKeys.LOCAL_VARIABLES, "local variables", "local_variables")
-model_variables = _listing(GraphKeys.MODEL_VARIABLES, "model variables", "model_variables")
-trainable_variables = _listing(GraphKeys.TRAINABLE_VARIABLES, "variables marked as trainable", "trainable_variables")
+global_variables = _listing("global_variables", GraphKeys.GLOBAL_VARIABLES, "global variables")
+all_variables = _listing("all_variables", GraphKeys.GLOBAL_VARIABLES, "global variables")
+local_variables = _listing("local_variables", GraphKeys.LOCAL_VARIABLES, "local variables")
+model_variables = _listing("model_variables", GraphKeys.MODEL_VARIABLES, "model variables")
+trainable_variables = _listing("trainable_variables", GraphKeys.TRAINABLE_VARIABLES, "variables marked as trainable")
 
 
 @public("variables_initializer(...)")
