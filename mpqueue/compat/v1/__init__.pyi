@@ -1,27 +1,10 @@
 # Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
 import builtins
-from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
-from mpqueue.compat.functions.checks import assert_integer as assert_integer
-from mpqueue.compat.functions.checks import assert_near as assert_near
-from mpqueue.compat.functions.checks import assert_scalar as assert_scalar
-from mpqueue.compat.functions.checks import assert_type as assert_type
-from mpqueue.compat.functions.checks import is_numeric_tensor as is_numeric_tensor
-from mpqueue.compat.functions.cond import cond as cond
-from mpqueue.compat.functions.control import Assert as Assert
-from mpqueue.compat.functions.control import Print as Print
-from mpqueue.compat.functions.control import colocate_with as colocate_with
-from mpqueue.compat.functions.control import control_dependencies as control_dependencies
-from mpqueue.compat.functions.control import device as device
-from mpqueue.compat.functions.control import group as group
-from mpqueue.compat.functions.control import no_op as no_op
-from mpqueue.compat.functions.control import tuple as tuple
-from mpqueue.compat.functions.decoding import decode_csv as decode_csv
-from mpqueue.compat.functions.decoding import decode_json_example as decode_json_example
-from mpqueue.compat.functions.decoding import decode_raw as decode_raw
-from mpqueue.compat.functions.files import matching_files as matching_files
-from mpqueue.compat.functions.files import read_file as read_file
+from contextlib import AbstractContextManager
 from mpqueue.compat.functions.indexing import newaxis as newaxis
 from mpqueue.compat.functions.initializers import constant_initializer as constant_initializer
 from mpqueue.compat.functions.initializers import glorot_uniform_initializer as glorot_uniform_initializer
@@ -31,27 +14,10 @@ from mpqueue.compat.functions.initializers import random_uniform_initializer as 
 from mpqueue.compat.functions.initializers import truncated_normal_initializer as truncated_normal_initializer
 from mpqueue.compat.functions.initializers import zeros_initializer as zeros_initializer
 from mpqueue.compat.functions.keys import GraphKeys as GraphKeys
-from mpqueue.compat.functions.keys import add_to_collection as add_to_collection
-from mpqueue.compat.functions.keys import add_to_collections as add_to_collections
-from mpqueue.compat.functions.keys import get_collection as get_collection
-from mpqueue.compat.functions.keys import get_collection_ref as get_collection_ref
-from mpqueue.compat.functions.parsing import parse_example as parse_example
-from mpqueue.compat.functions.parsing import parse_single_example as parse_single_example
-from mpqueue.compat.functions.parsing import parse_single_sequence_example as parse_single_sequence_example
-from mpqueue.compat.functions.placeholders import placeholder as placeholder
-from mpqueue.compat.functions.placeholders import placeholder_with_default as placeholder_with_default
-from mpqueue.compat.functions.placeholders import sparse_placeholder as sparse_placeholder
-from mpqueue.compat.functions.py_func import py_func as py_func
 from mpqueue.compat.functions.queue_base import QueueBase as QueueBase
 from mpqueue.compat.functions.queues import FIFOQueue as FIFOQueue
 from mpqueue.compat.functions.queues import PaddingFIFOQueue as PaddingFIFOQueue
 from mpqueue.compat.functions.queues import RandomShuffleQueue as RandomShuffleQueue
-from mpqueue.compat.functions.random import random_crop as random_crop
-from mpqueue.compat.functions.random import random_normal as random_normal
-from mpqueue.compat.functions.random import random_shuffle as random_shuffle
-from mpqueue.compat.functions.random import random_uniform as random_uniform
-from mpqueue.compat.functions.random import set_random_seed as set_random_seed
-from mpqueue.compat.functions.random import truncated_normal as truncated_normal
 from mpqueue.compat.functions.readers import FixedLengthRecordReader as FixedLengthRecordReader
 from mpqueue.compat.functions.readers import IdentityReader as IdentityReader
 from mpqueue.compat.functions.readers import ReaderBase as ReaderBase
@@ -60,21 +26,7 @@ from mpqueue.compat.functions.readers import TextLineReader as TextLineReader
 from mpqueue.compat.functions.readers import WholeFileReader as WholeFileReader
 from mpqueue.compat.functions.scopes import AUTO_REUSE as AUTO_REUSE
 from mpqueue.compat.functions.scopes import VariableScope as VariableScope
-from mpqueue.compat.functions.scopes import get_variable as get_variable
-from mpqueue.compat.functions.scopes import get_variable_scope as get_variable_scope
-from mpqueue.compat.functions.scopes import name_scope as name_scope
-from mpqueue.compat.functions.scopes import variable_scope as variable_scope
 from mpqueue.compat.functions.variables import Variable as Variable
-from mpqueue.compat.functions.variables import assign as assign
-from mpqueue.compat.functions.variables import assign_add as assign_add
-from mpqueue.compat.functions.variables import assign_sub as assign_sub
-from mpqueue.compat.functions.variables import count_up_to as count_up_to
-from mpqueue.compat.functions.variables import global_variables_initializer as global_variables_initializer
-from mpqueue.compat.functions.variables import is_variable_initialized as is_variable_initialized
-from mpqueue.compat.functions.variables import local_variables_initializer as local_variables_initializer
-from mpqueue.compat.functions.variables import report_uninitialized_variables as report_uninitialized_variables
-from mpqueue.compat.functions.variables import tables_initializer as tables_initializer
-from mpqueue.compat.functions.variables import variables_initializer as variables_initializer
 from mpqueue.compat.graph.convert import constant as constant
 from mpqueue.compat.graph.convert import convert_to_tensor as convert_to_tensor
 from mpqueue.compat.graph.graph import Graph as Graph
@@ -523,80 +475,45 @@ def split(
 def stack(values: Any, axis: int = 0, name: str | None = "stack") -> Tensor: ...
 def unstack(value: Any, num: int | None = None, axis: int = 0, name: str | None = "unstack") -> list[Tensor]: ...
 def assert_equal(
-    x: Any,
-    y: Any,
-    data: Sequence[Any] | None = None,
-    summarize: int | None = None,
-    message: str | None = None,
-    name: str | None = None,
+    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
 ) -> Operation: ...
 def assert_greater(
-    x: Any,
-    y: Any,
-    data: Sequence[Any] | None = None,
-    summarize: int | None = None,
-    message: str | None = None,
-    name: str | None = None,
+    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
 ) -> Operation: ...
 def assert_greater_equal(
-    x: Any,
-    y: Any,
-    data: Sequence[Any] | None = None,
-    summarize: int | None = None,
-    message: str | None = None,
-    name: str | None = None,
+    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
 ) -> Operation: ...
+def assert_integer(x: Any, message: str | None = None, name: str | None = None) -> Operation: ...
 def assert_less(
-    x: Any,
-    y: Any,
-    data: Sequence[Any] | None = None,
-    summarize: int | None = None,
-    message: str | None = None,
-    name: str | None = None,
+    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
 ) -> Operation: ...
 def assert_less_equal(
+    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+) -> Operation: ...
+def assert_near(
     x: Any,
     y: Any,
-    data: Sequence[Any] | None = None,
+    rtol: Any = None,
+    atol: Any = None,
+    data: Any = None,
     summarize: int | None = None,
     message: str | None = None,
     name: str | None = None,
 ) -> Operation: ...
 def assert_negative(
-    x: Any,
-    data: Sequence[Any] | None = None,
-    summarize: int | None = None,
-    message: str | None = None,
-    name: str | None = None,
+    x: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
 ) -> Operation: ...
 def assert_non_negative(
-    x: Any,
-    data: Sequence[Any] | None = None,
-    summarize: int | None = None,
-    message: str | None = None,
-    name: str | None = None,
+    x: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
 ) -> Operation: ...
 def assert_non_positive(
-    x: Any,
-    data: Sequence[Any] | None = None,
-    summarize: int | None = None,
-    message: str | None = None,
-    name: str | None = None,
+    x: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
 ) -> Operation: ...
 def assert_none_equal(
-    x: Any,
-    y: Any,
-    data: Sequence[Any] | None = None,
-    summarize: int | None = None,
-    message: str | None = None,
-    name: str | None = None,
+    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
 ) -> Operation: ...
 def assert_positive(
-    x: Any,
-    data: Sequence[Any] | None = None,
-    summarize: int | None = None,
-    message: str | None = None,
-    name: str | None = None,
+    x: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
 ) -> Operation: ...
 def assert_rank(
     x: Any,
@@ -622,6 +539,58 @@ def assert_rank_in(
     message: str | None = None,
     name: str | None = None,
 ) -> Operation: ...
+def assert_scalar(tensor: Any, name: str | None = None, message: str | None = None) -> Tensor: ...
+def assert_type(tensor: Any, tf_type: Any, message: str | None = None, name: str | None = None) -> Operation: ...
+def is_numeric_tensor(tensor: Any) -> builtins.bool: ...
+def cond(
+    pred: Any,
+    true_fn: Any = None,
+    false_fn: Any = None,
+    strict: builtins.bool = False,
+    name: str | None = None,
+    fn1: Any = None,
+    fn2: Any = None,
+) -> Any: ...
+def Print(
+    input_: Any,
+    data: Any,
+    message: str | None = None,
+    first_n: int | None = None,
+    summarize: int | None = None,
+    name: str | None = None,
+) -> Tensor: ...
+def colocate_with(op: Any, ignore_existing: builtins.bool = False) -> AbstractContextManager[None]: ...
+def control_dependencies(control_inputs: Any) -> AbstractContextManager[None]: ...
+def device(device_name_or_function: Any) -> AbstractContextManager[None]: ...
+def group(*inputs: Any, name: str | None = None) -> Operation: ...
+def no_op(name: str | None = None) -> Operation: ...
+def tuple(tensors: Any, name: str | None = None, control_inputs: Any = None) -> list[Any]: ...
+def Assert(condition: Any, data: Sequence[Any], summarize: int | None = None, name: str | None = None) -> Operation: ...
+def decode_csv(
+    records: Any,
+    record_defaults: Any,
+    field_delim: str = ",",
+    use_quote_delim: builtins.bool = True,
+    name: str | None = None,
+    na_value: str = "",
+    select_cols: Any = None,
+) -> list[Tensor]: ...
+def decode_json_example(json_examples: Any, name: str | None = None) -> Tensor: ...
+def decode_raw(
+    input_bytes: Any = None,
+    out_type: Any = None,
+    little_endian: builtins.bool = True,
+    name: str | None = None,
+    bytes: Any = None,
+    *,
+    fixed_length: int | None = None,
+) -> Tensor: ...
+def matching_files(pattern: Any, name: str | None = None) -> Tensor: ...
+def read_file(filename: Any, name: str | None = None) -> Tensor: ...
+def add_to_collection(name: str, value: Any) -> None: ...
+def add_to_collections(names: str | Iterable[str], value: Any) -> None: ...
+def get_collection(key: str, scope: str | None = None) -> list[Any]: ...
+def get_collection_ref(key: str) -> list[Any]: ...
 def clip_by_value(t: Any, clip_value_min: Any, clip_value_max: Any, name: str | None = None) -> Tensor: ...
 def div(x: Any, y: Any, name: str | None = None) -> Tensor: ...
 def div_no_nan(x: Any, y: Any, name: str | None = None) -> Tensor: ...
@@ -698,9 +667,36 @@ def truediv(x: Any, y: Any, name: str | None = None) -> Tensor: ...
 def is_finite(x: Any, name: str | None = None) -> Tensor: ...
 def is_inf(x: Any, name: str | None = None) -> Tensor: ...
 def is_nan(x: Any, name: str | None = None) -> Tensor: ...
-def numpy_function(
-    func: Callable[..., Any], inp: Sequence[Any], Tout: Any, stateful: builtins.bool = True, name: str | None = None
+def parse_example(
+    serialized: Any, features: Mapping[Any, Any], name: str | None = None, example_names: Any = None
 ) -> Any: ...
+def parse_single_example(
+    serialized: Any, features: Mapping[Any, Any], name: str | None = None, example_names: Any = None
+) -> dict[Any, Any]: ...
+def parse_single_sequence_example(
+    serialized: Any,
+    context_features: Mapping[Any, Any] | None = None,
+    sequence_features: Mapping[Any, Any] | None = None,
+    example_name: Any = None,
+    name: str | None = None,
+) -> builtins.tuple[dict[Any, Any], dict[Any, Any]]: ...
+def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> Tensor: ...
+def placeholder_with_default(input: Any, shape: Any, name: str | None = None) -> Tensor: ...
+def sparse_placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> SparseTensor: ...
+def numpy_function(func: Any, inp: Any, Tout: Any, stateful: builtins.bool = True, name: str | None = None) -> Any: ...
+def py_func(func: Any, inp: Any, Tout: Any, stateful: builtins.bool = True, name: str | None = None) -> Any: ...
+def random_normal(
+    shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = ..., seed: int | None = None, name: str | None = None
+) -> Tensor: ...
+def random_shuffle(value: Any, seed: int | None = None, name: str | None = None) -> Tensor: ...
+def random_uniform(
+    shape: Any, minval: Any = 0, maxval: Any = None, dtype: Any = ..., seed: int | None = None, name: str | None = None
+) -> Tensor: ...
+def random_crop(value: Any, size: Any, seed: int | None = None, name: str | None = None) -> Tensor: ...
+def set_random_seed(seed: int) -> None: ...
+def truncated_normal(
+    shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = ..., seed: int | None = None, name: str | None = None
+) -> Tensor: ...
 def arg_max(
     input: Any, axis: Any = None, name: str | None = None, dimension: Any = None, output_type: Any = ...
 ) -> Tensor: ...
@@ -807,6 +803,40 @@ def reduce_sum(
     reduction_indices: Any = None,
     keep_dims: Any = None,
 ) -> Tensor: ...
+def get_variable(
+    name: str,
+    shape: Any = None,
+    dtype: Any = None,
+    initializer: Any = None,
+    regularizer: Any = None,
+    trainable: builtins.bool | None = None,
+    collections: Any = None,
+    caching_device: Any = None,
+    partitioner: Any = None,
+    validate_shape: builtins.bool = True,
+    use_resource: Any = None,
+    custom_getter: Any = None,
+    constraint: Any = None,
+    synchronization: Any = None,
+    aggregation: Any = None,
+) -> Variable: ...
+def get_variable_scope() -> VariableScope: ...
+def name_scope(name: str | None, default_name: str | None = None, values: Any = None) -> Iterator[str]: ...
+def variable_scope(
+    name_or_scope: Any,
+    default_name: str | None = None,
+    values: Any = None,
+    initializer: Any = None,
+    regularizer: Any = None,
+    caching_device: Any = None,
+    partitioner: Any = None,
+    custom_getter: Any = None,
+    reuse: Any = None,
+    dtype: Any = None,
+    use_resource: Any = None,
+    constraint: Any = None,
+    auxiliary_name_scope: builtins.bool = True,
+) -> AbstractContextManager[VariableScope]: ...
 def boolean_mask(tensor: Any, mask: Any, name: str | None = "boolean_mask", axis: Any = None) -> Tensor: ...
 def dynamic_partition(data: Any, partitions: Any, num_partitions: int, name: str | None = None) -> list[Tensor]: ...
 def dynamic_stitch(indices: Any, data: Any, name: str | None = None) -> Tensor: ...
@@ -901,12 +931,26 @@ def as_string(
     name: str | None = None,
 ) -> Tensor: ...
 def all_variables(scope: str | None = None) -> list[Any]: ...
+def assign(
+    ref: Any, value: Any, validate_shape: builtins.bool | None = None, use_locking: Any = None, name: str | None = None
+) -> Tensor: ...
+def assign_add(ref: Any, value: Any, use_locking: Any = None, name: str | None = None) -> Tensor: ...
+def assign_sub(ref: Any, value: Any, use_locking: Any = None, name: str | None = None) -> Tensor: ...
+def count_up_to(ref: Any, limit: int, name: str | None = None) -> Tensor: ...
 def global_variables(scope: str | None = None) -> list[Any]: ...
+def global_variables_initializer() -> Operation: ...
 def initialize_all_tables(name: str = "init_all_tables") -> Operation: ...
 def initialize_all_variables() -> Operation: ...
 def initialize_local_variables() -> Operation: ...
 def initialize_variables(var_list: Iterable[Variable], name: str = "init") -> Operation: ...
+def is_variable_initialized(variable: Variable) -> Tensor: ...
 def local_variables(scope: str | None = None) -> list[Any]: ...
+def local_variables_initializer() -> Operation: ...
 def model_variables(scope: str | None = None) -> list[Any]: ...
+def report_uninitialized_variables(
+    var_list: Iterable[Variable] | None = None, name: str = "report_uninitialized_variables"
+) -> Tensor: ...
 def trainable_variables(scope: str | None = None) -> list[Any]: ...
+def variables_initializer(var_list: Iterable[Variable], name: str = "init") -> Operation: ...
+def tables_initializer(name: str = "init_all_tables") -> Operation: ...
 def is_symbolic_tensor(x: Any) -> builtins.bool: ...

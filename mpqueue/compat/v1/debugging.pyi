@@ -1,11 +1,5 @@
 # Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
 from collections.abc import Sequence
-from mpqueue.compat.functions.checks import assert_integer as assert_integer
-from mpqueue.compat.functions.checks import assert_near as assert_near
-from mpqueue.compat.functions.checks import assert_scalar as assert_scalar
-from mpqueue.compat.functions.checks import assert_type as assert_type
-from mpqueue.compat.functions.checks import is_numeric_tensor as is_numeric_tensor
-from mpqueue.compat.functions.control import Assert as Assert
 from mpqueue.compat.graph.nodes import Operation
 from mpqueue.compat.graph.nodes import Tensor
 from typing import Any
@@ -36,80 +30,45 @@ __all__ = [
 ]
 
 def assert_equal(
-    x: Any,
-    y: Any,
-    data: Sequence[Any] | None = None,
-    summarize: int | None = None,
-    message: str | None = None,
-    name: str | None = None,
+    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
 ) -> Operation: ...
 def assert_greater(
-    x: Any,
-    y: Any,
-    data: Sequence[Any] | None = None,
-    summarize: int | None = None,
-    message: str | None = None,
-    name: str | None = None,
+    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
 ) -> Operation: ...
 def assert_greater_equal(
-    x: Any,
-    y: Any,
-    data: Sequence[Any] | None = None,
-    summarize: int | None = None,
-    message: str | None = None,
-    name: str | None = None,
+    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
 ) -> Operation: ...
+def assert_integer(x: Any, message: str | None = None, name: str | None = None) -> Operation: ...
 def assert_less(
-    x: Any,
-    y: Any,
-    data: Sequence[Any] | None = None,
-    summarize: int | None = None,
-    message: str | None = None,
-    name: str | None = None,
+    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
 ) -> Operation: ...
 def assert_less_equal(
+    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+) -> Operation: ...
+def assert_near(
     x: Any,
     y: Any,
-    data: Sequence[Any] | None = None,
+    rtol: Any = None,
+    atol: Any = None,
+    data: Any = None,
     summarize: int | None = None,
     message: str | None = None,
     name: str | None = None,
 ) -> Operation: ...
 def assert_negative(
-    x: Any,
-    data: Sequence[Any] | None = None,
-    summarize: int | None = None,
-    message: str | None = None,
-    name: str | None = None,
+    x: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
 ) -> Operation: ...
 def assert_non_negative(
-    x: Any,
-    data: Sequence[Any] | None = None,
-    summarize: int | None = None,
-    message: str | None = None,
-    name: str | None = None,
+    x: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
 ) -> Operation: ...
 def assert_non_positive(
-    x: Any,
-    data: Sequence[Any] | None = None,
-    summarize: int | None = None,
-    message: str | None = None,
-    name: str | None = None,
+    x: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
 ) -> Operation: ...
 def assert_none_equal(
-    x: Any,
-    y: Any,
-    data: Sequence[Any] | None = None,
-    summarize: int | None = None,
-    message: str | None = None,
-    name: str | None = None,
+    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
 ) -> Operation: ...
 def assert_positive(
-    x: Any,
-    data: Sequence[Any] | None = None,
-    summarize: int | None = None,
-    message: str | None = None,
-    name: str | None = None,
+    x: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
 ) -> Operation: ...
 def assert_rank(
     x: Any,
@@ -135,6 +94,10 @@ def assert_rank_in(
     message: str | None = None,
     name: str | None = None,
 ) -> Operation: ...
+def assert_scalar(tensor: Any, name: str | None = None, message: str | None = None) -> Tensor: ...
+def assert_type(tensor: Any, tf_type: Any, message: str | None = None, name: str | None = None) -> Operation: ...
+def is_numeric_tensor(tensor: Any) -> bool: ...
+def Assert(condition: Any, data: Sequence[Any], summarize: int | None = None, name: str | None = None) -> Operation: ...
 def is_finite(x: Any, name: str | None = None) -> Tensor: ...
 def is_inf(x: Any, name: str | None = None) -> Tensor: ...
 def is_nan(x: Any, name: str | None = None) -> Tensor: ...

@@ -1,6 +1,5 @@
 # Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
 from mpqueue.compat.functions.image_resize import ResizeMethod as ResizeMethod
-from mpqueue.compat.functions.random import random_crop as random_crop
 from mpqueue.compat.graph.nodes import Tensor
 from typing import Any
 
@@ -144,3 +143,4 @@ def resize_images(
 def resize_nearest_neighbor(
     images: Any, size: Any, align_corners: bool = False, name: str | None = None, half_pixel_centers: bool = False
 ) -> Tensor: ...
+def random_crop(value: Any, size: Any, seed: int | None = None, name: str | None = None) -> Tensor: ...

@@ -1,4 +1,5 @@
 # Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
+from collections.abc import Iterable
 from mpqueue.compat.functions.initializers import constant_initializer as constant
 from mpqueue.compat.functions.initializers import glorot_uniform_initializer as glorot_uniform
 from mpqueue.compat.functions.initializers import ones_initializer as ones
@@ -6,10 +7,8 @@ from mpqueue.compat.functions.initializers import random_normal_initializer as r
 from mpqueue.compat.functions.initializers import random_uniform_initializer as random_uniform
 from mpqueue.compat.functions.initializers import truncated_normal_initializer as truncated_normal
 from mpqueue.compat.functions.initializers import zeros_initializer as zeros
-from mpqueue.compat.functions.variables import global_variables_initializer as global_variables
-from mpqueue.compat.functions.variables import local_variables_initializer as local_variables
-from mpqueue.compat.functions.variables import tables_initializer as tables_initializer
-from mpqueue.compat.functions.variables import variables_initializer as variables
+from mpqueue.compat.functions.variables import Variable
+from mpqueue.compat.graph.nodes import Operation
 
 __all__ = [
     "constant",
@@ -24,3 +23,8 @@ __all__ = [
     "variables",
     "zeros",
 ]
+
+def tables_initializer(name: str = "init_all_tables") -> Operation: ...
+def global_variables() -> Operation: ...
+def local_variables() -> Operation: ...
+def variables(var_list: Iterable[Variable], name: str = "init") -> Operation: ...

@@ -1,12 +1,5 @@
 # Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
-from mpqueue.compat.functions.decoding import decode_csv as decode_csv
-from mpqueue.compat.functions.decoding import decode_json_example as decode_json_example
-from mpqueue.compat.functions.decoding import decode_raw as decode_raw
-from mpqueue.compat.functions.files import matching_files as matching_files
-from mpqueue.compat.functions.files import read_file as read_file
-from mpqueue.compat.functions.parsing import parse_example as parse_example
-from mpqueue.compat.functions.parsing import parse_single_example as parse_single_example
-from mpqueue.compat.functions.parsing import parse_single_sequence_example as parse_single_sequence_example
+from collections.abc import Mapping
 from mpqueue.compat.functions.queue_base import QueueBase as QueueBase
 from mpqueue.compat.functions.queues import FIFOQueue as FIFOQueue
 from mpqueue.compat.functions.queues import PaddingFIFOQueue as PaddingFIFOQueue
@@ -56,6 +49,27 @@ __all__ = [
     "tf_record_iterator",
 ]
 
+def decode_csv(
+    records: Any,
+    record_defaults: Any,
+    field_delim: str = ",",
+    use_quote_delim: bool = True,
+    name: str | None = None,
+    na_value: str = "",
+    select_cols: Any = None,
+) -> list[Tensor]: ...
+def decode_json_example(json_examples: Any, name: str | None = None) -> Tensor: ...
+def decode_raw(
+    input_bytes: Any = None,
+    out_type: Any = None,
+    little_endian: bool = True,
+    name: str | None = None,
+    bytes: Any = None,
+    *,
+    fixed_length: int | None = None,
+) -> Tensor: ...
+def matching_files(pattern: Any, name: str | None = None) -> Tensor: ...
+def read_file(filename: Any, name: str | None = None) -> Tensor: ...
 def decode_bmp(contents: Any, channels: int = 0, name: str | None = None) -> Tensor: ...
 def decode_gif(contents: Any, name: str | None = None) -> Tensor: ...
 def decode_image(
@@ -92,5 +106,18 @@ def encode_jpeg(
 def encode_png(image: Any, compression: int = -1, name: str | None = None) -> Tensor: ...
 def extract_jpeg_shape(contents: Any, output_type: Any = ..., name: str | None = None) -> Tensor: ...
 def is_jpeg(contents: Any, name: str | None = None) -> Tensor: ...
+def parse_example(
+    serialized: Any, features: Mapping[Any, Any], name: str | None = None, example_names: Any = None
+) -> Any: ...
+def parse_single_example(
+    serialized: Any, features: Mapping[Any, Any], name: str | None = None, example_names: Any = None
+) -> dict[Any, Any]: ...
+def parse_single_sequence_example(
+    serialized: Any,
+    context_features: Mapping[Any, Any] | None = None,
+    sequence_features: Mapping[Any, Any] | None = None,
+    example_name: Any = None,
+    name: str | None = None,
+) -> tuple[dict[Any, Any], dict[Any, Any]]: ...
 def decode_base64(input: Any, name: str | None = None) -> Tensor: ...
 def encode_base64(input: Any, pad: bool = False, name: str | None = None) -> Tensor: ...
