@@ -1,12 +1,12 @@
 """`BatchOp`: the next batch, for TensorFlow's way of running queues and for a plain ``for`` loop.
 
-Called, it only dequeues: somebody else starts the queue runners, and errors of the source are in `Coordinator.join`.
-Iterated, it brings its own coordinator::
+A call only dequeues: the program starts the queue runners, and `Coordinator.join` raises errors of the source. A loop
+has a coordinator of its own::
 
     first next()          start the runners that it depends on, and its own, unless they run already
     each next()           dequeue
-    end of the input      stop them, join them, raise what made the source fail, if it did
-    dropped before that   stop them: nobody else would
+    end of the input      stop them, join them, raise the error of the source, if there was one
+    dropped before that   stop them
 """
 
 import functools
@@ -28,7 +28,7 @@ from mpqueue.train.queue_runner import QueueRunner
 
 
 class BatchOp(Source):
-    """Gives the next batch at each call; also a `Source` of batches, and an iterable that runs its own input.
+    """Returns the next batch at each call; also a `Source` of batches, and an iterable that runs its own input.
 
     ``for images, labels in batch_op`` starts, at the first batch, the queue runners of this batch and of all queues
     that its sources draw from. At the end of the input it stops them and raises the source's error if that is why it
@@ -66,11 +66,11 @@ class BatchOp(Source):
         return self._dequeue(timeout=timeout)
 
     def __iter__(self) -> Iterator[Any]:
-        """Go through the batches, see the class.
+        """Iterate over the batches, see the class.
 
         Raises:
             OutOfRangeError: An earlier loop has come to the end of the input.
-            Exception: Whatever the source raised, after the batches of what came before.
+            Exception: The error of the source, after the batches of the examples before it.
         """
         self._start_once()
         while True:
@@ -82,10 +82,10 @@ class BatchOp(Source):
         self.close()
 
     def close(self) -> None:
-        """Stop the queue runners that a loop started, and wait for them; what was never started needs no close.
+        """Stop the queue runners that a loop started, and wait for them; without a loop this does nothing.
 
         Raises:
-            Exception: Whatever made the source fail; again at every call.
+            Exception: The error of the source; again at every call.
         """
         if self._coord is not None:
             self._coord.request_stop()
@@ -97,19 +97,19 @@ class BatchOp(Source):
                 self._coord = self._start()
                 return
         if self._coord.joined:
-            self.close()  # again the error, if there was one
+            self.close()  # raises the error again, if there was one
             raise OutOfRangeError(None, None, f"the input of {self!r} is read once, and it has ended")
 
     def _start(self) -> Coordinator:
         coord, session = Coordinator(), get_default_session()
-        # The threads know the coordinator, not this object: if it is left in mid-input for good, this stops them.
+        # The threads refer to the coordinator and not to this object, so that dropping it half way stops them.
         weakref.finalize(self, _stop, weakref.ref(coord))
         for runner in [*_runners_before(self.queue_runner, get_queue_runners()), self.queue_runner]:
             runner.create_threads(session, coord, daemon=True, start=True)
         return coord
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """In another process it is a source of batches; its runners stay here."""
+        """Pickle as a plain source of batches; the runners stay in this process."""
         return Source, (self._dequeue, self.dtypes, self.shapes, self.names)
 
     def __repr__(self) -> str:
@@ -117,7 +117,7 @@ class BatchOp(Source):
 
 
 def _stop(coord: weakref.ref[Coordinator]) -> None:
-    """Stop what still runs. A strong reference would keep the batch: by the frames of the error in the coordinator."""
+    """Stop the runners. A strong reference would keep the batch alive, by the frames of the coordinator's error."""
     running = coord()
     if running is not None:
         running.request_stop()

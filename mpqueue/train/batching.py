@@ -10,7 +10,7 @@ from typing import Any
 
 from mpqueue.train.batch_op import BatchOp
 from mpqueue.train.examples import as_example_source
-from mpqueue.train.inputs import Asked, SourceInputs, input_sources
+from mpqueue.train.inputs import Arguments, SourceInputs, input_sources
 from mpqueue.train.queue_runner import Workers
 
 
@@ -28,23 +28,24 @@ def batch(
     *,
     workers: Workers = "thread",
 ) -> BatchOp:
-    """Return an op that gives batches of examples in the order in which they come.
+    """Return an op that dequeues batches of examples, in the order in which they come.
 
     Args:
         tensors: One example: a `Source` of lists or dicts; or a list or dict of Sources of one array each, and of
             arrays, which are the same in each example.
         batch_size: Examples per batch. It may exceed ``capacity``; 0 gives empty batches.
         num_threads: Threads, or worker processes, that call the sources and enqueue. More than one mix the order.
-        capacity: Most examples that are held in advance: more ride out slow ones and cost memory.
-        enqueue_many: Whether the first dimension of what the sources give counts examples.
+        capacity: Most examples that are held in advance. More bridge slow ones, and cost memory.
+        enqueue_many: True if the first dimension of the sources' arrays counts examples.
         shapes: Shape of each component of one example, where it is not known from the sources.
-        dynamic_pad: Whether dimensions that are not known may vary: they are padded, at the end, to the longest
-            example of the batch, with 0, False or ``b""``.
-        allow_smaller_final_batch: Whether the examples that are left at the end make a smaller batch, or are dropped.
-        shared_name: As for `FIFOQueue`.
+        dynamic_pad: True if unknown dimensions may vary: they are padded, at the end, to the longest example of the
+            batch, with 0, False or ``b""``.
+        allow_smaller_final_batch: True if the examples that are left at the end make a smaller batch; else they are
+            dropped.
+        shared_name: See `FIFOQueue`.
         name: Name of the op, and part of the name of its queue.
-        workers: "process" calls the sources in worker processes, see `QueueRunner`. Each has a copy of them: what they
-            are to share, they take from queues, by readers or producers. A source that counts epochs stays in a thread.
+        workers: "process" calls the sources in worker processes, see `QueueRunner`. Each has a copy of them; to share
+            work they take it from a queue, by a reader or producer. A source that counts epochs stays in a thread.
 
     Returns:
         A `BatchOp`. A batch is of the type of ``tensors``, and for a list of one the bare array; its arrays have the
@@ -60,8 +61,8 @@ def batch(
     sources = [as_example_source(tensors)] * _positive(num_threads, "num_threads")
     inputs = SourceInputs(sources, enqueue_many, workers)
     size = _not_negative(batch_size, "batch_size")
-    asked = Asked(size, capacity, shapes, allow_smaller_final_batch, shared_name, name or "batch")
-    return inputs.in_order(asked, pads=dynamic_pad)
+    arguments = Arguments(size, capacity, shapes, allow_smaller_final_batch, shared_name, name or "batch")
+    return inputs.in_order(arguments, pads=dynamic_pad)
 
 
 def batch_join(
@@ -77,33 +78,34 @@ def batch_join(
     *,
     workers: Workers = "thread",
 ) -> BatchOp:
-    """Return an op that gives batches of the examples of several inputs, each with a thread of its own.
+    """Return an op that dequeues batches of the examples of several inputs, each with a thread of its own.
 
     Args:
-        tensors_list: For each input what `batch` takes; the same keys or numbers of components, dtypes and shapes.
-        batch_size: As for `batch`, as are the others.
-        capacity: As there.
-        enqueue_many: As there.
-        shapes: As there.
-        dynamic_pad: As there.
-        allow_smaller_final_batch: As there; the end is when all inputs have ended.
-        shared_name: As there.
-        name: As there.
-        workers: As there.
+        tensors_list: For each input an argument of `batch`, with the same keys or numbers of components, dtypes and
+            shapes.
+        batch_size: See `batch`.
+        capacity: See `batch`.
+        enqueue_many: See `batch`.
+        shapes: See `batch`.
+        dynamic_pad: See `batch`.
+        allow_smaller_final_batch: See `batch`; the end comes when all inputs have ended.
+        shared_name: See `batch`.
+        name: See `batch`.
+        workers: See `batch`.
 
     Returns:
-        A `BatchOp`, as there. The order among the inputs is that of their threads.
+        A `BatchOp`, see `batch`. The order among the inputs is that of their threads.
 
     Raises:
-        TypeError: As there, and where dtypes differ.
-        ValueError: As there, and where keys, numbers of components or shapes differ.
+        TypeError: See `batch`; or dtypes differ.
+        ValueError: See `batch`; or keys, numbers of components or shapes differ.
 
     Follows: ``tf.compat.v1.train.batch_join``.
     """
     inputs = SourceInputs(input_sources(tensors_list), enqueue_many, workers)
     size = _not_negative(batch_size, "batch_size")
-    asked = Asked(size, capacity, shapes, allow_smaller_final_batch, shared_name, name or "batch")
-    return inputs.in_order(asked, pads=dynamic_pad)
+    arguments = Arguments(size, capacity, shapes, allow_smaller_final_batch, shared_name, name or "batch")
+    return inputs.in_order(arguments, pads=dynamic_pad)
 
 
 def shuffle_batch(
@@ -121,37 +123,37 @@ def shuffle_batch(
     *,
     workers: Workers = "thread",
 ) -> BatchOp:
-    """Return an op that gives batches of examples in random order.
+    """Return an op that dequeues batches of examples in random order.
 
     Args:
-        tensors: As for `batch`.
-        batch_size: As for `batch`, as are those below that are not explained here.
+        tensors: See `batch`.
+        batch_size: See `batch`.
         capacity: Most examples that are held in advance; more than ``min_after_dequeue``.
         min_after_dequeue: Examples that stay in the queue while the input goes on, so that there is something to
             choose from: more of them shuffle better, fewer are there sooner.
-        num_threads: As there.
+        num_threads: See `batch`.
         seed: Makes the order reproducible, with one thread.
-        enqueue_many: As there.
-        shapes: As there.
-        allow_smaller_final_batch: As there.
-        shared_name: As there.
-        name: As there.
-        workers: As there.
+        enqueue_many: See `batch`.
+        shapes: See `batch`.
+        allow_smaller_final_batch: See `batch`.
+        shared_name: See `batch`.
+        name: See `batch`.
+        workers: See `batch`.
 
     Returns:
-        A `BatchOp`, as there.
+        A `BatchOp`, see `batch`.
 
     Raises:
-        TypeError: As there.
-        ValueError: As there, and where ``capacity`` is not above ``min_after_dequeue``.
+        TypeError: See `batch`.
+        ValueError: See `batch`; or ``capacity`` is not above ``min_after_dequeue``.
 
     Follows: ``tf.compat.v1.train.shuffle_batch``; the order of a seed is our own.
     """
     sources = [as_example_source(tensors)] * _positive(num_threads, "num_threads")
     inputs = SourceInputs(sources, enqueue_many, workers)
     size = _not_negative(batch_size, "batch_size")
-    asked = Asked(size, capacity, shapes, allow_smaller_final_batch, shared_name, name or "shuffle_batch")
-    return inputs.shuffled(asked, min_after_dequeue, seed)
+    arguments = Arguments(size, capacity, shapes, allow_smaller_final_batch, shared_name, name or "shuffle_batch")
+    return inputs.shuffled(arguments, min_after_dequeue, seed)
 
 
 def shuffle_batch_join(
@@ -168,34 +170,34 @@ def shuffle_batch_join(
     *,
     workers: Workers = "thread",
 ) -> BatchOp:
-    """Return an op that gives batches of the examples of several inputs in random order.
+    """Return an op that dequeues batches of the examples of several inputs, in random order.
 
     Args:
-        tensors_list: As for `batch_join`.
-        batch_size: As for `shuffle_batch`, as are the others.
-        capacity: As there.
-        min_after_dequeue: As there.
-        seed: As there.
-        enqueue_many: As there.
-        shapes: As there.
-        allow_smaller_final_batch: As for `batch_join`.
-        shared_name: As there.
-        name: As there.
-        workers: As there.
+        tensors_list: See `batch_join`.
+        batch_size: See `batch`.
+        capacity: See `shuffle_batch`.
+        min_after_dequeue: See `shuffle_batch`.
+        seed: See `shuffle_batch`.
+        enqueue_many: See `batch`.
+        shapes: See `batch`.
+        allow_smaller_final_batch: See `batch_join`.
+        shared_name: See `batch`.
+        name: See `batch`.
+        workers: See `batch`.
 
     Returns:
-        A `BatchOp`, as there.
+        A `BatchOp`, see `batch`.
 
     Raises:
-        TypeError: As for `batch_join`.
-        ValueError: As for `batch_join` and `shuffle_batch`.
+        TypeError: See `batch_join`.
+        ValueError: See `batch_join` and `shuffle_batch`.
 
     Follows: ``tf.compat.v1.train.shuffle_batch_join``; the order of a seed is our own.
     """
     inputs = SourceInputs(input_sources(tensors_list), enqueue_many, workers)
     size = _not_negative(batch_size, "batch_size")
-    asked = Asked(size, capacity, shapes, allow_smaller_final_batch, shared_name, name or "shuffle_batch")
-    return inputs.shuffled(asked, min_after_dequeue, seed)
+    arguments = Arguments(size, capacity, shapes, allow_smaller_final_batch, shared_name, name or "shuffle_batch")
+    return inputs.shuffled(arguments, min_after_dequeue, seed)
 
 
 def _positive(value: int, what: str) -> int:

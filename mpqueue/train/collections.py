@@ -1,4 +1,4 @@
-"""The collection of queue runners that a program starts all at once."""
+"""The collection of queue runners, which a program starts all at once."""
 
 import logging
 import threading
@@ -51,7 +51,7 @@ def start_queue_runners(
     Args:
         sess: The session in which they run; None: the default one.
         coord: Lets them stop together and report errors.
-        daemon: Whether the threads let the program exit while they run.
+        daemon: True if the threads let the program exit while they run.
         start: False to create the threads only.
         collection: Name of the collection.
 

@@ -1,4 +1,4 @@
-"""Values that come a number of times, then end."""
+"""limit_epochs: values that come a number of times, then end."""
 
 # ruff: noqa: ARG001 - `name` stands in TensorFlow's signature
 
@@ -49,7 +49,7 @@ class _Limited:
 
 
 def checked_epochs(num_epochs: int | None) -> int | None:
-    """``num_epochs``, if it is a number above 0, or None.
+    """Return ``num_epochs`` if it is a number above 0, or None.
 
     Raises:
         TypeError: It is no integer.
@@ -64,11 +64,11 @@ def checked_epochs(num_epochs: int | None) -> int | None:
 
 
 def limit_epochs(tensor: Any, num_epochs: int | None = None, name: str | None = None) -> Any:
-    """Return a `Source` that gives ``tensor`` ``num_epochs`` times, then ends.
+    """Return a `Source` that returns ``tensor`` ``num_epochs`` times, then ends.
 
     Args:
-        tensor: An array, or what makes one, or a `Source`, which is then called as often.
-        num_epochs: How often; None returns ``tensor`` as it is.
+        tensor: An array, a list that makes one, or a `Source`, which is then called as often.
+        num_epochs: Number of times; None returns ``tensor`` as it is.
         name: Accepted for TensorFlow's signature.
 
     Raises:

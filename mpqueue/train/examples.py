@@ -1,9 +1,9 @@
-"""What `batch` and its kin take as one example, as one `Source`.
+"""One `Source` of examples, made of the tensors that `batch` and the other batching functions take.
 
 TensorFlow takes tensors, in a list or a dict, and evaluates all of them once for each example. Here a `Source` of lists
-or dicts stands for the whole; or a list or dict holds Sources of one array each, and arrays. Sources that were made by
-``map`` from one common source get one and the same example of it, so that an image and its label stay together, as two
-tensors made of one tensor do.
+or dicts stands for the whole; or a list or dict holds Sources of one array each, and arrays. Sources that ``map`` made
+of one common source get the same example of it, so that an image and its label stay together, as in TensorFlow two
+tensors do that are made of one.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from mpqueue.train.arrays import constant_source
 
 
 def as_example_source(tensors: Any) -> Source:
-    """One source of lists, or of dicts if ``tensors`` is a dict or has names.
+    """Return one source of lists, or of dicts if ``tensors`` is a dict or has names.
 
     Raises:
         TypeError: ``tensors`` is a single array, a source of single arrays, or no tensors at all.
@@ -23,7 +23,7 @@ def as_example_source(tensors: Any) -> Source:
     """
     if isinstance(tensors, Source):
         if tensors.is_bare:
-            raise TypeError(f"{tensors!r} gives single arrays: pass it in a list, as in batch([source], ...)")
+            raise TypeError(f"{tensors!r} returns single arrays: pass it in a list, as in batch([source], ...)")
         return _with_dtypes(tensors)
     if not isinstance(tensors, list | tuple | dict):
         raise TypeError(f"expected a Source, or a list or dict of Sources or arrays, got {type(tensors).__name__}")
@@ -45,7 +45,7 @@ def _joint(parts: list[Any], names: list[str] | None) -> Source:
 def _component(part: Any, label: str) -> Source:
     source = part if isinstance(part, Source) else constant_source(part, label)
     if source.names is not None or len(_with_dtypes(source).dtypes or ()) != 1:
-        raise ValueError(f"{label} must be one array, {source!r} gives several: pass that source by itself")
+        raise ValueError(f"{label} must be one array, {source!r} returns several: pass that source by itself")
     return source
 
 
@@ -56,7 +56,7 @@ def _with_dtypes(source: Source) -> Source:
 
 
 class _Joint:
-    """Calls all sources for one example; what several of them are made of is called once."""
+    """Calls all sources for one example; a common source of several is called once."""
 
     def __init__(self, sources: list[Source], names: list[str] | None) -> None:
         self._sources, self._names = sources, names
@@ -68,7 +68,7 @@ class _Joint:
 
 
 def _evaluated(source: Source, known: dict[int, Any]) -> Any:
-    """The example of a source, called unless that is known already; of what it is made by `Source.map`, likewise."""
+    """Return the example of a source, and keep it in ``known``; a source made by `Source.map` calls its origin so."""
     if id(source) not in known:
         if source.origin is None:
             known[id(source)] = source()
@@ -87,6 +87,6 @@ def _mapped(source: Source, fn: Callable[[Any], Any], example: Any) -> Any:
 
 
 def _component_of(source: Source, example: Any) -> Any:
-    """The array of a component, also where its source gives it in a list of one."""
+    """Return the array of a component; its source may return it in a list of one."""
     is_list = not source.is_bare and isinstance(example, list | tuple) and len(example) == 1
     return example[0] if is_list else example

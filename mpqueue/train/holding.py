@@ -1,8 +1,8 @@
-"""What a source holds: queues, counts of epochs, placeholders.
+"""Search for the objects that a source holds: queues, counts of epochs, placeholders.
 
-A source is a function, and what it holds are attributes of objects, arguments of partials, variables that a closure has
-captured, globals that the code names. These are followed, through containers, Sources, readers and a user's own
-objects. Modules, classes and arrays are not entered.
+A source is a function. It holds attributes of objects, arguments of partials, variables that a closure has captured,
+and globals that the code names. The search follows these through containers, Sources, readers and a user's own objects.
+It does not enter modules, classes and arrays.
 """
 
 import types
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-# Whoever holds more than this in what a source captures holds data, not queues.
+# A source that holds more objects than this holds data, not queues.
 _MAX_THINGS = 20_000
 _CLOSED = (types.ModuleType, type, np.ndarray, np.generic, str, bytes, int, float, complex, bool, type(None))
 
@@ -19,16 +19,16 @@ _Kind = TypeVar("_Kind")
 
 
 def held_in(thing: Any, *kinds: type[_Kind], closed: tuple[type, ...] = ()) -> Iterator[_Kind]:
-    """The objects of some kinds that something holds or captures; what they hold themselves is not looked for.
+    """Iterate over the objects of some kinds that something holds or captures, without those that they hold.
 
     Args:
-        thing: What to look into.
-        kinds: What to look for.
-        closed: What is not looked into.
+        thing: Searched.
+        kinds: Classes of the objects to find.
+        closed: Classes of objects that are not searched.
     """
     seen: set[int] = set()
     left = [thing]
-    keep = []  # an object made on the way must not free its id for another one
+    keep = []  # keeps objects that were made here alive, so that no other one gets the id
     while left and len(seen) < _MAX_THINGS:
         one = left.pop()
         if id(one) in seen or isinstance(one, _CLOSED):
@@ -61,7 +61,7 @@ def _held_by(one: Any) -> Iterator[Any]:
 
 
 def _captured(code: types.CodeType, variables: dict[str, Any]) -> Iterator[Any]:
-    """The globals that some code names, the functions inside it included."""
+    """Iterate over the globals that some code names, with the functions inside it."""
     yield from (variables[name] for name in code.co_names if name in variables)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -70,7 +70,7 @@ def _captured(code: types.CodeType, variables: dict[str, Any]) -> Iterator[Any]:
 
 def _is_filled(cell: types.CellType) -> bool:
     try:
-        cell.cell_contents  # noqa: B018 - asking is how it is found out
+        cell.cell_contents  # noqa: B018 - an empty cell raises
     except ValueError:
         return False
     return True

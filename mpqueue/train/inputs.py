@@ -1,7 +1,7 @@
 """The inputs of one batching queue: what all of them have in common, and the queue, runner and batches made of them.
 
-Both faces of TensorFlow's batching functions go over `Inputs`: `SourceInputs` here calls functions, and `NodeInputs` of
-`mpqueue.compat.train.examples` runs nodes. A face says what its queues are, and how one is filled and taken from.
+Both the eager and the deferred batching functions use `Inputs`: `SourceInputs` here calls functions, and `NodeInputs`
+of `mpqueue.compat.train.examples` runs nodes. A subclass names the queue, fills it, and returns its batches.
 """
 
 from abc import ABC, abstractmethod
@@ -24,19 +24,19 @@ Batches = TypeVar("Batches")
 
 
 class Input(Protocol):
-    """One input, as far as `Inputs` knows it: what a `Source` says of its examples, and an example of nodes, too."""
+    """One input, a `Source` or an example of nodes."""
 
     @property
     def names(self) -> list[str] | None:
-        """The keys of an example that is a dict."""
+        """Keys of an example that is a dict."""
 
     @property
     def dtypes(self) -> Sequence[Any] | None:
-        """The dtype of each component."""
+        """Dtype of each component."""
 
     @property
     def shapes(self) -> Sequence[Shape] | None:
-        """The shape of each component."""
+        """Shape of each component."""
 
 
 class Queues(NamedTuple):
@@ -47,23 +47,23 @@ class Queues(NamedTuple):
     shuffle: Callable[..., Any]
 
 
-class Asked(NamedTuple):
+class Arguments(NamedTuple):
     """The arguments that all batching functions share."""
 
     size: Any  # examples per batch
     capacity: int
-    shapes: Any  # of one example, or None: as the inputs say
-    takes_fewer: bool  # whether the examples that are left at the end make a smaller batch
+    shapes: Any  # of one example; None: those of the inputs
+    takes_fewer: bool  # the examples that are left at the end make a smaller batch
     shared_name: str | None
     name: str
 
 
 class Inputs(ABC, Generic[Batches]):
-    """The inputs of one queue, each to be enqueued by a thread of its own, and what is known of all of them.
+    """The inputs of one queue, each enqueued by a thread of its own, with their common names and dtypes.
 
     Args:
         inputs: At least one; an input that occurs twice is enqueued by two threads.
-        many: Whether their first dimensions count examples.
+        many: True if their first dimensions count examples.
         queues: The queues of the face.
 
     Raises:
@@ -89,7 +89,7 @@ class Inputs(ABC, Generic[Batches]):
             )
 
     def _places_in(self, other: Input) -> list[int]:
-        """For each component of the first input, its place in another one: the keys of dicts have no order."""
+        """Return the place in another input of each component of the first: the keys of dicts have no order."""
         if self.names is None or other.names is None:
             return list(range(len(self.dtypes)))
         return [other.names.index(name) for name in self.names]
@@ -117,38 +117,38 @@ class Inputs(ABC, Generic[Batches]):
             raise ValueError("enqueue_many needs arrays whose first dimension counts examples, got a scalar")
         return shape[1:] if self._many else shape
 
-    def in_order(self, asked: Asked, *, pads: bool) -> Batches:
+    def in_order(self, arguments: Arguments, *, pads: bool) -> Batches:
         """Make a queue that keeps the order, fill it, and return its batches.
 
         Args:
-            asked: What the caller asks for.
-            pads: Whether dimensions that are not known may vary.
+            arguments: The caller's arguments.
+            pads: True if unknown dimensions may vary.
 
         Raises:
             ValueError: As `shapes`.
         """
-        known = self.shapes(asked.shapes, may_vary=pads)
+        known = self.shapes(arguments.shapes, may_vary=pads)
         make, kind = (self._queues.padding, "padding_fifo_queue") if pads else (self._queues.fifo, "fifo_queue")
-        label = self._queue_name(asked.name, kind)
-        queue = make(asked.capacity, self.dtypes, known, self.names, asked.shared_name, label)
-        return self._batches(queue, asked)
+        label = self._queue_name(arguments.name, kind)
+        queue = make(arguments.capacity, self.dtypes, known, self.names, arguments.shared_name, label)
+        return self._batches(queue, arguments)
 
-    def shuffled(self, asked: Asked, min_after_dequeue: int, seed: int | None) -> Batches:
+    def shuffled(self, arguments: Arguments, min_after_dequeue: int, seed: int | None) -> Batches:
         """Make a queue that shuffles, fill it, and return its batches.
 
         Args:
-            asked: What the caller asks for.
+            arguments: The caller's arguments.
             min_after_dequeue: Examples that stay in the queue as long as it is open.
             seed: Makes the order reproducible.
 
         Raises:
             ValueError: As `shapes`.
         """
-        known = self.shapes(asked.shapes, may_vary=False)
-        numbers = (asked.capacity, min_after_dequeue)
-        label = self._queue_name(asked.name, "random_shuffle_queue")
-        queue = self._queues.shuffle(*numbers, self.dtypes, known, self.names, seed, asked.shared_name, label)
-        return self._batches(queue, asked)
+        known = self.shapes(arguments.shapes, may_vary=False)
+        numbers = (arguments.capacity, min_after_dequeue)
+        label = self._queue_name(arguments.name, "random_shuffle_queue")
+        queue = self._queues.shuffle(*numbers, self.dtypes, known, self.names, seed, arguments.shared_name, label)
+        return self._batches(queue, arguments)
 
     @staticmethod
     @abstractmethod
@@ -156,8 +156,8 @@ class Inputs(ABC, Generic[Batches]):
         """Return the name to give a queue of a kind."""
 
     @abstractmethod
-    def _batches(self, queue: Any, asked: Asked) -> Batches:
-        """Add a runner that fills the queue with the inputs, and return what dequeues from it."""
+    def _batches(self, queue: Any, arguments: Arguments) -> Batches:
+        """Add a runner that fills the queue with the inputs, and return the queue's batches."""
 
 
 class SourceInputs(Inputs[BatchOp]):
@@ -165,8 +165,8 @@ class SourceInputs(Inputs[BatchOp]):
 
     Args:
         sources: At least one; a source that occurs twice is called by two threads.
-        many: Whether their first dimensions count examples.
-        workers: Where the sources are called.
+        many: True if their first dimensions count examples.
+        workers: "thread" or "process", see `QueueRunner`.
     """
 
     def __init__(self, sources: Sequence[Source], many: bool, workers: Workers) -> None:
@@ -177,16 +177,16 @@ class SourceInputs(Inputs[BatchOp]):
     def _queue_name(name: str, kind: str) -> str:
         return f"{name}/{kind}"
 
-    def _batches(self, queue: QueueBase, asked: Asked) -> BatchOp:
+    def _batches(self, queue: QueueBase, arguments: Arguments) -> BatchOp:
         make = queue.enqueue_many_op if self._many else queue.enqueue_op
         made = {id(source): make(source) for source in self._sources}
         runner = QueueRunner(queue, [made[id(source)] for source in self._sources], workers=self._workers)
         add_queue_runner(runner)
-        return BatchOp(queue, runner, asked.size, takes_fewer=asked.takes_fewer)
+        return BatchOp(queue, runner, arguments.size, takes_fewer=arguments.takes_fewer)
 
 
 def input_sources(tensors_list: Any) -> list[Source]:
-    """Return one source for each entry of what `batch_join` takes.
+    """Return one source for each entry of the argument of `batch_join`.
 
     Raises:
         TypeError: It is no list.
@@ -200,7 +200,7 @@ def input_sources(tensors_list: Any) -> list[Source]:
 
 
 def _common(shapes: Sequence[Shape]) -> Shape:
-    """Return what several statements about one shape say together."""
+    """Merge what is known of one shape from several inputs."""
     try:
         return reduce(merged, shapes)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What TensorFlow keeps in local variables: counts of epochs, lists of files; here they exist once they are made."""
+"""Local variables: counts of epochs and lists of files, which TensorFlow keeps in variables of this collection."""
 
 from collections.abc import Callable
 from typing import Final
@@ -11,26 +11,26 @@ _LOCAL_VARIABLES: Final = "local_variables"
 class LocalVariable:
     """State with an initial value; kept by the default graph until `reset_default_graph`.
 
-    It is that of one process: what holds it is not moved to another.
+    It belongs to one process: a source that holds it is not moved to another one.
     """
 
     def initialize(self) -> None:
-        """Take the initial value, computed anew."""
+        """Compute the initial value anew and take it."""
         raise NotImplementedError
 
 
 def add_local_variable(variable: LocalVariable) -> None:
-    """Have `local_variables_initializer` initialize it."""
+    """Add a variable to those that `local_variables_initializer` initializes."""
     default_graph().add_to_collection(_LOCAL_VARIABLES, variable)
 
 
 def local_variables_initializer() -> Callable[[], None]:
-    """Give all local variables their initial values anew: epochs are counted from 0, file patterns matched again.
+    """Reset all local variables: epochs are counted from 0, file patterns matched again.
 
-    They had them from the start, so that programs need not call this; those written for TensorFlow may.
+    They are initialized when they are made, so that a program need not call this; one written for TensorFlow may.
 
     Returns:
-        A callable that does it once more, for ``session.run(local_variables_initializer())``.
+        A callable that does the same again, for ``session.run(local_variables_initializer())``.
 
     Follows: ``tf.compat.v1.local_variables_initializer``, except that nothing has to be run first.
     """

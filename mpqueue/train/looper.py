@@ -1,4 +1,4 @@
-"""A thread that runs something again and again until its coordinator stops."""
+"""LooperThread: runs a function again and again until its coordinator stops."""
 
 import threading
 import time
@@ -11,8 +11,8 @@ from mpqueue.coordinator import Coordinator
 class LooperThread(threading.Thread):
     """A daemon thread that runs code repeatedly, back to back or on a timer, until the coordinator stops.
 
-    The code is ``target``, or `run_loop` of a subclass. What it raises is reported to the coordinator and ends the
-    thread. It registers itself with the coordinator, so that ``coord.join()`` waits for it.
+    The code is ``target``, or `run_loop` of a subclass. An error is reported to the coordinator and ends the thread.
+    The thread registers itself with the coordinator, so that ``coord.join()`` waits for it.
 
     Args:
         coord: The coordinator.
@@ -77,13 +77,13 @@ class LooperThread(threading.Thread):
             self.run_loop()
 
     def start_loop(self) -> None:
-        """Called once, before the first run; for subclasses."""
+        """Prepare the first run; called once, for subclasses."""
 
     def stop_loop(self) -> None:
-        """Called once, after the last run unless that failed; for subclasses."""
+        """Clean up after the last run unless that failed; called once, for subclasses."""
 
     def run_loop(self) -> None:
-        """Called at each run: calls ``target``."""
+        """Call ``target``; called at each run."""
         target, args, kwargs = self._call
         if target is not None:
             target(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Names of files, looked up once."""
+"""match_filenames_once: names of files, looked up once."""
 
 # ruff: noqa: ARG001 - `name` stands in TensorFlow's signature
 
@@ -18,7 +18,7 @@ class _Matches(LocalVariable):
         add_local_variable(self)
 
     def initialize(self) -> None:
-        """Look anew."""
+        """Match the pattern again."""
         self._names = matching_files(self._pattern)
 
     def __call__(self) -> Any:
@@ -26,9 +26,9 @@ class _Matches(LocalVariable):
 
 
 def match_filenames_once(pattern: Any, name: str | None = None) -> Source:
-    """Return a `Source` that gives the names that match a pattern now, at every call the same.
+    """Return a `Source` that returns, at every call, the names that match a pattern now.
 
-    `local_variables_initializer` looks anew. `string_input_producer` takes it in place of a list of names.
+    `local_variables_initializer` matches again. `string_input_producer` takes it in place of a list of names.
 
     Args:
         pattern: As for `matching_files`.
@@ -40,6 +40,6 @@ def match_filenames_once(pattern: Any, name: str | None = None) -> Source:
     Raises:
         TypeError: ``pattern`` is no text, bytes or ``os.PathLike``, nor a list of these.
 
-    Follows: ``tf.compat.v1.train.match_filenames_once``, whose variable wants to be initialized first.
+    Follows: ``tf.compat.v1.train.match_filenames_once``, whose variable must be initialized first.
     """
     return Source(_Matches(pattern), "string", [(None,)])

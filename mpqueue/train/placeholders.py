@@ -1,8 +1,8 @@
 """Named inputs, and `run`, which calls things with values for them.
 
-A placeholder is a `Source` without a value of its own: `run` puts values in place for the time and the thread of its
-call, and whatever is called meanwhile (an enqueue op, a source made by ``map``, a function that calls the placeholder)
-gets them. What may be fed, and what becomes of it, is TensorFlow's ``Session.run``: arrays are cast without a word.
+A placeholder is a `Source` without a value of its own. `run` feeds it a value for the time and the thread of its call:
+whatever is called meanwhile (an enqueue op, a source made by ``map``, a function that calls the placeholder) gets that
+value. Values are converted as by TensorFlow's ``Session.run``, which casts arrays without a warning.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -26,12 +26,12 @@ _fed: ContextVar[Mapping[int, Any]] = ContextVar("mpqueue_fed", default=MappingP
 
 
 class Placeholder(Source):
-    """A value that `run` has to be given; made by `placeholder` and `placeholder_with_default`.
+    """A value that `run` must be fed; made by `placeholder` and `placeholder_with_default`.
 
     Attributes:
         dtype: NumPy dtype, or "string".
-        shape: What is known of the shape; None for nothing, None in it for an unknown dimension.
-        name: The name it was given, or "Placeholder".
+        shape: Static shape; None in it is an unknown dimension, None alone an unknown rank.
+        name: The name that was given, or "Placeholder".
     """
 
     def __init__(self, dtype: Any, shape: Any, name: str | None, default: Callable[[], Any] | None = None) -> None:
@@ -42,7 +42,7 @@ class Placeholder(Source):
         super().__init__(self._value, self.dtype, [self.shape])
 
     def check(self, value: Any) -> NDArray[Any]:
-        """Return ``value`` as it would be fed: an array of this dtype, checked against this shape.
+        """Return the array that ``value`` would be fed as: of this dtype, and checked against this shape.
 
         Raises:
             TypeError: Text and numbers are mixed up, or a single Python integer does not fit the dtype.
@@ -68,12 +68,12 @@ class Placeholder(Source):
 
 
 class SparsePlaceholder:
-    """A sparse value that `run` has to be given; made by `sparse_placeholder`.
+    """A sparse value that `run` must be fed; made by `sparse_placeholder`.
 
     Attributes:
         dtype: NumPy dtype of the values, or "string".
-        shape: What is known of the dense shape; None for nothing.
-        name: The name it was given, or "SparsePlaceholder".
+        shape: Static dense shape; None if nothing is known of it.
+        name: The name that was given, or "SparsePlaceholder".
     """
 
     def __init__(self, dtype: Any, shape: Any, name: str | None) -> None:
@@ -82,7 +82,7 @@ class SparsePlaceholder:
         self.name = name or "SparsePlaceholder"
 
     def check(self, value: Any) -> SparseTensorValue:
-        """Return ``value`` as it would be fed. Whether its three arrays agree is not looked at.
+        """Return the triple that ``value`` would be fed as; its three arrays need not agree.
 
         Args:
             value: A `SparseTensorValue`, or ``(indices, values, dense_shape)``.
@@ -106,10 +106,10 @@ class SparsePlaceholder:
         return SparseTensorValue(*arrays)
 
     def __call__(self) -> SparseTensorValue:
-        """Return what was fed.
+        """Return the value that was fed.
 
         Raises:
-            InvalidArgumentError: Nothing was.
+            InvalidArgumentError: None was.
         """
         fed = _fed.get()
         if id(self) not in fed:
@@ -123,15 +123,15 @@ class SparsePlaceholder:
 
 
 def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> Placeholder:
-    """Return a named input that `run` must be given a value for.
+    """Return a named input that `run` must be fed a value for.
 
     Args:
         dtype: NumPy dtype, or "string".
-        shape: What the value's shape must be; None in it lets a dimension vary, None alone all of it.
-        name: Said in errors.
+        shape: The shape of the value; None in it lets a dimension vary, None alone all of it.
+        name: Used in errors.
 
     Returns:
-        A `Source` of that value: fit for `enqueue_op`, for ``map``, and to be called.
+        A `Source` of that value, for `enqueue_op`, for ``map``, and to be called.
 
     Raises:
         TypeError: ``dtype`` or ``shape`` is none.
@@ -143,12 +143,12 @@ def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> Place
 
 
 def placeholder_with_default(input: Any, shape: Any, name: str | None = None) -> Placeholder:
-    """Return a named input that has a value when `run` is given none.
+    """Return a named input that has a value when `run` is fed none.
 
     Args:
-        input: The value, an array or what makes one; or a `Source` of one array, called only where nothing is fed.
-        shape: What a fed value's shape must be, as for `placeholder`.
-        name: Said in errors.
+        input: The value, an array or a list that makes one; or a `Source` of one array, called only if nothing is fed.
+        shape: The shape of a fed value, see `placeholder`.
+        name: Used in errors.
 
     Raises:
         TypeError: ``input`` is no array, or ``shape`` is none.
@@ -174,12 +174,12 @@ def placeholder_with_default(input: Any, shape: Any, name: str | None = None) ->
 
 
 def sparse_placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> SparsePlaceholder:
-    """Return a named input that `run` must be given a sparse value for.
+    """Return a named input that `run` must be fed a sparse value for.
 
     Args:
         dtype: NumPy dtype of the values, or "string".
-        shape: The dense shape, of which only the rank is looked at when a value is fed, as in TensorFlow.
-        name: Said in errors.
+        shape: The dense shape. As in TensorFlow, only its rank is checked when a value is fed.
+        name: Used in errors.
 
     Raises:
         TypeError: ``dtype`` or ``shape`` is none.
@@ -191,7 +191,7 @@ def sparse_placeholder(dtype: Any, shape: Any = None, name: str | None = None) -
 
 
 def run(fetches: Any, feed_dict: Mapping[Any, Any] | None = None) -> Any:
-    """Call ``fetches`` with values for placeholders, and return what they give.
+    """Call ``fetches`` with values for placeholders, and return the results.
 
     Args:
         fetches: A callable without arguments (a placeholder, a `Source`, an enqueue op, ``queue.dequeue``), or a
@@ -205,7 +205,7 @@ def run(fetches: Any, feed_dict: Mapping[Any, Any] | None = None) -> Any:
         TypeError: Something in ``fetches`` is not callable, or a key of ``feed_dict`` no placeholder.
         ValueError: A value does not fit its placeholder.
         InvalidArgumentError: A placeholder that is called has no value.
-        Exception: Whatever is called raises.
+        Exception: Errors of the functions that are called.
 
     Follows: ``tf.compat.v1.Session.run``.
     """
@@ -234,7 +234,7 @@ def _fetched(fetches: Any, known: dict[int, Any]) -> Any:
         items = [_fetched(item, known) for item in fetches]
         return type(fetches)(*items) if hasattr(fetches, "_fields") else type(fetches)(items)
     if not callable(fetches):
-        raise TypeError(f"run calls what it is given, and cannot call {fetches!r}")
+        raise TypeError(f"run takes callables, and cannot call {fetches!r}")
     if id(fetches) not in known:
         known[id(fetches)] = fetches()
     return known[id(fetches)]

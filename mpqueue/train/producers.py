@@ -1,8 +1,8 @@
-"""Queues that are filled with the rows of an array, epoch after epoch.
+"""Producers: queues that are filled with the rows of an array, epoch after epoch.
 
-Each makes a queue, one enqueue op, which puts in a whole epoch's rows at a call, and a queue runner, which is added to
-the collection that `start_queue_runners` starts. The order of an epoch is drawn when its op is called, so that epochs
-never mix and each is a whole permutation.
+Each function makes a queue, an enqueue op, which enqueues the rows of a whole epoch at each call, and a queue runner,
+which is added to the collection that `start_queue_runners` starts. The order of an epoch is drawn when its op is
+called, so that epochs never mix and each is a whole permutation.
 """
 
 # ruff: noqa: ARG001 - `summary_name` and some `name` stand in TensorFlow's signatures
@@ -42,18 +42,18 @@ def input_producer(
     """Return a queue of the rows of an array, with a queue runner that fills it.
 
     Args:
-        input_tensor: An array of one or more dimensions, or what makes one; or a `Source` that gives it anew for each
+        input_tensor: An array of one or more dimensions, or a list that makes one; or a `Source`, called for each
             epoch. Python's numbers become int32 and float32.
         element_shape: Shape of a row, where it is not known from ``input_tensor``.
-        num_epochs: How often each row comes before the queue is closed; None for no end. Counted anew by
-            `local_variables_initializer`.
-        shuffle: Whether the rows of each epoch come in random order.
-        seed: Makes that order reproducible; it is another one in each epoch.
+        num_epochs: Number of epochs before the queue is closed; None for no end. `local_variables_initializer` counts
+            anew.
+        shuffle: True if the rows of each epoch come in random order.
+        seed: Makes that order reproducible; each epoch has another one.
         capacity: Most rows that are held in advance.
-        shared_name: As for `FIFOQueue`.
+        shared_name: See `FIFOQueue`.
         summary_name: Accepted for TensorFlow's signature.
         name: Name of the queue.
-        cancel_op: What the runner calls at a stop; cancels the queue if None.
+        cancel_op: Called by the runner at a stop; None: cancels the queue.
 
     Returns:
         A `FIFOQueue` with one component.
@@ -82,12 +82,12 @@ def range_input_producer(
 
     Args:
         limit: One more than the largest; 0 gives none.
-        num_epochs: As for `input_producer`, as are the others.
-        shuffle: As there.
-        seed: As there.
-        capacity: As there.
-        shared_name: As there.
-        name: As there.
+        num_epochs: See `input_producer`.
+        shuffle: See `input_producer`.
+        seed: See `input_producer`.
+        capacity: See `input_producer`.
+        shared_name: See `input_producer`.
+        name: See `input_producer`.
 
     Returns:
         A `FIFOQueue` of int32 scalars.
@@ -118,15 +118,15 @@ def string_input_producer(
     """Return a queue of texts, mostly file names, with a queue runner that fills it.
 
     Args:
-        string_tensor: A list or array of text, bytes or ``os.PathLike``; or a callable that gives it, called for each
+        string_tensor: A list or array of text, bytes or ``os.PathLike``; or a callable that returns it, called for each
             epoch, such as `match_filenames_once`.
-        num_epochs: As for `input_producer`, as are the others.
-        shuffle: As there.
-        seed: As there.
-        capacity: As there.
-        shared_name: As there.
-        name: As there.
-        cancel_op: As there.
+        num_epochs: See `input_producer`.
+        shuffle: See `input_producer`.
+        seed: See `input_producer`.
+        capacity: See `input_producer`.
+        shared_name: See `input_producer`.
+        name: See `input_producer`.
+        cancel_op: See `input_producer`.
 
     Returns:
         A `FIFOQueue` of ``bytes`` scalars, for a reader.
@@ -136,7 +136,7 @@ def string_input_producer(
         ValueError: ``string_tensor`` is empty or no list, or ``num_epochs`` is 0 or negative.
 
     The queue runner reports:
-        InvalidArgumentError: The callable gave nothing. Whoever dequeues sees `OutOfRangeError`.
+        InvalidArgumentError: The callable returned nothing. A dequeue raises `OutOfRangeError`.
 
     Follows: ``tf.compat.v1.train.string_input_producer``.
     """
@@ -163,20 +163,20 @@ def slice_input_producer(
     shared_name: str | None = None,
     name: str | None = None,
 ) -> Source:
-    """Return a `Source` of examples, each one row of every array, with a queue runner that deals out the indices.
+    """Return a `Source` of examples, each one row of every array, with a queue runner that enqueues the indices.
 
     Args:
-        tensor_list: Arrays, or what makes them, or Sources of arrays, all with as many rows. The first one says how
-            many: further rows of the others never come, a missing one is an error when its turn has come.
-        num_epochs: As for `input_producer`, as are the others.
-        shuffle: As there.
-        seed: As there.
-        capacity: As there, of indices.
-        shared_name: As there.
-        name: As there.
+        tensor_list: Arrays, lists that make them, or Sources of arrays, with equal numbers of rows. The first one sets
+            the number: more rows in the others are not read, a missing one is an error when it is to be read.
+        num_epochs: See `input_producer`.
+        shuffle: See `input_producer`.
+        seed: See `input_producer`.
+        capacity: Most indices that are held in advance.
+        shared_name: See `input_producer`.
+        name: See `input_producer`.
 
     Returns:
-        A source that gives lists, of one row as well; the rows are copies.
+        A source of lists, also for one array; the rows are copies.
 
     Raises:
         TypeError: ``num_epochs`` is no integer.
@@ -224,22 +224,22 @@ def _make_producer(
 
 
 def _row_spec(source: Source, label: str) -> tuple[DType, Shape]:
-    """The dtype and the shape of the rows of what a source gives."""
+    """Return the dtype and the shape of the rows of a source's array."""
     if source.dtypes is None or source.shapes is None:
         raise ValueError(f"the dtype of {label} is not known: give it to its Source, as in Source(fn, 'float32')")
     if len(source.dtypes) != 1 or source.names is not None:
-        raise ValueError(f"{label} must be one array, its source gives the components {source.names or source.dtypes}")
+        raise ValueError(f"{label} must be one array, its source has the components {source.names or source.dtypes}")
     (shape,) = source.shapes
     if shape == ():
-        raise ValueError(f"{label} is a scalar: a producer gives the rows of an array")
+        raise ValueError(f"{label} is a scalar: a producer needs the rows of an array")
     return source.dtypes[0], None if shape is None else shape[1:]
 
 
 def row_shape(known: Shape, element_shape: Any) -> tuple[int, ...]:
-    """Return the shape of a row, of what is known of it and what the caller says.
+    """Merge what is known of the shape of a row with the caller's argument.
 
     Raises:
-        ValueError: They disagree, or leave something open.
+        ValueError: They disagree, or a dimension is still unknown.
     """
     given = as_shape(element_shape)
     try:
@@ -252,13 +252,13 @@ def row_shape(known: Shape, element_shape: Any) -> tuple[int, ...]:
 
 
 class _Epochs:
-    """Gives the rows of one epoch per call, in their order or in a new random one."""
+    """Returns the rows of one epoch per call, in their order or in a new random one."""
 
     def __init__(self, rows: Source, dtype: DType, count: EpochCount | None, shuffle: bool, seed: int | None) -> None:
         self._rows, self._dtype, self._count, self._shuffle = rows, dtype, count, shuffle
         self._random = np.random.default_rng(seed)
-        # Nothing is ever put in here. Without rows and without an end, the op would be called again and again in
-        # vain; it waits here for the stop instead.
+        # Nothing is ever enqueued here. Without rows and without an end, the op would be called again and again in
+        # vain; instead it waits in this queue for the stop.
         self._nothing = FIFOQueue(1, ["bool"], [()], name="nothing")
 
     def __call__(self) -> Any:
@@ -271,12 +271,12 @@ class _Epochs:
         return rows[self._random.permutation(len(rows))] if self._shuffle and rows.ndim else rows
 
     def cancel(self) -> None:
-        """Let the op go that waits for nothing, and all that would; they end as at the end of input."""
+        """Free an op that waits for nothing, now or later; it ends as at the end of the input."""
         self._nothing.close(cancel_pending_enqueues=True)
 
 
 class _Cancel:
-    """What the runner of a producer calls at a stop."""
+    """The cancel op of a producer's runner."""
 
     def __init__(self, epochs: _Epochs, cancel_op: Callable[[], Any]) -> None:
         self._epochs, self._cancel_op = epochs, cancel_op
@@ -297,7 +297,7 @@ class _Range:
 
 
 class _NotEmpty:
-    """What a callable gives, if that is anything."""
+    """The texts that a callable returns; none are an error."""
 
     def __init__(self, fn: Callable[[], Any]) -> None:
         self._fn = fn
@@ -310,7 +310,7 @@ class _NotEmpty:
 
 
 class _Slices:
-    """One row of every array, for each index that the queue gives."""
+    """One row of every array, for each index in the queue."""
 
     def __init__(self, queue: FIFOQueue, sources: list[Source]) -> None:
         self._queue, self._sources = queue, sources
@@ -322,7 +322,7 @@ class _Slices:
     @staticmethod
     def _row(place: int, array: NDArray[Any], index: int) -> Any:
         if index >= len(array):
-            text = f"tensor_list[{place}] has {len(array)} rows, the first array has one of index {index}"
+            text = f"tensor_list[{place}] has {len(array)} rows, none of index {index}; the first array has one"
             raise InvalidArgumentError(None, None, text)
         row = array[index]
         return row.copy() if isinstance(row, np.ndarray) else row

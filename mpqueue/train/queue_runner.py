@@ -5,15 +5,16 @@
     op thread, one per op                          close thread, only with a coordinator
     ─────────────────────                          ─────────────────────────────────────
     until the coordinator stops:                   wait for the coordinator's stop
-      run the op                                   run cancel_op: whoever is blocked in the queue is freed
-        (blocked elsewhere: the coordinator's
-        scope frees it)
+      run the op                                   run cancel_op, which frees calls that are blocked
+                                                     in the queue
+        (the coordinator's scope frees one that
+        is blocked elsewhere)
       closed-type error: this run has ended;
         the last one runs close_op
-      other error: the coordinator stops with it,
-        or without one it is kept and raised
+      other error: the coordinator stops with it;
+        without a coordinator it is kept and raised
 
-How many runs are outstanding is counted per session, from `create_threads` on and not from the start of the threads.
+Outstanding runs are counted per session, from `create_threads` on and not from the start of the threads.
 Only the run that brings the count to zero by a closed-type error closes the queue: if the last one fails instead, the
 queue stays open, as in TensorFlow.
 """
@@ -51,22 +52,23 @@ class QueueRunner:
         enqueue_ops: Callables without arguments that enqueue once per call and raise a closed-type error at the end, as
             ``queue.enqueue_op(source)`` makes them. The same one may occur more than once.
         close_op: Callable that closes the queue and lets pending enqueues in. Default: ``queue.close()``.
-        cancel_op: Callable that closes it and cancels them. Default: ``queue.close(cancel_pending_enqueues=True)``.
+        cancel_op: Callable that closes the queue and cancels pending enqueues. Default:
+            ``queue.close(cancel_pending_enqueues=True)``.
         queue_closed_exception_types: Tuple of error classes that mean the normal end of an op. Default:
             ``(OutOfRangeError,)``; add `CancelledError` where ops dequeue from queues that are closed under them.
-        queue_runner_def: What `to_proto` gave, instead of all of these.
+        queue_runner_def: The result of `to_proto`, instead of all of these.
         import_scope: Scope to put before the names in ``queue_runner_def``.
-        workers: Where ops run that ``queue.enqueue_op(source)`` or ``enqueue_many_op`` made: in their threads, or each
-            in a worker process of its own, which its thread waits for. A process that dies is replaced if the source
-            can be resumed (its callable has ``state_dict()`` and ``load_state_dict(state)``, and gives the same
-            examples again), and else reported as `WorkerDied`. Other ops run in their threads, and so do those whose
-            source holds what belongs to this process: a count of epochs, a placeholder.
+        workers: "process" runs each op that ``queue.enqueue_op(source)`` or ``enqueue_many_op`` made in a worker
+            process of its own, for which its thread waits. A process that dies is replaced if the source can be resumed
+            (its callable has ``state_dict()`` and ``load_state_dict(state)``, and returns the same examples again);
+            else the error is `WorkerDied`. Other ops run in their threads, and so do those whose source holds an object
+            that belongs to this process: a count of epochs, a placeholder.
 
     Raises:
         ValueError: Both ``queue_runner_def`` and a queue or ops, or without it no queue, no ops, or an empty list; or
             ``workers`` is neither "thread" nor "process".
-        TypeError: ``enqueue_ops`` holds what cannot be called; ``queue_closed_exception_types`` is no tuple of error
-            classes, or an empty one.
+        TypeError: ``enqueue_ops`` holds an object that cannot be called; ``queue_closed_exception_types`` is no tuple
+            of classes of `mpqueue.errors`, or an empty one.
         KeyError: A name in ``queue_runner_def`` is not known.
 
     Follows: ``tf.compat.v1.train.QueueRunner``.
@@ -113,7 +115,7 @@ class QueueRunner:
         types = tuple(class_of(code) for code in definition.queue_closed_exception_types)
         self._closed_types = types or (OutOfRangeError,)
 
-    # What ops, names and sessions are; the deferred face has others.
+    # -- Ops, names and sessions, for which compat's runner of nodes has others
 
     @staticmethod
     def _checked_op(op: Any) -> Op:
@@ -130,10 +132,10 @@ class QueueRunner:
         return checked_session(sess)
 
     def _moved(self, op: Any, _session: Any) -> Op | None:
-        """What a worker process is to call again and again in place of an op; None if this process has to do it."""
+        """Return the op that a worker process calls instead of this process; None if it has to run here."""
         if self._workers == "thread" or not isinstance(op, EnqueueOp):
             return None
-        # A queue leads back to this process, and what fills it stays here, too.
+        # A queue connects back to this process, so that the ops that fill it may stay here.
         bound = held_in(op.source, LocalVariable, Placeholder, closed=(QueueBase, QueueOp))
         return None if any(bound) else op
 
@@ -156,22 +158,22 @@ class QueueRunner:
 
     @property
     def queue(self) -> QueueBase:
-        """The queue."""
+        """Queue that the ops fill."""
         return self._queue
 
     @property
     def enqueue_ops(self) -> list[Op]:
-        """The ops that fill it."""
+        """Ops that fill the queue."""
         return self._enqueue_ops
 
     @property
     def close_op(self) -> Op:
-        """What is called when the last op has ended."""
+        """Op that is called when the last enqueue op has ended."""
         return self._close_op
 
     @property
     def cancel_op(self) -> Op:
-        """What is called when the coordinator stops."""
+        """Op that is called when the coordinator stops."""
         return self._cancel_op
 
     @property
@@ -181,12 +183,12 @@ class QueueRunner:
 
     @property
     def exceptions_raised(self) -> list[BaseException]:
-        """What the ops of the last set of threads raised, in order; empty with a coordinator, which gets it instead."""
+        """Errors of the ops of the last set of threads, in order; a coordinator gets them instead, if there is one."""
         return self._exceptions_raised
 
     @property
     def name(self) -> str:
-        """The name of the queue."""
+        """Name of the queue."""
         return self._queue.name
 
     def create_threads(
@@ -199,10 +201,10 @@ class QueueRunner:
 
         Args:
             sess: The session in which the ops run: closing it ends them. None: the default one.
-            coord: Told of errors, and asked whether to stop. None: errors are kept in `exceptions_raised`, and raised
-                in their threads.
-            daemon: Whether the threads let the program exit while they run.
-            start: Whether to start the threads.
+            coord: Gets the errors, and stops the threads. None: errors are kept in `exceptions_raised`, and raised in
+                their threads.
+            daemon: True if the threads let the program exit while they run.
+            start: True starts the threads.
 
         Returns: The new threads.
 
@@ -245,7 +247,7 @@ class QueueRunner:
             if self._count_down(session) == 0:
                 self._finish(session, self._close_op)
         except BaseException as error:
-            # Whatever it is: were a SystemExit to pass, the consumer would wait for ever.
+            # Any error, since after a SystemExit that went unnoticed the consumer would wait for ever.
             if coord is None:
                 with self._lock:
                     self._exceptions_raised.append(error)
@@ -266,17 +268,17 @@ class QueueRunner:
         self._finish(session, self._cancel_op)
 
     def _finish(self, session: Session, op: Op) -> None:
-        """Run the close or cancel op; its errors are logged: a queue that is closed already is what was wanted."""
+        """Run the close or cancel op and log its errors: the queue may be closed already."""
         try:
             try:
                 session.run(op)
             except SessionClosedError:
-                op()  # the queue outlives the session, and somebody outside of it may be blocked there
+                op()  # the queue outlives the session, and a caller outside of it may be blocked there
         except Exception as error:
             _log.info("%s: ignored the error of %r: %s", self.name, op, error)
 
     def to_proto(self, export_scope: str | None = None) -> QueueRunnerDef | None:
-        """Return what `from_proto` makes this runner of, in this process: names in the default graph.
+        """Return the names in the default graph of which `from_proto` makes this runner, in this process.
 
         Args:
             export_scope: Scope to take off the names.

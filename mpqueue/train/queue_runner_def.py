@@ -1,4 +1,4 @@
-"""What of a queue runner can be written down: names, and the numbers of error classes."""
+"""QueueRunnerDef: a queue runner as names, and codes of error classes."""
 
 from dataclasses import dataclass, field
 from typing import Any

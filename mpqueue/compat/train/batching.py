@@ -9,7 +9,7 @@ from typing import Any
 
 from mpqueue.compat.functions.scopes import name_scope
 from mpqueue.compat.train.examples import Example, NodeInputs
-from mpqueue.train.inputs import Asked
+from mpqueue.train.inputs import Arguments
 
 
 def batch(
@@ -47,8 +47,8 @@ def batch(
     """
     with name_scope(name, "batch") as scope:
         inputs = NodeInputs([Example(tensors, many=enqueue_many)] * num_threads, many=enqueue_many)
-        asked = Asked(batch_size, capacity, shapes, allow_smaller_final_batch, shared_name, scope)
-        return inputs.in_order(asked, pads=dynamic_pad)
+        arguments = Arguments(batch_size, capacity, shapes, allow_smaller_final_batch, shared_name, scope)
+        return inputs.in_order(arguments, pads=dynamic_pad)
 
 
 def batch_join(
@@ -75,8 +75,8 @@ def batch_join(
     """
     with name_scope(name, "batch_join") as scope:
         inputs = NodeInputs([Example(each, many=enqueue_many) for each in tensors_list], many=enqueue_many)
-        asked = Asked(batch_size, capacity, shapes, allow_smaller_final_batch, shared_name, scope)
-        return inputs.in_order(asked, pads=dynamic_pad)
+        arguments = Arguments(batch_size, capacity, shapes, allow_smaller_final_batch, shared_name, scope)
+        return inputs.in_order(arguments, pads=dynamic_pad)
 
 
 def shuffle_batch(
@@ -111,8 +111,8 @@ def shuffle_batch(
     _check_room(capacity, min_after_dequeue)
     with name_scope(name, "shuffle_batch") as scope:
         inputs = NodeInputs([Example(tensors, many=enqueue_many)] * num_threads, many=enqueue_many)
-        asked = Asked(batch_size, capacity, shapes, allow_smaller_final_batch, shared_name, scope)
-        return inputs.shuffled(asked, min_after_dequeue, seed)
+        arguments = Arguments(batch_size, capacity, shapes, allow_smaller_final_batch, shared_name, scope)
+        return inputs.shuffled(arguments, min_after_dequeue, seed)
 
 
 def shuffle_batch_join(
@@ -143,8 +143,8 @@ def shuffle_batch_join(
     _check_room(capacity, min_after_dequeue)
     with name_scope(name, "shuffle_batch_join") as scope:
         inputs = NodeInputs([Example(each, many=enqueue_many) for each in tensors_list], many=enqueue_many)
-        asked = Asked(batch_size, capacity, shapes, allow_smaller_final_batch, shared_name, scope)
-        return inputs.shuffled(asked, min_after_dequeue, seed)
+        arguments = Arguments(batch_size, capacity, shapes, allow_smaller_final_batch, shared_name, scope)
+        return inputs.shuffled(arguments, min_after_dequeue, seed)
 
 
 def _check_room(capacity: int, min_after_dequeue: int) -> None:

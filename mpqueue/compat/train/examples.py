@@ -14,7 +14,7 @@ from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
 from mpqueue.compat.ops.dtypes import DType
 from mpqueue.compat.train.runners import QueueRunner, add_queue_runner
-from mpqueue.train.inputs import Asked, Inputs, Queues
+from mpqueue.train.inputs import Arguments, Inputs, Queues
 
 
 class SparseKind(NamedTuple):
@@ -94,12 +94,12 @@ class NodeInputs(Inputs[Any]):
         del name  # it is the scope of now
         return kind
 
-    def _batches(self, queue: QueueBase, asked: Asked) -> Any:
+    def _batches(self, queue: QueueBase, arguments: Arguments) -> Any:
         enqueue = queue.enqueue_many if self._many else queue.enqueue
         made = {id(each): enqueue(each.vals) for each in self._examples}
         add_queue_runner(QueueRunner(queue, [made[id(each)] for each in self._examples]))
-        dequeue = queue.dequeue_up_to if asked.takes_fewer else queue.dequeue_many
-        return self._unpacked(dequeue(asked.size, name=asked.name))
+        dequeue = queue.dequeue_up_to if arguments.takes_fewer else queue.dequeue_many
+        return self._unpacked(dequeue(arguments.size, name=arguments.name))
 
     def _unpacked(self, taken: Any) -> Any:
         """A batch with what is sparse in it sparse again; of a list of one, the bare tensor."""
