@@ -159,7 +159,7 @@ def test_a_timeout_of_a_batch_loses_nothing():
         ({}, {}, ValueError, "at least one"),
         ([mpqueue.Source(lambda: 1)], {}, ValueError, "dtypes of .* are not known"),
         (mpqueue.Source(lambda: [1, 2]), {}, ValueError, "dtypes of .* are not known"),
-        ([mpqueue.Source(lambda: [1, 2], ["int32"] * 2)], {}, ValueError, "returns several: pass that source by itself"),
+        ([mpqueue.Source(lambda: [1, 2], ["int32"] * 2)], {}, ValueError, "returns several: pass that source"),
         ([mpqueue.Source(lambda: 1, "int32")], {}, ValueError, "rank of a component is not known"),
         ([mpqueue.Source(lambda: 1, "int32", [(None,)])], {}, ValueError, "dynamic_pad=True"),
         ([counter()], {"shapes": [(), ()]}, ValueError, "2 shapes for 1"),
