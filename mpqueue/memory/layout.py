@@ -164,13 +164,13 @@ class SpecNumbers:
         number = self._numbers.get(spec)
         if number is not None:
             return number, None
-        number = len(self._numbers)
-        if number >= MAX_SPECS:
-            return UNNUMBERED, pickle.dumps(spec, 5)
         try:
             encoded = pickle.dumps(spec, 5)
         except Exception:
             encoded = dumps_object(spec, None)  # dictionary keys of a class that only the script knows
+        number = len(self._numbers)
+        if number >= MAX_SPECS:
+            return UNNUMBERED, encoded
         self._numbers[spec] = number
         return number, encoded
 
@@ -211,10 +211,7 @@ def pickle_objects(objects: list[Any]) -> PickledObjects:
     buffers: list[memoryview] = []
 
     def keep_inside(buffer: pickle.PickleBuffer) -> bool:
-        try:
-            view = buffer.raw()
-        except BufferError:  # not contiguous: pickle makes a copy of its own
-            return True
+        view = buffer.raw()  # a buffer that is not contiguous does not get here: pickle refuses it
         if view.nbytes < _SMALL_BUFFER_BYTES:
             return True
         buffers.append(view)

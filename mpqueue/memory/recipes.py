@@ -4,7 +4,6 @@ A spec becomes a `ReadSpec` once. It keeps a *recipe* for each header that it ha
 dictionary look-up, and views of one structured array: an array of a batch is a field of it.
 """
 
-import math
 import operator
 import pickle
 import struct
@@ -85,8 +84,7 @@ class _Recipes(dict[bytes, Recipe]):
             structure = _structure_of(fields)
             take = None if structure is None or structure.names is None else _taking(structure.names)
             return Recipe(bool(fields), structure, take, tuple(fields), 0, 0, ())
-        pickle_at, pickle_bytes, count = words[at : at + 3]
-        pairs = words[at + 3 : at + 3 + 2 * count]
+        pickle_at, pickle_bytes, *pairs = words[at:]
         buffers = tuple(zip(pairs[::2], pairs[1::2], strict=True))
         return Recipe(bool(fields or buffers), None, None, tuple(fields), pickle_at, pickle_bytes, buffers)
 
@@ -95,14 +93,12 @@ def _structure_of(fields: Sequence[tuple[tuple[int, ...], np.dtype[Any], int, An
     if not fields or any(order == "F" for _, _, _, order in fields):
         return None
     shapes, dtypes, offsets, _ = zip(*fields, strict=True)
-    ends = [at + dtype.itemsize * math.prod(shape) for shape, dtype, at, _ in fields]
     try:
         return np.dtype(
             {
                 "names": list(map(str, range(len(fields)))),
                 "formats": list(zip(dtypes, shapes, strict=True)),
                 "offsets": list(offsets),
-                "itemsize": max(ends),
             }
         )
     except ValueError:  # arrays of 2 GiB and more, or of elements without bytes

@@ -172,7 +172,7 @@ class SlotWriter(GrantedSlot):
                 pairs += [start, buffer.nbytes]
                 writes.append((start, buffer))
             start, room = align(end), room_for(len(objects.data))
-            header += struct.pack(f"<{3 + len(pairs)}q", start, room, len(pairs) // 2, *pairs)
+            header += struct.pack(f"<{2 + len(pairs)}q", start, room, *pairs)
             writes.append((start, memoryview(objects.data)))
             self._check_bound(start + len(objects.data))
             end = start + room
