@@ -1,125 +1,208 @@
 """The table of slots under any moves: each slot has one owner, a refused move changes nothing, no slot gets lost."""
 
 import copy
+from dataclasses import dataclass
+from functools import partial
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from helpers.aiming import AimingMachine, run_and_require
 
-from mpqueue.memory.slots import SlotError, SlotState, SlotTable, stride_for
+from mpqueue.memory.slots import Slot, SlotError, SlotState, SlotTable, stride_for
 
 STRIDE = 4096
-workers = st.integers(-1, 3)
-picks = st.integers(0, 63)
 FREE, GRANTED, READY, LEASED, RETIRED = SlotState
+ALLOWED = {"publish": {GRANTED}, "take": {READY}, "release": {GRANTED, READY, LEASED}}
+ARROWS = [
+    "grant warm", "grant of nobody", "grant of another", "grant none", "publish", "publish held", "take", "reset",
+    "release granted", "release ready", "release leased", "retire ready", "retire leased",
+    *[f"let go {state.value}" for state in SlotState],
+    *[f"worker of a {state.value} dies" for state in SlotState],
+    *[f"refused {move} of {state.value}" for move, states in ALLOWED.items() for state in SlotState if state not in states],
+    "refused publish of granted",
+]  # fmt: skip
 
 
-class SlotsAgainstAnOracle(RuleBasedStateMachine):
-    """The oracle is one dictionary: who has which slot. Moves of any slot in any state are tried."""
+@dataclass
+class Known:
+    """What the oracle knows of a slot."""
 
-    @initialize(num_slots=st.integers(1, 6))
-    def make(self, num_slots):
+    state: SlotState = FREE
+    turn: int = 0
+    owner: int = -1
+    high_water: int = 0
+    held: bool = False
+
+
+class SlotsAgainstAnOracle(AimingMachine):
+    """The oracle knows of each slot who has it, and in which order the free ones became free."""
+
+    def make(self):
+        num_slots = self.choose(range(1, 6))
         self.table = SlotTable(num_slots, STRIDE)
-        self.expected = dict.fromkeys(range(num_slots), FREE)
-        self.held = set()
-        self.owners = {}
-        self.turns = set()
+        self.known = [Known() for _ in range(num_slots)]
+        self.free = list(range(num_slots))[::-1]  # the last one is dealt next
+        self.turns = 0
 
-    def slot(self, pick):
-        return self.table.slots[pick % len(self.table.slots)]
+    def moves(self):
+        moves = {"all die": (1, self.all_die)}
+        for worker in range(3):
+            moves[f"grant to {worker}"] = 6, partial(self.grant, worker)
+            if any(known.owner == worker for known in self.known):
+                moves[f"worker {worker} dies"] = 1, partial(self.a_worker_dies, worker)
+        for number, known in enumerate(self.known):
+            moves[f"let go of {number}"] = 8 if known.state is RETIRED else 2, partial(self.let_go, number)
+            for move, states in ALLOWED.items():
+                if known.state in states:
+                    weight = {"publish": 8, "take": 6, "release": 5 if known.held else 2}[move]
+                    moves[f"{move} {number}"] = weight, partial(getattr(self, move), number)
+                else:
+                    moves[f"{move} {number}, which is refused"] = 1, partial(self.is_refused, move, number)
+            if known.state is GRANTED:
+                moves[f"publish too much in {number}"] = 1, partial(self.is_refused, "publish", number, STRIDE + 1)
+        return moves
 
-    def tries(self, slot, move, allowed, then):
-        """Make a move that is to be refused in all states but the allowed ones."""
-        before = copy.deepcopy(self.table)
-        if self.expected[slot.number] in allowed:
-            move()
-            self.expected[slot.number] = then
-        else:
-            with pytest.raises(SlotError):
-                move()
-            assert self.table == before
+    def becomes_free(self, number):
+        self.known[number].state, self.known[number].turn = FREE, 0
+        self.free.append(number)
 
-    @rule(worker=workers)
     def grant(self, worker):
-        warm = [n for n, state in self.expected.items() if state is FREE and self.owners.get(n, -1) == worker]
+        warm = [number for number in self.free if self.known[number].owner == worker]
+        cold = [number for number in self.free if self.known[number].owner == -1]
         slot = self.table.grant(worker)
         if slot is None:
-            assert FREE not in self.expected.values()
+            assert not self.free
+            self.reached["grant none"] += 1
             return
-        assert self.expected[slot.number] is FREE
-        assert not slot.held
-        assert slot.number in warm or not warm  # one that the worker wrote before, if there is any
-        assert slot.turn not in self.turns
-        self.turns.add(slot.turn)
-        self.expected[slot.number], self.owners[slot.number] = GRANTED, worker
+        if warm:
+            assert slot.number == warm[-1]
+            self.reached["grant warm"] += 1
+        elif cold:
+            assert slot.number == cold[-1]
+            self.reached["grant of nobody"] += 1
+        else:
+            last_of_its_worker = [n for n in self.free if self.known[n].owner == self.known[slot.number].owner]
+            assert slot.number == last_of_its_worker[-1]
+            self.reached["grant of another"] += 1
+        self.turns += 1
+        self.free.remove(slot.number)
+        known = self.known[slot.number]
+        known.state, known.turn, known.owner = GRANTED, self.turns, worker
 
-    @rule(pick=picks, nbytes=st.sampled_from([0, 1, STRIDE, STRIDE + 1]), held=st.booleans())
-    def publish(self, pick, nbytes, held):
-        slot = self.slot(pick)
-        allowed = {GRANTED} if nbytes <= STRIDE else set()
-        self.tries(slot, lambda: self.table.publish(slot, nbytes, held), allowed, READY)
-        if held and self.expected[slot.number] is READY and slot.held:
-            self.held.add(slot.number)
+    def publish(self, number):
+        held, nbytes = self.choose([False, True]), self.choose([0, 1, 2, STRIDE])
+        self.table.publish(self.table.slots[number], nbytes, held)
+        known = self.known[number]
+        known.state, known.held, known.high_water = READY, held, max(known.high_water, nbytes)
+        self.reached["publish held" if held else "publish"] += 1
 
-    @rule(pick=picks)
-    def take(self, pick):
-        slot = self.slot(pick)
-        self.tries(slot, lambda: self.table.take(slot), {READY}, LEASED)
+    def take(self, number):
+        self.table.take(self.table.slots[number])
+        self.known[number].state = LEASED
+        self.reached["take"] += 1
 
-    @rule(pick=picks)
-    def release(self, pick):
-        slot = self.slot(pick)
-        then = RETIRED if slot.number in self.held else FREE
-        self.tries(slot, lambda: self.table.release(slot), {GRANTED, READY, LEASED}, then)
+    def release(self, number):
+        known = self.known[number]
+        self.reached[f"{'retire' if known.held else 'release'} {known.state.value}"] += 1
+        self.table.release(self.table.slots[number])
+        if known.held:
+            known.state = RETIRED
+        else:
+            self.becomes_free(number)
 
-    @rule(pick=picks)
-    def let_go(self, pick):
-        number = self.slot(pick).number
+    def is_refused(self, move, number, nbytes=1):
+        slot, before = self.table.slots[number], copy.deepcopy(self.table)
+        with pytest.raises(SlotError):
+            getattr(self.table, move)(slot, *[nbytes] * (move == "publish"))
+        assert self.table == before
+        self.reached[f"refused {move} of {slot.state.value}"] += 1
+
+    def let_go(self, number):
+        known = self.known[number]
+        self.reached[f"let go {known.state.value}"] += 1
         self.table.let_go(number)
-        self.held.discard(number)
-        if self.expected[number] is RETIRED:
-            self.expected[number] = FREE
+        known.held = False
+        if known.state is RETIRED:
+            self.becomes_free(number)
 
-    @rule(worker=st.integers(0, 3))
     def a_worker_dies(self, worker):
         self.table.forget_worker(worker)
-        for number, owner in self.owners.items():
-            if owner == worker:
-                self.owners[number] = -1
-                self.held.discard(number)
-                if self.expected[number] is RETIRED:
-                    self.expected[number] = FREE
+        for number, known in enumerate(self.known):
+            if known.owner == worker:
+                self.reached[f"worker of a {known.state.value} dies"] += 1
+                if known.state is RETIRED:
+                    self.becomes_free(number)
+                known.held = False
+        # What was warm for it comes after what was nobody's.
+        own = [number for number in self.free if self.known[number].owner == worker]
+        self.free = [number for number in self.free if number not in own] + own
+        for known in self.known:
+            known.owner = -1 if known.owner == worker else known.owner
 
-    @rule(picked=st.sets(picks))
-    def all_die_in_the_middle_of_anything(self, picked):
-        leased = [self.slot(pick).number for pick in picked]
-        self.table.reset([slot for slot in self.table.slots if slot.number in leased])
-        self.held.clear()
-        self.owners.clear()
-        self.expected = {number: LEASED if number in leased else FREE for number in self.expected}
+    def all_die(self):
+        """In the middle of anything: what there are views of is leased, all else free."""
+        numbers = range(len(self.known))
+        leased = [number for number in numbers if self.choose([False, True])]
+        self.table.reset([self.table.slots[number] for number in leased])
+        self.reached["reset"] += 1
+        self.free.clear()
+        for number in numbers:
+            self.known[number].owner, self.known[number].held = -1, False
+            if number in leased:
+                self.known[number].state = LEASED
+            else:
+                self.becomes_free(number)
 
-    @invariant()
-    def each_slot_has_one_owner(self):
-        if not hasattr(self, "table"):
-            return
+    def check(self):
         table = self.table
-        assert {slot.number: slot.state for slot in table.slots} == self.expected
-        states = list(self.expected.values())
+        for number, (slot, known) in enumerate(zip(table.slots, self.known, strict=True)):
+            expected = (known.state, known.turn, known.owner, known.high_water, known.held)
+            assert (slot.number, slot.offset) == (number, number * STRIDE)
+            assert (slot.state, slot.turn, slot.owner, slot.high_water, slot.held) == expected
+        states = [known.state for known in self.known]
         counts = table.num_free, table.num_leased, table.num_retired
         assert counts == (states.count(FREE), states.count(LEASED), states.count(RETIRED))
-        free = [slot.number for slot in table.free_slots()]
-        assert len(free) == len(set(free))
-        assert {number for number, state in self.expected.items() if state is FREE} == set(free)
-        turns = [slot.turn for slot in table.slots if slot.state in {GRANTED, READY}]
-        assert 0 not in turns
-        assert len(turns) == len(set(turns))
+        assert sorted(slot.number for slot in table.free_slots()) == sorted(self.free)
+        assert table.bytes_reserved() == sum(known.high_water for known in self.known)
 
 
-SlotsAgainstAnOracle.TestCase.settings = settings(
-    derandomize=True, deadline=None, max_examples=60, stateful_step_count=60
+def test_any_moves_leave_each_slot_as_the_oracle_says():
+    run_and_require(SlotsAgainstAnOracle, ARROWS, at_least=10, examples=150, steps=120)
+
+
+def test_a_new_table_has_free_slots_that_nobody_has_written():
+    assert SlotTable(2, STRIDE).slots == [Slot(0, 0), Slot(1, STRIDE)]
+    assert Slot(3, 5) == Slot(3, 5, FREE, turn=0, owner=-1, high_water=0, held=False)
+
+
+def moved_to(state):
+    """A table whose only slot is in this state."""
+    table = SlotTable(1, STRIDE)
+    if state is not FREE:
+        slot = table.grant(0)
+        if state is not GRANTED:
+            table.publish(slot, 5, state is RETIRED)
+        if state is LEASED:
+            table.take(slot)
+        elif state is RETIRED:
+            table.release(slot)
+    return table, table.slots[0]
+
+
+@pytest.mark.parametrize(
+    ("state", "move", "message"),
+    [
+        (FREE, "release", "slot 0 is free and cannot be released"),
+        (GRANTED, "take", "slot 0 is granted and cannot be taken"),
+        (READY, "publish", "slot 0 is ready and cannot hold 7 published bytes"),
+        (LEASED, "take", "slot 0 is leased and cannot be taken"),
+        (RETIRED, "release", "slot 0 is retired and cannot be released"),
+    ],
 )
-TestSlotsAgainstAnOracle = pytest.mark.slow(SlotsAgainstAnOracle.TestCase)
+def test_a_refused_move_says_where_the_slot_is(state, move, message):
+    table, slot = moved_to(state)
+    with pytest.raises(SlotError) as caught:
+        getattr(table, move)(slot, *[7] * (move == "publish"))
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("num_slots", [1, 3, 20, 5000])
@@ -129,3 +212,12 @@ def test_all_slots_fit_into_the_address_space_on_whole_pages(num_slots, largest)
     assert stride * num_slots <= largest
     assert stride % 4096 == 0
     assert stride <= 4 << 30
+    assert stride == 4 << 30 or largest - stride * num_slots < 4096 * num_slots
+
+
+def test_a_slot_is_held_only_if_its_worker_said_so():
+    table = SlotTable(1, STRIDE)
+    slot = table.grant(0)
+    table.publish(slot, 5)
+    table.release(slot)
+    assert slot.state is FREE
