@@ -127,6 +127,8 @@ class EpochSchedule:
     def _next_positions(self, limit: int) -> Sequence[int]:
         start = self._position
         stop = start + limit if self._length is None else min(start + limit, self._length)
+        while stop in self._skip:  # an epoch whose last positions are left out ends with the one before them
+            stop += 1
         self._position = stop
         if self._skip:
             return [position for position in range(start, stop) if position not in self._skip]
