@@ -404,3 +404,17 @@ def test_progress_in_a_new_epoch_is_none():
     progress.enter(1)
     assert progress.place() == Place(1)
     assert progress.is_counted(Ticket(1, 0, 1, 1))  # all of the epoch before is
+
+
+def test_a_schedule_that_was_not_started_begins_at_the_beginning():
+    schedule = EpochSchedule(lambda: 3, SEED)
+    assert (schedule.epoch, schedule.lengths, schedule.is_endless) == (0, {}, True)
+    assert schedule.deal(5) == [Ticket(0, 0, 0, 0), Ticket(1, 0, 1, 1), Ticket(2, 0, 2, 2)]
+
+
+def test_a_start_elsewhere_forgets_the_lengths_of_other_epochs():
+    schedule = schedule_of(4)
+    schedule.deal(4)
+    schedule.deal(4)
+    schedule.start_at(5)
+    assert schedule.lengths == {5: 4}

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from helpers.aiming import AimingMachine, run_and_require
 
-from mpqueue.memory.slots import Slot, SlotError, SlotState, SlotTable, stride_for
+from mpqueue.memory.slots import FIRST_BYTES, Slot, SlotError, SlotState, SlotTable, stride_for
 
 STRIDE = 4096
 FREE, GRANTED, READY, LEASED, RETIRED = SlotState
@@ -221,3 +221,7 @@ def test_a_slot_is_held_only_if_its_worker_said_so():
     table.publish(slot, 5)
     table.release(slot)
     assert slot.state is FREE
+
+
+def test_what_every_slot_has_reserved_from_the_start_has_room_for_any_exception():
+    assert FIRST_BYTES == 1 << 16
