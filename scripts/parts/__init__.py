@@ -7,6 +7,7 @@ From the ground up; a module imports only from its own line and the lines above 
     photographs/     small JPEG files of real photographs, and batches of them
     benchmark/       the parts of ``scripts/benchmark.py``
     demo/            the parts of ``scripts/demo``
+    mutants/         the parts of ``scripts/mutants``
     soak/            the parts of ``scripts/soak``
 
 ``environment.sh`` makes ``.venv``; the shell scripts and `own_venv` source it.

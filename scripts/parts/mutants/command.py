@@ -1,0 +1,144 @@
+"""The command line of `scripts/mutants`."""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from parts.mutants import survivors, targets
+from parts.mutants.mutations import Mutant, mutants_of
+from parts.mutants.trying import Copy
+
+_ROOT = Path(__file__).resolve().parents[3]
+_PACKAGE = _ROOT / "mpqueue"
+_NICENESS = 15
+_WANTED = 0.95
+_ALONE = "MPQUEUE_MUTANTS_ALONE"
+
+
+class Tally(NamedTuple):
+    """What became of the mutants of a module.
+
+    Attributes:
+        module: Its path in the package.
+        killed: How many died.
+        known: How many survived that the list names: they change nothing.
+        survived: Those that are to be killed, or to be named.
+    """
+
+    module: str
+    killed: int
+    known: int
+    survived: list[Mutant]
+
+    def __str__(self) -> str:
+        count = self.killed + self.known + len(self.survived)
+        share = self.killed / (count or 1)
+        return f"{self.module:30} {count:6} {self.killed:7} {100 * share:6.1f} % {self.known:6} {len(self.survived):9}"
+
+
+def main(about: str) -> int:
+    """Run what the command line asks for; the exit status."""
+    options = _parser(about).parse_args()
+    if options.list:
+        for module, tests in targets.PURE.items():
+            print(f"{module:30} {' '.join(tests)}")
+        return 0
+    if os.environ.get(_ALONE) != "1":
+        return _alone()
+    known = survivors.read(Path(__file__).parent / "survivors.md")
+    os.nice(_NICENESS)
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        copy = Copy(_ROOT, Path(folder))
+        copy.warm_up()
+        tallies = [_try(copy, module, mutants, known, options) for module, mutants in _chosen(options).items()]
+    print(f"\n{'module':30} {'mutants':>6} {'killed':>6} {'share':>8} {'known':>6} {'survivors':>9}")
+    for tally in tallies:
+        print(tally)
+    count, killed = sum(map(_count, tallies)), sum(tally.killed for tally in tallies)
+    print(f"{killed} of {count} died: {100 * killed / (count or 1):.1f} %")
+    return 1 if any(tally.survived for tally in tallies) else 0
+
+
+def _parser(about: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=about,
+        epilog="Exit status 1: something survived that survivors.md does not name.",
+    )
+    parser.add_argument("modules", nargs="*", help="paths below mpqueue/ (default: all pure modules)")
+    parser.add_argument("--lines", metavar="A-B", help="mutants that begin on these lines only")
+    parser.add_argument("--tests", nargs="+", metavar="PATH", help="below tests/, instead of the module's own")
+    parser.add_argument("--sample", type=int, metavar="N", help="N mutants drawn over the engine's folders instead")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
+    parser.add_argument("--killers", action="store_true", help="say of each mutant what became of it")
+    parser.add_argument("--list", action="store_true", help="print the pure modules and their tests")
+    return parser
+
+
+def _alone() -> int:
+    """The same in a namespace of its own for process numbers: no signal of a mutant can hit another program."""
+    command = [sys.executable, *sys.argv]
+    apart = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
+        print("unshare(1) does not work here: a mutant that sends signals might hit other programs", file=sys.stderr)
+        return 2
+    return subprocess.run([*apart, *command], env=os.environ | {_ALONE: "1"}, check=False).returncode
+
+
+def _count(tally: Tally) -> int:
+    return tally.killed + tally.known + len(tally.survived)
+
+
+def _chosen(options: argparse.Namespace) -> dict[str, list[Mutant]]:
+    if options.sample:
+        return targets.sampled(_PACKAGE, options.sample, options.seed)
+    modules = options.modules or list(targets.PURE)
+    first, _, last = (options.lines or "1-1000000").partition("-")
+    wanted = range(int(first), int(last or first) + 1)
+    return {
+        module: [mutant for mutant in mutants_of((_PACKAGE / module).read_bytes()) if mutant.line in wanted]
+        for module in modules
+    }
+
+
+def _try(copy: Copy, module: str, mutants: list[Mutant], known: dict, options: argparse.Namespace) -> Tally:
+    """All mutants of one module."""
+    tests = [f"tests/{name}" for name in options.tests or targets.tests_of(module)]
+    copy.options = ["-m", "not slow"] if module in targets.PURE else []
+    target, source = f"mpqueue/{module}", (_PACKAGE / module).read_bytes()
+    copy.forget_times()
+    copy.run(tests)  # compiles and measures
+    baseline = copy.run(tests, 600)
+    if baseline.killer is not None:
+        raise SystemExit(f"the tests of {module} fail without a mutant:\n{copy.log()[-4000:]}")
+    limit_s = 5 + 5 * baseline.cpu_s
+    print(f"{module}: {len(mutants)} mutants, {' '.join(tests)} takes {baseline.seconds:.1f} s", flush=True)
+    killed, num_known, survived = 0, 0, []
+    try:
+        for mutant in mutants:
+            copy.write(target, mutant.source)
+            outcome = copy.run(tests, limit_s)
+            is_known = (module, mutant.old, mutant.new) in known
+            if options.killers:
+                what = f"{module}:{mutant.line} {mutant.new!r}"
+                print(f"  {what}: {outcome.killer or 'survives'} ({outcome.seconds:.1f} s)", flush=True)
+            if outcome.killer is not None:
+                killed += 1
+                if is_known:
+                    print(f"  {module}:{mutant.line} is in survivors.md and dies: {outcome.killer}", flush=True)
+            elif is_known:
+                num_known += 1
+            else:
+                survived.append(mutant)
+                print(f"  mpqueue/{module}:{mutant.line} survives\n{_indented(mutant.difference)}", flush=True)
+    finally:
+        copy.write(target, source)
+    return Tally(module, killed, num_known, survived)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())

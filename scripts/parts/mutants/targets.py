@@ -1,0 +1,56 @@
+"""Which tests are to see a change of which module."""
+
+import random
+from pathlib import Path
+
+from parts.mutants.mutations import Mutant, changes_of, made
+
+# The pure modules, and the fast tests that are theirs: nearly every mutant must die by these alone.
+PURE = {
+    "memory/slots.py": ["memory/test_slot_states.py"],
+    "memory/layout.py": ["memory/test_layout.py"],
+    "memory/recipes.py": ["memory/test_layout.py"],
+    "memory/arena.py": ["memory/test_arena.py"],
+    "memory/leases.py": ["memory/test_leases.py"],
+    "control/schedule.py": ["control/test_order.py"],
+    "control/progress.py": ["control/test_order.py"],
+    "control/seeds.py": ["control/test_seeds.py"],
+}
+# For a sample over the engine: the folders of tests that are run for a mutant of a folder.
+FOLDERS = {
+    "control": ["control", "engine"],
+    "workers": ["workers"],
+    "memory": ["memory"],
+    "queues": ["queues"],
+    "readers": ["readers"],
+    "train": ["train"],
+}
+
+
+def tests_of(module: str) -> list[str]:
+    """Test files or folders of a module, below ``tests/``.
+
+    Raises:
+        ValueError: No table names it.
+    """
+    tests = PURE.get(module) or FOLDERS.get(module.partition("/")[0])
+    if tests is None:
+        raise ValueError(f"{module} has no tests here: name it in scripts/parts/mutants/targets.py")
+    return tests
+
+
+def sampled(package: Path, count: int, seed: int) -> dict[str, list[Mutant]]:
+    """So many mutants by module, drawn over the engine's folders: each mutant of each module is as likely as any."""
+    everything = []
+    for folder in sorted(FOLDERS):
+        for path in sorted((package / folder).rglob("*.py")):
+            source = path.read_bytes()
+            everything += [(path.relative_to(package).as_posix(), source, change) for change in changes_of(source)]
+    random.Random(seed).shuffle(everything)
+    drawn: dict[str, list[Mutant]] = {}
+    for module, source, change in everything:
+        mutant = made(source, change) if count else None
+        if mutant is not None:
+            drawn.setdefault(module, []).append(mutant)
+            count -= 1
+    return {module: sorted(mutants) for module, mutants in sorted(drawn.items())}

@@ -1,0 +1,136 @@
+"""The mutation of modules: what is changed, what is left alone, and that the lists it goes by are right."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from helpers.scripts import SCRIPTS, script
+
+ROOT = SCRIPTS.parent
+
+
+def part(name):
+    return script(f"parts.mutants.{name}")
+
+
+def mutants(source):
+    """The changed lines of all mutants of a function's body."""
+    return [mutant.new for mutant in part("mutations").mutants_of(textwrap.dedent(source).encode())]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("a = b + c", ["a = b - c"]),
+        ("a = (b) * (c)", ["a = (b) // (c)"]),
+        ("a = b < c", ["a = b <= c", "a = b >= c"]),
+        ("a = b not  in c", ["a = b in c"]),
+        ("a = b and c and d", ["a = b or c or d"]),
+        ("a = not b", ["a = b"]),
+        ("a = 7", ["a = 8"]),
+        ("a = True", ["a = False"]),
+        ("a = 'x'", ["a = 'XXxXX'"]),
+        ("a = b'x'", ["a = b'XXxXX'"]),
+        ("a = min(b, c)", ["a = max(b, c)"]),
+        ("a = range(b)", ["a = range((b) + 1)"]),
+        ("a = b[c:]", ["a = b[(c) + 1:]"]),
+        ("a = b if c else d", ["a = b if (not (c)) else d"]),
+        ("a = [b for b in c if b]", ["a = [b for b in c if (not (b))]"]),
+        ("a += b", ["pass", "a -= b"]),
+        ("a()", ["pass"]),
+        ("del a", ["pass"]),
+        ("if a:\n    b", ["if (not (a)):"]),
+        ("for a in b:\n    continue", ["break"]),
+        ("raise a", ["pass"]),
+    ],
+)
+def test_a_line_is_changed_in_each_way_that_there_is(line, expected):
+    assert mutants(line) == expected
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '"""A docstring."""', "a: int | None", "assert a < 1", "a = zip(b, c, strict=True)", 'raise a("b")', 'a = f"b{1}"',
+        "@a(1)\ndef b():\n    pass", "if TYPE_CHECKING:\n    a = 1", 'T = TypeVar("T")', "def a(b: Literal[1]):\n    pass",
+        "a = b", "import a",
+    ],
+)  # fmt: skip
+def test_what_says_nothing_to_the_program_is_left_alone(line):
+    assert mutants(line) in ([], ["pass"] if line.startswith("raise") else [])
+
+
+def test_what_a_function_returns_and_binds_again_is_taken_away():
+    found = mutants(
+        """
+        def f(a):
+            a = g
+            b = g
+            self.c = b
+            return b
+        """
+    )
+    assert found == ["pass", "pass", "return None"]
+
+
+def test_a_mutant_says_where_it_is_and_differs_in_one_place():
+    (mutant,) = part("mutations").mutants_of("# ä\nx = (a +\n  b)  # é\n".encode())
+    assert (mutant.line, mutant.old, mutant.new) == (2, "x = (a +", "x = (a -")
+    assert mutant.source == "# ä\nx = (a -\n  b)  # é\n".encode()
+    assert mutant.difference == "-x = (a +\n+x = (a -"
+
+
+def test_known_survivors_have_reasons(tmp_path):
+    survivors, path = part("survivors"), tmp_path / "survivors.md"
+    path.write_text("# Title\n\n## a.py\n\n- `x = 1` -> `x = 2`: it is the same\n")
+    assert survivors.read(path) == {("a.py", "x = 1", "x = 2"): "it is the same"}
+    path.write_text("- `x = 1` -> `x = 2`\n")
+    with pytest.raises(ValueError, match="expected"):
+        survivors.read(path)
+
+
+def test_the_modules_and_tests_of_the_tables_exist():
+    targets = part("targets")
+    for module, tests in targets.PURE.items():
+        assert (ROOT / "mpqueue" / module).is_file(), module
+        assert [name for name in tests if not (ROOT / "tests" / name).is_file()] == []
+    for folder, tests in targets.FOLDERS.items():
+        assert (ROOT / "mpqueue" / folder).is_dir()
+        assert [name for name in tests if not (ROOT / "tests" / name).is_dir()] == []
+    known = part("survivors").read(Path(part("survivors").__file__).with_name("survivors.md"))
+    assert {module for module, _, _ in known} <= set(targets.PURE)
+
+
+def test_a_sample_is_the_same_for_the_same_seed():
+    one, again, other = (part("targets").sampled(ROOT / "mpqueue", 5, seed) for seed in (1, 1, 2))
+    assert one == again != other
+    assert sum(map(len, one.values())) == 5
+
+
+def test_a_module_without_tests_is_an_error():
+    with pytest.raises(ValueError, match=r"coordinator\.py has no tests here"):
+        part("targets").tests_of("coordinator.py")
+
+
+def test_the_program_tells_how_it_is_used():
+    run = [sys.executable, str(SCRIPTS / "mutants")]
+    done = subprocess.run([*run, "--help"], capture_output=True, text=True, check=True, timeout=60)
+    assert "tells which changes no test notices" in done.stdout
+    done = subprocess.run([*run, "--list"], capture_output=True, text=True, check=True, timeout=60)
+    assert "memory/slots.py" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_mutant_dies_by_the_tests_of_its_module():
+    namespaces = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "true"]
+    try:
+        subprocess.run(namespaces, check=True, capture_output=True, timeout=60)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no namespaces here: the program refuses to run")
+    run = [sys.executable, str(SCRIPTS / "mutants"), "memory/slots.py", "--lines", "1-19", "--killers"]
+    done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert "'PAGE = 4097': tests/memory/test_slot_states.py::" in done.stdout
+    assert "100.0 %" in done.stdout
