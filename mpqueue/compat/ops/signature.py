@@ -47,9 +47,6 @@ CONVERSIONS: Final[dict[Any, Conversion]] = {
 }
 
 
-_TOLD: Final = (int, str, float, bool, int | None, str | None, bool | None)  # others are converted: Any may be given
-
-
 _ARGUMENT: Final = re.compile(r"(?m)^    (\w+): (.+(?:\n        .+)*)")
 
 
@@ -119,7 +116,7 @@ class Signature:
     def _plain(self, parameter: Parameter) -> inspect.Parameter:
         own = self._own.get(parameter.own)
         told = (str | None) if parameter.own == "name" else own.annotation if own is not None else Any
-        told = told if told in _TOLD else Any
+        told = Any if told in CONVERSIONS and told is not bool else told  # whatever can be converted may be given
         if parameter.default is None and told is not Any:
             told |= None
         return inspect.Parameter(parameter.name, parameter.kind, default=parameter.default, annotation=told)

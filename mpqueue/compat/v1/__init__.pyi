@@ -1,5 +1,6 @@
 # Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
 import builtins
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -434,7 +435,7 @@ def broadcast_dynamic_shape(shape_x: Any, shape_y: Any, name: str | None = None)
 def broadcast_static_shape(shape_x: Any, shape_y: Any) -> TensorShape: ...
 def broadcast_to(input: Any, shape: Any, name: str | None = None) -> Tensor: ...
 def ensure_shape(x: Any, shape: Any, name: str | None = None) -> Tensor: ...
-def expand_dims(input: Any, axis: Any = None, name: str | None = None, dim: Any = None) -> Tensor: ...
+def expand_dims(input: Any, axis: Any | None = None, name: str | None = None, dim: Any = None) -> Tensor: ...
 def identity(input: Any, name: str | None = None) -> Any: ...
 def matrix_transpose(a: Any, name: str | None = "matrix_transpose", conjugate: builtins.bool = False) -> Tensor: ...
 def pad(
@@ -475,50 +476,96 @@ def split(
 def stack(values: Any, axis: int = 0, name: str | None = "stack") -> Tensor: ...
 def unstack(value: Any, num: int | None = None, axis: int = 0, name: str | None = "unstack") -> list[Tensor]: ...
 def assert_equal(
-    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+    x: Any,
+    y: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
 ) -> Operation: ...
 def assert_greater(
-    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+    x: Any,
+    y: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
 ) -> Operation: ...
 def assert_greater_equal(
-    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+    x: Any,
+    y: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
 ) -> Operation: ...
 def assert_integer(x: Any, message: str | None = None, name: str | None = None) -> Operation: ...
 def assert_less(
-    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+    x: Any,
+    y: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
 ) -> Operation: ...
 def assert_less_equal(
-    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+    x: Any,
+    y: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
 ) -> Operation: ...
 def assert_near(
     x: Any,
     y: Any,
     rtol: Any = None,
     atol: Any = None,
-    data: Any = None,
+    data: Sequence[Any] | None = None,
     summarize: int | None = None,
     message: str | None = None,
     name: str | None = None,
 ) -> Operation: ...
 def assert_negative(
-    x: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+    x: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
 ) -> Operation: ...
 def assert_non_negative(
-    x: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+    x: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
 ) -> Operation: ...
 def assert_non_positive(
-    x: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+    x: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
 ) -> Operation: ...
 def assert_none_equal(
-    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+    x: Any,
+    y: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
 ) -> Operation: ...
 def assert_positive(
-    x: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+    x: Any,
+    data: Sequence[Any] | None = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
 ) -> Operation: ...
 def assert_rank(
     x: Any,
     rank: Any,
-    data: Any = None,
+    data: Sequence[Any] | None = None,
     summarize: int | None = None,
     message: str | None = None,
     name: str | None = None,
@@ -526,7 +573,7 @@ def assert_rank(
 def assert_rank_at_least(
     x: Any,
     rank: Any,
-    data: Any = None,
+    data: Sequence[Any] | None = None,
     summarize: int | None = None,
     message: str | None = None,
     name: str | None = None,
@@ -534,7 +581,7 @@ def assert_rank_at_least(
 def assert_rank_in(
     x: Any,
     ranks: Any,
-    data: Any = None,
+    data: Sequence[Any] | None = None,
     summarize: int | None = None,
     message: str | None = None,
     name: str | None = None,
@@ -544,16 +591,16 @@ def assert_type(tensor: Any, tf_type: Any, message: str | None = None, name: str
 def is_numeric_tensor(tensor: Any) -> builtins.bool: ...
 def cond(
     pred: Any,
-    true_fn: Any = None,
-    false_fn: Any = None,
+    true_fn: Callable[[], Any] | None = None,
+    false_fn: Callable[[], Any] | None = None,
     strict: builtins.bool = False,
     name: str | None = None,
-    fn1: Any = None,
-    fn2: Any = None,
+    fn1: Callable[[], Any] | None = None,
+    fn2: Callable[[], Any] | None = None,
 ) -> Any: ...
 def Print(
     input_: Any,
-    data: Any,
+    data: Sequence[Any],
     message: str | None = None,
     first_n: int | None = None,
     summarize: int | None = None,
@@ -564,7 +611,7 @@ def control_dependencies(control_inputs: Any) -> AbstractContextManager[None]: .
 def device(device_name_or_function: Any) -> AbstractContextManager[None]: ...
 def group(*inputs: Any, name: str | None = None) -> Operation: ...
 def no_op(name: str | None = None) -> Operation: ...
-def tuple(tensors: Any, name: str | None = None, control_inputs: Any = None) -> list[Any]: ...
+def tuple(tensors: Sequence[Any], name: str | None = None, control_inputs: Any = None) -> list[Any]: ...
 def Assert(condition: Any, data: Sequence[Any], summarize: int | None = None, name: str | None = None) -> Operation: ...
 def decode_csv(
     records: Any,
@@ -577,7 +624,7 @@ def decode_csv(
 ) -> list[Tensor]: ...
 def decode_json_example(json_examples: Any, name: str | None = None) -> Tensor: ...
 def decode_raw(
-    input_bytes: Any = None,
+    input_bytes: Any | None = None,
     out_type: Any = None,
     little_endian: builtins.bool = True,
     name: str | None = None,
@@ -683,8 +730,12 @@ def parse_single_sequence_example(
 def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> Tensor: ...
 def placeholder_with_default(input: Any, shape: Any, name: str | None = None) -> Tensor: ...
 def sparse_placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> SparseTensor: ...
-def numpy_function(func: Any, inp: Any, Tout: Any, stateful: builtins.bool = True, name: str | None = None) -> Any: ...
-def py_func(func: Any, inp: Any, Tout: Any, stateful: builtins.bool = True, name: str | None = None) -> Any: ...
+def numpy_function(
+    func: Callable[..., Any], inp: Sequence[Any], Tout: Any, stateful: builtins.bool = True, name: str | None = None
+) -> Any: ...
+def py_func(
+    func: Callable[..., Any], inp: Sequence[Any], Tout: Any, stateful: builtins.bool = True, name: str | None = None
+) -> Any: ...
 def random_normal(
     shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = ..., seed: int | None = None, name: str | None = None
 ) -> Tensor: ...
@@ -810,7 +861,7 @@ def get_variable(
     initializer: Any = None,
     regularizer: Any = None,
     trainable: builtins.bool | None = None,
-    collections: Any = None,
+    collections: Iterable[str] | None = None,
     caching_device: Any = None,
     partitioner: Any = None,
     validate_shape: builtins.bool = True,
@@ -904,7 +955,7 @@ def string_split(
 def string_strip(input: Any, name: str | None = None) -> Tensor: ...
 def string_to_hash_bucket_fast(input: Any, num_buckets: int, name: str | None = None) -> Tensor: ...
 def string_to_number(
-    string_tensor: Any = None, out_type: Any = ..., name: str | None = None, input: Any = None
+    string_tensor: Any | None = None, out_type: Any = ..., name: str | None = None, input: Any = None
 ) -> Tensor: ...
 def decode_base64(input: Any, name: str | None = None) -> Tensor: ...
 def encode_base64(input: Any, pad: builtins.bool = False, name: str | None = None) -> Tensor: ...
@@ -932,11 +983,15 @@ def as_string(
 ) -> Tensor: ...
 def all_variables(scope: str | None = None) -> list[Any]: ...
 def assign(
-    ref: Any, value: Any, validate_shape: builtins.bool | None = None, use_locking: Any = None, name: str | None = None
+    ref: Variable,
+    value: Any,
+    validate_shape: builtins.bool | None = None,
+    use_locking: Any = None,
+    name: str | None = None,
 ) -> Tensor: ...
-def assign_add(ref: Any, value: Any, use_locking: Any = None, name: str | None = None) -> Tensor: ...
-def assign_sub(ref: Any, value: Any, use_locking: Any = None, name: str | None = None) -> Tensor: ...
-def count_up_to(ref: Any, limit: int, name: str | None = None) -> Tensor: ...
+def assign_add(ref: Variable, value: Any, use_locking: Any = None, name: str | None = None) -> Tensor: ...
+def assign_sub(ref: Variable, value: Any, use_locking: Any = None, name: str | None = None) -> Tensor: ...
+def count_up_to(ref: Variable, limit: int, name: str | None = None) -> Tensor: ...
 def global_variables(scope: str | None = None) -> list[Any]: ...
 def global_variables_initializer() -> Operation: ...
 def initialize_all_tables(name: str = "init_all_tables") -> Operation: ...

@@ -60,7 +60,7 @@ def decode_csv(
 ) -> list[Tensor]: ...
 def decode_json_example(json_examples: Any, name: str | None = None) -> Tensor: ...
 def decode_raw(
-    input_bytes: Any = None,
+    input_bytes: Any | None = None,
     out_type: Any = None,
     little_endian: bool = True,
     name: str | None = None,

@@ -37,6 +37,8 @@ class Annotations:
         if isinstance(annotation, list):  # the parameters of a Callable
             return f"[{self._listed(annotation)}]"
         if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+            if Any in typing.get_args(annotation):
+                return self.text(Any)
             return " | ".join(self.text(each) for each in typing.get_args(annotation))
         if typing.get_origin(annotation) is typing.Literal:
             values = ", ".join(map(repr, typing.get_args(annotation)))
