@@ -1,1 +1,30 @@
-"""TensorFlow 1's functions on nodes, by family. What they share is told in `direct`."""
+"""TensorFlow 1's functions on nodes, by family.
+
+From the ground up::
+
+    declare.py          functions from the declarations of operations, and the decorators of all others
+    numpy_protocol.py   NumPy's functions on nodes
+    keys.py             the names of collections
+    placeholders.py     nodes whose value the caller gives
+    py_func.py          Python functions as nodes
+    decoding.py         CSV, raw bytes, JSON; the contents and the names of files
+    parsing.py          Examples and SequenceExamples
+    math.py             arithmetic, comparisons and functions of single elements
+    array.py            shapes, and arrays in other shapes
+    reduce.py           axes taken together, products of matrices
+    sparse.py           sparse tensors
+    array_fill.py  array_join.py   arrays made of a shape; arrays put together and taken apart
+    text.py             texts: joined, split, cut, parsed
+    control.py          groups, dependencies, printing, checking
+    checks.py           operations that check values
+    cond.py             a choice between two parts of a graph
+    select.py           gather, masks, conditions, partitions
+    indexing.py         indexing with brackets
+    operators.py        Python's operators
+    random.py           random values
+    queue_base.py  queues.py   queues, and their three kinds
+    readers.py          readers of files
+    variables.py  initializers.py  scopes.py   values that a session keeps, and finds by their names
+    image_stack.py      helpers of the functions of images
+    image_color.py  image_crop.py  image_flip.py  image_resize.py  image_files.py   images
+"""

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.compat.functions.direct import direct, public
+from mpqueue.compat.functions.declare import direct, public
 from mpqueue.compat.functions.math import cast
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import constant, convert_to_tensor

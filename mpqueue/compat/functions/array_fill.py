@@ -4,7 +4,7 @@ import math
 from typing import Any, Final
 
 from mpqueue.compat.functions.array import reshape, shape
-from mpqueue.compat.functions.direct import direct, public
+from mpqueue.compat.functions.declare import direct, public
 from mpqueue.compat.functions.math import cast
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import constant, convert_to_tensor

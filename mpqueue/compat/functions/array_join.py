@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.compat.functions.array import identity
-from mpqueue.compat.functions.direct import public
+from mpqueue.compat.functions.declare import public
 from mpqueue.compat.graph.build import apply, apply_many
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.nodes import Tensor
@@ -50,7 +50,7 @@ def stack(values: Any, axis: int, name: str) -> Tensor:
 
 
 def _number(given: int | None, sizes: Tensor, axis: int) -> int:
-    """How many parts there are: as many as told, or as the axis has places."""
+    """The number of parts: as told, or the size of the axis."""
     if given is not None:
         return given
     dims = sizes.known_dims

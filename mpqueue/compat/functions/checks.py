@@ -12,7 +12,7 @@ import numpy as np
 
 from mpqueue.compat.functions import array, math
 from mpqueue.compat.functions.control import Assert, no_op
-from mpqueue.compat.functions.direct import public
+from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.reduce import reduce_all
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.nodes import Operation, Tensor
@@ -212,6 +212,6 @@ def assert_scalar(tensor: Tensor, message: str | None) -> Tensor:
 
 @public("is_numeric_tensor(...)")
 def is_numeric_tensor(tensor: Any) -> bool:
-    """Whether something is a tensor of numbers."""
+    """Tell if something is a tensor of numbers."""
     kind = getattr(tensor, "dtype", None)
     return isinstance(tensor, Tensor) and kind is not None and (kind.is_integer or kind.is_floating or kind.is_complex)

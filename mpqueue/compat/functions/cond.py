@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.compat.functions.control import with_dependencies
-from mpqueue.compat.functions.direct import public
+from mpqueue.compat.functions.declare import public
 from mpqueue.compat.graph.branch import Branch, merged_node
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
@@ -27,7 +27,7 @@ def cond(
     fn1: Callable[[], Any] | None = None,
     fn2: Callable[[], Any] | None = None,
 ) -> Any:
-    """What one of two functions made, as a scalar bool says at run time.
+    """The nodes that one of two functions made, chosen by a scalar bool at run time.
 
     Both functions are called now; of the nodes that they make, only those of the branch taken are run. Nodes made
     before are run in any case.

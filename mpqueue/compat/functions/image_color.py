@@ -7,7 +7,7 @@ from mpqueue.compat.functions.array import shape
 from mpqueue.compat.functions.array_join import concat
 from mpqueue.compat.functions.checks import assert_equal
 from mpqueue.compat.functions.control import with_dependencies
-from mpqueue.compat.functions.direct import direct, public
+from mpqueue.compat.functions.declare import direct, public
 from mpqueue.compat.functions.image_stack import checked_image
 from mpqueue.compat.functions.math import (
     add,
@@ -171,7 +171,7 @@ def random_saturation(image: Any, lower: float, upper: float, seed: int | None =
 
 @public("image.rgb_to_grayscale", scope="rgb_to_grayscale")
 def rgb_to_grayscale(images: Tensor) -> Tensor:
-    """How bright each colour is, in one channel of the same type.
+    """The brightness of each colour, in one channel of the same type.
 
     Raises:
         ValueError: The last axis has not size 3, where that is known.

@@ -7,7 +7,7 @@ from typing import Any, Final
 from mpqueue.compat.functions.array import pad, reshape, shape
 from mpqueue.compat.functions.array_join import stack
 from mpqueue.compat.functions.control import Assert, with_dependencies
-from mpqueue.compat.functions.direct import public
+from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.image_stack import as_stack, finished, image_checks, is_node, sizes
 from mpqueue.compat.functions.math import cast, maximum, minimum
 from mpqueue.compat.functions.select import slice as cut

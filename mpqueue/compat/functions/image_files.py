@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mpqueue.compat.functions.direct import direct, public
+from mpqueue.compat.functions.declare import direct, public
 from mpqueue.compat.functions.image_color import convert_image_dtype
 from mpqueue.compat.functions.math import equal
 from mpqueue.compat.functions.text import substr
@@ -41,5 +41,5 @@ def decode_image(
 
 @public("image.is_jpeg")
 def is_jpeg(contents: Any, name: str | None = None) -> Tensor:
-    """Whether a text begins as a JPEG file does."""
+    """True where a text begins as a JPEG file does."""
     return equal(substr(contents, 0, 3), b"\xff\xd8\xff", name=name)

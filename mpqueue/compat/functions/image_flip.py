@@ -6,7 +6,7 @@ from typing import Any
 from mpqueue.compat.functions.array import reshape, reverse, shape
 from mpqueue.compat.functions.array import transpose as transpose_axes
 from mpqueue.compat.functions.cond import cond
-from mpqueue.compat.functions.direct import public
+from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.image_stack import by_rank, checked_image, like
 from mpqueue.compat.functions.math import cast
 from mpqueue.compat.functions.math import round as rounded

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Final
 
 from mpqueue.compat.functions.array import squeeze
 from mpqueue.compat.functions.array_join import stack
-from mpqueue.compat.functions.direct import direct, public
+from mpqueue.compat.functions.declare import direct, public
 from mpqueue.compat.functions.image_stack import as_stack, finished, sizes
 from mpqueue.compat.functions.math import cast, minimum
 from mpqueue.compat.functions.math import round as rounded
@@ -20,7 +20,7 @@ resize_area = direct("ResizeArea")
 
 
 class ResizeMethod:
-    """How `resize_images` makes new pixels.
+    """The methods by which `resize_images` makes new pixels.
 
     Follows: ``tf.image.ResizeMethod`` of TensorFlow 1.
     """

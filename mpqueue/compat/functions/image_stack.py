@@ -1,4 +1,4 @@
-"""What functions of images share: one image or a stack of them, and what is checked of them."""
+"""Helpers of functions of images: one image or a stack of them, and the checks of both."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ def checked_image(image: Any) -> Tensor:
 
 
 def image_checks(image: Tensor) -> list[Operation]:
-    """What has to be checked of images while running; what is known of them is checked now.
+    """Make the checks of images that have to wait for the run; what is known of them is checked now.
 
     Raises:
         ValueError: They have fewer than three axes, or a size of 0.
@@ -47,7 +47,7 @@ def image_checks(image: Tensor) -> list[Operation]:
 
 
 def by_rank(image: Tensor, single: Callable[[], Tensor], batch: Callable[[], Tensor]) -> Tensor:
-    """What is to be done with an image, or with a stack of them; chosen when run if the rank is unknown."""
+    """Treat one image, or a stack of them; which of both it is, is chosen when run if the rank is unknown."""
     if image.ndim is None:
         return cond(equal(apply("Rank", image), 3), single, batch)  # type: ignore[no-any-return]
     if image.ndim not in (3, 4):
@@ -82,7 +82,7 @@ def finished(stack_of_images: Tensor, dims: list[Any], was_stack: bool) -> Tenso
 
 
 def is_node(value: Any) -> bool:
-    """Whether a size is known only while running."""
+    """Return True for a size that is known only while running."""
     return isinstance(value, Tensor)
 
 

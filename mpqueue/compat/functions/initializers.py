@@ -1,4 +1,4 @@
-"""What `get_variable` calls to make an initial value: objects that are called with a shape and a type."""
+"""Initializers: objects that `get_variable` calls with a shape and a type to make an initial value."""
 
 import math
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.compat.functions import array_fill, random
-from mpqueue.compat.functions.direct import public_class
+from mpqueue.compat.functions.declare import public_class
 from mpqueue.compat.graph.convert import constant
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.ops import dtypes

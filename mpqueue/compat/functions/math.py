@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from mpqueue.compat.functions.direct import direct, public
+from mpqueue.compat.functions.declare import direct, public
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.nodes import Tensor
@@ -146,7 +146,7 @@ def div_no_nan(x: Any, y: Any, name: str) -> Tensor:
 
 @public("logical_xor(x, y, name='LogicalXor')")
 def logical_xor(x: Any, y: Any, name: str) -> Tensor:
-    """Whether one of two bools holds, but not both."""
+    """True where one of two bools holds, but not both."""
     return logical_and(logical_or(x, y), logical_not(logical_and(x, y)), name=name)
 
 
@@ -180,7 +180,7 @@ def cast(x: Any, dtype: DType, name: str | None = None) -> Any:
 
 @public("saturate_cast")
 def saturate_cast(value: Tensor, dtype: DType, name: str | None = None) -> Any:
-    """As `cast`, with values beyond the new type's range set to its ends."""
+    """Cast as `cast` does, with values beyond the new type's range set to its ends."""
     own = value.dtype.base_dtype
     if own.min < dtype.min:
         value = maximum(value, convert_to_tensor(_inner_limit(dtype.min, own), own))

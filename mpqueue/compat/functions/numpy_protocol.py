@@ -152,7 +152,7 @@ def _arrays(value: Any) -> Iterator[np.ndarray]:
 def _tried_twice(
     function: Callable[..., Any], name: str, args: Sequence[Any], options: dict[str, Any], nodes: list[Tensor]
 ) -> tuple[Any, Any, int | None]:
-    """What a function gives for two sets of made-up arrays; with one size only, that size, which then tells nothing."""
+    """Call a function with two sets of made-up arrays; return also the size, if only one worked: it tells nothing."""
     results: dict[int, Any] = {}
     failure: Exception | None = None
     for size, counted in _trials(nodes, args):

@@ -1,4 +1,4 @@
-"""What Python's operators do between nodes, and between nodes and values.
+"""Python's operators between nodes, and between nodes and values.
 
 A value beside a node takes the node's type: a Python number must fit it (1.5 beside an int32 node is a TypeError), an
 array is cast.

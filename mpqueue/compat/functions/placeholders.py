@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.compat.functions.direct import public
+from mpqueue.compat.functions.declare import public
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.feeds import unfed
 from mpqueue.compat.graph.make import custom

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from mpqueue.compat.functions.direct import public
+from mpqueue.compat.functions.declare import public
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.make import custom
 from mpqueue.compat.graph.nodes import Operation, Tensor
@@ -30,7 +30,7 @@ _ERRORS: Final[tuple[tuple[type[BaseException], Callable[[None, None, str], OpEr
     (ValueError, InvalidArgumentError),
     (TypeError, InvalidArgumentError),
 )
-"""What an exception of the function becomes; any other is an `UnknownError`."""
+"""The errors that exceptions of the function become; any other is an `UnknownError`."""
 
 
 @public("py_func(...)")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.compat.functions.direct import public_class
+from mpqueue.compat.functions.declare import public_class
 from mpqueue.compat.functions.select import gather
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.handles import held
@@ -234,7 +234,7 @@ class QueueBase:
         return custom("QueueCloseV2", [self._queue_ref], (), kernel, name=name, blocking=not cancel_pending_enqueues)
 
     def is_closed(self, name: str | None = None) -> Tensor:
-        """Whether the queue is closed."""
+        """A node that is True if the queue is closed."""
         return self._asking("QueueIsClosedV2", "Is_Closed", name, dtypes.bool_, lambda core: core.is_closed)
 
     def size(self, name: str | None = None) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.compat.functions.direct import public_class
+from mpqueue.compat.functions.declare import public_class
 from mpqueue.compat.functions.queue_base import QueueBase
 from mpqueue.compat.functions.random import seeds_of
 from mpqueue.compat.graph.handles import handle_of

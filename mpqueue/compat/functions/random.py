@@ -13,7 +13,7 @@ import numpy as np
 
 from mpqueue.compat.functions.array import shape as shape_of
 from mpqueue.compat.functions.control import Assert, control_dependencies
-from mpqueue.compat.functions.direct import public
+from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.reduce import reduce_all
 from mpqueue.compat.functions.select import slice as cut
 from mpqueue.compat.graph.convert import convert_to_tensor

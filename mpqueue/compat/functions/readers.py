@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpqueue import readers
-from mpqueue.compat.functions.direct import public_class
+from mpqueue.compat.functions.declare import public_class
 from mpqueue.compat.functions.queue_base import QueueBase
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.handles import handle_of, held
@@ -59,7 +59,7 @@ class ReaderBase:
 
     @property
     def supports_serialize(self) -> bool:
-        """Whether `serialize_state` and `restore_state` work."""
+        """True if `serialize_state` and `restore_state` work."""
         return self._supports_serialize
 
     def read(self, queue: Any, name: str | None = None) -> ReaderRead:
@@ -100,11 +100,11 @@ class ReaderBase:
         return custom(kind, [self._reader_ref, *inputs], outputs, kernel, name=name, blocking=True).outputs
 
     def num_records_produced(self, name: str | None = None) -> Tensor:
-        """How many records were read in this session, an int64."""
+        """The number of records that were read in this session, an int64."""
         return self._asking("ReaderNumRecordsProducedV2", dtypes.int64, "num_records_produced", name)
 
     def num_work_units_completed(self, name: str | None = None) -> Tensor:
-        """How many work units were read to their end in this session, an int64."""
+        """The number of work units that were read to their end in this session, an int64."""
         return self._asking("ReaderNumWorkUnitsCompletedV2", dtypes.int64, "num_work_units_completed", name)
 
     def serialize_state(self, name: str | None = None) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.compat.functions.direct import direct, public
+from mpqueue.compat.functions.declare import direct, public
 from mpqueue.compat.functions.math import cast, exp, log
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
@@ -56,8 +56,8 @@ reduce_mean = _reducing("Mean", "The mean, for ints an int cut towards zero,")
 reduce_prod = _reducing("Prod", "The product")
 reduce_max = _reducing("Max", "The largest element")
 reduce_min = _reducing("Min", "The smallest element")
-reduce_any = _reducing("Any", "Whether any element is True")
-reduce_all = _reducing("All", "Whether all elements are True")
+reduce_any = _reducing("Any", "True if any element is")
+reduce_all = _reducing("All", "True if all elements are")
 
 
 @public(f"reduce_logsumexp{_REDUCED}", scope="ReduceLogSumExp")
@@ -76,7 +76,7 @@ def reduce_logsumexp(input_tensor: Tensor, axis: Any, keepdims: bool) -> Tensor:
     scope="count_nonzero",
 )
 def count_nonzero(input_tensor: Tensor, axis: Any, keepdims: bool, dtype: DType) -> Any:
-    """How many elements are not 0 (not False, not empty text)."""
+    """The number of elements that are not 0 (not False, not empty text)."""
     kind = input_tensor.dtype
     zero = convert_to_tensor("" if kind == dtypes.string else np.zeros((), kind.as_numpy_dtype))
     marks = cast(apply("NotEqual", input_tensor, zero), dtypes.int64)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from mpqueue.compat.functions.direct import public, public_class
+from mpqueue.compat.functions.declare import public, public_class
 from mpqueue.compat.functions.initializers import glorot_uniform_initializer, zeros_initializer
 from mpqueue.compat.functions.keys import GraphKeys, get_collection
 from mpqueue.compat.functions.variables import Variable
@@ -54,7 +54,7 @@ def name_scope(name: str | None, default_name: str | None = None, values: Any = 
 
 @public_class("VariableScope")
 class VariableScope:
-    """What `get_variable` needs to know where it is called.
+    """The settings that `get_variable` finds where it is called.
 
     Args:
         reuse: True to find variables only, None to make them, `AUTO_REUSE` for either.

@@ -6,7 +6,7 @@ import numpy as np
 
 from mpqueue.compat.functions.array import reshape, shape, squeeze
 from mpqueue.compat.functions.array_join import concat
-from mpqueue.compat.functions.direct import direct, direct_many, public
+from mpqueue.compat.functions.declare import direct, direct_many, public
 from mpqueue.compat.functions.math import cast
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
@@ -39,7 +39,7 @@ def strided_slice(
     shrink_axis_mask: int,
     name: str | None,
 ) -> Tensor:
-    """What ``x[...]`` is made of; bit n of a mask is for entry n of the vectors."""
+    """The slicing behind ``x[...]``; bit n of a mask is for entry n of the vectors."""
     steps = apply("OnesLike", begin) if strides is None else strides
     masks = {"begin_mask": begin_mask, "end_mask": end_mask, "ellipsis_mask": ellipsis_mask}
     masks |= {"new_axis_mask": new_axis_mask, "shrink_axis_mask": shrink_axis_mask}
@@ -91,7 +91,7 @@ def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None)
 
 @public("where_v2")
 def where_v2(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Tensor:
-    """As `where`, with broadcasting."""
+    """Elements of ``x`` or of ``y`` as by `where`, with broadcasting."""
     if x is None or y is None:
         return where(condition, x, y, name)
     return apply("SelectV2", condition, x, y, name=name)

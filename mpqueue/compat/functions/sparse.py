@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.compat.functions.direct import direct, public
+from mpqueue.compat.functions.declare import direct, public
 from mpqueue.compat.functions.math import DIVIDED_AS, cast
 from mpqueue.compat.graph.build import apply, apply_many
 from mpqueue.compat.graph.convert import convert_to_tensor

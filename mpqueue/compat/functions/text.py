@@ -3,7 +3,7 @@
 from typing import Any
 
 from mpqueue.compat.functions.array import axes_from_the_last
-from mpqueue.compat.functions.direct import direct, public
+from mpqueue.compat.functions.declare import direct, public
 from mpqueue.compat.graph.build import apply, apply_many
 from mpqueue.compat.graph.convert import constant, convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph

@@ -12,7 +12,7 @@ import numpy as np
 
 from mpqueue.compat.functions.cond import cond
 from mpqueue.compat.functions.control import group
-from mpqueue.compat.functions.direct import public, public_class
+from mpqueue.compat.functions.declare import public, public_class
 from mpqueue.compat.functions.keys import GraphKeys, add_to_collections, get_collection
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
@@ -121,7 +121,7 @@ class Variable(Operators):
 
     @property
     def graph(self) -> Graph:
-        """Where it belongs."""
+        """The graph that it belongs to."""
         return self._ref.graph
 
     @property

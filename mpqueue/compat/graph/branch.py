@@ -35,7 +35,7 @@ class Branch:
         return self._graph.changed(branch=self, control_inputs=())
 
     def has(self, op: Operation) -> bool:
-        """Whether an operation belongs to this branch, or to one inside it."""
+        """Tell if an operation belongs to this branch, or to one inside it."""
         branch = op.branch
         while branch is not None and branch is not self:
             branch = branch.outer
@@ -90,7 +90,7 @@ def _makes_state(plan: Plan) -> bool:
 
 
 def _common(one: Dims, two: Dims) -> Dims:
-    """What holds for both shapes."""
+    """Return what holds for both shapes."""
     if one is None or two is None or len(one) != len(two):
         return None
     return tuple(a if a == b else None for a, b in zip(one, two, strict=True))

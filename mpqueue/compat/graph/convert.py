@@ -164,4 +164,4 @@ CONVERSIONS: Final[list[tuple[type | tuple[type, ...], Conversion]]] = [
     (Operation, _refuse),
     ((list, tuple), _convert_list),
 ]
-"""How values of these classes become tensors; the first that fits counts. Others are literals."""
+"""The conversions of these classes to tensors; the first that fits counts. Others are literals."""

@@ -1,4 +1,4 @@
-"""What is the default in a thread: the graphs and sessions whose ``as_default()`` it has entered, innermost last."""
+"""The defaults of each thread: the graphs and sessions whose ``as_default()`` it has entered, innermost last."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What is given to a session in place of tensors."""
+"""Feeds: values that are given to a session in place of tensors."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -70,5 +70,5 @@ def fed_array(tensor: Tensor, value: Any) -> np.ndarray:
 
 
 def unfed(name: str) -> Any:
-    """What a placeholder does when it is run."""
+    """Refuse to run a placeholder."""
     invalid(f"You must feed a value for placeholder tensor {name!r}")

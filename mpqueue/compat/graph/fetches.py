@@ -1,4 +1,4 @@
-"""What is asked of a session: any nested structure of nodes, taken apart before the run and put together after it."""
+"""Fetches: nested structures of nodes, taken apart before a run and put together, with values, after it."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

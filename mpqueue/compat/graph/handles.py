@@ -14,5 +14,5 @@ def handle_of(thing: Any) -> np.ndarray:
 
 
 def held(handle: np.ndarray) -> Any:
-    """What a handle leads to."""
+    """Return the object that a handle leads to."""
     return handle.item()

@@ -145,7 +145,7 @@ def _kernel(definition: Op, lengths: list[int | None], attributes: dict[str, Any
 def _refused(
     infer: Callable[..., Any], inputs: Sequence[Any], attributes: dict[str, Any], error: Exception
 ) -> Exception:
-    """What to raise for an error of NumPy's: the rule of shapes, which was made for messages, may tell the reason."""
+    """Return the error to raise for one of NumPy's: the rule of shapes may know the reason."""
     if isinstance(error, OpError):
         return error
     known = [[Constant(one) for one in each] if isinstance(each, list) else Constant(each) for each in inputs]
@@ -157,7 +157,7 @@ def _refused(
 
 
 def array_of(value: Any) -> np.ndarray:
-    """What a function over arrays gave, as an array; ``bytes`` are text, in an array of objects."""
+    """Return the result of a function over arrays as an array; ``bytes`` are text, in an array of objects."""
     return np.asarray(value, object if isinstance(value, bytes) else None)
 
 
@@ -173,7 +173,7 @@ def _grouper(lengths: list[int | None]) -> Callable[[list[Any]], list[Any]]:
 
 
 def _entries(definition: Op, groups: Sequence[Group], attributes: dict[str, Any]) -> Entries:
-    """What is known of the outputs' values: all if that holds for the inputs, else what the table says of the first."""
+    """Return what finds an output's value: all of it if the inputs are known, else what the table says of the first."""
     folded: list[np.ndarray] = []
 
     def find(place: int) -> np.ndarray | None:

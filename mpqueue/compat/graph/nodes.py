@@ -90,7 +90,7 @@ class Operation:
         self.graph.session_for(session, "run()").run(self, feed_dict)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a plan needs in another process; the graph stays here."""
+        """Return the part that a plan needs in another process; the graph stays here."""
         return {name: getattr(self, name) for name in ("name", "type", "kernel", "blocking", "bound")}
 
     def __repr__(self) -> str:
@@ -127,7 +127,7 @@ class Tensor(KnownInput, Operators, WithoutValue):
 
     @property
     def graph(self) -> "Graph":
-        """Where it belongs."""
+        """The graph that it belongs to."""
         return self.op.graph
 
     @property
@@ -161,7 +161,7 @@ class Tensor(KnownInput, Operators, WithoutValue):
             raise ValueError(f"Shapes {self.shape} and {as_shape(shape)} of {self.name} are not compatible") from None
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a plan needs in another process."""
+        """Return the part that a plan needs in another process."""
         return self.__dict__ | {"_entries": (None,)}
 
     def known_entries(self) -> np.ndarray | None:
@@ -309,7 +309,7 @@ class Graph(Scoped, Collections):
         self._unfeedable.add(tensor)
 
     def is_feedable(self, tensor: Tensor) -> bool:
-        """Whether a session may feed this tensor."""
+        """Tell if a session may feed this tensor."""
         return tensor not in self._unfeedable
 
     def finalize(self) -> None:
@@ -322,7 +322,7 @@ class Graph(Scoped, Collections):
 
     @property
     def finalized(self) -> bool:
-        """Whether `finalize` was called."""
+        """True once `finalize` was called."""
         return self._finalized
 
     def attached(self, kind: type[_Attached]) -> _Attached:

@@ -1,4 +1,4 @@
-"""In which order to run operations, and where their results lie: worked out once per set of fetches and feeds.
+"""Plans: the order of operations, and the places of their results, worked out once per set of fetches and feeds.
 
 A plan gives every tensor that is needed a place in one list, the *slots* of a run, and lists the operations so that
 each comes after all that it needs. What is fed needs nothing: the operations behind it are left out, unless something
@@ -22,7 +22,7 @@ class Step(NamedTuple):
 
 
 class Plan:
-    """What to run for some targets.
+    """The operations to run for some targets.
 
     Args:
         targets: Tensors whose values are wanted, and operations that are to run.
@@ -93,7 +93,7 @@ class Plan:
 
 
 def _waits_apart(steps: Sequence[Step]) -> bool:
-    """Whether two blocking operations do not need one another, so that both may wait at once."""
+    """Tell if two blocking operations do not need one another, so that both may wait at once."""
     needed: list[int] = []  # per step, how many blocking steps it needs: as long as none waits apart, the first so many
     count = 0
     for step in steps:

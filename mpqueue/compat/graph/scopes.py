@@ -1,4 +1,4 @@
-"""What applies to the nodes that are made now, and the lists in which a graph keeps things for later.
+"""Scopes, which apply to the nodes that are made now, and collections, in which a graph keeps things for later.
 
 Everything that a ``with`` statement changes for the nodes made inside it is a field of `Scopes`, an immutable record:
 entering puts a changed copy in place, leaving puts the old one back.
@@ -18,7 +18,7 @@ _DEVICE: Final = re.compile(r"/(cpu|gpu):(\d+|\*)", re.IGNORECASE)  # the short 
 
 @dataclass(frozen=True)
 class Scopes:
-    """What applies to the nodes that are made now."""
+    """The settings of the nodes that are made now."""
 
     name: str = ""
     control_inputs: tuple[Any, ...] = ()
@@ -56,7 +56,7 @@ class Scoped:
 
     @property
     def current_control_inputs(self) -> tuple[Any, ...]:
-        """What new nodes wait for."""
+        """The operations that new nodes wait for."""
         return self._scopes.control_inputs
 
     def get_name_scope(self) -> str:

@@ -29,7 +29,7 @@ class SparseTensor:
     """
 
     operators: ClassVar[dict[str, Callable[..., Any]]] = {}
-    """What ``*`` and ``/`` with dense values do; filled by `mpqueue.compat.functions.sparse`."""
+    """The functions behind ``*`` and ``/`` with dense values; filled by `mpqueue.compat.functions.sparse`."""
 
     def __init__(self, indices: Any, values: Any, dense_shape: Any) -> None:
         self._indices = convert_to_tensor(indices, int64, "indices")
@@ -62,7 +62,7 @@ class SparseTensor:
 
     @property
     def indices(self) -> Tensor:
-        """Where the values are."""
+        """The places of the values."""
         return self._indices
 
     @property
@@ -87,7 +87,7 @@ class SparseTensor:
 
     @property
     def graph(self) -> Graph:
-        """Where the three tensors belong."""
+        """The graph that the three tensors belong to."""
         return self._values.graph
 
     @property

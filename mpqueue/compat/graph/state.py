@@ -1,4 +1,4 @@
-"""What the kernels of one session share: the state behind variables, queues, readers and random streams."""
+"""State that the kernels of one session share: that behind variables, queues, readers and random streams."""
 
 import threading
 from collections.abc import Callable

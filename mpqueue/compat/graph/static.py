@@ -1,4 +1,4 @@
-"""What functions may find out of a tensor's value while they make nodes.
+"""Values of tensors that functions may use while they make nodes.
 
 This is less than shape functions know (`Tensor.known_entries`): only constants, and what a few simple operations make
 of constants and shapes. Values that were found out so can no longer be fed: the graph was made believing them.

@@ -1,4 +1,4 @@
-"""What Python does with a tensor, which has no value yet: operators make further nodes, uses as a value are refused."""
+"""Python's operators on tensors, which make further nodes, and uses of a tensor as a value, which are refused."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Final

@@ -1,1 +1,23 @@
-"""TensorFlow 1's functions over NumPy arrays: types, shapes, and a table of operations; no graph, no session."""
+"""TensorFlow 1's operations over NumPy arrays: types, shapes, and a table of declarations; no graph, no session.
+
+From the ground up::
+
+    dtypes.py             TensorFlow's element types over NumPy's
+    dims.py               arithmetic on static shapes
+    dimension.py  tensorshape.py   tf.Dimension and tf.TensorShape
+    literals.py           values as the arrays of constants
+    known.py              inputs as far as they are known
+    signature.py          the public form of a function: names, old names, text
+    registry.py           the declaration of an operation, and the table of all
+    infer.py              helpers of the rules of shapes
+    array_make.py  array_shape.py  array_join.py  array_select.py   arrays as such
+    strided_slice.py      indexing with brackets
+    math_elementwise.py  math_reduce.py   arithmetic; axes taken together
+    sparse.py  sparse_packing.py   sparse tensors, and their way through a queue
+    fingerprint.py        the hash of texts
+    text.py  text_numbers.py   texts, and numbers as texts
+    decoding.py           texts and files, by the eager functions
+    png16.py              PNG files of 16 bits per channel
+    image_color.py  image_files.py  image_resize.py   images
+    table.py              the table, with all families in it
+"""

@@ -35,7 +35,7 @@ def fill(dims: np.ndarray, value: np.ndarray) -> np.ndarray:
 
 
 def count_steps(start: float, limit: float, delta: float) -> int:
-    """How many elements a range has.
+    """Return the number of elements of a range.
 
     Raises:
         ValueError: ``delta`` is 0 or leads away from ``limit``.

@@ -165,7 +165,7 @@ def _selected_v2(condition: Known, t: Known, e: Known) -> Dims:
 
 @op("SelectV2", "condition: bool, t: T, e: T -> T", infer=_selected_v2)
 def select_v2(condition: np.ndarray, t: np.ndarray, e: np.ndarray) -> np.ndarray:
-    """As `select`, with broadcasting."""
+    """Elements of ``t`` or of ``e`` as by `select`, with broadcasting."""
     return np.where(condition, t, e)
 
 
@@ -240,7 +240,7 @@ def _unique_with_counts(x: Known, **_types: DType) -> list[Dims]:
     infer=_unique_with_counts,
 )
 def unique_with_counts(x: np.ndarray, *, out_idx: DType = int32) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """As `unique`, and how often each element came."""
+    """The distinct elements of a vector, where each element went, and how often each came."""
     if x.ndim != 1:
         invalid(f"unique expects a 1D vector, got shape {list(x.shape)}")
     _, first, inverse, counts = np.unique(x, return_index=True, return_inverse=True, return_counts=True)

@@ -97,7 +97,7 @@ class Dimension:
         return Dimension, (self.value,)
 
     def is_compatible_with(self, other: Any) -> bool:
-        """Whether both may be one size: equal, or one not known."""
+        """Tell if both may be one size: equal, or one not known."""
         other = as_dimension(other)
         return None in (self.value, other.value) or self.value == other.value
 
@@ -111,7 +111,7 @@ class Dimension:
             raise ValueError(f"Dimensions {self} and {as_dimension(other)} are not compatible")
 
     def merge_with(self, other: Any) -> "Dimension":
-        """What is known of a size when both are it.
+        """Return what is known of a size that both are.
 
         Raises:
             ValueError: They differ.

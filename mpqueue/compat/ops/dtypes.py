@@ -140,7 +140,7 @@ class DType:
         return _BY_NUMBER[self._number % _REFERENCE + _REFERENCE]
 
     def is_compatible_with(self, other: Any) -> bool:
-        """Whether a tensor of type ``other`` may stand where this type is asked for.
+        """Tell if a tensor of type ``other`` may stand where this type is asked for.
 
         Raises:
             TypeError: ``other`` is no type.

@@ -50,7 +50,7 @@ def _hue(images: np.ndarray, top: np.ndarray, spread: np.ndarray) -> np.ndarray:
 
 
 def _shares(hue: np.ndarray) -> np.ndarray:
-    """How much of the spread red, green and blue have at a place on the colour circle."""
+    """Return the shares of the spread that red, green and blue have at a place on the colour circle."""
     six = hue * 6
     return np.clip(np.concatenate([np.abs(six - 3) - 1, 2 - np.abs(six - 2), 2 - np.abs(six - 4)], -1), 0, 1)  # type: ignore[no-any-return]
 
@@ -104,7 +104,7 @@ def _grey(images: Known) -> Dims:
 
 @op("RGBToGrayscale", "images: float32 -> float32", infer=_grey)
 def rgb_to_grayscale(images: np.ndarray) -> np.ndarray:
-    """How bright each colour is."""
+    """The brightness of each colour."""
     if not images.ndim or images.shape[-1] != 3:
         invalid(f"the last axis must have size 3 (red, green, blue), got shape {list(images.shape)}")
     return images @ _GREY[:, None]

@@ -176,7 +176,7 @@ def _decode_bmp(contents: bytes, channels: int) -> np.ndarray:
 
 
 def _decode_other(contents: bytes, kind: str, channels: int, dtype: DType, operation: str) -> np.ndarray:
-    """What DecodeJpeg and DecodePng do with files of other kinds."""
+    """Decode a file that is of another kind than DecodeJpeg's or DecodePng's own."""
     if kind == "PNG":
         return _decode_png(contents, channels, dtype)
     if kind == "JPEG":

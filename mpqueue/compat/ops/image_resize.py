@@ -46,7 +46,7 @@ def _scale(have: int, want: int, align_corners: bool) -> np.float32:
 
 
 def _places(have: int, want: int, align_corners: bool, half_pixel_centers: bool) -> np.ndarray:
-    """Where each place of the output looks in the input."""
+    """Return the place in the input that each place of the output looks at."""
     scale, numbers = _scale(have, want, align_corners), np.arange(want, dtype=np.float32)
     return (numbers + _HALF) * scale - _HALF if half_pixel_centers else numbers * scale
 

@@ -1,4 +1,4 @@
-"""What shape functions share: common rules, and looking at values that may be known."""
+"""Helpers of shape functions: common rules, and looks at values that may be known."""
 
 from typing import Any, NoReturn
 

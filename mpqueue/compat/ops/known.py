@@ -9,7 +9,7 @@ from mpqueue.compat.ops.dtypes import DType, as_dtype
 
 
 class KnownInput:
-    """What follows from dtype, shape and entries: the rest of the `registry.Known` protocol."""
+    """The answers that follow from dtype, shape and entries: the rest of the `registry.Known` protocol."""
 
     @property
     @abstractmethod

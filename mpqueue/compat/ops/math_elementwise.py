@@ -194,12 +194,12 @@ _unary("Erfc", FLOATS, _each(erfc), "erfc", "1 minus the error function.")
 _unary("Lgamma", FLOATS, _each(lgamma), "lgamma", "The logarithm of the absolute value of the gamma function.")
 _unary("Conj", COMPLEX, np.conj)
 _unary("Invert", INTS, np.invert, "bitwise.invert", "The bits that an int has not.")
-_unary("IsNan", FLOATS, np.isnan, "is_nan", "Whether it is not a number.", to="bool")
-_unary("IsInf", FLOATS, np.isinf, "is_inf", "Whether it is infinite.", to="bool")
-_unary("IsFinite", FLOATS, np.isfinite, "is_finite", "Whether it is neither infinite nor NaN.", to="bool")
+_unary("IsNan", FLOATS, np.isnan, "is_nan", "True where it is not a number.", to="bool")
+_unary("IsInf", FLOATS, np.isinf, "is_inf", "True where it is infinite.", to="bool")
+_unary("IsFinite", FLOATS, np.isfinite, "is_finite", "True where it is neither infinite nor NaN.", to="bool")
 _BOTH = "x: bool, y: bool -> bool"
-_declare("LogicalAnd", _BOTH, "logical_and", "Whether both bools hold.", np.logical_and)
-_declare("LogicalOr", _BOTH, "logical_or", "Whether one of two bools holds.", np.logical_or)
+_declare("LogicalAnd", _BOTH, "logical_and", "True where both bools hold.", np.logical_and)
+_declare("LogicalOr", _BOTH, "logical_or", "True where one of two bools holds.", np.logical_or)
 _declare("LogicalNot", "x: bool -> bool", "logical_not", "The other bool.", np.logical_not)
 
 
@@ -232,7 +232,7 @@ def cast(x: np.ndarray, *, DstT: DType) -> np.ndarray:
 
 
 def _float_to_int(x: np.ndarray, to: DType) -> np.ndarray:
-    """As x86 does it: through an int of at least 32 bits, whose lower bits are kept."""
+    """Cast as x86 does it: through an int of at least 32 bits, whose lower bits are kept."""
     wide = np.int32 if to.size < 4 else np.int64
     return x.astype(wide).astype(to.as_numpy_dtype) if to.size < 4 or to.is_unsigned else x.astype(to.as_numpy_dtype)
 

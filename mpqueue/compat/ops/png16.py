@@ -16,7 +16,7 @@ _COLOUR_TYPES: Final = {channels: kind for kind, channels in _CHANNELS.items()}
 
 
 class Header(NamedTuple):
-    """What the first chunk of a file says."""
+    """The contents of a file's first chunk."""
 
     width: int
     height: int
@@ -34,7 +34,7 @@ def header_of(contents: bytes) -> Header | None:
 
 
 def is_deep(contents: bytes) -> bool:
-    """Whether this module is needed to read all bits of a file."""
+    """Tell if this module is needed to read all bits of a file."""
     header = header_of(contents)
     return header is not None and header.bit_depth == 16 and header.colour_type in (2, 4, 6) and not header.interlaced
 

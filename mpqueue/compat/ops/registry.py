@@ -36,7 +36,7 @@ from mpqueue.compat.ops.signature import Axes, Signature
 
 
 class Known(Protocol):
-    """What is known of an input before it is computed: an array itself, or a node of a graph."""
+    """An input as far as it is known before it is computed: an array itself, or a node of a graph."""
 
     @property
     def dtype(self) -> DType:
@@ -104,7 +104,7 @@ class Op:
 
     @cached_property
     def signature(self) -> Signature:
-        """How the public function is called."""
+        """The form of the public function."""
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         inputs = [inspect.Parameter(arg.name, kind) for arg in self.inputs]
         parameters = inspect.signature(self.compute).parameters.values()
@@ -174,7 +174,7 @@ def _arg(text: str) -> Arg:
 
 
 def is_type_name(text: str) -> bool:
-    """Whether a signature's type is a fixed one."""
+    """Tell if a signature's type is a fixed one."""
     return isinstance(getattr(dtypes, text, None), DType) or text == "bool"
 
 

@@ -61,7 +61,7 @@ class Parameter(NamedTuple):
 
 
 class Signature:
-    """How a function is called in public.
+    """The public form of one function.
 
     Args:
         text: The public form; see the module's text.
@@ -92,7 +92,7 @@ class Signature:
 
     @property
     def is_own(self) -> bool:
-        """Whether the function can be called so as it is."""
+        """True if the function can be called so as it is."""
         mine = [(each.own, each.name, each.default) for each in self.parameters]
         same = mine == [(name, name, each.default) for name, each in self._own.items()]
         return same and not any(convert for _, _, convert in self._passed)
@@ -187,7 +187,7 @@ def _literal(text: str) -> Any:
 
 
 def _split(text: str) -> tuple[str, str, str]:
-    """What stands before, in, and behind the section of arguments."""
+    """Split a docstring into the parts before, in, and behind its section of arguments."""
     sections = list(_SECTION.finditer(text))
     starts = [found.start() for found in sections] + [len(text)]
     if not sections or sections[0][1] != "Args":
@@ -196,6 +196,6 @@ def _split(text: str) -> tuple[str, str, str]:
 
 
 def arguments_told(described: Any) -> dict[str, str]:
-    """What the text of a function or class tells of its arguments, by their names."""
+    """Return the descriptions of arguments in the docstring of a function or class, by name."""
     section = _split(inspect.getdoc(described) or "")[1] if described else ""
     return {name: told.strip() for name, told in _ARGUMENT.findall(section)}

@@ -27,7 +27,7 @@ class Masks(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What happens to one axis of the input."""
+    """The treatment of one axis of the input."""
 
     place: int | None  # the entry that says so, None for an axis that the ellipsis covers
     keeps: bool  # False: a single index

@@ -1,4 +1,4 @@
-"""What is known of an array's shape before it exists."""
+"""The shape of an array as far as it is known before the array exists."""
 
 import math
 import operator
@@ -59,11 +59,11 @@ class TensorShape:
         return list(self._dims)
 
     def num_elements(self) -> int | None:
-        """How many elements an array of this shape has, None if a size is unknown."""
+        """The number of elements of an array of this shape, None if a size is unknown."""
         return math.prod(self._dims) if self.is_fully_defined() else None  # type: ignore[arg-type]
 
     def is_fully_defined(self) -> bool:
-        """Whether rank and all sizes are known."""
+        """Tell if rank and all sizes are known."""
         return self._dims is not None and None not in self._dims
 
     def assert_is_fully_defined(self) -> None:
@@ -76,7 +76,7 @@ class TensorShape:
             raise ValueError(f"Shape {self} is not fully defined")
 
     def is_compatible_with(self, other: Any) -> bool:
-        """Whether an array could have both shapes."""
+        """Tell if an array could have both shapes."""
         try:
             self.merge_with(other)
         except ValueError:
@@ -93,7 +93,7 @@ class TensorShape:
             raise ValueError(f"Shapes {self} and {as_shape(other)} are incompatible")
 
     def merge_with(self, other: Any) -> "TensorShape":
-        """What is known of an array's shape when it has both.
+        """Return all that is known of the shape of an array that has both.
 
         Raises:
             ValueError: No array could have both.
@@ -105,7 +105,7 @@ class TensorShape:
             raise ValueError(f"Shapes {self} and {other} are not compatible") from None
 
     def most_specific_compatible_shape(self, other: Any) -> "TensorShape":
-        """What both shapes say alike: sizes that differ become unknown, and the rank, if it differs."""
+        """Return what both shapes have in common: sizes that differ become unknown, and the rank, if it differs."""
         other = as_shape(other)
         if self._dims is None or other.known is None or len(self._dims) != len(other.known):
             return TensorShape(None)

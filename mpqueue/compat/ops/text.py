@@ -282,7 +282,7 @@ def regex_replace(
 
 @op("RegexFullMatch", "input: string, pattern: string -> bool", "strings.regex_full_match", infer=same)
 def regex_full_match(input: np.ndarray, pattern: np.ndarray) -> np.ndarray:
-    """Whether a regular expression matches the whole text. The expression is Python's, not RE2's."""
+    """True where a regular expression matches the whole text. The expression is Python's, not RE2's."""
     expression = _compiled(pattern.item())
     return each(lambda text: expression.fullmatch(text) is not None, input, dtype=bool)
 

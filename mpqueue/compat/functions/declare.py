@@ -1,4 +1,4 @@
-"""How functions over nodes are declared.
+"""Declaration of functions over nodes.
 
 An operation of the table that has a public form is a function already: `direct` gives it. A function that is made of
 several operations, or of a kernel of its own, is written with annotated parameters and decorated with `public`, which
@@ -102,7 +102,7 @@ def public(
 
 
 def _result_of(function: Callable[..., Any]) -> Any:
-    """What a function returns; that of a ``contextmanager`` is annotated with what it yields."""
+    """Return the result's annotation; a ``contextmanager`` is annotated with what it yields."""
     result = inspect.signature(function).return_annotation
     is_context = get_origin(result) is Iterator and hasattr(function, "__wrapped__")
     return AbstractContextManager[get_args(result)] if is_context else result  # type: ignore[misc]
