@@ -3,6 +3,7 @@
 Strings are ``bytes`` here, and arrays of them have dtype ``object``: NumPy's own byte strings drop trailing zeros.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,15 @@ def dtype_name(dtype: Any) -> str:
     """
     if dtype is float:
         return "float32"
-    return "bfloat16" if isinstance(dtype, str) and dtype == "bfloat16" else str(as_dtype(dtype))
+    if isinstance(dtype, str) and dtype == "bfloat16":
+        return "bfloat16"
+    known = as_dtype(dtype)
+    return known if isinstance(known, str) else _name_of(known)
+
+
+@functools.cache  # NumPy puts a name together at every call
+def _name_of(dtype: np.dtype[Any]) -> str:
+    return dtype.name
 
 
 def as_bytes(item: Any, name: str) -> bytes:

@@ -32,6 +32,7 @@ _LITERALS: dict[str, tuple[type, ...]] = {
     "c": (numbers.Complex, np.bool_),
 }
 _ARRAY_KINDS = {"b": "b", "i": "biu", "u": "biu", "f": "biufV", "V": "biufV", "c": "biufVc"}
+_PLAIN = frozenset({bool, int, float, complex, str, bytes, list, tuple, range, type(None)})
 _INT32 = np.iinfo(np.int32)
 
 
@@ -83,7 +84,10 @@ def infer_array(value: Any, label: str, *, narrow: bool = True) -> Array:
     is_typed = is_array(value)
     if not is_typed and isinstance(_first_leaf(value), str | bytes):
         return _to_text(value, label)  # before NumPy decodes bytes beside text
-    array = _as_numpy(value, label)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{label} makes no array: {error}") from error
     if array.dtype.kind in TEXT_KINDS:
         return _to_text(value, label)
     as_dtype(array.dtype)
@@ -117,15 +121,17 @@ def feed_array(value: Any, dtype: DType, label: str) -> Array:
 
 def is_array(value: Any) -> bool:
     """Tell if a value knows its dtype, so that NumPy makes an array of it without a look at its items."""
+    if type(value) in _PLAIN:
+        return False
     if callable(getattr(value, "__array__", None)) or isinstance(getattr(value, "__array_interface__", None), dict):
         return True
     return isinstance(value, bytearray | memoryview)
 
 
 def _cast(value: Any, dtype: np.dtype[Any], label: str) -> Array:
-    array = _as_numpy(value, label)
-    kind = array.dtype.kind
     try:
+        array = np.asarray(value)
+        kind = array.dtype.kind
         if kind not in "fcVO":
             return array.astype(dtype, copy=False)
         if kind == "c" and dtype.kind != "c":
@@ -138,13 +144,6 @@ def _cast(value: Any, dtype: np.dtype[Any], label: str) -> Array:
         raise TypeError(f"{label} cannot become {dtype}: {error}") from error
     except ValueError as error:
         raise ValueError(f"{label} cannot become {dtype}: {error}") from error
-
-
-def _as_numpy(value: Any, label: str) -> Array:
-    try:
-        return np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{label} makes no array: {error}") from error
 
 
 def _to_text(value: Any, label: str) -> Array:
