@@ -18,8 +18,8 @@ class PaddingFIFOQueue(QueueBase):
     Args:
         capacity: Most elements that it is filled to. 0: every enqueue blocks; negative: no bound.
         dtypes: A list of dtypes, one for each component; or a single one. NumPy's, or ``"string"`` for text.
-        shapes: A list of shapes, one for each component, or a single shape. Dimensions that vary are None; the rank
-            must be known.
+        shapes: A list of shapes, one for each component. Dimensions that vary are None; the rank must be known. A
+            single shape whose sizes are all known may stand for a list of one.
         names: A list of names, one for each component: elements are then dictionaries.
         shared_name: Queues of one shared name are one queue in this process and its workers, until
             `reset_default_graph`.
@@ -44,9 +44,13 @@ class PaddingFIFOQueue(QueueBase):
     ) -> None:
         if shapes is None:
             raise ValueError("a PaddingFIFOQueue needs shapes: give one for each component, with None where it varies")
+        # A list of nothing but None would be read as one shape: who means "no shape is known" would lose the rank.
+        if isinstance(shapes, list | tuple) and None in shapes:
+            raise ValueError(
+                f"a PaddingFIFOQueue needs the rank of every component, got the shapes {shapes}: give one shape for "
+                "each component, such as [[None]] for a vector of any length"
+            )
         known = as_shapes(shapes, len(as_list(dtypes)))
-        if None in known:
-            raise ValueError(f"a PaddingFIFOQueue needs the rank of every component, got the shapes {known}")
         spec = ElementSpec(dtypes, known, names)
         name = name or "padding_fifo_queue"
         queue_ref = make_queue("PaddingFIFOQueue", name, capacity, spec, shared_name, FirstInFirstOut)

@@ -70,6 +70,11 @@ def test_a_padding_queue_needs_ranks(shapes):
         PaddingFIFOQueue(5, ["int32", "int32"], shapes)
 
 
+def test_a_padding_queue_does_not_read_an_unknown_shape_as_a_vector():
+    with pytest.raises(ValueError, match=r"PaddingFIFOQueue needs.*\[None\]"):
+        PaddingFIFOQueue(9, ["int32"], shapes=[None])
+
+
 @pytest.mark.parametrize("shapes", [[2, 3], (2, 3), [[2, 3]], ((2, 3),)])
 def test_a_single_shape_may_stand_for_a_list_of_one(shapes):
     assert FIFOQueue(5, "int32", shapes).shapes == [(2, 3)]
