@@ -1,22 +1,35 @@
 """TensorFlow 1 queues: one pure state machine, and storages for it.
 
-From the ground up; imports point downwards only::
+From the ground up; a module imports only from its own line and from those above it::
 
-    spec.py                                      what elements are made of, and how values become them
-    requests.py order.py machine.py              the semantics, pure: lines of waiting calls, elements between them
-    storage.py                                   where the elements lie
-    blocks.py                                    the same in shared memory
-    wire.py windows.py client.py                 what processes say to each other, and who need not wait for an answer
-    steps.py share.py watch.py hub.py            the owner's side: what records do, who listens
-    link.py remote.py                            the other processes' side
-    handles.py                                   how a queue is found from there
-    core.py                                      the queue itself: machine, storage, lock, sleeping callers
-    registry.py making.py selection.py           queues by shared name, new ones, one of several
-    graph.py session.py                          names and collections; what is blocked together
-    source.py ops.py                             what gives examples, and what puts them into a queue
-    base.py fifo.py padding.py shuffle.py        what users hold
+    spec.py                                        the components of an element, and values as components
+    requests.py order.py                           waiting calls, and the elements between them
+    machine.py                                     the semantics, pure: who goes in and out next
+    storage.py                                     elements as objects of this process
+    blocks.py                                      elements in blocks of shared memory
+    wire.py                                        the messages between processes, and the pipe for them
+    selection.py                                   the interface of a queue, and one of several queues
+    core.py                                        the queue itself: calls of this process, and who drives the machine
+    connection.py                                  a process that uses a queue: its connections to the owner
+    remote.py                                      the queue there
+    windows.py block_pool.py tally_totals.py       the owner: who need not wait for an answer, memory, cells of tallies
+    shared_queue.py                                a queue that it serves
+    client.py                                      a connection to it
+    shortage.py                                    who waits for memory
+    steps.py                                       what each message makes it do
+    listener.py watch.py                           connections, and which thread listens to them
+    hub.py                                         the service as a whole, and the driver of the queues that it serves
+    tally.py                                       counts of one object by several processes
+    registry.py                                    queues by shared name
+    making.py                                      new queues
+    sharing.py                                     pickles and forks of queues
+    graph.py session.py source.py                  names and collections; what is blocked together; what gives examples
+    ops.py                                         what puts examples into a queue
+    base.py                                        what users hold,
+    fifo.py padding.py shuffle.py                  and its three kinds
 """
 
+from mpqueue.queues import sharing as sharing  # attaches queues to pickles and forks
 from mpqueue.queues.base import QueueBase
 from mpqueue.queues.fifo import FIFOQueue
 from mpqueue.queues.graph import reset_default_graph

@@ -1,4 +1,4 @@
-"""How an element lies in a block of shared memory, and a storage that reads both blocks and plain elements.
+"""The layout of an element in a block of shared memory, and a storage that reads both blocks and plain elements.
 
     every component of a fixed shape     [ numbers | numbers ]          at offsets that all elements of the queue share
     anything else                        each component in turn:
@@ -156,8 +156,22 @@ class BlockCodec:
             parts.append(array.tobytes() if packed else array)
         return parts
 
+    def read(self, token: int) -> list[Any]:
+        """An element of fixed shapes, copied: scalars as NumPy scalars, arrays as the caller's own."""
+        start, memory = (token - self._first) * self._stride, self._memory
+        components: list[Any] = []
+        for offset, nbytes, dtype, shape, _rows in self._fields:
+            at = start + offset
+            if not shape:
+                components.append(np.ndarray((), dtype, memory, at)[()])
+            elif nbytes <= _SMALL_BYTES:
+                components.append(np.ndarray(shape, dtype, bytearray(self.view[at : at + nbytes])))
+            else:
+                components.append(np.ndarray(shape, dtype, memory, at).copy())
+        return components
+
     def gather(self, tokens: Sequence[int]) -> list[Array]:
-        """Elements of fixed shapes, stacked."""
+        """Elements of fixed shapes, copied into stacked arrays."""
         numbers = np.array(tokens) - self._first
         return [
             rows[numbers].view(dtype).reshape(len(tokens), *shape) if nbytes else np.empty((len(tokens), *shape), dtype)
@@ -209,28 +223,25 @@ class SharedStorage(PlainStorage):
         spec: What the elements are made of.
         codec: Reads blocks.
         has_plain: The queue may hold plain elements.
+
+    Attributes:
+        codec: As given.
+        has_plain: True from the first plain element on.
     """
 
     def __init__(self, spec: ElementSpec, codec: BlockCodec, *, has_plain: bool) -> None:
         super().__init__(spec)
         self.codec, self.has_plain = codec, has_plain
 
-    def put(self, components: list[Array]) -> Token:
-        """Plain."""
-        self.has_plain = True
-        return super().put(components)
-
-    def put_many(self, components: list[Array], count: int) -> Sequence[Token]:
-        """Plain."""
-        self.has_plain = True
-        return super().put_many(components, count)
-
     def get_one(self, tokens: list[Token]) -> list[Any]:
-        """From wherever it lies."""
-        return super().get_one([self._plain(tokens[0])])
+        """The components of the only element, wherever it lies."""
+        token = tokens[0]
+        if type(token) is int and self.codec.size_class >= 0:
+            return self.codec.read(token)
+        return super().get_one([self._plain(token)])
 
     def get_many(self, tokens: list[Token]) -> list[Array]:
-        """Gathered once, from wherever each lies."""
+        """The components of several elements, stacked: each is copied once, from wherever it lies."""
         if self.codec.size_class >= 0 and tokens and not self.has_plain:
             return self.codec.gather(tokens)
         return super().get_many([self._plain(token) for token in tokens])

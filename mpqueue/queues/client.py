@@ -4,88 +4,92 @@ import logging
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
+from mpqueue.queues.core import QueueCore
 from mpqueue.queues.requests import Request
+from mpqueue.queues.shared_queue import SharedQueue
+from mpqueue.queues.tally_totals import TallyTotals
 from mpqueue.queues.windows import Producer
 from mpqueue.queues.wire import HEAD
 from mpqueue.system import descriptors
 
-if TYPE_CHECKING:
-    from mpqueue.queues.core import QueueCore
-    from mpqueue.queues.share import Share
-    from mpqueue.queues.tally import Tally
-
 _log = logging.getLogger(__name__)
-_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)  # elsewhere Python's ignoring SIGPIPE does
 
 
-class Client:
-    """One thread of another process.
+class ProtocolError(Exception):
+    """The client violated the protocol: it is cut off."""
 
-    Args:
-        number: Says in its records who it is.
-        process_id: Its process.
-        sock: Its connection.
-        on_full: Called when answers have to wait until the socket takes them.
+
+class QueueUse(NamedTuple):
+    """A client's use of one queue.
 
     Attributes:
-        granted: Empty blocks that it may write to, by size class, in the order in which it will.
-        filled: Blocks that it has written, to be enqueued with the next call.
-        waiting: Its calls in line, by their number.
-        delivered: Blocks that it was given to read, by the number of the call.
-        shares: Queues that it uses, by number,
-        cores: and what keeps them alive as long as it lives;
-        producers: its windows there.
-        places: Words of shared memory that are its own: limits, and cells of tallies.
-        has_ended: Its process has ended, or has left, as an answer found; the watch will tell.
-        owes: Where, and after how many elements, it is to enqueue what it was granted when memory was short.
-        is_cut: It said what cannot be, and is not served any more; its process may live on.
-        tallies: What it counts for.
+        queue: The queue.
+        core: Keeps it alive as long as the client lives.
+        producer: The client's window there.
     """
 
-    def __init__(self, number: int, process_id: int, sock: socket.socket, on_full: Callable[["Client"], None]) -> None:
-        self.number, self.process_id, self.sock, self._on_full = number, process_id, sock, on_full
+    queue: SharedQueue
+    core: QueueCore
+    producer: Producer
+
+
+class PendingGrant(NamedTuple):
+    """Blocks that were granted when memory was short, and not yet enqueued.
+
+    Attributes:
+        producer: The client's window of the queue that they are for.
+        num_enqueued: What it had enqueued there when it got them.
+    """
+
+    producer: Producer
+    num_enqueued: int
+
+    @property
+    def is_open(self) -> bool:
+        """True until the client has enqueued something there."""
+        return self.producer.received == self.num_enqueued
+
+
+class Answers:
+    """The socket on which one client is answered; never blocks.
+
+    Args:
+        sock: The socket.
+        on_full: Called when answers have to wait until the socket takes them; `flush` is to be called then.
+
+    Attributes:
+        sock: As given.
+        has_ended: The client has ended, or has left, as an answer found; the socket's end will be seen later.
+    """
+
+    def __init__(self, sock: socket.socket, on_full: Callable[[], None]) -> None:
+        self.sock, self._on_full = sock, on_full
         descriptors.own_object(sock)
         sock.setblocking(False)
-        self.granted: dict[int, deque[int]] = {}
-        self.filled: list[int] = []
-        self.waiting: dict[int, Request] = {}
-        self.delivered: dict[int, list[int]] = {}
-        self.shares: dict[int, Share] = {}
-        self.cores: dict[int, QueueCore] = {}
-        self.producers: dict[int, Producer] = {}
-        self.places: list[int] = []
-        self.tallies: set[Tally] = set()
-        self.is_gone = self.is_cut = self.has_ended = False
-        self.owes: tuple[Producer, int] | None = None
+        self.has_ended = self._is_closed = False
         self._outbox = bytearray()
 
-    def fill(self, size_class: int, count: int) -> None:
-        """It has written the next blocks of a class."""
-        granted = self.granted.get(size_class, ())
-        if count > len(granted):
-            raise ProtocolError(f"{count} blocks of class {size_class} were filled, {len(granted)} are granted")
-        self.filled += [granted.popleft() for _ in range(count)]  # type: ignore[union-attr]
-
-    def answer(self, kind: int, number: int, one: int = 0, two: int = 0, data: bytes = b"") -> None:
-        """Send an answer; never blocks."""
-        if self.is_gone:
+    def send(self, kind: int, number: int, one: int = 0, two: int = 0, data: bytes = b"") -> None:
+        """Send an answer; see `wire.Down`."""
+        if self._is_closed:
             return
         message = HEAD.pack(kind, number, one, two, len(data)) + data
         if self._outbox:
             self._outbox += message
             return
-        self._outbox += message[self._send(message) :]
+        self._outbox += message[self._write(message) :]
         if self._outbox:
-            self._on_full(self)
+            self._on_full()
 
     def flush(self) -> bool:
         """Send what had to wait; True if that was all."""
-        del self._outbox[: self._send(self._outbox)]
+        del self._outbox[: self._write(self._outbox)]
         return not self._outbox
 
-    def _send(self, data: bytes | bytearray) -> int:
+    def _write(self, data: bytes | bytearray) -> int:
         try:
             return self.sock.send(data, _FLAGS)
         except BlockingIOError:
@@ -94,24 +98,84 @@ class Client:
             self.has_ended = True
             return len(data)  # nobody will ask for it
 
+    def close(self) -> None:
+        """Send no more."""
+        self._is_closed = True
+        descriptors.close_object(self.sock)
+
+
+class Client:
+    """One thread of another process. Under the hub's lock.
+
+    Args:
+        number: What its records call it.
+        process_id: Its process.
+        answers: Its socket.
+
+    Attributes:
+        number: As given.
+        process_id: As given.
+        answers: As given.
+        granted: Empty blocks that it may write to, by size class, in the order in which it will.
+        filled: Blocks that it has written, to be enqueued with its next call.
+        pending_grant: Blocks granted when memory was short and not yet enqueued, or None.
+        waiting: Its calls in line, by their number.
+        delivered: Blocks that it was given to read, by the number of the call.
+        uses: Queues that it uses, by their number.
+        words: Places of shared memory that are its own: limits, and cells of tallies.
+        totals: What it counts for.
+        is_gone: It has ended.
+        is_cut: It violated the protocol, and is not served any more; its process may live on.
+    """
+
+    def __init__(self, number: int, process_id: int, answers: Answers) -> None:
+        self.number, self.process_id, self.answers = number, process_id, answers
+        self.granted: dict[int, deque[int]] = {}
+        self.filled: list[int] = []
+        self.pending_grant: PendingGrant | None = None
+        self.waiting: dict[int, Request] = {}
+        self.delivered: dict[int, list[int]] = {}
+        self.uses: dict[int, QueueUse] = {}
+        self.words: list[int] = []
+        self.totals: set[TallyTotals] = set()
+        self.is_gone = self.is_cut = False
+
+    def fill(self, size_class: int, count: int) -> None:
+        """It has written the next blocks of a class.
+
+        Raises:
+            ProtocolError: It was not granted so many.
+        """
+        granted = self.granted.get(size_class, ())
+        if count > len(granted):
+            raise ProtocolError(f"{count} blocks of class {size_class} were filled, {len(granted)} are granted")
+        self.filled += [granted.popleft() for _ in range(count)]  # type: ignore[union-attr]
+
+    @property
+    def num_granted(self) -> int:
+        """Number of empty blocks that it has."""
+        return sum(map(len, self.granted.values()))
+
+    @property
+    def is_to_enqueue(self) -> bool:
+        """True if the blocks that it was granted last, when memory was short, will be enqueued without more."""
+        return self.pending_grant is not None and self.pending_grant.is_open
+
+    def blocks(self) -> list[int]:
+        """All blocks in its hands."""
+        return [block for some in (*self.granted.values(), self.filled, *self.delivered.values()) for block in some]
+
     def cut(self, why: str) -> None:
         """Serve it no longer: its calls fail, and its end follows."""
         _log.error("process %d is cut off from the queues of this process: %s", self.process_id, why)
         self.is_cut = True
-        self.sock.shutdown(socket.SHUT_RDWR)
-
-    @property
-    def num_granted(self) -> int:
-        """Empty blocks that it has."""
-        return sum(map(len, self.granted.values()))
+        for use in self.uses.values():  # first of all: within a window, an enqueue waits for no answer
+            use.queue.windows.close(use.producer)
+        self.answers.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """It is gone."""
         self.is_gone = True
-        while self.tallies:
-            self.tallies.pop().close(self)
-        descriptors.close_object(self.sock)
-
-
-class ProtocolError(Exception):
-    """A client says what cannot be: it is cut off."""
+        while self.totals:
+            self.totals.pop().close(self)
+        self.answers.close()

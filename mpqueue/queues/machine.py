@@ -72,14 +72,23 @@ class QueueMachine:
         return len(self._enqueues) + len(self._dequeues)
 
     @property
-    def has_waiting_enqueues(self) -> bool:
-        """True if an enqueue or a close is in line."""
-        return bool(self._enqueues)
-
-    @property
     def has_waiting_dequeues(self) -> bool:
         """True if a dequeue is in line."""
         return bool(self._dequeues)
+
+    @property
+    def room(self) -> int | None:
+        """Number of elements that still fit, None if there is no bound."""
+        return None if self.capacity < 0 else self.capacity - len(self._elements)
+
+    @property
+    def may_reserve(self) -> bool:
+        """True if room may be set aside for later enqueues: no enqueue or close is in line, and the queue is open."""
+        return not self._enqueues and not self.closed
+
+    def can_give(self, count: int) -> bool:
+        """True if a dequeue of ``count`` elements would finish at once, and leave the queue's minimum."""
+        return len(self._elements) - self.min_after_dequeue >= count and not self._dequeues
 
     def held(self) -> list[Token]:
         """The elements in it, and those that waiting dequeues have taken."""

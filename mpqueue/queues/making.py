@@ -1,4 +1,4 @@
-"""How the three classes of queues make the queue that they stand for, or find the one of their shared name."""
+"""Makes the queue that an object of one of the three classes stands for, or finds the one of its shared name."""
 
 import operator
 import os
@@ -8,9 +8,8 @@ from typing import Any
 
 from mpqueue.control import queue_address
 from mpqueue.errors import FailedPreconditionError
+from mpqueue.queues.connection import connection
 from mpqueue.queues.core import QueueCore
-from mpqueue.queues.handles import Place
-from mpqueue.queues.link import connection
 from mpqueue.queues.machine import QueueMachine
 from mpqueue.queues.order import Order
 from mpqueue.queues.registry import Signature, find_or_make
@@ -18,6 +17,7 @@ from mpqueue.queues.remote import RemoteQueue
 from mpqueue.queues.selection import QueueRef
 from mpqueue.queues.spec import ElementSpec
 from mpqueue.queues.storage import PlainStorage
+from mpqueue.queues.wire import Place
 
 
 def make_queue(
@@ -37,9 +37,9 @@ def make_queue(
         InvalidArgumentError: The queue of this shared name is another one.
         FailedPreconditionError: This is a worker, and its trainer had no queue to share when it started.
     """
-    home = queue_address.address
-    if shared_name and home is not None:
-        return _at_home(home, (class_name, name, capacity, spec, shared_name, order, min_after_dequeue, seed))
+    address = queue_address.address
+    if shared_name and address is not None:
+        return _of_trainer(address, (class_name, name, capacity, spec, shared_name, order, min_after_dequeue, seed))
     bound = as_integer(capacity, "capacity")
     bound = max(bound, -1)  # every negative one means: no bound
     shapes = tuple(spec.shapes) if spec.has_shapes else None
@@ -51,19 +51,19 @@ def make_queue(
     return find_or_make(shared_name, signature, make)
 
 
-def _at_home(home: str, arguments: tuple[Any, ...]) -> QueueRef:
-    """The queue that `make_queue` gives in the process to which this one is a worker."""
+def _of_trainer(address: str, arguments: tuple[Any, ...]) -> QueueRef:
+    """The queue that `make_queue` gives with these arguments in the trainer of this worker."""
     _class_name, name, capacity, spec, shared_name, *_ = arguments
     as_integer(capacity, "capacity")
-    if not home:
+    if not address:
         raise FailedPreconditionError(
             None,
             None,
             f"the shared queue {shared_name!r} would be another one in each worker: make it in the trainer before "
             "the workers start",
         )
-    found = connection(Place(home, 0, os.getppid())).find(pickle.dumps(arguments))
-    return RemoteQueue(Place(home, found, os.getppid()), spec, name)
+    found = connection(Place(address, 0, os.getppid())).find(pickle.dumps(arguments))
+    return RemoteQueue(Place(address, found, os.getppid()), spec, name)
 
 
 def as_integer(value: Any, what: str) -> int:

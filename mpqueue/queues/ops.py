@@ -5,13 +5,41 @@ again and again, from any thread. What a queue runner runs, and what `QueueRunne
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from mpqueue.queues.graph import default_graph
+from mpqueue.queues.selection import QueueRef
 from mpqueue.queues.source import Source
+from mpqueue.queues.spec import ElementSpec
 
-if TYPE_CHECKING:
-    from mpqueue.queues.base import QueueBase
+
+class OpQueue(Protocol):
+    """The queue of an op: `QueueBase`, which makes ops and so stands above this module."""
+
+    @property
+    def name(self) -> str:
+        """See `QueueBase.name`."""
+
+    @property
+    def names(self) -> list[str] | None:
+        """See `QueueBase.names`."""
+
+    @property
+    def queue_ref(self) -> QueueRef:
+        """See `QueueBase.queue_ref`."""
+
+    @property
+    def element_spec(self) -> ElementSpec:
+        """See `QueueBase.element_spec`."""
+
+    def enqueue(self, vals: Any) -> None:
+        """See `QueueBase.enqueue`."""
+
+    def enqueue_many(self, vals: Any) -> None:
+        """See `QueueBase.enqueue_many`."""
+
+    def close(self, cancel_pending_enqueues: bool) -> None:
+        """See `QueueBase.close`."""
 
 
 class QueueOp:
@@ -22,7 +50,7 @@ class QueueOp:
         name: What it was named, made unique within the default graph by ``_1``, ``_2`` and so on.
     """
 
-    def __init__(self, queue: "QueueBase", name: str) -> None:
+    def __init__(self, queue: OpQueue, name: str) -> None:
         self.queue = queue
         self.name = default_graph().add(self, name)
         default_graph().add(queue, queue.name)  # found by the same `from_proto` that finds this op
@@ -42,10 +70,10 @@ class EnqueueOp(QueueOp):
 
     Attributes:
         source: The `Source`.
-        many: Whether each example of the source is a batch of elements.
+        many: True if each example of the source is a batch of elements.
     """
 
-    def __init__(self, queue: "QueueBase", source: Callable[[], Any], name: str | None, *, many: bool) -> None:
+    def __init__(self, queue: OpQueue, source: Callable[[], Any], name: str | None, *, many: bool) -> None:
         self.source = source if isinstance(source, Source) else Source(source)
         self.many = many
         _check_fit(queue, self.source, many)
@@ -67,10 +95,10 @@ class CloseOp(QueueOp):
     """Closes the queue; with ``cancel``, enqueues that wait are cancelled, else they are let in first.
 
     Attributes:
-        cancel: Whether waiting enqueues are cancelled.
+        cancel: True if waiting enqueues are cancelled.
     """
 
-    def __init__(self, queue: "QueueBase", *, cancel: bool) -> None:
+    def __init__(self, queue: OpQueue, *, cancel: bool) -> None:
         self.cancel = cancel
         super().__init__(queue, f"{queue.name}_Close")
 
@@ -83,7 +111,7 @@ class CloseOp(QueueOp):
         self.queue.close(cancel_pending_enqueues=self.cancel)
 
 
-def _check_fit(queue: "QueueBase", source: Source, many: bool) -> None:
+def _check_fit(queue: OpQueue, source: Source, many: bool) -> None:
     """Raise now, as far as it can be known now, what enqueueing an example would raise."""
     names, dtypes, shapes = source.names, source.dtypes, source.shapes
     if names is not None and sorted(names) != sorted(queue.names or ()):
@@ -93,4 +121,4 @@ def _check_fit(queue: "QueueBase", source: Source, many: bool) -> None:
     if names is not None and queue.names is not None:
         order = [names.index(name) for name in queue.names]
         dtypes, shapes = [dtypes[place] for place in order], [shapes[place] for place in order]
-    queue._spec.check_types(dtypes, shapes, many=many)
+    queue.element_spec.check_types(dtypes, shapes, many=many)

@@ -8,16 +8,14 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mpqueue.control import queue_address
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.queues import handles
 from mpqueue.queues.core import QueueCore
 from mpqueue.values.dtypes import DType
 from mpqueue.values.shapes import Shape
 
 
 class Signature(NamedTuple):
-    """What two queues of one shared name must agree in."""
+    """The properties that two queues of one shared name must agree in."""
 
     class_name: str
     dtypes: tuple[DType, ...]
@@ -59,11 +57,7 @@ def reset() -> None:
         _shared.clear()
 
 
-def _address_for_workers() -> str | None:
-    """Where workers find queues by their names: where this process listens, or will if it has such a queue."""
+def all_shared() -> list[QueueCore]:
+    """All queues that have a shared name."""
     with _lock:
-        cores = [core for _, core in _shared.values()]
-    return handles.place_of(cores[0]).address if cores else handles.address()
-
-
-queue_address.provide(_address_for_workers)
+        return [core for _, core in _shared.values()]

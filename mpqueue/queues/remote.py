@@ -1,9 +1,9 @@
-"""`RemoteQueue`: what stands for a queue in a process that does not own it.
+"""`RemoteQueue`: a queue as a process uses it that does not own it.
 
 Values are converted and checked here, so that wrong input fails where it was given. An element is written to a block
 that the owner has granted, then one record enqueues it; a dequeue asks for elements, copies them once out of the blocks
 that the owner names, and gives those back. A call that is given up (timeout, closed session, Ctrl-C) is withdrawn: the
-owner says what became of it, so that nothing is lost and nothing comes twice.
+owner answers what became of it, so that nothing is lost and nothing comes twice.
 """
 
 import contextlib
@@ -17,11 +17,10 @@ from mpqueue.coordination.cancellation import cancellable
 from mpqueue.errors import DeadlineExceededError, OpError, SharedMemoryFull
 from mpqueue.memory.arena import class_bytes
 from mpqueue.queues.blocks import BlockCodec, SharedStorage
-from mpqueue.queues.handles import Place, attach
-from mpqueue.queues.link import Answer, Lane, Shore, connection, generation
+from mpqueue.queues.connection import Answer, OwnerMapping, QueueChannel, connection, generation
+from mpqueue.queues.selection import checked_timeout
 from mpqueue.queues.spec import ElementSpec
-from mpqueue.queues.timeouts import checked_timeout
-from mpqueue.queues.wire import MAX_COUNT, Down, Up, decode_error
+from mpqueue.queues.wire import MAX_COUNT, Down, Place, Up, decode_error
 from mpqueue.values.conversion import Array
 from mpqueue.values.dtypes import DType
 
@@ -30,16 +29,20 @@ class RemoteQueue:
     """A queue that lives in another process.
 
     Args:
-        place: Where.
+        place: Of its owner, and its number there.
         spec: What its elements are made of.
         name: The name it was made with.
+
+    Attributes:
+        place: As given.
+        spec: As given.
+        name: As given.
     """
 
     def __init__(self, place: Place, spec: ElementSpec, name: str) -> None:
-        self.spec, self.name = spec, name
-        self._place = place
+        self.place, self.spec, self.name = place, spec, name
         self._own = threading.local()
-        self._shore: Shore | None = None
+        self._memory: OwnerMapping | None = None
 
     @property
     def dtypes(self) -> list[DType]:
@@ -57,8 +60,8 @@ class RemoteQueue:
         return bool(self._ask().two)
 
     def _ask(self) -> Answer:
-        lane = self._lane()
-        found = lane.connection.answer(lane.connection.call(Up.ASK, lane.queue))
+        channel = self._channel()
+        found = channel.connection.answer(channel.connection.call(Up.ASK, channel.queue))
         assert found is not None
         return found
 
@@ -69,98 +72,104 @@ class RemoteQueue:
         self.spec.check(components)
         if timeout is not None:
             timeout = checked_timeout(timeout)
-        lane = self._lane()
+        channel = self._channel()
         codec = self._codec
         try:
             if codec.is_single:
                 size_class = codec.size_class
-                token = lane.connection.block(size_class)
+                token = channel.connection.block(size_class)
                 if token is None:
-                    token, timeout = self._wait_for_block(lane, size_class, timeout)
+                    token, timeout = self._wait_for_block(channel, size_class, timeout)
                 codec.write_one(token, components[0])
             else:
                 size_class, pieces = codec.plan(components)
-                token = lane.connection.block(size_class)
+                token = channel.connection.block(size_class)
                 if token is None:
-                    token, timeout = self._wait_for_block(lane, size_class, timeout)
+                    token, timeout = self._wait_for_block(channel, size_class, timeout)
                 codec.write(token, pieces)
-            number = lane.enqueue(size_class, 1, 1)
+            number = channel.enqueue(size_class, 1, 1)
             if number is not None:
-                self._finish(lane, number, timeout, "enqueue of 1 element")
+                self._finish(channel, number, timeout, "enqueue of 1 element")
         except (OpError, SharedMemoryFull):
             raise
         except BaseException:
-            _renew(lane)
+            _renew(channel)
             raise
 
     def enqueue_many(self, components: list[Array], timeout: float | None) -> None:
         """Put the rows of the components in."""
         count = self.spec.check_many(components)
         timeout = checked_timeout(timeout)
-        lane = self._lane()
+        channel = self._channel()
         if not count:
             return
         try:
             if self._codec.size_class >= 0:
-                timeout = self._write_rows(lane, components, count, timeout)
-                number = lane.enqueue(self._codec.size_class, count, count)
+                timeout = self._write_rows(channel, components, count, timeout)
+                number = channel.enqueue(self._codec.size_class, count, count)
             else:
-                timeout = self._write_varying_rows(lane, components, count, timeout)
-                number = lane.enqueue(0, 0, count)
+                timeout = self._write_varying_rows(channel, components, count, timeout)
+                number = channel.enqueue(0, 0, count)
             if number is not None:
-                self._finish(lane, number, timeout, f"enqueue of {count} elements")
+                self._finish(channel, number, timeout, f"enqueue of {count} elements")
         except (OpError, SharedMemoryFull):
             raise
         except BaseException:
-            _renew(lane)
+            _renew(channel)
             raise
 
-    def _write_rows(self, lane: Lane, components: list[Array], count: int, timeout: float | None) -> float | None:
+    def _write_rows(
+        self, channel: QueueChannel, components: list[Array], count: int, timeout: float | None
+    ) -> float | None:
         """Write all rows; what is left of the timeout."""
         size_class = self._codec.size_class
-        tokens = lane.connection.blocks(size_class, count)
+        tokens = channel.connection.blocks(size_class, count)
         if tokens is None:
-            timeout = self._wait_for_blocks(lane, size_class, count, timeout)
-            tokens = lane.connection.blocks(size_class, count)
+            timeout = self._wait_for_blocks(channel, size_class, count, timeout)
+            tokens = channel.connection.blocks(size_class, count)
             assert tokens is not None  # they were granted for this very call
         self._codec.write_rows(tokens, components)
         return timeout
 
     def _write_varying_rows(
-        self, lane: Lane, components: list[Array], count: int, timeout: float | None
+        self, channel: QueueChannel, components: list[Array], count: int, timeout: float | None
     ) -> float | None:
         """Write and report all rows, each to a block of its own size; what is left of the timeout."""
         for row in range(count):
             size_class, pieces = self._codec.plan([block[row, ...] for block in components])
-            token = lane.connection.block(size_class)
+            token = channel.connection.block(size_class)
             if token is None:
                 try:
-                    token, timeout = self._wait_for_block(lane, size_class, timeout)
+                    token, timeout = self._wait_for_block(channel, size_class, timeout)
                 except (OpError, SharedMemoryFull):
-                    lane.connection.say(Up.DROP, lane.queue, 0)
+                    channel.connection.send(Up.DROP, channel.queue, 0)
                     raise
             self._codec.write(token, pieces)
-            lane.fill(size_class, 1)
+            channel.fill(size_class, 1)
         return timeout
 
-    def _wait_for_block(self, lane: Lane, size_class: int, timeout: float | None) -> tuple[int, float | None]:
-        timeout = self._wait_for_blocks(lane, size_class, 1, timeout)
-        token = lane.connection.block(size_class)
+    def _wait_for_block(
+        self, channel: QueueChannel, size_class: int, timeout: float | None
+    ) -> tuple[int, float | None]:
+        timeout = self._wait_for_blocks(channel, size_class, 1, timeout)
+        token = channel.connection.block(size_class)
         assert token is not None
         return token, timeout
 
-    def _wait_for_blocks(self, lane: Lane, size_class: int, count: int, timeout: float | None) -> float | None:
+    def _wait_for_blocks(
+        self, channel: QueueChannel, size_class: int, count: int, timeout: float | None
+    ) -> float | None:
         """Wait until there is memory; what is left of the timeout.
 
         Raises:
             SharedMemoryFull: There will be none.
         """
         began = time.monotonic()
-        number = lane.connection.want(lane.queue, size_class, count)
+        number = channel.connection.want(channel.queue, size_class, count)
         found = self._finish(
-            lane, number, timeout, f"enqueue, for lack of {count * class_bytes(size_class):,} bytes of shared memory"
+            channel, number, timeout, f"enqueue, for lack of {count * class_bytes(size_class):,} bytes of shared memory"
         )
-        lane.connection.keep(found)
+        channel.connection.keep(found)
         return None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
 
     # -- Dequeue
@@ -173,15 +182,15 @@ class RemoteQueue:
         """Take elements out, stacked."""
         self.spec.check_count(count, self.name)
         if count == 0:
-            self._lane()
+            self._channel()
             return self._storage.get_many([])
         return self._take(count, timeout, takes_fewer=takes_fewer, as_one=False)
 
     def _take(self, count: int, timeout: float | None, *, takes_fewer: bool, as_one: bool) -> list[Any]:
         timeout = checked_timeout(timeout)
-        lane = self._lane()
-        call = lane.connection.call(Up.DEQUEUE, lane.queue, min(count, MAX_COUNT), flag=int(takes_fewer))
-        found = self._finish(lane, call, timeout, f"dequeue of {count} elements")
+        channel = self._channel()
+        call = channel.connection.call(Up.DEQUEUE, channel.queue, min(count, MAX_COUNT), flag=int(takes_fewer))
+        found = self._finish(channel, call, timeout, f"dequeue of {count} elements")
         outcome = Up.UNREAD
         try:
             tokens = np.frombuffer(found.data, np.int64).tolist()
@@ -189,84 +198,81 @@ class RemoteQueue:
             outcome = Up.READ
             return elements
         finally:
-            lane.connection.say(outcome, lane.queue, call)
+            channel.connection.send(outcome, channel.queue, call)
 
     # -- Close
 
     def close(self, cancel_pending_enqueues: bool, timeout: float | None) -> None:
         """Close it: behind the enqueues that wait, or now."""
         timeout = checked_timeout(timeout)
-        lane = self._lane()
-        number = lane.connection.call(Up.CLOSE, lane.queue, flag=int(cancel_pending_enqueues))
-        self._finish(lane, number, timeout, "close")
+        channel = self._channel()
+        number = channel.connection.call(Up.CLOSE, channel.queue, flag=int(cancel_pending_enqueues))
+        self._finish(channel, number, timeout, "close")
 
-    def join_tally(self, number: int, size: int) -> tuple[Lane, list[int]]:
-        """Ask the queue's owner for cells of a tally; the words of memory, none if the tally is not there."""
-        lane = self._lane()
-        found = lane.connection.answer(lane.connection.call(Up.TALLY, lane.queue, flag=size, seq=number))
+    def join_tally(self, number: int, size: int) -> tuple[QueueChannel, list[int]]:
+        """Ask the queue's owner for cells of a tally: the words of memory, none if it has no such tally."""
+        channel = self._channel()
+        found = channel.connection.answer(channel.connection.call(Up.TALLY, channel.queue, flag=size, seq=number))
         assert found is not None
-        return lane, np.frombuffer(found.data, np.int64).tolist()
+        return channel, np.frombuffer(found.data, np.int64).tolist()
 
     # -- Calls
 
-    def _lane(self) -> Lane:
-        """This thread's way to the queue."""
+    def _channel(self) -> QueueChannel:
+        """This thread's channel to the queue."""
         try:
-            lane: Lane = self._own.lane
-            if lane.generation == generation[0]:
-                return lane
+            channel: QueueChannel = self._own.channel
+            if channel.generation == generation[0]:
+                return channel
         except AttributeError:
             pass  # the first call of this thread
-        lane = self._own.lane = connection(self._place).attach(self._place.number)
-        shore = lane.connection.shore
-        if shore is not self._shore:
-            self._shore = shore
-            self._codec = BlockCodec(self.spec, shore.segment)
+        channel = self._own.channel = connection(self.place).attach(self.place.number)
+        memory = channel.connection.memory
+        if memory is not self._memory:
+            self._memory = memory
+            self._codec = BlockCodec(self.spec, memory.segment)
             self._storage = SharedStorage(self.spec, self._codec, has_plain=False)
-        return lane
+        return channel
 
-    def _finish(self, lane: Lane, number: int, timeout: float | None, what: str) -> Answer:
+    def _finish(self, channel: QueueChannel, number: int, timeout: float | None, what: str) -> Answer:
         """See a call through to its end."""
         given_up: list[OpError] = []
 
         def give_up(error: OpError) -> None:
             if not given_up:
                 given_up.append(error)
-                lane.connection.say(Up.WITHDRAW, lane.queue, number)
+                channel.connection.send(Up.WITHDRAW, channel.queue, number)
 
         try:
             with cancellable(give_up):
-                found = lane.connection.answer(number, timeout)
+                found = channel.connection.answer(number, timeout)
                 if found is None:
                     give_up(self._deadline_exceeded(what, timeout))
-                    found = lane.connection.answer(number)
+                    found = channel.connection.answer(number)
         except BaseException as error:
             if not isinstance(error, OpError):  # Ctrl-C
-                self._retract(lane, number)
+                self._retract(channel, number)
             raise
         assert found is not None
         if found.kind == Down.FAILED:
             raise decode_error(found.one, found.two, found.data) or given_up[0]
         return found
 
-    def _retract(self, lane: Lane, number: int) -> None:
+    def _retract(self, channel: QueueChannel, number: int) -> None:
         """Undo a call whose caller will not see the outcome."""
-        lane.connection.say(Up.WITHDRAW, lane.queue, number)
-        found = lane.connection.answer(number)
+        channel.connection.send(Up.WITHDRAW, channel.queue, number)
+        found = channel.connection.answer(number)
         if found is not None and found.kind == Down.TAKEN:
-            lane.connection.say(Up.UNREAD, lane.queue, number)
+            channel.connection.send(Up.UNREAD, channel.queue, number)
 
     def _deadline_exceeded(self, what: str, timeout: float | None) -> DeadlineExceededError:
         return DeadlineExceededError(None, None, f"queue {self.name!r} did not finish the {what} within {timeout} s")
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return attach, (self._place, self.spec, self.name)
-
     def __repr__(self) -> str:
-        return f"{self.name!r} of process {self._place.process_id}"
+        return f"{self.name!r} of process {self.place.process_id}"
 
 
-def _renew(lane: Lane) -> None:
+def _renew(channel: QueueChannel) -> None:
     """Make the connection fit for the next call; what interrupted this one is raised, whatever becomes of that."""
     with contextlib.suppress(OpError, SharedMemoryFull):
-        lane.connection.renew()
+        channel.connection.renew()

@@ -1,7 +1,7 @@
-"""The calls that stand in the lines of a queue: what each asks for, and how far it has come.
+"""Calls that wait in a queue's lines: what each asks for, and how far it has come.
 
-Whoever makes a request says by ``notify`` how it learns of the end: a thread's lock is released, a message is sent to
-another process. The machine only marks the end; it calls nobody.
+Whoever makes a request sets ``notify`` to learn of its end: a thread's lock is released, a message is sent to another
+process. The machine only marks the end; whoever drives the machine then calls `notify`.
 """
 
 from collections.abc import Callable, Sequence
@@ -72,3 +72,10 @@ class DequeueRequest(Request):
 
     def __str__(self) -> str:
         return f"dequeue of {self.num_wanted} elements"
+
+
+def notify(finished: list[Request]) -> None:
+    """Tell the callers of these requests, which have just finished."""
+    for request in finished:
+        if request.notify is not None:
+            request.notify()

@@ -1,6 +1,9 @@
-"""A queue that is one of several, chosen anew at each call."""
+"""The interface of whatever a `QueueBase` stands for, and a queue that is one of several, chosen anew at each call."""
 
+import math
+import numbers
 import operator
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -10,7 +13,11 @@ from mpqueue.values.dtypes import DType
 
 
 class QueueRef(Protocol):
-    """What a `QueueBase` stands for: the queue itself, or something that leads to it."""
+    """The queue itself (`core.QueueCore`), one in another process (`remote.RemoteQueue`), or a `Selection`.
+
+    A `QueueBase` calls it, in any thread. Components are arrays of the queue's dtypes; a ``timeout`` is whatever the
+    user gave, to be checked by `checked_timeout`.
+    """
 
     @property
     def name(self) -> str:
@@ -44,6 +51,23 @@ class QueueRef(Protocol):
         """Close it."""
 
 
+def checked_timeout(timeout: Any) -> float | None:
+    """Seconds that a call may wait, None for ever.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is negative, or not a number.
+    """
+    if timeout is None or timeout == math.inf:
+        return None
+    if not isinstance(timeout, numbers.Real):
+        raise TypeError(f"timeout must be a number of seconds or None, got {timeout!r}")
+    seconds = float(timeout)
+    if not seconds >= 0:  # not-a-number too
+        raise ValueError(f"timeout must be at least 0 seconds, or None to wait for ever; got {timeout!r}")
+    return min(seconds, threading.TIMEOUT_MAX)
+
+
 class Selection:
     """The queue at an index, looked up at every call.
 
@@ -53,18 +77,21 @@ class Selection:
 
     Raises:
         TypeError: ``index`` is neither.
+
+    Attributes:
+        queues: As given.
     """
 
     def __init__(self, index: Any, queues: Sequence[QueueRef]) -> None:
         self._index: Callable[[], Any] = index if callable(index) else lambda: place
-        self._queues = queues
+        self.queues = queues
         place = None if callable(index) else operator.index(index)
 
     def _chosen(self) -> QueueRef:
         index = operator.index(self._index())
-        if not 0 <= index < len(self._queues):
-            raise InvalidArgumentError(None, None, f"index {index} is not one of {len(self._queues)} queues")
-        return self._queues[index]
+        if not 0 <= index < len(self.queues):
+            raise InvalidArgumentError(None, None, f"index {index} is not one of {len(self.queues)} queues")
+        return self.queues[index]
 
     @property
     def name(self) -> str:
@@ -74,7 +101,7 @@ class Selection:
     @property
     def dtypes(self) -> list[DType]:
         """Of all queues."""
-        return self._queues[0].dtypes
+        return self.queues[0].dtypes
 
     @property
     def size(self) -> int:
@@ -107,4 +134,4 @@ class Selection:
         self._chosen().close(cancel_pending_enqueues, timeout)
 
     def __repr__(self) -> str:
-        return f"one of {len(self._queues)} queues"
+        return f"one of {len(self.queues)} queues"

@@ -1,4 +1,4 @@
-"""When there is no shared memory for an element: who waits for whom.
+"""Waiting for shared memory: who waits for whom, and who waits in vain.
 
 A producer asks for empty blocks, mostly ahead of its need: then it gets what there is, perhaps nothing. If it cannot go
 on without them it stands in a line here, and tries again whenever blocks come free. It waits for as long as somebody
@@ -13,17 +13,17 @@ Those who stand in the line give back what they were granted ahead, of other siz
 """
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.arena import class_bytes
-from mpqueue.queues.client import Client
+from mpqueue.queues.block_pool import BlockPool
+from mpqueue.queues.client import Client, PendingGrant
+from mpqueue.queues.shared_queue import SharedQueue
 from mpqueue.queues.wire import Down, encode_error
-
-if TYPE_CHECKING:
-    from mpqueue.queues.hub import Hub
 
 
 class Demand(NamedTuple):
@@ -47,19 +47,21 @@ class Demand(NamedTuple):
 
 
 class Shortage:
-    """The line before the arena of one hub. All under the hub's lock.
+    """The line of those who wait for blocks of one owner. Under the hub's lock.
 
     Args:
-        hub: Whose.
+        pool: The blocks.
+        clients: All connections, by number.
+        queues: All queues, by number.
     """
 
-    def __init__(self, hub: "Hub") -> None:
-        self._hub = hub
+    def __init__(self, pool: BlockPool, clients: Mapping[int, Client], queues: Mapping[int, SharedQueue]) -> None:
+        self._pool, self._clients, self._queues = pool, clients, queues
         self._demands: list[Demand] = []
 
     @property
-    def is_there(self) -> bool:
-        """Whether anybody waits."""
+    def has_waiting(self) -> bool:
+        """True if anybody waits."""
         return bool(self._demands)
 
     def want(self, client: Client, size_class: int, queue: int, number: int, count: int, num_needed: int) -> None:
@@ -68,9 +70,9 @@ class Shortage:
             self._demands.append(Demand(client, number, queue, size_class, count, num_needed))
             self.relieve()
             return
-        self._hub.collect()
+        self._pool.collect()
         try:
-            tokens = [] if self._demands else self._hub.arena.take(size_class, count)
+            tokens = [] if self._demands else self._pool.arena.take(size_class, count)
         except SharedMemoryFull:
             tokens = []
         _grant(client, number, size_class, tokens)
@@ -79,17 +81,17 @@ class Shortage:
         """Serve those who wait, as far as there are blocks, and send away those who would wait for ever."""
         if not self._demands:
             return
-        self._hub.collect()
+        self._pool.collect()
         for demand in list(self._demands):
             error = self._serve(demand)
             if error is not None and self._revoke():
                 error = self._serve(demand)
             if error is not None and not self._may_be_met(demand):
                 self._demands.remove(demand)
-                demand.client.answer(Down.FAILED, demand.number, *encode_error(error))
+                demand.client.answers.send(Down.FAILED, demand.number, *encode_error(error))
 
     def _serve(self, demand: Demand) -> SharedMemoryFull | None:
-        arena, granted = self._hub.arena, demand.client.granted.get(demand.size_class, ())
+        arena, granted = self._pool.arena, demand.client.granted.get(demand.size_class, ())
         missing = max(1, demand.num_needed - len(granted))
         try:
             try:
@@ -99,8 +101,8 @@ class Shortage:
         except SharedMemoryFull as error:
             return error
         self._demands.remove(demand)
-        producer = demand.client.producers.get(demand.queue)
-        demand.client.owes = None if producer is None else (producer, producer.received)
+        use = demand.client.uses.get(demand.queue)
+        demand.client.pending_grant = None if use is None else PendingGrant(use.producer, use.producer.received)
         _grant(demand.client, demand.number, demand.size_class, tokens)
         return None
 
@@ -109,9 +111,9 @@ class Shortage:
         clients = {demand.client for demand in self._demands if demand.client.num_granted}
         for client in clients:
             for tokens in client.granted.values():
-                self._hub.arena.give(tokens)
+                self._pool.arena.give(tokens)
                 tokens.clear()
-            client.answer(Down.REVOKED, 0)
+            client.answers.send(Down.REVOKED, 0)
         return bool(clients)
 
     def withdraw(self, client: Client, number: int) -> bool:
@@ -119,33 +121,29 @@ class Shortage:
         for demand in self._demands:
             if demand.client is client and demand.number == number:
                 self._demands.remove(demand)
-                client.answer(Down.FAILED, number, *encode_error(None))
+                client.answers.send(Down.FAILED, number, *encode_error(None))
                 return True
         return False
 
     def forget(self, client: Client) -> None:
-        """It is gone."""
+        """A client is gone."""
         self._demands = [demand for demand in self._demands if demand.client is not client]
 
     def _may_be_met(self, demand: Demand) -> bool:
-        arena = self._hub.arena
+        arena = self._pool.arena
         available = arena.segment.available_bytes() or 0
         if demand.num_needed * class_bytes(demand.size_class) > available + arena.num_reserved_bytes:
             return False
         waiting = {one.client for one in self._demands}
-        stuck = sum(share.num_stuck for share in self._hub.shares.values()) + self._hub.num_pages
-        for client in self._hub.clients.values():
+        stuck = sum(queue.num_stuck for queue in self._queues.values()) + self._pool.num_word_blocks
+        for client in self._clients.values():
             if client in waiting:
                 stuck += len(client.filled)
-            elif not _is_to_enqueue(client):
+            elif not client.is_to_enqueue:
                 stuck += client.num_granted
         return arena.num_used > stuck
 
 
-def _is_to_enqueue(client: Client) -> bool:
-    return client.owes is not None and client.owes[0].received == client.owes[1]
-
-
 def _grant(client: Client, number: int, size_class: int, tokens: list[int]) -> None:
     client.granted.setdefault(size_class, deque()).extend(tokens)
-    client.answer(Down.BLOCKS, number, size_class, 0, np.array(tokens, np.int64).tobytes())
+    client.answers.send(Down.BLOCKS, number, size_class, 0, np.array(tokens, np.int64).tobytes())

@@ -128,6 +128,15 @@ class ElementSpec:
                 raise self._misfit(place, array.shape[1:], shape)
         return count
 
+    def num_rows(self, example: Any) -> int:
+        """The number of elements that ``enqueue_many`` makes of an example."""
+        return len(self.components(example)[0])
+
+    def rows_from(self, example: Any, first: int) -> Any:
+        """The example without its first elements."""
+        rows = [component[first:] for component in self.components(example)]
+        return rows if self.names is None else dict(zip(self.names, rows, strict=True))
+
     def __reduce__(self) -> tuple[Any, ...]:
         # By the constructor, which makes the dtypes NumPy's own objects again: `components` compares by identity.
         return ElementSpec, (self.dtypes, self.shapes if self.has_shapes else None, self.names)

@@ -1,4 +1,4 @@
-"""Who listens to the other processes: a thread that waits anyway, or else a thread of our own.
+"""Listening to the other processes: by a thread that waits anyway, or else by a thread of our own.
 
     a call that must wait                                 the hub's thread
     ─────────────────────                                 ────────────────
@@ -14,19 +14,18 @@ Nobody polls. While leaders come and go the thread naps; under one and the same 
 sleeps until it is rung. An idle program has all of its threads asleep.
 """
 
+import contextlib
 import os
-import select
 import threading
 import time
 from collections.abc import Callable
 
 from mpqueue.queues.requests import Request
 from mpqueue.system import descriptors
+from mpqueue.system.shared_poller import READABLE, Events, close_poller, make_poller_beside, make_shared_poller
 
 _QUIET_S = 0.002
 _LONGEST_NAP_S = 0.1
-
-Events = list[tuple[int, int]]
 
 
 class Waiter:
@@ -53,31 +52,54 @@ class Waiter:
         return self._watch.wait(request, self, timeout)
 
 
+class _Signal:
+    """A pipe that makes a poller return."""
+
+    def __init__(self) -> None:
+        self.fd, self._write_fd = descriptors.pipe()
+        for fd in (self.fd, self._write_fd):
+            os.set_blocking(fd, False)
+
+    def set(self) -> None:
+        """Make it readable."""
+        with contextlib.suppress(BlockingIOError):  # full: it is readable
+            os.write(self._write_fd, b"!")
+
+    def clear(self) -> None:
+        """Make it unreadable."""
+        with contextlib.suppress(BlockingIOError):  # another thread has cleared it
+            os.read(self.fd, 4096)
+
+    def close(self) -> None:
+        """Close both ends."""
+        for fd in (self.fd, self._write_fd):
+            descriptors.close(fd)
+
+
 class Watch:
     """Waits for descriptors on behalf of a hub.
 
     Args:
         serve: Deals with what has become readable; called in the thread that listens.
+
+    Attributes:
+        poller: Waits.
     """
 
     def __init__(self, serve: Callable[[Events], None]) -> None:
         self._serve = serve
-        self.epoll = select.epoll()
-        descriptors.own_object(self.epoll)
-        self.poke_fd = descriptors.own(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
-        self.epoll.register(self.poke_fd, select.EPOLLIN)
+        self.poller = make_shared_poller()
+        self._poke = _Signal()
+        self.poller.register(self._poke.fd, READABLE)
         # The thread listens to all that and, apart, to being asked to step aside.
-        self._thread_epoll = select.epoll()
-        descriptors.own_object(self._thread_epoll)
-        self._aside_fd = descriptors.own(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
-        self._thread_epoll.register(self.epoll, select.EPOLLIN)
-        self._thread_epoll.register(self._aside_fd, select.EPOLLIN)
+        self._aside = _Signal()
+        self._thread_poller = make_poller_beside(self.poller, self._aside.fd)
         self._poking = threading.RLock()  # the collector may run, and poke, inside of a poke
         self._mutex = threading.Lock()
         self._leader: Waiter | None = None
         self._followers: list[Waiter] = []
         self._num_leads = 0
-        self._thread_listens = self._thread_sleeps = self._is_closed = False
+        self._thread_listens = self._thread_sleeps = self._is_closed = self._has_ended = False
         self._bell = threading.Lock()
         self._bell.acquire()
 
@@ -104,7 +126,7 @@ class Watch:
         with self._mutex:
             if waiter is self._leader:
                 if waiter.thread_id != threading.get_ident():
-                    os.eventfd_write(self.poke_fd, 1)
+                    self._poke.set()
             elif waiter in self._followers:
                 self._followers.remove(waiter)
                 waiter.gate.release()
@@ -119,7 +141,7 @@ class Watch:
     def _send_aside(self) -> None:
         if self._thread_listens:
             self._thread_listens = False
-            os.eventfd_write(self._aside_fd, 1)
+            self._aside.set()
 
     def _lead(self, waiter: Waiter) -> bool:
         with self._mutex:
@@ -132,7 +154,7 @@ class Watch:
             return True
 
     def _listen(self, request: Request, deadline: float | None) -> None:
-        poll, serve = self.epoll.poll, self._serve
+        poll, serve = self.poller.poll, self._serve
         while not request.finished:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
@@ -173,27 +195,34 @@ class Watch:
             else:
                 self._bell.acquire(timeout=-1 if sleeps else nap)
         with self._poking:
-            descriptors.close(self.poke_fd)
-            self.poke_fd = -1
-        descriptors.close(self._aside_fd)
-        for epoll in (self._thread_epoll, self.epoll):
-            descriptors.close_object(epoll)
+            self._has_ended = True
+            self._poke.close()
+        self._aside.close()
+        for poller in (self._thread_poller, self.poller):
+            close_poller(poller)
 
     def _listen_in_thread(self) -> None:
-        self._thread_epoll.poll()
+        self._thread_poller.poll()
         with self._mutex:
             was_sent_aside = not self._thread_listens
             self._thread_listens = False
         if was_sent_aside:
-            os.eventfd_read(self._aside_fd)
+            self._aside.clear()
         else:
-            self._serve(self.epoll.poll(0))
+            self._serve(self.poller.poll(0))
 
     def poke(self) -> None:
         """Make whoever listens serve; safe in any thread, also inside the garbage collector, and after the end."""
         with self._poking:
-            if self.poke_fd >= 0:
-                os.eventfd_write(self.poke_fd, 1)
+            if not self._has_ended:
+                self._poke.set()
+
+    def is_poke(self, fd: int) -> bool:
+        """True if this descriptor is readable because of a `poke`, which is forgotten by that."""
+        if fd != self._poke.fd:
+            return False
+        self._poke.clear()
+        return True
 
     def close(self) -> None:
         """End the thread; nobody waits any more."""

@@ -1,4 +1,4 @@
-"""How a process may enqueue without asking each time, and no element too many.
+"""Windows: permission to enqueue without waiting for an answer, and no element too many.
 
 A producer whose every call waits for an answer makes two changes of process per element. So the owner sets room aside
 for it, a *window*: as long as the number of elements that the producer has enqueued is at most its *limit*, they are
@@ -19,15 +19,18 @@ look at the new limit. Both sides write first (the limit, the record), make a sy
 afterwards, so that at least one of them sees the other. That needs a processor which does not let a read overtake an
 earlier locked write of the kernel: on others all windows stay closed, and every call is answered.
 
+The step that needed a recall, and each one that refers to it (its withdrawal, the question what became of it), is
+*deferred* until the pipe has been read once more.
+
 So the capacity is never exceeded, a close never overtakes an enqueue that has returned, and a producer that was
 killed leaves no reservation behind.
 """
 
 import platform
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-if TYPE_CHECKING:
-    from mpqueue.queues.client import Client
+from mpqueue.queues.machine import QueueMachine
+from mpqueue.queues.requests import DequeueRequest, EnqueueRequest, Request
 
 _IS_STRONGLY_ORDERED = platform.machine().lower() in ("x86_64", "amd64", "i686")
 MAX_WINDOW = 1024 if _IS_STRONGLY_ORDERED else 0
@@ -37,43 +40,128 @@ class Producer:
     """One connection that has enqueued into one queue.
 
     Attributes:
-        place: Where its limit lies, in words from the start of the shared memory.
+        place: Of its limit, in words from the start of the shared memory.
         received: Elements that it has enqueued.
-        limit: Up to where it need not wait for an answer.
+        limit: The number of elements up to which it need not wait for an answer.
         promise: During a recall: the former limit.
+        seen: What ``received`` was when windows were last opened.
+        is_cut: It gets no window any more.
     """
 
-    __slots__ = ("limit", "place", "promise", "received", "seen")
+    __slots__ = ("is_cut", "limit", "place", "promise", "received", "seen")
 
     def __init__(self, place: int) -> None:
         self.place = place
         self.received = self.limit = self.promise = self.seen = 0
+        self.is_cut = False
+
+
+class Recalls:
+    """The recalls under way in all queues of one owner, and the steps that wait for their end. Under the hub's lock.
+
+    Args:
+        poke: Makes whoever listens call `settle` soon; may be called in any thread.
+    """
+
+    def __init__(self, poke: Callable[[], None]) -> None:
+        self._poke = poke
+        self._recalled: list[Windows] = []
+        self._deferred: list[Callable[[], None]] = []
+        self._touched: set[Windows] = set()
+
+    @property
+    def num_open(self) -> int:
+        """Number of recalls that the pipe has not been read for."""
+        return len(self._recalled)
+
+    def add(self, windows: "Windows") -> None:
+        """The windows of this queue were recalled."""
+        self._recalled.append(windows)
+
+    def defer(self, step: Callable[[], None]) -> None:
+        """Take a step when the pipe has been read once more."""
+        self._deferred.append(step)
+
+    def defer_and_poke(self, step: Callable[[], None]) -> None:
+        """Take a step when the present one is over, also if nobody would read the pipe by himself."""
+        self._deferred.append(step)
+        self._poke()
+
+    def touch(self, windows: "Windows") -> None:
+        """Something has happened to this queue: its windows are to be looked at."""
+        self._touched.add(windows)
+
+    def settle(self) -> None:
+        """The pipe was read to its end: end the recalls, and take the steps that waited for that."""
+        while self._recalled or self._deferred:
+            while self._recalled:
+                self._recalled.pop().settle()
+            deferred, self._deferred = self._deferred, []
+            for step in deferred:
+                step()
+
+    def extend(self) -> None:
+        """Open the windows of all queues that something has happened to."""
+        for windows in self._touched:
+            windows.extend()
+        self._touched.clear()
 
 
 class Windows:
-    """All windows of one queue.
+    """All windows of one queue. Under the hub's lock.
 
     Args:
         words: The shared memory, as 8-byte words.
+        machine: Of the queue.
+        recalls: Of the queue's owner.
+
+    Attributes:
+        producers: By connection.
+        is_recalling: Windows were recalled and are not settled yet.
     """
 
-    def __init__(self, words: memoryview) -> None:
-        self._words = words
-        self.producers: dict[Client, Producer] = {}
+    def __init__(self, words: memoryview, machine: QueueMachine, recalls: Recalls) -> None:
+        self._words, self._machine, self._recalls = words, machine, recalls
+        self.producers: dict[object, Producer] = {}
+        self.is_recalling = False
 
     @property
     def reserved(self) -> int:
         """Room that is set aside."""
         return sum(max(0, one.limit - one.received) for one in self.producers.values())
 
-    def add(self, client: "Client", place: int) -> Producer:
-        """A connection that may enqueue from now on."""
-        producer = self.producers[client] = Producer(place)
+    def add(self, connection: object, place: int) -> Producer:
+        """Let a connection enqueue from now on; its limit lies at ``place``."""
+        producer = self.producers[connection] = Producer(place)
         self._words[place] = 0
         return producer
 
-    def recall(self) -> None:
-        """Close all windows; the pipe has to be read to its end before `settle`."""
+    def remove(self, connection: object) -> Producer | None:
+        """A connection has ended."""
+        return self.producers.pop(connection, None)
+
+    def close(self, producer: Producer) -> None:
+        """Give a producer no window any more."""
+        producer.is_cut = True
+        self._words[producer.place] = 0
+
+    def make_way(self, request: Request) -> bool:
+        """True if a request may go to the machine now; else windows were recalled, and must be settled first."""
+        if self.is_recalling:
+            return False
+        reserved = self.reserved
+        if not reserved or isinstance(request, DequeueRequest):
+            return True
+        if isinstance(request, EnqueueRequest):
+            room = self._machine.room
+            if room is None or room >= reserved + len(request.tokens):
+                return True
+        self._recall()
+        return False
+
+    def _recall(self) -> None:
+        self.is_recalling = True
+        self._recalls.add(self)
         for one in self.producers.values():
             if one.limit > one.received:
                 one.promise = max(one.promise, one.limit)
@@ -81,15 +169,19 @@ class Windows:
                 self._words[one.place] = one.limit
 
     def settle(self) -> None:
-        """The pipe has been read after a recall: nobody relies on the former limits any more."""
+        """The pipe was read after a recall: nobody relies on the former limits any more."""
+        self.is_recalling = False
         for one in self.producers.values():
             one.promise = 0
 
-    def extend(self, room: int | None) -> None:
-        """Open windows for those that enqueue, within so much room (None: there is no bound)."""
-        active = [one for client, one in self.producers.items() if one.received != one.seen and not client.is_cut]
+    def extend(self) -> None:
+        """Open windows for those that enqueue, as far as the queue has room and nobody waits for it."""
+        if not self.producers or not self._machine.may_reserve:
+            return
+        active = [one for one in self.producers.values() if one.received != one.seen and not one.is_cut]
         if not active:
             return
+        room = self._machine.room
         if room is not None:
             room -= self.reserved
         for one in active:

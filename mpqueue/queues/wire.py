@@ -1,13 +1,11 @@
-"""What a process that uses a queue and the process that owns it say to each other.
+"""The messages between a process that uses a queue and the process that owns it.
 
-Up: one fixed-size record per message, all processes into the *one* pipe of the owner. A write of a record is atomic,
-so that whoever is killed has said a thing wholly or not at all. Each begins with the owner's *mark*, by which it is
-told from what a process may write there by mistake, see `Records`. One pipe for all gives what TensorFlow's queues have
-by living in one process: the order of all calls. If an enqueue has returned, and its caller then makes another process
-enqueue, the owner reads the two in this order; and one read brings what everybody said.
-
-Down: one socket per thread that uses queues: a head, perhaps with data after it. The socket's end is the news that the
-other side is gone, in both directions.
+Up: one fixed-size record per message, from all processes into the *one* pipe of the owner. A write of a record is
+atomic, so that a process which is killed has sent a message wholly or not at all. One pipe for all gives what
+TensorFlow's queues have by living in one process: the order of all calls. If an enqueue has returned, and its caller
+then makes another process enqueue, the owner reads the two in this order; and one read returns what everybody sent.
+Down: one socket for each thread that uses queues: a head, perhaps with data after it. The socket's end tells either
+side that the other one is gone.
 
 Up                                                      Down
 --                                                      ----
@@ -16,7 +14,7 @@ WANT      n empty blocks of class c, please             BLOCKS   these; perhaps 
 FILLED    the next n blocks of class c hold elements
 DROP      forget those that are filled                  REVOKED  forget all that are empty
 ENQUEUE   the same, and enqueue all that are filled     DONE     the call has ended well
-ADMIT     the same, within my window: no answer         TAKEN    they lie in these blocks
+ADMIT     the same, within my window: no answer         TAKEN    the elements lie in these blocks
 CONFIRM   was it within? else I wait                    FAILED   the call has ended with this error
 DEQUEUE   n elements                                    STATE    size and whether it is closed
 READ      I have copied what I got
@@ -26,13 +24,26 @@ WITHDRAW  the call that I wait for
 ASK       size and whether it is closed
 FIND      the queue of the shared name in this block
 TALLY     I count for this tally: give me cells
+
+The pipe is open in every process that uses a queue of the owner, and one of them may write to a wrong descriptor: a
+file that it has closed, and whose number is the pipe's now. Since a write is atomic, foreign bytes lie between records
+and never inside of one. Every record begins with a random *mark* of the owner. Where it is missing, the next one is
+looked for, and what lies before it is dropped. So no record is lost, and no other process is affected.
 """
 
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
 import struct
+from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 from mpqueue import errors
 from mpqueue.errors import OpError, SharedMemoryFull
+from mpqueue.system import descriptors
 
 RECORD = struct.Struct("<IHxxIIIIq")
 """Mark and kind, size class or flag, connection, queue, number of the call, number of elements, elements enqueued so
@@ -43,6 +54,30 @@ MAX_COUNT = (1 << 32) - 1
 
 HEAD = struct.Struct("<BxxxIqqQ")
 """Kind, call's number, two arguments, bytes of data that follow."""
+
+Record: TypeAlias = tuple[int, ...]
+
+_PIPE_BYTES = 1 << 20
+_READ_BYTES = RECORD.size * 1024
+_F_SETPIPE_SZ = 1031
+_FIRST_WORD = struct.Struct("<I")
+_WITHDRAWN, _MEMORY = -1, -2
+
+_log = logging.getLogger(__name__)
+
+
+class Place(NamedTuple):
+    """A queue as other processes find it.
+
+    Attributes:
+        address: Where its owner listens.
+        number: What the owner calls it.
+        process_id: The owner's.
+    """
+
+    address: str
+    number: int
+    process_id: int
 
 
 class Up:
@@ -59,7 +94,94 @@ class Down:
     HELLO, BLOCKS, DONE, TAKEN, FAILED, STATE, REVOKED = range(1, 8)
 
 
-_WITHDRAWN, _MEMORY = -1, -2
+_NUM_KINDS = len([name for name in vars(Up) if name.isupper()])
+
+
+class RecordReader:
+    """Cuts what comes through a pipe into records, and drops what is none.
+
+    Attributes:
+        mark: The upper 24 bits of the first word of each record; the kind is in the lower ones.
+    """
+
+    def __init__(self) -> None:
+        self.mark = secrets.randbits(24) << 8
+        self._mark_bytes = _FIRST_WORD.pack(self.mark)[1:]
+        self._words = {self.mark | kind for kind in range(1, _NUM_KINDS + 1)}
+        self._rest = b""
+
+    def cut(self, data: bytes) -> list[Record]:
+        """The records in what was read, after what was left of the last time."""
+        if not self._rest and not len(data) % RECORD.size:
+            found = list(RECORD.iter_unpack(data))
+            if self._words.issuperset([record[0] for record in found]):
+                return found
+        return self._search(self._rest + data)
+
+    def _search(self, data: bytes) -> list[Record]:
+        found, place, num_foreign = [], 0, 0
+        while len(data) - place >= RECORD.size:
+            record = RECORD.unpack_from(data, place)
+            if record[0] in self._words:
+                found.append(record)
+                place += RECORD.size
+            else:
+                begin, place = place, self._next_place(data, place + 1)
+                num_foreign += place - begin
+        self._rest = data[place:]
+        if num_foreign:
+            _log.error(
+                "%d bytes were dropped that came through the pipe of this process's queues and are no message about "
+                "a queue: another process that uses them has written to a descriptor that is not its own",
+                num_foreign,
+            )
+        return found
+
+    def _next_place(self, data: bytes, place: int) -> int:
+        """Where the next record may begin."""
+        found = data.find(self._mark_bytes, place + 1) - 1
+        return found if found >= place else max(place, len(data) - RECORD.size + 1)
+
+
+class RecordPipe:
+    """The pipe into which all other processes write their records; made and read by the owner.
+
+    Attributes:
+        fd: The end to read from.
+        write_fd: The end that the other processes get.
+        mark: Of the records that they write.
+        records: Read and not yet taken.
+    """
+
+    def __init__(self) -> None:
+        self.fd, self.write_fd = descriptors.pipe()
+        os.set_blocking(self.fd, False)
+        with contextlib.suppress(OSError):  # the user's share of pipe memory is used up: the usual size does
+            fcntl.fcntl(self.fd, _F_SETPIPE_SZ, _PIPE_BYTES)
+        self._reader = RecordReader()
+        self.mark = self._reader.mark
+        self._unread: deque[bytes] = deque()
+        self.records: deque[Record] = deque()
+
+    def read(self) -> bool:
+        """Add to ``records`` what is in the pipe, up to a bound; True if that was all."""
+        unread, records = self._unread, self.records
+        try:
+            # In one step of the interpreter, so that Ctrl-C cannot come between reading and keeping.
+            unread.extend(map(os.read, (self.fd,), (_READ_BYTES,)))
+            was_all = len(unread[-1]) < _READ_BYTES
+        except BlockingIOError:
+            was_all = True
+        while unread:
+            found = self._reader.cut(unread[0])
+            records += found  # no call from here to the next line, so that Ctrl-C cannot come between
+            del unread[0]
+        return was_all
+
+    def close(self) -> None:
+        """Close both ends."""
+        for fd in (self.fd, self.write_fd):
+            descriptors.close(fd)
 
 
 def encode_error(error: BaseException | None) -> tuple[int, int, bytes]:
@@ -74,7 +196,7 @@ def encode_error(error: BaseException | None) -> tuple[int, int, bytes]:
 
 
 def decode_error(code: int, argument: int, text: bytes) -> BaseException | None:
-    """The other side of `encode_error`."""
+    """The error that `encode_error` has encoded, None for a withdrawn call."""
     if code == _WITHDRAWN:
         return None
     if code == _MEMORY:

@@ -149,7 +149,7 @@ def _queues_in(thing: Any) -> list[Any]:
     refs: list[Any] = []
     for queue in held_in(thing, QueueBase):
         ref = queue.queue_ref
-        refs += ref._queues if isinstance(ref, Selection) else [ref]
+        refs += ref.queues if isinstance(ref, Selection) else [ref]
     return refs
 
 

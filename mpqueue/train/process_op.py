@@ -29,7 +29,7 @@ from mpqueue.loader import Loader
 from mpqueue.queues.core import QueueCore
 from mpqueue.queues.fifo import FIFOQueue
 from mpqueue.queues.ops import EnqueueOp
-from mpqueue.queues.rows import num_rows, rows_from
+from mpqueue.queues.sharing import num_entered
 
 _CHECKPOINT_S = 0.1
 _MAX_DEATHS = 3
@@ -105,7 +105,7 @@ class Pump:
         ahead = self._num_ahead
         while ahead:
             example = op.source()
-            size = num_rows(op.queue, example) if op.many else 1
+            size = op.queue.element_spec.num_rows(example) if op.many else 1
             if size > ahead:
                 return _enqueue(op, example, ahead)
             ahead -= size
@@ -124,9 +124,9 @@ def _enqueue(op: EnqueueOp, example: Any, first_row: int) -> int:
         queue.enqueue(example)
         return 1
     if first_row:
-        example = rows_from(queue, example, first_row)
+        example = queue.element_spec.rows_from(example, first_row)
     queue.enqueue_many(example)
-    return num_rows(queue, example)
+    return queue.element_spec.num_rows(example)
 
 
 def run_in_worker(op: Op, coord: Coordinator | None) -> None:
@@ -186,5 +186,4 @@ def _num_entered(op: EnqueueOp, process_id: int) -> int:
     """How many elements of a process that has died are in the queue, or were."""
     core = op.queue.queue_ref
     assert isinstance(core, QueueCore)
-    share = core.shared_as
-    return 0 if share is None else share.num_entered(process_id)
+    return num_entered(core, process_id)

@@ -260,7 +260,7 @@ def test_every_element_comes_out_once_with_many_threads_on_both_sides(make):
 def test_who_finds_the_queue_busy_gives_way_before_standing_in_line_for_its_lock(monkeypatch):
     """Else two threads that call it again and again take turns by the operating system, at a third of the rate."""
     queue = FIFOQueue(2, ["int32"], [()])
-    lock, yields = queue.queue_ref._lock, []
+    lock, yields = queue.queue_ref.driver.lock, []
 
     def go_on(seconds):
         yields.append(seconds)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:
 def write_to_the_pipe(queue, data):
     """As a process does that writes to a descriptor which it has closed, and whose number is the pipe's now."""
     queue.size()
-    os.write(queue.queue_ref._own.lane.connection.shore.pipe, data)
+    os.write(queue.queue_ref._own.channel.connection.memory.pipe, data)
 
 
 @pytest.mark.parametrize("num_bytes", [1, 31, 32, 33, 64, 1000, 4096, 100_000])
@@ -47,7 +47,7 @@ def test_a_process_that_writes_to_the_socket_of_its_answers_is_cut_off(caplog):
     queue = FIFOQueue(10, "int32", [[]])
 
     def write_and_go_on(queue):
-        os.write(queue.queue_ref._own.lane.connection._sock.fileno(), b"a line of a log\n")
+        os.write(queue.queue_ref._own.channel.connection._sock.fileno(), b"a line of a log\n")
         while True:
             queue.size()
 

@@ -16,18 +16,18 @@ from helpers.others import Other, in_line
 from mpqueue import FIFOQueue, RandomShuffleQueue
 from mpqueue.errors import CancelledError, FailedPreconditionError, OutOfRangeError, SharedMemoryFull
 from mpqueue.memory.segment import Segment
-from mpqueue.queues import blocks, handles, link
+from mpqueue.queues import blocks, connection, sharing
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
 # Steps of an enqueue: where it stops, and whether its element is in by then.
 STEPS = [
-    (link.Connection, "block", "before", False),
-    (link.Connection, "block", "after", False),
+    (connection.Connection, "block", "before", False),
+    (connection.Connection, "block", "after", False),
     (blocks.BlockCodec, "write_one", "after", False),
-    (link.Lane, "enqueue", "before", False),
-    (link.Connection, "call", "after", True),
-    (link.Lane, "enqueue", "after", True),
+    (connection.QueueChannel, "enqueue", "before", False),
+    (connection.Connection, "call", "after", True),
+    (connection.QueueChannel, "enqueue", "after", True),
 ]
 
 
@@ -81,11 +81,11 @@ def test_the_room_and_memory_of_a_killed_producer_are_free_again():
             victim.kill()
         queue.enqueue_many([np.ones((3, 50))], timeout=30)
         assert queue.dequeue_many(4)[:, 0].tolist() == [0, 1, 1, 1]
-    hub = queue.queue_ref.shared_as.hub
+    hub = queue.queue_ref.driver.hub
     with Other(queue) as other:  # its end follows those of the others
         other.ask(lambda q: q.size())
-        hub.collect()
-        assert hub.arena.num_used - len(hub.places) // 512 <= 2
+        hub.pool.collect()
+        assert hub.pool.arena.num_used - hub.pool.num_word_blocks <= 1
 
 
 def test_what_a_killed_consumer_was_waiting_for_goes_back_in_order():
@@ -104,7 +104,7 @@ def test_only_what_a_killed_consumer_had_last_dequeued_is_lost():
     queue.enqueue_many(np.arange(6))
     with Gate() as gate, Other(queue) as victim:
         address = gate.address
-        victim.begin(lambda q: [stop_at(link.Connection, "answer", "after", address), q.dequeue_many(2)])
+        victim.begin(lambda q: [stop_at(connection.Connection, "answer", "after", address), q.dequeue_many(2)])
         gate.arrival().let_go()  # it has attached
         arrival = gate.arrival()  # it has the elements' places, and has copied nothing yet
         victim.kill()
@@ -155,8 +155,8 @@ def test_a_queue_that_its_owner_has_dropped_cancels():
 
 def test_a_process_without_a_way_to_the_owner_says_so():
     queue = FIFOQueue(5, "int32", [[]])
-    place = handles.place_of(queue.queue_ref)._replace(address="\0mpqueue-nobody")
-    stranger = handles.attach(place, queue.queue_ref.spec, "jobs")
+    place = sharing.place_of(queue.queue_ref)._replace(address="\0mpqueue-nobody")
+    stranger = sharing.attach(place, queue.queue_ref.spec, "jobs")
     with pytest.raises(FailedPreconditionError, match="no way"):
         stranger.enqueue([np.int32(1)], None)
 
@@ -198,7 +198,7 @@ def test_many_small_elements_cost_little_more_than_their_bytes():
         assert queue.size() == 49_001
         private = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
-        shared = queue.queue_ref.shared_as.hub.arena.num_reserved_bytes
+        shared = queue.queue_ref.driver.hub.pool.arena.num_reserved_bytes
         assert shared < 1.2 * 49_001 * 64
         assert private < 60 * 49_001
 
@@ -298,7 +298,7 @@ def test_what_comes_for_a_consumer_after_it_was_killed_stays_in_the_queue():
     with Other(queue) as victim:
         victim.begin(lambda q: q.dequeue_many(5))
         in_line(queue)
-        hub = queue.queue_ref.shared_as.hub
+        hub = queue.queue_ref.driver.hub
         hub.watch._serve = lambda events: None  # nobody listens
         victim.kill()
         queue.enqueue_many(np.arange(3, 6), timeout=30)
@@ -311,8 +311,8 @@ def test_a_queue_that_is_dropped_while_the_last_one_ends_the_service_pokes_nobod
     """Its number is in line already, so that the thread may be gone, and its descriptors be others', before it pokes."""
     one, two = FIFOQueue(1, "int64", [[]]), FIFOQueue(1, "int64", [[]])
     pickle.dumps([one, two])
-    hub = one.queue_ref.shared_as.hub
-    first, second = (each.queue_ref.shared_as.number for each in (one, two))
+    hub = one.queue_ref.driver.hub
+    first, second = (each.queue_ref.driver.number for each in (one, two))
     del one, two
     hub._thread.join(60)
     reused = os.eventfd(0, os.EFD_NONBLOCK)

@@ -13,7 +13,7 @@ from mpqueue import FIFOQueue, RandomShuffleQueue
 from mpqueue.errors import CancelledError, DeadlineExceededError, SharedMemoryFull
 from mpqueue.memory.segment import Segment
 from mpqueue.queues import blocks
-from mpqueue.queues.link import Connection
+from mpqueue.queues.connection import Connection
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
@@ -45,13 +45,13 @@ def memory_of_4_mb(monkeypatch):
 
 
 def hub_of(queue):
-    return queue.queue_ref.shared_as.hub
+    return queue.queue_ref.driver.hub
 
 
 def short(queue):
     """Wait until somebody waits for memory."""
     never, until = threading.Event(), time.monotonic() + DEADLOCK_S
-    while not hub_of(queue).shortage.is_there:
+    while not hub_of(queue).shortage.has_waiting:
         queue.size()  # reads what other processes have said
         assert not never.wait(0.001)
         assert time.monotonic() < until, "nobody waits for memory"

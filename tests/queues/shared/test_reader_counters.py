@@ -105,7 +105,7 @@ def test_what_a_process_has_read_that_is_cut_off_later_stays_counted(files):
     reader, queue = mpqueue.TextLineReader(), work(*files)
 
     def write_and_go_on(reader, queue):
-        os.write(queue.queue_ref._own.lane.connection._sock.fileno(), b"a line of a log\n")
+        os.write(queue.queue_ref._own.channel.connection._sock.fileno(), b"a line of a log\n")
         while True:
             queue.size()
 

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpqueue.queues.records import Records
-from mpqueue.queues.wire import RECORD, Up
+from mpqueue.queues.wire import RECORD, RecordReader, Up
 
 SAID = st.tuples(*[st.integers(0, 1000)] * 6).map(lambda numbers: ("record", numbers))
 FOREIGN = st.binary(min_size=1, max_size=100).map(lambda data: ("foreign", data))
@@ -13,7 +12,7 @@ FOREIGN = st.binary(min_size=1, max_size=100).map(lambda data: ("foreign", data)
 
 @given(st.lists(SAID | FOREIGN, max_size=20), st.lists(st.integers(1, 150), max_size=20))
 def test_every_record_is_found_among_foreign_bytes(things, sizes):
-    records = Records()
+    records = RecordReader()
     said = [(records.mark | Up.ENQUEUE, *thing) for kind, thing in things if kind == "record"]
     data = b"".join(
         RECORD.pack(records.mark | Up.ENQUEUE, *thing) if kind == "record" else thing for kind, thing in things
@@ -28,14 +27,14 @@ def test_every_record_is_found_among_foreign_bytes(things, sizes):
 
 
 def test_a_mark_with_a_kind_that_does_not_exist_is_foreign(caplog):
-    records = Records()
+    records = RecordReader()
     good = RECORD.pack(records.mark | Up.ASK, 0, 1, 2, 3, 4, 5)
     assert records.cut(RECORD.pack(records.mark | 200, 0, 1, 2, 3, 4, 5) + good) == [RECORD.unpack(good)]
     assert f"{RECORD.size} bytes were dropped" in caplog.text
 
 
 def test_records_alone_are_not_reported(caplog):
-    records = Records()
+    records = RecordReader()
     data = RECORD.pack(records.mark | Up.ASK, 0, 1, 2, 3, 4, 5) * 3
     assert len(records.cut(data[:40])) == 1
     assert len(records.cut(data[40:])) == 2
@@ -44,7 +43,7 @@ def test_records_alone_are_not_reported(caplog):
 
 @pytest.mark.parametrize("place", range(RECORD.size))
 def test_a_record_that_comes_in_two_pieces_behind_foreign_bytes_is_found(place):
-    records = Records()
+    records = RecordReader()
     good = RECORD.pack(records.mark | Up.ASK, 0, 1, 2, 3, 4, 5)
     found = records.cut(b"x" * 40 + good[:place])
     assert found + records.cut(good[place:]) == [RECORD.unpack(good)]

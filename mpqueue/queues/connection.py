@@ -1,10 +1,13 @@
-"""Another process's side: its way to the owner of the queues that it uses.
+"""Connections of a process to the owner of the queues that it uses.
 
-Each thread that uses queues has a connection of its own, so that no thread waits for another's answer, and none has to
-hand answers on. The memory and the pipe belong to the process, once per owner. A child that user code forks inherits
-the objects, but uses neither: it connects for itself.
+Each thread that uses queues has a `Connection` of its own, so that no thread waits for another's answer, and none has
+to hand answers on. The memory and the pipe belong to the process, once per owner (`OwnerMapping`). A child that user
+code forks inherits the objects, but uses neither: it connects for itself.
 
 A thread of this process waits for an answer in one blocking read of its own socket; it has no other way of waiting.
+
+A thread asks for empty blocks ahead of its need, and for twice as many each time: a lone enqueue holds few blocks, and
+one that enqueues again and again waits for no answer.
 """
 
 import os
@@ -22,8 +25,7 @@ from mpqueue.coordination import rendezvous
 from mpqueue.errors import CancelledError, FailedPreconditionError
 from mpqueue.memory.arena import class_bytes, class_for, offset_of
 from mpqueue.memory.segment import Segment
-from mpqueue.queues.handles import Place
-from mpqueue.queues.wire import HEAD, RECORD, Down, Up, decode_error
+from mpqueue.queues.wire import HEAD, RECORD, Down, Place, Up, decode_error
 from mpqueue.system import descriptors
 
 _FIRST_BLOCKS = 4
@@ -36,11 +38,11 @@ _write, _pack = os.write, RECORD.pack
 
 
 generation = [0]
-"""How many forks lie between this process and the one that was started; lanes of another one are of no use."""
+"""Number of forks between this process and the one that was started; channels of another one are of no use."""
 
 
 class Answer(NamedTuple):
-    """What the owner says; see `wire.Down`."""
+    """A message of the owner; see `wire.Down`."""
 
     kind: int
     number: int
@@ -49,8 +51,12 @@ class Answer(NamedTuple):
     data: bytes
 
 
-class Shore:
-    """What all connections of this process to one owner share.
+class OwnerMapping:
+    """One owner's memory and pipe, which all connections of this process to it share.
+
+    Args:
+        fds: The pipe and the memory, as received.
+        size: Of the memory.
 
     Attributes:
         segment: The owner's blocks.
@@ -67,8 +73,8 @@ class Shore:
         weakref.finalize(self, _close_own, self.pipe, generation[0]).atexit = False
 
 
-_shores: weakref.WeakValueDictionary[str, Shore] = weakref.WeakValueDictionary()
-_shores_lock = threading.Lock()
+_mappings: weakref.WeakValueDictionary[str, OwnerMapping] = weakref.WeakValueDictionary()
+_mappings_lock = threading.Lock()
 
 
 class Connection:
@@ -84,7 +90,7 @@ class Connection:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self.lanes: weakref.WeakValueDictionary[int, Lane] = weakref.WeakValueDictionary()
+        self.channels: weakref.WeakValueDictionary[int, QueueChannel] = weakref.WeakValueDictionary()
         self._last_call = 0
         self._low: dict[int, int] = {}
         self._num_wanted: dict[int, int] = {}
@@ -99,8 +105,8 @@ class Connection:
         self._closer = weakref.finalize(self, descriptors.close_object, self._sock)
         self._closer.atexit = False
         self._buffer = bytearray()
-        self.number, self.shore, self._mark = self._greet(self._place)
-        self._pipe = self.shore.pipe
+        self.number, self.memory, self._mark = self._greet(self._place)
+        self._pipe = self.memory.pipe
         self._blocks: dict[int, deque[int]] = {}
         self._is_wanted: set[int] = set()
 
@@ -109,13 +115,13 @@ class Connection:
 
         Both sides count the blocks that were granted and filled; if they disagreed, the next element would be another.
         """
-        close = self._closer  # only then: until the lanes are attached again, the old one keeps their queues alive
+        close = self._closer  # only then: until the channels are attached again, the old one keeps their queues alive
         self._open()
-        for lane in list(self.lanes.values()):
-            lane.begin(*self._attach(lane.queue))
+        for channel in list(self.channels.values()):
+            channel.begin(*self._attach(channel.queue))
         close()
 
-    def _greet(self, place: Place) -> tuple[int, Shore, int]:
+    def _greet(self, place: Place) -> tuple[int, OwnerMapping, int]:
         try:
             head, fds, _flags, _address = socket.recv_fds(self._sock, HEAD.size, 2)
         except OSError:
@@ -125,24 +131,24 @@ class Connection:
                 os.close(fd)
             raise _unreachable(place)
         _kind, number, size, mark, _ = HEAD.unpack(head)
-        with _shores_lock:
-            shore = _shores.get(place.address)
-            if shore is None:
-                shore = _shores[place.address] = Shore(list(fds), size)
+        with _mappings_lock:
+            memory = _mappings.get(place.address)
+            if memory is None:
+                memory = _mappings[place.address] = OwnerMapping(list(fds), size)
             else:
                 for fd in fds:
                     os.close(fd)
-        return number, shore, mark
+        return number, memory, mark
 
-    # -- Saying
+    # -- Sending
 
     def call(self, kind: int, queue: int, argument: int = 0, *, flag: int = 0, seq: int = 0) -> int:
         """Write a record; the number that its answer will bear."""
         self._last_call = number = (self._last_call + 1) & 0xFFFFFFFF
-        self.say(kind, queue, number, argument, flag=flag, seq=seq)
+        self.send(kind, queue, number, argument, flag=flag, seq=seq)
         return number
 
-    def say(self, kind: int, queue: int, number: int, argument: int = 0, *, flag: int = 0, seq: int = 0) -> None:
+    def send(self, kind: int, queue: int, number: int, argument: int = 0, *, flag: int = 0, seq: int = 0) -> None:
         """Write a record about the call of that number."""
         try:
             _write(self._pipe, _pack(self._mark | kind, flag, self.number, queue, number, argument, seq))
@@ -166,7 +172,7 @@ class Connection:
         return None if len(have) < count else [have.popleft() for _ in range(count)]
 
     def _look_ahead(self, size_class: int, count: int) -> deque[int]:
-        """See to it that there are blocks when this many are used; waits for an answer, but not for memory."""
+        """Ask for more blocks in time, so that this many may be used; waits for an answer, but not for memory."""
         have = self._blocks.setdefault(size_class, deque())
         while len(have) < count and size_class in self._is_wanted:
             found = self._next(None)
@@ -174,7 +180,7 @@ class Connection:
                 self._note(found)
         if len(have) >= count and len(have) - count <= self._low[size_class] and size_class not in self._is_wanted:
             self._is_wanted.add(size_class)
-            self.say(Up.WANT, 0, 0, self._num_to_want(size_class), flag=size_class)
+            self.send(Up.WANT, 0, 0, self._num_to_want(size_class), flag=size_class)
         return have
 
     def want(self, queue: int, size_class: int, count: int) -> int:
@@ -193,7 +199,7 @@ class Connection:
         """Take in the blocks of an answer."""
         self._blocks[found.one] += np.frombuffer(found.data, np.int64).tolist()
 
-    # -- Hearing
+    # -- Receiving
 
     def answer(self, number: int, timeout: float | None = None) -> Answer | None:
         """Wait for the answer to a call; None if the time is over.
@@ -212,7 +218,7 @@ class Connection:
             self._note(found)
 
     def _note(self, found: Answer) -> None:
-        """An answer that nobody waits for by its number: blocks ahead, or a late word on a call within its window."""
+        """Take in an answer that no call waits for: blocks asked for ahead, or a late answer within a window."""
         if found.kind == Down.BLOCKS and not found.number:
             self.keep(found)
             self._is_wanted.discard(found.one)
@@ -243,16 +249,18 @@ class Connection:
                 raise _gone()
             buffer += data
 
-    def attach(self, queue: int) -> "Lane":
+    # -- Queues
+
+    def attach(self, queue: int) -> "QueueChannel":
         """Begin to use a queue.
 
         Raises:
             CancelledError: It is gone.
         """
-        lane = self.lanes.get(queue)
-        if lane is None:
-            lane = self.lanes[queue] = Lane(self, queue, *self._attach(queue))
-        return lane
+        channel = self.channels.get(queue)
+        if channel is None:
+            channel = self.channels[queue] = QueueChannel(self, queue, *self._attach(queue))
+        return channel
 
     def _attach(self, queue: int) -> tuple[int, int]:
         found = self._ask(self.call(Up.ATTACH, queue))
@@ -279,18 +287,23 @@ class Connection:
             self.keep(self._ask(self.want(0, size_class, 1)))
             token = self._blocks[size_class].popleft()
         at = offset_of(token)
-        memoryview(self.shore.segment.memory)[at : at + len(description)] = description
+        memoryview(self.memory.segment.memory)[at : at + len(description)] = description
         return self._ask(self.call(Up.FIND, 0, len(description), flag=size_class)).one
 
 
-class Lane:
+class QueueChannel:
     """A connection's use of one queue.
 
     Args:
         connection: The connection.
         queue: Number of the queue.
-        place: Where the word is that says up to where enqueues need no answer.
+        place: Of the limit, the word of shared memory up to which enqueues need no answer; see `windows`.
         num_enqueued: By this connection, before.
+
+    Attributes:
+        connection: As given.
+        queue: As given.
+        generation: Of the process, when this was made.
     """
 
     def __init__(self, connection: Connection, queue: int, place: int, num_enqueued: int) -> None:
@@ -299,13 +312,13 @@ class Lane:
         self.begin(place, num_enqueued)
 
     def begin(self, place: int, num_enqueued: int) -> None:
-        """It is attached."""
-        self._words, self._place = self.connection.shore.words, place
+        """Count on, with the limit at ``place``: the connection is attached to the queue."""
+        self._words, self._place = self.connection.memory.words, place
         self._num_enqueued = num_enqueued
 
     def fill(self, size_class: int, count: int) -> None:
-        """Say that the next blocks of a class hold elements, to be enqueued with what follows."""
-        self.connection.say(Up.FILLED, self.queue, 0, count, flag=size_class)
+        """Report that the next blocks of a class hold elements, to be enqueued with what follows."""
+        self.connection.send(Up.FILLED, self.queue, 0, count, flag=size_class)
 
     def enqueue(self, size_class: int, count: int, total: int) -> int | None:
         """Enqueue what was filled, and so many blocks more; the number of the call if it has to be waited for."""
@@ -316,12 +329,12 @@ class Lane:
         number = self.connection.call(Up.ADMIT, self.queue, count, flag=size_class, seq=seq)
         if words[place] >= seq:
             return None
-        self.connection.say(Up.CONFIRM, self.queue, number)
+        self.connection.send(Up.CONFIRM, self.queue, number)
         return number
 
 
 class _Own(threading.local):
-    """Held by the lanes, which are held by the handles: a connection ends with the last handle that uses it."""
+    """This thread's connections; held by the channels, which `RemoteQueue`s hold: each ends with the last of these."""
 
     def __init__(self) -> None:
         self.connections: weakref.WeakValueDictionary[str, Connection] = weakref.WeakValueDictionary()
@@ -344,8 +357,8 @@ def _close_own(fd: int, made_in: int) -> None:
 
 
 def _in_child() -> None:
-    global _shores, _shores_lock
-    _shores, _shores_lock = weakref.WeakValueDictionary(), threading.Lock()
+    global _mappings, _mappings_lock
+    _mappings, _mappings_lock = weakref.WeakValueDictionary(), threading.Lock()
     _own.connections.clear()
     generation[0] += 1
 

@@ -1,0 +1,93 @@
+"""The connections to one owner: accepted, answered, and noticed when they end."""
+
+import socket
+from functools import partial
+
+from mpqueue.control import queue_address
+from mpqueue.coordination import rendezvous
+from mpqueue.queues.block_pool import BlockPool
+from mpqueue.queues.client import Answers, Client
+from mpqueue.queues.wire import HEAD, Down, RecordPipe
+from mpqueue.system import descriptors
+from mpqueue.system.shared_poller import READABLE, WRITABLE, Poller
+
+
+class Listener:
+    """Accepts connections and keeps them. Under the hub's lock.
+
+    Args:
+        poller: Waits for them.
+
+    Attributes:
+        address: The address at which it listens.
+        clients: All connections, by number.
+    """
+
+    def __init__(self, poller: Poller) -> None:
+        self._poller = poller
+        self._sock, self.address = rendezvous.listen()
+        descriptors.own_object(self._sock)
+        self._sock.setblocking(False)
+        poller.register(self._sock.fileno(), READABLE)
+        self.clients: dict[int, Client] = {}
+        self._by_fd: dict[int, Client] = {}
+        self._last_number = 0
+
+    def has_arrival(self, fd: int) -> bool:
+        """True if this descriptor is readable because somebody connects."""
+        return fd == self._sock.fileno()
+
+    def accept(self, pool: BlockPool, pipe: RecordPipe) -> None:
+        """Accept a connection: tell it its number, and give it the memory and the pipe."""
+        sock = rendezvous.accept(self._sock)
+        if sock is None:
+            return
+        peer = rendezvous.process_id_of(sock)
+        queue_address.users.add(peer)
+        self._last_number += 1
+        client = Client(self._last_number, peer, Answers(sock, partial(self._wait_for_room, sock)))
+        hello = HEAD.pack(Down.HELLO, client.number, pool.arena.segment.size, pipe.mark, 0)
+        try:
+            socket.send_fds(sock, [hello], [pipe.write_fd, pool.arena.segment.fd])
+        except OSError:
+            client.close()
+            return
+        self.clients[client.number] = self._by_fd[sock.fileno()] = client
+        self._poller.register(sock.fileno(), READABLE)
+
+    def _wait_for_room(self, sock: socket.socket) -> None:
+        self._poller.modify(sock.fileno(), READABLE | WRITABLE)
+
+    def attend(self, fd: int, event: int) -> Client | None:
+        """See to the connection of a descriptor that is ready; the client, if it has ended."""
+        client = self._by_fd.get(fd)
+        if client is None:
+            return None
+        sock = client.answers.sock
+        if event & ~WRITABLE:
+            if _has_data(sock):
+                client.cut("it wrote to the socket on which it is answered")
+            del self.clients[client.number], self._by_fd[fd]
+            self._poller.unregister(fd)
+            client.close()
+            return client
+        if client.answers.flush():
+            self._poller.modify(fd, READABLE)
+        return None
+
+    def close(self) -> None:
+        """End all connections, and accept no more."""
+        for client in list(self.clients.values()):
+            client.close()
+        self.clients.clear()
+        self._by_fd.clear()
+        rendezvous.forget(self.address)
+        descriptors.close_object(self._sock)
+
+
+def _has_data(sock: socket.socket) -> bool:
+    """True if there is something to read; False at the end."""
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return False
