@@ -1,12 +1,12 @@
 """`Source`: what is a symbolic tensor in TensorFlow, evaluated anew at each step, is a callable here, called anew."""
 
 from collections.abc import Callable
-from threading import Lock
 from types import GeneratorType
 from typing import Any
 
 from mpqueue.errors import OutOfRangeError
 from mpqueue.queues.spec import ElementSpec, as_list
+from mpqueue.system.barging_lock import BargingLock
 from mpqueue.values.dtypes import DType
 from mpqueue.values.shapes import Shape, as_shapes
 
@@ -43,7 +43,7 @@ class Source:
         self._is_bare = dtypes is not None and not isinstance(dtypes, list | tuple)
         self._state_owner: Any = fn if _has_state(fn) else None
         is_generator = isinstance(getattr(fn, "__self__", None), GeneratorType)
-        self._turn = Lock() if is_generator else None
+        self._turn = BargingLock() if is_generator else None  # its turn may be long
 
     def __call__(self) -> Any:
         """Return the next example, as ``fn`` gave it.

@@ -17,7 +17,6 @@ takes another. A failure in `_read` keeps it: the next read fails again.
 # ruff: noqa: ARG002 - `name` stands in TensorFlow's signatures
 
 import functools
-import threading
 import time
 from typing import Any, ClassVar, Protocol, Self
 
@@ -29,6 +28,7 @@ from mpqueue.queues.source import Source
 from mpqueue.queues.tally import Tally
 from mpqueue.readers.opening import file_name
 from mpqueue.readers.state import ReaderState, decode, encode
+from mpqueue.system.barging_lock import BargingLock
 
 Record = tuple[bytes, bytes]
 Objects = NDArray[np.object_]
@@ -80,7 +80,7 @@ class ReaderBase:
         self._clear()
 
     def _clear(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = BargingLock()  # held while a file is read
         self._num_records = self._num_completed = 0
         self._work, self._is_working = b"", False
 
@@ -304,7 +304,7 @@ def _objects(items: list[bytes]) -> Objects:
 class _Turn:
     """The lock of a reader for one call, and the time that is left of its ``timeout``."""
 
-    def __init__(self, lock: threading.Lock, timeout: float | None) -> None:
+    def __init__(self, lock: BargingLock, timeout: float | None) -> None:
         self._lock = lock
         self.has_deadline = timeout is not None
         self._deadline = 0.0 if timeout is None else time.monotonic() + timeout
@@ -314,7 +314,7 @@ class _Turn:
         return max(0.0, self._deadline - time.monotonic())
 
     def __enter__(self) -> Self:
-        if not self._lock.acquire(timeout=self.left() if self.has_deadline else -1):
+        if not self._lock.acquire(self.left() if self.has_deadline else None):
             raise DeadlineExceededError(None, None, "another thread held the reader until the timeout was over")
         return self
 

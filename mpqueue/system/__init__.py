@@ -5,6 +5,7 @@ The modules, from the ground up; each imports only from above::
     poller.py          waiting for many descriptors: epoll, or poll
     descriptors.py     descriptors that children must not keep
     interrupts.py      signal handlers held back, or let through
+    barging_lock.py    a lock for long work that threads take again and again
     forked.py          copies in forked children refuse to be used
     parent_death.py    a process dies with its owner
     processes.py       ends of other processes, and signals to them
