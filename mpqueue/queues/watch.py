@@ -15,14 +15,13 @@ sleeps until it is rung. An idle program has all of its threads asleep.
 """
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable
 
 from mpqueue.queues.requests import Request
-from mpqueue.system import descriptors
 from mpqueue.system.shared_poller import READABLE, Events, close_poller, make_poller_beside, make_shared_poller
+from mpqueue.system.wakeup import Wakeup
 
 _QUIET_S = 0.002
 _LONGEST_NAP_S = 0.1
@@ -52,30 +51,6 @@ class Waiter:
         return self._watch.wait(request, self, timeout)
 
 
-class _Signal:
-    """A pipe that makes a poller return."""
-
-    def __init__(self) -> None:
-        self.fd, self._write_fd = descriptors.pipe()
-        for fd in (self.fd, self._write_fd):
-            os.set_blocking(fd, False)
-
-    def set(self) -> None:
-        """Make it readable."""
-        with contextlib.suppress(BlockingIOError):  # full: it is readable
-            os.write(self._write_fd, b"!")
-
-    def clear(self) -> None:
-        """Make it unreadable."""
-        with contextlib.suppress(BlockingIOError):  # another thread has cleared it
-            os.read(self.fd, 4096)
-
-    def close(self) -> None:
-        """Close both ends."""
-        for fd in (self.fd, self._write_fd):
-            descriptors.close(fd)
-
-
 class Watch:
     """Waits for descriptors on behalf of a hub.
 
@@ -89,10 +64,10 @@ class Watch:
     def __init__(self, serve: Callable[[Events], None]) -> None:
         self._serve = serve
         self.poller = make_shared_poller()
-        self._poke = _Signal()
+        self._poke = Wakeup()
         self.poller.register(self._poke.fd, READABLE)
         # The thread listens to all that and, apart, to being asked to step aside.
-        self._aside = _Signal()
+        self._aside = Wakeup()
         self._thread_poller = make_poller_beside(self.poller, self._aside.fd)
         self._poking = threading.RLock()  # the collector may run, and poke, inside of a poke
         self._mutex = threading.Lock()
@@ -126,7 +101,7 @@ class Watch:
         with self._mutex:
             if waiter is self._leader:
                 if waiter.thread_id != threading.get_ident():
-                    self._poke.set()
+                    self._poke.wake()
             elif waiter in self._followers:
                 self._followers.remove(waiter)
                 waiter.gate.release()
@@ -141,7 +116,7 @@ class Watch:
     def _send_aside(self) -> None:
         if self._thread_listens:
             self._thread_listens = False
-            self._aside.set()
+            self._aside.wake()
 
     def _lead(self, waiter: Waiter) -> bool:
         with self._mutex:
@@ -215,13 +190,14 @@ class Watch:
         """Make whoever listens serve; safe in any thread, also inside the garbage collector, and after the end."""
         with self._poking:
             if not self._has_ended:
-                self._poke.set()
+                self._poke.wake()
 
     def is_poke(self, fd: int) -> bool:
         """True if this descriptor is readable because of a `poke`, which is forgotten by that."""
         if fd != self._poke.fd:
             return False
-        self._poke.clear()
+        with contextlib.suppress(BlockingIOError):  # another thread was faster
+            self._poke.clear()
         return True
 
     def close(self) -> None:

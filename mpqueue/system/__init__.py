@@ -10,5 +10,6 @@ The modules, from the ground up; each imports only from above::
     parent_death.py    a process dies with its owner
     processes.py       ends of other processes, and signals to them
     wakeup.py          the end of another thread's wait
+    shared_poller.py   waiting for many descriptors, on behalf of several threads
     oom.py             kills by the kernel's out-of-memory killer
 """

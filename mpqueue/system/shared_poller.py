@@ -5,11 +5,11 @@ for. `PollPoller` offers the same for systems without it: each wait polls a list
 when the list changes.
 """
 
-import os
 import select
 from typing import Protocol
 
 from mpqueue.system import descriptors
+from mpqueue.system.wakeup import Wakeup
 
 READABLE, WRITABLE = select.POLLIN, select.POLLOUT  # the same numbers as EPOLLIN and EPOLLOUT
 
@@ -43,9 +43,7 @@ class PollPoller:
 
     def __init__(self) -> None:
         self._events: dict[int, int] = {}
-        self._changed, self._change = descriptors.pipe()
-        for fd in (self._changed, self._change):
-            os.set_blocking(fd, False)
+        self._changed = Wakeup()
 
     def register(self, fd: int, eventmask: int) -> None:
         """Wait for these events of a descriptor, too."""
@@ -54,12 +52,12 @@ class PollPoller:
     def modify(self, fd: int, eventmask: int) -> None:
         """Wait for other events of it."""
         self._events[fd] = eventmask
-        self._tell()
+        self._changed.wake()
 
     def unregister(self, fd: int) -> None:
         """Wait for it no more."""
         self._events.pop(fd, None)
-        self._tell()
+        self._changed.wake()
 
     def poll(self, timeout: float | None = None) -> Events:
         """Wait, at most so many seconds; the descriptors that are ready. It returns early when the list changes."""
@@ -70,24 +68,17 @@ class PollPoller:
         poll = select.poll()
         for fd, events in list(self._events.items()):
             poll.register(fd, events)
-        for fd in (self._changed, beside):
+        for fd in (self._changed.fd, beside):
             if fd >= 0:
                 poll.register(fd, READABLE)
         ready = poll.poll(None if timeout is None else timeout * 1000)
-        if timeout != 0 and any(fd == self._changed for fd, _ in ready):
-            os.read(self._changed, 1 << 16)
-        return [(fd, event) for fd, event in ready if fd != self._changed]
-
-    def _tell(self) -> None:
-        try:
-            os.write(self._change, b"!")
-        except BlockingIOError:
-            return  # full: whoever waits is about to see that the list has changed
+        if timeout != 0 and any(fd == self._changed.fd for fd, _ in ready):
+            self._changed.clear()
+        return [(fd, event) for fd, event in ready if fd != self._changed.fd]
 
     def close(self) -> None:
         """Close the pipe."""
-        for fd in (self._changed, self._change):
-            descriptors.close(fd)
+        self._changed.close()
 
 
 class _Beside:

@@ -1,0 +1,89 @@
+"""Both pollers that several threads may wait on: over epoll, and over poll where there is none."""
+
+import os
+import select
+import threading
+
+import pytest
+from helpers.calls import DEADLOCK_S
+
+from mpqueue.system.shared_poller import (
+    READABLE,
+    WRITABLE,
+    PollPoller,
+    close_poller,
+    make_poller_beside,
+    make_shared_poller,
+)
+
+
+@pytest.fixture(params=["epoll", "poll"])
+def poller(request, monkeypatch):
+    if request.param == "poll":
+        monkeypatch.delattr(select, "epoll")
+    made = make_shared_poller()
+    assert isinstance(made, PollPoller) == (request.param == "poll")
+    yield made
+    close_poller(made)
+
+
+@pytest.fixture
+def pipe():
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def until_ready(poller):
+    """A wait may return early with nothing."""
+    while not (ready := poller.poll(DEADLOCK_S)):
+        pass
+    return ready
+
+
+def test_what_is_ready_is_told_with_its_events(poller, pipe):
+    read_end, write_end = pipe
+    poller.register(read_end, READABLE)
+    assert poller.poll(0) == []
+    poller.register(write_end, WRITABLE)
+    assert until_ready(poller) == [(write_end, WRITABLE)]
+    poller.modify(write_end, 0)
+    os.write(write_end, b"!")
+    assert until_ready(poller) == [(read_end, READABLE)]
+    poller.unregister(read_end)
+    assert poller.poll(0) == []
+
+
+def test_a_descriptor_that_is_registered_during_a_wait_ends_it(poller, pipe):
+    found = []
+    thread = threading.Thread(target=lambda: found.extend(until_ready(poller)), daemon=True)
+    thread.start()
+    os.write(pipe[1], b"!")
+    poller.register(pipe[0], READABLE)
+    poller.poll(0)  # another thread's look does not keep the first one asleep
+    thread.join(DEADLOCK_S)
+    assert found == [(pipe[0], READABLE)]
+
+
+def test_a_wait_ends_when_its_time_is_over(poller, pipe):
+    poller.register(pipe[0], READABLE)
+    assert poller.poll(0.001) == []
+    assert poller.poll(0.001) == []
+
+
+def test_one_beside_it_waits_for_all_of_that_and_one_more(poller, pipe):
+    poller.register(pipe[0], READABLE)
+    more = os.pipe()
+    beside = make_poller_beside(poller, more[0])
+    try:
+        os.write(more[1], b"!")
+        assert [fd for fd, _ in until_ready(beside)] == [more[0]]
+        os.read(more[0], 1)
+        os.write(pipe[1], b"!")
+        until_ready(beside)
+        assert poller.poll(0) == [(pipe[0], READABLE)]
+    finally:
+        close_poller(beside)
+        for end in more:
+            os.close(end)
