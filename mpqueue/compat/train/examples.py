@@ -68,6 +68,12 @@ def _packed(component: Tensor | SparseTensor, *, many: bool) -> Tensor:
     return apply("PackManySparse" if many else "PackSparse", *parts)
 
 
+def _shuffling(capacity: int, min_after_dequeue: int, *others: Any) -> RandomShuffleQueue:
+    if capacity <= min_after_dequeue:
+        raise ValueError(f"capacity must be above min_after_dequeue, {min_after_dequeue}; got {capacity}")
+    return RandomShuffleQueue(capacity, min_after_dequeue, *others)
+
+
 class NodeInputs(Inputs[Any]):
     """Inputs that are nodes.
 
@@ -83,7 +89,7 @@ class NodeInputs(Inputs[Any]):
     def __init__(self, examples: Sequence[Example], *, many: bool) -> None:
         if not examples:
             raise ValueError("expected at least one set of tensors, and at least one thread")
-        super().__init__(examples, many, Queues(FIFOQueue, PaddingFIFOQueue, RandomShuffleQueue))
+        super().__init__(examples, many, Queues(FIFOQueue, PaddingFIFOQueue, _shuffling))
         self._examples, self._sparse = examples, examples[0].sparse
         if any(each.sparse != self._sparse for each in examples):
             kinds = [each.sparse for each in examples]

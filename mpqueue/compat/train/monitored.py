@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.keys import GraphKeys
 from mpqueue.compat.graph.graph import Graph, get_default_graph
 from mpqueue.compat.graph.session import Session
@@ -193,23 +194,18 @@ class SingularMonitoredSession(MonitoredSession):
         return self._session
 
 
+@public(
+    "train.MonitoredTrainingSession(master='', is_chief, checkpoint_dir=None, scaffold, hooks, chief_only_hooks, "
+    "save_checkpoint_secs=None, save_summaries_steps=None, save_summaries_secs=None, config=None, "
+    "stop_grace_period_secs, log_step_count_steps=100, max_wait_secs=7200, save_checkpoint_steps=None, "
+    "summary_dir=None, save_graph_def=True)"
+)
 def MonitoredTrainingSession(
-    master: str = "",
     is_chief: bool = True,
-    checkpoint_dir: Any = None,
     scaffold: Scaffold | None = None,
     hooks: Sequence[SessionRunHook] | None = None,
     chief_only_hooks: Sequence[SessionRunHook] | None = None,
-    save_checkpoint_secs: Any = None,
-    save_summaries_steps: Any = None,
-    save_summaries_secs: Any = None,
-    config: Any = None,
     stop_grace_period_secs: int = 120,
-    log_step_count_steps: Any = 100,
-    max_wait_secs: int = 7200,
-    save_checkpoint_steps: Any = None,
-    summary_dir: Any = None,
-    save_graph_def: bool = True,
 ) -> MonitoredSession:
     """Return a `MonitoredSession`; nothing is saved or summarised.
 
@@ -219,11 +215,6 @@ def MonitoredTrainingSession(
         hooks: Called around each run.
         chief_only_hooks: Called before those.
         stop_grace_period_secs: Seconds that threads have to end when it is closed.
-        master, checkpoint_dir, save_checkpoint_secs, save_summaries_steps, save_summaries_secs, config,
-            log_step_count_steps, max_wait_secs, save_checkpoint_steps, summary_dir, save_graph_def: No effect.
     """
-    del checkpoint_dir, save_checkpoint_secs, save_summaries_steps, save_summaries_secs, log_step_count_steps
-    del max_wait_secs, save_checkpoint_steps, summary_dir, save_graph_def
-    creator = ChiefSessionCreator(scaffold, master, config)
     first = list(chief_only_hooks or ()) if is_chief else []
-    return MonitoredSession(creator, [*first, *(hooks or ())], stop_grace_period_secs)
+    return MonitoredSession(ChiefSessionCreator(scaffold), [*first, *(hooks or ())], stop_grace_period_secs)

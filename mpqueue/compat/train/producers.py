@@ -11,6 +11,7 @@ from mpqueue.compat.functions.array import identity, size
 from mpqueue.compat.functions.array import shape as shape_of
 from mpqueue.compat.functions.array_fill import range as numbers
 from mpqueue.compat.functions.control import Assert, control_dependencies
+from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.math import greater
 from mpqueue.compat.functions.queues import FIFOQueue
 from mpqueue.compat.functions.random import random_shuffle
@@ -21,9 +22,14 @@ from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.train.epochs import limit_epochs
 from mpqueue.compat.train.runners import QueueRunner, add_queue_runner
-from mpqueue.train.producers import row_shape
+from mpqueue.train import producers
 
 
+@public(
+    "train.input_producer(input_tensor, element_shape, num_epochs, shuffle, seed, capacity, shared_name, "
+    "summary_name=None, name, cancel_op)",
+    like=producers.input_producer,
+)
 def input_producer(
     input_tensor: Any,
     element_shape: Any = None,
@@ -32,7 +38,6 @@ def input_producer(
     seed: int | None = None,
     capacity: int = 32,
     shared_name: str | None = None,
-    summary_name: str | None = None,
     name: str | None = None,
     cancel_op: Any = None,
 ) -> FIFOQueue:
@@ -40,24 +45,17 @@ def input_producer(
 
     Args:
         input_tensor: A tensor of one or more axes.
-        element_shape: Shape of a row, where it is not known from ``input_tensor``.
         num_epochs: How often each row comes before the queue is closed, counted by a local variable, which has to be
             initialised; None for no end.
-        shuffle: Whether the rows of each epoch come in random order.
-        seed: Makes that order the same in every session; it is another one in each epoch.
-        capacity: Most rows that are held in advance.
-        shared_name: As for `FIFOQueue`.
-        summary_name: No effect.
-        name: Name of the queue.
-        cancel_op: What the runner runs at a stop; cancels the queue if None.
+        seed: Makes the order the same in every session; it is another one in each epoch.
+        cancel_op: Operation that the runner runs at a stop; cancels the queue if None.
 
     Raises:
         ValueError: The shape of a row is not fully known; ``num_epochs`` is not above 0.
     """
-    del summary_name
     with name_scope(name, "input_producer", [input_tensor]):
         rows = convert_to_tensor(input_tensor, name="input_tensor")
-        shape = row_shape(rows.shape[1:].known, element_shape)
+        shape = producers.row_shape(rows.shape[1:].known, element_shape)
         if shuffle:
             rows = random_shuffle(rows, seed=seed)
         rows = limit_epochs(rows, num_epochs)
@@ -66,6 +64,7 @@ def input_producer(
         return queue
 
 
+@public("train.string_input_producer(...)", like=input_producer)
 def string_input_producer(
     string_tensor: Any,
     num_epochs: int | None = None,
@@ -80,7 +79,6 @@ def string_input_producer(
 
     Args:
         string_tensor: A vector of texts.
-        num_epochs, shuffle, seed, capacity, shared_name, name, cancel_op: As for `input_producer`.
 
     Raises:
         ValueError: There are no texts. (If that shows only when it is run, `InvalidArgumentError`.)
@@ -95,6 +93,7 @@ def string_input_producer(
         return input_producer(texts, [], num_epochs, shuffle, seed, capacity, shared_name, None, scope, cancel_op)
 
 
+@public("train.range_input_producer(...)", like=input_producer)
 def range_input_producer(
     limit: Any,
     num_epochs: int | None = None,
@@ -108,12 +107,12 @@ def range_input_producer(
 
     Args:
         limit: An int32 scalar.
-        num_epochs, shuffle, seed, capacity, shared_name, name: As for `input_producer`.
     """
     with name_scope(name, "input_producer", [limit]) as scope:
         return input_producer(numbers(limit), [], num_epochs, shuffle, seed, capacity, shared_name, None, scope)
 
 
+@public("train.slice_input_producer(...)", like=input_producer)
 def slice_input_producer(
     tensor_list: Sequence[Any],
     num_epochs: int | None = None,
@@ -127,7 +126,6 @@ def slice_input_producer(
 
     Args:
         tensor_list: Tensors with as many rows as the first of them has.
-        num_epochs, shuffle, seed, capacity, shared_name, name: As for `input_producer`.
 
     Raises:
         ValueError: There are no tensors.

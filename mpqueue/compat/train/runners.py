@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
+from mpqueue.compat.functions.declare import public_class
 from mpqueue.compat.functions.keys import GraphKeys, add_to_collection
 from mpqueue.compat.functions.queue_base import QueueBase
 from mpqueue.compat.graph.graph import get_default_graph
@@ -20,20 +21,16 @@ _log = logging.getLogger(__name__)
 _MONITORED: Final = ("MonitoredSession", "SingularMonitoredSession")
 
 
+@public_class("train.QueueRunner", like=queue_runner.QueueRunner)
 class QueueRunner(queue_runner.QueueRunner):
     """Holds a list of enqueue operations for a queue, each to be run in a thread.
 
     Threads, end and errors are those of `mpqueue.train.QueueRunner`; operations are nodes, run in a session.
 
     Args:
-        queue: The queue that the operations fill.
         enqueue_ops: Operations to run again and again; the same one may occur more than once.
         close_op: Operation that closes the queue. Default: ``queue.close()``.
         cancel_op: Operation that closes it and cancels pending enqueues.
-        queue_closed_exception_types: Tuple of error classes that mean the normal end of an operation. Default:
-            ``(OutOfRangeError,)``.
-        queue_runner_def: A runner by names, made by `to_proto`, instead of all of these.
-        import_scope: Scope to put before the names in ``queue_runner_def``.
 
     Raises:
         ValueError: Both ``queue_runner_def`` and a queue or operations, or without it no queue or no operations.

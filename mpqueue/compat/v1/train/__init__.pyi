@@ -1,8 +1,7 @@
 # Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
-from mpqueue.compat.train.batching import batch as batch
-from mpqueue.compat.train.batching import batch_join as batch_join
-from mpqueue.compat.train.batching import shuffle_batch as shuffle_batch
-from mpqueue.compat.train.batching import shuffle_batch_join as shuffle_batch_join
+from collections.abc import Sequence
+from mpqueue.compat.functions.queues import FIFOQueue
+from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.train.epochs import limit_epochs as limit_epochs
 from mpqueue.compat.train.epochs import match_filenames_once as match_filenames_once
 from mpqueue.compat.train.hooks import SessionRunArgs as SessionRunArgs
@@ -11,12 +10,7 @@ from mpqueue.compat.train.hooks import SessionRunHook as SessionRunHook
 from mpqueue.compat.train.hooks import SessionRunValues as SessionRunValues
 from mpqueue.compat.train.hooks import StopAtStepHook as StopAtStepHook
 from mpqueue.compat.train.monitored import MonitoredSession as MonitoredSession
-from mpqueue.compat.train.monitored import MonitoredTrainingSession as MonitoredTrainingSession
 from mpqueue.compat.train.monitored import SingularMonitoredSession as SingularMonitoredSession
-from mpqueue.compat.train.producers import input_producer as input_producer
-from mpqueue.compat.train.producers import range_input_producer as range_input_producer
-from mpqueue.compat.train.producers import slice_input_producer as slice_input_producer
-from mpqueue.compat.train.producers import string_input_producer as string_input_producer
 from mpqueue.compat.train.runners import QueueRunner as QueueRunner
 from mpqueue.compat.train.runners import add_queue_runner as add_queue_runner
 from mpqueue.compat.train.runners import start_queue_runners as start_queue_runners
@@ -42,6 +36,7 @@ from mpqueue.parsing.example import Int64List as Int64List
 from mpqueue.parsing.example import SequenceExample as SequenceExample
 from mpqueue.train.looper import LooperThread as LooperThread
 from mpqueue.train.queue_runner_def import QueueRunnerDef as QueueRunnerDef
+from typing import Any
 
 __all__ = [
     "BytesList",
@@ -88,3 +83,110 @@ __all__ = [
     "start_queue_runners",
     "string_input_producer",
 ]
+
+def batch(
+    tensors: Any,
+    batch_size: Any,
+    num_threads: int = 1,
+    capacity: int = 32,
+    enqueue_many: bool = False,
+    shapes: Any = None,
+    dynamic_pad: bool = False,
+    allow_smaller_final_batch: bool = False,
+    shared_name: str | None = None,
+    name: str | None = None,
+) -> Any: ...
+def batch_join(
+    tensors_list: Sequence[Any],
+    batch_size: Any,
+    capacity: int = 32,
+    enqueue_many: bool = False,
+    shapes: Any = None,
+    dynamic_pad: bool = False,
+    allow_smaller_final_batch: bool = False,
+    shared_name: str | None = None,
+    name: str | None = None,
+) -> Any: ...
+def shuffle_batch(
+    tensors: Any,
+    batch_size: Any,
+    capacity: int,
+    min_after_dequeue: int,
+    num_threads: int = 1,
+    seed: int | None = None,
+    enqueue_many: bool = False,
+    shapes: Any = None,
+    allow_smaller_final_batch: bool = False,
+    shared_name: str | None = None,
+    name: str | None = None,
+) -> Any: ...
+def shuffle_batch_join(
+    tensors_list: Sequence[Any],
+    batch_size: Any,
+    capacity: int,
+    min_after_dequeue: int,
+    seed: int | None = None,
+    enqueue_many: bool = False,
+    shapes: Any = None,
+    allow_smaller_final_batch: bool = False,
+    shared_name: str | None = None,
+    name: str | None = None,
+) -> Any: ...
+def MonitoredTrainingSession(
+    master: Any = "",
+    is_chief: bool = True,
+    checkpoint_dir: Any = None,
+    scaffold: Scaffold | None = None,
+    hooks: Sequence[SessionRunHook] | None = None,
+    chief_only_hooks: Sequence[SessionRunHook] | None = None,
+    save_checkpoint_secs: Any = None,
+    save_summaries_steps: Any = None,
+    save_summaries_secs: Any = None,
+    config: Any = None,
+    stop_grace_period_secs: int = 120,
+    log_step_count_steps: Any = 100,
+    max_wait_secs: Any = 7200,
+    save_checkpoint_steps: Any = None,
+    summary_dir: Any = None,
+    save_graph_def: Any = True,
+) -> MonitoredSession: ...
+def input_producer(
+    input_tensor: Any,
+    element_shape: Any = None,
+    num_epochs: int | None = None,
+    shuffle: bool = True,
+    seed: int | None = None,
+    capacity: int = 32,
+    shared_name: str | None = None,
+    summary_name: Any = None,
+    name: str | None = None,
+    cancel_op: Any = None,
+) -> FIFOQueue: ...
+def range_input_producer(
+    limit: Any,
+    num_epochs: int | None = None,
+    shuffle: bool = True,
+    seed: int | None = None,
+    capacity: int = 32,
+    shared_name: str | None = None,
+    name: str | None = None,
+) -> FIFOQueue: ...
+def slice_input_producer(
+    tensor_list: Sequence[Any],
+    num_epochs: int | None = None,
+    shuffle: bool = True,
+    seed: int | None = None,
+    capacity: int = 32,
+    shared_name: str | None = None,
+    name: str | None = None,
+) -> list[Tensor]: ...
+def string_input_producer(
+    string_tensor: Any,
+    num_epochs: int | None = None,
+    shuffle: bool = True,
+    seed: int | None = None,
+    capacity: int = 32,
+    shared_name: str | None = None,
+    name: str | None = None,
+    cancel_op: Any = None,
+) -> FIFOQueue: ...
