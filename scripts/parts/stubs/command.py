@@ -16,12 +16,15 @@ FOLDER = ROOT / "mpqueue/compat/v1"
 def print_stubs(folder: Path) -> None:
     """Write the stubs into a folder, formatted, in place of those that it has."""
     surface = Namespaces(_MODULE, SURFACE, NOTES)
-    for old in folder.rglob("*.pyi"):
+    stubs = {
+        _file_of(path, folder, is_package=bool(surface.inside(path))): stub_of(surface, _MODULE, path)
+        for path in surface.paths()
+    }
+    for old in folder.rglob("*.pyi"):  # only now: until here an import may have failed
         old.unlink()
-    for path in surface.paths():
-        file = _file_of(path, folder, is_package=bool(surface.inside(path)))
+    for file, text in stubs.items():
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(stub_of(surface, _MODULE, path), "utf-8")
+        file.write_text(text, "utf-8")
     settings = ["--config", str(ROOT / "pyproject.toml"), "--quiet"]
     subprocess.run([sys.executable, "-m", "ruff", "format", *settings, str(folder)], check=True)
 
