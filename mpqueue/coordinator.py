@@ -12,13 +12,13 @@
                                                the scope is cancelled ──► blocked queue calls and gets are freed
                                                                      join: waits for the members, raises the error
 
-The state is guarded by one condition, and waiting is waiting on it: nothing looks at a clock to learn anything. The
-lock of the condition is re-entrant, since the handler of a signal may ask for a stop while the very thread that it
-interrupts holds it. Callbacks and members are told outside of it: they may take locks of their own.
+One condition guards the state, and all waits are waits for it: nothing polls. Its lock is re-entrant, because the
+handler of a signal may ask for a stop while the thread that it interrupts holds the lock. Callbacks and members are
+called outside of the lock: they may take locks of their own.
 
-A coordinator belongs to the process that made it. In another one it is a likeness: a coordinator for the threads of
-that process, whose state follows the owner's, and which sends reports to the owner instead of keeping them. How the two
-stay in touch is the business of `Home`.
+The process that made a coordinator owns it. In any other process it is a proxy: a coordinator for the threads of that
+process, whose state follows the owner's, and which sends reports to the owner instead of keeping them. An `Endpoint`
+connects the two.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from mpqueue.coordination.cancellation import CancellationScope
-from mpqueue.coordination.coordinator_proxy import Home
+from mpqueue.coordination.coordinator_proxy import Endpoint
 from mpqueue.coordination.members import Ending, Member, StopCallback, check_member, name_of, stoppers
 from mpqueue.errors import OutOfRangeError
 from mpqueue.workers import failures
@@ -43,14 +43,14 @@ _log = logging.getLogger(__name__)
 
 
 class Coordinator:
-    """Lets threads and processes stop together, and raises in `join` what made them stop.
+    """Lets threads and processes stop together, and raises the cause in `join`.
 
     Any thread may call any method. `should_stop` turns True at the first `request_stop`, which also runs the stop
     callbacks; an exception reported with it is kept and raised by `join`. Later reports change nothing: the first wins.
 
     It may be captured by a source, sent to another process in any way that pickles, or inherited by a fork. There,
     `should_stop`, `wait_for_stop` and the callbacks follow the process that made it, and `request_stop` and
-    `stop_on_exception` report to it, exceptions in their own type; members are those of the process in which they are
+    `stop_on_exception` report to it, exceptions as their own type; members are those of the process in which they are
     registered. If the process that made it is gone, that is a stop.
 
     Args:
@@ -74,7 +74,7 @@ class Coordinator:
         self._members: dict[int, Member] = {}
         self._callbacks: list[StopCallback] = []
         self._scope = CancellationScope()
-        self._home = Home(self)
+        self._endpoint = Endpoint(self)
 
     # Asking for a stop, and seeing it
 
@@ -92,7 +92,7 @@ class Coordinator:
             BaseException: ``ex`` itself, if the coordinator was joined already.
         """
         error = _reported(ex)
-        if not self._home.is_owner:
+        if not self._endpoint.is_owner:
             self._report(error)
             return
         if isinstance(error, self._clean_stop_exception_types):
@@ -111,14 +111,14 @@ class Coordinator:
             return []
         self._keep(error)
         self._stopping = True
-        self._home.tell(stopping=True)
+        self._endpoint.send_state(stopping=True)
         self._changed.notify_all()
         free_blocked = functools.partial(self._scope.cancel_soon, "the coordinator stops")
         return [*self._callbacks, *stoppers(self._members.values()), free_blocked]
 
     def should_stop(self) -> bool:
-        """Return whether a stop was asked for; cheap enough for any loop."""
-        self._home.follow()
+        """Return True once a stop was asked for; cheap enough for any loop."""
+        self._endpoint.follow()
         return self._stopping
 
     def wait_for_stop(self, timeout: float | None = None) -> bool:
@@ -127,9 +127,9 @@ class Coordinator:
         Args:
             timeout: Seconds to wait at most, None for ever.
 
-        Returns: Whether a stop was asked for.
+        Returns: True if a stop was asked for.
         """
-        self._home.follow()
+        self._endpoint.follow()
         limit = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
         with self._changed:
             return self._changed.wait_for(lambda: self._stopping, limit)
@@ -139,9 +139,9 @@ class Coordinator:
         """Report, and swallow, whatever is raised in the body of the ``with`` statement.
 
         A call of the body that is blocked in a queue, or is about to block there, ends at the stop: it raises
-        `CancelledError`, after the stop callbacks have been called. Calls that need not wait go on as ever.
+        `CancelledError`, after the stop callbacks have been called. Calls that need not wait are not affected.
         """
-        self._home.follow()
+        self._endpoint.follow()
         try:
             with self.scope.active():
                 yield
@@ -150,7 +150,7 @@ class Coordinator:
 
     @property
     def scope(self) -> CancellationScope:
-        """Ends the calls that block in it at the stop; for the library itself."""
+        """The scope whose blocked calls end at the stop; for the library itself."""
         return self._scope
 
     def clear_stop(self) -> None:
@@ -159,7 +159,7 @@ class Coordinator:
         Raises:
             RuntimeError: This is not the process that made the coordinator.
         """
-        if not self._home.is_owner:
+        if not self._endpoint.is_owner:
             raise RuntimeError("only the process that made a coordinator can clear its stop")
         self._clear()
 
@@ -168,7 +168,7 @@ class Coordinator:
             self._keep(None)
             self._stopping = self._joined = False
             self._scope = CancellationScope()
-            self._home.tell(stopping=False)
+            self._endpoint.send_state(stopping=False)
 
     def raise_requested_exception(self) -> None:
         """Raise the exception that was reported, if there was one; again at every call."""
@@ -185,7 +185,7 @@ class Coordinator:
         It runs in the thread that asks for the stop and must not block: ``queue.close`` with
         ``cancel_pending_enqueues=True`` is what it is made for. What it raises is logged. `join` forgets it.
         """
-        self._home.follow()
+        self._endpoint.follow()
         with self._changed:
             self._callbacks.append(callback)
             stopping = self._stopping
@@ -210,7 +210,7 @@ class Coordinator:
             TypeError: It has no ``is_alive()`` and ``join(timeout)``.
         """
         check_member(thread)
-        self._home.follow()
+        self._endpoint.follow()
         with self._changed:
             self._members[id(thread)] = thread
             stopping = self._stopping
@@ -234,14 +234,14 @@ class Coordinator:
         Args:
             threads: Members to wait for besides the registered ones.
             stop_grace_period_secs: Seconds that the members have from the stop, or from this call if that is later.
-            ignore_live_threads: Whether to return quietly when members are still alive after the grace period.
+            ignore_live_threads: Return quietly when members are still alive after the grace period.
 
         Raises:
             BaseException: The exception that was reported; it wins over the next one.
             RuntimeError: Members are still alive after the grace period (it names them), or the current thread is one.
             TypeError: ``threads`` holds something that cannot be joined.
         """
-        self._home.follow()
+        self._endpoint.follow()
         members = self._all_members(threads)
         ending = Ending(members, self._changed)
         with self._changed:
@@ -260,7 +260,7 @@ class Coordinator:
 
     @property
     def joined(self) -> bool:
-        """Whether `join` has ended, by returning or raising, since the last `clear_stop`."""
+        """True if `join` has ended, by returning or raising, since the last `clear_stop`."""
         return self._joined
 
     def _all_members(self, threads: Iterable[Member] | None) -> list[Member]:
@@ -279,10 +279,10 @@ class Coordinator:
         if error is not None:
             _log.info("error reported to the coordinator: %r", error)
 
-    # Other processes, see `Home`
+    # Other processes, see `Endpoint`
 
     def take_report(self, report: bytes) -> bool:
-        """Stop as another process asks for it; False if that has to raise its exception itself."""
+        """Stop because a proxy asks for it; return False if the proxy has to raise the exception itself."""
         error = failures.unpack(report) if report else None
         try:
             self.request_stop(error)
@@ -293,7 +293,7 @@ class Coordinator:
         return True
 
     def take_state(self, stopping: bool) -> None:
-        """Follow the owner."""
+        """Follow the state of the owner."""
         if not stopping:
             self._clear()
             return
@@ -302,8 +302,8 @@ class Coordinator:
         for callback in callbacks:
             _call(callback)
 
-    def take_over_from_parent(self) -> None:
-        """Leave what is the parent's business, and a lock that its threads may have held."""
+    def leave_parent(self) -> None:
+        """Forget the parent's members, and the lock that its threads may hold."""
         self._changed = threading.Condition()
         self._joined = False
         self._keep(None)
@@ -313,11 +313,11 @@ class Coordinator:
     def _report(self, error: BaseException | None) -> None:
         """Ask the owner to stop; raise the exception here if nobody would see it there."""
         note = f"reported to the coordinator by process {os.getpid()}"
-        if not self._home.report(b"" if error is None else failures.pack(error, note)) and error is not None:
+        if not self._endpoint.report(b"" if error is None else failures.pack(error, note)) and error is not None:
             raise error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        address = self._home.address()
+        address = self._endpoint.address()
         _by_address[address] = self
         return _at, (address,)
 
@@ -338,7 +338,7 @@ def _exception_types(types: Iterable[type[BaseException]] | None) -> tuple[type[
 
 
 def _reported(ex: BaseException | ExcInfo | None) -> BaseException | None:
-    """The exception in an argument of `Coordinator.request_stop`."""
+    """Return the exception in an argument of `Coordinator.request_stop`."""
     error = ex[1] if isinstance(ex, tuple) and len(ex) == 3 else ex
     if error is not None and not isinstance(error, BaseException):
         raise TypeError(f"request_stop takes an exception, sys.exc_info() or None, got {ex!r}")
@@ -364,9 +364,9 @@ _by_address: weakref.WeakValueDictionary[str, Coordinator] = weakref.WeakValueDi
 
 
 def _at(address: str) -> Coordinator:
-    """Return the coordinator of an address: itself in the process that made it, elsewhere one that follows it."""
+    """Return the coordinator of an address: the original in its owner, elsewhere its one proxy."""
     coordinator = _by_address.get(address)
     if coordinator is None:
         coordinator = _by_address[address] = Coordinator()
-        coordinator._home = Home(coordinator, address)
+        coordinator._endpoint = Endpoint(coordinator, address)
     return coordinator

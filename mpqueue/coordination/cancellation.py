@@ -1,4 +1,4 @@
-"""Scopes that can cancel the calls blocked in them, for whoever owns such calls: a session, a coordinator.
+"""Scopes that can cancel the calls blocked in them. A session has one, and a coordinator.
 
     a thread                                             any thread
     ────────                                             ──────────
@@ -7,13 +7,13 @@
           with cancellable(wake):  wake goes to every ── scope.cancel("session closed")
             sleep until woken      active scope            each wake gets the CancelledError
 
-A call that finds all it needs never looks at a scope. One that must wait hands ``wake`` to every active scope and
-sleeps; cancelling calls each ``wake`` outside the scope's lock, so that it may take a queue's lock. A scope that was
-cancelled before calls ``wake`` at once: there is no moment between registering and sleeping in which a cancellation
-could be missed. A call that ended meanwhile may still get a late ``wake``, which it has to ignore.
+A call that need not wait never looks at a scope. One that must wait registers ``wake`` with every active scope, and
+sleeps. `cancel` calls each ``wake`` outside the scope's lock, so that it may take a queue's lock. A scope that is
+cancelled already calls ``wake`` at once, so that no cancellation is missed between registering and sleeping. A call
+that has ended meanwhile may still get a late ``wake``, which it has to ignore.
 
-The stack is a context variable: each thread has its own, and ``asyncio.to_thread`` takes it along. A thread whose stack
-is empty blocks in the scope that was made ambient last, if there is one.
+The stack is a context variable: each thread has its own, and ``asyncio.to_thread`` copies it. A thread whose stack is
+empty blocks in the scope that was made ambient last, if there is one.
 """
 
 import threading
@@ -31,8 +31,8 @@ class CancellationScope:
     """Owns the calls that block while it is active, and can make all of them raise `CancelledError`.
 
     One scope may be active in many threads at once, and several scopes in one thread: a call blocked there ends when
-    any of them is cancelled. A scope stays cancelled: calls that would block in it later raise at once, while calls
-    that need not wait go on as ever.
+    any of them is cancelled. A scope stays cancelled: calls that would block in it later raise at once. Calls that
+    need not wait are not affected.
 
     Follows: ``tensorflow::CancellationManager``, except that a call which need not wait is never refused.
     """
@@ -64,9 +64,9 @@ class CancellationScope:
             wake(CancelledError(None, None, message))
 
     def cancel_soon(self, message: str) -> None:
-        """As `cancel`, by a thread of its own if anybody is blocked: the caller may be the handler of a signal.
+        """Cancel in a thread of its own if any call is blocked, so that a signal handler may call this.
 
-        What it interrupted may hold the lock of a queue, which is needed to end the calls that are blocked there.
+        The thread that the handler interrupts may hold the lock of a queue, which is needed to end the calls there.
         """
         if self._lock.acquire(blocking=False):
             try:
@@ -79,7 +79,7 @@ class CancellationScope:
 
     @contextmanager
     def active(self) -> Iterator["CancellationScope"]:
-        """While the body runs, calls of this thread block in this scope, besides those that are active already."""
+        """Make calls of this thread block in this scope, and in those active already, while the body runs."""
         token = _active.set((*_active.get(), self))
         try:
             yield self
@@ -88,7 +88,7 @@ class CancellationScope:
 
     @contextmanager
     def ambient(self) -> Iterator["CancellationScope"]:
-        """While the body runs, calls of threads that have no active scope block in this one."""
+        """Make calls of threads without an active scope block in this one, while the body runs."""
         _ambient.append(self)
         try:
             yield self
@@ -97,7 +97,7 @@ class CancellationScope:
 
     @contextmanager
     def registered(self, wake: Wake) -> Iterator[None]:
-        """While the body runs, cancelling calls ``wake`` once; before the body if the scope is cancelled already."""
+        """Have a cancellation call ``wake`` once while the body runs; at once if the scope is cancelled already."""
         key = object()
         with self._lock:
             message = self._message
@@ -121,13 +121,13 @@ _ambient: list[CancellationScope] = []
 
 
 def remove_last(stack: list[Any], entry: object) -> None:
-    """Take the topmost ``entry`` out of a stack of all threads, where others may lie above it by now."""
+    """Remove the topmost ``entry`` from a stack that all threads share: others may lie above it by now."""
     del stack[max(place for place, other in enumerate(stack) if other is entry)]
 
 
 @contextmanager
 def cancellable(wake: Wake) -> Iterator[None]:
-    """While the body runs, ``wake(error)`` is called when a scope that is active in this thread is cancelled.
+    """Have ``wake(error)`` called while the body runs, if a scope that is active in this thread is cancelled.
 
     A thread without active scopes is in the one that was made ambient last.
 

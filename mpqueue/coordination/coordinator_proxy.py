@@ -1,11 +1,13 @@
-"""In which process a coordinator lives, and how its likenesses in other processes stay in touch with it.
+"""Connects a coordinator's proxies in other processes to its owner.
 
-    pickled            the address goes along; whoever unpickles it makes a likeness of it
-    inherited by fork  nothing is pickled, so the address is made before the fork, and the child's copy turns into a
-                       likeness after it
-    used               a likeness connects, and follows the owner's state from then on
+The process that made a coordinator owns it. In any other process it is a proxy, which comes about in one of two ways:
 
-Nothing here keeps a coordinator alive: lines and links call it through weak references, and end with it.
+    pickled            the pickle holds the owner's address; unpickling makes a proxy
+    inherited by fork  nothing is pickled, so the address is made before the fork; after it, the child's copy becomes
+                       a proxy
+
+A proxy connects when it is used for the first time, and follows the owner's state from then on. Nothing here keeps a
+coordinator alive: servers and clients call it through weak references, and end with it.
 """
 
 import os
@@ -14,124 +16,124 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
-from mpqueue.coordination.stop_line import StopLine, StopLink
+from mpqueue.coordination.stop_channel import StopClient, StopServer
 
 
-class Tenant(Protocol):
-    """What a home asks of its coordinator."""
+class StopListener(Protocol):
+    """A coordinator, as its endpoint calls it."""
 
     def take_report(self, report: bytes) -> bool:
-        """In the owner's process, in the thread of the line: another process asks for a stop."""
+        """Stop because a proxy asks for it; called in the owner, in the server's thread."""
 
     def take_state(self, stopping: bool) -> None:
-        """In another process: the owner's state has changed."""
+        """Follow a change of the owner's state; called in a proxy, in the client's thread or in the user's."""
 
-    def take_over_from_parent(self) -> None:
-        """In the child of a fork: leave the parent's members, and locks that its threads may hold."""
+    def leave_parent(self) -> None:
+        """Forget the parent's members, and the locks that its threads may hold; called in the child of a fork."""
 
 
-class Home:
-    """The owner's line, or a likeness's link.
+class Endpoint:
+    """One process's end of a coordinator's channel: the server in the owner, a client in each proxy.
 
     Args:
-        tenant: The coordinator.
-        address: Where the owner is to be found, None if it lives in this process.
+        listener: The coordinator.
+        address: The owner's address, None in the owner itself.
     """
 
-    def __init__(self, tenant: Tenant, address: str | None = None) -> None:
-        self._tenant = weakref.ref(tenant)
+    def __init__(self, listener: StopListener, address: str | None = None) -> None:
+        self._listener = weakref.ref(listener)
         self.is_owner = address is None
         self._address = address
-        self._line: StopLine | None = None
-        self._link: StopLink | None = None
+        self._server: StopServer | None = None
+        self._client: StopClient | None = None
         self._lock = threading.RLock()  # re-entrant: a signal handler may use the coordinator
-        self._finalizer: weakref.finalize[..., Tenant] | None = None
+        self._finalizer: weakref.finalize[..., StopListener] | None = None
         self._is_stopping = False
-        _homes.add(self)
+        _endpoints.add(self)
 
     def address(self, *, serve: bool = True) -> str:
-        """Return what finds the owner from any process; with ``serve``, it answers from now on."""
+        """Return the address that finds the owner from any process; with ``serve``, the owner answers from now on."""
         with self._lock:
             if self._address is None:
-                line = self._line = StopLine(self._on_report)
-                line.tell(stopping=self._is_stopping)
-                self._end_with_tenant(line.close)
-                self._address = line.address
-            if serve and self._line is not None:
-                self._line.serve()
+                server = self._server = StopServer(self._on_report)
+                server.send_state(stopping=self._is_stopping)
+                self._end_with_listener(server.close)
+                self._address = server.address
+            if serve and self._server is not None:
+                self._server.serve()
             return self._address
 
     def follow(self) -> None:
-        """Elsewhere than in the owner's process: take over its state, now and at each change."""
-        if self.is_owner or self._link is not None:
+        """Follow the owner's state, now and at each change; does nothing in the owner."""
+        if self.is_owner or self._client is not None:
             return
         with self._lock:
-            if self._link is None and self._address is not None:
-                self._link = StopLink(self._address, self._on_state)
-                self._end_with_tenant(self._link.close)
+            if self._client is None and self._address is not None:
+                self._client = StopClient(self._address, self._on_state)
+                self._end_with_listener(self._client.close)
 
-    def tell(self, *, stopping: bool) -> None:
-        """In the owner's process: tell the others of its state."""
+    def send_state(self, *, stopping: bool) -> None:
+        """Send the owner's state to all proxies; does nothing in a proxy."""
         with self._lock:
             self._is_stopping = stopping
-            if self._line is not None:
-                self._line.tell(stopping=stopping)
+            if self._server is not None:
+                self._server.send_state(stopping=stopping)
 
     def report(self, report: bytes) -> bool:
-        """Elsewhere: ask the owner to stop. False if it is too late: it is joined, or gone."""
+        """Ask the owner to stop, in a proxy. Returns False if it is too late: it is joined, or gone."""
         self.follow()
-        return self._link is not None and self._link.report(report)
+        return self._client is not None and self._client.report(report)
 
     def leave_parent(self) -> None:
-        """In the child of a fork: become the home of a likeness."""
-        for end in (self._line, self._link):
+        """Become the endpoint of a proxy, in the child of a fork."""
+        for end in (self._server, self._client):
             if end is not None:
                 end.abandon()
         if self._finalizer is not None:
             self._finalizer.detach()
-        self.is_owner, self._line, self._link, self._finalizer = False, None, None, None
+        self.is_owner, self._server, self._client, self._finalizer = False, None, None, None
         self._lock = threading.RLock()
-        tenant = self._tenant()
-        if tenant is not None:
-            tenant.take_over_from_parent()
+        listener = self._listener()
+        if listener is not None:
+            listener.leave_parent()
 
-    def _end_with_tenant(self, close: Callable[[], None]) -> None:
-        tenant = self._tenant()
-        if tenant is not None:
-            self._finalizer = weakref.finalize(tenant, close)
+    def _end_with_listener(self, close: Callable[[], None]) -> None:
+        listener = self._listener()
+        if listener is not None:
+            self._finalizer = weakref.finalize(listener, close)
 
     def _on_report(self, report: bytes) -> bool:
-        tenant = self._tenant()
-        return tenant is not None and tenant.take_report(report)
+        listener = self._listener()
+        return listener is not None and listener.take_report(report)
 
     def _on_state(self, stopping: bool) -> None:
-        tenant = self._tenant()
-        if tenant is not None:
-            tenant.take_state(stopping)
+        listener = self._listener()
+        if listener is not None:
+            listener.take_state(stopping)
 
 
-_homes: weakref.WeakSet[Home] = weakref.WeakSet()
+_endpoints: weakref.WeakSet[Endpoint] = weakref.WeakSet()
 
 
-def _announce_all(*, serve: bool) -> None:
-    # Strong references: a coordinator that is collected in between would leave a line that nobody closes.
-    tenants = [(home, home._tenant()) for home in list(_homes)]
-    for home, tenant in tenants:
-        if tenant is not None:
-            home.address(serve=serve)
+def _make_addresses(*, serve: bool) -> None:
+    # Strong references: a coordinator that is collected in between would leave a server that nobody closes.
+    listeners = [(endpoint, endpoint._listener()) for endpoint in list(_endpoints)]
+    for endpoint, listener in listeners:
+        if listener is not None:
+            endpoint.address(serve=serve)
 
 
 def _leave_parent() -> None:
-    for home in list(_homes):
-        home.leave_parent()
+    for endpoint in list(_endpoints):
+        endpoint.leave_parent()
 
 
 def _before_fork() -> None:
-    _announce_all(serve=False)  # without its thread: Python warns of forks that have threads
+    _make_addresses(serve=False)  # without its thread: Python warns of forks beside threads
 
 
 def _after_fork() -> None:
-    _announce_all(serve=True)
+    _make_addresses(serve=True)
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_leave_parent)

@@ -1,4 +1,4 @@
-"""What a coordinator can wait for, and how it learns that the last of them has ended."""
+"""Members of a coordinator: all that runs and can be waited for, and the wait for the last of them."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -9,23 +9,23 @@ StopCallback: TypeAlias = Callable[[], object]
 
 @runtime_checkable
 class Member(Protocol):
-    """A thread, a process, an enqueuer, a loader: whatever runs, and can be waited for.
+    """A thread, a process, an enqueuer or a loader.
 
-    One that also has ``request_stop()`` is told of a stop in that way; it must not block there, and frees whoever is
-    blocked in it.
+    A coordinator that stops calls the ``request_stop()`` of each member that has one. It must not block; it frees the
+    threads that are blocked in the member.
     """
 
     def is_alive(self) -> bool:
-        """Whether it has started and not ended."""
+        """Return True if it has started and not ended."""
 
     def join(self, timeout: float | None = None) -> Any:
         """Block until it has ended, or for ``timeout`` seconds."""
 
 
 class Ended:
-    """Whether something has ended, and a wait for it: an event with a re-entrant lock.
+    """An event that is set while something does not run.
 
-    The handler of a signal may stop what the thread that it interrupts is just starting.
+    Its lock is re-entrant: the handler of a signal may stop what the thread that it interrupts is just starting.
     """
 
     def __init__(self) -> None:
@@ -33,28 +33,28 @@ class Ended:
         self._is_set = True
 
     def is_set(self) -> bool:
-        """Return whether it has ended, or has not begun."""
+        """Return True if it has ended, or has not begun."""
         return self._is_set
 
     def set(self) -> None:
-        """It has ended."""
+        """Note that it has ended, and wake the threads that wait for it."""
         with self._changed:
             self._is_set = True
             self._changed.notify_all()
 
     def clear(self) -> None:
-        """It begins."""
+        """Note that it begins."""
         with self._changed:
             self._is_set = False
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until it has ended, or for ``timeout`` seconds; return whether it has."""
+        """Block until it has ended, or for ``timeout`` seconds; return True if it has."""
         with self._changed:
             return self._changed.wait_for(self.is_set, timeout)
 
 
 class Stoppable:
-    """Mixin that makes a member of what runs from its ``start`` to its ``stop``: an enqueuer, a loader.
+    """Mixin that makes a member of an enqueuer or a loader, which runs from its ``start`` to its ``stop``.
 
     Its class makes an `Ended`, clears it when it starts, and sets it when a stop is through.
     """
@@ -62,7 +62,7 @@ class Stoppable:
     _ended: Ended
 
     def is_alive(self) -> bool:
-        """Whether it was started and not stopped."""
+        """Return True if it was started and not stopped."""
         return not self._ended.is_set()
 
     def join(self, timeout: float | None = None) -> None:
@@ -74,27 +74,27 @@ class Stoppable:
         self._ended.wait(timeout)
 
     def request_stop(self) -> None:
-        """Ask it to stop, and return at once: whoever is blocked in it is freed, its workers end in the background."""
+        """Ask it to stop, and return at once: blocked threads are freed, and its workers end in the background."""
         threading.Thread(target=self.stop, name=f"mpqueue-stop-{type(self).__name__}", daemon=True).start()
 
     def stop(self) -> None:
-        """Stop it; the class's own."""
+        """Stop it; each class has its own."""
         raise NotImplementedError
 
 
 class Ending:
-    """Tells a condition when the last of some members has ended.
+    """Notifies a condition when the last of some members has ended.
 
-    A member cannot notify a condition, but it can be joined: so a thread joins one after the other and then notifies.
-    It lives as long as they do, also when nobody waits any more; it is a daemon and holds nothing but them.
+    A member cannot notify a condition, but it can be joined. So a thread joins one member after the other, and then
+    notifies. It lives as long as they do, also when nobody waits any more; it is a daemon and holds nothing else.
 
     Args:
-        members: Whom to wait for.
-        changed: Is notified, once `is_over` is True.
+        members: The members to wait for.
+        changed: The condition to notify, once `is_over` is True.
 
     Attributes:
-        is_over: Whether all have ended, or one could not be joined.
-        error: What joining one raised, or None.
+        is_over: True when all have ended, or one could not be joined.
+        error: The exception that joining one raised, or None.
     """
 
     def __init__(self, members: list[Member], changed: threading.Condition) -> None:

@@ -1,11 +1,12 @@
-"""How a handle in another process finds the process that owns what it stands for.
+"""Finds, from another process, the process that owns a coordinator or a queue.
 
-The owner listens on a Unix socket and puts the address, a string, into the pickle of the handle. Whoever unpickled it,
-or inherited it by a fork, connects when it is used for the first time, and not while it is unpickled: that happens in
-the nursery, which must not get threads and connections that its forks would share.
+The owner listens on a Unix socket and puts the address, a string, into the pickle of a handle. Another process, which
+has unpickled the handle or inherited it by a fork, connects at its first use. It does not connect while it unpickles:
+that happens in the nursery, which must not get threads and connections that its forks would share.
 
 On Linux the address is a random name in the abstract namespace, which leaves nothing in the file system however the
-owner ends; elsewhere a socket in a private folder of the temporary directory. Only processes of the same user get in.
+owner ends; elsewhere it is a socket in a private folder of the temporary directory. Only processes of the same user
+are let in.
 """
 
 import contextlib
@@ -68,7 +69,7 @@ def forget(address: str) -> None:
 
 
 def process_id_of(connection: socket.socket) -> int:
-    """The process at the other end when it connected, 0 where the system does not tell."""
+    """Return the process id of the other end at the time it connected, 0 where the system does not know it."""
     if sys.platform != "linux":
         return 0
     return _credentials(connection)[0]

@@ -66,7 +66,7 @@ class Waiting(Numbers):
 def coord():
     coord = Coordinator()
     yield coord
-    end = coord._home._finalizer
+    end = coord._endpoint._finalizer
     if end is not None:
         end()  # what its collection does, which comes too late: pytest holds the values of fixtures beyond the test
 

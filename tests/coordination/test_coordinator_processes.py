@@ -13,7 +13,7 @@ import cloudpickle
 import pytest
 
 from mpqueue import Coordinator
-from mpqueue.coordination.stop_line import StopLine
+from mpqueue.coordination.stop_channel import StopServer
 from mpqueue.errors import OutOfRangeError, WorkerRaised
 
 DEADLOCK_S = 30
@@ -89,7 +89,7 @@ def idle_switches(coord):
 
     coord.should_stop()
     before = None
-    while before != (before := switches()):  # until the link's thread has fallen asleep
+    while before != (before := switches()):  # until the client's thread has fallen asleep
         time.sleep(0.1)
     time.sleep(0.5)  # the window in which nothing may happen
     return switches() == before and len(before)
@@ -141,7 +141,7 @@ class Other:
 def coord():
     coord = Coordinator()
     yield coord
-    end = coord._home._finalizer
+    end = coord._endpoint._finalizer
     if end is not None:
         end()  # what its collection does, which comes too late: pytest holds the values of fixtures beyond the test
 
@@ -313,7 +313,7 @@ def test_a_pickle_that_comes_home_is_the_coordinator_itself(coord):
     assert cloudpickle.loads(cloudpickle.dumps(coord)) is coord
 
 
-def test_two_pickles_are_one_likeness(coord, forked):
+def test_two_pickles_are_one_proxy(coord, forked):
     assert cloudpickle.dumps(coord) == cloudpickle.dumps(coord)
 
 
@@ -327,26 +327,26 @@ def test_a_dropped_coordinator_leaves_no_thread_and_no_descriptor():
     coord = Coordinator()
     with Other(coord, "fork") as other:
         other.ask("should_stop")
-    line = next(thread for thread in threading.enumerate() if thread.name == "mpqueue-coordinator-line")
+    server = next(thread for thread in threading.enumerate() if thread.name == "mpqueue-coordinator-server")
     gone = weakref.ref(coord)
     del coord, other
     gc.collect()
     assert gone() is None
-    line.join(DEADLOCK_S)
+    server.join(DEADLOCK_S)
     assert threading.active_count() == threads
     assert descriptors() == before
 
 
 def test_a_coordinator_that_never_leaves_its_process_has_no_thread(coord):
-    assert "mpqueue-coordinator-line" not in [thread.name for thread in threading.enumerate()]
+    assert "mpqueue-coordinator-server" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_a_coordinator_that_is_dropped_around_a_fork_is_no_trouble(coord):
-    """Its line is made before the fork and closed before it would start to answer."""
-    home = Coordinator()._home  # outlives its coordinator for a moment, as it does inside the hooks
-    line = StopLine(lambda report: True)
-    line.close()
-    line.serve()
+    """Its server is made before the fork and closed before it would start to answer."""
+    endpoint = Coordinator()._endpoint  # outlives its coordinator for a moment, as it does inside the hooks
+    server = StopServer(lambda report: True)
+    server.close()
+    server.serve()
     with Other(coord, "fork") as other:
         assert other.ask("should_stop") is False
-    assert home._line is None
+    assert endpoint._server is None

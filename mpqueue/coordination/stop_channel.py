@@ -1,17 +1,17 @@
-"""The line between a coordinator and its handles in other processes: states go down, reports go up.
+"""The channel between a coordinator's owner and its proxies: states go out, reports come in.
 
 ::
 
-    owner: StopLine, one thread                        another process: StopLink, one thread
-    ───────────────────────────                        ─────────────────────────────────────
-    listens                          ◄── connects ──   at the first use of the handle
+    owner: StopServer, one thread                      a proxy: StopClient, one thread
+    ─────────────────────────────                      ───────────────────────────────
+    listens                          ◄── connects ──   at the first use of the proxy
     STOPPING or RUNNING              ── one byte ──►   the state now, and at each change
     the coordinator takes the report ◄── length, bytes report of a stop, perhaps with an exception
     TAKEN or TOO_LATE                ── one byte ──►   after the change of state that the report caused
 
-A socket that ends is the other side's end: the owner forgets a process that is gone; a process whose owner is gone
-takes that for a stop, since nobody coordinates any more. Both threads sleep until something arrives. Each end is owned
-by its process alone: `abandon` closes what a fork has copied.
+The end of a socket is the end of the process behind it. The owner forgets a proxy that is gone. A proxy whose owner is
+gone stops, since nobody coordinates any more. Both threads sleep until something arrives. Each socket belongs to one
+process: `abandon` closes the copies that a fork has made.
 """
 
 import selectors
@@ -28,18 +28,18 @@ _LENGTH = struct.Struct("<I")
 _CHUNK_BYTES = 1 << 16
 
 
-class StopLine:
-    """The owner's side: tells all other processes of a change of state, and takes their reports.
+class StopServer:
+    """The owner's side: sends each change of state to all proxies, and takes their reports.
 
     Args:
-        on_report: Called with the bytes of a report, in the thread of the line. Returns False if it came too late.
+        on_report: Called with the bytes of a report, in the server's thread. Returns False if it came too late.
     """
 
     def __init__(self, on_report: Callable[[bytes], bool]) -> None:
         self._on_report = on_report
         self._listener, self.address = rendezvous.listen()
         self._wakeup, self._waker = socket.socketpair()
-        # Re-entrant: the garbage collector may close the line in a thread that is just using it.
+        # Re-entrant: the garbage collector may close the server in a thread that is just using it.
         self._lock = threading.RLock()
         self._is_closed = False
         self._state = _RUNNING
@@ -47,21 +47,21 @@ class StopLine:
         self._thread: threading.Thread | None = None
 
     def serve(self) -> None:
-        """Start to answer; before, connections wait."""
+        """Start the thread that answers; until then, connections wait."""
         with self._lock:
             if self._thread is None and not self._is_closed:
-                self._thread = threading.Thread(target=self._serve, name="mpqueue-coordinator-line", daemon=True)
+                self._thread = threading.Thread(target=self._serve, name="mpqueue-coordinator-server", daemon=True)
                 self._thread.start()
 
-    def tell(self, *, stopping: bool) -> None:
-        """Send the state to all; never blocks."""
+    def send_state(self, *, stopping: bool) -> None:
+        """Send the state to all proxies; never blocks."""
         with self._lock:
             self._state = _STOPPING if stopping else _RUNNING
             for end in self._received:
                 _send(end, self._state)
 
     def close(self) -> None:
-        """End the line, and with it its thread; the other processes take it for a stop."""
+        """End the server and its thread; the proxies stop."""
         rendezvous.forget(self.address)
         with self._lock:
             self._is_closed = True
@@ -101,7 +101,7 @@ class StopLine:
             sock.close()
 
     def _receive(self, end: socket.socket) -> bool:
-        """Take what has arrived; False at the end."""
+        """Take the reports that have arrived; return False at the end of the connection."""
         try:
             chunk = end.recv(_CHUNK_BYTES)
         except OSError:
@@ -118,13 +118,13 @@ class StopLine:
         return bool(chunk)
 
 
-class StopLink:
-    """Another process's side: follows the owner's state, and reports.
+class StopClient:
+    """A proxy's side: follows the owner's state, and sends reports.
 
     Args:
-        address: Where the owner listens.
+        address: The owner's address.
         on_state: Called with True for a stop and False when it is cleared; in this thread with the first state, and
-            then in a thread of the link.
+            then in the client's thread.
     """
 
     def __init__(self, address: str, on_state: Callable[[bool], None]) -> None:
@@ -136,16 +136,16 @@ class StopLink:
         try:
             self._sock = rendezvous.connect(address)
             self._take(self._sock.recv(1))
-        except OSError:  # also in between: it was closing when we came
+        except OSError:  # also in between: it was closing when this client came
             self.abandon()
             self._end()
         else:
             threading.Thread(
-                target=self._follow, args=[self._sock], name="mpqueue-coordinator-link", daemon=True
+                target=self._follow, args=[self._sock], name="mpqueue-coordinator-client", daemon=True
             ).start()
 
     def report(self, report: bytes) -> bool:
-        """Send a report; when this returns, its effect on the state has arrived here.
+        """Send a report, and return once its effect on the state has arrived here.
 
         Returns: False if it came too late: the coordinator is joined, or gone.
         """
@@ -160,12 +160,12 @@ class StopLink:
             return self._answers.popleft() if self._answers else False
 
     def close(self) -> None:
-        """End the link, and with it its thread."""
+        """End the client and its thread."""
         if self._sock is not None and self._is_open:
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def abandon(self) -> None:
-        """Close this process's copy of the socket, which no thread follows: in a fork, or before there was one."""
+        """Close this process's copy of the socket, in a fork or before a thread follows it."""
         if self._sock is not None:
             self._sock.close()
 
@@ -200,10 +200,10 @@ class StopLink:
 
 
 def _send(end: socket.socket, word: bytes) -> None:
-    """Send one byte without blocking; a process that leaves hundreds of them unread is cut off, and stops."""
+    """Send one byte without blocking; a proxy that leaves hundreds of them unread is cut off, and stops."""
     try:
         end.send(word, socket.MSG_DONTWAIT)
     except BlockingIOError:
         end.shutdown(socket.SHUT_RDWR)
     except OSError:
-        return  # it is gone: the thread of the line sees its end
+        return  # it is gone: the server's thread sees its end
