@@ -90,10 +90,11 @@ class StopServer:
         if sock is self._listener:
             arrived = rendezvous.accept(self._listener)
             if arrived is not None:
-                selector.register(arrived, selectors.EVENT_READ, arrived)
                 with self._lock:
                     self._received[arrived] = bytearray()
-                    _send(arrived, self._state)
+                    if not self._is_closed:  # a late proxy would take it for the state of a living owner
+                        _send(arrived, self._state)
+                selector.register(arrived, selectors.EVENT_READ, arrived)
         elif not self._receive(sock):
             selector.unregister(sock)
             with self._lock:

@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import os
+import select
 import signal
 import threading
 import time
@@ -13,7 +14,7 @@ import cloudpickle
 import pytest
 
 from mpqueue import Coordinator
-from mpqueue.coordination.stop_channel import StopServer
+from mpqueue.coordination.stop_channel import StopClient, StopServer
 from mpqueue.errors import OutOfRangeError, WorkerRaised
 
 DEADLOCK_S = 30
@@ -307,6 +308,26 @@ def test_an_owner_that_is_gone_before_the_first_use_is_a_stop():
     pickled = cloudpickle.dumps(Coordinator())
     gc.collect()
     assert cloudpickle.loads(pickled).should_stop()
+
+
+def test_a_server_that_was_closed_tells_nobody_that_all_runs():
+    """Its thread is busy with a report while another process connects and the server is closed."""
+    entered, released = threading.Event(), threading.Event()
+    server = StopServer(lambda report: entered.set() or released.wait(DEADLOCK_S))
+    server.serve()
+    reporting = StopClient(server.address, lambda stopping: None)
+    reporter = threading.Thread(target=reporting.report, args=[b"a report"])
+    reporter.start()
+    assert entered.wait(DEADLOCK_S)
+    states = []
+    late = threading.Thread(target=StopClient, args=[server.address, states.append])
+    late.start()
+    assert select.select([server._listener], [], [], DEADLOCK_S)[0]  # it waits to be accepted
+    server.close()
+    released.set()
+    for thread in (reporter, late):
+        thread.join(DEADLOCK_S)
+    assert states == [True]
 
 
 def test_a_pickle_that_comes_home_is_the_coordinator_itself(coord):
