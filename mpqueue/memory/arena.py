@@ -55,7 +55,7 @@ def class_bytes(size_class: int) -> int:
 
 
 def offset_of(token: int) -> int:
-    """Where a block begins."""
+    """Return the offset of a block."""
     return (token & _NUMBER_MASK) * class_bytes(token >> _CLASS_SHIFT)
 
 

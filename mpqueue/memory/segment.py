@@ -68,7 +68,7 @@ class Segment:
             self.memory.madvise(mmap.MADV_REMOVE, offset, end - offset)
 
     def available_bytes(self) -> int | None:
-        """What could still be reserved, None where the system does not tell."""
+        """Return the bytes that could still be reserved, None where the system does not know."""
         if self.kind == "shm":
             status = os.fstatvfs(self.fd)
             return status.f_bavail * status.f_frsize
@@ -85,7 +85,7 @@ class Segment:
 
 
 def largest_segment_bytes() -> int:
-    """How much address space a segment may take under this process's limits (RLIMIT_AS, RLIMIT_FSIZE)."""
+    """Return the address space that a segment may take under this process's limits (RLIMIT_AS, RLIMIT_FSIZE)."""
     largest = 1 << 40
     for limit, share in ((resource.RLIMIT_AS, 4), (resource.RLIMIT_FSIZE, 1)):
         soft, _ = resource.getrlimit(limit)

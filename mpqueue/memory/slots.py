@@ -21,7 +21,7 @@ FIRST_BYTES = 1 << 16
 
 
 class SlotState(enum.Enum):
-    """Who owns the bytes of a slot."""
+    """Owner of the bytes of a slot."""
 
     FREE = "free"
     GRANTED = "granted"
@@ -160,7 +160,7 @@ class SlotTable:
 
     @property
     def num_free(self) -> int:
-        """How many those are."""
+        """Number of free slots."""
         return sum(map(len, self._free.values()))
 
     def bytes_reserved(self) -> int:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Disownable(Protocol):
-    """What a forked child must not use."""
+    """An object that a forked child must not use."""
 
     def disown(self) -> None:
         """This is a copy in a forked child."""

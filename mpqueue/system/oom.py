@@ -1,4 +1,4 @@
-"""Whether the kernel's out-of-memory killer was at work: its own counters, which no process has to be asked for.
+"""Kills of the kernel's out-of-memory killer, by its own counters.
 
 The kernel counts its kills in the victim's memory cgroup before it sends the signal: in ``memory.events`` (version 2)
 or ``memory.oom_control`` (version 1), and for the whole machine in ``/proc/vmstat``. Workers live in the trainer's
@@ -21,7 +21,7 @@ class OomCounter:
         self._seen = self._read()
 
     def take_kill(self) -> bool:
-        """Whether there was one more kill; it is accounted for then."""
+        """Return True if there was one more kill, and count it as taken."""
         if self._read() <= self._seen:
             return False
         self._seen += 1
@@ -53,7 +53,7 @@ def find_counter(proc: str = "/proc") -> str | None:
 
 
 def _cgroup_counters(cgroups: str, mounts: str) -> list[str]:
-    """Where this process's memory cgroup may have its counter; version 1, where it is in use, has the memory."""
+    """Return the files where this process's memory cgroup may have its counter; version 1 comes first if in use."""
     version_1, version_2 = [], []
     for line in cgroups.splitlines():
         number, controllers, path = line.split(":", 2)

@@ -17,7 +17,7 @@ Events = list[tuple[int, int]]
 
 
 class Poller(Protocol):
-    """What waits; any thread may call any method."""
+    """Waits for events of descriptors; any thread may call any method."""
 
     def register(self, fd: int, eventmask: int, /) -> None:
         """Wait for these events of a descriptor, too."""
