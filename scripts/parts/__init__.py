@@ -9,6 +9,7 @@ From the ground up; a module imports only from its own line and the lines above 
     demo/            the parts of ``scripts/demo``
     mutants/         the parts of ``scripts/mutants``
     soak/            the parts of ``scripts/soak``
+    stubs/           the parts of ``scripts/stubs``
 
 ``environment.sh`` makes ``.venv``; the shell scripts and `own_venv` source it.
 """

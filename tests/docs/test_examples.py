@@ -28,6 +28,8 @@ NOT_RUN = {
     "python3 -m pip": "changes the environment of the tests, and needs the network",
     "scripts/demo": "makes .venv, and trains for a minute",
     "scripts/test": "is what runs these tests",
+    "scripts/mutants": "takes minutes",
+    "scripts/stubs": "writes into the tree",
     "scripts/soak": "takes minutes; tests/scripts runs it for a moment",
     "python3 scripts/benchmark.py": "takes minutes; tests/scripts runs its parts",
 }
