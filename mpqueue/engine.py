@@ -1,204 +1,141 @@
-"""Puts an engine together: schedule, pipeline and backend, for the enqueuers and the loader.
+"""The engine behind every face: a stream of batches, the workers that compute it, and their end.
 
-All that can be refused is refused here, before any process starts.
+A face (an enqueuer, a loader) owns one `Engine` and drives it: `start` makes ledger, backend and pipeline; the
+pipeline hands out batches; `stop` ends the workers and keeps the last statistics. When nobody holds the engine any
+more, a finalizer ends its workers: nothing that the pipeline holds may hold the engine or its face.
 """
 
-import os
-import sys
+import contextlib
 import threading
-import warnings
+import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
-from mpqueue.control.backend import Backend
 from mpqueue.control.ledger import Ledger
 from mpqueue.control.pipeline import Pipeline
-from mpqueue.control.schedule import EpochSchedule
+from mpqueue.control.progress import Place
+from mpqueue.control.schedule import EpochSchedule, StreamSchedule
+from mpqueue.coordination.members import Ended
+from mpqueue.errors import MPQueueError
+from mpqueue.options import BackendName
+from mpqueue.sources import draw_lazy_order, length_of
 from mpqueue.stats import Statistics
-from mpqueue.system.interrupts import let_through
-from mpqueue.workers.local import InlineBackend, ThreadBackend
-from mpqueue.workers.worker_main import Payload
-
-StartMethod = Literal["nursery", "fork", "spawn"]
-BackendName = Literal["process", "thread", "inline"]
+from mpqueue.system.interrupts import HeldBack
+from mpqueue.workers.backends import credit_for, make_backend
+from mpqueue.workers.job import Job
 
 
-class _Default(str):
-    """A default that can be told from the same text given by the caller."""
-
-    __slots__ = ()
-
-
-# The one start method that may fall back to fork, and only where the caller has not asked for it by name.
-DEFAULT_START_METHOD: Any = _Default("nursery")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choices:
-    """The keyword-only options that enqueuers and loaders share.
+class Engine:
+    """One stream of batches at a time; it may be stopped and started again.
 
     Attributes:
-        seed: Random numbers and shuffled orders follow from it; None makes one from the state of `random`.
-        ordered: Batches come in the order of the source, for any number of workers; False: as they are ready.
-        start_method: "nursery" forks workers from a clean process, "fork" from this one, "spawn" starts interpreters.
-        restarts: How many workers may die over one batch, in a row, before it is given up.
-        batch_timeout: Seconds that one batch may take; the worker is then replaced and the batch tried again.
-        worker_init: Called without arguments in each worker before its first item.
-        max_batch_bytes: A larger batch is an error.
-        copy: Every batch is a private copy instead of a view of the ring.
+        pipeline: The stream that runs, or None.
+        ended: Whether there is none, and a wait for it.
     """
 
-    seed: int | None = None
-    ordered: bool = True
-    start_method: str = DEFAULT_START_METHOD
-    restarts: int = 3
-    batch_timeout: float | None = None
-    worker_init: Callable[[], Any] | None = None
-    max_batch_bytes: int | None = None
-    copy: bool = False
+    def __init__(self) -> None:
+        self.pipeline: Pipeline | None = None
+        self.ended = Ended()
+        self._finalizer: weakref.finalize[..., Any] | None = None
+        self._lock = threading.RLock()  # a signal handler may call stop() inside start()
+        self._latest = Statistics()
 
-    def __post_init__(self) -> None:
-        if self.seed is not None and (isinstance(self.seed, bool) or not hasattr(self.seed, "__index__")):
-            raise TypeError(f"seed must be an integer or None, got {self.seed!r}")
-        if self.start_method not in ("nursery", "fork", "spawn"):
-            raise ValueError(f'start_method must be "nursery", "fork" or "spawn", got {self.start_method!r}')
-        if not hasattr(self.restarts, "__index__") or self.restarts < 0:
-            raise ValueError(f"restarts must be an integer of 0 or more, got {self.restarts!r}")
-        if self.batch_timeout is not None and not self.batch_timeout > 0:
-            raise ValueError(f"batch_timeout must be a positive number of seconds or None, got {self.batch_timeout!r}")
-        if self.worker_init is not None and not callable(self.worker_init):
-            raise TypeError(f"worker_init must be callable without arguments, got {self.worker_init!r}")
-        if self.max_batch_bytes is not None and self.max_batch_bytes < 1:
-            raise ValueError(f"max_batch_bytes must be positive or None, got {self.max_batch_bytes!r}")
+    def start(
+        self,
+        job: Job,
+        schedule: EpochSchedule | StreamSchedule,
+        backend: BackendName,
+        max_queue_size: int,
+        place: Place,
+        *,
+        epoch_end: Callable[[], Any] | None = None,
+        allowance: int | None = None,
+    ) -> Pipeline:
+        """Start workers, and set them to work.
 
+        Args:
+            job: What they run.
+            schedule: The order of it.
+            backend: What runs it.
+            max_queue_size: Batches computed ahead, those at work included.
+            place: Where to begin.
+            epoch_end: Called once per epoch, after its last batch.
+            allowance: How many batches may be dealt at first; None: all that is computed ahead.
 
-def check_counts(workers: Any, max_queue_size: Any, backend: str) -> tuple[int, int]:
-    """The number of workers and of prefetched batches, if they make sense.
+        Raises:
+            TypeError: The source cannot be sent to processes, and an explicit start method asked for that.
+            ValueError: A source without batches, or without that place.
+            OSError: There are not enough processes, descriptors or memory.
+            Exception: What unpickling the source raised.
+        """
+        ledger = Ledger(schedule, credit_for(backend, job.workers, max_queue_size), ordered=job.options.ordered)
+        ledger.go_to(place)
+        if isinstance(schedule, EpochSchedule):
+            draw_lazy_order(job.source)
+        if allowance is not None:
+            ledger.allowance = allowance
+        pipeline = Pipeline(ledger, epoch_end=epoch_end, timed_epoch_end=job.workers > 0)
+        with HeldBack():
+            pipeline.start(make_backend(backend, ledger, pipeline.lock, job))
+            self.pipeline = pipeline
+            self.ended.clear()
+            self._finalizer = weakref.finalize(self, _abandon, pipeline)
+        return pipeline
 
-    Raises:
-        TypeError: One is no integer.
-        ValueError: Negative workers; or a queue without a bound where memory must be bounded.
-    """
-    for name, value in (("workers", workers), ("max_queue_size", max_queue_size)):
-        if isinstance(value, bool) or not hasattr(value, "__index__"):
-            raise TypeError(f"{name} must be an integer, got {value!r}")
-    workers, max_queue_size = int(workers), int(max_queue_size)
-    if workers < 0:
-        raise ValueError(f"workers must be 0 (no workers: the caller computes) or more, got {workers}")
-    if max_queue_size < 0 or (max_queue_size == 0 and backend == "process" and workers > 0):
-        unbounded = "; 0 (unbounded) is possible with threads only: shared memory is bounded"
-        raise ValueError(
-            f"max_queue_size must be at least 1, got {max_queue_size}{'' if max_queue_size else unbounded}"
-        )
-    return workers, max_queue_size
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a stream that was not asked to stop."""
+        pipeline = self.pipeline
+        return pipeline is not None and not pipeline.is_stopped
 
+    def stop(self, timeout_s: float | None = None) -> None:
+        """End the workers; idempotent, from any thread.
 
-def start_backend(
-    pipeline: Pipeline,
-    payload: Payload,
-    backend: BackendName,
-    workers: int,
-    seed: int,
-    choices: Choices,
-    skip: tuple[int, ...] = (),
-) -> None:
-    """Start the workers of a pipeline, and set them to work.
-
-    Raises:
-        TypeError: The source cannot be sent to worker processes, and may not be inherited by fork.
-        OSError: There are not enough processes, descriptors or memory.
-        Exception: What unpickling the source raised.
-    """
-    ledger = pipeline.ledger
-    made: Backend
-    if backend == "inline" or workers == 0:
-        made = InlineBackend(ledger, payload, seed, seed_globals=choices.seed is not None, skip=skip)
-    elif backend == "thread":
-        made = ThreadBackend(
-            ledger, pipeline.lock, payload, workers, seed, batch_timeout=choices.batch_timeout, skip=skip
-        )
-    else:
-        made = _make_processes(ledger, payload, workers, seed, choices, skip)
-    pipeline.start(made)
-
-
-def _make_processes(
-    ledger: Ledger, payload: Payload, workers: int, seed: int, choices: Choices, skip: tuple[int, ...]
-) -> Backend:
-    from mpqueue.workers.process import Options, ProcessBackend
-    from mpqueue.workers.source_send import UnpicklableSource, take_image
-    from mpqueue.workers.source_sync import SourceSync
-
-    image = None
-    if choices.start_method != "fork":
+        Raises:
+            StopTimeout: Some outlived the time-out; it names them.
+        """
+        pipeline = self.pipeline
+        if pipeline is None:
+            return
         try:
-            image = let_through(take_image, payload)
-        except UnpicklableSource as error:
-            if not isinstance(choices.start_method, _Default):
-                raise
-            _announce_fork(error)
-    source = payload.source
-    options = Options(
-        num_workers=workers,
-        seed=seed,
-        is_stream=ledger.is_stream,
-        can_replay=callable(source) or not hasattr(source, "__next__"),
-        restarts=int(choices.restarts),
-        batch_timeout=choices.batch_timeout,
-        max_batch_bytes=choices.max_batch_bytes,
-        copy=choices.copy,
-        skip=skip,
-    )
-    return ProcessBackend(ledger, SourceSync(payload, image, spawn=choices.start_method == "spawn"), options)
+            pipeline.stop(timeout_s)
+        finally:
+            self._let_go(pipeline)
+
+    def _let_go(self, pipeline: Pipeline) -> None:
+        with self._lock, HeldBack():
+            if pipeline.has_ended and self.pipeline is pipeline:
+                self._latest = _collect(pipeline)
+                self.pipeline = None
+                if self._finalizer is not None:
+                    self._finalizer.detach()
+                self.ended.set()
+
+    def statistics(self) -> Statistics:
+        """Return the counters of the stream that runs, or of the last one that ran."""
+        pipeline = self.pipeline
+        return self._latest if pipeline is None else _collect(pipeline)
 
 
-def _announce_fork(error: BaseException) -> None:
-    if _has_cuda_context():
-        raise RuntimeError(
-            f"{error}. It could only be inherited by forking this process, which has a CUDA context, "
-            "and CUDA does not survive a fork"
-        ) from error
-    others = [thread.name for thread in threading.enumerate() if thread is not threading.current_thread()]
-    threads = f"; these threads of it will not exist there: {', '.join(others)}" if others else ""
-    warnings.warn(
-        f"{error}. So the workers are forked from this process instead{threads}",
-        RuntimeWarning,
-        stacklevel=_outside_stacklevel(),
-    )
-
-
-def _outside_stacklevel() -> int:
-    """Of the first caller outside of this package, so that the warning points at the user's line."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "mpqueue":
-        frame, level = frame.f_back, level + 1
-    return level
-
-
-def _has_cuda_context() -> bool:
-    """Whether a GPU driver's device file is open here."""
-    try:
-        fds = os.listdir("/proc/self/fd")
-    except OSError:
-        return False
-    for fd in fds:
-        try:
-            if os.readlink(f"/proc/self/fd/{fd}").startswith("/dev/nvidia"):
-                return True
-        except OSError:  # closed meanwhile
-            continue
-    return False
-
-
-def make_sequence_schedule(source: Any, seed: int, *, shuffle: bool, barrier: bool) -> EpochSchedule:
-    """The order of a sequence's batches."""
-    from mpqueue.sources import length_of
-
+def epoch_schedule(source: Any, seed: int, *, shuffle: bool, barrier: bool) -> EpochSchedule:
+    """Return the order of a sequence's batches."""
     return EpochSchedule(lambda: length_of(source), seed, shuffle=shuffle, barrier=barrier)
 
 
-def collect(pipeline: Pipeline) -> Statistics:
-    """Return the statistics of one engine; takes no lock, so that a monitoring thread never waits for a consumer."""
+def stream_schedule(source: Any, workers: int, backend: BackendName) -> StreamSchedule:
+    """Return the order of the elements of a generator, one stream per worker; threads share an iterator."""
+    is_shared = workers == 0 or (backend == "thread" and not callable(source))
+    return StreamSchedule(1 if is_shared else workers)
+
+
+def _collect(pipeline: Pipeline) -> Statistics:
+    """Take no lock, so that a monitoring thread never waits for a consumer."""
     counted = pipeline.backend.statistics()
     return replace(counted, batches=pipeline.ledger.num_batches, wait_s=pipeline.wait_ns / 1e9)
+
+
+def _abandon(pipeline: Pipeline) -> None:
+    """Nobody can reach the engine any more, or the interpreter ends: its workers are not waited for."""
+    with contextlib.suppress(MPQueueError, OSError):
+        pipeline.stop(0)

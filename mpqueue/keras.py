@@ -17,8 +17,8 @@ from importlib import import_module
 from typing import Any, Self
 
 from mpqueue import stats
-from mpqueue.engine import DEFAULT_START_METHOD, Choices, StartMethod, check_counts
 from mpqueue.loader import num_cpus
+from mpqueue.options import DEFAULT_START_METHOD, Options, StartMethod, check_counts, check_flags
 from mpqueue.passes import PassEnqueuer
 from mpqueue.sources import check_sequence, length_of
 
@@ -40,7 +40,7 @@ _SIGNATURES = {
 }
 
 
-def accelerate(
+def accelerate(  # noqa: D417 - the options are described where they are checked
     py_dataset: Any,
     workers: int | None = None,
     *,
@@ -72,14 +72,8 @@ def accelerate(
         workers: How many; None: one per CPU that this process may use; 0: none, Keras computes the items itself.
         use_multiprocessing: Worker processes; False: threads.
         max_queue_size: See `mpqueue.Loader`.
-        seed: See `mpqueue.OrderedEnqueuer`; the shuffled order is drawn from Python's `random` all the same.
-        ordered: See `mpqueue.OrderedEnqueuer`.
-        start_method: See `mpqueue.OrderedEnqueuer`.
-        restarts: See `mpqueue.OrderedEnqueuer`.
-        batch_timeout: See `mpqueue.OrderedEnqueuer`.
-        worker_init: See `mpqueue.OrderedEnqueuer`.
-        max_batch_bytes: See `mpqueue.OrderedEnqueuer`.
-        copy: See `mpqueue.OrderedEnqueuer`.
+        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy: See
+            `mpqueue.options.Options`; the shuffled order is drawn from Python's `random` all the same.
 
     Returns:
         A `keras.utils.PyDataset`; its attribute ``source`` is ``py_dataset``.
@@ -91,21 +85,13 @@ def accelerate(
 
     Follows: Keras 3's `PyDataset`.
     """
-    choices = Choices(
-        seed=seed,
-        ordered=ordered,
-        start_method=start_method,
-        restarts=restarts,
-        batch_timeout=batch_timeout,
-        worker_init=worker_init,
-        max_batch_bytes=max_batch_bytes,
-        copy=copy,
-    )
+    options = Options.of(locals())
+    check_flags(use_multiprocessing=use_multiprocessing)
     source = py_dataset.source if isinstance(py_dataset, Accelerated) else py_dataset
     check_sequence(source)
     workers = num_cpus() if workers is None else workers
     workers, max_queue_size = check_counts(workers, max_queue_size, "process" if use_multiprocessing else "thread")
-    dataset = _accelerated_class()(source, choices, workers, use_multiprocessing, max_queue_size)
+    dataset = _accelerated_class()(source, options, workers, use_multiprocessing, max_queue_size)
     _hook.set()
     weakref.finalize(dataset, _hook.unset).atexit = False
     return dataset
@@ -152,11 +138,11 @@ class Accelerated:
 
     Attributes:
         source: The dataset that it stands for: what the workers get, and whose hooks are called.
-        choices: The options of its enqueuers.
+        options: The options of its enqueuers.
     """
 
     source: Any
-    choices: Choices
+    options: Options
     enqueuer: "Callable[[], Enqueuer | None]" = staticmethod(lambda: None)  # a weak reference to the latest
 
     def __getitem__(self, index: int) -> Any:
@@ -196,14 +182,14 @@ class Accelerated:
 
 
 @functools.cache
-def _accelerated_class() -> Callable[[Any, Choices, int, bool, int], Any]:
+def _accelerated_class() -> Callable[[Any, Options, int, bool, int], Any]:
     py_dataset = _import_adapter().PyDataset
 
     def initialise(
-        self: Any, source: Any, choices: Choices, workers: int, use_multiprocessing: bool, max_queue_size: int
+        self: Any, source: Any, options: Options, workers: int, use_multiprocessing: bool, max_queue_size: int
     ) -> None:
         py_dataset.__init__(self, workers, use_multiprocessing, max_queue_size)
-        self.source, self.choices = source, choices
+        self.source, self.options = source, options
 
     return type("AcceleratedDataset", (Accelerated, py_dataset), {"__init__": initialise, "__module__": __name__})
 
@@ -236,11 +222,11 @@ class Enqueuer(PassEnqueuer):
         max_queue_size: int = 10,
         shuffle: bool = False,
     ) -> None:
-        source, choices = py_dataset, None
+        source, options = py_dataset, None
         if isinstance(py_dataset, Accelerated):
-            source, choices = py_dataset.source, py_dataset.choices
+            source, options = py_dataset.source, py_dataset.options
             py_dataset.enqueuer = weakref.ref(self)
-        super().__init__(source, workers, use_multiprocessing, max_queue_size, shuffle, choices=choices)
+        super().__init__(source, workers, use_multiprocessing, max_queue_size, shuffle, options=options)
         self.py_dataset = py_dataset
 
 

@@ -3,32 +3,22 @@
 import itertools
 import os
 import threading
-import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
-from mpqueue import stats
 from mpqueue.control.backend import EndOfStream, Stopped
 from mpqueue.control.ledger import Ledger
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.progress import Place
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule
 from mpqueue.control.seeds import fresh_seed
-from mpqueue.coordination.members import Ended, Stoppable
-from mpqueue.engine import (
-    DEFAULT_START_METHOD,
-    BackendName,
-    Choices,
-    StartMethod,
-    check_counts,
-    collect,
-    make_sequence_schedule,
-    start_backend,
-)
-from mpqueue.enqueuers import _abandon, credit_for
-from mpqueue.sources import check_sequence, draw_lazy_order, epoch_end_of, is_stream, length_of
-from mpqueue.system.interrupts import HeldBack
-from mpqueue.workers.worker_main import Payload
+from mpqueue.coordination.members import Stoppable
+from mpqueue.engine import Engine, epoch_schedule, stream_schedule
+from mpqueue.errors import WorkerDied
+from mpqueue.options import DEFAULT_START_METHOD, BackendName, Options, StartMethod, check_counts, check_flags
+from mpqueue.sources import as_source, check_replicable, epoch_end_of, is_stream, length_of
+from mpqueue.stats import Statistics
+from mpqueue.workers.job import Job
 
 _uids = itertools.count(1 << 32)  # apart from the enqueuers' numbers, which seeds are made of, too
 
@@ -51,14 +41,8 @@ class Loader(Stoppable):
         backend: "process" or "thread".
         max_queue_size: Batches computed ahead, those at work included.
         shuffle: A new order for every epoch (sequences only).
-        seed: See `OrderedEnqueuer`.
-        ordered: See `OrderedEnqueuer`.
-        start_method: See `OrderedEnqueuer`.
-        restarts: See `OrderedEnqueuer`.
-        batch_timeout: See `OrderedEnqueuer`.
-        worker_init: See `OrderedEnqueuer`.
-        max_batch_bytes: See `OrderedEnqueuer`.
-        copy: See `OrderedEnqueuer`.
+        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy: See
+            `mpqueue.options.Options`.
 
     Raises:
         TypeError: The source is no source, or an option has the wrong type.
@@ -84,36 +68,32 @@ class Loader(Stoppable):
         max_batch_bytes: int | None = None,
         copy: bool = False,
     ) -> None:
-        if backend not in ("process", "thread"):
+        options = Options.of(locals())
+        if backend not in {"process", "thread"}:
             raise ValueError(f'backend must be "process" or "thread", got {backend!r}')
-        self._is_stream = is_stream(source)
-        if not self._is_stream:
-            check_sequence(source)
-        elif shuffle:
+        options.check_backend(backend)
+        check_flags(shuffle=shuffle)
+        self._run_source = as_source(source)
+        self._is_stream = is_stream(self._run_source)
+        if self._is_stream and shuffle:
             raise ValueError("shuffle needs a source with __getitem__ and __len__: a generator has an order of its own")
         self.source, self.backend, self.shuffle = source, backend, shuffle
         self.workers, self.max_queue_size = check_counts(
             num_cpus() if workers is None else workers, max_queue_size, backend
         )
-        self._choices = Choices(
-            seed=seed,
-            ordered=ordered,
-            start_method=start_method,
-            restarts=restarts,
-            batch_timeout=batch_timeout,
-            worker_init=worker_init,
-            max_batch_bytes=max_batch_bytes,
-            copy=copy,
-        )
+        check_replicable(self._run_source, self.workers, in_processes=backend == "process")
+        self._options = options
         self._seed = int(seed) if seed is not None else fresh_seed(next(_uids), 0)
+        self._is_seed_given = seed is not None
         self._place = Place()
-        self._is_counting = False  # the pipeline counts, from `_place` on
-        self._pipeline: Pipeline | None = None
-        self._finalizer: weakref.finalize[..., Any] | None = None
-        self._iterations = 0
+        self._ledger: Ledger | None = None  # it counts, from `_place` on
+        self._num_iterators = 0
+        self._failed_at = -1  # `num_batches` when a batch failed
         self._is_resuming = False
+        self._first_epoch: int | None = None  # that a `for` loop has asked for
         self._lock = threading.RLock()
-        self._ended = Ended()
+        self._engine = Engine()
+        self._ended = self._engine.ended
 
     def __len__(self) -> int:
         """Batches per epoch.
@@ -127,82 +107,87 @@ class Loader(Stoppable):
         return length
 
     def __iter__(self) -> Iterator[Any]:
-        """The batches of one epoch: of the next one, or from the place of a `load_state_dict` on.
+        """Return the batches of one epoch: of the next one, or from the place of a `load_state_dict` on.
 
-        An iterator that is not read to its end ends when the next one is made.
+        An iterator that is not read to its end ends when the next one is made. A batch that failed ends none: the
+        following ``next`` goes on with the batch after it, and so does a new iterator.
         """
         with self._lock:
-            self._iterations += 1
+            goes_on = self._is_resuming or self._has_just_failed()
             self._settle_place()
-            if not self._is_resuming and (self._place.position or self._place.ahead or any(self._place.counts)):
-                self._place = Place(self._place.epoch + 1)  # the last iterator was dropped on its way
+            self._num_iterators += 1
+            place = self._place
+            if not goes_on and (place.position or place.ahead or any(place.counts)):
+                self._place = Place(place.epoch + 1)  # the last iterator was dropped on its way
             self._is_resuming = False
-            self._begin()
-            self._is_counting = True
-            return self._epoch(self._iterations, self._place.epoch)
+            self._first_epoch = self._place.epoch if self._first_epoch is None else self._first_epoch
+            self._begin(goes_on=goes_on)
+            return EpochIterator(self, self._num_iterators, self._place.epoch)
+
+    def _has_just_failed(self) -> bool:
+        return self._ledger is not None and self._failed_at == self._ledger.num_batches
 
     def _where(self) -> Place:
-        pipeline = self._pipeline
-        return pipeline.ledger.progress.place() if self._is_counting and pipeline is not None else self._place
+        return self._place if self._ledger is None else self._ledger.progress.place()
 
     def _settle_place(self) -> None:
-        self._place, self._is_counting = self._where(), False
+        self._place, self._ledger = self._where(), None
 
-    def _begin(self) -> None:
+    def _begin(self, *, goes_on: bool) -> None:
         """Have the workers at the place where the epoch begins."""
-        if self._pipeline is None:
-            self._open()
-            return
-        pipeline, place = self._pipeline, self._place
-        if pipeline.ledger.progress.place() != place or self._is_stream:
-            pipeline.restart_at(place)
+        pipeline, place = self._engine.pipeline, self._place
+        if pipeline is None or pipeline.is_stopped:
+            self._engine.stop()
+            pipeline = self._open()
+        else:
+            self._bound(pipeline.ledger.schedule)
+            if not goes_on and (self._is_stream or pipeline.ledger.progress.place() != place):
+                pipeline.restart_at(place)
+        if not self._is_stream:
+            pipeline.hand_out(place.epoch)
+        self._ledger = pipeline.ledger
 
-    def _open(self) -> None:
-        place, choices, source = self._place, self._choices, self.source
-        epoch_end = None
+    def _bound(self, schedule: EpochSchedule | StreamSchedule) -> None:
+        """Have nothing of a second epoch computed before somebody asks for one: a validation has none."""
+        if isinstance(schedule, EpochSchedule):
+            schedule.last_epoch = self._first_epoch if self._place.epoch == self._first_epoch else None
+
+    def _open(self) -> Pipeline:
+        source, place = self._run_source, self._place
+        job = Job(
+            source=source,
+            workers=self.workers,
+            seed=self._seed,
+            is_seed_given=self._is_seed_given,
+            options=self._options,
+            skip=place.counts,
+        )
         schedule: EpochSchedule | StreamSchedule
-        skip: tuple[int, ...] = ()
+        epoch_end = None
         if self._is_stream:
-            schedule = StreamSchedule(max(self.workers, 1))
-            skip = place.counts
-            schedule.start_at(place.epoch, skip or None, place.lane)
+            schedule = stream_schedule(source, self.workers, self.backend)
         else:
             epoch_end = epoch_end_of(source)
-            schedule = make_sequence_schedule(source, self._seed, shuffle=self.shuffle, barrier=epoch_end is not None)
-            schedule.start_at(place.epoch, place.position, place.ahead)
-            draw_lazy_order(source)
-        credit = credit_for(self.backend, self.workers, self.max_queue_size)
-        ledger = Ledger(schedule, credit, ordered=choices.ordered)
-        ledger.progress.go_to(place)
-        pipeline = Pipeline(ledger, epoch_end=epoch_end, timed_epoch_end=self.workers > 0)
-        payload = Payload(source, choices.worker_init)
-        with HeldBack():
-            start_backend(pipeline, payload, self.backend, self.workers, self._seed, choices, skip)
-            self._pipeline = pipeline
-            self._ended.clear()
-            self._finalizer = weakref.finalize(self, _abandon, pipeline)
+            schedule = epoch_schedule(source, self._seed, shuffle=self.shuffle, barrier=epoch_end is not None)
+            self._bound(schedule)
+        return self._engine.start(job, schedule, self.backend, self.max_queue_size, place, epoch_end=epoch_end)
 
-    def _epoch(self, iteration: int, epoch: int) -> Iterator[Any]:
-        while iteration == self._iterations and (pipeline := self._pipeline) is not None:
-            if not self._is_stream and pipeline.ledger.progress.epoch != epoch:
-                pipeline.finish_epoch()
-                pipeline.raise_failure()
-                return
-            try:
-                batch = pipeline.next()
-            except EndOfStream:
-                self._place, self._is_counting = Place(epoch + 1), False
-                return
-            except Stopped:
-                return
-            except Exception as error:
-                if pipeline.recovery.has_failed:
-                    self._place, self._is_counting = pipeline.recovery.failed_at, False
-                if isinstance(error, StopIteration):  # of the source; as it is, it would look like the epoch's end
-                    raise RuntimeError("the source raised StopIteration") from error  # noqa: TRY004 - as generators do
-                raise
-            yield batch
-            del batch  # or this frame would keep the slot while it waits for the next batch
+    def _running_pipeline(self, iterator: int) -> Pipeline | None:
+        return self._engine.pipeline if iterator == self._num_iterators else None
+
+    def _end_epoch(self, iterator: int, epoch: int) -> None:
+        """All batches of an epoch were handed out."""
+        with self._lock:
+            if self._is_stream and iterator == self._num_iterators:
+                self._place, self._ledger = Place(epoch + 1), None
+
+    def _note_failure(self, error: Exception, pipeline: Pipeline) -> None:
+        """An error has come in a batch's place; the stream goes on behind it, if it can."""
+        if not pipeline.recovery.has_failed:  # but what the handler of a signal has raised
+            return
+        self._failed_at = pipeline.ledger.num_batches
+        if isinstance(error, WorkerDied) and hasattr(self._run_source, "__next__"):
+            self.stop()  # a worker's copy of a generator object went with it: another one would begin anew
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream is, to be given to `load_state_dict` of a loader of the same source.
@@ -214,7 +199,7 @@ class Loader(Stoppable):
             RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch has ended:
                 its state could not be brought back.
         """
-        pipeline, source = self._pipeline, self.source
+        pipeline, source = self._engine.pipeline, self.source
         if pipeline is not None:
             pipeline.finish_epoch()
         place = self._where()
@@ -237,18 +222,20 @@ class Loader(Stoppable):
             state: What `state_dict` gave.
 
         Raises:
-            ValueError: It is of a generator that was run by another number of workers.
+            ValueError: It is no such state, or of a generator that was run by another number of workers.
         """
-        place = Place(state["epoch"], state["position"], tuple(state["ahead"]), tuple(state["counts"]), state["lane"])
-        if self._is_stream and place.counts and len(place.counts) != max(self.workers, 1):
+        place = _place_of(state)
+        lanes = stream_schedule(self._run_source, self.workers, self.backend).num_lanes
+        if self._is_stream and place.counts and len(place.counts) != lanes:
             raise ValueError(
                 f"the state is of a generator in {len(place.counts)} workers, each with a stream of its own; "
-                f"this loader has {self.workers}"
+                f"this loader has {lanes}"
             )
         self.stop()
         if "source" in state:
             self.source.load_state_dict(state["source"])
-        self._seed, self._place, self._is_resuming = state["seed"], place, True
+        self._seed, self._is_seed_given = state["seed"], True
+        self._place, self._is_resuming, self._first_epoch = place, True, None
 
     def stop(self, timeout: float | None = None) -> None:
         """End the workers; idempotent, from any thread. The next ``for`` loop starts new ones.
@@ -259,24 +246,20 @@ class Loader(Stoppable):
         Raises:
             StopTimeout: Some outlived the timeout; it names them.
         """
-        pipeline = self._pipeline
-        if pipeline is None:
-            return
-        try:
-            pipeline.stop(timeout)
-        finally:
-            with self._lock, HeldBack():
-                if pipeline.has_ended and self._pipeline is pipeline:
-                    self._settle_place()
-                    self._pipeline = None
-                    if self._finalizer is not None:
-                        self._finalizer.detach()
-                    self._ended.set()
+        self._engine.stop(timeout)
+        with self._lock:
+            if self._engine.pipeline is None:
+                self._settle_place()
 
-    def statistics(self) -> stats.Statistics:
-        """Counters since the workers were started; all zero when there are none."""
-        pipeline = self._pipeline
-        return stats.Statistics() if pipeline is None else collect(pipeline)
+    def statistics(self) -> Statistics:
+        """Return counters since the workers were started; after `stop` they stay as they were last."""
+        return self._engine.statistics()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Loader cannot be pickled or sent to another process: its workers and its shared memory belong to this "
+            "one. Send the source, and make a Loader of it there"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -285,7 +268,7 @@ class Loader(Stoppable):
         self.stop()
 
     def __repr__(self) -> str:
-        state = "stopped" if self._pipeline is None else f"running, epoch {self._pipeline.ledger.progress.epoch}"
+        state = f"running, epoch {self._where().epoch}" if self._engine.is_running else "stopped"
         return f"<Loader of {type(self.source).__name__}, {self.workers} workers ({self.backend}), {state}>"
 
 
@@ -295,3 +278,52 @@ def num_cpus() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
+
+
+class EpochIterator(Iterator[Any]):
+    """The batches of one epoch of a `Loader`.
+
+    Any number of threads may call its ``__next__``, also at once: each batch goes to one of them, and the end to all.
+
+    Args:
+        loader: Whose batches it gives.
+        number: Of the loader's iterators: a later one ends this one.
+        epoch: Whose batches.
+    """
+
+    def __init__(self, loader: Loader, number: int, epoch: int) -> None:
+        self._loader, self._number, self._epoch = loader, number, epoch
+
+    def __next__(self) -> Any:
+        loader = self._loader
+        pipeline = loader._running_pipeline(self._number)
+        if pipeline is None:
+            raise StopIteration
+        try:
+            return pipeline.next()
+        except EndOfStream:
+            loader._end_epoch(self._number, self._epoch)
+        except Stopped:
+            pass
+        except Exception as error:
+            loader._note_failure(error, pipeline)
+            if isinstance(error, StopIteration):  # of the source; as it is, it would look like the epoch's end
+                raise RuntimeError("the source raised StopIteration") from error  # noqa: TRY004 - as generators do
+            raise
+        self._number = -1
+        raise StopIteration
+
+    def __repr__(self) -> str:
+        return f"<batches of epoch {self._epoch} of {self._loader!r}>"
+
+
+def _place_of(state: Any) -> Place:
+    if not isinstance(state, dict):
+        raise TypeError(f"load_state_dict takes what state_dict() gave, a dict; got {state!r}")
+    missing = [name for name in ("seed", *Place._fields) if name not in state]
+    if missing:
+        raise ValueError(
+            f"this is no state of a Loader: it lacks {', '.join(missing)}. "
+            "load_state_dict takes what state_dict() of a Loader of the same source gave"
+        )
+    return Place(state["epoch"], state["position"], tuple(state["ahead"]), tuple(state["counts"]), state["lane"])

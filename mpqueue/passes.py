@@ -21,21 +21,20 @@ finalizer, and must not hold the enqueuer.
 
 import random
 import threading
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
-from mpqueue import idle, stats
+from mpqueue import idle
 from mpqueue.control.backend import EndOfStream
-from mpqueue.control.ledger import Ledger
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.progress import Place
 from mpqueue.control.schedule import EpochSchedule
 from mpqueue.control.seeds import fresh_seed
-from mpqueue.engine import BackendName, Choices, check_counts, collect, start_backend
-from mpqueue.enqueuers import _abandon, credit_for
+from mpqueue.engine import Engine
+from mpqueue.options import BackendName, Options, check_counts, check_flags
 from mpqueue.sources import check_sequence, draw_lazy_order, has_hooks, length_of
-from mpqueue.workers.worker_main import Payload
+from mpqueue.stats import Statistics
+from mpqueue.workers.job import Job
 
 
 class _Plan:
@@ -104,7 +103,7 @@ class PassEnqueuer(idle.Pool):
         use_multiprocessing: Worker processes instead of threads.
         max_queue_size: Batches computed ahead, those at work included; 0: unbounded (threads only).
         shuffle: A new order for every pass, drawn from Python's `random`.
-        choices: The options of all enqueuers; random numbers of the items follow from (seed, pass, index).
+        options: The options of all enqueuers; random numbers of the items follow from (seed, pass, index).
 
     Raises:
         TypeError: The source lacks ``__getitem__`` or a length; a count is no integer.
@@ -122,20 +121,20 @@ class PassEnqueuer(idle.Pool):
         max_queue_size: int = 10,
         shuffle: bool = False,
         *,
-        choices: Choices | None = None,
+        options: Options | None = None,
     ) -> None:
         check_sequence(source)
+        check_flags(use_multiprocessing=use_multiprocessing, shuffle=shuffle)
         super().__init__(source)
         self.shuffle, self.use_multiprocessing = shuffle, bool(use_multiprocessing)
         self._backend: BackendName = "process" if use_multiprocessing else "thread"
         self.workers, self.max_queue_size = check_counts(workers, max_queue_size, self._backend)
-        self._choices = Choices() if choices is None else choices
-        seed = self._choices.seed
+        self._options = Options() if options is None else options
+        seed = self._options.seed
         self._seed = fresh_seed(_numbers.next()) if seed is None else int(seed)
         self._is_running = self._has_paused = False
         self._plan = _Plan()
-        self._pipeline: Pipeline | None = None
-        self._finalizer: weakref.finalize[..., Any] | None = None
+        self._engine = Engine()
         self._lock = threading.Lock()  # held by the thread that asks for a batch: nobody parks its workers then
 
     def start(self) -> None:
@@ -149,7 +148,7 @@ class PassEnqueuer(idle.Pool):
             drain_queue_and_join: Threads: wait until no item is at work. Processes have copies of the dataset, which
                 nobody has to wait for.
         """
-        pipeline = self._pipeline
+        pipeline = self._engine.pipeline
         if not self._is_running:
             return
         self._is_running, self._has_paused = False, True
@@ -197,23 +196,23 @@ class PassEnqueuer(idle.Pool):
             draw_lazy_order(self.source)
             self._plan.begin(self.source, shuffle=self.shuffle)
             _numbers.look()
-            if self._pipeline is not None:
-                self._pipeline.restart_at(Place(self._plan.number), refresh=True)
+            if self._engine.pipeline is not None:
+                self._engine.pipeline.restart_at(Place(self._plan.number), refresh=True)
             self._has_paused = False
             return self._plan.number
 
     def _next(self) -> Any:
         with self._lock:
             self.touch()
-            if self._pipeline is None:
-                self._launch()
+            pipeline = self._engine.pipeline
+            if pipeline is None:
+                pipeline = self._launch()
             elif self._has_paused:
-                self._go_on(self._pipeline)
-            elif not self._pipeline.ledger.allowance:
-                self._pipeline.resume()
+                self._go_on(pipeline)
+            elif not pipeline.ledger.allowance:
+                pipeline.resume()
             self._has_paused = False
-            assert self._pipeline is not None
-            return self._pipeline.next()
+            return pipeline.next()
 
     def _go_on(self, pipeline: Pipeline) -> None:
         """Another epoch goes on with the same pass, the dataset perhaps changed by its hooks or a callback."""
@@ -231,28 +230,29 @@ class PassEnqueuer(idle.Pool):
             return has_hooks(self.source)
         return pipeline.is_stopped or pipeline.backend.is_stale()
 
-    def _launch(self) -> None:
-        plan, choices = self._plan, self._choices
+    def _launch(self) -> Pipeline:
+        plan = self._plan
         if plan.is_over:
             raise EndOfStream
         if plan.number == 0:
             idle.make_room(self.source)
+        options = self._options
+        job = Job(
+            source=self.source,
+            workers=self.workers,
+            seed=self._seed,
+            is_seed_given=options.seed is not None,
+            options=options,
+        )
         schedule = EpochSchedule(lambda: plan.length, self._seed, barrier=True, order_of=lambda *_: plan.order)
-        schedule.start_at(plan.number, plan.position, plan.ahead)
-        credit = credit_for(self._backend, self.workers, self.max_queue_size)
-        ledger = Ledger(schedule, credit, ordered=choices.ordered)
-        ledger.progress.go_to(plan.place())
-        pipeline = Pipeline(ledger)
         is_very_first = not plan.number and not plan.position
+        pipeline = self._engine.start(
+            job, schedule, self._backend, self.max_queue_size, plan.place(), allowance=1 if is_very_first else None
+        )
         if is_very_first:
-            ledger.allowance = 1
-        payload = Payload(self.source, choices.worker_init)
-        start_backend(pipeline, payload, self._backend, self.workers, self._seed, choices)
-        if is_very_first:
-            ledger.allowance = 0
-        self._pipeline = pipeline
-        self._finalizer = weakref.finalize(self, _abandon, pipeline)
+            pipeline.ledger.allowance = 0
         idle.watch(self)
+        return pipeline
 
     def park(self) -> bool:
         """End the workers; the next batch is computed by others. False if one is asked for at this very moment.
@@ -268,21 +268,17 @@ class PassEnqueuer(idle.Pool):
         return True
 
     def _end_workers(self) -> None:
-        pipeline, self._pipeline = self._pipeline, None
-        finalizer, self._finalizer = self._finalizer, None
-        if finalizer is not None:
-            finalizer.detach()
+        pipeline = self._engine.pipeline
         if pipeline is not None:
             self._plan.note(pipeline)
-            pipeline.stop()
+            self._engine.stop()
 
-    def statistics(self) -> stats.Statistics:
-        """Counters since the workers were started; all zero when there are none."""
-        pipeline = self._pipeline
-        return stats.Statistics() if pipeline is None else collect(pipeline)
+    def statistics(self) -> Statistics:
+        """Return counters since the workers were started; those of the last ones when there are none."""
+        return self._engine.statistics()
 
     def __repr__(self) -> str:
         state = "running" if self._is_running else "stopped"
         kind = "processes" if self.use_multiprocessing else "threads"
-        place = "" if self._pipeline is None else f" (alive, in pass {self._plan.number})"
+        place = "" if self._engine.pipeline is None else f" (alive, in pass {self._plan.number})"
         return f"<{type(self).__name__} of {type(self.source).__name__}, {state}, {self.workers} {kind}{place}>"

@@ -2,21 +2,52 @@
 
 A *sequence* has ``__getitem__`` and ``__len__`` (or Keras 3's ``num_batches``, ``None`` meaning endless); no base
 class is asked for. A *stream* is a callable without arguments that returns an iterator (a generator function), or an
-iterator.
+iterator. What looks like one of them and is something else (a class, a dict of columns, arrays) is refused with the
+words that a newcomer needs.
 """
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from mpqueue.sequence import Sequence
 
 # Hooks of base classes, which do nothing; a source that inherits one has nothing to wait for.
 _IDLE_HOOKS = {"Sequence.on_epoch_end", "PyDataset.on_epoch_end", "PyDataset.on_epoch_begin"}
 _FRAMEWORKS = {"mpqueue", "keras", "tensorflow", "tf_keras", "keras_core"}
+_TWO_WAYS_OUT = (
+    "Either pass a generator function, a callable without arguments that returns an iterator, which each worker calls "
+    "and which takes its share: `for i in range(info.id, n, info.num_workers)` with `info = mpqueue.worker_info()`. "
+    "Or use workers=1"
+)
+
+
+def as_source(source: Any) -> Any:
+    """Return what the workers run: the source itself, or the ``__iter__`` of an iterable-style dataset of torch.
+
+    Raises:
+        TypeError: It is neither a sequence nor a stream.
+    """
+    if _is_torch_iterable(source):
+        return source.__iter__
+    _refuse_lookalikes(source)
+    if not is_stream(source):
+        check_sequence(source)
+    return source
+
+
+def _is_torch_iterable(source: Any) -> bool:
+    # By name: torch is not imported for this, and its base class has a __getitem__ that only raises.
+    return any(
+        kind.__name__ == "IterableDataset" and kind.__module__.startswith("torch.utils.data")
+        for kind in type(source).__mro__
+    )
 
 
 def is_sequence(source: Any) -> bool:
-    """Whether it has what a sequence needs."""
+    """Return whether it has what a sequence needs."""
     kind = type(source)
     return hasattr(kind, "__getitem__") and (hasattr(kind, "__len__") or _has_num_batches(source))
 
@@ -27,12 +58,13 @@ def _has_num_batches(source: Any) -> bool:
 
 
 def is_stream(source: Any) -> bool:
-    """Whether it is an iterator, or can be called to get one."""
+    """Return whether it is an iterator, or can be called to get one."""
     return not is_sequence(source) and (callable(source) or hasattr(source, "__next__"))
 
 
 def check_sequence(source: Any) -> None:
     """Raise a `TypeError` that says what a source lacks to be a sequence."""
+    _refuse_lookalikes(source)
     if is_sequence(source):
         return
     kind = type(source)
@@ -43,6 +75,7 @@ def check_sequence(source: Any) -> None:
 
 def check_stream(source: Any) -> None:
     """Raise a `TypeError` that says what a source lacks to be a stream."""
+    _refuse_lookalikes(source)
     if callable(source) or hasattr(source, "__next__"):
         return
     hint = "; a Sequence needs OrderedEnqueuer or Loader" if is_sequence(source) else ""
@@ -50,6 +83,34 @@ def check_stream(source: Any) -> None:
         "a generator source must be an iterator, or a callable without arguments that returns one; "
         f"got {type(source).__name__}{hint}"
     )
+
+
+def _refuse_lookalikes(source: Any) -> None:
+    """Raise a `TypeError` for what has the methods of a source and gives no batches."""
+    if inspect.isclass(source) and hasattr(source, "__getitem__"):
+        name = source.__name__
+        raise TypeError(f"the source is the class {name}: pass an instance of it, {name}(...)")
+    if isinstance(source, Mapping) and not all(isinstance(key, int) for key in source):
+        raise TypeError(
+            f"the source is a {type(source).__name__} of columns ({', '.join(map(repr, list(source)[:3]))}, ...), and "
+            "item 0 of it is no batch: pass an object whose __getitem__(index) returns a dict with that slice of each "
+            "column, and whose __len__ is the number of batches"
+        )
+    if isinstance(source, tuple) and source and all(isinstance(item, np.ndarray) for item in source):
+        raise TypeError(
+            f"the source is a tuple of {len(source)} arrays, which would be {len(source)} batches: pass an object "
+            "whose __getitem__(index) returns a tuple with that slice of each array, and whose __len__ is the number "
+            "of batches; or a list, if each array is a batch"
+        )
+
+
+def check_replicable(source: Any, workers: int, *, in_processes: bool) -> None:
+    """Raise a `ValueError` for an iterator that several worker processes would each run from its beginning."""
+    if in_processes and workers > 1 and not is_sequence(source) and not callable(source):
+        raise ValueError(
+            f"the source is an iterator ({type(source).__name__}), of which each of {workers} worker processes would "
+            f"have a copy, so that every element came {workers} times. {_TWO_WAYS_OUT}"
+        )
 
 
 def length_of(source: Any) -> int | None:
@@ -67,15 +128,12 @@ def length_of(source: Any) -> int | None:
         what = f"{name}.num_batches"
     else:
         what = f"len({name})"
-        try:
-            length = len(source)
-        except (ValueError, OverflowError) as error:
-            raise ValueError(f"{what} must be a number of batches from 1 to 2**63-1: {error}") from error
+        length = type(source).__len__(source)  # not len(): its errors name neither class nor value
     if isinstance(length, bool) or not hasattr(length, "__index__"):
         raise TypeError(f"{what} must be an integer number of batches, got {length!r}")
     length = int(length)
-    if length < 1:
-        raise ValueError(f"{what} is {length}: a source needs at least one batch per epoch")
+    if not 1 <= length < 1 << 63:
+        raise ValueError(f"{what} is {length}: a source needs at least one batch per epoch, and fewer than 2**63")
     return length
 
 

@@ -96,6 +96,13 @@ class Ledger:
         self.tickets[ticket.number] = ticket
         self.ready[ticket.number] = Result.failed(error)
 
+    def forget_undealt(self) -> None:
+        """Ask the schedule again, if what comes next is an error in dealing: the source may be well by now."""
+        ticket = self.tickets.get(self.head)
+        if ticket is not None and ticket.position < 0:
+            del self.tickets[self.head], self.ready[self.head]
+            self.head += 1
+
     def fail(self, error: BaseException) -> None:
         """Have the consumer's following `next` raise this error, which belongs to no ticket."""
         self.failure = error

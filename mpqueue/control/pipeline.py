@@ -78,6 +78,7 @@ class Pipeline:
         self.lock = threading.RLock()
         self.wait_ns = 0
         self.life = Life.NEW
+        self._last_epoch: int | None = None  # nothing behind it is handed out
         self._end = EpochEnd(epoch_end, timed=timed_epoch_end)
         self._pid = os.getpid()
         self._late_stop: tuple[float | None] | None = None  # the time-out of a `stop` that waits for our work's end
@@ -185,6 +186,9 @@ class Pipeline:
         if self._end.is_due:
             self.finish_epoch()
         self.raise_failure()
+        if self._last_epoch is not None and self.ledger.progress.epoch > self._last_epoch:
+            self.ledger.needs_attention = True
+            raise self.recovery.own(EndOfStream())
 
     def _refuse_foreign(self) -> None:
         if self.life is Life.FOREIGN:
@@ -245,7 +249,7 @@ class Pipeline:
     # -- Epochs
 
     def _fall_due(self) -> None:
-        if self._end.fall_due(self.finish_epoch):
+        if self._end.fall_due(self.finish_epoch) or self._last_epoch is not None:
             self.ledger.needs_attention = True
 
     def finish_epoch(self) -> None:
@@ -284,6 +288,15 @@ class Pipeline:
                 self.backend.refresh()
             self.ledger.go_to(place)
             self.backend.pump()
+
+    def hand_out(self, epoch: int) -> None:
+        """Have `next` end behind this epoch of a sequence, and not behind the one before."""
+        with self._turn():
+            self._last_epoch = epoch
+            self.ledger.forget_undealt()
+            self.ledger.needs_attention = True
+            if not self.is_stopped:
+                self.backend.pump()
 
     def pause(self) -> None:
         """Deal nothing until `resume`, and wait until nothing is at work; what is ready stays."""

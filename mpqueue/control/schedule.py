@@ -40,14 +40,16 @@ class Ticket(NamedTuple):
 class EpochSchedule:
     """Positions of a Sequence, epoch after epoch.
 
-    ``lengths`` holds the number of batches of each epoch that was opened and is not handed out, None if it is endless.
-
     Args:
         length_of: Asked at the start of each epoch: the number of batches, None for endless.
         seed: For the shuffled order.
         shuffle: A new permutation per epoch.
         barrier: Deal nothing of the next epoch before `open_epoch`.
         order_of: Gives the indices of an epoch instead, by (epoch, length).
+
+    Attributes:
+        lengths: The number of batches of each epoch that was opened and is not handed out, None if it is endless.
+        last_epoch: Nothing of later epochs is dealt; None: there is no such bound.
     """
 
     def __init__(
@@ -68,15 +70,21 @@ class EpochSchedule:
         self.lengths: dict[int, int | None] = {}  # of the epochs that are not all handed out
         self._order: Any = None
         self._is_open = False
+        self.last_epoch: int | None = None
+        self._opens_until = -1  # with a barrier: the last epoch that may be dealt
 
     def start_at(self, epoch: int, position: int = 0, skip: Iterable[int] = ()) -> None:
-        """Go to a place in the order; positions in ``skip`` are left out. Opens that epoch.
+        """Go to a place in the order; positions in ``skip`` are left out. Opens that epoch, if it is to be dealt.
 
         Raises:
             ValueError: The source has no such position, or an impossible length.
         """
         self.epoch, self._position, self._skip = epoch, position, frozenset(skip)
+        self._opens_until = epoch
         self.lengths.clear()
+        self._is_open = False
+        if not self._may_open():
+            return
         self._open()
         length = self._length
         if length is not None and position > length:
@@ -85,13 +93,14 @@ class EpochSchedule:
     def stand_before(self, epoch: int) -> None:
         """Go to the barrier before an epoch."""
         self.epoch, self._position, self._skip = epoch, 0, frozenset()
-        self._is_open = False
+        self._is_open, self._opens_until = False, epoch - 1
         self.lengths.clear()
 
     def open_epoch(self) -> None:
         """Lift the barrier before the next epoch."""
         self._leave_finished_epoch()
-        if not self._is_open:
+        self._opens_until = self.epoch
+        if not self._is_open and self._may_open():
             self._open()
 
     @property
@@ -111,7 +120,7 @@ class EpochSchedule:
         """
         while True:
             if not self._is_open:
-                if self._barrier:
+                if not self._may_open():
                     return []
                 self._open()
             if self._leave_finished_epoch():
@@ -146,6 +155,11 @@ class EpochSchedule:
         self.epoch, self._position, self._skip = self.epoch + 1, 0, frozenset()
         return True
 
+    def _may_open(self) -> bool:
+        if self._barrier and self.epoch > self._opens_until:
+            return False
+        return self.last_epoch is None or self.epoch <= self.last_epoch
+
     def _open(self) -> None:
         length = self._length_of()
         if self._order_of is not None and length is not None:
@@ -177,11 +191,6 @@ class StreamSchedule:
     def end_lane(self, lane: int) -> None:
         """A lane's stream has ended: no more tickets for it."""
         self._live.discard(lane)
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether all lanes have ended."""
-        return not self._live
 
     def deal(self, limit: int = 1) -> list[Ticket]:
         """Up to so many of the next tickets, none if all lanes have ended."""

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from mpqueue.memory.serialize import dumps_object
+from mpqueue.memory.serialize import collector, dumps_object
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -209,14 +209,7 @@ class PickledObjects(NamedTuple):
 def pickle_objects(objects: list[Any]) -> PickledObjects:
     """Pickle the objects of a batch, large contiguous buffers out-of-band."""
     buffers: list[memoryview] = []
-
-    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
-        view = buffer.raw()  # a buffer that is not contiguous does not get here: pickle refuses it
-        if view.nbytes < _SMALL_BUFFER_BYTES:
-            return True
-        buffers.append(view)
-        return False
-
+    keep_inside = collector(buffers, _SMALL_BUFFER_BYTES)
     try:
         return PickledObjects(pickle.dumps(objects, 5, buffer_callback=keep_inside), buffers)
     except Exception:

@@ -22,3 +22,16 @@ def dumps_object(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], An
     with io.BytesIO() as file:
         cloudpickle.Pickler(file, protocol=5, buffer_callback=buffer_callback).dump(value)
         return file.getvalue()
+
+
+def collector(buffers: list[memoryview], least_bytes: int) -> Callable[[pickle.PickleBuffer], bool]:
+    """Return a buffer callback that adds the large contiguous ones to ``buffers``, and keeps all others inside."""
+
+    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()  # a buffer that is not contiguous does not get here: pickle refuses it
+        if view.nbytes < least_bytes:
+            return True
+        buffers.append(view)
+        return False
+
+    return keep_inside

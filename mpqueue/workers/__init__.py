@@ -3,11 +3,14 @@
 The modules, from the ground up; each imports only from above::
 
     records.py             fixed-size messages on the two pipes of a worker
-    failures.py            exceptions across processes
     context.py             what user code may ask in a worker
+    failures.py            exceptions across processes
+    runner.py              runs a source: an item, or the next element of a stream
     source_receive.py      the source as bytes: how a worker rebuilds it
     worker_main.py         the life of a worker process
-    local.py               the backends without processes
+    job.py                 what a backend is to run, and how
+    threads.py             the backend of threads
+    inline.py              the backend without workers
     stand_ins.py           what stands in a worker for Keras's PyDataset
     source_send.py         the source as bytes: images, and patches of them
     nursery_messages.py    messages between trainer and nursery
@@ -26,4 +29,5 @@ The modules, from the ground up; each imports only from above::
     blame.py               which ticket a death is counted against
     supervision.py         replaces the dead
     process.py             the backend of worker processes
+    backends.py            makes the backend of a job
 """

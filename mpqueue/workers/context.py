@@ -70,9 +70,9 @@ def enter_thread(info: WorkerInfo | None) -> None:
     _current.batch = _current.rng = None
 
 
-def begin_batch(batch: seeds.BatchSeed) -> None:
+def begin_batch(seed: int, epoch: int, unit: int) -> None:
     """User code is about to compute this batch in this thread."""
-    _current.batch = batch
+    _current.batch = seeds.BatchSeed(seed, epoch, unit)
     _current.rng = None
 
 

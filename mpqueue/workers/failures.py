@@ -12,6 +12,7 @@ from typing import Any
 from mpqueue.errors import WorkerRaised
 from mpqueue.memory.serialize import dumps_object
 from mpqueue.memory.slots import FIRST_BYTES
+from mpqueue.workers.context import WorkerInfo
 
 # Every slot has this much memory from its first grant on, so that an exception always has a place to travel in.
 MAX_FAILURE_BYTES = FIRST_BYTES
@@ -27,6 +28,11 @@ class RemoteTraceback(Exception):
 
     def __str__(self) -> str:
         return f'\n"""\n{self.text}"""'
+
+
+def note_of(unit: int, epoch: int, info: WorkerInfo) -> str:
+    """Return the note that an exception of user code gets."""
+    return f"raised for index {unit} of epoch {epoch} in worker {info.id} of {info.num_workers}"
 
 
 def pack(error: BaseException, note: str) -> bytes:

@@ -20,7 +20,6 @@ workers anew: what was lost with the report is computed again.
 import contextlib
 import os
 from collections.abc import Callable
-from typing import NamedTuple
 
 from mpqueue.control import queue_address
 from mpqueue.control.ledger import Ledger
@@ -33,6 +32,7 @@ from mpqueue.workers.blame import Tolerance
 from mpqueue.workers.context import WorkerInfo
 from mpqueue.workers.dispatcher import Dispatcher
 from mpqueue.workers.hang import HangWatch
+from mpqueue.workers.job import Job
 from mpqueue.workers.pool import Pool
 from mpqueue.workers.pressure import Pressure
 from mpqueue.workers.roster import Roster
@@ -43,27 +43,13 @@ from mpqueue.workers.worker_main import WorkerConfig
 _MAX_YIELDS = 10
 
 
-class Options(NamedTuple):
-    """What the user chose for a pool of processes."""
-
-    num_workers: int
-    seed: int
-    is_stream: bool
-    can_replay: bool
-    restarts: int
-    batch_timeout: float | None
-    max_batch_bytes: int | None
-    copy: bool
-    skip: tuple[int, ...] = ()
-
-
 class ProcessBackend:
     """A pool of worker processes and its ring.
 
     Args:
         ledger: Whose tickets it runs.
         sync: The source, and the launcher of workers that have it.
-        options: The user's choices.
+        job: What they run, and the options of it.
 
     Attributes:
         chunk: How many tickets are worth a `pump`.
@@ -77,10 +63,10 @@ class ProcessBackend:
     _hang: HangWatch | None
     _wakeup: Wakeup
 
-    def __init__(self, ledger: Ledger, sync: SourceSync, options: Options) -> None:
+    def __init__(self, ledger: Ledger, sync: SourceSync, job: Job) -> None:
         self.chunk = 1
-        self.low_water = 2 * options.num_workers
-        self.ledger, self.sync, self.options = ledger, sync, options
+        self.low_water = 2 * job.workers
+        self.ledger, self.sync, self.job = ledger, sync, job
 
     def start(self) -> None:
         """Make the ring, start the workers, and set them to work.
@@ -93,15 +79,15 @@ class ProcessBackend:
             undo.callback(self.sync.drop)
             self.sync.begin()
             self._open(undo)
-            self.supervision.ask_for_workers(self.options.skip)
+            self.supervision.ask_for_workers(self.job.skip)
             self.pump()  # grants wait in the pipes: the first worker computes while the next is forked
             self.supervision.await_workers()
             undo.pop_all()
 
     def _open(self, undo: contextlib.ExitStack) -> None:
         """Make all but the workers; ``undo`` unmakes it."""
-        options = self.options
-        ring = Ring(self.ledger.credit, options.num_workers, copy=options.copy)
+        job, options = self.job, self.job.options
+        ring = Ring(self.ledger.credit, job.workers, copy=options.copy)
         undo.callback(ring.close)
         roster = Roster(ring.segment.fd, self._configure(ring), with_stacks=options.batch_timeout is not None)
         undo.callback(roster.close, reusable=False)
@@ -109,18 +95,18 @@ class ProcessBackend:
         undo.callback(self._wakeup.close)
         roster.poller.register(self._wakeup.fd, READABLE)
         self.pool = Pool(self.ledger, ring, roster)
-        self.pressure = Pressure(self.pool, can_replay=options.can_replay)
-        self.dispatcher = Dispatcher(self.pool, self.pressure, options.num_workers)
-        tolerance = Tolerance(options.restarts, options.num_workers, options.can_replay, options.batch_timeout)
+        self.pressure = Pressure(self.pool, can_replay=job.can_replay)
+        self.dispatcher = Dispatcher(self.pool, self.pressure, job.workers)
+        tolerance = Tolerance(int(options.restarts), job.workers, job.can_replay, options.batch_timeout)
         self.supervision = Supervision(self.pool, self.sync, self.dispatcher, self.pressure, tolerance)
         self._hang = HangWatch(roster, options.batch_timeout) if options.batch_timeout is not None else None
 
     def _configure(self, ring: Ring) -> Callable[[int, int], WorkerConfig]:
         """Return what a worker is started with, by its number and the stream elements that it has to skip."""
-        options = self.options
+        job = self.job
         common = WorkerConfig(
-            WorkerInfo(0, options.num_workers, options.seed), options.is_stream, ring.segment.size,
-            ring.segment.kind, ring.stride, options.max_batch_bytes, queue_home=queue_address.address_for_workers(),
+            WorkerInfo(0, job.workers, job.seed), self.ledger.is_stream, ring.segment.size,
+            ring.segment.kind, ring.stride, job.options.max_batch_bytes, queue_home=queue_address.address_for_workers(),
         )  # fmt: skip
 
         def config_of(number: int, skip: int) -> WorkerConfig:
@@ -223,7 +209,7 @@ class ProcessBackend:
         self.sync.forget_loading()
         self.pressure.reset()
         self.pool.ring.reset()
-        if not self.options.can_replay:
+        if not self.job.can_replay:
             raise RuntimeError(
                 "an interrupt fell between two elements of a generator object, which gives them only once"
             )

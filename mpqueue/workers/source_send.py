@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from mpqueue.memory.layout import align
+from mpqueue.memory.serialize import collector
 from mpqueue.workers import stand_ins
 from mpqueue.workers.source_receive import buffers_start
 
@@ -57,17 +58,7 @@ def take_image(source: Any) -> SourceImage:
         UnpicklableSource: It cannot be pickled; the text names the attribute that is in the way.
     """
     buffers: list[memoryview] = []
-
-    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
-        try:
-            view = buffer.raw()
-        except BufferError:
-            return True
-        if view.nbytes < _LARGE_BYTES:
-            return True
-        buffers.append(view)
-        return False
-
+    keep_inside = collector(buffers, _LARGE_BYTES)
     try:
         with io.BytesIO() as file:
             _SourcePickler(file, protocol=5, buffer_callback=keep_inside).dump(source)

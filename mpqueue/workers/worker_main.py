@@ -18,19 +18,20 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from mpqueue.control import queue_address
 from mpqueue.control.seeds import seed_globals
-from mpqueue.errors import OutOfRangeError, SharedMemoryFull
+from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.workers import context, failures
 from mpqueue.workers.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, Down, Up
+from mpqueue.workers.runner import Runner, StreamEnd
 from mpqueue.workers.source_receive import apply_patch
 
 # Dumps the stacks of a hung worker; a real-time signal, so that the user's SIGUSR1 and SIGUSR2 stay free.
@@ -108,10 +109,6 @@ class WorkerEnds(NamedTuple):
         return [fd for fd in self if fd >= 0]
 
 
-class _StreamEnd(Exception):
-    """The generator has ended."""
-
-
 def prepare_process() -> None:
     """Signals, streams and heap as nursery and workers need them, whatever the trainer made of its own."""
     keep_freed_memory()
@@ -156,6 +153,11 @@ def exit_status(leaving: SystemExit) -> int:
     return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
 
 
+def _begin_batch(seed: int, epoch: int, unit: int) -> None:
+    context.begin_process_batch(seed, epoch, unit)
+    seed_globals(seed, epoch, unit)
+
+
 class _Worker:
     def __init__(self, config: WorkerConfig, payload: Payload, buffers: list[Any], ends: WorkerEnds) -> None:
         self._config, self._payload, self._buffers, self._ends = config, payload, buffers, ends
@@ -164,11 +166,12 @@ class _Worker:
         self._backlog: deque[tuple[int, ...]] = deque()  # grants that were read and not served
         self._num_read = self._read_at = 0
         self._num_ahead = 1
-        self._iterator: Iterator[Any] | None = None
-        self._stream_epoch = -1
         self._broken: BaseException | None = None
-        self._seed_number, self._is_stream = config.info.seed, config.is_stream
-        self._compute = self._next_element if config.is_stream else payload.source.__getitem__
+        self._runner = Runner(
+            payload.source, config.info, _begin_batch,
+            is_stream=config.is_stream, epoch=config.epoch, skip=config.skip,
+        )  # fmt: skip
+        self._compute = self._runner.run
         context.enter_worker_process(config.info, self._writer)
         queue_address.set_address(config.queue_home)
 
@@ -209,10 +212,7 @@ class _Worker:
         try:
             if self._broken is not None:
                 raise self._broken
-            if self._is_stream:
-                self._open_stream(epoch)
-            self._seed(epoch, unit)
-            holder = [self._compute(unit)]
+            holder = [self._compute(epoch, unit)]
             copying = _clock()
             writer.take(holder)
             try:
@@ -221,7 +221,7 @@ class _Worker:
                 placed = self._place_again(error, slot, turn)
             spec, is_new, header_offset, nbytes, is_held = placed
             flags = NEW_SPEC * is_new + HELD * is_held
-        except _StreamEnd:
+        except StreamEnd:
             kind, spec, header_offset, nbytes = Up.END, 0, 0, 0
         except SystemExit:
             raise
@@ -236,38 +236,6 @@ class _Worker:
         os.write(self._ends.reports, record)
         while writer.let_go:
             self._report(Up.LET_GO, writer.let_go.popleft(), 0)
-
-    def _seed(self, epoch: int, unit: int) -> None:
-        seed = self._seed_number
-        if self._is_stream:  # every stream has numbers of its own
-            unit = unit * self._config.info.num_workers + self._config.info.id
-        context.begin_process_batch(seed, epoch, unit)
-        seed_globals(seed, epoch, unit)
-
-    def _open_stream(self, epoch: int) -> None:
-        """Begin the generator of an epoch; a replacement computes again, and drops, what was published before."""
-        if epoch == self._stream_epoch:
-            return
-        self._stream_epoch = epoch
-        source = self._payload.source
-        self._seed(epoch, 0)
-        self._iterator = iter(source()) if callable(source) else source
-        if epoch == self._config.epoch:
-            for number in range(self._config.skip):
-                self._seed(epoch, number)
-                self._next_element(number)
-
-    def _next_element(self, _unit: int) -> Any:
-        if self._iterator is None:
-            raise _StreamEnd
-        try:
-            return next(self._iterator)
-        except (StopIteration, OutOfRangeError):
-            self._iterator = None
-            raise _StreamEnd from None
-        except BaseException:
-            self._iterator = None  # a generator that has raised is over, as everywhere in Python
-            raise
 
     def _place_again(self, error: OSError, slot: int, turn: int) -> Placed:
         """There is no memory for the batch: wait until there is, or until the trainer gives up."""
@@ -293,10 +261,8 @@ class _Worker:
         raise SystemExit(0)  # the trainer closed the pipe: nobody waits for this batch
 
     def _place_failure(self, error: BaseException, unit: int, epoch: int) -> Placed:
-        info = self._config.info
-        note = f"raised for index {unit} of epoch {epoch} in worker {info.id} of {info.num_workers}"
+        packed = failures.pack(error, failures.note_of(unit, epoch, self._config.info))
         # The frames of user code would keep its arrays, and with them a slot, alive.
-        packed = failures.pack(error, note)
         error.__traceback__ = None
         return self._writer.place_bytes(packed)
 
@@ -306,7 +272,7 @@ class _Worker:
         try:
             payload, self._buffers = apply_patch(encoded, self._buffers)
             self._payload = payload
-            self._compute = payload.source.__getitem__
+            self._runner.load(payload.source)
             self._broken = None
         except SystemExit:
             raise

@@ -13,7 +13,7 @@ from helpers.gates import Gate, pass_gate
 
 import mpqueue
 from mpqueue import idle
-from mpqueue.engine import Choices
+from mpqueue.options import Options
 from mpqueue.passes import PassEnqueuer
 
 KINDS = [pytest.param(True, id="processes"), pytest.param(False, id="threads")]
@@ -201,7 +201,8 @@ def test_what_an_item_raises_comes_in_its_place_and_ends_the_workers(processes):
     with pytest.raises(LookupError, match="item 2"):
         next(generator)
     assert not enqueuer.is_running()
-    assert enqueuer.statistics() == mpqueue.Statistics()
+    assert enqueuer.statistics().batches == 3  # the last figures stay
+    assert not enqueuer._engine.is_running
     enqueuer.source.on_epoch_end()
     assert epoch(enqueuer, enqueuer.get(), 4)[:, 0].tolist() == [0, 1, 2, 3]
 
@@ -242,7 +243,7 @@ def test_a_worker_at_an_abandoned_item_gets_every_state_that_follows(ballast_byt
         held.let_go()
         marks = take(enqueuer.get(), 4)
     assert marks[:, :2].tolist() == [[0, 2], [1, 2], [2, 2], [3, 2]]
-    enqueuer._pipeline.backend.pool.ring.collect()
+    enqueuer._engine.pipeline.backend.pool.ring.collect()
     assert enqueuer.statistics().slots_in_use == 0
 
 
@@ -280,7 +281,7 @@ def test_stop_waits_no_longer_for_a_thread_than_a_batch_may_take():
                 go_on.wait(60)
             return super().__getitem__(index)
 
-    enqueuer = PassEnqueuer(Hanging(), 1, False, choices=Choices(batch_timeout=0.05))
+    enqueuer = PassEnqueuer(Hanging(), 1, False, options=Options(batch_timeout=0.05))
     enqueuer.start()
     generator = enqueuer.get()
     assert indices(generator, 2) == [0, 1]
@@ -292,7 +293,7 @@ def test_stop_waits_no_longer_for_a_thread_than_a_batch_may_take():
 
 def test_parking_loses_nothing_and_draws_nothing_anew(processes):
     def run(*, park):
-        enqueuer = PassEnqueuer(Marked(6), 2, processes, shuffle=True, choices=Choices(seed=5))
+        enqueuer = PassEnqueuer(Marked(6), 2, processes, shuffle=True, options=Options(seed=5))
         random.seed(1)
         enqueuer.start()
         generator = enqueuer.get()
@@ -328,7 +329,7 @@ def test_an_enqueuer_that_nobody_holds_ends_its_workers(processes):
     enqueuer = PassEnqueuer(Marked(), 1, processes)
     enqueuer.start()
     take(enqueuer.get(), 2)
-    pipeline = enqueuer._pipeline
+    pipeline = enqueuer._engine.pipeline
     assert not pipeline.is_stopped
     del enqueuer
     gc.collect()

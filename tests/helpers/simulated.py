@@ -21,15 +21,17 @@ from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.slots import PAGE
 from mpqueue.memory.writer import SlotWriter
+from mpqueue.options import Options
 from mpqueue.system.processes import Process
 from mpqueue.workers import dispatcher, failures
+from mpqueue.workers.job import Job
 from mpqueue.workers.launcher import Event, LauncherGone
-from mpqueue.workers.process import Options, ProcessBackend
+from mpqueue.workers.process import ProcessBackend
 from mpqueue.workers.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, Down, Up
 from mpqueue.workers.source_receive import apply_patch, load
 from mpqueue.workers.source_send import take_image
 from mpqueue.workers.source_sync import SourceSync
-from mpqueue.workers.worker_main import MEMORY_REMEDY, Payload
+from mpqueue.workers.worker_main import MEMORY_REMEDY
 
 
 class Deadlock(AssertionError):
@@ -307,9 +309,9 @@ class Sync(SourceSync):
 class Backend(ProcessBackend):
     """The real one; where it would sleep, the world goes on."""
 
-    def __init__(self, ledger, state, options, world):
+    def __init__(self, ledger, state, job, world):
         self.world = world
-        super().__init__(ledger, state, options)
+        super().__init__(ledger, state, job)
 
     def _open(self, undo):
         super()._open(undo)
@@ -351,15 +353,13 @@ class World:
         self.num_deaths = 0
         ledger = Ledger(schedule, credit, ordered=ordered)
         self.pipeline = Pipeline(ledger, epoch_end=epoch_end, timed_epoch_end=False)
-        self.options = Options(
-            num_workers=num_workers, seed=0, is_stream=source.lengths is not None, can_replay=True, restarts=restarts,
-            batch_timeout=None, max_batch_bytes=None, copy=copy,
-        )  # fmt: skip
+        options = Options(restarts=restarts, copy=copy)
+        self.job = Job(source=source, workers=num_workers, seed=0, is_seed_given=True, options=options)
         self.now_ns = 0
         self._real_clock = dispatcher._clock
         dispatcher._clock = lambda: self.now_ns
         with small_segments(max_pages):
-            self.backend = Backend(self.pipeline.ledger, Sync(Payload(source, None), self), self.options, self)
+            self.backend = Backend(self.pipeline.ledger, Sync(self.job.payload, self), self.job, self)
             self.pipeline.start(self.backend)
 
     def note_begun(self, worker, grant):

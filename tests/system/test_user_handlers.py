@@ -39,7 +39,7 @@ def test_handlers_of_the_user_stay_while_batches_are_waited_for_and_computed():
         def look_while_the_consumer_waits():
             for _ in range(2):
                 arrival = gate.arrival()
-                while not enqueuer._pipeline.ledger.is_waiting:
+                while not enqueuer._engine.pipeline.ledger.is_waiting:
                     time.sleep(0.001)
                 source.seen.append(signal.getsignal(signal.SIGTERM))
                 arrival.let_go()

@@ -113,7 +113,7 @@ def test_subprocesses_beside_it_inherit_nothing():
         batches = enqueuer.get()
         code = "import os; print(sorted(int(fd) for fd in os.listdir('/proc/self/fd')))"
         done = subprocess.run([sys.executable, "-c", code], close_fds=False, capture_output=True, text=True, check=True)
-        ours = {worker.pipes.grants for worker in enqueuer._pipeline.backend.pool.roster.workers.values()}
+        ours = {worker.pipes.grants for worker in enqueuer._engine.pipeline.backend.pool.roster.workers.values()}
         assert not ours & set(eval(done.stdout))
         assert numbers(batches, 9) == [0, 1, 2, 3, 4, 5, 6, 7, 0]
 

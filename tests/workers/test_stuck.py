@@ -76,7 +76,7 @@ def test_a_worker_stuck_in_the_kernel_is_replaced_and_its_slots_wait_for_its_end
         assert numbers(batches, 3) == [0, 1, 2]
         stuck = gate.arrival()
         freezer.freeze(stuck.pid)
-        backend = enqueuer._pipeline.backend
+        backend = enqueuer._engine.pipeline.backend
         (worker,) = backend.pool.roster.workers.values()
         assert numbers(batches, 5) == [3, 4, 5, 6, 7]
         kept = [work.slot for work in worker.in_flight.values()]

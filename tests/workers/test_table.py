@@ -156,9 +156,9 @@ def _run(cell):
         return
     if cell.place == "idle":
         cell.take(1)
-        cell.enqueuer._pipeline.pause()
+        cell.enqueuer._engine.pipeline.pause()
         cell.strike_worker()
-        cell.enqueuer._pipeline.resume()
+        cell.enqueuer._engine.pipeline.resume()
     if cell.place == "epoch-end":
         cell.source.meanwhile = cell.strike_worker
     cell.take(2 * LENGTH - len(cell.found))

@@ -59,7 +59,7 @@ enqueuer.start(2, 4)
 batches = enqueuer.get()
 if PLACE == "idle":
     kept = [next(batches) for _ in range(4)]
-    enqueuer._pipeline.pause()
+    enqueuer._engine.pipeline.pause()
     say("there")
     time.sleep(1000)
 if PLACE == "loop":

@@ -1,0 +1,104 @@
+"""Makes the backend of a job: worker processes, threads, or the caller itself.
+
+All that can be refused is refused here, before any process starts.
+"""
+
+import os
+import sys
+import threading
+import warnings
+from typing import Any
+
+from mpqueue.control.backend import Backend
+from mpqueue.control.ledger import Ledger
+from mpqueue.options import BackendName
+from mpqueue.system.interrupts import let_through
+from mpqueue.workers.job import Job
+
+
+def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Backend:
+    """Make a backend that is to be started.
+
+    Args:
+        name: Its kind; without workers the caller computes, whatever it says.
+        ledger: Whose tickets it runs.
+        lock: Guards the ledger.
+        job: What is to be run.
+
+    Raises:
+        TypeError: The source cannot be sent to worker processes, and may not be inherited by fork.
+    """
+    if job.workers == 0:
+        from mpqueue.workers.inline import InlineBackend
+
+        return InlineBackend(ledger, job)
+    if name == "thread":
+        from mpqueue.workers.threads import ThreadBackend
+
+        return ThreadBackend(ledger, lock, job)
+    return _make_processes(ledger, job)
+
+
+def credit_for(name: BackendName, workers: int, max_queue_size: int) -> int:
+    """Return how many batches may be under way at a time."""
+    if workers == 0:
+        return 1
+    if name == "thread":
+        return max_queue_size or 1 << 62
+    from mpqueue.workers.pool import MAX_CREDIT
+
+    return min(max_queue_size, MAX_CREDIT)
+
+
+def _make_processes(ledger: Ledger, job: Job) -> Backend:
+    from mpqueue.workers.process import ProcessBackend
+    from mpqueue.workers.source_send import UnpicklableSource, take_image
+    from mpqueue.workers.source_sync import SourceSync
+
+    image, chosen = None, job.options
+    if chosen.start_method != "fork":
+        try:
+            image = let_through(take_image, job.payload)
+        except UnpicklableSource as error:
+            if not chosen.may_fall_back:
+                raise
+            _announce_fork(error)
+    return ProcessBackend(ledger, SourceSync(job.payload, image, spawn=chosen.start_method == "spawn"), job)
+
+
+def _announce_fork(error: BaseException) -> None:
+    if _has_cuda_context():
+        raise RuntimeError(
+            f"{error}. It could only be inherited by forking this process, which has a CUDA context, "
+            "and CUDA does not survive a fork"
+        ) from error
+    others = [thread.name for thread in threading.enumerate() if thread is not threading.current_thread()]
+    threads = f"; these threads of it will not exist there: {', '.join(others)}" if others else ""
+    warnings.warn(
+        f"{error}. So the workers are forked from this process instead{threads}",
+        RuntimeWarning,
+        stacklevel=_outside_stacklevel(),
+    )
+
+
+def _outside_stacklevel() -> int:
+    """Of the first caller outside of this package, so that the warning points at the user's line."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "mpqueue":
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def _has_cuda_context() -> bool:
+    """Whether a GPU driver's device file is open here."""
+    try:
+        fds = os.listdir("/proc/self/fd")
+    except OSError:
+        return False
+    for fd in fds:
+        try:
+            if os.readlink(f"/proc/self/fd/{fd}").startswith("/dev/nvidia"):
+                return True
+        except OSError:  # closed meanwhile
+            continue
+    return False

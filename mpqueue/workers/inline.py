@@ -1,0 +1,127 @@
+"""The backend without workers: the caller computes each batch in its own `next`.
+
+With a given seed the global random generators are seeded for the batch and put back afterwards, so that the batches are
+those of worker processes, and the trainer's own numbers are what they would have been.
+"""
+
+import time
+from collections import deque
+
+from mpqueue.control.ledger import Ledger
+from mpqueue.control.outcomes import END, Result
+from mpqueue.control.schedule import Ticket
+from mpqueue.control.seeds import GlobalState, seed_globals
+from mpqueue.stats import Statistics
+from mpqueue.workers import context
+from mpqueue.workers.context import WorkerInfo
+from mpqueue.workers.failures import note_of
+from mpqueue.workers.job import Job
+from mpqueue.workers.runner import Runner, StreamEnd
+from mpqueue.workers.threads import TORN
+
+
+class InlineBackend:
+    """No workers: the caller computes each batch when it asks for it.
+
+    Args:
+        ledger: Whose tickets are run.
+        job: What is run.
+    """
+
+    def __init__(self, ledger: Ledger, job: Job) -> None:
+        self.chunk = self.low_water = 1
+        self._ledger, self._job = ledger, job
+        self._info = WorkerInfo(0, 1, job.seed)
+        self._runner = Runner(
+            job.source, self._info, self._begin_batch,
+            is_stream=ledger.is_stream, epoch=ledger.epoch, skip=job.skipped_by(0),
+        )  # fmt: skip
+        self._tickets: deque[Ticket] = deque()
+        self._init = job.options.worker_init
+        self._compute_ns = 0
+
+    def start(self) -> None:
+        """Nothing is to be started."""
+        self.pump()
+
+    def pump(self) -> None:
+        """Take the next ticket, without computing it."""
+        if not self._tickets:
+            self._tickets.extend(self._ledger.deal())
+
+    def wait(self, head: int, *, block: bool = True) -> None:  # noqa: ARG002 - there is only one ticket
+        """Compute the next batch."""
+        if not block or not self._tickets:
+            return
+        started = time.perf_counter_ns()
+        self._ledger.is_waiting = True  # an interrupt here tears nothing: the caller may ask again
+        try:
+            outcome = self._initialise() or self._compute(self._tickets[0])
+        finally:
+            self._compute_ns += time.perf_counter_ns() - started
+        self._ledger.is_waiting = False
+        self._ledger.ready[self._tickets.popleft().number] = outcome
+
+    def _initialise(self) -> Result | None:
+        """Call what is called first; what it raises is the outcome of the batch, as it is in workers."""
+        if self._init is not None:
+            try:
+                self._init()
+            except Exception as error:
+                return Result.failed(error)
+            self._init = None
+        return None
+
+    def _compute(self, ticket: Ticket) -> Result:
+        saved = GlobalState() if self._job.is_seed_given else None
+        context.enter_thread(self._info)
+        try:
+            return Result(self._runner.run(ticket.epoch, ticket.unit))
+        except StreamEnd:
+            return END
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            error.add_note(note_of(ticket.unit, ticket.epoch, self._info))
+            return Result.failed(error)
+        finally:
+            context.enter_thread(None)
+            if saved is not None:
+                saved.restore()
+
+    def _begin_batch(self, seed: int, epoch: int, unit: int) -> None:
+        context.begin_batch(seed, epoch, unit)
+        if self._job.is_seed_given:
+            seed_globals(seed, epoch, unit)
+
+    def cancel(self) -> None:
+        """Forget the ticket."""
+        self._ledger.ready.clear()
+        self._tickets.clear()
+
+    def reset(self) -> None:
+        """Forget the ticket.
+
+        Raises:
+            RuntimeError: The source is a generator, which does not give its elements again.
+        """
+        self.cancel()
+        if self._ledger.is_stream:
+            raise RuntimeError(TORN)
+
+    def is_stale(self) -> bool:
+        """Nothing is computed ahead."""
+        return False
+
+    def refresh(self) -> None:
+        """It is the caller's own source: nothing is to be done."""
+
+    def wake(self) -> None:
+        """Nobody waits."""
+
+    def stop(self, timeout_s: float | None) -> None:
+        """Nothing runs."""
+
+    def statistics(self) -> Statistics:
+        """Return the counters."""
+        return Statistics(compute_s=self._compute_ns / 1e9)

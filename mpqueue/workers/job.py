@@ -1,0 +1,42 @@
+"""The work of one pool, as it is given to any backend."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mpqueue.options import Options
+from mpqueue.workers.worker_main import Payload
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A source, and who is to run it.
+
+    Attributes:
+        source: A sequence, a callable that returns an iterator, or an iterator.
+        workers: How many.
+        seed: Random numbers follow from it.
+        is_seed_given: By the user, not made up: then also the caller's own batches draw from it.
+        options: The options of the face.
+        skip: For streams: how many elements of each were handed out before.
+    """
+
+    source: Any
+    workers: int
+    seed: int
+    is_seed_given: bool
+    options: Options
+    skip: tuple[int, ...] = ()
+
+    @property
+    def payload(self) -> Payload:
+        """What is sent to worker processes."""
+        return Payload(self.source, self.options.worker_init)
+
+    @property
+    def can_replay(self) -> bool:
+        """Whether the source gives again what was lost; an iterator does not."""
+        return callable(self.source) or not hasattr(self.source, "__next__")
+
+    def skipped_by(self, worker: int) -> int:
+        """Return how many elements of this worker's stream were handed out before."""
+        return self.skip[worker] if self.skip else 0

@@ -1,0 +1,92 @@
+"""Runs a source for one worker, the same in processes, threads and the caller itself.
+
+Before each item the random numbers of its batch are set, those of elements that are skipped included: so the stream is
+the same whoever computes it, from wherever on.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mpqueue.errors import OutOfRangeError
+from mpqueue.workers.context import WorkerInfo
+
+BeginBatch = Callable[[int, int, int], None]
+
+
+class StreamEnd(Exception):
+    """The stream of this worker has ended."""
+
+
+class Runner:
+    """Runs a source for one worker: an item of a sequence, or the next element of the worker's stream.
+
+    Args:
+        source: A sequence, a callable that returns an iterator, or an iterator.
+        info: The worker.
+        begin_batch: Called with (seed, epoch, unit) before the source computes that batch.
+        is_stream: The source is no sequence.
+        epoch: For streams: the epoch that the worker begins with,
+        skip: and how many elements of it to compute and drop, because they were handed out before.
+
+    Attributes:
+        run: Computes a batch, by (epoch, unit): an index, or the number of an element of the stream.
+    """
+
+    run: Callable[[int, int], Any]
+
+    def __init__(
+        self, source: Any, info: WorkerInfo, begin_batch: BeginBatch, *, is_stream: bool, epoch: int = 0, skip: int = 0
+    ) -> None:
+        self._source, self._seed, self._begin_batch = source, info.seed, begin_batch
+        self._lane, self._num_lanes = info.id, info.num_workers
+        self._first_epoch, self._skip = epoch, skip
+        self._epoch = -1
+        self._iterator: Iterator[Any] | None = None
+        self.run = self._run_element if is_stream else self._run_item
+
+    def load(self, source: Any) -> None:
+        """Go on with another source, a sequence."""
+        self._source = source
+
+    def _run_item(self, epoch: int, unit: int) -> Any:
+        self._begin_batch(self._seed, epoch, unit)
+        return self._source[unit]
+
+    def _run_element(self, epoch: int, number: int) -> Any:
+        if epoch != self._epoch:
+            self._open(epoch)
+        return self._next(epoch, number)
+
+    def _open(self, epoch: int) -> None:
+        """Begin the stream of an epoch, and drop what was handed out before."""
+        source = self._source
+        self._epoch, self._iterator = epoch, None
+        self._begin_batch(self._seed, epoch, self._lane)
+        self._iterator = iter(source()) if callable(source) else source
+        if epoch == self._first_epoch:
+            for number in range(self._skip):
+                try:
+                    self._next(epoch, number)
+                except StreamEnd:
+                    raise
+                except Exception:  # noqa: S112 - it was raised for the consumer when it was handed out
+                    continue
+
+    def _next(self, epoch: int, number: int) -> Any:
+        """Compute an element; every stream has random numbers of its own."""
+        iterator = self._iterator
+        if iterator is None:
+            raise StreamEnd
+        self._begin_batch(self._seed, epoch, number * self._num_lanes + self._lane)
+        try:
+            return next(iterator)
+        except (StopIteration, OutOfRangeError):
+            self._iterator = None
+            raise StreamEnd from None
+        except ValueError as error:
+            if "already executing" not in str(error):
+                raise
+            raise RuntimeError(
+                "this generator is not thread-safe: it was asked for an element while another thread ran it. "
+                "Use workers=1, or protect it with a lock"
+            ) from error

@@ -1,0 +1,295 @@
+"""The backend of worker threads.
+
+Threads take tickets under the pipeline's lock and compute outside of it. They are daemons, and nobody waits for an
+item at work: a `stop` lets the idle ones end and leaves the others to end after their item. One that takes longer than
+`batch_timeout` is left alone for good, with whatever it is at, and another takes its place. They work on the caller's
+own source, and draw from the global random generators that all threads share: only `mpqueue.rng()` is reproducible
+here.
+"""
+
+import contextlib
+import errno
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from typing import Any
+
+from mpqueue.control.ledger import Ledger
+from mpqueue.control.outcomes import END, Result
+from mpqueue.control.schedule import Ticket
+from mpqueue.errors import BatchTimeout, StopTimeout
+from mpqueue.stats import Statistics
+from mpqueue.system.interrupts import let_through
+from mpqueue.workers import context
+from mpqueue.workers.context import WorkerInfo
+from mpqueue.workers.failures import note_of
+from mpqueue.workers.job import Job
+from mpqueue.workers.runner import Runner, StreamEnd
+
+TORN = "an interrupt fell between two elements of a generator, which gives them only once"
+
+
+class ThreadBackend:
+    """Worker threads.
+
+    Args:
+        ledger: Whose tickets they run.
+        lock: Guards the ledger.
+        job: What they run.
+    """
+
+    def __init__(self, ledger: Ledger, lock: threading.RLock, job: Job) -> None:
+        self.chunk = self.low_water = 1
+        self._ledger, self._lock, self._job = ledger, lock, job
+        self._condition = threading.Condition(lock)  # of the threads: there is work
+        self._consumers: list[threading.Lock] = []  # of those in `wait`: each is released to wake one
+        self._dealt: deque[Ticket] = deque()
+        self._is_stopped = False
+        self._is_shared = ledger.is_stream and not callable(job.source)  # one iterator for all threads
+        has_lanes = ledger.is_stream and not self._is_shared
+        self._lanes: list[deque[Ticket]] = [deque() for _ in range(job.workers)] if has_lanes else []
+        self._working: dict[int, tuple[Ticket, float]] = {}  # by worker: its ticket, since when
+        self._busy: set[threading.Thread] = set()  # in user code
+        self._stuck: Result | None = None  # a stream hangs: the answer to all its tickets
+        self._threads: dict[int, threading.Thread] = {}
+        self._compute_ns = self._wait_ns = 0
+
+    def start(self) -> None:
+        """Start the threads.
+
+        Raises:
+            OSError: There are not enough of them.
+        """
+        shared = self._make_runner(0) if self._is_shared else None
+        for worker in range(self._job.workers):
+            self._begin(shared or self._make_runner(worker), worker)
+        with self._lock:
+            self.pump()
+
+    def _make_runner(self, worker: int) -> Runner:
+        job, ledger = self._job, self._ledger
+        return Runner(
+            job.source, self._info(worker), context.begin_batch,
+            is_stream=ledger.is_stream, epoch=ledger.epoch, skip=job.skipped_by(worker),
+        )  # fmt: skip
+
+    def _info(self, worker: int) -> WorkerInfo:
+        return WorkerInfo(worker, self._job.workers, self._job.seed)
+
+    def _begin(self, runner: Runner, worker: int) -> None:
+        name = f"mpqueue-worker-{worker}"
+        thread = threading.Thread(target=self._run, args=(worker, runner), name=name, daemon=True)
+        self._threads[worker] = thread
+        try:
+            thread.start()
+        except RuntimeError as error:  # "can't start new thread"
+            with contextlib.suppress(StopTimeout):
+                self.stop(0)
+            raise OSError(errno.EAGAIN, f"{error}; check `ulimit -u` and `ulimit -v`") from error
+
+    def pump(self) -> None:
+        """Deal a ticket, and tell the threads that there is work."""
+        for ticket in self._ledger.deal():
+            (self._lanes[ticket.lane] if self._lanes else self._dealt).append(ticket)
+        self._condition.notify_all()
+
+    def wait(self, head: int, *, block: bool = True) -> None:
+        """Wait until a batch is done, or somebody wakes us."""
+        if not block:
+            return
+        if self._stuck is not None:
+            self._ledger.ready[head] = self._stuck
+            return
+        left, timeout_s = None, self._job.options.batch_timeout
+        if timeout_s is not None:
+            now = time.monotonic()  # and that long if nothing is at work yet: nobody tells us when it begins
+            since = min((since for _, since in self._working.values()), default=now)
+            left = max(0.0, since + timeout_s - now)
+        self._ledger.is_waiting = True
+        self._sleep(left)
+        self._ledger.is_waiting = False
+        if timeout_s is not None:
+            self._give_up_overdue(timeout_s)
+
+    def _sleep(self, timeout_s: float | None) -> None:
+        """Without the pipeline's lock, until `_wake_consumers`.
+
+        A condition would not do: a `stop` in a signal handler that strikes just before the wait would not be seen.
+        """
+        lock: Any = self._lock
+        once = 1, threading.get_ident()
+        state = struck = None
+        waker = threading.Lock()
+        waker.acquire()
+        self._consumers.append(waker)
+        try:
+            if not self._ledger.is_closed:
+                state = lock._release_save()  # as threading.Condition does it: all levels of a re-entrant lock
+                waker.acquire(timeout=-1 if timeout_s is None else timeout_s)
+        except BaseException as error:
+            struck = error
+        while True:
+            try:
+                if not lock._is_owned():
+                    lock._acquire_restore(state or once)
+                if waker in self._consumers:
+                    self._consumers.remove(waker)
+                break
+            except BaseException as error:  # a handler strikes once more, and we must not leave without the lock
+                struck = error
+        if struck is not None:
+            raise struck
+
+    def _wake_consumers(self) -> None:
+        for waker in list(self._consumers):
+            with contextlib.suppress(RuntimeError):  # released by another
+                waker.release()
+
+    def _give_up_overdue(self, timeout_s: float) -> None:
+        """Answer tickets that take too long with an error, and give their threads up."""
+        for worker, (ticket, since) in list(self._working.items()):
+            if time.monotonic() < since + timeout_s:
+                continue
+            del self._working[worker]
+            frame = sys._current_frames().get(self._threads[worker].ident or 0)
+            error = BatchTimeout(ticket.unit, ticket.epoch, timeout_s, "".join(traceback.format_stack(frame)))
+            self._ledger.ready[ticket.number] = outcome = Result.failed(error)
+            if self._ledger.is_stream:
+                self._stuck = outcome
+            else:
+                self._begin(self._make_runner(worker), worker)
+
+    def cancel(self) -> None:
+        """Forget what was dealt; items at work are dropped when they are done."""
+        self._ledger.ready.clear()
+        for queue in (self._dealt, *self._lanes):
+            queue.clear()
+        self._working.clear()
+
+    def reset(self) -> None:
+        """Forget what was dealt.
+
+        Raises:
+            RuntimeError: The source is a generator, which does not give its elements again.
+        """
+        self.cancel()
+        if self._ledger.is_stream:
+            raise RuntimeError(TORN)
+
+    def is_stale(self) -> bool:
+        """Threads work on the caller's own source: there is no other."""
+        return False
+
+    def refresh(self) -> None:
+        """Threads work on the caller's own source: nothing is to be done."""
+
+    def wake(self) -> None:
+        """Free whoever waits in `wait`."""
+        self._wake_consumers()
+
+    def stop(self, timeout_s: float | None) -> None:
+        """End the threads that wait; those at work end after their item, and are waited for only so long."""
+        with self._condition:
+            self._is_stopped = True
+            busy = set(self._busy)
+            self._condition.notify_all()
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        for thread in self._threads.values():
+            if thread is threading.current_thread() or (thread in busy and deadline is None):
+                continue
+            let_through(thread.join, None if deadline is None else max(0.0, deadline - time.monotonic()))
+        stragglers = tuple(thread.name for thread in self._threads.values() if thread in busy and thread.is_alive())
+        if stragglers and deadline is not None and timeout_s is not None:
+            raise StopTimeout(stragglers, timeout_s)
+
+    def statistics(self) -> Statistics:
+        """Return the counters."""
+        return Statistics(compute_s=self._compute_ns / 1e9, credit_wait_s=self._wait_ns / 1e9)
+
+    def _run(self, worker: int, runner: Runner) -> None:
+        is_new, broken = True, None
+        while True:
+            waited = time.perf_counter_ns()
+            ticket = self._await_ticket(worker)
+            if ticket is None:
+                return
+            started = time.perf_counter_ns()
+            if is_new:  # not before there is a ticket: what hangs is found by the time that its ticket takes
+                is_new, broken = False, self._initialise(worker)
+            outcome = self._compute(runner, worker, ticket) if broken is None else Result.failed(broken)
+            done = time.perf_counter_ns()
+            with self._condition:
+                self._compute_ns += done - started
+                self._wait_ns += started - waited
+                at_work = self._working.get(worker)
+                if at_work is not None and at_work[0] is ticket and not self._is_stopped:
+                    del self._working[worker]
+                    self._ledger.ready[ticket.number] = outcome
+                self._condition.notify_all()
+                self._wake_consumers()
+            del outcome  # or this thread would keep the batch alive until its next one
+
+    def _await_ticket(self, worker: int) -> Ticket | None:
+        """Wait for work; None: there will be none, or another thread has taken this one's place."""
+        me = threading.current_thread()
+        with self._condition:
+            self._busy.discard(me)
+            if self._threads[worker] is not me:
+                return None  # it took too long, and has a successor
+            while (ticket := self._take(worker)) is None and not self._is_stopped:
+                self._condition.wait()
+            if ticket is None or self._is_stopped:
+                return None
+            self._busy.add(me)
+            self._working[worker] = (ticket, time.monotonic())
+            return ticket
+
+    def _compute(self, runner: Runner, worker: int, ticket: Ticket) -> Result:
+        info = self._info(worker)
+        context.enter_thread(info)
+        try:
+            return Result(runner.run(ticket.epoch, ticket.unit))
+        except StreamEnd:
+            return END
+        except (KeyboardInterrupt, SystemExit) as error:
+            return Result.failed(error)
+        except BaseException as error:
+            error.add_note(note_of(ticket.unit, ticket.epoch, info))
+            return Result.failed(error)
+        finally:
+            context.enter_thread(None)
+
+    def _initialise(self, worker: int) -> BaseException | None:
+        worker_init = self._job.options.worker_init
+        if worker_init is None:
+            return None
+        context.enter_thread(self._info(worker))
+        try:
+            worker_init()
+        except BaseException as error:
+            return error
+        finally:
+            context.enter_thread(None)
+        return None
+
+    def _take(self, worker: int) -> Ticket | None:
+        if self._is_stopped:
+            return None
+        try:
+            if not self._lanes:
+                self._dealt.extend(() if self._dealt else self._ledger.deal())
+                return self._dealt.popleft() if self._dealt else None
+            while not self._lanes[worker]:
+                dealt = self._ledger.deal()
+                if not dealt:
+                    return None
+                self._lanes[dealt[0].lane].extend(dealt)
+                if dealt[0].lane != worker:
+                    self._condition.notify_all()
+            return self._lanes[worker].popleft()
+        except Exception as error:
+            self._ledger.fail(error)
+            self._wake_consumers()
+            return None
