@@ -9,8 +9,8 @@ The map of the house, from the ground up; imports point downwards only::
     control/             the control plane: schedule, seeds, the pipeline that the consumer drives
     coordination/        what a coordinator is made of: members, cancellation, proxies in other processes
     workers/             nursery, worker loop, backends (process, thread, inline), exceptions across processes
-    sequence.py sources.py engine.py idle.py   what all faces of the engine stand on
-    enqueuers.py loader.py passes.py           what users of fit loops hold
+    sequence.py sources.py lazy_orders.py engine.py idle.py   what all faces of the engine stand on
+    enqueuers.py loader.py passes.py   what users of fit loops hold
     coordinator.py queues/ readers/ parsing/ train/ compat/              the TensorFlow 1 toolbox
     keras.py             one thin file per framework, imported only on request
 

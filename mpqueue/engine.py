@@ -18,8 +18,9 @@ from mpqueue.control.progress import Place
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule
 from mpqueue.coordination.members import Ended
 from mpqueue.errors import MPQueueError
+from mpqueue.lazy_orders import draw_lazy_order
 from mpqueue.options import BackendName
-from mpqueue.sources import draw_lazy_order, length_of
+from mpqueue.sources import length_of
 from mpqueue.stats import Statistics
 from mpqueue.system.interrupts import HeldBack
 from mpqueue.workers.backends import credit_for, make_backend
@@ -72,7 +73,7 @@ class Engine:
         ledger = Ledger(schedule, credit_for(backend, job.workers, max_queue_size), ordered=job.options.ordered)
         ledger.go_to(place)
         if isinstance(schedule, EpochSchedule):
-            draw_lazy_order(job.source)
+            draw_lazy_order(job.source, job.workers if backend == "process" else 0)
         if allowance is not None:
             ledger.allowance = allowance
         pipeline = Pipeline(ledger, epoch_end=epoch_end, timed_epoch_end=job.workers > 0)

@@ -3,6 +3,7 @@
 import itertools
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, Self
 
@@ -16,8 +17,9 @@ from mpqueue.coordination.members import Stoppable
 from mpqueue.engine import Engine, epoch_schedule, stream_schedule
 from mpqueue.errors import WorkerDied
 from mpqueue.options import DEFAULT_START_METHOD, BackendName, Options, StartMethod, check_counts, check_flags
-from mpqueue.sources import as_source, check_replicable, epoch_end_of, is_stream, length_of
+from mpqueue.sources import TWO_WAYS_OUT, as_source, check_replicable, epoch_end_of, is_stream, length_of
 from mpqueue.stats import Statistics
+from mpqueue.system.callers import outside_stacklevel
 from mpqueue.workers.job import Job
 
 _uids = itertools.count(1 << 32)  # apart from the enqueuers' numbers, which seeds are made of, too
@@ -89,7 +91,7 @@ class Loader(Stoppable):
         self._ledger: Ledger | None = None  # it counts, from `_place` on
         self._num_iterators = 0
         self._failed_at = -1  # `num_batches` when a batch failed
-        self._is_resuming = False
+        self._is_resuming = self._has_warned = False
         self._first_epoch: int | None = None  # that a `for` loop has asked for
         self._lock = threading.RLock()
         self._engine = Engine()
@@ -178,8 +180,20 @@ class Loader(Stoppable):
     def _end_epoch(self, iterator: int, epoch: int) -> None:
         """All batches of an epoch were handed out."""
         with self._lock:
-            if self._is_stream and iterator == self._num_iterators:
+            if self._is_stream and self._ledger is not None and iterator == self._num_iterators:
+                self._warn_of_copies(self._ledger)
                 self._place, self._ledger = Place(epoch + 1), None
+
+    def _warn_of_copies(self, ledger: Ledger) -> None:
+        if self.workers > 1 and len(ledger.unsharded) == self.workers and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"the generator function {_name_of(self._run_source)} never asked mpqueue.worker_info(): each of "
+                f"{self.workers} workers gave all of its elements, so that they came {self.workers} times. "
+                f"{TWO_WAYS_OUT}",
+                UserWarning,
+                stacklevel=outside_stacklevel(),
+            )
 
     def _note_failure(self, error: Exception, pipeline: Pipeline) -> None:
         """An error has come in a batch's place; the stream goes on behind it, if it can."""
@@ -315,6 +329,10 @@ class EpochIterator(Iterator[Any]):
 
     def __repr__(self) -> str:
         return f"<batches of epoch {self._epoch} of {self._loader!r}>"
+
+
+def _name_of(function: Any) -> str:
+    return getattr(function, "__qualname__", type(function).__name__)
 
 
 def _place_of(state: Any) -> Place:

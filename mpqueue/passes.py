@@ -31,8 +31,9 @@ from mpqueue.control.progress import Place
 from mpqueue.control.schedule import EpochSchedule
 from mpqueue.control.seeds import fresh_seed
 from mpqueue.engine import Engine
+from mpqueue.lazy_orders import draw_lazy_order
 from mpqueue.options import BackendName, Options, check_counts, check_flags
-from mpqueue.sources import check_sequence, draw_lazy_order, has_hooks, length_of
+from mpqueue.sources import check_sequence, has_hooks, length_of
 from mpqueue.stats import Statistics
 from mpqueue.workers.job import Job
 
@@ -193,7 +194,7 @@ class PassEnqueuer(idle.Pool):
     def _begin(self) -> int:
         """Begin a pass with what the dataset is now."""
         with self._lock:
-            draw_lazy_order(self.source)
+            draw_lazy_order(self.source, self.workers if self.use_multiprocessing else 0)
             self._plan.begin(self.source, shuffle=self.shuffle)
             _numbers.look()
             if self._engine.pipeline is not None:

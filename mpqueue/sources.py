@@ -17,7 +17,7 @@ from mpqueue.sequence import Sequence
 # Hooks of base classes, which do nothing; a source that inherits one has nothing to wait for.
 _IDLE_HOOKS = {"Sequence.on_epoch_end", "PyDataset.on_epoch_end", "PyDataset.on_epoch_begin"}
 _FRAMEWORKS = {"mpqueue", "keras", "tensorflow", "tf_keras", "keras_core"}
-_TWO_WAYS_OUT = (
+TWO_WAYS_OUT = (
     "Either pass a generator function, a callable without arguments that returns an iterator, which each worker calls "
     "and which takes its share: `for i in range(info.id, n, info.num_workers)` with `info = mpqueue.worker_info()`. "
     "Or use workers=1"
@@ -109,7 +109,7 @@ def check_replicable(source: Any, workers: int, *, in_processes: bool) -> None:
     if in_processes and workers > 1 and not is_sequence(source) and not callable(source):
         raise ValueError(
             f"the source is an iterator ({type(source).__name__}), of which each of {workers} worker processes would "
-            f"have a copy, so that every element came {workers} times. {_TWO_WAYS_OUT}"
+            f"have a copy, so that every element came {workers} times. {TWO_WAYS_OUT}"
         )
 
 
@@ -159,12 +159,3 @@ def _own_hook(source: Any, name: str) -> Callable[[], Any] | None:
         return None
     checked: Callable[[], Any] = hook
     return checked
-
-
-def draw_lazy_order(source: Any) -> None:
-    """Have a source draw its order here, in the trainer, before the first item.
-
-    Keras's ImageDataGenerator iterators draw it in their first ``__getitem__``: each worker would draw another one.
-    """
-    if getattr(source, "index_array", 0) is None and hasattr(source, "_set_index_array"):
-        source._set_index_array()

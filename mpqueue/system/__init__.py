@@ -3,6 +3,7 @@
 The modules, from the ground up; each imports only from above::
 
     poller.py          waiting for many descriptors: epoll, or poll
+    callers.py         the user's line that has led here
     descriptors.py     descriptors that children must not keep
     interrupts.py      signal handlers held back, or let through
     barging_lock.py    a lock for long work that threads take again and again

@@ -4,7 +4,6 @@ All that can be refused is refused here, before any process starts.
 """
 
 import os
-import sys
 import threading
 import warnings
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from mpqueue.control.backend import Backend
 from mpqueue.control.ledger import Ledger
 from mpqueue.options import BackendName
+from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.interrupts import let_through
 from mpqueue.workers.job import Job
 
@@ -77,16 +77,8 @@ def _announce_fork(error: BaseException) -> None:
     warnings.warn(
         f"{error}. So the workers are forked from this process instead{threads}",
         RuntimeWarning,
-        stacklevel=_outside_stacklevel(),
+        stacklevel=outside_stacklevel(),
     )
-
-
-def _outside_stacklevel() -> int:
-    """Of the first caller outside of this package, so that the warning points at the user's line."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "mpqueue":
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def _has_cuda_context() -> bool:

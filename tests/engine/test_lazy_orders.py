@@ -1,0 +1,96 @@
+"""An order that a source draws in its first item is drawn in the trainer, or the user is told."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from mpqueue import Loader
+
+
+class Lazy:
+    """Its order is None until its first item."""
+
+    def __init__(self, length=40):
+        self.length, self.order = length, None
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        if self.order is None:
+            self._prepare()
+        return np.full(2, self.order[index])
+
+    def _prepare(self):
+        order = np.arange(self.length)
+        np.random.shuffle(order)
+        self.order = order
+
+
+class Dunder(Lazy):
+    """Under the name that another library has for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.index_array = None
+
+    def __getitem__(self, index):
+        if self.index_array is None:
+            self.__set_index_array__()
+        return np.full(2, self.index_array[index])
+
+    def __set_index_array__(self):
+        self.index_array = np.random.permutation(self.length)
+
+
+@pytest.mark.parametrize("make", [Lazy, Dunder])
+def test_an_order_that_a_method_draws_is_drawn_in_the_trainer(make):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with Loader(make(), workers=3) as loader:
+            assert sorted(int(batch[0]) for batch in loader) == list(range(40))
+
+
+class Inside(Lazy):
+    """No method draws it by itself."""
+
+    def __getitem__(self, index):
+        if self.order is None:
+            self.order = np.random.permutation(self.length)
+        return np.full(2, self.order[index])
+
+
+def test_an_order_that_only_the_item_draws_gets_a_warning():
+    loader = Loader(Inside(), workers=2)
+    with pytest.warns(UserWarning, match=r"Inside\.order is None until the first item.*__init__ and in on_epoch_end"):
+        iter(loader)
+    loader.stop()
+
+
+class Opening(Lazy):
+    """Opens a file on first use, and draws for its batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.file = self.cache = None
+
+    def __getitem__(self, index):
+        if self.file is None:
+            self._open()
+        if self.cache is None:
+            self.cache = {}
+        return np.full(2, index) + 0 * np.random.random()
+
+    def _open(self):
+        self.file = __file__
+
+
+@pytest.mark.parametrize(("make", "workers"), [(Opening, 2), (Inside, 1)])
+def test_what_is_opened_on_first_use_or_drawn_by_one_worker_gets_none(make, workers):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        source = make()
+        with Loader(source, workers=workers) as loader:
+            assert sorted(int(batch[0]) for batch in loader) == list(range(40))
+        assert getattr(source, "file", None) is None
