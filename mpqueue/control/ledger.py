@@ -31,6 +31,7 @@ class Ledger:
         is_waiting: The backend sets it around its wait, during which an interrupt tears nothing.
         is_closed: Nothing is dealt any more.
         failure: An error for the consumer that belongs to no ticket.
+        unsharded: The lanes that ended, and whose stream never asked which worker it is in. The backend adds them.
         needs_attention: Something rare is to be done before the next batch can be handed out.
     """
 
@@ -45,6 +46,7 @@ class Ledger:
         self.latest: Ticket | None = None
         self.is_waiting = self.is_closed = self.needs_attention = False
         self.failure: BaseException | None = None
+        self.unsharded: set[int] = set()
 
     # -- The backend's side
 

@@ -5,6 +5,7 @@ The modules, from the ground up; each imports only from above::
     records.py             fixed-size messages on the two pipes of a worker
     context.py             what user code may ask in a worker
     failures.py            exceptions across processes
+    kept_generators.py     random generators that a source keeps, seeded for each batch
     runner.py              runs a source: an item, or the next element of a stream
     source_receive.py      the source as bytes: how a worker rebuilds it
     worker_main.py         the life of a worker process

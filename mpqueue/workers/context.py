@@ -36,6 +36,7 @@ class _Current(threading.local):
     info: WorkerInfo | None = None
     batch: seeds.BatchSeed | None = None
     rng: np.random.Generator | None = None
+    has_asked = False
 
 
 _current = _Current()
@@ -43,6 +44,7 @@ _current = _Current()
 _process_info: WorkerInfo | None = None
 _process_batch: tuple[int, int, int] | None = None
 _process_rng: np.random.Generator | None = None
+_process_has_asked = False
 _arena: GrantedSlot | None = None
 
 
@@ -77,14 +79,24 @@ def begin_batch(seed: int, epoch: int, unit: int) -> None:
 
 
 def worker_info() -> WorkerInfo | None:
-    """The worker that runs the calling code, or None outside of workers.
+    """Return the worker that runs the calling code, or None outside of workers.
 
     Returns:
         A record with ``id``, ``num_workers`` and ``seed``.
 
     Follows: ``torch.utils.data.get_worker_info``.
     """
-    return _process_info or _current.info
+    global _process_has_asked
+    if _process_info is not None:
+        _process_has_asked = True
+        return _process_info
+    _current.has_asked = True
+    return _current.info
+
+
+def has_asked() -> bool:
+    """Return whether the code of this worker has called `worker_info`."""
+    return _current.has_asked if _process_info is None else _process_has_asked
 
 
 def rng() -> np.random.Generator:

@@ -35,7 +35,7 @@ from mpqueue.workers.handle import Work, WorkerHandle
 from mpqueue.workers.lifecycle import LifeError
 from mpqueue.workers.pool import Pool
 from mpqueue.workers.pressure import Pressure
-from mpqueue.workers.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, CorruptRecord, Down, Up
+from mpqueue.workers.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, UNSHARDED, CorruptRecord, Down, Up
 
 _CHEAP_NS = 300_000
 _MAX_CHUNK = 50  # and not more than fit into the smallest pipes, which unprivileged users with many get
@@ -218,6 +218,8 @@ class Dispatcher:
                 work.is_plain, work.read = False, None
                 work.is_end = kind == Up.END
                 worker.has_ended = worker.has_ended or work.is_end
+                if flags & UNSHARDED:
+                    self._pool.ledger.unsharded.add(work.ticket.lane)
             elif flags & NEW_SPEC:
                 self._learn_spec(worker, spec, work)
             else:

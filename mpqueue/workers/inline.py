@@ -16,6 +16,7 @@ from mpqueue.workers import context
 from mpqueue.workers.context import WorkerInfo
 from mpqueue.workers.failures import note_of
 from mpqueue.workers.job import Job
+from mpqueue.workers.kept_generators import KeptGenerators
 from mpqueue.workers.runner import Runner, StreamEnd
 from mpqueue.workers.threads import TORN
 
@@ -36,6 +37,7 @@ class InlineBackend:
             job.source, self._info, self._begin_batch,
             is_stream=ledger.is_stream, epoch=ledger.epoch, skip=job.skipped_by(0),
         )  # fmt: skip
+        self._kept = KeptGenerators(job.source)
         self._tickets: deque[Ticket] = deque()
         self._init = job.options.worker_init
         self._compute_ns = 0
@@ -74,6 +76,7 @@ class InlineBackend:
 
     def _compute(self, ticket: Ticket) -> Result:
         saved = GlobalState() if self._job.is_seed_given else None
+        kept = self._kept.states() if self._job.is_seed_given else []
         context.enter_thread(self._info)
         try:
             return Result(self._runner.run(ticket.epoch, ticket.unit))
@@ -88,11 +91,14 @@ class InlineBackend:
             context.enter_thread(None)
             if saved is not None:
                 saved.restore()
+            for put_back, state in kept:
+                put_back(state)
 
     def _begin_batch(self, seed: int, epoch: int, unit: int) -> None:
         context.begin_batch(seed, epoch, unit)
         if self._job.is_seed_given:
             seed_globals(seed, epoch, unit)
+            self._kept.seed(seed, epoch, unit)
 
     def cancel(self) -> None:
         """Forget the ticket."""

@@ -47,8 +47,9 @@ class Up:
     BATCH, RAISED, END, FULL, LOADED, LET_GO = 1, 2, 3, 4, 5, 6
 
 
-# Flags of a report: the spec lies in the slot; the worker's code holds an array in it.
-NEW_SPEC, HELD = 1, 2
+# Flags of a report: the spec lies in the slot; the worker's code holds an array in it; the stream that has ended never
+# asked for its worker, and so has not taken its share only.
+NEW_SPEC, HELD, UNSHARDED = 1, 2, 4
 
 
 class CorruptRecord(Exception):

@@ -252,6 +252,8 @@ class ThreadBackend:
         try:
             return Result(runner.run(ticket.epoch, ticket.unit))
         except StreamEnd:
+            if not context.has_asked():
+                self._ledger.unsharded.add(ticket.lane)
             return END
         except (KeyboardInterrupt, SystemExit) as error:
             return Result.failed(error)

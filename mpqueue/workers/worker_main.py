@@ -30,7 +30,8 @@ from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.workers import context, failures
-from mpqueue.workers.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, Down, Up
+from mpqueue.workers.kept_generators import KeptGenerators
+from mpqueue.workers.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, UNSHARDED, Down, Up
 from mpqueue.workers.runner import Runner, StreamEnd
 from mpqueue.workers.source_receive import apply_patch
 
@@ -153,11 +154,6 @@ def exit_status(leaving: SystemExit) -> int:
     return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
 
 
-def _begin_batch(seed: int, epoch: int, unit: int) -> None:
-    context.begin_process_batch(seed, epoch, unit)
-    seed_globals(seed, epoch, unit)
-
-
 class _Worker:
     def __init__(self, config: WorkerConfig, payload: Payload, buffers: list[Any], ends: WorkerEnds) -> None:
         self._config, self._payload, self._buffers, self._ends = config, payload, buffers, ends
@@ -167,8 +163,9 @@ class _Worker:
         self._num_read = self._read_at = 0
         self._num_ahead = 1
         self._broken: BaseException | None = None
+        self._kept = KeptGenerators(payload.source)
         self._runner = Runner(
-            payload.source, config.info, _begin_batch,
+            payload.source, config.info, self._begin_batch,
             is_stream=config.is_stream, epoch=config.epoch, skip=config.skip,
         )  # fmt: skip
         self._compute = self._runner.run
@@ -223,6 +220,7 @@ class _Worker:
             flags = NEW_SPEC * is_new + HELD * is_held
         except StreamEnd:
             kind, spec, header_offset, nbytes = Up.END, 0, 0, 0
+            flags = 0 if context.has_asked() else UNSHARDED
         except SystemExit:
             raise
         except BaseException as error:
@@ -236,6 +234,12 @@ class _Worker:
         os.write(self._ends.reports, record)
         while writer.let_go:
             self._report(Up.LET_GO, writer.let_go.popleft(), 0)
+
+    def _begin_batch(self, seed: int, epoch: int, unit: int) -> None:
+        context.begin_process_batch(seed, epoch, unit)
+        seed_globals(seed, epoch, unit)
+        if not self._kept.is_idle:
+            self._kept.seed(seed, epoch, unit)
 
     def _place_again(self, error: OSError, slot: int, turn: int) -> Placed:
         """There is no memory for the batch: wait until there is, or until the trainer gives up."""
@@ -273,6 +277,7 @@ class _Worker:
             payload, self._buffers = apply_patch(encoded, self._buffers)
             self._payload = payload
             self._runner.load(payload.source)
+            self._kept = KeptGenerators(payload.source)
             self._broken = None
         except SystemExit:
             raise

@@ -1,0 +1,112 @@
+"""Random generators that a source keeps draw for each batch what (seed, epoch, index) says, as the global ones do."""
+
+import random
+
+import numpy as np
+import pytest
+
+from mpqueue import Loader
+from mpqueue.workers.kept_generators import KeptGenerators
+
+
+class Inner:
+    def __init__(self):
+        self.generator = np.random.default_rng(0)
+
+
+class Keeping:
+    """Keeps generators of all kinds, made in its constructor."""
+
+    def __init__(self):
+        self.new = np.random.default_rng(0)
+        self.old = np.random.RandomState(0)
+        self.python = random.Random(0)
+        self.inner = [Inner(), {"deep": Inner()}]
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        deep = self.inner[1]["deep"].generator
+        return np.array(
+            [
+                self.new.random(),
+                self.old.random(),
+                self.python.random(),
+                self.inner[0].generator.random(),
+                deep.random(),
+            ]
+        )
+
+
+def drawn(workers, source=None, **options):
+    with Loader(source or Keeping(), workers=workers, seed=3, **options) as loader:
+        return [batch.tolist() for _ in range(2) for batch in loader]
+
+
+def test_no_two_batches_draw_the_same_numbers():
+    values = [value for batch in drawn(2) for value in batch]
+    assert len(set(values)) == len(values)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_any_number_of_workers_draws_the_same(workers):
+    assert drawn(workers) == drawn(2)
+
+
+def test_inline_the_generators_of_the_caller_stay_what_they_were():
+    source = Keeping()
+    drawn(0, source)
+    untouched = Keeping()
+    assert source[0].tolist() == untouched[0].tolist()
+
+
+def test_the_generator_that_a_function_has_closed_over_is_found():
+    kept = np.random.default_rng(0)
+
+    def elements():
+        for _ in range(3):
+            yield kept.random()
+
+    with pytest.warns(UserWarning, match="never asked"), Loader(elements, workers=2, seed=1) as loader:
+        found = list(loader)
+    assert len(set(found)) == 6
+
+
+def test_a_generator_that_the_first_item_makes_is_found():
+    class Lazy:
+        generator = None
+
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, index):
+            if self.generator is None:
+                self.generator = np.random.default_rng(0)
+            return index, self.generator.random()
+
+    with Loader(Lazy(), workers=2, seed=1) as loader:
+        list(loader)  # each worker has made its own, at different batches
+        following = dict(loader)
+    assert len(set(following.values())) == 8
+
+
+def test_one_that_cannot_be_seeded_gets_one_warning():
+    class Odd(np.random.RandomState):
+        def set_state(self, state):
+            raise TypeError("never")
+
+    source = Keeping()
+    source.odd = Odd(0)
+    kept = KeptGenerators(source)
+    with pytest.warns(RuntimeWarning, match=r"keeps a Odd that cannot be seeded.*mpqueue.rng\(\)"):
+        kept.seed(1, 2, 3)
+    kept.seed(1, 2, 4)
+
+
+def test_a_source_without_any_is_left_alone_after_its_second_batch():
+    kept = KeptGenerators(object())
+    kept.seed(1, 0, 0)
+    assert not kept.is_idle
+    kept.seed(1, 0, 1)
+    assert kept.is_idle
