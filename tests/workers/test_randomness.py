@@ -248,3 +248,37 @@ def test_a_bit_generator_that_the_user_has_set_is_seeded_for_each_batch_too():
 def test_the_two_generators_of_a_batch_draw_different_numbers():
     seeds.seed_globals(5, 2, 7)
     assert not set(np.random.random_sample(2000)) & {random.random() for _ in range(2000)}
+
+
+def drawing_elements():
+    """A generator function that draws from the batch's own generator, and from the global ones."""
+    info = mpqueue.worker_info()
+    for number in range(info.id, 8, info.num_workers):
+        yield np.array([number, mpqueue.rng().random()])
+
+
+@pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
+def test_a_resumed_generator_function_draws_on_where_it_was(backend, workers):
+    options = {"workers": workers, "backend": backend, "seed": 5}
+    with Loader(drawing_elements, **options) as loader:
+        whole = [element.tolist() for element in loader]
+    with Loader(drawing_elements, **options) as loader:
+        elements = iter(loader)
+        for _ in range(3):
+            next(elements)
+        state = loader.state_dict()
+    with Loader(drawing_elements, **options) as resumed:
+        resumed.load_state_dict(state)
+        assert [element.tolist() for element in resumed] == whole[3:]
+
+
+def test_a_loaded_seed_is_a_given_seed_also_without_workers():
+    """So the global generators are seeded for each batch, and put back."""
+    with Loader(Drawing(), workers=1, seed=7) as loader:
+        state = loader.state_dict()
+        expected = [batch.tolist() for batch in loader]
+    with Loader(Drawing(), workers=0) as resumed:
+        resumed.load_state_dict(state)
+        before = random.getstate()
+        assert [batch.tolist() for batch in resumed] == expected
+        assert random.getstate() == before

@@ -1,0 +1,250 @@
+"""A `Loader`: what goes on after an error, what is computed ahead, who may share an iterator, what stays after the end."""
+
+import os
+import pickle
+import threading
+import warnings
+
+import numpy as np
+import pytest
+from helpers.faults import Numbers
+
+import mpqueue
+from mpqueue import Loader
+from mpqueue.errors import WorkerDied
+
+KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
+
+
+def numbers_of(batches):
+    return [int(batch[0]) for batch in batches]
+
+
+class Bad(Numbers):
+    """Some items raise."""
+
+    def __init__(self, length, bad):
+        super().__init__(length)
+        self.bad = bad
+
+    def __getitem__(self, index):
+        if index in self.bad:
+            raise LookupError(f"item {index}")
+        return super().__getitem__(index)
+
+
+@KINDS
+def test_after_a_failed_batch_the_same_iterator_goes_on_with_the_next_one(backend, workers):
+    with Loader(Bad(6, {2, 5}), workers=workers, backend=backend) as loader:
+        batches = iter(loader)
+        found = []
+        for _ in range(6):
+            try:
+                found.append(int(next(batches)[0]))
+            except LookupError as error:
+                found.append(str(error))
+        assert found == [0, 1, "item 2", 3, 4, "item 5"]
+        assert list(batches) == []
+
+
+@KINDS
+def test_after_a_failed_batch_a_new_loop_goes_on_with_the_next_one(backend, workers):
+    with Loader(Bad(5, {2}), workers=workers, backend=backend) as loader:
+        batches = iter(loader)
+        assert numbers_of(next(batches) for _ in range(2)) == [0, 1]
+        with pytest.raises(LookupError):
+            next(batches)
+        assert numbers_of(loader) == [3, 4]
+
+
+def test_after_a_failed_last_batch_a_new_loop_is_the_next_epoch():
+    with Loader(Bad(3, {2}), workers=2) as loader:
+        for _ in range(2):
+            with pytest.raises(LookupError):
+                numbers_of(loader)
+
+
+def test_a_loop_that_is_left_after_an_error_was_got_over_ends_its_epoch():
+    with Loader(Bad(5, {1}), workers=2) as loader:
+        batches = iter(loader)
+        next(batches)
+        with pytest.raises(LookupError):
+            next(batches)
+        assert int(next(batches)[0]) == 2
+        assert int(next(iter(loader))[0]) == 0
+
+
+class Deadly(Numbers):
+    """One item kills its worker, always."""
+
+    def __getitem__(self, index):
+        if index == 2:
+            os._exit(7)
+        return super().__getitem__(index)
+
+
+def test_after_a_worker_died_the_stream_goes_on_and_the_loader_runs():
+    with Loader(Deadly(4), workers=1, restarts=1) as loader:
+        batches = iter(loader)
+        assert numbers_of(next(batches) for _ in range(2)) == [0, 1]
+        with pytest.raises(WorkerDied):
+            next(batches)
+        assert "running" in repr(loader)
+        assert numbers_of(batches) == [3]
+
+
+def test_a_generator_object_whose_worker_died_is_over():
+    """Another worker's copy of it would begin anew."""
+
+    def dying():
+        yield 0
+        os._exit(7)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loader = Loader(dying(), workers=1)
+        batches = iter(loader)
+        assert next(batches) == 0
+        with pytest.raises(WorkerDied):
+            next(batches)
+    assert list(batches) == []
+    assert "stopped" in repr(loader)
+
+
+def test_after_a_failure_the_state_is_that_of_the_batch_behind_it():
+    with Loader(Bad(5, {2}), workers=2, seed=1) as loader:
+        batches = iter(loader)
+        next(batches)
+        next(batches)
+        with pytest.raises(LookupError):
+            next(batches)
+        state = loader.state_dict()
+    with Loader(Bad(5, {2}), workers=1) as resumed:
+        resumed.load_state_dict(state)
+        assert numbers_of(resumed) == [3, 4]
+
+
+class Counting(Numbers):
+    """Counts in the trainer, by threads, what was computed."""
+
+    def __init__(self, length):
+        super().__init__(length)
+        self.computed, self.lock = [], threading.Lock()
+
+    def __getitem__(self, index):
+        with self.lock:
+            self.computed.append(index)
+        return super().__getitem__(index)
+
+
+def test_one_epoch_computes_nothing_of_the_next_one():
+    source = Counting(5)
+    with Loader(source, workers=2, backend="thread") as loader:
+        assert numbers_of(loader) == [0, 1, 2, 3, 4]
+        loader._engine.pipeline.pause()  # until nothing is at work
+        assert sorted(source.computed) == [0, 1, 2, 3, 4]
+
+
+def test_from_the_second_epoch_on_the_next_one_is_computed_ahead():
+    source = Counting(5)
+    with Loader(source, workers=2, backend="thread", max_queue_size=4) as loader:
+        for _ in range(2):
+            assert numbers_of(loader) == [0, 1, 2, 3, 4]
+        loader._engine.pipeline.resume()
+        loader._engine.pipeline.pause()
+        assert len(source.computed) > 10
+
+
+def test_an_epoch_end_of_its_own_opens_no_second_epoch_that_nobody_asked_for():
+    class Ending(Counting):
+        ends = 0
+
+        def on_epoch_end(self):
+            self.ends += 1
+
+    source = Ending(3)
+    with Loader(source, workers=2, backend="thread") as loader:
+        assert numbers_of(loader) == [0, 1, 2]
+        loader._engine.pipeline.finish_epoch()
+        loader._engine.pipeline.pause()
+        assert sorted(source.computed) == [0, 1, 2]
+        assert source.ends == 1
+        loader._engine.pipeline.resume()
+        assert numbers_of(loader) == [0, 1, 2]
+        assert source.ends == 2
+
+
+@KINDS
+def test_threads_share_one_iterator_each_batch_goes_to_one_and_the_end_to_all(backend, workers):
+    with Loader(Numbers(200), workers=workers, backend=backend) as loader:
+        for _ in range(2):
+            batches, found = iter(loader), []
+            threads = [threading.Thread(target=lambda: found.extend(numbers_of(batches))) for _ in range(4)]  # noqa: B023
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(60)
+            assert sorted(found) == list(range(200))
+
+
+def test_statistics_stay_after_the_end():
+    with Loader(Numbers(4), workers=1) as loader:
+        list(loader)
+    assert loader.statistics().batches == 4
+    assert loader.statistics().bytes > 0
+    assert "stopped" in repr(loader)
+
+
+def test_a_loader_is_not_sent_to_another_process():
+    with pytest.raises(TypeError, match="Send the source, and make a Loader of it there"):
+        pickle.dumps(Loader(Numbers(4), workers=1))
+
+
+def test_a_generator_object_for_several_processes_is_refused_with_the_two_ways_out():
+    with pytest.raises(ValueError, match=r"(?s)copy.*worker_info.*workers=1"):
+        Loader((number for number in range(4)), workers=2)
+
+
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_a_generator_function_that_never_asks_where_it_is_warns_once(backend):
+    def unsharded():
+        yield from range(3)
+
+    with Loader(unsharded, workers=2, backend=backend) as loader:
+        with pytest.warns(UserWarning, match="never asked mpqueue.worker_info") as caught:
+            assert len(list(loader)) == 6
+        assert len(caught) == 1
+        assert caught[0].filename == __file__
+        assert len(list(loader)) == 6
+
+
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_a_generator_function_that_takes_its_share_warns_not(backend):
+    def sharded():
+        info = mpqueue.worker_info()
+        yield from range(info.id, 4, info.num_workers)
+
+    with Loader(sharded, workers=2, backend=backend) as loader:
+        assert list(loader) == [0, 1, 2, 3]
+
+
+def stand_in_for_torch():
+    """A class hierarchy that looks like torch's."""
+    dataset = type("Dataset", (), {"__module__": "torch.utils.data.dataset", "__getitem__": lambda self, index: 1 / 0})
+    return type("IterableDataset", (dataset,), {"__module__": "torch.utils.data.dataset"})
+
+
+@KINDS
+def test_an_iterable_dataset_of_torch_is_iterated(backend, workers):
+    class Lines(stand_in_for_torch()):
+        def __len__(self):
+            return 5
+
+        def __iter__(self):
+            info = mpqueue.worker_info()
+            for number in range(info.id, 5, info.num_workers):
+                yield np.full(2, number)
+
+    with Loader(Lines(), workers=workers, backend=backend) as loader:
+        for _ in range(2):
+            assert numbers_of(loader) == [0, 1, 2, 3, 4]
