@@ -22,9 +22,9 @@ def form(text, function=gather):
 
 
 def test_without_parentheses_the_own_parameters_are_public_and_then_a_name():
-    def square(x, exact=True): ...
+    def square(x: int, exact: bool = True): ...
 
-    assert str(form("math.square", square).plain) == "(x: Any, exact: Any = True, name: str | None = None)"
+    assert str(form("math.square", square).plain) == "(x: int, exact: bool = True, name: str | None = None)"
     assert form("math.square", square).path == "math.square"
 
 

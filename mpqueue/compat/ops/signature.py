@@ -85,6 +85,8 @@ class Signature:
                 map(self._of_own, spread) if part == "..." else [self._parameter(part, publics)._replace(kind=kind)]
             )
         self.plain = inspect.Signature([self._plain(each) for each in self.parameters])
+        self._positional = [p.name for p in self.parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+        self._defaults = {p.name: p.default for p in self.parameters if p.default is not inspect.Parameter.empty}
         self._old = [(p.name, p.replaced_by) for p in self.parameters if p.replaced_by]
         self._passed = [(p.own, p.name, self._conversion(p)) for p in self.parameters if p.own in own]
         if "name" in own and "name" not in self.plain.parameters:  # it is a scope that callers do not name
@@ -132,9 +134,11 @@ class Signature:
             TypeError: They do not fit the parameters.
             ValueError: One is given under both of its names.
         """
-        bound = self.plain.bind(*args, **options)
-        bound.apply_defaults()
-        given = bound.arguments
+        positional = dict(zip(self._positional, args, strict=False))
+        given = self._defaults | positional | options
+        fits = len(args) == len(positional) and options.keys().isdisjoint(positional)
+        if not fits or len(given) != len(self.parameters):
+            self.plain.bind(*args, **options)  # says what is wrong; it is too slow to be asked always
         for old, new in self._old:
             if given[old] is not None:
                 if given[new] is not None:
