@@ -5,7 +5,8 @@ how. The trainer never polls and never waits by the clock to learn of a death: a
 message, and its own death is the end of its socket. (Workers that the trainer forks itself: `mpqueue.workers.forker`.)
 
 A nursery that is not needed any more is *parked*: it stays for 5 s with all its imports, its own wait ends it, and
-the next `take_nursery` gets it back. `shutdown` ends them now.
+the next `take_nursery` gets it back. `shutdown` ends them now. Every nursery has the same hash seed, so that any of
+them will do; see `mpqueue.system.hash_seed`.
 """
 
 import atexit
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mpqueue.memory.glibc import with_large_copies_uncached
-from mpqueue.system import descriptors, parent_death
+from mpqueue.system import descriptors, hash_seed, parent_death
 from mpqueue.system.interrupts import HeldBack, let_through
 from mpqueue.system.poller import READABLE
 from mpqueue.system.processes import Process
@@ -112,20 +113,21 @@ class _Kind(NamedTuple):
     """A nursery serves streams of its own kind only."""
 
     spawn: bool
+    hash_seed: str
 
 
 def _kind_of(*, spawn: bool) -> _Kind:
-    return _Kind(spawn)
+    return _Kind(spawn, hash_seed.chosen_hash_seed(os.environ))
 
 
-def _start_interpreter(fds: list[int]) -> "subprocess.Popen[bytes]":
+def _start_interpreter(fds: list[int], salt: str) -> "subprocess.Popen[bytes]":
     """Start a nursery, which finds these descriptors under the same numbers."""
     import subprocess
 
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
     # -P: with -c, an empty path entry would let a file of the working directory stand in for a module.
     command = [sys.executable, *flags, "-P", "-c", NURSERY_CODE, *sys.path, *map(str, fds)]
-    environ = with_large_copies_uncached({**os.environ, **_ONE_THREAD})
+    environ = hash_seed.with_hash_seed(with_large_copies_uncached({**os.environ, **_ONE_THREAD}), salt)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited until it knows to ignore it
     try:
         return subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, env=environ)
@@ -150,7 +152,7 @@ class Nursery:
             lifeline_read, self._lifeline = descriptors.pipe()
             undo.callback(descriptors.close, lifeline_read)
             undo.callback(descriptors.close, self._lifeline)
-            self._process = _start_interpreter([theirs.fileno(), lifeline_read])
+            self._process = _start_interpreter([theirs.fileno(), lifeline_read], self.kind.hash_seed)
             undo.pop_all()
             theirs.close()
             parent_death.arm(lifeline_read, self._process.pid)

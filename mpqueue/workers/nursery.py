@@ -24,7 +24,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from mpqueue.system import descriptors, parent_death
+from mpqueue.system import descriptors, hash_seed, parent_death
 from mpqueue.system.processes import Birth, reap
 from mpqueue.workers import failures
 from mpqueue.workers import nursery_messages as messages
@@ -71,6 +71,7 @@ class _Nursery:
         self._payload: Payload | None = None
         self._broken: bytes | None = None
         self._told_threads = False
+        self._hash_seed = os.environ[hash_seed.VARIABLE]  # this process's, whatever the trainer's environment says
 
     def serve(self) -> None:
         """Answer messages and report exits until the trainer is gone or the parking time is over."""
@@ -203,13 +204,15 @@ class _Nursery:
             process = subprocess.Popen(
                 [sys.executable, *flags, "-c", _SPAWN_CODE, *sys.path, *map(str, fds)],
                 pass_fds=[*fds, *birth.inherited],
+                env=hash_seed.with_hash_seed(os.environ, self._hash_seed),
             )
             for read_end in lifelines:
                 parent_death.arm(read_end, process.pid)
             process.returncode = 0  # reaped here, by `_reap`: Popen is not to do it, nor to warn
             theirs.close()
             views = [memoryview(buffer) for buffer in self._buffers]
-            messages.send(ours, messages.ToNursery.FORK, (config, self._data), views, ends.sent)
+            body = config, self._data, os.environ.get(hash_seed.VARIABLE)
+            messages.send(ours, messages.ToNursery.FORK, body, views, ends.sent)
         return process.pid
 
     def _reap(self, sentinel: int) -> None:
@@ -265,7 +268,8 @@ def spawned() -> None:
         message = messages.receive(sock)
     if message is None:
         os._exit(1)
-    config, data = message.body
+    config, data, shown = message.body
+    hash_seed.show(shown)
     ends = WorkerEnds.received(message.fds)
     try:
         payload = load(data, message.buffers)
