@@ -10,6 +10,7 @@ The modules, from the ground up; each imports only from above::
     forked.py          copies in forked children refuse to be used
     parent_death.py    a process dies with its owner
     processes.py       ends of other processes, and signals to them
+    safe_threads.py    threads beside which a process may fork
     hash_seed.py       one order of sets of strings in all workers
     wakeup.py          the end of another thread's wait
     shared_poller.py   waiting for many descriptors, on behalf of several threads

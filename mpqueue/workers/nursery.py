@@ -19,13 +19,13 @@ import os
 import select
 import socket
 import sys
-import threading
 import traceback
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from mpqueue.system import descriptors, hash_seed, parent_death
 from mpqueue.system.processes import Birth, reap
+from mpqueue.system.safe_threads import unsafe_threads
 from mpqueue.workers import failures
 from mpqueue.workers import nursery_messages as messages
 from mpqueue.workers.source_receive import load, merge_buffers
@@ -148,11 +148,15 @@ class _Nursery:
         assert self._settings is not None
         if self._settings.spawn:
             return True
-        if _num_threads() == 1:
+        threads = unsafe_threads()
+        if not threads:
             return False
         if not self._told_threads:
             self._told_threads = True
-            text = "loading the source started threads, so workers are started as fresh interpreters, which is slower"
+            text = (
+                f"loading the source started threads ({', '.join(threads)}), "
+                "so workers are started as fresh interpreters, which is slower"
+            )
             messages.send(self._sock, messages.FromNursery.NOTE, text)
         return True
 
@@ -289,10 +293,3 @@ class _Unloadable:
 
     def __call__(self) -> Any:
         raise self._error
-
-
-def _num_threads() -> int:
-    try:
-        return os.stat("/proc/self/task").st_nlink - 2  # a folder per thread, "." and ".."
-    except OSError:
-        return threading.active_count()

@@ -1,0 +1,35 @@
+"""Threads beside which a process may fork.
+
+A child has only the thread that forked; a lock that another one held is held there for ever. So a process with several
+threads must not fork, but for threads of libraries that see to it themselves. They are known by the name that they give
+to the kernel, the only thing that can be seen of them from outside:
+
+    jemalloc_bg_thd     jemalloc's (pyarrow brings it, and pandas, scikit-learn and TensorFlow may import pyarrow): its
+                        handlers, which run around every fork, take all its locks, and the child starts it anew
+"""
+
+import os
+import threading
+
+SAFE_NAMES = frozenset({"jemalloc_bg_thd"})
+_TASKS = "/proc/self/task"
+
+
+def unsafe_threads() -> list[str]:
+    """Return the kernel names of the threads, but for the main one, beside which this process must not fork."""
+    try:
+        if os.stat(_TASKS).st_nlink == 3:  # a folder per thread, "." and "..": the usual case, in 2 µs
+            return []
+        tasks = [int(task) for task in os.listdir(_TASKS)]
+    except OSError:  # not Linux
+        return [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    names = [_name_of(task) for task in tasks if task != os.getpid()]
+    return sorted(name for name in names if name and name not in SAFE_NAMES)
+
+
+def _name_of(task: int) -> str:
+    try:
+        with open(f"{_TASKS}/{task}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().rstrip("\n")
+    except OSError:  # it has ended meanwhile
+        return ""
