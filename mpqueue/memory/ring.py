@@ -18,6 +18,7 @@ from mpqueue.memory.leases import Leases
 from mpqueue.memory.recipes import base_over
 from mpqueue.memory.segment import Segment, largest_segment_bytes
 from mpqueue.memory.slots import FIRST_BYTES, PAGE, Slot, SlotTable, stride_for
+from mpqueue.system.log import warn
 
 SPARE_SLOTS = 8
 _TRIM_ABOVE_BYTES = 1 << 20
@@ -47,6 +48,7 @@ class Ring:
         self._max_leased = 0 if copy else SPARE_SLOTS
         self._leases = Leases(self.segment)
         self._recent_bytes = 0
+        self._has_warned = copy
 
     def grant(self, worker: int) -> Slot | None:
         """A slot for a worker, or None: all are in use, or there is no memory even for an exception."""
@@ -79,6 +81,8 @@ class Ring:
         if slots.num_leased >= self._max_leased:
             self.collect()
             if slots.num_leased >= self._max_leased:
+                if not self._has_warned:
+                    self._warn_of_copies()
                 return self.private_copy(slot, nbytes, structure)
         slots.take(slot)
         return self._leases.lease(slot, nbytes, structure)
@@ -90,6 +94,13 @@ class Ring:
             return base_over(base_over(self.memory, slot.offset, nbytes, None).copy(), 0, nbytes, structure)
         finally:
             self.release(slot)
+
+    def _warn_of_copies(self) -> None:
+        self._has_warned = True
+        warn(
+            f"the consumer holds {self.slots.num_leased} batches, so it gets private copies until it drops some; "
+            "copy=True says that this is what you want"
+        )
 
     def release(self, slot: Slot) -> None:
         """A slot that nobody reads any more."""

@@ -10,6 +10,8 @@ The modules, from the ground up; each imports only from above::
     forked.py          copies in forked children refuse to be used
     parent_death.py    a process dies with its owner
     processes.py       ends of other processes, and signals to them
+    process_name.py    the name of a process in `ps`
+    log.py             the logger of this package
     safe_threads.py    threads beside which a process may fork
     hash_seed.py       one order of sets of strings in all workers
     wakeup.py          the end of another thread's wait

@@ -28,6 +28,7 @@ The modules, from the ground up; each imports only from above::
     hang.py                the end of workers that hang
     dispatcher.py          the hot path: grants and reports
     blame.py               which ticket a death is counted against
+    incidents.py           warnings about deaths and restarts
     supervision.py         replaces the dead
     process.py             the backend of worker processes
     backends.py            makes the backend of a job

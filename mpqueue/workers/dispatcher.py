@@ -32,7 +32,7 @@ from mpqueue.memory.layout import UNNUMBERED
 from mpqueue.memory.recipes import ReadSpec, load_spec
 from mpqueue.memory.slots import SlotError
 from mpqueue.workers.handle import Work, WorkerHandle
-from mpqueue.workers.lifecycle import LifeError
+from mpqueue.workers.lifecycle import Cause, LifeError
 from mpqueue.workers.pool import Pool
 from mpqueue.workers.pressure import Pressure
 from mpqueue.workers.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, UNSHARDED, CorruptRecord, Down, Up
@@ -180,13 +180,14 @@ class Dispatcher:
             data = os.read(worker.pipes.reports, _READ_BYTES)
         except BlockingIOError:
             return None
+        if not data:  # it has ended, or user code closed the pipe, which comes to the same
+            self._pool.roster.silence(worker, Cause.CLOSED)
+            return None
         try:
-            if not data:  # it has ended, or user code closed the pipe, which comes to the same
-                raise CorruptRecord("the end of the pipe")
             return self._enter(worker, data)
         except (CorruptRecord, SlotError, LifeError, KeyError):
             # Nothing that this worker says can be trusted any more; the launcher will tell of its end.
-            self._pool.roster.silence(worker)
+            self._pool.roster.silence(worker, Cause.UNTRUSTED)
             return None
 
     def _enter(self, worker: WorkerHandle, data: bytes) -> Sequence[Notice]:

@@ -15,6 +15,7 @@ from typing import Any
 from mpqueue.system import descriptors, interrupts, parent_death
 from mpqueue.system.interrupts import HeldBack
 from mpqueue.system.poller import READABLE
+from mpqueue.system.process_name import set_process_name, worker_name
 from mpqueue.system.processes import Birth, Process, reap
 from mpqueue.workers.launcher import Event, wait_for
 from mpqueue.workers.source_send import SourceImage
@@ -72,6 +73,7 @@ class Forker:
             parent_death.arm(read_end)
             interrupts.restore()
             prepare_process()
+            set_process_name(worker_name(config.info.id))
             run_and_exit(config, self._payload, [], ends)
         finally:
             os._exit(1)

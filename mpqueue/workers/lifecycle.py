@@ -28,6 +28,7 @@ class Cause(enum.Enum):
     """Why the trainer has killed a worker."""
 
     HUNG = "it was over its time with a batch"
+    CLOSED = "its pipe was closed"  # as a rule by its own end
     UNTRUSTED = "what came out of its pipe was no report"
     SACRIFICED = "an earlier batch needs the memory that it held"
     STOPPED = "the pool ends, or starts anew"

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from mpqueue.system import descriptors, hash_seed, parent_death
+from mpqueue.system.process_name import set_process_name, worker_name
 from mpqueue.system.processes import Birth, reap
 from mpqueue.system.safe_threads import unsafe_threads
 from mpqueue.workers import failures
@@ -192,6 +193,7 @@ class _Nursery:
             for sentinel in self._children:
                 os.close(sentinel)
             prepare_process()
+            set_process_name(worker_name(config.info.id))
             assert self._payload is not None
             payload, self._payload = self._payload, None
             run_and_exit(config, payload, self._buffers, ends)
@@ -239,6 +241,7 @@ def main() -> None:
     parent_death.arm(descriptors.reopen(trainer_lifeline))
     _open_standard_streams()
     prepare_process()
+    set_process_name("mpqueue-nursery")
     sys.argv[:] = [""]
     status = 1
     try:
@@ -274,6 +277,7 @@ def spawned() -> None:
         os._exit(1)
     config, data, shown = message.body
     hash_seed.show(shown)
+    set_process_name(worker_name(config.info.id))
     ends = WorkerEnds.received(message.fds)
     try:
         payload = load(data, message.buffers)

@@ -178,11 +178,11 @@ class Roster:
             except LauncherGone:
                 return  # and the worker with it, as whoever asks for `events` learns
 
-    def silence(self, worker: WorkerHandle) -> None:
-        """Hear no more of a worker but its end, which is made sure of: what it says cannot be trusted."""
+    def silence(self, worker: WorkerHandle, cause: Cause) -> None:
+        """Hear no more of a worker but its end, which is made sure of."""
         self._deafen(worker)
         worker.pipes.close_reports()
-        self.kill(worker, Cause.UNTRUSTED)
+        self.kill(worker, cause)
 
     def abandon(self, worker: WorkerHandle) -> None:
         """Give a worker up that was killed and does not die; its exit is told by `events` all the same."""

@@ -12,6 +12,8 @@ them is known to be gone.
 Two things cannot be told from outside but by waiting: that SIGKILL does not end a worker, because it is stuck in the
 kernel, and that the nursery hangs and tells nothing any more. Both get `STUCK_S` from the kill on; see
 `Supervision.give_up_overdue`.
+
+Each death, and each restart, is a WARNING in the logger ``mpqueue``.
 """
 
 import time
@@ -20,6 +22,7 @@ from typing import NamedTuple
 
 from mpqueue.control import queue_address
 from mpqueue.control.schedule import Ticket
+from mpqueue.workers import incidents
 from mpqueue.workers.blame import Blame, Tolerance
 from mpqueue.workers.dispatcher import Dispatcher, Notice
 from mpqueue.workers.handle import WorkerHandle
@@ -124,6 +127,8 @@ class Supervision:
             else:
                 del self.vacant[number]
                 self.num_restarts += vacancy.by_death
+                if vacancy.by_death:
+                    incidents.report_restart(number)
 
     # -- Deaths
 
@@ -159,6 +164,7 @@ class Supervision:
 
     def _count_death(self, leaving: Exit, culprit: Ticket | None) -> BaseException | None:
         self.num_deaths += 1
+        incidents.report_death(leaving, culprit)
         return self._blame.count(leaving, culprit, self._dispatcher.num_drained)
 
     def _leave_vacant(self, worker: WorkerHandle) -> None:
@@ -260,6 +266,7 @@ class Supervision:
         exitcode = roster.drop_launcher()
         stuck = end_orphans(workers)
         exitcode = gone.exitcode if exitcode is None else exitcode
+        incidents.report_launcher_death(exitcode, len(workers))
         for worker in workers:
             self.reap(worker, is_gone=worker not in stuck)
             if not worker.life.is_abandoned:

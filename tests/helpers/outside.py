@@ -21,12 +21,13 @@ DEADLOCK_S = 60.0
 _MARK = "MPQUEUE_TEST_TRAINER"
 
 PRELUDE = """
-import faulthandler, os, signal, sys, threading, time
+import faulthandler, logging, os, signal, sys, threading, time
 import numpy as np
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 
 faulthandler.dump_traceback_later(50, exit=True)
+logging.getLogger("mpqueue").addHandler(logging.NullHandler())  # deaths that are told of are no noise
 
 class Numbers:
     def __init__(self, length=8):

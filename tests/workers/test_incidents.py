@@ -1,0 +1,109 @@
+"""What an operator sees without asking: warnings in the logger, and the names of processes."""
+
+import logging
+import os
+import signal
+
+import numpy as np
+import psutil
+import pytest
+from helpers.faults import Numbers, burns, numbers
+from workers.test_nursery import kill_nursery
+
+from mpqueue import Loader, OrderedEnqueuer
+from mpqueue.system.process_name import worker_name
+
+
+class Dying(Numbers):
+    """A worker dies over index 3, once."""
+
+    def __init__(self, fuse):
+        super().__init__()
+        self.fuse = str(fuse)
+
+    def __getitem__(self, index):
+        if index == 3 and burns(self.fuse):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+@pytest.fixture
+def warnings(caplog):
+    """The texts of all warnings in the package's logger."""
+    caplog.set_level(logging.WARNING, logger="mpqueue")
+    return lambda: [record.getMessage() for record in caplog.records if record.name == "mpqueue"]
+
+
+@pytest.mark.parametrize("method", ["nursery", "fork"])
+def test_a_death_and_the_restart_after_it_are_one_warning_each(method, tmp_path, warnings):
+    with OrderedEnqueuer(Dying(tmp_path / "fuse"), True, start_method=method) as enqueuer:
+        enqueuer.start(1, 4)
+        assert numbers(enqueuer.get(), 16) == 2 * list(range(8))
+    death, restart = warnings()
+    assert "worker 0 died by SIGKILL while it computed index 3 of epoch 0" in death
+    assert "it was killed" not in death
+    assert restart == "worker 0 was started again"
+
+
+def test_a_worker_that_is_killed_because_it_hangs_is_a_warning_that_says_so(tmp_path, warnings):
+    class Hanging(Dying):
+        def __getitem__(self, index):
+            if index == 3 and burns(self.fuse):
+                os.kill(os.getpid(), signal.SIGSTOP)
+            return Numbers.__getitem__(self, index)
+
+    with OrderedEnqueuer(Hanging(tmp_path / "fuse"), True, batch_timeout=0.5) as enqueuer:
+        enqueuer.start(1, 4)
+        assert numbers(enqueuer.get(), 8) == list(range(8))
+    assert "it was killed, because it was over its time" in warnings()[0]
+
+
+def test_the_death_of_a_nursery_is_one_warning_and_each_worker_that_is_started_again_another(warnings):
+    with OrderedEnqueuer(Numbers(), True) as enqueuer:
+        enqueuer.start(2)
+        batches = enqueuer.get()
+        assert numbers(batches, 8) == list(range(8))
+        kill_nursery()
+        assert numbers(batches, 16) == 2 * list(range(8))
+    death, *restarts = warnings()
+    assert "the nursery, which starts the workers, died by SIGKILL, and its 2 workers with it" in death
+    assert restarts == ["worker 0 was started again", "worker 1 was started again"]
+
+
+def test_that_batches_are_copied_because_too_many_are_held_is_one_warning(warnings):
+    with Loader(Numbers(40), workers=1) as loader:
+        assert len(list(loader)) == 40
+        assert len(list(loader)) == 40
+        assert loader.statistics().copies > 1
+    (text,) = warnings()
+    assert "private copies" in text
+    assert "copy=True" in text
+
+
+def test_copies_that_were_asked_for_are_none(warnings):
+    with Loader(Numbers(40), workers=1, copy=True) as loader:
+        assert len(list(loader)) == 40
+    assert warnings() == []
+
+
+class Named(Numbers):
+    """Each batch is the name of its process, and of the process's parent."""
+
+    def __getitem__(self, index):
+        names = psutil.Process().name(), psutil.Process(os.getppid()).name()
+        return np.array([f"{name:15}" for name in names])
+
+
+@pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+def test_processes_are_named_in_ps(method):
+    with Loader(Named(), workers=2, start_method=method) as loader:
+        names = [(worker.strip(), parent.strip()) for worker, parent in map(list, loader)]
+    assert {worker for worker, _ in names} <= {"mpqueue-worker0", "mpqueue-worker1"}
+    if method != "fork":
+        assert {parent for _, parent in names} == {"mpqueue-nursery"}
+
+
+def test_a_name_keeps_the_number_of_its_worker():
+    assert [worker_name(number) for number in (0, 12, 345)] == [
+        "mpqueue-worker0", "mpqueue-worke12", "mpqueue-work345",
+    ]  # fmt: skip
