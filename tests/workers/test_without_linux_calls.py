@@ -1,0 +1,94 @@
+"""Systems without pidfds and epoll (macOS, older kernels, sandboxes): the engine works without them, too."""
+
+import pytest
+from helpers.outside import ran
+
+# Interpreters import this first: trainer, nursery and spawned workers.
+_SITE = """
+import os, select, signal
+del os.pidfd_open, signal.pidfd_send_signal, select.epoll
+"""
+
+
+@pytest.fixture
+def without(tmp_path):
+    """The environment of an interpreter that lacks them."""
+    (tmp_path / "sitecustomize.py").write_text(_SITE)
+    return {"PYTHONPATH": str(tmp_path)}
+
+
+METHODS = pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+
+_EPOCHS = """
+class Dying(Numbers):
+    def __getitem__(self, index):
+        assert not hasattr(os, "pidfd_open")
+        fuse = os.environ["FUSE"]
+        if index == 5 and not os.path.exists(fuse):
+            open(fuse, "w").close()
+            STRIKE
+        return super().__getitem__(index)
+
+enqueuer = OrderedEnqueuer(Dying(), True, start_method=METHOD, batch_timeout=TIMEOUT)
+enqueuer.start(2, 4)
+batches = enqueuer.get()
+say(*(int(next(batches)[0]) for _ in range(16)))
+say(enqueuer.statistics().deaths)
+enqueuer.stop()
+"""
+_TWICE = " ".join(map(str, 2 * list(range(8))))
+
+
+def _script(method, strike, timeout_s=None):
+    return _EPOCHS.replace("METHOD", repr(method)).replace("STRIKE", strike).replace("TIMEOUT", repr(timeout_s))
+
+
+@METHODS
+@pytest.mark.parametrize("strike", ["os._exit(3)", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_a_worker_that_dies_is_replaced(method, strike, without, tmp_path):
+    said, _ = ran(_script(method, strike), env={**without, "FUSE": str(tmp_path / "fuse")})
+    assert said == [_TWICE, "1"]
+
+
+@METHODS
+def test_a_worker_that_hangs_is_killed_and_replaced(method, without, tmp_path):
+    strike = "os.kill(os.getpid(), signal.SIGSTOP)"
+    said, _ = ran(
+        _script(method, strike, 6.0 if method == "spawn" else 1.5), env={**without, "FUSE": str(tmp_path / "fuse")}
+    )
+    assert said == [_TWICE, "1"]
+
+
+@METHODS
+def test_a_worker_whose_child_lives_on_is_known_to_have_died(method, without, tmp_path):
+    """The child of its own has its pipes, but not the life pipe."""
+    strike = "pid = os.fork()\n            if not pid: time.sleep(20); os._exit(0)\n            os.kill(os.getpid(), signal.SIGKILL)"
+    said, _ = ran(_script(method, strike), env={**without, "FUSE": str(tmp_path / "fuse")})
+    assert said == [_TWICE, "1"]
+
+
+@METHODS
+def test_one_that_closes_all_its_descriptors_counts_as_dead(method, without, tmp_path):
+    said, _ = ran(
+        _script(method, "os.closerange(3, 200); time.sleep(100)"), env={**without, "FUSE": str(tmp_path / "fuse")}
+    )
+    assert said == [_TWICE, "1"]
+
+
+def test_a_nursery_that_dies_is_replaced(without):
+    said, _ = ran(
+        """
+        import psutil
+        enqueuer = OrderedEnqueuer(Numbers(), True)
+        enqueuer.start(2)
+        batches = enqueuer.get()
+        say(*(int(next(batches)[0]) for _ in range(8)))
+        for process in psutil.Process().children():
+            if "nursery" in " ".join(process.cmdline()):
+                process.kill()
+        say(*(int(next(batches)[0]) for _ in range(16)))
+        enqueuer.stop()
+        """,
+        env=without,
+    )
+    assert said == ["0 1 2 3 4 5 6 7", _TWICE]
