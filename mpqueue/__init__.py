@@ -11,7 +11,12 @@ The map of the house, from the ground up; imports point downwards only::
     workers/             nursery, worker loop, backends (process, thread, inline), exceptions across processes
     sequence.py sources.py lazy_orders.py engine.py idle.py   what all faces of the engine stand on
     enqueuers.py loader.py passes.py   what users of fit loops hold
-    coordinator.py queues/ readers/ parsing/ train/ compat/              the TensorFlow 1 toolbox
+    coordinator.py       the TensorFlow 1 toolbox: threads and processes that stop together,
+    parsing/             text, CSV, JSON and Example records as arrays,
+    queues/              queues within a process and between processes,
+    readers/ python_io.py   files as records,
+    train/               producers, batching and queue runners,
+    compat/              and all of it behind TensorFlow 1's own names
     keras.py             one thin file per framework, imported only on request
 
 Public is what ``__all__`` here, ``mpqueue.errors``, ``mpqueue.train``, ``mpqueue.compat.v1`` and the
