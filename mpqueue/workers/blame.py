@@ -77,7 +77,7 @@ class Blame:
         if worker.life.cause is Cause.HUNG and tolerance.batch_timeout is not None:
             error: Exception = BatchTimeout(ticket.unit, ticket.epoch, tolerance.batch_timeout, worker.stacks)
         else:
-            error = _worker_died(leaving, ticket, self._remedy(deaths))
+            error = worker_died(leaving, ticket, self._remedy(deaths))
         self._pool.pending.remove(ticket)
         self._pool.give_up(ticket, error)
         return None
@@ -91,11 +91,11 @@ class Blame:
     def _count_unblamed(self, leaving: Exit, num_reports: int) -> WorkerDied | None:
         tolerance = self._tolerance
         if not tolerance.can_replay and not leaving.worker.has_ended:
-            return _worker_died(leaving, None, _NO_REPLAY)
+            return worker_died(leaving)
         if self._one_more(num_reports) <= tolerance.restarts + tolerance.num_workers:
             return None
         self._unblamed = 0
-        return _worker_died(leaving, None, _EARLY)
+        return worker_died(leaving, None, _EARLY)
 
     def _one_more(self, num_reports: int) -> int:
         if num_reports != self._reports_seen:
@@ -114,7 +114,8 @@ class Blame:
             raise WorkerDied(-1, exitcode, oom_killed=self.was_oom_killed(exitcode), remedy=_UNPICKLING)
 
 
-def _worker_died(leaving: Exit, ticket: Ticket | None, remedy: str) -> WorkerDied:
+def worker_died(leaving: Exit, ticket: Ticket | None = None, remedy: str = _NO_REPLAY) -> WorkerDied:
+    """Return the error for a death; without a remedy for that of an iterator's worker, which is not replaced."""
     index, epoch = (None, None) if ticket is None else (ticket.unit, ticket.epoch)
     number, exitcode = leaving.worker.number, leaving.exitcode
     return WorkerDied(number, exitcode, index, epoch, leaving.peak_bytes, leaving.oom_killed, remedy)

@@ -28,7 +28,7 @@ from mpqueue.stats import Statistics
 from mpqueue.system.interrupts import HeldBack
 from mpqueue.system.poller import READABLE
 from mpqueue.system.wakeup import Wakeup
-from mpqueue.workers.blame import Tolerance
+from mpqueue.workers.blame import Tolerance, worker_died
 from mpqueue.workers.context import WorkerInfo
 from mpqueue.workers.dispatcher import Dispatcher
 from mpqueue.workers.hang import HangWatch
@@ -122,6 +122,9 @@ class ProcessBackend:
         """Take in reports and exits; with ``block``, wait for one if there is none."""
         pool, supervision, dispatcher = self.pool, self.supervision, self.dispatcher
         if supervision.vacant and not self._run_supervised(supervision.take_exits):
+            return
+        if supervision.lost is not None and block:  # nobody else would report anything
+            self.ledger.fail(worker_died(supervision.lost))
             return
         num_ready = len(pool.ready)
         if pool.pending:

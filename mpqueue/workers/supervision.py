@@ -4,7 +4,8 @@ What a dead worker had reported stands. The grant that it was working on is coun
 (`mpqueue.workers.blame`); all its tickets are granted again. Its place is *vacant* until a replacement was asked for;
 where that fails (no more processes, the nursery is gone too), it stays vacant, the consumer is told why, and its next
 call tries again. So a pool that cannot be filled is an error each time somebody asks for a batch, and never a wait
-without end.
+without end. An iterator gives its elements once: its worker is not replaced, and when the consumer has had what was
+reported before, each of its calls is an error (`Supervision.lost`).
 
 The nursery's death is that of all its workers; the kernel sees to that. Their slots are not used again before each of
 them is known to be gone.
@@ -55,6 +56,7 @@ class Supervision:
         num_deaths: Workers that died.
         num_restarts: Workers that were started in their place.
         vacant: Numbers of the workers that are to be started.
+        lost: The death of a worker that cannot be replaced; None: there was none.
     """
 
     def __init__(
@@ -62,8 +64,9 @@ class Supervision:
     ) -> None:
         self.num_deaths = self.num_restarts = 0
         self.vacant: dict[int, _Vacancy] = {}
+        self.lost: Exit | None = None
         self._pool, self._sync, self._dispatcher, self._pressure = pool, sync, dispatcher, pressure
-        self._num_workers = tolerance.num_workers
+        self._num_workers, self._can_replay = tolerance.num_workers, tolerance.can_replay
         self._blame = Blame(pool, tolerance)
         self._kept: dict[WorkerHandle, list[int]] = {}  # slots that the code of abandoned workers held
 
@@ -156,7 +159,7 @@ class Supervision:
         culprit = self.reap(worker)
         if worker.life.is_abandoned:
             return None  # it has a successor already
-        self._leave_vacant(worker)
+        self._leave_vacant(leaving)
         if leaving.error is not None:
             return leaving.error
         was_oom_killed = self._blame.was_oom_killed(leaving.exitcode, worker.life.cause)
@@ -167,7 +170,11 @@ class Supervision:
         incidents.report_death(leaving, culprit)
         return self._blame.count(leaving, culprit, self._dispatcher.num_drained)
 
-    def _leave_vacant(self, worker: WorkerHandle) -> None:
+    def _leave_vacant(self, leaving: Exit) -> None:
+        if not self._can_replay:  # another copy of the iterator would begin anew
+            self.lost = leaving
+            return
+        worker = leaving.worker
         # What has used a queue is called afresh: the queue knows what was taken.
         pid = worker.process.pid if worker.process is not None else 0
         is_replayed = self._pool.ledger.is_stream and pid not in queue_address.users
@@ -249,8 +256,9 @@ class Supervision:
             work.cancelled = True  # whoever computes it again has another slot
         self._pressure.forget(worker)
         pool.put_back([work.ticket for work in (*begun, *unread)], is_retry=True)
-        self._leave_vacant(worker)
-        failure = self._count_death(Exit(worker, None), begun[0].ticket if begun else None)
+        leaving = Exit(worker, None)
+        self._leave_vacant(leaving)
+        failure = self._count_death(leaving, begun[0].ticket if begun else None)
         if failure is not None:
             raise failure
 
@@ -270,7 +278,7 @@ class Supervision:
         for worker in workers:
             self.reap(worker, is_gone=worker not in stuck)
             if not worker.life.is_abandoned:
-                self._leave_vacant(worker)
+                self._leave_vacant(Exit(worker, exitcode))
         self.num_deaths += len(workers)
         while roster.launcher is None:
             self._blame.count_launcher(exitcode, self._dispatcher.num_drained)
