@@ -2,18 +2,15 @@
 
     thread of the runner                             worker process
     ────────────────────                             ──────────────
-    a Loader of one worker, whose stream is ──────►  until the source ends or the coordinator stops:
-                                                       source(), enqueue into the queue, which it reaches by itself
-    takes in                                 ◄────── *checkpoints*: the source's state, and the elements enqueued
-    the end, or what the op raised           ◄──────
+    a Loader of one worker, whose source  ────────►  until the source ends or the coordinator stops:
+    is an `OpStream`                                   source(), enqueue into the queue, which it reaches by itself
+    takes in                              ◄────────  *checkpoints*: the source's state, and the elements enqueued
+    the end, or the error of the op       ◄────────
 
-Starting, ending, and reporting errors is the engine's. What it cannot know is where to go on after a death: the
-elements of a killed op are in the queue. The owner of the queue knows how many of them went in. If the source can say
-where it was, a new worker begins at the last checkpoint, and drops as many elements as went in since: nothing is lost,
-nothing comes twice. A source that cannot say so is not run again.
-
-So the engine's own replacement for a dead worker must not begin again at the beginning. A worker takes a *permit* from
-a queue that holds one, and the replacement finds none.
+The engine starts and ends the worker, and reports errors. It does not replace the worker after a death, because an
+iterator gives its elements once. This module does: the elements of a killed op are in the queue, and the queue's owner
+knows how many went in. If the source can be resumed, a new worker begins at the last checkpoint, and drops as many
+elements as went in since: nothing is lost, and nothing comes twice. Another source is not run again.
 """
 
 import os
@@ -27,65 +24,59 @@ from mpqueue.coordinator import Coordinator
 from mpqueue.errors import CancelledError, OutOfRangeError, WorkerDied
 from mpqueue.loader import Loader
 from mpqueue.queues.core import QueueCore
-from mpqueue.queues.fifo import FIFOQueue
 from mpqueue.queues.ops import EnqueueOp
 from mpqueue.queues.sharing import num_entered
 
 _CHECKPOINT_S = 0.1
-_MAX_DEATHS = 3
+_MAX_DEATHS = 3  # in a row, without progress
 
 
 class Checkpoint(NamedTuple):
-    """Where a worker's source was.
+    """A state of a worker's source.
 
     Attributes:
-        process_id: The worker.
+        process_id: Of the worker.
         num_enqueued: Elements that it had enqueued.
         state: Of the source, None at its beginning.
-        is_last: The op has ended.
     """
 
     process_id: int
     num_enqueued: int
     state: Any
-    is_last: bool = False
 
 
 Op = Callable[[], Any]
 
 
-class Pump:
-    """The stream of the worker: it gives checkpoints, and enqueues meanwhile.
+class OpStream(Iterator[Checkpoint]):
+    """The iterator that the worker runs: it enqueues, and returns checkpoints from time to time.
 
     Args:
-        op: What is to be called until it raises `OutOfRangeError`.
+        op: Called until it raises `OutOfRangeError`.
         coord: Stops it.
-        state: Where the source is to go on, None at its beginning.
-        num_ahead: Elements that it gives from there on and that are in the queue already.
+        state: The source is resumed from it; None: it begins at its beginning.
+        num_ahead: The first elements that it gives then are in the queue already: so many.
     """
 
     def __init__(self, op: Op, coord: Coordinator | None, state: Any, num_ahead: int) -> None:
         self._op, self._coord, self._state, self._num_ahead = op, coord, state, num_ahead
-        self._permit = FIFOQueue(1, "bool", [[]])
-        self._permit.enqueue(True)
-        self._permit.close()
+        self._checkpoints: Iterator[Checkpoint] | None = None  # from the first `next` on, in the worker
 
-    def __call__(self) -> Iterator[Checkpoint]:
-        """Begin."""
-        self._permit.dequeue()
-        yield Checkpoint(os.getpid(), 0, None)
-        try:
-            yield from self._run()
-        except OutOfRangeError:
-            yield Checkpoint(os.getpid(), 0, None, is_last=True)
+    def __next__(self) -> Checkpoint:
+        if self._checkpoints is None:
+            self._checkpoints = self._run()
+        return next(self._checkpoints)
 
     def _run(self) -> Iterator[Checkpoint]:
+        yield Checkpoint(os.getpid(), 0, None)
         op = self._op
-        if is_resumable(op):
-            yield from self._run_from_state(op)
-        while not self._is_to_stop():
-            op()
-        raise OutOfRangeError(None, None, "the coordinator stops")
+        try:
+            if is_resumable(op):
+                yield from self._run_from_state(op)
+            while not self._is_to_stop():
+                op()
+        except OutOfRangeError:
+            return
 
     def _is_to_stop(self) -> bool:
         return self._coord is not None and self._coord.should_stop()
@@ -101,7 +92,7 @@ class Pump:
                 last = time.monotonic()
 
     def _catch_up(self, op: EnqueueOp) -> int:
-        """Drop what is in the queue; the number of elements enqueued of an example that was in by half."""
+        """Drop the elements that are in the queue; enqueue the rest of an example that is there in part, count it."""
         ahead = self._num_ahead
         while ahead:
             example = op.source()
@@ -113,12 +104,12 @@ class Pump:
 
 
 def is_resumable(op: Op) -> TypeGuard[EnqueueOp]:
-    """Whether an op can go on in another process where it was."""
+    """Tell if an op can be resumed in another process."""
     return isinstance(op, EnqueueOp) and op.source.is_resumable
 
 
 def _enqueue(op: EnqueueOp, example: Any, first_row: int) -> int:
-    """Enqueue an example; the number of its elements."""
+    """Enqueue an example, from one of its rows on if it has many; return the number of its elements."""
     queue = op.queue
     if not op.many:
         queue.enqueue(example)
@@ -135,26 +126,24 @@ def run_in_worker(op: Op, coord: Coordinator | None) -> None:
     Raises:
         OutOfRangeError: The source has ended.
         CancelledError: The session was closed.
-        WorkerDied: The process died, and the source cannot go on in another; or it died again and again.
-        Exception: What the op raised, in its own type.
+        WorkerDied: The process died and the source cannot be resumed; or several died in a row without progress.
+        Exception: The error of the op, in its own type.
     """
     state, num_ahead, num_deaths = None, 0, 0
     while True:
-        latest: list[Checkpoint] = []
+        received: list[Checkpoint] = []
         try:
-            _pump(Pump(op, coord, state, num_ahead), latest)
-            if not latest or not latest[-1].is_last:
-                raise WorkerDied(0, None, remedy=f"{op!r} cannot say where it was, so that it is not run again")
-        except WorkerDied:
+            _receive(OpStream(op, coord, state, num_ahead), received)
+        except WorkerDied as death:
             if not is_resumable(op):
-                raise
-            entered = _num_entered(op, latest[0].process_id) if latest else 0
+                raise _without_retry(death, f"{op!r} is not run again: its source cannot be resumed") from None
+            entered = _num_entered(op, received[0].process_id) if received else 0
             # What was enqueued is progress, whether or not a checkpoint came by: this death is the first one again.
-            num_deaths = 1 if entered or len(latest) > 1 else num_deaths + 1
-            if num_deaths > _MAX_DEATHS or not latest:
-                raise
-            if len(latest) > 1:
-                state, num_ahead = latest[-1].state, entered - latest[-1].num_enqueued
+            num_deaths = 1 if entered or len(received) > 1 else num_deaths + 1
+            if num_deaths > _MAX_DEATHS or not received:
+                raise _without_retry(death, f"{op!r} made no progress in {num_deaths} runs in a row") from None
+            if len(received) > 1:
+                state, num_ahead = received[-1].state, entered - received[-1].num_enqueued
             else:
                 num_ahead += entered
             continue
@@ -163,10 +152,10 @@ def run_in_worker(op: Op, coord: Coordinator | None) -> None:
         raise OutOfRangeError(None, None, f"{op!r} has ended")
 
 
-def _pump(pump: Pump, latest: list[Checkpoint]) -> None:
-    """Run it to its end; ``latest`` holds the first and the last checkpoint."""
+def _receive(stream: OpStream, received: list[Checkpoint]) -> None:
+    """Run a stream to its end; fill ``received`` with its first and its last checkpoint."""
     given_up: list[tuple[CancelledError, threading.Thread]] = []
-    with Loader(pump, workers=1, max_queue_size=2, restarts=0) as loader:
+    with Loader(stream, workers=1, max_queue_size=2, restarts=0) as loader:
 
         def give_up(error: CancelledError) -> None:
             stopper = threading.Thread(target=loader.stop)  # to stop takes longer than a session's close may
@@ -175,15 +164,21 @@ def _pump(pump: Pump, latest: list[Checkpoint]) -> None:
 
         with cancellable(give_up):
             for checkpoint in loader:
-                latest[1:] = [checkpoint] if latest else []
-                latest[:1] = latest[:1] or [checkpoint]
+                received[1:] = [checkpoint] if received else []
+                received[:1] = received[:1] or [checkpoint]
     for error, stopper in given_up:
         stopper.join()
         raise error
 
 
+def _without_retry(death: WorkerDied, remedy: str) -> WorkerDied:
+    return WorkerDied(
+        death.worker_id, death.exitcode, None, None, death.peak_memory_bytes, death.oom_killed, remedy
+    )  # the index and epoch of a checkpoint mean nothing to the caller
+
+
 def _num_entered(op: EnqueueOp, process_id: int) -> int:
-    """How many elements of a process that has died are in the queue, or were."""
+    """Count the elements of a process that has died that are, or were, in the queue."""
     core = op.queue.queue_ref
     assert isinstance(core, QueueCore)
     return num_entered(core, process_id)
