@@ -1,7 +1,7 @@
 """What user code may ask while it computes a batch: which worker it is in, its random numbers, memory in the slot.
 
 Works in worker processes, worker threads and inline; each of them sets the thread's context around user code. Only in
-a worker process is there an arena, the granted slot, which all threads of the process share.
+a worker process is there a granted slot, which all threads of the process share.
 """
 
 import os
@@ -45,14 +45,14 @@ _process_info: WorkerInfo | None = None
 _process_batch: tuple[int, int, int] | None = None
 _process_rng: np.random.Generator | None = None
 _process_has_asked = False
-_arena: GrantedSlot | None = None
+_granted: GrantedSlot | None = None
 
 
-def enter_worker_process(info: WorkerInfo, arena: GrantedSlot) -> None:
+def enter_worker_process(info: WorkerInfo, granted: GrantedSlot) -> None:
     """This process is a worker from now on."""
-    global _process_info, _arena
-    _process_info, _arena = info, arena
-    os.register_at_fork(after_in_child=_leave_arena)
+    global _process_info, _granted
+    _process_info, _granted = info, granted
+    os.register_at_fork(after_in_child=_leave_slot)
 
 
 def begin_process_batch(seed: int, epoch: int, unit: int) -> None:
@@ -61,9 +61,9 @@ def begin_process_batch(seed: int, epoch: int, unit: int) -> None:
     _process_batch, _process_rng = (seed, epoch, unit), None
 
 
-def _leave_arena() -> None:
-    global _arena
-    _arena = None  # a child that user code forks shares the slot's memory, but owns no slot
+def _leave_slot() -> None:
+    global _granted
+    _granted = None  # a child that user code forks shares the slot's memory, but owns no slot
 
 
 def enter_thread(info: WorkerInfo | None) -> None:
@@ -142,8 +142,8 @@ def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = float) -> Array:
 
     Follows: ``numpy.empty``.
     """
-    if _arena is not None:
-        array = _arena.empty(shape, dtype)
+    if _granted is not None:
+        array = _granted.empty(shape, dtype)
         if array is not None:
             return array
     return np.empty(shape, dtype)
