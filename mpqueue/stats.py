@@ -24,7 +24,7 @@ class Statistics:
         deaths: Workers that died.
         restarts: Workers that were started in their place.
         ring_bytes: Memory behind the ring.
-        ring_kind: Where it lies: "shm" (in /dev/shm) or "memfd"; empty without processes.
+        ring_kind: Where it lies: "shm" (in /dev/shm), "memfd" or "file"; empty without processes.
         worker_rss_bytes: Resident memory of each worker process, the shared pages that it touched included.
     """
 

@@ -28,7 +28,8 @@ class Segment:
         fd: Its descriptor, to be passed to other processes. Owned: closed by `close`.
         size: Bytes of address space.
         memory: The mapping. NumPy arrays made on it keep it mapped, also after `close`.
-        kind: ``"shm"`` (in ``/dev/shm``) or ``"memfd"`` (an anonymous memory file).
+        kind: ``"shm"`` (in ``/dev/shm``), ``"memfd"`` (an anonymous memory file) or
+            ``"file"`` (a temporary file without a name).
     """
 
     def __init__(self, fd: int, size: int, kind: str) -> None:
@@ -69,7 +70,7 @@ class Segment:
 
     def available_bytes(self) -> int | None:
         """Return the bytes that could still be reserved, None where the system does not know."""
-        if self.kind == "shm":
+        if self.kind != "memfd":
             status = os.fstatvfs(self.fd)
             return status.f_bavail * status.f_frsize
         import psutil
@@ -95,7 +96,12 @@ def largest_segment_bytes() -> int:
 
 
 def _anonymous_descriptor() -> tuple[int, str]:
-    if hasattr(os, "memfd_create") and (_stderr_is_closed() or not _shm_is_roomy()):
+    if not hasattr(os, "memfd_create"):  # macOS: an object of `shm_open` gets its size once, and can never grow
+        import tempfile
+
+        with tempfile.TemporaryFile(prefix="mpqueue") as file:
+            return os.dup(file.fileno()), "file"
+    if _stderr_is_closed() or not _shm_is_roomy():
         return os.memfd_create("mpqueue", os.MFD_CLOEXEC), "memfd"
     from multiprocessing import resource_tracker, shared_memory  # 3.5 ms, and workers never need it
 
@@ -136,5 +142,5 @@ def _shm_is_roomy() -> bool:
     try:
         status = os.statvfs(_SHM_FOLDER)
     except OSError:
-        return not hasattr(os, "memfd_create")
+        return False
     return status.f_blocks * status.f_frsize >= _SMALLEST_SHM_BYTES

@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 
+THREAD_NAME = "mpqueue-parent-death"
 _F_SETSIG = 10  # Linux; the fcntl module does not name it
 
 
@@ -24,7 +25,7 @@ def arm(read_end: int, child: int = 0) -> None:
     if sys.platform != "linux":
         if child:
             return  # it arms itself, as soon as it runs
-        threading.Thread(target=_wait_for_end, args=(read_end,), daemon=True).start()
+        threading.Thread(target=_wait_for_end, args=(read_end,), name=THREAD_NAME, daemon=True).start()
         return
     fcntl.fcntl(read_end, fcntl.F_SETOWN, child or os.getpid())
     fcntl.fcntl(read_end, _F_SETSIG, signal.SIGKILL)

@@ -6,23 +6,29 @@ to the kernel, the only thing that can be seen of them from outside:
 
     jemalloc_bg_thd     jemalloc's (pyarrow brings it, and pandas, scikit-learn and TensorFlow may import pyarrow): its
                         handlers, which run around every fork, take all its locks, and the child starts it anew
+
+Elsewhere than on Linux only Python's own threads can be seen, by Python's names. There `mpqueue.system.parent_death`
+has a thread of its own, which holds no lock, and which the child starts anew.
 """
 
 import os
+import sys
 import threading
+
+from mpqueue.system.parent_death import THREAD_NAME
 
 SAFE_NAMES = frozenset({"jemalloc_bg_thd"})
 _TASKS = "/proc/self/task"
 
 
 def unsafe_threads() -> list[str]:
-    """Return the kernel names of the threads, but for the main one, beside which this process must not fork."""
-    try:
-        if os.stat(_TASKS).st_nlink == 3:  # a folder per thread, "." and "..": the usual case, in 2 µs
-            return []
-        tasks = [int(task) for task in os.listdir(_TASKS)]
-    except OSError:  # not Linux
-        return [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    """Return the names of the threads, but for the main one, beside which this process must not fork."""
+    if sys.platform != "linux":
+        others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+        return sorted(name for name in others if name != THREAD_NAME)
+    if os.stat(_TASKS).st_nlink == 3:  # a folder per thread, "." and "..": the usual case, in 2 µs
+        return []
+    tasks = [int(task) for task in os.listdir(_TASKS)]
     names = [_name_of(task) for task in tasks if task != os.getpid()]
     return sorted(name for name in names if name and name not in SAFE_NAMES)
 

@@ -4,16 +4,24 @@ import pytest
 from helpers.outside import ran
 
 # Interpreters import this first: trainer, nursery and spawned workers.
-_SITE = """
+_WITHOUT_CALLS = """
 import os, select, signal
 del os.pidfd_open, signal.pidfd_send_signal, select.epoll
 """
+_LIKE_MACOS = (
+    _WITHOUT_CALLS
+    + """
+import ctypes, fcntl, mmap, multiprocessing.shared_memory, psutil, socket, subprocess, sys
+del os.memfd_create, os.posix_fallocate, fcntl.F_GETPIPE_SZ, socket.MSG_NOSIGNAL, mmap.MADV_REMOVE, mmap.MADV_DONTDUMP
+sys.platform = "darwin"
+"""
+)
 
 
-@pytest.fixture
-def without(tmp_path):
+@pytest.fixture(params=[_WITHOUT_CALLS, _LIKE_MACOS], ids=["no-calls", "like-macos"])
+def without(request, tmp_path):
     """The environment of an interpreter that lacks them."""
-    (tmp_path / "sitecustomize.py").write_text(_SITE)
+    (tmp_path / "sitecustomize.py").write_text(request.param)
     return {"PYTHONPATH": str(tmp_path)}
 
 
