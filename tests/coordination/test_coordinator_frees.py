@@ -134,6 +134,6 @@ def test_the_handler_of_a_signal_may_ask_for_a_stop_amid_a_step_of_a_queue():
     thread = threading.Thread(target=take)
     thread.start()
     in_line(queue)
-    with queue.queue_ref._lock:
+    with queue.queue_ref.driver.lock:
         coord.request_stop()
     coord.join([thread], stop_grace_period_secs=DEADLOCK_S)
