@@ -73,21 +73,9 @@ __all__ = [
     "string_input_producer",
 ]
 
-# They need protobuf, extra [tfrecord]: loaded on first use.
-_MESSAGES = {
-    "BytesList",
-    "Example",
-    "Feature",
-    "FeatureList",
-    "FeatureLists",
-    "Features",
-    "FloatList",
-    "Int64List",
-    "SequenceExample",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name not in _MESSAGES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # The messages alone are missing: they need protobuf, extra [tfrecord], and are loaded on first use.
     return getattr(import_module("mpqueue.parsing.example"), name)

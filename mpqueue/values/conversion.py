@@ -88,6 +88,8 @@ def infer_array(value: Any, label: str, *, narrow: bool = True) -> Array:
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{label} makes no array: {error}") from error
+    if array.dtype == object and not is_typed:
+        raise TypeError(f"{label} is neither numbers nor text: {value!r:.200}")
     if array.dtype.kind in TEXT_KINDS:
         return _to_text(value, label)
     as_dtype(array.dtype)

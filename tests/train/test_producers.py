@@ -75,7 +75,7 @@ def test_what_is_known_of_a_row_is_put_together():
         (5, {}, ValueError, "scalar"),
         (None, {}, ValueError, "None"),
         ([[1], [2, 3]], {}, ValueError, "inhomogeneous"),
-        ({"a": 1}, {}, TypeError, "to be string"),
+        ({"a": 1}, {}, TypeError, "neither numbers nor text"),
         ([1], {"num_epochs": 0}, ValueError, "num_epochs must be above 0.* got 0"),
         ([1], {"num_epochs": -1}, ValueError, "num_epochs"),
         ([1], {"num_epochs": 1.5}, TypeError, "float"),

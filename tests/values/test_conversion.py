@@ -9,6 +9,7 @@ import pytest
 from mpqueue import FIFOQueue
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.queues.spec import ElementSpec
+from mpqueue.values.conversion import feed_array, infer_array
 from mpqueue.values.dtypes import as_dtype
 
 
@@ -178,6 +179,68 @@ def test_a_number_beyond_all_of_the_machine_overflows(dtype, value):
 def test_numbers_in_an_array_of_text_are_a_type_error():
     with pytest.raises(TypeError, match="component 0 is to be text"):
         through("string", np.array([1.5]))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (3, np.int32(3)),
+        (2**31 - 1, np.int32(2**31 - 1)),
+        (2**31, np.int64(2**31)),
+        (-(2**31), np.int32(-(2**31))),
+        ([1, 2**40], np.array([1, 2**40])),
+        (2**64 - 1, np.uint64(2**64 - 1)),
+        (1.5, np.float32(1.5)),
+        (1e300, np.float32(np.inf)),
+        (True, np.bool_(True)),
+        (1j, np.complex128(1j)),
+        ([], np.array([], np.float32)),
+        ([np.float64(1.5), 2], np.array([1.5, 2], np.float32)),
+        (np.float64(1.5), np.float64(1.5)),
+        (np.array([1, 2]), np.array([1, 2])),
+        (bytearray(b"ab"), np.array([97, 98], np.uint8)),
+    ],
+)
+def test_a_value_without_a_dtype_gets_tensorflows(value, expected):
+    got = infer_array(value, "x")
+    assert got.dtype == expected.dtype
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("value", [["a", b"b\x00"], np.array(["a", "b\x00"], object)])
+def test_text_without_a_dtype_is_bytes(value):
+    assert infer_array(value, "x").tolist() == [b"a", b"b\x00"]
+
+
+def test_literals_keep_numpys_width_on_request():
+    assert infer_array([1, 2], "x", narrow=False).dtype == np.int64
+    assert infer_array(1.5, "x", narrow=False).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (None, ValueError),
+        ([[1], [2, 3]], ValueError),
+        ([["a"], ["b", "c"]], ValueError),
+        (["a", 1], TypeError),
+        ([1, "a"], TypeError),
+        (object(), TypeError),
+        ([None], TypeError),
+        (2**70, TypeError),
+        (np.datetime64("2020-01-01"), TypeError),
+    ],
+)
+def test_what_is_neither_numbers_nor_text_has_no_dtype(value, error):
+    with pytest.raises(error):
+        infer_array(value, "x")
+
+
+@pytest.mark.parametrize("value", [2**40, 2**70, -(2**31) - 1])
+def test_a_single_integer_that_is_fed_must_fit(value):
+    with pytest.raises(TypeError, match="x does not fit int32"):
+        feed_array(value, np.dtype("int32"), "x")
+    assert feed_array([2**40 + 3], np.dtype("int32"), "x").tolist() == [3]
 
 
 def test_a_named_component_is_named_in_errors():
