@@ -1,4 +1,4 @@
-"""Counted epochs."""
+"""Values that come a number of times, and file names that are looked up once."""
 
 from typing import Any
 
@@ -16,13 +16,13 @@ from mpqueue.train.epochs import checked_epochs
 
 
 def limit_epochs(tensor: Any, num_epochs: int | None = None, name: str | None = None) -> Tensor:
-    """Return the same value, so many times per session; then raise `OutOfRangeError`.
+    """Return a node that gives a value ``num_epochs`` times per session, and then raises `OutOfRangeError`.
 
     The count is a local variable, which has to be initialised (`local_variables_initializer`).
 
     Args:
         tensor: The value.
-        num_epochs: How many times; None for no end.
+        num_epochs: Number of times; None for no end.
         name: Name of the node.
 
     Raises:
@@ -40,7 +40,7 @@ def limit_epochs(tensor: Any, num_epochs: int | None = None, name: str | None = 
 
 
 def match_filenames_once(pattern: Any, name: str | None = None) -> Variable:
-    """Return the files that match, looked for when the local variables are initialised.
+    """Return a variable of the files that match, looked for when the local variables are initialised.
 
     Args:
         pattern: A glob pattern, or several.

@@ -39,7 +39,7 @@ class SessionRunContext:
         return self._stop_requested
 
     def request_stop(self) -> None:
-        """Have the monitored session stop after this run."""
+        """Ask the monitored session to stop after this run."""
         self._stop_requested = True
 
 
@@ -66,8 +66,8 @@ class StopAtStepHook(SessionRunHook):
     """Stops when the global step reaches a number.
 
     Args:
-        num_steps: So many steps after the beginning.
-        last_step: This number.
+        num_steps: Number of steps after the beginning.
+        last_step: The number to reach.
 
     Raises:
         ValueError: Not exactly one of the two is given.
@@ -83,14 +83,14 @@ class StopAtStepHook(SessionRunHook):
         self._step = get_or_create_global_step()
 
     def after_create_session(self, session: Any, coord: Any) -> None:
-        """Find out where to stop."""
+        """Find out at which number to stop."""
         del coord
         if self._last_step is None:
             assert self._num_steps is not None
             self._last_step = session.run(self._step) + self._num_steps
 
     def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
-        """Look at the global step."""
+        """Ask for a stop if the global step has reached the number."""
         del run_values
         if run_context.session.run(self._step) >= self._last_step:
             run_context.request_stop()

@@ -62,9 +62,10 @@ class MonitoredSession:
         self._hooks, self._grace = list(hooks or ()), stop_grace_period_secs
         self._stop_requested = False
         for hook in self._hooks:
-            hook.begin()
+            hook.begin()  # may still make nodes: the session finalizes the graph
         creator = ChiefSessionCreator() if session_creator is None else session_creator
         self._session: Session | None = creator.create_session()
+        # A runner closes its queue at the end of its input and reports nothing: what it reports is a failure.
         self._coord = Coordinator(clean_stop_exception_types=[])
         if self._graph.get_collection(GraphKeys.QUEUE_RUNNERS):
             start_queue_runners(self._session, self._coord)
@@ -87,7 +88,7 @@ class MonitoredSession:
         if self.should_stop():
             raise RuntimeError("run was called after should_stop was true")
         context = SessionRunContext(SessionRunArgs(fetches, feed_dict), session)
-        wanted, feeds = {"caller": fetches}, dict(feed_dict or {})
+        wanted, feeds = {"caller": fetches}, dict(feed_dict or {})  # one run for all: they see the same values
         for hook in self._hooks:
             self._ask(hook, context, wanted, feeds)
         results = session.run(wanted, feeds, options, run_metadata)
@@ -148,6 +149,7 @@ class MonitoredSession:
             self._session = None
             try:
                 self._coord.request_stop()
+                # A thread that hangs in user code is left behind, as in TensorFlow: the program is to go on.
                 self._coord.join(stop_grace_period_secs=self._grace, ignore_live_threads=True)
             finally:
                 session.close()

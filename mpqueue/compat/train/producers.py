@@ -45,7 +45,7 @@ def input_producer(
 
     Args:
         input_tensor: A tensor of one or more axes.
-        num_epochs: How often each row comes before the queue is closed, counted by a local variable, which has to be
+        num_epochs: Number of epochs before the queue is closed, counted by a local variable, which has to be
             initialised; None for no end.
         seed: Makes the order the same in every session; it is another one in each epoch.
         cancel_op: Operation that the runner runs at a stop; cancels the queue if None.

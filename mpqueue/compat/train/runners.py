@@ -18,7 +18,7 @@ from mpqueue.train import queue_runner
 from mpqueue.train.queue_runner_def import QueueRunnerDef
 
 _log = logging.getLogger(__name__)
-_MONITORED: Final = ("MonitoredSession", "SingularMonitoredSession")
+_MONITORED: Final = ("MonitoredSession", "SingularMonitoredSession")  # by name: their module imports this one
 
 
 @public_class("train.QueueRunner", like=queue_runner.QueueRunner)

@@ -59,7 +59,7 @@ class Scaffold:
             self.ready_op = _default(GraphKeys.READY_OP, report_uninitialized_variables)
         if self.local_init_op is None:
             self.local_init_op = _default(GraphKeys.LOCAL_INIT_OP, _local_init_op)
-        graph.finalize()
+        graph.finalize()  # nodes made in a loop over steps would fill the memory unnoticed
         return self
 
     def prepare(self, session: Session) -> None:

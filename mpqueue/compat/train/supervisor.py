@@ -33,7 +33,7 @@ class Supervisor:
             checkpoint_basename, session_manager, summary_writer, local_init_run_options: No effect.
     """
 
-    USE_DEFAULT: ClassVar[int] = 0
+    USE_DEFAULT: ClassVar[int] = 0  # None means that there is none
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class Supervisor:
         close_summary_writer: bool = True,
         ignore_live_threads: bool = False,
     ) -> None:
-        """Have all threads stop, and wait for them.
+        """Ask all threads to stop, and wait for them.
 
         Raises:
             BaseException: What a thread reported.
@@ -157,7 +157,11 @@ class Supervisor:
         self.coord.join(threads, stop_grace_period_secs=self._grace, ignore_live_threads=ignore_live_threads)
 
     def request_stop(self, ex: Any = None) -> None:
-        """Ask all threads to stop, and tell why."""
+        """Ask all threads to stop.
+
+        Args:
+            ex: The reason, an exception that `stop` raises.
+        """
         self.coord.request_stop(ex)
 
     def should_stop(self) -> bool:
