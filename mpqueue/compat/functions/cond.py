@@ -14,7 +14,7 @@ from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import with_rank
-from mpqueue.compat.ops.literals import leaves
+from mpqueue.compat.ops.literals import leaves, mapped
 
 
 @public("cond(...)")
@@ -88,24 +88,14 @@ def _called(branch: Branch, function: Callable[[], Any]) -> Any:
         result = function()
         if result is None:
             raise ValueError("the functions of cond must have a return value.")
-        return _as_nodes(result)
+        return mapped(_as_node, result)
 
 
-def _as_nodes(result: Any) -> Any:
-    """Tensors throughout; an operation becomes a value that is there when it has run."""
-    if isinstance(result, list | tuple):
-        return _same_kind(result, [_as_nodes(each) for each in result])
-    if isinstance(result, dict):
-        return {key: _as_nodes(each) for key, each in result.items()}
-    if isinstance(result, SparseTensor):
-        return result
+def _as_node(result: Any) -> Any:
+    """A tensor; an operation becomes a value that is there when it has run."""
     if isinstance(result, Operation):
         return with_dependencies([result], np.True_)
-    return convert_to_tensor(result)
-
-
-def _same_kind(like: Any, items: list[Any]) -> Any:
-    return type(like)(*items) if hasattr(like, "_fields") else type(like)(items)
+    return result if isinstance(result, SparseTensor) else convert_to_tensor(result)
 
 
 def _alone(result: Any) -> Any:
@@ -131,11 +121,11 @@ def _structure(result: Any, *, kinds: bool) -> Any:
 
 def _packed(one: Any, two: Any, flat: list[Tensor]) -> Any:
     """The merged nodes in the structure of both results."""
-    if isinstance(one, list | tuple):
-        return _same_kind(one, [_packed(a, b, flat) for a, b in zip(one, two, strict=True)])
-    if isinstance(one, dict):
-        return {key: _packed(one[key], two[key], flat) for key in one}
-    if isinstance(one, SparseTensor):
+
+    def take(a: Any, b: Any) -> Any:
+        if not isinstance(a, SparseTensor):
+            return flat.pop(0)
         made = SparseTensor(flat.pop(0), flat.pop(0), flat.pop(0))
-        return made.with_known_shape(one.shape.most_specific_compatible_shape(two.shape).known)
-    return flat.pop(0)
+        return made.with_known_shape(a.shape.most_specific_compatible_shape(b.shape).known)
+
+    return mapped(take, one, two)

@@ -15,6 +15,7 @@ from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.make import custom
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
+from mpqueue.compat.graph.state import Running
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.infer import invalid
 from mpqueue.compat.ops.literals import leaves
@@ -118,7 +119,7 @@ def Print(
     value = convert_to_tensor(input_)
     shown = [convert_to_tensor(each) for each in data]
 
-    def kernel(run: Any, values: list[np.ndarray]) -> list[np.ndarray]:
+    def kernel(run: Running, values: list[np.ndarray]) -> list[np.ndarray]:
         times = run.session.resource(made, lambda: [0])
         times[0] += 1
         if first_n is None or first_n < 0 or times[0] <= first_n:
@@ -152,7 +153,7 @@ def Assert(condition: Any, data: Sequence[Any], summarize: int | None = None, na
         raise ValueError("data of Assert must have at least one entry")
     shown = [convert_to_tensor(each) for each in data]
 
-    def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+    def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
         if not values[0].all():
             told = " ".join(_summary(each, summarize) for each in values[1:])
             invalid(f"assertion failed: {told}")

@@ -11,6 +11,7 @@ from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.make import array_of, custom
 from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.graph.state import Running
 from mpqueue.compat.ops import dtypes
 from mpqueue.parsing import csv
 
@@ -47,7 +48,7 @@ def decode_csv(
         texts = convert_to_tensor(records, dtypes.string, "records")
         defaults = [_default(each, place) for place, each in enumerate(record_defaults)]
 
-        def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
             columns = csv.decode_csv(
                 values[0], values[1:], field_delim, use_quote_delim, na_value=na_value, select_cols=select_cols
             )

@@ -16,10 +16,11 @@ import numpy as np
 from mpqueue.compat.graph.make import custom
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.graph.run import owned
+from mpqueue.compat.graph.state import Running
 from mpqueue.compat.graph.symbolic import TensorAsValueError
 from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import as_dtype, string
-from mpqueue.compat.ops.literals import to_array
+from mpqueue.compat.ops.literals import leaves, mapped, to_array
 
 _OPERATORS: Final[dict[np.ufunc, str]] = {
     np.add: "add",
@@ -72,14 +73,14 @@ def deferred(function: Callable[..., Any], name: str, args: Sequence[Any], optio
     Raises:
         TensorAsValueError: The call fails for arrays of the nodes' types and shapes, or a rank is unknown.
     """
-    nodes = list(dict.fromkeys(_nodes((args, options))))
+    nodes = list(dict.fromkeys(each for each in leaves([args, options]) if isinstance(each, Tensor)))
     first, second, guessed = _tried_twice(function, name, args, options, nodes)
     several = isinstance(first, tuple | list)
     results = list(zip(first, second, strict=False)) if several else [(first, second)]
     if any(not isinstance(each, np.ndarray | np.generic | int | float | complex) for pair in results for each in pair):
         raise TensorAsValueError(f"{name} gives no arrays, so its result cannot be a node")
 
-    def kernel(_run: Any, values: list[np.ndarray]) -> list[np.ndarray]:
+    def kernel(_run: Running, values: list[np.ndarray]) -> list[np.ndarray]:
         given = dict(zip(nodes, values, strict=True))
         out = function(*_replaced(args, given), **_replaced(options, given))
         return [_result(each) for each in (out if several else [out])]
@@ -102,24 +103,8 @@ def _shared(one: tuple[int, ...], two: tuple[int, ...], guessed: int | None) -> 
     return tuple(a if a == b and a != guessed else None for a, b in zip(one, two, strict=True))
 
 
-def _nodes(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _nodes(item)
-    elif isinstance(value, dict):
-        yield from _nodes(list(value.values()))
-
-
 def _replaced(value: Any, given: dict[Tensor, Any]) -> Any:
-    if isinstance(value, Tensor):
-        return given[value]
-    if isinstance(value, list | tuple):
-        return type(value)(_replaced(item, given) for item in value)
-    if isinstance(value, dict):
-        return {key: _replaced(item, given) for key, item in value.items()}
-    return value
+    return mapped(lambda each: given[each] if isinstance(each, Tensor) else each, value)
 
 
 def _made_up(node: Tensor, unknown_size: int, *, counted: bool) -> np.ndarray:
@@ -135,18 +120,13 @@ def _made_up(node: Tensor, unknown_size: int, *, counted: bool) -> np.ndarray:
 def _trials(nodes: Sequence[Tensor], args: Any) -> Iterator[tuple[int, bool]]:
     """Which sizes to take for the unknown ones, and whether to count or to fill with ones."""
     yield from ((2, False), (3, True))
-    shapes = [*(node.known_dims or () for node in nodes), *(array.shape for array in _arrays(args))]
+    shapes = [
+        *(node.known_dims or () for node in nodes),
+        *(each.shape for each in leaves(args) if isinstance(each, np.ndarray)),
+    ]
     known = {size for shape in shapes for size in shape if size}
     sizes = [2, 3, *sorted(known - {2, 3}), 1]
     yield from ((size, counted) for size in sizes for counted in (True, False))
-
-
-def _arrays(value: Any) -> Iterator[np.ndarray]:
-    if isinstance(value, np.ndarray):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _arrays(item)
 
 
 def _tried_twice(

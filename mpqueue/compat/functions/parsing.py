@@ -11,6 +11,7 @@ from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.make import array_of, custom
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
+from mpqueue.compat.graph.state import Running
 from mpqueue.compat.graph.static import get_static_value
 from mpqueue.compat.ops.dims import Dims, merged
 from mpqueue.compat.ops.dtypes import DType, as_dtype, int64, string
@@ -101,7 +102,7 @@ def parse_example(serialized: Any, features: Features, name: str | None = None, 
             raise ValueError(f"serialized must be a vector of serialized Examples, got shape {inputs[0].shape}")
         outputs = _Outputs(specs, lead)
 
-        def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
             if values[0].ndim > 1:
                 invalid(f"serialized must be a vector of serialized Examples, got shape {values[0].shape}")
             names = values[1] if values[1].size else None
@@ -129,7 +130,7 @@ def parse_single_example(
         inputs = [_texts(serialized, "serialized"), _texts(example_names, "names")]
         merged(inputs[0].known_dims, ())
 
-        def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
             _check_scalar(values[0])
             names = values[1].reshape(-1)[0] if values[1].size else None
             return list(outputs.arrays(parse.parse_single_example(values[0].item(), wanted, example_names=names)))
@@ -161,7 +162,7 @@ def parse_single_sequence_example(
         inputs = [_texts(serialized, "serialized"), _texts(example_name, "debug_name")]
         merged(inputs[0].known_dims, ())
 
-        def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
             _check_scalar(values[0])
             label = values[1].reshape(-1)[0] if values[1].size else None
             one, two = sequence.parse_single_sequence_example(values[0].item(), *wanted, example_name=label)

@@ -10,6 +10,7 @@ from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.make import custom
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.run import owned
+from mpqueue.compat.graph.state import Running
 from mpqueue.compat.ops.dtypes import DType, as_dtype, string
 from mpqueue.compat.ops.infer import invalid
 from mpqueue.compat.ops.literals import to_array
@@ -63,7 +64,7 @@ def py_func(
     kinds = [as_dtype(each) for each in (Tout if several else [Tout])]
     inputs = [convert_to_tensor(each) for each in inp]
 
-    def kernel(_run: Any, values: list[np.ndarray]) -> list[np.ndarray]:
+    def kernel(_run: Running, values: list[np.ndarray]) -> list[np.ndarray]:
         return _results(func, _called(func, values), kinds)
 
     made = custom("PyFunc", inputs, [(kind, None) for kind in kinds], kernel, name=name, bound=stateful)

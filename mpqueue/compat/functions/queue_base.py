@@ -16,6 +16,7 @@ from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.handles import held
 from mpqueue.compat.graph.make import array_of, custom
 from mpqueue.compat.graph.nodes import Kernel, Operation, Tensor
+from mpqueue.compat.graph.state import Running
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, merged
 from mpqueue.compat.ops.dtypes import DType, as_dtype
@@ -128,7 +129,7 @@ class QueueBase:
             ]
             self._check_shapes(tensors, many=many)
 
-            def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+            def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
                 if len(tensors) < len(self._dtypes):
                     invalid(f"got {len(tensors)} components for a queue of {len(self._dtypes)}")
                 queue = held(values[0])
@@ -166,7 +167,7 @@ class QueueBase:
         Returns: A tensor; with several components a list of them, with names a dict.
         """
 
-        def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
             return [array_of(each) for each in held(values[0]).dequeue(None)]
 
         return self._dequeuing("QueueDequeueV2", "Dequeue", [], name, kernel, self._spec.shapes)
@@ -204,7 +205,7 @@ class QueueBase:
         first = None if known is None or takes_fewer else int(known)
         shapes = [None if each is None else (first, *each) for each in self._spec.shapes]
 
-        def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
             rows: list[np.ndarray] = held(values[0]).dequeue_many(int(values[1]), None, takes_fewer=takes_fewer)
             return rows
 
@@ -226,7 +227,7 @@ class QueueBase:
             name: Name of the node.
         """
 
-        def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
             held(values[0]).close(bool(cancel_pending_enqueues), None)
             return ()
 
@@ -244,7 +245,7 @@ class QueueBase:
     def _asking(
         self, kind: str, suffix: str, name: str | None, dtype: DType, ask: Callable[[QueueCore], Any]
     ) -> Tensor:
-        def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
             return [np.array(ask(held(values[0])), dtype.as_numpy_dtype)]
 
         return custom(kind, [self._queue_ref], [(dtype, ())], kernel, name=name or f"{self.name}_{suffix}").outputs[0]

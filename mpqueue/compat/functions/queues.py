@@ -12,6 +12,7 @@ from mpqueue.compat.functions.random import seeds_of
 from mpqueue.compat.graph.handles import handle_of
 from mpqueue.compat.graph.make import custom
 from mpqueue.compat.graph.nodes import Operation, Tensor
+from mpqueue.compat.graph.state import Running
 from mpqueue.compat.ops import dtypes as types
 from mpqueue.compat.ops.dtypes import DType, as_dtype
 from mpqueue.errors import InvalidArgumentError
@@ -35,7 +36,7 @@ def _queue_node(
     """
     made: list[Operation] = []
 
-    def kernel(run: Any, _values: list[np.ndarray]) -> Sequence[np.ndarray]:
+    def kernel(run: Running, _values: list[np.ndarray]) -> Sequence[np.ndarray]:
         key = ("queue", shared_name) if shared_name else made[0]
         label = made[0].name
         handle, found = run.session.resource(key, lambda: (handle_of(make(name=label).queue_ref), (kind, settings)))

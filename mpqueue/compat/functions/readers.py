@@ -17,6 +17,7 @@ from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.handles import handle_of, held
 from mpqueue.compat.graph.make import custom
 from mpqueue.compat.graph.nodes import Kernel, Operation, Tensor
+from mpqueue.compat.graph.state import Running
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, merged
 from mpqueue.compat.ops.dtypes import DType
@@ -70,7 +71,7 @@ class ReaderBase:
             name: Name of the node.
         """
 
-        def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
             record = held(values[0]).read(_Units(held(values[1])))
             return [np.array(each, object) for each in record]
 
@@ -88,7 +89,7 @@ class ReaderBase:
         count = convert_to_tensor(num_records, dtypes.int64, "num_records")
         merged(count.known_dims, ())
 
-        def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
             return held(values[0]).read_up_to(_Units(held(values[1])), int(values[2]))  # type: ignore[no-any-return]
 
         text: tuple[DType, Dims] = (dtypes.string, (None,))
@@ -112,7 +113,7 @@ class ReaderBase:
         return self._asking("ReaderSerializeStateV2", dtypes.string, "serialize_state", name)
 
     def _asking(self, kind: str, dtype: DType, method: str, name: str | None) -> Tensor:
-        def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
             return [np.array(getattr(held(values[0]), method)(), dtype.as_numpy_dtype)]
 
         return custom(kind, [self._reader_ref], [(dtype, ())], kernel, name=name, bound=True).outputs[0]
@@ -120,7 +121,7 @@ class ReaderBase:
     def reset(self, name: str | None = None) -> Operation:
         """An operation that takes the reader back to its initial clean state."""
 
-        def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
             held(values[0]).reset()
             return ()
 
@@ -136,7 +137,7 @@ class ReaderBase:
         saved = convert_to_tensor(state, dtypes.string, "state")
         merged(saved.known_dims, ())
 
-        def kernel(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
             held(values[0]).restore_state(values[1].item())
             return ()
 
@@ -167,7 +168,7 @@ def _reader_node(kind: str, make: Callable[[], readers.ReaderBase], name: str | 
     """The handle of a reader, which is found in the run's session, or made there."""
     made: list[Operation] = []
 
-    def kernel(run: Any, _values: list[np.ndarray]) -> Sequence[np.ndarray]:
+    def kernel(run: Running, _values: list[np.ndarray]) -> Sequence[np.ndarray]:
         return [run.session.resource(made[0], lambda: handle_of(make()))]
 
     made.append(custom(kind, (), [(dtypes.resource, ())], kernel, name=name))

@@ -20,6 +20,7 @@ from mpqueue.compat.graph.graph import Graph, get_default_graph
 from mpqueue.compat.graph.make import custom
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.run import lent, owned
+from mpqueue.compat.graph.state import Running
 from mpqueue.compat.graph.symbolic import Operators
 from mpqueue.compat.ops.dims import merged
 from mpqueue.compat.ops.dtypes import DType, bool_, string
@@ -93,7 +94,7 @@ class Variable(Operators):
             names.append(GraphKeys.TRAINABLE_VARIABLES)
         add_to_collections(names, self)
 
-    def _read(self, run: Any, _inputs: list[np.ndarray]) -> list[np.ndarray]:
+    def _read(self, run: Running, _inputs: list[np.ndarray]) -> list[np.ndarray]:
         try:
             return [run.session.state[self._ref.op]]
         except KeyError:
@@ -182,7 +183,7 @@ class Variable(Operators):
     def _updating(self, kind: str, value: Any, change: Callable[..., np.ndarray], name: str | None) -> Tensor:
         operand = convert_to_tensor(value, self.dtype.base_dtype, "value")
 
-        def kernel(run: Any, values: list[np.ndarray]) -> list[np.ndarray]:
+        def kernel(run: Running, values: list[np.ndarray]) -> list[np.ndarray]:
             with run.session.lock:
                 run.session.state[self._ref.op] = kept = lent(np.asarray(change(run, values[0])))
             return [kept]
@@ -230,7 +231,7 @@ class Variable(Operators):
     def count_up_to(self, limit: int) -> Tensor:
         """A node that gives the value and adds 1 to it; at ``limit`` it raises `OutOfRangeError`."""
 
-        def kernel(run: Any, _inputs: list[np.ndarray]) -> list[np.ndarray]:
+        def kernel(run: Running, _inputs: list[np.ndarray]) -> list[np.ndarray]:
             with run.session.lock:
                 (value,) = self._read(run, [])
                 if value >= limit:
@@ -256,7 +257,7 @@ class Variable(Operators):
 def is_variable_initialized(variable: Variable) -> Tensor:
     """A node that tells whether a variable has a value."""
 
-    def kernel(run: Any, _inputs: list[np.ndarray]) -> list[np.ndarray]:
+    def kernel(run: Running, _inputs: list[np.ndarray]) -> list[np.ndarray]:
         return [np.array(variable.op in run.session.state)]
 
     return custom("IsVariableInitialized", (), [(bool_, ())], kernel, bound=True).outputs[0]
@@ -269,7 +270,7 @@ def report_uninitialized_variables(
     """A node that gives the names of the variables that have no value yet."""
     wanted = [*global_variables(), *local_variables()] if var_list is None else list(var_list)
 
-    def kernel(run: Any, _inputs: list[np.ndarray]) -> list[np.ndarray]:
+    def kernel(run: Running, _inputs: list[np.ndarray]) -> list[np.ndarray]:
         names = [each.op.name.encode() for each in wanted if each.op not in run.session.state]
         return [np.array(names, object)]
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from mpqueue.compat.graph.graph import Graph, get_default_graph
 from mpqueue.compat.graph.nodes import Entries, Kernel, Operation, Tensor
+from mpqueue.compat.graph.state import Running
 from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import DType, as_dtype
 from mpqueue.compat.ops.known import Constant
@@ -127,13 +128,13 @@ def _kernel(definition: Op, lengths: list[int | None], attributes: dict[str, Any
     compute, several = definition.compute, len(definition.outputs) != 1 or bool(definition.outputs[0].number)
     grouped, infer = _grouper(lengths), definition.infer
 
-    def one(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+    def one(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
         try:
             return (array_of(compute(*grouped(values), **attributes)),)
         except _REFUSALS as error:
             raise _refused(infer, grouped(values), attributes, error) from error
 
-    def many(_run: Any, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+    def many(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
         try:
             return [array_of(each) for each in compute(*grouped(values), **attributes)]
         except _REFUSALS as error:

@@ -5,6 +5,7 @@ with ``align_corners`` (input size - 1) / (output size - 1); with ``half_pixel_c
 All of this is float32, as there.
 """
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ from mpqueue.compat.ops.registry import FLOATS, Known, Types, op
 _PIXELS: Final = Types((dtypes.int8, dtypes.uint8, dtypes.int16, dtypes.uint16, dtypes.int32, dtypes.int64, *FLOATS))
 _TABLE_SIZE: Final = 1024  # the cubic weights are looked up in steps of 1/1024
 _HALF: Final = np.float32(0.5)
+
+Along = Callable[[np.ndarray, int, int, bool, bool], np.ndarray]  # image, axis, size, align_corners, half_pixel_centers
 
 
 def _resized(images: Known, size: Known, **_options: Any) -> Dims:
@@ -51,8 +54,34 @@ def _places(have: int, want: int, align_corners: bool, half_pixel_centers: bool)
     return (numbers + _HALF) * scale - _HALF if half_pixel_centers else numbers * scale
 
 
-def _between(image: np.ndarray, axis: int, places: np.ndarray) -> np.ndarray:
+def _resizing(kind: str, name: str, result: str, doc: str) -> Callable[[Along], Along]:
+    """Declare the operation that resizes the rows, and then the columns, with a function for one axis."""
+
+    def declare(along: Along) -> Along:
+        @op(
+            kind,
+            f"images: T, size: int32 -> {result}",
+            f"image.{name}(images, size, align_corners, name, half_pixel_centers)",
+            T=_PIXELS,
+            infer=_resized,
+            doc=doc,
+        )
+        def resize(
+            images: np.ndarray, size: np.ndarray, *, align_corners: bool = False, half_pixel_centers: bool = False
+        ) -> np.ndarray:
+            for axis, want in enumerate(_checked(images, size), 1):
+                images = along(images, axis, want, align_corners, half_pixel_centers)
+            return images
+
+        return along
+
+    return declare
+
+
+@_resizing("ResizeBilinear", "resize_bilinear", "float32", "Values between the four nearest pixels; float32.")
+def _between(image: np.ndarray, axis: int, want: int, align_corners: bool, half_pixel_centers: bool) -> np.ndarray:
     """Values between neighbours along an axis."""
+    places = _places(image.shape[axis], want, align_corners, half_pixel_centers)
     floor = np.floor(places)
     lower = np.maximum(floor, 0).astype(np.int64)
     upper = np.minimum(np.ceil(places), image.shape[axis] - 1).astype(np.int64)
@@ -61,41 +90,19 @@ def _between(image: np.ndarray, axis: int, places: np.ndarray) -> np.ndarray:
     return low + (image.take(upper, axis).astype(np.float32) - low) * share  # type: ignore[no-any-return]
 
 
-@op(
-    "ResizeBilinear",
-    "images: T, size: int32 -> float32",
-    "image.resize_bilinear(images, size, align_corners, name, half_pixel_centers)",
-    T=_PIXELS,
-    infer=_resized,
-)
-def resize_bilinear(
-    images: np.ndarray, size: np.ndarray, *, align_corners: bool = False, half_pixel_centers: bool = False
-) -> np.ndarray:
-    """Values between the four nearest pixels; float32."""
-    height, width = _checked(images, size)
-    rows = _between(images, 1, _places(images.shape[1], height, align_corners, half_pixel_centers))
-    return _between(rows, 2, _places(images.shape[2], width, align_corners, half_pixel_centers))
-
-
-@op(
+@_resizing(
     "ResizeNearestNeighbor",
-    "images: T, size: int32 -> T",
-    "image.resize_nearest_neighbor(images, size, align_corners, name, half_pixel_centers)",
-    T=_PIXELS,
-    infer=_resized,
+    "resize_nearest_neighbor",
+    "T",
+    "The nearest pixel (to the left and above; with ``align_corners`` really the nearest); the type stays.",
 )
-def resize_nearest_neighbor(
-    images: np.ndarray, size: np.ndarray, *, align_corners: bool = False, half_pixel_centers: bool = False
-) -> np.ndarray:
-    """The nearest pixel (to the left and above; with ``align_corners`` really the nearest); the type stays."""
-    height, width = _checked(images, size)
-    for axis, want in ((1, height), (2, width)):
-        have = images.shape[axis]
-        numbers = np.arange(want, dtype=np.float32) + (_HALF if half_pixel_centers else np.float32(0))
-        places = numbers * _scale(have, want, align_corners)
-        nearest = np.floor(places + _HALF) if align_corners else np.floor(places)
-        images = images.take(np.clip(nearest, 0, have - 1).astype(np.int64), axis)
-    return images
+def _nearest(image: np.ndarray, axis: int, want: int, align_corners: bool, half_pixel_centers: bool) -> np.ndarray:
+    """The nearest neighbours along an axis."""
+    have = image.shape[axis]
+    numbers = np.arange(want, dtype=np.float32) + (_HALF if half_pixel_centers else np.float32(0))
+    places = numbers * _scale(have, want, align_corners)
+    nearest = np.floor(places + _HALF) if align_corners else np.floor(places)
+    return np.asarray(image.take(np.clip(nearest, 0, have - 1).astype(np.int64), axis))
 
 
 @cache
@@ -108,8 +115,10 @@ def _cubic_weights(sharpness: float) -> np.ndarray:
     ).astype(np.float32)
 
 
-def _cubic(image: np.ndarray, axis: int, places: np.ndarray, half_pixel_centers: bool) -> np.ndarray:
+@_resizing("ResizeBicubic", "resize_bicubic", "float32", "Cubic interpolation of the sixteen nearest pixels; float32.")
+def _cubic(image: np.ndarray, axis: int, want: int, align_corners: bool, half_pixel_centers: bool) -> np.ndarray:
     """Sums of four neighbours along an axis. With half-pixel centres, those outside the image have no weight."""
+    places = _places(image.shape[axis], want, align_corners, half_pixel_centers)
     table = _cubic_weights(-0.5 if half_pixel_centers else -0.75)
     first = np.floor(places).astype(np.int64)
     step = np.rint((places - first) * _TABLE_SIZE).astype(np.int64)
@@ -122,22 +131,6 @@ def _cubic(image: np.ndarray, axis: int, places: np.ndarray, half_pixel_centers:
     line = [-1 if n == axis else 1 for n in range(image.ndim)]
     parts = [image.take(at, axis).astype(np.float32) * w.reshape(line) for at, w in zip(inside, weights, strict=True)]
     return np.asarray(np.sum(parts, axis=0, dtype=np.float32))
-
-
-@op(
-    "ResizeBicubic",
-    "images: T, size: int32 -> float32",
-    "image.resize_bicubic(images, size, align_corners, name, half_pixel_centers)",
-    T=_PIXELS,
-    infer=_resized,
-)
-def resize_bicubic(
-    images: np.ndarray, size: np.ndarray, *, align_corners: bool = False, half_pixel_centers: bool = False
-) -> np.ndarray:
-    """Cubic interpolation of the sixteen nearest pixels; float32."""
-    height, width = _checked(images, size)
-    rows = _cubic(images, 1, _places(images.shape[1], height, align_corners, half_pixel_centers), half_pixel_centers)
-    return _cubic(rows, 2, _places(images.shape[2], width, align_corners, half_pixel_centers), half_pixel_centers)
 
 
 def _area_weights(have: int, want: int, align_corners: bool) -> np.ndarray:

@@ -4,7 +4,7 @@ They are those of `mpqueue.values.conversion`, with three exceptions of TensorFl
 for, lists may not hold arrays, and a NumPy boolean in a list is no literal.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,16 @@ def leaves(value: Any) -> Iterator[Any]:
             yield from leaves(item)
     else:
         yield value
+
+
+def mapped(function: Callable[..., Any], structure: Any, *others: Any) -> Any:
+    """A structure of the same nesting: ``function`` of each element, and of the elements at its place in the others."""
+    if isinstance(structure, list | tuple):
+        items = [mapped(function, *each) for each in zip(structure, *others, strict=True)]
+        return type(structure)(*items) if hasattr(structure, "_fields") else type(structure)(items)
+    if isinstance(structure, Mapping):
+        return {key: mapped(function, *(each[key] for each in (structure, *others))) for key in structure}
+    return function(structure, *others)
 
 
 def _converted(value: Any, dtype: DType | None) -> np.ndarray:

@@ -48,7 +48,7 @@ def string_join(inputs: Sequence[np.ndarray], *, separator: str = "") -> np.ndar
     return each(lambda *parts: between.join(parts), *inputs)
 
 
-def _split_parts(input: Known, delimiter: Known, **_options: bool) -> list[Dims]:
+def _split_parts(input: Known, delimiter: Known, **_options: int) -> list[Dims]:
     with_rank(input.known_dims, 1, "input")
     with_rank(delimiter.known_dims, 0, "delimiter")
     return [(None, 2), (None,), (2,)]
@@ -87,13 +87,7 @@ def sparse_rows(rows: Sequence[Sequence[bytes]]) -> tuple[np.ndarray, np.ndarray
     return np.array(indices, np.int64).reshape(-1, 2), values, shape
 
 
-def _split_v2(input: Known, sep: Known, **_options: int) -> list[Dims]:
-    with_rank(input.known_dims, 1, "input")
-    with_rank(sep.known_dims, 0, "sep")
-    return [(None, 2), (None,), (2,)]
-
-
-@op("StringSplitV2", "input: string, sep: string -> indices: int64, values: string, shape: int64", infer=_split_v2)
+@op("StringSplitV2", "input: string, sep: string -> indices: int64, values: string, shape: int64", infer=_split_parts)
 def string_split_v2(
     input: np.ndarray, sep: np.ndarray, *, maxsplit: int = -1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -133,12 +127,12 @@ def substr(input: np.ndarray, pos: np.ndarray, len: np.ndarray, *, unit: str = "
     """
     if pos.shape != len.shape:
         invalid(f"pos and len should have the same shape, got {list(pos.shape)} and {list(len.shape)}")
-    cut = _cut_characters if unit == "UTF8_CHAR" else _cut_bytes
-    return each(cut, input, pos, len)
+    return each(_cut_characters if unit == "UTF8_CHAR" else _cut_part, input, pos, len)
 
 
-def _cut_bytes(text: bytes, start: int, length: int) -> bytes:
-    size = text.__len__()
+def _cut_part(text: Any, start: int, length: int) -> Any:
+    """A part of bytes or of a str."""
+    size = len(text)
     if not -size <= start <= size:
         invalid(f"pos {start} out of range for string {text!r}")
     start = start + size if start < 0 else start
@@ -146,12 +140,7 @@ def _cut_bytes(text: bytes, start: int, length: int) -> bytes:
 
 
 def _cut_characters(text: bytes, start: int, length: int) -> bytes:
-    characters = text.decode("utf-8", "surrogateescape")
-    size = characters.__len__()
-    if not -size <= start <= size:
-        invalid(f"pos {start} out of range for string {text!r}")
-    start = start + size if start < 0 else start
-    cut = characters[start:] if length < 0 else characters[start : start + length]
+    cut: str = _cut_part(text.decode("utf-8", "surrogateescape"), start, length)
     return cut.encode("utf-8", "surrogateescape")
 
 
