@@ -11,6 +11,7 @@ what shows only later is an `InvalidArgumentError` of the run. ``name`` is the n
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar, get_args, get_origin
@@ -52,12 +53,13 @@ def _function(definition: Op, result: Any, of_outputs: Callable[..., Any]) -> Ca
         name = given.pop("name", None)
         return of_outputs(make(kind, *[given.pop(each) for each in inputs], name=name, **given))
 
-    _presented(function, signature, result)
+    _present(function, signature, result)
+    function.__module__ = sys._getframe(2).f_globals["__name__"]  # where it is assigned: pickle looks for it there
     function.__doc__ = signature.document(definition.doc, definition.told())
     return function
 
 
-def _presented(function: Any, signature: Signature, result: Any) -> None:
+def _present(function: Any, signature: Signature, result: Any) -> None:
     function.__signature__ = signature.plain.replace(return_annotation=result)
     function.__name__ = function.__qualname__ = signature.path.rpartition(".")[2]
 
@@ -65,13 +67,13 @@ def _presented(function: Any, signature: Signature, result: Any) -> None:
 def public(
     text: str, *, scope: str | None = None, doc: str | None = None, like: Any = None
 ) -> Callable[[Callable[..., _Result]], Callable[..., _Result]]:
-    """Make a function the public one of TensorFlow.
+    """Give a function the form of TensorFlow's.
 
     Args:
-        text: Its public form; see `mpqueue.compat.ops.signature`.
-        scope: Run it in a name scope, called as the caller says or else so. The function's own parameter ``name`` is
-            then the scope, ending in "/", to be the name of the last node.
-        doc: What it does, instead of the function's own text.
+        text: The public form; see `mpqueue.compat.ops.signature`.
+        scope: Call the function in a name scope, with the name that the caller gives, else this one. The function's
+            own parameter ``name`` is then the scope, ending in "/", to be the name of the last node.
+        doc: Use this docstring instead of the function's own.
         like: A function whose parameters of the same names have the same meaning.
     """
 
@@ -94,7 +96,7 @@ def public(
                     given["name"] = entered
                 return function(**signature.converted(given))
 
-        _presented(called, signature, _result_of(function))
+        _present(called, signature, _result_of(function))
         called.__doc__ = told
         return called
 
@@ -109,7 +111,7 @@ def _result_of(function: Callable[..., Any]) -> Any:
 
 
 def public_class(path: str, *, like: type | None = None, unused: str = "") -> Callable[[_Class], _Class]:
-    """Make a class the public one of TensorFlow: complete its text and those of its methods.
+    """Complete the docstrings of a class that mirrors one of TensorFlow, and of its methods.
 
     Args:
         path: TensorFlow's name of it.

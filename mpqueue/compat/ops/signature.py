@@ -34,7 +34,7 @@ Axes = tuple[int, ...]
 
 _PART: Final = re.compile(r"(?:(\w+) as )?(\w+|\.\.\.|\*)(?:=(.+))?")
 _SECTION: Final = re.compile(r"(?m)^(?:(Args|Returns|Raises|Yields):|While running)")
-
+_ARGUMENT: Final = re.compile(r"(?m)^    (\w+): (.+(?:\n        .+)*)")
 
 Conversion = Callable[[Any, str], Any]  # of a value, for the parameter of that name
 
@@ -45,9 +45,6 @@ CONVERSIONS: Final[dict[Any, Conversion]] = {
     Axes: lambda value, _name: () if value is None else tuple(int(each) for each in np.atleast_1d(value)),
     bool: lambda value, _name: bool(value),
 }
-
-
-_ARGUMENT: Final = re.compile(r"(?m)^    (\w+): (.+(?:\n        .+)*)")
 
 
 class Parameter(NamedTuple):
