@@ -6,7 +6,7 @@ import pytest
 
 import mpqueue.compat.v1 as tf
 from mpqueue.compat.ops.dtypes import DType, float32, int64
-from mpqueue.compat.ops.signature import Signature, arguments_told
+from mpqueue.compat.ops.signature import Signature, argument_descriptions
 from mpqueue.compat.ops.table import TABLE
 
 
@@ -99,8 +99,8 @@ def test_descriptions_are_taken_from_a_text():
         Returns: Them.
         """
 
-    assert arguments_told(read) == {"path": "A file,\n        or a folder.", "size": "Bytes."}
-    assert arguments_told(None) == {}
+    assert argument_descriptions(read) == {"path": "A file,\n        or a folder.", "size": "Bytes."}
+    assert argument_descriptions(None) == {}
 
 
 @pytest.mark.parametrize("name", sorted(name for name, each in TABLE.items() if each.public))

@@ -22,7 +22,7 @@ from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
 from mpqueue.compat.ops.registry import Op
-from mpqueue.compat.ops.signature import CONVERSIONS, Signature, arguments_told
+from mpqueue.compat.ops.signature import CONVERSIONS, Signature, argument_descriptions
 from mpqueue.compat.ops.table import TABLE
 
 _Result = TypeVar("_Result")
@@ -55,7 +55,7 @@ def _function(definition: Op, result: Any, of_outputs: Callable[..., Any]) -> Ca
 
     _present(function, signature, result)
     function.__module__ = sys._getframe(2).f_globals["__name__"]  # where it is assigned: pickle looks for it there
-    function.__doc__ = signature.document(definition.doc, definition.told())
+    function.__doc__ = signature.document(definition.doc, definition.descriptions())
     return function
 
 
@@ -81,9 +81,9 @@ def public(
         own = dict(inspect.signature(function).parameters)
         takes_name = "name" in own
         signature = Signature(text, own)
-        told = signature.document(doc or inspect.getdoc(function) or "", arguments_told(like))
+        docstring = signature.document(doc or inspect.getdoc(function) or "", argument_descriptions(like))
         if scope is None and signature.is_own:
-            function.__doc__ = told
+            function.__doc__ = docstring
             return function
 
         @functools.wraps(function)
@@ -97,7 +97,7 @@ def public(
                 return function(**signature.converted(given))
 
         _present(called, signature, _result_of(function))
-        called.__doc__ = told
+        called.__doc__ = docstring
         return called
 
     return decorate
@@ -122,8 +122,8 @@ def public_class(path: str, *, like: type | None = None, unused: str = "") -> Ca
     def decorate(kind: _Class) -> _Class:
         construct = vars(kind).get("__init__")
         own = _parameters(construct) if construct else {}
-        told = dict.fromkeys(unused.split(), "No effect.") | arguments_told(like)
-        kind.__doc__ = Signature(f"{path}(...)", own).document(inspect.getdoc(kind) or "", told)
+        descriptions = dict.fromkeys(unused.split(), "No effect.") | argument_descriptions(like)
+        kind.__doc__ = Signature(f"{path}(...)", own).document(inspect.getdoc(kind) or "", descriptions)
         for name, method in vars(kind).items():
             function = method.__func__ if isinstance(method, staticmethod) else method
             if inspect.isfunction(function) and function.__doc__ and not name.startswith("_"):

@@ -112,8 +112,8 @@ class Op:
         name = inspect.Parameter("name", kind, default=None)
         return Signature(self.public, {each.name: each for each in (*inputs, *attributes, name)})
 
-    def told(self) -> dict[str, str]:
-        """Of each input and attribute, what follows from the signature."""
+    def descriptions(self) -> dict[str, str]:
+        """Return descriptions of the inputs and attributes, as they follow from the signature."""
         parameters = inspect.signature(self.compute).parameters.values()
         of_attributes = {p.name: _WORDS.get(p.annotation, "A setting.") for p in parameters if p.kind is p.KEYWORD_ONLY}
         return {arg.name: self._type(arg) for arg in self.inputs} | of_attributes

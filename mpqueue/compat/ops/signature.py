@@ -114,11 +114,11 @@ class Signature:
 
     def _plain(self, parameter: Parameter) -> inspect.Parameter:
         own = self._own.get(parameter.own)
-        told = (str | None) if parameter.own == "name" else own.annotation if own is not None else Any
-        told = Any if told in CONVERSIONS and told is not bool else told  # whatever can be converted may be given
-        if parameter.default is None and told is not Any:
-            told |= None
-        return inspect.Parameter(parameter.name, parameter.kind, default=parameter.default, annotation=told)
+        kind = (str | None) if parameter.own == "name" else own.annotation if own is not None else Any
+        kind = Any if kind in CONVERSIONS and kind is not bool else kind  # whatever can be converted may be given
+        if parameter.default is None and kind is not Any:
+            kind |= None
+        return inspect.Parameter(parameter.name, parameter.kind, default=parameter.default, annotation=kind)
 
     def _conversion(self, parameter: Parameter) -> Conversion | None:
         own = self._own.get(parameter.own)
@@ -147,29 +147,29 @@ class Signature:
         """Such arguments by the function's own names, of its own types."""
         return {own: convert(given[name], own) if convert else given[name] for own, name, convert in self._passed}
 
-    def document(self, text: str, told: Mapping[str, str]) -> str:
-        """The text of the public function.
+    def document(self, text: str, descriptions: Mapping[str, str]) -> str:
+        """Return the docstring of the public function.
 
         Args:
-            text: What the function does; its section of arguments, if it has one, tells of some.
-            told: What to tell of own parameters that this section leaves out.
+            text: The function's own docstring; its section of arguments may leave some out.
+            descriptions: Descriptions of these, by the function's own names.
         """
         head, section, rest = _split(text)
         lines = dict(_ARGUMENT.findall(section))
         for parameter in self.parameters:
             if parameter.name not in lines:
-                lines[parameter.name] = self._told(parameter, told)
+                lines[parameter.name] = self._description(parameter, descriptions)
         order = [each.name for each in self.parameters]
         arguments = [f"    {name}: {lines[name]}" for name in sorted(lines, key=order.index) if lines[name]]
         parts = [head, "\n".join(["Args:", *arguments]) if arguments else "", rest, f"Follows: ``tf.{self.path}``."]
         return "\n\n".join(part.strip("\n") for part in parts if part)
 
-    def _told(self, parameter: Parameter, told: Mapping[str, str]) -> str:
+    def _description(self, parameter: Parameter, descriptions: Mapping[str, str]) -> str:
         if parameter.replaced_by:
             return f"Old name of ``{parameter.replaced_by}``."
         if parameter.own == "name":
             return "Name of the node."
-        return told.get(parameter.own, "") if parameter.own in self._own else "No effect."
+        return descriptions.get(parameter.own, "") if parameter.own in self._own else "No effect."
 
 
 def _parsed(part: str) -> tuple[str, str, str]:
@@ -196,7 +196,7 @@ def _split(text: str) -> tuple[str, str, str]:
     return text[: starts[0]].rstrip(), text[starts[0] : starts[1]].rstrip(), text[starts[1] :].rstrip()
 
 
-def arguments_told(described: Any) -> dict[str, str]:
+def argument_descriptions(described: Any) -> dict[str, str]:
     """Return the descriptions of arguments in the docstring of a function or class, by name."""
     section = _split(inspect.getdoc(described) or "")[1] if described else ""
-    return {name: told.strip() for name, told in _ARGUMENT.findall(section)}
+    return dict(_ARGUMENT.findall(section))
