@@ -1,9 +1,9 @@
 """The end of an epoch, for sources that have an `on_epoch_end` of their own.
 
 It is due once the epoch's last batch was handed out. It then runs inside the following `next`, or 0.1 s later in a
-one-shot thread if no `next` and no `stop` came by, so that the next epoch is prepared while the trainer validates. Not
-at once, because programs read the state of the epoch right after its last batch. What it raises is raised by the
-following `next`; the one after that opens the next epoch without calling it again.
+one-shot thread if neither `next` nor `stop` was called, so that the next epoch is prepared while the trainer validates.
+It does not run at once, because programs read the state of the epoch right after its last batch. An exception of the
+hook is raised by the following `next`; the `next` after that opens the next epoch without calling the hook again.
 """
 
 import threading
@@ -14,7 +14,7 @@ EPOCH_END_DELAY_S = 0.1
 
 
 class EpochEnd:
-    """Whether an epoch's end is due, and its hook. The pipeline calls all of this under its lock.
+    """The end of the present epoch: whether it is due, and its hook. The pipeline calls this under its lock.
 
     Args:
         hook: Called once per epoch; None: there is nothing to call, and nothing is ever due.
@@ -32,7 +32,7 @@ class EpochEnd:
         self._timer: threading.Timer | None = None
 
     def fall_due(self, finish: Callable[[], Any]) -> bool:
-        """An epoch is over, and ``finish`` sees to it; False if there is nothing to be done about it."""
+        """Note that an epoch is over, which ``finish`` will end. Returns False if there is no hook to call."""
         if self._hook is None:
             return False
         self._hook_is_due = self.is_due = True
@@ -58,7 +58,7 @@ class EpochEnd:
             self.is_calling = self._hook_is_due = False
 
     def cancel_timer(self) -> None:
-        """Somebody sees to it, or nobody has to."""
+        """Stop the timer: another call ends the epoch, or the stream has stopped."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

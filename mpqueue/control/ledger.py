@@ -25,10 +25,10 @@ class Ledger:
         progress: What was handed out.
         ready: Outcomes by the number of their ticket, in the order of their coming. The backend adds them.
         tickets: Those that were dealt and not taken, by number.
-        head: The number of the ticket whose turn it is.
+        head: The number of the next ticket to be handed out.
         latest: The ticket that was counted last.
         num_batches: How many were counted.
-        is_waiting: The backend sets it around its wait, during which an interrupt tears nothing.
+        is_waiting: The backend sets it around its wait, during which an interrupt does no harm.
         is_closed: Nothing is dealt any more.
         failure: An error for the consumer that belongs to no ticket.
         unsharded: The lanes that ended, and whose stream never asked which worker it is in. The backend adds them.
@@ -57,7 +57,7 @@ class Ledger:
 
     @property
     def is_stream(self) -> bool:
-        """Whether the tickets belong to lanes, one for each worker, with a stream each."""
+        """True if the tickets belong to lanes: each worker has a stream of its own."""
         return isinstance(self.schedule, StreamSchedule)
 
     @property
@@ -71,7 +71,7 @@ class Ledger:
         return len(self.tickets)
 
     def is_outstanding(self, number: int) -> bool:
-        """Whether this ticket was dealt and not taken."""
+        """Return True if this ticket was dealt and not taken."""
         return number in self.tickets
 
     def deal(self, limit: int = 1) -> list[Ticket]:
@@ -90,7 +90,7 @@ class Ledger:
         return dealt
 
     def _note_undealt(self, error: Exception) -> None:
-        """The source has no next epoch: an error in its place in the order, once."""
+        """Put an error into the place of the next epoch, which the source does not have; once."""
         if any(ticket.position < 0 for ticket in self.tickets.values()):
             return
         assert isinstance(self.schedule, EpochSchedule)
@@ -113,7 +113,7 @@ class Ledger:
     # -- The consumer's side
 
     def take(self) -> tuple[Ticket, Outcome] | None:
-        """Take the outcome whose turn it is, with its ticket; None: it is not ready."""
+        """Take the next outcome, with its ticket; None: it is not ready."""
         number = self.head if self.is_ordered else self._first_ready()
         outcome = self.ready.pop(number, None)
         if outcome is None:
@@ -123,18 +123,18 @@ class Ledger:
         return self.tickets.pop(number), outcome
 
     def _first_ready(self) -> int:
-        """The first that came of this epoch; one of the next epoch waits for this one's rest."""
+        """Return the ticket that was answered first in this epoch; those of the next epoch wait for the rest of it."""
         for number in self.ready:
             if self.tickets[number].epoch == self.progress.epoch:
                 return number
         return -1
 
     def at_work(self) -> set[int]:
-        """The numbers of the tickets that are not answered."""
+        """Return the numbers of the tickets that are not answered."""
         return self.tickets.keys() - self.ready.keys()
 
     def count(self, ticket: Ticket) -> bool:
-        """Count a batch that is handed out; return whether it was the last of its epoch."""
+        """Count a batch that is handed out; return True if it was the last of its epoch."""
         self.latest = ticket  # from here on it counts; see NOTE [ Interrupts ] in mpqueue.control.pipeline
         self.num_batches += 1
         is_last = self.progress.count(ticket) == self.schedule.lengths.get(ticket.epoch)

@@ -1,22 +1,22 @@
 """The consumer's side: hands out batches in order, ends epochs, and keeps the workers in work.
 
-There is no feeder thread. The consumer's own `next` takes what has arrived, deals more tickets, and waits if the head
-of the line is not there; workers run ahead on the credit that they hold. Threads that may come by (several consumers,
-a `stop` from elsewhere, the one-shot epoch-end thread) take turns by one lock; user code that is called here
-(`on_epoch_end`) runs inside it and may call back.
+There is no feeder thread. The consumer's own `next` takes the outcomes that have arrived, deals more tickets, and waits
+if the next batch is not there; workers run ahead on the credit that they hold. One lock orders the threads that may
+call (several consumers, a `stop` from elsewhere, the one-shot thread of an epoch's end). User code that is called here
+(`on_epoch_end`) runs inside the lock and may call back.
 
-What was dealt and what has come is in the `Ledger`, which the backend shares; what an interrupt has left is in the
-`Recovery`. What runs the tickets is a `Backend`: processes, threads, or the caller itself. It *pulls*: `Ledger.deal`
-gives it the next ticket as long as there is credit, so that there is one place that counts.
+The `Ledger`, which the backend shares, holds the tickets that were dealt and their outcomes; the `Recovery` holds what
+an interrupt has left. A `Backend` runs the tickets: worker processes, worker threads, or the caller itself. It pulls
+them: `Ledger.deal` gives it the next ticket as long as there is credit, so that the ledger alone counts.
 
 # NOTE [ Interrupts ]
 A signal handler runs between any two bytecodes of the main thread, and may raise (Ctrl-C, `sys.exit`, a time-out by
 SIGALRM) or call `stop`. Three rules keep the stream whole, at no cost as long as none strikes:
 
 1. While we wait, nothing is half done: what was raised passes through, and the next `next` goes on where it was.
-2. Anywhere else the state may be *torn*: inconsistent. The next `next` discards the work in flight and goes back to
-   the last place that was counted. A batch is counted after it was opened, by one assignment; one that was counted and
-   not returned is returned then. So nothing is lost, and nothing comes twice.
+2. Anywhere else the state may be *inconsistent*. The next `next` discards the work in flight and rolls back to the last
+   place that was counted. A batch is counted after it was opened, by one assignment; one that was counted and not
+   returned is returned then. So nothing is lost, and nothing comes twice.
 3. A `stop` from a handler in the middle of our own work only sets a mark; the work itself stops at its end. (The
    alternative, to close descriptors that a line further up the stack is about to use, could write to strangers.)
 """
@@ -148,7 +148,7 @@ class Pipeline:
             raise
 
     def _take_rare(self, ticket: Ticket, outcome: Outcome) -> None:
-        """The end of a worker's stream, or an exception, which is raised."""
+        """Enter the end of a worker's stream, or raise the exception of a batch."""
         ledger = self.ledger
         if outcome.is_end:
             assert isinstance(ledger.schedule, StreamSchedule)
@@ -181,8 +181,8 @@ class Pipeline:
             self.ledger.needs_attention = True
             raise self.recovery.own(Stopped())
         self.raise_failure()
-        if self.recovery.is_torn:
-            self._mend()
+        if self.recovery.is_inconsistent:
+            self._recover()
         if self._end.is_due:
             self.finish_epoch()
         self.raise_failure()
@@ -209,7 +209,7 @@ class Pipeline:
     # -- Interrupts
 
     def _note_escape(self, ticket: Ticket | None = None, batch: Any = _NOTHING) -> None:
-        """An exception leaves: ours, or an interrupt. See NOTE [ Interrupts ]."""
+        """Note an exception that leaves `next`: the engine's own, or an interrupt. See NOTE [ Interrupts ]."""
         recovery = self.recovery
         if not recovery.note_escape() or not recovery.is_counted(ticket):
             return
@@ -219,17 +219,17 @@ class Pipeline:
         if batch is not _NOTHING:
             recovery.keep(batch)
 
-    def _mend(self) -> None:
-        """Discard the work in flight and go back to the last place that was counted."""
+    def _recover(self) -> None:
+        """Discard the work in flight and roll back to the last place that was counted."""
         ledger = self.ledger
-        self.recovery.begin_to_mend()
+        self.recovery.begin()
         self.backend.reset()
         if self._end.is_due:
             ledger.stand_before(ledger.progress.epoch)
         else:
             ledger.go_to(ledger.progress.place())
             self.backend.pump()
-        self.recovery.is_mended()
+        self.recovery.end()
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
@@ -262,9 +262,9 @@ class Pipeline:
             try:
                 end.run_hook()
                 if not self.is_stopped:
-                    self.recovery.is_torn = True  # as long as it lasts
+                    self.recovery.is_inconsistent = True  # as long as it lasts
                     self._open_epoch()
-                    self.recovery.is_torn = end.is_due = False
+                    self.recovery.is_inconsistent = end.is_due = False
             except BaseException as error:
                 self.ledger.fail(error)
 
@@ -319,7 +319,7 @@ class Pipeline:
     def num_ready(self) -> int:
         """Batches that are computed and not handed out."""
         with self._turn():
-            if self.is_stopped or self.recovery.is_torn:
+            if self.is_stopped or self.recovery.is_inconsistent:
                 return 0
             self.backend.pump()
             self.backend.wait(self.ledger.head, block=False)
@@ -327,22 +327,22 @@ class Pipeline:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether it was asked to stop, or has not begun."""
+        """True if it was asked to stop, or has not begun."""
         return self.life is not Life.RUNNING
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing of it is left, in this process."""
+        """True if nothing of it is left in this process."""
         return self.life in {Life.ENDED, Life.FOREIGN}
 
     def disown(self) -> None:
-        """This is a copy in a forked child: the workers are the parent's, and a lock may be held for ever."""
+        """Refuse all calls, in a forked child: the workers are the parent's, and its locks may be held for ever."""
         self.lock, self._stopping = threading.RLock(), threading.RLock()
         self.life = Life.FOREIGN
         self.ledger.needs_attention = True
 
     def _is_inside(self) -> bool:
-        """Whether this very thread holds the lock."""
+        """Return True if this very thread holds the lock."""
         return self.lock._is_owned()  # type: ignore[attr-defined,no-any-return]  # as threading.Condition does
 
     def _stop_late(self) -> None:

@@ -1,4 +1,4 @@
-"""How far the consumer is: which batches were handed out, and so where a stream goes on. Pure."""
+"""The consumer's progress: the batches that were handed out, and so the place where a stream goes on. Pure."""
 
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ class Place(NamedTuple):
 
 
 class Progress:
-    """The place that is counted on; see `Place` for the attributes."""
+    """The place of the consumer, which advances with each batch; see `Place` for the attributes."""
 
     def __init__(self, num_lanes: int) -> None:
         self.epoch = self.position = self.lane = 0
@@ -32,18 +32,18 @@ class Progress:
         self.counts = [0] * num_lanes
 
     def place(self) -> Place:
-        """Where the consumer is now."""
+        """Return the present place of the consumer."""
         return Place(self.epoch, self.position, tuple(sorted(self.ahead)), tuple(self.counts), self.lane)
 
     def go_to(self, place: Place) -> None:
-        """Count on from there."""
+        """Go on counting from this place."""
         self.epoch, self.position, self.ahead, self.lane = place.epoch, place.position, set(place.ahead), place.lane
         self.counts = list(place.counts) or [0] * len(self.counts)
 
     def count(self, ticket: Ticket) -> int:
-        """A batch was handed out. It counts from one assignment on, so that an interrupt cannot count half of it.
+        """Count a batch that was handed out, by one assignment, so that an interrupt cannot count half of it.
 
-        Returns: How many of the epoch were, without a gap; -1 for streams.
+        Returns: The number of batches of the epoch that were handed out without a gap; -1 for streams.
         """
         _, _, position, unit, lane = ticket
         if lane >= 0:
@@ -65,13 +65,13 @@ class Progress:
         return position
 
     def is_counted(self, ticket: Ticket) -> bool:
-        """Whether `count` has done its work; for after an interrupt in the middle of it."""
+        """Return True if `count` has counted this ticket; for after an interrupt in the middle of it."""
         return ticket.lane < 0 and (
             ticket.epoch != self.epoch or ticket.position < self.position or ticket.position in self.ahead
         )
 
     def enter(self, epoch: int) -> None:
-        """All batches of the epochs before were handed out."""
+        """Begin an epoch: all batches of the epochs before were handed out."""
         self.epoch = epoch
         self.position = 0
         self.ahead.clear()

@@ -1,4 +1,4 @@
-"""What leaves the pipeline as an exception, and what has to be mended after it; see NOTE [ Interrupts ]. Pure."""
+"""Exceptions that leave the pipeline, and the recovery from interrupts; see NOTE [ Interrupts ]. Pure."""
 
 from collections import deque
 from typing import Any
@@ -12,15 +12,15 @@ class Recovery:
     """Tells the engine's own exceptions from interrupts, and keeps what an interrupt has left.
 
     Attributes:
-        is_torn: The state may be inconsistent: the next call discards the work in flight and goes back to the last
-            place that was counted.
+        is_inconsistent: The state may be inconsistent: the next call discards the work in flight and rolls back to the
+            last place that was counted.
         unclaimed: Batches that were counted and did not reach the caller; they are handed out first.
-        has_failed: What was raised last was a failure, not an interrupt.
-        failed_at: Where the consumer was then.
+        has_failed: The last exception was a failure, not an interrupt.
+        failed_at: The place of the consumer at the last failure of a batch.
     """
 
     def __init__(self, ledger: Ledger) -> None:
-        self.is_torn = self.has_failed = False
+        self.is_inconsistent = self.has_failed = False
         self.failed_at = Place()
         self.unclaimed: deque[Any] = deque()
         self._ledger = ledger
@@ -32,33 +32,33 @@ class Recovery:
         return error
 
     def expect(self, place: Place) -> None:
-        """The failure of the batch at this place is about to be raised."""
+        """Note that the failure of the batch at this place is about to be raised."""
         self.failed_at = place
         self._is_raising = True
 
     def note_escape(self) -> bool:
-        """An exception leaves; return whether it was an interrupt that may have torn the state."""
+        """Note that an exception leaves; return True if it was an interrupt, so that the state may be inconsistent."""
         ledger = self._ledger
         is_interrupt = not ledger.is_waiting and not self._is_raising
         if is_interrupt:
-            self.is_torn = ledger.needs_attention = True
+            self.is_inconsistent = ledger.needs_attention = True
         self.has_failed = self._is_raising
         ledger.is_waiting = self._is_raising = False
         return is_interrupt
 
     def keep(self, batch: Any) -> None:
-        """A batch was counted, and an interrupt kept it from its caller."""
+        """Keep a batch that was counted, and that an interrupt kept from its caller."""
         self.unclaimed.append(batch)
         self._ledger.needs_attention = True
 
     def is_counted(self, ticket: Ticket | None) -> bool:
-        """Whether an interrupt fell behind the line from which on this ticket counts."""
+        """Return True if the interrupt came after the line from which on this ticket counts."""
         return ticket is not None and ticket is self._ledger.latest
 
-    def begin_to_mend(self) -> None:
-        """As long as the mending fails, it is tried again."""
+    def begin(self) -> None:
+        """Begin to recover; as long as that fails, it is tried again."""
         self._is_raising = self._ledger.needs_attention = True
 
-    def is_mended(self) -> None:
-        """The state is consistent again; attention stays, for a `stop` may have asked for it meanwhile."""
-        self._is_raising = self.is_torn = False
+    def end(self) -> None:
+        """Note that the state is consistent again; attention stays, as a `stop` may have asked for it meanwhile."""
+        self._is_raising = self.is_inconsistent = False

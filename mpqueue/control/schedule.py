@@ -23,10 +23,10 @@ class Ticket(NamedTuple):
     """One piece of work.
 
     Attributes:
-        number: Its place in the order of delivery, from 0, never used again.
+        number: Its place in the order in which batches are handed out, from 0; never used again.
         epoch: From 0.
         position: Place in its epoch.
-        unit: What the source is asked for: an index, or how many elements its lane gave before.
+        unit: What the source is asked for: an index, or the number of elements that its lane gave before.
         lane: The worker that it belongs to, -1 for any.
     """
 
@@ -105,7 +105,7 @@ class EpochSchedule:
 
     @property
     def is_endless(self) -> bool:
-        """Whether the epoch that is dealt now never ends."""
+        """True if the epoch that is dealt now never ends."""
         return self._length is None
 
     def forget(self, epoch: int) -> None:

@@ -15,7 +15,7 @@ _ORDER = 0x6F72646572  # separates the numbers of a shuffle from those of the ba
 
 
 class BatchSeed(NamedTuple):
-    """What the random numbers of one batch follow from."""
+    """The numbers from which the random numbers of one batch follow."""
 
     seed: int
     epoch: int
@@ -23,7 +23,7 @@ class BatchSeed(NamedTuple):
 
 
 def generator(of: BatchSeed) -> np.random.Generator:
-    """The batch's own generator; the same numbers whenever and wherever it is made."""
+    """Return the batch's own generator: the same numbers whenever and wherever it is made."""
     return np.random.Generator(np.random.PCG64(_sequence(of)))
 
 
@@ -31,7 +31,7 @@ _NUM_WORDS = 624  # of a Mersenne Twister's state
 
 
 class _PythonState(ctypes.Structure):
-    """What follows the object header of a `random.Random` in CPython."""
+    """The memory behind the object header of a `random.Random` in CPython."""
 
     _fields_ = (("index", ctypes.c_int), ("words", ctypes.c_uint32 * _NUM_WORDS))
 
@@ -41,7 +41,7 @@ def _words_at(address: int) -> np.ndarray[Any, Any]:
 
 
 def _find_python_state() -> _PythonState | None:
-    """The state of Python's generator in memory, or None: this interpreter keeps it elsewhere."""
+    """Return the state of Python's generator in memory, None if this interpreter keeps it elsewhere."""
     if sys.implementation.name != "cpython" or type(_python_generator).__itemsize__:
         return None
     state = _PythonState.from_address(id(_python_generator) + object.__basicsize__)

@@ -1,15 +1,15 @@
-"""How a batch lies in a slot.
+"""The layout of a batch in a slot.
 
     [ arrays, each 64-byte aligned ][ buffers of pickled objects ][ pickle ][ spec, if new ][ header: int64 words ]
 
 The tree of a batch (tuples, lists, dicts, ``None``, arrays) is described by a *spec*: its structure with the dtype,
 rank and memory order of each array. A worker sends a spec once, in the slot of the first batch that has it, and names
-it by number from then on, so that a batch of a known spec costs one record and no pickling: what varies from batch to
-batch (shapes and offsets) is the header. Both sides keep what they worked out for a header: the worker its plan, the
+it by number from then on, so that a batch of a known spec costs one record and no pickling. The header holds what
+varies from batch to batch: shapes and offsets. Both sides keep a result for each header, the worker its plan and the
 trainer its recipe, so that equal batches cost one dictionary look-up on each side.
 
-What is no plain array (text, numbers, objects, pandas, images) goes through pickle protocol 5 together, with large
-buffers out-of-band: they lie in the slot like arrays and are not copied on the way out either.
+All else (text, numbers, objects, pandas, images) goes through pickle protocol 5 together, with large buffers
+out-of-band: they lie in the slot like arrays, and are not copied on the way out either.
 """
 
 import pickle
@@ -81,7 +81,7 @@ def _flatten_each(trees: Iterable[Any], arrays: list[Array], objects: list[Any])
 
 
 def _is_plain(items: Any) -> bool:
-    """Whether it is all text and numbers: one object, at a tenth of the price of as many."""
+    """Return True for text and numbers alone: one object then, at a tenth of the price of as many."""
     return bool(items) and type(items[0]) in _PLAIN and _PLAIN.issuperset(map(type, items))
 
 
@@ -99,7 +99,7 @@ def spec_of(signature: Signature, shapes: list[tuple[int, ...]]) -> Spec:
 
 
 def _is_packed(dtype: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """Whether there are no gaps, the first axis being the innermost."""
+    """Return True if the array has no gaps and its first axis is the innermost."""
     expected = dtype.itemsize
     for length, stride in zip(shape, strides, strict=True):
         if length != 1 and stride != expected:
@@ -119,12 +119,12 @@ class Field(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Where a batch goes.
+    """The places of a batch in its slot.
 
     Attributes:
-        fields: Of its arrays.
-        header: What says so.
-        end: Bytes up to the arrays' end; the header follows if nothing else does.
+        fields: The places of its arrays.
+        header: The header that describes them.
+        end: Bytes up to the end of the arrays; the header follows if nothing else does.
     """
 
     fields: tuple[Field, ...]

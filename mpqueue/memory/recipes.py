@@ -1,4 +1,4 @@
-"""How the trainer rebuilds a batch that lies in a slot: the other side of `mpqueue.memory.layout`.
+"""Rebuilds, in the trainer, a batch that lies in a slot: the other side of `mpqueue.memory.layout`.
 
 A spec becomes a `ReadSpec` once. It keeps a *recipe* for each header that it has seen, so that equal batches cost one
 dictionary look-up, and views of one structured array: an array of a batch is a field of it.

@@ -1,8 +1,8 @@
-"""The worker's hand on its batch: sort the leaves, lay them out, write them into the granted slot.
+"""Writes a batch into the granted slot: sorts its leaves, lays them out, copies them.
 
-Most batches are like the one before: dtypes, shapes, strides and what lies in the slot already are a key, under which
-all is kept that was worked out for it. Where there is no memory, `place` raises ENOSPC with the batch still in hand,
-and may be called again.
+Most batches are like the one before: dtypes, shapes, strides and the arrays that lie in the slot already are a key,
+under which the plan of the copies is kept. Where there is no memory, `place` raises ENOSPC, keeps the batch, and may be
+called again.
 """
 
 import struct
@@ -34,7 +34,7 @@ _MAX_TARGETS = 8192  # lists of arrays, one for each pair of a signature and a s
 
 
 class Placed(NamedTuple):
-    """What the record of a batch says: its spec, where its header starts, where it ends, whether the slot is held."""
+    """The report of a batch: its spec, the start of its header, its end, and whether user code holds the slot."""
 
     spec: int
     new_spec: bool
@@ -44,7 +44,7 @@ class Placed(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What was worked out for batches that are alike: the fields that are copied, and the arrays there, by slot."""
+    """The plan for batches that are alike: the fields that are copied, and the arrays to copy them to, by slot."""
 
     plan: Plan
     placed: Placed

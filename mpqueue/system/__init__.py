@@ -1,6 +1,6 @@
 """Process hygiene: descriptors, interrupts, forks and deaths, as the operating system deals them.
 
-The modules, from the ground up; each imports only from above::
+From the ground up; a module imports only from its own line and the lines above it::
 
     poller.py          waiting for many descriptors: epoll, or poll
     callers.py         the user's line that has led here

@@ -1,6 +1,6 @@
 """The processes and threads that run a source.
 
-The modules, from the ground up; each imports only from above::
+From the ground up; a module imports only from its own line and the lines above it::
 
     records.py             fixed-size messages on the two pipes of a worker
     context.py             what user code may ask in a worker

@@ -101,7 +101,7 @@ class Dispatching(RuleBasedStateMachine):
     def an_interrupt_tears_the_books(self, random):
         self.random = random
         pipeline = self.world.pipeline
-        pipeline.recovery.is_torn = pipeline.ledger.needs_attention = True
+        pipeline.recovery.is_inconsistent = pipeline.ledger.needs_attention = True
 
     @invariant()
     def views_are_unchanged(self):

@@ -60,7 +60,7 @@ class ClosesThePipe(WritesAstray):
 
 
 class CutsTheRecord(WritesAstray):
-    """The first half of a report, and then the end of the process: as if a write had been torn."""
+    """The first half of a report, and then the end of the process: as if a write had been cut in two."""
 
     def astray(self):
         os.write(reports(), REPORT.pack(MAGIC, Up.BATCH, 0, 1, 2, *[0] * 7)[: REPORT.size // 2])
