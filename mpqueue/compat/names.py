@@ -123,14 +123,12 @@ class Namespaces:
             raise AttributeError(self._missing(path, name))
         value = getattr(import_module(entry.home), entry.own)
         if isinstance(value, type | FunctionType) and value.__module__.startswith("mpqueue.compat."):
-            self._complete(value, entry)
+            self._complete_docstring(value, entry)
         setattr(sys.modules[f"{self._root}.{path}".rstrip(".")], name, value)
         return value
 
-    def _complete(self, value: Any, entry: Entry) -> None:
-        """Say in a class or function what only the table knows: which names it follows, and where pickle finds it."""
-        if isinstance(value, FunctionType):  # one made at run time has the module, and maybe the name, of its maker
-            value.__module__, value.__qualname__ = entry
+    def _complete_docstring(self, value: Any, entry: Entry) -> None:
+        """Say in a docstring which names of TensorFlow a class or function follows, if it does not say that itself."""
         text = inspect.cleandoc(value.__doc__ or "")
         if "Follows:" not in text:
             places = ((path, name) for path, table in self._tables.items() for name in table if table[name] == entry)

@@ -147,9 +147,9 @@ mpqueue.compat.program.error_codes
         NOT_FOUND OK OUT_OF_RANGE PERMISSION_DENIED RESOURCE_EXHAUSTED UNAUTHENTICATED UNAVAILABLE UNIMPLEMENTED
         UNKNOWN
 mpqueue.compat.program.flags
-    flags: DEFINE_bool DEFINE_boolean DEFINE_enum DEFINE_float DEFINE_integer DEFINE_list DEFINE_multi_float
-        DEFINE_multi_integer DEFINE_multi_string DEFINE_string DuplicateFlagError Error FLAGS FlagValues
-        IllegalFlagValueError mark_flag_as_required mark_flags_as_required
+    flags: DEFINE_bool=DEFINE_boolean DEFINE_boolean DEFINE_enum DEFINE_float DEFINE_integer DEFINE_list
+        DEFINE_multi_float DEFINE_multi_integer DEFINE_multi_string DEFINE_string DuplicateFlagError Error FLAGS
+        FlagValues IllegalFlagValueError mark_flag_as_required mark_flags_as_required
 mpqueue.compat.program.gfile
     gfile: Copy DeleteRecursively Exists Glob IsDirectory ListDirectory MakeDirs MkDir Remove Rename Stat Walk
 mpqueue.compat.program.gfile_file

@@ -161,7 +161,7 @@ class Signature:
                 lines[parameter.name] = self._description(parameter, descriptions)
         order = [each.name for each in self.parameters]
         arguments = [f"    {name}: {lines[name]}" for name in sorted(lines, key=order.index) if lines[name]]
-        parts = [head, "\n".join(["Args:", *arguments]) if arguments else "", rest, f"Follows: ``tf.{self.path}``."]
+        parts = [head, "\n".join(["Args:", *arguments]) if arguments else "", rest]
         return "\n\n".join(part.strip("\n") for part in parts if part)
 
     def _description(self, parameter: Parameter, descriptions: Mapping[str, str]) -> str:
