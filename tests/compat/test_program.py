@@ -95,7 +95,7 @@ def defined():
         flags.DEFINE_integer("count", 1, "A number.")
         flags.DEFINE_float("rate", 0.5, "A rate.")
         flags.DEFINE_boolean("fast", False, "Fast.")
-        flags.DEFINE_bool("safe", True, "Safe.")
+        tf.flags.DEFINE_bool("safe", True, "Safe.")
         flags.DEFINE_list("parts", ["a"], "Parts.")
         flags.DEFINE_enum("kind", "one", ["one", "two"], "A kind.")
         flags.DEFINE_multi_integer("many", [1, 2], "Numbers.")
