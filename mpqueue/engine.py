@@ -86,7 +86,7 @@ class Engine:
 
     @property
     def is_running(self) -> bool:
-        """Whether there is a stream that was not asked to stop."""
+        """True if there is a stream that was not asked to stop."""
         pipeline = self.pipeline
         return pipeline is not None and not pipeline.is_stopped
 

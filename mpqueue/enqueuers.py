@@ -37,12 +37,12 @@ class EnqueuerQueue:
         self._enqueuer = weakref.ref(enqueuer)
 
     def qsize(self) -> int:
-        """How many batches are ready."""
+        """Return the number of batches that are ready."""
         pipeline = self._pipeline()
         return 0 if pipeline is None else pipeline.num_ready
 
     def empty(self) -> bool:
-        """Whether no batch is ready."""
+        """Return True if no batch is ready."""
         return self.qsize() == 0
 
     def get(self) -> Any:
@@ -147,7 +147,7 @@ class SequenceEnqueuer(Stoppable):
         self.queue = EnqueuerQueue(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a worker gets of an enqueuer that its source refers to: no workers, not running."""
+        """Return the state without workers, for a worker whose source refers to an enqueuer."""
         return {key: value for key, value in self.__dict__.items() if key not in _RUNTIME} | {"_is_running": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -193,7 +193,7 @@ class SequenceEnqueuer(Stoppable):
                 self.stop()
 
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:
-        """What a subclass starts."""
+        """Start the stream of a subclass."""
 
     def _job(self, workers: int) -> Job:
         options = self._options
@@ -226,7 +226,7 @@ class SequenceEnqueuer(Stoppable):
             self.stop()
 
     def is_running(self) -> bool:
-        """Whether it was started and not stopped; a failure of the source stops it."""
+        """Return True if it was started and not stopped; a failure of the source stops it."""
         return self._is_running
 
     def stop(self, timeout: float | None = None) -> None:
@@ -250,7 +250,7 @@ class SequenceEnqueuer(Stoppable):
             self._engine.stop(timeout)
 
     def _close(self, pipeline: Pipeline) -> None:
-        """What a subclass keeps of a stream that ends."""
+        """Keep what a subclass needs of a stream that ends."""
 
     def statistics(self) -> Statistics:
         """Return counters since the start; after `stop` they stay as they were last."""

@@ -1,4 +1,4 @@
-"""Which pools live on between uses, and for how long.
+"""Pools that live on between uses, for a while.
 
 A fit loop that stops and starts around every epoch never says that it is over, and TensorFlow keeps whatever it has
 iterated over in memory for good. So a pool that such a loop stops keeps its workers, and is *parked* (they end; the
@@ -43,7 +43,7 @@ class Pool(abc.ABC):
 
     @abc.abstractmethod
     def is_running(self) -> bool:
-        """Whether it is between a start and a stop."""
+        """Return True between a start and a stop."""
 
     @abc.abstractmethod
     def park(self) -> bool:

@@ -113,7 +113,7 @@ def install() -> "Installation":
 
 
 class Installation:
-    """What `install` has done, to be undone by leaving the ``with`` statement; it stays if nobody does."""
+    """An installation by `install`: leaving the ``with`` statement undoes it; else it stays."""
 
     def __init__(self) -> None:
         self._is_done = True
@@ -134,7 +134,7 @@ class Installation:
 
 
 class Accelerated:
-    """What `accelerate` makes is of this class, and a `keras.utils.PyDataset`.
+    """Class of the datasets that `accelerate` makes; they are `keras.utils.PyDataset`s, too.
 
     Attributes:
         source: The dataset that it stands for: what the workers get, and whose hooks are called.
@@ -169,7 +169,7 @@ class Accelerated:
         self._call("on_epoch_end")
 
     def statistics(self) -> stats.Statistics:
-        """What the workers of the present, or the latest, `fit` have done; all zero when there are none."""
+        """Return the counters of the present or the latest `fit`; all zero before the first."""
         enqueuer = self.enqueuer()
         return stats.Statistics() if enqueuer is None else enqueuer.statistics()
 

@@ -204,7 +204,7 @@ class Loader(Stoppable):
             self.stop()  # a worker's copy of a generator object went with it: another one would begin anew
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream is, to be given to `load_state_dict` of a loader of the same source.
+        """Return the place of the stream, for `load_state_dict` of a loader of the same source.
 
         Returns:
             Plain data: the seed, the epoch, the position in it, and the source's own ``state_dict()`` where it has one.

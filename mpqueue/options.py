@@ -82,7 +82,7 @@ class Options:
 
     @property
     def may_fall_back(self) -> bool:
-        """Whether the start method was left to us."""
+        """True if the caller named no start method."""
         return isinstance(self.start_method, _Default)
 
     def check_backend(self, backend: str) -> None:

@@ -65,7 +65,7 @@ class _Plan:
         self.position, self.ahead = place.position, place.ahead
 
     def place(self) -> Place:
-        """Where it goes on."""
+        """The place where it goes on."""
         return Place(self.number, self.position, self.ahead)
 
 
@@ -157,7 +157,7 @@ class PassEnqueuer(idle.Pool):
             pipeline.pause()
 
     def is_running(self) -> bool:
-        """Whether an epoch has begun and is not over; a failure of the dataset ends it."""
+        """Return True if an epoch has begun and is not over; a failure of the dataset ends it."""
         return self._is_running
 
     def get(self) -> Iterator[Any]:

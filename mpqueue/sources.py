@@ -1,4 +1,4 @@
-"""What may serve as a source, looked at before any process starts.
+"""Checks of sources, made before any process starts.
 
 A *sequence* has ``__getitem__`` and ``__len__`` (or Keras 3's ``num_batches``, ``None`` meaning endless); no base
 class is asked for. A *stream* is a callable without arguments that returns an iterator (a generator function), or an
@@ -143,7 +143,7 @@ def epoch_end_of(source: Any) -> Callable[[], Any] | None:
 
 
 def has_hooks(source: Any) -> bool:
-    """Whether it has an `on_epoch_begin` or `on_epoch_end` of its own, and so may change between epochs."""
+    """Return True if it has an `on_epoch_begin` or `on_epoch_end` of its own, and so may change between epochs."""
     return any(_own_hook(source, name) is not None for name in ("on_epoch_begin", "on_epoch_end"))
 
 

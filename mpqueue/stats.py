@@ -1,4 +1,4 @@
-"""What a user needs to see to find the bottleneck."""
+"""Statistics of an engine, by which a user finds the bottleneck."""
 
 from dataclasses import dataclass
 

@@ -92,7 +92,7 @@ class QueueBase:
 
     @property
     def element_spec(self) -> ElementSpec:
-        """What its elements are made of; for the library itself."""
+        """The components of its elements; for the library itself."""
         return self._spec
 
     @property

@@ -46,7 +46,7 @@ Call: TypeAlias = EnqueueRequest | CloseRequest | DequeueRequest
 
 
 class Gate(Protocol):
-    """What a call waits with. Its own thread calls `wait`; whoever ends its request calls `wake`, in any thread."""
+    """The wait of one call. Its own thread calls `wait`; any thread that ends its request calls `wake`."""
 
     def wake(self) -> None:
         """The request has finished."""

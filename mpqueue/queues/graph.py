@@ -1,4 +1,4 @@
-"""What TensorFlow keeps in a graph and an eager program needs all the same: names that find things, and collections.
+"""Names that find things, and collections: TensorFlow keeps them in a graph, an eager program needs them as well.
 
 Everything lives in one default graph until `reset_default_graph` puts an empty one in its place. Names are held weakly:
 a queue or an op is found as long as somebody else refers to it. Collections hold what was added to them.

@@ -203,7 +203,7 @@ class HubDriver:
 
     @property
     def number(self) -> int:
-        """What other processes call the queue."""
+        """The number by which other processes name the queue."""
         return self._queue.number
 
     def submit(self, request: Call) -> Waiter | None:
@@ -254,7 +254,7 @@ class HubDriver:
                 self.hub.watch.poke()
 
     def num_entered(self, process_id: int) -> int:
-        """How many elements of a process that has died went in."""
+        """Return the number of elements that a process enqueued before it died."""
         self.hub.attend()  # its end may not have been seen yet
         with self.hub.lock:
             return self._queue.num_entered(process_id)

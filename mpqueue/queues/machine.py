@@ -32,7 +32,7 @@ _R = TypeVar("_R", bound=Request)
 
 
 class Advance(Enum):
-    """What came of a try to advance the request at the front of a line."""
+    """Result of a try to advance the request at the front of a line."""
 
     NONE = auto()
     SOME = auto()

@@ -97,7 +97,7 @@ class Source:
 
     @property
     def is_bare(self) -> bool:
-        """Whether the examples are arrays by themselves, and no lists or dicts: one dtype was given, not in a list."""
+        """True if the examples are bare arrays, no lists or dicts: one dtype was given, not in a list."""
         return self._is_bare
 
     @property
@@ -107,7 +107,7 @@ class Source:
 
     @property
     def is_resumable(self) -> bool:
-        """Whether the source can say where it is, and go on from there in another process."""
+        """True if the source can give its state, and go on from there in another process."""
         return self._state_owner is not None
 
     def state_dict(self) -> Any:

@@ -1,4 +1,4 @@
-"""What the elements of a queue are made of: dtypes, static shapes and names of their components.
+"""Components of the elements of a queue: their dtypes, static shapes and names.
 
 A caller's value becomes a list of arrays here, one for each component, and a list of arrays becomes what the caller
 gets. Two kinds of checks, as in TensorFlow: `check_types` is for what is known before any value exists (the dtypes and
@@ -96,7 +96,7 @@ class ElementSpec:
             )
 
     def result(self, components: list[Any]) -> Any:
-        """What a dequeue gives: a dictionary if there are names, the bare array of one component, else a list."""
+        """Return the result of a dequeue: a dictionary by names, the bare array of one component, or a list."""
         if self.names is not None:
             return dict(zip(self.names, components, strict=True))
         return components[0] if len(components) == 1 else components

@@ -1,4 +1,4 @@
-"""Where the elements of a queue lie: arrays go in, tokens stand for them, arrays come out.
+"""Storage of the elements of a queue: arrays go in, tokens stand for them, arrays come out.
 
 The machine passes tokens on without looking at them; a storage makes them and follows them. What goes in is copied,
 so that the caller may do with its arrays what it likes; what comes out belongs to whoever dequeued it.
@@ -29,7 +29,7 @@ PACK_LIMIT_BYTES = 4096
 
 
 class Storage(Protocol):
-    """What a queue asks of the place of its elements. Called without the queue's lock, from any thread."""
+    """Storage as a queue calls it: without the queue's lock, from any thread."""
 
     def put(self, components: list[Array]) -> Token:
         """A token for one element, whose arrays are copied."""

@@ -59,7 +59,7 @@ class Tally:
                 cells.words[place] += amount
 
     def totals(self) -> list[int]:
-        """What all others have counted; zeros in another process."""
+        """Return the counts of all others; zeros in another process."""
         totals = self._totals
         # In a forked child, `find` knows the totals of the parent no more.
         return [0] * self.size if totals is None or find(self.number) is not totals else totals.get()

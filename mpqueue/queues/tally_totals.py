@@ -30,7 +30,7 @@ class TallyTotals:
         _made_here[number] = self
 
     def get(self) -> list[int]:
-        """What all copies have counted."""
+        """Return the counts of all copies."""
         with self._lock:
             return self._total()
 
@@ -65,7 +65,7 @@ class _Cells(NamedTuple):
     places: list[int]
 
     def values(self) -> list[int]:
-        """What it has counted."""
+        """Return its counts."""
         return [self.words[place] for place in self.places]
 
 

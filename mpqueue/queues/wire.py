@@ -138,7 +138,7 @@ class RecordReader:
         return found
 
     def _next_place(self, data: bytes, place: int) -> int:
-        """Where the next record may begin."""
+        """Return the offset where the next record may begin."""
         found = data.find(self._mark_bytes, place + 1) - 1
         return found if found >= place else max(place, len(data) - RECORD.size + 1)
 

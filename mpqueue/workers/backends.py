@@ -82,7 +82,7 @@ def _announce_fork(error: BaseException) -> None:
 
 
 def _has_cuda_context() -> bool:
-    """Whether a GPU driver's device file is open here."""
+    """Return True if a GPU driver's device file is open here."""
     try:
         fds = os.listdir("/proc/self/fd")
     except OSError:

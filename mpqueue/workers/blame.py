@@ -21,7 +21,7 @@ _UNPICKLING = "It was started again as often as `restarts` allows: look at what 
 
 
 class Tolerance(NamedTuple):
-    """What a pool bears.
+    """Bounds on the deaths that a pool bears.
 
     Attributes:
         restarts: How many workers may die over one ticket.

@@ -1,4 +1,4 @@
-"""What user code may ask while it computes a batch: which worker it is in, its random numbers, memory in the slot.
+"""Calls for user code that computes a batch: its worker, its random numbers, memory in the slot.
 
 Works in worker processes, worker threads and inline; each of them sets the thread's context around user code. Only in
 a worker process is there a granted slot, which all threads of the process share.

@@ -36,7 +36,7 @@ def note_of(unit: int, epoch: int, info: WorkerInfo) -> str:
 
 
 def pack(error: BaseException, note: str) -> bytes:
-    """What is sent of an exception, at most `MAX_FAILURE_BYTES`; ``note`` names index, epoch and worker."""
+    """Return an exception as bytes, at most `MAX_FAILURE_BYTES`; ``note`` names index, epoch and worker."""
     kind = type(error)
     name = (
         kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"

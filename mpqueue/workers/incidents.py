@@ -1,4 +1,4 @@
-"""What an operator should know of a pool, as WARNINGs in the logger ``mpqueue``: deaths and restarts.
+"""Warnings for the operator of a pool, in the logger ``mpqueue``: deaths and restarts.
 
 Each death and each restart is one warning, with the worker's number. (Copies: `mpqueue.memory.ring`.)
 """

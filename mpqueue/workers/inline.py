@@ -18,7 +18,7 @@ from mpqueue.workers.failures import note_of
 from mpqueue.workers.job import Job
 from mpqueue.workers.kept_generators import KeptGenerators
 from mpqueue.workers.runner import Runner, StreamEnd
-from mpqueue.workers.threads import TORN
+from mpqueue.workers.threads import INTERRUPTED
 
 
 class InlineBackend:
@@ -113,7 +113,7 @@ class InlineBackend:
         """
         self.cancel()
         if self._ledger.is_stream:
-            raise RuntimeError(TORN)
+            raise RuntimeError(INTERRUPTED)
 
     def is_stale(self) -> bool:
         """Nothing is computed ahead."""

@@ -29,12 +29,12 @@ class Job:
 
     @property
     def payload(self) -> Payload:
-        """What is sent to worker processes."""
+        """The part that is sent to worker processes."""
         return Payload(self.source, self.options.worker_init)
 
     @property
     def can_replay(self) -> bool:
-        """Whether the source gives again what was lost; an iterator does not."""
+        """True if the source can give again what was lost; an iterator cannot."""
         return callable(self.source) or not hasattr(self.source, "__next__")
 
     def skipped_by(self, worker: int) -> int:

@@ -1,4 +1,4 @@
-"""How the trainer gets worker processes: the protocol of launchers, and the trainer's end of a nursery.
+"""Launchers start worker processes: their protocol, and the trainer's end of a nursery.
 
 A `Launcher` starts workers, is waited for with the pool's other descriptors, and tells which workers have ended and
 how. The trainer never polls and never waits by the clock to learn of a death: a nursery reaps its workers and sends a
@@ -48,7 +48,7 @@ class LauncherGone(Exception):
 
 
 class Event(NamedTuple):
-    """What a launcher tells of one worker.
+    """Event of one worker that a launcher reports.
 
     Attributes:
         key: The worker's key, as given to `Launcher.start_worker`.
@@ -90,7 +90,7 @@ class Launcher(Protocol):
         ...
 
     def events(self, timeout_s: float | None = 0) -> list[Event]:
-        """What has happened; waits at most so long (None: until something happens).
+        """Return the events; wait at most so long (None: until there is one).
 
         Raises:
             LauncherGone: The nursery has died.
@@ -253,7 +253,7 @@ class Nursery:
         return self._process.returncode if by_itself else None
 
     def _has_ended(self) -> bool:
-        """Whether it has closed its side, which it does as its last act (or user code in its place)."""
+        """Return True if it has closed its side, which it does as its last act (or user code in its place)."""
         poll = select.poll()
         poll.register(self._socket, 0)
         return bool(poll.poll(0))

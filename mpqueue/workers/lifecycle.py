@@ -15,7 +15,7 @@ import enum
 
 
 class WorkerState(enum.Enum):
-    """Where a worker is in its life."""
+    """State of a worker's life."""
 
     SERVING = "serving"
     STARVED = "starved"

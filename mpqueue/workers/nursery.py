@@ -36,7 +36,7 @@ PARK_S = 5.0
 
 
 class Settings(NamedTuple):
-    """What a nursery takes over from the trainer at each start."""
+    """Settings that a nursery takes over from the trainer at each start."""
 
     cwd: str
     path: list[str]
@@ -256,7 +256,7 @@ def main() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Where the trainer has closed some, the next descriptors would get their numbers, and be printed to."""
+    """Open the standard streams that the trainer has closed: else other descriptors would get their numbers."""
     fd = os.open(os.devnull, os.O_RDWR)
     while fd <= 2:
         fd = os.dup(fd)

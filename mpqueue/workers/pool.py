@@ -1,4 +1,4 @@
-"""What the parts of one pool of worker processes share, and the moves of tickets that several of them make.
+"""State that the parts of one pool of worker processes share, and the moves of tickets that several of them make.
 
     pending --grant--> in flight at a worker --report--> ready --open--> consumer
        ^                      |                   |

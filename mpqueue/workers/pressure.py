@@ -1,4 +1,4 @@
-"""When there is no memory for a batch: who waits for whom.
+"""Waits for memory, when there is none for a batch.
 
 A worker reserves memory before it writes. Where there is none it keeps its batch, reports *full*, and waits for RETRY
 or FAIL: it is starved. Meanwhile no new work is dealt, unless nobody works: the head of the line always gets its slot.

@@ -24,12 +24,12 @@ def merge_buffers(patch_new: dict[int, Any], patch_old: dict[int, int], have: li
 
 
 def buffers_start(meta_bytes: int) -> int:
-    """Where the buffers of an encoded patch begin."""
+    """Return the offset of the buffers of an encoded patch."""
     return align(_LENGTH_BYTES + meta_bytes)
 
 
 def apply_patch(encoded: Array, have: list[Any]) -> tuple[Any, list[Any]]:
-    """What `mpqueue.workers.source_send.encode_patch` wrote: the new source, and the buffers that it is made on.
+    """Read a patch of `mpqueue.workers.source_send.encode_patch`; return the new source, and the buffers under it.
 
     The buffers are copied to private, writable memory; ``encoded`` may be used again afterwards.
     """

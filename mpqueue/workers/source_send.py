@@ -89,7 +89,7 @@ _findable: dict[str, bool] = {}
 
 
 def _is_findable(module: Any) -> bool:
-    """Whether a fresh interpreter with our `sys.path` could import it."""
+    """Return True if a fresh interpreter with our `sys.path` could import it."""
     name = module.__name__
     if name not in _findable:
         _findable[name] = name == "__main__" or name in sys.builtin_module_names or _finds(name)
@@ -109,7 +109,7 @@ def _finds(name: str) -> bool:
 
 
 class Patch(NamedTuple):
-    """What a receiver of an older image lacks.
+    """The parts of an image that a receiver of an older one lacks.
 
     Attributes:
         data: The new pickle.
@@ -128,7 +128,7 @@ class Patch(NamedTuple):
 
 
 def make_patch(image: SourceImage, known_digests: list[bytes]) -> Patch:
-    """What to send of ``image`` to one who has buffers of these digests."""
+    """Return the parts of ``image`` to send to a receiver that has buffers of these digests."""
     known = {digest: number for number, digest in enumerate(known_digests)}
     new, old = {}, {}
     for number, (buffer, digest) in enumerate(zip(image.buffers, image.digests, strict=True)):

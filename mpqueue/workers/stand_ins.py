@@ -1,4 +1,4 @@
-"""What stands in a worker for Keras's `PyDataset`.
+"""Stand-in for Keras's `PyDataset` in a worker.
 
 A dataset of a script or notebook travels by value, and its base class by name: every pool would import Keras and its
 backend (2 to 5 s and hundreds of megabytes) for a base class that has nothing to do there. It gets this one instead.
@@ -55,5 +55,5 @@ KERAS_NAME = ("keras.src.trainers.data_adapters.py_dataset_adapter", "PyDataset"
 
 
 def py_dataset() -> type:
-    """What the pickle of Keras's class names."""
+    """Return the class that the pickle of Keras's class names."""
     return PyDataset

@@ -28,7 +28,7 @@ from mpqueue.workers.failures import note_of
 from mpqueue.workers.job import Job
 from mpqueue.workers.runner import Runner, StreamEnd
 
-TORN = "an interrupt fell between two elements of a generator, which gives them only once"
+INTERRUPTED = "an interrupt fell between two elements of a generator, which gives them only once"
 
 
 class ThreadBackend:
@@ -176,7 +176,7 @@ class ThreadBackend:
         """
         self.cancel()
         if self._ledger.is_stream:
-            raise RuntimeError(TORN)
+            raise RuntimeError(INTERRUPTED)
 
     def is_stale(self) -> bool:
         """Threads work on the caller's own source: there is no other."""

@@ -52,14 +52,14 @@ _clock = time.perf_counter_ns
 
 
 class Payload(NamedTuple):
-    """What is sent to workers once: the source, and what each worker calls first."""
+    """The part that is sent to workers once: the source, and what each worker calls first."""
 
     source: Any
     worker_init: Callable[[], Any] | None
 
 
 class WorkerConfig(NamedTuple):
-    """What distinguishes one worker, and one pool.
+    """Settings of one worker and its pool.
 
     Attributes:
         info: Number of the worker, number of workers, seed.
@@ -150,7 +150,7 @@ def run_and_exit(config: WorkerConfig, payload: Payload, buffers: list[Any], end
 
 
 def exit_status(leaving: SystemExit) -> int:
-    """What the process exits with that raised it."""
+    """Return the exit status of the process that raised it."""
     return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
 
 

@@ -118,7 +118,7 @@ def _made_up(node: Tensor, unknown_size: int, *, counted: bool) -> np.ndarray:
 
 
 def _trials(nodes: Sequence[Tensor], args: Any) -> Iterator[tuple[int, bool]]:
-    """Which sizes to take for the unknown ones, and whether to count or to fill with ones."""
+    """Yield sizes for the unknown ones, and True to count, False to fill with ones."""
     yield from ((2, False), (3, True))
     shapes = [
         *(node.known_dims or () for node in nodes),

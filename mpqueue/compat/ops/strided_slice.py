@@ -17,7 +17,7 @@ from mpqueue.compat.ops.registry import Known, Types, op
 
 
 class Masks(NamedTuple):
-    """Which entries are what; bit n is for entry n."""
+    """Kinds of the entries of a slice; bit n is for entry n."""
 
     begin: int
     end: int

@@ -21,7 +21,7 @@ _ALONE = "MPQUEUE_MUTANTS_ALONE"
 
 
 class Tally(NamedTuple):
-    """What became of the mutants of a module.
+    """Counts of the mutants of a module.
 
     Attributes:
         module: Its path in the package.

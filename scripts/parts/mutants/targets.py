@@ -1,4 +1,4 @@
-"""Which tests are to see a change of which module."""
+"""The tests that are to see a change, by module."""
 
 import random
 from pathlib import Path

@@ -25,7 +25,7 @@ _WARM = ["numpy", "hypothesis.stateful", "hypothesis.extra.numpy", "pytest", "ps
 
 
 class Outcome(NamedTuple):
-    """How a run of the tests ended.
+    """End of a run of the tests.
 
     Attributes:
         killer: The test that failed first, "timeout", or None: all passed.
@@ -94,7 +94,7 @@ class Copy:
         return Outcome(self._killer_of(code), time.monotonic() - started, _cpu_of_children() - before)
 
     def log(self) -> str:
-        """What the tests printed in the last run."""
+        """Text that the tests printed in the last run."""
         return self._log.read_text("utf-8", "replace")
 
     def _killer_of(self, code: int | None) -> str | None:
