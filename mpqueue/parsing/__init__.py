@@ -16,7 +16,7 @@ From the ground up::
     csv_cut.py             a batch of CSV records cut into its fields
     csv_columns.py         CSV columns
     csv.py                 decode_csv
-    features.py            FixedLenFeature and its kin, and their checked form
+    features.py            the feature classes of users, and their checked form
     example_rows.py        the rows of parse_example
     example_plan.py        what is worked out once for a dict of features
     example_columns.py     the arrays that a batch of Examples fills

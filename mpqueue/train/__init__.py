@@ -13,8 +13,8 @@ From the ground up::
     queue_runner_def.py     QueueRunnerDef, a queue runner by names
     queue_runner.py         QueueRunner
     collections.py          the queue runners that start_queue_runners starts
-    examples.py             what batch and its kin take as one example
-    producers.py            string_input_producer and its kin
+    examples.py             one Source of examples, made of the tensors of a batching function
+    producers.py            string_input_producer and the other producers
     batch_op.py             the next batch, called or iterated
     inputs.py               the inputs of a batch, with its queue and runner: the body of both faces
     batching.py             batch, batch_join, shuffle_batch, shuffle_batch_join

@@ -1,4 +1,4 @@
-"""One `Source` of examples, made of the tensors that `batch` and the other batching functions take.
+"""One `Source` of examples, made of the tensors of a batching function.
 
 TensorFlow takes tensors, in a list or a dict, and evaluates all of them once for each example. Here a `Source` of lists
 or dicts stands for the whole; or a list or dict holds Sources of one array each, and arrays. Sources that ``map`` made

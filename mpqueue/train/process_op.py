@@ -55,7 +55,7 @@ class OpStream(Iterator[Checkpoint]):
         op: Called until it raises `OutOfRangeError`.
         coord: Stops it.
         state: The source is resumed from it; None: it begins at its beginning.
-        num_ahead: The first elements that it gives then are in the queue already: so many.
+        num_ahead: Number of its next elements that are in the queue already.
     """
 
     def __init__(self, op: Op, coord: Coordinator | None, state: Any, num_ahead: int) -> None:
