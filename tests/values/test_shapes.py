@@ -102,12 +102,21 @@ def test_two_statements_about_one_shape(left, right, merged, common):
     assert shapes.common_shape(left, right) == common
 
 
-@pytest.mark.parametrize(("left", "right", "common"), [((2,), (3,), (None,)), ((2,), (2, 2), None), ((), (1,), None)])
+@pytest.mark.parametrize(
+    ("left", "right", "common"),
+    [((2,), (3,), (None,)), ((2, 3), (2, 4), (2, None)), ((2,), (2, 2), None), ((), (1,), None)],
+)
 def test_shapes_that_no_array_has_both_of(left, right, common):
     assert not shapes.is_compatible(left, right)
     with pytest.raises(ValueError, match="not compatible"):
         shapes.merged(left, right)
     assert shapes.common_shape(left, right) == common
+
+
+def test_two_statements_about_one_size():
+    assert [shapes.merged_size(*sizes) for sizes in ((2, 2), (2, None), (None, 2), (None, None))] == [2, 2, 2, None]
+    with pytest.raises(ValueError, match="2 and 3"):
+        shapes.merged_size(2, 3)
 
 
 def test_a_shape_is_written_as_in_tensorflow():
