@@ -184,6 +184,8 @@ class Dispatcher:
             self._pool.roster.silence(worker, Cause.CLOSED)
             return None
         try:
+            if len(data) % REPORT.size or worker.life.is_starved:
+                raise CorruptRecord(f"{len(data)} bytes are no reports, or come from a worker that waits for an answer")
             return self._enter(worker, data)
         except (CorruptRecord, SlotError, LifeError, KeyError):
             # Nothing that this worker says can be trusted any more; the launcher will tell of its end.
@@ -191,10 +193,6 @@ class Dispatcher:
             return None
 
     def _enter(self, worker: WorkerHandle, data: bytes) -> Sequence[Notice]:
-        if len(data) % REPORT.size:
-            raise CorruptRecord(f"{len(data)} bytes are no whole number of reports")
-        if worker.life.is_starved:
-            raise CorruptRecord("a report of a worker that waits for an answer")
         ring, in_flight, ready, specs = self._pool.ring, worker.in_flight, self._pool.ready, worker.specs
         publish = ring.slots.publish
         notices: Sequence[Notice] = ()
@@ -214,11 +212,7 @@ class Dispatcher:
             publish(slot, high_water, flags & HELD)
             work.header_offset, work.nbytes = header, nbytes
             if kind != _BATCH:
-                if kind < _BATCH:
-                    raise CorruptRecord(f"a report of kind {kind}")
-                work.is_plain, work.read = False, None
-                work.is_end = kind == Up.END
-                worker.has_ended = worker.has_ended or work.is_end
+                self._enter_no_batch(worker, work, kind)
                 if flags & UNSHARDED:
                     self._pool.ledger.unsharded.add(work.ticket.lane)
             elif flags & NEW_SPEC:
@@ -245,6 +239,15 @@ class Dispatcher:
         worker.busy_since = _clock()
         self._note_cost((compute_ns + copy_ns) // (len(data) // REPORT.size))
         return notices
+
+    @staticmethod
+    def _enter_no_batch(worker: WorkerHandle, work: Work, kind: int) -> None:
+        """Enter an exception, or the end of a stream."""
+        if kind < _BATCH:
+            raise CorruptRecord(f"a report of kind {kind}")
+        work.is_plain, work.read = False, None
+        work.is_end = kind == Up.END
+        worker.has_ended = worker.has_ended or work.is_end
 
     def _note_cost(self, item_ns: int) -> None:
         self._item_ns += (item_ns - self._item_ns) >> 4
