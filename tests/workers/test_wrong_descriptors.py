@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.control.schedule import EpochSchedule
 from mpqueue.errors import WorkerDied
+from mpqueue.workers.lifecycle import Cause
 from mpqueue.workers.records import GRANT, MAGIC, NEW_SPEC, REPORT, Down, Up
 
 
@@ -169,6 +170,43 @@ def astray(world, chance, data):
         os.write(worker.reports, data)
     elif worker.grant is not None:
         os.write(worker.reports, one_field_wrong(worker, chance))
+
+
+@pytest.fixture
+def world():
+    """One worker that has begun its first grant."""
+    schedule = EpochSchedule(lambda: 10, 0)
+    schedule.start_at(0)
+    world = World(Source([1]), schedule, 1, 1, lambda things: things[0])
+    while world.workers[0].grant is None:
+        world.step()
+    yield world
+    world.close()
+
+
+@pytest.mark.parametrize("in_one_read", [True, False])
+def test_a_worker_that_waits_for_memory_and_reports_all_the_same_is_not_believed(world, in_one_read):
+    worker, handle, dispatcher = world.workers[0], world.backend.pool.roster.workers[0], world.backend.dispatcher
+    worker.say(Up.FULL, worker.grant[2], worker.grant[3])
+    if not in_one_read:
+        assert [notice.kind for notice in dispatcher.drain(handle)] == [Up.FULL]
+    worker.write()
+    worker.report()
+    assert dispatcher.drain(handle) is None
+    assert handle.life.cause is Cause.UNTRUSTED
+    assert opened_number(world.pipeline.next()) == 0
+
+
+def opened_number(batch):
+    return int(batch[0])
+
+
+def test_a_worker_whose_end_is_told_before_the_end_of_its_pipe_is_not_waited_for(world):
+    world.dies(world.workers[0], 3)
+    world.backend.supervision.take_exits(0)
+    assert not world.backend.pool.roster.dying
+    assert world.backend.statistics().deaths == 1
+    assert opened_number(world.pipeline.next()) == 0
 
 
 def test_the_records_are_what_the_wire_says():
