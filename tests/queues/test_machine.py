@@ -2,14 +2,13 @@
 
 import ast
 from collections import Counter
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import pytest
+from helpers.aiming import AimingMachine, run_and_require
 from helpers.queue_oracle import Attempt, Oracle
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 import mpqueue.queues
 from mpqueue.errors import CancelledError, OutOfRangeError
@@ -20,108 +19,160 @@ from mpqueue.queues.requests import CloseRequest, DequeueRequest, EnqueueRequest
 ERRORS = {"Cancelled": CancelledError, "OutOfRange": OutOfRangeError}
 
 
-class MachineAgainstOracle(RuleBasedStateMachine):
+ARROWS = [
+    "enqueue ends", "enqueue waits", "dequeue ends", "dequeue waits", "dequeue fails", "close ends", "close waits",
+    "cancel", "cancel of waiting", "taken fewer", "withdraw of finished", "withdraw of enqueue", "withdraw of dequeue",
+    "withdraw of close", "withdraw gives back", "owner dies", "owner with several dies", "put back", "put back beyond",
+    "admit", "leaves the minimum",
+]  # fmt: skip
+
+
+class MachineAgainstOracle(AimingMachine):
     """Any calls in any order end in the machine as they end in the oracle."""
 
-    pairs = Bundle("pairs")
-
-    @initialize(capacity=st.integers(-1, 4), minimum=st.integers(0, 3), is_random=st.booleans())
-    def make(self, capacity, minimum, is_random):
-        self.is_random = is_random
-        self.minimum = minimum if is_random else 0
-        self.machine = QueueMachine("q", capacity, RandomOrder(1) if is_random else FirstInFirstOut(), self.minimum)
+    def make(self):
+        capacity, self.minimum = self.choose([-1, 0, 1, 2, 3, 4, 4]), self.choose([0, 0, 1, 2, 3])
+        self.is_random = self.minimum > 0 or self.choose([False, True])
+        self.machine = QueueMachine(
+            "q", capacity, RandomOrder(1) if self.is_random else FirstInFirstOut(), self.minimum
+        )
         self.oracle = Oracle(capacity, self.minimum)
-        self.numbers = count()
+        self.numbers, self.owners = count(), [object(), object()]
         self.all = []
 
-    def submit(self, request, attempt):
-        self.all.append((request, attempt))
-        self.check_finished(self.machine.submit(request))
-        self.oracle.submit(attempt)
-        return request, attempt
+    def moves(self):
+        moves = {f"enqueue {size}": (4, partial(self.enqueue, size)) for size in (1, 2, 6)}
+        for wanted in (1, 2, 5):
+            for fewer in (False, True):
+                moves[f"dequeue {wanted} {'or fewer' * fewer}"] = 2, partial(self.dequeue, wanted, fewer)
+        moves["close"] = 2, partial(self.submit, CloseRequest(), Attempt("close"))
+        if len(self.all) > 12:
+            moves["close and cancel"] = 1, self.close_and_cancel
+        for number, (request, _) in enumerate(self.all):
+            if not request.finished:
+                moves[f"withdraw {number}"] = 1, partial(self.withdraw, number)
+            elif isinstance(request, DequeueRequest) and request.taken:
+                moves[f"put back {number}"] = 1, partial(self.put_back, number)
+        if any(request.finished for request, _ in self.all):
+            moves["withdraw one that has finished"] = 1, self.withdraw_finished
+        moves["an owner dies"] = 2, self.an_owner_dies
+        moves["admit"] = 1, self.admit
+        return moves
 
-    def check_finished(self, finished):
-        assert all(request.finished for request in finished)
-        assert len(set(map(id, finished))) == len(finished)
-
-    @rule(target=pairs, size=st.integers(1, 6))
     def enqueue(self, size):
         elements = [next(self.numbers) for _ in range(size)]
-        return self.submit(EnqueueRequest(elements), Attempt("enqueue", elements))
+        self.submit(EnqueueRequest(elements), Attempt("enqueue", elements))
 
-    @rule(target=pairs, wanted=st.integers(1, 7), fewer=st.booleans())
     def dequeue(self, wanted, fewer):
-        return self.submit(DequeueRequest(wanted, fewer), Attempt("dequeue", wanted=wanted, fewer=fewer))
+        self.submit(DequeueRequest(wanted, fewer), Attempt("dequeue", wanted=wanted, fewer=fewer))
 
-    @rule(target=pairs)
-    def close(self):
-        return self.submit(CloseRequest(), Attempt("close"))
+    def submit(self, request, attempt):
+        request.owner = self.choose([None, *self.owners])
+        self.all.append((request, attempt))
+        finished = self.machine.submit(request)
+        self.oracle.submit(attempt)
+        self.is_told_once(finished)
+        kind = type(request).__name__.removesuffix("Request").lower()
+        self.reached[f"{kind} {'fails' if request.error else 'ends' if request.finished else 'waits'}"] += 1
+        is_dequeue = kind == "dequeue"
+        self.reached["taken fewer"] += is_dequeue and request.finished and 0 < len(request.taken) < request.num_wanted
+        self.reached["leaves the minimum"] += (
+            is_dequeue and not request.finished and self.machine.size == self.minimum > 0
+        )
 
-    @rule()
+    def is_told_once(self, finished):
+        """Exactly those requests are told of that have finished in this step."""
+        told = {id(request) for request, _ in self.all if request.finished} - self.finished_before
+        assert sorted(map(id, finished)) == sorted(told)
+
     def close_and_cancel(self):
-        self.check_finished(self.machine.close_and_cancel())
+        waiting = self.machine.num_waiting
+        self.is_told_once(self.machine.close_and_cancel())
         self.oracle.close_and_cancel()
+        self.reached["cancel of waiting" if waiting else "cancel"] += 1
 
-    @rule(pair=consumes(pairs))
-    def withdraw(self, pair):
-        request, attempt = pair
-        was_finished = request.finished
-        finished = self.machine.withdraw(request, CancelledError(None, None, "withdrawn"))
-        assert (request in finished) is not was_finished
+    def withdraw(self, number):
+        request, attempt = self.all[number]
+        error = CancelledError(None, None, "withdrawn")
+        has_taken = isinstance(request, DequeueRequest) and bool(request.taken)
+        finished = self.machine.withdraw(request, error)
+        self.is_told_once(finished)
+        assert finished[0] is request
+        assert request.error is error
         self.oracle.withdraw([attempt])
+        self.reached["withdraw gives back"] += has_taken
+        self.reached[f"withdraw of {attempt.kind}"] += 1
 
-    @rule(owned=st.lists(st.sampled_from(["enqueue", "dequeue", "close"]), min_size=1, max_size=4))
-    def a_process_asks_and_dies(self, owned):
+    def withdraw_finished(self):
+        request = self.choose([request for request, _ in self.all if request.finished])
+        error = request.error
+        assert self.machine.withdraw(request, CancelledError(None, None, "late")) == []
+        assert request.error is error
+        self.reached["withdraw of finished"] += 1
+
+    def an_owner_dies(self):
         """All of its requests end together, and none that could go on profits from the end of another of them."""
-        owner, mine = object(), []
-        for kind in owned:
-            elements = [next(self.numbers), next(self.numbers)] if kind == "enqueue" else []
-            request = {"enqueue": EnqueueRequest(elements), "dequeue": DequeueRequest(3), "close": CloseRequest()}[kind]
-            request.owner = owner
-            mine.append(self.submit(request, Attempt(kind, elements, wanted=3)))
-        pending = [request for request, _ in mine if not request.finished]
+        owner = self.choose(self.owners)
+        mine = [(request, attempt) for request, attempt in self.all if request.owner is owner and not request.finished]
         finished = self.machine.withdraw_owner(owner, CancelledError(None, None, "its process died"))
-        assert set(finished[: len(pending)]) == set(pending)
-        assert all(isinstance(request.error, CancelledError) for request in pending)
+        self.is_told_once(finished)
+        assert set(finished[: len(mine)]) == {request for request, _ in mine}
+        assert all(isinstance(request.error, CancelledError) for request, _ in mine)
         self.oracle.withdraw([attempt for _, attempt in mine])
+        self.reached["owner with several dies" if len(mine) > 1 else "owner dies"] += 1
 
-    @invariant()
-    def same_state(self):
-        if not hasattr(self, "machine"):
-            return
+    def put_back(self, number):
+        """What a dequeue has brought never reached its caller."""
+        request, attempt = self.all[number]
+        tokens, request.taken = request.taken, []
+        self.reached["put back beyond"] += 0 <= self.machine.capacity < self.machine.size + len(tokens)
+        self.is_told_once(self.machine.put_back(tokens))
+        self.oracle.restore(attempt)
+        self.oracle.run()
+        self.reached["put back"] += 1
+
+    def admit(self):
+        """Elements for which room was set aside, whatever the bound."""
+        elements = [next(self.numbers)]
+        self.is_told_once(self.machine.admit(elements))
+        self.all.append((EnqueueRequest(elements), Attempt("enqueue")))
+        self.all[-1][0].entered, self.all[-1][0].finished, self.all[-1][1].outcome = 1, True, "ok"
+        self.oracle.elements += elements
+        self.oracle.run()
+        self.reached["admit"] += 1
+
+    def check(self):
+        self.finished_before = {id(request) for request, _ in self.all if request.finished}
         assert self.machine.size == len(self.oracle.elements)
         assert self.machine.closed == self.oracle.closed
         assert self.machine.num_waiting == len(self.oracle.enqueues) + len(self.oracle.dequeues)
+        held = Counter(self.oracle.elements)
+        for attempt in self.oracle.dequeues:
+            held.update(attempt.taken)
+        assert self.is_random or Counter(self.machine.held()) == held
         for request, attempt in self.all:
             assert request.finished is (attempt.outcome is not None), (request, attempt)
             expected = CancelledError if attempt.outcome == "withdrawn" else ERRORS.get(attempt.outcome, type(None))
             assert isinstance(request.error, expected)
             if isinstance(request, DequeueRequest):
                 assert len(request.taken) == len(attempt.taken)
-                if not self.is_random:
-                    assert request.taken == attempt.taken
+                assert self.is_random or request.taken == attempt.taken
             elif isinstance(request, EnqueueRequest):
                 assert request.entered == len(request.tokens) - len(attempt.elements)
+        self.nothing_is_lost_and_nothing_comes_twice()
 
-    @invariant()
     def nothing_is_lost_and_nothing_comes_twice(self):
-        if not hasattr(self, "machine"):
-            return
         came_in, came_out = [], []
         for request, _ in self.all:
             if isinstance(request, EnqueueRequest):
                 came_in += request.tokens[: request.entered]
-            elif isinstance(request, DequeueRequest):
+            elif isinstance(request, DequeueRequest) and request.finished:
                 came_out += request.taken
-        inside = self.machine._elements.take(self.machine.size)
-        self.machine._elements.put_back(inside)
-        assert Counter(came_in) == Counter(came_out + inside)
+        assert Counter(came_in) == Counter(came_out + self.machine.held())
 
 
-MachineAgainstOracle.TestCase.settings = settings(
-    derandomize=True, deadline=None, max_examples=200, stateful_step_count=40
-)
-TestMachineAgainstOracle = pytest.mark.slow(MachineAgainstOracle.TestCase)
+def test_any_calls_end_as_they_end_in_the_oracle():
+    run_and_require(MachineAgainstOracle, ARROWS, at_least=5, examples=250, steps=50)
 
 
 def make(capacity=5, elements=(), minimum=0):

@@ -82,3 +82,20 @@ def test_the_same_seed_gives_the_same_order():
 def test_other_seeds_and_no_seed_give_other_orders():
     assert shuffled(seed=3) != shuffled(seed=4)
     assert shuffled(seed=None) != shuffled(seed=None)
+
+
+def test_orders_tell_what_they_hold():
+    for order in (FirstInFirstOut(), RandomOrder(seed=1)):
+        assert (len(order), list(order)) == (0, [])
+        order.add("abc")
+        assert (len(order), sorted(order)) == (3, ["a", "b", "c"])
+        taken = order.take(2)
+        assert (len(order), len(taken)) == (1, 2)
+        order.put_back(taken)
+        assert sorted(order) == ["a", "b", "c"]
+
+
+def test_a_seed_gives_the_same_order_in_every_release():
+    order = RandomOrder(seed=5)
+    order.add(range(8))
+    assert order.take(8) == [4, 5, 7, 6, 2, 3, 0, 1]

@@ -15,6 +15,9 @@ PURE = {
     "control/schedule.py": ["control/test_order.py"],
     "control/progress.py": ["control/test_order.py"],
     "control/seeds.py": ["control/test_seeds.py"],
+    "queues/machine.py": ["queues/test_machine.py"],
+    "queues/order.py": ["queues/test_order.py"],
+    "queues/selection.py": ["queues/test_selection.py"],
 }
 # For a sample over the engine: the folders of tests that are run for a mutant of a folder.
 FOLDERS = {
