@@ -15,6 +15,8 @@ PURE = {
     "control/schedule.py": ["control/test_order.py"],
     "control/progress.py": ["control/test_order.py"],
     "control/seeds.py": ["control/test_seeds.py"],
+    "control/ledger.py": ["control/test_ledger.py"],
+    "control/outcomes.py": ["control/test_ledger.py"],
     "queues/machine.py": ["queues/test_machine.py"],
     "queues/order.py": ["queues/test_order.py"],
     "queues/selection.py": ["queues/test_selection.py"],
