@@ -112,6 +112,14 @@ class GrantedSlot:
         self._hold()
         return (), True
 
+    def keeps_slot(self) -> bool:
+        """End the allocations; True if user code holds on to an array of the slot, for a grant that gives no batch."""
+        self._is_open = False
+        if self._base is not None and self._count_references() > self._own_references:
+            self._hold()
+        self._base = None
+        return self._number in self._held
+
     def _place_of(self, array: Array) -> int:
         """Return the offset of an array in the slot. Asking NumPy costs 3 µs: only for views of allocated arrays."""
         made, offset = self._made.get(id(array), (None, 0))

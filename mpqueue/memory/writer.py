@@ -153,13 +153,18 @@ class SlotWriter(GrantedSlot):
         return placed
 
     def place_bytes(self, data: bytes) -> Placed:
-        """Write a message instead of a batch (an exception)."""
-        self._is_open = False
-        self._base = None
+        """Write a message instead of a batch (an exception), behind the arrays that user code holds in the slot.
+
+        Raises:
+            OSError: ENOSPC: there is no memory behind them, and what user code holds may not be overwritten.
+        """
         self._arrays, self._objects = [], None
-        self._check(len(data))
-        self._segment.memory[self._offset : self._offset + len(data)] = data
-        return Placed(UNNUMBERED, new_spec=False, header_offset=0, nbytes=len(data), held=False)
+        is_held = self.keeps_slot()
+        start = align(self._end) if is_held else 0
+        end = start + len(data)
+        self._check(end)
+        self._segment.memory[self._offset + start : self._offset + end] = data
+        return Placed(UNNUMBERED, new_spec=False, header_offset=start, nbytes=end, held=is_held)
 
     def _place_all(self, plan: Plan, copied: list[Field], spec: int, encoded: bytes | None) -> Placed:
         """Write arrays, objects and spec, where there are any, and the header."""

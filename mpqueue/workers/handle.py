@@ -41,7 +41,7 @@ class Work:
         is_plain: It is a batch: no exception, and not the end.
         is_end: The worker's stream has ended.
         read: How to read the batch; None if the slot holds an exception.
-        header_offset: Where in the slot the batch's header begins.
+        header_offset: Where in the slot the batch's header, or the exception, begins.
         nbytes: Where in the slot it ends.
     """
 
@@ -61,7 +61,7 @@ class Work:
         start, memory = slot.offset, ring.memory
         if read is None:
             try:
-                raise failures.unpack(memory[start : start + self.nbytes])
+                raise failures.unpack(memory[start + self.header_offset : start + self.nbytes])
             finally:
                 ring.release(slot)
         header_offset = self.header_offset

@@ -220,12 +220,13 @@ class _Worker:
             flags = NEW_SPEC * is_new + HELD * is_held
         except StreamEnd:
             kind, spec, header_offset, nbytes = Up.END, 0, 0, 0
-            flags = 0 if context.has_asked() else UNSHARDED
+            flags = HELD * writer.keeps_slot() + UNSHARDED * (not context.has_asked())
         except SystemExit:
             raise
         except BaseException as error:
             kind = Up.RAISED
-            spec, _, header_offset, nbytes, _ = self._place_failure(error, unit, epoch)
+            spec, _, header_offset, nbytes, is_held = self._place_failure(error, unit, epoch)
+            flags = HELD * is_held
         done = _clock()
         record = REPORT.pack(
             MAGIC, kind, flags, slot, turn, spec, header_offset, nbytes,

@@ -11,7 +11,7 @@ import errno
 import os
 import select
 import signal
-from collections import deque
+from collections import Counter, deque
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from mpqueue.control.pipeline import Pipeline
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.slots import PAGE
-from mpqueue.memory.writer import SlotWriter
+from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.options import Options
 from mpqueue.system.processes import Process
 from mpqueue.workers import dispatcher, failures
@@ -129,6 +129,7 @@ class Worker:
         _, kind, slot, turn, unit, _, high_water = grant
         if kind == Down.STATE:
             encoded = np.frombuffer(self.world.ring.segment.memory, np.uint8, unit, slot * self.config.stride)
+            self.world.reached["source sent"] += 1
             payload, self.buffers = apply_patch(encoded, self.buffers)
             self.source = payload.source
             self.say(Up.LOADED, slot, turn)
@@ -152,20 +153,25 @@ class Worker:
             lane, number = self.config.info.id, self.count
             self.count += 1
             if number >= self.source.lengths[lane]:
-                self.kind, self.placed = Up.END, self.writer.place_bytes(b"")
+                self.kind, self.placed = Up.END, Placed(0, False, 0, 0, self.writer.keeps_slot())
                 return None
             content = self.source.content(0, number, lane)
         if type(content) is np.ndarray and self.world.choose([False, False, True]):
             made = self.writer.empty(content.shape, content.dtype)
             if made is not None:
                 made[...] = content
+                self.world.reached["written in the slot"] += 1
                 if self.world.choose([False, True]):
                     self.kept.append(made)
                 return made
         return content
 
     def fail(self, error):
-        self.kind, self.placed = Up.RAISED, self.writer.place_bytes(failures.pack(error, "a note"))
+        try:
+            self.kind, self.placed = Up.RAISED, self.writer.place_bytes(failures.pack(error, "a note"))
+        except OSError:  # no memory behind what its code holds
+            self.world.reached["dies of no memory"] += 1
+            self.world.dies(self, 1)
 
     def write(self):
         try:
@@ -174,6 +180,7 @@ class Worker:
             if error.errno != errno.ENOSPC:
                 raise
             self.is_starved = True
+            self.world.reached["no memory"] += 1
             self.say(Up.FULL, self.grant[2], self.grant[3], self.writer.wanted)
 
     def retry(self):
@@ -186,6 +193,7 @@ class Worker:
             self.backlog.append(grant)
             return
         self.is_starved = False
+        self.world.reached["given up" if grant[1] == Down.FAIL else "tried again"] += 1
         if grant[1] == Down.FAIL:
             self.fail(SharedMemoryFull(self.writer.wanted, 0, MEMORY_REMEDY))
 
@@ -198,6 +206,7 @@ class Worker:
             self.writer.high_water, 1000, 100, 10,
         )  # fmt: skip
         self.world.note_reported(self, self.grant)
+        self.world.reached["held by the worker"] += placed.held
         self.grant = self.placed = None
         self.say_let_go()
 
@@ -209,6 +218,7 @@ class Worker:
 
     def say_let_go(self):
         while self.writer.let_go:
+            self.world.reached["let go by the worker"] += 1
             self.say(Up.LET_GO, self.writer.let_go.popleft(), 0)
 
     def say(self, kind, slot, turn, nbytes=0):
@@ -341,12 +351,14 @@ class World:
         epoch_end: As `Pipeline` takes it.
         restarts: As an enqueuer takes it.
         death_rate: Of so many steps one is a death, 0: none.
+        reached: Counts what happens in it.
     """
 
     def __init__(
         self, source, schedule, num_workers, credit, choose, *, max_pages=1 << 40, epoch_end=None, ordered=True,
-        restarts=1000, death_rate=0, copy=False,
+        restarts=1000, death_rate=0, copy=False, reached=None,
     ):  # fmt: skip
+        self.reached = Counter() if reached is None else reached
         self.choose, self.death_rate = choose, death_rate
         self.workers, self.nursery, self.ring = {}, None, None
         self.at_work = {}  # by the worker's key: the grants that it has read and not reported
@@ -376,14 +388,20 @@ class World:
         worker.close()
         self.nursery.tell(Event(worker.key, exitcode=exitcode))
 
-    def kill_one(self):
+    def kill_one(self, *, starved_first=False):
         """Somebody kills a worker, or the nursery."""
         self.num_deaths += 1
-        victims = [*self.workers.values(), *[None] * (self.choose(range(8)) == 0)]
+        starved = [worker for worker in self.workers.values() if worker.is_starved]
+        victims = (
+            starved if starved and starved_first else [*self.workers.values(), *[None] * (self.choose(range(8)) == 0)]
+        )
         victim = self.choose(victims) if victims else None
         if victim is not None:
+            kind = "starved" if victim.is_starved else "at work" if victim.grant is not None else "idle"
+            self.reached[f"worker dies {kind}"] += 1
             self.dies(victim, -signal.SIGKILL)
         elif self.nursery is not None and not self.nursery.is_gone:
+            self.reached["nursery dies"] += 1
             self.nursery.dies()
 
     def step(self, *, may_kill=True):

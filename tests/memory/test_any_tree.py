@@ -10,6 +10,7 @@ import struct
 
 import numpy as np
 import pytest
+from helpers.segments import PlainMemory
 from helpers.trees import laid_out, layouts, same, trees
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,16 +22,6 @@ from mpqueue.memory.writer import SlotWriter
 
 STRIDE = 1 << 21
 quick = {"derandomize": True, "deadline": None, "suppress_health_check": list(HealthCheck)}
-
-
-class PlainMemory:
-    """A segment without an operating system."""
-
-    def __init__(self, nbytes):
-        self.memory = bytearray(nbytes)
-
-    def reserve(self, offset, end):
-        assert 0 <= offset < end <= len(self.memory)
 
 
 class Reader:

@@ -39,6 +39,7 @@ def test_a_lease_ends_with_its_last_view(leases):
     assert len(leases.have_ended) == 1
     assert leases.next_ended() is slot
     assert not leases.have_ended
+    assert not leases._live
 
 
 def test_leases_end_in_any_order_and_are_told_in_that_order(leases):

@@ -1,0 +1,140 @@
+"""Slots in which user code holds an array are not used again, however its batch has ended."""
+
+import numpy as np
+import pytest
+from helpers.segments import PlainMemory
+
+import mpqueue
+from mpqueue import Loader
+from mpqueue.memory.writer import SlotWriter
+
+STRIDE = 1 << 17
+
+
+@pytest.fixture
+def writer():
+    return SlotWriter(PlainMemory(4 * STRIDE), STRIDE, None)
+
+
+def text_of(writer, placed, slot):
+    start = slot * STRIDE
+    return bytes(writer._segment.memory[start + placed.header_offset : start + placed.nbytes])
+
+
+def test_an_exception_lies_behind_what_user_code_holds_in_the_slot(writer):
+    writer.begin(1, 0)
+    kept = writer.empty(100, "u1")
+    kept[:] = 7
+    placed = writer.place_bytes(b"an error")
+    assert placed.held
+    assert (kept == 7).all()
+    kept[:] = 9
+    assert text_of(writer, placed, 1) == b"an error"
+    assert writer.high_water >= placed.nbytes
+    assert not writer.let_go
+    del kept
+    assert list(writer.let_go) == [1]
+
+
+def test_an_exception_after_the_batch_was_taken_knows_what_is_held(writer):
+    """There was no memory for the batch, and its worker gave up."""
+    writer.begin(1, 0)
+    kept = writer.empty(100, "u1")
+    writer.take([kept])
+    assert writer.place_bytes(b"no memory").held
+    del kept
+    assert list(writer.let_go) == [1]
+
+
+def test_an_exception_in_a_slot_that_nobody_holds_lies_in_front(writer):
+    writer.begin(1, 0)
+    writer.empty(100, "u1")
+    placed = writer.place_bytes(b"an error")
+    assert (placed.held, placed.header_offset, placed.nbytes) == (False, 0, 8)
+    writer.begin(2, 0)
+    placed = writer.place_bytes(b"an error")
+    assert (placed.held, placed.header_offset) == (False, 0)
+
+
+def test_a_slot_that_an_earlier_batch_holds_is_another_one(writer):
+    writer.begin(1, 0)
+    kept = writer.empty(100, "u1")
+    assert writer.place_bytes(b"an error").held
+    writer.begin(2, 0)
+    assert writer.empty(1, "u1") is None  # one slot at a time
+    assert not writer.place_bytes(b"an error").held
+    assert not writer.keeps_slot()
+    del kept
+
+
+def test_a_stream_that_ends_may_hold_its_slot(writer):
+    writer.begin(1, 0)
+    assert not writer.keeps_slot()
+    writer.begin(1, 0)
+    kept = writer.empty(100, "u1")
+    assert writer.keeps_slot()
+    assert writer.keeps_slot()  # told as often as it is asked
+    assert writer.empty(1, "u1") is None
+    del kept
+    assert list(writer.let_go) == [1]
+
+
+class KeepsABuffer:
+    """Fills one buffer again for every batch, and raises when it has just been made."""
+
+    buffer = None
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        if self.buffer is None:
+            self.buffer = mpqueue.empty(2000, "i8")
+            raise ValueError("once")
+        self.buffer[:] = -1
+        return np.full(1000, index)
+
+
+class KeepsABufferToTheEnd:
+    """A generator function whose last step makes a buffer that the next epoch fills."""
+
+    buffer = None
+
+    def __call__(self):
+        for index in range(3):
+            if self.buffer is not None:
+                self.buffer[:] = -1
+            yield np.full(1000, index)
+        self.buffer = mpqueue.empty(2000, "i8")
+
+
+def test_a_buffer_that_an_exception_has_left_behind_is_in_nobodys_batch():
+    batches = []
+    with Loader(KeepsABuffer(), workers=1, max_queue_size=1, shuffle=False) as loader:
+        for _ in range(2):
+            for found in batches_of(loader):
+                batches.append(found)
+    assert [batch[0] for batch in batches] == [1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5]
+    assert all((batch == batch[0]).all() for batch in batches)
+
+
+def batches_of(loader):
+    """Those of an epoch that are no exception."""
+    found = iter(loader)
+    while True:
+        try:
+            batch = next(found)
+        except StopIteration:
+            return
+        except ValueError:
+            continue
+        yield batch
+
+
+def test_a_buffer_that_the_end_of_a_stream_has_left_behind_is_in_nobodys_batch():
+    batches = []
+    with Loader(KeepsABufferToTheEnd(), workers=1, max_queue_size=1) as loader:
+        for _ in range(3):
+            batches += list(loader)
+    assert [batch[0] for batch in batches] == [0, 1, 2] * 3
+    assert all((batch == batch[0]).all() for batch in batches)
