@@ -53,7 +53,10 @@ class Pool:
     @property
     def nobody_works(self) -> bool:
         """No worker has work that will come to an end by itself, or by its death."""
-        return all(worker.life.is_starved or not worker.in_flight for worker in self.roster.workers.values())
+        return all(
+            worker.life.is_starved or not (worker.in_flight or worker.loading)
+            for worker in self.roster.workers.values()
+        )
 
     def put_back(self, tickets: Iterable[Ticket], *, is_retry: bool = False) -> None:
         """Make tickets pending again; ``is_retry``: work on them is lost."""

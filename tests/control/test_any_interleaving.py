@@ -7,10 +7,8 @@ without credit, and nobody waits for ever.
 import random
 
 import pytest
+from helpers.aiming import AimingMachine, run_and_require
 from helpers.simulated import Source, World
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from mpqueue.control.backend import EndOfStream, Stopped
 from mpqueue.control.progress import Place
@@ -20,8 +18,10 @@ from mpqueue.memory.slots import SlotState
 from mpqueue.workers.handle import Work
 
 SIZES = [1, 100, 3000, 20_000]  # int64s: from a word to more than twice what a slot has at first
-# Not of hypothesis's own: how often the world chooses depends on when garbage is collected.
-randoms = st.integers(0, 1 << 32).map(random.Random)
+WORLD = [
+    "batch", "views are dropped", "a look", "a pause", "inconsistent", "written in the slot", "held by the worker",
+    "let go by the worker", "worker dies at work", "worker dies idle", "nursery dies",
+]  # fmt: skip
 FREE, GRANTED, READY, LEASED, RETIRED = SlotState
 
 
@@ -32,87 +32,109 @@ def opened(batch):
     return int(array[0]), len(array)
 
 
-class Dispatching(RuleBasedStateMachine):
+class Dispatching(AimingMachine):
     """What all kinds of sources have in common."""
-
-    world = None
 
     def build(self, source, schedule, num_workers, credit, max_pages, **options):
         self.random = None
-        self.source, self.views, self.num_taken = source, [], 0
+        self.source, self.views = source, []
         self.most_pages = max_pages
-        self.world = World(source, schedule, num_workers, credit, self.choose, max_pages=max_pages, **options)
+        self.world = World(
+            source, schedule, num_workers, credit, self.chance, max_pages=max_pages, death_rate=self.choose([0, 30, 8]),
+            reached=self.reached, **options,
+        )  # fmt: skip
 
-    def choose(self, things):
+    def chance(self, things):
+        """The world's own: how often it chooses depends on when garbage is collected."""
         return things[self.random.randrange(len(things))] if self.random is not None else things[0]
 
-    def take(self, random):
+    def moves(self):
+        return {
+            "batches are taken": (8, self.batches_are_taken),
+            "the world goes on": (5, self.the_world_goes_on),
+            "somebody dies": (2, self.somebody_dies),
+            "views are dropped": (3, self.views_are_dropped),
+            "somebody looks": (1, self.somebody_looks),
+            "it pauses": (2, self.it_pauses),
+            "the state is inconsistent": (2, self.the_state_is_inconsistent),
+        }
+
+    def new_chance(self):
+        self.random = random.Random(self.choose(range(1 << 16)))
+
+    def batches_are_taken(self):
+        for _ in range(self.choose(range(1, 7))):
+            self.new_chance()
+            self.take_one()
+
+    def take(self):
         """The next batch, or the exception in its place; the world moves while the consumer waits."""
-        self.random = random
         try:
             return self.world.pipeline.next()
         except (ValueError, SharedMemoryFull) as error:
             return error
 
-    def check(self, found, word, size):
+    def compare(self, found, word, size):
         """It is the batch that is expected, or the exception that the source raises there."""
         if isinstance(found, SharedMemoryFull):
             assert self.most_pages < 1 << 40
             assert found.bytes_asked > 0
+            self.reached["no room for a batch"] += 1
         elif word is None:
             assert isinstance(found, ValueError)
+            self.reached["exception"] += 1
         else:
             assert opened(found) == (word, size), self.world.describe()
             self.views.append((found, word, size))
+            self.reached["batch"] += 1
 
-    @rule(random=randoms, count=st.integers(1, 12))
-    def the_world_goes_on(self, random, count):
-        self.random = random
-        for _ in range(count):
-            if self.world is not None and self.world.has_moves():
+    def the_world_goes_on(self):
+        self.new_chance()
+        for _ in range(self.choose(range(1, 13))):
+            if self.world.has_moves():
                 self.world.step()
 
-    @rule(random=randoms)
-    def somebody_dies(self, random):
-        self.random = random
-        self.world.kill_one()
+    def somebody_dies(self):
+        self.new_chance()
+        self.world.kill_one(starved_first=self.choose([False, True]))
 
-    @rule(picks=st.lists(st.integers(0, 1000), max_size=8))
-    def views_are_dropped(self, picks):
-        for pick in picks:
+    def views_are_dropped(self):
+        for _ in range(self.choose(range(9))):
             if self.views:
-                del self.views[pick % len(self.views)]
+                self.reached["views are dropped"] += 1
+                del self.views[self.choose(range(len(self.views)))]
 
-    @rule(random=randoms)
-    def somebody_looks(self, random):
-        self.random = random
+    def somebody_looks(self):
+        self.new_chance()
         assert 0 <= self.world.pipeline.num_ready <= self.world.pipeline.ledger.credit
+        self.reached["a look"] += 1
 
-    @rule(random=randoms, count=st.integers(0, 3))
-    def it_pauses(self, random, count):
+    def it_pauses(self):
         """As a snapshot of the source does."""
-        self.random = random
+        self.new_chance()
         pipeline = self.world.pipeline
         pipeline.pause()
         assert pipeline.ledger.failure is not None or not pipeline.ledger.at_work()
         pipeline.resume()
+        self.reached["a pause"] += 1
 
-    @rule(random=randoms)
-    def an_interrupt_tears_the_books(self, random):
-        self.random = random
+    def the_state_is_inconsistent(self):
+        """By an interrupt."""
+        self.new_chance()
         pipeline = self.world.pipeline
         pipeline.recovery.is_inconsistent = pipeline.ledger.needs_attention = True
+        self.reached["inconsistent"] += 1
 
-    @invariant()
+    def check(self):
+        self.views_are_unchanged()
+        self.a_slot_has_one_owner()
+        self.nothing_is_granted_without_credit()
+
     def views_are_unchanged(self):
-        if self.world is not None:
-            for found, word, size in self.views:
-                assert opened(found) == (word, size)
+        for found, word, size in self.views:
+            assert opened(found) == (word, size)
 
-    @invariant()
     def a_slot_has_one_owner(self):
-        if self.world is None:
-            return
         backend = self.world.backend
         ring, workers = backend.pool.ring, backend.pool.roster.workers
         ring.collect()
@@ -134,10 +156,7 @@ class Dispatching(RuleBasedStateMachine):
         leased = [slot.number for slot in ring.slots.slots if slot.state is LEASED]
         assert set(leased) == set(ring._leases._live)
 
-    @invariant()
     def nothing_is_granted_without_credit(self):
-        if self.world is None:
-            return
         ledger, pool = self.world.pipeline.ledger, self.world.backend.pool
         assert ledger.num_outstanding <= ledger.credit
         granted = [w.ticket.number for worker in pool.roster.workers.values() for w in worker.in_flight.values()
@@ -147,80 +166,74 @@ class Dispatching(RuleBasedStateMachine):
         assert len(everywhere) == len(set(everywhere))  # a ticket is in one place
         assert set(everywhere) <= set(ledger.tickets)
 
-    def teardown(self):
-        if self.world is not None:
+    def run(self):
+        try:
+            super().run()
+        finally:
             self.world.close()
-            with pytest.raises(Stopped):
-                self.world.pipeline.next()
-            self.world = None
-            self.views_are_unchanged_at_the_end()
-
-    def views_are_unchanged_at_the_end(self):
-        for found, word, size in self.views:
-            assert opened(found) == (word, size)
+        with pytest.raises(Stopped):
+            self.world.pipeline.next()
+        self.views_are_unchanged()  # also at the end
         self.views.clear()
 
 
 class Sequences(Dispatching):
     """Epoch after epoch, shuffled or not, with a state that changes at their ends, from one place to another."""
 
-    @initialize(
-        length=st.integers(1, 9), num_workers=st.integers(1, 3), credit=st.integers(1, 6), shuffle=st.booleans(),
-        has_end=st.booleans(), bad=st.sampled_from([(), (3,), (0, 5)]), copy=st.booleans(), random=randoms,
-        max_pages=st.sampled_from([1 << 40, 1 << 40, 200, 90, 45, 17, 5]), death_rate=st.sampled_from([0, 30, 8]),
-    )  # fmt: skip
-    def make(self, length, num_workers, credit, shuffle, has_end, bad, copy, random, max_pages, death_rate):
-        self.length, self.has_end = length, has_end
-        source = Source(SIZES, bad)
-        schedule = EpochSchedule(lambda: length, 3, shuffle=shuffle, barrier=has_end)
+    def make(self):
+        self.length, shuffle, has_end = (
+            self.choose(range(1, 10)),
+            self.choose([False, True]),
+            self.choose([False, True]),
+        )
+        source = Source(SIZES, self.choose([(), (3,), (0, 5)]))
+        schedule = EpochSchedule(lambda: self.length, 3, shuffle=shuffle, barrier=has_end)
         schedule.start_at(0)
-        self.orders = EpochSchedule(lambda: length, 3, shuffle=shuffle)
-        self.build(source, schedule, num_workers, credit, max_pages, copy=copy,
-                   epoch_end=self.change if has_end else None, death_rate=death_rate)  # fmt: skip
+        self.orders = EpochSchedule(lambda: self.length, 3, shuffle=shuffle)
+        self.build(source, schedule, self.choose(range(1, 4)), self.choose(range(1, 7)),
+                   self.choose([1 << 40, 1 << 40, 200, 90, 45, 17, 5]), copy=self.choose([False, True]),
+                   epoch_end=self.change if has_end else None)  # fmt: skip
         self.at = (0, 0)
-        self.versions = {0: 0}
+
+    def moves(self):
+        return super().moves() | {"the consumer goes elsewhere": (1, self.the_consumer_goes_elsewhere)}
 
     def change(self):
         self.source.version += 1
+        self.reached["the source changes"] += 1
 
-    @rule(random=randoms, count=st.integers(1, 6))
-    def batches_are_taken(self, random, count):
-        for _ in range(count):
-            found = self.take(random)
-            epoch, position = self.at
-            self.orders.start_at(epoch, position)
-            unit = self.orders.deal()[0].unit
-            expected = Source(SIZES, self.source.bad)
-            expected.version = self.source.version
-            try:
-                content = expected.content(epoch, unit)
-            except ValueError:
-                content = None
-            word, size = (None, None) if content is None else opened(content)
-            self.check(found, word, size)
-            self.at = (epoch, position + 1) if position + 1 < self.length else (epoch + 1, 0)
+    def take_one(self):
+        found = self.take()
+        epoch, position = self.at
+        self.orders.start_at(epoch, position)
+        unit = self.orders.deal()[0].unit
+        expected = Source(SIZES, self.source.bad)
+        expected.version = self.source.version
+        try:
+            content = expected.content(epoch, unit)
+        except ValueError:
+            content = None
+        word, size = (None, None) if content is None else opened(content)
+        self.compare(found, word, size)
+        self.at = (epoch, position + 1) if position + 1 < self.length else (epoch + 1, 0)
 
-    @rule(random=randoms, position=st.integers(0, 8))
-    def the_consumer_goes_elsewhere(self, random, position):
-        self.random = random
+    def the_consumer_goes_elsewhere(self):
+        self.new_chance()
         self.world.pipeline.finish_epoch()
-        epoch = self.at[0]
-        self.world.pipeline.restart_at(Place(epoch, min(position, self.length - 1)))
-        self.at = (epoch, min(position, self.length - 1))
+        self.at = (self.at[0], self.choose(range(self.length)))
+        self.world.pipeline.restart_at(Place(*self.at))
+        self.reached["elsewhere"] += 1
 
 
 class Streams(Dispatching):
     """One generator per worker, of any lengths, to the end of all of them; then again."""
 
-    @initialize(
-        lengths=st.lists(st.integers(0, 6), min_size=1, max_size=3), credit=st.integers(1, 6), random=randoms,
-        death_rate=st.sampled_from([0, 30, 8]),
-    )  # fmt: skip
-    def make(self, lengths, credit, random, death_rate):
-        self.lengths, self.epoch = lengths, 0
-        schedule = StreamSchedule(len(lengths))
+    def make(self):
+        self.lengths, self.epoch = [self.choose(range(7)) for _ in range(self.choose([1, 2, 3]))], 0
+        schedule = StreamSchedule(len(self.lengths))
         schedule.start_at(0)
-        self.build(Source(SIZES, (), lengths), schedule, len(lengths), credit, 1 << 40, death_rate=death_rate)
+        credit = self.choose(range(1, 7))
+        self.build(Source(SIZES, (), self.lengths), schedule, len(self.lengths), credit, 1 << 40)
         self.expected = self.of_an_epoch()
 
     def of_an_epoch(self):
@@ -232,56 +245,56 @@ class Streams(Dispatching):
                     counts[lane] += 1
         return order
 
-    @rule(random=randoms, count=st.integers(1, 6))
-    def elements_are_taken(self, random, count):
-        for _ in range(count):
-            if not self.expected:
-                with pytest.raises(EndOfStream):
-                    self.take(random)
-                    raise AssertionError("more than there is")
-                self.epoch += 1
-                self.world.pipeline.restart_at(Place(self.epoch, counts=(0,) * len(self.lengths)))
-                self.expected = self.of_an_epoch()
-                continue
-            lane, number = self.expected.pop(0)
-            found = self.take(random)
-            self.check(found, *opened(self.source.content(0, number, lane)))
+    def take_one(self):
+        if not self.expected:
+            with pytest.raises(EndOfStream):
+                self.take()
+            self.epoch += 1
+            self.reached["end"] += 1
+            self.world.pipeline.restart_at(Place(self.epoch, counts=(0,) * len(self.lengths)))
+            self.expected = self.of_an_epoch()
+            return
+        lane, number = self.expected.pop(0)
+        found = self.take()
+        self.compare(found, *opened(self.source.content(0, number, lane)))
 
 
 class Unordered(Dispatching):
     """As they come: each batch of an epoch once, and all of them before the first of the next one."""
 
-    @initialize(
-        length=st.integers(1, 9), num_workers=st.integers(1, 3), credit=st.integers(1, 6), random=randoms,
-        death_rate=st.sampled_from([0, 30, 8]), max_pages=st.sampled_from([1 << 40, 520]),
-    )  # fmt: skip
-    def make(self, length, num_workers, credit, random, death_rate, max_pages):
-        self.length = length
-        schedule = EpochSchedule(lambda: length, 3)
+    def make(self):
+        self.length = self.choose(range(1, 10))
+        schedule = EpochSchedule(lambda: self.length, 3)
         schedule.start_at(0)
-        self.build(Source(SIZES), schedule, num_workers, credit, max_pages, ordered=False, death_rate=death_rate)
-        self.epoch, self.missing = 0, set(range(length))
+        workers, credit = self.choose(range(1, 4)), self.choose(range(1, 7))
+        self.build(Source(SIZES), schedule, workers, credit, self.choose([1 << 40, 520, 350]), ordered=False)
+        self.epoch, self.missing = 0, set(range(self.length))
 
-    @rule(random=randoms, count=st.integers(1, 6))
-    def batches_are_taken(self, random, count):
-        for _ in range(count):
-            found = self.take(random)
-            word, size = opened(found)
-            epoch, unit = divmod(word, 10**6)
-            assert epoch == self.epoch, (word, self.missing, self.world.describe())
-            assert size == SIZES[unit % len(SIZES)]
-            self.missing.remove(unit)
-            if self.most_pages == 1 << 40:  # else none is kept, and what workers hold and one more batch have room
-                self.views.append((found, word, size))
-            if not self.missing:
-                self.epoch, self.missing = self.epoch + 1, set(range(self.length))
+    def take_one(self):
+        found = self.take()
+        word, size = opened(found)
+        epoch, unit = divmod(word, 10**6)
+        assert epoch == self.epoch, (word, self.missing, self.world.describe())
+        assert size == SIZES[unit % len(SIZES)]
+        self.reached["batch" if unit == min(self.missing) else "batch out of order"] += 1
+        self.missing.remove(unit)
+        if self.most_pages == 1 << 40:  # else none is kept, and what workers hold and one more batch have room
+            self.views.append((found, word, size))
+        if not self.missing:
+            self.epoch, self.missing = self.epoch + 1, set(range(self.length))
 
 
-thorough = settings(
-    derandomize=True, deadline=None, max_examples=60, stateful_step_count=40, suppress_health_check=list(HealthCheck)
-)
-for machine in (Sequences, Streams, Unordered):
-    machine.TestCase.settings = thorough
-TestSequences = pytest.mark.slow(Sequences.TestCase)
-TestStreams = pytest.mark.slow(Streams.TestCase)
-TestUnordered = pytest.mark.slow(Unordered.TestCase)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("machine", "arrows"),
+    [
+        (Sequences, [
+            "exception", "no room for a batch", "the source changes", "source sent", "elsewhere", "no memory", "tried again",
+            "given up", "worker dies starved",
+        ]),
+        (Streams, ["end"]),
+        (Unordered, ["batch out of order", "no memory", "tried again"]),
+    ],
+)  # fmt: skip
+def test_any_interleaving_delivers_every_ticket_once(machine, arrows):
+    run_and_require(machine, [*WORLD, *arrows], at_least=3, examples=100, steps=70, shrinks=False)

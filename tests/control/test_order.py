@@ -397,6 +397,12 @@ def test_a_place_without_counts_is_the_beginning_of_all_streams():
     assert progress.place() == Place(2, 0, (), (0, 0), 1)
 
 
+def test_a_stream_of_any_lane_and_epoch_is_not_told_to_be_counted():
+    progress = Progress(2)
+    for lane in (0, 1):
+        assert not progress.is_counted(Ticket(0, 5, 0, 0, lane))
+
+
 def test_progress_in_a_new_epoch_is_none():
     progress = Progress(0)
     progress.count(Ticket(0, 0, 0, 0))

@@ -9,7 +9,7 @@ test requires that each arrow of the diagram was taken often.
 
 from collections import Counter
 
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 
@@ -59,11 +59,17 @@ class AimingMachine:
         self.finish()
 
 
-def run_and_require(machine, arrows, at_least, *, examples, steps):
-    """Run a machine, always the same way, and require that every arrow was taken ``at_least`` times."""
-    reached = Counter()
+def run_and_require(machine, arrows, at_least, *, examples, steps, shrinks=True):
+    """Run a machine, always the same way, and require that every arrow was taken ``at_least`` times.
 
-    @settings(derandomize=True, deadline=None, max_examples=examples, suppress_health_check=list(HealthCheck))
+    ``shrinks=False`` is for machines whose failures shrink for minutes: each byte changes all that follows.
+    """
+    reached = Counter()
+    phases = set(settings().phases) - (set() if shrinks else {Phase.shrink, Phase.explain})
+
+    @settings(
+        derandomize=True, deadline=None, max_examples=examples, suppress_health_check=list(HealthCheck), phases=phases
+    )
     @given(st.binary(min_size=2 * steps, max_size=2 * steps))
     def run(drawn):
         machine(drawn, reached).run()
