@@ -112,6 +112,7 @@ def test_flags_are_taken_from_the_command_line(defined):
 
 def test_flags_are_parsed_at_the_first_reading(defined, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["prog", "--count=9", "--many=3"])
+    assert not hasattr(defined, "__wrapped__"), "which is no flag: tools ask for it"
     assert not defined.is_parsed()
     assert defined.count == 9
     assert defined.is_parsed()

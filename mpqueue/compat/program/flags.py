@@ -52,9 +52,9 @@ class _Flags(FlagValues):
         return super().__call__(argv, known_only)
 
     def __getattr__(self, name: str) -> Any:
-        if not self.is_parsed():
+        if name in self and not self.is_parsed():
             self(sys.argv)
-        if _late:
+        if name in self and _late:
             _parse_late()
         return super().__getattr__(name)
 
