@@ -3,8 +3,8 @@
 From the ground up; a module imports only from its own line and from those above it::
 
     spec.py                                        the components of an element, and values as components
-    requests.py order.py                           waiting calls, and the elements between them
-    machine.py                                     the semantics, pure: who goes in and out next
+    order.py                                       the elements in a queue, and which of them leaves next
+    machine.py                                     the semantics, pure: lines of waiting calls, elements between them
     storage.py                                     elements as objects of this process
     blocks.py                                      elements in blocks of shared memory
     wire.py                                        the messages between processes, and the pipe for them

@@ -23,7 +23,7 @@ import numpy as np
 from mpqueue.memory.arena import class_bytes, class_for, first_token, offset_of
 from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.memory.segment import Segment
-from mpqueue.queues.requests import Token
+from mpqueue.queues.order import Token
 from mpqueue.queues.spec import ElementSpec
 from mpqueue.queues.storage import PackedColumn, PlainStorage
 from mpqueue.values.conversion import Array

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mpqueue.queues.core import QueueCore
-from mpqueue.queues.requests import Request
+from mpqueue.queues.machine import Request
 from mpqueue.queues.shared_queue import SharedQueue
 from mpqueue.queues.tally_totals import TallyTotals
 from mpqueue.queues.windows import Producer

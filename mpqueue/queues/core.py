@@ -31,8 +31,8 @@ from typing import Any, Protocol, TypeAlias
 
 from mpqueue.coordination.cancellation import cancellable
 from mpqueue.errors import DeadlineExceededError, OpError
-from mpqueue.queues.machine import QueueMachine
-from mpqueue.queues.requests import CloseRequest, DequeueRequest, EnqueueRequest, Request, Token, notify
+from mpqueue.queues.machine import CloseRequest, DequeueRequest, EnqueueRequest, QueueMachine, Request, notify
+from mpqueue.queues.order import Token
 from mpqueue.queues.selection import checked_timeout
 from mpqueue.queues.spec import ElementSpec
 from mpqueue.queues.storage import Storage
@@ -240,7 +240,8 @@ class QueueCore:
 
     def _call(self, request: Call, timeout: float | None) -> None:
         """See a request through to its end."""
-        timeout = checked_timeout(timeout)
+        if timeout is not None:
+            timeout = checked_timeout(timeout)
         try:
             gate = self.driver.submit(request)
             if gate is not None:

@@ -26,7 +26,8 @@ from mpqueue.queues.block_pool import BlockPool
 from mpqueue.queues.client import Client
 from mpqueue.queues.core import Call, QueueCore
 from mpqueue.queues.listener import Listener
-from mpqueue.queues.requests import CloseRequest, DequeueRequest, EnqueueRequest, Token, notify
+from mpqueue.queues.machine import CloseRequest, DequeueRequest, EnqueueRequest, notify
+from mpqueue.queues.order import Token
 from mpqueue.queues.shared_queue import SharedQueue
 from mpqueue.queues.shortage import Shortage
 from mpqueue.queues.steps import WITHDRAWN, Steps

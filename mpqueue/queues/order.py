@@ -3,9 +3,10 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
-from mpqueue.queues.requests import Token
+Token: TypeAlias = Any
+"""An element as the machine sees it: a reference, a place in memory, anything that a storage can follow."""
 
 
 class Order(Protocol):

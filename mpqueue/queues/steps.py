@@ -18,8 +18,7 @@ from mpqueue.memory.arena import offset_of
 from mpqueue.queues.block_pool import BlockPool
 from mpqueue.queues.client import Client, ProtocolError, QueueUse
 from mpqueue.queues.core import Call
-from mpqueue.queues.machine import QueueMachine
-from mpqueue.queues.requests import CloseRequest, DequeueRequest, EnqueueRequest, Request, notify
+from mpqueue.queues.machine import CloseRequest, DequeueRequest, EnqueueRequest, QueueMachine, Request, notify
 from mpqueue.queues.shared_queue import SharedQueue
 from mpqueue.queues.shortage import Shortage
 from mpqueue.queues.tally_totals import find

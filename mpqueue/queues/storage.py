@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mpqueue.queues.requests import Token
+from mpqueue.queues.order import Token
 from mpqueue.queues.spec import ElementSpec
 from mpqueue.values.conversion import Array
 from mpqueue.values.dtypes import DType

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from mpqueue.queues.requests import Request
+from mpqueue.queues.machine import Request
 from mpqueue.system.shared_poller import READABLE, Events, close_poller, make_poller_beside, make_shared_poller
 from mpqueue.system.wakeup import Wakeup
 

@@ -29,8 +29,7 @@ killed leaves no reservation behind.
 import platform
 from collections.abc import Callable
 
-from mpqueue.queues.machine import QueueMachine
-from mpqueue.queues.requests import DequeueRequest, EnqueueRequest, Request
+from mpqueue.queues.machine import DequeueRequest, EnqueueRequest, QueueMachine, Request
 
 _IS_STRONGLY_ORDERED = platform.machine().lower() in ("x86_64", "amd64", "i686")
 MAX_WINDOW = 1024 if _IS_STRONGLY_ORDERED else 0

@@ -12,9 +12,8 @@ from helpers.queue_oracle import Attempt, Oracle
 
 import mpqueue.queues
 from mpqueue.errors import CancelledError, OutOfRangeError
-from mpqueue.queues.machine import QueueMachine
+from mpqueue.queues.machine import CloseRequest, DequeueRequest, EnqueueRequest, QueueMachine
 from mpqueue.queues.order import FirstInFirstOut, RandomOrder
-from mpqueue.queues.requests import CloseRequest, DequeueRequest, EnqueueRequest
 
 ERRORS = {"Cancelled": CancelledError, "OutOfRange": OutOfRangeError}
 
@@ -264,10 +263,10 @@ def test_withdrawing_a_finished_request_changes_nothing():
     assert enqueue.error is None
 
 
-@pytest.mark.parametrize("module", ["machine", "requests", "order"])
+@pytest.mark.parametrize("module", ["machine", "order"])
 def test_the_machine_knows_nothing_of_threads_clocks_and_arrays(module):
     tree = ast.parse((Path(mpqueue.queues.__file__).parent / f"{module}.py").read_text("utf-8"))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     allowed = {"collections", "collections.abc", "enum", "random", "typing", "mpqueue.errors"}
-    assert imported <= allowed | {"mpqueue.queues.order", "mpqueue.queues.requests"}
+    assert imported <= allowed | {"mpqueue.queues.order"}
