@@ -1,4 +1,4 @@
-"""TensorFlow 1 queues: one pure state machine, and storages for it.
+"""TensorFlow 1 queues, within a process and between processes: one pure state machine, and what drives it.
 
 From the ground up; a module imports only from its own line and from those above it::
 
@@ -12,21 +12,21 @@ From the ground up; a module imports only from its own line and from those above
     core.py                                        the queue itself: calls of this process, and who drives the machine
     connection.py                                  a process that uses a queue: its connections to the owner
     remote.py                                      the queue there
-    windows.py block_pool.py tally_totals.py       the owner: who need not wait for an answer, memory, cells of tallies
+    windows.py block_pool.py tally_totals.py       the owner: enqueues without an answer, memory, cells of tallies
     shared_queue.py                                a queue that it serves
     client.py                                      a connection to it
-    shortage.py                                    who waits for memory
-    steps.py                                       what each message makes it do
-    listener.py watch.py                           connections, and which thread listens to them
+    shortage.py                                    the line of those who wait for memory
+    steps.py                                       the step that each message asks for
+    listener.py watch.py                           all connections, and the thread that listens to them
     hub.py                                         the service as a whole, and the driver of the queues that it serves
     tally.py                                       counts of one object by several processes
     registry.py                                    queues by shared name
     making.py                                      new queues
     sharing.py                                     pickles and forks of queues
-    graph.py session.py source.py                  names and collections; what is blocked together; what gives examples
-    ops.py                                         what puts examples into a queue
-    base.py                                        what users hold,
-    fifo.py padding.py shuffle.py                  and its three kinds
+    graph.py session.py source.py                  names and collections; sessions; callables that give examples
+    ops.py                                         callables that enqueue them
+    base.py                                        the public methods of all queues
+    fifo.py padding.py shuffle.py                  the three kinds of queues
 """
 
 from mpqueue.queues import sharing as sharing  # attaches queues to pickles and forks

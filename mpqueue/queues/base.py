@@ -1,4 +1,4 @@
-"""`QueueBase`: what users hold of a queue, of whatever kind and wherever it lives."""
+"""`QueueBase`: the public methods of a queue, of whatever kind and wherever it lives."""
 
 # ruff: noqa: ARG002 - every method takes TensorFlow's ``name``, which means nothing without a graph
 
@@ -278,7 +278,7 @@ class QueueBase:
 
         Raises:
             TypeError: ``source`` is not callable.
-            ValueError: What the source says of its dtypes and shapes does not fit the queue.
+            ValueError: The source's dtypes and shapes do not fit the queue.
 
         Follows: The op that ``tf.QueueBase.enqueue`` returns.
         """
@@ -296,7 +296,7 @@ class QueueBase:
 
         Raises:
             TypeError: ``source`` is not callable.
-            ValueError: What the source says of its dtypes and shapes does not fit the queue.
+            ValueError: The source's dtypes and shapes do not fit the queue.
 
         Follows: The op that ``tf.QueueBase.enqueue_many`` returns.
         """

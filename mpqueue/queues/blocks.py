@@ -48,11 +48,11 @@ class BlockCodec:
     """Writes elements of one queue to blocks, and reads them.
 
     Args:
-        spec: What the elements are made of.
+        spec: The components of the elements.
         segment: The memory.
 
     Attributes:
-        size_class: Of every element's block, if all have the same; else -1.
+        size_class: The size class of every element's block if all have the same, else -1.
         is_single: All elements are one array of a fixed shape.
     """
 
@@ -220,7 +220,7 @@ class SharedStorage(PlainStorage):
     """Reads elements in blocks and plain ones; what threads of this process put in stays plain.
 
     Args:
-        spec: What the elements are made of.
+        spec: The components of the elements.
         codec: Reads blocks.
         has_plain: The queue may hold plain elements.
 

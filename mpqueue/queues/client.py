@@ -1,4 +1,4 @@
-"""The owner's side of one connection: what it was granted, what it waits for, what it has not read yet."""
+"""The owner's side of one connection: blocks granted to it, calls that it waits for, elements not read yet."""
 
 import logging
 import socket
@@ -41,7 +41,7 @@ class PendingGrant(NamedTuple):
 
     Attributes:
         producer: The client's window of the queue that they are for.
-        num_enqueued: What it had enqueued there when it got them.
+        num_enqueued: Number of elements that it had enqueued there when it got them.
     """
 
     producer: Producer
@@ -108,7 +108,7 @@ class Client:
     """One thread of another process. Under the hub's lock.
 
     Args:
-        number: What its records call it.
+        number: The number of the connection in its records.
         process_id: Its process.
         answers: Its socket.
 
@@ -123,7 +123,7 @@ class Client:
         delivered: Blocks that it was given to read, by the number of the call.
         uses: Queues that it uses, by their number.
         words: Places of shared memory that are its own: limits, and cells of tallies.
-        totals: What it counts for.
+        totals: Tallies that it counts for.
         is_gone: It has ended.
         is_cut: It violated the protocol, and is not served any more; its process may live on.
     """
@@ -141,7 +141,7 @@ class Client:
         self.is_gone = self.is_cut = False
 
     def fill(self, size_class: int, count: int) -> None:
-        """It has written the next blocks of a class.
+        """Note that it has written the next blocks of a class.
 
         Raises:
             ProtocolError: It was not granted so many.
@@ -174,7 +174,7 @@ class Client:
         self.answers.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """It is gone."""
+        """Note that it is gone."""
         self.is_gone = True
         while self.totals:
             self.totals.pop().close(self)

@@ -56,7 +56,7 @@ class OwnerMapping:
 
     Args:
         fds: The pipe and the memory, as received.
-        size: Of the memory.
+        size: Size of the memory in bytes.
 
     Attributes:
         segment: The owner's blocks.
@@ -81,7 +81,7 @@ class Connection:
     """One thread's connection to one owner.
 
     Args:
-        place: Of any of the owner's queues.
+        place: The place of any of the owner's queues.
 
     Raises:
         CancelledError: The owner is gone.
@@ -297,13 +297,13 @@ class QueueChannel:
     Args:
         connection: The connection.
         queue: Number of the queue.
-        place: Of the limit, the word of shared memory up to which enqueues need no answer; see `windows`.
+        place: The place of the limit, the number up to which enqueues need no answer; see `windows`.
         num_enqueued: By this connection, before.
 
     Attributes:
         connection: As given.
         queue: As given.
-        generation: Of the process, when this was made.
+        generation: The process's `generation` when this was made.
     """
 
     def __init__(self, connection: Connection, queue: int, place: int, num_enqueued: int) -> None:

@@ -18,7 +18,9 @@ result, or whose process is gone gives back what it had taken: no element is los
 
 A thread that sleeps before the queue's lock is given it while it has no interpreter lock, so that the thread that
 runs must sleep at its next call, and so on: each step costs a switch of threads. Once begun, such a convoy does not
-end by itself. So who finds the lock taken first gives way: 3 times the rate with two threads that enqueue.
+end by itself. So a thread that finds the lock taken first gives way: 3 times the rate with two threads that enqueue.
+That suffices for a lock that is held for microseconds, and costs nothing where the lock is free; locks that are held
+longer need a `BargingLock`.
 """
 
 import threading
@@ -100,8 +102,8 @@ class LocalDriver:
     """Drives a queue that only threads of this process use: a lock.
 
     Args:
-        machine: Of the queue.
-        storage: Of its elements.
+        machine: The queue's.
+        storage: Keeps its elements.
 
     Attributes:
         lock: Held for each step.
@@ -148,8 +150,8 @@ class QueueCore:
 
     Args:
         machine: Its semantics.
-        storage: Its elements.
-        spec: What they are made of.
+        storage: Keeps its elements.
+        spec: Their components.
 
     Attributes:
         machine: As given; its steps are taken under the driver's lock.
@@ -176,7 +178,7 @@ class QueueCore:
 
     @property
     def dtypes(self) -> list[DType]:
-        """Of the components."""
+        """The dtypes of the components."""
         return self.spec.dtypes
 
     @property

@@ -190,12 +190,12 @@ class HubDriver:
 
     Args:
         hub: Serves the queue.
-        queue: What it keeps of it.
+        queue: The queue, as the hub keeps it.
 
     Attributes:
         hub: As given.
         lock: The hub's.
-        storage: Of the elements.
+        storage: Keeps the elements.
     """
 
     def __init__(self, hub: Hub, queue: SharedQueue) -> None:

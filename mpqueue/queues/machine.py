@@ -35,8 +35,8 @@ class Request:
         finished: True once the call has its outcome, which then never changes.
         error: The outcome if it failed, else None.
         notify: Called once by whoever drives the machine when the request has finished; None while nobody waits.
-        owner: Whose call it is; `QueueMachine.withdraw_owner` ends all calls of one owner.
-        queue: What the owner calls the queue.
+        owner: The caller; `QueueMachine.withdraw_owner` ends all calls of one.
+        queue: The owner's number of the queue.
     """
 
     # Defaults of the class, because most requests finish at once and need none of them.
@@ -52,7 +52,7 @@ class EnqueueRequest(Request):
 
     Attributes:
         tokens: The elements; only taken by slices, in order, so that they may be made when they are asked for.
-        entered: How many of them are in the queue (or were).
+        entered: Number of them that are in the queue, or were.
     """
 
     entered: int = 0

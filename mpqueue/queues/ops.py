@@ -47,7 +47,7 @@ class QueueOp:
 
     Attributes:
         queue: The queue.
-        name: What it was named, made unique within the default graph by ``_1``, ``_2`` and so on.
+        name: The name it was given, made unique within the default graph by ``_1``, ``_2`` and so on.
     """
 
     def __init__(self, queue: OpQueue, name: str) -> None:

@@ -41,16 +41,16 @@ class FirstInFirstOut:
         return iter(self._tokens)
 
     def add(self, tokens: Iterable[Token]) -> None:
-        """To the end."""
+        """Append them at the end."""
         self._tokens.extend(tokens)
 
     def take(self, count: int) -> list[Token]:
-        """From the front."""
+        """Take them from the front."""
         pop = self._tokens.popleft
         return [pop() for _ in range(count)]
 
     def put_back(self, tokens: list[Token]) -> None:
-        """To the front, in their order."""
+        """Put them before the front, in their order."""
         self._tokens.extendleft(reversed(tokens))
 
 
@@ -73,7 +73,7 @@ class RandomOrder:
         return iter(self._tokens)
 
     def add(self, tokens: Iterable[Token]) -> None:
-        """Anywhere: places mean nothing."""
+        """Append them: places mean nothing."""
         self._tokens.extend(tokens)
 
     def take(self, count: int) -> list[Token]:
@@ -87,5 +87,5 @@ class RandomOrder:
         return out
 
     def put_back(self, tokens: list[Token]) -> None:
-        """Anywhere."""
+        """Append them."""
         self._tokens.extend(tokens)

@@ -23,7 +23,7 @@ class PaddingFIFOQueue(QueueBase):
         names: A list of names, one for each component: elements are then dictionaries.
         shared_name: Queues of one shared name are one queue in this process and its workers, until
             `reset_default_graph`.
-        name: Kept as `name`, and said in errors.
+        name: Kept as `name`, and named in errors.
 
     Raises:
         TypeError: A dtype does not exist, or ``capacity`` is no integer.

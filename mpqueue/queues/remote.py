@@ -29,8 +29,8 @@ class RemoteQueue:
     """A queue that lives in another process.
 
     Args:
-        place: Of its owner, and its number there.
-        spec: What its elements are made of.
+        place: The address of its owner, and its number there.
+        spec: The components of its elements.
         name: The name it was made with.
 
     Attributes:
@@ -46,7 +46,7 @@ class RemoteQueue:
 
     @property
     def dtypes(self) -> list[DType]:
-        """Of the components."""
+        """The dtypes of the components."""
         return self.spec.dtypes
 
     @property

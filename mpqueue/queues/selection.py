@@ -25,7 +25,7 @@ class QueueRef(Protocol):
 
     @property
     def dtypes(self) -> list[DType]:
-        """Of the components."""
+        """The dtypes of the components."""
 
     @property
     def size(self) -> int:
@@ -73,7 +73,7 @@ class Selection:
 
     Args:
         index: An integer, or a callable that gives one.
-        queues: What is chosen from.
+        queues: The queues to choose from.
 
     Raises:
         TypeError: ``index`` is neither.
@@ -100,37 +100,37 @@ class Selection:
 
     @property
     def dtypes(self) -> list[DType]:
-        """Of all queues."""
+        """The dtypes of all queues."""
         return self.queues[0].dtypes
 
     @property
     def size(self) -> int:
-        """Of the chosen queue."""
+        """The size of the chosen queue."""
         return self._chosen().size
 
     @property
     def is_closed(self) -> bool:
-        """Of the chosen queue."""
+        """True if the chosen queue is closed."""
         return self._chosen().is_closed
 
     def enqueue(self, components: list[Array], timeout: float | None) -> None:
-        """To the chosen queue."""
+        """Put one element into the chosen queue."""
         self._chosen().enqueue(components, timeout)
 
     def enqueue_many(self, components: list[Array], timeout: float | None) -> None:
-        """To the chosen queue, all rows."""
+        """Put all rows into the chosen queue."""
         self._chosen().enqueue_many(components, timeout)
 
     def dequeue(self, timeout: float | None) -> list[Any]:
-        """From the chosen queue."""
+        """Take one element out of the chosen queue."""
         return self._chosen().dequeue(timeout)
 
     def dequeue_many(self, count: int, timeout: float | None, *, takes_fewer: bool) -> list[Array]:
-        """From the chosen queue, all elements."""
+        """Take all elements out of the chosen queue."""
         return self._chosen().dequeue_many(count, timeout, takes_fewer=takes_fewer)
 
     def close(self, cancel_pending_enqueues: bool, timeout: float | None) -> None:
-        """The chosen queue."""
+        """Close the chosen queue."""
         self._chosen().close(cancel_pending_enqueues, timeout)
 
     def __repr__(self) -> str:

@@ -14,16 +14,16 @@ class SharedQueue:
     """One queue and what belongs to it.
 
     Args:
-        number: What records call it.
+        number: Its number in records.
         core: The queue, held weakly: it lives as long as somebody here or a connection refers to it.
         segment: The memory that blocks lie in.
-        windows: Of its producers.
+        windows: Its producers' windows.
 
     Attributes:
         number: As given.
         machine: The queue's.
         windows: As given.
-        storage: Of its elements, from now on.
+        storage: Keeps its elements, from now on.
     """
 
     def __init__(self, number: int, core: QueueCore, segment: Segment, windows: Windows) -> None:

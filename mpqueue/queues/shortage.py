@@ -30,12 +30,12 @@ class Demand(NamedTuple):
     """A call that cannot go on.
 
     Attributes:
-        client: Whose.
-        number: Of the call.
-        queue: What it is about to enqueue into.
-        size_class: Of the blocks,
-        num_wanted: how many it would like,
-        num_needed: and how many it needs, with those that it has.
+        client: The caller.
+        number: The call's number.
+        queue: The number of the queue that the call is about to enqueue into.
+        size_class: The class of the blocks.
+        num_wanted: Number of blocks that it would like.
+        num_needed: Number of blocks that it cannot do without, with those that it has.
     """
 
     client: Client

@@ -25,7 +25,7 @@ class RandomShuffleQueue(QueueBase):
         seed: Makes the order a function of the calls in the order in which they came; None: a new one every time.
         shared_name: Queues of one shared name are one queue in this process and its workers, until
             `reset_default_graph`.
-        name: Kept as `name`, and said in errors.
+        name: Kept as `name`, and named in errors.
 
     Raises:
         TypeError: A dtype does not exist, or ``capacity``, ``min_after_dequeue`` or ``seed`` is no integer.

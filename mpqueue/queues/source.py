@@ -1,4 +1,4 @@
-"""`Source`: what is a symbolic tensor in TensorFlow, evaluated anew at each step, is a callable here, called anew."""
+"""`Source`: a callable that gives one example per call, in the place of TensorFlow's symbolic tensors."""
 
 from collections.abc import Callable
 from types import GeneratorType
@@ -65,7 +65,7 @@ class Source:
 
         Args:
             fn: Called with the whole example: a list, if this source gives lists.
-            dtypes: What is known of the results, as in the constructor; nothing carries over from this source.
+            dtypes: Dtypes of the results, as in the constructor; nothing carries over from this source.
             shapes: As in the constructor.
             names: As in the constructor.
 
@@ -111,7 +111,7 @@ class Source:
         return self._state_owner is not None
 
     def state_dict(self) -> Any:
-        """Return where the source is, as ``fn.state_dict()`` gives it.
+        """Return the source's state, as ``fn.state_dict()`` gives it.
 
         Raises:
             TypeError: It is not resumable.

@@ -162,8 +162,8 @@ class ElementSpec:
         """Raise unless typed values of these dtypes and shapes could be enqueued, before there is any value.
 
         Args:
-            dtypes: Of the values, in the order of the components. Values that have a dtype are never cast.
-            shapes: What is known of their shapes, or None.
+            dtypes: Dtypes of the values, in the order of the components. Values that have a dtype are never cast.
+            shapes: Their shapes as far as they are known, or None.
             many: For `enqueue_many`: the shapes have one more dimension in front.
 
         Raises:

@@ -32,7 +32,7 @@ class Steps:
     """Takes the steps that records ask for.
 
     Args:
-        mark: Of the records.
+        mark: The mark of the records.
         clients: All connections, by number.
         queues: All queues, by number.
         pool: The blocks.

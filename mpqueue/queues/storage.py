@@ -74,7 +74,7 @@ class PlainStorage:
     """Elements as Python objects of this process.
 
     Args:
-        spec: What the elements are made of.
+        spec: The components of the elements.
     """
 
     def __init__(self, spec: ElementSpec) -> None:
@@ -85,7 +85,7 @@ class PlainStorage:
         self._only = self.columns[0] if len(self.columns) == 1 else None
 
     def put(self, components: list[Array]) -> Token:
-        """One token of each column."""
+        """A token of each column."""
         if self._only is not None:
             return self._only.put(components[0])
         return tuple(column.put(array) for column, array in zip(self.columns, components, strict=True))
@@ -96,13 +96,13 @@ class PlainStorage:
         return _Tokens(rows, count)
 
     def get_one(self, tokens: list[Token]) -> list[Any]:
-        """From each column its part."""
+        """Get the part of each column."""
         if self._only is not None:
             return [self._only.get(tokens[0])]
         return [column.get(part) for column, part in zip(self.columns, tokens[0], strict=True)]
 
     def get_many(self, tokens: list[Token]) -> list[Array]:
-        """From each column its parts."""
+        """Get the parts of each column, stacked."""
         if self._only is not None:
             return [self._only.get_many(tokens)]
         parts: Any = zip(*tokens, strict=True) if tokens else [()] * len(self.columns)

@@ -27,7 +27,7 @@ class Tally:
 
     Args:
         size: Number of counts.
-        number: Of the tally that this one is a copy of; None: this is none.
+        number: The number of the tally that this one is a copy of; None: it is no copy.
 
     Attributes:
         size: As given.

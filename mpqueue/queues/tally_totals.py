@@ -15,7 +15,7 @@ class TallyTotals:
     """The totals of one tally.
 
     Args:
-        number: Of the tally.
+        number: The tally's.
         size: Number of counts.
 
     Attributes:

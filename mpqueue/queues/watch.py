@@ -31,7 +31,7 @@ class Waiter:
     """A call of this process that waits, and how to wake it.
 
     Args:
-        watch: Where it waits.
+        watch: The watch that it waits with.
     """
 
     __slots__ = ("_watch", "gate", "thread_id")

@@ -39,11 +39,11 @@ class Producer:
     """One connection that has enqueued into one queue.
 
     Attributes:
-        place: Of its limit, in words from the start of the shared memory.
+        place: The place of its limit, in words from the start of the shared memory.
         received: Elements that it has enqueued.
         limit: The number of elements up to which it need not wait for an answer.
         promise: During a recall: the former limit.
-        seen: What ``received`` was when windows were last opened.
+        seen: The value of ``received`` when windows were last opened.
         is_cut: It gets no window any more.
     """
 
@@ -111,8 +111,8 @@ class Windows:
 
     Args:
         words: The shared memory, as 8-byte words.
-        machine: Of the queue.
-        recalls: Of the queue's owner.
+        machine: The queue's.
+        recalls: The owner's.
 
     Attributes:
         producers: By connection.
@@ -136,7 +136,7 @@ class Windows:
         return producer
 
     def remove(self, connection: object) -> Producer | None:
-        """A connection has ended."""
+        """Forget a connection that has ended."""
         return self.producers.pop(connection, None)
 
     def close(self, producer: Producer) -> None:

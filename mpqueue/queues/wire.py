@@ -70,8 +70,8 @@ class Place(NamedTuple):
     """A queue as other processes find it.
 
     Attributes:
-        address: Where its owner listens.
-        number: What the owner calls it.
+        address: The address at which its owner listens.
+        number: The owner's number of it.
         process_id: The owner's.
     """
 
@@ -149,7 +149,7 @@ class RecordPipe:
     Attributes:
         fd: The end to read from.
         write_fd: The end that the other processes get.
-        mark: Of the records that they write.
+        mark: The mark of the records that they write.
         records: Read and not yet taken.
     """
 

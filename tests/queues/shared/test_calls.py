@@ -18,6 +18,7 @@ from mpqueue.errors import (
     InvalidArgumentError,
     OutOfRangeError,
 )
+from mpqueue.queues.machine import EnqueueRequest
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
@@ -138,6 +139,17 @@ def test_a_dequeue_there_waits_for_an_element():
         queue.enqueue(1)
         queue.enqueue(2)
         assert other.end() == [1, 2]
+
+
+def test_a_call_that_began_before_the_queue_was_shared_goes_on_with_the_service():
+    queue = FIFOQueue(5, "int32", [[]])
+    local = queue.queue_ref.driver
+    request = EnqueueRequest((local.storage.put([np.array(7, np.int32)]),))
+    pickle.dumps(queue)  # shared from here on
+    assert local.submit(request) is None
+    assert queue.dequeue() == 7
+    local.close_now()
+    assert queue.is_closed()
 
 
 def test_a_timeout_there_gives_back_what_was_taken():
