@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mpqueue.control import queue_address
 from mpqueue.control.schedule import Ticket
 from mpqueue.memory.layout import UNNUMBERED
 from mpqueue.memory.recipes import ReadSpec, load_spec
@@ -213,8 +214,8 @@ class Dispatcher:
             work.header_offset, work.nbytes = header, nbytes
             if kind != _BATCH:
                 self._enter_no_batch(worker, work, kind)
-                if flags & UNSHARDED:
-                    self._pool.ledger.unsharded.add(work.ticket.lane)
+                if flags & UNSHARDED and worker.process is not None and worker.process.pid not in queue_address.users:
+                    self._pool.ledger.unsharded.add(work.ticket.lane)  # else a queue has divided the elements
             elif flags & NEW_SPEC:
                 self._learn_spec(worker, spec, work)
             else:
