@@ -1,4 +1,19 @@
-"""The data plane: who owns which bytes of a ring, and how a batch lies in them."""
+"""The data plane: who owns which bytes of a ring, and how a batch lies in them.
+
+The modules, from the ground up; each imports only from above::
+
+    glibc.py       glibc's allocator and memcpy, set for large batches
+    segment.py     creates, maps and frees shared memory
+    slots.py       the states of the slots of a ring
+    serialize.py   pickling by value what `pickle` cannot name
+    layout.py      where the arrays of a batch lie in a slot
+    recipes.py     how the trainer rebuilds a batch
+    leases.py      slots that the consumer has views of
+    ring.py        segment, slots and leases of one pool, as the trainer has them
+    granted.py     a worker's granted slot, and arrays made in it
+    writer.py      writes a batch into a granted slot
+    arena.py       the allocator of the queues' blocks
+"""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Other processes: told that they have ended, and sent signals that hit no stranger.
+"""Other processes: how their end is noticed, and how signals to them hit no stranger.
 
 A process is known by its id and by a *sentinel*, a descriptor that is readable as soon as the process has ended:
 

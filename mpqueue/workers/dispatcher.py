@@ -4,9 +4,9 @@
                           ^                       |
                           +------ pending <-------+  taken back for an idle worker, or its worker died
 
-*Granting.* A ticket goes out together with a slot, so the head of the line can never lack memory. All credit is dealt
-at once, because nobody deals while the consumer computes. That binds tickets to workers early, so while the consumer
-waits and one worker is idle beside a longer queue, unread grants are *taken back*.
+*Granting.* A ticket goes out together with a slot, so the batch that is due next can never lack one. All credit is
+dealt at once, because nobody deals while the consumer computes. That binds tickets to workers early, so while the
+consumer waits and one worker is idle beside a longer queue, unread grants are *taken back*.
 
 A grant or report to a process that sleeps costs some 5 to 20 µs to wake it. Cheap batches are dealt several in a row
 to one worker, a *chunk*, and not before so many can be dealt: 2 to 3 times the rate for the smallest ones.
@@ -119,7 +119,7 @@ class Dispatcher:
         return [pending.popleft() for _ in range(min(self.chunk, len(pending)))]
 
     def _choose(self, ticket: Ticket) -> WorkerHandle | None:
-        """The ticket's own worker, or the less busy of the next two; None if it has enough, or is being replaced."""
+        """Return the ticket's own worker, or the less busy of the next two; None if it has enough, or is gone."""
         workers = self._pool.roster.workers
         if ticket.lane >= 0:
             worker = workers.get(ticket.lane)
@@ -150,7 +150,7 @@ class Dispatcher:
         return len(records)
 
     def balance(self) -> float | None:
-        """Give idle workers what the busiest have not begun; seconds to wait until that is worth trying again."""
+        """Give idle workers what the busiest has not begun; return the seconds until that is worth another try."""
         workers = self._pool.roster.workers.values()
         num_idle = sum(not worker.in_flight for worker in workers)
         if not num_idle or self._is_stream:

@@ -42,7 +42,7 @@ class Forker:
         self._poller = poller
 
     def set_image(self, image: SourceImage) -> None:
-        """Nothing to do: workers are forked with the source as it is."""
+        """Do nothing: workers are forked with the source as it is."""
 
     def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> Event:
         """Fork; see `mpqueue.workers.worker_main` for what the child does."""
@@ -79,10 +79,10 @@ class Forker:
             os._exit(1)
 
     def kill(self, key: int, number: int) -> None:
-        """Not needed: `start_worker` has told of every worker."""
+        """Do nothing: `start_worker` has reported every worker with its process."""
 
     def events(self, timeout_s: float | None = 0) -> list[Event]:
-        """Exits, by sentinel."""
+        """Return the exits of children whose sentinels are readable."""
         poll = select.poll()
         for sentinel in self._children:
             poll.register(sentinel, select.POLLIN)

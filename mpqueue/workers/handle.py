@@ -158,7 +158,7 @@ class WorkerHandle:
         with_stacks: Give it a pipe for its stacks.
 
     Attributes:
-        process: Its process; None until the launcher has told of it.
+        process: Its process; None until the launcher has reported it.
         pipes: The trainer's ends of its pipes.
         life: Its state.
         in_flight: What it was granted and has not reported, by turn, in the order of its grants.
@@ -189,7 +189,7 @@ class WorkerHandle:
 
     @property
     def is_stealable(self) -> bool:
-        """Unread grants may be taken back: not past a source that it has to load first, nor from the dying."""
+        """True if unread grants may be taken back: not past a source to be loaded first, nor from the dying."""
         return (
             CAN_TAKE_BACK
             and len(self.in_flight) > 1

@@ -11,7 +11,7 @@ from mpqueue.workers.roster import Exit
 
 
 def report_death(leaving: Exit, ticket: Ticket | None) -> None:
-    """A worker has died, by itself or because it was killed."""
+    """Warn that a worker has died, by itself or because it was killed."""
     worker, cause = leaving.worker, leaving.worker.life.cause
     index, epoch = (None, None) if ticket is None else (ticket.unit, ticket.epoch)
     died = WorkerDied(worker.number, leaving.exitcode, index, epoch, leaving.peak_bytes, leaving.oom_killed)
@@ -21,10 +21,10 @@ def report_death(leaving: Exit, ticket: Ticket | None) -> None:
 
 
 def report_restart(number: int) -> None:
-    """A worker was asked for in the place of one that died."""
+    """Warn that a worker was asked for in the place of one that died."""
     warn(f"worker {number} was started again")
 
 
 def report_launcher_death(exitcode: int | None, num_workers: int) -> None:
-    """The nursery has died, and its workers with it."""
+    """Warn that the nursery has died, and its workers with it."""
     warn(f"{WorkerDied(-1, exitcode)}, and its {num_workers} workers with it")

@@ -1,6 +1,6 @@
 """Launchers start worker processes: their protocol, and the trainer's end of a nursery.
 
-A `Launcher` starts workers, is waited for with the pool's other descriptors, and tells which workers have ended and
+A `Launcher` starts workers, is waited for with the pool's other descriptors, and reports which workers have ended and
 how. The trainer never polls and never waits by the clock to learn of a death: a nursery reaps its workers and sends a
 message, and its own death is the end of its socket. (Workers that the trainer forks itself: `mpqueue.workers.forker`.)
 
@@ -86,7 +86,7 @@ class Launcher(Protocol):
         ...
 
     def kill(self, key: int, number: int) -> None:
-        """Send a signal to a worker of which no event has told yet."""
+        """Send a signal to a worker that no event has reported yet."""
         ...
 
     def events(self, timeout_s: float | None = 0) -> list[Event]:

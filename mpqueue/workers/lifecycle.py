@@ -4,7 +4,7 @@
        | ---starve-->   |
        +-----kill-------+--> KILLED --abandon--> ABANDONED     it does not die; its number has a successor
        |                |      |
-       +----------------+------+--end--> ENDED                 the launcher has told of its end, or is gone itself
+       +----------------+------+--end--> ENDED                 the launcher has reported its end, or is gone itself
 
 A worker is SERVING from the moment it was asked for: grants wait in its pipe while its process starts. What it says is
 taken in while it is KILLED and when it has ENDED, too, for a batch that it has reported stands; only its needs count

@@ -52,7 +52,7 @@ class Pool:
 
     @property
     def nobody_works(self) -> bool:
-        """No worker has work that will come to an end by itself, or by its death."""
+        """True if no worker has work that will come to an end by itself, or by the worker's death."""
         return all(
             worker.life.is_starved or not (worker.in_flight or worker.loading)
             for worker in self.roster.workers.values()

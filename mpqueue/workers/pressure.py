@@ -1,11 +1,11 @@
 """Waits for memory, when there is none for a batch.
 
 A worker reserves memory before it writes. Where there is none it keeps its batch, reports *full*, and waits for RETRY
-or FAIL: it is starved. Meanwhile no new work is dealt, unless nobody works: the head of the line always gets its slot.
-Memory comes from, in this order:
+or FAIL: it is starved. Meanwhile no new work is dealt, unless nobody works: the batch that is due next always gets its
+slot. Memory comes from, in this order:
 
     1. pages of free slots;
-    2. finished batches later in the line than the one that waits, which are moved to private memory;
+    2. finished batches that are due later than the one that waits, which are moved to private memory;
     3. slots of grants that nobody has read;
     4. batches that are still to be reported;
     5. slots of other starved workers, further from their turn, which are ended, and their tickets granted again.
@@ -49,16 +49,16 @@ class Pressure:
         return not (pool.pending and pool.nobody_works)
 
     def reset(self) -> None:
-        """All workers are gone."""
+        """Forget all workers: they are gone."""
         self._starved.clear()
 
     def note(self, worker: WorkerHandle, work: Work) -> None:
-        """A worker has reported *full* for this work."""
+        """Enter a worker that has reported *full* for this work."""
         self._starved[worker] = work
         self._limit = max(1, min(self._in_use() - 1, self._limit or self._in_use()))
 
     def forget(self, worker: WorkerHandle) -> None:
-        """A worker is gone."""
+        """Forget a worker that is gone."""
         self._starved.pop(worker, None)
 
     def relieve(self, pump: Callable[[], None], *, may_fail: bool) -> None:
@@ -97,7 +97,7 @@ class Pressure:
             self._answer(worker, Down.FAIL)
 
     def _start_lowest(self, pump: Callable[[], None], *, may_fail: bool) -> None:
-        """Tickets are pending, and there is not even the memory that a slot starts with."""
+        """Start the first pending ticket, though there is not even the memory that a slot starts with."""
         pool = self._pool
         ticket = pool.pending[0]
         if self._make_room(ticket.number):

@@ -5,7 +5,7 @@
                                +--> supervision.take_exits
     refresh, reset ----------------> source_sync, supervision
 
-The parts, and what they share, are told of in `mpqueue.workers.pool`. Everything here happens in the consumer's own
+The parts, and what they share, are described in `mpqueue.workers.pool`. Everything here happens in the consumer's own
 calls, under the pipeline's lock; workers run ahead on what they hold.
 
 *Waiting.* For batches of a few microseconds a sleep and a wake-up cost more than the batch. So with cheap ones the
@@ -166,7 +166,7 @@ class ProcessBackend:
         return events
 
     def _run_supervised(self, supervise: Callable[[], None]) -> bool:
-        """Have workers reaped and replaced; False if that failed, which the consumer is told."""
+        """Have workers reaped and replaced; return False if that failed, which is the consumer's next error."""
         try:
             supervise()
         except Exception as error:

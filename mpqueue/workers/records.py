@@ -1,4 +1,4 @@
-"""The wire: one fixed-size record per message, never a payload.
+"""Messages between the trainer and one worker: a fixed-size record each, never a payload.
 
 Each worker has one pipe down (the trainer writes) and one pipe up (the worker writes). A record is smaller than
 PIPE_BUF, so a `write` of it is atomic: it is there wholly or not at all, whenever the writer is killed. Many records

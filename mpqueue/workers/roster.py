@@ -55,7 +55,8 @@ class Roster:
         workers: Those that are dealt work, by number.
         by_reports: Those that are listened to, by descriptor.
         gone: Workers that `end_workers` has ended, to be reaped or closed.
-        dying: When each worker was killed (`time.monotonic`) of whose end nobody has told yet, the first one first.
+        dying: Workers that were killed and whose exit was not reported yet, in the order of the kills, with the time of
+            the kill (`time.monotonic`).
     """
 
     def __init__(self, segment_fd: int, config_of: Callable[[int, int], WorkerConfig], *, with_stacks: bool) -> None:
@@ -81,7 +82,7 @@ class Roster:
         return None if launcher is None else launcher.release(reusable=False)
 
     def start(self, number: int, *, skip: int = 0) -> None:
-        """Ask for a worker; that it runs, or why it does not, is told by `events`.
+        """Ask for a worker; that it runs, or why it does not, is reported by `events`.
 
         Raises:
             LauncherGone: There is no launcher, or it has died.
@@ -101,7 +102,7 @@ class Roster:
                 if event is not None:
                     worker.process = event.process
             except BaseException:
-                self._strike_off(worker)
+                self._remove(worker)
                 worker.close()
                 raise
             finally:
@@ -109,7 +110,7 @@ class Roster:
 
     @property
     def all_run(self) -> bool:
-        """Every worker that was asked for runs."""
+        """True if every worker that was asked for runs."""
         return all(worker.process is not None for worker in self.workers.values())
 
     @property
@@ -124,7 +125,7 @@ class Roster:
             worker.busy_since = now
 
     def events(self, timeout_s: float | None = 0) -> list[Exit]:
-        """Take in what the launcher tells; the workers that have ended are struck off.
+        """Take in what the launcher reports; workers that have ended are removed.
 
         Raises:
             LauncherGone: The nursery has died, and all workers with it.
@@ -137,11 +138,11 @@ class Roster:
             if event.process is not None:
                 worker.process = event.process
             else:
-                self._strike_off(worker)
+                self._remove(worker)
                 exits.append(Exit(worker, event.exitcode, event.peak_bytes, event.error))
         return exits
 
-    def _strike_off(self, worker: WorkerHandle) -> None:
+    def _remove(self, worker: WorkerHandle) -> None:
         del self._by_key[worker.key]
         self.dying.pop(worker, None)
         self._deafen(worker)
@@ -150,19 +151,19 @@ class Roster:
             del self.workers[worker.number]
 
     def _deafen(self, worker: WorkerHandle) -> None:
-        # Not merely modified to no events: the end of the pipe is told in any case, again and again.
+        # Not merely modified to no events: the end of the pipe would be reported all the same, again and again.
         if self.by_reports.pop(worker.pipes.reports, None) is not None:
             self.poller.unregister(worker.pipes.reports)
 
-    def strike_off_all(self) -> list[WorkerHandle]:
-        """Strike all workers off: the launcher is gone, and they with it; or it will be."""
+    def remove_all(self) -> list[WorkerHandle]:
+        """Remove all workers: the launcher is gone, and they with it; or it will be."""
         workers = list(self._by_key.values())
         for worker in workers:
-            self._strike_off(worker)
+            self._remove(worker)
         return workers
 
     def kill(self, worker: WorkerHandle, cause: Cause) -> None:
-        """Send a worker SIGKILL; its exit is told by `events`."""
+        """Send a worker SIGKILL; its exit is reported by `events`."""
         if worker.life.kill(cause):
             self.dying[worker] = time.monotonic()
         self.signal(worker, signal.SIGKILL)
@@ -185,7 +186,7 @@ class Roster:
         self.kill(worker, cause)
 
     def abandon(self, worker: WorkerHandle) -> None:
-        """Give a worker up that was killed and does not die; its exit is told by `events` all the same."""
+        """Give a worker up that was killed and does not die; its exit is reported by `events` all the same."""
         worker.life.abandon()
         del self.dying[worker]
         self._deafen(worker)
@@ -208,7 +209,7 @@ class Roster:
             self._await_exits(_earlier(_TERM_S, deadline))
         for worker in self._by_key.values():
             self.kill(worker, Cause.STOPPED)
-        # What is killed is gone in a moment, unless it is stuck in the kernel; then the nursery tells of it, or hangs.
+        # What is killed is gone in a moment, unless it is stuck in the kernel; then the nursery reports it, or hangs.
         now = time.monotonic()
         until = now + STUCK_S if deadline is None else max(deadline, now + _TERM_S)
         self._await_exits(min(until, now + _TERM_S))
@@ -231,14 +232,14 @@ class Roster:
 
     def _lose_launcher(self) -> None:
         """End the launcher, which is gone or hangs, and all that it has started."""
-        workers = self.strike_off_all()
+        workers = self.remove_all()
         self.gone += workers
         self.drop_launcher()
         end_orphans(workers)
 
     def close(self, *, reusable: bool) -> None:
         """Let go of the launcher, and of the workers that are left."""
-        workers = self.strike_off_all()
+        workers = self.remove_all()
         if self.launcher is not None:
             self.launcher.release(reusable=reusable)
         end_orphans(workers)

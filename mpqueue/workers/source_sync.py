@@ -1,4 +1,4 @@
-"""The source as the workers have it: who has which version, and how a new one gets there.
+"""The versions of the source: which worker has which one, and how a new one gets to them.
 
 The trainer's source may change between epochs, in `on_epoch_end`, and between two starts. Before any work of the next
 epoch is dealt, its image is compared with what the workers have, by its pickle and by the bytes of its big arrays. If
@@ -54,7 +54,7 @@ class SourceSync:
         """Return a launcher whose workers have the source as it was last seen.
 
         Raises:
-            LauncherGone: The nursery died while it was told of the source.
+            LauncherGone: The nursery died while it was sent the source.
             OSError: There are not enough processes or descriptors.
         """
         if self._image is None:
@@ -71,7 +71,7 @@ class SourceSync:
 
     @property
     def is_inherited(self) -> bool:
-        """Workers are forked from the trainer, and have its source as it was then."""
+        """True if workers are forked from the trainer, and have its source as it was then."""
         return self._image is None
 
     def is_stale(self) -> bool:
@@ -129,11 +129,11 @@ class SourceSync:
         return True
 
     def forget_loading(self) -> None:
-        """All workers are gone, and their slots are free."""
+        """Forget what is being loaded: all workers are gone, and their slots are free."""
         self._loading.clear()
 
     def note_loaded(self, pool: Pool, worker: WorkerHandle, turn: int) -> None:
-        """A worker has loaded the source of this turn."""
+        """Enter that a worker has loaded the source of this turn."""
         if turn not in worker.loading:
             return  # it has said so before
         worker.loading.remove(turn)
@@ -144,6 +144,6 @@ class SourceSync:
             pool.ring.release(slot)
 
     def note_gone(self, pool: Pool, worker: WorkerHandle) -> None:
-        """A worker is gone, and loads nothing any more."""
+        """Enter that a worker is gone, and loads nothing any more."""
         for turn in list(worker.loading):
             self.note_loaded(pool, worker, turn)

@@ -17,22 +17,22 @@ class PyDataset:
 
     @property
     def workers(self) -> Any:
-        """As in the trainer."""
+        """Return the trainer's number of workers."""
         return self._workers
 
     @property
     def use_multiprocessing(self) -> Any:
-        """As in the trainer."""
+        """Return the trainer's choice."""
         return self._use_multiprocessing
 
     @property
     def max_queue_size(self) -> Any:
-        """As in the trainer."""
+        """Return the trainer's size of the queue."""
         return self._max_queue_size
 
     @property
     def num_batches(self) -> Any:
-        """Batches per epoch."""
+        """Return the batches per epoch."""
         length: Any = self
         return len(length)
 
@@ -45,10 +45,10 @@ class PyDataset:
             yield self[index]
 
     def on_epoch_begin(self) -> None:
-        """Called in the trainer only."""
+        """Do nothing: it is called in the trainer only."""
 
     def on_epoch_end(self) -> None:
-        """Called in the trainer only."""
+        """Do nothing: it is called in the trainer only."""
 
 
 KERAS_NAME = ("keras.src.trainers.data_adapters.py_dataset_adapter", "PyDataset")

@@ -2,16 +2,16 @@
 
 What a dead worker had reported stands. The grant that it was working on is counted against the `restarts` of its ticket
 (`mpqueue.workers.blame`); all its tickets are granted again. Its place is *vacant* until a replacement was asked for;
-where that fails (no more processes, the nursery is gone too), it stays vacant, the consumer is told why, and its next
-call tries again. So a pool that cannot be filled is an error each time somebody asks for a batch, and never a wait
-without end. An iterator gives its elements once: its worker is not replaced, and when the consumer has had what was
-reported before, each of its calls is an error (`Supervision.lost`).
+where that fails (no more processes, the nursery is gone too), it stays vacant, the consumer gets the reason as an
+error, and its next call tries again. So a pool that cannot be filled is an error each time somebody asks for a batch,
+and never a wait without end. An iterator gives its elements once: its worker is not replaced, and when the consumer has
+had what was reported before, each of its calls is an error (`Supervision.lost`).
 
 The nursery's death is that of all its workers; the kernel sees to that. Their slots are not used again before each of
 them is known to be gone.
 
-Two things cannot be told from outside but by waiting: that SIGKILL does not end a worker, because it is stuck in the
-kernel, and that the nursery hangs and tells nothing any more. Both get `STUCK_S` from the kill on; see
+Two things show from outside only by waiting: that SIGKILL does not end a worker, because it is stuck in the kernel, and
+that the nursery hangs and reports nothing any more. Both get `STUCK_S` from the kill on; see
 `Supervision.give_up_overdue`.
 
 Each death, and each restart, is a WARNING in the logger ``mpqueue``.
@@ -136,7 +136,7 @@ class Supervision:
     # -- Deaths
 
     def take_exits(self, timeout_s: float | None = 0) -> None:
-        """Take in what the launcher tells: reap the dead, and fill their places.
+        """Take in what the launcher reports: reap the dead, and fill their places.
 
         Raises:
             OSError: A worker could not be started.
@@ -263,14 +263,14 @@ class Supervision:
             raise failure
 
     def _renew_launcher(self, gone: LauncherGone) -> None:
-        """The nursery is gone, and all workers with it: make another one.
+        """Make another nursery: it is gone, and all workers with it.
 
         Raises:
             WorkerDied: It dies again and again.
             OSError: There are not enough processes or descriptors.
         """
         roster = self._pool.roster
-        workers = roster.strike_off_all()
+        workers = roster.remove_all()
         exitcode = roster.drop_launcher()
         stuck = end_orphans(workers)
         exitcode = gone.exitcode if exitcode is None else exitcode
