@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from helpers.calls import DEADLOCK_S, Gate, blocked
 
-from mpqueue import FIFOQueue, PaddingFIFOQueue, RandomShuffleQueue
+from mpqueue import FIFOQueue, PaddingFIFOQueue, RandomShuffleQueue, Source
 from mpqueue.errors import CancelledError, DeadlineExceededError, OutOfRangeError
 
 
@@ -270,3 +271,27 @@ def test_who_finds_the_queue_busy_gives_way_before_standing_in_line_for_its_lock
     monkeypatch.setattr(time, "sleep", go_on)
     queue.enqueue(1)
     assert (yields, queue.size()) == ([0], 1)
+
+
+def test_a_thread_that_waits_for_a_generator_does_not_get_it_before_it_runs():
+    """Else threads that call it again and again must sleep at each turn, once one has slept."""
+    interval, got = sys.getswitchinterval(), []
+
+    def elements():
+        yield from range(3)
+
+    source = Source(elements().__next__)
+    waiting = threading.Thread(target=lambda: got.append(source()), daemon=True)
+    turn = source._turn
+    with turn:
+        waiting.start()
+        while not turn._waiting:
+            time.sleep(0.001)
+        sys.setswitchinterval(DEADLOCK_S)  # this thread goes on until it sleeps
+    try:
+        sum(range(3_000_000))  # time enough for the other one to wake
+        mine = [source(), source()]
+    finally:
+        sys.setswitchinterval(interval)
+    waiting.join(DEADLOCK_S)
+    assert (mine, got) == ([0, 1], [2])
