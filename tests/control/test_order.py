@@ -424,3 +424,68 @@ def test_a_start_elsewhere_forgets_the_lengths_of_other_epochs():
     schedule.deal(4)
     schedule.start_at(5)
     assert schedule.lengths == {5: 4}
+
+
+def counted_schedule(length=2, **options):
+    """A schedule, and the epochs for which the length was asked."""
+    asked = []
+
+    def length_of():
+        asked.append(schedule.epoch)
+        return length
+
+    schedule = EpochSchedule(length_of, SEED, **options)
+    return schedule, asked
+
+
+def test_the_length_of_an_epoch_is_asked_once_and_when_its_barrier_is_lifted():
+    schedule, asked = counted_schedule(barrier=True)
+    schedule.start_at(0)
+    schedule.deal(9)
+    assert asked == [0]
+    schedule.open_epoch()
+    assert asked == [0, 1]
+    schedule.open_epoch()
+    schedule.deal(9)
+    assert asked == [0, 1]
+
+
+def test_an_unstarted_schedule_stands_before_its_barrier():
+    schedule, asked = counted_schedule(barrier=True)
+    assert schedule.deal(9) == []
+    assert asked == []
+    schedule.open_epoch()
+    assert units(schedule.deal(9)) == [0, 1]
+
+
+def test_a_start_at_an_epoch_that_is_not_to_be_dealt_asks_for_nothing():
+    schedule, asked = counted_schedule()
+    schedule.start_at(0)
+    schedule.last_epoch = 1
+    schedule.start_at(2, 1)
+    assert (asked, schedule.lengths, schedule.deal(9)) == ([0], {}, [])
+
+
+def test_nothing_is_dealt_beyond_the_last_epoch_until_there_is_a_later_one():
+    schedule, asked = counted_schedule()
+    schedule.last_epoch = 1
+    schedule.start_at(0)
+    assert [(ticket.epoch, ticket.unit) for _ in range(5) for ticket in schedule.deal(9)] == [
+        (0, 0),
+        (0, 1),
+        (1, 0),
+        (1, 1),
+    ]
+    schedule.open_epoch()
+    assert asked == [0, 1]
+    schedule.last_epoch = 2
+    assert [ticket.epoch for ticket in schedule.deal(9)] == [2, 2]
+
+
+def test_a_barrier_far_ahead_is_lifted_for_that_epoch_alone():
+    schedule, _ = counted_schedule(barrier=True)
+    schedule.start_at(0)
+    schedule.stand_before(3)
+    assert schedule.deal(9) == []
+    schedule.open_epoch()
+    assert [ticket.epoch for _ in range(3) for ticket in schedule.deal(9)] == [3, 3]

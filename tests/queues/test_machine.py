@@ -270,3 +270,43 @@ def test_the_machine_knows_nothing_of_threads_clocks_and_arrays(module):
     imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     allowed = {"collections", "collections.abc", "enum", "random", "typing", "mpqueue.errors"}
     assert imported <= allowed | {"mpqueue.queues.order"}
+
+
+def test_room_is_what_is_left_of_the_capacity():
+    assert make(capacity=-1, elements=[1]).room is None
+    assert make(capacity=0).room == 0
+    assert make(capacity=5, elements=[1, 2]).room == 3
+
+
+def test_room_may_be_set_aside_while_the_queue_is_open_and_nobody_is_in_line():
+    machine = make(capacity=1)
+    assert machine.may_reserve
+    machine.submit(EnqueueRequest([1, 2]))
+    assert not machine.may_reserve
+    machine = make()
+    machine.submit(CloseRequest())
+    assert not machine.may_reserve
+
+
+def test_a_dequeue_would_end_at_once_if_there_is_enough_and_nobody_is_in_line():
+    machine = make(elements=[1, 2, 3], minimum=1)
+    assert [machine.can_give(count) for count in (1, 2, 3)] == [True, True, False]
+    assert not machine.has_waiting_dequeues
+    machine.submit(DequeueRequest(5))
+    assert machine.has_waiting_dequeues
+    assert not machine.can_give(0)
+
+
+def test_errors_name_the_queue_and_what_was_asked():
+    machine, waiting = make(capacity=1), EnqueueRequest([1, 2, 3])
+    machine.submit(waiting)
+    machine.close_and_cancel()
+    assert str(waiting.error) == (
+        "queue 'q' was closed with cancel: enqueue of 3 elements, of which 1 went in and stay in"
+    )
+    late, short = EnqueueRequest([4]), DequeueRequest(2)
+    machine.submit(late)
+    assert str(late.error) == "queue 'q' is closed"
+    machine.submit(short)
+    assert str(short.error) == "queue 'q' is closed and holds 1 elements, 2 were asked for"
+    assert short.taken == []

@@ -20,6 +20,16 @@ PURE = {
     "queues/machine.py": ["queues/test_machine.py"],
     "queues/order.py": ["queues/test_order.py"],
     "queues/selection.py": ["queues/test_selection.py"],
+    "queues/wire.py": ["queues/test_wire.py", "queues/shared/test_records.py"],
+    "parsing/protobuf_wire.py": ["parsing/test_protobuf_wire.py"],
+    "parsing/number_text.py": ["parsing/test_numbers.py"],
+    "parsing/csv_fields.py": ["parsing/test_csv.py"],
+    "parsing/csv_cut.py": ["parsing/test_csv.py"],
+    "parsing/csv_rows.py": ["parsing/test_csv.py"],
+    "parsing/csv_columns.py": ["parsing/test_csv.py"],
+    "parsing/csv.py": ["parsing/test_csv.py"],
+    "compat/graph/plan.py": ["compat/test_plan.py"],
+    "compat/ops/dims.py": ["compat/test_dims.py"],
 }
 # For a sample over the engine: the folders of tests that are run for a mutant of a folder.
 FOLDERS = {
