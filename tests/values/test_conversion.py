@@ -9,7 +9,7 @@ import pytest
 from mpqueue import FIFOQueue
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.queues.spec import ElementSpec
-from mpqueue.values.conversion import feed_array, infer_array
+from mpqueue.values.conversion import feed_array, infer_array, to_array
 from mpqueue.values.dtypes import as_dtype
 
 
@@ -207,9 +207,49 @@ def test_a_value_without_a_dtype_gets_tensorflows(value, expected):
     np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize("value", [["a", b"b\x00"], np.array(["a", "b\x00"], object)])
-def test_text_without_a_dtype_is_bytes(value):
-    assert infer_array(value, "x").tolist() == [b"a", b"b\x00"]
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (["a", b"b\x00"], [b"a", b"b\x00"]),
+        (np.array(["a", "b\x00"], object), [b"a", b"b\x00"]),
+        (["a", b"\xff"], [b"a", b"\xff"]),  # NumPy would decode it
+    ],
+)
+def test_text_without_a_dtype_is_bytes(value, expected):
+    assert infer_array(value, "x").tolist() == expected
+
+
+class Interface:
+    """An array of a library that knows the older protocol."""
+
+    def __init__(self, array):
+        self.__array_interface__ = array.__array_interface__
+        self._array = array
+
+
+def test_an_array_interface_is_an_array():
+    assert to_array(Interface(np.array([2.7])), np.dtype("int32"), "x").tolist() == [2]
+
+
+def test_a_complex_array_keeps_its_real_part_without_a_warning():
+    got = to_array(np.array([1 + 2j]), np.dtype("float32"), "x")
+    assert got.dtype == np.float32
+    assert got.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_an_array_of_the_right_dtype_is_not_copied(dtype):
+    array = np.ones(3, dtype)
+    assert np.shares_memory(to_array(memoryview(array), np.dtype(dtype), "x"), array)
+
+
+def test_text_is_fed_as_bytes():
+    assert feed_array(["é", b"b"], "string", "x").tolist() == ["é".encode(), b"b"]
+
+
+def test_an_object_is_refused_in_plain_words():
+    with pytest.raises(TypeError, match="x is neither numbers nor text"):
+        infer_array(object(), "x")
 
 
 def test_literals_keep_numpys_width_on_request():
