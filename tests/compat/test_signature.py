@@ -112,6 +112,16 @@ def test_an_operation_with_a_public_form_is_that_function(name):
     assert f"``tf.{TABLE[name].signature.path}``" in function.__doc__.partition("Follows:")[2]
 
 
+def test_none_in_place_of_a_tensor_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"expand_dims\(\) got None for one of input, axis: give a tensor"):
+        tf.expand_dims([1, 2])
+
+
+def test_a_wrong_call_names_the_function():
+    with pytest.raises(TypeError, match=r"reshape\(\) missing a required argument: 'shape'"):
+        tf.reshape([1, 2])
+
+
 def test_numpys_refusal_is_told_by_the_rule_of_shapes(session):
     values = tf.placeholder(tf.float32)
     with pytest.raises(tf.errors.InvalidArgumentError, match="Dimensions must be equal, but are 2 and 3") as caught:

@@ -47,11 +47,14 @@ def direct_many(kind: str) -> Callable[..., Any]:
 def _function(definition: Op, result: Any, of_outputs: Callable[..., Any]) -> Callable[..., Any]:
     signature, kind = definition.signature, definition.name
     inputs = [arg.name for arg in definition.inputs]
+    needed = ", ".join(each.name for each in signature.parameters if each.own in inputs)
 
     def function(*args: Any, **options: Any) -> Any:
         given = signature.converted(signature.bound(args, options))
-        name = given.pop("name", None)
-        return of_outputs(make(kind, *[given.pop(each) for each in inputs], name=name, **given))
+        name, values = given.pop("name", None), [given.pop(each) for each in inputs]
+        if any(each is None for each in values):
+            raise ValueError(f"{function.__name__}() got None for one of {needed}: give a tensor, or a value")
+        return of_outputs(make(kind, *values, name=name, **given))
 
     _present(function, signature, result)
     function.__module__ = sys._getframe(2).f_globals["__name__"]  # where it is assigned: pickle looks for it there

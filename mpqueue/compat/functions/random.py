@@ -142,7 +142,7 @@ def _draw_truncated(generator: Generator, shape: tuple[int, ...], mean: np.ndarr
     return drawn * stddev + mean
 
 
-def _normal(name: str, kind: str, what: str, draw: Draw) -> Callable[..., Tensor]:
+def _normal(public_name: str, kind: str, what: str, draw: Draw) -> Callable[..., Tensor]:
     text = f"""{what}
 
 Args:
@@ -153,10 +153,12 @@ Args:
     seed: Draw the same values in every session.
 """
 
-    @public(f"{name}(shape, mean=0.0, stddev=1.0, dtype=float32, seed=None, name)", scope=name, doc=text)
+    form = f"{public_name}(shape, mean=0.0, stddev=1.0, dtype=float32, seed=None, name)"
+
+    @public(form, scope=public_name, doc=text)
     def function(shape: Any, mean: Any, stddev: Any, dtype: DType, seed: int | None, name: str) -> Tensor:
         if dtype not in _FLOATS:
-            raise TypeError(f"a normal distribution draws float16, float32 or float64, not {dtype.name}")
+            raise TypeError(f"{public_name} draws float16, float32 or float64, not {dtype.name}")
         centre, width = convert_to_tensor(mean, dtype, "mean"), convert_to_tensor(stddev, dtype, "stddev")
         return _drawing(kind, [_shape_tensor(shape), centre, width], dtype, seed, name, draw)
 

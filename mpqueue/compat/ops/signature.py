@@ -135,13 +135,19 @@ class Signature:
         given = self._defaults | positional | options
         fits = len(args) == len(positional) and options.keys().isdisjoint(positional)
         if not fits or len(given) != len(self.parameters):
-            self.plain.bind(*args, **options)  # says what is wrong; it is too slow to be asked always
+            self._refuse(args, options)
         for old, new in self._old:
             if given[old] is not None:
                 if given[new] is not None:
                     raise ValueError(f"Cannot specify both {old!r} and {new!r}.")
                 given[new] = given[old]
         return given
+
+    def _refuse(self, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        try:
+            self.plain.bind(*args, **options)  # knows what is wrong, but is too slow for every call
+        except TypeError as error:
+            raise TypeError(f"{self.path.rpartition('.')[2]}() {error}") from None
 
     def converted(self, given: dict[str, Any]) -> dict[str, Any]:
         """Such arguments by the function's own names, of its own types."""
