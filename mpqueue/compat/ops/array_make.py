@@ -23,15 +23,9 @@ def _filled(dims: Known, value: Known) -> Dims:
 @op("Fill", "dims: I, value: T -> T", "fill(dims, value, name, layout=None)", infer=_filled)
 def fill(dims: np.ndarray, value: np.ndarray) -> np.ndarray:
     """An array of shape ``dims`` full of one value, in the value's type."""
-    if dims.ndim != 1:
-        invalid(f"dims must be a vector, got shape {list(dims.shape)}")
     if value.ndim:
         invalid(f"value must be a scalar, got shape {list(value.shape)}")
-    if (dims < 0).any():
-        invalid(f"Dimension must be >= 0, got {dims.tolist()}")
-    out = np.empty([int(size) for size in dims], value.dtype)
-    out[...] = value
-    return out
+    return np.full([int(size) for size in dims], value, value.dtype)
 
 
 def count_steps(start: float, limit: float, delta: float) -> int:
@@ -68,10 +62,7 @@ def _ranged(start: Known, limit: Known, delta: Known) -> Dims:
 )
 def range(start: np.ndarray, limit: np.ndarray, delta: np.ndarray) -> np.ndarray:
     """Numbers from ``start``, ``delta`` apart, below (above) ``limit``."""
-    try:
-        steps = count_steps(start.item(), limit.item(), delta.item())
-    except ValueError as error:
-        invalid(str(error))
+    steps = count_steps(start.item(), limit.item(), delta.item())
     return (start + np.arange(steps).astype(start.dtype) * delta).astype(start.dtype)  # type: ignore[no-any-return]
 
 
