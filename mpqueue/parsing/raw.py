@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.parsing.arguments import dtype_name, string_list
+from mpqueue.values.dtypes import as_dtype
 
 _OUT_TYPES = (
     *("float16", "float32", "float64", "bfloat16", "complex64", "complex128"),
@@ -98,4 +99,4 @@ def _as_type(units: NDArray[Any], type_name: str, out_type: Any) -> NDArray[Any]
         return units.view(type_name)
     if isinstance(out_type, str):  # the upper half of a float32
         return (units.astype(np.uint32) << 16).view(np.float32)
-    return units.view(np.dtype(getattr(out_type, "as_numpy_dtype", out_type)))
+    return units.view(as_dtype(out_type))
