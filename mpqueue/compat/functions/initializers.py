@@ -22,6 +22,8 @@ class Initializer:
     Follows: ``tf.keras.initializers.Initializer``.
     """
 
+    dtype: Any = dtypes.float32  # also of a subclass whose constructor does not call this one
+
     def __init__(self, dtype: Any = dtypes.float32) -> None:
         self.dtype = dtype
 
