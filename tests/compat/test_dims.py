@@ -74,4 +74,5 @@ def test_sizes_broadcast_as_those_of_arrays(left, right):
 def test_shapes_of_other_ranks_broadcast_from_the_right():
     assert broadcast((2, 1, 3), (4, 1)) == broadcast((4, 1), (2, 1, 3)) == (2, 4, 3)
     assert broadcast((), (2,)) == (2,)
+    assert broadcast((3,), (5, 3)) == broadcast((5, 3), (3,)) == (5, 3)
     assert broadcast(None, (2,)) is broadcast((2,), None) is None

@@ -81,6 +81,12 @@ def test_a_target_that_is_fed_has_a_slot_and_no_step():
     assert (made.steps, made.slot_of) == ([], {a.outputs[0]: 0})
 
 
+def test_what_is_fed_has_the_first_slots_needed_or_not():
+    a, b = FakeOperation("a"), FakeOperation("b")
+    made = Plan([b.outputs[0]], a.outputs)
+    assert made.slot_of == {a.outputs[0]: 0, b.outputs[0]: 1}
+
+
 def test_targets_come_in_their_order_and_once():
     a, b = FakeOperation("a"), FakeOperation("b")
     assert names(Plan([b, a.outputs[0], b.outputs[0]], [])) == ["b", "a"]

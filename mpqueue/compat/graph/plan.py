@@ -40,9 +40,6 @@ class Plan:
         self.is_blocking = any(op.blocking for op in order)
         self.is_bound = any(op.bound for op in order)
         self.waits_apart = _waits_apart(self.steps)
-        for target in targets:
-            if isinstance(target, Tensor):
-                self._slot(target)
 
     def _slot(self, tensor: Tensor) -> int:
         return self.slot_of.setdefault(tensor, len(self.slot_of))

@@ -61,7 +61,7 @@ def axis_in(axis: int, rank: int, what: str = "axis") -> int:
     """
     if not -rank <= axis < rank:
         raise ValueError(f"{what} {axis} is not in the interval [{-rank}, {rank}) for an array of {rank} axes")
-    return axis % rank if rank else 0
+    return axis % rank
 
 
 def _broadcast_size(left: int | None, right: int | None) -> int | None:
