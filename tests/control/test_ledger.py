@@ -284,3 +284,32 @@ def test_an_outcome_is_a_batch_an_error_or_an_end():
     with pytest.raises(ValueError, match="no"):
         failed.open()
     assert (END.is_plain, END.is_end, END.open()) == (False, True, None)
+
+
+def test_a_batch_of_the_next_epoch_is_not_taken_for_one_of_this():
+    ledger = ledger_of(length=1, ordered=False)
+    ledger.deal()
+    ledger.deal()
+    answer(ledger, 1)
+    assert ledger.take() is None
+    assert ledger.is_outstanding(1)
+
+
+def test_a_ledger_is_ordered_and_knows_of_no_lane_that_did_not_ask():
+    schedule = EpochSchedule(lambda: 3, 1)
+    ledger = Ledger(schedule, 2)
+    assert (ledger.is_ordered, ledger.unsharded) == (True, set())
+
+
+def test_an_error_in_dealing_that_comes_next_is_forgotten_to_ask_again():
+    ledger = ledger_of(length=1)
+    ledger.forget_undealt()  # there is nothing
+    counting(ledger)
+    ledger.lengths.error = OSError()
+    ledger.deal()
+    ledger.lengths.error = None
+    ledger.forget_undealt()
+    assert (ledger.head, ledger.tickets, ledger.ready) == (2, {}, {})
+    assert numbers(ledger.deal()) == [2]
+    ledger.forget_undealt()  # a ticket at the beginning of its epoch is none
+    assert ledger.is_outstanding(2)

@@ -1,0 +1,80 @@
+"""Numbers from text, one at a time: the bounds of the types, and the rounding to float32 where it is close."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mpqueue.parsing.number_text import to_float, to_float32, to_int32, to_int64
+
+HALF = 1 + 2.0**-24  # half way between two float32
+ABOVE = float(np.nextafter(np.float32(1), np.float32(2)))
+
+
+@pytest.mark.parametrize(("convert", "bits"), [(to_int32, 32), (to_int64, 64)])
+def test_integers_have_the_bounds_of_their_type(convert, bits):
+    most, least = (1 << bits - 1) - 1, -(1 << bits - 1)
+    for value in (most, least, 0, -1):
+        assert convert(str(value).encode()) == value
+        assert convert(b" +0%d\r" % value if value >= 0 else b"\t-00%d\n" % -value) == value
+    for value in (most + 1, least - 1, most * 2, least * 2):
+        assert convert(str(value).encode()) is None
+    for text in (b"", b" ", b"+", b"1.0", b"1_0", b"0x1", b"1 2", b"--1"):
+        assert convert(text) is None
+
+
+@pytest.mark.parametrize("text", [b"X0x1X", b"0x", b"1_0", b"nan(", b"nan(-)", b"0x1p", b"Xnan(1)X", b""])
+def test_what_is_no_number_is_none(text):
+    assert to_float(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [(b" 0x1.8p1 ", 3.0), (b"-0X.8", -0.5), (b"0x1p99999", math.inf), (b"-0x1p99999", -math.inf), (b"1e3", 1000.0)],
+)
+def test_hexadecimal_texts_are_numbers(text, value):
+    assert to_float(text) == value
+
+
+def test_letters_after_nan_are_part_of_it():
+    assert math.isnan(to_float(b"\t-NaN(abc_1)\n"))
+
+
+def moved(value, units):
+    for _ in range(abs(units)):
+        value = np.nextafter(value, math.copysign(math.inf, units))
+    return value
+
+
+@pytest.mark.parametrize("units", range(-4, 5))
+@pytest.mark.parametrize(
+    ("text", "nearest"),
+    [
+        (b"1.00000005960464477", 1.0),
+        (b"1.000000059604644775390625", 1.0),
+        (b"1.00000005960464478", ABOVE),
+        (b"-1.00000005960464477", -1.0),
+        (b"-1.00000005960464478", -ABOVE),
+        (b"0x1.000000ffffffffffp0", 1.0),
+        (b"0x1.00000100000000001p0", ABOVE),
+    ],
+)
+def test_a_value_up_to_four_units_from_half_way_is_decided_by_its_text(units, text, nearest):
+    value = math.copysign(moved(HALF, units), nearest)
+    assert to_float32(np.array([value]), lambda _: text).tolist() == [nearest]
+
+
+def test_no_text_is_asked_for_where_the_value_decides():
+    values = np.array([0.1, 1.0, -2.5, 1e30, 0.0, np.inf, moved(HALF, 10), moved(HALF, -10)])
+    found = to_float32(values, None)
+    assert found.dtype == np.float32
+    assert found.tolist() == values.astype(np.float32).tolist()
+
+
+@pytest.mark.parametrize(
+    "text", [b"1e-45", b"1.5e-45", b"2.5e-40", b"1.17549431e-38", b"3.5e38", b"-3.5e38", b"7e-46", b"1e-50"]
+)
+def test_the_smallest_and_the_largest_are_rounded_as_numpy_rounds_them(text):
+    with np.errstate(over="ignore", under="ignore"):
+        expected = np.float32(float(text))
+    assert to_float32(np.array([float(text)]), lambda _: text).tolist() == [expected]
