@@ -53,7 +53,7 @@ def test_a_line_is_changed_in_each_way_that_there_is(line, expected):
 @pytest.mark.parametrize(
     "line",
     [
-        '"""A docstring."""', "a: int | None", "assert a < 1", "a = zip(b, c, strict=True)", 'raise a("b")', 'a = f"b{1}"',
+        '"""A docstring."""', 'a = b\n"""A docstring."""', "a: int | None", "assert a < 1", "a = zip(b, c, strict=True)", 'raise a("b")', 'a = f"b{1}"',
         "@a(1)\ndef b():\n    pass", "if TYPE_CHECKING:\n    a = 1", 'T = TypeVar("T")', "def a(b: Literal[1]):\n    pass",
         "a = b", "import a",
     ],

@@ -186,10 +186,9 @@ class _Finder(ast.NodeVisitor):
     # Statements
 
     def _body(self, statements: list[ast.stmt]) -> None:
-        for number, statement in enumerate(statements):
-            if number == 0 and isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
-                continue  # a docstring
-            self.visit(statement)
+        for statement in statements:
+            if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):  # a docstring
+                self.visit(statement)
 
     def visit_Module(self, node: ast.Module) -> None:
         self._body(node.body)
