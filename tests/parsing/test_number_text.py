@@ -57,6 +57,12 @@ def moved(value, units):
         (b"-1.00000005960464478", -ABOVE),
         (b"0x1.000000ffffffffffp0", 1.0),
         (b"0x1.00000100000000001p0", ABOVE),
+        (b"0x1.000001", 1.0),
+        (b"0x1.00000100000000001", ABOVE),
+        (b"0x.80000080000000000p1", 1.0),
+        (b"0x.80000080000000001p1", ABOVE),
+        (b"0x1000001p-24", 1.0),
+        (b" -0x10000010000000001p-64 ", -ABOVE),
     ],
 )
 def test_a_value_up_to_four_units_from_half_way_is_decided_by_its_text(units, text, nearest):
@@ -78,3 +84,17 @@ def test_the_smallest_and_the_largest_are_rounded_as_numpy_rounds_them(text):
     with np.errstate(over="ignore", under="ignore"):
         expected = np.float32(float(text))
     assert to_float32(np.array([float(text)]), lambda _: text).tolist() == [expected]
+
+
+LARGEST = float(np.finfo(np.float32).max)
+BEYOND = (LARGEST + 2.0**128) / 2  # half way to the number that would follow
+
+
+@pytest.mark.parametrize(
+    ("text", "nearest"),
+    [(b"340282356779733661637539395458142568447", LARGEST), (b"340282356779733661637539395458142568448", math.inf),
+     (b"340282356779733661637539395458142568449", math.inf), (b"-340282356779733661637539395458142568447", -LARGEST)],
+)  # fmt: skip
+def test_half_way_beyond_the_largest_is_infinity(text, nearest):
+    value = math.copysign(BEYOND, nearest)
+    assert to_float32(np.array([value]), lambda _: text).tolist() == [nearest]
