@@ -1,6 +1,7 @@
 """Numbers from text, one at a time: the bounds of the types, and the rounding to float32 where it is close."""
 
 import math
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -98,3 +99,13 @@ BEYOND = (LARGEST + 2.0**128) / 2  # half way to the number that would follow
 def test_half_way_beyond_the_largest_is_infinity(text, nearest):
     value = math.copysign(BEYOND, nearest)
     assert to_float32(np.array([value]), lambda _: text).tolist() == [nearest]
+
+
+@pytest.mark.parametrize(("shift", "units"), [(-1, 1), (0, 2), (1, 2)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_below_the_smallest_normal_a_text_decides_too(shift, units, sign):
+    """One and a half of the smallest float32, a little less and a little more: all the same float64."""
+    value = 3 * 2.0**-150
+    text = str(sign * Decimal(value) * (1 + shift * Decimal(10) ** -25)).encode()
+    assert float(text) == sign * value
+    assert to_float32(np.array([sign * value]), lambda _: text).tolist() == [sign * units * 2.0**-149]
