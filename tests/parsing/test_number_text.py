@@ -1,7 +1,9 @@
 """Numbers from text, one at a time: the bounds of the types, and the rounding to float32 where it is close."""
 
 import math
+import random
 from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -109,3 +111,28 @@ def test_below_the_smallest_normal_a_text_decides_too(shift, units, sign):
     text = str(sign * Decimal(value) * (1 + shift * Decimal(10) ** -25)).encode()
     assert float(text) == sign * value
     assert to_float32(np.array([sign * value]), lambda _: text).tolist() == [sign * units * 2.0**-149]
+
+
+def nearest_of(text):
+    """The nearest float32 by exact arithmetic; of two, the even one."""
+    exact, near = Fraction(text), np.float32(float(text))
+    candidates = [near, np.nextafter(near, np.float32(np.inf)), np.nextafter(near, np.float32(-np.inf))]
+    return min(candidates, key=lambda one: (abs(Fraction(float(one)) - exact), int(one.view(np.uint32)) & 1))
+
+
+def test_any_text_below_the_smallest_normal_is_rounded_exactly():
+    chance = random.Random(1)
+    for _ in range(500):
+        text = f"{chance.choice('+-')}{chance.randrange(1, 10**9)}e-{chance.randrange(46, 54)}"
+        found = to_float32(np.array([float(text)]), lambda _, text=text: text.encode())
+        assert found[0] == nearest_of(text), text
+
+
+def test_half_way_goes_to_the_even_one():
+    for text, nearest in (
+        (b"0x1.000003", 1 + 2.0**-22),
+        (b"0x1.000001", 1.0),
+        (b"1.000000178813934326171875", 1 + 2.0**-22),
+    ):
+        value = to_float(text)
+        assert to_float32(np.array([value]), lambda _, text=text: text).tolist() == [nearest]
