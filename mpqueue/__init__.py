@@ -9,7 +9,7 @@ The map of the house, from the ground up; imports point downwards only::
     control/             the control plane: schedule, seeds, the pipeline that the consumer drives
     coordination/        what a coordinator is made of: members, cancellation, proxies in other processes
     workers/             nursery, worker loop, backends (process, thread, inline), exceptions across processes
-    sequence.py sources.py lazy_orders.py engine.py idle.py   what all faces of the engine stand on
+    sequence.py sources.py lazy_orders.py engine.py iterators.py idle.py   what all faces of the engine stand on
     enqueuers.py loader.py passes.py   what users of fit loops hold
     coordinator.py       the TensorFlow 1 toolbox: threads and processes that stop together,
     parsing/             text, CSV, JSON and Example records as arrays,

@@ -8,12 +8,10 @@ when both are gone without a `stop`, a finalizer ends the workers.
 import contextlib
 import itertools
 import threading
-import types
 import weakref
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
-from mpqueue.control.backend import EndOfStream, Stopped
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.progress import Place
 from mpqueue.control.schedule import EpochSchedule
@@ -21,6 +19,7 @@ from mpqueue.control.seeds import fresh_seed
 from mpqueue.coordination.members import Stoppable
 from mpqueue.engine import Engine, epoch_schedule, stream_schedule
 from mpqueue.errors import MPQueueError
+from mpqueue.iterators import BatchIterator
 from mpqueue.options import DEFAULT_START_METHOD, BackendName, Options, StartMethod, check_counts, check_flags
 from mpqueue.sources import check_sequence, check_stream, epoch_end_of
 from mpqueue.stats import Statistics
@@ -60,55 +59,6 @@ class EnqueuerQueue:
     def _pipeline(self) -> Pipeline | None:
         enqueuer = self._enqueuer()
         return None if enqueuer is None else enqueuer._engine.pipeline
-
-
-class BatchIterator(Generator[Any, None, None]):
-    """An iterator of `SequenceEnqueuer.get`: the enqueuer's stream, ``None`` items left out.
-
-    Any number of threads may call its ``__next__``, also at once: each batch goes to one of them, and the end to all.
-    It passes for a generator (``isinstance(batches, types.GeneratorType)``), because `fit` of Keras takes nothing else.
-
-    Args:
-        enqueuer: Whose batches it gives.
-    """
-
-    __class__ = types.GeneratorType  # type: ignore[assignment]
-
-    def __init__(self, enqueuer: "SequenceEnqueuer") -> None:
-        self._enqueuer = enqueuer
-        self._is_over = False
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Any:
-        enqueuer = self._enqueuer
-        while not self._is_over and (pipeline := enqueuer._running_pipeline()) is not None:
-            try:
-                batch = pipeline.next()
-            except (EndOfStream, Stopped):
-                self._is_over = enqueuer._engine.pipeline in {pipeline, None}
-            except Exception:
-                if pipeline.recovery.has_failed:  # and was not interrupted by what a signal handler raised
-                    self._is_over = True
-                    enqueuer._stop_after_failure()
-                raise
-            else:
-                if batch is not None:
-                    return batch
-        self._is_over = True
-        raise StopIteration
-
-    def send(self, value: None) -> Any:
-        """Return the next batch; nothing can be sent."""
-        if value is not None:
-            raise TypeError("batches are only taken: send() takes None")
-        return next(self)
-
-    def throw(self, *args: Any) -> Any:
-        """End this iterator by an exception, as a generator ends that does not catch it."""
-        self._is_over = True
-        return Generator.throw(self, *args)  # no super(): it would look at our __class__
 
 
 class SequenceEnqueuer(Stoppable):
@@ -331,7 +281,7 @@ class OrderedEnqueuer(SequenceEnqueuer):
             Exception: At ``next``: what the sequence raised for this batch, as its own type, or `WorkerDied`,
                 `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`; the enqueuer has stopped then.
         """
-        return BatchIterator(self)
+        return BatchIterator(self._engine, self._running_pipeline, self._stop_after_failure)
 
     def join_end_of_epoch(self) -> None:
         """Run the end of the present epoch now, if all its batches were taken, instead of with the next batch."""
@@ -401,4 +351,4 @@ class GeneratorEnqueuer(SequenceEnqueuer):
             Exception: At ``next``: what the generator raised, as its own type, or `WorkerDied` and others; the
                 enqueuer has stopped then.
         """
-        return BatchIterator(self)
+        return BatchIterator(self._engine, self._running_pipeline, self._stop_after_failure)

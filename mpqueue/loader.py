@@ -5,6 +5,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, NoReturn, Self
 
 from mpqueue.control.backend import EndOfStream, Stopped
@@ -75,24 +76,24 @@ class Loader(Stoppable):
             raise ValueError(f'backend must be "process" or "thread", got {backend!r}')
         options.check_backend(backend)
         check_flags(shuffle=shuffle)
-        self._run_source = as_source(source)
-        self._is_stream = is_stream(self._run_source)
+        run = as_source(source)
+        self._is_stream = is_stream(run)
         if self._is_stream and shuffle:
             raise ValueError("shuffle needs a source with __getitem__ and __len__: a generator has an order of its own")
         self.source, self.backend, self.shuffle = source, backend, shuffle
         self.workers, self.max_queue_size = check_counts(
             num_cpus() if workers is None else workers, max_queue_size, backend
         )
-        check_replicable(self._run_source, self.workers, in_processes=backend == "process")
-        self._options = options
-        self._seed = int(seed) if seed is not None else fresh_seed(next(_uids), 0)
-        self._is_seed_given = seed is not None
-        self._place = Place()
-        self._ledger: Ledger | None = None  # it counts, from `_place` on
-        self._num_iterators = 0
-        self._failed_at = -1  # `num_batches` when a batch failed
-        self._is_resuming = self._has_warned = False
-        self._first_epoch: int | None = None  # that a `for` loop has asked for
+        check_replicable(run, self.workers, in_processes=backend == "process")
+        self._job = Job(
+            source=run,
+            workers=self.workers,
+            seed=int(seed) if seed is not None else fresh_seed(next(_uids), 0),
+            is_seed_given=seed is not None,
+            options=options,
+        )
+        self._position = _Position()
+        self._has_warned = False
         self._lock = threading.RLock()
         self._engine = Engine()
         self._ended = self._engine.ended
@@ -115,29 +116,13 @@ class Loader(Stoppable):
         following ``next`` goes on with the batch after it, and so does a new iterator.
         """
         with self._lock:
-            goes_on = self._is_resuming or self._has_just_failed()
-            self._settle_place()
-            self._num_iterators += 1
-            place = self._place
-            if not goes_on and (place.position or place.ahead or any(place.counts)):
-                self._place = Place(place.epoch + 1)  # the last iterator was dropped on its way
-            self._is_resuming = False
-            self._first_epoch = self._place.epoch if self._first_epoch is None else self._first_epoch
+            goes_on = self._position.begin()
             self._begin(goes_on=goes_on)
-            return EpochIterator(self, self._num_iterators, self._place.epoch)
-
-    def _has_just_failed(self) -> bool:
-        return self._ledger is not None and self._failed_at == self._ledger.num_batches
-
-    def _where(self) -> Place:
-        return self._place if self._ledger is None else self._ledger.progress.place()
-
-    def _settle_place(self) -> None:
-        self._place, self._ledger = self._where(), None
+            return EpochIterator(self, self._position.iterator, self._position.place.epoch)
 
     def _begin(self, *, goes_on: bool) -> None:
         """Have the workers at the place where the epoch begins."""
-        pipeline, place = self._engine.pipeline, self._place
+        pipeline, place = self._engine.pipeline, self._position.place
         if pipeline is None or pipeline.is_stopped:
             self._engine.stop()
             pipeline = self._open()
@@ -147,50 +132,44 @@ class Loader(Stoppable):
                 pipeline.restart_at(place)
         if not self._is_stream:
             pipeline.hand_out(place.epoch)
-        self._ledger = pipeline.ledger
+        self._position.count_by(pipeline.ledger)
 
     def _bound(self, schedule: EpochSchedule | StreamSchedule) -> None:
         """Have nothing of a second epoch computed before somebody asks for one: a validation has none."""
         if isinstance(schedule, EpochSchedule):
-            schedule.last_epoch = self._first_epoch if self._place.epoch == self._first_epoch else None
+            first, epoch = self._position.first_epoch, self._position.place.epoch
+            schedule.last_epoch = first if epoch == first else None
 
     def _open(self) -> Pipeline:
-        source, place = self._run_source, self._place
-        job = Job(
-            source=source,
-            workers=self.workers,
-            seed=self._seed,
-            is_seed_given=self._is_seed_given,
-            options=self._options,
-            skip=place.counts,
-        )
+        place, job = self._position.place, self._job
+        job = replace(job, skip=place.counts)
         schedule: EpochSchedule | StreamSchedule
         epoch_end = None
         if self._is_stream:
-            schedule = stream_schedule(source, self.workers, self.backend)
+            schedule = stream_schedule(job.source, self.workers, self.backend)
         else:
-            epoch_end = epoch_end_of(source)
-            schedule = epoch_schedule(source, self._seed, shuffle=self.shuffle, barrier=epoch_end is not None)
+            epoch_end = epoch_end_of(job.source)
+            schedule = epoch_schedule(job.source, job.seed, shuffle=self.shuffle, barrier=epoch_end is not None)
             self._bound(schedule)
         return self._engine.start(job, schedule, self.backend, self.max_queue_size, place, epoch_end=epoch_end)
 
     def _running_pipeline(self, iterator: int) -> Pipeline | None:
-        return self._engine.pipeline if iterator == self._num_iterators else None
+        return self._engine.pipeline if iterator == self._position.iterator else None
 
-    def _end_epoch(self, iterator: int, epoch: int) -> None:
-        """All batches of an epoch were handed out."""
+    def _end_stream(self, iterator: int, pipeline: Pipeline) -> None:
+        """All elements of an epoch of a generator were handed out."""
         with self._lock:
-            if self._is_stream and self._ledger is not None and iterator == self._num_iterators:
-                self._warn_of_copies(self._ledger)
-                self._place, self._ledger = Place(epoch + 1), None
+            if self._is_stream and iterator == self._position.iterator:
+                self._warn_of_copies(pipeline.ledger)
+                self._position.end_stream()
 
     def _warn_of_copies(self, ledger: Ledger) -> None:
         if self.workers > 1 and len(ledger.unsharded) == self.workers and not self._has_warned:
             self._has_warned = True
+            name = getattr(self._job.source, "__qualname__", type(self._job.source).__name__)
             warnings.warn(
-                f"the generator function {_name_of(self._run_source)} never asked mpqueue.worker_info(): each of "
-                f"{self.workers} workers gave all of its elements, so that they came {self.workers} times. "
-                f"{TWO_WAYS_OUT}",
+                f"the generator function {name} never asked mpqueue.worker_info(): each of {self.workers} workers "
+                f"gave all of its elements, so that they came {self.workers} times. {TWO_WAYS_OUT}",
                 UserWarning,
                 stacklevel=outside_stacklevel(),
             )
@@ -199,8 +178,8 @@ class Loader(Stoppable):
         """An error has come in a batch's place; the stream goes on behind it, if it can."""
         if not pipeline.recovery.has_failed:  # but what the handler of a signal has raised
             return
-        self._failed_at = pipeline.ledger.num_batches
-        if isinstance(error, WorkerDied) and hasattr(self._run_source, "__next__"):
+        self._position.note_failure()
+        if isinstance(error, WorkerDied) and not self._job.can_replay:
             self.stop()  # a worker's copy of a generator object went with it: another one would begin anew
 
     def state_dict(self) -> dict[str, Any]:
@@ -216,8 +195,8 @@ class Loader(Stoppable):
         pipeline, source = self._engine.pipeline, self.source
         if pipeline is not None:
             pipeline.finish_epoch()
-        place = self._where()
-        state: dict[str, Any] = {"seed": self._seed, **place._asdict()}
+        place = self._position.where()
+        state: dict[str, Any] = {"seed": self._job.seed, **place._asdict()}
         if hasattr(source, "state_dict"):
             state["source"] = source.state_dict()
         elif not self._is_stream and place.epoch and epoch_end_of(source) is not None:
@@ -239,7 +218,7 @@ class Loader(Stoppable):
             ValueError: It is no such state, or of a generator that was run by another number of workers.
         """
         place = _place_of(state)
-        lanes = stream_schedule(self._run_source, self.workers, self.backend).num_lanes
+        lanes = stream_schedule(self._job.source, self.workers, self.backend).num_lanes
         if self._is_stream and place.counts and len(place.counts) != lanes:
             raise ValueError(
                 f"the state is of a generator in {len(place.counts)} workers, each with a stream of its own; "
@@ -248,8 +227,8 @@ class Loader(Stoppable):
         self.stop()
         if "source" in state:
             self.source.load_state_dict(state["source"])
-        self._seed, self._is_seed_given = state["seed"], True
-        self._place, self._is_resuming, self._first_epoch = place, True, None
+        self._job = replace(self._job, seed=state["seed"], is_seed_given=True)
+        self._position.load(place)
 
     def stop(self, timeout: float | None = None) -> None:
         """End the workers; idempotent, from any thread. The next ``for`` loop starts new ones.
@@ -263,7 +242,7 @@ class Loader(Stoppable):
         self._engine.stop(timeout)
         with self._lock:
             if self._engine.pipeline is None:
-                self._settle_place()
+                self._position.settle()
 
     def statistics(self) -> Statistics:
         """Return counters since the workers were started; after `stop` they stay as they were last."""
@@ -282,7 +261,7 @@ class Loader(Stoppable):
         self.stop()
 
     def __repr__(self) -> str:
-        state = f"running, epoch {self._where().epoch}" if self._engine.is_running else "stopped"
+        state = f"running, epoch {self._position.where().epoch}" if self._engine.is_running else "stopped"
         return f"<Loader of {type(self.source).__name__}, {self.workers} workers ({self.backend}), {state}>"
 
 
@@ -292,6 +271,62 @@ def num_cpus() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
+
+
+class _Position:
+    """Where the loops over a loader are.
+
+    Attributes:
+        place: Where the loop began, or the next one goes on, as long as no ledger counts.
+        iterator: The number of the latest one.
+        first_epoch: The first that a loop has asked for.
+    """
+
+    def __init__(self) -> None:
+        self.place = Place()
+        self.iterator = 0
+        self.first_epoch: int | None = None
+        self._ledger: Ledger | None = None
+        self._failed_at: tuple[Ledger | None, int] = (None, 0)  # the ledger, and what it had counted
+        self._goes_on = False  # the next loop goes on in mid-epoch
+
+    def where(self) -> Place:
+        """Return how far the loops are now."""
+        return self.place if self._ledger is None else self._ledger.progress.place()
+
+    def settle(self) -> None:
+        """Count no further."""
+        if self._ledger is not None:
+            self._goes_on = self._failed_at == (self._ledger, self._ledger.num_batches)
+            self.place, self._ledger = self.where(), None
+
+    def begin(self) -> bool:
+        """Go to the place where another loop begins; return whether it goes on in the epoch of the last one."""
+        self.settle()
+        self.iterator += 1
+        goes_on, self._goes_on = self._goes_on, False
+        place = self.place
+        if not goes_on and (place.position or place.ahead or any(place.counts)):
+            self.place = Place(place.epoch + 1)  # the last loop was left on its way
+        self.first_epoch = self.place.epoch if self.first_epoch is None else self.first_epoch
+        return goes_on
+
+    def count_by(self, ledger: Ledger) -> None:
+        """Count what this ledger counts."""
+        self._ledger = ledger
+
+    def note_failure(self) -> None:
+        """An error was raised in the place of a batch."""
+        if self._ledger is not None:
+            self._failed_at = (self._ledger, self._ledger.num_batches)
+
+    def end_stream(self) -> None:
+        """The epoch of a stream is over."""
+        self.place, self._ledger = Place(self.where().epoch + 1), None
+
+    def load(self, place: Place) -> None:
+        """Have the next loop go on there."""
+        self.place, self._ledger, self._goes_on, self.first_epoch = place, None, True, None
 
 
 class EpochIterator(Iterator[Any]):
@@ -316,7 +351,7 @@ class EpochIterator(Iterator[Any]):
         try:
             return pipeline.next()
         except EndOfStream:
-            loader._end_epoch(self._number, self._epoch)
+            loader._end_stream(self._number, pipeline)
         except Stopped:
             pass
         except Exception as error:
@@ -329,10 +364,6 @@ class EpochIterator(Iterator[Any]):
 
     def __repr__(self) -> str:
         return f"<batches of epoch {self._epoch} of {self._loader!r}>"
-
-
-def _name_of(function: Any) -> str:
-    return getattr(function, "__qualname__", type(function).__name__)
 
 
 def _place_of(state: Any) -> Place:

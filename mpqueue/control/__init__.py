@@ -9,6 +9,7 @@ From the ground up; a module imports only from its own line and the lines above 
     outcomes.py        the outcome of a ticket: a value or an error
     ledger.py          the tickets that are dealt, answered, taken; shared with the backend
     recovery.py        the recovery from interrupts
+    lifetime.py        the life of a pipeline: who stops it, and when
     epoch_end.py       the end of an epoch: the call of `on_epoch_end`
     backend.py         the protocol of those who run tickets
     pipeline.py        the consumer's side

@@ -22,8 +22,6 @@ SIGALRM) or call `stop`. Three rules keep the stream whole, at no cost as long a
 """
 
 import contextlib
-import enum
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,28 +30,15 @@ from typing import Any
 from mpqueue.control.backend import Backend, EndOfStream, Stopped
 from mpqueue.control.epoch_end import EpochEnd
 from mpqueue.control.ledger import Ledger
+from mpqueue.control.lifetime import Life, Lifetime
 from mpqueue.control.outcomes import Outcome
 from mpqueue.control.progress import Place
 from mpqueue.control.recovery import Recovery
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule, Ticket
 from mpqueue.system import forked
-from mpqueue.system.interrupts import HeldBack, let_through
 
 _clock = time.perf_counter_ns
 _NOTHING: Any = object()
-
-
-class Life(enum.Enum):
-    """The life of a pipeline.
-
-        NEW --start--> RUNNING --stop--> STOPPED --> STOPPING --> ENDED
-         |                                  ^------------+  an interrupt, before a worker was told
-         +--stop--> ENDED
-
-    A forked child's copy is FOREIGN, whatever it was in the parent.
-    """
-
-    NEW, RUNNING, STOPPED, STOPPING, ENDED, FOREIGN = range(6)
 
 
 class Pipeline:
@@ -77,12 +62,9 @@ class Pipeline:
         self.ledger, self.recovery = ledger, Recovery(ledger)
         self.lock = threading.RLock()
         self.wait_ns = 0
-        self.life = Life.NEW
+        self.lifetime = Lifetime(self.lock)
         self._last_epoch: int | None = None  # nothing behind it is handed out
         self._end = EpochEnd(epoch_end, timed=timed_epoch_end)
-        self._pid = os.getpid()
-        self._late_stop: tuple[float | None] | None = None  # the time-out of a `stop` that waits for our work's end
-        self._stopping = threading.RLock()
         forked.watch(self)
 
     def start(self, backend: Backend) -> None:
@@ -93,7 +75,7 @@ class Pipeline:
         """
         self.backend = backend
         backend.start()
-        self.life = Life.RUNNING
+        self.lifetime.state = Life.RUNNING
 
     # -- The consumer's side
 
@@ -110,14 +92,14 @@ class Pipeline:
         try:
             with self.lock:
                 batch = self._take()
-            if self._late_stop is not None:
-                self._stop_late()
+            if self.lifetime.late_stop is not None:
+                self.lifetime.stop_late(self.stop)
             return batch  # noqa: TRY300 - a signal may still strike here
         except BaseException:
             if batch is not _NOTHING:
                 self.recovery.keep(batch)
-            if self._late_stop is not None:
-                self._stop_late()
+            if self.lifetime.late_stop is not None:
+                self.lifetime.stop_late(self.stop)
             raise
 
     def _take(self) -> Any:
@@ -191,13 +173,8 @@ class Pipeline:
             raise self.recovery.own(EndOfStream())
 
     def _refuse_foreign(self) -> None:
-        if self.life is Life.FOREIGN:
-            raise self.recovery.own(
-                RuntimeError(
-                    "this process was forked while an enqueuer ran, and cannot use it: "
-                    f"its batches belong to process {self._pid}. Start an enqueuer of its own here"
-                )
-            )
+        if self.lifetime.state is Life.FOREIGN:
+            raise self.recovery.own(self.lifetime.refusal())
 
     def raise_failure(self) -> None:
         """Raise what belongs to no ticket, if it was not raised yet: what an epoch end has raised."""
@@ -243,8 +220,8 @@ class Pipeline:
                     self._note_escape()
                     raise
         finally:
-            if self._late_stop is not None and not self._is_inside():
-                self._stop_late()
+            if self.lifetime.late_stop is not None and not self.lifetime.is_inside:
+                self.lifetime.stop_late(self.stop)
 
     # -- Epochs
 
@@ -259,21 +236,18 @@ class Pipeline:
             if not end.is_due or self.is_stopped:
                 return
             end.cancel_timer()
+            schedule = self.ledger.schedule
+            assert isinstance(schedule, EpochSchedule)
             try:
                 end.run_hook()
                 if not self.is_stopped:
                     self.recovery.is_inconsistent = True  # as long as it lasts
-                    self._open_epoch()
+                    self.backend.refresh()  # workers begin the next epoch from the source's present state
+                    schedule.open_epoch()
+                    self.backend.pump()
                     self.recovery.is_inconsistent = end.is_due = False
             except BaseException as error:
                 self.ledger.fail(error)
-
-    def _open_epoch(self) -> None:
-        """Let the workers begin the next epoch, from the source's present state."""
-        assert isinstance(self.ledger.schedule, EpochSchedule)
-        self.backend.refresh()
-        self.ledger.schedule.open_epoch()
-        self.backend.pump()
 
     def restart_at(self, place: Place, *, refresh: bool = False) -> None:
         """Drop all that is under way and go to another place in the order; ``refresh``: the source may have changed."""
@@ -328,27 +302,18 @@ class Pipeline:
     @property
     def is_stopped(self) -> bool:
         """True if it was asked to stop, or has not begun."""
-        return self.life is not Life.RUNNING
+        return self.lifetime.state is not Life.RUNNING
 
     @property
     def has_ended(self) -> bool:
         """True if nothing of it is left in this process."""
-        return self.life in {Life.ENDED, Life.FOREIGN}
+        return self.lifetime.state in {Life.ENDED, Life.FOREIGN}
 
     def disown(self) -> None:
         """Refuse all calls, in a forked child: the workers are the parent's, and its locks may be held for ever."""
-        self.lock, self._stopping = threading.RLock(), threading.RLock()
-        self.life = Life.FOREIGN
+        self.lock = threading.RLock()
+        self.lifetime.disown(self.lock)
         self.ledger.needs_attention = True
-
-    def _is_inside(self) -> bool:
-        """Return True if this very thread holds the lock."""
-        return self.lock._is_owned()  # type: ignore[attr-defined,no-any-return]  # as threading.Condition does
-
-    def _stop_late(self) -> None:
-        if self._late_stop is not None:
-            (timeout_s,), self._late_stop = self._late_stop, None
-            self.stop(timeout_s)
 
     def stop(self, timeout_s: float | None = None) -> None:
         """End the stream: frees whoever waits in `next`, ends the workers. Idempotent, from any thread.
@@ -356,40 +321,16 @@ class Pipeline:
         Raises:
             StopTimeout: Workers outlived the deadline.
         """
-        if self.life is Life.NEW:
-            self.life = Life.ENDED
-        if self.has_ended:
+        if not self.lifetime.ask_to_stop():
             return
-        if self.life is Life.RUNNING:
-            self.life = Life.STOPPED
         self.ledger.close()
         self.backend.wake()
-        is_inside = self._is_inside()
-        if is_inside and not self._end.is_calling:
-            self._late_stop = (timeout_s,)  # a signal handler; see NOTE [ Interrupts ]
-        elif self._stopping.acquire(blocking=not is_inside):  # else another thread is at it, and waits for our lock
-            try:
-                self._shut_down(timeout_s)
-            finally:
-                self._stopping.release()
+        if self.lifetime.is_inside and not self._end.is_calling:
+            self.lifetime.late_stop = (timeout_s,)  # a signal handler; see NOTE [ Interrupts ]
+        else:
+            self.lifetime.stop(timeout_s, self._end.cancel_timer, self._end_workers)
 
-    def _shut_down(self, timeout_s: float | None) -> None:
-        if self.life is not Life.STOPPED:
-            return
-        with HeldBack():
-            self.life = Life.STOPPING
-            try:
-                let_through(self._await_others)
-            except BaseException:
-                self.life = Life.STOPPED
-                raise
-            self.ledger.tickets.clear()
-            self.recovery.unclaimed.clear()
-            try:
-                self.backend.stop(timeout_s)
-            finally:
-                self.life = Life.ENDED
-
-    def _await_others(self) -> None:
-        with self.lock:  # those who hold it see that they are to leave
-            self._end.cancel_timer()
+    def _end_workers(self, timeout_s: float | None) -> None:
+        self.ledger.tickets.clear()
+        self.recovery.unclaimed.clear()
+        self.backend.stop(timeout_s)

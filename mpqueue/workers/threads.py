@@ -40,15 +40,15 @@ class ThreadBackend:
         job: What they run.
     """
 
+    chunk = low_water = 1
+
     def __init__(self, ledger: Ledger, lock: threading.RLock, job: Job) -> None:
-        self.chunk = self.low_water = 1
-        self._ledger, self._lock, self._job = ledger, lock, job
+        self._ledger, self._job = ledger, job
         self._condition = threading.Condition(lock)  # of the threads: there is work
         self._consumers: list[threading.Lock] = []  # of those in `wait`: each is released to wake one
         self._dealt: deque[Ticket] = deque()
         self._is_stopped = False
-        self._is_shared = ledger.is_stream and not callable(job.source)  # one iterator for all threads
-        has_lanes = ledger.is_stream and not self._is_shared
+        has_lanes = ledger.is_stream and callable(job.source)  # all threads share an iterator
         self._lanes: list[deque[Ticket]] = [deque() for _ in range(job.workers)] if has_lanes else []
         self._working: dict[int, tuple[Ticket, float]] = {}  # by worker: its ticket, since when
         self._busy: set[threading.Thread] = set()  # in user code
@@ -62,10 +62,11 @@ class ThreadBackend:
         Raises:
             OSError: There are not enough of them.
         """
-        shared = self._make_runner(0) if self._is_shared else None
+        is_shared = self._ledger.is_stream and not self._lanes
+        shared = self._make_runner(0) if is_shared else None
         for worker in range(self._job.workers):
             self._begin(shared or self._make_runner(worker), worker)
-        with self._lock:
+        with self._condition:
             self.pump()
 
     def _make_runner(self, worker: int) -> Runner:
@@ -118,7 +119,7 @@ class ThreadBackend:
 
         A condition would not do: a `stop` in a signal handler that strikes just before the wait would not be seen.
         """
-        lock: Any = self._lock
+        lock: Any = self._condition._lock  # type: ignore[attr-defined]
         once = 1, threading.get_ident()
         state = struck = None
         waker = threading.Lock()
