@@ -281,7 +281,7 @@ class OrderedEnqueuer(SequenceEnqueuer):
             Exception: At ``next``: what the sequence raised for this batch, as its own type, or `WorkerDied`,
                 `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`; the enqueuer has stopped then.
         """
-        return BatchIterator(self._engine, self._running_pipeline, self._stop_after_failure)
+        return BatchIterator(self._running_pipeline, self._stop_after_failure)
 
     def join_end_of_epoch(self) -> None:
         """Run the end of the present epoch now, if all its batches were taken, instead of with the next batch."""
@@ -351,4 +351,4 @@ class GeneratorEnqueuer(SequenceEnqueuer):
             Exception: At ``next``: what the generator raised, as its own type, or `WorkerDied` and others; the
                 enqueuer has stopped then.
         """
-        return BatchIterator(self._engine, self._running_pipeline, self._stop_after_failure)
+        return BatchIterator(self._running_pipeline, self._stop_after_failure)

@@ -6,7 +6,6 @@ from typing import Any, Self
 
 from mpqueue.control.backend import EndOfStream, Stopped
 from mpqueue.control.pipeline import Pipeline
-from mpqueue.engine import Engine
 
 
 class BatchIterator(Generator[Any, None, None]):
@@ -16,36 +15,47 @@ class BatchIterator(Generator[Any, None, None]):
     It passes for a generator (``isinstance(batches, types.GeneratorType)``), because `fit` of Keras takes nothing else.
 
     Args:
-        engine: Whose batches it gives.
-        running: Returns its pipeline, None after a stop.
+        running: Returns the pipeline of the enqueuer, None after a stop.
         stop: Called when the source has failed.
     """
 
     __class__ = types.GeneratorType  # type: ignore[assignment]
 
-    def __init__(self, engine: Engine, running: Callable[[], Pipeline | None], stop: Callable[[], object]) -> None:
-        self._engine, self._running, self._stop = engine, running, stop
+    def __init__(self, running: Callable[[], Pipeline | None], stop: Callable[[], object]) -> None:
+        self._running, self._stop = running, stop
+        self._pipeline: Pipeline | None = None
+        self._next: Callable[[], Any] = _begin  # of the pipeline: this is the way of every batch
         self._is_over = False
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Any:
-        while not self._is_over and (pipeline := self._running()) is not None:
+        while True:
             try:
-                batch = pipeline.next()
+                batch = self._next()
             except (EndOfStream, Stopped):
-                self._is_over = self._engine.pipeline in {pipeline, None}
+                self._go_on()
             except Exception:
-                if pipeline.recovery.has_failed:  # and was not interrupted by what a signal handler raised
-                    self._is_over = True
-                    self._stop()
+                self._note_failure()
                 raise
             else:
                 if batch is not None:
                     return batch
-        self._is_over = True
-        raise StopIteration
+
+    def _go_on(self) -> None:
+        """Go on with another start of the enqueuer, or end."""
+        pipeline = None if self._is_over else self._running()
+        if pipeline is None or pipeline is self._pipeline:
+            self._is_over = True
+            raise StopIteration
+        self._pipeline, self._next = pipeline, pipeline.next
+
+    def _note_failure(self) -> None:
+        # What the handler of a signal raises is no failure, and the stream goes on.
+        if self._pipeline is not None and self._pipeline.recovery.has_failed:
+            self._is_over = True
+            self._stop()
 
     def send(self, value: None) -> Any:
         """Return the next batch; nothing can be sent."""
@@ -57,3 +67,7 @@ class BatchIterator(Generator[Any, None, None]):
         """End this iterator by an exception, as a generator ends that does not catch it."""
         self._is_over = True
         return Generator.throw(self, *args)  # no super(): it would look at our __class__
+
+
+def _begin() -> Any:
+    raise Stopped

