@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from mpqueue.control import seeds
+from mpqueue.control import seeds, twisters
 from mpqueue.control.seeds import BatchSeed, GlobalState, fresh_seed, generator, permutation, seed_globals
 
 BATCHES = [(1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4), (3, 2, 1), (1, 2, 0), (0, 0, 0), (1, 2, (1 << 64) - 2)]
@@ -86,7 +86,7 @@ def test_seeding_forgets_half_a_pair_of_normal_numbers():
 
 @pytest.mark.parametrize("lacking", ["_python_state", "_python_words"])
 def test_where_a_state_cannot_be_written_the_numbers_are_the_same(lacking, monkeypatch):
-    monkeypatch.setattr(seeds, lacking, None)
+    monkeypatch.setattr(twisters, lacking, None)
     random.gauss(0, 1)
     seed_globals(1, 2, 3)
     assert drawn() == GLOBALS
@@ -115,14 +115,14 @@ def test_no_slow_way_is_taken_where_the_fast_one_is_open(monkeypatch):
 
 @pytest.mark.parametrize("state", [(1,), (*[0] * 624, 624)])
 def test_a_state_that_is_kept_elsewhere_is_not_written(state, monkeypatch):
-    assert seeds._find_python_state() is not None
+    assert twisters._find_python_state() is not None
     monkeypatch.setattr(random, "getstate", lambda: (3, state, None))
-    assert seeds._find_python_state() is None
+    assert twisters._find_python_state() is None
 
 
 def test_another_interpreter_keeps_it_elsewhere(monkeypatch):
-    monkeypatch.setattr(seeds, "sys", types.SimpleNamespace(implementation=types.SimpleNamespace(name="pypy")))
-    assert seeds._find_python_state() is None
+    monkeypatch.setattr(twisters, "sys", types.SimpleNamespace(implementation=types.SimpleNamespace(name="pypy")))
+    assert twisters._find_python_state() is None
 
 
 def test_both_global_generators_are_put_back():

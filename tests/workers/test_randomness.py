@@ -9,7 +9,7 @@ import pytest
 
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
-from mpqueue.control import seeds
+from mpqueue.control import seeds, twisters
 
 
 class Drawing:
@@ -226,7 +226,7 @@ def drawn():
 def test_the_generators_are_seeded_alike_where_python_keeps_its_state_elsewhere(monkeypatch):
     seeds.seed_globals(5, 2, 7)
     quickly = drawn()
-    monkeypatch.setattr(seeds, "_python_state", None)
+    monkeypatch.setattr(twisters, "_python_state", None)
     seeds.seed_globals(5, 2, 7)
     assert drawn() == quickly
 
