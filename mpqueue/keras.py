@@ -5,7 +5,7 @@ is replaced is the `OrderedEnqueuer` that it builds. So there is one hook, the n
 adapter module. It is set as long as somebody needs it: every `install` until it is undone, every accelerated dataset
 as long as it lives. What was built stays what it is.
 
-Whether a version of Keras fits is told by the signatures of the classes in question, not by its number.
+The signatures of the classes in question decide whether a version of Keras fits, not its number.
 """
 
 import functools

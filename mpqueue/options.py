@@ -17,7 +17,7 @@ BackendName = Literal["process", "thread"]
 
 
 class _Default(str):
-    """A default that can be told from the same text given by the caller."""
+    """A default that differs from the same text given by the caller."""
 
     __slots__ = ()
 

@@ -1,6 +1,6 @@
 """Facts that the engine and the queues exchange; neither imports the other.
 
-A worker is told the address of its trainer's queues, so that a queue with a shared name is the same one in both. The
+A worker gets the address of its trainer's queues, so that a queue with a shared name is the same one in both. The
 trainer knows which processes have used its queues: a generator function that did so is not replayed after a death,
 because the queue knows what was taken, and would give the next elements to the replay.
 """
@@ -23,13 +23,13 @@ def provide(provider: Callable[[], str | None]) -> None:
 
 
 def address_for_workers() -> str:
-    """Return the address that workers are told; empty if there are no queues that they could ask for."""
+    """Return the address for workers; empty if there are no queues that they could use."""
     if address is not None:
         return address
     return (_provider() if _provider is not None else None) or ""
 
 
-def set_address(told: str) -> None:
+def set_address(of_trainer: str) -> None:
     """Make this process a worker of the trainer whose queues have this address."""
     global address
-    address = told
+    address = of_trainer

@@ -1,4 +1,4 @@
-"""glibc's allocator and its ``memcpy``, told what large batches need. Elsewhere than on glibc nothing is done.
+"""Settings of glibc's allocator and ``memcpy`` for large batches. Without glibc, nothing is done.
 
 *Freed memory is kept*, for the next batch. glibc gives freed memory above a threshold (128 KiB at first) back to the
 kernel, and each page that is taken again costs a fault and is filled with zeros. It raises its thresholds by itself

@@ -1,4 +1,4 @@
-"""Copies in forked children: they are told that the workers are the parent's, and refuse to be used."""
+"""Copies in forked children: they learn that the workers are the parent's, and refuse to be used."""
 
 import os
 import weakref

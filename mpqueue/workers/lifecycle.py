@@ -79,7 +79,7 @@ class Life:
         return True
 
     def feed(self) -> None:
-        """STARVED → SERVING: it was told to try again, or to give its batch up."""
+        """STARVED → SERVING: it was asked to try again, or to give its batch up."""
         if self.state is not _STARVED:
             raise LifeError(f"a worker that is {self.state.value} waits for no memory")
         self.state = _SERVING

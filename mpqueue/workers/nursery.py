@@ -71,7 +71,7 @@ class _Nursery:
         self._buffers: list[Any] = []
         self._payload: Payload | None = None
         self._broken: bytes | None = None
-        self._told_threads = False
+        self._has_warned_of_threads = False
         self._hash_seed = os.environ[hash_seed.VARIABLE]  # this process's, whatever the trainer's environment says
 
     def serve(self) -> None:
@@ -152,8 +152,8 @@ class _Nursery:
         threads = unsafe_threads()
         if not threads:
             return False
-        if not self._told_threads:
-            self._told_threads = True
+        if not self._has_warned_of_threads:
+            self._has_warned_of_threads = True
             text = (
                 f"loading the source started threads ({', '.join(threads)}), "
                 "so workers are started as fresh interpreters, which is slower"

@@ -11,7 +11,7 @@ slot. Memory comes from, in this order:
     5. slots of other starved workers, further from their turn, which are ended, and their tickets granted again.
 
 From then on the pool keeps fewer batches at a time. Only when none of these can free a byte and the consumer waits, the
-one whose turn is next is told to FAIL, and the consumer gets `SharedMemoryFull`.
+one whose turn is next gets the answer FAIL, and the consumer gets `SharedMemoryFull`.
 """
 
 from collections.abc import Callable

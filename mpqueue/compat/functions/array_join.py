@@ -50,7 +50,7 @@ def stack(values: Any, axis: int, name: str) -> Tensor:
 
 
 def _number(given: int | None, sizes: Tensor, axis: int) -> int:
-    """The number of parts: as told, or the size of the axis."""
+    """Return the number of parts: the given one, or the size of the axis."""
     if given is not None:
         return given
     dims = sizes.known_dims

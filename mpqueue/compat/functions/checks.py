@@ -46,19 +46,19 @@ Raises:
     def function(
         x: Tensor, y: Tensor, data: Sequence[Any] | None, summarize: int | None, message: str | None
     ) -> Operation:
-        told = data or [
+        shown = data or [
             f"Condition x {sign} y did not hold element-wise:",
             f"x ({x.name}) = ",
             x,
             f"y ({y.name}) = ",
             y,
         ]
-        told = [message, *told] if message else list(told)
+        shown = [message, *shown] if message else list(shown)
         holds = reduce_all(compare(x, y))
         left, right = get_static_value(x), get_static_value(y)
         if left is not None and right is not None and not np.all(numpy_compare(left, right)):
-            raise InvalidArgumentError(None, None, "\n".join(str(get_static_value(each)) for each in told))
-        return Assert(holds, told, summarize)
+            raise InvalidArgumentError(None, None, "\n".join(str(get_static_value(each)) for each in shown))
+        return Assert(holds, shown, summarize)
 
     return function
 
@@ -82,8 +82,8 @@ Raises:
 
     @public(f"{name}(x, {_TOLD})", scope=name, doc=text)
     def function(x: Tensor, data: Sequence[Any] | None, summarize: int | None, message: str | None) -> Operation:
-        told = data or [message or "", f"Condition x {sign} 0 did not hold element-wise:", f"x ({x.name}) = ", x]
-        return check(x, convert_to_tensor(0, x.dtype), told, summarize)
+        shown = data or [message or "", f"Condition x {sign} 0 did not hold element-wise:", f"x ({x.name}) = ", x]
+        return check(x, convert_to_tensor(0, x.dtype), shown, summarize)
 
     return function
 
@@ -108,10 +108,10 @@ def assert_near(
     y = convert_to_tensor(y, x.dtype.base_dtype, "y")
     step = 10 * np.finfo(x.dtype.base_dtype.as_numpy_dtype).eps
     relative, absolute = (convert_to_tensor(step if each is None else each, x.dtype) for each in (rtol, atol))
-    told = data or ["x and y not equal to tolerance", "x = ", x, "y = ", y]
-    told = [message, *told] if message else list(told)
+    shown = data or ["x and y not equal to tolerance", "x = ", x, "y = ", y]
+    shown = [message, *shown] if message else list(shown)
     bound = absolute + relative * math.abs(y)
-    return Assert(reduce_all(math.abs(x - y) <= bound), told, summarize)
+    return Assert(reduce_all(math.abs(x - y) <= bound), shown, summarize)
 
 
 def _ranking(
@@ -137,8 +137,8 @@ Raises:
         rank = x.get_shape().ndims
         what = f"{x.name} must have {words} {numbers}. Received"
         if rank is None:
-            told = data or [message or "", f"Tensor {what} shape: ", array.shape(x)]
-            return Assert(of_nodes(array.rank(x), numbers), told, summarize)
+            shown = data or [message or "", f"Tensor {what} shape: ", array.shape(x)]
+            return Assert(of_nodes(array.rank(x), numbers), shown, summarize)
         if not fits(rank, numbers):
             raise ValueError(f"{message or ''} {what} rank {rank}, shape {x.get_shape()}")
         return no_op("static_checks_determined_all_ok")

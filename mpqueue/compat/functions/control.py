@@ -155,8 +155,8 @@ def Assert(condition: Any, data: Sequence[Any], summarize: int | None = None, na
 
     def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
         if not values[0].all():
-            told = " ".join(_summary(each, summarize) for each in values[1:])
-            invalid(f"assertion failed: {told}")
+            shown = " ".join(_summary(each, summarize) for each in values[1:])
+            invalid(f"assertion failed: {shown}")
         return ()
 
     return custom("Assert", [holds, *shown], (), kernel, name=name)

@@ -31,7 +31,7 @@ from mpqueue.values.shapes import common_shape
 class QueueBase:
     """A queue in a graph: its methods make nodes that put elements in and take them out.
 
-    What the nodes do, and what errors they raise when they are run, is told at the eager `mpqueue.QueueBase`; a node
+    What the nodes do, and what errors they raise when they are run, stands at the eager `mpqueue.QueueBase`; a node
     that waits ends with `CancelledError` when its session is closed or another part of its run fails.
 
     Args:

@@ -43,7 +43,7 @@ class ReaderReadUpTo(NamedTuple):
 class ReaderBase:
     """A reader in a graph: its methods make nodes that turn work units, mostly file names, into records.
 
-    What the nodes do, and what errors they raise when they are run, is told at the eager `mpqueue.ReaderBase`.
+    What the nodes do, and what errors they raise when they are run, stands at the eager `mpqueue.ReaderBase`.
 
     Args:
         reader_ref: The handle.

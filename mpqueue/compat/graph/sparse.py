@@ -14,7 +14,7 @@ from mpqueue.values.sparse import SparseTensorValue
 
 
 class SparseTensor:
-    """An array of which only some elements are told; the others are zero.
+    """An array of which only some elements are given; the others are zero.
 
     Args:
         indices: int64 tensor of shape (number of values, rank).

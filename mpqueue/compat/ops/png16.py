@@ -93,8 +93,8 @@ def _row(kind: int, row: np.ndarray, above: np.ndarray, step: int) -> np.ndarray
     if kind not in (3, 4):
         raise ValueError(f"PNG filter {kind} does not exist")
     out = bytearray(len(row))
-    told, over = row.tolist(), above.tolist()
-    for n, value in enumerate(told):
+    pixels, over = row.tolist(), above.tolist()
+    for n, value in enumerate(pixels):
         left, corner = (out[n - step], over[n - step]) if n >= step else (0, 0)
         guess = (left + over[n]) // 2 if kind == 3 else _paeth(left, over[n], corner)
         out[n] = (value + guess) & 0xFF

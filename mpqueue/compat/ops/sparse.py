@@ -41,7 +41,7 @@ def sparse_to_dense(
         output_shape: The shape of the whole.
         sparse_values: The values, or one for all places.
         default_value: What is elsewhere.
-        validate_indices: Refuse places out of order or told twice.
+        validate_indices: Refuse places out of order or named twice.
     """
     rank = output_shape.size
     table = sparse_indices.reshape(-1, 1) if sparse_indices.ndim < 2 else sparse_indices

@@ -31,7 +31,7 @@ def as_string(
     width: int = -1,
     fill: str = "",
 ) -> np.ndarray:
-    """Numbers as C's printf writes them: floats with six digits after the point unless told otherwise."""
+    """Numbers as C's printf writes them: floats with six digits after the point by default."""
     _check_format(input.dtype, precision, scientific, shortest, fill)
     if input.dtype == object:
         return input

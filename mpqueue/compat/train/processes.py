@@ -54,10 +54,10 @@ def are_used() -> bool:
     """
     if _choice:
         return _choice[0]
-    told = os.environ.get(VARIABLE) or "thread"
-    if told not in ("process", "thread"):
-        raise ValueError(f'the environment variable {VARIABLE} must be "process" or "thread", got {told!r}')
-    return told == "process"
+    chosen = os.environ.get(VARIABLE) or "thread"
+    if chosen not in ("process", "thread"):
+        raise ValueError(f'the environment variable {VARIABLE} must be "process" or "thread", got {chosen!r}')
+    return chosen == "process"
 
 
 def moved(target: Operation | Tensor, session: Session) -> "Moved | None":
