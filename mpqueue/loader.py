@@ -272,7 +272,7 @@ def num_cpus() -> int:
 
 
 class _Position:
-    """Where the loops over a loader are.
+    """Position of the loops over a loader.
 
     Attributes:
         place: Where the loop began, or the next one goes on, as long as no ledger counts.

@@ -44,7 +44,7 @@ class Lifetime:
 
     @property
     def is_inside(self) -> bool:
-        """Whether this very thread holds the pipeline's lock."""
+        """True if this very thread holds the pipeline's lock."""
         return self._lock._is_owned()  # type: ignore[attr-defined,no-any-return]  # as threading.Condition does
 
     def disown(self, lock: threading.RLock) -> None:
