@@ -1,78 +1,126 @@
-"""The structure that the package's head promises: imports point downwards, what is public is said by ``__all__``."""
+"""The structure that the docstrings print is the one that the imports make; ``pytest tests/test_architecture.py -s`` tells its measures."""
 
 import ast
 import importlib
 import subprocess
 import sys
-from pathlib import Path
+
+import pytest
+from helpers import structure
 
 import mpqueue
 
-ROOT = Path(mpqueue.__file__).parent
-# From the ground up: a module may import from its own layer and from those below.
-LAYERS = [
-    ["errors", "stats"],
-    ["memory", "system", "values"],
-    ["control", "coordination"],
-    ["workers"],
-    ["sequence", "sources"],
-    ["engine", "idle"],
-    ["enqueuers", "loader", "passes", "coordinator"],
-    ["queues"],
-    ["train"],
-    ["keras"],
+PACKAGE = structure.read(structure.ROOT / "mpqueue", "mpqueue")
+SCRIPTS = structure.read(structure.ROOT / "scripts")
+PACKAGES = {name: module for name, module in PACKAGE.items() if module.is_package}
+IMPORTS = structure.graph(PACKAGE)
+PAGE = structure.ROOT / "docs" / "architecture.md"
+
+MAX_FIELDS, MAX_METHODS, MAX_MODULE_LINES, MAX_FUNCTION_LINES = 15, 25, 400, 50
+MAX_COMPAT_LINES = 14_450
+# Classes that mirror one of TensorFlow's have the fields and methods that it needs.
+MIRRORS = {"mpqueue.compat.functions.keys.GraphKeys": "tf.GraphKeys: a name for each collection"}
+# No processes, no descriptors, no threads: a test drives them in microseconds.
+PURE = [
+    *(f"mpqueue.memory.{name}" for name in ("slots", "arena", "layout", "recipes", "leases")),
+    *(f"mpqueue.control.{name}" for name in ("seeds", "schedule", "progress", "outcomes", "ledger", "recovery")),
+    *(f"mpqueue.queues.{name}" for name in ("machine", "order", "blocks")),
+    *(f"mpqueue.parsing.{name}" for name in ("protobuf_wire", "csv", "number_text")),
+    *(f"mpqueue.compat.{name}" for name in ("graph.plan", "ops.dims")),
 ]
-PURE = ["memory.slots", "memory.layout", "control.schedule", "control.seeds", "workers.records"]
+IMPURE = {"os", "multiprocessing", "select", "selectors", "signal", "socket", "subprocess", "mmap", "threading", "time"}
 
 
-def layer_of(module):
-    for number, names in enumerate(LAYERS):
-        if module.partition(".")[0] in names:
-            return number
-    return None
+def test_no_two_modules_import_each_other_in_a_circle():
+    assert structure.circles(IMPORTS) == []
 
 
-def modules():
-    for path in sorted(ROOT.rglob("*.py")):
-        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").rstrip(".")
-        yield name, ast.parse(path.read_text("utf-8"))
+def test_no_two_scripts_import_each_other_in_a_circle():
+    assert structure.circles(structure.graph(SCRIPTS)) == []
 
 
-def imports(tree):
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "mpqueue":
-            inner = node.module.partition(".")[2]
-            yield from [inner] if inner else [alias.name for alias in node.names]
-        elif isinstance(node, ast.Import):
-            yield from [a.name.partition(".")[2] for a in node.names if a.name.startswith("mpqueue.")]
+def test_the_check_for_circles_finds_one():
+    """Through a function's own import and a package, as they came to be."""
+    assert structure.circles({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}) == [["a", "b", "c"]]
 
 
-def test_imports_point_downwards():
-    upward = []
-    for name, tree in modules():
-        here = layer_of(name)
-        for target in imports(tree):
-            there = layer_of(target)
-            if here is not None and there is not None and there > here:
-                upward.append(f"{name} imports {target}")
-    assert upward == []
+@pytest.mark.parametrize("name", PACKAGES)
+def test_the_map_of_a_folder_names_all_that_lies_in_it(name):
+    assert set(structure.printed_map(PACKAGES[name])) == structure.on_disk(PACKAGES[name])
 
 
-def test_the_pure_modules_know_no_processes():
-    for name, tree in modules():
-        if name in PURE:
-            names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-            names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-            assert not names & {"os", "multiprocessing", "select", "signal", "subprocess", "mmap", "threading"}, name
+@pytest.mark.parametrize("name", PACKAGES)
+def test_imports_inside_of_a_folder_point_up_its_map(name):
+    """Whatever a module imports stands in a line above its own, or in the same one."""
+    package = PACKAGES[name]
+    layers = structure.printed_map(package)
+    downwards = []
+    for importer, targets in IMPORTS.items():
+        if not importer.startswith(f"{name}."):
+            continue
+        for target in targets:
+            if not target.startswith(f"{name}."):
+                continue
+            here, there = structure.entry(PACKAGE[importer], package), structure.entry(PACKAGE[target], package)
+            if layers[there] > layers[here]:
+                downwards.append(f"{importer} imports {target}")
+    assert downwards == []
 
 
-def test_modules_stay_readable_in_an_evening():
-    too_long = {}
-    for path in ROOT.rglob("*.py"):
-        lines = len(path.read_text("utf-8").splitlines())
-        if lines > 450:
-            too_long[path.name] = lines
-    assert too_long == {}
+@pytest.mark.parametrize("name", PURE)
+def test_a_pure_module_knows_no_processes(name):
+    known = set()
+    for node in ast.walk(PACKAGE[name].tree):
+        if isinstance(node, ast.Import):
+            known |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            known.add((node.module or "").partition(".")[0])
+    assert not known & IMPURE
+
+
+def test_no_module_is_longer_than_an_evening():
+    assert {name: m.num_lines for name, m in PACKAGE.items() if m.num_lines > MAX_MODULE_LINES} == {}
+
+
+def test_no_function_is_longer_than_a_page():
+    long = {
+        name: node.end_lineno - node.lineno + 1
+        for name, node in structure.definitions(PACKAGE, ast.FunctionDef)
+        if node.end_lineno - node.lineno >= MAX_FUNCTION_LINES
+    }
+    assert long == {}
+
+
+def test_no_class_has_too_many_fields_or_methods():
+    classes = list(structure.definitions(PACKAGE, ast.ClassDef))
+    assert {
+        name: len(structure.fields(node)) for name, node in classes if len(structure.fields(node)) > MAX_FIELDS
+    } == {}
+    many = {name for name, node in classes if len(structure.methods(node)) > MAX_METHODS}
+    assert many - MIRRORS.keys() == set()
+    assert MIRRORS.keys() - many == set(), "these need no exception any more"
+
+
+def test_compat_stays_within_its_lines():
+    assert sum(m.num_lines for name, m in PACKAGE.items() if name.startswith("mpqueue.compat")) <= MAX_COMPAT_LINES
+
+
+@pytest.mark.parametrize(
+    ("heading", "most"), [("The way of one index", 15), ("The way of one queue element", 12)], ids=["index", "element"]
+)
+def test_a_walk_of_the_architecture_page_is_short_and_leads_through_what_is_there(heading, most):
+    steps = structure.walk(PAGE, heading)
+    assert len(steps) >= 5
+    assert len({step.file for step in steps}) <= most
+    modules = {str(module.path.relative_to(structure.ROOT)): module for module in PACKAGE.values()}
+    missing = [
+        f"{step.file}: {name}"
+        for step in steps
+        for name in step.names
+        if not structure.is_defined(modules[step.file], name)
+    ]
+    assert missing == []
+    assert all(step.names for step in steps)
 
 
 def test_every_public_name_is_there_and_documented():
@@ -89,3 +137,26 @@ def test_importing_the_package_imports_no_workers_and_no_frameworks():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_measures_are_told():
+    """One table, for whoever looks with ``-s``."""
+    functions = sorted(node.end_lineno - node.lineno + 1 for _, node in structure.definitions(PACKAGE, ast.FunctionDef))
+    classes = [node for _, node in structure.definitions(PACKAGE, ast.ClassDef)]
+    compat = sum(m.num_lines for name, m in PACKAGE.items() if name.startswith("mpqueue.compat"))
+    total = sum(m.num_lines for m in PACKAGE.values())
+    rows = {
+        "modules; lines": f"{len(PACKAGE)}; {total}",
+        "of them compat": f"{compat} (at most {MAX_COMPAT_LINES})",
+        "imports between modules": str(sum(map(len, IMPORTS.values()))),
+        "circles in mpqueue, in scripts": f"{len(structure.circles(IMPORTS))}, {len(structure.circles(structure.graph(SCRIPTS)))}",
+        "longest module": f"{max(m.num_lines for m in PACKAGE.values())} (at most {MAX_MODULE_LINES})",
+        "functions: median, p90, longest": f"{functions[len(functions) // 2]}, {functions[len(functions) * 9 // 10]}, "
+        f"{functions[-1]} (at most {MAX_FUNCTION_LINES})",
+        "most fields of a class": f"{max(len(structure.fields(node)) for node in classes)} (at most {MAX_FIELDS})",
+        "files on the way of one index": f"{len({s.file for s in structure.walk(PAGE, 'The way of one index')})} (at most 15)",
+        "files on the way of one queue element": f"{len({s.file for s in structure.walk(PAGE, 'The way of one queue element')})} (at most 12)",
+    }
+    width = max(map(len, rows))
+    print("\n" + "\n".join(f"{what:<{width}}  {value}" for what, value in rows.items()))
+    assert total > 0
