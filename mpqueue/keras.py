@@ -66,9 +66,8 @@ def accelerate(  # noqa: D417 - the options are described where they are checked
     set later, as with every `PyDataset`.
 
     Args:
-        py_dataset: A `keras.utils.PyDataset`, or anything with ``__getitem__`` and ``__len__`` (or ``num_batches``,
-            None meaning endless), and perhaps ``on_epoch_begin`` and ``on_epoch_end``. What is no `PyDataset` spares
-            the workers the import of Keras.
+        py_dataset: A `keras.utils.PyDataset`, or anything with its methods (``__getitem__``, and ``__len__`` or
+            ``num_batches``, at least), which spares the workers the import of Keras.
         workers: How many; None: one per CPU that this process may use; 0: none, Keras computes the items itself.
         use_multiprocessing: Worker processes; False: threads.
         max_queue_size: See `mpqueue.Loader`.
@@ -79,8 +78,7 @@ def accelerate(  # noqa: D417 - the options are described where they are checked
         A `keras.utils.PyDataset`; its attribute ``source`` is ``py_dataset``.
 
     Raises:
-        TypeError: ``py_dataset`` is no dataset, or an option has the wrong type.
-        ValueError: An option has an impossible value.
+        TypeError, ValueError: ``py_dataset`` is no dataset, or an option has the wrong type or an impossible value.
         ImportError: There is no Keras, or one that does not fit; the text says what it lacks.
 
     Follows: Keras 3's `PyDataset`.
@@ -89,9 +87,13 @@ def accelerate(  # noqa: D417 - the options are described where they are checked
     check_flags(use_multiprocessing=use_multiprocessing)
     source = py_dataset.source if isinstance(py_dataset, Accelerated) else py_dataset
     check_sequence(source)
-    workers = num_cpus() if workers is None else workers
-    workers, max_queue_size = check_counts(workers, max_queue_size, "process" if use_multiprocessing else "thread")
-    dataset = _accelerated_class()(source, options, workers, use_multiprocessing, max_queue_size)
+    kind = "process" if use_multiprocessing else "thread"
+    counts = check_counts(num_cpus() if workers is None else workers, max_queue_size, kind)
+    return _hooked(_accelerated_class()(source, options, counts[0], use_multiprocessing, counts[1]))
+
+
+def _hooked(dataset: Any) -> Any:
+    """Have Keras run a dataset in our workers as long as the dataset lives."""
     _hook.set()
     weakref.finalize(dataset, _hook.unset).atexit = False
     return dataset
