@@ -17,9 +17,14 @@ IMPORTS = structure.graph(PACKAGE)
 PAGE = structure.ROOT / "docs" / "architecture.md"
 
 MAX_FIELDS, MAX_METHODS, MAX_MODULE_LINES, MAX_FUNCTION_LINES = 15, 25, 400, 50
-MAX_COMPAT_LINES = 14_450
+MAX_COMPAT_LINES = 14_450  # what there is: it may only become less
 # Classes that mirror one of TensorFlow's have the fields and methods that it needs.
-MIRRORS = {"mpqueue.compat.functions.keys.GraphKeys": "tf.GraphKeys: a name for each collection"}
+MIRRORS = {
+    "mpqueue.compat.functions.keys.GraphKeys": "tf.GraphKeys: a name for each collection",
+    "mpqueue.compat.functions.variables.Variable": "tf.Variable",
+    "mpqueue.compat.ops.dtypes.DType": "tf.DType",
+    "mpqueue.compat.ops.tensorshape.TensorShape": "tf.TensorShape",
+}
 # No processes, no descriptors, no threads: a test drives them in microseconds.
 PURE = [
     *(f"mpqueue.memory.{name}" for name in ("slots", "arena", "layout", "recipes", "leases")),
@@ -92,13 +97,13 @@ def test_no_function_is_longer_than_a_page():
 
 
 def test_no_class_has_too_many_fields_or_methods():
-    classes = list(structure.definitions(PACKAGE, ast.ClassDef))
-    assert {
-        name: len(structure.fields(node)) for name, node in classes if len(structure.fields(node)) > MAX_FIELDS
-    } == {}
-    many = {name for name, node in classes if len(structure.methods(node)) > MAX_METHODS}
-    assert many - MIRRORS.keys() == set()
-    assert MIRRORS.keys() - many == set(), "these need no exception any more"
+    large = {
+        name: (len(structure.fields(node)), len(structure.methods(node)))
+        for name, node in structure.definitions(PACKAGE, ast.ClassDef)
+        if len(structure.fields(node)) > MAX_FIELDS or len(structure.methods(node)) > MAX_METHODS
+    }
+    assert large.keys() - MIRRORS.keys() == set(), large
+    assert MIRRORS.keys() - large.keys() == set(), "these need no exception any more"
 
 
 def test_compat_stays_within_its_lines():
