@@ -17,7 +17,7 @@ from mpqueue.workers.context import WorkerInfo
 from mpqueue.workers.failures import note_of
 from mpqueue.workers.job import Job
 from mpqueue.workers.kept_generators import KeptGenerators
-from mpqueue.workers.runner import Runner, StreamEnd
+from mpqueue.workers.runner import BeginBatch, Runner, StreamEnd
 from mpqueue.workers.threads import INTERRUPTED
 
 
@@ -33,11 +33,11 @@ class InlineBackend:
         self.chunk = self.low_water = 1
         self._ledger, self._job = ledger, job
         self._info = WorkerInfo(0, 1, job.seed)
+        self._kept = KeptGenerators(job.source)
         self._runner = Runner(
-            job.source, self._info, self._begin_batch,
+            job.source, self._info, _batch_beginner(self._kept, is_seed_given=job.is_seed_given),
             is_stream=ledger.is_stream, epoch=ledger.epoch, skip=job.skipped_by(0),
         )  # fmt: skip
-        self._kept = KeptGenerators(job.source)
         self._tickets: deque[Ticket] = deque()
         self._init = job.options.worker_init
         self._compute_ns = 0
@@ -94,12 +94,6 @@ class InlineBackend:
             for put_back, state in kept:
                 put_back(state)
 
-    def _begin_batch(self, seed: int, epoch: int, unit: int) -> None:
-        context.begin_batch(seed, epoch, unit)
-        if self._job.is_seed_given:
-            seed_globals(seed, epoch, unit)
-            self._kept.seed(seed, epoch, unit)
-
     def cancel(self) -> None:
         """Forget the ticket."""
         self._ledger.ready.clear()
@@ -131,3 +125,14 @@ class InlineBackend:
     def statistics(self) -> Statistics:
         """Return the counters."""
         return Statistics(compute_s=self._compute_ns / 1e9)
+
+
+def _batch_beginner(kept: KeptGenerators, *, is_seed_given: bool) -> BeginBatch:
+    # No method of the backend: a cycle would keep the source until the garbage collector comes by.
+    def begin_batch(seed: int, epoch: int, unit: int) -> None:
+        context.begin_batch(seed, epoch, unit)
+        if is_seed_given:
+            seed_globals(seed, epoch, unit)
+            kept.seed(seed, epoch, unit)
+
+    return begin_batch

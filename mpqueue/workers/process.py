@@ -103,14 +103,14 @@ class ProcessBackend:
 
     def _configure(self, ring: Ring) -> Callable[[int, int], WorkerConfig]:
         """Return what a worker is started with, by its number and the stream elements that it has to skip."""
-        job = self.job
+        job, ledger = self.job, self.ledger  # not `self`: a cycle would keep the source until a garbage collection
         common = WorkerConfig(
-            WorkerInfo(0, job.workers, job.seed), self.ledger.is_stream, ring.segment.size,
+            WorkerInfo(0, job.workers, job.seed), ledger.is_stream, ring.segment.size,
             ring.segment.kind, ring.stride, job.options.max_batch_bytes, queue_home=queue_address.address_for_workers(),
         )  # fmt: skip
 
         def config_of(number: int, skip: int) -> WorkerConfig:
-            return common._replace(info=common.info._replace(id=number), epoch=self.ledger.epoch, skip=skip)
+            return common._replace(info=common.info._replace(id=number), epoch=ledger.epoch, skip=skip)
 
         return config_of
 

@@ -27,35 +27,34 @@ class Runner:
         is_stream: The source is no sequence.
         epoch: For streams: the epoch that the worker begins with,
         skip: and how many elements of it to compute and drop, because they were handed out before.
-
-    Attributes:
-        run: Computes a batch, by (epoch, unit): an index, or the number of an element of the stream.
     """
-
-    run: Callable[[int, int], Any]
 
     def __init__(
         self, source: Any, info: WorkerInfo, begin_batch: BeginBatch, *, is_stream: bool, epoch: int = 0, skip: int = 0
     ) -> None:
         self._source, self._seed, self._begin_batch = source, info.seed, begin_batch
-        self._lane, self._num_lanes = info.id, info.num_workers
+        self._is_stream, self._lane, self._num_lanes = is_stream, info.id, info.num_workers
         self._first_epoch, self._skip = epoch, skip
         self._epoch = -1
         self._iterator: Iterator[Any] | None = None
-        self.run = self._run_element if is_stream else self._run_item
 
     def load(self, source: Any) -> None:
         """Go on with another source, a sequence."""
         self._source = source
 
-    def _run_item(self, epoch: int, unit: int) -> Any:
-        self._begin_batch(self._seed, epoch, unit)
-        return self._source[unit]
+    def run(self, epoch: int, unit: int) -> Any:
+        """Compute a batch, by its index, or by the number of the element of the stream.
 
-    def _run_element(self, epoch: int, number: int) -> Any:
+        Raises:
+            StreamEnd: The stream has ended.
+            Exception: What the source raised.
+        """
+        if not self._is_stream:
+            self._begin_batch(self._seed, epoch, unit)
+            return self._source[unit]
         if epoch != self._epoch:
             self._open(epoch)
-        return self._next(epoch, number)
+        return self._next(epoch, unit)
 
     def _open(self, epoch: int) -> None:
         """Begin the stream of an epoch, and drop what was handed out before."""

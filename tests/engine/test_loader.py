@@ -1,9 +1,11 @@
 """A `Loader`: what goes on after an error, what is computed ahead, who may share an iterator, what stays after the end."""
 
+import gc
 import os
 import pickle
 import threading
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -203,6 +205,22 @@ def test_a_loader_is_not_sent_to_another_process():
 def test_a_generator_object_for_several_processes_is_refused_with_the_two_ways_out():
     with pytest.raises(ValueError, match=r"(?s)copy.*worker_info.*workers=1"):
         Loader((number for number in range(4)), workers=2)
+
+
+@KINDS
+def test_the_source_of_a_loader_that_is_gone_is_gone_too(backend, workers):
+    """By its references alone: its files are closed then, and the garbage collector may come much later."""
+    source = Numbers(6)
+    is_gone = weakref.ref(source)
+    with Loader(source, workers=workers, backend=backend) as loader:
+        batches = iter(loader)
+        next(batches)
+    gc.disable()
+    try:
+        del source, loader, batches
+        assert is_gone() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("backend", ["process", "thread"])
