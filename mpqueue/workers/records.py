@@ -10,7 +10,7 @@ Down (`GRANT`: a worker's right to a slot)          Up (`REPORT`: what became of
 WORK    compute this index into this slot           BATCH     the slot holds the batch of that turn
 STATE   the slot holds a new state of the source    RAISED    the slot holds the exception of that turn
 RETRY   there may be memory now: place it again     END       the generator has ended
-FAIL    there is none: report the failure           FULL      there is no memory for so many bytes; I hold the batch
+FAIL    there is none: try once more, then report   FULL      there is no memory for so many bytes; I hold the batch
                                                     LOADED    the new state is loaded, the slot may be used again
                                                     LET_GO    user code holds no array in that slot any more
 

@@ -243,12 +243,15 @@ class _Worker:
             self._kept.seed(seed, epoch, unit)
 
     def _place_again(self, error: OSError, slot: int, turn: int) -> Placed:
-        """There is no memory for the batch: wait until there is, or until the trainer gives up."""
+        """Place the batch for which there was no memory, once there is; give up when the trainer does."""
+        is_last = False
         while error.errno in _NO_MEMORY:
             wanted = self._writer.wanted
-            self._report(Up.FULL, slot, turn, wanted)
-            if not self._may_retry():
+            if is_last:
                 raise SharedMemoryFull(wanted, self._segment.available_bytes(), MEMORY_REMEDY) from error
+            self._report(Up.FULL, slot, turn, wanted)
+            # Others may have given memory back since the trainer decided: a refusal, too, is followed by an attempt.
+            is_last = not self._may_retry()
             try:
                 return self._writer.place()
             except OSError as again:

@@ -241,6 +241,30 @@ def test_without_mounts_a_reservation_that_fails_for_a_while_loses_nothing(tmp_p
         assert found == list(range(8))
 
 
+class ShortOnce:
+    """A `worker_init` after which the first large reservation fails: there is room again before the trainer answers."""
+
+    def __init__(self, most):
+        self.most = most
+
+    def __call__(self):
+        real = os.posix_fallocate
+
+        def fallocate(fd, offset, length):
+            if length > self.most:
+                os.posix_fallocate = real
+                raise OSError(errno.ENOSPC, "no space left on device")
+            real(fd, offset, length)
+
+        os.posix_fallocate = fallocate
+
+
+def test_room_that_comes_before_the_trainer_gives_up_is_used():
+    """The trainer finds nothing to free and refuses; the worker looks once more and loses no batch."""
+    with Loader(Wide(1), workers=1, worker_init=ShortOnce(1 << 16)) as loader:
+        assert [int(batch[0]) for batch in loader] == [0]
+
+
 @with_mounts
 def test_a_trainer_killed_in_a_full_dev_shm_leaves_nothing():
     with Trainer(
