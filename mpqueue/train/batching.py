@@ -36,7 +36,7 @@ def batch(
         batch_size: Examples per batch. It may exceed ``capacity``; 0 gives empty batches.
         num_threads: Threads, or worker processes, that call the sources and enqueue. More than one mix the order.
         capacity: Most examples that are held in advance. More bridge slow ones, and cost memory.
-        enqueue_many: True if the first dimension of the sources' arrays counts examples.
+        enqueue_many: True if the first dimension of the arrays counts examples.
         shapes: Shape of each component of one example, where it is not known from the sources.
         dynamic_pad: True if unknown dimensions may vary: they are padded, at the end, to the longest example of the
             batch, with 0, False or ``b""``.

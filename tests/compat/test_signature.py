@@ -5,6 +5,7 @@ import inspect
 import pytest
 
 import mpqueue.compat.v1 as tf
+from mpqueue.compat.functions.declare import public
 from mpqueue.compat.ops.dtypes import DType, float32, int64
 from mpqueue.compat.ops.signature import Signature, argument_descriptions
 from mpqueue.compat.ops.table import TABLE
@@ -133,3 +134,32 @@ def test_a_refusal_that_no_rule_knows_keeps_numpys_words(session):
     values = tf.placeholder(tf.float32)
     with pytest.raises(tf.errors.InvalidArgumentError, match="attempt to get argmax of an empty sequence"):
         session.run(tf.argmax(values), {values: []})
+
+
+def eager(x, kind: bool = True, depth: int = 3, *, workers="thread"):
+    """Do.
+
+    Args:
+        x: An array.
+        depth: See `deeper`.
+        workers: Here only.
+    """
+
+
+def deeper(depth):
+    """Do.
+
+    Args:
+        depth: How deep.
+    """
+
+
+def test_a_function_may_take_its_parameters_from_another_one():
+    @public("do(...)", like=(eager, deeper))
+    def deferred(x: list, **given):
+        """Do later."""
+        return x, given
+
+    assert str(inspect.signature(deferred)) == "(x: list, kind: bool = True, depth: int = 3)"
+    assert deferred.__doc__ == "Do later.\n\nArgs:\n    x: An array.\n    depth: How deep."
+    assert deferred([1], depth=4) == ([1], {"kind": True, "depth": 4})

@@ -11,10 +11,11 @@ what shows only later is an `InvalidArgumentError` of the run. ``name`` is the n
 
 import functools
 import inspect
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Final, TypeVar, get_args, get_origin
 
 from mpqueue.compat.graph.build import make
 from mpqueue.compat.graph.convert import convert_to_tensor
@@ -27,6 +28,8 @@ from mpqueue.compat.ops.table import TABLE
 
 _Result = TypeVar("_Result")
 _Class = TypeVar("_Class", bound=type)
+
+_REFERENCE: Final = re.compile(r"See `(\w+)`\.")
 
 CONVERSIONS[Tensor] = lambda value, name: convert_to_tensor(value, name=name)
 CONVERSIONS[SparseTensor] = lambda value, _name: SparseTensor.from_value(value)
@@ -77,15 +80,17 @@ def public(
         scope: Call the function in a name scope, with the name that the caller gives, else this one. The function's
             own parameter ``name`` is then the scope, ending in "/", to be the name of the last node.
         doc: Use this docstring instead of the function's own.
-        like: A function whose parameters of the same names have the same meaning.
+        like: A function whose parameters of the same names have the same meaning. If the decorated one takes
+            ``**given``, it has all parameters of this one. Further functions are those that its docstring refers to.
     """
+    likes = like if isinstance(like, tuple) else (like,)
 
     def decorate(function: Callable[..., _Result]) -> Callable[..., _Result]:
-        own = dict(inspect.signature(function).parameters)
+        own, is_complete = _own_parameters(function, likes[0])
         takes_name = "name" in own
         signature = Signature(text, own)
-        docstring = signature.document(doc or inspect.getdoc(function) or "", argument_descriptions(like))
-        if scope is None and signature.is_own:
+        docstring = signature.document(doc or inspect.getdoc(function) or "", _descriptions(likes))
+        if scope is None and signature.is_own and is_complete:
             function.__doc__ = docstring
             return function
 
@@ -104,6 +109,26 @@ def public(
         return called
 
     return decorate
+
+
+def _own_parameters(function: Callable[..., Any], like: Any) -> tuple[dict[str, inspect.Parameter], bool]:
+    """Return a function's parameters, with those of another one for its ``**given``, and whether it has none of these.
+
+    The other one's keyword-only parameters are left out: they are mpqueue's own, and not TensorFlow's.
+    """
+    own = dict(inspect.signature(function).parameters)
+    if all(each.kind is not each.VAR_KEYWORD for each in own.values()):
+        return own, True
+    taken = [each for each in inspect.signature(like).parameters.values() if each.kind is not each.KEYWORD_ONLY]
+    return {each.name: each.replace(annotation=own.get(each.name, each).annotation) for each in taken}, False
+
+
+def _descriptions(likes: Sequence[Any]) -> dict[str, str]:
+    """Return the descriptions of arguments in the first docstring; where it says "See `that`.", those of ``that``."""
+    by_name = {each.__name__: argument_descriptions(each) for each in likes if each is not None}
+    own = argument_descriptions(likes[0])
+    references = {name: _REFERENCE.fullmatch(text) for name, text in own.items()}
+    return own | {name: by_name.get(to[1], {}).get(name, "") for name, to in references.items() if to}
 
 
 def _result_of(function: Callable[..., Any]) -> Any:

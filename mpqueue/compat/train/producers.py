@@ -25,22 +25,8 @@ from mpqueue.compat.train.runners import QueueRunner, add_queue_runner
 from mpqueue.train import producers
 
 
-@public(
-    "train.input_producer(input_tensor, element_shape, num_epochs, shuffle, seed, capacity, shared_name, "
-    "summary_name=None, name, cancel_op)",
-    like=producers.input_producer,
-)
-def input_producer(
-    input_tensor: Any,
-    element_shape: Any = None,
-    num_epochs: int | None = None,
-    shuffle: bool = True,
-    seed: int | None = None,
-    capacity: int = 32,
-    shared_name: str | None = None,
-    name: str | None = None,
-    cancel_op: Any = None,
-) -> FIFOQueue:
+@public("train.input_producer(...)", like=(producers.input_producer, FIFOQueue))
+def input_producer(input_tensor: Any, element_shape: Any, name: str | None, cancel_op: Any, **given: Any) -> FIFOQueue:
     """Return a queue of the rows of a tensor, with a queue runner that fills it.
 
     Args:
@@ -56,25 +42,17 @@ def input_producer(
     with name_scope(name, "input_producer", [input_tensor]):
         rows = convert_to_tensor(input_tensor, name="input_tensor")
         shape = producers.row_shape(rows.shape[1:].known, element_shape)
-        if shuffle:
-            rows = random_shuffle(rows, seed=seed)
-        rows = limit_epochs(rows, num_epochs)
-        queue = FIFOQueue(capacity, [rows.dtype.base_dtype], [shape], shared_name=shared_name, name=name)
+        if given["shuffle"]:
+            rows = random_shuffle(rows, seed=given["seed"])
+        rows = limit_epochs(rows, given["num_epochs"])
+        shared_name = given["shared_name"]
+        queue = FIFOQueue(given["capacity"], [rows.dtype.base_dtype], [shape], shared_name=shared_name, name=name)
         add_queue_runner(QueueRunner(queue, [queue.enqueue_many([rows])], cancel_op=cancel_op))
         return queue
 
 
-@public("train.string_input_producer(...)", like=input_producer)
-def string_input_producer(
-    string_tensor: Any,
-    num_epochs: int | None = None,
-    shuffle: bool = True,
-    seed: int | None = None,
-    capacity: int = 32,
-    shared_name: str | None = None,
-    name: str | None = None,
-    cancel_op: Any = None,
-) -> FIFOQueue:
+@public("train.string_input_producer(...)", like=(producers.string_input_producer, input_producer))
+def string_input_producer(string_tensor: Any, name: str | None, cancel_op: Any, **given: Any) -> FIFOQueue:
     """Return a queue of texts, mostly file names, with a queue runner that fills it.
 
     Args:
@@ -90,38 +68,22 @@ def string_input_producer(
         texts = convert_to_tensor(string_tensor, dtypes.string)
         with control_dependencies([Assert(greater(size(texts), 0), [empty])]):
             texts = identity(texts)
-        return input_producer(texts, [], num_epochs, shuffle, seed, capacity, shared_name, None, scope, cancel_op)
+        return input_producer(texts, [], name=scope, cancel_op=cancel_op, **given)
 
 
-@public("train.range_input_producer(...)", like=input_producer)
-def range_input_producer(
-    limit: Any,
-    num_epochs: int | None = None,
-    shuffle: bool = True,
-    seed: int | None = None,
-    capacity: int = 32,
-    shared_name: str | None = None,
-    name: str | None = None,
-) -> FIFOQueue:
+@public("train.range_input_producer(...)", like=(producers.range_input_producer, input_producer))
+def range_input_producer(limit: Any, name: str | None, **given: Any) -> FIFOQueue:
     """Return a queue of the ints from 0 to ``limit - 1``, with a queue runner that fills it.
 
     Args:
         limit: An int32 scalar.
     """
     with name_scope(name, "input_producer", [limit]) as scope:
-        return input_producer(numbers(limit), [], num_epochs, shuffle, seed, capacity, shared_name, None, scope)
+        return input_producer(numbers(limit), [], name=scope, **given)
 
 
-@public("train.slice_input_producer(...)", like=input_producer)
-def slice_input_producer(
-    tensor_list: Sequence[Any],
-    num_epochs: int | None = None,
-    shuffle: bool = True,
-    seed: int | None = None,
-    capacity: int = 32,
-    shared_name: str | None = None,
-    name: str | None = None,
-) -> list[Tensor]:
+@public("train.slice_input_producer(...)", like=(producers.slice_input_producer, input_producer))
+def slice_input_producer(tensor_list: Sequence[Any], name: str | None, **given: Any) -> list[Tensor]:
     """Return one row of each of several tensors, the same row of all.
 
     Args:
@@ -134,6 +96,5 @@ def slice_input_producer(
         tensors = [convert_to_tensor(each) for each in tensor_list]
         if not tensors:
             raise ValueError("slice_input_producer needs at least one tensor")
-        queue = range_input_producer(shape_of(tensors[0])[0], num_epochs, shuffle, seed, capacity, shared_name)
-        index = queue.dequeue()
+        index = range_input_producer(shape_of(tensors[0])[0], **given).dequeue()
         return [gather(each, index) for each in tensors]

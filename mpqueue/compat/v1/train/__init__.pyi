@@ -158,7 +158,7 @@ def input_producer(
     seed: int | None = None,
     capacity: int = 32,
     shared_name: str | None = None,
-    summary_name: Any = None,
+    summary_name: str | None = None,
     name: str | None = None,
     cancel_op: Any = None,
 ) -> FIFOQueue: ...
