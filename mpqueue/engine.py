@@ -77,7 +77,7 @@ class Engine:
         if allowance is not None:
             ledger.allowance = allowance
         pipeline = Pipeline(ledger, epoch_end=epoch_end, timed_epoch_end=job.workers > 0)
-        with HeldBack():
+        with self._lock, HeldBack():
             pipeline.start(make_backend(backend, ledger, pipeline.lock, job))
             self.pipeline = pipeline
             self.ended.clear()
@@ -96,7 +96,8 @@ class Engine:
         Raises:
             StopTimeout: Some outlived the time-out; it names them.
         """
-        pipeline = self.pipeline
+        with self._lock:  # a start in another thread is waited for: its workers, too, are to end
+            pipeline = self.pipeline
         if pipeline is None:
             return
         try:

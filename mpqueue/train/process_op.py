@@ -162,8 +162,9 @@ def _receive(stream: OpStream, received: list[Checkpoint]) -> None:
             given_up.append((error, stopper))
             stopper.start()
 
+        checkpoints = iter(loader)  # first: a stop that comes before the workers do would end nothing
         with cancellable(give_up):
-            for checkpoint in loader:
+            for checkpoint in checkpoints:
                 received[1:] = [checkpoint] if received else []
                 received[:1] = received[:1] or [checkpoint]
     for error, stopper in given_up:

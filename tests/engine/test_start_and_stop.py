@@ -6,7 +6,8 @@ import threading
 import pytest
 from helpers.faults import Numbers, numbers
 
-from mpqueue import OrderedEnqueuer
+import mpqueue.engine
+from mpqueue import Loader, OrderedEnqueuer
 
 
 def test_ten_enqueuers_at_once():
@@ -74,3 +75,41 @@ def test_workers_outlive_the_thread_that_started_them():
     thread.join()
     assert numbers(enqueuer.get(), 16) == 2 * list(range(8))
     enqueuer.stop()
+
+
+class Announcing:
+    """A lock that sets an event when somebody asks for it."""
+
+    def __init__(self, lock, event):
+        self.lock, self.event = lock, event
+
+    def __enter__(self):
+        self.event.set()
+        return self.lock.__enter__()
+
+    def __exit__(self, *exc_info):
+        return self.lock.__exit__(*exc_info)
+
+
+def test_a_stop_in_the_middle_of_a_start_ends_what_is_being_started(monkeypatch):
+    """The stop comes while the workers are made, so that it finds none yet."""
+    make_backend, arrived = mpqueue.engine.make_backend, threading.Event()
+    loader = Loader(Numbers(), workers=1, backend="thread")
+
+    def stop():
+        loader.stop()
+        arrived.set()  # if it did not wait for the start
+
+    stopper = threading.Thread(target=stop)
+
+    def make_and_stop(*args):
+        loader._engine._lock = Announcing(loader._engine._lock, arrived)
+        stopper.start()
+        assert arrived.wait(60)
+        return make_backend(*args)
+
+    monkeypatch.setattr(mpqueue.engine, "make_backend", make_and_stop)
+    batches = iter(loader)
+    stopper.join()
+    assert list(batches) == []
+    assert not loader._engine.is_running
