@@ -8,8 +8,10 @@ The map of the house, from the ground up; imports point downwards only::
     values/              dtypes, shapes, and Python values as arrays
     control/             the control plane: schedule, seeds, the pipeline that the consumer drives
     coordination/        what a coordinator is made of: members, cancellation, proxies in other processes
+    samples/             batches of samples: their order, the shares of ranks, collation
     workers/             nursery, worker loop, backends (process, thread, inline), exceptions across processes
     sequence.py sources.py lazy_orders.py engine.py iterators.py idle.py   what all faces of the engine stand on
+    loop_position.py orders.py   what a loader stands on
     enqueuers.py loader.py passes.py   what users of fit loops hold
     coordinator.py       the TensorFlow 1 toolbox: threads and processes that stop together,
     parsing/             text, CSV, JSON and Example records as arrays,

@@ -4,21 +4,32 @@ import itertools
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any, NoReturn, Self
+from typing import Any, Literal, Never, NoReturn, Self
 
 from mpqueue.control.backend import EndOfStream, Stopped
 from mpqueue.control.ledger import Ledger
 from mpqueue.control.pipeline import Pipeline
-from mpqueue.control.progress import Place
-from mpqueue.control.schedule import EpochSchedule, StreamSchedule
+from mpqueue.control.schedule import DrawnSchedule, EpochSchedule, StreamSchedule
 from mpqueue.control.seeds import fresh_seed
 from mpqueue.coordination.members import Stoppable
-from mpqueue.engine import Engine, epoch_schedule, stream_schedule
+from mpqueue.engine import Engine
 from mpqueue.errors import WorkerDied
-from mpqueue.options import DEFAULT_START_METHOD, BackendName, Options, StartMethod, check_counts, check_flags
-from mpqueue.sources import TWO_WAYS_OUT, as_source, check_replicable, epoch_end_of, is_stream, length_of
+from mpqueue.loop_position import LoopPosition, place_of
+from mpqueue.options import (
+    DEFAULT_START_METHOD,
+    BackendName,
+    OnError,
+    Options,
+    SampleOptions,
+    StartMethod,
+    check_counts,
+    check_flags,
+    refuse_torch_names,
+)
+from mpqueue.orders import Order, lanes_of
+from mpqueue.sources import TWO_WAYS_OUT, check_replicable, epoch_end_of
 from mpqueue.stats import Statistics
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.workers.job import Job
@@ -39,17 +50,20 @@ class Loader(Stoppable):
     Args:
         source: A `Sequence`, or anything with ``__getitem__`` and ``__len__`` (or ``num_batches``); or a generator
             function: a callable without arguments that returns an iterator, run in every worker, which can shard
-            itself by `mpqueue.worker_info`; its end in all workers is the epoch's end.
+            itself by `mpqueue.worker_info`; its end in all workers is the epoch's end. Its items are batches, or with
+            ``batch_size`` samples.
         workers: How many; None: one per CPU that this process may use; 0: none, the caller computes.
         backend: "process" or "thread".
         max_queue_size: Batches computed ahead, those at work included.
         shuffle: A new order for every epoch (sequences only).
+        batch_size, collate, drop_last, sampler, batch_sampler, shard, on_error, max_errors: See
+            `mpqueue.options.SampleOptions`.
         seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy: See
             `mpqueue.options.Options`.
 
     Raises:
         TypeError: The source is no source, or an option has the wrong type.
-        ValueError: An option has an impossible value.
+        ValueError: An option has an impossible value, or excludes another one.
 
     Follows: ``torch.utils.data.DataLoader`` with persistent workers, on Keras's names.
     """
@@ -62,6 +76,14 @@ class Loader(Stoppable):
         backend: BackendName = "process",
         max_queue_size: int = 10,
         shuffle: bool = False,
+        batch_size: int | None = None,
+        collate: Callable[[list[Any]], Any] | None = None,
+        drop_last: bool = False,
+        sampler: Iterable[Any] | None = None,
+        batch_sampler: Iterable[Any] | None = None,
+        shard: tuple[int, int] | Literal["auto"] | None = None,
+        on_error: OnError = "raise",
+        max_errors: int | None = None,
         seed: int | None = None,
         ordered: bool = True,
         start_method: StartMethod = DEFAULT_START_METHOD,
@@ -70,41 +92,40 @@ class Loader(Stoppable):
         worker_init: Callable[[], Any] | None = None,
         max_batch_bytes: int | None = None,
         copy: bool = False,
+        **unknown: Never,
     ) -> None:
+        refuse_torch_names(unknown)
         options = Options.of(locals())
-        if backend not in {"process", "thread"}:
-            raise ValueError(f'backend must be "process" or "thread", got {backend!r}')
         options.check_backend(backend)
         check_flags(shuffle=shuffle)
-        run = as_source(source)
-        self._is_stream = is_stream(run)
-        if self._is_stream and shuffle:
-            raise ValueError("shuffle needs a source with __getitem__ and __len__: a generator has an order of its own")
+        self._order = Order(source, SampleOptions.of(locals()), shuffle=bool(shuffle))
         self.source, self.backend, self.shuffle = source, backend, shuffle
         self.workers, self.max_queue_size = check_counts(
             num_cpus() if workers is None else workers, max_queue_size, backend
         )
-        check_replicable(run, self.workers, in_processes=backend == "process")
+        check_replicable(self._order.source, self.workers, in_processes=backend == "process")
         self._job = Job(
-            source=run,
+            source=self._order.source,
             workers=self.workers,
             seed=int(seed) if seed is not None else fresh_seed(next(_uids), 0),
             is_seed_given=seed is not None,
             options=options,
+            samples=self._order.plan,
+            shard=self._order.share.shard,
         )
-        self._position = _Position()
+        self._position = LoopPosition()
         self._has_warned = False
         self._lock = threading.RLock()
         self._engine = Engine()
         self._ended = self._engine.ended
 
     def __len__(self) -> int:
-        """Batches per epoch.
+        """Batches per epoch, on this rank.
 
         Raises:
-            TypeError: The source is a generator, or endless.
+            TypeError: The source is a generator, or endless; or the sampler has no length.
         """
-        length = None if self._is_stream else length_of(self.source)
+        length = self._order.length()
         if length is None:
             raise TypeError("the source has no length: it is a generator function, or endless")
         return length
@@ -128,9 +149,9 @@ class Loader(Stoppable):
             pipeline = self._open()
         else:
             self._bound(pipeline.ledger.schedule)
-            if not goes_on and (self._is_stream or pipeline.ledger.progress.place() != place):
+            if not goes_on and (self._order.is_stream or pipeline.ledger.progress.place() != place):
                 pipeline.restart_at(place)
-        if not self._is_stream:
+        if not self._order.is_stream:
             pipeline.hand_out(place.epoch)
         self._position.count_by(pipeline.ledger)
         return pipeline
@@ -139,27 +160,26 @@ class Loader(Stoppable):
         """Have nothing of a second epoch computed before somebody asks for one: a validation has none."""
         if isinstance(schedule, EpochSchedule):
             first, epoch = self._position.first_epoch, self._position.place.epoch
-            schedule.last_epoch = first if epoch == first else None
+            is_bound = epoch == first or isinstance(schedule, DrawnSchedule)  # a sampler is iterated when it is asked
+            schedule.last_epoch = epoch if is_bound else None
 
     def _open(self) -> Pipeline:
         place, job = self._position.place, self._job
         job = replace(job, skip=place.counts)
-        schedule: EpochSchedule | StreamSchedule
-        epoch_end = None
-        if self._is_stream:
-            schedule = stream_schedule(job.source, self.workers, self.backend)
-        else:
-            epoch_end = epoch_end_of(job.source)
-            schedule = epoch_schedule(job.source, job.seed, shuffle=self.shuffle, barrier=epoch_end is not None)
-            self._bound(schedule)
+        epoch_end = None if self._order.is_stream else epoch_end_of(job.source)
+        schedule = self._order.schedule(job.seed, self.workers, self.backend, barrier=epoch_end is not None)
+        self._bound(schedule)
         return self._engine.start(job, schedule, self.backend, self.max_queue_size, place, epoch_end=epoch_end)
 
-    def _end_stream(self, iterator: int, pipeline: Pipeline) -> None:
-        """All elements of an epoch of a generator were handed out."""
+    def _end_epoch(self, iterator: int, pipeline: Pipeline) -> None:
+        """All batches of an epoch were handed out."""
         with self._lock:
-            if self._is_stream and iterator == self._position.iterator:
+            if iterator != self._position.iterator:
+                return
+            if self._order.is_stream:
                 self._warn_of_copies(pipeline.ledger)
                 self._position.end_stream()
+            self._position.epoch = self._position.where().epoch
 
     def _warn_of_copies(self, ledger: Ledger) -> None:
         if self.workers > 1 and len(ledger.unsharded) == self.workers and not self._has_warned:
@@ -184,7 +204,8 @@ class Loader(Stoppable):
         """Return the place of the stream, for `load_state_dict` of a loader of the same source.
 
         Returns:
-            Plain data: the seed, the epoch, the position in it, and the source's own ``state_dict()`` where it has one.
+            Plain data: the seed, the epoch, the position in it, over all ranks, and the source's and the sampler's
+            own ``state_dict()`` where they have one.
 
         Raises:
             RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch has ended:
@@ -194,10 +215,10 @@ class Loader(Stoppable):
         if pipeline is not None:
             pipeline.finish_epoch()
         place = self._position.where()
-        state: dict[str, Any] = {"seed": self._job.seed, **place._asdict()}
+        state: dict[str, Any] = {"seed": self._job.seed, **self._order.state(place)}
         if hasattr(source, "state_dict"):
             state["source"] = source.state_dict()
-        elif not self._is_stream and place.epoch and epoch_end_of(source) is not None:
+        elif not self._order.is_stream and place.epoch and epoch_end_of(source) is not None:
             raise RuntimeError(
                 f"{type(source).__name__} changes itself in on_epoch_end, and epoch {place.epoch} cannot be resumed "
                 "without what it was then: give it state_dict() and load_state_dict(state)"
@@ -207,22 +228,24 @@ class Loader(Stoppable):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue the stream of which ``state`` tells: the next ``for`` loop gives the batches that were to follow.
 
-        For sequences, with any number of workers. Running workers are ended.
+        For sequences, with any number of workers, and of ranks. Running workers are ended.
 
         Args:
             state: What `state_dict` gave.
 
         Raises:
-            ValueError: It is no such state, or of a generator that was run by another number of workers.
+            ValueError: It is no such state, or of another ``batch_size``, or of a generator that was run by another
+                number of workers.
         """
-        place = _place_of(state)
-        lanes = stream_schedule(self._job.source, self.workers, self.backend).num_lanes
-        if self._is_stream and place.counts and len(place.counts) != lanes:
+        place = place_of(state)
+        lanes = lanes_of(self._job.source, self.workers, self.backend)
+        if self._order.is_stream and place.counts and len(place.counts) != lanes:
             raise ValueError(
                 f"the state is of a generator in {len(place.counts)} workers, each with a stream of its own; "
                 f"this loader has {lanes}"
             )
         self.stop()
+        place = self._order.load(state, place)
         if "source" in state:
             self.source.load_state_dict(state["source"])
         self._job = replace(self._job, seed=state["seed"], is_seed_given=True)
@@ -245,6 +268,15 @@ class Loader(Stoppable):
     def statistics(self) -> Statistics:
         """Return counters since the workers were started; after `stop` they stay as they were last."""
         return self._engine.statistics()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch, from 0: of the ``for`` loop that runs; between two, of the next one."""
+        return self._position.epoch
+
+    def close(self) -> None:
+        """End the workers, as `stop` does."""
+        self.stop()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -271,62 +303,6 @@ def num_cpus() -> int:
         return os.cpu_count() or 1
 
 
-class _Position:
-    """Position of the loops over a loader.
-
-    Attributes:
-        place: Where the loop began, or the next one goes on, as long as no ledger counts.
-        iterator: The number of the latest one.
-        first_epoch: The first that a loop has asked for.
-    """
-
-    def __init__(self) -> None:
-        self.place = Place()
-        self.iterator = 0
-        self.first_epoch: int | None = None
-        self._ledger: Ledger | None = None
-        self._failed_at: tuple[Ledger | None, int] = (None, 0)  # the ledger, and what it had counted
-        self._goes_on = False  # the next loop goes on in mid-epoch
-
-    def where(self) -> Place:
-        """Return how far the loops are now."""
-        return self.place if self._ledger is None else self._ledger.progress.place()
-
-    def settle(self) -> None:
-        """Count no further."""
-        if self._ledger is not None:
-            self._goes_on = self._failed_at == (self._ledger, self._ledger.num_batches)
-            self.place, self._ledger = self.where(), None
-
-    def begin(self) -> bool:
-        """Go to the place where another loop begins; return whether it goes on in the epoch of the last one."""
-        self.settle()
-        self.iterator += 1
-        goes_on, self._goes_on = self._goes_on, False
-        place = self.place
-        if not goes_on and (place.position or place.ahead or any(place.counts)):
-            self.place = Place(place.epoch + 1)  # the last loop was left on its way
-        self.first_epoch = self.place.epoch if self.first_epoch is None else self.first_epoch
-        return goes_on
-
-    def count_by(self, ledger: Ledger) -> None:
-        """Count what this ledger counts."""
-        self._ledger = ledger
-
-    def note_failure(self) -> None:
-        """An error was raised in the place of a batch."""
-        if self._ledger is not None:
-            self._failed_at = (self._ledger, self._ledger.num_batches)
-
-    def end_stream(self) -> None:
-        """The epoch of a stream is over."""
-        self.place, self._ledger = Place(self.where().epoch + 1), None
-
-    def load(self, place: Place) -> None:
-        """Have the next loop go on there."""
-        self.place, self._ledger, self._goes_on, self.first_epoch = place, None, True, None
-
-
 class EpochIterator(Iterator[Any]):
     """The batches of one epoch of a `Loader`.
 
@@ -338,7 +314,7 @@ class EpochIterator(Iterator[Any]):
         pipeline: Hands them out.
     """
 
-    def __init__(self, loader: Loader, position: "_Position", pipeline: Pipeline) -> None:
+    def __init__(self, loader: Loader, position: LoopPosition, pipeline: Pipeline) -> None:
         self._loader, self._position, self._pipeline = loader, position, pipeline
         self._number, self._epoch = position.iterator, position.place.epoch
         self._next = pipeline.next
@@ -349,7 +325,7 @@ class EpochIterator(Iterator[Any]):
         try:
             return self._next()
         except EndOfStream:
-            self._loader._end_stream(self._number, self._pipeline)
+            self._loader._end_epoch(self._number, self._pipeline)
         except Stopped:
             pass
         except Exception as error:
@@ -362,15 +338,3 @@ class EpochIterator(Iterator[Any]):
 
     def __repr__(self) -> str:
         return f"<batches of epoch {self._epoch} of {self._loader!r}>"
-
-
-def _place_of(state: Any) -> Place:
-    if not isinstance(state, dict):
-        raise TypeError(f"load_state_dict takes what state_dict() gave, a dict; got {state!r}")
-    missing = [name for name in ("seed", *Place._fields) if name not in state]
-    if missing:
-        raise ValueError(
-            f"this is no state of a Loader: it lacks {', '.join(missing)}. "
-            "load_state_dict takes what state_dict() of a Loader of the same source gave"
-        )
-    return Place(state["epoch"], state["position"], tuple(state["ahead"]), tuple(state["counts"]), state["lane"])

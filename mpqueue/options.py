@@ -5,7 +5,8 @@ A face has them in its signature, so that editors and type checkers see them, an
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any, Literal, Self
@@ -14,6 +15,7 @@ import numpy as np
 
 StartMethod = Literal["nursery", "fork", "spawn"]
 BackendName = Literal["process", "thread"]
+OnError = Literal["raise", "skip"]
 
 
 class _Default(str):
@@ -86,12 +88,85 @@ class Options:
         return isinstance(self.start_method, _Default)
 
     def check_backend(self, backend: str) -> None:
-        """Raise a `ValueError` for options that mean nothing to this backend."""
+        """Raise a `ValueError` for what is no backend, and for options that mean nothing to this one."""
+        if backend not in {"process", "thread"}:
+            raise ValueError(f'backend must be "process" or "thread", got {backend!r}')
         if backend == "thread" and not self.may_fall_back:
             raise ValueError(
                 f"start_method={self.start_method!r} is about worker processes, and this runs threads: "
                 'leave it out, or use backend="process"'
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """The options of a `Loader` about samples, ranks and errors.
+
+    Attributes:
+        batch_size: An item of the source is a sample, and so many make a batch; of a generator function, so many
+            elements in a row. None: an item is a batch.
+        collate: Makes a batch of a list of samples. None: numbers and arrays are stacked; dicts, tuples, lists, named
+            tuples and dataclasses are joined by field; text, bytes and other objects become lists; None stays.
+        drop_last: The last batch is left out if it is short. With ranks: so many batches that each has equally many.
+        sampler: An iterable of indices, in whose order samples are taken (without ``batch_size``: batches). It is
+            iterated anew in each epoch, in this process, as far as batches are computed ahead; its ``set_epoch(n)`` is
+            called before, where there is one.
+        batch_sampler: An iterable of lists of indices, each a batch; otherwise like ``sampler``.
+        shard: (rank, number of ranks): of the batches of all, this loader gives every so many-th, and as many as each
+            other rank. "auto": as torch.distributed says, or jax, or RANK and WORLD_SIZE; else (0, 1).
+        on_error: "raise": an exception of the source is raised in the place of its batch. "skip": the sample (without
+            ``batch_size``: the batch) is left out, counted in the statistics, and logged.
+        max_errors: More skipped samples in one epoch are an error (`TooManyErrors`); None: no bound.
+
+    Raises:
+        TypeError: An option has the wrong type.
+        ValueError: An option has an impossible value, or excludes another one.
+    """
+
+    batch_size: int | None = None
+    collate: Callable[[list[Any]], Any] | None = None
+    drop_last: bool = False
+    sampler: Iterable[Any] | None = None
+    batch_sampler: Iterable[Any] | None = None
+    shard: tuple[int, int] | Literal["auto"] | None = None
+    on_error: OnError = "raise"
+    max_errors: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_integer_or_none("batch_size", self.batch_size, 1)
+        check_flags(drop_last=self.drop_last)
+        if self.collate is not None and (not callable(self.collate) or inspect.isclass(self.collate)):
+            raise TypeError(f"collate must be a function from a list of samples to a batch, got {self.collate!r}")
+        for name in ("sampler", "batch_sampler"):
+            _check_sampler(name, getattr(self, name))
+        self._check_exclusions()
+        _check_shard(self.shard)
+        if self.on_error not in {"raise", "skip"}:
+            raise ValueError(f'on_error must be "raise" or "skip", got {self.on_error!r}')
+        _check_integer_or_none("max_errors", self.max_errors, 0)
+        if self.max_errors is not None and self.on_error != "skip":
+            raise ValueError('max_errors bounds what on_error="skip" leaves out: pass both, or neither')
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> Self:
+        """Return those among the arguments of a call: ``SampleOptions.of(locals())``."""
+        return cls(**{field.name: arguments[field.name] for field in fields(cls)})
+
+    @property
+    def are_samples(self) -> bool:
+        """True if an item of the source is a sample, not a batch."""
+        return self.batch_size is not None or self.batch_sampler is not None
+
+    def _check_exclusions(self) -> None:
+        if self.batch_sampler is not None:
+            others = {"batch_size": self.batch_size, "sampler": self.sampler, "drop_last": self.drop_last or None}
+            given = [name for name, value in others.items() if value is not None]
+            if given:
+                raise ValueError(f"batch_sampler says all about the batches, and excludes {', '.join(given)}")
+        if self.collate is not None and not self.are_samples:
+            raise ValueError("collate makes batches of samples: pass batch_size (or batch_sampler), too")
+        if self.drop_last and self.batch_size is None and self.shard is None:
+            raise ValueError("drop_last is about a last batch that is short: pass batch_size, too")
 
 
 def check_counts(workers: Any, max_queue_size: Any, backend: str) -> tuple[int, int]:
@@ -122,6 +197,27 @@ def check_flags(**flags: Any) -> None:
             raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
+_TORCH_NAMES = {
+    "num_workers": "workers",
+    "collate_fn": "collate",
+    "worker_init_fn": "worker_init, which is called without arguments",
+    "prefetch_factor": "max_queue_size, the number of batches computed ahead by all workers together",
+    "timeout": "batch_timeout",
+    "generator": "seed",
+    "multiprocessing_context": "start_method",
+    "in_order": "ordered",
+    "persistent_workers": "nothing: workers always live across epochs",
+    "pin_memory": "nothing: batches lie in shared memory",
+}
+
+
+def refuse_torch_names(unknown: Mapping[str, Any]) -> None:
+    """Raise a `TypeError` for the first of these arguments, which says what it is called here."""
+    for name in unknown:
+        hint = f": torch's {name} is here {_TORCH_NAMES[name]}" if name in _TORCH_NAMES else ""
+        raise TypeError(f"Loader() got an unexpected keyword argument {name!r}{hint}")
+
+
 def _is_integer(value: Any) -> bool:
     return hasattr(value, "__index__") and not isinstance(value, bool)
 
@@ -133,6 +229,36 @@ def _check_positive(name: str, value: Any, what: str) -> None:
         raise TypeError(f"{name} must be {what} or None, got {value!r}")
     if not float(value) > 0:
         raise ValueError(f"{name} must be {what} above 0, or None, got {value!r}")
+
+
+def _check_integer_or_none(name: str, value: Any, least: int) -> None:
+    if value is None:
+        return
+    if not _is_integer(value):
+        raise TypeError(f"{name} must be an integer or None, got {value!r}")
+    if operator.index(value) < least:
+        raise ValueError(f"{name} must be {least} or more, or None, got {value!r}")
+
+
+def _check_sampler(name: str, sampler: Any) -> None:
+    if sampler is None:
+        return
+    if inspect.isclass(sampler):
+        raise TypeError(f"{name} is the class {sampler.__name__}: pass an instance of it")
+    if not hasattr(sampler, "__iter__") or isinstance(sampler, str | bytes):
+        raise TypeError(f"{name} must be an iterable of indices that can be iterated anew, got {sampler!r}")
+
+
+def _check_shard(shard: Any) -> None:
+    if shard is None or (isinstance(shard, str) and shard == "auto"):
+        return
+    is_pair = isinstance(shard, tuple | list) and len(shard) == 2
+    if not is_pair or not all(map(_is_integer, shard)):
+        kind = ValueError if isinstance(shard, str | tuple | list) and not is_pair else TypeError
+        raise kind(f'shard must be (rank, number of ranks), "auto" or None, got {shard!r}')
+    rank, world = map(int, shard)
+    if not 0 <= rank < world:
+        raise ValueError(f"shard must be (rank, number of ranks) with 0 <= rank < number of ranks, got {shard!r}")
 
 
 def _check_worker_init(worker_init: Any) -> None:

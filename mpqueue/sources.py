@@ -24,18 +24,42 @@ TWO_WAYS_OUT = (
 )
 
 
-def as_source(source: Any) -> Any:
+def as_source(source: Any, *, of_samples: bool = False, is_sampled: bool = False) -> Any:
     """Return what the workers run: the source itself, or the ``__iter__`` of an iterable-style dataset of torch.
+
+    Args:
+        source: What the user gave.
+        of_samples: Its items are samples.
+        is_sampled: A sampler says what it is asked for: it needs no length, and its keys may be anything.
 
     Raises:
         TypeError: It is neither a sequence nor a stream.
+        ValueError: Its items are to be samples, and are batches.
     """
     if _is_torch_iterable(source):
         return source.__iter__
-    _refuse_lookalikes(source)
+    if is_sampled and hasattr(type(source), "__getitem__") and not isinstance(source, tuple):
+        return source
+    _refuse_lookalikes(source, "sample" if of_samples else "batch")
+    if of_samples:
+        _refuse_batches(source)
     if not is_stream(source):
         check_sequence(source)
     return source
+
+
+def _refuse_batches(source: Any) -> None:
+    """Raise a `ValueError` for a source of batches that is to be one of samples."""
+    is_keras = any(
+        kind.__name__ in {"PyDataset", "Sequence"} and kind.__module__.partition(".")[0] in _FRAMEWORKS
+        for kind in type(source).__mro__
+    )
+    if is_keras or _has_num_batches(source):
+        why = "a Sequence of Keras's kind" if is_keras else "what has num_batches"
+        raise ValueError(
+            f"batch_size makes batches of samples, and the items of {type(source).__name__} are batches already, as "
+            f"those of {why} are: leave out batch_size, or give the samples by an object that is not one"
+        )
 
 
 def _is_torch_iterable(source: Any) -> bool:
@@ -85,22 +109,23 @@ def check_stream(source: Any) -> None:
     )
 
 
-def _refuse_lookalikes(source: Any) -> None:
-    """Raise a `TypeError` for what has the methods of a source and gives no batches."""
+def _refuse_lookalikes(source: Any, item: str = "batch") -> None:
+    """Raise a `TypeError` for what has the methods of a source and gives no batches (or samples)."""
     if inspect.isclass(source) and hasattr(source, "__getitem__"):
         name = source.__name__
         raise TypeError(f"the source is the class {name}: pass an instance of it, {name}(...)")
+    part, many = ("that row", "samples") if item == "sample" else ("that slice", "batches")
     if isinstance(source, Mapping) and not all(isinstance(key, int) for key in source):
         raise TypeError(
             f"the source is a {type(source).__name__} of columns ({', '.join(map(repr, list(source)[:3]))}, ...), and "
-            "item 0 of it is no batch: pass an object whose __getitem__(index) returns a dict with that slice of each "
-            "column, and whose __len__ is the number of batches"
+            f"item 0 of it is no {item}: pass an object whose __getitem__(index) returns a dict with {part} of each "
+            f"column, and whose __len__ is the number of {many}"
         )
-    if isinstance(source, tuple) and source and all(isinstance(item, np.ndarray) for item in source):
+    if isinstance(source, tuple) and source and all(isinstance(array, np.ndarray) for array in source):
         raise TypeError(
-            f"the source is a tuple of {len(source)} arrays, which would be {len(source)} batches: pass an object "
-            "whose __getitem__(index) returns a tuple with that slice of each array, and whose __len__ is the number "
-            "of batches; or a list, if each array is a batch"
+            f"the source is a tuple of {len(source)} arrays, which would be {len(source)} {many}: pass an object "
+            f"whose __getitem__(index) returns a tuple with {part} of each array, and whose __len__ is the number "
+            f"of {many}; or a list, if each array is a {item}"
         )
 
 
@@ -113,8 +138,8 @@ def check_replicable(source: Any, workers: int, *, in_processes: bool) -> None:
         )
 
 
-def length_of(source: Any) -> int | None:
-    """Batches per epoch, None for endless.
+def length_of(source: Any, what_it_gives: str = "batches") -> int | None:
+    """Batches (or samples) per epoch, None for endless.
 
     Raises:
         ValueError: There would be no batch.
@@ -130,10 +155,11 @@ def length_of(source: Any) -> int | None:
         what = f"len({name})"
         length = type(source).__len__(source)  # not len(): its errors name neither class nor value
     if isinstance(length, bool) or not hasattr(length, "__index__"):
-        raise TypeError(f"{what} must be an integer number of batches, got {length!r}")
+        raise TypeError(f"{what} must be an integer number of {what_it_gives}, got {length!r}")
     length = int(length)
     if not 1 <= length < 1 << 63:
-        raise ValueError(f"{what} is {length}: a source needs at least one batch per epoch, and fewer than 2**63")
+        item = "batch" if what_it_gives == "batches" else "sample"
+        raise ValueError(f"{what} is {length}: a source needs at least one {item} per epoch, and fewer than 2**63")
     return length
 
 

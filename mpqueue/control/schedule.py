@@ -10,13 +10,28 @@ With a *barrier* (the source changes itself at the end of an epoch) it deals not
 `StreamSchedule` is for generators: each worker (a *lane*) has a stream of its own, and tickets go round the lanes. A
 lane that has ended answers its remaining tickets with "end" and gets no more; as the others keep going round in the
 same order, the order of delivery does not depend on when the end was noticed.
+
+An order that a sampler gives is drawn as it is dealt: `DrawnSchedule` has batches of it from a `Draw`, which looks one
+batch ahead, so that the last batch of an epoch is known as the last when it is dealt.
 """
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from mpqueue.control.seeds import permutation
+
+
+class Listed(NamedTuple):
+    """The samples of a batch, where the trainer has drawn them.
+
+    Attributes:
+        first: The place of the first one in the order of the epoch.
+        indices: What the source is asked for.
+    """
+
+    first: int
+    indices: Sequence[Any]
 
 
 class Ticket(NamedTuple):
@@ -28,6 +43,7 @@ class Ticket(NamedTuple):
         position: Place in its epoch.
         unit: What the source is asked for: an index, or the number of elements that its lane gave before.
         lane: The worker that it belongs to, -1 for any.
+        listed: The samples of the batch, if they do not follow from the unit.
     """
 
     number: int
@@ -35,6 +51,7 @@ class Ticket(NamedTuple):
     position: int
     unit: int
     lane: int = -1
+    listed: Listed | None = None
 
 
 class EpochSchedule:
@@ -45,7 +62,8 @@ class EpochSchedule:
         seed: For the shuffled order.
         shuffle: A new permutation per epoch.
         barrier: Deal nothing of the next epoch before `open_epoch`.
-        order_of: Gives the indices of an epoch instead, by (epoch, length).
+        order_of: Gives the indices of an epoch instead, by (epoch, length of the source); their number is the number
+            of its batches. None: ascending.
 
     Attributes:
         lengths: The number of batches of each epoch that was opened and is not handed out, None if it is endless.
@@ -164,10 +182,86 @@ class EpochSchedule:
         length = self._length_of()
         if self._order_of is not None and length is not None:
             self._order = self._order_of(self.epoch, length)
+            length = length if self._order is None else len(self._order)
         elif self._shuffle and length is not None:
             self._order = permutation(self._seed, self.epoch, length)
         self._length = self.lengths[self.epoch] = length
         self._is_open = True
+
+
+class Draw(Protocol):
+    """The batches of one epoch, drawn one after the other."""
+
+    def take(self, limit: int) -> list[tuple[int, Listed | None]]:
+        """Return up to so many of the next ones, each with its unit.
+
+        Raises:
+            Exception: What the sampler raised.
+        """
+        ...
+
+    @property
+    def has_ended(self) -> bool:
+        """True if the last one was taken."""
+        ...
+
+
+class DrawnSchedule(EpochSchedule):
+    """Positions of an order that is drawn as it is dealt, epoch after epoch.
+
+    Args:
+        draw: Begins to draw an epoch.
+        barrier: Deal nothing of the next epoch before `open_epoch`.
+    """
+
+    def __init__(self, draw: Callable[[int], Draw], *, barrier: bool = False) -> None:
+        super().__init__(lambda: None, 0, barrier=barrier)
+        self._begin_draw = draw
+        self._draw: Draw | None = None
+
+    def deal(self, limit: int = 1) -> list[Ticket]:
+        """Up to so many of the next tickets, of one epoch; none behind a barrier.
+
+        Raises:
+            Exception: What the sampler raised.
+        """
+        dealt: list[Ticket] = []
+        while not dealt:
+            if not self._is_open:
+                if not self._may_open():
+                    break
+                self._open()
+            if self._leave_finished_epoch():
+                continue
+            assert self._draw is not None
+            for unit, listed in self._draw.take(limit):
+                if self._position not in self._skip:
+                    dealt.append(Ticket(self.next_number, self.epoch, self._position, unit, -1, listed))
+                    self.next_number += 1
+                self._position += 1
+            self._note_end()
+        return dealt
+
+    def _open(self) -> None:
+        """Begin to draw, and leave out what was handed out before."""
+        self._draw = None
+        draw = self._begin_draw(self.epoch)
+        left = self._position
+        while left and not draw.has_ended:
+            left -= len(draw.take(min(left, 1024)))
+        if left:
+            raise ValueError(
+                f"position {self._position} does not exist: the sampler gave {self._position - left} batches for "
+                f"epoch {self.epoch}"
+            )
+        self._draw, self._is_open = draw, True
+        self._length = self.lengths[self.epoch] = None
+        self._note_end()
+
+    def _note_end(self) -> None:
+        if self._draw is not None and self._draw.has_ended:
+            self._length = self.lengths[self.epoch] = self._position
+            self._draw = None
 
 
 class StreamSchedule:

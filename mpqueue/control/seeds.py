@@ -24,7 +24,7 @@ class BatchSeed(NamedTuple):
 
 def generator(of: BatchSeed) -> np.random.Generator:
     """Return the batch's own generator: the same numbers whenever and wherever it is made."""
-    return np.random.Generator(np.random.PCG64(_sequence(of)))
+    return np.random.Generator(np.random.PCG64(sequence_of(of)))
 
 
 def seed_globals(seed: int, epoch: int, unit: int) -> None:
@@ -58,7 +58,7 @@ class GlobalState:
 def permutation(seed: int, epoch: int, length: int) -> np.ndarray[Any, Any]:
     """The order of a shuffled epoch: uint32 below 2**32 entries, so 4 bytes each."""
     order = np.arange(length, dtype=np.uint32 if length <= 1 << 32 else np.uint64)
-    np.random.Generator(np.random.PCG64(_sequence(BatchSeed(seed, epoch, _ORDER)))).shuffle(order)
+    np.random.Generator(np.random.PCG64(sequence_of(BatchSeed(seed, epoch, _ORDER)))).shuffle(order)
     return order
 
 
@@ -72,6 +72,7 @@ def fresh_seed(*numbers: int) -> int:
     return int.from_bytes(digest, "little")
 
 
-def _sequence(of: BatchSeed) -> np.random.SeedSequence:
+def sequence_of(of: BatchSeed) -> np.random.SeedSequence:
+    """The entropy of these numbers, for any generator of NumPy."""
     # Entropy must not be negative, indices of user-made orders may be.
     return np.random.SeedSequence([number & 0xFFFFFFFFFFFFFFFF for number in of])

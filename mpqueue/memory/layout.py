@@ -35,11 +35,37 @@ _SMALL_BUFFER_BYTES = 4096  # below, a buffer of a pickled object is cheaper ins
 class Kind:
     """The node kinds of a spec; plain ints, because specs are dictionary keys in the hot path."""
 
-    NONE, ARRAY, TUPLE, LIST, DICT, OBJECT = range(6)
+    NONE, ARRAY, TUPLE, LIST, DICT, OBJECT, RECORD = range(7)
+
+
+class Recorded:
+    """A named tuple or a dataclass that is to be taken apart like a tuple, and rebuilt in the trainer.
+
+    Args:
+        kind: Its class.
+        names: The fields of a dataclass, which is rebuilt without a call of its ``__init__``; None: a named tuple.
+        fields: Their values.
+    """
+
+    __slots__ = ("fields", "kind", "names")
+
+    def __init__(self, kind: Any, names: tuple[str, ...] | None, fields: Sequence[Any]) -> None:
+        self.kind, self.names, self.fields = kind, names, fields
+
+    def build(self) -> Any:
+        """Return the object itself."""
+        if self.names is None:
+            return self.kind._make(self.fields)
+        built = object.__new__(self.kind)
+        for name, value in zip(self.names, self.fields, strict=True):
+            object.__setattr__(built, name, value)  # also of a frozen one
+        return built
 
 
 _ndarray, _ARRAY = np.ndarray, Kind.ARRAY  # for the hot path
 _CONTAINERS: dict[type, int] = {tuple: Kind.TUPLE, list: Kind.LIST}
+_NAMED = (Kind.DICT, Kind.RECORD)  # their spec has keys, or a class, before the items
+_WITH_ITEMS = (Kind.TUPLE, Kind.LIST, *_NAMED)
 _PLAIN = frozenset({bytes, str, int, float, complex, bool})
 _NONE: tuple[Any, ...] = (Kind.NONE,)
 _OBJECT: tuple[Any, ...] = (Kind.OBJECT,)
@@ -72,6 +98,8 @@ def _flatten_each(trees: Iterable[Any], arrays: list[Array], objects: list[Any])
             # The keys' types count: {1: x} and {True: x} would be one spec without them.
             keys = (tuple(tree), tuple(map(type, tree)))
             found.append((Kind.DICT, keys, *_flatten_each(tree.values(), arrays, objects)))
+        elif kind is Recorded:
+            found.append((Kind.RECORD, (tree.kind, tree.names), *_flatten_each(tree.fields, arrays, objects)))
         elif kind is np.memmap:
             found += _flatten_each((tree.view(np.ndarray),), arrays, objects)
         else:
@@ -93,7 +121,7 @@ def spec_of(signature: Signature, shapes: list[tuple[int, ...]]) -> Spec:
         shapes.append(shape)
         is_fortran = _is_packed(dtype, shape, strides) and not _is_packed(dtype, shape[::-1], strides[::-1])
         return (kind, dtype, len(shape), is_fortran)
-    if kind == Kind.DICT:
+    if kind in _NAMED:
         return (kind, signature[1], *[spec_of(item, shapes) for item in signature[2:]])
     return (kind, *[spec_of(item, shapes) for item in signature[1:]])
 
@@ -148,8 +176,8 @@ def array_specs(spec: Spec) -> Iterator[Spec]:
     kind = spec[0]
     if kind == Kind.ARRAY:
         yield spec
-    elif kind in (Kind.TUPLE, Kind.LIST, Kind.DICT):
-        for item in spec[2 if kind == Kind.DICT else 1 :]:
+    elif kind in _WITH_ITEMS:
+        for item in spec[2 if kind in _NAMED else 1 :]:
             yield from array_specs(item)
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from mpqueue.memory.layout import MAX_PLANS, Array, Kind, Spec, array_specs
+from mpqueue.memory.layout import MAX_PLANS, Array, Kind, Recorded, Spec, array_specs
 
 
 def load_spec(data: Any) -> Spec:
@@ -163,6 +163,9 @@ def builder(spec: Spec) -> Builder:
     if kind == Kind.DICT:
         keys, items = spec[1][0], [builder(item) for item in spec[2:]]
         return lambda arrays, objects: {k: item(arrays, objects) for k, item in zip(keys, items, strict=True)}
+    if kind == Kind.RECORD:
+        (made, names), members = spec[1], [builder(item) for item in spec[2:]]
+        return lambda arrays, objects: Recorded(made, names, [part(arrays, objects) for part in members]).build()
     parts = [builder(item) for item in spec[1:]]
     if kind == Kind.TUPLE:
         return lambda arrays, objects: tuple([part(arrays, objects) for part in parts])

@@ -2,11 +2,12 @@
 
 From the ground up; a module imports only from its own line and the lines above it::
 
-    records.py             fixed-size messages on the two pipes of a worker
+    records.py             fixed-size messages on the two pipes of a worker, lists of samples in a slot
     context.py             what user code may ask in a worker
     failures.py            exceptions across processes
     kept_generators.py     random generators that a source keeps, seeded for each batch
     runner.py              runs a source: an item, or the next element of a stream
+    sample_runner.py       runs a source of samples: a batch of them
     source_receive.py      the source as bytes: how a worker rebuilds it
     worker_main.py         the life of a worker process
     job.py                 what a backend is to run, and how

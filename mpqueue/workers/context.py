@@ -25,11 +25,25 @@ class WorkerInfo(NamedTuple):
         id: Its number, from 0 to ``num_workers - 1``; a replacement has the number of the worker that died.
         num_workers: How many there are.
         seed: The enqueuer's seed.
+        rank: The rank of this loader among several (see its option ``shard``),
+        world: and how many ranks there are.
     """
 
     id: int
     num_workers: int
     seed: int
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def shard_id(self) -> int:
+        """The number of this worker among those of all ranks: a generator takes its elements by it."""
+        return self.rank * self.num_workers + self.id
+
+    @property
+    def num_shards(self) -> int:
+        """Workers of all ranks together."""
+        return self.world * self.num_workers
 
 
 class _Current(threading.local):
@@ -82,7 +96,8 @@ def worker_info() -> WorkerInfo | None:
     """Return the worker that runs the calling code, or None outside of workers.
 
     Returns:
-        A record with ``id``, ``num_workers`` and ``seed``.
+        A record with ``id``, ``num_workers`` and ``seed``, and with ``shard_id`` and ``num_shards``, which count the
+        workers of all ranks.
 
     Follows: ``torch.utils.data.get_worker_info``.
     """

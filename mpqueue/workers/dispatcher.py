@@ -36,7 +36,18 @@ from mpqueue.workers.handle import Work, WorkerHandle
 from mpqueue.workers.lifecycle import Cause, LifeError
 from mpqueue.workers.pool import Pool
 from mpqueue.workers.pressure import Pressure
-from mpqueue.workers.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, UNSHARDED, CorruptRecord, Down, Up
+from mpqueue.workers.records import (
+    GRANT,
+    HELD,
+    MAGIC,
+    NEW_SPEC,
+    REPORT,
+    UNSHARDED,
+    CorruptRecord,
+    Down,
+    Up,
+    pack_listed,
+)
 
 _CHEAP_NS = 300_000
 _MAX_CHUNK = 50  # and not more than fit into the smallest pipes, which unprivileged users with many get
@@ -140,6 +151,8 @@ class Dispatcher:
         if not in_flight:
             worker.busy_since = _clock()
         records = []
+        if tickets[0].listed is not None:
+            return self._grant_listed(worker, tickets)
         for ticket in tickets:
             slot = grant(number)
             if slot is None:
@@ -148,6 +161,24 @@ class Dispatcher:
             records.append(pack(MAGIC, _WORK, slot.number, slot.turn, ticket.unit, ticket.epoch, slot.high_water))
         worker.outbox += b"".join(records)
         return len(records)
+
+    def _grant_listed(self, worker: WorkerHandle, tickets: list[Ticket]) -> int:
+        """Grant a chunk whose samples are listed: the lists are written into the slots."""
+        ring = self._pool.ring
+        for count, ticket in enumerate(tickets):
+            assert ticket.listed is not None
+            slot, data = ring.grant(worker.number), pack_listed(ticket.listed)
+            if slot is None:
+                return count
+            if not ring.reserve(slot, len(data)):
+                ring.slots.release(slot)
+                return count
+            ring.memory[slot.offset : slot.offset + len(data)] = data
+            worker.in_flight[slot.turn] = Work(ticket, slot, ring)
+            worker.outbox += GRANT.pack(
+                MAGIC, Down.LISTED, slot.number, slot.turn, ticket.unit, ticket.epoch, slot.high_water
+            )
+        return len(tickets)
 
     def balance(self) -> float | None:
         """Give idle workers what the busiest has not begun; return the seconds until that is worth another try."""

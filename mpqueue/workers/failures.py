@@ -30,9 +30,9 @@ class RemoteTraceback(Exception):
         return f'\n"""\n{self.text}"""'
 
 
-def note_of(unit: int, epoch: int, info: WorkerInfo) -> str:
+def note_of(unit: int, epoch: int, info: WorkerInfo, what: str = "index") -> str:
     """Return the note that an exception of user code gets."""
-    return f"raised for index {unit} of epoch {epoch} in worker {info.id} of {info.num_workers}"
+    return f"raised for {what} {unit} of epoch {epoch} in worker {info.id} of {info.num_workers}"
 
 
 def pack(error: BaseException, note: str) -> bytes:

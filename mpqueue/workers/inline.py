@@ -13,11 +13,10 @@ from mpqueue.control.schedule import Ticket
 from mpqueue.control.seeds import GlobalState, seed_globals
 from mpqueue.stats import Statistics
 from mpqueue.workers import context
-from mpqueue.workers.context import WorkerInfo
-from mpqueue.workers.failures import note_of
 from mpqueue.workers.job import Job
 from mpqueue.workers.kept_generators import KeptGenerators
-from mpqueue.workers.runner import BeginBatch, Runner, StreamEnd
+from mpqueue.workers.runner import BeginBatch, StreamEnd
+from mpqueue.workers.sample_runner import make_runner
 from mpqueue.workers.threads import INTERRUPTED
 
 
@@ -32,11 +31,11 @@ class InlineBackend:
     def __init__(self, ledger: Ledger, job: Job) -> None:
         self.chunk = self.low_water = 1
         self._ledger, self._job = ledger, job
-        self._info = WorkerInfo(0, 1, job.seed)
-        self._kept = KeptGenerators(job.source)
-        self._runner = Runner(
-            job.source, self._info, _batch_beginner(self._kept, is_seed_given=job.is_seed_given),
-            is_stream=ledger.is_stream, epoch=ledger.epoch, skip=job.skipped_by(0),
+        self._info = job.info(0)
+        self._kept = job.payload.kept_generators()
+        self._runner = make_runner(
+            job.source, self._info, _batch_beginner(self._kept, is_seed_given=job.is_seed_given), job.samples,
+            is_stream=ledger.is_stream, in_slot=False, epoch=ledger.epoch, skip=job.skipped_by(0),
         )  # fmt: skip
         self._tickets: deque[Ticket] = deque()
         self._init = job.options.worker_init
@@ -79,13 +78,13 @@ class InlineBackend:
         kept = self._kept.states() if self._job.is_seed_given else []
         context.enter_thread(self._info)
         try:
-            return Result(self._runner.run(ticket.epoch, ticket.unit))
+            return Result(self._runner.run(ticket.epoch, ticket.unit, ticket.listed))
         except StreamEnd:
             return END
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            error.add_note(note_of(ticket.unit, ticket.epoch, self._info))
+            error.add_note(self._runner.note(ticket.unit, ticket.epoch))
             return Result.failed(error)
         finally:
             context.enter_thread(None)

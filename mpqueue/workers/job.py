@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpqueue.options import Options
+from mpqueue.samples.plan import SamplePlan
+from mpqueue.samples.shards import ALONE, Shard
+from mpqueue.workers.context import WorkerInfo
 from mpqueue.workers.worker_main import Payload
 
 
@@ -17,7 +20,9 @@ class Job:
         seed: Random numbers follow from it.
         is_seed_given: By the user, not made up: then also the caller's own batches draw from it.
         options: The options of the face.
-        skip: For streams: how many elements of each were handed out before.
+        skip: For streams: how many batches of each were handed out before.
+        samples: How its samples become batches; None: it gives batches.
+        shard: The rank of this process among those that share the batches.
     """
 
     source: Any
@@ -26,11 +31,17 @@ class Job:
     is_seed_given: bool
     options: Options
     skip: tuple[int, ...] = ()
+    samples: SamplePlan | None = None
+    shard: Shard = ALONE
 
     @property
     def payload(self) -> Payload:
         """The part that is sent to worker processes."""
-        return Payload(self.source, self.options.worker_init)
+        return Payload(self.source, self.options.worker_init, self.samples)
+
+    def info(self, worker: int) -> WorkerInfo:
+        """Return what a worker is told of itself."""
+        return WorkerInfo(worker, max(1, self.workers), self.seed, *self.shard)
 
     @property
     def can_replay(self) -> bool:

@@ -27,6 +27,7 @@ from mpqueue.workers.handle import CAN_TAKE_BACK, Work, WorkerHandle
 from mpqueue.workers.records import GRANT, Down
 from mpqueue.workers.roster import Roster
 
+_COMPUTED = (Down.WORK, Down.LISTED)
 MAX_CREDIT = 4096  # tickets that may be outstanding
 
 
@@ -79,7 +80,7 @@ class Pool:
         except BlockingIOError:
             return taken
         for grant in GRANT.iter_unpack(data):
-            if grant[1] == Down.WORK:
+            if grant[1] in _COMPUTED:
                 work = worker.in_flight.pop(grant[3])
                 self.ring.release(work.slot)
                 if not work.cancelled:

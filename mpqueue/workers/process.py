@@ -29,7 +29,6 @@ from mpqueue.system.interrupts import HeldBack
 from mpqueue.system.poller import READABLE
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.workers.blame import Tolerance, worker_died
-from mpqueue.workers.context import WorkerInfo
 from mpqueue.workers.dispatcher import Dispatcher
 from mpqueue.workers.hang import HangWatch
 from mpqueue.workers.job import Job
@@ -105,7 +104,7 @@ class ProcessBackend:
         """Return what a worker is started with, by its number and the stream elements that it has to skip."""
         job, ledger = self.job, self.ledger  # not `self`: a cycle would keep the source until a garbage collection
         common = WorkerConfig(
-            WorkerInfo(0, job.workers, job.seed), ledger.is_stream, ring.segment.size,
+            job.info(0), ledger.is_stream, ring.segment.size,
             ring.segment.kind, ring.stride, job.options.max_batch_bytes, queue_home=queue_address.address_for_workers(),
         )  # fmt: skip
 

@@ -9,7 +9,8 @@ Down (`GRANT`: a worker's right to a slot)          Up (`REPORT`: what became of
 ------------------------------------------          -------------------------------------
 WORK    compute this index into this slot           BATCH     the slot holds the batch of that turn
 STATE   the slot holds a new state of the source    RAISED    the slot holds the exception of that turn
-RETRY   there may be memory now: place it again     END       the generator has ended
+LISTED  as WORK, of the samples listed in the slot  END       the generator has ended
+RETRY   there may be memory now: place it again
 FAIL    there is none: try once more, then report   FULL      there is no memory for so many bytes; I hold the batch
                                                     LOADED    the new state is loaded, the slot may be used again
                                                     LET_GO    user code holds no array in that slot any more
@@ -25,9 +26,19 @@ high_water  bytes of the slot that are reserved     high_water     bytes of the 
                                                     compute_ns     in user code,
                                                     copy_ns        for writing the batch,
                                                     wait_ns        and for this grant
+
+A list of samples is written into the granted slot, before the grant, and read before anything else is written there:
+its length and kind, and then the numbers, or a pickle where they are no 64-bit integers.
 """
 
+import pickle
 import struct
+from typing import Any
+
+import numpy as np
+
+from mpqueue.control.schedule import Listed
+from mpqueue.memory.serialize import dumps_object
 
 MAGIC = 0x514D
 
@@ -38,7 +49,7 @@ REPORT = struct.Struct("<HBBIQIxxxxQQQQQQ")
 class Down:
     """Kinds of grants; plain ints, because they are compared in the hot path."""
 
-    WORK, STATE, RETRY, FAIL = 1, 2, 3, 4
+    WORK, STATE, RETRY, FAIL, LISTED = 1, 2, 3, 4, 5
 
 
 class Up:
@@ -54,3 +65,35 @@ NEW_SPEC, HELD, UNSHARDED = 1, 2, 4
 
 class CorruptRecord(Exception):
     """Bytes on a pipe that no record begins with."""
+
+
+_LIST_HEAD = struct.Struct("<2q")  # bytes that follow, and whether they are a pickle
+
+
+def pack_listed(listed: Listed) -> bytes:
+    """Return a list of samples as bytes."""
+    data = _packed_numbers(listed)
+    if data is not None:
+        return _LIST_HEAD.pack(len(data), 0) + data
+    data = dumps_object(tuple(listed), None)
+    return _LIST_HEAD.pack(len(data), 1) + data
+
+
+def _packed_numbers(listed: Listed) -> bytes | None:
+    if not all(type(index) is int for index in listed.indices):
+        return None
+    try:
+        return np.array((listed.first, *listed.indices), np.int64).tobytes()
+    except OverflowError:
+        return None
+
+
+def unpack_listed(memory: Any, offset: int) -> Listed:
+    """Read a list of samples that begins there."""
+    length, is_pickle = _LIST_HEAD.unpack_from(memory, offset)
+    start = offset + _LIST_HEAD.size
+    data = bytes(memory[start : start + length])
+    if is_pickle:
+        return Listed(*pickle.loads(data))
+    first, *indices = np.frombuffer(data, np.int64).tolist()
+    return Listed(first, indices)

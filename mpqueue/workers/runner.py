@@ -7,8 +7,10 @@ the same whoever computes it, from wherever on.
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mpqueue.control.schedule import Listed
 from mpqueue.errors import OutOfRangeError
 from mpqueue.workers.context import WorkerInfo
+from mpqueue.workers.failures import note_of
 
 BeginBatch = Callable[[int, int, int], None]
 
@@ -32,17 +34,21 @@ class Runner:
     def __init__(
         self, source: Any, info: WorkerInfo, begin_batch: BeginBatch, *, is_stream: bool, epoch: int = 0, skip: int = 0
     ) -> None:
-        self._source, self._seed, self._begin_batch = source, info.seed, begin_batch
-        self._is_stream, self._lane, self._num_lanes = is_stream, info.id, info.num_workers
+        self._source, self._info, self._seed, self._begin_batch = source, info, info.seed, begin_batch
+        self._is_stream, self._lane, self._num_lanes = is_stream, info.shard_id, info.num_shards
         self._first_epoch, self._skip = epoch, skip
         self._epoch = -1
         self._iterator: Iterator[Any] | None = None
+
+    def note(self, unit: int, epoch: int) -> str:
+        """The note of an exception that `run` raised."""
+        return note_of(unit, epoch, self._info)
 
     def load(self, source: Any) -> None:
         """Go on with another source, a sequence."""
         self._source = source
 
-    def run(self, epoch: int, unit: int) -> Any:
+    def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:  # noqa: ARG002 - see `SampleRunner`
         """Compute a batch, by its index, or by the number of the element of the stream.
 
         Raises:

@@ -23,10 +23,9 @@ from mpqueue.errors import BatchTimeout, StopTimeout
 from mpqueue.stats import Statistics
 from mpqueue.system.interrupts import let_through
 from mpqueue.workers import context
-from mpqueue.workers.context import WorkerInfo
-from mpqueue.workers.failures import note_of
 from mpqueue.workers.job import Job
-from mpqueue.workers.runner import Runner, StreamEnd
+from mpqueue.workers.runner import StreamEnd
+from mpqueue.workers.sample_runner import AnyRunner, make_runner
 
 INTERRUPTED = "an interrupt fell between two elements of a generator, which gives them only once"
 
@@ -69,17 +68,14 @@ class ThreadBackend:
         with self._condition:
             self.pump()
 
-    def _make_runner(self, worker: int) -> Runner:
+    def _make_runner(self, worker: int) -> AnyRunner:
         job, ledger = self._job, self._ledger
-        return Runner(
-            job.source, self._info(worker), context.begin_batch,
-            is_stream=ledger.is_stream, epoch=ledger.epoch, skip=job.skipped_by(worker),
+        return make_runner(
+            job.source, job.info(worker), context.begin_batch, job.samples,
+            is_stream=ledger.is_stream, in_slot=False, epoch=ledger.epoch, skip=job.skipped_by(worker),
         )  # fmt: skip
 
-    def _info(self, worker: int) -> WorkerInfo:
-        return WorkerInfo(worker, self._job.workers, self._job.seed)
-
-    def _begin(self, runner: Runner, worker: int) -> None:
+    def _begin(self, runner: AnyRunner, worker: int) -> None:
         name = f"mpqueue-worker-{worker}"
         thread = threading.Thread(target=self._run, args=(worker, runner), name=name, daemon=True)
         self._threads[worker] = thread
@@ -209,7 +205,7 @@ class ThreadBackend:
         """Return the counters."""
         return Statistics(compute_s=self._compute_ns / 1e9, credit_wait_s=self._wait_ns / 1e9)
 
-    def _run(self, worker: int, runner: Runner) -> None:
+    def _run(self, worker: int, runner: AnyRunner) -> None:
         is_new, broken = True, None
         while True:
             waited = time.perf_counter_ns()
@@ -247,11 +243,10 @@ class ThreadBackend:
             self._working[worker] = (ticket, time.monotonic())
             return ticket
 
-    def _compute(self, runner: Runner, worker: int, ticket: Ticket) -> Result:
-        info = self._info(worker)
-        context.enter_thread(info)
+    def _compute(self, runner: AnyRunner, worker: int, ticket: Ticket) -> Result:
+        context.enter_thread(self._job.info(worker))
         try:
-            return Result(runner.run(ticket.epoch, ticket.unit))
+            return Result(runner.run(ticket.epoch, ticket.unit, ticket.listed))
         except StreamEnd:
             if not context.has_asked():
                 self._ledger.unsharded.add(ticket.lane)
@@ -259,7 +254,7 @@ class ThreadBackend:
         except (KeyboardInterrupt, SystemExit) as error:
             return Result.failed(error)
         except BaseException as error:
-            error.add_note(note_of(ticket.unit, ticket.epoch, info))
+            error.add_note(runner.note(ticket.unit, ticket.epoch))
             return Result.failed(error)
         finally:
             context.enter_thread(None)
@@ -268,7 +263,7 @@ class ThreadBackend:
         worker_init = self._job.options.worker_init
         if worker_init is None:
             return None
-        context.enter_thread(self._info(worker))
+        context.enter_thread(self._job.info(worker))
         try:
             worker_init()
         except BaseException as error:

@@ -24,15 +24,18 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from mpqueue.control import queue_address
+from mpqueue.control.schedule import Listed
 from mpqueue.control.seeds import seed_globals
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.writer import Placed, SlotWriter
+from mpqueue.samples.plan import SamplePlan
 from mpqueue.workers import context, failures
 from mpqueue.workers.kept_generators import KeptGenerators
-from mpqueue.workers.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, UNSHARDED, Down, Up
-from mpqueue.workers.runner import Runner, StreamEnd
+from mpqueue.workers.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, UNSHARDED, Down, Up, unpack_listed
+from mpqueue.workers.runner import StreamEnd
+from mpqueue.workers.sample_runner import make_runner
 from mpqueue.workers.source_receive import apply_patch
 
 # Dumps the stacks of a hung worker; a real-time signal, so that the user's SIGUSR1 and SIGUSR2 stay free.
@@ -52,10 +55,23 @@ _clock = time.perf_counter_ns
 
 
 class Payload(NamedTuple):
-    """The part that is sent to workers once: the source, and what each worker calls first."""
+    """The part that is sent to workers once.
+
+    Attributes:
+        source: The source.
+        worker_init: Called first by each worker.
+        samples: How the samples of the source become batches; None: it gives batches.
+    """
 
     source: Any
     worker_init: Callable[[], Any] | None
+    samples: SamplePlan | None = None
+
+    def kept_generators(self) -> KeptGenerators:
+        """Return the generators that the code of the user keeps."""
+        if self.samples is None or self.samples.collate is None:
+            return KeptGenerators(self.source)
+        return KeptGenerators((self.source, self.samples.collate))
 
 
 class WorkerConfig(NamedTuple):
@@ -163,10 +179,10 @@ class _Worker:
         self._num_read = self._read_at = 0
         self._num_ahead = 1
         self._broken: BaseException | None = None
-        self._kept = KeptGenerators(payload.source)
-        self._runner = Runner(
-            payload.source, config.info, self._begin_batch,
-            is_stream=config.is_stream, epoch=config.epoch, skip=config.skip,
+        self._kept = payload.kept_generators()
+        self._runner = make_runner(
+            payload.source, config.info, self._begin_batch, payload.samples,
+            is_stream=config.is_stream, in_slot=True, epoch=config.epoch, skip=config.skip,
         )  # fmt: skip
         self._compute = self._runner.run
         context.enter_worker_process(config.info, self._writer)
@@ -187,7 +203,10 @@ class _Worker:
             _magic, kind, slot, turn, unit, epoch, high_water = backlog.popleft()
             started = _clock()
             if kind == work:
-                self._work(slot, turn, unit, epoch, high_water, started - ended)
+                self._work(slot, turn, unit, epoch, high_water, started - ended, None)
+            elif kind == Down.LISTED:
+                listed = unpack_listed(self._segment.memory, slot * self._config.stride)
+                self._work(slot, turn, unit, epoch, high_water, started - ended, listed)
             elif kind == Down.STATE:
                 self._load_state(slot, turn, unit)
             ended = _clock()
@@ -201,7 +220,9 @@ class _Worker:
         self._backlog.extend(GRANT.iter_unpack(data))
         return bool(data)
 
-    def _work(self, slot: int, turn: int, unit: int, epoch: int, high_water: int, wait_ns: int) -> None:
+    def _work(
+        self, slot: int, turn: int, unit: int, epoch: int, high_water: int, wait_ns: int, listed: Listed | None
+    ) -> None:
         writer = self._writer
         writer.begin(slot, high_water)
         started = copying = _clock()
@@ -209,7 +230,7 @@ class _Worker:
         try:
             if self._broken is not None:
                 raise self._broken
-            holder = [self._compute(epoch, unit)]
+            holder = [self._compute(epoch, unit, listed)]
             copying = _clock()
             writer.take(holder)
             try:
@@ -269,7 +290,7 @@ class _Worker:
         raise SystemExit(0)  # the trainer closed the pipe: nobody waits for this batch
 
     def _place_failure(self, error: BaseException, unit: int, epoch: int) -> Placed:
-        packed = failures.pack(error, failures.note_of(unit, epoch, self._config.info))
+        packed = failures.pack(error, self._runner.note(unit, epoch))
         # The frames of user code would keep its arrays, and with them a slot, alive.
         error.__traceback__ = None
         return self._writer.place_bytes(packed)
@@ -281,7 +302,7 @@ class _Worker:
             payload, self._buffers = apply_patch(encoded, self._buffers)
             self._payload = payload
             self._runner.load(payload.source)
-            self._kept = KeptGenerators(payload.source)
+            self._kept = payload.kept_generators()
             self._broken = None
         except SystemExit:
             raise

@@ -1,0 +1,128 @@
+"""The leaves of samples: those of one name in all samples of a batch become one leaf of the batch.
+
+Numbers and arrays are stacked along a new first axis, in an array from `Empty`: inside the slot, where there is one.
+Text, bytes and all other objects become a list.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from mpqueue.memory.layout import Array
+
+Empty: TypeAlias = Callable[[Any, Any], Array]  # by shape and dtype
+_NUMBERS: dict[type, Any] = {bool: np.bool_, int: np.int64, float: np.float64, complex: np.complex128}
+_TEXTS = (str, bytes, bytearray)
+
+
+class Place:
+    """The way to a leaf from the sample, and the samples' indices, for errors.
+
+    Args:
+        indices: By which the source was asked for the samples.
+        path: The steps to the leaf.
+    """
+
+    __slots__ = ("_indices", "_path")
+
+    def __init__(self, indices: Sequence[Any], path: tuple[str, ...] = ()) -> None:
+        self._indices, self._path = indices, path
+
+    def step(self, step: str) -> "Place":
+        """One step further."""
+        return Place(self._indices, (*self._path, step))
+
+    def refuse(self, one: int, other: int, what: Callable[[int], str]) -> ValueError:
+        """Return the error that names two samples, by their numbers in the batch, that are unlike in this leaf."""
+        leaf = "".join(("sample", *self._path))
+        return ValueError(
+            f"cannot make a batch of unlike samples: {leaf} of index {self._indices[one]!r} {what(one)}, that of index "
+            f"{self._indices[other]!r} {what(other)}. Make them alike in the source, or pass collate=, a function "
+            "from a list of samples to a batch"
+        )
+
+
+def is_stackable(value: Any) -> bool:
+    """Return True for numbers and arrays, those of other libraries included."""
+    if isinstance(value, np.ndarray | np.generic):
+        return not isinstance(value, np.str_ | np.bytes_)
+    return isinstance(value, int | float | complex) or hasattr(type(value), "__dlpack__")
+
+
+def merge_numbers(values: Sequence[Any], kind: type, empty: Empty) -> Any:
+    """An array of Python's numbers of one kind; a list of integers that no dtype holds."""
+    try:
+        out = empty(len(values), _NUMBERS[kind])
+        out[...] = values
+    except OverflowError:
+        array = np.array(values)
+        return list(values) if array.dtype.hasobject else array
+    return out
+
+
+def is_number(kind: type) -> bool:
+    """Return True for Python's own numbers."""
+    return kind in _NUMBERS
+
+
+def merge_arrays(values: Sequence[Any], empty: Empty, place: Place) -> Any:
+    """The stacked arrays, of their common dtype.
+
+    Raises:
+        ValueError: Two have unlike shapes.
+    """
+    arrays = [np.asarray(value) for value in values]
+    shape = arrays[0].shape
+    if len({array.shape for array in arrays}) > 1:
+        other = next(number for number, array in enumerate(arrays) if array.shape != shape)
+        raise place.refuse(0, other, lambda number: f"has shape {arrays[number].shape}")
+    dtypes = {array.dtype for array in arrays}
+    out = empty((len(arrays), *shape), dtypes.pop() if len(dtypes) == 1 else _common(arrays, place))
+    if shape and arrays[0].size:
+        np.concatenate(arrays, out=out.reshape(len(arrays) * shape[0], *shape[1:]))
+    else:
+        for number, array in enumerate(arrays):
+            out[number] = array
+    return out
+
+
+def _common(arrays: Sequence[Array], place: Place) -> np.dtype[Any]:
+    try:
+        return np.result_type(*{array.dtype for array in arrays})
+    except TypeError:
+        other = next(number for number, array in enumerate(arrays) if array.dtype.kind != arrays[0].dtype.kind)
+        raise place.refuse(0, other, lambda number: f"has dtype {arrays[number].dtype}") from None
+
+
+def merge_unlike(values: Sequence[Any], empty: Empty, place: Place) -> Any:
+    """The leaves of samples that are not all of one type.
+
+    Raises:
+        ValueError: Some are numbers or arrays, and others are not; or some are None.
+    """
+    stackable = [is_stackable(value) for value in values]
+    if all(stackable):
+        if all(type(value) in _NUMBERS for value in values):
+            array = np.array(values)
+            return list(values) if array.dtype.hasobject else array
+        return merge_arrays(values, empty, place)
+    if not any(stackable) and not any(value is None or isinstance(value, dict | list | tuple) for value in values):
+        return list(values)
+    kinds = [type(value) for value in values]
+    other = next(number for number, kind in enumerate(kinds) if kind is not kinds[0])
+
+    def what(number: int) -> str:
+        return "is None" if values[number] is None else f"is a {kinds[number].__name__}"
+
+    raise place.refuse(0, other, what)
+
+
+def merge_masked(values: Sequence[Any]) -> Any:
+    """Masked arrays keep their masks."""
+    return np.ma.stack(values)
+
+
+def is_text(value: Any) -> bool:
+    """Return True for text and bytes."""
+    return isinstance(value, _TEXTS)

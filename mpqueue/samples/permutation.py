@@ -1,0 +1,117 @@
+"""The order of the samples of an epoch, from (seed, epoch), place by place.
+
+Each worker computes the indices of its own batches, so nothing is drawn or sent before the first batch. Up to 65,536
+samples are shuffled as a whole: half a millisecond. More are permuted by a Feistel network over the next power of two,
+whose keys follow from (seed, epoch); a result that is no index is put in again until it is one (cycle walking, less
+than two rounds on average). It is computed for a block of places at once, because NumPy's calls cost more than their
+work on a few numbers.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from mpqueue.control.seeds import BatchSeed, sequence_of
+
+Indices: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
+
+_SHUFFLED = 0x73616D706C6573  # separates these numbers from all others of the seed
+_MAX_SHUFFLED = 1 << 16
+_ROUNDS = 6
+_BLOCK = 1 << 12
+_MAX_BLOCKS = 4
+_MULTIPLIERS = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
+_HALF = np.uint64(32)
+
+
+def permuted(seed: int, epoch: int, length: int, places: Indices) -> Indices:
+    """The indices at these places of a shuffled epoch of more than one sample; all of them are a permutation."""
+    bits = max(2, (length - 1).bit_length())
+    keys = sequence_of(BatchSeed(seed, epoch, _SHUFFLED)).generate_state(_ROUNDS, np.uint64)
+    found = _encrypt(places.astype(np.uint64), bits, keys)
+    while True:
+        (outside,) = np.nonzero(found >= np.uint64(length))
+        if not len(outside):
+            return found.astype(np.int64)
+        found[outside] = _encrypt(found[outside], bits, keys)
+
+
+def _encrypt(values: np.ndarray[Any, Any], bits: int, keys: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """One pass through the network: a bijection of the numbers below ``2 ** bits``."""
+    low, high = bits // 2, bits - bits // 2
+    left, right = values >> np.uint64(low), values & np.uint64((1 << low) - 1)
+    for number, key in enumerate(keys):
+        if number % 2:
+            right = right ^ (_mixed(left, key) & np.uint64((1 << low) - 1))
+        else:
+            left = left ^ (_mixed(right, key) & np.uint64((1 << high) - 1))
+    encrypted: np.ndarray[Any, Any] = (left << np.uint64(low)) | right
+    return encrypted
+
+
+def _mixed(values: np.ndarray[Any, Any], key: np.uint64) -> np.ndarray[Any, Any]:
+    first, second = _MULTIPLIERS
+    mixed = (values + key) * first
+    mixed ^= mixed >> _HALF
+    mixed *= second
+    mixed ^= mixed >> _HALF
+    return mixed
+
+
+class SampleOrder:
+    """The order of one epoch after the other, as one worker asks for it.
+
+    Args:
+        seed: The order follows from it and the epoch.
+        shuffle: A new order for each epoch; otherwise they ascend.
+    """
+
+    def __init__(self, seed: int, *, shuffle: bool) -> None:
+        self._seed, self._shuffle = seed, shuffle
+        self._of: tuple[int, int] = (-1, -1)  # epoch and length that are kept
+        self._whole: Indices | None = None
+        self._blocks: dict[int, Indices] = {}
+
+    def indices(self, epoch: int, length: int, first: int, count: int) -> Sequence[int]:
+        """The indices at places from ``first`` on; behind the end it begins anew."""
+        if first + count > length:
+            head = max(0, length - first)
+            found = list(self.indices(epoch, length, first, head)) if head else []
+            while len(found) < count:
+                start = (first + len(found)) % length
+                found += self.indices(epoch, length, start, min(count - len(found), length - start))
+            return found
+        if not self._shuffle:
+            return range(first, first + count)
+        if self._of != (epoch, length):
+            self._enter(epoch, length)
+        if self._whole is not None:
+            whole: list[int] = self._whole[first : first + count].tolist()
+            return whole
+        return self._from_blocks(first, count)
+
+    def _enter(self, epoch: int, length: int) -> None:
+        self._of, self._whole = (epoch, length), None
+        self._blocks.clear()
+        if length <= _MAX_SHUFFLED:
+            self._whole = np.arange(length)
+            words = sequence_of(BatchSeed(self._seed, epoch, _SHUFFLED))
+            np.random.Generator(np.random.PCG64(words)).shuffle(self._whole)
+
+    def _from_blocks(self, first: int, count: int) -> list[int]:
+        found: list[int] = []
+        while len(found) < count:
+            number, start = divmod(first + len(found), _BLOCK)
+            found += self._block(number)[start : start + count - len(found)].tolist()
+        return found
+
+    def _block(self, number: int) -> Indices:
+        block = self._blocks.get(number)
+        if block is None:
+            if len(self._blocks) >= _MAX_BLOCKS:
+                self._blocks.clear()
+            epoch, length = self._of
+            places = np.arange(number * _BLOCK, min((number + 1) * _BLOCK, length))
+            block = self._blocks[number] = permuted(self._seed, epoch, length, places)
+        return block

@@ -1,0 +1,177 @@
+"""Runs a source of samples for one worker: computes the samples of a batch, and joins them.
+
+Before each sample its random numbers are set, from (seed, epoch, place in the order of all samples): so it draws the
+same ones whatever the batch size, the number of workers and of ranks. What computes a whole batch, the source's
+``__getitems__`` or the user's ``collate``, draws numbers that follow from the place of the first sample, and that no
+sample has.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from mpqueue.control.schedule import Listed
+from mpqueue.samples.collate import Collation
+from mpqueue.samples.permutation import SampleOrder
+from mpqueue.samples.plan import SamplePlan
+from mpqueue.workers import context
+from mpqueue.workers.context import WorkerInfo
+from mpqueue.workers.failures import note_of
+from mpqueue.workers.runner import BeginBatch, Runner, StreamEnd
+
+
+class SampleRunner:
+    """Runs a source of samples for one worker.
+
+    Args:
+        source: Has ``__getitem__`` or ``__getitems__``, and a length, unless a sampler says what to ask for.
+        info: The worker.
+        begin: Called with (seed, epoch, place) before each sample.
+        plan: How samples become batches.
+        in_slot: What the source returns is written into a slot.
+    """
+
+    def __init__(self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: SamplePlan, *, in_slot: bool) -> None:
+        self._source, self._info, self._begin, self._plan = source, info, begin, plan
+        self._in_slot = in_slot
+        self._order = SampleOrder(info.seed, shuffle=plan.shuffle)
+        self._of: tuple[int, int] = (-1, 0)  # an epoch and its number of samples
+
+    def load(self, source: Any) -> None:
+        """Go on with another state of the source."""
+        self._source, self._of = source, (-1, 0)
+
+    def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:
+        """Compute a batch: that of a number in the order of the epoch, or of these samples.
+
+        Raises:
+            Exception: What the source raised, or the collation.
+        """
+        first, indices = listed or self._place_of(epoch, unit)
+        try:
+            getitems = getattr(self._source, "__getitems__", None)
+            if getitems is not None:
+                return self._run_at_once(epoch, first, indices, getitems)
+            return self._run_each(epoch, first, indices)
+        except StopIteration as error:  # as it is, it would look like an end
+            raise RuntimeError("the source raised StopIteration") from error
+
+    def note(self, unit: int, epoch: int) -> str:
+        """The note of an exception that `run` raised."""
+        return note_of(unit, epoch, self._info, "batch")
+
+    def _place_of(self, epoch: int, unit: int) -> tuple[int, Sequence[int]]:
+        """The place of the first sample of a batch, and the indices of all."""
+        if self._of[0] != epoch:
+            self._of = epoch, len(self._source)
+        size, length = self._plan.batch_size, self._of[1]
+        assert size is not None
+        first = unit * size
+        count = size if self._plan.fills else min(size, length - first)
+        return first, self._order.indices(epoch, length, first, count)
+
+    def _run_each(self, epoch: int, first: int, indices: Sequence[Any]) -> Any:
+        source, begin, seed = self._source, self._begin, self._info.seed
+        samples: list[Any] = []
+        collation = self._collation(len(indices))
+        add: Callable[[Any], object] = samples.append if collation is None else collation.add
+        place, index = first, None
+        try:
+            for index in indices:
+                begin(seed, epoch, place)
+                add(source[index])
+                if place == first and collation is not None:
+                    add = collation.adder()
+                place += 1
+        except Exception as error:
+            error.add_note(f"the sample of index {index!r}, at place {place} of the epoch")
+            raise
+        return self._join(epoch, first, indices, collation, samples)
+
+    def _run_at_once(self, epoch: int, first: int, indices: Sequence[Any], getitems: Callable[[Any], Any]) -> Any:
+        self._begin(self._info.seed, epoch, ~first)
+        samples = list(getitems(list(indices)))
+        if len(samples) != len(indices):
+            name = type(self._source).__name__
+            raise ValueError(f"{name}.__getitems__ gave {len(samples)} samples for {len(indices)} indices")
+        collation = self._collation(len(samples))
+        if collation is not None:
+            collation.add_all(samples)
+        return self._join(epoch, first, indices, collation, samples)
+
+    def _collation(self, count: int) -> Collation | None:
+        """The default collation; None if the user has one."""
+        if self._plan.collate is not None:
+            return None
+        return Collation(count, context.empty, keeps_records=self._in_slot)
+
+    def _join(
+        self, epoch: int, first: int, indices: Sequence[Any], collation: Collation | None, samples: list[Any]
+    ) -> Any:
+        if collation is not None:
+            return collation.finish(indices)
+        assert self._plan.collate is not None
+        self._begin(self._info.seed, epoch, ~first)
+        return self._plan.collate(samples)
+
+
+class StreamSampleRunner(Runner):
+    """Runs a stream of samples for one worker: so many elements in a row are a batch.
+
+    Args:
+        source, info, begin_batch, epoch, skip: See `Runner`; batches are skipped.
+        plan: How samples become batches.
+        in_slot: What the source returns is written into a slot.
+    """
+
+    def __init__(
+        self, source: Any, info: WorkerInfo, begin_batch: BeginBatch, plan: SamplePlan, *,
+        in_slot: bool, epoch: int, skip: int,
+    ) -> None:  # fmt: skip
+        super().__init__(source, info, begin_batch, is_stream=True, epoch=epoch, skip=skip)
+        self._plan, self._in_slot = plan, in_slot
+        self._lock = threading.Lock()  # threads share an iterator, and a batch is a run of its elements
+
+    def _next(self, epoch: int, number: int) -> Any:
+        size = self._plan.batch_size
+        assert size is not None
+        with self._lock:
+            samples = self._elements(epoch, number * size, size)
+        if not samples or (self._plan.drops and len(samples) < size):
+            raise StreamEnd
+        if self._plan.collate is not None:
+            return self._plan.collate(samples)
+        collation = Collation(len(samples), context.empty, keeps_records=self._in_slot)
+        collation.add_all(samples)
+        return collation.finish(range(number * size, number * size + len(samples)))
+
+    def _elements(self, epoch: int, first: int, count: int) -> list[Any]:
+        elements: list[Any] = []
+        for number in range(first, first + count):
+            try:
+                elements.append(super()._next(epoch, number))
+            except StreamEnd:
+                break
+        return elements
+
+
+AnyRunner: TypeAlias = Runner | SampleRunner
+
+
+def make_runner(
+    source: Any,
+    info: WorkerInfo,
+    begin_batch: BeginBatch,
+    samples: SamplePlan | None,
+    *,
+    is_stream: bool,
+    in_slot: bool,
+    epoch: int = 0,
+    skip: int = 0,
+) -> AnyRunner:
+    """Make the runner of a source of batches or of samples; see those for the arguments."""
+    if samples is None:
+        return Runner(source, info, begin_batch, is_stream=is_stream, epoch=epoch, skip=skip)
+    if is_stream:
+        return StreamSampleRunner(source, info, begin_batch, samples, in_slot=in_slot, epoch=epoch, skip=skip)
+    return SampleRunner(source, info, begin_batch, samples, in_slot=in_slot)
