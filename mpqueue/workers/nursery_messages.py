@@ -78,8 +78,14 @@ def receive(sock: socket.socket) -> Message | None:
         return None
     for fd in fds:
         os.set_inheritable(fd, False)  # as all descriptors that Python makes itself
-    if not head:
-        return None
+    message = _receive_rest(sock, head, fds) if head else None
+    if message is None:
+        for fd in fds:  # of a sender that was killed in the middle of a message
+            os.close(fd)
+    return message
+
+
+def _receive_rest(sock: socket.socket, head: bytes, fds: list[int]) -> Message | None:
     head += _read(sock, _HEAD.size - len(head)) or b""
     if len(head) < _HEAD.size:
         return None
