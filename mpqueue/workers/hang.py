@@ -3,6 +3,9 @@
 A worker that has been at one batch for too long is asked for its stacks by a signal, which `faulthandler` answers
 from C whatever the interpreter is doing, through a pipe of its own; then it is killed, and its death is handled like
 any other.
+
+A batch's time begins when its worker runs. Until then a new nursery may have to import and unpickle the source, which
+takes longer than any batch: `START_S` bounds that.
 """
 
 import os
@@ -15,6 +18,7 @@ from mpqueue.workers.lifecycle import Cause, WorkerState
 from mpqueue.workers.roster import Roster
 from mpqueue.workers.worker_main import DUMP_SIGNAL
 
+START_S = 60.0  # until a worker runs that was granted work
 _DUMP_S = 1.0  # a stopped process cannot answer
 _QUIET_S = 0.05  # the dump comes in many small writes
 _MAX_STACK_BYTES = 1 << 16
@@ -37,14 +41,18 @@ class HangWatch:
 
     def time_left_s(self) -> float | None:
         """Return the seconds until the first batch at work is over its time; None if no worker works."""
-        since = min((worker.busy_since for worker in self._at_work()), default=None)
-        return None if since is None else max(0.0, self._timeout_s - (time.perf_counter_ns() - since) / 1e9)
+        ends_at = min(map(self._ends_at, self._at_work()), default=None)
+        return None if ends_at is None else max(0.0, ends_at - time.perf_counter_ns() / 1e9)
+
+    def _ends_at(self, worker: WorkerHandle) -> float:
+        start_s = START_S if worker.process is None else 0
+        return worker.busy_since / 1e9 + self._timeout_s + start_s
 
     def end_hanging(self) -> None:
         """Ask the workers that are over their time for their stacks, and kill them."""
-        now = time.perf_counter_ns()
+        now = time.perf_counter_ns() / 1e9
         for worker in self._at_work():
-            if now - worker.busy_since >= self._timeout_s * 1e9:
+            if now >= self._ends_at(worker):
                 self._roster.signal(worker, DUMP_SIGNAL)
                 worker.stacks = read_stacks(worker.pipes.stacks)
                 self._roster.kill(worker, Cause.HUNG)

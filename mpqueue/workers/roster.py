@@ -118,12 +118,6 @@ class Roster:
         """The process ids of the workers that run."""
         return [worker.process.pid for worker in list(self.workers.values()) if worker.process is not None]
 
-    def begin_to_count(self) -> None:
-        """Leave out the time that workers have taken to start: it is not that of a batch."""
-        now = time.perf_counter_ns()
-        for worker in self.workers.values():
-            worker.busy_since = now
-
     def events(self, timeout_s: float | None = 0) -> list[Exit]:
         """Take in what the launcher reports; workers that have ended are removed.
 
@@ -137,6 +131,7 @@ class Roster:
             worker = self._by_key[event.key]
             if event.process is not None:
                 worker.process = event.process
+                worker.busy_since = time.perf_counter_ns()  # the time until now is not that of a batch
             else:
                 self._remove(worker)
                 exits.append(Exit(worker, event.exitcode, event.peak_bytes, event.error))

@@ -102,7 +102,6 @@ class Supervision:
         """
         while not self._pool.roster.all_run:
             self.take_exits(None)
-        self._pool.roster.begin_to_count()
 
     def start_anew(self) -> None:
         """End all workers and start others, from the source as it is now; nothing that counts is in flight.

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 from helpers.faults import Numbers, burns, numbers
@@ -110,3 +111,27 @@ def test_a_worker_init_that_hangs_in_a_thread_is_given_up():
         with pytest.raises(BatchTimeout, match="wait"):
             next(enqueuer.get())
     go_on.set()
+
+
+class SlowToLoad(Numbers):
+    """Takes longer to be unpickled than a batch may; index 2 kills the nursery once."""
+
+    def __init__(self, fuse):
+        super().__init__()
+        self.fuse = str(fuse)
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        time.sleep(1.0)
+
+    def __getitem__(self, index):
+        if index == 2 and burns(self.fuse):
+            os.kill(os.getppid(), signal.SIGKILL)
+            threading.Event().wait()
+        return super().__getitem__(index)
+
+
+def test_the_start_of_another_nursery_is_no_time_of_a_batch(tmp_path):
+    with OrderedEnqueuer(SlowToLoad(tmp_path / "fuse"), True, batch_timeout=0.5) as enqueuer:
+        enqueuer.start(1, 4)
+        assert numbers(enqueuer.get(), 8) == list(range(8))

@@ -110,7 +110,7 @@ class Cell:
         if backend in PROCESSES:
             options["start_method"] = backend
         if kind in HANGING:
-            options["batch_timeout"] = 1.0 if backend == "spawn" else 0.3
+            options["batch_timeout"] = 2.0 if backend == "spawn" else 0.3
         self.enqueuer = OrderedEnqueuer(
             self.source, backend in PROCESSES, worker_init=WorkerInit(self.source, folder / "pid"), **options
         )
