@@ -25,20 +25,23 @@ class Tally(NamedTuple):
 
     Attributes:
         module: Its path in the package.
-        killed: How many died.
+        killed: How many died,
+        stopped: of them by a test that did not end.
         known: How many survived that the list names: they change nothing.
         survived: Those that are to be killed, or to be named.
     """
 
     module: str
     killed: int
+    stopped: int
     known: int
     survived: list[Mutant]
 
     def __str__(self) -> str:
         count = self.killed + self.known + len(self.survived)
         share = self.killed / (count or 1)
-        return f"{self.module:30} {count:6} {self.killed:7} {100 * share:6.1f} % {self.known:6} {len(self.survived):9}"
+        died = f"{self.killed:7} {100 * share:6.1f} % {self.stopped:8}"
+        return f"{self.module:30} {count:6} {died} {self.known:6} {len(self.survived):9}"
 
 
 def main(about: str) -> int:
@@ -56,7 +59,7 @@ def main(about: str) -> int:
         copy = Copy(_ROOT, Path(folder))
         copy.warm_up()
         tallies = [_try(copy, module, mutants, known, options) for module, mutants in _chosen(options).items()]
-    print(f"\n{'module':30} {'mutants':>6} {'killed':>6} {'share':>8} {'known':>6} {'survivors':>9}")
+    print(f"\n{'module':30} {'mutants':>6} {'killed':>6} {'share':>8} {'no end':>8} {'known':>6} {'survivors':>9}")
     for tally in tallies:
         print(tally)
     count, killed = sum(map(_count, tallies)), sum(tally.killed for tally in tallies)
@@ -69,7 +72,7 @@ def _parser(about: str) -> argparse.ArgumentParser:
         description=about,
         epilog="Exit status 1: something survived that survivors.md does not name.",
     )
-    parser.add_argument("modules", nargs="*", help="paths below mpqueue/ (default: all pure modules)")
+    parser.add_argument("modules", nargs="*", help="paths below mpqueue/ (default: all pure modules, the whole sample)")
     parser.add_argument("--lines", metavar="A-B", help="mutants that begin on these lines only")
     parser.add_argument("--tests", nargs="+", metavar="PATH", help="below tests/, instead of the module's own")
     parser.add_argument("--sample", type=int, metavar="N", help="N mutants drawn over the engine's folders instead")
@@ -95,7 +98,9 @@ def _count(tally: Tally) -> int:
 
 def _chosen(options: argparse.Namespace) -> dict[str, list[Mutant]]:
     if options.sample:
-        return targets.sampled(_PACKAGE, options.sample, options.seed)
+        drawn = targets.sampled(_PACKAGE, options.sample, options.seed)
+        below = tuple(options.modules or [""])
+        return {module: mutants for module, mutants in drawn.items() if module.startswith(below)}
     modules = options.modules or list(targets.PURE)
     first, _, last = (options.lines or "1-1000000").partition("-")
     wanted = range(int(first), int(last or first) + 1)
@@ -108,26 +113,23 @@ def _chosen(options: argparse.Namespace) -> dict[str, list[Mutant]]:
 def _try(copy: Copy, module: str, mutants: list[Mutant], known: dict, options: argparse.Namespace) -> Tally:
     """All mutants of one module."""
     tests = [f"tests/{name}" for name in options.tests or targets.tests_of(module)]
-    copy.options = ["-m", "not slow"] if module in targets.PURE else []
+    is_pure = module in targets.PURE
+    copy.options = ["-m", "not slow"] if is_pure else []
     target, source = f"mpqueue/{module}", (_PACKAGE / module).read_bytes()
-    copy.forget_times()
-    copy.run(tests)  # compiles and measures
-    baseline = copy.run(tests, 600)
-    if baseline.killer is not None:
-        raise SystemExit(f"the tests of {module} fail without a mutant:\n{copy.log()[-4000:]}")
-    limit_s = 5 + 5 * baseline.cpu_s
-    print(f"{module}: {len(mutants)} mutants, {' '.join(tests)} takes {baseline.seconds:.1f} s", flush=True)
-    killed, num_known, survived = 0, 0, []
+    limit_s = copy.limit_of(tests)
+    print(f"{module}: {len(mutants)} mutants, {' '.join(tests)}, of {limit_s:.0f} s at most", flush=True)
+    killed, stopped, num_known, survived = 0, 0, 0, []
     try:
         for mutant in mutants:
             copy.write(target, mutant.source)
-            outcome = copy.run(tests, limit_s)
+            outcome = copy.judge(tests, limit_s, is_sure=is_pure)
             is_known = (module, mutant.old, mutant.new) in known
             if options.killers:
                 what = f"{module}:{mutant.line} {mutant.new!r}"
-                print(f"  {what}: {outcome.killer or 'survives'} ({outcome.seconds:.1f} s)", flush=True)
+                end = "" if outcome.has_ended else " does not end"
+                print(f"  {what}: {outcome.killer or 'survives'}{end} ({outcome.seconds:.1f} s)", flush=True)
             if outcome.killer is not None:
-                killed += 1
+                killed, stopped = killed + 1, stopped + (not outcome.has_ended)
                 if is_known:
                     print(f"  {module}:{mutant.line} is in survivors.md and dies: {outcome.killer}", flush=True)
             elif is_known:
@@ -137,7 +139,7 @@ def _try(copy: Copy, module: str, mutants: list[Mutant], known: dict, options: a
                 print(f"  mpqueue/{module}:{mutant.line} survives\n{_indented(mutant.difference)}", flush=True)
     finally:
         copy.write(target, source)
-    return Tally(module, killed, num_known, survived)
+    return Tally(module, killed, stopped, num_known, survived)
 
 
 def _indented(text: str) -> str:

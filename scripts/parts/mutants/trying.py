@@ -4,6 +4,10 @@ This process has imported what all tests need and nothing of mpqueue. For each m
 copy and forks; the child imports mpqueue from the copy, runs the tests until the first fails, and ends with the exit
 code of pytest. What the tests start (workers, nurseries) imports the mutant from the copy as well, and is killed with
 the child's process group.
+
+A loaded machine must not kill a mutant. Bounds are of processor time, and generous where they are of the clock. What
+does not end within them is tried again with twice the bound, and is counted apart from what fails. Tests that start
+processes may fail by themselves once in a thousand runs: a failure of theirs counts if it comes twice.
 """
 
 import contextlib
@@ -21,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _MEMORY_BYTES = 6 << 30  # private memory: a mutant that appends for ever ends before the machine suffers
+_TEST_S = 90  # of the clock, for a single test
 _WARM = ["numpy", "hypothesis.stateful", "hypothesis.extra.numpy", "pytest", "psutil", "cloudpickle"]
 
 
@@ -28,14 +33,42 @@ class Outcome(NamedTuple):
     """End of a run of the tests.
 
     Attributes:
-        killer: The test that failed first, "timeout", or None: all passed.
+        killer: The test that failed first, or that did not end; None: all passed.
+        has_ended: False if it had to be stopped.
         seconds: How long it took.
         cpu_s: Processor time of it.
     """
 
     killer: str | None
+    has_ended: bool
     seconds: float
     cpu_s: float
+
+
+class _Plugin:
+    """Runs quick tests and those that have killed before first; notes which runs and fails, and how long each takes."""
+
+    def __init__(self, note: Path, begun: Path, killers: dict[str, int], *, is_baseline: bool) -> None:
+        self._note, self._begun, self._killers = note, begun, killers
+        self._seconds_file = note.with_name(".seconds")
+        self._seconds = json.loads(self._seconds_file.read_text()) if self._seconds_file.exists() else {}
+        self._is_baseline = is_baseline
+
+    def pytest_collection_modifyitems(self, items: list) -> None:
+        items.sort(key=lambda item: self._seconds.get(item.nodeid, 0) / (1 + self._killers.get(item.nodeid, 0)))
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._begun.write_text(json.dumps(nodeid))
+
+    def pytest_runtest_logreport(self, report: object) -> None:
+        if report.failed and not self._note.exists():
+            self._note.write_text(json.dumps(report.nodeid))
+        if self._is_baseline:
+            self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0) + report.duration
+
+    def pytest_sessionfinish(self) -> None:
+        if self._is_baseline:
+            self._seconds_file.write_text(json.dumps(self._seconds))
 
 
 class Copy:
@@ -55,16 +88,20 @@ class Copy:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(root / name, folder / name)
         self._killers: dict[str, int] = {}
-        self._note = folder / ".killer"
+        self._limits: dict[str, float] = {}
+        self._note, self._begun = folder / ".killer", folder / ".begun"
         self._log = folder / ".log"
 
     def warm_up(self) -> None:
-        """Import what all tests need; the copy's own modules are compiled by the first run."""
+        """Import what all tests need, and compile the copy's own modules."""
+        import compileall
         import importlib
 
         for name in _WARM:
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
+        compileall.compile_dir(self.folder / "mpqueue", quiet=2)
+        compileall.compile_dir(self.folder / "tests", quiet=2)
         assert not any(name.partition(".")[0] == "mpqueue" for name in sys.modules)
 
     def write(self, module: str, source: bytes) -> None:
@@ -74,37 +111,74 @@ class Copy:
         for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
             compiled.unlink()
 
-    def forget_times(self) -> None:
-        """Let the next run measure how long each test takes."""
-        (self.folder / ".seconds").unlink(missing_ok=True)
+    def limit_of(self, tests: list[str]) -> float:
+        """Run tests without a mutant; return the processor time that they may take with one, in seconds.
 
-    def run(self, tests: list[str], limit_s: float | None = None) -> Outcome:
-        """Run tests until the first fails.
+        Raises:
+            SystemExit: A test fails, also when it is run alone.
+        """
+        key = " ".join([*self.options, *tests])
+        if key not in self._limits:
+            left_out: list[str] = []
+            while (baseline := self.run(tests, without=left_out)).killer is not None:
+                if self.run([baseline.killer]).killer is not None:
+                    raise SystemExit(f"{baseline.killer} fails without a mutant:\n{self.log()[-4000:]}")
+                left_out.append(baseline.killer)
+            self._limits[key] = 5 + 5 * baseline.cpu_s
+        return self._limits[key]
+
+    def judge(self, tests: list[str], limit_s: float, *, is_sure: bool) -> Outcome:
+        """Run tests on a mutant; what kills it must do so twice, unless it is sure to.
 
         Args:
             tests: Files or folders.
-            limit_s: Processor time; and ten times as much of the clock. None: the baseline, which may compile.
+            limit_s: See `run`.
+            is_sure: The tests fail by themselves at no time: only what did not end is tried again.
+        """
+        doubtful: list[str] = []
+        while True:
+            outcome = self.run(tests, limit_s, without=doubtful)
+            killer = outcome.killer
+            if killer is None:
+                return outcome
+            if "::" in killer and not (is_sure and outcome.has_ended):
+                again = self.run([killer], 2 * limit_s)
+                outcome = outcome._replace(killer=again.killer, has_ended=again.has_ended)
+            if outcome.killer is not None:
+                self._killers[killer] = self._killers.get(killer, 0) + 1
+                return outcome
+            print(f"    {killer} failed once, and not again", flush=True)
+            doubtful.append(killer)
+
+    def run(self, tests: list[str], limit_s: float | None = None, without: list[str] | None = None) -> Outcome:
+        """Run tests until the first fails.
+
+        Args:
+            tests: Files, folders or tests.
+            limit_s: Processor time; and ten times as much of the clock. None: the baseline, which measures.
+            without: Tests that are left out.
         """
         self._note.unlink(missing_ok=True)
+        self._begun.unlink(missing_ok=True)
         started, before = time.monotonic(), _cpu_of_children()
         pid = os.fork()
         if pid == 0:
-            self._child(tests, limit_s)
+            self._child([*tests, *(f"--deselect={name}" for name in without or ())], limit_s)
         code = _wait(pid, None if limit_s is None else 10 * limit_s)
-        return Outcome(self._killer_of(code), time.monotonic() - started, _cpu_of_children() - before)
+        killer, has_ended = self._killer_of(code)
+        return Outcome(killer, has_ended, time.monotonic() - started, _cpu_of_children() - before)
 
     def log(self) -> str:
         """Text that the tests printed in the last run."""
         return self._log.read_text("utf-8", "replace")
 
-    def _killer_of(self, code: int | None) -> str | None:
-        if code is None or code == -signal.SIGXCPU:
-            return "timeout"
+    def _killer_of(self, code: int | None) -> tuple[str | None, bool]:
         if code == 0:
-            return None
-        killer = json.loads(self._note.read_text()) if self._note.exists() else f"exit code {code}"
-        self._killers[killer] = self._killers.get(killer, 0) + 1
-        return killer
+            return None, True
+        if self._note.exists():
+            return json.loads(self._note.read_text()), True
+        begun = json.loads(self._begun.read_text()) if self._begun.exists() else f"exit code {code}"
+        return begun, code not in (None, -signal.SIGXCPU) and "+ Timeout +" not in self.log()
 
     def _child(self, tests: list[str], limit_s: float | None) -> None:
         code = 70
@@ -119,7 +193,7 @@ class Copy:
                 resource.setrlimit(resource.RLIMIT_CPU, (int(limit_s) + 1, int(limit_s) + 5))
                 sys.dont_write_bytecode = True
                 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-            code = self._pytest(tests)
+            code = self._pytest(tests, _Plugin(self._note, self._begun, self._killers, is_baseline=limit_s is None))
         except BaseException:
             traceback.print_exc()
         finally:
@@ -127,7 +201,7 @@ class Copy:
                 sys.stdout.flush()
             os._exit(code)
 
-    def _pytest(self, tests: list[str]) -> int:
+    def _pytest(self, tests: list[str], plugin: _Plugin) -> int:
         import pytest
         from hypothesis import Phase, settings
 
@@ -138,31 +212,8 @@ class Copy:
         settings.load_profile("mutants")
         # pytest's own defaults in place of ours: no report is read.
         options = ["-x", "-q", "--tb=short", "--assert=plain", "--import-mode=importlib", "-p", "no:cacheprovider"]
-        options += ["-o", "addopts=", "--rootdir", ".", "-c", "pyproject.toml", *self.options]
-        return int(pytest.main([*options, *tests], plugins=[_Plugin(self._note, self._killers)]))
-
-
-class _Plugin:
-    """Runs quick tests and those that have killed before first; notes which test fails, and how long each takes."""
-
-    def __init__(self, note: Path, killers: dict[str, int]) -> None:
-        self._note, self._killers = note, killers
-        self._seconds_file = note.with_name(".seconds")
-        self._is_baseline = not self._seconds_file.exists()
-        self._seconds = {} if self._is_baseline else json.loads(self._seconds_file.read_text())
-
-    def pytest_collection_modifyitems(self, items: list) -> None:
-        items.sort(key=lambda item: self._seconds.get(item.nodeid, 0) / (1 + self._killers.get(item.nodeid, 0)))
-
-    def pytest_runtest_logreport(self, report: object) -> None:
-        if report.failed and not self._note.exists():
-            self._note.write_text(json.dumps(report.nodeid))
-        if self._is_baseline:
-            self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0) + report.duration
-
-    def pytest_sessionfinish(self) -> None:
-        if self._is_baseline:
-            self._seconds_file.write_text(json.dumps(self._seconds))
+        options += ["-o", "addopts=", "-o", f"timeout={_TEST_S}", "--rootdir", ".", "-c", "pyproject.toml"]
+        return int(pytest.main([*options, *self.options, *tests], plugins=[plugin]))
 
 
 def _cpu_of_children() -> float:
