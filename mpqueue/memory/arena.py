@@ -120,7 +120,7 @@ class Arena:
         """Memory behind all slabs in use."""
         return sum(len(slabs) * _slab_bytes(size_class) for size_class, slabs in self._slabs.items())
 
-    def trim(self, wanted: int = -1) -> bool:
+    def trim(self, wanted: int) -> bool:
         """Give memory that is not in use back to the system; False if there is none that can go back.
 
         Args:

@@ -36,15 +36,15 @@ class Request:
         error: The outcome if it failed, else None.
         notify: Called once by whoever drives the machine when the request has finished; None while nobody waits.
         owner: The caller; `QueueMachine.withdraw_owner` ends all calls of one.
-        queue: The owner's number of the queue.
+        queue: The owner's number of the queue, where there is an owner.
     """
 
+    queue: int
     # Defaults of the class, because most requests finish at once and need none of them.
     finished: bool = False
     error: OpError | None = None
     notify: Callable[[], None] | None = None
     owner: object = None
-    queue: int = 0
 
 
 class EnqueueRequest(Request):
@@ -113,7 +113,7 @@ class QueueMachine:
         dequeue gives back what it had taken, which is lost there.
     """
 
-    def __init__(self, name: str, capacity: int, order: Order, min_after_dequeue: int = 0) -> None:
+    def __init__(self, name: str, capacity: int, order: Order, min_after_dequeue: int) -> None:
         self.name = name
         self.capacity = capacity
         self.min_after_dequeue = min_after_dequeue

@@ -140,7 +140,7 @@ class RecordReader:
     def _next_place(self, data: bytes, place: int) -> int:
         """Return the offset where the next record may begin."""
         found = data.find(self._mark_bytes, place + 1) - 1
-        return found if found >= place else max(place, len(data) - RECORD.size + 1)
+        return found if found >= place else len(data) - RECORD.size + 1
 
 
 class RecordPipe:

@@ -12,7 +12,7 @@ from helpers.queue_oracle import Attempt, Oracle
 
 import mpqueue.queues
 from mpqueue.errors import CancelledError, OutOfRangeError
-from mpqueue.queues.machine import CloseRequest, DequeueRequest, EnqueueRequest, QueueMachine
+from mpqueue.queues.machine import CloseRequest, DequeueRequest, EnqueueRequest, QueueMachine, notify
 from mpqueue.queues.order import FirstInFirstOut, RandomOrder
 
 ERRORS = {"Cancelled": CancelledError, "OutOfRange": OutOfRangeError}
@@ -298,15 +298,26 @@ def test_a_dequeue_would_end_at_once_if_there_is_enough_and_nobody_is_in_line():
 
 
 def test_errors_name_the_queue_and_what_was_asked():
-    machine, waiting = make(capacity=1), EnqueueRequest([1, 2, 3])
+    machine, waiting, close = make(capacity=1), EnqueueRequest([1, 2, 3]), CloseRequest()
     machine.submit(waiting)
+    machine.submit(close)
     machine.close_and_cancel()
     assert str(waiting.error) == (
         "queue 'q' was closed with cancel: enqueue of 3 elements, of which 1 went in and stay in"
     )
+    assert str(close.error) == "queue 'q' was closed with cancel: close behind pending enqueues"
     late, short = EnqueueRequest([4]), DequeueRequest(2)
     machine.submit(late)
     assert str(late.error) == "queue 'q' is closed"
     machine.submit(short)
     assert str(short.error) == "queue 'q' is closed and holds 1 elements, 2 were asked for"
     assert short.taken == []
+    assert str(short) == "dequeue of 2 elements"
+
+
+def test_those_who_wait_are_told_once_each_in_order():
+    told, calls = [], [EnqueueRequest([1]), DequeueRequest(1), CloseRequest()]
+    for number in (0, 2):  # nobody waits for the second
+        calls[number].notify = partial(told.append, number)
+    notify(calls)
+    assert told == [0, 2]

@@ -85,11 +85,17 @@ def _parser(about: str) -> argparse.ArgumentParser:
 def _alone() -> int:
     """The same in a namespace of its own for process numbers: no signal of a mutant can hit another program."""
     command = [sys.executable, *sys.argv]
-    apart = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
-        print("unshare(1) does not work here: a mutant that sends signals might hit other programs", file=sys.stderr)
-        return 2
-    return subprocess.run([*apart, *command], env=os.environ | {_ALONE: "1"}, check=False).returncode
+    # Where it can be had without a namespace for users, tests may take the rights of another user.
+    for users in ([], ["--user", "--map-root-user"]):
+        apart = ["unshare", *users, "--pid", "--fork", "--kill-child", "--mount-proc"]
+        if shutil.which("unshare") and _succeeds([*apart, "true"]):
+            return subprocess.run([*apart, *command], env=os.environ | {_ALONE: "1"}, check=False).returncode
+    print("unshare(1) does not work here: a mutant that sends signals might hit other programs", file=sys.stderr)
+    return 2
+
+
+def _succeeds(command: list[str]) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _count(tally: Tally) -> int:
