@@ -19,6 +19,7 @@ PURE = {
     "control/outcomes.py": ["control/test_ledger.py"],
     "queues/machine.py": ["queues/test_machine.py"],
     "queues/order.py": ["queues/test_order.py"],
+    "queues/blocks.py": ["queues/test_blocks.py"],
     "queues/selection.py": ["queues/test_selection.py"],
     "queues/wire.py": ["queues/test_wire.py", "queues/shared/test_records.py"],
     "parsing/protobuf_wire.py": ["parsing/test_protobuf_wire.py"],
