@@ -1,7 +1,10 @@
 """Leases alone: a slot belongs to the consumer until the last view of its batch is gone."""
 
+from functools import partial
+
 import numpy as np
 import pytest
+from helpers.aiming import AimingMachine, run_and_require
 
 from mpqueue.memory.leases import Leases
 from mpqueue.memory.slots import Slot
@@ -94,3 +97,80 @@ def test_closed_leases_do_not_keep_the_memory():
     leases.close()
     segment.memory.append(0)
     assert not hasattr(leases, "_memory")
+
+
+ARROWS = [
+    "lease", "lease again", "another view", "a view goes", "the last view goes", "several end", "told",
+    "reset of held", "reset of ended", "reset of none",
+]  # fmt: skip
+
+
+class LeasesAgainstAnOracle(AimingMachine):
+    """The oracle knows the views of each slot, and in which order the last ones went."""
+
+    def make(self):
+        self.leases = Leases(PlainSegment(200))
+        self.slots = [Slot(number, 40 * number) for number in range(5)]
+        self.views, self.ended, self.had = {}, [], set()
+
+    def moves(self):
+        moves = {}
+        for number in range(len(self.slots)):
+            if number in self.views:
+                moves[f"a view of {number}"] = 2, partial(self.another_view, number)
+                moves[f"a view of {number} goes"] = 3, partial(self.a_view_goes, number)
+            elif number not in self.ended:
+                moves[f"lease {number}"] = 3, partial(self.lease, number)
+        if self.ended:
+            moves["the next is told"] = 4, self.is_told
+        return moves | {"all views go": (1, self.all_views_go), "reset": (2, self.reset)}
+
+    def lease(self, number):
+        structure = self.choose([None, TWO_ARRAYS])
+        base = self.leases.lease(self.slots[number], 11, structure)
+        assert base.tobytes() == bytes(range(40 * number, 40 * number + 11))
+        self.views[number] = [base]
+        self.reached["lease again" if number in self.had else "lease"] += 1
+        self.had.add(number)
+
+    def another_view(self, number):
+        view = self.choose(self.views[number])
+        if view.dtype.names:
+            view = view[self.choose(["a", "b"])]
+        self.views[number].append(view[1:] if view.ndim else view[...])
+        self.reached["another view"] += 1
+
+    def a_view_goes(self, number):
+        views = self.views[number]
+        views.pop(self.choose(range(len(views))))
+        if views:
+            self.reached["a view goes"] += 1
+            return
+        del self.views[number]
+        self.ended.append(number)
+        self.reached["the last view goes"] += 1
+        self.reached["several end"] += len(self.ended) > 1
+
+    def all_views_go(self):
+        while self.views:
+            self.a_view_goes(self.choose(list(self.views)))
+
+    def is_told(self):
+        assert self.leases.next_ended() is self.slots[self.ended.pop(0)]
+        self.reached["told"] += 1
+
+    def reset(self):
+        """As after an interrupt: what has ended is as if it had been told."""
+        self.reached["reset of ended"] += bool(self.ended)
+        self.reached["reset of held" if self.views else "reset of none"] += 1
+        held = self.leases.reset()
+        assert sorted(slot.number for slot in held) == sorted(self.views)
+        self.ended = []
+
+    def check(self):
+        assert [lease.slot.number for lease in self.leases.have_ended] == self.ended
+        assert sorted(self.leases._live) == sorted([*self.views, *self.ended])
+
+
+def test_any_views_keep_their_slots_and_each_end_is_told_once():
+    run_and_require(LeasesAgainstAnOracle, ARROWS, at_least=25, examples=80, steps=50)
