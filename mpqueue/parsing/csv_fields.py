@@ -30,7 +30,7 @@ def cut(record: bytes, delim: bytes, use_quote_delim: bool, most: int) -> list[b
     Raises:
         BadField: A quote or a line break where none may be.
     """
-    if record and _is_plain(record, delim, use_quote_delim):
+    if record and _is_plain(record, use_quote_delim):
         return record.split(delim, most)[:most]
     fields: list[bytes] = []
     place, size = 0, len(record)
@@ -50,14 +50,9 @@ def cut(record: bytes, delim: bytes, use_quote_delim: bool, most: int) -> list[b
     return fields
 
 
-def _is_plain(record: bytes, delim: bytes, use_quote_delim: bool) -> bool:
+def _is_plain(record: bytes, use_quote_delim: bool) -> bool:
     """Tell if nothing but delimiters has a meaning in a record."""
-    return (
-        b"\n" not in record
-        and b"\r" not in record
-        and not (use_quote_delim and b'"' in record)
-        and delim not in b"\r\n"
-    )
+    return b"\n" not in record and b"\r" not in record and not (use_quote_delim and b'"' in record)
 
 
 def _unquoted(record: bytes, place: int, delim: bytes, use_quote_delim: bool, number: int) -> tuple[bytes, int]:

@@ -6,8 +6,8 @@ code of pytest. What the tests start (workers, nurseries) imports the mutant fro
 the child's process group.
 
 A loaded machine must not kill a mutant. Bounds are of processor time, and generous where they are of the clock. What
-does not end within them is tried again with twice the bound, and is counted apart from what fails. Tests that start
-processes may fail by themselves once in a thousand runs: a failure of theirs counts if it comes twice.
+does not end is counted apart from what fails, and is tried again if the clock was the bound. Tests that start processes
+may fail by themselves once in a thousand runs: a failure of theirs counts if it comes twice.
 """
 
 import contextlib
@@ -124,7 +124,7 @@ class Copy:
                 if self.run([baseline.killer]).killer is not None:
                     raise SystemExit(f"{baseline.killer} fails without a mutant:\n{self.log()[-4000:]}")
                 left_out.append(baseline.killer)
-            self._limits[key] = 5 + 5 * baseline.cpu_s
+            self._limits[key] = 2 + 4 * baseline.cpu_s
         return self._limits[key]
 
     def judge(self, tests: list[str], limit_s: float, *, is_sure: bool) -> Outcome:
@@ -133,7 +133,7 @@ class Copy:
         Args:
             tests: Files or folders.
             limit_s: See `run`.
-            is_sure: The tests fail by themselves at no time: only what did not end is tried again.
+            is_sure: The tests fail by themselves at no time: only what exceeds a bound of the clock is tried again.
         """
         doubtful: list[str] = []
         while True:
@@ -141,7 +141,8 @@ class Copy:
             killer = outcome.killer
             if killer is None:
                 return outcome
-            if "::" in killer and not (is_sure and outcome.has_ended):
+            is_certain = is_sure and (outcome.has_ended or outcome.cpu_s > limit_s)
+            if "::" in killer and not is_certain:
                 again = self.run([killer], 2 * limit_s)
                 outcome = outcome._replace(killer=again.killer, has_ended=again.has_ended)
             if outcome.killer is not None:
