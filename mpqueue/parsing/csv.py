@@ -101,7 +101,7 @@ def _dtype_and_default(default: Any, place: int) -> tuple[str, Any]:
     value = default[0] if type(default) is list and len(default) == 1 else default
     # Nearly all scripts write one of these, which cost a tenth of an array.
     if type(value) in (str, bytes):
-        return STRING, as_bytes(value, "a default")
+        return STRING, as_bytes(value, f"record_defaults[{place}]")
     if type(value) is float:
         return "float32", _rounded(value)
     if type(value) is int and -(1 << 63) <= value < 1 << 63:

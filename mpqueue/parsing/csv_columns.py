@@ -64,7 +64,7 @@ def _strings(batch: Batch, csv_format: CsvFormat) -> dict[int, NDArray[Any]]:
     """Return the columns of strings, by their places."""
     places = _places_of(csv_format, STRING)
     columns = np.empty((len(places), batch.num_records), object)
-    columns.reshape(-1)[:] = batch.texts(places)
+    columns.ravel()[:] = batch.texts(places)
     return dict(zip(places, columns, strict=True))
 
 
@@ -72,7 +72,7 @@ def _numbers(batch: Batch, missing: Mask, csv_format: CsvFormat) -> dict[int, ND
     """Return the columns of numbers, by their places; None if a field is no number of its column's dtype."""
     by_dtype = {dtype: places for dtype in _NUMBERS if (places := _places_of(csv_format, dtype))}
     places = [place for members in by_dtype.values() for place in members]
-    starts, ends = batch.starts[places].reshape(-1), batch.ends[places].reshape(-1)
+    starts, ends = batch.starts[places].ravel(), batch.ends[places].ravel()
     words = words_of(batch.memory)
     if b" " in batch.memory:
         starts += (words[starts] & np.uint64(0xFF)) == ord(" ")
@@ -83,10 +83,10 @@ def _numbers(batch: Batch, missing: Mask, csv_format: CsvFormat) -> dict[int, ND
         part = slice(first, first := first + len(members) * batch.num_records)
         some = batch._replace(starts=starts[part], ends=ends[part])
         read = _floats if dtype.startswith("float") else _integers
-        values = read(fields.part(part), some, missing[members].reshape(-1), dtype)
+        values = read(fields.part(part), some, missing[members].ravel(), dtype)
         if values is None:
             return None
-        columns.update(zip(members, values.reshape(-1, batch.num_records), strict=True))
+        columns.update(zip(members, values.reshape(len(members), batch.num_records), strict=True))
     return columns
 
 

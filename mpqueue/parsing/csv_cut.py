@@ -33,11 +33,11 @@ class Batch(NamedTuple):
     @property
     def num_records(self) -> int:
         """Number of records."""
-        return int(self.starts.shape[-1])
+        return int(self.starts.shape[1])
 
     def texts(self, which: Any) -> list[bytes]:
         """Return some of the fields, selected by an index of NumPy."""
-        starts, ends = self.starts[which].reshape(-1).tolist(), self.ends[which].reshape(-1).tolist()
+        starts, ends = self.starts[which].ravel().tolist(), self.ends[which].ravel().tolist()
         return [self.memory[start:end] for start, end in zip(starts, ends, strict=True)]
 
 
@@ -92,8 +92,7 @@ def _wanted(end_letters: _Letters, ends: Places, records: list[bytes], csv_forma
 
 
 def _are_whole(letters: _Letters, starts: Places, ends: Places) -> bool:
-    """Tell if each field is free of quotes, or stands within its only two."""
-    quoted = letters[starts] == _QUOTE
-    starts, ends = starts[quoted], ends[quoted]
-    closed = (letters[ends - 1] == _QUOTE) & (ends - starts > 1)
+    """Tell if each field is free of quotes, or stands within its only two: an even number, or it would not end."""
+    ends = ends[letters[starts] == _QUOTE]
+    closed = letters[ends - 1] == _QUOTE
     return bool(closed.all()) and np.count_nonzero(letters == _QUOTE) == 2 * len(ends)

@@ -1,5 +1,6 @@
 """What `decode_csv` promises, beyond the golden cases; records read singly and at once must agree."""
 
+import inspect
 import random
 
 import numpy as np
@@ -107,6 +108,19 @@ def test_any_byte_may_stand_between_fields(delim, record, expected):
     assert decode(record, TWO_TEXTS, field_delim=delim) == expected
 
 
+def test_the_arguments_have_the_names_and_defaults_of_tensorflow():
+    parameters = inspect.signature(mpqueue.decode_csv).parameters.values()
+    assert {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty} == {
+        "field_delim": ",", "use_quote_delim": True, "name": None, "na_value": "", "select_cols": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("argument", ["field_delim", "na_value"])
+def test_an_argument_that_is_no_text_is_named(argument):
+    with pytest.raises(TypeError, match=f"^{argument} "):
+        mpqueue.decode_csv("a", TEXT, **{argument: 1})
+
+
 @pytest.mark.parametrize("delim", ["", "::", "é"])
 def test_the_delimiter_is_one_byte(delim):
     with pytest.raises(InvalidArgumentError, match="must be one byte"):
@@ -114,7 +128,13 @@ def test_the_delimiter_is_one_byte(delim):
 
 
 @pytest.mark.parametrize(
-    ("record", "expected"), [(b'"a",b"c', [b'"a"', b'b"c']), (b"a\n,b", REFUSED), (b"\na,b", [b"a", b"b"])]
+    ("record", "expected"),
+    [
+        (b'"a",b"c', [b'"a"', b'b"c']),
+        (b'"a","b"', [b'"a"', b'"b"']),
+        (b"a\n,b", REFUSED),
+        (b"\na,b", [b"a", b"b"]),
+    ],
 )
 def test_without_quotes_a_quote_is_a_character(record, expected):
     assert decode(record, TWO_TEXTS, use_quote_delim=False) == expected
@@ -159,7 +179,12 @@ def test_a_value_that_only_begins_like_the_missing_one_counts():
     [
         ([1], "int32"),
         (1, "int32"),
-        ([2**40], "int64"),
+        ([2**31 - 1], "int32"),
+        ([-(2**31)], "int32"),
+        ([2**31], "int64"),
+        ([-(2**31) - 1], "int64"),
+        ([2**63 - 1], "int64"),
+        (-(2**63), "int64"),
         ([1.5], "float32"),
         ([], "float32"),
         (np.float64(1.5), "float64"),
@@ -174,7 +199,7 @@ def test_a_default_says_the_dtype_as_in_tensorflow(default, dtype):
     assert mpqueue.decode_csv(["1"], [default])[0].dtype == dtype
 
 
-@pytest.mark.parametrize("default", [[True], np.int16([1]), np.array([1], np.uint64), [1j], [None], 2**70])
+@pytest.mark.parametrize("default", [[True], np.int16([1]), np.array([1], np.uint64), [1j], [None], 2**70, -(2**63) - 1, 2**63])
 def test_a_default_of_another_dtype_is_refused(default):
     with pytest.raises(TypeError):
         mpqueue.decode_csv(["1"], [default])
@@ -232,7 +257,15 @@ def test_a_required_field_that_is_empty_is_named():
         mpqueue.decode_csv(["1,1"] * 3 + ["1,"] * BATCH, [[0], np.array([], np.int32)])
 
 
-@pytest.mark.parametrize(("record", "number"), [(b"1", "only 1 fields"), (b"1,2,3,4", "more than 2 fields")])
+def test_a_required_field_that_holds_the_text_for_a_missing_value_is_as_an_empty_one():
+    with pytest.raises(InvalidArgumentError, match=r"^Field 0 in record 0 is empty, and its column has no default"):
+        mpqueue.decode_csv("NA", [np.array([], np.int32)], na_value="NA")
+
+
+@pytest.mark.parametrize(
+    ("record", "number"),
+    [(b"1", "only 1 fields"), (b"1,2,3,4", "more than 2 fields"), (b'1,2,3,"', "more than 2 fields")],
+)
 def test_another_number_of_fields_is_told(record, number):
     with pytest.raises(InvalidArgumentError, match=f"record 1 has {number} where 2 are expected"):
         mpqueue.decode_csv([b"1,2", record], [[0], [0]])
