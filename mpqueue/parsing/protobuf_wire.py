@@ -181,9 +181,13 @@ def _usual_run(data: bytes, start: int, end: int) -> int:
 
 
 def run_of(data: bytes, start: int, end: int, tag: int) -> tuple[int, int] | None:
-    """Find the bytes of a Feature that is a list of one field 1 to its end; None if it is another."""
+    """Find the bytes of a Feature that is a list of one field 1 to its end; None if it is another.
+
+    Raises:
+        Malformed: It is malformed, or empty.
+    """
     place, stop = _block(data, start + 1, end)
-    if start == end or data[start] != tag or stop != end or place == stop or data[place] != _FIRST_FIELD:
+    if data[start] != tag or stop != end or place == stop or data[place] != _FIRST_FIELD:
         return None
     length, place = _length(data, place + 1, stop)
     return (place, end) if place + length == end else None

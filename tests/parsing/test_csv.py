@@ -199,7 +199,9 @@ def test_a_default_says_the_dtype_as_in_tensorflow(default, dtype):
     assert mpqueue.decode_csv(["1"], [default])[0].dtype == dtype
 
 
-@pytest.mark.parametrize("default", [[True], np.int16([1]), np.array([1], np.uint64), [1j], [None], 2**70, -(2**63) - 1, 2**63])
+@pytest.mark.parametrize(
+    "default", [[True], np.int16([1]), np.array([1], np.uint64), [1j], [None], 2**70, -(2**63) - 1, 2**63]
+)
 def test_a_default_of_another_dtype_is_refused(default):
     with pytest.raises(TypeError):
         mpqueue.decode_csv(["1"], [default])

@@ -22,7 +22,7 @@ PURE = {
     "queues/blocks.py": ["queues/test_blocks.py"],
     "queues/selection.py": ["queues/test_selection.py"],
     "queues/wire.py": ["queues/test_wire.py", "queues/shared/test_records.py"],
-    "parsing/protobuf_wire.py": ["parsing/test_protobuf_wire.py"],
+    "parsing/protobuf_wire.py": ["parsing/test_protobuf_parts.py", "parsing/test_protobuf_wire.py"],
     "parsing/number_text.py": ["parsing/test_number_text.py"],
     "parsing/csv_fields.py": ["parsing/test_csv_fields.py", "parsing/test_csv.py"],
     "parsing/csv_cut.py": ["parsing/test_csv_cut.py", "parsing/test_csv.py"],
