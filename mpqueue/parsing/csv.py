@@ -104,10 +104,10 @@ def _dtype_and_default(default: Any, place: int) -> tuple[str, Any]:
         return STRING, as_bytes(value, f"record_defaults[{place}]")
     if type(value) is float:
         return "float32", _rounded(value)
-    if type(value) is int and -(1 << 63) <= value < 1 << 63:
-        return "int32" if -(1 << 31) <= value < 1 << 31 else "int64", value
+    if type(value) is int and -(1 << 31) <= value < 1 << 31:
+        return "int32", value
     array = infer_array(default, f"record_defaults[{place}]")
-    dtype = STRING if array.dtype.kind in "OSU" else _DTYPES.get(array.dtype)
+    dtype = STRING if array.dtype.kind == "O" else _DTYPES.get(array.dtype)
     if dtype is None:
         names = ", ".join([*_DTYPES.values(), STRING])
         raise TypeError(f"record_defaults[{place}] has dtype {array.dtype}; a column is one of {names}")

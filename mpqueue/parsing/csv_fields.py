@@ -14,7 +14,6 @@ class BadField(ValueError):
     """A field breaks the quoting rules. Args: its index, and what is wrong with it."""
 
     def __init__(self, field: int, reason: str) -> None:
-        super().__init__(field, reason)
         self.field, self.reason = field, reason
 
 

@@ -29,7 +29,7 @@ from mpqueue.queues.storage import PackedColumn, PlainStorage
 from mpqueue.values.conversion import Array
 
 _ALIGNMENT = 16
-_SMALL_BYTES = 4096  # an array over the block costs more than to copy so many bytes twice
+_SMALL_BYTES = 4096  # to write through an array over the block costs more than to copy so many bytes twice
 _Piece = tuple[int, Any]
 """An offset in a block, and the array or bytes that go there."""
 
@@ -135,7 +135,7 @@ class BlockCodec:
         numbers = np.array(tokens) - self._first
         for (_offset, nbytes, _dtype, _shape, rows), block in zip(self._fields, components, strict=True):
             if nbytes:
-                raw = np.ascontiguousarray(block).reshape(-1).view(rows.dtype)
+                raw = np.ascontiguousarray(block).ravel().view(rows.dtype)
                 rows[numbers] = raw
 
     # -- Reading
@@ -160,14 +160,9 @@ class BlockCodec:
         """An element of fixed shapes, copied: scalars as NumPy scalars, arrays as the caller's own."""
         start, memory = (token - self._first) * self._stride, self._memory
         components: list[Any] = []
-        for offset, nbytes, dtype, shape, _rows in self._fields:
-            at = start + offset
-            if not shape:
-                components.append(np.ndarray((), dtype, memory, at)[()])
-            elif nbytes <= _SMALL_BYTES:
-                components.append(np.ndarray(shape, dtype, bytearray(self.view[at : at + nbytes])))
-            else:
-                components.append(np.ndarray(shape, dtype, memory, at).copy())
+        for offset, _nbytes, dtype, shape, _rows in self._fields:
+            array = np.ndarray(shape, dtype, memory, start + offset)
+            components.append(array.copy() if shape else array[()])
         return components
 
     def gather(self, tokens: Sequence[int]) -> list[Array]:
@@ -209,7 +204,7 @@ def _numbers(array: Array) -> tuple[bytes, Sequence[Any], int]:
 
 
 def _text(array: Array) -> tuple[bytes, Sequence[Any], int]:
-    texts = array.reshape(-1).tolist()
+    texts = array.ravel().tolist()
     head = struct.pack(f"<{array.ndim + 1 + len(texts)}q", array.ndim, *array.shape, *map(len, texts))
     nbytes = sum(map(len, texts))
     # To join short texts is cheaper than to write each; long ones are not copied twice.

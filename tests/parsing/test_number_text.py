@@ -2,7 +2,7 @@
 
 import math
 import random
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from fractions import Fraction
 
 import numpy as np
@@ -103,12 +103,16 @@ def test_half_way_beyond_the_largest_is_infinity(text, nearest):
     assert to_float32(np.array([value]), lambda _: text).tolist() == [nearest]
 
 
-@pytest.mark.parametrize(("shift", "units"), [(-1, 1), (0, 2), (1, 2)])
+@pytest.mark.parametrize(
+    ("halves", "shift", "units"),
+    [(3, -1, 1), (3, 0, 2), (3, 1, 2), (2**23 + 1, -1, 2**22), (2**23 + 1, 0, 2**22), (2**23 + 1, 1, 2**22 + 1)],
+)
 @pytest.mark.parametrize("sign", [1, -1])
-def test_below_the_smallest_normal_a_text_decides_too(shift, units, sign):
-    """One and a half of the smallest float32, a little less and a little more: all the same float64."""
-    value = 3 * 2.0**-150
-    text = str(sign * Decimal(value) * (1 + shift * Decimal(10) ** -25)).encode()
+def test_below_the_smallest_normal_a_text_decides_too(halves, shift, units, sign):
+    """So many halves of the smallest float32, a little less and a little more: all the same float64."""
+    value = halves * 2.0**-150
+    with localcontext(prec=300):
+        text = str(sign * Decimal(value) * (1 + shift * Decimal(10) ** -25)).encode()
     assert float(text) == sign * value
     assert to_float32(np.array([sign * value]), lambda _: text).tolist() == [sign * units * 2.0**-149]
 

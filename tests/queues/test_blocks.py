@@ -1,6 +1,8 @@
 """Elements in blocks alone: where the bytes go, that what is read is what was written, and who owns it."""
 
+import contextlib
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -270,6 +272,33 @@ def test_any_element_fits_its_block_and_comes_back(components):
     assert are_equal(codec.parts(token), components)
     block = class_bytes(size_class)
     assert set(codec.view[:block]) | set(codec.view[2 * block :]) <= {0xAA}  # nothing outside of it
+
+
+@contextlib.contextmanager
+def takes_at_most(nbytes):
+    """Python and NumPy hold no more than so many bytes more at any time."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < nbytes
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_large_array_is_copied_once_on_its_way_into_a_block():
+    codec, array = codec_of("uint8", [(100_000,)]), np.ones(100_000, np.uint8)
+    token = first_token(codec.size_class)
+    with takes_at_most(50_000):
+        codec.write(token, codec.plan([array])[1])
+        codec.write_one(token, array)
+
+
+def test_long_texts_are_copied_once_each_way():
+    codec, component = codec_of("string"), text(b"a" * 50_000, b"b" * 50_000)
+    with takes_at_most(50_000):
+        token = written(codec, 0, [component])
+    with takes_at_most(150_000):
+        assert [len(item) for item in codec.parts(token)[0]] == [50_000, 50_000]
 
 
 # Queues that hold blocks and plain elements

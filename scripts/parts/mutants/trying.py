@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 import traceback
+import types
 from pathlib import Path
 from typing import NamedTuple
 
@@ -207,6 +208,7 @@ class Copy:
         from hypothesis import Phase, settings
 
         os.chdir(self.folder)
+        sys.modules["__main__"] = types.ModuleType("__main__")  # which multiprocessing would import in what it spawns
         os.environ["PYTHONPATH"] = str(self.folder)
         sys.path[0] = str(self.folder)  # in place of the folder of scripts
         settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate], database=None, print_blob=False)
