@@ -16,6 +16,7 @@ REFUSED = None
 
 # What is odd, the record, how feature "x" is read, what a batch gives, what a single record gives.
 CASES = [
+    ("a list of texts", b"\n\x0f\n\r\n\x01x\x12\x08\n\x06\n\x01a\n\x01b", "strings", [b"a", b"b"], [b"a", b"b"]),
     ("after a packed run the list is over", b"\n\x0e\n\x0c\n\x01x\x12\x07\x1a\x05\n\x01\x05\x08\x06", "ints", [5], [5]),
     ("only the first packed run", b"\n\x0f\n\r\n\x01x\x12\x08\x1a\x06\n\x01\x05\n\x01\x06", "ints", [5], [5]),
     (

@@ -115,6 +115,28 @@ def test_a_timeout_ends_the_wait_for_a_unit_and_nothing_is_lost():
     assert reader.read(queue, timeout=DEADLOCK_S) == (b"late", b"late")
 
 
+class AskedWithTimeouts(FakeQueue):
+    """Notes how long each dequeue may wait."""
+
+    def __init__(self, *units):
+        super().__init__(*units)
+        self.timeouts = []
+
+    def dequeue(self, *, timeout=None):
+        self.timeouts.append(timeout)
+        return super().dequeue(timeout=timeout)
+
+
+def test_a_queue_is_asked_to_wait_no_longer_than_is_left():
+    reader, queue = mpqueue.IdentityReader(), AskedWithTimeouts(b"a", b"b", b"c")
+    for timeout in (0, 100, None):
+        reader.read(queue, timeout=timeout)
+    none, some, any_time = queue.timeouts
+    assert none == 0
+    assert 0 < some <= 100
+    assert any_time is None
+
+
 def test_a_timeout_ends_the_wait_for_another_thread_that_reads():
     reader, queue, got = mpqueue.IdentityReader(), FakeQueue(is_open=True), []
     thread = threading.Thread(target=lambda: got.append(reader.read(queue)))
