@@ -147,7 +147,7 @@ def _usual_entry(data: bytes, place: int, end: int) -> tuple[bytes, int, int] | 
     stop, value = place + 2 + data[place + 1], place + 4 + data[place + 3]
     if stop > end or value + 2 > stop or data[place + 2] != _FIRST_FIELD or data[value] != _SECOND_FIELD:
         return None
-    if data[place + 1] >= 0x80 or data[place + 3] >= 0x80 or value + 2 + data[value + 1] != stop:
+    if data[place + 1] >= 0x80 or value + 2 + data[value + 1] != stop:  # the lengths inside are smaller
         return None
     return data[place + 4 : value], value + 2, stop
 
@@ -228,7 +228,7 @@ def read_floats(data: bytes, start: int, end: int) -> bytes:
     fields = np.frombuffer(data, np.uint8, stop - place, place)
     if len(fields) % 5 or (fields[::5] != _UNPACKED_FLOAT).any():
         raise Malformed(f"has a float list that is no list of floats at byte {place}")
-    memory: bytes = fields.reshape(-1, 5)[:, 1:].tobytes()
+    memory: bytes = fields.reshape(len(fields) // 5, 5)[:, 1:].tobytes()
     return memory
 
 
