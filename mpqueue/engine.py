@@ -16,6 +16,7 @@ from mpqueue.control.ledger import Ledger
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.progress import Place
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule
+from mpqueue.control.skips import Skips
 from mpqueue.coordination.members import Ended
 from mpqueue.errors import MPQueueError
 from mpqueue.lazy_orders import draw_lazy_order
@@ -76,7 +77,8 @@ class Engine:
             draw_lazy_order(job.source, job.workers if backend == "process" else 0)
         if allowance is not None:
             ledger.allowance = allowance
-        pipeline = Pipeline(ledger, epoch_end=epoch_end, timed_epoch_end=job.workers > 0)
+        skips = Skips(job.max_errors) if job.skips else None
+        pipeline = Pipeline(ledger, epoch_end=epoch_end, timed_epoch_end=job.workers > 0, skips=skips)
         with self._lock, HeldBack():
             pipeline.start(make_backend(backend, ledger, pipeline.lock, job))
             self.pipeline = pipeline
@@ -134,7 +136,8 @@ def stream_schedule(source: Any, workers: int, backend: BackendName) -> StreamSc
 def _collect(pipeline: Pipeline) -> Statistics:
     """Take no lock, so that a monitoring thread never waits for a consumer."""
     counted = pipeline.backend.statistics()
-    return replace(counted, batches=pipeline.ledger.num_batches, wait_s=pipeline.wait_ns / 1e9)
+    batches, skipped = pipeline.ledger.num_batches, pipeline.skips.total if pipeline.skips is not None else 0
+    return replace(counted, batches=batches, skipped=skipped, wait_s=pipeline.wait_ns / 1e9)
 
 
 def _abandon(pipeline: Pipeline) -> None:

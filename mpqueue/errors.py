@@ -165,6 +165,28 @@ class StopTimeout(MPQueueError, TimeoutError):
         return f"still running {self.timeout_s:g} s after the stop: {', '.join(self.stragglers)}"
 
 
+class TooManyErrors(MPQueueError):
+    """More samples or batches of an epoch were left out than ``max_errors`` allows.
+
+    Args:
+        count: How many were.
+        max_errors: How many may be.
+        epoch: The epoch, from 0.
+        latest: The latest error of the source, with its traceback.
+    """
+
+    def __init__(self, count: int, max_errors: int, epoch: int, latest: str = "") -> None:
+        super().__init__(count, max_errors, epoch, latest)
+        self.count, self.max_errors, self.epoch, self.latest = count, max_errors, epoch, latest
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.count} samples or batches of epoch {self.epoch} were left out because of errors, and "
+            f"max_errors={self.max_errors} allows no more: look at what the source raises, or raise the bound"
+        )
+        return f"{text}. The latest error:\n{self.latest}" if self.latest else text
+
+
 class OpError(MPQueueError):
     """The base of TensorFlow's errors: an operation failed while it ran.
 
@@ -336,6 +358,7 @@ __all__ = [
     "ResourceExhaustedError",
     "SharedMemoryFull",
     "StopTimeout",
+    "TooManyErrors",
     "UnauthenticatedError",
     "UnavailableError",
     "UnimplementedError",

@@ -105,13 +105,11 @@ class Loader(Stoppable):
         )
         check_replicable(self._order.source, self.workers, in_processes=backend == "process")
         self._job = Job(
-            source=self._order.source,
             workers=self.workers,
             seed=int(seed) if seed is not None else fresh_seed(next(_uids), 0),
             is_seed_given=seed is not None,
             options=options,
-            samples=self._order.plan,
-            shard=self._order.share.shard,
+            **self._order.of_job(),
         )
         self._position = LoopPosition()
         self._has_warned = False

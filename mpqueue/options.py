@@ -206,8 +206,8 @@ _TORCH_NAMES = {
     "generator": "seed",
     "multiprocessing_context": "start_method",
     "in_order": "ordered",
-    "persistent_workers": "nothing: workers always live across epochs",
-    "pin_memory": "nothing: batches lie in shared memory",
+    "persistent_workers": "not needed: workers always live across epochs",
+    "pin_memory": "not needed: batches lie in shared memory",
 }
 
 

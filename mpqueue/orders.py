@@ -115,6 +115,12 @@ class Order:
         total = len(options.sampler)  # type: ignore[arg-type]
         return total if self.plan is None else self.plan.num_batches(total)
 
+    def of_job(self) -> dict[str, Any]:
+        """Return what the workers and their pipeline need of it."""
+        skips, max_errors = self._options.on_error == "skip", self._options.max_errors
+        shard = self.share.shard
+        return {"source": self.source, "samples": self.plan, "shard": shard, "skips": skips, "max_errors": max_errors}
+
     def schedule(self, seed: int, workers: int, backend: BackendName, *, barrier: bool) -> Any:
         """Return the schedule of a new stream."""
         if self.is_stream:
@@ -132,12 +138,11 @@ class Order:
 
     def state(self, place: Place) -> dict[str, Any]:
         """Return a place of this rank as plain data that other numbers of ranks understand."""
-        if self.is_stream:
-            shard = self.share.shard
-            return {**place._asdict(), **({"shard": list(shard)} if shard.world > 1 else {})}
-        state: dict[str, Any] = self.share.to_global(place)._asdict()
+        state: dict[str, Any] = (place if self.is_stream else self.share.to_global(place))._asdict()
         if self.plan is not None:
             state["batch_size"] = self.plan.batch_size
+        if self.is_stream and self.share.shard.world > 1:
+            state["shard"] = list(self.share.shard)
         if self.sampled is not None:
             of_sampler = self.sampled.state_at(place.epoch)
             if of_sampler is not None:
@@ -165,7 +170,11 @@ class Order:
             return place
         if self.sampled is not None:
             self.sampled.load(place.epoch, state.get("sampler"))
-        return self.share.go_to(place)
+            return self.share.go_to(place)
+        place = self.share.go_to(place)
+        if self.share.shard.world > 1 and not len(self.share.numbers(place.epoch, self._total())):
+            return Place(place.epoch + 1)  # what is left is dropped
+        return place
 
 
 class _Shared:

@@ -19,8 +19,8 @@ _IDLE_HOOKS = {"Sequence.on_epoch_end", "PyDataset.on_epoch_end", "PyDataset.on_
 _FRAMEWORKS = {"mpqueue", "keras", "tensorflow", "tf_keras", "keras_core"}
 TWO_WAYS_OUT = (
     "Either pass a generator function, a callable without arguments that returns an iterator, which each worker calls "
-    "and which takes its share: `for i in range(info.id, n, info.num_workers)` with `info = mpqueue.worker_info()`. "
-    "Or use workers=1"
+    "and which takes its share: `for i in range(info.shard_id, n, info.num_shards)` with "
+    "`info = mpqueue.worker_info()`. Or use workers=1"
 )
 
 

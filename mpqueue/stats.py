@@ -4,7 +4,19 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Statistics:
+class MemoryStatistics:
+    """The part about the shared memory of worker processes; `Statistics` says what the fields mean."""
+
+    slots_in_use: int = 0
+    num_slots: int = 0
+    copies: int = 0
+    ring_bytes: int = 0
+    ring_kind: str = ""
+    worker_rss_bytes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Statistics(MemoryStatistics):
     """Counters since the start, and the present state.
 
     If ``wait_s`` is a large share of the time, the workers are the bottleneck: use more of them, or make the source
@@ -19,6 +31,7 @@ class Statistics:
         credit_wait_s: Seconds that they waited for work.
         slots_in_use: Slots that are not free.
         num_slots: Slots of the ring.
+        skipped: Samples (or batches) that were left out because the source raised for them.
         copies: Batches handed out as private copies.
         retries: Batches that were granted again because a worker died or memory was short.
         deaths: Workers that died.
@@ -34,12 +47,7 @@ class Statistics:
     compute_s: float = 0.0
     copy_s: float = 0.0
     credit_wait_s: float = 0.0
-    slots_in_use: int = 0
-    num_slots: int = 0
-    copies: int = 0
+    skipped: int = 0
     retries: int = 0
     deaths: int = 0
     restarts: int = 0
-    ring_bytes: int = 0
-    ring_kind: str = ""
-    worker_rss_bytes: tuple[int, ...] = ()

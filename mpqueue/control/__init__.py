@@ -8,6 +8,7 @@ From the ground up; a module imports only from its own line and the lines above 
     schedule.py        the order of the work: tickets
     progress.py        the progress of the consumer
     outcomes.py        the outcome of a ticket: a value or an error
+    skips.py           what is left out because of an error
     ledger.py          the tickets that are dealt, answered, taken; shared with the backend
     recovery.py        the recovery from interrupts
     lifetime.py        the life of a pipeline: who stops it, and when

@@ -1,6 +1,20 @@
 """The outcome of a ticket: a batch, an exception, or the end of a stream."""
 
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
+
+
+class Partial(NamedTuple):
+    """A batch of which something was left out.
+
+    Attributes:
+        batch: What is left of it.
+        skipped: Entries, as plain tuples where they come from another process.
+        is_empty: Nothing is left.
+    """
+
+    batch: Any
+    skipped: list[Any]
+    is_empty: bool
 
 
 class Outcome(Protocol):
@@ -9,10 +23,12 @@ class Outcome(Protocol):
     Attributes:
         is_plain: It is a batch: no exception, and not the end of a stream.
         is_end: The stream of the ticket's lane has ended.
+        is_partial: It is a batch of which something was left out: `open` gives the fields of a `Partial`.
     """
 
     is_plain: bool
     is_end: bool
+    is_partial: bool
 
     def open(self) -> Any:
         """Return the batch, or raise the exception."""
@@ -22,12 +38,13 @@ class Outcome(Protocol):
 class Result:
     """An outcome that is an object of this process already."""
 
-    __slots__ = ("_error", "_value", "is_end", "is_plain")
+    __slots__ = ("_error", "_value", "is_end", "is_partial", "is_plain")
 
     def __init__(self, value: Any = None, error: BaseException | None = None, *, is_end: bool = False) -> None:
         self._value, self._error = value, error
         self.is_end = is_end
-        self.is_plain = error is None and not is_end
+        self.is_partial = type(value) is Partial
+        self.is_plain = error is None and not is_end and not self.is_partial
 
     @classmethod
     def failed(cls, error: BaseException) -> Self:

@@ -35,6 +35,7 @@ from mpqueue.control.outcomes import Outcome
 from mpqueue.control.progress import Place
 from mpqueue.control.recovery import Recovery
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule, Ticket
+from mpqueue.control.skips import NOTHING_LEFT, Skips
 from mpqueue.system import forked
 
 _clock = time.perf_counter_ns
@@ -48,21 +49,29 @@ class Pipeline:
         ledger: The tickets; the backend has the same one.
         epoch_end: Called once per epoch, after its last batch; None: there is nothing to call.
         timed_epoch_end: Run a due epoch end by itself after 0.1 s.
+        skips: What the source raises is left out, and entered here; None: it is raised.
 
     Attributes:
         lock: Held around every call of the backend but `start` and `wake`.
         wait_ns: Nanoseconds that the consumer waited for batches.
+        skips: What is left out, None if errors are raised.
     """
 
     backend: Backend  # from `start` on
 
     def __init__(
-        self, ledger: Ledger, *, epoch_end: Callable[[], Any] | None = None, timed_epoch_end: bool = True
+        self,
+        ledger: Ledger,
+        *,
+        epoch_end: Callable[[], Any] | None = None,
+        timed_epoch_end: bool = True,
+        skips: Skips | None = None,
     ) -> None:
         self.ledger, self.recovery = ledger, Recovery(ledger)
         self.lock = threading.RLock()
         self.wait_ns = 0
         self.lifetime = Lifetime(self.lock)
+        self.skips = skips
         self._last_epoch: int | None = None  # nothing behind it is handed out
         self._end = EpochEnd(epoch_end, timed=timed_epoch_end)
         forked.watch(self)
@@ -117,8 +126,10 @@ class Pipeline:
                     continue
                 ticket, outcome = taken
                 if not outcome.is_plain:
-                    self._take_rare(ticket, outcome)
-                    continue
+                    left = self._take_rare(ticket, outcome)
+                    if left is None:
+                        continue
+                    outcome = left
                 if ledger.credit - len(ledger.tickets) >= backend.chunk:
                     backend.pump()
                 batch = outcome.open()
@@ -129,18 +140,24 @@ class Pipeline:
             self._note_escape(ticket, batch)
             raise
 
-    def _take_rare(self, ticket: Ticket, outcome: Outcome) -> None:
-        """Enter the end of a worker's stream, or raise the exception of a batch."""
+    def _take_rare(self, ticket: Ticket, outcome: Outcome) -> Outcome | None:
+        """Enter the end of a worker's stream, leave out what failed, or raise the exception of a batch."""
         ledger = self.ledger
         if outcome.is_end:
             assert isinstance(ledger.schedule, StreamSchedule)
             ledger.schedule.end_lane(ticket.lane)
-            return
+            return None
+        if self.skips is not None and ticket.position >= 0:
+            outcome = self.skips.sort_out(ticket, outcome)
+            if outcome.is_plain:
+                return outcome
         place = ledger.progress.place()
         if ticket.position >= 0 and ledger.count(ticket):
             self._fall_due()
-        self.recovery.expect(place)
-        outcome.open()
+        if outcome is not NOTHING_LEFT:
+            self.recovery.expect(place)
+            outcome.open()
+        return None
 
     def _wait(self) -> None:
         ledger, backend = self.ledger, self.backend

@@ -223,7 +223,7 @@ class DrawnSchedule(EpochSchedule):
         """Up to so many of the next tickets, of one epoch; none behind a barrier.
 
         Raises:
-            Exception: What the sampler raised.
+            Exception: What the sampler raised; the next call iterates it anew, and comes back to this place.
         """
         dealt: list[Ticket] = []
         while not dealt:
@@ -234,7 +234,12 @@ class DrawnSchedule(EpochSchedule):
             if self._leave_finished_epoch():
                 continue
             assert self._draw is not None
-            for unit, listed in self._draw.take(limit):
+            try:
+                taken = self._draw.take(limit)
+            except Exception:
+                self._is_open = False  # the next call begins anew, and comes back to this place
+                raise
+            for unit, listed in taken:
                 if self._position not in self._skip:
                     dealt.append(Ticket(self.next_number, self.epoch, self._position, unit, -1, listed))
                     self.next_number += 1

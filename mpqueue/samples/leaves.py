@@ -52,13 +52,14 @@ def is_stackable(value: Any) -> bool:
 
 def merge_numbers(values: Sequence[Any], kind: type, empty: Empty) -> Any:
     """An array of Python's numbers of one kind; a list of integers that no dtype holds."""
-    try:
-        out = empty(len(values), _NUMBERS[kind])
-        out[...] = values
-    except OverflowError:
-        array = np.array(values)
-        return list(values) if array.dtype.hasobject else array
-    return out
+    for dtype in (_NUMBERS[kind], np.uint64):
+        try:
+            out = empty(len(values), dtype)
+            out[...] = values
+        except OverflowError:
+            continue
+        return out
+    return list(values)
 
 
 def is_number(kind: type) -> bool:
@@ -113,7 +114,7 @@ def merge_unlike(values: Sequence[Any], empty: Empty, place: Place) -> Any:
     other = next(number for number, kind in enumerate(kinds) if kind is not kinds[0])
 
     def what(number: int) -> str:
-        return "is None" if values[number] is None else f"is a {kinds[number].__name__}"
+        return "is None" if values[number] is None else f"is of type {kinds[number].__name__}"
 
     raise place.refuse(0, other, what)
 

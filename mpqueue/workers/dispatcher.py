@@ -41,6 +41,7 @@ from mpqueue.workers.records import (
     HELD,
     MAGIC,
     NEW_SPEC,
+    PARTIAL,
     REPORT,
     UNSHARDED,
     CorruptRecord,
@@ -56,6 +57,7 @@ _STEAL_WAIT_S = 0.001
 _READ_BYTES = REPORT.size * 512
 
 _WORK, _BATCH = Down.WORK, Up.BATCH
+_FLAGGED = NEW_SPEC | PARTIAL
 _clock = time.perf_counter_ns
 
 
@@ -247,8 +249,8 @@ class Dispatcher:
                 self._enter_no_batch(worker, work, kind)
                 if flags & UNSHARDED and worker.process is not None and worker.process.pid not in queue_address.users:
                     self._pool.ledger.unsharded.add(work.ticket.lane)  # else a queue has divided the elements
-            elif flags & NEW_SPEC:
-                self._learn_spec(worker, spec, work)
+            elif flags & _FLAGGED:
+                self._enter_flagged(worker, spec, work, flags)
             else:
                 work.read = specs[spec]
             num_bytes += header
@@ -280,6 +282,15 @@ class Dispatcher:
         work.is_plain, work.read = False, None
         work.is_end = kind == Up.END
         worker.has_ended = worker.has_ended or work.is_end
+
+    def _enter_flagged(self, worker: WorkerHandle, spec: int, work: Work, flags: int) -> None:
+        """Enter a batch whose spec is new, or of which something was left out."""
+        work.is_partial = flags & PARTIAL != 0
+        work.is_plain = not work.is_partial
+        if flags & NEW_SPEC:
+            self._learn_spec(worker, spec, work)
+        else:
+            work.read = worker.specs[spec]
 
     def _note_cost(self, item_ns: int) -> None:
         self._item_ns += (item_ns - self._item_ns) >> 4

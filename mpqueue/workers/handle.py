@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.control.outcomes import Result
+from mpqueue.control.outcomes import Partial, Result
 from mpqueue.control.schedule import Ticket
 from mpqueue.memory.recipes import ReadSpec
 from mpqueue.memory.ring import Ring
@@ -40,19 +40,31 @@ class Work:
         cancelled: Nobody wants it any more.
         is_plain: It is a batch: no exception, and not the end.
         is_end: The worker's stream has ended.
+        is_partial: Something of the batch was left out.
         read: How to read the batch; None if the slot holds an exception.
         header_offset: Where in the slot the batch's header, or the exception, begins.
         nbytes: Where in the slot it ends.
     """
 
-    __slots__ = ("cancelled", "header_offset", "is_end", "is_plain", "nbytes", "read", "ring", "slot", "ticket")
+    __slots__ = (
+        "cancelled",
+        "header_offset",
+        "is_end",
+        "is_partial",
+        "is_plain",
+        "nbytes",
+        "read",
+        "ring",
+        "slot",
+        "ticket",
+    )
     read: ReadSpec | None  # this and the two below are known when it is reported
     header_offset: int
     nbytes: int
 
     def __init__(self, ticket: Ticket, slot: Slot, ring: Ring) -> None:
         self.ticket, self.slot, self.ring = ticket, slot, ring
-        self.cancelled = self.is_end = False
+        self.cancelled = self.is_end = self.is_partial = False
         self.is_plain = True
 
     def open(self) -> Any:
@@ -82,7 +94,8 @@ class Work:
             start = self.slot.offset
             recipe = self.read.recipes[self.ring.memory[start + self.header_offset : start + self.nbytes]]
             base = self.ring.private_copy(self.slot, self.header_offset, recipe.structure)
-            return Result(self.read.rebuild(recipe, base))
+            batch = self.read.rebuild(recipe, base)
+            return Result(Partial(*batch) if self.is_partial else batch)
         except Exception as error:
             return Result.failed(error)
 

@@ -23,6 +23,8 @@ class Job:
         skip: For streams: how many batches of each were handed out before.
         samples: How its samples become batches; None: it gives batches.
         shard: The rank of this process among those that share the batches.
+        skips: What the source raises for is left out,
+        max_errors: and is an error if it is more than so many in an epoch.
     """
 
     source: Any
@@ -33,6 +35,8 @@ class Job:
     skip: tuple[int, ...] = ()
     samples: SamplePlan | None = None
     shard: Shard = ALONE
+    skips: bool = False
+    max_errors: int | None = None
 
     @property
     def payload(self) -> Payload:

@@ -59,8 +59,8 @@ class Up:
 
 
 # Flags of a report: the spec lies in the slot; the worker's code holds an array in it; the stream that has ended never
-# asked for its worker, and so has not taken its share only.
-NEW_SPEC, HELD, UNSHARDED = 1, 2, 4
+# asked for its worker, and so has not taken its share only; something of the batch was left out.
+NEW_SPEC, HELD, UNSHARDED, PARTIAL = 1, 2, 4, 8
 
 
 class CorruptRecord(Exception):

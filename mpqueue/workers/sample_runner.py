@@ -6,11 +6,14 @@ same ones whatever the batch size, the number of workers and of ranks. What comp
 sample has.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from mpqueue.control.outcomes import Partial
 from mpqueue.control.schedule import Listed
+from mpqueue.control.skips import Skipped
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.permutation import SampleOrder
 from mpqueue.samples.plan import SamplePlan
@@ -48,8 +51,10 @@ class SampleRunner:
             Exception: What the source raised, or the collation.
         """
         first, indices = listed or self._place_of(epoch, unit)
+        getitems = getattr(self._source, "__getitems__", None)
         try:
-            getitems = getattr(self._source, "__getitems__", None)
+            if self._plan.skips:
+                return self._run_skipping(epoch, first, indices, getitems)
             if getitems is not None:
                 return self._run_at_once(epoch, first, indices, getitems)
             return self._run_each(epoch, first, indices)
@@ -84,9 +89,39 @@ class SampleRunner:
                     add = collation.adder()
                 place += 1
         except Exception as error:
-            error.add_note(f"the sample of index {index!r}, at place {place} of the epoch")
+            error.add_note(self._note_of_sample(index, place))
             raise
         return self._join(epoch, first, indices, collation, samples)
+
+    def _run_skipping(self, epoch: int, first: int, indices: Sequence[Any], getitems: Any) -> Any:
+        """Leave out samples that raise, or all of them if they make no batch."""
+        if getitems is not None:
+            with contextlib.suppress(Exception):  # it is raised again for the sample that it is of
+                return self._run_at_once(epoch, first, indices, getitems)
+        skipped: list[Skipped] = []
+        kept: list[Any] = []
+        samples: list[Any] = []
+        for place, index in enumerate(indices, first):
+            self._begin(self._info.seed, epoch, place)
+            try:
+                sample = self._source[index] if getitems is None else getitems([index])[0]
+            except Exception as error:
+                error.add_note(self._note_of_sample(index, place))
+                skipped.append(Skipped.because_of(error, index))
+                continue
+            kept.append(index)
+            samples.append(sample)
+        return joined_or_skipped(kept, skipped, lambda: self._join_all(epoch, first, kept, samples))
+
+    def _join_all(self, epoch: int, first: int, indices: Sequence[Any], samples: list[Any]) -> Any:
+        collation = self._collation(len(samples))
+        if collation is not None:
+            collation.add_all(samples)
+        return self._join(epoch, first, indices, collation, samples)
+
+    @staticmethod
+    def _note_of_sample(index: Any, place: int) -> str:
+        return f"the sample of index {index!r}, at place {place} of the epoch"
 
     def _run_at_once(self, epoch: int, first: int, indices: Sequence[Any], getitems: Callable[[Any], Any]) -> Any:
         self._begin(self._info.seed, epoch, ~first)
@@ -94,10 +129,7 @@ class SampleRunner:
         if len(samples) != len(indices):
             name = type(self._source).__name__
             raise ValueError(f"{name}.__getitems__ gave {len(samples)} samples for {len(indices)} indices")
-        collation = self._collation(len(samples))
-        if collation is not None:
-            collation.add_all(samples)
-        return self._join(epoch, first, indices, collation, samples)
+        return self._join_all(epoch, first, indices, samples)
 
     def _collation(self, count: int) -> Collation | None:
         """The default collation; None if the user has one."""
@@ -135,24 +167,47 @@ class StreamSampleRunner(Runner):
     def _next(self, epoch: int, number: int) -> Any:
         size = self._plan.batch_size
         assert size is not None
+        first = number * size
+        skipped: list[Skipped] = []
         with self._lock:
-            samples = self._elements(epoch, number * size, size)
-        if not samples or (self._plan.drops and len(samples) < size):
+            samples = self._elements(epoch, first, size, skipped)
+        if not skipped and (not samples or (self._plan.drops and len(samples) < size)):
             raise StreamEnd
-        if self._plan.collate is not None:
-            return self._plan.collate(samples)
-        collation = Collation(len(samples), context.empty, keeps_records=self._in_slot)
-        collation.add_all(samples)
-        return collation.finish(range(number * size, number * size + len(samples)))
+        if not self._plan.skips:
+            return self._join(first, samples)
+        return joined_or_skipped(range(first, first + len(samples)), skipped, lambda: self._join(first, samples))
 
-    def _elements(self, epoch: int, first: int, count: int) -> list[Any]:
+    def _elements(self, epoch: int, first: int, count: int, skipped: list[Skipped]) -> list[Any]:
         elements: list[Any] = []
         for number in range(first, first + count):
             try:
                 elements.append(super()._next(epoch, number))
             except StreamEnd:
                 break
+            except Exception as error:
+                if not self._plan.skips:
+                    raise
+                skipped.append(Skipped.because_of(error, number))
         return elements
+
+    def _join(self, first: int, samples: list[Any]) -> Any:
+        if self._plan.collate is not None:
+            return self._plan.collate(samples)
+        collation = Collation(len(samples), context.empty, keeps_records=self._in_slot)
+        collation.add_all(samples)
+        return collation.finish(range(first, first + len(samples)))
+
+
+def joined_or_skipped(kept: Sequence[Any], skipped: list[Skipped], join: Callable[[], Any]) -> Any:
+    """Return the batch of the samples that were kept; one that cannot be made is left out as a whole."""
+    batch, is_empty = None, not kept
+    if not is_empty:
+        try:
+            batch = join()
+        except Exception as error:
+            skipped.append(Skipped.because_of(error, *kept))
+            is_empty = True
+    return Partial(batch, [tuple(entry) for entry in skipped], is_empty) if skipped else batch
 
 
 AnyRunner: TypeAlias = Runner | SampleRunner

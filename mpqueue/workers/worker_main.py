@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from mpqueue.control import queue_address
+from mpqueue.control.outcomes import Partial
 from mpqueue.control.schedule import Listed
 from mpqueue.control.seeds import seed_globals
 from mpqueue.errors import SharedMemoryFull
@@ -33,7 +34,7 @@ from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.samples.plan import SamplePlan
 from mpqueue.workers import context, failures
 from mpqueue.workers.kept_generators import KeptGenerators
-from mpqueue.workers.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, UNSHARDED, Down, Up, unpack_listed
+from mpqueue.workers.records import GRANT, HELD, MAGIC, NEW_SPEC, PARTIAL, REPORT, UNSHARDED, Down, Up, unpack_listed
 from mpqueue.workers.runner import StreamEnd
 from mpqueue.workers.sample_runner import make_runner
 from mpqueue.workers.source_receive import apply_patch
@@ -232,13 +233,15 @@ class _Worker:
                 raise self._broken
             holder = [self._compute(epoch, unit, listed)]
             copying = _clock()
+            if type(holder[0]) is Partial:
+                holder[0], flags = tuple(holder[0]), PARTIAL
             writer.take(holder)
             try:
                 placed = writer.place()
             except OSError as error:
                 placed = self._place_again(error, slot, turn)
             spec, is_new, header_offset, nbytes, is_held = placed
-            flags = NEW_SPEC * is_new + HELD * is_held
+            flags += NEW_SPEC * is_new + HELD * is_held
         except StreamEnd:
             kind, spec, header_offset, nbytes = Up.END, 0, 0, 0
             flags = HELD * writer.keeps_slot() + UNSHARDED * (not context.has_asked())

@@ -1,0 +1,119 @@
+"""Mistakes that a newcomer makes are told at construction, with what to do."""
+
+import numpy as np
+import pytest
+
+import mpqueue
+
+
+class Samples:
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        return index
+
+
+class Batches(mpqueue.Sequence):
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        return np.ones(32)
+
+
+class Numbered(Samples):
+    num_batches = 10
+
+
+def generator():
+    yield 1
+
+
+X = np.ones((10, 2))
+
+MISTAKES = {
+    "a class": (Samples, {"batch_size": 2}, TypeError, r"is the class Samples: pass an instance of it, Samples\(\.\.\.\)"),
+    "arrays": ((X, X), {"batch_size": 2}, TypeError, "tuple of 2 arrays, which would be 2 samples: .* that row of each array"),
+    "columns": ({"x": X}, {"batch_size": 2}, TypeError, r"dict of columns \('x', \.\.\.\), and item 0 of it is no sample"),
+    "columns with a sampler": ((X, X), {"batch_size": 2, "sampler": [0]}, TypeError, "tuple of 2 arrays"),
+    "no length": (object(), {"batch_size": 2}, TypeError, "has no __getitem__ and no __len__"),
+    "a source of batches": (Batches(), {"batch_size": 2}, ValueError, "items of Batches are batches already"),
+    "a source that counts batches": (Numbered(), {"batch_size": 2}, ValueError, "what has num_batches are: leave out"),
+    "a generator object": (generator(), {"batch_size": 2, "workers": 2}, ValueError, "each of 2 worker processes.*workers=1"),
+    "a sampler and a generator": (generator, {"sampler": [1]}, ValueError, "a sampler needs a source with __getitem__"),
+    "shuffle and a generator": (generator, {"batch_size": 1, "shuffle": True}, ValueError, "a generator has an order of its own"),
+    "drop_last and a generator": (generator, {"drop_last": True, "shard": (0, 2)}, ValueError, "pass batch_size"),
+    "an empty source": ([], {"batch_size": 2, "drop_last": True}, ValueError, r"len\(list\) is 0: .* at least one sample"),
+    "a size of text": (Samples(), {"batch_size": "2"}, TypeError, "batch_size must be an integer or None, got '2'"),
+    "a size of True": (Samples(), {"batch_size": True}, TypeError, "batch_size must be an integer"),
+    "a size of 0": (Samples(), {"batch_size": 0}, ValueError, "batch_size must be 1 or more, or None, got 0"),
+    "a size that is no integer": (Samples(), {"batch_size": 2.0}, TypeError, "batch_size must be an integer"),
+    "a collate that is none": (Samples(), {"batch_size": 2, "collate": 3}, TypeError, "collate must be a function"),
+    "collate alone": (Samples(), {"collate": list.copy}, ValueError, "pass batch_size"),
+    "drop_last alone": (Samples(), {"drop_last": True}, ValueError, "pass batch_size"),
+    "drop_last of a number": (Samples(), {"batch_size": 2, "drop_last": 3}, TypeError, "drop_last must be True or False"),
+    "drop_last leaves nothing": (Samples(), {"batch_size": 11, "drop_last": True}, ValueError, "10 samples, .* takes 11"),
+    "drop_last over ranks": (
+        Samples(), {"batch_size": 4, "drop_last": True, "shard": (0, 3)}, ValueError, "10 samples, .* takes 12",
+    ),
+    "drop_last of batches": (Samples(), {"drop_last": True, "shard": (0, 11)}, ValueError, "10 batches, .* takes 11"),
+    "a sampler that is none": (Samples(), {"sampler": 3}, TypeError, "sampler must be an iterable of indices"),
+    "a sampler of text": (Samples(), {"sampler": "abc"}, TypeError, "sampler must be an iterable of indices"),
+    "a sampler's class": (Samples(), {"batch_sampler": list}, TypeError, "batch_sampler is the class list"),
+    "a sampler and shuffle": (Samples(), {"sampler": [1], "shuffle": True}, ValueError, "a sampler .* excludes shuffle"),
+    "two samplers": (Samples(), {"sampler": [1], "batch_sampler": [[1]]}, ValueError, "excludes sampler"),
+    "a sampler of batches and a size": (
+        Samples(), {"batch_sampler": [[1]], "batch_size": 1, "drop_last": True}, ValueError, "excludes batch_size, drop_last",
+    ),
+    "a sampler of batches and shuffle": (
+        Samples(), {"batch_sampler": [[1]], "shuffle": True}, ValueError, "batch_sampler .* excludes shuffle",
+    ),
+    "a shard of one number": (Samples(), {"shard": 3}, TypeError, r"shard must be \(rank, number of ranks\)"),
+    "a shard of text": (Samples(), {"shard": "all"}, ValueError, 'shard must be .* "auto"'),
+    "a shard of three": (Samples(), {"shard": (0, 1, 2)}, ValueError, r"shard must be \(rank, number of ranks\)"),
+    "a shard of fractions": (Samples(), {"shard": (0, 1.0)}, TypeError, r"shard must be \(rank, number of ranks\)"),
+    "a rank too large": (Samples(), {"shard": (2, 2)}, ValueError, r"0 <= rank < number of ranks, got \(2, 2\)"),
+    "a negative rank": (Samples(), {"shard": (-1, 2)}, ValueError, "0 <= rank"),
+    "another way with errors": (Samples(), {"on_error": "ignore"}, ValueError, 'on_error must be "raise" or "skip"'),
+    "a bound of text": (Samples(), {"on_error": "skip", "max_errors": "3"}, TypeError, "max_errors must be an integer"),
+    "a negative bound": (Samples(), {"on_error": "skip", "max_errors": -1}, ValueError, "max_errors must be 0 or more"),
+    "a bound alone": (Samples(), {"max_errors": 3}, ValueError, 'on_error="skip"'),
+    "num_workers": (Samples(), {"num_workers": 2}, TypeError, "'num_workers': torch's num_workers is here workers"),
+    "collate_fn": (Samples(), {"batch_size": 2, "collate_fn": list}, TypeError, "torch's collate_fn is here collate"),
+    "pin_memory": (Samples(), {"pin_memory": True}, TypeError, "batches lie in shared memory"),
+    "another name": (Samples(), {"bath_size": 3}, TypeError, r"unexpected keyword argument 'bath_size'$"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_told_at_construction(name):
+    source, options, error, words = MISTAKES[name]
+    with pytest.raises(error, match=words):
+        mpqueue.Loader(source, **options)
+
+
+def test_a_state_of_another_batch_size_is_refused():
+    state = mpqueue.Loader(Samples(), batch_size=2).state_dict()
+    for options in ({"batch_size": 3}, {}, {"batch_sampler": [[1]]}):
+        with pytest.raises(ValueError, match="batch_size=2, and this loader has batch_size="):
+            mpqueue.Loader(Samples(), **options).load_state_dict(state)
+
+
+def test_a_generator_function_that_takes_no_share_is_warned_about_once():
+    with mpqueue.Loader(generator, batch_size=2, workers=2) as loader:
+        with pytest.warns(UserWarning, match="never asked mpqueue.worker_info"):
+            assert [batch.tolist() for batch in loader] == [[1], [1]]
+        assert len(list(loader)) == 2
+
+
+def test_an_iterable_dataset_of_torch_is_a_generator_function():
+    torch = pytest.importorskip("torch")
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            info = mpqueue.worker_info()
+            return iter(range(info.shard_id, 6, info.num_shards))
+
+    with mpqueue.Loader(Stream(), batch_size=2, workers=2) as loader:
+        assert sorted(batch.tolist() for batch in loader) == [[0, 2], [1, 3], [4], [5]]

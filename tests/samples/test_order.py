@@ -1,0 +1,179 @@
+"""The order of samples: over the whole source, from (seed, epoch), and free to start."""
+
+import itertools
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue.samples.permutation import SampleOrder, permuted
+
+
+class Indices:
+    def __init__(self, length):
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        return index
+
+
+def epochs(count=1, length=20, **options):
+    with mpqueue.Loader(Indices(length), seed=5, **{"workers": 0, "batch_size": 4, **options}) as loader:
+        return [[batch.tolist() for batch in loader] for _ in range(count)]
+
+
+@pytest.mark.parametrize("length", [2, 3, 4, 5, 100, 1023, 1024, 1025, 70_000])
+def test_the_network_permutes(length):
+    assert sorted(permuted(1, 2, length, np.arange(length)).tolist()) == list(range(length))
+
+
+def test_each_place_goes_anywhere():
+    """By chance the deviation from equal shares would be larger once in a thousand."""
+    found = [int(permuted(seed, 0, 80_000, np.array([3]))[0]) // 8000 for seed in range(4000)]
+    shares = np.bincount(found, minlength=10)
+    assert ((shares - 400) ** 2 / 400).sum() < 27.9
+
+
+def test_seeds_and_epochs_have_orders_of_their_own():
+    places = np.arange(100_000)
+    orders = [permuted(seed, epoch, 100_000, places) for seed, epoch in itertools.product((1, 2), (0, 1))]
+    for one, other in itertools.combinations(orders, 2):
+        assert (one == other).mean() < 0.001
+
+
+def test_a_billion_samples_start_at_once_and_cost_no_memory():
+    tracemalloc.start()
+    started = time.process_time()
+    first = SampleOrder(1, shuffle=True).indices(0, 10**9, 0, 32)
+    used_s, (_, peak_bytes) = time.process_time() - started, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(set(first)) == 32
+    assert used_s < 0.1
+    assert peak_bytes < 1 << 20
+
+
+def test_places_may_lie_across_blocks_and_behind_the_end():
+    order = SampleOrder(3, shuffle=True)
+    whole = permuted(3, 1, 70_000, np.arange(70_000)).tolist()
+    assert order.indices(1, 70_000, 4090, 20) == whole[4090:4110]
+    assert order.indices(1, 70_000, 69_990, 20) == whole[69_990:] + whole[:10]
+    assert SampleOrder(3, shuffle=False).indices(0, 3, 2, 8) == [2, 0, 1, 2, 0, 1, 2, 0]
+
+
+def test_samples_are_shuffled_over_the_whole_source():
+    one, two = epochs(2, shuffle=True)
+    assert sorted(itertools.chain(*one)) == sorted(itertools.chain(*two)) == list(range(20))
+    assert one != two
+    assert list(itertools.chain(*epochs(batch_size=7, shuffle=True)[0])) == list(itertools.chain(*one))
+
+
+def test_the_last_batch_is_short_or_dropped():
+    assert [len(batch) for batch in epochs(length=10)[0]] == [4, 4, 2]
+    assert [len(batch) for batch in epochs(length=10, drop_last=True)[0]] == [4, 4]
+
+
+def test_one_rank_fills_nothing_up():
+    assert epochs(length=10, shard=(0, 1)) == epochs(length=10)
+
+
+def test_a_source_of_batches_keeps_its_order_over_ranks():
+    """The end is filled up from the beginning, or dropped; a batch has the same random numbers both times."""
+
+    class Draws(Indices):
+        def __getitem__(self, index):
+            return np.array([index, mpqueue.rng().random()])
+
+    def stream(**options):
+        with mpqueue.Loader(Draws(5), workers=0, seed=3, shuffle=True, **options) as loader:
+            return [batch.tolist() for batch in loader]
+
+    alone = stream()
+    one, two = stream(shard=(0, 2)), stream(shard=(1, 2))
+    assert [one[0], two[0], one[1], two[1], one[2], two[2]] == [*alone, alone[0]]
+    assert stream(shard=(1, 2), drop_last=True) == two[:2]
+
+
+def test_lengths_count_this_ranks_batches():
+    source = Indices(10)
+    assert len(mpqueue.Loader(source, batch_size=4)) == 3
+    assert len(mpqueue.Loader(source, batch_size=4, drop_last=True)) == 2
+    assert len(mpqueue.Loader(source, batch_size=2, shard=(1, 3))) == 2
+    assert len(mpqueue.Loader(source, shard=(1, 4))) == 3
+    assert len(mpqueue.Loader(source, batch_size=4, sampler=range(9))) == 3
+    assert len(mpqueue.Loader(source, sampler=range(9))) == 9
+    assert len(mpqueue.Loader(source, batch_sampler=[[1], [2, 3]])) == 2
+    with pytest.raises(TypeError, match="len"):
+        len(mpqueue.Loader(source, sampler=iter([1])))
+
+
+def test_epochs_are_counted_and_close_ends_the_workers():
+    loader = mpqueue.Loader(Indices(4), batch_size=2, workers=1)
+    assert loader.epoch == 0
+    for number in range(2):
+        for _ in loader:
+            assert loader.epoch == number
+        assert loader.epoch == number + 1
+    stream = iter(loader)
+    next(stream)
+    assert loader.epoch == 2
+    loader.close()
+    assert not loader.is_alive()
+
+
+def test_the_order_of_ranks_may_come_from_a_launcher(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert len(mpqueue.Loader(Indices(8), batch_size=1, shard="auto")) == 8
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with mpqueue.Loader(Indices(8), batch_size=1, shard="auto", workers=0) as loader:
+        assert [batch.tolist() for batch in loader] == [[1], [5]]
+    monkeypatch.setenv("RANK", "4")
+    with pytest.raises(ValueError, match="RANK and WORLD_SIZE"):
+        mpqueue.Loader(Indices(8), batch_size=1, shard="auto")
+
+
+def test_getitems_is_asked_for_the_whole_batch():
+    class AtOnce(Indices):
+        def __getitem__(self, index):
+            raise AssertionError("asked singly")
+
+        def __getitems__(self, indices):
+            assert type(indices) is list
+            return [(index, mpqueue.rng().random()) for index in indices]
+
+    with mpqueue.Loader(AtOnce(5), batch_size=2, workers=1, seed=1) as loader:
+        batches = list(loader)
+    assert [batch[0].tolist() for batch in batches] == [[0, 1], [2, 3], [4]]
+    assert len({draw for batch in batches for draw in batch[1].tolist()}) == 5
+
+
+def test_getitems_that_gives_too_little_is_an_error():
+    class Short(Indices):
+        def __getitems__(self, indices):
+            return [0]
+
+    with mpqueue.Loader(Short(5), batch_size=2, workers=0) as loader:
+        with pytest.raises(ValueError, match="__getitems__ gave 1 samples for 2 indices"):
+            next(iter(loader))
+
+
+def test_collate_has_random_numbers_of_its_own():
+    class Draws(Indices):
+        def __getitem__(self, index):
+            return mpqueue.rng().random()
+
+    def collate(samples):
+        return [*samples, mpqueue.rng().random()]
+
+    def stream(workers):
+        with mpqueue.Loader(Draws(6), batch_size=2, collate=collate, workers=workers, seed=1) as loader:
+            return list(loader)
+
+    assert stream(0) == stream(2)
+    assert len({draw for batch in stream(0) for draw in batch}) == 9

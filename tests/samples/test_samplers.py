@@ -1,0 +1,181 @@
+"""Samplers are iterated in the trainer, lazily, anew for each epoch; what they give may be anything."""
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+
+import mpqueue
+
+
+class Indices:
+    def __init__(self, length=100):
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        return index
+
+
+class Counting:
+    """An endless sampler that counts what was drawn."""
+
+    def __init__(self):
+        self.drawn, self.epochs = 0, []
+
+    def set_epoch(self, epoch):
+        self.epochs.append(epoch)
+
+    def __iter__(self):
+        for number in itertools.count():
+            self.drawn += 1
+            yield number % 100
+
+
+@pytest.mark.parametrize(("workers", "backend"), [(0, "process"), (2, "process"), (2, "thread")])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_batches_come_as_the_sampler_says(workers, backend, ordered):
+    options = {"workers": workers, "backend": backend, "ordered": ordered}
+    with mpqueue.Loader(Indices(), sampler=[7, 7, 3, 9, 1], batch_size=2, **options) as loader:
+        found = [[batch.tolist() for batch in loader] for _ in range(3)]
+    assert [sorted(epoch) for epoch in found] == [sorted([[7, 7], [3, 9], [1]])] * 3
+    if ordered:
+        assert found[0] == [[7, 7], [3, 9], [1]]
+
+
+def test_a_sampler_without_a_batch_size_orders_batches():
+    with mpqueue.Loader(Indices(), sampler=[5, 2, 5], workers=1) as loader:
+        assert [list(loader), list(loader)] == [[5, 2, 5]] * 2
+
+
+def test_an_endless_sampler_is_drawn_as_far_as_batches_are_computed():
+    sampler = Counting()
+    with mpqueue.Loader(Indices(), sampler=sampler, batch_size=10, workers=1, max_queue_size=3) as loader:
+        stream = iter(loader)
+        for _ in range(5):
+            next(stream)
+        assert sampler.drawn <= 10 * (5 + 3 + 1)
+        iter(loader)
+        assert sampler.epochs == [0, 1]
+
+
+def test_the_epoch_is_told_to_the_sampler_inside_a_sampler_of_batches():
+    class Batches:
+        def __init__(self):
+            self.sampler = Counting()
+
+        def __iter__(self):
+            yield [1, 2]
+
+    batches = Batches()
+    with mpqueue.Loader(Indices(), batch_sampler=batches, workers=0) as loader:
+        for _ in range(3):
+            list(loader)
+    assert batches.sampler.epochs == [0, 1, 2]
+
+
+def test_keys_may_be_anything_and_the_source_needs_no_length():
+    source = {"a": np.ones(3), ("b", 1): np.zeros(3), 2**70: np.ones(3)}
+    with mpqueue.Loader(source, batch_sampler=[["a", ("b", 1)], [2**70]], workers=1) as loader:
+        first, second = loader
+    assert first.tolist() == [[1, 1, 1], [0, 0, 0]]
+    assert second.tolist() == [[1, 1, 1]]
+
+
+def test_a_list_longer_than_a_page_travels():
+    many = list(range(100)) * 200
+    with mpqueue.Loader(Indices(), batch_sampler=[many, [1]], workers=1) as loader:
+        first, second = loader
+    assert first.tolist() == many
+    assert second.tolist() == [1]
+
+
+def test_indices_of_numpy_are_integers_for_the_source():
+    class Strict(Indices):
+        def __getitem__(self, index):
+            assert type(index) is int
+            return index
+
+    with mpqueue.Loader(Strict(), sampler=np.arange(4), batch_size=4, workers=0) as loader:
+        assert next(iter(loader)).tolist() == [0, 1, 2, 3]
+
+
+class Failing:
+    fails = True
+
+    def __iter__(self):
+        yield from (1, 2, 3)
+        if self.fails:
+            raise OSError("the index file is gone")
+        yield from (4, 5)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_of_the_sampler_comes_at_its_place_and_the_next_call_tries_again(workers):
+    sampler = Failing()
+    with mpqueue.Loader(Indices(), sampler=sampler, batch_size=2, workers=workers) as loader:
+        stream = iter(loader)
+        assert next(stream).tolist() == [1, 2]
+        with pytest.raises(OSError, match="the index file is gone"):
+            next(stream)
+        sampler.fails = False
+        assert [batch.tolist() for batch in stream] == [[3, 4], [5]]
+        assert [batch.tolist() for batch in loader] == [[1, 2], [3, 4], [5]]
+
+
+def test_a_sampler_that_gives_nothing_is_an_error():
+    with mpqueue.Loader(Indices(), sampler=iter([1, 2]), batch_size=2, workers=0) as loader:
+        assert [batch.tolist() for batch in loader] == [[1, 2]]
+        with pytest.raises(ValueError, match=r"gave nothing for epoch 1: .* an iterator that was used up"):
+            list(loader)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"batch_sampler": [1, 2]}, TypeError, "gives lists of indices, this one gave 1"),
+        ({"batch_sampler": [[]]}, ValueError, "empty list"),
+        ({"sampler": [[1, 2]]}, TypeError, r"integers, and this one gave \[1, 2\]"),
+    ],
+)
+def test_what_a_sampler_gives_is_checked(options, error, words):
+    with mpqueue.Loader(Indices(), workers=0, **options) as loader:
+        with pytest.raises(error, match=words):
+            next(iter(loader))
+
+
+class Shuffling:
+    """A sampler with randomness of its own, and a state."""
+
+    def __init__(self, seed):
+        self.random = random.Random(seed)
+
+    def __iter__(self):
+        order = list(range(12))
+        self.random.shuffle(order)
+        return iter(order)
+
+    def state_dict(self):
+        return self.random.getstate()
+
+    def load_state_dict(self, state):
+        self.random.setstate(state)
+
+
+@pytest.mark.parametrize("at", [0, 2, 4])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_sampler_with_a_state_of_its_own_goes_on_with_its_order(at, workers):
+    with mpqueue.Loader(Indices(), sampler=Shuffling(1), batch_size=3, workers=workers) as loader:
+        list(loader)
+        stream = iter(loader)
+        for _ in range(at):
+            next(stream)
+        state = loader.state_dict()
+        rest = [batch.tolist() for batch in stream]
+        following = [batch.tolist() for batch in loader]
+    with mpqueue.Loader(Indices(), sampler=Shuffling(2), batch_size=3, workers=workers) as loader:
+        loader.load_state_dict(state)
+        assert [batch.tolist() for batch in loader] == (rest if at != 4 else following)
