@@ -16,16 +16,16 @@ from mpqueue.compat.functions.declare import public, public_class
 from mpqueue.compat.functions.keys import GraphKeys, add_to_collections, get_collection
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.graph import Graph, get_default_graph
+from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.make import custom
-from mpqueue.compat.graph.nodes import Operation, Tensor
+from mpqueue.compat.graph.nodes import Operation, StandsForTensor, Tensor
 from mpqueue.compat.graph.run import lent, owned
 from mpqueue.compat.graph.state import Running
 from mpqueue.compat.graph.symbolic import Operators
 from mpqueue.compat.ops.dims import merged
-from mpqueue.compat.ops.dtypes import DType, bool_, string
+from mpqueue.compat.ops.dtypes import bool_, string
 from mpqueue.compat.ops.infer import invalid
-from mpqueue.compat.ops.tensorshape import TensorShape, as_shape
+from mpqueue.compat.ops.tensorshape import as_shape
 from mpqueue.errors import FailedPreconditionError, OutOfRangeError
 
 
@@ -34,7 +34,7 @@ from mpqueue.errors import FailedPreconditionError, OutOfRangeError
     unused="caching_device variable_def expected_shape import_scope constraint use_resource synchronization "
     "aggregation",
 )
-class Variable(Operators):
+class Variable(StandsForTensor, Operators):
     """A value that a session keeps, as in TensorFlow 1.
 
     Used as a tensor it stands for its value. There is nothing to train here, so that what training needs is accepted
@@ -86,9 +86,9 @@ class Variable(Operators):
             kind = self._initial_value.dtype.base_dtype
             outputs = [(kind._as_ref, dims if validate_shape else None)]
             holder = custom("VariableV2", (), outputs, self._read, name=scope, bound=True)
-            self._ref = holder.outputs[0]
+            self._stands_for = holder.outputs[0]
             self._initializer = self.assign(self._initial_value, validate_shape=validate_shape, name="Assign").op
-            self._snapshot = apply("Identity", self._ref, name="read")
+            self._snapshot = apply("Identity", self._stands_for, name="read")
         names = [GraphKeys.GLOBAL_VARIABLES] if collections is None else list(collections)
         if self.trainable and GraphKeys.TRAINABLE_VARIABLES not in names:
             names.append(GraphKeys.TRAINABLE_VARIABLES)
@@ -96,10 +96,12 @@ class Variable(Operators):
 
     def _read(self, run: Running, _inputs: list[np.ndarray]) -> list[np.ndarray]:
         try:
-            return [run.session.state[self._ref.op]]
+            return [run.session.state[self._stands_for.op]]
         except KeyError:
             raise FailedPreconditionError(
-                None, None, f"Attempting to use uninitialized value {self._ref.op.name}: run its initializer first"
+                None,
+                None,
+                f"Attempting to use uninitialized value {self._stands_for.op.name}: run its initializer first",
             ) from None
 
     def _as_tensor(self) -> Tensor:
@@ -108,45 +110,16 @@ class Variable(Operators):
     _operand = _as_tensor  # of the operators
 
     def _as_graph_element(self) -> Tensor:
-        return self._ref
-
-    @property
-    def name(self) -> str:
-        """The name of the reference."""
-        return self._ref.name
-
-    @property
-    def op(self) -> Operation:
-        """The operation of the reference."""
-        return self._ref.op
-
-    @property
-    def graph(self) -> Graph:
-        """The graph that it belongs to."""
-        return self._ref.graph
+        return self._stands_for
 
     @property
     def device(self) -> str:
         """The device it was put on; without effect."""
-        return self._ref.device
-
-    @property
-    def dtype(self) -> DType:
-        """The type, as a reference type."""
-        return self._ref.dtype
-
-    @property
-    def shape(self) -> TensorShape:
-        """The shape as far as known."""
-        return self._ref.shape
-
-    def get_shape(self) -> TensorShape:
-        """The shape as far as known."""
-        return self.shape
+        return self._stands_for.device
 
     def set_shape(self, shape: Any) -> None:
         """Add what the caller knows of the shape."""
-        self._ref.set_shape(shape)
+        self._stands_for.set_shape(shape)
         self._snapshot.set_shape(shape)
 
     @property
@@ -165,7 +138,7 @@ class Variable(Operators):
 
     def read_value(self) -> Tensor:
         """The value, read by a new node, after what new nodes wait for (`control_dependencies`)."""
-        kind = (self.dtype.base_dtype, self._ref.known_dims)
+        kind = (self.dtype.base_dtype, self._stands_for.known_dims)
         return custom("Identity", (), [kind], self._read, name="read", bound=True).outputs[0]
 
     def initialized_value(self) -> Tensor:
@@ -185,10 +158,10 @@ class Variable(Operators):
 
         def kernel(run: Running, values: list[np.ndarray]) -> list[np.ndarray]:
             with run.session.lock:
-                run.session.state[self._ref.op] = kept = lent(np.asarray(change(run, values[0])))
+                run.session.state[self._stands_for.op] = kept = lent(np.asarray(change(run, values[0])))
             return [kept]
 
-        made = custom(kind, [operand], [(self.dtype, self._ref.known_dims)], kernel, name=name, bound=True)
+        made = custom(kind, [operand], [(self.dtype, self._stands_for.known_dims)], kernel, name=name, bound=True)
         return made.outputs[0]
 
     def assign(
@@ -203,7 +176,7 @@ class Variable(Operators):
         del use_locking
         tensor = convert_to_tensor(value, self.dtype.base_dtype, "value")
         if validate_shape:
-            merged(self._ref.known_dims, tensor.known_dims)
+            merged(self._stands_for.known_dims, tensor.known_dims)
         out = self._updating(
             "Assign", tensor, lambda _run, new: self._fitting(new, validate_shape=validate_shape), name
         )
@@ -213,7 +186,7 @@ class Variable(Operators):
 
     def _fitting(self, value: np.ndarray, *, validate_shape: bool) -> np.ndarray:
         try:
-            merged(self._ref.known_dims if validate_shape else None, value.shape)
+            merged(self._stands_for.known_dims if validate_shape else None, value.shape)
         except ValueError:
             invalid(f"Assign requires shapes to match: {self.name} has {self.shape}, the value {value.shape}")
         return owned(value)
@@ -236,7 +209,7 @@ class Variable(Operators):
                 (value,) = self._read(run, [])
                 if value >= limit:
                     raise OutOfRangeError(None, None, f"Reached limit of {limit}")
-                run.session.state[self._ref.op] = lent(np.asarray(value + value.dtype.type(1)))
+                run.session.state[self._stands_for.op] = lent(np.asarray(value + value.dtype.type(1)))
             return [value]
 
         return custom("CountUpTo", (), [(self.dtype.base_dtype, ())], kernel, bound=True).outputs[0]

@@ -28,7 +28,7 @@ class Branch:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self.outer: Branch | None = graph.current_branch
+        self.outer: Branch | None = graph.scopes.branch
 
     def entered(self) -> AbstractContextManager[None]:
         """A context in which new nodes belong to this branch."""

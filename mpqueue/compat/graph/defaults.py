@@ -8,44 +8,26 @@ from typing import Any, Final
 
 class _Entered(threading.local):
     def __init__(self) -> None:
-        self.graphs: list[Any] = []
-        self.sessions: list[Any] = []
+        self._things: list[Any] = []
 
     @property
-    def graph(self) -> Any:
-        """The innermost graph, None if there is none."""
-        return self.graphs[-1] if self.graphs else None
-
-    @property
-    def session(self) -> Any:
-        """The innermost session, None if there is none."""
-        return self.sessions[-1] if self.sessions else None
+    def innermost(self) -> Any:
+        """What was entered last and not left, None if there is nothing."""
+        return self._things[-1] if self._things else None
 
     @contextmanager
-    def graph_context(self, graph: Any) -> Iterator[Any]:
-        """A context in which ``graph`` is the innermost."""
-        self.graphs.append(graph)
+    def context(self, thing: Any) -> Iterator[Any]:
+        """A context in which ``thing`` is the innermost."""
+        self._things.append(thing)
         try:
-            yield graph
+            yield thing
         finally:
-            _drop_last(self.graphs, graph)
-
-    @contextmanager
-    def session_context(self, session: Any) -> Iterator[Any]:
-        """A context in which ``session`` is the innermost."""
-        self.sessions.append(session)
-        try:
-            yield session
-        finally:
-            _drop_last(self.sessions, session)
+            # They may be left in another order than entered: an InteractiveSession is closed when the user likes.
+            for place in reversed(range(len(self._things))):
+                if self._things[place] is thing:
+                    del self._things[place]
+                    break
 
 
-def _drop_last(stack: list[Any], item: Any) -> None:
-    """Contexts may be left in another order than entered: an InteractiveSession is closed when the user likes."""
-    for place in reversed(range(len(stack))):
-        if stack[place] is item:
-            del stack[place]
-            return
-
-
-entered: Final = _Entered()
+graphs: Final = _Entered()
+sessions: Final = _Entered()

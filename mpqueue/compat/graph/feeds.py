@@ -41,11 +41,9 @@ def _pairs(graph: Graph, feed_dict: Mapping[Any, Any]) -> Iterator[tuple[Tensor,
 
 def _tensor(graph: Graph, key: Any) -> Tensor:
     try:
-        found = graph.as_graph_element(key, allow_operation=False)
+        return graph.as_graph_element(key, allow_operation=False)  # type: ignore[return-value]
     except (TypeError, ValueError, KeyError) as error:
         raise TypeError(f"Cannot interpret feed_dict key as Tensor: {error}") from None
-    assert isinstance(found, Tensor)
-    return found
 
 
 def fed_array(tensor: Tensor, value: Any) -> np.ndarray:

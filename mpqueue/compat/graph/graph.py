@@ -1,6 +1,6 @@
 """The default graph: the innermost one that this thread has entered, else one global graph."""
 
-from mpqueue.compat.graph.defaults import entered
+from mpqueue.compat.graph.defaults import graphs
 from mpqueue.compat.graph.nodes import Graph
 
 __all__ = ["Graph", "get_default_graph", "reset_default_graph"]
@@ -13,7 +13,7 @@ def get_default_graph() -> Graph:
 
     Follows: ``tf.get_default_graph``.
     """
-    return entered.graph or _global_graph
+    return graphs.innermost or _global_graph
 
 
 def reset_default_graph() -> None:
@@ -25,7 +25,7 @@ def reset_default_graph() -> None:
     Follows: ``tf.reset_default_graph``.
     """
     global _global_graph
-    if entered.graph is not None:
+    if graphs.innermost is not None:
         raise AssertionError(
             "Do not use tf.reset_default_graph() to clear nested graphs. If you need a cleared graph, exit the nesting "
             "and create a new graph."

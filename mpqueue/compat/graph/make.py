@@ -1,12 +1,12 @@
 """Making nodes out of tensors: of an array, of an operation of the table, or with a kernel of one's own."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 import numpy as np
 
 from mpqueue.compat.graph.graph import Graph, get_default_graph
-from mpqueue.compat.graph.nodes import Entries, Kernel, Operation, Tensor
+from mpqueue.compat.graph.nodes import Entries, Kernel, Operation, Tensor, Traits
 from mpqueue.compat.graph.state import Running
 from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import DType, as_dtype
@@ -52,29 +52,11 @@ def custom(
     kernel: Kernel,
     *,
     name: str | None = None,
-    entries: Entries | None = None,
-    blocking: bool = False,
-    bound: bool = False,
-    attributes: dict[str, Any] | None = None,
+    **traits: Unpack[Traits],
 ) -> Operation:
     """Make a node with a kernel of its own: what has state, waits, or is not a function of arrays."""
     graph = graph_of(inputs)
-
-    def make(unique: str) -> Operation:
-        return Operation(
-            graph,
-            unique,
-            kind,
-            inputs,
-            outputs,
-            kernel,
-            entries=entries,
-            blocking=blocking,
-            bound=bound,
-            attributes=attributes,
-        )
-
-    return graph.add(make, name or kind)
+    return graph.add(lambda unique: Operation(graph, unique, kind, inputs, outputs, kernel, **traits), name or kind)
 
 
 def node_of(array: np.ndarray, name: str) -> Tensor:
@@ -82,16 +64,9 @@ def node_of(array: np.ndarray, name: str) -> Tensor:
     frozen = np.array(array, order="C")  # a copy: the caller may go on writing into his
     frozen.flags.writeable = False
     dtype = as_dtype(array.dtype)
-    made = custom(
-        "Const",
-        (),
-        [(dtype, frozen.shape)],
-        lambda _run, _inputs: (frozen,),
-        name=name,
-        entries=lambda _place: frozen,
-        attributes={"dtype": dtype, "value": frozen},
-    )
-    return made.outputs[0]
+    traits: Traits = {"entries": lambda _place: frozen, "attributes": {"dtype": dtype, "value": frozen}}
+    kind = [(dtype, frozen.shape)]
+    return custom("Const", (), kind, lambda _run, _inputs: (frozen,), name=name, **traits).outputs[0]
 
 
 def table_node(
@@ -113,34 +88,26 @@ def table_node(
     dims = definition.infer(*groups, **attributes)
     shapes = dims if isinstance(dims, list) else [dims] * len(outputs)
     kernel = _kernel(definition, [len(group) if isinstance(group, list) else None for group in groups], attributes)
-    return custom(
-        definition.name,
-        tensors,
-        list(zip(outputs, shapes, strict=True)),
-        kernel,
-        name=name,
-        entries=_entries(definition, groups, attributes),
-        attributes=attributes,
-    )
+    traits: Traits = {"entries": _entries(definition, groups, attributes), "attributes": attributes}
+    return custom(definition.name, tensors, list(zip(outputs, shapes, strict=True)), kernel, name=name, **traits)
 
 
 def _kernel(definition: Op, lengths: list[int | None], attributes: dict[str, Any]) -> Kernel:
-    compute, several = definition.compute, len(definition.outputs) != 1 or bool(definition.outputs[0].number)
-    grouped, infer = _grouper(lengths), definition.infer
+    compute, several, grouped = definition.compute, _has_several(definition), _grouper(lengths)
 
-    def one(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+    def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
         try:
-            return (array_of(compute(*grouped(values), **attributes)),)
+            out = compute(*grouped(values), **attributes)
+            return [array_of(each) for each in out] if several else (array_of(out),)
         except _REFUSALS as error:
-            raise _refused(infer, grouped(values), attributes, error) from error
+            raise _refused(definition.infer, grouped(values), attributes, error) from error
 
-    def many(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-        try:
-            return [array_of(each) for each in compute(*grouped(values), **attributes)]
-        except _REFUSALS as error:
-            raise _refused(infer, grouped(values), attributes, error) from error
+    return kernel
 
-    return many if several else one
+
+def _has_several(definition: Op) -> bool:
+    """Return whether the function gives a sequence of outputs."""
+    return len(definition.outputs) != 1 or bool(definition.outputs[0].number)
 
 
 def _refused(
@@ -196,8 +163,7 @@ def _folded(definition: Op, groups: Sequence[Group], attributes: dict[str, Any])
             out = definition.compute(*values, **attributes)
     except (OpError, *_REFUSALS):
         return []  # the run will raise it
-    several = len(definition.outputs) != 1 or definition.outputs[0].number
-    return [array_of(each) for each in (out if several else [out])]
+    return [array_of(each) for each in (out if _has_several(definition) else [out])]
 
 
 def _known(group: Group) -> Any:

@@ -7,11 +7,11 @@ variable finds its state in the run's session. An operation is *blocking* if its
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import numpy as np
 
-from mpqueue.compat.graph.defaults import entered
+from mpqueue.compat.graph.defaults import graphs, sessions
 from mpqueue.compat.graph.scopes import Collections, Scoped
 from mpqueue.compat.graph.state import Running
 from mpqueue.compat.graph.symbolic import Operators, WithoutValue
@@ -26,6 +26,15 @@ Entries = Callable[[int], np.ndarray | None]
 _Attached = TypeVar("_Attached")
 
 
+class Traits(TypedDict, total=False):
+    """The facts about an operation that need not be said of each."""
+
+    entries: Entries  # what is known of an output's value before a run, by the number of the output
+    blocking: bool  # the kernel may wait for others
+    bound: bool  # what it does depends on state of the session, other than queues and readers
+    attributes: dict[str, Any]  # what `Operation.get_attr` tells
+
+
 class Operation:
     """A node that computes.
 
@@ -36,10 +45,7 @@ class Operation:
         inputs: The tensors it takes.
         outputs: (dtype, shape as far as known) of each tensor it gives.
         kernel: What it does.
-        entries: What is known of an output's value before a run, by the number of the output.
-        blocking: The kernel may wait for others.
-        bound: What it does depends on state of the session, other than queues and readers.
-        attributes: What `get_attr` tells.
+        traits: What else there is to say; see `Traits`.
 
     Follows: ``tf.Operation``.
     """
@@ -52,19 +58,15 @@ class Operation:
         inputs: Sequence["Tensor"],
         outputs: Sequence[tuple[DType, Dims]],
         kernel: Kernel,
-        *,
-        entries: Entries | None = None,
-        blocking: bool = False,
-        bound: bool = False,
-        attributes: dict[str, Any] | None = None,
+        **traits: Unpack[Traits],
     ) -> None:
         self.graph, self.name, self.type = graph, name, kind
         self.inputs = tuple(inputs)
         self.control_inputs: tuple[Operation, ...] = ()
-        self.kernel, self.entries, self.blocking, self.bound = kernel, entries, blocking, bound
-        self.attributes = attributes or {}
-        self.device = graph.current_device
-        self.branch = graph.current_branch
+        self.kernel, self.entries = kernel, traits.get("entries")
+        self.blocking, self.bound = traits.get("blocking", False), traits.get("bound", False)
+        self.attributes = traits.get("attributes", {})
+        self.device, self.branch = graph.scopes.device, graph.scopes.branch
         self.outputs = [Tensor(self, place, dtype, dims) for place, (dtype, dims) in enumerate(outputs)]
 
     def values(self) -> tuple["Tensor", ...]:
@@ -201,6 +203,41 @@ class Tensor(KnownInput, Operators, WithoutValue):
         return self is other
 
 
+class StandsForTensor:
+    """A thing that stands for a tensor of a graph, which is not always a node: a variable, a sparse tensor."""
+
+    _stands_for: Tensor
+
+    @property
+    def op(self) -> Operation:
+        """The operation behind it."""
+        return self._stands_for.op
+
+    @property
+    def graph(self) -> "Graph":
+        """The graph that it belongs to."""
+        return self._stands_for.graph
+
+    @property
+    def name(self) -> str:
+        """The name of the tensor."""
+        return self._stands_for.name
+
+    @property
+    def dtype(self) -> DType:
+        """Type of the elements."""
+        return self._stands_for.dtype
+
+    @property
+    def shape(self) -> TensorShape:
+        """The shape as far as known."""
+        return self._stands_for.shape
+
+    def get_shape(self) -> TensorShape:
+        """The shape as far as known."""
+        return self.shape
+
+
 class Graph(Scoped, Collections):
     """A set of operations that a `Session` can run.
 
@@ -232,7 +269,8 @@ class Graph(Scoped, Collections):
             if not name.endswith("/"):
                 name = self._claimed(name)
             made = make(name.rstrip("/"))
-            made.control_inputs = tuple(op for op in self._scopes.control_inputs if op not in _producers(made))
+            producers = {each.op for each in made.inputs}
+            made.control_inputs = tuple(op for op in self.scopes.control_inputs if op not in producers)
             self._operations[made.name] = made
             return made
 
@@ -253,9 +291,7 @@ class Graph(Scoped, Collections):
             KeyError: There is none.
             ValueError: The name is a tensor's.
         """
-        found = self.as_graph_element(_as_str(name), allow_tensor=False)
-        assert isinstance(found, Operation)
-        return found
+        return self.as_graph_element(_as_str(name), allow_tensor=False)  # type: ignore[return-value]
 
     def get_tensor_by_name(self, name: str) -> Tensor:
         """The tensor of that name, such as "add:0".
@@ -265,9 +301,7 @@ class Graph(Scoped, Collections):
             KeyError: There is none.
             ValueError: The name is an operation's.
         """
-        found = self.as_graph_element(_as_str(name), allow_operation=False)
-        assert isinstance(found, Tensor)
-        return found
+        return self.as_graph_element(_as_str(name), allow_operation=False)  # type: ignore[return-value]
 
     def as_graph_element(self, obj: Any, allow_tensor: bool = True, allow_operation: bool = True) -> Tensor | Operation:
         """The node that ``obj`` is, stands for (a variable), or names.
@@ -337,16 +371,17 @@ class Graph(Scoped, Collections):
             TypeError: An entry is no node.
             ValueError: It belongs to another graph.
         """
-        inputs: tuple[Operation, ...] = ()
+        inputs: list[Operation] = []
         if control_inputs is not None:
-            added = [_operation_of(self, each) for each in control_inputs]
-            inputs = tuple(dict.fromkeys([*self._scopes.control_inputs, *added]))
-        with self.changed(control_inputs=inputs):
+            elements = [self.as_graph_element(each) for each in control_inputs]
+            added = [each.op if isinstance(each, Tensor) else each for each in elements]
+            inputs = [*self.scopes.control_inputs, *added]
+        with self.changed(control_inputs=tuple(dict.fromkeys(inputs))):
             yield
 
     def as_default(self) -> Any:
         """A context in which this is the default graph of this thread."""
-        return entered.graph_context(self)
+        return graphs.context(self)
 
     def session_for(self, session: Any, what: str) -> Any:
         """The given session, or the default one, checked to be of this graph.
@@ -354,7 +389,7 @@ class Graph(Scoped, Collections):
         Raises:
             ValueError: There is none, or it is of another graph.
         """
-        found = entered.session if session is None else session
+        found = sessions.innermost if session is None else session
         if found is None:
             raise ValueError(
                 f"Cannot use {what}: No default session is registered. Use `with sess.as_default()` or pass "
@@ -369,12 +404,3 @@ def _as_str(name: Any) -> str:
     if not isinstance(name, str):
         raise TypeError(f"names are strings (or similar), not {type(name).__name__}.")
     return name
-
-
-def _producers(op: Operation) -> set[Operation]:
-    return {each.op for each in op.inputs}
-
-
-def _operation_of(graph: Graph, value: Any) -> Operation:
-    element = graph.as_graph_element(value)
-    return element.op if isinstance(element, Tensor) else element

@@ -7,7 +7,7 @@ entering puts a changed copy in place, leaving puts the old one back.
 import re
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -20,10 +20,10 @@ _DEVICE: Final = re.compile(r"/(cpu|gpu):(\d+|\*)", re.IGNORECASE)  # the short 
 class Scopes:
     """The settings of the nodes that are made now."""
 
-    name: str = ""
-    control_inputs: tuple[Any, ...] = ()
-    device: str = ""
-    branch: Any = None
+    name: str = ""  # the prefix of names, without the final slash
+    control_inputs: tuple[Any, ...] = ()  # the operations that they wait for
+    device: str = ""  # without effect
+    branch: Any = None  # the branch of a `cond` to which they belong
 
 
 class Scoped:
@@ -31,37 +31,22 @@ class Scoped:
 
     def __init__(self) -> None:
         self._names: dict[str, int] = {}
-        self._scopes = Scopes()
+        self.scopes = Scopes()
         self._lock = threading.RLock()
 
     @contextmanager
     def changed(self, **scopes: Any) -> Iterator[None]:
         """Inside, other `Scopes` apply."""
-        before = self._scopes
-        self._scopes = replace(before, **scopes)
+        before = self.scopes
+        self.scopes = replace(before, **scopes)
         try:
             yield
         finally:
-            self._scopes = before
-
-    @property
-    def current_device(self) -> str:
-        """The device of new nodes; without effect."""
-        return self._scopes.device
-
-    @property
-    def current_branch(self) -> Any:
-        """The branch of a `cond` in which new nodes are made."""
-        return self._scopes.branch
-
-    @property
-    def current_control_inputs(self) -> tuple[Any, ...]:
-        """The operations that new nodes wait for."""
-        return self._scopes.control_inputs
+            self.scopes = before
 
     def get_name_scope(self) -> str:
         """The prefix of new names, without the final slash."""
-        return self._scopes.name
+        return self.scopes.name
 
     @contextmanager
     def name_scope(self, name: str | None) -> Iterator[str]:
@@ -79,7 +64,7 @@ class Scoped:
 
     def _claimed(self, name: str) -> str:
         """A new unique name in the scope, checked."""
-        allowed = _NAME if self._scopes.name else _ROOT_NAME
+        allowed = _NAME if self.scopes.name else _ROOT_NAME
         if not allowed.fullmatch(name):
             raise ValueError(
                 f"{name!r} is not a valid name: use letters, digits, and _ . - / after the first character"
@@ -88,7 +73,7 @@ class Scoped:
 
     def unique_name(self, name: str, mark_as_used: bool = True) -> str:
         """``name`` within the current scope, with ``_1``, ``_2``, ... behind it if it is taken (in any case)."""
-        name = f"{self._scopes.name}/{name}" if self._scopes.name else name
+        name = f"{self.scopes.name}/{name}" if self.scopes.name else name
         with self._lock:
             key, number = name.lower(), self._names.get(name.lower(), 0)
             if mark_as_used:
@@ -109,16 +94,14 @@ class Scoped:
         with self.changed(device=named):
             yield
 
-    @contextmanager
-    def colocate_with(self, op: Any, ignore_existing: bool = False) -> Iterator[None]:
+    def colocate_with(self, op: Any, ignore_existing: bool = False) -> AbstractContextManager[None]:
         """No effect: there is one device."""
         del op, ignore_existing
-        yield
+        return nullcontext()
 
-    @contextmanager
-    def container(self, container_name: str) -> Iterator[str]:
+    def container(self, container_name: str) -> AbstractContextManager[str]:
         """No effect: state belongs to a session."""
-        yield container_name
+        return nullcontext(container_name)
 
 
 class Collections:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Self
 
-from mpqueue.compat.graph.defaults import entered
+from mpqueue.compat.graph.defaults import sessions
 from mpqueue.compat.graph.feeds import fed_values
 from mpqueue.compat.graph.fetches import Fetches
 from mpqueue.compat.graph.graph import Graph, get_default_graph
@@ -128,7 +128,7 @@ class Session(SessionState):
 
     def as_default(self) -> Any:
         """A context in which this is the default session of this thread; the session stays open after it."""
-        return entered.session_context(self)
+        return sessions.context(self)
 
     def close(self) -> None:
         """End the session: calls that wait in it raise `CancelledError`; when the last has ended, its state is gone."""
@@ -176,4 +176,4 @@ def get_default_session() -> Session | None:
 
     Follows: ``tf.get_default_session``.
     """
-    return entered.session  # type: ignore[no-any-return]
+    return sessions.innermost  # type: ignore[no-any-return]

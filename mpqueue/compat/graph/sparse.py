@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from mpqueue.compat.graph.convert import CONVERSIONS, convert_to_tensor
-from mpqueue.compat.graph.graph import Graph
-from mpqueue.compat.graph.nodes import Operation, Tensor
+from mpqueue.compat.graph.nodes import StandsForTensor, Tensor
 from mpqueue.compat.graph.static import static_shape
 from mpqueue.compat.ops.dims import Dims, merged, with_rank
 from mpqueue.compat.ops.dtypes import DType, int64
@@ -13,7 +12,7 @@ from mpqueue.compat.ops.tensorshape import TensorShape
 from mpqueue.values.sparse import SparseTensorValue
 
 
-class SparseTensor:
+class SparseTensor(StandsForTensor):
     """An array of which only some elements are given; the others are zero.
 
     Args:
@@ -33,17 +32,17 @@ class SparseTensor:
 
     def __init__(self, indices: Any, values: Any, dense_shape: Any) -> None:
         self._indices = convert_to_tensor(indices, int64, "indices")
-        self._values = convert_to_tensor(values, name="values")
+        self._stands_for = convert_to_tensor(values, name="values")
         self._dense_shape = convert_to_tensor(dense_shape, int64, "dense_shape")
         table = with_rank(self._indices.known_dims, 2, "indices")
-        vector = with_rank(self._values.known_dims, 1, "values")
+        vector = with_rank(self._stands_for.known_dims, 1, "values")
         sizes = with_rank(self._dense_shape.known_dims, 1, "dense_shape")
         merged(table, (vector[0], sizes[0]))
         self._known_shape: Dims = None
 
     def with_known_shape(self, dims: Dims) -> "SparseTensor":
         """The same tensor, with more known of its shape. Not in TensorFlow."""
-        made = SparseTensor(self._indices, self._values, self._dense_shape)
+        made = SparseTensor(self._indices, self._stands_for, self._dense_shape)
         made._known_shape = merged(self._known_shape, dims)
         return made
 
@@ -68,7 +67,7 @@ class SparseTensor:
     @property
     def values(self) -> Tensor:
         """The values."""
-        return self._values
+        return self._stands_for
 
     @property
     def dense_shape(self) -> Tensor:
@@ -76,33 +75,9 @@ class SparseTensor:
         return self._dense_shape
 
     @property
-    def dtype(self) -> DType:
-        """Type of the values."""
-        return self._values.dtype
-
-    @property
-    def op(self) -> Operation:
-        """The operation behind the values."""
-        return self._values.op
-
-    @property
-    def graph(self) -> Graph:
-        """The graph that the three tensors belong to."""
-        return self._values.graph
-
-    @property
-    def name(self) -> str:
-        """The name of the values."""
-        return self._values.name
-
-    @property
     def shape(self) -> TensorShape:
         """The shape of the whole, as far as known."""
         return TensorShape(merged(self._known_shape, static_shape(self._dense_shape)))
-
-    def get_shape(self) -> TensorShape:
-        """The shape of the whole, as far as known."""
-        return self.shape
 
     def eval(self, feed_dict: Any = None, session: Any = None) -> SparseTensorValue:
         """The value, computed in the given or the default session.
@@ -119,7 +94,7 @@ class SparseTensor:
         return self.operators["__truediv__"](self, other)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
-        return f"SparseTensor(indices={self._indices}, values={self._values}, dense_shape={self._dense_shape})"
+        return f"SparseTensor(indices={self._indices}, values={self._stands_for}, dense_shape={self._dense_shape})"
 
 
 def _refuse(value: Any, _dtype: DType | None, _name: str | None) -> Tensor:

@@ -11,22 +11,10 @@ import numpy as np
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.ops.dims import Dims
 
-_FOLDED: Final = {
-    "Cast",
-    "ConcatV2",
-    "Equal",
-    "Fill",
-    "Identity",
-    "NotEqual",
-    "Pack",
-    "Range",
-    "Rank",
-    "Shape",
-    "Size",
-    "Split",
-    "StopGradient",
-    "Unpack",
-}
+_OF_SHAPES: Final = {"Const", "Shape", "Size", "Rank"}
+_FOLDED: Final = _OF_SHAPES.union(
+    ["Cast", "ConcatV2", "Equal", "Fill", "Identity", "NotEqual", "Pack", "Range", "Split", "StopGradient", "Unpack"]
+)
 
 
 def get_static_value(tensor: Any, partial: bool = False) -> Any:
@@ -52,9 +40,8 @@ def get_static_value(tensor: Any, partial: bool = False) -> Any:
 
 
 def _is_folded(tensor: Tensor) -> bool:
-    if tensor.op.type in ("Const", "Shape", "Size", "Rank"):
-        return True
-    return tensor.op.type in _FOLDED and all(_is_folded(each) for each in tensor.op.inputs)
+    kind = tensor.op.type
+    return kind in _OF_SHAPES or (kind in _FOLDED and all(_is_folded(each) for each in tensor.op.inputs))
 
 
 def static_shape(vector: Tensor) -> Dims:

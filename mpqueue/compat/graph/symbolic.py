@@ -58,33 +58,20 @@ class Operators:
     __getitem__, __array_ufunc__, __array_function__ = map(_delegated, ("getitem", "array_ufunc", "array_function"))
 
 
-def _refusal(what: str) -> TensorAsValueError:
-    return TensorAsValueError(f"{what} {_NO_VALUE}")
+def _refused(text: str) -> Method:
+    def method(*self_and_operands: Any, **_options: Any) -> Any:
+        raise TensorAsValueError(f"{text.format(*self_and_operands)} {_NO_VALUE}")
+
+    return method
 
 
 class WithoutValue:
     """The uses as a value, each an error that says what to do instead."""
 
-    def __bool__(self) -> bool:
-        raise _refusal(f"Using {self!r} as a Python bool is not allowed.")
-
-    def __iter__(self) -> Any:
-        raise _refusal(f"{self!r} is not iterable; use tf.unstack.")
-
-    def __len__(self) -> int:
-        raise _refusal(f"len is not well defined for {self!r}; use tf.shape(x)[0].")
-
-    def __array__(self, *_args: Any, **_options: Any) -> Any:
-        raise _refusal(f"Cannot convert {self!r} to an array.")
-
-    def __index__(self) -> int:
-        raise _refusal(f"{self!r} cannot be used as an int.")
-
-    def __int__(self) -> int:
-        raise _refusal(f"{self!r} cannot be used as an int.")
-
-    def __float__(self) -> float:
-        raise _refusal(f"{self!r} cannot be used as a float.")
-
-    def __contains__(self, item: object) -> bool:
-        raise _refusal(f"cannot look for {item!r} in {self!r}.")
+    __bool__ = _refused("Using {!r} as a Python bool is not allowed.")
+    __iter__ = _refused("{!r} is not iterable; use tf.unstack.")
+    __len__ = _refused("len is not well defined for {!r}; use tf.shape(x)[0].")
+    __array__ = _refused("Cannot convert {!r} to an array.")
+    __index__ = __int__ = _refused("{!r} cannot be used as an int.")
+    __float__ = _refused("{!r} cannot be used as a float.")
+    __contains__ = _refused("cannot look for {1!r} in {0!r}.")
