@@ -140,8 +140,6 @@ mpqueue.compat.ops.dtypes
         int8 resource string uint16 uint32 uint64 uint8
 mpqueue.compat.ops.tensorshape
     tf: TensorShape
-mpqueue.compat.program.app
-    app: run
 mpqueue.compat.program.error_codes
     errors: ABORTED ALREADY_EXISTS CANCELLED DATA_LOSS DEADLINE_EXCEEDED FAILED_PRECONDITION INTERNAL INVALID_ARGUMENT
         NOT_FOUND OK OUT_OF_RANGE PERMISSION_DENIED RESOURCE_EXHAUSTED UNAUTHENTICATED UNAVAILABLE UNIMPLEMENTED
@@ -150,9 +148,9 @@ mpqueue.compat.program.flags
     flags: DEFINE_bool=DEFINE_boolean DEFINE_boolean DEFINE_enum DEFINE_float DEFINE_integer DEFINE_list
         DEFINE_multi_float DEFINE_multi_integer DEFINE_multi_string DEFINE_string DuplicateFlagError Error FLAGS
         FlagValues IllegalFlagValueError mark_flag_as_required mark_flags_as_required
+    app: run
 mpqueue.compat.program.gfile
     gfile: Copy DeleteRecursively Exists Glob IsDirectory ListDirectory MakeDirs MkDir Remove Rename Stat Walk
-mpqueue.compat.program.gfile_file
     gfile: FastGFile=GFile GFile Open=GFile
 mpqueue.compat.program.log
     tf: get_logger

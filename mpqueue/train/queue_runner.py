@@ -25,7 +25,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from mpqueue.coordinator import Coordinator
 from mpqueue.errors import OpError, OutOfRangeError
@@ -299,14 +299,14 @@ class QueueRunner:
             [code_of(kind) for kind in self._closed_types],
         )
 
-    @staticmethod
-    def from_proto(queue_runner_def: QueueRunnerDef, import_scope: str | None = None) -> "QueueRunner":
+    @classmethod
+    def from_proto(cls, queue_runner_def: QueueRunnerDef, import_scope: str | None = None) -> Self:
         """Return a runner of the queue and ops that have these names in the default graph.
 
         Raises:
             KeyError: A name is not known; queues and ops are found as long as somebody refers to them.
         """
-        return QueueRunner(queue_runner_def=queue_runner_def, import_scope=import_scope)
+        return cls(queue_runner_def=queue_runner_def, import_scope=import_scope)
 
     def __repr__(self) -> str:
         outstanding = sum(self._runs.values())

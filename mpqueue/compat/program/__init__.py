@@ -7,9 +7,7 @@ From the ground up::
     settings.py       ConfigProto and its kin, and what tells TensorFlow 1 and 2 apart
     summaries.py      tf.summary, of which nothing is written
     log.py            tf.logging
-    flags.py          tf.flags, over absl-py
-    app.py            tf.app.run
+    flags.py          tf.flags, over absl-py, and tf.app.run
     file_systems.py   the file system that a name belongs to
-    gfile.py          files and folders by name: tf.gfile
-    gfile_file.py     an open file: tf.gfile.GFile
+    gfile.py          files and folders: tf.gfile
 """

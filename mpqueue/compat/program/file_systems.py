@@ -5,7 +5,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from mpqueue.readers.failures import file_error
 from mpqueue.readers.opening import file_name, local_path, remote_filesystem, remote_scheme
@@ -14,54 +14,38 @@ from mpqueue.readers.opening import file_name, local_path, remote_filesystem, re
 class LocalFiles:
     """The system's own files, with those of fsspec's methods that `gfile` uses."""
 
-    def exists(self, path: str) -> bool:
-        """Return whether there is a file or folder."""
-        return os.path.exists(path)
+    exists = staticmethod(os.path.exists)
+    isdir = staticmethod(os.path.isdir)
+    makedirs = staticmethod(os.makedirs)
+    rm_file = staticmethod(os.remove)
+    mv = staticmethod(os.replace)
+    cp_file = staticmethod(shutil.copyfile)
+    open = staticmethod(open)
 
-    def isdir(self, path: str) -> bool:
-        """Return whether it is a folder."""
-        return os.path.isdir(path)
-
-    def ls(self, path: str, detail: bool = False) -> list[str]:
+    @staticmethod
+    def ls(path: str, *, detail: bool) -> list[str]:
         """Return the paths of the files and folders in a folder."""
-        del detail
+        assert not detail
         return [os.path.join(path, name) for name in os.listdir(path)]
 
-    def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        """Make a folder and those it lies in."""
-        os.makedirs(path, exist_ok=exist_ok)
-
-    def mkdir(self, path: str, create_parents: bool = False) -> None:
+    @staticmethod
+    def mkdir(path: str, *, create_parents: bool) -> None:
         """Make a folder."""
-        del create_parents
+        assert not create_parents
         os.mkdir(path)
 
-    def rm_file(self, path: str) -> None:
-        """Remove a file."""
-        os.remove(path)
-
-    def rm(self, path: str, recursive: bool = False) -> None:
+    @staticmethod
+    def rm(path: str, *, recursive: bool) -> None:
         """Remove a folder with all that is in it."""
-        del recursive
+        assert recursive
         shutil.rmtree(path)
 
-    def mv(self, path1: str, path2: str) -> None:
-        """Rename a file or folder."""
-        os.replace(path1, path2)
-
-    def cp_file(self, path1: str, path2: str) -> None:
-        """Copy a file."""
-        shutil.copyfile(path1, path2)
-
-    def info(self, path: str) -> dict[str, Any]:
+    @staticmethod
+    def info(path: str) -> dict[str, Any]:
         """Return size, type and time of a file or folder."""
         status = os.stat(path)
         kind = "directory" if stat.S_ISDIR(status.st_mode) else "file"
         return {"size": status.st_size, "type": kind, "mtime": status.st_mtime}
-
-    def open(self, path: str, mode: str) -> IO[bytes]:
-        """Open a file."""
-        return open(path, mode)
 
 
 _LOCAL: Final = LocalFiles()

@@ -1,10 +1,10 @@
-"""Settings from the command line: ``tf.flags``, which are absl-py's, as in TensorFlow (extra ``[compat]``).
+"""The command line: ``tf.flags``, which are absl-py's, as in TensorFlow (extra ``[compat]``), and ``tf.app``.
 
 A process has one set of flags: those of a script, and those of every package that uses absl. Flags may stand anywhere
 on the command line, as ``--name=value`` or ``--name value``, with one dash or two; a boolean one as ``--name`` or
 ``--noname``. What is added here to absl, in part by TensorFlow too:
 
-- The command line is parsed when a flag is first read, or by `app.run`; absl refuses to read before.
+- The command line is parsed when a flag is first read, or by `run`; absl refuses to read before.
 - A flag that is defined after that is looked for on the command line when a flag is next read.
 - Arguments that are no defined flags are left for the program; absl refuses them.
 - The parameters of ``DEFINE_...`` have their old names, too.
@@ -12,7 +12,7 @@ on the command line, as ``--name=value`` or ``--name value``, with one dash or t
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 try:
     from absl import flags as absl_flags
@@ -142,3 +142,22 @@ def DEFINE_enum(name: str, default: str | None, enum_values: Sequence[str], help
         DuplicateFlagError: There is a flag of this name.
     """
     return _define(absl_flags.DEFINE_enum, name, default, enum_values, help, **options)
+
+
+def run(main: Callable[[list[str]], Any] | None = None, argv: Sequence[str] | None = None) -> NoReturn:
+    """Parse the flags, call ``main`` with what else is on the command line, and exit with what it returns.
+
+    Args:
+        main: The function, default the one called ``main`` in the script.
+        argv: The command line, default the program's.
+    """
+    words = list(sys.argv if argv is None else argv)
+    if "--help" in words or "-h" in words:
+        sys.stdout.write(FLAGS.get_help() + "\n")
+        sys.exit(0)
+    try:
+        rest = FLAGS(words)
+    except Error as error:
+        sys.exit(f"FATAL Flags parsing error: {error}")
+    function = main or sys.modules["__main__"].main
+    sys.exit(function(rest))

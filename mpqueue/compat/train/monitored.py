@@ -1,7 +1,8 @@
 """Monitored sessions: they initialise variables, start the queue runners, and stop all that at the end."""
 
+# ruff: noqa: ARG002 - TensorFlow's signatures have arguments that have no effect here
+
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 from mpqueue.compat.functions.declare import public
@@ -159,10 +160,7 @@ class MonitoredSession:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        del error, trace
+    def __exit__(self, kind: type[BaseException] | None, *_exc: object) -> bool:
         is_clean = kind is None or issubclass(kind, OutOfRangeError | StopIteration)
         self._close(with_end=is_clean)
         return is_clean
@@ -188,7 +186,6 @@ class SingularMonitoredSession(MonitoredSession):
         stop_grace_period_secs: int = 120,
         checkpoint_filename_with_path: Any = None,
     ) -> None:
-        del checkpoint_dir, checkpoint_filename_with_path
         super().__init__(ChiefSessionCreator(scaffold, master, config), hooks, stop_grace_period_secs)
 
     def raw_session(self) -> Session | None:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-from mpqueue.compat.functions.declare import public_class
+from mpqueue.compat.functions.declare import public, public_class
 from mpqueue.compat.functions.keys import GraphKeys, add_to_collection
 from mpqueue.compat.functions.queue_base import QueueBase
 from mpqueue.compat.graph.graph import get_default_graph
@@ -14,7 +14,7 @@ from mpqueue.compat.graph.session import Session, get_default_session
 from mpqueue.compat.train.processes import are_used, give_back_op, moved
 from mpqueue.coordinator import Coordinator
 from mpqueue.errors import OpError
-from mpqueue.train import queue_runner
+from mpqueue.train import collections, queue_runner
 from mpqueue.train.queue_runner_def import QueueRunnerDef
 
 _log = logging.getLogger(__name__)
@@ -50,15 +50,6 @@ class QueueRunner(queue_runner.QueueRunner):
     ) -> None:
         closing = (close_op, cancel_op, queue_closed_exception_types)
         super().__init__(queue, enqueue_ops, *closing, queue_runner_def, import_scope)
-
-    @staticmethod
-    def from_proto(queue_runner_def: QueueRunnerDef, import_scope: str | None = None) -> "QueueRunner":
-        """Return a runner of the queue and operations that have these names in the default graph.
-
-        Raises:
-            KeyError: A name is not known.
-        """
-        return QueueRunner(queue_runner_def=queue_runner_def, import_scope=import_scope)
 
     @staticmethod
     def _checked_op(op: Any) -> Any:
@@ -103,12 +94,9 @@ def checked_session(sess: Any) -> Session:
         ValueError: There is none.
         TypeError: ``sess`` is no session.
     """
+    sess = get_default_session() if sess is None else sess
     if sess is None:
-        sess = get_default_session()
-        if sess is None:
-            raise ValueError(
-                "Cannot start queue runners: No default session is registered. Use `with sess.as_default()`"
-            )
+        raise ValueError("Cannot start queue runners: No default session is registered. Use `with sess.as_default()`")
     if not isinstance(sess, Session):
         hint = ": did you mean coord=?" if isinstance(sess, Coordinator) else ""
         raise TypeError(f"sess must be a tf.Session or None, got {sess!r}{hint}")
@@ -120,21 +108,12 @@ def add_queue_runner(qr: Any, collection: str = GraphKeys.QUEUE_RUNNERS) -> None
     add_to_collection(collection, qr)
 
 
-def start_queue_runners(
-    sess: Any = None,
-    coord: Coordinator | None = None,
-    daemon: bool = True,
-    start: bool = True,
-    collection: str = GraphKeys.QUEUE_RUNNERS,
-) -> list[threading.Thread]:
+@public("train.start_queue_runners(...)", like=collections.start_queue_runners)
+def start_queue_runners(sess: Any, coord: Coordinator | None, collection: str, **given: bool) -> list[threading.Thread]:
     """Start the threads of all queue runners of the session's graph.
 
     Args:
         sess: The session, default the default one. A monitored session has started them already.
-        coord: Lets the threads stop together and report errors.
-        daemon: Whether the threads let the program exit while they run.
-        start: False to create the threads only.
-        collection: The collection of runners.
 
     Returns: The new threads; none for a runner that runs in this session already.
 
@@ -149,4 +128,4 @@ def start_queue_runners(
         runners = session.graph.get_collection(collection)
         if not runners:
             _log.warning("start_queue_runners was called, but no queue runner was added to the graph before")
-        return [thread for each in runners for thread in each.create_threads(session, coord, daemon, start)]
+        return [thread for each in runners for thread in each.create_threads(session, coord, **given)]

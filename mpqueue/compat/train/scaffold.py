@@ -1,7 +1,7 @@
 """Sessions with all variables initialised."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from mpqueue.compat.functions.control import group
 from mpqueue.compat.functions.keys import GraphKeys
@@ -52,14 +52,10 @@ class Scaffold:
 
     def finalize(self) -> "Scaffold":
         """Make what is not given, and finalize the default graph."""
-        graph = get_default_graph()
-        if self.init_op is None:
-            self.init_op = _default(GraphKeys.INIT_OP, global_variables_initializer)
-        if self.ready_op is None:
-            self.ready_op = _default(GraphKeys.READY_OP, report_uninitialized_variables)
-        if self.local_init_op is None:
-            self.local_init_op = _default(GraphKeys.LOCAL_INIT_OP, _local_init_op)
-        graph.finalize()  # nodes made in a loop over steps would fill the memory unnoticed
+        for name, make in _DEFAULTS.items():
+            if getattr(self, name) is None:
+                setattr(self, name, _default(name, make))
+        get_default_graph().finalize()  # nodes made in a loop over steps would fill the memory unnoticed
         return self
 
     def prepare(self, session: Session) -> None:
@@ -78,8 +74,11 @@ class Scaffold:
             raise RuntimeError(f"the init operations left variables uninitialised: {names}")
 
 
-def _local_init_op() -> Any:
-    return group(local_variables_initializer(), tables_initializer())
+_DEFAULTS: Final[dict[str, Callable[[], Any]]] = {  # by attribute, which is the name of a collection, too
+    GraphKeys.INIT_OP: global_variables_initializer,
+    GraphKeys.READY_OP: report_uninitialized_variables,
+    GraphKeys.LOCAL_INIT_OP: lambda: group(local_variables_initializer(), tables_initializer()),
+}
 
 
 def _default(key: str, make: Callable[[], Any]) -> Any:

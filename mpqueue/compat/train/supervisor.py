@@ -1,5 +1,7 @@
 """The supervisor, which monitored sessions replaced."""
 
+# ruff: noqa: ARG002 - TensorFlow's signatures have arguments that have no effect here
+
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from threading import Thread
@@ -58,8 +60,6 @@ class Supervisor:
         init_fn: Any = None,
         local_init_run_options: Any = None,
     ) -> None:
-        del ready_for_local_init_op, logdir, summary_op, saver, save_summaries_secs, save_model_secs
-        del recovery_wait_secs, checkpoint_basename, session_manager, summary_writer, local_init_run_options
         self._graph = graph or get_default_graph()
         self.is_chief, self.coord, self._grace = is_chief, Coordinator(), stop_grace_secs
         with self._graph.as_default():
@@ -86,7 +86,6 @@ class Supervisor:
             start_standard_services: False to start no queue runners.
             master, config, wait_for_checkpoint, max_wait_secs: No effect.
         """
-        del wait_for_checkpoint, max_wait_secs
         self.coord.clear_stop()
         session = Session(master, self._graph, config)
         self._scaffold.prepare(session)
@@ -123,7 +122,6 @@ class Supervisor:
 
     def start_standard_services(self, sess: Session) -> list[Thread]:
         """Do nothing: nothing is saved or summarised."""
-        del sess
         return []
 
     def start_queue_runners(self, sess: Session, queue_runners: Iterable[Any] | None = None) -> list[Thread]:
@@ -152,7 +150,6 @@ class Supervisor:
         Raises:
             BaseException: What a thread reported.
         """
-        del close_summary_writer
         self.coord.request_stop()
         self.coord.join(threads, stop_grace_period_secs=self._grace, ignore_live_threads=ignore_live_threads)
 

@@ -2,6 +2,9 @@
 from mpqueue.compat.program.gfile import Copy as Copy
 from mpqueue.compat.program.gfile import DeleteRecursively as DeleteRecursively
 from mpqueue.compat.program.gfile import Exists as Exists
+from mpqueue.compat.program.gfile import GFile as FastGFile
+from mpqueue.compat.program.gfile import GFile as GFile
+from mpqueue.compat.program.gfile import GFile as Open
 from mpqueue.compat.program.gfile import Glob as Glob
 from mpqueue.compat.program.gfile import IsDirectory as IsDirectory
 from mpqueue.compat.program.gfile import ListDirectory as ListDirectory
@@ -11,9 +14,6 @@ from mpqueue.compat.program.gfile import Remove as Remove
 from mpqueue.compat.program.gfile import Rename as Rename
 from mpqueue.compat.program.gfile import Stat as Stat
 from mpqueue.compat.program.gfile import Walk as Walk
-from mpqueue.compat.program.gfile_file import GFile as FastGFile
-from mpqueue.compat.program.gfile_file import GFile as GFile
-from mpqueue.compat.program.gfile_file import GFile as Open
 
 __all__ = [
     "Copy",

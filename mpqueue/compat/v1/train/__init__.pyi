@@ -13,7 +13,6 @@ from mpqueue.compat.train.monitored import MonitoredSession as MonitoredSession
 from mpqueue.compat.train.monitored import SingularMonitoredSession as SingularMonitoredSession
 from mpqueue.compat.train.runners import QueueRunner as QueueRunner
 from mpqueue.compat.train.runners import add_queue_runner as add_queue_runner
-from mpqueue.compat.train.runners import start_queue_runners as start_queue_runners
 from mpqueue.compat.train.scaffold import ChiefSessionCreator as ChiefSessionCreator
 from mpqueue.compat.train.scaffold import Scaffold as Scaffold
 from mpqueue.compat.train.steps import assert_global_step as assert_global_step
@@ -36,6 +35,7 @@ from mpqueue.parsing.example import Int64List as Int64List
 from mpqueue.parsing.example import SequenceExample as SequenceExample
 from mpqueue.train.looper import LooperThread as LooperThread
 from mpqueue.train.queue_runner_def import QueueRunnerDef as QueueRunnerDef
+from threading import Thread
 from typing import Any
 
 __all__ = [
@@ -190,3 +190,10 @@ def string_input_producer(
     name: str | None = None,
     cancel_op: Any = None,
 ) -> FIFOQueue: ...
+def start_queue_runners(
+    sess: Any = None,
+    coord: Coordinator | None = None,
+    daemon: bool = True,
+    start: bool = True,
+    collection: str = "queue_runners",
+) -> list[Thread]: ...
