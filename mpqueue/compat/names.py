@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib import import_module
 from importlib.machinery import ModuleSpec
+from operator import attrgetter
 from types import FunctionType, ModuleType
 from typing import Any, Final, NamedTuple
 
@@ -121,7 +122,7 @@ class Namespaces:
         entry = self._tables[path].get(name)
         if entry is None:
             raise AttributeError(self._missing(path, name))
-        value = getattr(import_module(entry.home), entry.own)
+        value = attrgetter(entry.own)(import_module(entry.home))
         if isinstance(value, type | FunctionType) and value.__module__.startswith("mpqueue.compat."):
             self._complete_docstring(value, entry)
         setattr(sys.modules[f"{self._root}.{path}".rstrip(".")], name, value)

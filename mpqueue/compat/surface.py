@@ -4,7 +4,8 @@
         public modules: names
 
 A public module is written without ``tf.`` before it; ``tf`` itself is the root. A name that is called otherwise in its
-home is written ``public=own``. Whoever adds a name adds it here, and prints the stubs anew (``scripts/stubs``).
+home is written ``public=own``, where the own name may be ``Class.attribute``.
+Whoever adds a name adds it here, and prints the stubs anew (``scripts/stubs``).
 """
 
 from typing import Final
@@ -114,7 +115,8 @@ mpqueue.compat.functions.text
         to_hash_bucket_fast=string_to_hash_bucket_fast to_number=string_to_number upper
 mpqueue.compat.functions.variables
     tf: Variable all_variables assign assign_add assign_sub count_up_to global_variables global_variables_initializer
-        initialize_all_tables initialize_all_variables initialize_local_variables initialize_variables
+        initialize_all_tables=tables_initializer initialize_all_variables=global_variables_initializer
+        initialize_local_variables=local_variables_initializer initialize_variables=variables_initializer
         is_variable_initialized local_variables local_variables_initializer model_variables
         report_uninitialized_variables trainable_variables variables_initializer
     tf initializers: tables_initializer
@@ -140,10 +142,6 @@ mpqueue.compat.ops.dtypes
         int8 resource string uint16 uint32 uint64 uint8
 mpqueue.compat.ops.tensorshape
     tf: TensorShape
-mpqueue.compat.program.error_codes
-    errors: ABORTED ALREADY_EXISTS CANCELLED DATA_LOSS DEADLINE_EXCEEDED FAILED_PRECONDITION INTERNAL INVALID_ARGUMENT
-        NOT_FOUND OK OUT_OF_RANGE PERMISSION_DENIED RESOURCE_EXHAUSTED UNAUTHENTICATED UNAVAILABLE UNIMPLEMENTED
-        UNKNOWN
 mpqueue.compat.program.flags
     flags: DEFINE_bool=DEFINE_boolean DEFINE_boolean DEFINE_enum DEFINE_float DEFINE_integer DEFINE_list
         DEFINE_multi_float DEFINE_multi_integer DEFINE_multi_string DEFINE_string DuplicateFlagError Error FLAGS
@@ -158,7 +156,8 @@ mpqueue.compat.program.log
         set_verbosity vlog=log warn warning=warn
 mpqueue.compat.program.settings
     tf: ConfigProto GPUOptions GraphOptions OptimizerOptions RunMetadata RunOptions VERSION __version__=VERSION
-        disable_eager_execution disable_v2_behavior executing_eagerly is_symbolic_tensor is_tensor
+        disable_eager_execution disable_v2_behavior executing_eagerly is_symbolic_tensor=is_tensor is_tensor
+    errors: OK
 mpqueue.compat.program.summaries
     summary: FileWriter audio=scalar histogram=scalar image=scalar merge merge_all scalar tensor_summary=scalar
         text=scalar
@@ -195,6 +194,13 @@ mpqueue.errors
     errors: AbortedError AlreadyExistsError CancelledError DataLossError DeadlineExceededError FailedPreconditionError
         InternalError InvalidArgumentError NotFoundError OutOfRangeError PermissionDeniedError ResourceExhaustedError
         UnauthenticatedError UnavailableError UnimplementedError UnknownError
+        ABORTED=AbortedError.code ALREADY_EXISTS=AlreadyExistsError.code CANCELLED=CancelledError.code
+        DATA_LOSS=DataLossError.code DEADLINE_EXCEEDED=DeadlineExceededError.code
+        FAILED_PRECONDITION=FailedPreconditionError.code INTERNAL=InternalError.code
+        INVALID_ARGUMENT=InvalidArgumentError.code NOT_FOUND=NotFoundError.code OUT_OF_RANGE=OutOfRangeError.code
+        PERMISSION_DENIED=PermissionDeniedError.code RESOURCE_EXHAUSTED=ResourceExhaustedError.code
+        UNAUTHENTICATED=UnauthenticatedError.code UNAVAILABLE=UnavailableError.code
+        UNIMPLEMENTED=UnimplementedError.code UNKNOWN=UnknownError.code
 mpqueue.parsing.example
     train: BytesList Example Feature FeatureList FeatureLists Features FloatList Int64List SequenceExample
 mpqueue.parsing.features

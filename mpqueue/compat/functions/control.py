@@ -3,15 +3,13 @@
 import builtins
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from mpqueue.compat.functions.array import identity
-from mpqueue.compat.functions.declare import public
+from mpqueue.compat.functions.declare import of_default_graph, public
 from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.make import custom
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
@@ -20,23 +18,9 @@ from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.infer import invalid
 from mpqueue.compat.ops.literals import leaves
 
-
-@public("control_dependencies(...)")
-def control_dependencies(control_inputs: Any) -> AbstractContextManager[None]:
-    """A context in which new nodes run after ``control_inputs``; None lifts those of outer contexts."""
-    return get_default_graph().control_dependencies(control_inputs)
-
-
-@public("device(...)")
-def device(device_name_or_function: Any) -> AbstractContextManager[None]:
-    """A context for a device: accepted, and without effect."""
-    return get_default_graph().device(device_name_or_function)
-
-
-@public("colocate_with(...)")
-def colocate_with(op: Any, ignore_existing: bool = False) -> AbstractContextManager[None]:
-    """A context for a device: accepted, and without effect."""
-    return get_default_graph().colocate_with(op, ignore_existing)
+control_dependencies = of_default_graph("control_dependencies")
+device = of_default_graph("device")
+colocate_with = of_default_graph("colocate_with")
 
 
 @public("no_op(...)")

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar, get_args, get_origin
 
 from mpqueue.compat.graph.build import make
 from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.graph import get_default_graph
+from mpqueue.compat.graph.graph import Graph, get_default_graph
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
 from mpqueue.compat.ops.registry import Op
@@ -109,6 +109,20 @@ def public(
         return called
 
     return decorate
+
+
+def of_default_graph(name: str) -> Callable[..., Any]:
+    """The function that calls the method of this name of the default graph, with its parameters and docstring."""
+    method = getattr(Graph, name)
+
+    def function(*args: Any, **options: Any) -> Any:
+        return method(get_default_graph(), *args, **options)
+
+    own = list(_parameters(method).values())
+    function.__signature__ = inspect.Signature(own, return_annotation=_result_of(method))  # type: ignore[attr-defined]
+    function.__name__ = function.__qualname__ = name
+    function.__module__, function.__doc__ = sys._getframe(1).f_globals["__name__"], method.__doc__
+    return function
 
 
 def _own_parameters(function: Callable[..., Any], like: Any) -> tuple[dict[str, inspect.Parameter], bool]:

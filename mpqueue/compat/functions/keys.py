@@ -1,9 +1,8 @@
 """The well-known collections of a graph, and access to the default graph's."""
 
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from mpqueue.compat.functions.declare import public
+from mpqueue.compat.functions.declare import of_default_graph, public
 from mpqueue.compat.graph.graph import get_default_graph
 
 
@@ -46,16 +45,8 @@ class GraphKeys:
     WHILE_CONTEXT: ClassVar[str] = "while_context"
 
 
-@public("add_to_collection(...)")
-def add_to_collection(name: str, value: Any) -> None:
-    """Put ``value`` into the default graph's list called ``name``."""
-    get_default_graph().add_to_collection(name, value)
-
-
-@public("add_to_collections(...)")
-def add_to_collections(names: str | Iterable[str], value: Any) -> None:
-    """Put ``value`` into several lists of the default graph."""
-    get_default_graph().add_to_collections(names, value)
+add_to_collection = of_default_graph("add_to_collection")
+add_to_collections = of_default_graph("add_to_collections")
 
 
 @public("get_collection(...)")

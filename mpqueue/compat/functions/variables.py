@@ -297,16 +297,10 @@ def variables_initializer(var_list: Iterable[Variable], name: str = "init") -> O
     return group(*(each.initializer for each in var_list), name=name)
 
 
-initialize_variables = variables_initializer
-
-
 @public("global_variables_initializer(...)")
 def global_variables_initializer() -> Operation:
     """An operation that sets all global variables to their initial values."""
     return variables_initializer(global_variables())
-
-
-initialize_all_variables = global_variables_initializer
 
 
 @public("local_variables_initializer(...)")
@@ -315,13 +309,7 @@ def local_variables_initializer() -> Operation:
     return variables_initializer(local_variables(), "init_local")
 
 
-initialize_local_variables = local_variables_initializer
-
-
 @public("tables_initializer(...)")
 def tables_initializer(name: str = "init_all_tables") -> Operation:
     """An operation that does nothing: there are no lookup tables here."""
     return group(name=name)
-
-
-initialize_all_tables = tables_initializer

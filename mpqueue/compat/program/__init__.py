@@ -2,7 +2,6 @@
 
 From the ground up::
 
-    error_codes.py    the numbers of the classes in tf.errors
     texts.py          text and bytes: tf.compat
     settings.py       ConfigProto and its kin, and what tells TensorFlow 1 and 2 apart
     summaries.py      tf.summary, of which nothing is written

@@ -8,6 +8,9 @@ from mpqueue.compat.graph.sparse import SparseTensor
 VERSION: Final = "1.15.0"
 """The version of TensorFlow whose names these are."""
 
+OK: Final = 0
+"""The number of no error, among those of the classes in ``tf.errors``."""
+
 
 class _Settings:
     """Any settings, as attributes; one that was never set is a group of further ones."""
@@ -77,6 +80,3 @@ def executing_eagerly() -> bool:
 def is_tensor(x: Any) -> bool:
     """Return whether something is a node with a value: a tensor, a sparse tensor or a variable."""
     return isinstance(x, Tensor | SparseTensor) or hasattr(x, "_as_tensor")
-
-
-is_symbolic_tensor = is_tensor

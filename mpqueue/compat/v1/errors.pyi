@@ -1,21 +1,5 @@
 # Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
-from mpqueue.compat.program.error_codes import ABORTED as ABORTED
-from mpqueue.compat.program.error_codes import ALREADY_EXISTS as ALREADY_EXISTS
-from mpqueue.compat.program.error_codes import CANCELLED as CANCELLED
-from mpqueue.compat.program.error_codes import DATA_LOSS as DATA_LOSS
-from mpqueue.compat.program.error_codes import DEADLINE_EXCEEDED as DEADLINE_EXCEEDED
-from mpqueue.compat.program.error_codes import FAILED_PRECONDITION as FAILED_PRECONDITION
-from mpqueue.compat.program.error_codes import INTERNAL as INTERNAL
-from mpqueue.compat.program.error_codes import INVALID_ARGUMENT as INVALID_ARGUMENT
-from mpqueue.compat.program.error_codes import NOT_FOUND as NOT_FOUND
-from mpqueue.compat.program.error_codes import OK as OK
-from mpqueue.compat.program.error_codes import OUT_OF_RANGE as OUT_OF_RANGE
-from mpqueue.compat.program.error_codes import PERMISSION_DENIED as PERMISSION_DENIED
-from mpqueue.compat.program.error_codes import RESOURCE_EXHAUSTED as RESOURCE_EXHAUSTED
-from mpqueue.compat.program.error_codes import UNAUTHENTICATED as UNAUTHENTICATED
-from mpqueue.compat.program.error_codes import UNAVAILABLE as UNAVAILABLE
-from mpqueue.compat.program.error_codes import UNIMPLEMENTED as UNIMPLEMENTED
-from mpqueue.compat.program.error_codes import UNKNOWN as UNKNOWN
+from mpqueue.compat.program.settings import OK as OK
 from mpqueue.errors import AbortedError as AbortedError
 from mpqueue.errors import AlreadyExistsError as AlreadyExistsError
 from mpqueue.errors import CancelledError as CancelledError
@@ -70,3 +54,19 @@ __all__ = [
     "UnimplementedError",
     "UnknownError",
 ]
+ABORTED: int
+ALREADY_EXISTS: int
+CANCELLED: int
+DATA_LOSS: int
+DEADLINE_EXCEEDED: int
+FAILED_PRECONDITION: int
+INTERNAL: int
+INVALID_ARGUMENT: int
+NOT_FOUND: int
+OUT_OF_RANGE: int
+PERMISSION_DENIED: int
+RESOURCE_EXHAUSTED: int
+UNAUTHENTICATED: int
+UNAVAILABLE: int
+UNIMPLEMENTED: int
+UNKNOWN: int

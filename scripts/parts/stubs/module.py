@@ -2,7 +2,7 @@
 
 What a type checker finds in its home by itself (a class, a constant, a function with a ``def``) is imported from there,
 and so keeps its docstring in editors. A function that is made at run time, from the declaration of an op, is written
-out with the signature that it has.
+out with the signature that it has, and the attribute of a class with its type.
 """
 
 import ast
@@ -11,6 +11,7 @@ import inspect
 import types
 from collections.abc import Iterator
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -34,21 +35,25 @@ def stub_of(surface: Namespaces, root: str, path: str) -> str:
     public = {name: _value(entry) for name, entry in entries.items()}
     annotations = Annotations(public | dict.fromkeys(inside))
     visible = {name: entry for name, entry in entries.items() if _is_visible(entry)}
-    functions = [_function(name, public[name], annotations) for name in entries if name not in visible]
+    made = [_definition(name, public[name], annotations) for name in entries if name not in visible]
     imports = annotations.imports | {
         f"from {entry.home} import {entry.own} as {name}" for name, entry in visible.items()
     }
     imports |= {f"from {root}{path and '.'}{path} import {name} as {name}" for name in inside}
     names = ", ".join(f'"{name}"' for name in surface.names(path))
-    return "\n".join([HEAD, *sorted(imports, key=_sorted_as), f"__all__ = [{names}]", *functions]) + "\n"
+    return "\n".join([HEAD, *sorted(imports, key=_sorted_as), f"__all__ = [{names}]", *made]) + "\n"
 
 
 def _value(entry: Entry) -> Any:
-    return getattr(importlib.import_module(entry.home), entry.own)
+    return attrgetter(entry.own)(importlib.import_module(entry.home))
 
 
 def _sorted_as(line: str) -> tuple[bool, list[str]]:
     return line.startswith("from"), line.split()
+
+
+def _definition(name: str, value: Any, annotations: Annotations) -> str:
+    return _function(name, value, annotations) if callable(value) else f"{name}: {annotations.text(type(value))}"
 
 
 def _function(name: str, function: Any, annotations: Annotations) -> str:
@@ -75,6 +80,8 @@ def _default(value: Any) -> str:
 
 def _is_visible(entry: Entry) -> bool:
     """Return whether a type checker finds the name, with its type, in its home."""
+    if "." in entry.own:
+        return False
     if not isinstance(_value(entry), types.FunctionType):
         return True
     definition = _definitions(entry.home).get(entry.own)
