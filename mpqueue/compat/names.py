@@ -9,7 +9,7 @@ import difflib
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
 from importlib.machinery import ModuleSpec
@@ -149,19 +149,13 @@ class Namespaces:
 
     def _nearest(self, path: str, name: str) -> str | None:
         """Return the same name elsewhere, else a similar one here, else a similar one elsewhere."""
-        everywhere = dict(self._everywhere())
-        same = [shown for shown, last in everywhere.items() if last == name]
-        if same:
-            return same[0]
-        here = difflib.get_close_matches(name, self.names(path), 1)
-        if here:
-            return f"{_shown(path)}.{here[0]}"
-        similar = difflib.get_close_matches(name, list(everywhere.values()), 1)
-        return next((shown for shown, last in everywhere.items() if similar and last == similar[0]), None)
-
-    def _everywhere(self) -> Iterator[tuple[str, str]]:
-        for path in self._tables:
-            yield from ((f"{_shown(path)}.{name}", name) for name in self.names(path))
+        everywhere = {f"{_shown(each)}.{last}": last for each in self._tables for last in self.names(each)}
+        here = {f"{_shown(path)}.{last}": last for last in self.names(path)}
+        for names, likeness in ((everywhere, 1.0), (here, 0.6), (everywhere, 0.6)):
+            near = difflib.get_close_matches(name, list(names.values()), 1, likeness)
+            if near:
+                return next(shown for shown, last in names.items() if last == near[0])
+        return None
 
 
 def _shown(path: str) -> str:

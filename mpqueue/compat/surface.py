@@ -166,9 +166,6 @@ mpqueue.compat.program.texts
         real_types
 mpqueue.compat.train.batching
     train: batch batch_join shuffle_batch shuffle_batch_join
-mpqueue.compat.train.epochs
-    io train: match_filenames_once
-    train: limit_epochs
 mpqueue.compat.train.hooks
     train: SessionRunArgs SessionRunContext SessionRunHook SessionRunValues StopAtStepHook
 mpqueue.compat.train.monitored
@@ -176,7 +173,8 @@ mpqueue.compat.train.monitored
 mpqueue.compat.train.processes
     tf: use_processes
 mpqueue.compat.train.producers
-    train: input_producer range_input_producer slice_input_producer string_input_producer
+    io train: match_filenames_once
+    train: limit_epochs input_producer range_input_producer slice_input_producer string_input_producer
 mpqueue.compat.train.runners
     train train.queue_runner: QueueRunner add_queue_runner start_queue_runners
 mpqueue.compat.train.scaffold

@@ -13,10 +13,9 @@ import numpy as np
 from mpqueue.compat.functions.declare import public_class
 from mpqueue.compat.functions.select import gather
 from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.handles import held
 from mpqueue.compat.graph.make import array_of, custom
 from mpqueue.compat.graph.nodes import Kernel, Operation, Tensor
-from mpqueue.compat.graph.state import Running
+from mpqueue.compat.graph.state import Running, held
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, merged
 from mpqueue.compat.ops.dtypes import DType, as_dtype

@@ -14,10 +14,9 @@ from mpqueue import readers
 from mpqueue.compat.functions.declare import public_class
 from mpqueue.compat.functions.queue_base import QueueBase
 from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.handles import handle_of, held
 from mpqueue.compat.graph.make import custom
 from mpqueue.compat.graph.nodes import Kernel, Operation, Tensor
-from mpqueue.compat.graph.state import Running
+from mpqueue.compat.graph.state import Running, handle_of, held
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, merged
 from mpqueue.compat.ops.dtypes import DType

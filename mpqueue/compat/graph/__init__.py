@@ -5,8 +5,7 @@ From the ground up::
     symbolic.py   operators of tensors, and the uses as a value, which are refused
     scopes.py     what applies to new nodes (names, devices, branches), and collections
     defaults.py   the graphs and sessions that each thread has entered
-    state.py      what the kernels of a session share
-    handles.py    tensors that lead to a queue or a reader
+    state.py      what the kernels of a session share, and handles to it
     nodes.py      Operation, Tensor, Graph
     graph.py      the default graph
     plan.py       the order of operations for some fetches and feeds

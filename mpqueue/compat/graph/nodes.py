@@ -266,9 +266,7 @@ class Graph(Scoped, Collections):
         with self._lock:
             if self._finalized:
                 raise RuntimeError("Graph is finalized and cannot be modified.")
-            if not name.endswith("/"):
-                name = self._claimed(name)
-            made = make(name.rstrip("/"))
+            made = make(name.rstrip("/") if name.endswith("/") else self._claimed(name))
             producers = {each.op for each in made.inputs}
             made.control_inputs = tuple(op for op in self.scopes.control_inputs if op not in producers)
             self._operations[made.name] = made
@@ -291,7 +289,7 @@ class Graph(Scoped, Collections):
             KeyError: There is none.
             ValueError: The name is a tensor's.
         """
-        return self.as_graph_element(_as_str(name), allow_tensor=False)  # type: ignore[return-value]
+        return self._named(name, allow_tensor=False)  # type: ignore[return-value]
 
     def get_tensor_by_name(self, name: str) -> Tensor:
         """The tensor of that name, such as "add:0".
@@ -301,7 +299,7 @@ class Graph(Scoped, Collections):
             KeyError: There is none.
             ValueError: The name is an operation's.
         """
-        return self.as_graph_element(_as_str(name), allow_operation=False)  # type: ignore[return-value]
+        return self._named(name, allow_operation=False)  # type: ignore[return-value]
 
     def as_graph_element(self, obj: Any, allow_tensor: bool = True, allow_operation: bool = True) -> Tensor | Operation:
         """The node that ``obj`` is, stands for (a variable), or names.
@@ -323,7 +321,9 @@ class Graph(Scoped, Collections):
             raise ValueError(f"{element!r} is not an element of this graph.")
         return element
 
-    def _named(self, name: str, allow_tensor: bool, allow_operation: bool) -> Tensor | Operation:
+    def _named(self, name: Any, allow_tensor: bool = True, allow_operation: bool = True) -> Tensor | Operation:
+        if not isinstance(name, str):
+            raise TypeError(f"names are strings (or similar), not {type(name).__name__}.")
         base, colon, place = name.rpartition(":")
         if colon and allow_tensor:
             if not place.isdigit():
@@ -398,9 +398,3 @@ class Graph(Scoped, Collections):
         if found.graph is not self:
             raise ValueError(f"Cannot use {what}: the session's graph is different from the node's graph.")
         return found
-
-
-def _as_str(name: Any) -> str:
-    if not isinstance(name, str):
-        raise TypeError(f"names are strings (or similar), not {type(name).__name__}.")
-    return name

@@ -1,8 +1,13 @@
-"""State that the kernels of one session share: that behind variables, queues, readers and random streams."""
+"""State that the kernels of one session share: that behind variables, queues, readers and random streams.
+
+A kernel that makes a queue or a reader gives a *handle* to it, a value of type `resource`, which other kernels take.
+"""
 
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
+
+import numpy as np
 
 from mpqueue.coordination.cancellation import CancellationScope
 
@@ -37,3 +42,16 @@ class Running(Protocol):
 
     def execute(self, plan: Any, values: Any) -> list[Any]:
         """Carry out another plan within this run; see `Run`."""
+
+
+def handle_of(thing: Any) -> np.ndarray:
+    """A handle that leads to ``thing``."""
+    array = np.empty((), object)
+    array[()] = thing
+    array.flags.writeable = False
+    return array
+
+
+def held(handle: np.ndarray) -> Any:
+    """Return the object that a handle leads to."""
+    return handle.item()

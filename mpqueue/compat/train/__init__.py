@@ -4,8 +4,7 @@ From the ground up::
 
     processes.py     enqueue operations in worker processes
     runners.py       QueueRunner, and the collection that start_queue_runners starts
-    epochs.py        limit_epochs, match_filenames_once
-    producers.py     string_input_producer and its kin
+    producers.py     string_input_producer and its kin, limit_epochs
     examples.py      the inputs of a batch: lists or dicts of tensors
     batching.py      batch and its kin
     steps.py         the global step

@@ -3,7 +3,7 @@
 # ruff: noqa: ARG002 - TensorFlow's signatures have arguments that have no effect here
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.keys import GraphKeys
@@ -16,16 +16,11 @@ from mpqueue.coordinator import Coordinator
 from mpqueue.errors import OutOfRangeError
 
 
-class StepContext:
-    """The argument of the function that `MonitoredSession.run_step_fn` calls.
+class StepContext(NamedTuple):
+    """The argument of the function that `MonitoredSession.run_step_fn` calls."""
 
-    Args:
-        session: The bare session.
-        run_with_hooks: `MonitoredSession.run`.
-    """
-
-    def __init__(self, session: Session, run_with_hooks: Callable[..., Any]) -> None:
-        self.session, self.run_with_hooks = session, run_with_hooks
+    session: Session  # the bare session
+    run_with_hooks: Callable[..., Any]  # `MonitoredSession.run`
 
     def request_stop(self) -> None:
         """End the ``with`` block of the monitored session.
@@ -197,7 +192,8 @@ class SingularMonitoredSession(MonitoredSession):
     "train.MonitoredTrainingSession(master='', is_chief, checkpoint_dir=None, scaffold, hooks, chief_only_hooks, "
     "save_checkpoint_secs=None, save_summaries_steps=None, save_summaries_secs=None, config=None, "
     "stop_grace_period_secs, log_step_count_steps=100, max_wait_secs=7200, save_checkpoint_steps=None, "
-    "summary_dir=None, save_graph_def=True)"
+    "summary_dir=None, save_graph_def=True)",
+    like=SingularMonitoredSession,
 )
 def MonitoredTrainingSession(
     is_chief: bool = True,
@@ -209,11 +205,8 @@ def MonitoredTrainingSession(
     """Return a `MonitoredSession`; nothing is saved or summarised.
 
     Args:
-        is_chief: Whether ``chief_only_hooks`` are used.
-        scaffold: The nodes that initialise the session.
-        hooks: Called around each run.
-        chief_only_hooks: Called before those.
-        stop_grace_period_secs: Seconds that threads have to end when it is closed.
+        is_chief: True if ``chief_only_hooks`` are used.
+        chief_only_hooks: Called before the other ones.
     """
     first = list(chief_only_hooks or ()) if is_chief else []
     return MonitoredSession(ChiefSessionCreator(scaffold), [*first, *(hooks or ())], stop_grace_period_secs)

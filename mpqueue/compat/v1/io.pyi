@@ -5,7 +5,7 @@ from mpqueue.compat.functions.queues import FIFOQueue as FIFOQueue
 from mpqueue.compat.functions.queues import PaddingFIFOQueue as PaddingFIFOQueue
 from mpqueue.compat.functions.queues import RandomShuffleQueue as RandomShuffleQueue
 from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.train.epochs import match_filenames_once as match_filenames_once
+from mpqueue.compat.train.producers import match_filenames_once as match_filenames_once
 from mpqueue.parsing.features import FixedLenFeature as FixedLenFeature
 from mpqueue.parsing.features import FixedLenSequenceFeature as FixedLenSequenceFeature
 from mpqueue.parsing.features import VarLenFeature as VarLenFeature

@@ -2,8 +2,6 @@
 from collections.abc import Sequence
 from mpqueue.compat.functions.queues import FIFOQueue
 from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.train.epochs import limit_epochs as limit_epochs
-from mpqueue.compat.train.epochs import match_filenames_once as match_filenames_once
 from mpqueue.compat.train.hooks import SessionRunArgs as SessionRunArgs
 from mpqueue.compat.train.hooks import SessionRunContext as SessionRunContext
 from mpqueue.compat.train.hooks import SessionRunHook as SessionRunHook
@@ -11,6 +9,8 @@ from mpqueue.compat.train.hooks import SessionRunValues as SessionRunValues
 from mpqueue.compat.train.hooks import StopAtStepHook as StopAtStepHook
 from mpqueue.compat.train.monitored import MonitoredSession as MonitoredSession
 from mpqueue.compat.train.monitored import SingularMonitoredSession as SingularMonitoredSession
+from mpqueue.compat.train.producers import limit_epochs as limit_epochs
+from mpqueue.compat.train.producers import match_filenames_once as match_filenames_once
 from mpqueue.compat.train.runners import QueueRunner as QueueRunner
 from mpqueue.compat.train.runners import add_queue_runner as add_queue_runner
 from mpqueue.compat.train.scaffold import ChiefSessionCreator as ChiefSessionCreator
