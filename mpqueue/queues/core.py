@@ -40,6 +40,7 @@ from mpqueue.queues.spec import ElementSpec
 from mpqueue.queues.storage import Storage
 from mpqueue.values.conversion import Array
 from mpqueue.values.dtypes import DType
+from mpqueue.workers.context import note_shared_input
 
 _MAX_YIELDS = 100  # then it is held by somebody who makes shared memory: better to sleep
 
@@ -229,6 +230,7 @@ class QueueCore:
             self._call(CloseRequest(), timeout)
 
     def _take(self, request: DequeueRequest, timeout: float | None, *, as_one: bool) -> list[Any]:
+        note_shared_input()
         self._call(request, timeout)
         driver = self.driver  # looked up only now: the queue may have been handed over while this call was waiting
         try:

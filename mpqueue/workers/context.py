@@ -109,8 +109,16 @@ def worker_info() -> WorkerInfo | None:
     return _current.info
 
 
+def note_shared_input() -> None:
+    """The code of this thread takes its elements from a queue of this process, which divides them among those who ask.
+
+    (A queue of another process counts the processes that use it.)
+    """
+    _current.has_asked = True
+
+
 def has_asked() -> bool:
-    """Return whether the code of this worker has called `worker_info`."""
+    """Return whether the code of this worker has called `worker_info`, or has a queue to divide its elements."""
     return _current.has_asked if _process_info is None else _process_has_asked
 
 
