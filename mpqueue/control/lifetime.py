@@ -1,7 +1,7 @@
 """The life of a pipeline: from its start to the end of its workers, whoever ends it, and when.
 
     NEW --start--> RUNNING --stop--> STOPPED --> STOPPING --> ENDED
-     |                                  ^------------+  an interrupt, before a worker was told
+     |                                  ^------------+  an interrupt, before a worker was notified
      +--stop--> ENDED
 
 A forked child's copy is FOREIGN, whatever it was in the parent.

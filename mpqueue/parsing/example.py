@@ -9,7 +9,7 @@ from typing import Any
 try:
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 except ImportError as error:
-    raise ImportError("mpqueue.train.Example needs protobuf: pip install mpqueue[tfrecord]") from error
+    raise ImportError('mpqueue.train.Example needs protobuf: pip install "mpqueue[tfrecord]"') from error
 
 # The fields of each message, in the order of their numbers: type, and REPEATED, MAP, or KIND, the one-of of that name.
 _REPEATED, _MAP, _KIND = "repeated", "map", "kind"

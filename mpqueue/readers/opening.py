@@ -105,7 +105,9 @@ def remote_filesystem(name: bytes) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
     except ImportError as missing:
-        raise ImportError(f"{shown(name)} is a URL: reading it needs fsspec, pip install mpqueue[fsspec]") from missing
+        raise ImportError(
+            f'{shown(name)} is a URL: reading it needs fsspec, pip install "mpqueue[fsspec]"'
+        ) from missing
     try:
         filesystem, path = url_to_fs(os.fsdecode(name))
     except ValueError as unknown:

@@ -41,7 +41,7 @@ def _crc32c() -> Callable[[bytes], int]:
     try:
         import google_crc32c
     except ImportError as missing:
-        message = "TFRecord files need google-crc32c for their checksums: pip install mpqueue[tfrecord]"
+        message = 'TFRecord files need google-crc32c for their checksums: pip install "mpqueue[tfrecord]"'
         raise ImportError(message) from missing
     value: Callable[[bytes], int] = google_crc32c.value
     return value

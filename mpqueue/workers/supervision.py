@@ -283,5 +283,5 @@ class Supervision:
             self._blame.count_launcher(exitcode, self._dispatcher.num_drained)
             try:
                 roster.set_launcher(self._sync.launch())
-            except LauncherGone as gone_again:  # while it was told of the source
+            except LauncherGone as gone_again:  # while the source was sent to it
                 exitcode = gone_again.exitcode

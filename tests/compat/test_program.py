@@ -172,7 +172,7 @@ for use in (lambda: tf.flags.DEFINE_string, lambda: tf.app.flags.FLAGS, lambda: 
         print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.splitlines() == ["tf.flags and tf.app need absl-py: pip install 'mpqueue[compat]'"] * 3
+    assert done.stdout.splitlines() == ['tf.flags and tf.app need absl-py: pip install "mpqueue[compat]"'] * 3
     assert done.stderr == "ERROR:mpqueue.script:shown 3\n"
 
 

@@ -86,7 +86,7 @@ def test_without_protobuf_the_extra_is_named():
         "mpqueue.decode_json_example('{}')\n"
         "mpqueue.train.Example"
     )
-    assert "ImportError: mpqueue.train.Example needs protobuf: pip install mpqueue[tfrecord]" in done.stderr
+    assert 'ImportError: mpqueue.train.Example needs protobuf: pip install "mpqueue[tfrecord]"' in done.stderr
 
 
 @pytest.mark.slow

@@ -116,7 +116,7 @@ def test_without_fsspec_the_error_names_the_extra(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", no_fsspec)
     for module in [name for name in sys.modules if name.startswith("fsspec")]:
         monkeypatch.delitem(sys.modules, module)
-    with pytest.raises(ImportError, match=r"pip install mpqueue\[fsspec\]"):
+    with pytest.raises(ImportError, match=r'pip install "mpqueue\[fsspec\]"'):
         mpqueue.read_file("memory://x")
 
 

@@ -261,7 +261,7 @@ def test_without_crc32c_the_error_names_the_extra_before_a_file_is_touched(tmp_p
     monkeypatch.setitem(sys.modules, "google_crc32c", None)
     tfrecord._crc32c.cache_clear()
     for call in (lambda: python_io.TFRecordWriter(path), lambda: read_all(path)):
-        with pytest.raises(ImportError, match=r"pip install mpqueue\[tfrecord\]"):
+        with pytest.raises(ImportError, match=r'pip install "mpqueue\[tfrecord\]"'):
             call()
     assert path.read_bytes()
     monkeypatch.undo()

@@ -29,7 +29,7 @@ def pillow() -> ModuleType:
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError("images need Pillow: pip install mpqueue[image]") from error
+        raise ImportError('images need Pillow: pip install "mpqueue[image]"') from error
     return Image
 
 

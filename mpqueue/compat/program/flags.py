@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn
 try:
     from absl import flags as absl_flags
 except ImportError as missing:
-    raise ImportError("tf.flags and tf.app need absl-py: pip install 'mpqueue[compat]'") from missing
+    raise ImportError('tf.flags and tf.app need absl-py: pip install "mpqueue[compat]"') from missing
 
 Error = absl_flags.Error
 DuplicateFlagError = absl_flags.DuplicateFlagError
