@@ -102,12 +102,8 @@ def _alone(result: Any) -> Any:
     return result[0] if isinstance(result, list | tuple) and len(result) == 1 else result
 
 
-def _parts(node: SparseTensor) -> list[Tensor]:
-    return [node.indices, node.values, node.dense_shape]
-
-
 def _flat_nodes(result: Any) -> list[Tensor]:
-    return [each for leaf in leaves(result) for each in (_parts(leaf) if isinstance(leaf, SparseTensor) else [leaf])]
+    return [each for leaf in leaves(result) for each in (leaf.parts if isinstance(leaf, SparseTensor) else [leaf])]
 
 
 def _structure(result: Any, *, kinds: bool) -> Any:

@@ -14,7 +14,7 @@ From the ground up::
     convert.py    values to tensors
     static.py     values that are known while the graph is built
     sparse.py     SparseTensor
-    feeds.py  fetches.py   what goes into a run in place of tensors, what is asked of it
+    feeds.py      what goes into a run in place of tensors, and what is asked of it
     session.py    Session
     build.py      nodes of the table out of any values
     branch.py     parts of a graph that run under a condition

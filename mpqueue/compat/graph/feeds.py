@@ -1,17 +1,23 @@
-"""Feeds: values that are given to a session in place of tensors."""
+"""The two sides of a run: *feeds*, values in place of tensors, and *fetches*, nested structures of nodes.
 
-from collections.abc import Iterator, Mapping
+Fetches are taken apart before a run and put together, with values, after it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from mpqueue.compat.graph.graph import Graph
-from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
 from mpqueue.compat.ops.dims import merged
 from mpqueue.compat.ops.infer import invalid
 from mpqueue.values.conversion import feed_array
 from mpqueue.values.dtypes import as_dtype
+from mpqueue.values.sparse import SparseTensorValue
+
+Build = Callable[[Mapping[Tensor, Any]], Any]
 
 
 def fed_values(graph: Graph, feed_dict: Any) -> dict[Tensor, np.ndarray]:
@@ -34,7 +40,7 @@ def _pairs(graph: Graph, feed_dict: Mapping[Any, Any]) -> Iterator[tuple[Tensor,
             for each, part in zip(key, value, strict=True):
                 yield from _pairs(graph, {each: part})
         elif isinstance(key, SparseTensor):
-            yield from zip((key.indices, key.values, key.dense_shape), value, strict=True)
+            yield from zip(key.parts, value, strict=True)
         else:
             yield _tensor(graph, key), value
 
@@ -70,3 +76,53 @@ def fed_array(tensor: Tensor, value: Any) -> np.ndarray:
 def unfed(name: str) -> Any:
     """Refuse to run a placeholder."""
     invalid(f"You must feed a value for placeholder tensor {name!r}")
+
+
+class Fetches:
+    """The nodes of one structure, and how to put their values into its place.
+
+    Args:
+        graph: Where the nodes belong.
+        structure: A node, a variable, the name of a node, or lists, tuples, named tuples and dicts of them.
+
+    Raises:
+        TypeError: Something in it is no node.
+        ValueError: A node of another graph, or a name that does not exist.
+    """
+
+    def __init__(self, graph: Graph, structure: Any) -> None:
+        self._graph = graph
+        self.targets: list[Tensor | Operation] = []
+        self.build: Build = self._builder(structure)
+
+    def _builder(self, structure: Any) -> Build:
+        if structure is None:
+            raise TypeError("a fetch must be a node or its name, or lists, tuples and dicts of them; got None")
+        if isinstance(structure, list | tuple):
+            parts = [self._builder(item) for item in structure]
+            make = type(structure)._make if hasattr(structure, "_make") else type(structure)
+            return lambda values: make(part(values) for part in parts)
+        if isinstance(structure, Mapping):
+            entries = [(key, self._builder(item)) for key, item in structure.items()]
+            kind = type(structure)
+            return lambda values: _as_mapping(kind, {key: part(values) for key, part in entries})
+        if isinstance(structure, SparseTensor):
+            three = [self._node(each) for each in structure.parts]
+            return lambda values: SparseTensorValue(*(part(values) for part in three))
+        return self._node(structure)
+
+    def _node(self, fetch: Any) -> Build:
+        try:
+            element = self._graph.as_graph_element(fetch)
+        except TypeError as error:
+            raise TypeError(f"Argument `fetch` = {fetch!r} has invalid type: {error}") from None
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"Argument `fetch` = {fetch!r} cannot be interpreted as a Tensor. ({error})") from None
+        self.targets.append(element)
+        if isinstance(element, Operation):
+            return lambda _values: None
+        return lambda values: values[element]
+
+
+def _as_mapping(kind: type, entries: dict[Any, Any]) -> Any:
+    return entries if kind is dict else kind(entries)

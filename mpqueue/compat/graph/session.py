@@ -8,8 +8,7 @@ from contextlib import ExitStack
 from typing import Any, Self
 
 from mpqueue.compat.graph.defaults import sessions
-from mpqueue.compat.graph.feeds import fed_values
-from mpqueue.compat.graph.fetches import Fetches
+from mpqueue.compat.graph.feeds import Fetches, fed_values
 from mpqueue.compat.graph.graph import Graph, get_default_graph
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.plan import Plan

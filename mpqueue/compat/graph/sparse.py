@@ -42,7 +42,7 @@ class SparseTensor(StandsForTensor):
 
     def with_known_shape(self, dims: Dims) -> "SparseTensor":
         """The same tensor, with more known of its shape. Not in TensorFlow."""
-        made = SparseTensor(self._indices, self._stands_for, self._dense_shape)
+        made = SparseTensor(*self.parts)
         made._known_shape = merged(self._known_shape, dims)
         return made
 
@@ -73,6 +73,11 @@ class SparseTensor(StandsForTensor):
     def dense_shape(self) -> Tensor:
         """The shape of the whole."""
         return self._dense_shape
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Indices, values and dense shape. Not in TensorFlow."""
+        return self._indices, self._stands_for, self._dense_shape
 
     @property
     def shape(self) -> TensorShape:

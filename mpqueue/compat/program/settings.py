@@ -1,5 +1,6 @@
 """Settings of sessions, which have no effect here, and answers to which TensorFlow this is."""
 
+from types import SimpleNamespace
 from typing import Any, ClassVar, Final
 
 from mpqueue.compat.graph.nodes import Tensor
@@ -12,11 +13,8 @@ OK: Final = 0
 """The number of no error, among those of the classes in ``tf.errors``."""
 
 
-class _Settings:
+class _Settings(SimpleNamespace):
     """Any settings, as attributes; one that was never set is a group of further ones."""
-
-    def __init__(self, **settings: Any) -> None:
-        self.__dict__.update(settings)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -24,9 +22,6 @@ class _Settings:
         group = _Settings()
         setattr(self, name, group)
         return group
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in vars(self).items())})"
 
 
 class ConfigProto(_Settings):

@@ -64,8 +64,7 @@ def _kind(component: Tensor | SparseTensor, *, many: bool) -> SparseKind | None:
 def _packed(component: Tensor | SparseTensor, *, many: bool) -> Tensor:
     if not isinstance(component, SparseTensor):
         return component
-    parts = (component.indices, component.values, component.dense_shape)
-    return apply("PackManySparse" if many else "PackSparse", *parts)
+    return apply("PackManySparse" if many else "PackSparse", *component.parts)
 
 
 def _shuffling(capacity: int, min_after_dequeue: int, *others: Any) -> RandomShuffleQueue:
