@@ -151,8 +151,8 @@ class Namespaces:
         """Return the same name elsewhere, else a similar one here, else a similar one elsewhere."""
         everywhere = {f"{_shown(each)}.{last}": last for each in self._tables for last in self.names(each)}
         here = {f"{_shown(path)}.{last}": last for last in self.names(path)}
-        for names, likeness in ((everywhere, 1.0), (here, 0.6), (everywhere, 0.6)):
-            near = difflib.get_close_matches(name, list(names.values()), 1, likeness)
+        for names, cutoff in ((everywhere, 1.0), (here, 0.6), (everywhere, 0.6)):
+            near = difflib.get_close_matches(name, list(names.values()), 1, cutoff)
             if near:
                 return next(shown for shown, last in names.items() if last == near[0])
         return None

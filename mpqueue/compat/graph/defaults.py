@@ -12,7 +12,7 @@ class _Entered(threading.local):
 
     @property
     def innermost(self) -> Any:
-        """What was entered last and not left, None if there is nothing."""
+        """The thing that was entered last and not left, None if there is none."""
         return self._things[-1] if self._things else None
 
     @contextmanager
