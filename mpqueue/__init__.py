@@ -10,7 +10,8 @@ The map of the house, from the ground up; imports point downwards only::
     coordination/        what a coordinator is made of: members, cancellation, proxies in other processes
     samples/             batches of samples: their order, the shares of ranks, collation
     workers/             nursery, worker loop, backends (process, thread, inline), exceptions across processes
-    sequence.py sources.py lazy_orders.py engine.py iterators.py idle.py   what all faces of the engine stand on
+    sequence.py sources.py forms.py lazy_orders.py   sources of batches, and what is asked of them
+    engine.py iterators.py idle.py   what all faces stand on
     loop_position.py orders.py   what a loader stands on
     enqueuers.py loader.py passes.py   what users of fit loops hold
     coordinator.py       the TensorFlow 1 toolbox: threads and processes that stop together,

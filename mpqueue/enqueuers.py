@@ -19,6 +19,7 @@ from mpqueue.control.seeds import fresh_seed
 from mpqueue.coordination.members import Stoppable
 from mpqueue.engine import Engine, epoch_schedule, stream_schedule
 from mpqueue.errors import MPQueueError
+from mpqueue.forms import own_of, taken_by_name
 from mpqueue.iterators import BatchIterator
 from mpqueue.options import DEFAULT_START_METHOD, BackendName, Options, StartMethod, check_counts, check_flags
 from mpqueue.sources import check_sequence, check_stream, epoch_end_of
@@ -26,6 +27,12 @@ from mpqueue.stats import Statistics
 from mpqueue.workers.job import Job
 
 _uids = itertools.count()
+_KERAS_3_DEFAULTS: dict[str, Any] = {
+    "workers": 1,
+    "use_multiprocessing": False,
+    "max_queue_size": 10,
+    "shuffle": False,
+}
 _RUNTIME = ("_engine", "_lock", "_ended", "queue")
 
 
@@ -84,6 +91,7 @@ class SequenceEnqueuer(Stoppable):
         self.sequence = sequence
         self.use_multiprocessing = use_multiprocessing
         self.uid = next(_uids)
+        self._counts = 1, 10  # workers and batches computed ahead of a start that is told no others
         self.workers = 0
         self._options = Options()
         self._starts = 0
@@ -108,14 +116,14 @@ class SequenceEnqueuer(Stoppable):
     def _backend(self) -> BackendName:
         return "process" if self.use_multiprocessing else "thread"
 
-    def start(self, workers: int = 1, max_queue_size: int = 10) -> None:
+    def start(self, workers: int | None = None, max_queue_size: int | None = None) -> None:
         """Start the workers.
 
         Args:
-            workers: How many. More computes faster, up to the number of CPUs, and each costs about 12 MB; 0: no
-                workers, `get` computes the batches in the caller.
-            max_queue_size: Batches computed ahead, those at work included. More rides out slow batches, fewer saves
-                memory; 0: unbounded (threads only).
+            workers: How many; None: as the constructor was told, else 1. More computes faster, up to the number of
+                CPUs, and each costs about 12 MB; 0: no workers, `get` computes the batches in the caller.
+            max_queue_size: Batches computed ahead, those at work included; None: as the constructor was told, else 10.
+                More rides out slow batches, fewer saves memory; 0: unbounded (threads only).
 
         Raises:
             RuntimeError: It runs already.
@@ -124,7 +132,11 @@ class SequenceEnqueuer(Stoppable):
             OSError: There are not enough processes, descriptors or memory.
         """
         backend = self._backend
-        workers, max_queue_size = check_counts(workers, max_queue_size, backend)
+        workers, max_queue_size = check_counts(
+            self._counts[0] if workers is None else workers,
+            self._counts[1] if max_queue_size is None else max_queue_size,
+            backend,
+        )
         with self._lock:
             if self._is_running:
                 raise RuntimeError(f"{type(self).__name__} is already running: call stop() before start()")
@@ -222,9 +234,19 @@ class SequenceEnqueuer(Stoppable):
 class OrderedEnqueuer(SequenceEnqueuer):
     """Runs a `Sequence` in workers, epoch after epoch, its batches in order.
 
+    It is made in Keras 2's form, and gets its numbers in `start`, or in Keras 3's, and starts without arguments::
+
+        OrderedEnqueuer(sequence, use_multiprocessing=False, shuffle=False)
+        OrderedEnqueuer(sequence, workers=1, use_multiprocessing=False, max_queue_size=10, shuffle=False)
+
     Args:
         sequence: A `Sequence`, or anything with ``__getitem__`` and ``__len__`` (or ``num_batches``).
-        use_multiprocessing: Worker processes instead of threads.
+        *positional: The arguments of one form, in its order: Keras 3's if the first is a number of workers, else
+            Keras 2's.
+        workers: How many, if `start` is told nothing else; None: the sequence's own number, else 1.
+        use_multiprocessing: Worker processes instead of threads; None: the sequence's own choice, else threads.
+        max_queue_size: Batches computed ahead, if `start` is told nothing else; None: the sequence's own number, else
+            10.
         shuffle: A new order for every epoch.
         seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy: See
             `mpqueue.options.Options`.
@@ -233,15 +255,17 @@ class OrderedEnqueuer(SequenceEnqueuer):
         TypeError: The source lacks ``__getitem__`` or ``__len__``, or an option has the wrong type.
         ValueError: An option has an impossible value.
 
-    Follows: ``tf.keras.utils.OrderedEnqueuer``.
+    Follows: ``tf.keras.utils.OrderedEnqueuer``, and Keras 3's constructor of it.
     """
 
     def __init__(
         self,
         sequence: Any,
-        use_multiprocessing: bool = False,
-        shuffle: bool = False,
-        *,
+        *positional: int,
+        workers: int | None = None,
+        use_multiprocessing: bool | None = None,
+        max_queue_size: int | None = None,
+        shuffle: bool | None = None,
         seed: int | None = None,
         ordered: bool = True,
         start_method: StartMethod = DEFAULT_START_METHOD,
@@ -251,11 +275,14 @@ class OrderedEnqueuer(SequenceEnqueuer):
         max_batch_bytes: int | None = None,
         copy: bool = False,
     ) -> None:
-        options = Options.of(locals())
-        check_flags(shuffle=shuffle)
-        super().__init__(sequence, use_multiprocessing)
+        options, given = Options.of(locals()), taken_by_name(positional, locals())
+        told = _KERAS_3_DEFAULTS | own_of(sequence) | given
+        check_flags(shuffle=told["shuffle"])
+        super().__init__(sequence, told["use_multiprocessing"])
+        self._counts = check_counts(told["workers"], told["max_queue_size"], self._backend)
+        self.workers = self._counts[0]
         check_sequence(sequence)
-        self.shuffle, self._options = shuffle, options
+        self.shuffle, self._options = told["shuffle"], options
         self._epoch, self._position = 0, 0
 
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:

@@ -8,11 +8,32 @@ class Sequence:
     """Base class of datasets that give complete batches by their index.
 
     A subclass implements `__getitem__` and `__len__`, and may implement `on_epoch_end`. It is a safer way to use many
-    workers than a generator: each batch is computed exactly once per epoch. The base class brings nothing else;
-    anything with these two methods serves as well.
+    workers than a generator: each batch is computed exactly once per epoch. Anything with these two methods serves as
+    well; the base class brings the arguments of Keras 3's `PyDataset`, and they are attributes, too.
 
-    Follows: ``tf.keras.utils.Sequence``.
+    Args:
+        workers: How many, for an enqueuer or `mpqueue.keras.accelerate` that is told no other number.
+        use_multiprocessing: Worker processes instead of threads, for one that is told neither.
+        max_queue_size: Batches computed ahead, for one that is told no other number.
+
+    Follows: ``tf.keras.utils.Sequence``, and Keras 3's ``PyDataset``.
     """
+
+    # Set only where they are given: a class that is a `PyDataset`, too, has Keras's own.
+    workers: int
+    use_multiprocessing: bool
+    max_queue_size: int
+
+    def __init__(
+        self, workers: int | None = None, use_multiprocessing: bool | None = None, max_queue_size: int | None = None
+    ) -> None:
+        super().__init__()
+        if workers is not None:
+            self.workers = workers
+        if use_multiprocessing is not None:
+            self.use_multiprocessing = use_multiprocessing
+        if max_queue_size is not None:
+            self.max_queue_size = max_queue_size
 
     def __getitem__(self, index: int) -> Any:
         """Return the batch at position ``index``, from 0 to ``len(self) - 1``.

@@ -1,0 +1,41 @@
+"""The forms in which an enqueuer is made: Keras 2's, Keras 3's, and what a `Sequence` says of itself."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mpqueue.sequence import Sequence
+
+_KERAS_2 = ("use_multiprocessing", "shuffle")
+_KERAS_3 = ("workers", "use_multiprocessing", "max_queue_size", "shuffle")
+
+
+def taken_by_name(positional: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a constructor that were given, by name.
+
+    Args:
+        positional: Those behind the sequence. A number in front is Keras 3's ``workers``, a flag is Keras 2's
+            ``use_multiprocessing``.
+        named: All others; None where one was not given.
+
+    Raises:
+        TypeError: There are too many, or one is given twice.
+    """
+    is_keras_3 = bool(positional) and hasattr(positional[0], "__index__") and not isinstance(positional[0], bool)
+    names = _KERAS_3 if is_keras_3 else _KERAS_2
+    if len(positional) > len(names):
+        raise TypeError(
+            f"OrderedEnqueuer takes (sequence, {', '.join(names)}) when its second argument is "
+            f"{positional[0]!r}, got {len(positional) - len(names)} more: pass them by name"
+        )
+    given = {name: named[name] for name in _KERAS_3 if named[name] is not None}
+    by_place = dict(zip(names, positional, strict=False))
+    for name in by_place.keys() & given.keys():
+        raise TypeError(f"OrderedEnqueuer got {name} twice: {by_place[name]!r} by its place, {given[name]!r} by name")
+    return given | by_place
+
+
+def own_of(sequence: Any) -> dict[str, Any]:
+    """Return what a `Sequence` was given for those who run it, by the names of an enqueuer's arguments."""
+    if not isinstance(sequence, Sequence):  # the attributes of others may mean something else
+        return {}
+    return {name: getattr(sequence, name) for name in _KERAS_3[:3] if getattr(sequence, name, None) is not None}
