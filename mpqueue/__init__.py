@@ -13,14 +13,14 @@ The map of the house, from the ground up; imports point downwards only::
     sequence.py sources.py forms.py lazy_orders.py   sources of batches, and what is asked of them
     engine.py iterators.py idle.py   what all faces stand on
     loop_position.py orders.py   what a loader stands on
-    enqueuers.py loader.py passes.py   what users of fit loops hold
+    enqueuers.py loader.py passes.py loader_passes.py   what users of fit loops hold
     coordinator.py       the TensorFlow 1 toolbox: threads and processes that stop together,
     parsing/             text, CSV, JSON and Example records as arrays,
     queues/              queues within a process and between processes,
     readers/ python_io.py   files as records,
     train/               producers, batching and queue runners,
     compat/              and all of it behind TensorFlow 1's own names
-    keras.py             one thin file per framework, imported only on request
+    keras.py jax.py tf.py   one thin file per framework, imported only on request
 
 Public is what ``__all__`` here, ``mpqueue.errors``, ``mpqueue.train``, ``mpqueue.compat.v1`` and the
 one-framework modules export; everything else may change.
@@ -33,8 +33,10 @@ from mpqueue import errors
 
 if TYPE_CHECKING:
     from mpqueue import compat as compat
+    from mpqueue import jax as jax
     from mpqueue import keras as keras
     from mpqueue import python_io as python_io
+    from mpqueue import tf as tf
     from mpqueue import train as train
     from mpqueue.coordinator import Coordinator as Coordinator
     from mpqueue.enqueuers import GeneratorEnqueuer as GeneratorEnqueuer
@@ -127,8 +129,8 @@ _HOMES = {
     "workers.launcher": ("shutdown",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-# `compat` and `keras` are not in `__all__`: a star import would hide the user's own `keras`.
-_PACKAGES = {"compat", "keras", "python_io", "train"}
+# Not in `__all__` are `compat`, `jax`, `keras` and `tf`: a star import would hide the user's own `jax` or `keras`.
+_PACKAGES = {"compat", "jax", "keras", "python_io", "tf", "train"}
 # What users of other libraries look for.
 _ELSEWHERE = {
     "DataLoader": "mpqueue.Loader iterates over batches of any source that has __getitem__ and __len__",

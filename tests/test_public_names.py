@@ -16,7 +16,7 @@ def printed(code):
 
 
 def test_dir_shows_public_names_only():
-    assert dir(mpqueue) == sorted({*mpqueue.__all__, "compat", "keras"})
+    assert dir(mpqueue) == sorted({*mpqueue.__all__, "compat", "jax", "keras", "tf"})
 
 
 def test_dir_shows_the_same_names_after_some_were_used():
@@ -25,7 +25,7 @@ def test_dir_shows_the_same_names_after_some_were_used():
     assert dir(mpqueue) == before
 
 
-@pytest.mark.parametrize("name", ["compat", "keras", "python_io", "train"])
+@pytest.mark.parametrize("name", ["compat", "jax", "keras", "python_io", "tf", "train"])
 def test_a_package_loads_on_first_use(name):
     code = f"""
 import sys, mpqueue
@@ -38,8 +38,12 @@ def test_the_names_of_tensorflow_1_are_reached_without_an_import_of_their_own():
     assert printed("import mpqueue; print(mpqueue.compat.v1.FIFOQueue.__name__)") == ["FIFOQueue"]
 
 
-def test_mpqueues_keras_loads_without_keras():
-    assert printed("import sys, mpqueue; mpqueue.keras.accelerate; print('keras' in sys.modules)") == ["False"]
+@pytest.mark.parametrize(
+    ("use", "framework"),
+    [("keras.accelerate", "keras"), ("jax.device_iterator", "jax"), ("tf.dataset", "tensorflow")],
+)
+def test_a_module_for_a_framework_loads_without_the_framework(use, framework):
+    assert printed(f"import sys, mpqueue; mpqueue.{use}; print({framework!r} in sys.modules)") == ["False"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 import mpqueue
+import mpqueue.jax
 import mpqueue.keras
+import mpqueue.tf
 
 
 class Data(mpqueue.Sequence):
@@ -62,7 +64,24 @@ def fit() -> None:
             Data(), workers=None, max_queue_size=4, seed=1, start_method="spawn", batch_timeout=2.5, copy=True
         )
         print(installation, len(fast))
+    mpqueue.keras.accelerate(mpqueue.Loader(Data(), workers=1))
     mpqueue.keras.accelerate(Data(), 2, use_multiprocessing=False, ordered=False, restarts=1, worker_init=load)
+
+
+def devices() -> None:
+    with mpqueue.Loader(Data(), workers=1) as loader:
+        for _batch in mpqueue.jax.device_iterator(loader, sharding=None, prefetch=3):
+            pass
+        mpqueue.tf.dataset(loader).repeat(2)
+
+
+def enqueue_as_in_keras_3() -> None:
+    sequence = Data(workers=2, use_multiprocessing=True, max_queue_size=4)
+    by_name = mpqueue.OrderedEnqueuer(sequence, workers=2, use_multiprocessing=True, max_queue_size=10, shuffle=False)
+    by_place = mpqueue.OrderedEnqueuer(sequence, 2, True, 10, False, seed=1)
+    for enqueuer in (by_name, by_place):
+        enqueuer.start()
+        enqueuer.start(max_queue_size=3)
 
 
 def fail() -> None:

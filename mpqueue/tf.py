@@ -1,0 +1,149 @@
+"""TensorFlow: a `tf.data.Dataset` of the batches of a loader.
+
+One iteration of the dataset is one epoch of the loader. `tf.data` calls us from a thread of its own, for one batch when
+it is asked for one; it uses an array's memory as it is where that is aligned, and holds the array as long as it does,
+so that the slot stays leased.
+
+The first iteration is on trial (see `mpqueue.loader_passes`): whoever begins one to look at a batch, as Keras does to
+build a model, has used up no epoch.
+"""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from mpqueue.loader import Loader
+from mpqueue.loader_passes import LoaderEpoch, LoaderEpochs
+
+__all__ = ["dataset"]
+
+
+def dataset(loader: Loader) -> Any:
+    """Return a `tf.data.Dataset` that gives the batches of a loader, one epoch in each iteration.
+
+    ```python
+    with mpqueue.Loader(dataset, workers=4, shuffle=True) as loader:
+        model.fit(mpqueue.tf.dataset(loader), epochs=10, shuffle=False)
+    ```
+
+    Its ``element_spec`` is that of the loader's first batch, the batch dimension None. That batch is computed now, and
+    is the first of the first iteration all the same. Lists of text or numbers, and arrays of text, are tensors; another
+    list is a tuple, as Keras takes it; ``None`` stays. ``len`` of the dataset is that of the loader where that has one;
+    what is made of the dataset (``map``, ``batch``) has none.
+
+    Args:
+        loader: It is to outlive the dataset, and nobody else is to iterate over it meanwhile.
+
+    Returns:
+        A `tf.data.Dataset`. An error comes after the batches before it, as TensorFlow's own class with the text of what
+        was raised; the following ``next`` goes on behind it.
+
+    Raises:
+        TypeError: ``loader`` is no `Loader`, or there is a leaf that cannot be a tensor; the text names it.
+        ValueError: The loader gives no batch.
+        ImportError: There is no TensorFlow; the text names the extra.
+        Exception: What the source raised for the first batch.
+    """
+    tf = _import_tensorflow()
+    if not isinstance(loader, Loader):
+        raise TypeError(f"mpqueue.tf.dataset takes a mpqueue.Loader, got {type(loader).__name__}")
+    feed = _Feed(LoaderEpochs(loader))
+    try:
+        first = feed.epochs.look(0)
+    except IndexError:
+        raise ValueError(f"{loader!r} gives no batch, from which to learn the shapes of the others") from None
+    feed.spec = _spec_of(tf, first, "batch")
+    made = tf.data.Dataset.from_generator(feed.begin, output_signature=feed.spec)
+    options = tf.data.Options()
+    # Or it would take a batch that nobody has asked for; the loader computes ahead by itself.
+    options.experimental_optimization.inject_prefetch = False
+    made = made.with_options(options)
+    length = feed.epochs.length
+    if length is not None:
+        # TensorFlow's `assert_cardinality` would make an error of an epoch that goes on in its middle.
+        made.cardinality = lambda: tf.constant(length, tf.int64)
+    return made
+
+
+class _Feed:
+    """Begins the epochs of a loader for `tf.data`; the first may turn out to have been a look.
+
+    Args:
+        epochs: Of the loader.
+    """
+
+    def __init__(self, epochs: LoaderEpochs) -> None:
+        self.epochs, self.spec = epochs, None
+        self._latest: LoaderEpoch | None = None
+        self._lock = threading.Lock()
+
+    def begin(self) -> Iterator[Any]:
+        """Begin an iteration."""
+        with self._lock:
+            latest, epochs = self._latest, self.epochs
+            if latest is not None:
+                # Keras counts, and never asks for the end. Where there is but one batch it may have been a look.
+                if latest.num_taken == epochs.length and (latest.num_taken > 1 or latest.kept is None):
+                    latest.finish()
+                else:
+                    epochs.take_back(latest)
+            self._latest = epochs.begin(on_trial=latest is None)
+            return map(self._as_tensors, self._latest)  # no generator, which would end at the first error
+
+    def _as_tensors(self, batch: Any) -> Any:
+        return _like(self.spec, batch)
+
+
+def _spec_of(tf: Any, value: Any, name: str) -> Any:
+    """Return the type of a batch, or of a part of it, as `tf.data` takes it."""
+    if value is None:
+        return tf.NoneTensorSpec()
+    if isinstance(value, dict):
+        return {key: _spec_of(tf, part, f"{name}[{key!r}]") for key, part in value.items()}
+    if isinstance(value, tuple) or (isinstance(value, list) and not _is_column(value)):
+        parts = [_spec_of(tf, part, f"{name}[{number}]") for number, part in enumerate(value)]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    try:
+        tensor = tf.convert_to_tensor(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} is {_described(value)}, of which TensorFlow can make no tensor: "
+            "leave it out of the batch, or make it numbers or text"
+        ) from error
+    shape = tensor.shape
+    return tf.TensorSpec(shape if not shape.rank else [None, *shape[1:]], tensor.dtype)
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype}"
+    return f"of type {type(value).__name__}"
+
+
+def _is_column(value: list[Any]) -> bool:
+    """Return True for a list of text or numbers, one for each row of the batch."""
+    return bool(value) and all(isinstance(item, str | bytes | bool | int | float | complex) for item in value)
+
+
+def _like(spec: Any, batch: Any) -> Any:
+    """Return a batch in the structure of its type: TensorFlow does not take a list for a tuple."""
+    if isinstance(spec, dict) and isinstance(batch, dict) and spec.keys() == batch.keys():
+        return {key: _like(part, batch[key]) for key, part in spec.items()}
+    if isinstance(spec, tuple) and isinstance(batch, tuple | list) and len(spec) == len(batch):
+        parts = [_like(*pair) for pair in zip(spec, batch, strict=True)]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else tuple(parts)
+    return batch
+
+
+def _import_tensorflow() -> Any:
+    try:
+        import tensorflow as tf
+    except ModuleNotFoundError as error:
+        if error.name != "tensorflow":  # TensorFlow is there, and its own parts are not
+            raise
+        raise ImportError(
+            'mpqueue.tf needs TensorFlow: pip install "mpqueue[tensorflow]"', name="tensorflow"
+        ) from error
+    return tf

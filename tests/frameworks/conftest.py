@@ -1,0 +1,13 @@
+"""The real JAX and TensorFlow, on the CPU, wherever these tests run."""
+
+import os
+
+import pytest
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def pytest_itemcollected(item):
+    """The frameworks use what NumPy and others deprecate."""
+    item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning"))

@@ -1,0 +1,466 @@
+"""`mpqueue.jax.device_iterator` with the real JAX: what arrives, in which order, and whose memory it lies in."""
+
+import pytest
+
+pytest.importorskip("jax")
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+
+import jax
+import ml_dtypes
+import numpy as np
+import psutil
+from helpers.numbered import Broken, Mixed, Numbered, numbers_of
+
+import mpqueue
+from mpqueue import Loader
+from mpqueue.jax import device_iterator
+
+
+def test_the_batches_are_device_arrays_of_one_epoch_per_call():
+    with Loader(Numbered(), workers=2) as loader:
+        for _ in range(3):
+            batches = list(device_iterator(loader))
+            assert all(isinstance(batch, jax.Array) for batch in batches)
+            assert numbers_of(batches) == [0, 1, 2, 3, 4]
+    assert batches[0].dtype == np.float32
+
+
+def test_an_iterator_that_has_ended_stays_so_and_begins_no_other_epoch():
+    with Loader(Numbered(), workers=1) as loader:
+        batches = device_iterator(loader)
+        assert len(list(batches)) == 5
+        assert list(batches) == []
+        assert loader.state_dict()["epoch"] == 1
+
+
+def test_numbers_become_arrays_and_text_stays_what_it_is():
+    with Loader(Mixed(2), workers=1) as loader:
+        _, batch = device_iterator(loader)
+    assert isinstance(batch["pixels"], jax.Array)
+    assert (batch["pixels"].dtype, batch["pixels"].tolist()) == (np.uint8, [[1, 1, 1]] * 4)
+    assert isinstance(batch["number"], jax.Array)
+    assert int(batch["number"]) == 1
+    assert batch["names"] == ["1a", "1b"]
+    assert batch["words"].tolist() == ["x", "y"]
+    assert batch["day"].dtype == np.dtype("M8[D]")
+    assert batch["none"] is None
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.bool_, np.int8, np.float16, np.complex64, ml_dtypes.bfloat16, ml_dtypes.float8_e5m2]
+)
+def test_an_array_of_any_type_of_jax_arrives(dtype):
+    class Ones(Numbered):
+        def __getitem__(self, index):
+            return np.ones(3, dtype)
+
+    with Loader(Ones(1), workers=1) as loader:
+        (batch,) = device_iterator(loader)
+    assert isinstance(batch, jax.Array)
+    assert batch.dtype == dtype
+    assert np.asarray(batch).tolist() == np.ones(3, dtype).tolist()
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 2, 20])
+def test_as_many_batches_are_on_their_way_as_were_asked_for(prefetch):
+    taken = []
+
+    def batches():
+        for number in range(6):
+            taken.append(number)
+            yield np.full(3, number)
+
+    iterator = device_iterator(batches(), prefetch=prefetch)
+    assert int(next(iterator)[0]) == 0
+    assert len(taken) == min(prefetch + 1, 6)
+    assert f"{min(prefetch, 5)} on their way" in repr(iterator)
+    assert [int(batch[0]) for batch in iterator] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("prefetch", [0, 2, 9])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_comes_after_the_batches_before_it_and_the_loader_goes_on(workers, prefetch):
+    with Loader(Broken(), workers=workers) as loader:
+        batches, found = device_iterator(loader, prefetch=prefetch), []
+        with pytest.raises(LookupError, match="batch 3 has gone bad"):
+            found.extend(batches)
+        assert numbers_of(found) == [0, 1, 2]
+        assert numbers_of(batches) == [4]
+
+
+def test_after_an_error_a_new_call_goes_on_behind_it():
+    with Loader(Broken(), workers=1) as loader:
+        with pytest.raises(LookupError):
+            list(device_iterator(loader))
+        assert numbers_of(device_iterator(loader)) == [4]
+
+
+def test_an_error_keeps_no_frame_alive():
+    with Loader(Broken(), workers=1) as loader:
+        batches = device_iterator(loader, prefetch=0)
+        gc.disable()
+        try:
+            with pytest.raises(LookupError):
+                list(batches)
+            assert not [one for one in gc.get_referrers(batches) if "frame" in type(one).__name__]
+        finally:
+            gc.enable()
+
+
+def test_what_jax_refuses_comes_in_its_batchs_place():
+    device, *_ = jax.devices()
+    mesh = jax.sharding.Mesh(np.array([device]), ("data",))
+    scalars = [np.ones(4, "float32"), np.float32(3), np.ones(4, "float32")]
+    batches = device_iterator(scalars, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")))
+    assert next(batches).shape == (4,)
+    with pytest.raises(ValueError, match="rank"):
+        next(batches)
+    assert next(batches).shape == (4,)
+
+
+def test_threads_share_one_iterator_each_batch_goes_to_one_and_the_end_to_all():
+    with Loader(Numbered(200), workers=2) as loader:
+        batches, taken = device_iterator(loader), [[] for _ in range(4)]
+        threads = [threading.Thread(target=lambda mine=mine: mine.extend(numbers_of(batches))) for mine in taken]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(number for mine in taken for number in mine) == list(range(200))
+
+
+def test_a_part_of_an_epoch_is_left_as_in_a_loader():
+    with Loader(Numbered(9), workers=2) as loader:
+        batches = device_iterator(loader)
+        assert numbers_of(next(batches) for _ in range(2)) == [0, 1]
+        del batches
+        assert numbers_of(device_iterator(loader)) == list(range(9))
+
+
+# -- Whose memory
+
+
+def aliases(batch):
+    """Return whether an array of JAX lies in the memory of a ring."""
+    address = batch.unsafe_buffer_pointer()
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            begin, end = (int(number, 16) for number in line.split()[0].split("-"))
+            if begin <= address < end:
+                return "psm_" in line or "memfd" in line or "/dev/shm" in line
+    return False
+
+
+def test_on_the_cpu_an_array_lies_in_the_slot_itself():
+    """Else the tests that follow would show nothing."""
+    with Loader(Numbered(50), workers=2) as loader:
+        assert any(aliases(batch) for batch in device_iterator(loader, prefetch=0))
+
+
+@pytest.mark.parametrize("kept", [1, 7, 100], ids="{} kept".format)
+@pytest.mark.parametrize("prefetch", [0, 2, 12])
+def test_no_batch_is_written_over_under_an_array_that_lives(kept, prefetch):
+    """While 600 others go through a ring of a few slots."""
+    with Loader(Numbered(600), workers=2, max_queue_size=4) as loader:
+        old, count = [], 0
+        for number, batch in enumerate(device_iterator(loader, prefetch=prefetch)):
+            old = [*old, batch][-kept:]
+            if number % 97 == 0:
+                assert numbers_of(old) == list(range(max(0, number - kept + 1), number + 1))
+            count += 1
+        assert count == 600
+        assert numbers_of(old) == list(range(600 - kept, 600))
+    assert numbers_of(old) == list(range(600 - kept, 600))  # of a loader that is gone
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda array: array.addressable_shards[0].data,
+        np.asarray,
+        jax.jit(lambda array: array),
+        jax.jit(lambda array: array, donate_argnums=0),
+        jax.jit(lambda array: array.reshape(-1)),
+        lambda array: jax.device_put(array, jax.devices()[0]),
+        jax.dlpack.from_dlpack,
+    ],
+    ids=["shard", "NumPy", "identity", "donated", "reshaped", "put again", "dlpack"],
+)
+@pytest.mark.filterwarnings("ignore:Some donated buffers were not usable")
+def test_nor_under_what_was_made_of_it(use):
+    with Loader(Numbered(400), workers=2, max_queue_size=2) as loader:
+        old = []
+        for number, batch in enumerate(device_iterator(loader, prefetch=1)):
+            old = [*old, use(batch)][-5:]
+            del batch
+            if number > 5:
+                assert numbers_of(old) == list(range(number - 4, number + 1))
+        assert number == 399
+
+
+def test_a_step_that_is_still_running_sees_its_batch():
+    """The computation is under way when the loop asks for the next batch."""
+
+    @jax.jit
+    def step(total, batch):
+        for _ in range(5):
+            batch = batch @ (np.eye(512, dtype="float32"))
+        return total + batch.mean()
+
+    total = np.float32(0)
+    with Loader(Numbered(300), workers=2, max_queue_size=2) as loader:
+        for batch in device_iterator(loader):
+            total = step(total, batch)
+            del batch
+    assert float(total) == sum(range(300))
+
+
+def test_arrays_that_are_kept_cost_themselves_and_the_ring():
+    class Wide(Numbered):
+        def __getitem__(self, index):
+            return np.full(1 << 18, index, "float32")  # 1 MiB
+
+    costs = []
+    with Loader(Wide(400), workers=2, max_queue_size=4) as loader:
+        for _ in range(4):
+            batches = device_iterator(loader)
+            before = psutil.Process().memory_full_info()
+            kept = [next(batches) for _ in range(100)]
+            after = psutil.Process().memory_full_info()
+            costs.append(after.uss + after.shared - before.uss - before.shared)
+            assert numbers_of(kept) == list(range(100))
+            kept.clear()
+        ring = loader.statistics().ring_bytes
+    assert sum(costs) <= (100 << 20) + 2 * ring + (30 << 20)  # what was let go of is used again
+
+
+def test_arrays_that_are_dropped_give_their_slots_back():
+    with Loader(Numbered(500), workers=2, max_queue_size=4) as loader:
+        for batch in device_iterator(loader):
+            del batch
+        assert loader.statistics().copies == 0
+
+
+class Slow:
+    """An array whose transfer lasts until it is told otherwise."""
+
+    def __init__(self):
+        self.done = False
+
+    def is_ready(self):
+        return self.done
+
+    def is_deleted(self):
+        return False
+
+
+def test_a_lease_is_held_until_its_transfer_is_ready(monkeypatch):
+    """Stands in for an accelerator, whose arrays have memory of their own."""
+    arrays = []
+
+    def put(views, _):
+        arrays.extend(Slow() for _ in views)
+        return arrays[-len(views) :]
+
+    monkeypatch.setattr(jax, "device_put", put)
+    with Loader(Numbered(6), workers=1) as loader:
+        slots = loader_slots(loader)
+        batches = device_iterator(loader, prefetch=1)
+        for number in range(3):
+            next(batches)
+            assert slots() == number + 2  # those that were handed out, too
+        for array in arrays[:3]:
+            array.done = True
+        next(batches)
+        assert slots() == 2
+        del batches
+        assert slots() == 0
+
+
+def loader_slots(loader):
+    """Return a function that counts the slots that are leased now."""
+
+    def count():
+        ring = loader._engine.pipeline.backend.pool.ring
+        ring.collect()
+        return ring.slots.num_leased
+
+    return count
+
+
+# -- Mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"prefetch": -1}, ValueError, "prefetch must be 0 .* or more, got -1"),
+        ({"prefetch": 1.5}, TypeError, "prefetch must be an integer .* got 1.5"),
+        ({"prefetch": True}, TypeError, "prefetch must be an integer"),
+    ],
+)
+def test_an_impossible_option_is_refused_at_once(arguments, error, text):
+    with pytest.raises(error, match=text):
+        device_iterator([], **arguments)
+
+
+def test_an_enqueuer_is_refused_with_what_to_pass():
+    with pytest.raises(TypeError, match=r"got OrderedEnqueuer: pass its get\(\)"):
+        device_iterator(mpqueue.OrderedEnqueuer(Numbered()))
+
+
+def test_without_jax_the_error_names_the_extra():
+    code = "import sys; sys.modules['jax'] = None; import mpqueue; mpqueue.jax.device_iterator([])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr.splitlines()[-1] == 'ImportError: mpqueue.jax needs JAX: pip install "mpqueue[jax]"'
+
+
+def test_the_module_of_ours_and_that_of_jax_are_two():
+    code = "import mpqueue.jax, sys; assert 'jax' not in sys.modules; import jax; print(jax.__name__, mpqueue.jax.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["jax", "mpqueue.jax"]
+
+
+# -- Several devices, in programs of their own: their number is fixed with JAX's first use
+
+SHARDED = """
+import gc, os, sys
+sys.path.insert(0, {tests!r})
+import jax, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from helpers.numbered import Mixed, Numbered, numbers_of
+from mpqueue import Loader
+from mpqueue.jax import device_iterator
+
+mesh = Mesh(np.array(jax.devices()).reshape(2, 2), ("data", "model"))
+rows, columns, all_of_it = (NamedSharding(mesh, P(*axes)) for axes in (("data",), (None, "model"), ()))
+"""
+PROGRAMS = {
+    "every sharding": """
+for sharding in (rows, columns, all_of_it, NamedSharding(mesh, P(("data", "model")))):
+    with Loader(Numbered(300), workers=2, max_queue_size=2) as loader:
+        old = []
+        for number, batch in enumerate(device_iterator(loader, sharding)):
+            assert batch.sharding.is_equivalent_to(sharding, 2) and len(batch.devices()) == 4
+            old = [*old, batch][-6:]
+            if number > 6:
+                assert numbers_of(old) == list(range(number - 5, number + 1))
+        assert number == 299
+""",
+    "one device": """
+with Loader(Numbered(3), workers=1) as loader:
+    assert [batch.devices() for batch in device_iterator(loader, jax.devices()[2])] == [{jax.devices()[2]}] * 3
+""",
+    "a tree of shardings": """
+class Pairs(Numbered):
+    def __getitem__(self, index):
+        return {"x": (np.full((4, 6), index), np.full((4, 2), index)), "n": index, "names": ["a"]}
+
+with Loader(Pairs(2), workers=1) as loader:
+    for batch in device_iterator(loader, {"x": (rows, columns), "n": all_of_it, "names": None}):
+        assert batch["x"][0].sharding.is_equivalent_to(rows, 2)
+        assert batch["x"][1].sharding.is_equivalent_to(columns, 2)
+        assert len(batch["n"].devices()) == 4 and batch["names"] == ["a"]
+    for batch in device_iterator(loader, {"x": rows, "n": None, "names": None}):
+        assert {len(part.devices()) for part in batch["x"]} == {4} and len(batch["n"].devices()) == 1
+""",
+    "shards that outlive their array": """
+with Loader(Numbered(400), workers=2, max_queue_size=2) as loader:
+    old = []
+    for number, batch in enumerate(device_iterator(loader, rows)):
+        old = [*old, batch.addressable_shards[number % 4].data][-5:]
+        del batch
+        gc.collect() if number % 50 == 0 else None
+        if number > 5:
+            assert numbers_of(old) == list(range(number - 4, number + 1))
+""",
+    "a step over all devices": """
+step = jax.jit(lambda total, batch: total + batch.mean(), out_shardings=all_of_it, donate_argnums=0)
+total = jax.device_put(np.float32(0), all_of_it)
+with Loader(Numbered(200), workers=2, max_queue_size=2) as loader:
+    for batch in device_iterator(loader, rows):
+        total = step(total, batch)
+assert float(total) == sum(range(200))
+""",
+    "rows that cannot be divided": """
+class Odd(Numbered):
+    def __getitem__(self, index):
+        return np.ones((3 if index == 2 else 4, 2), "float32")
+
+with Loader(Odd(4), workers=1) as loader:
+    batches, found = device_iterator(loader, rows), []
+    try:
+        for batch in batches:
+            found.append(batch.shape)
+    except ValueError as error:
+        assert "axis 0 is partitioned 2 times, but the dimension size is 3" in str(error), error
+    assert found == [(4, 2)] * 2 and next(batches).shape == (4, 2)
+""",
+}
+
+
+def run(code, num_devices=4, **environ):
+    flags = f"--xla_force_host_platform_device_count={num_devices}"
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", **environ},
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=110)
+    assert process.returncode == 0, err[-3000:]
+    return out
+
+
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_mesh_of_four_devices(name):
+    finish(run(SHARDED.format(tests=TESTS) + PROGRAMS[name]))
+
+
+PROCESSES = """
+import os, sys
+sys.path.insert(0, {tests!r})
+import jax, numpy as np
+rank = int(os.environ["RANK"])
+jax.distributed.initialize(os.environ["COORDINATOR"], num_processes=2, process_id=rank)
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from helpers.numbered import Numbered
+from mpqueue import Loader
+from mpqueue.jax import device_iterator
+
+rows = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), P("data"))
+assert not rows.is_fully_addressable
+with Loader(Numbered(100), workers=1, max_queue_size=2) as loader:
+    old = []
+    for number, batch in enumerate(device_iterator(loader, rows)):
+        assert batch.shape == (16, 512), batch.shape  # both processes' parts
+        old = [*old, batch][-5:]
+        for age, one in enumerate(reversed(old)):
+            for shard in one.addressable_shards:
+                assert shard.data.shape == (4, 512)
+                assert (np.asarray(shard.data) == number - age).all()
+print("rows", sorted(shard.index[0].start or 0 for shard in batch.addressable_shards))
+"""
+
+
+def test_a_sharding_over_two_processes_is_made_of_the_batches_of_both():
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    code = PROCESSES.format(tests=TESTS)
+    both = [run(code, num_devices=2, RANK=str(rank), COORDINATOR=address) for rank in range(2)]
+    assert [finish(process) for process in both] == ["rows [0, 4]\n", "rows [8, 12]\n"]

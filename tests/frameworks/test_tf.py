@@ -1,0 +1,346 @@
+"""`mpqueue.tf.dataset` with the real TensorFlow: what arrives, in which order, and whose memory it lies in."""
+
+import pytest
+
+pytest.importorskip("tensorflow")
+
+import gc
+import subprocess
+import sys
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from helpers.numbered import Broken, Mixed, Numbered, numbers_of
+
+import mpqueue
+from mpqueue import Loader
+from mpqueue.tf import dataset
+
+
+def test_a_dataset_gives_one_epoch_in_each_iteration():
+    with Loader(Numbered(), workers=2) as loader:
+        made = dataset(loader)
+        assert isinstance(made, tf.data.Dataset)
+        for _ in range(3):
+            assert numbers_of(made) == [0, 1, 2, 3, 4]
+        assert loader.state_dict()["epoch"] == 3
+
+
+def test_the_order_is_the_loaders_epoch_after_epoch():
+    with Loader(Numbered(20), workers=1, shuffle=True, seed=5) as loader:
+        expected = [numbers_of(loader) for _ in range(3)]
+    with Loader(Numbered(20), workers=2, shuffle=True, seed=5) as loader:
+        made = dataset(loader)
+        assert [numbers_of(made) for _ in range(2)] == expected[:2]
+        assert numbers_of(made) == expected[2]
+
+
+@pytest.mark.parametrize("length", [1, 3, 5, 9])
+@pytest.mark.parametrize("num_looks", [0, 1, 2])
+def test_no_look_loses_a_batch_or_an_epoch(length, num_looks):
+    """Of the first batch when the dataset is made, and of the first iteration that was only begun."""
+    with Loader(Numbered(length), workers=1, shuffle=True, seed=2) as loader:
+        expected = [numbers_of(loader) for _ in range(2)]
+    with Loader(Numbered(length), workers=1, shuffle=True, seed=2) as loader:
+        made = dataset(loader)
+        if num_looks:
+            assert numbers_of(made.take(num_looks)) == expected[0][:num_looks]
+        assert [numbers_of(made) for _ in range(2)] == expected
+
+
+def test_an_iteration_that_was_left_after_more_than_a_look_is_followed_by_the_next_epoch():
+    with Loader(Numbered(9), workers=1, shuffle=True, seed=2) as loader:
+        expected = [numbers_of(loader) for _ in range(2)]
+    with Loader(Numbered(9), workers=1, shuffle=True, seed=2) as loader:
+        made = dataset(loader)
+        assert numbers_of(made.take(6)) == expected[0][:6]
+        assert numbers_of(made) == expected[1]
+
+
+def test_the_length_is_the_loaders_where_it_has_one():
+    with Loader(Numbered(7), workers=1) as loader:
+        assert len(dataset(loader)) == 7
+    with Loader(lambda: iter([np.ones(2)]), workers=1) as loader, pytest.raises(TypeError, match="unknown"):
+        len(dataset(loader))
+
+
+def test_an_epoch_that_goes_on_in_its_middle_is_no_error():
+    with Loader(Numbered(7), workers=1) as loader:
+        batches = iter(loader)
+        next(batches)
+        next(batches)
+        state = loader.state_dict()
+    with Loader(Numbered(7), workers=1) as loader:
+        loader.load_state_dict(state)
+        made = dataset(loader)
+        assert [numbers_of(made) for _ in range(2)] == [[2, 3, 4, 5, 6], [0, 1, 2, 3, 4, 5, 6]]
+
+
+def test_nothing_is_taken_that_was_not_asked_for():
+    with Loader(Numbered(20), workers=1) as loader:
+        batches = iter(dataset(loader))
+        for _ in range(8):
+            next(batches)
+        assert loader.state_dict()["position"] == 8
+
+
+def test_repeated_and_read_ahead_it_gives_whole_epochs():
+    with Loader(Numbered(6), workers=2) as loader:
+        made = dataset(loader).map(lambda batch: batch + 1).repeat(3).prefetch(2)
+        assert numbers_of(made) == [1, 2, 3, 4, 5, 6] * 3
+
+
+# -- Types
+
+
+class Point(NamedTuple):
+    """A batch by name."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+SPECS = {
+    "an array": (np.ones((4, 3), "uint8"), tf.TensorSpec((None, 3), tf.uint8)),
+    "a tuple": (
+        (np.ones((4, 3)), np.ones(4, "int64")),
+        (tf.TensorSpec((None, 3), tf.float64), tf.TensorSpec((None,), tf.int64)),
+    ),
+    "a list": (
+        [np.ones((4, 3)), np.ones(4)],
+        (tf.TensorSpec((None, 3), tf.float64), tf.TensorSpec((None,), tf.float64)),
+    ),
+    "a dict": ({"x": np.ones(4), "n": 3}, {"x": tf.TensorSpec((None,), tf.float64), "n": tf.TensorSpec((), tf.int32)}),
+    "nested": (({"x": [np.ones(4)]}, None), ({"x": (tf.TensorSpec((None,), tf.float64),)}, tf.NoneTensorSpec())),
+    "a named tuple": (
+        Point(np.ones(2), np.ones((2, 2))),
+        Point(tf.TensorSpec((None,), tf.float64), tf.TensorSpec((None, 2), tf.float64)),
+    ),
+    "a scalar": (np.float32(2), tf.TensorSpec((), tf.float32)),
+    "a flag": (True, tf.TensorSpec((), tf.bool)),
+    "text": ("Ada", tf.TensorSpec((), tf.string)),
+    "a list of text": (["Ada", "Zoë"], tf.TensorSpec((None,), tf.string)),
+    "a list of numbers": ([1.5, 2.5], tf.TensorSpec((None,), tf.float32)),
+    "an array of text": (np.array([["Ada"], ["Zoë"]]), tf.TensorSpec((None, 1), tf.string)),
+    "an array of objects": (np.array(["Ada", b"Zoe"], object), tf.TensorSpec((None,), tf.string)),
+    "half precision": (np.ones(3, tf.bfloat16.as_numpy_dtype), tf.TensorSpec((None,), tf.bfloat16)),
+}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_element_spec_is_that_of_the_first_batch_with_any_number_of_rows(name):
+    batch, spec = SPECS[name]
+
+    class Same(Numbered):
+        def __getitem__(self, index):
+            return batch
+
+    with Loader(Same(2), workers=1) as loader:
+        made = dataset(loader)
+        assert made.element_spec == spec
+        elements = list(made)
+    assert len(elements) == 2
+    flat = [leaf for leaf in tf.nest.flatten(elements[1]) if leaf is not None]
+    assert all(isinstance(leaf, tf.Tensor) for leaf in flat)
+    assert made.element_spec == tf.nest.map_structure(lambda leaf: leaf, spec)
+
+
+def test_text_and_numbers_arrive():
+    class Worded(Mixed):
+        def __getitem__(self, index):
+            batch = super().__getitem__(index)
+            del batch["day"]
+            return batch
+
+    with Loader(Worded(2), workers=1) as loader:
+        _, batch = dataset(loader)
+    assert batch["names"].numpy().tolist() == [b"1a", b"1b"]
+    assert batch["words"].numpy().tolist() == [b"x", b"y"]
+    assert batch["none"] is None
+    assert int(batch["number"]) == 1
+    assert batch["pixels"].numpy().tolist() == [[1, 1, 1]] * 4
+
+
+def test_the_last_batch_may_be_shorter_and_the_first_one_too():
+    class Uneven(Numbered):
+        def __getitem__(self, index):
+            return np.ones(([2, 4, 1][index], 3), "float32")
+
+    with Loader(Uneven(3), workers=1) as loader:
+        assert [batch.shape[0] for batch in dataset(loader)] == [2, 4, 1]
+
+
+def test_a_leaf_that_can_be_no_tensor_is_named():
+    with Loader(Mixed(), workers=1) as loader:
+        with pytest.raises(
+            TypeError, match=r"batch\['day'\] is an array of datetime64\[D\], of which TensorFlow can make"
+        ):
+            dataset(loader)
+
+
+def test_a_later_batch_of_another_shape_is_refused_by_tensorflow():
+    class Growing(Numbered):
+        def __getitem__(self, index):
+            return np.ones((2, 3 + index))
+
+    with Loader(Growing(2), workers=1) as loader:
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"shape \(2, 4\) .* shape \(None, 3\) was expected"):
+            list(dataset(loader))
+
+
+# -- Errors
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_comes_after_the_batches_before_it_and_the_loader_goes_on(workers):
+    found = []
+    with Loader(Broken(), workers=workers) as loader:
+        batches = iter(dataset(loader))
+        with pytest.raises(tf.errors.OpError, match="LookupError: batch 3 has gone bad") as caught:
+            found.extend(batches)
+        assert "raised for index 3 of epoch 0" in str(caught.value)
+        assert numbers_of(found) == [0, 1, 2]
+        assert numbers_of(batches) == [4]
+
+
+def test_an_error_of_the_first_batch_is_raised_when_the_dataset_is_made():
+    class Bad(Numbered):
+        def __getitem__(self, index):
+            raise LookupError("gone bad")
+
+    with Loader(Bad(), workers=1) as loader, pytest.raises(LookupError, match="gone bad"):
+        dataset(loader)
+
+
+def test_a_loader_without_a_batch_is_refused():
+    def nothing():
+        mpqueue.worker_info()
+        yield from ()
+
+    with Loader(nothing, workers=1) as loader, pytest.raises(ValueError, match="gives no batch"):
+        dataset(loader)
+
+
+def test_what_is_no_loader_is_refused():
+    with pytest.raises(TypeError, match=r"takes a mpqueue\.Loader, got Numbered"):
+        dataset(Numbered())
+
+
+def test_without_tensorflow_the_error_names_the_extra():
+    code = "import sys; sys.modules['tensorflow'] = None; import mpqueue; mpqueue.tf.dataset(None)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr.splitlines()[-1] == 'ImportError: mpqueue.tf needs TensorFlow: pip install "mpqueue[tensorflow]"'
+
+
+# -- Whose memory
+
+
+@pytest.mark.parametrize("kept", [1, 7, 100], ids="{} kept".format)
+def test_no_batch_is_written_over_under_a_tensor_that_lives(kept):
+    with Loader(Numbered(600), workers=2, max_queue_size=4) as loader:
+        old = []
+        for number, batch in enumerate(dataset(loader)):
+            old = [*old, batch][-kept:]
+            if number % 97 == 0:
+                assert numbers_of(old) == list(range(max(0, number - kept + 1), number + 1))
+    assert numbers_of(old) == list(range(600 - kept, 600))
+
+
+def test_nor_under_what_was_made_of_it():
+    """Slices, NumPy's views of a tensor, and what an operation made in its place."""
+    made_of_it = [
+        lambda batch: batch[2:5],
+        lambda batch: batch.numpy(),
+        tf.identity,
+        tf.function(lambda batch: batch * 1),
+    ]
+    for make in made_of_it:
+        with Loader(Numbered(200), workers=2, max_queue_size=2) as loader:
+            old = []
+            for number, batch in enumerate(dataset(loader)):
+                old = [*old, make(batch)][-5:]
+                del batch
+                if number > 5:
+                    assert numbers_of(old) == list(range(number - 4, number + 1))
+
+
+def test_tensors_that_are_dropped_give_their_slots_back():
+    with Loader(Numbered(500), workers=2, max_queue_size=4) as loader:
+        for batch in dataset(loader):
+            del batch
+        gc.collect()
+        assert loader.statistics().copies == 0
+
+
+# -- Keras on TensorFlow: in a program of its own, because another test's backend may be another one
+
+FIT = """
+import os
+os.environ["KERAS_BACKEND"] = {backend!r}
+import sys
+sys.path.insert(0, {tests!r})
+import keras, numpy as np
+from helpers.marked import Marked
+import mpqueue, mpqueue.tf
+
+def fit(data, kind):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.layers.Dense(5, activation="tanh"), keras.layers.Dense(1)])
+    if kind == "built":
+        model.build((None, 4))
+    model.compile(keras.optimizers.Adam(0.05), "mse", weighted_metrics=[])
+    history = model.fit(data, epochs=3, verbose=0, shuffle=False).history["loss"]
+    return history, model.get_weights(), model
+
+class Stateful(Marked):
+    def state_dict(self):
+        return self.state
+
+class Pairs(keras.utils.PyDataset):
+    "What a loop over the loader gives."
+
+    def __init__(self, batches):
+        super().__init__()
+        self.batches, self.epoch = batches, 0
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        return self.batches[index]
+
+options = dict(shuffle=True, seed=1)
+for kind in ("plain", "built"):
+    with mpqueue.Loader(Marked(), workers=2, **options) as loader:
+        # Epoch by epoch, so that the hook of the source has been called.
+        epochs = [[(x.copy(), y.copy()) for x, y in loader] for _ in range(3)]
+    with mpqueue.Loader(Stateful(), workers=2, **options) as loader:
+        data = mpqueue.tf.dataset(loader)
+        history, weights, model = fit(data, kind)
+        assert (loader.state_dict()["epoch"], loader.source.state) == (3, 3)
+        model.evaluate(data, verbose=0)
+        assert (loader.state_dict()["epoch"], loader.source.state) == (4, 4)
+        assert model.predict(data, verbose=0).shape == (20, 1)
+    assert len(history) == 3
+    keras.utils.set_random_seed(1)
+    other = keras.Sequential([keras.layers.Dense(5, activation="tanh"), keras.layers.Dense(1)])
+    if kind == "built":
+        other.build((None, 4))
+    other.compile(keras.optimizers.Adam(0.05), "mse", weighted_metrics=[])
+    for batches in epochs:
+        other.fit(Pairs(batches), epochs=1, verbose=0, shuffle=False)
+    for mine, theirs in zip(weights, other.get_weights()):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-7)
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_a_fit_takes_one_epoch_of_the_loader_for_each_of_its_own(backend):
+    for name in ("keras", backend):
+        pytest.importorskip(name)
+    tests = str(__import__("pathlib").Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", FIT.format(tests=tests, backend=backend)], capture_output=True, text=True, timeout=110
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
