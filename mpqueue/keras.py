@@ -13,11 +13,14 @@ import inspect
 import threading
 import weakref
 from collections.abc import Callable
+from dataclasses import fields
 from importlib import import_module
 from typing import Any, Self
 
 from mpqueue import stats
-from mpqueue.loader import num_cpus
+from mpqueue.forms import own_of
+from mpqueue.loader import Loader, num_cpus
+from mpqueue.loader_passes import LoaderEnqueuer, LoaderEpochs
 from mpqueue.options import DEFAULT_START_METHOD, Options, StartMethod, check_counts, check_flags
 from mpqueue.passes import PassEnqueuer
 from mpqueue.sources import check_sequence, length_of
@@ -44,8 +47,8 @@ def accelerate(  # noqa: D417 - the options are described where they are checked
     py_dataset: Any,
     workers: int | None = None,
     *,
-    use_multiprocessing: bool = True,
-    max_queue_size: int = 10,
+    use_multiprocessing: bool | None = None,
+    max_queue_size: int | None = None,
     seed: int | None = None,
     ordered: bool = True,
     start_method: StartMethod = DEFAULT_START_METHOD,
@@ -55,22 +58,20 @@ def accelerate(  # noqa: D417 - the options are described where they are checked
     max_batch_bytes: int | None = None,
     copy: bool = False,
 ) -> Any:
-    """A dataset to be given to `model.fit`, `evaluate` or `predict` instead of ``py_dataset``.
-
-    ```python
-    model.fit(mpqueue.keras.accelerate(train, workers=4), validation_data=mpqueue.keras.accelerate(held_out))
-    ```
+    """A dataset for `model.fit`, `evaluate` or `predict`: ``model.fit(mpqueue.keras.accelerate(train, workers=4))``.
 
     Its items are those of ``py_dataset``, computed ahead by workers that live across epochs; its hooks are called as
     in a fit without workers. ``workers``, ``use_multiprocessing`` and ``max_queue_size`` of what is returned may be
-    set later, as with every `PyDataset`.
+    set later, as with every `PyDataset`. A `mpqueue.Loader` has workers, options and an order of its own, which
+    ``shuffle`` of `fit` does not change; each epoch of `fit` is one of the loader's.
 
     Args:
         py_dataset: A `keras.utils.PyDataset`, or anything with its methods (``__getitem__``, and ``__len__`` or
-            ``num_batches``, at least), which spares the workers the import of Keras.
-        workers: How many; None: one per CPU that this process may use; 0: none, Keras computes the items itself.
-        use_multiprocessing: Worker processes; False: threads.
-        max_queue_size: See `mpqueue.Loader`.
+            ``num_batches``, at least), which spares the workers the import of Keras; or a `mpqueue.Loader`.
+        workers: How many; None: a `mpqueue.Sequence`'s own number, else one per CPU that this process may use; 0:
+            none, Keras computes the items itself.
+        use_multiprocessing: Worker processes; False: threads; None: a `mpqueue.Sequence`'s own choice, else processes.
+        max_queue_size: See `mpqueue.Loader`; None: a `mpqueue.Sequence`'s own number, else 10.
         seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy: See
             `mpqueue.options.Options`; the shuffled order is drawn from Python's `random` all the same.
 
@@ -84,12 +85,31 @@ def accelerate(  # noqa: D417 - the options are described where they are checked
     Follows: Keras 3's `PyDataset`.
     """
     options = Options.of(locals())
-    check_flags(use_multiprocessing=use_multiprocessing)
+    numbers = {"workers": workers, "use_multiprocessing": use_multiprocessing, "max_queue_size": max_queue_size}
+    given = {name: value for name, value in numbers.items() if value is not None}
     source = py_dataset.source if isinstance(py_dataset, Accelerated) else py_dataset
+    if isinstance(source, Loader):
+        return _hooked(_accelerated_loader(source, options, given))
+    return _hooked(_accelerated(source, options, given))
+
+
+def _accelerated(source: Any, options: Options, given: dict[str, Any]) -> Any:
     check_sequence(source)
-    kind = "process" if use_multiprocessing else "thread"
-    counts = check_counts(num_cpus() if workers is None else workers, max_queue_size, kind)
-    return _hooked(_accelerated_class()(source, options, counts[0], use_multiprocessing, counts[1]))
+    told = {"workers": num_cpus(), "use_multiprocessing": True, "max_queue_size": 10} | own_of(source) | given
+    check_flags(use_multiprocessing=told["use_multiprocessing"])
+    kind = "process" if told["use_multiprocessing"] else "thread"
+    workers, max_queue_size = check_counts(told["workers"], told["max_queue_size"], kind)
+    return _class_of(Accelerated)(source, options, workers, told["use_multiprocessing"], max_queue_size)
+
+
+def _accelerated_loader(loader: Loader, options: Options, given: dict[str, Any]) -> Any:
+    others = [f.name for f in fields(options) if getattr(options, f.name) != f.default]
+    if given or others:
+        raise ValueError(
+            f"a Loader has options of its own: pass {', '.join([*given, *others])} to the Loader, not to accelerate"
+        )
+    # Whatever the loader runs, its batches come through an enqueuer, and one Keras builds only for "workers".
+    return _class_of(AcceleratedLoader)(loader, options, max(1, loader.workers), True, loader.max_queue_size)
 
 
 def _hooked(dataset: Any) -> Any:
@@ -183,8 +203,41 @@ class Accelerated:
         return f"<{type(self.source).__name__}, accelerated by mpqueue>"
 
 
+class AcceleratedLoader(Accelerated):
+    """Class of the datasets that `accelerate` makes of a `Loader`.
+
+    Attributes:
+        epochs: Its epochs.
+    """
+
+    def __getitem__(self, index: int) -> Any:
+        """One of the first batches of the coming epoch, which it does not use up."""
+        return self.epochs.look(index)
+
+    @functools.cached_property
+    def epochs(self) -> LoaderEpochs:
+        """Its epochs."""
+        return LoaderEpochs(self.source)
+
+    @property
+    def num_batches(self) -> int | None:
+        """Batches per epoch, None where the loader has no length."""
+        return self.epochs.length
+
+    def on_epoch_begin(self) -> None:
+        """Called by Keras: the loader has begun its epoch, or will."""
+
+    def on_epoch_end(self) -> None:
+        """Called by Keras: the loader calls the hook of its source."""
+
+    def statistics(self) -> stats.Statistics:
+        """Return the loader's counters."""
+        return self.epochs.loader.statistics()
+
+
 @functools.cache
-def _accelerated_class() -> Callable[[Any, Options, int, bool, int], Any]:
+def _class_of(face: type[Accelerated]) -> Callable[[Any, Options, int, bool, int], Any]:
+    """Return the subclass of Keras's `PyDataset` with these methods."""
     py_dataset = _import_adapter().PyDataset
 
     def initialise(
@@ -193,7 +246,7 @@ def _accelerated_class() -> Callable[[Any, Options, int, bool, int], Any]:
         py_dataset.__init__(self, workers, use_multiprocessing, max_queue_size)
         self.source, self.options = source, options
 
-    return type("AcceleratedDataset", (Accelerated, py_dataset), {"__init__": initialise, "__module__": __name__})
+    return type("AcceleratedDataset", (face, py_dataset), {"__init__": initialise, "__module__": __name__})
 
 
 class Enqueuer(PassEnqueuer):
@@ -212,6 +265,8 @@ class Enqueuer(PassEnqueuer):
     """
 
     def __new__(cls, py_dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(py_dataset, AcceleratedLoader):
+            return LoaderEnqueuer(py_dataset.epochs, shuffle=kwargs.get("shuffle", False))
         if _hook.num_installations or isinstance(py_dataset, Accelerated):
             return super().__new__(cls)
         return _hook.replaced(py_dataset, *args, **kwargs)

@@ -99,7 +99,7 @@ print(history["loss"])
 
 
 @pytest.mark.skipif("MPQUEUE_ONE_BACKEND" in os.environ, reason="this is the run of another backend")
-@pytest.mark.parametrize("file", ["test_fit.py", "test_epochs.py", "test_workers.py"])
+@pytest.mark.parametrize("file", ["test_fit.py", "test_epochs.py", "test_workers.py", "test_loaders.py"])
 @pytest.mark.parametrize("backend", ["jax", "tensorflow", "torch"])
 @pytest.mark.timeout(1200)
 @pytest.mark.slow
