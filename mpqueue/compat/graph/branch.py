@@ -16,7 +16,7 @@ from mpqueue.compat.graph.make import custom
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.plan import Plan
 from mpqueue.compat.ops import dtypes
-from mpqueue.compat.ops.dims import Dims
+from mpqueue.values.shapes import common_shape
 
 
 class Branch:
@@ -53,12 +53,8 @@ class Branch:
             elif tensor.op not in seen:
                 seen.add(tensor.op)
                 stack += tensor.op.inputs
-                stack += [each for op in tensor.op.control_inputs for each in _values_of(op)]
+                stack += [each for op in tensor.op.control_inputs for each in op.outputs or op.inputs]
         return list(outside)
-
-
-def _values_of(op: Operation) -> Sequence[Tensor]:
-    return op.outputs or op.inputs
 
 
 def merged_node(chosen: Tensor, branches: Sequence[Branch], outputs: Sequence[Sequence[Tensor]]) -> Operation:
@@ -78,7 +74,8 @@ def merged_node(chosen: Tensor, branches: Sequence[Branch], outputs: Sequence[Se
         slots = run.execute(plans[which], dict(zip(inputs, values, strict=True)))
         return [slots[plans[which].slot_of[each]] for each in outputs[which]]
 
-    kinds = [(one.dtype.base_dtype, _common(one.known_dims, two.known_dims)) for one, two in zip(*outputs, strict=True)]
+    pairs = zip(*outputs, strict=True)
+    kinds = [(one.dtype.base_dtype, common_shape(one.known_dims, two.known_dims)) for one, two in pairs]
     blocking = any(plan.is_blocking for plan in plans)
     # What a branch makes has its state in the session, queues and readers too: nobody outside sees them.
     bound = any(plan.is_bound or _makes_state(plan) for plan in plans)
@@ -87,10 +84,3 @@ def merged_node(chosen: Tensor, branches: Sequence[Branch], outputs: Sequence[Se
 
 def _makes_state(plan: Plan) -> bool:
     return any(each.dtype is dtypes.resource and not step.op.inputs for step in plan.steps for each in step.op.outputs)
-
-
-def _common(one: Dims, two: Dims) -> Dims:
-    """Return what holds for both shapes."""
-    if one is None or two is None or len(one) != len(two):
-        return None
-    return tuple(a if a == b else None for a, b in zip(one, two, strict=True))
