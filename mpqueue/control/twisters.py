@@ -55,3 +55,13 @@ def seed_both(mixed: int) -> bool:
     _python_state.index = NUM_WORDS
     _python_generator.gauss_next = None
     return True
+
+
+def python_state() -> Any:
+    """Return the state of Python's generator in memory, None if it is not the usual one."""
+    return _python_state
+
+
+def numpy_twister() -> Any:
+    """Return NumPy's own global bit generator."""
+    return _numpy_twister

@@ -25,6 +25,7 @@ from mpqueue.samples.leaves import (
     merge_masked,
     merge_numbers,
     merge_unlike,
+    stack_alike,
 )
 
 _LARGE_BYTES = 4096
@@ -115,7 +116,8 @@ class Collation:
         if is_number(kind):
             return merge_numbers(values, kind, self._empty)
         if kind is _ndarray:
-            return merge_arrays(values, self._empty, place)
+            stacked = stack_alike(values, self._empty)
+            return merge_arrays(values, self._empty, place) if stacked is None else stacked
         if values[0] is None:
             return None
         return self._merge_others(values, kind, place)
@@ -127,7 +129,6 @@ class Collation:
         if issubclass(kind, tuple) and hasattr(kind, "_fields"):
             return self._record(kind, None, self._merge_items(values, [f".{name}" for name in kind._fields], place))
         if issubclass(kind, tuple | list):
-            self._require_equal([len(value) for value in values], "has length {}".format, place)
             merged = self._merge_items(values, [f"[{number}]" for number in range(len(first))], place)
             return tuple(merged) if issubclass(kind, tuple) else merged
         if dataclasses.is_dataclass(kind):
@@ -146,7 +147,11 @@ class Collation:
         return {key: self._merge([value[key] for value in values], place.step(f"[{key!r}]")) for key in keys}
 
     def _merge_items(self, values: Sequence[Any], steps: Sequence[str], place: Place) -> list[Any]:
-        columns = zip(*values, strict=True)
+        try:
+            columns = list(zip(*values, strict=True))
+        except ValueError:
+            self._require_equal([len(value) for value in values], "has length {}".format, place)
+            raise
         return [self._merge(column, place.step(step)) for step, column in zip(steps, columns, strict=True)]
 
     @staticmethod

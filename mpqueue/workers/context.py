@@ -56,8 +56,7 @@ class _Current(threading.local):
 _current = _Current()
 # In a worker process every thread of the user's code belongs to the one worker.
 _process_info: WorkerInfo | None = None
-_process_batch: tuple[int, int, int] | None = None
-_process_rng: np.random.Generator | None = None
+process_batch = seeds.CurrentBatch()
 _process_has_asked = False
 _granted: GrantedSlot | None = None
 
@@ -67,12 +66,6 @@ def enter_worker_process(info: WorkerInfo, granted: GrantedSlot) -> None:
     global _process_info, _granted
     _process_info, _granted = info, granted
     os.register_at_fork(after_in_child=_leave_slot)
-
-
-def begin_process_batch(seed: int, epoch: int, unit: int) -> None:
-    """User code is about to compute this batch in this worker process."""
-    global _process_batch, _process_rng
-    _process_batch, _process_rng = (seed, epoch, unit), None
 
 
 def _leave_slot() -> None:
@@ -134,11 +127,11 @@ def rng() -> np.random.Generator:
     Raises:
         RuntimeError: No batch is being computed in this thread.
     """
-    global _process_rng
-    if _process_batch is not None:
-        if _process_rng is None:
-            _process_rng = seeds.generator(seeds.BatchSeed(*_process_batch))
-        return _process_rng
+    process = process_batch
+    if process.of is not None:
+        if process.rng is None:
+            process.rng = seeds.generator(seeds.BatchSeed(*process.of))
+        return process.rng
     if _current.rng is None:
         if _current.batch is None:
             raise RuntimeError(

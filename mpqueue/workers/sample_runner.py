@@ -7,6 +7,7 @@ sample has.
 """
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -81,13 +82,17 @@ class SampleRunner:
         collation = self._collation(len(indices))
         add: Callable[[Any], object] = samples.append if collation is None else collation.add
         place, index = first, None
+        places = zip(itertools.count(first), indices, strict=False)
         try:
-            for index in indices:
+            for place, index in places:  # the first one tells how the others are added
                 begin(seed, epoch, place)
                 add(source[index])
-                if place == first and collation is not None:
+                if collation is not None:
                     add = collation.adder()
-                place += 1
+                break
+            for place, index in places:
+                begin(seed, epoch, place)
+                add(source[index])
         except Exception as error:
             error.add_note(self._note_of_sample(index, place))
             raise

@@ -24,9 +24,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from mpqueue.control import queue_address
+from mpqueue.control.first_draw import make_seeder
 from mpqueue.control.outcomes import Partial
 from mpqueue.control.schedule import Listed
-from mpqueue.control.seeds import seed_globals
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.memory.segment import Segment
@@ -180,6 +180,7 @@ class _Worker:
         self._num_read = self._read_at = 0
         self._num_ahead = 1
         self._broken: BaseException | None = None
+        self._seeder = make_seeder(context.process_batch)
         self._kept = payload.kept_generators()
         self._runner = make_runner(
             payload.source, config.info, self._begin_batch, payload.samples,
@@ -261,8 +262,10 @@ class _Worker:
             self._report(Up.LET_GO, writer.let_go.popleft(), 0)
 
     def _begin_batch(self, seed: int, epoch: int, unit: int) -> None:
-        context.begin_process_batch(seed, epoch, unit)
-        seed_globals(seed, epoch, unit)
+        current, seeder = context.process_batch, self._seeder
+        current.of, current.rng = (seed, epoch, unit), None
+        if not seeder.is_armed:
+            seeder.begin()
         if not self._kept.is_idle:
             self._kept.seed(seed, epoch, unit)
 

@@ -169,6 +169,7 @@ def test_workers_and_their_deaths_change_nothing(tmp_path_factory, length, batch
     with mpqueue.Loader(source, **options) as loader:
         epochs = [list(loader) for _ in range(2)]
         assert loader.statistics().deaths == len(deadly)
+        loader.stop(60)  # a thread at work would draw from the generators of the next example
     for epoch, batches in enumerate(epochs):
         assert [taken(batch) for batch in batches] == expected(of_places, epoch, batch_size, 1, drop_last=False)
         if backend == "process":  # threads share the global generators
