@@ -13,6 +13,7 @@ From the ground up; a module imports only from its own line and the lines above 
     floors.py               what the machine can do at best: a copy in memory, processes that produce into nothing
     footprint.py            CPU time and memory of this process and its descendants
     consuming.py            a feed as its consumer finds it: the rate and the costs
+    samples.py              single samples that become batches in workers
     shuffling.py            single elements that end in shuffled batches
     queues.py               queues between processes
     tensorflow_records.py   the records as TensorFlow reads them; run by its own interpreter

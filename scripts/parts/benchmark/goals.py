@@ -4,9 +4,11 @@ import statistics
 from collections.abc import Iterator
 
 from parts.benchmark.results import Results
+from parts.benchmark.samples import SAMPLES, copied_per_byte
 
 SMALL_RATE, SMALL_SHARE = 60_000.0, 0.6  # batches/s, or of what processes produce into slots
 DECODE_CPU_MS = 0.1  # of the trainer, per batch
+COPIED = 1.0  # bytes for each byte of a batch
 MEMORY_MB, MEMORY_PER_WORKER_MB = 20.0, 12.0  # beyond the ring
 
 
@@ -20,6 +22,7 @@ def lines(results: Results) -> Iterator[str]:
     yield from _small(results)
     yield from _decode(results)
     yield from _memory(results)
+    yield from _copied(results)
 
 
 def _small(results: Results) -> Iterator[str]:
@@ -45,3 +48,11 @@ def _memory(results: Results) -> Iterator[str]:
     for workload, grown in results.memory.items():
         used = statistics.median(grown)
         yield f"memory beyond the ring, {workload}: {used:.1f} MB, at most {limit:g} wanted: {verdict(used <= limit)}"
+
+
+def _copied(results: Results) -> Iterator[str]:
+    for workload in SAMPLES:
+        if (workload, "mpqueue") in results.rates:
+            copied = copied_per_byte(workload)
+            told = f"{workload}: {copied:.2f} bytes are copied for each byte of a batch, {COPIED:g} wanted"
+            yield f"{told}: {verdict(copied <= COPIED)}"

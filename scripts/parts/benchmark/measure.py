@@ -19,6 +19,7 @@ from parts.benchmark.memory import beyond_the_ring
 from parts.benchmark.peers import PEERS
 from parts.benchmark.queues import queue_rate
 from parts.benchmark.records import record_rate
+from parts.benchmark.samples import sample_rate
 from parts.benchmark.sizes import mean_bytes
 from parts.benchmark.wakeup import wake_ups
 from parts.benchmark.workloads import WORKLOADS
@@ -33,7 +34,8 @@ class Measurement:
     """One measurement to be made.
 
     Attributes:
-        what: "feed" or "floor" (of a workload), "queue", "records", "latency", "wake-up", "memory", or "curve".
+        what: "feed" or "floor" (of a workload), "queue", "samples", "records", "latency",
+            "wake-up", "memory", or "curve".
         name: Which feed, floor, queue, reader or curve.
         workload: Of which workload, or at which point of the curve.
         num_workers: With how many workers.
@@ -80,6 +82,8 @@ class Measurement:
             return CURVES[self.name].measure(float(self.workload), self.num_workers, self.seconds)
         if self.what == "queue":
             return queue_rate(self.workload, self.name, self.seconds)
+        if self.what == "samples":
+            return sample_rate(self.workload, self.name, self.num_workers, self.seconds)
         if self.what == "records":
             return record_rate(self.workload, self.name, self.num_workers, self.seconds)
         workload = WORKLOADS[self.workload]

@@ -37,6 +37,8 @@ TARGETS = (
     Target("large", "slots", 0.95),
     Target("large in place", "shared writes", 0.95),
     Target("decode", "processes", 0.98),
+    Target("samples", "torch", 3.0),
+    Target("small samples", "torch", 5.0),
     Target("queue", STANDARD, 3.0),
     Target("queue of batches", STANDARD, 20.0),
     Target("shuffled queue", "FIFOQueue", 0.66),

@@ -7,9 +7,10 @@ from typing import Any
 
 from parts.benchmark.queues import QUEUES
 from parts.benchmark.records import ON_ONE_CORE, OURS, RECORDS
+from parts.benchmark.samples import SAMPLES
 from parts.benchmark.workloads import WORKLOADS
 
-KNOWN = WORKLOADS | QUEUES | RECORDS
+KNOWN = WORKLOADS | SAMPLES | QUEUES | RECORDS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from parts.benchmark.peers import missing
 from parts.benchmark.queues import QUEUES
 from parts.benchmark.records import RECORDS, readers
 from parts.benchmark.results import Results
+from parts.benchmark.samples import SAMPLES
 from parts.benchmark.workloads import WORKLOADS
 
 
@@ -22,6 +23,10 @@ def plan(workloads: Iterable[str], feeds: list[str], num_workers: int, seconds: 
         if name in QUEUES:
             peers = [peer for peer in QUEUES[name].peers if not missing([peer])]
             wanted += [Measurement("queue", peer, name, num_workers, seconds) for peer in peers]
+            continue
+        if name in SAMPLES:
+            peers = [peer for peer in SAMPLES[name].peers if not missing([peer])]
+            wanted += [Measurement("samples", peer, name, num_workers, seconds) for peer in peers]
             continue
         if name in RECORDS:
             wanted += [Measurement("records", reader, name, num_workers, seconds) for reader in readers()]

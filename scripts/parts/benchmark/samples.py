@@ -1,0 +1,174 @@
+"""Single samples that become batches: mpqueue's `Loader` beside those who also collate in their workers.
+
+torch collates with its own function; Grain and SPDL get a source that stacks with NumPy. Rates are batches per second.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+import mpqueue
+from mpqueue.samples.collate import Collation
+from parts.benchmark.consuming import warm_up
+from parts.benchmark.in_flight import ENDLESS
+from parts.benchmark.peers import PEERS
+
+
+class Images:
+    """Images of a set that no cache of a processor holds."""
+
+    def __init__(self) -> None:
+        self.images = np.random.default_rng(0).integers(0, 256, (256, 224, 224, 3), np.uint8)
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.images[index % len(self.images)]
+
+
+class Rows:
+    """Short rows of numbers, each with a label."""
+
+    def __init__(self) -> None:
+        self.rows = np.random.default_rng(0).random((1 << 16, 16), np.float32)
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        index %= len(self.rows)
+        return self.rows[index], index
+
+
+class Stacked(mpqueue.Sequence):
+    """Batches of a source of samples, stacked with NumPy.
+
+    Args:
+        source: Gives samples.
+        batch_size: How many make a batch.
+    """
+
+    def __init__(self, source: Any, batch_size: int) -> None:
+        self.source, self.batch_size = source, batch_size
+
+    def __len__(self) -> int:
+        return len(self.source) // self.batch_size
+
+    def __getitem__(self, index: int) -> Any:
+        samples = [self.source[index * self.batch_size + number] for number in range(self.batch_size)]
+        if isinstance(samples[0], tuple):
+            return tuple(np.array(column) for column in zip(*samples, strict=True))
+        return np.stack(samples)
+
+
+@contextlib.contextmanager
+def ours(source: Any, batch_size: int, num_workers: int, ahead: int) -> Iterator[Iterator[Any]]:
+    """The loader, its options as they are."""
+    with mpqueue.Loader(source, batch_size=batch_size, workers=num_workers, max_queue_size=ahead) as loader:
+        yield iter(loader)
+
+
+@contextlib.contextmanager
+def torchs(source: Any, batch_size: int, num_workers: int, ahead: int) -> Iterator[Iterator[Any]]:
+    """Torch's loader with its own collate, into shared memory."""
+    from torch import multiprocessing
+    from torch.utils.data import DataLoader
+
+    multiprocessing.set_sharing_strategy("file_system")  # a name for each tensor: cheaper than passing descriptors
+    loader = DataLoader(
+        source, batch_size, num_workers=num_workers, prefetch_factor=max(2, ahead // num_workers),
+        persistent_workers=True, multiprocessing_context="fork",
+    )  # fmt: skip
+    batches: Any = iter(loader)
+    try:
+        yield batches
+    finally:
+        batches._shutdown_workers()  # what its finalizer does, but now
+
+
+def _stacked(peer: str) -> "Feed":
+    def feed(source: Any, batch_size: int, num_workers: int, ahead: int) -> AbstractContextManager[Iterator[Any]]:
+        return PEERS[peer](Stacked(source, batch_size), num_workers, ahead)
+
+    return feed
+
+
+Feed = Callable[[Any, int, int, int], AbstractContextManager[Iterator[Any]]]
+FEEDS: dict[str, Feed] = {"mpqueue": ours, "torch": torchs, "grain": _stacked("grain"), "spdl": _stacked("spdl")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """A source of samples.
+
+    Attributes:
+        about: What a batch is, for the report.
+        make: Makes the source.
+        batch_size: Samples of a batch.
+        ahead: Batches computed ahead.
+        unit, per_batch: What is counted per second.
+        peers: What is measured.
+    """
+
+    about: str
+    make: Callable[[], Any]
+    batch_size: int
+    ahead: int
+    unit: str = "batches/s"
+    per_batch: float = 1
+    peers: tuple[str, ...] = tuple(FEEDS)
+
+
+SAMPLES = {
+    "samples": Samples("32 samples of (224, 224, 3) uint8", Images, 32, 10),
+    "small samples": Samples("256 samples of (16,) float32 with a label", Rows, 256, 32),
+}
+
+
+def sample_rate(workload: str, name: str, num_workers: int, seconds: float) -> float:
+    """Batches per second that a feed gives."""
+    known = SAMPLES[workload]
+    with FEEDS[name](known.make(), known.batch_size, num_workers, known.ahead) as batches:
+        warm_up(batches, 4 * known.ahead)
+        began, elapsed = time.perf_counter(), 0.0
+        for counted in itertools.count(1):
+            next(batches)
+            elapsed = time.perf_counter() - began
+            if elapsed >= seconds:
+                return counted / elapsed
+    raise AssertionError("an endless source has ended")
+
+
+class _Counting(np.ndarray):
+    """An array that counts the bytes that are written to it."""
+
+    written = 0
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        plain = self.view(np.ndarray)
+        _Counting.written += plain[key].nbytes
+        plain[key] = value
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        out = kwargs["out"].view(np.ndarray)
+        _Counting.written += out.nbytes
+        return function(*args, **{**kwargs, "out": out})
+
+
+def copied_per_byte(workload: str) -> float:
+    """How many bytes are copied for each byte of a batch, from the samples to the slot."""
+    known = SAMPLES[workload]
+    source, before = known.make(), _Counting.written
+    collation = Collation(known.batch_size, lambda shape, dtype: np.empty(shape, dtype).view(_Counting))
+    for index in range(known.batch_size):
+        collation.add(source[index])
+    batch = collation.finish(range(known.batch_size))
+    leaves = batch if isinstance(batch, tuple) else (batch,)
+    return (_Counting.written - before) / sum(leaf.nbytes for leaf in leaves)
