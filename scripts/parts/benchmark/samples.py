@@ -163,7 +163,7 @@ class _Counting(np.ndarray):
 
 
 def copied_per_byte(workload: str) -> float:
-    """How many bytes are copied for each byte of a batch, from the samples to the slot."""
+    """Return the bytes that are copied for each byte of a batch, from the samples to the slot."""
     known = SAMPLES[workload]
     source, before = known.make(), _Counting.written
     collation = Collation(known.batch_size, lambda shape, dtype: np.empty(shape, dtype).view(_Counting))
