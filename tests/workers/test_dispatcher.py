@@ -157,3 +157,18 @@ def test_a_loader_opens_the_next_epoch_after_an_epoch_end_that_raised(workers):
             list(loader)
         assert [int(batch[0]) for batch in loader] == [0, 1, 2]
         assert source.ends == 2
+
+
+def test_a_slot_whose_batch_was_dropped_is_granted_before_one_that_has_no_memory():
+    """Its pages are warm, and the ring stays as small as what is in use."""
+    schedule = EpochSchedule(lambda: 1 << 20, 0)
+    schedule.start_at(0)
+    world = simulated.World(simulated.Source([1]), schedule, 1, 2, lambda choices: choices[0])
+    try:
+        for _ in range(50):
+            world.pipeline.next()
+        slots = world.backend.pool.ring.slots.slots
+        assert len(slots) > 8
+        assert sum(slot.high_water > 0 for slot in slots) <= 4
+    finally:
+        world.close()
