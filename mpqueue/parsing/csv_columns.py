@@ -108,9 +108,9 @@ def _integers(fields: Fields, batch: Batch, missing: Mask, dtype: str) -> NDArra
     if not _fill(values, known, batch, missing, to_int64):
         return None
     limits = np.iinfo(dtype)
-    if values.min(initial=0) < limits.min or values.max(initial=0) > limits.max:
+    if values.min() < limits.min or values.max() > limits.max:
         return None
-    return values.astype(dtype, copy=False)
+    return np.asarray(values, dtype)
 
 
 def _fill(values: Any, known: Mask, batch: Batch, missing: Mask, read: Callable[[bytes], Any]) -> bool:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 _BLANKS = b" \t\n\v\f\r"
 # Quantifiers that never give back what they took: bad input costs one look at each byte.
-_INT = re.compile(rb"[ \t\n\v\f\r]*+([+-]?)([0-9]++)[ \t\n\v\f\r]*+")
+# No more than 19 digits after the zeros: Python refuses to convert very long ones.
+_INT = re.compile(rb"[ \t\n\v\f\r]*+([+-]?)(?=[0-9])0*+([0-9]{0,19}+)[ \t\n\v\f\r]*+")
 _HEX = re.compile(rb"([+-]?)0[xX](?:([0-9a-fA-F]+)(?:\.([0-9a-fA-F]*))?|\.([0-9a-fA-F]+))(?:[pP]([+-]?[0-9]+))?")
 _NAN = re.compile(rb"[+-]?nan\([a-zA-Z0-9_]*\)", re.IGNORECASE)
 
@@ -38,10 +39,9 @@ def to_int32(text: bytes) -> int | None:
 def to_int64(text: bytes) -> int | None:
     """Return the integer, or None if the text is none or int64 does not hold it."""
     parts = _INT.fullmatch(text)
-    digits = parts[2].lstrip(b"0") if parts else b""
-    if not parts or len(digits) > 19:  # Python refuses to convert very long ones
+    if not parts:
         return None
-    value = int(parts[1] + (digits or b"0"))
+    value = int(parts[1] + (parts[2] or b"0"))
     return value if -(1 << 63) <= value < 1 << 63 else None
 
 

@@ -311,6 +311,13 @@ def test_records_read_at_once_are_what_the_rows_give(seed):
             assert left.tolist() == right.tolist() or np.array_equal(left, right, equal_nan=True)
 
 
+@pytest.mark.parametrize(("num_records", "num_columns", "is_at_once"), [(8, 20, True), (159, 1, False), (160, 1, True)])
+def test_a_batch_is_read_at_once_from_160_fields_on(num_records, num_columns, is_at_once, monkeypatch):
+    monkeypatch.setattr(csv_rows if is_at_once else csv_columns, "decode", None)
+    columns = mpqueue.decode_csv([",".join("1" * num_columns)] * num_records, [[0]] * num_columns)
+    assert [column.tolist() for column in columns] == [[1] * num_records] * num_columns
+
+
 @pytest.mark.parametrize(
     "records",
     [["1,2.5,a"], ["-1,,b c", "12345678901,1e3,"], ['"1","2.5","a,b"'], ['1,2,"a\nb"'], [" 1, 2, x"], ["NA,1,y"]],

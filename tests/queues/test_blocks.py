@@ -360,3 +360,11 @@ def test_blocks_of_fixed_shapes_are_gathered_at_once_unless_a_plain_element_may_
         _, blocks = plain_and_block(storage, [[np.array([1, 2], np.int32)]])
         monkeypatch.setattr(storage.codec, "gather" if has_plain else "parts", None)
         assert storage.get_many(blocks)[0].tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize("size", [1, 100])
+def test_an_element_of_a_fixed_shape_is_read_in_one_step(size, monkeypatch):
+    storage = storage_of("int32", [(size,)], has_plain=True)
+    _, blocks = plain_and_block(storage, [[np.full(size, 7, np.int32)]])
+    monkeypatch.setattr(storage.codec, "parts", None)
+    assert storage.get_one(blocks)[0].tolist() == [7] * size
