@@ -104,4 +104,5 @@ def test_a_record_without_quotes_and_line_breaks_is_cut_as_any(monkeypatch):
 
 def test_long_text_is_shown_in_part():
     assert shown(b"x" * 80) == repr(b"x" * 80)
+    assert shown(b"x" * 81) == f"{b'x' * 77!r}... (81 bytes)"
     assert shown(b"x" * 1081) == f"{b'x' * 77!r}... (1,081 bytes)"
