@@ -70,30 +70,67 @@ def dataset(loader: Loader) -> Any:
 class _Feed:
     """Begins the epochs of a loader for `tf.data`; the first may turn out to have been a look.
 
+    Keras counts the batches and never asks for the end of an epoch. So an epoch is brought to its end with its last
+    batch where that lies in the ring, and otherwise, as the batch may be part of the source, with the next epoch.
+
     Args:
         epochs: Of the loader.
+
+    Attributes:
+        spec: The type of a batch.
+        error: What the loader raised at the end of an epoch, until it was raised here.
     """
 
     def __init__(self, epochs: LoaderEpochs) -> None:
         self.epochs, self.spec = epochs, None
+        self.error: Exception | None = None
         self._latest: LoaderEpoch | None = None
         self._lock = threading.Lock()
 
     def begin(self) -> Iterator[Any]:
         """Begin an iteration."""
         with self._lock:
+            self.raise_error()
             latest, epochs = self._latest, self.epochs
             if latest is not None:
-                # Keras counts, and never asks for the end. Where there is but one batch it may have been a look.
-                if latest.num_taken == epochs.length and (latest.num_taken > 1 or latest.kept is None):
+                if self.is_over(latest):
                     latest.finish()
                 else:
                     epochs.take_back(latest)
             self._latest = epochs.begin(on_trial=latest is None)
-            return map(self._as_tensors, self._latest)  # no generator, which would end at the first error
+            return _Elements(self, self._latest)
 
-    def _as_tensors(self, batch: Any) -> Any:
-        return _like(self.spec, batch)
+    def is_over(self, epoch: LoaderEpoch) -> bool:
+        """Return True if all batches of an epoch were taken; but a single one may have been a look."""
+        return epoch.num_taken == self.epochs.length and (epoch.num_taken > 1 or epoch.kept is None)
+
+    def give(self, epoch: LoaderEpoch) -> Any:
+        """Return the next batch of an epoch."""
+        self.raise_error()
+        batch = _like(self.spec, next(epoch))
+        loader = self.epochs.loader
+        if loader.backend == "process" and loader.workers and self.is_over(epoch):
+            try:
+                epoch.finish()
+            except Exception as error:
+                self.error = error
+        return batch
+
+    def raise_error(self) -> None:
+        """Raise what an epoch ended with."""
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+
+
+class _Elements(Iterator[Any]):
+    """One iteration; no generator, which would end at the first error."""
+
+    def __init__(self, feed: _Feed, epoch: LoaderEpoch) -> None:
+        self._feed, self._epoch = feed, epoch
+
+    def __next__(self) -> Any:
+        return self._feed.give(self._epoch)
 
 
 def _spec_of(tf: Any, value: Any, name: str) -> Any:

@@ -222,6 +222,44 @@ def test_a_loader_without_a_batch_is_refused():
         dataset(loader)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_at_an_epochs_end_comes_after_its_last_batch(workers):
+    class Ending(Numbered):
+        def on_epoch_end(self):
+            raise LookupError("the end has gone bad")
+
+    found = []
+    with Loader(Ending(), workers=workers) as loader:
+        with pytest.raises(tf.errors.OpError, match="the end has gone bad"):
+            found.extend(dataset(loader))
+        assert numbers_of(found) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("length", [1, 2, 6])
+def test_whoever_counts_and_never_asks_for_the_end_gets_one_epoch_after_the_other(length, workers):
+    class Stateful(Numbered):
+        state = 0
+
+        def on_epoch_end(self):
+            self.state += 1
+
+        def __getitem__(self, index):
+            return np.full(2, 100 * self.state + index)
+
+    found = []
+    with Loader(Stateful(length), workers=workers) as loader:
+        made = dataset(loader)
+        for _ in range(4):
+            batches = iter(made)
+            found.append([next(batches).numpy()[0] for _ in range(length)])
+            del batches
+        epochs = [[100 * epoch + index for index in range(length)] for epoch in range(4)]
+        assert found == (epochs if length > 1 else [epochs[0], *epochs[:3]])  # one batch may have been a look
+        if workers:
+            assert loader.epoch == (4 if length > 1 else 3)
+
+
 def test_what_is_no_loader_is_refused():
     with pytest.raises(TypeError, match=r"takes a mpqueue\.Loader, got Numbered"):
         dataset(Numbered())
@@ -318,7 +356,7 @@ for kind in ("plain", "built"):
     with mpqueue.Loader(Stateful(), workers=2, **options) as loader:
         data = mpqueue.tf.dataset(loader)
         history, weights, model = fit(data, kind)
-        assert (loader.state_dict()["epoch"], loader.source.state) == (3, 3)
+        assert (loader.epoch, loader.state_dict()["epoch"], loader.source.state) == (3, 3, 3)
         model.evaluate(data, verbose=0)
         assert (loader.state_dict()["epoch"], loader.source.state) == (4, 4)
         assert model.predict(data, verbose=0).shape == (20, 1)
