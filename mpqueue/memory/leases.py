@@ -11,6 +11,7 @@ only appends to a deque, which the pipeline empties when it comes by.
 
 import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,13 +29,26 @@ class _Lease(weakref.ref[Array]):
     slot: Slot
 
 
-class Leases:
-    """All leases of one ring."""
+def _telling(on_end: Callable[[Slot], object], ended: deque[weakref.ref[Array]]) -> Callable[[Any], None]:
+    def end(lease: Any) -> None:
+        on_end(lease.slot)
+        ended.append(lease)
 
-    def __init__(self, segment: Segment) -> None:
+    return end
+
+
+class Leases:
+    """All leases of one ring.
+
+    Args:
+        segment: Its memory.
+        on_end: Called with the slot when a lease ends, wherever that happens.
+    """
+
+    def __init__(self, segment: Segment, on_end: Callable[[Slot], object] | None = None) -> None:
         self._memory = segment.memory
         self.have_ended: deque[weakref.ref[Array]] = deque()
-        self._ended_append = self.have_ended.append
+        self._ended_append = self.have_ended.append if on_end is None else _telling(on_end, self.have_ended)
         self._live: dict[int, _Lease] = {}
 
     def lease(self, slot: Slot, nbytes: int, structure: np.dtype[Any] | None) -> Array:

@@ -7,9 +7,13 @@ starves.
 
 Pages are reserved by whoever writes them, and stay with their slot. They go back to the system when a slot is far
 larger than recent batches (`_trim`), or when memory is short (`give_back`).
+
+A ring may have a *guard*: somebody who reads slots by other ways than the consumer's views (a GPU that copies out of
+them), and says when a slot whose last view is gone may be used again.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -24,6 +28,33 @@ SPARE_SLOTS = 8
 _TRIM_ABOVE_BYTES = 1 << 20
 
 
+class Guard(Protocol):
+    """Reads slots beside the consumer; see the module's head. All calls but `end` come under the pipeline's lock."""
+
+    def admit(self, slot: Slot) -> None:
+        """Views of this slot are about to be handed out."""
+        ...
+
+    def end(self, slot: Slot) -> None:
+        """The last view of this slot is gone; called in any thread, inside the garbage collector."""
+        ...
+
+    def is_free(self, slot: Slot) -> bool:
+        """Return whether a slot that was ended may be written again; once it is, it is forgotten."""
+        ...
+
+    def discard(self, slot: Slot) -> None:
+        """The memory of this slot, which nobody reads, is about to go back to the system."""
+        ...
+
+    def close(self, leases: object) -> None:
+        """The ring is let go of; views of it may live on, and `end` is called for them as long as ``leases`` lives."""
+        ...
+
+
+MakeGuard = Callable[[Segment], Guard]
+
+
 class Ring:
     """Segment, slots and leases of one pool.
 
@@ -31,12 +62,13 @@ class Ring:
         credit: Batches that may be granted or ready at a time.
         num_workers: Workers that write.
         copy: Hand out private copies only.
+        guard: Makes the guard; None: there is none.
 
     Raises:
         OSError: There is not enough address space or memory.
     """
 
-    def __init__(self, credit: int, num_workers: int, *, copy: bool) -> None:
+    def __init__(self, credit: int, num_workers: int, *, copy: bool, guard: MakeGuard | None = None) -> None:
         num_slots = credit + SPARE_SLOTS + num_workers
         self.stride = stride_for(num_slots, largest_segment_bytes())
         if self.stride < FIRST_BYTES:
@@ -46,7 +78,9 @@ class Ring:
         self.slots = SlotTable(num_slots, self.stride)
         self.num_copies = 0
         self._max_leased = 0 if copy else SPARE_SLOTS
-        self._leases = Leases(self.segment)
+        self._guard = None if guard is None else guard(self.segment)
+        self._leases = Leases(self.segment, None if self._guard is None else self._guard.end)
+        self._guarded: list[Slot] = []  # without views, and not free yet
         self._recent_bytes = 0
         self._has_warned = copy
 
@@ -84,6 +118,8 @@ class Ring:
                 if not self._has_warned:
                     self._warn_of_copies()
                 return self.private_copy(slot, nbytes, structure)
+        if self._guard is not None:
+            self._guard.admit(slot)
         slots.take(slot)
         return self._leases.lease(slot, nbytes, structure)
 
@@ -118,12 +154,27 @@ class Ring:
     def collect(self) -> None:
         """Release the slots whose last view is gone."""
         leases = self._leases
+        if self._guard is not None:
+            self._collect_guarded(self._guard)
+            return
         while leases.have_ended:
             self.release(leases.next_ended())
 
+    def _collect_guarded(self, guard: Guard) -> None:
+        """Release those that the guard lets go of, too."""
+        leases = self._leases
+        while leases.have_ended:
+            self._guarded.append(leases.next_ended())
+        for slot in list(self._guarded):
+            if guard.is_free(slot):
+                self._guarded.remove(slot)
+                self.release(slot)
+
     def reset(self) -> None:
-        """Free all slots but those that the consumer has views of; no worker is left."""
-        self.slots.reset(self._leases.reset())
+        """Free all slots but those that the consumer, or the guard, reads; no worker is left."""
+        if self._guard is not None:
+            self._collect_guarded(self._guard)
+        self.slots.reset([*self._leases.reset(), *self._guarded])
 
     def give_back(self) -> int:
         """Memory is short: free slots keep none. Returns the bytes given back."""
@@ -135,6 +186,8 @@ class Ring:
 
     def close(self) -> None:
         """Let go of the segment; it lives on while views of it do."""
+        if self._guard is not None:
+            self._guard.close(self._leases)
         del self.memory
         self._leases.close()
         self.segment.close()
@@ -144,5 +197,7 @@ class Ring:
 
     def _cut(self, slot: Slot, keep: int) -> None:
         if slot.turn == 0 and slot.high_water > keep and not slot.held:
+            if self._guard is not None:
+                self._guard.discard(slot)
             self.segment.discard(slot.offset + keep, slot.offset + slot.high_water)
             slot.high_water = keep

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from mpqueue.memory.ring import MakeGuard
 from mpqueue.options import Options
 from mpqueue.samples.plan import SamplePlan
 from mpqueue.samples.shards import ALONE, Shard
@@ -25,6 +26,7 @@ class Job:
         shard: The rank of this process among those that share the batches.
         skips: What the source raises for is left out,
         max_errors: and is an error if it is more than so many in an epoch.
+        guard: Makes the guard of the ring; None: it needs none.
     """
 
     source: Any
@@ -37,6 +39,7 @@ class Job:
     shard: Shard = ALONE
     skips: bool = False
     max_errors: int | None = None
+    guard: MakeGuard | None = None
 
     @property
     def payload(self) -> Payload:

@@ -19,6 +19,7 @@ workers anew: what was lost with the report is computed again.
 
 import contextlib
 import os
+import time
 from collections.abc import Callable
 
 from mpqueue.control import queue_address
@@ -53,8 +54,11 @@ class ProcessBackend:
     Attributes:
         chunk: How many tickets are worth a `pump`.
         low_water: Pump even for one ticket while fewer than this are in flight.
+        patience: When the consumer's wait ends, by `time.monotonic`, and the error that it is then; None: it waits as
+            long as it takes.
     """
 
+    patience: tuple[float, Exception] | None = None
     pool: Pool  # these are there from `start` on
     pressure: Pressure
     dispatcher: Dispatcher
@@ -86,7 +90,7 @@ class ProcessBackend:
     def _open(self, undo: contextlib.ExitStack) -> None:
         """Make all but the workers; ``undo`` unmakes it."""
         job, options = self.job, self.job.options
-        ring = Ring(self.ledger.credit, job.workers, copy=options.copy)
+        ring = Ring(self.ledger.credit, job.workers, copy=options.copy, guard=job.guard)
         undo.callback(ring.close)
         roster = Roster(ring.segment.fd, self._configure(ring), with_stacks=options.batch_timeout is not None)
         undo.callback(roster.close, reusable=False)
@@ -134,6 +138,8 @@ class ProcessBackend:
         events = self._poll(self._timeout_s() if block else 0)
         if not events and self._hang is not None:
             self._hang.end_hanging()
+        if not events and block:
+            self._end_wait()
         if not events and pool.roster.dying:
             self._run_supervised(supervision.give_up_overdue)
         has_exits = False
@@ -174,8 +180,17 @@ class ProcessBackend:
         self.pump()
         return True
 
+    def _end_wait(self) -> None:
+        """Nothing has come: that is the consumer's error once its patience is over."""
+        patience = self.patience
+        if patience is not None and time.monotonic() >= patience[0]:
+            self.patience = None
+            self.ledger.fail(patience[1])
+
     def _timeout_s(self) -> float | None:
         waits = [self.dispatcher.balance()]
+        if self.patience is not None:
+            waits.append(max(0.0, self.patience[0] - time.monotonic()))
         if self._hang is not None:
             waits.append(self._hang.time_left_s())
         if self.pool.roster.dying:
