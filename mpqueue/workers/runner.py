@@ -48,8 +48,11 @@ class Runner:
         """Go on with another source, a sequence."""
         self._source = source
 
-    def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:  # noqa: ARG002 - see `SampleRunner`
+    def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:
         """Compute a batch, by its index, or by the number of the element of the stream.
+
+        A source that is listed what to compute, and no plan of samples says how, has a method ``take`` for it, which calls
+        its second argument with (seed, epoch, place) before each sample.
 
         Raises:
             StreamEnd: The stream has ended.
@@ -57,7 +60,7 @@ class Runner:
         """
         if not self._is_stream:
             self._begin_batch(self._seed, epoch, unit)
-            return self._source[unit]
+            return self._source[unit] if listed is None else self._source.take(listed, self._begin_batch)
         if epoch != self._epoch:
             self._open(epoch)
         return self._next(epoch, unit)
