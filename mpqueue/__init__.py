@@ -20,7 +20,7 @@ The map of the house, from the ground up; imports point downwards only::
     readers/ python_io.py   files as records,
     train/               producers, batching and queue runners,
     compat/              and all of it behind TensorFlow 1's own names
-    keras.py jax.py tf.py   one thin file per framework, imported only on request
+    keras.py torch/ jax.py tf.py   one file or folder per framework, imported only on request
 
 Public is what ``__all__`` here, ``mpqueue.errors``, ``mpqueue.train``, ``mpqueue.compat.v1`` and the
 one-framework modules export; everything else may change.
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mpqueue import keras as keras
     from mpqueue import python_io as python_io
     from mpqueue import tf as tf
+    from mpqueue import torch as torch
     from mpqueue import train as train
     from mpqueue.coordinator import Coordinator as Coordinator
     from mpqueue.enqueuers import GeneratorEnqueuer as GeneratorEnqueuer
@@ -129,11 +130,12 @@ _HOMES = {
     "workers.launcher": ("shutdown",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-# Not in `__all__` are `compat`, `jax`, `keras` and `tf`: a star import would hide the user's own `jax` or `keras`.
-_PACKAGES = {"compat", "jax", "keras", "python_io", "tf", "train"}
+# Not in `__all__` are those of frameworks and `compat`: a star import would hide the user's own `jax` or `torch`.
+_PACKAGES = {"compat", "jax", "keras", "python_io", "tf", "torch", "train"}
 # What users of other libraries look for.
 _ELSEWHERE = {
-    "DataLoader": "mpqueue.Loader iterates over batches of any source that has __getitem__ and __len__",
+    "DataLoader": "mpqueue.Loader iterates over any source that has __getitem__ and __len__; torch's own is "
+    "mpqueue.torch.DataLoader",
     "Dataset": "mpqueue.Sequence is the base class of sources, and mpqueue.Loader iterates over one",
     "IterableDataset": "pass a generator function to mpqueue.Loader",
     "PyDataset": "mpqueue.Sequence is the base class of sources; mpqueue.keras.accelerate takes a Keras PyDataset",

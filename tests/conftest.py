@@ -19,6 +19,7 @@ DEADLOCK_S = 60.0  # passing it means that something hangs; nothing is measured 
 
 def pytest_addoption(parser):
     parser.addoption("--golden", default=None, metavar="DIR", help="folder of case files (default: tests/golden)")
+    parser.addoption("--stock", action="store_true", help="play cases on the framework itself, where that is possible")
     parser.addoption("--peers", action="store_true", help="try the benchmark's peers that are installed, too")
 
 

@@ -16,7 +16,7 @@ def printed(code):
 
 
 def test_dir_shows_public_names_only():
-    assert dir(mpqueue) == sorted({*mpqueue.__all__, "compat", "jax", "keras", "tf"})
+    assert dir(mpqueue) == sorted({*mpqueue.__all__, "compat", "jax", "keras", "tf", "torch"})
 
 
 def test_dir_shows_the_same_names_after_some_were_used():

@@ -51,8 +51,8 @@ class Runner:
     def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:
         """Compute a batch, by its index, or by the number of the element of the stream.
 
-        A source that is listed what to compute, and no plan of samples says how, has a method ``take`` for it, which calls
-        its second argument with (seed, epoch, place) before each sample.
+        A source that is listed what to compute, and no plan of samples says how, has a method ``take`` for it. That
+        calls its second argument with (seed, epoch, place) before each sample.
 
         Raises:
             StreamEnd: The stream has ended.

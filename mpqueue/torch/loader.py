@@ -1,0 +1,63 @@
+"""`DataLoader`: torch's own, with mpqueue's workers."""
+
+from typing import Any
+
+from torch.utils import data
+
+from mpqueue.engine import Engine
+from mpqueue.stats import Statistics
+from mpqueue.torch import state
+from mpqueue.torch.iterator import Iterator
+from mpqueue.torch.supported import is_supported
+
+
+class DataLoader(data.DataLoader):  # type: ignore[misc]  # torch is not looked into
+    """A `torch.utils.data.DataLoader` whose batches come through mpqueue's shared memory.
+
+    It takes the arguments of torch's, checks them as torch does, and gives the same batches in the same order for the
+    same ``torch.manual_seed`` or ``generator``. Only the workers are others.
+    """
+
+    _resumed: state.State | None = None  # where the next pass goes on
+    _pass: state.Pass | None = None
+    _engine: Engine | None = None
+
+    def _get_iterator(self) -> Any:
+        if not is_supported(self):
+            return super()._get_iterator()
+        self.check_worker_number_rationality()
+        return Iterator(self)
+
+    def note_pass(self, begun: state.Pass, engine: Engine) -> None:
+        """Note the latest pass; its iterator calls this."""
+        self._pass, self._engine = begun, engine
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the latest pass, for `load_state_dict` of a loader of the same dataset.
+
+        Returns:
+            Plain data. It holds the state of a generator, and no data of the dataset; it may be pickled, and loaded
+            into a loader with another number of workers (but for iterable-style datasets).
+        """
+        if self._resumed is not None:
+            return self._resumed.as_dict()
+        return dict(state.BETWEEN) if self._pass is None else self._pass.as_dict()
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from a state: the next ``for`` loop gives the batches that were to follow.
+
+        The trainer's own random numbers are left as they are.
+
+        Args:
+            saved: What `state_dict` gave.
+
+        Raises:
+            ValueError: It is no such state.
+
+        Follows: ``torchdata.stateful_dataloader.StatefulDataLoader``.
+        """
+        self._resumed = state.state_of(saved)
+
+    def statistics(self) -> Statistics:
+        """Return the counters of the latest pass with workers."""
+        return Statistics() if self._engine is None else self._engine.statistics()

@@ -1,0 +1,237 @@
+"""Tensors as arrays of a batch, and back.
+
+    worker: tensor --> NumPy array of its memory, and a `TensorForm` --> slot
+    trainer: array over the slot --> `torch.from_numpy` --> the form's view of it
+
+A tensor of a batch travels like an array: its bytes are copied to the slot once, or lie there already, and the
+trainer's tensor is a view of the slot. Its storage holds the array, and the array holds the lease: the slot stays as
+long as any tensor on that storage lives. The form says what NumPy cannot: a dtype that it lacks (bfloat16, float8;
+the bytes travel as integers of that size), the order of the axes (channels last), ``requires_grad``. It is part of the
+batch's spec, and so is sent once.
+
+All else that holds tensors travels in a pickle, as a `Carried`: objects of other classes, subclasses of `Tensor`,
+sparse, quantised and CUDA tensors. The plain tensors inside are still buffers beside the pickle, and views of the slot
+in the end; of the others the bytes are in the pickle, which costs some copies, and a CUDA tensor goes through the
+memory of the host.
+
+A tensor that is the result of differentiable operations is refused, as torch refuses to send one to another process.
+"""
+
+import functools
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import torch
+
+from mpqueue.memory.layout import Array, Recorded
+
+_REFUSAL = (
+    "Cowardly refusing to serialize non-leaf tensor which requires_grad, since autograd does not support crossing "
+    "process boundaries.  If you just want to transfer the data, call detach() on the tensor before it is returned "
+    "from the dataset or from collate_fn."
+)
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_NUMPY = {
+    torch.bool: np.bool_, torch.uint8: np.uint8, torch.int8: np.int8, torch.int16: np.int16, torch.int32: np.int32,
+    torch.int64: np.int64, torch.float16: np.float16, torch.float32: np.float32, torch.float64: np.float64,
+    torch.complex64: np.complex64, torch.complex128: np.complex128, torch.uint16: np.uint16,
+    torch.uint32: np.uint32, torch.uint64: np.uint64,
+}  # fmt: skip
+_LEAVES = frozenset({bytes, str, int, float, complex, bool, type(None)})
+_Tensor = torch.Tensor
+FindArray = Callable[[int], Array | None]
+
+
+class TensorForm:
+    """How a tensor is made of an array.
+
+    Args:
+        dtype: The tensor's, where NumPy lacks it.
+        axes: The order of the array's axes in the tensor, where it is another one.
+        requires_grad: Of the tensor.
+    """
+
+    __slots__ = ("_arguments", "_hash", "axes", "dtype", "requires_grad")
+
+    def __init__(self, dtype: torch.dtype | None, axes: tuple[int, ...] | None, requires_grad: bool) -> None:
+        self.dtype, self.axes, self.requires_grad = dtype, axes, requires_grad
+        self._arguments = (dtype, axes, requires_grad)
+        self._hash = hash((str(dtype), axes, requires_grad))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, TensorForm) and self._arguments == other._arguments)
+
+    def __reduce__(self) -> Any:
+        return form_of, self._arguments
+
+    def __repr__(self) -> str:
+        return f"TensorForm{self._arguments}"
+
+    def _make(self, fields: list[Array]) -> torch.Tensor:
+        """Make the tensor; `Recorded` calls this by the name that named tuples have for it."""
+        tensor = torch.from_numpy(fields[0])
+        if self.dtype is not None:
+            tensor = tensor.view(self.dtype)
+        if self.axes is not None:
+            tensor = tensor.permute(self.axes)
+        return tensor.requires_grad_() if self.requires_grad else tensor
+
+
+@functools.cache
+def form_of(dtype: torch.dtype | None, axes: tuple[int, ...] | None, requires_grad: bool) -> TensorForm:
+    """Return the form of these properties, one object for each."""
+    return TensorForm(dtype, axes, requires_grad)
+
+
+_PLAIN = form_of(None, None, False)
+
+
+def numpy_dtype(dtype: torch.dtype) -> Any:
+    """The NumPy dtype in which a tensor of this dtype travels; None if it does not."""
+    found = _NUMPY.get(dtype)
+    if found is None and not dtype.is_complex and dtype.itemsize in _INTEGERS and dtype not in _QUANTISED:
+        found = _NUMPY[_INTEGERS[dtype.itemsize]]
+    return found
+
+
+_QUANTISED = {torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.quint2x4}
+
+
+def travels(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor travels as an array: a dense one in the memory of the host, of no subclass."""
+    return (
+        type(tensor) is _Tensor
+        and tensor.device.type == "cpu"
+        and tensor.layout is torch.strided
+        and not tensor.is_nested
+        and numpy_dtype(tensor.dtype) is not None
+    )
+
+
+def encode(batch: Any, find: FindArray) -> Any:
+    """Return a batch as the slot takes it: its tensors as arrays with their forms.
+
+    Args:
+        batch: What ``collate_fn`` returned.
+        find: Gives the array of the slot that begins at an address.
+
+    Raises:
+        RuntimeError: A tensor is the result of differentiable operations.
+    """
+    kind = type(batch)
+    if kind is _Tensor:
+        return _encode_tensor(batch, find) if travels(batch) else Carried(batch)
+    if kind is dict:
+        return {key: encode(value, find) for key, value in batch.items()}
+    if kind is list:
+        return [encode(item, find) for item in batch]
+    if kind is tuple:
+        return tuple([encode(item, find) for item in batch])
+    if kind in _LEAVES or (kind is np.ndarray and not batch.dtype.hasobject):
+        return batch
+    if isinstance(batch, tuple) and hasattr(kind, "_fields") and _is_importable(kind):
+        return Recorded(kind, None, [encode(item, find) for item in batch])
+    return Carried(batch)
+
+
+def _is_importable(kind: type) -> bool:
+    """Return whether the trainer has this class under its name; others travel by value, in a pickle."""
+    return kind.__module__ != "__main__" and "<locals>" not in kind.__qualname__
+
+
+def _encode_tensor(tensor: torch.Tensor, find: FindArray) -> Recorded:
+    array, form = as_array(tensor, find)
+    return Recorded(form, None, (array,))
+
+
+def as_array(tensor: torch.Tensor, find: FindArray) -> tuple[Array, TensorForm]:
+    """Return a tensor's memory as an array, and the form that makes the tensor again.
+
+    Raises:
+        RuntimeError: The tensor is the result of differentiable operations.
+    """
+    requires_grad, axes = tensor.requires_grad, None
+    if requires_grad:
+        if not tensor.is_leaf:
+            raise RuntimeError(_REFUSAL)
+        tensor = tensor.detach()
+    if tensor.is_conj() or tensor.is_neg():
+        tensor = tensor.resolve_conj().resolve_neg()
+    if not tensor.is_contiguous():
+        tensor, axes = _in_memory_order(tensor)
+    dtype = None
+    if tensor.dtype not in _NUMPY:
+        dtype, tensor = tensor.dtype, tensor.view(_INTEGERS[tensor.dtype.itemsize])
+    array = find(tensor.data_ptr())
+    if array is None or array.nbytes != tensor.nbytes or not tensor.is_contiguous() or array.dtype != _numpy(tensor):
+        array = tensor.numpy()
+    elif array.shape != tensor.shape:
+        array = array.reshape(tensor.shape)
+    if dtype is None and axes is None and not requires_grad:
+        return array, _PLAIN
+    return array, form_of(dtype, axes, requires_grad)
+
+
+def _numpy(tensor: torch.Tensor) -> Any:
+    return _NUMPY[tensor.dtype]
+
+
+def _in_memory_order(tensor: torch.Tensor) -> tuple[torch.Tensor, tuple[int, ...] | None]:
+    """Return the tensor with its axes in the order of memory, and the order that gives it back; or as it is."""
+    strides = tensor.stride()
+    order = sorted(range(tensor.dim()), key=lambda axis: -strides[axis])
+    permuted = tensor.permute(order)
+    if not permuted.is_contiguous():
+        return tensor, None  # it has gaps: the slot gets a packed copy
+    return permuted, tuple(sorted(range(tensor.dim()), key=order.__getitem__))
+
+
+class Carried:
+    """An object of a batch that travels in a pickle; the trainer gets the object itself.
+
+    Args:
+        value: The object.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __reduce__(self) -> Any:
+        buffers: list[pickle.PickleBuffer] = []
+        with io.BytesIO() as file:
+            _Pickler(file, protocol=5, buffer_callback=buffers.append).dump(self._value)
+            return _load, (file.getvalue(), *buffers)
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """cloudpickle, by which plain tensors leave their bytes outside."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, _Tensor) and obj.requires_grad and not obj.is_leaf:
+            raise RuntimeError(_REFUSAL)
+        if type(obj) is _Tensor and travels(obj):
+            array, form = as_array(obj, _find_nothing)
+            return _rebuild, (form, np.ascontiguousarray(array), array.shape)
+        return super().reducer_override(obj)
+
+
+def _find_nothing(_address: int) -> None:
+    return None
+
+
+def _load(data: bytes, *buffers: Any) -> Any:
+    return pickle.loads(data, buffers=buffers)
+
+
+def _rebuild(form: TensorForm, array: Array, shape: tuple[int, ...]) -> torch.Tensor:
+    array = array.reshape(shape)
+    return form._make([array if array.flags.writeable else array.copy()])

@@ -1,0 +1,165 @@
+"""The source of torch's workers: what a worker process computes for a `DataLoader`.
+
+It is sent to the workers once, and is a dataset's counterpart of torch's own ``_worker_loop``: one thread for torch's
+operations, ``get_worker_info()``, ``worker_init_fn``, then the items and ``collate_fn``. For a map-style dataset the
+trainer lists what a batch is made of; an iterable-style one is iterated in each worker.
+
+*Random numbers.* Those of a map-style sample follow from (base seed, epoch, place in the order), those of a stream's
+batch from (base seed, epoch, number of the batch, worker); see `mpqueue.torch.random_numbers`.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data._utils import worker as torch_worker
+
+from mpqueue.control.schedule import Listed
+from mpqueue.control.seeds import seed_globals
+from mpqueue.torch.collation import SlotCollation
+from mpqueue.torch.random_numbers import Begin, SampleNumbers, seed_torch
+from mpqueue.torch.tensors import encode
+from mpqueue.workers import context
+
+_EPOCH_SHIFT = 44  # places of an epoch: more than any dataset has samples
+
+
+class LoaderParts(NamedTuple):
+    """The parts of a `DataLoader` that its workers need.
+
+    Attributes:
+        dataset: The dataset.
+        collate_fn: The loader's function.
+        worker_init_fn: Called with its number in each worker, first.
+        base_seed: Drawn from the loader's generator.
+        num_workers: How many there are.
+        batch_size: Elements of a stream that make a batch; None: each is one. Of no meaning to a map-style dataset.
+        drop_last: A stream's last batch is left out if it is short.
+        is_batched: What the trainer lists are the indices of a batch, not one index.
+    """
+
+    dataset: Any
+    collate_fn: Callable[[Any], Any]
+    worker_init_fn: Callable[[int], Any] | None
+    base_seed: int
+    num_workers: int
+    batch_size: int | None
+    drop_last: bool
+    is_batched: bool
+
+
+def listed_of(index: Any, epoch: int, place: int) -> Listed:
+    """Return the message that asks a worker for what a sampler gave."""
+    first = (epoch << _EPOCH_SHIFT) + place
+    return Listed(first, index if type(index) is list else ("", index))
+
+
+class MapSource:
+    """Computes the batches of a map-style dataset.
+
+    Args:
+        parts: Of the loader.
+    """
+
+    def __init__(self, parts: LoaderParts) -> None:
+        self.parts = parts
+        self._numbers = SampleNumbers(parts.base_seed)
+        self._collation = SlotCollation()
+
+    def prepare(self) -> None:
+        """Make this process a worker of torch's kind; called once, before the first batch."""
+        _prepare(self.parts, self._collation)
+
+    def take(self, listed: Listed, begin: Begin) -> Any:
+        """Compute what the trainer has listed; ``begin`` is called with (seed, epoch, place) before each sample."""
+        epoch, first = divmod(listed.first, 1 << _EPOCH_SHIFT)
+        index = listed.indices if type(listed.indices) is list else listed.indices[1]
+        try:
+            data = self._items(index, epoch, first, begin)
+            self._numbers.for_batch(epoch, first, begin)
+            return encode(self.parts.collate_fn(data), self._collation.find)
+        finally:
+            self._collation.forget()
+
+    def _items(self, index: Any, epoch: int, first: int, begin: Begin) -> Any:
+        dataset = self.parts.dataset
+        if not self.parts.is_batched:
+            return self._numbers.each(dataset.__getitem__, (index,), epoch, first, begin)[0]
+        if getattr(dataset, "__getitems__", None):
+            self._numbers.for_batch(epoch, first, begin)
+            return dataset.__getitems__(index)
+        return self._numbers.each(dataset.__getitem__, index, epoch, first, begin)
+
+
+class StreamSource:
+    """Iterates over an iterable-style dataset, a new iterator for each epoch.
+
+    Args:
+        parts: Of the loader.
+    """
+
+    def __init__(self, parts: LoaderParts) -> None:
+        self.parts = parts
+        self._collation = SlotCollation()
+
+    def prepare(self) -> None:
+        """Make this process a worker of torch's kind; called once, before the first batch."""
+        _prepare(self.parts, self._collation)
+
+    def __call__(self) -> Iterator[Any]:
+        """Begin an epoch.
+
+        Raises:
+            Exception: What the dataset's ``__iter__`` raised.
+        """
+        return _StreamBatches(self.parts, self._collation)
+
+
+class _StreamBatches(Iterator[Any]):
+    """The batches of one worker's stream; what the dataset raises is raised, and its iterator asked again."""
+
+    def __init__(self, parts: LoaderParts, collation: SlotCollation) -> None:
+        self._parts, self._collation = parts, collation
+        self._has_ended = False
+        self._iterator = iter(parts.dataset)
+
+    def __next__(self) -> Any:
+        if self._has_ended:
+            raise StopIteration
+        numbers = context.process_batch.of  # as the runner has them for the other generators
+        if numbers is not None:
+            seed_torch(*numbers)
+        try:
+            return encode(self._parts.collate_fn(self._elements()), self._collation.find)
+        finally:
+            self._collation.forget()
+
+    def _elements(self) -> Any:
+        parts = self._parts
+        if parts.batch_size is None:
+            return next(self._iterator)
+        elements: list[Any] = []
+        while len(elements) < parts.batch_size:
+            try:
+                elements.append(next(self._iterator))
+            except StopIteration:
+                self._has_ended = True
+                break
+        if not elements or (parts.drop_last and len(elements) < parts.batch_size):
+            raise StopIteration
+        return elements
+
+
+def _prepare(parts: LoaderParts, collation: SlotCollation) -> None:
+    worker = context.worker_info()
+    assert worker is not None
+    torch.set_num_threads(1)
+    seed = parts.base_seed + worker.id
+    seed_globals(seed, -1, worker.id)  # for what worker_init_fn draws
+    seed_torch(seed, -1, worker.id)
+    torch_worker._worker_info = torch_worker.WorkerInfo(
+        id=worker.id, num_workers=parts.num_workers, seed=seed, dataset=parts.dataset
+    )
+    collation.install()
+    if parts.worker_init_fn is not None:
+        parts.worker_init_fn(worker.id)

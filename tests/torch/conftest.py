@@ -1,0 +1,8 @@
+"""torch itself warns of what it is about to change."""
+
+import pytest
+
+
+def pytest_itemcollected(item):
+    item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning"))
+    item.add_marker(pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"))

@@ -1,0 +1,76 @@
+"""`mpqueue.torch.install`: every loader of the program on mpqueue's workers."""
+
+import pytest
+import torch
+from torch.utils import data
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter, _SingleProcessDataLoaderIter
+
+import mpqueue.torch
+from mpqueue.torch.iterator import Iterator
+
+
+def _loader(**options):
+    return data.DataLoader(range(6), batch_size=2, **{"num_workers": 1} | options)
+
+
+def test_every_loader_runs_on_our_workers_as_long_as_it_stands():
+    made_before = _loader()
+    with mpqueue.torch.install():
+        for loader in (made_before, _loader(persistent_workers=True)):
+            iterator = iter(loader)
+            assert type(iterator) is Iterator
+            assert [batch.tolist() for batch in iterator] == [[0, 1], [2, 3], [4, 5]]
+    assert "_get_iterator" in vars(data.DataLoader)
+    assert data.DataLoader._get_iterator.__module__ == "torch.utils.data.dataloader"
+
+
+def test_loaders_without_workers_stay_torchs():
+    with mpqueue.torch.install():
+        assert type(iter(_loader(num_workers=0))) is _SingleProcessDataLoaderIter
+
+
+def test_subclasses_run_on_our_workers_too():
+    class Own(data.DataLoader):
+        def _get_iterator(self):
+            self.asked = True
+            return super()._get_iterator()
+
+    with mpqueue.torch.install():
+        loader = Own(range(4), num_workers=1)
+        assert type(iter(loader)) is Iterator
+        assert loader.asked
+
+
+def test_an_iterator_outlives_the_installation():
+    with mpqueue.torch.install():
+        iterator = iter(_loader())
+    assert len(list(iterator)) == 3
+
+
+def test_installations_are_counted():
+    outer = mpqueue.torch.install()
+    with mpqueue.torch.install() as inner:
+        assert "done" in repr(inner)
+    assert "undone" in repr(inner)
+    assert type(iter(_loader())) is Iterator
+    with outer:
+        pass
+    with outer:  # once is enough
+        pass
+    iterator = iter(_loader())
+    assert type(iterator) is _MultiProcessingDataLoaderIter
+    list(iterator)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_order_and_generator_are_those_of_a_program_without_it(workers):
+    def run():
+        torch.manual_seed(4)
+        epochs = [[batch.tolist() for batch in _loader(shuffle=True, num_workers=workers)] for _ in range(2)]
+        return epochs, torch.rand(1).item()
+
+    with mpqueue.torch.install():
+        ours = run()
+    torch.manual_seed(4)
+    stock = [[batch.tolist() for batch in _loader(shuffle=True, num_workers=0)] for _ in range(2)]
+    assert ours == (stock, torch.rand(1).item())

@@ -1,0 +1,405 @@
+"""`mpqueue.torch.DataLoader` beyond the golden cases: life, death, state, random numbers, other ways to share."""
+
+import gc
+import multiprocessing
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from helpers.torch_batches import as_it_is
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils import data
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+from mpqueue.torch import DataLoader
+
+
+class Numbers(data.Dataset):
+    """Items 0 to n - 1."""
+
+    def __init__(self, n=12):
+        self.n = n
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, index):
+        return index
+
+
+class Drawing(Numbers):
+    """Items with random numbers of each generator, from a certain item on."""
+
+    def __init__(self, n=12, draws_from=0):
+        super().__init__(n)
+        self.draws_from = draws_from
+
+    def __getitem__(self, index):
+        if index < self.draws_from:
+            return index, -1.0, -1.0, -1.0
+        return index, torch.rand(()).item(), float(np.random.random()), random.random()
+
+
+class Pids(Numbers):
+    """Items are the process that made them."""
+
+    def __getitem__(self, _index):
+        return os.getpid()
+
+
+class Kills(Numbers):
+    """One item kills its worker, the first time or always."""
+
+    def __init__(self, mark, n=8):
+        super().__init__(n)
+        self.mark = mark
+
+    def __getitem__(self, index):
+        if index == 3 and not (self.mark and os.path.exists(self.mark)):
+            if self.mark:
+                open(self.mark, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+def _numbers(batches):
+    return [batch.tolist() for batch in batches]
+
+
+def test_importing_mpqueue_does_not_import_torch():
+    code = "import sys, mpqueue; assert 'torch' not in sys.modules; mpqueue.torch.DataLoader; assert 'torch' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_iterator_is_one_of_torchs():
+    iterator = iter(DataLoader(Numbers(), batch_size=5, num_workers=2))
+    assert isinstance(iterator, _MultiProcessingDataLoaderIter)
+    assert len(iterator) == 3
+    assert iter(iterator) is iterator
+    with pytest.raises(NotImplementedError):
+        pickle.dumps(iterator)
+
+
+def test_shutting_workers_down_ends_them_and_the_iterator():
+    """As libraries do that know torch's iterator."""
+    iterator = iter(DataLoader(Pids(), batch_size=1, num_workers=1, persistent_workers=True))
+    pid = int(next(iterator))
+    iterator._shutdown_workers()
+    iterator._shutdown_workers()
+    assert not os.path.exists(f"/proc/{pid}")
+    assert list(iterator) == []
+
+
+def test_workers_end_with_the_last_reference():
+    iterator = iter(DataLoader(Pids(100), batch_size=1, num_workers=1))
+    pid = int(next(iterator))
+    del iterator
+    gc.collect()
+    assert not os.path.exists(f"/proc/{pid}")
+
+
+def test_persistent_workers_stay_and_others_do_not():
+    for persists in (True, False):
+        loader = DataLoader(Pids(), batch_size=1, num_workers=1, persistent_workers=persists)
+        first, second = ({int(pid) for pid in loader} for _ in range(2))
+        assert len(first) == len(second) == 1
+        assert (first == second) is persists
+
+
+def test_a_killed_worker_is_replaced_and_nothing_is_lost(tmp_path):
+    loader = DataLoader(Kills(str(tmp_path / "mark")), batch_size=2, num_workers=2)
+    assert _numbers(loader) == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert loader.statistics().deaths == 1
+
+
+def test_an_item_that_kills_every_worker_is_a_runtime_error():
+    with pytest.raises(RuntimeError, match=r"DataLoader.*SIGKILL"):
+        list(DataLoader(Kills(None), batch_size=2, num_workers=1))
+
+
+def test_an_interrupt_while_waiting_loses_nothing():
+    def strike(*_):
+        raise KeyboardInterrupt
+
+    class Slow(Numbers):
+        def __getitem__(self, index):
+            if index == 4:
+                time.sleep(0.5)
+            return index
+
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        iterator = iter(DataLoader(Slow(8), batch_size=2, num_workers=1))
+        got = [next(iterator), next(iterator)]
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            next(iterator)
+        assert _numbers([*got, *iterator]) == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_stop_iteration_of_an_item_ends_the_loop_with_one_warning():
+    class Stops(Numbers):
+        def __getitem__(self, index):
+            if index in (3, 7):
+                raise StopIteration
+            return index
+
+    iterator = iter(DataLoader(Stops(), batch_size=2, num_workers=1))
+    with pytest.warns(RuntimeWarning, match="StopIteration") as caught:
+        parts = [_numbers(iterator) for _ in range(3)]
+    assert parts == [[[0, 1]], [[4, 5]], [[8, 9], [10, 11]]]
+    assert len(caught) == 1
+
+
+def test_statistics_are_those_of_the_latest_pass():
+    loader = DataLoader(Numbers(), batch_size=3, num_workers=1)
+    assert loader.statistics().batches == 0
+    list(loader)
+    assert loader.statistics().batches == 4
+
+
+def test_a_dataset_with_memory_of_a_gpu_is_refused(monkeypatch):
+    class OnGpu:
+        is_cuda = True
+
+    dataset = Numbers()
+    dataset.models = {"net": [OnGpu()]}
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    with pytest.raises(RuntimeError, match=r"dataset\.models\['net'\]\[0\].*spawn"):
+        iter(DataLoader(dataset, num_workers=1))
+    dataset.models = {"net": [torch.ones(1)]}
+    assert len(list(DataLoader(dataset, num_workers=1))) == 12
+
+
+# -- Random numbers
+
+
+def _drawn(dataset, **options):
+    torch.manual_seed(5)
+    loader = DataLoader(dataset, collate_fn=as_it_is, **options)
+    return {item[0]: item[1:] for batch in loader for item in batch}
+
+
+@settings(max_examples=8)
+@given(
+    workers=st.integers(1, 3), batch_size=st.integers(1, 7), draws_from=st.sampled_from([0, 1, 5, 11]),
+    shuffle=st.booleans(),
+)  # fmt: skip
+def test_a_sample_draws_the_same_numbers_whatever_computes_it(workers, batch_size, draws_from, shuffle):
+    """Also where only some samples draw, so that a worker learns late that there are such."""
+    dataset = Drawing(draws_from=draws_from)
+    expected = _drawn(dataset, batch_size=4, num_workers=1, shuffle=shuffle)
+    assert _drawn(dataset, batch_size=batch_size, num_workers=workers, shuffle=shuffle) == expected
+    numbers = [number for item in expected.values() for number in item if number != -1.0]
+    assert len(set(numbers)) == 3 * (12 - draws_from)
+
+
+def test_the_epochs_of_persistent_workers_draw_other_numbers():
+    torch.manual_seed(1)
+    loader = DataLoader(Drawing(), batch_size=3, num_workers=2, persistent_workers=True, collate_fn=as_it_is)
+    first, second = ([item for batch in loader for item in batch] for _ in range(2))
+    assert not {item[1] for item in first} & {item[1] for item in second}
+
+
+def test_a_dataset_that_draws_nothing_is_computed_once():
+    class Counting(Numbers):
+        def __init__(self):
+            super().__init__(20)
+            self.calls = 0
+
+        def __getitem__(self, _index):
+            self.calls += 1
+            return self.calls
+
+    loader = DataLoader(Counting(), batch_size=2, num_workers=1)
+    assert [call for batch in _numbers(loader) for call in batch] == list(range(1, 21))
+
+
+# -- State
+
+
+@settings(max_examples=10)
+@given(
+    taken=st.integers(0, 6), before=st.integers(1, 3), after=st.integers(1, 3), shuffle=st.booleans(),
+    persistent=st.booleans(), own=st.booleans(),
+)  # fmt: skip
+def test_a_loader_goes_on_where_another_one_stopped(taken, before, after, shuffle, persistent, own):
+    """With the same samples and the same random numbers, for any number of workers."""
+
+    def make(workers):
+        generator = torch.Generator().manual_seed(3) if own else None
+        return DataLoader(
+            Drawing(14), batch_size=2, num_workers=workers, shuffle=shuffle, persistent_workers=persistent,
+            generator=generator, collate_fn=as_it_is,
+        )  # fmt: skip
+
+    torch.manual_seed(8)
+    loader = make(before)
+    list(loader)
+    iterator = iter(loader)
+    for _ in range(taken):
+        next(iterator)
+    state = pickle.dumps(loader.state_dict())
+    rest = list(iterator)
+    torch.manual_seed(99)
+    resumed = make(after)
+    resumed.load_state_dict(pickle.loads(state))
+    assert torch.initial_seed() == 99
+    assert list(resumed) == rest
+    assert len(list(resumed)) == 7
+
+
+def test_the_state_of_an_ended_pass_is_the_beginning_of_another():
+    loader = DataLoader(Numbers(4), batch_size=2, num_workers=1)
+    list(loader)
+    other = DataLoader(Numbers(4), batch_size=2, num_workers=1)
+    other.load_state_dict(loader.state_dict())
+    assert _numbers(other) == [[0, 1], [2, 3]]
+
+
+def test_a_loaded_state_is_given_back_until_it_is_used():
+    loader = DataLoader(Numbers(), batch_size=2, num_workers=1)
+    next(iter(loader))
+    other = DataLoader(Numbers(), batch_size=2, num_workers=1)
+    other.load_state_dict(loader.state_dict())
+    third = DataLoader(Numbers(), batch_size=2, num_workers=1)
+    third.load_state_dict(other.state_dict())
+    assert _numbers(third)[0] == [2, 3]
+
+
+def test_the_state_of_a_sampler_is_part_of_it():
+    class Own(data.Sampler):
+        def __init__(self):
+            self.generator = torch.Generator().manual_seed(0)
+
+        def __iter__(self):
+            return iter(torch.randperm(12, generator=self.generator).tolist())
+
+        def __len__(self):
+            return 12
+
+        def state_dict(self):
+            return {"generator": self.generator.get_state()}
+
+        def load_state_dict(self, state):
+            self.generator.set_state(state["generator"])
+
+    def make():
+        return DataLoader(Numbers(), batch_size=3, num_workers=2, sampler=Own())
+
+    loader = make()
+    list(loader)
+    iterator = iter(loader)
+    next(iterator)
+    state = loader.state_dict()
+    rest = _numbers(iterator)
+    other = make()
+    other.load_state_dict(state)
+    assert _numbers(other) == rest
+
+
+def test_a_state_of_something_else_is_refused():
+    loader = DataLoader(Numbers(), num_workers=1)
+    with pytest.raises(ValueError, match=r"no state of a mpqueue\.torch\.DataLoader"):
+        loader.load_state_dict({"epoch": 3})
+
+
+def test_a_stream_goes_on_only_with_as_many_workers():
+    class Stream(data.IterableDataset):
+        def __iter__(self):
+            info = data.get_worker_info()
+            return iter(range(info.id, 12, info.num_workers))
+
+    loader = DataLoader(Stream(), batch_size=2, num_workers=2)
+    next(iter(loader))
+    other = DataLoader(Stream(), batch_size=2, num_workers=3)
+    other.load_state_dict(loader.state_dict())
+    with pytest.raises(ValueError, match=r"2 workers.*has 3"):
+        iter(other)
+
+
+# -- Beside torch's own
+
+
+SIDE_BY_SIDE = """
+import sys
+import torch
+from torch.utils import data
+import mpqueue.torch
+
+torch.multiprocessing.set_sharing_strategy(sys.argv[1])
+shared = torch.arange(6.0).share_memory_()
+ours = iter(mpqueue.torch.DataLoader([shared, shared], batch_size=None, num_workers=1))
+stock = iter(data.DataLoader([shared, shared], batch_size=None, num_workers=1))
+pairs = list(zip(ours, stock, strict=True))
+assert len(pairs) == 2 and all(torch.equal(left, right) and torch.equal(left, shared) for left, right in pairs)
+pairs[0][0].add_(1)
+assert float(shared[0]) == 0
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", sorted(torch.multiprocessing.get_all_sharing_strategies()))
+def test_torchs_own_workers_and_ways_to_share_live_beside_ours(strategy):
+    """In a process of their own: torch keeps a socket for its shared memory."""
+    subprocess.run([sys.executable, "-c", SIDE_BY_SIDE, strategy], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_each_start_method_gives_the_same_batches(method):
+    torch.manual_seed(2)
+    expected = _numbers(data.DataLoader(Numbers(), batch_size=5, shuffle=True))
+    torch.manual_seed(2)
+    loader = DataLoader(Numbers(), batch_size=5, shuffle=True, num_workers=1, multiprocessing_context=method)
+    assert _numbers(loader) == expected
+
+
+def test_the_start_method_of_the_process_is_left_open():
+    """A program may still set one after its first loader."""
+    code = (
+        "import multiprocessing, mpqueue.torch\n"
+        "assert len(list(mpqueue.torch.DataLoader(range(3), num_workers=1))) == 3\n"
+        "assert multiprocessing.get_start_method(allow_none=True) is None\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_data_pipes_run_in_torchs_own_workers():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pipe = data.datapipes.iter.IterableWrapper(range(4))
+        iterator = iter(DataLoader(pipe, batch_size=2, num_workers=1))
+    assert type(iterator) is _MultiProcessingDataLoaderIter
+    assert sorted(number for batch in iterator for number in batch.tolist()) == [0, 1, 2, 3]
+
+
+def test_the_profiler_sees_the_iterator():
+    with torch.profiler.profile() as profile:
+        list(DataLoader(Numbers(), batch_size=4, num_workers=1))
+    assert any("enumerate(DataLoader)" in event.key for event in profile.key_averages())
+
+
+def test_a_loader_in_a_forked_child_works():
+    def child(connection):
+        connection.send(_numbers(DataLoader(Numbers(4), batch_size=2, num_workers=1)))
+
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=child, args=(theirs,))
+    process.start()
+    assert ours.recv() == [[0, 1], [2, 3]]
+    process.join()
+    process.close()
+    ours.close()
+    theirs.close()

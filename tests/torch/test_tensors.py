@@ -1,0 +1,219 @@
+"""Tensors on their way from a worker to the trainer."""
+
+import collections
+import types
+
+import numpy as np
+import pytest
+import torch
+from helpers.torch_batches import loader_of, through
+
+import mpqueue.torch
+
+DTYPES = [
+    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32,
+    torch.uint64, torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128,
+    torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz,
+]  # fmt: skip
+Point = collections.namedtuple("Point", ["x", "y"])  # noqa: PYI024
+
+
+def _bytes_of(tensor):
+    return tensor.contiguous().reshape(-1).view(torch.uint8).tolist()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 3), (2, 3, 4)], ids=str)
+def test_a_tensor_of_any_dtype_and_shape_arrives_byte_for_byte(dtype, shape):
+    made = torch.arange(24, dtype=torch.float32)[: int(np.prod(shape))].reshape(shape).to(dtype)
+    got = through(made.clone)
+    assert (type(got), got.dtype, got.shape) == (torch.Tensor, dtype, made.shape)
+    assert _bytes_of(got) == _bytes_of(made)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_channels_last_stays_in_that_order_of_memory(dtype):
+    made = torch.arange(120.0).reshape(2, 3, 4, 5).to(dtype).contiguous(memory_format=torch.channels_last)
+    got = through(made.clone)
+    assert torch.equal(got, made)
+    assert got.stride() == made.stride()
+
+
+def test_a_tensor_with_gaps_arrives_packed():
+    base = torch.arange(20).reshape(4, 5)
+    got = through(lambda: (base[::2, ::2], base.t(), base[1, 2:3].expand(3)))
+    assert [part.tolist() for part in got] == [[[0, 2, 4], [10, 12, 14]], base.t().tolist(), [7, 7, 7]]
+
+
+def test_conjugates_and_negatives_arrive_resolved():
+    made = torch.tensor([1 + 2j, 3 - 4j])
+    got = through(lambda: (made.conj(), made.conj().imag))
+    assert torch.equal(got[0], made.conj().resolve_conj())
+    assert got[1].tolist() == [-2.0, 4.0]
+
+
+def test_a_tensor_is_writable_and_its_own():
+    """Also when the worker's code goes on with the tensor that it gave."""
+    kept = torch.zeros(100_000)
+    batches = list(loader_of(lambda: kept.add_(1), 3))
+    batches[1] += 100
+    assert [float(batch[0]) for batch in batches] == [1, 102, 3]
+
+
+def test_a_tensor_holds_its_slot_and_so_does_what_is_cut_out_of_it():
+    loader = loader_of(lambda: torch.ones(50_000), 12)
+    row = next(iter(loader))[7:9]
+    assert all(bool((batch == 1).all()) for batch in loader)
+    assert row.tolist() == [1, 1]
+
+
+def test_parts_of_a_batch_keep_their_kinds():
+    def make():
+        return {
+            "named": Point(torch.ones(2), [torch.zeros(1), "text", None]),
+            "array": np.arange(3),
+            "ordered": collections.OrderedDict(a=torch.ones(1)),
+            "object": types.SimpleNamespace(value=torch.arange(5000), inner=[torch.ones(2, dtype=torch.bfloat16)]),
+            "numbers": (1, 2.5, True, b"bytes"),
+        }
+
+    got = through(make)
+    assert type(got["named"]) is Point
+    assert torch.equal(got["named"].x, torch.ones(2))
+    assert got["named"].y[1:] == ["text", None]
+    assert type(got["array"]) is np.ndarray
+    assert type(got["ordered"]) is collections.OrderedDict
+    assert got["ordered"]["a"].tolist() == [1.0]
+    assert torch.equal(got["object"].value, torch.arange(5000))
+    assert got["object"].inner[0].dtype is torch.bfloat16
+    assert got["numbers"] == (1, 2.5, True, b"bytes")
+    got["object"].value += 1
+    got["object"].inner[0] += 1
+
+
+class Tagged(torch.Tensor):
+    """A subclass."""
+
+
+SPECIAL = {
+    "sparse": lambda: torch.eye(3).to_sparse(),
+    "sparse csr": lambda: torch.eye(3).to_sparse_csr(),
+    "quantised": lambda: torch.quantize_per_tensor(torch.arange(4.0), 0.5, 1, torch.qint8),
+    "subclass": lambda: torch.ones(3).as_subclass(Tagged),
+    "parameter": lambda: torch.nn.Parameter(torch.ones(3)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*[Ss]parse:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*[Qq]uant:UserWarning")
+@pytest.mark.filterwarnings("ignore:TypedStorage:UserWarning")
+@pytest.mark.parametrize("name", SPECIAL)
+def test_tensors_of_other_kinds_travel_by_pickle(name):
+    made, got = SPECIAL[name](), through(SPECIAL[name])
+    assert (type(got), got.layout, got.is_quantized, got.requires_grad) == (
+        type(made), made.layout, made.is_quantized, made.requires_grad,
+    )  # fmt: skip
+    dense = [
+        t.dequantize() if t.is_quantized else t.to_dense() if t.layout is not torch.strided else t for t in (made, got)
+    ]
+    assert torch.equal(*dense)
+
+
+def test_a_leaf_that_requires_grad_arrives_as_one():
+    got = through(lambda: torch.ones(2, requires_grad=True))
+    assert got.requires_grad
+    assert got.is_leaf
+
+
+@pytest.mark.parametrize("wrap", [lambda t: t, lambda t: types.SimpleNamespace(t=t)], ids=["bare", "in an object"])
+def test_the_result_of_differentiable_operations_is_refused_as_torch_refuses_it(wrap):
+    with pytest.raises(RuntimeError, match="non-leaf tensor which requires_grad"):
+        through(lambda: wrap(torch.ones(2, requires_grad=True) * 2))
+
+
+class Samples:
+    """Samples of all kinds that the default collation knows."""
+
+    def __len__(self):
+        return 32
+
+    def __getitem__(self, index):
+        image = np.full((64, 64, 3), index, np.uint8)
+        return {"image": image, "tensor": torch.full((5000,), index, dtype=torch.bfloat16), "label": index}
+
+
+def test_the_default_collation_stacks_into_the_slot():
+    """What lies there already is no longer copied when the batch is written."""
+    loader = mpqueue.torch.DataLoader(Samples(), batch_size=8, num_workers=1)
+    copied = []
+    from mpqueue.memory import writer
+
+    place = writer.SlotWriter.place
+
+    def placing(self):
+        copied.append(sum(array.nbytes for array in self._arrays))
+        return place(self)
+
+    writer.SlotWriter.place = placing  # inherited by the forked worker, which tells by an item of the batch
+    stock = Samples.__getitem__
+    Samples.__getitem__ = lambda self, index: {**stock(self, index), "copied": copied[-1] if copied else 0}
+    try:
+        batches = list(loader)
+    finally:
+        writer.SlotWriter.place, Samples.__getitem__ = place, stock
+    for number, batch in enumerate(batches):
+        assert batch["image"].shape == (8, 64, 64, 3)
+        assert batch["image"][:, 0, 0, 0].tolist() == batch["label"].tolist() == list(range(8 * number, 8 * number + 8))
+        assert batch["tensor"].dtype is torch.bfloat16
+        assert batch["copied"].max() <= 8 * 8 * 2  # the labels, and these very numbers
+
+
+def _stock_collation(samples):
+    """What torch's own gives in the trainer, or its error."""
+    try:
+        return torch.utils.data.default_collate(samples)
+    except Exception as error:
+        return type(error)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        [np.zeros((2, 3)), np.ones((2, 3))],
+        [np.zeros((2, 3)), np.zeros((2, 3), np.float32)],
+        [np.zeros(2), np.zeros(3)],
+        [np.arange(6)[::2], np.arange(6)[::2]],
+        [np.arange(3)[::-1], np.arange(3)[::-1]],
+        [np.array(["a"]), np.array(["b"])],
+        [np.float32(1), np.float32(2)],
+        [1, True],
+        [True, False],
+        [1, 2.5],
+        [2.5, 1],
+        [1, 2**63],
+        [1.5, None],
+        [np.array(1.5), np.array(2.5)],
+        [np.array([1], ">i4"), np.array([2], ">i4")],
+        [np.zeros((0, 2)), np.zeros((0, 2))],
+        [torch.zeros(2), torch.zeros(3)],
+    ],
+    ids=lambda samples: f"{type(samples[0]).__name__} {samples[0]!s}, {samples[1]!s}".replace("\n", ""),
+)
+@pytest.mark.filterwarnings("ignore:TypedStorage:UserWarning")
+def test_the_collation_gives_what_torch_gives(samples):
+    expected = _stock_collation(samples)
+    if isinstance(expected, type):
+        with pytest.raises(expected):
+            through(lambda: samples, collate_fn=torch.utils.data.default_collate)
+        return
+    got = through(lambda: samples, collate_fn=torch.utils.data.default_collate)
+    assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
+    assert torch.equal(got, expected)
+
+
+def test_tensors_of_unlike_dtypes_follow_the_first_as_in_the_workers_of_torch():
+    got = through(
+        lambda: [torch.zeros(2), torch.ones(2, dtype=torch.float64)], collate_fn=torch.utils.data.default_collate
+    )
+    assert got.dtype is torch.float32
+    assert got.tolist() == [[0, 0], [1, 1]]
