@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mpqueue.loader import Loader
+
 __all__ = ["device_iterator"]
 
 
@@ -89,6 +91,7 @@ class _DeviceIterator(Iterator[Any]):
 
     def __init__(self, loader: Iterable[Any], put: Callable[[Any], _Transfer], prefetch: int) -> None:
         self._batches, self._put, self._prefetch = iter(loader), put, prefetch
+        self._num_left = _length_of(loader)
         self._ahead: deque[_Transfer | Exception] = deque()
         self._handed_out: deque[_Transfer] = deque()  # while their transfers last
         self._is_over = False
@@ -119,10 +122,16 @@ class _DeviceIterator(Iterator[Any]):
                 transfer.views.clear()
 
     def _fill(self) -> None:
-        """Take batches until enough are on their way; an error is the last until it was raised."""
+        """Take batches until enough are on their way.
+
+        An error is the last until it was raised; and the end is not asked for before it is due, because the loader's
+        epoch ends with that, for the source's ``on_epoch_end`` too.
+        """
         while not self._is_over and len(self._ahead) <= self._prefetch:
-            if self._ahead and isinstance(self._ahead[-1], Exception):
+            if self._ahead and (self._num_left == 0 or isinstance(self._ahead[-1], Exception)):
                 return
+            if self._num_left:
+                self._num_left -= 1
             try:
                 self._ahead.append(self._put(next(self._batches)))
             except StopIteration:
@@ -132,6 +141,14 @@ class _DeviceIterator(Iterator[Any]):
 
     def __repr__(self) -> str:
         return f"<device batches of {self._batches!r}, {len(self._ahead)} on their way>"
+
+
+def _length_of(loader: Iterable[Any]) -> int | None:
+    """Return how many batches there will be, or None: that is not known."""
+    try:
+        return len(loader) if isinstance(loader, Loader) else None
+    except TypeError:
+        return None
 
 
 class _Putter:

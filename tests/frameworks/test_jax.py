@@ -134,6 +134,32 @@ def test_threads_share_one_iterator_each_batch_goes_to_one_and_the_end_to_all():
     assert sorted(number for mine in taken for number in mine) == list(range(200))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_epoch_ends_after_the_last_batch_was_handed_out_and_not_ahead(workers):
+    class Ending(Numbered):
+        ends = 0
+
+        def on_epoch_end(self):
+            self.ends += 1
+
+    with Loader(Ending(4), workers=workers) as loader:
+        batches = device_iterator(loader, prefetch=9)
+        next(batches)
+        assert loader.epoch == 0
+        assert [int(batch[0, 0]) for batch in batches] == [1, 2, 3]
+        assert (loader.epoch, loader.source.ends) == (1, 1)
+
+
+def test_an_epoch_of_another_length_than_the_loaders_is_read_to_its_end():
+    with Loader(Numbered(6), workers=1) as loader:
+        iterator = iter(loader)
+        next(iterator)
+        next(iterator)
+        state = loader.state_dict()
+        loader.load_state_dict(state)
+        assert [numbers_of(device_iterator(loader)) for _ in range(2)] == [[2, 3, 4, 5], [0, 1, 2, 3, 4, 5]]
+
+
 def test_a_part_of_an_epoch_is_left_as_in_a_loader():
     with Loader(Numbered(9), workers=2) as loader:
         batches = device_iterator(loader)
