@@ -13,7 +13,8 @@ from helpers.outside import ran
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.errors import WorkerDied
-from mpqueue.workers.launcher import Nursery
+from mpqueue.workers import launcher, nursery_messages
+from mpqueue.workers.launcher import LauncherGone, Nursery
 
 
 def nurseries():
@@ -229,3 +230,26 @@ def test_sigchld_ignored_by_the_trainer_is_no_matter(tmp_path):
         env={"FUSE": str(tmp_path / "fuse")},
     )
     assert said == ["0 1 2 3 4 5 6 7", "burnt"] * 3
+
+
+def interrupt(*_args):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("where", ["send", "receive"])
+def test_after_an_interrupt_in_a_message_it_is_used_no_more(where, monkeypatch):
+    """Nobody knows where the next message begins."""
+    nursery = Nursery(spawn=False)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(nursery_messages, where, interrupt)
+            patch.setattr(launcher, "wait_for", lambda *_: True)
+            with pytest.raises(KeyboardInterrupt):
+                nursery.settle() if where == "send" else nursery.events()
+        for use in (nursery.settle, nursery.events, lambda: nursery.kill(0, 0)):
+            with pytest.raises(LauncherGone):
+                use()
+    finally:
+        nursery.release(reusable=True)
+    assert nursery not in launcher._parked
+    assert nursery._process.returncode is not None
