@@ -50,6 +50,21 @@ enqueuer.stop()
     assert output == ""
 
 
+def test_a_child_that_shuts_down_leaves_alone_what_its_parent_has_parked():
+    said, output = ran(f"METHOD = 'nursery'\n{FORKED}" + """
+from mpqueue.workers import launcher
+enqueuer.stop()
+(parked,) = launcher._parked
+os.waitpid(forked(mpqueue.shutdown), 0)
+say(parked._process.poll())
+enqueuer.start(2)
+say(*(int(next(enqueuer.get())[0]) for _ in range(2)))
+enqueuer.stop()
+""")  # fmt: skip
+    assert said == ["0 1 2", "None", "0 1"]
+    assert output == ""
+
+
 @METHODS
 def test_a_child_that_lives_on_holds_up_neither_stop_nor_the_end_of_the_workers(method):
     script = f"METHOD = {method!r}\n{FORKED}" + """
