@@ -154,7 +154,16 @@ def test_a_list_of_one_short_field_is_read_the_fast_way(count, around):
         assert wire._usual_run(around * 5 + one + around * 5, start, end) == 0
 
 
-@pytest.mark.parametrize("one", [b"\x1a\x00", b"\x1a\x02\x08\x00", b"\x1a\x04\x0a\x01\x05\x05", ints(*[1] * 126)])
+@pytest.mark.parametrize(
+    "one",
+    [
+        b"\x1a\x00",
+        b"\x1a\x02\x08\x00",
+        b"\x1a\x04\x0a\x01\x05\x05",
+        ints(*[1] * 126),
+        b"\x1a\x80\x0a\x7e" + b"\x05" * 126,
+    ],
+)
 def test_another_list_is_left_to_the_slow_way(one):
     for before in (b"", b"\x0a\x0a\x0a"):
         assert wire._usual_run(before + one, len(before), len(before + one)) == 0

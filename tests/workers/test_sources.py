@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import types
 import warnings
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
+from mpqueue.workers import source_send
 from mpqueue.workers.source_send import UnpicklableSource, make_patch, take_image
 
 
@@ -323,3 +325,13 @@ def test_statistics_add_up():
         assert all(size > 1 << 20 for size in seen.worker_rss_bytes)
         assert (seen.deaths, seen.restarts, seen.retries) == (0, 0, 0)
         assert "running" in repr(loader)
+
+
+def test_a_module_in_a_package_is_found_where_its_package_is(monkeypatch):
+    """Else all classes of all packages would travel by value."""
+    monkeypatch.setattr(source_send, "_findable", {})
+    assert source_send._is_findable(np.linalg)
+    made, inside = types.ModuleType("made_here"), types.ModuleType("made_here.inside")
+    monkeypatch.setitem(sys.modules, "made_here", made)
+    assert not source_send._is_findable(inside)
+    assert not source_send._is_findable(types.ModuleType("nowhere.inside"))
