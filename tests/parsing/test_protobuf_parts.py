@@ -135,7 +135,8 @@ def test_an_entry_of_the_usual_form_is_read_the_fast_way(key, value, around):
         b"\x0a\x05\x0a\x00\x12\x00\x00",
         b"\x0a\x04\x0a\x7f\x12\x00",
         b"\x0a\x7f\x0a\x00\x12\x00",
-        b"\x0a\x90\x0a" + bytes([70]) + b"k" * 70 + b"\x12" + bytes([70]) + b"v" * 70,  # 0x90 goes on
+        b"\x0a\x80\x0a" + bytes([62]) + b"k" * 62 + b"\x12" + bytes([62]) + b"v" * 62,  # 0x80 goes on
+        b"\x0a\x90\x0a" + bytes([70]) + b"k" * 70 + b"\x12" + bytes([70]) + b"v" * 70,
         entry(b"k" * 60, b"v" * 70),
     ],
 )
