@@ -172,3 +172,12 @@ def test_a_slot_whose_batch_was_dropped_is_granted_before_one_that_has_no_memory
         assert sum(slot.high_water > 0 for slot in slots) <= 4
     finally:
         world.close()
+
+
+@pytest.mark.parametrize(("processes", "workers"), [(True, 1), (False, 1), (True, 0)])
+def test_a_backend_says_that_it_waits_only_while_it_does(processes, workers):
+    """An interrupt during a wait is taken as harmless, and the state is looked through after any other."""
+    with OrderedEnqueuer(Numbers(5), processes) as enqueuer:
+        enqueuer.start(workers, 1)
+        assert numbers(enqueuer.get(), 7) == [0, 1, 2, 3, 4, 0, 1]
+        assert not enqueuer._engine.pipeline.ledger.is_waiting
