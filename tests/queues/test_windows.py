@@ -1,5 +1,6 @@
 """Windows alone: who gets how much room in advance, and what a recall takes back."""
 
+import importlib.util
 from functools import partial
 
 import pytest
@@ -34,6 +35,17 @@ class Owner:
         """As an ordinary call."""
         self.machine.submit(EnqueueRequest([0] * count))
         producer.received += count
+
+
+@pytest.mark.parametrize(
+    ("machine", "largest"), [("x86_64", 1024), ("AMD64", 1024), ("i686", 1024), ("aarch64", 0), ("riscv64", 0)]
+)
+def test_windows_are_given_only_where_a_processor_keeps_the_order_of_writes_and_reads(machine, largest, monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    spec = importlib.util.spec_from_file_location("windows_of_another_machine", module.__file__)
+    other = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(other)
+    assert other.MAX_WINDOW == largest
 
 
 def test_a_new_producer_has_no_window():
