@@ -95,6 +95,14 @@ def test_a_window_is_opened_anew_when_more_than_half_is_used():
         assert producer.limit == limit
 
 
+def test_what_is_left_of_a_window_is_room_for_the_next_one():
+    owner, producer = open_window(20)
+    owner.enqueue(producer, 11)  # 8 of 19 are left
+    owner.machine.submit(DequeueRequest(12))
+    owner.windows.extend()
+    assert (producer.limit, owner.windows.reserved) == (12 + 20, 20)
+
+
 def test_a_producer_that_has_not_enqueued_since_gets_no_more():
     owner = Owner(4)
     producer = owner.producer(0)
