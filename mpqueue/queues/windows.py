@@ -188,7 +188,6 @@ class Windows:
             share = MAX_WINDOW if room is None else min(MAX_WINDOW, (room + outstanding) // len(active))
             if 2 * outstanding < share:
                 if room is not None:
-                    share = min(share, room + outstanding)
                     room -= share - outstanding
                 one.limit = one.received + share
                 self._words[one.place] = one.limit

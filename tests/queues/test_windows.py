@@ -95,6 +95,17 @@ def test_a_window_is_opened_anew_when_more_than_half_is_used():
         assert producer.limit == limit
 
 
+def test_each_gets_its_part_of_the_room_that_those_before_it_have_left():
+    owner = Owner(40)
+    first, second = (owner.producer(place) for place in range(2))
+    owner.enqueue(first)
+    owner.enqueue(second)
+    first.limit = 3  # 2 are set aside, 36 are left
+    owner.windows.extend()
+    assert first.limit == 1 + (36 + 2) // 2
+    assert second.limit == 1 + (36 - 17) // 2
+
+
 def test_what_is_left_of_a_window_is_room_for_the_next_one():
     owner, producer = open_window(20)
     owner.enqueue(producer, 11)  # 8 of 19 are left
