@@ -24,11 +24,9 @@ SURFACE: Final = """
 mpqueue
     keras.utils: GeneratorEnqueuer OrderedEnqueuer Sequence SequenceEnqueuer
 mpqueue.compat.functions.array
-    tf: broadcast_dynamic_shape broadcast_static_shape broadcast_to ensure_shape expand_dims identity matrix_transpose
-        pad rank reshape reverse reverse_v2=reverse shape size squeeze stop_gradient tile transpose
-    tf math: invert_permutation
+    tf: broadcast_static_shape identity matrix_transpose pad rank shape size transpose
 mpqueue.compat.functions.array_fill
-    tf: fill lin_space linspace one_hot ones ones_like range zeros zeros_like
+    tf: one_hot ones ones_like range zeros zeros_like
 mpqueue.compat.functions.array_join
     tf: concat split stack unstack
 mpqueue.compat.functions.checks
@@ -41,20 +39,37 @@ mpqueue.compat.functions.control
     tf: Print colocate_with control_dependencies device group no_op tuple
     tf debugging: Assert
 mpqueue.compat.functions.decoding
-    tf io: decode_csv decode_json_example decode_raw matching_files read_file
+    tf io: decode_csv
+mpqueue.compat.functions.direct
+    tf: broadcast_dynamic_shape broadcast_to dynamic_partition dynamic_stitch ensure_shape expand_dims fill lin_space
+        linspace=lin_space realdiv reshape reverse reverse_v2=reverse scatter_nd setdiff1d slice sparse_to_dense squeeze
+        stop_gradient string_strip string_to_hash_bucket_fast string_to_number tile truncatediv truncatemod unique
+        unique_with_counts
+    tf debugging math: is_finite is_inf is_nan
+    tf dtypes strings: as_string
+    tf io: decode_base64 decode_json_example decode_raw encode_base64 matching_files read_file
+    tf math: acos acosh asin asinh atan atan2 atanh ceil cos cosh cumprod cumsum equal erf erfc exp expm1 floor floordiv
+        floormod=mod greater greater_equal invert_permutation less less_equal lgamma log log1p logical_and logical_not
+        logical_or maximum minimum mod multiply negative not_equal pow reciprocal rint rsqrt sigmoid sign sin sinh sqrt
+        square squared_difference subtract tan tanh
+    tf strings: regex_replace substr
+    bitwise: bitwise_and bitwise_or bitwise_xor invert
+    image: hsv_to_rgb resize_area resize_bicubic resize_bilinear resize_nearest_neighbor rgb_to_hsv
+    image io: decode_bmp decode_gif decode_jpeg decode_png encode_jpeg encode_png extract_jpeg_shape
+    strings: length lower regex_full_match strip=string_strip to_hash_bucket_fast=string_to_hash_bucket_fast
+        to_number=string_to_number upper
 mpqueue.compat.functions.image_color
     image: adjust_brightness adjust_contrast adjust_gamma adjust_hue adjust_saturation convert_image_dtype
-        grayscale_to_rgb hsv_to_rgb per_image_standardization random_brightness random_contrast random_hue
-        random_saturation rgb_to_grayscale rgb_to_hsv
+        grayscale_to_rgb per_image_standardization random_brightness random_contrast random_hue random_saturation
+        rgb_to_grayscale
 mpqueue.compat.functions.image_crop
     image: central_crop crop_to_bounding_box pad_to_bounding_box resize_image_with_crop_or_pad resize_with_crop_or_pad
 mpqueue.compat.functions.image_files
-    image io: decode_bmp decode_gif decode_image decode_jpeg decode_png encode_jpeg encode_png extract_jpeg_shape
-        is_jpeg
+    image io: decode_image is_jpeg
 mpqueue.compat.functions.image_flip
     image: flip_left_right flip_up_down random_flip_left_right random_flip_up_down rot90 transpose transpose_image
 mpqueue.compat.functions.image_resize
-    image: ResizeMethod resize resize_area resize_bicubic resize_bilinear resize_images resize_nearest_neighbor
+    image: ResizeMethod resize resize_images
 mpqueue.compat.functions.indexing
     tf: newaxis
 mpqueue.compat.functions.initializers
@@ -66,15 +81,9 @@ mpqueue.compat.functions.initializers
 mpqueue.compat.functions.keys
     tf: GraphKeys add_to_collection add_to_collections get_collection get_collection_ref
 mpqueue.compat.functions.math
-    tf: clip_by_value div div_no_nan realdiv to_complex128 to_complex64 to_double to_float to_int32 to_int64
-        truncatediv truncatemod
+    tf: clip_by_value div div_no_nan to_complex128 to_complex64 to_double to_float to_int32 to_int64
     tf dtypes: cast saturate_cast
-    tf math: abs acos acosh add add_n angle asin asinh atan atan2 atanh ceil conj cos cosh divide equal erf erfc exp
-        expm1 floor floordiv floormod=mod greater greater_equal imag less less_equal lgamma log log1p logical_and
-        logical_not logical_or logical_xor maximum minimum mod multiply negative not_equal pow real reciprocal rint
-        round rsqrt sigmoid sign sin sinh sqrt square squared_difference subtract tan tanh truediv
-    tf debugging math: is_finite is_inf is_nan
-    bitwise: bitwise_and bitwise_or bitwise_xor invert
+    tf math: abs add add_n angle conj divide imag logical_xor real round truediv
     math: divide_no_nan=div_no_nan
 mpqueue.compat.functions.parsing
     tf io: parse_example parse_single_example parse_single_sequence_example
@@ -96,23 +105,19 @@ mpqueue.compat.functions.readers
     tf: FixedLengthRecordReader IdentityReader ReaderBase TFRecordReader TextLineReader WholeFileReader
 mpqueue.compat.functions.reduce
     tf: arg_max=argmax arg_min=argmin matmul
-    tf math: argmax argmin count_nonzero cumprod cumsum reduce_all reduce_any reduce_logsumexp reduce_max reduce_mean
-        reduce_min reduce_prod reduce_sum
+    tf math: argmax argmin count_nonzero reduce_all reduce_any reduce_logsumexp reduce_max reduce_mean reduce_min
+        reduce_prod reduce_sum
 mpqueue.compat.functions.scopes
     tf: AUTO_REUSE VariableScope get_variable get_variable_scope name_scope variable_scope
 mpqueue.compat.functions.select
-    tf: boolean_mask dynamic_partition dynamic_stitch gather gather_nd scatter_nd sequence_mask setdiff1d slice
-        strided_slice unique unique_with_counts where where_v2
+    tf: boolean_mask gather gather_nd sequence_mask strided_slice where where_v2
 mpqueue.compat.functions.sparse
-    tf: sparse_reduce_sum sparse_reorder sparse_reshape sparse_tensor_to_dense sparse_to_dense
+    tf: sparse_reduce_sum sparse_reorder sparse_reshape sparse_tensor_to_dense
     sparse: reduce_sum=sparse_reduce_sum reorder=sparse_reorder reshape=sparse_reshape to_dense=sparse_tensor_to_dense
 mpqueue.compat.functions.text
-    tf: string_join string_split string_strip string_to_hash_bucket_fast string_to_number
-    tf io: decode_base64 encode_base64
-    tf strings: reduce_join regex_replace substr
-    tf dtypes strings: as_string
-    strings: join=string_join length lower regex_full_match split strip=string_strip
-        to_hash_bucket_fast=string_to_hash_bucket_fast to_number=string_to_number upper
+    tf: string_join string_split
+    tf strings: reduce_join
+    strings: join=string_join split
 mpqueue.compat.functions.variables
     tf: Variable all_variables assign assign_add assign_sub count_up_to global_variables global_variables_initializer
         initialize_all_tables=tables_initializer initialize_all_variables=global_variables_initializer
@@ -138,8 +143,8 @@ mpqueue.compat.ops.dimension
     tf: Dimension
     compat: dimension_value
 mpqueue.compat.ops.dtypes
-    tf dtypes: DType as_dtype bool=bool_ complex128 complex64 double float16 float32 float64 half int16 int32 int64
-        int8 resource string uint16 uint32 uint64 uint8
+    tf dtypes: DType as_dtype bool=bool_ complex128 complex64 double float16 float32 float64 half int16 int32 int64 int8
+        resource string uint16 uint32 uint64 uint8
 mpqueue.compat.ops.tensorshape
     tf: TensorShape
 mpqueue.compat.program.flags

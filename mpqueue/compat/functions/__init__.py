@@ -2,7 +2,8 @@
 
 From the ground up::
 
-    declare.py          functions from the declarations of operations, and the decorators of all others
+    declare.py          what gives functions and classes TensorFlow's form
+    direct.py           the functions of single operations, from their declarations
     numpy_protocol.py   NumPy's functions on nodes
     keys.py             the names of collections
     placeholders.py     nodes whose value the caller gives

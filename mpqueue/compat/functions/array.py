@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.compat.functions.declare import direct, public
+from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.math import cast
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import constant, convert_to_tensor
@@ -16,17 +16,6 @@ from mpqueue.compat.ops.dtypes import DType
 from mpqueue.compat.ops.literals import leaves
 from mpqueue.compat.ops.tensorshape import TensorShape
 from mpqueue.values.sparse import SparseTensorValue
-
-reshape = direct("Reshape")
-tile = direct("Tile")
-reverse = reverse_v2 = direct("ReverseV2")
-broadcast_to = direct("BroadcastTo")
-broadcast_dynamic_shape = direct("BroadcastArgs")
-invert_permutation = direct("InvertPermutation")
-stop_gradient = direct("StopGradient")
-ensure_shape = direct("EnsureShape")
-expand_dims = direct("ExpandDims")
-squeeze = direct("Squeeze")
 
 
 @public("identity")

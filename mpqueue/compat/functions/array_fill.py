@@ -3,8 +3,9 @@
 import math
 from typing import Any, Final
 
-from mpqueue.compat.functions.array import reshape, shape
-from mpqueue.compat.functions.declare import direct, public
+from mpqueue.compat.functions.array import shape
+from mpqueue.compat.functions.declare import public
+from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.math import cast
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import constant, convert_to_tensor
@@ -15,9 +16,6 @@ from mpqueue.compat.ops.dtypes import DType
 
 _SMALL: Final = 1000  # zeros and ones of fewer elements are constants
 _COUNTED: Final = (dtypes.int32, dtypes.int64, dtypes.float32, dtypes.float64)  # the types of `range`, widest last
-
-fill = direct("Fill")
-linspace = lin_space = direct("LinSpace")
 
 
 def _full(shape: Any, value: Any, kind: DType, name: str) -> Tensor:
@@ -30,8 +28,8 @@ def _full(shape: Any, value: Any, kind: DType, name: str) -> Tensor:
             pass  # nodes or unknown sizes among the sizes
         shape = convert_to_tensor(shape, dtypes.int32)
     if shape.ndim != 1:
-        shape = reshape(shape, [-1])
-    return fill(shape, constant(value, kind), name=name)
+        shape = direct.reshape(shape, [-1])
+    return direct.fill(shape, constant(value, kind), name=name)
 
 
 def _nothing(kind: DType) -> Any:
@@ -58,7 +56,7 @@ def zeros_like(tensor: Tensor, dtype: DType | None, name: str) -> Tensor:
         return zeros(tensor.known_dims, kind, name)
     if kind is tensor.dtype.base_dtype:
         return apply("ZerosLike", tensor, name=name)
-    return fill(shape(tensor), constant(_nothing(kind), kind), name=name)
+    return direct.fill(shape(tensor), constant(_nothing(kind), kind), name=name)
 
 
 @public("ones_like(tensor, dtype=None, name, optimize=True)", scope="ones_like")

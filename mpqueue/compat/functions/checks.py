@@ -13,6 +13,7 @@ import numpy as np
 from mpqueue.compat.functions import array, math
 from mpqueue.compat.functions.control import Assert, no_op
 from mpqueue.compat.functions.declare import public
+from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.reduce import reduce_all
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.nodes import Operation, Tensor
@@ -63,12 +64,12 @@ Raises:
     return function
 
 
-assert_equal = _comparing("assert_equal", "==", math.equal, np.equal)
-assert_none_equal = _comparing("assert_none_equal", "!=", math.not_equal, np.not_equal)
-assert_less = _comparing("assert_less", "<", math.less, np.less)
-assert_less_equal = _comparing("assert_less_equal", "<=", math.less_equal, np.less_equal)
-assert_greater = _comparing("assert_greater", ">", math.greater, np.greater)
-assert_greater_equal = _comparing("assert_greater_equal", ">=", math.greater_equal, np.greater_equal)
+assert_equal = _comparing("assert_equal", "==", direct.equal, np.equal)
+assert_none_equal = _comparing("assert_none_equal", "!=", direct.not_equal, np.not_equal)
+assert_less = _comparing("assert_less", "<", direct.less, np.less)
+assert_less_equal = _comparing("assert_less_equal", "<=", direct.less_equal, np.less_equal)
+assert_greater = _comparing("assert_greater", ">", direct.greater, np.greater)
+assert_greater_equal = _comparing("assert_greater_equal", ">=", direct.greater_equal, np.greater_equal)
 
 
 def _signed(name: str, sign: str, check: Callable[..., Operation]) -> Callable[..., Operation]:
@@ -154,7 +155,7 @@ def _known_ranks(ranks: Sequence[Any]) -> list[int]:
 
 
 def _is_one_of(found: Tensor, numbers: list[int]) -> Tensor:
-    return functools.reduce(math.logical_or, [math.equal(found, number) for number in numbers])
+    return functools.reduce(direct.logical_or, [direct.equal(found, number) for number in numbers])
 
 
 assert_rank = _ranking("assert_rank", "rank", lambda rank, wanted: rank in wanted, _is_one_of)
@@ -163,7 +164,7 @@ assert_rank_at_least = _ranking(
     "assert_rank_at_least",
     "at least rank",
     lambda rank, wanted: rank >= wanted[0],
-    lambda found, wanted: math.greater_equal(found, wanted[0]),
+    lambda found, wanted: direct.greater_equal(found, wanted[0]),
 )
 
 

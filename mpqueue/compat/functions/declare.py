@@ -1,8 +1,8 @@
 """Declaration of functions over nodes.
 
-An operation of the table that has a public form is a function already: `direct` gives it. A function that is made of
-several operations, or of a kernel of its own, is written with annotated parameters and decorated with `public`, which
-adds what TensorFlow's form has beside them: old names, arguments without effect, a name, a name scope.
+An operation of the table that has a public form is a function already: module `direct` has it. A function that is made
+of several operations, or of a kernel of its own, is written with annotated parameters and decorated with `public`,
+which adds what TensorFlow's form has beside them: old names, arguments without effect, a name, a name scope.
 
 All functions of this package take nodes, or anything that can be made one (`convert_to_tensor`), and give nodes. While
 the graph is built they raise TypeError for types and ValueError for shapes that cannot fit, as far as those are known;
@@ -17,14 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, TypeVar, get_args, get_origin
 
-from mpqueue.compat.graph.build import make
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import Graph, get_default_graph
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
-from mpqueue.compat.ops.registry import Op
 from mpqueue.compat.ops.signature import CONVERSIONS, Signature, argument_descriptions
-from mpqueue.compat.ops.table import TABLE
 
 _Result = TypeVar("_Result")
 _Class = TypeVar("_Class", bound=type)
@@ -35,37 +32,8 @@ CONVERSIONS[Tensor] = lambda value, name: convert_to_tensor(value, name=name)
 CONVERSIONS[SparseTensor] = lambda value, _name: SparseTensor.from_value(value)
 
 
-def direct(kind: str) -> Callable[..., Tensor]:
-    """The function of an operation of the table with one output."""
-    return _function(TABLE[kind], Tensor, lambda made: made.outputs[0])
-
-
-def direct_many(kind: str) -> Callable[..., Any]:
-    """The function of an operation of several outputs: a tuple of them, or a list if the signature has a list."""
-    if TABLE[kind].outputs[0].number:
-        return _function(TABLE[kind], list[Tensor], lambda made: list(made.outputs))
-    return _function(TABLE[kind], tuple[Tensor, ...], lambda made: tuple(made.outputs))
-
-
-def _function(definition: Op, result: Any, of_outputs: Callable[..., Any]) -> Callable[..., Any]:
-    signature, kind = definition.signature, definition.name
-    inputs = [arg.name for arg in definition.inputs]
-    needed = ", ".join(each.name for each in signature.parameters if each.own in inputs)
-
-    def function(*args: Any, **options: Any) -> Any:
-        given = signature.converted(signature.bound(args, options))
-        name, values = given.pop("name", None), [given.pop(each) for each in inputs]
-        if any(each is None for each in values):
-            raise ValueError(f"{function.__name__}() got None for one of {needed}: give a tensor, or a value")
-        return of_outputs(make(kind, *values, name=name, **given))
-
-    _present(function, signature, result)
-    function.__module__ = sys._getframe(2).f_globals["__name__"]  # where it is assigned: pickle looks for it there
-    function.__doc__ = signature.document(definition.doc, definition.descriptions())
-    return function
-
-
-def _present(function: Any, signature: Signature, result: Any) -> None:
+def present(function: Any, signature: Signature, result: Any) -> None:
+    """Give a function the public form's name and signature."""
     function.__signature__ = signature.plain.replace(return_annotation=result)
     function.__name__ = function.__qualname__ = signature.path.rpartition(".")[2]
 
@@ -104,7 +72,7 @@ def public(
                     given["name"] = entered
                 return function(**signature.converted(given))
 
-        _present(called, signature, _result_of(function))
+        present(called, signature, _result_of(function))
         called.__doc__ = docstring
         return called
 

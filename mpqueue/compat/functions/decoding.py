@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from mpqueue.compat.functions.declare import direct, public
+from mpqueue.compat.functions.declare import public
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.make import array_of, custom
@@ -14,11 +14,6 @@ from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.graph.state import Running
 from mpqueue.compat.ops import dtypes
 from mpqueue.parsing import csv
-
-decode_raw = direct("DecodeRaw")
-decode_json_example = direct("DecodeJSONExample")
-read_file = direct("ReadFile")
-matching_files = direct("MatchingFiles")
 
 _CSV_TYPES: Final = (dtypes.float32, dtypes.float64, dtypes.int32, dtypes.int64, dtypes.string)
 

@@ -7,20 +7,10 @@ from mpqueue.compat.functions.array import shape
 from mpqueue.compat.functions.array_join import concat
 from mpqueue.compat.functions.checks import assert_equal
 from mpqueue.compat.functions.control import with_dependencies
-from mpqueue.compat.functions.declare import direct, public
+from mpqueue.compat.functions.declare import public
+from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.image_stack import checked_image
-from mpqueue.compat.functions.math import (
-    add,
-    cast,
-    divide,
-    floordiv,
-    maximum,
-    multiply,
-    rsqrt,
-    saturate_cast,
-    sqrt,
-    square,
-)
+from mpqueue.compat.functions.math import add, cast, divide, saturate_cast
 from mpqueue.compat.functions.random import random_uniform
 from mpqueue.compat.functions.reduce import reduce_mean, reduce_prod
 from mpqueue.compat.graph.build import apply
@@ -28,9 +18,6 @@ from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dtypes import DType
-
-rgb_to_hsv = direct("RGBToHSV")
-hsv_to_rgb = direct("HSVToRGB")
 
 
 @public("image.convert_image_dtype")
@@ -58,14 +45,14 @@ def convert_image_dtype(image: Tensor, dtype: DType, saturate: bool = False, nam
         if own.is_floating and dtype.is_floating:
             return apply("Cast", image, DstT=dtype, name=scope)
         if own.is_integer:
-            return multiply(cast(image, dtype), 1.0 / own.max, name=scope)
-        return into(multiply(image, dtype.max + 0.5), dtype, scope)
+            return direct.multiply(cast(image, dtype), 1.0 / own.max, name=scope)
+        return into(direct.multiply(image, dtype.max + 0.5), dtype, scope)
 
 
 def _rescaled(image: Tensor, own: DType, wanted: DType, into: Callable[..., Tensor], scope: str) -> Tensor:
     if own.max > wanted.max:
-        return into(floordiv(image, (int(own.max) + 1) // (int(wanted.max) + 1)), wanted, scope)
-    return multiply(into(image, wanted), (int(wanted.max) + 1) // (int(own.max) + 1), name=scope)
+        return into(direct.floordiv(image, (int(own.max) + 1) // (int(wanted.max) + 1)), wanted, scope)
+    return direct.multiply(into(image, wanted), (int(wanted.max) + 1) // (int(own.max) + 1), name=scope)
 
 
 def _as_floats(image: Tensor) -> Tensor:
@@ -208,5 +195,5 @@ def per_image_standardization(image: Any) -> Tensor:
     image = cast(checked_image(image), dtypes.float32)
     count = cast(reduce_prod(shape(image)[-3:]), dtypes.float32)
     centred = image - reduce_mean(image, [-1, -2, -3], keepdims=True)
-    spread = sqrt(reduce_mean(square(centred), [-1, -2, -3], keepdims=True))
-    return divide(centred, maximum(spread, rsqrt(count)))
+    spread = direct.sqrt(reduce_mean(direct.square(centred), [-1, -2, -3], keepdims=True))
+    return divide(centred, direct.maximum(spread, direct.rsqrt(count)))

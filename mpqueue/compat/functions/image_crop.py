@@ -4,13 +4,13 @@ import functools
 from collections.abc import Callable
 from typing import Any, Final
 
-from mpqueue.compat.functions.array import pad, reshape, shape
+from mpqueue.compat.functions.array import pad, shape
 from mpqueue.compat.functions.array_join import stack
 from mpqueue.compat.functions.control import Assert, with_dependencies
 from mpqueue.compat.functions.declare import public
+from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.image_stack import as_stack, finished, image_checks, is_node, sizes
-from mpqueue.compat.functions.math import cast, maximum, minimum
-from mpqueue.compat.functions.select import slice as cut
+from mpqueue.compat.functions.math import cast
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.static import get_static_value
 from mpqueue.compat.ops import dtypes
@@ -52,7 +52,7 @@ def crop_to_bounding_box(
     checks += _check(height >= target_height + offset_height, "height must be >= target + offset.")
     image = with_dependencies(checks, image)
     begin = stack([0, offset_height, offset_width, 0])
-    cropped = cut(image, begin, stack([-1, target_height, target_width, -1]))
+    cropped = direct.slice(image, begin, stack([-1, target_height, target_width, -1]))
     return finished(cropped, [batch, target_height, target_width, depth], was_stack)
 
 
@@ -81,7 +81,7 @@ def pad_to_bounding_box(
     for value, what in ((right, "width must be <= target - offset"), (below, "height must be <= target - offset")):
         checks += _check(value >= 0, what)
     image = with_dependencies(checks, image)
-    paddings = reshape(stack([0, 0, offset_height, below, offset_width, right, 0, 0]), [4, 2])
+    paddings = direct.reshape(stack([0, 0, offset_height, below, offset_width, right, 0, 0]), [4, 2])
     return finished(pad(image, paddings), [batch, target_height, target_width, depth], was_stack)
 
 
@@ -141,7 +141,7 @@ def central_crop(image: Tensor, central_fraction: Any) -> Tensor:
     edges = [_margin(image, axis, central_fraction if fraction is None else fraction) for axis in (first, first + 1)]
     begin = [0] * first + [edge for edge, _ in edges] + [0]
     size = [-1] * first + [length for _, length in edges] + [-1]
-    cropped = cut(image, stack(begin), stack(size))
+    cropped = direct.slice(image, stack(begin), stack(size))
     known = [None if is_node(length) else length for _, length in edges]
     cropped.set_shape([*image.get_shape()[:first], *known, image.get_shape()[-1]])
     return cropped
@@ -160,5 +160,5 @@ def _margin(image: Tensor, axis: int, fraction: Any) -> tuple[Any, Any]:
     return margin, length - margin * 2
 
 
-_largest: Final = functools.partial(_either, maximum, max)
-_smallest: Final = functools.partial(_either, minimum, min)
+_largest: Final = functools.partial(_either, direct.maximum, max)
+_smallest: Final = functools.partial(_either, direct.minimum, min)

@@ -2,22 +2,13 @@
 
 from typing import Any
 
-from mpqueue.compat.functions.declare import direct, public
+from mpqueue.compat.functions.declare import public
+from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.image_color import convert_image_dtype
-from mpqueue.compat.functions.math import equal
-from mpqueue.compat.functions.text import substr
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dtypes import DType
-
-decode_jpeg = direct("DecodeJpeg")
-decode_png = direct("DecodePng")
-decode_gif = direct("DecodeGif")
-decode_bmp = direct("DecodeBmp")
-encode_jpeg = direct("EncodeJpeg")
-encode_png = direct("EncodePng")
-extract_jpeg_shape = direct("ExtractJpegShape")
 
 
 @public("image.decode_image(contents, channels=None, dtype=uint8, name, expand_animations=True)")
@@ -42,4 +33,4 @@ def decode_image(
 @public("image.is_jpeg")
 def is_jpeg(contents: Any, name: str | None = None) -> Tensor:
     """True where a text begins as a JPEG file does."""
-    return equal(substr(contents, 0, 3), b"\xff\xd8\xff", name=name)
+    return direct.equal(direct.substr(contents, 0, 3), b"\xff\xd8\xff", name=name)

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.compat.functions.array import reshape, reverse, shape
+from mpqueue.compat.functions.array import shape
 from mpqueue.compat.functions.array import transpose as transpose_axes
 from mpqueue.compat.functions.cond import cond
 from mpqueue.compat.functions.declare import public
+from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.image_stack import by_rank, checked_image, like
 from mpqueue.compat.functions.math import cast
 from mpqueue.compat.functions.math import round as rounded
@@ -25,7 +26,9 @@ Raises:
     @public(f"image.{name}(...)", scope=name, doc=text)
     def function(image: Any) -> Tensor:
         image = checked_image(image)
-        return by_rank(image, lambda: like(image, reverse(image, [axis])), lambda: reverse(image, [axis + 1]))
+        return by_rank(
+            image, lambda: like(image, direct.reverse(image, [axis])), lambda: direct.reverse(image, [axis + 1])
+        )
 
     return function
 
@@ -43,13 +46,13 @@ def _randomly_flipping(name: str, axis: int) -> Callable[..., Tensor]:
 
         def single() -> Tensor:
             chance = random_uniform([], 0, 1.0, seed=seed)
-            return like(image, cond(chance < 0.5, lambda: reverse(image, [axis]), lambda: image))
+            return like(image, cond(chance < 0.5, lambda: direct.reverse(image, [axis]), lambda: image))
 
         def batch() -> Tensor:
             number = shape(image)[0]
-            chances = reshape(random_uniform([number], 0, 1.0, seed=seed), [number, 1, 1, 1])
+            chances = direct.reshape(random_uniform([number], 0, 1.0, seed=seed), [number, 1, 1, 1])
             flips = cast(rounded(chances), image.dtype)
-            return flips * reverse(image, [axis + 1]) + (1 - flips) * image  # type: ignore[no-any-return]
+            return flips * direct.reverse(image, [axis + 1]) + (1 - flips) * image  # type: ignore[no-any-return]
 
         return by_rank(image, single, batch)
 
@@ -78,10 +81,10 @@ def rot90(image: Any, k: Any) -> Tensor:
 
     def turned(first: int) -> Tensor:
         order = [*range(first), first + 1, first, first + 2]
-        out = image if turns != 2 else reverse(image, [first, first + 1])
+        out = image if turns != 2 else direct.reverse(image, [first, first + 1])
         if turns % 2:
             out = transpose_axes(out, order)
-            out = reverse(out, [first if turns == 1 else first + 1])
+            out = direct.reverse(out, [first if turns == 1 else first + 1])
         return out
 
     return by_rank(image, lambda: turned(0), lambda: turned(1))

@@ -2,21 +2,16 @@
 
 from typing import Any, ClassVar, Final
 
-from mpqueue.compat.functions.array import squeeze
 from mpqueue.compat.functions.array_join import stack
-from mpqueue.compat.functions.declare import direct, public
+from mpqueue.compat.functions.declare import public
+from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.image_stack import as_stack, finished, sizes
-from mpqueue.compat.functions.math import cast, minimum
+from mpqueue.compat.functions.math import cast
 from mpqueue.compat.functions.math import round as rounded
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.ops import dtypes
-
-resize_bilinear = direct("ResizeBilinear")
-resize_bicubic = direct("ResizeBicubic")
-resize_nearest_neighbor = direct("ResizeNearestNeighbor")
-resize_area = direct("ResizeArea")
 
 
 class ResizeMethod:
@@ -76,7 +71,7 @@ def resize_images(
         size = _within(images, size)
     new_height, new_width = size.known_as_shape() or (None, None)
     if None not in (height, width) and (height, width) == (new_height, new_width):
-        return images if was_stack else squeeze(images, axis=[0])
+        return images if was_stack else direct.squeeze(images, axis=[0])
     if method not in _RESIZERS:
         raise ValueError(f"Resize method is not implemented: {method}")
     out = apply(_RESIZERS[method], images, size, align_corners=align_corners)
@@ -100,5 +95,5 @@ def _within(images: Tensor, size: Tensor) -> Tensor:
     _, height, width, _ = sizes(images)
     rows, columns = (cast(each, dtypes.float32) for each in (height, width))
     wanted = cast(size, dtypes.float32)
-    scale = minimum(wanted[0] / rows, wanted[1] / columns)
+    scale = direct.minimum(wanted[0] / rows, wanted[1] / columns)
     return stack([cast(rounded(scale * each), dtypes.int32) for each in (rows, columns)])

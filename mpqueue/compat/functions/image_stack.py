@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.compat.functions.array import expand_dims, shape, squeeze
+from mpqueue.compat.functions.array import shape
 from mpqueue.compat.functions.array_join import unstack
 from mpqueue.compat.functions.checks import assert_greater_equal, assert_positive
 from mpqueue.compat.functions.cond import cond
 from mpqueue.compat.functions.control import with_dependencies
-from mpqueue.compat.functions.math import equal
+from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.nodes import Operation, Tensor
@@ -49,7 +49,7 @@ def image_checks(image: Tensor) -> list[Operation]:
 def by_rank(image: Tensor, single: Callable[[], Tensor], batch: Callable[[], Tensor]) -> Tensor:
     """Treat one image, or a stack of them; which of both it is, is chosen when run if the rank is unknown."""
     if image.ndim is None:
-        return cond(equal(apply("Rank", image), 3), single, batch)  # type: ignore[no-any-return]
+        return cond(direct.equal(apply("Rank", image), 3), single, batch)  # type: ignore[no-any-return]
     if image.ndim not in (3, 4):
         raise ValueError(f"an image (shape {image.shape}) must have either 3 or 4 dimensions.")
     return single() if image.ndim == 3 else batch()
@@ -69,7 +69,7 @@ def as_stack(image: Any) -> tuple[Tensor, bool]:
     if image.ndim == 4:
         return image, True
     known = image.ndim is not None
-    image = expand_dims(image, 0)
+    image = direct.expand_dims(image, 0)
     if not known:
         image.set_shape([None] * 4)
     return image, False
@@ -78,7 +78,7 @@ def as_stack(image: Any) -> tuple[Tensor, bool]:
 def finished(stack_of_images: Tensor, dims: list[Any], was_stack: bool) -> Tensor:
     """A result of these sizes; of a single image if that was given."""
     stack_of_images.set_shape([None if is_node(size) else size for size in dims])
-    return stack_of_images if was_stack else squeeze(stack_of_images, axis=[0])
+    return stack_of_images if was_stack else direct.squeeze(stack_of_images, axis=[0])
 
 
 def is_node(value: Any) -> bool:

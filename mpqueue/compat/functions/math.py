@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from mpqueue.compat.functions.declare import direct, public
+from mpqueue.compat.functions.declare import public
+from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.nodes import Tensor
@@ -29,66 +30,6 @@ DIVIDED_AS: Final = {
 """The float types in which ints are divided; floats and complex numbers keep their own."""
 
 _CAMEL: Final = re.compile(r"(?:^|_)(\w)")
-
-subtract = direct("Sub")
-multiply = direct("Mul")
-floordiv = direct("FloorDiv")
-mod = floormod = direct("FloorMod")
-truncatediv = direct("TruncateDiv")
-truncatemod = direct("TruncateMod")
-realdiv = direct("RealDiv")
-pow = direct("Pow")
-maximum = direct("Maximum")
-minimum = direct("Minimum")
-squared_difference = direct("SquaredDifference")
-atan2 = direct("Atan2")
-
-equal = direct("Equal")
-not_equal = direct("NotEqual")
-less = direct("Less")
-less_equal = direct("LessEqual")
-greater = direct("Greater")
-greater_equal = direct("GreaterEqual")
-logical_and = direct("LogicalAnd")
-logical_or = direct("LogicalOr")
-bitwise_and = direct("BitwiseAnd")
-bitwise_or = direct("BitwiseOr")
-bitwise_xor = direct("BitwiseXor")
-invert = direct("Invert")
-logical_not = direct("LogicalNot")
-
-negative = direct("Neg")
-square = direct("Square")
-sign = direct("Sign")
-sqrt = direct("Sqrt")
-rsqrt = direct("Rsqrt")
-reciprocal = direct("Reciprocal")
-exp = direct("Exp")
-expm1 = direct("Expm1")
-log = direct("Log")
-log1p = direct("Log1p")
-sigmoid = direct("Sigmoid")
-tanh = direct("Tanh")
-sinh = direct("Sinh")
-cosh = direct("Cosh")
-sin = direct("Sin")
-cos = direct("Cos")
-tan = direct("Tan")
-asin = direct("Asin")
-acos = direct("Acos")
-atan = direct("Atan")
-asinh = direct("Asinh")
-acosh = direct("Acosh")
-atanh = direct("Atanh")
-floor = direct("Floor")
-ceil = direct("Ceil")
-rint = direct("Rint")
-erf = direct("Erf")
-erfc = direct("Erfc")
-lgamma = direct("Lgamma")
-is_nan = direct("IsNan")
-is_inf = direct("IsInf")
-is_finite = direct("IsFinite")
 
 
 def _pair(x: Any, y: Any) -> tuple[Tensor, Tensor]:
@@ -147,7 +88,7 @@ def div_no_nan(x: Any, y: Any, name: str) -> Tensor:
 @public("logical_xor(x, y, name='LogicalXor')")
 def logical_xor(x: Any, y: Any, name: str) -> Tensor:
     """True where one of two bools holds, but not both."""
-    return logical_and(logical_or(x, y), logical_not(logical_and(x, y)), name=name)
+    return direct.logical_and(direct.logical_or(x, y), direct.logical_not(direct.logical_and(x, y)), name=name)
 
 
 @public("abs")
@@ -183,9 +124,9 @@ def saturate_cast(value: Tensor, dtype: DType, name: str | None = None) -> Any:
     """Cast as `cast` does, with values beyond the new type's range set to its ends."""
     own = value.dtype.base_dtype
     if own.min < dtype.min:
-        value = maximum(value, convert_to_tensor(_inner_limit(dtype.min, own), own))
+        value = direct.maximum(value, convert_to_tensor(_inner_limit(dtype.min, own), own))
     if own.max > dtype.max:
-        value = minimum(value, convert_to_tensor(_inner_limit(dtype.max, own), own))
+        value = direct.minimum(value, convert_to_tensor(_inner_limit(dtype.max, own), own))
     return cast(value, dtype, name)
 
 
@@ -214,9 +155,9 @@ to_complex128 = _casting(dtypes.complex128, "to_complex128")
 @public("clip_by_value", scope="clip_by_value")
 def clip_by_value(t: Tensor, clip_value_min: Any, clip_value_max: Any, name: str) -> Tensor:
     """Elements below and above the two bounds set to them."""
-    upper = minimum(t, clip_value_max)
+    upper = direct.minimum(t, clip_value_max)
     merged(t.known_dims, upper.known_dims)
-    both = maximum(upper, clip_value_min, name=name)
+    both = direct.maximum(upper, clip_value_min, name=name)
     merged(t.known_dims, both.known_dims)
     return both
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mpqueue.compat.functions import indexing, math, reduce
+from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
@@ -41,16 +42,16 @@ def _by_type(on_bools: Function, on_ints: Function) -> Function:
 
 _BINARY: Final[dict[str, Function]] = {
     "add": _added,
-    "sub": math.subtract,
+    "sub": direct.subtract,
     "mul": _multiplied,
     "truediv": math.truediv,
-    "floordiv": math.floordiv,
-    "mod": math.mod,
-    "pow": math.pow,
+    "floordiv": direct.floordiv,
+    "mod": direct.mod,
+    "pow": direct.pow,
     "matmul": reduce.matmul,
-    "and": _by_type(math.logical_and, math.bitwise_and),
-    "or": _by_type(math.logical_or, math.bitwise_or),
-    "xor": _by_type(math.logical_xor, math.bitwise_xor),
+    "and": _by_type(direct.logical_and, direct.bitwise_and),
+    "or": _by_type(direct.logical_or, direct.bitwise_or),
+    "xor": _by_type(math.logical_xor, direct.bitwise_xor),
 }
 
 
@@ -84,13 +85,13 @@ def install() -> None:
         Tensor.operators[f"__{name}__"] = _forward(name, function)
         Tensor.operators[f"__r{name}__"] = _backward(name, function)
     Tensor.operators |= {
-        "__lt__": math.less,
-        "__le__": math.less_equal,
-        "__gt__": math.greater,
-        "__ge__": math.greater_equal,
-        "__neg__": math.negative,
+        "__lt__": direct.less,
+        "__le__": direct.less_equal,
+        "__gt__": direct.greater,
+        "__ge__": direct.greater_equal,
+        "__neg__": direct.negative,
         "__abs__": math.abs,
-        "__invert__": _by_type(math.logical_not, math.invert),
+        "__invert__": _by_type(direct.logical_not, direct.invert),
         "__getitem__": indexing.getitem,
     }
 

@@ -14,8 +14,8 @@ import numpy as np
 from mpqueue.compat.functions.array import shape as shape_of
 from mpqueue.compat.functions.control import Assert, control_dependencies
 from mpqueue.compat.functions.declare import public
+from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.reduce import reduce_all
-from mpqueue.compat.functions.select import slice as cut
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.make import custom
@@ -206,4 +206,4 @@ def random_crop(value: Tensor, size: Any, seed: int | None, name: str) -> Tensor
     with control_dependencies([fits]):
         room = whole - size + 1
     start = random_uniform(shape_of(whole), 0, dtypes.int32.max, dtypes.int32, seed)
-    return cut(value, start % room, size, name=name)
+    return direct.slice(value, start % room, size, name=name)

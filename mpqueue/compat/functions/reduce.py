@@ -5,16 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.compat.functions.declare import direct, public
-from mpqueue.compat.functions.math import cast, exp, log
+from mpqueue.compat.functions.declare import public
+from mpqueue.compat.functions.direct import direct
+from mpqueue.compat.functions.math import cast
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dtypes import DType
-
-cumsum = direct("Cumsum")
-cumprod = direct("Cumprod")
 
 _REDUCED = "(input_tensor, axis=None, keepdims=None, name, reduction_indices=axis, keep_dims=keepdims)"
 
@@ -65,7 +63,7 @@ def reduce_logsumexp(input_tensor: Tensor, axis: Any, keepdims: bool) -> Tensor:
     """``log(sum(exp(x)))``, without overflow."""
     largest = reduce_max(input_tensor, axis, keepdims=True)
     largest = apply("SelectV2", apply("IsFinite", largest), largest, apply("ZerosLike", largest))
-    total = log(reduce_sum(exp(apply("Sub", input_tensor, largest)), axis, keepdims=True))
+    total = direct.log(reduce_sum(direct.exp(apply("Sub", input_tensor, largest)), axis, keepdims=True))
     whole = apply("AddV2", total, largest)
     return whole if keepdims else reduce_sum(whole, axis)
 

@@ -4,23 +4,16 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.compat.functions.array import reshape, shape, squeeze
+from mpqueue.compat.functions.array import shape
 from mpqueue.compat.functions.array_join import concat
-from mpqueue.compat.functions.declare import direct, direct_many, public
+from mpqueue.compat.functions.declare import public
+from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.math import cast
 from mpqueue.compat.graph.build import apply
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dtypes import DType
-
-dynamic_partition = direct_many("DynamicPartition")
-dynamic_stitch = direct("DynamicStitch")
-scatter_nd = direct("ScatterNd")
-slice = direct("Slice")
-unique = direct_many("Unique")
-unique_with_counts = direct_many("UniqueWithCounts")
-setdiff1d = direct_many("ListDiff")
 
 
 @public(
@@ -119,9 +112,9 @@ def boolean_mask(tensor: Tensor, mask: Tensor, axis: Any) -> Tensor:
     whole[first:last].assert_is_compatible_with(mask.get_shape())
     sizes = shape(tensor)
     joined = apply("Prod", sizes[first:last], [0])
-    rows = reshape(tensor, concat([sizes[:first], [joined], sizes[last:]], 0))
+    rows = direct.reshape(tensor, concat([sizes[:first], [joined], sizes[last:]], 0))
     rows.set_shape(whole[:first].concatenate([whole[first:last].num_elements()]).concatenate(whole[last:]))
-    places = squeeze(where(reshape(mask, [-1])), axis=[1])
+    places = direct.squeeze(where(direct.reshape(mask, [-1])), axis=[1])
     return gather(rows, places, axis=first)
 
 
@@ -140,7 +133,7 @@ def sequence_mask(lengths: Tensor, maxlen: Any, dtype: DType) -> Any:
         ValueError: ``maxlen`` is no scalar.
     """
     if maxlen is None:
-        longest = apply("Max", reshape(lengths, [-1]), [0])
+        longest = apply("Max", direct.reshape(lengths, [-1]), [0])
         maxlen = apply("Maximum", convert_to_tensor(0, longest.dtype), longest)
     maxlen = convert_to_tensor(maxlen)
     if maxlen.ndim not in (None, 0):

@@ -5,15 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.compat.functions.declare import direct, public
+from mpqueue.compat.functions.declare import public
+from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.math import DIVIDED_AS, cast
 from mpqueue.compat.graph.build import apply, apply_many
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
 from mpqueue.compat.ops import dtypes, sparse
-
-sparse_to_dense = direct("SparseToDense")
 
 
 @public("sparse_tensor_to_dense(sp_input, default_value=None, validate_indices=True, name)")
@@ -28,7 +27,7 @@ def sparse_tensor_to_dense(
     if default_value is None:
         default_value = "" if sp_input.dtype == dtypes.string else np.zeros((), sp_input.dtype.as_numpy_dtype)
     parts = (sp_input.indices, sp_input.dense_shape, sp_input.values)
-    return sparse_to_dense(*parts, default_value, validate_indices, name)
+    return direct.sparse_to_dense(*parts, default_value, validate_indices, name)
 
 
 @public("sparse_reshape", scope="SparseReshape")

@@ -3,26 +3,13 @@
 from typing import Any
 
 from mpqueue.compat.functions.array import axes_from_the_last
-from mpqueue.compat.functions.declare import direct, public
+from mpqueue.compat.functions.declare import public
 from mpqueue.compat.graph.build import apply, apply_many
 from mpqueue.compat.graph.convert import constant, convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
 from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
 from mpqueue.compat.ops import dtypes
-
-as_string = direct("AsString")
-encode_base64 = direct("EncodeBase64")
-decode_base64 = direct("DecodeBase64")
-lower = direct("StringLower")
-upper = direct("StringUpper")
-string_strip = strip = direct("StringStrip")
-substr = direct("Substr")
-length = direct("StringLength")
-regex_full_match = direct("RegexFullMatch")
-regex_replace = direct("RegexReplace")
-string_to_number = direct("StringToNumber")
-string_to_hash_bucket_fast = direct("StringToHashBucketFast")
 
 
 @public("string_join(inputs, separator='', name)")

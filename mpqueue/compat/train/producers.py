@@ -14,9 +14,8 @@ from mpqueue.compat.functions.array import shape as shape_of
 from mpqueue.compat.functions.array_fill import range as numbers
 from mpqueue.compat.functions.control import Assert, control_dependencies
 from mpqueue.compat.functions.declare import public
-from mpqueue.compat.functions.decoding import matching_files
+from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.keys import GraphKeys
-from mpqueue.compat.functions.math import greater
 from mpqueue.compat.functions.queues import FIFOQueue
 from mpqueue.compat.functions.random import random_shuffle
 from mpqueue.compat.functions.scopes import name_scope
@@ -63,7 +62,7 @@ def match_filenames_once(pattern: Any, name: str | None = None) -> Variable:
     """
     with name_scope(name, "matching_filenames", [pattern]) as scope:
         local = [GraphKeys.LOCAL_VARIABLES]
-        found = matching_files(pattern)
+        found = direct.matching_files(pattern)
         return Variable(found, trainable=False, collections=local, validate_shape=False, name=scope)
 
 
@@ -108,7 +107,7 @@ def string_input_producer(string_tensor: Any, name: str | None, cancel_op: Any, 
         raise ValueError(empty)
     with name_scope(name, "input_producer", [string_tensor]) as scope:
         texts = convert_to_tensor(string_tensor, dtypes.string)
-        with control_dependencies([Assert(greater(size(texts), 0), [empty])]):
+        with control_dependencies([Assert(direct.greater(size(texts), 0), [empty])]):
             texts = identity(texts)
         return input_producer(texts, [], name=scope, cancel_op=cancel_op, **given)
 
