@@ -17,7 +17,7 @@ from mpqueue.compat.graph.state import Running
 from mpqueue.compat.graph.symbolic import Operators, WithoutValue
 from mpqueue.compat.ops.dims import Dims, merged
 from mpqueue.compat.ops.dtypes import DType
-from mpqueue.compat.ops.known import KnownInput
+from mpqueue.compat.ops.known import Known
 from mpqueue.compat.ops.tensorshape import TensorShape, as_shape
 
 Kernel = Callable[[Running, list[np.ndarray]], Sequence[np.ndarray]]
@@ -99,7 +99,7 @@ class Operation:
         return f"<tf.Operation {self.name!r} type={self.type}>"
 
 
-class Tensor(KnownInput, Operators, WithoutValue):
+class Tensor(Known, Operators, WithoutValue):
     """One output of an operation: a value that is there once a session has run it.
 
     Operators and indexing make further nodes. ``==`` is identity, as in TensorFlow 1 (`equal` compares values).

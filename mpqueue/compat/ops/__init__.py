@@ -7,9 +7,9 @@ From the ground up::
     dimension.py  tensorshape.py   tf.Dimension and tf.TensorShape
     literals.py           values as the arrays of constants
     known.py              inputs as far as they are known
+    infer.py              rules of shapes: their language, and helpers of those by hand
     signature.py          the public form of a function: names, old names, text
     registry.py           the declaration of an operation, and the table of all
-    infer.py              helpers of the rules of shapes
     array_make.py  array_shape.py  array_join.py  array_select.py   arrays as such
     strided_slice.py      indexing with brackets
     math_elementwise.py  math_reduce.py   arithmetic; axes taken together

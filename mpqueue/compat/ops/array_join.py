@@ -7,7 +7,8 @@ import numpy as np
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, axis_in, merged, merged_all, text, with_rank
 from mpqueue.compat.ops.infer import int_of, ints_of, invalid
-from mpqueue.compat.ops.registry import Known, Types, op
+from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.registry import INDEX, Types, op
 
 
 def _rank_of(values: Sequence[Known]) -> int | None:
@@ -15,7 +16,6 @@ def _rank_of(values: Sequence[Known]) -> int | None:
 
 
 def _concatenated(values: Sequence[Known], axis: Known) -> Dims:
-    with_rank(axis.known_dims, 0, "the axis of concat")
     rank, place = _rank_of(values), int_of(axis)
     if rank is None:
         return None
@@ -45,7 +45,7 @@ def _entries_of_vector(vector: Known) -> np.ndarray | None:
     return entries if entries is not None and entries.ndim == 1 else None
 
 
-@op("ConcatV2", "values: N * T, axis: I -> T", infer=_concatenated, entries=_entries_together)
+@op("ConcatV2", "values: N * T, axis: I[] -> T", infer=_concatenated, entries=_entries_together)
 def concat(values: Sequence[np.ndarray], axis: np.ndarray) -> np.ndarray:
     """The arrays one behind the other along ``axis``."""
     return np.concatenate(values, axis.item())
@@ -94,7 +94,6 @@ def _split_evenly(axis: Known, value: Known, *, num_split: int) -> list[Dims]:
     if num_split < 1:
         raise ValueError(f"cannot split into {num_split} parts")
     dims, place = value.known_dims, int_of(axis)
-    with_rank(axis.known_dims, 0, "the axis of split")
     if dims is None or place is None:
         return [None if dims is None else (None,) * len(dims)] * num_split
     place = axis_in(place, len(dims))
@@ -107,7 +106,7 @@ def _split_evenly(axis: Known, value: Known, *, num_split: int) -> list[Dims]:
     return [(*dims[:place], part, *dims[place + 1 :])] * num_split
 
 
-@op("Split", "axis: int32, value: T -> num_split * T", infer=_split_evenly)
+@op("Split", "axis: int32[], value: T -> num_split * T", infer=_split_evenly)
 def split(axis: np.ndarray, value: np.ndarray, *, num_split: int) -> list[np.ndarray]:
     """Equal parts along ``axis``."""
     return np.split(value, num_split, int(axis))
@@ -115,7 +114,6 @@ def split(axis: np.ndarray, value: np.ndarray, *, num_split: int) -> list[np.nda
 
 def _split_by_sizes(value: Known, size_splits: Known, axis: Known, *, num_split: int) -> list[Dims]:
     dims, place, sizes = value.known_dims, int_of(axis), ints_of(size_splits)
-    with_rank(size_splits.known_dims, 1, "size_splits")
     if dims is None or place is None:
         return [None if dims is None else (None,) * len(dims)] * num_split
     place = axis_in(place, len(dims))
@@ -142,8 +140,8 @@ def _parts(total: int | None, sizes: list[int]) -> list[int | None]:
 
 @op(
     "SplitV",
-    "value: T, size_splits: L, axis: int32 -> num_split * T",
-    L=Types((dtypes.int8, dtypes.int32, dtypes.int64), dtypes.int64),
+    "value: T, size_splits: L[_], axis: int32 -> num_split * T",
+    L=Types((dtypes.int8, *INDEX.allowed), dtypes.int64),
     infer=_split_by_sizes,
 )
 def split_v(value: np.ndarray, size_splits: np.ndarray, axis: np.ndarray, *, num_split: int) -> list[np.ndarray]:

@@ -7,24 +7,21 @@ import numpy as np
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, broadcast, count, is_known, with_rank
 from mpqueue.compat.ops.dtypes import DType, int32
-from mpqueue.compat.ops.infer import blank, int_of, invalid, same, scalar, shape_of
-from mpqueue.compat.ops.registry import FLOATS, NUMBERS, SIGNED, Known, Types, op
+from mpqueue.compat.ops.infer import blank, int_of, invalid, shape_of
+from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.registry import FLOATS, NUMBERS, SIGNED, Types, op
 
 
-def _filled(dims: Known, value: Known) -> Dims:
-    with_rank(value.known_dims, 0, "value")
-    shape = shape_of(dims, "dims")
+def _filled(dims: Known, _value: Known) -> Dims:
     entries = dims.known_value()
     if entries is not None and (entries < 0).any():
         raise ValueError(f"Fill dimensions must be >= 0, got {entries.tolist()}")
-    return shape
+    return shape_of(dims, "dims")
 
 
-@op("Fill", "dims: I, value: T -> T", "fill(dims, value, name, layout=None)", infer=_filled)
+@op("Fill", "dims: I, value: T[] -> T", "fill(dims, value, name, layout=None)", infer=_filled)
 def fill(dims: np.ndarray, value: np.ndarray) -> np.ndarray:
     """An array of shape ``dims`` full of one value, in the value's type."""
-    if value.ndim:
-        invalid(f"value must be a scalar, got shape {list(value.shape)}")
     return np.full([int(size) for size in dims], value, value.dtype)
 
 
@@ -44,11 +41,8 @@ def count_steps(start: float, limit: float, delta: float) -> int:
     return math.ceil(abs((limit - start) / delta))
 
 
-def _ranged(start: Known, limit: Known, delta: Known) -> Dims:
-    values = []
-    for each in (start, limit, delta):
-        with_rank(each.known_dims, 0, "bounds of range")
-        values.append(each.known_value())
+def _ranged(*bounds: Known) -> Dims:
+    values = [each.known_value() for each in bounds]
     if any(value is None for value in values):
         return (None,)
     return (count_steps(*(value.item() for value in values if value is not None)),)
@@ -56,7 +50,7 @@ def _ranged(start: Known, limit: Known, delta: Known) -> Dims:
 
 @op(
     "Range",
-    "start: I, limit: I, delta: I -> I",
+    "start: I[], limit: I[], delta: I[] -> I",
     I=Types((*FLOATS, *SIGNED, dtypes.uint16, dtypes.uint32, dtypes.uint64), int32),
     infer=_ranged,
 )
@@ -66,16 +60,11 @@ def range(start: np.ndarray, limit: np.ndarray, delta: np.ndarray) -> np.ndarray
     return (start + np.arange(steps).astype(start.dtype) * delta).astype(start.dtype)  # type: ignore[no-any-return]
 
 
-def _spaced(_start: Known, _stop: Known, num: Known) -> Dims:
-    return (int_of(num),)
-
-
 @op(
     "LinSpace",
-    "start: T, stop: T, num: I -> T",
+    "start: T[], stop: T[], num: I[] -> T[num]",
     "lin_space(start, stop, num, name, axis=0)",
-    T=Types(FLOATS),
-    infer=_spaced,
+    T=FLOATS,
 )
 def lin_space(start: np.ndarray, stop: np.ndarray, num: np.ndarray) -> np.ndarray:
     """``num`` numbers, evenly spaced, both ends included; scalars only."""
@@ -84,13 +73,13 @@ def lin_space(start: np.ndarray, stop: np.ndarray, num: np.ndarray) -> np.ndarra
     return np.linspace(start, stop, int(num), dtype=start.dtype)
 
 
-@op("ZerosLike", "x: T -> T", infer=same)
+@op("ZerosLike", "x: T[...] -> T[...]")
 def zeros_like(x: np.ndarray) -> np.ndarray:
     """Zeros (False, empty text) in the shape and type of ``x``."""
     return blank(x.shape, x)
 
 
-@op("OnesLike", "x: T -> T", T=Types((*NUMBERS, dtypes.bool_)), infer=same)
+@op("OnesLike", "x: T[...] -> T[...]", T=(*NUMBERS, dtypes.bool_))
 def ones_like(x: np.ndarray) -> np.ndarray:
     """Ones in the shape and type of ``x``."""
     return np.ones_like(x)
@@ -114,7 +103,7 @@ def _entries_of_size(input: Known, **_attrs: object) -> np.ndarray | None:
     return np.array(count(input.known_dims), object) if is_known(input.known_dims) else None
 
 
-@op("Size", "input: T -> out_type", infer=scalar, entries=_entries_of_size)
+@op("Size", "input: T -> out_type[]", entries=_entries_of_size)
 def size(input: np.ndarray, *, out_type: DType = int32) -> np.ndarray:
     """The number of elements."""
     return np.array(input.size, out_type.as_numpy_dtype)
@@ -124,7 +113,7 @@ def _entries_of_rank(input: Known) -> np.ndarray | None:
     return None if input.known_dims is None else np.array(len(input.known_dims), object)
 
 
-@op("Rank", "input: T -> int32", infer=scalar, entries=_entries_of_rank)
+@op("Rank", "input: T -> int32[]", entries=_entries_of_rank)
 def rank(input: np.ndarray) -> np.ndarray:
     """The number of axes."""
     return np.array(input.ndim, np.int32)
@@ -142,7 +131,7 @@ def _broadcast_entries(s0: Known, s1: Known) -> np.ndarray | None:
 
 @op(
     "BroadcastArgs",
-    "s0: I, s1: I -> I",
+    "s0: I[_], s1: I[_] -> I",
     "broadcast_dynamic_shape(s0 as shape_x, s1 as shape_y, name)",
     infer=_broadcast_lengths,
     entries=_broadcast_entries,
@@ -152,10 +141,7 @@ def broadcast_args(s0: np.ndarray, s1: np.ndarray) -> np.ndarray:
     return np.array(np.broadcast_shapes(tuple(s0), tuple(s1)), s0.dtype)
 
 
-def _one_hot(indices: Known, depth: Known, on_value: Known, off_value: Known, *, axis: int) -> Dims:
-    with_rank(depth.known_dims, 0, "depth")
-    with_rank(on_value.known_dims, 0, "on_value")
-    with_rank(off_value.known_dims, 0, "off_value")
+def _one_hot(indices: Known, depth: Known, *_values: Known, axis: int) -> Dims:
     if axis < -1:
         raise ValueError(f"axis must be >= -1, got {axis}")
     dims, length = indices.known_dims, int_of(depth)
@@ -169,7 +155,7 @@ def _one_hot(indices: Known, depth: Known, on_value: Known, off_value: Known, *,
 
 @op(
     "OneHot",
-    "indices: TI, depth: int32, on_value: T, off_value: T -> T",
+    "indices: TI, depth: int32[], on_value: T[], off_value: T[] -> T",
     TI=Types((dtypes.uint8, dtypes.int8, dtypes.int32, dtypes.int64), dtypes.int64),
     infer=_one_hot,
 )
@@ -187,12 +173,7 @@ def one_hot(
     return np.where(marked == np.arange(int(depth)).reshape(line), on_value, off_value)
 
 
-def _permuted(x: Known) -> Dims:
-    with_rank(x.known_dims, 1, "the permutation")
-    return x.known_dims
-
-
-@op("InvertPermutation", "x: I -> I", "invert_permutation", infer=_permuted)
+@op("InvertPermutation", "x: I[n] -> I[n]", "invert_permutation")
 def invert_permutation(x: np.ndarray) -> np.ndarray:
     """``out[x[n]] = n``."""
     if sorted(x.tolist()) != list(np.arange(x.size)):

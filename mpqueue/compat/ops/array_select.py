@@ -5,16 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from mpqueue.compat.ops import dtypes
-from mpqueue.compat.ops.dims import Dims, axis_in, broadcast, merged, text, with_rank
+from mpqueue.compat.ops.dims import Dims, axis_in, merged, text, with_rank
 from mpqueue.compat.ops.dtypes import DType, int32
-from mpqueue.compat.ops.infer import int_of, ints_of, invalid, shape_of
-from mpqueue.compat.ops.registry import NUMBERS, Known, Types, op
-
-_SUBSCRIPT = Types((dtypes.int16, dtypes.int32, dtypes.int64))
+from mpqueue.compat.ops.infer import int_of, ints_of, invalid
+from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.registry import INDEX, NUMBERS, SUBSCRIPT, Types, op
 
 
 def _sliced(input: Known, begin: Known, size: Known) -> Dims:
-    (count,) = merged(with_rank(begin.known_dims, 1, "begin"), with_rank(size.known_dims, 1, "size")) or (None,)
+    (count,) = merged(begin.known_dims, size.known_dims) or (None,)
     dims = input.known_dims if count is None else with_rank(input.known_dims, count, "the input of slice")
     lengths, starts = ints_of(size), begin.known_as_shape()
     if dims is None or lengths is None:
@@ -35,13 +34,7 @@ def _slice_size(have: int | None, start: int | None, length: int) -> int | None:
     return have - start
 
 
-@op(
-    "Slice",
-    "input: T, begin: I, size: I -> T",
-    "slice(input as input_, begin, size, name)",
-    I=Types((dtypes.int32, dtypes.int64)),
-    infer=_sliced,
-)
+@op("Slice", "input: T, begin: I[n], size: I[n] -> T", "slice(input as input_, begin, size, name)", infer=_sliced)
 def slice(input: np.ndarray, begin: np.ndarray, size: np.ndarray) -> np.ndarray:
     """``size[axis]`` elements from ``begin[axis]`` on; a size of -1 means the rest."""
     if begin.shape != (input.ndim,) or size.shape != (input.ndim,):
@@ -76,8 +69,8 @@ def _gathered(params: Known, indices: Known, axis: Known, *, batch_dims: int) ->
 @op(
     "GatherV2",
     "params: T, indices: I, axis: A -> T",
-    I=_SUBSCRIPT,
-    A=Types((dtypes.int32, dtypes.int64)),
+    I=SUBSCRIPT,
+    A=INDEX,
     infer=_gathered,
 )
 def gather(params: np.ndarray, indices: np.ndarray, axis: np.ndarray, *, batch_dims: int = 0) -> np.ndarray:
@@ -114,7 +107,7 @@ def _gathered_nd(params: Known, indices: Known) -> Dims:
     return picks[:-1] + source[picks[-1] :]
 
 
-@op("GatherNd", "params: T, indices: I -> T", I=_SUBSCRIPT, infer=_gathered_nd)
+@op("GatherNd", "params: T, indices: I -> T", I=SUBSCRIPT, infer=_gathered_nd)
 def gather_nd(params: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """The slices at the positions in the last axis of ``indices``."""
     depth = indices.shape[-1]
@@ -159,11 +152,7 @@ def select(condition: np.ndarray, t: np.ndarray, e: np.ndarray) -> np.ndarray:
     return np.where(condition, t, e)
 
 
-def _selected_v2(condition: Known, t: Known, e: Known) -> Dims:
-    return broadcast(condition.known_dims, broadcast(t.known_dims, e.known_dims))
-
-
-@op("SelectV2", "condition: bool, t: T, e: T -> T", infer=_selected_v2)
+@op("SelectV2", "condition: bool[...], t: T[...], e: T[...] -> T[...]")
 def select_v2(condition: np.ndarray, t: np.ndarray, e: np.ndarray) -> np.ndarray:
     """Elements of ``t`` or of ``e`` as by `select`, with broadcasting."""
     return np.where(condition, t, e)
@@ -217,32 +206,24 @@ def dynamic_stitch(indices: Sequence[np.ndarray], data: Sequence[np.ndarray]) ->
 
 
 def _unique(x: Known, **_types: DType) -> list[Dims]:
-    with_rank(x.known_dims, 1, "x")
     return [(None,), x.known_dims]
 
 
-@op("Unique", "x: T -> y: T, idx: out_idx", "unique(x, out_idx, name)", infer=_unique)
+@op("Unique", "x: T[n] -> y: T, idx: out_idx", "unique(x, out_idx, name)", infer=_unique)
 def unique(x: np.ndarray, *, out_idx: DType = int32) -> tuple[np.ndarray, np.ndarray]:
     """The distinct elements of a vector in the order of their first appearance, and where each element went."""
     values, places, _ = unique_with_counts(x, out_idx=out_idx)
     return values, places
 
 
-def _unique_with_counts(x: Known, **_types: DType) -> list[Dims]:
-    with_rank(x.known_dims, 1, "x")
-    return [(None,), x.known_dims, (None,)]
-
-
 @op(
     "UniqueWithCounts",
-    "x: T -> y: T, idx: out_idx, count: out_idx",
+    "x: T[n] -> y: T, idx: out_idx, count: out_idx",
     "unique_with_counts(x, out_idx, name)",
-    infer=_unique_with_counts,
+    infer=lambda x, **_types: [(None,), x.known_dims, (None,)],
 )
 def unique_with_counts(x: np.ndarray, *, out_idx: DType = int32) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The distinct elements of a vector, where each element went, and how often each came."""
-    if x.ndim != 1:
-        invalid(f"unique expects a 1D vector, got shape {list(x.shape)}")
     _, first, inverse, counts = np.unique(x, return_index=True, return_inverse=True, return_counts=True)
     order = np.argsort(first)
     place = np.empty_like(order)
@@ -251,23 +232,14 @@ def unique_with_counts(x: np.ndarray, *, out_idx: DType = int32) -> tuple[np.nda
     return x[first[order]], place[inverse.reshape(-1)].astype(kind), counts[order].astype(kind)
 
 
-def _without(*_inputs: Known, **_types: DType) -> list[Dims]:
-    return [(None,), (None,)]
-
-
-@op("ListDiff", "x: T, y: T -> out: T, idx: out_idx", "setdiff1d(x, y, out_idx as index_dtype, name)", infer=_without)
+@op("ListDiff", "x: T, y: T -> out: T[_], idx: out_idx[_]", "setdiff1d(x, y, out_idx as index_dtype, name)")
 def list_diff(x: np.ndarray, y: np.ndarray, *, out_idx: DType = int32) -> tuple[np.ndarray, np.ndarray]:
     """The elements of ``x`` that ``y`` has not, and their places."""
     keep = np.array([item not in set(y.tolist()) for item in x.tolist()], bool)
     return x[keep], np.flatnonzero(keep).astype(out_idx.as_numpy_dtype)
 
 
-def _scattered(indices: Known, updates: Known, shape: Known) -> Dims:
-    del indices, updates
-    return shape_of(shape)
-
-
-@op("ScatterNd", "indices: I, updates: T, shape: I -> T", "scatter_nd", I=_SUBSCRIPT, infer=_scattered)
+@op("ScatterNd", "indices: I, updates: T, shape: I -> T[*shape]", "scatter_nd", I=SUBSCRIPT)
 def scatter_nd(indices: np.ndarray, updates: np.ndarray, shape: np.ndarray) -> np.ndarray:
     """Zeros of the given shape, to which the updates are added at their positions."""
     sizes, depth = [int(size) for size in shape], indices.shape[-1]

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mpqueue.compat.ops.dims import Dims, axis_in, count, merged, text, with_rank
-from mpqueue.compat.ops.infer import blank, int_of, ints_of, invalid, same, shape_of
-from mpqueue.compat.ops.registry import Known, op
+from mpqueue.compat.ops.dims import Dims, axis_in, count, merged, merged_size, text, with_rank
+from mpqueue.compat.ops.infer import blank, int_of, ints_of, invalid, shape_of
+from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.registry import op
 from mpqueue.compat.ops.signature import Axes
 
 
@@ -94,7 +95,6 @@ def expand_dims(input: np.ndarray, dim: np.ndarray) -> np.ndarray:
 
 def _transposed(x: Known, perm: Known) -> Dims:
     dims, axes = x.known_dims, ints_of(perm)
-    with_rank(perm.known_dims, 1, "perm")
     if axes is None:
         length = None if perm.known_dims is None else perm.known_dims[0]
         rank = length if dims is None else len(dims)
@@ -103,7 +103,7 @@ def _transposed(x: Known, perm: Known) -> Dims:
     return tuple(known[axis_in(axis, len(axes), "perm dim")] for axis in axes)
 
 
-@op("Transpose", "x: T, perm: I -> T", infer=_transposed)
+@op("Transpose", "x: T, perm: I[_] -> T", infer=_transposed)
 def transpose(x: np.ndarray, perm: np.ndarray) -> np.ndarray:
     """The axes in the order of ``perm``."""
     return np.transpose(x, perm)
@@ -123,10 +123,10 @@ def _times(size: int | None, factor: int | None) -> int | None:
     return None if size is None or factor is None else size * factor
 
 
-@op("Tile", "input: T, multiples: I -> T", "tile", infer=_tiled)
+@op("Tile", "input: T, multiples: I[_] -> T", "tile", infer=_tiled)
 def tile(input: np.ndarray, multiples: np.ndarray) -> np.ndarray:
     """The array repeated ``multiples[axis]`` times along each axis."""
-    if multiples.ndim != 1 or multiples.size != input.ndim:
+    if multiples.size != input.ndim:
         invalid(f"Expected multiples argument to be a vector of length {input.ndim} but got {list(multiples.shape)}")
     if (multiples < 0).any():
         invalid(f"Expected multiples >= 0, but got {multiples.tolist()}")
@@ -134,14 +134,11 @@ def tile(input: np.ndarray, multiples: np.ndarray) -> np.ndarray:
 
 
 def _padded(input: Known, paddings: Known, *_value: Known, **_mode: str) -> Dims:
-    table = with_rank(paddings.known_dims, 2, "paddings")
-    if table[1] not in (None, 2):
-        raise ValueError(f"paddings must have two columns, got {text(table)}")
-    rank = table[0] if input.known_dims is None else len(input.known_dims)
+    rows = None if paddings.known_dims is None else paddings.known_dims[0]
+    rank = rows if input.known_dims is None else merged_size(rows, len(input.known_dims))
     if rank is None:
         return None
     dims = with_rank(input.known_dims, rank, "the input of pad")
-    merged((table[0],), (rank,))
     widths = paddings.known_value()
     if widths is None:
         return (None,) * rank
@@ -151,24 +148,24 @@ def _padded(input: Known, paddings: Known, *_value: Known, **_mode: str) -> Dims
 
 
 def _check_paddings(input: np.ndarray, paddings: np.ndarray) -> None:
-    if paddings.shape != (input.ndim, 2):
+    if len(paddings) != input.ndim:
         invalid(f"paddings must be a matrix of shape [{input.ndim}, 2], got {list(paddings.shape)}")
 
 
-@op("PadV2", "input: T, paddings: I, constant_values: T -> T", infer=_padded)
+@op("PadV2", "input: T, paddings: I[_ 2], constant_values: T -> T", infer=_padded)
 def pad_v2(input: np.ndarray, paddings: np.ndarray, constant_values: np.ndarray) -> np.ndarray:
     """``paddings[axis]`` elements of one value before and after the array."""
     _check_paddings(input, paddings)
     return np.pad(input, paddings, constant_values=constant_values.item()) if input.ndim else input
 
 
-@op("Pad", "input: T, paddings: I -> T", infer=_padded)
+@op("Pad", "input: T, paddings: I[_ 2] -> T", infer=_padded)
 def pad(input: np.ndarray, paddings: np.ndarray) -> np.ndarray:
     """``paddings[axis]`` zeros before and after the array."""
     return pad_v2(input, paddings, blank((), input))  # type: ignore[no-any-return]
 
 
-@op("MirrorPad", "input: T, paddings: I -> T", infer=_padded)
+@op("MirrorPad", "input: T, paddings: I[_ 2] -> T", infer=_padded)
 def mirror_pad(input: np.ndarray, paddings: np.ndarray, *, mode: str) -> np.ndarray:
     """The array's own elements mirrored around it, without ("REFLECT") or with ("SYMMETRIC") the edge itself."""
     _check_paddings(input, paddings)
@@ -180,7 +177,6 @@ def mirror_pad(input: np.ndarray, paddings: np.ndarray, *, mode: str) -> np.ndar
 
 def _reversed(tensor: Known, axis: Known) -> Dims:
     axes, dims = ints_of(axis), tensor.known_dims
-    with_rank(axis.known_dims, 1, "axis")
     if axes is not None and dims is not None:
         placed = [axis_in(each, len(dims), "axis") for each in axes]
         if len(set(placed)) != len(placed):
@@ -188,19 +184,19 @@ def _reversed(tensor: Known, axis: Known) -> Dims:
     return dims
 
 
-@op("ReverseV2", "tensor: T, axis: I -> T", "reverse", infer=_reversed)
+@op("ReverseV2", "tensor: T, axis: I[_] -> T", "reverse", infer=_reversed)
 def reverse(tensor: np.ndarray, axis: np.ndarray) -> np.ndarray:
     """Backwards along the named axes."""
     return np.flip(tensor, tuple(int(each) for each in axis)) if axis.size else tensor
 
 
-@op("Identity", "input: T -> T", infer=same, entries=Known.known_entries)
+@op("Identity", "input: T[...] -> T[...]", entries=Known.known_entries)
 def identity(input: np.ndarray) -> np.ndarray:
     """The same values."""
     return input
 
 
-@op("StopGradient", "input: T -> T", "stop_gradient", infer=same)
+@op("StopGradient", "input: T[...] -> T[...]", "stop_gradient")
 def stop_gradient(input: np.ndarray) -> np.ndarray:
     """The same values."""
     return input

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.compat.ops.dims import Dims, merged
+from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import DType
-from mpqueue.compat.ops.infer import same
-from mpqueue.compat.ops.registry import Known, op
+from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.registry import op
 from mpqueue.parsing import json_example, raw
 from mpqueue.readers import files
 
@@ -44,7 +44,7 @@ def decode_raw(
     return raw.decode_raw(bytes, out_type, little_endian, fixed_length=fixed_length)
 
 
-@op("DecodeJSONExample", "json_examples: string -> string", "decode_json_example", infer=same)
+@op("DecodeJSONExample", "json_examples: string[...] -> string[...]", "decode_json_example")
 def decode_json_example(json_examples: np.ndarray) -> Any:
     """Examples written as JSON, as serialized ones, of the same shape.
 
@@ -53,11 +53,7 @@ def decode_json_example(json_examples: np.ndarray) -> Any:
     return json_example.decode_json_example(json_examples)
 
 
-def _one(filename: Known) -> Dims:
-    return merged(filename.known_dims, ())
-
-
-@op("ReadFile", "filename: string -> string", "read_file", infer=_one, pure=False)
+@op("ReadFile", "filename: string[] -> string[]", "read_file", pure=False)
 def read_file(filename: np.ndarray) -> bytes:
     """All that is in a file, a scalar text.
 

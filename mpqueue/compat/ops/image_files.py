@@ -11,10 +11,11 @@ from typing import Any, Final
 import numpy as np
 
 from mpqueue.compat.ops import dtypes, png16
-from mpqueue.compat.ops.dims import Dims, with_rank
+from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import DType
-from mpqueue.compat.ops.infer import invalid, scalar
-from mpqueue.compat.ops.registry import Known, Types, op
+from mpqueue.compat.ops.infer import invalid
+from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.registry import Types, op
 
 _MAGIC: Final = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF8", "GIF"), (b"BM", "BMP"))
 _CHANNELS: Final = {"JPEG": (0, 1, 3), "PNG": (0, 1, 3, 4), "GIF": (0, 3), "BMP": (0, 1, 3, 4)}
@@ -59,17 +60,12 @@ def _loaded(image: Any, kind: str) -> Any:
     return image
 
 
-def _image_dims(contents: Known, *, channels: int, **_options: Any) -> Dims:
-    with_rank(contents.known_dims, 0, "contents")
-    return (None, None, channels or None)
-
-
 def _check_channels(kind: str, channels: int) -> None:
     if channels not in _CHANNELS[kind]:
         invalid(f"channels must be one of {_CHANNELS[kind]} for {kind}, got {channels}")
 
 
-@op("DecodeJpeg", "contents: string -> uint8", "image.decode_jpeg", infer=_image_dims)
+@op("DecodeJpeg", "contents: string[] -> uint8[_ _ channels]", "image.decode_jpeg")
 def decode_jpeg(
     contents: np.ndarray,
     *,
@@ -201,13 +197,13 @@ def _scaled(pixels: np.ndarray, dtype: DType) -> np.ndarray:
     return pixels.astype(np.float32) / np.float32(255) if dtype == dtypes.float32 else pixels
 
 
-def _png_dims(contents: Known, *, channels: int, dtype: DType) -> Dims:
+def _png_dims(_contents: Known, *, channels: int, dtype: DType) -> Dims:
     if dtype not in (dtypes.uint8, dtypes.uint16):
         raise TypeError(f"decode_png gives uint8 or uint16, not {dtype.name}")
-    return _image_dims(contents, channels=channels)
+    return (None, None, channels or None)
 
 
-@op("DecodePng", "contents: string -> dtype", "image.decode_png(contents, channels, dtype, name)", infer=_png_dims)
+@op("DecodePng", "contents: string[] -> dtype", "image.decode_png(contents, channels, dtype, name)", infer=_png_dims)
 def decode_png(contents: np.ndarray, *, channels: int = 0, dtype: DType = dtypes.uint8) -> np.ndarray:
     """The pixels of a PNG (or JPEG, or one-frame GIF) file, of shape (height, width, channels).
 
@@ -222,7 +218,7 @@ def decode_png(contents: np.ndarray, *, channels: int = 0, dtype: DType = dtypes
     return _decode_other(contents.item(), _kind(contents.item(), "DecodePng"), channels, dtype, "DecodePng")
 
 
-@op("DecodeGif", "contents: string -> uint8", "image.decode_gif", infer=lambda _contents: (None, None, None, 3))
+@op("DecodeGif", "contents: string[] -> uint8[_ _ _ 3]", "image.decode_gif")
 def decode_gif(contents: np.ndarray) -> np.ndarray:
     """The frames of a GIF file: uint8 of shape (frames, height, width, 3)."""
     if _kind(contents.item(), "DecodeGif") != "GIF":
@@ -230,7 +226,7 @@ def decode_gif(contents: np.ndarray) -> np.ndarray:
     return _decode_gif(contents.item(), 3)
 
 
-@op("DecodeBmp", "contents: string -> uint8", "image.decode_bmp", infer=_image_dims)
+@op("DecodeBmp", "contents: string[] -> uint8[_ _ channels]", "image.decode_bmp")
 def decode_bmp(contents: np.ndarray, *, channels: int = 0) -> np.ndarray:
     """The pixels of a BMP file: uint8 of shape (height, width, channels)."""
     if _kind(contents.item(), "DecodeBmp") != "BMP":
@@ -238,12 +234,11 @@ def decode_bmp(contents: np.ndarray, *, channels: int = 0) -> np.ndarray:
     return _decode_bmp(contents.item(), channels)
 
 
-def _any_dims(contents: Known, *, channels: int, expand_animations: bool, **_types: DType) -> Dims:
-    with_rank(contents.known_dims, 0, "contents")
+def _any_dims(_contents: Known, *, channels: int, expand_animations: bool, **_types: DType) -> Dims:
     return None if expand_animations else (None, None, channels or None)
 
 
-@op("DecodeImage", "contents: string -> dtype", infer=_any_dims)
+@op("DecodeImage", "contents: string[] -> dtype", infer=_any_dims)
 def decode_image(
     contents: np.ndarray, *, channels: int = 0, dtype: DType = dtypes.uint8, expand_animations: bool = True
 ) -> np.ndarray:
@@ -260,20 +255,15 @@ def decode_image(
     return _decode_other(text, kind, channels, dtype, "DecodeImage")
 
 
-def _encoded(image: Known, **_options: Any) -> Dims:
-    with_rank(image.known_dims, 3, "image")
-    return scalar()
-
-
-def _encoded_jpeg(image: Known, *, format: str, density_unit: str, **_options: Any) -> Dims:
+def _encoded_jpeg(_image: Known, *, format: str, density_unit: str, **_options: Any) -> Dims:
     if format not in ("", "grayscale", "rgb"):
         raise ValueError(f"format must be '', 'grayscale' or 'rgb', got {format!r}")
     if density_unit not in ("in", "cm"):
         raise ValueError(f"density_unit must be 'in' or 'cm', got {density_unit!r}")
-    return _encoded(image)
+    return ()
 
 
-@op("EncodeJpeg", "image: uint8 -> string", "image.encode_jpeg", infer=_encoded_jpeg)
+@op("EncodeJpeg", "image: uint8[_ _ _] -> string", "image.encode_jpeg", infer=_encoded_jpeg)
 def encode_jpeg(
     image: np.ndarray,
     *,
@@ -320,7 +310,7 @@ def encode_jpeg(
 
 def _check_jpeg(image: np.ndarray, format: str, quality: int) -> None:
     channels = image.shape[-1]
-    if image.ndim != 3 or channels not in (1, 3) or channels != {"grayscale": 1, "rgb": 3}.get(format, channels):
+    if channels not in (1, 3) or channels != {"grayscale": 1, "rgb": 3}.get(format, channels):
         invalid(f"format {format!r} does not fit an image of shape {list(image.shape)}")
     if not 0 <= quality <= 100:
         invalid(f"quality must be in [0,100], got {quality}")
@@ -344,14 +334,13 @@ def as_text(contents: bytes) -> np.ndarray:
 
 @op(
     "EncodePng",
-    "image: T -> string",
+    "image: T[_ _ _] -> string[]",
     "image.encode_png",
     T=Types((dtypes.uint8, dtypes.uint16), dtypes.uint8),
-    infer=_encoded,
 )
 def encode_png(image: np.ndarray, *, compression: int = -1) -> np.ndarray:
     """A PNG file of an image with 1 to 4 channels."""
-    if image.ndim != 3 or image.shape[-1] not in (1, 2, 3, 4) or not image.size:
+    if image.shape[-1] not in (1, 2, 3, 4) or not image.size:
         invalid(f"image must have 1, 2, 3, or 4 channels and not be empty, got shape {list(image.shape)}")
     if not -1 <= compression <= 9:
         invalid(f"compression should be in [-1,9], got {compression}")
@@ -362,9 +351,8 @@ def encode_png(image: np.ndarray, *, compression: int = -1) -> np.ndarray:
 
 @op(
     "ExtractJpegShape",
-    "contents: string -> output_type",
+    "contents: string[] -> output_type[3]",
     "image.extract_jpeg_shape(contents, output_type, name)",
-    infer=lambda _contents, **_types: (3,),
 )
 def extract_jpeg_shape(contents: np.ndarray, *, output_type: DType = dtypes.int32) -> np.ndarray:
     """Height, width and channels of a JPEG file, from its header."""

@@ -12,11 +12,12 @@ from typing import Any, Final
 import numpy as np
 
 from mpqueue.compat.ops import dtypes
-from mpqueue.compat.ops.dims import Dims, with_rank
+from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.infer import ints_of, invalid
-from mpqueue.compat.ops.registry import FLOATS, Known, Types, op
+from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.registry import FLOATS, op
 
-_PIXELS: Final = Types((dtypes.int8, dtypes.uint8, dtypes.int16, dtypes.uint16, dtypes.int32, dtypes.int64, *FLOATS))
+_PIXELS: Final = (dtypes.int8, dtypes.uint8, dtypes.int16, dtypes.uint16, dtypes.int32, dtypes.int64, *FLOATS)
 _TABLE_SIZE: Final = 1024  # the cubic weights are looked up in steps of 1/1024
 _HALF: Final = np.float32(0.5)
 
@@ -24,17 +25,12 @@ Along = Callable[[np.ndarray, int, int, bool, bool], np.ndarray]  # image, axis,
 
 
 def _resized(images: Known, size: Known, **_options: Any) -> Dims:
-    batch, _, _, channels = with_rank(images.known_dims, 4, "images")
-    (length,) = with_rank(size.known_dims, 1, "size")
-    if length not in (None, 2):
-        raise ValueError(f"size must have two elements, got {length}")
+    batch, _, _, channels = images.known_dims or (None,) * 4
     height, width = ints_of(size) or size.known_as_shape() or (None, None)
     return (batch, height, width, channels)
 
 
 def _checked(images: np.ndarray, size: np.ndarray) -> tuple[int, int]:
-    if images.ndim != 4 or size.shape != (2,):
-        invalid(f"input must be 4-dimensional and size have two elements, got {images.shape} and {size.shape}")
     if (size <= 0).any():
         invalid(f"output dimensions must be positive, got {size.tolist()}")
     if not images.size:
@@ -60,7 +56,7 @@ def _resizing(kind: str, name: str, result: str, doc: str) -> Callable[[Along], 
     def declare(along: Along) -> Along:
         @op(
             kind,
-            f"images: T, size: int32 -> {result}",
+            f"images: T[_ _ _ _], size: int32[2] -> {result}",
             f"image.{name}(images, size, align_corners, name, half_pixel_centers)",
             T=_PIXELS,
             infer=_resized,
@@ -145,7 +141,7 @@ def _area_weights(have: int, want: int, align_corners: bool) -> np.ndarray:
     return weights
 
 
-@op("ResizeArea", "images: T, size: int32 -> float32", "image.resize_area", T=_PIXELS, infer=_resized)
+@op("ResizeArea", "images: T[_ _ _ _], size: int32[2] -> float32", "image.resize_area", T=_PIXELS, infer=_resized)
 def resize_area(images: np.ndarray, size: np.ndarray, *, align_corners: bool = False) -> np.ndarray:
     """The mean of the area that each pixel covers; float32."""
     height, width = _checked(images, size)

@@ -1,4 +1,4 @@
-"""`Known` for what is there already, and the half of it that all kinds of inputs share."""
+"""Inputs as far as they are known before they are computed."""
 
 from abc import abstractmethod
 
@@ -8,25 +8,25 @@ from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import DType, as_dtype
 
 
-class KnownInput:
-    """The answers that follow from dtype, shape and entries: the rest of the `registry.Known` protocol."""
+class Known:
+    """An input as rules of shapes see it: an array itself, or a node of a graph."""
 
     @property
     @abstractmethod
     def dtype(self) -> DType:
-        """The type of the elements."""
+        """The type of its elements."""
 
     @property
     @abstractmethod
     def known_dims(self) -> Dims:
-        """The shape, as far as known."""
+        """Its shape, as far as known."""
 
     @abstractmethod
     def known_entries(self) -> np.ndarray | None:
-        """The value; an object array of ints and None where only some entries are known."""
+        """Its value; where only some entries are known, an object array of ints, with None for the others."""
 
     def known_value(self) -> np.ndarray | None:
-        """The value, if all of it is known."""
+        """Its value, if all of it follows from constants and known shapes."""
         entries = self.known_entries()
         if entries is None or entries.dtype != object or not self.dtype.is_integer:
             return entries
@@ -35,7 +35,7 @@ class KnownInput:
         return entries.astype(self.dtype.as_numpy_dtype)
 
     def known_as_shape(self) -> Dims:
-        """The value as a shape: None for unknown entries and those below 0."""
+        """Its value, if it is a vector that stands for a shape; entries that are unknown, or below 0, become None."""
         entries = self.known_entries()
         if entries is None:
             dims = self.known_dims
@@ -44,7 +44,7 @@ class KnownInput:
         return tuple(None if item is None or item < 0 else int(item) for item in flat)
 
 
-class Constant(KnownInput):
+class Constant(Known):
     """An array as an input of which everything is known."""
 
     def __init__(self, array: np.ndarray) -> None:

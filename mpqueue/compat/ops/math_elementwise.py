@@ -13,8 +13,9 @@ import numpy as np
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, merged_all
 from mpqueue.compat.ops.dtypes import DType, Kind
-from mpqueue.compat.ops.infer import elementwise, invalid, same
-from mpqueue.compat.ops.registry import ALL, COMPLEX, FLOATS, INTS, NUMBERS, REALS, SIGNED, Known, Types, op
+from mpqueue.compat.ops.infer import invalid
+from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.registry import ALL, COMPLEX, FLOATS, INTS, NUMBERS, REALS, SIGNED, op
 from mpqueue.errors import UnimplementedError
 
 Binary = Callable[[np.ndarray, np.ndarray], Any]
@@ -86,20 +87,19 @@ def _declare(
     def applied(*arrays: np.ndarray) -> Any:
         return function(*arrays)  # a ufunc's own options are no attributes of the operation
 
-    infer = elementwise if "," in signature else same
-    op(name, signature, public, infer=infer, doc=doc, T=Types(allowed))(applied)
+    op(name, signature, public, doc=doc, T=allowed)(applied)
 
 
 def _binary(
     name: str, allowed: tuple[DType, ...], function: Binary, public: str = "", doc: str = "", to: str = "T"
 ) -> None:
-    _declare(name, f"x: T, y: T -> {to}", public, doc, function, allowed)
+    _declare(name, f"x: T[...], y: T[...] -> {to}[...]", public, doc, function, allowed)
 
 
 def _unary(
     name: str, allowed: tuple[DType, ...], function: Unary, public: str = "", doc: str = "", to: str = "T"
 ) -> None:
-    _declare(name, f"x: T -> {to}", public, doc, function, allowed)
+    _declare(name, f"x: T[...] -> {to}[...]", public, doc, function, allowed)
 
 
 def _each(function: Callable[[float], float]) -> Unary:
@@ -197,10 +197,10 @@ _unary("Invert", INTS, np.invert, "bitwise.invert", "The bits that an int has no
 _unary("IsNan", FLOATS, np.isnan, "is_nan", "True where it is not a number.", to="bool")
 _unary("IsInf", FLOATS, np.isinf, "is_inf", "True where it is infinite.", to="bool")
 _unary("IsFinite", FLOATS, np.isfinite, "is_finite", "True where it is neither infinite nor NaN.", to="bool")
-_BOTH = "x: bool, y: bool -> bool"
+_BOTH = "x: bool[...], y: bool[...] -> bool[...]"
 _declare("LogicalAnd", _BOTH, "logical_and", "True where both bools hold.", np.logical_and)
 _declare("LogicalOr", _BOTH, "logical_or", "True where one of two bools holds.", np.logical_or)
-_declare("LogicalNot", "x: bool -> bool", "logical_not", "The other bool.", np.logical_not)
+_declare("LogicalNot", "x: bool[...] -> bool[...]", "logical_not", "The other bool.", np.logical_not)
 
 
 def _real_part(function: Unary) -> Callable[..., Any]:
@@ -211,14 +211,14 @@ def _real_part(function: Unary) -> Callable[..., Any]:
 
 
 for _name, _one in (("ComplexAbs", np.abs), ("Real", np.real), ("Imag", np.imag), ("Angle", np.angle)):
-    op(_name, "x: T -> Tout", T=Types(COMPLEX), infer=same)(_real_part(_one))
+    op(_name, "x: T[...] -> Tout[...]", T=COMPLEX)(_real_part(_one))
 
 
 def _cast_entries(x: Known, *, DstT: DType) -> np.ndarray | None:
     return x.known_entries() if DstT.is_integer and x.dtype.is_integer else None
 
 
-@op("Cast", "x: S -> DstT", infer=same, entries=_cast_entries)
+@op("Cast", "x: S[...] -> DstT[...]", entries=_cast_entries)
 def cast(x: np.ndarray, *, DstT: DType) -> np.ndarray:
     """The elements in another type, cut or wrapped as C does; text is not parsed."""
     if (x.dtype == object) is not (DstT.kind is Kind.TEXT):
@@ -241,7 +241,7 @@ def _all_alike(inputs: Sequence[Known]) -> Dims:
     return merged_all(each.known_dims for each in inputs)
 
 
-@op("AddN", "inputs: N * T -> T", T=Types(NUMBERS), infer=_all_alike)
+@op("AddN", "inputs: N * T -> T", T=NUMBERS, infer=_all_alike)
 def add_n(inputs: Sequence[np.ndarray]) -> np.ndarray:
     """The sum of arrays of one shape."""
     total = inputs[0]

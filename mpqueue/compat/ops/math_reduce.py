@@ -8,8 +8,9 @@ import numpy as np
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, axis_in, broadcast, merged, text, with_rank
 from mpqueue.compat.ops.dtypes import DType, int64
-from mpqueue.compat.ops.infer import int_of, ints_of, invalid, same
-from mpqueue.compat.ops.registry import NUMBERS, REALS, Known, Types, op
+from mpqueue.compat.ops.infer import int_of, ints_of, invalid
+from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.registry import NUMBERS, REALS, op
 
 
 def reduced(input: Known, reduction_indices: Known, *, keep_dims: bool = False, **_attrs: Any) -> Dims:
@@ -98,14 +99,13 @@ def _reducing(function: Reduction) -> Callable[..., Any]:
 
 
 for _name, _types, _function in _REDUCTIONS:
-    op(_name, "input: T, reduction_indices: I -> T", T=Types(_types), infer=reduced)(_reducing(_function))
+    op(_name, "input: T, reduction_indices: I -> T", T=_types, infer=reduced)(_reducing(_function))
 for _name, _function in (("Any", _any), ("All", _all)):
     op(_name, "input: bool, reduction_indices: I -> bool", infer=reduced)(_reducing(_function))
 
 
 def _place(input: Known, dimension: Known, **_types: DType) -> Dims:
     dims, axis = input.known_dims, int_of(dimension)
-    with_rank(dimension.known_dims, 0, "dimension")
     if dims is None:
         return None
     if len(dims) <= 1:
@@ -126,9 +126,10 @@ def _extreme_place(function: Callable[..., Any], last: float) -> Callable[..., A
     return place
 
 
-_PLACED: Final = Types((*REALS, dtypes.bool_))
 for _name, _first, _last in (("ArgMax", np.argmax, -np.inf), ("ArgMin", np.argmin, np.inf)):
-    op(_name, "input: T, dimension: I -> output_type", T=_PLACED, infer=_place)(_extreme_place(_first, _last))
+    op(_name, "input: T, dimension: I[] -> output_type", T=(*REALS, dtypes.bool_), infer=_place)(
+        _extreme_place(_first, _last)
+    )
 
 
 def _multiplied(a: Known, b: Known, *, transpose_a: bool = False, transpose_b: bool = False) -> Dims:
@@ -144,21 +145,17 @@ def _product(left: tuple[int | None, ...], right: tuple[int | None, ...]) -> tup
     return left[-2], right[-1]
 
 
-_MATRICES: Final = Types(tuple(kind for kind in NUMBERS if kind not in (dtypes.int8, dtypes.int16)))
+_MATRICES: Final = tuple(kind for kind in NUMBERS if kind not in (dtypes.int8, dtypes.int16))
 
 
-@op("MatMul", "a: T, b: T -> T", T=_MATRICES, infer=_multiplied)
+@op("MatMul", "a: T[_ _], b: T[_ _] -> T", T=_MATRICES, infer=_multiplied)
 def matmul(a: np.ndarray, b: np.ndarray, *, transpose_a: bool = False, transpose_b: bool = False) -> np.ndarray:
     """The product of two matrices."""
-    if a.ndim != 2 or b.ndim != 2:
-        invalid(f"the inputs of matmul must be matrices, got shapes {list(a.shape)} and {list(b.shape)}")
     return np.matmul(a.T if transpose_a else a, b.T if transpose_b else b)  # type: ignore[no-any-return]
 
 
 def _multiplied_batch(x: Known, y: Known, *, adj_x: bool, adj_y: bool) -> Dims:
     left, right = x.known_dims, y.known_dims
-    if any(dims is not None and len(dims) < 2 for dims in (left, right)):
-        raise ValueError(f"matmul needs at least two axes, got {text(left)} and {text(right)}")
     if left is None or right is None:
         return None
     batch = broadcast(left[:-2], right[:-2])
@@ -166,11 +163,9 @@ def _multiplied_batch(x: Known, y: Known, *, adj_x: bool, adj_y: bool) -> Dims:
     return None if batch is None else batch + inner
 
 
-@op("BatchMatMulV2", "x: T, y: T -> T", T=Types((*_MATRICES.allowed, dtypes.int16)), infer=_multiplied_batch)
+@op("BatchMatMulV2", "x: T[... _ _], y: T[... _ _] -> T", T=(*_MATRICES, dtypes.int16), infer=_multiplied_batch)
 def batch_matmul(x: np.ndarray, y: np.ndarray, *, adj_x: bool = False, adj_y: bool = False) -> np.ndarray:
     """The products of two stacks of matrices."""
-    if min(x.ndim, y.ndim) < 2:
-        invalid(f"matmul needs at least two axes, got {list(x.shape)} and {list(y.shape)}")
     left = np.conj(x.swapaxes(-1, -2)) if adj_x else x
     right = np.conj(y.swapaxes(-1, -2)) if adj_y else y
     return np.matmul(left, right)  # type: ignore[no-any-return]
@@ -192,9 +187,8 @@ def _running(function: np.ufunc) -> Callable[..., Any]:
 for _name, _ufunc, _what in (("Cumsum", np.add, "sum"), ("Cumprod", np.multiply, "product")):
     op(
         _name,
-        "x: T, axis: I -> T",
-        T=Types(NUMBERS),
-        infer=same,
+        "x: T[...], axis: I -> T[...]",
+        T=NUMBERS,
         public=f"{_name.lower()}(x, axis=0, exclusive, reverse, name)",
         doc=f"The {_what} of each element and those before it (after it: ``reverse``) along an axis.",
     )(_running(_ufunc))

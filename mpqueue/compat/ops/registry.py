@@ -1,7 +1,7 @@
 """The table of operations, and the little language in which they say what they take and give.
 
 An operation is a pure function over arrays, registered by the decorator `op`. From this declaration follow the node,
-the checks of types, and the public function over nodes with its signature and its text (here left out)::
+the checks of types and shapes, and the public function over nodes with its signature and its text (here left out)::
 
     @op("Squeeze", "input: T -> T", "squeeze(input, squeeze_dims as axis, name)", infer=_squeezed)
     def squeeze(input, *, squeeze_dims: Axes = ()): ...
@@ -13,47 +13,32 @@ attribute that holds a type (or a list of them, with ``*`` before it: ``*Tout``)
 as the attribute ``num`` says. Types allowed for a variable, and the one preferred for Python values, are given by
 keyword; any type is allowed where nothing is said, and ``I`` is `INDEX` unless said otherwise.
 
-``infer`` takes what is `Known` of the inputs, and the attributes, and returns what is known of the shape of the output
-(a list of them for several outputs); it raises ValueError for shapes that cannot be. So may the function itself: in a
-run that becomes an `InvalidArgumentError`. The third text is the form of the public function, see `signature`.
+Behind a type may stand a shape, in the language of `infer`; inputs are held to it both while the graph is built and in
+a run. ``infer`` is for outputs of which it cannot tell: it takes what is `Known` of the inputs, and the attributes, and
+returns what is known of the shape of the output (a list of them for several outputs). Rules raise ValueError for shapes
+that cannot be. So may the function itself: in a run that becomes an `InvalidArgumentError`. The third text is the form
+of the public function, see `signature`.
 
 What else there is to say of an operation by itself (how it behaves under one more axis in front, say) belongs into its
 declaration, too, as one more keyword of `op` and field of `Op`.
 """
 
+import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import DType
+from mpqueue.compat.ops.infer import Sizes, bound, shaped
 from mpqueue.compat.ops.signature import Axes, Signature
 
-
-class Known(Protocol):
-    """An input as far as it is known before it is computed: an array itself, or a node of a graph."""
-
-    @property
-    def dtype(self) -> DType:
-        """The type of its elements."""
-
-    @property
-    def known_dims(self) -> Dims:
-        """Its shape, as far as known."""
-
-    def known_entries(self) -> np.ndarray | None:
-        """Its value; where only some entries are known, an object array with None for the others."""
-
-    def known_value(self) -> np.ndarray | None:
-        """Its value, where it follows from constants and known shapes."""
-
-    def known_as_shape(self) -> Dims:
-        """Its value, if it is a vector that stands for a shape; entries that are unknown, or below 0, become None."""
+_ARG: Final = re.compile(r"(?:(\w+): )?(?:(\w*) ?(\*) ?)?(\w*)(?:\[(.*)\])?")
 
 
 class Types(NamedTuple):
@@ -69,6 +54,7 @@ class Arg(NamedTuple):
     name: str
     type: str  # a type's name, a type variable, or an attribute; "" for any types
     number: str  # the variable that counts a list, "*" for a list of any types, "" for a single tensor
+    sizes: Sizes = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +67,7 @@ class Op:
         outputs: Its outputs, in order.
         variables: What the type variables may be.
         compute: The function over arrays.
-        infer: What is known of the outputs' shapes.
+        by_hand: What is known of the outputs' shapes, where the signature cannot tell.
         entries: For vectors that describe shapes: the output's entries, None for those that are unknown, from what is
             known of the inputs; or None.
         pure: The output follows from the inputs alone.
@@ -95,14 +81,28 @@ class Op:
     outputs: tuple[Arg, ...]
     variables: Mapping[str, Types]
     compute: Callable[..., Any]
-    infer: Callable[..., Any]
+    by_hand: Callable[..., Any] | None = None
     entries: Callable[..., np.ndarray | None] | None = None
     pure: bool = True
     defaults: Mapping[str, Any] = field(default_factory=dict)
     public: str = ""
     doc: str = ""
 
-    @cached_property
+    def infer(self, *inputs: Any, **attributes: Any) -> Any:
+        """What is known of the shape of the output, or of each of them.
+
+        Raises:
+            ValueError: The inputs do not fit.
+        """
+        shapes = [[one.known_dims for one in each] if isinstance(each, list) else each.known_dims for each in inputs]
+        found = bound({arg.name: arg.sizes for arg in self.inputs}, shapes)
+        if self.by_hand is not None:
+            return self.by_hand(*inputs, **attributes)
+        given = {arg.name: each for arg, each in zip(self.inputs, inputs, strict=True)} | attributes
+        dims = [None if arg.sizes is None else shaped(arg.sizes, found, given) for arg in self.outputs]
+        return dims if len(dims) > 1 else dims[0]
+
+    @property
     def signature(self) -> Signature:
         """The form of the public function."""
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -130,7 +130,9 @@ class Op:
             )
         shared = [other.name for other in self.inputs if other.type == arg.type and other.name != arg.name]
         same = f", the same as ``{shared[0]}``" if shared and not is_type_name(arg.type) else ""
-        return f"{'A list of tensors' if arg.number else 'A tensor'} of {words}{same}."
+        rank = None if arg.sizes is None or "..." in arg.sizes else len(arg.sizes)
+        kind = "A list of tensors" if arg.number else _KINDS.get(rank, "A tensor")
+        return f"{kind} of {words}{same}."
 
 
 TABLE: Final[dict[str, Op]] = {}
@@ -141,22 +143,23 @@ def op(
     signature: str,
     public: str = "",
     *,
-    infer: Callable[..., Any],
+    infer: Callable[..., Any] | None = None,
     entries: Callable[..., np.ndarray | None] | None = None,
     pure: bool = True,
     doc: str = "",
-    **variables: Types,
+    **variables: Types | tuple[DType, ...],
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Put a function over arrays into the `TABLE`; see the module's text for the signature."""
-    left, right = signature.split("->")
-    types = {"I": INDEX} | variables
+    inputs, outputs = map(_args, signature.split("->"))
+    types = {"I": INDEX} | {key: each if isinstance(each, Types) else Types(each) for key, each in variables.items()}
 
     def register(compute: Callable[..., Any]) -> Callable[..., Any]:
         parameters = inspect.signature(compute).parameters.values()
         defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
         text = doc or inspect.getdoc(compute) or ""
-        TABLE[name] = Op(name, _args(left), _args(right), types, compute, infer, entries, pure, defaults, public, text)
-        return compute
+        checked = _checked(compute, inputs)
+        TABLE[name] = Op(name, inputs, outputs, types, checked, infer, entries, pure, defaults, public, text)
+        return checked
 
     return register
 
@@ -166,11 +169,24 @@ def _args(text: str) -> tuple[Arg, ...]:
 
 
 def _arg(text: str) -> Arg:
-    name, _, kind = text.rpartition(":")
-    if kind.strip() == "*":
-        return Arg(name.strip(), "", "*")
-    number, star, kind = kind.rpartition("*")
-    return Arg(name.strip(), kind.strip(), (number.strip() or "*") if star else "")
+    found = _ARG.fullmatch(text)
+    assert found is not None, text
+    name, number, star, kind, sizes = found.groups(default="")
+    return Arg(name, kind, (number or "*") if star else "", tuple(sizes.split()) if "[" in text else None)
+
+
+def _checked(compute: Callable[..., Any], inputs: tuple[Arg, ...]) -> Callable[..., Any]:
+    """Let a function refuse arrays that do not have the shapes of its signature."""
+    patterns = {arg.name: arg.sizes for arg in inputs}
+    if set(patterns.values()) <= {None, ("...",)}:
+        return compute  # NumPy itself looks whether shapes broadcast
+
+    @functools.wraps(compute)
+    def checked(*arrays: Any, **attributes: Any) -> Any:
+        bound(patterns, [getattr(each, "shape", None) for each in arrays])  # None for lists
+        return compute(*arrays, **attributes)
+
+    return checked
 
 
 def is_type_name(text: str) -> bool:
@@ -193,6 +209,7 @@ NUMBERS: Final = REALS + COMPLEX
 ALL: Final = (*NUMBERS, dtypes.bool_, dtypes.string, dtypes.resource)
 
 INDEX: Final = Types((dtypes.int32, dtypes.int64), dtypes.int32)
+SUBSCRIPT: Final = Types((dtypes.int16, dtypes.int32, dtypes.int64))
 
 _GROUPS: Final = (
     (ALL, "any type"),
@@ -203,6 +220,7 @@ _GROUPS: Final = (
     (COMPLEX, "complex numbers"),
     ((*FLOATS, *COMPLEX), "floats or complex numbers"),
 )
+_KINDS: Final[dict[int | None, str]] = {0: "A scalar", 1: "A vector", 2: "A matrix"}
 _WORDS: Final[dict[Any, str]] = {
     DType: "A type of elements.",
     Dims: "A shape.",

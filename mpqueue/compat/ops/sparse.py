@@ -5,26 +5,17 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mpqueue.compat.ops import dtypes
-from mpqueue.compat.ops.dims import Dims, with_rank
-from mpqueue.compat.ops.infer import ints_of, invalid, shape_of
+from mpqueue.compat.ops.dims import Dims
+from mpqueue.compat.ops.infer import ints_of, invalid
+from mpqueue.compat.ops.known import Known
 from mpqueue.compat.ops.math_reduce import checked_axes
-from mpqueue.compat.ops.registry import NUMBERS, Known, Types, op
-
-_PLACES = Types((dtypes.int32, dtypes.int64))
-
-
-def _dense(sparse_indices: Known, output_shape: Known, *_rest: Known, validate_indices: bool) -> Dims:
-    del sparse_indices, validate_indices
-    return shape_of(output_shape, "output_shape")
+from mpqueue.compat.ops.registry import NUMBERS, op
 
 
 @op(
     "SparseToDense",
-    "sparse_indices: I, output_shape: I, sparse_values: T, default_value: T -> T",
+    "sparse_indices: I, output_shape: I, sparse_values: T, default_value: T -> T[*output_shape]",
     "sparse_to_dense(sparse_indices, output_shape, sparse_values, default_value=0, validate_indices, name)",
-    I=_PLACES,
-    infer=_dense,
 )
 def sparse_to_dense(
     sparse_indices: np.ndarray,
@@ -70,17 +61,10 @@ def _check_places(table: np.ndarray, shape: np.ndarray, *, ordered: bool) -> Non
             invalid(f"indices[{row}] = {table[row].tolist()} is {what}")
 
 
-def _reshaped(input_indices: Known, input_shape: Known, new_shape: Known) -> list[Dims]:
-    rows = with_rank(input_indices.known_dims, 2)[0]
-    rank = with_rank(new_shape.known_dims, 1)[0]
-    del input_shape
-    return [(rows, rank), (rank,)]
-
-
 @op(
     "SparseReshape",
-    "input_indices: int64, input_shape: int64, new_shape: int64 -> output_indices: int64, output_shape: int64",
-    infer=_reshaped,
+    "input_indices: int64[n _], input_shape: int64, new_shape: int64[rank] "
+    "-> output_indices: int64[n rank], output_shape: int64[rank]",
 )
 def sparse_reshape(
     input_indices: np.ndarray, input_shape: np.ndarray, new_shape: np.ndarray
@@ -125,7 +109,7 @@ def _summed(indices: Known, values: Known, shape: Known, axes: Known, *, keep_di
 @op(
     "SparseReduceSum",
     "input_indices: int64, input_values: T, input_shape: int64, reduction_axes: int32 -> T",
-    T=Types(NUMBERS),
+    T=NUMBERS,
     infer=_summed,
 )
 def sparse_reduce_sum(
@@ -150,15 +134,10 @@ def sparse_reduce_sum(
     return out.reshape([1 if axis in axes else int(size) for axis, size in enumerate(input_shape)])
 
 
-def _reordered(indices: Known, values: Known, shape: Known) -> list[Dims]:
-    del shape
-    return [indices.known_dims, values.known_dims]
-
-
 @op(
     "SparseReorder",
-    "input_indices: int64, input_values: T, input_shape: int64 -> output_indices: int64, output_values: T",
-    infer=_reordered,
+    "input_indices: int64[n rank], input_values: T[n], input_shape: int64 "
+    "-> output_indices: int64[n rank], output_values: T[n]",
 )
 def sparse_reorder(
     input_indices: np.ndarray, input_values: np.ndarray, input_shape: np.ndarray
@@ -167,10 +146,6 @@ def sparse_reorder(
     del input_shape
     order = np.lexsort(tuple(input_indices.T[::-1])) if input_indices.shape[1] else np.arange(len(input_indices))
     return input_indices[order], input_values[order]
-
-
-def _at_places(sp_indices: Known, sp_values: Known, *_rest: Known) -> Dims:
-    return (with_rank(sp_indices.known_dims, 2)[0],) if sp_values.known_dims is None else sp_values.known_dims
 
 
 def _combining(function: np.ufunc) -> Callable[..., np.ndarray]:
@@ -182,6 +157,6 @@ def _combining(function: np.ufunc) -> Callable[..., np.ndarray]:
 
 
 for _name, _ufunc in (("SparseDenseCwiseMul", np.multiply), ("SparseDenseCwiseDiv", np.divide)):
-    op(_name, "sp_indices: int64, sp_values: T, sp_shape: int64, dense: T -> T", T=Types(NUMBERS), infer=_at_places)(
+    op(_name, "sp_indices: int64[n _], sp_values: T[n], sp_shape: int64, dense: T -> T[n]", T=NUMBERS)(
         _combining(_ufunc)
     )

@@ -5,17 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.compat.ops.dims import Dims, with_rank
+from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.infer import invalid
-from mpqueue.compat.ops.registry import Known, op
+from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.registry import op
 
 
-def _one(indices: Known, values: Known, dense_shape: Known) -> Dims:
-    del indices, values, dense_shape
-    return ()
-
-
-@op("PackSparse", "indices: int64, values: T, dense_shape: int64 -> string", infer=_one)
+@op("PackSparse", "indices: int64, values: T, dense_shape: int64 -> string[]")
 def pack_sparse(indices: np.ndarray, values: np.ndarray, dense_shape: np.ndarray) -> Any:
     """One sparse tensor as a text."""
     return pickle.dumps((indices, values, dense_shape), pickle.HIGHEST_PROTOCOL)
@@ -23,12 +19,11 @@ def pack_sparse(indices: np.ndarray, values: np.ndarray, dense_shape: np.ndarray
 
 def _rows(indices: Known, values: Known, dense_shape: Known) -> Dims:
     del indices, values
-    with_rank(dense_shape.known_dims, 1, "dense_shape")
     sizes = dense_shape.known_as_shape()
     return (sizes[0],) if sizes else (None,)
 
 
-@op("PackManySparse", "indices: int64, values: T, dense_shape: int64 -> string", infer=_rows)
+@op("PackManySparse", "indices: int64, values: T, dense_shape: int64[_] -> string", infer=_rows)
 def pack_many_sparse(indices: np.ndarray, values: np.ndarray, dense_shape: np.ndarray) -> Any:
     """The rows of one sparse tensor, each as a text."""
     if len(dense_shape) < 2:
@@ -43,13 +38,7 @@ def pack_many_sparse(indices: np.ndarray, values: np.ndarray, dense_shape: np.nd
     return out
 
 
-def _stacked(packed: Known, *, dtype: Any, rank: int | None) -> list[Dims]:
-    with_rank(packed.known_dims, 1, "packed")
-    del dtype
-    return [(None, rank), (None,), (rank,)]
-
-
-@op("UnpackManySparse", "packed: string -> indices: int64, values: dtype, dense_shape: int64", infer=_stacked)
+@op("UnpackManySparse", "packed: string[_] -> indices: int64[_ rank], values: dtype[_], dense_shape: int64[rank]")
 def unpack_many_sparse(
     packed: np.ndarray, *, dtype: Any, rank: int | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

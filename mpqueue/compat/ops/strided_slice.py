@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpqueue.compat.ops import dtypes
-from mpqueue.compat.ops.dims import Dims, text, with_rank
+from mpqueue.compat.ops.dims import Dims, text
 from mpqueue.compat.ops.infer import ints_of, invalid
-from mpqueue.compat.ops.registry import Known, Types, op
+from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.registry import SUBSCRIPT, op
 
 
 class Masks(NamedTuple):
@@ -91,8 +91,6 @@ def _strided(
     new_axis_mask: int,
     shrink_axis_mask: int,
 ) -> Dims:
-    for each in (begin, end, strides):
-        with_rank(each.known_dims, 1, "begin, end and strides")
     dims, steps = input.known_dims, ints_of(strides)
     if dims is None or steps is None:
         return None
@@ -134,8 +132,8 @@ def _entries(input: Known, begin: Known, end: Known, strides: Known, **masks: in
 
 @op(
     "StridedSlice",
-    "input: T, begin: I, end: I, strides: I -> T",
-    I=Types((dtypes.int16, dtypes.int32, dtypes.int64)),
+    "input: T, begin: I[n], end: I[n], strides: I[n] -> T",
+    I=SUBSCRIPT,
     infer=_strided,
     entries=_entries,
 )
@@ -152,10 +150,6 @@ def strided_slice(
     shrink_axis_mask: int = 0,
 ) -> np.ndarray:
     """``input[...]`` with what the module's text describes between the brackets."""
-    if not begin.shape == end.shape == strides.shape or begin.ndim != 1:
-        invalid(
-            f"begin, end and strides must be vectors of one length, got {begin.shape}, {end.shape}, {strides.shape}"
-        )
     masks = Masks(begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask)
     where: list[int | slice | None] = []
     try:

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from mpqueue.compat.ops import dtypes
-from mpqueue.compat.ops.dims import Dims, broadcast, merged, merged_all, with_rank
+from mpqueue.compat.ops.dims import Dims, broadcast, merged, merged_all
 from mpqueue.compat.ops.fingerprint import fingerprint64
-from mpqueue.compat.ops.infer import invalid, same
+from mpqueue.compat.ops.infer import invalid
+from mpqueue.compat.ops.known import Known
 from mpqueue.compat.ops.math_reduce import checked_axes, reduced
-from mpqueue.compat.ops.registry import Known, Types, op
+from mpqueue.compat.ops.registry import INDEX, op
 
 _WEB_ALPHABET: Final = re.compile(rb"[A-Za-z0-9_-]*")
 
@@ -48,23 +48,14 @@ def string_join(inputs: Sequence[np.ndarray], *, separator: str = "") -> np.ndar
     return each(lambda *parts: between.join(parts), *inputs)
 
 
-def _split_parts(input: Known, delimiter: Known, **_options: int) -> list[Dims]:
-    with_rank(input.known_dims, 1, "input")
-    with_rank(delimiter.known_dims, 0, "delimiter")
-    return [(None, 2), (None,), (2,)]
-
-
 @op(
     "StringSplit",
-    "input: string, delimiter: string -> indices: int64, values: string, shape: int64",
-    infer=_split_parts,
+    "input: string[_], delimiter: string[] -> indices: int64[_ 2], values: string[_], shape: int64[2]",
 )
 def string_split(
     input: np.ndarray, delimiter: np.ndarray, *, skip_empty: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The pieces between any of the bytes of ``delimiter`` (or all single bytes), as the parts of a sparse tensor."""
-    if input.ndim != 1:
-        invalid(f"input must be a vector, got shape {list(input.shape)}")
     pieces = [_pieces(text, delimiter.item(), skip_empty) for text in input.tolist()]
     return sparse_rows(pieces)
 
@@ -87,7 +78,7 @@ def sparse_rows(rows: Sequence[Sequence[bytes]]) -> tuple[np.ndarray, np.ndarray
     return np.array(indices, np.int64).reshape(-1, 2), values, shape
 
 
-@op("StringSplitV2", "input: string, sep: string -> indices: int64, values: string, shape: int64", infer=_split_parts)
+@op("StringSplitV2", "input: string[_], sep: string[] -> indices: int64[_ 2], values: string[_], shape: int64[2]")
 def string_split_v2(
     input: np.ndarray, sep: np.ndarray, *, maxsplit: int = -1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -109,7 +100,7 @@ def _cut(input: Known, pos: Known, len: Known, *, unit: str) -> Dims:
     "Substr",
     "input: string, pos: T, len: T -> string",
     "substr(input, pos, len, name, unit)",
-    T=Types((dtypes.int32, dtypes.int64)),
+    T=INDEX.allowed,
     infer=_cut,
 )
 def substr(input: np.ndarray, pos: np.ndarray, len: np.ndarray, *, unit: str = "BYTE") -> np.ndarray:
@@ -161,7 +152,7 @@ def reduce_join(
     return out.reshape([1 if axis in axes else size for axis, size in enumerate(inputs.shape)]) if keep_dims else out
 
 
-@op("EncodeBase64", "input: string -> string", "encode_base64", infer=same)
+@op("EncodeBase64", "input: string[...] -> string[...]", "encode_base64")
 def encode_base64(input: np.ndarray, *, pad: bool = False) -> np.ndarray:
     """Base64 in the web's alphabet (- and _)."""
 
@@ -172,7 +163,7 @@ def encode_base64(input: np.ndarray, *, pad: bool = False) -> np.ndarray:
     return each(encode, input)
 
 
-@op("DecodeBase64", "input: string -> string", "decode_base64", infer=same)
+@op("DecodeBase64", "input: string[...] -> string[...]", "decode_base64")
 def decode_base64(input: np.ndarray) -> np.ndarray:
     """The reverse of `encode_base64`; padding may be missing, but not wrong."""
     return each(_decode_one, input)
@@ -233,9 +224,8 @@ def _changing(name: str, of_bytes: Callable[[bytes], bytes], of_text: Callable[[
 
     @op(
         f"String{name.title()}",
-        "input: string -> string",
+        "input: string[...] -> string[...]",
         f"strings.{name}(input, encoding, name)",
-        infer=same,
         doc=text,
     )
     def change(input: np.ndarray, *, encoding: str = "") -> np.ndarray:
@@ -248,7 +238,7 @@ _changing("lower", bytes.lower, str.lower)
 _changing("upper", bytes.upper, str.upper)
 
 
-@op("StringStrip", "input: string -> string", "string_strip", infer=same)
+@op("StringStrip", "input: string[...] -> string[...]", "string_strip")
 def string_strip(input: np.ndarray) -> np.ndarray:
     """Without white space at both ends."""
     return each(bytes.strip, input)
@@ -256,9 +246,8 @@ def string_strip(input: np.ndarray) -> np.ndarray:
 
 @op(
     "RegexReplace",
-    "input: string, pattern: string, rewrite: string -> string",
+    "input: string[...], pattern: string, rewrite: string -> string[...]",
     "regex_replace(input, pattern, rewrite, replace_global, name)",
-    infer=same,
 )
 def regex_replace(
     input: np.ndarray, pattern: np.ndarray, rewrite: np.ndarray, *, replace_global: bool = True
@@ -269,7 +258,7 @@ def regex_replace(
     return each(lambda text: expression.sub(into, text, count), input)
 
 
-@op("RegexFullMatch", "input: string, pattern: string -> bool", "strings.regex_full_match", infer=same)
+@op("RegexFullMatch", "input: string[...], pattern: string -> bool[...]", "strings.regex_full_match")
 def regex_full_match(input: np.ndarray, pattern: np.ndarray) -> np.ndarray:
     """True where a regular expression matches the whole text. The expression is Python's, not RE2's."""
     expression = _compiled(pattern.item())

@@ -9,8 +9,9 @@ import numpy as np
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import DType
-from mpqueue.compat.ops.infer import invalid, same
-from mpqueue.compat.ops.registry import NUMBERS, Known, Types, op
+from mpqueue.compat.ops.infer import invalid
+from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.registry import NUMBERS, op
 from mpqueue.compat.ops.text import each
 from mpqueue.errors import InvalidArgumentError
 
@@ -21,7 +22,7 @@ _PARSED: Final = (dtypes.float32, dtypes.float64, dtypes.int32, dtypes.int64, dt
 _SPACE: Final = b" \t\n\v\f\r"
 
 
-@op("AsString", "input: T -> string", "as_string", T=Types((*NUMBERS, dtypes.bool_, dtypes.string)), infer=same)
+@op("AsString", "input: T[...] -> string[...]", "as_string", T=(*NUMBERS, dtypes.bool_, dtypes.string))
 def as_string(
     input: np.ndarray,
     *,
