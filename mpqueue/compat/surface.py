@@ -91,7 +91,7 @@ mpqueue.compat.functions.placeholders
     tf: placeholder placeholder_with_default sparse_placeholder
     sparse: placeholder=sparse_placeholder
 mpqueue.compat.functions.py_func
-    tf: numpy_function py_func
+    tf: numpy_function=py_func py_func
 mpqueue.compat.functions.queue_base
     tf io queue: QueueBase
 mpqueue.compat.functions.queues

@@ -3,6 +3,7 @@
 From the ground up::
 
     declare.py          what gives functions and classes TensorFlow's form
+    kernels.py          kernels of functions of values, and of what a session has for itself
     direct.py           the functions of single operations, from their declarations
     numpy_protocol.py   NumPy's functions on nodes
     keys.py             the names of collections

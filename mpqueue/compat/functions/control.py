@@ -9,11 +9,11 @@ import numpy as np
 
 from mpqueue.compat.functions.array import identity
 from mpqueue.compat.functions.declare import of_default_graph, public
+from mpqueue.compat.functions.kernels import of_values, with_own
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.make import custom
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.sparse import SparseTensor
-from mpqueue.compat.graph.state import Running
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.infer import invalid
 from mpqueue.compat.ops.literals import leaves
@@ -103,17 +103,16 @@ def Print(
     value = convert_to_tensor(input_)
     shown = [convert_to_tensor(each) for each in data]
 
-    def kernel(run: Running, values: list[np.ndarray]) -> list[np.ndarray]:
-        times = run.session.resource(made, lambda: [0])
+    def printed(times: list[int], value: np.ndarray, *values: np.ndarray) -> np.ndarray:
         times[0] += 1
         if first_n is None or first_n < 0 or times[0] <= first_n:
-            line = (message or "") + "".join(f"[{_summary(each, summarize)}]" for each in values[1:])
+            line = (message or "") + "".join(f"[{_summary(each, summarize)}]" for each in values)
             sys.stderr.write(line + "\n")
             sys.stderr.flush()
-        return values[:1]
+        return value
 
-    made = custom("Print", [value, *shown], [(value.dtype.base_dtype, value.known_dims)], kernel, name=name)
-    return made.outputs[0]
+    output = (value.dtype.base_dtype, value.known_dims)
+    return with_own("Print", [value, *shown], [output], lambda: [0], printed, name=name).outputs[0]
 
 
 @public("Assert(...)")
@@ -137,10 +136,8 @@ def Assert(condition: Any, data: Sequence[Any], summarize: int | None = None, na
         raise ValueError("data of Assert must have at least one entry")
     shown = [convert_to_tensor(each) for each in data]
 
-    def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-        if not values[0].all():
-            shown = " ".join(_summary(each, summarize) for each in values[1:])
-            invalid(f"assertion failed: {shown}")
-        return ()
+    def check(holds: np.ndarray, *values: np.ndarray) -> None:
+        if not holds.all():
+            invalid(f"assertion failed: {' '.join(_summary(each, summarize) for each in values)}")
 
-    return custom("Assert", [holds, *shown], (), kernel, name=name)
+    return custom("Assert", [holds, *shown], (), of_values(check), name=name)

@@ -1,17 +1,14 @@
 """Texts and files to values: CSV, raw bytes, JSON, the contents and the names of files, by the eager functions."""
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Final
 
-import numpy as np
-
 from mpqueue.compat.functions.declare import public
+from mpqueue.compat.functions.kernels import of_values
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
-from mpqueue.compat.graph.make import array_of, custom
+from mpqueue.compat.graph.make import custom
 from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.graph.state import Running
 from mpqueue.compat.ops import dtypes
 from mpqueue.parsing import csv
 
@@ -42,13 +39,8 @@ def decode_csv(
     with get_default_graph().name_scope(name or "DecodeCSV") as scope:
         texts = convert_to_tensor(records, dtypes.string, "records")
         defaults = [_default(each, place) for place, each in enumerate(record_defaults)]
-
-        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-            columns = csv.decode_csv(
-                values[0], values[1:], field_delim, use_quote_delim, na_value=na_value, select_cols=select_cols
-            )
-            return [array_of(each) for each in columns]
-
+        options = {"na_value": na_value, "select_cols": select_cols}
+        kernel = of_values(lambda texts, *rest: csv.decode_csv(texts, rest, field_delim, use_quote_delim, **options))
         kinds = [(each.dtype.base_dtype, texts.known_dims) for each in defaults]
         return custom("DecodeCSV", [texts, *defaults], kinds, kernel, name=scope).outputs
 

@@ -6,11 +6,10 @@ from typing import Any, Final
 import numpy as np
 
 from mpqueue.compat.functions.declare import public
+from mpqueue.compat.functions.kernels import of_values
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.make import custom
-from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.run import owned
-from mpqueue.compat.graph.state import Running
 from mpqueue.compat.ops.dtypes import DType, as_dtype, string
 from mpqueue.compat.ops.infer import invalid
 from mpqueue.compat.ops.literals import to_array
@@ -63,24 +62,12 @@ def py_func(
     several = isinstance(Tout, list | tuple)
     kinds = [as_dtype(each) for each in (Tout if several else [Tout])]
     inputs = [convert_to_tensor(each) for each in inp]
-
-    def kernel(_run: Running, values: list[np.ndarray]) -> list[np.ndarray]:
-        return _results(func, _called(func, values), kinds)
-
+    kernel = of_values(lambda *values: _results(func, _called(func, values), kinds))
     made = custom("PyFunc", inputs, [(kind, None) for kind in kinds], kernel, name=name, bound=stateful)
-    return _outputs(made, several=several)
+    return made if not made.outputs else list(made.outputs) if several else made.outputs[0]
 
 
-numpy_function = py_func
-
-
-def _outputs(made: Operation, *, several: bool) -> Operation | Tensor | list[Tensor]:
-    if not made.outputs:
-        return made
-    return list(made.outputs) if several else made.outputs[0]
-
-
-def _called(func: Callable[..., Any], values: list[np.ndarray]) -> Any:
+def _called(func: Callable[..., Any], values: Sequence[np.ndarray]) -> Any:
     try:
         return func(*(owned(each)[()] for each in values))
     except Exception as error:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from mpqueue.compat.functions.declare import public_class
+from mpqueue.compat.functions.kernels import of_values
 from mpqueue.compat.functions.select import gather
 from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.make import array_of, custom
+from mpqueue.compat.graph.make import custom
 from mpqueue.compat.graph.nodes import Kernel, Operation, Tensor
-from mpqueue.compat.graph.state import Running, held
+from mpqueue.compat.graph.state import held
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, merged
 from mpqueue.compat.ops.dtypes import DType, as_dtype
@@ -128,14 +129,13 @@ class QueueBase:
             ]
             self._check_shapes(tensors, many=many)
 
-            def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-                if len(tensors) < len(self._dtypes):
-                    invalid(f"got {len(tensors)} components for a queue of {len(self._dtypes)}")
-                queue = held(values[0])
-                (queue.enqueue_many if many else queue.enqueue)(values[1:], None)
-                return ()
+            def put(queue: np.ndarray, *components: np.ndarray) -> None:
+                if len(components) < len(self._dtypes):
+                    invalid(f"got {len(components)} components for a queue of {len(self._dtypes)}")
+                core = held(queue)
+                (core.enqueue_many if many else core.enqueue)(list(components), None)
 
-            return custom(kind, [self._queue_ref, *tensors], (), kernel, name=scope, blocking=True)
+            return custom(kind, [self._queue_ref, *tensors], (), of_values(put), name=scope, blocking=True)
 
     def _in_order(self, vals: Any) -> Sequence[Any]:
         names = self._spec.names
@@ -165,10 +165,7 @@ class QueueBase:
 
         Returns: A tensor; with several components a list of them, with names a dict.
         """
-
-        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-            return [array_of(each) for each in held(values[0]).dequeue(None)]
-
+        kernel = of_values(lambda queue: held(queue).dequeue(None))
         return self._dequeuing("QueueDequeueV2", "Dequeue", [], name, kernel, self._spec.shapes)
 
     def dequeue_many(self, n: Any, name: str | None = None) -> Any:
@@ -187,11 +184,7 @@ class QueueBase:
         """Take ``n`` elements out as `dequeue_many`, or of a closed queue what is left, if anything is.
 
         Args:
-            n: How many, an int32 scalar.
-
-        Raises:
-            ValueError: ``n`` is known to be negative.
-            TypeError: It is no int32.
+            n: As for `dequeue_many`, and so are the errors.
         """
         return self._dequeuing_many("QueueDequeueUpToV2", "DequeueUpTo", n, name, takes_fewer=True)
 
@@ -203,11 +196,7 @@ class QueueBase:
             raise ValueError(f"n must be 0 or more, got {known}")
         first = None if known is None or takes_fewer else int(known)
         shapes = [None if each is None else (first, *each) for each in self._spec.shapes]
-
-        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-            rows: list[np.ndarray] = held(values[0]).dequeue_many(int(values[1]), None, takes_fewer=takes_fewer)
-            return rows
-
+        kernel = of_values(lambda queue, n: held(queue).dequeue_many(int(n), None, takes_fewer=takes_fewer))
         return self._dequeuing(kind, suffix, [count], name, kernel, shapes)
 
     def _dequeuing(
@@ -223,15 +212,11 @@ class QueueBase:
 
         Args:
             cancel_pending_enqueues: Make enqueues that wait fail, instead of waiting for them.
-            name: Name of the node.
         """
-
-        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-            held(values[0]).close(bool(cancel_pending_enqueues), None)
-            return ()
-
+        cancel = bool(cancel_pending_enqueues)
+        kernel = of_values(lambda queue: held(queue).close(cancel, None))
         name = name or f"{self.name}_Close"
-        return custom("QueueCloseV2", [self._queue_ref], (), kernel, name=name, blocking=not cancel_pending_enqueues)
+        return custom("QueueCloseV2", [self._queue_ref], (), kernel, name=name, blocking=not cancel)
 
     def is_closed(self, name: str | None = None) -> Tensor:
         """A node that is True if the queue is closed."""
@@ -244,9 +229,7 @@ class QueueBase:
     def _asking(
         self, kind: str, suffix: str, name: str | None, dtype: DType, ask: Callable[[QueueCore], Any]
     ) -> Tensor:
-        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-            return [np.array(ask(held(values[0])), dtype.as_numpy_dtype)]
-
+        kernel = of_values(lambda queue: np.array(ask(held(queue)), dtype.as_numpy_dtype))
         return custom(kind, [self._queue_ref], [(dtype, ())], kernel, name=name or f"{self.name}_{suffix}").outputs[0]
 
     def __repr__(self) -> str:

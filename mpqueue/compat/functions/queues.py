@@ -10,7 +10,7 @@ from mpqueue.compat.functions.declare import public_class
 from mpqueue.compat.functions.queue_base import QueueBase
 from mpqueue.compat.functions.random import seeds_of
 from mpqueue.compat.graph.make import custom
-from mpqueue.compat.graph.nodes import Operation, Tensor
+from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.graph.state import Running, handle_of
 from mpqueue.compat.ops import dtypes as types
 from mpqueue.compat.ops.dtypes import DType, as_dtype
@@ -33,19 +33,18 @@ def _queue_node(
         shared_name: Its name in the session; without one it belongs to this node alone.
         name: Name of the node.
     """
-    made: list[Operation] = []
 
     def kernel(run: Running, _values: list[np.ndarray]) -> Sequence[np.ndarray]:
-        key = ("queue", shared_name) if shared_name else made[0]
-        label = made[0].name
+        key = ("queue", shared_name) if shared_name else made
+        label = made.name
         handle, found = run.session.resource(key, lambda: (handle_of(make(name=label).queue_ref), (kind, settings)))
         if found != (kind, settings):
             text = f"the queue of shared name {shared_name!r} is a {found[0]} of {found[1]}, not a {kind} of {settings}"
             raise InvalidArgumentError(None, None, text)
         return [handle]
 
-    made.append(custom(kind, (), [(types.resource, ())], kernel, name=name))
-    return made[0].outputs[0]
+    made = custom(kind, (), [(types.resource, ())], kernel, name=name)
+    return made.outputs[0]
 
 
 def _types(dtypes: Any) -> list[DType]:

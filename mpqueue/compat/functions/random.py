@@ -15,13 +15,13 @@ from mpqueue.compat.functions.array import shape as shape_of
 from mpqueue.compat.functions.control import Assert, control_dependencies
 from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.direct import direct
+from mpqueue.compat.functions.kernels import with_own
 from mpqueue.compat.functions.reduce import reduce_all
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.graph import get_default_graph
-from mpqueue.compat.graph.make import custom
-from mpqueue.compat.graph.nodes import Operation, Tensor
-from mpqueue.compat.graph.state import Running
+from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.ops import dtypes
+from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import DType
 from mpqueue.compat.ops.infer import invalid
 from mpqueue.compat.ops.infer import shape_of as known_shape_of
@@ -80,19 +80,19 @@ Draw = Callable[..., Any]  # of a generator, a shape, and the values of the othe
 
 def _drawing(kind: str, inputs: list[Tensor], dtype: DType, seed: int | None, name: str | None, draw: Draw) -> Tensor:
     """A node that draws an array of the shape that its first input tells."""
+
+    def drawn(generator: Generator, shape: np.ndarray, *values: np.ndarray) -> np.ndarray:
+        return np.asarray(draw(generator, _sizes(shape), *values)).astype(dtype.as_numpy_dtype, copy=False)
+
+    return _random(kind, inputs, (dtype, known_shape_of(inputs[0])), seed, name, drawn)
+
+
+def _random(
+    kind: str, inputs: list[Tensor], output: tuple[DType, Dims], seed: int | None, name: str | None, compute: Draw
+) -> Tensor:
     seeds = seeds_of(seed)
-    made: list[Operation] = []
-
-    def kernel(run: Running, values: list[np.ndarray]) -> list[np.ndarray]:
-        generator = run.session.resource(made[0], lambda: Generator(seeds))
-        array = draw(generator, _sizes(values[0]), *values[1:])
-        return [np.asarray(array).astype(dtype.as_numpy_dtype, copy=False)]
-
-    op: Operation = custom(
-        kind, inputs, [(dtype, known_shape_of(inputs[0]))], kernel, name=name, bound=seeds is not None
-    )
-    made.append(op)
-    return op.outputs[0]
+    made = with_own(kind, inputs, [output], lambda: Generator(seeds), compute, name=name, bound=seeds is not None)
+    return made.outputs[0]
 
 
 @public("random_uniform(shape, minval=0, maxval=None, dtype=float32, seed=None, name)", scope="random_uniform")
@@ -143,19 +143,12 @@ def _draw_truncated(generator: Generator, shape: tuple[int, ...], mean: np.ndarr
 
 
 def _normal(public_name: str, kind: str, what: str, draw: Draw) -> Callable[..., Tensor]:
-    text = f"""{what}
-
-Args:
-    shape: The shape of the result.
-    mean: The mean.
-    stddev: The standard deviation.
-    dtype: float16, float32 or float64.
-    seed: Draw the same values in every session.
-"""
-
-    form = f"{public_name}(shape, mean=0.0, stddev=1.0, dtype=float32, seed=None, name)"
-
-    @public(form, scope=public_name, doc=text)
+    @public(
+        f"{public_name}(shape, mean=0.0, stddev=1.0, dtype=float32, seed=None, name)",
+        scope=public_name,
+        doc=f"{what}\n\nArgs:\n    mean: The mean.\n    stddev: The standard deviation.",
+        like=random_uniform,
+    )
     def function(shape: Any, mean: Any, stddev: Any, dtype: DType, seed: int | None, name: str) -> Tensor:
         if dtype not in _FLOATS:
             raise TypeError(f"{public_name} draws float16, float32 or float64, not {dtype.name}")
@@ -177,18 +170,12 @@ truncated_normal = _normal(
 @public("random_shuffle(value, seed=None, name)")
 def random_shuffle(value: Tensor, seed: int | None, name: str | None) -> Tensor:
     """The rows in random order."""
-    seeds = seeds_of(seed)
-    made: list[Operation] = []
 
-    def kernel(run: Running, values: list[np.ndarray]) -> list[np.ndarray]:
-        if not values[0].ndim:
-            return values
-        generator = run.session.resource(made[0], lambda: Generator(seeds))
-        return [values[0][generator.draw("permutation", len(values[0]))]]
+    def shuffled(generator: Generator, rows: np.ndarray) -> Any:
+        return rows[generator.draw("permutation", len(rows))] if rows.ndim else rows
 
-    outputs = [(value.dtype.base_dtype, value.known_dims)]
-    made.append(custom("RandomShuffle", [value], outputs, kernel, name=name, bound=seeds is not None))
-    return made[0].outputs[0]
+    output = (value.dtype.base_dtype, value.known_dims)
+    return _random("RandomShuffle", [value], output, seed, name, shuffled)
 
 
 @public("random_crop(value, size, seed=None, name)", scope="random_crop")

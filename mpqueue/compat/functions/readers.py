@@ -4,7 +4,7 @@ A reader is a node that gives a handle, which leads to an eager reader; the node
 the queue with the work units.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,11 +12,12 @@ import numpy as np
 
 from mpqueue import readers
 from mpqueue.compat.functions.declare import public_class
+from mpqueue.compat.functions.kernels import of_values, with_own
 from mpqueue.compat.functions.queue_base import QueueBase
 from mpqueue.compat.graph.convert import convert_to_tensor
 from mpqueue.compat.graph.make import custom
 from mpqueue.compat.graph.nodes import Kernel, Operation, Tensor
-from mpqueue.compat.graph.state import Running, handle_of, held
+from mpqueue.compat.graph.state import handle_of, held
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, merged
 from mpqueue.compat.ops.dtypes import DType
@@ -67,15 +68,9 @@ class ReaderBase:
 
         Args:
             queue: A queue of texts, or its handle.
-            name: Name of the node.
         """
-
-        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-            record = held(values[0]).read(_Units(held(values[1])))
-            return [np.array(each, object) for each in record]
-
-        text: tuple[DType, Dims] = (dtypes.string, ())
-        return ReaderRead(*self._reading("ReaderReadV2", [_handle(queue)], [text, text], kernel, name))
+        read = of_values(lambda reader, queue: held(reader).read(_Units(held(queue))))
+        return ReaderRead(*self._reading("ReaderReadV2", [_handle(queue)], (), read, name))
 
     def read_up_to(self, queue: Any, num_records: Any, name: str | None = None) -> ReaderReadUpTo:
         """Up to so many next records, all of one work unit, as two vectors of texts.
@@ -83,20 +78,14 @@ class ReaderBase:
         Args:
             queue: A queue of texts, or its handle.
             num_records: The most records wanted, an int64 scalar.
-            name: Name of the node.
         """
         count = convert_to_tensor(num_records, dtypes.int64, "num_records")
         merged(count.known_dims, ())
+        read = of_values(lambda reader, queue, n: held(reader).read_up_to(_Units(held(queue)), int(n)))
+        return ReaderReadUpTo(*self._reading("ReaderReadUpToV2", [_handle(queue), count], (None,), read, name))
 
-        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-            return held(values[0]).read_up_to(_Units(held(values[1])), int(values[2]))  # type: ignore[no-any-return]
-
-        text: tuple[DType, Dims] = (dtypes.string, (None,))
-        return ReaderReadUpTo(*self._reading("ReaderReadUpToV2", [_handle(queue), count], [text, text], kernel, name))
-
-    def _reading(
-        self, kind: str, inputs: list[Tensor], outputs: list[tuple[DType, Dims]], kernel: Kernel, name: str | None
-    ) -> list[Tensor]:
+    def _reading(self, kind: str, inputs: list[Tensor], dims: Dims, kernel: Kernel, name: str | None) -> list[Tensor]:
+        outputs = [(dtypes.string, dims)] * 2
         return custom(kind, [self._reader_ref, *inputs], outputs, kernel, name=name, blocking=True).outputs
 
     def num_records_produced(self, name: str | None = None) -> Tensor:
@@ -112,18 +101,12 @@ class ReaderBase:
         return self._asking("ReaderSerializeStateV2", dtypes.string, "serialize_state", name)
 
     def _asking(self, kind: str, dtype: DType, method: str, name: str | None) -> Tensor:
-        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-            return [np.array(getattr(held(values[0]), method)(), dtype.as_numpy_dtype)]
-
+        kernel = of_values(lambda reader: np.array(getattr(held(reader), method)(), dtype.as_numpy_dtype))
         return custom(kind, [self._reader_ref], [(dtype, ())], kernel, name=name, bound=True).outputs[0]
 
     def reset(self, name: str | None = None) -> Operation:
         """An operation that takes the reader back to its initial clean state."""
-
-        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-            held(values[0]).reset()
-            return ()
-
+        kernel = of_values(lambda reader: held(reader).reset())
         return custom("ReaderResetV2", [self._reader_ref], (), kernel, name=name, bound=True)
 
     def restore_state(self, state: Any, name: str | None = None) -> Operation:
@@ -131,15 +114,10 @@ class ReaderBase:
 
         Args:
             state: What `serialize_state` gave.
-            name: Name of the node.
         """
         saved = convert_to_tensor(state, dtypes.string, "state")
         merged(saved.known_dims, ())
-
-        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-            held(values[0]).restore_state(values[1].item())
-            return ()
-
+        kernel = of_values(lambda reader, state: held(reader).restore_state(state.item()))
         return custom("ReaderRestoreStateV2", [self._reader_ref, saved], (), kernel, name=name, bound=True)
 
 
@@ -158,20 +136,16 @@ class _Units:
 
 
 def _handle(queue: Any) -> Tensor:
-    return (
-        queue.queue_ref if isinstance(queue, QueueBase) else convert_to_tensor(queue, dtypes.resource, "queue_handle")
-    )
+    if isinstance(queue, QueueBase):
+        return queue.queue_ref
+    return convert_to_tensor(queue, dtypes.resource, "queue_handle")
 
 
 def _reader_node(kind: str, make: Callable[[], readers.ReaderBase], name: str | None) -> Tensor:
     """The handle of a reader, which is found in the run's session, or made there."""
-    made: list[Operation] = []
-
-    def kernel(run: Running, _values: list[np.ndarray]) -> Sequence[np.ndarray]:
-        return [run.session.resource(made[0], lambda: handle_of(make()))]
-
-    made.append(custom(kind, (), [(dtypes.resource, ())], kernel, name=name))
-    return made[0].outputs[0]
+    return with_own(
+        kind, (), [(dtypes.resource, ())], lambda: handle_of(make()), lambda handle: handle, name=name
+    ).outputs[0]
 
 
 @public_class("TextLineReader", like=readers.TextLineReader)

@@ -7,35 +7,29 @@ from typing import Any, SupportsIndex
 from mpqueue.values.shapes import as_size
 
 
-def _arithmetic(combine: Callable[[int, int], int]) -> tuple[Any, Any]:
-    """An operator of `Dimension` and its mirror image: not known on either side makes the result not known."""
+def _combining(combine: Callable[[int, int], Any], result: Callable[[Any], Any]) -> Any:
+    """An operator of `Dimension`; the result of what is not known on either side is ``result(None)``."""
 
-    def forward(self: "Dimension", other: Any) -> Any:
+    def method(self: "Dimension", other: Any) -> Any:
         try:
             other = as_dimension(other)
         except (TypeError, ValueError):
             return NotImplemented
         both = self.value, other.value
-        return Dimension(None if None in both else combine(*both))  # type: ignore[arg-type]
+        return result(None if None in both else combine(*both))  # type: ignore[arg-type]
 
-    def backward(self: "Dimension", other: Any) -> Any:
-        return forward(as_dimension(other), self)
+    return method
 
-    return forward, backward
+
+def _arithmetic(combine: Callable[[int, int], int]) -> tuple[Any, Any]:
+    """An operator and its mirror image: not known on either side makes the result not known."""
+    forward = _combining(combine, lambda size: Dimension(size))  # noqa: PLW0108 - the class comes later
+    return forward, lambda self, other: forward(as_dimension(other), self)
 
 
 def _comparison(compare: Callable[[int, int], bool]) -> Any:
-    """A comparison of `Dimension`: None, neither true nor false, where a side is not known."""
-
-    def compared(self: "Dimension", other: Any) -> Any:
-        try:
-            other = as_dimension(other)
-        except (TypeError, ValueError):
-            return NotImplemented
-        both = self.value, other.value
-        return None if None in both else compare(*both)  # type: ignore[arg-type]
-
-    return compared
+    """A comparison: None, neither true nor false, where a side is not known."""
+    return _combining(compare, lambda holds: holds)
 
 
 class Dimension:
@@ -102,20 +96,12 @@ class Dimension:
         return None in (self.value, other.value) or self.value == other.value
 
     def assert_is_compatible_with(self, other: Any) -> None:
-        """Check `is_compatible_with`.
-
-        Raises:
-            ValueError: They differ.
-        """
+        """Check `is_compatible_with`, with a ValueError if they differ."""
         if not self.is_compatible_with(other):
             raise ValueError(f"Dimensions {self} and {as_dimension(other)} are not compatible")
 
     def merge_with(self, other: Any) -> "Dimension":
-        """Return what is known of a size that both are.
-
-        Raises:
-            ValueError: They differ.
-        """
+        """Return what is known of a size that both are; a ValueError if they differ."""
         self.assert_is_compatible_with(other)
         return Dimension(other if self.value is None else self)
 

@@ -6,6 +6,7 @@ buffers give it; a *reference* type (``float32_ref``, what a variable has) is 10
 """
 
 import enum
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -25,63 +26,50 @@ class Kind(enum.Enum):
     RESOURCE = "resource"
 
 
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
 class DType:
     """The type of a tensor's elements.
 
     Equal to whatever `as_dtype` makes of the other side: ``tf.float32 == np.float32`` and ``tf.float32 == "float32"``.
 
+    Attributes:
+        as_datatype_enum: The number of the type in TensorFlow's protocol buffers.
+        name: TensorFlow's name, such as "float32" or "string".
+        as_numpy_dtype: The NumPy scalar type; `object` for text.
+        kind: The family to which the type belongs.
+
     Follows: ``tf.DType``.
     """
 
-    __slots__ = ("_kind", "_name", "_number", "_numpy")
-
-    def __init__(self, number: int, name: str, numpy_type: type[Any], kind: Kind) -> None:
-        self._number, self._name, self._numpy, self._kind = number, name, numpy_type, kind
-
-    @property
-    def name(self) -> str:
-        """TensorFlow's name, such as "float32" or "string"."""
-        return self._name
-
-    @property
-    def as_numpy_dtype(self) -> type[Any]:
-        """The NumPy scalar type; `object` for text."""
-        return self._numpy
-
-    @property
-    def as_datatype_enum(self) -> int:
-        """The number of the type in TensorFlow's protocol buffers."""
-        return self._number
-
-    @property
-    def kind(self) -> Kind:
-        """To which family the type belongs."""
-        return self._kind
+    as_datatype_enum: int
+    name: str
+    as_numpy_dtype: type[Any]
+    kind: Kind
 
     @property
     def is_floating(self) -> bool:
         """True for the float types."""
-        return self._kind is Kind.FLOAT
+        return self.kind is Kind.FLOAT
 
     @property
     def is_integer(self) -> bool:
         """True for the signed and unsigned ints, not for bool."""
-        return self._kind in (Kind.INT, Kind.UINT)
+        return self.kind in (Kind.INT, Kind.UINT)
 
     @property
     def is_unsigned(self) -> bool:
         """True for the unsigned ints."""
-        return self._kind is Kind.UINT
+        return self.kind is Kind.UINT
 
     @property
     def is_complex(self) -> bool:
         """True for the complex types."""
-        return self._kind is Kind.COMPLEX
+        return self.kind is Kind.COMPLEX
 
     @property
     def is_bool(self) -> bool:
         """True for bool."""
-        return self._kind is Kind.BOOL
+        return self.kind is Kind.BOOL
 
     @property
     def is_quantized(self) -> bool:
@@ -96,7 +84,7 @@ class DType:
     @property
     def size(self) -> int:
         """Bytes of one element, 0 for text."""
-        return 0 if self._kind is Kind.TEXT else np.dtype(self._numpy).itemsize
+        return 0 if self.kind is Kind.TEXT else np.dtype(self.as_numpy_dtype).itemsize
 
     @property
     def min(self) -> Any:
@@ -124,7 +112,7 @@ class DType:
     @property
     def base_dtype(self) -> "DType":
         """The type itself, for a reference type what it refers to."""
-        return _BY_NUMBER[self._number % _REFERENCE]
+        return _BY_NUMBER[self.as_datatype_enum % _REFERENCE]
 
     @property
     def real_dtype(self) -> "DType":
@@ -133,11 +121,11 @@ class DType:
 
     @property
     def _is_ref_dtype(self) -> bool:
-        return self._number > _REFERENCE
+        return self.as_datatype_enum > _REFERENCE
 
     @property
     def _as_ref(self) -> "DType":
-        return _BY_NUMBER[self._number % _REFERENCE + _REFERENCE]
+        return _BY_NUMBER[self.as_datatype_enum % _REFERENCE + _REFERENCE]
 
     def is_compatible_with(self, other: Any) -> bool:
         """Tell if a tensor of type ``other`` may stand where this type is asked for.
@@ -150,9 +138,9 @@ class DType:
 
     def _bounds(self, which: str) -> Any:
         if self.is_floating:
-            return np.finfo(self._numpy)
+            return np.finfo(self.as_numpy_dtype)
         if self.is_integer:
-            return np.iinfo(self._numpy)
+            return np.iinfo(self.as_numpy_dtype)
         raise TypeError(f"Cannot find {which} value of {self}: the type has no order.")
 
     def __eq__(self, other: object) -> bool:
@@ -164,19 +152,19 @@ class DType:
             return False
 
     def __hash__(self) -> int:
-        return self._number
+        return self.as_datatype_enum
 
     def __int__(self) -> int:
-        return self._number
+        return self.as_datatype_enum
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return as_dtype, (self._name,)
+        return as_dtype, (self.name,)
 
     def __str__(self) -> str:
-        return f"<dtype: {self._name!r}>"
+        return f"<dtype: {self.name!r}>"
 
     def __repr__(self) -> str:
-        return f"tf.{self._name}"
+        return f"tf.{self.name}"
 
 
 _BY_NUMBER: dict[int, DType] = {}

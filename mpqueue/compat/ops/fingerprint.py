@@ -14,14 +14,33 @@ _K2: Final = 0x9AE16A3B2F90404F
 def fingerprint64(text: bytes) -> int:
     """The fingerprint, from 0 to below 2**64."""
     length = len(text)
-    if length <= 16:
-        return _up_to_16(text, length)
-    if length <= 32:
-        return _up_to_32(text, length)
-    return _up_to_64(text, length) if length <= 64 else _long(text, length)
+    if length > 64:
+        return _long(text, length)
+    factor = _K2 + length * 2
+    if length > 32:
+        y, z = _ends(text, _K2, factor)
+        z = _pair(y, z, factor)
+        e, f = _word(text, 16) * factor, _word(text, 24)
+        g, h = (y + _word(text, -32)) * factor, (z + _word(text, -24)) * factor
+        first = _turned(e + f, 43) + _turned(g, 30) + h
+        return _pair(first & _MASK, e + _turned(f + _word(text, 0) * _K2, 18) + g & _MASK, factor)
+    if length > 16:
+        return _pair(*_ends(text, _K1, factor), factor)
+    if length >= 8:
+        a, b = _word(text, 0) + _K2, _word(text, -8)
+        c, d = _turned(b, 37) * factor + a, (_turned(a, 25) + b) * factor
+        return _pair(c & _MASK, d & _MASK, factor)
+    if length >= 4:
+        return _pair(length + (_word(text, 0, 4) << 3), _word(text, -4, 4), factor)
+    if not length:
+        return _K2
+    y = text[0] + (text[length >> 1] << 8)
+    return _mixed(y * _K2 & _MASK ^ (length + (text[-1] << 2)) * _K0 & _MASK) * _K2 & _MASK
 
 
 def _word(text: bytes, start: int, size: int = 8) -> int:
+    """The word at a place, which counts from the end if it is negative."""
+    start += len(text) if start < 0 else 0
     return int.from_bytes(text[start : start + size], "little")
 
 
@@ -37,43 +56,14 @@ def _mixed(value: int) -> int:
 
 def _pair(one: int, two: int, factor: int) -> int:
     first = _mixed((one ^ two) * factor)
-    second = _mixed((two ^ first) * factor)
-    return second * factor & _MASK
+    return _mixed((two ^ first) * factor) * factor & _MASK
 
 
-def _up_to_16(text: bytes, length: int) -> int:
-    factor = _K2 + length * 2
-    if length >= 8:
-        a, b = _word(text, 0) + _K2, _word(text, length - 8)
-        c, d = _turned(b, 37) * factor + a, (_turned(a, 25) + b) * factor
-        return _pair(c & _MASK, d & _MASK, factor)
-    if length >= 4:
-        return _pair(length + (_word(text, 0, 4) << 3), _word(text, length - 4, 4), factor)
-    if not length:
-        return _K2
-    y = text[0] + (text[length >> 1] << 8)
-    z = length + (text[-1] << 2)
-    return _mixed(y * _K2 & _MASK ^ z * _K0 & _MASK) * _K2 & _MASK
-
-
-def _up_to_32(text: bytes, length: int) -> int:
-    factor = _K2 + length * 2
-    a, b = _word(text, 0) * _K1, _word(text, 8)
-    c, d = _word(text, length - 8) * factor, _word(text, length - 16) * _K2
-    first = _turned(a + b, 43) + _turned(c, 30) + d
-    return _pair(first & _MASK, a + _turned(b + _K2, 18) + c & _MASK, factor)
-
-
-def _up_to_64(text: bytes, length: int) -> int:
-    factor = _K2 + length * 2
-    a, b = _word(text, 0) * _K2, _word(text, 8)
-    c, d = _word(text, length - 8) * factor, _word(text, length - 16) * _K2
-    y = _turned(a + b, 43) + _turned(c, 30) + d & _MASK
-    z = _pair(y, a + _turned(b + _K2, 18) + c & _MASK, factor)
-    e, f = _word(text, 16) * factor, _word(text, 24)
-    g, h = (y + _word(text, length - 32)) * factor, (z + _word(text, length - 24)) * factor
-    first = _turned(e + f, 43) + _turned(g, 30) + h
-    return _pair(first & _MASK, e + _turned(f + a, 18) + g & _MASK, factor)
+def _ends(text: bytes, weight: int, factor: int) -> tuple[int, int]:
+    """The first and the last 16 bytes, mixed into two words."""
+    a, b = _word(text, 0) * weight, _word(text, 8)
+    c, d = _word(text, -8) * factor, _word(text, -16) * _K2
+    return _turned(a + b, 43) + _turned(c, 30) + d & _MASK, a + _turned(b + _K2, 18) + c & _MASK
 
 
 def _weak(text: bytes, start: int, a: int, b: int) -> tuple[int, int]:
@@ -81,25 +71,20 @@ def _weak(text: bytes, start: int, a: int, b: int) -> tuple[int, int]:
     w, x, y, z = (_word(text, start + place) for place in (0, 8, 16, 24))
     a = a + w & _MASK
     b = _turned(b + a + z, 21)
-    c = a
-    a = a + x + y & _MASK
-    return a + z & _MASK, b + _turned(a, 44) + c & _MASK
+    return a + x + y + z & _MASK, b + _turned(a + x + y, 44) + a & _MASK
 
 
 def _long(text: bytes, length: int) -> int:
-    x, y = 81, 81 * _K1 + 113 & _MASK
-    z = _mixed(y * _K2 + 113) * _K2 & _MASK
-    v, w = (0, 0), (0, 0)
-    x = x * _K2 + _word(text, 0) & _MASK
-    end = (length - 1) // 64 * 64
-    for start in range(0, end, 64):
-        x, y, z, v, w = _round(text, start, (x, y, z, v, w), _K1, 1)
-    rest = (length - 1) & 63
+    x, y = 81 * _K2 + _word(text, 0) & _MASK, 81 * _K1 + 113 & _MASK
+    state: _State = x, y, _mixed(y * _K2 + 113) * _K2 & _MASK, (0, 0), (0, 0)
+    for start in range(0, (length - 1) // 64 * 64, 64):
+        state = _round(text, start, state, _K1, 1)
+    x, y, z, v, w = state
     factor = _K1 + ((z & 0xFF) << 1)
-    w = (w[0] + rest & _MASK, w[1])
+    w = (w[0] + (length - 1 & 63) & _MASK, w[1])
     v = (v[0] + w[0] & _MASK, v[1])
     w = (w[0] + v[0] & _MASK, w[1])
-    x, y, z, v, w = _round(text, end + rest - 63, (x, y, z, v, w), factor, 9)
+    x, y, z, v, w = _round(text, length - 64, (x, y, z, v, w), factor, 9)
     first = _pair(v[0], w[0], factor) + _mixed(y) * _K0 + z
     return _pair(first & _MASK, _pair(v[1], w[1], factor) + x & _MASK, factor)
 

@@ -5,6 +5,8 @@ its default, a faster transform, is up to 4 levels off. Written JPEG files are e
 """
 
 import io
+from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any, Final
 
@@ -34,29 +36,30 @@ def pillow() -> ModuleType:
     return Image
 
 
-def _kind(contents: bytes, operation: str) -> str:
+def _kind(contents: bytes, operation: str, *, only: str = "") -> str:
     kind = next((name for magic, name in _MAGIC if contents.startswith(magic)), None)
     if kind is None:
-        invalid(
-            f"{operation}: unknown image file format, one of JPEG, PNG, GIF, BMP required; it begins {contents[:8]!r}"
-        )
+        wanted = ", ".join(name for _, name in _MAGIC)
+        invalid(f"{operation}: unknown image file format, one of {wanted} required; it begins {contents[:8]!r}")
+    if only and kind != only:
+        invalid(f"{operation}: the file is no {only}; use decode_image")
     return kind
 
 
-def _opened(contents: bytes, kind: str) -> Any:
+def _valid(kind: str, read: Callable[..., Any], *args: Any) -> Any:
+    """Call a function of Pillow's, which raises what its parsers happen to raise."""
     try:
-        return pillow().open(io.BytesIO(contents), formats=[kind])
-    except ImportError:
-        raise
-    except Exception as error:  # Pillow raises what its parsers happen to raise
-        invalid(f"invalid {kind} data, size {len(contents)}: {error}")
+        return read(*args)
+    except Exception as error:
+        invalid(f"invalid {kind} data: {error}")
+
+
+def _opened(contents: bytes, kind: str) -> Any:
+    return _valid(kind, partial(pillow().open, formats=[kind]), io.BytesIO(contents))
 
 
 def _loaded(image: Any, kind: str) -> Any:
-    try:
-        image.load()
-    except Exception as error:
-        invalid(f"invalid {kind} data: {error}")
+    _valid(kind, image.load)
     return image
 
 
@@ -136,21 +139,18 @@ def _weighed(colours: np.ndarray) -> np.ndarray:
 
 def _decode_png(contents: bytes, channels: int, dtype: DType) -> np.ndarray:
     _check_channels("PNG", channels)
-    if dtype == dtypes.uint16 and png16.is_deep(contents):
-        try:
-            return _with_channels(png16.read(contents), channels)
-        except ValueError as error:
-            invalid(str(error))
-    pixels = _pixels(_loaded(_opened(contents, "PNG"), "PNG"))
+    image = _opened(contents, "PNG")
+    if dtype == dtypes.uint16 and png16.is_deep(image):
+        return _with_channels(_valid("PNG", png16.read, lambda: _opened(contents, "PNG")), channels)
+    pixels = _pixels(_loaded(image, "PNG"))
     if pixels.dtype != np.uint8:
         pixels = pixels.astype(np.uint16)
     if dtype == dtypes.uint16:
         pixels = pixels if pixels.dtype == np.uint16 else pixels.astype(np.uint16) * np.uint16(257)
     elif pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
-    header = png16.header_of(contents)
-    shallow = header is not None and header.bit_depth < 8  # TensorFlow fills in alpha in the file's own depth
-    return _with_channels(pixels, channels, 2**header.bit_depth - 1 if header and shallow else None)
+    bits = contents[24]  # of a channel; TensorFlow fills in alpha in the file's own depth
+    return _with_channels(pixels, channels, 2**bits - 1 if bits < 8 else None)
 
 
 def _decode_gif(contents: bytes, channels: int) -> np.ndarray:
@@ -178,15 +178,10 @@ def _decode_other(contents: bytes, kind: str, channels: int, dtype: DType, opera
     if kind == "JPEG":
         return _scaled(_decode_jpeg(contents, channels), dtype)
     if kind == "BMP":
-        invalid(
-            "Trying to decode BMP format using a wrong op. Use decode_bmp or decode_image instead. "
-            f"Op used: {operation}"
-        )
+        invalid(f"{operation}: the file is a BMP; use decode_bmp or decode_image")
     frames = _decode_gif(contents, channels)
     if len(frames) > 1:
-        invalid(
-            f"Got {len(frames)} frames, but animated gifs can only be decoded by tf.image.decode_gif or decode_image"
-        )
+        invalid(f"{operation}: the file is a GIF of {len(frames)} frames; use decode_gif or decode_image")
     return _scaled(frames[0], dtype)
 
 
@@ -221,16 +216,14 @@ def decode_png(contents: np.ndarray, *, channels: int = 0, dtype: DType = dtypes
 @op("DecodeGif", "contents: string[] -> uint8[_ _ _ 3]", "image.decode_gif")
 def decode_gif(contents: np.ndarray) -> np.ndarray:
     """The frames of a GIF file: uint8 of shape (frames, height, width, 3)."""
-    if _kind(contents.item(), "DecodeGif") != "GIF":
-        invalid("DecodeGif: the file is no GIF; use decode_image")
+    _kind(contents.item(), "DecodeGif", only="GIF")
     return _decode_gif(contents.item(), 3)
 
 
 @op("DecodeBmp", "contents: string[] -> uint8[_ _ channels]", "image.decode_bmp")
 def decode_bmp(contents: np.ndarray, *, channels: int = 0) -> np.ndarray:
     """The pixels of a BMP file: uint8 of shape (height, width, channels)."""
-    if _kind(contents.item(), "DecodeBmp") != "BMP":
-        invalid("DecodeBmp: the file is no BMP; use decode_image")
+    _kind(contents.item(), "DecodeBmp", only="BMP")
     return _decode_bmp(contents.item(), channels)
 
 
@@ -276,7 +269,7 @@ def encode_jpeg(
     x_density: int = 300,
     y_density: int = 300,
     xmp_metadata: str = "",
-) -> np.ndarray:
+) -> bytes:
     """A JPEG file of a uint8 image with 1 or 3 channels.
 
     Args:
@@ -318,18 +311,11 @@ def _check_jpeg(image: np.ndarray, format: str, quality: int) -> None:
         invalid(f"cannot encode an empty image, got shape {list(image.shape)}")
 
 
-def _written(image: np.ndarray, kind: str, **options: Any) -> np.ndarray:
+def _written(image: np.ndarray, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     options = {key: value for key, value in options.items() if value != b""}
     pillow().fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, kind, **options)
-    return as_text(buffer.getvalue())
-
-
-def as_text(contents: bytes) -> np.ndarray:
-    """Bytes as a scalar text."""
-    out = np.empty((), object)
-    out[()] = contents
-    return out
+    return buffer.getvalue()
 
 
 @op(
@@ -338,14 +324,14 @@ def as_text(contents: bytes) -> np.ndarray:
     "image.encode_png",
     T=Types((dtypes.uint8, dtypes.uint16), dtypes.uint8),
 )
-def encode_png(image: np.ndarray, *, compression: int = -1) -> np.ndarray:
+def encode_png(image: np.ndarray, *, compression: int = -1) -> bytes:
     """A PNG file of an image with 1 to 4 channels."""
     if image.shape[-1] not in (1, 2, 3, 4) or not image.size:
         invalid(f"image must have 1, 2, 3, or 4 channels and not be empty, got shape {list(image.shape)}")
     if not -1 <= compression <= 9:
         invalid(f"compression should be in [-1,9], got {compression}")
     if image.dtype == np.uint16:
-        return as_text(png16.write(image, compression))
+        return png16.write(image, compression)
     return _written(image, "PNG", **({} if compression < 0 else {"compress_level": compression}))
 
 

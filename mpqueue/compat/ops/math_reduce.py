@@ -36,14 +36,6 @@ def checked_axes(rank: int, indices: np.ndarray) -> tuple[int, ...]:
     return tuple(axes)
 
 
-def _sum(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> Any:
-    return x.sum(axes, dtype=x.dtype, keepdims=keep)
-
-
-def _prod(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> Any:
-    return x.prod(axes, dtype=x.dtype, keepdims=keep)
-
-
 def _mean(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> Any:
     """The mean of ints is an int, cut towards zero; of none of them, 0."""
     if x.dtype.kind not in "iu":
@@ -58,39 +50,25 @@ def _count(x: np.ndarray, axes: tuple[int, ...]) -> int:
     return int(np.prod([x.shape[axis] for axis in axes], dtype=np.int64))
 
 
-def _max(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> Any:
-    return x.max(axes, keepdims=keep, initial=_extreme(x.dtype)[0])
-
-
-def _min(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> Any:
-    return x.min(axes, keepdims=keep, initial=_extreme(x.dtype)[1])
-
-
 def _extreme(dtype: np.dtype[Any]) -> tuple[Any, Any]:
     if dtype.kind == "f":
         return -np.inf, np.inf
     return np.iinfo(dtype).min, np.iinfo(dtype).max
 
 
-def _any(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> Any:
-    return x.any(axes, keepdims=keep)
+_Reduction = Callable[[np.ndarray, tuple[int, ...], bool], Any]
+_REDUCTIONS: Final[dict[str, tuple[tuple[DType, ...], _Reduction]]] = {
+    "Sum": (NUMBERS, lambda x, axes, keep: x.sum(axes, dtype=x.dtype, keepdims=keep)),
+    "Mean": (NUMBERS, _mean),
+    "Prod": (NUMBERS, lambda x, axes, keep: x.prod(axes, dtype=x.dtype, keepdims=keep)),
+    "Max": (REALS, lambda x, axes, keep: x.max(axes, keepdims=keep, initial=_extreme(x.dtype)[0])),
+    "Min": (REALS, lambda x, axes, keep: x.min(axes, keepdims=keep, initial=_extreme(x.dtype)[1])),
+    "Any": ((dtypes.bool_,), lambda x, axes, keep: x.any(axes, keepdims=keep)),
+    "All": ((dtypes.bool_,), lambda x, axes, keep: x.all(axes, keepdims=keep)),
+}
 
 
-def _all(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> Any:
-    return x.all(axes, keepdims=keep)
-
-
-Reduction = Callable[[np.ndarray, tuple[int, ...], bool], Any]
-_REDUCTIONS: Final[tuple[tuple[str, tuple[DType, ...], Reduction], ...]] = (
-    ("Sum", NUMBERS, _sum),
-    ("Mean", NUMBERS, _mean),
-    ("Prod", NUMBERS, _prod),
-    ("Max", REALS, _max),
-    ("Min", REALS, _min),
-)
-
-
-def _reducing(function: Reduction) -> Callable[..., Any]:
+def _reducing(function: _Reduction) -> Callable[..., Any]:
     def reduce(input: np.ndarray, reduction_indices: np.ndarray, *, keep_dims: bool = False) -> np.ndarray:
         axes = checked_axes(input.ndim, reduction_indices)
         return np.asarray(function(input, axes, keep_dims)).astype(input.dtype, copy=False)
@@ -98,10 +76,10 @@ def _reducing(function: Reduction) -> Callable[..., Any]:
     return reduce
 
 
-for _name, _types, _function in _REDUCTIONS:
-    op(_name, "input: T, reduction_indices: I -> T", T=_types, infer=reduced)(_reducing(_function))
-for _name, _function in (("Any", _any), ("All", _all)):
-    op(_name, "input: bool, reduction_indices: I -> bool", infer=reduced)(_reducing(_function))
+for _name, (_types, _function) in _REDUCTIONS.items():
+    # Python values for bools must be bools already: nothing is made one.
+    _kind = "bool" if _types == (dtypes.bool_,) else "T"
+    op(_name, f"input: {_kind}, reduction_indices: I -> {_kind}", T=_types, infer=reduced)(_reducing(_function))
 
 
 def _place(input: Known, dimension: Known, **_types: DType) -> Dims:

@@ -67,11 +67,7 @@ class TensorShape:
         return self._dims is not None and None not in self._dims
 
     def assert_is_fully_defined(self) -> None:
-        """Check `is_fully_defined`.
-
-        Raises:
-            ValueError: Something is unknown.
-        """
+        """Check `is_fully_defined`, with a ValueError if something is unknown."""
         if not self.is_fully_defined():
             raise ValueError(f"Shape {self} is not fully defined")
 
@@ -84,11 +80,7 @@ class TensorShape:
         return True
 
     def assert_is_compatible_with(self, other: Any) -> None:
-        """Check `is_compatible_with`.
-
-        Raises:
-            ValueError: No array could have both shapes.
-        """
+        """Check `is_compatible_with`, with a ValueError if no array could have both shapes."""
         if not self.is_compatible_with(other):
             raise ValueError(f"Shapes {self} and {as_shape(other)} are incompatible")
 
@@ -119,49 +111,29 @@ class TensorShape:
         return TensorShape(self._dims + other.known)
 
     def with_rank(self, rank: int) -> "TensorShape":
-        """This shape, known to have ``rank`` sizes.
-
-        Raises:
-            ValueError: It has another number.
-        """
+        """This shape, known to have ``rank`` sizes; a ValueError if it has another number."""
         self.assert_has_rank(rank)
         return TensorShape([None] * rank) if self._dims is None else self
 
     def with_rank_at_least(self, rank: int) -> "TensorShape":
-        """This shape, checked.
-
-        Raises:
-            ValueError: It has fewer than ``rank`` sizes.
-        """
-        if self._dims is not None and len(self._dims) < rank:
+        """This shape; a ValueError if it has fewer than ``rank`` sizes."""
+        if self.ndims is not None and self.ndims < rank:
             raise ValueError(f"Shape {self} must have rank at least {rank}")
         return self
 
     def with_rank_at_most(self, rank: int) -> "TensorShape":
-        """This shape, checked.
-
-        Raises:
-            ValueError: It has more than ``rank`` sizes.
-        """
-        if self._dims is not None and len(self._dims) > rank:
+        """This shape; a ValueError if it has more than ``rank`` sizes."""
+        if self.ndims is not None and self.ndims > rank:
             raise ValueError(f"Shape {self} must have rank at most {rank}")
         return self
 
     def assert_has_rank(self, rank: int) -> None:
-        """Check the rank, if known.
-
-        Raises:
-            ValueError: It is another.
-        """
+        """Check the rank, with a ValueError if it is known to be another."""
         if self.ndims not in (None, rank):
             raise ValueError(f"Shape {self} must have rank {rank}")
 
     def assert_same_rank(self, other: Any) -> None:
-        """Check that both ranks, if known, agree.
-
-        Raises:
-            ValueError: They differ.
-        """
+        """Check that both ranks agree, with a ValueError if they are known to differ."""
         other = as_shape(other)
         if None not in (self.ndims, other.ndims) and self.ndims != other.ndims:
             raise ValueError(f"Shapes {self} and {other} must have the same rank")

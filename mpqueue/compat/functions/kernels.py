@@ -1,0 +1,48 @@
+"""Kernels: of functions of values alone, and of those that use something which each session has for itself."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mpqueue.compat.graph.make import array_of, custom
+from mpqueue.compat.graph.nodes import Kernel, Operation, Tensor
+from mpqueue.compat.graph.state import Running
+from mpqueue.compat.ops.dims import Dims
+from mpqueue.compat.ops.dtypes import DType
+
+
+def of_values(compute: Callable[..., Any]) -> Kernel:
+    """The kernel that calls a function with the values of the inputs; it returns an output, several, or None."""
+
+    def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+        result = compute(*values)
+        if result is None:
+            return ()
+        return [array_of(each) for each in (result if isinstance(result, list | tuple) else [result])]
+
+    return kernel
+
+
+def with_own(
+    kind: str,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[tuple[DType, Dims]],
+    make: Callable[[], Any],
+    compute: Callable[..., Any],
+    **options: Any,
+) -> Operation:
+    """A node with something of its own in each session.
+
+    Args:
+        kind: As for `custom`, and so are ``inputs``, ``outputs`` and the options.
+        make: Makes the thing when it is first needed.
+        compute: Takes it, and the values of the inputs; see `of_values`.
+    """
+    computed = of_values(compute)
+
+    def kernel(run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+        return computed(run, [run.session.resource(made, make), *values])
+
+    made = custom(kind, inputs, outputs, kernel, **options)
+    return made
