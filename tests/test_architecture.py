@@ -21,7 +21,6 @@ MAX_COMPAT_LINES = 14_120  # what there is: it may only become less
 # Classes that mirror one of TensorFlow's have the fields and methods that it needs.
 MIRRORS = {
     "mpqueue.compat.functions.keys.GraphKeys": "tf.GraphKeys: a name for each collection",
-    "mpqueue.compat.ops.dtypes.DType": "tf.DType",
     "mpqueue.compat.ops.tensorshape.TensorShape": "tf.TensorShape",
 }
 # No processes, no descriptors, no threads: a test drives them in microseconds.

@@ -119,11 +119,11 @@ mpqueue.compat.functions.text
     tf strings: reduce_join
     strings: join=string_join split
 mpqueue.compat.functions.variables
-    tf: Variable all_variables assign assign_add assign_sub count_up_to global_variables global_variables_initializer
-        initialize_all_tables=tables_initializer initialize_all_variables=global_variables_initializer
-        initialize_local_variables=local_variables_initializer initialize_variables=variables_initializer
-        is_variable_initialized local_variables local_variables_initializer model_variables
-        report_uninitialized_variables trainable_variables variables_initializer
+    tf: Variable all_variables=global_variables assign assign_add assign_sub count_up_to global_variables
+        global_variables_initializer initialize_all_tables=tables_initializer
+        initialize_all_variables=global_variables_initializer initialize_local_variables=local_variables_initializer
+        initialize_variables=variables_initializer is_variable_initialized local_variables local_variables_initializer
+        model_variables report_uninitialized_variables trainable_variables variables_initializer
     tf initializers: tables_initializer
     initializers: global_variables=global_variables_initializer local_variables=local_variables_initializer
         variables=variables_initializer
@@ -196,14 +196,13 @@ mpqueue.errors
     tf errors: OpError
     errors: AbortedError AlreadyExistsError CancelledError DataLossError DeadlineExceededError FailedPreconditionError
         InternalError InvalidArgumentError NotFoundError OutOfRangeError PermissionDeniedError ResourceExhaustedError
-        UnauthenticatedError UnavailableError UnimplementedError UnknownError
-        ABORTED=AbortedError.code ALREADY_EXISTS=AlreadyExistsError.code CANCELLED=CancelledError.code
-        DATA_LOSS=DataLossError.code DEADLINE_EXCEEDED=DeadlineExceededError.code
-        FAILED_PRECONDITION=FailedPreconditionError.code INTERNAL=InternalError.code
-        INVALID_ARGUMENT=InvalidArgumentError.code NOT_FOUND=NotFoundError.code OUT_OF_RANGE=OutOfRangeError.code
-        PERMISSION_DENIED=PermissionDeniedError.code RESOURCE_EXHAUSTED=ResourceExhaustedError.code
-        UNAUTHENTICATED=UnauthenticatedError.code UNAVAILABLE=UnavailableError.code
-        UNIMPLEMENTED=UnimplementedError.code UNKNOWN=UnknownError.code
+        UnauthenticatedError UnavailableError UnimplementedError UnknownError ABORTED=AbortedError.code
+        ALREADY_EXISTS=AlreadyExistsError.code CANCELLED=CancelledError.code DATA_LOSS=DataLossError.code
+        DEADLINE_EXCEEDED=DeadlineExceededError.code FAILED_PRECONDITION=FailedPreconditionError.code
+        INTERNAL=InternalError.code INVALID_ARGUMENT=InvalidArgumentError.code NOT_FOUND=NotFoundError.code
+        OUT_OF_RANGE=OutOfRangeError.code PERMISSION_DENIED=PermissionDeniedError.code
+        RESOURCE_EXHAUSTED=ResourceExhaustedError.code UNAUTHENTICATED=UnauthenticatedError.code
+        UNAVAILABLE=UnavailableError.code UNIMPLEMENTED=UnimplementedError.code UNKNOWN=UnknownError.code
 mpqueue.parsing.example
     train: BytesList Example Feature FeatureList FeatureLists Features FloatList Int64List SequenceExample
 mpqueue.parsing.features

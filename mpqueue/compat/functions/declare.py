@@ -98,7 +98,7 @@ def _own_parameters(function: Callable[..., Any], like: Any) -> tuple[dict[str, 
 
     The other one's keyword-only parameters are left out: they are mpqueue's own, and not TensorFlow's.
     """
-    own = dict(inspect.signature(function).parameters)
+    own = dict(inspect.signature(function, eval_str=True).parameters)
     if all(each.kind is not each.VAR_KEYWORD for each in own.values()):
         return own, True
     taken = [each for each in inspect.signature(like).parameters.values() if each.kind is not each.KEYWORD_ONLY]

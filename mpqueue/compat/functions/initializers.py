@@ -1,6 +1,7 @@
 """Initializers: objects that `get_variable` calls with a shape and a type to make an initial value."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -46,73 +47,72 @@ class Initializer:
 class zeros_initializer(Initializer):  # noqa: N801
     """Zeros, False, or empty text."""
 
-    def _made(self, shape: Any, dtype: dtypes.DType) -> Tensor:
-        return array_fill.zeros(shape, dtype)
+    _made = staticmethod(array_fill.zeros)
 
 
 @public_class("ones_initializer")
 class ones_initializer(Initializer):  # noqa: N801
     """Ones."""
 
-    def _made(self, shape: Any, dtype: dtypes.DType) -> Tensor:
-        return array_fill.ones(shape, dtype)
+    _made = staticmethod(array_fill.ones)
 
 
 @public_class("constant_initializer")
+@dataclass(eq=False)
 class constant_initializer(Initializer):  # noqa: N801
     """One value, or a list of them in the order of the elements."""
 
-    def __init__(self, value: Any = 0, dtype: Any = dtypes.float32, verify_shape: bool = False) -> None:
-        super().__init__(dtype)
-        self.value, self._verify_shape = value, verify_shape
+    value: Any = 0
+    dtype: Any = dtypes.float32
+    verify_shape: bool = False
 
     def _made(self, shape: Any, dtype: dtypes.DType) -> Tensor:
-        return constant(self.value, dtype, shape, verify_shape=self._verify_shape)
+        return constant(self.value, dtype, shape, verify_shape=self.verify_shape)
 
 
 @public_class("random_uniform_initializer")
+@dataclass(eq=False)
 class random_uniform_initializer(Initializer):  # noqa: N801
     """Values from ``minval`` to below ``maxval``, all equally likely."""
 
-    def __init__(
-        self, minval: Any = 0.0, maxval: Any = None, seed: int | None = None, dtype: Any = dtypes.float32
-    ) -> None:
-        super().__init__(dtype)
-        self.minval, self.maxval, self.seed = minval, maxval, seed
+    minval: Any = 0.0
+    maxval: Any = None
+    seed: int | None = None
+    dtype: Any = dtypes.float32
 
     def _made(self, shape: Any, dtype: dtypes.DType) -> Tensor:
         return random.random_uniform(shape, self.minval, self.maxval, dtype, self.seed)
 
 
 @public_class("random_normal_initializer")
+@dataclass(eq=False)
 class random_normal_initializer(Initializer):  # noqa: N801
     """Values of a normal distribution."""
 
-    def __init__(
-        self, mean: Any = 0.0, stddev: Any = 1.0, seed: int | None = None, dtype: Any = dtypes.float32
-    ) -> None:
-        super().__init__(dtype)
-        self.mean, self.stddev, self.seed = mean, stddev, seed
+    mean: Any = 0.0
+    stddev: Any = 1.0
+    seed: int | None = None
+    dtype: Any = dtypes.float32
+    _draw = staticmethod(random.random_normal)
 
     def _made(self, shape: Any, dtype: dtypes.DType) -> Tensor:
-        return random.random_normal(shape, self.mean, self.stddev, dtype, self.seed)
+        return self._draw(shape, self.mean, self.stddev, dtype, self.seed)
 
 
 @public_class("truncated_normal_initializer")
 class truncated_normal_initializer(random_normal_initializer):  # noqa: N801 - TensorFlow's name
     """Values of a normal distribution, within two standard deviations."""
 
-    def _made(self, shape: Any, dtype: dtypes.DType) -> Tensor:
-        return random.truncated_normal(shape, self.mean, self.stddev, dtype, self.seed)
+    _draw = staticmethod(random.truncated_normal)
 
 
 @public_class("glorot_uniform_initializer")
+@dataclass(eq=False)
 class glorot_uniform_initializer(Initializer):  # noqa: N801
     """Values within ``sqrt(6 / (inputs + outputs))`` of 0; what `get_variable` takes for floats by default."""
 
-    def __init__(self, seed: int | None = None, dtype: Any = dtypes.float32) -> None:
-        super().__init__(dtype)
-        self.seed = seed
+    seed: int | None = None
+    dtype: Any = dtypes.float32
 
     def _made(self, shape: Any, dtype: dtypes.DType) -> Tensor:
         sizes = [int(size) for size in shape]

@@ -49,6 +49,11 @@ class Variable(StandsForTensor, Operators):
         dtype: Type to which the initial value is converted.
         shape: The shape, instead of that of the initial value.
 
+    Attributes:
+        trainable: As given.
+        initializer: The operation that sets the initial value.
+        initial_value: The initial value, a tensor.
+
     Raises:
         ValueError: No initial value, or one whose shape is not known though it shall be validated.
     """
@@ -79,15 +84,15 @@ class Variable(StandsForTensor, Operators):
         graph = get_default_graph()
         with graph.control_dependencies(None), graph.name_scope(name or "Variable") as scope:
             given = initial_value() if callable(initial_value) else initial_value
-            self._initial_value = convert_to_tensor(given, dtype, "initial_value")
-            dims = self._initial_value.known_dims if shape is None else as_shape(shape).known
+            self.initial_value = convert_to_tensor(given, dtype, "initial_value")
+            dims = self.initial_value.known_dims if shape is None else as_shape(shape).known
             if validate_shape and (dims is None or None in dims):
-                raise ValueError(f"initial_value must have a shape specified: {self._initial_value!r}")
-            kind = self._initial_value.dtype.base_dtype
+                raise ValueError(f"initial_value must have a shape specified: {self.initial_value!r}")
+            kind = self.initial_value.dtype.base_dtype
             outputs = [(kind._as_ref, dims if validate_shape else None)]
             holder = custom("VariableV2", (), outputs, self._read, name=scope, bound=True)
             self._stands_for = holder.outputs[0]
-            self._initializer = self.assign(self._initial_value, validate_shape=validate_shape, name="Assign").op
+            self.initializer = self.assign(self.initial_value, validate_shape=validate_shape, name="Assign").op
             self._snapshot = apply("Identity", self._stands_for, name="read")
         names = [GraphKeys.GLOBAL_VARIABLES] if collections is None else list(collections)
         if self.trainable and GraphKeys.TRAINABLE_VARIABLES not in names:
@@ -122,16 +127,6 @@ class Variable(StandsForTensor, Operators):
         self._stands_for.set_shape(shape)
         self._snapshot.set_shape(shape)
 
-    @property
-    def initializer(self) -> Operation:
-        """The operation that sets the initial value."""
-        return self._initializer
-
-    @property
-    def initial_value(self) -> Tensor:
-        """The initial value."""
-        return self._initial_value
-
     def value(self) -> Tensor:
         """The value, read when it is run."""
         return self._snapshot
@@ -143,7 +138,7 @@ class Variable(StandsForTensor, Operators):
 
     def initialized_value(self) -> Tensor:
         """The value, or the initial value before it was set."""
-        return cond(is_variable_initialized(self), self.value, lambda: self._initial_value)  # type: ignore[no-any-return]
+        return cond(is_variable_initialized(self), self.value, lambda: self.initial_value)  # type: ignore[no-any-return]
 
     def eval(self, session: Any = None) -> Any:
         """The value in the given or the default session."""
@@ -151,7 +146,7 @@ class Variable(StandsForTensor, Operators):
 
     def load(self, value: Any, session: Any = None) -> None:
         """Set the value in the given or the default session."""
-        self.graph.session_for(session, "load()").run(self.initializer, {self._initial_value: value})
+        self.graph.session_for(session, "load()").run(self.initializer, {self.initial_value: value})
 
     def _updating(self, kind: str, value: Any, change: Callable[..., np.ndarray], name: str | None) -> Tensor:
         operand = convert_to_tensor(value, self.dtype.base_dtype, "value")
@@ -165,7 +160,11 @@ class Variable(StandsForTensor, Operators):
         return made.outputs[0]
 
     def assign(
-        self, value: Any, use_locking: bool = False, name: str | None = None, validate_shape: bool = True
+        self: "Variable",
+        value: Any,
+        use_locking: bool = False,
+        name: str | None = None,
+        validate_shape: bool | None = True,
     ) -> Tensor:
         """A node that sets the value, and is it.
 
@@ -174,34 +173,33 @@ class Variable(StandsForTensor, Operators):
             TypeError: It has another type.
         """
         del use_locking
+        checks = validate_shape is not False
         tensor = convert_to_tensor(value, self.dtype.base_dtype, "value")
-        if validate_shape:
+        if checks:
             merged(self._stands_for.known_dims, tensor.known_dims)
-        out = self._updating(
-            "Assign", tensor, lambda _run, new: self._fitting(new, validate_shape=validate_shape), name
-        )
-        if not validate_shape:
+        out = self._updating("Assign", tensor, lambda _run, new: self._fitting(new, checks), name)
+        if not checks:
             out._dims = tensor.known_dims
         return out
 
-    def _fitting(self, value: np.ndarray, *, validate_shape: bool) -> np.ndarray:
+    def _fitting(self, value: np.ndarray, checks: bool) -> np.ndarray:
         try:
-            merged(self._stands_for.known_dims if validate_shape else None, value.shape)
+            merged(self._stands_for.known_dims if checks else None, value.shape)
         except ValueError:
             invalid(f"Assign requires shapes to match: {self.name} has {self.shape}, the value {value.shape}")
         return owned(value)
 
-    def assign_add(self, delta: Any, use_locking: bool = False, name: str | None = None) -> Tensor:
+    def assign_add(self: "Variable", delta: Any, use_locking: bool = False, name: str | None = None) -> Tensor:
         """A node that adds to the value, and is the sum; additions of several threads do not get lost."""
         del use_locking
         return self._updating("AssignAdd", delta, lambda run, more: self._read(run, [])[0] + more, name)
 
-    def assign_sub(self, delta: Any, use_locking: bool = False, name: str | None = None) -> Tensor:
+    def assign_sub(self: "Variable", delta: Any, use_locking: bool = False, name: str | None = None) -> Tensor:
         """A node that subtracts from the value, and is the difference."""
         del use_locking
         return self._updating("AssignSub", delta, lambda run, less: self._read(run, [])[0] - less, name)
 
-    def count_up_to(self, limit: int) -> Tensor:
+    def count_up_to(self: "Variable", limit: int) -> Tensor:
         """A node that gives the value and adds 1 to it; at ``limit`` it raises `OutOfRangeError`."""
 
         def kernel(run: Running, _inputs: list[np.ndarray]) -> list[np.ndarray]:
@@ -250,28 +248,10 @@ def report_uninitialized_variables(
     return custom("ReportUninitialized", (), [(string, (None,))], kernel, name=name, bound=True).outputs[0]
 
 
-@public("assign(ref, value, validate_shape=None, use_locking=None, name)")
-def assign(ref: Variable, value: Any, validate_shape: bool | None, name: str | None) -> Tensor:
-    """`Variable.assign`."""
-    return ref.assign(value, name=name, validate_shape=validate_shape is None or validate_shape)
-
-
-@public("assign_add(ref, value, use_locking=None, name)")
-def assign_add(ref: Variable, value: Any, name: str | None) -> Tensor:
-    """`Variable.assign_add`."""
-    return ref.assign_add(value, name=name)
-
-
-@public("assign_sub(ref, value, use_locking=None, name)")
-def assign_sub(ref: Variable, value: Any, name: str | None) -> Tensor:
-    """`Variable.assign_sub`."""
-    return ref.assign_sub(value, name=name)
-
-
-@public("count_up_to(ref, limit, name)")
-def count_up_to(ref: Variable, limit: int) -> Tensor:
-    """`Variable.count_up_to`."""
-    return ref.count_up_to(limit)
+assign = public("assign(self as ref, value, validate_shape=None, use_locking=None, name)")(Variable.assign)
+assign_add = public("assign_add(self as ref, delta as value, use_locking=None, name)")(Variable.assign_add)
+assign_sub = public("assign_sub(self as ref, delta as value, use_locking=None, name)")(Variable.assign_sub)
+count_up_to = public("count_up_to(self as ref, limit, name)")(Variable.count_up_to)
 
 
 def _listing(name: str, key: str, what: str) -> Callable[..., list[Any]]:
@@ -285,7 +265,6 @@ def _listing(name: str, key: str, what: str) -> Callable[..., list[Any]]:
 
 
 global_variables = _listing("global_variables", GraphKeys.GLOBAL_VARIABLES, "global variables")
-all_variables = _listing("all_variables", GraphKeys.GLOBAL_VARIABLES, "global variables")
 local_variables = _listing("local_variables", GraphKeys.LOCAL_VARIABLES, "local variables")
 model_variables = _listing("model_variables", GraphKeys.MODEL_VARIABLES, "model variables")
 trainable_variables = _listing("trainable_variables", GraphKeys.TRAINABLE_VARIABLES, "variables marked as trainable")

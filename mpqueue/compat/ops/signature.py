@@ -33,7 +33,7 @@ Axes = tuple[int, ...]
 """Some axes: one int, several, or None for none."""
 
 _PART: Final = re.compile(r"(?:(\w+) as )?(\w+|\.\.\.|\*)(?:=(.+))?")
-_SECTION: Final = re.compile(r"(?m)^(?:(Args|Returns|Raises|Yields):|While running)")
+_SECTION: Final = re.compile(r"(?m)^(?:(Args|Attributes|Returns|Raises|Yields):|While running)")
 _ARGUMENT: Final = re.compile(r"(?m)^    (\w+): (.+(?:\n        .+)*)")
 
 Conversion = Callable[[Any, str], Any]  # of a value, for the parameter of that name

@@ -19,11 +19,11 @@ from mpqueue.compat.ops.registry import SUBSCRIPT, op
 class Masks(NamedTuple):
     """Kinds of the entries of a slice; bit n is for entry n."""
 
-    begin: int
-    end: int
-    ellipsis: int
-    new_axis: int
-    shrink: int
+    begin_mask: int = 0
+    end_mask: int = 0
+    ellipsis_mask: int = 0
+    new_axis_mask: int = 0
+    shrink_axis_mask: int = 0
 
 
 class Entry(NamedTuple):
@@ -44,10 +44,10 @@ def _layout(dims: Sequence[int | None], count: int, masks: Masks) -> list[Entry 
     Raises:
         ValueError: Two ellipses, or more entries than axes.
     """
-    ellipses = [n for n in range(count) if _bit(masks.ellipsis, n)]
+    ellipses = [n for n in range(count) if _bit(masks.ellipsis_mask, n)]
     if len(ellipses) > 1:
         raise ValueError("Multiple ellipses in slice spec not allowed")
-    used = sum(not _bit(masks.new_axis, n) and n not in ellipses for n in range(count))
+    used = sum(not _bit(masks.new_axis_mask, n) and n not in ellipses for n in range(count))
     if used > len(dims):
         raise ValueError(f"Index out of range using input dim {len(dims)}; input has only {len(dims)} dims")
     sizes = iter(dims)
@@ -57,10 +57,10 @@ def _layout(dims: Sequence[int | None], count: int, masks: Masks) -> list[Entry 
     for n in places:
         if n in ellipses or n == count:
             out += [Entry(None, True, next(sizes)) for _ in range(covered)]
-        elif _bit(masks.new_axis, n):
+        elif _bit(masks.new_axis_mask, n):
             out.append(None)
         else:
-            out.append(Entry(n, not _bit(masks.shrink, n), next(sizes)))
+            out.append(Entry(n, not _bit(masks.shrink_axis_mask, n), next(sizes)))
     return out
 
 
@@ -76,25 +76,16 @@ def _index(entry: Entry, start: int, stride: int) -> int:
 def _slice(place: int, start: int, stop: int, stride: int, masks: Masks) -> slice:
     if stride == 0:
         raise ValueError(f"strides[{place}] must be non-zero")
-    return slice(None if _bit(masks.begin, place) else start, None if _bit(masks.end, place) else stop, stride)
+    return slice(
+        None if _bit(masks.begin_mask, place) else start, None if _bit(masks.end_mask, place) else stop, stride
+    )
 
 
-def _strided(
-    input: Known,
-    begin: Known,
-    end: Known,
-    strides: Known,
-    *,
-    begin_mask: int,
-    end_mask: int,
-    ellipsis_mask: int,
-    new_axis_mask: int,
-    shrink_axis_mask: int,
-) -> Dims:
+def _strided(input: Known, begin: Known, end: Known, strides: Known, **of_entries: int) -> Dims:
     dims, steps = input.known_dims, ints_of(strides)
     if dims is None or steps is None:
         return None
-    masks = Masks(begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask)
+    masks = Masks(**of_entries)
     starts, stops = ints_of(begin), ints_of(end)
     out: list[int | None] = []
     for entry in _layout(dims, len(steps), masks):
@@ -115,7 +106,7 @@ def _kept_size(
         return entry.size
     if steps[place] == 0:
         raise ValueError(f"strides[{place}] must be non-zero")
-    whole = _bit(masks.begin, place) and _bit(masks.end, place)
+    whole = _bit(masks.begin_mask, place) and _bit(masks.end_mask, place)
     if entry.size is None or not (whole or (starts is not None and stops is not None)):
         return None
     start, stop = (0, 0) if starts is None or stops is None else (starts[place], stops[place])
@@ -138,19 +129,10 @@ def _entries(input: Known, begin: Known, end: Known, strides: Known, **masks: in
     entries=_entries,
 )
 def strided_slice(
-    input: np.ndarray,
-    begin: np.ndarray,
-    end: np.ndarray,
-    strides: np.ndarray,
-    *,
-    begin_mask: int = 0,
-    end_mask: int = 0,
-    ellipsis_mask: int = 0,
-    new_axis_mask: int = 0,
-    shrink_axis_mask: int = 0,
+    input: np.ndarray, begin: np.ndarray, end: np.ndarray, strides: np.ndarray, **of_entries: int
 ) -> np.ndarray:
     """``input[...]`` with what the module's text describes between the brackets."""
-    masks = Masks(begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask)
+    masks = Masks(**of_entries)
     where: list[int | slice | None] = []
     try:
         for entry in _layout(input.shape, begin.size, masks):
