@@ -6,10 +6,7 @@ import numpy as np
 
 from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.math import cast
-from mpqueue.compat.graph.build import apply
-from mpqueue.compat.graph.convert import constant, convert_to_tensor
-from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.graph.sparse import SparseTensor
+from mpqueue.compat.graph import SparseTensor, Tensor, apply, constant, convert_to_tensor
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, broadcast, count, is_known
 from mpqueue.compat.ops.dtypes import DType

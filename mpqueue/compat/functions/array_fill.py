@@ -7,9 +7,7 @@ from mpqueue.compat.functions.array import shape
 from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.math import cast
-from mpqueue.compat.graph.build import apply
-from mpqueue.compat.graph.convert import constant, convert_to_tensor
-from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.graph import Tensor, apply, constant, convert_to_tensor
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import is_known
 from mpqueue.compat.ops.dtypes import DType

@@ -6,9 +6,7 @@ import numpy as np
 
 from mpqueue.compat.functions.array import identity
 from mpqueue.compat.functions.declare import public
-from mpqueue.compat.graph.build import apply, apply_many
-from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.graph import Tensor, apply, apply_many, convert_to_tensor
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dimension import Dimension
 

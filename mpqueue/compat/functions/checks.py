@@ -15,10 +15,7 @@ from mpqueue.compat.functions.control import Assert, no_op
 from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.reduce import reduce_all
-from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.nodes import Operation, Tensor
-from mpqueue.compat.graph.sparse import SparseTensor
-from mpqueue.compat.graph.static import get_static_value
+from mpqueue.compat.graph import Operation, SparseTensor, Tensor, convert_to_tensor, get_static_value
 from mpqueue.compat.ops.dtypes import DType
 from mpqueue.errors import InvalidArgumentError
 
@@ -97,13 +94,7 @@ assert_non_positive = _signed("assert_non_positive", "<=", assert_less_equal)
 
 @public(f"assert_near(x, y, rtol=None, atol=None, {_TOLD})", scope="assert_near")
 def assert_near(
-    x: Tensor,
-    y: Any,
-    rtol: Any,
-    atol: Any,
-    data: Sequence[Any] | None,
-    summarize: int | None,
-    message: str | None,
+    x: Tensor, y: Any, rtol: Any, atol: Any, data: Sequence[Any] | None, summarize: int | None, message: str | None
 ) -> Operation:
     """An operation that checks ``|x - y| <= atol + rtol * |y|``; both tolerances are 10 times the type's step at 1."""
     y = convert_to_tensor(y, x.dtype.base_dtype, "y")

@@ -7,11 +7,8 @@ import numpy as np
 
 from mpqueue.compat.functions.control import with_dependencies
 from mpqueue.compat.functions.declare import public
+from mpqueue.compat.graph import Operation, SparseTensor, Tensor, convert_to_tensor, get_default_graph
 from mpqueue.compat.graph.branch import Branch, merged_node
-from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.graph import get_default_graph
-from mpqueue.compat.graph.nodes import Operation, Tensor
-from mpqueue.compat.graph.sparse import SparseTensor
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import with_rank
 from mpqueue.compat.ops.literals import leaves, mapped

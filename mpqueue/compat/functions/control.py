@@ -10,10 +10,7 @@ import numpy as np
 from mpqueue.compat.functions.array import identity
 from mpqueue.compat.functions.declare import of_default_graph, public
 from mpqueue.compat.functions.kernels import of_values, with_own
-from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.make import custom
-from mpqueue.compat.graph.nodes import Operation, Tensor
-from mpqueue.compat.graph.sparse import SparseTensor
+from mpqueue.compat.graph import Operation, SparseTensor, Tensor, convert_to_tensor, custom
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.infer import invalid
 from mpqueue.compat.ops.literals import leaves

@@ -17,10 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, TypeVar, get_args, get_origin
 
-from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.graph import Graph, get_default_graph
-from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.graph.sparse import SparseTensor
+from mpqueue.compat.graph import SparseTensor, Tensor, convert_to_tensor, get_default_graph
+from mpqueue.compat.graph.graph import Graph
 from mpqueue.compat.ops.signature import CONVERSIONS, Signature, argument_descriptions
 
 _Result = TypeVar("_Result")

@@ -5,10 +5,7 @@ from typing import Any, Final
 
 from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.kernels import of_values
-from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.graph import get_default_graph
-from mpqueue.compat.graph.make import custom
-from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.graph import Tensor, convert_to_tensor, custom, get_default_graph
 from mpqueue.compat.ops import dtypes
 from mpqueue.parsing import csv
 

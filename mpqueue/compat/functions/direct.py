@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mpqueue.compat.functions.declare import present
+from mpqueue.compat.graph import Tensor
 from mpqueue.compat.graph.build import make
-from mpqueue.compat.graph.nodes import Tensor
 from mpqueue.compat.ops.registry import Op
 from mpqueue.compat.ops.table import TABLE
 

@@ -13,9 +13,7 @@ from mpqueue.compat.functions.image_stack import checked_image
 from mpqueue.compat.functions.math import add, cast, divide, saturate_cast
 from mpqueue.compat.functions.random import random_uniform
 from mpqueue.compat.functions.reduce import reduce_mean, reduce_prod
-from mpqueue.compat.graph.build import apply
-from mpqueue.compat.graph.graph import get_default_graph
-from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.graph import Tensor, apply, get_default_graph
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dtypes import DType
 

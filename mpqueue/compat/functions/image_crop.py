@@ -11,8 +11,7 @@ from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.image_stack import as_stack, finished, image_checks, is_node, sizes
 from mpqueue.compat.functions.math import cast
-from mpqueue.compat.graph.nodes import Operation, Tensor
-from mpqueue.compat.graph.static import get_static_value
+from mpqueue.compat.graph import Operation, Tensor, get_static_value
 from mpqueue.compat.ops import dtypes
 
 

@@ -5,8 +5,7 @@ from typing import Any
 from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.image_color import convert_image_dtype
-from mpqueue.compat.graph.build import apply
-from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.graph import Tensor, apply
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dtypes import DType
 

@@ -12,8 +12,7 @@ from mpqueue.compat.functions.image_stack import by_rank, checked_image, like
 from mpqueue.compat.functions.math import cast
 from mpqueue.compat.functions.math import round as rounded
 from mpqueue.compat.functions.random import random_uniform
-from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.graph.static import get_static_value
+from mpqueue.compat.graph import Tensor, get_static_value
 
 
 def _flipping(name: str, axis: int, what: str) -> Callable[..., Tensor]:

@@ -8,9 +8,7 @@ from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.image_stack import as_stack, finished, sizes
 from mpqueue.compat.functions.math import cast
 from mpqueue.compat.functions.math import round as rounded
-from mpqueue.compat.graph.build import apply
-from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.graph import Tensor, apply, convert_to_tensor
 from mpqueue.compat.ops import dtypes
 
 

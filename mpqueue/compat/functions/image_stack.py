@@ -9,9 +9,7 @@ from mpqueue.compat.functions.checks import assert_greater_equal, assert_positiv
 from mpqueue.compat.functions.cond import cond
 from mpqueue.compat.functions.control import with_dependencies
 from mpqueue.compat.functions.direct import direct
-from mpqueue.compat.graph.build import apply
-from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.nodes import Operation, Tensor
+from mpqueue.compat.graph import Operation, Tensor, apply, convert_to_tensor
 
 
 def checked_image(image: Any) -> Tensor:

@@ -6,10 +6,7 @@ from typing import Any, Final
 import numpy as np
 
 from mpqueue.compat.functions.select import boolean_mask
-from mpqueue.compat.graph.build import apply
-from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.graph import get_default_graph
-from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.graph import Tensor, apply, convert_to_tensor, get_default_graph
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dimension import Dimension
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from mpqueue.compat.functions import array_fill, random
 from mpqueue.compat.functions.declare import public_class
-from mpqueue.compat.graph.convert import constant
-from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.graph import Tensor, constant
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dtypes import as_dtype
 

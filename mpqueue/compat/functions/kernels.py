@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.compat.graph.make import array_of, custom
-from mpqueue.compat.graph.nodes import Kernel, Operation, Tensor
-from mpqueue.compat.graph.state import Running
+from mpqueue.compat.graph import Operation, Running, Tensor, custom
+from mpqueue.compat.graph.make import array_of
+from mpqueue.compat.graph.nodes import Kernel
 from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import DType
 

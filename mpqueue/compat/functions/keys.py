@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from mpqueue.compat.functions.declare import of_default_graph, public
-from mpqueue.compat.graph.graph import get_default_graph
+from mpqueue.compat.graph import get_default_graph
 
 
 class GraphKeys:

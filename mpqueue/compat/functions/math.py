@@ -8,10 +8,7 @@ import numpy as np
 
 from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.direct import direct
-from mpqueue.compat.graph.build import apply
-from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.graph.sparse import SparseTensor
+from mpqueue.compat.graph import SparseTensor, Tensor, apply, convert_to_tensor
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import merged
 from mpqueue.compat.ops.dtypes import DType

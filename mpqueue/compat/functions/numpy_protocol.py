@@ -13,10 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from mpqueue.compat.graph.make import custom
-from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.graph import Running, Tensor, custom
 from mpqueue.compat.graph.run import owned
-from mpqueue.compat.graph.state import Running
 from mpqueue.compat.graph.symbolic import TensorAsValueError
 from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import as_dtype, string

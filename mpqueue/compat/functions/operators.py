@@ -9,10 +9,7 @@ from typing import Any, Final
 
 from mpqueue.compat.functions import indexing, math, reduce
 from mpqueue.compat.functions.direct import direct
-from mpqueue.compat.graph.build import apply
-from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.graph import get_default_graph
-from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.graph import Tensor, apply, convert_to_tensor, get_default_graph
 from mpqueue.compat.ops import dtypes
 
 Function = Callable[..., Any]

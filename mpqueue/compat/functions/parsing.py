@@ -6,13 +6,16 @@ from typing import Any
 import numpy as np
 
 from mpqueue.compat.functions.declare import public
-from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.graph import get_default_graph
-from mpqueue.compat.graph.make import array_of, custom
-from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.graph.sparse import SparseTensor
-from mpqueue.compat.graph.state import Running
-from mpqueue.compat.graph.static import get_static_value
+from mpqueue.compat.graph import (
+    Running,
+    SparseTensor,
+    Tensor,
+    convert_to_tensor,
+    custom,
+    get_default_graph,
+    get_static_value,
+)
+from mpqueue.compat.graph.make import array_of
 from mpqueue.compat.ops.dims import Dims, merged
 from mpqueue.compat.ops.dtypes import DType, as_dtype, int64, string
 from mpqueue.compat.ops.infer import invalid

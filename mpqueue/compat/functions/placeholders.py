@@ -5,11 +5,8 @@ from typing import Any
 import numpy as np
 
 from mpqueue.compat.functions.declare import public
-from mpqueue.compat.graph.convert import convert_to_tensor
+from mpqueue.compat.graph import SparseTensor, Tensor, convert_to_tensor, custom
 from mpqueue.compat.graph.feeds import unfed
-from mpqueue.compat.graph.make import custom
-from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.graph.sparse import SparseTensor
 from mpqueue.compat.ops.dims import merged
 from mpqueue.compat.ops.dtypes import as_dtype, int64
 from mpqueue.compat.ops.tensorshape import as_shape

@@ -7,8 +7,7 @@ import numpy as np
 
 from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.kernels import of_values
-from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.make import custom
+from mpqueue.compat.graph import convert_to_tensor, custom
 from mpqueue.compat.graph.run import owned
 from mpqueue.compat.ops.dtypes import DType, as_dtype, string
 from mpqueue.compat.ops.infer import invalid

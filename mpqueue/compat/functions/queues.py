@@ -9,9 +9,8 @@ import numpy as np
 from mpqueue.compat.functions.declare import public_class
 from mpqueue.compat.functions.queue_base import QueueBase
 from mpqueue.compat.functions.random import seeds_of
-from mpqueue.compat.graph.make import custom
-from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.graph.state import Running, handle_of
+from mpqueue.compat.graph import Running, Tensor, custom
+from mpqueue.compat.graph.state import handle_of
 from mpqueue.compat.ops import dtypes as types
 from mpqueue.compat.ops.dtypes import DType, as_dtype
 from mpqueue.errors import InvalidArgumentError

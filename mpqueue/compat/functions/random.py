@@ -17,9 +17,7 @@ from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.kernels import with_own
 from mpqueue.compat.functions.reduce import reduce_all
-from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.graph import get_default_graph
-from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.graph import Tensor, convert_to_tensor, get_default_graph
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import DType

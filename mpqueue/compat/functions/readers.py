@@ -14,9 +14,8 @@ from mpqueue import readers
 from mpqueue.compat.functions.declare import public_class
 from mpqueue.compat.functions.kernels import of_values, with_own
 from mpqueue.compat.functions.queue_base import QueueBase
-from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.make import custom
-from mpqueue.compat.graph.nodes import Kernel, Operation, Tensor
+from mpqueue.compat.graph import Operation, Tensor, convert_to_tensor, custom
+from mpqueue.compat.graph.nodes import Kernel
 from mpqueue.compat.graph.state import handle_of, held
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, merged

@@ -9,7 +9,7 @@ from mpqueue.compat.functions.declare import public, public_class
 from mpqueue.compat.functions.initializers import glorot_uniform_initializer, zeros_initializer
 from mpqueue.compat.functions.keys import GraphKeys, get_collection
 from mpqueue.compat.functions.variables import Variable
-from mpqueue.compat.graph.graph import get_default_graph
+from mpqueue.compat.graph import get_default_graph
 from mpqueue.compat.graph.make import graph_of
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dtypes import DType, as_dtype

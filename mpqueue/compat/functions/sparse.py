@@ -8,10 +8,7 @@ import numpy as np
 from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.math import DIVIDED_AS, cast
-from mpqueue.compat.graph.build import apply, apply_many
-from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.graph.sparse import SparseTensor
+from mpqueue.compat.graph import SparseTensor, Tensor, apply, apply_many, convert_to_tensor
 from mpqueue.compat.ops import dtypes, sparse
 
 

@@ -4,11 +4,7 @@ from typing import Any
 
 from mpqueue.compat.functions.array import axes_from_the_last
 from mpqueue.compat.functions.declare import public
-from mpqueue.compat.graph.build import apply, apply_many
-from mpqueue.compat.graph.convert import constant, convert_to_tensor
-from mpqueue.compat.graph.graph import get_default_graph
-from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.graph.sparse import SparseTensor
+from mpqueue.compat.graph import SparseTensor, Tensor, apply, apply_many, constant, convert_to_tensor, get_default_graph
 from mpqueue.compat.ops import dtypes
 
 

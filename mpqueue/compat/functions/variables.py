@@ -14,13 +14,9 @@ from mpqueue.compat.functions.cond import cond
 from mpqueue.compat.functions.control import group
 from mpqueue.compat.functions.declare import public, public_class
 from mpqueue.compat.functions.keys import GraphKeys, add_to_collections, get_collection
-from mpqueue.compat.graph.build import apply
-from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.graph import get_default_graph
-from mpqueue.compat.graph.make import custom
-from mpqueue.compat.graph.nodes import Operation, StandsForTensor, Tensor
+from mpqueue.compat.graph import Operation, Running, Tensor, apply, convert_to_tensor, custom, get_default_graph
+from mpqueue.compat.graph.nodes import StandsForTensor
 from mpqueue.compat.graph.run import lent, owned
-from mpqueue.compat.graph.state import Running
 from mpqueue.compat.graph.symbolic import Operators
 from mpqueue.compat.ops.dims import merged
 from mpqueue.compat.ops.dtypes import bool_, string

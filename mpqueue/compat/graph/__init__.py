@@ -18,4 +18,18 @@ From the ground up::
     session.py    Session
     build.py      nodes of the table out of any values
     branch.py     parts of a graph that run under a condition
+
+This module offers what functions on nodes are made of.
 """
+
+from mpqueue.compat.graph.build import apply as apply
+from mpqueue.compat.graph.build import apply_many as apply_many
+from mpqueue.compat.graph.convert import constant as constant
+from mpqueue.compat.graph.convert import convert_to_tensor as convert_to_tensor
+from mpqueue.compat.graph.graph import get_default_graph as get_default_graph
+from mpqueue.compat.graph.make import custom as custom
+from mpqueue.compat.graph.nodes import Operation as Operation
+from mpqueue.compat.graph.nodes import Tensor as Tensor
+from mpqueue.compat.graph.sparse import SparseTensor as SparseTensor
+from mpqueue.compat.graph.state import Running as Running
+from mpqueue.compat.graph.static import get_static_value as get_static_value

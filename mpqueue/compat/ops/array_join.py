@@ -1,36 +1,35 @@
 """Operations that put arrays together and take them apart."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from mpqueue.compat.ops import dtypes
-from mpqueue.compat.ops.dims import Dims, axis_in, merged, merged_all, text, with_rank
+from mpqueue.compat.ops.dims import Dims, axis_in, merged, merged_all, with_rank
 from mpqueue.compat.ops.infer import int_of, ints_of, invalid
 from mpqueue.compat.ops.known import Known
 from mpqueue.compat.ops.registry import INDEX, Types, op
 
 
-def _rank_of(values: Sequence[Known]) -> int | None:
-    return next((len(each.known_dims) for each in values if each.known_dims is not None), None)
-
-
 def _concatenated(values: Sequence[Known], axis: Known) -> Dims:
-    rank, place = _rank_of(values), int_of(axis)
+    rank = next((len(each.known_dims) for each in values if each.known_dims is not None), None)
     if rank is None:
         return None
     if rank == 0:
         raise ValueError("Can't concatenate scalars (use tf.stack instead)")
     shapes = [with_rank(each.known_dims, rank, "values of concat") for each in values]
+    place = int_of(axis)
     if place is None:
         return (None,) * rank
     place = axis_in(place, rank, "concat axis")
-    others = [(*dims[:place], None, *dims[place + 1 :]) for dims in shapes]
+    rest = merged_all((*dims[:place], None, *dims[place + 1 :]) for dims in shapes)
     sizes = [dims[place] for dims in shapes]
-    rest = merged_all(others)
-    assert rest is not None
-    total = None if None in sizes else sum(sizes)  # type: ignore[arg-type]
-    return (*rest[:place], total, *rest[place + 1 :])
+    return _with_axis(rest, place, None if None in sizes else sum(sizes))  # type: ignore[arg-type]
+
+
+def _with_axis(dims: Dims, place: int, size: int | None) -> Dims:
+    """The shape with another size of one axis."""
+    return None if dims is None else (*dims[:place], size, *dims[place + 1 :])
 
 
 def _entries_together(values: Sequence[Known], _axis: Known) -> np.ndarray | None:
@@ -90,20 +89,27 @@ def unpack(value: np.ndarray, *, num: int, axis: int = 0) -> list[np.ndarray]:
     return [moved[n, ...] for n in range(num)]
 
 
-def _split_evenly(axis: Known, value: Known, *, num_split: int) -> list[Dims]:
-    if num_split < 1:
-        raise ValueError(f"cannot split into {num_split} parts")
+def _in_parts(
+    value: Known, axis: Known, num_split: int, sizes_of: Callable[[int | None], Sequence[int | None]]
+) -> list[Dims]:
+    """The shapes of the parts, given a function that tells their sizes along the axis from that of the whole."""
     dims, place = value.known_dims, int_of(axis)
     if dims is None or place is None:
         return [None if dims is None else (None,) * len(dims)] * num_split
     place = axis_in(place, len(dims))
-    size = dims[place]
-    if size is not None and size % num_split:
-        raise ValueError(
-            f"Dimension size, {size}, must be evenly divisible by {num_split}: axis {place} of {text(dims)}"
-        )
-    part = None if size is None else size // num_split
-    return [(*dims[:place], part, *dims[place + 1 :])] * num_split
+    return [_with_axis(dims, place, size) for size in sizes_of(dims[place])]
+
+
+def _split_evenly(axis: Known, value: Known, *, num_split: int) -> list[Dims]:
+    if num_split < 1:
+        raise ValueError(f"cannot split into {num_split} parts")
+
+    def sizes_of(size: int | None) -> list[int | None]:
+        if size is not None and size % num_split:
+            raise ValueError(f"Dimension size, {size}, must be evenly divisible by {num_split}")
+        return [None if size is None else size // num_split] * num_split
+
+    return _in_parts(value, axis, num_split, sizes_of)
 
 
 @op("Split", "axis: int32[], value: T -> num_split * T", infer=_split_evenly)
@@ -113,12 +119,8 @@ def split(axis: np.ndarray, value: np.ndarray, *, num_split: int) -> list[np.nda
 
 
 def _split_by_sizes(value: Known, size_splits: Known, axis: Known, *, num_split: int) -> list[Dims]:
-    dims, place, sizes = value.known_dims, int_of(axis), ints_of(size_splits)
-    if dims is None or place is None:
-        return [None if dims is None else (None,) * len(dims)] * num_split
-    place = axis_in(place, len(dims))
-    parts: Sequence[int | None] = [None] * num_split if sizes is None else _parts(dims[place], sizes)
-    return [(*dims[:place], part, *dims[place + 1 :]) for part in parts]
+    sizes = ints_of(size_splits)
+    return _in_parts(value, axis, num_split, lambda size: [None] * num_split if sizes is None else _parts(size, sizes))
 
 
 def _parts(total: int | None, sizes: list[int]) -> list[int | None]:

@@ -60,12 +60,7 @@ def range(start: np.ndarray, limit: np.ndarray, delta: np.ndarray) -> np.ndarray
     return (start + np.arange(steps).astype(start.dtype) * delta).astype(start.dtype)  # type: ignore[no-any-return]
 
 
-@op(
-    "LinSpace",
-    "start: T[], stop: T[], num: I[] -> T[num]",
-    "lin_space(start, stop, num, name, axis=0)",
-    T=FLOATS,
-)
+@op("LinSpace", "start: T[], stop: T[], num: I[] -> T[num]", "lin_space(start, stop, num, name, axis=0)", T=FLOATS)
 def lin_space(start: np.ndarray, stop: np.ndarray, num: np.ndarray) -> np.ndarray:
     """``num`` numbers, evenly spaced, both ends included; scalars only."""
     if num <= 0:

@@ -66,13 +66,7 @@ def _gathered(params: Known, indices: Known, axis: Known, *, batch_dims: int) ->
     return source[:place] + picks[batch:] + source[place + 1 :]
 
 
-@op(
-    "GatherV2",
-    "params: T, indices: I, axis: A -> T",
-    I=SUBSCRIPT,
-    A=INDEX,
-    infer=_gathered,
-)
+@op("GatherV2", "params: T, indices: I, axis: A -> T", I=SUBSCRIPT, A=INDEX, infer=_gathered)
 def gather(params: np.ndarray, indices: np.ndarray, axis: np.ndarray, *, batch_dims: int = 0) -> np.ndarray:
     """The slices along ``axis`` with the given numbers."""
     place = axis_in(int(axis), params.ndim)
@@ -209,7 +203,7 @@ def _unique(x: Known, **_types: DType) -> list[Dims]:
     return [(None,), x.known_dims]
 
 
-@op("Unique", "x: T[n] -> y: T, idx: out_idx", "unique(x, out_idx, name)", infer=_unique)
+@op("Unique", "x: T[n] -> y: T, idx: out_idx", "unique", infer=_unique)
 def unique(x: np.ndarray, *, out_idx: DType = int32) -> tuple[np.ndarray, np.ndarray]:
     """The distinct elements of a vector in the order of their first appearance, and where each element went."""
     values, places, _ = unique_with_counts(x, out_idx=out_idx)
@@ -219,7 +213,7 @@ def unique(x: np.ndarray, *, out_idx: DType = int32) -> tuple[np.ndarray, np.nda
 @op(
     "UniqueWithCounts",
     "x: T[n] -> y: T, idx: out_idx, count: out_idx",
-    "unique_with_counts(x, out_idx, name)",
+    "unique_with_counts",
     infer=lambda x, **_types: [(None,), x.known_dims, (None,)],
 )
 def unique_with_counts(x: np.ndarray, *, out_idx: DType = int32) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -24,16 +24,11 @@ def _reshaped(tensor: Known, shape: Known) -> Dims:
     if not gaps_in and not gaps_out and have != want:
         raise ValueError(f"Cannot reshape a tensor with {have} elements to shape {text(wanted)} ({want} elements)")
     if not gaps_in and gaps_out and want > 0:
-        return _with_gap(wanted, _divided(have, want))
+        rest = _divided(have, want)
+        return tuple(rest if size is None else size for size in wanted)
     if gaps_in and not gaps_out and have != 0:
         _divided(want, have)
-    if gaps_in and gaps_out and have == want:
-        return wanted
     return wanted
-
-
-def _with_gap(dims: tuple[int | None, ...], size: int) -> Dims:
-    return tuple(size if known is None else known for known in dims)
 
 
 def _divided(total: int, part: int) -> int:
@@ -147,15 +142,10 @@ def _padded(input: Known, paddings: Known, *_value: Known, **_mode: str) -> Dims
     return tuple(None if size is None else size + int(row.sum()) for size, row in zip(dims, widths, strict=True))
 
 
-def _check_paddings(input: np.ndarray, paddings: np.ndarray) -> None:
-    if len(paddings) != input.ndim:
-        invalid(f"paddings must be a matrix of shape [{input.ndim}, 2], got {list(paddings.shape)}")
-
-
 @op("PadV2", "input: T, paddings: I[_ 2], constant_values: T -> T", infer=_padded)
 def pad_v2(input: np.ndarray, paddings: np.ndarray, constant_values: np.ndarray) -> np.ndarray:
     """``paddings[axis]`` elements of one value before and after the array."""
-    _check_paddings(input, paddings)
+    merged_size(len(paddings), input.ndim)
     return np.pad(input, paddings, constant_values=constant_values.item()) if input.ndim else input
 
 
@@ -168,7 +158,7 @@ def pad(input: np.ndarray, paddings: np.ndarray) -> np.ndarray:
 @op("MirrorPad", "input: T, paddings: I[_ 2] -> T", infer=_padded)
 def mirror_pad(input: np.ndarray, paddings: np.ndarray, *, mode: str) -> np.ndarray:
     """The array's own elements mirrored around it, without ("REFLECT") or with ("SYMMETRIC") the edge itself."""
-    _check_paddings(input, paddings)
+    merged_size(len(paddings), input.ndim)
     most = np.maximum(np.array(input.shape) - (mode == "REFLECT"), 0).reshape(-1, 1)
     if (paddings > most).any():
         invalid(f"paddings {paddings.tolist()} must not be greater than {most.tolist()} in mode {mode}")

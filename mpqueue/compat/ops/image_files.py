@@ -198,7 +198,7 @@ def _png_dims(_contents: Known, *, channels: int, dtype: DType) -> Dims:
     return (None, None, channels or None)
 
 
-@op("DecodePng", "contents: string[] -> dtype", "image.decode_png(contents, channels, dtype, name)", infer=_png_dims)
+@op("DecodePng", "contents: string[] -> dtype", "image.decode_png", infer=_png_dims)
 def decode_png(contents: np.ndarray, *, channels: int = 0, dtype: DType = dtypes.uint8) -> np.ndarray:
     """The pixels of a PNG (or JPEG, or one-frame GIF) file, of shape (height, width, channels).
 
@@ -319,10 +319,7 @@ def _written(image: np.ndarray, kind: str, **options: Any) -> bytes:
 
 
 @op(
-    "EncodePng",
-    "image: T[_ _ _] -> string[]",
-    "image.encode_png",
-    T=Types((dtypes.uint8, dtypes.uint16), dtypes.uint8),
+    "EncodePng", "image: T[_ _ _] -> string[]", "image.encode_png", T=Types((dtypes.uint8, dtypes.uint16), dtypes.uint8)
 )
 def encode_png(image: np.ndarray, *, compression: int = -1) -> bytes:
     """A PNG file of an image with 1 to 4 channels."""
@@ -335,11 +332,7 @@ def encode_png(image: np.ndarray, *, compression: int = -1) -> bytes:
     return _written(image, "PNG", **({} if compression < 0 else {"compress_level": compression}))
 
 
-@op(
-    "ExtractJpegShape",
-    "contents: string[] -> output_type[3]",
-    "image.extract_jpeg_shape(contents, output_type, name)",
-)
+@op("ExtractJpegShape", "contents: string[] -> output_type[3]", "image.extract_jpeg_shape")
 def extract_jpeg_shape(contents: np.ndarray, *, output_type: DType = dtypes.int32) -> np.ndarray:
     """Height, width and channels of a JPEG file, from its header."""
     image = _opened(contents.item(), "JPEG")

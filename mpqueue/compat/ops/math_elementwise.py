@@ -11,10 +11,9 @@ from typing import Any, Final
 import numpy as np
 
 from mpqueue.compat.ops import dtypes
-from mpqueue.compat.ops.dims import Dims, merged_all
+from mpqueue.compat.ops.dims import merged_all
 from mpqueue.compat.ops.dtypes import DType, Kind
 from mpqueue.compat.ops.infer import invalid
-from mpqueue.compat.ops.known import Known
 from mpqueue.compat.ops.registry import ALL, COMPLEX, FLOATS, INTS, NUMBERS, REALS, SIGNED, op
 from mpqueue.errors import UnimplementedError
 
@@ -203,22 +202,21 @@ _declare("LogicalOr", _BOTH, "logical_or", "True where one of two bools holds.",
 _declare("LogicalNot", "x: bool[...] -> bool[...]", "logical_not", "The other bool.", np.logical_not)
 
 
-def _real_part(function: Unary) -> Callable[..., Any]:
+def _real_part(name: str, function: Unary) -> None:
+    @op(name, "x: T[...] -> Tout[...]", T=COMPLEX)
     def part(x: np.ndarray, *, Tout: DType) -> Any:  # TensorFlow's name of the attribute
         return function(x).astype(Tout.as_numpy_dtype)
 
-    return part
-
 
 for _name, _one in (("ComplexAbs", np.abs), ("Real", np.real), ("Imag", np.imag), ("Angle", np.angle)):
-    op(_name, "x: T[...] -> Tout[...]", T=COMPLEX)(_real_part(_one))
+    _real_part(_name, _one)
 
 
-def _cast_entries(x: Known, *, DstT: DType) -> np.ndarray | None:
-    return x.known_entries() if DstT.is_integer and x.dtype.is_integer else None
-
-
-@op("Cast", "x: S[...] -> DstT[...]", entries=_cast_entries)
+@op(
+    "Cast",
+    "x: S[...] -> DstT[...]",
+    entries=lambda x, *, DstT: x.known_entries() if DstT.is_integer and x.dtype.is_integer else None,
+)
 def cast(x: np.ndarray, *, DstT: DType) -> np.ndarray:
     """The elements in another type, cut or wrapped as C does; text is not parsed."""
     if (x.dtype == object) is not (DstT.kind is Kind.TEXT):
@@ -237,11 +235,7 @@ def _float_to_int(x: np.ndarray, to: DType) -> np.ndarray:
     return x.astype(wide).astype(to.as_numpy_dtype) if to.size < 4 or to.is_unsigned else x.astype(to.as_numpy_dtype)
 
 
-def _all_alike(inputs: Sequence[Known]) -> Dims:
-    return merged_all(each.known_dims for each in inputs)
-
-
-@op("AddN", "inputs: N * T -> T", T=NUMBERS, infer=_all_alike)
+@op("AddN", "inputs: N * T -> T", T=NUMBERS, infer=lambda inputs: merged_all(each.known_dims for each in inputs))
 def add_n(inputs: Sequence[np.ndarray]) -> np.ndarray:
     """The sum of arrays of one shape."""
     total = inputs[0]

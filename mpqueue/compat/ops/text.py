@@ -48,10 +48,7 @@ def string_join(inputs: Sequence[np.ndarray], *, separator: str = "") -> np.ndar
     return each(lambda *parts: between.join(parts), *inputs)
 
 
-@op(
-    "StringSplit",
-    "input: string[_], delimiter: string[] -> indices: int64[_ 2], values: string[_], shape: int64[2]",
-)
+@op("StringSplit", "input: string[_], delimiter: string[] -> indices: int64[_ 2], values: string[_], shape: int64[2]")
 def string_split(
     input: np.ndarray, delimiter: np.ndarray, *, skip_empty: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -186,12 +183,7 @@ def _bucketed(input: Known, *, num_buckets: int) -> Dims:
     return input.known_dims
 
 
-@op(
-    "StringToHashBucketFast",
-    "input: string -> int64",
-    "string_to_hash_bucket_fast(input, num_buckets, name)",
-    infer=_bucketed,
-)
+@op("StringToHashBucketFast", "input: string -> int64", "string_to_hash_bucket_fast", infer=_bucketed)
 def string_to_hash_bucket_fast(input: np.ndarray, *, num_buckets: int) -> np.ndarray:
     """A number from 0 to below ``num_buckets`` for each text, always the same one (FarmHash).
 
@@ -222,12 +214,7 @@ def _changing(name: str, of_bytes: Callable[[bytes], bytes], of_text: Callable[[
     """Put the operation for letters in lower or upper case into the table."""
     text = f'Letters in {name} case: of ASCII, or of all with ``encoding="utf-8"``.'
 
-    @op(
-        f"String{name.title()}",
-        "input: string[...] -> string[...]",
-        f"strings.{name}(input, encoding, name)",
-        doc=text,
-    )
+    @op(f"String{name.title()}", "input: string[...] -> string[...]", f"strings.{name}", doc=text)
     def change(input: np.ndarray, *, encoding: str = "") -> np.ndarray:
         if encoding == "utf-8":
             return each(lambda text: of_text(text.decode("utf-8", "replace")).encode(), input)
@@ -244,11 +231,7 @@ def string_strip(input: np.ndarray) -> np.ndarray:
     return each(bytes.strip, input)
 
 
-@op(
-    "RegexReplace",
-    "input: string[...], pattern: string, rewrite: string -> string[...]",
-    "regex_replace(input, pattern, rewrite, replace_global, name)",
-)
+@op("RegexReplace", "input: string[...], pattern: string, rewrite: string -> string[...]", "regex_replace")
 def regex_replace(
     input: np.ndarray, pattern: np.ndarray, rewrite: np.ndarray, *, replace_global: bool = True
 ) -> np.ndarray:
