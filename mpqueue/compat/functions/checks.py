@@ -20,27 +20,41 @@ from mpqueue.compat.ops.dtypes import DType
 from mpqueue.errors import InvalidArgumentError
 
 _TOLD = "data=None, summarize=None, message=None, name"
-_ARGS = """
-    data: What to tell instead of the values, a list.
-    summarize: How many entries of each tensor to tell.
-    message: What to tell first.
-"""
+
+
+@public(f"assert_near(x, y, rtol=None, atol=None, {_TOLD})", scope="assert_near")
+def assert_near(
+    x: Tensor, y: Any, rtol: Any, atol: Any, data: Sequence[Any] | None, summarize: int | None, message: str | None
+) -> Operation:
+    """An operation that checks ``|x - y| <= atol + rtol * |y|``; both tolerances are 10 times the type's step at 1.
+
+    Args:
+        x: A tensor.
+        y: A tensor of the same type, that broadcasts with ``x``.
+        data: What to tell instead of the values, a list.
+        summarize: How many entries of each tensor to tell.
+        message: What to tell first.
+    """
+    y = convert_to_tensor(y, x.dtype.base_dtype, "y")
+    step = 10 * np.finfo(x.dtype.base_dtype.as_numpy_dtype).eps
+    relative, absolute = (convert_to_tensor(step if each is None else each, x.dtype) for each in (rtol, atol))
+    shown = data or ["x and y not equal to tolerance", "x = ", x, "y = ", y]
+    shown = [message, *shown] if message else list(shown)
+    bound = absolute + relative * math.abs(y)
+    return Assert(reduce_all(math.abs(x - y) <= bound), shown, summarize)
 
 
 def _comparing(
     name: str, sign: str, compare: Callable[..., Tensor], numpy_compare: Callable[..., Any]
 ) -> Callable[..., Operation]:
-    text = f"""An operation that checks ``x {sign} y`` for all elements.
+    text = f"""An operation that checks ``x {sign} y`` for all elements; ``y`` broadcasts with ``x``.
 
-Args:
-    x: A tensor.
-    y: A tensor of the same type, that broadcasts with ``x``.{_ARGS}
 Raises:
     InvalidArgumentError: It does not hold, and both are constants.
     TypeError: Their types differ.
 """
 
-    @public(f"{name}(x, y, {_TOLD})", scope=name, doc=text)
+    @public(f"{name}(x, y, {_TOLD})", scope=name, doc=text, like=assert_near)
     def function(
         x: Tensor, y: Tensor, data: Sequence[Any] | None, summarize: int | None, message: str | None
     ) -> Operation:
@@ -72,13 +86,11 @@ assert_greater_equal = _comparing("assert_greater_equal", ">=", direct.greater_e
 def _signed(name: str, sign: str, check: Callable[..., Operation]) -> Callable[..., Operation]:
     text = f"""An operation that checks ``x {sign} 0`` for all elements.
 
-Args:
-    x: A tensor.{_ARGS}
 Raises:
     InvalidArgumentError: It does not hold, and ``x`` is a constant.
 """
 
-    @public(f"{name}(x, {_TOLD})", scope=name, doc=text)
+    @public(f"{name}(x, {_TOLD})", scope=name, doc=text, like=assert_near)
     def function(x: Tensor, data: Sequence[Any] | None, summarize: int | None, message: str | None) -> Operation:
         shown = data or [message or "", f"Condition x {sign} 0 did not hold element-wise:", f"x ({x.name}) = ", x]
         return check(x, convert_to_tensor(0, x.dtype), shown, summarize)
@@ -92,20 +104,6 @@ assert_non_negative = _signed("assert_non_negative", ">=", assert_greater_equal)
 assert_non_positive = _signed("assert_non_positive", "<=", assert_less_equal)
 
 
-@public(f"assert_near(x, y, rtol=None, atol=None, {_TOLD})", scope="assert_near")
-def assert_near(
-    x: Tensor, y: Any, rtol: Any, atol: Any, data: Sequence[Any] | None, summarize: int | None, message: str | None
-) -> Operation:
-    """An operation that checks ``|x - y| <= atol + rtol * |y|``; both tolerances are 10 times the type's step at 1."""
-    y = convert_to_tensor(y, x.dtype.base_dtype, "y")
-    step = 10 * np.finfo(x.dtype.base_dtype.as_numpy_dtype).eps
-    relative, absolute = (convert_to_tensor(step if each is None else each, x.dtype) for each in (rtol, atol))
-    shown = data or ["x and y not equal to tolerance", "x = ", x, "y = ", y]
-    shown = [message, *shown] if message else list(shown)
-    bound = absolute + relative * math.abs(y)
-    return Assert(reduce_all(math.abs(x - y) <= bound), shown, summarize)
-
-
 def _ranking(
     name: str, words: str, fits: Callable[[int, list[int]], bool], of_nodes: Callable[[Tensor, list[int]], Tensor]
 ) -> Callable[..., Operation]:
@@ -115,12 +113,13 @@ def _ranking(
 
 Args:
     x: A tensor, also a sparse one.
-    {several}: An int or a constant, or for `assert_rank_in` a list of them.{_ARGS}
+    {several}: An int or a constant, or for `assert_rank_in` a list of them.
+
 Raises:
     ValueError: It has not, and its rank is known.
 """
 
-    @public(f"{name}(x, ranks as {several}, {_TOLD})", scope=name, doc=text)
+    @public(f"{name}(x, ranks as {several}, {_TOLD})", scope=name, doc=text, like=assert_near)
     def function(
         x: Any, ranks: Any, data: Sequence[Any] | None, summarize: int | None, message: str | None
     ) -> Operation:

@@ -1,5 +1,6 @@
 """Images in other colours and types."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -97,61 +98,44 @@ def adjust_gamma(image: Tensor, gamma: Any = 1, gain: Any = 1) -> Tensor:
     return convert_image_dtype(gain * _as_floats(image) ** gamma, image.dtype, saturate=True)
 
 
-def _drawn(lower: float, upper: float, seed: int | None) -> Tensor:
-    return random_uniform([], lower, upper, seed=seed)
+def _by_delta(adjust: Callable[..., Tensor], most: float) -> Callable[..., Tensor]:
+    name = adjust.__name__.removeprefix("adjust_")
+    text = f"""`adjust_{name}` by a random delta of at most ``max_delta``, up or down.
+
+Raises:
+    ValueError: ``max_delta`` is not in [0, {most}].
+"""
+
+    @public(f"image.random_{name}(...)", doc=text)
+    def function(image: Any, max_delta: float, seed: int | None = None) -> Tensor:
+        if not 0 <= max_delta <= most:
+            raise ValueError(f"max_delta must be in [0, {most}], got {max_delta}")
+        return adjust(image, random_uniform([], -max_delta, max_delta, seed=seed))
+
+    return function
 
 
-def _check_bounds(lower: float, upper: float) -> None:
-    if upper <= lower:
-        raise ValueError(f"upper must be > lower, got {upper} and {lower}")
-    if lower < 0:
-        raise ValueError(f"lower must be non-negative, got {lower}")
+def _by_factor(adjust: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    name = adjust.__name__.removeprefix("adjust_")
+    text = f"""`adjust_{name}` by a random factor from ``lower`` to below ``upper``.
+
+Raises:
+    ValueError: The bounds are below 0 or not in order.
+"""
+
+    @public(f"image.random_{name}(...)", doc=text)
+    def function(image: Any, lower: float, upper: float, seed: int | None = None) -> Tensor:
+        if not 0 <= lower < upper:
+            raise ValueError(f"it must be 0 <= lower < upper, got {lower} and {upper}")
+        return adjust(image, random_uniform([], lower, upper, seed=seed))
+
+    return function
 
 
-@public("image.random_brightness(...)")
-def random_brightness(image: Any, max_delta: float, seed: int | None = None) -> Tensor:
-    """`adjust_brightness` by a random delta of at most ``max_delta``, up or down.
-
-    Raises:
-        ValueError: ``max_delta`` is below 0.
-    """
-    if max_delta < 0:
-        raise ValueError(f"max_delta must be non-negative, got {max_delta}")
-    return adjust_brightness(image, _drawn(-max_delta, max_delta, seed))
-
-
-@public("image.random_hue(...)")
-def random_hue(image: Any, max_delta: float, seed: int | None = None) -> Tensor:
-    """`adjust_hue` by a random delta of at most ``max_delta``, up or down.
-
-    Raises:
-        ValueError: ``max_delta`` is not in [0, 0.5].
-    """
-    if not 0 <= max_delta <= 0.5:
-        raise ValueError(f"max_delta must be in [0, 0.5], got {max_delta}")
-    return adjust_hue(image, _drawn(-max_delta, max_delta, seed))
-
-
-@public("image.random_contrast(...)")
-def random_contrast(image: Any, lower: float, upper: float, seed: int | None = None) -> Tensor:
-    """`adjust_contrast` by a random factor.
-
-    Raises:
-        ValueError: The bounds are below 0 or not in order.
-    """
-    _check_bounds(lower, upper)
-    return adjust_contrast(image, _drawn(lower, upper, seed))
-
-
-@public("image.random_saturation(...)")
-def random_saturation(image: Any, lower: float, upper: float, seed: int | None = None) -> Tensor:
-    """`adjust_saturation` by a random factor.
-
-    Raises:
-        ValueError: The bounds are below 0 or not in order.
-    """
-    _check_bounds(lower, upper)
-    return adjust_saturation(image, _drawn(lower, upper, seed))
+random_brightness = _by_delta(adjust_brightness, math.inf)
+random_hue = _by_delta(adjust_hue, 0.5)
+random_contrast = _by_factor(adjust_contrast)
+random_saturation = _by_factor(adjust_saturation)
 
 
 @public("image.rgb_to_grayscale", scope="rgb_to_grayscale")

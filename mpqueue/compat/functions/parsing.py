@@ -1,13 +1,13 @@
 """Examples and SequenceExamples, parsed in nodes by the eager parsers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mpqueue.compat.functions.declare import public
+from mpqueue.compat.functions.kernels import of_values
 from mpqueue.compat.graph import (
-    Running,
     SparseTensor,
     Tensor,
     convert_to_tensor,
@@ -105,13 +105,12 @@ def parse_example(serialized: Any, features: Features, name: str | None = None, 
             raise ValueError(f"serialized must be a vector of serialized Examples, got shape {inputs[0].shape}")
         outputs = _Outputs(specs, lead)
 
-        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-            if values[0].ndim > 1:
-                invalid(f"serialized must be a vector of serialized Examples, got shape {values[0].shape}")
-            names = values[1] if values[1].size else None
-            return list(outputs.arrays(parse.parse_example(values[0], wanted, example_names=names)))
+        def compute(texts: np.ndarray, names: np.ndarray) -> list[np.ndarray]:
+            if texts.ndim > 1:
+                invalid(f"serialized must be a vector of serialized Examples, got shape {texts.shape}")
+            return list(outputs.arrays(parse.parse_example(texts, wanted, example_names=names if names.size else None)))
 
-        made = custom("ParseExampleV2", inputs, list(outputs.kinds()), kernel)
+        made = custom("ParseExampleV2", inputs, list(outputs.kinds()), of_values(compute))
         return outputs.structured(iter(made.outputs))
 
 
@@ -128,18 +127,14 @@ def parse_single_example(
         TypeError: As for `parse_example`.
     """
     wanted = _static(features)
-    outputs = _Outputs(checked(wanted), ())
+
+    def parsed(text: bytes, label: Any) -> list[Features]:
+        return [parse.parse_single_example(text, wanted, example_names=label)]
+
+    parts = [_Outputs(checked(wanted), ())]
     with get_default_graph().name_scope(name or "ParseSingleExample"):
-        inputs = [_texts(serialized, "serialized"), _texts(example_names, "names")]
-        merged(inputs[0].known_dims, ())
-
-        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-            _check_scalar(values[0])
-            names = values[1].reshape(-1)[0] if values[1].size else None
-            return list(outputs.arrays(parse.parse_single_example(values[0].item(), wanted, example_names=names)))
-
-        made = custom("ParseSingleExample", inputs, list(outputs.kinds()), kernel)
-        return outputs.structured(iter(made.outputs))
+        (found,) = _single("ParseSingleExample", serialized, _texts(example_names, "names"), parts, parsed)
+        return found
 
 
 @public("parse_single_sequence_example(...)", like=sequence.parse_single_sequence_example)
@@ -159,23 +154,35 @@ def parse_single_sequence_example(
         TypeError: A type that Examples do not have, or a default of another one.
     """
     wanted = _static(context_features), _static(sequence_features)
+
+    def parsed(text: bytes, label: Any) -> Sequence[Features]:
+        return sequence.parse_single_sequence_example(text, *wanted, example_name=label)
+
     specs = sequence.check_features(*wanted)
-    context, lists = _Outputs(specs[0], ()), _Outputs(specs[1], (None,), lists=True)
+    parts = [_Outputs(specs[0], ()), _Outputs(specs[1], (None,), lists=True)]
     with get_default_graph().name_scope(name or "ParseSingleSequenceExample"):
-        inputs = [_texts(serialized, "serialized"), _texts(example_name, "debug_name")]
-        merged(inputs[0].known_dims, ())
-
-        def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-            _check_scalar(values[0])
-            label = values[1].reshape(-1)[0] if values[1].size else None
-            one, two = sequence.parse_single_sequence_example(values[0].item(), *wanted, example_name=label)
-            return [*context.arrays(one), *lists.arrays(two)]
-
-        made = custom("ParseSingleSequenceExample", inputs, [*context.kinds(), *lists.kinds()], kernel)
-        tensors = iter(made.outputs)
-        return context.structured(tensors), lists.structured(tensors)
+        label = _texts(example_name, "debug_name")
+        context, lists = _single("ParseSingleSequenceExample", serialized, label, parts, parsed)
+        return context, lists
 
 
-def _check_scalar(serialized: np.ndarray) -> None:
-    if serialized.ndim:
-        invalid(f"serialized must be one text, got the shape {serialized.shape}")
+def _single(
+    kind: str,
+    serialized: Any,
+    label: Tensor,
+    parts: list[_Outputs],
+    parsed: Callable[[bytes, Any], Sequence[Features]],
+) -> list[dict[Any, Any]]:
+    """The features that a node parses out of one text."""
+    text = _texts(serialized, "serialized")
+    merged(text.known_dims, ())
+
+    def compute(text: np.ndarray, label: np.ndarray) -> list[np.ndarray]:
+        if text.ndim:
+            invalid(f"serialized must be one text, got the shape {text.shape}")
+        found = parsed(text.item(), label.reshape(-1)[0] if label.size else None)
+        return [array for part, values in zip(parts, found, strict=True) for array in part.arrays(values)]
+
+    made = custom(kind, [text, label], [each for part in parts for each in part.kinds()], of_values(compute))
+    tensors = iter(made.outputs)
+    return [part.structured(tensors) for part in parts]
