@@ -54,20 +54,20 @@ mpqueue.compat.functions.direct
         square squared_difference subtract tan tanh
     tf strings: regex_replace substr
     bitwise: bitwise_and bitwise_or bitwise_xor invert
-    image: hsv_to_rgb resize_area resize_bicubic resize_bilinear resize_nearest_neighbor rgb_to_hsv
+    image: crop_to_bounding_box flip_left_right flip_up_down grayscale_to_rgb pad_to_bounding_box
+        per_image_standardization resize_image_with_crop_or_pad resize_with_crop_or_pad=resize_image_with_crop_or_pad
+        transpose=transpose_image transpose_image hsv_to_rgb resize_area resize_bicubic resize_bilinear
+        resize_nearest_neighbor rgb_to_hsv
     image io: decode_bmp decode_gif decode_jpeg decode_png encode_jpeg encode_png extract_jpeg_shape
     strings: length lower regex_full_match strip=string_strip to_hash_bucket_fast=string_to_hash_bucket_fast
         to_number=string_to_number upper
 mpqueue.compat.functions.image_color
     image: adjust_brightness adjust_contrast adjust_gamma adjust_hue adjust_saturation convert_image_dtype
-        grayscale_to_rgb per_image_standardization random_brightness random_contrast random_hue random_saturation
-        rgb_to_grayscale
-mpqueue.compat.functions.image_crop
-    image: central_crop crop_to_bounding_box pad_to_bounding_box resize_image_with_crop_or_pad resize_with_crop_or_pad
+        random_brightness random_contrast random_hue random_saturation rgb_to_grayscale
 mpqueue.compat.functions.image_files
     image io: decode_image is_jpeg
-mpqueue.compat.functions.image_flip
-    image: flip_left_right flip_up_down random_flip_left_right random_flip_up_down rot90 transpose transpose_image
+mpqueue.compat.functions.image_geometry
+    image: central_crop random_flip_left_right random_flip_up_down rot90
 mpqueue.compat.functions.image_resize
     image: ResizeMethod resize resize_images
 mpqueue.compat.functions.indexing

@@ -27,6 +27,5 @@ From the ground up::
     queue_base.py  queues.py   queues, and their three kinds
     readers.py          readers of files
     variables.py  initializers.py  scopes.py   values that a session keeps, and finds by their names
-    image_stack.py      helpers of the functions of images
-    image_color.py  image_crop.py  image_flip.py  image_resize.py  image_files.py   images
+    image_color.py  image_geometry.py  image_resize.py  image_files.py   images
 """

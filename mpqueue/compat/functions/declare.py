@@ -57,6 +57,7 @@ def public(
         signature = Signature(text, own)
         docstring = signature.document(doc or inspect.getdoc(function) or "", _descriptions(likes))
         if scope is None and signature.is_own and is_complete:
+            function.__name__ = function.__qualname__ = signature.path.rpartition(".")[2]  # of a function made in one
             function.__doc__ = docstring
             return function
 

@@ -36,7 +36,7 @@ def _function(definition: Op) -> Callable[..., Any]:
     needed = ", ".join(each.name for each in signature.parameters if each.own in inputs)
 
     def function(*args: Any, **options: Any) -> Any:
-        given = signature.converted(signature.bound(args, options))
+        given = signature.converted({"name": None} | signature.bound(args, options))
         name, values = given.pop("name", None), [given.pop(each) for each in inputs]
         if any(each is None for each in values):
             raise ValueError(f"{function.__name__}() got None for one of {needed}: give a tensor, or a value")

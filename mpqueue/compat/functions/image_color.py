@@ -4,16 +4,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.compat.functions.array import shape
-from mpqueue.compat.functions.array_join import concat
-from mpqueue.compat.functions.checks import assert_equal
-from mpqueue.compat.functions.control import with_dependencies
 from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.direct import direct
-from mpqueue.compat.functions.image_stack import checked_image
-from mpqueue.compat.functions.math import add, cast, divide, saturate_cast
+from mpqueue.compat.functions.math import add, cast, saturate_cast
 from mpqueue.compat.functions.random import random_uniform
-from mpqueue.compat.functions.reduce import reduce_mean, reduce_prod
 from mpqueue.compat.graph import Tensor, apply, get_default_graph
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dtypes import DType
@@ -147,35 +141,3 @@ def rgb_to_grayscale(images: Tensor) -> Tensor:
     """
     grey = apply("RGBToGrayscale", convert_image_dtype(images, dtypes.float32))
     return convert_image_dtype(grey, images.dtype)
-
-
-@public("image.grayscale_to_rgb", scope="grayscale_to_rgb")
-def grayscale_to_rgb(images: Tensor, name: str) -> Tensor:
-    """The one channel three times.
-
-    Raises:
-        ValueError: The last axis has not size 1, where that is known.
-    """
-    dims = images.known_dims
-    if dims is not None and (len(dims) < 2 or dims[-1] not in (None, 1)):
-        raise ValueError(f"Last dimension of a grayscale image should be size 1, got shape {images.shape}")
-    if dims is None or dims[-1] is None:
-        fits = assert_equal(shape(images)[-1], 1, message="Last dimension of a grayscale image should be size 1.")
-        images = with_dependencies([fits], images)
-    out = concat([images] * 3, -1, name=name.rstrip("/") or "concat")
-    out.set_shape(None if dims is None else [*dims[:-1], 3])
-    return out
-
-
-@public("image.per_image_standardization(...)", scope="per_image_standardization")
-def per_image_standardization(image: Any) -> Tensor:
-    """Each image with mean 0 and standard deviation 1, as float32; the deviation counts at least 1/sqrt(pixels).
-
-    Raises:
-        ValueError: It has fewer than three axes, or a size of 0.
-    """
-    image = cast(checked_image(image), dtypes.float32)
-    count = cast(reduce_prod(shape(image)[-3:]), dtypes.float32)
-    centred = image - reduce_mean(image, [-1, -2, -3], keepdims=True)
-    spread = direct.sqrt(reduce_mean(direct.square(centred), [-1, -2, -3], keepdims=True))
-    return divide(centred, direct.maximum(spread, direct.rsqrt(count)))

@@ -2,12 +2,12 @@
 
 from typing import Any, ClassVar, Final
 
-from mpqueue.compat.functions.array_join import stack
+from mpqueue.compat.functions.array import shape
 from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.direct import direct
-from mpqueue.compat.functions.image_stack import as_stack, finished, sizes
 from mpqueue.compat.functions.math import cast
 from mpqueue.compat.functions.math import round as rounded
+from mpqueue.compat.functions.reduce import reduce_min
 from mpqueue.compat.graph import Tensor, apply, convert_to_tensor
 from mpqueue.compat.ops import dtypes
 
@@ -62,18 +62,21 @@ def resize_images(
     """
     if images.ndim is None:
         raise ValueError("'images' contains no shape: tell it with set_shape")
-    images, was_stack = as_stack(images)
-    _, height, width, channels = images.known_dims or (None,) * 4
+    if images.ndim not in (3, 4):
+        raise ValueError(f"an image (shape {images.shape}) must have either 3 or 4 dimensions.")
+    *_, height, width, channels = images.known_dims or ()
     size = _size_tensor(size)
     if preserve_aspect_ratio:
         size = _within(images, size)
     new_height, new_width = size.known_as_shape() or (None, None)
     if None not in (height, width) and (height, width) == (new_height, new_width):
-        return images if was_stack else direct.squeeze(images, axis=[0])
+        return images
     if method not in _RESIZERS:
         raise ValueError(f"Resize method is not implemented: {method}")
-    out = apply(_RESIZERS[method], images, size, align_corners=align_corners)
-    return finished(out, [None, new_height, new_width, channels], was_stack)
+    stack = images if images.ndim == 4 else direct.expand_dims(images, 0)
+    out = apply(_RESIZERS[method], stack, size, align_corners=align_corners)
+    out.set_shape([None, new_height, new_width, channels])
+    return out if images.ndim == 4 else direct.squeeze(out, axis=[0])
 
 
 resize = resize_images
@@ -90,8 +93,5 @@ def _size_tensor(size: Any) -> Tensor:
 
 
 def _within(images: Tensor, size: Tensor) -> Tensor:
-    _, height, width, _ = sizes(images)
-    rows, columns = (cast(each, dtypes.float32) for each in (height, width))
-    wanted = cast(size, dtypes.float32)
-    scale = direct.minimum(wanted[0] / rows, wanted[1] / columns)
-    return stack([cast(rounded(scale * each), dtypes.int32) for each in (rows, columns)])
+    have, wanted = cast(shape(images)[-3:-1], dtypes.float32), cast(size, dtypes.float32)
+    return cast(rounded(reduce_min(wanted / have) * have), dtypes.int32)  # type: ignore[no-any-return]

@@ -82,12 +82,13 @@ def _drawing(kind: str, inputs: list[Tensor], dtype: DType, seed: int | None, na
     def drawn(generator: Generator, shape: np.ndarray, *values: np.ndarray) -> np.ndarray:
         return np.asarray(draw(generator, _sizes(shape), *values)).astype(dtype.as_numpy_dtype, copy=False)
 
-    return _random(kind, inputs, (dtype, known_shape_of(inputs[0])), seed, name, drawn)
+    return random_node(kind, inputs, (dtype, known_shape_of(inputs[0])), seed, name, drawn)
 
 
-def _random(
+def random_node(
     kind: str, inputs: list[Tensor], output: tuple[DType, Dims], seed: int | None, name: str | None, compute: Draw
 ) -> Tensor:
+    """A node whose function draws from a generator that each session has for it."""
     seeds = seeds_of(seed)
     made = with_own(kind, inputs, [output], lambda: Generator(seeds), compute, name=name, bound=seeds is not None)
     return made.outputs[0]
@@ -173,7 +174,7 @@ def random_shuffle(value: Tensor, seed: int | None, name: str | None) -> Tensor:
         return rows[generator.draw("permutation", len(rows))] if rows.ndim else rows
 
     output = (value.dtype.base_dtype, value.known_dims)
-    return _random("RandomShuffle", [value], output, seed, name, shuffled)
+    return random_node("RandomShuffle", [value], output, seed, name, shuffled)
 
 
 @public("random_crop(value, size, seed=None, name)", scope="random_crop")

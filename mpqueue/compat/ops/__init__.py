@@ -18,6 +18,6 @@ From the ground up::
     text.py  text_numbers.py   texts, and numbers as texts
     decoding.py           texts and files, by the eager functions
     png16.py              PNG files of 16 bits per channel
-    image_color.py  image_files.py  image_resize.py   images
+    image_color.py  image_files.py  image_geometry.py  image_resize.py   images
     table.py              the table, with all families in it
 """

@@ -8,6 +8,7 @@ from mpqueue.compat.ops import (  # noqa: F401
     decoding,
     image_color,
     image_files,
+    image_geometry,
     image_resize,
     math_elementwise,
     math_reduce,
