@@ -8,6 +8,7 @@ From the ground up; a module imports only from its own line and the lines above 
     benchmark/       the parts of ``scripts/benchmark.py``
     demo/            the parts of ``scripts/demo``
     mutants/         the parts of ``scripts/mutants``
+    pinned/          the parts of ``scripts/pinned``
     soak/            the parts of ``scripts/soak``
     stubs/           the parts of ``scripts/stubs``
 

@@ -1,0 +1,99 @@
+"""The checks of ``scripts/pinned``: each returns what it has found, and whether that is enough."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+import mpqueue.torch
+from parts.pinned.datasets import Numbered
+
+BATCH = 64
+_NUM_TIMED = 50
+_LEAST_RATE = 0.95  # of a tensor that torch has pinned
+
+
+class Finding(NamedTuple):
+    """The outcome of a check."""
+
+    passes: bool
+    text: str
+
+
+def is_pinned() -> Finding:
+    """Every tensor that lies in a slot is pinned, at its beginning and at its end."""
+    loader = mpqueue.torch.DataLoader(Numbered(BATCH * 20), batch_size=BATCH, num_workers=2, pin_memory=True)
+    pinned = [images.is_pinned() and images[-1, -1, -1].is_pinned() for images, _ in loader]
+    return Finding(all(pinned) and len(pinned) == 20, f"{sum(pinned)} of {len(pinned)} batches are pinned")
+
+
+def transfer_rate() -> Finding:
+    """A batch goes to the GPU as fast as a tensor that torch has pinned."""
+    loader = mpqueue.torch.DataLoader(Numbered(BATCH * 4), batch_size=BATCH, num_workers=1, pin_memory=True)
+    images, _ = next(iter(loader))
+    ours, torchs = images, torch.empty_like(images, pin_memory=True)
+    target = torch.empty_like(images, device="cuda")
+    rates = [max(_rate(source, target) for _ in range(5)) for source in (ours, torchs)]
+    share = rates[0] / rates[1]
+    text = f"{rates[0]:.1f} GB/s out of a slot, {rates[1]:.1f} out of memory that torch has pinned: {share:.2f} times"
+    return Finding(share >= _LEAST_RATE, text)
+
+
+def _rate(source: torch.Tensor, target: torch.Tensor) -> float:
+    """Return gigabytes per second."""
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    for _ in range(_NUM_TIMED):
+        target.copy_(source, non_blocking=True)
+    end.record()
+    torch.cuda.synchronize()
+    return _NUM_TIMED * source.nbytes / begin.elapsed_time(end) / 1e6
+
+
+def overlapped_copies(num_copies: int) -> Finding:
+    """No byte is changed by a worker while a copy of it is under way: every lease ends before its copy."""
+    loader = mpqueue.torch.DataLoader(
+        Numbered(8 * num_copies, 64), batch_size=8, num_workers=4, pin_memory=True, prefetch_factor=4
+    )
+    side = torch.cuda.Stream()
+    busy = torch.randn(2048, 2048, device="cuda")
+    wrong = torch.zeros((), dtype=torch.int64, device="cuda")
+    for number, (images, labels) in enumerate(loader):
+        stream = side if number % 2 else torch.cuda.current_stream()
+        with torch.cuda.stream(stream):
+            if number % 8 == 0:
+                busy = busy @ busy * 1e-3  # so that the copies wait in their stream, after their tensors are gone
+            on_gpu, expected = images.to("cuda", non_blocking=True), labels.to("cuda", non_blocking=True)
+            del images, labels
+            wrong += (on_gpu != (expected % 251).to(torch.uint8)[:, None, None, None]).sum()
+    torch.cuda.synchronize()
+    return Finding(int(wrong) == 0, f"{int(wrong)} wrong bytes in {num_copies:,} overlapped copies")
+
+
+def real_loop() -> Finding:
+    """A loop that copies and computes is faster than with torch's loader and its pin_memory=True."""
+    weight = torch.randn(3 * 224 * 224, 64, device="cuda")
+    rates: dict[str, float] = {"torch": 0.0, "mpqueue": 0.0}
+    loaders: dict[str, Callable[..., torch.utils.data.DataLoader]] = {
+        "torch": torch.utils.data.DataLoader,
+        "mpqueue": mpqueue.torch.DataLoader,
+    }
+    for _ in range(3):
+        for name, make in loaders.items():
+            loader = make(Numbered(BATCH * 150), batch_size=BATCH, num_workers=4, pin_memory=True)
+            rates[name] = max(rates[name], _loop_rate(loader, weight))
+    text = f"{rates['mpqueue']:,.0f} images/s, with torch's loader {rates['torch']:,.0f}"
+    return Finding(rates["mpqueue"] > rates["torch"], text)
+
+
+def _loop_rate(loader: torch.utils.data.DataLoader, weight: torch.Tensor) -> float:
+    batches = iter(loader)
+    next(batches)
+    began, count = time.perf_counter(), 0
+    for images, _ in batches:
+        flat = images.to("cuda", non_blocking=True).flatten(1).float()
+        (flat @ weight).sum()
+        count += len(flat)
+    torch.cuda.synchronize()
+    return count / (time.perf_counter() - began)

@@ -1,0 +1,29 @@
+"""The program of ``scripts/pinned``."""
+
+import argparse
+
+import torch
+
+from parts.pinned import checks
+
+
+def main(about: str) -> int:
+    """Run all checks; return 0 if they pass, 1 if one fails, 2 if there is no GPU."""
+    parser = argparse.ArgumentParser(prog="scripts/pinned", description=about)
+    parser.add_argument("--copies", type=int, default=10_000, help="overlapped copies (default: 10000)")
+    chosen = parser.parse_args()
+    if not torch.cuda.is_available():
+        print(f"no GPU that torch {torch.__version__} can use: nothing was checked")
+        return 2
+    print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}")
+    findings = {
+        "tensor.is_pinned()": checks.is_pinned(),
+        "host to device": checks.transfer_rate(),
+        "overlapped copies": checks.overlapped_copies(chosen.copies),
+        "a real loop": checks.real_loop(),
+    }
+    for name, finding in findings.items():
+        print(f"{'ok  ' if finding.passes else 'FAIL'} {name}: {finding.text}")
+    passes = all(finding.passes for finding in findings.values())
+    print("PASS" if passes else "FAIL")
+    return 0 if passes else 1
