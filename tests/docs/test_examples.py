@@ -27,6 +27,7 @@ NOT_RUN = {
     "cd mpqueue": "of the clone",
     "python3 -m pip": "changes the environment of the tests, and needs the network",
     "scripts/demo": "makes .venv, and trains for a minute",
+    "scripts/pinned": "needs a GPU",
     "scripts/test": "is what runs these tests",
     "scripts/mutants": "takes minutes",
     "scripts/stubs": "writes into the tree",
@@ -38,7 +39,7 @@ NOT_RUN = {
 @pytest.mark.parametrize("block", PYTHON, ids=str)
 def test_a_python_block_runs_as_it_stands(block, tmp_path):
     """In a process of its own, without a word on stderr; frameworks have words of their own there."""
-    frameworks = re.findall(r"^import (jax|keras|tensorflow)\b", block.text, re.M)
+    frameworks = re.findall(r"^import (jax|keras|tensorflow|torch)\b", block.text, re.M)
     for name in frameworks:
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
