@@ -1,4 +1,4 @@
-"""Which loaders mpqueue's workers run; torch's own iterators run the others."""
+"""The loaders that mpqueue's workers run; torch's own iterators run the others."""
 
 from typing import Any
 

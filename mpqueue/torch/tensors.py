@@ -47,7 +47,7 @@ FindArray = Callable[[int], Array | None]
 
 
 class TensorForm:
-    """How a tensor is made of an array.
+    """The way to make a tensor of an array.
 
     Args:
         dtype: The tensor's, where NumPy lacks it.
