@@ -10,6 +10,7 @@ From the ground up; a module imports only from its own line and the lines above 
     checks.py          what workers cannot do, said before there are any
     pinned.py          slots that a GPU copies out of
     state.py           the place of a loader in its data
+    inline.py          the iterator of a loader without workers
     supported.py       which loaders mpqueue's workers run
     iterator.py        the iterator of a loader
     loader.py          the loader

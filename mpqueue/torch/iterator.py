@@ -61,7 +61,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
     _workers: tuple[Any, ...] = ()  # torch's processes: there are none
 
     def __init__(self, loader: Any) -> None:
-        resumed: state.State | None = getattr(loader, "_resumed", None)
+        resumed: state.State | None = getattr(loader, "resumed", None)
         with contextlib.ExitStack() as undo:
             if resumed is not None:  # the seed of the workers is known: drawing one leaves no trace
                 undo.enter_context(state.at_beginning(loader, resumed.beginning._replace(sampler=None)))
@@ -99,9 +99,9 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
     # -- The beginning of a pass
 
     def _reset(self, loader: Any, first_iter: bool = False) -> None:
-        resumed: state.State | None = getattr(loader, "_resumed", None)
+        resumed: state.State | None = getattr(loader, "resumed", None)
         if resumed is not None:
-            loader._resumed = None
+            loader.resumed = None
         with state.at_beginning(loader, None if resumed is None else resumed.beginning):
             beginning = state.begin(loader, self._base_seed)
             _Base._reset(self, loader, first_iter)

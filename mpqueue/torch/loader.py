@@ -7,6 +7,7 @@ from torch.utils import data
 from mpqueue.engine import Engine
 from mpqueue.stats import Statistics
 from mpqueue.torch import state
+from mpqueue.torch.inline import InlineIterator
 from mpqueue.torch.iterator import Iterator
 from mpqueue.torch.supported import is_supported
 
@@ -18,17 +19,19 @@ class DataLoader(data.DataLoader):  # type: ignore[misc]  # torch is not looked 
     same ``torch.manual_seed`` or ``generator``. Only the workers are others.
     """
 
-    _resumed: state.State | None = None  # where the next pass goes on
+    resumed: state.State | None = None  # where the next pass goes on, which its iterator takes
     _pass: state.Pass | None = None
     _engine: Engine | None = None
 
     def _get_iterator(self) -> Any:
+        if self.num_workers == 0:
+            return InlineIterator(self)
         if not is_supported(self):
             return super()._get_iterator()
         self.check_worker_number_rationality()
         return Iterator(self)
 
-    def note_pass(self, begun: state.Pass, engine: Engine) -> None:
+    def note_pass(self, begun: state.Pass, engine: Engine | None) -> None:
         """Note the latest pass; its iterator calls this."""
         self._pass, self._engine = begun, engine
 
@@ -39,8 +42,8 @@ class DataLoader(data.DataLoader):  # type: ignore[misc]  # torch is not looked 
             Plain data. It holds the state of a generator, and no data of the dataset; it may be pickled, and loaded
             into a loader with another number of workers (but for iterable-style datasets).
         """
-        if self._resumed is not None:
-            return self._resumed.as_dict()
+        if self.resumed is not None:
+            return self.resumed.as_dict()
         return dict(state.BETWEEN) if self._pass is None else self._pass.as_dict()
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -56,7 +59,7 @@ class DataLoader(data.DataLoader):  # type: ignore[misc]  # torch is not looked 
 
         Follows: ``torchdata.stateful_dataloader.StatefulDataLoader``.
         """
-        self._resumed = state.state_of(saved)
+        self.resumed = state.state_of(saved)
 
     def statistics(self) -> Statistics:
         """Return the counters of the latest pass with workers."""

@@ -260,6 +260,42 @@ def test_a_loader_goes_on_where_another_one_stopped(taken, before, after, shuffl
     assert len(list(resumed)) == 7
 
 
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (0, 2), (2, 0)])
+@pytest.mark.parametrize("taken", [0, 3])
+def test_a_loader_without_workers_has_a_state_too(before, after, taken):
+    """And one with workers goes on from it, and the other way round."""
+
+    def make(workers):
+        return DataLoader(Numbers(10), batch_size=2, num_workers=workers, shuffle=True)
+
+    torch.manual_seed(4)
+    loader = make(before)
+    iterator = iter(loader)
+    for _ in range(taken):
+        next(iterator)
+    state = loader.state_dict()
+    rest = _numbers(iterator)
+    other = make(after)
+    other.load_state_dict(state)
+    expected = torch.random.get_rng_state()
+    assert _numbers(other) == rest
+    assert torch.equal(torch.random.get_rng_state(), expected)
+    assert sorted(number for batch in _numbers(other) for number in batch) == list(range(10))
+
+
+def test_a_stream_without_workers_goes_on():
+    class Stream(data.IterableDataset):
+        def __iter__(self):
+            return iter(range(9))
+
+    loader = DataLoader(Stream(), batch_size=2)
+    next(iter(loader))
+    for workers in (0, 1):
+        other = DataLoader(Stream(), batch_size=2, num_workers=workers)
+        other.load_state_dict(loader.state_dict())
+        assert _numbers(other) == [[2, 3], [4, 5], [6, 7], [8]]
+
+
 def test_the_state_of_an_ended_pass_is_the_beginning_of_another():
     loader = DataLoader(Numbers(4), batch_size=2, num_workers=1)
     list(loader)
