@@ -70,8 +70,6 @@ mpqueue.compat.functions.image_geometry
     image: central_crop random_flip_left_right random_flip_up_down rot90
 mpqueue.compat.functions.image_resize
     image: ResizeMethod resize resize_images
-mpqueue.compat.functions.indexing
-    tf: newaxis
 mpqueue.compat.functions.initializers
     tf: constant_initializer glorot_uniform_initializer ones_initializer random_normal_initializer
         random_uniform_initializer truncated_normal_initializer zeros_initializer
@@ -110,7 +108,7 @@ mpqueue.compat.functions.reduce
 mpqueue.compat.functions.scopes
     tf: AUTO_REUSE VariableScope get_variable get_variable_scope name_scope variable_scope
 mpqueue.compat.functions.select
-    tf: boolean_mask gather gather_nd sequence_mask strided_slice where where_v2
+    tf: boolean_mask gather gather_nd newaxis sequence_mask strided_slice where where_v2
 mpqueue.compat.functions.sparse
     tf: sparse_reduce_sum sparse_reorder sparse_reshape sparse_tensor_to_dense
     sparse: reduce_sum=sparse_reduce_sum reorder=sparse_reorder reshape=sparse_reshape to_dense=sparse_tensor_to_dense

@@ -10,7 +10,7 @@ from mpqueue.compat.ops.dims import broadcast, merged
 from mpqueue.compat.ops.dtypes import as_dtype, float32, string
 from mpqueue.compat.ops.known import Constant
 from mpqueue.compat.ops.registry import is_type_name
-from mpqueue.compat.ops.sparse_packing import pack_many_sparse, pack_sparse, unpack_many_sparse
+from mpqueue.compat.ops.sparse import pack_many_sparse, pack_sparse, unpack_many_sparse
 from mpqueue.compat.ops.strided_slice import strided_slice
 from mpqueue.compat.ops.table import TABLE
 from mpqueue.compat.ops.tensorshape import TensorShape

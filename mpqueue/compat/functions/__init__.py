@@ -20,8 +20,7 @@ From the ground up::
     control.py          groups, dependencies, printing, checking
     checks.py           operations that check values
     cond.py             a choice between two parts of a graph
-    select.py           gather, masks, conditions, partitions
-    indexing.py         indexing with brackets
+    select.py           gather, masks, conditions, indexing with brackets
     operators.py        Python's operators
     random.py           random values
     queue_base.py  queues.py   queues, and their three kinds

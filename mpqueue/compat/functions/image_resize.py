@@ -13,10 +13,7 @@ from mpqueue.compat.ops import dtypes
 
 
 class ResizeMethod:
-    """The methods by which `resize_images` makes new pixels.
-
-    Follows: ``tf.image.ResizeMethod`` of TensorFlow 1.
-    """
+    """The methods by which `resize_images` makes new pixels."""
 
     BILINEAR: ClassVar[int] = 0
     NEAREST_NEIGHBOR: ClassVar[int] = 1

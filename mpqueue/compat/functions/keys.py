@@ -7,10 +7,7 @@ from mpqueue.compat.graph import get_default_graph
 
 
 class GraphKeys:
-    """Names of collections.
-
-    Follows: ``tf.GraphKeys``.
-    """
+    """Names of collections."""
 
     GLOBAL_VARIABLES: ClassVar[str] = "variables"
     VARIABLES: ClassVar[str] = "variables"

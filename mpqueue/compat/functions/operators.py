@@ -7,7 +7,7 @@ array is cast.
 from collections.abc import Callable
 from typing import Any, Final
 
-from mpqueue.compat.functions import indexing, math, reduce
+from mpqueue.compat.functions import math, reduce, select
 from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.graph import Tensor, apply, convert_to_tensor, get_default_graph
 from mpqueue.compat.ops import dtypes
@@ -89,7 +89,7 @@ def install() -> None:
         "__neg__": direct.negative,
         "__abs__": math.abs,
         "__invert__": _by_type(direct.logical_not, direct.invert),
-        "__getitem__": indexing.getitem,
+        "__getitem__": select.getitem,
     }
 
 

@@ -1,6 +1,7 @@
-"""Picking elements: gather, masks, conditions, partitions."""
+"""Picking elements: gather, masks, conditions, and ``x[...]`` on nodes."""
 
-from typing import Any
+import operator
+from typing import Any, Final
 
 import numpy as np
 
@@ -9,8 +10,9 @@ from mpqueue.compat.functions.array_join import concat
 from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.math import cast
-from mpqueue.compat.graph import Tensor, apply, convert_to_tensor
+from mpqueue.compat.graph import Tensor, apply, convert_to_tensor, get_default_graph
 from mpqueue.compat.ops import dtypes
+from mpqueue.compat.ops.dimension import dimension_value
 from mpqueue.compat.ops.dtypes import DType
 
 
@@ -140,3 +142,98 @@ def sequence_mask(lengths: Tensor, maxlen: Any, dtype: DType) -> Any:
     row = apply("Range", zero, maxlen, one)
     marks = apply("Less", row, cast(apply("ExpandDims", lengths, -1), maxlen.dtype))
     return cast(marks, dtype)
+
+
+newaxis: Final = None
+"""In a subscript: a new axis of one element."""
+
+_SUBSCRIPTS: Final = (dtypes.int16, dtypes.int32, dtypes.int64)
+
+
+def getitem(tensor: Any, key: Any) -> Tensor:
+    """Ints (also scalar tensors), slices with steps, ``...``, ``None`` for a new axis; or a bool tensor as a mask.
+
+    Raises:
+        TypeError: Anything else between the brackets.
+        ValueError: An index out of range, where that is known.
+
+    Follows: ``tf.Tensor.__getitem__``.
+    """
+    if isinstance(key, bool) or (isinstance(key, Tensor | np.ndarray) and key.dtype in (dtypes.bool_, np.bool_)):
+        return boolean_mask(tensor, key)
+    entries = _Entries()
+    for entry in key if isinstance(key, list | tuple) else [key]:
+        entries.add(entry)
+    return entries.applied_to(tensor)
+
+
+class _Entries:
+    """The entries between the brackets as three vectors and five bit masks."""
+
+    def __init__(self) -> None:
+        self._begin: list[Any] = []
+        self._end: list[Any] = []
+        self._strides: list[Any] = []
+        self._masks = dict.fromkeys(("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask"), 0)
+
+    def add(self, entry: Any) -> None:
+        if isinstance(entry, slice):
+            self._add_slice(entry)
+        elif entry is Ellipsis:
+            self._add(0, 0, 1, "ellipsis_mask")
+        elif entry is None:
+            self._add(0, 0, 1, "new_axis_mask")
+        else:
+            index = _checked(entry)
+            one = np.ones((), index.dtype.as_numpy_dtype) if isinstance(index, Tensor) else 1
+            self._add(index, index + 1, one, "shrink_axis_mask")
+
+    def _add_slice(self, entry: slice) -> None:
+        start, stop, step = (
+            None if dimension_value(each) is None else _checked(each) for each in (entry.start, entry.stop, entry.step)
+        )
+        masks = ["begin_mask"] * (start is None) + ["end_mask"] * (stop is None)
+        self._add(0 if start is None else start, 0 if stop is None else stop, 1 if step is None else step, *masks)
+
+    def _add(self, begin: Any, end: Any, stride: Any, *masks: str) -> None:
+        for mask in masks:
+            self._masks[mask] |= 1 << len(self._begin)
+        self._begin.append(begin)
+        self._end.append(end)
+        self._strides.append(stride)
+
+    def applied_to(self, tensor: Any) -> Tensor:
+        with get_default_graph().name_scope("strided_slice") as scope:
+            named = [(self._begin, "stack"), (self._end, "stack_1"), (self._strides, "stack_2")]
+            nodes = [each for vector, _ in named for each in vector if isinstance(each, Tensor)]
+            kind = dtypes.int64 if any(each.dtype == dtypes.int64 for each in nodes) else dtypes.int32
+            vectors = [_vector(each, kind, name) for each, name in named]
+            return apply("StridedSlice", tensor, *vectors, name=scope, **self._masks)
+
+
+def _vector(values: list[Any], kind: dtypes.DType, name: str) -> Tensor:
+    if not any(isinstance(each, Tensor) for each in values):
+        return convert_to_tensor(np.array(values, kind.as_numpy_dtype), name=name)
+    parts = [
+        cast(each, kind) if isinstance(each, Tensor) else convert_to_tensor(np.asarray(each, kind.as_numpy_dtype))
+        for each in values
+    ]
+    return apply("Pack", parts, name=name)
+
+
+def _checked(index: Any) -> Any:
+    own = getattr(index, "_as_tensor", None)
+    index = index if own is None else own()
+    if isinstance(index, Tensor):
+        if index.dtype not in _SUBSCRIPTS or index.ndim == 1:
+            raise TypeError(f"an index must be a scalar of type int16, int32 or int64, got {index!r}")
+        return index
+    if isinstance(index, bool | np.bool_):
+        raise TypeError(f"a bool is an index only by itself, as a mask: {index!r}")
+    try:
+        return operator.index(index)
+    except TypeError:
+        raise TypeError(
+            "Only integers, slices (`:`), ellipsis (`...`), tf.newaxis (`None`) and scalar tf.int32/tf.int64 tensors "
+            f"are valid indices, got {index!r}"
+        ) from None

@@ -13,7 +13,7 @@ From the ground up::
     array_make.py  array_shape.py  array_join.py  array_select.py   arrays as such
     strided_slice.py      indexing with brackets
     math_elementwise.py  math_reduce.py   arithmetic; axes taken together
-    sparse.py  sparse_packing.py   sparse tensors, and their way through a queue
+    sparse.py             sparse tensors, and their way through a queue
     fingerprint.py        the hash of texts
     text.py  text_numbers.py   texts, and numbers as texts
     decoding.py           texts and files, by the eager functions

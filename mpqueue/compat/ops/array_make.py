@@ -7,8 +7,9 @@ import numpy as np
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, broadcast, count, is_known, with_rank
 from mpqueue.compat.ops.dtypes import DType, int32
-from mpqueue.compat.ops.infer import blank, int_of, invalid, shape_of
+from mpqueue.compat.ops.infer import int_of, invalid, shape_of
 from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.literals import blank
 from mpqueue.compat.ops.registry import FLOATS, NUMBERS, SIGNED, Types, op
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from mpqueue.compat.ops.dims import Dims, axis_in, count, merged, merged_size, text, with_rank
-from mpqueue.compat.ops.infer import blank, int_of, ints_of, invalid, shape_of
+from mpqueue.compat.ops.infer import int_of, ints_of, invalid, shape_of
 from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.literals import blank
 from mpqueue.compat.ops.registry import op
 from mpqueue.compat.ops.signature import Axes
 

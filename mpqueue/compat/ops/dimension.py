@@ -44,8 +44,6 @@ class Dimension:
     Raises:
         ValueError: Below 0.
         TypeError: No int.
-
-    Follows: ``tf.Dimension`` of TensorFlow 1.
     """
 
     __slots__ = ("value",)
@@ -112,8 +110,5 @@ def as_dimension(value: Any) -> Dimension:
 
 
 def dimension_value(dimension: Any) -> Any:
-    """The size that a `Dimension` is, None if unknown; anything else as it is.
-
-    Follows: ``tf.compat.dimension_value``.
-    """
+    """The size that a `Dimension` is, None if unknown; anything else as it is."""
     return dimension.value if isinstance(dimension, Dimension) else dimension

@@ -37,8 +37,6 @@ class DType:
         name: TensorFlow's name, such as "float32" or "string".
         as_numpy_dtype: The NumPy scalar type; `object` for text.
         kind: The family to which the type belongs.
-
-    Follows: ``tf.DType``.
     """
 
     as_datatype_enum: int
@@ -209,8 +207,6 @@ def as_dtype(type_value: Any) -> DType:
 
     Raises:
         TypeError: It means none.
-
-    Follows: ``tf.as_dtype``.
     """
     if isinstance(type_value, DType):
         return type_value

@@ -32,26 +32,21 @@ def _as_it_is(image: Known) -> Dims:
     return checked_image(image.known_dims)
 
 
-@op("FlipLeftRight", "image: T -> T", "image.flip_left_right(image)", infer=_as_it_is)
-def flip_left_right(image: np.ndarray) -> np.ndarray:
-    """Left and right swapped, of an image (height, width, channels) or a stack of them.
+def _flipping(name: str, public: str, axis: int, what: str) -> None:
+    text = f"""{what} swapped, of an image (height, width, channels) or a stack of them.
 
-    Raises:
-        ValueError: Another rank, or a size of 0.
-    """
-    checked_image(image.shape)
-    return image[..., ::-1, :]
+Raises:
+    ValueError: Another rank, or a size of 0.
+"""
+
+    @op(name, "image: T -> T", f"image.{public}(image)", infer=_as_it_is, doc=text)
+    def flip(image: np.ndarray) -> np.ndarray:
+        checked_image(image.shape)
+        return np.flip(image, axis)
 
 
-@op("FlipUpDown", "image: T -> T", "image.flip_up_down(image)", infer=_as_it_is)
-def flip_up_down(image: np.ndarray) -> np.ndarray:
-    """Top and bottom swapped, of an image (height, width, channels) or a stack of them.
-
-    Raises:
-        ValueError: Another rank, or a size of 0.
-    """
-    checked_image(image.shape)
-    return image[..., ::-1, :, :]
+_flipping("FlipLeftRight", "flip_left_right", -2, "Left and right")
+_flipping("FlipUpDown", "flip_up_down", -3, "Top and bottom")
 
 
 def _turned(image: Known, *, k: int) -> Dims:

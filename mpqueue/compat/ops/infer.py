@@ -105,12 +105,3 @@ def shape_of(x: Known, what: str = "shape") -> Dims:
     if value is not None and (value < -1).any():
         raise ValueError(f"sizes of {what} must be >= -1, got {value.tolist()}")
     return x.known_as_shape()
-
-
-def blank(shape: tuple[int, ...], like: np.ndarray) -> np.ndarray:
-    """Zeros, or empty text, of the type of ``like``."""
-    if like.dtype != object:
-        return np.zeros(shape, like.dtype)
-    out = np.empty(shape, object)
-    out[...] = b""
-    return out

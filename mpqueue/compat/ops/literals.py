@@ -89,6 +89,11 @@ def _nesting(value: Any) -> list[int]:
     return [len(value), *_nesting(value[0])] if value else [0]
 
 
+def blank(shape: tuple[int, ...], like: np.ndarray) -> np.ndarray:
+    """Zeros, or empty text, of the type of ``like``."""
+    return np.full(shape, b"", object) if like.dtype == object else np.zeros(shape, like.dtype)
+
+
 def _filled(array: np.ndarray, sizes: Sequence[int], verify_shape: bool) -> np.ndarray:
     total = int(np.prod(sizes, dtype=np.int64))
     if verify_shape and array.shape != tuple(sizes):
@@ -99,11 +104,5 @@ def _filled(array: np.ndarray, sizes: Sequence[int], verify_shape: bool) -> np.n
         flat = array.ravel()
         array = np.concatenate([flat, np.repeat(flat[-1:], total - array.size)])
     elif array.size < total:
-        array = np.zeros(total, array.dtype) if array.dtype != object else _blank(total)
+        array = blank((total,), array)
     return array.reshape(sizes)
-
-
-def _blank(total: int) -> np.ndarray:
-    out = np.empty(total, object)
-    out[:] = b""
-    return out

@@ -17,7 +17,6 @@ from mpqueue.compat.ops.infer import invalid
 from mpqueue.compat.ops.registry import ALL, COMPLEX, FLOATS, INTS, NUMBERS, REALS, SIGNED, op
 from mpqueue.errors import UnimplementedError
 
-Binary = Callable[[np.ndarray, np.ndarray], Any]
 Unary = Callable[[np.ndarray], Any]
 
 
@@ -76,12 +75,7 @@ def _without(kinds: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _declare(
-    name: str,
-    signature: str,
-    public: str,
-    doc: str,
-    function: Callable[..., Any],
-    allowed: tuple[DType, ...] = (dtypes.bool_,),
+    name: str, signature: str, public: str, doc: str, function: Callable[..., Any], allowed: tuple[DType, ...] = ()
 ) -> None:
     def applied(*arrays: np.ndarray) -> Any:
         return function(*arrays)  # a ufunc's own options are no attributes of the operation
@@ -89,16 +83,23 @@ def _declare(
     op(name, signature, public, doc=doc, T=allowed)(applied)
 
 
-def _binary(
-    name: str, allowed: tuple[DType, ...], function: Binary, public: str = "", doc: str = "", to: str = "T"
-) -> None:
-    _declare(name, f"x: T[...], y: T[...] -> {to}[...]", public, doc, function, allowed)
+def _of(inputs: str) -> Callable[..., None]:
+    """What declares an operation of these inputs, all of one type, as is the output unless ``to`` says another."""
+
+    def declare(
+        name: str,
+        allowed: tuple[DType, ...],
+        function: Callable[..., Any],
+        public: str = "",
+        doc: str = "",
+        to: str = "T",
+    ) -> None:
+        _declare(name, f"{inputs} -> {to}[...]", public, doc, function, allowed)
+
+    return declare
 
 
-def _unary(
-    name: str, allowed: tuple[DType, ...], function: Unary, public: str = "", doc: str = "", to: str = "T"
-) -> None:
-    _declare(name, f"x: T[...] -> {to}[...]", public, doc, function, allowed)
+_unary, _binary = _of("x: T[...]"), _of("x: T[...], y: T[...]")
 
 
 def _each(function: Callable[[float], float]) -> Unary:
@@ -116,6 +117,7 @@ def _reciprocal(x: np.ndarray) -> Any:
 
 
 _SMOOTH: Final = (*FLOATS, *COMPLEX)
+_MOST: Final = (*FLOATS, dtypes.int32, dtypes.int64)
 _SIGNED_NUMBERS: Final = (*FLOATS, *SIGNED, *COMPLEX)
 
 _binary("AddV2", NUMBERS, np.add)
@@ -126,30 +128,12 @@ _binary("RealDiv", NUMBERS, _without("iu", np.divide), "realdiv", "``x / y`` of 
 _binary("FloorDiv", NUMBERS, _without("c", _floor_div), "floordiv", "``x / y`` rounded down, both of one type.")
 _binary("FloorMod", REALS, _floor_mod, "mod", "The rest of `floordiv`: it has the sign of ``y``.")
 _binary("TruncateDiv", NUMBERS, _truncate_div, "truncatediv", "``x / y`` rounded towards zero, both of one type.")
-_binary(
-    "TruncateMod",
-    (*FLOATS, dtypes.int32, dtypes.int64),
-    _truncate_mod,
-    "truncatemod",
-    "The rest of `truncatediv`: it has the sign of ``x``.",
-)
-_binary(
-    "Pow",
-    (*FLOATS, *SIGNED, *COMPLEX),
-    _pow,
-    "pow",
-    "``x`` to the power of ``y``, both of one type; ints have no negative powers.",
-)
+_binary("TruncateMod", _MOST, _truncate_mod, "truncatemod", "The rest of `truncatediv`: it has the sign of ``x``.")
+_binary("Pow", _SIGNED_NUMBERS, _pow, "pow", "``x`` to the power of ``y``; ints have no negative powers.")
 _binary("DivNoNan", (*FLOATS, *COMPLEX), _div_no_nan)
 _binary("Maximum", REALS, np.maximum, "maximum", "The larger of two elements; NaN if one is.")
 _binary("Minimum", REALS, np.minimum, "minimum", "The smaller of two elements; NaN if one is.")
-_binary(
-    "SquaredDifference",
-    (*FLOATS, dtypes.int32, dtypes.int64, *COMPLEX),
-    _squared_difference,
-    "squared_difference",
-    "``(x - y) ** 2``.",
-)
+_binary("SquaredDifference", (*_MOST, *COMPLEX), _squared_difference, "squared_difference", "``(x - y) ** 2``.")
 _binary("Atan2", FLOATS, np.arctan2, "atan2(x as y, y as x, name)", "The angle of the point (second, first).")
 _binary("BitwiseAnd", INTS, np.bitwise_and, "bitwise.bitwise_and", "The bits that two ints share.")
 _binary("BitwiseOr", INTS, np.bitwise_or, "bitwise.bitwise_or", "The bits that one of two ints has.")

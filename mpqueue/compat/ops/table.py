@@ -13,7 +13,6 @@ from mpqueue.compat.ops import (  # noqa: F401
     math_elementwise,
     math_reduce,
     sparse,
-    sparse_packing,
     strided_slice,
     text,
     text_numbers,
