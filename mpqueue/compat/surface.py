@@ -24,11 +24,9 @@ SURFACE: Final = """
 mpqueue
     keras.utils: GeneratorEnqueuer OrderedEnqueuer Sequence SequenceEnqueuer
 mpqueue.compat.functions.array
-    tf: broadcast_static_shape identity matrix_transpose pad rank shape size transpose
+    tf: concat split stack unstack broadcast_static_shape identity matrix_transpose pad rank shape size transpose
 mpqueue.compat.functions.array_fill
     tf: one_hot ones ones_like range zeros zeros_like
-mpqueue.compat.functions.array_join
-    tf: concat split stack unstack
 mpqueue.compat.functions.checks
     tf debugging: assert_equal assert_greater assert_greater_equal assert_integer assert_less assert_less_equal
         assert_near assert_negative assert_non_negative assert_non_positive assert_none_equal assert_positive

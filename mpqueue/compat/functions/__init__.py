@@ -12,10 +12,10 @@ From the ground up::
     decoding.py         CSV, raw bytes, JSON; the contents and the names of files
     parsing.py          Examples and SequenceExamples
     math.py             arithmetic, comparisons and functions of single elements
-    array.py            shapes, and arrays in other shapes
+    array.py            shapes, arrays in other shapes, put together and taken apart
     reduce.py           axes taken together, products of matrices
     sparse.py           sparse tensors
-    array_fill.py  array_join.py   arrays made of a shape; arrays put together and taken apart
+    array_fill.py       arrays made of a shape
     text.py             texts: joined, split, cut, parsed
     control.py          groups, dependencies, printing, checking
     checks.py           operations that check values

@@ -104,7 +104,10 @@ def one_hot(
         TypeError: The indices are no ints, or the values have another type than ``dtype`` or than each other.
         ValueError: ``axis`` is out of range.
     """
-    given = [None if each is None else convert_to_tensor(each, _hint(each, dtype)) for each in (on_value, off_value)]
+    given = [
+        None if each is None else convert_to_tensor(each, None if isinstance(each, Tensor) else dtype)
+        for each in (on_value, off_value)
+    ]
     kinds = {each.dtype.base_dtype for each in given if each is not None}
     if dtype is not None and kinds - {dtype}:
         raise TypeError(f"dtype {dtype.name} of one_hot does not match that of on_value or off_value: {kinds}")
@@ -113,7 +116,3 @@ def one_hot(
     kind = dtype or (kinds.pop() if kinds else dtypes.float32)
     on, off = (constant(default, kind) if each is None else each for each, default in zip(given, (1, 0), strict=True))
     return apply("OneHot", indices, depth, on, off, name=name, axis=-1 if axis is None else axis)
-
-
-def _hint(value: Any, wanted: DType | None) -> DType | None:
-    return None if isinstance(value, Tensor) else wanted

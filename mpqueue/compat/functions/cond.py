@@ -53,8 +53,8 @@ def cond(
         branches = [Branch(graph) for _ in functions]
         results = [_called(branch, function) for branch, function in zip(branches, functions, strict=True)]
         if not strict:
-            results = [_alone(result) for result in results]
-        outputs = [_flat_nodes(result) for result in results]
+            results = [each[0] if isinstance(each, list | tuple) and len(each) == 1 else each for each in results]
+        outputs = [_flat_nodes(each) for each in results]
         _check_alike(*results)
         if not outputs[0]:
             raise ValueError("true_fn and false_fn must return at least one result.")
@@ -93,10 +93,6 @@ def _as_node(result: Any) -> Any:
     if isinstance(result, Operation):
         return with_dependencies([result], np.True_)
     return result if isinstance(result, SparseTensor) else convert_to_tensor(result)
-
-
-def _alone(result: Any) -> Any:
-    return result[0] if isinstance(result, list | tuple) and len(result) == 1 else result
 
 
 def _flat_nodes(result: Any) -> list[Tensor]:

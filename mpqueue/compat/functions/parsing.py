@@ -7,14 +7,7 @@ import numpy as np
 
 from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.kernels import of_values
-from mpqueue.compat.graph import (
-    SparseTensor,
-    Tensor,
-    convert_to_tensor,
-    custom,
-    get_default_graph,
-    get_static_value,
-)
+from mpqueue.compat.graph import SparseTensor, Tensor, convert_to_tensor, custom, get_default_graph, get_static_value
 from mpqueue.compat.graph.make import array_of
 from mpqueue.compat.ops.dims import Dims, merged
 from mpqueue.compat.ops.dtypes import DType, as_dtype, int64, string
@@ -167,11 +160,7 @@ def parse_single_sequence_example(
 
 
 def _single(
-    kind: str,
-    serialized: Any,
-    label: Tensor,
-    parts: list[_Outputs],
-    parsed: Callable[[bytes, Any], Sequence[Features]],
+    kind: str, serialized: Any, label: Tensor, parts: list[_Outputs], parsed: Callable[[bytes, Any], Sequence[Features]]
 ) -> list[dict[Any, Any]]:
     """The features that a node parses out of one text."""
     text = _texts(serialized, "serialized")

@@ -140,11 +140,8 @@ class RandomShuffleQueue(QueueBase):
         minimum = as_integer(min_after_dequeue, "min_after_dequeue")
         known = as_known_shapes(shapes, len(kinds), "RandomShuffleQueue")
         seeds = seeds_of(seed)
-        make = partial(shuffle.RandomShuffleQueue, bound, minimum, kinds, known, seed=_one_seed(seeds))
+        whole = None if seeds is None else seeds[0] % 2**64 << 64 | seeds[1] % 2**64
+        make = partial(shuffle.RandomShuffleQueue, bound, minimum, kinds, known, seed=whole)
         settings = (bound, minimum, kinds, known, None if shared_name and seed is None else seeds)
         handle = _queue_node("RandomShuffleQueueV2", make, settings, shared_name, name)
         super().__init__(kinds, known, names, handle)
-
-
-def _one_seed(seeds: tuple[int, int] | None) -> int | None:
-    return None if seeds is None else seeds[0] % 2**64 << 64 | seeds[1] % 2**64

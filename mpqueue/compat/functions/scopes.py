@@ -1,7 +1,7 @@
 """Scopes of names, and variables that are found again by their names."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -164,7 +164,8 @@ def variable_scope(
         name, prefix = _names(store, name_or_scope, default_name)
         again = isinstance(name_or_scope, VariableScope)
         base = name_or_scope if again else store.scope
-        with graph.name_scope(prefix if auxiliary_name_scope else _here(graph.get_name_scope())) as scope:
+        here = graph.get_name_scope()
+        with graph.name_scope(prefix if auxiliary_name_scope else here and f"{here}/") as scope:
             inner = VariableScope(
                 reuse or base.reuse,
                 name,
@@ -183,10 +184,6 @@ def _check_reuse(name_or_scope: Any, default_name: str | None, reuse: Any) -> No
         raise ValueError(f"reuse must be True, False, None or tf.AUTO_REUSE, got {reuse!r}")
     if name_or_scope is None and reuse:
         raise ValueError("reuse=True cannot be used without a name_or_scope")
-
-
-def _here(name: str) -> str | None:
-    return f"{name}/" if name else None
 
 
 def _names(store: _Store, name_or_scope: Any, default_name: str | None) -> tuple[str, str]:
@@ -276,8 +273,4 @@ def _initial_value(name: str, shape: Any, kind: dtypes.DType, initializer: Any) 
     if not sizes.is_fully_defined():
         raise ValueError(f"Shape of a new variable ({name}) must be fully defined, but instead was {sizes}.")
     make = initializer or (glorot_uniform_initializer() if kind.is_floating else zeros_initializer())
-    return _calling(make, sizes.as_list(), kind), kind
-
-
-def _calling(make: Callable[..., Any], sizes: list[Any], kind: dtypes.DType) -> Callable[[], Any]:
-    return lambda: make(sizes, dtype=kind)
+    return (lambda: make(sizes.as_list(), dtype=kind)), kind

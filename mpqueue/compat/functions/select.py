@@ -5,8 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from mpqueue.compat.functions.array import shape
-from mpqueue.compat.functions.array_join import concat
+from mpqueue.compat.functions.array import concat, shape
 from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.math import cast

@@ -1,6 +1,7 @@
 """Functions of sparse tensors."""
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.functions.math import DIVIDED_AS, cast
 from mpqueue.compat.graph import SparseTensor, Tensor, apply, apply_many, convert_to_tensor
 from mpqueue.compat.ops import dtypes, sparse
+from mpqueue.compat.ops.dtypes import DType
 
 
 @public("sparse_tensor_to_dense(sp_input, default_value=None, validate_indices=True, name)")
@@ -64,28 +66,27 @@ def sparse_reduce_sum(sp_input: SparseTensor, axis: Any, keepdims: bool) -> Tens
             if rank is None
             else np.arange(rank, dtype=np.int32)
         )
-    parts = (sp_input.indices, sp_input.values, sp_input.dense_shape)
-    return apply("SparseReduceSum", *parts, axis, keep_dims=keepdims)
+    return apply("SparseReduceSum", *sp_input.parts, axis, keep_dims=keepdims)
 
 
 @public("sparse_reorder")
 def sparse_reorder(sp_input: SparseTensor, name: str | None = None) -> SparseTensor:
     """The same sparse tensor, its values in the order of their places."""
-    indices, values = apply_many("SparseReorder", sp_input.indices, sp_input.values, sp_input.dense_shape, name=name)
+    indices, values = apply_many("SparseReorder", *sp_input.parts, name=name)
     return SparseTensor(indices, values, sp_input.dense_shape)
 
 
-def _multiplied(sp_input: SparseTensor, y: Any) -> SparseTensor:
-    dense = convert_to_tensor(y, sp_input.dtype.base_dtype, "y")
-    parts = (sp_input.indices, sp_input.values, sp_input.dense_shape)
-    return SparseTensor(sp_input.indices, apply("SparseDenseCwiseMul", *parts, dense), sp_input.dense_shape)
+def _combining(kind: str, types: Mapping[DType, DType]) -> Callable[[SparseTensor, Any], SparseTensor]:
+    def combined(sp_input: SparseTensor, y: Any) -> SparseTensor:
+        own = sp_input.dtype.base_dtype
+        dense, to = convert_to_tensor(y, own, "y"), types.get(own, own)
+        values = apply(kind, sp_input.indices, cast(sp_input.values, to), sp_input.dense_shape, cast(dense, to))
+        return SparseTensor(sp_input.indices, values, sp_input.dense_shape)
+
+    return combined
 
 
-def _divided(sp_input: SparseTensor, y: Any) -> SparseTensor:
-    dense = convert_to_tensor(y, sp_input.dtype.base_dtype, "y")
-    kind = DIVIDED_AS.get(sp_input.dtype.base_dtype, sp_input.dtype.base_dtype)
-    parts = (sp_input.indices, cast(sp_input.values, kind), sp_input.dense_shape)
-    return SparseTensor(sp_input.indices, apply("SparseDenseCwiseDiv", *parts, cast(dense, kind)), sp_input.dense_shape)
-
-
-SparseTensor.operators |= {"__mul__": _multiplied, "__truediv__": _divided}
+SparseTensor.operators |= {
+    "__mul__": _combining("SparseDenseCwiseMul", {}),
+    "__truediv__": _combining("SparseDenseCwiseDiv", DIVIDED_AS),
+}

@@ -78,14 +78,17 @@ class Signature:
             if part == "*":
                 kind = inspect.Parameter.KEYWORD_ONLY
                 continue
-            self.parameters += (
-                map(self._of_own, spread) if part == "..." else [self._parameter(part, publics)._replace(kind=kind)]
-            )
+            if part == "...":
+                self.parameters += [Parameter(name, name, own[name].default, kind=own[name].kind) for name in spread]
+            else:
+                self.parameters.append(self._parameter(part, publics)._replace(kind=kind))
         self.plain = inspect.Signature([self._plain(each) for each in self.parameters])
         self._positional = [p.name for p in self.parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
         self._defaults = {p.name: p.default for p in self.parameters if p.default is not inspect.Parameter.empty}
         self._old = [(p.name, p.replaced_by) for p in self.parameters if p.replaced_by]
-        self._passed = [(p.own, p.name, self._conversion(p)) for p in self.parameters if p.own in own]
+        self._passed = [
+            (p.own, p.name, CONVERSIONS.get(own[p.own].annotation)) for p in self.parameters if p.own in own
+        ]
         if "name" in own and "name" not in self.plain.parameters:  # it is a scope that callers do not name
             self._passed.append(("name", "name", None))
 
@@ -95,10 +98,6 @@ class Signature:
         mine = [(each.own, each.name, each.default) for each in self.parameters]
         same = mine == [(name, name, each.default) for name, each in self._own.items()]
         return same and not any(convert for _, _, convert in self._passed)
-
-    def _of_own(self, name: str) -> Parameter:
-        own = self._own[name]
-        return Parameter(name, name, own.default, kind=own.kind)
 
     def _parameter(self, part: str, publics: set[str]) -> Parameter:
         own, name, default = _parsed(part)
@@ -119,10 +118,6 @@ class Signature:
         if parameter.default is None and kind is not Any:
             kind |= None
         return inspect.Parameter(parameter.name, parameter.kind, default=parameter.default, annotation=kind)
-
-    def _conversion(self, parameter: Parameter) -> Conversion | None:
-        own = self._own.get(parameter.own)
-        return None if own is None else CONVERSIONS.get(own.annotation)
 
     def bound(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a public call, by their public names, defaults included.

@@ -31,11 +31,8 @@ def each(function: Callable[..., Any], *arrays: np.ndarray, dtype: Any = object)
 
 
 def _joined(inputs: Sequence[Known], **_separator: str) -> Dims:
-    return merged_all(each.known_dims for each in inputs if each.known_dims != ()) if _ranked(inputs) else ()
-
-
-def _ranked(inputs: Sequence[Known]) -> bool:
-    return any(each.known_dims != () for each in inputs)
+    shapes = [each.known_dims for each in inputs if each.known_dims != ()]
+    return merged_all(shapes) if shapes else ()
 
 
 @op("StringJoin", "inputs: N * string -> string", infer=_joined)
