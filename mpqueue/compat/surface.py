@@ -48,8 +48,8 @@ mpqueue.compat.functions.direct
     tf io: decode_base64 decode_json_example decode_raw encode_base64 matching_files read_file
     tf math: acos acosh asin asinh atan atan2 atanh ceil cos cosh cumprod cumsum equal erf erfc exp expm1 floor floordiv
         floormod=mod greater greater_equal invert_permutation less less_equal lgamma log log1p logical_and logical_not
-        logical_or maximum minimum mod multiply negative not_equal pow reciprocal rint rsqrt sigmoid sign sin sinh sqrt
-        square squared_difference subtract tan tanh
+        logical_or logical_xor maximum minimum mod multiply negative not_equal pow reciprocal rint rsqrt sigmoid sign
+        sin sinh sqrt square squared_difference subtract tan tanh
     tf strings: regex_replace substr
     bitwise: bitwise_and bitwise_or bitwise_xor invert
     image: crop_to_bounding_box flip_left_right flip_up_down grayscale_to_rgb pad_to_bounding_box
@@ -79,7 +79,7 @@ mpqueue.compat.functions.keys
 mpqueue.compat.functions.math
     tf: clip_by_value div div_no_nan to_complex128 to_complex64 to_double to_float to_int32 to_int64
     tf dtypes: cast saturate_cast
-    tf math: abs add add_n angle conj divide imag logical_xor real round truediv
+    tf math: abs add add_n angle conj divide imag real round truediv
     math: divide_no_nan=div_no_nan
 mpqueue.compat.functions.parsing
     tf io: parse_example parse_single_example parse_single_sequence_example

@@ -5,7 +5,6 @@ From the ground up::
     declare.py          what gives functions and classes TensorFlow's form
     kernels.py          kernels of functions of values, and of what a session has for itself
     direct.py           the functions of single operations, from their declarations
-    numpy_protocol.py   NumPy's functions on nodes
     keys.py             the names of collections
     placeholders.py     nodes whose value the caller gives
     py_func.py          Python functions as nodes
@@ -22,6 +21,7 @@ From the ground up::
     cond.py             a choice between two parts of a graph
     select.py           gather, masks, conditions, indexing with brackets
     operators.py        Python's operators
+    numpy_protocol.py   NumPy's functions on nodes
     random.py           random values
     queue_base.py  queues.py   queues, and their three kinds
     readers.py          readers of files

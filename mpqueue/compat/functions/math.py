@@ -82,12 +82,6 @@ def div_no_nan(x: Any, y: Any, name: str) -> Tensor:
     return apply("DivNoNan", *_float_pair(x, y, "div_no_nan"), name=name)
 
 
-@public("logical_xor(x, y, name='LogicalXor')")
-def logical_xor(x: Any, y: Any, name: str) -> Tensor:
-    """True where one of two bools holds, but not both."""
-    return direct.logical_and(direct.logical_or(x, y), direct.logical_not(direct.logical_and(x, y)), name=name)
-
-
 @public("abs")
 def abs(x: Tensor, name: str | None = None) -> Tensor:
     """The absolute value; a float for complex numbers."""

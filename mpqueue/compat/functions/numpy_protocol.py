@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from mpqueue.compat.functions.operators import BINARY
 from mpqueue.compat.graph import Running, Tensor, custom
 from mpqueue.compat.graph.run import owned
 from mpqueue.compat.graph.symbolic import TensorAsValueError
@@ -20,19 +21,7 @@ from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import as_dtype, string
 from mpqueue.compat.ops.literals import leaves, mapped, to_array
 
-_OPERATORS: Final[dict[np.ufunc, str]] = {
-    np.add: "add",
-    np.subtract: "sub",
-    np.multiply: "mul",
-    np.true_divide: "truediv",
-    np.floor_divide: "floordiv",
-    np.remainder: "mod",
-    np.power: "pow",
-    np.matmul: "matmul",
-    np.bitwise_and: "and",
-    np.bitwise_or: "or",
-    np.bitwise_xor: "xor",
-}
+_OPERATORS: Final = {ufunc: name for name, (ufunc, _) in BINARY.items()}
 _COMPARISONS: Final[dict[np.ufunc, tuple[str, str]]] = {
     np.less: ("__lt__", "__gt__"),
     np.less_equal: ("__le__", "__ge__"),

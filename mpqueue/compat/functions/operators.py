@@ -7,6 +7,8 @@ array is cast.
 from collections.abc import Callable
 from typing import Any, Final
 
+import numpy as np
+
 from mpqueue.compat.functions import math, reduce, select
 from mpqueue.compat.functions.direct import direct
 from mpqueue.compat.graph import Tensor, apply, convert_to_tensor, get_default_graph
@@ -37,19 +39,20 @@ def _by_type(on_bools: Function, on_ints: Function) -> Function:
     return combined
 
 
-_BINARY: Final[dict[str, Function]] = {
-    "add": _added,
-    "sub": direct.subtract,
-    "mul": _multiplied,
-    "truediv": math.truediv,
-    "floordiv": direct.floordiv,
-    "mod": direct.mod,
-    "pow": direct.pow,
-    "matmul": reduce.matmul,
-    "and": _by_type(direct.logical_and, direct.bitwise_and),
-    "or": _by_type(direct.logical_or, direct.bitwise_or),
-    "xor": _by_type(math.logical_xor, direct.bitwise_xor),
+BINARY: Final[dict[str, tuple[np.ufunc, Function]]] = {
+    "add": (np.add, _added),
+    "sub": (np.subtract, direct.subtract),
+    "mul": (np.multiply, _multiplied),
+    "truediv": (np.true_divide, math.truediv),
+    "floordiv": (np.floor_divide, direct.floordiv),
+    "mod": (np.remainder, direct.mod),
+    "pow": (np.power, direct.pow),
+    "matmul": (np.matmul, reduce.matmul),
+    "and": (np.bitwise_and, _by_type(direct.logical_and, direct.bitwise_and)),
+    "or": (np.bitwise_or, _by_type(direct.logical_or, direct.bitwise_or)),
+    "xor": (np.bitwise_xor, _by_type(direct.logical_xor, direct.bitwise_xor)),
 }
+"""What an operator does, and the function of NumPy's that does so with arrays."""
 
 
 def _forward(name: str, function: Function) -> Function:
@@ -78,7 +81,7 @@ def _backward(name: str, function: Function) -> Function:
 
 def install() -> None:
     """Give `Tensor` its operators."""
-    for name, function in _BINARY.items():
+    for name, (_, function) in BINARY.items():
         Tensor.operators[f"__{name}__"] = _forward(name, function)
         Tensor.operators[f"__r{name}__"] = _backward(name, function)
     Tensor.operators |= {

@@ -182,7 +182,8 @@ _unary("IsInf", FLOATS, np.isinf, "is_inf", "True where it is infinite.", to="bo
 _unary("IsFinite", FLOATS, np.isfinite, "is_finite", "True where it is neither infinite nor NaN.", to="bool")
 _BOTH = "x: bool[...], y: bool[...] -> bool[...]"
 _declare("LogicalAnd", _BOTH, "logical_and", "True where both bools hold.", np.logical_and)
-_declare("LogicalOr", _BOTH, "logical_or", "True where one of two bools holds.", np.logical_or)
+_declare("LogicalOr", _BOTH, "logical_or", "True where one of two bools holds, or both.", np.logical_or)
+_declare("LogicalXor", _BOTH, "logical_xor(x, y, name='LogicalXor')", "True where just one bool holds.", np.logical_xor)
 _declare("LogicalNot", "x: bool[...] -> bool[...]", "logical_not", "The other bool.", np.logical_not)
 
 
