@@ -67,7 +67,7 @@ mpqueue.compat.functions.image_files
 mpqueue.compat.functions.image_geometry
     image: central_crop random_flip_left_right random_flip_up_down rot90
 mpqueue.compat.functions.image_resize
-    image: ResizeMethod resize resize_images
+    image: ResizeMethod resize=resize_images resize_images
 mpqueue.compat.functions.initializers
     tf: constant_initializer glorot_uniform_initializer ones_initializer random_normal_initializer
         random_uniform_initializer truncated_normal_initializer zeros_initializer

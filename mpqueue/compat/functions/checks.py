@@ -44,9 +44,9 @@ def assert_near(
     return Assert(reduce_all(math.abs(x - y) <= bound), shown, summarize)
 
 
-def _comparing(
-    name: str, sign: str, compare: Callable[..., Tensor], numpy_compare: Callable[..., Any]
-) -> Callable[..., Operation]:
+def _comparing(name: str, sign: str, compare: np.ufunc) -> Callable[..., Operation]:
+    """A check of two tensors; the function on nodes has the name of NumPy's."""
+    on_nodes = getattr(direct, compare.__name__)
     text = f"""An operation that checks ``x {sign} y`` for all elements; ``y`` broadcasts with ``x``.
 
 Raises:
@@ -58,29 +58,24 @@ Raises:
     def function(
         x: Tensor, y: Tensor, data: Sequence[Any] | None, summarize: int | None, message: str | None
     ) -> Operation:
-        shown = data or [
-            f"Condition x {sign} y did not hold element-wise:",
-            f"x ({x.name}) = ",
-            x,
-            f"y ({y.name}) = ",
-            y,
-        ]
+        told = f"Condition x {sign} y did not hold element-wise:"
+        shown = data or [told, f"x ({x.name}) = ", x, f"y ({y.name}) = ", y]
         shown = [message, *shown] if message else list(shown)
-        holds = reduce_all(compare(x, y))
+        holds = reduce_all(on_nodes(x, y))
         left, right = get_static_value(x), get_static_value(y)
-        if left is not None and right is not None and not np.all(numpy_compare(left, right)):
+        if left is not None and right is not None and not np.all(compare(left, right)):
             raise InvalidArgumentError(None, None, "\n".join(str(get_static_value(each)) for each in shown))
         return Assert(holds, shown, summarize)
 
     return function
 
 
-assert_equal = _comparing("assert_equal", "==", direct.equal, np.equal)
-assert_none_equal = _comparing("assert_none_equal", "!=", direct.not_equal, np.not_equal)
-assert_less = _comparing("assert_less", "<", direct.less, np.less)
-assert_less_equal = _comparing("assert_less_equal", "<=", direct.less_equal, np.less_equal)
-assert_greater = _comparing("assert_greater", ">", direct.greater, np.greater)
-assert_greater_equal = _comparing("assert_greater_equal", ">=", direct.greater_equal, np.greater_equal)
+assert_equal = _comparing("assert_equal", "==", np.equal)
+assert_none_equal = _comparing("assert_none_equal", "!=", np.not_equal)
+assert_less = _comparing("assert_less", "<", np.less)
+assert_less_equal = _comparing("assert_less_equal", "<=", np.less_equal)
+assert_greater = _comparing("assert_greater", ">", np.greater)
+assert_greater_equal = _comparing("assert_greater_equal", ">=", np.greater_equal)
 
 
 def _signed(name: str, sign: str, check: Callable[..., Operation]) -> Callable[..., Operation]:

@@ -76,9 +76,6 @@ def resize_images(
     return out if images.ndim == 4 else direct.squeeze(out, axis=[0])
 
 
-resize = resize_images
-
-
 def _size_tensor(size: Any) -> Tensor:
     try:
         tensor = convert_to_tensor(size, dtypes.int32, "size")
