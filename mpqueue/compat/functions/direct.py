@@ -9,17 +9,16 @@ from mpqueue.compat.graph.build import make
 from mpqueue.compat.ops.registry import Op
 from mpqueue.compat.ops.table import TABLE
 
-_BY_NAME: Final = {each.public.partition("(")[0].rpartition(".")[2]: each for each in TABLE.values() if each.public}
-
 
 class _Functions:
     """The functions as attributes, made when they are first asked for."""
 
     def __getattr__(self, name: str) -> Callable[..., Tensor]:
-        if name not in _BY_NAME:
-            raise AttributeError(f"no operation of the table is the function {name!r}")
-        function = vars(self)[name] = _function(_BY_NAME[name])
-        return function
+        for each in TABLE.values():
+            if each.public.partition("(")[0].rpartition(".")[2] == name:
+                function = vars(self)[name] = _function(each)
+                return function
+        raise AttributeError(f"no operation of the table is the function {name!r}")
 
 
 direct: Final = _Functions()

@@ -84,7 +84,7 @@ def _declare(
 
 
 def _of(inputs: str) -> Callable[..., None]:
-    """What declares an operation of these inputs, all of one type, as is the output unless ``to`` says another."""
+    """Return what declares operations of these inputs, all of one type, as is the output unless ``to`` says else."""
 
     def declare(
         name: str,

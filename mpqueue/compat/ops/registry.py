@@ -89,7 +89,7 @@ class Op:
     doc: str = ""
 
     def infer(self, *inputs: Any, **attributes: Any) -> Any:
-        """What is known of the shape of the output, or of each of them.
+        """Return what is known of the shape of the output, or a list for each of them.
 
         Raises:
             ValueError: The inputs do not fit.
