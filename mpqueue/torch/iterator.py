@@ -68,7 +68,8 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             _Base.__init__(self, loader)
         if resumed is not None:
             self._base_seed = resumed.beginning.base_seed
-        self._prefetch_factor, self._in_order = loader.prefetch_factor, loader.in_order
+        self._prefetch_factor = loader.prefetch_factor
+        self._in_order = getattr(loader, "in_order", True)  # torch has it from 2.6 on
         if not self._prefetch_factor or self._prefetch_factor <= 0:
             raise AssertionError("prefetch_factor must be greater than 0 for MultiProcessingDataLoaderIter")
         self._start_method = _start_method_of(loader)
