@@ -99,6 +99,18 @@ def test_closed_leases_do_not_keep_the_memory():
     assert not hasattr(leases, "_memory")
 
 
+def test_who_wants_to_know_is_told_at_once_of_each_end():
+    told = []
+    leases, slots = Leases(PlainSegment(200), told.append), [Slot(number, 10 * number) for number in range(2)]
+    bases = [leases.lease(slot, 4, None) for slot in slots]
+    views = [bases.pop()[1:]]
+    assert told == []
+    views.clear()
+    assert told == [slots[1]]
+    assert leases.next_ended() is slots[1]
+    assert leases.reset() == [slots[0]]
+
+
 ARROWS = [
     "lease", "lease again", "another view", "a view goes", "the last view goes", "several end", "told",
     "reset of held", "reset of ended", "reset of none",
