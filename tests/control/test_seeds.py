@@ -141,3 +141,18 @@ def test_a_fresh_seed_follows_from_the_state_of_random_which_it_leaves_alone():
     assert random.random() == expected
     assert fresh_seed(4, 5) != FRESH
     assert 0 <= max(fresh_seed(number) for number in range(20)).bit_length() == 64
+
+
+def test_before_the_first_batch_there_is_neither_a_seed_nor_a_generator():
+    batch = seeds.CurrentBatch()
+    assert batch.of is None
+    assert batch.rng is None
+
+
+def test_both_global_generators_can_be_looked_at_where_they_are():
+    assert twisters.numpy_twister() is np.random.get_bit_generator()
+    seed_globals(1, 2, 3)
+    state = twisters.python_state()
+    assert (*state.words, state.index) == random.getstate()[1]
+    random.getrandbits(32)
+    assert state.index == random.getstate()[1][-1] == 1
