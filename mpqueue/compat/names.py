@@ -46,18 +46,13 @@ def read_table(table: str) -> dict[str, dict[str, Entry]]:
         if colon:
             paths = ["" if path == "tf" else path for path in before.split()]
         for path in paths:
-            for outer in _with_outer(path):
-                modules.setdefault(outer, {})
+            parts = path.split(".")
+            for count in range(len(parts)):  # of "a.b" that is "a", too
+                modules.setdefault(".".join(parts[: count + 1]), {})
             modules[path] |= {
                 public: Entry(home, own or public) for public, _, own in (name.partition("=") for name in names.split())
             }
     return modules
-
-
-def _with_outer(path: str) -> list[str]:
-    """Return ``a.b`` as ``a`` and ``a.b``."""
-    parts = path.split(".")
-    return [".".join(parts[: count + 1]) for count in range(len(parts))]
 
 
 class Namespaces:

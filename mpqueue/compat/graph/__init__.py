@@ -3,8 +3,7 @@
 From the ground up::
 
     symbolic.py   operators of tensors, and the uses as a value, which are refused
-    scopes.py     what applies to new nodes (names, devices, branches), and collections
-    defaults.py   the graphs and sessions that each thread has entered
+    scopes.py     what applies to new nodes (names, devices, branches, the default graph), and collections
     state.py      what the kernels of a session share, and handles to it
     nodes.py      Operation, Tensor, Graph
     graph.py      the default graph
@@ -26,10 +25,13 @@ from mpqueue.compat.graph.build import apply as apply
 from mpqueue.compat.graph.build import apply_many as apply_many
 from mpqueue.compat.graph.convert import constant as constant
 from mpqueue.compat.graph.convert import convert_to_tensor as convert_to_tensor
+from mpqueue.compat.graph.graph import Graph as Graph
 from mpqueue.compat.graph.graph import get_default_graph as get_default_graph
 from mpqueue.compat.graph.make import custom as custom
 from mpqueue.compat.graph.nodes import Operation as Operation
 from mpqueue.compat.graph.nodes import Tensor as Tensor
+from mpqueue.compat.graph.session import Session as Session
+from mpqueue.compat.graph.session import get_default_session as get_default_session
 from mpqueue.compat.graph.sparse import SparseTensor as SparseTensor
 from mpqueue.compat.graph.state import Running as Running
 from mpqueue.compat.graph.static import get_static_value as get_static_value

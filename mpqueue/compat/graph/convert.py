@@ -149,12 +149,10 @@ def _pack(value: Any, dtype: DType, name: str, *, cast: bool) -> Tensor:
                         f"Cannot convert a list containing a tensor of dtype {tensor.dtype.name} to {dtype.name}: "
                         f"{tensor!r}"
                     )
-                parts.append(tensor if tensor.dtype.base_dtype is dtype else _cast(tensor, dtype))
+                if tensor.dtype.base_dtype is not dtype:
+                    tensor = table_node(TABLE["Cast"], [tensor], [dtype], {"DstT": dtype}, "Cast").outputs[0]
+                parts.append(tensor)
         return table_node(TABLE["Pack"], [parts], [dtype], {"axis": 0}, scope).outputs[0]
-
-
-def _cast(tensor: Tensor, dtype: DType) -> Tensor:
-    return table_node(TABLE["Cast"], [tensor], [dtype], {"DstT": dtype}, "Cast").outputs[0]
 
 
 CONVERSIONS: Final[list[tuple[type | tuple[type, ...], Conversion]]] = [

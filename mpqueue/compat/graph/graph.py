@@ -1,7 +1,7 @@
 """The default graph: the innermost one that this thread has entered, else one global graph."""
 
-from mpqueue.compat.graph.defaults import graphs
 from mpqueue.compat.graph.nodes import Graph
+from mpqueue.compat.graph.scopes import graphs
 
 __all__ = ["Graph", "get_default_graph", "reset_default_graph"]
 

@@ -11,8 +11,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 import numpy as np
 
-from mpqueue.compat.graph.defaults import graphs, sessions
-from mpqueue.compat.graph.scopes import Collections, Scoped
+from mpqueue.compat.graph.scopes import Collections, Scoped, graphs, sessions
 from mpqueue.compat.graph.state import Running
 from mpqueue.compat.graph.symbolic import Operators, WithoutValue
 from mpqueue.compat.ops.dims import Dims, merged

@@ -1,7 +1,8 @@
 """Scopes, which apply to the nodes that are made now, and collections, in which a graph keeps things for later.
 
 Everything that a ``with`` statement changes for the nodes made inside it is a field of `Scopes`, an immutable record:
-entering puts a changed copy in place, leaving puts the old one back.
+entering puts a changed copy in place, leaving puts the old one back. The graphs and sessions whose ``as_default()`` a
+thread has entered are the thread's own.
 """
 
 import re
@@ -14,6 +15,35 @@ from typing import Any, Final
 _ROOT_NAME: Final = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 _NAME: Final = re.compile(r"[A-Za-z0-9_.\\/>-]*")
 _DEVICE: Final = re.compile(r"/(cpu|gpu):(\d+|\*)", re.IGNORECASE)  # the short form of /device:CPU:0
+
+
+class _Entered(threading.local):
+    """The graphs, or the sessions, whose ``as_default()`` this thread has entered, innermost last."""
+
+    def __init__(self) -> None:
+        self._things: list[Any] = []
+
+    @property
+    def innermost(self) -> Any:
+        """The thing that was entered last and not left, None if there is none."""
+        return self._things[-1] if self._things else None
+
+    @contextmanager
+    def context(self, thing: Any) -> Iterator[Any]:
+        """A context in which ``thing`` is the innermost."""
+        self._things.append(thing)
+        try:
+            yield thing
+        finally:
+            # They may be left in another order than entered: an InteractiveSession is closed when the user likes.
+            for place in reversed(range(len(self._things))):
+                if self._things[place] is thing:
+                    del self._things[place]
+                    break
+
+
+graphs: Final = _Entered()
+sessions: Final = _Entered()
 
 
 @dataclass(frozen=True)

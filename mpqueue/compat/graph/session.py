@@ -7,12 +7,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Self
 
-from mpqueue.compat.graph.defaults import sessions
 from mpqueue.compat.graph.feeds import Fetches, fed_values
 from mpqueue.compat.graph.graph import Graph, get_default_graph
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.plan import Plan
 from mpqueue.compat.graph.run import Run, owned
+from mpqueue.compat.graph.scopes import sessions
 from mpqueue.compat.graph.state import SessionState
 from mpqueue.queues.session import SessionClosedError
 

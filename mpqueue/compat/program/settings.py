@@ -3,8 +3,7 @@
 from types import SimpleNamespace
 from typing import Any, ClassVar, Final
 
-from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.graph.sparse import SparseTensor
+from mpqueue.compat.graph import SparseTensor, Tensor
 
 VERSION: Final = "1.15.0"
 """The version of TensorFlow whose names these are."""

@@ -4,8 +4,7 @@ import re
 from typing import Any, Self
 
 from mpqueue.compat.functions.keys import GraphKeys, add_to_collections, get_collection
-from mpqueue.compat.graph.convert import constant
-from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.graph import Tensor, constant
 
 
 def scalar(name: str, *_values: Any, collections: Any = None, **_options: Any) -> Tensor:

@@ -8,10 +8,7 @@ from typing import Any, NamedTuple
 
 from mpqueue.compat.functions.queue_base import QueueBase
 from mpqueue.compat.functions.queues import FIFOQueue, PaddingFIFOQueue, RandomShuffleQueue
-from mpqueue.compat.graph.build import apply, apply_many
-from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.graph.sparse import SparseTensor
+from mpqueue.compat.graph import SparseTensor, Tensor, apply, apply_many, convert_to_tensor
 from mpqueue.compat.ops.dtypes import DType
 from mpqueue.compat.train.runners import QueueRunner, add_queue_runner
 from mpqueue.train.inputs import Arguments, Inputs, Queues

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple, Self
 
 from mpqueue.compat.functions.declare import public
 from mpqueue.compat.functions.keys import GraphKeys
-from mpqueue.compat.graph.graph import Graph, get_default_graph
-from mpqueue.compat.graph.session import Session
+from mpqueue.compat.graph import Graph, Session, get_default_graph
 from mpqueue.compat.train.hooks import SessionRunArgs, SessionRunContext, SessionRunHook, SessionRunValues
 from mpqueue.compat.train.runners import start_queue_runners
 from mpqueue.compat.train.scaffold import ChiefSessionCreator, Scaffold

@@ -18,11 +18,9 @@ Python functions, unless they are said to be stateless; and operations that ask 
 import os
 from typing import Any
 
-from mpqueue.compat.graph.graph import Graph
-from mpqueue.compat.graph.nodes import Operation, Tensor
+from mpqueue.compat.graph import Graph, Operation, Session, Tensor
 from mpqueue.compat.graph.plan import Plan
 from mpqueue.compat.graph.run import Run
-from mpqueue.compat.graph.session import Session
 from mpqueue.compat.ops import dtypes
 from mpqueue.errors import OpError
 

@@ -21,8 +21,7 @@ from mpqueue.compat.functions.random import random_shuffle
 from mpqueue.compat.functions.scopes import name_scope
 from mpqueue.compat.functions.select import gather
 from mpqueue.compat.functions.variables import Variable
-from mpqueue.compat.graph.convert import convert_to_tensor
-from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.graph import Tensor, convert_to_tensor
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.train.runners import QueueRunner, add_queue_runner
 from mpqueue.train import producers

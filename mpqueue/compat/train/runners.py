@@ -8,9 +8,7 @@ from typing import Any, Final
 from mpqueue.compat.functions.declare import public, public_class
 from mpqueue.compat.functions.keys import GraphKeys, add_to_collection
 from mpqueue.compat.functions.queue_base import QueueBase
-from mpqueue.compat.graph.graph import get_default_graph
-from mpqueue.compat.graph.nodes import Operation, Tensor
-from mpqueue.compat.graph.session import Session, get_default_session
+from mpqueue.compat.graph import Operation, Session, Tensor, get_default_graph, get_default_session
 from mpqueue.compat.train.processes import are_used, give_back_op, moved
 from mpqueue.coordinator import Coordinator
 from mpqueue.errors import OpError

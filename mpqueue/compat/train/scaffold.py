@@ -11,8 +11,7 @@ from mpqueue.compat.functions.variables import (
     report_uninitialized_variables,
     tables_initializer,
 )
-from mpqueue.compat.graph.graph import get_default_graph
-from mpqueue.compat.graph.session import Session
+from mpqueue.compat.graph import Session, get_default_graph
 
 
 class Scaffold:

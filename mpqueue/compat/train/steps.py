@@ -6,8 +6,7 @@ from mpqueue.compat.functions.initializers import zeros_initializer
 from mpqueue.compat.functions.keys import GraphKeys
 from mpqueue.compat.functions.scopes import get_variable
 from mpqueue.compat.functions.variables import Variable
-from mpqueue.compat.graph.graph import Graph, get_default_graph
-from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.graph import Graph, Tensor, get_default_graph
 from mpqueue.compat.ops import dtypes
 
 

@@ -8,8 +8,7 @@ from threading import Thread
 from typing import Any, ClassVar
 
 from mpqueue.compat.functions.keys import GraphKeys
-from mpqueue.compat.graph.graph import Graph, get_default_graph
-from mpqueue.compat.graph.session import Session
+from mpqueue.compat.graph import Graph, Session, get_default_graph
 from mpqueue.compat.train.scaffold import Scaffold
 from mpqueue.compat.train.steps import get_global_step
 from mpqueue.coordinator import Coordinator
