@@ -75,7 +75,6 @@ class SamplerOrder:
         self.states: dict[int, Any] = {}
         self._sampler, self._batch_size, self._share = sampler, batch_size, share
         self._are_lists = are_lists
-        self._loaded: tuple[int, Any] | None = None
 
     def draw(self, epoch: int) -> SamplerDraw:
         """Begin an epoch.
@@ -85,10 +84,10 @@ class SamplerOrder:
             Exception: What the sampler raised.
         """
         self._set_epoch(epoch)
-        if self._loaded is not None and self._loaded[0] == epoch:
-            self._stateful("load_state_dict")(self._loaded[1])
-        self.states = {key: state for key, state in self.states.items() if key >= epoch - 1}
-        if self._stateful("state_dict") is not None:
+        if epoch in self.states:  # it was begun before: here, or by the loader whose state was loaded
+            self._stateful("load_state_dict")(self.states[epoch])
+        elif self._stateful("state_dict") is not None:
+            self.states = {key: state for key, state in self.states.items() if key == epoch - 1}
             self.states[epoch] = self._stateful("state_dict")()
         first = self._share.first(epoch)
         draw = SamplerDraw(self._own(self._batches(first), first))
@@ -103,15 +102,12 @@ class SamplerOrder:
         """The sampler's own state at the beginning of an epoch; None if it has none."""
         if epoch in self.states:
             return self.states[epoch]
-        if self._loaded is not None and self._loaded[0] == epoch:
-            return self._loaded[1]
         state_dict = self._stateful("state_dict")
         return None if state_dict is None else state_dict()
 
     def load(self, epoch: int, state: Any) -> None:
         """Have this epoch begin in this state of the sampler (None: in whatever state it is)."""
-        self.states.clear()
-        self._loaded = None if state is None else (epoch, state)
+        self.states = {} if state is None else {epoch: state}
 
     @property
     def _name(self) -> str:
