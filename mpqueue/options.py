@@ -135,7 +135,7 @@ class SampleOptions:
     def __post_init__(self) -> None:
         _check_integer_or_none("batch_size", self.batch_size, 1)
         check_flags(drop_last=self.drop_last)
-        if self.collate is not None and (not callable(self.collate) or inspect.isclass(self.collate)):
+        if self.collate is not None and not callable(self.collate):
             raise TypeError(f"collate must be a function from a list of samples to a batch, got {self.collate!r}")
         for name in ("sampler", "batch_sampler"):
             _check_sampler(name, getattr(self, name))

@@ -131,7 +131,13 @@ def _refuse_lookalikes(source: Any, item: str = "batch") -> None:
 
 def check_replicable(source: Any, workers: int, *, in_processes: bool) -> None:
     """Raise a `ValueError` for an iterator that several worker processes would each run from its beginning."""
-    if in_processes and workers > 1 and not is_sequence(source) and not callable(source):
+    if (
+        in_processes
+        and workers > 1
+        and hasattr(source, "__next__")
+        and not is_sequence(source)
+        and not callable(source)
+    ):
         raise ValueError(
             f"the source is an iterator ({type(source).__name__}), of which each of {workers} worker processes would "
             f"have a copy, so that every element came {workers} times. {TWO_WAYS_OUT}"

@@ -150,6 +150,17 @@ def test_a_collate_of_ones_own_gets_the_samples():
         assert list(loader) == [3, 3]
 
 
+def test_a_collate_may_be_a_class():
+    with mpqueue.Loader(Listed(1, 2, 3), batch_size=2, collate=list, workers=1) as loader:
+        assert list(loader) == [[1, 2], [3]]
+
+
+def test_tensors_are_stacked_as_arrays():
+    torch = pytest.importorskip("torch")
+    batch = collate((torch.ones(3), torch.tensor(1)), (torch.zeros(3), torch.tensor(2)))
+    assert same(batch, (np.array([[1, 1, 1], [0, 0, 0]], np.float32), np.array([1, 2])))
+
+
 def test_arrays_are_written_into_the_slot_and_nowhere_else():
     """Nothing is left for the writer to copy: all arrays of the batch lie in the slot already."""
     from mpqueue.memory.segment import Segment

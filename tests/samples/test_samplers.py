@@ -1,7 +1,9 @@
 """Samplers are iterated in the trainer, lazily, anew for each epoch; what they give may be anything."""
 
 import itertools
+import os
 import random
+import signal
 
 import numpy as np
 import pytest
@@ -83,6 +85,29 @@ def test_keys_may_be_anything_and_the_source_needs_no_length():
         first, second = loader
     assert first.tolist() == [[1, 1, 1], [0, 0, 0]]
     assert second.tolist() == [[1, 1, 1]]
+
+
+def test_a_source_without_a_length_works_with_several_workers():
+    class Squares:
+        def __getitem__(self, index):
+            return index**2
+
+    with mpqueue.Loader(Squares(), sampler=[3, 1, 2], batch_size=2, workers=2) as loader:
+        assert [batch.tolist() for batch in loader] == [[9, 1], [4]]
+
+
+def test_a_worker_that_dies_loses_no_list(tmp_path):
+    class Dies(Indices):
+        def __getitem__(self, index):
+            if index % 10 == 7 and not (mark := tmp_path / str(index)).exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return index
+
+    order = random.Random(3).sample(range(100), 40)
+    with mpqueue.Loader(Dies(), sampler=order, batch_size=3, workers=2) as loader:
+        assert list(itertools.chain(*(batch.tolist() for batch in loader))) == order
+        assert loader.statistics().deaths > 0
 
 
 def test_a_list_longer_than_a_page_travels():
