@@ -23,7 +23,7 @@ class Data(mpqueue.Sequence):
 
 def numbers() -> Iterator[int]:
     info = mpqueue.worker_info()
-    yield 0 if info is None else info.id + info.num_workers
+    yield 0 if info is None else info.id + info.num_workers + info.shard_id + info.num_shards
 
 
 def enqueue() -> None:
@@ -52,6 +52,15 @@ def load() -> None:
     )
     for _ in loader:
         loader.load_state_dict(loader.state_dict())
+    samples = mpqueue.Loader(
+        [1, 2], batch_size=2, collate=sum, drop_last=True, sampler=None, batch_sampler=[[0, 1]], shard=(0, 2),
+        on_error="skip", max_errors=3,
+    )  # fmt: skip
+    epoch: int = samples.epoch
+    samples.close()
+    skipped: int = samples.statistics().skipped
+    del epoch, skipped
+    mpqueue.Loader(Data(), shard="auto", num_workers=2)  # type: ignore[arg-type]  # torch's name
     length: int = len(loader)
     drawn: np.random.Generator = mpqueue.rng()
     del length, drawn
