@@ -164,7 +164,6 @@ def test_the_thread_sleeps_under_a_leader_that_stays_and_listens_when_it_has_lef
 
 
 def test_the_thread_ends_while_it_sleeps(listener):
-    leader = leading(listener)
+    assert listener._lead(Waiter(listener))  # and does not listen: `close` closes what a leader listens to
     until(lambda: listener._thread_sleeps)
     listener.close()
-    leader.finish()
