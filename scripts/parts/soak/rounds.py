@@ -116,9 +116,22 @@ class Round:
                 raise
             self.tally.faults["SharedMemoryFull raised"] += 1
             self.filler.resize(0)
+            self._go_on(loader, expected)
             return
         if expected:
             raise Deviation(f"epoch {epoch} ended without {len(expected)} of {self.length} batches")
+
+    def _go_on(self, loader: Loader, expected: dict[int, int]) -> None:
+        """Take the batches behind the one that there was no memory for; another loop has them."""
+        while len(expected) > 1:  # else it was the last one, and another loop would be the next epoch
+            if self.ordered:
+                del expected[next(iter(expected))]
+            try:
+                for batch in loader:
+                    self._take(batch, expected)
+            except SharedMemoryFull:
+                continue
+            return
 
     def _expected(self) -> dict[int, int]:
         """Index of each batch that is to come, and its version."""
