@@ -12,6 +12,8 @@ Positions count this rank's batches; a state counts those of all ranks, see `mpq
 
 from typing import Any
 
+import numpy as np
+
 from mpqueue.control.progress import Place
 from mpqueue.control.schedule import DrawnSchedule, EpochSchedule, StreamSchedule
 from mpqueue.control.seeds import permutation
@@ -19,10 +21,8 @@ from mpqueue.engine import epoch_schedule, stream_schedule
 from mpqueue.options import BackendName, SampleOptions
 from mpqueue.samples.drawing import SamplerOrder
 from mpqueue.samples.plan import SamplePlan
-from mpqueue.samples.shards import Share, shard_of
+from mpqueue.samples.shards import ENDLESS, Share, shard_of
 from mpqueue.sources import as_source, is_stream, length_of
-
-_ENDLESS = 1 << 62
 
 
 class Order:
@@ -47,6 +47,7 @@ class Order:
     def __init__(self, source: Any, options: SampleOptions, *, shuffle: bool) -> None:
         sampler = options.sampler if options.batch_sampler is None else options.batch_sampler
         self.source = as_source(source, of_samples=options.are_samples, is_sampled=sampler is not None)
+        # With a sampler a callable that has keys and no length is a source of items, too.
         self.is_stream = is_stream(self.source) and not hasattr(type(self.source), "__getitem__")
         self._options, self._shuffle = options, shuffle
         self._check_exclusions(shuffle=shuffle, is_sampled=sampler is not None)
@@ -134,7 +135,7 @@ class Order:
         if not shares:
             return epoch_schedule(self.source, seed, shuffle=self._shuffle, barrier=barrier)
         source, shared = self.source, _Shared(self.share, seed, shuffle=self._shuffle)
-        return EpochSchedule(lambda: length_of(source) or _ENDLESS, seed, barrier=barrier, order_of=shared)
+        return EpochSchedule(lambda: length_of(source) or ENDLESS, seed, barrier=barrier, order_of=shared)
 
     def state(self, place: Place) -> dict[str, Any]:
         """Return a place of this rank as plain data that other numbers of ranks understand."""
@@ -170,9 +171,9 @@ class Order:
             return place
         if self.sampled is not None:
             self.sampled.load(place.epoch, state.get("sampler"))
-            return self.share.go_to(place)
         place = self.share.go_to(place)
-        if self.share.shard.world > 1 and not len(self.share.numbers(place.epoch, self._total())):
+        is_counted = self.sampled is None and self.share.shard.world > 1
+        if is_counted and not len(self.share.numbers(place.epoch, self._total())):
             return Place(place.epoch + 1)  # what is left is dropped
         return place
 
@@ -185,10 +186,10 @@ class _Shared:
 
     def __call__(self, epoch: int, length: int) -> Any:
         numbers = self._share.numbers(epoch, length)
-        if length == _ENDLESS:
+        if length == ENDLESS:
             return numbers
-        order = permutation(self._seed, epoch, length) if self._shuffle else range(length)
-        return [int(order[number % length]) for number in numbers]
+        mine = np.arange(numbers.start, numbers.stop, numbers.step) % length  # the end is filled up from the beginning
+        return permutation(self._seed, epoch, length)[mine] if self._shuffle else mine
 
 
 def lanes_of(source: Any, workers: int, backend: BackendName) -> int:

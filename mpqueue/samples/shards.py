@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from mpqueue.control.progress import Place
 
-_ENDLESS = 1 << 62
+# The number of batches of a source without an end: no rank comes that far, and it fits into an index.
+ENDLESS = 1 << 62
 
 
 class Shard(NamedTuple):
@@ -48,7 +49,7 @@ class Share:
         """The global numbers of this rank's batches, of ``total`` in all (None: endless)."""
         rank, world = self.shard
         first = self.first(epoch)
-        left = max(0, (_ENDLESS if total is None else total) - first)
+        left = max(0, (ENDLESS if total is None else total) - first)
         count = left // world if self.drops else -(-left // world)
         return range(first + rank, first + rank + count * world, world)
 
