@@ -54,12 +54,10 @@ class LoaderEpoch(Iterator[Any]):
             self.kept = None
             raise
         self.num_taken += 1
-        if self.kept is None:
-            return batch
-        if len(self.kept) == MOST_KEPT:
+        if self.kept is not None and len(self.kept) == MOST_KEPT:
             self.kept = None
-            return batch
-        self.kept.append(copy.deepcopy(batch))
+        if self.kept is not None:
+            self.kept.append(copy.deepcopy(batch))
         return batch
 
     def finish(self) -> None:
@@ -190,7 +188,7 @@ class LoaderEnqueuer:
         while self._is_running:
             try:
                 if epoch is None:
-                    epoch = self._begin()
+                    epoch = self._epoch = self._epochs.begin(on_trial=self._epoch is None)
                 batch = next(epoch)
             except StopIteration:
                 return
@@ -200,11 +198,6 @@ class LoaderEnqueuer:
             yield batch
             del batch  # or this frame would keep the slot while it waits for the next batch
         raise ValueError("asked for a batch after the end of an epoch, or before the beginning of one: call start()")
-
-    def _begin(self) -> LoaderEpoch:
-        is_first = self._epoch is None
-        epoch = self._epoch = self._epochs.begin(on_trial=is_first)
-        return epoch
 
     def statistics(self) -> Statistics:
         """Return the loader's counters."""
