@@ -27,12 +27,7 @@ from mpqueue.stats import Statistics
 from mpqueue.workers.job import Job
 
 _uids = itertools.count()
-_KERAS_3_DEFAULTS: dict[str, Any] = {
-    "workers": 1,
-    "use_multiprocessing": False,
-    "max_queue_size": 10,
-    "shuffle": False,
-}
+_WORKERS, _MAX_QUEUE_SIZE = 1, 10  # where neither the constructor, the sequence nor `start` says a number
 _RUNTIME = ("_engine", "_lock", "_ended", "queue")
 
 
@@ -91,7 +86,7 @@ class SequenceEnqueuer(Stoppable):
         self.sequence = sequence
         self.use_multiprocessing = use_multiprocessing
         self.uid = next(_uids)
-        self._counts = 1, 10  # workers and batches computed ahead of a start that is told no others
+        self._counts = _WORKERS, _MAX_QUEUE_SIZE  # of a start without numbers
         self.workers = 0
         self._options = Options()
         self._starts = 0
@@ -120,9 +115,9 @@ class SequenceEnqueuer(Stoppable):
         """Start the workers.
 
         Args:
-            workers: How many; None: as the constructor was told, else 1. More computes faster, up to the number of
+            workers: How many; None: the constructor's number, else 1. More computes faster, up to the number of
                 CPUs, and each costs about 12 MB; 0: no workers, `get` computes the batches in the caller.
-            max_queue_size: Batches computed ahead, those at work included; None: as the constructor was told, else 10.
+            max_queue_size: Batches computed ahead, those at work included; None: the constructor's number, else 10.
                 More rides out slow batches, fewer saves memory; 0: unbounded (threads only).
 
         Raises:
@@ -243,10 +238,10 @@ class OrderedEnqueuer(SequenceEnqueuer):
         sequence: A `Sequence`, or anything with ``__getitem__`` and ``__len__`` (or ``num_batches``).
         *positional: The arguments of one form, in its order: Keras 3's if the first is a number of workers, else
             Keras 2's.
-        workers: How many, if `start` is told nothing else; None: the sequence's own number, else 1.
+        workers: How many, if `start` gets no other number; None: the sequence's own number, else 1.
         use_multiprocessing: Worker processes instead of threads; None: the sequence's own choice, else threads.
-        max_queue_size: Batches computed ahead, if `start` is told nothing else; None: the sequence's own number, else
-            10.
+        max_queue_size: Batches computed ahead, if `start` gets no other number; None: the sequence's own number,
+            else 10.
         shuffle: A new order for every epoch.
         seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy: See
             `mpqueue.options.Options`.
@@ -276,13 +271,14 @@ class OrderedEnqueuer(SequenceEnqueuer):
         copy: bool = False,
     ) -> None:
         options, given = Options.of(locals()), taken_by_name(positional, locals())
-        told = _KERAS_3_DEFAULTS | own_of(sequence) | given
-        check_flags(shuffle=told["shuffle"])
-        super().__init__(sequence, told["use_multiprocessing"])
-        self._counts = check_counts(told["workers"], told["max_queue_size"], self._backend)
+        chosen = {"use_multiprocessing": False, "shuffle": False} | own_of(sequence) | given
+        check_flags(shuffle=chosen["shuffle"])
+        super().__init__(sequence, chosen["use_multiprocessing"])
+        counts = chosen.get("workers", _WORKERS), chosen.get("max_queue_size", _MAX_QUEUE_SIZE)
+        self._counts = check_counts(*counts, self._backend)
         self.workers = self._counts[0]
         check_sequence(sequence)
-        self.shuffle, self._options = told["shuffle"], options
+        self.shuffle, self._options = chosen["shuffle"], options
         self._epoch, self._position = 0, 0
 
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:

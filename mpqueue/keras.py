@@ -95,11 +95,11 @@ def accelerate(  # noqa: D417 - the options are described where they are checked
 
 def _accelerated(source: Any, options: Options, given: dict[str, Any]) -> Any:
     check_sequence(source)
-    told = {"workers": num_cpus(), "use_multiprocessing": True, "max_queue_size": 10} | own_of(source) | given
-    check_flags(use_multiprocessing=told["use_multiprocessing"])
-    kind = "process" if told["use_multiprocessing"] else "thread"
-    workers, max_queue_size = check_counts(told["workers"], told["max_queue_size"], kind)
-    return _class_of(Accelerated)(source, options, workers, told["use_multiprocessing"], max_queue_size)
+    chosen = {"workers": num_cpus(), "use_multiprocessing": True, "max_queue_size": 10} | own_of(source) | given
+    check_flags(use_multiprocessing=chosen["use_multiprocessing"])
+    kind = "process" if chosen["use_multiprocessing"] else "thread"
+    workers, max_queue_size = check_counts(chosen["workers"], chosen["max_queue_size"], kind)
+    return _class_of(Accelerated)(source, options, workers, chosen["use_multiprocessing"], max_queue_size)
 
 
 def _accelerated_loader(loader: Loader, options: Options, given: dict[str, Any]) -> Any:

@@ -12,9 +12,9 @@ class Sequence:
     well; the base class brings the arguments of Keras 3's `PyDataset`, and they are attributes, too.
 
     Args:
-        workers: How many, for an enqueuer or `mpqueue.keras.accelerate` that is told no other number.
-        use_multiprocessing: Worker processes instead of threads, for one that is told neither.
-        max_queue_size: Batches computed ahead, for one that is told no other number.
+        workers: How many, for an enqueuer or `mpqueue.keras.accelerate` that gets no other number.
+        use_multiprocessing: Worker processes instead of threads, for one that gets neither.
+        max_queue_size: Batches computed ahead, for one that gets no other number.
 
     Follows: ``tf.keras.utils.Sequence``, and Keras 3's ``PyDataset``.
     """

@@ -47,7 +47,7 @@ class Job:
         return Payload(self.source, self.options.worker_init, self.samples)
 
     def info(self, worker: int) -> WorkerInfo:
-        """Return what a worker is told of itself."""
+        """Return what `mpqueue.worker_info` gives in a worker."""
         return WorkerInfo(worker, max(1, self.workers), self.seed, *self.shard)
 
     @property
