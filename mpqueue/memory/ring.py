@@ -153,10 +153,10 @@ class Ring:
 
     def collect(self) -> None:
         """Release the slots whose last view is gone."""
-        leases = self._leases
         if self._guard is not None:
             self._collect_guarded(self._guard)
             return
+        leases = self._leases
         while leases.have_ended:
             self.release(leases.next_ended())
 

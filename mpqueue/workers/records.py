@@ -10,9 +10,8 @@ Down (`GRANT`: a worker's right to a slot)          Up (`REPORT`: what became of
 WORK    compute this index into this slot           BATCH     the slot holds the batch of that turn
 STATE   the slot holds a new state of the source    RAISED    the slot holds the exception of that turn
 LISTED  as WORK, of the samples listed in the slot  END       the generator has ended
-RETRY   there may be memory now: place it again
-FAIL    there is none: try once more, then report   FULL      there is no memory for so many bytes; I hold the batch
-                                                    LOADED    the new state is loaded, the slot may be used again
+RETRY   there may be memory now: place it again     FULL      there is no memory for so many bytes; I hold the batch
+FAIL    there is none: try once more, then report   LOADED    the new state is loaded, the slot may be used again
                                                     LET_GO    user code holds no array in that slot any more
 
 Its fields                                          Its fields
