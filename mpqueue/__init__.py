@@ -19,6 +19,7 @@ The map of the house, from the ground up; imports point downwards only::
     queues/              queues within a process and between processes,
     readers/ python_io.py   files as records,
     train/               producers, batching and queue runners,
+    service/             one preparation for many trainers: servers, and the consumers that attach to them,
     compat/              and all of it behind TensorFlow 1's own names
     keras.py torch/ jax.py tf.py   one file or folder per framework, imported only on request
 

@@ -187,6 +187,18 @@ class TooManyErrors(MPQueueError):
         return f"{text}. The latest error:\n{self.latest}" if self.latest else text
 
 
+class ServiceError(MPQueueError):
+    """A server refused a consumer, or a consumer what its server sent; the text says why and what to do."""
+
+
+class ServiceDied(MPQueueError, ConnectionError):
+    """The server is gone, or was stopped: no more batches come. Views of batches stay valid."""
+
+
+class ConsumerDied(MPQueueError):
+    """A consumer was detached, and its batches cannot be had any more: "you" were, or another of the group was."""
+
+
 class OpError(MPQueueError):
     """The base of TensorFlow's errors: an operation failed while it ran.
 

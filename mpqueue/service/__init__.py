@@ -1,0 +1,7 @@
+"""One preparation for many trainers: a server computes batches, and consumers in other processes get views of them.
+
+The server is the engine with another consumer: its ring, its workers and its order are a `Loader`'s. From the ground
+up; a module imports only from its own line and the lines above it::
+
+    records.py         what goes over the socket
+"""

@@ -1,0 +1,168 @@
+"""What goes over the socket between a server and one consumer: a SEQPACKET socket, which keeps messages apart.
+
+    consumer                                             server
+    --------                                             ------
+    greeting (JSON)  ------------------------------->    who am I, what do I want
+                     <-------------------------------    greeting (JSON), with the ring's read-only descriptor; or why not
+    BEGIN            ------------------------------->    my next loop has begun
+                     <-------------------------------    SPEC     how batches of a new structure are read
+                     <-------------------------------    OFFER    a batch lies in this slot; ahead, up to the window
+    ASK              ------------------------------->    I have taken so many, and hold these slots no more
+                     <-------------------------------    RAISED   the source raised this in the place of a batch
+                     <-------------------------------    END      you have had all of this epoch
+                     <-------------------------------    CUT      you are detached, or the stream is over, and why
+    LEAVE            ------------------------------->    I go
+
+All that a consumer sends is of one fixed size, as are OFFER and END, of which one message may hold several. SPEC,
+RAISED and CUT have a head and a body of bounded size. A message is there wholly or not at all, whenever its sender is
+killed. Nothing that a server receives is ever unpickled, and a message that does not parse ends its connection.
+
+Offers and exceptions are numbered for each consumer, from 1 on, and it takes them in this order. One is *taken* when
+the consumer asks for the next one: ASK says how many were, from the beginning of the connection. A slot is *released*
+when the last view of its batch is gone, before or after: ASK names the turns.
+"""
+
+import struct
+from typing import NamedTuple
+
+MAGIC = 0x5153
+MAX_BODY = 1 << 15
+MAX_GREETING = 1 << 13
+MAX_RELEASED = 6  # turns in one ASK
+MAX_OFFERS = 32  # in one message
+
+_REQUEST = struct.Struct("<HBBxxxxQ6Q")
+_OFFER = struct.Struct("<HBBIQQIIQQQ")
+_HEAD = struct.Struct("<HBBIQ")
+REQUEST_BYTES, OFFER_BYTES = _REQUEST.size, _OFFER.size
+MAX_MESSAGE = max(_HEAD.size + MAX_BODY, MAX_OFFERS * OFFER_BYTES, MAX_GREETING)
+
+
+class Up:
+    """Kinds of a consumer's records; plain ints, because they are compared in the hot path."""
+
+    ASK, BEGIN, LEAVE = 1, 2, 3
+
+
+class Down:
+    """Kinds of a server's records."""
+
+    OFFER, END, SPEC, RAISED, CUT = 11, 12, 13, 14, 15
+
+
+PARTIAL = 1  # a flag of OFFER: the slot holds a batch of which something was left out, with the list of that
+PICKLED = 1  # a flag of SPEC and RAISED: the body is a pickle
+MORE = 2  # a flag of SPEC: its body goes on in the next message
+DETACHED, LOST, STOPPED = 0, 1, 2  # the flags of CUT: you; another of the group; the server
+
+
+class CorruptMessage(Exception):
+    """A message that no server, or consumer, of this protocol sends."""
+
+
+class Request(NamedTuple):
+    """What a consumer sends.
+
+    Attributes:
+        kind: Of `Up`.
+        count: Of ASK: offers taken since the beginning; of BEGIN: the epoch that begins.
+        released: Turns of slots that it holds no more.
+    """
+
+    kind: int
+    count: int = 0
+    released: tuple[int, ...] = ()
+
+    def pack(self) -> bytes:
+        """Return its bytes."""
+        padding = (0,) * (MAX_RELEASED - len(self.released))
+        return _REQUEST.pack(MAGIC, self.kind, len(self.released), self.count, *self.released, *padding)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> "Request":
+        """Return what a message says.
+
+        Raises:
+            CorruptMessage: It says nothing.
+        """
+        if len(data) != REQUEST_BYTES:
+            raise CorruptMessage(f"a message of {len(data)} bytes, of {REQUEST_BYTES} expected")
+        magic, kind, num_released, count, *released = _REQUEST.unpack(data)
+        if (
+            magic != MAGIC
+            or not Up.ASK <= kind <= Up.LEAVE
+            or num_released > MAX_RELEASED
+            or any(released[num_released:])
+        ):
+            raise CorruptMessage(f"a record that begins with {data[:4].hex()}")
+        return cls(kind, count, tuple(released[:num_released]))
+
+
+class Offer(NamedTuple):
+    """A batch that lies in a slot, or the end of an epoch.
+
+    Attributes:
+        kind: `Down.OFFER` or `Down.END`.
+        flags: `PARTIAL` or 0.
+        spec: Number of its spec.
+        number: Its place among the consumer's offers, from 1.
+        turn: Of the slot; what `Request.released` names.
+        slot: Number of the slot.
+        epoch: From 0.
+        position: Of the batch in its epoch, over all consumers; of END: how many batches the consumer has had of it.
+        header_offset: Where in the slot the batch's header begins.
+        nbytes: Where in the slot it ends.
+    """
+
+    kind: int
+    flags: int
+    spec: int
+    number: int
+    turn: int
+    slot: int
+    epoch: int
+    position: int
+    header_offset: int
+    nbytes: int
+
+    def pack(self) -> bytes:
+        """Return its bytes."""
+        return _OFFER.pack(MAGIC, *self)
+
+
+class Text(NamedTuple):
+    """A message with a body.
+
+    Attributes:
+        kind: `Down.SPEC`, `Down.RAISED` or `Down.CUT`.
+        flags: See `PICKLED`, `MORE` and `DETACHED`.
+        number: Of the spec; of RAISED its place among the consumer's offers.
+        body: A spec, an exception, or a text in UTF-8.
+    """
+
+    kind: int
+    flags: int
+    number: int
+    body: bytes
+
+    def pack(self) -> bytes:
+        """Return its bytes."""
+        assert len(self.body) <= MAX_BODY
+        return _HEAD.pack(MAGIC, self.kind, self.flags, len(self.body), self.number) + self.body
+
+
+def unpack_down(data: bytes) -> "list[Offer] | list[Text]":
+    """Return what a server's message says: offers and ends in their order, or one text.
+
+    Raises:
+        CorruptMessage: It says nothing.
+    """
+    if len(data) >= 3 and data[2] in (Down.OFFER, Down.END) and len(data) % OFFER_BYTES == 0:
+        found = [Offer(*fields[1:]) for fields in _OFFER.iter_unpack(data) if fields[0] == MAGIC]
+        if len(found) * OFFER_BYTES == len(data) and all(offer.kind in (Down.OFFER, Down.END) for offer in found):
+            return found
+    elif len(data) >= _HEAD.size:
+        magic, kind, flags, length, number = _HEAD.unpack_from(data)
+        if magic == MAGIC and Down.SPEC <= kind <= Down.CUT and length == len(data) - _HEAD.size:
+            return [Text(kind, flags, number, data[_HEAD.size :])]
+    raise CorruptMessage(f"a message of {len(data)} bytes that begins with {data[:4].hex()}")
