@@ -3,7 +3,7 @@
     consumer                                             server
     --------                                             ------
     greeting (JSON)  ------------------------------->    who am I, what do I want
-                     <-------------------------------    greeting (JSON), with the ring's read-only descriptor; or why not
+                     <-------------------------------    greeting (JSON), with the descriptor of the ring; or why not
     BEGIN            ------------------------------->    my next loop has begun
                      <-------------------------------    SPEC     how batches of a new structure are read
                      <-------------------------------    OFFER    a batch lies in this slot; ahead, up to the window
