@@ -65,18 +65,18 @@ class Request(NamedTuple):
 
     Attributes:
         kind: Of `Up`.
-        count: Of ASK: offers taken since the beginning; of BEGIN: the epoch that begins.
+        value: Of ASK: offers taken since the beginning; of BEGIN: the epoch that begins.
         released: Turns of slots that it holds no more.
     """
 
     kind: int
-    count: int = 0
+    value: int = 0
     released: tuple[int, ...] = ()
 
     def pack(self) -> bytes:
         """Return its bytes."""
         padding = (0,) * (MAX_RELEASED - len(self.released))
-        return _REQUEST.pack(MAGIC, self.kind, len(self.released), self.count, *self.released, *padding)
+        return _REQUEST.pack(MAGIC, self.kind, len(self.released), self.value, *self.released, *padding)
 
     @classmethod
     def unpack(cls, data: bytes) -> "Request":
@@ -87,7 +87,7 @@ class Request(NamedTuple):
         """
         if len(data) != REQUEST_BYTES:
             raise CorruptMessage(f"a message of {len(data)} bytes, of {REQUEST_BYTES} expected")
-        magic, kind, num_released, count, *released = _REQUEST.unpack(data)
+        magic, kind, num_released, value, *released = _REQUEST.unpack(data)
         if (
             magic != MAGIC
             or not Up.ASK <= kind <= Up.LEAVE
@@ -95,7 +95,7 @@ class Request(NamedTuple):
             or any(released[num_released:])
         ):
             raise CorruptMessage(f"a record that begins with {data[:4].hex()}")
-        return cls(kind, count, tuple(released[:num_released]))
+        return cls(kind, value, tuple(released[:num_released]))
 
 
 class Offer(NamedTuple):
