@@ -4,4 +4,5 @@ The server is the engine with another consumer: its ring, its workers and its or
 up; a module imports only from its own line and the lines above it::
 
     records.py         what goes over the socket
+    greeting.py        what goes over it before: who attaches to what, or why not
 """

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 MAGIC = 0x5153
 MAX_BODY = 1 << 15
-MAX_GREETING = 1 << 13
+MAX_GREETING = 1 << 17  # the positions of 4096 batches in decimal, at most
 MAX_RELEASED = 6  # turns in one ASK
 MAX_OFFERS = 32  # in one message
 
@@ -35,7 +35,7 @@ _REQUEST = struct.Struct("<HBBxxxxQ6Q")
 _OFFER = struct.Struct("<HBBIQQIIQQQ")
 _HEAD = struct.Struct("<HBBIQ")
 REQUEST_BYTES, OFFER_BYTES = _REQUEST.size, _OFFER.size
-MAX_MESSAGE = max(_HEAD.size + MAX_BODY, MAX_OFFERS * OFFER_BYTES, MAX_GREETING)
+MAX_MESSAGE = max(_HEAD.size + MAX_BODY, MAX_OFFERS * OFFER_BYTES)  # of the records; a greeting is apart
 
 
 class Up:

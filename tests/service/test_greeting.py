@@ -1,0 +1,242 @@
+"""The greeting: what is said comes out equal, and nothing else comes out."""
+
+import json
+import time
+import tracemalloc
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpqueue.errors import ServiceError
+from mpqueue.service.greeting import MAX_TAKEN, VERSION, Hello, Refusal, Resume, Welcome, decode_answer
+from mpqueue.service.records import MAX_GREETING, CorruptMessage
+
+numbers = st.integers(0, (1 << 63) - 1)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=256)
+resumes = st.builds(Resume, job=texts, epoch=numbers, taken=st.lists(numbers, max_size=20).map(tuple), count=numbers)
+hellos = st.builds(
+    Hello,
+    purpose=st.sampled_from(["batches", "queues"]),
+    rank=st.none() | numbers,
+    join=st.sampled_from(["next", "now", "replay"]),
+    resume=st.none() | resumes,
+)
+welcomes = st.builds(
+    Welcome,
+    name=texts,
+    mode=st.sampled_from(["split", "broadcast", None]),
+    world=st.none() | st.integers(1, 1 << 40),
+    job=texts,
+    length=st.none() | numbers,
+    epoch=numbers,
+    window=numbers,
+    segment_bytes=numbers,
+    stride=numbers,
+    uid=numbers,
+    pid=numbers,
+    queues=st.none() | texts,
+)
+refusals = st.builds(Refusal, refused=st.text(st.characters(exclude_categories=["Cs"]), max_size=4000))
+greetings = hellos | welcomes | refusals
+WELCOME = Welcome(
+    name="photos",
+    mode="split",
+    world=4,
+    job="abc",
+    length=250,
+    epoch=0,
+    window=8,
+    segment_bytes=1 << 34,
+    stride=1 << 30,
+    uid=1000,
+    pid=1,
+    queues="\0mpqueue-1",
+)
+
+
+def changed(greeting, **changes):
+    """The bytes of a greeting that differs in some keys; those of None are left out."""
+    found = json.loads(greeting.encode()) | changes
+    return json.dumps({key: value for key, value in found.items() if value is not ...}).encode()
+
+
+@given(hellos)
+def test_what_a_consumer_says_comes_out_equal(hello):
+    assert Hello.decode(hello.encode()) == hello
+
+
+@given(welcomes | refusals)
+def test_what_a_server_answers_comes_out_equal(answer):
+    assert decode_answer(answer.encode()) == answer
+    assert type(answer).decode(answer.encode()) == answer
+
+
+def test_the_largest_of_each_fit_into_a_message():
+    most = (1 << 63) - 1
+    resume = Resume(job="\U0001f600" * 256, epoch=most, taken=(most,) * MAX_TAKEN, count=most)
+    assert len(Hello(rank=most, resume=resume).encode()) <= MAX_GREETING
+    assert len(Refusal(refused="\U0001f600" * 100_000).encode()) <= MAX_GREETING
+
+
+def test_a_refusal_that_is_too_long_is_cut_off_and_one_that_cannot_be_written_is_made_readable():
+    assert decode_answer(Refusal(refused="no " * 10_000).encode()).refused.startswith("no no no")
+    assert decode_answer(Refusal(refused="no \ud800").encode()).refused == "no \\ud800"
+
+
+def test_unknown_keys_are_ignored():
+    assert Hello.decode(changed(Hello(rank=3), colour="blue", compression=["zstd"])) == Hello(rank=3)
+    assert decode_answer(changed(WELCOME, colour="blue")) == WELCOME
+
+
+@pytest.mark.parametrize("decode", [Hello.decode, decode_answer])
+def test_another_protocol_is_refused_with_both_versions(decode):
+    """By the number: what else is said need not be understood."""
+    theirs = json.dumps({"protocol": 2, "version": "9.8"}).encode()
+    with pytest.raises(ServiceError, match=rf"protocol 2 \(mpqueue 9.8\), this one 1 \(mpqueue {VERSION}\): install"):
+        decode(theirs)
+
+
+def test_a_refusal_of_another_protocol_is_understood():
+    answer = decode_answer(b'{"protocol": 2, "version": "9.8", "refused": "you are too old: install 9.8"}')
+    assert answer.refused == "you are too old: install 9.8"
+
+
+WRONG = {
+    "protocol": [None, "1", 1.0, True, -1, 1 << 63, [1], {}, ...],
+    "version": [None, 1, "1" * 257, "\ud800", [], ...],
+    "purpose": [None, "", "BATCHES", 1, ["batches"], {"batches": 1}, ...],
+    "rank": [-1, 1 << 63, 10**4000, 0.0, True, "0", [], {}, ...],
+    "join": [None, "later", 0, ["next"], ...],
+    "resume": [0, "", [], True, {}, {"job": "a"}, ...],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG.items() for value in values])
+def test_a_value_of_another_type_or_out_of_its_bounds_is_no_greeting(key, value):
+    with pytest.raises(CorruptMessage, match=f"without '{key}'" if value is ... else None):
+        Hello.decode(changed(Hello(), **{key: value}))
+
+
+@pytest.mark.parametrize("key", json.loads(WELCOME.encode()))
+@pytest.mark.parametrize("value", [-1, True, 0.5, [], {}, "x" * 300, ...])
+def test_no_value_of_a_welcome_is_taken_as_it_comes(key, value):
+    with pytest.raises(CorruptMessage):
+        decode_answer(changed(WELCOME, **{key: value}))
+
+
+@pytest.mark.parametrize(
+    "taken", [[0] * (MAX_TAKEN + 1), [-1], [None], ["0"], [True], [[0]], {"0": 0}, "0", [1 << 63]], ids=repr
+)
+def test_the_batches_that_were_taken_are_a_list_of_bounded_length(taken):
+    resume = {"job": "a", "epoch": 0, "taken": taken, "count": 0}
+    with pytest.raises(CorruptMessage, match=r"Resume\.taken"):
+        Hello.decode(changed(Hello(), resume=resume))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0",
+        b"\xff" * 100,
+        b"[]",
+        b"1",
+        b"null",
+        b'"protocol"',
+        b"{",
+        b"{}",
+        b"NaN",
+        b'{"protocol": NaN}',
+        b"[" * MAX_GREETING,
+        b'{"a":' * (MAX_GREETING // 5),
+        b"1" * MAX_GREETING,
+        b'{"protocol": ' + b"1" * 100_000 + b"}",
+        b" " * (MAX_GREETING + 1),
+        "{}".encode("utf-16"),
+    ],
+    ids=lambda data: repr(data[:16]),
+)
+def test_what_is_no_object_of_json_is_no_greeting(data):
+    for decode in (Hello.decode, decode_answer, Welcome.decode, Refusal.decode):
+        with pytest.raises(CorruptMessage):
+            decode(data)
+
+
+def test_an_object_that_is_nested_as_deeply_as_python_goes_is_no_greeting():
+    """What the parser has just managed is not more than the message about it can."""
+    for depth in range(800, 1100):
+        nested = b"[" * depth + b"]" * depth
+        for data in (nested, b'{"protocol": 1, "version": "1", "purpose": ' + nested + b"}"):
+            with pytest.raises(CorruptMessage):
+                Hello.decode(data)
+
+
+def mutated(data, edits):
+    """Bytes with some overwritten, cut out, or doubled."""
+    data = bytearray(data)
+    for at, how, byte in edits:
+        at %= max(1, len(data))
+        if how == "set":
+            data[at : at + 1] = bytes([byte])
+        elif how == "cut":
+            del data[at : at + byte]
+        else:
+            data[at:at] = data[at : at + byte]
+    return bytes(data)
+
+
+edits = st.lists(
+    st.tuples(st.integers(0, 5000), st.sampled_from(["set", "cut", "double"]), st.integers(0, 255)),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=200) | greetings.map(lambda greeting: greeting.encode()), st.integers(0, 5000), edits)
+def test_random_truncated_and_mutated_bytes_are_a_greeting_or_a_corrupt_message(data, length, edits):
+    for bent in (data, data[:length], mutated(data, edits), mutated(data, edits)[:length]):
+        for decode in (Hello.decode, decode_answer):
+            try:
+                found = decode(bent)
+            except (CorruptMessage, ServiceError):
+                continue
+            assert decode(found.encode()) == found  # what is taken could have been said
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=200)
+@given(st.dictionaries(st.sampled_from([*WRONG, *Welcome.CHECKS, *Resume.CHECKS, "refused"]), json_values))
+def test_any_object_of_json_is_a_greeting_or_a_corrupt_message(found):
+    for decode in (Hello.decode, decode_answer):
+        try:
+            decode(json.dumps({"protocol": 1, "version": "1"} | found).encode())
+        except (CorruptMessage, ServiceError) as error:
+            told = str(error)
+            assert len(told) < 500  # a peer does not fill our logs
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"[" * MAX_GREETING, b"[" + b"[]," * (MAX_GREETING // 3 - 1) + b"[]]", b'{"rank":[' + b"1," * 60_000 + b"1]}"],
+    ids=["nested", "wide", "numbers"],
+)
+def test_the_worst_greeting_costs_little_time_and_memory(data):
+    """So that a peer who sends many holds up no other."""
+    tracemalloc.start()
+    before = time.process_time()
+    try:
+        with pytest.raises(CorruptMessage):
+            Hello.decode(data)
+        spent_s, (_, peak_bytes) = time.process_time() - before, tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 64 * MAX_GREETING
+    assert spent_s < 2  # with a trace of each allocation; a few milliseconds without
