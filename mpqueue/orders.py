@@ -54,9 +54,10 @@ class Order:
         self.share = Share(shard_of(options.shard), drop_last=options.drop_last)
         self.plan = self._make_plan() if options.are_samples else None
         self.sampled: SamplerOrder | None = None
+        self._drawn: DrawnSchedule | None = None  # the latest one
         if sampler is not None:
             are_lists = options.batch_sampler is not None
-            self.sampled = SamplerOrder(sampler, options.batch_size, self.share, are_lists=are_lists)
+            self.sampled = SamplerOrder(sampler, options.batch_size, self.share, self.source, are_lists=are_lists)
         elif options.drop_last and not self.is_stream:
             self._require_a_batch()
 
@@ -127,7 +128,8 @@ class Order:
         if self.is_stream:
             return stream_schedule(self.source, workers, backend)
         if self.sampled is not None:
-            return DrawnSchedule(self.sampled.draw, barrier=barrier)
+            self._drawn = DrawnSchedule(self.sampled.draw, barrier=barrier)
+            return self._drawn
         shares = self.share.shard.world > 1
         if self.plan is not None:
             order_of = self.share.numbers if shares else None
@@ -145,9 +147,8 @@ class Order:
         if self.is_stream and self.share.shard.world > 1:
             state["shard"] = list(self.share.shard)
         if self.sampled is not None:
-            of_sampler = self.sampled.state_at(place.epoch)
-            if of_sampler is not None:
-                state["sampler"] = of_sampler
+            mark = None if self._drawn is None else self._drawn.mark_at(place.epoch, place.position)
+            state |= self.sampled.state_at(place.epoch, state["position"], mark)
         return state
 
     def load(self, state: dict[str, Any], place: Place) -> Place:
@@ -170,7 +171,8 @@ class Order:
                 )
             return place
         if self.sampled is not None:
-            self.sampled.load(place.epoch, state.get("sampler"))
+            self._drawn = None
+            self.sampled.load(place.epoch, place.position, state)
         place = self.share.go_to(place)
         is_counted = self.sampled is None and self.share.shard.world > 1
         if is_counted and not len(self.share.numbers(place.epoch, self._total())):

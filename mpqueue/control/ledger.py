@@ -9,7 +9,7 @@ number of tickets that may be outstanding.
 
 from mpqueue.control.outcomes import Outcome, Result
 from mpqueue.control.progress import Place, Progress
-from mpqueue.control.schedule import EpochSchedule, StreamSchedule, Ticket
+from mpqueue.control.schedule import DrawnSchedule, EpochSchedule, StreamSchedule, Ticket
 
 
 class Ledger:
@@ -40,6 +40,8 @@ class Ledger:
         self.credit = self.allowance = credit
         self.progress = Progress(schedule.num_lanes if isinstance(schedule, StreamSchedule) else 0)
         self.progress.enter(schedule.epoch)
+        if isinstance(schedule, DrawnSchedule):
+            schedule.consumer = self.progress
         self.ready: dict[int, Outcome] = {}
         self.tickets: dict[int, Ticket] = {}
         self.head = self.num_batches = 0

@@ -12,7 +12,9 @@ lane that has ended answers its remaining tickets with "end" and gets no more; a
 same order, the order of delivery does not depend on when the end was noticed.
 
 An order that a sampler gives is drawn as it is dealt: `DrawnSchedule` has batches of it from a `Draw`, which looks one
-batch ahead, so that the last batch of an epoch is known as the last when it is dealt.
+batch ahead, so that the last batch of an epoch is known as the last when it is dealt. What was drawn is kept until it
+was handed out, because an interrupt may have the work in flight dealt again, and a sampler with random numbers of its
+own would give others.
 """
 
 import itertools
@@ -189,11 +191,25 @@ class EpochSchedule:
         self._is_open = True
 
 
+class Drawn(NamedTuple):
+    """A batch that a sampler gave.
+
+    Attributes:
+        unit: Of the ticket.
+        listed: Its samples; None: the unit says it.
+        mark: Stands for all that the sampler gave before it in this epoch.
+    """
+
+    unit: int
+    listed: Listed | None = None
+    mark: int = 0
+
+
 class Draw(Protocol):
     """The batches of one epoch, drawn one after the other."""
 
-    def take(self, limit: int) -> list[tuple[int, Listed | None]]:
-        """Return up to so many of the next ones, each with its unit.
+    def take(self, limit: int) -> list[Drawn]:
+        """Return up to so many of the next ones.
 
         Raises:
             Exception: What the sampler raised.
@@ -205,6 +221,18 @@ class Draw(Protocol):
         """True if the last one was taken."""
         ...
 
+    @property
+    def mark(self) -> int | None:
+        """Stands for all that was taken; None: nobody knows."""
+        ...
+
+
+class Consumer(Protocol):
+    """Progress of the consumer: a `mpqueue.control.progress.Progress`."""
+
+    epoch: int
+    position: int
+
 
 class DrawnSchedule(EpochSchedule):
     """Positions of an order that is drawn as it is dealt, epoch after epoch.
@@ -212,12 +240,19 @@ class DrawnSchedule(EpochSchedule):
     Args:
         draw: Begins to draw an epoch.
         barrier: Deal nothing of the next epoch before `open_epoch`.
+
+    Attributes:
+        consumer: What it has taken is not kept any longer; None: all is kept.
     """
 
     def __init__(self, draw: Callable[[int], Draw], *, barrier: bool = False) -> None:
         super().__init__(lambda: None, 0, barrier=barrier)
+        self.consumer: Consumer | None = None
         self._begin_draw = draw
-        self._draw: Draw | None = None
+        self._draw: Draw | None = None  # None: it broke off, or nothing was drawn
+        self._drawn_epoch = -1
+        self._kept: dict[int, Drawn] = {}  # by position
+        self._num_drawn = 0
 
     def deal(self, limit: int = 1) -> list[Ticket]:
         """Up to so many of the next tickets, of one epoch; none behind a barrier.
@@ -233,23 +268,37 @@ class DrawnSchedule(EpochSchedule):
                 self._open()
             if self._leave_finished_epoch():
                 continue
-            assert self._draw is not None
-            try:
-                taken = self._draw.take(limit)
-            except Exception:
-                self._is_open = False  # the next call begins anew, and comes back to this place
-                raise
-            for unit, listed in taken:
-                if self._position not in self._skip:
-                    dealt.append(Ticket(self.next_number, self.epoch, self._position, unit, -1, listed))
+            if self._position == self._num_drawn:
+                self._draw_more(limit)
+            start, self._position = self._position, min(self._position + limit, self._num_drawn)
+            for position in range(start, self._position):
+                if position not in self._skip:
+                    unit, listed, _ = self._kept[position]
+                    dealt.append(Ticket(self.next_number, self.epoch, position, unit, -1, listed))
                     self.next_number += 1
-                self._position += 1
-            self._note_end()
+        self._forget_handed_out()
         return dealt
 
+    def mark_at(self, epoch: int, position: int) -> int | None:
+        """Return what stands for all that the sampler gave before this position; None: nobody knows."""
+        if epoch != self._drawn_epoch:
+            return None
+        if position in self._kept:
+            return self._kept[position].mark
+        return self._draw.mark if self._draw is not None and position == self._num_drawn else None
+
     def _open(self) -> None:
-        """Begin to draw, and leave out what was handed out before."""
+        """Go on with what was drawn of this epoch, or begin to draw it, and leave out what was handed out before."""
+        is_kept = self._position in self._kept or self._position == self._num_drawn
+        if self._draw is None or self.epoch != self._drawn_epoch or not is_kept:
+            self._draw_anew()
+        self._is_open = True
+        self._length = self.lengths[self.epoch] = None
+        self._note_end()
+
+    def _draw_anew(self) -> None:
         self._draw = None
+        self._kept.clear()
         draw = self._begin_draw(self.epoch)
         left = self._position
         while left and not draw.has_ended:
@@ -259,14 +308,28 @@ class DrawnSchedule(EpochSchedule):
                 f"position {self._position} does not exist: the sampler gave {self._position - left} batches for "
                 f"epoch {self.epoch}"
             )
+        self._drawn_epoch, self._num_drawn, self._draw = self.epoch, self._position, draw
+
+    def _draw_more(self, limit: int) -> None:
+        # An exception, an interrupt too, ends a sampler that is a generator function: then it is begun anew.
+        draw, self._draw, self._is_open = self._draw, None, False
+        assert draw is not None
+        for drawn in draw.take(limit):
+            self._kept[self._num_drawn] = drawn
+            self._num_drawn += 1
         self._draw, self._is_open = draw, True
-        self._length = self.lengths[self.epoch] = None
         self._note_end()
 
     def _note_end(self) -> None:
         if self._draw is not None and self._draw.has_ended:
-            self._length = self.lengths[self.epoch] = self._position
-            self._draw = None
+            self._length = self.lengths[self.epoch] = self._num_drawn
+
+    def _forget_handed_out(self) -> None:
+        """Drop what was handed out: the positions up to the consumer's are the oldest."""
+        if self.consumer is None or self.consumer.epoch != self._drawn_epoch:
+            return
+        for position in list(itertools.takewhile(self.consumer.position.__gt__, self._kept)):
+            del self._kept[position]
 
 
 class StreamSchedule:

@@ -4,27 +4,30 @@
 
 Places in the order are counted over all ranks. To fill up the end, as many indices (or batches) are remembered as may
 be needed: those of one batch of each rank.
+
+An epoch that was begun before, here or by the loader whose state was loaded, is drawn again from the same random
+numbers, and a sampler that gives others all the same is warned about.
 """
 
 import itertools
 import operator
-from collections.abc import Iterable, Iterator
-from typing import Any
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from mpqueue.control.schedule import Listed
+from mpqueue.control.schedule import Drawn, Listed
+from mpqueue.samples.marks import mark_of
+from mpqueue.samples.randomness import Randomness
 from mpqueue.samples.shards import Share
+from mpqueue.system.callers import outside_stacklevel
 
 _END: Any = object()
 
 
 class SamplerDraw:
-    """The batches of one epoch, drawn one after the other, with a look at the one that follows.
+    """The batches of one epoch, drawn one after the other, with a look at the one that follows."""
 
-    Args:
-        batches: Each with its unit.
-    """
-
-    def __init__(self, batches: Iterator[tuple[int, Listed | None]]) -> None:
+    def __init__(self, batches: Iterator[Drawn]) -> None:
         self._batches = batches
         self._following: Any = _END
         self._error: Exception | None = None
@@ -35,13 +38,18 @@ class SamplerDraw:
         """True if the last batch was taken."""
         return self._following is _END and self._error is None
 
-    def take(self, limit: int) -> list[tuple[int, Listed | None]]:
+    @property
+    def mark(self) -> int | None:
+        """Stands for all that was taken; None: it is not known."""
+        return None if self._following is _END else self._following.mark
+
+    def take(self, limit: int) -> list[Drawn]:
         """Return up to so many of the next ones; an error comes at its place, and is the end.
 
         Raises:
             Exception: What the sampler raised.
         """
-        taken: list[tuple[int, Listed | None]] = []
+        taken: list[Drawn] = []
         while len(taken) < limit and self._following is not _END:
             taken.append(self._following)
             self._look()
@@ -58,23 +66,33 @@ class SamplerDraw:
             self._error = error
 
 
+class _Reached(NamedTuple):
+    """How far an epoch was drawn at least, over all ranks, and the mark of that."""
+
+    epoch: int = -1
+    number: int = 0
+    mark: int | None = None
+
+
 class SamplerOrder:
     """The order that a sampler gives, anew for each epoch.
 
     Args:
         sampler: An iterable of indices, or of lists of them.
         batch_size: Indices of a batch; None: an index is a batch of the source, or a list of indices is one.
-        are_lists: It is a sampler of batches.
         share: This rank's.
-
-    Attributes:
-        states: By epoch, the sampler's own state before it was iterated.
+        source: What the indices are of.
+        are_lists: It is a sampler of batches.
     """
 
-    def __init__(self, sampler: Iterable[Any], batch_size: int | None, share: Share, *, are_lists: bool) -> None:
-        self.states: dict[int, Any] = {}
+    def __init__(
+        self, sampler: Iterable[Any], batch_size: int | None, share: Share, source: Any, *, are_lists: bool
+    ) -> None:
         self._sampler, self._batch_size, self._share = sampler, batch_size, share
         self._are_lists = are_lists
+        self._randomness = Randomness(sampler, source)
+        self._beginnings: dict[int, dict[str, Any]] = {}  # by epoch: what its order depends on
+        self._reached = _Reached()
 
     def draw(self, epoch: int) -> SamplerDraw:
         """Begin an epoch.
@@ -83,14 +101,7 @@ class SamplerOrder:
             ValueError: There is nothing in it.
             Exception: What the sampler raised.
         """
-        self._set_epoch(epoch)
-        if epoch in self.states:  # it was begun before: here, or by the loader whose state was loaded
-            self._stateful("load_state_dict")(self.states[epoch])
-        elif self._stateful("state_dict") is not None:
-            self.states = {key: state for key, state in self.states.items() if key == epoch - 1}
-            self.states[epoch] = self._stateful("state_dict")()
-        first = self._share.first(epoch)
-        draw = SamplerDraw(self._own(self._batches(first), first))
+        draw = self._begin(epoch)
         if draw.has_ended:
             raise ValueError(
                 f"the {self._name} ({type(self._sampler).__name__}) gave nothing for epoch {epoch}: it is empty, or an "
@@ -98,23 +109,50 @@ class SamplerOrder:
             )
         return draw
 
-    def state_at(self, epoch: int) -> Any:
-        """The sampler's own state at the beginning of an epoch; None if it has none."""
-        if epoch in self.states:
-            return self.states[epoch]
-        state_dict = self._stateful("state_dict")
-        return None if state_dict is None else state_dict()
+    def _begin(self, epoch: int) -> SamplerDraw:
+        self._set_epoch(epoch)
+        found = self._beginnings.get(epoch)
+        if found is not None:  # it was begun before: here, or by the loader whose state was loaded
+            with self._randomness.put_back(found):
+                return self._draw_from(epoch)
+        with self._randomness.recorded() as found:
+            before = self._beginnings.get(epoch - 1)
+            self._beginnings = {epoch: found} if before is None else {epoch - 1: before, epoch: found}
+            return self._draw_from(epoch)
 
-    def load(self, epoch: int, state: Any) -> None:
-        """Have this epoch begin in this state of the sampler (None: in whatever state it is)."""
-        self.states = {} if state is None else {epoch: state}
+    def _draw_from(self, epoch: int) -> SamplerDraw:
+        first = self._share.first(epoch)
+        return SamplerDraw(self._own(self._batches(first), epoch, first))
+
+    def state_at(self, epoch: int, number: int, mark: int | None) -> dict[str, Any]:
+        """Return what a state has of the sampler, before the batch of this number over all ranks.
+
+        Args:
+            epoch: The epoch.
+            number: Of the batch.
+            mark: Of the batches before it; None: it is not known.
+        """
+        found = dict(self._beginnings[epoch] if epoch in self._beginnings else self._randomness.now())
+        state = {"sampler": found.pop("sampler")} if "sampler" in found else {}
+        if found:
+            state["random"] = found
+        if mark is None and self._reached[:2] == (epoch, number):
+            mark = self._reached.mark
+        if number and mark is not None:
+            state["drawn"] = mark
+        return state
+
+    def load(self, epoch: int, number: int, state: dict[str, Any]) -> None:
+        """Have this epoch begin as a state of it says, in which it has come to the batch of this number."""
+        found = dict(state.get("random", {}))
+        if state.get("sampler") is not None:
+            found["sampler"] = state["sampler"]
+        self._beginnings = {epoch: found} if found else {}
+        self._reached = _Reached(epoch, number, state.get("drawn"))
 
     @property
     def _name(self) -> str:
         return "batch_sampler" if self._are_lists else "sampler"
-
-    def _stateful(self, method: str) -> Any:
-        return getattr(self._sampler, method, None)
 
     def _set_epoch(self, epoch: int) -> None:
         # A sampler of batches often is a wrapper of one of samples, which has the order.
@@ -124,15 +162,35 @@ class SamplerOrder:
                 set_epoch(epoch)
                 return
 
-    def _own(self, batches: Iterator[Any], first: int) -> Iterator[tuple[int, Listed | None]]:
+    def _own(self, batches: Iterator[int | Listed], epoch: int, first: int) -> Iterator[Drawn]:
         """Every world-th batch, from the batch on with which the ranks begin."""
         rank, world = self._share.shard
-        numbered = itertools.islice(enumerate(batches), first, None)
+        known = self._reached if self._reached.epoch == epoch else _Reached()
+        mark = 0
+        numbered = enumerate(batches)
+        for _, batch in itertools.islice(numbered, first):
+            mark = mark_of(_keys_of(batch), mark)
         while len(group := list(itertools.islice(numbered, world))) == world:
-            number, batch = group[rank]
-            yield (batch, None) if isinstance(batch, int) else (number, batch)
+            number = group[0][0]
+            if number == known.number and known.mark not in {None, mark}:
+                self._warn_of_another_order(epoch, number)
+            own, batch = group[rank]
+            yield Drawn(own, batch, mark) if isinstance(batch, Listed) else Drawn(batch, None, mark)
+            for _, batch in group:
+                mark = mark_of(_keys_of(batch), mark)
+            if (epoch, number) >= self._reached[:2]:
+                self._reached = _Reached(epoch, number + world, mark)
 
-    def _batches(self, first: int) -> Iterator[int] | Iterator[Listed]:
+    def _warn_of_another_order(self, epoch: int, number: int) -> None:
+        warnings.warn(
+            f"the {self._name} ({type(self._sampler).__name__}) gave other indices for the first {number} batches of "
+            f"epoch {epoch} than the first time: what follows may have come before, and some of the epoch may never "
+            "come. Give it state_dict() and load_state_dict(state), or draw its order from a generator that it keeps",
+            UserWarning,
+            stacklevel=outside_stacklevel(),
+        )
+
+    def _batches(self, first: int) -> Iterator[Any]:
         """The batches over all ranks, which begin with the one of this number."""
         if self._are_lists:
             return _placed(self._filled(map(_list_of, self._sampler), 1, first))
@@ -161,6 +219,10 @@ class SamplerOrder:
             yield item
         missing = -(count - first * batch_size) % group
         yield from itertools.islice(itertools.cycle(beginning), missing)
+
+
+def _keys_of(batch: int | Listed) -> Sequence[Any]:
+    return batch.indices if isinstance(batch, Listed) else (batch,)
 
 
 def _placed(batches: Iterator[list[Any]]) -> Iterator[Listed]:

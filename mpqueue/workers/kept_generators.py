@@ -1,29 +1,22 @@
 """Random generators that a source keeps: seeded for each batch, as the global ones are.
 
 Each worker has a copy of the source. A generator that was made in `__init__` is in the same state in all of them: so
-without this, different batches drew equal numbers. Generators are looked for in the attributes of the source, in those
-of the objects, lists, tuples and dictionaries there, and in what a function has closed over. One that a source makes
-for each batch by itself is its own business.
+without this, different batches drew equal numbers. `mpqueue.control.generators` tells where they are looked for. One
+that a source makes for each batch by itself is its own business.
 
 What is found is known by its path, so that a batch draws the same numbers whatever was found before it.
 """
 
 import functools
-import inspect
 import random
-import sys
-import types
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-_MAX_DEPTH = 5
-_MAX_ITEMS = 64  # of one container: a list of a million file names holds no generator
-_MAX_OBJECTS = 2000
-_LEAVES = (str, bytes, int, float, complex, np.ndarray, np.dtype, type)
+from mpqueue.control.generators import generators_in
 
 
 class KeptGenerators:
@@ -43,7 +36,7 @@ class KeptGenerators:
         self._refused: set[int] = set()
 
     def _look(self) -> None:
-        for path, generator in _generators_in(self._source):
+        for path, generator in generators_in(self._source):
             if id(generator) not in self._refused:
                 self._found.setdefault(id(generator), (zlib.crc32(path.encode()), generator))
 
@@ -75,51 +68,6 @@ class KeptGenerators:
         if self._looks_left:
             self._look()
         return [_state_of(generator) for _, generator in self._found.values()]
-
-
-def _generators_in(source: Any) -> Iterator[tuple[str, Any]]:
-    """All generators below a source, with their paths, breadth first."""
-    level, seen = list(_inside(source)), {id(source)}
-    for _ in range(_MAX_DEPTH):
-        following: list[tuple[str, Any]] = []
-        for path, value in level:
-            if id(value) in seen or len(seen) > _MAX_OBJECTS:
-                continue
-            seen.add(id(value))
-            if _is_generator(value):
-                yield path, value
-            elif value is not None and not isinstance(value, _LEAVES):
-                following += [(f"{path}.{name}", inner) for name, inner in _inside(value)]
-        level = following
-
-
-def _is_generator(value: Any) -> bool:
-    if isinstance(value, np.random.Generator | np.random.RandomState):
-        return True
-    if isinstance(value, random.Random):
-        return not isinstance(value, random.SystemRandom)
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, getattr(torch, "Generator", ()))
-
-
-def _inside(value: Any) -> list[tuple[str, Any]]:
-    """The named parts of an object."""
-    if isinstance(value, dict):
-        return list(_named(value.values())) if len(value) <= _MAX_ITEMS else []
-    if isinstance(value, list | tuple):
-        return list(_named(value)) if len(value) <= _MAX_ITEMS else []
-    if isinstance(value, functools.partial):
-        return [("func", value.func), ("args", value.args), ("keywords", value.keywords)]
-    if isinstance(value, types.MethodType):
-        return [("self", value.__self__)]
-    if isinstance(value, types.FunctionType):
-        return list(inspect.getclosurevars(value).nonlocals.items())
-    attributes = getattr(value, "__dict__", None)
-    return list(attributes.items()) if isinstance(attributes, dict) and not inspect.ismodule(value) else []
-
-
-def _named(items: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    return ((str(number), item) for number, item in enumerate(items))
 
 
 def _seed(generator: Any, sequence: np.random.SeedSequence) -> None:

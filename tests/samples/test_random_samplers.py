@@ -1,0 +1,284 @@
+"""Samplers with randomness of their own, and no state: after interrupts and resumes the order is the one that was begun."""
+
+import itertools
+import json
+import random
+import warnings
+
+import numpy as np
+import pytest
+
+import mpqueue
+
+LENGTH, SIZE = 24, 3
+
+
+class Indices:
+    def __len__(self):
+        return LENGTH
+
+    def __getitem__(self, index):
+        return index
+
+
+def interrupt(loader):
+    """Have the next `next` be interrupted amid its work, as by Ctrl-C."""
+    ledger = loader._engine.pipeline.ledger
+    take = ledger.take
+
+    def strike():
+        ledger.take = take
+        raise KeyboardInterrupt
+
+    ledger.take = strike
+
+
+class Keeping:
+    """Draws from a generator of its own, lazily."""
+
+    def __init__(self, generator):
+        self.generator = generator
+
+    def __iter__(self):
+        if isinstance(self.generator, random.Random):
+            yield from self.generator.sample(range(LENGTH), LENGTH)
+        else:
+            left = list(range(LENGTH))
+            while left:
+                yield left.pop(int(self.generator.integers(len(left))))
+
+
+class Shuffling:
+    """Draws its order from a global generator, as an epoch begins."""
+
+    def __init__(self, shuffle):
+        self.shuffle = shuffle
+
+    def __iter__(self):
+        order = list(range(LENGTH))
+        self.shuffle(order)
+        return iter(order)
+
+
+class Choosing:
+    """Draws from a global generator with each index."""
+
+    def __iter__(self):
+        for _ in range(LENGTH):
+            yield random.randrange(LENGTH)
+
+
+class Wrapping:
+    """A sampler of batches around one of samples."""
+
+    def __init__(self, sampler):
+        self.sampler = sampler
+
+    def __iter__(self):
+        samples = iter(self.sampler)
+        while batch := list(itertools.islice(samples, SIZE)):
+            yield batch
+
+
+def of_torch(name, seed):
+    torch = pytest.importorskip("torch")
+    source = Indices()
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    if name == "weights":
+        return torch.utils.data.WeightedRandomSampler([1.0] * LENGTH, LENGTH, generator=generator)
+    if name == "subset":
+        return torch.utils.data.SubsetRandomSampler(range(LENGTH), generator=generator)
+    return torch.utils.data.RandomSampler(source, generator=generator)
+
+
+SAMPLERS = {
+    "Python's generator": lambda seed: Keeping(random.Random(seed)),
+    "NumPy's generator": lambda seed: Keeping(np.random.default_rng(seed)),
+    "NumPy's Mersenne twister": lambda seed: Keeping(np.random.Generator(np.random.MT19937(seed))),
+    "one of batches": lambda seed: Wrapping(Keeping(random.Random(seed))),
+    "Python's global generator": lambda seed: Shuffling(random.shuffle),
+    "NumPy's global generator": lambda seed: Shuffling(np.random.shuffle),
+    "torch's, with a generator": lambda seed: of_torch("random", seed),
+    "torch's, without one": lambda seed: of_torch("random", None),
+    "torch's weights": lambda seed: of_torch("weights", seed),
+    "torch's subset": lambda seed: of_torch("subset", None),
+}
+
+
+def options_of(sampler):
+    return {"batch_sampler": sampler} if isinstance(sampler, Wrapping) else {"sampler": sampler, "batch_size": SIZE}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("at", [0, 1, 5])
+def test_a_state_goes_on_with_the_order_that_was_begun(name, at):
+    options = options_of(SAMPLERS[name](1))
+    with mpqueue.Loader(Indices(), workers=2, **options) as loader:
+        list(loader)
+        stream = iter(loader)
+        for _ in range(at):
+            next(stream)
+        state = json.dumps(loader.state_dict())
+        rest = [batch.tolist() for batch in stream]
+    with mpqueue.Loader(Indices(), workers=1, **options_of(SAMPLERS[name](2))) as loader:
+        loader.load_state_dict(json.loads(state))
+        assert json.dumps(loader.state_dict()) == state
+        assert [batch.tolist() for batch in loader] == rest
+
+
+@pytest.mark.parametrize("name", ["Python's generator", "NumPy's generator", "torch's, with a generator"])
+def test_the_epochs_after_it_are_those_that_were_to_follow(name):
+    with mpqueue.Loader(Indices(), workers=0, **options_of(SAMPLERS[name](1))) as loader:
+        next(iter(loader))
+        state = loader.state_dict()
+        list(loader)
+        with mpqueue.Loader(Indices(), workers=0, **options_of(SAMPLERS[name](2))) as resumed:
+            resumed.load_state_dict(state)
+            list(resumed)
+            assert [batch.tolist() for batch in resumed] != [batch.tolist() for batch in resumed]
+
+
+@pytest.mark.parametrize("name", ["Python's global generator", "NumPy's global generator", "torch's, without one"])
+def test_the_trainers_own_random_numbers_are_left_as_they_are(name):
+    options = options_of(SAMPLERS[name](1))
+    with mpqueue.Loader(Indices(), workers=0, **options) as loader:
+        next(iter(loader))
+        state = loader.state_dict()
+    torch = pytest.importorskip("torch")
+
+    def numbers():
+        return random.random(), np.random.random(), torch.rand(()).item()
+
+    def seed():
+        random.seed(5)
+        np.random.seed(5)
+        torch.manual_seed(5)
+
+    seed()
+    expected = numbers()
+    seed()
+    with mpqueue.Loader(Indices(), workers=0, **options) as loader:
+        loader.load_state_dict(state)
+        next(iter(loader))
+    assert numbers() == expected
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_another_number_of_ranks_goes_on_with_the_order_that_was_begun(name):
+    pieces = []
+    for rank in range(2):
+        random.seed(3), np.random.seed(3)  # ranks agree on their order as they begin
+        if "torch" in name:
+            pytest.importorskip("torch").manual_seed(3)
+        with mpqueue.Loader(Indices(), shard=(rank, 2), workers=0, **options_of(SAMPLERS[name](1))) as loader:
+            stream = iter(loader)
+            pieces += [next(stream).tolist(), next(stream).tolist()]
+            state = loader.state_dict()
+    for rank in range(4):
+        with mpqueue.Loader(Indices(), shard=(rank, 4), workers=0, **options_of(SAMPLERS[name](2))) as loader:
+            loader.load_state_dict(state)
+            pieces += [batch.tolist() for batch in loader]
+    seen = list(itertools.chain(*pieces))
+    assert len(seen) == LENGTH
+    assert sorted(seen) == list(range(LENGTH)) or "weights" in name
+
+
+@pytest.mark.parametrize("sampler", [*map(SAMPLERS.get, SAMPLERS), lambda _: Choosing()], ids=[*SAMPLERS, "choosing"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_interrupt_has_nothing_drawn_anew(sampler, workers):
+    drawn = []
+
+    class Noting:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def __iter__(self):
+            for indices in self.inner:
+                drawn.append(indices)
+                yield indices
+
+    sampler = sampler(1)
+    options = options_of(sampler)
+    options[next(iter(options))] = Noting(sampler)
+    found = []
+    with mpqueue.Loader(Indices(), workers=workers, max_queue_size=3, **options) as loader:
+        stream = iter(loader)
+        for number in range(LENGTH // SIZE):
+            if number in {0, 3, LENGTH // SIZE - 1}:
+                interrupt(loader)
+                with pytest.raises(KeyboardInterrupt):
+                    next(stream)
+            found.append(next(stream).tolist())
+        assert list(stream) == []
+    flat = list(itertools.chain(*drawn)) if isinstance(sampler, Wrapping) else drawn
+    assert list(itertools.chain(*found)) == flat
+    assert len(flat) == LENGTH
+
+
+def test_an_interrupt_in_the_sampler_has_it_go_on_with_the_order_that_was_begun():
+    class Striking(Keeping):
+        strikes = True
+
+        def __iter__(self):
+            for number, index in enumerate(super().__iter__()):
+                if number == 8 and self.strikes:
+                    self.strikes = False
+                    raise KeyboardInterrupt
+                yield index
+
+    found = []
+    with mpqueue.Loader(Indices(), sampler=Striking(random.Random(1)), batch_size=SIZE, workers=0) as loader:
+        stream = iter(loader)
+        while len(found) < LENGTH // SIZE:
+            try:
+                found.append(next(stream).tolist())
+            except KeyboardInterrupt:
+                continue
+    assert sorted(itertools.chain(*found)) == list(range(LENGTH))
+
+
+def state_of(sampler, at=2):
+    with mpqueue.Loader(Indices(), sampler=sampler, batch_size=SIZE, workers=0) as loader:
+        stream = iter(loader)
+        for _ in range(at):
+            next(stream)
+        return loader.state_dict()
+
+
+def test_a_sampler_that_gives_others_than_before_is_warned_about_with_what_to_do():
+    random.seed(1)
+    state = state_of(Choosing())
+    with mpqueue.Loader(Indices(), sampler=Choosing(), batch_size=SIZE, workers=0) as loader:
+        loader.load_state_dict(state)
+        said = r"sampler \(Choosing\) gave other indices for the first 2 batches of epoch 0.*state_dict"
+        with pytest.warns(UserWarning, match=said):
+            list(loader)
+
+
+def test_ranks_are_warned_of_another_order_too():
+    state = state_of(list(range(LENGTH)))
+    order = list(range(LENGTH))[::-1]
+    with mpqueue.Loader(Indices(), sampler=order, batch_size=SIZE, workers=0, shard=(1, 2)) as loader:
+        loader.load_state_dict(state)
+        with pytest.warns(UserWarning, match="gave other indices"):
+            assert next(iter(loader)).tolist() == [14, 13, 12]
+
+
+def test_keys_without_a_stable_name_are_not_compared():
+    source = {object(): number for number in range(4)}
+    with mpqueue.Loader(source, sampler=list(source), batch_size=2, workers=0) as loader:
+        next(iter(loader))
+        state = loader.state_dict()
+    other = {object(): number for number in range(4)}
+    with mpqueue.Loader(other, sampler=list(other), batch_size=2, workers=0) as loader, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loader.load_state_dict(state)
+        assert [batch.tolist() for batch in loader] == [[2, 3]]
+
+
+def test_a_state_from_before_there_was_anything_to_compare_still_loads():
+    state = state_of(list(range(LENGTH)))
+    del state["drawn"]
+    with mpqueue.Loader(Indices(), sampler=list(range(LENGTH)), batch_size=SIZE, workers=0) as loader:
+        loader.load_state_dict(state)
+        assert next(iter(loader)).tolist() == [6, 7, 8]
