@@ -174,10 +174,15 @@ class Order:
             self._drawn = None
             self.sampled.load(place.epoch, place.position, state)
         place = self.share.go_to(place)
-        is_counted = self.sampled is None and self.share.shard.world > 1
-        if is_counted and not len(self.share.numbers(place.epoch, self._total())):
-            return Place(place.epoch + 1)  # what is left is dropped
-        return place
+        return Place(place.epoch + 1) if self._is_over(place.epoch) else place
+
+    def _is_over(self, epoch: int) -> bool:
+        """Return True if what is left of an epoch that was loaded is dropped."""
+        if self.share.shard.world == 1:
+            return False
+        if self.sampled is None:
+            return not self.share.numbers(epoch, self._total())
+        return self.share.drops and self.sampled.is_over(epoch)
 
 
 class _Shared:

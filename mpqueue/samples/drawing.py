@@ -67,7 +67,7 @@ class SamplerDraw:
 
 
 class _Reached(NamedTuple):
-    """How far an epoch was drawn at least, over all ranks, and the mark of that."""
+    """Number of batches of an epoch that were drawn at least, over all ranks, and the mark of those."""
 
     epoch: int = -1
     number: int = 0
@@ -108,6 +108,10 @@ class SamplerOrder:
                 "iterator that was used up by the epoch before; pass an iterable that can be iterated anew"
             )
         return draw
+
+    def is_over(self, epoch: int) -> bool:
+        """Return True if nothing is left of an epoch that was loaded; the sampler is iterated for that."""
+        return self._begin(epoch).has_ended
 
     def _begin(self, epoch: int) -> SamplerDraw:
         self._set_epoch(epoch)
