@@ -1,4 +1,4 @@
-"""What the order of a sampler depends on, as it was before an epoch: recorded, and put back to draw the order again.
+"""Random state that the order of a sampler depends on, before an epoch: recorded, and put back to draw the order again.
 
     a sampler that has `state_dict` and `load_state_dict`      is asked for its state
     one that keeps a generator of Python, NumPy or torch       the state of each such generator
@@ -17,7 +17,7 @@ from mpqueue.control.generators import generators_in, global_generators, set_sta
 
 
 class Randomness:
-    """What the order of one sampler depends on.
+    """All that the order of one sampler depends on.
 
     Args:
         sampler: The sampler.
