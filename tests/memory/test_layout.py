@@ -1,5 +1,6 @@
 """Layout and recipes alone: what a batch is taken apart into, where it goes, and how it is put together again."""
 
+import dataclasses
 import math
 import pickle
 import struct
@@ -14,6 +15,7 @@ from mpqueue.memory.layout import (
     Field,
     Kind,
     Plan,
+    Recorded,
     SpecNumbers,
     align,
     array_specs,
@@ -85,6 +87,35 @@ def test_a_signature_tells_apart_what_shapes_and_strides_tell_apart():
     signatures = {flatten(one, [], []) for one in (array(4), array(2), array(4)[::2], array(2, 2), array(4).astype(I8))}
     assert len(signatures) == 5
     assert flatten(array(4), [], []) == flatten(array(4) + 1, [], []) == (Kind.ARRAY, F4, (4,), (4,))
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """A dataclass that cannot be made, or changed, in the usual way."""
+
+    pixels: object
+    name: object
+
+    def __post_init__(self):
+        raise AssertionError("a batch of images is none that the user made")
+
+
+def image(pixels, name):
+    """A batch of images, to be taken apart."""
+    return Recorded(Image, ("pixels", "name"), [pixels, name])
+
+
+def test_a_record_is_taken_apart_into_its_class_and_its_fields():
+    spec, shapes, arrays, objects = taken_apart([Recorded(Pair, None, (ONE, "x")), image(TWO, None)])
+    assert spec == (
+        Kind.LIST,
+        (Kind.RECORD, (Pair, None), A, OBJECT),
+        (Kind.RECORD, (Image, ("pixels", "name")), A, NONE),
+    )
+    assert (shapes, objects) == ([(2,), (3,)], ["x"])
+    assert arrays[0] is ONE
+    assert arrays[1] is TWO
+    assert list(array_specs(spec)) == [A, A]
 
 
 def test_a_memory_map_is_an_array_like_any_other(tmp_path):
@@ -392,6 +423,19 @@ def test_what_was_laid_out_is_rebuilt(tree):
     assert same(found, tree)
     del found
     memory.append(0)  # a view that was left would forbid it
+
+
+@pytest.mark.parametrize("fields", [(ONE, TWO), [5, ONE]], ids=repr)
+def test_a_named_tuple_that_was_taken_apart_is_rebuilt(fields):
+    found, _ = through_memory([Recorded(Pair, None, fields)])
+    assert same(found, [Pair(*fields)])
+
+
+def test_a_dataclass_is_rebuilt_without_its_init():
+    (found, last), _ = through_memory((image(TWO, "cat"), ONE))
+    assert type(found) is Image
+    assert same(vars(found), {"pixels": TWO, "name": "cat"})
+    assert same(last, ONE)
 
 
 @pytest.mark.parametrize(
