@@ -1,0 +1,302 @@
+"""Batches from a sampler, alone: drawn one ahead, shared out over ranks, begun anew for each epoch."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from mpqueue.control.progress import Place
+from mpqueue.control.schedule import Listed
+from mpqueue.samples.drawing import SamplerDraw, SamplerOrder
+from mpqueue.samples.shards import Shard, Share
+
+
+def order_of(sampler, batch_size=None, *, rank=0, world=1, drop_last=False, are_lists=False, place=None):
+    share = Share(Shard(rank, world), drop_last=drop_last)
+    if place is not None:
+        share.go_to(place)
+    return SamplerOrder(sampler, batch_size, share, are_lists=are_lists)
+
+
+def drawn(order, epoch=0):
+    return order.draw(epoch).take(1000)
+
+
+def lists(order, epoch=0):
+    """The lists of indices of this rank's batches."""
+    return [list(listed.indices) for _, listed in drawn(order, epoch)]
+
+
+class Watched:
+    """An iterator that notes what was asked of it, and fails at its end if told so."""
+
+    def __init__(self, items, error=None):
+        self.given, self._items, self._error = [], list(items), error
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self._items:
+            self.given.append(self._items.pop(0))
+            return self.given[-1]
+        if self._error is not None:
+            raise self._error
+        raise StopIteration
+
+
+def test_a_draw_looks_one_batch_ahead_and_no_further():
+    watched = Watched([(0, None), (1, None), (2, None)])
+    draw = SamplerDraw(watched)
+    assert len(watched.given) == 1
+    assert draw.take(1) == [(0, None)]
+    assert len(watched.given) == 2
+
+
+def test_a_draw_has_ended_with_its_last_batch():
+    draw = SamplerDraw(Watched([(0, None), (1, None)]))
+    assert draw.take(1) == [(0, None)]
+    assert not draw.has_ended
+    assert draw.take(9) == [(1, None)]
+    assert draw.has_ended
+    assert draw.take(9) == []
+
+
+def test_a_draw_of_nothing_has_ended():
+    assert SamplerDraw(iter([])).has_ended
+
+
+def test_an_error_comes_at_its_place_and_is_the_end():
+    draw = SamplerDraw(Watched([(0, None), (1, None)], OSError("gone")))
+    assert draw.take(9) == [(0, None), (1, None)]
+    assert not draw.has_ended
+    with pytest.raises(OSError, match=r"^gone$"):
+        draw.take(9)
+    assert draw.has_ended
+    assert draw.take(9) == []
+
+
+def test_indices_are_grouped_and_each_batch_has_its_place():
+    assert drawn(order_of([5, 3, 8, 1, 4], 2)) == [
+        (0, Listed(0, [5, 3])),
+        (1, Listed(2, [8, 1])),
+        (2, Listed(4, [4])),
+    ]
+
+
+def test_a_short_last_batch_is_dropped_if_it_is_to_be():
+    assert lists(order_of([5, 3, 8, 1, 4], 2, drop_last=True)) == [[5, 3], [8, 1]]
+    assert lists(order_of([5, 3, 8, 1], 2, drop_last=True)) == [[5, 3], [8, 1]]
+
+
+def test_lists_of_a_batch_sampler_are_batches_of_any_length():
+    assert drawn(order_of([(5,), range(3), {"a": 1}], are_lists=True)) == [
+        (0, Listed(0, [5])),
+        (1, Listed(1, [0, 1, 2])),
+        (2, Listed(4, ["a"])),
+    ]
+
+
+def test_indices_without_a_batch_size_are_units_of_the_source():
+    assert drawn(order_of([5, np.int64(3), -1])) == [(5, None), (3, None), (-1, None)]
+
+
+def test_indices_of_other_libraries_become_integers():
+    for order in (order_of([np.int32(1), np.uint8(2)], 2), order_of([np.array([1, 2])], are_lists=True)):
+        ((indices),) = lists(order)
+        assert indices == [1, 2]
+        assert [type(index) for index in indices] == [int, int]
+    assert [type(unit) for unit, _ in drawn(order_of([np.int32(1)]))] == [int]
+
+
+def test_keys_that_are_no_integers_stay_what_they_are():
+    assert lists(order_of(["a", (1, 2), None], 2)) == [["a", (1, 2)], [None]]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"batch_size": 2}, [[[0, 1], [4, 5], [8, 9]], [[2, 3], [6, 7], [0, 1]]]),
+        ({"batch_size": 2, "drop_last": True}, [[[0, 1], [4, 5]], [[2, 3], [6, 7]]]),
+        ({"batch_size": 4}, [[[0, 1, 2, 3], [8, 9, 0, 1]], [[4, 5, 6, 7], [2, 3, 4, 5]]]),
+        ({"batch_size": 5}, [[[0, 1, 2, 3, 4]], [[5, 6, 7, 8, 9]]]),
+    ],
+    ids=str,
+)
+def test_ranks_share_out_batches_and_the_end_is_filled_up_from_the_beginning(options, expected):
+    assert [lists(order_of(range(10), rank=rank, world=2, **options)) for rank in range(2)] == expected
+
+
+def test_less_than_a_batch_for_each_rank_is_repeated():
+    orders = [order_of([7, 8], 2, rank=rank, world=3) for rank in range(3)]
+    assert [lists(order) for order in orders] == [[[7, 8]]] * 3
+    orders = [order_of([7, 8, 9], 2, rank=rank, world=2) for rank in range(2)]
+    assert [lists(order) for order in orders] == [[[7, 8]], [[9, 7]]]
+
+
+@pytest.mark.parametrize(("drop_last", "expected"), [(False, [[0, 2, 4], [1, 3, 0]]), (True, [[0, 2], [1, 3]])])
+def test_batches_of_the_source_are_shared_out_one_by_one(drop_last, expected):
+    orders = [order_of(range(5), rank=rank, world=2, drop_last=drop_last) for rank in range(2)]
+    assert [[unit for unit, _ in drawn(order)] for order in orders] == expected
+    orders = [
+        order_of([[number] for number in range(5)], rank=rank, world=2, drop_last=drop_last, are_lists=True)
+        for rank in range(2)
+    ]
+    assert [[only for (only,) in lists(order)] for order in orders] == expected
+
+
+def test_a_place_is_one_in_the_order_of_all_ranks():
+    assert drawn(order_of(range(8), 2, rank=1, world=2)) == [(1, Listed(2, [2, 3])), (3, Listed(6, [6, 7]))]
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"), [(10, [[2, 3], [6, 7]]), (9, [[2, 3], [6, 7]]), (12, [[2, 3], [6, 7], [10, 11]])]
+)
+def test_other_ranks_go_on_behind_what_was_taken_and_fill_up_the_rest(length, expected):
+    orders = [order_of(range(length), 2, rank=rank, world=2, place=Place(3, 1)) for rank in range(2)]
+    assert lists(orders[0], 3) == expected
+    assert len(lists(orders[1], 3)) == len(expected)
+    assert lists(orders[0], 4)[0] == [0, 1]
+
+
+def test_a_sampler_is_drawn_no_further_than_a_batch_of_each_rank_ahead():
+    drawn_so_far = []
+
+    def endless():
+        for number in itertools.count():
+            drawn_so_far.append(number)
+            yield number
+
+    draw = order_of(endless(), 2, rank=0, world=2).draw(0)
+    assert len(drawn_so_far) == 4
+    draw.take(1)
+    assert len(drawn_so_far) == 8
+
+
+class Sampler:
+    """Ascending indices; what it is told is noted."""
+
+    def __init__(self, length=3):
+        self.length, self.epochs = length, []
+
+    def __iter__(self):
+        return iter(range(self.length))
+
+    def set_epoch(self, epoch):
+        self.epochs.append(epoch)
+
+
+class Wrapper:
+    """A sampler of batches around one of indices."""
+
+    def __init__(self, sampler):
+        self.sampler = sampler
+
+    def __iter__(self):
+        return iter([list(self.sampler)])
+
+
+class Told(Wrapper):
+    """One that is told of the epoch itself."""
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+
+def test_a_sampler_is_told_of_the_epoch():
+    sampler = Sampler()
+    order = order_of(sampler, 2)
+    order.draw(4)
+    order.draw(6)
+    assert sampler.epochs == [4, 6]
+
+
+def test_the_sampler_inside_is_told_of_the_epoch_if_the_one_around_it_takes_none():
+    order_of(inner := Wrapper(Sampler()), are_lists=True).draw(4)
+    assert inner.sampler.epochs == [4]
+    order_of(outer := Told(Sampler()), are_lists=True).draw(4)
+    assert (outer.epoch, outer.sampler.epochs) == (4, [])
+
+
+def test_an_epoch_that_is_no_method_is_left_alone():
+    sampler = Sampler()
+    sampler.set_epoch = 5
+    assert lists(order_of(sampler, 3)) == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("options", "name"), [({"batch_size": 2}, "sampler"), ({}, "sampler"), ({"are_lists": True}, "batch_sampler")]
+)
+def test_a_sampler_that_gives_nothing_is_an_error(options, name):
+    with pytest.raises(ValueError, match=rf"^the {name} \(Sampler\) gave nothing for epoch 2: "):
+        order_of(Sampler(0), **options).draw(2)
+
+
+def test_an_error_of_the_first_batch_comes_when_it_is_taken():
+    draw = order_of([[]], are_lists=True).draw(0)
+    with pytest.raises(ValueError, match=r"^the batch_sampler gave an empty list"):
+        draw.take(1)
+
+
+@pytest.mark.parametrize("batch", [5, "ab", b"ab", None])
+def test_a_batch_sampler_gives_lists(batch):
+    draw = order_of([batch], are_lists=True).draw(0)
+    with pytest.raises(TypeError, match=r"^a batch_sampler gives lists of indices, this one gave "):
+        draw.take(1)
+
+
+@pytest.mark.parametrize("index", [True, "a", [1], None])
+def test_a_sampler_without_a_batch_size_gives_integers(index):
+    draw = order_of([index]).draw(0)
+    with pytest.raises(TypeError, match=r"^a sampler without batch_size gives the indices of batches"):
+        draw.take(1)
+
+
+class Stateful(Sampler):
+    """Has a state of its own, which each epoch changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.at = 0
+
+    def __iter__(self):
+        self.at += 1
+        return iter([self.at])
+
+    def state_dict(self):
+        return {"at": self.at}
+
+    def load_state_dict(self, state):
+        self.at = state["at"]
+
+
+def test_the_state_before_an_epoch_is_kept_for_it_and_for_the_one_before():
+    order = order_of(Stateful(), 1)
+    assert order.states == {}
+    assert order.state_at(0) == {"at": 0}
+    for epoch in range(4):
+        assert lists(order, epoch) == [[epoch + 1]]
+    assert order.states == {2: {"at": 2}, 3: {"at": 3}}
+    assert (order.state_at(2), order.state_at(3), order.state_at(4)) == ({"at": 2}, {"at": 3}, {"at": 4})
+
+
+def test_an_epoch_that_is_begun_again_begins_in_the_state_that_it_had():
+    order = order_of(Stateful(), 1)
+    assert [lists(order, epoch) for epoch in (0, 1, 1, 0)] == [[[1]], [[2]], [[2]], [[1]]]
+
+
+def test_a_loaded_state_is_that_of_its_epoch_alone():
+    order = order_of(Stateful(), 1)
+    order.draw(0)
+    order.load(5, {"at": 70})
+    assert order.states == {5: {"at": 70}}
+    assert [lists(order, epoch) for epoch in (5, 6)] == [[[71]], [[72]]]
+    order.load(3, None)
+    assert order.states == {}
+
+
+def test_a_sampler_without_a_state_has_none():
+    order = order_of(Sampler(), 3)
+    order.draw(0)
+    assert order.states == {}
+    assert order.state_at(0) is None
