@@ -1,0 +1,111 @@
+"""Reports that no worker of ours writes: user code has written to the pipe, or over a batch in its slot.
+
+Nothing that such a worker says can be trusted any more: it is killed, another one computes its batches, and the
+consumer notices nothing.
+"""
+
+import logging
+import os
+import random
+
+import numpy as np
+import pytest
+from helpers import simulated
+
+from mpqueue.control.schedule import EpochSchedule
+from mpqueue.workers.records import NEW_SPEC, REPORT
+
+FIELDS = [
+    "magic", "kind", "flags", "slot", "turn", "spec", "header", "nbytes", "high_water", "compute", "copy", "wait",
+]  # fmt: skip
+
+
+def changed(**values):
+    """A report with other values in these fields."""
+
+    def change(worker, fields):
+        return REPORT.pack(*(fields | values).values())
+
+    return change
+
+
+def half(_worker, fields):
+    return REPORT.pack(*fields.values())[:-1]
+
+
+def unlike(field, difference):
+    """A report in which one field differs by so much."""
+
+    def change(_worker, fields):
+        return REPORT.pack(*(fields | {field: fields[field] + difference}).values())
+
+    return change
+
+
+def over_the_spec(worker, fields):
+    """The report is right; a spec is none that lies in the slot."""
+    start = worker.grant[2] * worker.config.stride
+    memory = worker.world.ring.segment.memory
+    at, length = np.frombuffer(memory, "<i8", 2, start + fields["header"])
+    memory[start + at : start + at + length] = bytes(length)
+    return REPORT.pack(*fields.values())
+
+
+def over_the_place_of_the_spec(at, length):
+    def change(worker, fields):
+        start = worker.grant[2] * worker.config.stride + fields["header"]
+        worker.world.ring.segment.memory[start : start + 16] = np.array([at, length], "<i8").tobytes()
+        return REPORT.pack(*fields.values())
+
+    return change
+
+
+LIES = {
+    "half a report": half,
+    "no magic number": changed(magic=0x1234),
+    "no kind that there is": changed(kind=9),
+    "a kind below all others": changed(kind=0),
+    "a slot that was not granted": unlike("slot", 1),
+    "a turn that was not granted": unlike("turn", 1),
+    "a header behind the end of its batch": changed(header=1 << 15, nbytes=1 << 14),
+    "a batch beyond its memory": changed(nbytes=1 << 17, high_water=1 << 16),
+    "memory beyond the slot's": changed(high_water=1 << 60),
+    "a spec that was never sent": changed(flags=0, spec=77),
+    "no room for the place of a spec": unlike("header", 8),
+    "a source that was never sent": changed(kind=5, turn=5),
+    "a slot let go that it never had": changed(kind=6, slot=5),
+    "a slot let go that does not exist": changed(kind=6, slot=1 << 20),
+    "a spec that is none": over_the_spec,
+    "a spec behind its batch": over_the_place_of_the_spec(0, 1 << 40),
+    "a spec before its batch": over_the_place_of_the_spec(-8, 16),
+    "a spec of a length below 0": over_the_place_of_the_spec(8, -8),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_worker_whose_report_is_none_is_replaced_and_its_batches_computed_again(lie, monkeypatch, caplog):
+    lies = [LIES[lie]]
+
+    class Lying(simulated.Worker):
+        """Its first report is the one with the spec."""
+
+        def send(self, *values):
+            fields = dict(zip(FIELDS, values, strict=True))
+            if not lies:
+                super().send(*values)
+                return
+            assert fields["flags"] & NEW_SPEC
+            os.write(self.reports, lies.pop()(self, fields))
+
+    monkeypatch.setattr(simulated, "Worker", Lying)
+    schedule = EpochSchedule(lambda: 1 << 20, 0)
+    schedule.start_at(0)
+    world = simulated.World(simulated.Source([100]), schedule, 2, 3, random.Random(0).choice)
+    try:
+        with caplog.at_level(logging.WARNING, "mpqueue"):
+            found = [world.pipeline.next() for _ in range(9)]
+        assert [int((batch["a"] if isinstance(batch, dict) else batch)[0]) for batch in found] == list(range(9))
+        assert world.backend.supervision.num_deaths == world.backend.supervision.num_restarts == 1
+        assert caplog.text.count("because what came out of its pipe was no report") == 1
+    finally:
+        world.close()
