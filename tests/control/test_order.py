@@ -271,6 +271,13 @@ def test_a_user_may_give_the_order():
     assert asked == [(0, 3), (1, 3)]
 
 
+def test_an_order_that_is_given_says_how_many_batches_the_epoch_has():
+    orders = {0: [4, 2], 1: None, 2: [0]}
+    schedule = schedule_of(3, order_of=lambda epoch, _length: orders[epoch])
+    assert [units(schedule.deal(9)) for _ in range(3)] == [[4, 2], [0, 1, 2], [0]]
+    assert schedule.lengths == {0: 2, 1: 3, 2: 1}
+
+
 def test_an_epoch_is_not_shuffled_unless_it_is_to_be():
     assert units(schedule_of(50).deal(50)) == list(range(50))
     assert units(schedule_of(50, shuffle=True).deal(50)) == permutation(SEED, 0, 50).tolist()
