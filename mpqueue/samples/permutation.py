@@ -76,8 +76,7 @@ class SampleOrder:
     def indices(self, epoch: int, length: int, first: int, count: int) -> Sequence[int]:
         """The indices at places from ``first`` on; behind the end it begins anew."""
         if first + count > length:
-            head = max(0, length - first)
-            found = list(self.indices(epoch, length, first, head)) if head else []
+            found: list[int] = []
             while len(found) < count:
                 start = (first + len(found)) % length
                 found += self.indices(epoch, length, start, min(count - len(found), length - start))

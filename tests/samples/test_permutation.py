@@ -16,7 +16,7 @@ def digest(numbers):
 
 @pytest.mark.parametrize(
     ("length", "expected"),
-    [(2, [1, 0]), (3, [1, 2, 0]), (5, [1, 3, 0, 2, 4]), (9, [3, 6, 1, 0, 8, 2, 7, 4, 5])],
+    [(2, [1, 0]), (3, [1, 2, 0]), (4, [1, 2, 3, 0]), (5, [1, 3, 0, 2, 4]), (9, [3, 6, 1, 0, 8, 2, 7, 4, 5])],
 )
 def test_the_network_of_few_samples_is_what_it_was(length, expected):
     """Also that of more: a state that an earlier version wrote is to go on with the same samples."""
@@ -63,6 +63,12 @@ def test_places_behind_the_end_are_those_at_the_beginning(length):
     assert list(order.indices(0, length, length, 2)) == whole[:2]
     assert list(order.indices(0, length, 2 * length + 1, 2)) == whole[1:3]
     assert list(order.indices(0, length, length - 2, 2)) == whole[-2:]
+
+
+def test_places_may_lie_across_blocks():
+    order = SampleOrder(3, shuffle=True)
+    whole = order.indices(0, 70_000, 0, 70_000)
+    assert order.indices(0, 70_000, 4090, 20) == whole[4090:4110]
 
 
 def test_what_is_not_shuffled_ascends_and_begins_anew_as_often_as_it_takes():
