@@ -2,7 +2,8 @@
 
 import pytest
 
-from mpqueue.control.schedule import DrawnSchedule, Listed, Ticket
+from mpqueue.control.progress import Place, Progress
+from mpqueue.control.schedule import Drawn, DrawnSchedule, Listed, Ticket
 
 
 class Draw:
@@ -21,12 +22,16 @@ class Draw:
                     break
                 error, self._left = self._left[0], []
                 raise error
-            taken.append((self._left.pop(0), None))
+            taken.append(Drawn(unit := self._left.pop(0), None, unit + 1000))
         return taken
 
     @property
     def has_ended(self):
         return not self._left
+
+    @property
+    def mark(self):
+        return self._left[0] + 1000 if self._left else None
 
 
 class Sampler:
@@ -54,14 +59,16 @@ def places(tickets):
 
 
 def test_a_ticket_has_what_was_drawn():
-    listed = Listed(0, [5, 3])
-    schedule, sampler = schedule_of([7, 9])
-    sampler_of_lists = DrawnSchedule(
-        lambda _epoch: type("One", (), {"take": lambda *_: [(4, listed)], "has_ended": False})()
-    )
-    assert schedule.deal(5) == [Ticket(0, 0, 0, 7), Ticket(1, 0, 1, 9)]
-    assert sampler_of_lists.deal() == [Ticket(0, 0, 0, 4, -1, listed)]
-    assert sampler.draws[0].limits == [5]
+    listed = Listed(4, [5, 3])
+
+    class Lists(Draw):
+        """Gives lists of samples."""
+
+        def take(self, limit):
+            return [drawn._replace(listed=listed) for drawn in super().take(limit)]
+
+    schedule = DrawnSchedule(lambda _epoch: Lists([7, 9]))
+    assert schedule.deal(5) == [Ticket(0, 0, 0, 7, -1, listed), Ticket(1, 0, 1, 9, -1, listed)]
 
 
 def test_no_more_is_drawn_than_is_to_be_dealt():
@@ -128,7 +135,7 @@ def test_positions_that_were_taken_are_left_out():
     assert schedule.lengths == {0: 6}
     assert [ticket.number for ticket in schedule.deal(1)] == [2]
     schedule.start_at(0, 0, skip=[0, 1])
-    assert places(schedule.deal(2)) == [(0, 2, 2), (0, 3, 3)]  # all that was drawn first is left out
+    assert places(schedule.deal(2)) == [(0, 2, 2), (0, 3, 3)]  # all of the first two is left out
 
 
 def test_the_end_of_an_epoch_is_a_position():
@@ -161,3 +168,83 @@ def test_a_sampler_that_cannot_begin_is_asked_again():
         schedule.deal(9)
     assert places(schedule.deal(9)) == [(1, 0, 4), (1, 1, 5)]
     assert sampler.begun == [0, 1, 1]
+
+
+def test_what_was_drawn_and_not_handed_out_is_dealt_again_and_not_drawn_again():
+    schedule, sampler = schedule_of(range(6), [70, 71, 72])
+    assert places(schedule.deal(4)) == [(0, number, number) for number in range(4)]
+    schedule.start_at(0, 2)
+    assert places(schedule.deal(9)) == [(0, 2, 2), (0, 3, 3)]
+    assert places(schedule.deal(9)) == [(0, 4, 4), (0, 5, 5)]
+    schedule.start_at(0, 6)
+    schedule.start_at(0, 1)
+    assert schedule.lengths == {0: 6}
+    assert places(schedule.deal(2)) == [(0, 1, 1), (0, 2, 2)]
+    assert sampler.begun == [0]
+
+
+def test_what_was_handed_out_is_kept_no_longer():
+    schedule, sampler = schedule_of(range(6), [70, 71, 72, 73, 74, 75])
+    schedule.consumer = Progress(0)
+    schedule.deal(3)
+    schedule.consumer.go_to(Place(0, 2))
+    schedule.deal(1)
+    schedule.start_at(0, 2)
+    assert places(schedule.deal(9)) == [(0, 2, 2), (0, 3, 3)]
+    schedule.start_at(0, 1)  # as a state does that was loaded
+    assert places(schedule.deal(2)) == [(0, 1, 71), (0, 2, 72)]
+    assert sampler.begun == [0, 0]
+
+
+def test_a_consumer_in_another_epoch_has_nothing_forgotten():
+    schedule, sampler = schedule_of(range(6))
+    schedule.consumer = Progress(0)
+    schedule.consumer.go_to(Place(1, 4))
+    schedule.deal(3)
+    schedule.start_at(0)
+    assert places(schedule.deal(9)) == [(0, 0, 0), (0, 1, 1), (0, 2, 2)]
+    assert sampler.begun == [0]
+
+
+def test_nobody_need_consume_for_an_order_to_be_dealt():
+    assert schedule_of([7])[0].consumer is None
+
+
+@pytest.mark.parametrize("place", [(0, 4), (1, 0), (1, 2)])
+def test_an_order_of_another_place_is_drawn_anew(place):
+    schedule, sampler = schedule_of(range(6), range(60, 66))
+    schedule.deal(2)
+    schedule.start_at(*place)
+    assert places(schedule.deal(1)) == [(*place, 60 + place[1])]
+    assert sampler.begun == [0, place[0]]
+
+
+def test_an_order_that_broke_off_is_drawn_anew_also_where_it_is_kept():
+    schedule, sampler = schedule_of([7, 8, OSError("gone")], [7, 8, 9])
+    schedule.deal(2)
+    with pytest.raises(OSError, match=r"^gone$"):
+        schedule.deal(1)
+    schedule.start_at(0, 1)
+    assert places(schedule.deal(9)) == [(0, 1, 8), (0, 2, 9)]
+    assert sampler.begun == [0, 0]
+
+
+def test_a_mark_stands_for_what_was_drawn_before_a_position():
+    schedule, _ = schedule_of(range(4))
+    assert schedule.mark_at(0, 0) is None
+    schedule.start_at(0, 1)
+    assert schedule.mark_at(0, 1) == 1001
+    schedule.deal(2)
+    marks = [schedule.mark_at(0, position) for position in range(6)]
+    assert marks == [None, 1001, 1002, 1003, None, None]
+    assert schedule.mark_at(1, 2) is None
+    schedule.deal(1)
+    assert schedule.mark_at(0, 4) is None  # of the end, of which the sampler has told nothing
+
+
+def test_behind_an_error_the_mark_is_not_known():
+    schedule, _ = schedule_of([7, OSError("gone")])
+    schedule.deal(1)
+    with pytest.raises(OSError, match=r"^gone$"):
+        schedule.deal(1)
+    assert (schedule.mark_at(0, 0), schedule.mark_at(0, 1)) == (1007, None)

@@ -1,13 +1,17 @@
 """Batches from a sampler, alone: drawn one ahead, shared out over ranks, begun anew for each epoch."""
 
 import itertools
+import random
+import struct
+import zlib
 
 import numpy as np
 import pytest
 
 from mpqueue.control.progress import Place
-from mpqueue.control.schedule import Listed
+from mpqueue.control.schedule import Drawn, Listed
 from mpqueue.samples.drawing import SamplerDraw, SamplerOrder
+from mpqueue.samples.marks import mark_of
 from mpqueue.samples.shards import Shard, Share
 
 
@@ -15,11 +19,12 @@ def order_of(sampler, batch_size=None, *, rank=0, world=1, drop_last=False, are_
     share = Share(Shard(rank, world), drop_last=drop_last)
     if place is not None:
         share.go_to(place)
-    return SamplerOrder(sampler, batch_size, share, are_lists=are_lists)
+    return SamplerOrder(sampler, batch_size, share, None, are_lists=are_lists)
 
 
 def drawn(order, epoch=0):
-    return order.draw(epoch).take(1000)
+    """The unit and the samples of each of this rank's batches."""
+    return [(unit, listed) for unit, listed, _ in order.draw(epoch).take(1000)]
 
 
 def lists(order, epoch=0):
@@ -46,18 +51,18 @@ class Watched:
 
 
 def test_a_draw_looks_one_batch_ahead_and_no_further():
-    watched = Watched([(0, None), (1, None), (2, None)])
+    watched = Watched([Drawn(0), Drawn(1), Drawn(2)])
     draw = SamplerDraw(watched)
     assert len(watched.given) == 1
-    assert draw.take(1) == [(0, None)]
+    assert draw.take(1) == [Drawn(0)]
     assert len(watched.given) == 2
 
 
 def test_a_draw_has_ended_with_its_last_batch():
-    draw = SamplerDraw(Watched([(0, None), (1, None)]))
-    assert draw.take(1) == [(0, None)]
+    draw = SamplerDraw(Watched([Drawn(0), Drawn(1)]))
+    assert draw.take(1) == [Drawn(0)]
     assert not draw.has_ended
-    assert draw.take(9) == [(1, None)]
+    assert draw.take(9) == [Drawn(1)]
     assert draw.has_ended
     assert draw.take(9) == []
 
@@ -67,8 +72,8 @@ def test_a_draw_of_nothing_has_ended():
 
 
 def test_an_error_comes_at_its_place_and_is_the_end():
-    draw = SamplerDraw(Watched([(0, None), (1, None)], OSError("gone")))
-    assert draw.take(9) == [(0, None), (1, None)]
+    draw = SamplerDraw(Watched([Drawn(0), Drawn(1)], OSError("gone")))
+    assert draw.take(9) == [Drawn(0), Drawn(1)]
     assert not draw.has_ended
     with pytest.raises(OSError, match=r"^gone$"):
         draw.take(9)
@@ -272,12 +277,11 @@ class Stateful(Sampler):
 
 def test_the_state_before_an_epoch_is_kept_for_it_and_for_the_one_before():
     order = order_of(Stateful(), 1)
-    assert order.states == {}
-    assert order.state_at(0) == {"at": 0}
+    assert order.state_at(0, 0, None) == {"sampler": {"at": 0}}
     for epoch in range(4):
         assert lists(order, epoch) == [[epoch + 1]]
-    assert order.states == {2: {"at": 2}, 3: {"at": 3}}
-    assert (order.state_at(2), order.state_at(3), order.state_at(4)) == ({"at": 2}, {"at": 3}, {"at": 4})
+    states = [order.state_at(epoch, 0, None)["sampler"]["at"] for epoch in range(5)]
+    assert states == [4, 4, 2, 3, 4]  # of all others the present one is the nearest
 
 
 def test_an_epoch_that_is_begun_again_begins_in_the_state_that_it_had():
@@ -288,15 +292,101 @@ def test_an_epoch_that_is_begun_again_begins_in_the_state_that_it_had():
 def test_a_loaded_state_is_that_of_its_epoch_alone():
     order = order_of(Stateful(), 1)
     order.draw(0)
-    order.load(5, {"at": 70})
-    assert order.states == {5: {"at": 70}}
+    order.load(5, 0, {"sampler": {"at": 70}})
     assert [lists(order, epoch) for epoch in (5, 6)] == [[[71]], [[72]]]
-    order.load(3, None)
-    assert order.states == {}
+    order.load(6, 0, {"sampler": None})  # of a sampler that had none
+    assert lists(order, 6) == [[73]]
+
+
+class Shuffling:
+    """Keeps a generator."""
+
+    def __init__(self):
+        self.generator = random.Random(1)
+
+    def __iter__(self):
+        return iter(self.generator.sample(range(9), 9))
+
+
+def test_the_generator_that_a_sampler_keeps_is_in_the_state():
+    order, other = order_of(Shuffling(), 3), order_of(Shuffling(), 3)
+    first, second = lists(order, 0), lists(order, 1)
+    state = order.state_at(1, 0, None)
+    assert list(state) == ["random"]
+    other.load(1, 0, state)
+    assert lists(other, 1) == second != first
+    assert lists(other, 1) == second
 
 
 def test_a_sampler_without_a_state_has_none():
     order = order_of(Sampler(), 3)
+    assert order.state_at(0, 0, None) == {}
     order.draw(0)
-    assert order.states == {}
-    assert order.state_at(0) is None
+    assert order.state_at(0, 0, None) == {}
+
+
+def test_a_batch_has_the_mark_of_all_before_it_over_all_ranks():
+    marks = list(itertools.accumulate([[0], [1], [2], [3]], lambda mark, keys: mark_of(keys, mark), initial=0))
+    draw = order_of([[0], [1], [2], [3]], rank=1, world=2, are_lists=True).draw(0)
+    assert draw.mark == marks[0]
+    assert [drawn.mark for drawn in draw.take(1)] == [marks[0]]
+    assert draw.mark == marks[2]
+    assert [drawn.mark for drawn in draw.take(1)] == [marks[2]]
+    assert draw.mark is None
+    assert [drawn.mark for drawn in order_of(range(4)).draw(0).take(4)] == marks[:4]
+
+
+def test_a_state_has_the_mark_of_what_was_drawn_unless_it_is_of_the_beginning():
+    order = order_of(range(3))
+    assert order.state_at(0, 2, 77) == {"drawn": 77}
+    assert order.state_at(0, 0, 77) == {}
+    assert order.state_at(0, 2, None) == {}
+
+
+def test_the_mark_of_the_place_that_was_reached_is_remembered():
+    order = order_of(range(3))
+    drawn(order, 1)
+    mark = mark_of([2], mark_of([1], mark_of([0], 0)))
+    assert order.state_at(1, 3, None) == {"drawn": mark}
+    assert order.state_at(1, 2, None) == order.state_at(2, 3, None) == {}
+    order.draw(1).take(1)  # once more, less far
+    assert order.state_at(1, 3, None) == {"drawn": mark}
+    order.draw(2).take(1)
+    assert order.state_at(1, 3, None) == {}
+
+
+def test_the_mark_of_a_state_goes_into_the_next_state_of_that_place():
+    order = order_of(range(3))
+    order.load(1, 2, {"drawn": 77})
+    assert order.state_at(1, 2, None) == {"drawn": 77}
+    assert order.state_at(1, 1, None) == order.state_at(0, 2, None) == {}
+    order.load(1, 2, {})
+    assert order.state_at(1, 2, None) == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "name"), [({}, "sampler"), ({"batch_size": 1}, "sampler"), ({"are_lists": True}, "batch_sampler")]
+)
+def test_a_sampler_that_gives_others_than_the_state_says_is_warned_about(options, name):
+    units = [[unit] for unit in range(4)] if "are_lists" in options else range(4)
+    order = order_of(units, **options)
+    order.load(3, 2, {"drawn": mark_of([1], mark_of([0], 0))})
+    drawn(order, 3)
+    order.load(3, 2, {"drawn": mark_of([1], mark_of([5], 0))})
+    drawn(order, 2)
+    with pytest.warns(UserWarning, match=rf"^the {name} \(\w+\) gave other indices for the first 2 .*epoch 3 than"):
+        drawn(order, 3)
+
+
+def test_an_epoch_is_over_when_nothing_of_it_is_left_for_the_ranks():
+    assert order_of(range(5), world=2, drop_last=True, place=Place(3, 4)).is_over(3)
+    assert not order_of(range(5), world=2, place=Place(3, 4)).is_over(3)
+    assert not order_of(range(5), world=2, drop_last=True, place=Place(3, 3)).is_over(3)
+
+
+def test_keys_of_any_kind_have_the_same_mark_in_any_process():
+    assert mark_of([1, 2], 0) == zlib.crc32(struct.pack("=2q", 1, 2))
+    assert mark_of([2], mark_of([1], 0)) == mark_of([1, 2], 0)
+    assert mark_of(["a", None], 5) == zlib.crc32(b"['a', None]", 5)
+    assert mark_of([1 << 70, "\udcff"], 0) == zlib.crc32(b"[1180591620717411303424, '\\udcff']")
+    assert mark_of([(1, object()), [2.5, b"x"]], 0) == zlib.crc32(b"[(1, 'object'), (2.5, b'x')]")

@@ -21,6 +21,7 @@ PURE = {
     "samples/permutation.py": ["samples/test_permutation.py"],
     "samples/shards.py": ["samples/test_shards.py"],
     "samples/plan.py": ["samples/test_shards.py"],
+    "samples/marks.py": ["samples/test_drawing.py"],
     "samples/drawing.py": ["samples/test_drawing.py"],
     "queues/machine.py": ["queues/test_machine.py"],
     "queues/order.py": ["queues/test_order.py"],
