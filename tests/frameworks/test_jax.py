@@ -5,7 +5,10 @@ import pytest
 pytest.importorskip("jax")
 
 import gc
+import itertools
+import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -447,6 +450,12 @@ def finish(process):
     return out
 
 
+def free_address():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -482,11 +491,28 @@ print("rows", sorted(shard.index[0].start or 0 for shard in batch.addressable_sh
 
 
 def test_a_sharding_over_two_processes_is_made_of_the_batches_of_both():
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = free_address()
     code = PROCESSES.format(tests=TESTS)
     both = [run(code, num_devices=2, RANK=str(rank), COORDINATOR=address) for rank in range(2)]
     assert [finish(process) for process in both] == ["rows [0, 4]\n", "rows [8, 12]\n"]
+
+
+RANKS = """
+import json, os
+import jax
+import mpqueue
+jax.distributed.initialize(os.environ["COORDINATOR"], num_processes=2, process_id=int(os.environ["NUMBER"]))
+with mpqueue.Loader(list(range(24)), batch_size=4, shard="auto", shuffle=True, seed=1, workers=1) as loader:
+    print(json.dumps([[batch.tolist() for batch in loader] for _ in range(2)]))
+"""
+
+
+def test_each_rank_of_two_processes_gets_its_part_and_together_they_get_all(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE"):  # jax alone says the rank
+        monkeypatch.delenv(name, raising=False)
+    address = free_address()
+    both = [run(RANKS, num_devices=1, NUMBER=str(rank), COORDINATOR=address) for rank in range(2)]
+    first, second = (json.loads(finish(process)) for process in both)
+    for epoch in range(2):
+        assert [len(first[epoch]), len(second[epoch])] == [3, 3]
+        assert sorted(itertools.chain(*first[epoch], *second[epoch])) == list(range(24))

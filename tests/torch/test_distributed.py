@@ -1,0 +1,47 @@
+"""`shard="auto"` in a real group of torch.distributed: two processes, gloo, on this machine."""
+
+import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("torch")
+
+PROGRAM = """
+import json, sys
+import torch.distributed
+import mpqueue
+
+rank = int(sys.argv[2])
+torch.distributed.init_process_group("gloo", init_method=sys.argv[1], rank=rank, world_size=2)
+with mpqueue.Loader(list(range(24)), batch_size=4, shard="auto", shuffle=True, seed=1, workers=1) as loader:
+    found = [[batch.tolist() for batch in loader] for _ in range(2)]
+print(json.dumps(found))
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_each_rank_of_a_group_gets_its_part_and_together_they_get_all():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    # The group alone says the rank: torch's launchers would set these.
+    env = {name: value for name, value in os.environ.items() if name not in {"RANK", "WORLD_SIZE"}}
+    env["GLOO_SOCKET_IFNAME"] = "lo"
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": env}
+    both = [subprocess.Popen([sys.executable, "-c", PROGRAM, address, str(rank)], **options) for rank in range(2)]
+    try:
+        said = [process.communicate(timeout=110) for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert [process.returncode for process in both] == [0, 0], [err[-2000:] for _, err in said]
+    first, second = (json.loads(out) for out, _ in said)
+    for epoch in range(2):
+        assert [len(first[epoch]), len(second[epoch])] == [3, 3]
+        assert sorted(itertools.chain(*first[epoch], *second[epoch])) == list(range(24))
+    assert first[0] != first[1]
