@@ -18,6 +18,7 @@ from mpqueue.memory.layout import Array, Recorded
 from mpqueue.samples.leaves import (
     Empty,
     Place,
+    is_masked,
     is_number,
     is_stackable,
     is_text,
@@ -135,7 +136,7 @@ class Collation:
             names = tuple(field.name for field in dataclasses.fields(kind))
             rows = [[getattr(value, name) for name in names] for value in values]
             return self._record(kind, names, self._merge_items(rows, [f".{name}" for name in names], place))
-        if isinstance(first, np.ma.MaskedArray):
+        if is_masked(first):
             return merge_masked(values)
         if is_stackable(first) and not is_text(first):
             return merge_arrays(values, self._empty, place)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import enum
+import subprocess
+import sys
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -183,3 +185,16 @@ def test_arrays_are_written_into_the_slot_and_nowhere_else():
     assert writer._arrays == []
     assert not writer.place().held
     segment.close()
+
+
+def test_text_in_samples_has_no_masked_arrays_imported():
+    """NumPy imports them when they are first named, which every worker would pay for at its first batch."""
+    code = """
+import sys, numpy as np
+from mpqueue.samples.collate import Collation
+collation = Collation(2, np.empty)
+collation.add_all([("a", np.float32(1)), ("b", np.float32(2))])
+print(collation.finish([0, 1])[0], "numpy.ma" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "['a', 'b'] False\n"
