@@ -35,7 +35,7 @@ from mpqueue.samples.plan import SamplePlan
 from mpqueue.workers import context, failures
 from mpqueue.workers.kept_generators import KeptGenerators
 from mpqueue.workers.records import GRANT, HELD, MAGIC, NEW_SPEC, PARTIAL, REPORT, UNSHARDED, Down, Up, unpack_listed
-from mpqueue.workers.runner import StreamEnd
+from mpqueue.workers.runner import BeginBatch, StreamEnd
 from mpqueue.workers.sample_runner import make_runner
 from mpqueue.workers.source_receive import apply_patch
 
@@ -183,7 +183,7 @@ class _Worker:
         self._seeder = make_seeder(context.process_batch)
         self._kept = payload.kept_generators()
         self._runner = make_runner(
-            payload.source, config.info, self._begin_batch, payload.samples,
+            payload.source, config.info, self._make_begin(), payload.samples,
             is_stream=config.is_stream, in_slot=True, epoch=config.epoch, skip=config.skip,
         )  # fmt: skip
         self._compute = self._runner.run
@@ -261,13 +261,19 @@ class _Worker:
         while writer.let_go:
             self._report(Up.LET_GO, writer.let_go.popleft(), 0)
 
-    def _begin_batch(self, seed: int, epoch: int, unit: int) -> None:
+    def _make_begin(self) -> BeginBatch:
+        """Make what is called before each batch, or sample; it is called for millions, so it looks up little."""
         current, seeder = context.process_batch, self._seeder
-        current.of, current.rng = (seed, epoch, unit), None
-        if not seeder.is_armed:
-            seeder.begin()
-        if not self._kept.is_idle:
-            self._kept.seed(seed, epoch, unit)
+
+        def begin(seed: int, epoch: int, unit: int) -> None:
+            current.of = (seed, epoch, unit)
+            current.rng = None
+            if not seeder.is_armed:
+                seeder.begin()
+            if not self._kept.is_idle:
+                self._kept.seed(seed, epoch, unit)
+
+        return begin
 
     def _place_again(self, error: OSError, slot: int, turn: int) -> Placed:
         """Place the batch for which there was no memory, once there is; give up when the trainer does."""
