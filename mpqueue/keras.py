@@ -348,6 +348,6 @@ def _misfit(why: str, keras: Any) -> ImportError:
     version = getattr(keras, "__version__", "of unknown version")
     return ImportError(
         f"mpqueue.keras does not fit Keras {version}: {why}. Keras 3.6 to 3.15 are known to fit: "
-        "pip install 'keras>=3.6'",
+        'pip install "keras>=3.6"',
         name="keras",
     )

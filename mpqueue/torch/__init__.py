@@ -22,7 +22,7 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
-    raise ImportError("mpqueue.torch needs torch: pip install mpqueue[torch]", name="torch") from error
+    raise ImportError('mpqueue.torch needs torch: pip install "mpqueue[torch]"', name="torch") from error
 
 from mpqueue.torch.installation import install
 from mpqueue.torch.loader import DataLoader

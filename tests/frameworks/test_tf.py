@@ -265,12 +265,6 @@ def test_what_is_no_loader_is_refused():
         dataset(Numbered())
 
 
-def test_without_tensorflow_the_error_names_the_extra():
-    code = "import sys; sys.modules['tensorflow'] = None; import mpqueue; mpqueue.tf.dataset(None)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.stderr.splitlines()[-1] == 'ImportError: mpqueue.tf needs TensorFlow: pip install "mpqueue[tensorflow]"'
-
-
 # -- Whose memory
 
 

@@ -1,0 +1,51 @@
+"""The remedies of errors for packages that are missing: one form in all, and extras that there are."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from helpers.structure import ROOT
+
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+# For zsh, and for >=, the quotes are needed.
+FORM = re.compile(r'pip install "(?:mpqueue\[(?P<extra>\w+)\]|\w+>=[\d.]+)"')
+
+
+def remedies():
+    """Every text of the package that tells somebody to install, as (file, text)."""
+    for path in sorted((ROOT / "mpqueue").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and "pip install" in node.value:
+                yield str(path.relative_to(ROOT)), node.value
+
+
+@pytest.mark.parametrize(("path", "text"), list(remedies()))
+def test_a_remedy_has_the_one_form_and_names_an_extra_that_there_is(path, text):
+    found = FORM.search(text)
+    assert found, f"{path}: {text!r}"
+    assert found["extra"] is None or found["extra"] in EXTRAS
+
+
+def test_each_extra_that_the_package_imports_from_is_named_in_a_remedy():
+    named = {found["extra"] for _, text in remedies() if (found := FORM.search(text))}
+    assert named - {None} == EXTRAS.keys() - {"plots", "peers", "demo", "test"}  # those are the scripts'
+
+
+@pytest.mark.parametrize(
+    ("module", "use", "extra"),
+    [
+        ("torch", "mpqueue.torch.DataLoader", "torch"),
+        ("jax", "mpqueue.jax.device_iterator([])", "jax"),
+        ("tensorflow", "mpqueue.tf.dataset(None)", "tensorflow"),
+        ("keras", "mpqueue.keras.install()", "keras"),
+    ],
+)
+def test_without_a_framework_the_error_names_its_extra(module, use, extra):
+    code = f"import sys; sys.modules[{module!r}] = None; import mpqueue; {use}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert re.fullmatch(
+        rf'ImportError: mpqueue\.\w+ needs [\w ]+: pip install "mpqueue\[{extra}\]"', done.stderr.splitlines()[-1]
+    )
