@@ -3,6 +3,7 @@
 The map of the house, from the ground up; imports point downwards only::
 
     errors.py options.py stats.py   every public exception; the options of all faces; what the statistics show
+    replacement.py       an attribute of another library that is ours as long as somebody needs it
     system/              process hygiene: descriptors, interrupts, forks, the death of a parent
     memory/              the data plane: segment, slots, layout, leases, in-slot allocation
     values/              dtypes, shapes, and Python values as arrays

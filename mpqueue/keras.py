@@ -1,21 +1,20 @@
 """Keras 3: `model.fit`, `evaluate` and `predict` on mpqueue's workers.
 
 Keras's own `PyDatasetAdapter` stays in charge (it alone knows `shuffle` and `class_weight`, and calls the hooks); what
-is replaced is the `OrderedEnqueuer` that it builds. So there is one hook, the name ``OrderedEnqueuer`` in Keras's
-adapter module. It is set as long as somebody needs it: every `install` until it is undone, every accelerated dataset
-as long as it lives. What was built stays what it is.
+is replaced (by `mpqueue.replacement`) is the `OrderedEnqueuer` that it builds, under that name in Keras's adapter
+module: every `install` needs it until it is undone, every accelerated dataset as long as it lives. What was built stays
+what it is.
 
 The signatures of the classes in question decide whether a version of Keras fits, not its number.
 """
 
 import functools
 import inspect
-import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import fields
 from importlib import import_module
-from typing import Any, Self
+from typing import Any
 
 from mpqueue import stats
 from mpqueue.forms import own_of
@@ -23,6 +22,7 @@ from mpqueue.loader import Loader, num_cpus
 from mpqueue.loader_passes import LoaderEnqueuer, LoaderEpochs
 from mpqueue.options import DEFAULT_START_METHOD, Options, StartMethod, check_counts, check_flags
 from mpqueue.passes import PassEnqueuer
+from mpqueue.replacement import Installation, Replacement
 from mpqueue.sources import check_sequence, length_of
 
 __all__ = ["accelerate", "install"]
@@ -114,12 +114,12 @@ def _accelerated_loader(loader: Loader, options: Options, given: dict[str, Any])
 
 def _hooked(dataset: Any) -> Any:
     """Have Keras run a dataset in our workers as long as the dataset lives."""
-    _hook.set()
-    weakref.finalize(dataset, _hook.unset).atexit = False
+    _replacement.hold()
+    weakref.finalize(dataset, _replacement.let_go).atexit = False
     return dataset
 
 
-def install() -> "Installation":
+def install() -> Installation:
     """Let every `PyDataset` that Keras runs in workers run in mpqueue's, without a change of the program.
 
     From now on ``PyDataset(workers=..., use_multiprocessing=...)`` means worker processes (or threads) of this package
@@ -131,28 +131,7 @@ def install() -> "Installation":
     Raises:
         ImportError: There is no Keras, or one that does not fit; the text says what it lacks.
     """
-    return Installation()
-
-
-class Installation:
-    """An installation by `install`: leaving the ``with`` statement undoes it; else it stays."""
-
-    def __init__(self) -> None:
-        self._is_done = True
-        _hook.set()
-        _hook.num_installations += 1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._is_done:
-            self._is_done = False
-            _hook.num_installations -= 1
-            _hook.unset()
-
-    def __repr__(self) -> str:
-        return f"<mpqueue.keras.install(), {'done' if self._is_done else 'undone'}>"
+    return _replacement.install()
 
 
 class Accelerated:
@@ -267,9 +246,9 @@ class Enqueuer(PassEnqueuer):
     def __new__(cls, py_dataset: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(py_dataset, AcceleratedLoader):
             return LoaderEnqueuer(py_dataset.epochs, shuffle=kwargs.get("shuffle", False))
-        if _hook.num_installations or isinstance(py_dataset, Accelerated):
+        if _replacement.num_installations or isinstance(py_dataset, Accelerated):
             return super().__new__(cls)
-        return _hook.replaced(py_dataset, *args, **kwargs)
+        return _replacement.replaced(py_dataset, *args, **kwargs)
 
     def __init__(
         self,
@@ -285,34 +264,6 @@ class Enqueuer(PassEnqueuer):
             py_dataset.enqueuer = weakref.ref(self)
         super().__init__(source, workers, use_multiprocessing, max_queue_size, shuffle, options=options)
         self.py_dataset = py_dataset
-
-
-class _Hook:
-    """The name in Keras's adapter module, and how many need it to be ours."""
-
-    def __init__(self) -> None:
-        self.num_installations = 0
-        self.replaced: Any = None  # Keras's own class, while ours stands in its place
-        self._holders = 0
-        self._lock = threading.RLock()  # a garbage collection in here may end an accelerated dataset
-
-    def set(self) -> None:
-        module = _import_adapter()
-        with self._lock:
-            if not self._holders:
-                _check_fit(module)
-                self.replaced, module.OrderedEnqueuer = module.OrderedEnqueuer, Enqueuer
-            self._holders += 1
-
-    def unset(self) -> None:
-        module = _import_adapter()
-        with self._lock:
-            self._holders -= 1
-            if not self._holders and module.OrderedEnqueuer is Enqueuer:
-                module.OrderedEnqueuer = self.replaced
-
-
-_hook = _Hook()
 
 
 def _import_adapter() -> Any:
@@ -351,3 +302,6 @@ def _misfit(why: str, keras: Any) -> ImportError:
         'pip install "keras>=3.6"',
         name="keras",
     )
+
+
+_replacement = Replacement("mpqueue.keras", _import_adapter, "OrderedEnqueuer", Enqueuer, _check_fit)

@@ -18,6 +18,7 @@ import mpqueue
 import mpqueue.keras
 from mpqueue.keras import Enqueuer, accelerate, install
 from mpqueue.passes import PassEnqueuer
+from mpqueue.replacement import Replacement
 
 STOCK = adapter.OrderedEnqueuer
 STOCK(as_py_dataset(marked.Marked(), 2))  # makes a counter in shared memory that Keras keeps
@@ -183,7 +184,8 @@ class OtherAdapter(adapter.PyDatasetAdapter):
     ids=["older", "gone", "other adapter"],
 )
 def test_a_keras_that_does_not_fit_is_refused_with_what_it_lacks(monkeypatch, changes, why):
-    monkeypatch.setattr(mpqueue.keras, "_hook", mpqueue.keras._Hook())
+    fresh = Replacement("", mpqueue.keras._import_adapter, "OrderedEnqueuer", Enqueuer, mpqueue.keras._check_fit)
+    monkeypatch.setattr(mpqueue.keras, "_replacement", fresh)
     for name, value in changes.items():
         monkeypatch.setattr(adapter, name, value)
     replaced = adapter.OrderedEnqueuer

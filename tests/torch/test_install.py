@@ -1,5 +1,7 @@
 """`mpqueue.torch.install`: every loader of the program on mpqueue's workers."""
 
+import re
+
 import pytest
 import torch
 from torch.utils import data
@@ -74,3 +76,23 @@ def test_order_and_generator_are_those_of_a_program_without_it(workers):
     torch.manual_seed(4)
     stock = [[batch.tolist() for batch in _loader(shuffle=True, num_workers=0)] for _ in range(2)]
     assert ours == (stock, torch.rand(1).item())
+
+
+def test_what_another_program_has_put_over_ours_stays_and_makes_no_circle(monkeypatch):
+    monkeypatch.setattr(data.DataLoader, "_get_iterator", data.DataLoader._get_iterator)
+    with mpqueue.torch.install():
+        ours = data.DataLoader._get_iterator
+        data.DataLoader._get_iterator = lambda self: ours(self)
+    iterator = iter(_loader())
+    assert type(iterator) is _MultiProcessingDataLoaderIter
+    list(iterator)
+    with mpqueue.torch.install():
+        assert type(iter(_loader())) is Iterator
+        assert type(iter(_loader(num_workers=0))) is _SingleProcessDataLoaderIter
+
+
+def test_a_torch_that_makes_its_iterators_elsewhere_is_refused(monkeypatch):
+    monkeypatch.delattr(data.DataLoader, "_get_iterator")
+    with pytest.raises(ImportError, match=f"does not fit torch {re.escape(torch.__version__)}: .* no method"):
+        mpqueue.torch.install()
+    assert not hasattr(data.DataLoader, "_get_iterator")

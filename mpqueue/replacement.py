@@ -1,0 +1,113 @@
+"""An attribute of another library that is ours as long as somebody needs it.
+
+    hold     the first holder has ours put in the place of the library's own
+    let_go   the last one has the library's own put back; no other does
+    install  a holder that is a context manager, and counted
+
+If another program puts something of its own over ours, that stays, with ours beneath it. So ours must ask whether it is
+needed (`num_installations`), and do as the library does (`replaced`) when it is not.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any, Self
+
+
+class Replacement:
+    """One attribute of another library, and how many need it to be ours.
+
+    Args:
+        name: Of our module, for the reader of an `Installation`.
+        find: Returns what has the attribute: a module, or a class.
+        attribute: Its name.
+        ours: What is put there.
+        check: Raises an `ImportError` if what was found does not fit.
+
+    Attributes:
+        num_installations: How many installations stand.
+        replaced: The library's own; None before the first holder.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        find: Callable[[], Any],
+        attribute: str,
+        ours: Any,
+        check: Callable[[Any], None] = lambda _: None,
+    ) -> None:
+        self.name, self.num_installations = name, 0
+        self.replaced: Any = None
+        self._find, self._attribute, self._ours, self._check = find, attribute, ours, check
+        self._num_holders = 0
+        self._is_covered = False  # ours stands, without a holder, beneath something of another program's
+        self._lock = threading.RLock()  # a garbage collection in here may end a holder
+
+    def hold(self) -> None:
+        """Have ours in place until `let_go`.
+
+        Raises:
+            ImportError: The library is not there, or does not fit.
+        """
+        owner = self._find()
+        with self._lock:
+            if not self._num_holders:
+                self._check(owner)
+                self._put(owner)
+            self._num_holders += 1
+
+    def _put(self, owner: Any) -> None:
+        found = getattr(owner, self._attribute)
+        if not self._is_covered or found is self.replaced:
+            self.replaced = found
+            setattr(owner, self._attribute, self._ours)
+
+    def let_go(self) -> None:
+        """Undo one `hold`."""
+        owner = self._find()
+        with self._lock:
+            self._num_holders -= 1
+            if self._num_holders:
+                return
+            self._is_covered = getattr(owner, self._attribute) is not self._ours
+            if not self._is_covered:
+                setattr(owner, self._attribute, self.replaced)
+
+    def install(self) -> "Installation":
+        """Have ours in place until the installation is left.
+
+        Raises:
+            ImportError: The library is not there, or does not fit.
+        """
+        self.hold()
+        with self._lock:
+            self.num_installations += 1
+        return Installation(self)
+
+    def uninstall(self) -> None:
+        """Undo one `install`."""
+        with self._lock:
+            self.num_installations -= 1
+        self.let_go()
+
+
+class Installation:
+    """An installation by `install`: leaving the ``with`` statement undoes it; else it stays.
+
+    Args:
+        replacement: What was installed.
+    """
+
+    def __init__(self, replacement: Replacement) -> None:
+        self._replacement, self._is_done = replacement, True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_done:
+            self._is_done = False
+            self._replacement.uninstall()
+
+    def __repr__(self) -> str:
+        return f"<{self._replacement.name}.install(), {'done' if self._is_done else 'undone'}>"
