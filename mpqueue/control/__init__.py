@@ -5,6 +5,7 @@ From the ground up; a module imports only from its own line and the lines above 
     queue_address.py   the address of the queues of this process, or of its trainer
     twisters.py        an accelerator: seeds both global generators in the time of one
     seeds.py           random numbers of a batch, from (seed, epoch, index)
+    contents.py        what an object holds, found within bounds
     generators.py      random generators inside of an object, and their states as plain data
     first_draw.py      another: seeds the global generators when they are first drawn from
     schedule.py        the order of the work: tickets

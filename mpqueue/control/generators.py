@@ -1,41 +1,25 @@
 """Random generators inside of an object, and their states as plain data. Pure.
 
-Generators of Python, NumPy and torch are looked for in the attributes of an object, in those of the objects, lists,
-tuples and dictionaries there, and in what a function has closed over. What is found is known by its path.
+Generators of Python, NumPy and torch are looked for by `mpqueue.control.contents`; what is found is known by its path.
 
 A state is made of numbers, text, lists and dicts, so that it may be stored as JSON.
 """
 
-import functools
-import inspect
 import random
 import sys
-import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-_MAX_DEPTH = 5
-_MAX_ITEMS = 64  # of one container: a list of a million file names holds no generator
-_MAX_OBJECTS = 2000
-_LEAVES = (str, bytes, int, float, complex, np.ndarray, np.dtype, type)
+from mpqueue.control.contents import contents
 
 
 def generators_in(source: Any, without: Iterable[Any] = ()) -> Iterator[tuple[str, Any]]:
     """All generators below a source, with their paths, breadth first; nothing that lies in objects of ``without``."""
-    level, seen = list(_inside(source)), {id(source), *map(id, without)}
-    for _ in range(_MAX_DEPTH):
-        following: list[tuple[str, Any]] = []
-        for path, value in level:
-            if id(value) in seen or len(seen) > _MAX_OBJECTS:
-                continue
-            seen.add(id(value))
-            if _is_generator(value):
-                yield path, value
-            elif value is not None and not isinstance(value, _LEAVES):
-                following += [(f"{path}.{name}", inner) for name, inner in _inside(value)]
-        level = following
+    # A list of a million file names holds no generator.
+    for found in contents(source, _is_generator, without=without, skips_long=True):
+        yield found.path, found.value
 
 
 def global_generators() -> dict[str, Any]:
@@ -93,23 +77,3 @@ def _is_generator(value: Any) -> bool:
 def _is_of_torch(value: Any) -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, getattr(torch, "Generator", ()))
-
-
-def _inside(value: Any) -> list[tuple[str, Any]]:
-    """The named parts of an object."""
-    if isinstance(value, dict):
-        return list(_named(value.values())) if len(value) <= _MAX_ITEMS else []
-    if isinstance(value, list | tuple):
-        return list(_named(value)) if len(value) <= _MAX_ITEMS else []
-    if isinstance(value, functools.partial):
-        return [("func", value.func), ("args", value.args), ("keywords", value.keywords)]
-    if isinstance(value, types.MethodType):
-        return [("self", value.__self__)]
-    if isinstance(value, types.FunctionType):
-        return list(inspect.getclosurevars(value).nonlocals.items())
-    attributes = getattr(value, "__dict__", None)
-    return list(attributes.items()) if isinstance(attributes, dict) and not inspect.ismodule(value) else []
-
-
-def _named(items: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    return ((str(number), item) for number, item in enumerate(items))

@@ -1,0 +1,99 @@
+"""What an object holds, found breadth first and within bounds.
+
+It holds what its attributes, items, arguments and closures are. The bounds keep the search short for any object: a
+source may hold millions of file names, and a reference to most of the program.
+"""
+
+import functools
+import types
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+MAX_ITEMS = 64  # of one container
+_MAX_DEPTH = 5
+_MAX_OBJECTS = 2000
+_LEAVES = (str, bytes, int, float, complex, np.ndarray, np.dtype, type, types.ModuleType, types.NoneType)
+
+
+class Found(NamedTuple):
+    """An object, and the way to it.
+
+    Attributes:
+        path: Names and numbers, with a dot between two.
+        shown: The same as an expression, to be read by people.
+        value: The object.
+    """
+
+    path: str
+    shown: str
+    value: Any
+
+
+def contents(
+    root: Any, is_wanted: Callable[[Any], bool], *, without: Iterable[Any] = (), skips_long: bool = False
+) -> Iterator[Found]:
+    """Find what is wanted in an object, the object itself included.
+
+    Args:
+        root: The object.
+        is_wanted: Tells of an object; what is wanted is not looked into.
+        without: Objects below it that are neither looked at nor into.
+        skips_long: Containers of more than `MAX_ITEMS` are passed over; otherwise their first items are looked at.
+
+    Yields:
+        What was found, the nearest first, each once.
+    """
+    level, seen = [Found("", "", root)], {id(value) for value in without if value is not root}
+    for _ in range(_MAX_DEPTH + 1):
+        following: list[Found] = []
+        for found in level:
+            if id(found.value) in seen or len(seen) > _MAX_OBJECTS:
+                continue
+            seen.add(id(found.value))
+            if is_wanted(found.value):
+                yield found
+            elif not (skips_long and _is_long(found.value)):
+                following += [_below(found, part) for part in _parts(found.value)]
+        level = following
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, dict | list | tuple) and len(value) > MAX_ITEMS
+
+
+def _below(found: Found, part: Found) -> Found:
+    path = f"{found.path}.{part.path}" if found.path else part.path
+    return Found(path, found.shown + part.shown, part.value)
+
+
+def _parts(value: Any) -> list[Found]:
+    """What an object holds by itself; the paths are one name each."""
+    if isinstance(value, _LEAVES):
+        return []
+    if isinstance(value, dict):
+        items = list(value.items())[:MAX_ITEMS]
+        return [Found(str(number), f"[{key!r}]", item) for number, (key, item) in enumerate(items)]
+    if isinstance(value, list | tuple):
+        return [Found(str(number), f"[{number}]", item) for number, item in enumerate(value[:MAX_ITEMS])]
+    if isinstance(value, functools.partial):
+        return [Found(name, f".{name}", getattr(value, name)) for name in ("func", "args", "keywords")]
+    if isinstance(value, types.MethodType):
+        return [Found("self", ".__self__", value.__self__)]
+    if isinstance(value, types.FunctionType):
+        return _closed_over(value)
+    attributes = getattr(value, "__dict__", None)
+    if not isinstance(attributes, dict):
+        return []
+    return [Found(name, f".{name}", item) for name, item in attributes.items()]
+
+
+def _closed_over(function: types.FunctionType) -> list[Found]:
+    found = []
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            found.append(Found(name, f"<{name}>", cell.cell_contents))
+        except ValueError:  # it has no value yet, or none any more
+            continue
+    return found
