@@ -15,6 +15,7 @@ The map of the house, from the ground up; imports point downwards only::
     engine.py iterators.py idle.py   what all faces stand on
     loop_position.py orders.py   what a loader stands on
     enqueuers.py loader.py passes.py loader_passes.py   what users of fit loops hold
+    keras_resets.py      tells a dataset that Keras begins its data anew
     coordinator.py       the TensorFlow 1 toolbox: threads and processes that stop together,
     parsing/             text, CSV, JSON and Example records as arrays,
     queues/              queues within a process and between processes,

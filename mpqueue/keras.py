@@ -16,7 +16,7 @@ from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
-from mpqueue import stats
+from mpqueue import keras_resets, stats
 from mpqueue.forms import own_of
 from mpqueue.loader import Loader, num_cpus
 from mpqueue.loader_passes import LoaderEnqueuer, LoaderEpochs
@@ -89,7 +89,9 @@ def accelerate(  # noqa: D417 - the options are described where they are checked
     given = {name: value for name, value in numbers.items() if value is not None}
     source = py_dataset.source if isinstance(py_dataset, Accelerated) else py_dataset
     if isinstance(source, Loader):
-        return _hooked(_accelerated_loader(source, options, given))
+        accelerated = _hooked(_accelerated_loader(source, options, given))
+        keras_resets.tell(accelerated)
+        return accelerated
     return _hooked(_accelerated(source, options, given))
 
 
@@ -207,7 +209,8 @@ class AcceleratedLoader(Accelerated):
         """Called by Keras: the loader has begun its epoch, or will."""
 
     def on_epoch_end(self) -> None:
-        """Called by Keras: the loader calls the hook of its source."""
+        """Called by Keras: the loader calls the hook of its source at an epoch's end, which Keras does not ask for."""
+        self.epochs.end()
 
     def statistics(self) -> stats.Statistics:
         """Return the loader's counters."""

@@ -14,7 +14,6 @@ earnest, and cannot be taken back.
 """
 
 import copy
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -77,6 +76,7 @@ class LoaderEpochs:
         self.loader = loader
         self._coming: Iterator[Any] | None = None  # the epoch that was looked at
         self._seen: list[Any] = []  # its first batches
+        self._read: LoaderEpoch | None = None  # all of it was taken, and it was stopped
         self._lock = threading.RLock()
 
     @property
@@ -117,9 +117,25 @@ class LoaderEpochs:
     def take_back(self, epoch: LoaderEpoch) -> None:
         """Have the coming epoch be this one again, which is over with that; nothing if it was begun in earnest."""
         with self._lock:
+            self._read = None
             if epoch.kept is not None:
                 self._coming, self._seen = epoch.batches, [*epoch.kept, *epoch.first]
                 epoch.batches, epoch.first, epoch.kept = iter(()), deque(), None
+
+    def note_read(self, epoch: LoaderEpoch) -> None:
+        """Note that an epoch was stopped; if all its batches were taken, `end` brings it to its end."""
+        if epoch.num_taken == self.length:
+            self._read = epoch
+
+    def end(self) -> None:
+        """Bring the epoch that was read to its end, if it was not taken back.
+
+        Raises:
+            Exception: What the ``on_epoch_end`` of the loader's source raised.
+        """
+        epoch, self._read = self._read, None
+        if epoch is not None:
+            epoch.finish()
 
     def _open(self) -> Iterator[Any]:
         if self._coming is None:
@@ -131,7 +147,8 @@ class LoaderEnqueuer:
     """Gives Keras's adapter the epochs of a loader; what its calls mean is said in `mpqueue.passes`.
 
     The loader's workers, order and hooks are its own. The adapter's first pass is on trial: where Keras has built a
-    model from it and resets the adapter, the next pass is the same epoch.
+    model from it and resets the adapter, `take_back` is called, and the next pass is the same epoch. Otherwise the
+    dataset's ``on_epoch_end``, which the adapter calls after `stop`, is that of the epoch: `LoaderEpochs.end`.
 
     Args:
         epochs: Of the loader.
@@ -154,21 +171,17 @@ class LoaderEnqueuer:
 
         Args:
             drain_queue_and_join: Of Keras's; there is nothing to wait for.
-
-        Raises:
-            Exception: What the ``on_epoch_end`` of the loader's source raised.
         """
-        if not self._is_running:
-            return
-        self._is_running, epoch = False, self._epoch
-        if epoch is None:
-            return
-        # The adapter calls this, and is called by the iterator's `reset` only before its first epoch. No count of
-        # batches tells: one batch may be a look, or all that there is.
-        if sys._getframe(2).f_code.co_name == "reset":
-            self._epochs.take_back(epoch)
-        elif epoch.num_taken == self._epochs.length:
-            epoch.finish()
+        if self._is_running:
+            self._is_running = False
+            if self._epoch is not None:
+                self._epochs.note_read(self._epoch)
+
+    def take_back(self) -> None:
+        """Keras resets its data: what was taken was a look, unless the epoch was begun in earnest."""
+        self._is_running = False
+        if self._epoch is not None:
+            self._epochs.take_back(self._epoch)
 
     def is_running(self) -> bool:
         """Return True if an epoch has begun and is not over; a failure of the source ends it."""

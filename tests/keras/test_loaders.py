@@ -4,6 +4,8 @@ import pytest
 
 pytest.importorskip("keras.utils")
 
+import gc
+
 import keras
 import numpy as np
 from helpers import marked
@@ -11,9 +13,11 @@ from helpers.fitting import BACKEND, as_py_dataset, assert_same, fit, make_model
 from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
 
 import mpqueue
+import mpqueue.keras_resets as keras_resets
 from mpqueue import Loader
 from mpqueue.keras import accelerate
 from mpqueue.loader_passes import LoaderEpochs
+from mpqueue.replacement import Replacement
 
 
 def epochs_of(source, num_epochs, **options):
@@ -49,6 +53,67 @@ def test_a_look_uses_up_no_epoch_however_short(delivered, kind, length):
         fit(accelerate(loader), kind=kind)
         assert delivered.take()[-3 * length :] == flat(expected)
         assert source.state == 3
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+@pytest.mark.skipif(BACKEND != "jax", reason="the others do not read ahead")
+def test_a_look_that_reads_ahead_uses_up_no_epoch(delivered, monkeypatch, length):
+    """As Keras does where JAX has an accelerator: it takes one batch more, or asks for the end."""
+    import jax
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    expected = epochs_of(marked.Marked(length), 3, workers=1, shuffle=True, seed=1)
+    source = marked.Marked(length)
+    with Loader(source, workers=1, shuffle=True, seed=1) as loader:
+        fit(accelerate(loader))
+        assert delivered.take()[-3 * length :] == flat(expected)
+        assert source.state == 3
+
+
+@pytest.mark.parametrize("length", [1, 5])
+@pytest.mark.parametrize("kind", ["plain", "built"])
+def test_a_look_is_known_whatever_stands_between_keras_and_its_adapter(delivered, monkeypatch, kind, length):
+    """Such as a profiler, or a library that wraps the hooks."""
+    stock = adapter.PyDatasetAdapter.on_epoch_end
+
+    def wrapped(self):
+        return stock(self)
+
+    monkeypatch.setattr(adapter.PyDatasetAdapter, "on_epoch_end", wrapped)
+    source = marked.Still(length)
+    expected = epochs_of(marked.Still(length), 3, workers=1, shuffle=True, seed=1)
+    with Loader(source, workers=1, shuffle=True, seed=1) as loader:
+        fit(accelerate(loader), kind=kind)
+        assert delivered.take()[-3 * length :] == flat(expected)
+        assert source.state == 3
+
+
+def test_two_predictions_of_one_batch_are_two_epochs(delivered):
+    expected = epochs_of(marked.Marked(1), 2, workers=1)
+    model = make_model("built")
+    with Loader(marked.Marked(1), workers=1) as loader:
+        for _ in range(2):
+            model.predict(accelerate(loader), verbose=0)
+    assert delivered.take()[-2:] == flat(expected)
+
+
+def test_a_keras_that_resets_its_data_in_another_way_is_refused(monkeypatch):
+    from keras.src.trainers.epoch_iterator import EpochIterator
+
+    stock = EpochIterator.reset
+    fresh = Replacement("", lambda: EpochIterator, "reset", keras_resets._reset, keras_resets._check_fit)
+    monkeypatch.setattr(keras_resets, "_replacement", fresh)
+    monkeypatch.setattr(EpochIterator, "reset", lambda _, hard: None)
+    with Loader(marked.Marked(1), workers=1) as loader:
+        with pytest.raises(ImportError, match=r"does not fit Keras .* has no reset\(\)"):
+            accelerate(loader)
+        monkeypatch.setattr(EpochIterator, "reset", stock)
+        accelerated = accelerate(loader)
+        assert EpochIterator.reset is keras_resets._reset
+    del accelerated
+    gc.collect()
+    if BACKEND != "tensorflow":  # which keeps accelerated datasets for good
+        assert EpochIterator.reset is stock
 
 
 def test_the_weights_are_those_of_a_fit_without_workers():
