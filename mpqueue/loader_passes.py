@@ -127,6 +127,10 @@ class LoaderEpochs:
         if epoch.num_taken == self.length:
             self._read = epoch
 
+    def is_to_end(self, epoch: LoaderEpoch) -> bool:
+        """Return True if `end` is to bring this epoch to its end."""
+        return self._read is epoch
+
     def end(self) -> None:
         """Bring the epoch that was read to its end, if it was not taken back.
 
@@ -179,9 +183,10 @@ class LoaderEnqueuer:
 
     def take_back(self) -> None:
         """Keras resets its data: what was taken was a look, unless the epoch was begun in earnest."""
+        epoch = self._epoch
+        if epoch is not None and (self._is_running or self._epochs.is_to_end(epoch)):
+            self._epochs.take_back(epoch)
         self._is_running = False
-        if self._epoch is not None:
-            self._epochs.take_back(self._epoch)
 
     def is_running(self) -> bool:
         """Return True if an epoch has begun and is not over; a failure of the source ends it."""

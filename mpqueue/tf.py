@@ -5,19 +5,26 @@ it is asked for one; it uses an array's memory as it is where that is aligned, a
 so that the slot stays leased.
 
 The first iteration is on trial (see `mpqueue.loader_passes`): whoever begins one to look at a batch, as Keras does to
-build a model, has used up no epoch.
+build a model, has used up no epoch. Of a loader of one batch, or two, a look and an epoch may be the same batches.
+Keras asks for the length before it begins, and tells when what it took was a look (`mpqueue.keras_resets`). Of others,
+an iteration that took one batch, and did not ask for the end, was a look.
 """
 
+import contextlib
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from mpqueue import keras_resets
 from mpqueue.loader import Loader
 from mpqueue.loader_passes import LoaderEpoch, LoaderEpochs
 
 __all__ = ["dataset"]
+
+_MOST_LOOKED = 2  # batches that Keras looks at: one, and one more where it puts them on a device ahead of use
 
 
 def dataset(loader: Loader) -> Any:
@@ -60,10 +67,11 @@ def dataset(loader: Loader) -> Any:
     # Or it would take a batch that nobody has asked for; the loader computes ahead by itself.
     options.experimental_optimization.inject_prefetch = False
     made = made.with_options(options)
+    made.take_back = feed.take_back
     length = feed.epochs.length
     if length is not None:
         # TensorFlow's `assert_cardinality` would make an error of an epoch that goes on in its middle.
-        made.cardinality = lambda: tf.constant(length, tf.int64)
+        made.cardinality = lambda: tf.constant(feed.count(length), tf.int64)
     return made
 
 
@@ -85,7 +93,31 @@ class _Feed:
         self.epochs, self.spec = epochs, None
         self.error: Exception | None = None
         self._latest: LoaderEpoch | None = None
-        self._lock = threading.Lock()
+        self._is_counted = False  # somebody counts the batches, and does not ask for the end
+        self._hears = False  # of looks, by Keras
+        self._may_look = True  # Keras has begun with us, or nobody has
+        self._is_first = True
+        self._is_reset = False  # and asks for the length once more
+        self._lock = threading.RLock()
+
+    def count(self, length: int) -> int:
+        """Return the length to somebody who counts the batches from now on."""
+        if not self._is_counted and self._latest is None:
+            self._is_counted = True
+            if "keras" in sys.modules:
+                with contextlib.suppress(ImportError):  # a Keras of another kind does not tell
+                    keras_resets.tell(self)
+                    self._hears = True
+        self._may_look = not self._is_reset and (self._may_look or self._hears)
+        self._is_reset = False
+        return length
+
+    def take_back(self) -> None:
+        """Keras resets its data: what was taken was a look, and what follows is none."""
+        with self._lock:
+            if self._latest is not None and not self._may_look:  # it was begun since Keras began with us
+                self.epochs.take_back(self._latest)
+            self._is_reset, self._may_look = True, False
 
     def begin(self) -> Iterator[Any]:
         """Begin an iteration."""
@@ -93,23 +125,30 @@ class _Feed:
             self.raise_error()
             latest, epochs = self._latest, self.epochs
             if latest is not None:
-                if self.is_over(latest):
+                if self._is_read(latest) and (self._is_counted or self._is_in_earnest(latest)):
                     latest.finish()
-                else:
+                elif self._is_first:
                     epochs.take_back(latest)
-            self._latest = epochs.begin(on_trial=latest is None)
+                self._is_first = False
+            self._latest = epochs.begin(on_trial=self._may_look)
+            self._may_look = False
             return _Elements(self, self._latest)
 
-    def is_over(self, epoch: LoaderEpoch) -> bool:
-        """Return True if all batches of an epoch were taken; but a single one may have been a look."""
-        return epoch.num_taken == self.epochs.length and (epoch.num_taken > 1 or epoch.kept is None)
+    def _is_read(self, epoch: LoaderEpoch) -> bool:
+        return epoch.num_taken == self.epochs.length
+
+    def _is_in_earnest(self, epoch: LoaderEpoch) -> bool:
+        """Return True if so many batches were taken that it was no look."""
+        return epoch.kept is None or epoch.num_taken > (_MOST_LOOKED if self._is_counted else 1)
 
     def give(self, epoch: LoaderEpoch) -> Any:
         """Return the next batch of an epoch."""
         self.raise_error()
+        if self._hears and self._is_read(epoch) and not self._is_in_earnest(epoch):
+            raise StopIteration  # Keras reads ahead; the loader is not asked before it is known that this is no look
         batch = _like(self.spec, next(epoch))
         loader = self.epochs.loader
-        if loader.backend == "process" and loader.workers and self.is_over(epoch):
+        if loader.backend == "process" and loader.workers and self._is_read(epoch) and self._is_in_earnest(epoch):
             try:
                 epoch.finish()
             except Exception as error:

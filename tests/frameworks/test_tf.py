@@ -376,3 +376,72 @@ def test_a_fit_takes_one_epoch_of_the_loader_for_each_of_its_own(backend):
         [sys.executable, "-c", FIT.format(tests=tests, backend=backend)], capture_output=True, text=True, timeout=110
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+SHORT = """
+import os
+os.environ["KERAS_BACKEND"] = {backend!r}
+import sys
+sys.path.insert(0, {tests!r})
+import keras, numpy as np
+from helpers.marked import Marked
+import mpqueue, mpqueue.tf
+
+def model_of(kind):
+    model = keras.Sequential([keras.layers.Dense(1)])
+    if kind == "built":
+        model.build((None, 4))
+    model.compile("sgd", "mse")
+    return model
+
+class Given(Marked):
+    def state_dict(self):
+        return self.state
+
+ahead = {ahead!r}
+if ahead:
+    import jax
+    jax.default_backend = lambda: "gpu"
+
+given = []
+give = mpqueue.tf._Feed.give
+def spy(feed, epoch):
+    batch = give(feed, epoch)
+    given.append(tuple(int(number) for number in np.rint(batch[0][0, :2] / Marked.SCALE)))
+    return batch
+mpqueue.tf._Feed.give = spy
+
+for length in (1, 2, 3):
+    epochs = [[(number, epoch) for number in range(length)] for epoch in range(4)]
+    for kind in ("built", "plain"):
+        given.clear()
+        with mpqueue.Loader(Given(length), workers=1) as loader:
+            data = mpqueue.tf.dataset(loader)
+            model_of(kind).fit(data, epochs=3, verbose=0, shuffle=False)
+            assert given[-3 * length:] == sum(epochs[:3], []), (kind, length, given)
+            looked = given[:-3 * length]
+            assert looked == epochs[0][:len(looked)], (kind, length, given)
+            assert loader.source.state == 3, (kind, length, loader.source.state)
+    given.clear()
+    with mpqueue.Loader(Given(length), workers=1) as loader:
+        data = mpqueue.tf.dataset(loader)
+        model = model_of("built")
+        for _ in range(3):
+            model.predict(data, verbose=0)
+        model.evaluate(data, verbose=0)
+        assert given[: 3 * length] == sum(epochs[:3], []), (length, given)
+        assert given[-length:] == epochs[3], (length, given)
+        assert loader.source.state == 4
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch", "jax that reads ahead"])
+def test_of_a_short_loader_each_epoch_is_given_once(backend):
+    """A look and an epoch may have as many batches; Keras tells which it was."""
+    name, _, ahead = backend.partition(" ")
+    for module in ("keras", name):
+        pytest.importorskip(module)
+    tests = str(__import__("pathlib").Path(__file__).parents[1])
+    code = SHORT.format(tests=tests, backend=name, ahead=bool(ahead))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr[-3000:]

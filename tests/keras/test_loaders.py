@@ -88,6 +88,20 @@ def test_a_look_is_known_whatever_stands_between_keras_and_its_adapter(delivered
         assert source.state == 3
 
 
+def test_a_part_of_an_epoch_that_was_read_is_no_look_when_keras_resets_its_data_again(delivered):
+    """As `fit` does before each validation, of which it keeps the iterator."""
+    model = make_model("built")
+    with (
+        Loader(marked.Still(5), workers=1) as loader,
+        Loader(marked.Still(6), workers=1, shuffle=True, seed=1) as held_out,
+    ):
+        options = {"validation_data": accelerate(held_out), "validation_steps": 2, "shuffle": False}
+        model.fit(accelerate(loader), epochs=3, verbose=0, **options)
+    marks = [mark[0] for mark in delivered.take()][-21:]
+    epochs = epochs_of(marked.Still(6), 3, workers=1, shuffle=True, seed=1)
+    assert [marks[number : number + 2] for number in (5, 12, 19)] == [[a[0], b[0]] for a, b, *_ in epochs]
+
+
 def test_two_predictions_of_one_batch_are_two_epochs(delivered):
     expected = epochs_of(marked.Marked(1), 2, workers=1)
     model = make_model("built")
