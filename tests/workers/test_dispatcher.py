@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import random
 
 import pytest
 from helpers import simulated
@@ -9,6 +10,7 @@ from helpers.faults import Numbers, numbers
 
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.control.schedule import EpochSchedule
+from mpqueue.system.poller import _Poll
 from mpqueue.workers.handle import WorkerHandle
 from mpqueue.workers.records import GRANT
 
@@ -51,6 +53,36 @@ def test_as_many_grants_as_there_is_room_for_do_not_block():
     finally:
         worker.pipes.close_worker_ends()
         worker.close()
+
+
+class Listened(_Poll):
+    """Notes who is listened to."""
+
+    def __init__(self):
+        super().__init__()
+        self.fds = set()
+        register, unregister = self.register, self.unregister
+        self.register = lambda fd, *events: (self.fds.add(fd), register(fd, *events))
+        self.unregister = lambda fd: (self.fds.remove(fd), unregister(fd))
+
+
+def test_a_worker_that_is_gone_is_listened_to_no_more(monkeypatch):
+    """Its pipe would be reported for ever where a child of the trainer has it as well, or there is no epoll."""
+    monkeypatch.setattr("mpqueue.workers.roster.make_poller", Listened)
+    schedule = EpochSchedule(lambda: 1 << 20, 0)
+    schedule.start_at(0)
+    world = simulated.World(simulated.Source([1]), schedule, 2, 4, random.Random(0).choice)
+    try:
+        roster = world.backend.pool.roster
+        others = roster.poller.fds - roster.by_reports.keys()
+        for _ in range(3):
+            world.dies(next(iter(world.workers.values())), -9)
+            for _ in range(20):
+                world.pipeline.next()
+            assert len(roster.workers) == len(roster.by_reports) == 2
+            assert roster.poller.fds == others | roster.by_reports.keys()
+    finally:
+        world.close()
 
 
 class LateNursery(simulated.Nursery):
