@@ -5,7 +5,7 @@ import pytest
 from mpqueue.control.ledger import Ledger
 from mpqueue.control.outcomes import END, Result
 from mpqueue.control.progress import Place
-from mpqueue.control.schedule import EpochSchedule, StreamSchedule
+from mpqueue.control.schedule import DrawnSchedule, EpochSchedule, StreamSchedule
 
 
 class Lengths:
@@ -299,6 +299,12 @@ def test_a_ledger_is_ordered_and_knows_of_no_lane_that_did_not_ask():
     schedule = EpochSchedule(lambda: 3, 1)
     ledger = Ledger(schedule, 2)
     assert (ledger.is_ordered, ledger.unsharded) == (True, set())
+
+
+def test_an_order_that_is_drawn_knows_what_was_handed_out():
+    schedule = DrawnSchedule(lambda _epoch: None)
+    ledger = Ledger(schedule, 2)
+    assert schedule.consumer is ledger.progress
 
 
 def test_an_error_in_dealing_that_comes_next_is_forgotten_to_ask_again():

@@ -206,6 +206,23 @@ def test_a_slot_whose_batch_was_dropped_is_granted_before_one_that_has_no_memory
         world.close()
 
 
+def test_a_batch_of_which_nothing_stays_in_the_slot_leaves_it_at_once():
+    class Texts(simulated.Source):
+        """Batches without arrays."""
+
+        def content(self, epoch, unit, lane=-1):
+            return f"text {unit}"
+
+    schedule = EpochSchedule(lambda: 1 << 20, 0)
+    schedule.start_at(0)
+    world = simulated.World(Texts([1]), schedule, 1, 2, lambda choices: choices[0])
+    try:
+        kept = [world.pipeline.next() for _ in range(100)]
+        assert kept == [f"text {number}" for number in range(100)]
+    finally:
+        world.close()
+
+
 @pytest.mark.parametrize(("processes", "workers"), [(True, 1), (False, 1), (True, 0)])
 def test_a_backend_says_that_it_waits_only_while_it_does(processes, workers):
     """An interrupt during a wait is taken as harmless, and the state is looked through after any other."""

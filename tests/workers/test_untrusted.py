@@ -42,6 +42,10 @@ def unlike(field, difference):
     return change
 
 
+def no_room_for_the_place(_worker, fields):
+    return REPORT.pack(*(fields | {"header": fields["nbytes"] - 8}).values())
+
+
 def over_the_spec(worker, fields):
     """The report is right; a spec is none that lies in the slot."""
     start = worker.grant[2] * worker.config.stride
@@ -71,7 +75,8 @@ LIES = {
     "a batch beyond its memory": changed(nbytes=1 << 17, high_water=1 << 16),
     "memory beyond the slot's": changed(high_water=1 << 60),
     "a spec that was never sent": changed(flags=0, spec=77),
-    "no room for the place of a spec": unlike("header", 8),
+    "no room for the place of a spec": no_room_for_the_place,
+    "a place that is another one": unlike("header", 8),
     "a source that was never sent": changed(kind=5, turn=5),
     "a slot let go that it never had": changed(kind=6, slot=5),
     "a slot let go that does not exist": changed(kind=6, slot=1 << 20),
