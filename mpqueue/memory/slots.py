@@ -1,8 +1,15 @@
 """Slot states of one ring; only the trainer changes them. Pure: no memory, no processes.
 
-    FREE --grant--> GRANTED --publish--> READY --take--> LEASED --release--> FREE
-      ^                |                   |                |
-      +----reclaim-----+-------------------+                +--(still held by the worker)--> RETIRED --release--> FREE
+    FREE --grant--> GRANTED --publish--> READY --take---> LEASED --release--------> FREE (or RETIRED)
+      ^                |                   |
+      +----reclaim-----+-------------------+---share--> SHARED --unshare, the last--> FREE (or RETIRED)
+                                                         ^  |
+                                                         +--+ share, unshare
+
+    RETIRED: nobody reads it any more, and its worker's code still holds an array in it  --let_go--> FREE
+
+A slot is *leased* to the one consumer of this process, or *shared* by any number of holders in other processes, which
+are known by number: each lets go of it once. One that is stopped, or cut off, stays a holder until its process is gone.
 
 A dying worker can leave no lock held and no word half written, having neither: it owns payload bytes only. Messages
 name a *turn*, not a slot: a number that is never used again, so that a late message from a turn that was reclaimed is
@@ -27,10 +34,11 @@ class SlotState(enum.Enum):
     GRANTED = "granted"
     READY = "ready"
     LEASED = "leased"
+    SHARED = "shared"
     RETIRED = "retired"
 
 
-_FREE, _GRANTED, _READY, _LEASED, _RETIRED = SlotState  # by attribute each costs 0.14 µs in Python 3.11
+_FREE, _GRANTED, _READY, _LEASED, _SHARED, _RETIRED = SlotState  # by attribute each costs 0.14 µs in Python 3.11
 
 
 class SlotError(Exception):
@@ -49,6 +57,7 @@ class Slot:
         owner: Worker that was granted it last: its pages are warm there.
         high_water: Bytes that are reserved.
         held: The worker's code still holds an array in it: it may not be granted after its release.
+        holders: Who shares it.
     """
 
     number: int
@@ -58,6 +67,7 @@ class Slot:
     owner: int = -1
     high_water: int = 0
     held: bool = False
+    holders: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -67,6 +77,10 @@ class SlotTable:
     Args:
         num_slots: How many.
         stride: Bytes of address space per slot.
+
+    Attributes:
+        num_leased: Slots that consumers have, here or in other processes.
+        num_retired: Slots that wait for their worker's code.
     """
 
     num_slots: int
@@ -118,8 +132,39 @@ class SlotTable:
         """GRANTED, READY or LEASED → FREE (or RETIRED while the worker's code holds it): nobody reads it any more."""
         if slot.state is _LEASED:
             self.num_leased -= 1
-        elif slot.state is _RETIRED or slot.state is _FREE:
+        elif slot.state is _RETIRED or slot.state is _FREE or slot.state is _SHARED:
             raise SlotError(f"slot {slot.number} is {slot.state.value} and cannot be released")
+        if slot.held:
+            slot.state = _RETIRED
+            self.num_retired += 1
+        else:
+            self._set_free(slot)
+
+    def share(self, slot: Slot, holder: int) -> None:
+        """READY or SHARED → SHARED: somebody in another process has it, too.
+
+        Raises:
+            SlotError: It is in another state, or this holder has it already; nothing was changed.
+        """
+        if slot.state is _READY:
+            slot.state = _SHARED
+            self.num_leased += 1
+        elif slot.state is not _SHARED or holder in slot.holders:
+            raise SlotError(f"slot {slot.number} is {slot.state.value} and cannot be shared with {holder}")
+        slot.holders.add(holder)
+
+    def unshare(self, slot: Slot, holder: int) -> None:
+        """One holder less: SHARED → FREE (or RETIRED while the worker's code holds it) with the last one.
+
+        Raises:
+            SlotError: This holder does not have it; nothing was changed.
+        """
+        if holder not in slot.holders:
+            raise SlotError(f"slot {slot.number} is {slot.state.value} and {holder} does not share it")
+        slot.holders.remove(holder)
+        if slot.holders:
+            return
+        self.num_leased -= 1
         if slot.held:
             slot.state = _RETIRED
             self.num_retired += 1
@@ -144,13 +189,16 @@ class SlotTable:
         self._free.setdefault(-1, []).extend(self._free.pop(worker, ()))
 
     def reset(self, leased: list[Slot]) -> None:
-        """Nobody owns any slot but these: whatever the states were, they are FREE or LEASED now."""
+        """Nobody owns any slot but these, and those that are shared; whatever the states were, the others are FREE."""
         self.num_leased, self.num_retired = len(leased), 0
         self._free.clear()
         for slot in self.slots:
             slot.owner, slot.held = -1, False
             if slot in leased:
                 slot.state = _LEASED
+            elif slot.holders:
+                slot.state = _SHARED
+                self.num_leased += 1
             else:
                 self._set_free(slot)
 

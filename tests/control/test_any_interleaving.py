@@ -22,7 +22,7 @@ WORLD = [
     "batch", "views are dropped", "a look", "a pause", "inconsistent", "written in the slot", "held by the worker",
     "let go by the worker", "worker dies at work", "worker dies idle", "nursery dies",
 ]  # fmt: skip
-FREE, GRANTED, READY, LEASED, RETIRED = SlotState
+FREE, GRANTED, READY, LEASED, SHARED, RETIRED = SlotState
 
 
 def opened(batch):
