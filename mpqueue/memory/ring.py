@@ -1,9 +1,9 @@
 """The ring as the trainer holds it: one sparse segment, its slots, and the leases of the consumer.
 
 How many slots: as many as there may be batches on their way (the credit), and `SPARE_SLOTS` more for views that the
-consumer keeps, and one per worker whose code may hold on to a slot. Views are handed out while the workers' credit is
-covered by other slots; a consumer that keeps more than that (``list(loader)``) gets private copies and nobody
-starves.
+consumer keeps (a server has more, for many consumers), and one per worker whose code may hold on to a slot. Views are
+handed out while the workers' credit is covered by other slots; a consumer that keeps more than that (``list(loader)``)
+gets private copies and nobody starves.
 
 Pages are reserved by whoever writes them, and stay with their slot. They go back to the system when a slot is far
 larger than recent batches (`_trim`), or when memory is short (`give_back`).
@@ -63,17 +63,28 @@ class Ring:
         num_workers: Workers that write.
         copy: Hand out private copies only.
         guard: Makes the guard; None: there is none.
+        kind: Of the segment, see `Segment.create`.
+        num_spare: Slots for what consumers keep.
 
     Raises:
         OSError: There is not enough address space or memory.
     """
 
-    def __init__(self, credit: int, num_workers: int, *, copy: bool, guard: MakeGuard | None = None) -> None:
-        num_slots = credit + SPARE_SLOTS + num_workers
+    def __init__(
+        self,
+        credit: int,
+        num_workers: int,
+        *,
+        copy: bool,
+        guard: MakeGuard | None = None,
+        kind: str | None = None,
+        num_spare: int = SPARE_SLOTS,
+    ) -> None:
+        num_slots = credit + num_spare + num_workers
         self.stride = stride_for(num_slots, largest_segment_bytes())
         if self.stride < FIRST_BYTES:
             raise OSError(f"{num_slots} slots do not fit into the address space that `ulimit -v` and `ulimit -f` allow")
-        self.segment = Segment.create(num_slots * self.stride)
+        self.segment = Segment.create(num_slots * self.stride, kind)
         self.memory = self.segment.memory
         self.slots = SlotTable(num_slots, self.stride)
         self.num_copies = 0
@@ -141,6 +152,19 @@ class Ring:
     def release(self, slot: Slot) -> None:
         """A slot that nobody reads any more."""
         self.slots.release(slot)
+        if slot.high_water > 4 * self._recent_bytes + _TRIM_ABOVE_BYTES:
+            self._trim(slot, 2 * self._recent_bytes)
+
+    def share(self, slot: Slot, holder: int, nbytes: int) -> None:
+        """A holder in another process gets a slot, of which so many bytes are the batch."""
+        recent = self._recent_bytes
+        if nbytes != recent:
+            self._recent_bytes = nbytes if nbytes > recent else recent - ((recent - nbytes) >> 5)
+        self.slots.share(slot, holder)
+
+    def unshare(self, slot: Slot, holder: int) -> None:
+        """A holder in another process does not read a slot any more."""
+        self.slots.unshare(slot, holder)
         if slot.high_water > 4 * self._recent_bytes + _TRIM_ABOVE_BYTES:
             self._trim(slot, 2 * self._recent_bytes)
 

@@ -39,13 +39,17 @@ class Segment:
             self.memory.madvise(mmap.MADV_DONTDUMP)
 
     @classmethod
-    def create(cls, size: int) -> Self:
-        """Make a segment of ``size`` bytes of address space and no name.
+    def create(cls, size: int, kind: str | None = None) -> Self:
+        """Make a segment without a name.
+
+        Args:
+            size: Bytes of address space.
+            kind: "memfd" where others are to get it, see `open_read_only`; None: the best that there is.
 
         Raises:
             OSError: The kernel refused: the text names the bytes and the limit that was met.
         """
-        fd, kind = _anonymous_descriptor()
+        fd, kind = (_memory_file(), "memfd") if kind == "memfd" else _anonymous_descriptor()
         try:
             os.ftruncate(fd, size)
             return cls(fd, size, kind)
@@ -53,6 +57,17 @@ class Segment:
             os.close(fd)
             code = getattr(error, "errno", None) or errno.ENOMEM
             raise OSError(code, f"cannot map {size:,} bytes of shared memory ({error}); check `ulimit -v`") from error
+
+    def open_read_only(self) -> int:
+        """Return another descriptor of a "memfd", for a process that is to read it and no more; the caller's to close.
+
+        A process of another user can neither map it for writing nor open it again for that: the file is this user's
+        alone, and a descriptor that was passed grants what it was opened for.
+
+        Raises:
+            OSError: There are no descriptors left, or no /proc.
+        """
+        return os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
 
     def reserve(self, offset: int, end: int) -> None:
         """Back the bytes from ``offset`` to ``end`` with memory, so that writing them cannot fail.
@@ -102,7 +117,7 @@ def _anonymous_descriptor() -> tuple[int, str]:
         with tempfile.TemporaryFile(prefix="mpqueue") as file:
             return os.dup(file.fileno()), "file"
     if _stderr_is_closed() or not _shm_is_roomy():
-        return os.memfd_create("mpqueue", os.MFD_CLOEXEC), "memfd"
+        return _memory_file(), "memfd"
     from multiprocessing import resource_tracker, shared_memory  # 3.5 ms, and workers never need it
 
     # What can fail is done first: a SharedMemory that finds no descriptor or no memory halfway leaves its name behind.
@@ -117,6 +132,12 @@ def _anonymous_descriptor() -> tuple[int, str]:
     finally:
         block.close()
         block.unlink()
+
+
+def _memory_file() -> int:
+    fd = os.memfd_create("mpqueue", os.MFD_CLOEXEC)
+    os.fchmod(fd, 0o600)  # it is made open to everybody
+    return fd
 
 
 def _require_descriptors(count: int) -> None:
