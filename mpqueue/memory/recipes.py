@@ -112,9 +112,15 @@ def _taking(names: tuple[str, ...]) -> Callable[[Array], Sequence[Array]]:
 
 
 class ReadSpec:
-    """A spec as the trainer keeps it: recipes by header, and the function that rebuilds the tree."""
+    """A spec as the trainer keeps it: recipes by header, and the function that rebuilds the tree.
+
+    Attributes:
+        spec: The spec itself.
+        recipes: By header.
+    """
 
     def __init__(self, spec: Spec) -> None:
+        self.spec = spec
         self.recipes = _Recipes(array_specs(spec))
         self._flat = self._flat_container(spec)
         self._build = builder(spec)

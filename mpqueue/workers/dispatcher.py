@@ -22,7 +22,7 @@ not reported, and is computed again.
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -81,6 +81,8 @@ class Dispatcher:
     Args:
         pool: Whose.
         pressure: Says when nothing new may be dealt.
+        num_workers: How many there are.
+        work: The class of a granted ticket.
 
     Attributes:
         chunk: How many tickets go to one worker in a row, and are worth a `pump`.
@@ -91,10 +93,13 @@ class Dispatcher:
         num_bytes: Bytes of all batches.
     """
 
-    def __init__(self, pool: Pool, pressure: Pressure, num_workers: int) -> None:
+    def __init__(
+        self, pool: Pool, pressure: Pressure, num_workers: int, work: Callable[..., Work] | None = None
+    ) -> None:
         self.chunk = 1
         self.num_drained = self.compute_ns = self.copy_ns = self.wait_ns = self.num_bytes = 0
         self._pool, self._pressure, self._num_workers = pool, pressure, num_workers
+        self._work: Callable[..., Work] = work or Work
         self._is_stream = pool.ledger.is_stream
         self._max_chunk = max(1, min(pool.ledger.credit // 2, _MAX_CHUNK))
         self._item_ns = _CHEAP_NS  # what the latest batches have cost a worker, each
@@ -149,7 +154,7 @@ class Dispatcher:
     def _grant(self, worker: WorkerHandle, tickets: list[Ticket]) -> int:
         """Grant a chunk; return how many of it there were slots for."""
         ring, in_flight, number = self._pool.ring, worker.in_flight, worker.number
-        grant, pack = ring.grant, GRANT.pack
+        grant, pack, make = ring.grant, GRANT.pack, self._work
         if not in_flight:
             worker.busy_since = _clock()
         records = []
@@ -159,7 +164,7 @@ class Dispatcher:
             slot = grant(number)
             if slot is None:
                 break
-            in_flight[slot.turn] = Work(ticket, slot, ring)
+            in_flight[slot.turn] = make(ticket, slot, ring)
             records.append(pack(MAGIC, _WORK, slot.number, slot.turn, ticket.unit, ticket.epoch, slot.high_water))
         worker.outbox += b"".join(records)
         return len(records)
@@ -176,7 +181,7 @@ class Dispatcher:
                 ring.slots.release(slot)
                 return count
             ring.memory[slot.offset : slot.offset + len(data)] = data
-            worker.in_flight[slot.turn] = Work(ticket, slot, ring)
+            worker.in_flight[slot.turn] = self._work(ticket, slot, ring)
             worker.outbox += GRANT.pack(
                 MAGIC, Down.LISTED, slot.number, slot.turn, ticket.unit, ticket.epoch, slot.high_water
             )

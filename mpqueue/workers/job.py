@@ -1,14 +1,32 @@
 """The work of one pool, as it is given to any backend."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from mpqueue.memory.ring import MakeGuard
+from mpqueue.memory.ring import SPARE_SLOTS, MakeGuard
 from mpqueue.options import Options
 from mpqueue.samples.plan import SamplePlan
 from mpqueue.samples.shards import ALONE, Shard
 from mpqueue.workers.context import WorkerInfo
 from mpqueue.workers.worker_main import Payload
+
+
+class RingPlan(NamedTuple):
+    """The ring of a job, where it is not that of a consumer in the same process.
+
+    Attributes:
+        kind: Of its segment.
+        num_spare: Slots for what consumers keep.
+        work: The class of a granted ticket, see `mpqueue.workers.handle.Work`; None: that class.
+    """
+
+    kind: str | None = None
+    num_spare: int = SPARE_SLOTS
+    work: Callable[..., Any] | None = None
+
+
+LOCAL = RingPlan()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +45,7 @@ class Job:
         skips: What the source raises for is left out,
         max_errors: and is an error if it is more than so many in an epoch.
         guard: Makes the guard of the ring; None: it needs none.
+        ring: How the ring is made, and in which form its batches are handed out.
     """
 
     source: Any
@@ -40,6 +59,7 @@ class Job:
     skips: bool = False
     max_errors: int | None = None
     guard: MakeGuard | None = None
+    ring: RingPlan = LOCAL
 
     @property
     def payload(self) -> Payload:

@@ -48,6 +48,11 @@ class Pressure:
             return False  # what is at work was dropped, or is a new source: the stream has not ended
         return not (pool.pending and pool.nobody_works)
 
+    @property
+    def has_starved(self) -> bool:
+        """True if a worker waits for memory."""
+        return bool(self._starved)
+
     def reset(self) -> None:
         """Forget all workers: they are gone."""
         self._starved.clear()

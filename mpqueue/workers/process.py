@@ -90,7 +90,15 @@ class ProcessBackend:
     def _open(self, undo: contextlib.ExitStack) -> None:
         """Make all but the workers; ``undo`` unmakes it."""
         job, options = self.job, self.job.options
-        ring = Ring(self.ledger.credit, job.workers, copy=options.copy, guard=job.guard)
+        plan = job.ring
+        ring = Ring(
+            self.ledger.credit,
+            job.workers,
+            copy=options.copy,
+            guard=job.guard,
+            kind=plan.kind,
+            num_spare=plan.num_spare,
+        )
         undo.callback(ring.close)
         roster = Roster(ring.segment.fd, self._configure(ring), with_stacks=options.batch_timeout is not None)
         undo.callback(roster.close, reusable=False)
@@ -99,7 +107,7 @@ class ProcessBackend:
         roster.poller.register(self._wakeup.fd, READABLE)
         self.pool = Pool(self.ledger, ring, roster)
         self.pressure = Pressure(self.pool, can_replay=job.can_replay)
-        self.dispatcher = Dispatcher(self.pool, self.pressure, job.workers)
+        self.dispatcher = Dispatcher(self.pool, self.pressure, job.workers, plan.work)
         tolerance = Tolerance(int(options.restarts), job.workers, job.can_replay, options.batch_timeout)
         self.supervision = Supervision(self.pool, self.sync, self.dispatcher, self.pressure, tolerance)
         self._hang = HangWatch(roster, options.batch_timeout) if options.batch_timeout is not None else None
@@ -123,19 +131,38 @@ class ProcessBackend:
 
     def wait(self, head: int, *, block: bool = True) -> None:
         """Take in reports and exits; with ``block``, wait for one if there is none."""
+        self._take_in(head, block=block, is_asked=block, may_fail=block)
+
+    def look(self, head: int, *, may_fail: bool) -> None:
+        """Take in reports and exits, for a loop that waits by itself: for `fileno`, and so long as `timeout_s` says.
+
+        ``may_fail``: no memory will come free without the ticket ``head``, which is asked for.
+        """
+        self._take_in(head, block=False, is_asked=True, may_fail=may_fail)
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when there is something to take in."""
+        return int(self.pool.roster.poller.fileno())
+
+    @property
+    def has_waiting(self) -> bool:
+        """True if tickets or workers wait for slots or memory to come free."""
+        return bool(self.pool.pending) or self.pressure.has_starved
+
+    def _take_in(self, head: int, *, block: bool, is_asked: bool, may_fail: bool) -> None:
         pool, supervision, dispatcher = self.pool, self.supervision, self.dispatcher
         if supervision.vacant and not self._run_supervised(supervision.take_exits):
             return
-        if supervision.lost is not None and block:  # nobody else would report anything
+        if supervision.lost is not None and is_asked:  # nobody else would report anything
             self.ledger.fail(worker_died(supervision.lost))
             return
         num_ready = len(pool.ready)
         if pool.pending:
             dispatcher.pump()
-        self.pressure.relieve(dispatcher.pump, may_fail=block and head not in pool.ready)
+        self.pressure.relieve(dispatcher.pump, may_fail=may_fail and head not in pool.ready)
         if len(pool.ready) != num_ready:
             return  # a ticket was given up, of which no event will tell
-        events = self._poll(self._timeout_s() if block else 0)
+        events = self._poll(self.timeout_s() if block else 0)
         if not events and self._hang is not None:
             self._hang.end_hanging()
         if not events and block:
@@ -187,7 +214,8 @@ class ProcessBackend:
             self.patience = None
             self.ledger.fail(patience[1])
 
-    def _timeout_s(self) -> float | None:
+    def timeout_s(self) -> float | None:
+        """Return the seconds after which something is to be done though nothing has arrived; None: there is nothing."""
         waits = [self.dispatcher.balance()]
         if self.patience is not None:
             waits.append(max(0.0, self.patience[0] - time.monotonic()))
