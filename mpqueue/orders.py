@@ -32,6 +32,7 @@ class Order:
         source: What the user gave.
         options: Its options about samples and ranks.
         shuffle: A new order for every epoch.
+        share: The batches that are asked for; None: those of this rank.
 
     Attributes:
         source: What the workers run.
@@ -44,14 +45,14 @@ class Order:
         ValueError: Options that exclude each other, or that this source excludes.
     """
 
-    def __init__(self, source: Any, options: SampleOptions, *, shuffle: bool) -> None:
+    def __init__(self, source: Any, options: SampleOptions, *, shuffle: bool, share: Share | None = None) -> None:
         sampler = options.sampler if options.batch_sampler is None else options.batch_sampler
         self.source = as_source(source, of_samples=options.are_samples, is_sampled=sampler is not None)
         # With a sampler a callable that has keys and no length is a source of items, too.
         self.is_stream = is_stream(self.source) and not hasattr(type(self.source), "__getitem__")
         self._options, self._shuffle = options, shuffle
         self._check_exclusions(shuffle=shuffle, is_sampled=sampler is not None)
-        self.share = Share(shard_of(options.shard), drop_last=options.drop_last)
+        self.share = share or Share(shard_of(options.shard), drop_last=options.drop_last)
         self.plan = self._make_plan() if options.are_samples else None
         self.sampled: SamplerOrder | None = None
         self._drawn: DrawnSchedule | None = None  # the latest one

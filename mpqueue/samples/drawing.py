@@ -167,8 +167,8 @@ class SamplerOrder:
                 return
 
     def _own(self, batches: Iterator[int | Listed], epoch: int, first: int) -> Iterator[Drawn]:
-        """Every world-th batch, from the batch on with which the ranks begin."""
-        rank, world = self._share.shard
+        """This rank's batches (every world-th), from the batch on with which the ranks begin."""
+        world = self._share.shard.world
         known = self._reached if self._reached.epoch == epoch else _Reached()
         mark = 0
         numbered = enumerate(batches)
@@ -178,8 +178,8 @@ class SamplerOrder:
             number = group[0][0]
             if number == known.number and known.mark not in {None, mark}:
                 self._warn_of_another_order(epoch, number)
-            own, batch = group[rank]
-            yield Drawn(own, batch, mark) if isinstance(batch, Listed) else Drawn(batch, None, mark)
+            for own, batch in self._share.pick(group):
+                yield Drawn(own, batch, mark) if isinstance(batch, Listed) else Drawn(batch, None, mark)
             for _, batch in group:
                 mark = mark_of(_keys_of(batch), mark)
             if (epoch, number) >= self._reached[:2]:

@@ -53,6 +53,10 @@ class Share:
         count = left // world if self.drops else -(-left // world)
         return range(first + rank, first + rank + count * world, world)
 
+    def pick(self, group: list[Any]) -> list[Any]:
+        """Those that come here, of as many batches in a row as there are ranks."""
+        return [group[self.shard.rank]]
+
     def to_global(self, place: Place) -> Place:
         """The place in the global order of a place in this rank's own."""
         rank, world = self.shard
@@ -68,6 +72,35 @@ class Share:
         self._base = place
         mine = [number - place.position - rank for number in place.ahead]
         return place._replace(position=0, ahead=tuple(number // world for number in mine if number % world == 0))
+
+
+class AllRanks(Share):
+    """The batches of all ranks, for one who deals them out: as many as make equal numbers for each rank.
+
+    Args:
+        world: The number of ranks.
+        drop_last: See `Share`.
+    """
+
+    def __init__(self, world: int, *, drop_last: bool = False) -> None:
+        super().__init__(Shard(0, world), drop_last=drop_last)
+
+    def numbers(self, epoch: int, total: int | None) -> range:
+        """The global numbers of all batches, of ``total`` before the end is filled up or dropped (None: endless)."""
+        first = self.first(epoch)
+        return range(first, first + len(super().numbers(epoch, total)) * self.shard.world)
+
+    def pick(self, group: list[Any]) -> list[Any]:
+        """All."""
+        return group
+
+    def to_global(self, place: Place) -> Place:
+        """The place itself."""
+        return place
+
+    def go_to(self, place: Place) -> Place:
+        """The place itself."""
+        return place
 
 
 def shard_of(asked: Any) -> Shard:
