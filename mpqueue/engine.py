@@ -31,12 +31,19 @@ from mpqueue.workers.job import Job
 class Engine:
     """One stream of batches at a time; it may be stopped and started again.
 
+    Args:
+        make_ledger: Makes the ledger of a stream,
+        make_pipeline: and its pipeline.
+
     Attributes:
         pipeline: The stream that runs, or None.
         ended: Whether there is none, and a wait for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, make_ledger: Callable[..., Any] = Ledger, make_pipeline: Callable[..., Pipeline] = Pipeline
+    ) -> None:
+        self._make_ledger, self._make_pipeline = make_ledger, make_pipeline
         self.pipeline: Pipeline | None = None
         self.ended = Ended()
         self._finalizer: weakref.finalize[..., Any] | None = None
@@ -71,14 +78,16 @@ class Engine:
             OSError: There are not enough processes, descriptors or memory.
             Exception: What unpickling the source raised.
         """
-        ledger = Ledger(schedule, credit_for(backend, job.workers, max_queue_size), ordered=job.options.ordered)
+        ledger = self._make_ledger(
+            schedule, credit_for(backend, job.workers, max_queue_size), ordered=job.options.ordered
+        )
         ledger.go_to(place)
         if isinstance(schedule, EpochSchedule):
             draw_lazy_order(job.source, job.workers if backend == "process" else 0)
         if allowance is not None:
             ledger.allowance = allowance
         skips = Skips(job.max_errors) if job.skips else None
-        pipeline = Pipeline(ledger, epoch_end=epoch_end, timed_epoch_end=job.workers > 0, skips=skips)
+        pipeline = self._make_pipeline(ledger, epoch_end=epoch_end, timed_epoch_end=job.workers > 0, skips=skips)
         with self._lock, HeldBack():
             pipeline.start(make_backend(backend, ledger, pipeline.lock, job))
             self.pipeline = pipeline

@@ -18,4 +18,5 @@ From the ground up; a module imports only from its own line and the lines above 
     epoch_end.py       the end of an epoch: the call of `on_epoch_end`
     backend.py         the protocol of those who run tickets
     pipeline.py        the consumer's side
+    polled.py          the same for a server's loop: it never waits, and computes batches again
 """

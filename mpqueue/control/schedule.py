@@ -69,6 +69,7 @@ class EpochSchedule:
 
     Attributes:
         lengths: The number of batches of each epoch that was opened and is not handed out, None if it is endless.
+        orders: The indices of each of these epochs, None if they ascend.
         last_epoch: Nothing of later epochs is dealt; None: there is no such bound.
     """
 
@@ -88,7 +89,7 @@ class EpochSchedule:
         self.epoch, self._position = 0, 0
         self._length: int | None = None  # of the epoch that is dealt
         self.lengths: dict[int, int | None] = {}  # of the epochs that are not all handed out
-        self._order: Any = None
+        self.orders: dict[int, Any] = {}
         self._is_open = False
         self.last_epoch: int | None = None
         self._opens_until = -1  # with a barrier: the last epoch that may be dealt
@@ -101,7 +102,7 @@ class EpochSchedule:
         """
         self.epoch, self._position, self._skip = epoch, position, frozenset(skip)
         self._opens_until = epoch
-        self.lengths.clear()
+        self._forget_all()
         self._is_open = False
         if not self._may_open():
             return
@@ -114,7 +115,7 @@ class EpochSchedule:
         """Go to the barrier before an epoch."""
         self.epoch, self._position, self._skip = epoch, 0, frozenset()
         self._is_open, self._opens_until = False, epoch - 1
-        self.lengths.clear()
+        self._forget_all()
 
     def open_epoch(self) -> None:
         """Lift the barrier before the next epoch."""
@@ -131,6 +132,11 @@ class EpochSchedule:
     def forget(self, epoch: int) -> None:
         """An epoch is over and its length will not be asked for again."""
         self.lengths.pop(epoch, None)
+        self.orders.pop(epoch, None)
+
+    def _forget_all(self) -> None:
+        self.lengths.clear()
+        self.orders.clear()
 
     def deal(self, limit: int = 1) -> list[Ticket]:
         """Up to so many of the next tickets, of one epoch; none behind a barrier.
@@ -148,7 +154,7 @@ class EpochSchedule:
             positions = self._next_positions(limit)
             if positions:
                 break
-        number, order = self.next_number, self._order
+        number, order = self.next_number, self.orders.get(self.epoch)
         self.next_number = number + len(positions)
         units = positions if order is None else [int(order[position]) for position in positions]
         return list(map(Ticket, itertools.count(number), itertools.repeat(self.epoch), positions, units))
@@ -182,11 +188,13 @@ class EpochSchedule:
 
     def _open(self) -> None:
         length = self._length_of()
+        order = None
         if self._order_of is not None and length is not None:
-            self._order = self._order_of(self.epoch, length)
-            length = length if self._order is None else len(self._order)
+            order = self._order_of(self.epoch, length)
+            length = length if order is None else len(order)
         elif self._shuffle and length is not None:
-            self._order = permutation(self._seed, self.epoch, length)
+            order = permutation(self._seed, self.epoch, length)
+        self.orders[self.epoch] = order
         self._length = self.lengths[self.epoch] = length
         self._is_open = True
 

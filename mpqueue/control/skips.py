@@ -16,6 +16,11 @@ NOTHING_LEFT = Result(is_end=True)
 _NOT_OF_THE_SOURCE = (BatchTimeout, BatchTooLarge, SharedMemoryFull, WorkerDied)
 
 
+def is_of_source(error: Exception) -> bool:
+    """Return whether the source raised this, so that it can be left out."""
+    return not isinstance(error, _NOT_OF_THE_SOURCE)
+
+
 class Skipped(NamedTuple):
     """The samples (or the batch) left out because of one error.
 
