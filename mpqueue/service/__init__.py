@@ -5,4 +5,8 @@ up; a module imports only from its own line and the lines above it::
 
     records.py         what goes over the socket
     greeting.py        what goes over it before: who attaches to what, or why not
+    lots.py            a batch in its slot, as the server deals it out
+    replays.py         what was dealt before, for positions that are computed again
+    plan.py            the options of a stream, checked
+    stream.py          the engine as a server drives it
 """

@@ -1,0 +1,94 @@
+"""The options of a server's stream: checked, and made into what the engine runs."""
+
+import itertools
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+from mpqueue.control.schedule import DrawnSchedule, EpochSchedule, StreamSchedule
+from mpqueue.control.seeds import fresh_seed
+from mpqueue.options import Options, SampleOptions, check_counts, check_flags, refuse_torch_names
+from mpqueue.orders import Order
+from mpqueue.samples.shards import ALONE, AllRanks
+from mpqueue.service.lots import LotWork
+from mpqueue.service.replays import KeptDraws
+from mpqueue.sources import check_replicable, epoch_end_of
+from mpqueue.workers.job import Job, RingPlan
+
+NUM_KEPT = 32 * 8  # slots for what consumers hold: so many consumers, with so many batches each
+_uids = itertools.count(1 << 33)  # apart from the numbers of enqueuers and loaders, which seeds are made of, too
+_OF_ENGINE = frozenset(field.name for field in fields(Options))
+_OF_SAMPLES = frozenset(field.name for field in fields(SampleOptions))
+
+
+class StreamPlan(NamedTuple):
+    """What a stream runs.
+
+    Attributes:
+        order: Of its batches.
+        job: Of its workers.
+        max_queue_size: Batches computed ahead.
+        draws: What a sampler gives; None without one.
+    """
+
+    order: Order
+    job: Job
+    max_queue_size: int
+    draws: KeptDraws | None
+
+    def schedule(self) -> EpochSchedule | StreamSchedule:
+        """Return a new schedule."""
+        barrier = epoch_end_of(self.job.source) is not None
+        if self.draws is not None:
+            return DrawnSchedule(self.draws, barrier=barrier)
+        schedule: EpochSchedule | StreamSchedule = self.order.schedule(
+            self.job.seed, self.job.workers, "process", barrier=barrier
+        )
+        return schedule
+
+
+def make_plan(
+    source: Any, *, workers: int, max_queue_size: int, shuffle: bool, world: int, num_kept: int, options: dict[str, Any]
+) -> StreamPlan:
+    """Return the plan of a stream; see `mpqueue.service.stream.Stream` for the arguments.
+
+    Raises:
+        TypeError: The source is no source, or an option has the wrong type.
+        ValueError: An option has an impossible value, excludes another one, or means nothing to a server.
+    """
+    _refuse(workers, options)
+    chosen = Options(**{name: value for name, value in options.items() if name in _OF_ENGINE})
+    check_flags(shuffle=shuffle)
+    order = _make_order(source, options, shuffle=bool(shuffle), world=world)
+    workers, max_queue_size = check_counts(workers, max_queue_size, "process")
+    check_replicable(order.source, workers, in_processes=True)
+    job = Job(
+        workers=workers,
+        seed=int(chosen.seed) if chosen.seed is not None else fresh_seed(next(_uids), 0),
+        is_seed_given=chosen.seed is not None,
+        options=chosen,
+        ring=RingPlan("memfd", num_kept + max_queue_size, LotWork),  # as many may be computed again at a time
+        **{**order.of_job(), "shard": ALONE},
+    )
+    draws = None if order.sampled is None else KeptDraws(order.sampled.draw)
+    return StreamPlan(order, job, max_queue_size, draws)
+
+
+def _refuse(workers: Any, options: dict[str, Any]) -> None:
+    """Raise for options that a Loader has and a server has not, and for those that nobody has."""
+    backend = options.pop("backend", "process")
+    if backend != "process" or workers == 0:
+        got = f"backend={backend!r}" if backend != "process" else "workers=0"
+        raise ValueError(f"a server's batches lie in shared memory, written by worker processes: leave out {got}")
+    if options.pop("shard", None) is not None:
+        raise ValueError('a server deals to all ranks: leave out shard, and pass mode="split" with world=N')
+    if options.pop("copy", False):
+        raise ValueError('copy is the consumers\' choice: attach(..., writable="copy") gives private copies')
+    refuse_torch_names({name: value for name, value in options.items() if name not in _OF_ENGINE | _OF_SAMPLES})
+
+
+def _make_order(source: Any, options: dict[str, Any], *, shuffle: bool, world: int) -> Order:
+    of_samples = {name: value for name, value in options.items() if name in _OF_SAMPLES}
+    if world == 1:
+        return Order(source, SampleOptions(**of_samples), shuffle=shuffle)
+    samples = SampleOptions(**of_samples, shard=(0, world))
+    return Order(source, samples, shuffle=shuffle, share=AllRanks(world, drop_last=samples.drop_last))

@@ -1,0 +1,372 @@
+"""The engine as a server drives it: it gives lots, never waits, and knows who holds which of them.
+
+    open_epoch --> take, take, ... --> has_ended --> finish_epoch --> open_epoch
+                     |
+                     +--> Lot: share(lot, holder) for each that has it, release(lot, holder) when one has it no more
+                     +--> Failure: what was raised in the place of a batch
+
+One thread calls everything: `take` when somebody wants a batch, `advance` when `fileno` is readable or `timeout_s` is
+over. A lot belongs to the server until it is shared for the first time; from then on it is free when its last holder
+has released it. What the workers compute ahead is bounded by ``max_queue_size``, as in a `Loader`; what the holders
+keep by ``num_kept``, the slots that are there for it.
+
+Everything else is as in a `Loader`: order, seeds, restarts of workers, time-outs, lack of memory.
+"""
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
+
+from mpqueue.control.backend import EndOfStream, Stopped
+from mpqueue.control.outcomes import Outcome
+from mpqueue.control.polled import NotYet, PolledLedger, PolledPipeline
+from mpqueue.control.progress import Place
+from mpqueue.control.schedule import DrawnSchedule, EpochSchedule, Ticket
+from mpqueue.control.skips import is_of_source
+from mpqueue.engine import Engine
+from mpqueue.memory.slots import Slot, SlotError
+from mpqueue.service.lots import Failure, Lot, settle
+from mpqueue.service.plan import NUM_KEPT, make_plan
+from mpqueue.service.replays import unit_in
+from mpqueue.sources import epoch_end_of
+from mpqueue.stats import Statistics
+from mpqueue.system import descriptors
+from mpqueue.workers.process import ProcessBackend
+
+_RETRY_S = 0.2  # after an error that is no batch's: the next try would most likely end like the last
+
+
+class SharedRing(NamedTuple):
+    """The memory in which the lots of a stream lie.
+
+    Attributes:
+        read_only_fd: A descriptor that can only be read; the stream's.
+        nbytes: Bytes of address space.
+        stride: Of these, bytes per slot: slot n begins at ``n * stride``.
+    """
+
+    read_only_fd: int
+    nbytes: int
+    stride: int
+
+
+class Stream:
+    """One stream of lots out of one source.
+
+    Args:
+        source: As of a `Loader`.
+        workers: How many processes.
+        max_queue_size: Batches computed ahead, those at work included.
+        shuffle: A new order for every epoch (sequences only).
+        world: The number of ranks among which the batches are to be split equally: the end is filled up, or dropped.
+        place: Where to begin.
+        num_kept: Slots for what holders keep.
+        options: Those of `mpqueue.options.Options` and `mpqueue.options.SampleOptions`, but ``copy`` and ``shard``.
+
+    Attributes:
+        plan: What it runs.
+        epoch: The one that was opened last.
+        has_ended: All its batches were taken.
+        count: Lots and failures that it has given of it, and those before the place where it began.
+        ring: The memory, from `start` to `stop`.
+
+    Raises:
+        TypeError: The source is no source, or an option has the wrong type.
+        ValueError: An option has an impossible value, excludes another one, or means nothing to a server.
+    """
+
+    _pipeline: PolledPipeline  # these are there from `start` on
+    _backend: ProcessBackend
+
+    def __init__(
+        self,
+        source: Any,
+        *,
+        workers: int,
+        max_queue_size: int = 10,
+        shuffle: bool = False,
+        world: int = 1,
+        place: Place | None = None,
+        num_kept: int = NUM_KEPT,
+        **options: Any,
+    ) -> None:
+        self.plan = make_plan(
+            source, workers=workers, max_queue_size=max_queue_size, shuffle=shuffle, world=world, num_kept=num_kept,
+            options=options,
+        )  # fmt: skip
+        self._place = _settled(place or Place())
+        self.epoch, self.has_ended, self.count = self._place.epoch, False, 0
+        self.ring: SharedRing | None = None
+        self._engine = Engine(PolledLedger, PolledPipeline)
+        self._unopened: Exception | None = None
+        self._is_wanted = self._is_open = self._has_freed = False
+        self._retry_at: float | None = None
+
+    @property
+    def is_generator(self) -> bool:
+        """True if the source is a generator: nothing of it can be computed again beside its order."""
+        return self.plan.order.is_stream
+
+    @property
+    def seed(self) -> int:
+        """Order and random numbers follow from it."""
+        return self.plan.job.seed
+
+    def length(self) -> int | None:
+        """Batches per epoch, over all ranks; None if it has no end, or nobody knows."""
+        try:
+            return self.plan.order.length()
+        except TypeError:
+            return None
+
+    # -- Life
+
+    def start(self) -> None:
+        """Start the workers, which begin with the epoch of the place.
+
+        Raises:
+            OSError: There are not enough processes, descriptors or memory; nothing is left behind.
+            Exception: As of `mpqueue.engine.Engine.start`.
+        """
+        plan, place = self.plan, self._place
+        schedule = plan.schedule()
+        if isinstance(schedule, EpochSchedule):
+            schedule.last_epoch = place.epoch
+        epoch_end = None if self.is_generator else epoch_end_of(plan.job.source)
+        job = replace(plan.job, skip=place.counts)
+        pipeline: Any = self._engine.start(job, schedule, "process", plan.max_queue_size, place, epoch_end=epoch_end)
+        self._pipeline, self._backend = pipeline, pipeline.backend
+        pipeline.ledger.settle = self._settle
+        ring = self._backend.pool.ring
+        try:
+            fd = descriptors.own(ring.segment.open_read_only())
+        except BaseException:
+            self.stop()
+            raise
+        self.ring = SharedRing(fd, ring.segment.size, ring.stride)
+
+    def stop(self, timeout: float | None = None) -> None:
+        """End the workers, and let go of the ring; idempotent. What others have mapped of it lives on.
+
+        Raises:
+            StopTimeout: Some outlived the timeout; it names them.
+        """
+        if self.ring is not None:
+            descriptors.close(self.ring.read_only_fd)
+            self.ring = None
+        self._engine.stop(timeout)
+
+    @property
+    def is_running(self) -> bool:
+        """True from `start` to `stop`."""
+        return self._engine.is_running
+
+    def statistics(self) -> Statistics:
+        """Return the counters of the engine; after `stop` they stay as they were last."""
+        return self._engine.statistics()
+
+    # -- The loop
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when there is something for `advance` to do."""
+        return self._backend.fileno()
+
+    def timeout_s(self) -> float | None:
+        """Return the seconds after which `advance` is to be called at the latest; None: there is no such time."""
+        waits = [self._backend.timeout_s()]
+        if self._has_freed and self._backend.has_waiting:
+            waits.append(0.0)
+        if self._retry_at is not None:
+            waits.append(max(0.0, self._retry_at - time.monotonic()))
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    def advance(self) -> None:
+        """Take in what the workers report, replace those that died, and deal what can be dealt."""
+        self._has_freed = False
+        self._pipeline.look()
+
+    # -- Epochs
+
+    def open_epoch(self, epoch: int) -> int | None:
+        """Have `take` give the batches of an epoch; one before that has not ended is abandoned.
+
+        Returns: The number of its batches, None if it has no end, or nobody knows.
+        """
+        self.epoch, self.has_ended, self.count, self._is_wanted = epoch, False, 0, True
+        self._unopened = self._open()
+        return self._pipeline.ledger.order_of(epoch)[1]
+
+    def _open(self) -> Exception | None:
+        """Have the pipeline at the beginning of the epoch, or in the middle of it; return why that is not possible."""
+        pipeline, ledger, epoch = self._pipeline, self._pipeline.ledger, self.epoch
+        self._is_open = False
+        try:
+            pipeline.finish_epoch()  # again, if the source's hook has failed
+            if ledger.progress.epoch != epoch:
+                ledger.forget_extras()
+                pipeline.restart_at(Place(epoch))
+            place = ledger.progress.place()
+            self.count = place.position + len(place.ahead) + sum(place.counts)
+            if isinstance(ledger.schedule, EpochSchedule):
+                self._bound(ledger.schedule)
+                pipeline.hand_out(epoch)
+        except Exception as error:
+            return error
+        self._is_open = True
+        return None
+
+    def _bound(self, schedule: EpochSchedule) -> None:
+        """Have nothing of a second epoch computed before somebody asks for one, as a `Loader` does."""
+        is_bound = self.epoch == self._place.epoch or isinstance(schedule, DrawnSchedule)
+        schedule.last_epoch = self.epoch if is_bound else None
+
+    def finish_epoch(self) -> None:
+        """Run the source's ``on_epoch_end``, if all of the epoch was taken; what it raises is the next failure."""
+        self._pipeline.finish_epoch()
+        if self.plan.draws is not None:
+            self.plan.draws.forget(self.epoch + 1)
+
+    # -- Lots
+
+    def take(self, *, may_fail: bool = False) -> Lot | Failure | None:
+        """Return the next batch: of those that are computed again, or of the open epoch. Never waits.
+
+        Args:
+            may_fail: All who hold lots wait for this one: where there is no memory for it, none will come free.
+
+        Returns: None if it is not ready, or all were taken.
+        """
+        extra = self.take_extra()
+        if extra is not None or self.has_ended or not self._may_try():
+            return extra
+        if not self._is_open:
+            error, self._unopened = self._unopened or self._open(), None
+            if error is not None:
+                return self._failed(error, None)
+        pipeline = self._pipeline
+        pipeline.may_fail = may_fail or not self._backend.pool.ring.slots.num_leased
+        try:
+            lot: Lot = pipeline.next()
+        except NotYet:
+            return None
+        except EndOfStream:
+            self.has_ended = True
+            return None
+        except Stopped:
+            return None
+        except Exception as error:
+            return self._failed(error, pipeline.failed)
+        if self.is_generator:
+            lot = lot._replace(position=self.count)
+        self.count += 1
+        return lot
+
+    def _may_try(self) -> bool:
+        """Return whether there is an open epoch, and no recent failure to wait after."""
+        if self._retry_at is not None:
+            if time.monotonic() < self._retry_at:
+                return False
+            self._retry_at = None
+        return self._is_wanted
+
+    def take_extra(self) -> Lot | Failure | None:
+        """Return the next of the batches that are computed again; None if it is not ready, or there is none."""
+        ledger = self._pipeline.ledger
+        if not ledger.extras:
+            return None
+        taken = self._pipeline.next_extra()
+        if taken is None:
+            return None
+        ticket, outcome = taken
+        try:
+            opened = outcome.open()
+        except Exception as error:
+            is_left_out = self.plan.job.skips and is_of_source(error)
+            return Failure(ticket.epoch, ticket.position, None if is_left_out else error, is_extra=True)
+        if not outcome.is_partial:
+            return cast("Lot", opened._replace(is_extra=True))
+        if opened.is_empty:
+            return Failure(ticket.epoch, ticket.position, None, is_extra=True)
+        return cast("Lot", opened.batch._replace(is_extra=True))
+
+    def _failed(self, error: Exception, ticket: Ticket | None) -> Failure:
+        if isinstance(error, StopIteration):  # of the source; as it is, it would look like an end
+            cause, error = error, RuntimeError("the source raised StopIteration")
+            error.__cause__ = cause
+        if ticket is None or ticket.position < 0:
+            self._retry_at = time.monotonic() + _RETRY_S
+            return Failure(self.epoch, -1, error)
+        position = self.count if self.is_generator else ticket.position
+        self.count += 1
+        return Failure(ticket.epoch, position, error)
+
+    def recompute(self, epoch: int, positions: Iterable[int]) -> None:
+        """Have batches of the open epoch computed again: `take` gives them as extra ones, in this order.
+
+        Raises:
+            ValueError: It is another epoch, or the source is a generator, whose elements cannot be asked for one by
+                one.
+            LookupError: There is no such position; or a sampler gave it, and it is not kept any more.
+        """
+        if self.is_generator:
+            raise ValueError(
+                "the source is a generator: its elements cannot be computed again for one consumer that came late; "
+                'let it attach with join="now" or "next"'
+            )
+        if epoch != self.epoch or not self._is_wanted:
+            raise ValueError(f"batches of epoch {epoch} cannot be computed again: epoch {self.epoch} is open")
+        draws, ledger = self.plan.draws, self._pipeline.ledger
+        order, length = ledger.order_of(epoch)
+        for position in positions:
+            drawn = unit_in(order, length, position) if draws is None else draws.unit(epoch, position)
+            ledger.want(epoch, position, drawn.unit, drawn.listed)
+        self._pipeline.look()
+
+    def share(self, lot: Lot | Failure, holder: int) -> None:
+        """Note that a holder has a lot. Each has it once; a failure has no slot, and is free anyway.
+
+        Raises:
+            SlotError: The lot is free, or the holder has it already.
+        """
+        if lot.turn and self.is_running:
+            assert isinstance(lot, Lot)
+            self._backend.pool.ring.share(self._slot(lot), holder, lot.header_offset)
+
+    def release(self, lot: Lot | Failure, holder: int | None = None) -> None:
+        """Note that a holder has a lot no more; the last one frees it. None: it was never shared, and nobody wants it.
+
+        Raises:
+            SlotError: The holder does not have it.
+        """
+        if not lot.turn or not self.is_running:
+            return
+        ring, slot = self._backend.pool.ring, self._slot(lot)
+        if holder is None:
+            ring.release(slot)
+        else:
+            ring.unshare(slot, holder)
+        self._has_freed = self._has_freed or not slot.turn
+
+    def _slot(self, lot: Lot | Failure) -> Slot:
+        assert isinstance(lot, Lot)
+        slot = self._backend.pool.ring.slots.slots[lot.slot]
+        if slot.turn != lot.turn:
+            raise SlotError(f"slot {lot.slot} has turn {slot.turn} and not {lot.turn} any more")
+        return slot
+
+    def _settle(self, outcome: Outcome) -> bool:
+        return settle(outcome, may_fail=self._pipeline.may_fail)
+
+    def __repr__(self) -> str:
+        state = f"epoch {self.epoch}, {self.count} given" if self.is_running else "stopped"
+        return f"<Stream of {type(self.plan.job.source).__name__}, {self.plan.job.workers} workers, {state}>"
+
+
+def _settled(place: Place) -> Place:
+    """Return the same place, with as much before its position as possible."""
+    position, ahead = place.position, set(place.ahead)
+    while position in ahead:
+        ahead.discard(position)
+        position += 1
+    return place._replace(position=position, ahead=tuple(sorted(ahead)))

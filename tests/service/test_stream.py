@@ -1,0 +1,510 @@
+"""The engine as a server drives it: real workers, and a loop that waits for descriptors only."""
+
+import contextlib
+import logging
+import mmap
+import os
+import select
+
+import numpy as np
+import pytest
+from helpers.faults import Fault, Growing, Numbers, StrikesAt
+
+from mpqueue import Loader
+from mpqueue.control.progress import Place
+from mpqueue.errors import BatchTimeout, WorkerDied
+from mpqueue.memory.recipes import ReadSpec, base_over
+from mpqueue.memory.slots import SlotError
+from mpqueue.service.lots import Failure, Lot
+from mpqueue.service.records import PARTIAL
+from mpqueue.service.stream import Stream
+
+DEADLOCK_S = 60
+
+
+class Reader:
+    """What a consumer does: it has the ring for reading, and rebuilds batches."""
+
+    def __init__(self, stream):
+        self.ring = stream.ring
+        self.memory = mmap.mmap(stream.ring.read_only_fd, stream.ring.nbytes, prot=mmap.PROT_READ)
+
+    def read(self, lot):
+        """A private copy of a lot's tree."""
+        spec, start = ReadSpec(lot.spec), lot.slot * self.ring.stride
+        recipe = spec.recipes[self.memory[start + lot.header_offset : start + lot.nbytes]]
+        data = base_over(self.memory, start, lot.header_offset, None).copy()
+        tree = spec.rebuild(recipe, base_over(data, 0, len(data), recipe.structure))
+        return tree[0] if lot.flags & PARTIAL else tree
+
+
+class Server:
+    """A loop over one stream."""
+
+    def __init__(self, source, **options):
+        self.stream = Stream(source, **{"workers": 2, "seed": 5, **options})
+        self.stream.start()
+        self.reader = Reader(self.stream)
+
+    def wait(self):
+        """Until the workers have something to say, or it is time to look after them."""
+        timeout_s = self.stream.timeout_s()
+        ready = select.select([self.stream.fileno()], [], [], DEADLOCK_S if timeout_s is None else timeout_s)[0]
+        assert ready or timeout_s is not None, "nothing happens any more"
+        self.stream.advance()
+
+    def take(self, **options):
+        """The next lot or failure; None at the end of the epoch."""
+        while (given := self.stream.take(**options)) is None and not self.stream.has_ended:
+            self.wait()
+        return given
+
+    def take_extra(self):
+        while (given := self.stream.take_extra()) is None:
+            self.wait()
+        return given
+
+    def value(self, given):
+        """What a batch is full of, or the error; its slot is free then."""
+        if isinstance(given, Failure):
+            return given.error
+        batch = self.reader.read(given)
+        self.stream.share(given, 1)
+        self.stream.release(given, 1)
+        return int(np.asarray(batch).flat[0])
+
+    def epoch(self, number):
+        """The batches of an epoch, as (position, value)."""
+        self.stream.open_epoch(number)
+        given = []
+        while (one := self.take()) is not None:
+            given.append((one.position, self.value(one)))
+        self.stream.finish_epoch()
+        return given
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stream.stop()
+
+
+def values(given):
+    return [value for _, value in given]
+
+
+def of_loader(source, epochs, **options):
+    """What a Loader gives."""
+    with Loader(source, **{"workers": 2, "seed": 5, **options}) as loader:
+        return [[int(np.asarray(batch).flat[0]) for batch in loader] for _ in range(epochs)]
+
+
+# -- Order
+
+
+@pytest.mark.parametrize("options", [{}, {"shuffle": True}, {"shuffle": True, "max_queue_size": 2, "workers": 1}])
+def test_it_gives_the_batches_of_a_loader_epoch_after_epoch(options):
+    expected = of_loader(Numbers(13), 3, **options)
+    with Server(Numbers(13), **options) as server:
+        for epoch in range(3):
+            given = server.epoch(epoch)
+            assert [position for position, _ in given] == list(range(13))
+            assert values(given) == expected[epoch]
+            assert server.stream.count == 13
+
+
+class Samples:
+    def __len__(self):
+        return 21
+
+    def __getitem__(self, index):
+        return np.array([index, np.random.randint(1 << 30)])
+
+
+def test_samples_are_batched_and_drawn_as_in_a_loader():
+    options = {"batch_size": 4, "shuffle": True, "seed": 5}
+    with Loader(Samples(), workers=2, **options) as loader:
+        expected = [batch.copy() for batch in loader]
+    with Server(Samples(), **options) as server:
+        assert server.stream.open_epoch(0) == 6
+        for number, batch in enumerate(expected):
+            lot = server.take()
+            assert (lot.epoch, lot.position, lot.is_extra) == (0, number, False)
+            assert np.array_equal(server.reader.read(lot), batch)
+            server.stream.release(lot)
+
+
+def test_what_a_sampler_gives_is_given():
+    with Server(Numbers(9), sampler=[3, 1, 4, 1, 5]) as server:
+        assert values(server.epoch(0)) == values(server.epoch(1)) == [3, 1, 4, 1, 5]
+
+
+def test_the_batches_of_all_ranks_are_a_multiple_of_their_number():
+    with Server(Numbers(7), world=3) as server:
+        assert server.stream.open_epoch(0) == server.stream.length() == 9
+        assert values(server.epoch(0)) == [*range(7), 0, 1]
+    with Server(Numbers(7), world=3, drop_last=True) as server:
+        assert values(server.epoch(0)) == [*range(6)]
+
+
+def test_samples_of_all_ranks_are_those_of_loaders_with_a_shard():
+    options = {"batch_size": 4, "shuffle": True, "seed": 5}
+    ranks = []
+    for rank in range(2):
+        with Loader(Samples(), workers=1, shard=(rank, 2), **options) as loader:
+            ranks.append([batch.copy() for batch in loader])
+    with Server(Samples(), world=2, **options) as server:
+        assert server.stream.open_epoch(0) == 6
+        for number in range(6):
+            lot = server.take()
+            assert np.array_equal(server.reader.read(lot), ranks[number % 2][number // 2])
+            server.stream.release(lot)
+
+
+def letters():
+    from mpqueue import worker_info
+
+    info = worker_info()
+    yield from (np.full(3, number) for number in range(info.id, 9, info.num_workers))
+
+
+def test_elements_of_a_generator_function_are_numbered_as_they_come():
+    expected = of_loader(letters, 2)
+    with Server(letters) as server:
+        assert server.stream.open_epoch(0) is None
+        for epoch in range(2):
+            given = server.epoch(epoch)
+            assert given == list(enumerate(expected[epoch]))
+            assert server.stream.count == 9
+
+
+def test_it_goes_on_at_a_place():
+    with Server(Numbers(10), shuffle=True, place=Place(1, 4, (5, 8))) as server:
+        given = server.epoch(1)
+        following = server.epoch(2)
+    expected = of_loader(Numbers(10), 3, shuffle=True)
+    assert given == [(position, expected[1][position]) for position in (4, 6, 7, 9)]
+    assert values(following) == expected[2]
+
+
+def test_an_epoch_of_which_all_was_taken_before_has_ended_and_is_finished():
+    with Server(Growing(4), place=Place(0, 2, (2, 3))) as server:
+        server.stream.open_epoch(0)
+        assert server.stream.take() is None
+        assert (server.stream.has_ended, server.stream.count) == (True, 4)
+        server.stream.finish_epoch()
+        assert values(server.epoch(1)) == [100, 101, 102, 103]
+
+
+def test_positions_of_an_epoch_that_had_ended_before_are_computed_again():
+    expected = of_loader(Numbers(5), 2, shuffle=True)[1]
+    with Server(Numbers(5), shuffle=True, place=Place(1, 5)) as server:
+        assert server.stream.open_epoch(1) == 5
+        server.stream.recompute(1, [4, 2])
+        assert [server.value(server.take_extra()) for _ in range(2)] == [expected[4], expected[2]]
+
+
+def test_an_epoch_that_is_left_on_its_way_is_abandoned():
+    with Server(Numbers(50)) as server:
+        server.stream.open_epoch(0)
+        first = server.take()
+        server.stream.open_epoch(1)
+        assert values(server.epoch(1)) == [*range(50)]
+        assert server.value(first) == 0
+
+
+def test_the_epoch_end_is_run_when_it_is_asked_for_and_not_before():
+    source = Growing(4)
+    with Server(source) as server:
+        server.stream.open_epoch(0)
+        lots = [server.take() for _ in range(4)]
+        assert server.take() is None
+        server.stream.advance()
+        assert source.epoch == 0
+        server.stream.finish_epoch()
+        assert source.epoch == 1
+        assert values(server.epoch(1)) == [100, 101, 102, 103]
+        assert [server.value(lot) for lot in lots] == [0, 1, 2, 3]
+
+
+class EndsBadly(Numbers):
+    def on_epoch_end(self):
+        raise ValueError("a bad end")
+
+
+def test_what_the_epoch_end_raises_comes_first_in_the_next_epoch():
+    with Server(EndsBadly(3)) as server:
+        server.epoch(0)
+        server.stream.open_epoch(1)
+        failure = server.take()
+        assert (failure.epoch, failure.position, failure.turn, str(failure.error)) == (1, -1, 0, "a bad end")
+        assert [server.value(server.take()) for _ in range(3)] == [0, 1, 2]
+
+
+# -- Positions that are computed again
+
+
+@pytest.mark.parametrize(
+    "options", [{"shuffle": True}, {"batch_size": 2, "shuffle": True}, {"sampler": [5, 3, 2, 7, 0, 1]}, {"world": 4}]
+)
+def test_positions_are_computed_again_beside_the_order(options):
+    with Server(Numbers(11), **options) as server:
+        server.stream.open_epoch(0)
+        given = [server.value(server.take()) for _ in range(4)]
+        server.stream.recompute(0, [2, 0, 3])
+        again = [server.take_extra() for _ in range(3)]
+        assert [(lot.epoch, lot.position, lot.is_extra) for lot in again] == [(0, 2, True), (0, 0, True), (0, 3, True)]
+        assert [server.value(lot) for lot in again] == [given[2], given[0], given[3]]
+        following = server.take()
+        assert (following.position, following.is_extra) == (4, False)
+
+
+def test_positions_are_computed_again_after_the_last_one_and_while_the_next_epoch_is_prepared():
+    with Server(Numbers(6), shuffle=True) as server:
+        server.epoch(0)
+        server.stream.open_epoch(1)
+        given = [server.value(server.take()) for _ in range(6)]
+        assert server.take() is None
+        server.stream.recompute(1, range(6))
+        assert [server.value(server.take_extra()) for _ in range(6)] == given
+        server.stream.finish_epoch()
+        assert len(server.epoch(2)) == 6
+
+
+def test_many_positions_are_computed_again_while_nobody_takes_what_is_due():
+    with Server(Numbers(100), max_queue_size=3) as server:
+        server.stream.open_epoch(0)
+        for _ in range(50):
+            server.value(server.take())
+        server.stream.recompute(0, range(50))
+        assert [server.value(server.take_extra()) for _ in range(50)] == list(range(50))
+        assert server.take().position == 50
+
+
+def test_an_error_comes_again_when_its_position_is_computed_again():
+    with Server(StrikesAt(Fault("raise"), at=1)) as server:
+        server.stream.open_epoch(0)
+        server.take(), server.take()
+        server.stream.recompute(0, [1])
+        failure = server.take_extra()
+        assert (failure.position, failure.is_extra, str(failure.error)) == (1, True, "a bad record")
+
+
+def test_elements_of_a_generator_cannot_be_computed_again():
+    with Server(letters) as server:
+        server.stream.open_epoch(0)
+        with pytest.raises(ValueError, match="generator"):
+            server.stream.recompute(0, [0])
+
+
+def test_positions_that_are_not_there_cannot_be_computed_again():
+    with Server(Numbers(5)) as server:
+        server.stream.open_epoch(0)
+        with pytest.raises(LookupError, match="no batch 5"):
+            server.stream.recompute(0, [5])
+        with pytest.raises(ValueError, match="epoch 0 is open"):
+            server.stream.recompute(1, [0])
+
+
+# -- Holders
+
+
+def test_a_slot_is_free_when_its_last_holder_has_released_it():
+    with Server(Numbers(3)) as server:
+        stream = server.stream
+        stream.open_epoch(0)
+        lot = server.take()
+        for holder in (4, -2, 9):
+            stream.share(lot, holder)
+        for holder in (9, 4):
+            stream.release(lot, holder)
+        assert server.reader.read(lot)[0] == 0
+        stream.release(lot, -2)
+        with pytest.raises(SlotError):
+            stream.release(lot, -2)
+        with pytest.raises(SlotError):
+            stream.share(lot, 4)
+
+
+def test_what_is_held_is_never_written_again():
+    """All slots are used many times over, but those that are held."""
+    with Server(Numbers(600), num_kept=4, max_queue_size=2) as server:
+        server.stream.open_epoch(0)
+        held = [server.take() for _ in range(4)]
+        for lot in held:
+            server.stream.share(lot, 7)
+        assert [server.value(server.take()) for _ in range(596)] == list(range(4, 600))
+        assert [int(server.reader.read(lot)[0]) for lot in held] == [0, 1, 2, 3]
+
+
+def test_when_all_slots_are_held_it_goes_on_with_the_first_that_comes_free():
+    with Server(Numbers(40), num_kept=0, max_queue_size=1, workers=1) as server:
+        stream = server.stream
+        stream.open_epoch(0)
+        held = []
+        while stream.statistics().slots_in_use < stream.statistics().num_slots or len(held) < 3:
+            lot = server.take()
+            stream.share(lot, 1)
+            held.append(lot)
+        assert stream.take() is None
+        for lot in held:
+            stream.release(lot, 1)
+        assert server.take().position == len(held)
+
+
+def test_a_failure_needs_no_holders():
+    with Server(StrikesAt(Fault("raise"), at=0)) as server:
+        server.stream.open_epoch(0)
+        failure = server.take()
+        server.stream.share(failure, 1)
+        server.stream.share(failure, 1)
+        server.stream.release(failure, 1)
+        assert (failure.position, failure.is_extra, failure.turn) == (0, False, 0)
+
+
+# -- Faults
+
+
+def test_an_error_stands_in_the_place_of_its_batch():
+    with Server(StrikesAt(Fault("raise"), at=2, length=5)) as server:
+        given = server.epoch(0)
+        assert [position for position, _ in given] == [0, 1, 2, 3, 4]
+        assert [str(value) for _, value in given] == ["0", "1", "a bad record", "3", "4"]
+        assert isinstance(given[2][1], ValueError)
+
+
+def test_a_stop_iteration_of_the_source_is_no_end():
+    with Server(StrikesAt(Fault("stop-iteration"), at=1, length=3)) as server:
+        assert [type(value).__name__ for _, value in server.epoch(0)] == ["int", "RuntimeError", "int"]
+
+
+@pytest.mark.parametrize("kind", ["sigkill", "sys-exit", "sigsegv"])
+def test_a_dead_worker_is_replaced_and_its_batches_computed_again(kind, tmp_path, caplog):
+    caplog.set_level(logging.CRITICAL, "mpqueue")
+    with Server(StrikesAt(Fault(kind, tmp_path / "fuse"), at=3)) as server:
+        assert values(server.epoch(0)) == list(range(8))
+        statistics = server.stream.statistics()
+        assert (statistics.deaths, statistics.restarts) == (1, 1)
+
+
+def test_a_batch_that_kills_its_workers_is_an_error_in_its_place(caplog):
+    caplog.set_level(logging.CRITICAL, "mpqueue")
+    with Server(StrikesAt(Fault("sigkill"), at=3), restarts=1) as server:
+        given = server.epoch(0)
+        assert [position for position, _ in given] == list(range(8))
+        assert isinstance(given[3][1], WorkerDied)
+
+
+def test_a_worker_that_hangs_is_ended(caplog):
+    caplog.set_level(logging.CRITICAL, "mpqueue")
+    with Server(StrikesAt(Fault("sigstop"), at=3), batch_timeout=1.0, restarts=0) as server:
+        assert isinstance(server.epoch(0)[3][1], BatchTimeout)
+
+
+def test_broken_samples_are_left_out(caplog):
+    caplog.set_level(logging.CRITICAL, "mpqueue")
+    source = StrikesAt(Fault("raise"), at=2, length=6)
+    with Server(source, batch_size=2, on_error="skip", workers=1) as server:
+        server.stream.open_epoch(0)
+        lots = [server.take() for _ in range(3)]
+        assert [server.reader.read(lot)[:, 0].tolist() for lot in lots] == [[0, 1], [3], [4, 5]]
+        assert [lot.flags for lot in lots] == [0, PARTIAL, 0]
+        server.stream.recompute(0, [1])
+        assert server.reader.read(server.take_extra())[:, 0].tolist() == [3]
+        assert server.stream.statistics().skipped == 1
+
+
+def test_batches_of_which_nothing_is_left_are_left_out(caplog):
+    caplog.set_level(logging.CRITICAL, "mpqueue")
+    for options in ({}, {"batch_size": 1}):
+        source = StrikesAt(Fault("raise"), at=2, length=5)
+        with Server(source, on_error="skip", workers=1, **options) as server:
+            server.stream.open_epoch(0)
+            lots = [server.take() for _ in range(4)]
+            assert [lot.position for lot in lots] == [0, 1, 3, 4]
+            for lot in lots:
+                server.stream.release(lot)
+            assert server.take() is None
+            server.stream.recompute(0, [2])
+            assert server.take_extra() == Failure(0, 2, None, is_extra=True)
+            assert server.stream.statistics().slots_in_use == 0
+
+
+class HasNoLength(Numbers):
+    def __len__(self):
+        if os.path.exists(self.length):
+            return 2
+        raise OSError("no index")
+
+
+def test_a_source_without_a_length_is_asked_again(tmp_path):
+    ready = tmp_path / "ready"
+    ready.touch()
+    with Server(HasNoLength(str(ready)), workers=1) as server:
+        assert len(server.epoch(0)) == 2
+        ready.unlink()
+        server.stream.open_epoch(1)
+        failure = server.take()
+        assert (failure.position, str(failure.error)) == (-1, "no index")
+        ready.touch()
+        assert [server.take().position for _ in range(2)] == [0, 1]
+
+
+# -- Life
+
+
+def test_nothing_is_to_be_done_while_nobody_asks():
+    with Server(Numbers(50)) as server:
+        server.stream.open_epoch(0)
+        server.take()
+        while server.stream.timeout_s() is not None or select.select([server.stream.fileno()], [], [], 0.5)[0]:
+            server.stream.advance()
+        assert server.stream.statistics().slots_in_use == 11
+
+
+def test_the_ring_can_be_read_and_not_written():
+    with Server(Numbers(3)) as server:
+        with pytest.raises(PermissionError):
+            mmap.mmap(server.stream.ring.read_only_fd, 4096)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.pwrite(server.stream.ring.read_only_fd, b"x", 0)
+
+
+def test_views_of_others_outlive_it():
+    with Server(Numbers(3)) as server:
+        server.stream.open_epoch(0)
+        lot = server.take()
+    assert server.reader.read(lot)[0] == 0
+    assert server.stream.ring is None
+    server.stream.release(lot)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backend": "thread"}, "leave out backend='thread'"),
+        ({"workers": 0}, "leave out workers=0"),
+        ({"shard": "auto"}, "leave out shard"),
+        ({"copy": True}, "writable"),
+    ],
+)
+def test_options_that_mean_nothing_to_a_server_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Stream(Numbers(), **{"workers": 1, **options})
+
+
+def test_options_that_nobody_has_are_refused():
+    with pytest.raises(TypeError, match="num_workers is here workers"):
+        Stream(Numbers(), workers=1, num_workers=1)
+    with contextlib.suppress(TypeError):
+        Stream(Numbers(), workers=1, seed="x")
+        pytest.fail("a seed that is text was taken")
+
+
+def test_a_lot_says_where_it_lies():
+    with Server(Numbers(1), workers=1) as server:
+        server.stream.open_epoch(0)
+        lot = server.take()
+        assert isinstance(lot, Lot)
+        assert lot.turn > 0
+        assert 0 < lot.header_offset < lot.nbytes <= server.stream.ring.stride
