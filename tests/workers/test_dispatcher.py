@@ -106,6 +106,35 @@ class LateNursery(simulated.Nursery):
         return super().events(timeout_s)
 
 
+class DiesAtARestart(simulated.Nursery):
+    """Is gone when it is asked for a third worker."""
+
+    num_asked = 0
+
+    def start_worker(self, key, config, ends):
+        self.num_asked += 1
+        if self.num_asked == 3:
+            self.dies()
+        super().start_worker(key, config, ends)
+
+
+def test_a_nursery_that_dies_as_it_is_asked_for_a_worker_is_replaced(monkeypatch):
+    """Before anybody has heard of its own death."""
+    monkeypatch.setattr(simulated, "Nursery", DiesAtARestart)
+    schedule = EpochSchedule(lambda: 1 << 20, 0)
+    schedule.start_at(0)
+    world = simulated.World(simulated.Source([1]), schedule, 2, 4, random.Random(0).choice)
+    try:
+        first = world.nursery
+        world.dies(next(iter(world.workers.values())), -9)
+        found = [world.pipeline.next() for _ in range(20)]
+        assert [int((batch["a"] if isinstance(batch, dict) else batch)[0]) for batch in found] == list(range(20))
+        assert first.is_gone
+        assert len(world.workers) == 2
+    finally:
+        world.close()
+
+
 class Watched(simulated.World):
     """Notes which worker has done what."""
 
