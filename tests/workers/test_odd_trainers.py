@@ -131,3 +131,23 @@ def test_in_a_working_directory_that_is_gone(method, tmp_path):
     # What it prints is not looked at: Python's own resource tracker may have a word to say.
     said, _ = ran(f"os.chdir({str(folder)!r})\nos.rmdir({str(folder)!r})\n{TRAIN}", env={"METHOD": method})
     assert said == ["0 1 2 3 4 5 6 7"]
+
+
+@pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+def test_whose_output_goes_to_a_pipe_a_line_of_a_dying_worker_is_not_lost(method, tmp_path):
+    said, output = ran(f"METHOD, FUSE = {method!r}, {str(tmp_path / 'fuse')!r}" + """
+class Printing(Numbers):
+    def __getitem__(self, index):
+        if index == 2 and not os.path.exists(FUSE):
+            open(FUSE, "w").close()
+            print("a line")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+with OrderedEnqueuer(Printing(), True, start_method=METHOD) as enqueuer:
+    enqueuer.start(1)
+    batches = enqueuer.get()
+    say(*(int(next(batches)[0]) for _ in range(4)))
+""", env={"PYTHONUNBUFFERED": ""})  # fmt: skip
+    assert said == ["0 1 2 3"]
+    assert output == "a line\n"
