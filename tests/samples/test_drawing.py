@@ -164,6 +164,11 @@ def test_other_ranks_go_on_behind_what_was_taken_and_fill_up_the_rest(length, ex
     assert lists(orders[0], 4)[0] == [0, 1]
 
 
+def test_three_ranks_fill_up_what_two_have_left():
+    orders = [order_of(range(5), rank=rank, world=3, place=Place(0, 1)) for rank in range(3)]
+    assert [[unit for unit, _ in drawn(order)] for order in orders] == [[1, 4], [2, 0], [3, 1]]
+
+
 def test_a_sampler_is_drawn_no_further_than_a_batch_of_each_rank_ahead():
     drawn_so_far = []
 
@@ -336,6 +341,11 @@ def test_a_batch_has_the_mark_of_all_before_it_over_all_ranks():
     assert [drawn.mark for drawn in order_of(range(4)).draw(0).take(4)] == marks[:4]
 
 
+def test_the_mark_of_a_batch_stands_also_for_what_other_ranks_have_left_behind():
+    draw = order_of(range(6), world=2, place=Place(0, 2)).draw(0)
+    assert draw.mark == mark_of([1], mark_of([0], 0))
+
+
 def test_a_state_has_the_mark_of_what_was_drawn_unless_it_is_of_the_beginning():
     order = order_of(range(3))
     assert order.state_at(0, 2, 77) == {"drawn": 77}
@@ -353,6 +363,16 @@ def test_the_mark_of_the_place_that_was_reached_is_remembered():
     assert order.state_at(1, 3, None) == {"drawn": mark}
     order.draw(2).take(1)
     assert order.state_at(1, 3, None) == {}
+
+
+def test_the_place_that_was_reached_begins_with_the_first_epoch_and_goes_on_from_that_of_a_state():
+    first, both = mark_of([0], 0), mark_of([1], mark_of([0], 0))
+    order, other = order_of(range(2)), order_of(range(2))
+    drawn(order)
+    assert order.state_at(0, 2, None) == {"drawn": both}
+    other.load(1, 1, {"drawn": first})
+    drawn(other, 1)
+    assert other.state_at(1, 2, None) == {"drawn": both}
 
 
 def test_the_mark_of_a_state_goes_into_the_next_state_of_that_place():
