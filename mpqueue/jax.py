@@ -13,11 +13,16 @@ such arrays gets private copies from the ring, as every consumer does that keeps
 
 There is no thread: a `next` takes one batch from the loader, starts its transfer and returns the one that was started
 ``prefetch`` calls before.
+
+*Interrupts.* Ctrl-C raises between any two bytecodes, and no batch is lost or given twice by that. A batch goes from
+the loader into ``_ahead`` in one call of C; it is replaced there, once its transfer has begun, by one store; and when a
+signal strikes after it was taken out of there, it is put back. The next `next` goes on with what is half done.
 """
 
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +32,7 @@ from mpqueue.loader import Loader
 __all__ = ["device_iterator"]
 
 
-def device_iterator(loader: Iterable[Any], sharding: Any = None, prefetch: int = 2) -> Iterator[Any]:
+def device_iterator(loader: Iterable[Any], sharding: Any = None, prefetch: int = 2) -> "DeviceIterator":
     """Iterate over one epoch of a loader, its arrays and numbers as device arrays, ahead of use.
 
     ```python
@@ -48,7 +53,7 @@ def device_iterator(loader: Iterable[Any], sharding: Any = None, prefetch: int =
     Returns:
         An iterator of batches of the same structure. Arrays and numbers are `jax.Array`s; text, bytes, dates and other
         objects stay what they are, and wherever there is such a leaf ``sharding`` is not looked at. Any number of
-        threads may share it.
+        threads may share it. Its `state_dict` and `load_state_dict` count what was handed out.
 
     Raises:
         TypeError: ``loader`` cannot be iterated over, or ``prefetch`` is no integer.
@@ -65,7 +70,7 @@ def device_iterator(loader: Iterable[Any], sharding: Any = None, prefetch: int =
     if not hasattr(loader, "__iter__"):
         hint = ": pass its get()" if hasattr(loader, "get") else ""
         raise TypeError(f"device_iterator takes a Loader, or an iterable of batches; got {type(loader).__name__}{hint}")
-    return _DeviceIterator(loader, _Putter(jax, sharding), int(prefetch))
+    return DeviceIterator(loader, _Putter(jax, sharding), int(prefetch))
 
 
 class _Transfer(NamedTuple):
@@ -86,40 +91,66 @@ class _Transfer(NamedTuple):
         return all(array.is_deleted() or array.is_ready() for array in self.arrays)
 
 
-class _DeviceIterator(Iterator[Any]):
+class _Ahead(NamedTuple):
+    """The next thing to be handed out.
+
+    Attributes:
+        outcome: A batch on its way, or what was raised in its place.
+        place: That of the loader before it took this; None: it is no `Loader`.
+    """
+
+    outcome: _Transfer | Exception
+    place: dict[str, Any] | None
+
+
+class DeviceIterator(Iterator[Any]):
     """The iterator of `device_iterator`."""
 
     def __init__(self, loader: Iterable[Any], put: Callable[[Any], _Transfer], prefetch: int) -> None:
-        self._batches, self._put, self._prefetch = iter(loader), put, prefetch
-        self._num_left = _length_of(loader)
-        self._ahead: deque[_Transfer | Exception] = deque()
+        self._loader, self._put, self._prefetch = loader, put, prefetch
+        self._ahead: deque[Any] = deque()  # of _Ahead; the last may still be as the loader gave it
         self._handed_out: deque[_Transfer] = deque()  # while their transfers last
-        self._is_over = False
         self._lock = threading.RLock()  # the handler of a signal may ask for a batch, too
+        self._begin()
+
+    def _begin(self) -> None:
+        self._batches, self._num_left = iter(self._loader), _length_of(self._loader)
+        self._place: dict[str, Any] | None = None  # of the loader, before it was asked for the last batch
+        self._is_over = False
 
     def __next__(self) -> Any:
+        taken: _Ahead | None = None
+        try:
+            with self._lock:
+                self._let_go()
+                self._fill()
+                if not self._ahead:
+                    raise StopIteration
+                taken = self._ahead[0]
+                if isinstance(taken.outcome, _Transfer) and not taken.outcome.is_ready():
+                    self._handed_out.append(taken.outcome)
+                del self._ahead[0]
+            if isinstance(taken.outcome, Exception):
+                raise taken.outcome
+            return taken.outcome.batch  # noqa: TRY300 - a signal may still strike here
+        except BaseException as error:
+            self._keep(taken, error)
+            del taken  # the error's own traceback would keep it, and this frame, alive
+            raise
+
+    def _keep(self, taken: _Ahead | None, error: BaseException) -> None:
+        """Put back what an interrupt has kept from being handed out."""
         with self._lock:
-            self._let_go()
-            self._fill()
-            if not self._ahead:
-                raise StopIteration
-            transfer = self._ahead.popleft()
-            if isinstance(transfer, Exception):
-                try:
-                    raise transfer
-                finally:
-                    del transfer  # the error's own traceback would keep it, and this frame, alive
-            if not transfer.is_ready():
-                self._handed_out.append(transfer)
-            return transfer.batch
+            if taken is not None and taken.outcome is not error and not (self._ahead and self._ahead[0] is taken):
+                self._ahead.appendleft(taken)
 
     def _let_go(self) -> None:
         """Let go of the views whose transfers are ready; they are in the order in which they began."""
         while self._handed_out and self._handed_out[0].is_ready():
             self._handed_out.popleft()
-        for transfer in self._ahead:
-            if isinstance(transfer, _Transfer) and transfer.views and transfer.is_ready():
-                transfer.views.clear()
+        for ahead in self._ahead:
+            if isinstance(ahead, _Ahead) and isinstance(ahead.outcome, _Transfer) and ahead.outcome.is_ready():
+                ahead.outcome.views.clear()
 
     def _fill(self) -> None:
         """Take batches until enough are on their way.
@@ -127,17 +158,67 @@ class _DeviceIterator(Iterator[Any]):
         An error is the last until it was raised; and the end is not asked for before it is due, because the loader's
         epoch ends with that, for the source's ``on_epoch_end`` too.
         """
+        self._start_last()
         while not self._is_over and len(self._ahead) <= self._prefetch:
-            if self._ahead and (self._num_left == 0 or isinstance(self._ahead[-1], Exception)):
+            if self._ahead and (self._num_left == 0 or isinstance(self._ahead[-1].outcome, Exception)):
                 return
             if self._num_left:
                 self._num_left -= 1
+            self._place = self._loader.place() if isinstance(self._loader, Loader) else None
+            before = len(self._ahead)
             try:
-                self._ahead.append(self._put(next(self._batches)))
-            except StopIteration:
-                self._is_over = True
+                self._ahead.extend(islice(self._batches, 1))  # one call, so that no signal strikes in between
             except Exception as error:
-                self._ahead.append(error)
+                self._ahead.append(_Ahead(error, self._place))
+            self._is_over = len(self._ahead) == before
+            self._start_last()
+
+    def _start_last(self) -> None:
+        """Start the transfer of a batch that is as the loader gave it."""
+        if not self._ahead or isinstance(self._ahead[-1], _Ahead):
+            return
+        outcome: _Transfer | Exception
+        try:
+            outcome = self._put(self._ahead[-1])
+        except Exception as error:
+            outcome = error
+        self._ahead[-1] = _Ahead(outcome, self._place)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place behind the last batch that was handed out, for `load_state_dict`.
+
+        Returns:
+            What `mpqueue.Loader.state_dict` gives there: batches that are only on their way do not count.
+
+        Raises:
+            TypeError: The batches are those of no `mpqueue.Loader`.
+            RuntimeError: See `mpqueue.Loader.state_dict`.
+        """
+        loader = self._stateful_loader()
+        with self._lock:
+            self._start_last()
+            return loader.state_at(self._ahead[0].place) if self._ahead else loader.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state, in the rest of its epoch: batches on their way are dropped, and given where they belong.
+
+        Args:
+            state: What `state_dict` gave, of this iterator or of a `mpqueue.Loader` of the same source.
+
+        Raises:
+            TypeError: The batches are those of no `mpqueue.Loader`.
+            ValueError: It is no such state.
+        """
+        loader = self._stateful_loader()
+        with self._lock:
+            loader.load_state_dict(state)
+            self._ahead.clear()
+            self._begin()
+
+    def _stateful_loader(self) -> Loader:
+        if not isinstance(self._loader, Loader):
+            raise TypeError(f"only a mpqueue.Loader has states; the batches are of a {type(self._loader).__name__}")
+        return self._loader
 
     def __repr__(self) -> str:
         return f"<device batches of {self._batches!r}, {len(self._ahead)} on their way>"

@@ -209,16 +209,31 @@ class Loader(Stoppable):
             RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch has ended:
                 its state could not be brought back.
         """
-        pipeline, source = self._engine.pipeline, self.source
+        pipeline = self._engine.pipeline
         if pipeline is not None:
             pipeline.finish_epoch()
-        place = self._position.where()
-        state: dict[str, Any] = {"seed": self._job.seed, **self._order.state(place)}
+        return self.state_at(self.place())
+
+    def place(self) -> dict[str, Any]:
+        """Return how far the loops are, for `state_at`; `mpqueue.jax` needs it, whose users are behind them."""
+        return self._order.state(self._position.where())
+
+    def state_at(self, place: dict[str, Any]) -> dict[str, Any]:
+        """Return what `state_dict` gives, or would have given, at a place of the epoch that runs.
+
+        Args:
+            place: What `place` gave there.
+
+        Raises:
+            RuntimeError: See `state_dict`.
+        """
+        source = self.source
+        state: dict[str, Any] = {"seed": self._job.seed, **place}
         if hasattr(source, "state_dict"):
             state["source"] = source.state_dict()
-        elif not self._order.is_stream and place.epoch and epoch_end_of(source) is not None:
+        elif not self._order.is_stream and place["epoch"] and epoch_end_of(source) is not None:
             raise RuntimeError(
-                f"{type(source).__name__} changes itself in on_epoch_end, and epoch {place.epoch} cannot be resumed "
+                f"{type(source).__name__} changes itself in on_epoch_end, and epoch {place['epoch']} cannot be resumed "
                 "without what it was then: give it state_dict() and load_state_dict(state)"
             )
         return state

@@ -4,6 +4,7 @@ import pytest
 
 pytest.importorskip("jax")
 
+import dis
 import gc
 import itertools
 import json
@@ -169,6 +170,96 @@ def test_a_part_of_an_epoch_is_left_as_in_a_loader():
         assert numbers_of(next(batches) for _ in range(2)) == [0, 1]
         del batches
         assert numbers_of(device_iterator(loader)) == list(range(9))
+
+
+class StruckAt:
+    """Raises KeyboardInterrupt before one bytecode of `mpqueue.jax`, as a signal may."""
+
+    def __init__(self, number):
+        self.number, self.has_struck = number, False
+
+    def __enter__(self):
+        sys.settrace(self._enter)
+
+    def __exit__(self, *_):
+        sys.settrace(None)
+
+    def _enter(self, frame, event, arg):
+        if frame.f_code.co_filename != mpqueue.jax.__file__ or self.has_struck:
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return self._step
+
+    def _step(self, frame, event, arg):
+        if event != "opcode" or self.has_struck:
+            return self._step
+        # CPython looks for signals after calls, and not between a function's result and its caller.
+        if frame.f_code.co_code[frame.f_lasti] != dis.opmap["RETURN_VALUE"]:
+            self.number -= 1
+            if self.number < 0:
+                self.has_struck = True
+                raise KeyboardInterrupt
+        return self._step
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+@pytest.mark.parametrize("of_a_loader", [True, False], ids=["loader", "list"])
+def test_wherever_ctrl_c_strikes_each_batch_is_given_once(prefetch, of_a_loader):
+    number, struck = 0, True
+    while struck:
+        with Loader(Numbered(4), workers=0) as loader:
+            batches = device_iterator(loader if of_a_loader else [*loader], prefetch=prefetch)
+            found, strike = [next(batches)], StruckAt(number)
+            with strike:
+                while len(found) < 4:
+                    try:
+                        found.append(next(batches))
+                    except KeyboardInterrupt:
+                        assert strike.has_struck
+                    except StopIteration:
+                        break
+            assert numbers_of(found) == [0, 1, 2, 3], f"struck at bytecode {number}"
+            assert list(batches) == []
+        struck, number = strike.has_struck, number + 1
+    assert number > 100
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 3, 9])
+@pytest.mark.parametrize("num_taken", range(8))
+def test_a_state_counts_what_was_handed_out(prefetch, num_taken):
+    with Loader(Numbered(6), workers=1, shuffle=True, seed=4) as loader:
+        expected = [*numbers_of(loader), *numbers_of(loader)]
+    with Loader(Numbered(6), workers=1, shuffle=True, seed=4) as loader:
+        batches = device_iterator(loader, prefetch=prefetch)
+        taken = [batch for _, batch in zip(range(num_taken), batches, strict=False)]
+        state = batches.state_dict()
+    assert numbers_of(taken) == expected[: min(num_taken, 6)]
+    with Loader(Numbered(6), workers=2, shuffle=True) as loader:
+        loader.load_state_dict(state)
+        rest = numbers_of(device_iterator(loader))
+    assert rest == (expected[num_taken:6] or expected[6:])
+
+
+@pytest.mark.parametrize("options", [{"shuffle": True}, {"batch_size": 2, "sampler": "random"}], ids=str)
+def test_what_was_on_its_way_is_given_again_after_a_load(options):
+    if "sampler" in options:
+        torch_data = pytest.importorskip("torch.utils.data")
+        options = options | {"sampler": torch_data.RandomSampler(range(12))}
+    with Loader(Numbered(12), workers=1, seed=4, **options) as loader:
+        batches = device_iterator(loader, prefetch=2)
+        next(batches)
+        state = batches.state_dict()
+        rest = [np.asarray(batch).tolist() for batch in batches]
+        batches.load_state_dict(state)
+        assert [np.asarray(batch).tolist() for batch in batches] == rest
+        assert loader.epoch == 1
+
+
+def test_a_state_of_what_is_no_loader_is_refused():
+    batches = device_iterator([np.ones(1)])
+    for call in (batches.state_dict, lambda: batches.load_state_dict({})):
+        with pytest.raises(TypeError, match=r"only a mpqueue\.Loader has states; the batches are of a list"):
+            call()
 
 
 # -- Whose memory
