@@ -9,4 +9,6 @@ up; a module imports only from its own line and the lines above it::
     replays.py         what was dealt before, for positions that are computed again
     plan.py            the options of a stream, checked
     stream.py          the engine as a server drives it
+    folders.py         folders of this user's own
+    home.py            where a server lives: its folder, its name, its socket, and who is at the other end
 """

@@ -1,0 +1,359 @@
+"""Where a server lives: a folder of its own, by whose name consumers find it.
+
+    photos/          0700, or 0711 if other users may attach: they pass through it, and list nothing
+        lock         locked (`flock`) by the one server of that name, for as long as it lives; says its process id
+        socket       on which it listens; 0600, or 0666: then the credentials of the peer decide
+        new          the next socket, until it listens; renamed to ``socket``
+        made         a server has made the folder, so that the last one removes it
+
+The kernel drops the lock with its holder, however that ends, so a lock that can be had proves that what else lies in
+the folder is nobody's: the next server takes it over. A server that leaves removes its socket and its lock, and the
+folder too if a server has made it and it holds nothing else. One that waits for the lock file may then hold the lock of
+a file that is gone; so whoever has locked it looks whether the name still leads to it, and else begins anew.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import socket
+import struct
+import time
+from dataclasses import dataclass
+from typing import NamedTuple, NoReturn, Self
+
+from mpqueue.errors import ServiceError
+from mpqueue.service.folders import base_of_this_user, make_or_check
+from mpqueue.system import descriptors
+
+_MAX_PATH_BYTES = 107  # of a socket's address, its NUL apart
+_BACKLOG = 512  # connections that wait while the server is busy; for more of them, a consumer tries again
+_SHORTEST_S, _LONGEST_S = 0.001, 0.02  # between two tries of a consumer
+_DENIED_S = 0.5  # a folder that a server is just making lets nobody in before it has its mode
+_LOCK, _SOCKET, _NEW, _MADE = "lock", "socket", "new", "made"
+_TRIES = 100  # at a folder that others remove meanwhile
+_SO_PEERPIDFD = 77  # since Linux 6.5
+
+
+class Credentials(NamedTuple):
+    """The other end of a connection, as it was when it connected (of a consumer's: when its server began to listen).
+
+    Attributes:
+        pid: Its process id, 0 if that means nothing here (another container).
+        uid: Its user.
+        gid: Its group.
+    """
+
+    pid: int
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder of a server, made or not. See `Home.of`.
+
+    Attributes:
+        name: Of the server.
+        folder: Its path.
+        base: The folder of all servers of this user, in which it lies; None: the user has chosen another place.
+    """
+
+    name: str
+    folder: str
+    base: str | None = None
+
+    @classmethod
+    def of(cls, name: str) -> Self:
+        """Return the home of a server.
+
+        Args:
+            name: Its name, which stands for ``$MPQUEUE_HOME/NAME``, else ``$XDG_RUNTIME_DIR/mpqueue/NAME``, else
+                ``mpqueue-UID/NAME`` in the folder for temporary files; or, with a slash in it, the path of the folder.
+
+        Raises:
+            TypeError: The name is no text.
+            ValueError: It is no name of a folder, or its path is too long for a socket.
+        """
+        _check_name(name)
+        if "/" in name:
+            folder = os.path.abspath(name)
+            home = cls(os.path.basename(folder), folder)
+        elif chosen := os.environ.get("MPQUEUE_HOME"):
+            home = cls(name, os.path.join(os.path.abspath(chosen), name))
+        else:
+            base = base_of_this_user()
+            home = cls(name, os.path.join(base, name), base)
+        length = len(os.fsencode(home.socket_path))
+        if length > _MAX_PATH_BYTES:
+            raise ValueError(
+                f"the path {home.socket_path} has {length} bytes, and a socket's may have {_MAX_PATH_BYTES}: "
+                "choose a shorter name, or a folder with a shorter path by the environment variable MPQUEUE_HOME"
+            )
+        return home
+
+    @property
+    def socket_path(self) -> str:
+        """Where the server listens."""
+        return self._path(_SOCKET)
+
+    def claim(self, *, is_open_to_others: bool) -> "Claim":
+        """Become the one server of this name, and listen.
+
+        Args:
+            is_open_to_others: Let other users connect; who of them may attach, the server decides.
+
+        Raises:
+            ServiceError: Another server has the name; or the folder is another user's, or can be written by others, or
+                cannot be had.
+        """
+        try:
+            lock = self._lock(0o711 if is_open_to_others else 0o700)
+            try:
+                listener = self._listen(0o666 if is_open_to_others else 0o600)
+            except BaseException:
+                self._leave(lock)
+                raise
+        except OSError as error:
+            raise ServiceError(
+                f"cannot serve {self.name!r} in {self.folder}: {error}. Choose a folder of a local file system in "
+                "which this user may write, by the environment variable MPQUEUE_HOME or by its path"
+            ) from error
+        return Claim(self, listener, lock)
+
+    def _lock(self, mode: int) -> int:
+        """Return the lock file, locked."""
+        for _ in range(_TRIES):
+            with contextlib.suppress(FileNotFoundError):  # a server that leaves has removed a folder in this moment
+                self._make_folder(mode)
+                fd = os.open(self._path(_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                descriptors.own(fd)  # or a forked child would hold the lock, too
+                try:
+                    if self._has_locked(fd):
+                        os.ftruncate(fd, 0)
+                        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+                        return fd
+                except BaseException:
+                    descriptors.close(fd)
+                    raise
+                descriptors.close(fd)
+        raise FileNotFoundError(errno.ENOENT, "something removes it again and again", self.folder)
+
+    def _has_locked(self, fd: int) -> bool:
+        """Lock an open lock file; return False if it is no longer the one in the folder."""
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._refuse(fd)
+        return os.path.samestat(os.fstat(fd), os.stat(self._path(_LOCK), follow_symlinks=False))
+
+    def _refuse(self, fd: int) -> NoReturn:
+        pid = os.pread(fd, 64, 0).decode("ascii", "replace").strip()
+        raise ServiceError(
+            f"{self.name!r} is served already, by process {pid or 'of unknown id'} (folder {self.folder}): "
+            "stop that server, or choose another name"
+        )
+
+    def _make_folder(self, mode: int) -> None:
+        """Have the folder, with the mode."""
+        if self.base is not None:
+            make_or_check(self.base, mode)
+        else:
+            os.makedirs(os.path.dirname(self.folder), 0o755, exist_ok=True)
+        if make_or_check(self.folder, mode):
+            self._mark()  # also if another server gets the lock, which then removes the folder
+
+    def _mark(self) -> None:
+        os.close(os.open(self._path(_MADE), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+
+    def _listen(self, mode: int) -> socket.socket:
+        path = self._path(_NEW)
+        _unlink(path)  # of one that was killed at this place
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        descriptors.own_object(listener)
+        try:
+            listener.bind(path)
+            os.chmod(path, mode)
+            listener.listen(_BACKLOG)
+            listener.setblocking(False)
+            os.rename(path, self.socket_path)
+        except BaseException:
+            descriptors.close_object(listener)
+            raise
+        return listener
+
+    def _leave(self, lock: int) -> None:
+        """Remove what servers have made, and unlock."""
+        try:
+            found = set(os.listdir(self.folder))
+            for name in (_SOCKET, _NEW, _MADE, _LOCK):
+                _unlink(self._path(name))
+            if _MADE in found and found <= {_SOCKET, _NEW, _MADE, _LOCK} and not _is_removed(self.folder):
+                self._mark()  # the next server has just made its lock
+            if self.base is not None:
+                _is_removed(self.base)
+        except FileNotFoundError:
+            pass  # somebody has removed the folder
+        finally:
+            descriptors.close(lock)
+
+    def connect(self, deadline: float | None) -> socket.socket:
+        """Connect to the server; wait for one that is not there yet.
+
+        Args:
+            deadline: When to give up, by `time.monotonic`; None: never.
+
+        Returns:
+            A blocking socket, noted in `mpqueue.system.descriptors`, whose `close_object` closes it.
+
+        Raises:
+            ServiceError: There was none until then, or this user may not connect.
+        """
+        began, wait_s = time.monotonic(), _SHORTEST_S
+        reason: OSError
+        while True:
+            try:
+                return self._connect()
+            except (FileNotFoundError, ConnectionError, BlockingIOError) as error:
+                reason, end = error, deadline
+            except PermissionError as error:
+                denied = began + _DENIED_S
+                reason, end = error, denied if deadline is None else min(denied, deadline)
+            except OSError as error:
+                raise ServiceError(f"cannot connect to {self.socket_path}: {error}") from error
+            now = time.monotonic()
+            if end is not None and now >= end:
+                raise ServiceError(self._missing(reason, now - began)) from reason
+            time.sleep(wait_s if end is None else min(wait_s, end - now))
+            wait_s = min(wait_s * 1.5, _LONGEST_S)
+
+    def _connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        descriptors.own_object(connection)
+        try:
+            connection.setblocking(False)  # or it would wait for ever for a server that is stopped
+            connection.connect(self.socket_path)
+            connection.setblocking(True)
+        except BaseException:
+            descriptors.close_object(connection)
+            raise
+        return connection
+
+    def _missing(self, reason: OSError, waited_s: float) -> str:
+        if isinstance(reason, PermissionError):
+            return (
+                f"uid {os.geteuid()} may not connect to {self.socket_path}: its server has to be started with "
+                f"allow_uids=({os.geteuid()},), in a folder that other users can reach"
+            )
+        if isinstance(reason, BlockingIOError):
+            return f"the server at {self.socket_path} took no connection for {waited_s:.1f} s: is it stopped?"
+        return (
+            f"no server {self.name!r} after {waited_s:.1f} s: nobody listens at {self.socket_path}. Start one "
+            f"(mpqueue.Server, mpqueue serve), wait longer (timeout), or, if it runs, give its folder as the name or "
+            "in the environment variable MPQUEUE_HOME"
+        )
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.folder, name)
+
+
+class Claim:
+    """A server's hold on its name, until `close`; a process that ends in whatever way holds it no more.
+
+    Args:
+        home: What is held.
+        listener: Listens there, and does not block.
+        lock: The locked file.
+    """
+
+    def __init__(self, home: Home, listener: socket.socket, lock: int) -> None:
+        self.home, self.listener = home, listener
+        self._lock, self._pid = lock, os.getpid()
+
+    def close(self) -> None:
+        """Give up the name, and leave nothing of it behind; idempotent, and nothing in a forked child."""
+        if self._lock < 0 or self._pid != os.getpid():
+            return
+        lock, self._lock = self._lock, -1
+        descriptors.close_object(self.listener)
+        self.home._leave(lock)
+
+    def __repr__(self) -> str:
+        return f"<Claim of {self.home.folder}{' (closed)' if self._lock < 0 else ''}>"
+
+
+def credentials_of(connection: socket.socket) -> Credentials:
+    """Return who is at the other end, as the kernel has noted it."""
+    size = struct.calcsize("3i")
+    pid, uid, gid = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return Credentials(pid, uid, gid)
+
+
+def sentinel_of(connection: socket.socket, credentials: Credentials) -> int:
+    """Return a pidfd of the process at the other end.
+
+    Returns:
+        A descriptor, noted in `mpqueue.system.descriptors`, whose `close` closes it.
+
+    Raises:
+        ProcessLookupError: The process has ended, and may be somebody else's by its id.
+        ServiceError: Its end could not be seen from here.
+        OSError: There are no descriptors left.
+    """
+    try:
+        return descriptors.own(connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD))
+    except OSError as error:
+        if error.errno in {errno.ESRCH, errno.EINVAL}:
+            raise ProcessLookupError(errno.ESRCH, f"process {credentials.pid} has ended") from error
+        if error.errno != errno.ENOPROTOOPT:
+            raise
+    if credentials.pid == 0:
+        raise ServiceError(
+            "the consumer runs in another container, and this server cannot see its process end: share the process ids "
+            "(docker run --pid), or use Linux 6.5 or later"
+        )
+    found = descriptors.own(os.pidfd_open(credentials.pid))
+    if _has_hung_up(connection):  # the id may have become a stranger's before it was opened
+        descriptors.close(found)
+        raise ProcessLookupError(errno.ESRCH, f"process {credentials.pid} has ended")
+    return found
+
+
+def _has_hung_up(connection: socket.socket) -> bool:
+    """Return whether the other end is closed, whatever is still to be read of it."""
+    poll = select.poll()
+    poll.register(connection.fileno(), 0)
+    return bool(poll.poll(0))
+
+
+def _check_name(name: str) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a server must be a str, got {name!r}")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        is_text = False
+    else:
+        is_text = name.isprintable()  # names stand in messages and in logs
+    if not is_text or name in {"", ".", ".."} or not name.strip("/"):
+        raise ValueError(
+            f"the name of a server must be one that a folder can have, or the path of a folder, got {name!r}: "
+            'use a name like "photos"'
+        )
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _is_removed(folder: str) -> bool:
+    """Remove an empty folder; return False if it is not empty."""
+    try:
+        os.rmdir(folder)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,550 @@
+"""The home of a server: one server of a name, whoever may connect, and nothing left behind."""
+
+import os
+import select
+import signal
+import socket
+import stat
+import threading
+import time
+
+import pytest
+from helpers.homes import STRANGER, become, needs_root
+from helpers.others import Other
+
+from mpqueue.errors import ServiceError
+from mpqueue.service import home as homes
+from mpqueue.service.home import Home, credentials_of, sentinel_of
+from mpqueue.system import descriptors
+
+DEADLOCK_S = 60
+
+pytestmark = pytest.mark.usefixtures("servers_home")
+
+
+@pytest.fixture
+def claim():
+    """Claims homes, and closes them after the test."""
+    claims = []
+
+    def claimed(name="photos", *, is_open_to_others=False):
+        claims.append(Home.of(name).claim(is_open_to_others=is_open_to_others))
+        return claims[-1]
+
+    yield claimed
+    for held in claims:
+        held.close()
+
+
+@pytest.fixture
+def connect():
+    """Connects to homes, and closes the connections after the test."""
+    connections = []
+
+    def connected(home, within_s=0):
+        connections.append(home.connect(time.monotonic() + within_s))
+        return connections[-1]
+
+    yield connected
+    for connection in connections:
+        descriptors.close_object(connection)
+
+
+def accepted(claim):
+    """The server's end of the next connection."""
+    assert select.select([claim.listener], [], [], DEADLOCK_S)[0]
+    return claim.listener.accept()[0]
+
+
+def mode_of(path):
+    return stat.S_IMODE(os.lstat(path).st_mode)
+
+
+# Where it is
+
+
+def test_a_name_stands_for_a_folder_in_the_one_that_the_environment_names(servers_home):
+    home = Home.of("photos")
+    assert (home.name, home.folder) == ("photos", f"{servers_home}/photos")
+    assert home.socket_path == f"{servers_home}/photos/socket"
+
+
+def test_else_for_one_in_the_folder_of_the_login(monkeypatch, servers_home):
+    monkeypatch.delenv("MPQUEUE_HOME")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", servers_home)
+    assert Home.of("photos").folder == f"{servers_home}/mpqueue/photos"
+
+
+@pytest.mark.parametrize("runtime", ["", "relative", "/no/such/folder", "/dev/null"])
+def test_else_for_one_in_the_folder_of_temporary_files(monkeypatch, servers_home, runtime):
+    monkeypatch.delenv("MPQUEUE_HOME")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+    monkeypatch.setattr("tempfile.tempdir", servers_home)
+    assert Home.of("photos").folder == f"{servers_home}/mpqueue-{os.geteuid()}/photos"
+
+
+@needs_root
+def test_the_folder_of_another_users_login_is_not_taken(monkeypatch, servers_home):
+    """The variable outlives `su`."""
+    monkeypatch.delenv("MPQUEUE_HOME")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", servers_home)
+    os.chown(servers_home, STRANGER, STRANGER)
+    assert Home.of("photos").folder.endswith(f"/mpqueue-{os.geteuid()}/photos")
+
+
+def test_a_path_is_the_folder_itself(monkeypatch, servers_home):
+    monkeypatch.chdir(servers_home)
+    for path in ("./photos", f"{servers_home}/photos", f"{servers_home}/photos/", "../photos/../photos"):
+        home = Home.of(path)
+        assert home.name == "photos"
+        assert home.folder == os.path.abspath(path)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "//", "a\0b", "a/b\0", "a\nb", "\ud800", "\x1b[31m"])
+def test_what_can_be_no_folder_is_no_name(name):
+    with pytest.raises(ValueError, match="must be one that a folder can have") as caught:
+        Home.of(name)
+    assert repr(name) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [None, 5, b"photos"])
+def test_what_is_no_text_is_no_name(name):
+    with pytest.raises(TypeError, match="must be a str, got"):
+        Home.of(name)
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_refused_and_the_longest_is_not(servers_home, claim, connect):
+    room = 107 - len(f"{servers_home}//socket")
+    with pytest.raises(ValueError, match=r"has 108 bytes, and a socket's may have 107: choose a shorter name"):
+        Home.of("x" * (room + 1))
+    with pytest.raises(ValueError, match="has 108 bytes"):
+        Home.of("é" * (room // 2) + "x" * (room % 2 + 1))
+    longest = claim("x" * room)
+    connect(longest.home)
+
+
+# One server of a name
+
+
+@pytest.mark.parametrize(
+    ("is_open", "folder_mode", "socket_mode"), [(False, 0o700, 0o600), (True, 0o711, 0o666)], ids=["own", "others"]
+)
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_modes_are_as_promised_whatever_the_umask(claim, is_open, folder_mode, socket_mode, umask):
+    before = os.umask(umask)
+    try:
+        held = claim(is_open_to_others=is_open)
+    finally:
+        os.umask(before)
+    assert mode_of(held.home.folder) == folder_mode
+    assert mode_of(held.home.socket_path) == socket_mode
+    assert mode_of(f"{held.home.folder}/lock") & 0o077 == 0
+    assert sorted(os.listdir(held.home.folder)) == ["lock", "made", "socket"]
+
+
+def test_the_listener_keeps_messages_apart_and_does_not_block(claim, connect):
+    held = claim()
+    assert held.listener.type == socket.SOCK_SEQPACKET
+    with pytest.raises(BlockingIOError):
+        held.listener.accept()
+    connection = connect(held.home)
+    connection.send(b"a")
+    connection.send(b"bc")
+    with accepted(held) as peer:
+        assert (peer.recv(10), peer.recv(10)) == (b"a", b"bc")
+
+
+def test_of_two_servers_of_one_name_the_second_is_told_the_process_of_the_first(claim):
+    held = claim()
+    with Other() as other, pytest.raises(ServiceError, match=rf"served already, by process {os.getpid()} \(folder"):
+        other.ask(hold, "photos")
+    with pytest.raises(ServiceError, match=f"by process {os.getpid()} .*choose another name"):
+        claim()  # in the same process, too
+    assert os.path.exists(held.home.socket_path)
+
+
+def test_the_one_that_is_told_disturbs_nothing(claim, connect):
+    held = claim()
+    with pytest.raises(ServiceError):
+        claim()
+    connection = connect(held.home)
+    connection.send(b"hello")
+    with accepted(held) as peer:
+        assert peer.recv(10) == b"hello"
+
+
+def test_of_many_that_want_one_name_at_once_one_gets_it():
+    others = [Other() for _ in range(6)]
+    try:
+        for _ in range(10):
+            for other in others:
+                other.begin(hold, "photos")
+            outcomes = [settled(other) for other in others]
+            assert outcomes.count(None) == 1, outcomes
+            others[outcomes.index(None)].ask(let_go)
+            assert not os.path.exists(Home.of("photos").folder)
+    finally:
+        for other in others:
+            other.close()
+
+
+def test_servers_that_come_and_go_leave_one_name_to_one_of_them_at_a_time():
+    """While one removes its lock and its folder, others lock and make them."""
+    with Other() as one, Other() as other, Other() as third:
+        for process in (one, other, third):
+            process.begin(come_and_go, 150)
+        held = [process.end() for process in (one, other, third)]
+    assert sum(held) > 0
+    assert not os.path.exists(Home.of("photos").folder)
+
+
+def test_a_name_that_was_given_up_is_free_and_nothing_of_it_is_left(claim, servers_home):
+    for _ in range(2):
+        held = claim()
+        held.close()
+        held.close()
+        assert os.listdir(servers_home) == []
+
+
+def test_a_folder_that_was_there_stays(claim, servers_home):
+    """A container has mounted it."""
+    os.mkdir(f"{servers_home}/photos", 0o700)
+    claim().close()
+    assert os.listdir(servers_home) == ["photos"]
+    assert os.listdir(f"{servers_home}/photos") == []
+
+
+def test_a_folder_with_other_things_in_it_stays(claim, servers_home):
+    held = claim()
+    open(f"{servers_home}/photos/journal", "w").close()
+    held.close()
+    assert os.listdir(f"{servers_home}/photos") == ["journal"]
+
+
+def test_folders_on_the_way_are_made_and_that_of_the_package_is_removed(claim, monkeypatch, servers_home):
+    monkeypatch.delenv("MPQUEUE_HOME")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", servers_home)
+    one, other = claim("one"), claim("other")
+    assert mode_of(f"{servers_home}/mpqueue") == 0o700
+    one.close()
+    assert os.listdir(f"{servers_home}/mpqueue") == ["other"]
+    other.close()
+    assert os.listdir(servers_home) == []
+
+
+def test_what_a_killed_server_has_left_is_taken_over_and_then_removed(claim, connect, servers_home):
+    with Other() as dead:
+        dead.ask(hold, "photos")
+        dead.kill()
+    folder = f"{servers_home}/photos"
+    assert sorted(os.listdir(folder)) == ["lock", "made", "socket"]
+    open(f"{folder}/new", "w").close()  # killed in between
+    with pytest.raises(ServiceError, match="no server 'photos' after"):
+        connect(Home.of("photos"))
+    held = claim()
+    connect(Home.of("photos"))
+    held.close()
+    assert os.listdir(servers_home) == []
+
+
+def test_a_fork_that_lives_on_does_not_hold_the_name_of_its_dead_server(claim):
+    with Other() as server:
+        server.ask(hold, "photos")
+        child = server.ask(fork_a_sleeper)
+        try:
+            os.kill(server.pid, signal.SIGKILL)
+            os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
+            claim()
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_a_fork_that_gives_up_the_name_gives_up_nothing(claim, connect):
+    held = claim()
+    pid = os.fork()
+    if pid == 0:
+        held.close()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    connect(held.home)
+    with pytest.raises(ServiceError, match="served already"):
+        claim()
+
+
+def test_a_server_that_cannot_listen_leaves_nothing(claim, servers_home, monkeypatch):
+    monkeypatch.setattr(homes, "_BACKLOG", "none")
+    with pytest.raises(TypeError):
+        claim()
+    assert os.listdir(servers_home) == []
+
+
+# Folders that are not the server's
+
+
+@needs_root
+def test_the_folder_of_another_user_is_refused(claim, servers_home):
+    os.mkdir(f"{servers_home}/photos", 0o700)
+    os.chown(f"{servers_home}/photos", STRANGER, STRANGER)
+    with pytest.raises(
+        ServiceError, match=rf"is that of uid {STRANGER}, and this server runs as uid 0: choose another"
+    ):
+        claim()
+    assert os.listdir(f"{servers_home}/photos") == []
+
+
+@needs_root
+def test_so_is_the_folder_of_all_servers_that_another_user_has_made_first(claim, monkeypatch, servers_home):
+    monkeypatch.delenv("MPQUEUE_HOME")
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", servers_home)
+    base = f"{servers_home}/mpqueue-0"
+    os.mkdir(base, 0o777)
+    os.chown(base, STRANGER, STRANGER)
+    with pytest.raises(ServiceError, match=rf"{base} is that of uid {STRANGER}"):
+        claim()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702, 0o1777])
+def test_a_folder_that_others_may_write_to_is_refused(claim, servers_home, mode):
+    os.mkdir(f"{servers_home}/photos")
+    os.chmod(f"{servers_home}/photos", mode)
+    with pytest.raises(ServiceError, match=rf"others may write to the folder .* \(mode {mode:04o}\).*chmod go-w"):
+        claim()
+    assert mode_of(f"{servers_home}/photos") == mode
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o711, 0o755, 0o500])
+def test_a_folder_that_others_may_only_read_is_taken_and_opened_for_others_if_need_be(claim, servers_home, mode):
+    os.mkdir(f"{servers_home}/photos")
+    os.chmod(f"{servers_home}/photos", mode)
+    claim().close()
+    assert mode_of(f"{servers_home}/photos") == mode | 0o700
+    claim(is_open_to_others=True)
+    assert mode_of(f"{servers_home}/photos") == mode | 0o711
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda path: os.symlink("/tmp", path), "is a symbolic link"),
+        (lambda path: os.symlink("/no/such", path), "is a symbolic link"),
+        (lambda path: open(path, "w").close(), "is no folder"),
+        (os.mkfifo, "is no folder"),
+    ],
+    ids=["symlink", "broken symlink", "file", "fifo"],
+)
+def test_what_is_no_folder_is_refused(claim, servers_home, make, what):
+    make(f"{servers_home}/photos")
+    with pytest.raises(ServiceError, match=rf"photos {what}, expected a folder: remove it"):
+        claim()
+
+
+def test_a_lock_that_leads_elsewhere_is_not_followed(claim, servers_home, tmp_path):
+    os.mkdir(f"{servers_home}/photos", 0o700)
+    os.symlink(tmp_path / "precious", f"{servers_home}/photos/lock")
+    (tmp_path / "precious").write_text("text")
+    with pytest.raises(ServiceError, match=r"cannot serve 'photos' in .*symbolic links"):
+        claim()
+    assert (tmp_path / "precious").read_text() == "text"
+
+
+def test_a_place_where_no_folder_can_be_made_is_told_with_a_remedy(claim, monkeypatch):
+    monkeypatch.setenv("MPQUEUE_HOME", "/dev/null/servers")
+    with pytest.raises(ServiceError, match=r"cannot serve 'photos' in /dev/null/servers/photos: .*MPQUEUE_HOME"):
+        claim()
+
+
+# Connecting
+
+
+def test_a_consumer_waits_for_a_server_that_is_not_there_yet(claim, connect, servers_home):
+    found = []
+    consumer = threading.Thread(target=lambda: found.append(connect(Home.of("photos"), DEADLOCK_S)))
+    consumer.start()
+    with accepted(claim()):
+        consumer.join()
+    assert found
+
+
+def test_a_consumer_that_comes_before_its_server_is_not_misled_by_a_dead_one(claim, connect):
+    with Other() as dead:
+        dead.ask(hold, "photos")
+        dead.kill()
+    test_a_consumer_waits_for_a_server_that_is_not_there_yet(claim, connect, None)
+
+
+def test_after_the_deadline_it_is_told_where_it_has_looked(connect):
+    home = Home.of("photos")
+    with pytest.raises(ServiceError, match=f"no server 'photos' after 0.0 s: nobody listens at {home.socket_path}"):
+        connect(home)
+    with pytest.raises(ServiceError, match=r"after 0\.[1-9] s.*wait longer \(timeout\).*MPQUEUE_HOME"):
+        connect(home, 0.1)
+
+
+def test_a_server_that_accepts_nobody_is_told_apart(claim, connect, monkeypatch):
+    monkeypatch.setattr(homes, "_BACKLOG", 0)
+    held = claim()
+    connect(held.home)
+    with pytest.raises(ServiceError, match=r"took no connection for 0\.\d s: is it stopped"):
+        connect(held.home, 0.05)
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_a_socket_of_another_kind_is_told_at_once(servers_home, kind):
+    os.mkdir(f"{servers_home}/photos")
+    with socket.socket(socket.AF_UNIX, kind) as stranger:
+        stranger.bind(f"{servers_home}/photos/socket")
+        with pytest.raises(ServiceError, match=f"cannot connect to {servers_home}/photos/socket: .*wrong type"):
+            Home.of("photos").connect(None)
+
+
+@needs_root
+@pytest.mark.parametrize("deadline", [None, DEADLOCK_S])
+def test_another_user_is_told_soon_that_the_server_has_to_allow_it(claim, deadline):
+    claim()
+    with (
+        Other() as stranger,
+        pytest.raises(ServiceError, match=rf"uid {STRANGER} may not connect.*allow_uids=\({STRANGER},"),
+    ):
+        stranger.ask(become, STRANGER)
+        stranger.ask(connect_and_close, "photos", deadline)
+
+
+@needs_root
+def test_another_user_can_connect_to_a_server_that_is_open_and_is_known(claim):
+    held = claim(is_open_to_others=True)
+    with Other() as stranger:
+        stranger.ask(become, STRANGER)
+        credentials = stranger.ask(connect_and_close, "photos", DEADLOCK_S)
+        assert credentials == (os.getpid(), os.geteuid(), os.getegid())
+        with accepted(held) as peer:
+            assert credentials_of(peer) == (stranger.pid, STRANGER, STRANGER)
+        with pytest.raises(PermissionError):
+            stranger.ask(os.listdir, held.home.folder)
+
+
+# Who is at the other end
+
+
+@pytest.fixture(params=["of the socket", "of the process id"])
+def way(request, monkeypatch):
+    """How a peer's pidfd is had: kernels before 6.5 have only the second way."""
+    if request.param == "of the process id":
+        monkeypatch.setattr(homes, "_SO_PEERPIDFD", 9999)
+
+
+def test_the_sentinel_of_a_peer_tells_its_end(claim, way):
+    held = claim()
+    with Other() as consumer:
+        consumer.ask(keep_connected, "photos")
+        with accepted(held) as peer:
+            credentials = credentials_of(peer)
+            assert credentials == (consumer.pid, os.geteuid(), os.getegid())
+            sentinel = sentinel_of(peer, credentials)
+            assert not select.select([sentinel], [], [], 0)[0]
+            consumer.kill()
+            assert select.select([sentinel], [], [], DEADLOCK_S)[0]
+            descriptors.close(sentinel)
+
+
+def test_a_peer_that_has_said_something_has_a_sentinel_too(claim, way):
+    held = claim()
+    with Other() as consumer:
+        consumer.ask(keep_connected, "photos", b"hello")
+        with accepted(held) as peer:
+            descriptors.close(sentinel_of(peer, credentials_of(peer)))
+            assert peer.recv(10) == b"hello"
+
+
+def test_a_peer_that_dies_before_its_sentinel_is_opened_is_known_to_be_dead(claim, way):
+    held = claim()
+    with Other() as consumer:
+        consumer.ask(keep_connected, "photos")
+        with accepted(held) as peer:
+            credentials = credentials_of(peer)
+            consumer.kill()  # and it was reaped
+            try:
+                sentinel = sentinel_of(peer, credentials)
+            except ProcessLookupError:
+                return
+            assert select.select([sentinel], [], [], 0)[0]  # newer kernels give it out still
+            descriptors.close(sentinel)
+
+
+@pytest.mark.parametrize("last_words", [b"", b"hello"])
+def test_an_id_that_a_stranger_has_by_now_is_not_taken_for_the_peer(claim, monkeypatch, last_words):
+    """Also if what it has said before its death is still to be read."""
+    monkeypatch.setattr(homes, "_SO_PEERPIDFD", 9999)
+    held = claim()
+    with Other() as consumer:
+        consumer.ask(keep_connected, "photos", last_words)
+        consumer.kill()
+        with accepted(held) as peer:
+            credentials = credentials_of(peer)._replace(pid=os.getpid())
+            with pytest.raises(ProcessLookupError, match="has ended"):
+                sentinel_of(peer, credentials)
+
+
+def test_a_peer_of_another_container_is_told_what_to_do_where_its_end_cannot_be_seen(claim, connect, monkeypatch):
+    monkeypatch.setattr(homes, "_SO_PEERPIDFD", 9999)
+    held = claim()
+    connect(held.home)
+    with accepted(held) as peer, pytest.raises(ServiceError, match=r"another container.*docker run --pid"):
+        sentinel_of(peer, credentials_of(peer)._replace(pid=0))
+
+
+# What other processes do
+
+_held = []
+
+
+def hold(name):
+    _held.append(Home.of(name).claim(is_open_to_others=False))
+
+
+def let_go():
+    _held.pop().close()
+
+
+def come_and_go(times):
+    """How often the name was had; while it was, nobody else had it."""
+    count = 0
+    for _ in range(times):
+        try:
+            held = Home.of("photos").claim(is_open_to_others=False)
+        except ServiceError:
+            continue
+        mark = os.path.join(os.environ["MPQUEUE_HOME"], "mark")
+        os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+        os.unlink(mark)
+        held.close()
+        count += 1
+    return count
+
+
+def settled(other):
+    try:
+        return other.end()
+    except ServiceError as error:
+        return error
+
+
+def fork_a_sleeper():
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+    return pid
+
+
+def keep_connected(name, words=b""):
+    connection = Home.of(name).connect(None)
+    if words:
+        connection.send(words)
+    _held.append(connection)
+
+
+def connect_and_close(name, within_s):
+    connection = Home.of(name).connect(None if within_s is None else time.monotonic() + within_s)
+    server = credentials_of(connection)
+    descriptors.close_object(connection)
+    return server
