@@ -202,8 +202,8 @@ class Loader(Stoppable):
         """Return the place of the stream, for `load_state_dict` of a loader of the same source.
 
         Returns:
-            Plain data: the seed, the epoch, the position in it, over all ranks, and the source's and the sampler's
-            own ``state_dict()`` where they have one.
+            Plain data: the seed, the epoch, the position in it, over all ranks, the source's own ``state_dict()`` where
+            it has one, and what the order of a sampler was drawn from.
 
         Raises:
             RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch has ended:
@@ -216,7 +216,7 @@ class Loader(Stoppable):
 
     def place(self) -> dict[str, Any]:
         """Return how far the loops are, for `state_at`; `mpqueue.jax` needs it, whose users are behind them."""
-        return self._order.state(self._position.where())
+        return self._order.state(self._position.where(), ordered=self._job.options.ordered)
 
     def state_at(self, place: dict[str, Any]) -> dict[str, Any]:
         """Return what `state_dict` gives, or would have given, at a place of the epoch that runs.

@@ -10,6 +10,7 @@ Four kinds of sources, one place where they are told apart::
 Positions count this rank's batches; a state counts those of all ranks, see `mpqueue.samples.shards`.
 """
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from mpqueue.samples.drawing import SamplerOrder
 from mpqueue.samples.plan import SamplePlan
 from mpqueue.samples.shards import ENDLESS, Share, shard_of
 from mpqueue.sources import as_source, is_stream, length_of
+from mpqueue.system.callers import outside_stacklevel
 
 
 class Order:
@@ -140,12 +142,18 @@ class Order:
         source, shared = self.source, _Shared(self.share, seed, shuffle=self._shuffle)
         return EpochSchedule(lambda: length_of(source) or ENDLESS, seed, barrier=barrier, order_of=shared)
 
-    def state(self, place: Place) -> dict[str, Any]:
-        """Return a place of this rank as plain data that other numbers of ranks understand."""
+    def state(self, place: Place, *, ordered: bool = True) -> dict[str, Any]:
+        """Return a place of this rank as plain data that other numbers of ranks understand.
+
+        Args:
+            place: The place.
+            ordered: Batches come in order; otherwise this rank knows nothing of what the others took out of turn.
+        """
         state: dict[str, Any] = (place if self.is_stream else self.share.to_global(place))._asdict()
         if self.plan is not None:
             state["batch_size"] = self.plan.batch_size
-        if self.is_stream and self.share.shard.world > 1:
+        is_of_its_rank = self.is_stream or (not ordered and (place.position or place.ahead))
+        if is_of_its_rank and self.share.shard.world > 1:
             state["shard"] = list(self.share.shard)
         if self.sampled is not None:
             mark = None if self._drawn is None else self._drawn.mark_at(place.epoch, place.position)
@@ -171,11 +179,24 @@ class Order:
                     f"this loader has {list(self.share.shard)}"
                 )
             return place
+        self._warn_of_another_rank(tuple(state.get("shard", self.share.shard)))
         if self.sampled is not None:
             self._drawn = None
             self.sampled.load(place.epoch, place.position, state)
         place = self.share.go_to(place)
         return Place(place.epoch + 1) if self._is_over(place.epoch) else place
+
+    def _warn_of_another_rank(self, shard: tuple[int, int]) -> None:
+        if shard == self.share.shard:
+            return
+        rank, world = shard
+        warnings.warn(
+            f"the state is of rank {rank} of {world} with ordered=False, and says nothing of what the other ranks took "
+            "out of turn: batches of this epoch may come twice, or never. Load into each of as many ranks its own "
+            "state; or save between epochs, or with ordered=True",
+            UserWarning,
+            stacklevel=outside_stacklevel(),
+        )
 
     def _is_over(self, epoch: int) -> bool:
         """Return True if what is left of an epoch that was loaded is dropped."""

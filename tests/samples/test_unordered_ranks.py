@@ -1,0 +1,55 @@
+"""With `ordered=False` a rank's state knows what that rank took out of turn, and nothing of the others."""
+
+import warnings
+
+import pytest
+
+import mpqueue
+
+
+def loader_of(rank, world, **options):
+    return mpqueue.Loader(list(range(24)), batch_size=2, shard=(rank, world), seed=1, workers=0, **options)
+
+
+def taken(rank, world, count, **options):
+    """Take some batches; return them, and the state behind them."""
+    with loader_of(rank, world, **options) as loader:
+        stream = iter(loader)
+        return [next(stream).tolist() for _ in range(count)], loader.state_dict()
+
+
+def test_each_rank_goes_on_from_its_own_state():
+    pieces = []
+    for rank, count in ((0, 1), (1, 3)):
+        found, state = taken(rank, 2, count, ordered=False)
+        with loader_of(rank, 2, ordered=False) as loader, warnings.catch_warnings():
+            warnings.simplefilter("error")
+            loader.load_state_dict(state)
+            pieces += found + [batch.tolist() for batch in loader]
+    assert sorted(pieces) == [[number, number + 1] for number in range(0, 24, 2)]
+
+
+@pytest.mark.parametrize("shard", [(1, 2), (0, 4), (0, 1)])
+def test_the_state_of_another_rank_is_warned_about_in_mid_epoch(shard):
+    _, state = taken(0, 2, 2, ordered=False)
+    with loader_of(*shard) as loader:
+        with pytest.warns(UserWarning, match=r"rank 0 of 2 .*ordered=False.* own state"):
+            loader.load_state_dict(state)
+
+
+def test_between_epochs_the_state_of_one_rank_serves_all():
+    with loader_of(0, 2, ordered=False) as loader:
+        list(loader)
+        state = loader.state_dict()
+    with loader_of(1, 4) as loader, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loader.load_state_dict(state)
+        assert loader.epoch == 1
+
+
+def test_in_order_the_state_of_one_rank_serves_all():
+    _, state = taken(0, 2, 2)
+    with loader_of(1, 4) as loader, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loader.load_state_dict(state)
+        assert [batch.tolist() for batch in loader] == [[10, 11], [18, 19]]
