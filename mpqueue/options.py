@@ -207,6 +207,9 @@ _TORCH_NAMES = {
     "multiprocessing_context": "start_method",
     "in_order": "ordered",
     "persistent_workers": "not needed: workers always live across epochs",
+    "rank": "shard, the pair (rank, number of ranks)",
+    "num_replicas": "shard, the pair (rank, number of ranks)",
+    "world_size": "shard, the pair (rank, number of ranks)",
     "pin_memory": "not needed: batches lie in shared memory",
 }
 

@@ -88,10 +88,11 @@ class Order:
         what = "batches" if self.plan is None else "samples"
         if len(self.share.numbers(-1, self._total())):
             return
-        least = self.share.shard.world * (1 if self.plan is None else self.plan.batch_size or 1)
+        world = self.share.shard.world
+        least = world * (1 if self.plan is None else self.plan.batch_size or 1)
         raise ValueError(
-            f"drop_last leaves no batch: there are {length_of(self.source, what)} {what}, and one batch for each rank "
-            f"takes {least}"
+            f"drop_last leaves no batch: there are {length_of(self.source, what)} {what}, and "
+            f"{'a batch' if world == 1 else 'one batch for each rank'} takes {least}"
         )
 
     def _total(self) -> int | None:

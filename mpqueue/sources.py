@@ -43,9 +43,29 @@ def as_source(source: Any, *, of_samples: bool = False, is_sampled: bool = False
     _refuse_lookalikes(source, "sample" if of_samples else "batch")
     if of_samples:
         _refuse_batches(source)
-    if not is_stream(source):
+    if is_stream(source):
+        _check_call(source)
+    else:
         check_sequence(source)
     return source
+
+
+def _check_call(source: Any) -> None:
+    """Raise a `TypeError` for a function that cannot be called without arguments."""
+    if hasattr(source, "__next__"):
+        return
+    try:
+        signature = inspect.signature(source)
+    except (TypeError, ValueError):  # some built-ins have none
+        return
+    try:
+        signature.bind()
+    except TypeError as error:
+        name = getattr(source, "__name__", repr(source))
+        raise TypeError(
+            f"a generator function is called without arguments, but {name}{signature} needs some ({error}): pass "
+            f"functools.partial({name}, ...)"
+        ) from None
 
 
 def _refuse_batches(source: Any) -> None:
@@ -114,6 +134,11 @@ def _refuse_lookalikes(source: Any, item: str = "batch") -> None:
     if inspect.isclass(source) and hasattr(source, "__getitem__"):
         name = source.__name__
         raise TypeError(f"the source is the class {name}: pass an instance of it, {name}(...)")
+    if isinstance(source, str):
+        raise TypeError(
+            "the source is text, whose items are characters: pass an object whose __getitem__(index) returns a "
+            f"{item}; a list of names of files is a source of names"
+        )
     part, many = ("that row", "samples") if item == "sample" else ("that slice", "batches")
     if isinstance(source, Mapping) and not all(isinstance(key, int) for key in source):
         raise TypeError(

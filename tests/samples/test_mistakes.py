@@ -32,7 +32,20 @@ def generator():
 
 X = np.ones((10, 2))
 
+
+def of_folder(folder):
+    yield folder
+
+
 MISTAKES = {
+    "a path": ("data/photos", {"batch_size": 2}, TypeError, "the source is text, whose items are characters: .* names of files"),
+    "a generator with arguments": (
+        of_folder, {"batch_size": 2}, TypeError, r"called without arguments, but of_folder\(folder\) .* functools.partial",
+    ),
+    "a function of the language": (len, {"batch_size": 2}, TypeError, "called without arguments, but len"),
+    "a rank alone": (Samples(), {"batch_size": 2, "rank": 0}, TypeError, "'rank': .* shard, the pair"),
+    "a world": (Samples(), {"batch_size": 2, "world_size": 2}, TypeError, "'world_size': .* shard, the pair"),
+    "drop_last on one rank": (Samples(), {"batch_size": 11, "drop_last": True}, ValueError, "and a batch takes 11"),
     "a class": (Samples, {"batch_size": 2}, TypeError, r"is the class Samples: pass an instance of it, Samples\(\.\.\.\)"),
     "arrays": ((X, X), {"batch_size": 2}, TypeError, "tuple of 2 arrays, which would be 2 samples: .* that row of each array"),
     "columns": ({"x": X}, {"batch_size": 2}, TypeError, r"dict of columns \('x', \.\.\.\), and item 0 of it is no sample"),
