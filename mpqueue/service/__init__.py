@@ -5,10 +5,15 @@ up; a module imports only from its own line and the lines above it::
 
     records.py         what goes over the socket
     greeting.py        what goes over it before: who attaches to what, or why not
+    folders.py         folders of this user's own
+    home.py            where a server lives: its folder, its name, its socket, and who is at the other end
     lots.py            a batch in its slot, as the server deals it out
     replays.py         what was dealt before, for positions that are computed again
     plan.py            the options of a stream, checked
     stream.py          the engine as a server drives it
-    folders.py         folders of this user's own
-    home.py            where a server lives: its folder, its name, its socket, and who is at the other end
+    seats.py           the places of a group, and the batches of each
+    rules.py           how a server deals, and what the core has others do
+    dealing.py         which consumer gets which batch, by mode
+    group.py           the consumers, what they look at, what is computed again
+    core.py            decides; pure, and simulated in the tests
 """

@@ -1,0 +1,317 @@
+"""Decides which consumer is offered what, when its slot is free, and when an epoch is over. Pure: no sockets, no clock.
+
+    attach, begin, ask, leave, gone        what consumers do        ---+
+    arrived, ended                         what the stream gives    ---+--> Core --> offer, end, cut, hold, let_go,
+    advance                                the time                 ---+             open_epoch, finish_epoch, ...
+
+The loop of the server (`mpqueue.service.loop`) calls the core, and the core calls its `Outside` back. Both are in one
+thread. A simulation in the tests does the same with scripted consumers.
+
+*Exactly once.* A batch is *untaken* until its consumer asks for the next one; until then its seat holds the slot, and
+when the consumer is gone, the batch is offered again. What was taken is never offered again. Beside its seat, a slot is
+held by each consumer that was offered it, until that releases it, or its process has ended: a consumer that is
+detached, stopped or cut off may still look at it.
+
+*Epochs.* The group is in one epoch at a time. It opens when a consumer's loop begins, and is finished when all seats
+have taken all of it; a seat that is done gets its end at once, and waits for the others before the next epoch only.
+
+*The dead.* The seat of a rank waits for another consumer, `grace_s` long; then the group is told, as soon as somebody
+needs that rank's batches or waits for it. A group without ranks goes on without the dead.
+"""
+
+from collections.abc import Iterable
+
+from mpqueue.service.dealing import GROUP, make_dealing
+from mpqueue.service.greeting import Hello, Resume
+from mpqueue.service.group import Group, Replays, Views
+from mpqueue.service.records import DETACHED, LOST
+from mpqueue.service.rules import Misbehaved, Outside, Refused, Rules
+from mpqueue.service.seats import Batch, Seat
+
+
+class Core:
+    """The state of one group of consumers; see the module's head.
+
+    Args:
+        rules: How it deals.
+        outside: Does what it decides.
+        epoch: Where it begins.
+        had: Batches of this epoch that each rank has taken, by another server of this stream.
+        frontier: The position with which the stream begins.
+        awaited: Processes whose consumers were attached to that server: no epoch opens before they have come back,
+            or are gone.
+
+    Attributes:
+        epoch: The one that runs, or the next.
+        group: The consumers and their seats.
+        views: What they may look at.
+        awaited: Processes whose consumers it waits for.
+        is_running: It was opened and is not finished.
+        frontier: The next position that the stream gives.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        outside: Outside,
+        *,
+        epoch: int = 0,
+        had: Iterable[int] = (),
+        frontier: int = 0,
+        awaited: Iterable[int] = (),
+    ) -> None:
+        self.rules, self._outside, self.epoch = rules, outside, epoch
+        self.is_running = self._has_ended = self._has_opened = False
+        self.frontier = frontier
+        self._known: set[int] = set()  # positions that consumers have said to have taken
+        self.awaited = set(awaited)
+        self.group, self.views = Group(rules, epoch, had), Views(outside)
+        self._replays = Replays(outside, rules.window)
+        self._dealing = make_dealing(rules, self.group.seats, outside, lambda: self.epoch)
+
+    # -- What consumers do
+
+    def attach(self, consumer: int, hello: Hello, *, now: float, pid: int = 0) -> Seat:
+        """Give a new consumer, of this process, a seat.
+
+        Raises:
+            Refused: It has no place here.
+            Occupied: Its rank has a consumer.
+        """
+        resume = hello.resume
+        if resume is not None and not self.epoch <= resume.epoch <= self.epoch + 1:
+            raise Refused(f"you are in epoch {resume.epoch}, and the server is in epoch {self.epoch}: you cannot go on")
+        join = "now" if resume else hello.join
+        seat = self.group.seat_for(hello.rank, join, self.epoch, is_running=self.is_running)
+        self.awaited.discard(pid)
+        self.group.sit(consumer, seat, now)
+        self.views.open(consumer)
+        if resume is not None:
+            self._resume(seat, resume)
+        return seat
+
+    def _resume(self, seat: Seat, resume: Resume) -> None:
+        if resume.epoch > self.epoch:
+            seat.enter(resume.epoch)
+        elif self.rules.mode == "split" and self.rules.world is None:
+            self._known.update(resume.taken)
+        else:
+            seat.num_had = max(seat.num_had, resume.count)
+            while seat.queue and seat.queue[0].position // len(self.group.seats) < resume.count:
+                self._outside.let_go(seat.queue.popleft(), seat.number)
+            if not self.rules.is_ranked and resume.count < self.frontier:
+                seat.replay_at = resume.count
+
+    def begin(self, consumer: int, epoch: int, now: float) -> None:
+        """A consumer's loop over an epoch begins.
+
+        Raises:
+            Misbehaved: It is another epoch than the one that is due.
+        """
+        seat = self.group.by_consumer.get(consumer)
+        if seat is None:
+            return
+        self.group.last_seen[consumer] = now
+        if epoch > seat.epoch or seat.has_begun:
+            raise Misbehaved(f"it began epoch {epoch}, and epoch {seat.epoch} is not over")
+        seat.has_begun = True  # where all of its epoch was taken by others, its loop is the next one
+        self._go_on()
+
+    def ask(self, consumer: int, taken: int, released: Iterable[int], now: float) -> None:
+        """A consumer has taken so many since it came, and looks at these turns no more.
+
+        Raises:
+            Misbehaved: It was not offered so many, or does not hold these.
+        """
+        self.views.release(consumer, released)
+        seat = self.group.by_consumer.get(consumer)
+        if seat is None:  # detached: it only releases
+            return
+        self.group.last_seen[consumer] = now
+        if not seat.num_taken <= taken <= seat.num_taken + len(seat.untaken):
+            raise Misbehaved(
+                f"it says that it has taken {taken} batches, of {seat.num_taken + len(seat.untaken)} offered"
+            )
+        while seat.num_taken < taken:
+            seat.num_taken += 1
+            self._count(seat, seat.untaken.popleft())
+        self._go_on()
+
+    def leave(self, consumer: int, now: float, *, died: bool) -> None:
+        """A consumer takes no more; it may still look at what it has. A rank that died is waited for."""
+        seat = self.group.rise(consumer)
+        if seat is None:
+            return
+        self._dealing.regain(seat)
+        if self.rules.is_ranked:
+            seat.overdue_at = now + self.rules.grace_s if died else now
+        else:
+            self._abandon_without_members()
+        self._go_on()
+
+    def gone(self, consumer: int) -> None:
+        """A consumer looks at nothing any more: it says so, or its process has ended."""
+        self.views.close(consumer)
+
+    # -- What the stream gives
+
+    def wants_batch(self) -> bool:
+        """Return whether the stream is to give its next batch, if it is ready."""
+        return self.is_running and not self._has_ended and self._dealing.has_room()
+
+    def wants_end(self) -> bool:
+        """Return whether the stream's end of the running epoch is news."""
+        return self.is_running and not self._has_ended
+
+    def arrived(self, batch: Batch) -> None:
+        """A batch of the running epoch has come."""
+        if batch.is_extra:
+            self._replays.arrived(batch, self.group.seats)
+        elif batch.position < 0:
+            for seat in self.group.seats:
+                seat.queue.append(batch)
+        else:
+            self.frontier = batch.position + 1
+            if batch.position in self._known:
+                self._known.discard(batch.position)
+                self._outside.hold(batch, GROUP)
+                self._outside.let_go(batch, GROUP)
+            else:
+                self._dealing.deal(batch)
+        self._go_on()
+
+    def ended(self) -> None:
+        """The stream has given all of the running epoch."""
+        self._has_ended = True
+        self._go_on()
+
+    # -- What follows
+
+    def _go_on(self) -> None:
+        """Do all that can be done now."""
+        while True:
+            self._open_if_due()
+            if not self.is_running:
+                return
+            for seat in self.group.seats:
+                if seat.replay_at is not None:
+                    self._replays.ask(seat, self.frontier)
+            self._offer_all()
+            self._dealing.settle(has_ended=self._has_ended)
+            self._tell_ends()
+            if (
+                not self._has_ended
+                or not self.group.seats
+                or any(seat.epoch == self.epoch for seat in self.group.seats)
+            ):
+                return
+            self._outside.finish_epoch(self.epoch)
+            self._stand_before_next()
+
+    def _stand_before_next(self) -> None:
+        self.epoch += 1
+        self.is_running = self._has_ended = False
+        self.frontier = 0
+        self._known.clear()
+
+    def _open_if_due(self) -> None:
+        if self.is_running or not any(seat.has_begun and seat.epoch == self.epoch for seat in self.group.seats):
+            return
+        rules = self.rules
+        if self.awaited:
+            return
+        if (
+            not self._has_opened
+            and rules.world is not None
+            and len(self.group.by_consumer) < rules.world
+            and not self.rules.is_ranked
+        ):
+            return
+        self.is_running = self._has_opened = True
+        self._dealing.begin(self._outside.open_epoch(self.epoch))
+
+    def _offer_all(self) -> None:
+        window, epoch, has_offered = self.rules.window, self.epoch, True
+        while has_offered:
+            has_offered = False
+            for seat in self.group.seats:
+                if not seat.has_begun or seat.epoch != epoch or len(seat.untaken) >= window:
+                    continue
+                batch = seat.queue.popleft() if seat.queue else self._dealing.next_for(seat)
+                if batch is not None:
+                    self._offer(seat, batch)
+                    has_offered = True
+
+    def _offer(self, seat: Seat, batch: Batch) -> None:
+        seat.untaken.append(batch)
+        self.views.add(seat.consumer, batch)
+        self._outside.offer(seat.consumer, seat.num_taken + len(seat.untaken), batch)
+
+    def _count(self, seat: Seat, batch: Batch) -> None:
+        """A batch was taken: it is never offered again."""
+        if batch.position < 0:
+            return
+        seat.num_had += 1
+        self._outside.note_taken(seat, batch)
+        self._outside.let_go(batch, seat.number)
+
+    def _tell_ends(self) -> None:
+        """Send the end of the epoch behind the last batch; a seat that has taken that is in the next epoch."""
+        for seat in self.group.seats:
+            if not seat.has_all or seat.epoch != self.epoch or seat.queue or seat.replay_at is not None:
+                continue
+            if seat.has_begun and not seat.has_end:
+                seat.has_end = True
+                self._outside.end(seat.consumer, self.epoch, seat.num_had + len(seat.untaken))
+            if not seat.untaken:
+                seat.enter(self.epoch + 1)
+
+    def _abandon_without_members(self) -> None:
+        """The last consumer of a broadcast has left: nobody would take the rest of the epoch."""
+        if self.rules.mode != "broadcast" or not self.is_running or self._has_ended:
+            return
+        if not any(seat.epoch == self.epoch for seat in self.group.seats):
+            self._outside.abandon(self.epoch)
+            self._stand_before_next()
+
+    # -- The slow and the dead
+
+    def forget_awaited(self, *pids: int) -> None:
+        """These do not come back."""
+        self.awaited.difference_update(pids)
+        self._go_on()
+
+    def advance(self, now: float) -> None:
+        """Detach who says nothing, and tell the group of its dead."""
+        self._tell_of_loss(now)
+        timeout = self.rules.lease_timeout
+        if timeout is not None:
+            for consumer in self.group.silent_since(now - timeout):
+                if self.views.count(consumer):
+                    self._detach(consumer, f"you have said nothing for {timeout:g} s while you had batches", now)
+
+    def _tell_of_loss(self, now: float) -> None:
+        """Cut off the group if the running epoch needs a rank in whose place nobody has come."""
+        for seat in self.group.seats:
+            is_overdue = seat.overdue_at is not None and seat.overdue_at <= now
+            if is_overdue and self.is_running and seat.epoch == self.epoch:
+                self._cut_all(LOST, f"rank {seat.rank} is gone, and no other came in its place")
+                return
+
+    def _cut_all(self, flag: int, text: str) -> None:
+        for consumer in list(self.group.by_consumer):
+            self._outside.cut(consumer, flag, text)
+            self.group.rise(consumer)
+        for seat in self.group.seats:
+            seat.overdue_at = None
+
+    def _detach(self, consumer: int, text: str, now: float) -> None:
+        self._outside.cut(consumer, DETACHED, text)
+        self.leave(consumer, now, died=True)
+
+    def relieve(self, now: float) -> None:
+        """The ring is full: with ``slow="detach"`` those whose window is full go, if they keep others waiting."""
+        full = self.group.holding_up(self.epoch)
+        if self.rules.slow == "detach":
+            for seat in full:
+                self._detach(seat.consumer, "you were so slow that the others had to wait", now)

@@ -1,0 +1,138 @@
+"""How a server deals, what its consumers may ask for, and what the core has others do. Pure."""
+
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, Literal, Protocol
+
+from mpqueue.service.seats import Batch, Seat
+
+Slow = Literal["wait", "skip", "detach"]
+
+
+class Refused(Exception):
+    """The consumer may not attach; the text says why."""
+
+
+class Occupied(Exception):
+    """The rank has a consumer: another may attach when that is gone."""
+
+
+class Misbehaved(Exception):
+    """A consumer has sent what none of ours would."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """How a server deals.
+
+    Attributes:
+        mode: "split": each batch to one consumer; "broadcast": each to all.
+        world: The number of ranks ("split"), or of consumers that the first epoch waits for ("broadcast"); None: no
+            ranks, and nobody is waited for.
+        window: The batches that a consumer is offered and has not taken, at most.
+        slow: What happens to a consumer that is slow.
+        grace_s: Seconds for which the seat of a dead rank waits for another consumer.
+        lease_timeout: Seconds after which a consumer that says nothing is detached; None: never.
+        can_replay: The stream can compute a position again.
+    """
+
+    mode: Literal["split", "broadcast"]
+    world: int | None = None
+    window: int = 10
+    slow: Slow = "wait"
+    grace_s: float = 60.0
+    lease_timeout: float | None = None
+    can_replay: bool = True
+
+    @property
+    def is_ranked(self) -> bool:
+        """True if each batch belongs to a rank."""
+        return self.mode == "split" and self.world is not None
+
+
+class Outside(Protocol):
+    """What the core has others do; none of it calls the core."""
+
+    def offer(self, consumer: int, number: int, batch: Batch) -> None:
+        """Offer a batch to a consumer: its so many-th."""
+        ...
+
+    def end(self, consumer: int, epoch: int, count: int) -> None:
+        """Tell a consumer that it has had all of an epoch, behind what it was offered before."""
+        ...
+
+    def cut(self, consumer: int, flag: int, text: str) -> None:
+        """Tell a consumer that it is detached, and why."""
+        ...
+
+    def hold(self, batch: Batch, holder: int) -> None:
+        """Note that the slot of a batch has another holder."""
+        ...
+
+    def let_go(self, batch: Batch, holder: int) -> None:
+        """Note that it has one less; without any it is free."""
+        ...
+
+    def open_epoch(self, epoch: int) -> int | None:
+        """Have the stream give the batches of an epoch; return the number of its positions, if that is known."""
+        ...
+
+    def finish_epoch(self, epoch: int) -> None:
+        """All have taken all of an epoch: run its end."""
+        ...
+
+    def abandon(self, epoch: int) -> None:
+        """Nobody is left who would take the rest of an epoch."""
+        ...
+
+    def recompute(self, epoch: int, position: int) -> None:
+        """Have the stream compute a batch again: it arrives as an extra one."""
+        ...
+
+    def note_taken(self, seat: Seat, batch: Batch) -> None:
+        """Write down that a batch was taken."""
+        ...
+
+
+def check_rules(
+    *, mode: Any, world: Any, slow: Any, grace_s: Any, lease_timeout: Any, window: int, can_replay: bool = True
+) -> Rules:
+    """Return the rules of a server's options.
+
+    Raises:
+        TypeError: An option has the wrong type.
+        ValueError: An option has an impossible value, or one that excludes another.
+    """
+    if mode not in {"split", "broadcast"}:
+        raise ValueError(f'mode must be "split" or "broadcast", got {mode!r}')
+    if slow not in {"wait", "skip", "detach"}:
+        raise ValueError(f'slow must be "wait", "skip" or "detach", got {slow!r}')
+    if world is not None and (not hasattr(world, "__index__") or isinstance(world, bool)):
+        raise TypeError(f"world must be a number of consumers or None, got {world!r}")
+    if world is not None and world < 1:
+        raise ValueError(f"world must be 1 or more, or None, got {world!r}")
+    if slow == "skip" and mode == "split":
+        raise ValueError('slow="skip" leaves out what others have: it is for mode="broadcast"')
+    if slow == "detach" and mode == "split" and world is not None:
+        raise ValueError('slow="detach" cannot be had with ranks: each has batches that nobody else gets')
+    for name, value in (("grace_s", grace_s), ("lease_timeout", lease_timeout)):
+        _check_seconds(name, value, may_be_none=name == "lease_timeout")
+    return Rules(
+        mode=mode,
+        world=None if world is None else int(world),
+        window=window,
+        slow=slow,
+        grace_s=float(grace_s),
+        lease_timeout=None if lease_timeout is None else float(lease_timeout),
+        can_replay=can_replay,
+    )
+
+
+def _check_seconds(name: str, value: Any, *, may_be_none: bool) -> None:
+    if value is None and may_be_none:
+        return
+    what = "a number of seconds" + (" or None" if may_be_none else "")
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be {what}, got {value!r}")
+    if not float(value) >= 0:
+        raise ValueError(f"{name} must be {what}, 0 or more, got {value!r}")

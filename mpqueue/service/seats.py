@@ -1,0 +1,97 @@
+"""The places of a group, one for each of its consumers, and the batches that belong to each. Pure.
+
+    queue --offer--> untaken --ASK--> taken
+      ^                 |
+      +---- its consumer is gone ----+
+
+A *seat* is what a batch is dealt to: a rank, or one consumer of a group without ranks. A rank's seat outlives its
+consumer: what that had not taken waits for the one that comes in its place.
+"""
+
+from collections import deque
+from typing import Protocol
+
+
+class Batch(Protocol):
+    """What the core deals: a batch in a slot, or the exception in the place of one."""
+
+    @property
+    def epoch(self) -> int:
+        """Return its epoch, from 0."""
+        ...
+
+    @property
+    def position(self) -> int:
+        """Return its place in the epoch, over all consumers; below 0: it has none, and is for everybody."""
+        ...
+
+    @property
+    def turn(self) -> int:
+        """Return the turn of its slot; 0: it has none."""
+        ...
+
+    @property
+    def is_extra(self) -> bool:
+        """Return True if it was computed again, for one late consumer alone."""
+        ...
+
+
+class Seat:
+    """One place of a group.
+
+    Args:
+        number: Of the seat, below 0: as a holder of slots it is not to be taken for a consumer.
+        rank: Its rank, None in a group without ranks.
+        epoch: The epoch that its consumer's next loop is.
+
+    Attributes:
+        number, rank, epoch: As given; the epoch advances when all of it was taken.
+        consumer: Who sits here; 0: nobody.
+        has_begun: The consumer's loop over the epoch has begun.
+        has_all: No more of the epoch will be dealt to it.
+        has_end: Its consumer was told so, behind the last batch.
+        queue: Its batches that were not offered to its consumer.
+        untaken: Those that were, in this order.
+        num_taken: Offers that this consumer has taken, since it came.
+        num_had: Batches of the epoch that this seat has taken.
+        num_skipped: Batches that it did not get because it was slow.
+        replay_at: The next position that is to be computed again for it; None: it has caught up.
+        num_replaying: Positions that are being computed again.
+        overdue_at: When the others are told that nobody has come in its consumer's place; None: nobody was lost.
+    """
+
+    def __init__(self, number: int, rank: int | None, epoch: int) -> None:
+        self.number, self.rank, self.epoch = number, rank, epoch
+        self.consumer = 0
+        self.has_begun = self.has_all = self.has_end = False
+        self.queue: deque[Batch] = deque()
+        self.untaken: deque[Batch] = deque()
+        self.num_taken = self.num_had = self.num_skipped = self.num_replaying = 0
+        self.replay_at: int | None = None
+        self.overdue_at: float | None = None
+
+    @property
+    def load(self) -> int:
+        """Batches that it has and has not taken."""
+        return len(self.queue) + len(self.untaken)
+
+    def sit(self, consumer: int) -> None:
+        """A consumer comes."""
+        self.consumer, self.num_taken, self.overdue_at = consumer, 0, None
+        self.has_begun = self.has_end = False
+
+    def vacate(self) -> None:
+        """Its consumer is gone: what that had not taken is to be offered again."""
+        self.queue.extendleft(reversed(self.untaken))
+        self.untaken.clear()
+        self.consumer = 0
+        self.has_begun = self.has_end = False
+
+    def enter(self, epoch: int) -> None:
+        """All of the epoch before was taken."""
+        self.epoch, self.num_had, self.replay_at = epoch, 0, None
+        self.has_begun = self.has_all = self.has_end = False
+
+    def __repr__(self) -> str:
+        who = f"rank {self.rank}" if self.rank is not None else f"seat {-self.number}"
+        return f"<{who}, consumer {self.consumer}, epoch {self.epoch}, {self.num_had} taken, {self.load} waiting>"

@@ -1,0 +1,193 @@
+"""A server without sockets and processes: the real core, a scripted stream, and consumers that do as they are told."""
+
+from collections import Counter, defaultdict, deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from mpqueue.service.core import Core
+from mpqueue.service.greeting import Hello
+from mpqueue.service.rules import Occupied, Refused, Rules
+
+
+@dataclass(frozen=True)
+class Lot:
+    """A batch of the scripted stream."""
+
+    epoch: int
+    position: int
+    turn: int
+    is_extra: bool = False
+
+
+@dataclass
+class Consumer:
+    """One that takes what it is offered, in this order.
+
+    Attributes:
+        inbox: Offers and ends that it has not looked at.
+        current: What it was handed out last, and has not asked past.
+        views: Turns that it looks at.
+        taken: What it has taken, as (epoch, position).
+    """
+
+    number: int
+    rank: int | None
+    epoch: int
+    inbox: deque[Any] = field(default_factory=deque)
+    current: Lot | None = None
+    views: set[int] = field(default_factory=set)
+    taken: list[tuple[int, int]] = field(default_factory=list)
+    num_taken: int = 0
+    is_looping: bool = False
+    cut: tuple[int, str] | None = None
+    counts: list[int] = field(default_factory=list)
+
+
+class Simulation:
+    """The core's outside, and what the consumers have seen."""
+
+    def __init__(self, rules: Rules, lengths: list[int], *, known: bool = True, **kwargs: Any) -> None:
+        self.lengths, self.known = lengths, known
+        self.now = 0.0
+        self.consumers: dict[int, Consumer] = {}
+        self.holders: dict[int, set[int]] = {}  # by turn
+        self.freed: set[int] = set()
+        self.extras: deque[tuple[int, int]] = deque()
+        self.opened: int | None = None
+        self.position = 0
+        self.finished: list[int] = []
+        self.abandoned: list[int] = []
+        self.noted: dict[int, Counter[int]] = defaultdict(Counter)
+        self.num_turns = 0
+        self.core = Core(rules, self, **kwargs)
+
+    # What the core asks for.
+
+    def offer(self, consumer: int, number: int, batch: Any) -> None:
+        it = self.consumers[consumer]
+        assert number == it.num_taken + (it.current is not None) + sum(isinstance(x, tuple) for x in it.inbox) + 1
+        it.inbox.append((batch,))
+
+    def end(self, consumer: int, epoch: int, count: int) -> None:
+        self.consumers[consumer].inbox.append([epoch, count])
+
+    def cut(self, consumer: int, flag: int, text: str) -> None:
+        self.consumers[consumer].cut = flag, text
+
+    def hold(self, batch: Any, holder: int) -> None:
+        assert batch.turn not in self.freed
+        holders = self.holders.setdefault(batch.turn, set())
+        assert holder not in holders
+        holders.add(holder)
+
+    def let_go(self, batch: Any, holder: int) -> None:
+        self.holders[batch.turn].remove(holder)
+        if not self.holders[batch.turn]:
+            del self.holders[batch.turn]
+            self.freed.add(batch.turn)
+            for it in self.consumers.values():
+                assert batch.turn not in it.views, "a slot is free that somebody looks at"
+
+    def open_epoch(self, epoch: int) -> int | None:
+        assert self.opened is None
+        self.opened, self.position = epoch, self.core.frontier
+        return self.length(epoch) if self.known else None
+
+    def finish_epoch(self, epoch: int) -> None:
+        assert self.opened == epoch
+        self.opened = None
+        self.finished.append(epoch)
+
+    def abandon(self, epoch: int) -> None:
+        assert self.opened == epoch
+        self.opened = None
+        self.abandoned.append(epoch)
+
+    def recompute(self, epoch: int, position: int) -> None:
+        self.extras.append((epoch, position))
+
+    def note_taken(self, seat: Any, batch: Any) -> None:
+        self.noted[batch.epoch][batch.position] += 1
+
+    # What happens.
+
+    def length(self, epoch: int) -> int:
+        return self.lengths[epoch % len(self.lengths)]
+
+    def attach(self, number: int, rank: int | None = None, join: Any = "next") -> bool:
+        it = Consumer(number, rank, 0)
+        self.consumers[number] = it
+        try:
+            seat = self.core.attach(number, Hello(rank=rank, join=join), now=self.now)
+        except (Occupied, Refused):
+            del self.consumers[number]
+            return False
+        it.epoch = seat.epoch
+        return True
+
+    def give(self) -> bool:
+        """Let the stream give one batch, or its end; False if it has nothing to give."""
+        if self.extras:
+            self.num_turns += 1
+            self.core.arrived(Lot(*self.extras.popleft(), self.num_turns, is_extra=True))
+            return True
+        if not self.core.wants_batch():
+            return False
+        assert self.opened is not None
+        if self.position == self.length(self.opened):
+            self.core.ended()
+            return True
+        self.num_turns += 1
+        lot = Lot(self.opened, self.position, self.num_turns)
+        self.position += 1
+        self.core.arrived(lot)
+        if self.opened is not None and self.opened == lot.epoch and self.position == self.length(lot.epoch):
+            self.core.ended()
+        return True
+
+    def next(self, number: int) -> bool:
+        """Have a consumer ask for the next batch; False if there is none for it yet."""
+        it = self.consumers[number]
+        if it.cut:
+            return False
+        if not it.is_looping:
+            it.is_looping = True
+            self.core.begin(number, it.epoch, self.now)
+        if it.current is not None:
+            it.num_taken += 1
+            it.taken.append((it.current.epoch, it.current.position))
+            it.current = None
+            self.core.ask(number, it.num_taken, (), self.now)
+        if not it.inbox or it.cut:
+            return False
+        got = it.inbox.popleft()
+        if isinstance(got, list):
+            it.is_looping, it.epoch = False, got[0] + 1
+            it.counts.append(got[1])
+            return True
+        (it.current,) = got
+        it.views.add(it.current.turn)
+        assert it.current.turn not in self.freed
+        return True
+
+    def release(self, number: int, turn: int) -> None:
+        it = self.consumers[number]
+        it.views.remove(turn)
+        self.core.ask(number, it.num_taken, (turn,), self.now)
+
+    def leave(self, number: int, *, died: bool) -> Consumer:
+        it = self.consumers[number]
+        self.core.leave(number, self.now, died=died)
+        it.views.clear()
+        del self.consumers[number]
+        self.core.gone(number)
+        return it
+
+    def settle(self, *numbers: int) -> None:
+        """Have these consumers take all that they can in their present loops."""
+        moves = True
+        while moves:
+            moves = self.give()
+            for number in numbers:
+                while self.consumers[number].is_looping and self.next(number):
+                    moves = True

@@ -1,0 +1,416 @@
+"""The core of a server, in all orders of events that hypothesis finds."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from helpers.service_simulation import Consumer, Simulation
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from mpqueue.service.dealing import GROUP
+from mpqueue.service.greeting import Hello, Resume
+from mpqueue.service.records import DETACHED, LOST
+from mpqueue.service.rules import Misbehaved, Occupied, Refused, Rules
+
+FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def epochs_of(simulation: Simulation, numbers: list[int], count: int) -> None:
+    """Have these consumers loop over so many epochs, asking past everything, or fail if nothing moves any more."""
+    for _ in range(10_000):
+        if len(simulation.finished) + len(simulation.abandoned) >= count:
+            return
+        moved = simulation.give()
+        for number in numbers:
+            moved |= simulation.next(number)
+            for turn in list(simulation.consumers[number].views):
+                current = simulation.consumers[number].current
+                if current is None or turn != current.turn:
+                    simulation.release(number, turn)
+        assert moved or simulation.core.is_running is False or simulation.give(), "nothing moves"
+    raise AssertionError("the epochs do not end")
+
+
+def test_each_rank_gets_every_so_many_th_batch_and_its_end_at_once():
+    simulation = Simulation(Rules(mode="split", world=2, window=4), [6])
+    simulation.attach(1, 0)
+    simulation.attach(2, 1)
+    simulation.next(1)
+    simulation.settle(1)
+    one = simulation.consumers[1]
+    assert one.taken == [(0, 0), (0, 2), (0, 4)]
+    assert one.counts == [3], "its end, while the other has not begun"
+    assert simulation.finished == []
+    simulation.next(2)
+    simulation.settle(2)
+    simulation.next(2)
+    assert simulation.consumers[2].taken == [(0, 1), (0, 3), (0, 5)]
+    assert simulation.finished == [0]
+    assert simulation.holders == {turn: {1} for turn in one.views} | {
+        turn: {2} for turn in simulation.consumers[2].views
+    }
+
+
+def simulated(**rules: Any) -> Simulation:
+    lengths, known = rules.pop("lengths", [6]), rules.pop("known", True)
+    return Simulation(Rules(**{"mode": "split", "window": 3, "grace_s": 5} | rules), lengths, known=known)
+
+
+def attached(simulation: Simulation, *ranks: int | None) -> list[int]:
+    """Attach consumers 1, 2, ... and have each begin its first loop."""
+    numbers = list(range(1, len(ranks) + 1))
+    for number, rank in zip(numbers, ranks, strict=True):
+        assert simulation.attach(number, rank)
+    for number in numbers:
+        simulation.next(number)
+    return numbers
+
+
+def test_the_batches_that_a_dead_rank_has_not_taken_go_to_the_one_in_its_place_in_their_order():
+    simulation = simulated(world=2, lengths=[8])
+    attached(simulation, 0, 1)
+    simulation.give(), simulation.give(), simulation.give(), simulation.give()
+    simulation.next(1)  # holds batch 0, and has 2 before it
+    dead = simulation.leave(1, died=True)
+    assert dead.taken == []
+    assert simulation.attach(3, 0)
+    simulation.next(3)
+    simulation.settle(2, 3)
+    assert simulation.consumers[3].taken == [(0, 0), (0, 2), (0, 4), (0, 6)]
+    assert simulation.consumers[2].taken == [(0, 1), (0, 3), (0, 5), (0, 7)]
+    assert simulation.finished == [0]
+
+
+def test_a_rank_that_somebody_has_is_occupied_until_that_one_is_gone():
+    simulation = simulated(world=2)
+    attached(simulation, 0, 1)
+    with pytest.raises(Occupied):
+        simulation.core.attach(9, Hello(rank=1), now=0.0)
+    simulation.leave(2, died=True)
+    assert simulation.attach(3, 1)
+
+
+def test_the_group_is_told_of_a_dead_rank_when_its_grace_is_over_and_not_before():
+    simulation = simulated(world=2)
+    attached(simulation, 0, 1)
+    simulation.leave(2, died=True)
+    simulation.core.advance(4.9)
+    assert simulation.consumers[1].cut is None
+    assert simulation.core.group.due_at(4.9) == 5.0
+    simulation.core.advance(5.0)
+    assert simulation.consumers[1].cut == (LOST, "rank 1 is gone, and no other came in its place")
+
+
+def test_a_group_that_lost_a_rank_goes_on_with_new_consumers_where_it_was():
+    simulation = simulated(world=2, lengths=[4])
+    attached(simulation, 0, 1)
+    simulation.settle(1)
+    taken = list(simulation.consumers[1].taken)
+    simulation.leave(2, died=True)
+    simulation.core.advance(5.0)
+    simulation.leave(1, died=False)
+    for number, rank in ((3, 0), (4, 1)):
+        assert simulation.attach(number, rank)
+        simulation.next(number)
+    simulation.settle(3, 4)
+    assert simulation.finished == [0]
+    everything = taken + simulation.consumers[3].taken + simulation.consumers[4].taken
+    assert sorted(place for place in everything if place[0] == 0) == [(0, position) for position in range(4)]
+
+
+def test_a_rank_that_leaves_at_its_end_of_an_epoch_does_not_disturb_the_others_in_it():
+    simulation = simulated(world=2, lengths=[4])
+    attached(simulation, 0, 1)
+    simulation.settle(1)
+    simulation.leave(1, died=False)
+    simulation.core.advance(100.0)
+    simulation.settle(2)
+    assert simulation.consumers[2].counts == [2]
+    assert simulation.consumers[2].cut is None
+    simulation.next(2)  # its next loop needs the rank that has left
+    simulation.core.advance(100.0)
+    assert simulation.consumers[2].cut == (LOST, "rank 0 is gone, and no other came in its place")
+
+
+def test_without_ranks_the_others_take_what_a_dead_consumer_had_in_order():
+    simulation = simulated(window=2, lengths=[4])
+    attached(simulation, None, None)
+    while simulation.give():
+        pass
+    first, second = simulation.consumers[1], simulation.consumers[2]
+    had = [lot.position for (lot,) in first.inbox]
+    assert had
+    simulation.leave(1, died=True)
+    simulation.settle(2)
+    simulation.next(2)
+    assert sorted(second.taken) == [(0, position) for position in range(4)]
+    assert second.counts == [4]
+
+
+def test_without_ranks_an_epoch_ends_for_all_when_everything_was_taken():
+    simulation = simulated(window=1, lengths=[2])
+    attached(simulation, None, None)
+    simulation.give(), simulation.give()
+    simulation.next(1), simulation.next(1)
+    assert simulation.consumers[1].taken == [(0, 0)]
+    assert simulation.consumers[1].counts == [], "the other one's batch may come back"
+    simulation.next(2), simulation.next(2)
+    assert simulation.consumers[1].inbox[0] == [0, 1]
+
+
+def test_a_consumer_that_comes_late_to_a_broadcast_gets_the_next_epoch_the_rest_or_all_of_it():
+    simulation = simulated(mode="broadcast", lengths=[6], window=2)
+    attached(simulation, None)
+    simulation.give(), simulation.give()
+    simulation.next(1), simulation.next(1)
+    for number, join in ((2, "next"), (3, "now"), (4, "replay")):
+        assert simulation.attach(number, None, join)
+        simulation.next(number)
+    for _ in range(10):
+        simulation.settle(1, 3, 4)
+        for number in (1, 3, 4):
+            simulation.next(number)
+        if simulation.finished:
+            break
+    assert simulation.consumers[1].taken[:6] == [(0, position) for position in range(6)]
+    assert simulation.consumers[3].taken[0][1] >= 2
+    assert simulation.consumers[3].taken[-1] == (0, 5)
+    assert simulation.consumers[4].taken == [(0, position) for position in range(6)]
+    assert simulation.consumers[2].epoch == 1
+    assert simulation.consumers[2].taken == []
+
+
+def test_a_slow_consumer_is_waited_for_or_skipped_or_cut_off():
+    for slow in ("wait", "skip", "detach"):
+        simulation = simulated(mode="broadcast", lengths=[8], window=2, slow=slow)
+        attached(simulation, None, None)
+        for _ in range(20):
+            simulation.give()
+            simulation.next(1)
+        first, second = simulation.consumers[1], simulation.consumers[2]
+        if slow == "wait":
+            assert len(first.taken) == 2
+            assert [seat.consumer for seat in simulation.core.group.holding_up(0)] == [2]
+        elif slow == "skip":
+            assert len(first.taken) == 8
+            assert simulation.core.group.by_consumer[2].num_skipped == 6
+        else:
+            simulation.core.relieve(0.0)
+            assert second.cut is not None
+            assert second.cut[0] == DETACHED
+            assert first.cut is None
+            simulation.settle(1)
+            assert len(first.taken) == 8
+
+
+def test_a_consumer_that_says_nothing_is_cut_off_and_its_slots_wait_for_its_end():
+    simulation = simulated(lease_timeout=2.0, lengths=[4])
+    attached(simulation, None)
+    simulation.give()
+    simulation.next(1)
+    (turn,) = simulation.consumers[1].views
+    simulation.core.advance(2.0)
+    assert simulation.consumers[1].cut == (DETACHED, "you have said nothing for 2 s while you had batches")
+    assert simulation.holders[turn] == {1, GROUP}, "the group has it back, and it still looks at it"
+    simulation.core.gone(1)
+    assert simulation.holders[turn] == {GROUP}
+
+
+def test_the_last_consumer_of_a_broadcast_that_leaves_ends_the_epoch():
+    simulation = simulated(mode="broadcast", lengths=[4])
+    attached(simulation, None)
+    simulation.give()
+    simulation.leave(1, died=True)
+    assert simulation.abandoned == [0]
+    assert simulation.holders == {}
+    assert simulation.attach(2)
+    assert simulation.consumers[2].epoch == 1
+
+
+def test_a_generator_gives_each_rank_equally_many():
+    simulation = simulated(world=2, lengths=[5], known=False)
+    attached(simulation, 0, 1)
+    simulation.settle(1, 2)
+    simulation.next(1), simulation.next(2)
+    assert [len(simulation.consumers[number].taken) for number in (1, 2)] == [2, 2]
+    assert simulation.finished == [0]
+    assert simulation.holders.keys() == simulation.consumers[1].views | simulation.consumers[2].views
+
+
+def test_a_consumer_that_comes_back_to_a_new_server_goes_on_behind_what_it_has_taken():
+    simulation = Simulation(Rules(mode="split", world=2, window=1), [6], had=[1, 1], frontier=2)
+    resume = Resume(job="j", epoch=0, taken=(0, 2), count=2)
+    simulation.consumers[1] = Consumer(1, 0, 0)
+    simulation.core.attach(1, Hello(rank=0, resume=resume), now=0.0)
+    assert simulation.attach(2, 1)
+    simulation.next(1), simulation.next(2)
+    simulation.settle(1, 2)
+    simulation.next(1), simulation.next(2)
+    assert simulation.consumers[1].taken == [(0, 4)]
+    assert simulation.consumers[2].taken == [(0, 3), (0, 5)]
+    assert simulation.finished == [0]
+
+
+def test_no_epoch_opens_before_those_are_back_or_gone_who_know_what_they_took():
+    simulation = Simulation(Rules(mode="split", window=1), [3], awaited=[77])
+    assert simulation.attach(1)
+    simulation.next(1)
+    assert simulation.opened is None
+    simulation.consumers[2] = Consumer(2, None, 0)
+    resume = Resume(job="j", epoch=0, taken=(0,), count=1)
+    simulation.core.attach(2, Hello(resume=resume), now=0.0, pid=77)
+    simulation.next(2)
+    simulation.settle(1, 2)
+    assert sorted(simulation.consumers[1].taken + simulation.consumers[2].taken) == [(0, 1), (0, 2)]
+
+
+@pytest.mark.parametrize(
+    ("rules", "hello", "words"),
+    [
+        ({"world": 2}, Hello(), "attach with rank=0 to 1"),
+        ({"world": 2}, Hello(rank=2), "attach with rank=0 to 1"),
+        ({}, Hello(rank=0), "attach without"),
+        ({}, Hello(join="replay"), 'mode="broadcast"'),
+        ({"mode": "broadcast", "can_replay": False}, Hello(join="replay"), 'use "now" or "next"'),
+        ({}, Hello(resume=Resume(job="j", epoch=3, taken=(), count=0)), "you cannot go on"),
+    ],
+)
+def test_who_has_no_place_is_told_why(rules: dict[str, Any], hello: Hello, words: str):
+    with pytest.raises(Refused, match=words):
+        simulated(**rules).core.attach(1, hello, now=0.0)
+
+
+def test_what_no_consumer_of_ours_sends_is_misbehaviour():
+    simulation = simulated(lengths=[4])
+    attached(simulation, None)
+    simulation.give()
+    with pytest.raises(Misbehaved, match="released turn 99"):
+        simulation.core.ask(1, 0, (99,), 0.0)
+    with pytest.raises(Misbehaved, match="has taken 2 batches, of 1 offered"):
+        simulation.core.ask(1, 2, (), 0.0)
+    with pytest.raises(Misbehaved, match="is not over"):
+        simulation.core.begin(1, 0, 0.0)
+    simulation.core.ask(1, 1, (1,), 0.0)
+    with pytest.raises(Misbehaved, match="released turn 1"):
+        simulation.core.ask(1, 1, (1,), 0.0)
+
+
+MODES = [
+    Rules(mode="split", world=2, window=3, grace_s=5),
+    Rules(mode="split", world=3, window=1, grace_s=5),
+    Rules(mode="split", window=3),
+    Rules(mode="broadcast", window=3),
+    Rules(mode="broadcast", window=2, slow="skip"),
+]
+
+
+class Story:
+    """Draws what happens, and keeps what those have taken that are gone."""
+
+    def __init__(self, data: st.DataObject, rules: Rules, lengths: list[int]) -> None:
+        self.draw, self.rules = data.draw, rules
+        self.simulation = Simulation(rules, lengths)
+        self.past: list[Consumer] = []
+        self.num = 0
+
+    def run(self, steps: int) -> None:
+        for _ in range(steps):
+            getattr(
+                self, self.draw(st.sampled_from(["give", "next", "next", "next", "release", "come", "go", "wait"]))
+            )()
+
+    def give(self) -> None:
+        self.simulation.give()
+
+    def _one(self) -> int | None:
+        numbers = sorted(self.simulation.consumers)
+        return self.draw(st.sampled_from(numbers)) if numbers else None
+
+    def next(self) -> None:
+        number = self._one()
+        if number is not None:
+            self.simulation.next(number)
+
+    def release(self) -> None:
+        number = self._one()
+        if number is not None and (views := sorted(self.simulation.consumers[number].views)):
+            current = self.simulation.consumers[number].current
+            turn = self.draw(st.sampled_from(views))
+            if current is None or current.turn != turn:
+                self.simulation.release(number, turn)
+
+    def come(self) -> None:
+        if len(self.simulation.consumers) >= 4:
+            return
+        self.num += 1
+        rank = self.draw(st.integers(0, (self.rules.world or 1) - 1)) if self.rules.is_ranked else None
+        join = "next" if self.rules.mode == "split" else self.draw(st.sampled_from(["next", "now", "replay"]))
+        if self.simulation.attach(self.num, rank, join):
+            event(f"joined {join}")
+
+    def go(self) -> None:
+        number = self._one()
+        if number is not None and self.draw(st.integers(0, 3)) == 0:
+            it = self.simulation.consumers[number]
+            event("left in the middle" if it.inbox or it.current else "left")
+            self.past.append(self.simulation.leave(number, died=self.rules.is_ranked or self.draw(st.booleans())))
+
+    def wait(self) -> None:
+        self.simulation.now += 0.1
+        self.simulation.core.advance(self.simulation.now)
+
+    def everybody(self) -> list[Consumer]:
+        return [*self.past, *self.simulation.consumers.values()]
+
+
+@pytest.mark.parametrize("rules", MODES, ids=repr)
+@FEW
+@given(data=st.data(), lengths=st.lists(st.integers(1, 4), min_size=1, max_size=2))
+def test_nothing_is_lost_and_nothing_comes_twice(rules: Rules, data: st.DataObject, lengths: list[int]):
+    if rules.is_ranked:
+        lengths = [length * (rules.world or 1) for length in lengths]
+    story = Story(data, rules, lengths)
+    story.run(60)
+    simulation = story.simulation
+    # Then all that is missing comes, and everybody takes all.
+    if rules.is_ranked:
+        for rank in range(rules.world or 0):
+            if all(it.rank != rank for it in simulation.consumers.values()):
+                story.num += 1
+                assert simulation.attach(story.num, rank)
+    elif not simulation.consumers:
+        story.num += 1
+        assert simulation.attach(story.num)
+    done = len(simulation.finished) + len(simulation.abandoned)
+    epochs_of(simulation, sorted(simulation.consumers), done + 2)
+    taken = Counter(place for it in story.everybody() for place in it.taken)
+    if rules.mode == "split":
+        for epoch in simulation.finished:
+            assert {p: taken[epoch, p] for p in range(simulation.length(epoch))} == dict.fromkeys(
+                range(simulation.length(epoch)), 1
+            )
+        assert max(taken.values()) == 1
+    for it in story.everybody():
+        if rules.is_ranked or rules.mode == "broadcast":
+            assert it.taken == sorted(it.taken), "in order"
+        if rules.mode == "broadcast":
+            assert len(set(it.taken)) == len(it.taken)
+    for number in sorted(simulation.consumers):
+        simulation.leave(number, died=rules.is_ranked)
+    event(f"{min(len(simulation.finished), 3)} epochs or more")
+    kept = {turn for turn, holders in simulation.holders.items() if any(holder > 0 for holder in holders)}
+    assert kept == set(), "those who are gone hold nothing"
+
+
+def test_what_several_dead_consumers_had_comes_in_the_order_of_the_epoch():
+    simulation = simulated(window=2, lengths=[6])
+    attached(simulation, None, None)
+    while simulation.give():
+        pass
+    simulation.leave(1, died=True)
+    simulation.leave(2, died=True)
+    assert simulation.attach(3)
+    simulation.next(3)
+    simulation.settle(3)
+    assert simulation.consumers[3].taken == [(0, position) for position in range(6)]
