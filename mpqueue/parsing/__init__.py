@@ -10,6 +10,7 @@ From the ground up::
     number_columns.py      thousands of numbers from text
     arguments.py           what callers pass: texts, and names of dtypes
     raw.py                 decode_raw
+    fingerprint.py         the hash of texts that buckets are made of
     csv_format.py          how CSV records are written, and which columns are read
     csv_fields.py          one CSV record cut into its fields
     csv_rows.py            CSV rows

@@ -9,11 +9,11 @@ from typing import Any, Final
 import numpy as np
 
 from mpqueue.compat.ops.dims import Dims, broadcast, merged, merged_all
-from mpqueue.compat.ops.fingerprint import fingerprint64
 from mpqueue.compat.ops.infer import invalid
 from mpqueue.compat.ops.known import Known
 from mpqueue.compat.ops.math_reduce import checked_axes, reduced
 from mpqueue.compat.ops.registry import INDEX, op
+from mpqueue.parsing.fingerprint import fingerprint64
 
 _WEB_ALPHABET: Final = re.compile(rb"[A-Za-z0-9_-]*")
 
