@@ -17,7 +17,7 @@ The map of the house, from the ground up; imports point downwards only::
     enqueuers.py loader.py passes.py loader_passes.py   what users of fit loops hold
     keras_resets.py      tells a dataset that Keras begins its data anew
     coordinator.py       the TensorFlow 1 toolbox: threads and processes that stop together,
-    parsing/             text, CSV, JSON and Example records as arrays,
+    parsing/ images/     text, CSV, JSON and Example records as arrays; images,
     queues/              queues within a process and between processes,
     readers/ python_io.py   files as records,
     train/               producers, batching and queue runners,

@@ -14,10 +14,8 @@ From the ground up::
     strided_slice.py      indexing with brackets
     math_elementwise.py  math_reduce.py   arithmetic; axes taken together
     sparse.py             sparse tensors, and their way through a queue
-    fingerprint.py        the hash of texts
     text.py  text_numbers.py   texts, and numbers as texts
     decoding.py           texts and files, by the eager functions
-    png16.py              PNG files of 16 bits per channel
-    image_color.py  image_files.py  image_geometry.py  image_resize.py   images
+    image_color.py  image_files.py  image_geometry.py  image_resize.py   images, by `mpqueue.images`
     table.py              the table, with all families in it
 """

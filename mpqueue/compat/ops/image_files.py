@@ -1,71 +1,15 @@
-"""Images as files: JPEG, PNG, GIF and BMP, by Pillow (extra ``[image]``).
+"""Images from and to files, as `mpqueue.images.files` reads and writes them."""
 
-PNG is exact. JPEG is what libjpeg's accurate transform gives, as TensorFlow's with ``dct_method="INTEGER_ACCURATE"``;
-its default, a faster transform, is up to 4 levels off. Written JPEG files are equal to TensorFlow's.
-"""
-
-import io
-from collections.abc import Callable
-from functools import partial
-from types import ModuleType
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
-from mpqueue.compat.ops import dtypes, png16
+from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import DType
-from mpqueue.compat.ops.infer import invalid
 from mpqueue.compat.ops.known import Known
 from mpqueue.compat.ops.registry import Types, op
-
-_MAGIC: Final = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF8", "GIF"), (b"BM", "BMP"))
-_CHANNELS: Final = {"JPEG": (0, 1, 3), "PNG": (0, 1, 3, 4), "GIF": (0, 3), "BMP": (0, 1, 3, 4)}
-
-
-def pillow() -> ModuleType:
-    """Pillow's ``Image`` module.
-
-    Raises:
-        ImportError: It is not installed.
-    """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError('images need Pillow: pip install "mpqueue[image]"') from error
-    return Image
-
-
-def _kind(contents: bytes, operation: str, *, only: str = "") -> str:
-    kind = next((name for magic, name in _MAGIC if contents.startswith(magic)), None)
-    if kind is None:
-        wanted = ", ".join(name for _, name in _MAGIC)
-        invalid(f"{operation}: unknown image file format, one of {wanted} required; it begins {contents[:8]!r}")
-    if only and kind != only:
-        invalid(f"{operation}: the file is no {only}; use decode_image")
-    return kind
-
-
-def _valid(kind: str, read: Callable[..., Any], *args: Any) -> Any:
-    """Call a function of Pillow's, which raises what its parsers happen to raise."""
-    try:
-        return read(*args)
-    except Exception as error:
-        invalid(f"invalid {kind} data: {error}")
-
-
-def _opened(contents: bytes, kind: str) -> Any:
-    return _valid(kind, partial(pillow().open, formats=[kind]), io.BytesIO(contents))
-
-
-def _loaded(image: Any, kind: str) -> Any:
-    _valid(kind, image.load)
-    return image
-
-
-def _check_channels(kind: str, channels: int) -> None:
-    if channels not in _CHANNELS[kind]:
-        invalid(f"channels must be one of {_CHANNELS[kind]} for {kind}, got {channels}")
+from mpqueue.images import files
 
 
 @op("DecodeJpeg", "contents: string[] -> uint8[_ _ channels]", "image.decode_jpeg")
@@ -81,115 +25,8 @@ def decode_jpeg(
 ) -> np.ndarray:
     """The pixels of a JPEG (or PNG, or one-frame GIF) file: uint8 of shape (height, width, channels)."""
     del fancy_upscaling, dct_method
-    kind = _kind(contents.item(), "DecodeJpeg")
-    if kind != "JPEG":
-        return _decode_other(contents.item(), kind, channels, dtypes.uint8, "DecodeJpeg")
     recover = try_recover_truncated or acceptable_fraction < 1
-    return _decode_jpeg(contents.item(), channels, ratio, recover=recover)
-
-
-def _decode_jpeg(contents: bytes, channels: int, ratio: int = 1, *, recover: bool = False) -> np.ndarray:
-    _check_channels("JPEG", channels)
-    if ratio not in (1, 2, 4, 8):
-        invalid(f"ratio must be 1, 2, 4, or 8, got {ratio}")
-    image = _opened(contents + b"\xff\xd9" if recover else contents, "JPEG")
-    if image.mode == "CMYK":
-        return _from_cmyk(np.asarray(_loaded(image, "JPEG")), channels)
-    image.draft("L" if channels == 1 else None, tuple(-(-size // ratio) for size in image.size) if ratio > 1 else None)
-    return _with_channels(_pixels(_loaded(image, "JPEG")), channels)
-
-
-def _from_cmyk(pixels: np.ndarray, channels: int) -> np.ndarray:
-    if channels == 1:
-        invalid("a CMYK JPEG file has no grey channel: decode it with channels=3")
-    light = 255 - pixels.astype(np.uint32)
-    return (light[..., :3] * light[..., 3:] // 255).astype(np.uint8)
-
-
-def _pixels(image: Any) -> np.ndarray:
-    if image.mode in ("P", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB")
-    if image.mode == "1":
-        image = image.convert("L")
-    array = np.asarray(image)
-    return array[..., None] if array.ndim == 2 else array
-
-
-def _with_channels(pixels: np.ndarray, channels: int, alpha: int | None = None) -> np.ndarray:
-    """The channels asked for: grey is repeated, alpha is dropped or filled in, colours are weighed."""
-    have = pixels.shape[-1]
-    if channels in (0, have):
-        return np.ascontiguousarray(pixels)
-    colours = pixels[..., : have - (have in (2, 4))]
-    if channels == 1:
-        return np.ascontiguousarray(colours if colours.shape[-1] == 1 else _weighed(colours))
-    colours = np.repeat(colours, 3, -1) if colours.shape[-1] == 1 else colours
-    if channels == 3:
-        return np.ascontiguousarray(colours)
-    full = np.full_like(colours[..., :1], np.iinfo(pixels.dtype).max if alpha is None else alpha)
-    return np.concatenate([colours, pixels[..., -1:] if have in (2, 4) else full], -1)
-
-
-def _weighed(colours: np.ndarray) -> np.ndarray:
-    """Grey as libpng makes it: weights in units of 1/32768, and no rounding; grey pixels stay what they are."""
-    red, green, blue = (colours[..., n : n + 1].astype(np.uint64) for n in range(3))
-    grey = (9797 * red + 19234 * green + 3737 * blue) >> np.uint64(15)
-    return np.where((red == green) & (red == blue), red, grey).astype(colours.dtype)
-
-
-def _decode_png(contents: bytes, channels: int, dtype: DType) -> np.ndarray:
-    _check_channels("PNG", channels)
-    image = _opened(contents, "PNG")
-    if dtype == dtypes.uint16 and png16.is_deep(image):
-        return _with_channels(_valid("PNG", png16.read, lambda: _opened(contents, "PNG")), channels)
-    pixels = _pixels(_loaded(image, "PNG"))
-    if pixels.dtype != np.uint8:
-        pixels = pixels.astype(np.uint16)
-    if dtype == dtypes.uint16:
-        pixels = pixels if pixels.dtype == np.uint16 else pixels.astype(np.uint16) * np.uint16(257)
-    elif pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    bits = contents[24]  # of a channel; TensorFlow fills in alpha in the file's own depth
-    return _with_channels(pixels, channels, 2**bits - 1 if bits < 8 else None)
-
-
-def _decode_gif(contents: bytes, channels: int) -> np.ndarray:
-    _check_channels("GIF", channels)
-    image = _opened(contents, "GIF")
-    frames = []
-    for number in range(getattr(image, "n_frames", 1)):
-        image.seek(number)
-        frames.append(np.asarray(_loaded(image, "GIF").convert("RGB")))
-    return np.stack(frames)
-
-
-def _decode_bmp(contents: bytes, channels: int) -> np.ndarray:
-    _check_channels("BMP", channels)
-    pixels = _pixels(_loaded(_opened(contents, "BMP"), "BMP"))
-    if channels == 1 and pixels.shape[-1] != 1:
-        invalid(f"channels attribute 1 does not match bits per pixel from file: {pixels.shape[-1] * 8}")
-    return _with_channels(pixels, channels)
-
-
-def _decode_other(contents: bytes, kind: str, channels: int, dtype: DType, operation: str) -> np.ndarray:
-    """Decode a file that is of another kind than DecodeJpeg's or DecodePng's own."""
-    if kind == "PNG":
-        return _decode_png(contents, channels, dtype)
-    if kind == "JPEG":
-        return _scaled(_decode_jpeg(contents, channels), dtype)
-    if kind == "BMP":
-        invalid(f"{operation}: the file is a BMP; use decode_bmp or decode_image")
-    frames = _decode_gif(contents, channels)
-    if len(frames) > 1:
-        invalid(f"{operation}: the file is a GIF of {len(frames)} frames; use decode_gif or decode_image")
-    return _scaled(frames[0], dtype)
-
-
-def _scaled(pixels: np.ndarray, dtype: DType) -> np.ndarray:
-    """8-bit pixels in the type asked for."""
-    if dtype == dtypes.uint16:
-        return pixels.astype(np.uint16) * np.uint16(257)
-    return pixels.astype(np.float32) / np.float32(255) if dtype == dtypes.float32 else pixels
+    return files.decode_jpeg(contents.item(), channels, ratio, recover=recover)
 
 
 def _png_dims(_contents: Known, *, channels: int, dtype: DType) -> Dims:
@@ -210,21 +47,19 @@ def decode_png(contents: np.ndarray, *, channels: int = 0, dtype: DType = dtypes
     Raises:
         TypeError: Another dtype.
     """
-    return _decode_other(contents.item(), _kind(contents.item(), "DecodePng"), channels, dtype, "DecodePng")
+    return files.decode_png(contents.item(), channels, dtype.as_numpy_dtype)
 
 
 @op("DecodeGif", "contents: string[] -> uint8[_ _ _ 3]", "image.decode_gif")
 def decode_gif(contents: np.ndarray) -> np.ndarray:
     """The frames of a GIF file: uint8 of shape (frames, height, width, 3)."""
-    _kind(contents.item(), "DecodeGif", only="GIF")
-    return _decode_gif(contents.item(), 3)
+    return files.decode_gif(contents.item())
 
 
 @op("DecodeBmp", "contents: string[] -> uint8[_ _ channels]", "image.decode_bmp")
 def decode_bmp(contents: np.ndarray, *, channels: int = 0) -> np.ndarray:
     """The pixels of a BMP file: uint8 of shape (height, width, channels)."""
-    _kind(contents.item(), "DecodeBmp", only="BMP")
-    return _decode_bmp(contents.item(), channels)
+    return files.decode_bmp(contents.item(), channels)
 
 
 def _any_dims(_contents: Known, *, channels: int, expand_animations: bool, **_types: DType) -> Dims:
@@ -236,16 +71,7 @@ def decode_image(
     contents: np.ndarray, *, channels: int = 0, dtype: DType = dtypes.uint8, expand_animations: bool = True
 ) -> np.ndarray:
     """The pixels of a file of any of the four kinds; a GIF has its frames as a first axis."""
-    text = contents.item()
-    kind = _kind(text, "DecodeImage")
-    if kind == "GIF":
-        frames = _scaled(_decode_gif(text, channels), dtype)
-        return frames if expand_animations else frames[0]
-    if kind == "BMP":
-        return _scaled(_decode_bmp(text, channels), dtype)
-    if kind == "PNG" and dtype == dtypes.float32:
-        return _decode_png(text, channels, dtypes.uint16).astype(np.float32) / np.float32(65535)
-    return _decode_other(text, kind, channels, dtype, "DecodeImage")
+    return files.decode_image(contents.item(), channels, dtype.as_numpy_dtype, expand_animations)
 
 
 def _encoded_jpeg(_image: Known, *, format: str, density_unit: str, **_options: Any) -> Dims:
@@ -256,85 +82,14 @@ def _encoded_jpeg(_image: Known, *, format: str, density_unit: str, **_options: 
     return ()
 
 
-@op("EncodeJpeg", "image: uint8[_ _ _] -> string", "image.encode_jpeg", infer=_encoded_jpeg)
-def encode_jpeg(
-    image: np.ndarray,
-    *,
-    format: str = "",
-    quality: int = 95,
-    progressive: bool = False,
-    optimize_size: bool = False,
-    chroma_downsampling: bool = True,
-    density_unit: str = "in",
-    x_density: int = 300,
-    y_density: int = 300,
-    xmp_metadata: str = "",
-) -> bytes:
-    """A JPEG file of a uint8 image with 1 or 3 channels.
+# Their settings are given by name only, and so are attributes of the operation.
+op("EncodeJpeg", "image: uint8[_ _ _] -> string", "image.encode_jpeg", infer=_encoded_jpeg)(files.encode_jpeg)
 
-    Args:
-        image: uint8 of shape (height, width, channels).
-        format: "" as the channels say, "grayscale" or "rgb".
-        quality: 0 to 100.
-        progressive: Write a file that can be shown while it is loaded.
-        optimize_size: Take longer, for a smaller file.
-        chroma_downsampling: Halve the resolution of the colours.
-        density_unit: "in" or "cm".
-        x_density: Pixels per unit.
-        y_density: Pixels per unit.
-        xmp_metadata: Text for the file's header.
-
-    Raises:
-        ValueError: Another format or unit, or another rank.
-    """
-    _check_jpeg(image, format, quality)
-    per_inch = 2.54 if density_unit == "cm" else 1
-    return _written(
-        image,
-        "JPEG",
-        quality=quality,
-        progressive=progressive,
-        optimize=optimize_size,
-        subsampling=2 if chroma_downsampling and image.shape[-1] == 3 else 0,
-        dpi=(x_density * per_inch, y_density * per_inch),
-        xmp=xmp_metadata.encode(),
-    )
-
-
-def _check_jpeg(image: np.ndarray, format: str, quality: int) -> None:
-    channels = image.shape[-1]
-    if channels not in (1, 3) or channels != {"grayscale": 1, "rgb": 3}.get(format, channels):
-        invalid(f"format {format!r} does not fit an image of shape {list(image.shape)}")
-    if not 0 <= quality <= 100:
-        invalid(f"quality must be in [0,100], got {quality}")
-    if not image.size:
-        invalid(f"cannot encode an empty image, got shape {list(image.shape)}")
-
-
-def _written(image: np.ndarray, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    options = {key: value for key, value in options.items() if value != b""}
-    pillow().fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-@op(
-    "EncodePng", "image: T[_ _ _] -> string[]", "image.encode_png", T=Types((dtypes.uint8, dtypes.uint16), dtypes.uint8)
-)
-def encode_png(image: np.ndarray, *, compression: int = -1) -> bytes:
-    """A PNG file of an image with 1 to 4 channels."""
-    if image.shape[-1] not in (1, 2, 3, 4) or not image.size:
-        invalid(f"image must have 1, 2, 3, or 4 channels and not be empty, got shape {list(image.shape)}")
-    if not -1 <= compression <= 9:
-        invalid(f"compression should be in [-1,9], got {compression}")
-    if image.dtype == np.uint16:
-        return png16.write(image, compression)
-    return _written(image, "PNG", **({} if compression < 0 else {"compress_level": compression}))
+_DEPTHS = Types((dtypes.uint8, dtypes.uint16), dtypes.uint8)
+op("EncodePng", "image: T[_ _ _] -> string[]", "image.encode_png", T=_DEPTHS)(files.encode_png)
 
 
 @op("ExtractJpegShape", "contents: string[] -> output_type[3]", "image.extract_jpeg_shape")
 def extract_jpeg_shape(contents: np.ndarray, *, output_type: DType = dtypes.int32) -> np.ndarray:
     """Height, width and channels of a JPEG file, from its header."""
-    image = _opened(contents.item(), "JPEG")
-    width, height = image.size
-    return np.array([height, width, len(image.getbands())], output_type.as_numpy_dtype)
+    return np.array(files.jpeg_shape(contents.item()), output_type.as_numpy_dtype)

@@ -1,27 +1,15 @@
-"""Resizing as TensorFlow 1 does it: without antialiasing, and by default without half-pixel centres.
+"""Images of another size, by the functions of `mpqueue.images.resize`."""
 
-A place ``n`` of the output looks at the place ``n * scale`` of the input, where ``scale`` is input size / output size,
-with ``align_corners`` (input size - 1) / (output size - 1); with ``half_pixel_centers`` at ``(n + 0.5) * scale - 0.5``.
-All of this is float32, as there.
-"""
-
-from collections.abc import Callable
-from functools import cache
 from typing import Any, Final
-
-import numpy as np
 
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims
-from mpqueue.compat.ops.infer import ints_of, invalid
+from mpqueue.compat.ops.infer import ints_of
 from mpqueue.compat.ops.known import Known
 from mpqueue.compat.ops.registry import FLOATS, op
+from mpqueue.images import resize
 
 _PIXELS: Final = (dtypes.int8, dtypes.uint8, dtypes.int16, dtypes.uint16, dtypes.int32, dtypes.int64, *FLOATS)
-_TABLE_SIZE: Final = 1024  # the cubic weights are looked up in steps of 1/1024
-_HALF: Final = np.float32(0.5)
-
-Along = Callable[[np.ndarray, int, int, bool, bool], np.ndarray]  # image, axis, size, align_corners, half_pixel_centers
 
 
 def _resized(images: Known, size: Known, **_options: Any) -> Dims:
@@ -30,122 +18,15 @@ def _resized(images: Known, size: Known, **_options: Any) -> Dims:
     return (batch, height, width, channels)
 
 
-def _checked(images: np.ndarray, size: np.ndarray) -> tuple[int, int]:
-    if (size <= 0).any():
-        invalid(f"output dimensions must be positive, got {size.tolist()}")
-    if not images.size:
-        invalid(f"input image must be of non-zero size, got shape {list(images.shape)}")
-    return int(size[0]), int(size[1])
-
-
-def _scale(have: int, want: int, align_corners: bool) -> np.float32:
-    if align_corners and want > 1:
-        return np.float32(have - 1) / np.float32(want - 1)
-    return np.float32(have) / np.float32(want)
-
-
-def _places(have: int, want: int, align_corners: bool, half_pixel_centers: bool) -> np.ndarray:
-    """Return the place in the input that each place of the output looks at."""
-    scale, numbers = _scale(have, want, align_corners), np.arange(want, dtype=np.float32)
-    return (numbers + _HALF) * scale - _HALF if half_pixel_centers else numbers * scale
-
-
-def _resizing(kind: str, name: str, result: str, doc: str) -> Callable[[Along], Along]:
-    """Declare the operation that resizes the rows, and then the columns, with a function for one axis."""
-
-    def declare(along: Along) -> Along:
-        @op(
-            kind,
-            f"images: T[_ _ _ _], size: int32[2] -> {result}",
-            f"image.{name}(images, size, align_corners, name, half_pixel_centers)",
-            T=_PIXELS,
-            infer=_resized,
-            doc=doc,
-        )
-        def resize(
-            images: np.ndarray, size: np.ndarray, *, align_corners: bool = False, half_pixel_centers: bool = False
-        ) -> np.ndarray:
-            for axis, want in enumerate(_checked(images, size), 1):
-                images = along(images, axis, want, align_corners, half_pixel_centers)
-            return images
-
-        return along
-
-    return declare
-
-
-@_resizing("ResizeBilinear", "resize_bilinear", "float32", "Values between the four nearest pixels; float32.")
-def _between(image: np.ndarray, axis: int, want: int, align_corners: bool, half_pixel_centers: bool) -> np.ndarray:
-    """Values between neighbours along an axis."""
-    places = _places(image.shape[axis], want, align_corners, half_pixel_centers)
-    floor = np.floor(places)
-    lower = np.maximum(floor, 0).astype(np.int64)
-    upper = np.minimum(np.ceil(places), image.shape[axis] - 1).astype(np.int64)
-    share = (places - floor).astype(np.float32).reshape([-1 if n == axis else 1 for n in range(image.ndim)])
-    low = image.take(lower, axis).astype(np.float32)
-    return low + (image.take(upper, axis).astype(np.float32) - low) * share  # type: ignore[no-any-return]
-
-
-@_resizing(
-    "ResizeNearestNeighbor",
-    "resize_nearest_neighbor",
-    "T",
-    "The nearest pixel (to the left and above; with ``align_corners`` really the nearest); the type stays.",
+_BY_NAME: Final = (
+    ("ResizeBilinear", "float32", "resize_bilinear", resize.bilinear),
+    ("ResizeNearestNeighbor", "T", "resize_nearest_neighbor", resize.nearest_neighbor),
+    ("ResizeBicubic", "float32", "resize_bicubic", resize.bicubic),
 )
-def _nearest(image: np.ndarray, axis: int, want: int, align_corners: bool, half_pixel_centers: bool) -> np.ndarray:
-    """The nearest neighbours along an axis."""
-    have = image.shape[axis]
-    numbers = np.arange(want, dtype=np.float32) + (_HALF if half_pixel_centers else np.float32(0))
-    places = numbers * _scale(have, want, align_corners)
-    nearest = np.floor(places + _HALF) if align_corners else np.floor(places)
-    return np.asarray(image.take(np.clip(nearest, 0, have - 1).astype(np.int64), axis))
+for _kind, _result, _name, _function in _BY_NAME:
+    _form = f"image.{_name}(images, size, align_corners, name, half_pixel_centers)"
+    op(_kind, f"images: T[_ _ _ _], size: int32[2] -> {_result}", _form, T=_PIXELS, infer=_resized)(_function)
 
-
-@cache
-def _cubic_weights(sharpness: float) -> np.ndarray:
-    """The weights at distances 0 to 1 (column 0) and 1 to 2 (column 1), in steps of 1/1024."""
-    a, near = np.float32(sharpness), np.arange(_TABLE_SIZE + 1, dtype=np.float32) / np.float32(_TABLE_SIZE)
-    far = near + np.float32(1)
-    return np.stack(
-        [((a + 2) * near - (a + 3)) * near * near + 1, ((a * far - 5 * a) * far + 8 * a) * far - 4 * a], axis=1
-    ).astype(np.float32)
-
-
-@_resizing("ResizeBicubic", "resize_bicubic", "float32", "Cubic interpolation of the sixteen nearest pixels; float32.")
-def _cubic(image: np.ndarray, axis: int, want: int, align_corners: bool, half_pixel_centers: bool) -> np.ndarray:
-    """Sums of four neighbours along an axis. With half-pixel centres, those outside the image have no weight."""
-    places = _places(image.shape[axis], want, align_corners, half_pixel_centers)
-    table = _cubic_weights(-0.5 if half_pixel_centers else -0.75)
-    first = np.floor(places).astype(np.int64)
-    step = np.rint((places - first) * _TABLE_SIZE).astype(np.int64)
-    weights = np.stack([table[step, 1], table[step, 0], table[_TABLE_SIZE - step, 0], table[_TABLE_SIZE - step, 1]])
-    neighbours = first + np.arange(-1, 3)[:, None]
-    inside = np.clip(neighbours, 0, image.shape[axis] - 1)
-    if half_pixel_centers:
-        weights = np.where(inside == neighbours, weights, np.float32(0))
-        weights = weights / weights.sum(axis=0)
-    line = [-1 if n == axis else 1 for n in range(image.ndim)]
-    parts = [image.take(at, axis).astype(np.float32) * w.reshape(line) for at, w in zip(inside, weights, strict=True)]
-    return np.asarray(np.sum(parts, axis=0, dtype=np.float32))
-
-
-def _area_weights(have: int, want: int, align_corners: bool) -> np.ndarray:
-    """A row per place of the output: how much of each pixel lies under it, as a share of a place's width."""
-    scale = _scale(have, want, align_corners)
-    weights = np.zeros((want, have), np.float32)
-    for place in range(want):
-        start, stop = np.float32(place) * scale, np.float32(place + 1) * scale
-        for pixel in range(int(np.floor(start)), int(np.ceil(stop))):
-            under = min(np.float32(pixel + 1), stop) - max(np.float32(pixel), start)
-            weights[place, min(max(pixel, 0), have - 1)] += under / scale
-    return weights
-
-
-@op("ResizeArea", "images: T[_ _ _ _], size: int32[2] -> float32", "image.resize_area", T=_PIXELS, infer=_resized)
-def resize_area(images: np.ndarray, size: np.ndarray, *, align_corners: bool = False) -> np.ndarray:
-    """The mean of the area that each pixel covers; float32."""
-    height, width = _checked(images, size)
-    down = _area_weights(images.shape[1], height, align_corners)
-    across = _area_weights(images.shape[2], width, align_corners)
-    made = np.einsum("ph,bhwc,qw->bpqc", down, images.astype(np.float32), across, optimize=True)
-    return np.asarray(made)
+op("ResizeArea", "images: T[_ _ _ _], size: int32[2] -> float32", "image.resize_area", T=_PIXELS, infer=_resized)(
+    resize.area
+)
