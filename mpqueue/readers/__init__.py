@@ -4,6 +4,7 @@ From the ground up::
 
     failures.py         what the system says about a file, as OpErrors
     opening.py          names to open files: local paths, os.PathLike, fsspec URLs
+    file_systems.py     the file system that a name belongs to, with fsspec's methods
     inflating.py        GZIP and ZLIB
     block_buffer.py     the part of a file that is in memory
     options.py          TFRecordOptions

@@ -2,11 +2,10 @@
 
 From the ground up::
 
-    texts.py          text and bytes: tf.compat
-    settings.py       ConfigProto and its kin, and what tells TensorFlow 1 and 2 apart
-    summaries.py      tf.summary, of which nothing is written
-    log.py            tf.logging
-    flags.py          tf.flags, over absl-py, and tf.app.run
-    file_systems.py   the file system that a name belongs to
-    gfile.py          files and folders: tf.gfile
+    texts.py       text and bytes: tf.compat
+    settings.py    ConfigProto and its kin, and what tells TensorFlow 1 and 2 apart
+    summaries.py   tf.summary, of which nothing is written
+    log.py         tf.logging
+    flags.py       tf.flags, over absl-py, and tf.app.run
+    gfile.py       files and folders: tf.gfile
 """

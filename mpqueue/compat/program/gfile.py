@@ -5,7 +5,6 @@ from collections.abc import Container, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Any, Final, NamedTuple, Self
 
-from mpqueue.compat.program.file_systems import located, problems_of
 from mpqueue.compat.program.texts import as_bytes, as_text
 from mpqueue.errors import (
     AlreadyExistsError,
@@ -14,6 +13,7 @@ from mpqueue.errors import (
     PermissionDeniedError,
     UnimplementedError,
 )
+from mpqueue.readers.file_systems import located, problems_of
 from mpqueue.readers.files import matching_files
 
 _MODES: Final = ("r", "w", "a", "r+", "w+", "a+")  # of a GFile, but for the "b"
@@ -179,6 +179,10 @@ class GFile:
         name: A path, or a URL (extra ``[fsspec]``).
         mode: "r", "w", "a", "r+", "w+" or "a+"; with "b" at the end, what is read is bytes and not text.
 
+    Attributes:
+        name: As given.
+        mode: As given.
+
     Raises:
         InvalidArgumentError: Another mode.
 
@@ -187,30 +191,20 @@ class GFile:
 
     def __init__(self, name: Any, mode: str = "r") -> None:
         self._handle: IO[bytes] | None = None
-        self._name, self._mode = name, mode
+        self.name, self.mode = name, mode
         self._is_binary = "b" in mode
         self._plain_mode = mode.replace("b", "")
         if self._plain_mode not in _MODES:
             raise InvalidArgumentError(None, None, f"mode must be one of {', '.join(_MODES)}, got {mode!r}")
 
-    @property
-    def name(self) -> Any:
-        """The name as it was given."""
-        return self._name
-
-    @property
-    def mode(self) -> str:
-        """The mode as it was given."""
-        return self._mode
-
     @contextmanager
     def _opened(self, what: str = "use", *, not_in: Container[str] = ()) -> Iterator[IO[bytes]]:
         if self._plain_mode in not_in:
-            raise PermissionDeniedError(None, None, f"{self._name!r} is not open for {what}: its mode is {self._mode}")
+            raise PermissionDeniedError(None, None, f"{self.name!r} is not open for {what}: its mode is {self.mode}")
         if self._handle is None:
-            with located(self._name) as (files, path):
+            with located(self.name) as (files, path):
                 self._handle = files.open(path, f"{self._plain_mode}b")
-        with problems_of(self._name):
+        with problems_of(self.name):
             yield self._handle
 
     def _for_reading(self) -> AbstractContextManager[IO[bytes]]:
@@ -257,19 +251,19 @@ class GFile:
 
     def size(self) -> int:
         """Return the number of bytes in the file."""
-        return Stat(self._name).length
+        return Stat(self.name).length
 
     def flush(self) -> None:
         """Put into the file what was written."""
         if self._handle is not None:
-            with problems_of(self._name):
+            with problems_of(self.name):
                 self._handle.flush()
 
     def close(self) -> None:
         """Close the file; a later use opens it again."""
         handle, self._handle = self._handle, None
         if handle is not None:
-            with problems_of(self._name):
+            with problems_of(self.name):
                 handle.close()
 
     def __del__(self) -> None:

@@ -12,7 +12,7 @@ from mpqueue.readers.opening import file_name, local_path, remote_filesystem, re
 
 
 class LocalFiles:
-    """The system's own files, with those of fsspec's methods that `gfile` uses."""
+    """The system's own files, with those of fsspec's methods that copy, rename and list."""
 
     exists = staticmethod(os.path.exists)
     isdir = staticmethod(os.path.isdir)
