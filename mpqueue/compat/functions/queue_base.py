@@ -39,6 +39,9 @@ class QueueBase:
         names: The name of each component, or None.
         queue_ref: The handle.
 
+    Attributes:
+        queue_ref: As given.
+
     Raises:
         ValueError: The numbers of types, shapes and names differ.
     """
@@ -47,7 +50,7 @@ class QueueBase:
         self._dtypes = [as_dtype(each) for each in as_list(dtypes)]
         known = None if shapes is None else [as_shape(each).known for each in shapes]
         self._spec = ElementSpec(self._dtypes, known, names)
-        self._queue_ref = queue_ref
+        self.queue_ref = queue_ref
 
     @staticmethod
     def from_list(index: Any, queues: list["QueueBase"]) -> "QueueBase":
@@ -71,14 +74,9 @@ class QueueBase:
         return QueueBase(first.dtypes, shapes, first.names, chosen)
 
     @property
-    def queue_ref(self) -> Tensor:
-        """The handle."""
-        return self._queue_ref
-
-    @property
     def name(self) -> str:
         """The last part of the name of the node."""
-        return self._queue_ref.op.name.rpartition("/")[2]
+        return self.queue_ref.op.name.rpartition("/")[2]
 
     @property
     def dtypes(self) -> list[DType]:
@@ -119,7 +117,7 @@ class QueueBase:
         return self._enqueuing("QueueEnqueueManyV2", "EnqueueMany", vals, name, many=True)
 
     def _enqueuing(self, kind: str, suffix: str, vals: Any, name: str | None, *, many: bool) -> Operation:
-        graph = self._queue_ref.graph
+        graph = self.queue_ref.graph
         with graph.as_default(), graph.name_scope(name or f"{self.name}_{suffix}") as scope:
             given = self._in_order(vals)
             tensors = [
@@ -134,7 +132,7 @@ class QueueBase:
                 core = held(queue)
                 (core.enqueue_many if many else core.enqueue)(list(components), None)
 
-            return custom(kind, [self._queue_ref, *tensors], (), of_values(put), name=scope, blocking=True)
+            return custom(kind, [self.queue_ref, *tensors], (), of_values(put), name=scope, blocking=True)
 
     def _in_order(self, vals: Any) -> Sequence[Any]:
         names = self._spec.names
@@ -203,7 +201,7 @@ class QueueBase:
     ) -> Any:
         outputs = list(zip(self._dtypes, shapes, strict=True))
         label = name or f"{self.name}_{suffix}"
-        made = custom(kind, [self._queue_ref, *inputs], outputs, kernel, name=label, blocking=True)
+        made = custom(kind, [self.queue_ref, *inputs], outputs, kernel, name=label, blocking=True)
         return self._spec.result(list(made.outputs))
 
     def close(self, cancel_pending_enqueues: bool = False, name: str | None = None) -> Operation:
@@ -215,7 +213,7 @@ class QueueBase:
         cancel = bool(cancel_pending_enqueues)
         kernel = of_values(lambda queue: held(queue).close(cancel, None))
         name = name or f"{self.name}_Close"
-        return custom("QueueCloseV2", [self._queue_ref], (), kernel, name=name, blocking=not cancel)
+        return custom("QueueCloseV2", [self.queue_ref], (), kernel, name=name, blocking=not cancel)
 
     def is_closed(self, name: str | None = None) -> Tensor:
         """A node that is True if the queue is closed."""
@@ -229,7 +227,7 @@ class QueueBase:
         self, kind: str, suffix: str, name: str | None, dtype: DType, ask: Callable[[QueueCore], Any]
     ) -> Tensor:
         kernel = of_values(lambda queue: np.array(ask(held(queue)), dtype.as_numpy_dtype))
-        return custom(kind, [self._queue_ref], [(dtype, ())], kernel, name=name or f"{self.name}_{suffix}").outputs[0]
+        return custom(kind, [self.queue_ref], [(dtype, ())], kernel, name=name or f"{self.name}_{suffix}").outputs[0]
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._queue_ref.op.name!r}>"
+        return f"<{type(self).__name__} {self.queue_ref.op.name!r}>"

@@ -46,21 +46,15 @@ class ReaderBase:
 
     Args:
         reader_ref: The handle.
-        supports_serialize: Whether the state can be saved.
+        supports_serialize: True if `serialize_state` and `restore_state` work.
+
+    Attributes:
+        reader_ref: As given.
+        supports_serialize: As given.
     """
 
     def __init__(self, reader_ref: Tensor, supports_serialize: bool = False) -> None:
-        self._reader_ref, self._supports_serialize = reader_ref, supports_serialize
-
-    @property
-    def reader_ref(self) -> Tensor:
-        """The handle."""
-        return self._reader_ref
-
-    @property
-    def supports_serialize(self) -> bool:
-        """True if `serialize_state` and `restore_state` work."""
-        return self._supports_serialize
+        self.reader_ref, self.supports_serialize = reader_ref, supports_serialize
 
     def read(self, queue: Any, name: str | None = None) -> ReaderRead:
         """The next record, as two scalar texts; takes a work unit from the queue if none is under way.
@@ -85,7 +79,7 @@ class ReaderBase:
 
     def _reading(self, kind: str, inputs: list[Tensor], dims: Dims, kernel: Kernel, name: str | None) -> list[Tensor]:
         outputs = [(dtypes.string, dims)] * 2
-        return custom(kind, [self._reader_ref, *inputs], outputs, kernel, name=name, blocking=True).outputs
+        return custom(kind, [self.reader_ref, *inputs], outputs, kernel, name=name, blocking=True).outputs
 
     def num_records_produced(self, name: str | None = None) -> Tensor:
         """The number of records that were read in this session, an int64."""
@@ -101,12 +95,12 @@ class ReaderBase:
 
     def _asking(self, kind: str, dtype: DType, method: str, name: str | None) -> Tensor:
         kernel = of_values(lambda reader: np.array(getattr(held(reader), method)(), dtype.as_numpy_dtype))
-        return custom(kind, [self._reader_ref], [(dtype, ())], kernel, name=name, bound=True).outputs[0]
+        return custom(kind, [self.reader_ref], [(dtype, ())], kernel, name=name, bound=True).outputs[0]
 
     def reset(self, name: str | None = None) -> Operation:
         """An operation that takes the reader back to its initial clean state."""
         kernel = of_values(lambda reader: held(reader).reset())
-        return custom("ReaderResetV2", [self._reader_ref], (), kernel, name=name, bound=True)
+        return custom("ReaderResetV2", [self.reader_ref], (), kernel, name=name, bound=True)
 
     def restore_state(self, state: Any, name: str | None = None) -> Operation:
         """An operation that takes the reader back to a saved state.
@@ -117,7 +111,7 @@ class ReaderBase:
         saved = convert_to_tensor(state, dtypes.string, "state")
         merged(saved.known_dims, ())
         kernel = of_values(lambda reader, state: held(reader).restore_state(state.item()))
-        return custom("ReaderRestoreStateV2", [self._reader_ref, saved], (), kernel, name=name, bound=True)
+        return custom("ReaderRestoreStateV2", [self.reader_ref, saved], (), kernel, name=name, bound=True)
 
 
 class _Units:

@@ -44,29 +44,10 @@ class FileWriter:
         """Return the folder as it was given."""
         return self._logdir
 
-    def add_summary(self, summary: Any, global_step: Any = None) -> None:
-        """Do nothing."""
+    def _accept(self, *_args: Any, **_options: Any) -> None:
+        """Do nothing, whatever the arguments are."""
 
-    def add_graph(self, graph: Any, global_step: Any = None, graph_def: Any = None) -> None:
-        """Do nothing."""
-
-    def add_event(self, event: Any) -> None:
-        """Do nothing."""
-
-    def add_run_metadata(self, run_metadata: Any, tag: Any, global_step: Any = None) -> None:
-        """Do nothing."""
-
-    def add_session_log(self, session_log: Any, global_step: Any = None) -> None:
-        """Do nothing."""
-
-    def flush(self) -> None:
-        """Do nothing."""
-
-    def reopen(self) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
+    add_summary = add_graph = add_event = add_run_metadata = add_session_log = flush = reopen = close = _accept
 
     def __enter__(self) -> Self:
         return self

@@ -27,20 +27,18 @@ class SessionRunContext:
     Args:
         original_args: The fetches and feeds of the caller of ``run``.
         session: The session.
+
+    Attributes:
+        stop_requested: True if `request_stop` was called.
     """
 
     def __init__(self, original_args: SessionRunArgs, session: Any) -> None:
         self.original_args, self.session = original_args, session
-        self._stop_requested = False
-
-    @property
-    def stop_requested(self) -> bool:
-        """True if `request_stop` was called."""
-        return self._stop_requested
+        self.stop_requested = False
 
     def request_stop(self) -> None:
         """Ask the monitored session to stop after this run."""
-        self._stop_requested = True
+        self.stop_requested = True
 
 
 class SessionRunHook:
