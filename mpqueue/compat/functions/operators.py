@@ -17,11 +17,6 @@ from mpqueue.compat.ops import dtypes
 Function = Callable[..., Any]
 
 
-def _added(x: Tensor, y: Any, name: str) -> Any:
-    y = convert_to_tensor(y, name="y", dtype_hint=x.dtype.base_dtype)
-    return apply("Add" if x.dtype == dtypes.string else "AddV2", x, y, name=name)
-
-
 def _multiplied(x: Tensor, y: Any, name: str) -> Any:
     if dtypes.bool_ in (getattr(x, "dtype", None), getattr(y, "dtype", None)):
         both = (math.cast(each, dtypes.int32) for each in (x, y))
@@ -40,7 +35,7 @@ def _by_type(on_bools: Function, on_ints: Function) -> Function:
 
 
 BINARY: Final[dict[str, tuple[np.ufunc, Function]]] = {
-    "add": (np.add, _added),
+    "add": (np.add, math.add),
     "sub": (np.subtract, direct.subtract),
     "mul": (np.multiply, _multiplied),
     "truediv": (np.true_divide, math.truediv),

@@ -23,9 +23,9 @@ from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import DType
 from mpqueue.compat.ops.infer import invalid
 from mpqueue.compat.ops.infer import shape_of as known_shape_of
+from mpqueue.compat.ops.registry import FLOATS, INDEX
 
-_FLOATS: Final = (dtypes.float16, dtypes.float32, dtypes.float64)
-_INTS: Final = (dtypes.int32, dtypes.int64)
+_INTS: Final = INDEX.allowed
 _GRAPH_SEED: Final = 87654321  # what stands for the graph's seed where only a node has one
 
 
@@ -108,7 +108,7 @@ def random_uniform(shape: Any, minval: Any, maxval: Any, dtype: DType, seed: int
     Raises:
         ValueError: Ints without ``maxval``, or another type.
     """
-    if dtype not in _FLOATS + _INTS:
+    if dtype not in FLOATS + _INTS:
         raise ValueError(f"random_uniform draws float16, float32, float64, int32 or int64, not {dtype.name}")
     if maxval is None and dtype.is_integer:
         raise ValueError(f"Must specify maxval for integer dtype {dtype.name}")
@@ -149,7 +149,7 @@ def _normal(public_name: str, kind: str, what: str, draw: Draw) -> Callable[...,
         like=random_uniform,
     )
     def function(shape: Any, mean: Any, stddev: Any, dtype: DType, seed: int | None, name: str) -> Tensor:
-        if dtype not in _FLOATS:
+        if dtype not in FLOATS:
             raise TypeError(f"{public_name} draws float16, float32 or float64, not {dtype.name}")
         centre, width = convert_to_tensor(mean, dtype, "mean"), convert_to_tensor(stddev, dtype, "stddev")
         return _drawing(kind, [_shape_tensor(shape), centre, width], dtype, seed, name, draw)

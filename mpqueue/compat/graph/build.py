@@ -3,9 +3,10 @@
 from typing import Any
 
 from mpqueue.compat.graph.convert import convert_all, convert_to_tensor
-from mpqueue.compat.graph.make import Group, flat, graph_of, table_node
+from mpqueue.compat.graph.make import Group, graph_of, table_node
 from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.ops.dtypes import DType
+from mpqueue.compat.ops.literals import leaves
 from mpqueue.compat.ops.registry import Arg, Op, Types, is_type_name, type_named
 from mpqueue.compat.ops.table import TABLE
 
@@ -25,7 +26,7 @@ def make(kind: str, *inputs: Any, name: str | None = None, **attributes: Any) ->
     """
     definition = TABLE[kind]
     attributes = {**definition.defaults, **attributes}
-    graph = graph_of(flat(inputs))
+    graph = graph_of(leaves(inputs))
     with graph.as_default(), graph.name_scope(name or kind) as scope:
         types = _Types(definition)
         groups = [types.convert(arg, value) for arg, value in zip(definition.inputs, inputs, strict=True)]

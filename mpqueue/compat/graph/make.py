@@ -36,15 +36,6 @@ def graph_of(values: Iterable[Any]) -> Graph:
     return found or get_default_graph()
 
 
-def flat(values: Iterable[Any]) -> Iterable[Any]:
-    """The entries of nested lists and tuples."""
-    for value in values:
-        if isinstance(value, list | tuple):
-            yield from flat(value)
-        else:
-            yield value
-
-
 def custom(
     kind: str,
     inputs: Sequence[Tensor],

@@ -7,7 +7,7 @@ import numpy as np
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, axis_in, merged, merged_all, with_rank
 from mpqueue.compat.ops.infer import int_of, ints_of, invalid
-from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.registry import INDEX, Types, op
 
 
@@ -32,12 +32,12 @@ def _with_axis(dims: Dims, place: int, size: int | None) -> Dims:
     return None if dims is None else (*dims[:place], size, *dims[place + 1 :])
 
 
-def _entries_together(values: Sequence[Known], _axis: Known) -> np.ndarray | None:
+def _entries_together(values: Sequence[Known], _axis: Known) -> Array | None:
     parts = [_entries_of_vector(each) for each in values]
     return None if any(part is None for part in parts) else np.concatenate(parts)  # type: ignore[arg-type]
 
 
-def _entries_of_vector(vector: Known) -> np.ndarray | None:
+def _entries_of_vector(vector: Known) -> Array | None:
     entries = vector.known_entries()
     if entries is None and vector.known_dims is not None and len(vector.known_dims) == 1 and vector.known_dims[0]:
         return np.full(vector.known_dims[0], None, object)
@@ -45,7 +45,7 @@ def _entries_of_vector(vector: Known) -> np.ndarray | None:
 
 
 @op("ConcatV2", "values: N * T, axis: I[] -> T", infer=_concatenated, entries=_entries_together)
-def concat(values: Sequence[np.ndarray], axis: np.ndarray) -> np.ndarray:
+def concat(values: Sequence[Array], axis: Array) -> Array:
     """The arrays one behind the other along ``axis``."""
     return np.concatenate(values, axis.item())
 
@@ -58,7 +58,7 @@ def _packed(values: Sequence[Known], *, axis: int) -> Dims:
     return (*dims[:place], len(values), *dims[place:])
 
 
-def _packed_entries(values: Sequence[Known], *, axis: int) -> np.ndarray | None:
+def _packed_entries(values: Sequence[Known], *, axis: int) -> Array | None:
     if axis or any(each.known_dims != () for each in values):
         return None
     scalars = [each.known_value() for each in values]
@@ -66,7 +66,7 @@ def _packed_entries(values: Sequence[Known], *, axis: int) -> np.ndarray | None:
 
 
 @op("Pack", "values: N * T -> T", infer=_packed, entries=_packed_entries)
-def pack(values: Sequence[np.ndarray], *, axis: int = 0) -> np.ndarray:
+def pack(values: Sequence[Array], *, axis: int = 0) -> Array:
     """The arrays side by side along a new axis."""
     return np.stack(values, axis)
 
@@ -81,7 +81,7 @@ def _unpacked(value: Known, *, num: int, axis: int) -> list[Dims]:
 
 
 @op("Unpack", "value: T -> num * T", infer=_unpacked)
-def unpack(value: np.ndarray, *, num: int, axis: int = 0) -> list[np.ndarray]:
+def unpack(value: Array, *, num: int, axis: int = 0) -> list[Array]:
     """The slices along ``axis``, without it."""
     if value.shape[axis] != num:
         invalid(f"Input shape axis {axis} must equal {num}, got shape {list(value.shape)}")
@@ -113,7 +113,7 @@ def _split_evenly(axis: Known, value: Known, *, num_split: int) -> list[Dims]:
 
 
 @op("Split", "axis: int32[], value: T -> num_split * T", infer=_split_evenly)
-def split(axis: np.ndarray, value: np.ndarray, *, num_split: int) -> list[np.ndarray]:
+def split(axis: Array, value: Array, *, num_split: int) -> list[Array]:
     """Equal parts along ``axis``."""
     return np.split(value, num_split, int(axis))
 
@@ -146,7 +146,7 @@ def _parts(total: int | None, sizes: list[int]) -> list[int | None]:
     L=Types((dtypes.int8, *INDEX.allowed), dtypes.int64),
     infer=_split_by_sizes,
 )
-def split_v(value: np.ndarray, size_splits: np.ndarray, axis: np.ndarray, *, num_split: int) -> list[np.ndarray]:
+def split_v(value: Array, size_splits: Array, axis: Array, *, num_split: int) -> list[Array]:
     """Parts of the given sizes along ``axis``; one size may be -1, the rest."""
     sizes = _parts(value.shape[int(axis)], [int(size) for size in size_splits])
     if len(sizes) != num_split:

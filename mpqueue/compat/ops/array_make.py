@@ -8,7 +8,7 @@ from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, broadcast, count, is_known, with_rank
 from mpqueue.compat.ops.dtypes import DType, int32
 from mpqueue.compat.ops.infer import int_of, invalid, shape_of
-from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.literals import blank
 from mpqueue.compat.ops.registry import FLOATS, NUMBERS, SIGNED, Types, op
 
@@ -21,7 +21,7 @@ def _filled(dims: Known, _value: Known) -> Dims:
 
 
 @op("Fill", "dims: I, value: T[] -> T", "fill(dims, value, name, layout=None)", infer=_filled)
-def fill(dims: np.ndarray, value: np.ndarray) -> np.ndarray:
+def fill(dims: Array, value: Array) -> Array:
     """An array of shape ``dims`` full of one value, in the value's type."""
     return np.full([int(size) for size in dims], value, value.dtype)
 
@@ -55,14 +55,14 @@ def _ranged(*bounds: Known) -> Dims:
     I=Types((*FLOATS, *SIGNED, dtypes.uint16, dtypes.uint32, dtypes.uint64), int32),
     infer=_ranged,
 )
-def range(start: np.ndarray, limit: np.ndarray, delta: np.ndarray) -> np.ndarray:
+def range(start: Array, limit: Array, delta: Array) -> Array:
     """Numbers from ``start``, ``delta`` apart, below (above) ``limit``."""
     steps = count_steps(start.item(), limit.item(), delta.item())
     return (start + np.arange(steps).astype(start.dtype) * delta).astype(start.dtype)  # type: ignore[no-any-return]
 
 
 @op("LinSpace", "start: T[], stop: T[], num: I[] -> T[num]", "lin_space(start, stop, num, name, axis=0)", T=FLOATS)
-def lin_space(start: np.ndarray, stop: np.ndarray, num: np.ndarray) -> np.ndarray:
+def lin_space(start: Array, stop: Array, num: Array) -> Array:
     """``num`` numbers, evenly spaced, both ends included; scalars only."""
     if num <= 0:
         invalid(f"Requires num > 0: {num}")
@@ -70,18 +70,18 @@ def lin_space(start: np.ndarray, stop: np.ndarray, num: np.ndarray) -> np.ndarra
 
 
 @op("ZerosLike", "x: T[...] -> T[...]")
-def zeros_like(x: np.ndarray) -> np.ndarray:
+def zeros_like(x: Array) -> Array:
     """Zeros (False, empty text) in the shape and type of ``x``."""
     return blank(x.shape, x)
 
 
 @op("OnesLike", "x: T[...] -> T[...]", T=(*NUMBERS, dtypes.bool_))
-def ones_like(x: np.ndarray) -> np.ndarray:
+def ones_like(x: Array) -> Array:
     """Ones in the shape and type of ``x``."""
     return np.ones_like(x)
 
 
-def _entries_of_shape(input: Known, **_attrs: object) -> np.ndarray | None:
+def _entries_of_shape(input: Known, **_attrs: object) -> Array | None:
     return None if input.known_dims is None else np.array(input.known_dims, object)
 
 
@@ -90,27 +90,27 @@ def _vector_per_axis(input: Known, **_attrs: object) -> Dims:
 
 
 @op("Shape", "input: T -> out_type", infer=_vector_per_axis, entries=_entries_of_shape)
-def shape(input: np.ndarray, *, out_type: DType = int32) -> np.ndarray:
+def shape(input: Array, *, out_type: DType = int32) -> Array:
     """The sizes of the axes."""
     return np.array(input.shape, out_type.as_numpy_dtype)
 
 
-def _entries_of_size(input: Known, **_attrs: object) -> np.ndarray | None:
+def _entries_of_size(input: Known, **_attrs: object) -> Array | None:
     return np.array(count(input.known_dims), object) if is_known(input.known_dims) else None
 
 
 @op("Size", "input: T -> out_type[]", entries=_entries_of_size)
-def size(input: np.ndarray, *, out_type: DType = int32) -> np.ndarray:
+def size(input: Array, *, out_type: DType = int32) -> Array:
     """The number of elements."""
     return np.array(input.size, out_type.as_numpy_dtype)
 
 
-def _entries_of_rank(input: Known) -> np.ndarray | None:
+def _entries_of_rank(input: Known) -> Array | None:
     return None if input.known_dims is None else np.array(len(input.known_dims), object)
 
 
 @op("Rank", "input: T -> int32[]", entries=_entries_of_rank)
-def rank(input: np.ndarray) -> np.ndarray:
+def rank(input: Array) -> Array:
     """The number of axes."""
     return np.array(input.ndim, np.int32)
 
@@ -120,7 +120,7 @@ def _broadcast_lengths(s0: Known, s1: Known) -> Dims:
     return (None if first is None or second is None else max(first, second),)
 
 
-def _broadcast_entries(s0: Known, s1: Known) -> np.ndarray | None:
+def _broadcast_entries(s0: Known, s1: Known) -> Array | None:
     both = broadcast(s0.known_as_shape(), s1.known_as_shape())
     return None if both is None else np.array(both, object)
 
@@ -132,7 +132,7 @@ def _broadcast_entries(s0: Known, s1: Known) -> np.ndarray | None:
     infer=_broadcast_lengths,
     entries=_broadcast_entries,
 )
-def broadcast_args(s0: np.ndarray, s1: np.ndarray) -> np.ndarray:
+def broadcast_args(s0: Array, s1: Array) -> Array:
     """The shape to which two shapes broadcast."""
     return np.array(np.broadcast_shapes(tuple(s0), tuple(s1)), s0.dtype)
 
@@ -155,9 +155,7 @@ def _one_hot(indices: Known, depth: Known, *_values: Known, axis: int) -> Dims:
     TI=Types((dtypes.uint8, dtypes.int8, dtypes.int32, dtypes.int64), dtypes.int64),
     infer=_one_hot,
 )
-def one_hot(
-    indices: np.ndarray, depth: np.ndarray, on_value: np.ndarray, off_value: np.ndarray, *, axis: int = -1
-) -> np.ndarray:
+def one_hot(indices: Array, depth: Array, on_value: Array, off_value: Array, *, axis: int = -1) -> Array:
     """``on_value`` at the index along a new axis, ``off_value`` elsewhere; an index outside marks nothing."""
     if depth < 0:
         invalid(f"depth must be non-negative, got: {depth}")
@@ -170,7 +168,7 @@ def one_hot(
 
 
 @op("InvertPermutation", "x: I[n] -> I[n]", "invert_permutation")
-def invert_permutation(x: np.ndarray) -> np.ndarray:
+def invert_permutation(x: Array) -> Array:
     """``out[x[n]] = n``."""
     if sorted(x.tolist()) != list(np.arange(x.size)):
         invalid(f"{x.tolist()} is no permutation of 0 to {x.size - 1}")

@@ -8,7 +8,7 @@ from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, axis_in, merged, text, with_rank
 from mpqueue.compat.ops.dtypes import DType, int32
 from mpqueue.compat.ops.infer import int_of, ints_of, invalid
-from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.registry import INDEX, NUMBERS, SUBSCRIPT, Types, op
 
 
@@ -35,7 +35,7 @@ def _slice_size(have: int | None, start: int | None, length: int) -> int | None:
 
 
 @op("Slice", "input: T, begin: I[n], size: I[n] -> T", "slice(input as input_, begin, size, name)", infer=_sliced)
-def slice(input: np.ndarray, begin: np.ndarray, size: np.ndarray) -> np.ndarray:
+def slice(input: Array, begin: Array, size: Array) -> Array:
     """``size[axis]`` elements from ``begin[axis]`` on; a size of -1 means the rest."""
     if begin.shape != (input.ndim,) or size.shape != (input.ndim,):
         invalid(f"Expected begin and size to be 1-D tensors of size {input.ndim}, got {begin.shape} and {size.shape}")
@@ -67,7 +67,7 @@ def _gathered(params: Known, indices: Known, axis: Known, *, batch_dims: int) ->
 
 
 @op("GatherV2", "params: T, indices: I, axis: A -> T", I=SUBSCRIPT, A=INDEX, infer=_gathered)
-def gather(params: np.ndarray, indices: np.ndarray, axis: np.ndarray, *, batch_dims: int = 0) -> np.ndarray:
+def gather(params: Array, indices: Array, axis: Array, *, batch_dims: int = 0) -> Array:
     """The slices along ``axis`` with the given numbers."""
     place = axis_in(int(axis), params.ndim)
     _check_subscripts(indices, params.shape[place])
@@ -81,7 +81,7 @@ def gather(params: np.ndarray, indices: np.ndarray, axis: np.ndarray, *, batch_d
     return np.stack(rows) if rows else np.empty(shape, params.dtype)
 
 
-def _check_subscripts(indices: np.ndarray, size: int) -> None:
+def _check_subscripts(indices: Array, size: int) -> None:
     bad = (indices < 0) | (indices >= size)
     if bad.any():
         where = np.unravel_index(int(bad.argmax()), bad.shape) if bad.ndim else ()
@@ -102,7 +102,7 @@ def _gathered_nd(params: Known, indices: Known) -> Dims:
 
 
 @op("GatherNd", "params: T, indices: I -> T", I=SUBSCRIPT, infer=_gathered_nd)
-def gather_nd(params: np.ndarray, indices: np.ndarray) -> np.ndarray:
+def gather_nd(params: Array, indices: Array) -> Array:
     """The slices at the positions in the last axis of ``indices``."""
     depth = indices.shape[-1]
     for axis in range(depth):
@@ -115,7 +115,7 @@ def _found(input: Known) -> Dims:
 
 
 @op("Where", "input: T -> int64", T=Types((*NUMBERS, dtypes.bool_), dtypes.bool_), infer=_found)
-def where(input: np.ndarray) -> np.ndarray:
+def where(input: Array) -> Array:
     """The positions of elements other than 0, a row each."""
     if not input.ndim:
         invalid("where tells positions in an array, got a scalar")
@@ -135,7 +135,7 @@ def _selected(condition: Known, t: Known, e: Known) -> Dims:
 
 
 @op("Select", "condition: bool, t: T, e: T -> T", infer=_selected)
-def select(condition: np.ndarray, t: np.ndarray, e: np.ndarray) -> np.ndarray:
+def select(condition: Array, t: Array, e: Array) -> Array:
     """Elements, or rows, or all of ``t`` where the condition holds, else of ``e``."""
     if t.shape != e.shape:
         invalid(f"'then' and 'else' must have the same size, but received: {list(t.shape)} vs. {list(e.shape)}")
@@ -147,7 +147,7 @@ def select(condition: np.ndarray, t: np.ndarray, e: np.ndarray) -> np.ndarray:
 
 
 @op("SelectV2", "condition: bool[...], t: T[...], e: T[...] -> T[...]")
-def select_v2(condition: np.ndarray, t: np.ndarray, e: np.ndarray) -> np.ndarray:
+def select_v2(condition: Array, t: Array, e: Array) -> Array:
     """Elements of ``t`` or of ``e`` as by `select`, with broadcasting."""
     return np.where(condition, t, e)
 
@@ -163,7 +163,7 @@ def _partitioned(data: Known, partitions: Known, *, num_partitions: int) -> list
 
 
 @op("DynamicPartition", "data: T, partitions: int32 -> num_partitions * T", "dynamic_partition", infer=_partitioned)
-def dynamic_partition(data: np.ndarray, partitions: np.ndarray, *, num_partitions: int) -> list[np.ndarray]:
+def dynamic_partition(data: Array, partitions: Array, *, num_partitions: int) -> list[Array]:
     """The rows of ``data``, sorted into groups by the numbers in ``partitions``."""
     if data.shape[: partitions.ndim] != partitions.shape:
         invalid(f"data.shape must start with partitions.shape, got {list(data.shape)} and {list(partitions.shape)}")
@@ -187,7 +187,7 @@ def _stitched(indices: Sequence[Known], data: Sequence[Known]) -> Dims:
 
 
 @op("DynamicStitch", "indices: N * int32, data: N * T -> T", "dynamic_stitch", infer=_stitched)
-def dynamic_stitch(indices: Sequence[np.ndarray], data: Sequence[np.ndarray]) -> np.ndarray:
+def dynamic_stitch(indices: Sequence[Array], data: Sequence[Array]) -> Array:
     """The rows of ``data`` at the places in ``indices``; of several for one place, the last."""
     rows = 1 + max((int(each.max()) for each in indices if each.size), default=-1)
     rest = data[0].shape[indices[0].ndim :]
@@ -199,12 +199,8 @@ def dynamic_stitch(indices: Sequence[np.ndarray], data: Sequence[np.ndarray]) ->
     return out
 
 
-def _unique(x: Known, **_types: DType) -> list[Dims]:
-    return [(None,), x.known_dims]
-
-
-@op("Unique", "x: T[n] -> y: T, idx: out_idx", "unique", infer=_unique)
-def unique(x: np.ndarray, *, out_idx: DType = int32) -> tuple[np.ndarray, np.ndarray]:
+@op("Unique", "x: T[n] -> y: T, idx: out_idx", "unique", infer=lambda x, **_types: [(None,), x.known_dims])
+def unique(x: Array, *, out_idx: DType = int32) -> tuple[Array, Array]:
     """The distinct elements of a vector in the order of their first appearance, and where each element went."""
     values, places, _ = unique_with_counts(x, out_idx=out_idx)
     return values, places
@@ -216,7 +212,7 @@ def unique(x: np.ndarray, *, out_idx: DType = int32) -> tuple[np.ndarray, np.nda
     "unique_with_counts",
     infer=lambda x, **_types: [(None,), x.known_dims, (None,)],
 )
-def unique_with_counts(x: np.ndarray, *, out_idx: DType = int32) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def unique_with_counts(x: Array, *, out_idx: DType = int32) -> tuple[Array, Array, Array]:
     """The distinct elements of a vector, where each element went, and how often each came."""
     _, first, inverse, counts = np.unique(x, return_index=True, return_inverse=True, return_counts=True)
     order = np.argsort(first)
@@ -227,14 +223,14 @@ def unique_with_counts(x: np.ndarray, *, out_idx: DType = int32) -> tuple[np.nda
 
 
 @op("ListDiff", "x: T, y: T -> out: T[_], idx: out_idx[_]", "setdiff1d(x, y, out_idx as index_dtype, name)")
-def list_diff(x: np.ndarray, y: np.ndarray, *, out_idx: DType = int32) -> tuple[np.ndarray, np.ndarray]:
+def list_diff(x: Array, y: Array, *, out_idx: DType = int32) -> tuple[Array, Array]:
     """The elements of ``x`` that ``y`` has not, and their places."""
     keep = np.array([item not in set(y.tolist()) for item in x.tolist()], bool)
     return x[keep], np.flatnonzero(keep).astype(out_idx.as_numpy_dtype)
 
 
 @op("ScatterNd", "indices: I, updates: T, shape: I -> T[*shape]", "scatter_nd", I=SUBSCRIPT)
-def scatter_nd(indices: np.ndarray, updates: np.ndarray, shape: np.ndarray) -> np.ndarray:
+def scatter_nd(indices: Array, updates: Array, shape: Array) -> Array:
     """Zeros of the given shape, to which the updates are added at their positions."""
     sizes, depth = [int(size) for size in shape], indices.shape[-1]
     if depth > len(sizes) or updates.shape != indices.shape[:-1] + tuple(sizes[depth:]):

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mpqueue.compat.ops.dims import Dims, axis_in, count, merged, merged_size, text, with_rank
+from mpqueue.compat.ops.dims import Dims, axis_in, count, merged, merged_size, text, with_rank, without
 from mpqueue.compat.ops.infer import int_of, ints_of, invalid, shape_of
-from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.literals import blank
 from mpqueue.compat.ops.registry import op
 from mpqueue.compat.ops.signature import Axes
@@ -39,7 +39,7 @@ def _divided(total: int, part: int) -> int:
 
 
 @op("Reshape", "tensor: T, shape: I -> T", "reshape", infer=_reshaped)
-def reshape(tensor: np.ndarray, shape: np.ndarray) -> np.ndarray:
+def reshape(tensor: Array, shape: Array) -> Array:
     """The elements in another shape; one size may be -1."""
     return tensor.reshape(_filled_in(tensor.shape, [int(size) for size in shape]))
 
@@ -62,13 +62,11 @@ def _squeezed(input: Known, *, squeeze_dims: Axes) -> Dims:
     for axis in axes:
         if dims[axis] not in (None, 1):
             raise ValueError(f"Can not squeeze dim[{axis}], expected a dimension of 1, got {dims[axis]}")
-    if not squeeze_dims:
-        return tuple(size for size in dims if size != 1)
-    return tuple(size for axis, size in enumerate(dims) if axis not in axes)
+    return without(dims, axes, keep_dims=False) if squeeze_dims else tuple(size for size in dims if size != 1)
 
 
 @op("Squeeze", "input: T -> T", "squeeze(input, squeeze_dims as axis=None, name, squeeze_dims=axis)", infer=_squeezed)
-def squeeze(input: np.ndarray, *, squeeze_dims: Axes = ()) -> np.ndarray:
+def squeeze(input: Array, *, squeeze_dims: Axes = ()) -> Array:
     """Without the axes of size 1, or those of them that ``axis`` names."""
     return np.squeeze(input, squeeze_dims or None)
 
@@ -84,7 +82,7 @@ def _expanded(input: Known, dim: Known) -> Dims:
 
 
 @op("ExpandDims", "input: T, dim: I -> T", "expand_dims(input, dim as axis=None, name, dim=axis)", infer=_expanded)
-def expand_dims(input: np.ndarray, dim: np.ndarray) -> np.ndarray:
+def expand_dims(input: Array, dim: Array) -> Array:
     """With one more axis of size 1 at ``axis``, which may count from the right."""
     return np.expand_dims(input, dim.item())
 
@@ -100,7 +98,7 @@ def _transposed(x: Known, perm: Known) -> Dims:
 
 
 @op("Transpose", "x: T, perm: I[_] -> T", infer=_transposed)
-def transpose(x: np.ndarray, perm: np.ndarray) -> np.ndarray:
+def transpose(x: Array, perm: Array) -> Array:
     """The axes in the order of ``perm``."""
     return np.transpose(x, perm)
 
@@ -120,7 +118,7 @@ def _times(size: int | None, factor: int | None) -> int | None:
 
 
 @op("Tile", "input: T, multiples: I[_] -> T", "tile", infer=_tiled)
-def tile(input: np.ndarray, multiples: np.ndarray) -> np.ndarray:
+def tile(input: Array, multiples: Array) -> Array:
     """The array repeated ``multiples[axis]`` times along each axis."""
     if multiples.size != input.ndim:
         invalid(f"Expected multiples argument to be a vector of length {input.ndim} but got {list(multiples.shape)}")
@@ -144,20 +142,20 @@ def _padded(input: Known, paddings: Known, *_value: Known, **_mode: str) -> Dims
 
 
 @op("PadV2", "input: T, paddings: I[_ 2], constant_values: T -> T", infer=_padded)
-def pad_v2(input: np.ndarray, paddings: np.ndarray, constant_values: np.ndarray) -> np.ndarray:
+def pad_v2(input: Array, paddings: Array, constant_values: Array) -> Array:
     """``paddings[axis]`` elements of one value before and after the array."""
     merged_size(len(paddings), input.ndim)
     return np.pad(input, paddings, constant_values=constant_values.item()) if input.ndim else input
 
 
 @op("Pad", "input: T, paddings: I[_ 2] -> T", infer=_padded)
-def pad(input: np.ndarray, paddings: np.ndarray) -> np.ndarray:
+def pad(input: Array, paddings: Array) -> Array:
     """``paddings[axis]`` zeros before and after the array."""
     return pad_v2(input, paddings, blank((), input))  # type: ignore[no-any-return]
 
 
 @op("MirrorPad", "input: T, paddings: I[_ 2] -> T", infer=_padded)
-def mirror_pad(input: np.ndarray, paddings: np.ndarray, *, mode: str) -> np.ndarray:
+def mirror_pad(input: Array, paddings: Array, *, mode: str) -> Array:
     """The array's own elements mirrored around it, without ("REFLECT") or with ("SYMMETRIC") the edge itself."""
     merged_size(len(paddings), input.ndim)
     most = np.maximum(np.array(input.shape) - (mode == "REFLECT"), 0).reshape(-1, 1)
@@ -176,19 +174,19 @@ def _reversed(tensor: Known, axis: Known) -> Dims:
 
 
 @op("ReverseV2", "tensor: T, axis: I[_] -> T", "reverse", infer=_reversed)
-def reverse(tensor: np.ndarray, axis: np.ndarray) -> np.ndarray:
+def reverse(tensor: Array, axis: Array) -> Array:
     """Backwards along the named axes."""
     return np.flip(tensor, tuple(int(each) for each in axis)) if axis.size else tensor
 
 
 @op("Identity", "input: T[...] -> T[...]", entries=Known.known_entries)
-def identity(input: np.ndarray) -> np.ndarray:
+def identity(input: Array) -> Array:
     """The same values."""
     return input
 
 
 @op("StopGradient", "input: T[...] -> T[...]", "stop_gradient")
-def stop_gradient(input: np.ndarray) -> np.ndarray:
+def stop_gradient(input: Array) -> Array:
     """The same values."""
     return input
 
@@ -198,7 +196,7 @@ def _ensured(input: Known, *, shape: Dims) -> Dims:
 
 
 @op("EnsureShape", "input: T -> T", "ensure_shape(input as x, shape, name)", infer=_ensured)
-def ensure_shape(input: np.ndarray, *, shape: Dims) -> np.ndarray:
+def ensure_shape(input: Array, *, shape: Dims) -> Array:
     """The same values, known to have ``shape``; another one is an `InvalidArgumentError` of the run."""
     merged(input.shape, shape)
     return input
@@ -217,6 +215,6 @@ def _broadcast_to(input: Known, shape: Known) -> Dims:
 
 
 @op("BroadcastTo", "input: T, shape: I -> T", "broadcast_to", infer=_broadcast_to)
-def broadcast_to(input: np.ndarray, shape: np.ndarray) -> np.ndarray:
+def broadcast_to(input: Array, shape: Array) -> Array:
     """Repeated along axes of size 1, and along new axes on the left."""
     return np.broadcast_to(input, shape)

@@ -2,11 +2,9 @@
 
 from typing import Any
 
-import numpy as np
-
 from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import DType
-from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.registry import op
 from mpqueue.parsing import json_example, raw
 from mpqueue.readers import files
@@ -23,9 +21,7 @@ def _numbers(bytes: Known, *, out_type: DType, fixed_length: int | None, **_orde
     "decode_raw(bytes as input_bytes=None, out_type=None, little_endian, name, bytes=input_bytes, *, fixed_length)",
     infer=_numbers,
 )
-def decode_raw(
-    bytes: np.ndarray, *, out_type: DType, little_endian: bool = True, fixed_length: int | None = None
-) -> np.ndarray:
+def decode_raw(bytes: Array, *, out_type: DType, little_endian: bool = True, fixed_length: int | None = None) -> Array:
     """Texts as the memory of numbers, with one more axis at the end.
 
     Args:
@@ -45,7 +41,7 @@ def decode_raw(
 
 
 @op("DecodeJSONExample", "json_examples: string[...] -> string[...]", "decode_json_example")
-def decode_json_example(json_examples: np.ndarray) -> Any:
+def decode_json_example(json_examples: Array) -> Any:
     """Examples written as JSON, as serialized ones, of the same shape.
 
     While running, the `InvalidArgumentError` of `mpqueue.decode_json_example`.
@@ -54,7 +50,7 @@ def decode_json_example(json_examples: np.ndarray) -> Any:
 
 
 @op("ReadFile", "filename: string[] -> string[]", "read_file", pure=False)
-def read_file(filename: np.ndarray) -> bytes:
+def read_file(filename: Array) -> bytes:
     """All that is in a file, a scalar text.
 
     Raises:
@@ -72,7 +68,7 @@ def _found(pattern: Known) -> Dims:
 
 
 @op("MatchingFiles", "pattern: string -> string", "matching_files", infer=_found, pure=False)
-def matching_files(pattern: np.ndarray) -> np.ndarray:
+def matching_files(pattern: Array) -> Array:
     """The names of the files that match a pattern, or several, sorted; a vector of texts.
 
     Args:

@@ -1,24 +1,12 @@
 """Arithmetic on static shapes, with the errors that TensorFlow's shape functions raise."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
-from mpqueue.values.shapes import Shape as Dims
-from mpqueue.values.shapes import is_fully_known as is_known
-from mpqueue.values.shapes import merged, merged_size, text
+from mpqueue.values import shapes
 
-__all__ = [
-    "Dims",
-    "axis_in",
-    "broadcast",
-    "count",
-    "is_known",
-    "merged",
-    "merged_all",
-    "merged_size",
-    "text",
-    "with_rank",
-]
+Dims = shapes.Shape
+is_known, merged, merged_size, text = shapes.is_fully_known, shapes.merged, shapes.merged_size, shapes.text
 
 
 def merged_all(shapes: Iterable[Dims]) -> Dims:
@@ -38,6 +26,13 @@ def count(dims: Dims) -> int | None:
     if dims is None or None in dims:
         return None
     return math.prod(dims)  # type: ignore[arg-type]
+
+
+def without(dims: tuple[int | None, ...], axes: Container[int], *, keep_dims: bool) -> Dims:
+    """The shape without some axes, or with 1 at them."""
+    if keep_dims:
+        return tuple(1 if axis in axes else size for axis, size in enumerate(dims))
+    return tuple(size for axis, size in enumerate(dims) if axis not in axes)
 
 
 def with_rank(dims: Dims, rank: int, what: str = "Shape") -> tuple[int | None, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 from mpqueue.compat.ops.dims import Dims, text
 from mpqueue.compat.ops.dtypes import float32
 from mpqueue.compat.ops.infer import int_of
-from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.registry import INDEX, op
 
 
@@ -28,10 +28,6 @@ def _with_size(dims: Dims, height: int | None, width: int | None) -> Dims:
     return (height, width, None) if dims is None else (*dims[:-3], height, width, dims[-1])
 
 
-def _as_it_is(image: Known) -> Dims:
-    return checked_image(image.known_dims)
-
-
 def _flipping(name: str, public: str, axis: int, what: str) -> None:
     text = f"""{what} swapped, of an image (height, width, channels) or a stack of them.
 
@@ -39,8 +35,8 @@ Raises:
     ValueError: Another rank, or a size of 0.
 """
 
-    @op(name, "image: T -> T", f"image.{public}(image)", infer=_as_it_is, doc=text)
-    def flip(image: np.ndarray) -> np.ndarray:
+    @op(name, "image: T -> T", f"image.{public}(image)", infer=lambda image: checked_image(image.known_dims), doc=text)
+    def flip(image: Array) -> Array:
         checked_image(image.shape)
         return np.flip(image, axis)
 
@@ -55,14 +51,14 @@ def _turned(image: Known, *, k: int) -> Dims:
 
 
 @op("Rot90", "image: T -> T", infer=_turned)
-def rot90(image: np.ndarray, *, k: int) -> np.ndarray:
+def rot90(image: Array, *, k: int) -> Array:
     """Turned ``k`` times by 90 degrees, against the clock."""
     checked_image(image.shape)
     return np.rot90(image, k, (-3, -2))
 
 
 @op("TransposeImage", "image: T -> T", "image.transpose_image", infer=lambda image: _turned(image, k=1))
-def transpose_image(image: np.ndarray) -> np.ndarray:
+def transpose_image(image: Array) -> Array:
     """Height and width swapped, of an image or a stack of them."""
     checked_image(image.shape)
     return image.swapaxes(-2, -3)
@@ -93,7 +89,7 @@ def _cropped(image: Known, *window: Known) -> Dims:
 
 
 @op("CropToBoundingBox", _WINDOW, f"image.crop_to_bounding_box({_ARGS})", infer=_cropped, **_TYPES)
-def crop_to_bounding_box(image: np.ndarray, *window: np.ndarray) -> np.ndarray:
+def crop_to_bounding_box(image: Array, *window: Array) -> Array:
     """The window of the given size whose top left corner is at the offsets.
 
     Args:
@@ -119,7 +115,7 @@ def _padded(image: Known, *window: Known) -> Dims:
 
 
 @op("PadToBoundingBox", _WINDOW, f"image.pad_to_bounding_box({_ARGS})", infer=_padded, **_TYPES)
-def pad_to_bounding_box(image: np.ndarray, *window: np.ndarray) -> np.ndarray:
+def pad_to_bounding_box(image: Array, *window: Array) -> Array:
     """Zeros around the image so that it has the given size and its top left corner is at the offsets.
 
     Args:
@@ -153,7 +149,7 @@ def _resized(image: Known, target_height: Known, target_width: Known) -> Dims:
     A=INDEX,
     B=INDEX,
 )
-def resize_with_crop_or_pad(image: np.ndarray, target_height: np.ndarray, target_width: np.ndarray) -> np.ndarray:
+def resize_with_crop_or_pad(image: Array, target_height: Array, target_width: Array) -> Array:
     """Cut around its centre, or surrounded with zeros, so that it has the given size.
 
     Args:
@@ -185,14 +181,14 @@ def _margin(size: Any, fraction: Any) -> int:
 
 
 @op("CentralCrop", "image: T, central_fraction: float64[] -> T", infer=_central)
-def central_crop(image: np.ndarray, central_fraction: np.ndarray) -> np.ndarray:
+def central_crop(image: Array, central_fraction: Array) -> Array:
     """The middle part."""
     rows, columns = (_margin(size, central_fraction) for size in image.shape[-3:-1])
     return image[..., rows : image.shape[-3] - rows, columns : image.shape[-2] - columns, :]
 
 
 @op("GrayscaleToRgb", "images: T[... w 1] -> T[... w 3]", "image.grayscale_to_rgb")
-def grayscale_to_rgb(images: np.ndarray) -> np.ndarray:
+def grayscale_to_rgb(images: Array) -> Array:
     """The one channel three times.
 
     Raises:
@@ -212,7 +208,7 @@ def _inner_checked(image: Known) -> Dims:
     "image.per_image_standardization(image)",
     infer=_inner_checked,
 )
-def per_image_standardization(image: np.ndarray) -> np.ndarray:
+def per_image_standardization(image: Array) -> Array:
     """Each image with mean 0 and standard deviation 1, as float32; the deviation counts at least 1/sqrt(pixels).
 
     Raises:

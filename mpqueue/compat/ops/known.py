@@ -1,4 +1,4 @@
-"""Inputs as far as they are known before they are computed."""
+"""Inputs of operations: arrays, and what is known of them before they are computed."""
 
 from abc import abstractmethod
 
@@ -6,6 +6,8 @@ import numpy as np
 
 from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import DType, as_dtype
+
+Array = np.ndarray
 
 
 class Known:

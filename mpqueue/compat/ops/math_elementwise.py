@@ -14,23 +14,24 @@ from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import merged_all
 from mpqueue.compat.ops.dtypes import DType, Kind
 from mpqueue.compat.ops.infer import invalid
+from mpqueue.compat.ops.known import Array
 from mpqueue.compat.ops.registry import ALL, COMPLEX, FLOATS, INTS, NUMBERS, REALS, SIGNED, op
 from mpqueue.errors import UnimplementedError
 
-Unary = Callable[[np.ndarray], Any]
+Unary = Callable[[Array], Any]
 
 
-def _refuse_zero(y: np.ndarray) -> None:
+def _refuse_zero(y: Array) -> None:
     if y.dtype.kind in "iu" and not y.all():
         invalid("Integer division by zero")
 
 
-def _floor_div(x: np.ndarray, y: np.ndarray) -> Any:
+def _floor_div(x: Array, y: Array) -> Any:
     _refuse_zero(y)
     return np.floor(x / y) if x.dtype.kind == "f" else np.floor_divide(x, y)
 
 
-def _floor_mod(x: np.ndarray, y: np.ndarray) -> Any:
+def _floor_mod(x: Array, y: Array) -> Any:
     _refuse_zero(y)
     rest = np.fmod(x, y)
     if x.dtype.kind == "u":
@@ -38,27 +39,27 @@ def _floor_mod(x: np.ndarray, y: np.ndarray) -> Any:
     return np.where((rest != 0) & ((y < 0) != (rest < 0)), rest + y, rest)
 
 
-def _truncate_div(x: np.ndarray, y: np.ndarray) -> Any:
+def _truncate_div(x: Array, y: Array) -> Any:
     _refuse_zero(y)
     return np.trunc(x / y) if x.dtype.kind in "fc" else (x - np.fmod(x, y)) // y
 
 
-def _truncate_mod(x: np.ndarray, y: np.ndarray) -> Any:
+def _truncate_mod(x: Array, y: Array) -> Any:
     _refuse_zero(y)
     return np.fmod(x, y)
 
 
-def _pow(x: np.ndarray, y: np.ndarray) -> Any:
+def _pow(x: Array, y: Array) -> Any:
     if y.dtype.kind == "i" and (y < 0).any():
         invalid("Integers to negative integer powers are not allowed")
     return np.power(x, y)
 
 
-def _div_no_nan(x: np.ndarray, y: np.ndarray) -> Any:
+def _div_no_nan(x: Array, y: Array) -> Any:
     return np.where(y == 0, np.zeros((), x.dtype), x / y)
 
 
-def _squared_difference(x: np.ndarray, y: np.ndarray) -> Any:
+def _squared_difference(x: Array, y: Array) -> Any:
     difference = x - y
     return difference * np.conj(difference)
 
@@ -66,7 +67,7 @@ def _squared_difference(x: np.ndarray, y: np.ndarray) -> Any:
 def _without(kinds: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """Types that the signature allows, but that TensorFlow cannot compute either."""
 
-    def checked(*arrays: np.ndarray) -> Any:
+    def checked(*arrays: Array) -> Any:
         if arrays[0].dtype.kind in kinds:
             invalid(f"this operation has no kernel for {arrays[0].dtype.name}")
         return function(*arrays)
@@ -77,7 +78,7 @@ def _without(kinds: str, function: Callable[..., Any]) -> Callable[..., Any]:
 def _declare(
     name: str, signature: str, public: str, doc: str, function: Callable[..., Any], allowed: tuple[DType, ...] = ()
 ) -> None:
-    def applied(*arrays: np.ndarray) -> Any:
+    def applied(*arrays: Array) -> Any:
         return function(*arrays)  # a ufunc's own options are no attributes of the operation
 
     op(name, signature, public, doc=doc, T=allowed)(applied)
@@ -108,11 +109,11 @@ def _each(function: Callable[[float], float]) -> Unary:
     return lambda x: np.asarray(apply(x)).astype(x.dtype)
 
 
-def _sigmoid(x: np.ndarray) -> Any:
+def _sigmoid(x: Array) -> Any:
     return (1 / (1 + np.exp(-x))).astype(x.dtype)
 
 
-def _reciprocal(x: np.ndarray) -> Any:
+def _reciprocal(x: Array) -> Any:
     return np.ones((), x.dtype) / x
 
 
@@ -189,7 +190,7 @@ _declare("LogicalNot", "x: bool[...] -> bool[...]", "logical_not", "The other bo
 
 def _real_part(name: str, function: Unary) -> None:
     @op(name, "x: T[...] -> Tout[...]", T=COMPLEX)
-    def part(x: np.ndarray, *, Tout: DType) -> Any:  # TensorFlow's name of the attribute
+    def part(x: Array, *, Tout: DType) -> Any:  # TensorFlow's name of the attribute
         return function(x).astype(Tout.as_numpy_dtype)
 
 
@@ -202,7 +203,7 @@ for _name, _one in (("ComplexAbs", np.abs), ("Real", np.real), ("Imag", np.imag)
     "x: S[...] -> DstT[...]",
     entries=lambda x, *, DstT: x.known_entries() if DstT.is_integer and x.dtype.is_integer else None,
 )
-def cast(x: np.ndarray, *, DstT: DType) -> np.ndarray:
+def cast(x: Array, *, DstT: DType) -> Array:
     """The elements in another type, cut or wrapped as C does; text is not parsed."""
     if (x.dtype == object) is not (DstT.kind is Kind.TEXT):
         source = dtypes.as_dtype(x.dtype).name
@@ -214,14 +215,14 @@ def cast(x: np.ndarray, *, DstT: DType) -> np.ndarray:
     return x.astype(DstT.as_numpy_dtype, copy=False)
 
 
-def _float_to_int(x: np.ndarray, to: DType) -> np.ndarray:
+def _float_to_int(x: Array, to: DType) -> Array:
     """Cast as x86 does it: through an int of at least 32 bits, whose lower bits are kept."""
     wide = np.int32 if to.size < 4 else np.int64
     return x.astype(wide).astype(to.as_numpy_dtype) if to.size < 4 or to.is_unsigned else x.astype(to.as_numpy_dtype)
 
 
 @op("AddN", "inputs: N * T -> T", T=NUMBERS, infer=lambda inputs: merged_all(each.known_dims for each in inputs))
-def add_n(inputs: Sequence[np.ndarray]) -> np.ndarray:
+def add_n(inputs: Sequence[Array]) -> Array:
     """The sum of arrays of one shape."""
     total = inputs[0]
     for each in inputs[1:]:

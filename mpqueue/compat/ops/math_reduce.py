@@ -6,10 +6,10 @@ from typing import Any, Final
 import numpy as np
 
 from mpqueue.compat.ops import dtypes
-from mpqueue.compat.ops.dims import Dims, axis_in, broadcast, merged, text, with_rank
+from mpqueue.compat.ops.dims import Dims, axis_in, broadcast, merged, text, with_rank, without
 from mpqueue.compat.ops.dtypes import DType, int64
 from mpqueue.compat.ops.infer import int_of, ints_of, invalid
-from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.registry import NUMBERS, REALS, op
 
 
@@ -23,12 +23,10 @@ def reduced(input: Known, reduction_indices: Known, *, keep_dims: bool = False, 
     if axes is None:
         return (None,) * len(dims) if keep_dims else None
     gone = {axis_in(axis, len(dims), "reduction dimension") for axis in axes}
-    if keep_dims:
-        return tuple(1 if axis in gone else size for axis, size in enumerate(dims))
-    return tuple(size for axis, size in enumerate(dims) if axis not in gone)
+    return without(dims, gone, keep_dims=keep_dims)
 
 
-def checked_axes(rank: int, indices: np.ndarray) -> tuple[int, ...]:
+def checked_axes(rank: int, indices: Array) -> tuple[int, ...]:
     """The axes to reduce, counted from the left."""
     axes = [axis_in(int(axis), rank, "reduction dimension") for axis in indices.reshape(-1)]
     if len(set(axes)) != len(axes):
@@ -36,7 +34,7 @@ def checked_axes(rank: int, indices: np.ndarray) -> tuple[int, ...]:
     return tuple(axes)
 
 
-def _mean(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> Any:
+def _mean(x: Array, axes: tuple[int, ...], keep: bool) -> Any:
     """The mean of ints is an int, cut towards zero; of none of them, 0."""
     if x.dtype.kind not in "iu":
         total = x.sum(axes, dtype=np.float32 if x.dtype == np.float16 else x.dtype, keepdims=keep)
@@ -46,7 +44,7 @@ def _mean(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> Any:
     return (total - np.fmod(total, number)) // number
 
 
-def _count(x: np.ndarray, axes: tuple[int, ...]) -> int:
+def _count(x: Array, axes: tuple[int, ...]) -> int:
     return int(np.prod([x.shape[axis] for axis in axes], dtype=np.int64))
 
 
@@ -56,7 +54,7 @@ def _extreme(dtype: np.dtype[Any]) -> tuple[Any, Any]:
     return np.iinfo(dtype).min, np.iinfo(dtype).max
 
 
-_Reduction = Callable[[np.ndarray, tuple[int, ...], bool], Any]
+_Reduction = Callable[[Array, tuple[int, ...], bool], Any]
 _REDUCTIONS: Final[dict[str, tuple[tuple[DType, ...], _Reduction]]] = {
     "Sum": (NUMBERS, lambda x, axes, keep: x.sum(axes, dtype=x.dtype, keepdims=keep)),
     "Mean": (NUMBERS, _mean),
@@ -69,7 +67,7 @@ _REDUCTIONS: Final[dict[str, tuple[tuple[DType, ...], _Reduction]]] = {
 
 
 def _reducing(function: _Reduction) -> Callable[..., Any]:
-    def reduce(input: np.ndarray, reduction_indices: np.ndarray, *, keep_dims: bool = False) -> np.ndarray:
+    def reduce(input: Array, reduction_indices: Array, *, keep_dims: bool = False) -> Array:
         axes = checked_axes(input.ndim, reduction_indices)
         return np.asarray(function(input, axes, keep_dims)).astype(input.dtype, copy=False)
 
@@ -97,7 +95,7 @@ def _place(input: Known, dimension: Known, **_types: DType) -> Dims:
 def _extreme_place(function: Callable[..., Any], last: float) -> Callable[..., Any]:
     """``last`` is what NaN counts as: NumPy would find it first, TensorFlow passes over it."""
 
-    def place(input: np.ndarray, dimension: np.ndarray, *, output_type: DType = int64) -> Any:
+    def place(input: Array, dimension: Array, *, output_type: DType = int64) -> Any:
         found = np.where(np.isnan(input), last, input) if input.dtype.kind == "f" else input
         return function(found, axis_in(int(dimension), input.ndim, "dimension")).astype(output_type.as_numpy_dtype)
 
@@ -127,7 +125,7 @@ _MATRICES: Final = tuple(kind for kind in NUMBERS if kind not in (dtypes.int8, d
 
 
 @op("MatMul", "a: T[_ _], b: T[_ _] -> T", T=_MATRICES, infer=_multiplied)
-def matmul(a: np.ndarray, b: np.ndarray, *, transpose_a: bool = False, transpose_b: bool = False) -> np.ndarray:
+def matmul(a: Array, b: Array, *, transpose_a: bool = False, transpose_b: bool = False) -> Array:
     """The product of two matrices."""
     return np.matmul(a.T if transpose_a else a, b.T if transpose_b else b)  # type: ignore[no-any-return]
 
@@ -142,7 +140,7 @@ def _multiplied_batch(x: Known, y: Known, *, adj_x: bool, adj_y: bool) -> Dims:
 
 
 @op("BatchMatMulV2", "x: T[... _ _], y: T[... _ _] -> T", T=(*_MATRICES, dtypes.int16), infer=_multiplied_batch)
-def batch_matmul(x: np.ndarray, y: np.ndarray, *, adj_x: bool = False, adj_y: bool = False) -> np.ndarray:
+def batch_matmul(x: Array, y: Array, *, adj_x: bool = False, adj_y: bool = False) -> Array:
     """The products of two stacks of matrices."""
     left = np.conj(x.swapaxes(-1, -2)) if adj_x else x
     right = np.conj(y.swapaxes(-1, -2)) if adj_y else y
@@ -150,7 +148,7 @@ def batch_matmul(x: np.ndarray, y: np.ndarray, *, adj_x: bool = False, adj_y: bo
 
 
 def _running(function: np.ufunc) -> Callable[..., Any]:
-    def run(x: np.ndarray, axis: np.ndarray, *, exclusive: bool = False, reverse: bool = False) -> np.ndarray:
+    def run(x: Array, axis: Array, *, exclusive: bool = False, reverse: bool = False) -> Array:
         place = axis_in(int(axis), x.ndim)
         x = np.flip(x, place) if reverse else x
         if exclusive:

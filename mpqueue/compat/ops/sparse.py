@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.compat.ops.dims import Dims
+from mpqueue.compat.ops.dims import Dims, without
 from mpqueue.compat.ops.infer import ints_of, invalid
-from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.math_reduce import checked_axes
 from mpqueue.compat.ops.registry import NUMBERS, op
 
@@ -23,13 +23,13 @@ from mpqueue.compat.ops.registry import NUMBERS, op
     "sparse_to_dense(sparse_indices, output_shape, sparse_values, default_value=0, validate_indices, name)",
 )
 def sparse_to_dense(
-    sparse_indices: np.ndarray,
-    output_shape: np.ndarray,
-    sparse_values: np.ndarray,
-    default_value: np.ndarray,
+    sparse_indices: Array,
+    output_shape: Array,
+    sparse_values: Array,
+    default_value: Array,
     *,
     validate_indices: bool = True,
-) -> np.ndarray:
+) -> Array:
     """An array with values at some places and ``default_value`` at the others.
 
     Args:
@@ -52,7 +52,7 @@ def sparse_to_dense(
     return out
 
 
-def _check_places(table: np.ndarray, shape: np.ndarray, *, ordered: bool) -> None:
+def _check_places(table: Array, shape: Array, *, ordered: bool) -> None:
     outside = ((table < 0) | (table >= shape)).any(axis=1)
     if outside.any():
         row = int(outside.argmax())
@@ -71,9 +71,7 @@ def _check_places(table: np.ndarray, shape: np.ndarray, *, ordered: bool) -> Non
     "input_indices: int64[n _], input_shape: int64, new_shape: int64[rank] "
     "-> output_indices: int64[n rank], output_shape: int64[rank]",
 )
-def sparse_reshape(
-    input_indices: np.ndarray, input_shape: np.ndarray, new_shape: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def sparse_reshape(input_indices: Array, input_shape: Array, new_shape: Array) -> tuple[Array, Array]:
     """The same values in another shape; one size may be -1."""
     wanted = [int(size) for size in new_shape]
     total = math.prod(int(size) for size in input_shape)
@@ -106,9 +104,7 @@ def _summed(indices: Known, values: Known, shape: Known, axes: Known, *, keep_di
     if shape.known_value() is None or dims is None or gone is None:
         return None
     places = {axis % len(dims) for axis in gone} if dims else set()
-    if keep_dims:
-        return tuple(1 if axis in places else size for axis, size in enumerate(dims))
-    return tuple(size for axis, size in enumerate(dims) if axis not in places)
+    return without(dims, places, keep_dims=keep_dims)
 
 
 @op(
@@ -118,13 +114,8 @@ def _summed(indices: Known, values: Known, shape: Known, axes: Known, *, keep_di
     infer=_summed,
 )
 def sparse_reduce_sum(
-    input_indices: np.ndarray,
-    input_values: np.ndarray,
-    input_shape: np.ndarray,
-    reduction_axes: np.ndarray,
-    *,
-    keep_dims: bool = False,
-) -> np.ndarray:
+    input_indices: Array, input_values: Array, input_shape: Array, reduction_axes: Array, *, keep_dims: bool = False
+) -> Array:
     """The sums along some axes, as a dense array."""
     axes = {checked_axes(input_shape.size, axis)[0] for axis in reduction_axes.reshape(-1, 1)}
     _check_places(input_indices, input_shape, ordered=False)
@@ -144,17 +135,15 @@ def sparse_reduce_sum(
     "input_indices: int64[n rank], input_values: T[n], input_shape: int64 "
     "-> output_indices: int64[n rank], output_values: T[n]",
 )
-def sparse_reorder(
-    input_indices: np.ndarray, input_values: np.ndarray, input_shape: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def sparse_reorder(input_indices: Array, input_values: Array, input_shape: Array) -> tuple[Array, Array]:
     """The values in the order of their places, row by row."""
     del input_shape
     order = np.lexsort(tuple(input_indices.T[::-1])) if input_indices.shape[1] else np.arange(len(input_indices))
     return input_indices[order], input_values[order]
 
 
-def _combining(function: np.ufunc) -> Callable[..., np.ndarray]:
-    def combine(sp_indices: np.ndarray, sp_values: np.ndarray, sp_shape: np.ndarray, dense: np.ndarray) -> np.ndarray:
+def _combining(function: np.ufunc) -> Callable[..., Array]:
+    def combine(sp_indices: Array, sp_values: Array, sp_shape: Array, dense: Array) -> Array:
         whole = np.broadcast_to(dense, tuple(sp_shape))
         return function(sp_values, whole[tuple(sp_indices.T)])  # type: ignore[no-any-return]
 
@@ -168,7 +157,7 @@ for _name, _ufunc in (("SparseDenseCwiseMul", np.multiply), ("SparseDenseCwiseDi
 
 
 @op("PackSparse", "indices: int64, values: T, dense_shape: int64 -> string[]")
-def pack_sparse(indices: np.ndarray, values: np.ndarray, dense_shape: np.ndarray) -> Any:
+def pack_sparse(indices: Array, values: Array, dense_shape: Array) -> Any:
     """One sparse tensor as a text."""
     return pickle.dumps((indices, values, dense_shape), pickle.HIGHEST_PROTOCOL)
 
@@ -180,7 +169,7 @@ def _rows(indices: Known, values: Known, dense_shape: Known) -> Dims:
 
 
 @op("PackManySparse", "indices: int64, values: T, dense_shape: int64[_] -> string", infer=_rows)
-def pack_many_sparse(indices: np.ndarray, values: np.ndarray, dense_shape: np.ndarray) -> Any:
+def pack_many_sparse(indices: Array, values: Array, dense_shape: Array) -> Any:
     """The rows of one sparse tensor, each as a text."""
     if len(dense_shape) < 2:
         invalid(f"a sparse tensor of rank 2 or more has rows, this one has the dense_shape {dense_shape.tolist()}")
@@ -195,9 +184,7 @@ def pack_many_sparse(indices: np.ndarray, values: np.ndarray, dense_shape: np.nd
 
 
 @op("UnpackManySparse", "packed: string[_] -> indices: int64[_ rank], values: dtype[_], dense_shape: int64[rank]")
-def unpack_many_sparse(
-    packed: np.ndarray, *, dtype: Any, rank: int | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def unpack_many_sparse(packed: Array, *, dtype: Any, rank: int | None) -> tuple[Array, Array, Array]:
     """Packed sparse tensors as one, in which they are the rows; its other sizes are the largest of theirs."""
     parts = [pickle.loads(each) for each in packed.tolist()]
     ranks = {len(dense_shape) for _, _, dense_shape in parts}

@@ -8,11 +8,9 @@ open start (``begin_mask``) or end (``end_mask``), ``...``, a new axis, or a sin
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from mpqueue.compat.ops.dims import Dims, text
 from mpqueue.compat.ops.infer import ints_of, invalid
-from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.registry import SUBSCRIPT, op
 
 
@@ -113,7 +111,7 @@ def _kept_size(
     return len(range(*_slice(place, start, stop, steps[place], masks).indices(entry.size)))
 
 
-def _entries(input: Known, begin: Known, end: Known, strides: Known, **masks: int) -> np.ndarray | None:
+def _entries(input: Known, begin: Known, end: Known, strides: Known, **masks: int) -> Array | None:
     vector = input.known_entries()
     bounds = [each.known_value() for each in (begin, end, strides)]
     if vector is None or any(each is None for each in bounds):
@@ -128,9 +126,7 @@ def _entries(input: Known, begin: Known, end: Known, strides: Known, **masks: in
     infer=_strided,
     entries=_entries,
 )
-def strided_slice(
-    input: np.ndarray, begin: np.ndarray, end: np.ndarray, strides: np.ndarray, **of_entries: int
-) -> np.ndarray:
+def strided_slice(input: Array, begin: Array, end: Array, strides: Array, **of_entries: int) -> Array:
     """``input[...]`` with what the module's text describes between the brackets."""
     masks = Masks(**of_entries)
     where: list[int | slice | None] = []

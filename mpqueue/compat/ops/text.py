@@ -10,7 +10,7 @@ import numpy as np
 
 from mpqueue.compat.ops.dims import Dims, broadcast, merged, merged_all
 from mpqueue.compat.ops.infer import invalid
-from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.math_reduce import checked_axes, reduced
 from mpqueue.compat.ops.registry import INDEX, op
 from mpqueue.parsing.fingerprint import fingerprint64
@@ -18,12 +18,12 @@ from mpqueue.parsing.fingerprint import fingerprint64
 _WEB_ALPHABET: Final = re.compile(rb"[A-Za-z0-9_-]*")
 
 
-def each(function: Callable[..., Any], *arrays: np.ndarray, dtype: Any = object) -> np.ndarray:
+def each(function: Callable[..., Any], *arrays: Array, dtype: Any = object) -> Array:
     """A function of Python values, element by element, with broadcasting."""
     out = np.frompyfunc(function, len(arrays), 1)(*arrays)
     if dtype is not object:
         return np.asarray(out).astype(dtype)
-    if isinstance(out, np.ndarray):
+    if isinstance(out, Array):
         return out
     single = np.empty((), object)  # np.asarray would make an array of NumPy's own text type
     single[()] = out
@@ -36,7 +36,7 @@ def _joined(inputs: Sequence[Known], **_separator: str) -> Dims:
 
 
 @op("StringJoin", "inputs: N * string -> string", infer=_joined)
-def string_join(inputs: Sequence[np.ndarray], *, separator: str = "") -> np.ndarray:
+def string_join(inputs: Sequence[Array], *, separator: str = "") -> Array:
     """The texts one behind the other; scalars beside arrays are repeated."""
     shapes = {each.shape for each in inputs if each.ndim}
     if len(shapes) > 1:
@@ -46,9 +46,7 @@ def string_join(inputs: Sequence[np.ndarray], *, separator: str = "") -> np.ndar
 
 
 @op("StringSplit", "input: string[_], delimiter: string[] -> indices: int64[_ 2], values: string[_], shape: int64[2]")
-def string_split(
-    input: np.ndarray, delimiter: np.ndarray, *, skip_empty: bool = True
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def string_split(input: Array, delimiter: Array, *, skip_empty: bool = True) -> tuple[Array, Array, Array]:
     """The pieces between any of the bytes of ``delimiter`` (or all single bytes), as the parts of a sparse tensor."""
     pieces = [_pieces(text, delimiter.item(), skip_empty) for text in input.tolist()]
     return sparse_rows(pieces)
@@ -63,7 +61,7 @@ def _pieces(text: bytes, delimiter: bytes, skip_empty: bool) -> list[bytes]:
     return [part for part in parts if part] if skip_empty else parts
 
 
-def sparse_rows(rows: Sequence[Sequence[bytes]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def sparse_rows(rows: Sequence[Sequence[bytes]]) -> tuple[Array, Array, Array]:
     """Rows of unequal length as the parts of a sparse tensor."""
     indices = [(row, place) for row, items in enumerate(rows) for place in range(len(items))]
     values = np.empty(len(indices), object)
@@ -73,9 +71,7 @@ def sparse_rows(rows: Sequence[Sequence[bytes]]) -> tuple[np.ndarray, np.ndarray
 
 
 @op("StringSplitV2", "input: string[_], sep: string[] -> indices: int64[_ 2], values: string[_], shape: int64[2]")
-def string_split_v2(
-    input: np.ndarray, sep: np.ndarray, *, maxsplit: int = -1
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def string_split_v2(input: Array, sep: Array, *, maxsplit: int = -1) -> tuple[Array, Array, Array]:
     """The pieces as Python's ``split`` gives them, as the parts of a sparse tensor."""
     return sparse_rows([text.split(sep[()] or None, maxsplit) for text in input.tolist()])
 
@@ -97,7 +93,7 @@ def _cut(input: Known, pos: Known, len: Known, *, unit: str) -> Dims:
     T=INDEX.allowed,
     infer=_cut,
 )
-def substr(input: np.ndarray, pos: np.ndarray, len: np.ndarray, *, unit: str = "BYTE") -> np.ndarray:
+def substr(input: Array, pos: Array, len: Array, *, unit: str = "BYTE") -> Array:
     """``len`` bytes from ``pos`` on, fewer at the end; a negative ``pos`` counts from the end.
 
     Args:
@@ -130,9 +126,7 @@ def _cut_characters(text: bytes, start: int, length: int) -> bytes:
 
 
 @op("ReduceJoin", "inputs: string, reduction_indices: int32 -> string", infer=reduced)
-def reduce_join(
-    inputs: np.ndarray, reduction_indices: np.ndarray, *, keep_dims: bool = False, separator: str = ""
-) -> np.ndarray:
+def reduce_join(inputs: Array, reduction_indices: Array, *, keep_dims: bool = False, separator: str = "") -> Array:
     """The texts along some axes joined, first along the first of them."""
     if not inputs.ndim:
         return inputs
@@ -147,7 +141,7 @@ def reduce_join(
 
 
 @op("EncodeBase64", "input: string[...] -> string[...]", "encode_base64")
-def encode_base64(input: np.ndarray, *, pad: bool = False) -> np.ndarray:
+def encode_base64(input: Array, *, pad: bool = False) -> Array:
     """Base64 in the web's alphabet (- and _)."""
 
     def encode(text: bytes) -> bytes:
@@ -158,7 +152,7 @@ def encode_base64(input: np.ndarray, *, pad: bool = False) -> np.ndarray:
 
 
 @op("DecodeBase64", "input: string[...] -> string[...]", "decode_base64")
-def decode_base64(input: np.ndarray) -> np.ndarray:
+def decode_base64(input: Array) -> Array:
     """The reverse of `encode_base64`; padding may be missing, but not wrong."""
     return each(_decode_one, input)
 
@@ -181,7 +175,7 @@ def _bucketed(input: Known, *, num_buckets: int) -> Dims:
 
 
 @op("StringToHashBucketFast", "input: string -> int64", "string_to_hash_bucket_fast", infer=_bucketed)
-def string_to_hash_bucket_fast(input: np.ndarray, *, num_buckets: int) -> np.ndarray:
+def string_to_hash_bucket_fast(input: Array, *, num_buckets: int) -> Array:
     """A number from 0 to below ``num_buckets`` for each text, always the same one (FarmHash).
 
     Args:
@@ -200,7 +194,7 @@ def _measured(input: Known, *, unit: str) -> Dims:
 
 
 @op("StringLength", "input: string -> int32", "strings.length(input, name, unit)", infer=_measured)
-def string_length(input: np.ndarray, *, unit: str = "BYTE") -> np.ndarray:
+def string_length(input: Array, *, unit: str = "BYTE") -> Array:
     """The number of bytes, or of characters with ``unit="UTF8_CHAR"``."""
     if unit == "UTF8_CHAR":
         return each(lambda text: sum(byte & 0xC0 != 0x80 for byte in text), input, dtype=np.int32)
@@ -212,7 +206,7 @@ def _changing(name: str, of_bytes: Callable[[bytes], bytes], of_text: Callable[[
     text = f'Letters in {name} case: of ASCII, or of all with ``encoding="utf-8"``.'
 
     @op(f"String{name.title()}", "input: string[...] -> string[...]", f"strings.{name}", doc=text)
-    def change(input: np.ndarray, *, encoding: str = "") -> np.ndarray:
+    def change(input: Array, *, encoding: str = "") -> Array:
         if encoding == "utf-8":
             return each(lambda text: of_text(text.decode("utf-8", "replace")).encode(), input)
         return each(of_bytes, input)
@@ -223,15 +217,13 @@ _changing("upper", bytes.upper, str.upper)
 
 
 @op("StringStrip", "input: string[...] -> string[...]", "string_strip")
-def string_strip(input: np.ndarray) -> np.ndarray:
+def string_strip(input: Array) -> Array:
     """Without white space at both ends."""
     return each(bytes.strip, input)
 
 
 @op("RegexReplace", "input: string[...], pattern: string, rewrite: string -> string[...]", "regex_replace")
-def regex_replace(
-    input: np.ndarray, pattern: np.ndarray, rewrite: np.ndarray, *, replace_global: bool = True
-) -> np.ndarray:
+def regex_replace(input: Array, pattern: Array, rewrite: Array, *, replace_global: bool = True) -> Array:
     r"""Matches of a regular expression replaced; ``\1`` stands for a group. The expression is Python's, not RE2's."""
     expression = _compiled(pattern.item())
     into, count = rewrite.item(), 0 if replace_global else 1
@@ -239,7 +231,7 @@ def regex_replace(
 
 
 @op("RegexFullMatch", "input: string[...], pattern: string -> bool[...]", "strings.regex_full_match")
-def regex_full_match(input: np.ndarray, pattern: np.ndarray) -> np.ndarray:
+def regex_full_match(input: Array, pattern: Array) -> Array:
     """True where a regular expression matches the whole text. The expression is Python's, not RE2's."""
     expression = _compiled(pattern.item())
     return each(lambda text: expression.fullmatch(text) is not None, input, dtype=bool)

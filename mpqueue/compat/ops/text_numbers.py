@@ -10,13 +10,11 @@ from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import DType
 from mpqueue.compat.ops.infer import invalid
-from mpqueue.compat.ops.known import Known
+from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.registry import NUMBERS, op
 from mpqueue.compat.ops.text import each
-from mpqueue.errors import InvalidArgumentError
+from mpqueue.parsing import number_text
 
-_FLOAT: Final = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|infinity|nan)", re.IGNORECASE)
-_HEX_FLOAT: Final = re.compile(rb"[+-]?0x[0-9a-f]*\.?[0-9a-f]*(p[+-]?\d+)?", re.IGNORECASE)
 _INT: Final = re.compile(rb"[+-]?\d+")
 _PARSED: Final = (dtypes.float32, dtypes.float64, dtypes.int32, dtypes.int64, dtypes.uint32, dtypes.uint64)
 _SPACE: Final = b" \t\n\v\f\r"
@@ -24,14 +22,14 @@ _SPACE: Final = b" \t\n\v\f\r"
 
 @op("AsString", "input: T[...] -> string[...]", "as_string", T=(*NUMBERS, dtypes.bool_, dtypes.string))
 def as_string(
-    input: np.ndarray,
+    input: Array,
     *,
     precision: int = -1,
     scientific: bool = False,
     shortest: bool = False,
     width: int = -1,
     fill: str = "",
-) -> np.ndarray:
+) -> Array:
     """Numbers as C's printf writes them: floats with six digits after the point by default."""
     _check_format(input.dtype, precision, scientific, shortest, fill)
     if input.dtype == object:
@@ -76,7 +74,7 @@ def _complex_writer(part: str, whole: str) -> Callable[[complex], bytes]:
 def _parser(out_type: DType) -> Callable[[bytes], Any]:
     kind = out_type.as_numpy_dtype
     if out_type.is_floating:
-        return parse_float
+        return _parsed_float
     least, most = np.iinfo(kind).min, np.iinfo(kind).max
 
     def parse(text: bytes) -> int:
@@ -88,17 +86,11 @@ def _parser(out_type: DType) -> Callable[[bytes], Any]:
     return parse
 
 
-def parse_float(text: bytes) -> float:
-    """A float as C's strtod reads it, with white space around it."""
-    core = text.strip(_SPACE)
-    if _FLOAT.fullmatch(core):
-        return float(core)
-    try:
-        if _HEX_FLOAT.fullmatch(core):
-            return float.fromhex(core.decode())
-    except ValueError:
-        pass  # 0x without digits
-    raise InvalidArgumentError(None, None, f"StringToNumberOp could not correctly convert string: {text!r}")
+def _parsed_float(text: bytes) -> float:
+    value = number_text.to_float(text)
+    if value is None:
+        invalid(f"StringToNumberOp could not correctly convert string: {text!r}")
+    return value
 
 
 def _parsed(string_tensor: Known, *, out_type: DType) -> Dims:
@@ -113,7 +105,7 @@ def _parsed(string_tensor: Known, *, out_type: DType) -> Dims:
     "string_to_number(string_tensor=None, out_type, name, input=string_tensor)",
     infer=_parsed,
 )
-def string_to_number(string_tensor: np.ndarray, *, out_type: DType = dtypes.float32) -> np.ndarray:
+def string_to_number(string_tensor: Array, *, out_type: DType = dtypes.float32) -> Array:
     """Text parsed as numbers, with white space around them; what is none is an `InvalidArgumentError` of the run.
 
     Floats too large become infinite, ints too large are an error.
