@@ -59,15 +59,12 @@ mpqueue.compat.functions.direct
     image io: decode_bmp decode_gif decode_jpeg decode_png encode_jpeg encode_png extract_jpeg_shape
     strings: length lower regex_full_match strip=string_strip to_hash_bucket_fast=string_to_hash_bucket_fast
         to_number=string_to_number upper
+mpqueue.compat.functions.image
+    image io: decode_image is_jpeg
+    image: ResizeMethod central_crop random_flip_left_right random_flip_up_down resize=resize_images resize_images rot90
 mpqueue.compat.functions.image_color
     image: adjust_brightness adjust_contrast adjust_gamma adjust_hue adjust_saturation convert_image_dtype
         random_brightness random_contrast random_hue random_saturation rgb_to_grayscale
-mpqueue.compat.functions.image_files
-    image io: decode_image is_jpeg
-mpqueue.compat.functions.image_geometry
-    image: central_crop random_flip_left_right random_flip_up_down rot90
-mpqueue.compat.functions.image_resize
-    image: ResizeMethod resize=resize_images resize_images
 mpqueue.compat.functions.initializers
     tf: constant_initializer glorot_uniform_initializer ones_initializer random_normal_initializer
         random_uniform_initializer truncated_normal_initializer zeros_initializer

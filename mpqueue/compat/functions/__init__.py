@@ -26,5 +26,6 @@ From the ground up::
     queue_base.py  queues.py   queues, and their three kinds
     readers.py          readers of files
     variables.py  initializers.py  scopes.py   values that a session keeps, and finds by their names
-    image_color.py  image_geometry.py  image_resize.py  image_files.py   images
+    image_color.py        colours and types of images
+    image.py              images from files, turned, cut, of other sizes
 """

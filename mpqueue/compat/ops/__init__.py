@@ -16,6 +16,6 @@ From the ground up::
     sparse.py             sparse tensors, and their way through a queue
     text.py  text_numbers.py   texts, and numbers as texts
     decoding.py           texts and files, by the eager functions
-    image_color.py  image_files.py  image_geometry.py  image_resize.py   images, by `mpqueue.images`
+    image.py  image_geometry.py   images, by `mpqueue.images`
     table.py              the table, with all families in it
 """
