@@ -278,6 +278,26 @@ def test_an_order_that_is_given_says_how_many_batches_the_epoch_has():
     assert schedule.lengths == {0: 2, 1: 3, 2: 1}
 
 
+def test_the_order_of_an_epoch_is_known_until_it_is_forgotten():
+    schedule = schedule_of(3, shuffle=True)
+    schedule.deal(9)
+    schedule.deal(9)
+    assert {epoch: order.tolist() for epoch, order in schedule.orders.items()} == {
+        epoch: permutation(SEED, epoch, 3).tolist() for epoch in (0, 1)
+    }
+    schedule.forget(0)
+    assert list(schedule.orders) == [1]
+    schedule.start_at(5)
+    assert list(schedule.orders) == [5]
+    schedule.stand_before(6)
+    assert schedule.orders == {}
+
+
+def test_an_ascending_epoch_has_no_order():
+    assert schedule_of(3).orders == {0: None}
+    assert EpochSchedule(lambda: 3, SEED).orders == {}
+
+
 def test_an_epoch_is_not_shuffled_unless_it_is_to_be():
     assert units(schedule_of(50).deal(50)) == list(range(50))
     assert units(schedule_of(50, shuffle=True).deal(50)) == permutation(SEED, 0, 50).tolist()

@@ -9,7 +9,7 @@ import pytest
 
 from mpqueue.control.progress import Place
 from mpqueue.samples.plan import SamplePlan
-from mpqueue.samples.shards import Shard, Share, shard_of
+from mpqueue.samples.shards import AllRanks, Shard, Share, shard_of
 
 
 def share_of(rank, world, *, place=None, drop_last=False):
@@ -76,6 +76,27 @@ def test_of_the_batches_that_were_taken_out_of_order_a_rank_leaves_out_its_own()
     assert [share.go_to(place) for share in shares] == [Place(1, 0, (1, 3)), Place(1, 0, (1,)), Place(1, 0, (0, 1))]
     left_out = [share.to_global(share.go_to(place)).ahead for share in shares]
     assert sorted(itertools.chain(*left_out)) == list(place.ahead)
+
+
+def test_a_rank_picks_its_own_of_a_batch_for_each():
+    assert share_of(1, 3).pick(["a", "b", "c"]) == ["b"]
+
+
+def test_who_deals_out_to_all_ranks_has_the_batches_of_each():
+    for total in (0, 1, 6, 7, 8):
+        for drop_last in (False, True):
+            numbers = [share_of(rank, 3, drop_last=drop_last).numbers(0, total) for rank in range(3)]
+            assert list(AllRanks(3, drop_last=drop_last).numbers(0, total)) == sorted(itertools.chain(*numbers))
+    assert list(AllRanks(3).numbers(0, 7)) == list(range(9))
+    assert AllRanks(3).pick(["a", "b", "c"]) == ["a", "b", "c"]
+
+
+def test_places_of_all_ranks_are_global_ones():
+    place = Place(1, 5, (7, 8))
+    everybody = AllRanks(3)
+    assert everybody.shard == Shard(0, 3)
+    assert everybody.to_global(place) == place
+    assert everybody.go_to(place) == place
 
 
 def test_one_rank_goes_on_in_the_global_order():
