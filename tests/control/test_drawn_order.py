@@ -183,6 +183,26 @@ def test_what_was_drawn_and_not_handed_out_is_dealt_again_and_not_drawn_again():
     assert sampler.begun == [0]
 
 
+def test_a_barrier_is_lifted_also_behind_batches_that_were_dealt_again():
+    schedule, _ = schedule_of([7, 9], [4], barrier=True)
+    schedule.start_at(0)
+    schedule.deal(9)
+    schedule.start_at(0, 1)
+    assert places(schedule.deal(9)) == [(0, 1, 9)]
+    schedule.open_epoch()
+    assert places(schedule.deal(9)) == [(1, 0, 4)]
+
+
+def test_what_was_drawn_for_an_earlier_epoch_is_not_dealt_in_a_later_one():
+    schedule, sampler = schedule_of([7, 8, 9], [4, 5, 6])
+    schedule.deal(9)
+    assert places(schedule.deal(1)) == [(1, 0, 4)]
+    assert schedule.mark_at(1, 2) is None
+    schedule.start_at(1, 2)
+    assert places(schedule.deal(9)) == [(1, 2, 6)]
+    assert sampler.begun == [0, 1, 1]
+
+
 def test_what_was_handed_out_is_kept_no_longer():
     schedule, sampler = schedule_of(range(6), [70, 71, 72, 73, 74, 75])
     schedule.consumer = Progress(0)
