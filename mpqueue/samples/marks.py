@@ -14,7 +14,7 @@ def mark_of(keys: Sequence[Any], before: int) -> int:
     try:
         told = array("q", keys).tobytes()
     except (TypeError, OverflowError):
-        told = repr([_told(key) for key in keys]).encode("utf-8", "backslashreplace")
+        told = repr([_told(key) for key in keys]).encode()  # repr has escaped what UTF-8 lacks
     return zlib.crc32(told, before)
 
 
