@@ -1,6 +1,6 @@
 """`DataLoader`: torch's own, with mpqueue's workers."""
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from torch.utils import data
 
@@ -11,8 +11,10 @@ from mpqueue.torch.inline import InlineIterator
 from mpqueue.torch.iterator import Iterator
 from mpqueue.torch.supported import is_supported
 
+_Batch_co = TypeVar("_Batch_co", covariant=True)
 
-class DataLoader(data.DataLoader):  # type: ignore[misc]  # torch is not looked into
+
+class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignore[misc]  # torch is not looked into
     """A `torch.utils.data.DataLoader` whose batches come through mpqueue's shared memory.
 
     It takes the arguments of torch's, checks them as torch does, and gives the same batches in the same order for the

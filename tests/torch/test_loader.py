@@ -169,6 +169,13 @@ def test_statistics_are_those_of_the_latest_pass():
     assert loader.statistics().batches == 4
 
 
+def test_the_class_takes_the_type_of_its_batches_as_torchs_does():
+    """A program that says ``DataLoader[Tensor]`` runs with this class in the other's place."""
+    typed = DataLoader[torch.Tensor](Numbers(), num_workers=0)
+    assert isinstance(typed, DataLoader)
+    assert isinstance(typed, data.DataLoader)
+
+
 def test_a_dataset_with_memory_of_a_gpu_is_refused(monkeypatch):
     class OnGpu:
         is_cuda = True

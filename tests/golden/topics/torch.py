@@ -17,9 +17,11 @@ def run(case, _folder):
 
 def run_stock(case, _folder):
     """Play the case on torch's own class."""
-    if case.get("class") == "StatefulDataLoader":
-        pytest.skip("recorded with torchdata's StatefulDataLoader, not with torch's own class")
-    _play(case, data.DataLoader)
+    if case.get("stock") is False:
+        pytest.skip("torchdata refuses another number of workers")
+    stateful = case.get("class") == "StatefulDataLoader"
+    torchdata = pytest.importorskip("torchdata.stateful_dataloader") if stateful else data
+    _play(case, torchdata.StatefulDataLoader if stateful else data.DataLoader)
 
 
 def _play(case, loader_class):

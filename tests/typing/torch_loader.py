@@ -1,0 +1,30 @@
+"""Every public signature of `mpqueue.torch` as users of torch's DataLoader write it: checked, never run."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils import data
+
+import mpqueue
+import mpqueue.torch
+
+
+def batches(dataset: Any) -> Iterator[torch.Tensor]:
+    loader: mpqueue.torch.DataLoader[torch.Tensor] = mpqueue.torch.DataLoader(
+        dataset, 4, True, num_workers=2, collate_fn=list, pin_memory=True, drop_last=True, timeout=3.0,
+        worker_init_fn=print, multiprocessing_context="spawn", generator=torch.Generator(), prefetch_factor=2,
+        persistent_workers=True, in_order=False,
+    )  # fmt: skip
+    state: dict[str, Any] = loader.state_dict()
+    loader.load_state_dict(state)
+    statistics: mpqueue.Statistics = loader.statistics()
+    assert statistics.batches + len(loader)
+    yield from loader
+
+
+def installed(loader: data.DataLoader[int]) -> None:
+    with mpqueue.torch.install():
+        for number in loader:
+            print(number)
+    mpqueue.torch.install()
