@@ -10,7 +10,8 @@ not made; an `Engine` computes the batches.
     iter(loader)       persistent: the same iterator, and the same workers, begin anew
     it is collected    the workers end, at once
 
-Workers see the dataset as it was when they were started.
+Workers see the dataset as it was when they were started. One that replaces a dead one has it from the nursery, as the
+others; with "fork" there is no nursery, and it is forked from the trainer, with the dataset as it is there by then.
 """
 
 import contextlib

@@ -169,6 +169,29 @@ def test_statistics_are_those_of_the_latest_pass():
     assert loader.statistics().batches == 4
 
 
+class Changing(data.Dataset):
+    value = 0
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, index):
+        return torch.tensor([self.value, os.getpid()])
+
+
+@pytest.mark.parametrize(("method", "values"), [("fork", {1, 2}), ("forkserver", {1}), ("spawn", {1})])
+def test_a_worker_that_replaces_a_dead_one_has_the_dataset_that_is_documented(method, values):
+    dataset = Changing()
+    dataset.value = 1
+    batches = iter(DataLoader(dataset, batch_size=1, num_workers=1, multiprocessing_context=method))
+    ((_, pid),) = next(batches).tolist()
+    dataset.value = 2
+    os.kill(pid, signal.SIGKILL)
+    rest = [row for batch in batches for row in batch.tolist()]
+    assert len({process for _, process in rest} - {pid}) == 1
+    assert {value for value, _ in rest} | {1} == values
+
+
 def test_the_class_takes_the_type_of_its_batches_as_torchs_does():
     """A program that says ``DataLoader[Tensor]`` runs with this class in the other's place."""
     typed = DataLoader[torch.Tensor](Numbers(), num_workers=0)
