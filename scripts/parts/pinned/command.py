@@ -12,6 +12,8 @@ def main(about: str) -> int:
     parser = argparse.ArgumentParser(prog="scripts/pinned", description=about)
     parser.add_argument("--copies", type=int, default=10_000, help="overlapped copies (default: 10000)")
     chosen = parser.parse_args()
+    if chosen.copies < 1:
+        parser.error(f"--copies must be 1 or more, got {chosen.copies}")
     if not torch.cuda.is_available():
         print(f"no GPU that torch {torch.__version__} can use: nothing was checked")
         return 2
