@@ -5,6 +5,7 @@ up; a module imports only from its own line and the lines above it::
 
     records.py         what goes over the socket
     greeting.py        what goes over it before: who attaches to what, or why not
+    specs.py           how batches are read, as plain data
     folders.py         folders of this user's own
     home.py            where a server lives: its folder, its name, its socket, and who is at the other end
     lots.py            a batch in its slot, as the server deals it out

@@ -5,6 +5,7 @@ import time
 import tracemalloc
 
 import pytest
+from helpers.bending import bent, edits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -172,34 +173,13 @@ def test_an_object_that_is_nested_as_deeply_as_python_goes_is_no_greeting():
                 Hello.decode(data)
 
 
-def mutated(data, edits):
-    """Bytes with some overwritten, cut out, or doubled."""
-    data = bytearray(data)
-    for at, how, byte in edits:
-        at %= max(1, len(data))
-        if how == "set":
-            data[at : at + 1] = bytes([byte])
-        elif how == "cut":
-            del data[at : at + byte]
-        else:
-            data[at:at] = data[at : at + byte]
-    return bytes(data)
-
-
-edits = st.lists(
-    st.tuples(st.integers(0, 5000), st.sampled_from(["set", "cut", "double"]), st.integers(0, 255)),
-    min_size=1,
-    max_size=4,
-)
-
-
 @settings(max_examples=200)
 @given(st.binary(max_size=200) | greetings.map(lambda greeting: greeting.encode()), st.integers(0, 5000), edits)
 def test_random_truncated_and_mutated_bytes_are_a_greeting_or_a_corrupt_message(data, length, edits):
-    for bent in (data, data[:length], mutated(data, edits), mutated(data, edits)[:length]):
+    for damaged in (data, data[:length], bent(data, edits), bent(data, edits)[:length]):
         for decode in (Hello.decode, decode_answer):
             try:
-                found = decode(bent)
+                found = decode(damaged)
             except (CorruptMessage, ServiceError):
                 continue
             assert decode(found.encode()) == found  # what is taken could have been said

@@ -1,0 +1,298 @@
+"""Specs on their way to consumers: equal where they arrive, and nothing that is not one gets through."""
+
+import json
+import os
+import pickle
+import time
+import tracemalloc
+from collections import OrderedDict
+from typing import NamedTuple
+
+import cloudpickle
+import ml_dtypes
+import numpy as np
+import pytest
+from helpers.bending import bent, edits
+from helpers.trees import laid_out as in_layout
+from helpers.trees import layouts, trees
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mpqueue.errors import ServiceError
+from mpqueue.memory.layout import Kind, Recorded, array_specs, flatten, spec_of
+from mpqueue.service.records import CorruptMessage
+from mpqueue.service.specs import MAX_SPEC_BYTES, decode_spec, encode_spec
+
+quick = {"suppress_health_check": list(HealthCheck)}
+
+
+def spec_of_tree(tree):
+    return spec_of(flatten(tree, [], []), [])
+
+
+def decoded(body, is_pickled=False):
+    return decode_spec(body, is_pickled, allow_pickle=False)
+
+
+class Pair(NamedTuple):
+    left: object
+    right: object
+
+
+@settings(max_examples=200, **quick)
+@given(trees, layouts)
+def test_the_spec_of_any_tree_comes_out_equal(tree, layout):
+    """Types of keys, too, which `==` takes for the same."""
+    spec = spec_of_tree(in_layout(tree, layout))
+    body, is_pickled = encode_spec(spec)
+    found = decode_spec(body, is_pickled, allow_pickle=True)
+    assert found == spec
+    assert repr(found) == repr(spec)
+    assert isinstance(found, tuple)
+    if not is_pickled:
+        assert decoded(body) == spec
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "?",
+        "i1",
+        "u8",
+        ">i2",
+        "f2",
+        "f4",
+        ">f8",
+        "g",
+        "F",
+        "D",
+        "M8[ns]",
+        "m8[25s]",
+        "M8",
+        "S0",
+        "S7",
+        "U5",
+        ">U5",
+        "V8",
+        "V0",
+    ],
+)
+def test_ordinary_arrays_need_no_pickle(dtype):
+    tree = {"x": np.zeros((2, 3), dtype), None: [None, (np.zeros(4, dtype, order="F"),)], -0.5: {"a": "text"}}
+    for key in (1, True):
+        part = {key: {1.5: ()}, **tree}
+        spec = spec_of_tree(part)
+        body, is_pickled = encode_spec(spec)
+        assert not is_pickled
+        assert decoded(body) == spec
+        assert [node[1].str for node in array_specs(decoded(body))] == [node[1].str for node in array_specs(spec)]
+
+
+UNUSUAL = {
+    "bfloat16": np.zeros(3, ml_dtypes.bfloat16),
+    "float8": np.zeros(3, ml_dtypes.float8_e4m3fn),
+    "structured": np.zeros(3, [("a", "f4"), ("b", "i2", (2,))]),
+    "metadata": np.zeros(3, np.dtype("f4", metadata={"unit": "m"})),
+    "nan": {float("nan"): np.zeros(1)},
+    "infinite": {float("inf"): np.zeros(1)},
+    "large": {1 << 64: np.zeros(1)},
+    "text that is none": {"\ud800\udc00": np.zeros(1)},
+    "tuple": {(1, 2): np.zeros(1)},
+    "bytes": {b"a": np.zeros(1)},
+    "str of its own": {np.str_("a"): np.zeros(1)},
+    "record": Recorded(Pair, None, (np.zeros(1), None)),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_what_has_no_form_in_json_is_a_pickle_which_is_loaded_where_it_may_be(name):
+    spec = spec_of_tree(UNUSUAL[name])
+    body, is_pickled = encode_spec(spec)
+    assert is_pickled
+    found = decode_spec(body, True, allow_pickle=True)
+    assert repr(found) == repr(spec)
+    with pytest.raises(ServiceError, match=r"may run any code here.*allow_pickle=True"):
+        decode_spec(body, True, allow_pickle=False)
+
+
+def test_nothing_of_a_pickle_is_run_where_it_must_not_be(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "it ran"),)
+
+    for is_pickled in (True, False):
+        with pytest.raises((ServiceError, CorruptMessage)):
+            decode_spec(pickle.dumps(Bomb()), is_pickled, allow_pickle=False)
+    assert not (tmp_path / "it ran").exists()
+
+
+def test_a_class_that_cannot_be_imported_is_told_with_a_remedy():
+    body = pickle.dumps((Kind.RECORD, (OrderedDict, None))).replace(b"collections", b"collectionz")
+    with pytest.raises(ServiceError, match=r"cannot import .*collectionz.*install its module"):
+        decode_spec(body, True, allow_pickle=True)
+
+
+def test_classes_of_a_script_travel_by_value():
+    namespace = {"__name__": "__main__", "NamedTuple": NamedTuple}
+    exec("class Local(NamedTuple):\n    x: object", namespace)
+    spec = (Kind.RECORD, (namespace["Local"], None), (Kind.ARRAY, np.dtype("f4"), 1, False))
+    body, is_pickled = encode_spec(spec)
+    assert is_pickled
+    assert decode_spec(body, True, allow_pickle=True)[1][0].__name__ == "Local"
+
+
+@pytest.mark.parametrize(
+    "spec", [b"", b"nonsense", pickle.dumps(5), pickle.dumps(()), pickle.dumps((99,)), pickle.dumps([1])]
+)
+def test_a_pickle_of_something_else_is_no_spec(spec):
+    with pytest.raises(CorruptMessage):
+        decode_spec(spec, True, allow_pickle=True)
+
+
+def nested(depth):
+    tree = np.zeros(1)
+    for _ in range(depth):
+        tree = [tree]
+    return tree
+
+
+@pytest.mark.parametrize("depth", [63, 64, 65, 300])
+def test_trees_that_are_nested_deeply_arrive_too(depth):
+    spec = spec_of_tree(nested(depth))
+    body, is_pickled = encode_spec(spec)
+    assert is_pickled == (depth > 64)
+    assert decode_spec(body, is_pickled, allow_pickle=True) == spec
+
+
+def test_a_structure_that_is_too_large_is_told_with_its_size():
+    spec = (Kind.LIST, *[(Kind.ARRAY, np.dtype("f4"), 1, False)] * 400_000)
+    with pytest.raises(ServiceError, match=r"takes [\d,]+ bytes, and 4,194,304 can be sent.*fewer arrays"):
+        encode_spec(spec)
+
+
+WRONG = [
+    b"",
+    b"\xff",
+    b"{}",
+    b"[]",
+    b"null",
+    b"NaN",
+    b"[6]",
+    b"[-1]",
+    b"[true]",
+    b"[1.0]",
+    b'["1"]',
+    b"[[0]]",
+    b"[0,0]",
+    b"[5,[0]]",
+    b"[1]",
+    b'[1,"<f4",1]',
+    b'[1,"<f4",1,0,0]',
+    b'[1,"<f4",-1,0]',
+    b'[1,"<f4",65,0]',
+    b'[1,"<f4",1.0,0]',
+    b'[1,"<f4",true,0]',
+    b'[1,"<f4",1,2]',
+    b'[1,"<f4",1,true]',
+    b'[1,"|O",1,0]',
+    b'[1,"|O8",1,0]',
+    b'[1,"O",1,0]',
+    b'[1,"object",1,0]',
+    b'[1,"f4,O",1,0]',
+    b'[1,"(9,9)f4",1,0]',
+    b'[1,"<f3",1,0]',
+    b'[1,"<U999999999",1,0]',
+    b'[1,"<V99999999999",1,0]',
+    b'[1,"<M8[foo]",1,0]',
+    b'[1,"<f\xd9\xa4",1,0]',  # a digit, but none of ASCII's
+    b'[1,["<f4"],1,0]',
+    b'[1,[["a","<f4"]],1,0]',
+    b"[4]",
+    b'[4,"a",[0]]',
+    b'[4,["a"]]',
+    b'[4,["a","a"],[0],[0]]',
+    b"[4,[1,true],[0],[0]]",
+    b"[4,[NaN],[0]]",
+    b"[4,[[1]],[0]]",
+    b"[4,[{}],[0]]",
+    b"[4,[18446744073709551616],[0]]",
+    b"[2,0]",
+    b"[2,[0],[7]]",
+    b"[2," * 66 + b"[0]" + b"]" * 66,
+    b"[2," * 100_000,
+    b" " * (MAX_SPEC_BYTES + 1),
+]
+
+
+@pytest.mark.parametrize("body", WRONG, ids=lambda body: repr(body[:30]))
+def test_what_is_no_spec_is_a_corrupt_message(body):
+    with pytest.raises(CorruptMessage):
+        decoded(body)
+
+
+def test_a_refused_dtype_is_told_without_all_of_it():
+    with pytest.raises(CorruptMessage) as caught:
+        decoded(json.dumps([1, "x" * 1_000_000, 1, 0]).encode())
+    assert len(str(caught.value)) < 300
+
+
+plain = [b'[2,[1,"<f4",2,0],[4,["a",1],[3,[0],[5]],[1,"|S5",0,1]]]', b'[1,"<M8[ns]",1,0]']
+
+
+@settings(max_examples=400, **quick)
+@given(st.binary(max_size=100) | st.sampled_from(plain), st.integers(0, 100), edits)
+def test_random_truncated_and_mutated_bytes_are_a_spec_or_a_corrupt_message(body, length, edits):
+    for damaged in (body, body[:length], bent(body, edits), bent(body, edits)[:length]):
+        try:
+            spec = decoded(damaged)
+        except CorruptMessage:
+            continue
+        assert not any(node[1].hasobject for node in array_specs(spec))
+        again, is_pickled = encode_spec(spec)
+        assert decode_spec(again, is_pickled, allow_pickle=True) == spec
+
+
+json_nodes = st.recursive(
+    st.integers(-1, 7) | st.booleans() | st.none() | st.sampled_from(["<f4", "|O", "a"]),
+    lambda inner: st.lists(inner, max_size=5),
+    max_leaves=15,
+)
+
+
+@settings(max_examples=400, **quick)
+@given(json_nodes)
+def test_any_lists_of_json_are_a_spec_or_a_corrupt_message(found):
+    try:
+        spec = decoded(json.dumps(found).encode())
+    except CorruptMessage:
+        return
+    assert encode_spec(spec)[1] is False
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * MAX_SPEC_BYTES,
+        b"[2" + b",[]" * (MAX_SPEC_BYTES // 3 - 2) + b"]",
+        b"[2" + b",[0]" * (MAX_SPEC_BYTES // 4 - 2) + b"]",
+    ],
+    ids=["nested", "wide nonsense", "wide"],
+)
+def test_the_largest_spec_costs_bounded_time_and_memory(body):
+    tracemalloc.start()
+    before = time.process_time()
+    try:
+        try:
+            decoded(body)
+        except CorruptMessage:
+            pass
+        spent_s, (_, peak_bytes) = time.process_time() - before, tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 64 * MAX_SPEC_BYTES
+    assert spent_s < 20  # with a trace of each allocation
+
+
+def test_cloudpickle_of_a_spec_is_read_as_pickle_is():
+    spec = spec_of_tree(UNUSUAL["bfloat16"])
+    assert decode_spec(cloudpickle.dumps(spec), True, allow_pickle=True) == spec
