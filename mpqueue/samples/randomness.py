@@ -21,11 +21,11 @@ class Randomness:
 
     Args:
         sampler: The sampler.
-        source: Its random numbers are not the sampler's.
+        others: Objects whose random numbers are not the sampler's: the source.
     """
 
-    def __init__(self, sampler: Any, source: Any) -> None:
-        self._sampler, self._source = sampler, source
+    def __init__(self, sampler: Any, *others: Any) -> None:
+        self._sampler, self._others = sampler, others
 
     def now(self) -> dict[str, Any]:
         """Return all but the global generators, as plain data; empty where there is nothing."""
@@ -74,7 +74,7 @@ class Randomness:
         return None
 
     def _generators(self) -> Iterator[tuple[str, Any]]:
-        return generators_in(self._sampler, without=[self._source, *global_generators().values()])
+        return generators_in(self._sampler, without=[*self._others, *global_generators().values()])
 
 
 def _states(generators: dict[str, Any]) -> dict[str, Any]:

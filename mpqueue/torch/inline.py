@@ -24,7 +24,9 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     def __init__(self, loader: Any) -> None:
         resumed, loader.resumed = loader.resumed, None
-        with state.at_beginning(loader, None if resumed is None else resumed.beginning._replace(sampler=None)):
+        with state.at_beginning(
+            loader, None if resumed is None else resumed.beginning._replace(sampler=None, kept=None)
+        ):
             super().__init__(loader)
         self._is_stream = self._dataset_kind == torch_loader._DatasetKind.Iterable
         self._progress = Progress(int(self._is_stream))

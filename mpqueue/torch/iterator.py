@@ -65,7 +65,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         resumed: state.State | None = getattr(loader, "resumed", None)
         with contextlib.ExitStack() as undo:
             if resumed is not None:  # the seed of the workers is known: drawing one leaves no trace
-                undo.enter_context(state.at_beginning(loader, resumed.beginning._replace(sampler=None)))
+                undo.enter_context(state.at_beginning(loader, resumed.beginning._replace(sampler=None, kept=None)))
             _Base.__init__(self, loader)
         if resumed is not None:
             self._base_seed = resumed.beginning.base_seed

@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import SequentialSampler
 
 from mpqueue.control.progress import Place, Progress
+from mpqueue.samples.randomness import Randomness
 
 _VERSION = 1
 
@@ -25,11 +26,13 @@ class Beginning(NamedTuple):
         base_seed: The random numbers of the workers follow from it.
         generator: State of the loader's generator, else of the default one; None: the order needs none.
         sampler: State of the sampler; None: it has none.
+        kept: States of the generators that a sampler without a state keeps.
     """
 
     base_seed: int
     generator: Any
     sampler: Any
+    kept: Any = None
 
 
 class State(NamedTuple):
@@ -80,7 +83,7 @@ def state_of(saved: dict[str, Any]) -> State | None:
         return None
     epoch, position, ahead, counts, lane = (saved["place"][name] for name in Place._fields)
     place = Place(epoch, position, tuple(ahead), tuple(counts), lane)
-    return State(Beginning(saved["base_seed"], saved["generator"], saved["sampler"]), place)
+    return State(Beginning(saved["base_seed"], saved["generator"], saved["sampler"], saved.get("kept")), place)
 
 
 BETWEEN: dict[str, Any] = {"version": _VERSION, "place": None}
@@ -95,11 +98,12 @@ def begin(loader: Any, base_seed: int) -> Beginning:
     """Look at the state of things before a sampler is iterated."""
     sampler = loader.sampler
     is_ordered = isinstance(sampler, SequentialSampler) and loader.generator is None
-    stateful = _stateful_sampler(loader)
+    found = _randomness_of(loader).now()
     return Beginning(
         base_seed,
         None if is_ordered else generator_of(loader).get_state(),
-        None if stateful is None else stateful.state_dict(),
+        found.get("sampler"),
+        found.get("kept"),
     )
 
 
@@ -109,22 +113,19 @@ def at_beginning(loader: Any, beginning: Beginning | None) -> Iterator[None]:
     if beginning is None:
         yield
         return
-    stateful = _stateful_sampler(loader)
-    if stateful is not None and beginning.sampler is not None:
-        stateful.load_state_dict(beginning.sampler)
     generator = generator_of(loader)
     before = generator.get_state() if loader.generator is None else None
     if beginning.generator is not None:
         generator.set_state(beginning.generator)
+    found = {name: getattr(beginning, name) for name in ("sampler", "kept") if getattr(beginning, name) is not None}
     try:
-        yield
+        with _randomness_of(loader).put_back(found):
+            yield
     finally:
         if before is not None:
             generator.set_state(before)
 
 
-def _stateful_sampler(loader: Any) -> Any:
-    for sampler in (loader.batch_sampler, loader.sampler):
-        if hasattr(sampler, "state_dict") and hasattr(sampler, "load_state_dict"):
-            return sampler
-    return None
+def _randomness_of(loader: Any) -> Randomness:
+    sampler = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+    return Randomness(sampler, loader.dataset, generator_of(loader))

@@ -326,6 +326,27 @@ def test_a_stream_without_workers_goes_on():
         assert _numbers(other) == [[2, 3], [4, 5], [6, 7], [8]]
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("is_batched", [False, True])
+def test_the_generator_that_a_sampler_keeps_is_part_of_the_state(workers, is_batched):
+    def make(seed):
+        dataset = Numbers(10)
+        sampler = data.RandomSampler(dataset, generator=torch.Generator().manual_seed(seed))
+        if is_batched:
+            return DataLoader(dataset, batch_sampler=data.BatchSampler(sampler, 2, False), num_workers=workers)
+        return DataLoader(dataset, batch_size=2, sampler=sampler, num_workers=workers)
+
+    loader = make(1)
+    list(loader)
+    iterator = iter(loader)
+    next(iterator)
+    state = pickle.dumps(loader.state_dict())
+    rest = _numbers(iterator)
+    resumed = make(2)
+    resumed.load_state_dict(pickle.loads(state))
+    assert _numbers(resumed) == rest
+
+
 def test_the_state_of_an_ended_pass_is_the_beginning_of_another():
     loader = DataLoader(Numbers(4), batch_size=2, num_workers=1)
     list(loader)
