@@ -270,8 +270,10 @@ def encode_jpeg(
         xmp_metadata: Text for the file's header.
 
     Raises:
+        ValueError: Another format or unit.
         InvalidArgumentError: The image does not fit the format, or is empty, or the quality is out of range.
     """
+    check_jpeg_words(format, density_unit)
     _check_jpeg(image, format, quality)
     per_inch = 2.54 if density_unit == "cm" else 1
     return _written(
@@ -284,6 +286,14 @@ def encode_jpeg(
         dpi=(x_density * per_inch, y_density * per_inch),
         xmp=xmp_metadata.encode(),
     )
+
+
+def check_jpeg_words(format: str, density_unit: str) -> None:
+    """Refuse another format or unit than `encode_jpeg` has, by a ValueError."""
+    if format not in ("", "grayscale", "rgb"):
+        raise ValueError(f"format must be '', 'grayscale' or 'rgb', got {format!r}")
+    if density_unit not in ("in", "cm"):
+        raise ValueError(f"density_unit must be 'in' or 'cm', got {density_unit!r}")
 
 
 def _check_jpeg(image: Pixels, format: str, quality: int) -> None:

@@ -24,6 +24,12 @@ def test_a_jpeg_file_tells_its_shape_and_gives_nearly_what_was_written():
     assert np.abs(files.decode_jpeg(written).astype(int) - IMAGE).max() <= 3
 
 
+@pytest.mark.parametrize("option", [{"format": "cmyk"}, {"density_unit": "feet"}])
+def test_another_format_or_unit_of_a_jpeg_file_is_refused(option):
+    with pytest.raises(ValueError, match=next(iter(option))):
+        files.encode_jpeg(IMAGE, **option)
+
+
 def test_a_png_file_is_read_as_floats_from_0_to_1():
     assert np.allclose(files.decode_image(files.encode_png(IMAGE), dtype=np.float32), IMAGE / np.float32(255))
 

@@ -76,10 +76,7 @@ def decode_image(
 
 
 def _encoded_jpeg(_image: Known, *, format: str, density_unit: str, **_options: Any) -> Dims:
-    if format not in ("", "grayscale", "rgb"):
-        raise ValueError(f"format must be '', 'grayscale' or 'rgb', got {format!r}")
-    if density_unit not in ("in", "cm"):
-        raise ValueError(f"density_unit must be 'in' or 'cm', got {density_unit!r}")
+    files.check_jpeg_words(format, density_unit)
     return ()
 
 
