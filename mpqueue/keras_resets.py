@@ -43,8 +43,8 @@ def _check_fit(epoch_iterator: Any) -> None:
     if reset is None or tuple(inspect.signature(reset).parameters) != ("self",):
         version = import_module("keras").__version__
         raise ImportError(
-            f"mpqueue.keras does not fit Keras {version}: its EpochIterator has no reset(). "
-            'Keras 3.6 to 3.15 are known to fit: pip install "keras>=3.6"',
+            f"mpqueue.keras does not fit Keras {version}: its EpochIterator has no reset(), which a "
+            'Loader needs. Keras 3.8 to 3.15 are known to fit: pip install "keras>=3.8"',
             name="keras",
         )
 
