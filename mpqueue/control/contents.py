@@ -1,4 +1,4 @@
-"""What an object holds, found breadth first and within bounds.
+"""The contents of an object, found breadth first and within bounds.
 
 It holds what its attributes, items, arguments and closures are. The bounds keep the search short for any object: a
 source may hold millions of file names, and a reference to most of the program.
@@ -69,7 +69,7 @@ def _below(found: Found, part: Found) -> Found:
 
 
 def _parts(value: Any) -> list[Found]:
-    """What an object holds by itself; the paths are one name each."""
+    """The objects that one holds by itself; the paths are one name each."""
     if isinstance(value, _LEAVES):
         return []
     if isinstance(value, dict):

@@ -17,4 +17,13 @@ up; a module imports only from its own line and the lines above it::
     dealing.py         which consumer gets which batch, by mode
     group.py           the consumers, what they look at, what is computed again
     core.py            decides; pure, and simulated in the tests
+    peer.py            the server's end of one connection
+    handlers.py        descriptors, and what is called when one is ready
+    journal.py         what was taken, for a server that comes back
+    deliveries.py      does what the core decides
+    reception.py       accepts connections, and hears their greeting
+    admission.py       gives seats
+    loop.py            the server's thread
+    reports.py         statistics of a server
+    server.py          `Server`
 """

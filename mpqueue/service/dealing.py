@@ -1,7 +1,7 @@
-"""Which consumer gets which batch: one class for each mode of a server. Pure.
+"""Deals batches to consumers: one class for each mode of a server. Pure.
 
     RankedDealing      batch i goes to rank i mod world; all ranks get equally many
-    FirstComeDealing   each batch goes to one consumer, the one that waits most
+    FirstComeDealing   each batch goes to one consumer, the one that has fewest
     BroadcastDealing   each batch goes to all consumers
 
 What they deal is bounded by the *window*: the batches that a seat may have and not have taken.
@@ -147,17 +147,11 @@ class FirstComeDealing:
         """Return the oldest, unless another consumer has fewer."""
         if not self._pool or any(other.has_begun and other.load < seat.load for other in self.seats):
             return None
-        batch = self._pool.popleft()
-        self._hold(batch, seat.number)
-        self._let_go(batch, GROUP)
-        return batch
+        return self._pool.popleft()
 
     def regain(self, seat: Seat) -> None:
         """Give it to the others, before all else."""
         returned = [batch for batch in seat.queue if batch.position >= 0]
-        for batch in returned:
-            self._hold(batch, GROUP)
-            self._let_go(batch, seat.number)
         self._pool = deque(sorted([*self._pool, *returned], key=_place))
         seat.queue.clear()
 

@@ -167,7 +167,7 @@ class _Greeting(_Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Resume(_Checked):
-    """Where a consumer was when its server died.
+    """The place of a consumer when its server died.
 
     Attributes:
         job: Of the stream, as that server's `Welcome` said.
@@ -186,7 +186,7 @@ class Resume(_Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Hello(_Greeting):
-    """What a consumer says first.
+    """The first message of a consumer.
 
     Attributes:
         purpose: "batches", or "queues" for an address of the hub of queues and nothing else.
@@ -210,7 +210,7 @@ class Hello(_Greeting):
 
 @dataclass(frozen=True, kw_only=True)
 class Welcome(_Greeting):
-    """What a server answers to a consumer that it takes.
+    """The answer of a server to a consumer that it takes.
 
     Attributes:
         name: Of the server.
@@ -258,7 +258,7 @@ class Welcome(_Greeting):
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal(_Greeting):
-    """What a server answers to a consumer that it does not take.
+    """The answer of a server to a consumer that it does not take.
 
     Attributes:
         refused: Why not, and what to do; a longer one is cut off.

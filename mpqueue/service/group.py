@@ -34,8 +34,10 @@ class Group:
                 seat.num_had = count
 
     def _add(self, rank: int | None, epoch: int) -> Seat:
+        rules = self._rules
         self._num_seats += 1
-        seat = Seat(-self._num_seats, rank, epoch)
+        is_shared = rules.mode == "split" and not rules.is_ranked  # then what was not taken belongs to all
+        seat = Seat(GROUP if is_shared else -self._num_seats, rank, epoch)
         self.seats.append(seat)
         return seat
 
@@ -49,7 +51,7 @@ class Group:
         self.last_seen.pop(consumer, None)
         seat = self.by_consumer.pop(consumer, None)
         if seat is not None:
-            seat.vacate()
+            seat.be_left()
             if not self._rules.is_ranked:
                 self.seats.remove(seat)
         return seat
@@ -158,7 +160,7 @@ class Views:
 
 
 class Replays:
-    """What is computed again for consumers that came late to an epoch.
+    """Batches that are computed again for consumers that came late to an epoch.
 
     Args:
         outside: Has it computed.

@@ -1,4 +1,4 @@
-"""Where a server lives: a folder of its own, by whose name consumers find it.
+"""The home of a server: a folder of its own, by whose name consumers find it.
 
     photos/          0700, or 0711 if other users may attach: they pass through it, and list nothing
         lock         locked (`flock`) by the one server of that name, for as long as it lives; says its process id
@@ -95,7 +95,7 @@ class Home:
 
     @property
     def socket_path(self) -> str:
-        """Where the server listens."""
+        """The path of the socket on which the server listens."""
         return self._path(_SOCKET)
 
     def claim(self, *, is_open_to_others: bool) -> "Claim":

@@ -51,7 +51,7 @@ class Lot(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """What stands in the place of a batch.
+    """An error, in the place of a batch.
 
     Attributes:
         epoch: From 0.

@@ -21,7 +21,7 @@ _OF_SAMPLES = frozenset(field.name for field in fields(SampleOptions))
 
 
 class StreamPlan(NamedTuple):
-    """What a stream runs.
+    """The source of a stream, its order and its workers.
 
     Attributes:
         order: Of its batches.

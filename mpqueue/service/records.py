@@ -1,4 +1,4 @@
-"""What goes over the socket between a server and one consumer: a SEQPACKET socket, which keeps messages apart.
+"""Records between a server and one consumer: they go over a SEQPACKET socket, which keeps messages apart.
 
     consumer                                             server
     --------                                             ------
@@ -26,7 +26,7 @@ import struct
 from typing import NamedTuple
 
 MAGIC = 0x5153
-MAX_BODY = 1 << 15
+MAX_BODY = 1 << 16
 MAX_GREETING = 1 << 17  # the positions of 4096 batches in decimal, at most
 MAX_RELEASED = 6  # turns in one ASK
 MAX_OFFERS = 32  # in one message
@@ -61,7 +61,7 @@ class CorruptMessage(Exception):
 
 
 class Request(NamedTuple):
-    """What a consumer sends.
+    """A record of a consumer.
 
     Attributes:
         kind: Of `Up`.

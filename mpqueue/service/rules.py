@@ -1,4 +1,4 @@
-"""How a server deals, what its consumers may ask for, and what the core has others do. Pure."""
+"""The rules by which a server deals, and the protocol of those who do what the core decides. Pure."""
 
 from dataclasses import dataclass
 from numbers import Real
@@ -23,7 +23,7 @@ class Misbehaved(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """How a server deals.
+    """The rules of a server.
 
     Attributes:
         mode: "split": each batch to one consumer; "broadcast": each to all.
@@ -51,7 +51,7 @@ class Rules:
 
 
 class Outside(Protocol):
-    """What the core has others do; none of it calls the core."""
+    """Does what the core decides, and never calls it back."""
 
     def offer(self, consumer: int, number: int, batch: Batch) -> None:
         """Offer a batch to a consumer: its so many-th."""

@@ -13,7 +13,7 @@ from typing import Protocol
 
 
 class Batch(Protocol):
-    """What the core deals: a batch in a slot, or the exception in the place of one."""
+    """A batch in a slot, or the exception in the place of one, as the core deals it."""
 
     @property
     def epoch(self) -> int:
@@ -40,7 +40,8 @@ class Seat:
     """One place of a group.
 
     Args:
-        number: Of the seat, below 0: as a holder of slots it is not to be taken for a consumer.
+        number: By which it holds the slots of what was not taken; below 0, not to be taken for a consumer. Seats that
+            have nothing of their own share one.
         rank: Its rank, None in a group without ranks.
         epoch: The epoch that its consumer's next loop is.
 
@@ -80,7 +81,7 @@ class Seat:
         self.consumer, self.num_taken, self.overdue_at = consumer, 0, None
         self.has_begun = self.has_end = False
 
-    def vacate(self) -> None:
+    def be_left(self) -> None:
         """Its consumer is gone: what that had not taken is to be offered again."""
         self.queue.extendleft(reversed(self.untaken))
         self.untaken.clear()

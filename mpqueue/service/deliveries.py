@@ -1,0 +1,147 @@
+"""Does what the core decides: offers to peers, slots to the stream, what was taken to the journal."""
+
+import time
+from typing import Any
+
+from mpqueue.memory.layout import Spec
+from mpqueue.service.journal import Journal
+from mpqueue.service.lots import Failure, Lot
+from mpqueue.service.peer import Peer, Stage
+from mpqueue.service.records import PICKLED, Down, Offer, Text
+from mpqueue.service.seats import Batch, Seat
+from mpqueue.service.specs import encode_spec
+from mpqueue.service.stream import Stream
+from mpqueue.workers import failures
+
+_MAX_SPECS = 4096
+
+
+class Specs:
+    """Numbers for the specs of batches; one that has one keeps it, as long as there are not thousands of others."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Spec, int] = {}
+        self._bodies: dict[int, tuple[bytes, bool]] = {}
+        self._last = 0
+
+    def teach(self, peer: Peer, spec: Spec) -> int:
+        """Return the number of a spec, which the peer knows then."""
+        number = self._numbers.get(spec)
+        if number is None:
+            if len(self._numbers) >= _MAX_SPECS:
+                self._numbers.clear()
+                self._bodies.clear()
+            self._last += 1
+            number = self._numbers[spec] = self._last
+            self._bodies[number] = encode_spec(spec)
+        body, is_pickled = self._bodies[number]
+        peer.teach(number, body, is_pickled=is_pickled)
+        return number
+
+
+class Deliveries:
+    """The core's `mpqueue.service.rules.Outside`.
+
+    Args:
+        stream: Gives the lots, and keeps who holds them.
+        peers: By number of the consumer.
+        journal: None: there is none.
+        uid: Of this process: others' consumers get exceptions as text.
+    """
+
+    def __init__(self, stream: Stream, peers: dict[int, Peer], journal: Journal | None, uid: int) -> None:
+        self._stream, self._peers, self._journal, self._uid = stream, peers, journal, uid
+        self._specs = Specs()
+        self.touched: set[Peer] = set()
+
+    def offer(self, consumer: int, number: int, batch: Batch) -> None:
+        """Tell a consumer of a batch, or of the exception in its place."""
+        peer = self._peers[consumer]
+        self.touched.add(peer)
+        if peer.waits_since is not None:
+            peer.wait_s += time.monotonic() - peer.waits_since
+            peer.waits_since = None
+        if isinstance(batch, Failure):
+            peer.tell(self._raised(peer, number, batch))
+            return
+        assert isinstance(batch, Lot)
+        spec = self._specs.teach(peer, batch.spec)
+        peer.offer(
+            Offer(
+                Down.OFFER, batch.flags, spec, number, batch.turn, batch.slot, batch.epoch, batch.position,
+                batch.header_offset, batch.nbytes,
+            )
+        )  # fmt: skip
+
+    def _raised(self, peer: Peer, number: int, failure: Failure) -> Text:
+        error = failure.error
+        assert error is not None
+        if peer.credentials.uid == self._uid:
+            note = f"raised in the server, in the place of batch {failure.position} of epoch {failure.epoch}"
+            return Text(Down.RAISED, PICKLED, number, failures.pack(error, note))
+        return Text(Down.RAISED, 0, number, f"{type(error).__name__}: {error}".encode()[:4096])
+
+    def end(self, consumer: int, epoch: int, count: int) -> None:
+        """Tell a consumer that it has had all of an epoch."""
+        peer = self._peers[consumer]
+        self.touched.add(peer)
+        peer.offer(Offer(Down.END, 0, 0, 0, 0, 0, epoch, count, 0, 0))
+
+    def cut(self, consumer: int, flag: int, text: str) -> None:
+        """Tell a consumer that it is detached, and why."""
+        peer = self._peers[consumer]
+        self.touched.add(peer)
+        peer.stage = Stage.CUT
+        peer.tell(Text(Down.CUT, flag, 0, text.encode()))
+
+    def hold(self, batch: Batch, holder: int) -> None:
+        """Note another holder of a slot."""
+        if isinstance(batch, Lot):
+            self._stream.share(batch, holder)
+
+    def let_go(self, batch: Batch, holder: int) -> None:
+        """Note one less."""
+        if isinstance(batch, Lot):
+            self._stream.release(batch, holder)
+
+    def open_epoch(self, epoch: int) -> int | None:
+        """Have the stream give an epoch."""
+        return self._stream.open_epoch(epoch)
+
+    def finish_epoch(self, epoch: int) -> None:
+        """Run the end of an epoch."""
+        self._stream.finish_epoch()
+        self._note_epoch(epoch + 1)
+
+    def abandon(self, epoch: int) -> None:
+        """Leave the rest of an epoch: the stream drops it when the next one is opened."""
+        self._note_epoch(epoch + 1)
+
+    def _note_epoch(self, epoch: int) -> None:
+        if self._journal is not None:
+            self._journal.begin(epoch, state_of(self._stream.plan.job.source))
+
+    def recompute(self, epoch: int, position: int) -> None:
+        """Have a batch computed again."""
+        self._stream.recompute(epoch, [position])
+
+    def note_taken(self, seat: Seat, batch: Batch) -> None:
+        """Write down that a batch was taken."""
+        if self._journal is not None:
+            self._journal.note_taken(batch.position, seat.consumer if seat.rank is None else seat.rank)
+
+    def flush(self) -> list[Peer]:
+        """Send what was collected; return the peers whose sockets are full."""
+        full = []
+        for peer in self.touched:
+            peer.flush()
+            if peer.is_full:
+                full.append(peer)
+        self.touched.clear()
+        return full
+
+
+def state_of(source: Any) -> Any:
+    """Return the state of a source that has one, else None."""
+    take = getattr(source, "state_dict", None)
+    return take() if callable(take) else None

@@ -1,0 +1,234 @@
+"""The journal: a file that says what was taken, so that a server that comes back goes on there.
+
+    [ head: JSON, one line ][ record ][ record ] ...          records of 32 bytes, each with a checksum
+
+The server appends a record for each batch that was taken, before its consumer can be handed the next one, and for each
+consumer that comes and goes. At each epoch the file is written anew and put in the place of the old one by a rename, so
+it holds one epoch. Written is not synced: what a process has written outlives it. A thread of its own syncs, so that a
+machine that loses its power loses little.
+
+A record that is not whole ends the journal, as far as its reader is concerned. The file is its user's alone (mode 0600);
+the state of a source is a pickle in the head.
+"""
+
+import base64
+import itertools
+import json
+import os
+import pickle
+import struct
+import threading
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from mpqueue.control.progress import Place
+from mpqueue.errors import ServiceError
+from mpqueue.system import descriptors
+
+_RECORD = struct.Struct("<IHxxQQq")
+_MAGIC = 0x514A
+_VERSION = 1
+
+
+class _Kind:
+    TAKEN, CAME, WENT = 1, 2, 3
+
+
+class Survivor(NamedTuple):
+    """A consumer that was attached when the server died.
+
+    Attributes:
+        pid: Of its process.
+        started: When that was started, in ticks since the machine was: another process may have the id by now.
+    """
+
+    pid: int
+    started: int
+
+
+@dataclass
+class Recovered:
+    """The contents of a journal.
+
+    Attributes:
+        job: Hash of the stream's identity.
+        seed: Of the stream.
+        epoch: The epoch that was begun.
+        taken: The positions of it that were taken, by holder: a rank, or a consumer.
+        survivors: Consumers that were attached.
+        state: Of the source, when the epoch began; None: it has none.
+    """
+
+    job: str
+    seed: int
+    epoch: int
+    taken: dict[int, set[int]] = field(default_factory=dict)
+    survivors: dict[int, Survivor] = field(default_factory=dict)
+    state: Any = None
+
+    def count_of(self, who: int) -> int:
+        """Return how many batches a rank has taken, those between that were left out included."""
+        return len(self.taken.get(who, ()))
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Return what was taken as pairs of holder and position."""
+        return [(who, position) for who, positions in self.taken.items() for position in sorted(positions)]
+
+
+def place_in(recovered: Recovered, *, broadcast: bool) -> Place:
+    """Return the place with which a stream goes on: nothing before it is missing to anybody."""
+    if broadcast:
+        counts = [max(recovered.taken.get(who, {-1})) + 1 for who in recovered.survivors]
+        return Place(recovered.epoch, min(counts, default=0))
+    taken = set().union(*recovered.taken.values())
+    position = next(position for position in itertools.count() if position not in taken)
+    return Place(recovered.epoch, position, tuple(sorted(number for number in taken if number > position)))
+
+
+def read_journal(path: str) -> Recovered | None:
+    """Return what a journal says; None: there is none.
+
+    Raises:
+        ServiceError: The file is no journal.
+        OSError: It cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            head, data = file.readline(), file.read()
+    except FileNotFoundError:
+        return None
+    if not head:  # its writer was killed before the first line
+        return None
+    try:
+        said = json.loads(head)
+        state = None if said["state"] is None else pickle.loads(base64.b64decode(said["state"]))
+        found = Recovered(said["job"], said["seed"], said["epoch"], state=state)
+        if said["journal"] != _VERSION:
+            raise ValueError(f"version {said['journal']}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ServiceError(f"{path} is no journal of a server ({error}): choose another path, or remove it") from error
+    for kind, value, extra, who in _records(data):
+        if kind == _Kind.TAKEN:
+            found.taken.setdefault(who, set()).add(value)
+        elif kind == _Kind.CAME:
+            found.survivors[who] = Survivor(value, extra)
+        else:
+            found.survivors.pop(who, None)
+    return found
+
+
+def _records(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    for start in range(0, len(data) - _RECORD.size + 1, _RECORD.size):
+        record = data[start : start + _RECORD.size]
+        checksum, tag, value, extra, who = _RECORD.unpack(record)
+        if checksum != zlib.crc32(record[4:]) or tag >> 4 != _MAGIC >> 4:
+            return
+        yield tag & 0xF, value, extra, who
+
+
+class Journal:
+    """The file, as its server writes it; all calls but those of its thread come from the server's loop.
+
+    Args:
+        path: Of the file.
+        job: Hash of the stream's identity.
+        seed: Of the stream.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+
+    def __init__(self, path: str, job: str, seed: int) -> None:
+        self._path, self._job, self._seed = path, job, seed
+        self._present: dict[int, Survivor] = {}
+        self._fd = -1
+        self._lock = threading.Lock()  # around the descriptor, which the thread that syncs uses, too
+        self._is_due, self._is_closed = threading.Event(), False
+        self._thread = threading.Thread(target=self._sync, name="mpqueue-journal", daemon=True)
+
+    def begin(self, epoch: int, state: Any, taken: Iterable[tuple[int, int]] = ()) -> None:
+        """Write down that an epoch begins, or goes on; ``taken``: pairs of holder and position.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        packed = None if state is None else base64.b64encode(pickle.dumps(state)).decode()
+        head = {"journal": _VERSION, "job": self._job, "seed": self._seed, "epoch": epoch, "state": packed}
+        records = [_pack(_Kind.CAME, *survivor, who) for who, survivor in self._present.items()]
+        records += [_pack(_Kind.TAKEN, position, 0, who) for who, position in taken]
+        new = f"{self._path}.new"
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            _write(fd, json.dumps(head).encode() + b"\n" + b"".join(records))
+            os.rename(new, self._path)
+        except BaseException:
+            os.close(fd)
+            raise
+        with self._lock:
+            old, self._fd = self._fd, descriptors.own(fd)
+        if old >= 0:
+            descriptors.close(old)
+        if not self._thread.is_alive():
+            self._thread.start()
+        self._is_due.set()
+
+    def note_taken(self, position: int, who: int) -> None:
+        """Write down that a batch was taken."""
+        _write(self._fd, _pack(_Kind.TAKEN, position, 0, who))
+        self._is_due.set()
+
+    def note_arrival(self, consumer: int, survivor: Survivor) -> None:
+        """Write down that a consumer has attached."""
+        self._present[consumer] = survivor
+        if self._fd >= 0:
+            _write(self._fd, _pack(_Kind.CAME, *survivor, consumer))
+
+    def note_departure(self, consumer: int) -> None:
+        """Write down that a consumer takes no more."""
+        if self._present.pop(consumer, None) is not None and self._fd >= 0:
+            _write(self._fd, _pack(_Kind.WENT, 0, 0, consumer))
+
+    def _sync(self) -> None:
+        while not self._is_closed:
+            self._is_due.wait()
+            self._is_due.clear()
+            with self._lock:
+                fd = os.dup(self._fd) if self._fd >= 0 else -1
+            if fd >= 0:
+                try:
+                    os.fdatasync(fd)
+                finally:
+                    os.close(fd)
+
+    def close(self) -> None:
+        """Sync what was written, and let go of the file."""
+        self._is_closed = True
+        self._is_due.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        with self._lock:
+            fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.fdatasync(fd)
+            descriptors.close(fd)
+
+
+def _pack(kind: int, value: int, extra: int, who: int) -> bytes:
+    record = _RECORD.pack(0, (_MAGIC & ~0xF) | kind, value, extra, who)
+    return struct.pack("<I", zlib.crc32(record[4:])) + record[4:]
+
+
+def _write(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def started_at(pid: int) -> int:
+    """Return when a process was started, in ticks since the machine was; 0: it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError):
+        return 0

@@ -1,0 +1,246 @@
+"""The server's one thread: waits for everything at once, and lets the core decide.
+
+    listening socket --> reception --> attach ---+
+    consumers' sockets --> requests -------------+--> core --> deliveries --> flush
+    sentinels of their processes --> gone -------+
+    the workers' poller --> advance, take -------+
+    wake-up pipe --> stop
+
+No call here waits for anybody: sockets do not block, and what one does not take is sent when it can. The thread sleeps
+in one `poll` until something happens, or a time is over that somebody has named. An idle server uses no CPU.
+
+*The end of a consumer.* LEAVE: it takes no more. The end of its connection after that: it looks at nothing any more.
+The end of a connection without LEAVE: it takes no more, and its slots are free when its process has ended, which its
+sentinel tells; a process that was killed tells both at once. A consumer that sends what ours do not is cut off.
+"""
+
+import time
+from functools import partial
+
+from mpqueue.errors import ServiceError
+from mpqueue.service.admission import Admission
+from mpqueue.service.core import Core
+from mpqueue.service.deliveries import Deliveries
+from mpqueue.service.handlers import Handlers
+from mpqueue.service.home import Claim, sentinel_of
+from mpqueue.service.peer import Peer, Stage
+from mpqueue.service.reception import Reception
+from mpqueue.service.records import DETACHED, REQUEST_BYTES, STOPPED, CorruptMessage, Down, Request, Text, Up
+from mpqueue.service.rules import Misbehaved, Refused
+from mpqueue.service.stream import Stream
+from mpqueue.system.wakeup import Wakeup
+
+_AT_ONCE = 64  # requests of one consumer, before the others have their turn
+_clock = time.monotonic
+
+
+class Loop:
+    """See the module's head.
+
+    Args:
+        claim: The name, and the socket that listens.
+        uids: The users who may attach.
+        stream: Gives the batches; it runs.
+        core: Decides.
+        deliveries: Are the core's outside.
+        admission: Gives seats.
+        peers: All consumers, also those whose connection is gone and whose process is not.
+
+    Attributes:
+        failure: What has ended the loop; None: it was stopped.
+        handlers: Of all descriptors.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        uids: frozenset[int],
+        stream: Stream,
+        core: Core,
+        deliveries: Deliveries,
+        admission: Admission,
+        peers: dict[int, Peer],
+    ) -> None:
+        self._stream, self._core, self._deliveries = stream, core, deliveries
+        self._admission, self._peers = admission, peers
+        self.failure: BaseException | None = None
+        self._is_stopping = False
+        self._stop_text = "the server was stopped"
+        self._wakeup = Wakeup()
+        self.handlers = Handlers()
+        self.handlers.watch(self._wakeup.fd, self._wakeup.clear)
+        self.handlers.watch(stream.fileno(), _do_nothing)  # each round looks after the workers
+        self._reception = Reception(self.handlers, claim.listener, uids, self._admit)
+
+    def stop(self) -> None:
+        """Have `run` return; from any thread."""
+        self._is_stopping = True
+        self._wakeup.wake()
+
+    def run(self) -> None:
+        """Serve until `stop`; then tell all consumers."""
+        try:
+            while not self._is_stopping:
+                self._feed()
+                self.handlers.wait(self._timeout_s())
+        except BaseException as error:
+            self.failure, self._stop_text = error, f"the server has failed: {type(error).__name__}: {error}"
+        finally:
+            self._close()
+
+    def _feed(self) -> None:
+        """Give the core what has come and is wanted, and send what it decides."""
+        stream, core = self._stream, self._core
+        stream.advance()
+        while True:
+            given = stream.take(may_fail=core.group.is_starving()) if core.wants_batch() else stream.take_extra()
+            if given is not None:
+                core.arrived(given)
+            elif not stream.has_ended or not core.wants_end():
+                break
+            else:
+                core.ended()
+        now = _clock()
+        self._reception.look(now)
+        self._admission.look(now, self.handlers)
+        core.advance(now)
+        for peer in self._deliveries.flush():
+            if peer.sock is not None:
+                self.handlers.watch_room(peer.sock.fileno(), is_full=True)
+
+    def _timeout_s(self) -> float | None:
+        now = _clock()
+        dues = (self._core.group.due_at(now), self._reception.due_at(), self._admission.due_at())
+        waits = [max(0.0, due - now) for due in dues if due is not None]
+        in_stream = self._stream.timeout_s()
+        return min(waits if in_stream is None else [*waits, in_stream], default=None)
+
+    # -- Coming
+
+    def _admit(self, peer: Peer) -> None:
+        """Give a stranger that has said its greeting a seat, or have it wait for its rank."""
+        assert peer.sock is not None
+        try:
+            peer.sentinel = sentinel_of(peer.sock, peer.credentials)
+        except ProcessLookupError:
+            self._reception.drop(peer)
+            return
+        except (OSError, ServiceError) as error:
+            self._reception.refuse(peer, str(error))
+            return
+        self._peers[peer.number] = peer
+        fd = peer.sock.fileno()
+        self.handlers.unwatch(fd)
+        self.handlers.watch(fd, partial(self._hear, peer))
+        self.handlers.watch(peer.sentinel, partial(self._note_death, peer))
+        self._seat(peer)
+
+    def _seat(self, peer: Peer) -> None:
+        try:
+            self._admission.seat(peer)
+        except Refused as error:
+            del self._peers[peer.number]
+            self.handlers.unwatch(peer.sentinel)
+            self._reception.refuse(peer, str(error))
+
+    # -- What consumers say
+
+    def _hear(self, peer: Peer) -> None:
+        if peer.is_full and peer.flush() and peer.sock is not None:
+            self.handlers.watch_room(peer.sock.fileno(), is_full=False)
+        for _ in range(_AT_ONCE):
+            data = peer.receive(REQUEST_BYTES + 1)
+            if data is None:
+                return
+            if not data:
+                self._note_end(peer)
+                return
+            try:
+                self._serve(peer, Request.unpack(data))
+            except (CorruptMessage, Misbehaved) as error:
+                self._cut_off(peer, str(error))
+                return
+            if peer.stage is Stage.LEFT:
+                return
+
+    def _serve(self, peer: Peer, request: Request) -> None:
+        core, number = self._core, peer.number
+        if peer.stage is Stage.WAITING:
+            raise CorruptMessage("a record before the welcome")
+        if request.kind == Up.ASK:
+            core.ask(number, request.value, request.released, _clock())
+            self._note_wait(peer)
+        elif request.kind == Up.BEGIN:
+            core.begin(number, request.value, _clock())
+            self._note_wait(peer)
+        else:
+            core.views.release(number, request.released)
+            self._leave(peer, died=False)
+            peer.stage = Stage.LEFT
+
+    def _note_wait(self, peer: Peer) -> None:
+        seat = self._core.group.by_consumer.get(peer.number)
+        if seat is not None and not seat.load and peer.waits_since is None:
+            peer.waits_since = _clock()
+
+    def _cut_off(self, peer: Peer, why: str) -> None:
+        """End the connection of somebody who sends what no consumer sends."""
+        peer.tell(Text(Down.CUT, DETACHED, 0, f"you were cut off: {why}".encode()))
+        peer.flush()
+        self._note_end(peer)
+
+    # -- Going
+
+    def _leave(self, peer: Peer, *, died: bool) -> None:
+        self._admission.note_departure(peer)
+        self._core.leave(peer.number, _clock(), died=died)
+        for waiting in self._admission.take_waiting():
+            self._seat(waiting)
+
+    def _note_end(self, peer: Peer) -> None:
+        """The connection has ended."""
+        self._close_socket(peer)
+        if peer.stage is Stage.LEFT:
+            self._forget(peer)
+        else:
+            self._leave(peer, died=True)
+
+    def _note_death(self, peer: Peer) -> None:
+        """The process has ended. What it had sent before is of no use to it any more, but counts."""
+        if peer.sock is not None:
+            self._hear(peer)
+        self._close_socket(peer)
+        self._leave(peer, died=True)
+        if peer.number in self._peers:
+            self._forget(peer)
+
+    def _forget(self, peer: Peer) -> None:
+        """It looks at nothing any more."""
+        self._core.gone(peer.number)
+        self.handlers.unwatch(peer.sentinel)
+        peer.close()
+        del self._peers[peer.number]
+
+    def _close_socket(self, peer: Peer) -> None:
+        if peer.sock is not None:
+            self.handlers.unwatch(peer.sock.fileno())
+            peer.close_socket()
+
+    def _close(self) -> None:
+        """Tell everybody, and let go of all connections; the stream and the claim are the server's."""
+        self._reception.close()
+        self._admission.close(self.handlers)
+        for peer in list(self._peers.values()):
+            if peer.stage is Stage.ATTACHED:
+                peer.tell(Text(Down.CUT, STOPPED, 0, self._stop_text.encode()[:4096]))
+                peer.flush()
+            self._close_socket(peer)
+            self.handlers.unwatch(peer.sentinel)
+            peer.close()
+        self._peers.clear()
+        self.handlers.close()
+        self._wakeup.close()
+
+
+def _do_nothing() -> None:
+    return

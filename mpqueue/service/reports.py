@@ -1,0 +1,65 @@
+"""Statistics of a server: its engine's, and each consumer's."""
+
+from dataclasses import dataclass, fields
+
+from mpqueue.service.core import Core
+from mpqueue.service.peer import Peer
+from mpqueue.stats import Statistics
+
+
+@dataclass(frozen=True)
+class ServedConsumer:
+    """A consumer, as its server sees it.
+
+    Attributes:
+        number: Of the consumer, from 1; never used again.
+        pid: Of its process.
+        rank: None without ranks.
+        epoch: The one in which it is.
+        batches: That it has taken since it came.
+        bytes: Of the batches that it was offered.
+        wait_s: Seconds for which it has waited for an offer.
+        behind: Batches that it was given and has not taken.
+        leases: Slots that it may look at.
+        skipped: Batches that it did not get because it was slow.
+        holds_up: Others wait for it.
+    """
+
+    number: int
+    pid: int
+    rank: int | None
+    epoch: int
+    batches: int
+    bytes: int
+    wait_s: float
+    behind: int
+    leases: int
+    skipped: int
+    holds_up: bool
+
+
+@dataclass(frozen=True)
+class ServerStatistics(Statistics):
+    """The counters of a server's engine, see `mpqueue.Statistics`, and its consumers.
+
+    Attributes:
+        consumers: Those that are attached.
+    """
+
+    consumers: tuple[ServedConsumer, ...] = ()
+
+
+def statistics_of(engine: Statistics, core: Core, peers: dict[int, Peer]) -> ServerStatistics:
+    """Return the statistics of a server; from any thread, without a lock."""
+    holding_up = core.group.holding_up(core.epoch)
+    consumers = [
+        ServedConsumer(
+            number, peers[number].credentials.pid, seat.rank, seat.epoch, seat.num_taken, peers[number].num_bytes,
+            peers[number].wait_s, seat.load, core.views.count(number), seat.num_skipped, seat in holding_up,
+        )
+        for number, seat in list(core.group.by_consumer.items())
+        if number in peers
+    ]  # fmt: skip
+    return ServerStatistics(
+        **{field.name: getattr(engine, field.name) for field in fields(engine)}, consumers=tuple(consumers)
+    )
