@@ -26,4 +26,6 @@ up; a module imports only from its own line and the lines above it::
     loop.py            the server's thread
     reports.py         statistics of a server
     server.py          `Server`
+    factories.py       sources that are named on a command line
+    command.py         ``mpqueue serve``
 """

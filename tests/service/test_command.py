@@ -1,0 +1,290 @@
+"""The command ``mpqueue serve``: what it makes of its arguments, and how it ends."""
+
+import contextlib
+import inspect
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from importlib.metadata import EntryPoint
+
+import pytest
+from helpers.structure import ROOT
+
+from mpqueue.__main__ import COMMANDS, main
+from mpqueue.service import command
+from mpqueue.service.greeting import Hello, Welcome, decode_answer
+from mpqueue.service.home import Home
+from mpqueue.service.records import MAX_GREETING
+from mpqueue.service.server import Server
+from mpqueue.system import descriptors
+
+DEADLOCK_S = 60
+DATA = """
+import numpy as np
+
+class Photos:
+    def __len__(self):
+        return 10
+    def __getitem__(self, index):
+        return np.full(4, index)
+
+def fails():
+    raise ZeroDivisionError("of the factory")
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch, servers_home):
+    (tmp_path / "data_of_test.py").write_text(DATA)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    sys.modules.pop("data_of_test", None)
+
+
+# With a server that only notes what is asked of it
+
+
+class NotedServer:
+    """Ends by a signal to itself, while it waits."""
+
+    made = None
+    number, fails_at = signal.SIGTERM, ""
+
+    def __init__(self, name, source, **options):
+        self.name, self.source, self.options, self.calls = name, source, options, []
+        self.folder = f"/servers/{name}"
+        type(self).made = self
+
+    def _note(self, call):
+        self.calls.append(call)
+        if call == self.fails_at:
+            raise RuntimeError(f"{call} has failed")
+
+    def start(self):
+        self._note("start")
+
+    def wait(self):
+        self._note("wait")
+        if self.number:
+            os.kill(os.getpid(), self.number)
+
+    def stop(self):
+        self._note("stop")
+
+
+@pytest.fixture
+def noted(monkeypatch):
+    class Noted(NotedServer):
+        pass
+
+    monkeypatch.setattr(command, "Server", Noted)
+    return Noted
+
+
+def serve(*arguments):
+    return main(["serve", "data_of_test:Photos", "--name", "photos", *arguments])
+
+
+def test_options_that_are_not_given_are_left_to_the_server(noted):
+    assert serve() == 0
+    assert (noted.made.name, noted.made.options) == ("photos", {})
+    assert len(noted.made.source) == 10
+
+
+def test_every_option_of_the_server_that_can_be_written_is_passed_on(noted):
+    text = (
+        "--mode broadcast --world 4 --slow skip --grace-s 1.5 --lease-timeout 2 --journal j --allow-uids 1,root,7 "
+        "--workers 3 --max-queue-size 5 --seed -7 --shuffle --batch-size 32 --drop-last --unordered --on-error skip "
+        "--max-errors 9 --restarts 2 --batch-timeout 0.5 --max-batch-bytes 1000 --start-method spawn"
+    )
+    assert serve(*text.split()) == 0
+    assert noted.made.options == {
+        "mode": "broadcast",
+        "world": 4,
+        "slow": "skip",
+        "grace_s": 1.5,
+        "lease_timeout": 2.0,
+        "journal": "j",
+        "allow_uids": (1, 0, 7),
+        "workers": 3,
+        "max_queue_size": 5,
+        "seed": -7,
+        "shuffle": True,
+        "batch_size": 32,
+        "drop_last": True,
+        "ordered": False,
+        "on_error": "skip",
+        "max_errors": 9,
+        "restarts": 2,
+        "batch_timeout": 0.5,
+        "max_batch_bytes": 1000,
+        "start_method": "spawn",
+    }
+    of_python = {"collate", "sampler", "batch_sampler", "worker_init", "unknown", "self", "name", "source"}
+    assert set(inspect.signature(Server.__init__).parameters) - of_python == set(noted.made.options)
+
+
+def test_without_a_factory_there_is_no_source(noted):
+    assert main(["serve", "--name", "photos"]) == 0
+    assert noted.made.source is None
+
+
+def test_the_folder_is_printed_when_the_server_has_started_and_nothing_else_is(noted, capsys):
+    assert serve() == 0
+    assert noted.made.calls == ["start", "wait", "stop"]
+    assert capsys.readouterr() == ("/servers/photos\n", "")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_stops_the_server_and_the_status_tells_whether_that_went_well(noted, capsys, number, status):
+    noted.number = number
+    assert serve() == 0
+    noted.fails_at = "stop"
+    assert serve() == status
+    assert "stop has failed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("call", ["start", "wait"])
+def test_a_server_that_fails_ends_with_1_and_its_traceback_after_it_was_stopped(noted, capsys, call):
+    noted.fails_at = call
+    assert serve() == 1
+    assert noted.made.calls[-1] == "stop"
+    assert f"RuntimeError: {call} has failed" in capsys.readouterr().err
+
+
+def test_a_server_that_was_stopped_otherwise_ends_with_0(noted):
+    noted.number = 0
+    assert serve() == 0
+
+
+def test_the_handlers_of_signals_are_as_before(noted):
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    assert serve() == 0
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_a_second_signal_that_comes_with_the_first_changes_nothing(noted):
+    noted.stop = lambda self: (os.kill(os.getpid(), signal.SIGINT), self._note("stop"))
+    assert serve() == 0
+    assert noted.made.calls[-1] == "stop"
+
+
+def test_a_later_one_ends_the_process(noted, monkeypatch):
+    monkeypatch.setattr(command, "_SAME_S", -1)
+    noted.stop = lambda self: os.kill(os.getpid(), signal.SIGINT)
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    assert serve() == 0
+    assert ended == [130]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["data_of_test:Photos"], "--name"),
+        (["data_of_test:Photos", "--name"], "--name"),
+        (["data_of_test:Photos", "--name", "a", "--world", "x"], "invalid int value: 'x'"),
+        (["data_of_test:Photos", "--name", "a", "--mode", "mirror"], "'split', 'broadcast'"),
+        (["data_of_test:Photos", "--name", "a", "--wor", "1"], "unrecognized arguments: --wor"),
+        (["data_of_test:Photos", "--name", "a", "--allow-uids", "no-such-user"], "there is no user 'no-such-user'"),
+        (["data_of_test", "--name", "a"], "write MODULE:FACTORY"),
+        (["no_such:Photos", "--name", "a"], "no module 'no_such'"),
+        (["data_of_test:Photo", "--name", "a"], "data_of_test has no 'Photo'; it has "),
+        (["data_of_test:Photos", "--name", ""], "must be one that a folder can have"),
+        (["data_of_test:Photos", "--name", "a", "--world", "0"], "world"),
+        (["data_of_test:np.pi", "--name", "a"], "a source needs __getitem__"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_command_line_ends_with_2_and_says_what_is_wrong(capsys, arguments, told):
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", *arguments])
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_factory_that_fails_ends_with_1_and_its_traceback(capsys):
+    assert main(["serve", "data_of_test:fails", "--name", "photos"]) == 1
+    error = capsys.readouterr().err
+    assert "ZeroDivisionError: of the factory" in error
+    assert "data_of_test.py" in error
+
+
+@pytest.mark.parametrize("arguments", [[], ["no-such"], ["--no-such"]])
+def test_without_a_command_the_commands_are_told(capsys, arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "COMMAND" in capsys.readouterr().err
+
+
+def test_help_names_each_command_and_each_command_has_help(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    for name, (_, what) in COMMANDS.items():
+        assert what in told
+        with pytest.raises(SystemExit) as ended:
+            main([name, "--help"])
+        assert ended.value.code == 0
+        assert f"mpqueue {name}" in capsys.readouterr().out
+
+
+# With processes
+
+
+@contextlib.contextmanager
+def served(*arguments, program=(sys.executable, "-m", "mpqueue")):
+    """A process that serves; gives it, and the folder that it has printed."""
+    with subprocess.Popen(
+        [*program, "serve", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process, process.stdout.readline().rstrip("\n")
+        finally:
+            process.kill()
+
+
+PHOTOS = ("data_of_test.py:Photos", "--name", "photos", "--workers", "1")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_consumers_can_attach_when_the_folder_is_printed_until_a_signal_comes(servers_home, number):
+    with served(*PHOTOS, "--world", "2") as (process, folder):
+        assert folder == f"{servers_home}/photos"
+        connection = Home.of("photos").connect(time.monotonic())
+        try:
+            connection.settimeout(DEADLOCK_S)
+            connection.send(Hello(rank=1).encode())
+            welcome = decode_answer(connection.recv(MAX_GREETING))
+            assert isinstance(welcome, Welcome)
+            assert (welcome.name, welcome.world, welcome.length, welcome.pid) == ("photos", 2, 5, process.pid)
+        finally:
+            descriptors.close_object(connection)
+        process.send_signal(number)
+        assert process.wait(DEADLOCK_S) == 0
+        assert process.stderr.read() == ""
+        assert os.listdir(servers_home) == []
+
+
+def test_a_name_that_is_taken_ends_with_1_and_the_process_that_has_it():
+    with served(*PHOTOS) as (process, _folder):
+        done = subprocess.run(
+            [sys.executable, "-m", "mpqueue", "serve", *PHOTOS], capture_output=True, text=True, timeout=DEADLOCK_S
+        )
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert done.stderr.startswith(f"mpqueue serve: 'photos' is served already, by process {process.pid} (")
+        process.terminate()
+        assert process.wait(DEADLOCK_S) == 0
+
+
+def test_the_command_that_is_installed_is_this_one():
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        written = tomllib.load(file)["project"]["scripts"]["mpqueue"]
+    assert EntryPoint("mpqueue", written, "console_scripts").load() is main

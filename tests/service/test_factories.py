@@ -1,0 +1,125 @@
+"""Sources by their names on a command line."""
+
+import os
+import sys
+
+import pytest
+
+from mpqueue.service.factories import NotFound, source_of
+
+DATA = """
+import sibling
+
+class Photos:
+    size = sibling.SIZE
+    def __len__(self):
+        return self.size
+    def __getitem__(self, index):
+        return index
+
+    class Small:
+        def __getitem__(self, index):
+            return -index
+
+def make():
+    return Photos()
+
+def stream():
+    yield from range(3)
+
+photos = Photos()
+_hidden = None
+
+def fails():
+    raise ZeroDivisionError("of the factory")
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """The working directory, with some modules in it; what is imported in the test is forgotten after it."""
+    (tmp_path / "sibling.py").write_text("SIZE = 7\n")
+    for name in ("photos_data", "random", "with-hyphens"):
+        (tmp_path / f"{name}.py").write_text(DATA)
+    (tmp_path / "broken.py").write_text("import no_such_module_at_all\n")
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").write_text("")
+    (tmp_path / "package" / "inner.py").write_text(DATA)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    "place", ["photos_data", "package.inner", "photos_data.py", "./photos_data.py", "package/inner.py"]
+)
+def test_a_factory_of_a_module_or_a_file_is_called(place):
+    source = source_of(f"{place}:make")
+    assert len(source) == 7
+    assert len(source_of(f"{place}:Photos")) == 7
+    assert source_of(f"{place}:Photos.Small")[3] == -3
+
+
+def test_a_module_is_found_in_the_working_directory_whatever_pythons_path_says(monkeypatch):
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in {"", os.getcwd()}])
+    assert len(source_of("photos_data:make")) == 7
+
+
+def test_a_file_is_found_from_elsewhere_with_what_lies_beside_it(folder, monkeypatch):
+    monkeypatch.chdir("/")
+    assert len(source_of(f"{folder}/photos_data.py:make")) == 7
+
+
+def test_a_file_is_imported_under_its_own_name_so_that_workers_can_import_it_too():
+    assert type(source_of("photos_data.py:make")).__module__ == "photos_data"
+
+
+@pytest.mark.parametrize("name", ["random", "sys"])
+def test_a_file_of_a_name_that_a_module_has_takes_no_modules_place(folder, name):
+    os.rename("photos_data.py", f"{name}.py")
+    module = sys.modules[name]
+    assert type(source_of(f"{name}.py:make")).__module__ == f"served_{name}"
+    assert sys.modules[name] is module
+
+
+def test_a_file_with_a_name_that_is_no_identifier_is_imported():
+    assert len(source_of("with-hyphens.py:make")) == 7
+
+
+def test_a_generator_function_is_the_source_itself_and_so_is_an_object():
+    stream = source_of("photos_data:stream")
+    assert list(stream()) == [0, 1, 2]
+    assert list(stream()) == [0, 1, 2]
+    assert len(source_of("photos_data:photos")) == 7
+
+
+@pytest.mark.parametrize("name", ["", "photos_data", ":make", "photos_data:", "photos_data.py"])
+def test_what_names_no_factory_is_told_how_to_name_one(name):
+    with pytest.raises(NotFound, match=r"names no factory: write MODULE:FACTORY or FILE\.py:FACTORY"):
+        source_of(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("no_such:make", "no module 'no_such' in "),
+        ("no_such.inner:make", "no module 'no_such' in "),
+        ("package.no_such:make", "no module 'package.no_such' in "),
+        ("no_such.py:make", "no file .*/no_such.py"),
+        ("photos_data:nothing", "has no 'nothing'; it has Photos, fails, make, photos, sibling, stream"),
+        ("photos_data:Photos.Large", "has no 'Photos.Large'; it has Small, size"),
+    ],
+)
+def test_what_is_not_there_is_told(name, told):
+    with pytest.raises(NotFound, match=told):
+        source_of(name)
+
+
+def test_what_a_module_or_a_factory_raises_is_raised():
+    with pytest.raises(ModuleNotFoundError, match="no_such_module_at_all"):
+        source_of("broken:make")
+    with pytest.raises(ZeroDivisionError, match="of the factory"):
+        source_of("photos_data:fails")
