@@ -71,6 +71,10 @@ def test_a_ticket_has_what_was_drawn():
     assert schedule.deal(5) == [Ticket(0, 0, 0, 7, -1, listed), Ticket(1, 0, 1, 9, -1, listed)]
 
 
+def test_a_batch_that_was_drawn_first_has_the_mark_of_nothing_and_its_unit_says_what_it_is():
+    assert Drawn(3) == (3, None, 0)
+
+
 def test_no_more_is_drawn_than_is_to_be_dealt():
     schedule, sampler = schedule_of(range(10))
     assert places(schedule.deal(2) + schedule.deal()) == [(0, 0, 0), (0, 1, 1), (0, 2, 2)]
