@@ -68,6 +68,11 @@ class Ledger:
         return tuple(self.progress.counts)
 
     @property
+    def has_urgent(self) -> bool:
+        """True if a ticket is to be dealt that must not wait until others are taken."""
+        return False
+
+    @property
     def num_outstanding(self) -> int:
         """Tickets that were dealt and not taken."""
         return len(self.tickets)

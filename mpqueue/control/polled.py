@@ -5,7 +5,8 @@ their descriptor is readable, or a time is over (`PollableBackend`). The end of 
 and not by a timer: its consumers are behind.
 
 *Extra tickets* are of positions that were handed out before, for a consumer that came late. They stand beside the
-order: they have numbers and a credit of their own, are taken in the order of the requests, and no progress counts them.
+order: they have numbers (below 0) and a credit of their own, are taken in the order of the requests, and no progress
+counts them.
 """
 
 from collections import deque
@@ -19,7 +20,7 @@ from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.schedule import EpochSchedule, Listed, StreamSchedule, Ticket
 from mpqueue.control.skips import Skips
 
-FIRST_EXTRA = 1 << 62  # behind all others: where memory is short, the order comes first
+FIRST_EXTRA = -1 << 62  # before all others: where memory is short, what is due later makes room for them
 
 
 class NotYet(Exception):
@@ -29,10 +30,10 @@ class NotYet(Exception):
 class PollableBackend(Backend, Protocol):
     """A backend that need not wait."""
 
-    def look(self, head: int, *, may_fail: bool) -> None:
-        """Take in what has arrived; nobody has the ticket ``head`` yet, which is asked for.
+    def look(self, head: int, *, may_fail: bool) -> bool:
+        """Take in what has arrived; return False if nothing has, and nothing has changed.
 
-        ``may_fail``: no memory will come free without it.
+        ``head`` is the ticket that is asked for; ``may_fail``: no memory will come free without it.
         """
         ...
 
@@ -44,14 +45,14 @@ class PolledLedger(Ledger):
         schedule, credit, ordered: See `Ledger`.
 
     Attributes:
-        settle: Called with an outcome that is no plain batch, before it is taken; False: not now.
+        settle: Called with a ticket and its outcome that is no plain batch, before it is taken; False: not now.
         wanted: Extra tickets that are to be dealt.
         extras: The numbers of those that were dealt and not taken.
     """
 
     def __init__(self, schedule: EpochSchedule | StreamSchedule, credit: int, *, ordered: bool = True) -> None:
         super().__init__(schedule, credit, ordered=ordered)
-        self.settle: Callable[[Outcome], bool] = lambda _outcome: True
+        self.settle: Callable[[Ticket, Outcome], bool] = lambda _ticket, _outcome: True
         self.wanted: deque[Ticket] = deque()
         self.extras: deque[int] = deque()
         self._last: tuple[int, Any, int | None] = (-1, None, None)  # the epoch that was handed out last
@@ -61,6 +62,11 @@ class PolledLedger(Ledger):
     def num_in_order(self) -> int:
         """Tickets of the order that were dealt and not taken."""
         return len(self.tickets) - len(self.extras)
+
+    @property
+    def has_urgent(self) -> bool:
+        """True if nothing is computed beside the order, and something should be."""
+        return bool(self.wanted) and not self.extras
 
     def order_of(self, epoch: int) -> tuple[Any, int | None]:
         """Return the indices of an epoch (None: they ascend), and its length; of the one that is open, or the last."""
@@ -92,7 +98,7 @@ class PolledLedger(Ledger):
         """Take the next outcome of the order, with its ticket; None: it is not ready."""
         head = self.head
         taken = super().take()
-        if taken is None or taken[1].is_plain or self.settle(taken[1]):
+        if taken is None or taken[1].is_plain or self.settle(*taken):
             return taken
         self._put_back(*taken)
         self.head = head
@@ -104,7 +110,7 @@ class PolledLedger(Ledger):
         if outcome is None:
             return None
         ticket = self.tickets.pop(self.extras.popleft())
-        if outcome.is_plain or self.settle(outcome):
+        if outcome.is_plain or self.settle(ticket, outcome):
             return ticket, outcome
         self._put_back(ticket, outcome)
         self.extras.appendleft(ticket.number)
@@ -115,7 +121,7 @@ class PolledLedger(Ledger):
 
     def _first_ready(self) -> int:
         for number in self.ready:
-            if number < FIRST_EXTRA and self.tickets[number].epoch == self.progress.epoch:
+            if number >= 0 and self.tickets[number].epoch == self.progress.epoch:
                 return number
         return -1
 
@@ -164,7 +170,7 @@ class PolledPipeline(Pipeline):
         super().__init__(ledger, epoch_end=epoch_end, timed_epoch_end=False, skips=skips)
         self.may_fail = False
         self.failed: Ticket | None = None
-        self._has_looked = False
+        self._is_quiet = False  # the latest look has found nothing
 
     def next(self) -> Any:
         """Return the next batch.
@@ -173,7 +179,7 @@ class PolledPipeline(Pipeline):
             NotYet: It is not there yet.
             Exception: As of `Pipeline.next`.
         """
-        self._has_looked, self.failed = False, None
+        self._is_quiet, self.failed = False, None
         return super().next()
 
     def next_extra(self) -> tuple[Ticket, Outcome] | None:
@@ -181,17 +187,25 @@ class PolledPipeline(Pipeline):
         with self._turn():
             if self.is_stopped:
                 return None
-            taken = self.ledger.take_extra()
-            if self.ledger.wanted:
+            if self.recovery.is_inconsistent:
+                self._recover()
+            ledger = self.ledger
+            if ledger.wanted:
                 self.backend.pump()
+            while (taken := ledger.take_extra()) is None and ledger.extras:
+                if not self.backend.look(ledger.extras[0], may_fail=self.may_fail):
+                    break
             return taken
 
     def look(self) -> None:
         """Take in what has arrived, and deal what can be dealt."""
         with self._turn():
-            if not self.is_stopped and not self.recovery.is_inconsistent:
-                self.backend.pump()
-                self.backend.wait(self.ledger.head, block=False)
+            if self.is_stopped:
+                return
+            if self.recovery.is_inconsistent:
+                self._recover()
+            self.backend.pump()
+            self.backend.wait(self.ledger.head, block=False)
 
     def hand_out(self, epoch: int) -> None:
         """Have `next` end behind this epoch of a sequence. One of which all was handed out before is due to end."""
@@ -209,10 +223,9 @@ class PolledPipeline(Pipeline):
             if ledger.needs_attention:
                 return
             raise self.recovery.own(NotYet() if ledger.extras else EndOfStream())
-        if self._has_looked:
+        if self._is_quiet:
             raise self.recovery.own(NotYet())
-        self._has_looked = True
-        backend.look(ledger.head, may_fail=self.may_fail)
+        self._is_quiet = not backend.look(ledger.head, may_fail=self.may_fail)
 
     def _attend(self) -> None:
         if not self._end.is_due or self.is_stopped or self.ledger.failure is not None:

@@ -9,11 +9,12 @@ memory is short, the finished batches furthest from their turn are moved out of 
 when their turn has come.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpqueue.control.outcomes import Outcome, Partial
+from mpqueue.control.outcomes import Partial
 from mpqueue.control.schedule import Ticket
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import Array, Spec
@@ -21,7 +22,6 @@ from mpqueue.memory.recipes import ReadSpec, base_over
 from mpqueue.memory.slots import Slot
 from mpqueue.service.records import PARTIAL
 from mpqueue.workers.handle import Work
-from mpqueue.workers.worker_main import MEMORY_REMEDY
 
 
 class Lot(NamedTuple):
@@ -119,23 +119,21 @@ class Stashed:
         self._work, self._data = work, data
         self._error: SharedMemoryFull | None = None
 
-    def settle(self, *, may_fail: bool) -> bool:
-        """Move it into a slot again; False: there is no room now. With ``may_fail``, none will come free."""
+    def settle(self, make_slot: Callable[[int], Slot | None]) -> bool:
+        """Move it into a slot; return False if there is none with so many bytes now."""
         work, ring, nbytes = self._work, self._work.ring, len(self._data)
-        slot = ring.grant(-1)
-        if slot is not None and not ring.reserve(slot, nbytes) and ring.give_back():
-            ring.reserve(slot, nbytes)
-        if slot is not None and slot.high_water >= nbytes:
-            ring.memory[slot.offset : slot.offset + nbytes] = self._data.data
-            ring.slots.publish(slot, nbytes)
-            work.slot = slot
-            self.is_plain = not self.is_partial
+        try:
+            slot = make_slot(nbytes)
+        except SharedMemoryFull as error:
+            self._error = error
             return True
-        if slot is not None:
-            ring.release(slot)
-        if may_fail:
-            self._error = SharedMemoryFull(nbytes, ring.segment.available_bytes(), MEMORY_REMEDY)
-        return may_fail
+        if slot is None:
+            return False
+        ring.memory[slot.offset : slot.offset + nbytes] = self._data.data
+        ring.slots.publish(slot, nbytes)
+        work.slot = slot
+        self.is_plain = not self.is_partial
+        return True
 
     def open(self) -> Any:
         """As of `LotWork`.
@@ -146,11 +144,6 @@ class Stashed:
         if self._error is not None:
             raise self._error
         return self._work.open()
-
-
-def settle(outcome: Outcome, *, may_fail: bool) -> bool:
-    """Return whether an outcome can be opened now; see `Stashed.settle`."""
-    return not isinstance(outcome, Stashed) or outcome.settle(may_fail=may_fail)
 
 
 def _lot(ticket: Ticket, slot: Slot, read: ReadSpec, header_offset: int, nbytes: int) -> Lot:

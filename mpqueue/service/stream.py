@@ -14,8 +14,9 @@ Everything else is as in a `Loader`: order, seeds, restarts of workers, time-out
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 from mpqueue.control.backend import EndOfStream, Stopped
@@ -26,12 +27,13 @@ from mpqueue.control.schedule import DrawnSchedule, EpochSchedule, Ticket
 from mpqueue.control.skips import is_of_source
 from mpqueue.engine import Engine
 from mpqueue.memory.slots import Slot, SlotError
-from mpqueue.service.lots import Failure, Lot, settle
+from mpqueue.service.lots import Failure, Lot, Stashed
 from mpqueue.service.plan import NUM_KEPT, make_plan
 from mpqueue.service.replays import unit_in
 from mpqueue.sources import epoch_end_of
 from mpqueue.stats import Statistics
 from mpqueue.system import descriptors
+from mpqueue.workers.pressure import Pressure
 from mpqueue.workers.process import ProcessBackend
 
 _RETRY_S = 0.2  # after an error that is no batch's: the next try would most likely end like the last
@@ -136,15 +138,17 @@ class Stream:
         epoch_end = None if self.is_generator else epoch_end_of(plan.job.source)
         job = replace(plan.job, skip=place.counts)
         pipeline: Any = self._engine.start(job, schedule, "process", plan.max_queue_size, place, epoch_end=epoch_end)
-        self._pipeline, self._backend = pipeline, pipeline.backend
-        pipeline.ledger.settle = self._settle
-        ring = self._backend.pool.ring
         try:
-            fd = descriptors.own(ring.segment.open_read_only())
+            self._use(pipeline)
         except BaseException:
             self.stop()
             raise
-        self.ring = SharedRing(fd, ring.segment.size, ring.stride)
+
+    def _use(self, pipeline: Any) -> None:
+        self._pipeline, self._backend = pipeline, pipeline.backend
+        pipeline.ledger.settle = _settling(pipeline, self._backend.pressure)
+        ring = self._backend.pool.ring
+        self.ring = SharedRing(descriptors.own(ring.segment.open_read_only()), ring.segment.size, ring.stride)
 
     def stop(self, timeout: float | None = None) -> None:
         """End the workers, and let go of the ring; idempotent. What others have mapped of it lives on.
@@ -237,7 +241,7 @@ class Stream:
 
         Returns: None if it is not ready, or all were taken.
         """
-        extra = self.take_extra()
+        extra = self.take_extra(may_fail=may_fail)
         if extra is not None or self.has_ended or not self._may_try():
             return extra
         if not self._is_open:
@@ -245,7 +249,6 @@ class Stream:
             if error is not None:
                 return self._failed(error, None)
         pipeline = self._pipeline
-        pipeline.may_fail = may_fail or not self._backend.pool.ring.slots.num_leased
         try:
             lot: Lot = pipeline.next()
         except NotYet:
@@ -270,12 +273,17 @@ class Stream:
             self._retry_at = None
         return self._is_wanted
 
-    def take_extra(self) -> Lot | Failure | None:
-        """Return the next of the batches that are computed again; None if it is not ready, or there is none."""
-        ledger = self._pipeline.ledger
-        if not ledger.extras:
+    def take_extra(self, *, may_fail: bool = False) -> Lot | Failure | None:
+        """Return the next of the batches that are computed again; None if it is not ready, or there is none.
+
+        Args:
+            may_fail: As of `take`.
+        """
+        pipeline, ledger = self._pipeline, self._pipeline.ledger
+        pipeline.may_fail = may_fail or not self._backend.pool.ring.slots.num_leased
+        if not ledger.extras and not ledger.wanted:
             return None
-        taken = self._pipeline.next_extra()
+        taken = pipeline.next_extra()
         if taken is None:
             return None
         ticket, outcome = taken
@@ -355,12 +363,21 @@ class Stream:
             raise SlotError(f"slot {lot.slot} has turn {slot.turn} and not {lot.turn} any more")
         return slot
 
-    def _settle(self, outcome: Outcome) -> bool:
-        return settle(outcome, may_fail=self._pipeline.may_fail)
-
     def __repr__(self) -> str:
         state = f"epoch {self.epoch}, {self.count} given" if self.is_running else "stopped"
         return f"<Stream of {type(self.plan.job.source).__name__}, {self.plan.job.workers} workers, {state}>"
+
+
+def _settling(pipeline: PolledPipeline, pressure: Pressure) -> Callable[[Ticket, Outcome], bool]:
+    """Return what moves a batch that was moved out of the ring into it again, when its turn has come."""
+
+    def settle(ticket: Ticket, outcome: Outcome) -> bool:
+        if not isinstance(outcome, Stashed):
+            return True
+        make_slot = partial(pressure.make_slot, ticket.number, may_fail=pipeline.may_fail)
+        return outcome.settle(make_slot)
+
+    return settle
 
 
 def _settled(place: Place) -> Place:

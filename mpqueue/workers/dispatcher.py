@@ -132,6 +132,8 @@ class Dispatcher:
         pending = self._pool.pending
         if not pending:
             return self._pool.ledger.deal(1 if self._is_stream else self.chunk)
+        if self._pool.ledger.has_urgent:
+            self._pool.put_back(self._pool.ledger.deal())
         if pending[0].lane >= 0:
             return [pending.popleft()]
         return [pending.popleft() for _ in range(min(self.chunk, len(pending)))]

@@ -59,6 +59,12 @@ class Pool:
             for worker in self.roster.workers.values()
         )
 
+    @property
+    def is_idle(self) -> bool:
+        """True if no worker has work, and none that was killed is waited for."""
+        roster = self.roster
+        return not roster.dying and not any(worker.in_flight or worker.loading for worker in roster.workers.values())
+
     def put_back(self, tickets: Iterable[Ticket], *, is_retry: bool = False) -> None:
         """Make tickets pending again; ``is_retry``: work on them is lost."""
         merged = sorted((*tickets, *self.pending))

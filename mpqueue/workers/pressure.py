@@ -17,7 +17,7 @@ one whose turn is next gets the answer FAIL, and the consumer gets `SharedMemory
 from collections.abc import Callable
 
 from mpqueue.errors import SharedMemoryFull
-from mpqueue.memory.slots import FIRST_BYTES
+from mpqueue.memory.slots import FIRST_BYTES, Slot
 from mpqueue.workers.handle import Work, WorkerHandle
 from mpqueue.workers.lifecycle import Cause
 from mpqueue.workers.pool import Pool
@@ -36,17 +36,21 @@ class Pressure:
     def __init__(self, pool: Pool, *, can_replay: bool) -> None:
         self._pool, self._can_replay = pool, can_replay
         self._starved: dict[WorkerHandle, Work] = {}  # those killed since are in it until they are reaped
+        self._moved_out: int | None = None  # the ticket of a batch that is due, and has no room in the ring
         self._limit: int | None = None  # slots that may be granted or ready at a time
 
     @property
     def is_high(self) -> bool:
         """No new work may be dealt now."""
+        pool = self._pool
+        if self._moved_out is not None:
+            is_first = pool.pending and pool.pending[0].number < self._moved_out
+            return not (is_first or pool.ledger.has_urgent)
         if not self._starved and (self._limit is None or self._in_use() < self._limit):
             return False
-        pool = self._pool
         if not pool.ledger.num_outstanding:
             return False  # what is at work was dropped, or is a new source: the stream has not ended
-        return not (pool.pending and pool.nobody_works)
+        return not ((pool.pending or pool.ledger.has_urgent) and pool.nobody_works)
 
     @property
     def has_starved(self) -> bool:
@@ -56,6 +60,11 @@ class Pressure:
     def reset(self) -> None:
         """Forget all workers: they are gone."""
         self._starved.clear()
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Forget the batch that was moved out and is due: nobody wants it any more."""
+        self._moved_out = None
 
     def note(self, worker: WorkerHandle, work: Work) -> None:
         """Enter a worker that has reported *full* for this work."""
@@ -115,6 +124,30 @@ class Pressure:
         else:
             pool.pending.popleft()
             pool.give_up(ticket, SharedMemoryFull(FIRST_BYTES, pool.ring.segment.available_bytes(), MEMORY_REMEDY))
+
+    def make_slot(self, number: int, nbytes: int, *, may_fail: bool) -> Slot | None:
+        """Return a slot with room for so many bytes, for the batch of this ticket, which was moved out of the ring.
+
+        What is finished and due later makes room for it, and then who is starved. None: there is no room now; then no
+        work that is due later is dealt until there was.
+
+        Raises:
+            SharedMemoryFull: None will come free, says ``may_fail``.
+        """
+        pool, ring = self._pool, self._pool.ring
+        slot = ring.grant(-1)
+        while slot is None and pool.evict(beyond=number):
+            slot = ring.grant(-1)
+        while slot is not None and not ring.reserve(slot, nbytes):
+            if not ring.give_back() and not pool.evict(beyond=number):
+                ring.reclaim(slot)
+                ring.give_back()  # or others would try, in vain, to have what it has reserved
+                slot = None
+        self._moved_out = number if slot is None else None
+        if slot is None and pool.nobody_works and not self._sacrifice(number, 0) and may_fail and pool.is_idle:
+            self._moved_out = None
+            raise SharedMemoryFull(nbytes, ring.segment.available_bytes(), MEMORY_REMEDY)
+        return slot
 
     def _sacrifice(self, number: int, least_bytes: int) -> bool:
         """End the starved worker furthest from its turn beyond this one, whose slot has memory; False: there is none.

@@ -133,12 +133,16 @@ class ProcessBackend:
         """Take in reports and exits; with ``block``, wait for one if there is none."""
         self._take_in(head, block=block, is_asked=block, may_fail=block)
 
-    def look(self, head: int, *, may_fail: bool) -> None:
+    def look(self, head: int, *, may_fail: bool) -> bool:
         """Take in reports and exits, for a loop that waits by itself: for `fileno`, and so long as `timeout_s` says.
 
-        ``may_fail``: no memory will come free without the ticket ``head``, which is asked for.
+        Args:
+            head: The ticket that is asked for.
+            may_fail: No memory will come free without it.
+
+        Returns: False if nothing has arrived.
         """
-        self._take_in(head, block=False, is_asked=True, may_fail=may_fail)
+        return self._take_in(head, block=False, is_asked=True, may_fail=may_fail)
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when there is something to take in."""
@@ -149,19 +153,19 @@ class ProcessBackend:
         """True if tickets or workers wait for slots or memory to come free."""
         return bool(self.pool.pending) or self.pressure.has_starved
 
-    def _take_in(self, head: int, *, block: bool, is_asked: bool, may_fail: bool) -> None:
+    def _take_in(self, head: int, *, block: bool, is_asked: bool, may_fail: bool) -> bool:
         pool, supervision, dispatcher = self.pool, self.supervision, self.dispatcher
         if supervision.vacant and not self._run_supervised(supervision.take_exits):
-            return
+            return True
         if supervision.lost is not None and is_asked:  # nobody else would report anything
             self.ledger.fail(worker_died(supervision.lost))
-            return
+            return True
         num_ready = len(pool.ready)
         if pool.pending:
             dispatcher.pump()
         self.pressure.relieve(dispatcher.pump, may_fail=may_fail and head not in pool.ready)
         if len(pool.ready) != num_ready:
-            return  # a ticket was given up, of which no event will tell
+            return True  # a ticket was given up, of which no event will tell
         events = self._poll(self.timeout_s() if block else 0)
         if not events and self._hang is not None:
             self._hang.end_hanging()
@@ -183,6 +187,7 @@ class ProcessBackend:
         self.chunk = dispatcher.chunk
         if has_exits:
             self._run_supervised(supervision.take_exits)
+        return bool(events)
 
     def _poll(self, timeout_s: float | None) -> list[tuple[int, int]]:
         ledger, poll = self.ledger, self.pool.roster.poller.poll
@@ -230,6 +235,7 @@ class ProcessBackend:
     def cancel(self) -> None:
         """Forget all tickets; what is at work is dropped when it is done."""
         self.pool.cancel()
+        self.pressure.cancel()
 
     def is_stale(self) -> bool:
         """Return whether the workers have an older version of the source, or nobody knows."""

@@ -24,7 +24,7 @@ from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.options import Options
 from mpqueue.system.processes import Process
 from mpqueue.workers import dispatcher, failures
-from mpqueue.workers.job import Job
+from mpqueue.workers.job import LOCAL, Job
 from mpqueue.workers.launcher import Event, LauncherGone
 from mpqueue.workers.process import ProcessBackend
 from mpqueue.workers.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, Down, Up
@@ -352,21 +352,25 @@ class World:
         restarts: As an enqueuer takes it.
         death_rate: Of so many steps one is a death, 0: none.
         reached: Counts what happens in it.
+        kinds: The classes of the ledger and of the pipeline.
+        ring: As a job has it.
     """
 
     def __init__(
         self, source, schedule, num_workers, credit, choose, *, max_pages=1 << 40, epoch_end=None, ordered=True,
-        restarts=1000, death_rate=0, copy=False, reached=None,
+        restarts=1000, death_rate=0, copy=False, reached=None, kinds=(Ledger, Pipeline), ring=LOCAL,
     ):  # fmt: skip
         self.reached = Counter() if reached is None else reached
         self.choose, self.death_rate = choose, death_rate
         self.workers, self.nursery, self.ring = {}, None, None
         self.at_work = {}  # by the worker's key: the grants that it has read and not reported
         self.num_deaths = 0
-        ledger = Ledger(schedule, credit, ordered=ordered)
-        self.pipeline = Pipeline(ledger, epoch_end=epoch_end, timed_epoch_end=False)
+        ledger = kinds[0](schedule, credit, ordered=ordered)
+        self.pipeline = kinds[1](ledger, epoch_end=epoch_end, timed_epoch_end=False)
         options = Options(restarts=restarts, copy=copy)
-        self.job = Job(source=source, workers=num_workers, seed=0, is_seed_given=True, options=options)
+        self.job = Job(
+            source=source, workers=num_workers, seed=0, is_seed_given=True, options=options, ring=ring
+        )  # fmt: skip
         self.now_ns = 0
         self._real_clock = dispatcher._clock
         dispatcher._clock = lambda: self.now_ns

@@ -1,0 +1,261 @@
+"""A stream under any interleaving of takes, shares, releases, deaths, interrupts, lack of memory and late joiners.
+
+Whatever happens in whatever order: each batch comes once and in its order, what is held by anybody is never written to,
+what is computed again is the same, and as long as somebody can let go of a slot nobody waits for ever.
+"""
+
+import random
+
+import pytest
+from helpers.aiming import AimingMachine, run_and_require
+from helpers.faults import Numbers
+from helpers.simulated import Deadlock, Source, World
+
+from mpqueue.control.polled import PolledLedger, PolledPipeline
+from mpqueue.control.schedule import EpochSchedule
+from mpqueue.errors import SharedMemoryFull
+from mpqueue.memory.recipes import ReadSpec, base_over
+from mpqueue.memory.slots import SlotState
+from mpqueue.service.lots import Failure, LotWork, Stashed
+from mpqueue.service.stream import Stream
+from mpqueue.workers.job import RingPlan
+
+SIZES = [1, 100, 3000, 20_000]  # int64s: from a word to more than twice what a slot has at first
+ARROWS = [
+    "lot", "extra lot", "exception", "extra exception", "no room for a batch", "epoch", "shared by several", "released",
+    "inconsistent", "no memory", "tried again", "given up", "worker dies at work", "worker dies idle", "nursery dies",
+    "held by the worker", "a holder lets go for memory", "moved out", "moved back", "the source changes",
+    "all slots are held",
+]  # fmt: skip
+
+
+class Serving(AimingMachine):
+    """A server with three holders, who keep what they like, and let go of it when nothing happens any more."""
+
+    def make(self):
+        self.random = None
+        self.length, shuffle, has_end = (
+            self.choose(range(1, 12)),
+            self.choose([False, True]),
+            self.choose([False, True]),
+        )
+        self.source = Source(SIZES, self.choose([(), (3,), (0, 5)]))
+        credit, self.most_pages = self.choose(range(1, 7)), self.choose([1 << 40, 200, 90, 45, 17, 5])
+        self.workers = self.choose(range(1, 4))
+        schedule = EpochSchedule(lambda: self.length, 3, shuffle=shuffle, barrier=has_end)
+        schedule.start_at(0)
+        self.orders = EpochSchedule(lambda: self.length, 3, shuffle=shuffle)
+        self.world = World(
+            self.source, schedule, self.workers, credit, self.chance, max_pages=self.most_pages,
+            death_rate=self.choose([0, 30, 8]), reached=self.reached, epoch_end=self.change if has_end else None,
+            kinds=(PolledLedger, PolledPipeline), ring=RingPlan("memfd", self.choose([2, 6, 60]), LotWork),
+        )  # fmt: skip
+        self.stream = Stream(Numbers(self.length), workers=self.workers, max_queue_size=credit)
+        self.stream._engine.pipeline = self.world.pipeline
+        self.stream._use(self.world.pipeline)
+        self.held, self.wanted = [], []
+        self.next_epoch, self.frontier = 0, 0
+        self.begin()
+
+    def begin(self):
+        self.stream.open_epoch(self.next_epoch)
+        self.epoch, self.next_epoch, self.frontier = self.next_epoch, self.next_epoch + 1, 0
+        self.wanted.clear()
+
+    def change(self):
+        self.source.version += 1
+        self.reached["the source changes"] += 1
+
+    def chance(self, things):
+        return things[self.random.randrange(len(things))] if self.random is not None else things[0]
+
+    def new_chance(self):
+        self.random = random.Random(self.choose(range(1 << 16)))
+
+    def moves(self):
+        return {
+            "batches are taken": (8, self.batches_are_taken),
+            "a holder lets go": (6, self.a_holder_lets_go),
+            "the world goes on": (5, self.the_world_goes_on),
+            "the server looks": (2, self.the_server_looks),
+            "somebody dies": (2, self.somebody_dies),
+            "somebody comes late": (2, self.somebody_comes_late),
+            "the state is inconsistent": (1, self.the_state_is_inconsistent),
+        }
+
+    # -- What can happen
+
+    def batches_are_taken(self):
+        for _ in range(self.choose(range(1, 7))):
+            self.new_chance()
+            self.take_one()
+
+    def take_one(self):
+        given = self.waited_for()
+        if given is None:
+            assert self.frontier == self.length
+            self.reached["epoch"] += 1
+            if self.choose([True, False]) and self.wanted:
+                return  # they are still to come
+            self.stream.finish_epoch()
+            self.begin()
+            return
+        if given.is_extra:
+            position = self.wanted.pop(0)
+        else:
+            position, self.frontier = self.frontier, self.frontier + 1
+        assert (given.epoch, given.position) == (self.epoch, position)
+        self.compare(given, *self.expected(position))
+
+    def waited_for(self):
+        """What comes next; where nothing happens any more, somebody lets go of a batch."""
+        for _ in range(10_000):
+            given = self.stream.take(may_fail=not self.held)
+            if given is not None or (self.stream.has_ended and not self.wanted):
+                return given
+            if self.world.has_moves():
+                self.world.step()
+                self.stream.advance()
+            elif self.is_quiet():
+                if not self.held:
+                    raise Deadlock(self.world.describe())
+                self.reached["a holder lets go for memory"] += 1
+                if not self.world.ring.slots.num_free:
+                    self.reached["all slots are held"] += 1
+                self.release(0)
+        raise Deadlock("it goes round and round: " + self.world.describe())
+
+    def is_quiet(self):
+        """Nothing happens when the server looks, and it does not ask to be called again."""
+        before = self.world.describe()
+        self.stream.advance()
+        given_timeout = self.stream.timeout_s()
+        if given_timeout is not None:
+            self.world.now_ns += int(given_timeout * 1e9)
+        return not self.world.has_moves() and self.world.describe() == before
+
+    def compare(self, given, word, size):
+        kind = "extra " if given.is_extra else ""
+        if isinstance(given, Failure):
+            if isinstance(given.error, SharedMemoryFull):
+                assert self.most_pages < 1 << 40
+                self.reached["no room for a batch"] += 1
+            else:
+                assert isinstance(given.error, ValueError), given.error
+                assert word is None
+                self.reached[f"{kind}exception"] += 1
+            return
+        assert self.opened(given) == (word, size), self.world.describe()
+        self.reached[f"{kind}lot"] += 1
+        holders = [holder for holder in (1, 2, -3) if self.choose([False, True])] or [1]
+        for holder in holders:
+            self.stream.share(given, holder)
+        self.reached["shared by several"] += len(holders) > 1
+        self.held.append((given, holders, word, size))
+
+    def expected(self, position):
+        self.orders.start_at(self.epoch, position)
+        try:
+            content = self.source.content(self.epoch, self.orders.deal()[0].unit)
+        except ValueError:
+            return None, None
+        array = content["a"] if isinstance(content, dict) else content
+        return int(array[0]), len(array)
+
+    def opened(self, lot):
+        """The words of a batch, all of which must be the same one; and its size."""
+        memory, start = self.world.ring.segment.memory, lot.slot * self.stream.ring.stride
+        spec = ReadSpec(lot.spec)
+        recipe = spec.recipes[bytes(memory[start + lot.header_offset : start + lot.nbytes])]
+        batch = spec.rebuild(recipe, base_over(memory, start, lot.header_offset, recipe.structure))
+        array = batch["a"] if isinstance(batch, dict) else batch
+        assert (array == array[0]).all()
+        return int(array[0]), len(array)
+
+    def a_holder_lets_go(self):
+        if self.held:
+            self.reached["released"] += 1
+            self.release(self.choose(range(len(self.held))))
+
+    def release(self, number):
+        lot, holders, _, _ = self.held[number]
+        self.stream.release(lot, holders.pop())
+        if not holders:
+            del self.held[number]
+
+    def the_world_goes_on(self):
+        self.new_chance()
+        for _ in range(self.choose(range(1, 13))):
+            if self.world.has_moves():
+                self.world.step()
+
+    def the_server_looks(self):
+        self.new_chance()
+        self.stream.advance()
+
+    def somebody_dies(self):
+        self.new_chance()
+        self.world.kill_one(starved_first=self.choose([False, True]))
+
+    def somebody_comes_late(self):
+        self.new_chance()
+        if self.frontier:
+            positions = [self.choose(range(self.frontier)) for _ in range(self.choose(range(1, 5)))]
+            self.stream.recompute(self.epoch, positions)
+            self.wanted += positions
+
+    def the_state_is_inconsistent(self):
+        self.new_chance()
+        pipeline = self.world.pipeline
+        pipeline.recovery.is_inconsistent = pipeline.ledger.needs_attention = True
+        self.reached["inconsistent"] += 1
+
+    # -- What holds at any time
+
+    def check(self):
+        for lot, _, word, size in self.held:
+            assert self.opened(lot) == (word, size)
+        slots = self.world.ring.slots.slots
+        shared = {slot.number: slot.holders for slot in slots if slot.state is SlotState.SHARED}
+        assert shared == {lot.slot: set(holders) for lot, holders, _, _ in self.held}
+        self.nothing_is_granted_without_credit()
+
+    def nothing_is_granted_without_credit(self):
+        ledger, pool = self.world.pipeline.ledger, self.world.backend.pool
+        assert ledger.num_in_order <= ledger.credit
+        assert len(ledger.extras) <= ledger.credit
+        granted = [w.ticket.number for worker in pool.roster.workers.values() for w in worker.in_flight.values()
+                   if not w.cancelled]  # fmt: skip
+        everywhere = [*granted, *(ticket.number for ticket in pool.pending), *pool.ready]
+        assert len(everywhere) == len(set(everywhere))  # a ticket is in one place
+        assert set(everywhere) <= set(ledger.tickets)
+
+    def run(self):
+        try:
+            super().run()
+        finally:
+            self.world.close()
+            self.stream.stop()
+
+
+@pytest.mark.slow
+def test_any_interleaving_gives_every_batch_once(monkeypatch):
+    reached = {"moved out": 0, "moved back": 0}
+    evict, settle = LotWork.evict, Stashed.settle
+
+    def counted_evict(self):
+        moved = evict(self)
+        reached["moved out"] += isinstance(moved, Stashed)
+        return moved
+
+    def counted_settle(self, make_slot):
+        is_settled = settle(self, make_slot)
+        reached["moved back"] += is_settled and self._error is None
+        return is_settled
+
+    monkeypatch.setattr(LotWork, "evict", counted_evict)
+    monkeypatch.setattr(Stashed, "settle", counted_settle)
+    run_and_require(
+        Serving, [arrow for arrow in ARROWS if arrow not in reached], at_least=3, examples=100, steps=70, shrinks=False
+    )
+    assert min(reached.values()) >= 3
