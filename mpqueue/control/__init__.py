@@ -2,7 +2,7 @@
 
 From the ground up; a module imports only from its own line and the lines above it::
 
-    queue_address.py   the address of the queues of this process, or of its trainer
+    queue_address.py   where queues with shared names are found
     twisters.py        an accelerator: seeds both global generators in the time of one
     seeds.py           random numbers of a batch, from (seed, epoch, index)
     contents.py        what an object holds, found within bounds

@@ -24,8 +24,8 @@ from mpqueue.memory.segment import Segment, largest_segment_bytes
 from mpqueue.memory.slots import PAGE
 
 _SLAB_BYTES = 1 << 16
-_CLASS_SHIFT = 44
-_NUMBER_MASK = (1 << _CLASS_SHIFT) - 1
+CLASS_SHIFT = 44
+_NUMBER_MASK = (1 << CLASS_SHIFT) - 1
 _STEP = 16
 _SMALL_BYTES = 1024
 _NUM_SMALL = _SMALL_BYTES // _STEP
@@ -56,12 +56,12 @@ def class_bytes(size_class: int) -> int:
 
 def offset_of(token: int) -> int:
     """Return the offset of a block."""
-    return (token & _NUMBER_MASK) * class_bytes(token >> _CLASS_SHIFT)
+    return (token & _NUMBER_MASK) * class_bytes(token >> CLASS_SHIFT)
 
 
 def first_token(size_class: int) -> int:
     """The token of block number 0 of a class: what is added to a number."""
-    return size_class << _CLASS_SHIFT
+    return size_class << CLASS_SHIFT
 
 
 class Arena:
@@ -100,7 +100,7 @@ class Arena:
         """Nobody uses these blocks any more."""
         free, used = self._free, self._num_used
         for token in tokens:
-            size_class = token >> _CLASS_SHIFT
+            size_class = token >> CLASS_SHIFT
             free[size_class].append(token)
             used[size_class] -= 1
 

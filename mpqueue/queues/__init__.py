@@ -3,6 +3,8 @@
 From the ground up; a module imports only from its own line and from those above it::
 
     spec.py                                        the components of an element, and values as components
+    description.py                                 a queue of a shared name as plain data
+    lookup.py                                      where shared names are looked up
     order.py                                       the elements in a queue, and which of them leaves next
     machine.py                                     the semantics, pure: lines of waiting calls, elements between them
     storage.py                                     elements as objects of this process

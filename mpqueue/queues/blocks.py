@@ -5,7 +5,8 @@
       numbers                            [ rank, sizes | numbers ]
       text                               [ rank, sizes, lengths | bytes of all texts, joined ]
 
-All begins on 16 bytes. Nothing is pickled: what lies in a block is numbers and text, whoever wrote it.
+All begins on 16 bytes. Nothing is pickled: what lies in a block is numbers and text, whoever wrote it. Nor is it
+believed: what does not fit into its block is a `DataLossError` of whoever reads it.
 
 Elements that threads of the owner enqueue stay what they are in a `PlainStorage`; elements from other processes lie in
 blocks, and their token is an integer. So a queue may hold both, and `SharedStorage` gathers both: a block becomes a
@@ -20,7 +21,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpqueue.memory.arena import class_bytes, class_for, first_token, offset_of
+from mpqueue.errors import DataLossError
+from mpqueue.memory.arena import CLASS_SHIFT, class_bytes, class_for, first_token, offset_of
 from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.memory.segment import Segment
 from mpqueue.queues.order import Token
@@ -29,6 +31,7 @@ from mpqueue.queues.storage import PackedColumn, PlainStorage
 from mpqueue.values.conversion import Array
 
 _ALIGNMENT = 16
+_MAX_RANK = 64  # NumPy's
 _SMALL_BYTES = 4096  # to write through an array over the block costs more than to copy so many bytes twice
 _Piece = tuple[int, Any]
 """An offset in a block, and the array or bytes that go there."""
@@ -150,9 +153,9 @@ class BlockCodec:
                 else np.ndarray(shape, dtype, self._memory, start + offset)
                 for (offset, nbytes, dtype, shape, _), packed in zip(self._fields, self._is_packed, strict=True)
             ]
-        parts, end = [], start
+        parts, end, bound = [], start, start + class_bytes(token >> CLASS_SHIFT)
         for dtype, packed in zip(self._dtypes, self._is_packed, strict=True):
-            array, end = self._read(dtype, end)
+            array, end = self._read(dtype, end, bound)
             parts.append(array.tobytes() if packed else array)
         return parts
 
@@ -173,16 +176,21 @@ class BlockCodec:
             for _offset, nbytes, dtype, shape, rows in self._fields
         ]
 
-    def _read(self, dtype: Any, at: int) -> tuple[Array, int]:
-        (rank,) = struct.unpack_from("<q", self.view, at)
+    def _read(self, dtype: Any, at: int, bound: int) -> tuple[Array, int]:
+        (rank,) = struct.unpack_from("<q", self.view, at) if at + 8 <= bound else (-1,)
+        _require(0 <= rank <= _MAX_RANK and at + 8 + 8 * rank <= bound)
         shape = struct.unpack_from(f"<{rank}q", self.view, at + 8)
         at += 8 + 8 * rank
+        _require(min(shape, default=0) >= 0)
         count = math.prod(shape)
         if not isinstance(dtype, str):
             at = _align(at)
+            _require(at + count * dtype.itemsize <= bound)
             return np.ndarray(shape, dtype, self._memory, at), _align(at + count * dtype.itemsize)
+        _require(at + 8 * count <= bound)
         ends = [0, *np.cumsum(np.ndarray(count, np.int64, self._memory, at)).tolist()]
         at = _align(at + 8 * count)
+        _require(0 <= ends[-1] <= bound - at)  # of a negative length in between, the texts are wrong, and these bytes
         body, out = self.view[at : at + ends[-1]], np.empty(count, object)
         if ends[-1] <= _SMALL_BYTES * count:  # to cut short texts out of a copy is cheaper than to copy each
             whole = body.tobytes()
@@ -193,6 +201,13 @@ class BlockCodec:
 
 
 _NOTHING: Array = np.empty(0, np.uint8)
+
+
+def _require(fits: bool) -> None:
+    if not fits:
+        raise DataLossError(
+            None, None, "an element of a queue is corrupt: a process that uses the queue has written over its memory"
+        )
 
 
 def _align(offset: int) -> int:

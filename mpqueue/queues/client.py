@@ -14,6 +14,8 @@ from mpqueue.queues.windows import Producer
 from mpqueue.queues.wire import HEAD
 from mpqueue.system import descriptors
 
+_MAX_OUTBOX_BYTES = 1 << 26
+
 _log = logging.getLogger(__name__)
 _FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)  # elsewhere Python's ignoring SIGPIPE does
 
@@ -77,6 +79,10 @@ class Answers:
         if self._is_closed:
             return
         message = HEAD.pack(kind, number, one, two, len(data)) + data
+        if len(self._outbox) > _MAX_OUTBOX_BYTES:
+            _log.error("a process is cut off from the queues of this one: it asks, and reads no answers")
+            self._outbox.clear()
+            self.sock.shutdown(socket.SHUT_RDWR)
         if self._outbox:
             self._outbox += message
             return

@@ -163,7 +163,6 @@ class QueueCore:
     def __init__(self, machine: QueueMachine, storage: Storage, spec: ElementSpec) -> None:
         self.machine, self.spec = machine, spec
         self.driver: Driver = LocalDriver(machine, storage)
-        living.add(self)
 
     def hand_over(self, make_driver: Callable[[], Driver]) -> None:
         """Replace the `LocalDriver`, before any other process uses the queue."""
@@ -304,7 +303,7 @@ class QueueCore:
 
 
 living: "weakref.WeakSet[QueueCore]" = weakref.WeakSet()
-"""All queues of this process, for the fork hooks of `sharing`."""
+"""The queues that objects of this process stand for: after a fork, those in the child stand for its parent's."""
 
 
 def _let_pass(lock: threading.Lock) -> None:

@@ -4,7 +4,6 @@ from typing import Any
 
 from mpqueue.queues.base import QueueBase
 from mpqueue.queues.making import make_queue
-from mpqueue.queues.order import FirstInFirstOut
 from mpqueue.queues.spec import ElementSpec, as_list
 from mpqueue.values.shapes import as_known_shapes
 
@@ -42,6 +41,6 @@ class FIFOQueue(QueueBase):
         known = as_known_shapes(shapes, len(as_list(dtypes)), "FIFOQueue")
         spec = ElementSpec(dtypes, known, names)
         name = name or "fifo_queue"
-        queue_ref = make_queue("FIFOQueue", name, capacity, spec, shared_name, FirstInFirstOut)
+        queue_ref = make_queue("FIFOQueue", name, capacity, spec, shared_name)
         super().__init__(dtypes, known, names, queue_ref)
         self._name = name

@@ -85,4 +85,4 @@ def reset_default_graph() -> None:
     """
     global _default
     _default = Graph()
-    registry.reset()
+    registry.own.reset()

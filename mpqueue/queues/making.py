@@ -1,23 +1,29 @@
 """Makes the queue that an object of one of the three classes stands for, or finds the one of its shared name."""
 
 import operator
-import os
-import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from mpqueue.control import queue_address
-from mpqueue.errors import FailedPreconditionError
+from mpqueue.errors import FailedPreconditionError, InvalidArgumentError
+from mpqueue.queues import lookup, registry
 from mpqueue.queues.connection import connection
-from mpqueue.queues.core import QueueCore
+from mpqueue.queues.core import QueueCore, living
+from mpqueue.queues.description import Description, Signature
+from mpqueue.queues.lookup import Lookup
 from mpqueue.queues.machine import QueueMachine
-from mpqueue.queues.order import Order
-from mpqueue.queues.registry import Signature, find_or_make
+from mpqueue.queues.order import FirstInFirstOut, Order, RandomOrder
 from mpqueue.queues.remote import RemoteQueue
 from mpqueue.queues.selection import QueueRef
 from mpqueue.queues.spec import ElementSpec
 from mpqueue.queues.storage import PlainStorage
 from mpqueue.queues.wire import Place
+
+_ORDERS: dict[str, Callable[[int | None], Order]] = {
+    "FIFOQueue": lambda _seed: FirstInFirstOut(),
+    "PaddingFIFOQueue": lambda _seed: FirstInFirstOut(),
+    "RandomShuffleQueue": RandomOrder,
+}
 
 
 def make_queue(
@@ -26,7 +32,6 @@ def make_queue(
     capacity: Any,
     spec: ElementSpec,
     shared_name: str | None,
-    order: Callable[[], Order],
     min_after_dequeue: int = 0,
     seed: int | None = None,
 ) -> QueueRef:
@@ -34,36 +39,55 @@ def make_queue(
 
     Raises:
         TypeError: ``capacity`` is no integer.
-        InvalidArgumentError: The queue of this shared name is another one.
+        InvalidArgumentError: The queue of this shared name is another one, or the name begins with ``_`` at a server.
         FailedPreconditionError: This is a worker, and its trainer had no queue to share when it started.
+        UnavailableError: The server at which shared names are looked up is gone.
     """
-    address = queue_address.address
-    if shared_name and address is not None:
-        return _of_trainer(address, (class_name, name, capacity, spec, shared_name, order, min_after_dequeue, seed))
-    bound = as_integer(capacity, "capacity")
-    bound = max(bound, -1)  # every negative one means: no bound
+    bound = max(as_integer(capacity, "capacity"), -1)  # every negative one means: no bound
     shapes = tuple(spec.shapes) if spec.has_shapes else None
     signature = Signature(class_name, tuple(spec.dtypes), shapes, bound, min_after_dequeue, seed)
+    if not shared_name:
+        return _new(name, signature, spec)
+    found = lookup.current()
+    if found is not None:
+        return _find(found, Description(name, shared_name, found.container, signature), spec)
+    return registry.own.find_or_make(
+        Description(name, shared_name, "", signature), partial(_new, name, signature, spec)
+    )
 
-    def make() -> QueueCore:
-        return QueueCore(QueueMachine(name, bound, order(), min_after_dequeue), PlainStorage(spec), spec)
 
-    return find_or_make(shared_name, signature, make)
+def make_described(wanted: Description) -> QueueCore:
+    """A new queue for others, of which only the description is known."""
+    signature = wanted.signature
+    return _core(wanted.name, signature, ElementSpec(list(signature.dtypes), signature.shapes))
 
 
-def _of_trainer(address: str, arguments: tuple[Any, ...]) -> QueueRef:
-    """The queue that `make_queue` gives with these arguments in the trainer of this worker."""
-    _class_name, name, capacity, spec, shared_name, *_ = arguments
-    as_integer(capacity, "capacity")
-    if not address:
+def _core(name: str, signature: Signature, spec: ElementSpec) -> QueueCore:
+    order = _ORDERS[signature.class_name](signature.seed)
+    machine = QueueMachine(name, signature.capacity, order, signature.min_after_dequeue)
+    return QueueCore(machine, PlainStorage(spec), spec)
+
+
+def _new(name: str, signature: Signature, spec: ElementSpec) -> QueueCore:
+    core = _core(name, signature, spec)
+    living.add(core)
+    return core
+
+
+def _find(where: Lookup, wanted: Description, spec: ElementSpec) -> RemoteQueue:
+    """The queue of this description in another process."""
+    home = where.home
+    if not home.address:
         raise FailedPreconditionError(
             None,
             None,
-            f"the shared queue {shared_name!r} would be another one in each worker: make it in the trainer before "
-            "the workers start",
+            f"the shared queue {wanted.shared_name!r} would be another one in each worker: make it in the trainer "
+            "before the workers start",
         )
-    found = connection(Place(address, 0, os.getppid())).find(pickle.dumps(arguments))
-    return RemoteQueue(Place(address, found, os.getppid()), spec, name)
+    if home.server and wanted.shared_name.startswith("_"):  # TensorFlow's servers keep these for themselves
+        raise InvalidArgumentError(None, None, f"shared_name cannot start with '_': {wanted.shared_name!r}")
+    place = Place(home.address, 0, home.process_id, home.server)
+    return RemoteQueue(place._replace(number=connection(place).find(wanted.encode())), spec, wanted.name)
 
 
 def as_integer(value: Any, what: str) -> int:

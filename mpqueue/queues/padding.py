@@ -4,7 +4,6 @@ from typing import Any
 
 from mpqueue.queues.base import QueueBase
 from mpqueue.queues.making import make_queue
-from mpqueue.queues.order import FirstInFirstOut
 from mpqueue.queues.spec import ElementSpec, as_list
 from mpqueue.values.shapes import as_shapes
 
@@ -53,6 +52,6 @@ class PaddingFIFOQueue(QueueBase):
         known = as_shapes(shapes, len(as_list(dtypes)))
         spec = ElementSpec(dtypes, known, names)
         name = name or "padding_fifo_queue"
-        queue_ref = make_queue("PaddingFIFOQueue", name, capacity, spec, shared_name, FirstInFirstOut)
+        queue_ref = make_queue("PaddingFIFOQueue", name, capacity, spec, shared_name)
         super().__init__(dtypes, known, names, queue_ref)
         self._name = name

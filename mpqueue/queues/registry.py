@@ -5,59 +5,52 @@ program may fill it in one function and read it in another.
 """
 
 import threading
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Collection
 
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.queues.core import QueueCore
-from mpqueue.values.dtypes import DType
-from mpqueue.values.shapes import Shape
+from mpqueue.queues.description import Description, Signature
 
 
-class Signature(NamedTuple):
-    """The properties that two queues of one shared name must agree in."""
+class Registry:
+    """Queues by container and shared name."""
 
-    class_name: str
-    dtypes: tuple[DType, ...]
-    shapes: tuple[Shape, ...] | None
-    capacity: int
-    min_after_dequeue: int = 0
-    seed: int | None = None
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shared: dict[tuple[str, str], tuple[Signature, QueueCore]] = {}
 
+    def find_or_make(self, wanted: Description, make: Callable[[], QueueCore]) -> QueueCore:
+        """The queue of this container and name, made now if there is none.
 
-_lock = threading.Lock()
-_shared: dict[str, tuple[Signature, QueueCore]] = {}
+        Raises:
+            InvalidArgumentError: There is a queue of this name with another signature.
+        """
+        key = wanted.container, wanted.shared_name
+        with self._lock:
+            known = self._shared.get(key)
+            if known is None:
+                core = make()
+                self._shared[key] = wanted.signature, core
+                return core
+        for field, expected, got in zip(Signature._fields, known[0], wanted.signature, strict=True):
+            if got != expected:
+                raise InvalidArgumentError(
+                    None, None, f"the shared queue {wanted.shared_name!r} exists with {field} {expected}, not {got}"
+                )
+        return known[1]
 
+    def reset(self, containers: Collection[str] = ()) -> None:
+        """Forget the names in these containers, without any all names; objects that stand for the queues go on."""
+        with self._lock:
+            for key in list(self._shared):
+                if not containers or key[0] in containers:
+                    del self._shared[key]
 
-def find_or_make(shared_name: str | None, signature: Signature, make: Callable[[], QueueCore]) -> QueueCore:
-    """The queue of this name, made now if there is none; always a new one without a name.
-
-    Raises:
-        InvalidArgumentError: There is a queue of this name with another signature.
-    """
-    if not shared_name:
-        return make()
-    with _lock:
-        known = _shared.get(shared_name)
-        if known is None:
-            core = make()
-            _shared[shared_name] = signature, core
-            return core
-    for field, expected, got in zip(signature._fields, known[0], signature, strict=True):
-        if got != expected:
-            raise InvalidArgumentError(
-                None, None, f"the shared queue {shared_name!r} exists with {field} {expected}, not {got}"
-            )
-    return known[1]
-
-
-def reset() -> None:
-    """Forget all shared names; objects that stand for the queues go on working."""
-    with _lock:
-        _shared.clear()
+    def cores(self) -> list[QueueCore]:
+        """All queues that have a shared name."""
+        with self._lock:
+            return [core for _, core in self._shared.values()]
 
 
-def all_shared() -> list[QueueCore]:
-    """All queues that have a shared name."""
-    with _lock:
-        return [core for _, core in _shared.values()]
+own = Registry()
+"""The queues of this process."""

@@ -14,14 +14,16 @@ The modules below know nothing of this one: `copyreg` and the fork hooks call it
 
 import copyreg
 import os
-import pickle
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mpqueue.control import queue_address
-from mpqueue.queues import registry
+from mpqueue.control.queue_address import QueueHome
+from mpqueue.queues import lookup, registry
 from mpqueue.queues.core import LocalDriver, QueueCore, living
-from mpqueue.queues.making import make_queue
+from mpqueue.queues.description import Description
+from mpqueue.queues.making import make_described
 from mpqueue.queues.remote import RemoteQueue
 from mpqueue.queues.spec import ElementSpec
 from mpqueue.queues.wire import Place
@@ -75,13 +77,19 @@ def _find_shared(description: bytes) -> int:
     """The number of the queue that a worker has described to the hub, under the hub's lock."""
     from mpqueue.queues.hub import HubDriver
 
-    core = make_queue(*pickle.loads(description))
-    assert isinstance(core, QueueCore)
+    wanted = Description.decode(description)
+    core = registry.own.find_or_make(wanted, partial(_make_shared, wanted))
     assert _hub is not None
     if isinstance(core.driver, LocalDriver):
         _hub.share(core)
     assert isinstance(core.driver, HubDriver)
     return core.driver.number
+
+
+def _make_shared(wanted: Description) -> QueueCore:
+    core = make_described(wanted)
+    living.add(core)
+    return core
 
 
 def _reduce_core(core: QueueCore) -> tuple[Any, ...]:
@@ -96,15 +104,18 @@ copyreg.pickle(QueueCore, _reduce_core)
 copyreg.pickle(RemoteQueue, _reduce_remote)
 
 
-def _address_for_workers() -> str | None:
-    """The address at which workers find queues by their names; this process listens there from now on if it has one."""
-    shared = registry.all_shared()
+def _home_for_workers() -> QueueHome | None:
+    """Where workers find queues by their names: where this process does, which listens from now on if it has some."""
+    found = lookup.connected()
+    if found is not None:
+        return found.home
+    shared = registry.own.cores()
     if shared:
-        return place_of(shared[0]).address
-    return None if _hub is None or _hub.is_closed else _hub.address
+        return QueueHome(place_of(shared[0]).address, os.getpid())
+    return None if _hub is None or _hub.is_closed else QueueHome(_hub.address, os.getpid())
 
 
-queue_address.provide(_address_for_workers)
+queue_address.provide(_home_for_workers)
 
 
 def _before_fork() -> None:
@@ -124,8 +135,8 @@ def _in_child() -> None:
         return
     from mpqueue.queues.hub import HubDriver
 
-    if queue_address.address is None and len(living):
-        queue_address.set_address(hub.address)
+    if queue_address.home is None and len(living):
+        queue_address.set_home(QueueHome(hub.address, os.getppid()))
     for core in list(living):
         driver = core.driver
         if isinstance(driver, HubDriver):

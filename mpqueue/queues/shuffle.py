@@ -1,12 +1,10 @@
 """The queue whose elements leave in random order."""
 
-from functools import partial
 from typing import Any
 
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.queues.base import QueueBase
 from mpqueue.queues.making import as_integer, make_queue
-from mpqueue.queues.order import RandomOrder
 from mpqueue.queues.spec import ElementSpec, as_list
 from mpqueue.values.shapes import as_known_shapes
 
@@ -56,7 +54,6 @@ class RandomShuffleQueue(QueueBase):
             )
         seed = None if seed is None else as_integer(seed, "seed")
         name = name or "random_shuffle_queue"
-        order = partial(RandomOrder, seed)
-        queue_ref = make_queue("RandomShuffleQueue", name, capacity, spec, shared_name, order, minimum, seed)
+        queue_ref = make_queue("RandomShuffleQueue", name, capacity, spec, shared_name, minimum, seed)
         super().__init__(dtypes, known, names, queue_ref)
         self._name = name

@@ -14,16 +14,19 @@ from typing import Any
 import numpy as np
 
 from mpqueue.errors import CancelledError, InvalidArgumentError, OpError, SharedMemoryFull
-from mpqueue.memory.arena import offset_of
+from mpqueue.memory.arena import class_bytes, class_for, offset_of
 from mpqueue.queues.block_pool import BlockPool
 from mpqueue.queues.client import Client, ProtocolError, QueueUse
 from mpqueue.queues.core import Call
+from mpqueue.queues.description import MAX_BYTES
 from mpqueue.queues.machine import CloseRequest, DequeueRequest, EnqueueRequest, QueueMachine, Request, notify
 from mpqueue.queues.shared_queue import SharedQueue
 from mpqueue.queues.shortage import Shortage
 from mpqueue.queues.tally_totals import find
 from mpqueue.queues.windows import Recalls
 from mpqueue.queues.wire import Down, Record, Up, encode_error
+
+_LARGEST_CLASS = class_for(1 << 62)  # beyond that, how much was asked for would fit into no answer
 
 WITHDRAWN = CancelledError(None, None, "withdrawn by its caller")
 
@@ -152,6 +155,8 @@ class Steps:
         client.answers.send(Down.DONE, call, data=np.array(places, np.int64).tobytes())
 
     def _find(self, client: Client, size_class: int, _q: int, number: int, length: int, _b: int) -> None:
+        if not 0 < length <= min(MAX_BYTES, class_bytes(size_class)):
+            raise ProtocolError(f"a description of {length} bytes in a block of class {size_class}")
         client.fill(size_class, 1)
         token = client.filled.pop()
         at = offset_of(token)
@@ -168,6 +173,8 @@ class Steps:
     # -- Blocks
 
     def _want(self, client: Client, size_class: int, queue: int, number: int, count: int, num_needed: int) -> None:
+        if size_class > _LARGEST_CLASS:
+            raise ProtocolError(f"blocks of class {size_class}")
         self._shortage.want(client, size_class, queue, number, count, num_needed)
 
     def _filled(self, client: Client, size_class: int, _q: int, _number: int, count: int, _b: int) -> None:

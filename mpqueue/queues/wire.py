@@ -73,11 +73,13 @@ class Place(NamedTuple):
         address: The address at which its owner listens.
         number: The owner's number of it.
         process_id: The owner's.
+        server: The owner's name if it is a server, else "".
     """
 
     address: str
     number: int
     process_id: int
+    server: str = ""
 
 
 class Up:

@@ -117,7 +117,7 @@ class ProcessBackend:
         job, ledger = self.job, self.ledger  # not `self`: a cycle would keep the source until a garbage collection
         common = WorkerConfig(
             job.info(0), ledger.is_stream, ring.segment.size,
-            ring.segment.kind, ring.stride, job.options.max_batch_bytes, queue_home=queue_address.address_for_workers(),
+            ring.segment.kind, ring.stride, job.options.max_batch_bytes, queue_home=queue_address.home_for_workers(),
         )  # fmt: skip
 
         def config_of(number: int, skip: int) -> WorkerConfig:

@@ -87,7 +87,7 @@ class WorkerConfig(NamedTuple):
         max_batch_bytes: The user's bound.
         epoch: For streams: the epoch that a replacement begins with,
         skip: and how many of its elements were published before.
-        queue_home: Where the trainer's queues are.
+        queue_home: Where queues are found by their shared names.
     """
 
     info: context.WorkerInfo
@@ -98,7 +98,7 @@ class WorkerConfig(NamedTuple):
     max_batch_bytes: int | None
     epoch: int = 0
     skip: int = 0
-    queue_home: str = ""
+    queue_home: queue_address.QueueHome = queue_address.QueueHome()
 
 
 class WorkerEnds(NamedTuple):
@@ -188,7 +188,7 @@ class _Worker:
         )  # fmt: skip
         self._compute = self._runner.run
         context.enter_worker_process(config.info, self._writer)
-        queue_address.set_address(config.queue_home)
+        queue_address.set_home(config.queue_home)
 
     def run(self) -> None:
         """Serve grants until there are no more."""

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
+from mpqueue.errors import DataLossError
 from mpqueue.memory.arena import class_bytes, class_for, first_token
 from mpqueue.queues.blocks import BlockCodec, SharedStorage
 from mpqueue.queues.spec import ElementSpec
@@ -368,3 +369,27 @@ def test_an_element_of_a_fixed_shape_is_read_in_one_step(size, monkeypatch):
     _, blocks = plain_and_block(storage, [[np.full(size, 7, np.int32)]])
     monkeypatch.setattr(storage.codec, "parts", None)
     assert storage.get_one(blocks)[0].tolist() == [7] * size
+
+
+@pytest.mark.parametrize("dtype", ["float64", "string"])
+@pytest.mark.parametrize(
+    "head",
+    [[-1], [65], [1 << 40], [1, -1], [1, 1 << 40], [2, 1 << 40, 1 << 40], [1, 1 << 62], [3, 100, 100, 100]],
+    ids=str,
+)
+def test_an_element_that_does_not_fit_into_its_block_is_data_loss(dtype, head):
+    """Whoever can write to a block may write anything there: nobody reads beyond it, or asks for memory, for that."""
+    codec = codec_of([dtype])
+    token = written(codec, 3, [text(b"abc") if dtype == "string" else np.zeros(3)])
+    codec.write(token, [(0, struct.pack(f"<{len(head)}q", *head))])
+    with pytest.raises(DataLossError, match="corrupt"):
+        codec.parts(token)
+
+
+@given(st.binary(min_size=64, max_size=64), st.sampled_from(["float64", "string", "bool"]))
+def test_any_bytes_are_an_element_or_data_loss(data, dtype):
+    codec = codec_of([dtype, "string"])
+    token = first_token(class_for(64)) + 5
+    codec.write(token, [(0, data)])
+    with contextlib.suppress(DataLossError):
+        codec.parts(token)

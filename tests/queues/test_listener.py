@@ -1,5 +1,6 @@
 """Connections to an owner alone: who is accepted, and that all of them end with it."""
 
+import socket
 import threading
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import pytest
 from helpers.calls import DEADLOCK_S
 
 from mpqueue.coordination import rendezvous
+from mpqueue.queues import client
 from mpqueue.queues.listener import Listener
 from mpqueue.queues.wire import HEAD, Down, RecordPipe
 from mpqueue.system.shared_poller import close_poller, make_shared_poller
@@ -61,3 +63,18 @@ def test_all_connections_end_with_the_listener(pool):
         with pytest.raises(ConnectionError, match="nobody listens"):
             rendezvous.connect(listener.address)
     close_poller(poller)
+
+
+def test_who_asks_and_reads_no_answer_is_cut_off_before_the_answers_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(client, "_MAX_OUTBOX_BYTES", 1 << 20)
+    ours, theirs = socket.socketpair()
+    answers = client.Answers(ours, lambda: None)
+    with theirs:
+        for _ in range(100):
+            answers.send(Down.DONE, 1, data=bytes(1 << 17))
+        assert len(answers._outbox) < 1 << 21
+        received = 0
+        while data := theirs.recv(1 << 20):
+            received += len(data)
+        assert received < 1 << 23
+    answers.close()

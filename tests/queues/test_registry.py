@@ -11,9 +11,9 @@ from mpqueue.queues import registry
 
 @pytest.fixture(autouse=True)
 def fresh():
-    registry.reset()
+    registry.own.reset()
     yield
-    registry.reset()
+    registry.own.reset()
 
 
 def test_one_shared_name_is_one_queue_with_a_name_for_each_face():
@@ -33,7 +33,7 @@ def test_it_lives_on_while_nobody_holds_it():
 
 def test_after_a_reset_the_name_is_free_and_the_old_queue_works_on():
     old = FIFOQueue(5, "int32", [[]], shared_name="jobs")
-    registry.reset()
+    registry.own.reset()
     new = FIFOQueue(7, "int64", [[]], shared_name="jobs")
     old.enqueue(1)
     assert (old.size(), new.size()) == (1, 0)
