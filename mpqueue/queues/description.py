@@ -74,10 +74,10 @@ class Description(NamedTuple):
             said = None
         if not isinstance(said, dict):
             raise _refused("it is no JSON object")
-        texts = [_text(said, key) for key in ("name", "shared_name", "container")]
-        if not texts[1]:
+        shared_name = _text(said, "shared_name")
+        if not shared_name:
             raise _refused("it has no shared name")
-        return cls(*texts, _signature(said))
+        return cls(_text(said, "name"), shared_name, _text(said, "container"), _signature(said))
 
 
 def _signature(said: dict[str, Any]) -> Signature:

@@ -105,7 +105,7 @@ copyreg.pickle(RemoteQueue, _reduce_remote)
 
 
 def _home_for_workers() -> QueueHome | None:
-    """Where workers find queues by their names: where this process does, which listens from now on if it has some."""
+    """The home of queues for workers: this process's own, which listens from now on if it has shared ones."""
     found = lookup.connected()
     if found is not None:
         return found.home
