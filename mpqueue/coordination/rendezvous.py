@@ -22,14 +22,24 @@ from pathlib import Path
 _BACKLOG = 128  # connections that wait while the owner is busy; more of them block in connect
 
 
-def listen() -> tuple[socket.socket, str]:
-    """Return a listening socket and its address."""
+def listen(path: str | None = None) -> tuple[socket.socket, str]:
+    """Return a listening socket and its address.
+
+    Args:
+        path: Where to make the socket, in a folder of the caller's, who removes it; None: where nobody else has one.
+    """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    if sys.platform == "linux":
+    if path is not None:
+        address = path
+    elif sys.platform == "linux":
         address = f"\0mpqueue-{secrets.token_hex(16)}"
     else:
         address = f"{tempfile.mkdtemp(prefix='mpqueue-')}/socket"  # the folder's mode is 0700
-    listener.bind(address)
+    try:
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
     listener.listen(_BACKLOG)
     return listener, address
 
@@ -62,7 +72,7 @@ def connect(address: str) -> socket.socket:
 
 
 def forget(address: str) -> None:
-    """Remove the folder of an address that has one, so that nobody finds it any more; the listener is closed apart."""
+    """Remove the folder that `listen` has made, so that nobody finds it any more; the listener is closed apart."""
     if not address.startswith("\0"):
         with contextlib.suppress(OSError):
             shutil.rmtree(Path(address).parent)

@@ -12,6 +12,7 @@ From the ground up; a module imports only from its own line and from those above
     wire.py                                        the messages between processes, and the pipe for them
     selection.py                                   the interface of a queue, and one of several queues
     core.py                                        the queue itself: calls of this process, and who drives the machine
+    absence.py                                     errors where the owner of a queue is gone
     connection.py                                  a process that uses a queue: its connections to the owner
     remote.py                                      the queue there
     windows.py block_pool.py tally_totals.py       the owner: enqueues without an answer, memory, cells of tallies
@@ -24,6 +25,7 @@ From the ground up; a module imports only from its own line and from those above
     tally.py                                       counts of one object by several processes
     registry.py                                    queues by shared name
     making.py                                      new queues
+    host.py                                        queues that several programs share
     sharing.py                                     pickles and forks of queues
     graph.py session.py source.py                  names and collections; sessions; callables that give examples
     ops.py                                         callables that enqueue them

@@ -22,9 +22,9 @@ from typing import NamedTuple
 import numpy as np
 
 from mpqueue.coordination import rendezvous
-from mpqueue.errors import CancelledError, FailedPreconditionError
 from mpqueue.memory.arena import class_bytes, class_for, offset_of
 from mpqueue.memory.segment import Segment
+from mpqueue.queues.absence import owner_gone, owner_unreachable
 from mpqueue.queues.wire import HEAD, RECORD, Down, Place, Up, decode_error
 from mpqueue.system import descriptors
 
@@ -86,6 +86,7 @@ class Connection:
     Raises:
         CancelledError: The owner is gone.
         FailedPreconditionError: It lives, but cannot be reached from here.
+        UnavailableError: It is a server, and gone or not to be reached.
     """
 
     def __init__(self, place: Place) -> None:
@@ -100,7 +101,7 @@ class Connection:
         try:
             self._sock = rendezvous.connect(self._place.address)
         except ConnectionError as error:
-            raise _unreachable(self._place) from error
+            raise owner_unreachable(self._place) from error
         descriptors.own_object(self._sock)
         self._closer = weakref.finalize(self, descriptors.close_object, self._sock)
         self._closer.atexit = False
@@ -129,7 +130,7 @@ class Connection:
         if len(head) < HEAD.size or len(fds) != 2:
             for fd in fds:
                 os.close(fd)
-            raise _unreachable(place)
+            raise owner_unreachable(place)
         _kind, number, size, mark, _ = HEAD.unpack(head)
         with _mappings_lock:
             memory = _mappings.get(place.address)
@@ -153,7 +154,7 @@ class Connection:
         try:
             _write(self._pipe, _pack(self._mark | kind, flag, self.number, queue, number, argument, seq))
         except BrokenPipeError:
-            raise _gone() from None
+            raise owner_gone(self._place) from None
 
     # -- Blocks
 
@@ -206,6 +207,7 @@ class Connection:
 
         Raises:
             CancelledError: The owner is gone.
+            UnavailableError: It was a server.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -246,7 +248,7 @@ class Connection:
             except OSError:
                 data = b""
             if not data:
-                raise _gone()
+                raise owner_gone(self._place)
             buffer += data
 
     # -- Queues
@@ -364,28 +366,3 @@ def _in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_in_child)
-
-
-def _gone() -> CancelledError:
-    return CancelledError(None, None, "the process that owned the queue is gone, or has ended this connection")
-
-
-def _unreachable(place: Place) -> CancelledError | FailedPreconditionError:
-    if not _is_alive(place.process_id):
-        return CancelledError(None, None, f"process {place.process_id}, which owned the queue, is gone")
-    return FailedPreconditionError(
-        None,
-        None,
-        f"there is no way from process {os.getpid()} to process {place.process_id}, which owns the queue, or it has "
-        "dropped all of its queues: both must be of one user, on one machine and in one network namespace (container)",
-    )
-
-
-def _is_alive(process_id: int) -> bool:
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

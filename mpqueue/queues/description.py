@@ -7,6 +7,7 @@ them.
 
 import json
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from mpqueue.errors import InvalidArgumentError
@@ -66,18 +67,43 @@ class Description(NamedTuple):
         Raises:
             InvalidArgumentError: They say nothing, or what no queue has.
         """
-        if len(data) > MAX_BYTES:
-            raise _refused(f"it has {len(data):,} bytes, at most {MAX_BYTES:,} are taken")
-        try:
-            said = json.loads(data.decode())
-        except (ValueError, RecursionError):
-            said = None
-        if not isinstance(said, dict):
-            raise _refused("it is no JSON object")
+        said = _parsed(data)
         shared_name = _text(said, "shared_name")
         if not shared_name:
             raise _refused("it has no shared name")
         return cls(_text(said, "name"), shared_name, _text(said, "container"), _signature(said))
+
+
+def encode_reset(containers: Iterable[str]) -> bytes:
+    """Return the request to forget all queues in these containers, without any all queues."""
+    return json.dumps({"reset": list(containers)}).encode()
+
+
+def decode_reset(data: bytes) -> list[str] | None:
+    """Return the containers of `encode_reset`, None if the bytes are another request.
+
+    Raises:
+        InvalidArgumentError: They say nothing.
+    """
+    said = _parsed(data)
+    if "reset" not in said:
+        return None
+    containers = _list(said["reset"])
+    if not all(isinstance(each, str) for each in containers):
+        raise _refused(f"{containers!r} are no containers")
+    return containers
+
+
+def _parsed(data: bytes) -> dict[str, Any]:
+    if len(data) > MAX_BYTES:
+        raise _refused(f"it has {len(data):,} bytes, at most {MAX_BYTES:,} are taken")
+    try:
+        said = json.loads(data.decode())
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        raise _refused("it is no JSON object")
+    return said
 
 
 def _signature(said: dict[str, Any]) -> Signature:

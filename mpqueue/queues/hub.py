@@ -45,6 +45,7 @@ class Hub:
 
     Args:
         find_shared: Finds, or makes, the queue that another process describes, see `Steps`; called under the lock.
+        path: Where the socket is made, see `Listener`.
 
     Attributes:
         lock: Around everything; held briefly, and never while waiting.
@@ -57,13 +58,13 @@ class Hub:
         stale_at: When the pipe has to be looked at again, by `time.perf_counter`.
     """
 
-    def __init__(self, find_shared: Callable[[bytes], int]) -> None:
+    def __init__(self, find_shared: Callable[[bytes], int], path: str | None = None) -> None:
         self.lock = threading.Lock()
         self._process_id = os.getpid()
         self.watch = Watch(self._serve)
         self._pipe = RecordPipe()
         self.watch.poller.register(self._pipe.fd, READABLE)
-        self._listener = Listener(self.watch.poller)
+        self._listener = Listener(self.watch.poller, path)
         self.pool = BlockPool()
         self.recalls = Recalls(self.watch.poke)
         self.queues: dict[int, SharedQueue] = {}
@@ -121,6 +122,8 @@ class Hub:
 
     def _serve(self, events: Events) -> None:
         with self.lock:
+            if self.is_closed:
+                return
             self.catch_up()
             for fd, event in events:
                 if self.watch.is_poke(fd):
@@ -158,14 +161,21 @@ class Hub:
         client.uses.clear()
 
     def _forget(self, number: int) -> None:
-        """A queue is gone; without any, so is the hub."""
+        """A queue is gone."""
         self.pool.arena.give(self.queues.pop(number).held_blocks())
         if not self.queues:
-            self.is_closed = True
-            self._listener.close()
-            self._pipe.close()
-            self.watch.close()
-            self.pool.close()
+            self._note_unused()
+
+    def _note_unused(self) -> None:
+        """There is no queue any more, and so no use for the hub."""
+        self._close()
+
+    def _close(self) -> None:
+        self.is_closed = True
+        self._listener.close()
+        self._pipe.close()
+        self.watch.close()
+        self.pool.close()
 
     # -- What other processes send
 

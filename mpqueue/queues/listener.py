@@ -1,5 +1,7 @@
 """The connections to one owner: accepted, answered, and noticed when they end."""
 
+import contextlib
+import os
 import socket
 from functools import partial
 
@@ -17,15 +19,16 @@ class Listener:
 
     Args:
         poller: Waits for them.
+        path: The path of the socket, in a folder of the caller's; None: where nobody else has one.
 
     Attributes:
         address: The address at which it listens.
         clients: All connections, by number.
     """
 
-    def __init__(self, poller: Poller) -> None:
-        self._poller = poller
-        self._sock, self.address = rendezvous.listen()
+    def __init__(self, poller: Poller, path: str | None = None) -> None:
+        self._poller, self._path = poller, path
+        self._sock, self.address = rendezvous.listen(path)
         descriptors.own_object(self._sock)
         self._sock.setblocking(False)
         poller.register(self._sock.fileno(), READABLE)
@@ -81,7 +84,11 @@ class Listener:
             client.close()
         self.clients.clear()
         self._by_fd.clear()
-        rendezvous.forget(self.address)
+        if self._path is None:
+            rendezvous.forget(self.address)
+        else:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
         descriptors.close_object(self._sock)
 
 

@@ -1,15 +1,16 @@
 """Makes the queue that an object of one of the three classes stands for, or finds the one of its shared name."""
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+from mpqueue.control.queue_address import QueueHome
 from mpqueue.errors import FailedPreconditionError, InvalidArgumentError
 from mpqueue.queues import lookup, registry
 from mpqueue.queues.connection import connection
 from mpqueue.queues.core import QueueCore, living
-from mpqueue.queues.description import Description, Signature
+from mpqueue.queues.description import Description, Signature, encode_reset
 from mpqueue.queues.lookup import Lookup
 from mpqueue.queues.machine import QueueMachine
 from mpqueue.queues.order import FirstInFirstOut, Order, RandomOrder
@@ -56,6 +57,15 @@ def make_queue(
     )
 
 
+def reset_containers(home: QueueHome, containers: Iterable[str]) -> None:
+    """Have a server forget the queues in these containers, without any all of its queues; who uses one, may go on.
+
+    Raises:
+        UnavailableError: The server is gone.
+    """
+    connection(_place_in(home)).find(encode_reset(containers))
+
+
 def make_described(wanted: Description) -> QueueCore:
     """A new queue for others, of which only the description is known."""
     signature = wanted.signature
@@ -86,8 +96,12 @@ def _find(where: Lookup, wanted: Description, spec: ElementSpec) -> RemoteQueue:
         )
     if home.server and wanted.shared_name.startswith("_"):  # TensorFlow's servers keep these for themselves
         raise InvalidArgumentError(None, None, f"shared_name cannot start with '_': {wanted.shared_name!r}")
-    place = Place(home.address, 0, home.process_id, home.server)
+    place = _place_in(home)
     return RemoteQueue(place._replace(number=connection(place).find(wanted.encode())), spec, wanted.name)
+
+
+def _place_in(home: QueueHome) -> Place:
+    return Place(home.address, 0, home.process_id, home.server)
 
 
 def as_integer(value: Any, what: str) -> int:

@@ -8,6 +8,8 @@ up; a module imports only from its own line and the lines above it::
     specs.py           how batches are read, as plain data
     folders.py         folders of this user's own
     home.py            where a server lives: its folder, its name, its socket, and who is at the other end
+    queues.py          queues that several programs share: `mpqueue.connect`
+    queue_server.py    a server of queues only
     lots.py            a batch in its slot, as the server deals it out
     replays.py         what was dealt before, for positions that are computed again
     plan.py            the options of a stream, checked

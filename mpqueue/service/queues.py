@@ -1,0 +1,169 @@
+"""Connects a program to the queues of a server: those of one shared name are one queue for all that are connected.
+
+    Hello("queues")  ------------------------------>    to the server's socket, as a consumer of batches
+                     <------------------------------    Welcome.queues: the hub's address; the connection ends
+    the messages of a queue that is elsewhere  ---->    to the hub, see `mpqueue.queues.wire`
+
+The hub serves processes of the server's own user only: all of them can write to the memory in which elements lie, so
+that they trust each other with their data, as threads do. But nothing that one of them sends is run by another one.
+"""
+
+import os
+import select
+import socket
+import time
+from contextlib import ExitStack
+from typing import Self
+
+from mpqueue.control.queue_address import QueueHome
+from mpqueue.errors import OpError, ServiceError
+from mpqueue.queues import lookup
+from mpqueue.queues.connection import connection
+from mpqueue.queues.lookup import Lookup
+from mpqueue.queues.wire import Place
+from mpqueue.service.greeting import Hello, Refusal, Welcome, decode_answer
+from mpqueue.service.home import Home
+from mpqueue.service.records import MAX_GREETING, CorruptMessage
+from mpqueue.system import descriptors
+
+_PAUSE_S = 0.02  # after a server that was gone before it answered
+
+
+def connect(name: str, timeout: float | None = None) -> "QueueConnection":
+    """Use the queues of a server inside of a ``with`` block.
+
+    A `FIFOQueue`, `PaddingFIFOQueue` or `RandomShuffleQueue` with a ``shared_name`` that is made in the block, in this
+    thread or in one that is in no such block itself, is one queue for all processes that are connected to this server.
+    It lives there until the server ends, and keeps its elements while nobody is connected. A queue without a
+    ``shared_name`` stays this process's own. Queues that were made in the block work on after it.
+
+    Workers of loaders and runners that are started in the block, and forked processes, are connected, too. Blocks may
+    be nested: the innermost one counts.
+
+    Args:
+        name: The server's name, or the path of its folder.
+        timeout: Seconds to wait for a server that is not there yet; None: as long as it takes.
+
+    Returns: The context manager; the connection is made when the block is entered.
+
+    Raises:
+        TypeError: ``name`` is no text.
+        ValueError: It is no name of a server.
+    """
+    return QueueConnection(Home.of(name), timeout)
+
+
+class QueueConnection:
+    """A block in which the queues of a server are used; see `connect`.
+
+    Args:
+        home: Where the server lives.
+        timeout: Seconds to wait for it, None: as long as it takes.
+    """
+
+    def __init__(self, home: Home, timeout: float | None) -> None:
+        self._home, self._timeout = home, timeout
+        self._entry: ExitStack | None = None
+
+    def __enter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            ServiceError: There was no server in time, or it has refused; the text says why.
+            RuntimeError: The block was entered already.
+        """
+        if self._entry is not None:
+            raise RuntimeError(f"{self!r} is entered already: call mpqueue.connect again for another block")
+        home = find_queues(self._home, self._timeout)
+        with ExitStack() as entry:
+            entry.enter_context(lookup.at(Lookup(home)))
+            self._entry = entry.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        entry, self._entry = self._entry, None
+        if entry is not None:
+            entry.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} to {self._home.name!r}: {'open' if self._entry is not None else 'closed'}>"
+
+
+def find_queues(home: Home, timeout: float | None) -> QueueHome:
+    """Ask a server where its queues are, and see that they can be used.
+
+    Raises:
+        ServiceError: There was no server in time, it has refused, or it cannot be reached from here.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        welcome = _greet(home, deadline)
+        if welcome is not None:
+            break
+        if deadline is not None and time.monotonic() >= deadline:
+            raise ServiceError(
+                f"the server {home.name!r} ends each connection without an answer: see what it has logged"
+            )
+        time.sleep(_PAUSE_S)
+    found = QueueHome(_address_in(home, welcome), welcome.pid, welcome.name)
+    try:
+        connection(Place(found.address, 0, found.process_id, found.server))
+    except OpError as error:
+        raise ServiceError(
+            f"the queues of the server {welcome.name!r} cannot be used from here, at {found.address!r}: {error}. Both "
+            "must be of one user, on one machine; in containers that share the server's folder"
+        ) from error
+    return found
+
+
+def _greet(home: Home, deadline: float | None) -> Welcome | None:
+    """Exchange greetings; None if the server was gone before it answered."""
+    conversation = home.connect(deadline)
+    try:
+        conversation.send(Hello(purpose="queues").encode(), socket.MSG_NOSIGNAL)
+        if not _wait_readable(conversation, deadline):
+            raise ServiceError(f"the server {home.name!r} has not answered in time: it is busy, or stopped by a signal")
+        data = conversation.recv(MAX_GREETING)
+        if not data:
+            return None
+        answer = decode_answer(data)
+    except ConnectionError:
+        return None
+    except CorruptMessage as error:
+        raise ServiceError(f"what listens there is no server of this version of mpqueue: {error}") from error
+    finally:
+        descriptors.close_object(conversation)
+    if isinstance(answer, Refusal):
+        raise ServiceError(f"the server {home.name!r} refuses: {answer.refused}")
+    return answer
+
+
+def _wait_readable(conversation: socket.socket, deadline: float | None) -> bool:
+    poll = select.poll()
+    poll.register(conversation, select.POLLIN)
+    return bool(poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000))
+
+
+def _address_in(home: Home, welcome: Welcome) -> str:
+    """The whole address of the hub; a file's name is one in the folder of the server, as it is seen from here."""
+    address = welcome.queues
+    if not address:
+        raise ServiceError(f"the server {home.name!r} has no queues: it serves batches only (mpqueue.attach)")
+    if address.startswith("\0"):
+        return address
+    if os.path.basename(address) != address:
+        raise ServiceError(f"the server {home.name!r} says that its queues are at {address!r}, which is no file of its")
+    return os.path.join(home.folder, address)
+
+
+def welcome_to_queues(name: str, address: str) -> Welcome:
+    """The answer of a server to who wants its queues.
+
+    Args:
+        name: Of the server.
+        address: `QueueHost.address`.
+    """
+    return Welcome(
+        name=name, mode=None, world=None, job="", length=None, epoch=0, window=0, segment_bytes=0, stride=0,
+        uid=os.geteuid(), pid=os.getpid(), queues=address,
+    )  # fmt: skip
