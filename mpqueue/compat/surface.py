@@ -34,7 +34,7 @@ mpqueue.compat.functions.checks
 mpqueue.compat.functions.cond
     tf: cond
 mpqueue.compat.functions.control
-    tf: Print colocate_with control_dependencies device group no_op tuple
+    tf: Print colocate_with container control_dependencies device group no_op tuple
     tf debugging: Assert
 mpqueue.compat.functions.decoding
     tf io: decode_csv
@@ -164,6 +164,8 @@ mpqueue.compat.program.texts
         real_types
 mpqueue.compat.train.batching
     train: batch batch_join shuffle_batch shuffle_batch_join
+mpqueue.compat.train.cluster
+    train: ClusterDef ClusterSpec JobDef ServerDef
 mpqueue.compat.train.hooks
     train: SessionRunArgs SessionRunContext SessionRunHook SessionRunValues StopAtStepHook
 mpqueue.compat.train.monitored
@@ -177,6 +179,8 @@ mpqueue.compat.train.runners
     train train.queue_runner: QueueRunner add_queue_runner start_queue_runners
 mpqueue.compat.train.scaffold
     train: ChiefSessionCreator Scaffold
+mpqueue.compat.train.server
+    train: Server
 mpqueue.compat.train.steps
     train: assert_global_step create_global_step get_global_step get_or_create_global_step global_step
 mpqueue.compat.train.supervisor

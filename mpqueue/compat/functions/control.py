@@ -16,6 +16,7 @@ from mpqueue.compat.ops.infer import invalid
 from mpqueue.compat.ops.literals import leaves
 
 control_dependencies = of_default_graph("control_dependencies")
+container = of_default_graph("container")
 device = of_default_graph("device")
 colocate_with = of_default_graph("colocate_with")
 

@@ -9,12 +9,14 @@ import numpy as np
 from mpqueue.compat.functions.declare import public_class
 from mpqueue.compat.functions.queue_base import QueueBase
 from mpqueue.compat.functions.random import seeds_of
-from mpqueue.compat.graph import Running, Tensor, custom
+from mpqueue.compat.graph import Running, Tensor, custom, get_default_graph
 from mpqueue.compat.graph.state import handle_of
 from mpqueue.compat.ops import dtypes as types
 from mpqueue.compat.ops.dtypes import DType, as_dtype
+from mpqueue.control.queue_address import QueueHome
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.queues import base, fifo, padding, shuffle
+from mpqueue.queues import base, fifo, lookup, padding, shuffle
+from mpqueue.queues.lookup import Lookup
 from mpqueue.queues.making import as_integer
 from mpqueue.queues.spec import as_list
 from mpqueue.values.shapes import as_known_shapes, as_shapes
@@ -23,26 +25,34 @@ from mpqueue.values.shapes import as_known_shapes, as_shapes
 def _queue_node(
     kind: str, make: Callable[..., base.QueueBase], settings: tuple[Any, ...], shared_name: str | None, name: str | None
 ) -> Tensor:
-    """The handle of a queue, which is found in the run's session, or made there.
+    """The handle of a queue, which is found in the run's session or at its server, or made there.
 
     Args:
         kind: TensorFlow's name of the operation.
-        make: Makes the queue, given its name.
+        make: Makes the queue, given its name, and the shared name at a server.
         settings: What queues of one shared name must agree in.
-        shared_name: Its name in the session; without one it belongs to this node alone.
+        shared_name: Its name in the session, or at its server; without one it belongs to this node alone.
         name: Name of the node.
     """
+    container = get_default_graph().scopes.container
 
     def kernel(run: Running, _values: list[np.ndarray]) -> Sequence[np.ndarray]:
-        key = ("queue", shared_name) if shared_name else made
-        label = made.name
+        home, label = run.session.queue_home, made.name
+        if shared_name and home is not None:
+            return [run.session.resource(made, lambda: at_server(home))]
+        key = ("queue", container, shared_name) if shared_name else made
         handle, found = run.session.resource(key, lambda: (handle_of(make(name=label).queue_ref), (kind, settings)))
         if found != (kind, settings):
             text = f"the queue of shared name {shared_name!r} is a {found[0]} of {found[1]}, not a {kind} of {settings}"
             raise InvalidArgumentError(None, None, text)
         return [handle]
 
-    made = custom(kind, (), [(types.resource, ())], kernel, name=name)
+    def at_server(home: QueueHome) -> np.ndarray:
+        with lookup.here(Lookup(home, container)):
+            return handle_of(make(name=made.name, shared_name=shared_name).queue_ref)
+
+    told = {"container": container.encode(), "shared_name": (shared_name or "").encode()}
+    made = custom(kind, (), [(types.resource, ())], kernel, name=name, attributes=told)
     return made.outputs[0]
 
 
@@ -55,7 +65,8 @@ class FIFOQueue(QueueBase):
     """A queue that gives its elements out in the order in which they were put in.
 
     Args:
-        shared_name: Queues of one shared name are one queue in a session.
+        shared_name: Queues of one shared name (and one `container`) are one queue in a session, or, if the session has
+            a ``target``, in all programs that use that server.
 
     Raises:
         TypeError: No such type, or ``capacity`` is no int.
@@ -83,7 +94,8 @@ class PaddingFIFOQueue(QueueBase):
     """A FIFO queue whose elements may differ in size along unknown axes, and are padded when they are stacked.
 
     Args:
-        shared_name: Queues of one shared name are one queue in a session.
+        shared_name: Queues of one shared name (and one `container`) are one queue in a session, or, if the session has
+            a ``target``, in all programs that use that server.
 
     Raises:
         TypeError: No such type, or ``capacity`` is no int.
@@ -117,7 +129,8 @@ class RandomShuffleQueue(QueueBase):
     """A queue that gives out any of its elements, each as likely as the others.
 
     Args:
-        shared_name: Queues of one shared name are one queue in a session.
+        shared_name: Queues of one shared name (and one `container`) are one queue in a session, or, if the session has
+            a ``target``, in all programs that use that server.
         seed: With it, or with `set_random_seed`, every new session gives the same order; it is not TensorFlow's.
 
     Raises:
@@ -141,7 +154,13 @@ class RandomShuffleQueue(QueueBase):
         known = as_known_shapes(shapes, len(kinds), "RandomShuffleQueue")
         seeds = seeds_of(seed)
         whole = None if seeds is None else seeds[0] % 2**64 << 64 | seeds[1] % 2**64
-        make = partial(shuffle.RandomShuffleQueue, bound, minimum, kinds, known, seed=whole)
         settings = (bound, minimum, kinds, known, None if shared_name and seed is None else seeds)
+
+        def make(name: str, shared_name: str | None = None) -> base.QueueBase:
+            agreed = None if shared_name and seed is None else whole  # others have other numbers for the same queue
+            return shuffle.RandomShuffleQueue(
+                bound, minimum, kinds, known, seed=agreed, shared_name=shared_name, name=name
+            )
+
         handle = _queue_node("RandomShuffleQueueV2", make, settings, shared_name, name)
         super().__init__(kinds, known, names, handle)

@@ -4,6 +4,7 @@ From the ground up::
 
     symbolic.py   operators of tensors, and the uses as a value, which are refused
     scopes.py     what applies to new nodes (names, devices, branches, the default graph), and collections
+    targets.py    the servers that sessions name
     state.py      what the kernels of a session share, and handles to it
     nodes.py      Operation, Tensor, Graph
     graph.py      the default graph

@@ -53,6 +53,7 @@ class Scopes:
     name: str = ""  # the prefix of names, without the final slash
     control_inputs: tuple[Any, ...] = ()  # the operations that they wait for
     device: str = ""  # without effect
+    container: str = ""  # the group of names to which shared names belong
     branch: Any = None  # the branch of a `cond` to which they belong
 
 
@@ -129,9 +130,11 @@ class Scoped:
         del op, ignore_existing
         return nullcontext()
 
-    def container(self, container_name: str) -> AbstractContextManager[str]:
-        """No effect: state belongs to a session."""
-        return nullcontext(container_name)
+    @contextmanager
+    def container(self, container_name: str) -> Iterator[str]:
+        """Inside, the shared names of new queues are names in this container: others than those of other containers."""
+        with self.changed(container=container_name):
+            yield container_name
 
 
 class Collections:

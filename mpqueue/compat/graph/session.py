@@ -3,7 +3,7 @@
 State is kept in `SessionState` and ends with the session. Two sessions of one graph share nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Self
 
@@ -14,6 +14,9 @@ from mpqueue.compat.graph.plan import Plan
 from mpqueue.compat.graph.run import Run, owned
 from mpqueue.compat.graph.scopes import sessions
 from mpqueue.compat.graph.state import SessionState
+from mpqueue.compat.graph.targets import queue_home_of
+from mpqueue.errors import NotFoundError
+from mpqueue.queues.making import reset_containers
 from mpqueue.queues.session import SessionClosedError
 
 
@@ -23,12 +26,16 @@ class Session(SessionState):
     As a context manager it is the default session, and its graph the default graph; at the end it is closed.
 
     Args:
-        target: Accepted for TensorFlow's sake; there are no servers here.
+        target: The server, a `tf.train.Server` of this machine, that has the queues with shared names; all else is
+            computed here. "": no server.
         graph: The graph to run, default the default graph.
-        config: Accepted for TensorFlow's sake.
+        config: Has no effect, but for ``operation_timeout_in_ms``: how long to wait for the server.
 
     Raises:
-        TypeError: ``graph`` is no graph.
+        TypeError: ``graph`` is no graph, or ``target`` is no str.
+        NotFoundError: The target is of no known form.
+        UnimplementedError: It is on another machine.
+        UnavailableError: There is no server in time.
 
     Follows: ``tf.Session``.
     """
@@ -36,7 +43,7 @@ class Session(SessionState):
     def __init__(self, target: str = "", graph: Graph | None = None, config: Any = None) -> None:
         if graph is not None and not isinstance(graph, Graph):
             raise TypeError(f"graph must be a Graph, but got {type(graph).__name__}")
-        super().__init__()
+        super().__init__(queue_home_of(target, config))
         self.graph = get_default_graph() if graph is None else graph
         self.sess_str, self._config = target, config
         self._num_runs = 0
@@ -124,6 +131,20 @@ class Session(SessionState):
             with self.lock:
                 self._num_runs -= 1
                 self._forget_if_unused()
+
+    @staticmethod
+    def reset(target: str, containers: Sequence[str] | None = None, config: Any = None) -> None:
+        """Forget the queues with shared names at a server: they begin anew where their names are used next.
+
+        Args:
+            target: The server.
+            containers: Only those in these containers.
+            config: As for the constructor, and so are the errors.
+        """
+        home = queue_home_of(target, config)
+        if home is None:
+            raise NotFoundError(None, None, "a session without a target has nothing that other sessions share")
+        reset_containers(home, containers or ())
 
     def as_default(self) -> Any:
         """A context in which this is the default session of this thread; the session stays open after it."""

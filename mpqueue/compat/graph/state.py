@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from mpqueue.control.queue_address import QueueHome
 from mpqueue.coordination.cancellation import CancellationScope
 
 _State = TypeVar("_State")
@@ -18,9 +19,13 @@ class SessionState:
     """The half of a session that kernels see.
 
     State is kept under the operation (or the shared name) that stands for it; it is made when it is first used.
+
+    Attributes:
+        queue_home: The server that has the queues with shared names; None: the session itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, queue_home: QueueHome | None = None) -> None:
+        self.queue_home = queue_home
         self.state: dict[Any, Any] = {}  # changed only while `lock` is held
         self.lock = threading.RLock()
         self.scope = CancellationScope()

@@ -167,7 +167,8 @@ class SingularMonitoredSession(MonitoredSession):
         hooks: Called around each run.
         scaffold: The nodes that initialise the session.
         stop_grace_period_secs: Seconds that threads have to end when it is closed.
-        master, config, checkpoint_dir, checkpoint_filename_with_path: No effect.
+        master: The session's target.
+        config, checkpoint_dir, checkpoint_filename_with_path: No effect.
     """
 
     def __init__(
@@ -188,13 +189,14 @@ class SingularMonitoredSession(MonitoredSession):
 
 
 @public(
-    "train.MonitoredTrainingSession(master='', is_chief, checkpoint_dir=None, scaffold, hooks, chief_only_hooks, "
+    "train.MonitoredTrainingSession(master, is_chief, checkpoint_dir=None, scaffold, hooks, chief_only_hooks, "
     "save_checkpoint_secs=None, save_summaries_steps=None, save_summaries_secs=None, config=None, "
     "stop_grace_period_secs, log_step_count_steps=100, max_wait_secs=7200, save_checkpoint_steps=None, "
     "summary_dir=None, save_graph_def=True)",
     like=SingularMonitoredSession,
 )
 def MonitoredTrainingSession(
+    master: str = "",
     is_chief: bool = True,
     scaffold: Scaffold | None = None,
     hooks: Sequence[SessionRunHook] | None = None,
@@ -204,8 +206,9 @@ def MonitoredTrainingSession(
     """Return a `MonitoredSession`; nothing is saved or summarised.
 
     Args:
+        master: The session's target.
         is_chief: True if ``chief_only_hooks`` are used.
         chief_only_hooks: Called before the other ones.
     """
     first = list(chief_only_hooks or ()) if is_chief else []
-    return MonitoredSession(ChiefSessionCreator(scaffold), [*first, *(hooks or ())], stop_grace_period_secs)
+    return MonitoredSession(ChiefSessionCreator(scaffold, master), [*first, *(hooks or ())], stop_grace_period_secs)

@@ -96,7 +96,8 @@ class ChiefSessionCreator:
 
     Args:
         scaffold: The nodes that initialise them.
-        master, config, checkpoint_dir, checkpoint_filename_with_path: No effect.
+        master: The sessions' target.
+        config, checkpoint_dir, checkpoint_filename_with_path: No effect.
     """
 
     def __init__(

@@ -82,8 +82,9 @@ class Supervisor:
         """Return a session with its variables initialised, and its queue runners started.
 
         Args:
+            master: The session's target.
             start_standard_services: False to start no queue runners.
-            master, config, wait_for_checkpoint, max_wait_secs: No effect.
+            config, wait_for_checkpoint, max_wait_secs: No effect.
         """
         self.coord.clear_stop()
         session = Session(master, self._graph, config)
@@ -105,8 +106,9 @@ class Supervisor:
         An exception inside ends it, and is raised at its end, as those of threads; `OutOfRangeError` is a clean end.
 
         Args:
+            master: The session's target.
             start_standard_services: False to start no queue runners.
-            master, config, close_summary_writer: No effect.
+            config, close_summary_writer: No effect.
         """
         session = self.prepare_or_wait_for_session(master, config, start_standard_services=start_standard_services)
         try:

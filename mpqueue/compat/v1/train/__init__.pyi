@@ -2,6 +2,10 @@
 from collections.abc import Sequence
 from mpqueue.compat.functions.queues import FIFOQueue
 from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.compat.train.cluster import ClusterDef as ClusterDef
+from mpqueue.compat.train.cluster import ClusterSpec as ClusterSpec
+from mpqueue.compat.train.cluster import JobDef as JobDef
+from mpqueue.compat.train.cluster import ServerDef as ServerDef
 from mpqueue.compat.train.hooks import SessionRunArgs as SessionRunArgs
 from mpqueue.compat.train.hooks import SessionRunContext as SessionRunContext
 from mpqueue.compat.train.hooks import SessionRunHook as SessionRunHook
@@ -15,6 +19,7 @@ from mpqueue.compat.train.runners import QueueRunner as QueueRunner
 from mpqueue.compat.train.runners import add_queue_runner as add_queue_runner
 from mpqueue.compat.train.scaffold import ChiefSessionCreator as ChiefSessionCreator
 from mpqueue.compat.train.scaffold import Scaffold as Scaffold
+from mpqueue.compat.train.server import Server as Server
 from mpqueue.compat.train.steps import assert_global_step as assert_global_step
 from mpqueue.compat.train.steps import create_global_step as create_global_step
 from mpqueue.compat.train.steps import get_global_step as get_global_step
@@ -41,6 +46,8 @@ from typing import Any
 __all__ = [
     "BytesList",
     "ChiefSessionCreator",
+    "ClusterDef",
+    "ClusterSpec",
     "Coordinator",
     "Example",
     "Feature",
@@ -49,6 +56,7 @@ __all__ = [
     "Features",
     "FloatList",
     "Int64List",
+    "JobDef",
     "LooperThread",
     "MonitoredSession",
     "MonitoredTrainingSession",
@@ -56,6 +64,8 @@ __all__ = [
     "QueueRunnerDef",
     "Scaffold",
     "SequenceExample",
+    "Server",
+    "ServerDef",
     "SessionRunArgs",
     "SessionRunContext",
     "SessionRunHook",
@@ -133,7 +143,7 @@ def shuffle_batch_join(
     name: str | None = None,
 ) -> Any: ...
 def MonitoredTrainingSession(
-    master: Any = "",
+    master: str = "",
     is_chief: bool = True,
     checkpoint_dir: Any = None,
     scaffold: Scaffold | None = None,
