@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from mpqueue.readers import matching_files as matching_files
     from mpqueue.readers import read_file as read_file
     from mpqueue.sequence import Sequence as Sequence
+    from mpqueue.service.queues import connect as connect
     from mpqueue.stats import Statistics as Statistics
     from mpqueue.train.collections import add_queue_runner as add_queue_runner
     from mpqueue.train.collections import get_queue_runners as get_queue_runners
@@ -126,6 +127,7 @@ _HOMES = {
     "parsing.sequence": ("parse_single_sequence_example",),
     "values.sparse": ("SparseTensorValue",),
     "sequence": ("Sequence",),
+    "service.queues": ("connect",),
     "stats": ("Statistics",),
     "train.collections": ("add_queue_runner", "get_queue_runners", "start_queue_runners"),
     "train.local_variables": ("local_variables_initializer",),
@@ -172,6 +174,7 @@ __all__ = [
     "WorkerInfo",
     "__version__",
     "add_queue_runner",
+    "connect",
     "decode_csv",
     "decode_json_example",
     "decode_raw",

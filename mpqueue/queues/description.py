@@ -15,7 +15,7 @@ from mpqueue.values.dtypes import STRING, DType, as_dtype
 from mpqueue.values.shapes import Shape, as_shape, is_fully_known
 
 MAX_BYTES = 1 << 16
-MAX_ELEMENT_BYTES = 1 << 40  # of fixed shapes: far beyond any memory, and far below where arithmetic has limits
+MAX_COMPONENT_BYTES = (1 << 31) - 1  # of a fixed shape: NumPy's bound for one item of an array
 _MAX_INTEGER = 1 << 128
 _CLASSES = ("FIFOQueue", "PaddingFIFOQueue", "RandomShuffleQueue")
 
@@ -139,8 +139,10 @@ def _shapes(said: Any, dtypes: tuple[DType, ...]) -> tuple[Shape, ...] | None:
     shapes = tuple(None if each is None else as_shape([_size(size) for size in _list(each)]) for each in _list(said))
     if len(shapes) != len(dtypes):
         raise _refused(f"it has {len(shapes)} shapes for {len(dtypes)} components")
-    if any(math.prod(size or 1 for size in shape or ()) > MAX_ELEMENT_BYTES for shape in shapes):
-        raise _refused("its elements are larger than any memory")
+    for dtype, shape in zip(dtypes, shapes, strict=True):
+        itemsize = 1 if isinstance(dtype, str) else dtype.itemsize
+        if is_fully_known(shape) and math.prod(size or 0 for size in shape or ()) * itemsize > MAX_COMPONENT_BYTES:
+            raise _refused(f"a component of shape {shape} has more than {MAX_COMPONENT_BYTES:,} bytes")
     return shapes
 
 

@@ -40,7 +40,10 @@ class _ServerHub(Hub):
         with self.lock:
             thread = self._thread
             if not self.is_closed:
+                for client in self._listener.clients.values():
+                    client.uses.clear()  # they keep queues alive, and these the hub
                 self._close()
+                self.queues.clear()
         if thread is not None:
             thread.join()
 

@@ -26,6 +26,7 @@ from mpqueue.service.home import Home
 from mpqueue.service.records import MAX_GREETING, CorruptMessage
 from mpqueue.system import descriptors
 
+_ANSWER_S = 5.0
 _PAUSE_S = 0.02  # after a server that was gone before it answered
 
 
@@ -121,7 +122,8 @@ def _greet(home: Home, deadline: float | None) -> Welcome | None:
     conversation = home.connect(deadline)
     try:
         conversation.send(Hello(purpose="queues").encode(), socket.MSG_NOSIGNAL)
-        if not _wait_readable(conversation, deadline):
+        patience = None if deadline is None else max(deadline, time.monotonic() + _ANSWER_S)  # it is there, and busy
+        if not _wait_readable(conversation, patience):
             raise ServiceError(f"the server {home.name!r} has not answered in time: it is busy, or stopped by a signal")
         data = conversation.recv(MAX_GREETING)
         if not data:

@@ -1,0 +1,119 @@
+"""A server of queues only: its name, its greetings, and strangers who say what nobody says."""
+
+import os
+import socket
+
+import pytest
+from helpers.calls import DEADLOCK_S, Call
+
+import mpqueue
+from mpqueue import FIFOQueue
+from mpqueue.errors import ServiceError
+from mpqueue.service import queue_server
+from mpqueue.service.greeting import Hello, Refusal, Welcome, decode_answer
+from mpqueue.service.home import Home
+from mpqueue.service.queue_server import QueueServer
+from mpqueue.service.records import MAX_GREETING
+
+
+@pytest.fixture
+def server(servers_home):
+    with QueueServer("photos") as made:
+        yield made
+
+
+@pytest.fixture
+def stranger(server):
+    """A function that connects and says something; all connections are closed at the end."""
+    sockets = []
+
+    def say(*messages):
+        sockets.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        sockets[-1].settimeout(DEADLOCK_S)
+        sockets[-1].connect(Home.of("photos").socket_path)
+        for message in messages:
+            sockets[-1].send(message)
+        return sockets[-1]
+
+    yield say
+    for each in sockets:
+        each.close()
+
+
+def test_it_says_where_its_queues_are_and_ends_the_connection(server, stranger):
+    there = stranger(Hello(purpose="queues").encode())
+    answer = decode_answer(there.recv(1 << 16))
+    assert isinstance(answer, Welcome)
+    assert (answer.name, answer.mode, answer.pid, answer.uid) == ("photos", None, os.getpid(), os.geteuid())
+    assert answer.queues in os.listdir(server.folder)
+    assert there.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (Hello().encode(), "serves queues only"),
+        (b"hello", "no JSON"),
+        (b"x" * (MAX_GREETING + 1), "at most"),
+        (b'{"protocol": 99, "version": "7"}', "protocol 99"),
+    ],
+)
+def test_who_says_anything_else_is_told_why_not(stranger, said, why):
+    answer = decode_answer(stranger(said).recv(1 << 16))
+    assert isinstance(answer, Refusal)
+    assert why in answer.refused
+
+
+def test_those_who_say_nothing_keep_nobody_waiting_and_are_dropped(stranger):
+    silent = [stranger() for _ in range(queue_server.MAX_STRANGERS + 20)]
+    with mpqueue.connect("photos", timeout=DEADLOCK_S):
+        assert FIFOQueue(10, "int64", shared_name="jobs").size() == 0
+    assert "too many connections" in decode_answer(silent[0].recv(1 << 16)).refused
+    silent[1].close()
+
+
+def test_who_says_nothing_is_dropped_after_a_while(stranger, monkeypatch):
+    monkeypatch.setattr(queue_server, "GREETING_S", 0.05)
+    assert "no greeting came" in decode_answer(stranger().recv(1 << 16)).refused
+
+
+def test_who_leaves_before_the_answer_harms_nobody(stranger):
+    for _ in range(50):
+        stranger(Hello(purpose="queues").encode()).close()
+        stranger().close()
+    with mpqueue.connect("photos", timeout=DEADLOCK_S):
+        assert FIFOQueue(10, "int64", shared_name="jobs").size() == 0
+
+
+def test_one_name_has_one_server_and_is_free_after_it(servers_home):
+    with QueueServer("photos") as server:
+        assert repr(server) == "<QueueServer 'photos': 0 queues>"
+        assert server.start() is server
+        with pytest.raises(ServiceError, match=f"served already, by process {os.getpid()}"):
+            QueueServer("photos").start()
+    server.stop()
+    assert repr(server) == "<QueueServer 'photos': stopped>"
+    with QueueServer("photos"):
+        pass
+    assert os.listdir(servers_home) == []
+
+
+def test_waiting_ends_with_the_server(servers_home):
+    server = QueueServer("photos")
+    with pytest.raises(RuntimeError, match="does not run"):
+        server.wait()
+    server.start()
+    assert not server.wait(0.001)
+    call = Call(server.wait)
+    server.stop()
+    try:
+        assert call.result()
+    except RuntimeError:  # it came when there was nothing to wait for any more
+        assert "stopped" in repr(server)
+
+
+def test_a_folder_whose_path_leaves_no_room_for_another_socket_will_do(servers_home):
+    name = "n" * (107 - len(os.fsencode(servers_home)) - len("//socket"))
+    with QueueServer(name) as server, mpqueue.connect(name, timeout=0):
+        assert FIFOQueue(10, "int64", shared_name="jobs").size() == 0
+        assert sorted(os.listdir(server.folder)) == ["lock", "made", "socket"]

@@ -1,0 +1,387 @@
+"""Queues that several programs share through a server: `mpqueue.connect`."""
+
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from helpers.calls import DEADLOCK_S, Call, blocked
+from helpers.homes import STRANGER, become, needs_root
+from helpers.others import Other
+
+import mpqueue
+from mpqueue import FIFOQueue, Loader, PaddingFIFOQueue, RandomShuffleQueue
+from mpqueue.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    InvalidArgumentError,
+    OutOfRangeError,
+    ServiceError,
+    UnavailableError,
+)
+from mpqueue.queues import lookup
+from mpqueue.queues.core import QueueCore
+from mpqueue.queues.making import reset_containers
+from mpqueue.service.queue_server import QueueServer
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+
+
+@pytest.fixture
+def server(servers_home):
+    with QueueServer("photos") as made:
+        yield made
+
+
+def jobs(capacity=10, **options):
+    return FIFOQueue(capacity, "int64", [[]], shared_name="jobs", **options)
+
+
+PROGRAM = """
+import mpqueue
+with mpqueue.connect("photos", timeout=30):
+    queue = mpqueue.FIFOQueue(10, "int64", [[]], shared_name="jobs")
+queue.enqueue_many([[1, 2, 3]])
+print(queue.dequeue(), queue.size())
+"""
+
+
+def test_programs_that_are_connected_share_a_queue_by_its_name(server):
+    for expected in (["1", "2"], ["2", "4"]):  # the elements stay while nobody is connected
+        done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60)
+        assert done.stdout.split() == expected, done.stderr
+    with mpqueue.connect("photos"):
+        assert jobs().dequeue_many(4).tolist() == [3, 1, 2, 3]
+
+
+def test_a_queue_without_a_shared_name_stays_the_processs_own(server):
+    with mpqueue.connect("photos"):
+        assert isinstance(FIFOQueue(10, "int64", [[]]).queue_ref, QueueCore)
+
+
+def test_all_kinds_of_queues_and_of_elements_are_shared(server):
+    def make():
+        return [
+            FIFOQueue(5, ["string", "float32"], names=["text", "number"], shared_name="a"),
+            PaddingFIFOQueue(5, "string", [[None]], shared_name="b"),
+            RandomShuffleQueue(5, 1, "complex128", [[2]], seed=3, shared_name="c"),
+        ]
+
+    def fill(named, padded, shuffled):
+        named.enqueue({"text": "é", "number": np.float32(0.5)})
+        padded.enqueue([np.array([b"x"], object)])
+        padded.enqueue([np.array([b"y", b"z" * 9000], object)])
+        shuffled.enqueue_many([[[1j, 2], [1j, 2]]])
+
+    with mpqueue.connect("photos"):
+        named, padded, shuffled = queues = make()
+        with Other(*queues) as other:
+            other.ask(fill)
+    assert named.dequeue() == {"text": "é".encode(), "number": np.float32(0.5)}
+    assert padded.dequeue_many(2).tolist() == [[b"x", b""], [b"y", b"z" * 9000]]
+    assert shuffled.dequeue().tolist() == [1j, 2]
+
+
+class TestConnecting:
+    def test_it_fails_at_the_with_if_no_server_comes(self, servers_home):
+        connection = mpqueue.connect("photos", timeout=0.01)
+        with pytest.raises(ServiceError, match=r"no server 'photos' after .* s: nobody listens at"), connection:
+            pass
+        assert lookup.current() is None
+
+    def test_it_waits_for_a_server_that_is_not_there_yet(self, servers_home):
+        def connect():
+            with mpqueue.connect("photos", timeout=DEADLOCK_S):
+                return jobs().size()
+
+        call = Call(connect)
+        with QueueServer("photos"):
+            assert call.result() == 0
+
+    def test_a_name_that_is_none_is_refused_at_once(self):
+        with pytest.raises(ValueError, match="name"):
+            mpqueue.connect("..")
+        with pytest.raises(TypeError, match="name"):
+            mpqueue.connect(5)
+
+    def test_the_path_of_the_folder_is_a_name(self, server):
+        with mpqueue.connect(server.folder, timeout=0):
+            assert jobs().size() == 0
+
+    def test_the_innermost_block_counts(self, server, servers_home):
+        with QueueServer("other"), mpqueue.connect("photos"):
+            jobs().enqueue(1)
+            with mpqueue.connect("other"):
+                assert jobs().size() == 0
+            assert jobs().size() == 1
+        jobs().enqueue(5)  # this process's own
+        with mpqueue.connect("photos"):
+            assert jobs().size() == 1
+
+    def test_a_block_can_be_entered_again_but_not_twice_at_once(self, server):
+        connection = mpqueue.connect("photos")
+        for size in range(2):
+            with connection:
+                assert jobs().size() == size
+                jobs().enqueue(1)
+                with pytest.raises(RuntimeError, match="entered already"), connection:
+                    pass
+                assert jobs().size() == size + 1
+        assert lookup.current() is None
+
+    def test_threads_that_are_started_in_the_block_are_connected(self, server, servers_home):
+        with QueueServer("other"), mpqueue.connect("other"):
+            other = lookup.connected()
+        seen, may_look, may_end = [], threading.Event(), threading.Event()
+
+        def look():
+            assert may_look.wait(DEADLOCK_S)
+            with lookup.here(other):  # its own block wins
+                seen.append(lookup.connected())
+            seen.append(lookup.connected())
+            may_end.set()
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        with mpqueue.connect("photos"):
+            may_look.set()
+            assert may_end.wait(DEADLOCK_S)
+            assert seen == [other, lookup.connected()]
+        thread.join()
+        assert lookup.connected() is None
+
+    @needs_root
+    def test_another_user_may_not(self, server):
+        def attempt():
+            become(STRANGER)
+            with mpqueue.connect("photos", timeout=0.01):
+                pass
+
+        with Other() as other, pytest.raises(ServiceError, match="may not connect"):
+            other.ask(attempt)
+
+
+class TestOtherProcesses:
+    def test_a_fork_in_the_block_is_connected(self, server):
+        with mpqueue.connect("photos"):
+            queue = jobs()
+            queue.enqueue(1)
+            with Other() as child:
+                child.ask(lambda: jobs().enqueue(2))
+                assert child.ask(lambda: jobs().dequeue()) == 1
+        assert queue.dequeue() == 2
+
+    def test_a_handle_may_travel_to_a_process_that_is_not_connected(self, server):
+        with mpqueue.connect("photos"):
+            queue = jobs()
+        with Other(pickle.dumps(queue.queue_ref), method="spawn") as other:
+            other.ask(lambda data: pickle.loads(data).enqueue([np.array(7)], None))
+        assert queue.dequeue() == 7
+
+    @pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+    def test_workers_that_start_in_the_block_are_connected(self, server, method):
+        class Finder:
+            def __len__(self):
+                return 10
+
+            def __getitem__(self, index):
+                FIFOQueue(30, "int64", [[]], shared_name="found").enqueue(index)
+                return np.array([index])
+
+            def on_epoch_end(self):
+                pass
+
+        with mpqueue.connect("photos"), Loader(Finder(), workers=2, start_method=method) as loader:
+            assert len(list(loader)) == 10
+            found = FIFOQueue(30, "int64", [[]], shared_name="found")
+        assert sorted(found.dequeue_many(10).tolist()) == list(range(10))
+
+    def test_a_killed_consumer_gives_back_what_it_waited_for(self, server):
+        with mpqueue.connect("photos"):
+            queue = jobs()
+        queue.enqueue_many(np.arange(3))
+        with Other(queue) as victim:
+            victim.begin(lambda q: q.dequeue_many(5))
+            while queue.size():
+                pass  # until it has taken them out
+            victim.kill()
+        queue.enqueue_many(np.arange(3, 6))
+        assert queue.dequeue_many(6, timeout=DEADLOCK_S).tolist() == list(range(6))
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("field", "make"),
+        [
+            ("class_name", lambda: PaddingFIFOQueue(10, "int64", [[]], shared_name="jobs")),
+            ("dtypes", lambda: FIFOQueue(10, "int32", [[]], shared_name="jobs")),
+            ("shapes", lambda: FIFOQueue(10, "int64", shared_name="jobs")),
+            ("capacity", lambda: jobs(11)),
+        ],
+    )
+    def test_another_queue_of_the_name_is_refused_in_any_process(self, server, field, make):
+        with mpqueue.connect("photos"):
+            jobs()
+            with Other() as other, pytest.raises(InvalidArgumentError, match=f"'jobs' exists with {field}"):
+                other.ask(make)
+
+    def test_who_gives_no_seed_takes_any(self, server):
+        with mpqueue.connect("photos"):
+            RandomShuffleQueue(5, 1, "int32", seed=3, shared_name="jobs").enqueue(1)
+            assert RandomShuffleQueue(5, 1, "int32", shared_name="jobs").size() == 1
+            with pytest.raises(InvalidArgumentError, match="seed 3, not 4"):
+                RandomShuffleQueue(5, 1, "int32", seed=4, shared_name="jobs")
+
+    def test_names_of_tensorflows_own_are_refused(self, server):
+        with mpqueue.connect("photos"), pytest.raises(InvalidArgumentError, match="cannot start with '_'"):
+            FIFOQueue(10, "int64", shared_name="_jobs")
+
+    def test_names_without_end_are_refused(self, server):
+        with mpqueue.connect("photos"), pytest.raises(InvalidArgumentError, match="shorter names"):
+            FIFOQueue(10, "int64", shared_name="j" * 100_000)
+
+    def test_elements_that_no_memory_holds_are_refused_and_the_name_stays_free(self, server):
+        with mpqueue.connect("photos"):
+            with pytest.raises(InvalidArgumentError, match="more than"):
+                FIFOQueue(10, "int64", [[1 << 40]], shared_name="jobs")
+            assert jobs().size() == 0
+
+    def test_containers_have_names_of_their_own_and_are_reset_alone(self, server):
+        with mpqueue.connect("photos"):
+            home = lookup.connected().home
+        for container in ("", "one", "two"):
+            with lookup.here(lookup.Lookup(home, container)):
+                jobs().enqueue(1)
+        for reset, sizes in (["one"], [1, 0, 1]), ([], [0, 0, 0]):
+            reset_containers(home, reset)
+            for container, size in zip(("", "one", "two"), sizes, strict=True):
+                with lookup.here(lookup.Lookup(home, container)):
+                    assert jobs().size() == size
+
+    def test_who_uses_a_queue_that_was_reset_goes_on(self, server):
+        with mpqueue.connect("photos"):
+            queue, home = jobs(), lookup.connected().home
+            queue.enqueue(1)
+            reset_containers(home, [])
+            assert jobs().size() == 0
+        assert queue.dequeue() == 1
+
+
+CALLS = {
+    "dequeue": lambda q: q.dequeue(),
+    "dequeue_many": lambda q: q.dequeue_many(5),
+    "dequeue with a timeout": lambda q: q.dequeue_many(5, timeout=60),
+    "enqueue": lambda q: q.enqueue(1),
+    "enqueue_many": lambda q: q.enqueue_many(np.arange(5)),
+    "close behind an enqueue": lambda q: (q.enqueue_many(np.arange(5)), q.close()),
+}
+
+
+class TestTheEndOfTheServer:
+    @pytest.mark.parametrize("end", ["stop", "kill"])
+    @pytest.mark.parametrize("what", CALLS)
+    def test_whatever_waits_fails_and_so_does_every_later_call(self, servers_home, what, end):
+        with Other() as owner:
+            owner.ask(_serve)
+            with mpqueue.connect("photos", timeout=DEADLOCK_S):
+                queue = jobs(2)
+            if "enqueue" in what:
+                queue.enqueue_many([[1, 2]])
+            call = blocked(CALLS[what], queue)
+            owner.kill() if end == "kill" else owner.ask(_stop)
+            with pytest.raises(UnavailableError, match="the server 'photos' is gone"):
+                call.result()
+            for again in (queue.size, lambda: queue.enqueue(1), queue.dequeue, queue.close):
+                with pytest.raises(UnavailableError, match="connect to it, and make them anew"):
+                    again()
+
+    def test_a_new_server_of_the_name_has_new_queues(self, servers_home):
+        with Other() as owner:
+            owner.ask(_serve)
+            with mpqueue.connect("photos", timeout=DEADLOCK_S):
+                queue = jobs()
+            queue.enqueue(1)
+            owner.kill()
+        with QueueServer("photos"):
+            with pytest.raises(UnavailableError):
+                queue.size()
+            with mpqueue.connect("photos"):
+                assert jobs().size() == 0
+        assert os.listdir(servers_home) == []  # nor is anything left of the one that was killed
+
+    def test_a_queue_cannot_be_made_any_more(self, servers_home):
+        with QueueServer("photos") as server, mpqueue.connect("photos"):
+            server.stop()
+            with pytest.raises(UnavailableError, match="is gone"):
+                jobs()
+
+    def test_the_servers_own_process_is_no_exception(self, server):
+        with mpqueue.connect("photos"):
+            call = blocked(jobs().dequeue)
+            server.stop()
+            with pytest.raises(UnavailableError):
+                call.result()
+
+    def test_a_forked_copy_of_the_server_ends_nothing(self, server):
+        with Other(server) as child:
+            child.ask(lambda s: s.stop())
+        with mpqueue.connect("photos", timeout=0):
+            assert jobs().size() == 0
+
+
+def _serve():
+    global _kept
+    _kept = QueueServer("photos").start()
+
+
+def _stop():
+    _kept.stop()
+
+
+class TestWaiting:
+    def test_a_timeout_and_a_closed_session_end_a_call_and_nothing_is_lost(self, server):
+        with mpqueue.connect("photos"):
+            queue = jobs()
+        queue.enqueue(1)
+        with pytest.raises(DeadlineExceededError):
+            queue.dequeue_many(2, timeout=0.01)
+        session = mpqueue.Session()
+        call = Call(session.run, lambda: queue.dequeue_many(2))
+        assert call.gate.asleep.wait(DEADLOCK_S)
+        session.close()
+        with pytest.raises(CancelledError):
+            call.result()
+        assert queue.dequeue() == 1
+
+    def test_a_close_in_one_process_ends_the_input_of_all(self, server):
+        with mpqueue.connect("photos"):
+            queue = jobs()
+            call = blocked(queue.dequeue)
+            with Other() as other:
+                other.ask(lambda: jobs().close())
+            with pytest.raises(OutOfRangeError):
+                call.result()
+
+
+def test_elements_of_many_programs_come_out_exactly_once(server):
+    def produce(first):
+        with mpqueue.connect("photos"):
+            queue = jobs(50)
+        for value in range(first, first + 300):
+            queue.enqueue(value)
+
+    with mpqueue.connect("photos"):
+        queue = jobs(50)
+    processes = [multiprocessing.get_context("fork").Process(target=produce, args=(1000 * k,)) for k in range(3)]
+    for process in processes:
+        process.start()
+    got = [int(queue.dequeue(timeout=DEADLOCK_S)) for _ in range(900)]
+    for process in processes:
+        process.join()
+    assert sorted(got) == sorted(value for k in range(3) for value in range(1000 * k, 1000 * k + 300))
+    for k in range(3):
+        assert [value for value in got if value // 1000 == k] == list(range(1000 * k, 1000 * k + 300))
