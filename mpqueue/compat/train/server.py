@@ -88,7 +88,7 @@ class Server:
 
     @property
     def server_def(self) -> ServerDef:
-        """What it was made of."""
+        """The definition that it was made of."""
         return self._server_def
 
     @property
