@@ -18,7 +18,7 @@ import numpy as np
 
 from mpqueue.memory.layout import Array
 from mpqueue.memory.recipes import base_over
-from mpqueue.memory.segment import Segment
+from mpqueue.memory.segment import ForeignSegment, Segment
 from mpqueue.memory.slots import Slot
 
 
@@ -45,11 +45,16 @@ class Leases:
         on_end: Called with the slot when a lease ends, wherever that happens.
     """
 
-    def __init__(self, segment: Segment, on_end: Callable[[Slot], object] | None = None) -> None:
+    def __init__(self, segment: Segment | ForeignSegment, on_end: Callable[[Slot], object] | None = None) -> None:
         self._memory = segment.memory
         self.have_ended: deque[weakref.ref[Array]] = deque()
         self._ended_append = self.have_ended.append if on_end is None else _telling(on_end, self.have_ended)
         self._live: dict[int, _Lease] = {}
+
+    @property
+    def num_live(self) -> int:
+        """How many slots there are views of, and how many that `next_ended` has not told of yet."""
+        return len(self._live)
 
     def lease(self, slot: Slot, nbytes: int, structure: np.dtype[Any] | None) -> Array:
         """Bytes of the slot as `base_over` has them; when all views of it are gone, its lease is in `have_ended`."""
@@ -70,9 +75,14 @@ class Leases:
         """Let go of the segment now: what refers to this object waits for the garbage collector."""
         del self._memory
 
-    def next_ended(self) -> Slot:
-        """A slot whose last view is gone: one for each entry in `have_ended`, which loses it."""
+    def next_ended(self) -> Slot | None:
+        """A slot whose last view is gone: one for each entry in `have_ended`, which loses it.
+
+        Returns: None for a lease that an interrupt has undone, and that the interrupt's traceback has kept.
+        """
         lease = self.have_ended.popleft()
-        slot: Slot = lease.slot  # type: ignore[attr-defined]  # the deque holds leases only
+        slot: Slot | None = getattr(lease, "slot", None)
+        if slot is None or self._live.get(slot.number) is not lease:
+            return None
         del self._live[slot.number]
         return slot

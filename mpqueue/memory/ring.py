@@ -182,13 +182,17 @@ class Ring:
             return
         leases = self._leases
         while leases.have_ended:
-            self.release(leases.next_ended())
+            slot = leases.next_ended()
+            if slot is not None:
+                self.release(slot)
 
     def _collect_guarded(self, guard: Guard) -> None:
         """Release those that the guard lets go of, too."""
         leases = self._leases
         while leases.have_ended:
-            self._guarded.append(leases.next_ended())
+            ended = leases.next_ended()
+            if ended is not None:
+                self._guarded.append(ended)
         for slot in list(self._guarded):
             if guard.is_free(slot):
                 self._guarded.remove(slot)

@@ -100,6 +100,35 @@ class Segment:
             del self.memory
 
 
+class ForeignSegment:
+    """A segment of another process, mapped for reading.
+
+    Args:
+        fd: Its descriptor. Owned, and closed at once.
+        size: Bytes of address space, as that process says.
+
+    Attributes:
+        memory: The mapping. NumPy arrays made on it keep it mapped, and are read-only.
+
+    Raises:
+        OSError: It is smaller than that, or cannot be mapped.
+    """
+
+    def __init__(self, fd: int, size: int) -> None:
+        try:
+            there = os.fstat(fd).st_size
+            if there < size:  # to read behind its end would be a SIGBUS
+                raise OSError(errno.EINVAL, f"shared memory of {there:,} bytes, {size:,} expected")
+            self.memory = mmap.mmap(fd, size, prot=mmap.PROT_READ)
+        except (OSError, ValueError) as error:
+            code = getattr(error, "errno", None) or errno.ENOMEM
+            raise OSError(code, f"cannot map {size:,} bytes of shared memory ({error}); check `ulimit -v`") from error
+        finally:
+            os.close(fd)
+        with contextlib.suppress(AttributeError, OSError):  # as above
+            self.memory.madvise(mmap.MADV_DONTDUMP)
+
+
 def largest_segment_bytes() -> int:
     """Return the address space that a segment may take under this process's limits (RLIMIT_AS, RLIMIT_FSIZE)."""
     largest = 1 << 40

@@ -186,3 +186,18 @@ class LeasesAgainstAnOracle(AimingMachine):
 
 def test_any_views_keep_their_slots_and_each_end_is_told_once():
     run_and_require(LeasesAgainstAnOracle, ARROWS, at_least=25, examples=80, steps=50)
+
+
+def test_a_lease_that_an_interrupt_has_undone_ends_nobody_elses(leases):
+    """The traceback of the interrupt may keep it, and its view, for long, while the slot is leased again."""
+    slot = Slot(1, 100)
+    undone = leases.lease(slot, 64, None)
+    kept_by_a_traceback = leases._live[slot.number]
+    view = leases.lease(slot, 64, None)
+    del undone
+    assert kept_by_a_traceback() is None
+    assert leases.next_ended() is None
+    assert leases.num_live == 1
+    del view
+    assert leases.next_ended() is slot
+    assert leases.num_live == 0
