@@ -51,3 +51,30 @@ class Statistics(MemoryStatistics):
     retries: int = 0
     deaths: int = 0
     restarts: int = 0
+
+
+@dataclass(frozen=True)
+class ConsumerStatistics:
+    """Counters of one consumer of a server since it attached, and its present state.
+
+    If ``wait_s`` is a large share of the time, the server is the bottleneck; else this consumer is.
+
+    Attributes:
+        batches: Batches handed out.
+        bytes: Their bytes in the ring.
+        wait_s: Seconds that the consumer waited for batches.
+        skipped: Samples (or batches) that were left out because the source raised for them.
+        copies: Batches handed out as private copies.
+        slots_in_use: Slots of the ring that the consumer has views of.
+        offered: Batches that the server has offered, and that were not handed out yet.
+        reconnects: Servers that came in the place of one that died.
+    """
+
+    batches: int = 0
+    bytes: int = 0
+    wait_s: float = 0.0
+    skipped: int = 0
+    copies: int = 0
+    slots_in_use: int = 0
+    offered: int = 0
+    reconnects: int = 0
