@@ -5,16 +5,14 @@ line. What runs in between is seen from outside.
 """
 
 import contextlib
-import dis
 import itertools
-import os
 import signal
-import sys
 import threading
 
 import pytest
 from helpers.faults import Growing, Numbers
 from helpers.outside import Trainer, ran
+from helpers.strikes import Strike, Struck
 
 from mpqueue import OrderedEnqueuer
 
@@ -97,60 +95,6 @@ def test_the_stream_goes_on_after_ctrl_c_in_next():
         enqueuer.stop()
     """)
     assert said == ["interrupted", "0 1 2 3 4 5 6 7"]
-
-
-class Struck(BaseException):
-    """What the handler raises, as KeyboardInterrupt is raised."""
-
-
-# After these Python looks whether a signal has come; a handler runs there, and nowhere else.
-_CHECKED = {number for name, number in dis.opmap.items() if name.startswith(("CALL", "JUMP_BACKWARD", "RESUME"))}
-
-
-class Strike:
-    """Sends this process a signal at the n-th place in the engine where Python looks for one, in this thread."""
-
-    def __init__(self, after):
-        self.left, self._pid = after, os.getpid()
-        self._latest = {}  # opcode, by frame
-
-    def __enter__(self):
-        self._handler = signal.signal(signal.SIGUSR1, self._raise)
-        sys.settrace(self._enter)
-        return self
-
-    def __exit__(self, *_):
-        sys.settrace(None)
-        signal.signal(signal.SIGUSR1, self._handler)
-
-    @staticmethod
-    def _raise(*_):
-        raise Struck
-
-    def _enter(self, frame, _event, _argument):
-        self._latest[id(frame.f_back)] = None  # the return from Python code is no place to look
-        folder, name = os.path.split(frame.f_code.co_filename)
-        if "/mpqueue/" not in f"{folder}/" or name == "interrupts.py":
-            return None
-        frame.f_trace_opcodes = True
-        self._latest[id(frame)] = None
-        return self._step
-
-    def _step(self, frame, event, _argument):
-        if event == "opcode":
-            latest = self._latest[id(frame)]
-            self._latest[id(frame)] = frame.f_code.co_code[frame.f_lasti]
-            if latest in _CHECKED:
-                self._count_down()
-        return self._step
-
-    def _count_down(self):
-        self.left -= 1
-        if os.getpid() != self._pid:  # a forked child
-            sys.settrace(None)
-        elif self.left == 0:
-            sys.settrace(None)
-            signal.raise_signal(signal.SIGUSR1)
 
 
 @pytest.mark.parametrize(("processes", "step"), [(True, 5), (False, 1)])
