@@ -74,6 +74,8 @@ if TYPE_CHECKING:
     from mpqueue.readers import matching_files as matching_files
     from mpqueue.readers import read_file as read_file
     from mpqueue.sequence import Sequence as Sequence
+    from mpqueue.service.consumer import Consumer as Consumer
+    from mpqueue.service.consumer import attach as attach
     from mpqueue.service.queues import connect as connect
     from mpqueue.stats import Statistics as Statistics
     from mpqueue.train.collections import add_queue_runner as add_queue_runner
@@ -127,6 +129,7 @@ _HOMES = {
     "parsing.sequence": ("parse_single_sequence_example",),
     "values.sparse": ("SparseTensorValue",),
     "sequence": ("Sequence",),
+    "service.consumer": ("Consumer", "attach"),
     "service.queues": ("connect",),
     "stats": ("Statistics",),
     "train.collections": ("add_queue_runner", "get_queue_runners", "start_queue_runners"),
@@ -148,6 +151,7 @@ _ELSEWHERE = {
 }
 
 __all__ = [
+    "Consumer",
     "Coordinator",
     "FIFOQueue",
     "FixedLenFeature",
@@ -174,6 +178,7 @@ __all__ = [
     "WorkerInfo",
     "__version__",
     "add_queue_runner",
+    "attach",
     "connect",
     "decode_csv",
     "decode_json_example",

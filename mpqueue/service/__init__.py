@@ -28,6 +28,13 @@ up; a module imports only from its own line and the lines above it::
     loop.py            the server's thread
     reports.py         statistics of a server
     server.py          `Server`
+    link.py            the consumer's end of one connection
+    mapped_ring.py     the server's ring, as a consumer reads it
+    attachment.py      what one connection has brought, and what the server is to be told
+    counts.py          what a consumer has counted
+    terms.py           what a consumer asks for
+    attaching.py       finds a server, greets it, maps its ring
+    consumer.py        `attach`, and the `Consumer` that it returns
     factories.py       sources that are named on a command line
     command.py         ``mpqueue serve``
 """

@@ -20,6 +20,7 @@ import select
 import socket
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn, Self
 
@@ -198,11 +199,12 @@ class Home:
         finally:
             descriptors.close(lock)
 
-    def connect(self, deadline: float | None) -> socket.socket:
+    def connect(self, deadline: float | None, is_wanted: Callable[[], bool] = lambda: True) -> socket.socket:
         """Connect to the server; wait for one that is not there yet.
 
         Args:
             deadline: When to give up, by `time.monotonic`; None: never.
+            is_wanted: Tells whether to wait on; asked before each further try.
 
         Returns:
             A blocking socket, noted in `mpqueue.system.descriptors`, whose `close_object` closes it.
@@ -223,7 +225,7 @@ class Home:
             except OSError as error:
                 raise ServiceError(f"cannot connect to {self.socket_path}: {error}") from error
             now = time.monotonic()
-            if end is not None and now >= end:
+            if (end is not None and now >= end) or not is_wanted():
                 raise ServiceError(self._missing(reason, now - began)) from reason
             time.sleep(wait_s if end is None else min(wait_s, end - now))
             wait_s = min(wait_s * 1.5, _LONGEST_S)

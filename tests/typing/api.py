@@ -67,6 +67,19 @@ def load() -> None:
     loader.stop(timeout=2)
 
 
+def attach() -> None:
+    with mpqueue.attach(
+        "photos", rank=0, timeout=30, join="now", reconnect=True, writable="copy", allow_pickle=False
+    ) as consumer:
+        for _ in consumer:
+            print(len(consumer))
+    epoch: int = consumer.epoch
+    behind: int = consumer.statistics().offered
+    del epoch, behind
+    taken: mpqueue.Consumer = mpqueue.attach("photos", writable=True)  # type: ignore[arg-type]  # others read it, too
+    taken.close()
+
+
 def fit() -> None:
     with mpqueue.keras.install() as installation:
         fast = mpqueue.keras.accelerate(

@@ -1,0 +1,185 @@
+"""One attachment of a consumer to a server: what was offered, what was handed out, what is to be said of it.
+
+A record is *handed out* by one assignment, that to `Attachment.latest`; an interrupt before it has changed nothing, and
+one behind it has `Attachment.recover` do the rest. See NOTE [ Interrupts ] in `mpqueue.control.pipeline`.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+from mpqueue.errors import ServiceError
+from mpqueue.service.greeting import Resume, Welcome
+from mpqueue.service.link import Link
+from mpqueue.service.mapped_ring import MappedRing
+from mpqueue.service.records import MAX_BODY, MORE, PICKLED, CorruptMessage, Down, Offer, Request, Text, Up
+from mpqueue.service.specs import MAX_SPEC_BYTES
+from mpqueue.workers.failures import unpack
+
+_MOST_PARTS = MAX_SPEC_BYTES // MAX_BODY + 1
+_MOST_POSITIONS = 256  # in a `Resume`, all together in one greeting
+
+
+class Attachment:
+    """One connection, and the ring behind it.
+
+    Args:
+        link: The connection.
+        ring: The ring.
+        welcome: What the server has said.
+        positions: Epoch and position of the batches that were handed out last, by another attachment.
+
+    Attributes:
+        link, ring, welcome: As given.
+        latest: What was handed out last: a batch, an exception, or the end of an epoch.
+        number: Batches and exceptions that were handed out.
+        has_begun: Holds an entry if the server knows that a loop over its epoch has begun.
+        positions: Epoch and position of the batches that were handed out last.
+    """
+
+    def __init__(
+        self, link: Link, ring: MappedRing, welcome: Welcome, positions: Iterable[tuple[int, int]] = ()
+    ) -> None:
+        self.link, self.ring, self.welcome = link, ring, welcome
+        self.latest: Offer | Text | None = None
+        self.number = 0
+        self.has_begun: list[int] = []
+        self._released: tuple[int, ...] = ()  # of the request that is on its way,
+        self._sent: list[int] = []  # which has an entry here as soon as it is sent
+        self._asked = 0
+        # A server offers so many ahead of what it knows to be taken, so that it knows of all others.
+        most = min(2 * welcome.window + 2, _MOST_POSITIONS)
+        self.positions: deque[tuple[int, int]] = deque(positions, most)
+
+    def begin(self, epoch: int) -> None:
+        """Tell the server that a loop over an epoch begins; nothing if it knows."""
+        if not self.has_begun:
+            self.link.send(Request(Up.BEGIN, epoch).pack(), self.has_begun)
+
+    def ask(self) -> None:
+        """Tell the server that all that was handed out is taken, and what is not looked at any more."""
+        ring, sent = self.ring, self._sent
+        ring.collect()
+        self._asked = self.number
+        while True:
+            self._released = released = ring.next_released()
+            self.link.send(Request(Up.ASK, self.number, released).pack(), sent)
+            ring.forget(released)
+            sent.clear()
+            if not ring.ended:
+                return
+
+    def next_record(self) -> Offer | Text:
+        """Wait for the next batch, exception, or end of an epoch; it stays the next one until it is handed out.
+
+        Raises:
+            ServiceDied: The server is gone, or was stopped.
+            ConsumerDied: This consumer was detached, or the server has lost another one of the group.
+            ServiceError: The server has sent what nobody understands, or what is not allowed.
+        """
+        link = self.link
+        link.look()  # also if there is something: the server may have given it to another consumer meanwhile
+        while True:
+            arrived = link.arrived
+            if arrived:
+                record = arrived[0]
+                if link.death is None:
+                    if record.kind != Down.SPEC:
+                        return record
+                    if self._learn():
+                        continue
+                elif record.kind == Down.END:  # nothing of the epoch is left for the server to do
+                    return record
+            if link.death is not None:
+                raise link.death.error()
+            link.wait()
+
+    def _learn(self) -> bool:
+        """Learn the spec that comes next; return False if a part of it has not come yet."""
+        link = self.link
+        parts: list[Text] = []
+        for part in link.arrived:
+            if not isinstance(part, Text) or part.kind != Down.SPEC or len(parts) > _MOST_PARTS:
+                link.fail("a part of a spec without the rest")
+                return True
+            parts.append(part)
+            if not part.flags & MORE:
+                break
+        else:
+            return False
+        body = b"".join([part.body for part in parts])
+        try:
+            self.ring.learn(part.number, body, is_pickled=bool(part.flags & PICKLED))
+        except CorruptMessage as error:
+            link.fail(str(error))
+        link.arrived = deque(islice(link.arrived, len(parts), None))  # by one assignment
+        return True
+
+    def enter(self, record: Offer | Text) -> None:
+        """Do what follows when a batch or an exception is handed out; may be repeated."""
+        if type(record) is Offer:
+            self.ring.enter(record)
+            self.positions.append((record.epoch, record.position))
+        self.number = record.number
+        self.link.arrived.popleft()
+
+    def recover(self) -> None:
+        """Finish what an interrupt has left half done."""
+        if self._sent:
+            self.ring.forget(self._released)
+            self._sent.clear()
+        self.link.recover()
+        arrived = self.link.arrived
+        if arrived and arrived[0] is self.latest and self.latest.kind != Down.END:
+            self.enter(self.latest)
+        self.ring.recover()
+
+    def resume(self, epoch: int) -> Resume:
+        """Return what the next server has to know of this epoch."""
+        positions = [position for of_epoch, position in self.positions if of_epoch == epoch]
+        welcome, count = self.welcome, 0
+        if positions:
+            is_ranked = welcome.mode == "split" and welcome.world is not None
+            count = positions[-1] // (welcome.world or 1) + 1 if is_ranked else positions[-1] + 1
+        return Resume(job=welcome.job, epoch=epoch, taken=tuple(positions), count=count)
+
+    def open(self, offer: Offer) -> Any:
+        """Return the batch of an offer.
+
+        Raises:
+            ServiceError: It is not in the ring, or something of it is a pickle, and those are not allowed.
+            Exception: What unpickling it has raised.
+        """
+        try:
+            return self.ring.open(offer)
+        except CorruptMessage as error:
+            self.link.fail(str(error))
+            assert self.link.death is not None
+            raise self.link.death.error() from error
+
+    def error_of(self, raised: Text) -> BaseException:
+        """Return what the source has raised in the place of a batch."""
+        if not raised.flags & PICKLED:
+            text = raised.body.decode("utf-8", "replace")
+            return ServiceError(f"the source has raised an exception in the place of a batch: {text}")
+        if not self.ring.allow_pickle:
+            return ServiceError(
+                "the source has raised an exception in the place of a batch, which the server of another user has "
+                "pickled, and a pickle can run any code: see the server's own log, or attach with allow_pickle=True"
+            )
+        error = unpack(raised.body)
+        if isinstance(error, StopIteration):  # as it is, it would look like the epoch's end
+            stopped = RuntimeError("the source raised StopIteration")
+            stopped.__cause__ = error
+            return stopped
+        return error
+
+    def leave(self) -> None:
+        """Tell the server, as far as it listens now, that the consumer goes, and what is not looked at any more."""
+        ring, link = self.ring, self.link
+        ring.collect()
+        while released := ring.next_released():
+            link.send_nowait(Request(Up.ASK, self._asked, released).pack())
+            ring.forget(released)
+        link.leave()

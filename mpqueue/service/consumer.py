@@ -1,0 +1,382 @@
+"""`attach`, and the `Consumer` that it returns: the batches of a server, one ``for`` loop per epoch.
+
+`Consumer.next` tells the server what it has taken, looks whether it was detached meanwhile, and opens the next batch;
+the server offers ahead. One lock orders the threads that may call. A signal handler may raise anywhere in it: a batch
+that was handed out and has not reached its caller is returned by the following `next`; see NOTE [ Interrupts ] in
+`mpqueue.control.pipeline`.
+"""
+
+import enum
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any, Literal, NoReturn, Self
+
+from mpqueue.errors import ServiceDied, ServiceError
+from mpqueue.service.attaching import open_attachment
+from mpqueue.service.attachment import Attachment
+from mpqueue.service.counts import Counts
+from mpqueue.service.greeting import Join
+from mpqueue.service.records import PARTIAL, Down, Offer, Text
+from mpqueue.service.terms import Terms
+from mpqueue.stats import ConsumerStatistics
+from mpqueue.system import forked
+from mpqueue.system.interrupts import HeldBack
+
+_NOTHING: Any = object()
+
+
+def attach(
+    name: str,
+    *,
+    rank: int | None = None,
+    timeout: float | None = None,
+    join: Join = "next",
+    reconnect: bool = False,
+    writable: Literal[False, "copy"] = False,
+    allow_pickle: bool | None = None,
+) -> "Consumer":
+    """Attach to a server of this machine, and get batches from it.
+
+    ```python
+    with mpqueue.attach("photos", timeout=30) as consumer:
+        for epoch in range(10):
+            for images, labels in consumer:
+                ...
+    ```
+
+    Args:
+        name: Of the server, or the path of its folder (with a slash).
+        rank: Which of the server's ``world`` ranks this is; None: the server has no ranks.
+        timeout: Seconds to wait for a server that is not there yet, and for its answer; None: as long as it takes.
+        join: What a consumer gets that comes in the middle of an epoch of ``mode="broadcast"``: "next" (the next
+            epoch), "now" (the rest of the running one), "replay" (all of the running one: what it has missed is
+            computed again).
+        reconnect: When the server dies, wait (``timeout`` seconds) for another one of its name and journal, and go on.
+        writable: False: batches are read-only views of shared memory. "copy": private copies, at the time of a copy.
+        allow_pickle: Unpickle what the server has pickled: objects in batches, exceptions. A pickle can run any code.
+            None: if the server is of the same user.
+
+    Returns:
+        A consumer, attached.
+
+    Raises:
+        ServiceError: There was no server in time, or it has refused; the text says why and what to do.
+        ValueError: The name, or an option, has an impossible value.
+        TypeError: An option has the wrong type.
+    """
+    terms = Terms(
+        name=name, rank=rank, timeout=timeout, join=join, reconnect=reconnect, writable=writable,
+        allow_pickle=allow_pickle,
+    )  # fmt: skip
+    with HeldBack():
+        return Consumer(terms, open_attachment(terms))
+
+
+class _Life(enum.Enum):
+    ATTACHED, CLOSED, FOREIGN = range(3)
+
+
+class Consumer:
+    """The batches of a server, in another process than this one. `mpqueue.attach` makes it.
+
+    One ``for`` loop is one epoch; a loop that was left on its way goes on in the next one. Batches are read-only views
+    of the server's memory, which is theirs until the last view is gone, also when the server has died; one that is
+    handed out while there are views of 8 others is a private copy. A batch is *taken* when the next one is asked for:
+    one that was not may be given to another consumer when this process ends.
+
+    Args:
+        terms: What was asked for.
+        attachment: The connection.
+
+    Follows: `mpqueue.Loader`.
+    """
+
+    def __init__(self, terms: Terms, attachment: Attachment) -> None:
+        self._terms, self._attachment = terms, attachment
+        self._epoch = attachment.welcome.epoch
+        self._lock = threading.RLock()  # a signal handler may call close() inside next()
+        self._life, self._pid = _Life.ATTACHED, os.getpid()
+        self._loop: ConsumerIterator | None = None
+        self._unclaimed = _NOTHING  # a batch that was handed out, and that an interrupt kept from its caller
+        self._needs_attention = False
+        self._counts = Counts()
+        self._finalizer = weakref.finalize(self, attachment.link.close)
+        forked.watch(self)
+
+    def __len__(self) -> int:
+        """Batches per epoch, of this consumer.
+
+        Raises:
+            TypeError: Nobody knows: the source is a generator, or endless, or who comes first gets a batch.
+        """
+        length = self._attachment.welcome.length
+        if length is None:
+            raise TypeError(
+                "the length of an epoch is not known: the source has none, or the server gives each batch to whichever "
+                "consumer asks first"
+            )
+        return length
+
+    def __iter__(self) -> Iterator[Any]:
+        """Return the batches of one epoch: of the next one, or the rest of one that was left on its way.
+
+        An iterator that is not read to its end ends when the next one is made.
+
+        Raises:
+            ServiceDied: The server is gone, or was stopped.
+            ConsumerDied: The server has detached this consumer, or has lost another one of its group.
+            RuntimeError: The consumer was closed, or belongs to another process.
+        """
+        with self._lock:
+            try:
+                self._attend()
+                if self._life is _Life.CLOSED:
+                    raise RuntimeError(f"this consumer was closed: attach again, by mpqueue.attach({self._name!r})")
+                loop = ConsumerIterator(self, goes_on=bool(self._attachment.has_begun))
+                self._begin()
+                self._loop = loop
+            except BaseException:
+                self._needs_attention = True
+                self._close_late()
+                raise
+            else:
+                return loop
+
+    def next(self, loop: "ConsumerIterator") -> Any:
+        """Return the next batch of a loop.
+
+        Raises:
+            StopIteration: The loop is over.
+            ServiceDied, ConsumerDied, RuntimeError: See `__iter__`.
+            ServiceError: The server has sent what is not allowed, or what nobody understands.
+            Exception: What the source raised in the batch's place.
+        """
+        batch = _NOTHING
+        try:
+            with self._lock:
+                batch = self._take(loop)
+                if self._needs_attention:
+                    self._close_late()
+            if batch is _NOTHING:
+                raise StopIteration
+            return batch  # noqa: TRY300 - a signal may still strike here
+        except BaseException:
+            if batch is not _NOTHING:
+                self._unclaimed = batch
+                self._needs_attention = True
+            raise
+
+    def _take(self, loop: "ConsumerIterator") -> Any:
+        record, batch, attachment = None, _NOTHING, self._attachment
+        try:
+            if self._needs_attention:
+                self._attend()
+            while loop is self._loop:
+                if self._unclaimed is not _NOTHING:
+                    batch, self._unclaimed = self._unclaimed, _NOTHING
+                    loop.goes_on = False
+                    return batch
+                attachment = self._attachment
+                attachment.ask()
+                try:
+                    record = attachment.next_record()
+                except ServiceDied as error:
+                    self._replace(error)
+                    continue
+                if not isinstance(record, Offer) or record.kind != Down.OFFER:
+                    self._take_rare(record, loop)
+                    continue
+                left, skipped = attachment.open(record), 0
+                if record.flags & PARTIAL:
+                    left, skipped = _sort_out(left)
+                batch = left
+                attachment.latest = record  # from here on it is handed out
+                attachment.enter(record)
+                self._counts.add(record, skipped)
+                if batch is not _NOTHING:
+                    loop.goes_on = False
+                    self._epoch = record.epoch
+                    return batch
+        except BaseException:
+            if batch is not _NOTHING and (record is None or attachment.latest is record):
+                self._unclaimed = batch
+            self._needs_attention = True
+            raise
+        return _NOTHING
+
+    def _take_rare(self, record: Offer | Text, loop: "ConsumerIterator") -> None:
+        """Raise the exception of a batch, or end the epoch."""
+        attachment = self._attachment
+        if isinstance(record, Text):
+            error = attachment.error_of(record)
+            attachment.latest = record
+            attachment.enter(record)
+            raise error
+        attachment.latest = record
+        self._end_epoch(record)
+        if loop.goes_on:  # in an epoch of which nothing was left
+            loop.goes_on = False
+            self._begin()
+            self._loop = loop
+
+    def _end_epoch(self, end: Offer) -> None:
+        """Note that all batches of an epoch were handed out; may be repeated."""
+        self._loop, self._epoch = None, end.epoch + 1
+        self._attachment.has_begun.clear()
+        self._attachment.link.arrived.popleft()
+
+    def _attend(self) -> None:
+        """Do what is to be done before a batch can be handed out."""
+        if self._life is _Life.FOREIGN:
+            raise RuntimeError(
+                f"this process was forked from one that has attached to {self._name!r}, and cannot use its consumer: "
+                f"the batches belong to process {self._pid}. Attach here, by mpqueue.attach({self._name!r})"
+            )
+        self._needs_attention = False  # before the look: a close from another thread may come right now
+        self._close_late()
+        attachment = self._attachment
+        attachment.recover()
+        latest, arrived = attachment.latest, attachment.link.arrived
+        if isinstance(latest, Offer) and arrived and arrived[0] is latest:  # the end of an epoch
+            self._end_epoch(latest)
+
+    # -- The server dies, and another comes
+
+    def _begin(self) -> None:
+        """Have the server know that a loop over the epoch has begun."""
+        while True:
+            attachment = self._attachment
+            attachment.begin(self._epoch)
+            death = attachment.link.death
+            if death is None:
+                return
+            self._replace(death.error())
+
+    def _replace(self, error: Exception) -> None:
+        """Attach to the server that comes in the place of a dead one, or raise this error."""
+        old = self._attachment
+        death = old.link.death
+        if self._life is _Life.CLOSED:
+            self._loop = None
+            return
+        if not self._terms.reconnect or death is None or death.is_final:
+            raise error
+        with HeldBack():
+            try:
+                new = open_attachment(self._terms, old.resume(self._epoch), old.positions, self._is_attached)
+            except ServiceError as refusal:
+                if not self._is_attached():
+                    self._loop = None
+                    return
+                raise ServiceDied(f"{error}; and no other came in its place: {refusal}") from refusal
+            self._counts.keep(old)
+            self._attachment = new
+            self._finalizer.detach()
+            self._finalizer = weakref.finalize(self, new.link.close)
+        if new.welcome.epoch != self._epoch:  # the others have taken the rest of it
+            self._loop, self._epoch = None, new.welcome.epoch
+        elif self._loop is not None:
+            self._begin()
+
+    def _is_attached(self) -> bool:
+        return self._life is _Life.ATTACHED
+
+    # -- Anybody
+
+    @property
+    def epoch(self) -> int:
+        """The epoch, from 0: of the ``for`` loop that runs; between two, of the next one."""
+        return self._epoch
+
+    def statistics(self) -> ConsumerStatistics:
+        """Return counters since the consumer attached."""
+        return self._counts.statistics(self._attachment)
+
+    def close(self) -> None:
+        """Leave the server; idempotent, from any thread. Views stay valid; iterators end, also those that wait."""
+        if self._life is not _Life.ATTACHED:
+            return
+        is_inside = self._lock._is_owned()  # type: ignore[attr-defined]  # as threading.Condition does
+        with HeldBack():
+            self._life, self._needs_attention = _Life.CLOSED, True
+            if not is_inside and self._lock.acquire(blocking=False):
+                try:
+                    self._attachment.leave()
+                    self._close_late()
+                finally:
+                    self._lock.release()
+                return
+            self._attachment.link.leave()
+            self._attachment.link.shut()  # whoever is at work with it sees its end
+        if not is_inside:  # else a signal handler has called us; the descriptors are in use further up the stack
+            with self._lock:
+                self._close_late()
+
+    def _close_late(self) -> None:
+        """Close the descriptors of a consumer that was closed."""
+        if self._life is _Life.CLOSED:
+            self._needs_attention = True
+            self._loop = None
+            self._attachment.link.close()
+
+    def disown(self) -> None:
+        """Refuse all calls, in a forked child: the connection is the parent's, and its lock may be held for ever."""
+        self._lock = threading.RLock()
+        if self._life is _Life.ATTACHED:
+            self._life, self._needs_attention = _Life.FOREIGN, True
+            self._finalizer.detach()
+
+    @property
+    def _name(self) -> str:
+        return self._terms.name
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Consumer cannot be pickled or sent to another process: its connection belongs to this one. Attach in "
+            f"that process, by mpqueue.attach({self._name!r})"
+        )
+
+    def __repr__(self) -> str:
+        rank = "" if self._terms.rank is None else f", rank {self._terms.rank}"
+        state = "attached" if self._attachment.link.death is None else "detached"
+        if self._life is not _Life.ATTACHED:
+            state = "closed" if self._life is _Life.CLOSED else "of another process"
+        return f"<Consumer of {self._name!r}{rank}, epoch {self._epoch}, {state}>"
+
+
+class ConsumerIterator(Iterator[Any]):
+    """The batches of one loop over a `Consumer`.
+
+    Any number of threads may call its ``__next__``, also at once: each batch goes to one of them, and the end to all.
+
+    Args:
+        consumer: Whose batches it gives.
+        goes_on: It goes on in an epoch that an earlier one has begun.
+
+    Attributes:
+        goes_on: The same, until it has given a batch.
+    """
+
+    def __init__(self, consumer: Consumer, *, goes_on: bool) -> None:
+        self._consumer, self.goes_on = consumer, goes_on
+        self._next = consumer.next
+
+    def __next__(self) -> Any:
+        return self._next(self)  # nothing may come between: a batch that was handed out is to reach the caller
+
+    def __repr__(self) -> str:
+        return f"<batches of {self._consumer!r}>"
+
+
+def _sort_out(partial: tuple[Any, list[Any], bool]) -> tuple[Any, int]:
+    """Return what is left of a batch (`_NOTHING` if that is nothing), and how many samples were left out."""
+    left, skipped, is_empty = partial
+    return _NOTHING if is_empty else left, sum(len(indices) for indices, _ in skipped)

@@ -1,0 +1,206 @@
+"""The consumer's end of a connection: requests out, records in.
+
+Whoever waits here waits for the server's records and for its death at once: for the socket's end, and for the pidfd of
+the server, because a process that was forked from it may keep the socket open. What has come before the death is read
+first: it may say why.
+
+A signal handler may raise between any two bytecodes of the main thread. So what a system call has done is noted in the
+same breath: ``list.extend(map(call, ...))`` makes the call and keeps its result in C, where no handler runs. A message
+that was received is in `_came` until its records are in `arrived`, and a request that was sent is in the list that the
+caller gave.
+"""
+
+import contextlib
+import select
+import socket
+import time
+from collections import deque
+from typing import Any, NamedTuple
+
+from mpqueue.errors import ConsumerDied, MPQueueError, ServiceDied, ServiceError
+from mpqueue.service.records import (
+    DETACHED,
+    LOST,
+    MAX_MESSAGE,
+    CorruptMessage,
+    Down,
+    Offer,
+    Request,
+    Text,
+    Up,
+    unpack_down,
+)
+from mpqueue.system import descriptors
+from mpqueue.system.interrupts import HeldBack
+
+_NO_WAIT = (socket.MSG_DONTWAIT,)
+_NO_SIGNAL = (socket.MSG_NOSIGNAL,)
+_ONE_MESSAGE = (MAX_MESSAGE + 1,)  # one more than there may be: a longer one is cut off, and does not parse
+_MOST_RECORDS = 1 << 14  # that a server sends ahead of its consumer; more than any window has
+_clock = time.perf_counter_ns
+
+
+class Death(NamedTuple):
+    """Why nothing comes any more.
+
+    Attributes:
+        kind: The class of the error that tells of it.
+        text: Its text.
+        is_final: No other server can go on.
+    """
+
+    kind: type[MPQueueError]
+    text: str
+    is_final: bool
+
+    def error(self) -> MPQueueError:
+        """Return the error that tells of it."""
+        return self.kind(self.text)
+
+
+class Link:
+    """One connection to a server.
+
+    Args:
+        connection: A connected socket, noted in `mpqueue.system.descriptors`, whose greeting is over. Owned.
+        sentinel: A pidfd of the server, noted there; -1: there is none. Owned.
+        name: Of the server, for messages.
+
+    Attributes:
+        arrived: Records that were received and not handed out, in their order.
+        death: Why nothing comes any more; None: the server lives.
+        wait_ns: Nanoseconds that were spent in waiting.
+    """
+
+    def __init__(self, connection: socket.socket, sentinel: int, name: str) -> None:
+        self._connection, self._sentinel, self._name = connection, sentinel, name
+        self._send, self._receive = connection.send, connection.recv
+        poll = select.poll()
+        poll.register(connection, select.POLLIN)
+        if sentinel >= 0:
+            poll.register(sentinel, select.POLLIN)
+        self._poll = poll.poll
+        self._came: deque[bytes] = deque()
+        self._parsed: tuple[bytes, list[Any]] | None = None
+        self.arrived: deque[Offer | Text] = deque()
+        self.death: Death | None = None
+        self.wait_ns = 0
+
+    def send(self, message: bytes, sent: list[int]) -> None:
+        """Send a request, and wait as long as the server has no room for it; nothing if the server is dead.
+
+        Args:
+            message: The request.
+            sent: Gets an entry as soon as it is sent, whatever is raised then.
+        """
+        if self.death is not None:
+            return
+        try:
+            sent.extend(map(self._send, (message,), _NO_SIGNAL))
+        except ConnectionError:
+            self.look()
+            if self.death is None:
+                self._die(self._gone())
+
+    def send_nowait(self, message: bytes) -> None:
+        """Send a request if the server has room for it."""
+        if self.death is None:
+            with contextlib.suppress(ConnectionError, BlockingIOError):
+                self._send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+    def look(self) -> None:
+        """Receive what has come, without waiting."""
+        while self.death is None and (events := self._poll(0)):
+            self._take(events)
+
+    def wait(self) -> None:
+        """Receive at least one message, or the news that the server is dead."""
+        started = _clock()
+        events = self._poll()
+        self.wait_ns += _clock() - started
+        self._take(events)
+
+    def _take(self, events: list[tuple[int, int]]) -> None:
+        try:
+            self._came.extend(map(self._receive, _ONE_MESSAGE, _NO_WAIT))
+        except ConnectionResetError:
+            return  # it is told once, and before what has come: the server left while it had unread requests
+        except BlockingIOError:
+            if any(fd == self._sentinel for fd, _ in events):
+                self._die(self._gone())
+            return
+        self._parse()
+
+    def _parse(self) -> None:
+        came, arrived = self._came, self.arrived
+        while came:
+            message = came[0]
+            try:
+                found = unpack_down(message) if message else None
+            except CorruptMessage as error:
+                self.fail(str(error))
+                return
+            if found is None:
+                self._die(self._gone())
+                return
+            first = found[0]
+            if isinstance(first, Text) and first.kind == Down.CUT:
+                self._die(self._verdict(first))
+                return
+            self._parsed = message, found
+            arrived.extend(found)
+            came.popleft()
+        if len(arrived) > _MOST_RECORDS:
+            self.fail(f"{len(arrived)} records ahead of those that were taken")
+
+    def recover(self) -> None:
+        """Finish what an interrupt has left half done."""
+        came, arrived, parsed = self._came, self.arrived, self._parsed
+        if came and parsed is not None and parsed[0] is came[0] and arrived and arrived[-1] is parsed[1][-1]:
+            came.popleft()
+        if self.death is None:
+            self._parse()
+
+    # -- The end
+
+    def fail(self, what: str) -> None:
+        """End the connection: the server has sent what none of this version sends."""
+        text = f"the server {self._name!r} sent {what}: use the same version of mpqueue on both ends"
+        self._die(Death(ServiceError, text, is_final=True))
+
+    def _gone(self) -> Death:
+        text = f"the server {self._name!r} is gone: no more batches come, and views of those that came stay valid"
+        return Death(ServiceDied, text, is_final=False)
+
+    def _verdict(self, cut: Text) -> Death:
+        why = cut.body.decode("utf-8", "replace")
+        if cut.flags == DETACHED:
+            text = f"the server {self._name!r} has detached this consumer: {why}"
+        elif cut.flags == LOST:
+            text = f"the server {self._name!r} has lost another consumer of the group: {why}"
+        else:
+            return Death(ServiceDied, f"the server {self._name!r} was stopped: {why}", is_final=True)
+        return Death(ConsumerDied, text, is_final=True)
+
+    def _die(self, death: Death) -> None:
+        self.death = death
+        self.close()
+
+    def leave(self) -> None:
+        """Tell the server that the consumer goes, as far as it listens now."""
+        self.send_nowait(Request(Up.LEAVE).pack())
+
+    def shut(self) -> None:
+        """Have whoever waits here in another thread wake up: as if the server were gone."""
+        with contextlib.suppress(OSError):  # the server is gone, or the socket is closed, as it is in a forked child
+            self._connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the descriptors; idempotent."""
+        if self.death is None:
+            self.death = Death(ServiceDied, f"the connection to the server {self._name!r} was closed", is_final=True)
+        with HeldBack():
+            descriptors.close_object(self._connection)
+            sentinel, self._sentinel = self._sentinel, -1
+            if sentinel >= 0:
+                descriptors.close(sentinel)

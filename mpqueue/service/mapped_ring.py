@@ -1,0 +1,136 @@
+"""The server's ring as a consumer has it: mapped for reading, its batches rebuilt as views or as private copies.
+
+    offered --open--> looked at --the last view is gone--> ended --ASK--> released
+
+`owed` has the turns of all batches that were handed out, until the server is told that the consumer looks at them no
+more; `ended` has those of them whose time has come. So after an interrupt, which may strike between any two lines here,
+`ended` can be made anew: it is what is owed and has no view.
+"""
+
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from mpqueue.errors import ServiceError
+from mpqueue.memory.leases import Leases
+from mpqueue.memory.recipes import ReadSpec, base_over
+from mpqueue.memory.ring import SPARE_SLOTS
+from mpqueue.memory.segment import ForeignSegment
+from mpqueue.memory.slots import Slot
+from mpqueue.service.records import MAX_RELEASED, CorruptMessage, Offer
+from mpqueue.service.specs import decode_spec
+from mpqueue.system.log import warn
+
+
+class MappedRing:
+    """A ring that another process writes.
+
+    Args:
+        segment: Its memory.
+        stride: Bytes of address space per slot.
+        copy: Hand out private copies only.
+        allow_pickle: Unpickle what the server has pickled.
+
+    Attributes:
+        allow_pickle: As given.
+        owed: Turns of batches that were handed out, and not released.
+        ended: Those of them that have no view any more.
+        num_copies: Batches that were opened as private copies.
+    """
+
+    def __init__(self, segment: ForeignSegment, stride: int, *, copy: bool, allow_pickle: bool) -> None:
+        self._memory, self._stride = segment.memory, stride
+        self._slots = [Slot(number, number * stride) for number in range(len(segment.memory) // stride)]
+        self._leases = Leases(segment)
+        self._max_leased = 0 if copy else SPARE_SLOTS
+        self.allow_pickle, self._has_warned = allow_pickle, copy
+        self._specs: dict[int, ReadSpec] = {}
+        self._latest_turn = 0  # of the batch that was opened last, if there may be views of it
+        self.owed: dict[int, None] = {}
+        self.ended: dict[int, None] = {}
+        self.num_copies = 0
+
+    @property
+    def num_leased(self) -> int:
+        """Slots that there are views of."""
+        return self._leases.num_live
+
+    def learn(self, number: int, body: bytes, *, is_pickled: bool) -> None:
+        """Note how batches of this spec are read.
+
+        Raises:
+            ServiceError: It is a pickle, and those are not allowed.
+            CorruptMessage: It is no spec.
+        """
+        self._specs[number] = ReadSpec(decode_spec(body, is_pickled, allow_pickle=self.allow_pickle))
+
+    def open(self, offer: Offer) -> Any:
+        """Return the batch of an offer; `enter` follows when it is handed out.
+
+        Raises:
+            ServiceError: Something of it is a pickle, and those are not allowed.
+            CorruptMessage: It lies nowhere in the ring, or nobody knows how to read it.
+            Exception: What unpickling it has raised.
+        """
+        read, memory, number = self._specs.get(offer.spec), self._memory, offer.slot
+        header_offset, nbytes = offer.header_offset, offer.nbytes
+        if read is None or number >= len(self._slots) or not header_offset <= nbytes <= self._stride:
+            raise CorruptMessage(f"an offer of a batch that cannot be there: {offer}")
+        slot = self._slots[number]
+        start = slot.offset
+        recipe = read.recipes[memory[start + header_offset : start + nbytes]]
+        if recipe.pickle_bytes and not self.allow_pickle:
+            raise ServiceError(
+                "a batch holds objects that the server of another user has pickled, and a pickle can run any code: "
+                "attach with allow_pickle=True if you trust that user, or have the source return arrays only"
+            )
+        self._latest_turn = 0
+        if not recipe.has_views:  # nothing of it stays in the slot
+            return read.rebuild(recipe, np.frombuffer(memory, np.uint8, nbytes, start))
+        leases = self._leases
+        if leases.num_live >= self._max_leased:
+            self._warn_of_copies()
+            self.num_copies += 1
+            private = base_over(memory, start, header_offset, None).copy()
+            return read.rebuild(recipe, base_over(private, 0, header_offset, recipe.structure))
+        slot.turn = self._latest_turn = offer.turn
+        return read.rebuild(recipe, leases.lease(slot, header_offset, recipe.structure))
+
+    def _warn_of_copies(self) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            warn(
+                f"the consumer holds {self.num_leased} batches, so it gets private copies until it drops some; "
+                'writable="copy" says that this is what you want'
+            )
+
+    def enter(self, offer: Offer) -> None:
+        """Note that the batch that was opened last is handed out; may be repeated."""
+        turn = offer.turn
+        self.owed[turn] = None
+        if turn != self._latest_turn:
+            self.ended[turn] = None
+
+    def collect(self) -> None:
+        """Note the batches whose last view is gone."""
+        leases, owed = self._leases, self.owed
+        while leases.have_ended:
+            slot = leases.next_ended()
+            if slot is not None and slot.turn in owed:
+                self.ended[slot.turn] = None
+
+    def next_released(self) -> tuple[int, ...]:
+        """Return the turns that the next request can release."""
+        return tuple(islice(self.ended, MAX_RELEASED)) if self.ended else ()
+
+    def forget(self, released: tuple[int, ...]) -> None:
+        """Note that the server was told of these; may be repeated."""
+        for turn in released:
+            self.owed.pop(turn, None)
+            self.ended.pop(turn, None)
+
+    def recover(self) -> None:
+        """Find out anew which batches have ended, after an interrupt."""
+        looked_at = {slot.turn for slot in self._leases.reset()}
+        self.ended = {turn: None for turn in self.owed if turn not in looked_at}

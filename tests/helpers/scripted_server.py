@@ -1,0 +1,296 @@
+"""A server that does what a test says, or serves numbered batches by itself, and checks what its consumer sends.
+
+It speaks `mpqueue.service.records` over a real socket in a real home, and its ring is a memfd.
+"""
+
+import contextlib
+import os
+import select
+import socket
+import threading
+from collections import deque
+
+import numpy as np
+
+from mpqueue.memory.layout import flatten, spec_of
+from mpqueue.memory.segment import Segment
+from mpqueue.memory.writer import SlotWriter
+from mpqueue.service.greeting import Hello, Refusal, Welcome
+from mpqueue.service.home import Home
+from mpqueue.service.records import (
+    MAX_BODY,
+    MAX_GREETING,
+    MAX_MESSAGE,
+    MORE,
+    PICKLED,
+    CorruptMessage,
+    Down,
+    Offer,
+    Request,
+    Text,
+    Up,
+)  # fmt: skip
+from mpqueue.service.specs import encode_spec
+
+STRIDE = 1 << 20
+
+
+def batch_of(number):
+    """The batch that an `AutoServer` gives at this position."""
+    return np.full((4, 3), number, np.int64), {"number": np.array([number, number + 1])}
+
+
+class ScriptedServer:
+    """One ring, one listener, one consumer at a time; see the module's head.
+
+    Args:
+        folder: Of its home.
+        num_slots: Of its ring.
+        welcome: Fields of its `Welcome` that differ.
+    """
+
+    def __init__(self, folder, num_slots=24, *, is_open_to_others=False, **welcome):
+        self.path, self._num_slots = str(folder), num_slots
+        self.segment, self.read_only, self.turn = None, -1, 0
+        self._claim = Home.of(self.path).claim(is_open_to_others=is_open_to_others)
+        self.peer = None
+        self.begin_anew()
+        self.fields = {
+            "name": "scripted", "mode": "broadcast", "world": None, "job": "job", "length": None, "epoch": 0,
+            "window": 8, "segment_bytes": num_slots * STRIDE, "stride": STRIDE, "uid": os.geteuid(),
+            "pid": os.getpid(), "queues": None,
+        } | welcome  # fmt: skip
+
+    def begin_anew(self):
+        """Be another server of the same name: with a ring of its own."""
+        self._let_go_of_ring()
+        fd = os.memfd_create("mpqueue-scripted")
+        os.ftruncate(fd, self._num_slots * STRIDE)
+        self.segment = Segment(fd, self._num_slots * STRIDE, "memfd")
+        self.read_only = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
+        self._writer = SlotWriter(self.segment, STRIDE, None)
+        self.free = list(range(self._num_slots))[::-1]
+        self._specs, self.number = {}, 0
+        self.held = {}  # slots that the consumer was offered and has not released, by turn
+
+    def _let_go_of_ring(self):
+        if self.segment is not None:
+            os.close(self.read_only)
+            self.segment.close()
+            self.segment = self._writer = None  # the writer's arrays would keep it mapped
+
+    # -- Greeting
+
+    def greet(self, *, refusal=None, answer=None, with_ring=True):
+        """Take the next consumer; return what it said."""
+        assert select.select([self._claim.listener], [], [], 60)[0]
+        self.hang_up()
+        peer, _ = self._claim.listener.accept()
+        peer.settimeout(60)
+        hello = Hello.decode(peer.recv(MAX_GREETING))
+        if refusal is not None:
+            peer.send(Refusal(refused=refusal).encode())
+            peer.close()
+            return hello
+        data = Welcome(**self.fields).encode() if answer is None else answer
+        socket.send_fds(peer, [data], [self.read_only] if with_ring else [])
+        self.peer = peer
+        return hello
+
+    # -- What it sends
+
+    def spec(self, batch, flags=0):
+        """Send the spec of a batch if it is new; return its number."""
+        spec = spec_of(flatten(batch, [], []), [])
+        if spec not in self._specs:
+            self._specs[spec] = len(self._specs)
+            body, is_pickled = encode_spec(spec)
+            self.send_spec(self._specs[spec], body, flags | (PICKLED if is_pickled else 0))
+        return self._specs[spec]
+
+    def send_spec(self, number, body, flags, part=MAX_BODY):
+        parts = [body[at : at + part] for at in range(0, len(body), part)]
+        for place, text in enumerate(parts):
+            more = MORE if place < len(parts) - 1 else 0
+            self.send(Text(Down.SPEC, flags | more, number, text).pack())
+
+    def offer_of(self, batch, epoch=0, position=0, flags=0):
+        """Write a batch into a free slot; return its offer."""
+        spec = self.spec(batch)
+        slot = self.free.pop()
+        self._writer.begin(slot, 0)
+        self._writer.take([batch])
+        placed = self._writer.place()
+        self.turn, self.number = self.turn + 1, self.number + 1
+        self.held[self.turn] = slot
+        header = placed.header_offset + (16 if placed.new_spec else 0)
+        return Offer(
+            Down.OFFER, flags, spec, self.number, self.turn, slot, epoch, position, header, placed.nbytes
+        )  # fmt: skip
+
+    def offer(self, *batches, epoch=0, position=0, flags=0):
+        """Offer batches in one message."""
+        offers = [self.offer_of(batch, epoch, position + at, flags) for at, batch in enumerate(batches)]
+        self.send(b"".join(offer.pack() for offer in offers))
+        return offers
+
+    def end(self, epoch=0, count=0):
+        self.send(Offer(Down.END, 0, 0, 0, 0, 0, epoch, count, 0, 0).pack())
+
+    def raised(self, body, flags=0):
+        self.number += 1
+        self.send(Text(Down.RAISED, flags, self.number, body).pack())
+
+    def cut(self, flag, why="because"):
+        self.send(Text(Down.CUT, flag, 0, why.encode()).pack())
+
+    def send(self, message):
+        self.peer.send(message)
+
+    # -- What it hears
+
+    def hear(self):
+        """The consumer's next request; None: it is gone."""
+        data = self.peer.recv(MAX_MESSAGE)
+        request = Request.unpack(data) if data else None
+        for turn in request.released if request else ():
+            self.free.append(self.held.pop(turn))
+        return request
+
+    def hear_all(self):
+        """All that the consumer has sent until now."""
+        found = []
+        while select.select([self.peer], [], [], 0)[0]:
+            request = self.hear()
+            if request is None:
+                break
+            found.append(request)
+        return found
+
+    # -- The end
+
+    def hang_up(self):
+        """Be dead for this consumer."""
+        if self.peer is not None:
+            self.peer.close()
+            self.peer = None
+
+    def close(self):
+        self.hang_up()
+        self._claim.close()
+        self._let_go_of_ring()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class AutoServer(ScriptedServer):
+    """Serves epochs of numbered batches in a thread or a process of its own, and notes what its consumer does wrong.
+
+    Attributes:
+        faults: What no consumer may do.
+        taken: Position by position, over all consumers and epochs.
+    """
+
+    def __init__(self, folder, num_batches, *, batch=batch_of, dies_after=None, **options):
+        super().__init__(folder, **options)
+        self._num_batches, self._batch = num_batches, batch
+        self._thread = None
+        self.dies_after = dies_after
+        self.faults, self.taken = [], []
+        self._stop = os.pipe()
+
+    def start(self):
+        self._thread = threading.Thread(target=self.serve, daemon=True)
+        self._thread.start()
+        return self
+
+    def serve(self):
+        """Serve one consumer after the other, until `close`; or until it dies, which it does once."""
+        while self.has_consumer():
+            try:
+                self.begin_anew()
+                hello = self.greet()
+                resume = hello.resume
+                epoch, at = (0, 0) if resume is None else (resume.epoch, resume.count)
+                self._serve_one(epoch, at)
+            except ConnectionError:  # the consumer has closed
+                continue
+            except (OSError, KeyError, CorruptMessage, AssertionError) as error:
+                self.faults.append(repr(error))
+            finally:
+                self.hang_up()
+
+    def has_consumer(self):
+        """Wait for one; return False if the server is to end instead."""
+        ready, _, _ = select.select([self._claim.listener, self._stop[0]], [], [])
+        return self._stop[0] not in ready
+
+    def _serve_one(self, epoch, at):
+        untaken, num_taken, has_begun, has_end = deque(), 0, False, False
+        while True:
+            while has_begun and not has_end and len(untaken) < self.fields["window"]:
+                if at == self._num_batches:
+                    self.end(epoch, at)
+                    has_end = True
+                    break
+                if self.free:
+                    (offer,) = self.offer(self._batch(at), epoch=epoch, position=at)
+                    untaken.append(offer)
+                    at += 1
+                    continue
+                break
+            request = self.hear()
+            if request is None or request.kind == Up.LEAVE:
+                return
+            if request.kind == Up.BEGIN:
+                if has_begun or request.value != epoch:
+                    self.faults.append(f"began {request.value} in {epoch}, {has_begun}")
+                has_begun = True
+                continue
+            if not num_taken <= request.value <= num_taken + len(untaken):
+                self.faults.append(f"took {request.value} after {num_taken} of {len(untaken)} more")
+            while num_taken < request.value:
+                num_taken += 1
+                self.taken.append((epoch, untaken.popleft().position))
+            if has_end and not untaken:
+                epoch, at, has_begun, has_end = epoch + 1, 0, False, False
+            if self.dies_after is not None and len(self.taken) >= self.dies_after:
+                self.dies_after = None
+                return
+
+    def close(self):
+        if self.segment is not None:
+            os.close(self._stop[1])
+            if self._thread is not None:
+                self._thread.join(60)
+                assert not self._thread.is_alive()
+            os.close(self._stop[0])
+        super().close()
+
+
+@contextlib.contextmanager
+def attached(server, **options):
+    """A consumer of a scripted server, greeted; closed in the end."""
+    import mpqueue
+
+    found = []
+
+    def attach():
+        try:
+            found.append(mpqueue.attach(server.path, timeout=60, **options))
+        except BaseException as error:
+            found.append(error)
+
+    greeting = threading.Thread(target=attach)
+    greeting.start()
+    server.greet()
+    greeting.join(60)
+    if isinstance(found[0], BaseException):
+        raise found[0]
+    consumer = found.pop()
+    with consumer:
+        yield consumer

@@ -1,0 +1,303 @@
+"""Attaching: what is asked for, who answers, what is refused; and attaching again when a server dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
+
+import mpqueue
+from mpqueue.errors import ConsumerDied, ServiceDied, ServiceError
+from mpqueue.service.greeting import Resume
+from mpqueue.service.records import DETACHED, STOPPED, Request, Up
+
+
+def numbers(batches):
+    return [int(array[0, 0]) for array, _ in batches]
+
+
+@pytest.fixture
+def pool():
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+@pytest.fixture
+def server(tmp_path):
+    with ScriptedServer(tmp_path / "home") as server:
+        yield server
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("options", "error", "text"),
+        [
+            ({"rank": "0"}, TypeError, "rank must be an integer"),
+            ({"rank": True}, TypeError, "rank must be an integer"),
+            ({"rank": -1}, ValueError, "rank must be 0 or more"),
+            ({"timeout": "1"}, TypeError, "timeout must be a number"),
+            ({"timeout": -1}, ValueError, "timeout must be"),
+            ({"timeout": float("nan")}, ValueError, "timeout must be"),
+            ({"join": "late"}, ValueError, "join must be"),
+            ({"writable": True}, ValueError, "writable must be"),
+            ({"reconnect": "yes"}, TypeError, "reconnect must be"),
+            ({"allow_pickle": []}, TypeError, "allow_pickle must be"),
+        ],
+    )
+    def test_a_mistaken_option_is_refused_at_once(self, options, error, text):
+        with pytest.raises(error, match=text):
+            mpqueue.attach("nobody", **options)
+
+    @pytest.mark.parametrize("name", ["", ".", "..", "a\0b", "x" * 200])
+    def test_a_name_that_no_server_can_have_is_refused(self, name):
+        with pytest.raises(ValueError, match=r"name|path"):
+            mpqueue.attach(name)
+
+    def test_what_is_asked_for_reaches_the_server(self, server, pool):
+        consumer = pool.submit(mpqueue.attach, server.path, rank=3, join="replay", timeout=60)
+        hello = server.greet()
+        assert (hello.purpose, hello.rank, hello.join, hello.resume) == ("batches", 3, "replay", None)
+        assert "rank 3" in repr(consumer.result())
+        consumer.result().close()
+
+
+class TestAnswers:
+    def test_without_a_server_the_error_says_what_was_looked_for(self, tmp_path):
+        with pytest.raises(ServiceError, match="home/socket"):
+            mpqueue.attach(str(tmp_path / "home"), timeout=0.05)
+
+    def test_a_server_that_comes_later_is_waited_for(self, tmp_path, pool):
+        consumer = pool.submit(mpqueue.attach, str(tmp_path / "home"), timeout=60)
+        with ScriptedServer(tmp_path / "home") as server:
+            server.greet()
+            consumer.result(60).close()
+
+    def test_a_refusal_is_raised_with_its_reason(self, server, pool):
+        consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
+        server.greet(refusal="you are no rank of mine")
+        with pytest.raises(ServiceError, match="you are no rank of mine"):
+            consumer.result(60)
+
+    def test_a_server_that_does_not_answer_in_time_is_named(self, server):
+        with pytest.raises(ServiceError, match="has not answered in time"):
+            mpqueue.attach(server.path, timeout=0.1)
+
+    def test_a_server_that_dies_before_it_answers_is_looked_for_again(self, server, pool):
+        consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
+        server.greet(answer=b"")
+        server.hang_up()
+        server.greet()
+        consumer.result(60).close()
+
+    @pytest.mark.parametrize("answer", [b"{}", b"\xff", b'{"protocol": 1', b"x" * 9000])
+    def test_an_answer_that_is_none_is_refused(self, server, pool, answer):
+        consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
+        server.greet(answer=answer)
+        with pytest.raises(ServiceError, match="no server of this version"):
+            consumer.result(60)
+
+    def test_a_server_without_batches_is_refused(self, server, pool):
+        consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
+        server.greet(with_ring=False)
+        with pytest.raises(ServiceError, match="serves queues only"):
+            consumer.result(60)
+
+    def test_a_ring_that_is_smaller_than_the_server_says_is_refused(self, tmp_path, pool):
+        with ScriptedServer(tmp_path / "home", segment_bytes=1 << 40) as server:
+            consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
+            server.greet()
+            with pytest.raises(OSError, match="expected"):
+                consumer.result(60)
+
+    def test_a_wait_without_an_end_is_told_of(self, tmp_path, pool, monkeypatch, caplog):
+        monkeypatch.setattr("mpqueue.service.attaching._PATIENCE_S", 0.02)
+        consumer = pool.submit(mpqueue.attach, str(tmp_path / "home"))
+        while not caplog.records:
+            time.sleep(0.001)
+        assert "waiting on, as there is no timeout: no server 'home'" in caplog.records[0].getMessage()
+        with ScriptedServer(tmp_path / "home") as server:
+            server.greet()
+            consumer.result(60).close()
+
+
+class TestReconnect:
+    def test_the_loop_goes_on_where_it_was(self, tmp_path):
+        """What was offered and not taken comes again, and nothing else."""
+        with AutoServer(tmp_path / "home", 30, dies_after=12).start() as server:
+            with mpqueue.attach(server.path, timeout=60, reconnect=True) as consumer:
+                kept = []
+                for batch in consumer:
+                    kept.append(batch)
+                assert numbers(kept) == list(range(30))
+                assert numbers(consumer) == list(range(30))
+                assert consumer.statistics().reconnects == 1
+                assert consumer.statistics().batches == 60
+        assert server.faults == []
+
+    def test_the_server_is_told_what_was_taken(self, server, pool):
+        with attached(server, reconnect=True) as consumer:
+            for position in (4, 6, 9):
+                server.offer(batch_of(position), position=position)
+            batches = iter(consumer)
+            kept = [next(batches), next(batches)]
+            server.begin_anew()
+            server.hang_up()
+            third = pool.submit(next, batches)
+            hello = server.greet()
+            assert hello.resume == Resume(job="job", epoch=0, taken=(4, 6), count=7)
+            assert server.hear() == Request(Up.BEGIN, 0)
+            server.offer(batch_of(9), position=9)
+            assert numbers([third.result(60)]) == [9]
+            assert numbers(kept) == [4, 6]
+            assert server.hear() == Request(Up.ASK, 0)
+
+    def test_a_rank_counts_its_own_batches(self, tmp_path, pool):
+        with ScriptedServer(tmp_path / "home", mode="split", world=3) as server:
+            with attached(server, reconnect=True, rank=1) as consumer:
+                for position in (1, 4, 7):
+                    server.offer(batch_of(position), position=position)
+                batches = iter(consumer)
+                kept = [next(batches), next(batches)]
+                server.begin_anew()
+                server.hang_up()
+                pool.submit(next, batches)
+                hello = server.greet()
+                assert (hello.rank, hello.resume.count, hello.resume.taken) == (1, 2, (1, 4))
+                server.offer(batch_of(7), position=7)
+                del kept
+
+    def test_between_two_loops_the_next_epoch_is_asked_for(self, server, pool):
+        with attached(server, reconnect=True) as consumer:
+            server.offer(batch_of(0))
+            server.end()
+            assert len(list(consumer)) == 1
+            server.hang_up()
+            begun = pool.submit(iter, consumer)
+            server.fields["epoch"] = 1
+            assert server.greet().resume == Resume(job="job", epoch=1, taken=(), count=0)
+            begun.result(60)
+            assert server.hear() == Request(Up.BEGIN, 1)
+
+    def test_a_loop_whose_rest_others_have_taken_ends(self, server, pool):
+        with attached(server, reconnect=True) as consumer:
+            server.offer(batch_of(0))
+            batches = iter(consumer)
+            kept = [next(batches)]
+            server.hang_up()
+            rest = pool.submit(list, batches)
+            server.fields["epoch"] = 1
+            server.greet()
+            assert rest.result(60) == []
+            assert (consumer.epoch, len(kept)) == (1, 1)
+
+    def test_without_another_server_in_time_it_is_the_death_of_the_first(self, server, tmp_path):
+        with AutoServer(tmp_path / "other", 30, dies_after=3).start() as other:
+            consumer = mpqueue.attach(other.path, timeout=0.2, reconnect=True)
+            other.has_consumer = lambda: False  # it takes no other
+            with pytest.raises(ServiceDied, match="no other came in its place: "):
+                list(consumer)
+            consumer.close()
+
+    @pytest.mark.parametrize(("flag", "kind"), [(STOPPED, ServiceDied), (DETACHED, ConsumerDied)])
+    def test_a_server_that_has_said_why_is_not_waited_for(self, server, flag, kind):
+        with attached(server, reconnect=True) as consumer:
+            batches = iter(consumer)
+            server.cut(flag)
+            server.hang_up()
+            with pytest.raises(kind):
+                next(batches)
+
+    def test_close_ends_the_wait_for_another_server(self, server, pool):
+        with attached(server, reconnect=True) as consumer:
+            rest = pool.submit(list, consumer)
+            assert (server.hear().kind, server.hear().kind) == (Up.BEGIN, Up.ASK)
+            server._claim.close()
+            server.hang_up()
+            consumer.close()
+            assert rest.result(60) == []
+
+
+STOPPED_CONSUMER = """
+import sys, mpqueue
+consumer = mpqueue.attach(sys.argv[1], timeout=60)
+batches = iter(consumer)
+next(batches)
+print("one", flush=True)
+sys.stdin.readline()
+try:
+    next(batches)
+except mpqueue.errors.ConsumerDied as error:
+    print(error, flush=True)
+"""
+
+
+def test_a_consumer_that_was_stopped_while_it_was_detached_takes_no_batch_that_is_anothers(server):
+    """Two were offered before; the detachment came while it could not look."""
+    consumer = subprocess.Popen(
+        [sys.executable, "-c", STOPPED_CONSUMER, server.path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(mpqueue.__file__))},
+    )
+    with consumer:
+        server.greet()
+        server.offer(batch_of(0), batch_of(1))
+        assert consumer.stdout.readline() == "one\n"
+        consumer.send_signal(signal.SIGSTOP)
+        consumer.stdin.write("go on\n")
+        consumer.stdin.flush()
+        server.cut(DETACHED, "you were silent")
+        consumer.send_signal(signal.SIGCONT)
+        assert "you were silent" in consumer.stdout.readline()
+    server.hang_up()
+
+
+def test_another_user_attaches_only_where_the_server_lets_them(tmp_path):
+    """And is sent no pickle that it would load."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user")
+    tmp_path.chmod(0o711)
+    for folder in (tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    with ScriptedServer(tmp_path / "home", is_open_to_others=True) as server:
+        read_end, write_end = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.setgid(65534)
+                os.setuid(65534)
+                consumer = mpqueue.attach(server.path, timeout=60)
+                batches = iter(consumer)
+                said = [int(next(batches)[0][0, 0]) == 7]
+                for _ in range(2):
+                    try:
+                        next(batches)
+                    except ServiceError as error:
+                        said.append("allow_pickle=True" in str(error))
+                os.write(write_end, repr(said).encode())
+            finally:
+                os._exit(0)
+        server.greet()
+        server.offer(batch_of(7))
+        server.offer(["text", batch_of(8)[0]])
+        os.waitpid(pid, 0)
+        os.close(write_end)
+        assert os.read(read_end, 100) == b"[True, True, True]"
+        os.close(read_end)
+
+
+def test_two_consumers_in_one_process_do_not_meet(tmp_path):
+    with AutoServer(tmp_path / "a", 3).start() as one, AutoServer(tmp_path / "b", 4).start() as two:
+        with mpqueue.attach(one.path, timeout=60) as first, mpqueue.attach(two.path, timeout=60) as second:
+            assert [(int(a[0, 0]), int(b[0, 0])) for (a, _), (b, _) in zip(first, second, strict=False)] == [
+                (0, 0),
+                (1, 1),
+                (2, 2),
+            ]
+    assert threading.active_count() < 10

@@ -1,0 +1,527 @@
+"""A consumer of a scripted server: its loops, what it sends, what it does with what comes, and its end."""
+
+import gc
+import os
+import pickle
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
+
+from mpqueue.errors import ConsumerDied, ServiceDied, ServiceError
+from mpqueue.service.records import DETACHED, LOST, PARTIAL, PICKLED, STOPPED, Down, Request, Text, Up
+from mpqueue.workers import failures
+
+
+@pytest.fixture
+def server(tmp_path):
+    with ScriptedServer(tmp_path / "home") as server:
+        yield server
+
+
+def auto(tmp_path, num_batches, **options):
+    return AutoServer(tmp_path / "home", num_batches, **options).start()
+
+
+def numbers(batches):
+    return [int(array[0, 0]) for array, _ in batches]
+
+
+class TestLoops:
+    def test_one_loop_is_one_epoch(self, tmp_path):
+        with auto(tmp_path, 5) as server:
+            with attached_to(server) as consumer:
+                assert [(consumer.epoch, numbers(consumer)) for _ in range(3)] == [
+                    (n, [0, 1, 2, 3, 4]) for n in range(3)
+                ]
+                assert consumer.epoch == 3
+        assert server.faults == []
+
+    def test_a_loop_that_is_left_goes_on_in_the_next_one(self, tmp_path):
+        with auto(tmp_path, 6) as server:
+            with attached_to(server) as consumer:
+                for array, _ in consumer:
+                    if array[0, 0] == 2:
+                        break
+                assert (consumer.epoch, numbers(consumer), consumer.epoch) == (0, [3, 4, 5], 1)
+        assert server.faults == []
+
+    def test_a_loop_that_is_left_after_the_last_batch_is_followed_by_the_next_epoch(self, tmp_path):
+        """Nothing of the epoch is left: the next loop is not an empty one."""
+        with auto(tmp_path, 3) as server, attached_to(server) as consumer:
+            for _ in range(3):
+                assert [int(batch[0][0, 0]) for _, batch in zip(range(3), consumer, strict=False)] == [0, 1, 2]
+            assert consumer.epoch == 2
+            assert numbers(consumer) == [0, 1, 2]
+
+    def test_an_empty_epoch_is_an_empty_loop(self, tmp_path):
+        with auto(tmp_path, 0) as server, attached_to(server) as consumer:
+            assert (list(consumer), list(consumer), consumer.epoch) == ([], [], 2)
+
+    def test_an_iterator_ends_when_the_next_one_is_made(self, tmp_path):
+        with auto(tmp_path, 4) as server, attached_to(server) as consumer:
+            first = iter(consumer)
+            assert numbers([next(first)]) == [0]
+            second = iter(consumer)
+            assert list(first) == []
+            assert numbers(second) == [1, 2, 3]
+            assert list(second) == []
+
+    def test_the_length_is_what_the_server_says(self, tmp_path):
+        with auto(tmp_path, 7, length=7) as server, attached_to(server) as consumer:
+            assert len(consumer) == 7
+
+    def test_without_a_length_len_says_why(self, server):
+        with attached(server) as consumer, pytest.raises(TypeError, match="length of an epoch is not known"):
+            len(consumer)
+
+    def test_the_first_epoch_is_the_one_of_the_welcome(self, tmp_path):
+        with ScriptedServer(tmp_path / "home", epoch=4) as server, attached(server) as consumer:
+            iter(consumer)
+            assert (consumer.epoch, server.hear()) == (4, Request(Up.BEGIN, 4))
+
+    def test_the_epoch_is_that_of_the_batches_where_others_have_taken_all_of_one(self, server):
+        with attached(server) as consumer:
+            server.offer(batch_of(0), epoch=2)
+            server.end(epoch=2)
+            assert len(list(consumer)) == 1
+            assert consumer.epoch == 3
+
+    def test_several_threads_may_take_from_one_iterator(self, tmp_path):
+        """Each batch goes to one of them, and the end to all."""
+        with auto(tmp_path, 300) as server:
+            with attached_to(server) as consumer, ThreadPoolExecutor(4) as pool:
+                batches = iter(consumer)
+                found = [part.result(60) for part in [pool.submit(numbers, batches) for _ in range(4)]]
+                assert sorted(number for part in found for number in part) == list(range(300))
+                assert list(batches) == []
+        assert server.faults == []
+
+
+def attached_to(server, **options):
+    """A consumer of a server that serves by itself."""
+    import mpqueue
+
+    return mpqueue.attach(server.path, timeout=60, **options)
+
+
+class TestRequests:
+    def test_a_batch_is_taken_when_the_next_one_is_asked_for(self, server):
+        with attached(server) as consumer:
+            server.offer(batch_of(0), batch_of(1))
+            batches = iter(consumer)
+            first = next(batches)
+            assert server.hear_all() == [Request(Up.BEGIN, 0), Request(Up.ASK, 0)]
+            second = next(batches)
+            assert server.hear_all() == [Request(Up.ASK, 1)]
+            assert numbers([first, second]) == [0, 1]
+
+    def test_a_slot_is_released_with_the_request_after_the_end_of_its_last_view(self, server):
+        with attached(server) as consumer:
+            first, _, third = server.offer(batch_of(0), batch_of(1), batch_of(2))
+            batches = iter(consumer)
+            view = next(batches)[1]["number"][1:]
+            next(batches)
+            del view
+            kept = next(batches)
+            assert server.hear_all()[-1] == Request(Up.ASK, 2, (2, first.turn))
+            assert third.turn in server.held
+            assert kept[0][0, 0] == 2
+
+    def test_more_slots_than_one_request_has_room_for_are_released_at_once(self, server):
+        with attached(server) as consumer:
+            server.offer(*[batch_of(number) for number in range(9)])
+            batches = iter(consumer)
+            kept = [next(batches) for _ in range(8)]
+            server.hear_all()
+            kept.clear()
+            next(batches)
+            asked = server.hear_all()
+            assert [(request.value, len(request.released)) for request in asked] == [(8, 6), (8, 2)]
+
+    def test_the_next_loop_tells_of_its_beginning_once(self, server):
+        with attached(server) as consumer:
+            server.offer(batch_of(0), batch_of(1))
+            for _ in consumer:
+                break
+            for _ in consumer:
+                break
+            server.end()
+            assert server.hear_all() == [Request(Up.BEGIN, 0), Request(Up.ASK, 0), Request(Up.ASK, 1, ())]
+            server.offer(batch_of(2), epoch=1)
+            for _ in consumer:
+                break
+            assert [request for request in server.hear_all() if request.kind == Up.BEGIN] == [Request(Up.BEGIN, 1)]
+            assert consumer.epoch == 1
+
+    def test_close_releases_what_has_no_view_and_leaves(self, server):
+        with attached(server) as consumer:
+            server.offer(batch_of(0), batch_of(1))
+            batches = iter(consumer)
+            kept = next(batches)
+            next(batches)
+            server.hear_all()
+            consumer.close()
+            assert server.hear_all() == [Request(Up.ASK, 1, (2,)), Request(Up.LEAVE)]
+            assert kept[0][0, 0] == 0
+
+    def test_a_server_that_reads_nothing_does_not_hold_up_close(self, server):
+        with attached(server) as consumer:
+            server.offer(batch_of(0))
+            next(iter(consumer))
+            with pytest.raises(BlockingIOError):
+                while True:
+                    consumer._attachment.link._connection.send(Request(Up.ASK).pack(), socket.MSG_DONTWAIT)
+            consumer.close()
+            assert "closed" in repr(consumer)
+            server.hang_up()
+
+
+class TestBatches:
+    def test_views_are_read_only_and_valid_after_close_and_after_the_death_of_the_server(self, server):
+        with attached(server) as consumer:
+            server.offer(batch_of(7))
+            array, rest = next(iter(consumer))
+        server.close()
+        with pytest.raises(ValueError, match="read-only"):
+            array[0, 0] = 1
+        with pytest.raises(ValueError):
+            array.flags.writeable = True
+        assert array.tolist() == [[7] * 3] * 4
+        assert rest["number"].tolist() == [7, 8]
+
+    def test_the_ninth_batch_that_is_held_is_a_private_copy(self, tmp_path, caplog):
+        with auto(tmp_path, 20) as server:
+            with attached_to(server) as consumer:
+                kept = list(consumer)
+                assert numbers(kept) == list(range(20))
+                assert [array.flags.writeable for array, _ in kept] == [False] * 8 + [True] * 12
+                statistics = consumer.statistics()
+                assert (statistics.copies, statistics.slots_in_use) == (12, 8)
+                kept.clear()
+                del kept
+                assert [array.flags.writeable for array, _ in consumer] == [False] * 20
+        assert server.faults == []
+        assert [record.getMessage() for record in caplog.records if "private copies" in record.getMessage()] != []
+
+    def test_copies_are_writable_and_release_their_slots_at_once(self, server):
+        with attached(server, writable="copy") as consumer:
+            offers = server.offer(batch_of(0), batch_of(1))
+            batches = iter(consumer)
+            kept = [next(batches)]
+            kept[0][0][:] = 5
+            kept += [next(batches)]
+            assert server.hear_all()[-1] == Request(Up.ASK, 1, (offers[0].turn,))
+            assert kept[0][0].tolist() == [[5] * 3] * 4
+            assert consumer.statistics().copies == 2
+
+    @pytest.mark.parametrize(
+        "batch",
+        [
+            np.arange(6.0),
+            (np.asfortranarray(np.arange(6).reshape(2, 3)), None),
+            {"a": [np.zeros((0, 3)), np.float32(2) * np.ones((), np.float32)], "b": (np.array([b"x", b"yz"]),)},
+        ],
+        ids=["array", "fortran and None", "tree"],
+    )
+    @pytest.mark.parametrize("writable", [False, "copy"])
+    def test_trees_of_arrays_come_as_they_were(self, server, batch, writable):
+        with attached(server, writable=writable) as consumer:
+            server.offer(batch)
+            found = next(iter(consumer))
+            assert repr(found) == repr(batch)
+            del found
+
+    def test_objects_come_from_a_server_of_the_same_user(self, server):
+        batch = {"text": "hello", "array": np.arange(3), "big": b"x" * 10_000}
+        with attached(server) as consumer:
+            server.offer(batch)
+            found = next(iter(consumer))
+            assert repr(found) == repr(batch)
+            del found
+
+    def test_batches_of_objects_alone_release_their_slots_at_once(self, server):
+        with attached(server) as consumer:
+            server.offer("one", "two")
+            assert [next(iter(consumer)), next(iter(consumer))] == ["one", "two"]
+            assert server.hear_all()[-1] == Request(Up.ASK, 1, (1,))
+
+    def test_a_spec_may_come_in_parts(self, server):
+        batch = {f"key {number}": np.array([number]) for number in range(100)}
+        send = server.send_spec
+        server.send_spec = lambda number, body, flags: send(number, body, flags, part=100)
+        with attached(server) as consumer:
+            server.offer(batch)
+            found = next(iter(consumer))
+            assert repr(found) == repr(batch)
+            del found
+
+    def test_what_was_left_out_is_counted_and_not_returned(self, server):
+        with attached(server) as consumer:
+            server.offer((np.arange(3), [((1,), "why"), ((5, 6), "why not")], False), flags=PARTIAL)
+            server.offer((None, [((9,), "why")], True), flags=PARTIAL)
+            server.offer(np.arange(4))
+            batches = iter(consumer)
+            assert [len(next(batches)), len(next(batches))] == [3, 4]
+            assert consumer.statistics().skipped == 4
+            assert server.hear_all()[-1].value == 2
+
+
+class TestFailures:
+    def pack(self, error):
+        return failures.pack(error, "raised there")
+
+    def test_what_the_source_raised_comes_in_its_place_and_the_loop_goes_on(self, server):
+        with attached(server) as consumer:
+            server.offer(batch_of(0))
+            server.raised(self.pack(KeyError("broken")), PICKLED)
+            server.offer(batch_of(2))
+            server.end()
+            batches = iter(consumer)
+            assert numbers([next(batches)]) == [0]
+            with pytest.raises(KeyError, match="broken"):
+                next(batches)
+            assert numbers(batches) == [2]
+            assert server.hear_all()[-1].value == 3
+
+    def test_stop_iteration_of_the_source_is_no_end(self, server):
+        with attached(server) as consumer:
+            server.raised(self.pack(StopIteration()), PICKLED)
+            with pytest.raises(RuntimeError, match="raised StopIteration"):
+                next(iter(consumer))
+
+    def test_an_exception_as_text_is_a_service_error(self, server):
+        with attached(server) as consumer:
+            server.raised(b"KeyError: broken")
+            with pytest.raises(ServiceError, match="KeyError: broken"):
+                next(iter(consumer))
+
+    @pytest.mark.parametrize(
+        ("flag", "kind", "text"),
+        [
+            (DETACHED, ConsumerDied, "detached this consumer: you were slow"),
+            (LOST, ConsumerDied, "another consumer of the group: you were slow"),
+            (STOPPED, ServiceDied, "was stopped: you were slow"),
+        ],
+    )
+    def test_a_cut_comes_before_what_was_offered(self, server, flag, kind, text):
+        with attached(server, reconnect=True) as consumer:
+            server.offer(batch_of(0), batch_of(1))
+            batches = iter(consumer)
+            kept = next(batches)
+            server.cut(flag, "you were slow")
+            for ask in (lambda: next(batches), lambda: next(batches), lambda: iter(consumer)):
+                with pytest.raises(kind, match=text):
+                    ask()
+            assert kept[0][0, 0] == 0
+            assert "detached" in repr(consumer)
+
+    def test_a_cut_that_the_server_left_behind_unread_requests_is_read(self, server):
+        """The kernel tells of the reset first."""
+        with attached(server) as consumer:
+            server.offer(batch_of(0))
+            batches = iter(consumer)
+            next(batches)
+            server.cut(STOPPED, "enough")
+            server.hang_up()
+            with pytest.raises(ServiceDied, match="was stopped: enough"):
+                next(batches)
+
+    def test_the_death_of_the_server_wakes_who_waits(self, server):
+        with attached(server) as consumer, ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(next, iter(consumer))
+            assert (server.hear().kind, server.hear().kind) == (Up.BEGIN, Up.ASK)
+            server.hang_up()
+            with pytest.raises(ServiceDied, match=r"is gone.*stay valid"):
+                waiting.result(60)
+            with pytest.raises(ServiceDied):
+                iter(consumer)
+
+    def test_the_end_of_an_epoch_that_came_before_the_death_is_an_end(self, server):
+        with attached(server) as consumer:
+            server.offer(batch_of(0))
+            server.end()
+            batches = iter(consumer)
+            next(batches)
+            server.hang_up()
+            assert list(batches) == []
+            with pytest.raises(ServiceDied):
+                iter(consumer)
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            b"x" * 56,
+            Text(Down.RAISED, 0, 1, b"text").pack()[:-1],
+            b"\x53\x51\x0b" + bytes(50),
+            b"x" * 40_000,
+            Request(Up.ASK, 1).pack(),
+        ],
+    )
+    def test_what_does_not_parse_ends_the_connection(self, server, message):
+        with attached(server) as consumer:
+            server.send(message)
+            for _ in range(2):
+                with pytest.raises(ServiceError, match="same version of mpqueue"):
+                    next(iter(consumer))
+
+    @pytest.mark.parametrize("field", [{"slot": 999}, {"nbytes": 1 << 40}, {"header_offset": 1 << 30}, {"spec": 77}])
+    def test_an_offer_of_what_is_not_there_ends_the_connection(self, server, field):
+        with attached(server) as consumer:
+            server.send(server.offer_of(batch_of(0))._replace(**field).pack())
+            with pytest.raises(ServiceError, match="cannot be there"):
+                next(iter(consumer))
+
+    def test_a_spec_without_its_rest_ends_the_connection(self, server):
+        with attached(server) as consumer:
+            server.send(Text(Down.SPEC, 2, 0, b"[").pack())
+            server.end()
+            with pytest.raises(ServiceError, match="without the rest"):
+                next(iter(consumer))
+
+
+class TestOthers:
+    """Servers of other users; here `allow_pickle=False` stands for them."""
+
+    def test_arrays_need_no_pickle(self, server):
+        with attached(server, allow_pickle=False) as consumer:
+            server.offer(batch_of(3))
+            assert numbers([next(iter(consumer))]) == [3]
+
+    def test_pickled_objects_are_refused(self, server):
+        with attached(server, allow_pickle=False) as consumer:
+            server.offer({"text": "hello", "array": np.arange(3)})
+            batches = iter(consumer)
+            for _ in range(2):
+                with pytest.raises(ServiceError, match="allow_pickle=True"):
+                    next(batches)
+
+    def test_objects_that_the_spec_conceals_are_refused(self, server):
+        """The header speaks of a pickle, and the spec of arrays."""
+        spec = server.spec
+        with attached(server, allow_pickle=False) as consumer:
+            server.spec(([np.arange(3)],))
+            server.spec = lambda _batch: 0
+            server.offer(([np.arange(3)], "hello"))
+            server.spec = spec
+            with pytest.raises(ServiceError, match="allow_pickle=True"):
+                next(iter(consumer))
+
+    def test_pickled_exceptions_are_refused(self, server):
+        with attached(server, allow_pickle=False) as consumer:
+            server.raised(TestFailures().pack(KeyError("broken")), PICKLED)
+            server.offer(batch_of(1))
+            batches = iter(consumer)
+            with pytest.raises(ServiceError, match="allow_pickle=True"):
+                next(batches)
+            assert numbers([next(batches)]) == [1]
+
+
+class TestEnd:
+    def test_close_ends_an_iterator_that_waits_in_another_thread(self, server):
+        with attached(server) as consumer, ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(list, consumer)
+            assert (server.hear().kind, server.hear().kind) == (Up.BEGIN, Up.ASK)
+            consumer.close()
+            assert waiting.result(60) == []
+            assert server.hear() == Request(Up.LEAVE)
+            assert server.hear() is None
+
+    def test_a_closed_consumer_says_so(self, server):
+        with attached(server) as consumer:
+            batches = iter(consumer)
+            consumer.close()
+            consumer.close()
+            assert list(batches) == []
+            with pytest.raises(RuntimeError, match=r"closed: attach again"):
+                iter(consumer)
+
+    def test_the_collector_closes_the_connection(self, server):
+        with attached(server) as consumer:
+            iter(consumer)
+            attachment = consumer._attachment
+            consumer.close = lambda: None
+        del consumer
+        gc.collect()
+        assert attachment.link._connection.fileno() == -1
+        assert [request.kind for request in server.hear_all()] == [Up.BEGIN]  # it did not leave: it died
+
+    def test_an_iterator_keeps_its_consumer(self, tmp_path):
+        with auto(tmp_path, 3) as server:
+            assert numbers(iter(attached_to(server))) == [0, 1, 2]
+            gc.collect()
+
+    def test_a_consumer_is_not_pickled(self, server):
+        with attached(server) as consumer, pytest.raises(TypeError, match="Attach in that process"):
+            pickle.dumps(consumer)
+
+    def test_a_forked_child_is_refused_and_disturbs_nobody(self, server):
+        with attached(server) as consumer:
+            server.offer(batch_of(0), batch_of(1))
+            batches = iter(consumer)
+            kept = next(batches)
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    for use in (lambda: next(batches), lambda: iter(consumer)):
+                        with pytest.raises(RuntimeError, match=r"forked.*Attach here"):
+                            use()
+                    consumer.close()
+                    del batches, consumer
+                    gc.collect()
+                    code = 0 if kept[0][0, 0] == 0 else 2
+                finally:
+                    os._exit(code)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+            server.hear_all()
+            assert numbers([next(batches)]) == [1]
+            assert server.hear_all() == [Request(Up.ASK, 1)]
+
+    def test_a_child_that_keeps_the_socket_open_does_not_hide_the_death_of_the_server(self, tmp_path):
+        """The consumer watches the process, too."""
+        ready, go = os.pipe(), os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            server = ScriptedServer(tmp_path / "home")
+            os.write(ready[1], b"!")
+            server.greet()
+            server.offer(batch_of(0))
+            child = os.fork()
+            if child == 0:
+                os.read(go[0], 1)
+            os._exit(0)
+        os.read(ready[0], 1)
+        import mpqueue
+
+        with mpqueue.attach(str(tmp_path / "home"), timeout=60) as consumer:
+            with pytest.raises(ServiceDied):
+                list(consumer)
+        os.write(go[1], b"!")
+        os.waitpid(pid, 0)
+        for fd in (*ready, *go):
+            os.close(fd)
+
+
+class TestStatistics:
+    def test_they_count(self, server):
+        with attached(server) as consumer:
+            offers = server.offer(*[batch_of(number) for number in range(5)])
+            batches = iter(consumer)
+            kept = [next(batches), next(batches)]
+            found = consumer.statistics()
+            assert (found.batches, found.bytes) == (2, offers[0].nbytes + offers[1].nbytes)
+            assert (found.slots_in_use, found.offered, found.copies, found.skipped) == (2, 3, 0, 0)
+            assert len(kept) == 2
+
+    def test_the_wait_for_batches_is_counted(self, server):
+        with attached(server) as consumer:
+            batches = iter(consumer)
+            late = threading.Timer(0.05, lambda: server.offer(batch_of(0)))
+            late.start()
+            next(batches)
+            late.join()
+            assert consumer.statistics().wait_s > 0.01

@@ -1,0 +1,176 @@
+"""What a signal handler raises in the middle of a consumer's work: nothing is lost, nothing comes twice, nothing is
+said twice to the server."""
+
+import contextlib
+import itertools
+import os
+import signal
+import sys
+import threading
+
+import pytest
+from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
+from helpers.strikes import Strike, Struck
+
+import mpqueue
+
+
+class StrikeBeforeLine:
+    """Raises before the n-th line of the consumer's modules, in this thread."""
+
+    def __init__(self, after):
+        self.left = after
+
+    def __enter__(self):
+        sys.settrace(self._enter)
+        return self
+
+    def __exit__(self, *_):
+        sys.settrace(None)
+
+    def _enter(self, frame, _event, _argument):
+        return self._step if "/mpqueue/" in frame.f_code.co_filename else None
+
+    def _step(self, _frame, event, _argument):
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                sys.settrace(None)
+                raise Struck
+        return self._step
+
+
+def taken_with(strike, path, num_epochs=3):
+    """Go through some epochs with one interrupt; return the epochs and numbers of all batches."""
+    found = []
+    with mpqueue.attach(path, timeout=60) as consumer:
+        with strike:
+            while len(found) < 4 * num_epochs:
+                with contextlib.suppress(Struck):
+                    for array, _ in consumer:
+                        found.append(int(array[0, 0]))
+                        del array, _
+        in_use = consumer.statistics().slots_in_use
+        with contextlib.suppress(StopIteration):
+            next(iter(consumer))
+    assert in_use <= 1
+    return found
+
+
+@pytest.mark.parametrize(("make_strike", "step"), [(Strike, 3), (StrikeBeforeLine, 5)])
+def test_an_interrupt_anywhere_loses_nothing_and_doubles_nothing(tmp_path, make_strike, step):
+    """The server has few slots, and notes each request that is wrong: a turn that is released twice is one."""
+    for after in itertools.count(1, step):
+        with AutoServer(tmp_path / f"home{after}", 4, num_slots=6, window=3).start() as server:
+            strike = make_strike(after)
+            found = taken_with(strike, server.path)
+        assert (found, server.faults) == ([0, 1, 2, 3] * 3, []), after
+        if strike.left > 0:
+            break
+    assert after > 200
+
+
+def test_the_traceback_of_an_interrupt_may_be_kept(tmp_path):
+    """It holds on to the batch that was being opened."""
+    for after in itertools.count(1, 11):
+        kept = []
+        with AutoServer(tmp_path / f"home{after}", 4, num_slots=8, window=3).start() as server:
+            found = []
+            with mpqueue.attach(server.path, timeout=60) as consumer, Strike(after) as strike:
+                while len(found) < 16:
+                    try:
+                        for array, _ in consumer:
+                            found.append(int(array[0, 0]))
+                            if len(found) == 12:
+                                kept.clear()
+                    except Struck as error:
+                        kept.append(error)
+            del array, _
+        assert (found, server.faults) == ([0, 1, 2, 3] * 4, []), after
+        if strike.left > 0:
+            break
+    assert after > 100
+
+
+def test_ctrl_c_while_it_waits_is_prompt_and_the_loop_goes_on(tmp_path):
+    with ScriptedServer(tmp_path / "home") as server, attached(server) as consumer:
+        batches = iter(consumer)
+        server.hear()
+
+        def interrupt():
+            server.hear()
+            os.kill(os.getpid(), signal.SIGINT)
+
+        other = threading.Thread(target=interrupt)
+        other.start()
+        with pytest.raises(KeyboardInterrupt):
+            next(batches)
+        other.join()
+        server.offer(batch_of(5))
+        assert next(batches)[0][0, 0] == 5
+
+
+def test_a_handler_that_closes_ends_the_loop_that_waits(tmp_path):
+    with ScriptedServer(tmp_path / "home") as server, attached(server) as consumer:
+        previous = signal.signal(signal.SIGUSR1, lambda *_: consumer.close())
+        batches = iter(consumer)
+        server.hear()
+
+        def interrupt():
+            server.hear()
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+        other = threading.Thread(target=interrupt)
+        other.start()
+        assert list(batches) == []
+        other.join()
+        signal.signal(signal.SIGUSR1, previous)
+        assert consumer._attachment.link._connection.fileno() == -1
+
+
+def test_a_handler_may_close_anywhere_in_next(tmp_path):
+    for after in itertools.count(1, 7):
+        with AutoServer(tmp_path / f"home{after}", 4, num_slots=6, window=3).start() as server:
+            consumer = mpqueue.attach(server.path, timeout=60)
+            found, batches = [], iter(consumer)
+            with Strike(after) as strike:
+                signal.signal(signal.SIGUSR1, lambda *_, consumer=consumer: consumer.close())
+                for array, _ in batches:
+                    found.append(int(array[0, 0]))
+            assert found == [0, 1, 2, 3][: len(found)]
+            consumer.close()
+            assert consumer._attachment.link._connection.fileno() == -1
+            assert server.faults == []
+        if strike.left > 0:
+            break
+    assert after > 100
+
+
+def test_a_limit_of_the_users_own_is_no_death_of_the_server(tmp_path):
+    """A handler may raise a TimeoutError, or a ConnectionError, which are the system's errors, too."""
+
+    def too_late(*_):
+        raise ConnectionResetError("the user's own")
+
+    with ScriptedServer(tmp_path / "home") as server, attached(server) as consumer:
+        previous = signal.signal(signal.SIGALRM, too_late)
+        batches = iter(consumer)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(ConnectionResetError, match="the user's own"):
+            next(batches)
+        signal.signal(signal.SIGALRM, previous)
+        server.offer(batch_of(5))
+        assert next(batches)[0][0, 0] == 5
+
+
+def test_an_interrupt_anywhere_in_attach_leaves_nothing(tmp_path):
+    """The fixture that looks for what is left is the judge."""
+    for after in itertools.count(1, 5):
+        with AutoServer(tmp_path / f"home{after}", 2).start() as server:
+            with Strike(after) as strike, contextlib.suppress(Struck):
+                mpqueue.attach(server.path, timeout=60).close()
+            with mpqueue.attach(server.path, timeout=60) as consumer:
+                assert len(list(consumer)) == 2
+        if strike.left > 0:
+            break
+    assert after > 100
