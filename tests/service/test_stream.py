@@ -430,6 +430,31 @@ def test_batches_of_which_nothing_is_left_are_left_out(caplog):
             assert server.stream.statistics().slots_in_use == 0
 
 
+class Elements:
+    """A generator object that dies at its fourth element."""
+
+    def __init__(self):
+        self.number = -1
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.number += 1
+        if self.number == 3:
+            os._exit(1)
+        return np.full(3, self.number)
+
+
+def test_the_death_of_a_worker_with_the_only_iterator_is_told_and_told_again(caplog):
+    caplog.set_level(logging.CRITICAL, "mpqueue")
+    with Server(Elements(), workers=1) as server:
+        server.stream.open_epoch(0)
+        given = [server.take() for _ in range(5)]
+        assert [one.position for one in given] == [0, 1, 2, 3, -1]
+        assert all(isinstance(one.error, WorkerDied) for one in given[3:])
+
+
 class HasNoLength(Numbers):
     def __len__(self):
         if os.path.exists(self.length):

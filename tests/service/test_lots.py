@@ -1,0 +1,207 @@
+"""Lots out of slots, moved out of the ring and back; and what a sampler gave, kept for those who come late."""
+
+import numpy as np
+import pytest
+from helpers.segments import PlainMemory
+
+from mpqueue.control.schedule import Drawn, Listed, Ticket
+from mpqueue.errors import SharedMemoryFull
+from mpqueue.memory.layout import array_specs, flatten, make_plan, spec_of
+from mpqueue.memory.recipes import ReadSpec, base_over
+from mpqueue.memory.slots import SlotState, SlotTable
+from mpqueue.samples.shards import AllRanks, Shard, Share
+from mpqueue.service import replays
+from mpqueue.service.lots import LotWork
+from mpqueue.service.records import PARTIAL
+from mpqueue.service.replays import KeptDraws, unit_in
+
+STRIDE = 1 << 14
+
+
+class PlainRing:
+    """The parts of a ring that lots need, in ordinary memory."""
+
+    def __init__(self, num_slots=3):
+        self.segment = PlainMemory(num_slots * STRIDE)
+        self.memory = self.segment.memory
+        self.slots = SlotTable(num_slots, STRIDE)
+
+    def release(self, slot):
+        self.slots.release(slot)
+
+
+def reported(ring, tree, *, is_partial=False, position=4):
+    """A ticket whose worker has written this tree of arrays."""
+    slot = ring.slots.grant(0)
+    arrays, objects, shapes = [], [], []
+    spec = spec_of(flatten(tree, arrays, objects), shapes)
+    assert not objects
+    plan = make_plan(spec, shapes)
+    for array, field in zip(arrays, plan.fields, strict=True):
+        at = slot.offset + field.offset
+        ring.memory[at : at + field.nbytes] = array.tobytes()
+    ring.memory[slot.offset + plan.end : slot.offset + plan.end + len(plan.header)] = plan.header
+    assert len(list(array_specs(spec))) == len(arrays)
+    work = LotWork(Ticket(9, 1, position, 7), slot, ring)
+    work.read, work.header_offset, work.nbytes = ReadSpec(spec), plan.end, plan.end + len(plan.header)
+    work.is_partial, work.is_plain = is_partial, not is_partial
+    ring.slots.publish(slot, work.nbytes)
+    return work
+
+
+def read(ring, lot):
+    recipes, start = ReadSpec(lot.spec), lot.slot * STRIDE
+    recipe = recipes.recipes[bytes(ring.memory[start + lot.header_offset : start + lot.nbytes])]
+    return recipes.rebuild(recipe, base_over(ring.memory, start, lot.header_offset, recipe.structure))
+
+
+TREE = {"x": np.arange(6).reshape(2, 3), "y": np.array([1.5, 2.5])}
+
+
+def equals(tree):
+    return all(np.array_equal(tree[key], TREE[key]) for key in TREE) and tree.keys() == TREE.keys()
+
+
+def test_a_lot_is_the_place_of_its_batch():
+    ring = PlainRing()
+    work = reported(ring, TREE)
+    lot = work.open()
+    assert (lot.epoch, lot.position, lot.turn, lot.slot) == (1, 4, work.slot.turn, work.slot.number)
+    assert (lot.flags, lot.is_extra) == (0, False)
+    assert equals(read(ring, lot))
+    assert work.slot.state is SlotState.READY
+
+
+def test_a_lot_that_was_moved_out_is_the_same_in_another_slot():
+    ring = PlainRing()
+    work = reported(ring, TREE)
+    before = work.slot
+    stashed = work.evict()
+    assert before.state is SlotState.FREE
+    assert (stashed.is_plain, stashed.is_end, stashed.is_partial) == (False, False, False)
+    other = ring.slots.grant(1)
+    ring.memory[before.offset : before.offset + STRIDE] = bytes(STRIDE)
+    assert stashed.settle(lambda nbytes: other if nbytes == work.nbytes else None)
+    assert stashed.is_plain
+    lot = stashed.open()
+    assert (lot.slot, lot.turn) == (other.number, other.turn)
+    assert equals(read(ring, lot))
+
+
+def test_a_lot_without_a_slot_waits():
+    stashed = reported(PlainRing(), TREE).evict()
+    assert not stashed.settle(lambda _nbytes: None)
+    assert not stashed.is_plain
+
+
+def test_a_lot_that_will_never_have_a_slot_is_an_error():
+    stashed = reported(PlainRing(), TREE).evict()
+
+    def fails(nbytes):
+        raise SharedMemoryFull(nbytes, 0, "")
+
+    assert stashed.settle(fails)
+    assert not stashed.is_plain
+    with pytest.raises(SharedMemoryFull):
+        stashed.open()
+
+
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_what_was_left_out_is_told_and_an_empty_lot_has_no_slot(is_empty):
+    ring = PlainRing()
+    tree = (np.arange(3), [np.array([7])], np.array(is_empty))
+    work = reported(ring, tree, is_partial=True)
+    batch, skipped, told = work.open()
+    assert ([entry.tolist() for entry in skipped], bool(told)) == ([[7]], is_empty)
+    if is_empty:
+        assert work.slot.state is SlotState.FREE
+    else:
+        assert batch.flags == PARTIAL
+        assert read(ring, batch)[0].tolist() == [0, 1, 2]
+
+
+def test_a_lot_of_which_something_was_left_out_is_moved_out_and_back():
+    ring = PlainRing()
+    stashed = reported(ring, (np.arange(3), [np.array([7])], np.array(False)), is_partial=True).evict()
+    assert stashed.is_partial
+    slot = ring.slots.grant(1)
+    assert stashed.settle(lambda _nbytes: slot)
+    assert not stashed.is_plain
+    assert read(ring, stashed.open().batch)[0].tolist() == [0, 1, 2]
+
+
+# -- What was dealt before
+
+
+class Draw:
+    """Batches of a sampler, so many at a time."""
+
+    mark = 3
+
+    def __init__(self, drawn):
+        self.left = list(drawn)
+
+    def take(self, limit):
+        taken, self.left = self.left[:limit], self.left[limit:]
+        return taken
+
+    @property
+    def has_ended(self):
+        return not self.left
+
+
+def test_what_a_sampler_gave_is_kept_by_epoch_and_position():
+    draws = KeptDraws(lambda epoch: Draw([Drawn(10 * epoch + number) for number in range(4)]))
+    for epoch in range(3):
+        draw = draws(epoch)
+        assert [one.unit for one in draw.take(3)] == [10 * epoch + number for number in range(3)]
+        assert (draw.has_ended, draw.mark) == (False, 3)
+    assert [draws.unit(1, position).unit for position in (2, 0)] == [12, 10]
+    with pytest.raises(LookupError, match="batch 3 of epoch 1"):
+        draws.unit(1, 3)
+    draws.forget(2)
+    assert draws.unit(2, 0).unit == 20
+    with pytest.raises(LookupError):
+        draws.unit(1, 0)
+
+
+def test_an_epoch_that_is_drawn_anew_is_kept_anew():
+    rounds = iter([[1, 2], [5, 6, 7]])
+    draws = KeptDraws(lambda _epoch: Draw(map(Drawn, next(rounds))))
+    draws(0).take(2)
+    draws(0).take(3)
+    assert [draws.unit(0, position).unit for position in range(3)] == [5, 6, 7]
+
+
+def test_no_more_is_kept_than_there_is_room_for(monkeypatch):
+    monkeypatch.setattr(replays, "MAX_KEPT", 5)
+    draws = KeptDraws(
+        lambda _epoch: Draw([Drawn(0, Listed(0, [1, 2])), Drawn(1, Listed(2, [3, 4])), Drawn(2, Listed(4, [5, 6]))])
+    )
+    assert len(draws(0).take(3)) == 3
+    assert draws.unit(0, 1).listed.indices == [3, 4]
+    with pytest.raises(LookupError, match="kept up to 5 of an epoch, 2 batches"):
+        draws.unit(0, 2)
+
+
+def test_the_work_of_a_position_follows_from_the_order():
+    assert unit_in(None, 5, 4) == Drawn(4)
+    assert unit_in(None, None, 1 << 40) == Drawn(1 << 40)
+    assert unit_in(np.array([3, 1, 2]), 3, 2) == Drawn(2)
+    for position in (-1, 3):
+        with pytest.raises(LookupError):
+            unit_in(np.array([3, 1, 2]), 3, position)
+
+
+# -- The batches of all ranks
+
+
+@pytest.mark.parametrize("drop_last", [True, False])
+@pytest.mark.parametrize(("total", "world"), [(7, 3), (9, 3), (2, 5), (None, 4)])
+def test_all_ranks_have_what_each_has_in_turn(total, world, drop_last):
+    everything = AllRanks(world, drop_last=drop_last).numbers(0, total)
+    ranks = [Share(Shard(rank, world), drop_last=drop_last).numbers(0, total) for rank in range(world)]
+    assert len(everything) == sum(map(len, ranks))
+    for rank, numbers in enumerate(ranks):
+        assert everything[rank::world] == numbers
+    assert AllRanks(world).pick([*range(world)]) == [*range(world)]
