@@ -9,7 +9,6 @@ up; a module imports only from its own line and the lines above it::
     folders.py         folders of this user's own
     home.py            where a server lives: its folder, its name, its socket, and who is at the other end
     queues.py          queues that several programs share: `mpqueue.connect`
-    queue_server.py    a server of queues only
     lots.py            a batch in its slot, as the server deals it out
     replays.py         what was dealt before, for positions that are computed again
     plan.py            the options of a stream, checked
@@ -24,6 +23,8 @@ up; a module imports only from its own line and the lines above it::
     journal.py         what was taken, for a server that comes back
     deliveries.py      does what the core decides
     reception.py       accepts connections, and hears their greeting
+    queue_desk.py      tells where a server's queues are
+    queue_server.py    a server of queues only
     admission.py       gives seats
     loop.py            the server's thread
     reports.py         statistics of a server

@@ -24,6 +24,7 @@ from mpqueue.service.deliveries import Deliveries
 from mpqueue.service.handlers import Handlers
 from mpqueue.service.home import Claim, sentinel_of
 from mpqueue.service.peer import Peer, Stage
+from mpqueue.service.queue_desk import QueueDesk
 from mpqueue.service.reception import Reception
 from mpqueue.service.records import DETACHED, REQUEST_BYTES, STOPPED, CorruptMessage, Down, Request, Text, Up
 from mpqueue.service.rules import Misbehaved, Refused
@@ -45,6 +46,7 @@ class Loop:
         deliveries: Are the core's outside.
         admission: Gives seats.
         peers: All consumers, also those whose connection is gone and whose process is not.
+        desk: Tells of the queues.
 
     Attributes:
         failure: What has ended the loop; None: it was stopped.
@@ -60,9 +62,10 @@ class Loop:
         deliveries: Deliveries,
         admission: Admission,
         peers: dict[int, Peer],
+        desk: QueueDesk,
     ) -> None:
         self._stream, self._core, self._deliveries = stream, core, deliveries
-        self._admission, self._peers = admission, peers
+        self._admission, self._peers, self._desk = admission, peers, desk
         self.failure: BaseException | None = None
         self._is_stopping = False
         self._stop_text = "the server was stopped"
@@ -118,8 +121,12 @@ class Loop:
     # -- Coming
 
     def _admit(self, peer: Peer) -> None:
-        """Give a stranger that has said its greeting a seat, or have it wait for its rank."""
+        """Give a stranger that has said its greeting a seat, or have it wait for its rank; or tell it of the queues."""
         assert peer.sock is not None
+        assert peer.hello is not None
+        if peer.hello.purpose == "queues":
+            self._desk.answer(peer, self._reception)
+            return
         try:
             peer.sentinel = sentinel_of(peer.sock, peer.credentials)
         except ProcessLookupError:

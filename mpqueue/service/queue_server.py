@@ -1,31 +1,20 @@
 """`QueueServer`: a server that has queues, and no batches.
 
-    strangers' greetings: this thread          the messages of queues: the thread of the `QueueHost`
-
-A stranger costs a descriptor until it has said its greeting, and not for longer than `GREETING_S`; of more than
-`MAX_STRANGERS` the oldest is dropped.
+strangers' greetings: this thread          the messages of queues: the thread of the `QueueHost`
 """
 
 import contextlib
 import os
-import select
-import socket
 import threading
 import time
 from typing import Self
 
-from mpqueue.errors import ServiceError
-from mpqueue.queues.host import QueueHost
-from mpqueue.service.greeting import Hello, Refusal, Welcome
-from mpqueue.service.home import Claim, Home, credentials_of
-from mpqueue.service.queues import welcome_to_queues
-from mpqueue.service.records import MAX_GREETING, CorruptMessage
-from mpqueue.system import descriptors
+from mpqueue.service.handlers import Handlers
+from mpqueue.service.home import Claim, Home
+from mpqueue.service.peer import Peer
+from mpqueue.service.queue_desk import QueueDesk
+from mpqueue.service.reception import Reception
 from mpqueue.system.wakeup import Wakeup
-
-GREETING_S = 5.0
-MAX_STRANGERS = 64
-_PAUSE_S = 0.2  # where there are no descriptors left
 
 
 class QueueServer:
@@ -88,7 +77,9 @@ class QueueServer:
 
     def __repr__(self) -> str:
         run = self._run
-        return f"<{type(self).__name__} {self.name!r}: {'stopped' if run is None else f'{run.host.num_queues} queues'}>"
+        host = None if run is None else run.desk.host
+        state = "stopped" if run is None else f"{0 if host is None else host.num_queues} queues"
+        return f"<{type(self).__name__} {self.name!r}: {state}>"
 
 
 class _Run:
@@ -96,17 +87,19 @@ class _Run:
 
     def __init__(self, claim: Claim) -> None:
         self._process_id = os.getpid()
+        self._is_stopping = False
+        self.desk = QueueDesk(claim.home)
         with contextlib.ExitStack() as undo:
             undo.callback(claim.close)
-            self.host = undo.enter_context(QueueHost(claim.home.folder))
+            undo.callback(self.desk.close)
             self._wakeup = Wakeup()
             undo.callback(self._wakeup.close)
+            self._handlers = Handlers()
+            undo.callback(self._handlers.close)
             self._undo = undo.pop_all()
-        self._listener = claim.listener
-        self._welcome = welcome_to_queues(claim.home.name, self.host.address)
-        self._is_stopping = False
-        self._strangers: dict[int, tuple[socket.socket, float]] = {}
-        self.thread = threading.Thread(target=self._greet, name="mpqueue-greetings", daemon=True)
+        self._handlers.watch(self._wakeup.fd, self._wakeup.clear)
+        self._reception = Reception(self._handlers, claim.listener, frozenset({os.geteuid(), 0}), self._admit)
+        self.thread = threading.Thread(target=self._serve, name="mpqueue-server", daemon=True)
         self.thread.start()
 
     def stop(self) -> None:
@@ -117,70 +110,16 @@ class _Run:
             self.thread.join()
             self._undo.close()
 
-    def _greet(self) -> None:
-        poll = select.poll()
-        for fd in (self._wakeup.fd, self._listener.fileno()):
-            poll.register(fd, select.POLLIN)
+    def _serve(self) -> None:
         while not self._is_stopping:
-            for fd, _ in poll.poll(self._timeout_ms()):
-                if fd == self._listener.fileno():
-                    self._accept(poll)
-                elif fd in self._strangers:
-                    self._answer(poll, fd)
-            now = time.monotonic()
-            for fd, (_, since) in list(self._strangers.items()):
-                if now >= since + GREETING_S:
-                    self._drop(poll, fd, f"no greeting came within {GREETING_S:g} s")
-        for fd in list(self._strangers):
-            self._drop(poll, fd, "the server was stopped")
+            self._reception.look(time.monotonic())
+            due = self._reception.due_at()
+            self._handlers.wait(None if due is None else max(0.0, due - time.monotonic()))
+        self._reception.close()
 
-    def _timeout_ms(self) -> float | None:
-        if not self._strangers:
-            return None
-        oldest = min(since for _, since in self._strangers.values())
-        return max(0.0, oldest + GREETING_S - time.monotonic()) * 1000 + 1
-
-    def _accept(self, poll: select.poll) -> None:
-        try:
-            stranger, _ = self._listener.accept()
-        except BlockingIOError:
-            return  # it is gone
-        except OSError:  # no descriptors: they wait in the kernel's queue
-            time.sleep(_PAUSE_S)
-            return
-        descriptors.own_object(stranger)
-        stranger.setblocking(False)
-        fd = stranger.fileno()
-        self._strangers[fd] = stranger, time.monotonic()
-        poll.register(fd, select.POLLIN)
-        uid = credentials_of(stranger).uid
-        if uid not in (os.geteuid(), 0):
-            self._drop(poll, fd, f"uid {uid} may not use the queues of uid {os.geteuid()}")
-        elif len(self._strangers) > MAX_STRANGERS:
-            self._drop(poll, next(iter(self._strangers)), "too many connections say nothing")
-
-    def _answer(self, poll: select.poll, fd: int) -> None:
-        stranger, _ = self._strangers[fd]
-        try:
-            hello = Hello.decode(stranger.recv(MAX_GREETING + 1))
-        except BlockingIOError:
-            return
-        except OSError:
-            self._drop(poll, fd)
-        except (CorruptMessage, ServiceError) as error:
-            self._drop(poll, fd, str(error))
+    def _admit(self, peer: Peer) -> None:
+        assert peer.hello is not None
+        if peer.hello.purpose == "queues":
+            self.desk.answer(peer, self._reception)
         else:
-            if hello.purpose == "queues":
-                self._drop(poll, fd, self._welcome)
-            else:
-                self._drop(poll, fd, "it has no batches: it serves queues only (mpqueue.connect)")
-
-    def _drop(self, poll: select.poll, fd: int, last: str | Welcome = "") -> None:
-        """End a connection, with these words if there are any."""
-        stranger, _ = self._strangers.pop(fd)
-        poll.unregister(fd)
-        if last:
-            answer = Refusal(refused=last) if isinstance(last, str) else last
-            with contextlib.suppress(OSError):
-                stranger.send(answer.encode(), socket.MSG_NOSIGNAL)
-        descriptors.close_object(stranger)
+            self._reception.refuse(peer, "it has no batches: it serves queues only (mpqueue.connect)")

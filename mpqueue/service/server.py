@@ -26,6 +26,8 @@ from mpqueue.service.home import Claim, Home
 from mpqueue.service.journal import Journal, Recovered, place_in, read_journal
 from mpqueue.service.loop import Loop
 from mpqueue.service.peer import Peer
+from mpqueue.service.queue_desk import QueueDesk
+from mpqueue.service.queue_server import QueueServer
 from mpqueue.service.reports import ServerStatistics, statistics_of
 from mpqueue.service.rules import Slow, check_rules
 from mpqueue.service.seats import Seat
@@ -43,7 +45,7 @@ class Server:
 
     Args:
         name: By which consumers find it; or the path of a folder, with a slash in it.
-        source: As of a `mpqueue.Loader`.
+        source: As of a `mpqueue.Loader`. None: a server of queues only (`mpqueue.connect`), which has no options.
         mode: "split": each batch to one consumer; "broadcast": each batch to all, computed once.
         world: With "split" the number of ranks: batch i goes to rank i mod world, and all get equally many. With
             "broadcast" the number of consumers that the first epoch waits for. None: batches go to whoever asks first;
@@ -68,6 +70,14 @@ class Server:
         TypeError: The source is no source, or an option has the wrong type.
         ValueError: An option has an impossible value, excludes another one, or means nothing to a server.
     """
+
+    def __new__(cls, name: str, source: Any, **options: Any) -> Self:
+        """A server of queues only is a `QueueServer`, which is started, stopped and waited for alike."""
+        if source is not None:
+            return super().__new__(cls)
+        if options:
+            raise ValueError(f"a server of queues only (source=None) has no options, got {', '.join(sorted(options))}")
+        return QueueServer(name)  # type: ignore[return-value]  # its own constructor only is called
 
     def __init__(
         self,
@@ -134,11 +144,13 @@ class Server:
             with contextlib.ExitStack() as undo:
                 claim = self._home.claim(is_open_to_others=bool(self._uids))
                 undo.callback(claim.close)
+                desk = QueueDesk(self._home)
+                undo.callback(desk.close)
                 self._stream, recovered = self._recover()
                 journal = self._open_journal(recovered, undo)
                 self._stream.start()
                 undo.callback(self._stream.stop)
-                self._run = self._serve(claim, journal, recovered)
+                self._run = self._serve(claim, desk, journal, recovered)
                 self._undo = undo.pop_all()
         return self
 
@@ -169,7 +181,7 @@ class Server:
             journal.begin(recovered.epoch, recovered.state, recovered.pairs())
         return journal
 
-    def _serve(self, claim: Claim, journal: Journal | None, recovered: Recovered | None) -> "_Run":
+    def _serve(self, claim: Claim, desk: QueueDesk, journal: Journal | None, recovered: Recovered | None) -> "_Run":
         """Start the thread."""
         peers: dict[int, Peer] = {}
         stream, rules, uid = self._stream, self._rules, os.geteuid()
@@ -182,7 +194,7 @@ class Server:
             core = Core(rules, deliveries, epoch=recovered.epoch, had=had, frontier=place.position)
         assert stream.ring is not None
         admission = Admission(core, journal, self._job(stream), self._welcome, stream.ring.read_only_fd)
-        loop = Loop(claim, self._uids | {uid}, stream, core, deliveries, admission, peers)
+        loop = Loop(claim, self._uids | {uid}, stream, core, deliveries, admission, peers, desk)
         if recovered is not None:
             admission.await_survivors(recovered.survivors.values(), loop.handlers, rules.grace_s)
         run = _Run(loop, core, peers)

@@ -3,17 +3,23 @@
 import os
 import socket
 
+import numpy as np
 import pytest
-from helpers.calls import DEADLOCK_S, Call
+from helpers.calls import DEADLOCK_S, Call, blocked
+from helpers.homes import STRANGER, become, needs_root
+from helpers.others import Other
 
 import mpqueue
 from mpqueue import FIFOQueue
-from mpqueue.errors import ServiceError
-from mpqueue.service import queue_server
+from mpqueue.errors import ServiceError, UnavailableError
+from mpqueue.service import reception
 from mpqueue.service.greeting import Hello, Refusal, Welcome, decode_answer
 from mpqueue.service.home import Home
 from mpqueue.service.queue_server import QueueServer
 from mpqueue.service.records import MAX_GREETING
+from mpqueue.service.server import Server
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
 
 @pytest.fixture
@@ -65,7 +71,7 @@ def test_who_says_anything_else_is_told_why_not(stranger, said, why):
 
 
 def test_those_who_say_nothing_keep_nobody_waiting_and_are_dropped(stranger):
-    silent = [stranger() for _ in range(queue_server.MAX_STRANGERS + 20)]
+    silent = [stranger() for _ in range(reception.MAX_STRANGERS + 20)]
     with mpqueue.connect("photos", timeout=DEADLOCK_S):
         assert FIFOQueue(10, "int64", shared_name="jobs").size() == 0
     assert "too many connections" in decode_answer(silent[0].recv(1 << 16)).refused
@@ -73,7 +79,7 @@ def test_those_who_say_nothing_keep_nobody_waiting_and_are_dropped(stranger):
 
 
 def test_who_says_nothing_is_dropped_after_a_while(stranger, monkeypatch):
-    monkeypatch.setattr(queue_server, "GREETING_S", 0.05)
+    monkeypatch.setattr(reception, "GREETING_S", 0.05)
     assert "no greeting came" in decode_answer(stranger().recv(1 << 16)).refused
 
 
@@ -83,6 +89,44 @@ def test_who_leaves_before_the_answer_harms_nobody(stranger):
         stranger().close()
     with mpqueue.connect("photos", timeout=DEADLOCK_S):
         assert FIFOQueue(10, "int64", shared_name="jobs").size() == 0
+
+
+def test_a_server_of_batches_has_queues_too_once_somebody_asks_for_them(servers_home):
+    with Server("photos", [np.arange(3)], workers=1, mode="split") as server:
+        assert not [name for name in os.listdir(server.folder) if name.startswith("q-")]
+        with mpqueue.connect("photos", timeout=DEADLOCK_S):
+            queue = FIFOQueue(10, "int64", [[]], shared_name="jobs")
+            queue.enqueue(1)
+        with mpqueue.connect("photos"):
+            assert FIFOQueue(10, "int64", [[]], shared_name="jobs").dequeue() == 1
+        call = blocked(queue.dequeue)
+        server.stop()
+        with pytest.raises(UnavailableError, match="the server 'photos' is gone"):
+            call.result()
+    assert os.listdir(servers_home) == []
+
+
+@needs_root
+def test_users_who_may_attach_may_not_use_the_queues(servers_home):
+    def attempt():
+        become(STRANGER)
+        with mpqueue.connect("photos", timeout=0.01):
+            pass
+
+    with (
+        Server("photos", [np.arange(3)], workers=1, allow_uids=(STRANGER,)),
+        Other() as other,
+        pytest.raises(ServiceError, match=f"uid {STRANGER} may not use the queues"),
+    ):
+        other.ask(attempt)
+
+
+def test_a_server_without_a_source_is_one_of_queues_only(servers_home):
+    with Server("photos", None) as server, mpqueue.connect("photos", timeout=0):
+        assert isinstance(server, QueueServer)
+        assert FIFOQueue(10, "int64", shared_name="jobs").size() == 0
+    with pytest.raises(ValueError, match="has no options, got workers"):
+        Server("photos", None, workers=2)
 
 
 def test_one_name_has_one_server_and_is_free_after_it(servers_home):
