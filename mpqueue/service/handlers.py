@@ -34,9 +34,10 @@ class Handlers:
 
     def wait(self, timeout_s: float | None) -> None:
         """Wait, at most so many seconds, and call the handlers of what is ready."""
-        for fd, _ in self._poller.poll(timeout_s):
-            handler = self._by_fd.get(fd)  # None: a handler before it has closed this one
-            if handler is not None:
+        for fd, handler in [(fd, self._by_fd.get(fd)) for fd, _ in self._poller.poll(timeout_s)]:
+            # Not if a handler before it has closed this one: the number may be another descriptor's by now, which
+            # nobody has said to be ready.
+            if handler is not None and self._by_fd.get(fd) is handler:
                 handler()
 
     def close(self) -> None:
