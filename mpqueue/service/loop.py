@@ -12,6 +12,9 @@ in one `poll` until something happens, or a time is over that somebody has named
 *The end of a consumer.* LEAVE: it takes no more. The end of its connection after that: it looks at nothing any more.
 The end of a connection without LEAVE: it takes no more, and its slots are free when its process has ended, which its
 sentinel tells; a process that was killed tells both at once. A consumer that sends what ours do not is cut off.
+
+*Bounds.* A consumer costs two descriptors for as long as it may look at a slot, which may be as long as its process
+lives; so there are no more than `MAX_CONSUMERS`, and no more of one process than `MAX_OF_PROCESS`.
 """
 
 import time
@@ -31,6 +34,8 @@ from mpqueue.service.rules import Misbehaved, Refused
 from mpqueue.service.stream import Stream
 from mpqueue.system.wakeup import Wakeup
 
+MAX_CONSUMERS = 256
+MAX_OF_PROCESS = 64
 _AT_ONCE = 64  # requests of one consumer, before the others have their turn
 _clock = time.monotonic
 
@@ -127,6 +132,10 @@ class Loop:
         if peer.hello.purpose == "queues":
             self._desk.answer(peer, self._reception)
             return
+        crowd = self._crowd(peer)
+        if crowd:
+            self._reception.refuse(peer, crowd)
+            return
         try:
             peer.sentinel = sentinel_of(peer.sock, peer.credentials)
         except ProcessLookupError:
@@ -141,6 +150,18 @@ class Loop:
         self.handlers.watch(fd, partial(self._hear, peer))
         self.handlers.watch(peer.sentinel, partial(self._note_death, peer))
         self._seat(peer)
+
+    def _crowd(self, peer: Peer) -> str:
+        """Return why one more would be too many; empty if it would not."""
+        if len(self._peers) >= MAX_CONSUMERS:
+            return f"the server has {MAX_CONSUMERS} consumers, and takes no more: end some"
+        pid = peer.credentials.pid
+        if pid and sum(other.credentials.pid == pid for other in self._peers.values()) >= MAX_OF_PROCESS:
+            return (
+                f"process {pid} has {MAX_OF_PROCESS} consumers, and gets no more: close those that it does not need. "
+                "One whose connection has ended without close() may hold batches, and counts while the process lives"
+            )
+        return ""
 
     def _seat(self, peer: Peer) -> None:
         try:
@@ -207,10 +228,10 @@ class Loop:
     def _note_end(self, peer: Peer) -> None:
         """The connection has ended."""
         self._close_socket(peer)
-        if peer.stage is Stage.LEFT:
-            self._forget(peer)
-        else:
+        if peer.stage is not Stage.LEFT:
             self._leave(peer, died=True)
+        if peer.stage is Stage.LEFT or not self._core.views.count(peer.number):
+            self._forget(peer)
 
     def _note_death(self, peer: Peer) -> None:
         """The process has ended. What it had sent before is of no use to it any more, but counts."""

@@ -1,6 +1,5 @@
 """The command ``mpqueue serve``: what it makes of its arguments, and how it ends."""
 
-import contextlib
 import inspect
 import os
 import signal
@@ -11,6 +10,7 @@ import tomllib
 from importlib.metadata import EntryPoint
 
 import pytest
+from helpers.serving import served
 from helpers.structure import ROOT
 
 from mpqueue.__main__ import COMMANDS, main
@@ -236,18 +236,6 @@ def test_help_names_each_command_and_each_command_has_help(capsys):
 
 
 # With processes
-
-
-@contextlib.contextmanager
-def served(*arguments, program=(sys.executable, "-m", "mpqueue")):
-    """A process that serves; gives it, and the folder that it has printed."""
-    with subprocess.Popen(
-        [*program, "serve", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            yield process, process.stdout.readline().rstrip("\n")
-        finally:
-            process.kill()
 
 
 PHOTOS = ("data_of_test.py:Photos", "--name", "photos", "--workers", "1")

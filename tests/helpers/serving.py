@@ -1,0 +1,144 @@
+"""A server in a process of its own, and consumers of which a test sees, and may bend, every record."""
+
+import contextlib
+import mmap
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+
+import numpy as np
+
+from mpqueue.memory.recipes import ReadSpec, base_over
+from mpqueue.service.greeting import Hello, Refusal, decode_answer
+from mpqueue.service.home import Home
+from mpqueue.service.records import MAX_GREETING, MAX_MESSAGE, PICKLED, Down, Request, Up, unpack_down
+from mpqueue.service.specs import decode_spec
+from mpqueue.system import descriptors
+
+DEADLOCK_S = 60
+
+
+@contextlib.contextmanager
+def served(*arguments):
+    """``mpqueue serve`` with these arguments; gives the process, and the folder that it has printed."""
+    command = [sys.executable, "-m", "mpqueue", "serve", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process, process.stdout.readline().rstrip("\n")
+        finally:
+            process.kill()
+
+
+def num_descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def resident_bytes(pid):
+    with open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[1]) * mmap.PAGESIZE
+
+
+def connected(name):
+    """A connection on which nothing was said; `descriptors.close_object` closes it."""
+    connection = Home.of(name).connect(time.monotonic() + DEADLOCK_S)
+    connection.settimeout(DEADLOCK_S)
+    return connection
+
+
+class Refused(Exception):
+    """The server did not take the consumer; why."""
+
+
+class CutOff(Exception):
+    """The server has ended the connection; the last that it said."""
+
+
+class RawConsumer:
+    """Speaks the protocol by hand. Batches are copied, and their slots released with the next `ASK`."""
+
+    def __init__(self, name, hello=None):
+        self.sock = connected(name)
+        self.sock.send((hello or Hello()).encode())
+        data, fds, _, _ = socket.recv_fds(self.sock, MAX_GREETING, 4)
+        self.welcome = decode_answer(data)
+        if isinstance(self.welcome, Refusal):
+            descriptors.close_object(self.sock)
+            raise Refused(self.welcome.refused)
+        self.epoch, self.taken, self.specs, self._waiting, self._held = 0, 0, {}, deque(), []
+        self._memory = mmap.mmap(fds[0], self.welcome.segment_bytes, prot=mmap.PROT_READ)
+        for fd in fds:
+            os.close(fd)
+        self.epoch = self.welcome.epoch
+
+    def begin(self):
+        self.say(Request(Up.BEGIN, self.epoch))
+
+    def say(self, request):
+        self.sock.send(request.pack())
+
+    def next(self):
+        """The next offer and a copy of its batch; or the end of the epoch, and None."""
+        while not self._waiting:
+            self._waiting += self._heard()
+        found = self._waiting.popleft()
+        if found.kind == Down.END:
+            self.epoch += 1
+            return found, None
+        batch = self._batch(found)
+        self.taken += 1
+        self._held.append(found.turn)
+        return found, batch
+
+    def ask(self):
+        """What was given is taken, and not looked at any more."""
+        self.say(Request(Up.ASK, self.taken, tuple(self._held)))
+        self._held.clear()
+
+    def epoch_through(self):
+        """All of one epoch: positions and batches, in the order in which they came."""
+        self.begin()
+        found = []
+        while True:
+            offer, batch = self.next()
+            if offer.kind == Down.END:
+                return found
+            self.ask()
+            found.append((offer.position, batch))
+
+    def _heard(self):
+        data = self.sock.recv(MAX_MESSAGE)
+        if not data:
+            raise CutOff
+        found = unpack_down(data)
+        if found[0].kind in (Down.OFFER, Down.END):
+            return found
+        if found[0].kind == Down.SPEC:
+            text = found[0]
+            self.specs[text.number] = ReadSpec(decode_spec(text.body, bool(text.flags & PICKLED), allow_pickle=False))
+            return []
+        raise CutOff(found[0].body.decode())
+
+    def _batch(self, offer):
+        start, spec = offer.slot * self.welcome.stride, self.specs[offer.spec]
+        recipe = spec.recipes[self._memory[start + offer.header_offset : start + offer.nbytes]]
+        return np.copy(spec.rebuild(recipe, base_over(self._memory, start, offer.nbytes, recipe.structure)))
+
+    def close(self):
+        """Leave, as a consumer does that looks at nothing any more."""
+        with contextlib.suppress(OSError):
+            self.say(Request(Up.LEAVE))
+        self.drop()
+
+    def drop(self):
+        """End the connection without a word."""
+        descriptors.close_object(self.sock)
+        self._memory.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()

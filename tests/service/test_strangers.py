@@ -1,0 +1,342 @@
+"""Whatever peers send to a server: they are told or dropped, the others are served on, and it costs a bounded amount."""
+
+import array
+import contextlib
+import os
+import random
+import resource
+import socket
+import threading
+
+import pytest
+from helpers.others import Other
+from helpers.serving import DEADLOCK_S, CutOff, RawConsumer, Refused, connected, num_descriptors, resident_bytes, served
+
+from mpqueue.service.greeting import Hello, Refusal, Resume, Welcome, decode_answer
+from mpqueue.service.loop import MAX_OF_PROCESS
+from mpqueue.service.reception import MAX_STRANGERS
+from mpqueue.service.records import MAX_GREETING, MAX_RELEASED, REQUEST_BYTES, Request, Up
+from mpqueue.system import descriptors
+
+LENGTH = 40
+DATA = f"""
+import numpy as np
+
+class Numbers:
+    def __len__(self):
+        return {LENGTH}
+    def __getitem__(self, index):
+        return np.full(100, index)
+"""
+ROOM_BYTES = 30 << 20  # by which a server's memory may differ, whatever was sent to it
+
+
+class Watched:
+    """A server, and a consumer that reads beside the test as fast as it can, and checks each byte."""
+
+    def __init__(self, process, mode):
+        self.pid, self.mode = process.pid, mode
+        self.epochs, self.latest, self.failure = 0, [], None
+        self._going, self._next_epoch = True, threading.Condition()
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+        self.serves_on()
+        self._descriptors, self._resident = num_descriptors(self.pid), resident_bytes(self.pid)
+
+    def _read(self):
+        try:
+            with RawConsumer("numbers") as consumer:
+                while self._going:
+                    found = consumer.epoch_through()
+                    assert all((batch == position).all() and len(batch) == 100 for position, batch in found)
+                    positions = sorted(position for position, _ in found)
+                    assert len(set(positions)) == len(positions)
+                    with self._next_epoch:
+                        self.epochs, self.latest = self.epochs + 1, positions
+                        self._next_epoch.notify_all()
+        except BaseException as error:
+            with self._next_epoch:
+                self.failure = error
+                self._next_epoch.notify_all()
+
+    def serves_on(self):
+        """Nothing is lost and nothing comes twice, also in an epoch that begins now; whoever else is there takes nothing."""
+        with self._next_epoch:
+            aim = self.epochs + 2
+            assert self._next_epoch.wait_for(lambda: self.epochs >= aim or self.failure, DEADLOCK_S), "nothing comes"
+            assert self.failure is None, repr(self.failure)
+            assert self.latest == list(range(LENGTH))
+
+    def costs_nothing(self):
+        """Descriptors are as many as before, soon, and memory is not much more."""
+        for _ in range(100):
+            self.serves_on()
+            if num_descriptors(self.pid) <= self._descriptors:
+                break
+        assert num_descriptors(self.pid) <= self._descriptors
+        assert resident_bytes(self.pid) - self._resident < ROOM_BYTES
+
+    def extra_descriptors(self):
+        return num_descriptors(self.pid) - self._descriptors
+
+    def close(self):
+        self._going = False
+        self._thread.join(DEADLOCK_S)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture(params=["split", "broadcast"])
+def server(request, tmp_path, monkeypatch, servers_home):
+    (tmp_path / "numbers_of_test.py").write_text(DATA)
+    monkeypatch.chdir(tmp_path)
+    options = ("--name", "numbers", "--workers", "1", "--mode", request.param)
+    with served("numbers_of_test.py:Numbers", *options) as (process, folder):
+        assert folder, process.stderr.read()
+        watched = Watched(process, request.param)
+        try:
+            yield watched
+            watched.costs_nothing()
+        finally:
+            watched.close()
+        process.terminate()
+        assert process.wait(DEADLOCK_S) == 0
+        assert "Traceback" not in process.stderr.read()
+
+
+@pytest.fixture
+def stranger():
+    """A process whose death frees what it has."""
+    with Other() as other:
+        yield other
+
+
+def bent_at_random(rng, data):
+    """Bytes that are cut, lengthened, or changed at a few places; or as they were."""
+    data = bytearray(data)
+    for _ in range(rng.randint(0, 3)):
+        how = rng.randrange(3)
+        at = rng.randrange(len(data) + 1)
+        if how == 0 and at < len(data):
+            data[at] = rng.choice([0, 1, 2, 255, rng.randrange(256)])
+        elif how == 1:
+            del data[at : at + rng.randint(1, 8)]
+        else:
+            data[at:at] = rng.randbytes(rng.randint(1, 8))
+    return bytes(data)
+
+
+def greeting(rng):
+    """Something that might be a greeting."""
+    resume = Resume(job=rng.choice(["", "abc"]), epoch=rng.randrange(5), taken=(1, 2), count=rng.randrange(1 << 62))
+    hello = Hello(
+        purpose=rng.choice(["batches", "batches", "queues"]),
+        rank=rng.choice([None, None, 0, 1, 1 << 62]),
+        join=rng.choice(["next", "now", "replay"]),
+        resume=rng.choice([None, None, resume]),
+    )
+    size = rng.choice(
+        [0, 1, REQUEST_BYTES, 1000, MAX_GREETING - 1, MAX_GREETING, MAX_GREETING + 1, MAX_GREETING + 5000]
+    )
+    return rng.choice(
+        [bent_at_random(rng, hello.encode()), hello.encode(), rng.randbytes(size), b"{" * size, b" " * size]
+    )
+
+
+def greet(name, seed):
+    """One greeting; what was answered: a text, "welcome", or nothing."""
+    rng = random.Random(seed)
+    connection = connected(name)
+    try:
+        try:
+            connection.send(greeting(rng))
+            data, fds, _, _ = socket.recv_fds(connection, MAX_GREETING, 4)
+        except ConnectionError:
+            return ""
+        for fd in fds:
+            os.close(fd)
+        if not data:
+            return ""
+        answer = decode_answer(data)
+        return answer.refused if isinstance(answer, Refusal) else "welcome"
+    finally:
+        descriptors.close_object(connection)
+
+
+def test_greetings_of_any_size_and_kind_are_answered_or_dropped(server, stranger):
+    answers = [stranger.ask(greet, "numbers", seed) for seed in range(300)]
+    assert {"welcome", ""} < set(answers)
+    assert any("expected" in answer for answer in answers), set(answers)
+    server.serves_on()
+
+
+def records(rng, consumer):
+    """A few messages: random, cut, changed; asked and released too much; twice; in another order; and good ones."""
+    good = [
+        Request(Up.BEGIN, consumer.epoch),
+        Request(Up.ASK, consumer.taken),
+        Request(Up.ASK, consumer.taken + 1),
+        Request(Up.ASK, rng.choice([2, 10**6, (1 << 64) - 1])),
+        Request(Up.ASK, consumer.taken, tuple(rng.randrange(50) for _ in range(rng.randint(1, MAX_RELEASED)))),
+        Request(Up.ASK, consumer.taken, ((1 << 64) - 1,)),
+        Request(Up.BEGIN, rng.choice([0, 1, 1 << 40])),
+        Request(Up.LEAVE),
+        Request(Up.LEAVE, 0, (1, 2)),
+    ]
+    chosen = [request.pack() for request in rng.choices(good, k=rng.randint(1, 8))]
+    if rng.random() < 0.5:
+        chosen[-1] = rng.choice([bent_at_random(rng, chosen[-1]), rng.randbytes(rng.choice([1, REQUEST_BYTES, 9000]))])
+    return chosen + chosen[: rng.randrange(3)]  # some are replayed
+
+
+def resume_at(rng, welcome):
+    """A place where it says that it was, with counts that no consumer can have."""
+    if welcome is None or welcome.mode == "split" or rng.random() < 0.7:  # in a group that shares, it would be believed
+        return None
+    return Resume(job=welcome.job, epoch=welcome.epoch, taken=(), count=rng.choice([0, 5, 10**6, (1 << 63) - 1]))
+
+
+def misbehave(name, seeds):
+    """Consumers that take a few batches as they should, and then send anything; how each was told to go."""
+    told, known = set(), None
+    for seed in seeds:
+        rng = random.Random(seed)
+        hello = Hello(join=rng.choice(["next", "now"]), resume=resume_at(rng, known))
+        try:
+            consumer = RawConsumer(name, hello)
+        except Refused as refusal:
+            told.add(str(refusal))
+            continue
+        known = consumer.welcome
+        try:
+            if rng.random() < 0.7:
+                consumer.begin()
+            for message in records(rng, consumer):
+                consumer.sock.send(message)
+            consumer.sock.settimeout(rng.choice([0.001, 0.01]))  # one that was not cut off is heard for a moment
+            while True:
+                consumer.next()
+        except CutOff as cut:
+            told.add(str(cut))
+        except (ConnectionError, TimeoutError):
+            pass
+        finally:
+            consumer.drop()
+    return told
+
+
+@pytest.mark.slow
+def test_consumers_that_send_anything_are_cut_off(server):
+    """What one of them was offered and has not taken goes to others; its process's end frees the slots."""
+    told = set()
+    for first in range(0, 300, 15):
+        with Other() as stranger:
+            told |= stranger.ask(misbehave, "numbers", range(first, first + 15))
+    server.serves_on()
+    reasons = (
+        "bytes, of",
+        "a record that begins with",
+        "it says that it has taken",
+        "it released turn",
+        "it began epoch",
+    )
+    for reason in reasons:
+        assert any(reason in text for text in told), (reason, told)
+
+
+def say_nothing(name, count):
+    """Open so many connections, and keep them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, count + 200)), hard))
+    _kept.extend(connected(name) for _ in range(count))
+
+
+_kept = []
+
+
+def test_a_thousand_connections_that_say_nothing_hold_up_nobody(server, stranger):
+    stranger.ask(say_nothing, "numbers", 1000)
+    server.serves_on()
+    assert server.extra_descriptors() <= MAX_STRANGERS + 8
+    stranger.ask(misbehave, "numbers", range(3))  # who says something is heard meanwhile
+
+
+def keep_welcomes(name, count):
+    """Attach so many times, begin nothing, and stay; how many were welcome."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2 * count + 200)), hard))
+    welcome = 0
+    for _ in range(count):
+        connection = connected(name)
+        _kept.append(connection)
+        connection.send(Hello().encode())
+        data, fds, _, _ = socket.recv_fds(connection, MAX_GREETING, 4)
+        for fd in fds:
+            os.close(fd)
+        welcome += bool(data) and isinstance(decode_answer(data), Welcome)
+    return welcome
+
+
+def test_more_consumers_of_one_process_than_anybody_needs_are_refused(server, stranger):
+    assert stranger.ask(keep_welcomes, "numbers", 300) == MAX_OF_PROCESS
+    assert server.extra_descriptors() <= 2 * MAX_OF_PROCESS
+    (told,) = stranger.ask(misbehave, "numbers", range(1))
+    assert f"has {MAX_OF_PROCESS} consumers, and gets no more: close those that it does not need" in told
+    with RawConsumer("numbers"):  # another process is let in
+        if server.mode == "split":  # else all wait for those who do not begin, as they should
+            server.serves_on()
+
+
+def send_descriptors(name, hello, times):
+    """Send many descriptors with each message."""
+    pipes = [fd for _ in range(50) for fd in os.pipe()]
+    many = array.array("i", (pipes * 3)[:250])
+    connection = connected(name)
+    try:
+        for _ in range(times):
+            message = hello or Request(Up.ASK, 0).pack()
+            connection.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, many)])
+            hello = None
+    except ConnectionError:
+        pass
+    finally:
+        descriptors.close_object(connection)
+        for fd in pipes:
+            os.close(fd)
+
+
+@pytest.mark.parametrize("hello", [b"nonsense", Hello().encode()], ids=["of a stranger", "of a consumer"])
+def test_descriptors_that_are_sent_in_floods_are_dropped(server, stranger, hello):
+    for _ in range(100):
+        stranger.ask(send_descriptors, "numbers", hello, 20)
+        assert server.extra_descriptors() < 20
+    server.serves_on()
+
+
+def flood(name, count):
+    """Send as many good records as the server takes, and read nothing."""
+    consumer = RawConsumer(name, Hello(join="now"))
+    with contextlib.suppress(ConnectionError):
+        for _ in range(count):
+            consumer.say(Request(Up.ASK, 0))
+    consumer.drop()
+
+
+def test_a_flood_of_good_records_holds_up_nobody(server, stranger):
+    stranger.begin(flood, "numbers", 100_000)
+    server.serves_on()
+    stranger.end()
+
+
+def come_and_go(name, count):
+    """Attach, begin, and end the connection without a word, over and over."""
+    for _ in range(count):
+        consumer = RawConsumer(name, Hello(join="now"))
+        consumer.begin()
+        consumer.drop()
+
+
+def test_a_process_that_comes_and_goes_without_a_word_takes_nothing_from_others(server):
+    for _ in range(4):
+        with Other() as stranger:
+            stranger.ask(come_and_go, "numbers", 20)
+    server.serves_on()
