@@ -7,8 +7,8 @@ consumer that comes and goes. At each epoch the file is written anew and put in 
 it holds one epoch. Written is not synced: what a process has written outlives it. A thread of its own syncs, so that a
 machine that loses its power loses little.
 
-A record that is not whole ends the journal, as far as its reader is concerned. The file is its user's alone (mode 0600);
-the state of a source is a pickle in the head.
+A record that is not whole ends the journal, as far as its reader is concerned. The file is its user's alone (mode
+0600); the state of a source is a pickle in the head.
 """
 
 import base64
