@@ -13,7 +13,18 @@ from mpqueue.errors import ServiceError
 from mpqueue.service.greeting import Resume, Welcome
 from mpqueue.service.link import Link
 from mpqueue.service.mapped_ring import MappedRing
-from mpqueue.service.records import MAX_BODY, MORE, PICKLED, CorruptMessage, Down, Offer, Request, Text, Up
+from mpqueue.service.records import (
+    MAX_BODY,
+    MORE,
+    PICKLED,
+    CorruptMessage,
+    Down,
+    Offer,
+    Request,
+    Text,
+    Up,
+    pack_ask,
+)
 from mpqueue.service.specs import MAX_SPEC_BYTES
 from mpqueue.workers.failures import unpack
 
@@ -64,7 +75,7 @@ class Attachment:
         self._asked = self.number
         while True:
             self._released = released = ring.next_released()
-            self.link.send(Request(Up.ASK, self.number, released).pack(), sent)
+            self.link.send(pack_ask(self.number, released), sent)
             ring.forget(released)
             sent.clear()
             if not ring.ended:
@@ -180,6 +191,6 @@ class Attachment:
         ring, link = self.ring, self.link
         ring.collect()
         while released := ring.next_released():
-            link.send_nowait(Request(Up.ASK, self._asked, released).pack())
+            link.send_nowait(pack_ask(self._asked, released))
             ring.forget(released)
         link.leave()

@@ -179,7 +179,7 @@ class Link:
         elif cut.flags == LOST:
             text = f"the server {self._name!r} has lost another consumer of the group: {why}"
         else:
-            return Death(ServiceDied, f"the server {self._name!r} was stopped: {why}", is_final=True)
+            return Death(ServiceDied, f"{self._name!r}: {why}", is_final=True)
         return Death(ConsumerDied, text, is_final=True)
 
     def _die(self, death: Death) -> None:

@@ -102,6 +102,12 @@ class Request(NamedTuple):
         return cls(kind, value, tuple(released[:num_released]))
 
 
+def pack_ask(taken: int, released: tuple[int, ...]) -> bytes:
+    """Return the bytes of the request that goes with each batch, without making one."""
+    length = len(released)
+    return _REQUEST.pack(MAGIC, Up.ASK, length, taken, *released, *_PADDING[length])
+
+
 class Offer(NamedTuple):
     """A batch that lies in a slot, or the end of an epoch.
 

@@ -304,7 +304,7 @@ class TestFailures:
         [
             (DETACHED, ConsumerDied, "detached this consumer: you were slow"),
             (LOST, ConsumerDied, "another consumer of the group: you were slow"),
-            (STOPPED, ServiceDied, "was stopped: you were slow"),
+            (STOPPED, ServiceDied, "'scripted': you were slow"),
         ],
     )
     def test_a_cut_comes_before_what_was_offered(self, server, flag, kind, text):
@@ -327,7 +327,7 @@ class TestFailures:
             next(batches)
             server.cut(STOPPED, "enough")
             server.hang_up()
-            with pytest.raises(ServiceDied, match="was stopped: enough"):
+            with pytest.raises(ServiceDied, match="'scripted': enough"):
                 next(batches)
 
     def test_the_death_of_the_server_wakes_who_waits(self, server):
