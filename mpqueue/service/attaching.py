@@ -59,7 +59,7 @@ def open_attachment(
         opened: list[socket.socket] = []
         with HeldBack():
             try:
-                let_through(opened.extend, map(_connect, (home,), (deadline,), (is_wanted,)))
+                opened.append(_connect(home, deadline, is_wanted))
                 welcome, segment = _greet(opened[0], hello, deadline)
                 return _make_attachment(opened[0], terms, welcome, segment, positions)
             except BaseException as error:

@@ -320,6 +320,7 @@ class Consumer:
             self._needs_attention = True
             self._loop = None
             self._attachment.link.close()
+            self._finalizer.detach()
 
     def disown(self) -> None:
         """Refuse all calls, in a forked child: the connection is the parent's, and its lock may be held for ever."""

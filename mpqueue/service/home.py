@@ -27,6 +27,7 @@ from typing import NamedTuple, NoReturn, Self
 from mpqueue.errors import ServiceError
 from mpqueue.service.folders import base_of_this_user, make_or_check
 from mpqueue.system import descriptors
+from mpqueue.system.interrupts import let_through
 
 _MAX_PATH_BYTES = 107  # of a socket's address, its NUL apart
 _BACKLOG = 512  # connections that wait while the server is busy; for more of them, a consumer tries again
@@ -227,7 +228,7 @@ class Home:
             now = time.monotonic()
             if (end is not None and now >= end) or not is_wanted():
                 raise ServiceError(self._missing(reason, now - began)) from reason
-            time.sleep(wait_s if end is None else min(wait_s, end - now))
+            let_through(time.sleep, wait_s if end is None else min(wait_s, end - now))
             wait_s = min(wait_s * 1.5, _LONGEST_S)
 
     def _connect(self) -> socket.socket:

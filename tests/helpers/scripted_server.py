@@ -85,16 +85,18 @@ class ScriptedServer:
         """Take the next consumer; return what it said."""
         assert select.select([self._claim.listener], [], [], 60)[0]
         self.hang_up()
-        peer, _ = self._claim.listener.accept()
-        peer.settimeout(60)
-        hello = Hello.decode(peer.recv(MAX_GREETING))
+        self.peer, _ = self._claim.listener.accept()
+        self.peer.settimeout(60)
+        greeting = self.peer.recv(MAX_GREETING)
+        if not greeting:
+            raise ConnectionResetError("the consumer has gone before it said a word")
+        hello = Hello.decode(greeting)
         if refusal is not None:
-            peer.send(Refusal(refused=refusal).encode())
-            peer.close()
+            self.send(Refusal(refused=refusal).encode())
+            self.hang_up()
             return hello
         data = Welcome(**self.fields).encode() if answer is None else answer
-        socket.send_fds(peer, [data], [self.read_only] if with_ring else [])
-        self.peer = peer
+        socket.send_fds(self.peer, [data], [self.read_only] if with_ring else [])
         return hello
 
     # -- What it sends
