@@ -41,6 +41,7 @@ class Watched:
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
         self.serves_on()
+        ask_for_queues("numbers")  # the first who asks has the hub of queues made, which stays
         self._descriptors, self._resident = num_descriptors(self.pid), resident_bytes(self.pid)
 
     def _read(self):
@@ -83,6 +84,13 @@ class Watched:
         self._going = False
         self._thread.join(DEADLOCK_S)
         assert not self._thread.is_alive()
+
+
+def ask_for_queues(name):
+    connection = connected(name)
+    connection.send(Hello(purpose="queues").encode())
+    assert decode_answer(connection.recv(MAX_GREETING)).queues
+    descriptors.close_object(connection)
 
 
 @pytest.fixture(params=["split", "broadcast"])
