@@ -10,14 +10,14 @@ counts them.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from mpqueue.control.backend import Backend, EndOfStream
 from mpqueue.control.ledger import Ledger
 from mpqueue.control.outcomes import Outcome
 from mpqueue.control.pipeline import Pipeline
-from mpqueue.control.schedule import EpochSchedule, Listed, StreamSchedule, Ticket
+from mpqueue.control.schedule import Drawn, EpochSchedule, StreamSchedule, Ticket
 from mpqueue.control.skips import Skips
 
 FIRST_EXTRA = -1 << 62  # before all others: where memory is short, what is due later makes room for them
@@ -52,6 +52,7 @@ class PolledLedger(Ledger):
 
     def __init__(self, schedule: EpochSchedule | StreamSchedule, credit: int, *, ordered: bool = True) -> None:
         super().__init__(schedule, credit, ordered=ordered)
+        self._credit = credit  # of each: of the order, and of what stands beside it
         self.settle: Callable[[Ticket, Outcome], bool] = lambda _ticket, _outcome: True
         self.wanted: deque[Ticket] = deque()
         self.extras: deque[int] = deque()
@@ -76,23 +77,27 @@ class PolledLedger(Ledger):
         last, order, length = self._last
         return (order, length) if last == epoch else (None, None)
 
-    def want(self, epoch: int, position: int, unit: int, listed: Listed | None) -> None:
+    def want(self, epoch: int, position: int, drawn: Drawn) -> None:
         """Have a position computed beside the order."""
-        self.wanted.append(Ticket(self._next_extra, epoch, position, unit, -1, listed))
+        self.wanted.append(Ticket(self._next_extra, epoch, position, drawn.unit, -1, drawn.listed))
         self._next_extra += 1
 
     def deal(self, limit: int = 1) -> list[Ticket]:
         """Deal up to so many of the next tickets, extra ones first."""
         dealt: list[Ticket] = []
-        while self.wanted and len(dealt) < limit and len(self.extras) < self.credit and not self.is_closed:
+        while self.wanted and len(dealt) < limit and len(self.extras) < self._credit and not self.is_closed:
             ticket = self.wanted.popleft()
             self.tickets[ticket.number] = ticket
             self.extras.append(ticket.number)
             dealt.append(ticket)
-        if dealt:
-            return dealt
-        self.allowance = self.credit + len(self.extras)
-        return super().deal(limit)
+        if not dealt:
+            return super().deal(limit)
+        self._extend_credit()
+        return dealt
+
+    def _extend_credit(self) -> None:
+        """Tickets beside the order use up none of its credit."""
+        self.credit = self.allowance = self._credit + len(self.extras)
 
     def take(self) -> tuple[Ticket, Outcome] | None:
         """Take the next outcome of the order, with its ticket; None: it is not ready."""
@@ -111,6 +116,7 @@ class PolledLedger(Ledger):
             return None
         ticket = self.tickets.pop(self.extras.popleft())
         if outcome.is_plain or self.settle(ticket, outcome):
+            self._extend_credit()
             return ticket, outcome
         self._put_back(ticket, outcome)
         self.extras.appendleft(ticket.number)
@@ -137,6 +143,7 @@ class PolledLedger(Ledger):
         """No ticket is outstanding; the extra ones are to be dealt again."""
         self.wanted.extendleft(self.tickets[number] for number in reversed(self.extras))
         self.extras.clear()
+        self._extend_credit()
         super().forget_tickets()
 
     def forget_extras(self) -> None:
@@ -197,14 +204,21 @@ class PolledPipeline(Pipeline):
                     break
             return taken
 
+    def want(self, tickets: Iterable[tuple[int, int, Drawn]]) -> None:
+        """Have positions computed beside the order: each with its epoch and its work."""
+        with self._turn():
+            for epoch, position, drawn in tickets:
+                self.ledger.want(epoch, position, drawn)
+            if not self.is_stopped:
+                self.backend.pump()
+
     def look(self) -> None:
-        """Take in what has arrived, and deal what can be dealt."""
+        """Take in what has arrived."""
         with self._turn():
             if self.is_stopped:
                 return
             if self.recovery.is_inconsistent:
                 self._recover()
-            self.backend.pump()
             self.backend.wait(self.ledger.head, block=False)
 
     def hand_out(self, epoch: int) -> None:

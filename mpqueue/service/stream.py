@@ -186,7 +186,7 @@ class Stream:
         return min((wait for wait in waits if wait is not None), default=None)
 
     def advance(self) -> None:
-        """Take in what the workers report, replace those that died, and deal what can be dealt."""
+        """Take in what the workers report, and replace those that died; `take` may have something after it."""
         self._has_freed = False
         self._pipeline.look()
 
@@ -324,12 +324,10 @@ class Stream:
             )
         if epoch != self.epoch or not self._is_wanted:
             raise ValueError(f"batches of epoch {epoch} cannot be computed again: epoch {self.epoch} is open")
-        draws, ledger = self.plan.draws, self._pipeline.ledger
-        order, length = ledger.order_of(epoch)
-        for position in positions:
-            drawn = unit_in(order, length, position) if draws is None else draws.unit(epoch, position)
-            ledger.want(epoch, position, drawn.unit, drawn.listed)
-        self._pipeline.look()
+        draws = self.plan.draws
+        order, length = self._pipeline.ledger.order_of(epoch)
+        unit = partial(unit_in, order, length) if draws is None else partial(draws.unit, epoch)
+        self._pipeline.want([(epoch, position, unit(position)) for position in positions])
 
     def share(self, lot: Lot | Failure, holder: int) -> None:
         """Note that a holder has a lot. Each has it once; a failure has no slot, and is free anyway.

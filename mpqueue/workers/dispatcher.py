@@ -193,7 +193,7 @@ class Dispatcher:
         """Give idle workers what the busiest has not begun; return the seconds until that is worth another try."""
         workers = self._pool.roster.workers.values()
         num_idle = sum(not worker.in_flight for worker in workers)
-        if not num_idle or self._is_stream:
+        if not num_idle or num_idle == len(workers) or self._is_stream:
             return None
         victim = max(workers, key=lambda worker: len(worker.in_flight) if worker.is_stealable else 0)
         if not victim.is_stealable:

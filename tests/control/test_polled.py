@@ -6,7 +6,7 @@ from mpqueue.control.backend import EndOfStream, Stopped
 from mpqueue.control.outcomes import END, Partial, Result
 from mpqueue.control.polled import FIRST_EXTRA, NotYet, PolledLedger, PolledPipeline
 from mpqueue.control.progress import Place
-from mpqueue.control.schedule import EpochSchedule, StreamSchedule
+from mpqueue.control.schedule import Drawn, EpochSchedule, StreamSchedule
 from mpqueue.control.skips import Skips
 
 
@@ -216,7 +216,7 @@ def test_positions_are_computed_again_and_counted_by_nobody():
     assert positions(pipeline, 2) == [0, 1]
     place, count = pipeline.ledger.progress.place(), pipeline.ledger.num_batches
     for position in (1, 0):
-        pipeline.ledger.want(0, position, 70 + position, None)
+        pipeline.want([(0, position, Drawn(70 + position))])
     pipeline.look()
     pipeline.backend.work()
     found = []
@@ -230,7 +230,7 @@ def test_positions_are_computed_again_and_counted_by_nobody():
 def test_they_come_in_the_order_of_the_requests():
     pipeline = pipeline_of(credit=4)
     for position in range(3):
-        pipeline.ledger.want(0, position, position, None)
+        pipeline.want([(0, position, Drawn(position))])
     pipeline.look()
     hands = pipeline.backend
     late = [hands.dealt.pop(next(i for i, t in enumerate(hands.dealt) if t.number < 0)) for _ in range(3)]
@@ -243,9 +243,7 @@ def test_they_come_in_the_order_of_the_requests():
 def test_neither_the_order_nor_they_use_the_others_credit():
     pipeline = pipeline_of(length=100, credit=3)
     ledger = pipeline.ledger
-    for position in range(10):
-        ledger.want(0, position, position, None)
-    pipeline.look()
+    pipeline.want((0, position, Drawn(position)) for position in range(10))
     assert (ledger.num_in_order, len(ledger.extras), len(ledger.wanted)) == (3, 3, 7)
     pipeline.backend.work()
     assert len(extras(pipeline)) == 3
@@ -261,7 +259,7 @@ def test_an_extra_one_never_comes_as_the_next_of_the_order(ordered):
     pipeline = pipeline_of(ordered=ordered)
     pipeline.backend.work(1)
     assert pipeline.next()[1] == 0
-    pipeline.ledger.want(0, 0, 0, None)
+    pipeline.want([(0, 0, Drawn(0))])
     pipeline.look()
     extra = next(ticket for ticket in pipeline.backend.dealt if ticket.number < 0)
     pipeline.backend.dealt.remove(extra)
@@ -274,8 +272,7 @@ def test_an_extra_one_never_comes_as_the_next_of_the_order(ordered):
 def test_with_extra_ones_under_way_a_stream_of_batches_has_not_ended():
     pipeline = pipeline_of(length=1)
     assert positions(pipeline, 1) == [0]
-    pipeline.ledger.want(0, 0, 0, None)
-    pipeline.ledger.is_closed = False
+    pipeline.want([(0, 0, Drawn(0))])
     pipeline.ledger.schedule.last_epoch = 0
     pipeline.backend.cancel()
     pipeline.ledger.forget_tickets()
@@ -288,7 +285,7 @@ def test_they_are_dealt_again_when_all_work_is_lost():
     pipeline = pipeline_of()
     positions(pipeline, 2)
     for position in (1, 0):
-        pipeline.ledger.want(0, position, position, None)
+        pipeline.want([(0, position, Drawn(position))])
     pipeline.look()
     pipeline.recovery.is_inconsistent = pipeline.ledger.needs_attention = True
     assert extras(pipeline) == []
@@ -300,10 +297,10 @@ def test_they_are_dealt_again_when_all_work_is_lost():
 def test_one_of_them_is_urgent_if_none_is_under_way():
     ledger = pipeline_of().ledger
     assert not ledger.has_urgent
-    ledger.want(0, 0, 0, None)
+    ledger.want(0, 0, Drawn(0))
     assert ledger.has_urgent
     assert [ticket.number for ticket in ledger.deal()] == [FIRST_EXTRA]
-    ledger.want(0, 1, 1, None)
+    ledger.want(0, 1, Drawn(1))
     assert not ledger.has_urgent
     ledger.forget_extras()
     assert not ledger.wanted
@@ -311,7 +308,7 @@ def test_one_of_them_is_urgent_if_none_is_under_way():
 
 def test_nothing_comes_of_a_stopped_one():
     pipeline = pipeline_of()
-    pipeline.ledger.want(0, 0, 0, None)
+    pipeline.want([(0, 0, Drawn(0))])
     pipeline.stop()
     pipeline.look()
     assert pipeline.next_extra() is None

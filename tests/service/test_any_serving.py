@@ -222,8 +222,8 @@ class Serving(AimingMachine):
 
     def nothing_is_granted_without_credit(self):
         ledger, pool = self.world.pipeline.ledger, self.world.backend.pool
-        assert ledger.num_in_order <= ledger.credit
-        assert len(ledger.extras) <= ledger.credit
+        assert ledger.num_in_order <= ledger._credit
+        assert len(ledger.extras) <= ledger._credit
         granted = [w.ticket.number for worker in pool.roster.workers.values() for w in worker.in_flight.values()
                    if not w.cancelled]  # fmt: skip
         everywhere = [*granted, *(ticket.number for ticket in pool.pending), *pool.ready]
