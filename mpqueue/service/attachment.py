@@ -26,7 +26,6 @@ from mpqueue.service.records import (
     pack_ask,
 )
 from mpqueue.service.specs import MAX_SPEC_BYTES
-from mpqueue.workers.failures import unpack
 
 _MOST_PARTS = MAX_SPEC_BYTES // MAX_BODY + 1
 _MOST_POSITIONS = 256  # in a `Resume`, all together in one greeting
@@ -59,9 +58,9 @@ class Attachment:
         self._released: tuple[int, ...] = ()  # of the request that is on its way,
         self._sent: list[int] = []  # which has an entry here as soon as it is sent
         self._asked = 0
-        # A server offers so many ahead of what it knows to be taken, so that it knows of all others.
-        most = min(2 * welcome.window + 2, _MOST_POSITIONS)
-        self.positions: deque[tuple[int, int]] = deque(positions, most)
+        # A server knows of all but as many as it offers ahead. One that comes after it may know of less: what the
+        # consumers have said to the one before is not in its journal.
+        self.positions: deque[tuple[int, int]] = deque(positions, _MOST_POSITIONS)
 
     def begin(self, epoch: int) -> None:
         """Tell the server that a loop over an epoch begins; nothing if it knows."""
@@ -179,6 +178,8 @@ class Attachment:
                 "the source has raised an exception in the place of a batch, which the server of another user has "
                 "pickled, and a pickle can run any code: see the server's own log, or attach with allow_pickle=True"
             )
+        from mpqueue.workers.failures import unpack  # 20 ms that most consumers never need
+
         error = unpack(raised.body)
         if isinstance(error, StopIteration):  # as it is, it would look like the epoch's end
             stopped = RuntimeError("the source raised StopIteration")
