@@ -14,6 +14,7 @@ from mpqueue.service.home import Claim, Home
 from mpqueue.service.peer import Peer
 from mpqueue.service.queue_desk import QueueDesk
 from mpqueue.service.reception import Reception
+from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.wakeup import Wakeup
 
 
@@ -99,7 +100,7 @@ class _Run:
             self._undo = undo.pop_all()
         self._handlers.watch(self._wakeup.fd, self._wakeup.clear)
         self._reception = Reception(self._handlers, claim.listener, frozenset({os.geteuid(), 0}), self._admit)
-        self.thread = threading.Thread(target=self._serve, name="mpqueue-server", daemon=True)
+        self.thread = JoinedThread(self._serve, "mpqueue-server")
         self.thread.start()
 
     def stop(self) -> None:

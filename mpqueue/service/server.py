@@ -33,6 +33,7 @@ from mpqueue.service.rules import Slow, check_rules
 from mpqueue.service.seats import Seat
 from mpqueue.service.stream import Stream
 from mpqueue.sources import epoch_end_of
+from mpqueue.system.joined_threads import JoinedThread
 
 
 class Server:
@@ -297,7 +298,7 @@ class _Run:
 
     def __init__(self, loop: Loop, core: Core, peers: dict[int, Peer]) -> None:
         self.loop, self.core, self.peers = loop, core, peers
-        self.thread = threading.Thread(target=loop.run, name="mpqueue-server", daemon=True)
+        self.thread = JoinedThread(loop.run, "mpqueue-server")
 
 
 def _check_restartable(stream: Stream) -> None:

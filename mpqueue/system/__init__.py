@@ -13,6 +13,7 @@ From the ground up; a module imports only from its own line and the lines above 
     process_name.py    the name of a process in `ps`
     log.py             the logger of this package
     safe_threads.py    threads beside which a process may fork
+    joined_threads.py  threads that may be waited for under Ctrl-C
     hash_seed.py       one order of sets of strings in all workers
     wakeup.py          the end of another thread's wait
     shared_poller.py   waiting for many descriptors, on behalf of several threads

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 import tomllib
 from importlib.metadata import EntryPoint
@@ -276,3 +277,42 @@ def test_the_command_that_is_installed_is_this_one():
     with open(ROOT / "pyproject.toml", "rb") as file:
         written = tomllib.load(file)["project"]["scripts"]["mpqueue"]
     assert EntryPoint("mpqueue", written, "console_scripts").load() is main
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_of_queues_only_is_stopped_as_well(servers_home, number):
+    with served("--name", "queues") as (process, folder):
+        assert folder == f"{servers_home}/queues"
+        process.send_signal(number)
+        assert process.wait(DEADLOCK_S) == 0
+        assert process.stderr.read() == ""
+        assert os.listdir(servers_home) == []
+
+
+@pytest.mark.parametrize("arguments", [["data_of_test.py:Photos", "--workers", "1"], []], ids=["batches", "queues"])
+def test_a_server_whose_wait_was_interrupted_is_stopped_in_order(servers_home, arguments):
+    """Its thread has ended before what it uses is let go."""
+    script = """
+        import signal, sys
+        sys.path.insert(0, ".")
+        import data_of_test
+        from mpqueue.service.server import Server
+
+        def interrupt(*_):
+            raise KeyboardInterrupt
+
+        signal.signal(signal.SIGALRM, interrupt)
+        source, options = (data_of_test.Photos(), {"workers": 1}) if SERVES_BATCHES else (None, {})
+        for _ in range(5):
+            with Server("photos", source, **options) as server:
+                for _ in range(3):
+                    signal.setitimer(signal.ITIMER_REAL, 0.02)
+                    try:
+                        server.wait()
+                    except KeyboardInterrupt:
+                        assert server.wait(0) is False
+    """
+    text = textwrap.dedent(script).replace("SERVES_BATCHES", str(bool(arguments)))
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=DEADLOCK_S)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert os.listdir(servers_home) == []

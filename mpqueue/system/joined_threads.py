@@ -1,0 +1,35 @@
+"""Threads that may be waited for by a main thread whose signal handlers raise, as Ctrl-C's does.
+
+`threading.Thread.join` of Python before 3.13 that is left by such an exception takes the running thread for ended
+(since bpo-45274): from then on it returns at once, and whoever frees what the thread uses does so beneath it. Waiting
+for an event has no such defect.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class JoinedThread(threading.Thread):
+    """A daemon thread whose `join` can be interrupted, and called again.
+
+    Args:
+        target: What it runs.
+        name: Of the thread.
+    """
+
+    def __init__(self, target: Callable[[], Any], name: str) -> None:
+        super().__init__(target=target, name=name, daemon=True)
+        self._has_run = threading.Event()
+
+    def run(self) -> None:
+        """Run the target."""
+        try:
+            super().run()
+        finally:
+            self._has_run.set()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the thread has ended, at most so many seconds."""
+        if self._has_run.wait(timeout):
+            super().join()

@@ -1,0 +1,52 @@
+"""Threads that are waited for by a main thread whose signal handlers raise."""
+
+import signal
+import threading
+
+import pytest
+
+from mpqueue.system.joined_threads import JoinedThread
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.fixture
+def soon_interrupted():
+    """Raises in whatever the main thread does, again and again."""
+
+    def interrupt(*_):
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    yield lambda: signal.setitimer(signal.ITIMER_REAL, 0.02)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_a_join_that_was_interrupted_does_not_take_the_thread_for_ended(soon_interrupted):
+    may_end, has_ended = threading.Event(), threading.Event()
+    thread = JoinedThread(lambda: (may_end.wait(), has_ended.set()), "waited for")
+    thread.start()
+    for _ in range(3):
+        soon_interrupted()
+        with pytest.raises(Interrupted):
+            thread.join()
+        assert thread.is_alive()
+    thread.join(0.01)
+    assert thread.is_alive()
+    may_end.set()
+    thread.join()
+    assert has_ended.is_set()
+    assert not thread.is_alive()
+
+
+def test_a_thread_that_fails_has_ended(monkeypatch):
+    told = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    thread = JoinedThread(lambda: 1 / 0, "fails")
+    thread.start()
+    thread.join()
+    assert not thread.is_alive()
+    assert told[0].exc_type is ZeroDivisionError
