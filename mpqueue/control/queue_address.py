@@ -1,8 +1,8 @@
 """Facts that the engine and the queues exchange; neither imports the other.
 
 A worker is told where its trainer's queues are, so that a queue with a shared name is the same one in both. The
-trainer knows which processes have used its queues: a generator function that did so is not replayed after a death,
-because the queue knows what was taken, and would give the next elements to the replay.
+trainer knows which processes have used its queues, or a server's: a generator function that did so is not replayed
+after a death, because the queue knows what was taken, and would give the next elements to the replay.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,10 @@ class QueueHome(NamedTuple):
 
 
 users: set[int] = set()
-"""Ids of the processes that have connected to the queues of this one."""
+"""Ids of the processes that have connected to the queues of this one, and of its workers that use a server's."""
+
+report_use: Callable[[], None] | None = None
+"""In a worker: tells the trainer that this process uses the queues of a server, which the trainer would not learn."""
 
 home: QueueHome | None = None
 """In a worker: where it finds queues by their names. Elsewhere None."""
@@ -43,6 +46,14 @@ def home_for_workers() -> QueueHome:
     if home is not None:
         return home
     return (_provider() if _provider is not None else None) or QueueHome()
+
+
+def note_server_used() -> None:
+    """This process uses the queues of a server from now on."""
+    global report_use
+    report, report_use = report_use, None  # once is enough
+    if report is not None:
+        report()
 
 
 def set_home(of_trainer: QueueHome) -> None:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mpqueue.control import queue_address
 from mpqueue.coordination import rendezvous
 from mpqueue.memory.arena import class_bytes, class_for, offset_of
 from mpqueue.memory.segment import Segment
@@ -95,6 +96,8 @@ class Connection:
         self._last_call = 0
         self._low: dict[int, int] = {}
         self._num_wanted: dict[int, int] = {}
+        if place.server:
+            queue_address.note_server_used()
         self._open()
 
     def _open(self) -> None:

@@ -270,7 +270,7 @@ class Dispatcher:
                 worker.published += 1
                 ready[work.ticket.number] = work
             del in_flight[turn]  # last: see the module's head
-        if notices and kind != Up.FULL and any(notice.kind == Up.FULL for notice in notices):
+        if notices and kind not in (Up.FULL, Up.QUEUES) and any(notice.kind == Up.FULL for notice in notices):
             raise CorruptRecord("reports of a worker that waits for an answer")
         self.num_bytes += num_bytes
         self.compute_ns += compute_ns
@@ -316,6 +316,10 @@ class Dispatcher:
             if turn not in worker.loading:
                 raise CorruptRecord("a source was loaded that was not sent")
             return (*notices, Notice(kind, turn, None))
+        if kind == Up.QUEUES:
+            if worker.process is not None:
+                queue_address.users.add(worker.process.pid)
+            return notices
         slots = ring.slots
         if kind != Up.LET_GO or number >= slots.num_slots or slots.slots[number].owner != worker.number:
             raise CorruptRecord(f"a report of kind {kind}, or of slot {number}, which worker {worker.number} never had")

@@ -54,7 +54,7 @@ class Down:
 class Up:
     """Kinds of reports."""
 
-    BATCH, RAISED, END, FULL, LOADED, LET_GO = 1, 2, 3, 4, 5, 6
+    BATCH, RAISED, END, FULL, LOADED, LET_GO, QUEUES = 1, 2, 3, 4, 5, 6, 7
 
 
 # Flags of a report: the spec lies in the slot; the worker's code holds an array in it; the stream that has ended never

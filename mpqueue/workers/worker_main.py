@@ -19,6 +19,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -189,6 +190,7 @@ class _Worker:
         self._compute = self._runner.run
         context.enter_worker_process(config.info, self._writer)
         queue_address.set_home(config.queue_home)
+        queue_address.report_use = partial(self._report_queues, os.getpid())
 
     def run(self) -> None:
         """Serve grants until there are no more."""
@@ -321,6 +323,10 @@ class _Worker:
         except BaseException as error:
             self._broken = error
         self._report(Up.LOADED, slot, turn)
+
+    def _report_queues(self, process_id: int) -> None:
+        if os.getpid() == process_id:  # else a child that user code has forked, which has no pipe
+            self._report(Up.QUEUES, 0, 0)
 
     def _report(self, kind: int, slot: int, turn: int, nbytes: int = 0) -> None:
         os.write(
