@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from mpqueue.service.consumer import Consumer as Consumer
     from mpqueue.service.consumer import attach as attach
     from mpqueue.service.queues import connect as connect
+    from mpqueue.service.server import Server as Server
     from mpqueue.stats import Statistics as Statistics
     from mpqueue.train.collections import add_queue_runner as add_queue_runner
     from mpqueue.train.collections import get_queue_runners as get_queue_runners
@@ -131,6 +132,7 @@ _HOMES = {
     "sequence": ("Sequence",),
     "service.consumer": ("Consumer", "attach"),
     "service.queues": ("connect",),
+    "service.server": ("Server",),
     "stats": ("Statistics",),
     "train.collections": ("add_queue_runner", "get_queue_runners", "start_queue_runners"),
     "train.local_variables": ("local_variables_initializer",),
@@ -167,6 +169,7 @@ __all__ = [
     "ReaderBase",
     "Sequence",
     "SequenceEnqueuer",
+    "Server",
     "Session",
     "Source",
     "SparseTensorValue",

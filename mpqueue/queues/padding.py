@@ -21,7 +21,7 @@ class PaddingFIFOQueue(QueueBase):
             single shape whose sizes are all known may stand for a list of one.
         names: A list of names, one for each component: elements are then dictionaries.
         shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`.
+            `reset_default_graph`; inside of `mpqueue.connect`, in all programs that are connected to the server.
         name: Kept as `name`, and named in errors.
 
     Raises:

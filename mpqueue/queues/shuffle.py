@@ -22,7 +22,7 @@ class RandomShuffleQueue(QueueBase):
         names: A list of names, one for each component: elements are then dictionaries.
         seed: Makes the order a function of the calls in the order in which they came; None: a new one every time.
         shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`.
+            `reset_default_graph`; inside of `mpqueue.connect`, in all programs that are connected to the server.
         name: Kept as `name`, and named in errors.
 
     Raises:

@@ -11,7 +11,14 @@ import mpqueue.compat.v1 as tf
 
 NAMES = re.findall(r"`((?:mpqueue|tf)\.[\w.]+)`", (DOCS / "names.md").read_text("utf-8"))
 KERAS = {f"mpqueue.{name}" for name in ("Sequence", "SequenceEnqueuer", "OrderedEnqueuer", "GeneratorEnqueuer")}
-OURS = KERAS | {"mpqueue.compat.v1", "mpqueue.train", "mpqueue.Source", "mpqueue.run", "mpqueue.get_queue_runners"}
+OURS = KERAS | {
+    "mpqueue.compat.v1",
+    "mpqueue.train",
+    "mpqueue.connect",
+    "mpqueue.Source",
+    "mpqueue.run",
+    "mpqueue.get_queue_runners",
+}
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES)))
