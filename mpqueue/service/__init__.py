@@ -39,3 +39,11 @@ up; a module imports only from its own line and the lines above it::
     factories.py       sources that are named on a command line
     command.py         ``mpqueue serve``
 """
+
+import sys
+
+if sys.platform != "linux":
+    raise ImportError(
+        f"mpqueue's service needs Linux (sockets that keep messages apart, memory files, pidfds), and this is "
+        f"{sys.platform}: use a mpqueue.Loader in each trainer"
+    )

@@ -26,6 +26,7 @@ NOT_RUN = {
     "git clone": "needs the network",
     "cd mpqueue": "of the clone",
     "python3 -m pip": "changes the environment of the tests, and needs the network",
+    "mpqueue serve": "serves until a signal comes; tests/service runs it",
     "scripts/demo": "makes .venv, and trains for a minute",
     "scripts/pinned": "needs a GPU",
     "scripts/test": "is what runs these tests",
@@ -81,6 +82,13 @@ def test_a_shell_command_names_a_script_and_options_that_exist(command):
     text += "".join(part.read_text("utf-8") for part in parts)
     for option in [word for word in words if word.startswith("--")]:
         assert option in text, f"{script} knows no {option}"
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("mpqueue serve")])
+def test_a_command_to_serve_has_options_that_exist(command):
+    from mpqueue.service.command import make_parser
+
+    assert vars(make_parser().parse_args(shlex.split(command)[2:]))["name"]
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if "pip install" in command])

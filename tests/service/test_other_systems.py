@@ -1,0 +1,27 @@
+"""Elsewhere than on Linux the service says that it is not there, and the rest of the package is."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def on_another_system(code):
+    text = f"import sys; sys.platform = 'darwin'\n{code}"
+    return subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "use",
+    ["import mpqueue.service", "import mpqueue; mpqueue.attach", "from mpqueue.__main__ import main; main(['serve'])"],
+)
+def test_the_service_names_the_system_that_it_needs_and_what_to_use(use):
+    done = on_another_system(use)
+    assert done.returncode == 1
+    assert "ImportError: mpqueue's service needs Linux" in done.stderr
+    assert "this is darwin: use a mpqueue.Loader in each trainer" in done.stderr
+
+
+def test_the_package_itself_is_imported():
+    done = on_another_system("import mpqueue; print(mpqueue.Loader, mpqueue.FIFOQueue)")
+    assert done.returncode == 0, done.stderr
