@@ -53,7 +53,7 @@ class Leases:
 
     @property
     def num_live(self) -> int:
-        """How many slots there are views of, and how many that `next_ended` has not told of yet."""
+        """Return the number of slots that there are views of, and of those that `next_ended` has not told of yet."""
         return len(self._live)
 
     def lease(self, slot: Slot, nbytes: int, structure: np.dtype[Any] | None) -> Array:

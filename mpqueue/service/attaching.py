@@ -1,4 +1,4 @@
-r"""How a consumer attaches: it finds the server, greets it, and maps its ring.
+r"""The attaching of a consumer: it finds the server, greets it, and maps its ring.
 
     connect --> Hello --> Welcome, with the descriptor of the ring --> Attachment
                      \-> Refusal: ServiceError

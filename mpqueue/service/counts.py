@@ -1,4 +1,4 @@
-"""What a consumer has counted."""
+"""Counters of a consumer."""
 
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.records import Offer

@@ -1,4 +1,4 @@
-"""What a consumer asks for: the arguments of `mpqueue.attach`, checked."""
+"""The terms of a consumer: the arguments of `mpqueue.attach`, checked."""
 
 from dataclasses import dataclass, field
 from numbers import Integral, Real
@@ -11,7 +11,7 @@ from mpqueue.service.home import Home
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What a consumer asks for; see `mpqueue.attach`.
+    """The terms of a consumer; see `mpqueue.attach`.
 
     Attributes:
         home: Where the server lives.
