@@ -530,9 +530,15 @@ def settled(other):
 
 
 def fork_a_sleeper():
+    """Return the child when it has closed what is not its own."""
+    read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
+        os.write(write_end, b"!")
         signal.pause()
+    os.read(read_end, 1)
+    os.close(read_end)
+    os.close(write_end)
     return pid
 
 
