@@ -7,8 +7,10 @@ import random
 import resource
 import socket
 import threading
+import time
 
 import pytest
+from helpers.homes import STRANGER, become, needs_root
 from helpers.others import Other
 from helpers.serving import DEADLOCK_S, CutOff, RawConsumer, Refused, connected, num_descriptors, resident_bytes, served
 
@@ -348,3 +350,56 @@ def test_a_process_that_comes_and_goes_without_a_word_takes_nothing_from_others(
         with Other() as stranger:
             stranger.ask(come_and_go, "numbers", 20)
     server.serves_on()
+
+
+def test_where_descriptors_are_short_those_who_are_there_are_served_on(server, stranger):
+    room = num_descriptors(server.pid) + 10
+    _, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (room, hard))
+    stranger.ask(say_nothing, "numbers", 200)
+    server.serves_on()
+    assert num_descriptors(server.pid) <= room
+    stranger.kill()
+    with RawConsumer("numbers") as late:  # the silent are dropped, and all who wait are heard
+        assert late.epoch_through()
+
+
+@needs_root
+def test_another_user_is_told_that_it_may_not_attach_and_one_that_is_allowed_may(server, stranger):
+    stranger.ask(become, STRANGER)
+    os.chmod(os.path.join(os.environ["MPQUEUE_HOME"], "numbers"), 0o711)
+    os.chmod(os.path.join(os.environ["MPQUEUE_HOME"], "numbers", "socket"), 0o666)
+    (told,) = stranger.ask(misbehave, "numbers", range(1))
+    assert told == f"uid {STRANGER} may not attach: start the server with allow_uids=({STRANGER},)"
+    with served("numbers_of_test.py:Numbers", "--name", "open", "--workers", "1", "--allow-uids", str(STRANGER)):
+        assert stranger.ask(all_of_an_epoch, "open") == list(range(LENGTH))
+
+
+def all_of_an_epoch(name):
+    with RawConsumer(name) as consumer:
+        return [position for position, _ in consumer.epoch_through()]
+
+
+def test_a_server_of_queues_answers_or_drops_strangers_too(servers_home, stranger):
+    with served("--name", "queues") as (process, _folder):
+        ask_for_queues("queues")
+        before = num_descriptors(process.pid)
+        answers = {stranger.ask(greet, "queues", seed) for seed in range(100)}
+        assert any("serves queues only" in answer for answer in answers), answers
+        stranger.ask(say_nothing, "queues", 500)
+        for _ in range(20):
+            stranger.ask(send_descriptors, "queues", b"nonsense", 20)
+        ask_for_queues("queues")
+        assert num_descriptors(process.pid) - before <= MAX_STRANGERS
+        stranger.kill()
+        poll_until(lambda: num_descriptors(process.pid) <= before)
+        process.terminate()
+        assert (process.wait(DEADLOCK_S), process.stderr.read()) == (0, "")
+
+
+def poll_until(condition):
+    """Wait for what another process does, and tells nobody of."""
+    deadline = time.monotonic() + DEADLOCK_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
