@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from mpqueue.control.schedule import DrawnSchedule, EpochSchedule, StreamSchedule
 from mpqueue.control.seeds import fresh_seed
+from mpqueue.memory.ring import SPARE_SLOTS
+from mpqueue.memory.segment import largest_segment_bytes
 from mpqueue.options import Options, SampleOptions, check_counts, check_flags, refuse_torch_names
 from mpqueue.orders import Order
 from mpqueue.samples.shards import ALONE, AllRanks
@@ -14,7 +16,8 @@ from mpqueue.service.replays import KeptDraws
 from mpqueue.sources import check_replicable, epoch_end_of
 from mpqueue.workers.job import Job, RingPlan
 
-NUM_KEPT = 32 * 8  # slots for what consumers hold: so many consumers, with so many batches each
+_NUM_KEPT = 32 * 8  # slots for what consumers hold: so many consumers, with so many batches each
+_GOOD_STRIDE = 64 << 20  # bytes of address space per slot; where `ulimit -v` is low, there are fewer slots instead
 _uids = itertools.count(1 << 33)  # apart from the numbers of enqueuers and loaders, which seeds are made of, too
 _OF_ENGINE = frozenset(field.name for field in fields(Options))
 _OF_SAMPLES = frozenset(field.name for field in fields(SampleOptions))
@@ -47,7 +50,14 @@ class StreamPlan(NamedTuple):
 
 
 def make_plan(
-    source: Any, *, workers: int, max_queue_size: int, shuffle: bool, world: int, num_kept: int, options: dict[str, Any]
+    source: Any,
+    *,
+    workers: int,
+    max_queue_size: int,
+    shuffle: bool,
+    world: int,
+    num_kept: int | None,
+    options: dict[str, Any],
 ) -> StreamPlan:
     """Return the plan of a stream; see `mpqueue.service.stream.Stream` for the arguments.
 
@@ -66,11 +76,19 @@ def make_plan(
         seed=int(chosen.seed) if chosen.seed is not None else fresh_seed(next(_uids), 0),
         is_seed_given=chosen.seed is not None,
         options=chosen,
-        ring=RingPlan("memfd", num_kept + max_queue_size, LotWork),  # as many may be computed again at a time
+        ring=_ring_plan(workers, max_queue_size, num_kept),
         **{**order.of_job(), "shard": ALONE},
     )
     draws = None if order.sampled is None else KeptDraws(order.sampled.draw)
     return StreamPlan(order, job, max_queue_size, draws)
+
+
+def _ring_plan(workers: int, max_queue_size: int, num_kept: int | None) -> RingPlan:
+    """Return a ring with as many slots, beside the order, as are computed again at a time, and kept by consumers."""
+    if num_kept is None:
+        room = largest_segment_bytes() // _GOOD_STRIDE - 2 * max_queue_size - workers
+        num_kept = max(SPARE_SLOTS, min(_NUM_KEPT, room))
+    return RingPlan("memfd", max_queue_size + num_kept, LotWork)
 
 
 def _refuse(workers: Any, options: dict[str, Any]) -> None:

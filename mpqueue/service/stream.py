@@ -28,7 +28,7 @@ from mpqueue.control.skips import is_of_source
 from mpqueue.engine import Engine
 from mpqueue.memory.slots import Slot, SlotError
 from mpqueue.service.lots import Failure, Lot, Stashed
-from mpqueue.service.plan import NUM_KEPT, make_plan
+from mpqueue.service.plan import make_plan
 from mpqueue.service.replays import unit_in
 from mpqueue.sources import epoch_end_of
 from mpqueue.stats import Statistics
@@ -63,7 +63,8 @@ class Stream:
         shuffle: A new order for every epoch (sequences only).
         world: The number of ranks among which the batches are to be split equally: the end is filled up, or dropped.
         place: Where to begin.
-        num_kept: Slots for what holders keep.
+        num_kept: Slots for what holders keep; None: enough for 8 batches of each of 32 consumers, or as many as the
+            address space allows.
         options: Those of `mpqueue.options.Options` and `mpqueue.options.SampleOptions`, but ``copy`` and ``shard``.
 
     Attributes:
@@ -90,7 +91,7 @@ class Stream:
         shuffle: bool = False,
         world: int = 1,
         place: Place | None = None,
-        num_kept: int = NUM_KEPT,
+        num_kept: int | None = None,
         **options: Any,
     ) -> None:
         self.plan = make_plan(
@@ -188,6 +189,8 @@ class Stream:
     def advance(self) -> None:
         """Take in what the workers report, and replace those that died; `take` may have something after it."""
         self._has_freed = False
+        if self._retry_at is not None and time.monotonic() >= self._retry_at:
+            self._retry_at = None
         self._pipeline.look()
 
     # -- Epochs
@@ -242,7 +245,7 @@ class Stream:
         Returns: None if it is not ready, or all were taken.
         """
         extra = self.take_extra(may_fail=may_fail)
-        if extra is not None or self.has_ended or not self._may_try():
+        if extra is not None or self.has_ended or not self._is_wanted or self._retry_at is not None:
             return extra
         if not self._is_open:
             error, self._unopened = self._unopened or self._open(), None
@@ -264,14 +267,6 @@ class Stream:
             lot = lot._replace(position=self.count)
         self.count += 1
         return lot
-
-    def _may_try(self) -> bool:
-        """Return whether there is an open epoch, and no recent failure to wait after."""
-        if self._retry_at is not None:
-            if time.monotonic() < self._retry_at:
-                return False
-            self._retry_at = None
-        return self._is_wanted
 
     def take_extra(self, *, may_fail: bool = False) -> Lot | Failure | None:
         """Return the next of the batches that are computed again; None if it is not ready, or there is none.

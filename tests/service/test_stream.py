@@ -12,7 +12,7 @@ from helpers.faults import Fault, Growing, Numbers, StrikesAt
 
 from mpqueue import Loader
 from mpqueue.control.progress import Place
-from mpqueue.errors import BatchTimeout, WorkerDied
+from mpqueue.errors import BatchTimeout, SharedMemoryFull, WorkerDied
 from mpqueue.memory.recipes import ReadSpec, base_over
 from mpqueue.memory.slots import SlotError
 from mpqueue.service.lots import Failure, Lot
@@ -352,6 +352,20 @@ def test_when_all_slots_are_held_it_goes_on_with_the_first_that_comes_free():
         assert server.take().position == len(held)
 
 
+def test_when_all_slots_are_held_by_those_who_wait_it_is_an_error():
+    with Server(Numbers(40), num_kept=0, max_queue_size=1, workers=1) as server:
+        server.stream.open_epoch(0)
+        held = []
+        while not isinstance(given := server.take(may_fail=True), Failure):
+            server.stream.share(given, 1)
+            held.append(given)
+        assert isinstance(given.error, SharedMemoryFull)
+        assert len(held) == server.stream.statistics().num_slots
+        for lot in held:
+            server.stream.release(lot, 1)
+        assert server.take().position == given.position + 1
+
+
 def test_a_failure_needs_no_holders():
     with Server(StrikesAt(Fault("raise"), at=0)) as server:
         server.stream.open_epoch(0)
@@ -471,6 +485,10 @@ def test_a_source_without_a_length_is_asked_again(tmp_path):
         server.stream.open_epoch(1)
         failure = server.take()
         assert (failure.position, str(failure.error)) == (-1, "no index")
+        assert server.stream.take() is None  # not before a while is over
+        assert 0 < server.stream.timeout_s() <= 1
+        while server.stream.timeout_s() is not None:
+            server.wait()
         ready.touch()
         assert [server.take().position for _ in range(2)] == [0, 1]
 
@@ -524,6 +542,16 @@ def test_options_that_nobody_has_are_refused():
     with contextlib.suppress(TypeError):
         Stream(Numbers(), workers=1, seed="x")
         pytest.fail("a seed that is text was taken")
+
+
+@pytest.mark.parametrize(
+    ("address_space", "num_slots"), [(1 << 40, 10 + 10 + 256 + 2), (4 << 30, 64), (1 << 28, 10 + 10 + 8 + 2)]
+)
+def test_where_address_space_is_short_slots_are_fewer_and_not_smaller(monkeypatch, address_space, num_slots):
+    monkeypatch.setattr("mpqueue.service.plan.largest_segment_bytes", lambda: address_space)
+    with Server(Numbers(3)) as server:
+        assert server.stream.statistics().num_slots == num_slots
+        assert values(server.epoch(0)) == [0, 1, 2]
 
 
 def test_a_lot_says_where_it_lies():
