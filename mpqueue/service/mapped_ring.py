@@ -7,6 +7,7 @@ more; `ended` has those of them whose time has come. So after an interrupt, whic
 `ended` can be made anew: it is what is owed and has no view.
 """
 
+import struct
 from itertools import islice
 from typing import Any
 
@@ -79,7 +80,10 @@ class MappedRing:
             raise CorruptMessage(f"an offer of a batch that cannot be there: {offer}")
         slot = self._slots[number]
         start = slot.offset
-        recipe = read.recipes[memory[start + header_offset : start + nbytes]]
+        try:
+            recipe = read.recipes[memory[start + header_offset : start + nbytes]]
+        except (IndexError, ValueError, struct.error) as error:
+            raise CorruptMessage("the header of a batch that is not of its spec") from error
         if recipe.pickle_bytes and not self.allow_pickle:
             raise ServiceError(
                 "a batch holds objects that the server of another user has pickled, and a pickle can run any code: "

@@ -375,6 +375,14 @@ class TestFailures:
             with pytest.raises(ServiceError, match="cannot be there"):
                 next(iter(consumer))
 
+    @pytest.mark.parametrize("nbytes", [7, 8, 400])
+    def test_a_header_that_is_not_of_its_spec_ends_the_connection(self, server, nbytes):
+        with attached(server) as consumer:
+            offer = server.offer_of(batch_of(0))
+            server.send(offer._replace(nbytes=offer.header_offset + nbytes).pack())
+            with pytest.raises(ServiceError, match=r"not of its spec|same version"):
+                next(iter(consumer))
+
     def test_a_spec_without_its_rest_ends_the_connection(self, server):
         with attached(server) as consumer:
             server.send(Text(Down.SPEC, 2, 0, b"[").pack())
