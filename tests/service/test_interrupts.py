@@ -174,3 +174,21 @@ def test_an_interrupt_anywhere_in_attach_leaves_nothing(tmp_path):
         if strike.left > 0:
             break
     assert after > 100
+
+
+def test_an_interrupt_anywhere_while_another_server_is_attached_to_loses_nothing(tmp_path):
+    for after in itertools.count(1, 19):
+        with AutoServer(tmp_path / f"home{after}", 6, num_slots=8, window=3, dies_after=2).start() as server:
+            with mpqueue.attach(server.path, timeout=60, reconnect=True) as consumer:
+                found = []
+                with Strike(after) as strike:
+                    while len(found) < 6:
+                        with contextlib.suppress(Struck):
+                            for array, _ in consumer:
+                                found.append(int(array[0, 0]))
+                                del array, _
+            assert (found, consumer.statistics().reconnects) == (list(range(6)), 1), after
+        assert server.faults == [], after
+        if strike.left > 0:
+            break
+    assert after > 200
