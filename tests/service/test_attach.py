@@ -263,7 +263,7 @@ def test_another_user_attaches_only_where_the_server_lets_them(tmp_path):
     if os.geteuid() != 0:
         pytest.skip("only root can be another user")
     tmp_path.chmod(0o711)
-    for folder in (tmp_path.parent, tmp_path.parent.parent):
+    for folder in list(tmp_path.parents)[:-2]:  # up to that of temporary files
         folder.chmod(folder.stat().st_mode | 0o011)
     with ScriptedServer(tmp_path / "home", is_open_to_others=True) as server:
         read_end, write_end = os.pipe()
