@@ -183,8 +183,9 @@ class Link:
         return Death(ConsumerDied, text, is_final=True)
 
     def _die(self, death: Death) -> None:
-        self.death = death
-        self.close()
+        with HeldBack():
+            self.death = death
+            self.close()
 
     def leave(self) -> None:
         """Tell the server that the consumer goes, as far as it listens now."""
