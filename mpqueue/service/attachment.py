@@ -14,6 +14,7 @@ from mpqueue.service.greeting import Resume, Welcome
 from mpqueue.service.link import Link
 from mpqueue.service.mapped_ring import MappedRing
 from mpqueue.service.records import (
+    DROPPED,
     MAX_BODY,
     MORE,
     PICKLED,
@@ -187,11 +188,22 @@ class Attachment:
             return stopped
         return error
 
-    def leave(self) -> None:
+    def leave(self, how: int = 0) -> None:
         """Tell the server, as far as it listens now, that the consumer goes, and what is not looked at any more."""
         ring, link = self.ring, self.link
         ring.collect()
         while released := ring.next_released():
             link.send_nowait(pack_ask(self._asked, released))
             ring.forget(released)
-        link.leave()
+        link.leave(how)
+
+    def close(self) -> None:
+        """Let go of the server; the connection ends with the last view of its memory. Idempotent."""
+        if self.link.death is None:
+            self.link.linger(self.ring.memory)
+        self.ring.close()
+
+    def abandon(self) -> None:
+        """Leave and close: nobody can reach the consumer any more."""
+        self.leave(DROPPED)
+        self.close()

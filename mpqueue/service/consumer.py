@@ -102,7 +102,7 @@ class Consumer:
         self._unclaimed = _NOTHING  # a batch that was handed out, and that an interrupt kept from its caller
         self._needs_attention = False
         self._counts = Counts()
-        self._finalizer = weakref.finalize(self, attachment.link.close)
+        self._finalizer = weakref.finalize(self, attachment.abandon)
         forked.watch(self)
 
     def __len__(self) -> int:
@@ -274,7 +274,7 @@ class Consumer:
             self._counts.keep(old)
             self._attachment = new
             self._finalizer.detach()
-            self._finalizer = weakref.finalize(self, new.link.close)
+            self._finalizer = weakref.finalize(self, new.abandon)
         if new.welcome.epoch != self._epoch:  # the others have taken the rest of it
             self._loop, self._epoch = None, new.welcome.epoch
         elif self._loop is not None:
@@ -319,7 +319,7 @@ class Consumer:
         if self._life is _Life.CLOSED:
             self._needs_attention = True
             self._loop = None
-            self._attachment.link.close()
+            self._attachment.close()
             self._finalizer.detach()
 
     def disown(self) -> None:

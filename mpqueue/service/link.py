@@ -11,9 +11,11 @@ caller gave.
 """
 
 import contextlib
+import mmap
 import select
 import socket
 import time
+import weakref
 from collections import deque
 from typing import Any, NamedTuple
 
@@ -183,18 +185,29 @@ class Link:
         return Death(ConsumerDied, text, is_final=True)
 
     def _die(self, death: Death) -> None:
-        with HeldBack():
-            self.death = death
-            self.close()
+        self.death = death
+        self.close()
 
-    def leave(self) -> None:
-        """Tell the server that the consumer goes, as far as it listens now."""
-        self.send_nowait(Request(Up.LEAVE).pack())
+    def leave(self, how: int = 0) -> None:
+        """Tell the server that the consumer goes, as far as it listens now; ``how``: see `DROPPED`."""
+        self.send_nowait(Request(Up.LEAVE, how).pack())
 
     def shut(self) -> None:
         """Have whoever waits here in another thread wake up: as if the server were gone."""
         with contextlib.suppress(OSError):  # the server is gone, or the socket is closed, as it is in a forked child
-            self._connection.shutdown(socket.SHUT_RDWR)
+            self._connection.shutdown(socket.SHUT_RD)  # the other way stays open: its end says that no view is left
+
+    def linger(self, memory: mmap.mmap) -> None:
+        """Use the connection no more, and close it when nobody looks at this memory any more.
+
+        The server takes its end, after LEAVE, as the news that all slots may be written again.
+        """
+        self.death = Death(ServiceDied, f"the connection to the server {self._name!r} was closed", is_final=True)
+        with HeldBack():
+            sentinel, self._sentinel = self._sentinel, -1
+            if sentinel >= 0:
+                descriptors.close(sentinel)
+            weakref.finalize(memory, descriptors.close_object, self._connection).atexit = False
 
     def close(self) -> None:
         """Close the descriptors; idempotent."""

@@ -29,7 +29,7 @@ from mpqueue.service.home import Claim, sentinel_of
 from mpqueue.service.peer import Peer, Stage
 from mpqueue.service.queue_desk import QueueDesk
 from mpqueue.service.reception import Reception
-from mpqueue.service.records import DETACHED, REQUEST_BYTES, STOPPED, CorruptMessage, Down, Request, Text, Up
+from mpqueue.service.records import DETACHED, DROPPED, REQUEST_BYTES, STOPPED, CorruptMessage, Down, Request, Text, Up
 from mpqueue.service.rules import Misbehaved, Refused
 from mpqueue.service.stream import Stream
 from mpqueue.system.wakeup import Wakeup
@@ -203,7 +203,7 @@ class Loop:
             self._note_wait(peer)
         else:
             core.views.release(number, request.released)
-            self._leave(peer, died=False)
+            self._leave(peer, died=request.value == DROPPED)
             peer.stage = Stage.LEFT
 
     def _note_wait(self, peer: Peer) -> None:

@@ -7,6 +7,7 @@ more; `ended` has those of them whose time has come. So after an interrupt, whic
 `ended` can be made anew: it is what is owed and has no view.
 """
 
+import mmap
 import struct
 from itertools import islice
 from typing import Any
@@ -34,6 +35,7 @@ class MappedRing:
         allow_pickle: Unpickle what the server has pickled.
 
     Attributes:
+        memory: The mapping, until `close`.
         allow_pickle: As given.
         owed: Turns of batches that were handed out, and not released.
         ended: Those of them that have no view any more.
@@ -41,7 +43,8 @@ class MappedRing:
     """
 
     def __init__(self, segment: ForeignSegment, stride: int, *, copy: bool, allow_pickle: bool) -> None:
-        self._memory, self._stride = segment.memory, stride
+        self.memory: mmap.mmap = segment.memory
+        self._stride = stride
         self._slots = [Slot(number, number * stride) for number in range(len(segment.memory) // stride)]
         self._leases = Leases(segment)
         self._max_leased = 0 if copy else SPARE_SLOTS
@@ -74,7 +77,7 @@ class MappedRing:
             CorruptMessage: It lies nowhere in the ring, or nobody knows how to read it.
             Exception: What unpickling it has raised.
         """
-        read, memory, number = self._specs.get(offer.spec), self._memory, offer.slot
+        read, memory, number = self._specs.get(offer.spec), self.memory, offer.slot
         header_offset, nbytes = offer.header_offset, offer.nbytes
         if read is None or number >= len(self._slots) or not header_offset <= nbytes <= self._stride:
             raise CorruptMessage(f"an offer of a batch that cannot be there: {offer}")
@@ -138,3 +141,9 @@ class MappedRing:
         """Find out anew which batches have ended, after an interrupt."""
         looked_at = {slot.turn for slot in self._leases.reset()}
         self.ended = {turn: None for turn in self.owed if turn not in looked_at}
+
+    def close(self) -> None:
+        """Let go of the memory, which lives on while views of it do; idempotent."""
+        if hasattr(self, "memory"):
+            del self.memory
+            self._leases.close()

@@ -56,6 +56,7 @@ class Down:
 PARTIAL = 1  # a flag of OFFER: the slot holds a batch of which something was left out, with the list of that
 PICKLED = 1  # a flag of SPEC and RAISED: the body is a pickle
 MORE = 2  # a flag of SPEC: its body goes on in the next message
+DROPPED = 1  # the value of LEAVE: nobody refers to the consumer any more, which counts as a death
 DETACHED, LOST, STOPPED = 0, 1, 2  # the flags of CUT: you; another of the group; the server
 
 
@@ -68,7 +69,8 @@ class Request(NamedTuple):
 
     Attributes:
         kind: Of `Up`.
-        value: Of ASK: offers taken since the beginning; of BEGIN: the epoch that begins.
+        value: Of ASK: offers taken since the beginning; of BEGIN: the epoch that begins; of LEAVE: see
+            `DROPPED`.
         released: Turns of slots that it holds no more.
     """
 

@@ -263,8 +263,10 @@ def test_another_user_attaches_only_where_the_server_lets_them(tmp_path):
     if os.geteuid() != 0:
         pytest.skip("only root can be another user")
     tmp_path.chmod(0o711)
-    for folder in list(tmp_path.parents)[:-2]:  # up to that of temporary files
+    for folder in list(tmp_path.parents)[:-2]:  # those within the folder for temporary files
         folder.chmod(folder.stat().st_mode | 0o011)
+    with AutoServer(tmp_path / "own", 1).start() as own, mpqueue.attach(own.path, timeout=60) as consumer:
+        assert len(list(consumer)) == 1  # what is imported on the way may lie where the other user cannot read
     with ScriptedServer(tmp_path / "home", is_open_to_others=True) as server:
         read_end, write_end = os.pipe()
         pid = os.fork()

@@ -5,7 +5,6 @@ import os
 import pickle
 import socket
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
 
 from mpqueue.errors import ConsumerDied, ServiceDied, ServiceError
-from mpqueue.service.records import DETACHED, LOST, PARTIAL, PICKLED, STOPPED, Down, Request, Text, Up
+from mpqueue.service.records import DETACHED, DROPPED, LOST, PARTIAL, PICKLED, STOPPED, Down, Request, Text, Up
 from mpqueue.workers import failures
 
 
@@ -456,7 +455,9 @@ class TestEnd:
         del consumer
         gc.collect()
         assert attachment.link._connection.fileno() == -1
-        assert [request.kind for request in server.hear_all()] == [Up.BEGIN]  # it did not leave: it died
+        requests = server.hear_all()
+        assert [request.kind for request in requests] == [Up.BEGIN, Up.LEAVE]
+        assert requests[-1].value == DROPPED  # it has not left: a rank in its place is waited for
 
     def test_an_iterator_keeps_its_consumer(self, tmp_path):
         with auto(tmp_path, 3) as server:
@@ -529,15 +530,8 @@ class TestStatistics:
     def test_the_wait_for_batches_is_counted(self, server):
         with attached(server) as consumer:
             batches = iter(consumer)
-
-            def answer():
-                while server.hear().kind != Up.ASK:
-                    pass
-                time.sleep(0.2)  # what is measured
-                server.offer(batch_of(0))
-
-            late = threading.Thread(target=answer)
+            late = threading.Timer(0.05, lambda: server.offer(batch_of(0)))
             late.start()
             next(batches)
             late.join()
-            assert consumer.statistics().wait_s > 0
+            assert consumer.statistics().wait_s > 0.01

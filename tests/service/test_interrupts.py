@@ -135,8 +135,7 @@ def test_a_handler_may_close_anywhere_in_next(tmp_path):
             found, batches = [], iter(consumer)
             with Strike(after) as strike:
                 signal.signal(signal.SIGUSR1, lambda *_, consumer=consumer: consumer.close())
-                for array, _ in batches:
-                    found.append(int(array[0, 0]))
+                found += [int(array[0, 0]) for array, _ in batches]  # no view outlives this line
             assert found == [0, 1, 2, 3][: len(found)]
             consumer.close()
             assert consumer._attachment.link._connection.fileno() == -1
