@@ -4,7 +4,9 @@
     FirstComeDealing   each batch goes to one consumer, the one that has fewest
     BroadcastDealing   each batch goes to all consumers
 
-What they deal is bounded by the *window*: the batches that a seat may have and not have taken.
+What they deal is bounded by the *window*: a seat may be offered so many batches that it has not taken, and have one
+more in its queue. That one is for groups in lock-step: a rank asks for its next batch while another still uses its last
+one, and asks for more only when the first has gone on.
 """
 
 from collections import deque
@@ -75,7 +77,7 @@ class RankedDealing:
 
     def has_room(self) -> bool:
         """Return whether each rank can have one more: the ranks get them in turn."""
-        return all(seat.load < self._window for seat in self.seats)
+        return all(seat.load <= self._window for seat in self.seats)
 
     def deal(self, batch: Batch) -> None:
         """Give a batch to its rank."""
@@ -190,13 +192,13 @@ class BroadcastDealing:
         members = self.members()
         if self._skips:
             return any(seat.has_begun and seat.load < self._window for seat in members)
-        return bool(members) and all(seat.load < self._window for seat in members)
+        return bool(members) and all(seat.load <= self._window for seat in members)
 
     def deal(self, batch: Batch) -> None:
         """Give a batch to all."""
         self._hold(batch, GROUP)
         for seat in self.members():
-            if seat.load >= self._window:
+            if self._skips and seat.load >= self._window:
                 seat.num_skipped += 1
             elif batch.position >= seat.num_had:  # else another server of this stream has given it
                 self._hold(batch, seat.number)

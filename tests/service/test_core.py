@@ -190,7 +190,7 @@ def test_a_slow_consumer_is_waited_for_or_skipped_or_cut_off():
             simulation.next(1)
         first, second = simulation.consumers[1], simulation.consumers[2]
         if slow == "wait":
-            assert len(first.taken) == 2
+            assert len(first.taken) == 3
             assert [seat.consumer for seat in simulation.core.group.holding_up(0)] == [2]
         elif slow == "skip":
             assert len(first.taken) == 8
@@ -414,3 +414,18 @@ def test_what_several_dead_consumers_had_comes_in_the_order_of_the_epoch():
     simulation.next(3)
     simulation.settle(3)
     assert simulation.consumers[3].taken == [(0, position) for position in range(6)]
+
+
+@pytest.mark.parametrize("rules", [{"world": 2}, {"mode": "broadcast", "world": 2}], ids=str)
+def test_a_group_in_lock_step_is_not_stuck_with_a_window_of_one(rules: dict[str, Any]):
+    simulation = simulated(window=1, lengths=[6], **rules)
+    attached(simulation, *((0, 1) if rules["world"] and "mode" not in rules else (None, None)))
+    for _ in range(3):
+        for number in (1, 2):  # the second one asks for more only when the first has got its own
+            while simulation.consumers[number].current is None:
+                assert simulation.next(number) or simulation.give()
+        for number in (1, 2):
+            it = simulation.consumers[number]
+            before = it.num_taken
+            while it.num_taken == before or (it.current is None and not it.counts):
+                assert simulation.next(number) or simulation.give()

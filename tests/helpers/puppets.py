@@ -1,0 +1,161 @@
+"""A consumer in a process of its own, which does what a test tells it, one command at a time."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+
+_SCRIPT = """
+import json, os, sys
+import numpy as np
+import mpqueue
+
+consumer = mpqueue.attach(sys.argv[1], **json.loads(sys.argv[2]))
+state = {"batches": None, "kept": []}
+
+
+def loop():
+    state["batches"] = iter(consumer)
+    return "looping"
+
+
+def take():
+    state["batch"] = batch = next(state["batches"], None)
+    return None if batch is None else batch.tolist()
+
+
+def take_all():
+    if state["batches"] is None:
+        loop()
+    taken = [batch.tolist() for batch in state["batches"]]
+    state["batches"] = None
+    return taken
+
+
+def keep():
+    state["kept"].append(state["batch"])
+    return [batch.tolist() for batch in state["kept"]]
+
+
+def drop():
+    state["kept"].clear()
+    state["batch"] = None
+    return len(state["kept"])
+
+
+def close():
+    consumer.close()
+    return "closed"
+
+
+def fork():
+    child = os.fork()
+    if not child:
+        os.close(0)
+        sys.stdin = None
+        while os.getppid() != 1 and os.path.exists(f"/proc/{os.getppid()}"):
+            import time
+            time.sleep(3600)
+        os._exit(0)
+    return child
+
+
+def statistics():
+    return {"slots_in_use": consumer.statistics().slots_in_use, "copies": consumer.statistics().copies}
+
+
+print(json.dumps({"is": consumer.epoch}), flush=True)
+for line in sys.stdin:
+    try:
+        answer = {"is": globals()[line.strip()]()}
+    except Exception as error:
+        answer = {"error": type(error).__name__, "text": str(error)}
+    print(json.dumps(answer), flush=True)
+"""
+
+
+class Raised(Exception):
+    """The consumer has raised: the name of the type, and the text."""
+
+
+class Puppet:
+    """A consumer of a server.
+
+    Args:
+        name: Of the server.
+        options: Of `mpqueue.attach`.
+    """
+
+    def __init__(self, name, **options):
+        options = {"timeout": 30.0} | options
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _SCRIPT, name, json.dumps(options)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.is_attached = False
+
+    def attached(self):
+        """Wait until it is attached; return it."""
+        if not self.is_attached:
+            self.epoch = self.answer()
+            self.is_attached = True
+        return self
+
+    def tell(self, command):
+        """Have it do something, without waiting."""
+        self.attached()
+        self.process.stdin.write(f"{command}\n")
+        self.process.stdin.flush()
+
+    def answer(self):
+        """Return what came of the command that was told first, of those that were not answered."""
+        line = self.process.stdout.readline()
+        if not line:
+            raise EOFError(f"the consumer has ended with {self.process.wait()}")
+        found = json.loads(line)
+        if "error" in found:
+            raise Raised(found["error"], found["text"])
+        return found["is"]
+
+    def do(self, command):
+        """Have it do something, and return what came of it."""
+        self.tell(command)
+        return self.answer()
+
+    def kill(self, number=signal.SIGKILL):
+        """Send it a signal, and wait for its end."""
+        self.process.send_signal(number)
+        self.process.wait()
+
+    def end(self):
+        """End it, in whatever state it is."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, signal.SIGCONT)
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
+
+
+class Indices:
+    """Batches that say which they are: (index, index, ...)."""
+
+    def __init__(self, length=8, width=2):
+        self.length, self.width = length, width
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        return np.full(self.width, index)

@@ -1,0 +1,446 @@
+"""A server and its consumers, in processes of their own: who gets what, and what happens when somebody ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+from helpers.puppets import Indices, Puppet, Raised
+
+import mpqueue
+from mpqueue.errors import ServiceError
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPQUEUE_HOME", str(tmp_path / "servers"))
+
+
+@pytest.fixture
+def puppets():
+    """Make consumers that end with the test."""
+    with ExitStack() as stack:
+        yield lambda *args, **kwargs: stack.enter_context(Puppet(*args, **kwargs))
+
+
+def firsts(batches):
+    return [batch[0] for batch in batches]
+
+
+def until(condition, what, seconds=30.0):
+    """Wait for what no message tells of; only a deadlock uses the time up."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.005)
+
+
+def test_each_rank_gets_its_share_of_each_epoch(puppets):
+    with mpqueue.Server("s", Indices(8), world=2, workers=2):
+        ranks = [puppets("s", rank=rank) for rank in range(2)]
+        for _ in range(2):
+            for rank in ranks:
+                rank.tell("take_all")
+            assert [firsts(rank.answer()) for rank in ranks] == [[0, 2, 4, 6], [1, 3, 5, 7]]
+
+
+def test_the_end_is_filled_up_so_that_all_ranks_get_equally_many(puppets):
+    with mpqueue.Server("s", Indices(5), world=2, workers=1):
+        ranks = [puppets("s", rank=rank) for rank in range(2)]
+        for rank in ranks:
+            rank.tell("take_all")
+        assert [firsts(rank.answer()) for rank in ranks] == [[0, 2, 4], [1, 3, 0]]
+
+
+def test_a_broadcast_gives_all_to_all_and_computes_each_batch_once(puppets):
+    with mpqueue.Server("s", Indices(20), mode="broadcast", world=3, workers=2) as server:
+        all_of_them = [puppets("s") for _ in range(3)]
+        for one in all_of_them:
+            one.tell("take_all")
+        assert [firsts(one.answer()) for one in all_of_them] == [list(range(20))] * 3
+        assert server.statistics().batches == 20
+
+
+def test_without_ranks_each_batch_goes_to_one_consumer(puppets):
+    with mpqueue.Server("s", Indices(40), workers=2):
+        both = [puppets("s").attached() for _ in range(2)]
+        for one in both:
+            one.tell("take_all")
+        taken = [firsts(one.answer()) for one in both]
+        assert sorted(taken[0] + taken[1]) == list(range(40))
+
+
+def test_a_killed_rank_is_replaced_where_it_was(puppets):
+    with mpqueue.Server("s", Indices(12), world=2, workers=2):
+        first, second = (puppets("s", rank=rank).attached() for rank in range(2))
+        first.do("loop")
+        assert [first.do("take")[0] for _ in range(3)] == [0, 2, 4]
+        second.tell("take_all")
+        first.kill()
+        again = puppets("s", rank=0)
+        assert firsts(again.do("take_all")) == [4, 6, 8, 10], "the batch that it had not asked past comes again"
+        assert firsts(second.answer()) == [1, 3, 5, 7, 9, 11]
+
+
+def test_a_rank_that_comes_before_its_predecessor_is_gone_waits(puppets):
+    with mpqueue.Server("s", Indices(4), world=1, workers=1):
+        first = puppets("s", rank=0).attached()
+        second = puppets("s", rank=0)
+        first.do("loop")
+        first.do("take")
+        first.do("take")
+        first.kill()
+        assert firsts(second.do("take_all")) == [1, 2, 3]
+
+
+def test_the_others_are_told_of_a_rank_that_is_gone_for_good(puppets):
+    with mpqueue.Server("s", Indices(100), world=2, workers=1, grace_s=0.1):
+        first, second = (puppets("s", rank=rank).attached() for rank in range(2))
+        second.kill()
+        with pytest.raises(Raised) as told:
+            first.do("take_all")
+        assert told.value.args[0] == "ConsumerDied"
+        assert "rank 1 is gone" in told.value.args[1]
+
+
+def test_what_a_killed_consumer_had_not_taken_goes_to_the_others(puppets):
+    with mpqueue.Server("s", Indices(30), workers=2):
+        first, second = puppets("s").attached(), puppets("s").attached()
+        first.do("loop")
+        taken = [first.do("take")[0] for _ in range(4)][:3]
+        second.tell("take_all")
+        first.kill()
+        assert sorted(taken + firsts(second.answer())) == list(range(30))
+
+
+def test_all_may_die_and_the_next_consumer_goes_on(puppets):
+    with mpqueue.Server("s", Indices(10), workers=1):
+        first = puppets("s").attached()
+        first.do("loop")
+        first.do("take"), first.do("take")
+        first.kill()
+        assert sorted(firsts(puppets("s").do("take_all"))) == list(range(1, 10))
+
+
+def test_the_views_of_a_killed_consumers_slots_are_given_back(puppets):
+    with mpqueue.Server("s", Indices(400, 1000), workers=1) as server:
+        first = puppets("s").attached()
+        first.do("loop")
+        for _ in range(5):
+            first.do("take"), first.do("keep")
+        first.kill()
+        second = puppets("s")
+        assert len(second.do("take_all")) == 395 + 1
+        second.do("close")
+        until(lambda: not server.statistics().consumers, "the consumer has not left")
+        until(lambda: server.statistics().slots_in_use <= 10, "slots were not given back")
+
+
+def test_a_stopped_consumer_is_cut_off_and_its_views_stay(puppets):
+    with mpqueue.Server("s", Indices(3000, 100), workers=1, max_queue_size=4, lease_timeout=0.5):
+        first, second = puppets("s").attached(), puppets("s").attached()
+        first.do("loop")
+        first.do("take")
+        kept = first.do("keep")
+        first.process.send_signal(signal.SIGSTOP)
+        others = firsts(second.do("take_all"))
+        first.process.send_signal(signal.SIGCONT)
+        assert sorted(others) == list(range(3000)), "also what it had not taken"
+        with pytest.raises(Raised) as told:
+            first.do("take")
+        assert told.value.args[0] == "ConsumerDied"
+        assert "you have said nothing for 0.5 s" in told.value.args[1]
+        assert first.do("keep")[0] == kept[0], "nobody has written into its slot"
+
+
+def test_views_outlive_a_close_and_their_slot_is_not_written_before_they_are_gone(puppets):
+    with mpqueue.Server("s", Indices(500, 50), workers=1, max_queue_size=3) as server:
+        first = puppets("s").attached()
+        first.do("loop")
+        first.do("take")
+        kept = first.do("keep")
+        first.do("close")
+        second = puppets("s")
+        assert len(second.do("take_all")) == 500
+        assert first.do("keep")[0] == kept[0]
+        in_use = server.statistics().slots_in_use
+        first.do("drop")
+        until(lambda: server.statistics().slots_in_use < in_use, "the slot of the last view was not freed")
+
+
+def test_a_fork_that_keeps_the_connection_does_not_keep_a_dead_consumer_alive(puppets):
+    with mpqueue.Server("s", Indices(10), world=1, workers=1):
+        first = puppets("s", rank=0).attached()
+        first.do("loop")
+        first.do("take"), first.do("take")
+        child = first.do("fork")
+        try:
+            first.kill()
+            assert firsts(puppets("s", rank=0).do("take_all")) == list(range(1, 10))
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_a_consumer_that_hoards_gets_copies_and_starves_nobody(puppets):
+    with mpqueue.Server("s", Indices(60), mode="broadcast", world=2, workers=1, max_queue_size=4):
+        first, second = puppets("s").attached(), puppets("s").attached()
+        second.tell("take_all")
+        first.do("loop")
+        for _ in range(60):
+            first.do("take"), first.do("keep")
+        assert firsts(first.do("keep")[:60]) == list(range(60))
+        assert first.do("statistics")["copies"] >= 40
+        assert first.do("take") is None
+        assert firsts(second.answer()) == list(range(60))
+
+
+class Failing(Indices):
+    def __getitem__(self, index):
+        if index == 3:
+            raise KeyError("no such picture")
+        return super().__getitem__(index)
+
+
+def test_an_exception_of_the_source_is_raised_in_its_batchs_place_and_the_stream_goes_on(puppets):
+    with mpqueue.Server("s", Failing(6), mode="broadcast", world=2, workers=1):
+        both = [puppets("s").attached() for _ in range(2)]
+        for one in both:
+            one.do("loop")
+        for one in both:
+            assert [one.do("take")[0] for _ in range(3)] == [0, 1, 2]
+            with pytest.raises(Raised, match="KeyError"):
+                one.do("take")
+            assert [one.do("take")[0] for _ in range(2)] == [4, 5]
+
+
+def test_on_epoch_end_runs_once_when_all_have_taken_all(puppets, tmp_path):
+    class Ending(Indices):
+        def on_epoch_end(self):
+            with open(tmp_path / "ends", "a") as file:
+                file.write("end\n")
+
+    with mpqueue.Server("s", Ending(4), world=2, workers=1):
+        first, second = (puppets("s", rank=rank).attached() for rank in range(2))
+        assert len(first.do("take_all")) == 2
+        assert not (tmp_path / "ends").exists()
+        assert len(second.do("take_all")) == 2
+        first.do("loop")
+        first.do("take")
+        assert (tmp_path / "ends").read_text() == "end\n"
+
+
+@pytest.mark.parametrize(("join", "expected"), [("now", None), ("replay", list(range(30)))])
+def test_a_late_consumer_joins_the_running_epoch(puppets, join, expected):
+    with mpqueue.Server("s", Indices(30), mode="broadcast", workers=1, max_queue_size=4):
+        first = puppets("s").attached()
+        first.do("loop")
+        for _ in range(10):
+            first.do("take")
+        late = puppets("s", join=join).attached()
+        late.tell("take_all")
+        first.tell("take_all")
+        assert len(first.answer()) == 20
+        got = firsts(late.answer())
+        assert got == (expected or list(range(got[0], 30)))
+        assert got[0] >= 9 or expected
+
+
+def test_a_late_consumer_gets_the_next_epoch_by_default(puppets):
+    with mpqueue.Server("s", Indices(6), mode="broadcast", workers=1, max_queue_size=2):
+        first = puppets("s").attached()
+        first.do("loop")
+        first.do("take"), first.do("take")
+        late = puppets("s").attached()
+        assert late.epoch == 1
+        assert len(first.do("take_all")) == 4
+        late.tell("take_all")
+        first.tell("take_all")
+        assert firsts(late.answer()) == firsts(first.answer()) == list(range(6))
+
+
+def test_stop_is_told_to_the_consumers_and_their_views_stay(puppets):
+    server = mpqueue.Server("s", Indices(100), workers=1).start()
+    first = puppets("s").attached()
+    first.do("loop")
+    first.do("take")
+    kept = first.do("keep")
+    server.stop()
+    with pytest.raises(Raised) as told:
+        for _ in range(100):
+            first.do("take")
+    assert told.value.args[0] == "ServiceDied"
+    assert "was stopped" in told.value.args[1]
+    assert first.do("keep")[0] == kept[0]
+    assert server.statistics().batches > 0
+
+
+def test_it_may_be_started_again_under_its_name(puppets):
+    server = mpqueue.Server("s", Indices(4), workers=1)
+    for _ in range(2):
+        with server:
+            assert firsts(puppets("s").do("take_all")) == [0, 1, 2, 3]
+    assert "stopped" in repr(server)
+
+
+def test_a_second_server_of_a_name_is_told_who_has_it():
+    with (
+        mpqueue.Server("s", Indices(), workers=1),
+        pytest.raises(ServiceError, match=rf"served already, by process {os.getpid()}"),
+    ):
+        mpqueue.Server("s", Indices(), workers=1).start()
+
+
+def test_it_cannot_be_started_twice_or_waited_for_when_it_does_not_run():
+    server = mpqueue.Server("s", Indices(), workers=1)
+    with pytest.raises(RuntimeError, match="does not run"):
+        server.wait()
+    with server, pytest.raises(RuntimeError, match="runs already"):
+        server.start()
+    with server:
+        assert server.wait(0.01) is False
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "words"),
+    [
+        ({"mode": "scatter"}, ValueError, 'mode must be "split" or "broadcast"'),
+        ({"slow": "kill"}, ValueError, 'slow must be "wait", "skip" or "detach"'),
+        ({"world": 0}, ValueError, "world must be 1 or more"),
+        ({"world": "4"}, TypeError, "world must be a number"),
+        ({"slow": "skip"}, ValueError, 'for mode="broadcast"'),
+        ({"slow": "detach", "world": 2}, ValueError, "cannot be had with ranks"),
+        ({"grace_s": -1}, ValueError, "grace_s must be"),
+        ({"lease_timeout": "3"}, TypeError, "lease_timeout must be"),
+        ({"workers": 0}, ValueError, "workers=0"),
+        ({"backend": "thread"}, ValueError, "backend='thread'"),
+        ({"num_workers": 2}, TypeError, "workers"),
+        ({"batch_timeout": "3"}, TypeError, "batch_timeout"),
+    ],
+)
+def test_an_impossible_option_is_refused_at_construction(options, kind, words):
+    with pytest.raises(kind, match=words):
+        mpqueue.Server("s", Indices(), **{"workers": 1} | options)
+
+
+def test_statistics_say_who_takes_what_and_who_holds_up_whom(puppets):
+    with mpqueue.Server("s", Indices(50), mode="broadcast", world=2, workers=1, max_queue_size=3) as server:
+        first, second = puppets("s").attached(), puppets("s").attached()
+        first.do("loop"), second.do("loop")
+        first.tell("take_all")
+        until(lambda: any(one.holds_up for one in server.statistics().consumers), "nobody holds up anybody")
+        slow = next(one for one in server.statistics().consumers if one.holds_up)
+        assert slow.pid == second.process.pid
+        assert slow.behind >= 3
+        second.do("take_all"), first.answer()
+        found = {one.pid: one for one in server.statistics().consumers}
+        assert found[first.process.pid].batches == 50
+        assert found[first.process.pid].bytes > 50 * 16
+        assert found[first.process.pid].wait_s > 0
+
+
+_SERVER = """
+import os, sys
+import numpy as np
+import mpqueue
+sys.path.insert(0, sys.argv[1])
+from helpers.puppets import Indices
+
+server = mpqueue.Server("s", Indices(int(sys.argv[2])), world=2, workers=1, journal=sys.argv[3], shuffle=True)
+with server:
+    print(server.folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def start_server(tmp_path):
+    """Start servers with one journal, each in a process of its own."""
+    tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    started = []
+
+    def start(length):
+        process = subprocess.Popen(
+            [sys.executable, "-c", _SERVER, tests, str(length), str(tmp_path / "journal")],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        started.append(process)
+        assert process.stdout.readline()
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+def test_consumers_of_a_killed_server_are_told_at_once_and_keep_their_views(puppets, start_server):
+    server = start_server(1000)
+    first = puppets("s", rank=0).attached()
+    first.do("loop")
+    first.do("take")
+    kept = first.do("keep")
+    server.kill()
+    with pytest.raises(Raised) as told:
+        first.do("take_all")
+    assert told.value.args[0] == "ServiceDied"
+    assert first.do("keep")[0] == kept[0]
+
+
+def test_a_server_that_comes_back_goes_on_where_the_killed_one_was(puppets, start_server):
+    server = start_server(40)
+    ranks = [puppets("s", rank=rank, reconnect=True).attached() for rank in range(2)]
+    taken = []
+    for rank in ranks:
+        rank.do("loop")
+    for _ in range(7):
+        taken += [rank.do("take")[0] for rank in ranks]
+    server.kill()
+    server.wait()
+    for rank in ranks:
+        rank.tell("take_all")
+    start_server(40)
+    for rank in ranks:
+        taken += firsts(rank.answer())
+    assert sorted(taken) == list(range(40)), "none is lost, and none comes twice"
+
+
+def test_a_dead_rank_of_a_dead_server_is_replaced_where_it_was(puppets, start_server):
+    server = start_server(20)
+    first, second = (puppets("s", rank=rank, reconnect=rank == 1).attached() for rank in range(2))
+    first.do("loop"), second.do("loop")
+    taken = []
+    for _ in range(3):
+        taken += [first.do("take")[0], second.do("take")[0]]
+    first.do("take")  # which it does not ask past
+    first.kill()
+    server.kill()
+    server.wait()
+    second.tell("take_all")
+    start_server(20)
+    taken += firsts(puppets("s", rank=0).do("take_all")) + firsts(second.answer())
+    assert sorted(taken) == list(range(20))
+
+
+def test_a_journal_of_another_stream_is_refused(start_server, tmp_path):
+    start_server(20).kill()
+    with pytest.raises(ServiceError, match="is of another stream"):
+        mpqueue.Server("t", Indices(21), world=2, workers=1, journal=tmp_path / "journal", shuffle=True).start()
+
+
+def test_a_source_that_cannot_be_restarted_is_refused_with_a_journal(tmp_path):
+    class Changing(Indices):
+        def on_epoch_end(self):
+            self.length += 1
+
+    def generator():
+        yield np.zeros(1)
+
+    for source, words in ((Changing(), "state_dict"), (generator, "a generator cannot begin behind them")):
+        with pytest.raises(ValueError, match=words):
+            mpqueue.Server("s", source, workers=1, journal=tmp_path / "journal")
