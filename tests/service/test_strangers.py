@@ -288,7 +288,7 @@ def keep_welcomes(name, count):
 
 def test_more_consumers_of_one_process_than_anybody_needs_are_refused(server, stranger):
     assert stranger.ask(keep_welcomes, "numbers", 300) == MAX_OF_PROCESS
-    assert server.extra_descriptors() <= 2 * MAX_OF_PROCESS
+    assert server.extra_descriptors() <= 2 * MAX_OF_PROCESS + 8  # some are just being refused
     (told,) = stranger.ask(misbehave, "numbers", range(1))
     assert f"has {MAX_OF_PROCESS} consumers, and gets no more: close those that it does not need" in told
     with RawConsumer("numbers"):  # another process is let in
