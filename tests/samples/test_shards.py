@@ -194,7 +194,6 @@ def jax_of(*, is_initialized):
         ("jax", SimpleNamespace(distributed=SimpleNamespace()), Shard(5, 6)),
         ("jax", SimpleNamespace(), Shard(5, 6)),
     ],
-    ids=str,
 )
 def test_a_library_that_runs_in_several_processes_tells_the_rank_before_the_launcher(
     launched, monkeypatch, module, found, expected
