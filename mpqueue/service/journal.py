@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from mpqueue.control.progress import Place
 from mpqueue.errors import ServiceError
 from mpqueue.system import descriptors
+from mpqueue.system.joined_threads import JoinedThread
 
 _RECORD = struct.Struct("<IHxxQQq")
 _MAGIC = 0x514A
@@ -146,7 +147,7 @@ class Journal:
         self._fd = -1
         self._lock = threading.Lock()  # around the descriptor, which the thread that syncs uses, too
         self._is_due, self._is_closed = threading.Event(), False
-        self._thread = threading.Thread(target=self._sync, name="mpqueue-journal", daemon=True)
+        self._thread = JoinedThread(self._sync, "mpqueue-journal")
 
     def begin(self, epoch: int, state: Any, taken: Iterable[tuple[int, int]] = ()) -> None:
         """Write down that an epoch begins, or goes on; ``taken``: pairs of holder and position.

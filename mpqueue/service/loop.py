@@ -101,7 +101,8 @@ class Loop:
         stream, core = self._stream, self._core
         stream.advance()
         while True:
-            given = stream.take(may_fail=core.group.is_starving()) if core.wants_batch() else stream.take_extra()
+            may_fail = core.group.is_starving()
+            given = stream.take(may_fail=may_fail) if core.wants_batch() else stream.take_extra(may_fail=may_fail)
             if given is not None:
                 core.arrived(given)
             elif not stream.has_ended or not core.wants_end():
