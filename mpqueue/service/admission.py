@@ -1,8 +1,9 @@
 """Gives seats to those who have said their greeting, and waits for those who were here before the server came back.
 
 A rank whose consumer is still there is taken: whoever asks for it waits, until that one is gone, or its own time is
-over. A server that comes back, by its journal, opens no epoch before the consumers of its predecessor have attached
-again, or have ended, or `grace_s` is over: they alone know what they took last.
+over. A server without ranks that comes back, by its journal, opens no epoch before the consumers of its predecessor
+have attached again, or have ended, or `grace_s` is over: they alone know what they took last, and any other might be
+given that.
 """
 
 import os
@@ -59,6 +60,9 @@ class Admission:
         peer.stage = Stage.ATTACHED
         if self._journal is not None:
             self._journal.note_arrival(peer.number, Survivor(pid, started_at(pid)))
+            if hello.resume is not None and hello.resume.epoch == self._core.epoch:
+                for position in hello.resume.taken:  # the journal may not have them: its last server died before
+                    self._journal.note_taken(position, peer.number if seat.rank is None else seat.rank)
         peer.send_now(self._welcome(seat).encode(), (self._ring_fd,))
 
     def take_waiting(self) -> list[Peer]:

@@ -196,7 +196,8 @@ class Server:
         assert stream.ring is not None
         admission = Admission(core, journal, self._job(stream), self._welcome, stream.ring.read_only_fd)
         loop = Loop(claim, self._uids | {uid}, stream, core, deliveries, admission, peers, desk)
-        if recovered is not None:
+        if recovered is not None and rules.mode == "split" and not rules.is_ranked:
+            # Any other might be given what one of them has taken; a rank, or a broadcast, goes on without them.
             admission.await_survivors(recovered.survivors.values(), loop.handlers, rules.grace_s)
         run = _Run(loop, core, peers)
         run.thread.start()

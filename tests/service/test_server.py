@@ -349,7 +349,8 @@ import mpqueue
 sys.path.insert(0, sys.argv[1])
 from helpers.puppets import Indices
 
-server = mpqueue.Server("s", Indices(int(sys.argv[2])), world=2, workers=1, journal=sys.argv[3], shuffle=True)
+world = int(sys.argv[4]) or None
+server = mpqueue.Server("s", Indices(int(sys.argv[2])), world=world, workers=1, journal=sys.argv[3], shuffle=True)
 with server:
     print(server.folder, flush=True)
     sys.stdin.read()
@@ -362,9 +363,9 @@ def start_server(tmp_path):
     tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     started = []
 
-    def start(length):
+    def start(length, world=2):
         process = subprocess.Popen(
-            [sys.executable, "-c", _SERVER, tests, str(length), str(tmp_path / "journal")],
+            [sys.executable, "-c", _SERVER, tests, str(length), str(tmp_path / "journal"), str(world)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         started.append(process)
@@ -408,6 +409,28 @@ def test_a_server_that_comes_back_goes_on_where_the_killed_one_was(puppets, star
     for rank in ranks:
         taken += firsts(rank.answer())
     assert sorted(taken) == list(range(40)), "none is lost, and none comes twice"
+
+
+@pytest.mark.parametrize("world", [2, 0], ids=["ranks", "first come"])
+def test_servers_may_die_again_and_again(puppets, start_server, world):
+    server = start_server(30, world)
+    both = [puppets("s", rank=rank if world else None, reconnect=True).attached() for rank in range(2)]
+    for one in both:
+        one.do("loop")
+    taken = []
+    for _ in range(3):
+        for _ in range(3):
+            for one in both:
+                one.tell("take")
+            taken += [one.answer()[0] for one in both]
+        server.kill()
+        server.wait()
+        server = start_server(30, world)
+    for one in both:
+        one.tell("take_all")
+    for one in both:
+        taken += firsts(one.answer())
+    assert sorted(taken) == list(range(30)), "none is lost, and none comes twice"
 
 
 def test_a_dead_rank_of_a_dead_server_is_replaced_where_it_was(puppets, start_server):
