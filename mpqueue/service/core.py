@@ -199,11 +199,7 @@ class Core:
             self._offer_all()
             self._dealing.settle(has_ended=self._has_ended)
             self._tell_ends()
-            if (
-                not self._has_ended
-                or not self.group.seats
-                or any(seat.epoch == self.epoch for seat in self.group.seats)
-            ):
+            if not self._has_ended or not self.group.is_done_with(self.epoch):
                 return
             self._outside.finish_epoch(self.epoch)
             self._stand_before_next()
@@ -215,17 +211,14 @@ class Core:
         self._known.clear()
 
     def _open_if_due(self) -> None:
-        if self.is_running or not any(seat.has_begun and seat.epoch == self.epoch for seat in self.group.seats):
+        """Open the epoch, if somebody's loop over it has begun, and all are there who are to be waited for."""
+        group, rules = self.group, self.rules
+        if self.is_running or self.awaited:
             return
-        rules = self.rules
-        if self.awaited:
+        if not any(seat.has_begun and seat.epoch == self.epoch for seat in group.seats):
             return
-        if (
-            not self._has_opened
-            and rules.world is not None
-            and len(self.group.by_consumer) < rules.world
-            and not self.rules.is_ranked
-        ):
+        is_gathering = rules.mode == "broadcast" and not self._has_opened
+        if is_gathering and len(group.by_consumer) < (rules.world or 1):
             return
         self.is_running = self._has_opened = True
         self._dealing.begin(self._outside.open_epoch(self.epoch))

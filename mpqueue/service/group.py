@@ -93,6 +93,10 @@ class Group:
                 'join="replay" computes again what you have missed, which its source cannot: use "now" or "next"'
             )
 
+    def is_done_with(self, epoch: int) -> bool:
+        """Return True if all seats, of which there are some, have taken all of an epoch."""
+        return bool(self.seats) and all(seat.epoch > epoch for seat in self.seats)
+
     def holding_up(self, epoch: int) -> list[Seat]:
         """Return the seats of consumers for whom others wait."""
         here = [seat for seat in self.seats if seat.epoch == epoch]
