@@ -281,7 +281,7 @@ def test_stop_waits_no_longer_for_a_thread_than_a_batch_may_take():
                 go_on.wait(60)
             return super().__getitem__(index)
 
-    enqueuer = PassEnqueuer(Hanging(), 1, False, options=Options(batch_timeout=0.05))
+    enqueuer = PassEnqueuer(Hanging(), 1, False, options=Options(batch_timeout=1.0))
     enqueuer.start()
     generator = enqueuer.get()
     assert indices(generator, 2) == [0, 1]

@@ -108,13 +108,16 @@ class Fault:
     Args:
         kind: One of `KINDS`.
         fuse: A path that does not exist, for once; None for always.
+        told: A `helpers.hanging.Told` that each strike tells; None: nobody is told.
     """
 
-    def __init__(self, kind, fuse=None):
-        self.kind, self.fuse = kind, None if fuse is None else str(fuse)
+    def __init__(self, kind, fuse=None, told=None):
+        self.kind, self.fuse, self.told = kind, None if fuse is None else str(fuse), told
 
     def __call__(self):
         if self.fuse is None or burns(self.fuse):
+            if self.told is not None:
+                self.told.tell()
             KINDS[self.kind].strike()
 
 

@@ -9,6 +9,7 @@ import select
 import numpy as np
 import pytest
 from helpers.faults import Fault, Growing, Numbers, StrikesAt
+from helpers.hanging import TIMEOUT_S, Stopped, judge_by
 
 from mpqueue import Loader
 from mpqueue.control.progress import Place
@@ -409,9 +410,10 @@ def test_a_batch_that_kills_its_workers_is_an_error_in_its_place(caplog):
         assert isinstance(given[3][1], WorkerDied)
 
 
-def test_a_worker_that_hangs_is_ended(caplog):
+def test_a_worker_that_hangs_is_ended(caplog, monkeypatch):
     caplog.set_level(logging.CRITICAL, "mpqueue")
-    with Server(StrikesAt(Fault("sigstop"), at=3), batch_timeout=1.0, restarts=0) as server:
+    judge_by(Stopped(), monkeypatch)
+    with Server(StrikesAt(Fault("sigstop"), at=3), batch_timeout=TIMEOUT_S, restarts=0) as server:
         assert isinstance(server.epoch(0)[3][1], BatchTimeout)
 
 

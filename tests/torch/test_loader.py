@@ -8,12 +8,13 @@ import random
 import signal
 import subprocess
 import sys
-import time
+import threading
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from helpers.gates import Gate, pass_gate
 from helpers.torch_batches import as_it_is
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -127,22 +128,35 @@ def test_an_item_that_kills_every_worker_is_a_runtime_error():
 
 
 def test_an_interrupt_while_waiting_loses_nothing():
-    def strike(*_):
-        raise KeyboardInterrupt
+    gate, has_struck = Gate(), threading.Event()
 
-    class Slow(Numbers):
+    class AtGate(Numbers):
         def __getitem__(self, index):
             if index == 4:
-                time.sleep(0.5)
+                pass_gate(address)
             return index
 
+    def strike(*_):
+        if not has_struck.is_set():
+            has_struck.set()
+            raise KeyboardInterrupt
+
+    def interrupt():
+        arrival = gate.arrival()
+        # Again and again: one that comes in the instant before a system call blocks is handled after it.
+        while not has_struck.wait(0.05):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+        arrival.let_go()
+
+    address, interrupting = gate.address, threading.Thread(target=interrupt)
     before = signal.signal(signal.SIGALRM, strike)
     try:
-        iterator = iter(DataLoader(Slow(8), batch_size=2, num_workers=1))
+        iterator = iter(DataLoader(AtGate(8), batch_size=2, num_workers=1))
         got = [next(iterator), next(iterator)]
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-        with pytest.raises(KeyboardInterrupt):
+        with gate, pytest.raises(KeyboardInterrupt):
+            interrupting.start()
             next(iterator)
+        interrupting.join()
         assert _numbers([*got, *iterator]) == [[0, 1], [2, 3], [4, 5], [6, 7]]
     finally:
         signal.signal(signal.SIGALRM, before)

@@ -4,23 +4,34 @@ import os
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from helpers.faults import Numbers, burns, numbers
+from helpers.hanging import TIMEOUT_S, Stopped, Told, judge_by
 
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 from mpqueue.errors import BatchTimeout
+from mpqueue.workers import hang
+from mpqueue.workers.lifecycle import Cause, Life
 
-# The time in which an interpreter comes up counts, too.
-METHODS = pytest.mark.parametrize(("method", "timeout_s"), [("nursery", 1.5), ("fork", 1.5), ("spawn", 6.0)])
+METHODS = pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    """Who is over its time."""
+    told = Told(tmp_path / "told")
+    judge_by(told, monkeypatch)
+    return told
 
 
 class Hanging(Numbers):
     """At index 2 the main thread hangs in one function, another thread in another."""
 
-    def __init__(self, fuse=None):
+    def __init__(self, told, fuse=None):
         super().__init__()
-        self.fuse = None if fuse is None else str(fuse)
+        self.told, self.fuse = told, None if fuse is None else str(fuse)
 
     def __getitem__(self, index):
         if index == 2 and (self.fuse is None or burns(self.fuse)):
@@ -35,19 +46,22 @@ class Hanging(Numbers):
         threading.Event().wait()
 
     def hangs_in_the_main_thread(self):
+        self.told.tell()
         threading.Event().wait()
 
 
 @METHODS
-def test_the_error_holds_the_frames_of_all_threads_of_the_worker(method, timeout_s):
-    with OrderedEnqueuer(Hanging(), True, batch_timeout=timeout_s, restarts=0, start_method=method) as enqueuer:
+def test_the_error_holds_the_frames_of_all_threads_of_the_worker(method, told, monkeypatch):
+    monkeypatch.setattr("mpqueue.workers.hang._DUMP_S", TIMEOUT_S)
+    monkeypatch.setattr("mpqueue.workers.hang._QUIET_S", 1.0)
+    with OrderedEnqueuer(Hanging(told), True, batch_timeout=TIMEOUT_S, restarts=0, start_method=method) as enqueuer:
         enqueuer.start(1, 4)
         batches = enqueuer.get()
         assert numbers(batches, 2) == [0, 1]
         with pytest.raises(BatchTimeout) as caught:
             next(batches)
         error = caught.value
-        assert (error.index, error.epoch, error.timeout_s) == (2, 0, timeout_s)
+        assert (error.index, error.epoch, error.timeout_s) == (2, 0, TIMEOUT_S)
         assert "hangs_in_the_main_thread" in error.stack
         assert "hangs_in_a_thread" in error.stack
         assert "__getitem__" in error.stack
@@ -55,23 +69,26 @@ def test_the_error_holds_the_frames_of_all_threads_of_the_worker(method, timeout
 
 
 @METHODS
-def test_the_worker_is_replaced_and_the_batch_computed_again(method, timeout_s, tmp_path):
-    source = Hanging(tmp_path / "fuse")
-    with OrderedEnqueuer(source, True, batch_timeout=timeout_s, start_method=method) as enqueuer:
+def test_the_worker_is_replaced_and_the_batch_computed_again(method, told, tmp_path):
+    source = Hanging(told, tmp_path / "fuse")
+    with OrderedEnqueuer(source, True, batch_timeout=TIMEOUT_S, start_method=method) as enqueuer:
         enqueuer.start(2, 4)
         assert numbers(enqueuer.get(), 16) == 2 * list(range(8))
         seen = enqueuer.statistics()
-        assert seen.deaths == seen.restarts >= 1
+        assert seen.deaths == seen.restarts == 1
 
 
-def test_a_stopped_worker_cannot_answer_and_the_error_says_so():
+def test_a_stopped_worker_cannot_answer_and_the_error_says_so(monkeypatch):
+    judge_by(Stopped(), monkeypatch)
+    monkeypatch.setattr("mpqueue.workers.hang._DUMP_S", 0.05)
+
     class Stopping(Numbers):
         def __getitem__(self, index):
             if index == 2:
                 os.kill(os.getpid(), signal.SIGSTOP)
             return super().__getitem__(index)
 
-    with OrderedEnqueuer(Stopping(), True, batch_timeout=0.3, restarts=0) as enqueuer:
+    with OrderedEnqueuer(Stopping(), True, batch_timeout=TIMEOUT_S, restarts=0) as enqueuer:
         enqueuer.start(1, 4)
         batches = enqueuer.get()
         assert numbers(batches, 2) == [0, 1]
@@ -80,8 +97,8 @@ def test_a_stopped_worker_cannot_answer_and_the_error_says_so():
         assert caught.value.index == 2
 
 
-def test_after_the_error_a_loader_goes_on_with_the_batch_after_it():
-    with Loader(Hanging(), workers=1, batch_timeout=0.3, restarts=1) as loader:
+def test_after_the_error_a_loader_goes_on_with_the_batch_after_it(told):
+    with Loader(Hanging(told), workers=1, batch_timeout=TIMEOUT_S, restarts=1) as loader:
         batches = iter(loader)
         assert numbers(batches, 2) == [0, 1]
         with pytest.raises(BatchTimeout):
@@ -89,13 +106,14 @@ def test_after_the_error_a_loader_goes_on_with_the_batch_after_it():
         assert numbers(batches, 1) == [3]
 
 
-def test_a_generator_that_hangs_is_named_by_its_element(tmp_path):
+def test_a_generator_that_hangs_is_named_by_its_element(told):
     def stream():
         yield Numbers()[0]
         yield Numbers()[1]
+        told.tell()
         threading.Event().wait()
 
-    with GeneratorEnqueuer(stream, True, batch_timeout=0.5, restarts=1) as enqueuer:
+    with GeneratorEnqueuer(stream, True, batch_timeout=TIMEOUT_S, restarts=1) as enqueuer:
         enqueuer.start(1)
         batches = enqueuer.get()
         assert numbers(batches, 2) == [0, 1]
@@ -106,15 +124,32 @@ def test_a_generator_that_hangs_is_named_by_its_element(tmp_path):
 
 def test_a_worker_init_that_hangs_in_a_thread_is_given_up():
     go_on = threading.Event()
-    with OrderedEnqueuer(Numbers(), batch_timeout=0.2, worker_init=go_on.wait) as enqueuer:
+    with OrderedEnqueuer(Numbers(), batch_timeout=1.0, worker_init=go_on.wait) as enqueuer:
         enqueuer.start(2)
         with pytest.raises(BatchTimeout, match="wait"):
             next(enqueuer.get())
     go_on.set()
 
 
+def test_a_batch_has_its_time_from_when_its_worker_runs(monkeypatch):
+    now_s = 1000.0
+    monkeypatch.setattr(hang, "time", SimpleNamespace(perf_counter_ns=lambda: round(now_s * 1e9)))
+    process = object()
+    worker = SimpleNamespace(in_flight={1: "a batch"}, life=Life(), process=None, busy_since=round(now_s * 1e9))
+    idle = SimpleNamespace(in_flight={}, life=Life(), process=process, busy_since=0)
+    watch = hang.HangWatch(SimpleNamespace(workers={0: worker, 1: idle}), 2.0)
+    now_s += 1.5
+    assert watch.time_left_s() == pytest.approx(hang.START_S + 0.5)
+    worker.process = process
+    assert watch.time_left_s() == pytest.approx(0.5)
+    now_s += 1.5
+    assert watch.time_left_s() == 0
+    worker.life.kill(Cause.HUNG)
+    assert watch.time_left_s() is None
+
+
 class SlowToLoad(Numbers):
-    """Takes longer to be unpickled than a batch may; index 2 kills the nursery once."""
+    """Its second unpickling takes longer than a batch may; index 2 kills the nursery, once."""
 
     def __init__(self, fuse):
         super().__init__()
@@ -122,7 +157,8 @@ class SlowToLoad(Numbers):
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        time.sleep(1.0)
+        if os.path.exists(self.fuse):
+            time.sleep(1.5)
 
     def __getitem__(self, index):
         if index == 2 and burns(self.fuse):
@@ -132,6 +168,6 @@ class SlowToLoad(Numbers):
 
 
 def test_the_start_of_another_nursery_is_no_time_of_a_batch(tmp_path):
-    with OrderedEnqueuer(SlowToLoad(tmp_path / "fuse"), True, batch_timeout=0.5) as enqueuer:
+    with OrderedEnqueuer(SlowToLoad(tmp_path / "fuse"), True, batch_timeout=1.0, restarts=8) as enqueuer:
         enqueuer.start(1, 4)
         assert numbers(enqueuer.get(), 8) == list(range(8))

@@ -52,7 +52,7 @@ def test_a_worker_that_is_killed_because_it_hangs_is_a_warning_that_says_so(tmp_
                 os.kill(os.getpid(), signal.SIGSTOP)
             return Numbers.__getitem__(self, index)
 
-    with OrderedEnqueuer(Hanging(tmp_path / "fuse"), True, batch_timeout=0.5) as enqueuer:
+    with OrderedEnqueuer(Hanging(tmp_path / "fuse"), True, batch_timeout=1.0) as enqueuer:
         enqueuer.start(1, 4)
         assert numbers(enqueuer.get(), 8) == list(range(8))
     assert "it was killed, because it was over its time" in warnings()[0]

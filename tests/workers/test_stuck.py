@@ -3,11 +3,13 @@
 import contextlib
 import os
 import signal
+import time
 
 import psutil
 import pytest
 from helpers.faults import Numbers, burns, numbers
 from helpers.gates import Gate, pass_gate
+from helpers.hanging import TIMEOUT_S, judge_by
 from workers.test_nursery import nurseries
 
 from mpqueue import OrderedEnqueuer
@@ -29,6 +31,8 @@ def freezer():
         def freeze(self, pid):
             self.write("tasks", pid)
             self.write("freezer.state", "FROZEN")
+            while self.read("freezer.state") != ["FROZEN"]:  # "FREEZING": it can still die
+                time.sleep(0.001)
 
         def thaw(self):
             self.write("freezer.state", "THAWED")
@@ -37,8 +41,8 @@ def freezer():
             with open(f"{folder}/{name}", "w") as file:
                 file.write(str(value))
 
-        def pids(self):
-            with open(f"{folder}/tasks") as file:
+        def read(self, name):
+            with open(f"{folder}/{name}") as file:
                 return file.read().split()
 
     yield Freezer()
@@ -67,15 +71,20 @@ def test_a_worker_stuck_in_the_kernel_is_replaced_and_its_slots_wait_for_its_end
 ):
     monkeypatch.setattr("mpqueue.workers.supervision.STUCK_S", 0.1)
     monkeypatch.setattr("mpqueue.workers.hang._DUMP_S", 0.01)
+    frozen = set()
+    judge_by(frozen, monkeypatch)
     with (
         Gate() as gate,
-        OrderedEnqueuer(AtGate(gate, tmp_path / "fuse"), True, batch_timeout=0.2, start_method=method) as enqueuer,
+        OrderedEnqueuer(
+            AtGate(gate, tmp_path / "fuse"), True, batch_timeout=TIMEOUT_S, start_method=method
+        ) as enqueuer,
     ):
         enqueuer.start(1, 4)
         batches = enqueuer.get()
         assert numbers(batches, 3) == [0, 1, 2]
         stuck = gate.arrival()
         freezer.freeze(stuck.pid)
+        frozen.add(stuck.pid)
         backend = enqueuer._engine.pipeline.backend
         (worker,) = backend.pool.roster.workers.values()
         assert numbers(batches, 5) == [3, 4, 5, 6, 7]
@@ -129,6 +138,8 @@ def test_a_death_that_a_hanging_nursery_does_not_tell_of_loses_nothing(monkeypat
         nursery.send_signal(signal.SIGSTOP)
         for worker in workers:
             worker.kill()
+        while any(worker.status() != psutil.STATUS_ZOMBIE for worker in workers):
+            time.sleep(0.001)  # only what has died can be known to have
         assert numbers(batches, 12) == [4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7]
         assert nurseries() != [nursery]
         assert not psutil.pid_exists(nursery.pid)

@@ -12,6 +12,7 @@ import pytest
 from conftest import DEADLOCK_S, Footprint, left_behind
 from helpers.faults import Fault, numbers, released
 from helpers.gates import Gate
+from helpers.hanging import TIMEOUT_S, Told, judge_by
 from helpers.hooks import Faulty, FaultyEpochs, WorkerInit
 from helpers.outside import ran
 from helpers.table import (
@@ -36,6 +37,7 @@ import mpqueue
 from mpqueue import OrderedEnqueuer
 from mpqueue.errors import BatchTimeout, WorkerDied
 from mpqueue.workers import launcher
+from mpqueue.workers.roster import Roster
 
 _WITH_EPOCHS = {"epoch-end", "on-epoch-end", "push-to-nursery", "push-to-worker"}
 _OF_ALL_WORKERS = {"unpickling", "worker-init", "push-to-worker"}  # one worker only, or which one is struck matters
@@ -101,16 +103,16 @@ class Cell:
 
     def __init__(self, place, kind, backend, folder, *, once=True, **options):
         self.place, self.kind, self.backend, self.folder = place, kind, backend, folder
-        self.fuse = folder / "fuse"
+        self.fuse, self.told = folder / "fuse", Told(folder / "told")
         self.gate = Gate()
         make = FaultyEpochs if place in _WITH_EPOCHS else Faulty
-        fault = Fault(kind, self.fuse if once else None)
+        fault = Fault(kind, self.fuse if once else None, self.told)
         at_gate = place in ("idle", "epoch-end") or (place == "stopping" and backend == "thread")
         self.source = make(place, fault, self.gate.address if at_gate else None)
         if backend in PROCESSES:
             options["start_method"] = backend
         if kind in HANGING:
-            options["batch_timeout"] = 2.0 if backend == "spawn" else 0.3
+            options["batch_timeout"] = TIMEOUT_S if backend in PROCESSES else 1.0  # nobody can be told of a thread's
         self.enqueuer = OrderedEnqueuer(
             self.source, backend in PROCESSES, worker_init=WorkerInit(self.source, folder / "pid"), **options
         )
@@ -176,11 +178,14 @@ def test_cell(place, kind, backend, tmp_path, monkeypatch):
         _test_pause_here(place, backend)
         return
     _hurry(monkeypatch)
+    if place == "stopping":
+        _let_strike(tmp_path / "fuse", monkeypatch)
     if place == "nursery":
         _strike_at_start_of_nursery(kind, tmp_path, monkeypatch)
     expected = outcome_of(place, kind, backend)
     once = place != "pickling-batch" or kind not in RAISING  # what pickle cannot do is tried again by cloudpickle
     with Cell(place, kind, backend, tmp_path, once=once) as cell:
+        judge_by(cell.told, monkeypatch)
         error = _outcome(cell, interrupt=expected.error == "Enough")
         is_cut = place == "stopping" and backend == "thread"
         if expected.error is None:
@@ -199,6 +204,19 @@ def test_cell(place, kind, backend, tmp_path, monkeypatch):
 def _hurry(monkeypatch):
     monkeypatch.setattr("mpqueue.workers.hang._DUMP_S", 0.05)
     monkeypatch.setattr("mpqueue.workers.roster._TERM_S", 0.2)
+
+
+def _let_strike(fuse, monkeypatch):
+    """A `stop` asks no worker to leave before one has struck, however long that takes."""
+    send = Roster.signal
+
+    def send_after_strike(roster, worker, number):
+        until = time.monotonic() + DEADLOCK_S
+        while not fuse.exists() and time.monotonic() < until:
+            time.sleep(0.001)
+        send(roster, worker, number)
+
+    monkeypatch.setattr(Roster, "signal", send_after_strike)
 
 
 def _outcome(cell, *, interrupt):
@@ -320,8 +338,9 @@ def test_a_worker_init_that_kills_again_and_again_is_no_ticket_to_blame(kind, tm
 def test_a_ticket_that_hangs_again_and_again_is_given_up_after_its_restarts(place, kind, tmp_path, monkeypatch):
     _hurry(monkeypatch)
     with Cell(place, kind, "nursery", tmp_path, once=False, restarts=1) as cell:
+        judge_by(cell.told, monkeypatch)
         with pytest.raises(BatchTimeout) as caught:
             _run(cell)
         at = 0 if place == "worker-init" else AT
-        assert (caught.value.index, caught.value.epoch, caught.value.timeout_s) == (at, 0, 0.3)
+        assert (caught.value.index, caught.value.epoch, caught.value.timeout_s) == (at, 0, TIMEOUT_S)
         assert cell.found == list(range(at))

@@ -1,6 +1,9 @@
 """Systems without pidfds and epoll (macOS, older kernels, sandboxes): the engine works without them, too."""
 
+import os
+
 import pytest
+from helpers.hanging import TIMEOUT_S
 from helpers.outside import ran
 
 # Interpreters import this first: trainer, nursery and spawned workers.
@@ -22,7 +25,7 @@ sys.platform = "darwin"
 def without(request, tmp_path):
     """The environment of an interpreter that lacks them."""
     (tmp_path / "sitecustomize.py").write_text(request.param)
-    return {"PYTHONPATH": str(tmp_path)}
+    return {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.path.dirname(os.path.dirname(__file__))])}
 
 
 METHODS = pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
@@ -37,6 +40,8 @@ class Dying(Numbers):
             STRIKE
         return super().__getitem__(index)
 
+from helpers.hanging import Stopped, judge_by
+judge_by(Stopped())
 enqueuer = OrderedEnqueuer(Dying(), True, start_method=METHOD, batch_timeout=TIMEOUT)
 enqueuer.start(2, 4)
 batches = enqueuer.get()
@@ -61,9 +66,7 @@ def test_a_worker_that_dies_is_replaced(method, strike, without, tmp_path):
 @METHODS
 def test_a_worker_that_hangs_is_killed_and_replaced(method, without, tmp_path):
     strike = "os.kill(os.getpid(), signal.SIGSTOP)"
-    said, _ = ran(
-        _script(method, strike, 6.0 if method == "spawn" else 1.5), env={**without, "FUSE": str(tmp_path / "fuse")}
-    )
+    said, _ = ran(_script(method, strike, TIMEOUT_S), env={**without, "FUSE": str(tmp_path / "fuse")})
     assert said == [_TWICE, "1"]
 
 

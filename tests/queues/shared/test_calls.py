@@ -165,7 +165,7 @@ def test_a_timeout_there_leaves_in_what_went_in():
     queue = FIFOQueue(2, "int32", [[]])
     with Other(queue) as other:
         with pytest.raises(DeadlineExceededError):
-            other.ask(lambda q: q.enqueue_many([[1, 2, 3]], timeout=0.05))
+            other.ask(lambda q: q.enqueue_many([[1, 2, 3]], timeout=1.0))
         assert queue.dequeue_many(2).tolist() == [1, 2]
         assert queue.size() == 0
 

@@ -84,7 +84,7 @@ def test_two_queues_that_feed_each_other_are_got_out_of_by_a_timeout():
     back.enqueue(2)
     with Other(there, back) as one, Other(back, there) as two:
         for process in (one, two):  # each waits for the other to take something out first
-            process.begin(lambda ahead, _behind: ahead.enqueue(3, timeout=0.5))
+            process.begin(lambda ahead, _behind: ahead.enqueue(3, timeout=2.0))
         in_line(there)
         in_line(back)
         for process in (one, two):

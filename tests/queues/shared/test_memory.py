@@ -150,7 +150,7 @@ def test_a_timeout_gets_out(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8")
     with Other(queue) as other:
         with pytest.raises(DeadlineExceededError, match="for lack of"):
-            other.ask(lambda q: [put(q, value, timeout=0.2) for value in range(20)] and None)
+            other.ask(lambda q: [put(q, value, timeout=1.0) for value in range(20)] and None)
         held = int(queue.size())
         assert 0 < held < 5
         assert [int(queue.dequeue()[0]) for _ in range(held)] == list(range(held))
