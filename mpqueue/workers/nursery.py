@@ -205,11 +205,12 @@ class _Nursery:
 
         ours, theirs = socket.socketpair()
         with ours, theirs, self._lifelines() as lifelines:
-            fds = [theirs.fileno(), *lifelines]
+            fds = [theirs.fileno(), *lifelines, *birth.inherited]
+            numbers = [str(fd) for fd in (*fds, -1)[:_NUM_SPAWN_FDS]]
             flags = sys.orig_argv[1 : sys.orig_argv.index("-c")]
             process = subprocess.Popen(
-                [sys.executable, *flags, "-c", _SPAWN_CODE, *sys.path, *map(str, fds)],
-                pass_fds=[*fds, *birth.inherited],
+                [sys.executable, *flags, "-c", _SPAWN_CODE, *sys.path, *numbers],
+                pass_fds=fds,
                 env=hash_seed.with_hash_seed(os.environ, self._hash_seed),
             )
             for read_end in lifelines:
@@ -231,7 +232,8 @@ class _Nursery:
 # What follows the path entries in argv differs; the path itself comes first, so that `mpqueue` is found. Imports make
 # no garbage: without collections NumPy and this package are there in 99 ms instead of 105.
 _CODE = "import gc, sys; gc.disable(); sys.path[:] = sys.argv[1:-{}]; from mpqueue.workers import nursery; nursery.{}()"
-_SPAWN_CODE, NURSERY_CODE = _CODE.format(3, "spawned"), _CODE.format(2, "main")
+_NUM_SPAWN_FDS = 4  # socket, two lifelines, and the life pipe, which is -1 where there are pidfds
+_SPAWN_CODE, NURSERY_CODE = _CODE.format(_NUM_SPAWN_FDS, "spawned"), _CODE.format(2, "main")
 
 
 def main() -> None:
@@ -266,7 +268,9 @@ def _open_standard_streams() -> None:
 def spawned() -> None:
     """Entry of a worker that is an interpreter of its own."""
     gc.enable()
-    fd, *lifelines = (int(arg) for arg in sys.argv[-3:])
+    fd, *lifelines, life = (int(arg) for arg in sys.argv[-_NUM_SPAWN_FDS:])
+    if life >= 0:
+        descriptors.own(life)  # or a child that user code forks would hide our end
     for read_end in lifelines:
         parent_death.arm(read_end)
     sys.argv[:] = [""]

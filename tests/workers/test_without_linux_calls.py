@@ -73,8 +73,12 @@ def test_a_worker_that_hangs_is_killed_and_replaced(method, without, tmp_path):
 @METHODS
 def test_a_worker_whose_child_lives_on_is_known_to_have_died(method, without, tmp_path):
     """The child of its own has its pipes, but not the life pipe."""
-    strike = "pid = os.fork()\n            if not pid: time.sleep(20); os._exit(0)\n            os.kill(os.getpid(), signal.SIGKILL)"
-    said, _ = ran(_script(method, strike), env={**without, "FUSE": str(tmp_path / "fuse")})
+    strike = """os.fork() and os.kill(os.getpid(), signal.SIGKILL)
+            while not os.path.exists(fuse + ".end"):
+                time.sleep(0.01)
+            os._exit(0)"""
+    script = _script(method, strike) + 'open(os.environ["FUSE"] + ".end", "w").close()\n'
+    said, _ = ran(script, env={**without, "FUSE": str(tmp_path / "fuse")})
     assert said == [_TWICE, "1"]
 
 
