@@ -17,7 +17,7 @@ from mpqueue.errors import ServiceError
 from mpqueue.memory.segment import ForeignSegment
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.greeting import Hello, Refusal, Resume, Welcome, decode_answer
-from mpqueue.service.home import Home, credentials_of, sentinel_of
+from mpqueue.service.home import Home, credentials_of, greet, receive_answer, sentinel_of
 from mpqueue.service.link import Link
 from mpqueue.service.mapped_ring import MappedRing
 from mpqueue.service.records import MAX_GREETING, CorruptMessage
@@ -89,13 +89,13 @@ def _greet(connection: socket.socket, hello: bytes, deadline: float | None) -> t
     """Send a greeting, and wait for the answer."""
     fds: list[int] = []
     try:
-        connection.send(hello, socket.MSG_NOSIGNAL)
+        greet(connection, hello)
         if not let_through(_wait_readable, connection, deadline):
             raise ServiceError(
                 "the server has not answered in time: it is busy, or stopped, or waits for the end of the consumer "
                 "that has this rank"
             )
-        data, fds, _, _ = socket.recv_fds(connection, MAX_GREETING, 1, socket.MSG_CMSG_CLOEXEC)
+        data, fds = receive_answer(connection, MAX_GREETING)
         if not data:
             raise _Gone
         answer = decode_answer(data)

@@ -286,6 +286,25 @@ class Claim:
         return f"<Claim of {self.home.folder}{' (closed)' if self._lock < 0 else ''}>"
 
 
+def greet(connection: socket.socket, hello: bytes) -> None:
+    """Send a greeting; one that has been refused before is answered, see `receive_answer`."""
+    with contextlib.suppress(ConnectionError):
+        connection.send(hello, socket.MSG_NOSIGNAL)
+
+
+def receive_answer(connection: socket.socket, most_bytes: int) -> tuple[bytes, list[int]]:
+    """Return the server's answer to a greeting, and the descriptors that came with it; empty if it is gone.
+
+    A server that refuses a user does not read the greeting, which resets the connection. That is told once, and before
+    the refusal.
+    """
+    for _ in range(2):
+        with contextlib.suppress(ConnectionResetError):
+            data, fds, _, _ = socket.recv_fds(connection, most_bytes, 1, socket.MSG_CMSG_CLOEXEC)
+            return data, fds
+    return b"", []
+
+
 def credentials_of(connection: socket.socket) -> Credentials:
     """Return who is at the other end, as the kernel has noted it."""
     size = struct.calcsize("3i")

@@ -22,7 +22,7 @@ from mpqueue.queues.connection import connection
 from mpqueue.queues.lookup import Lookup
 from mpqueue.queues.wire import Place
 from mpqueue.service.greeting import Hello, Refusal, Welcome, decode_answer
-from mpqueue.service.home import Home
+from mpqueue.service.home import Home, greet, receive_answer
 from mpqueue.service.records import MAX_GREETING, CorruptMessage
 from mpqueue.system import descriptors
 
@@ -121,11 +121,11 @@ def _greet(home: Home, deadline: float | None) -> Welcome | None:
     """Exchange greetings; None if the server was gone before it answered."""
     conversation = home.connect(deadline)
     try:
-        conversation.send(Hello(purpose="queues").encode(), socket.MSG_NOSIGNAL)
+        greet(conversation, Hello(purpose="queues").encode())
         patience = None if deadline is None else max(deadline, time.monotonic() + _ANSWER_S)  # it is there, and busy
         if not _wait_readable(conversation, patience):
             raise ServiceError(f"the server {home.name!r} has not answered in time: it is busy, or stopped by a signal")
-        data = conversation.recv(MAX_GREETING)
+        data, _ = receive_answer(conversation, MAX_GREETING)
         if not data:
             return None
         answer = decode_answer(data)

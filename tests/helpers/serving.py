@@ -3,7 +3,6 @@
 import contextlib
 import mmap
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ import numpy as np
 
 from mpqueue.memory.recipes import ReadSpec, base_over
 from mpqueue.service.greeting import Hello, Refusal, decode_answer
-from mpqueue.service.home import Home
+from mpqueue.service.home import Home, greet, receive_answer
 from mpqueue.service.records import MAX_GREETING, MAX_MESSAGE, PICKLED, Down, Request, Up, unpack_down
 from mpqueue.service.specs import decode_spec
 from mpqueue.system import descriptors
@@ -61,8 +60,8 @@ class RawConsumer:
 
     def __init__(self, name, hello=None):
         self.sock = connected(name)
-        self.sock.send((hello or Hello()).encode())
-        data, fds, _, _ = socket.recv_fds(self.sock, MAX_GREETING, 4)
+        greet(self.sock, (hello or Hello()).encode())
+        data, fds = receive_answer(self.sock, MAX_GREETING)
         self.welcome = decode_answer(data)
         if isinstance(self.welcome, Refusal):
             descriptors.close_object(self.sock)

@@ -14,7 +14,7 @@ from helpers.others import Other
 
 from mpqueue.errors import ServiceError
 from mpqueue.service import home as homes
-from mpqueue.service.home import Home, credentials_of, sentinel_of
+from mpqueue.service.home import Home, credentials_of, greet, receive_answer, sentinel_of
 from mpqueue.system import descriptors
 
 DEADLOCK_S = 60
@@ -554,3 +554,18 @@ def connect_and_close(name, within_s):
     server = credentials_of(connection)
     descriptors.close_object(connection)
     return server
+
+
+@pytest.mark.parametrize("is_early", [True, False], ids=["before the greeting", "before it has read the greeting"])
+def test_a_refusal_is_heard_of_a_server_that_has_read_nothing(claim, connect, is_early):
+    """The end of a connection with something unread in it resets the other end."""
+    held = claim()
+    connection = connect(held.home)
+    with accepted(held) as peer:
+        if not is_early:
+            greet(connection, b"hello")
+        peer.send(b"no")
+    if is_early:
+        greet(connection, b"hello")
+    assert receive_answer(connection, 100) == (b"no", [])
+    assert receive_answer(connection, 100) == (b"", [])
