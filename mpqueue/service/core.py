@@ -302,9 +302,12 @@ class Core:
         self._outside.cut(consumer, DETACHED, text)
         self.leave(consumer, now, died=True)
 
-    def relieve(self, now: float) -> None:
-        """The ring is full: with ``slow="detach"`` those whose window is full go, if they keep others waiting."""
-        full = self.group.holding_up(self.epoch)
-        if self.rules.slow == "detach":
-            for seat in full:
-                self._detach(seat.consumer, "you were so slow that the others had to wait", now)
+    def relieve(self, now: float) -> bool:
+        """The ring is full: with ``slow="detach"`` those whose window is full go, if they keep others waiting.
+
+        Returns: True if some went.
+        """
+        slow = self.group.holding_up(self.epoch) if self.rules.slow == "detach" else []
+        for seat in slow:
+            self._detach(seat.consumer, "you were so slow that the others had to wait", now)
+        return bool(slow)

@@ -97,25 +97,31 @@ class Loop:
             self._close()
 
     def _feed(self) -> None:
-        """Give the core what has come and is wanted, and send what it decides."""
-        stream, core = self._stream, self._core
+        """Let the core know what has come and how late it is, and send what it decides."""
+        stream, core, now = self._stream, self._core, _clock()
         stream.advance()
+        self._reception.look(now)
+        self._admission.look(now, self.handlers)
+        core.advance(now)
+        self._take()
+        if stream.is_full and core.relieve(now):
+            self._take()
+        for peer in self._deliveries.flush():
+            if peer.sock is not None:
+                self.handlers.watch_room(peer.sock.fileno(), is_full=True)
+
+    def _take(self) -> None:
+        """Give the core all batches that are there and wanted."""
+        stream, core = self._stream, self._core
         while True:
             may_fail = core.group.is_starving()
             given = stream.take(may_fail=may_fail) if core.wants_batch() else stream.take_extra(may_fail=may_fail)
             if given is not None:
                 core.arrived(given)
             elif not stream.has_ended or not core.wants_end():
-                break
+                return
             else:
                 core.ended()
-        now = _clock()
-        self._reception.look(now)
-        self._admission.look(now, self.handlers)
-        core.advance(now)
-        for peer in self._deliveries.flush():
-            if peer.sock is not None:
-                self.handlers.watch_room(peer.sock.fileno(), is_full=True)
 
     def _timeout_s(self) -> float | None:
         now = _clock()

@@ -171,6 +171,12 @@ class Stream:
         """Return the counters of the engine; after `stop` they stay as they were last."""
         return self._engine.statistics()
 
+    @property
+    def is_full(self) -> bool:
+        """True if all that may be computed ahead is there: the workers wait for somebody to take it."""
+        ledger = self._pipeline.ledger
+        return len(ledger.ready) >= ledger.credit
+
     # -- The loop
 
     def fileno(self) -> int:

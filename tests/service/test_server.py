@@ -205,6 +205,32 @@ class Failing(Indices):
         return super().__getitem__(index)
 
 
+def test_a_slow_consumer_is_cut_off_if_the_server_is_to_do_so(puppets):
+    with mpqueue.Server("s", Indices(40), mode="broadcast", world=2, workers=1, max_queue_size=3, slow="detach"):
+        first, second = puppets("s").attached(), puppets("s").attached()
+        second.do("loop")
+        second.do("take")
+        assert firsts(first.do("take_all")) == list(range(40))
+        with pytest.raises(Raised) as told:
+            second.do("take_all")
+        assert told.value.args[0] == "ConsumerDied"
+        assert "you were so slow that the others had to wait" in told.value.args[1]
+
+
+def test_a_slow_consumer_misses_batches_if_the_server_is_to_skip_them(puppets):
+    with mpqueue.Server(
+        "s", Indices(40), mode="broadcast", world=2, workers=1, max_queue_size=3, slow="skip"
+    ) as server:
+        first, second = puppets("s").attached(), puppets("s").attached()
+        second.do("loop")
+        assert second.do("take")[0] == 0
+        assert firsts(first.do("take_all")) == list(range(40))
+        skipped = {one.pid: one.skipped for one in server.statistics().consumers}[second.process.pid]
+        rest = firsts(second.do("take_all"))
+        assert len(rest) + 1 + skipped == 40
+        assert rest == sorted(rest)
+
+
 def test_an_exception_of_the_source_is_raised_in_its_batchs_place_and_the_stream_goes_on(puppets):
     with mpqueue.Server("s", Failing(6), mode="broadcast", world=2, workers=1):
         both = [puppets("s").attached() for _ in range(2)]
