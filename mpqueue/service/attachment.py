@@ -201,6 +201,8 @@ class Attachment:
         """Let go of the server; the connection ends with the last view of its memory. Idempotent."""
         if self.link.death is None:
             self.link.linger(self.ring.memory)
+        else:  # an interrupt may have struck between the death and the close
+            self.link.close()
         self.ring.close()
 
     def abandon(self) -> None:

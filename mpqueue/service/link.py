@@ -185,8 +185,9 @@ class Link:
         return Death(ConsumerDied, text, is_final=True)
 
     def _die(self, death: Death) -> None:
-        self.death = death
-        self.close()
+        with HeldBack():
+            self.death = death
+            self.close()
 
     def leave(self, how: int = 0) -> None:
         """Tell the server that the consumer goes, as far as it listens now; ``how``: see `DROPPED`."""
@@ -202,12 +203,12 @@ class Link:
 
         The server takes its end, after LEAVE, as the news that all slots may be written again.
         """
-        self.death = Death(ServiceDied, f"the connection to the server {self._name!r} was closed", is_final=True)
         with HeldBack():
             sentinel, self._sentinel = self._sentinel, -1
             if sentinel >= 0:
                 descriptors.close(sentinel)
             weakref.finalize(memory, descriptors.close_object, self._connection).atexit = False
+            self.death = Death(ServiceDied, f"the connection to the server {self._name!r} was closed", is_final=True)
 
     def close(self) -> None:
         """Close the descriptors; idempotent."""
