@@ -18,6 +18,11 @@ From the ground up; a module imports only from its own line and the lines above 
     queues.py               queues between processes
     tensorflow_records.py   the records as TensorFlow reads them; run by its own interpreter
     records.py              files of records that are read and decoded
+    trainers.py             processes that take batches, and count them
+    served.py               a server in a process of its own, and its consumers
+    service_attach.py service_idle.py   the time to a consumer's first batch; the cost of having nothing to do
+    service_peers.py        those who also serve several trainers
+    service.py              one preparation for many trainers
     latency.py              the time to mpqueue's first batch
     wakeup.py               the time from a batch that is done to the consumer that waits for it
     memory.py               mpqueue's memory beyond its ring

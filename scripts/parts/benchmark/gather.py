@@ -7,6 +7,7 @@ from parts.benchmark.feeds import OURS
 from parts.benchmark.measure import Measurement
 from parts.benchmark.peers import missing
 from parts.benchmark.results import Results
+from parts.benchmark.service_peers import PEERS as SERVICE_PEERS
 
 
 class Gathered:
@@ -24,6 +25,7 @@ class Gathered:
         self._first_batches: Any = collections.defaultdict(list)
         self._wake_ups: Any = collections.defaultdict(list)
         self._memory: Any = collections.defaultdict(list)
+        self._service: Any = collections.defaultdict(lambda: collections.defaultdict(list))
         self._failed: dict[tuple[str, str], str] = {}
 
     def is_hopeless(self, one: Measurement) -> bool:
@@ -38,6 +40,10 @@ class Gathered:
             self._wake_ups[one.name] += found
         elif one.what == "memory":
             self._add_lists(self._memory, {name: [value] for name, value in found.items()})
+        elif one.what == "service":
+            if "rate" in found:
+                self._rates[one.workload, one.name] += found.pop("rate")
+            self._add_lists(self._service[one.workload, one.name], found)
         elif one.what == "records":
             for name, rate in found.items():
                 self._rates[one.workload, name].append(rate)
@@ -53,13 +59,14 @@ class Gathered:
         Raises:
             RuntimeError: It is mpqueue or a floor: what is not allowed to fail.
         """
-        if one.name in OURS or one.what == "floor":
+        if one.name in OURS or one.what == "floor" or (one.what == "service" and one.name not in SERVICE_PEERS):
             raise error
         self._failed[one.workload, one.name] = str(error).strip().splitlines()[-1]
         if one.what == "wake-up":
             self._wake_ups.pop(one.name, None)
         self._rates.pop((one.workload, one.name), None)
         self._costs.pop((one.workload, one.name), None)
+        self._service.pop((one.workload, one.name), None)
 
     def results(self) -> Results:
         """Return all findings."""
@@ -69,6 +76,7 @@ class Gathered:
             costs={key: dict(found) for key, found in self._costs.items()},
             wake_ups=dict(self._wake_ups),
             memory=dict(self._memory),
+            service={key: dict(found) for key, found in self._service.items()},
             missing=tuple(missing(self._asked)),
             failed=self._failed,
             num_workers=self._num_workers,

@@ -5,11 +5,15 @@ from collections.abc import Iterator
 
 from parts.benchmark.results import Results
 from parts.benchmark.samples import SAMPLES, copied_per_byte
+from parts.benchmark.service import ONE_CONSUMER, RING
 
 SMALL_RATE, SMALL_SHARE = 60_000.0, 0.6  # batches/s, or of what processes produce into slots
 DECODE_CPU_MS = 0.1  # of the trainer, per batch
 COPIED = 1.0  # bytes for each byte of a batch
 MEMORY_MB, MEMORY_PER_WORKER_MB = 20.0, 12.0  # beyond the ring
+ATTACH_MS = 20.0  # to the first batch
+RING_SHARE = 1.05  # of one consumer's ring, for four
+IDLE = {"CPU seconds": 0.001, "wake-ups": 0}  # in 5 s; less CPU than the clock's own reading is none
 
 
 def verdict(is_reached: bool) -> str:
@@ -23,6 +27,9 @@ def lines(results: Results) -> Iterator[str]:
     yield from _decode(results)
     yield from _memory(results)
     yield from _copied(results)
+    yield from _attach(results)
+    yield from _ring(results)
+    yield from _idle(results)
 
 
 def _small(results: Results) -> Iterator[str]:
@@ -56,3 +63,24 @@ def _copied(results: Results) -> Iterator[str]:
             copied = copied_per_byte(workload)
             told = f"{workload}: {copied:.2f} bytes are copied for each byte of a batch, {COPIED:g} wanted"
             yield f"{told}: {verdict(copied <= COPIED)}"
+
+
+def _attach(results: Results) -> Iterator[str]:
+    for name, times in results.service.get(("service attach", "mpqueue"), {}).items():
+        median = statistics.median(times)
+        told = f"{name}: {median:.1f} ms to the first batch ({min(times):.1f} to {max(times):.1f})"
+        yield f"{told}, at most {ATTACH_MS:g} wanted: {verdict(median <= ATTACH_MS)}"
+
+
+def _ring(results: Results) -> Iterator[str]:
+    many, one = (results.service.get(("service broadcast", name), {}).get(RING) for name in ("mpqueue", ONE_CONSUMER))
+    if many and one:
+        share = statistics.median(ours / alone for ours, alone in zip(many, one, strict=True))
+        told = f"service broadcast: {share:.2f} of the ring of one consumer ({statistics.median(one):,.0f} MB)"
+        yield f"{told}, at most {RING_SHARE:g} wanted: {verdict(share <= RING_SHARE)}"
+
+
+def _idle(results: Results) -> Iterator[str]:
+    for name, used in results.service.get(("service idle", "mpqueue"), {}).items():
+        median, limit = statistics.median(used), IDLE[name.partition(" of ")[0]]
+        yield f"service idle: {median:.3g} {name} in 5 s, none wanted: {verdict(median <= limit)}"

@@ -20,6 +20,7 @@ from parts.benchmark.peers import PEERS
 from parts.benchmark.queues import queue_rate
 from parts.benchmark.records import record_rate
 from parts.benchmark.samples import sample_rate
+from parts.benchmark.service import service_figures
 from parts.benchmark.sizes import mean_bytes
 from parts.benchmark.wakeup import wake_ups
 from parts.benchmark.workloads import WORKLOADS
@@ -34,8 +35,8 @@ class Measurement:
     """One measurement to be made.
 
     Attributes:
-        what: "feed" or "floor" (of a workload), "queue", "samples", "records", "latency",
-            "wake-up", "memory", or "curve".
+        what: "feed" or "floor" (of a workload), "queue", "samples", "records", "service",
+            "latency", "wake-up", "memory", or "curve".
         name: Which feed, floor, queue, reader or curve.
         workload: Of which workload, or at which point of the curve.
         num_workers: With how many workers.
@@ -84,6 +85,8 @@ class Measurement:
             return queue_rate(self.workload, self.name, self.seconds)
         if self.what == "samples":
             return sample_rate(self.workload, self.name, self.num_workers, self.seconds)
+        if self.what == "service":
+            return service_figures(self.workload, self.name, self.num_workers, self.seconds)
         if self.what == "records":
             return record_rate(self.workload, self.name, self.num_workers, self.seconds)
         workload = WORKLOADS[self.workload]

@@ -16,6 +16,8 @@ from parts.benchmark.goals import verdict
 from parts.benchmark.queues import STANDARD
 from parts.benchmark.records import ON_ONE_CORE, OURS, RECORDS, python_with_tensorflow
 from parts.benchmark.results import KNOWN, Results
+from parts.benchmark.service import ONE_CONSUMER, ONE_LOADER, OWN_LOADERS, SERVICE
+from parts.benchmark.service_peers import absent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +49,12 @@ TARGETS = (
     Target("tabular records", "TensorFlow queues", 1.0),
     Target("mixed records", "TensorFlow queues", 0.33),
     Target("csv", "TensorFlow queues", 0.5),
+    Target("service broadcast", ONE_CONSUMER, 3.8),
+    Target("service decode", OWN_LOADERS, 3.8),
+    Target("service split", ONE_LOADER, 0.95),
+    Target("service split small", ONE_LOADER, 0.95),
 )
-RATES = {("large records", OURS + ON_ONE_CORE): 1000.0}
+RATES = {("large records", OURS + ON_ONE_CORE): 1000.0, ("service tiny", OURS): 25_000.0}
 FIRST_BATCH_MS = {"cold": 120.0, "parked": 5.0, "next epoch": 2.0}
 
 
@@ -91,6 +97,7 @@ def _wanted(results: Results) -> Iterator[str]:
             yield f"{workload}, {name}: {told}: {verdict(rate >= RATES[workload, name])}"
     if any(workload in RECORDS for workload, _ in results.rates) and python_with_tensorflow() is None:
         yield "TensorFlow is not installed: not measured (MPQUEUE_PEERS_PYTHON may name an interpreter that has it)"
+    yield from _without(results)
     yield from goals.lines(results)
     for name, times in results.first_batches.items():
         median, limit = statistics.median(times), FIRST_BATCH_MS.get(name)
@@ -100,6 +107,14 @@ def _wanted(results: Results) -> Iterator[str]:
         yield f"{name} is not installed: not measured (python3 -m pip install '.[peers]')"
     for (workload, name), why in results.failed.items():
         yield f"{workload}: {name} failed: {why}"
+
+
+def _without(results: Results) -> Iterator[str]:
+    """Yield a line for each peer that a workload of the service lacks."""
+    for workload in sorted({workload for workload, _ in results.rates} & SERVICE.keys()):
+        for peer in SERVICE[workload].peers:
+            if peer in absent():
+                yield f"{workload}: {peer} is not installed: not measured (python3 -m pip install '.[peers]')"
 
 
 def as_json(results: Results) -> str:
@@ -114,6 +129,9 @@ def as_json(results: Results) -> str:
     document |= {"first_batch_ms": results.first_batches, "wake_up_us": results.wake_ups}
     document |= {
         "beyond_ring_mb": results.memory,
+        "service": [
+            {"workload": workload, "name": name} | found for (workload, name), found in results.service.items()
+        ],
         "missing": results.missing,
         "failed": [[*key, why] for key, why in results.failed.items()],
     }

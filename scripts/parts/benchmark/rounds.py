@@ -12,6 +12,7 @@ from parts.benchmark.queues import QUEUES
 from parts.benchmark.records import RECORDS, readers
 from parts.benchmark.results import Results
 from parts.benchmark.samples import SAMPLES
+from parts.benchmark.service import SERVICE, ways
 from parts.benchmark.workloads import WORKLOADS
 
 
@@ -30,6 +31,9 @@ def plan(workloads: Iterable[str], feeds: list[str], num_workers: int, seconds: 
             continue
         if name in RECORDS:
             wanted += [Measurement("records", reader, name, num_workers, seconds) for reader in readers()]
+            continue
+        if name in SERVICE:
+            wanted += [Measurement("service", way, name, num_workers, seconds) for way in ways(name)]
             continue
         workload = WORKLOADS[name]
         fitting = [feed for feed in feeds if workload.is_small or feed not in FOR_SMALL_BATCHES]

@@ -1,0 +1,153 @@
+"""Those who also serve the batches of one preparation to several trainers: tf.data service, TensorSocket.
+
+Each peer is a context manager that starts its server and gives what a trainer calls for its batches. Its package is
+imported in the processes that need it, and never in the one that starts them.
+
+A server of `tf.data` can only run what TensorFlow can compute, so a batch is a constant to which a number is added, as
+mpqueue's is a copy of a constant: no cheaper array is fresh. Its trainers share one computation by its cache.
+
+TensorSocket is fed by torch's DataLoader. It sends the bytes of batches that lie in plain memory (only of a GPU's it
+sends a handle), and those of all batches that it collates with each of them; it collates as few as it can. A trainer
+that comes later than its rubber band is long waits for the next epoch: so it begins when all are there.
+"""
+
+import contextlib
+import importlib.util
+import multiprocessing
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from parts.benchmark.trainers import Batches
+
+TENSORFLOW, TENSORSOCKET = "tf.data service", "tensorsocket"
+NUM_PORTS = 4
+LENGTH = 1 << 20  # of TensorSocket's loader; no measurement comes near it
+COLLATED, RUBBER_BAND = 2, 64  # batches; with one it fails
+HEARTBEAT_S = 0.1
+
+# Takes an array, of which each batch is a copy; the numbers of trainers, of workers, and of batches computed ahead.
+Peer = Callable[[np.ndarray, int, int, int], AbstractContextManager[Batches]]
+
+
+@contextlib.contextmanager
+def tf_data_service(array: np.ndarray, _num_trainers: int, num_workers: int, ahead: int) -> Iterator[Batches]:
+    """A dispatcher and a worker in one process; every trainer gets all that is computed."""
+    with _helper(_serve_tensorflow, ()) as target:
+
+        def batches(which: int) -> Iterator[Any]:
+            tf = _tensorflow()
+            service = tf.data.experimental.service
+            constant = tf.constant(array)
+            made = tf.data.Dataset.counter().map(
+                lambda number: constant + tf.cast(number, constant.dtype), num_parallel_calls=num_workers
+            )
+            shared = service.distribute(
+                service.ShardingPolicy.OFF, target, job_name="all",
+                cross_trainer_cache=service.CrossTrainerCache(trainer_id=f"trainer {which}"),
+            )  # fmt: skip
+            return made.apply(shared).prefetch(ahead).as_numpy_iterator()  # type: ignore[no-any-return]
+
+        yield batches
+
+
+def _serve_tensorflow(end: Connection) -> None:
+    service = _tensorflow().data.experimental.service
+    dispatcher = service.DispatchServer()
+    address = dispatcher.target.partition("://")[2]
+    worker = service.WorkerServer(service.WorkerConfig(dispatcher_address=address))
+    end.send(dispatcher.target)
+    worker.join()
+
+
+def _tensorflow() -> Any:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    import tensorflow as tf
+
+    return tf
+
+
+@contextlib.contextmanager
+def tensorsocket(array: np.ndarray, num_trainers: int, num_workers: int, ahead: int) -> Iterator[Batches]:
+    """A producer in a process of its own, over the workers of a DataLoader."""
+    port, ack_port, *heart_ports = _free_ports()
+    ports = {"port": port, "ack_port": ack_port, "heart_ports": tuple(heart_ports)}
+    with _helper(_produce, (array, num_trainers, num_workers, ahead, ports)):
+
+        def batches(_which: int) -> Iterator[Any]:
+            from tensorsocket import TensorConsumer
+
+            return iter(TensorConsumer(**ports, batch_size=len(array)))
+
+        yield batches
+
+
+def _produce(
+    array: np.ndarray, num_trainers: int, num_workers: int, ahead: int, ports: dict[str, Any], end: Connection
+) -> None:
+    from tensorsocket import TensorProducer
+    from torch.utils.data import DataLoader
+
+    loader = DataLoader(_Tensors(array), None, num_workers=num_workers, prefetch_factor=max(2, ahead // num_workers))
+    bounds = {"rubber_band_pct": RUBBER_BAND / LENGTH, "consumer_max_buffer_size": ahead}
+    producer = TensorProducer(loader, **ports, **bounds, producer_batch_size=COLLATED)
+    end.send("produces")
+    while len(producer.hb.consumers) < num_trainers:
+        time.sleep(HEARTBEAT_S)
+    for _ in producer:
+        pass
+
+
+class _Tensors:
+    """Batches for a DataLoader, a fresh tensor each."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __len__(self) -> int:
+        return LENGTH
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        import torch
+
+        return (torch.from_numpy(self.array.copy()),)
+
+
+@contextlib.contextmanager
+def _helper(serve: Callable[..., None], args: tuple[Any, ...]) -> Iterator[Any]:
+    """Run a peer's server until the end; gives what it says when it runs."""
+    context = multiprocessing.get_context("fork")
+    end, other = context.Pipe()
+    process = context.Process(target=serve, args=(*args, other))
+    process.start()
+    other.close()
+    try:
+        yield end.recv()
+    finally:
+        process.kill()
+        process.join()
+        end.close()
+
+
+def _free_ports() -> list[int]:
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(NUM_PORTS)]
+        return [each.getsockname()[1] for each in sockets]
+
+
+PEERS: dict[str, tuple[str, Peer]] = {
+    TENSORFLOW: ("tensorflow", tf_data_service),
+    TENSORSOCKET: ("tensorsocket", tensorsocket),
+}
+
+
+def absent() -> list[str]:
+    """Return the names of those whose package is not installed."""
+    return [name for name, (package, _) in PEERS.items() if importlib.util.find_spec(package) is None]
