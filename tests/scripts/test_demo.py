@@ -1,6 +1,7 @@
 """The parts of scripts/demo: the files that it cuts, its classifier, its verdict, and its figures."""
 
 import dataclasses
+import json
 import os
 import random
 import shutil
@@ -135,14 +136,14 @@ def test_help_sets_nothing_up(tmp_path):
     """The usage is printed in a checkout where nothing was installed, and nothing is after it."""
     shutil.copytree(SCRIPTS, tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     done = subprocess.run(["sh", "scripts/demo", "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    for option in ("--workers N", "--epochs N", "--seed N", "--keras", "--torch"):
+    for option in ("--workers N", "--epochs N", "--seed N", "--keras", "--torch", "--service"):
         assert option in done.stdout
     assert [entry.name for entry in tmp_path.iterdir()] == ["scripts"]
 
 
-# The demo on two small pictures, without its comparison of feeds; its last line is a digest of the trained model.
-SMALL_DEMO = """
-import hashlib, runpy, sys
+# A demo on two small pictures.
+SMALL = """
+import hashlib, json, runpy, sys
 from pathlib import Path
 from parts.demo import compare
 from parts.photographs import cut, dataset
@@ -150,9 +151,18 @@ from parts.photographs import cut, dataset
 folder = Path(sys.argv.pop(1))
 dataset.CACHE, dataset.TRAIN_FILES, dataset.HELD_OUT_FILES = folder / "cache", 64, 16
 cut.photographs = lambda: [(name, folder / f"{name}.png") for name in ("left", "right")]
-compare.compare = lambda *_: {"no workers": 1.0}
+"""
+# Without its comparison of feeds; the last line is a digest of the trained model.
+SMALL_DEMO = f"""{SMALL}
+compare.compare = lambda *_: {{"no workers": 1.0}}
 model = runpy.run_module("parts.demo.train_numpy", run_name="__main__")["model"]
 print(hashlib.sha256(b"".join(weight.tobytes() for weight in model._weights)).hexdigest())
+"""
+# The last line is the losses and accuracies with the service and without it, and the batches that the server has computed.
+SMALL_SERVICE = f"""{SMALL}
+done = runpy.run_module("parts.demo.train_service", run_name="__main__")
+trained = [[(one.loss, one.accuracy) for one in done[how]] for how in ("served", "alone")]
+print(json.dumps([*trained, done["num_computed"]]))
 """
 
 
@@ -161,17 +171,38 @@ def test_a_seed_gives_the_same_figures_at_each_run(photographs, tmp_path):
     """Files in the same order, augmented equally: the trained weights are equal to the bit; another seed differs."""
     script = tmp_path / "small_demo.py"
     script.write_text(SMALL_DEMO)
-    paths = [str(SCRIPTS), str(Path(mpqueue.__file__).parents[1])]
 
     def trained(*options):
-        done = subprocess.run(
-            [sys.executable, str(script), str(tmp_path), "--epochs", "1", "--workers", "2", *options],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}, capture_output=True, text=True, timeout=110,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return [line for line in done.stdout.splitlines() if line.startswith("accuracy") or len(line) == 64]
+        out = _run(script, tmp_path, *options)
+        return [line for line in out.splitlines() if line.startswith("accuracy") or len(line) == 64]
 
     first = trained()
     assert len(first) == 3
     assert trained() == first
     assert trained("--seed", "7")[-1] != first[-1]
+
+
+def _run(script, folder, *options):
+    paths = [str(SCRIPTS), str(Path(mpqueue.__file__).parents[1])]
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder), "--epochs", "1", "--workers", "2", *options],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}, capture_output=True, text=True, timeout=110,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the service needs Linux")
+def test_a_model_reaches_the_same_with_the_service_and_without_it(photographs, tmp_path):
+    """The seed decides, so each batch is the same; and the server computes it once for all three."""
+    script = tmp_path / "small_service.py"
+    script.write_text(SMALL_SERVICE)
+    out = _run(script, tmp_path, "--service")
+    served, alone, num_computed = json.loads(out.splitlines()[-1])
+    assert len(served) == 3
+    assert served == alone
+    assert len({loss for loss, _ in served}) == 3  # each has a learning rate of its own
+    assert num_computed == 4
+    assert "one server with 2 workers, three trainers" in out
+    assert "times the images/s" in out

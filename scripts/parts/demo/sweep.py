@@ -1,0 +1,111 @@
+"""Trainings of a sweep: the same photographs, another learning rate each, in processes of their own."""
+
+import contextlib
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import mpqueue
+from parts.demo.model import PatchClassifier
+from parts.photographs.cut import Files
+from parts.photographs.dataset import BATCH, photo_files
+from parts.photographs.decode import read_batch
+
+
+class Photos(mpqueue.Sequence):
+    """Batches of photographs: float32 images of shape (32, 224, 224, 3), and their classes."""
+
+    def __init__(self, files: Files, *, augment: bool) -> None:
+        self.paths, self.labels = files.paths, np.array(files.labels)
+        self.augment = augment
+
+    def __len__(self) -> int:
+        return len(self.paths) // BATCH
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        part = slice(index * BATCH, (index + 1) * BATCH)
+        return read_batch(self.paths[part], augment=self.augment), self.labels[part]
+
+
+class Trained(NamedTuple):
+    """A training that is over.
+
+    Attributes:
+        accuracy: On the held-out images.
+        loss: Mean cross-entropy of the last epoch.
+        began, ended: When its first batch was there and when its last one was done, by the clock of all processes.
+        num_images: On how many it has trained.
+    """
+
+    accuracy: float
+    loss: float
+    began: float
+    ended: float
+    num_images: int
+
+    @property
+    def rate(self) -> float:
+        """Images per second."""
+        return self.num_images / (self.ended - self.began)
+
+
+# Opens what gives the batches, in the training's process: each `for` is an epoch.
+Feed = Callable[[], AbstractContextManager[Any]]
+
+
+def train(feed: Feed, learning_rate: float, epochs: int) -> Trained:
+    """Train one model, and look at it."""
+    files, held_out = photo_files()
+    model = PatchClassifier(len(files.names), rate=learning_rate)
+    began, num_images = 0.0, 0
+    with feed() as batches:
+        for _ in range(epochs):
+            losses = []
+            for images, labels in batches:
+                began = began or time.monotonic()
+                losses.append(model.train(images, labels))
+                num_images += len(labels)
+        ended = time.monotonic()
+    shown = Photos(held_out, augment=False)
+    right = [model.predict(images) == labels for images, labels in (shown[index] for index in range(len(shown)))]
+    return Trained(float(np.mean(right)), float(np.mean(losses)), began, ended, num_images)
+
+
+@contextlib.contextmanager
+def sweep(feed: Feed, learning_rates: tuple[float, ...], epochs: int) -> Iterator[Callable[[], list[Trained]]]:
+    """Start a process for each learning rate, by fork; gives what waits for all of them.
+
+    Raises:
+        RuntimeError: When it waits: one of them has failed.
+    """
+    context, ends, processes = multiprocessing.get_context("fork"), [], []
+    for learning_rate in learning_rates:
+        end, other = context.Pipe()
+        process = context.Process(target=_train, args=(feed, learning_rate, epochs, other))
+        process.start()
+        other.close()
+        ends.append(end)
+        processes.append(process)
+
+    def wait() -> list[Trained]:
+        try:
+            return [Trained(*end.recv()) for end in ends]
+        except EOFError:
+            raise RuntimeError("a training has failed; its traceback stands above") from None
+
+    try:
+        yield wait
+    finally:
+        for process, end in zip(processes, ends, strict=True):
+            process.terminate()
+            process.join()
+            end.close()
+
+
+def _train(feed: Feed, learning_rate: float, epochs: int, end: Connection) -> None:
+    end.send(tuple(train(feed, learning_rate, epochs)))

@@ -1,0 +1,57 @@
+"""Trains three models with different learning rates on one server's batches; then the same ones without the service.
+
+The server and the loaders have the same seed, so that a model sees the same batches, and reaches the same accuracy.
+"""
+
+import os
+import tempfile
+
+from threadpoolctl import threadpool_limits
+
+import mpqueue
+from parts.demo.options import options
+from parts.demo.sweep import Photos, Trained, sweep
+from parts.machine import num_cpus
+from parts.photographs.dataset import photo_files
+
+LEARNING_RATES = (5e-4, 2e-3, 8e-3)
+ATTACH_S = 60.0
+
+
+def report(title: str, trainings: list[Trained]) -> float:
+    """Print a table; return the images per second of all trainings together."""
+    print(f"\n{title}\n{'learning rate':>14}{'loss':>10}{'accuracy':>12}{'images/s':>12}")
+    for learning_rate, trained in zip(LEARNING_RATES, trainings, strict=True):
+        print(f"{learning_rate:14g}{trained.loss:10.3f}{trained.accuracy:12.1%}{trained.rate:12,.0f}")
+    began, ended = min(one.began for one in trainings), max(one.ended for one in trainings)
+    rate = sum(one.num_images for one in trainings) / (ended - began)
+    print(f"{'together':>14}{'':22}{rate:12,.0f}")
+    return rate
+
+
+# The CPUs are the workers': a matrix product shared by two threads would wait for the time slice of a worker.
+threadpool_limits(1)
+chosen, num_trainers = options(), len(LEARNING_RATES)
+train_files, _ = photo_files()
+source = Photos(train_files, augment=True)
+print(f"{len(train_files.paths):,} images of {len(train_files.names)} photographs, {num_cpus()} CPUs")
+
+with tempfile.TemporaryDirectory(prefix="mpqueue-") as folder:
+    name = os.path.join(folder, "photos")
+    server = mpqueue.Server(
+        name, source, mode="broadcast", world=num_trainers, workers=chosen.workers, shuffle=True, seed=chosen.seed
+    )
+    # The trainers wait for the server: they are forked before it starts its threads.
+    with sweep(lambda: mpqueue.attach(name, timeout=ATTACH_S), LEARNING_RATES, chosen.epochs) as wait, server:
+        served = wait()
+        num_computed = server.statistics().batches
+together = report(f"one server with {chosen.workers} workers, three trainers", served)
+print(f"the server computed {num_computed} batches; each trainer took {len(source) * chosen.epochs}")
+
+own_workers = max(1, chosen.workers // num_trainers)
+with sweep(
+    lambda: mpqueue.Loader(source, workers=own_workers, shuffle=True, seed=chosen.seed), LEARNING_RATES, chosen.epochs
+) as wait:
+    alone = wait()
+apart = report(f"three trainers, each with a loader and {own_workers} of its own workers", alone)
+print(f"\nthe service: {together / apart:.2f} times the images/s")
