@@ -69,7 +69,7 @@ SERVICE = {
     "service peers": ServiceWorkload(
         "(32, 64, 64, 3) uint8 to 4 consumers, all together", "small", "broadcast", peers=(OURS, *service_peers.PEERS)
     ),
-    "service idle": ServiceWorkload("4 consumers that compute, for 5 s", "tiny", "broadcast"),
+    "service idle": ServiceWorkload("4 consumers that hold a batch and ask for none, 5 s", "tiny", "broadcast"),
 }  # fmt: skip
 IDLE_S = 5.0
 

@@ -1,4 +1,4 @@
-"""The cost of a server that has nothing to do: its consumers are attached, have taken a batch, and compute."""
+"""The cost of a server that has nothing to do: its consumers are attached, hold a batch, and ask for no other."""
 
 import os
 import signal
