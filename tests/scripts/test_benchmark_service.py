@@ -37,12 +37,16 @@ def test_a_server_is_measured_with_the_memory_of_its_ring(workload):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("workload", "name"),
-    [("service broadcast", "one consumer"), ("service tiny", "one loader"), ("service decode", "own loaders")],
-)
+@pytest.mark.parametrize(("workload", "name"), [("service broadcast", "one consumer"), ("service tiny", "one loader")])
 def test_what_a_server_is_compared_with_has_a_rate(workload, name):
     assert measured(workload, name)["rate"][0] > 0
+
+
+@pytest.mark.slow
+def test_trainers_with_loaders_of_their_own_have_a_rate():
+    """Of another workload than the benchmark's, which decodes photographs that would have to be cut first."""
+    made = script("parts.benchmark.service")
+    assert made._rate_of_loaders(made.SERVICE["service tiny"], 2, 1, 0.02) > 0
 
 
 @pytest.mark.slow
