@@ -43,12 +43,12 @@ class ServiceWorkload:
 
     @property
     def unit(self) -> str:
-        """What is counted per second."""
+        """The unit of its rate."""
         return WORKLOADS[self.source].unit
 
     @property
     def per_batch(self) -> float:
-        """How many of those a batch has."""
+        """The number of those that a batch has."""
         return WORKLOADS[self.source].per_batch
 
 

@@ -19,7 +19,7 @@ SETTLE_S = 1.0  # until all batches ahead are computed
 
 
 class Used(NamedTuple):
-    """What processes have used since they began.
+    """The use of processes since they began.
 
     Attributes:
         cpu_s: Seconds of CPU time,
