@@ -24,6 +24,7 @@ The map of the house, from the ground up; imports point downwards only::
     service/             one preparation for many trainers: servers, and the consumers that attach to them,
     compat/              and all of it behind TensorFlow 1's own names
     keras.py torch/ jax.py tf.py   one file or folder per framework, imported only on request
+    commands/            what the command can do: each of ``mpqueue serve``, ``mpqueue doctor`` and so on
     __main__.py          the command ``mpqueue``
 
 Public is what ``__all__`` here, ``mpqueue.errors``, ``mpqueue.train``, ``mpqueue.compat.v1`` and the

@@ -6,7 +6,6 @@ up; a module imports only from its own line and the lines above it::
     records.py         what goes over the socket
     greeting.py        what goes over it before: who attaches to what, or why not
     specs.py           how batches are read, as plain data
-    folders.py         folders of this user's own
     home.py            where a server lives: its folder, its name, its socket, and who is at the other end
     queues.py          queues that several programs share: `mpqueue.connect`
     lots.py            a batch in its slot, as the server deals it out
@@ -36,8 +35,6 @@ up; a module imports only from its own line and the lines above it::
     terms.py           what a consumer asks for
     attaching.py       finds a server, greets it, maps its ring
     consumer.py        `attach`, and the `Consumer` that it returns
-    factories.py       sources that are named on a command line
-    command.py         ``mpqueue serve``
 """
 
 import sys

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, NoReturn, Self
 
 from mpqueue.errors import ServiceError
-from mpqueue.service.folders import base_of_this_user, make_or_check
 from mpqueue.system import descriptors
+from mpqueue.system.folders import base_of_this_user, make_or_check
 from mpqueue.system.interrupts import let_through
 
 _MAX_PATH_BYTES = 107  # of a socket's address, its NUL apart

@@ -13,6 +13,7 @@ import pytest
 from helpers.pages import ROOT, blocks
 
 import mpqueue
+from mpqueue.__main__ import main
 
 ALL = blocks()
 PYTHON = [block for block in ALL if block.language == "python"]
@@ -26,7 +27,8 @@ NOT_RUN = {
     "git clone": "needs the network",
     "cd mpqueue": "of the clone",
     "python3 -m pip": "changes the environment of the tests, and needs the network",
-    "mpqueue serve": "serves until a signal comes; tests/service runs it",
+    "mpqueue doctor": "tests/commands runs it",
+    "mpqueue serve": "serves until a signal comes; tests/commands runs it",
     "scripts/demo": "makes .venv, and trains for a minute",
     "scripts/pinned": "needs a GPU",
     "scripts/test": "is what runs these tests",
@@ -58,8 +60,8 @@ def test_a_python_block_runs_as_it_stands(block, tmp_path):
     assert frameworks or done.stderr == ""
 
 
-def test_every_block_is_python_or_shell():
-    assert [str(block) for block in ALL if block.language not in ("python", "sh")] == []
+def test_every_block_is_python_or_shell_or_what_they_print():
+    assert [str(block) for block in ALL if block.language not in ("python", "sh", "text")] == []
 
 
 @pytest.mark.parametrize("block", [block for block in ALL if block.language == "sh"], ids=str)
@@ -86,9 +88,19 @@ def test_a_shell_command_names_a_script_and_options_that_exist(command):
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("mpqueue serve")])
 def test_a_command_to_serve_has_options_that_exist(command):
-    from mpqueue.service.command import make_parser
+    from mpqueue.commands.serve import make_parser
 
     assert vars(make_parser().parse_args(shlex.split(command)[2:]))["name"]
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("mpqueue ")])
+def test_a_command_of_mpqueue_has_options_that_its_help_names(command, capsys):
+    _, name, *words = shlex.split(command)
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    known = capsys.readouterr().out
+    assert [word for word in words if word.startswith("--") and word not in known] == []
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if "pip install" in command])

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from mpqueue.service.factories import NotFound, source_of
+from mpqueue.commands.factories import NotFound, source_of
 
 DATA = """
 import sibling

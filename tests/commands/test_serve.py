@@ -1,21 +1,19 @@
 """The command ``mpqueue serve``: what it makes of its arguments, and how it ends."""
 
 import inspect
+import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-import tomllib
-from importlib.metadata import EntryPoint
 
 import pytest
 from helpers.serving import served
-from helpers.structure import ROOT
 
-from mpqueue.__main__ import COMMANDS, main
-from mpqueue.service import command
+from mpqueue.__main__ import main
+from mpqueue.commands import serve as command
 from mpqueue.service.greeting import Hello, Welcome, decode_answer
 from mpqueue.service.home import Home
 from mpqueue.service.records import MAX_GREETING
@@ -140,6 +138,12 @@ def test_the_folder_is_printed_when_the_server_has_started_and_nothing_else_is(n
     assert capsys.readouterr() == ("/servers/photos\n", "")
 
 
+def test_json_tells_the_name_and_the_process_as_well(noted, capsys):
+    assert serve("--json") == 0
+    assert noted.made.options == {}
+    assert json.loads(capsys.readouterr().out) == {"folder": "/servers/photos", "name": "photos", "pid": os.getpid()}
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_stops_the_server_and_the_status_tells_whether_that_went_well(noted, capsys, number, status):
     noted.number = number
@@ -215,27 +219,6 @@ def test_a_factory_that_fails_ends_with_1_and_its_traceback(capsys):
     assert "data_of_test.py" in error
 
 
-@pytest.mark.parametrize("arguments", [[], ["no-such"], ["--no-such"]])
-def test_without_a_command_the_commands_are_told(capsys, arguments):
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 2
-    assert "COMMAND" in capsys.readouterr().err
-
-
-def test_help_names_each_command_and_each_command_has_help(capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(["--help"])
-    assert ended.value.code == 0
-    told = capsys.readouterr().out
-    for name, (_, what) in COMMANDS.items():
-        assert what in told
-        with pytest.raises(SystemExit) as ended:
-            main([name, "--help"])
-        assert ended.value.code == 0
-        assert f"mpqueue {name}" in capsys.readouterr().out
-
-
 # With processes
 
 
@@ -271,12 +254,6 @@ def test_a_name_that_is_taken_ends_with_1_and_the_process_that_has_it():
         assert done.stderr.startswith(f"mpqueue serve: 'photos' is served already, by process {process.pid} (")
         process.terminate()
         assert process.wait(DEADLOCK_S) == 0
-
-
-def test_the_command_that_is_installed_is_this_one():
-    with open(ROOT / "pyproject.toml", "rb") as file:
-        written = tomllib.load(file)["project"]["scripts"]["mpqueue"]
-    assert EntryPoint("mpqueue", written, "console_scripts").load() is main
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

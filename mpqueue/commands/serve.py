@@ -1,23 +1,23 @@
 """The command ``mpqueue serve``: a server in a process of its own, until a signal ends it.
 
-It prints the folder of the server when consumers can attach. SIGTERM and SIGINT stop it; the exit status is then 0, or
-128 and the signal's number where the stop has failed. It is 1 where the factory or the server has failed, with a
-traceback or a message, and 2 where the command line is wrong.
+It prints the folder of the server when consumers can attach; with ``--json`` its name and process id, too. SIGTERM and
+SIGINT stop it; the exit status is then 0, or 128 and the signal's number where the stop has failed. It is 1 where the
+factory or the server has failed, with a traceback or a message, and 2 where the command line is wrong.
 """
 
 import argparse
 import os
 import pwd
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
+from mpqueue.commands import frame
+from mpqueue.commands.factories import NotFound, source_of
 from mpqueue.errors import ServiceError
-from mpqueue.service.factories import NotFound, source_of
 from mpqueue.service.server import Server
 
 _EXAMPLES = """\
@@ -73,14 +73,18 @@ def main(arguments: Sequence[str]) -> int:
 def _serve(arguments: Sequence[str], made: list[Server]) -> int:
     parser = make_parser()
     options = vars(parser.parse_args(arguments))
+    is_json = options.pop("json")
     try:
         server = _make(parser, options.pop("name"), options.pop("factory"), options)
         made.append(server)
         server.start()
-        print(server.folder, flush=True)
+        if is_json:
+            frame.print_json({"folder": server.folder, "name": server.name, "pid": os.getpid()}, is_line=True)
+        else:
+            print(server.folder, flush=True)
         server.wait()
     except ServiceError as error:
-        print(f"mpqueue serve: {error}", file=sys.stderr)
+        frame.tell("serve", str(error))
     except Exception:
         traceback.print_exc()
     else:
@@ -112,14 +116,12 @@ def _stop(made: list[Server], failed: int) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser; options that are not given are absent, so that the server's own defaults hold."""
-    parser = argparse.ArgumentParser(
-        prog="mpqueue serve",
+    parser = frame.make_parser(
+        "serve",
+        "Serve the batches of one source to all trainers of this host that attach.",
+        _EXAMPLES,
         usage="mpqueue serve [MODULE:FACTORY | FILE.py:FACTORY] --name NAME [options]",
-        description="Serve the batches of one source to all trainers of this host that attach.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("factory", nargs="?", default=None, metavar="FACTORY",

@@ -1,0 +1,15 @@
+"""The commands of ``mpqueue``, each in a file of its own with ``main(arguments) -> exit status``.
+
+The exit status is 0; 1 where a command has found something that its help names, or has failed; 2 where the command line
+is wrong. From the ground up; a module imports only from its own line and the lines above it::
+
+    frame.py           the parser of a command, its output as text or JSON, extras that it needs
+    factories.py       sources that are named on a command line
+    findings.py        what a check of the machine has found: a verdict and a remedy
+    limits.py          the limits of processes, of memory and of CPUs, as the kernel has them
+    checks_system.py checks_memory.py checks_python.py checks_gpu.py   the checks of ``mpqueue doctor``
+    doctor.py          ``mpqueue doctor``: looks for what would hold up training on this machine
+    serve.py           ``mpqueue serve``: a server in a process of its own
+
+`mpqueue.__main__` imports a command when it is called, so that none waits for what another one needs.
+"""

@@ -1,0 +1,121 @@
+"""Checks of Python, of packages, of a worker's start, and of the folder of servers."""
+
+import os
+import platform
+import re
+import sys
+import time
+from importlib import metadata
+
+from mpqueue.commands.findings import Check, Finding
+from mpqueue.system.folders import base_of_this_user
+
+_OLDEST, _NEWEST = (3, 11), (3, 13)  # of the versions that are tested
+_NEEDED = ("numpy", "cloudpickle", "psutil")
+_EXTRA = re.compile(r"""^([\w.-]+).*;.*\bextra\s*==\s*['"](\w+)['"]""")
+_OF_DEVELOPERS = {"test", "demo", "peers"}
+_SLOW_START_S = 5.0
+
+
+def python() -> Finding:
+    """Name the interpreter."""
+    found = f"{platform.python_implementation()} {platform.python_version()} ({sys.executable})"
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        found += ", without the GIL"
+    if sys.version_info[:2] > _NEWEST or platform.python_implementation() != "CPython":
+        wanted = f"CPython {_OLDEST[0]}.{_OLDEST[1]} to {_NEWEST[0]}.{_NEWEST[1]}"
+        return Finding("python", "note", f"{found}: mpqueue is tested with {wanted}", f"use {wanted}")
+    return Finding("python", "ok", found)
+
+
+def packages() -> Finding:
+    """Name the versions of what mpqueue needs."""
+    there = {name: _version(name) for name in ("mpqueue", *_NEEDED)}
+    missing = [name for name in _NEEDED if there[name] is None]
+    found = ", ".join(f"{name} {version or 'from its files'}" for name, version in there.items() if name not in missing)
+    if missing:
+        return Finding("packages", "problem", f"{found}; missing: {', '.join(missing)}", 'pip install "mpqueue>=0.1"')
+    return Finding("packages", "ok", found)
+
+
+def extras() -> Finding | None:
+    """List the extras, and what is missing for those that are not complete."""
+    wanted: dict[str, list[str]] = {}
+    try:
+        requirements = metadata.requires("mpqueue") or []
+    except metadata.PackageNotFoundError:  # a checkout on Python's path
+        return None
+    for requirement in requirements:
+        if found := _EXTRA.match(requirement):
+            wanted.setdefault(found[2], []).append(found[1])
+    for name in _OF_DEVELOPERS:
+        wanted.pop(name, None)
+    missing = {name: [p for p in packages if _version(p) is None] for name, packages in wanted.items()}
+    there = sorted(name for name, packages in missing.items() if not packages)
+    lacking = [f"{name} (needs {', '.join(packages)})" for name, packages in sorted(missing.items()) if packages]
+    text = f"installed: {', '.join(there) or 'none'}"
+    return Finding("extras", "ok", f"{text}; not installed: {', '.join(lacking)}" if lacking else text)
+
+
+class _One:
+    """The smallest source."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+def workers() -> Finding:
+    """Start a worker process, and get a batch from it."""
+    from mpqueue.loader import Loader
+
+    started = time.perf_counter()
+    try:
+        with Loader(_One(), workers=1, batch_timeout=60) as loader:
+            list(loader)
+            took = time.perf_counter() - started
+    except Exception as error:
+        return Finding(
+            "workers",
+            "problem",
+            f"a worker process gives no batch: {type(error).__name__}: {error}",
+            "see the other checks; backend='thread' needs no processes",
+        )
+    found = f"the first batch of a worker process came after {1000 * took:.0f} ms"
+    if took > _SLOW_START_S:
+        return Finding("workers", "note", found, "is the machine busy, or Python on a slow (network) disk?")
+    return Finding("workers", "ok", found)
+
+
+def folder() -> Finding | None:
+    """Make the folder of servers, and a socket in it."""
+    if sys.platform != "linux":
+        return None
+    from mpqueue.errors import ServiceError
+    from mpqueue.service.home import Home
+
+    name = f"doctor-{os.getpid()}"
+    chosen = os.environ.get("MPQUEUE_HOME")
+    place = chosen or base_of_this_user()
+    try:
+        Home.of(name).claim(is_open_to_others=False).close()  # which removes what it has made
+    except (ServiceError, ValueError, OSError) as error:
+        return Finding(
+            "servers' folder",
+            "problem",
+            f"{place}: {error}",
+            "choose a folder of your own on a local disk by MPQUEUE_HOME, with a short path",
+        )
+    return Finding("servers' folder", "ok", f"{place}{' (MPQUEUE_HOME)' if chosen else ''}: sockets can be made there")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+CHECKS: tuple[Check, ...] = (python, packages, extras, workers, folder)

@@ -1,0 +1,111 @@
+"""The frame of every command: its parser, its output as text or JSON, and the extras that it needs."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, is_dataclass
+from importlib import import_module
+from types import ModuleType
+from typing import Any, TextIO
+
+_COLOURS = {"ok": "32", "note": "33", "problem": "31;1", "dim": "2", "bold": "1"}  # of a terminal, by name
+
+
+class Missing(Exception):
+    """A command needs an extra that is not installed; the text says which, and how to install it."""
+
+
+def make_parser(name: str, description: str, examples: str, **options: Any) -> argparse.ArgumentParser:
+    """Return the parser of a command, with the option ``--json``.
+
+    Args:
+        name: Of the command.
+        description: The first lines of its help.
+        examples: The last ones.
+        **options: Further ones of `argparse.ArgumentParser`.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"mpqueue {name}",
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        **options,
+    )
+    parser.add_argument("--json", action="store_true", default=False, help="print JSON, for programs")
+    return parser
+
+
+def positive(text: str) -> float:
+    """Return a number above 0, as the type of an argument."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"got {text}, expected a number above 0")
+    return value
+
+
+def count(text: str) -> int:
+    """Return an integer of 0 or more, as the type of an argument."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"got {text}, expected an integer of 0 or more")
+    return value
+
+
+def print_json(value: Any, *, is_line: bool = False) -> None:
+    """Print a value as JSON; ``is_line``: as one line, where more will follow."""
+    print(json.dumps(value, default=plain, indent=None if is_line else 2, allow_nan=False), flush=True)
+
+
+def plain(value: Any) -> Any:
+    """Return what JSON can say of a value that it does not know."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)
+
+
+def import_extra(module: str, remedy: str) -> ModuleType:
+    """Import a module of an extra.
+
+    Args:
+        module: Its name.
+        remedy: The text of the error.
+
+    Raises:
+        Missing: It is not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise Missing(remedy) from error
+
+
+def tell(command: str, text: str) -> None:
+    """Say on stderr what a command has to say beside its result."""
+    print(f"mpqueue {command}: {text}", file=sys.stderr)
+
+
+def is_coloured(stream: TextIO) -> bool:
+    """Return True if a stream is a terminal that shows colours, and the user has nothing against them."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def coloured(text: str, colour: str, *, is_wanted: bool) -> str:
+    """Return a text in a colour of a terminal, where that is wanted."""
+    return f"\033[{_COLOURS[colour]}m{text}\033[0m" if is_wanted and colour in _COLOURS else text
+
+
+def aligned(rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> list[str]:
+    """Return the lines of a table: columns of numbers end together, the others begin together."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if is_number else cell.ljust(width)
+            for cell, width, is_number in zip(row, widths, numeric, strict=True)
+        ).rstrip()
+        for row in rows
+    ]

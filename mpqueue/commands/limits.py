@@ -1,0 +1,71 @@
+"""The limits of this process, as the kernel has them: of its CPUs, its memory, and its user's processes.
+
+A control group (cgroup) may allow less than the machine has. Version 2 has one tree, in which a group is bound by all
+groups above it; version 1 has one tree per kind of limit. In a container the root of the tree is the container's group.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+_OWN = Path("/proc/self/cgroup")
+
+
+def cpu_quota() -> float | None:
+    """Return the CPUs whose time the control groups of this process allow, together; None: all."""
+    quotas = []
+    for group in _groups("cpu"):
+        if found := _words(group / "cpu.max"):
+            quotas += [int(found[0]) / int(found[1])] if found[0] != "max" else []
+        elif found := _words(group / "cpu.cfs_quota_us"):
+            period = _words(group / "cpu.cfs_period_us")
+            quotas += [int(found[0]) / int(period[0])] if period and int(found[0]) > 0 else []
+    return min(quotas, default=None)
+
+
+def memory_limit() -> tuple[int, int] | None:
+    """Return the bytes that the tightest control group of this process allows, and those that are used; None: all."""
+    found = []
+    for group in _groups("memory"):
+        limit, used = _words(group / "memory.max"), _words(group / "memory.current")
+        if not limit:
+            limit, used = _words(group / "memory.limit_in_bytes"), _words(group / "memory.usage_in_bytes")
+        if limit and used and limit[0] != "max" and int(limit[0]) < 1 << 60:  # version 1 says a huge number for none
+            found.append((int(limit[0]), int(used[0])))
+    return min(found, key=lambda pair: pair[0] - pair[1], default=None)
+
+
+def num_cpus_allowed() -> int:
+    """Return the number of CPUs on which this process may run."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def useful_workers() -> int:
+    """Return how many workers can be at work at once: what affinity and quota both allow, at least 1."""
+    quota = cpu_quota()
+    return num_cpus_allowed() if quota is None else max(1, min(num_cpus_allowed(), int(quota + 0.5)))
+
+
+def _groups(controller: str) -> Iterator[Path]:
+    """Yield the folders of this process's control groups, and of those above them."""
+    with contextlib.suppress(OSError):
+        for line in _OWN.read_text("ascii", "replace").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and controller not in controllers.split(","):
+                continue
+            root = CGROUPS / controller if controllers else CGROUPS
+            group = root / path.lstrip("/")
+            while True:
+                yield group
+                if group == root or root not in group.parents:
+                    break
+                group = group.parent
+
+
+def _words(file: Path) -> list[str]:
+    try:
+        return file.read_text("ascii").split()
+    except (OSError, UnicodeDecodeError):
+        return []

@@ -1,0 +1,306 @@
+"""``mpqueue doctor``: what it says of machines that lack something, and of this one."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mpqueue.__main__ import main
+from mpqueue.commands import checks_gpu, checks_memory, checks_python, checks_system, doctor, findings, limits
+from mpqueue.commands.findings import Finding
+
+GIB = 1 << 30
+
+
+# Control groups
+
+
+@pytest.fixture
+def group(tmp_path, monkeypatch):
+    """Lets a test say what the kernel's files hold, by their path below the tree of control groups."""
+    own = tmp_path / "own"
+    monkeypatch.setattr(limits, "CGROUPS", tmp_path / "tree")
+    monkeypatch.setattr(limits, "_OWN", own)
+
+    def write(place, **files):
+        own.write_text(place)
+        for name, text in files.items():
+            path = tmp_path / "tree" / Path(*name.split("/"))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    return write
+
+
+def test_the_quota_of_cpus_is_the_tightest_of_all_groups_above(group):
+    group("0::/a/b\n", **{"a/b/cpu.max": "max 100000", "a/cpu.max": "150000 100000", "cpu.max": "400000 100000"})
+    assert limits.cpu_quota() == 1.5
+
+
+def test_a_quota_of_version_1_is_found_in_its_own_tree(group):
+    group("4:cpu,cpuacct:/x\n0::/\n", **{"cpu/x/cpu.cfs_quota_us": "50000", "cpu/x/cpu.cfs_period_us": "100000"})
+    limits.CGROUPS.joinpath("cpu,cpuacct").symlink_to("cpu")
+    assert limits.cpu_quota() == 0.5
+
+
+@pytest.mark.parametrize("text", ["max 100000", ""])
+def test_without_a_quota_there_is_none(group, text):
+    group("0::/a\n", **{"a/cpu.max": text})
+    assert limits.cpu_quota() is None
+
+
+def test_without_control_groups_there_are_no_limits(monkeypatch):
+    monkeypatch.setattr(limits, "_OWN", Path("/no/such/file"))
+    assert (limits.cpu_quota(), limits.memory_limit()) == (None, None)
+
+
+def test_the_limit_of_memory_is_the_one_that_leaves_the_least(group):
+    group(
+        "0::/a/b\n",
+        **{"a/b/memory.max": "8000", "a/b/memory.current": "1000", "a/memory.max": "9000", "a/memory.current": "8500"},
+    )
+    assert limits.memory_limit() == (9000, 8500)
+
+
+def test_a_limit_of_memory_of_version_1_that_means_none_is_none(group):
+    huge = str(9223372036854771712)
+    group("3:memory:/x\n", **{"memory/x/memory.limit_in_bytes": huge, "memory/x/memory.usage_in_bytes": "5"})
+    assert limits.memory_limit() is None
+
+
+def test_useful_workers_are_bounded_by_affinity_and_by_the_quota(group, monkeypatch):
+    monkeypatch.setattr(limits, "num_cpus_allowed", lambda: 8)
+    group("0::/a\n", **{"a/cpu.max": "20000 100000"})
+    assert limits.useful_workers() == 1
+    group("0::/a\n", **{"a/cpu.max": "1600000 100000"})
+    assert limits.useful_workers() == 8
+
+
+# Single checks
+
+
+def finding_of(check):
+    (found,) = findings.run([check])
+    assert found.verdict == "ok" or found.found
+    return found
+
+
+def test_more_workers_than_the_quota_allows_are_a_note_with_the_number_to_pass(monkeypatch):
+    monkeypatch.setattr(limits, "cpu_quota", lambda: 1.5)
+    monkeypatch.setattr(limits, "num_cpus_allowed", lambda: 8)
+    found = finding_of(checks_system.cpus)
+    assert found.verdict == "note"
+    assert "the time of 1.5" in found.found
+    assert "workers=2" in found.remedy
+
+
+def test_a_busy_machine_is_a_note(monkeypatch):
+    monkeypatch.setattr(os, "getloadavg", lambda: (9.0, 1.0, 1.0))
+    monkeypatch.setattr(limits, "num_cpus_allowed", lambda: 4)
+    assert finding_of(checks_system.load).verdict == "note"
+    monkeypatch.setattr(os, "getloadavg", lambda: (4.0, 9.0, 9.0))
+    assert finding_of(checks_system.load).verdict == "ok"
+
+
+@pytest.mark.parametrize(("soft", "verdict"), [(60, "problem"), (256, "note"), (4096, "ok"), (-1, "ok")])
+def test_few_open_files_are_told_with_the_line_that_allows_more(monkeypatch, soft, verdict):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, 4096))
+    monkeypatch.setattr(limits, "num_cpus_allowed", lambda: 4)
+    found = finding_of(checks_system.files)
+    assert found.verdict == verdict
+    assert found.remedy == ("" if verdict == "ok" else "ulimit -n 4096")
+
+
+def test_too_few_processes_for_workers_are_a_problem(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (10, 10))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert finding_of(checks_system.processes).verdict == "problem"
+
+
+def test_a_limit_of_address_space_is_a_note_that_says_what_the_ring_gets(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (8 * GIB, -1) if which == resource.RLIMIT_AS else (-1, -1))
+    found = finding_of(checks_system.address_space)
+    assert (found.verdict, "8 GiB of address space" in found.found) == ("note", True)
+
+
+def test_a_kernel_without_pidfds_is_a_problem_with_a_remedy(monkeypatch):
+    def refuse(pid):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    found = finding_of(checks_system.pidfd)
+    assert found.verdict == "problem"
+    assert "seccomp" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "verdict", "told"),
+    [
+        (64 << 20, 64 << 20, "note", "too small for batches"),
+        (16 * GIB, 100 << 20, "problem", "SharedMemoryFull"),
+        (16 * GIB, 9 * GIB, "ok", "9 GiB of 16 GiB free"),
+    ],
+)
+def test_shared_memory_that_is_small_or_full_is_told(monkeypatch, total, free, verdict, told):
+    monkeypatch.setattr(
+        os, "statvfs", lambda path: SimpleNamespace(f_blocks=total // 4096, f_bavail=free // 4096, f_frsize=4096)
+    )
+    found = finding_of(checks_memory.shm)
+    assert found.verdict == verdict
+    assert told in found.found
+
+
+def test_no_shared_memory_is_a_note(monkeypatch):
+    monkeypatch.setattr(checks_memory, "_SHM", "/no/such/folder")
+    assert finding_of(checks_memory.shm).verdict == "note"
+
+
+def test_a_kernel_without_memory_files_is_a_problem(monkeypatch):
+    def refuse(name, flags):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    found = finding_of(checks_memory.memfd)
+    assert found.verdict == "problem"
+    assert "Function not implemented" in found.found
+
+
+def test_little_memory_in_a_control_group_is_told_as_the_groups(monkeypatch):
+    monkeypatch.setattr(limits, "memory_limit", lambda: (2 * GIB, 2 * GIB - (100 << 20)))
+    found = finding_of(checks_memory.memory)
+    assert found.verdict == "note"
+    assert "100 MiB of 2 GiB left, the control group's" in found.found
+    assert "docker run --memory" in found.remedy
+
+
+def test_a_worker_that_gives_no_batch_is_a_problem(monkeypatch):
+    class Fails:
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            raise OSError("of the machine")
+
+    monkeypatch.setattr(checks_python, "_One", Fails)
+    found = finding_of(checks_python.workers)
+    assert found.verdict == "problem"
+    assert "OSError: of the machine" in found.found
+
+
+def test_a_package_that_is_missing_is_a_problem(monkeypatch):
+    monkeypatch.setattr(checks_python, "_version", lambda name: None if name == "psutil" else "1.0")
+    found = finding_of(checks_python.packages)
+    assert found.verdict == "problem"
+    assert "missing: psutil" in found.found
+
+
+def test_extras_say_what_they_lack(monkeypatch):
+    wanted = ["numpy>=1", 'rich>=13; extra == "top"', "pillow>=10.0; extra == 'image'", "x>1; extra == 'test'"]
+    monkeypatch.setattr(checks_python.metadata, "requires", lambda name: wanted)
+    monkeypatch.setattr(checks_python, "_version", lambda name: None if name == "rich" else "1.0")
+    assert finding_of(checks_python.extras).found == "installed: image; not installed: top (needs rich)"
+
+
+def test_a_folder_that_others_may_write_to_is_a_problem(servers_home):
+    os.chmod(servers_home, 0o700)
+    assert finding_of(checks_python.folder).verdict == "ok"
+    assert os.listdir(servers_home) == []
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_a_problem(monkeypatch, tmp_path):
+    monkeypatch.setenv("MPQUEUE_HOME", str(tmp_path / ("long" * 40)))
+    found = finding_of(checks_python.folder)
+    assert found.verdict == "problem"
+    assert "MPQUEUE_HOME" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("told", "verdict", "words"),
+    [
+        ({"cuda": False, "built": None}, "note", "built without CUDA"),
+        ({"cuda": False, "built": "12.4"}, "note", "CUDA_VISIBLE_DEVICES"),
+        ({"cuda": True, "built": "12.4", "devices": ["H100"], "trouble": "error 2"}, "note", "error 2"),
+        ({"cuda": True, "built": "12.4", "devices": ["H100"], "trouble": "", "pinned": True}, "ok", "copies nothing"),
+    ],
+)
+def test_what_torch_tells_of_gpus_is_judged(told, verdict, words):
+    found = checks_gpu.judge(told, 1)
+    assert found.verdict == verdict
+    assert words in f"{found.found} {found.remedy}"
+
+
+def test_a_gpu_that_does_not_answer_is_a_problem(monkeypatch):
+    def hang(command, timeout, **_):
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(checks_gpu.glob, "glob", lambda pattern: ["/dev/nvidia0"])
+    monkeypatch.setattr(checks_gpu, "find_spec", lambda name: object())
+    monkeypatch.setattr(subprocess, "run", hang)
+    assert finding_of(checks_gpu.gpu).verdict == "problem"
+
+
+def test_a_gpu_whose_driver_fails_is_a_problem_with_its_last_words(monkeypatch):
+    failed = SimpleNamespace(returncode=1, stderr="Traceback\nRuntimeError: no driver\n", stdout="")
+    monkeypatch.setattr(checks_gpu.glob, "glob", lambda pattern: ["/dev/nvidia0"])
+    monkeypatch.setattr(checks_gpu, "find_spec", lambda name: object())
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    assert "RuntimeError: no driver" in finding_of(checks_gpu.gpu).found
+
+
+# All together
+
+
+def test_a_check_that_fails_is_a_problem_and_the_others_go_on():
+    def open_files():
+        raise ZeroDivisionError("of the check")
+
+    found = findings.run([open_files, lambda: None, lambda: Finding("other", "ok", "fine")])
+    assert [finding.name for finding in found] == ["open files", "other"]
+    assert (found[0].verdict, "ZeroDivisionError: of the check" in found[0].found) == ("problem", True)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "status", "last"),
+    [
+        (["ok", "ok"], 0, "nothing to mend in 2 checks"),
+        (["ok", "note"], 0, "1 note in 2 checks"),
+        (["problem", "note", "note"], 1, "1 problem and 2 notes in 3 checks"),
+    ],
+)
+def test_the_exit_status_is_1_where_there_is_a_problem(monkeypatch, capsys, verdicts, status, last):
+    made = [Finding(f"check {n}", verdict, "found", "do this") for n, verdict in enumerate(verdicts)]
+    monkeypatch.setattr(doctor, "CHECKS", [lambda finding=finding: finding for finding in made])
+    assert main(["doctor"]) == status
+    told = capsys.readouterr().out.splitlines()
+    assert told[-1] == last
+    assert "-> do this" in told[1]
+
+
+def test_no_colours_go_into_a_pipe_and_none_to_who_wants_none(monkeypatch):
+    found = [Finding("a", "problem", "b")]
+    assert "\033[" not in "\n".join(doctor.lines(found))
+    assert "\033[31;1m" in doctor.lines(found, is_coloured=True)[0]
+    terminal = SimpleNamespace(isatty=lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert doctor.frame.is_coloured(terminal)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not doctor.frame.is_coloured(terminal)
+
+
+def test_this_machine_is_looked_at_as_a_user_does(servers_home):
+    done = subprocess.run(
+        [sys.executable, "-m", "mpqueue", "doctor", "--json"], capture_output=True, text=True, timeout=110, check=False
+    )
+    assert done.stderr == ""
+    told = json.loads(done.stdout)
+    assert done.returncode == (1 if told["problems"] else 0)
+    names = [finding["name"] for finding in told["findings"]]
+    assert {"kernel", "pidfd", "cpus", "memory", "workers", "servers' folder"} <= set(names)
+    assert all(finding["remedy"] for finding in told["findings"] if finding["verdict"] == "problem")
+    assert os.listdir(servers_home) == []

@@ -1,0 +1,128 @@
+"""The command ``mpqueue`` itself: its help, its exit status, and how fast it begins."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import EntryPoint
+
+import pytest
+from helpers.structure import ROOT
+
+from mpqueue import __main__ as command
+from mpqueue.__main__ import COMMANDS, main
+from mpqueue.commands import frame
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "mpqueue", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("arguments", [[], ["no-such"], ["--no-such"]])
+def test_without_a_command_the_commands_are_told(capsys, arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "COMMAND" in capsys.readouterr().err
+
+
+def test_help_names_each_command(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    assert [what for _, what in COMMANDS.values() if what not in told] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_help_with_an_example_and_json(capsys, name):
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"usage: mpqueue {name}")
+    assert f"examples:\n  mpqueue {name}" in told
+    assert "--json" in told
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_refuses_an_option_that_it_does_not_know_with_2(capsys, name):
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--no-such-option"])
+    assert ended.value.code == 2
+    assert f"usage: mpqueue {name}" in capsys.readouterr().err
+
+
+def test_the_command_that_is_installed_is_this_one():
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        written = tomllib.load(file)["project"]["scripts"]["mpqueue"]
+    assert EntryPoint("mpqueue", written, "console_scripts").load() is main
+
+
+def test_python_runs_the_command_as_a_module():
+    done = run("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("mpqueue ")
+
+
+def test_the_list_of_commands_needs_no_numpy():
+    code = "import sys, mpqueue.__main__; print([m for m in sys.modules if m in {'numpy', 'psutil', 'rich', 'cloudpickle'}])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+def raising(error):
+    def main(arguments):
+        raise error
+
+    return main
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """A command that raises what the test says."""
+
+    def fail(error):
+        monkeypatch.setattr(command, "import_module", lambda name: type(sys)("stand-in"))
+        module = type(sys)("stand-in")
+        module.main, module.__version__ = raising(error), "0"
+        monkeypatch.setattr(command, "import_module", lambda name: module)
+        return main(["serve"])
+
+    return fail
+
+
+def test_an_extra_that_is_missing_is_told_with_its_remedy(failing, capsys):
+    with pytest.raises(frame.Missing) as raised:
+        frame.import_extra("no_such_package.of_mine", "it needs that: install it")
+    assert failing(raised.value) == 2
+    assert capsys.readouterr().err == "mpqueue serve: it needs that: install it\n"
+
+
+def test_ctrl_c_ends_a_command_with_130_and_without_a_traceback(failing, capsys):
+    assert failing(KeyboardInterrupt()) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_reader_that_has_seen_enough_ends_a_command_without_a_word():
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "mpqueue", "doctor", "--json"],
+            stdout=write_end,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(write_end)
+    assert (done.returncode, done.stderr) == (141, "")
