@@ -31,7 +31,7 @@ def test_a_remedy_has_the_one_form_and_names_an_extra_that_there_is(path, text):
 
 def test_each_extra_that_the_package_imports_from_is_named_in_a_remedy():
     named = {found["extra"] for _, text in remedies() if (found := FORM.search(text))}
-    assert named - {None} == EXTRAS.keys() - {"plots", "peers", "demo", "test"}  # those are the scripts'
+    assert named - {None} == EXTRAS.keys() - {"peers", "demo", "test"}  # those are the scripts'
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,12 @@ is wrong. From the ground up; a module imports only from its own line and the li
     limits.py          the limits of processes, of memory and of CPUs, as the kernel has them
     checks_system.py checks_memory.py checks_python.py checks_gpu.py   the checks of ``mpqueue doctor``
     doctor.py          ``mpqueue doctor``: looks for what would hold up training on this machine
+    bench_measure.py   measurements of a user's source
+    bench_search.py    the number of workers beyond which nothing is gained
+    bench_advice.py    what to change, and by how much it would help
+    bench_report.py bench_plot.py   text and picture of that
+    bench_run.py       the measurements, one after the other
+    bench.py           ``mpqueue bench``: how fast a user's source can be loaded
     serve.py           ``mpqueue serve``: a server in a process of its own
 
 `mpqueue.__main__` imports a command when it is called, so that none waits for what another one needs.

@@ -27,6 +27,7 @@ NOT_RUN = {
     "git clone": "needs the network",
     "cd mpqueue": "of the clone",
     "python3 -m pip": "changes the environment of the tests, and needs the network",
+    "mpqueue bench": "takes half a minute; tests/commands runs it",
     "mpqueue doctor": "tests/commands runs it",
     "mpqueue serve": "serves until a signal comes; tests/commands runs it",
     "scripts/demo": "makes .venv, and trains for a minute",

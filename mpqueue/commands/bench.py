@@ -1,0 +1,116 @@
+"""The command ``mpqueue bench``: how fast a source can be loaded, by how many workers, and what to change."""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from mpqueue.commands import frame
+from mpqueue.commands.factories import NotFound, source_of
+
+_EXAMPLES = """\
+examples:
+  mpqueue bench data.py:Photos
+  mpqueue bench mypackage.data:make_samples --batch-size 64 --shuffle
+  mpqueue bench data.py:Photos --step-ms 40 --workers 4     a training step of 40 ms; 4 workers are used now
+  mpqueue bench data.py:Photos --plot rates.png             with a picture (needs matplotlib)
+
+The last line says what to change, and by how much it would help.
+exit status: 0; 1: the source has failed"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, and print the result; return the exit status."""
+    parser = _make_parser()
+    options = parser.parse_args(arguments)
+    if options.plot:
+        from mpqueue.commands.bench_plot import import_plots
+
+        import_plots()  # before minutes of measuring
+    try:
+        source = source_of(options.factory)
+    except NotFound as error:
+        parser.error(str(error))
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return _run(parser, source, options)
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = frame.make_parser(
+        "bench",
+        "Measure how fast your own source can be loaded, by how many workers, and say what to change.",
+        _EXAMPLES,
+        usage="mpqueue bench MODULE:FACTORY | FILE.py:FACTORY [options]",
+    )
+    add = parser.add_argument
+    add("factory", metavar="FACTORY", help="what makes the source, called without arguments; or a generator function")
+    add("--workers", type=frame.count, metavar="N", help="what you use now (default: one per CPU, as a Loader does)")
+    add("--backend", choices=("process", "thread"), default="process", help="what you use now (default: process)")
+    add(
+        "--step-ms",
+        type=frame.positive,
+        metavar="MS",
+        help="what your training step takes for a batch, without loading",
+    )
+    add("--seconds", type=frame.positive, default=2.0, help="for which each number of workers is measured (default: 2)")
+    add("--most-workers", type=frame.count, metavar="N", help="the largest number to try (default: by the CPUs)")
+    add("--only", choices=("process", "thread"), help="try only this kind of workers (default: both)")
+    add("--plot", metavar="FILE.png", help="draw the rates (extra plots)")
+    group = parser.add_argument_group("how batches are made (as of mpqueue.Loader)")
+    group.add_argument("--batch-size", type=int, help="samples of a batch (default: an item is a batch)")
+    group.add_argument("--shuffle", action="store_true", help="a new order for every epoch")
+    group.add_argument("--max-queue-size", type=int, default=10, help="batches computed ahead (default: 10)")
+    return parser
+
+
+def _run(parser: argparse.ArgumentParser, source: Any, options: argparse.Namespace) -> int:
+    from mpqueue.commands.bench_measure import first_batch
+    from mpqueue.commands.bench_run import explore
+    from mpqueue.loader import Loader
+
+    made = {name: getattr(options, name) for name in ("batch_size", "shuffle", "max_queue_size")}
+    try:
+        Loader(source, workers=1, **made).close()
+    except (TypeError, ValueError) as error:
+        parser.error(str(error))
+    try:
+        batch = first_batch(source, made)
+        results = explore(source, batch, made, options, _progress(options))
+    except Exception:
+        traceback.print_exc()
+        frame.tell("bench", "the source has failed")
+        return 1
+    return _report(options, batch.arrays, results)
+
+
+def _progress(options: argparse.Namespace) -> Callable[[str], None]:
+    """Return what tells on a terminal what is being measured."""
+    if options.json or not sys.stderr.isatty():
+        return lambda _text: None
+    return lambda text: print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def _report(options: argparse.Namespace, arrays: Sequence[str], results: Any) -> int:
+    from mpqueue.commands.bench_advice import advise
+    from mpqueue.commands.bench_report import lines
+
+    advice = advise(results)
+    if options.json:
+        told = asdict(results) | {"arrays": list(arrays), "best": asdict(results.best), "advice": asdict(advice)}
+        frame.print_json(told | {"factory": options.factory})
+    else:
+        print("\n".join(lines(options.factory, arrays, results, advice)))
+    if options.plot:
+        from mpqueue.commands.bench_plot import draw
+
+        try:
+            draw(results, advice, options.plot, os.path.basename(options.factory))
+        except (OSError, ValueError) as error:
+            frame.tell("bench", f"no picture: {error}")
+            return 1
+    return 0

@@ -1,0 +1,184 @@
+"""Measurements of a user's source: how fast a loader of so many workers gives its batches.
+
+One setting after the other, in this process, with a consumer that does nothing with what it gets. Each begins with some
+batches that do not count (the start of the workers, caches, the batches that were computed ahead before anybody asked),
+and then takes batches for some seconds. A source that is slow gets more time, so that there are some batches to count.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from mpqueue.loader import Loader
+from mpqueue.memory.layout import flatten
+from mpqueue.stats import Statistics
+
+Backend = Literal["none", "process", "thread"]
+_WARM_SHARE = 0.3  # of the seconds of a measurement
+_LEAST_BATCHES = 8  # per worker, or the rate says little
+_PATIENCE = 4.0  # times the seconds, for a slow source
+_COPIED_BYTES, _COPIES = 1 << 26, 5  # more than the processor's caches hold
+
+
+class Setting(NamedTuple):
+    """A way to load.
+
+    Attributes:
+        workers: How many.
+        backend: Of what kind; "none" if there are none.
+    """
+
+    workers: int
+    backend: Backend
+
+    def __str__(self) -> str:
+        if not self.workers:
+            return "no workers"
+        kind = {"process": "processes", "thread": "threads"}[self.backend]
+        return f"{self.workers} {kind if self.workers > 1 else self.backend}"
+
+    def code(self) -> str:
+        """Return the arguments of a `Loader` that mean this."""
+        return f"workers={self.workers}" + (', backend="thread"' if self.backend == "thread" else "")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The result of one setting.
+
+    Attributes:
+        setting: Which.
+        batches_per_s: Its rate.
+        first_s: Seconds from the start to the first batch.
+        source_s: Seconds in the source for one batch, in a worker,
+        copy_s: and in writing it into the ring.
+        cpu_share: Without workers: seconds of CPU per second; below 1 the source waits for something, or for a CPU,
+        crowded_share: that others had in so many of them.
+    """
+
+    setting: Setting
+    batches_per_s: float
+    first_s: float
+    source_s: float
+    copy_s: float
+    cpu_share: float | None = None
+    crowded_share: float | None = None
+
+    @property
+    def waiting_share(self) -> float:
+        """Seconds per second for which the source, without workers, waited for anything but a CPU."""
+        return 0.0 if self.cpu_share is None else max(0.0, 1 - self.cpu_share - (self.crowded_share or 0.0))
+
+
+class Batch(NamedTuple):
+    """One batch of a source: itself, a private copy, and the size and kind of its arrays."""
+
+    value: Any
+    nbytes: int
+    arrays: tuple[str, ...]
+
+
+class Replay:
+    """A source that gives one batch again and again: what is left of the time is the loader's own."""
+
+    def __init__(self, batch: Any) -> None:
+        self._batch = batch
+
+    def __len__(self) -> int:
+        return 1 << 40
+
+    def __getitem__(self, index: int) -> Any:
+        return self._batch
+
+
+def first_batch(source: Any, options: dict[str, Any]) -> Batch:
+    """Return a batch of a source.
+
+    Raises:
+        ValueError: It has none.
+        Exception: What it raised.
+    """
+    with Loader(source, workers=0, copy=True, **options) as loader:
+        value = next(_endless(loader))
+    arrays: list[np.ndarray[Any, Any]] = []
+    flatten(value, arrays, [])
+    return Batch(value, sum(array.nbytes for array in arrays), tuple(f"{a.shape} {a.dtype}" for a in arrays))
+
+
+def measure(source: Any, setting: Setting, seconds: float, options: dict[str, Any]) -> Measured:
+    """Measure one setting.
+
+    Args:
+        source: As of a `Loader`.
+        setting: The number and kind of workers.
+        seconds: For so long, once it has warmed up.
+        options: Further ones of the `Loader`.
+
+    Raises:
+        ValueError: The source has no batches.
+        Exception: What it raised.
+    """
+    backend: Any = "thread" if setting.backend == "thread" else "process"
+    started = time.perf_counter()
+    with Loader(source, workers=setting.workers, backend=backend, **options) as loader:
+        batches = _endless(loader)
+        next(batches)
+        first_s = time.perf_counter() - started
+        _take(batches, _WARM_SHARE * seconds, 2 * setting.workers)
+        before, cpu, line = loader.statistics(), time.process_time(), _in_line_s()
+        took, count = _take(batches, seconds, _LEAST_BATCHES * max(1, setting.workers))
+        shares = ((time.process_time() - cpu) / took, (_in_line_s() - line) / took)
+        source_s, copy_s = _stages(before, loader.statistics())
+    return Measured(setting, count / took, first_s, source_s, copy_s, *(() if setting.workers else shares))
+
+
+def _in_line_s() -> float:
+    """Return the seconds for which this thread could have run, and others had the CPUs; 0 where nobody counts them."""
+    try:
+        with open("/proc/thread-self/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
+def _take(batches: Iterator[Any], seconds: float, least: int) -> tuple[float, int]:
+    """Take batches for so long; return the seconds, and how many."""
+    started, count = time.perf_counter(), 0
+    while True:
+        next(batches)
+        count += 1
+        took = time.perf_counter() - started
+        if took >= seconds and (count >= least or took >= _PATIENCE * seconds):
+            return took, count
+
+
+def _stages(before: Statistics, after: Statistics) -> tuple[float, float]:
+    """Return the seconds of one batch in the source, and in writing it into the ring."""
+    count = max(1, after.batches - before.batches)
+    return (after.compute_s - before.compute_s) / count, (after.copy_s - before.copy_s) / count
+
+
+def _endless(loader: Loader) -> Iterator[Any]:
+    """Yield the batches of one epoch after the other; keep none."""
+    while True:
+        is_empty = True
+        for batch in loader:
+            is_empty = False
+            yield batch
+            del batch  # or its slot would wait for the one after it
+        if is_empty:
+            raise ValueError("the source has no batches")
+
+
+def copy_rate() -> float:
+    """Return the bytes per second at which one thread copies memory on this machine."""
+    source, target = np.ones(_COPIED_BYTES, np.uint8), np.empty(_COPIED_BYTES, np.uint8)
+    best = float("inf")
+    for _ in range(_COPIES):
+        started = time.perf_counter()
+        np.copyto(target, source)
+        best = min(best, time.perf_counter() - started)
+    return _COPIED_BYTES / best

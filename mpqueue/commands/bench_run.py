@@ -1,0 +1,69 @@
+"""The measurements of ``mpqueue bench``, one after the other."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from mpqueue.commands import limits
+from mpqueue.commands.bench_advice import Results
+from mpqueue.commands.bench_measure import Backend, Batch, Measured, Replay, Setting, copy_rate, measure
+from mpqueue.commands.bench_search import climb, knee
+
+_BACKENDS: tuple[Backend, ...] = ("process", "thread")
+_ON_WAITING, _WAITING = 4, 0.5  # workers per CPU that are tried where the source waits for more than that
+
+
+def explore(
+    source: Any, batch: Batch, made: dict[str, Any], options: argparse.Namespace, tell: Callable[[str], None]
+) -> Results:
+    """Measure a source without workers, with more and more of each kind, and the ideal loader.
+
+    Args:
+        source: As of a `Loader`.
+        batch: One of its batches.
+        made: Options of the `Loader`.
+        options: The command's.
+        tell: Told what is being measured; empty at the end.
+
+    Raises:
+        Exception: What the source raised.
+    """
+
+    def try_one(setting: Setting) -> Measured:
+        tell(f"measuring {setting} ...")
+        return measure(source, setting, options.seconds, made)
+
+    alone = try_one(Setting(0, "none"))
+    most = options.most_workers or _most(alone)
+    measured = [alone]
+    for backend in _BACKENDS if options.only is None else (options.only,):
+        measured += climb(try_one, backend, most)
+    present = _present(options)
+    if all(one.setting != present for one in measured):
+        measured.append(try_one(present))
+    ideal = _ideal(batch, knee(measured).setting, options.seconds, tell)
+    tell("")
+    step_s = None if options.step_ms is None else options.step_ms / 1000
+    return Results(measured, present, ideal, batch.nbytes, copy_rate(), limits.num_cpus_allowed(), step_s)
+
+
+def _most(alone: Measured) -> int:
+    """Return the largest number of workers to try: more than there are CPUs, to see that more gain nothing."""
+    cpus = limits.useful_workers()
+    return _ON_WAITING * cpus if alone.waiting_share > _WAITING else cpus + max(1, cpus // 2)
+
+
+def _present(options: argparse.Namespace) -> Setting:
+    """Return the setting that the user has now."""
+    workers = limits.num_cpus_allowed() if options.workers is None else options.workers
+    return Setting(workers, options.backend if workers else "none")
+
+
+def _ideal(batch: Batch, setting: Setting, seconds: float, tell: Callable[[str], None]) -> float | None:
+    """Return the rate of a loader whose source costs nothing; None: its batch cannot be sent to processes."""
+    setting = setting if setting.workers else Setting(1, "process")
+    tell(f"measuring the ideal loader, {setting} ...")
+    try:
+        return measure(Replay(batch.value), setting, seconds / 2, {}).batches_per_s
+    except (TypeError, ValueError):
+        return None

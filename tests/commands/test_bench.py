@@ -1,0 +1,311 @@
+"""``mpqueue bench``: the search for the number of workers, the advice, and the command with a real source."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from mpqueue.__main__ import main
+from mpqueue.commands import bench_measure, bench_search
+from mpqueue.commands.bench_advice import Results, advise
+from mpqueue.commands.bench_measure import Measured, Setting, first_batch, measure
+from mpqueue.commands.bench_report import lines
+
+DEADLOCK_S = 110
+DATA = """
+import numpy as np
+import mpqueue
+
+class Numbers:
+    def __len__(self):
+        return 6
+    def __getitem__(self, index):
+        return np.full((4, 3), index, np.float32), "text"
+
+def numbers():
+    info = mpqueue.worker_info()
+    yield from (np.full(4, index) for index in range(info.shard_id, 6, info.num_shards))
+
+class Fails(Numbers):
+    def __getitem__(self, index):
+        raise ZeroDivisionError("of the source")
+
+class Empty(Numbers):
+    def __len__(self):
+        return 0
+
+def fails():
+    raise LookupError("of the factory")
+"""
+
+
+_TWO = Setting(2, "process")
+
+
+def one(workers, rate, *, backend=None, source_s=0.01, copy_s=0.0, cpu_share=None):
+    backend = backend or ("process" if workers else "none")
+    return Measured(Setting(workers, backend), rate, 0.1, source_s, copy_s, cpu_share if workers else cpu_share or 1.0)
+
+
+def results(*measured, present=_TWO, ideal=100_000.0, nbytes=1000, step_s=None):
+    return Results(measured, present, ideal, nbytes, 10e9, 4, step_s)
+
+
+# The search
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"),
+    [
+        (1, [1]),
+        (3, [1, 2, 3]),
+        (5, [1, 2, 3, 4, 5]),
+        (20, [1, 2, 3, 4, 6, 8, 12, 16, 20]),
+        (32, [1, 2, 3, 4, 6, 8, 12, 16, 24, 32]),
+    ],
+)
+def test_numbers_of_workers_are_tried_densely_at_first_and_the_largest_always(most, expected):
+    assert list(bench_search.counts(most)) == expected
+
+
+def test_more_workers_are_tried_until_two_more_steps_gain_nothing():
+    rates = {1: 10.0, 2: 20.0, 3: 20.5, 4: 30.0, 6: 30.0, 8: 31.0, 12: 60.0}
+    tried = bench_search.climb(lambda setting: one(setting.workers, rates[setting.workers]), "process", 12)
+    assert [found.setting.workers for found in tried] == [1, 2, 3, 4, 6, 8]
+
+
+def test_the_fewest_workers_that_no_others_beat_are_enough():
+    found = [one(0, 10.0), one(1, 9.0), one(2, 18.0), one(3, 18.5), one(2, 18.2, backend="thread")]
+    assert bench_search.knee(found).setting == Setting(2, "thread")
+
+
+def test_no_workers_are_enough_only_where_they_are_far_faster():
+    assert bench_search.knee([one(0, 19.0), one(1, 10.0)]).setting.workers == 1
+    assert bench_search.knee([one(0, 21.0), one(1, 10.0)]).setting.workers == 0
+
+
+# The advice
+
+
+def test_a_source_that_computes_is_to_become_cheaper_once_there_are_enough_workers():
+    advice = advise(results(one(0, 25.0), one(1, 25.0), one(2, 50.0), one(4, 100.0), one(6, 101.0)))
+    assert (advice.setting, advice.gain, advice.bottleneck) == (Setting(4, "process"), 2.0, "source")
+    assert advice.sentence.startswith("Use workers=4: 100 batches/s, 2.0 times what 2 processes give; the source")
+    assert "10 ms per batch on all 4 CPUs" in advice.sentence
+
+
+def test_workers_that_are_enough_already_are_kept():
+    advice = advise(results(one(0, 25.0), one(1, 25.0), one(2, 50.0), one(3, 50.0)))
+    assert advice.sentence.startswith("Keep workers=2 (50 batches/s), more gain nothing; ")
+    assert advice.gain == 1.0
+
+
+def test_workers_that_are_too_many_are_told():
+    advice = advise(results(one(0, 25.0), one(1, 50.0), one(2, 50.0)))
+    assert advice.sentence.startswith("Use workers=1: 50 batches/s, as much as 2 processes give; ")
+
+
+def test_threads_are_advised_with_their_backend():
+    advice = advise(results(one(0, 25.0), one(2, 30.0), one(2, 60.0, backend="thread")))
+    assert advice.sentence.startswith('Use workers=2, backend="thread": 60 batches/s, 2.0 times what 2 processes give')
+
+
+@pytest.mark.parametrize(
+    ("found", "bottleneck", "words"),
+    [
+        (results(one(0, 9.0), one(2, 20.0, source_s=0.01, copy_s=0.01), nbytes=1 << 22), "copy", "up to 2.0 times the rate"),
+        (results(one(0, 100.0), one(2, 200.0), nbytes=50_000_000), "memory", "10.0 GB/s, and one core of this machine copies 10.0"),
+        (results(one(0, 10.0, cpu_share=0.1), one(2, 20.0)), "waiting", "waits for 90%"),
+        (results(one(0, 5000.0), one(2, 8000.0), ideal=9000.0), "handing over", "make them larger"),
+        (results(one(0, 90000.0), one(2, 8000.0), ideal=9000.0), "handing over", "workers=0"),
+        (results(one(0, 10.0), one(2, 20.0), ideal=None), "source", "only a cheaper one"),
+    ],
+)  # fmt: skip
+def test_what_holds_the_rate_down_is_named_with_its_remedy(found, bottleneck, words):
+    advice = advise(found)
+    assert advice.bottleneck == bottleneck
+    assert words in advice.sentence
+    assert advice.sentence.count(". ") == 0
+
+
+def test_a_training_step_that_is_slower_than_loading_is_the_bottleneck():
+    advice = advise(results(one(0, 50.0), one(1, 50.0), one(2, 100.0), present=Setting(0, "none"), step_s=0.04))
+    assert (advice.setting, advice.bottleneck) == (Setting(1, "process"), "step")
+    assert advice.gain == pytest.approx(1.5)  # 20 ms and 40 ms in turn, or at the same time
+    assert "takes 40 ms in all, where it takes 60 with no workers" in advice.sentence
+
+
+def test_a_training_step_that_is_faster_than_all_workers_leaves_loading_the_bottleneck():
+    assert advise(results(one(0, 50.0), one(2, 100.0), step_s=0.001)).bottleneck == "source"
+
+
+def test_the_report_marks_what_is_enough_and_what_is_used_now():
+    found = results(one(0, 25.0), one(1, 25.0), one(2, 50.0), one(4, 101.0))
+    text = lines("data.py:Photos", ["(4,) int64"] * 6, found, advise(found))
+    assert text[0] == "data.py:Photos: batches of 1.0 kB: (4,) int64, (4,) int64, (4,) int64, (4,) int64, 2 more arrays"
+    assert next(line for line in text if line.startswith("2 processes")).endswith("now")
+    assert next(line for line in text if line.startswith("4 processes")).endswith("enough")
+    assert text[-2] == "4 processes are the most that were tried: --most-workers tries more."
+
+
+# The measurement
+
+
+class Counted:
+    """Four batches; each takes 1 ms of waiting."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        time.sleep(0.001)
+        return np.full(8, index), "text"
+
+
+@pytest.mark.parametrize("setting", [Setting(0, "none"), Setting(1, "process"), Setting(2, "thread")], ids=str)
+def test_a_setting_is_measured_over_as_many_epochs_as_it_takes(setting):
+    found = measure(Counted(), setting, 0.05, {})
+    assert found.setting == setting
+    assert found.batches_per_s > 0
+    assert found.source_s >= 0.001
+    assert (found.cpu_share is None) == (setting.workers > 0)
+
+
+def test_a_source_that_waits_uses_little_cpu():
+    assert measure(Counted(), Setting(0, "none"), 0.1, {}).cpu_share < 0.9
+
+
+def test_a_source_that_waits_for_a_cpu_that_others_have_waits_for_nothing_else():
+    crowded = Measured(Setting(0, "none"), 10.0, 0.1, 0.1, 0.0, 0.3, 0.7)
+    found = results(crowded, one(2, 20.0))
+    assert advise(found).bottleneck == "source"
+    assert "Other programs had the CPUs for 70% of the time: measure again when the machine is quiet." in lines(
+        "a:B", [], found, advise(found)
+    )
+
+
+def test_the_time_in_line_for_a_cpu_only_grows():
+    assert 0 <= bench_measure._in_line_s() <= bench_measure._in_line_s()
+
+
+def test_the_first_batch_is_a_copy_and_its_arrays_are_told():
+    batch = first_batch(Counted(), {})
+    assert (batch.nbytes, batch.arrays) == (64, ("(8,) int64",))
+    assert batch.value[1] == "text"
+
+
+def test_an_epoch_that_gives_nothing_is_an_error_and_no_endless_loop():
+    def nothing():
+        yield from ()
+
+    with pytest.raises(ValueError, match="no batches"):
+        measure(nothing, Setting(0, "none"), 0.1, {})
+
+
+def test_memory_is_copied_to_see_how_fast_that_is():
+    assert bench_measure.copy_rate() > 1e8
+
+
+# The command
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "data_of_bench.py").write_text(DATA)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    sys.modules.pop("data_of_bench", None)
+
+
+def bench(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "mpqueue", "bench", *arguments, "--seconds", "0.05", "--most-workers", "1"],
+        capture_output=True,
+        text=True,
+        timeout=DEADLOCK_S,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("factory", ["Numbers", "numbers"])
+def test_a_source_is_measured_as_a_user_does_and_the_last_line_says_what_to_change(factory):
+    done = bench(f"data_of_bench.py:{factory}")
+    assert (done.returncode, done.stderr) == (0, "")
+    told = done.stdout.splitlines()
+    assert told[0].startswith(f"data_of_bench.py:{factory}: batches of ")
+    assert [line for line in told if line.startswith("1 process ")]
+    assert [line for line in told if line.startswith("ideal loader")]
+    assert "workers=" in told[-1]
+
+
+def test_json_has_every_setting_and_the_advice():
+    done = bench(
+        "data_of_bench:Numbers",
+        "--json",
+        "--only",
+        "thread",
+        "--workers",
+        "2",
+        "--backend",
+        "thread",
+        "--batch-size",
+        "3",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert [found["setting"] for found in told["measured"]] == [[0, "none"], [1, "thread"], [2, "thread"]]
+    assert told["present"] == [2, "thread"]
+    assert told["arrays"] == ["(3, 4, 3) float32"]
+    assert told["batch_bytes"] == 3 * 4 * 3 * 4
+    assert told["advice"]["sentence"]
+
+
+def test_a_picture_is_drawn(folder):
+    pytest.importorskip("matplotlib")
+    done = bench("data_of_bench.py:Numbers", "--plot", "rates.png", "--step-ms", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (folder / "rates.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_that_cannot_be_written_is_told_after_the_report():
+    pytest.importorskip("matplotlib")
+    done = bench("data_of_bench.py:Numbers", "--plot", "no_such_folder/rates.png")
+    assert done.returncode == 1
+    assert "workers=" in done.stdout
+    assert "no picture" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["no_such:Photos"], "no module 'no_such'"),
+        (["data_of_bench"], "write MODULE:FACTORY"),
+        (["data_of_bench:np.pi"], "a source needs __getitem__"),
+        (["data_of_bench:Numbers", "--batch-size", "0"], "batch_size"),
+        (["data_of_bench:Numbers", "--step-ms", "0"], "expected a number above 0"),
+        (["data_of_bench:Numbers", "--workers", "-1"], "expected an integer of 0 or more"),
+        ([], "FACTORY"),
+    ],
+)
+def test_a_wrong_command_line_ends_with_2_and_says_what_is_wrong(capsys, arguments, words):
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", *arguments])
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("factory", "words"),
+    [
+        ("Fails", "ZeroDivisionError: of the source"),
+        ("fails", "LookupError: of the factory"),
+        ("Empty", "at least one batch"),
+    ],
+)
+def test_a_source_that_fails_ends_with_1_and_its_traceback(capsys, factory, words):
+    assert main(["bench", f"data_of_bench:{factory}"]) == 1
+    assert words in capsys.readouterr().err
