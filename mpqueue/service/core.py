@@ -81,6 +81,8 @@ class Core:
         resume = hello.resume
         if resume is not None and not self.epoch <= resume.epoch <= self.epoch + 1:
             raise Refused(f"you are in epoch {resume.epoch}, and the server is in epoch {self.epoch}: you cannot go on")
+        if resume is not None and resume.count and not self.rules.is_ordered:
+            raise Refused("it gives batches as they are ready, so that nobody knows which you are to get yet")
         join = "now" if resume else hello.join
         seat = self.group.seat_for(hello.rank, join, self.epoch, is_running=self.is_running)
         self.awaited.discard(pid)
@@ -96,7 +98,7 @@ class Core:
         elif self.rules.mode == "split" and self.rules.world is None:
             self._known.update(resume.taken)
         else:
-            seat.num_had = max(seat.num_had, resume.count)
+            seat.num_had, seat.num_before = max(seat.num_had, resume.count), max(seat.num_before, resume.count)
             while seat.queue and seat.queue[0].position // len(self.group.seats) < resume.count:
                 self._outside.let_go(seat.queue.popleft(), seat.number)
             if not self.rules.is_ranked and resume.count < self.frontier:

@@ -62,10 +62,12 @@ class RankedDealing:
         window: See the module's head.
         hold: Notes that a holder has a batch.
         let_go: Notes that it has it no more.
+        is_ordered: The batches of a rank come in their order.
     """
 
-    def __init__(self, seats: list[Seat], window: int, hold: Hold, let_go: Hold) -> None:
+    def __init__(self, seats: list[Seat], window: int, hold: Hold, let_go: Hold, *, is_ordered: bool = True) -> None:
         self.seats, self._window, self._hold, self._let_go = seats, window, hold, let_go
+        self._is_ordered = is_ordered
         self._share: int | None = None
         self._dealt: dict[int, int] = {}  # by the number of the seat: its batches of the epoch that have come
         self._round: list[Batch] = []  # where nobody knows the end: they are dealt when there is one for each rank
@@ -94,9 +96,10 @@ class RankedDealing:
     def _give(self, batch: Batch) -> None:
         number, rank = divmod(batch.position, len(self.seats))
         seat = self.seats[rank]
-        self._dealt[seat.number] = number + 1
+        # Where they come in order, those between that were left out count.
+        self._dealt[seat.number] = number + 1 if self._is_ordered else self._dealt.get(seat.number, 0) + 1
         self._hold(batch, seat.number)
-        if seat.epoch > batch.epoch or number < seat.num_had:  # another server of this stream has given it
+        if seat.epoch > batch.epoch or number < seat.num_before:  # another server of this stream has given it
             self._let_go(batch, seat.number)
         else:
             seat.queue.append(batch)
@@ -200,7 +203,7 @@ class BroadcastDealing:
         for seat in self.members():
             if self._skips and seat.load >= self._window:
                 seat.num_skipped += 1
-            elif batch.position >= seat.num_had:  # else another server of this stream has given it
+            elif batch.position >= seat.num_before:  # else another server of this stream has given it
                 self._hold(batch, seat.number)
                 seat.queue.append(batch)
         self._let_go(batch, GROUP)
@@ -227,7 +230,7 @@ def make_dealing(rules: Rules, seats: list[Seat], outside: Outside, epoch: Calla
     common = seats, rules.window, outside.hold, outside.let_go
     if rules.mode == "broadcast":
         return BroadcastDealing(*common, skips=rules.slow == "skip", epoch=epoch)
-    return RankedDealing(*common) if rules.is_ranked else FirstComeDealing(*common)
+    return RankedDealing(*common, is_ordered=rules.is_ordered) if rules.is_ranked else FirstComeDealing(*common)
 
 
 def _place(batch: Batch) -> tuple[int, int]:

@@ -31,7 +31,7 @@ class Group:
         if rules.is_ranked:
             for _, count in zip(range(rules.world or 0), [*had, *[0] * (rules.world or 0)], strict=False):
                 seat = self._add(len(self.seats), epoch)
-                seat.num_had = count
+                seat.num_had = seat.num_before = count
 
     def _add(self, rank: int | None, epoch: int) -> Seat:
         rules = self._rules

@@ -34,6 +34,7 @@ class Rules:
         grace_s: Seconds for which the seat of a dead rank waits for another consumer.
         lease_timeout: Seconds after which a consumer that says nothing is detached; None: never.
         can_replay: The stream can compute a position again.
+        is_ordered: The stream gives the positions of an epoch in their order.
     """
 
     mode: Literal["split", "broadcast"]
@@ -43,6 +44,7 @@ class Rules:
     grace_s: float = 60.0
     lease_timeout: float | None = None
     can_replay: bool = True
+    is_ordered: bool = True
 
     @property
     def is_ranked(self) -> bool:

@@ -54,7 +54,8 @@ class Seat:
         queue: Its batches that were not offered to its consumer.
         untaken: Those that were, in this order.
         num_taken: Offers that this consumer has taken, since it came.
-        num_had: Batches of the epoch that this seat has taken.
+        num_had: Batches of the epoch that this seat has taken;
+        num_before: of these, those that another server of this stream has given it: its first ones.
         num_skipped: Batches that it did not get because it was slow.
         replay_at: The next position that is to be computed again for it; None: it has caught up.
         num_replaying: Positions that are being computed again.
@@ -67,7 +68,7 @@ class Seat:
         self.has_begun = self.has_all = self.has_end = False
         self.queue: deque[Batch] = deque()
         self.untaken: deque[Batch] = deque()
-        self.num_taken = self.num_had = self.num_skipped = self.num_replaying = 0
+        self.num_taken = self.num_had = self.num_before = self.num_skipped = self.num_replaying = 0
         self.replay_at: int | None = None
         self.overdue_at: float | None = None
 
@@ -90,7 +91,7 @@ class Seat:
 
     def enter(self, epoch: int) -> None:
         """All of the epoch before was taken."""
-        self.epoch, self.num_had, self.replay_at = epoch, 0, None
+        self.epoch, self.num_had, self.num_before, self.replay_at = epoch, 0, 0, None
         self.has_begun = self.has_all = self.has_end = False
 
     def __repr__(self) -> str:

@@ -125,8 +125,9 @@ class Server:
         self._make_stream = partial(Stream, source, **own, **unknown, **_stream_options(arguments))
         self._stream = self._make_stream()
         if journal is not None:
-            _check_restartable(self._stream)
-        self._rules = replace(self._rules, can_replay=not self._stream.is_generator and bool(ordered))
+            _check_restartable(self._stream, is_ordered=bool(ordered))
+        can_replay = not self._stream.is_generator and bool(ordered)
+        self._rules = replace(self._rules, can_replay=can_replay, is_ordered=self._stream.is_generator or bool(ordered))
         self._run: _Run | None = None
         self._latest = ServerStatistics()
         self._lock = threading.RLock()
@@ -302,9 +303,14 @@ class _Run:
         self.thread = JoinedThread(loop.run, "mpqueue-server")
 
 
-def _check_restartable(stream: Stream) -> None:
+def _check_restartable(stream: Stream, *, is_ordered: bool) -> None:
     """Raise a `ValueError` if a server that comes back could not go on with this source."""
     source = stream.plan.job.source
+    if not is_ordered:
+        raise ValueError(
+            "a journal counts the batches of each consumer, which says nothing where they come as they are ready: "
+            "leave out ordered=False, or journal"
+        )
     if stream.is_generator:
         raise ValueError(
             "a journal says which batches were taken, and a generator cannot begin behind them: pass a source with "

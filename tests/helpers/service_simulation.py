@@ -46,8 +46,11 @@ class Consumer:
 class Simulation:
     """The core's outside, and what the consumers have seen."""
 
-    def __init__(self, rules: Rules, lengths: list[int], *, known: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self, rules: Rules, lengths: list[int], *, known: bool = True, order: list[int] | None = None, **kwargs: Any
+    ) -> None:
         self.lengths, self.known = lengths, known
+        self.order = order  # in which the positions of an epoch come; None: ascending
         self.now = 0.0
         self.consumers: dict[int, Consumer] = {}
         self.holders: dict[int, set[int]] = {}  # by turn
@@ -138,7 +141,8 @@ class Simulation:
             self.core.ended()
             return True
         self.num_turns += 1
-        lot = Lot(self.opened, self.position, self.num_turns)
+        position = self.position if self.order is None else self.order[self.position]
+        lot = Lot(self.opened, position, self.num_turns)
         self.position += 1
         self.core.arrived(lot)
         if self.opened is not None and self.opened == lot.epoch and self.position == self.length(lot.epoch):

@@ -429,3 +429,25 @@ def test_a_group_in_lock_step_is_not_stuck_with_a_window_of_one(rules: dict[str,
             before = it.num_taken
             while it.num_taken == before or (it.current is None and not it.counts):
                 assert simulation.next(number) or simulation.give()
+
+
+@pytest.mark.parametrize(
+    ("rules", "ranks"),
+    [({"world": 2}, (0, 1)), ({}, (None, None)), ({"mode": "broadcast", "world": 2}, (None, None))],
+    ids=["ranks", "first come", "broadcast"],
+)
+def test_nothing_is_lost_where_batches_come_as_they_are_ready(rules: dict[str, Any], ranks: tuple[Any, ...]):
+    full = Rules(**{"mode": "split", "window": 2, "is_ordered": False} | rules)
+    simulation = Simulation(full, [8], order=[5, 6, 7, 1, 4, 0, 3, 2])
+    numbers = attached(simulation, *ranks)
+    for _ in range(9):
+        simulation.settle(*numbers)
+        for number in numbers:
+            if simulation.consumers[number].current is not None:
+                simulation.next(number)
+    taken = [sorted(position for _, position in simulation.consumers[number].taken) for number in numbers]
+    if "mode" in rules:
+        assert taken == [list(range(8))] * 2
+    else:
+        assert sorted(taken[0] + taken[1]) == list(range(8))
+    assert simulation.finished == [0]

@@ -198,6 +198,13 @@ def test_a_consumer_that_hoards_gets_copies_and_starves_nobody(puppets):
         assert firsts(second.answer()) == list(range(60))
 
 
+class Uneven(Indices):
+    def __getitem__(self, index):
+        if index % 4 == 0:
+            time.sleep(0.01)  # so that those behind it are ready before
+        return super().__getitem__(index)
+
+
 class Failing(Indices):
     def __getitem__(self, index):
         if index == 3:
@@ -480,6 +487,24 @@ def test_a_journal_of_another_stream_is_refused(start_server, tmp_path):
     start_server(20).kill()
     with pytest.raises(ServiceError, match="is of another stream"):
         mpqueue.Server("t", Indices(21), world=2, workers=1, journal=tmp_path / "journal", shuffle=True).start()
+
+
+@pytest.mark.parametrize("mode", ["split", "broadcast"])
+def test_batches_that_come_as_they_are_ready_all_come(puppets, mode):
+    with mpqueue.Server("s", Uneven(40), mode=mode, world=2, workers=2, ordered=False, max_queue_size=4):
+        both = [puppets("s", rank=rank if mode == "split" else None).attached() for rank in range(2)]
+        for one in both:
+            one.tell("take_all")
+        taken = [firsts(one.answer()) for one in both]
+        if mode == "split":
+            assert sorted(taken[0] + taken[1]) == list(range(40))
+        else:
+            assert [sorted(one) for one in taken] == [list(range(40))] * 2
+
+
+def test_a_journal_with_batches_as_they_are_ready_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="leave out ordered=False, or journal"):
+        mpqueue.Server("s", Indices(), workers=1, journal=tmp_path / "journal", ordered=False)
 
 
 def test_a_source_that_cannot_be_restarted_is_refused_with_a_journal(tmp_path):
