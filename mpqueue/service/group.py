@@ -195,6 +195,7 @@ class Replays:
         self._outside.hold(batch, GROUP)
         if seat is not None and seat in seats and seat.epoch == batch.epoch:
             seat.num_replaying -= 1
-            self._outside.hold(batch, seat.number)
-            seat.queue.append(batch)
+            if not batch.is_left_out:
+                self._outside.hold(batch, seat.number)
+                seat.queue.append(batch)
         self._outside.let_go(batch, GROUP)

@@ -37,6 +37,7 @@ class Lot(NamedTuple):
         nbytes: Where in the slot it ends.
         flags: `PARTIAL` where something was left out: the batch is the first item of what the spec describes.
         is_extra: It was computed again, for a late consumer.
+        is_left_out: False: it is there.
     """
 
     epoch: int
@@ -48,6 +49,7 @@ class Lot(NamedTuple):
     nbytes: int
     flags: int = 0
     is_extra: bool = False
+    is_left_out: bool = False
 
 
 class Failure(NamedTuple):
@@ -66,6 +68,11 @@ class Failure(NamedTuple):
     error: BaseException | None
     is_extra: bool = False
     turn: int = 0
+
+    @property
+    def is_left_out(self) -> bool:
+        """True if there is nothing to tell."""
+        return self.error is None
 
 
 class LotWork(Work):

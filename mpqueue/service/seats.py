@@ -35,6 +35,11 @@ class Batch(Protocol):
         """Return True if it was computed again, for one late consumer alone."""
         ...
 
+    @property
+    def is_left_out(self) -> bool:
+        """Return True if it was computed again, and is to be left out: nobody is to hear of it."""
+        ...
+
 
 class Seat:
     """One place of a group.

@@ -17,6 +17,7 @@ class Lot:
     position: int
     turn: int
     is_extra: bool = False
+    is_left_out: bool = False
 
 
 @dataclass

@@ -282,6 +282,19 @@ def test_a_late_consumer_joins_the_running_epoch(puppets, join, expected):
         assert got[0] >= 9 or expected
 
 
+def test_what_is_left_out_is_left_out_of_a_replay_too(puppets):
+    with mpqueue.Server("s", Failing(12), mode="broadcast", workers=1, max_queue_size=2, on_error="skip"):
+        first = puppets("s").attached()
+        first.do("loop")
+        for _ in range(6):
+            first.do("take")
+        late = puppets("s", join="replay").attached()
+        late.tell("take_all")
+        first.tell("take_all")
+        assert firsts(first.answer()) == [7, 8, 9, 10, 11]
+        assert firsts(late.answer()) == [0, 1, 2, *range(4, 12)]
+
+
 def test_a_late_consumer_gets_the_next_epoch_by_default(puppets):
     with mpqueue.Server("s", Indices(6), mode="broadcast", workers=1, max_queue_size=2):
         first = puppets("s").attached()
