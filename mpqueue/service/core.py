@@ -170,8 +170,9 @@ class Core:
         if batch.is_extra:
             self._replays.arrived(batch, self.group.seats)
         elif batch.position < 0:
-            for seat in self.group.seats:
-                seat.queue.append(batch)
+            for seat in self.group.seats:  # those who wait for what comes next, and not who may never come for it
+                if seat.has_begun and seat.epoch == self.epoch:
+                    seat.queue.append(batch)
         else:
             self.frontier = batch.position + 1
             if batch.position in self._known:
