@@ -63,6 +63,7 @@ class Core:
         self.rules, self._outside, self.epoch = rules, outside, epoch
         self.is_running = self._has_ended = self._has_opened = False
         self.frontier = frontier
+        self._fresh: set[int] = set()  # consumers that have something since the latest `advance`, and had nothing
         self._known: set[int] = set()  # positions that consumers have said to have taken
         self.awaited = set(awaited)
         self.group, self.views = Group(rules, epoch, had), Views(outside)
@@ -240,6 +241,8 @@ class Core:
 
     def _offer(self, seat: Seat, batch: Batch) -> None:
         seat.untaken.append(batch)
+        if not self.views.count(seat.consumer):
+            self._fresh.add(seat.consumer)
         self.views.add(seat.consumer, batch)
         self._outside.offer(seat.consumer, seat.num_taken + len(seat.untaken), batch)
 
@@ -280,11 +283,22 @@ class Core:
     def advance(self, now: float) -> None:
         """Detach who says nothing, and tell the group of its dead."""
         self._tell_of_loss(now)
+        self.group.note_offered(self._fresh, now)
+        self._fresh.clear()
         timeout = self.rules.lease_timeout
         if timeout is not None:
-            for consumer in self.group.silent_since(now - timeout):
+            for consumer in self.group.silent_at(now):
                 if self.views.count(consumer):
                     self._detach(consumer, f"you have said nothing for {timeout:g} s while you had batches", now)
+
+    def due_at(self, now: float) -> float | None:
+        """Return when `advance` is to be called at the latest; None: there is no such time."""
+        dues = [seat.overdue_at for seat in self.group.seats if seat.overdue_at is not None]
+        timeout = self.rules.lease_timeout
+        if timeout is not None:
+            seen = self.group.last_seen
+            dues += [since + timeout for consumer, since in seen.items() if self.views.count(consumer)]
+        return min((due for due in dues if due > now), default=None)
 
     def _tell_of_loss(self, now: float) -> None:
         """Cut off the group if the running epoch needs a rank in whose place nobody has come."""

@@ -19,7 +19,7 @@ class Group:
     Attributes:
         seats: All, also those of ranks that are not there.
         by_consumer: Those that have a consumer.
-        last_seen: When each consumer has said something.
+        last_seen: When each consumer has said something, or was offered a batch while it had none.
     """
 
     def __init__(self, rules: Rules, epoch: int, had: Iterable[int]) -> None:
@@ -107,16 +107,16 @@ class Group:
         """Return True if all who are here wait for the next batch, so that nobody will release a slot."""
         return all(not seat.load for seat in self.seats if seat.has_begun)
 
-    def due_at(self, now: float) -> float | None:
-        """Return when the next one is overdue, or silent for too long; None: there is no such time."""
-        dues = [seat.overdue_at for seat in self.seats if seat.overdue_at is not None]
-        if self._rules.lease_timeout is not None:
-            dues += [seen + self._rules.lease_timeout for seen in self.last_seen.values()]
-        return min((due for due in dues if due > now), default=None)
+    def note_offered(self, consumers: Iterable[int], now: float) -> None:
+        """These have waited until now: it was not they who said nothing."""
+        for consumer in consumers:
+            if consumer in self.last_seen:
+                self.last_seen[consumer] = now
 
-    def silent_since(self, latest: float) -> list[int]:
-        """Return the consumers that have said nothing since then."""
-        return [consumer for consumer, seen in self.last_seen.items() if seen <= latest]
+    def silent_at(self, now: float) -> list[int]:
+        """Return the consumers that have said nothing for too long."""
+        timeout = self._rules.lease_timeout
+        return [] if timeout is None else [who for who, seen in self.last_seen.items() if seen + timeout <= now]
 
 
 class Views:

@@ -125,7 +125,7 @@ class Loop:
 
     def _timeout_s(self) -> float | None:
         now = _clock()
-        dues = (self._core.group.due_at(now), self._reception.due_at(), self._admission.due_at())
+        dues = (self._core.due_at(now), self._reception.due_at(), self._admission.due_at())
         waits = [max(0.0, due - now) for due in dues if due is not None]
         in_stream = self._stream.timeout_s()
         return min(waits if in_stream is None else [*waits, in_stream], default=None)
