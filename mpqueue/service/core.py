@@ -219,13 +219,22 @@ class Core:
         group, rules = self.group, self.rules
         if self.is_running or self.awaited:
             return
-        if not any(seat.has_begun and seat.epoch == self.epoch for seat in group.seats):
+        if not self._is_begun():
             return
         is_gathering = rules.mode == "broadcast" and not self._has_opened
         if is_gathering and len(group.by_consumer) < (rules.world or 1):
             return
         self.is_running = self._has_opened = True
         self._dealing.begin(self._outside.open_epoch(self.epoch))
+
+    def _is_begun(self) -> bool:
+        """Return whether the loop of somebody over this epoch has begun; or all have taken all of it.
+
+        The latter is so where another server has died before it could finish the epoch: what is left of it to this one
+        is its end.
+        """
+        begun = [seat for seat in self.group.seats if seat.has_begun]
+        return any(seat.epoch == self.epoch for seat in begun) or (bool(begun) and self.group.is_done_with(self.epoch))
 
     def _offer_all(self) -> None:
         window, epoch, has_offered = self.rules.window, self.epoch, True

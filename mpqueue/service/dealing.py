@@ -191,7 +191,10 @@ class BroadcastDealing:
         return [seat for seat in self.seats if seat.epoch == epoch and seat.replay_at is None]
 
     def has_room(self) -> bool:
-        """Return whether all can have one more, or one that is not slow."""
+        """Return whether all can have one more, or one that is not slow; or all have taken all before it came."""
+        epoch = self._epoch()
+        if all(seat.epoch > epoch for seat in self.seats):
+            return True
         members = self.members()
         if self._skips:
             return any(seat.has_begun and seat.load < self._window for seat in members)
