@@ -80,7 +80,9 @@ class Core:
             Occupied: Its rank has a consumer.
         """
         resume = hello.resume
-        if resume is not None and not self.epoch <= resume.epoch <= self.epoch + 1:
+        # Where each batch goes to one, all was taken of an epoch that is over, though not all were told.
+        earliest = self.epoch - (self.rules.mode == "split")
+        if resume is not None and not earliest <= resume.epoch <= self.epoch + 1:
             raise Refused(f"you are in epoch {resume.epoch}, and the server is in epoch {self.epoch}: you cannot go on")
         if resume is not None and resume.count and not self.rules.is_ordered:
             raise Refused("it gives batches as they are ready, so that nobody knows which you are to get yet")
@@ -94,6 +96,8 @@ class Core:
         return seat
 
     def _resume(self, seat: Seat, resume: Resume) -> None:
+        if resume.epoch < self.epoch:
+            return
         if resume.epoch > self.epoch:
             seat.enter(resume.epoch)
         elif self.rules.mode == "split" and self.rules.world is None:
