@@ -40,6 +40,7 @@ class Core:
         frontier: The position with which the stream begins.
         awaited: Processes whose consumers were attached to that server: no epoch opens before they have come back,
             or are gone.
+        has_opened: The consumers that the first epoch of a broadcast waits for were there.
 
     Attributes:
         epoch: The one that runs, or the next.
@@ -59,9 +60,11 @@ class Core:
         had: Iterable[int] = (),
         frontier: int = 0,
         awaited: Iterable[int] = (),
+        has_opened: bool = False,
     ) -> None:
         self.rules, self._outside, self.epoch = rules, outside, epoch
-        self.is_running = self._has_ended = self._has_opened = False
+        self.is_running = self._has_ended = False
+        self._has_opened = has_opened
         self.frontier = frontier
         self._fresh: set[int] = set()  # consumers that have something since the latest `advance`, and had nothing
         self._known: set[int] = set()  # positions that consumers have said to have taken

@@ -193,7 +193,10 @@ class Server:
         else:
             place = place_in(recovered, broadcast=rules.mode == "broadcast")
             had = [recovered.count_of(rank) for rank in range(rules.world or 0)] if rules.is_ranked else ()
-            core = Core(rules, deliveries, epoch=recovered.epoch, had=had, frontier=place.position)
+            core = Core(
+                rules, deliveries, epoch=recovered.epoch, had=had, frontier=place.position,
+                has_opened=recovered.epoch > 0 or bool(recovered.taken),
+            )  # fmt: skip
         assert stream.ring is not None
         admission = Admission(core, journal, self._job(stream), self._welcome, stream.ring.read_only_fd)
         loop = Loop(claim, self._uids | {uid}, stream, core, deliveries, admission, peers, desk)

@@ -1,6 +1,7 @@
 """The core of a server, in all orders of events that hypothesis finds."""
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -97,7 +98,7 @@ def test_the_group_is_told_of_a_dead_rank_when_its_grace_is_over_and_not_before(
     simulation.leave(2, died=True)
     simulation.core.advance(4.9)
     assert simulation.consumers[1].cut is None
-    assert simulation.core.group.due_at(4.9) == 5.0
+    assert simulation.core.due_at(4.9) == 5.0
     simulation.core.advance(5.0)
     assert simulation.consumers[1].cut == (LOST, "rank 1 is gone, and no other came in its place")
 
@@ -451,3 +452,84 @@ def test_nothing_is_lost_where_batches_come_as_they_are_ready(rules: dict[str, A
     else:
         assert sorted(taken[0] + taken[1]) == list(range(8))
     assert simulation.finished == [0]
+
+
+@dataclass(frozen=True)
+class NoBatch:
+    """An error that belongs to no batch."""
+
+    epoch: int
+    position: int = -1
+    turn: int = 0
+    is_extra: bool = False
+    is_left_out: bool = False
+
+
+def test_an_error_of_no_batch_is_told_to_those_who_wait_and_holds_up_nobody():
+    simulation = simulated(lengths=[2])
+    attached(simulation, None)
+    assert simulation.attach(2), "one that never asks for anything"
+    simulation.core.arrived(NoBatch(0))
+    assert simulation.consumers[1].inbox[0] == (NoBatch(0),)
+    simulation.settle(1)
+    assert simulation.consumers[1].counts == [2]
+    assert simulation.finished == [0]
+
+
+def test_a_wait_for_a_batch_is_no_silence_of_who_has_some():
+    simulation = simulated(lease_timeout=2.0, lengths=[4])
+    attached(simulation, None)
+    simulation.core.advance(50.0)
+    simulation.give()
+    simulation.core.advance(50.1)
+    assert simulation.consumers[1].cut is None, "it was given its first batch just now"
+    assert simulation.core.due_at(50.1) == pytest.approx(52.1)
+    simulation.core.advance(52.2)
+    assert simulation.consumers[1].cut is not None
+
+
+def resumed(simulation: Simulation, number: int, rank: int | None, epoch: int, taken: tuple[int, ...], count: int):
+    simulation.consumers[number] = Consumer(number, rank, epoch)
+    resume = Resume(job="j", epoch=epoch, taken=taken, count=count)
+    seat = simulation.core.attach(number, Hello(rank=rank, resume=resume), now=0.0)
+    simulation.consumers[number].epoch = seat.epoch
+
+
+@pytest.mark.parametrize(
+    ("rules", "ranks", "kwargs"),
+    [
+        ({"world": 2}, (0, 1), {"had": [2, 1], "frontier": 3}),
+        ({"mode": "broadcast"}, (None, None), {"frontier": 3}),
+    ],
+    ids=["ranks", "broadcast"],
+)
+def test_a_server_whose_consumers_are_all_past_its_epoch_ends_it_and_goes_on(
+    rules: dict[str, Any], ranks: tuple[Any, ...], kwargs: dict[str, Any]
+):
+    simulation = Simulation(Rules(**{"mode": "split", "window": 1} | rules), [4], **kwargs)
+    for number, rank in enumerate(ranks, start=1):
+        resumed(simulation, number, rank, 1, (), 0)
+    for number in (1, 2):
+        simulation.next(number)
+    simulation.settle(1, 2)
+    assert simulation.finished[0] == 0, "what was taken of it is not needed any more"
+    taken = simulation.consumers[1].taken
+    assert taken[:1] == [(1, 0)]
+    assert simulation.core.epoch >= 1
+
+
+def test_a_consumer_that_was_not_told_the_end_of_an_epoch_goes_on_with_the_next():
+    simulation = Simulation(Rules(mode="split", window=1), [2], epoch=1)
+    resumed(simulation, 1, None, 0, (0, 1), 0)
+    assert simulation.consumers[1].epoch == 1
+    simulation.next(1)
+    simulation.settle(1)
+    assert simulation.consumers[1].taken == [(1, 0), (1, 1)]
+
+
+def test_a_broadcast_that_had_begun_before_its_server_died_does_not_wait_for_all_again():
+    simulation = Simulation(Rules(mode="broadcast", world=2, window=1), [3], has_opened=True)
+    resumed(simulation, 1, None, 0, (0,), 1)
+    simulation.next(1)
+    simulation.settle(1)
+    assert simulation.consumers[1].taken == [(0, 1), (0, 2)], "the other one may have died with the server"
