@@ -37,6 +37,7 @@ from mpqueue.system.wakeup import Wakeup
 MAX_CONSUMERS = 256
 MAX_OF_PROCESS = 64
 _AT_ONCE = 64  # requests of one consumer, before the others have their turn
+_MOST_UNREAD = 1 << 12  # more than a socket holds; a fork of a dead consumer may go on to send
 _clock = time.monotonic
 
 
@@ -106,6 +107,7 @@ class Loop:
         self._take()
         if stream.is_full and core.relieve(now):
             self._take()
+        self._seat_waiting()  # a rank may be free that was cut off
         for peer in self._deliveries.flush():
             if peer.sock is not None:
                 self.handlers.watch_room(peer.sock.fileno(), is_full=True)
@@ -180,10 +182,10 @@ class Loop:
 
     # -- What consumers say
 
-    def _hear(self, peer: Peer) -> None:
+    def _hear(self, peer: Peer, most: int | None = None) -> None:
         if peer.is_full and peer.flush() and peer.sock is not None:
             self.handlers.watch_room(peer.sock.fileno(), is_full=False)
-        for _ in range(_AT_ONCE):
+        for _ in range(most or _AT_ONCE):
             data = peer.receive(REQUEST_BYTES + 1)
             if data is None:
                 return
@@ -229,6 +231,9 @@ class Loop:
     def _leave(self, peer: Peer, *, died: bool) -> None:
         self._admission.note_departure(peer)
         self._core.leave(peer.number, _clock(), died=died)
+        self._seat_waiting()
+
+    def _seat_waiting(self) -> None:
         for waiting in self._admission.take_waiting():
             self._seat(waiting)
 
@@ -243,7 +248,7 @@ class Loop:
     def _note_death(self, peer: Peer) -> None:
         """The process has ended. What it had sent before is of no use to it any more, but counts."""
         if peer.sock is not None:
-            self._hear(peer)
+            self._hear(peer, _MOST_UNREAD)
         self._close_socket(peer)
         self._leave(peer, died=True)
         if peer.number in self._peers:

@@ -1,9 +1,11 @@
 """A server and its consumers, in processes of their own: who gets what, and what happens when somebody ends."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack
 
@@ -155,6 +157,53 @@ def test_a_stopped_consumer_is_cut_off_and_its_views_stay(puppets):
         assert told.value.args[0] == "ConsumerDied"
         assert "you have said nothing for 0.5 s" in told.value.args[1]
         assert first.do("keep")[0] == kept[0], "nobody has written into its slot"
+
+
+def test_the_place_of_a_stopped_rank_that_was_cut_off_goes_to_who_waits_for_it(puppets):
+    with mpqueue.Server("s", Indices(6), world=1, workers=1, lease_timeout=2.0) as server:
+        first = puppets("s", rank=0).attached()
+        first.do("loop")
+        first.do("take")
+        second = puppets("s", rank=0, timeout=10.0)
+        until(lambda: server._run.loop._admission.has_waiting, "the second one does not wait")
+        first.process.send_signal(signal.SIGSTOP)
+        assert firsts(second.do("take_all")) == list(range(6))
+
+
+def test_all_that_a_killed_consumer_has_said_counts(puppets, monkeypatch):
+    monkeypatch.setattr("mpqueue.service.loop._AT_ONCE", 2)
+    with mpqueue.Server("s", Indices(300), workers=1, max_queue_size=100) as server:
+        first = puppets("s").attached()
+        first.do("loop")
+        first.do("take")
+        until(lambda: server.statistics().consumers[0].behind == 100, "the window was not filled")
+        with held_up(server):
+            taken = [0] + [first.do("take")[0] for _ in range(50)]
+            first.kill()
+        assert firsts(puppets("s").do("take_all")) == list(range(taken[-1], 300))
+
+
+@contextlib.contextmanager
+def held_up(server):
+    """Have the server's loop stand still."""
+    is_held, go_on = threading.Event(), threading.Event()
+
+    loop = server._run.loop
+    advance = loop._stream.advance
+
+    def advance_once():
+        loop._stream.advance = advance
+        is_held.set()
+        assert go_on.wait(60)
+        advance()
+
+    loop._stream.advance = advance_once
+    loop._wakeup.wake()
+    assert is_held.wait(60)
+    try:
+        yield
+    finally:
+        go_on.set()
 
 
 def test_views_outlive_a_close_and_their_slot_is_not_written_before_they_are_gone(puppets):
