@@ -131,14 +131,15 @@ class Deliveries:
             self._journal.note_taken(batch.position, seat.consumer if seat.rank is None else seat.rank)
 
     def flush(self) -> list[Peer]:
-        """Send what was collected; return the peers whose sockets are full."""
-        full = []
+        """Send what was collected; return the peers whose sockets are full now, or have room again."""
+        changed = []
         for peer in self.touched:
+            was_full = peer.is_full
             peer.flush()
-            if peer.is_full:
-                full.append(peer)
+            if peer.is_full != was_full:
+                changed.append(peer)
         self.touched.clear()
-        return full
+        return changed
 
 
 def state_of(source: Any) -> Any:

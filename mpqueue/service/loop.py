@@ -110,7 +110,7 @@ class Loop:
         self._seat_waiting()  # a rank may be free that was cut off
         for peer in self._deliveries.flush():
             if peer.sock is not None:
-                self.handlers.watch_room(peer.sock.fileno(), is_full=True)
+                self.handlers.watch_room(peer.sock.fileno(), is_full=peer.is_full)
 
     def _take(self) -> None:
         """Give the core all batches that are there and wanted."""
