@@ -336,11 +336,10 @@ class Core:
         self.leave(consumer, now, died=True)
 
     def relieve(self, now: float) -> bool:
-        """The ring is full: with ``slow="detach"`` those whose window is full go, if they keep others waiting.
-
-        Returns: True if some went.
-        """
-        slow = self.group.holding_up(self.epoch) if self.rules.slow == "detach" else []
+        """The ring is full: with ``slow="detach"`` those go for whom others wait; return whether somebody did."""
+        if self.rules.slow != "detach":
+            return False
+        slow = [seat for seat in self.group.holding_up(self.epoch) if seat.load > self.rules.window]
         for seat in slow:
             self._detach(seat.consumer, "you were so slow that the others had to wait", now)
         return bool(slow)

@@ -105,7 +105,7 @@ class Loop:
         self._admission.look(now, self.handlers)
         core.advance(now)
         self._take()
-        if stream.is_full and core.relieve(now):
+        if stream.is_full and not core.wants_batch() and core.relieve(now):
             self._take()
         self._seat_waiting()  # a rank may be free that was cut off
         for peer in self._deliveries.flush():

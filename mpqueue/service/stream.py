@@ -167,15 +167,15 @@ class Stream:
         """True from `start` to `stop`."""
         return self._engine.is_running
 
+    @property
+    def is_full(self) -> bool:
+        """True if all that may be computed ahead is there, or waits for room: nothing goes on before some is taken."""
+        ledger = self._pipeline.ledger
+        return bool(ledger.num_in_order) and (self._backend.has_waiting or not ledger.at_work())
+
     def statistics(self) -> Statistics:
         """Return the counters of the engine; after `stop` they stay as they were last."""
         return self._engine.statistics()
-
-    @property
-    def is_full(self) -> bool:
-        """True if all that may be computed ahead is there: the workers wait for somebody to take it."""
-        ledger = self._pipeline.ledger
-        return len(ledger.ready) >= ledger.credit
 
     # -- The loop
 

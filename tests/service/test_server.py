@@ -247,6 +247,17 @@ def test_a_consumer_that_hoards_gets_copies_and_starves_nobody(puppets):
         assert firsts(second.answer()) == list(range(60))
 
 
+def test_who_is_too_slow_for_the_others_is_cut_off_where_that_was_asked_for(puppets):
+    with mpqueue.Server("s", Indices(40), mode="broadcast", world=2, workers=1, max_queue_size=2, slow="detach"):
+        first, second = puppets("s").attached(), puppets("s").attached()
+        second.do("loop")
+        assert firsts(first.do("take_all")) == list(range(40))
+        with pytest.raises(Raised) as told:
+            second.do("take")
+        assert told.value.args[0] == "ConsumerDied"
+        assert "you were so slow that the others had to wait" in told.value.args[1]
+
+
 class Uneven(Indices):
     def __getitem__(self, index):
         if index % 4 == 0:
