@@ -12,6 +12,7 @@ A record that is not whole ends the journal, as far as its reader is concerned. 
 """
 
 import base64
+import contextlib
 import itertools
 import json
 import os
@@ -27,6 +28,7 @@ from mpqueue.control.progress import Place
 from mpqueue.errors import ServiceError
 from mpqueue.system import descriptors
 from mpqueue.system.joined_threads import JoinedThread
+from mpqueue.system.log import warn
 
 _RECORD = struct.Struct("<IHxxQQq")
 _MAGIC = 0x514A
@@ -146,7 +148,7 @@ class Journal:
         self._present: dict[int, Survivor] = {}
         self._fd = -1
         self._lock = threading.Lock()  # around the descriptor, which the thread that syncs uses, too
-        self._is_due, self._is_closed = threading.Event(), False
+        self._is_due, self._is_closed, self._has_warned = threading.Event(), False, False
         self._thread = JoinedThread(self._sync, "mpqueue-journal")
 
     def begin(self, epoch: int, state: Any, taken: Iterable[tuple[int, int]] = ()) -> None:
@@ -159,14 +161,8 @@ class Journal:
         head = {"journal": _VERSION, "job": self._job, "seed": self._seed, "epoch": epoch, "state": packed}
         records = [_pack(_Kind.CAME, *survivor, who) for who, survivor in self._present.items()]
         records += [_pack(_Kind.TAKEN, position, 0, who) for who, position in taken]
-        new = f"{self._path}.new"
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            _write(fd, json.dumps(head).encode() + b"\n" + b"".join(records))
-            os.rename(new, self._path)
-        except BaseException:
-            os.close(fd)
-            raise
+        with self._named():
+            fd = self._replace(json.dumps(head).encode() + b"\n" + b"".join(records))
         with self._lock:
             old, self._fd = self._fd, descriptors.own(fd)
         if old >= 0:
@@ -175,26 +171,60 @@ class Journal:
             self._thread.start()
         self._is_due.set()
 
+    def _replace(self, data: bytes) -> int:
+        """Put a new file into the place of the old one; return its descriptor."""
+        new = f"{self._path}.new"
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            _write(fd, data)
+            os.rename(new, self._path)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Have errors say of which file they are, and what ends with it."""
+        try:
+            yield
+        except OSError as error:
+            what = f"the journal cannot be written ({error.strerror}): mend that, and start the server again"
+            raise OSError(error.errno, what, self._path) from error
+
+    def _append(self, record: bytes) -> None:
+        with self._named():
+            _write(self._fd, record)
+
     def note_taken(self, position: int, who: int) -> None:
-        """Write down that a batch was taken."""
-        _write(self._fd, _pack(_Kind.TAKEN, position, 0, who))
+        """Write down that a batch was taken.
+
+        Raises:
+            OSError: It cannot be written. Nothing may be written behind a record that is not whole.
+        """
+        self._append(_pack(_Kind.TAKEN, position, 0, who))
         self._is_due.set()
 
     def note_arrival(self, consumer: int, survivor: Survivor) -> None:
         """Write down that a consumer has attached."""
         self._present[consumer] = survivor
         if self._fd >= 0:
-            _write(self._fd, _pack(_Kind.CAME, *survivor, consumer))
+            self._append(_pack(_Kind.CAME, *survivor, consumer))
 
     def note_departure(self, consumer: int) -> None:
         """Write down that a consumer takes no more."""
         if self._present.pop(consumer, None) is not None and self._fd >= 0:
-            _write(self._fd, _pack(_Kind.WENT, 0, 0, consumer))
+            self._append(_pack(_Kind.WENT, 0, 0, consumer))
 
     def _sync(self) -> None:
         while not self._is_closed:
             self._is_due.wait()
             self._is_due.clear()
+            self._sync_once()
+
+    def _sync_once(self) -> None:
+        """Sync what is written; where that fails, say so once, and go on: it is there as long as the machine runs."""
+        try:
             with self._lock:
                 fd = os.dup(self._fd) if self._fd >= 0 else -1
             if fd >= 0:
@@ -202,6 +232,10 @@ class Journal:
                     os.fdatasync(fd)
                 finally:
                     os.close(fd)
+        except OSError as error:
+            if not self._has_warned:
+                warn(f"the journal {self._path} is not synced to its disk, and may not outlive a loss of power: {error}")
+            self._has_warned = True
 
     def close(self) -> None:
         """Sync what was written, and let go of the file."""
@@ -209,10 +243,10 @@ class Journal:
         self._is_due.set()
         if self._thread.is_alive():
             self._thread.join()
+        self._sync_once()
         with self._lock:
             fd, self._fd = self._fd, -1
         if fd >= 0:
-            os.fdatasync(fd)
             descriptors.close(fd)
 
 

@@ -32,6 +32,7 @@ from mpqueue.service.reception import Reception
 from mpqueue.service.records import DETACHED, DROPPED, REQUEST_BYTES, STOPPED, CorruptMessage, Down, Request, Text, Up
 from mpqueue.service.rules import Misbehaved, Refused
 from mpqueue.service.stream import Stream
+from mpqueue.system.log import warn
 from mpqueue.system.wakeup import Wakeup
 
 MAX_CONSUMERS = 256
@@ -70,6 +71,7 @@ class Loop:
         peers: dict[int, Peer],
         desk: QueueDesk,
     ) -> None:
+        self._claim = claim
         self._stream, self._core, self._deliveries = stream, core, deliveries
         self._admission, self._peers, self._desk = admission, peers, desk
         self.failure: BaseException | None = None
@@ -94,6 +96,7 @@ class Loop:
                 self.handlers.wait(self._timeout_s())
         except BaseException as error:
             self.failure, self._stop_text = error, f"the server has failed: {type(error).__name__}: {error}"
+            warn(f"{self._claim.home.name!r}: {self._stop_text}")
         finally:
             self._close()
 
@@ -267,7 +270,7 @@ class Loop:
             peer.close_socket()
 
     def _close(self) -> None:
-        """Tell everybody, and let go of all connections; the stream and the claim are the server's."""
+        """Tell everybody, and let go of all connections; the stream is the server's, and so is the claim but for failures."""
         self._reception.close()
         self._admission.close(self.handlers)
         for peer in list(self._peers.values()):
@@ -280,6 +283,8 @@ class Loop:
         self._peers.clear()
         self.handlers.close()
         self._wakeup.close()
+        if self.failure is not None:  # or those who attach would wait for an answer
+            self._claim.close()
 
 
 def _do_nothing() -> None:

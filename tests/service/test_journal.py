@@ -1,6 +1,8 @@
 """The journal of a server: what it says after any end of its writer."""
 
+import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,29 @@ def test_a_file_that_is_no_journal_is_refused(path: str, text: str):
     Path(path).write_text(text)
     with pytest.raises(ServiceError, match=r"is no journal of a server .* choose another path, or remove it"):
         read_journal(path)
+
+
+def test_what_cannot_be_synced_is_told_and_does_not_end_it(
+    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    tried = threading.Event()
+
+    def fails(fd: int) -> None:
+        tried.set()
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fails)
+    journal = Journal(path, "job", 7)
+    journal.begin(3, None)
+    assert tried.wait(60)
+    tried.clear()
+    journal.note_taken(1, 0)
+    assert tried.wait(60), "its thread goes on"
+    journal.close()
+    assert "Input/output error" in caplog.text
+    found = read_journal(path)
+    assert found is not None
+    assert found.taken == {0: {1}}
 
 
 def test_it_can_be_read_by_its_user_alone(path: str):

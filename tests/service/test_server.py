@@ -1,7 +1,9 @@
 """A server and its consumers, in processes of their own: who gets what, and what happens when somebody ends."""
 
 import contextlib
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -554,6 +556,39 @@ def test_a_dead_rank_of_a_dead_server_is_replaced_where_it_was(puppets, start_se
     start_server(20)
     taken += firsts(puppets("s", rank=0).do("take_all")) + firsts(second.answer())
     assert sorted(taken) == list(range(20))
+
+
+def test_a_server_that_cannot_write_its_journal_ends_and_says_why(puppets, tmp_path, monkeypatch, caplog):
+    def full(fd, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with mpqueue.Server("s", Indices(8), world=1, workers=1, journal=tmp_path / "journal") as server:
+        first = puppets("s", rank=0).attached()
+        first.do("loop"), first.do("take")
+        monkeypatch.setattr("mpqueue.service.journal._write", full)
+        with pytest.raises(Raised) as told:
+            first.do("take"), first.do("take")
+        assert told.value.args[0] == "ServiceDied"
+        assert "the journal cannot be written (No space left on device)" in told.value.args[1]
+        with pytest.raises(OSError, match="No space left on device"):
+            server.wait(30)
+        assert "No space left on device" in caplog.text, "also where nobody waits for the server"
+        with pytest.raises(ServiceError, match="nobody listens"):
+            mpqueue.attach("s", rank=0, timeout=0.1)
+
+
+def test_a_server_whose_journals_folder_is_gone_ends_the_epoch_and_says_why(puppets, tmp_path):
+    folder = tmp_path / "journals"
+    folder.mkdir()
+    with mpqueue.Server("s", Indices(3), world=1, workers=1, journal=folder / "journal") as server:
+        first = puppets("s", rank=0).attached()
+        first.do("loop"), first.do("take")
+        shutil.rmtree(folder)
+        assert firsts(first.do("take_all")) == [1, 2]
+        with pytest.raises(Raised, match="the journal cannot be written"):
+            first.do("take_all")
+        with pytest.raises(FileNotFoundError, match="the journal cannot be written"):
+            server.wait(30)
 
 
 def test_a_journal_of_another_stream_is_refused(start_server, tmp_path):
