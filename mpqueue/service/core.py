@@ -90,7 +90,8 @@ class Core:
         if resume is not None and resume.count and not self.rules.is_ordered:
             raise Refused("it gives batches as they are ready, so that nobody knows which you are to get yet")
         join = "now" if resume else hello.join
-        seat = self.group.seat_for(hello.rank, join, self.epoch, is_running=self.is_running)
+        is_midway = self.is_running or self.frontier > 0  # the latter: another server has given a part of it
+        seat = self.group.seat_for(hello.rank, join, self.epoch, is_running=is_midway)
         self.awaited.discard(pid)
         self.group.sit(consumer, seat, now)
         self.views.open(consumer)

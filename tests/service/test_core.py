@@ -534,3 +534,19 @@ def test_a_broadcast_that_had_begun_before_its_server_died_does_not_wait_for_all
     simulation.next(1)
     simulation.settle(1)
     assert simulation.consumers[1].taken == [(0, 1), (0, 2)], "the other one may have died with the server"
+
+
+@pytest.mark.parametrize(
+    ("join", "expected"),
+    [("next", (1, 0)), ("now", (0, 2)), ("replay", (0, 0))],
+)
+def test_who_comes_anew_to_a_broadcast_in_the_middle_of_which_its_server_died_is_late(
+    join: str, expected: tuple[int, int]
+):
+    simulation = Simulation(Rules(mode="broadcast", window=2), [4], frontier=2, has_opened=True)
+    assert simulation.attach(1, None, join)
+    simulation.next(1)
+    simulation.settle(1)
+    places = simulation.consumers[1].taken
+    assert places[0] == expected
+    assert places == [(expected[0], position) for position in range(expected[1], 4)]
