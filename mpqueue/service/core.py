@@ -26,7 +26,7 @@ from mpqueue.service.greeting import Hello, Resume
 from mpqueue.service.group import Group, Replays, Views
 from mpqueue.service.records import DETACHED, LOST
 from mpqueue.service.rules import Misbehaved, Outside, Refused, Rules
-from mpqueue.service.seats import Batch, Seat
+from mpqueue.service.seats import Batch, Had, Seat
 
 
 class Core:
@@ -107,7 +107,7 @@ class Core:
         elif self.rules.mode == "split" and self.rules.world is None:
             self._known.update(resume.taken)
         else:
-            seat.num_had, seat.num_before = max(seat.num_had, resume.count), max(seat.num_before, resume.count)
+            seat.had = Had(max(seat.had.num, resume.count), max(seat.had.before, resume.count))
             while seat.queue and seat.queue[0].position // len(self.group.seats) < resume.count:
                 self._outside.let_go(seat.queue.popleft(), seat.number)
             if not self.rules.is_ranked and resume.count < self.frontier:
@@ -227,22 +227,13 @@ class Core:
         group, rules = self.group, self.rules
         if self.is_running or self.awaited:
             return
-        if not self._is_begun():
+        if not group.is_begun(self.epoch):
             return
         is_gathering = rules.mode == "broadcast" and not self._has_opened
         if is_gathering and len(group.by_consumer) < (rules.world or 1):
             return
         self.is_running = self._has_opened = True
         self._dealing.begin(self._outside.open_epoch(self.epoch))
-
-    def _is_begun(self) -> bool:
-        """Return whether the loop of somebody over this epoch has begun; or all have taken all of it.
-
-        The latter is so where another server has died before it could finish the epoch: what is left of it to this one
-        is its end.
-        """
-        begun = [seat for seat in self.group.seats if seat.has_begun]
-        return any(seat.epoch == self.epoch for seat in begun) or (bool(begun) and self.group.is_done_with(self.epoch))
 
     def _offer_all(self) -> None:
         window, epoch, has_offered = self.rules.window, self.epoch, True
@@ -267,7 +258,7 @@ class Core:
         """A batch was taken: it is never offered again."""
         if batch.position < 0:
             return
-        seat.num_had += 1
+        seat.had.num += 1
         self._outside.note_taken(seat, batch)
         self._outside.let_go(batch, seat.number)
 
@@ -278,7 +269,7 @@ class Core:
                 continue
             if seat.has_begun and not seat.has_end:
                 seat.has_end = True
-                self._outside.end(seat.consumer, self.epoch, seat.num_had + len(seat.untaken))
+                self._outside.end(seat.consumer, self.epoch, seat.had.num + len(seat.untaken))
             if not seat.untaken:
                 seat.enter(self.epoch + 1)
 
@@ -307,15 +298,6 @@ class Core:
             for consumer in self.group.silent_at(now):
                 if self.views.count(consumer):
                     self._detach(consumer, f"you have said nothing for {timeout:g} s while you had batches", now)
-
-    def due_at(self, now: float) -> float | None:
-        """Return when `advance` is to be called at the latest; None: there is no such time."""
-        dues = [seat.overdue_at for seat in self.group.seats if seat.overdue_at is not None]
-        timeout = self.rules.lease_timeout
-        if timeout is not None:
-            seen = self.group.last_seen
-            dues += [since + timeout for consumer, since in seen.items() if self.views.count(consumer)]
-        return min((due for due in dues if due > now), default=None)
 
     def _tell_of_loss(self, now: float) -> None:
         """Cut off the group if the running epoch needs a rank in whose place nobody has come."""

@@ -99,7 +99,7 @@ class RankedDealing:
         # Where they come in order, those between that were left out count.
         self._dealt[seat.number] = number + 1 if self._is_ordered else self._dealt.get(seat.number, 0) + 1
         self._hold(batch, seat.number)
-        if seat.epoch > batch.epoch or number < seat.num_before:  # another server of this stream has given it
+        if seat.epoch > batch.epoch or number < seat.had.before:  # another server of this stream has given it
             self._let_go(batch, seat.number)
         else:
             seat.queue.append(batch)
@@ -121,7 +121,7 @@ class RankedDealing:
         if has_ended:
             self._clear_round()
         for seat in self.seats:
-            num_dealt = max(seat.num_had, self._dealt.get(seat.number, 0))
+            num_dealt = max(seat.had.num, self._dealt.get(seat.number, 0))
             seat.has_all = has_ended or (self._share is not None and num_dealt >= self._share)
 
 
@@ -206,7 +206,7 @@ class BroadcastDealing:
         for seat in self.members():
             if self._skips and seat.load >= self._window:
                 seat.num_skipped += 1
-            elif batch.position >= seat.num_before:  # else another server of this stream has given it
+            elif batch.position >= seat.had.before:  # else another server of this stream has given it
                 self._hold(batch, seat.number)
                 seat.queue.append(batch)
         self._let_go(batch, GROUP)

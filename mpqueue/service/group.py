@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from mpqueue.service.dealing import GROUP
 from mpqueue.service.greeting import Join
 from mpqueue.service.rules import Misbehaved, Occupied, Outside, Refused, Rules
-from mpqueue.service.seats import Batch, Seat
+from mpqueue.service.seats import Batch, Had, Seat
 
 
 class Group:
@@ -31,7 +31,7 @@ class Group:
         if rules.is_ranked:
             for _, count in zip(range(rules.world or 0), [*had, *[0] * (rules.world or 0)], strict=False):
                 seat = self._add(len(self.seats), epoch)
-                seat.num_had = seat.num_before = count
+                seat.had = Had(count, count)
 
     def _add(self, rank: int | None, epoch: int) -> Seat:
         rules = self._rules
@@ -97,6 +97,15 @@ class Group:
         """Return True if all seats, of which there are some, have taken all of an epoch."""
         return bool(self.seats) and all(seat.epoch > epoch for seat in self.seats)
 
+    def is_begun(self, epoch: int) -> bool:
+        """Return True if the loop of somebody over an epoch has begun; or somebody's next one, and all have taken all.
+
+        The latter is so where another server has died before it could finish the epoch: what is left of it to this one
+        is its end.
+        """
+        begun = [seat for seat in self.seats if seat.has_begun]
+        return any(seat.epoch == epoch for seat in begun) or (bool(begun) and self.is_done_with(epoch))
+
     def holding_up(self, epoch: int) -> list[Seat]:
         """Return the seats of consumers for whom others wait."""
         here = [seat for seat in self.seats if seat.epoch == epoch]
@@ -106,6 +115,14 @@ class Group:
     def is_starving(self) -> bool:
         """Return True if all who are here wait for the next batch, so that nobody will release a slot."""
         return all(not seat.load for seat in self.seats if seat.has_begun)
+
+    def due_at(self, now: float, views: "Views") -> float | None:
+        """Return when the next one is overdue, or silent for too long; None: there is no such time."""
+        dues = [seat.overdue_at for seat in self.seats if seat.overdue_at is not None]
+        timeout = self._rules.lease_timeout
+        if timeout is not None:
+            dues += [seen + timeout for consumer, seen in self.last_seen.items() if views.count(consumer)]
+        return min((due for due in dues if due > now), default=None)
 
     def note_offered(self, consumers: Iterable[int], now: float) -> None:
         """These have waited until now: it was not they who said nothing."""

@@ -234,7 +234,9 @@ class Journal:
                     os.close(fd)
         except OSError as error:
             if not self._has_warned:
-                warn(f"the journal {self._path} is not synced to its disk, and may not outlive a loss of power: {error}")
+                warn(
+                    f"the journal {self._path} is not synced to its disk, and may not outlive a loss of power: {error}"
+                )
             self._has_warned = True
 
     def close(self) -> None:

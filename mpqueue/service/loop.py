@@ -130,7 +130,7 @@ class Loop:
 
     def _timeout_s(self) -> float | None:
         now = _clock()
-        dues = (self._core.due_at(now), self._reception.due_at(), self._admission.due_at())
+        dues = (self._core.group.due_at(now, self._core.views), self._reception.due_at(), self._admission.due_at())
         waits = [max(0.0, due - now) for due in dues if due is not None]
         in_stream = self._stream.timeout_s()
         return min(waits if in_stream is None else [*waits, in_stream], default=None)
@@ -270,7 +270,10 @@ class Loop:
             peer.close_socket()
 
     def _close(self) -> None:
-        """Tell everybody, and let go of all connections; the stream is the server's, and so is the claim but for failures."""
+        """Tell everybody, and let go of all connections; after a failure also of the name.
+
+        The stream is the server's.
+        """
         self._reception.close()
         self._admission.close(self.handlers)
         for peer in list(self._peers.values()):

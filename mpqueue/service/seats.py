@@ -9,6 +9,7 @@ consumer: what that had not taken waits for the one that comes in its place.
 """
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -41,6 +42,19 @@ class Batch(Protocol):
         ...
 
 
+@dataclass
+class Had:
+    """Counts of the batches of an epoch that a seat has taken.
+
+    Attributes:
+        num: All of them.
+        before: Of these, those that another server of this stream has given it: its first ones.
+    """
+
+    num: int = 0
+    before: int = 0
+
+
 class Seat:
     """One place of a group.
 
@@ -59,8 +73,7 @@ class Seat:
         queue: Its batches that were not offered to its consumer.
         untaken: Those that were, in this order.
         num_taken: Offers that this consumer has taken, since it came.
-        num_had: Batches of the epoch that this seat has taken;
-        num_before: of these, those that another server of this stream has given it: its first ones.
+        had: Counts the batches of the epoch that this seat has taken.
         num_skipped: Batches that it did not get because it was slow.
         replay_at: The next position that is to be computed again for it; None: it has caught up.
         num_replaying: Positions that are being computed again.
@@ -73,7 +86,8 @@ class Seat:
         self.has_begun = self.has_all = self.has_end = False
         self.queue: deque[Batch] = deque()
         self.untaken: deque[Batch] = deque()
-        self.num_taken = self.num_had = self.num_before = self.num_skipped = self.num_replaying = 0
+        self.had = Had()
+        self.num_taken = self.num_skipped = self.num_replaying = 0
         self.replay_at: int | None = None
         self.overdue_at: float | None = None
 
@@ -96,9 +110,9 @@ class Seat:
 
     def enter(self, epoch: int) -> None:
         """All of the epoch before was taken."""
-        self.epoch, self.num_had, self.num_before, self.replay_at = epoch, 0, 0, None
+        self.epoch, self.had, self.replay_at = epoch, Had(), None
         self.has_begun = self.has_all = self.has_end = False
 
     def __repr__(self) -> str:
         who = f"rank {self.rank}" if self.rank is not None else f"seat {-self.number}"
-        return f"<{who}, consumer {self.consumer}, epoch {self.epoch}, {self.num_had} taken, {self.load} waiting>"
+        return f"<{who}, consumer {self.consumer}, epoch {self.epoch}, {self.had.num} taken, {self.load} waiting>"

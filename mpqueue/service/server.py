@@ -111,8 +111,7 @@ class Server:
         max_batch_bytes: int | None = None,
         **unknown: Any,
     ) -> None:
-        arguments = locals()
-        self._home = Home.of(name)
+        arguments, self._home = locals(), Home.of(name)
         self.name, self.folder = self._home.name, self._home.folder
         self._journal_path = None if journal is None else os.fspath(journal)
         window = max_queue_size if journal is None else 1  # or more would be out of which nobody knows what was taken
@@ -126,8 +125,8 @@ class Server:
         self._stream = self._make_stream()
         if journal is not None:
             _check_restartable(self._stream, is_ordered=bool(ordered))
-        can_replay = not self._stream.is_generator and bool(ordered)
-        self._rules = replace(self._rules, can_replay=can_replay, is_ordered=self._stream.is_generator or bool(ordered))
+        is_stream, is_ordered = self._stream.is_generator, bool(ordered)
+        self._rules = replace(self._rules, can_replay=not is_stream and is_ordered, is_ordered=is_stream or is_ordered)
         self._run: _Run | None = None
         self._latest = ServerStatistics()
         self._lock = threading.RLock()

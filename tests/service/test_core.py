@@ -98,7 +98,7 @@ def test_the_group_is_told_of_a_dead_rank_when_its_grace_is_over_and_not_before(
     simulation.leave(2, died=True)
     simulation.core.advance(4.9)
     assert simulation.consumers[1].cut is None
-    assert simulation.core.due_at(4.9) == 5.0
+    assert simulation.core.group.due_at(4.9, simulation.core.views) == 5.0
     simulation.core.advance(5.0)
     assert simulation.consumers[1].cut == (LOST, "rank 1 is gone, and no other came in its place")
 
@@ -484,7 +484,7 @@ def test_a_wait_for_a_batch_is_no_silence_of_who_has_some():
     simulation.give()
     simulation.core.advance(50.1)
     assert simulation.consumers[1].cut is None, "it was given its first batch just now"
-    assert simulation.core.due_at(50.1) == pytest.approx(52.1)
+    assert simulation.core.group.due_at(50.1, simulation.core.views) == pytest.approx(52.1)
     simulation.core.advance(52.2)
     assert simulation.consumers[1].cut is not None
 
