@@ -8,5 +8,7 @@ From the ground up; a module imports only from its own line and the lines above 
     rounds.py    one load from its start to its stop
     apart.py     rounds in a process of their own: one that is killed, or one whose /dev/shm is full
     growth.py    growth of memory, descriptors, threads and processes
+    attached.py  the processes of a server and its consumers
+    services.py  servers and consumers that are killed, stopped and replaced
     command.py   the command line
 """

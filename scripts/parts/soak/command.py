@@ -11,7 +11,7 @@ import time
 
 import mpqueue
 from mpqueue import Loader
-from parts.soak import apart, content, faults, growth, sources
+from parts.soak import apart, content, faults, growth, services, sources
 from parts.soak.rounds import Deviation, Tally, rounds
 
 _DEADLOCK_S = 150  # of one round
@@ -33,7 +33,9 @@ def main(about: str) -> int:
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}", flush=True)
     try:
-        if options.batches:
+        if options.service:
+            _service_until(seed, time.monotonic() + 60 * options.minutes)
+        elif options.batches:
             _long_load(seed, options.batches)
         else:
             _until(seed, time.monotonic() + 60 * options.minutes)
@@ -47,6 +49,7 @@ def _parser(about: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--minutes", type=float, default=1.0, help="how long (default: 1)")
     parser.add_argument("--seed", type=int, help="repeat a run")
+    parser.add_argument("--service", action="store_true", help="servers and consumers, which are killed and stopped")
     parser.add_argument("--batches", type=int, help="one load of so many batches instead, and what grows meanwhile")
     parser.add_argument("--round", type=int, help=argparse.SUPPRESS)  # one of our own processes asks for these
     parser.add_argument("--endless", action="store_true", help=argparse.SUPPRESS)
@@ -85,6 +88,17 @@ def _until(seed: int, deadline: float) -> None:
     if not has_mounts:
         print("no small /dev/shm: mounting is not permitted here")
     _require_nothing_left()
+
+
+def _service_until(seed: int, deadline: float) -> None:
+    started, tally = time.monotonic(), Tally()
+    try:
+        for one in services.rounds(seed):
+            tally.add(one.run())
+            if time.monotonic() > deadline:
+                break
+    finally:
+        _report(tally, time.monotonic() - started)
 
 
 def _require_nothing_left() -> None:

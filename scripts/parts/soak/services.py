@@ -1,0 +1,289 @@
+"""Servers and consumers that are killed, stopped and replaced at random; who got what is checked when all have all.
+
+What a consumer was given before its last batch is *taken*; its last one may be given to another, if it was killed or
+cut off: whether it had asked for the next one in its last moment, nobody but the server knows.
+"""
+
+import ctypes
+import os
+import random
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+
+import psutil
+
+from parts.soak.attached import CUT_OFF, Child, Plan, consume, serve
+from parts.soak.rounds import Deviation, Tally
+
+_QUIET_AFTER_S = (2.0, 8.0)  # when a round's faults end
+_DEADLOCK_S = 90.0
+_GONE_WITHIN_S = 2.0
+_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: workers whose server was killed become this process's children
+
+
+class ServiceRound:
+    """A server with its consumers, from the start of the first to the end of the last.
+
+    Args:
+        seed: All follows from it, but for the times.
+        home: The folder of servers.
+    """
+
+    def __init__(self, seed: int, home: str) -> None:
+        self.seed, self.home = seed, home
+        self.chance = chance = random.Random(seed)
+        self.tally = Tally(rounds=1)
+        self.mode = chance.choice(["ranks", "first come", "broadcast"])
+        self.size = chance.randint(1, 4)
+        self.consumers: list[tuple[Child, int | None, str]] = []
+        self.past: list[tuple[Child, int | None, str]] = []
+        self.given: dict[Child, tuple[list[tuple[int, int]], bool]] = {}
+        self.num_started = 0
+
+    def run(self) -> Tally:
+        """Do it.
+
+        Raises:
+            Deviation: Something came out wrong; names the seed.
+        """
+        with tempfile.TemporaryDirectory(prefix="soak") as folder:
+            self.plan = self._plan(folder)
+            try:
+                self._run()
+                self._check()
+            except Deviation as error:
+                raise Deviation(f"round {self.seed}, {self.mode}, {self.plan.options}: {error}") from error
+            finally:
+                for child in [self.server, *[one for one, _, _ in self.consumers]]:
+                    child.kill()
+        return self.tally
+
+    def _plan(self, folder: str) -> Plan:
+        chance, mode = self.chance, self.mode
+        has_journal = chance.randrange(2) == 0
+        options = {
+            "mode": "broadcast" if mode == "broadcast" else "split",
+            "world": self.size if mode != "first come" else None,
+            "workers": chance.randint(1, 2),
+            "max_queue_size": chance.choice([1, 3, 10, 100]),
+            "journal": os.path.join(folder, "journal") if has_journal else None,
+            "ordered": has_journal or chance.randrange(3) != 0,
+            "lease_timeout": chance.choice([None, None, 0.5]),
+            "seed": 1,
+        }
+        if mode != "ranks":
+            slow = ["wait", "wait", "detach", "skip"] if mode == "broadcast" else ["wait", "detach"]
+            options["slow"] = chance.choice(slow)
+        length = self.size * chance.randint(1, 100)
+        return Plan(self.seed, "soak", folder, length, chance.randint(1, 6), options, chance.choice([0.0, 0.004, 0.02]))
+
+    # -- Life
+
+    def _run(self) -> None:
+        self.num_servers, self.quiet_at = 0, time.monotonic() + self.chance.uniform(*_QUIET_AFTER_S)
+        deadline = time.monotonic() + _DEADLOCK_S
+        self._serve()
+        for rank in range(self.size):
+            self._attach(rank if self.mode == "ranks" else None, "next")
+        while self.consumers:
+            time.sleep(self.chance.uniform(0.01, 0.15))  # nobody tells of moments
+            self._look_after()
+            if time.monotonic() < self.quiet_at:
+                self._disturb()
+            elif time.monotonic() > deadline:
+                self._tell_of_deadlock()
+        self.server.send(signal.SIGTERM)
+        self._require_gone()
+
+    def _serve(self) -> None:
+        self.num_servers += 1
+        self.server = Child(os.path.join(self.plan.folder, f"server{self.num_servers}"), partial(serve, self.plan))
+
+    def _attach(self, rank: int | None, join: str) -> None:
+        self.num_started += 1
+        work = partial(consume, self.plan, rank, join, self.chance.randrange(1 << 32))
+        child = Child(os.path.join(self.plan.folder, f"consumer{self.num_started}"), work)
+        self.consumers.append((child, rank, join))
+
+    def _look_after(self) -> None:
+        if self.server.poll() is not None:
+            raise Deviation(f"the server has ended by itself: {self.server.lines()}")
+        for one in list(self.consumers):
+            child, rank, _ = one
+            status = child.poll()
+            if status is None:
+                continue
+            may_be_cut = self.plan.options["lease_timeout"] is not None or self.plan.options.get("slow") == "detach"
+            if status not in {0, CUT_OFF} or (status == CUT_OFF and not may_be_cut):
+                raise Deviation(f"a consumer has ended with {status}: {child.lines()[-3:]}")
+            self._retire(one)
+            if status == CUT_OFF:
+                self.tally.faults["consumers cut off"] += 1
+                self._attach(rank, self._join())
+
+    def _retire(self, one: tuple[Child, int | None, str]) -> None:
+        self.consumers.remove(one)
+        self.past.append(one)
+
+    def _join(self) -> str:
+        if self.mode != "broadcast":
+            return "next"
+        return self.chance.choice(["next", "now", "replay"] if self.plan.options["ordered"] else ["next", "now"])
+
+    def _disturb(self) -> None:
+        chance = self.chance
+        kind = chance.randrange(20)
+        if kind in {0, 19} and self.plan.has_journal:
+            self.tally.faults["servers killed"] += 1
+            self.server.kill()
+            if chance.randrange(3) == 0:
+                self._kill_a_consumer()
+            self._serve()
+        elif kind == 1:
+            self._stop(self.server, "servers stopped and continued")
+        elif kind < 5 and self.consumers:
+            self._stop(chance.choice(self.consumers)[0], "consumers stopped and continued")
+        elif kind < 16:
+            self._kill_a_consumer()
+
+    def _stop(self, child: Child, what: str) -> None:
+        self.tally.faults[what] += 1
+        child.send(signal.SIGSTOP)
+        time.sleep(self.chance.choice([0.0, 0.01, 0.1, 0.7]))
+        child.send(signal.SIGCONT)
+
+    def _kill_a_consumer(self) -> None:
+        if not self.consumers:
+            return
+        one = self.chance.choice(self.consumers)
+        child, rank, _ = one
+        child.kill()
+        self.tally.faults["consumers killed"] += 1
+        self._retire(one)
+        self._attach(rank, self._join())
+
+    def _tell_of_deadlock(self) -> None:
+        said = {os.path.basename(child.log): child.lines()[-2:] for child, _, _ in self.consumers}
+        for child in [self.server, *[one for one, _, _ in self.consumers]]:
+            child.send(signal.SIGABRT)  # each writes down where it stands
+        time.sleep(1.0)
+        raise Deviation(f"nothing moves any more, {self.num_servers} servers, {said}")
+
+    def _require_gone(self) -> None:
+        """Two seconds after the last has gone nothing is left."""
+        until = time.monotonic() + _GONE_WITHIN_S
+        folder = os.path.join(self.home, self.plan.name)
+        while (left := _children(self.server.pid)) or self.server.poll() is None or os.path.exists(folder):
+            if time.monotonic() > until:
+                raise Deviation(f"something is left: {left}, {os.listdir(self.home)}, the server {self.server.poll()}")
+            time.sleep(0.005)  # nobody tells of the end of strangers
+        if self.server.poll():
+            raise Deviation(f"the server has ended with {self.server.poll()}: {self.server.lines()}")
+
+    # -- Who got what
+
+    def _check(self) -> None:
+        certain: Counter[tuple[int, int]] = Counter()
+        perhaps: Counter[tuple[int, int]] = Counter()
+        for child, _, _ in self.past:
+            got, is_done = self._given(child)
+            certain.update(got if is_done else got[:-1])
+            perhaps.update([] if is_done else got[-1:])
+        if self.mode == "broadcast":
+            self._check_broadcast()
+            return
+        wanted = {(epoch, n) for epoch in range(self.plan.num_epochs) for n in range(self.plan.length)}
+        twice = {place: count for place, count in certain.items() if count > 1}
+        lost = wanted - certain.keys() - perhaps.keys()
+        # Without ranks, the loop of one for whom nothing of an epoch was left is the next epoch.
+        strange = {place for place in certain.keys() | perhaps.keys() if place[1] >= self.plan.length}
+        if twice or lost or strange:
+            raise Deviation(f"twice {_some(twice)}, lost {_some(lost)}, strange {_some(strange)}")
+        if self.mode == "ranks" and self.plan.options["ordered"]:
+            self._check_ranks()
+
+    def _check_ranks(self) -> None:
+        for rank in range(self.size):
+            given: list[tuple[int, int]] = []
+            for child in sorted((one for one, of, _ in self.past if of == rank), key=_age):
+                got, _ = self._given(child)
+                if given and got and got[0] == given[-1]:
+                    given.pop()  # it was not taken
+                given += got
+            mine = range(rank, self.plan.length, self.size)
+            if given != [(epoch, n) for epoch in range(self.plan.num_epochs) for n in mine]:
+                raise Deviation(f"rank {rank} got {given}")
+
+    def _check_broadcast(self) -> None:
+        options, length = self.plan.options, self.plan.length
+        for child, _, join in self.past:
+            got, is_done = self._given(child)
+            epochs: dict[int, list[int]] = {}
+            for epoch, position in got:
+                epochs.setdefault(epoch, []).append(position)
+            for number, (epoch, positions) in enumerate(epochs.items()):
+                told = f"consumer {os.path.basename(child.log)} ({join}) got {positions} of epoch {epoch}"
+                is_first, is_last = number == 0, number == len(epochs) - 1
+                if len(set(positions)) != len(positions):
+                    raise Deviation(f"{told}: some twice")
+                if options["slow"] == "skip" or not options["ordered"]:
+                    continue
+                start = positions[0] if is_first and join == "now" else 0
+                end = len(positions) + start if is_last and not is_done else length
+                if positions != list(range(start, end)):
+                    raise Deviation(f"{told}, and not {start} to {end - 1}")
+
+    def _given(self, child: Child) -> tuple[list[tuple[int, int]], bool]:
+        """Return what a consumer was given, and whether it has had all."""
+        if child not in self.given:
+            self.given[child] = self._read(child)
+        return self.given[child]
+
+    def _read(self, child: Child) -> tuple[list[tuple[int, int]], bool]:
+        lines = child.lines()
+        wrong = [line for line in lines if line.startswith("!")]
+        if wrong:
+            raise Deviation(f"{os.path.basename(child.log)}: {wrong}")
+        got = [list(map(int, line.split()[1:])) for line in lines if line.startswith("G")]
+        self.tally.batches += len(got)
+        self.tally.bytes += sum(nbytes for _, _, nbytes in got)
+        return [(epoch, position) for epoch, position, _ in got], "D" in lines
+
+
+def _age(child: Child) -> int:
+    return int(os.path.basename(child.log).removeprefix("consumer"))
+
+
+def _some(places: object) -> str:
+    found = sorted(places)  # type: ignore[call-overload]
+    return f"{len(found)} {found[:5]}"
+
+
+def _children(but: int) -> list[psutil.Process]:
+    """Return the processes below this one that live; those that nobody waits for any more are buried."""
+    left = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.pid == but:
+                continue
+            if process.status() != psutil.STATUS_ZOMBIE:
+                left.append(process)
+            elif process.ppid() == os.getpid():
+                process.wait(0)
+        except (psutil.Error, psutil.TimeoutExpired):
+            continue
+    return left
+
+
+def rounds(seed: int) -> Iterator[ServiceRound]:
+    """Rounds without end."""
+    ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+    chance = random.Random(seed)
+    with tempfile.TemporaryDirectory(prefix="soak") as home:
+        os.environ["MPQUEUE_HOME"] = home
+        while True:
+            yield ServiceRound(chance.randrange(1 << 32), home)
