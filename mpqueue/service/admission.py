@@ -112,6 +112,8 @@ class Admission:
         sentinel = self._sentinels.pop(pid)
         handlers.unwatch(sentinel)
         descriptors.close(sentinel)
+        if self._journal is not None:
+            self._journal.note_given_up(pid)
         self._core.forget_awaited(pid)
 
     def close(self, handlers: Handlers) -> None:

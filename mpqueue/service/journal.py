@@ -210,6 +210,15 @@ class Journal:
         self._present[consumer] = survivor
         if self._fd >= 0:
             self._append(_pack(_Kind.CAME, *survivor, consumer))
+        self.note_given_up(survivor.pid)
+
+    def await_back(self, survivors: Iterable[Survivor]) -> None:
+        """Have the journal keep those who were attached to another server, and are not back; before `begin`."""
+        self._present.update({-survivor.pid: survivor for survivor in survivors})
+
+    def note_given_up(self, pid: int) -> None:
+        """Write down that a process is not waited for any more: it is back, or gone, or late."""
+        self.note_departure(-pid)
 
     def note_departure(self, consumer: int) -> None:
         """Write down that a consumer takes no more."""

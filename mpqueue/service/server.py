@@ -179,6 +179,8 @@ class Server:
         if recovered is None:
             journal.begin(0, state_of(self._stream.plan.job.source))
         else:
+            if self._awaits_survivors:
+                journal.await_back(recovered.survivors.values())
             journal.begin(recovered.epoch, recovered.state, recovered.pairs())
         return journal
 
@@ -199,12 +201,16 @@ class Server:
         assert stream.ring is not None
         admission = Admission(core, journal, self._job(stream), self._welcome, stream.ring.read_only_fd)
         loop = Loop(claim, self._uids | {uid}, stream, core, deliveries, admission, peers, desk)
-        if recovered is not None and rules.mode == "split" and not rules.is_ranked:
-            # Any other might be given what one of them has taken; a rank, or a broadcast, goes on without them.
+        if recovered is not None and self._awaits_survivors:
             admission.await_survivors(recovered.survivors.values(), loop.handlers, rules.grace_s)
         run = _Run(loop, core, peers)
         run.thread.start()
         return run
+
+    @property
+    def _awaits_survivors(self) -> bool:
+        """True if any other might be given what a survivor has taken; a rank, or a broadcast, goes on without it."""
+        return self._rules.mode == "split" and not self._rules.is_ranked
 
     def stop(self, timeout: float | None = None) -> None:
         """Tell all consumers, end the workers, give up the name; idempotent, from any thread.

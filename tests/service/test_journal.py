@@ -144,6 +144,18 @@ def test_a_broadcast_goes_on_where_the_slowest_was_who_may_come_back():
     assert place_in(Recovered("job", 7, 2, {11: {0}}, {12: Survivor(1, 1)}), broadcast=True) == Place(2, 0)
 
 
+def test_those_who_have_not_come_back_yet_are_awaited_by_the_next_server_too(path: str):
+    journal = Journal(path, "job", 7)
+    journal.await_back([Survivor(100, 5), Survivor(101, 6), Survivor(102, 7)])
+    journal.begin(3, None)
+    journal.note_arrival(1, Survivor(100, 5))
+    journal.note_given_up(102)
+    journal.close()
+    found = read_journal(path)
+    assert found is not None
+    assert sorted(found.survivors.values()) == [Survivor(100, 5), Survivor(101, 6)]
+
+
 def test_a_process_is_told_from_another_of_its_id_by_its_start():
     assert started_at(os.getpid()) > 0
     assert started_at(os.getpid()) == started_at(os.getpid())

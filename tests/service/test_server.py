@@ -17,6 +17,7 @@ from helpers.puppets import Indices, Puppet, Raised
 
 import mpqueue
 from mpqueue.errors import ServiceError
+from mpqueue.service.journal import read_journal
 
 
 @pytest.fixture(autouse=True)
@@ -539,6 +540,28 @@ def test_servers_may_die_again_and_again(puppets, start_server, world):
     for one in both:
         taken += firsts(one.answer())
     assert sorted(taken) == list(range(30)), "none is lost, and none comes twice"
+
+
+def test_a_server_that_dies_before_all_are_back_has_the_next_one_wait_for_them(puppets, start_server, tmp_path):
+    def is_back(consumer):
+        """Return whether the journal says that a consumer is attached, by its number there."""
+        there = read_journal(str(tmp_path / "journal")).survivors.items()
+        return any(number > 0 and it.pid == consumer.process.pid for number, it in there)
+
+    server = start_server(12, 0)
+    first, second = (puppets("s", reconnect=True).attached() for _ in range(2))
+    first.do("loop"), second.do("loop")
+    taken = [first.do("take")[0], second.do("take")[0]]
+    second.process.send_signal(signal.SIGSTOP)
+    second.tell("take_all"), first.tell("take_all")
+    for _ in range(2):
+        server.kill()
+        server.wait()
+        server = start_server(12, 0)
+        until(lambda: is_back(first), "the first consumer has not come back")
+    second.process.send_signal(signal.SIGCONT)
+    taken += firsts(first.answer()) + firsts(second.answer())
+    assert sorted(taken) == list(range(12))
 
 
 def test_a_dead_rank_of_a_dead_server_is_replaced_where_it_was(puppets, start_server):
