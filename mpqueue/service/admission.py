@@ -85,7 +85,7 @@ class Admission:
     def await_survivors(self, survivors: Iterable[Survivor], handlers: Handlers, grace_s: float) -> None:
         """Have the core wait for these, as long as they live, and not longer than so many seconds."""
         self._awaited_until = time.monotonic() + grace_s
-        for pid, started in survivors:
+        for pid, started in set(survivors):  # a process may have several consumers
             try:
                 sentinel = descriptors.own(os.pidfd_open(pid))
             except OSError:
