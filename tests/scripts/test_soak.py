@@ -42,6 +42,63 @@ def test_a_wrong_a_missing_and_a_doubled_batch_are_deviations(wrong):
         one._epoch(batches, 0)
 
 
+@pytest.fixture
+def service_round(tmp_path):
+    """Make a round of a service whose consumers have written these logs; the last one was killed."""
+    services, attached = part("services"), part("attached")
+
+    class Log:
+        def __init__(self, number, lines):
+            self.log, self._lines = str(tmp_path / f"consumer{number}"), lines
+
+        def lines(self):
+            return self._lines
+
+    def make(mode, *logs, length=4):
+        one = services.ServiceRound(1, str(tmp_path))
+        one.mode, one.size = mode, 1
+        one.plan = attached.Plan(1, "soak", str(tmp_path), length, 1, {"ordered": True, "slow": "wait"})
+        rank = 0 if mode == "ranks" else None
+        one.past = [(Log(number, lines), rank, "next") for number, lines in enumerate(logs, start=1)]
+        return one
+
+    return make
+
+
+def given(*positions, end="D"):
+    return ["A 0", *[f"G 0 {position} 8" for position in positions], *([end] if end else [])]
+
+
+@pytest.mark.parametrize("mode", ["ranks", "first come"])
+def test_what_a_killed_consumer_was_given_last_may_come_again(service_round, mode):
+    service_round(mode, given(0, 1, end=""), given(1, 2, 3))._check()
+    service_round(mode, given(0, 1, end=""), given(2, 3))._check()
+
+
+@pytest.mark.parametrize("mode", ["ranks", "first come"])
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [(given(0, 1, 2, 3), "twice 1"), (given(3), "lost 1"), (["! it is broken"], "broken")],
+)
+def test_a_position_that_is_lost_or_taken_twice_is_a_deviation(service_round, mode, second, words):
+    with pytest.raises(part("rounds").Deviation, match=words):
+        service_round(mode, given(0, 1, end=""), second)._check()
+
+
+def test_ranks_out_of_order_are_a_deviation(service_round):
+    with pytest.raises(part("rounds").Deviation, match="rank 0 got"):
+        service_round("ranks", given(0, 2, 1, 3))._check()
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [(given(0, 1, 3), "and not 0 to 3"), (given(1, 2, 3), "and not 0 to 3"), (given(0, 0, 1, 2, 3), "some twice")],
+)
+def test_a_gap_in_a_broadcast_is_a_deviation(service_round, log, words):
+    with pytest.raises(part("rounds").Deviation, match=words):
+        service_round("broadcast", log)._check()
+
+
 def test_growth_is_seen_in_the_slope():
     growth = part("growth")
     samples = [growth.Sample(1000 * number, 0, 4096 * number, 10, 2, number) for number in range(20)]
@@ -59,4 +116,15 @@ def test_a_run_prints_its_seed_and_what_it_did():
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("seed 12\n")
+    assert "arrived as they should" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_run_with_a_service_prints_its_seed_and_what_it_did():
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / "soak"), "--service", "--minutes", "0.01", "--seed", "12"],
+        capture_output=True, text=True, timeout=150,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "seed 12\n" in done.stdout
     assert "arrived as they should" in done.stdout
