@@ -40,7 +40,8 @@ class Core:
         frontier: The position with which the stream begins.
         awaited: Processes whose consumers were attached to that server: no epoch opens before they have come back,
             or are gone.
-        has_opened: The consumers that the first epoch of a broadcast waits for were there.
+        has_opened: An epoch was open there: those were attached whom the first epoch of a broadcast waits for, and so
+            were the ranks.
 
     Attributes:
         epoch: The one that runs, or the next.
@@ -64,7 +65,7 @@ class Core:
     ) -> None:
         self.rules, self._outside, self.epoch = rules, outside, epoch
         self.is_running = self._has_ended = False
-        self._has_opened = has_opened
+        self._has_opened = self._may_miss_ranks = has_opened
         self.frontier = frontier
         self._fresh: set[int] = set()  # consumers that have something since the latest `advance`, and had nothing
         self._known: set[int] = set()  # positions that consumers have said to have taken
@@ -301,6 +302,9 @@ class Core:
 
     def _tell_of_loss(self, now: float) -> None:
         """Cut off the group if the running epoch needs a rank in whose place nobody has come."""
+        if self._may_miss_ranks and self.is_running:  # one may have died with the other server
+            self._may_miss_ranks = False
+            self.group.await_absent(now + self.rules.grace_s)
         for seat in self.group.seats:
             is_overdue = seat.overdue_at is not None and seat.overdue_at <= now
             if is_overdue and self.is_running and seat.epoch == self.epoch:

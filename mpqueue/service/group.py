@@ -124,6 +124,12 @@ class Group:
             dues += [seen + timeout for consumer, seen in self.last_seen.items() if views.count(consumer)]
         return min((due for due in dues if due > now), default=None)
 
+    def await_absent(self, until: float) -> None:
+        """Give the ranks that are not there so much time."""
+        for seat in self.seats:
+            if not seat.consumer and seat.overdue_at is None:
+                seat.overdue_at = until
+
     def note_offered(self, consumers: Iterable[int], now: float) -> None:
         """These have waited until now: it was not they who said nothing."""
         for consumer in consumers:

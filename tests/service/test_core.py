@@ -550,3 +550,25 @@ def test_who_comes_anew_to_a_broadcast_in_the_middle_of_which_its_server_died_is
     places = simulation.consumers[1].taken
     assert places[0] == expected
     assert places == [(expected[0], position) for position in range(expected[1], 4)]
+
+
+def test_a_rank_that_died_with_its_server_is_not_waited_for_for_ever():
+    rules = Rules(mode="split", world=2, window=1, grace_s=5)
+    simulation = Simulation(rules, [4], had=[1, 0], frontier=1, has_opened=True)
+    simulation.core.advance(100.0)
+    assert simulation.attach(1, 0)
+    simulation.next(1)
+    simulation.core.advance(101.0)
+    simulation.core.advance(105.9)
+    assert simulation.consumers[1].cut is None, "it may be on its way"
+    assert simulation.core.group.due_at(105.9, simulation.core.views) == 106.0
+    simulation.core.advance(106.0)
+    assert simulation.consumers[1].cut == (LOST, "rank 1 is gone, and no other came in its place")
+
+
+def test_a_rank_that_was_never_there_is_waited_for():
+    simulation = simulated(world=2, lengths=[4])
+    attached(simulation, 0)
+    simulation.core.advance(0.0)
+    simulation.core.advance(1000.0)
+    assert simulation.consumers[1].cut is None
