@@ -123,7 +123,10 @@ class Deliveries:
 
     def recompute(self, epoch: int, position: int) -> None:
         """Have a batch computed again."""
-        self._stream.recompute(epoch, [position])
+        try:
+            self._stream.recompute(epoch, [position])
+        except LookupError as error:  # a sampler's, not kept any more: then none behind it is
+            self._stream.unknown.append(Failure(epoch, position, error, is_extra=True))
 
     def note_taken(self, seat: Seat, batch: Batch) -> None:
         """Write down that a batch was taken."""

@@ -14,6 +14,7 @@ Everything else is as in a `Loader`: order, seeds, restarts of workers, time-out
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -73,6 +74,7 @@ class Stream:
         has_ended: All its batches were taken.
         count: Lots and failures that it has given of it, and those before the place where it began.
         ring: The memory, from `start` to `stop`.
+        unknown: Positions that cannot be computed again: `take_extra` gives them behind those that can.
 
     Raises:
         TypeError: The source is no source, or an option has the wrong type.
@@ -105,6 +107,7 @@ class Stream:
         self._unopened: Exception | None = None
         self._is_wanted = self._is_open = self._has_freed = False
         self._retry_at: float | None = None
+        self.unknown: deque[Failure] = deque()
 
     @property
     def is_generator(self) -> bool:
@@ -283,7 +286,7 @@ class Stream:
         pipeline, ledger = self._pipeline, self._pipeline.ledger
         pipeline.may_fail = may_fail or not self._backend.pool.ring.slots.num_leased
         if not ledger.extras and not ledger.wanted:
-            return None
+            return self.unknown.popleft() if self.unknown else None
         taken = pipeline.next_extra()
         if taken is None:
             return None

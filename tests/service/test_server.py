@@ -358,6 +358,23 @@ def test_what_is_left_out_is_left_out_of_a_replay_too(puppets):
         assert firsts(late.answer()) == [0, 1, 2, *range(4, 12)]
 
 
+def test_what_cannot_be_computed_again_is_an_exception_for_the_late_alone(puppets, monkeypatch):
+    monkeypatch.setattr("mpqueue.service.replays.MAX_KEPT", 2)
+    order = list(reversed(range(8)))
+    options = {"batch_size": 1, "sampler": order, "mode": "broadcast", "workers": 1, "max_queue_size": 2}
+    with mpqueue.Server("s", Indices(8), **options):
+        first = puppets("s").attached()
+        first.do("loop")
+        for _ in range(5):
+            first.do("take")
+        late = puppets("s", join="replay").attached()
+        late.do("loop")
+        assert [late.do("take")[0][0] for _ in range(2)] == order[:2]
+        with pytest.raises(Raised, match=r"LookupError.*cannot be computed again"):
+            late.do("take")
+        assert [first.do("take")[0][0] for _ in range(2)] == order[5:7]
+
+
 def test_a_late_consumer_gets_the_next_epoch_by_default(puppets):
     with mpqueue.Server("s", Indices(6), mode="broadcast", workers=1, max_queue_size=2):
         first = puppets("s").attached()
