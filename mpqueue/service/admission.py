@@ -65,11 +65,6 @@ class Admission:
                     self._journal.note_taken(position, peer.number if seat.rank is None else seat.rank)
         peer.send_now(self._welcome(seat).encode(), (self._ring_fd,))
 
-    @property
-    def has_waiting(self) -> bool:
-        """True if somebody waits for a rank."""
-        return bool(self._waiting)
-
     def take_waiting(self) -> list[Peer]:
         """Return those who wait for a rank, to be seated anew: somebody is gone."""
         waiting, self._waiting = self._waiting, []

@@ -29,7 +29,7 @@ from mpqueue.service.peer import Peer
 from mpqueue.service.queue_desk import QueueDesk
 from mpqueue.service.queue_server import QueueServer
 from mpqueue.service.reports import ServerStatistics, statistics_of
-from mpqueue.service.rules import Slow, check_rules
+from mpqueue.service.rules import Rules, Slow, check_rules
 from mpqueue.service.seats import Seat
 from mpqueue.service.stream import Stream
 from mpqueue.sources import epoch_end_of
@@ -127,6 +127,7 @@ class Server:
             _check_restartable(self._stream, is_ordered=bool(ordered))
         is_stream, is_ordered = self._stream.is_generator, bool(ordered)
         self._rules = replace(self._rules, can_replay=not is_stream and is_ordered, is_ordered=is_stream or is_ordered)
+        self._job = ""  # known from `start` on
         self._run: _Run | None = None
         self._latest = ServerStatistics()
         self._lock = threading.RLock()
@@ -148,6 +149,7 @@ class Server:
                 desk = QueueDesk(self._home)
                 undo.callback(desk.close)
                 self._stream, recovered = self._recover()
+                self._job = _job_of(self._stream, self._rules)
                 journal = self._open_journal(recovered, undo)
                 self._stream.start()
                 undo.callback(self._stream.stop)
@@ -162,7 +164,7 @@ class Server:
             return self._make_stream(), None
         seed = recovered.seed if self._make_stream.keywords["seed"] is None else self._make_stream.keywords["seed"]
         stream = self._make_stream(seed=seed, place=place_in(recovered, broadcast=self._rules.mode == "broadcast"))
-        if self._job(stream) != recovered.job:
+        if _job_of(stream, self._rules) != recovered.job:
             raise ServiceError(
                 f"the journal {self._journal_path} is of another stream: the source, its length, the seed or an option "
                 "differ. Give the same ones, or another journal"
@@ -174,7 +176,7 @@ class Server:
     def _open_journal(self, recovered: Recovered | None, undo: contextlib.ExitStack) -> Journal | None:
         if self._journal_path is None:
             return None
-        journal = Journal(self._journal_path, self._job(self._stream), self._stream.seed)
+        journal = Journal(self._journal_path, self._job, self._stream.seed)
         undo.callback(journal.close)
         if recovered is None:
             journal.begin(0, state_of(self._stream.plan.job.source))
@@ -199,7 +201,7 @@ class Server:
                 has_opened=recovered.epoch > 0 or bool(recovered.taken),
             )  # fmt: skip
         assert stream.ring is not None
-        admission = Admission(core, journal, self._job(stream), self._welcome, stream.ring.read_only_fd)
+        admission = Admission(core, journal, self._job, self._welcome, stream.ring.read_only_fd)
         loop = Loop(claim, self._uids | {uid}, stream, core, deliveries, admission, peers, desk)
         if recovered is not None and self._awaits_survivors:
             admission.await_survivors(recovered.survivors.values(), loop.handlers, rules.grace_s)
@@ -262,7 +264,7 @@ class Server:
             name=self.name,
             mode=rules.mode,
             world=rules.world,
-            job=self._job(self._stream),
+            job=self._job,
             length=self._length(),
             epoch=seat.epoch,
             window=rules.window,
@@ -280,11 +282,6 @@ class Server:
             return None
         return total // (rules.world or 1) if rules.is_ranked else total
 
-    def _job(self, stream: Stream) -> str:
-        """Return a hash of what makes a stream the same one."""
-        identity = [stream.seed, stream.length(), self._rules.mode, self._rules.world, repr(stream.plan.job.samples)]
-        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
-
     def __enter__(self) -> Self:
         return self.start()
 
@@ -295,6 +292,12 @@ class Server:
         run = self._run
         state = "stopped" if run is None else f"{len(run.core.group.by_consumer)} consumers"
         return f"<Server {self.name!r}, {self._rules.mode}, {state}>"
+
+
+def _job_of(stream: Stream, rules: Rules) -> str:
+    """Return a hash of what makes a stream the same one."""
+    identity = [stream.seed, stream.length(), rules.mode, rules.world, repr(stream.plan.job.samples)]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
 
 
 def _stream_options(arguments: dict[str, Any]) -> dict[str, Any]:
