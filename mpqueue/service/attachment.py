@@ -137,14 +137,18 @@ class Attachment:
 
     def recover(self) -> None:
         """Finish what an interrupt has left half done."""
-        if self._sent:
-            self.ring.forget(self._released)
-            self._sent.clear()
+        self._settle()
         self.link.recover()
         arrived = self.link.arrived
         if arrived and arrived[0] is self.latest and self.latest.kind != Down.END:
             self.enter(self.latest)
         self.ring.recover()
+
+    def _settle(self) -> None:
+        """Note what a request has said that was sent, if an interrupt came before that was noted."""
+        if self._sent:
+            self.ring.forget(self._released)
+            self._sent.clear()
 
     def resume(self, epoch: int) -> Resume:
         """Return what the next server has to know of this epoch."""
@@ -191,6 +195,7 @@ class Attachment:
     def leave(self, how: int = 0) -> None:
         """Tell the server, as far as it listens now, that the consumer goes, and what is not looked at any more."""
         ring, link = self.ring, self.link
+        self._settle()
         ring.collect()
         while released := ring.next_released():
             link.send_nowait(pack_ask(self._asked, released))

@@ -92,6 +92,19 @@ def test_the_traceback_of_an_interrupt_may_be_kept(tmp_path):
     assert after > 100
 
 
+def test_a_consumer_that_is_closed_after_an_interrupt_says_nothing_twice(tmp_path):
+    for after in itertools.count(1, 3):
+        with AutoServer(tmp_path / f"home{after}", 4, num_slots=6, window=3).start() as server:
+            strike = Strike(after)
+            with mpqueue.attach(server.path, timeout=60) as consumer, contextlib.suppress(Struck), strike:
+                for array, _ in consumer:
+                    del array, _
+        assert server.faults == [], after
+        if strike.left > 0:
+            break
+    assert after > 100
+
+
 def test_ctrl_c_while_it_waits_is_prompt_and_the_loop_goes_on(tmp_path):
     with ScriptedServer(tmp_path / "home") as server, attached(server) as consumer:
         batches = iter(consumer)
