@@ -40,15 +40,17 @@ class QueueServer:
         self._run: _Run | None = None
 
     def start(self) -> Self:
-        """Take the name, and serve; nothing if it does already.
+        """Take the name, and serve.
 
         Raises:
             ServiceError: Another server has the name, or the folder cannot be had.
+            RuntimeError: It runs already.
             OSError: There are not enough descriptors, or no address space.
         """
         with self._lock:
-            if self._run is None:
-                self._run = _Run(self._home.claim(is_open_to_others=False))
+            if self._run is not None:
+                raise RuntimeError(f"the server {self.name!r} runs already: call stop() before start()")
+            self._run = _Run(self._home.claim(is_open_to_others=False))
         return self
 
     def stop(self) -> None:

@@ -132,7 +132,8 @@ def test_a_server_without_a_source_is_one_of_queues_only(servers_home):
 def test_one_name_has_one_server_and_is_free_after_it(servers_home):
     with QueueServer("photos") as server:
         assert repr(server) == "<QueueServer 'photos': 0 queues>"
-        assert server.start() is server
+        with pytest.raises(RuntimeError, match=r"runs already: call stop\(\)"):
+            server.start()
         with pytest.raises(ServiceError, match=f"served already, by process {os.getpid()}"):
             QueueServer("photos").start()
     server.stop()
