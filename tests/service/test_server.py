@@ -168,7 +168,7 @@ def test_the_place_of_a_stopped_rank_that_was_cut_off_goes_to_who_waits_for_it(p
         first.do("loop")
         first.do("take")
         second = puppets("s", rank=0, timeout=10.0)
-        until(lambda: server._run.loop._admission.has_waiting, "the second one does not wait")
+        until(lambda: server._run.loop._admission._waiting, "the second one does not wait")
         first.process.send_signal(signal.SIGSTOP)
         assert firsts(second.do("take_all")) == list(range(6))
 
@@ -192,15 +192,15 @@ def held_up(server):
     is_held, go_on = threading.Event(), threading.Event()
 
     loop = server._run.loop
-    advance = loop._stream.advance
+    feed = loop._feed
 
-    def advance_once():
-        loop._stream.advance = advance
+    def feed_once():
+        loop._feed = feed
         is_held.set()
         assert go_on.wait(60)
-        advance()
+        feed()
 
-    loop._stream.advance = advance_once
+    loop._feed = feed_once
     loop._wakeup.wake()
     assert is_held.wait(60)
     try:
