@@ -37,6 +37,11 @@ class PollableBackend(Backend, Protocol):
         """
         ...
 
+    @property
+    def is_calm(self) -> bool:
+        """Return True if nothing is to be done before a worker reports something."""
+        ...
+
 
 class PolledLedger(Ledger):
     """A ledger with tickets beside the order.
@@ -63,6 +68,11 @@ class PolledLedger(Ledger):
     def num_in_order(self) -> int:
         """Tickets of the order that were dealt and not taken."""
         return len(self.tickets) - len(self.extras)
+
+    @property
+    def has_next(self) -> bool:
+        """True if `take` would return something, if it is plain."""
+        return (self.head if self.is_ordered else self._first_ready()) in self.ready
 
     @property
     def has_urgent(self) -> bool:
@@ -177,7 +187,17 @@ class PolledPipeline(Pipeline):
         super().__init__(ledger, epoch_end=epoch_end, timed_epoch_end=False, skips=skips)
         self.may_fail = False
         self.failed: Ticket | None = None
-        self._is_quiet = False  # the latest look has found nothing
+        self._has_looked = False  # in vain
+
+    @property
+    def is_quiet(self) -> bool:
+        """True if `next` and `next_extra` have nothing, and nothing to do: cheaper than to call them."""
+        ledger = self.ledger
+        return (
+            not (ledger.needs_attention or ledger.has_next or ledger.extras or ledger.wanted)
+            and self._has_enough_dealt()
+            and self.backend.is_calm
+        )
 
     def next(self) -> Any:
         """Return the next batch.
@@ -186,7 +206,7 @@ class PolledPipeline(Pipeline):
             NotYet: It is not there yet.
             Exception: As of `Pipeline.next`.
         """
-        self._is_quiet, self.failed = False, None
+        self._has_looked, self.failed = False, None
         return super().next()
 
     def next_extra(self) -> tuple[Ticket, Outcome] | None:
@@ -232,14 +252,22 @@ class PolledPipeline(Pipeline):
 
     def _wait(self) -> None:
         ledger, backend = self.ledger, self.backend
-        backend.pump()
+        if not self._has_enough_dealt():
+            backend.pump()
         if not ledger.num_in_order:
             if ledger.needs_attention:
                 return
             raise self.recovery.own(NotYet() if ledger.extras else EndOfStream())
-        if self._is_quiet:
+        if self._has_looked:
             raise self.recovery.own(NotYet())
-        self._is_quiet = not backend.look(ledger.head, may_fail=self.may_fail)
+        self._has_looked = not backend.look(ledger.head, may_fail=self.may_fail)
+
+    def _has_enough_dealt(self) -> bool:
+        """Return True if it is not worth while to deal: see `Backend.chunk`."""
+        ledger, backend = self.ledger, self.backend
+        num_dealt = len(ledger.tickets)
+        room = ledger.credit - num_dealt
+        return room <= 0 or (room < backend.chunk and num_dealt - len(ledger.ready) >= backend.low_water)
 
     def _attend(self) -> None:
         if not self._end.is_due or self.is_stopped or self.ledger.failure is not None:

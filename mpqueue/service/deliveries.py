@@ -68,7 +68,7 @@ class Deliveries:
         spec = self._specs.teach(peer, batch.spec)
         peer.offer(
             Offer(
-                Down.OFFER, batch.flags, spec, number, batch.turn, batch.slot, batch.epoch, batch.position,
+                Down.OFFER, batch.flags, spec, number, batch.turn, batch.slot.number, batch.epoch, batch.position,
                 batch.header_offset, batch.nbytes,
             )
         )  # fmt: skip
@@ -94,15 +94,13 @@ class Deliveries:
         peer.stage = Stage.CUT
         peer.tell(Text(Down.CUT, flag, 0, text.encode()))
 
-    def hold(self, batch: Batch, holder: int) -> None:
+    def hold(self, batch: Any, holder: int) -> None:
         """Note another holder of a slot."""
-        if isinstance(batch, Lot):
-            self._stream.share(batch, holder)
+        self._stream.share(batch, holder)
 
-    def let_go(self, batch: Batch, holder: int) -> None:
+    def let_go(self, batch: Any, holder: int) -> None:
         """Note one less."""
-        if isinstance(batch, Lot):
-            self._stream.release(batch, holder)
+        self._stream.release(batch, holder)
 
     def open_epoch(self, epoch: int) -> int | None:
         """Have the stream give an epoch."""

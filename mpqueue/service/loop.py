@@ -17,6 +17,7 @@ sentinel tells; a process that was killed tells both at once. A consumer that se
 lives; so there are no more than `MAX_CONSUMERS`, and no more of one process than `MAX_OF_PROCESS`.
 """
 
+import math
 import time
 from functools import partial
 
@@ -80,7 +81,8 @@ class Loop:
         self._wakeup = Wakeup()
         self.handlers = Handlers()
         self.handlers.watch(self._wakeup.fd, self._wakeup.clear)
-        self.handlers.watch(stream.fileno(), _do_nothing)  # each round looks after the workers
+        self._has_reports, self._look_at = True, 0.0  # of the workers; when there is something to do without
+        self.handlers.watch(stream.fileno(), self._note_reports)
         self._reception = Reception(self.handlers, claim.listener, uids, self._admit)
 
     def stop(self) -> None:
@@ -103,12 +105,14 @@ class Loop:
     def _feed(self) -> None:
         """Let the core know what has come and how late it is, and send what it decides."""
         stream, core, now = self._stream, self._core, _clock()
-        stream.advance()
+        if self._has_reports or now >= self._look_at:
+            self._has_reports = False
+            stream.advance()
         self._reception.look(now)
         self._admission.look(now, self.handlers)
         core.advance(now)
         self._take()
-        if stream.is_full and not core.wants_batch() and core.relieve(now):
+        if core.rules.slow == "detach" and not core.wants_batch() and stream.is_full and core.relieve(now):
             self._take()
         self._seat_waiting()  # a rank may be free that was cut off
         for peer in self._deliveries.flush():
@@ -118,7 +122,7 @@ class Loop:
     def _take(self) -> None:
         """Give the core all batches that are there and wanted."""
         stream, core = self._stream, self._core
-        while True:
+        while not stream.is_quiet:
             may_fail = core.group.is_starving()
             given = stream.take(may_fail=may_fail) if core.wants_batch() else stream.take_extra(may_fail=may_fail)
             if given is not None:
@@ -133,7 +137,11 @@ class Loop:
         dues = (self._core.group.due_at(now, self._core.views), self._reception.due_at(), self._admission.due_at())
         waits = [max(0.0, due - now) for due in dues if due is not None]
         in_stream = self._stream.timeout_s()
+        self._look_at = math.inf if in_stream is None else now + in_stream
         return min(waits if in_stream is None else [*waits, in_stream], default=None)
+
+    def _note_reports(self) -> None:
+        self._has_reports = True
 
     # -- Coming
 
@@ -288,7 +296,3 @@ class Loop:
         self._wakeup.close()
         if self.failure is not None:  # or those who attach would wait for an answer
             self._claim.close()
-
-
-def _do_nothing() -> None:
-    return

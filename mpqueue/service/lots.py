@@ -31,7 +31,7 @@ class Lot(NamedTuple):
         epoch: From 0.
         position: In the order of the epoch, over all consumers.
         turn: Of the slot: a number that is never used again.
-        slot: The slot's number.
+        slot: The slot itself.
         spec: How the batch is read, see `mpqueue.memory.layout`.
         header_offset: Where in the slot its header begins.
         nbytes: Where in the slot it ends.
@@ -43,7 +43,7 @@ class Lot(NamedTuple):
     epoch: int
     position: int
     turn: int
-    slot: int
+    slot: Slot
     spec: Spec
     header_offset: int
     nbytes: int
@@ -154,7 +154,7 @@ class Stashed:
 
 
 def _lot(ticket: Ticket, slot: Slot, read: ReadSpec, header_offset: int, nbytes: int) -> Lot:
-    return Lot(ticket.epoch, ticket.position, slot.turn, slot.number, read.spec, header_offset, nbytes)
+    return Lot(ticket.epoch, ticket.position, slot.turn, slot, read.spec, header_offset, nbytes)
 
 
 def _left_out(read: ReadSpec, data: Array, header_offset: int) -> tuple[list[Any], bool]:

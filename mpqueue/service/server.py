@@ -72,6 +72,8 @@ class Server:
         ValueError: An option has an impossible value, excludes another one, or means nothing to a server.
     """
 
+    _job: str  # a hash of what makes the stream the same one; from `start` on
+
     def __new__(cls, name: str, source: Any, **options: Any) -> Self:
         """A server of queues only is a `QueueServer`, which is started, stopped and waited for alike."""
         if source is not None:
@@ -127,7 +129,6 @@ class Server:
             _check_restartable(self._stream, is_ordered=bool(ordered))
         is_stream, is_ordered = self._stream.is_generator, bool(ordered)
         self._rules = replace(self._rules, can_replay=not is_stream and is_ordered, is_ordered=is_stream or is_ordered)
-        self._job = ""  # known from `start` on
         self._run: _Run | None = None
         self._latest = ServerStatistics()
         self._lock = threading.RLock()

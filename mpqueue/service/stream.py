@@ -245,6 +245,11 @@ class Stream:
 
     # -- Lots
 
+    @property
+    def is_quiet(self) -> bool:
+        """True if `take` would return None, and change nothing."""
+        return self._is_open and not self.has_ended and not self.unknown and self._pipeline.is_quiet
+
     def take(self, *, may_fail: bool = False) -> Lot | Failure | None:
         """Return the next batch: of those that are computed again, or of the open epoch. Never waits.
 
@@ -339,9 +344,8 @@ class Stream:
         Raises:
             SlotError: The lot is free, or the holder has it already.
         """
-        if lot.turn and self.is_running:
-            assert isinstance(lot, Lot)
-            self._backend.pool.ring.share(self._slot(lot), holder, lot.header_offset)
+        if isinstance(lot, Lot) and self.is_running:
+            self._backend.pool.ring.share(_slot_of(lot), holder, lot.header_offset)
 
     def release(self, lot: Lot | Failure, holder: int | None = None) -> None:
         """Note that a holder has a lot no more; the last one frees it. None: it was never shared, and nobody wants it.
@@ -349,25 +353,25 @@ class Stream:
         Raises:
             SlotError: The holder does not have it.
         """
-        if not lot.turn or not self.is_running:
+        if not isinstance(lot, Lot) or not self.is_running:
             return
-        ring, slot = self._backend.pool.ring, self._slot(lot)
+        ring, slot = self._backend.pool.ring, _slot_of(lot)
         if holder is None:
             ring.release(slot)
         else:
             ring.unshare(slot, holder)
         self._has_freed = self._has_freed or not slot.turn
 
-    def _slot(self, lot: Lot | Failure) -> Slot:
-        assert isinstance(lot, Lot)
-        slot = self._backend.pool.ring.slots.slots[lot.slot]
-        if slot.turn != lot.turn:
-            raise SlotError(f"slot {lot.slot} has turn {slot.turn} and not {lot.turn} any more")
-        return slot
-
     def __repr__(self) -> str:
         state = f"epoch {self.epoch}, {self.count} given" if self.is_running else "stopped"
         return f"<Stream of {type(self.plan.job.source).__name__}, {self.plan.job.workers} workers, {state}>"
+
+
+def _slot_of(lot: Lot) -> Slot:
+    slot = lot.slot
+    if slot.turn != lot.turn:
+        raise SlotError(f"slot {slot.number} has turn {slot.turn} and not {lot.turn} any more")
+    return slot
 
 
 def _settling(pipeline: PolledPipeline, pressure: Pressure) -> Callable[[Ticket, Outcome], bool]:

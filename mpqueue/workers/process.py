@@ -153,6 +153,12 @@ class ProcessBackend:
         """True if tickets or workers wait for slots or memory to come free."""
         return bool(self.pool.pending) or self.pressure.has_starved
 
+    @property
+    def is_calm(self) -> bool:
+        """True if nothing is to be done before a worker reports something."""
+        supervision = self.supervision
+        return not (self.has_waiting or supervision.vacant or supervision.lost is not None)
+
     def _take_in(self, head: int, *, block: bool, is_asked: bool, may_fail: bool) -> bool:
         pool, supervision, dispatcher = self.pool, self.supervision, self.dispatcher
         if supervision.vacant and not self._run_supervised(supervision.take_exits):

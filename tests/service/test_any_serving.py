@@ -164,7 +164,7 @@ class Serving(AimingMachine):
 
     def opened(self, lot):
         """The words of a batch, all of which must be the same one; and its size."""
-        memory, start = self.world.ring.segment.memory, lot.slot * self.stream.ring.stride
+        memory, start = self.world.ring.segment.memory, lot.slot.number * self.stream.ring.stride
         spec = ReadSpec(lot.spec)
         recipe = spec.recipes[bytes(memory[start + lot.header_offset : start + lot.nbytes])]
         batch = spec.rebuild(recipe, base_over(memory, start, lot.header_offset, recipe.structure))
@@ -217,7 +217,7 @@ class Serving(AimingMachine):
             assert self.opened(lot) == (word, size)
         slots = self.world.ring.slots.slots
         shared = {slot.number: slot.holders for slot in slots if slot.state is SlotState.SHARED}
-        assert shared == {lot.slot: set(holders) for lot, holders, _, _ in self.held}
+        assert shared == {lot.slot.number: set(holders) for lot, holders, _, _ in self.held}
         self.nothing_is_granted_without_credit()
 
     def nothing_is_granted_without_credit(self):

@@ -50,7 +50,7 @@ def reported(ring, tree, *, is_partial=False, position=4):
 
 
 def read(ring, lot):
-    recipes, start = ReadSpec(lot.spec), lot.slot * STRIDE
+    recipes, start = ReadSpec(lot.spec), lot.slot.number * STRIDE
     recipe = recipes.recipes[bytes(ring.memory[start + lot.header_offset : start + lot.nbytes])]
     return recipes.rebuild(recipe, base_over(ring.memory, start, lot.header_offset, recipe.structure))
 
@@ -66,7 +66,7 @@ def test_a_lot_is_the_place_of_its_batch():
     ring = PlainRing()
     work = reported(ring, TREE)
     lot = work.open()
-    assert (lot.epoch, lot.position, lot.turn, lot.slot) == (1, 4, work.slot.turn, work.slot.number)
+    assert (lot.epoch, lot.position, lot.turn, lot.slot.number) == (1, 4, work.slot.turn, work.slot.number)
     assert (lot.flags, lot.is_extra) == (0, False)
     assert equals(read(ring, lot))
     assert work.slot.state is SlotState.READY
@@ -84,7 +84,7 @@ def test_a_lot_that_was_moved_out_is_the_same_in_another_slot():
     assert stashed.settle(lambda nbytes: other if nbytes == work.nbytes else None)
     assert stashed.is_plain
     lot = stashed.open()
-    assert (lot.slot, lot.turn) == (other.number, other.turn)
+    assert (lot.slot.number, lot.turn) == (other.number, other.turn)
     assert equals(read(ring, lot))
 
 

@@ -32,7 +32,7 @@ class Reader:
 
     def read(self, lot):
         """A private copy of a lot's tree."""
-        spec, start = ReadSpec(lot.spec), lot.slot * self.ring.stride
+        spec, start = ReadSpec(lot.spec), lot.slot.number * self.ring.stride
         recipe = spec.recipes[self.memory[start + lot.header_offset : start + lot.nbytes]]
         data = base_over(self.memory, start, lot.header_offset, None).copy()
         tree = spec.rebuild(recipe, base_over(data, 0, len(data), recipe.structure))
