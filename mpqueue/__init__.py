@@ -2,9 +2,11 @@
 
 The map of the house, from the ground up; imports point downwards only::
 
-    errors.py options.py stats.py   every public exception; the options of all faces; what the statistics show
+    errors.py options.py   every public exception; the options of all faces
     replacement.py       an attribute of another library that is ours as long as somebody needs it
     system/              process hygiene: descriptors, interrupts, forks, the death of a parent
+    telemetry/           what is counted and timed while a stream runs, and how it is shown
+    stats.py             what the statistics show
     memory/              the data plane: segment, slots, layout, leases, in-slot allocation
     values/              dtypes, shapes, and Python values as arrays
     control/             the control plane: schedule, seeds, the pipeline that the consumer drives

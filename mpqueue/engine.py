@@ -24,6 +24,7 @@ from mpqueue.options import BackendName
 from mpqueue.sources import length_of
 from mpqueue.stats import Statistics
 from mpqueue.system.interrupts import HeldBack
+from mpqueue.telemetry.recorder import Recorder
 from mpqueue.workers.backends import credit_for, make_backend
 from mpqueue.workers.job import Job
 
@@ -87,7 +88,10 @@ class Engine:
         if allowance is not None:
             ledger.allowance = allowance
         skips = Skips(job.max_errors) if job.skips else None
-        pipeline = self._make_pipeline(ledger, epoch_end=epoch_end, timed_epoch_end=job.workers > 0, skips=skips)
+        job = replace(job, recorder=Recorder())
+        pipeline = self._make_pipeline(
+            ledger, epoch_end=epoch_end, timed_epoch_end=job.workers > 0, skips=skips, recorder=job.recorder
+        )
         with self._lock, HeldBack():
             pipeline.start(make_backend(backend, ledger, pipeline.lock, job))
             self.pipeline = pipeline
@@ -119,6 +123,7 @@ class Engine:
     def _let_go(self, pipeline: Pipeline) -> None:
         with self._lock, HeldBack():
             if pipeline.has_ended and self.pipeline is pipeline:
+                pipeline.recorder.end()
                 self._latest = _collect(pipeline)
                 self.pipeline = None
                 if self._finalizer is not None:
@@ -144,9 +149,17 @@ def stream_schedule(source: Any, workers: int, backend: BackendName) -> StreamSc
 
 def _collect(pipeline: Pipeline) -> Statistics:
     """Take no lock, so that a monitoring thread never waits for a consumer."""
-    counted = pipeline.backend.statistics()
+    counted, recorder = pipeline.backend.statistics(), pipeline.recorder
     batches, skipped = pipeline.ledger.num_batches, pipeline.skips.total if pipeline.skips is not None else 0
-    return replace(counted, batches=batches, skipped=skipped, wait_s=pipeline.wait_ns / 1e9)
+    times = replace(counted.times, wait=recorder.waited(batches), lease=recorder.leases.snapshot())
+    return replace(
+        counted,
+        batches=batches,
+        skipped=skipped,
+        wait_s=pipeline.wait_ns / 1e9,
+        elapsed_s=recorder.elapsed_s,
+        times=times,
+    )
 
 
 def _abandon(pipeline: Pipeline) -> None:

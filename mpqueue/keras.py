@@ -18,12 +18,13 @@ from typing import Any
 
 from mpqueue import keras_resets, stats
 from mpqueue.forms import own_of
-from mpqueue.loader import Loader, num_cpus
+from mpqueue.loader import Loader
 from mpqueue.loader_passes import LoaderEnqueuer, LoaderEpochs
 from mpqueue.options import DEFAULT_START_METHOD, Options, StartMethod, check_counts, check_flags
 from mpqueue.passes import PassEnqueuer
 from mpqueue.replacement import Installation, Replacement
 from mpqueue.sources import check_sequence, length_of
+from mpqueue.system.cpus import num_cpus
 
 __all__ = ["accelerate", "install"]
 

@@ -1,7 +1,6 @@
 """`Loader`: the same engine for hand-written training loops, one ``for`` loop per epoch."""
 
 import itertools
-import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +31,7 @@ from mpqueue.orders import Order, lanes_of
 from mpqueue.sources import TWO_WAYS_OUT, check_replicable, epoch_end_of
 from mpqueue.stats import Statistics
 from mpqueue.system.callers import outside_stacklevel
+from mpqueue.system.cpus import num_cpus
 from mpqueue.workers.job import Job
 
 _uids = itertools.count(1 << 32)  # apart from the enqueuers' numbers, which seeds are made of, too
@@ -306,14 +306,6 @@ class Loader(Stoppable):
     def __repr__(self) -> str:
         state = f"running, epoch {self._position.where().epoch}" if self._engine.is_running else "stopped"
         return f"<Loader of {type(self.source).__name__}, {self.workers} workers ({self.backend}), {state}>"
-
-
-def num_cpus() -> int:
-    """CPUs that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
 
 
 class EpochIterator(Iterator[Any]):

@@ -121,7 +121,11 @@ class AtOnce:
 
     def _seed(self) -> None:
         if self._current.of is not None:
-            seeds.seed_globals(*self._current.of)
+            self.seed(*self._current.of)
+
+    def seed(self, seed: int, epoch: int, place: int) -> None:
+        """Seed for a sample, now; whoever times that puts the same with a clock here."""
+        seeds.seed_globals(seed, epoch, place)
 
 
 class FirstDraw(AtOnce):

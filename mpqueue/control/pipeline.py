@@ -37,6 +37,7 @@ from mpqueue.control.recovery import Recovery
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule, Ticket
 from mpqueue.control.skips import NOTHING_LEFT, Skips
 from mpqueue.system import forked
+from mpqueue.telemetry.recorder import Recorder
 
 _clock = time.perf_counter_ns
 _NOTHING: Any = object()
@@ -50,11 +51,13 @@ class Pipeline:
         epoch_end: Called once per epoch, after its last batch; None: there is nothing to call.
         timed_epoch_end: Run a due epoch end by itself after 0.1 s.
         skips: What the source raises is left out, and entered here; None: it is raised.
+        recorder: Where is counted how long the consumer waits; the backend has the same one.
 
     Attributes:
         lock: Held around every call of the backend but `start` and `wake`.
         wait_ns: Nanoseconds that the consumer waited for batches.
         skips: What is left out, None if errors are raised.
+        recorder: As given.
     """
 
     backend: Backend  # from `start` on
@@ -66,10 +69,12 @@ class Pipeline:
         epoch_end: Callable[[], Any] | None = None,
         timed_epoch_end: bool = True,
         skips: Skips | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.ledger, self.recovery = ledger, Recovery(ledger)
         self.lock = threading.RLock()
         self.wait_ns = 0
+        self.recorder = recorder or Recorder()
         self.lifetime = Lifetime(self.lock)
         self.skips = skips
         self._last_epoch: int | None = None  # nothing behind it is handed out
@@ -84,6 +89,7 @@ class Pipeline:
         """
         self.backend = backend
         backend.start()
+        self.recorder.begin()
         self.lifetime.state = Life.RUNNING
 
     # -- The consumer's side
@@ -170,7 +176,9 @@ class Pipeline:
             raise self.recovery.own(EndOfStream())
         started = _clock()
         backend.wait(ledger.head)
-        self.wait_ns += _clock() - started
+        waited_ns = _clock() - started
+        self.wait_ns += waited_ns
+        self.recorder.wait(ledger.num_batches, waited_ns)
 
     def _attend(self) -> None:
         """Do what is to be done before a batch can be handed out."""

@@ -19,6 +19,7 @@ from mpqueue.control.outcomes import Outcome
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.schedule import Drawn, EpochSchedule, StreamSchedule, Ticket
 from mpqueue.control.skips import Skips
+from mpqueue.telemetry.recorder import Recorder
 
 FIRST_EXTRA = -1 << 62  # before all others: where memory is short, what is due later makes room for them
 
@@ -165,7 +166,7 @@ class PolledPipeline(Pipeline):
     """A pipeline whose `next` never waits: it raises `NotYet`.
 
     Args:
-        ledger, epoch_end, skips: See `Pipeline`.
+        ledger, epoch_end, skips, recorder: See `Pipeline`.
         timed_epoch_end: Has no effect: whoever drives it calls `finish_epoch`.
 
     Attributes:
@@ -183,8 +184,9 @@ class PolledPipeline(Pipeline):
         epoch_end: Callable[[], Any] | None = None,
         timed_epoch_end: bool = False,  # noqa: ARG002
         skips: Skips | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
-        super().__init__(ledger, epoch_end=epoch_end, timed_epoch_end=False, skips=skips)
+        super().__init__(ledger, epoch_end=epoch_end, timed_epoch_end=False, skips=skips, recorder=recorder)
         self.may_fail = False
         self.failed: Ticket | None = None
         self._has_looked = False  # in vain

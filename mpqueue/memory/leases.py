@@ -50,6 +50,7 @@ class Leases:
         self.have_ended: deque[weakref.ref[Array]] = deque()
         self._ended_append = self.have_ended.append if on_end is None else _telling(on_end, self.have_ended)
         self._live: dict[int, _Lease] = {}
+        self._told: dict[int, weakref.ref[Array]] = {}  # more weak references to the same, by slot
 
     @property
     def num_live(self) -> int:
@@ -63,6 +64,13 @@ class Leases:
         lease.slot = slot
         self._live[slot.number] = lease
         return base
+
+    def tell(self, slot: Slot, on_end: Callable[[], object]) -> None:
+        """Have this called when the lease of a slot ends, wherever that happens; not at all if there is none."""
+        lease = self._live.get(slot.number)
+        base = None if lease is None else lease()
+        if base is not None:
+            self._told[slot.number] = weakref.ref(base, lambda _: on_end())
 
     def reset(self) -> list[Slot]:
         """The slots that there are views of; for after an interrupt, which may have come between any two lines here."""

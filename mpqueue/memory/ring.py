@@ -23,6 +23,7 @@ from mpqueue.memory.recipes import base_over
 from mpqueue.memory.segment import Segment, largest_segment_bytes
 from mpqueue.memory.slots import FIRST_BYTES, PAGE, Slot, SlotTable, stride_for
 from mpqueue.system.log import warn
+from mpqueue.telemetry.recorder import Recorder, clock_ns
 
 SPARE_SLOTS = 8
 _TRIM_ABOVE_BYTES = 1 << 20
@@ -65,6 +66,7 @@ class Ring:
         guard: Makes the guard; None: there is none.
         kind: Of the segment, see `Segment.create`.
         num_spare: Slots for what consumers keep.
+        recorder: Where is counted how long the consumer keeps batches.
 
     Raises:
         OSError: There is not enough address space or memory.
@@ -79,6 +81,7 @@ class Ring:
         guard: MakeGuard | None = None,
         kind: str | None = None,
         num_spare: int = SPARE_SLOTS,
+        recorder: Recorder | None = None,
     ) -> None:
         num_slots = credit + num_spare + num_workers
         self.stride = stride_for(num_slots, largest_segment_bytes())
@@ -87,7 +90,8 @@ class Ring:
         self.segment = Segment.create(num_slots * self.stride, kind)
         self.memory = self.segment.memory
         self.slots = SlotTable(num_slots, self.stride)
-        self.num_copies = 0
+        self.num_copies = self.num_moved = 0
+        self._recorder = recorder or Recorder()
         self._max_leased = 0 if copy else SPARE_SLOTS
         self._guard = None if guard is None else guard(self.segment)
         self._leases = Leases(self.segment, None if self._guard is None else self._guard.end)
@@ -133,6 +137,11 @@ class Ring:
             self._guard.admit(slot)
         slots.take(slot)
         return self._leases.lease(slot, nbytes, structure)
+
+    def time_lease(self, slot: Slot) -> None:
+        """Enter the time of this lease when it ends, if there is one."""
+        recorder, began = self._recorder, clock_ns()
+        self._leases.tell(slot, lambda: recorder.leases.add(clock_ns() - began))
 
     def private_copy(self, slot: Slot, nbytes: int, structure: np.dtype[Any] | None) -> Array:
         """The same in memory of its own; the slot is free then."""

@@ -194,7 +194,7 @@ class Consumer:
                 batch = left
                 attachment.latest = record  # from here on it is handed out
                 attachment.enter(record)
-                self._counts.add(record, skipped)
+                self._counts.add(record, skipped, attachment)
                 if batch is not _NOTHING:
                     loop.goes_on = False
                     self._epoch = record.epoch
@@ -301,6 +301,7 @@ class Consumer:
         is_inside = self._lock._is_owned()  # type: ignore[attr-defined]  # as threading.Condition does
         with HeldBack():
             self._life, self._needs_attention = _Life.CLOSED, True
+            self._counts.end()
             if not is_inside and self._lock.acquire(blocking=False):
                 try:
                     self._attachment.leave()

@@ -23,6 +23,7 @@ from mpqueue.memory.slots import Slot
 from mpqueue.service.records import MAX_RELEASED, CorruptMessage, Offer
 from mpqueue.service.specs import decode_spec
 from mpqueue.system.log import warn
+from mpqueue.telemetry.recorder import Recorder, clock_ns
 
 
 class MappedRing:
@@ -111,6 +112,11 @@ class MappedRing:
                 f"the consumer holds {self.num_leased} batches, so it gets private copies until it drops some; "
                 'writable="copy" says that this is what you want'
             )
+
+    def time_lease(self, slot: int, recorder: Recorder) -> None:
+        """Enter the time of the lease of a slot when it ends, if there is one."""
+        began = clock_ns()
+        self._leases.tell(self._slots[slot], lambda: recorder.leases.add(clock_ns() - began))
 
     def enter(self, offer: Offer) -> None:
         """Note that the batch that was opened last is handed out; may be repeated."""

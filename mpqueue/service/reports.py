@@ -1,14 +1,16 @@
 """Statistics of a server: its engine's, and each consumer's."""
 
+import time
 from dataclasses import dataclass, fields
 
 from mpqueue.service.core import Core
 from mpqueue.service.peer import Peer
-from mpqueue.stats import Statistics
+from mpqueue.stats import Counted, Statistics
+from mpqueue.telemetry import verdict
 
 
 @dataclass(frozen=True)
-class ServedConsumer:
+class ServedConsumer(Counted):
     """A consumer, as its server sees it.
 
     Attributes:
@@ -23,6 +25,7 @@ class ServedConsumer:
         leases: Slots that it may look at.
         skipped: Batches that it did not get because it was slow.
         holds_up: Others wait for it.
+        elapsed_s: Seconds since it came.
     """
 
     number: int
@@ -36,6 +39,22 @@ class ServedConsumer:
     leases: int
     skipped: int
     holds_up: bool
+    elapsed_s: float = 0.0
+
+    @property
+    def batches_per_s(self) -> float:
+        """Batches taken per second."""
+        return self.batches / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Bytes offered per second."""
+        return self.bytes / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+    @property
+    def wait_share(self) -> float:
+        """The time that it has waited for an offer, as a share of all."""
+        return min(1.0, self.wait_s / self.elapsed_s) if self.elapsed_s > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -48,14 +67,19 @@ class ServerStatistics(Statistics):
 
     consumers: tuple[ServedConsumer, ...] = ()
 
+    def __str__(self) -> str:
+        return verdict.of_server(self)
+
 
 def statistics_of(engine: Statistics, core: Core, peers: dict[int, Peer]) -> ServerStatistics:
     """Return the statistics of a server; from any thread, without a lock."""
+    now = time.monotonic()
     holding_up = core.group.holding_up(core.epoch)
     consumers = [
         ServedConsumer(
             number, peers[number].credentials.pid, seat.rank, seat.epoch, seat.num_taken, peers[number].num_bytes,
             peers[number].wait_s, seat.load, core.views.count(number), seat.num_skipped, seat in holding_up,
+            now - peers[number].since,
         )
         for number, seat in list(core.group.by_consumer.items())
         if number in peers

@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any, Literal, Self
 
 from mpqueue.errors import ServiceError
-from mpqueue.loader import num_cpus
 from mpqueue.options import DEFAULT_START_METHOD, OnError, Options, SampleOptions, StartMethod
 from mpqueue.service.admission import Admission
 from mpqueue.service.core import Core
@@ -33,6 +32,7 @@ from mpqueue.service.rules import Rules, Slow, check_rules
 from mpqueue.service.seats import Seat
 from mpqueue.service.stream import Stream
 from mpqueue.sources import epoch_end_of
+from mpqueue.system.cpus import num_cpus
 from mpqueue.system.joined_threads import JoinedThread
 
 

@@ -4,6 +4,7 @@ From the ground up; a module imports only from its own line and the lines above 
 
     poller.py          waiting for many descriptors: epoll, or poll
     callers.py         the user's line that has led here
+    cpus.py            the CPUs of this process
     descriptors.py     descriptors that children must not keep
     interrupts.py      signal handlers held back, or let through
     barging_lock.py    a lock for long work that threads take again and again

@@ -6,6 +6,8 @@ From the ground up; a module imports only from its own line and the lines above 
     context.py             what user code may ask in a worker
     failures.py            exceptions across processes
     kept_generators.py     random generators that a source keeps, seeded for each batch
+    grants.py              the grants of a worker, as it reads them
+    stages.py              the parts of a batch's time
     runner.py              runs a source: an item, or the next element of a stream
     sample_runner.py       runs a source of samples: a batch of them
     source_receive.py      the source as bytes: how a worker rebuilds it

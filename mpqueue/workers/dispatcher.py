@@ -32,7 +32,8 @@ from mpqueue.control.schedule import Ticket
 from mpqueue.memory.layout import UNNUMBERED
 from mpqueue.memory.recipes import ReadSpec, load_spec
 from mpqueue.memory.slots import SlotError
-from mpqueue.workers.handle import Work, WorkerHandle
+from mpqueue.telemetry.recorder import Tally
+from mpqueue.workers.handle import TimedWork, Work, WorkerHandle
 from mpqueue.workers.lifecycle import Cause, LifeError
 from mpqueue.workers.pool import Pool
 from mpqueue.workers.pressure import Pressure
@@ -81,24 +82,22 @@ class Dispatcher:
     Args:
         pool: Whose.
         pressure: Says when nothing new may be dealt.
-        num_workers: How many there are.
+        tallies: Where is counted what they do, one for each.
         work: The class of a granted ticket.
 
     Attributes:
         chunk: How many tickets go to one worker in a row, and are worth a `pump`.
         num_drained: How often a worker has reported anything.
-        compute_ns: Nanoseconds that workers spent in user code,
-        copy_ns: in writing batches,
-        wait_ns: and waiting for grants.
-        num_bytes: Bytes of all batches.
+        tallies: As given.
     """
 
     def __init__(
-        self, pool: Pool, pressure: Pressure, num_workers: int, work: Callable[..., Work] | None = None
+        self, pool: Pool, pressure: Pressure, tallies: Sequence[Tally], work: Callable[..., Work] | None = None
     ) -> None:
         self.chunk = 1
-        self.num_drained = self.compute_ns = self.copy_ns = self.wait_ns = self.num_bytes = 0
-        self._pool, self._pressure, self._num_workers = pool, pressure, num_workers
+        self.num_drained = 0
+        self.tallies = tallies
+        self._pool, self._pressure, self._num_workers = pool, pressure, len(tallies)
         self._work: Callable[..., Work] = work or Work
         self._is_stream = pool.ledger.is_stream
         self._max_chunk = max(1, min(pool.ledger.credit // 2, _MAX_CHUNK))
@@ -237,13 +236,17 @@ class Dispatcher:
         ring, in_flight, ready, specs = self._pool.ring, worker.in_flight, self._pool.ready, worker.specs
         publish = ring.slots.publish
         notices: Sequence[Notice] = ()
-        num_bytes = compute_ns = copy_ns = wait_ns = 0
+        num_bytes = compute_ns = copy_ns = wait_ns = num_others = 0
         for (
             magic, kind, flags, number, turn, spec, header, nbytes, high_water, compute, copy, wait,
         ) in REPORT.iter_unpack(data):  # fmt: skip
             if magic != MAGIC:
                 raise CorruptRecord("a report without its magic number")
             if kind > Up.END:
+                num_others += 1
+                if kind == Up.TIMES:
+                    self._enter_times(worker, turn, (compute, copy, wait, nbytes, high_water))
+                    continue
                 notices = self._enter_notice(worker, kind, number, turn, high_water, notices)
                 continue
             work = in_flight[turn]
@@ -272,14 +275,20 @@ class Dispatcher:
             del in_flight[turn]  # last: see the module's head
         if notices and kind not in (Up.FULL, Up.QUEUES) and any(notice.kind == Up.FULL for notice in notices):
             raise CorruptRecord("reports of a worker that waits for an answer")
-        self.num_bytes += num_bytes
-        self.compute_ns += compute_ns
-        self.copy_ns += copy_ns
-        self.wait_ns += wait_ns
+        count = len(data) // REPORT.size - num_others
+        self.tallies[worker.number].add(count, num_bytes, compute_ns, copy_ns, wait_ns)
         self.num_drained += 1
         worker.busy_since = _clock()
-        self._note_cost((compute_ns + copy_ns) // (len(data) // REPORT.size))
+        if count:
+            self._note_cost((compute_ns + copy_ns) // count)
         return notices
+
+    def _enter_times(self, worker: WorkerHandle, turn: int, times_ns: tuple[int, int, int, int, int]) -> None:
+        """Enter the times of a batch whose outcome comes next, and have the lease of it timed, too."""
+        work = worker.in_flight[turn]
+        if type(work) is Work:
+            work.__class__ = TimedWork
+        self.tallies[worker.number].time(*times_ns)
 
     @staticmethod
     def _enter_no_batch(worker: WorkerHandle, work: Work, kind: int) -> None:

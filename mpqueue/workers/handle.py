@@ -94,10 +94,23 @@ class Work:
             start = self.slot.offset
             recipe = self.read.recipes[self.ring.memory[start + self.header_offset : start + self.nbytes]]
             base = self.ring.private_copy(self.slot, self.header_offset, recipe.structure)
+            self.ring.num_moved += 1
             batch = self.read.rebuild(recipe, base)
             return Result(Partial(*batch) if self.is_partial else batch)
         except Exception as error:
             return Result.failed(error)
+
+
+class TimedWork(Work):
+    """A ticket whose batch is timed: what it was becomes this when its times come."""
+
+    __slots__ = ()
+
+    def open(self) -> Any:
+        """Return the batch, and have its lease timed; or raise what is there instead."""
+        batch = super().open()
+        self.ring.time_lease(self.slot)
+        return batch
 
 
 class Pipes:

@@ -4,19 +4,20 @@ With a given seed the global random generators are seeded for the batch and put 
 those of worker processes, and the trainer's own numbers are what they would have been.
 """
 
-import time
 from collections import deque
 
 from mpqueue.control.ledger import Ledger
 from mpqueue.control.outcomes import END, Result
 from mpqueue.control.schedule import Ticket
 from mpqueue.control.seeds import GlobalState, seed_globals
-from mpqueue.stats import Statistics
+from mpqueue.stats import Statistics, summed, workers_of
+from mpqueue.telemetry.recorder import EVERY_NS, clock_ns
 from mpqueue.workers import context
 from mpqueue.workers.job import Job
 from mpqueue.workers.kept_generators import KeptGenerators
 from mpqueue.workers.runner import BeginBatch, StreamEnd
 from mpqueue.workers.sample_runner import make_runner
+from mpqueue.workers.stages import Stages
 from mpqueue.workers.threads import INTERRUPTED
 
 
@@ -39,7 +40,10 @@ class InlineBackend:
         )  # fmt: skip
         self._tickets: deque[Ticket] = deque()
         self._init = job.options.worker_init
-        self._compute_ns = 0
+        self._recorder = job.recorder
+        (self._tally,) = job.recorder.expect(1)
+        self._stages: Stages | None = Stages()  # of the next batch, if it is to be timed
+        self._time_at = 0
 
     def start(self) -> None:
         """Nothing is to be started."""
@@ -54,14 +58,25 @@ class InlineBackend:
         """Compute the next batch."""
         if not block or not self._tickets:
             return
-        started = time.perf_counter_ns()
+        started = clock_ns()
         self._ledger.is_waiting = True  # an interrupt here tears nothing: the caller may ask again
         try:
             outcome = self._initialise() or self._compute(self._tickets[0])
         finally:
-            self._compute_ns += time.perf_counter_ns() - started
+            self._count(started, clock_ns())
         self._ledger.is_waiting = False
         self._ledger.ready[self._tickets.popleft().number] = outcome
+
+    def _count(self, started: int, ended: int) -> None:
+        """Count a batch, and enter its times if it was to be timed; see `mpqueue.telemetry.recorder`."""
+        tally, stages = self._tally, self._stages
+        tally.batches += 1
+        tally.compute_ns += ended - started
+        if stages is not None:
+            tally.time(ended - started, 0, 0, stages.seed_ns, stages.collate_ns)
+            self._stages = None
+        if ended >= self._time_at:
+            self._stages, self._time_at = Stages(), ended + EVERY_NS
 
     def _initialise(self) -> Result | None:
         """Call what is called first; what it raises is the outcome of the batch, as it is in workers."""
@@ -78,7 +93,10 @@ class InlineBackend:
         kept = self._kept.states() if self._job.is_seed_given else []
         context.enter_thread(self._info)
         try:
-            return Result(self._runner.run(ticket.epoch, ticket.unit, ticket.listed))
+            if self._stages is None:
+                return Result(self._runner.run(ticket.epoch, ticket.unit, ticket.listed))
+            with self._stages.of(self._runner, (self._runner, "_begin_batch")):
+                return Result(self._runner.run(ticket.epoch, ticket.unit, ticket.listed))
         except StreamEnd:
             return END
         except (KeyboardInterrupt, SystemExit):
@@ -123,7 +141,7 @@ class InlineBackend:
 
     def statistics(self) -> Statistics:
         """Return the counters."""
-        return Statistics(compute_s=self._compute_ns / 1e9)
+        return summed(workers_of(self._recorder))
 
 
 def _batch_beginner(kept: KeptGenerators, *, is_seed_given: bool) -> BeginBatch:

@@ -1,13 +1,14 @@
 """The work of one pool, as it is given to any backend."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from mpqueue.memory.ring import SPARE_SLOTS, MakeGuard
 from mpqueue.options import Options
 from mpqueue.samples.plan import SamplePlan
 from mpqueue.samples.shards import ALONE, Shard
+from mpqueue.telemetry.recorder import Recorder
 from mpqueue.workers.context import WorkerInfo
 from mpqueue.workers.worker_main import Payload
 
@@ -46,6 +47,7 @@ class Job:
         max_errors: and is an error if it is more than so many in an epoch.
         guard: Makes the guard of the ring; None: it needs none.
         ring: How the ring is made, and in which form its batches are handed out.
+        recorder: Where is counted what it does.
     """
 
     source: Any
@@ -60,6 +62,7 @@ class Job:
     max_errors: int | None = None
     guard: MakeGuard | None = None
     ring: RingPlan = LOCAL
+    recorder: Recorder = field(default_factory=Recorder, compare=False, repr=False)
 
     @property
     def payload(self) -> Payload:

@@ -21,11 +21,12 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from mpqueue.control import queue_address
 from mpqueue.control.ledger import Ledger
 from mpqueue.memory.ring import Ring
-from mpqueue.stats import Statistics
+from mpqueue.stats import Statistics, summed, workers_of
 from mpqueue.system.interrupts import HeldBack
 from mpqueue.system.poller import READABLE
 from mpqueue.system.wakeup import Wakeup
@@ -98,6 +99,7 @@ class ProcessBackend:
             guard=job.guard,
             kind=plan.kind,
             num_spare=plan.num_spare,
+            recorder=job.recorder,
         )
         undo.callback(ring.close)
         roster = Roster(ring.segment.fd, self._configure(ring), with_stacks=options.batch_timeout is not None)
@@ -107,7 +109,8 @@ class ProcessBackend:
         roster.poller.register(self._wakeup.fd, READABLE)
         self.pool = Pool(self.ledger, ring, roster)
         self.pressure = Pressure(self.pool, can_replay=job.can_replay)
-        self.dispatcher = Dispatcher(self.pool, self.pressure, job.workers, plan.work)
+        tallies = job.recorder.expect(job.workers)
+        self.dispatcher = Dispatcher(self.pool, self.pressure, tallies, plan.work)
         tolerance = Tolerance(int(options.restarts), job.workers, job.can_replay, options.batch_timeout)
         self.supervision = Supervision(self.pool, self.sync, self.dispatcher, self.pressure, tolerance)
         self._hang = HangWatch(roster, options.batch_timeout) if options.batch_timeout is not None else None
@@ -296,22 +299,25 @@ class ProcessBackend:
 
     def statistics(self) -> Statistics:
         """Return the counters; takes no lock, so that a monitoring thread never waits for a consumer."""
-        ring, counted = self.pool.ring, self.dispatcher
+        ring, pids = self.pool.ring, self.pool.roster.pids
         slots = ring.slots
-        return Statistics(
-            bytes=counted.num_bytes,
-            compute_s=counted.compute_ns / 1e9,
-            copy_s=counted.copy_ns / 1e9,
-            credit_wait_s=counted.wait_ns / 1e9,
+        sizes = {number: _resident_bytes(pid) for number, pid in pids.items()}
+        copies, moved = ring.num_copies, ring.num_moved
+        asked = copies - moved if self.job.options.copy else 0
+        return replace(
+            summed(workers_of(self.job.recorder, pids, sizes)),
             slots_in_use=slots.num_slots - slots.num_free,
             num_slots=slots.num_slots,
-            copies=ring.num_copies,
+            copies=copies,
+            copies_asked=asked,
+            copies_held=copies - moved - asked,
+            copies_moved=moved,
             retries=self.pool.num_retries,
             deaths=self.supervision.num_deaths,
             restarts=self.supervision.num_restarts,
             ring_bytes=slots.bytes_reserved(),
             ring_kind=ring.segment.kind,
-            worker_rss_bytes=tuple(map(_resident_bytes, self.pool.roster.pids)),
+            worker_rss_bytes=tuple(sizes.values()),
         )
 
 

@@ -26,6 +26,9 @@ high_water  bytes of the slot that are reserved     high_water     bytes of the 
                                                     copy_ns        for writing the batch,
                                                     wait_ns        and for this grant
 
+TIMES comes with the outcome of a batch that was timed, before it and in the same write: the times of that batch, with
+the nanosecond at which it was begun as `header_offset`, those for seeding as `nbytes`, for collation as `high_water`.
+
 A list of samples is written into the granted slot, before the grant, and read before anything else is written there:
 its length and kind, and then the numbers, or a pickle where they are no 64-bit integers.
 """
@@ -54,7 +57,7 @@ class Down:
 class Up:
     """Kinds of reports."""
 
-    BATCH, RAISED, END, FULL, LOADED, LET_GO, QUEUES = 1, 2, 3, 4, 5, 6, 7
+    BATCH, RAISED, END, FULL, LOADED, LET_GO, QUEUES, TIMES = 1, 2, 3, 4, 5, 6, 7, 8
 
 
 # Flags of a report: the spec lies in the slot; the worker's code holds an array in it; the stream that has ended never

@@ -114,9 +114,10 @@ class Roster:
         return all(worker.process is not None for worker in self.workers.values())
 
     @property
-    def pids(self) -> list[int]:
-        """The process ids of the workers that run."""
-        return [worker.process.pid for worker in list(self.workers.values()) if worker.process is not None]
+    def pids(self) -> dict[int, int]:
+        """The process ids of the workers that run, by their numbers."""
+        workers = sorted(self.workers.values(), key=lambda worker: worker.number)
+        return {worker.number: worker.process.pid for worker in workers if worker.process is not None}
 
     def events(self, timeout_s: float | None = 0) -> list[Exit]:
         """Take in what the launcher reports; workers that have ended are removed.

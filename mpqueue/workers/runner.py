@@ -11,6 +11,7 @@ from mpqueue.control.schedule import Listed
 from mpqueue.errors import OutOfRangeError
 from mpqueue.workers.context import WorkerInfo
 from mpqueue.workers.failures import note_of
+from mpqueue.workers.stages import Stages
 
 BeginBatch = Callable[[int, int, int], None]
 
@@ -29,7 +30,12 @@ class Runner:
         is_stream: The source is no sequence.
         epoch: For streams: the epoch that the worker begins with,
         skip: and how many elements of it to compute and drop, because they were handed out before.
+
+    Attributes:
+        stages: Where the parts of its time are noted; None: it is not timed.
     """
+
+    stages: Stages | None = None
 
     def __init__(
         self, source: Any, info: WorkerInfo, begin_batch: BeginBatch, *, is_stream: bool, epoch: int = 0, skip: int = 0

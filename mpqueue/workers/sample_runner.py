@@ -22,6 +22,9 @@ from mpqueue.workers import context
 from mpqueue.workers.context import WorkerInfo
 from mpqueue.workers.failures import note_of
 from mpqueue.workers.runner import BeginBatch, Runner, StreamEnd
+from mpqueue.workers.stages import ClockedCollation, Stages
+
+AnyCollation: TypeAlias = Collation | ClockedCollation
 
 
 class SampleRunner:
@@ -33,10 +36,15 @@ class SampleRunner:
         begin: Called with (seed, epoch, place) before each sample.
         plan: How samples become batches.
         in_slot: What the source returns is written into a slot.
+
+    Attributes:
+        stages: Where the parts of its time are noted; None: it is not timed.
     """
 
+    stages: Stages | None = None
+
     def __init__(self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: SamplePlan, *, in_slot: bool) -> None:
-        self._source, self._info, self._begin, self._plan = source, info, begin, plan
+        self._source, self._info, self._begin_batch, self._plan = source, info, begin, plan
         self._in_slot = in_slot
         self._order = SampleOrder(info.seed, shuffle=plan.shuffle)
         self._of: tuple[int, int] = (-1, 0)  # an epoch and its number of samples
@@ -77,7 +85,7 @@ class SampleRunner:
         return first, self._order.indices(epoch, length, first, count)
 
     def _run_each(self, epoch: int, first: int, indices: Sequence[Any]) -> Any:
-        source, begin, seed = self._source, self._begin, self._info.seed
+        source, begin, seed = self._source, self._begin_batch, self._info.seed
         samples: list[Any] = []
         collation = self._collation(len(indices))
         add: Callable[[Any], object] = samples.append if collation is None else collation.add
@@ -107,7 +115,7 @@ class SampleRunner:
         kept: list[Any] = []
         samples: list[Any] = []
         for place, index in enumerate(indices, first):
-            self._begin(self._info.seed, epoch, place)
+            self._begin_batch(self._info.seed, epoch, place)
             try:
                 sample = self._source[index] if getitems is None else getitems([index])[0]
             except Exception as error:
@@ -129,27 +137,28 @@ class SampleRunner:
         return f"the sample of index {index!r}, at place {place} of the epoch"
 
     def _run_at_once(self, epoch: int, first: int, indices: Sequence[Any], getitems: Callable[[Any], Any]) -> Any:
-        self._begin(self._info.seed, epoch, ~first)
+        self._begin_batch(self._info.seed, epoch, ~first)
         samples = list(getitems(list(indices)))
         if len(samples) != len(indices):
             name = type(self._source).__name__
             raise ValueError(f"{name}.__getitems__ gave {len(samples)} samples for {len(indices)} indices")
         return self._join_all(epoch, first, indices, samples)
 
-    def _collation(self, count: int) -> Collation | None:
+    def _collation(self, count: int) -> AnyCollation | None:
         """The default collation; None if the user has one."""
         if self._plan.collate is not None:
             return None
-        return Collation(count, context.empty, keeps_records=self._in_slot)
+        collation = Collation(count, context.empty, keeps_records=self._in_slot)
+        return collation if self.stages is None else ClockedCollation(collation, self.stages)
 
     def _join(
-        self, epoch: int, first: int, indices: Sequence[Any], collation: Collation | None, samples: list[Any]
+        self, epoch: int, first: int, indices: Sequence[Any], collation: AnyCollation | None, samples: list[Any]
     ) -> Any:
         if collation is not None:
             return collation.finish(indices)
         assert self._plan.collate is not None
-        self._begin(self._info.seed, epoch, ~first)
-        return self._plan.collate(samples)
+        self._begin_batch(self._info.seed, epoch, ~first)
+        return _collate(self._plan.collate, self.stages)(samples)
 
 
 class StreamSampleRunner(Runner):
@@ -197,10 +206,15 @@ class StreamSampleRunner(Runner):
 
     def _join(self, first: int, samples: list[Any]) -> Any:
         if self._plan.collate is not None:
-            return self._plan.collate(samples)
-        collation = Collation(len(samples), context.empty, keeps_records=self._in_slot)
+            return _collate(self._plan.collate, self.stages)(samples)
+        plain = Collation(len(samples), context.empty, keeps_records=self._in_slot)
+        collation = plain if self.stages is None else ClockedCollation(plain, self.stages)
         collation.add_all(samples)
         return collation.finish(range(first, first + len(samples)))
+
+
+def _collate(collate: Callable[[list[Any]], Any], stages: Stages | None) -> Callable[[list[Any]], Any]:
+    return collate if stages is None else stages.collating(collate)
 
 
 def joined_or_skipped(kept: Sequence[Any], skipped: list[Skipped], join: Callable[[], Any]) -> Any:

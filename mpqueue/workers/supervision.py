@@ -166,6 +166,7 @@ class Supervision:
 
     def _count_death(self, leaving: Exit, culprit: Ticket | None) -> BaseException | None:
         self.num_deaths += 1
+        self._dispatcher.tallies[leaving.worker.number].deaths += 1
         incidents.report_death(leaving, culprit)
         return self._blame.count(leaving, culprit, self._dispatcher.num_drained)
 
@@ -275,6 +276,7 @@ class Supervision:
         exitcode = gone.exitcode if exitcode is None else exitcode
         incidents.report_launcher_death(exitcode, len(workers))
         for worker in workers:
+            self._dispatcher.tallies[worker.number].deaths += 1
             self.reap(worker, is_gone=worker not in stuck)
             if not worker.life.is_abandoned:
                 self._leave_vacant(Exit(worker, exitcode))

@@ -20,12 +20,14 @@ from mpqueue.control.ledger import Ledger
 from mpqueue.control.outcomes import END, Result
 from mpqueue.control.schedule import Ticket
 from mpqueue.errors import BatchTimeout, StopTimeout
-from mpqueue.stats import Statistics
+from mpqueue.stats import Statistics, summed, workers_of
 from mpqueue.system.interrupts import let_through
+from mpqueue.telemetry.recorder import EVERY_NS, clock_ns
 from mpqueue.workers import context
 from mpqueue.workers.job import Job
 from mpqueue.workers.runner import StreamEnd
 from mpqueue.workers.sample_runner import AnyRunner, make_runner
+from mpqueue.workers.stages import Stages
 
 INTERRUPTED = "an interrupt fell between two elements of a generator, which gives them only once"
 
@@ -53,7 +55,7 @@ class ThreadBackend:
         self._busy: set[threading.Thread] = set()  # in user code
         self._stuck: Result | None = None  # a stream hangs: the answer to all its tickets
         self._threads: dict[int, threading.Thread] = {}
-        self._compute_ns = self._wait_ns = 0
+        self._tallies = job.recorder.expect(job.workers)
 
     def start(self) -> None:
         """Start the threads.
@@ -203,23 +205,29 @@ class ThreadBackend:
 
     def statistics(self) -> Statistics:
         """Return the counters."""
-        return Statistics(compute_s=self._compute_ns / 1e9, credit_wait_s=self._wait_ns / 1e9)
+        return summed(workers_of(self._job.recorder))
 
     def _run(self, worker: int, runner: AnyRunner) -> None:
         is_new, broken = True, None
+        tally, time_at = self._tallies[worker], 0
         while True:
-            waited = time.perf_counter_ns()
+            waited = clock_ns()
             ticket = self._await_ticket(worker)
             if ticket is None:
                 return
-            started = time.perf_counter_ns()
+            started = clock_ns()
             if is_new:  # not before there is a ticket: what hangs is found by the time that its ticket takes
                 is_new, broken = False, self._initialise(worker)
-            outcome = self._compute(runner, worker, ticket) if broken is None else Result.failed(broken)
-            done = time.perf_counter_ns()
+            stages = Stages() if started >= time_at else None  # see mpqueue.telemetry.recorder
+            outcome = self._compute(runner, worker, ticket, stages) if broken is None else Result.failed(broken)
+            done = clock_ns()
             with self._condition:
-                self._compute_ns += done - started
-                self._wait_ns += started - waited
+                tally.batches += 1
+                tally.compute_ns += done - started
+                tally.wait_ns += started - waited
+                if stages is not None:
+                    time_at = started + EVERY_NS
+                    tally.time(done - started, 0, started - waited, stages.seed_ns, stages.collate_ns)
                 at_work = self._working.get(worker)
                 if at_work is not None and at_work[0] is ticket and not self._is_stopped:
                     del self._working[worker]
@@ -243,10 +251,11 @@ class ThreadBackend:
             self._working[worker] = (ticket, time.monotonic())
             return ticket
 
-    def _compute(self, runner: AnyRunner, worker: int, ticket: Ticket) -> Result:
+    def _compute(self, runner: AnyRunner, worker: int, ticket: Ticket, stages: Stages | None) -> Result:
         context.enter_thread(self._job.info(worker))
         try:
-            return Result(runner.run(ticket.epoch, ticket.unit, ticket.listed))
+            with contextlib.nullcontext() if stages is None else stages.of(runner):
+                return Result(runner.run(ticket.epoch, ticket.unit, ticket.listed))
         except StreamEnd:
             if not context.has_asked():
                 self._ledger.unsharded.add(ticket.lane)

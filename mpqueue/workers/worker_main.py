@@ -2,8 +2,8 @@
 
 It reads grants one by one, computes what they ask for, writes the batch into the granted slot, and reports. It holds
 no lock that anybody else waits for and owns no bytes but those of its granted slots, so it may be killed between any
-two instructions. It reads no more grants than it serves in `_AHEAD_NS`: those that it has not read yet still lie in the
-pipe, where the trainer can take them back for an idle worker.
+two instructions. Now and then it times a batch (`_Timing`): for that one batch, what computes and what reports is
+replaced by the same with clocks.
 
 It ends when the grants' pipe ends, and leaves by `os._exit`: sources hold things like `TemporaryDirectory`, whose
 clean-up belongs to the trainer.
@@ -17,15 +17,14 @@ import signal
 import sys
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from mpqueue.control import queue_address
-from mpqueue.control.first_draw import make_seeder
+from mpqueue.control.first_draw import AtOnce, make_seeder
 from mpqueue.control.outcomes import Partial
 from mpqueue.control.schedule import Listed
 from mpqueue.errors import SharedMemoryFull
@@ -33,12 +32,15 @@ from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.samples.plan import SamplePlan
+from mpqueue.telemetry.recorder import EVERY_NS
 from mpqueue.workers import context, failures
+from mpqueue.workers.grants import GrantReader
 from mpqueue.workers.kept_generators import KeptGenerators
-from mpqueue.workers.records import GRANT, HELD, MAGIC, NEW_SPEC, PARTIAL, REPORT, UNSHARDED, Down, Up, unpack_listed
+from mpqueue.workers.records import HELD, MAGIC, NEW_SPEC, PARTIAL, REPORT, UNSHARDED, Down, Up, unpack_listed
 from mpqueue.workers.runner import BeginBatch, StreamEnd
-from mpqueue.workers.sample_runner import make_runner
+from mpqueue.workers.sample_runner import AnyRunner, make_runner
 from mpqueue.workers.source_receive import apply_patch
+from mpqueue.workers.stages import Stages
 
 # Dumps the stacks of a hung worker; a real-time signal, so that the user's SIGUSR1 and SIGUSR2 stay free.
 DUMP_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (5 if hasattr(signal, "SIGRTMIN") else 0)
@@ -48,9 +50,6 @@ MEMORY_REMEDY = (
     "Use smaller batches, a smaller max_queue_size, or a larger /dev/shm "
     "(`docker run --shm-size`, `mount -o remount,size=... /dev/shm`)"
 )
-
-_AHEAD_NS = 100_000  # several cheap grants in one read: 0.7 µs less for each
-_MAX_AHEAD = 16
 
 _BATCH = Up.BATCH
 _clock = time.perf_counter_ns
@@ -172,14 +171,49 @@ def exit_status(leaving: SystemExit) -> int:
     return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
 
 
+class _Timing:
+    """Times one batch every `EVERY_NS`, and reports its times together with its outcome.
+
+    Args:
+        put: Writes a report.
+
+    Attributes:
+        put: As given.
+        due_at: When the next one is to be timed.
+    """
+
+    def __init__(self, put: Callable[[bytes], int]) -> None:
+        self.put = put
+        self.due_at = 0
+        self._began, self._stages = 0, Stages()
+
+    @contextlib.contextmanager
+    def of(self, runner: AnyRunner, seeder: AtOnce, kept: KeptGenerators) -> Iterator[None]:
+        """Time what is computed here."""
+        self._began, self._stages = _clock(), Stages()
+        with self._stages.of(runner, (seeder, "seed"), (kept, "seed")):
+            yield
+
+    def report(self, record: bytes) -> int:
+        """Write the times of the batch, and the report of its outcome."""
+        began, self._began = self._began, 0
+        _, kind, _, slot, turn, _, _, _, _, compute_ns, copy_ns, wait_ns = REPORT.unpack(record)
+        if kind != _BATCH or not began:  # not even begun: the worker could not be made ready
+            return self.put(record)
+        self.due_at = began + EVERY_NS
+        stages = self._stages
+        times = REPORT.pack(
+            MAGIC, Up.TIMES, 0, slot, turn, 0, began, stages.seed_ns, stages.collate_ns, compute_ns, copy_ns, wait_ns
+        )
+        return self.put(times + record)
+
+
 class _Worker:
     def __init__(self, config: WorkerConfig, payload: Payload, buffers: list[Any], ends: WorkerEnds) -> None:
         self._config, self._payload, self._buffers, self._ends = config, payload, buffers, ends
         self._segment = Segment(ends.segment, config.segment_bytes, config.segment_kind)
         self._writer = SlotWriter(self._segment, config.stride, config.max_batch_bytes)
-        self._backlog: deque[tuple[int, ...]] = deque()  # grants that were read and not served
-        self._num_read = self._read_at = 0
-        self._num_ahead = 1
+        self._grants = GrantReader(ends.grants)
         self._broken: BaseException | None = None
         self._seeder = make_seeder(context.process_batch)
         self._kept = payload.kept_generators()
@@ -187,7 +221,9 @@ class _Worker:
             payload.source, config.info, self._make_begin(), payload.samples,
             is_stream=config.is_stream, in_slot=True, epoch=config.epoch, skip=config.skip,
         )  # fmt: skip
-        self._compute = self._runner.run
+        self._compute: Callable[[int, int, Listed | None], Any] = self._runner.run
+        self._put: Callable[[bytes], int] = partial(os.write, ends.reports)
+        self._timing = _Timing(self._put)
         context.enter_worker_process(config.info, self._writer)
         queue_address.set_home(config.queue_home)
         queue_address.report_use = partial(self._report_queues, os.getpid())
@@ -201,9 +237,9 @@ class _Worker:
             raise
         except BaseException as error:
             self._broken = error  # reported in place of every batch that this worker is asked for
-        backlog, work = self._backlog, Down.WORK
+        grants, backlog, work = self._grants, self._grants.backlog, Down.WORK
         ended = _clock()
-        while backlog or self._read(ended):
+        while backlog or (grants.read(ended) and self._plan_timing(grants.read_at)):
             _magic, kind, slot, turn, unit, epoch, high_water = backlog.popleft()
             started = _clock()
             if kind == work:
@@ -215,14 +251,19 @@ class _Worker:
                 self._load_state(slot, turn, unit)
             ended = _clock()
 
-    def _read(self, now: int) -> bool:
-        """Wait for grants; False if there will be none."""
-        if self._num_read:
-            self._num_ahead = max(1, min(_MAX_AHEAD, _AHEAD_NS * self._num_read // (now - self._read_at + 1)))
-        data = os.read(self._ends.grants, self._num_ahead * GRANT.size)
-        self._read_at, self._num_read = _clock(), len(data) // GRANT.size
-        self._backlog.extend(GRANT.iter_unpack(data))
-        return bool(data)
+    def _plan_timing(self, now: int) -> bool:
+        """Have the next batch timed, if it is time for that."""
+        if now >= self._timing.due_at:
+            self._compute, self._put = self._compute_timed, self._put_timed
+        return True
+
+    def _compute_timed(self, epoch: int, unit: int, listed: Listed | None) -> Any:
+        with self._timing.of(self._runner, self._seeder, self._kept):
+            return self._runner.run(epoch, unit, listed)
+
+    def _put_timed(self, record: bytes) -> int:
+        self._compute, self._put = self._runner.run, self._timing.put
+        return self._timing.report(record)
 
     def _work(
         self, slot: int, turn: int, unit: int, epoch: int, high_water: int, wait_ns: int, listed: Listed | None
@@ -259,7 +300,7 @@ class _Worker:
             MAGIC, kind, flags, slot, turn, spec, header_offset, nbytes,
             writer.high_water, copying - started, done - copying, wait_ns,
         )  # fmt: skip
-        os.write(self._ends.reports, record)
+        self._put(record)
         while writer.let_go:
             self._report(Up.LET_GO, writer.let_go.popleft(), 0)
 
@@ -286,22 +327,12 @@ class _Worker:
                 raise SharedMemoryFull(wanted, self._segment.available_bytes(), MEMORY_REMEDY) from error
             self._report(Up.FULL, slot, turn, wanted)
             # Others may have given memory back since the trainer decided: a refusal, too, is followed by an attempt.
-            is_last = not self._may_retry()
+            is_last = not self._grants.may_retry()
             try:
                 return self._writer.place()
             except OSError as again:
                 error = again
         raise error
-
-    def _may_retry(self) -> bool:
-        while data := os.read(self._ends.grants, GRANT.size):
-            grant = GRANT.unpack(data)
-            if grant[1] == Down.RETRY:
-                return True
-            if grant[1] == Down.FAIL:
-                return False
-            self._backlog.append(grant)
-        raise SystemExit(0)  # the trainer closed the pipe: nobody waits for this batch
 
     def _place_failure(self, error: BaseException, unit: int, epoch: int) -> Placed:
         packed = failures.pack(error, self._runner.note(unit, epoch))

@@ -1,0 +1,10 @@
+"""What is counted and timed while a stream runs, and how it is shown.
+
+From the ground up; a module imports only from its own line and the lines above it::
+
+    histograms.py      distributions of times: fixed arrays of counts
+    recorder.py        the counts and times of one stream, as they come
+    units.py           numbers with the unit that suits them
+    verdict.py         the bottleneck, in one sentence
+    table.py           statistics as a small HTML table
+"""

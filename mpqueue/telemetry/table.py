@@ -1,0 +1,83 @@
+"""Statistics as a small HTML table for notebooks: no scripts, no styles beyond its own elements, light or dark.
+
+Colours are those of the page (``currentColor``) but for the bars, which are readable on both.
+"""
+
+import html
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mpqueue.telemetry.units import rate_text, share_text, size_text, time_text
+
+_CELL = "padding:2px 12px 2px 0;text-align:left;background:none;color:inherit;white-space:nowrap"
+_BAR = "display:inline-block;height:0.7em;background:#4c8dd6;border-radius:2px"
+_TRACK = (
+    "display:inline-block;width:120px;height:0.7em;border:1px solid currentColor;border-radius:3px;line-height:0;"
+    "opacity:0.85;vertical-align:middle"
+)
+_STAGES = ("wait", "seed", "compute", "collate", "copy", "lease")
+
+
+def of_engine(counted: Any, verdict: str) -> str:
+    """Return the table of a `mpqueue.Statistics`."""
+    shares = [
+        ("consumer waits", counted.wait_share),
+        ("workers compute", counted.compute_share),
+        ("workers copy", counted.copy_share),
+        ("workers wait for work", counted.credit_wait_share),
+    ]
+    if counted.num_slots:
+        shares.append(("ring in use", counted.slots_in_use / counted.num_slots))
+    facts = [
+        ("batches", f"{counted.batches:,} ({rate_text(counted.batches_per_s)}/s)"),
+        ("bytes", f"{size_text(counted.bytes)} ({size_text(counted.bytes_per_s)}/s)"),
+        ("copies", f"{counted.copies:,}"),
+        ("skipped", f"{counted.skipped:,}"),
+        ("deaths, retries", f"{counted.deaths:,}, {counted.retries:,}"),
+    ]
+    return _page(verdict, shares, facts, counted.times)
+
+
+def of_consumer(counted: Any, verdict: str) -> str:
+    """Return the table of a `mpqueue.stats.ConsumerStatistics`."""
+    facts = [
+        ("batches", f"{counted.batches:,} ({rate_text(counted.batches_per_s)}/s)"),
+        ("bytes", f"{size_text(counted.bytes)} ({size_text(counted.bytes_per_s)}/s)"),
+        ("offered", f"{counted.offered:,}"),
+        ("copies", f"{counted.copies:,}"),
+        ("reconnects", f"{counted.reconnects:,}"),
+    ]
+    return _page(verdict, [("this consumer waits", counted.wait_share)], facts, counted.times)
+
+
+def _page(verdict: str, shares: Sequence[tuple[str, float]], facts: Sequence[tuple[str, str]], times: Any) -> str:
+    rows = [_row([name, _bar(share), share_text(share)]) for name, share in shares]
+    rows += [_row([name, html.escape(text)], span=2) for name, text in facts]
+    return (
+        f'<div style="font-size:0.9em"><p style="margin:0 0 6px 0">{html.escape(verdict)}</p>'
+        f'<table style="border-collapse:collapse;color:inherit">{"".join(rows)}</table>{_times(times)}</div>'
+    )
+
+
+def _times(times: Any) -> str:
+    found = [(stage, getattr(times, stage)) for stage in _STAGES]
+    rows = [
+        _row([stage, *map(time_text, (times.p50_s, times.p95_s, times.p99_s))]) for stage, times in found if times.count
+    ]
+    if not rows:
+        return ""
+    head = _row(["a batch's", "p50", "p95", "p99"], tag="th")
+    return f'<table style="border-collapse:collapse;color:inherit;margin-top:6px">{head}{"".join(rows)}</table>'
+
+
+def _row(cells: Iterable[str], *, tag: str = "td", span: int = 1) -> str:
+    cells = list(cells)
+    last = len(cells) - 1
+    spans = [f' colspan="{span}"' if number == last and span > 1 else "" for number in range(len(cells))]
+    columns = zip(cells, spans, strict=True)
+    return "<tr>" + "".join(f'<{tag}{wide} style="{_CELL}">{cell}</{tag}>' for cell, wide in columns) + "</tr>"
+
+
+def _bar(share: float) -> str:
+    width = max(0, min(100, round(100 * share)))
+    return f'<span style="{_TRACK}"><span style="{_BAR};width:{width}%"></span></span>'

@@ -1,0 +1,29 @@
+"""Numbers with the unit that suits them, for people."""
+
+
+def time_text(seconds: float) -> str:
+    """Return a time."""
+    if seconds >= 100:
+        return f"{seconds:,.0f} s"
+    for unit, factor in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= factor:
+            return f"{seconds / factor:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
+
+
+def size_text(num_bytes: float) -> str:
+    """Return a number of bytes."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= factor:
+            return f"{num_bytes / factor:.3g} {unit}"
+    return f"{num_bytes:.0f} B"
+
+
+def rate_text(per_s: float) -> str:
+    """Return a rate, without its unit."""
+    return f"{per_s:,.0f}" if per_s >= 100 else f"{per_s:.3g}"
+
+
+def share_text(share: float) -> str:
+    """Return a share of a whole, in percent."""
+    return f"{100 * share:.0f} %"

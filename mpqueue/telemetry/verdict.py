@@ -1,0 +1,117 @@
+"""The bottleneck, and what to do about it, in one sentence.
+
+A batch that is waited for is late because of the workers: they compute, or they write, or they wait for work because
+too few batches may be under way. A batch that is not waited for leaves the consumer as the bottleneck.
+"""
+
+from typing import Any
+
+from mpqueue.system.cpus import num_cpus
+from mpqueue.telemetry.units import rate_text, share_text, size_text, time_text
+
+_WAITS = 0.1  # of the time: less is the jitter of a machine
+_DOMINATES = 0.5
+_IDLE = 0.3
+_NOTHING = "no batches yet: nothing can be said of the bottleneck before some were taken."
+
+
+def of_engine(counted: Any) -> str:
+    """Return the sentence about a `mpqueue.Statistics`."""
+    if not counted.batches or counted.elapsed_s <= 0:
+        return _NOTHING
+    remarks = ""
+    if counted.deaths:
+        remarks = f"; {_count(counted.deaths, 'worker')} died on the way, and the log of mpqueue says how"
+    if counted.wait_share >= _WAITS:
+        text = f"the consumer waited for {share_text(counted.wait_share)} of the time: {_of_workers(counted)}"
+    else:
+        text = f"the consumer waited for {share_text(counted.wait_share)} of the time only: {_of_trainer(counted)}"
+    return f"{_rates(counted)}; {text}{remarks}."
+
+
+def of_server(counted: Any) -> str:
+    """Return the sentence about a `mpqueue.service.reports.ServerStatistics`."""
+    if not counted.batches or counted.elapsed_s <= 0:
+        return _NOTHING
+    consumers = counted.consumers
+    if not consumers:
+        return f"{_rates(counted)}; no consumer is attached."
+    share = sum(consumer.wait_share for consumer in consumers) / len(consumers)
+    text = f"{_count(len(consumers), 'consumer')} waited for {share_text(share)} of the time"
+    slow = [consumer for consumer in consumers if consumer.holds_up]
+    if slow and len(consumers) > 1:
+        names = ", ".join(f"{consumer.number} (process {consumer.pid})" for consumer in slow)
+        return (
+            f'{_rates(counted)}; {text}: the others wait for consumer {names}; make it faster, or choose slow="detach".'
+        )
+    held_up = (
+        _of_workers(counted) if share >= _WAITS else "they are the bottleneck, and more workers would gain nothing"
+    )
+    return f"{_rates(counted)}; {text}: {held_up}."
+
+
+def of_consumer(counted: Any) -> str:
+    """Return the sentence about a `mpqueue.stats.ConsumerStatistics`."""
+    if not counted.batches or counted.elapsed_s <= 0:
+        return _NOTHING
+    share = f"this consumer waited for {share_text(counted.wait_share)} of the time"
+    if counted.wait_share >= _WAITS:
+        text = f"{share}: the server is the bottleneck, or another consumer that it waits for; its statistics say which"
+    else:
+        text = f"{share} only: it is the bottleneck, and a faster server would gain it little"
+    return f"{_rates(counted)}; {text}."
+
+
+def _of_workers(counted: Any) -> str:
+    """What holds up the workers, and a remedy."""
+    number, cpus = len(counted.workers), num_cpus()
+    if not counted.ring_kind and not counted.credit_wait_s:
+        return "it computes the batches itself; use workers"
+    times = counted.times
+    if counted.credit_wait_share >= _IDLE:
+        if times.compute.p99_s > 4 * times.compute.p50_s:
+            return (
+                f"single slow batches hold it up (1 of 100 takes over {time_text(times.compute.p99_s)}, half of them "
+                f"{time_text(times.compute.p50_s)}); raise max_queue_size, or let others pass with ordered=False"
+            )
+        return (
+            "the workers idle as well, so too little is under way at a time; raise max_queue_size, or make the batches "
+            "larger"
+        )
+    if counted.copy_s > counted.compute_s:
+        return "the workers mostly write batches; fill arrays of mpqueue.empty() in place, or make the batches smaller"
+    if times.collate.total_s > _DOMINATES * times.compute.total_s:
+        return (
+            "the workers mostly join samples; give the source __getitems__, which returns them at once, or return "
+            "arrays of equal shapes"
+        )
+    if times.seed.total_s > _IDLE * times.compute.total_s:
+        return "the workers mostly seed random generators; draw from mpqueue.rng() instead of the global ones"
+    if not counted.ring_kind:
+        return "the threads are the bottleneck, and Python runs in one at a time; use processes, or more threads"
+    if number < cpus:
+        return f"the workers are the bottleneck; use more of them than {number} (there are {cpus} CPUs)"
+    return (
+        f"the workers are the bottleneck, and {number} of them have {_count(cpus, 'CPU')}; make the source cheaper "
+        f"(a batch takes {time_text(times.compute.p50_s)}), or use another machine too"
+    )
+
+
+def _of_trainer(counted: Any) -> str:
+    """What the consumer could do."""
+    if counted.copies_held > counted.batches // 10:
+        share = share_text(counted.copies_held / counted.batches)
+        return (
+            f"it is the bottleneck, and {share} of its batches were private copies because it keeps so many; drop "
+            "batches that it is done with"
+        )
+    return "it is the bottleneck, and more or faster workers would gain nothing"
+
+
+def _rates(counted: Any) -> str:
+    size = f" ({size_text(counted.bytes_per_s)}/s)" if counted.bytes else ""
+    return f"{rate_text(counted.batches_per_s)} batches/s{size} for {time_text(counted.elapsed_s)}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,91 @@
+"""The parts of a batch's time: seeding and collation, while it is timed.
+
+What they happen in is replaced for that one batch by the same with a clock; so batches that are not timed pay nothing.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from mpqueue.samples.collate import Collation
+from mpqueue.telemetry.recorder import clock_ns
+
+_MISSING: Any = object()
+
+
+class Stages:
+    """Nanoseconds that the parts of one batch have taken.
+
+    Attributes:
+        seed_ns: For random numbers.
+        collate_ns: For joining samples.
+    """
+
+    __slots__ = ("collate_ns", "seed_ns")
+
+    def __init__(self) -> None:
+        self.seed_ns = self.collate_ns = 0
+
+    def seeding(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the same function, whose time is seeding."""
+
+        def clocked(*arguments: Any) -> Any:
+            started = clock_ns()
+            try:
+                return function(*arguments)
+            finally:
+                self.seed_ns += clock_ns() - started
+
+        return clocked
+
+    def collating(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the same function, whose time is collation."""
+
+        def clocked(*arguments: Any) -> Any:
+            started = clock_ns()
+            try:
+                return function(*arguments)
+            finally:
+                self.collate_ns += clock_ns() - started
+
+        return clocked
+
+    @contextmanager
+    def of(self, runner: Any, *seeding: tuple[Any, str]) -> Iterator[None]:
+        """Time one batch of a runner.
+
+        Args:
+            runner: Of the worker.
+            *seeding: Objects and the names of their functions that seed.
+        """
+        saved = [(owner, name, vars(owner).get(name, _MISSING)) for owner, name in seeding]
+        for owner, name in seeding:
+            setattr(owner, name, self.seeding(getattr(owner, name)))
+        runner.stages = self
+        try:
+            yield
+        finally:
+            runner.stages = None
+            for owner, name, value in saved:
+                if value is _MISSING:
+                    delattr(owner, name)
+                else:
+                    setattr(owner, name, value)
+
+
+class ClockedCollation:
+    """A collation, whose time is noted.
+
+    Args:
+        collation: What it is.
+        stages: Where its time is noted.
+    """
+
+    def __init__(self, collation: Collation, stages: Stages) -> None:
+        self._collation, self._stages = collation, stages
+        self.add, self.add_all = stages.collating(collation.add), stages.collating(collation.add_all)
+        self.finish: Callable[[Sequence[Any]], Any] = stages.collating(collation.finish)
+
+    def adder(self) -> Callable[[Any], object]:
+        """Return the fastest way to add the others, once the first one is there."""
+        return self._stages.collating(self._collation.adder())

@@ -1,0 +1,107 @@
+"""The sentence that names the bottleneck: one case for each remedy."""
+
+from dataclasses import replace
+
+import pytest
+
+from mpqueue.service.reports import ServedConsumer, ServerStatistics
+from mpqueue.stats import ConsumerStatistics, Statistics, Times, WorkerStatistics
+from mpqueue.telemetry import verdict
+from mpqueue.telemetry.histograms import Histogram
+
+
+def times(*seconds, count=1):
+    histogram = Histogram()
+    for second in seconds:
+        histogram.add(int(second * 1e9), count)
+    return histogram.snapshot()
+
+
+WORKERS = (WorkerStatistics(0), WorkerStatistics(1))
+RUN = Statistics(
+    batches=100, bytes=10**8, elapsed_s=10.0, wait_s=6.0, compute_s=19.0, ring_kind="memfd", workers=WORKERS,
+    times=Times(compute=times(0.19, count=100)),
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def four_cpus(monkeypatch):
+    monkeypatch.setattr(verdict, "num_cpus", lambda: 4)
+
+
+def changed(**changes):
+    return replace(RUN, **changes)
+
+
+CASES = {
+    "more workers": (RUN, "the consumer waited for 60 % of the time: the workers are the bottleneck; use more of them"),
+    "no more CPUs": (
+        changed(workers=tuple(WorkerStatistics(number) for number in range(4))),
+        "make the source cheaper",
+    ),
+    "consumer": (changed(wait_s=0.2), "more or faster workers would gain nothing"),
+    "hoarder": (changed(wait_s=0.2, copies=40, copies_held=40), "40 % of its batches were private copies"),
+    "uneven": (
+        changed(credit_wait_s=10.0, times=Times(compute=times(0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 5.0))),
+        "single slow batches hold it up",
+    ),
+    "little under way": (changed(credit_wait_s=10.0), "raise max_queue_size"),
+    "copy": (changed(compute_s=1.0, copy_s=17.0), "mpqueue.empty()"),
+    "collate": (
+        changed(times=Times(compute=times(1.0, count=100), collate=times(0.7, count=100))),
+        "__getitems__",
+    ),
+    "seed": (changed(times=Times(compute=times(1.0, count=100), seed=times(0.5, count=100))), "mpqueue.rng()"),
+    "no workers": (changed(ring_kind="", workers=(WorkerStatistics(0),)), "computes the batches itself; use workers"),
+    "threads": (changed(ring_kind="", credit_wait_s=0.1), "use processes"),
+    "deaths": (changed(deaths=2), "2 workers died on the way"),
+    "nothing yet": (changed(batches=0), "no batches yet"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("found", "text"), CASES.values(), ids=CASES)
+def test_the_sentence_says_what_to_do(found, text):
+    assert text in str(found)
+
+
+@pytest.mark.parametrize("found", [found for found, _ in CASES.values()], ids=CASES)
+def test_it_is_one_sentence_of_one_line(found):
+    text = str(found)
+    assert text.endswith(".")
+    assert "\n" not in text
+    assert ". " not in text
+
+
+def test_the_sentence_begins_with_the_rates():
+    assert str(RUN).startswith("10 batches/s (10 MB/s) for 10 s;")
+
+
+@pytest.mark.parametrize(("wait_s", "text"), [(5.0, "the server is the bottleneck"), (0.1, "it is the bottleneck")])
+def test_a_consumer_is_told_on_which_side_it_is(wait_s, text):
+    assert text in str(ConsumerStatistics(batches=10, elapsed_s=10.0, wait_s=wait_s))
+
+
+def served(number, *, wait_s, holds_up=False):
+    return ServedConsumer(number, 100 + number, None, 0, 10, 10, wait_s, 0, 0, 0, holds_up, 10.0)
+
+
+def test_a_server_names_the_consumer_for_whom_the_others_wait():
+    found = ServerStatistics(
+        batches=100, elapsed_s=10.0, consumers=(served(1, wait_s=8.0), served(2, wait_s=0.0, holds_up=True))
+    )
+    assert "the others wait for consumer 2 (process 102)" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "text"), [(6.0, "the workers are the bottleneck"), (0.1, "they are the bottleneck")]
+)
+def test_a_server_tells_whether_its_workers_or_its_consumers_are_slow(wait_s, text):
+    found = ServerStatistics(
+        batches=100, elapsed_s=10.0, compute_s=19.0, workers=WORKERS, ring_kind="memfd",
+        consumers=(served(1, wait_s=wait_s),),
+    )  # fmt: skip
+    assert text in str(found)
+
+
+def test_a_server_without_consumers_says_so():
+    assert "no consumer is attached" in str(ServerStatistics(batches=1, elapsed_s=1.0))
