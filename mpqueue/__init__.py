@@ -7,6 +7,7 @@ The map of the house, from the ground up; imports point downwards only::
     system/              process hygiene: descriptors, interrupts, forks, the death of a parent
     telemetry/           what is counted and timed while a stream runs, and how it is shown
     stats.py             what the statistics show
+    monitor/             tells other programs of this user what runs in a process
     memory/              the data plane: segment, slots, layout, leases, in-slot allocation
     values/              dtypes, shapes, and Python values as arrays
     control/             the control plane: schedule, seeds, the pipeline that the consumer drives

@@ -14,6 +14,7 @@ from mpqueue.commands import frame
 COMMANDS = {
     "doctor": ("mpqueue.commands.doctor", "look for what would hold up training on this machine"),
     "bench": ("mpqueue.commands.bench", "measure how fast your own source can be loaded, and say what to change"),
+    "top": ("mpqueue.commands.top", "watch every loader, enqueuer, server and consumer of this user"),
     "serve": ("mpqueue.commands.serve", "serve the batches of one source to many trainers"),
 }
 

@@ -20,6 +20,7 @@ from mpqueue.control.skips import Skips
 from mpqueue.coordination.members import Ended
 from mpqueue.errors import MPQueueError
 from mpqueue.lazy_orders import draw_lazy_order
+from mpqueue.monitor import registry
 from mpqueue.options import BackendName
 from mpqueue.sources import length_of
 from mpqueue.stats import Statistics
@@ -35,6 +36,7 @@ class Engine:
     Args:
         make_ledger: Makes the ledger of a stream,
         make_pipeline: and its pipeline.
+        kind: The word for its face in `mpqueue top`; empty: it is not shown there.
 
     Attributes:
         pipeline: The stream that runs, or None.
@@ -42,9 +44,13 @@ class Engine:
     """
 
     def __init__(
-        self, make_ledger: Callable[..., Any] = Ledger, make_pipeline: Callable[..., Pipeline] = Pipeline
+        self,
+        make_ledger: Callable[..., Any] = Ledger,
+        make_pipeline: Callable[..., Pipeline] = Pipeline,
+        kind: str = "",
     ) -> None:
-        self._make_ledger, self._make_pipeline = make_ledger, make_pipeline
+        self._make_ledger, self._make_pipeline, self._kind = make_ledger, make_pipeline, kind
+        self._shown_as: dict[str, Any] = {}
         self.pipeline: Pipeline | None = None
         self.ended = Ended()
         self._finalizer: weakref.finalize[..., Any] | None = None
@@ -97,7 +103,25 @@ class Engine:
             self.pipeline = pipeline
             self.ended.clear()
             self._finalizer = weakref.finalize(self, _abandon, pipeline)
+            if self._kind and (job.options.monitor or registry.is_asked_for()):
+                self._show(job, backend, max_queue_size)
         return pipeline
+
+    def _show(self, job: Job, backend: BackendName, max_queue_size: int) -> None:
+        self._shown_as = {
+            "kind": self._kind,
+            "name": getattr(job.source, "__qualname__", type(job.source).__name__),
+            "workers": job.workers,
+            "backend": backend if job.workers else "none",
+            "max_queue_size": max_queue_size,
+        }
+        registry.show(self)
+
+    def report(self) -> dict[str, Any]:
+        """Return what `mpqueue top` shows of the stream."""
+        pipeline = self.pipeline
+        epoch = None if pipeline is None else pipeline.ledger.progress.epoch
+        return self._shown_as | {"epoch": epoch, "is_running": self.is_running, "statistics": self.statistics()}
 
     @property
     def is_running(self) -> bool:
@@ -126,6 +150,7 @@ class Engine:
                 pipeline.recorder.end()
                 self._latest = _collect(pipeline)
                 self.pipeline = None
+                registry.hide(self)
                 if self._finalizer is not None:
                     self._finalizer.detach()
                 self.ended.set()
@@ -164,5 +189,6 @@ def _collect(pipeline: Pipeline) -> Statistics:
 
 def _abandon(pipeline: Pipeline) -> None:
     """Nobody can reach the engine any more, or the interpreter ends: its workers are not waited for."""
+    registry.sweep()
     with contextlib.suppress(MPQueueError, OSError):
         pipeline.stop(0)

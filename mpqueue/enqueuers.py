@@ -94,7 +94,7 @@ class SequenceEnqueuer(Stoppable):
         self._set_runtime()
 
     def _set_runtime(self) -> None:
-        self._engine = Engine()
+        self._engine = Engine(kind=type(self).__name__)
         self._lock = threading.RLock()  # a signal handler may call stop() inside start()
         self._ended = self._engine.ended
         self.queue = EnqueuerQueue(self)
@@ -243,7 +243,7 @@ class OrderedEnqueuer(SequenceEnqueuer):
         max_queue_size: Batches computed ahead, if `start` gets no other number; None: the sequence's own number,
             else 10.
         shuffle: A new order for every epoch.
-        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy: See
+        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor: See
             `mpqueue.options.Options`.
 
     Raises:
@@ -269,6 +269,7 @@ class OrderedEnqueuer(SequenceEnqueuer):
         worker_init: Callable[[], Any] | None = None,
         max_batch_bytes: int | None = None,
         copy: bool = False,
+        monitor: bool = False,
     ) -> None:
         options, given = Options.of(locals()), taken_by_name(positional, locals())
         chosen = {"use_multiprocessing": False, "shuffle": False} | own_of(sequence) | given
@@ -326,7 +327,7 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         use_multiprocessing: Worker processes instead of threads. Generator objects cannot be pickled: they are
             inherited by fork, and an element that a killed worker computed cannot be computed again.
         random_seed: As ``seed``, under Keras's name.
-        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy: See
+        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor: See
             `mpqueue.options.Options`.
 
     Raises:
@@ -350,6 +351,7 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         worker_init: Callable[[], Any] | None = None,
         max_batch_bytes: int | None = None,
         copy: bool = False,
+        monitor: bool = False,
     ) -> None:
         if seed is not None and random_seed is not None and seed != random_seed:
             raise ValueError(f"random_seed={random_seed} and seed={seed} mean the same: give one of them")

@@ -58,6 +58,7 @@ def accelerate(  # noqa: D417 - the options are described where they are checked
     worker_init: Callable[[], Any] | None = None,
     max_batch_bytes: int | None = None,
     copy: bool = False,
+    monitor: bool = False,
 ) -> Any:
     """A dataset for `model.fit`, `evaluate` or `predict`: ``model.fit(mpqueue.keras.accelerate(train, workers=4))``.
 
@@ -73,7 +74,7 @@ def accelerate(  # noqa: D417 - the options are described where they are checked
             none, Keras computes the items itself.
         use_multiprocessing: Worker processes; False: threads; None: a `mpqueue.Sequence`'s own choice, else processes.
         max_queue_size: See `mpqueue.Loader`; None: a `mpqueue.Sequence`'s own number, else 10.
-        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy: See
+        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor: See
             `mpqueue.options.Options`; the shuffled order is drawn from Python's `random` all the same.
 
     Returns:
@@ -90,10 +91,13 @@ def accelerate(  # noqa: D417 - the options are described where they are checked
     given = {name: value for name, value in numbers.items() if value is not None}
     source = py_dataset.source if isinstance(py_dataset, Accelerated) else py_dataset
     if isinstance(source, Loader):
-        accelerated = _hooked(_accelerated_loader(source, options, given))
-        keras_resets.tell(accelerated)
-        return accelerated
+        return _told_of_resets(_hooked(_accelerated_loader(source, options, given)))
     return _hooked(_accelerated(source, options, given))
+
+
+def _told_of_resets(dataset: Any) -> Any:
+    keras_resets.tell(dataset)
+    return dataset
 
 
 def _accelerated(source: Any, options: Options, given: dict[str, Any]) -> Any:

@@ -58,7 +58,7 @@ class Loader(Stoppable):
         shuffle: A new order for every epoch (sequences only).
         batch_size, collate, drop_last, sampler, batch_sampler, shard, on_error, max_errors: See
             `mpqueue.options.SampleOptions`.
-        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy: See
+        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor: See
             `mpqueue.options.Options`.
 
     Raises:
@@ -92,6 +92,7 @@ class Loader(Stoppable):
         worker_init: Callable[[], Any] | None = None,
         max_batch_bytes: int | None = None,
         copy: bool = False,
+        monitor: bool = False,
         **unknown: Never,
     ) -> None:
         refuse_torch_names(unknown)
@@ -114,7 +115,7 @@ class Loader(Stoppable):
         self._position = LoopPosition()
         self._has_warned = False
         self._lock = threading.RLock()
-        self._engine = Engine()
+        self._engine = Engine(kind="Loader")
         self._ended = self._engine.ended
 
     def __len__(self) -> int:

@@ -48,6 +48,7 @@ class Options:
         max_batch_bytes: A larger batch is an error (`BatchTooLarge`) instead of memory; None: no bound.
         copy: Every batch is a private copy instead of a view of shared memory: it may be kept for ever, and costs the
             time of the copy.
+        monitor: ``mpqueue top`` sees what runs; ``MPQUEUE_MONITOR=1`` means the same for all of a process.
 
     Raises:
         TypeError: An option has the wrong type.
@@ -62,11 +63,12 @@ class Options:
     worker_init: Callable[[], Any] | None = None
     max_batch_bytes: int | None = None
     copy: bool = False
+    monitor: bool = False
 
     def __post_init__(self) -> None:
         if self.seed is not None and not _is_integer(self.seed):
             raise TypeError(f"seed must be an integer or None, got {self.seed!r}")
-        check_flags(ordered=self.ordered, copy=self.copy)
+        check_flags(ordered=self.ordered, copy=self.copy, monitor=self.monitor)
         if self.start_method not in {"nursery", "fork", "spawn"}:
             raise ValueError(f'start_method must be "nursery", "fork" or "spawn", got {self.start_method!r}')
         if not _is_integer(self.restarts):

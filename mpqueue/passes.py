@@ -135,7 +135,7 @@ class PassEnqueuer(idle.Pool):
         self._seed = fresh_seed(_numbers.next()) if seed is None else int(seed)
         self._is_running = self._has_paused = False
         self._plan = _Plan()
-        self._engine = Engine()
+        self._engine = Engine(kind="keras")
         self._lock = threading.Lock()  # held by the thread that asks for a batch: nobody parks its workers then
 
     def start(self) -> None:

@@ -15,6 +15,9 @@ is wrong. From the ground up; a module imports only from its own line and the li
     bench_report.py bench_plot.py   text and picture of that
     bench_run.py       the measurements, one after the other
     bench.py           ``mpqueue bench``: how fast a user's source can be loaded
+    top_rows.py        what the processes of this user have answered, as rows
+    top_table.py       these as a table, as wide as the terminal
+    top.py             ``mpqueue top``: a live table
     serve.py           ``mpqueue serve``: a server in a process of its own
 
 `mpqueue.__main__` imports a command when it is called, so that none waits for what another one needs.

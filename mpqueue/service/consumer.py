@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, NoReturn, Self
 
 from mpqueue.errors import ServiceDied, ServiceError
+from mpqueue.monitor import registry
 from mpqueue.service.attaching import open_attachment
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.counts import Counts
@@ -36,6 +37,7 @@ def attach(
     reconnect: bool = False,
     writable: Literal[False, "copy"] = False,
     allow_pickle: bool | None = None,
+    monitor: bool = False,
 ) -> "Consumer":
     """Attach to a server of this machine, and get batches from it.
 
@@ -57,6 +59,7 @@ def attach(
         writable: False: batches are read-only views of shared memory. "copy": private copies, at the time of a copy.
         allow_pickle: Unpickle what the server has pickled: objects in batches, exceptions. A pickle can run any code.
             None: if the server is of the same user.
+        monitor: ``mpqueue top`` sees this end of it, too; ``MPQUEUE_MONITOR=1`` means the same.
 
     Returns:
         A consumer, attached.
@@ -68,7 +71,7 @@ def attach(
     """
     terms = Terms(
         name=name, rank=rank, timeout=timeout, join=join, reconnect=reconnect, writable=writable,
-        allow_pickle=allow_pickle,
+        allow_pickle=allow_pickle, monitor=monitor,
     )  # fmt: skip
     with HeldBack():
         return Consumer(terms, open_attachment(terms))
@@ -104,6 +107,8 @@ class Consumer:
         self._counts = Counts()
         self._finalizer = weakref.finalize(self, attachment.abandon)
         forked.watch(self)
+        if terms.is_shown:
+            registry.show(self)
 
     def __len__(self) -> int:
         """Batches per epoch, of this consumer.
@@ -294,12 +299,19 @@ class Consumer:
         """Return counters since the consumer attached."""
         return self._counts.statistics(self._attachment)
 
+    def report(self) -> dict[str, Any]:
+        """Return what `mpqueue top` shows of this consumer."""
+        told = {"kind": "Consumer", "name": self._name, "rank": self._terms.rank, "epoch": self._epoch}
+        pid, statistics = self._attachment.welcome.pid, self.statistics()
+        return told | {"server_pid": pid, "is_running": self._is_attached(), "statistics": statistics}
+
     def close(self) -> None:
         """Leave the server; idempotent, from any thread. Views stay valid; iterators end, also those that wait."""
         if self._life is not _Life.ATTACHED:
             return
         is_inside = self._lock._is_owned()  # type: ignore[attr-defined]  # as threading.Condition does
         with HeldBack():
+            registry.hide(self)
             self._life, self._needs_attention = _Life.CLOSED, True
             self._counts.end()
             if not is_inside and self._lock.acquire(blocking=False):

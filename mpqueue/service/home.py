@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, NoReturn, Self
 
 from mpqueue.errors import ServiceError
+from mpqueue.monitor.places import NAME as MONITOR
 from mpqueue.system import descriptors
 from mpqueue.system.folders import base_of_this_user, make_or_check
 from mpqueue.system.interrupts import let_through
@@ -358,7 +359,7 @@ def _check_name(name: str) -> None:
         is_text = False
     else:
         is_text = name.isprintable()  # names stand in messages and in logs
-    if not is_text or name in {"", ".", ".."} or not name.strip("/"):
+    if not is_text or name in {"", ".", "..", MONITOR} or not name.strip("/"):
         raise ValueError(
             f"the name of a server must be one that a folder can have, or the path of a folder, got {name!r}: "
             'use a name like "photos"'

@@ -7,8 +7,9 @@ import contextlib
 import os
 import threading
 import time
-from typing import Self
+from typing import Any, Self
 
+from mpqueue.monitor import registry
 from mpqueue.service.handlers import Handlers
 from mpqueue.service.home import Claim, Home
 from mpqueue.service.peer import Peer
@@ -51,6 +52,7 @@ class QueueServer:
             if self._run is not None:
                 raise RuntimeError(f"the server {self.name!r} runs already: call stop() before start()")
             self._run = _Run(self._home.claim(is_open_to_others=False))
+            registry.show(self, is_quiet=True)
         return self
 
     def stop(self) -> None:
@@ -58,6 +60,7 @@ class QueueServer:
         with self._lock:
             run, self._run = self._run, None
             if run is not None:
+                registry.hide(self)
                 run.stop()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -71,6 +74,18 @@ class QueueServer:
             raise RuntimeError(f"the server {self.name!r} does not run: call start() before wait()")
         run.thread.join(timeout)
         return not run.thread.is_alive()
+
+    def report(self) -> dict[str, Any]:
+        """Return what `mpqueue top` shows of the server."""
+        run = self._run
+        host = None if run is None else run.desk.host
+        return {
+            "kind": "Server",
+            "name": self.name,
+            "folder": self.folder,
+            "queues": 0 if host is None else host.num_queues,
+            "is_running": run is not None and run.thread.is_alive(),
+        }
 
     def __enter__(self) -> Self:
         return self.start()

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, Literal, Self
 
 from mpqueue.errors import ServiceError
+from mpqueue.monitor import registry
 from mpqueue.options import DEFAULT_START_METHOD, OnError, Options, SampleOptions, StartMethod
 from mpqueue.service.admission import Admission
 from mpqueue.service.core import Core
@@ -156,6 +157,7 @@ class Server:
                 undo.callback(self._stream.stop)
                 self._run = self._serve(claim, desk, journal, recovered)
                 self._undo = undo.pop_all()
+            registry.show(self, is_quiet=True)
         return self
 
     def _recover(self) -> tuple[Stream, Recovered | None]:
@@ -233,6 +235,7 @@ class Server:
             if self._run is not run:  # another thread has stopped it
                 return
             self._latest, self._run = self.statistics(), None
+            registry.hide(self)
             with self._undo:
                 self._stream.stop(timeout)
 
@@ -257,6 +260,23 @@ class Server:
         if run is None:
             return self._latest
         return statistics_of(self._stream.statistics(), run.core, dict(run.peers))
+
+    def report(self) -> dict[str, Any]:
+        """Return what `mpqueue top` shows of the server."""
+        run, job, rules = self._run, self._stream.plan.job, self._rules
+        return {
+            "kind": "Server",
+            "name": self.name,
+            "folder": self.folder,
+            "source": getattr(job.source, "__qualname__", type(job.source).__name__),
+            "mode": rules.mode,
+            "world": rules.world,
+            "workers": job.workers,
+            "backend": "process",
+            "epoch": None if run is None else run.core.epoch,
+            "is_running": run is not None and run.thread.is_alive(),
+            "statistics": self.statistics(),
+        }
 
     def _welcome(self, seat: Seat) -> Welcome:
         rules, ring = self._rules, self._stream.ring
@@ -303,7 +323,7 @@ def _job_of(stream: Stream, rules: Rules) -> str:
 
 def _stream_options(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return those arguments that are options of a `Loader`, but for those that mean nothing here."""
-    names = {field.name for kind in (Options, SampleOptions) for field in fields(kind)} - {"copy", "shard"}
+    names = {field.name for kind in (Options, SampleOptions) for field in fields(kind)} - {"copy", "monitor", "shard"}
     return {name: arguments[name] for name in names}
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, Literal
 
+from mpqueue.monitor.registry import is_asked_for
 from mpqueue.options import check_flags
 from mpqueue.service.greeting import Join
 from mpqueue.service.home import Home
@@ -15,6 +16,7 @@ class Terms:
 
     Attributes:
         home: Where the server lives.
+        is_shown: `mpqueue top` is to see the consumer.
 
     Raises:
         TypeError: An option has the wrong type.
@@ -28,14 +30,17 @@ class Terms:
     reconnect: bool
     writable: Literal[False, "copy"]
     allow_pickle: bool | None
+    monitor: bool = False
     home: Home = field(init=False)
+    is_shown: bool = field(init=False)
 
     def __post_init__(self) -> None:
         _check(self.rank, self.timeout, self.join, self.writable)
-        check_flags(reconnect=self.reconnect)
+        check_flags(reconnect=self.reconnect, monitor=self.monitor)
         if self.allow_pickle is not None:
             check_flags(allow_pickle=self.allow_pickle)
         object.__setattr__(self, "home", Home.of(self.name))
+        object.__setattr__(self, "is_shown", bool(self.monitor) or is_asked_for())
 
 
 def _check(rank: Any, timeout: Any, join: Any, writable: Any) -> None:

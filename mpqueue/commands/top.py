@@ -1,0 +1,129 @@
+"""The command ``mpqueue top``: a live table of every loader, enqueuer, server and consumer of this user.
+
+Each look asks all processes at once, see `mpqueue.monitor.asking`; what does not answer in time is shown as such.
+"""
+
+import argparse
+import contextlib
+import os
+import select
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+
+from mpqueue.commands import frame
+from mpqueue.commands.top_rows import Row, rows_of
+from mpqueue.commands.top_table import lines, render
+from mpqueue.monitor import places
+from mpqueue.monitor.asking import Answer, ask
+
+_EXAMPLES = """\
+examples:
+  mpqueue top                        on a terminal: until q or Ctrl-C
+  mpqueue top --count 1 > now.txt    once; so it is, too, where the output is no terminal
+  mpqueue top --json --count 60      one line of JSON a second
+
+Servers show themselves, with their consumers. Loaders, enqueuers and the other end of consumers do with
+MPQUEUE_MONITOR=1 in the environment of the training, or with monitor=True.
+waits: the share of the time for which the consumer waits for batches: near 100%, the workers are the bottleneck.
+exit status: 0; 1: a process does not answer"""
+_REMEDY = 'a live table needs rich: pip install "mpqueue[top]"; or take --count 1'
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Show the table; return the exit status."""
+    options = _make_parser().parse_args(arguments)
+    is_live = sys.stdout.isatty() and not options.json and options.count is None
+    looks = _looks(options, is_live=is_live)
+    if is_live:
+        return _show_live(looks)
+    status = 0
+    for answers, rows in looks:
+        status = int(any(row.trouble for row in rows))
+        if options.json:
+            frame.print_json(_plain(answers, rows), is_line=True)
+        else:
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+            print("\n".join(lines(rows, width)), flush=True)
+    return status
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = frame.make_parser("top", "A table of every loader, enqueuer, server and consumer of this user.", _EXAMPLES)
+    add = parser.add_argument
+    add("--interval", type=frame.positive, default=1.0, metavar="S", help="seconds between two looks (default: 1)")
+    add("--count", type=frame.count, metavar="N", help="so many looks, then end (default: 1 without a terminal)")
+    add("--timeout", type=frame.positive, default=0.5, metavar="S", help="to wait for processes in all (default: 0.5)")
+    return parser
+
+
+def _looks(options: argparse.Namespace, *, is_live: bool) -> Iterator[tuple[list[Answer], list[Row]]]:
+    """Yield what is to be seen; rates need an earlier look, which is taken but not shown where that is the only one."""
+    before = ask(options.timeout)
+    left = options.count if options.count is not None else None if is_live else 1
+    if is_live:
+        yield before, rows_of(before)
+    while left is None or left > 0:
+        if not _wait(options.interval, is_live=is_live):
+            return
+        answers = ask(options.timeout)
+        yield answers, rows_of(answers, before)
+        before = answers
+        left = None if left is None else left - 1
+
+
+def _wait(seconds: float, *, is_live: bool) -> bool:
+    """Wait for the next look; return False if the user has pressed q."""
+    if not is_live or not sys.stdin.isatty():
+        time.sleep(seconds)
+        return True
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        if select.select([sys.stdin], [], [], left)[0] and os.read(sys.stdin.fileno(), 64)[:1] in {b"q", b"Q", b""}:
+            return False
+    return True
+
+
+def _show_live(looks: Iterator[tuple[list[Answer], list[Row]]]) -> int:
+    console = frame.import_extra("rich.console", _REMEDY).Console()
+    live = frame.import_extra("rich.live", _REMEDY).Live(console=console, auto_refresh=False)
+    table, text = (frame.import_extra(f"rich.{name}", _REMEDY) for name in ("table", "text"))
+    status = 0
+    with _key_by_key(), live, contextlib.suppress(KeyboardInterrupt):
+        for _, rows in looks:
+            status = int(any(row.trouble for row in rows))
+            live.update(render(rows, console.width, table, text), refresh=True)
+    return status
+
+
+@contextlib.contextmanager
+def _key_by_key() -> Iterator[None]:
+    """Have the terminal give each key at once, and show none."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    import termios
+    import tty
+
+    before = termios.tcgetattr(sys.stdin)
+    try:
+        tty.setcbreak(sys.stdin)
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+def _plain(answers: Sequence[Answer], rows: Sequence[Row]) -> dict[str, object]:
+    """Return a look for JSON: the rows of the table, and what the processes have said."""
+    processes = [
+        {"pid": answer.pid, "socket": answer.path, "trouble": answer.trouble or None, "report": answer.report}
+        for answer in answers
+    ]
+    return {
+        "time": time.time(),
+        "folder": places.folder(),
+        "rows": [asdict(row) for row in rows],
+        "processes": processes,
+    }

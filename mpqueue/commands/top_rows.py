@@ -1,0 +1,167 @@
+"""The rows of ``mpqueue top``: what the processes have answered, and what has changed since they did before. Pure.
+
+A process counts since its start; rates are differences of two answers, by that process's own clock. So there are none
+before the second answer.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mpqueue.monitor.asking import Answer
+
+_SILENT = "does not answer"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One loader, enqueuer, server or consumer; or a process that does not answer.
+
+    Attributes:
+        pid: Of its process.
+        kind: "Loader", "OrderedEnqueuer", "GeneratorEnqueuer", "DataLoader", "keras", "Server", "Consumer"; empty if
+            the process does not answer.
+        name: Of the source, or of the server.
+        workers: How many, of which kind.
+        epoch: Which one; None: there is none.
+        batches: Handed out since the start.
+        batches_per_s: Rate of late, None: not known yet.
+        bytes_per_s: Of their arrays.
+        wait_share: Seconds per second that the consumer has waited for batches.
+        ring: Slots in use, and slots.
+        deaths: Of workers.
+        note: Anything else, in words.
+        trouble: It does not answer.
+    """
+
+    pid: int
+    kind: str = ""
+    name: str = ""
+    workers: str = ""
+    epoch: int | None = None
+    batches: int | None = None
+    batches_per_s: float | None = None
+    bytes_per_s: float | None = None
+    wait_share: float | None = None
+    ring: tuple[int, int] | None = None
+    deaths: int = 0
+    note: str = ""
+    trouble: bool = False
+
+
+def rows_of(answers: Sequence[Answer], before: Sequence[Answer] = ()) -> list[Row]:
+    """Return the rows, by process; consumers below their server.
+
+    Args:
+        answers: The latest ones.
+        before: Those of the same processes some time earlier.
+    """
+    earlier = {answer.path: answer.report for answer in before if answer.report is not None}
+    served = {
+        (answer.pid, consumer.get("pid"))
+        for answer in answers
+        for thing in _shown(answer.report)
+        for consumer in _statistics(thing).get("consumers", ())
+    }
+    found: list[Row] = []
+    for answer in answers:
+        if answer.report is None:
+            found.append(Row(answer.pid, name=_SILENT, note=answer.trouble, trouble=True))
+            continue
+        past = earlier.get(answer.path)
+        for thing in _shown(answer.report):
+            if thing.get("kind") == "Consumer" and (thing.get("server_pid"), answer.pid) in served:
+                continue  # its server tells of it
+            found += _rows_of_thing(answer, thing, past)
+    return found
+
+
+def _shown(report: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    return [] if report is None else [thing for thing in report.get("shown", ()) if isinstance(thing, dict)]
+
+
+def _statistics(thing: Mapping[str, Any]) -> dict[str, Any]:
+    return thing.get("statistics") or {}
+
+
+def _rows_of_thing(answer: Answer, thing: dict[str, Any], earlier: Mapping[str, Any] | None) -> list[Row]:
+    assert answer.report is not None
+    now = _statistics(thing)
+    then, seconds = _before(answer.report, thing, earlier)
+    own = Row(
+        pid=answer.pid,
+        kind=str(thing.get("kind", "?")),
+        name=str(thing.get("name", "")),
+        workers=_workers(thing),
+        epoch=thing.get("epoch"),
+        batches=now.get("batches"),
+        batches_per_s=_rate(now, then, "batches", seconds),
+        bytes_per_s=_rate(now, then, "bytes", seconds),
+        wait_share=_rate(now, then, "wait_s", seconds),
+        ring=(now["slots_in_use"], now["num_slots"]) if now.get("num_slots") else None,
+        deaths=now.get("deaths", 0),
+        note=_note(thing, now),
+    )
+    past = {consumer.get("number"): consumer for consumer in (then or {}).get("consumers", ())}
+    consumers = (
+        _consumer(own, consumer, past.get(consumer.get("number")), seconds) for consumer in now.get("consumers", ())
+    )
+    return [own, *consumers]
+
+
+def _consumer(server: Row, now: dict[str, Any], then: dict[str, Any] | None, seconds: float) -> Row:
+    """Return the row of a consumer, as its server sees it."""
+    rank = "" if now.get("rank") is None else f", rank {now['rank']}"
+    notes = ["the others wait for it"] if now.get("holds_up") else []
+    notes += [f"{now['skipped']} skipped"] if now.get("skipped") else []
+    notes += [f"{now['behind']} batches behind"] if now.get("behind") else []
+    return Row(
+        pid=int(now.get("pid", 0)),
+        kind="Consumer",
+        name=f"{server.name}{rank}",
+        epoch=now.get("epoch"),
+        batches=now.get("batches"),
+        batches_per_s=_rate(now, then, "batches", seconds),
+        bytes_per_s=_rate(now, then, "bytes", seconds),
+        wait_share=_rate(now, then, "wait_s", seconds),
+        note=", ".join(notes),
+    )
+
+
+def _before(
+    report: Mapping[str, Any], thing: Mapping[str, Any], past: Mapping[str, Any] | None
+) -> tuple[dict[str, Any] | None, float]:
+    """Return the statistics of the same thing before, and the seconds since."""
+    if past is None:
+        return None, 0.0
+    found = next((other for other in _shown(past) if other.get("id") == thing.get("id")), None)
+    if found is None:
+        return None, 0.0
+    return _statistics(found), float(report.get("clock_s", 0.0)) - float(past.get("clock_s", 0.0))
+
+
+def _rate(now: Mapping[str, Any], then: Mapping[str, Any] | None, key: str, seconds: float) -> float | None:
+    """Return how much was counted per second; None if nobody knows, or the counting began anew."""
+    if then is None or key not in now or key not in then or seconds <= 0 or now[key] < then[key]:
+        return None
+    return float(now[key] - then[key]) / seconds
+
+
+def _workers(thing: Mapping[str, Any]) -> str:
+    number = thing.get("workers")
+    if number is None:
+        return ""
+    kinds = {"process": "processes", "thread": "threads"}
+    return f"{number} {kinds.get(str(thing.get('backend')), '')}".strip() if number else "none"
+
+
+def _note(thing: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    notes = []
+    if not thing.get("is_running", True):
+        notes.append("stopped")
+    if "queues" in thing:
+        notes.append(f"{thing['queues']} queues")
+    if thing.get("mode"):
+        notes.append(str(thing["mode"]) + (f" over {thing['world']}" if thing.get("world") else ""))
+    notes += [f"{now[key]} {what}" for key, what in (("skipped", "skipped"), ("copies", "copies")) if now.get(key)]
+    return ", ".join(notes)

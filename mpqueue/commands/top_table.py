@@ -1,0 +1,118 @@
+"""The table of ``mpqueue top``: columns as far as the width goes, the less important ones left out first."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from mpqueue.commands.frame import aligned
+from mpqueue.commands.top_rows import Row
+
+_NOTHING = "nothing of this user shows itself: set MPQUEUE_MONITOR=1, or pass monitor=True, where you train"
+_LEAST_NOTE = 12
+_GAP = 2
+
+
+class Column(NamedTuple):
+    """A column: its heading, its cells, whether they are numbers, and how soon it is left out (the largest first)."""
+
+    heading: str
+    cell: Callable[[Row], str]
+    is_number: bool
+    rank: int
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _bytes(row: Row) -> str:
+    return "-" if row.bytes_per_s is None else f"{row.bytes_per_s / 1e6:,.0f}"
+
+
+COLUMNS = (
+    Column("pid", lambda row: str(row.pid or "?"), is_number=True, rank=0),
+    Column("what", lambda row: row.kind, is_number=False, rank=2),
+    Column("name", lambda row: row.name, is_number=False, rank=0),
+    Column("workers", lambda row: row.workers, is_number=False, rank=6),
+    Column("epoch", lambda row: "" if row.epoch is None else str(row.epoch), is_number=True, rank=5),
+    Column("batches", lambda row: "" if row.batches is None else f"{row.batches:,}", is_number=True, rank=7),
+    Column("batches/s", lambda row: "" if row.batches is None else _number(row.batches_per_s), is_number=True, rank=0),
+    Column("MB/s", lambda row: "" if row.batches is None else _bytes(row), is_number=True, rank=4),
+    Column(
+        "waits",
+        lambda row: "" if row.batches is None else "-" if row.wait_share is None else f"{min(1, row.wait_share):.0%}",
+        is_number=True,
+        rank=1,
+    ),
+    Column("ring", lambda row: "" if row.ring is None else f"{row.ring[0]}/{row.ring[1]}", is_number=True, rank=8),
+    Column("deaths", lambda row: str(row.deaths or ""), is_number=True, rank=3),
+    Column("", lambda row: row.note, is_number=False, rank=9),
+)
+
+
+class Table(NamedTuple):
+    """The columns that have room, and the cells of each row."""
+
+    columns: list[Column]
+    cells: list[list[str]]
+    rows: Sequence[Row]
+
+
+def fit(rows: Sequence[Row], width: int | None) -> Table:
+    """Return the columns that have room; the last one, of notes, is cut where it is too long.
+
+    Args:
+        rows: To be shown.
+        width: Characters of a line; None: any number.
+    """
+    columns = [column for column in COLUMNS if any(column.cell(row) for row in rows)]
+    while width is not None and _width(columns, rows) > width and max(column.rank for column in columns):
+        columns.remove(max(columns, key=lambda column: column.rank))
+    return Table(columns, [[column.cell(row) for column in columns] for row in rows], rows)
+
+
+def _width(columns: Sequence[Column], rows: Sequence[Row]) -> int:
+    """Return the characters that the columns need; a few of the notes are enough."""
+    needed = 0
+    for column in columns:
+        cells = max(len(column.heading), *(len(column.cell(row)) for row in rows))
+        needed += (min(cells, _LEAST_NOTE) if not column.heading else cells) + _GAP
+    return needed - _GAP
+
+
+def lines(rows: Sequence[Row], width: int | None = None) -> list[str]:
+    """Return the table as text."""
+    if not rows:
+        return [_NOTHING]
+    table = fit(rows, width)
+    headings = [column.heading for column in table.columns]
+    found = aligned([headings, *table.cells], [column.is_number for column in table.columns])
+    return found if width is None else [line[:width] for line in found]
+
+
+def render(rows: Sequence[Row], width: int, rich_table: Any, rich_text: Any) -> Any:
+    """Return the table for rich.
+
+    Args:
+        rows: To be shown.
+        width: Of the terminal.
+        rich_table: The module ``rich.table``,
+        rich_text: and ``rich.text``.
+    """
+    if not rows:
+        return rich_text.Text(_NOTHING)
+    found, made = fit(rows, width), rich_table.Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    for column in found.columns:
+        made.add_column(column.heading, justify="right" if column.is_number else "left", no_wrap=True)
+    for row, cells in zip(rows, found.cells, strict=True):
+        made.add_row(*map(rich_text.Text, cells), style=_style(row))
+    return made
+
+
+def _style(row: Row) -> str:
+    if row.trouble:
+        return "bold red"
+    if row.deaths or row.note.startswith("the others wait"):
+        return "yellow"
+    return "dim" if row.note.startswith("stopped") else ""

@@ -1,0 +1,270 @@
+"""``mpqueue top``: its rows, its table in any width, and the command on a terminal, in a pipe, and beside what hangs."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from helpers.terminals import terminal
+from helpers.watched import loading
+
+import mpqueue
+from mpqueue.__main__ import main
+from mpqueue.commands import frame
+from mpqueue.commands.top_rows import Row, rows_of
+from mpqueue.commands.top_table import COLUMNS, fit, lines
+from mpqueue.monitor.asking import Answer
+
+DEADLOCK_S = 60
+
+
+@pytest.fixture(autouse=True)
+def home(servers_home):
+    return servers_home
+
+
+# Rows
+
+
+def answered(pid, *things, clock_s=10.0):
+    found = [{"id": number, "is_running": True, **thing} for number, thing in enumerate(things)]
+    return Answer(f"/home/{pid}-aa", pid, {"shown": found, "clock_s": clock_s})
+
+
+def loader(batches, **other):
+    statistics = {"batches": batches, "bytes": 1_000_000 * batches, "wait_s": 0.005 * batches, "slots_in_use": 3, "num_slots": 12, "deaths": 0}  # fmt: skip
+    return {"kind": "Loader", "name": "Photos", "workers": 4, "backend": "process", "epoch": 2, "statistics": statistics | other}  # fmt: skip
+
+
+def server(batches, *consumers, **other):
+    return loader(batches, consumers=list(consumers)) | {"kind": "Server", "name": "photos", "mode": "split", "world": 2} | other  # fmt: skip
+
+
+def consumer(number, batches, **other):
+    return {"number": number, "pid": 100 + number, "rank": number, "epoch": 2, "batches": batches, "bytes": 0, "wait_s": 0.0, **other}  # fmt: skip
+
+
+def test_rates_are_differences_by_the_clock_of_the_process():
+    (row,) = rows_of([answered(7, loader(300), clock_s=12.0)], [answered(7, loader(100))])
+    assert (row.pid, row.kind, row.name, row.workers, row.epoch) == (7, "Loader", "Photos", "4 processes", 2)
+    assert (row.batches, row.batches_per_s, row.bytes_per_s, row.wait_share) == (300, 100.0, 1e8, 0.5)
+    assert row.ring == (3, 12)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [[], [answered(8, loader(100))], [answered(7, loader(400))], [answered(7, clock_s=9.0)], [answered(7, loader(100), clock_s=12.0)], [Answer("/home/7-aa", 7)]],
+    ids=["none", "of another process", "counted anew", "of nothing", "at the same time", "no answer"],
+)  # fmt: skip
+def test_without_an_earlier_answer_there_are_no_rates(before):
+    (row,) = rows_of([answered(7, loader(300), clock_s=12.0)], before)
+    assert (row.batches, row.batches_per_s, row.wait_share) == (300, None, None)
+
+
+def test_consumers_stand_below_their_server_with_what_it_sees_of_them():
+    before = [answered(7, server(100, consumer(0, 50), consumer(1, 50)))]
+    now = server(300, consumer(0, 150, wait_s=1.0), consumer(1, 60, holds_up=True, behind=4, skipped=2))
+    found = rows_of([answered(7, now, clock_s=12.0)], before)
+    assert [(row.pid, row.kind, row.name) for row in found] == [
+        (7, "Server", "photos"),
+        (100, "Consumer", "photos, rank 0"),
+        (101, "Consumer", "photos, rank 1"),
+    ]
+    assert [row.batches_per_s for row in found] == [100.0, 50.0, 5.0]
+    assert found[1].wait_share == 0.5
+    assert found[2].note == "the others wait for it, 2 skipped, 4 batches behind"
+    assert found[0].note == "split over 2"
+
+
+def test_a_consumer_of_whom_a_server_tells_is_not_told_of_twice():
+    own = {"kind": "Consumer", "name": "photos", "server_pid": 7, "statistics": {"batches": 1}}
+    both = rows_of([answered(7, server(10, consumer(0, 5))), answered(100, own)])
+    assert [(row.pid, row.kind) for row in both] == [(7, "Server"), (100, "Consumer")]
+    alone = rows_of([answered(100, own)])
+    assert [(row.pid, row.kind) for row in alone] == [(100, "Consumer")]
+
+
+def test_what_does_not_answer_is_a_row_of_its_own():
+    (row,) = rows_of([Answer("/home/7-aa", 7, None, "it is stopped")])
+    assert row == Row(7, name="does not answer", note="it is stopped", trouble=True)
+
+
+@pytest.mark.parametrize(
+    ("thing", "note"),
+    [
+        (loader(1) | {"is_running": False}, "stopped"),
+        ({"kind": "Server", "name": "q", "queues": 3}, "3 queues"),
+        (loader(1, copies=5, skipped=2), "2 skipped, 5 copies"),
+    ],
+)
+def test_notes_tell_what_has_no_column(thing, note):
+    (row,) = rows_of([answered(7, thing)])
+    assert row.note == note
+
+
+def test_a_report_of_another_version_that_lacks_things_is_shown_as_far_as_it_goes():
+    (row,) = rows_of([answered(7, {})])
+    assert (row.kind, row.batches) == ("?", None)
+
+
+# The table
+
+ROWS = [
+    Row(4711, "Loader", "Photos", "4 processes", 3, 12345, 97.25, 58e6, 0.984, (11, 20), 0, ""),
+    Row(4800, "Server", "photos", "2 processes", 1, 10, None, None, None, (3, 12), 2, "broadcast"),
+    Row(4810, name="does not answer", note="it is stopped", trouble=True),
+]
+
+
+def test_a_wide_table_has_all_columns():
+    assert lines(ROWS) == [
+        " pid  what    name             workers      epoch  batches  batches/s  MB/s  waits   ring  deaths",
+        "4711  Loader  Photos           4 processes      3   12,345       97.2    58    98%  11/20",
+        "4800  Server  photos           2 processes      1       10          -     -      -   3/12       2  broadcast",
+        "4810          does not answer                                                                      it is stopped",
+    ]
+
+
+@pytest.mark.parametrize("width", [100, 80, 60, 50, 40])
+def test_a_narrow_table_leaves_out_what_matters_least_and_fits(width):
+    told = lines(ROWS, width)
+    assert max(map(len, told)) <= width
+    assert {"pid", "name", "batches/s"} <= set(told[0].split())
+    assert len(told) == 4
+
+
+def test_columns_go_in_the_order_of_their_ranks():
+    headings = [{column.heading for column in fit(ROWS, width).columns} for width in (200, 80, 60, 40, 1)]
+    assert all(fewer < more for more, fewer in itertools.pairwise(headings))
+    assert headings[-1] == {column.heading for column in COLUMNS if column.rank == 0}
+
+
+def test_an_empty_table_says_how_to_be_seen():
+    (told,) = lines([])
+    assert "MPQUEUE_MONITOR=1" in told
+    assert "monitor=True" in told
+
+
+# The command
+
+
+def top(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "mpqueue", "top", "--interval", "0.2", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=DEADLOCK_S,
+        check=False,
+        **options,
+    )
+
+
+def test_in_a_pipe_it_is_told_once_and_plainly():
+    with loading() as program:
+        done = top()
+    assert (done.returncode, done.stderr) == (0, "")
+    heading, row = done.stdout.splitlines()
+    assert heading.split()[:3] == ["pid", "what", "name"]
+    assert row.split()[:5] == [str(program.pid), "Loader", "Numbers", "1", "processes"]
+    assert "\033" not in done.stdout
+
+
+def test_nothing_to_be_seen_is_no_error():
+    done = top()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "nothing of this user shows itself" in done.stdout
+
+
+def test_json_has_a_line_for_each_look_with_rates_and_all_that_was_said():
+    with loading() as program:
+        program.take(50)
+        done = top("--json", "--count", "2")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second = map(json.loads, done.stdout.splitlines())
+    (row,) = second["rows"]
+    assert (row["pid"], row["batches"], row["batches_per_s"]) == (program.pid, 51, 0.0)
+    assert first["processes"][0]["report"]["shown"][0]["statistics"]["batches"] == 51
+
+
+def test_a_stopped_process_holds_up_nothing_and_ends_with_1():
+    with loading() as program, loading() as other:
+        program.process.send_signal(signal.SIGSTOP)
+        done = top()
+    assert done.returncode == 1
+    told = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert told[str(program.pid)].split(maxsplit=1)[1].startswith("does not answer")
+    assert told[str(program.pid)].endswith("it is stopped")
+    assert "Loader" in told[str(other.pid)]
+
+
+def test_a_server_and_its_consumers_are_seen_without_being_asked_to():
+    with mpqueue.Server("photos", [1, 2, 3], mode="broadcast", workers=1), mpqueue.attach("photos") as attached:
+        next(iter(attached))
+        told = top().stdout.splitlines()
+    assert [line.split()[1:3] for line in told[1:]] == [["Server", "photos"], ["Consumer", "photos"]]
+    assert told[2].split()[0] == str(os.getpid())
+
+
+def test_on_a_terminal_the_table_lives_until_q():
+    with loading() as program, terminal("top", "--interval", "0.1") as screen:
+        screen.wait_for(lambda lines: any(f"{program.pid}  Loader" in line for line in lines))
+        program.take(1000)
+        screen.wait_for(lambda lines: any(" 1,001 " in line for line in lines))
+        screen.press(b"q")
+        assert screen.end() == 0
+        assert b"\033[?25h" in screen.written  # the cursor is back
+
+
+def test_ctrl_c_ends_it_without_a_traceback():
+    with loading(), terminal("top", "--interval", "30") as screen:
+        screen.wait_for(lambda lines: any("Loader" in line for line in lines))
+        screen.press(b"\x03")
+        assert screen.end() == 0
+        assert "Traceback" not in "".join(screen.lines())
+
+
+@pytest.mark.parametrize("columns", [40, 60])
+def test_on_a_narrow_terminal_no_line_is_broken(columns):
+    with loading() as program, terminal("top", "--interval", "30", columns=columns) as screen:
+        found = screen.wait_for(lambda lines: any(str(program.pid) in line for line in lines))
+        assert len(found) == 2
+        assert "batches/s" in found[0]
+        screen.press(b"q")
+        screen.end()
+
+
+def test_what_does_not_answer_is_red_and_not_where_colours_are_unwanted():
+    with loading() as program:
+        program.process.send_signal(signal.SIGSTOP)
+        for environment, is_red in (({}, True), ({"NO_COLOR": "1"}, False)):
+            with terminal("top", "--interval", "30", "--timeout", "0.1", columns=40, **environment) as screen:
+                screen.wait_for(lambda lines: any("does not answer" in line for line in lines))
+                screen.press(b"q")
+                assert screen.end() == 1
+                assert (b"31m" in screen.written) == is_red
+
+
+def test_with_a_count_a_terminal_gets_plain_tables():
+    with loading() as program, terminal("top", "--interval", "0.1", "--count", "1") as screen:
+        assert screen.end() == 0
+        assert any(str(program.pid) in line for line in screen.lines())
+        assert b"\033[?25l" not in screen.written
+
+
+def test_without_rich_a_terminal_is_told_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "rich", None)
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert main(["top"]) == 2
+    assert 'pip install "mpqueue[top]"' in capsys.readouterr().err
+    assert issubclass(frame.Missing, Exception)
+
+
+@pytest.mark.parametrize("arguments", [["--interval", "0"], ["--count", "-1"], ["--timeout", "nan"], ["more"]])
+def test_a_wrong_command_line_ends_with_2(arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(["top", *arguments])
+    assert ended.value.code == 2
