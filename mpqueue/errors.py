@@ -187,6 +187,10 @@ class TooManyErrors(MPQueueError):
         return f"{text}. The latest error:\n{self.latest}" if self.latest else text
 
 
+class ClusterError(MPQueueError, RuntimeError):
+    """The Ray cluster cannot run workers; the text says why, on which node, and what to do."""
+
+
 class ServiceError(MPQueueError):
     """A server refused a consumer, or a consumer what its server sent; the text says why and what to do."""
 
@@ -357,6 +361,7 @@ __all__ = [
     "BatchTimeout",
     "BatchTooLarge",
     "CancelledError",
+    "ClusterError",
     "DataLossError",
     "DeadlineExceededError",
     "FailedPreconditionError",

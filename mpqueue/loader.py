@@ -3,7 +3,7 @@
 import itertools
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal, Never, NoReturn, Self
 
@@ -53,12 +53,12 @@ class Loader(Stoppable):
             itself by `mpqueue.worker_info`; its end in all workers is the epoch's end. Its items are batches, or with
             ``batch_size`` samples.
         workers: How many; None: one per CPU that this process may use; 0: none, the caller computes.
-        backend: "process" or "thread".
+        backend: "process", "thread", or "ray": processes on the nodes of a Ray cluster.
         max_queue_size: Batches computed ahead, those at work included.
         shuffle: A new order for every epoch (sequences only).
         batch_size, collate, drop_last, sampler, batch_sampler, shard, on_error, max_errors: See
             `mpqueue.options.SampleOptions`.
-        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor: See
+        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor, ray_options: See
             `mpqueue.options.Options`.
 
     Raises:
@@ -93,6 +93,7 @@ class Loader(Stoppable):
         max_batch_bytes: int | None = None,
         copy: bool = False,
         monitor: bool = False,
+        ray_options: Mapping[str, Any] | None = None,
         **unknown: Never,
     ) -> None:
         refuse_torch_names(unknown)
@@ -104,7 +105,7 @@ class Loader(Stoppable):
         self.workers, self.max_queue_size = check_counts(
             num_cpus() if workers is None else workers, max_queue_size, backend
         )
-        check_replicable(self._order.source, self.workers, in_processes=backend == "process")
+        check_replicable(self._order.source, self.workers, in_processes=backend != "thread")
         self._job = Job(
             workers=self.workers,
             seed=int(seed) if seed is not None else fresh_seed(next(_uids), 0),

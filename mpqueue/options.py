@@ -13,8 +13,10 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from mpqueue import ray_options as of_ray
+
 StartMethod = Literal["nursery", "fork", "spawn"]
-BackendName = Literal["process", "thread"]
+BackendName = Literal["process", "thread", "ray"]
 OnError = Literal["raise", "skip"]
 
 
@@ -49,6 +51,7 @@ class Options:
         copy: Every batch is a private copy instead of a view of shared memory: it may be kept for ever, and costs the
             time of the copy.
         monitor: ``mpqueue top`` sees what runs; ``MPQUEUE_MONITOR=1`` means the same for all of a process.
+        ray_options: With ``backend="ray"``: see `mpqueue.ray_options.RayOptions`.
 
     Raises:
         TypeError: An option has the wrong type.
@@ -64,6 +67,7 @@ class Options:
     max_batch_bytes: int | None = None
     copy: bool = False
     monitor: bool = False
+    ray_options: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.seed is not None and not _is_integer(self.seed):
@@ -78,6 +82,7 @@ class Options:
         _check_positive("batch_timeout", self.batch_timeout, "a number of seconds")
         _check_positive("max_batch_bytes", self.max_batch_bytes, "a number of bytes")
         _check_worker_init(self.worker_init)
+        of_ray.RayOptions.of(self.ray_options)
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Self:
@@ -90,9 +95,19 @@ class Options:
         return isinstance(self.start_method, _Default)
 
     def check_backend(self, backend: str) -> None:
-        """Raise a `ValueError` for what is no backend, and for options that mean nothing to this one."""
-        if backend not in {"process", "thread"}:
-            raise ValueError(f'backend must be "process" or "thread", got {backend!r}')
+        """Raise a `ValueError` for what is no backend, and for options that mean nothing to this one.
+
+        Raises:
+            ValueError: As said.
+            ImportError: The backend is "ray", and there is no Ray.
+        """
+        if backend not in {"process", "thread", "ray"}:
+            raise ValueError(f'backend must be "process", "thread" or "ray", got {backend!r}')
+        of_ray.check_backend(backend, self.ray_options)
+        if backend == "ray" and self.start_method == "fork":
+            raise ValueError(
+                'start_method="fork" forks this process, which is on one machine only: leave it out with backend="ray"'
+            )
         if backend == "thread" and not self.may_fall_back:
             raise ValueError(
                 f"start_method={self.start_method!r} is about worker processes, and this runs threads: "
@@ -184,7 +199,7 @@ def check_counts(workers: Any, max_queue_size: Any, backend: str) -> tuple[int, 
     workers, max_queue_size = int(workers), int(max_queue_size)
     if workers < 0:
         raise ValueError(f"workers must be 0 (no workers: the caller computes) or more, got {workers}")
-    if max_queue_size < 0 or (max_queue_size == 0 and backend == "process" and workers > 0):
+    if max_queue_size < 0 or (max_queue_size == 0 and backend != "thread" and workers > 0):
         unbounded = "; 0 (unbounded) is possible with threads only: shared memory is bounded"
         raise ValueError(
             f"max_queue_size must be at least 1, got {max_queue_size}{'' if max_queue_size else unbounded}"

@@ -148,7 +148,7 @@ class _Feed:
             raise StopIteration  # Keras reads ahead; the loader is not asked before it is known that this is no look
         batch = _like(self.spec, next(epoch))
         loader = self.epochs.loader
-        if loader.backend == "process" and loader.workers and self._is_read(epoch) and self._is_in_earnest(epoch):
+        if loader.backend != "thread" and loader.workers and self._is_read(epoch) and self._is_in_earnest(epoch):
             try:
                 epoch.finish()
             except Exception as error:
