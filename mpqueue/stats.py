@@ -91,7 +91,7 @@ class WorkerStatistics(Counted):
 
     Attributes:
         number: From 0.
-        pid: Of its process; None: it is a thread, or it has ended.
+        pid: Of its process; None: it is a thread, or on another machine, or it has ended.
         batches: Batches that it has computed.
         bytes: Their bytes in the ring.
         compute_s: Seconds in the source,
@@ -130,6 +130,37 @@ class MemoryStatistics(Counted):
 
 
 @dataclass(frozen=True)
+class NodeStatistics(Counted):
+    """Counters of one machine of a cluster since the start, and its present state.
+
+    Attributes:
+        node: Its id, as Ray has it.
+        address: Its IP address.
+        workers: Workers that are on it.
+        batches: Batches that came from it.
+        bytes: Their bytes.
+        deaths: Workers that died on it, or with it.
+    """
+
+    node: str
+    address: str
+    workers: int = 0
+    batches: int = 0
+    bytes: int = 0
+    deaths: int = 0
+
+    @property
+    def number(self) -> str:
+        """What it is known by among others."""
+        return self.node
+
+    def __sub__(self, earlier: Self) -> Self:
+        """Return what has been counted since."""
+        counted = {name: getattr(self, name) - getattr(earlier, name) for name in ("batches", "bytes", "deaths")}
+        return replace(self, **counted)
+
+
+@dataclass(frozen=True)
 class Statistics(MemoryStatistics):
     """Counters since the start, and the present state.
 
@@ -156,10 +187,12 @@ class Statistics(MemoryStatistics):
         restarts: Workers that were started in their place.
         ring_bytes: Memory behind the ring.
         ring_kind: Where it lies: "shm" (in /dev/shm), "memfd" or "file"; empty without processes.
-        worker_rss_bytes: Resident memory of each worker process, the shared pages that it touched included.
+        worker_rss_bytes: Resident memory of each worker process on this machine, the shared pages that it touched
+            included.
         elapsed_s: Seconds since the workers ran; after a `stop`, until then.
         times: Of single batches: how long each was waited for, computed, copied, kept.
         workers: Counters of each worker; without workers, of the caller.
+        nodes: The machines of a cluster that have, or had, workers; empty without ``backend="ray"``.
     """
 
     batches: int = 0
@@ -175,6 +208,7 @@ class Statistics(MemoryStatistics):
     elapsed_s: float = 0.0
     times: Times = _NO_TIMES
     workers: tuple[WorkerStatistics, ...] = ()
+    nodes: tuple[NodeStatistics, ...] = ()
 
     @property
     def batches_per_s(self) -> float:

@@ -44,6 +44,11 @@ def own_object(thing: Any) -> None:
     _objects[id(thing)] = thing
 
 
+def forget_object(thing: Any) -> None:
+    """Note an object no more, which somebody else has taken over."""
+    _objects.pop(id(thing), None)
+
+
 def close_object(thing: Any) -> None:
     """Close a noted object."""
     _objects.pop(id(thing), None)

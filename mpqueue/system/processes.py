@@ -45,12 +45,13 @@ class Process:
     Args:
         pid: Its id.
         sentinel: Readable when it has ended; -1 if there is none. Owned: closed by `close`.
+        machine: Where it runs; empty: on this machine.
     """
 
-    __slots__ = ("pid", "sentinel")
+    __slots__ = ("machine", "pid", "sentinel")
 
-    def __init__(self, pid: int, sentinel: int) -> None:
-        self.pid, self.sentinel = pid, sentinel
+    def __init__(self, pid: int, sentinel: int, machine: str = "") -> None:
+        self.pid, self.sentinel, self.machine = pid, sentinel, machine
 
     def has_ended(self) -> bool:
         """Return whether it is known to have ended, whether or not it was reaped."""

@@ -64,8 +64,8 @@ class Blame:
             num_reports: How often workers have reported until now.
         """
         worker, tolerance = leaving.worker, self._tolerance
-        if worker.life.cause is Cause.SACRIFICED:
-            return None  # our own doing
+        if worker.life.cause is Cause.SACRIFICED or leaving.lost:
+            return None  # our own doing, or its machine's
         if ticket is None:
             return self._count_unblamed(leaving, num_reports)
         is_outstanding = self._pool.ledger.is_outstanding

@@ -101,6 +101,10 @@ class Forker:
         descriptors.close(sentinel)
         return self._children.pop(sentinel)
 
+    def give_up(self, key: int) -> bool:  # noqa: ARG002 - each worker has a sentinel
+        """Return False."""
+        return False
+
     def release(self, *, reusable: bool) -> None:  # noqa: ARG002 - a fork of the trainer's past is of no use later
         """Close the lifeline, which kills what is left; what is stuck in the kernel stays behind."""
         descriptors.close(self._lifeline)

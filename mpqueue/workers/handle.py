@@ -196,6 +196,7 @@ class WorkerHandle:
         published: Elements of a stream that it has reported in this epoch.
         has_ended: Its stream has ended.
         stacks: What it has said of its stacks, if it hung.
+        is_leaving: It gets no more grants, and ends when it has served what it has.
     """
 
     def __init__(self, number: int, key: int, *, with_stacks: bool = False) -> None:
@@ -212,6 +213,7 @@ class WorkerHandle:
         self.published = 0
         self.has_ended = False
         self.stacks = ""
+        self.is_leaving = False
 
     @property
     def is_stealable(self) -> bool:
@@ -231,7 +233,7 @@ class WorkerHandle:
 
     def flush(self) -> None:
         """Write the grants that were collected."""
-        if self.outbox:
+        if self.outbox and self.pipes.grants >= 0:
             os.write(self.pipes.grants, self.outbox)
             self.outbox.clear()
 

@@ -37,7 +37,7 @@ class HangWatch:
         self._roster, self._timeout_s = roster, timeout_s
 
     def _at_work(self) -> Iterator[WorkerHandle]:
-        return (w for w in list(self._roster.workers.values()) if w.in_flight and w.life.state in _AT_WORK)
+        return (w for w in self._roster.living if w.in_flight and w.life.state in _AT_WORK)
 
     def time_left_s(self) -> float | None:
         """Return the seconds until the first batch at work is over its time; None if no worker works."""

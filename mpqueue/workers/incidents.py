@@ -15,7 +15,12 @@ def report_death(leaving: Exit, ticket: Ticket | None) -> None:
     worker, cause = leaving.worker, leaving.worker.life.cause
     index, epoch = (None, None) if ticket is None else (ticket.unit, ticket.epoch)
     died = WorkerDied(worker.number, leaving.exitcode, index, epoch, leaving.peak_bytes, leaving.oom_killed)
-    pid = "" if worker.process is None else f" (pid {worker.process.pid})"
+    process = worker.process
+    where = f" on node {process.machine}" if process is not None and process.machine else ""
+    pid = "" if process is None else f" (pid {process.pid}{where})"
+    if leaving.lost:
+        warn(f"worker {worker.number}{pid} is lost: {leaving.lost}")
+        return
     why = "" if cause is None or cause is Cause.CLOSED else f"; it was killed, because {cause.value}"
     warn(f"{died}{pid}{why}")
 

@@ -28,7 +28,7 @@ from mpqueue.system.processes import Process
 from mpqueue.workers import failures
 from mpqueue.workers import nursery_messages as messages
 from mpqueue.workers.nursery import NURSERY_CODE, Settings
-from mpqueue.workers.source_send import SourceImage, make_patch
+from mpqueue.workers.source_send import Patch, SourceImage, make_patch
 from mpqueue.workers.worker_main import WorkerConfig, WorkerEnds
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class Event(NamedTuple):
         exitcode: How it ended (negative: by that signal), None if it has just started.
         peak_bytes: Its largest resident size, if it has ended.
         error: Why it could not be started, instead of all that.
+        lost: The machine that it was on, if that is lost, and the worker with it.
+        moves: It is to end after its work: its place is on another machine.
     """
 
     key: int
@@ -63,6 +65,8 @@ class Event(NamedTuple):
     exitcode: int | None = None
     peak_bytes: int = 0
     error: BaseException | None = None
+    lost: str = ""
+    moves: bool = False
 
 
 class Launcher(Protocol):
@@ -95,6 +99,10 @@ class Launcher(Protocol):
         Raises:
             LauncherGone: The nursery has died.
         """
+        ...
+
+    def give_up(self, key: int) -> bool:
+        """A worker that was killed does not end: True if `events` will report its end all the same."""
         ...
 
     def release(self, *, reusable: bool) -> int | None:
@@ -171,6 +179,10 @@ class Nursery:
         environ = {**os.environ, **_ONE_THREAD}
         self._send(messages.ToNursery.SETTINGS, Settings(cwd, list(sys.path), environ, self.kind.spawn))
 
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when `events` has something to say."""
+        return self._socket.fileno()
+
     def watch(self, poller: Any) -> None:
         """Register the socket."""
         poller.register(self._socket, READABLE)
@@ -187,10 +199,14 @@ class Nursery:
         if fingerprint == self._fingerprint:
             return
         patch = make_patch(image, self._digests)
-        body = (patch.data, list(patch.new), patch.old)
         self._fingerprint, self._digests = None, []  # what it has is not known until it is sent
-        let_through(self._send, messages.ToNursery.SOURCE, body, list(patch.new.values()))
+        self.send_patch(patch)
         self._fingerprint, self._digests = fingerprint, image.digests
+
+    def send_patch(self, patch: Patch) -> None:
+        """Send a patch of the source that it has; whoever calls this knows which one that is."""
+        body = (patch.data, list(patch.new), patch.old)
+        let_through(self._send, messages.ToNursery.SOURCE, body, list(patch.new.values()))
 
     def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> None:
         """Ask for a worker."""
@@ -226,6 +242,10 @@ class Nursery:
             elif message.kind == messages.FromNursery.NOTE:
                 warnings.warn(f"mpqueue: {message.body}", RuntimeWarning, stacklevel=2)
         return found
+
+    def give_up(self, key: int) -> bool:  # noqa: ARG002 - it reports the end of each of its workers, or none any more
+        """Return False."""
+        return False
 
     def release(self, *, reusable: bool) -> int | None:
         """Park it, or end it."""

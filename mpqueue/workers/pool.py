@@ -54,16 +54,13 @@ class Pool:
     @property
     def nobody_works(self) -> bool:
         """True if no worker has work that will come to an end by itself, or by the worker's death."""
-        return all(
-            worker.life.is_starved or not (worker.in_flight or worker.loading)
-            for worker in self.roster.workers.values()
-        )
+        return all(worker.life.is_starved or not (worker.in_flight or worker.loading) for worker in self.roster.living)
 
     @property
     def is_idle(self) -> bool:
         """True if no worker has work, and none that was killed is waited for."""
         roster = self.roster
-        return not roster.dying and not any(worker.in_flight or worker.loading for worker in roster.workers.values())
+        return not roster.dying and not any(worker.in_flight or worker.loading for worker in roster.living)
 
     def put_back(self, tickets: Iterable[Ticket], *, is_retry: bool = False) -> None:
         """Make tickets pending again; ``is_retry``: work on them is lost."""
@@ -128,7 +125,7 @@ class Pool:
             if isinstance(work, Work) and not work.is_end:
                 self.ring.release(work.slot)
         self.forget_tickets()
-        for worker in self.roster.workers.values():
+        for worker in self.roster.living:
             self.take_unread(worker)
             worker.flush()
             worker.published = 0

@@ -90,6 +90,12 @@ def _packed_numbers(listed: Listed) -> bytes | None:
         return None
 
 
+def listed_bytes(memory: Any, offset: int) -> int:
+    """Return the bytes of a list of samples that begins there."""
+    length, _is_pickle = _LIST_HEAD.unpack_from(memory, offset)
+    return int(_LIST_HEAD.size + length)
+
+
 def unpack_listed(memory: Any, offset: int) -> Listed:
     """Read a list of samples that begins there."""
     length, is_pickle = _LIST_HEAD.unpack_from(memory, offset)

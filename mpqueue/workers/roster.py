@@ -32,6 +32,7 @@ class Exit(NamedTuple):
         peak_bytes: Its largest resident size.
         error: Why it could not be started.
         oom_killed: The kernel's out-of-memory killer has ended it.
+        lost: The machine that it was on, if that is lost, and the worker with it.
     """
 
     worker: WorkerHandle
@@ -39,6 +40,7 @@ class Exit(NamedTuple):
     peak_bytes: int = 0
     error: BaseException | None = None
     oom_killed: bool = False
+    lost: str = ""
 
 
 class Roster:
@@ -57,6 +59,7 @@ class Roster:
         gone: Workers that `end_workers` has ended, to be reaped or closed.
         dying: Workers that were killed and whose exit was not reported yet, in the order of the kills, with the time of
             the kill (`time.monotonic`).
+        moving: Workers whose launcher wants them to end after their work.
     """
 
     def __init__(self, segment_fd: int, config_of: Callable[[int, int], WorkerConfig], *, with_stacks: bool) -> None:
@@ -67,6 +70,7 @@ class Roster:
         descriptors.own_object(self.poller)
         self.gone: list[WorkerHandle] = []
         self.dying: dict[WorkerHandle, float] = {}
+        self.moving: list[WorkerHandle] = []
         self._segment_fd, self._config_of, self._with_stacks = segment_fd, config_of, with_stacks
         self._by_key: dict[int, WorkerHandle] = {}  # all that have not ended
         self._next_key = 0
@@ -115,9 +119,15 @@ class Roster:
 
     @property
     def pids(self) -> dict[int, int]:
-        """The process ids of the workers that run, by their numbers."""
+        """The process ids of the workers that run on this machine, by their numbers."""
         workers = sorted(self.workers.values(), key=lambda worker: worker.number)
-        return {worker.number: worker.process.pid for worker in workers if worker.process is not None}
+        processes = {worker.number: worker.process for worker in workers}
+        return {number: process.pid for number, process in processes.items() if process and not process.machine}
+
+    @property
+    def living(self) -> list[WorkerHandle]:
+        """Workers that work on tickets: those that are dealt work, are leaving, or are about to die."""
+        return [worker for worker in self._by_key.values() if not worker.life.is_abandoned]
 
     def events(self, timeout_s: float | None = 0) -> list[Exit]:
         """Take in what the launcher reports; workers that have ended are removed.
@@ -130,12 +140,14 @@ class Roster:
         exits = []
         for event in self.launcher.events(timeout_s):
             worker = self._by_key[event.key]
-            if event.process is not None:
+            if event.moves:
+                self.moving.append(worker)
+            elif event.process is not None:
                 worker.process = event.process
                 worker.busy_since = time.perf_counter_ns()  # the time until now is not that of a batch
             else:
                 self._remove(worker)
-                exits.append(Exit(worker, event.exitcode, event.peak_bytes, event.error))
+                exits.append(Exit(worker, event.exitcode, event.peak_bytes, event.error, lost=event.lost))
         return exits
 
     def _remove(self, worker: WorkerHandle) -> None:
@@ -150,6 +162,13 @@ class Roster:
         # Not merely modified to no events: the end of the pipe would be reported all the same, again and again.
         if self.by_reports.pop(worker.pipes.reports, None) is not None:
             self.poller.unregister(worker.pipes.reports)
+
+    def retire(self, worker: WorkerHandle) -> None:
+        """Deal a worker no more: it ends when it has served what it has, and its exit is reported by `events`."""
+        if self.workers.get(worker.number) is worker:
+            worker.is_leaving = True
+            worker.pipes.close_grants()
+            del self.workers[worker.number]
 
     def remove_all(self) -> list[WorkerHandle]:
         """Remove all workers: the launcher is gone, and they with it; or it will be."""
@@ -187,7 +206,8 @@ class Roster:
         del self.dying[worker]
         self._deafen(worker)
         worker.pipes.close_reports()
-        del self.workers[worker.number]
+        if self.workers.get(worker.number) is worker:
+            del self.workers[worker.number]
 
     def end_workers(self, timeout_s: float | None, *, is_urgent: bool = False) -> None:
         """End all workers: one deadline for all. They are `gone` then.

@@ -9,6 +9,8 @@ share it. The slot is free again when each of them has loaded the patch, or is g
 Workers that were forked from the trainer have no image to compare: they are forked anew at every change of epoch.
 """
 
+from collections.abc import Callable
+
 from mpqueue.memory.slots import Slot
 from mpqueue.workers.forker import Forker
 from mpqueue.workers.handle import WorkerHandle
@@ -28,10 +30,18 @@ class SourceSync:
         payload: The source and `worker_init`.
         image: The payload's image, None if workers are forked from the trainer.
         spawn: Workers are fresh interpreters.
+        make_launcher: Makes the launcher of a pool that has several machines; it needs an image. None: a nursery.
     """
 
-    def __init__(self, payload: Payload, image: SourceImage | None, *, spawn: bool) -> None:
-        self._payload, self._image, self._spawn = payload, image, spawn
+    def __init__(
+        self,
+        payload: Payload,
+        image: SourceImage | None,
+        *,
+        spawn: bool,
+        make_launcher: Callable[[], Launcher] | None = None,
+    ) -> None:
+        self._payload, self._image, self._spawn, self._make_launcher = payload, image, spawn, make_launcher
         self._begun: Nursery | None = None
         self._loading: dict[int, tuple[Slot, int]] = {}  # by turn: its slot, and how many workers have not loaded it
 
@@ -41,7 +51,7 @@ class SourceSync:
         Raises:
             OSError: There are not enough processes or descriptors.
         """
-        if self._image is not None:
+        if self._image is not None and self._make_launcher is None:
             self._begun = take_nursery(spawn=self._spawn)
 
     def drop(self) -> None:
@@ -59,15 +69,18 @@ class SourceSync:
         """
         if self._image is None:
             return Forker(self._payload)
-        nursery, self._begun = self._begun or take_nursery(spawn=self._spawn), None
+        if self._make_launcher is not None:
+            launcher = self._make_launcher()
+        else:
+            launcher, self._begun = self._begun or take_nursery(spawn=self._spawn), None
         try:
-            self.equip(nursery)
+            self.equip(launcher)
         except LauncherGone:
-            raise LauncherGone(nursery.end()) from None
+            raise LauncherGone(launcher.release(reusable=False)) from None
         except BaseException:
-            nursery.end()
+            launcher.release(reusable=False)
             raise
-        return nursery
+        return launcher
 
     @property
     def is_inherited(self) -> bool:

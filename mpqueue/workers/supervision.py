@@ -14,10 +14,14 @@ Two things show from outside only by waiting: that SIGKILL does not end a worker
 that the nursery hangs and reports nothing any more. Both get `STUCK_S` from the kill on; see
 `Supervision.give_up_overdue`.
 
+A launcher that has several machines may ask for a worker to be *moved*: it is dealt nothing any more, ends when it has
+served what it has, and its place is filled anew, on the machine that the launcher chooses.
+
 Each death, and each restart, is a WARNING in the logger ``mpqueue``.
 """
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -57,6 +61,7 @@ class Supervision:
         num_restarts: Workers that were started in their place.
         vacant: Numbers of the workers that are to be started.
         lost: The death of a worker that cannot be replaced; None: there was none.
+        deaths_on: Workers that died, by the machine that they were on; "" is this one.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Supervision:
         self.num_deaths = self.num_restarts = 0
         self.vacant: dict[int, _Vacancy] = {}
         self.lost: Exit | None = None
+        self.deaths_on: Counter[str] = Counter()
         self._pool, self._sync, self._dispatcher, self._pressure = pool, sync, dispatcher, pressure
         self._num_workers, self._can_replay = tolerance.num_workers, tolerance.can_replay
         self._blame = Blame(pool, tolerance)
@@ -147,17 +153,31 @@ class Supervision:
         except LauncherGone as gone:
             exits = []
             self._renew_launcher(gone)
+        self._retire_moving()
         failures = [self._take_exit(leaving) for leaving in exits]
         for failure in failures:
             if failure is not None:
                 raise failure
         self._fill()
 
+    def _retire_moving(self) -> None:
+        """Deal those no more whose places are on other machines from now on; others get what they have not begun."""
+        moving, pool = self._pool.roster.moving, self._pool
+        while moving:
+            worker = moving.pop()
+            if pool.roster.workers.get(worker.number) is worker:
+                pool.put_back(work.ticket for work in pool.take_unread(worker))
+                worker.flush()
+                pool.roster.retire(worker)
+
     def _take_exit(self, leaving: Exit) -> BaseException | None:
         worker = leaving.worker
         culprit = self.reap(worker)
         if worker.life.is_abandoned:
             return None  # it has a successor already
+        if worker.is_leaving and leaving.exitcode == 0:
+            self.vacant[worker.number] = _Vacancy(0, by_death=False)
+            return None
         self._leave_vacant(leaving)
         if leaving.error is not None:
             return leaving.error
@@ -167,6 +187,8 @@ class Supervision:
     def _count_death(self, leaving: Exit, culprit: Ticket | None) -> BaseException | None:
         self.num_deaths += 1
         self._dispatcher.tallies[leaving.worker.number].deaths += 1
+        process = leaving.worker.process
+        self.deaths_on["" if process is None else process.machine] += 1
         incidents.report_death(leaving, culprit)
         return self._blame.count(leaving, culprit, self._dispatcher.num_drained)
 
@@ -238,8 +260,10 @@ class Supervision:
         """
         while self.overdue_in_s() == 0:
             worker = next(iter(self._pool.roster.dying))
-            process = worker.process
-            if process is None or process.sentinel < 0 or process.has_ended():
+            process, launcher = worker.process, self._pool.roster.launcher
+            if launcher is not None and launcher.give_up(worker.key):
+                del self._pool.roster.dying[worker]
+            elif process is None or process.sentinel < 0 or process.has_ended():
                 self._renew_launcher(LauncherGone())
             else:
                 self._abandon(worker)
@@ -281,6 +305,7 @@ class Supervision:
             if not worker.life.is_abandoned:
                 self._leave_vacant(Exit(worker, exitcode))
         self.num_deaths += len(workers)
+        self.deaths_on[""] += len(workers)
         while roster.launcher is None:
             self._blame.count_launcher(exitcode, self._dispatcher.num_drained)
             try:
