@@ -2,7 +2,7 @@
 
 The map of the house, from the ground up; imports point downwards only::
 
-    errors.py options.py   every public exception; the options of all faces
+    errors.py ray_options.py options.py   every public exception; the options of all faces
     replacement.py       an attribute of another library that is ours as long as somebody needs it
     system/              process hygiene: descriptors, interrupts, forks, the death of a parent
     telemetry/           what is counted and timed while a stream runs, and how it is shown
@@ -14,6 +14,7 @@ The map of the house, from the ground up; imports point downwards only::
     coordination/        what a coordinator is made of: members, cancellation, proxies in other processes
     samples/             batches of samples: their order, the shares of ranks, collation
     workers/             nursery, worker loop, backends (process, thread, inline), exceptions across processes
+    cluster/             the same on the nodes of a Ray cluster
     sequence.py sources.py forms.py lazy_orders.py   sources of batches, and what is asked of them
     engine.py iterators.py idle.py   what all faces stand on
     loop_position.py orders.py   what a loader stands on

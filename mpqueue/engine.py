@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from mpqueue.control.backend import Backend
 from mpqueue.control.ledger import Ledger
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.progress import Place
@@ -90,7 +91,7 @@ class Engine:
         )
         ledger.go_to(place)
         if isinstance(schedule, EpochSchedule):
-            draw_lazy_order(job.source, job.workers if backend == "process" else 0)
+            draw_lazy_order(job.source, 0 if backend == "thread" else job.workers)
         if allowance is not None:
             ledger.allowance = allowance
         skips = Skips(job.max_errors) if job.skips else None
@@ -99,7 +100,7 @@ class Engine:
             ledger, epoch_end=epoch_end, timed_epoch_end=job.workers > 0, skips=skips, recorder=job.recorder
         )
         with self._lock, HeldBack():
-            pipeline.start(make_backend(backend, ledger, pipeline.lock, job))
+            pipeline.start(_make_backend(backend, ledger, pipeline.lock, job))
             self.pipeline = pipeline
             self.ended.clear()
             self._finalizer = weakref.finalize(self, _abandon, pipeline)
@@ -159,6 +160,14 @@ class Engine:
         """Return the counters of the stream that runs, or of the last one that ran."""
         pipeline = self.pipeline
         return self._latest if pipeline is None else _collect(pipeline)
+
+
+def _make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Backend:
+    if name == "ray" and job.workers:
+        from mpqueue.cluster.backend import make_cluster_backend  # Ray itself is imported behind this
+
+        return make_cluster_backend(ledger, job)
+    return make_backend(name, ledger, lock, job)
 
 
 def epoch_schedule(source: Any, seed: int, *, shuffle: bool, barrier: bool) -> EpochSchedule:

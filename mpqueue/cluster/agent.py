@@ -1,0 +1,336 @@
+"""The agent of one node: it hosts workers there, on behalf of a trainer on another machine.
+
+    trainer <--- one connection ---> agent ---- nursery ---- workers
+                                       |                       |
+                                       +---- mirrored ring ----+
+
+An agent is a Ray actor, one on each node. It has a nursery and a ring as a trainer has them, starts the workers that
+the trainer asks for, and passes on grants and reports (`mpqueue.cluster.hosted`) in one loop that waits for the
+connection and for all pipes at once. It knows nothing of tickets, and so has nothing to recover: with the end of the
+connection, however it came, all is over, and the trainer has what was computed here computed elsewhere.
+
+It ends when the connection does, when the raylet dies that has started it, when its nursery dies (which it says
+before), or when Ray kills it. The nursery and the workers die with it: the kernel sees to that.
+"""
+
+import contextlib
+import hashlib
+import os
+import pickle
+import select
+import socket
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from mpqueue.cluster import wire
+from mpqueue.cluster.hosted import Hosted
+from mpqueue.cluster.mirror import Mirror
+from mpqueue.cluster.terms import Terms
+from mpqueue.cluster.wire import HEAD, FromAgent, Messages, ToAgent
+from mpqueue.control.queue_address import QueueHome
+from mpqueue.system import descriptors, hash_seed
+from mpqueue.system.poller import READABLE, make_poller
+from mpqueue.workers import failures
+from mpqueue.workers.launcher import Event, LauncherGone, Nursery
+from mpqueue.workers.records import GRANT, CorruptRecord
+from mpqueue.workers.source_send import Patch
+from mpqueue.workers.worker_main import WorkerConfig, WorkerEnds
+
+_CONNECT_S = 20.0
+_WRITABLE = select.POLLOUT
+
+
+def serve(terms: Terms) -> None:
+    """Be an agent, until the trainer has enough of it.
+
+    Raises:
+        OSError: The trainer cannot be reached.
+    """
+    _settle(terms)
+    sock = _connect(terms)
+    agent = Agent(sock, terms)
+    try:
+        agent.run()
+    except OSError:
+        return  # the trainer is gone, or has let go of us
+    except Exception as error:
+        agent.complain(error)
+    finally:
+        agent.close()
+
+
+def _settle(terms: Terms) -> None:
+    """Make this process like the trainer, as far as another machine can be."""
+    with contextlib.suppress(OSError):  # it need not be on this machine
+        os.chdir(terms.cwd)
+    sys.path += [entry for entry in terms.path if entry not in sys.path and os.path.exists(entry)]
+    os.environ[hash_seed.VARIABLE] = terms.hash_seed
+
+
+def _connect(terms: Terms) -> socket.socket:
+    sock = socket.socket()
+    wire.enlarge_buffers(sock)
+    sock.settimeout(_CONNECT_S)
+    sock.connect(terms.address)
+    if wire.uses_tls():
+        sock = wire.wrap(sock, is_server=False)
+    sock.sendall(wire.GREETING.pack(terms.token, terms.number))
+    wire.prepare(sock, terms.deadline_s)
+    return sock
+
+
+class Agent:
+    """The agent of one trainer; see the module's head.
+
+    Args:
+        sock: The connection; it does not block.
+        terms: What was agreed on.
+    """
+
+    def __init__(self, sock: socket.socket, terms: Terms) -> None:
+        self._sock, self._terms = sock, terms
+        self._nursery = Nursery(spawn=terms.spawn)
+        self._nursery.settle()
+        self._mirror: Mirror | None = None
+        self._hosted: dict[int, Hosted] = {}
+        self._poller = make_poller()
+        self._handlers: dict[int, Callable[[], object]] = {}  # by descriptor
+        self._outgoing = wire.Outgoing(sock)
+        self._incoming = wire.Incoming(sock, self._messages())
+        self._raylet = os.pidfd_open(os.getppid()) if hasattr(os, "pidfd_open") else -1
+        self._is_over = False
+        self._said_at = time.monotonic()
+
+    def run(self) -> None:
+        """Pass on messages until it is over.
+
+        Raises:
+            OSError: The connection has ended.
+        """
+        self._listen(self._sock.fileno(), self._take_messages)
+        self._listen(self._nursery.fileno(), self._take_events)
+        if self._raylet >= 0:
+            self._listen(self._raylet, self._end)
+        tick_s = self._terms.deadline_s / 3
+        wants_room = False
+        while not self._is_over:
+            for fd, _ in self._poller.poll(tick_s):
+                handler = self._handlers.get(fd)
+                if handler is not None:
+                    handler()
+            now = time.monotonic()
+            if now - self._said_at >= tick_s:
+                self._put(FromAgent.TICK, 0)
+            self._outgoing.flush()
+            if wants_room is self._outgoing.is_empty:
+                wants_room = not wants_room
+                self._poller.modify(self._sock.fileno(), READABLE | (_WRITABLE if wants_room else 0))
+
+    def _listen(self, fd: int, handler: Callable[[], object]) -> None:
+        self._handlers[fd] = handler
+        self._poller.register(fd, READABLE)
+
+    def _deafen(self, fd: int) -> None:
+        if self._handlers.pop(fd, None) is not None:
+            self._poller.unregister(fd)
+
+    def _put(self, kind: int, key: int, body: wire.Bytes = b"", *payloads: wire.Bytes) -> None:
+        self._outgoing.put(kind, key, body, *payloads)
+        self._said_at = time.monotonic()
+
+    def _end(self) -> None:
+        self._is_over = True
+
+    def complain(self, error: Exception) -> None:
+        """Say why it is over, as far as the connection still takes it."""
+        with contextlib.suppress(OSError):
+            self._sock.settimeout(_CONNECT_S)
+            self._put(FromAgent.FAULT, 0, failures.pack(error, "raised in the agent of a node"))
+            self._outgoing.flush()
+
+    def close(self) -> None:
+        """End the workers, and let go of all."""
+        self._nursery.end()
+        for hosted in self._hosted.values():
+            hosted.close()
+        self._sock.close()
+        if self._raylet >= 0:
+            os.close(self._raylet)
+        self._poller.close()
+        if self._mirror is not None:
+            self._mirror.close()
+
+    # -- From the trainer
+
+    def _take_messages(self) -> None:
+        if not self._incoming.take():
+            self._is_over = True
+
+    def _messages(self) -> Messages:
+        """Parse what the trainer says."""
+        while True:
+            kind, key, nbytes = HEAD.unpack((yield HEAD.size))
+            if kind == ToAgent.GRANTS:
+                self._grant(key, (yield nbytes))
+            elif kind == ToAgent.FILLED:
+                grant = yield GRANT.size
+                yield self._room_in_slot(grant, nbytes - GRANT.size)
+                self._grant(key, grant)
+            elif kind == ToAgent.SOURCE:
+                yield from self._take_source(nbytes)
+            elif kind == ToAgent.START:
+                self._start(key, *pickle.loads((yield nbytes)))
+            elif kind == ToAgent.CLOSE:
+                if key in self._hosted:
+                    self._hosted[key].close_grants()
+            elif kind == ToAgent.KILL:
+                self._kill(key, int.from_bytes((yield nbytes), "little"))
+            elif kind == ToAgent.STOP:
+                self._is_over = True
+            else:
+                raise wire.ProtocolError(f"a message of kind {kind}")
+
+    def _grant(self, key: int, grants: bytes) -> None:
+        hosted = self._hosted.get(key)
+        if hosted is not None:  # else it has ended, and the trainer does not know yet
+            hosted.grant(grants)
+
+    def _room_in_slot(self, grant: bytes, nbytes: int) -> memoryview:
+        assert self._mirror is not None
+        slot = GRANT.unpack(grant)[2]
+        if not self._mirror.reserve(slot, nbytes):
+            raise MemoryError(f"there are no {nbytes:,} bytes of shared memory for a list of samples, or a new source")
+        return self._mirror.view(slot, nbytes)
+
+    def _take_source(self, nbytes: int) -> Messages:
+        """Receive a patch of the source, and hand it to the nursery; nothing of it stays here."""
+        head = bytearray(nbytes)
+        yield memoryview(head)
+        num_bytes, sizes, old, digests = pickle.loads(head)
+        data = bytearray(num_bytes)
+        yield memoryview(data)
+        new: dict[int, memoryview] = {}
+        for number, size in sizes:
+            new[number] = np.empty(size, np.uint8).data
+            yield new[number]
+        for number, digest in digests.items():
+            if hashlib.sha256(new[number]).digest() != digest:
+                raise wire.ProtocolError("the source changed while it was sent")
+        self._tell_nursery(self._nursery.send_patch, Patch(bytes(data), new, old))
+
+    def _start(self, key: int, config: WorkerConfig, with_stacks: bool) -> None:
+        try:
+            if self._mirror is None:
+                self._mirror = Mirror(config.segment_bytes, config.stride)
+            hosted = Hosted(key, self._mirror, with_stacks=with_stacks)
+        except OSError as error:
+            self._put(FromAgent.FAILED, key, failures.pack(error, "raised when a worker was started"))
+            return
+        self._hosted[key] = hosted
+        segment = self._mirror.segment
+        grants, reports, stacks = hosted.pipes.worker_ends
+        # The trainer's queues are on another machine.
+        config = config._replace(segment_kind=segment.kind, queue_home=QueueHome())
+        ends = WorkerEnds(grants, reports, segment.fd, stacks)
+        self._tell_nursery(self._nursery.start_worker, key, config, ends)
+        hosted.pipes.close_worker_ends()
+        self._listen(hosted.pipes.reports, partial(self._forward, hosted))
+        if with_stacks:
+            self._listen(hosted.pipes.stacks, partial(self._forward_stacks, hosted))
+
+    def _kill(self, key: int, number: int) -> None:
+        if key in self._hosted:
+            self._tell_nursery(self._nursery.kill, key, number)
+
+    def _tell_nursery(self, call: Callable[..., None], *args: Any) -> None:
+        try:
+            call(*args)
+        except LauncherGone:
+            self._lose_nursery()
+
+    # -- From the workers
+
+    def _forward(self, hosted: Hosted) -> bool:
+        """Send on what a worker has reported; False if that was nothing."""
+        try:
+            found = hosted.read()
+        except CorruptRecord as error:
+            self._put(FromAgent.RAW, hosted.key, error.args[0])
+            found = None
+        if not hosted.hears:
+            self._deafen(hosted.pipes.reports)
+        if found is None:
+            return False
+        reports, payloads = found
+        if reports:
+            assert self._mirror is not None
+            self._put(FromAgent.REPORTS, hosted.key, reports, *(view for _, view in payloads))
+            for slot, _ in payloads:
+                self._outgoing.when_sent(partial(self._mirror.end, slot))
+        return True
+
+    def _forward_stacks(self, hosted: Hosted) -> None:
+        data = os.read(hosted.pipes.stacks, 1 << 15)
+        if data:
+            self._put(FromAgent.STACKS, hosted.key, data)
+        else:
+            self._deafen(hosted.pipes.stacks)
+
+    # -- From the nursery
+
+    def _take_events(self) -> None:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                events = self._nursery.events()
+            except LauncherGone:
+                self._lose_nursery()
+                return
+        for warning in caught:
+            self._put(FromAgent.NOTE, 0, str(warning.message).encode())
+        for event in events:
+            self._take_event(event)
+
+    def _take_event(self, event: Event) -> None:
+        key = event.key
+        if event.process is not None:
+            self._put(FromAgent.STARTED, key, wire.PID.pack(event.process.pid))
+            if event.process.sentinel >= 0:
+                descriptors.close(event.process.sentinel)
+            return
+        unread = self._bury(self._hosted.pop(key))
+        if event.error is not None:
+            self._put(FromAgent.FAILED, key, failures.pack(event.error, "raised when a worker was started"))
+        else:
+            assert event.exitcode is not None
+            self._put(FromAgent.EXITED, key, wire.EXIT.pack(event.exitcode, event.peak_bytes) + unread)
+
+    def _bury(self, hosted: Hosted) -> bytes:
+        """Send on the last words of a worker that is gone; return the grants that it has not read."""
+        while hosted.hears and self._forward(hosted):
+            pass
+        self._deafen(hosted.pipes.reports)
+        if hosted.pipes.stacks >= 0:
+            self._deafen(hosted.pipes.stacks)
+        unread = hosted.take_unread()
+        hosted.close()
+        return unread
+
+    def _lose_nursery(self) -> None:
+        """The nursery is gone, and all workers with it: say so, and end."""
+        if self._is_over:
+            return
+        self._is_over = True
+        exitcode = self._nursery.end()
+        for hosted in self._hosted.values():
+            self._bury(hosted)
+        self._hosted.clear()
+        self._put(FromAgent.ENDED, 0, wire.PID.pack(-9 if exitcode is None else exitcode))
+        self._sock.settimeout(_CONNECT_S)
+        self._outgoing.flush()

@@ -1,0 +1,54 @@
+"""The backend of worker processes on the nodes of a Ray cluster."""
+
+from dataclasses import replace
+from functools import partial
+
+from mpqueue.cluster import joining
+from mpqueue.cluster.launcher import ClusterLauncher
+from mpqueue.control.ledger import Ledger
+from mpqueue.ray_options import RayOptions
+from mpqueue.stats import NodeStatistics, Statistics
+from mpqueue.system.interrupts import let_through
+from mpqueue.workers.job import Job
+from mpqueue.workers.process import ProcessBackend
+from mpqueue.workers.source_send import take_image
+from mpqueue.workers.source_sync import SourceSync
+
+
+class ClusterBackend(ProcessBackend):
+    """A pool of worker processes on several machines; it differs in its launcher, and in what it can tell of nodes."""
+
+    def statistics(self) -> Statistics:
+        """Return the counters."""
+        launcher = self.pool.roster.launcher
+        found = super().statistics()
+        return replace(found, nodes=self._nodes(launcher)) if isinstance(launcher, ClusterLauncher) else found
+
+    def _nodes(self, launcher: ClusterLauncher) -> tuple[NodeStatistics, ...]:
+        counts, deaths = launcher.counts(), self.supervision.deaths_on
+        own = counts.pop(launcher.own, None)
+        found = [replace(node, deaths=deaths[launcher.name_of(node.node)]) for node in counts.values()]
+        if own is not None:  # all that came, and did not come over a link
+            tallies = self.dispatcher.tallies
+            batches = sum(tally.batches for tally in tallies) - sum(node.batches for node in found)
+            nbytes = sum(tally.num_bytes for tally in tallies) - sum(node.bytes for node in found)
+            found.insert(0, replace(own, batches=max(0, batches), bytes=max(0, nbytes), deaths=deaths[""]))
+        return tuple(found)
+
+
+def make_cluster_backend(ledger: Ledger, job: Job) -> ClusterBackend:
+    """Make a backend that is to be started.
+
+    Args:
+        ledger: Whose tickets it runs.
+        job: What is to be run.
+
+    Raises:
+        TypeError: The source cannot be pickled: it could only be inherited by fork, on one machine.
+        ClusterError: Ray is not initialised, and RAY_ADDRESS names no cluster.
+    """
+    let_through(joining.join)
+    image = let_through(take_image, job.payload)
+    spawn = job.options.start_method == "spawn"
+    launcher = partial(ClusterLauncher, job.workers, RayOptions.of(job.options.ray_options), spawn=spawn)
+    return ClusterBackend(ledger, SourceSync(job.payload, image, spawn=spawn, make_launcher=launcher), job)

@@ -1,0 +1,312 @@
+"""A launcher that has the nodes of a Ray cluster: it places workers, and has them started where they are placed.
+
+    ClusterLauncher --- Nursery                       workers on the trainer's own node: they write into the ring
+                    +-- Links --- Link, Link, ...     workers on other nodes: see `mpqueue.cluster.relay`
+
+To the pool a worker on another node is like any other: grants and reports in pipes, batches in the ring, its end an
+event. What is different is decided here:
+
+- *Place*: evenly, as far as there is room (`mpqueue.cluster.placement`). A worker that has died is started again on its
+  node; one whose node was lost, on another. Where no node is left, the consumer gets an error, at each of its calls.
+- *A node that joins*, or is back: as soon as its agent is there, workers are moved to it. Those of a generator stay: a
+  move would compute their streams again from the beginning.
+- *The source*: it is sent once to each node, over its link, and after that what has changed. Not by ``ray.put``: it
+  would be one more copy in the object store of each node, which may be full, and could not be sent in part.
+- *The trainer's own nursery* dies: that is the end of all workers, as without a cluster, and of all agents.
+"""
+
+import os
+import select
+import time
+from collections import Counter, deque
+from typing import Any
+
+from mpqueue.cluster import joining, placement
+from mpqueue.cluster.joining import Node
+from mpqueue.cluster.link import Link, LinkState
+from mpqueue.cluster.links import Links
+from mpqueue.cluster.placement import Room
+from mpqueue.cluster.remote_worker import RemoteWorker
+from mpqueue.errors import ClusterError, WorkerDied
+from mpqueue.memory.segment import Segment
+from mpqueue.ray_options import RayOptions
+from mpqueue.stats import NodeStatistics
+from mpqueue.system.interrupts import let_through
+from mpqueue.system.poller import READABLE, is_readable
+from mpqueue.system.wakeup import Wakeup
+from mpqueue.workers.launcher import Event, Nursery, take_nursery, wait_for
+from mpqueue.workers.source_send import SourceImage
+from mpqueue.workers.worker_main import WorkerConfig, WorkerEnds
+
+_NO_NODE = (
+    "No node of the Ray cluster is left that could run it: wait for one to join, or use fewer resources per worker"
+)
+
+
+class ClusterLauncher:
+    """A `Launcher` for the nodes of a cluster.
+
+    Args:
+        num_workers: How many there will be.
+        options: Of the user.
+        spawn: Each worker is to be an interpreter of its own.
+
+    Raises:
+        ClusterError: There is no cluster, or it has no room.
+        OSError: There are not enough descriptors.
+    """
+
+    def __init__(self, num_workers: int, options: RayOptions, *, spawn: bool) -> None:
+        let_through(joining.join)
+        self._options, self._spawn = options, spawn
+        # With an environment of their own, those of this node need an agent, too: Ray makes it.
+        self._own = joining.own_node() if options.runtime_env is None else ""
+        self._nodes = {node.id: node for node in joining.living_nodes()}
+        rooms = self._rooms(list(self._nodes))
+        self._require_room(num_workers, rooms)
+        self._places = dict(enumerate(placement.spread(num_workers, rooms)))  # by worker
+        self._where: dict[int, tuple[int, str]] = {}  # by key: number, node
+        self._arrived: deque[Event | Link] = deque()
+        self._wakeup = Wakeup()
+        self._poller: Any = None
+        self._segment: Segment | None = None
+        self._image: SourceImage | None = None
+        self._is_stream = False
+        self._nursery: Nursery | None = None
+        address = self._nodes[joining.own_node()].address
+        self._links = Links(options, spawn=spawn, address=address, emit=self._arrive, choose=self._choose)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Have agents and nursery start, all at a time."""
+        try:
+            for node, count in Counter(self._places.values()).items():
+                if node != self._own:
+                    self._links.open(self._nodes[node], count, None, is_late=False)
+            if self._own in self._places.values():
+                self._nursery = take_nursery(spawn=self._spawn)
+        except BaseException:
+            self.release(reusable=False)
+            raise
+
+    # -- Places
+
+    def _rooms(self, nodes: list[str]) -> list[Room]:
+        """Return the room on nodes, the trainer's own first; those that have none are left out."""
+        known = [self._nodes[node] for node in sorted(nodes, key=lambda node: (node != self._own, node))]
+        rooms = [Room(node.id, joining.room_on(node, self._options)) for node in known]
+        return [room for room in rooms if room.workers >= 1]
+
+    def _require_room(self, num_workers: int, rooms: list[Room]) -> None:
+        wanted = f"num_cpus={1 if self._options.num_cpus is None else self._options.num_cpus:g} for each worker"
+        if self._options.resources:
+            wanted += f" and resources={dict(self._options.resources)}"
+        if not rooms:
+            raise ClusterError(f"none of the {len(self._nodes)} nodes of the cluster has room for a worker: {wanted}")
+        room = sum(room.workers for room in rooms)
+        is_asked = self._options.num_cpus is not None or self._options.resources
+        if is_asked and room < num_workers:
+            raise ClusterError(
+                f"the cluster has room for {room:g} workers, not for {num_workers}: {wanted}. Use fewer, or ask less"
+            )
+
+    def _place(self, number: int) -> str:
+        """Return the node for a worker that is to be started."""
+        links = {node: link.state for node, link in list(self._links.by_node.items())}
+        node = self._places.get(number)
+        if node is not None and (node == self._own or links.get(node, LinkState.LOST) is not LinkState.LOST):
+            return node
+        for state in (LinkState.UP, LinkState.STARTING):
+            rooms = self._rooms([self._own] * bool(self._own) + [node for node in links if links[node] is state])
+            if rooms:
+                break
+        else:
+            rooms = self._rooms_of_others(number)
+        others = [node for other, node in self._places.items() if other != number]
+        self._places[number] = chosen = placement.best(others, rooms)
+        if chosen != self._own and chosen not in self._links.by_node:
+            self._links.open(self._nodes[chosen], 1, self._image, is_late=True)
+        return chosen
+
+    def _rooms_of_others(self, number: int) -> list[Room]:
+        """Return the room on nodes that have no agent.
+
+        Raises:
+            WorkerDied: There is none.
+        """
+        try:
+            living = let_through(joining.living_nodes)
+        except Exception:  # the program has left the cluster
+            living = []
+        self._nodes.update({node.id: node for node in living})
+        rooms = self._rooms([node.id for node in living])
+        if not rooms:
+            raise WorkerDied(number, None, remedy=_NO_NODE)
+        return rooms
+
+    def _choose(self, nodes: list[Node]) -> list[tuple[Node, int]]:
+        """Return the nodes that are to have an agent though they have none, each with its number of workers."""
+        if self._is_stream:
+            return []
+        self._nodes.update({node.id: node for node in nodes})
+        there = {self._own, *self._links.by_node} & self._nodes.keys()
+        new = {node.id: node for node in nodes if node.id not in there}
+        if not new:
+            return []
+        moved = placement.moves(dict(self._places), self._rooms([*there, *new]))
+        counts = Counter(moved.values())
+        return [(node, counts[node.id]) for node in new.values() if counts[node.id]]
+
+    def _moves(self) -> list[Event]:
+        """Return the moves that make all nodes evenly filled."""
+        ups = [node for node, link in list(self._links.by_node.items()) if link.state is LinkState.UP]
+        rooms = self._rooms([self._own] * bool(self._own) + ups)
+        if self._is_stream or not rooms:
+            return []
+        keys = {number: key for key, (number, _) in self._where.items()}
+        moved = {number: node for number, node in placement.moves(self._places, rooms).items() if number in keys}
+        self._places.update(moved)
+        return [Event(keys[number], moves=True) for number in moved]
+
+    # -- The protocol of launchers
+
+    def watch(self, poller: Any) -> None:
+        """Register what is readable when there are events."""
+        poller.register(self._wakeup.fd, READABLE)
+        if self._nursery is not None:
+            self._nursery.watch(poller)
+        self._poller = poller
+
+    def set_image(self, image: SourceImage) -> None:
+        """Send each node what it lacks of the source."""
+        self._image = image
+        sent = [link.set_image(image) for link in list(self._links.by_node.values())]
+        if self._nursery is not None:
+            self._nursery.set_image(image)
+        for event in sent:
+            let_through(event.wait)  # the buffers are the source's own memory, which may change when we return
+
+    def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> None:
+        """Have a worker started on the node of its place.
+
+        Raises:
+            WorkerDied: There is no node for it.
+            LauncherGone: The own nursery has died.
+            OSError: There are not enough descriptors.
+        """
+        number, self._is_stream = config.info.id, config.is_stream
+        node = self._place(number)
+        self._where[key] = number, node
+        if node == self._own:
+            self._own_nursery().start_worker(key, config, ends)
+            return
+        if self._segment is None:
+            self._segment = Segment(os.dup(ends.segment), config.segment_bytes, config.segment_kind)
+        worker = RemoteWorker(key, ends, self._segment, config.stride)
+        link = self._links.by_node.get(node)
+        if link is None:  # lost in this moment
+            worker.close()
+            self._arrive(Event(key, lost=f"node {self._nodes[node].name} was lost before it was started"))
+        else:
+            link.start_worker(worker, config, with_stacks=ends.stacks >= 0)
+
+    def _own_nursery(self) -> Nursery:
+        if self._nursery is None:
+            self._nursery = take_nursery(spawn=self._spawn)
+            if self._poller is not None:
+                self._nursery.watch(self._poller)
+            if self._image is not None:
+                self._nursery.set_image(self._image)
+        return self._nursery
+
+    def kill(self, key: int, number: int) -> None:
+        """Have a signal sent to a worker, wherever it is."""
+        _number, node = self._where.get(key, (0, ""))
+        link = self._link_of(key)
+        if link is not None:
+            link.kill(key, number)
+        elif node == self._own and self._nursery is not None:
+            self._nursery.kill(key, number)
+
+    def _link_of(self, key: int) -> Link | None:
+        for link in list(self._links.by_node.values()):
+            if key in link.workers:
+                return link
+        return None
+
+    def give_up(self, key: int) -> bool:
+        """Take the node of a worker that does not die for lost."""
+        link = self._link_of(key)
+        if link is None:
+            return False
+        link.give_up("a worker on it was killed and does not end")
+        return True
+
+    def events(self, timeout_s: float | None = 0) -> list[Event]:
+        """Events of all nodes."""
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        poll = select.poll()
+        poll.register(self._wakeup.fd, select.POLLIN)
+        if self._nursery is not None:
+            poll.register(self._nursery.fileno(), select.POLLIN)
+        while True:
+            found = self._take()
+            left = None if until is None else max(0.0, until - time.monotonic())
+            if found or left == 0:
+                return found
+            wait_for(poll, left)
+
+    def _take(self) -> list[Event]:
+        if is_readable(self._wakeup.fd):
+            self._wakeup.clear()
+        found: list[Event] = []
+        while self._arrived:
+            arrived = self._arrived.popleft()
+            found += self._moves() if isinstance(arrived, Link) else [arrived]
+        if self._nursery is not None:
+            found += self._nursery.events()
+        for event in found:
+            if event.process is None and not event.moves:
+                number, node = self._where.pop(event.key)
+                if event.lost and self._places.get(number) == node:
+                    del self._places[number]
+        return found
+
+    def _arrive(self, what: Event | Link) -> None:
+        """Take an event, in any thread."""
+        self._arrived.append(what)
+        self._wakeup.wake()
+
+    def release(self, *, reusable: bool) -> int | None:
+        """End the agents, and park or end the nursery."""
+        if self._poller is not None:
+            self._poller.unregister(self._wakeup.fd)
+        self._links.close()
+        if self._segment is not None:
+            self._segment.close()
+        self._wakeup.close()
+        return None if self._nursery is None else self._nursery.release(reusable=reusable)
+
+    # -- Statistics
+
+    def counts(self) -> dict[str, NodeStatistics]:
+        """Return what is known of each node that has, or had, workers of ours; of the own one without its batches."""
+        load = Counter(node for _number, node in list(self._where.values()))
+        found = {}
+        for node in [*dict.fromkeys([self._own, *(link.node for link in self._links.past)])]:
+            if node in self._nodes and (node != self._own or load[node] or self._nursery is not None):
+                links = [link for link in self._links.past if link.node == node]
+                found[node] = NodeStatistics(
+                    node, self._nodes[node].address, load[node],
+                    sum(link.num_batches for link in links), sum(link.num_bytes for link in links),
+                )  # fmt: skip
+        return found
+
+    @property
+    def own(self) -> str:
+        """The id of the trainer's node, if it has workers without an agent; else empty."""
+        return self._own
+
+    def name_of(self, node: str) -> str:
+        """Return a node as it is named to people."""
+        return self._nodes[node].name

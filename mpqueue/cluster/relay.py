@@ -1,0 +1,287 @@
+"""The trainer's side of one node: the thread that carries what goes over its link.
+
+    consumer's thread                       relay's thread                            agent
+    -----------------                       --------------                            -----
+    start_worker, kill, send_image ------>  messages ------------------------------>
+    grants --pipes----------------------->  `RemoteWorker.read` -------------------->
+    the ring <----------------------------  the bytes of batches <-------------------
+    reports <--pipes----------------------  `RemoteWorker.enter` <-------------------
+    events <------------------------------  starts and ends of workers <-------------
+
+One thread per node, because what it does for long, to receive into the ring, needs no GIL. It owns the connection and
+the workers' ends of their pipes; others leave it *commands* and wake it. What it has to say of workers it says by
+events of a launcher; of each worker's end exactly once, after its last report was passed on: from then on nobody here
+writes into the slots that it had.
+
+*Loss.* The end of the connection, what is no message, or silence for `deadline_s` is the loss of the node: each of its
+workers is reported as lost, and the agent, should it live, sees the end of the connection and ends. The agent says
+something in a third of that time; it does not listen for our silence, because a trainer may be busy, or stopped in a
+debugger, for long: there the kernels probe each other.
+"""
+
+import contextlib
+import pickle
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+from mpqueue.cluster import wire
+from mpqueue.cluster.hosted import OUTCOMES, WITH_BYTES
+from mpqueue.cluster.link import Link
+from mpqueue.cluster.remote_worker import RemoteWorker
+from mpqueue.cluster.wire import HEAD, FromAgent, Messages, ProtocolError, ToAgent
+from mpqueue.errors import ClusterError
+from mpqueue.system import descriptors
+from mpqueue.system.log import warn
+from mpqueue.system.poller import READABLE, make_poller
+from mpqueue.system.processes import Process
+from mpqueue.workers import failures
+from mpqueue.workers.launcher import Event
+from mpqueue.workers.records import GRANT, REPORT, Down
+from mpqueue.workers.source_send import SourceImage, make_patch
+from mpqueue.workers.worker_main import WorkerConfig
+
+_WRITABLE = select.POLLOUT
+
+
+class Relay:
+    """The thread of one link that is up, from the agent's greeting to its end.
+
+    Args:
+        link: Its link.
+        sock: The connection, which has said its greeting.
+        deadline_s: Silence for so long is the loss of the node.
+    """
+
+    def __init__(self, link: Link, sock: socket.socket, deadline_s: float) -> None:
+        self._link, self._sock, self._deadline_s = link, sock, deadline_s
+        self._outgoing = wire.Outgoing(sock)
+        self._incoming = wire.Incoming(sock, self._messages())
+        self._poller = make_poller()
+        self._readers: dict[int, RemoteWorker] = {}  # workers whose grants are waited for, by descriptor
+        self._writers: dict[int, RemoteWorker] = {}  # workers whose pipe of reports was full
+        self._digests: list[bytes] = []
+        self._states: set[int] = set()  # turns whose new source the agent has
+        self._end: Callable[[], None] | None = None
+        self._heard_at = time.monotonic()
+        self._touched: set[RemoteWorker] = set()
+
+    def run(self) -> None:
+        """Carry messages until the node is lost, or the link closed."""
+        # A signal that comes to this thread would not end the wait of the main thread, whose handlers are to run. And a
+        # pipe that the pool has closed is no reason for the user's own handler of SIGPIPE.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        link = self._link
+        ending: Callable[[], None] = partial(
+            link.lose, f"node {link.name} was lost: the connection to its agent has ended"
+        )
+        try:
+            self._loop()
+            ending = self._end or ending
+        except ProtocolError as error:
+            ending = partial(link.lose, f"node {link.name} was lost: {error}")
+        except OSError:
+            ending = self._end or ending
+        except Exception as error:
+            ending = partial(link.lose, "", ClusterError(f"node {link.name}: {type(error).__name__}: {error}"))
+        finally:
+            descriptors.close_object(self._sock)
+            self._poller.close()
+            ending()
+
+    def _loop(self) -> None:
+        sock = self._sock.fileno()
+        self._poller.register(sock, READABLE)
+        self._poller.register(self._link.wakeup.fd, READABLE)
+        if self._link.image is not None:
+            self.send_image(self._link.image, threading.Event(), is_checked=self._link.is_late)
+        is_alive, wants_room = True, False
+        while is_alive and self._end is None:
+            for command in self._link.take_commands():
+                command(self)
+            self._settle()
+            self._outgoing.flush()
+            if wants_room is self._outgoing.is_empty:
+                wants_room = not wants_room
+                self._poller.modify(sock, READABLE | (_WRITABLE if wants_room else 0))
+            events = self._poller.poll(max(0.0, self._heard_at + self._deadline_s - time.monotonic()))
+            is_alive = self._take(events, sock)
+            if not events and time.monotonic() - self._heard_at >= self._deadline_s:
+                raise ProtocolError(f"nothing was heard of it for {self._deadline_s:g} s")
+
+    def _take(self, events: list[tuple[int, int]], sock: int) -> bool:
+        is_alive = True
+        for fd, event in events:
+            if fd == sock:
+                if event & ~_WRITABLE:
+                    is_alive = self._incoming.take()
+                    self._heard_at = time.monotonic()
+            elif fd == self._link.wakeup.fd:
+                self._link.wakeup.clear()
+            elif fd in self._readers:
+                self._pass_grants(self._readers[fd])
+            elif fd in self._writers:
+                self._touched.add(self._writers[fd])
+        return is_alive
+
+    # -- Commands
+
+    def start_worker(self, worker: RemoteWorker, config: WorkerConfig, *, with_stacks: bool) -> None:
+        """Tell the agent to start a worker, and listen to its grants."""
+        if self._link.workers.get(worker.key) is not worker:
+            return  # it was killed before
+        self._outgoing.put(ToAgent.START, worker.key, pickle.dumps((config, with_stacks), 5))
+        self._touched.add(worker)
+
+    def kill(self, key: int, number: int) -> None:
+        """Tell the agent to send a signal."""
+        self._outgoing.put(ToAgent.KILL, key, number.to_bytes(2, "little"))
+
+    def send_image(self, image: SourceImage, sent: threading.Event, *, is_checked: bool = False) -> None:
+        """Send what the agent lacks of a source.
+
+        Args:
+            image: The source; its buffers are the trainer's own memory.
+            sent: Set when they may change.
+            is_checked: Nobody waits for that: the agent is to look whether they did.
+        """
+        patch = make_patch(image, self._digests)
+        self._digests = image.digests
+        sizes = [(number, buffer.nbytes) for number, buffer in patch.new.items()]
+        digests = {number: image.digests[number] for number in patch.new} if is_checked else {}
+        head = pickle.dumps((len(patch.data), sizes, patch.old, digests), 5)
+        self._outgoing.put(ToAgent.SOURCE, 0, head, patch.data, *(buffer.cast("B") for buffer in patch.new.values()))
+        self._outgoing.when_sent(sent.set)
+
+    def give_up(self, reason: str) -> None:
+        """Take the node for lost."""
+        self._end = partial(self._link.lose, f"node {self._link.name} was given up: {reason}")
+
+    def stop(self) -> None:
+        """Tell the agent to end, and end."""
+        self._outgoing.put(ToAgent.STOP, 0)
+        with contextlib.suppress(OSError):
+            self._outgoing.flush()
+        self._end = partial(self._link.lose, f"the link to node {self._link.name} was closed")
+
+    # -- Down
+
+    def _pass_grants(self, worker: RemoteWorker) -> None:
+        grants = worker.read()
+        self._touched.add(worker)
+        if grants is None:
+            self._poller.unregister(worker.grants)
+            del self._readers[worker.grants]
+            worker.close_grants()
+            self._outgoing.put(ToAgent.CLOSE, worker.key)
+            return
+        plain = bytearray()
+        for grant, payload in grants:
+            if payload is None or self._is_there(grant):
+                plain += grant
+                continue
+            self._put_grants(worker, plain)
+            plain = bytearray()
+            nbytes = GRANT.size + payload.nbytes
+            self._outgoing.put_sized(ToAgent.FILLED, worker.key, nbytes, grant, payload)
+        self._put_grants(worker, plain)
+
+    def _put_grants(self, worker: RemoteWorker, grants: bytearray) -> None:
+        if grants:
+            self._outgoing.put(ToAgent.GRANTS, worker.key, bytes(grants))
+
+    def _is_there(self, grant: bytes) -> bool:
+        """Return whether the agent has the new source that a grant is about, from the grant of another worker."""
+        _magic, kind, _slot, turn, *_ = GRANT.unpack(grant)
+        if kind != Down.STATE or turn in self._states:
+            return bool(kind == Down.STATE)
+        self._states = {turn}
+        return False
+
+    def _settle(self) -> None:
+        """Write the reports of the workers that were touched, and wait for what they wait for."""
+        while self._touched:
+            worker = self._touched.pop()
+            if self._link.workers.get(worker.key) is worker:
+                is_flushed = worker.flush()
+                self._watch(self._writers, worker.reports, worker, _WRITABLE, wanted=not is_flushed)
+                wants_grants = worker.grants >= 0 and worker.num_wanted > 0
+                self._watch(self._readers, worker.grants, worker, READABLE, wanted=wants_grants)
+
+    def _watch(
+        self, watched: dict[int, RemoteWorker], fd: int, worker: RemoteWorker, event: int, *, wanted: bool
+    ) -> None:
+        if wanted and fd not in watched:
+            self._poller.register(fd, event)
+            watched[fd] = worker
+        elif not wanted and watched.pop(fd, None) is not None:
+            self._poller.unregister(fd)
+
+    # -- Up
+
+    def _messages(self) -> Messages:
+        """Parse what the agent says."""
+        while True:
+            kind, key, nbytes = HEAD.unpack((yield HEAD.size))
+            body = yield nbytes
+            if kind == FromAgent.REPORTS:
+                yield from self._take_reports(key, body)
+            elif kind != FromAgent.TICK:
+                self._take_message(kind, key, body)
+
+    def _take_reports(self, key: int, body: bytes) -> Messages:
+        worker, link = self._link.workers.get(key), self._link
+        for report in REPORT.iter_unpack(body):
+            if report[1] not in WITH_BYTES:
+                if worker is not None:
+                    worker.enter(report)
+                continue
+            view = memoryview(bytearray(report[7])) if worker is None else worker.place_for(report)
+            yield view
+            if worker is not None:
+                worker.enter(report, view)
+                link.num_bytes += report[6]
+        if worker is not None:
+            link.num_batches += sum(report[1] in OUTCOMES for report in REPORT.iter_unpack(body))
+            self._touched.add(worker)
+
+    def _take_message(self, kind: int, key: int, body: bytes) -> None:
+        link = self._link
+        worker = link.workers.get(key)
+        if kind == FromAgent.NOTE:
+            warn(f"node {link.name}: {body.decode('utf-8', 'replace')}")
+        elif kind == FromAgent.ENDED:
+            self._end = partial(link.lose, "", None, *wire.PID.unpack(body))
+        elif kind == FromAgent.FAULT:
+            reason = failures.unpack(body)
+            self._end = partial(link.lose, f"node {link.name} was lost: {type(reason).__name__}: {reason}")
+        elif worker is None:
+            raise ProtocolError(f"a message of kind {kind} about a worker that is not there")
+        elif kind == FromAgent.STARTED:
+            link.emit(Event(key, Process(int(*wire.PID.unpack(body)), -1, link.name)))
+        elif kind == FromAgent.RAW:
+            worker.send_raw(body)
+            self._touched.add(worker)
+        elif kind == FromAgent.STACKS:
+            worker.send_stacks(body)
+        elif kind == FromAgent.FAILED:
+            self._drop(worker, Event(key, error=failures.unpack(body)))
+        elif kind == FromAgent.EXITED:
+            exitcode, peak_bytes = wire.EXIT.unpack_from(body)
+            worker.give_back(body[wire.EXIT.size :])
+            self._drop(worker, Event(key, exitcode=exitcode, peak_bytes=peak_bytes))
+        else:
+            raise ProtocolError(f"a message of kind {kind}")
+
+    def _drop(self, worker: RemoteWorker, event: Event) -> None:
+        """Report the end of a worker; what the pipe of its reports does not take is computed again."""
+        worker.flush()
+        self._watch(self._writers, worker.reports, worker, _WRITABLE, wanted=False)
+        self._watch(self._readers, worker.grants, worker, READABLE, wanted=False)
+        del self._link.workers[worker.key]
+        self._link.emit(event)
+        worker.close()
