@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 from mpqueue.control.pipeline import Pipeline
@@ -19,7 +19,7 @@ from mpqueue.control.seeds import fresh_seed
 from mpqueue.coordination.members import Stoppable
 from mpqueue.engine import Engine, epoch_schedule, stream_schedule
 from mpqueue.errors import MPQueueError
-from mpqueue.forms import own_of, taken_by_name
+from mpqueue.forms import backend_of, own_of, taken_by_name
 from mpqueue.iterators import BatchIterator
 from mpqueue.options import DEFAULT_START_METHOD, BackendName, Options, StartMethod, check_counts, check_flags
 from mpqueue.sources import check_sequence, check_stream, epoch_end_of
@@ -81,6 +81,8 @@ class SequenceEnqueuer(Stoppable):
     Follows: ``tf.keras.utils.SequenceEnqueuer``.
     """
 
+    _is_on_cluster = False
+
     def __init__(self, sequence: Any, use_multiprocessing: bool = False) -> None:
         check_flags(use_multiprocessing=use_multiprocessing)
         self.sequence = sequence
@@ -109,7 +111,14 @@ class SequenceEnqueuer(Stoppable):
 
     @property
     def _backend(self) -> BackendName:
+        if self._is_on_cluster:
+            return "ray"
         return "process" if self.use_multiprocessing else "thread"
+
+    def _choose(self, backend: BackendName | None) -> None:
+        """Take the backend that a subclass was given."""
+        chosen = backend_of(backend, use_multiprocessing=bool(self.use_multiprocessing), options=self._options)
+        self.use_multiprocessing, self._is_on_cluster = chosen != "thread", chosen == "ray"
 
     def start(self, workers: int | None = None, max_queue_size: int | None = None) -> None:
         """Start the workers.
@@ -243,7 +252,7 @@ class OrderedEnqueuer(SequenceEnqueuer):
         max_queue_size: Batches computed ahead, if `start` gets no other number; None: the sequence's own number,
             else 10.
         shuffle: A new order for every epoch.
-        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor: See
+        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor, ray_options: See
             `mpqueue.options.Options`.
 
     Raises:
@@ -261,6 +270,7 @@ class OrderedEnqueuer(SequenceEnqueuer):
         use_multiprocessing: bool | None = None,
         max_queue_size: int | None = None,
         shuffle: bool | None = None,
+        backend: BackendName | None = None,
         seed: int | None = None,
         ordered: bool = True,
         start_method: StartMethod = DEFAULT_START_METHOD,
@@ -270,16 +280,19 @@ class OrderedEnqueuer(SequenceEnqueuer):
         max_batch_bytes: int | None = None,
         copy: bool = False,
         monitor: bool = False,
+        ray_options: Mapping[str, Any] | None = None,
     ) -> None:
         options, given = Options.of(locals()), taken_by_name(positional, locals())
         chosen = {"use_multiprocessing": False, "shuffle": False} | own_of(sequence) | given
         check_flags(shuffle=chosen["shuffle"])
         super().__init__(sequence, chosen["use_multiprocessing"])
+        self._options = options
+        self._choose(backend)
         counts = chosen.get("workers", _WORKERS), chosen.get("max_queue_size", _MAX_QUEUE_SIZE)
         self._counts = check_counts(*counts, self._backend)
         self.workers = self._counts[0]
         check_sequence(sequence)
-        self.shuffle, self._options = chosen["shuffle"], options
+        self.shuffle = chosen["shuffle"]
         self._epoch, self._position = 0, 0
 
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:
@@ -327,7 +340,7 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         use_multiprocessing: Worker processes instead of threads. Generator objects cannot be pickled: they are
             inherited by fork, and an element that a killed worker computed cannot be computed again.
         random_seed: As ``seed``, under Keras's name.
-        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor: See
+        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor, ray_options: See
             `mpqueue.options.Options`.
 
     Raises:
@@ -343,6 +356,7 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         use_multiprocessing: bool = False,
         random_seed: int | None = None,
         *,
+        backend: BackendName | None = None,
         seed: int | None = None,
         ordered: bool = True,
         start_method: StartMethod = DEFAULT_START_METHOD,
@@ -352,6 +366,7 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         max_batch_bytes: int | None = None,
         copy: bool = False,
         monitor: bool = False,
+        ray_options: Mapping[str, Any] | None = None,
     ) -> None:
         if seed is not None and random_seed is not None and seed != random_seed:
             raise ValueError(f"random_seed={random_seed} and seed={seed} mean the same: give one of them")
@@ -360,6 +375,7 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         super().__init__(generator, use_multiprocessing)
         check_stream(generator)
         self.random_seed, self._options = random_seed, options
+        self._choose(backend)
         self._epoch = 0
 
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:

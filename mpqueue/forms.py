@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from mpqueue.options import BackendName, Options
 from mpqueue.sequence import Sequence
 
 _KERAS_2 = ("use_multiprocessing", "shuffle")
@@ -32,6 +33,27 @@ def taken_by_name(positional: tuple[Any, ...], named: Mapping[str, Any]) -> dict
     for name in by_place.keys() & given.keys():
         raise TypeError(f"OrderedEnqueuer got {name} twice: {by_place[name]!r} by its place, {given[name]!r} by name")
     return given | by_place
+
+
+def backend_of(backend: BackendName | None, *, use_multiprocessing: bool, options: Options) -> BackendName:
+    """Return what runs the source of an enqueuer.
+
+    Args:
+        backend: As given; None: ``use_multiprocessing`` decides.
+        use_multiprocessing: As given, or its default.
+        options: Of the enqueuer.
+
+    Raises:
+        TypeError: `ray_options` has a key of the wrong type.
+        ValueError: There is no such backend; it contradicts ``use_multiprocessing``, or `ray_options`.
+        ImportError: It is "ray", and there is no Ray.
+    """
+    chosen: BackendName = backend or ("process" if use_multiprocessing else "thread")
+    if backend is not None or options.ray_options is not None:
+        options.check_backend(chosen)
+    if chosen == "thread" and use_multiprocessing:
+        raise ValueError('backend="thread" and use_multiprocessing=True contradict each other: give one of them')
+    return chosen
 
 
 def own_of(sequence: Any) -> dict[str, Any]:

@@ -11,16 +11,16 @@ The signatures of the classes in question decide whether a version of Keras fits
 import functools
 import inspect
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
 from mpqueue import keras_resets, stats
-from mpqueue.forms import own_of
+from mpqueue.forms import backend_of, own_of
 from mpqueue.loader import Loader
 from mpqueue.loader_passes import LoaderEnqueuer, LoaderEpochs
-from mpqueue.options import DEFAULT_START_METHOD, Options, StartMethod, check_counts, check_flags
+from mpqueue.options import DEFAULT_START_METHOD, BackendName, Options, StartMethod, check_counts, check_flags
 from mpqueue.passes import PassEnqueuer
 from mpqueue.replacement import Installation, Replacement
 from mpqueue.sources import check_sequence, length_of
@@ -59,6 +59,8 @@ def accelerate(  # noqa: D417 - the options are described where they are checked
     max_batch_bytes: int | None = None,
     copy: bool = False,
     monitor: bool = False,
+    backend: BackendName | None = None,
+    ray_options: Mapping[str, Any] | None = None,
 ) -> Any:
     """A dataset for `model.fit`, `evaluate` or `predict`: ``model.fit(mpqueue.keras.accelerate(train, workers=4))``.
 
@@ -74,7 +76,7 @@ def accelerate(  # noqa: D417 - the options are described where they are checked
             none, Keras computes the items itself.
         use_multiprocessing: Worker processes; False: threads; None: a `mpqueue.Sequence`'s own choice, else processes.
         max_queue_size: See `mpqueue.Loader`; None: a `mpqueue.Sequence`'s own number, else 10.
-        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor: See
+        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor, ray_options: See
             `mpqueue.options.Options`; the shuffled order is drawn from Python's `random` all the same.
 
     Returns:
@@ -88,25 +90,32 @@ def accelerate(  # noqa: D417 - the options are described where they are checked
     """
     options = Options.of(locals())
     numbers = {"workers": workers, "use_multiprocessing": use_multiprocessing, "max_queue_size": max_queue_size}
-    given = {name: value for name, value in numbers.items() if value is not None}
+    return _accelerate(
+        py_dataset, options, {name: value for name, value in numbers.items() if value is not None}, backend
+    )
+
+
+def _accelerate(py_dataset: Any, options: Options, given: dict[str, Any], backend: BackendName | None) -> Any:
     source = py_dataset.source if isinstance(py_dataset, Accelerated) else py_dataset
     if isinstance(source, Loader):
-        return _told_of_resets(_hooked(_accelerated_loader(source, options, given)))
-    return _hooked(_accelerated(source, options, given))
+        named = given if backend is None else {"backend": backend} | given
+        accelerated = _hooked(_accelerated_loader(source, options, named))
+        keras_resets.tell(accelerated)
+        return accelerated
+    if backend is not None:
+        given = {"use_multiprocessing": backend != "thread"} | given
+    return _hooked(_accelerated(source, options, given, backend))
 
 
-def _told_of_resets(dataset: Any) -> Any:
-    keras_resets.tell(dataset)
-    return dataset
-
-
-def _accelerated(source: Any, options: Options, given: dict[str, Any]) -> Any:
+def _accelerated(source: Any, options: Options, given: dict[str, Any], backend: BackendName | None) -> Any:
     check_sequence(source)
     chosen = {"workers": num_cpus(), "use_multiprocessing": True, "max_queue_size": 10} | own_of(source) | given
     check_flags(use_multiprocessing=chosen["use_multiprocessing"])
-    kind = "process" if chosen["use_multiprocessing"] else "thread"
+    kind = backend_of(backend, use_multiprocessing=bool(chosen["use_multiprocessing"]), options=options)
     workers, max_queue_size = check_counts(chosen["workers"], chosen["max_queue_size"], kind)
-    return _class_of(Accelerated)(source, options, workers, chosen["use_multiprocessing"], max_queue_size)
+    dataset = _class_of(Accelerated)(source, options, workers, chosen["use_multiprocessing"], max_queue_size)
+    dataset.backend = backend
+    return dataset
 
 
 def _accelerated_loader(loader: Loader, options: Options, given: dict[str, Any]) -> Any:
@@ -147,10 +156,12 @@ class Accelerated:
     Attributes:
         source: The dataset that it stands for: what the workers get, and whose hooks are called.
         options: The options of its enqueuers.
+        backend: That of its enqueuers; None: as ``use_multiprocessing`` says.
     """
 
     source: Any
     options: Options
+    backend: BackendName | None = None
     enqueuer: "Callable[[], Enqueuer | None]" = staticmethod(lambda: None)  # a weak reference to the latest
 
     def __getitem__(self, index: int) -> Any:
@@ -266,11 +277,13 @@ class Enqueuer(PassEnqueuer):
         max_queue_size: int = 10,
         shuffle: bool = False,
     ) -> None:
-        source, options = py_dataset, None
+        source, options, backend = py_dataset, None, None
         if isinstance(py_dataset, Accelerated):
-            source, options = py_dataset.source, py_dataset.options
+            source, options, backend = py_dataset.source, py_dataset.options, py_dataset.backend
             py_dataset.enqueuer = weakref.ref(self)
-        super().__init__(source, workers, use_multiprocessing, max_queue_size, shuffle, options=options)
+        super().__init__(
+            source, workers, use_multiprocessing, max_queue_size, shuffle, options=options, backend=backend
+        )
         self.py_dataset = py_dataset
 
 

@@ -31,6 +31,7 @@ from mpqueue.control.progress import Place
 from mpqueue.control.schedule import EpochSchedule
 from mpqueue.control.seeds import fresh_seed
 from mpqueue.engine import Engine
+from mpqueue.forms import backend_of
 from mpqueue.lazy_orders import draw_lazy_order
 from mpqueue.options import BackendName, Options, check_counts, check_flags
 from mpqueue.sources import check_sequence, has_hooks, length_of
@@ -105,6 +106,7 @@ class PassEnqueuer(idle.Pool):
         max_queue_size: Batches computed ahead, those at work included; 0: unbounded (threads only).
         shuffle: A new order for every pass, drawn from Python's `random`.
         options: The options of all enqueuers; random numbers of the items follow from (seed, pass, index).
+        backend: "ray": the processes are on the nodes of a Ray cluster; None: as ``use_multiprocessing`` says.
 
     Raises:
         TypeError: The source lacks ``__getitem__`` or a length; a count is no integer.
@@ -123,14 +125,15 @@ class PassEnqueuer(idle.Pool):
         shuffle: bool = False,
         *,
         options: Options | None = None,
+        backend: BackendName | None = None,
     ) -> None:
         check_sequence(source)
         check_flags(use_multiprocessing=use_multiprocessing, shuffle=shuffle)
         super().__init__(source)
         self.shuffle, self.use_multiprocessing = shuffle, bool(use_multiprocessing)
-        self._backend: BackendName = "process" if use_multiprocessing else "thread"
-        self.workers, self.max_queue_size = check_counts(workers, max_queue_size, self._backend)
         self._options = Options() if options is None else options
+        self._backend = backend_of(backend, use_multiprocessing=self.use_multiprocessing, options=self._options)
+        self.workers, self.max_queue_size = check_counts(workers, max_queue_size, self._backend)
         seed = self._options.seed
         self._seed = fresh_seed(_numbers.next()) if seed is None else int(seed)
         self._is_running = self._has_paused = False

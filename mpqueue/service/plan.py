@@ -8,7 +8,7 @@ from mpqueue.control.schedule import DrawnSchedule, EpochSchedule, StreamSchedul
 from mpqueue.control.seeds import fresh_seed
 from mpqueue.memory.ring import SPARE_SLOTS
 from mpqueue.memory.segment import largest_segment_bytes
-from mpqueue.options import Options, SampleOptions, check_counts, check_flags, refuse_torch_names
+from mpqueue.options import BackendName, Options, SampleOptions, check_counts, check_flags, refuse_torch_names
 from mpqueue.orders import Order
 from mpqueue.samples.shards import ALONE, AllRanks
 from mpqueue.service.lots import LotWork
@@ -31,12 +31,14 @@ class StreamPlan(NamedTuple):
         job: Of its workers.
         max_queue_size: Batches computed ahead.
         draws: What a sampler gives; None without one.
+        backend: What runs the workers: "process" or "ray".
     """
 
     order: Order
     job: Job
     max_queue_size: int
     draws: KeptDraws | None
+    backend: BackendName = "process"
 
     def schedule(self) -> EpochSchedule | StreamSchedule:
         """Return a new schedule."""
@@ -44,7 +46,7 @@ class StreamPlan(NamedTuple):
         if self.draws is not None:
             return DrawnSchedule(self.draws, barrier=barrier)
         schedule: EpochSchedule | StreamSchedule = self.order.schedule(
-            self.job.seed, self.job.workers, "process", barrier=barrier
+            self.job.seed, self.job.workers, self.backend, barrier=barrier
         )
         return schedule
 
@@ -65,8 +67,10 @@ def make_plan(
         TypeError: The source is no source, or an option has the wrong type.
         ValueError: An option has an impossible value, excludes another one, or means nothing to a server.
     """
-    _refuse(workers, options)
+    backend: BackendName = options.pop("backend", "process")
+    _refuse(workers, backend, options)
     chosen = Options(**{name: value for name, value in options.items() if name in _OF_ENGINE})
+    chosen.check_backend(backend)
     check_flags(shuffle=shuffle)
     order = _make_order(source, options, shuffle=bool(shuffle), world=world)
     workers, max_queue_size = check_counts(workers, max_queue_size, "process")
@@ -80,7 +84,7 @@ def make_plan(
         **{**order.of_job(), "shard": ALONE},
     )
     draws = None if order.sampled is None else KeptDraws(order.sampled.draw)
-    return StreamPlan(order, job, max_queue_size, draws)
+    return StreamPlan(order, job, max_queue_size, draws, backend)
 
 
 def _ring_plan(workers: int, max_queue_size: int, num_kept: int | None) -> RingPlan:
@@ -91,11 +95,10 @@ def _ring_plan(workers: int, max_queue_size: int, num_kept: int | None) -> RingP
     return RingPlan("memfd", max_queue_size + num_kept, LotWork)
 
 
-def _refuse(workers: Any, options: dict[str, Any]) -> None:
+def _refuse(workers: Any, backend: str, options: dict[str, Any]) -> None:
     """Raise for options that a Loader has and a server has not, and for those that nobody has."""
-    backend = options.pop("backend", "process")
-    if backend != "process" or workers == 0:
-        got = f"backend={backend!r}" if backend != "process" else "workers=0"
+    if backend == "thread" or workers == 0:
+        got = f"backend={backend!r}" if backend == "thread" else "workers=0"
         raise ValueError(f"a server's batches lie in shared memory, written by worker processes: leave out {got}")
     if options.pop("shard", None) is not None:
         raise ValueError('a server deals to all ranks: leave out shard, and pass mode="split" with world=N')

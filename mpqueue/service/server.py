@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any, Literal, Self
@@ -62,7 +62,8 @@ class Server:
         workers: Worker processes; None: one per CPU that this process may use.
         max_queue_size: Batches computed ahead; each consumer is offered as many.
         shuffle, batch_size, collate, drop_last, sampler, batch_sampler, on_error, max_errors, seed, ordered,
-            start_method, restarts, batch_timeout, worker_init, max_batch_bytes: As of a `mpqueue.Loader`.
+            start_method, restarts, batch_timeout, worker_init, max_batch_bytes, ray_options: As of a `mpqueue.Loader`.
+        backend: "process", or "ray": the workers are on the nodes of a Ray cluster.
 
     Attributes:
         name: As given.
@@ -112,6 +113,8 @@ class Server:
         batch_timeout: float | None = None,
         worker_init: Callable[[], Any] | None = None,
         max_batch_bytes: int | None = None,
+        backend: Literal["process", "ray"] = "process",
+        ray_options: Mapping[str, Any] | None = None,
         **unknown: Any,
     ) -> None:
         arguments, self._home = locals(), Home.of(name)
@@ -122,17 +125,21 @@ class Server:
             mode=mode, world=world, slow=slow, grace_s=grace_s, lease_timeout=lease_timeout, window=window
         )
         self._uids = frozenset(map(int, allow_uids))
-        own: dict[str, Any] = {"workers": num_cpus() if workers is None else workers, "max_queue_size": max_queue_size}
-        own |= {"shuffle": shuffle, "world": (self._rules.world or 1) if self._rules.is_ranked else 1}
-        self._make_stream = partial(Stream, source, **own, **unknown, **_stream_options(arguments))
+        arguments |= {"workers": num_cpus() if workers is None else workers}
+        arguments |= {"world": (self._rules.world or 1) if self._rules.is_ranked else 1}
+        self._make_stream = partial(Stream, source, **unknown, **_stream_options(arguments))
         self._stream = self._make_stream()
-        if journal is not None:
-            _check_restartable(self._stream, is_ordered=bool(ordered))
-        is_stream, is_ordered = self._stream.is_generator, bool(ordered)
-        self._rules = replace(self._rules, can_replay=not is_stream and is_ordered, is_ordered=is_stream or is_ordered)
+        self._settle_rules(is_ordered=bool(ordered))
         self._run: _Run | None = None
         self._latest = ServerStatistics()
         self._lock = threading.RLock()
+
+    def _settle_rules(self, *, is_ordered: bool) -> None:
+        """Enter into the rules what follows from the stream."""
+        if self._journal_path is not None:
+            _check_restartable(self._stream, is_ordered=is_ordered)
+        is_stream = self._stream.is_generator
+        self._rules = replace(self._rules, can_replay=not is_stream and is_ordered, is_ordered=is_stream or is_ordered)
 
     def start(self) -> Self:
         """Take the name, start the workers, and serve; returns when consumers can attach.
@@ -322,8 +329,9 @@ def _job_of(stream: Stream, rules: Rules) -> str:
 
 
 def _stream_options(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return those arguments that are options of a `Loader`, but for those that mean nothing here."""
-    names = {field.name for kind in (Options, SampleOptions) for field in fields(kind)} - {"copy", "monitor", "shard"}
+    """Return those arguments that are options of a `Stream`, but for those that mean nothing here."""
+    names = {"workers", "max_queue_size", "shuffle", "world", "backend"}
+    names |= {field.name for kind in (Options, SampleOptions) for field in fields(kind)} - {"copy", "monitor", "shard"}
     return {name: arguments[name] for name in names}
 
 

@@ -141,7 +141,7 @@ class Stream:
             schedule.last_epoch = place.epoch
         epoch_end = None if self.is_generator else epoch_end_of(plan.job.source)
         job = replace(plan.job, skip=place.counts)
-        pipeline: Any = self._engine.start(job, schedule, "process", plan.max_queue_size, place, epoch_end=epoch_end)
+        pipeline: Any = self._engine.start(job, schedule, plan.backend, plan.max_queue_size, place, epoch_end=epoch_end)
         try:
             self._use(pipeline)
         except BaseException:

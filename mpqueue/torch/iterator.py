@@ -32,7 +32,7 @@ from mpqueue.control.progress import Place
 from mpqueue.control.schedule import StreamSchedule
 from mpqueue.engine import Engine
 from mpqueue.errors import MPQueueError, WorkerRaised
-from mpqueue.options import Options, StartMethod
+from mpqueue.options import BackendName, Options, StartMethod
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.torch import state
 from mpqueue.torch.checks import refuse_cuda
@@ -73,7 +73,10 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         self._in_order = getattr(loader, "in_order", True)  # torch has it from 2.6 on
         if not self._prefetch_factor or self._prefetch_factor <= 0:
             raise AssertionError("prefetch_factor must be greater than 0 for MultiProcessingDataLoaderIter")
+        self._backend: BackendName = getattr(loader, "backend", "process")
         self._start_method = _start_method_of(loader)
+        if self._backend == "ray" and self._start_method == "fork":
+            self._start_method = "nursery"  # what is forked from this process would be on this machine
         refuse_cuda(self._dataset, self._start_method)
         self._epoch = -1
         self._has_warned = False
@@ -89,7 +92,10 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             self._drop_last, self._auto_collation,
         )  # fmt: skip
         source = StreamSource(parts) if self._is_stream else MapSource(parts)
-        options = Options(ordered=bool(self._in_order), start_method=self._start_method, worker_init=source.prepare)
+        options = Options(
+            ordered=bool(self._in_order), start_method=self._start_method, worker_init=source.prepare,
+            ray_options=getattr(loader, "ray_options", None),
+        )  # fmt: skip
         guard = make_pinned if self._pin_memory and self._pin_memory_device == "cuda" else None
         job = Job(
             source=source, workers=workers, seed=self._base_seed, is_seed_given=True, options=options, guard=guard
@@ -142,7 +148,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         assert self._engine is not None
         credit = self._prefetch_factor * self._num_workers
         job = replace(self._job, skip=place.counts)
-        return self._engine.start(job, self._schedule, "process", credit, place)
+        return self._engine.start(job, self._schedule, self._backend, credit, place)
 
     # -- The batches
 

@@ -1,10 +1,12 @@
 """`DataLoader`: torch's own, with mpqueue's workers."""
 
-from typing import Any, Generic, TypeVar
+from collections.abc import Mapping
+from typing import Any, Generic, Literal, TypeVar
 
 from torch.utils import data
 
 from mpqueue.engine import Engine
+from mpqueue.ray_options import check_backend
 from mpqueue.stats import Statistics
 from mpqueue.torch import state
 from mpqueue.torch.inline import InlineIterator
@@ -19,11 +21,34 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
 
     It takes the arguments of torch's, checks them as torch does, and gives the same batches in the same order for the
     same ``torch.manual_seed`` or ``generator``. Only the workers are others.
+
+    Args:
+        *args: As of torch's.
+        backend: "process", or "ray": the workers are on the nodes of a Ray cluster.
+        ray_options: With ``backend="ray"``: see `mpqueue.ray_options.RayOptions`.
+        **options: As of torch's.
+
+    Raises:
+        TypeError, ValueError: As of torch's; or `ray_options` is none.
+        ImportError: The backend is "ray", and there is no Ray.
     """
 
     resumed: state.State | None = None  # where the next pass goes on, which its iterator takes
     _pass: state.Pass | None = None
     _engine: Engine | None = None
+
+    def __init__(
+        self,
+        *args: Any,
+        backend: Literal["process", "ray"] = "process",
+        ray_options: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        if backend not in {"process", "ray"}:
+            raise ValueError(f'backend must be "process" or "ray", got {backend!r}')
+        check_backend(backend, ray_options)
+        self.backend, self.ray_options = backend, ray_options
+        super().__init__(*args, **options)
 
     def _get_iterator(self) -> Any:
         if self.num_workers == 0:
