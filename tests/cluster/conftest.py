@@ -1,0 +1,77 @@
+"""A Ray cluster of several raylets on this machine, and the proof that each test leaves nothing on it."""
+
+import contextlib
+import gc
+import os
+import signal
+import time
+
+import pytest
+from conftest import DEADLOCK_S
+from helpers import on_cluster
+
+import mpqueue
+from mpqueue.system import descriptors
+
+pytest.importorskip("ray", reason="Ray has no wheel for this Python")
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A cluster whose head this process has joined: two nodes with two CPUs each."""
+    with on_cluster.started(num_nodes=2) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing(request):
+    """Each test leaves no agent, nursery, worker, thread or descriptor behind; Ray's own come and go as they like."""
+    gc.collect()
+    before = _footprint()
+    yield
+    mpqueue.shutdown()
+    until = time.monotonic() + DEADLOCK_S / 2
+    while left := {what: things for what, things in _footprint().items() if not things <= before[what]}:
+        assert time.monotonic() < until, f"the test left behind: {left}, there was {before}"
+        gc.collect()
+        time.sleep(0.02)
+
+
+def _footprint():
+    import threading
+
+    return {
+        "processes": on_cluster.processes_of_ours(),
+        "threads": {thread.name for thread in threading.enumerate() if thread.name.startswith("mpqueue")},
+        "descriptors": set(descriptors._owned),
+        "objects": set(descriptors._objects),
+    }
+
+
+@pytest.fixture
+def extra_node(cluster):
+    """Adds nodes to the cluster, and removes those that a test has left."""
+    added = []
+
+    def add(**options):
+        added.append(cluster.add(**options))
+        return added[-1]
+
+    yield add
+    for node in added:
+        cluster.remove(node)
+
+
+@pytest.fixture
+def stopped():
+    """Continues the processes that a test has stopped."""
+    pids = []
+
+    def stop(pid):
+        pids.append(pid)
+        os.kill(pid, signal.SIGSTOP)
+
+    yield stop
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)

@@ -1,0 +1,142 @@
+"""The same stream on one machine and on the nodes of a cluster, whatever happens to them."""
+
+import numpy as np
+import pytest
+from helpers.on_cluster import Told, agents, hash_of, on
+
+import mpqueue
+from mpqueue import Loader
+
+OPTIONS = {"seed": 7, "shuffle": True}
+
+
+def epochs(loader, count=2):
+    return hash_of(batch for _ in range(count) for batch in loader)
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """The hash of two epochs without workers."""
+    return epochs(Loader(Told(), workers=0, **OPTIONS))
+
+
+@pytest.mark.parametrize(("workers", "backend"), [(1, "process"), (2, "process"), (2, "thread")])
+def test_the_stream_on_one_machine_is_what_the_cluster_is_compared_with(expected, workers, backend):
+    with Loader(Told(), workers=workers, backend=backend, **OPTIONS) as loader:
+        assert epochs(loader) == expected
+
+
+def test_the_stream_of_one_node_is_the_same(cluster, expected):
+    with Loader(Told(), workers=2, backend="ray", ray_options=on(cluster.others[0].node_id), **OPTIONS) as loader:
+        assert epochs(loader) == expected
+        assert [node.workers for node in loader.statistics().nodes] == [2]
+        assert len(agents()) == 1
+
+
+def test_the_stream_of_two_nodes_is_the_same_and_each_gives_batches(cluster, expected):
+    with Loader(Told(), workers=2, backend="ray", **OPTIONS) as loader:
+        assert epochs(loader) == expected
+        nodes = loader.statistics().nodes
+    assert [node.workers for node in nodes] == [1, 1]
+    assert sum(node.batches for node in nodes) >= 48
+    assert all(node.batches and node.bytes and not node.deaths for node in nodes)
+
+
+def test_the_stream_of_three_nodes_is_the_same(cluster, expected, extra_node):
+    extra_node()
+    with Loader(Told(), workers=3, backend="ray", **OPTIONS) as loader:
+        assert epochs(loader) == expected
+        assert [node.workers for node in loader.statistics().nodes] == [1, 1, 1]
+
+
+def test_a_stream_goes_on_from_this_machine_to_the_cluster_and_back(cluster):
+    """Saved in the middle of an epoch, with other numbers of workers each time."""
+    source = Told(length=30)
+    whole = [index for _numbers, index, _pid in Loader(source, workers=0, **OPTIONS)]
+    state, parts, seen = None, [], []
+    for options in ({"workers": 2}, {"workers": 2, "backend": "ray"}, {"workers": 1}):
+        with Loader(source, **options, **OPTIONS) as loader:
+            if state is not None:
+                loader.load_state_dict(state)
+            batches = iter(loader)
+            for _ in range(10):
+                numbers, index, _pid = next(batches)
+                parts.append(numbers.copy())
+                seen.append(int(index))
+            state = loader.state_dict()
+    assert seen == whole
+    expected = [numbers for numbers, _index, _pid in Loader(source, workers=0, **OPTIONS)]
+    np.testing.assert_array_equal(parts, expected)
+
+
+class Trees:
+    """Batches of all kinds: nested, ragged, text, objects, allocated in the slot, empty, large."""
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        made = mpqueue.empty((index % 3, 5), "f4")
+        made[...] = index
+        return {
+            "made": made,
+            "ragged": [np.arange(number) for number in range(index % 4)],
+            "text": f"batch {index}",
+            "object": {"set": {index}, "none": None},
+            "large": np.full((index * 40_000,), index, "i8"),
+            "names": np.array(["a", "bcd"] * index),
+        }
+
+
+def test_batches_of_all_kinds_come_unchanged_from_another_node(cluster):
+    with Loader(Trees(), workers=2, backend="ray", ray_options=on(cluster.others[0].node_id)) as loader:
+        for _ in range(2):
+            for index, batch in enumerate(loader):
+                expected = Trees()[index]
+                assert batch["text"] == expected["text"]
+                assert batch["object"] == expected["object"]
+                for name in ("made", "large", "names"):
+                    np.testing.assert_array_equal(batch[name], expected[name])
+                assert [part.tolist() for part in batch["ragged"]] == [part.tolist() for part in expected["ragged"]]
+
+
+def shares():
+    """A generator that shards itself."""
+    info = mpqueue.worker_info()
+    for index in range(info.shard_id, 20, info.num_shards):
+        yield index, info.id
+
+
+def test_a_generator_function_runs_in_workers_of_all_nodes(cluster):
+    with Loader(shares, workers=2, backend="ray") as loader:
+        for _ in range(2):
+            assert [int(index) for index, _worker in loader] == list(range(20))
+
+
+class Samples:
+    def __len__(self):
+        return 50
+
+    def __getitem__(self, index):
+        return {"x": mpqueue.rng().random(3), "index": index}
+
+
+def samples(**options):
+    with Loader(Samples(), batch_size=4, seed=3, **options) as loader:
+        return [(batch["x"].tolist(), batch["index"].tolist()) for _ in range(2) for batch in loader]
+
+
+def test_samples_are_collated_on_the_nodes(cluster):
+    assert samples(workers=2, backend="ray", shuffle=True) == samples(workers=0, shuffle=True)
+
+
+def test_a_samplers_lists_travel_to_the_nodes(cluster):
+    sampler = [index * 7 % 50 for index in range(50)]
+    options = {"sampler": sampler, "workers": 2}
+    on_other = {"backend": "ray", "ray_options": on(cluster.others[0].node_id)}
+    assert samples(**options, **on_other) == samples(sampler=sampler, workers=0)
+
+
+def test_ranks_share_the_batches_on_a_cluster(cluster):
+    both = [samples(workers=1, backend="ray", shuffle=True, shard=(rank, 2)) for rank in range(2)]
+    assert both == [samples(workers=0, shuffle=True, shard=(rank, 2)) for rank in range(2)]

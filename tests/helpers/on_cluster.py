@@ -1,0 +1,120 @@
+"""Ray clusters on this machine, sources that tell where they run, and hashes of streams."""
+
+import contextlib
+import hashlib
+import os
+import time
+
+import numpy as np
+import psutil
+
+import mpqueue
+
+STORE_BYTES = 80 << 20
+WAIT_S = 30
+
+
+class Cluster:
+    """Several raylets on this machine; this process has joined the first one."""
+
+    def __init__(self, num_nodes):
+        import ray
+        from ray.cluster_utils import Cluster as RayCluster
+
+        self._ray = RayCluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 2, "object_store_memory": STORE_BYTES, "include_dashboard": False},
+        )
+        self.address = self._ray.address
+        self.others = [self.add() for _ in range(num_nodes - 1)]
+        ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
+        self.own = ray.get_runtime_context().get_node_id()
+
+    def add(self, *, num_cpus=2, **options):
+        """Add a node; it is alive when this returns."""
+        node = self._ray.add_node(
+            num_cpus=num_cpus, object_store_memory=STORE_BYTES, include_dashboard=False, **options
+        )
+        self._ray.wait_for_nodes(WAIT_S)
+        return node
+
+    def remove(self, node):
+        """Remove a node, if it is still there."""
+        if node in self._ray.worker_nodes:
+            self._ray.remove_node(node, allow_graceful=False)
+
+    def kill(self, node):
+        """Kill the raylet of a node."""
+        from ray._private import ray_constants
+
+        for info in node.all_processes[ray_constants.PROCESS_TYPE_RAYLET]:
+            info.process.kill()
+
+    def close(self):
+        import ray
+
+        ray.shutdown()
+        self._ray.shutdown()
+
+
+@contextlib.contextmanager
+def started(num_nodes):
+    """A cluster for a while."""
+    cluster = Cluster(num_nodes)
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def on(node_id):
+    """The options that put all workers on one node."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False), "num_cpus": 0}
+
+
+def processes_of_ours():
+    """All processes below this one that a pool has started, or that are agents, with their names."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            told = f"{process.name()} {' '.join(process.cmdline())}"
+            for name in ("MpqueueAgent", "mpqueue-nursery", "mpqueue-worker", "import nursery"):
+                if name in told:
+                    found.add((process.pid, name))
+    return found
+
+
+def agents():
+    """The pids of all agents."""
+    return [pid for pid, name in processes_of_ours() if name == "MpqueueAgent"]
+
+
+def until(condition, what):
+    """Wait for what another process does, and no event tells of."""
+    end = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not happen"
+        time.sleep(0.02)
+
+
+class Told:
+    """Batch i: random numbers of its own, i, and the process that computed it, and its nursery's parent."""
+
+    def __init__(self, length=24, size=100):
+        self.length, self.size = length, size
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        return mpqueue.rng().integers(0, 255, self.size, dtype=np.uint8), index, os.getpid()
+
+
+def hash_of(batches):
+    """A hash of the numbers of a stream, whoever has computed them."""
+    digest = hashlib.sha256()
+    for numbers, index, _pid in batches:
+        digest.update(numbers.tobytes() + int(index).to_bytes(4, "little"))
+    return digest.hexdigest()
