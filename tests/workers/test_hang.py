@@ -137,7 +137,7 @@ def test_a_batch_has_its_time_from_when_its_worker_runs(monkeypatch):
     process = object()
     worker = SimpleNamespace(in_flight={1: "a batch"}, life=Life(), process=None, busy_since=round(now_s * 1e9))
     idle = SimpleNamespace(in_flight={}, life=Life(), process=process, busy_since=0)
-    watch = hang.HangWatch(SimpleNamespace(workers={0: worker, 1: idle}), 2.0)
+    watch = hang.HangWatch(SimpleNamespace(living=[worker, idle]), 2.0)
     now_s += 1.5
     assert watch.time_left_s() == pytest.approx(hang.START_S + 0.5)
     worker.process = process
