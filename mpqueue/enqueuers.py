@@ -252,8 +252,9 @@ class OrderedEnqueuer(SequenceEnqueuer):
         max_queue_size: Batches computed ahead, if `start` gets no other number; None: the sequence's own number,
             else 10.
         shuffle: A new order for every epoch.
-        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor, ray_options: See
-            `mpqueue.options.Options`.
+        backend: "process", "thread", or "ray" (see `mpqueue.Loader`); None: as ``use_multiprocessing`` says.
+        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor,
+            ray_options: See `mpqueue.options.Options`.
 
     Raises:
         TypeError: The source lacks ``__getitem__`` or ``__len__``, or an option has the wrong type.
@@ -340,8 +341,9 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         use_multiprocessing: Worker processes instead of threads. Generator objects cannot be pickled: they are
             inherited by fork, and an element that a killed worker computed cannot be computed again.
         random_seed: As ``seed``, under Keras's name.
-        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor, ray_options: See
-            `mpqueue.options.Options`.
+        backend: "process", "thread", or "ray" (see `mpqueue.Loader`); None: as ``use_multiprocessing`` says.
+        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor,
+            ray_options: See `mpqueue.options.Options`.
 
     Raises:
         TypeError: It is neither an iterator nor callable, or an option has the wrong type.

@@ -76,8 +76,9 @@ def accelerate(  # noqa: D417 - the options are described where they are checked
             none, Keras computes the items itself.
         use_multiprocessing: Worker processes; False: threads; None: a `mpqueue.Sequence`'s own choice, else processes.
         max_queue_size: See `mpqueue.Loader`; None: a `mpqueue.Sequence`'s own number, else 10.
-        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor, ray_options: See
-            `mpqueue.options.Options`; the shuffled order is drawn from Python's `random` all the same.
+        backend: "process", "thread", or "ray" (see `mpqueue.Loader`); None: as ``use_multiprocessing`` says.
+        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor,
+            ray_options: See `mpqueue.options.Options`; the shuffled order is drawn from Python's `random` all the same.
 
     Returns:
         A `keras.utils.PyDataset`; its attribute ``source`` is ``py_dataset``.

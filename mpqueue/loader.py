@@ -58,8 +58,8 @@ class Loader(Stoppable):
         shuffle: A new order for every epoch (sequences only).
         batch_size, collate, drop_last, sampler, batch_sampler, shard, on_error, max_errors: See
             `mpqueue.options.SampleOptions`.
-        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor, ray_options: See
-            `mpqueue.options.Options`.
+        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor,
+            ray_options: See `mpqueue.options.Options`.
 
     Raises:
         TypeError: The source is no source, or an option has the wrong type.
