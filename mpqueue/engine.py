@@ -26,6 +26,7 @@ from mpqueue.options import BackendName
 from mpqueue.sources import length_of
 from mpqueue.stats import Statistics
 from mpqueue.system.interrupts import HeldBack
+from mpqueue.system.log import debug, debugs
 from mpqueue.telemetry.recorder import Recorder
 from mpqueue.workers.backends import credit_for, make_backend
 from mpqueue.workers.job import Job
@@ -106,6 +107,7 @@ class Engine:
             self._finalizer = weakref.finalize(self, _abandon, pipeline)
             if self._kind and (job.options.monitor or registry.is_asked_for()):
                 self._show(job, backend, max_queue_size)
+        debug(f"{job.workers} workers ({backend}) run, up to {max_queue_size} batches ahead, from {place} on")
         return pipeline
 
     def _show(self, job: Job, backend: BackendName, max_queue_size: int) -> None:
@@ -154,6 +156,8 @@ class Engine:
                 registry.hide(self)
                 if self._finalizer is not None:
                     self._finalizer.detach()
+                if debugs():
+                    debug(f"the workers have ended: {self._latest}")
                 self.ended.set()
 
     def statistics(self) -> Statistics:

@@ -287,7 +287,7 @@ class ConsumerStatistics(Counted):
 
     @property
     def bytes_per_s(self) -> float:
-        """Their bytes per second."""
+        """Bytes of these batches per second."""
         return _ratio(self.bytes, self.elapsed_s)
 
     @property

@@ -12,6 +12,7 @@ A ring may have a *guard*: somebody who reads slots by other ways than the consu
 them), and says when a slot whose last view is gone may be used again.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -155,7 +156,8 @@ class Ring:
         self._has_warned = True
         warn(
             f"the consumer holds {self.slots.num_leased} batches, so it gets private copies until it drops some; "
-            "copy=True says that this is what you want"
+            "copy=True says that this is what you want",
+            "docs/seeing.md, Memory",
         )
 
     def release(self, slot: Slot) -> None:
@@ -228,6 +230,12 @@ class Ring:
         del self.memory
         self._leases.close()
         self.segment.close()
+
+    def __repr__(self) -> str:
+        states = Counter(slot.state.value for slot in self.slots.slots)
+        shown = ", ".join(f"{count} {state}" for state, count in states.items())
+        size = f"{self.slots.bytes_reserved():,} bytes in {self.segment.kind}"
+        return f"<ring of {self.slots.num_slots} slots: {shown}; {size}>"
 
     def _trim(self, slot: Slot, keep_bytes: int) -> None:
         self._cut(slot, max(FIRST_BYTES, -(-keep_bytes // PAGE) * PAGE))

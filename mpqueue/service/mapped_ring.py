@@ -110,7 +110,8 @@ class MappedRing:
             self._has_warned = True
             warn(
                 f"the consumer holds {self.num_leased} batches, so it gets private copies until it drops some; "
-                'writable="copy" says that this is what you want'
+                'writable="copy" says that this is what you want',
+                "docs/seeing.md, Memory",
             )
 
     def time_lease(self, slot: int, recorder: Recorder) -> None:

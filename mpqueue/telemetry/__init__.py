@@ -1,4 +1,4 @@
-"""What is counted and timed while a stream runs, and how it is shown.
+"""Counts and times of a stream while it runs, and the forms in which they are shown.
 
 From the ground up; a module imports only from its own line and the lines above it::
 

@@ -60,12 +60,12 @@ class Distribution:
 
     @property
     def count(self) -> int:
-        """How many times there are."""
+        """Number of times."""
         return sum(count for _, count in self.buckets)
 
     @property
     def mean_s(self) -> float:
-        """Their mean; 0 if there are none."""
+        """Mean of all times; 0 if there are none."""
         return self.total_s / self.count if self.buckets else 0.0
 
     @property

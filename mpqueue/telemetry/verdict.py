@@ -63,7 +63,7 @@ def of_consumer(counted: Any) -> str:
 
 
 def _of_workers(counted: Any) -> str:
-    """What holds up the workers, and a remedy."""
+    """Return what holds up the workers, and a remedy."""
     number, cpus = len(counted.workers), num_cpus()
     if not counted.ring_kind and not counted.credit_wait_s:
         return "it computes the batches itself; use workers"
@@ -98,7 +98,7 @@ def _of_workers(counted: Any) -> str:
 
 
 def _of_trainer(counted: Any) -> str:
-    """What the consumer could do."""
+    """Return what the consumer could do."""
     if counted.copies_held > counted.batches // 10:
         share = share_text(counted.copies_held / counted.batches)
         return (

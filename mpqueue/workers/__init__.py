@@ -27,11 +27,11 @@ From the ground up; a module imports only from its own line and the lines above 
     roster.py              all workers of a pool: start, kill, end
     pool.py                what the parts of a pool share; starts with the list of parts
     source_sync.py         which worker has which version of the source
+    incidents.py           messages about starts, ends, deaths, and the ring
     pressure.py            memory for workers that lack it
     hang.py                the end of workers that hang
     dispatcher.py          the hot path: grants and reports
     blame.py               which ticket a death is counted against
-    incidents.py           warnings about deaths and restarts
     supervision.py         replaces the dead
     process.py             the backend of worker processes
     backends.py            makes the backend of a job

@@ -1,11 +1,13 @@
-"""Warnings for the operator of a pool, in the logger ``mpqueue``: deaths and restarts.
+"""Messages for the operator of a pool, in the logger ``mpqueue``.
 
-Each death and each restart is one warning, with the worker's number. (Copies: `mpqueue.memory.ring`.)
+Each death and each restart is one warning, with the worker's number, and so is the first lack of memory. (Copies:
+`mpqueue.memory.ring`.) Starts, ends and the state of the ring are debug messages.
 """
 
 from mpqueue.control.schedule import Ticket
 from mpqueue.errors import WorkerDied
-from mpqueue.system.log import warn
+from mpqueue.memory.ring import Ring
+from mpqueue.system.log import debug, debugs, warn
 from mpqueue.workers.lifecycle import Cause
 from mpqueue.workers.roster import Exit
 
@@ -22,7 +24,7 @@ def report_death(leaving: Exit, ticket: Ticket | None) -> None:
         warn(f"worker {worker.number}{pid} is lost: {leaving.lost}")
         return
     why = "" if cause is None or cause is Cause.CLOSED else f"; it was killed, because {cause.value}"
-    warn(f"{died}{pid}{why}")
+    warn(f"{died}{pid}{why}", "docs/workers.md, How to see them")
 
 
 def report_restart(number: int) -> None:
@@ -32,4 +34,31 @@ def report_restart(number: int) -> None:
 
 def report_launcher_death(exitcode: int | None, num_workers: int) -> None:
     """Warn that the nursery has died, and its workers with it."""
-    warn(f"{WorkerDied(-1, exitcode)}, and its {num_workers} workers with it")
+    warn(f"{WorkerDied(-1, exitcode)}, and its {num_workers} workers with it", "docs/workers.md, How to see them")
+
+
+def report_start(number: int, skip: int) -> None:
+    """Tell that a worker was asked for."""
+    debug(f"worker {number} was asked for{f', to go on behind {skip} elements' if skip else ''}")
+
+
+def report_end(leaving: Exit) -> None:
+    """Tell that a worker has ended, for whatever reason."""
+    debug(f"{leaving.worker!r} has ended with code {leaving.exitcode}; its peak was {leaving.peak_bytes:,} bytes")
+
+
+def report_shortage(ring: Ring, *, is_first: bool) -> None:
+    """Warn that memory for batches is short, once; tell the state of the ring each time."""
+    if is_first:
+        warn(
+            f"memory for batches is short: there is none for another one beside {ring.slots.bytes_reserved():,} bytes. "
+            "Fewer batches are computed ahead from now on",
+            "docs/seeing.md, Memory",
+        )
+    report_ring(ring, "a worker waits for memory")
+
+
+def report_ring(ring: Ring, occasion: str) -> None:
+    """Tell the state of the ring."""
+    if debugs():
+        debug(f"{occasion}: {ring!r}")

@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.slots import FIRST_BYTES, Slot
+from mpqueue.workers import incidents
 from mpqueue.workers.handle import Work, WorkerHandle
 from mpqueue.workers.lifecycle import Cause
 from mpqueue.workers.pool import Pool
@@ -68,6 +69,7 @@ class Pressure:
 
     def note(self, worker: WorkerHandle, work: Work) -> None:
         """Enter a worker that has reported *full* for this work."""
+        incidents.report_shortage(self._pool.ring, is_first=self._limit is None)
         self._starved[worker] = work
         self._limit = max(1, min(self._in_use() - 1, self._limit or self._in_use()))
 

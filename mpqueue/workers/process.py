@@ -30,6 +30,7 @@ from mpqueue.stats import Statistics, summed, workers_of
 from mpqueue.system.interrupts import HeldBack
 from mpqueue.system.poller import READABLE
 from mpqueue.system.wakeup import Wakeup
+from mpqueue.workers import incidents
 from mpqueue.workers.blame import Tolerance, worker_died
 from mpqueue.workers.dispatcher import Dispatcher
 from mpqueue.workers.hang import HangWatch
@@ -87,6 +88,7 @@ class ProcessBackend:
             self.pump()  # grants wait in the pipes: the first worker computes while the next is forked
             self.supervision.await_workers()
             undo.pop_all()
+        incidents.report_ring(self.pool.ring, "the workers run")
 
     def _open(self, undo: contextlib.ExitStack) -> None:
         """Make all but the workers; ``undo`` unmakes it."""
@@ -252,6 +254,7 @@ class ProcessBackend:
 
     def refresh(self) -> None:
         """Make the workers compute from the source's present state."""
+        incidents.report_ring(self.pool.ring, f"epoch {self.ledger.epoch} begins")
         if not self.sync.refresh(self.pool):
             self.supervision.start_anew()
 
@@ -292,6 +295,7 @@ class ProcessBackend:
                 roster.end_workers(timeout_s)
                 reusable = True
             finally:
+                incidents.report_ring(self.pool.ring, "the end")
                 roster.close(reusable=reusable)
                 self._wakeup.close()
                 self.pool.ready.clear()

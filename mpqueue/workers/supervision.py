@@ -129,6 +129,7 @@ class Supervision:
         while self.vacant:
             number, vacancy = next(iter(self.vacant.items()))
             try:
+                incidents.report_start(number, vacancy.skip)
                 self._pool.roster.start(number, skip=vacancy.skip)
             except LauncherGone as gone:
                 self._renew_launcher(gone)
@@ -172,6 +173,7 @@ class Supervision:
 
     def _take_exit(self, leaving: Exit) -> BaseException | None:
         worker = leaving.worker
+        incidents.report_end(leaving)
         culprit = self.reap(worker)
         if worker.life.is_abandoned:
             return None  # it has a successor already
