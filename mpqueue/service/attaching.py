@@ -17,17 +17,15 @@ from mpqueue.errors import ServiceError
 from mpqueue.memory.segment import ForeignSegment
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.greeting import Hello, Refusal, Resume, Welcome, decode_answer
-from mpqueue.service.home import Home, credentials_of, greet, receive_answer, sentinel_of
+from mpqueue.service.home import credentials_of, greet, receive_answer, sentinel_of
 from mpqueue.service.link import Link
 from mpqueue.service.mapped_ring import MappedRing
 from mpqueue.service.records import MAX_GREETING, CorruptMessage
 from mpqueue.service.terms import Terms
 from mpqueue.system import descriptors
 from mpqueue.system.interrupts import HeldBack, let_through
-from mpqueue.system.log import warn
 
 _PAUSE_S = 0.02  # after a server that was gone before it answered
-_PATIENCE_S = 5.0  # after which a wait without an end is told of
 
 
 class _Gone(Exception):
@@ -59,7 +57,7 @@ def open_attachment(
         opened: list[socket.socket] = []
         with HeldBack():
             try:
-                opened.append(_connect(home, deadline, is_wanted))
+                opened.append(home.connect(deadline, is_wanted))
                 welcome, segment = _greet(opened[0], hello, deadline)
                 return _make_attachment(opened[0], terms, welcome, segment, positions)
             except BaseException as error:
@@ -72,17 +70,6 @@ def open_attachment(
                 f"the server {terms.name!r} ends each connection without an answer: see what it has logged"
             )
         time.sleep(_PAUSE_S)
-
-
-def _connect(home: Home, deadline: float | None, is_wanted: Callable[[], bool]) -> socket.socket:
-    if deadline is None:  # a name that nobody serves is more often a mistake than early
-        try:
-            return home.connect(time.monotonic() + _PATIENCE_S, is_wanted)
-        except ServiceError as error:
-            if isinstance(error.__cause__, PermissionError) or not is_wanted():
-                raise
-            warn(f"waiting on, as there is no timeout: {error}")
-    return home.connect(deadline, is_wanted)
 
 
 def _greet(connection: socket.socket, hello: bytes, deadline: float | None) -> tuple[Welcome, ForeignSegment]:

@@ -29,10 +29,12 @@ from mpqueue.monitor.places import NAME as MONITOR
 from mpqueue.system import descriptors
 from mpqueue.system.folders import base_of_this_user, make_or_check
 from mpqueue.system.interrupts import let_through
+from mpqueue.system.log import warn
 
 _MAX_PATH_BYTES = 107  # of a socket's address, its NUL apart
 _BACKLOG = 512  # connections that wait while the server is busy; for more of them, a consumer tries again
 _SHORTEST_S, _LONGEST_S = 0.001, 0.02  # between two tries of a consumer
+_PATIENCE_S = 5.0  # after which a wait without an end is told of: no such server is more often a mistake than early
 _DENIED_S = 0.5  # a folder that a server is just making lets nobody in before it has its mode
 _LOCK, _SOCKET, _NEW, _MADE = "lock", "socket", "new", "made"
 _TRIES = 100  # at a folder that others remove meanwhile
@@ -202,7 +204,7 @@ class Home:
             descriptors.close(lock)
 
     def connect(self, deadline: float | None, is_wanted: Callable[[], bool] = lambda: True) -> socket.socket:
-        """Connect to the server; wait for one that is not there yet.
+        """Connect to the server; wait for one that is not there yet. A wait without an end is told of, once.
 
         Args:
             deadline: When to give up, by `time.monotonic`; None: never.
@@ -214,7 +216,7 @@ class Home:
         Raises:
             ServiceError: There was none until then, or this user may not connect.
         """
-        began, wait_s = time.monotonic(), _SHORTEST_S
+        began, wait_s, is_told = time.monotonic(), _SHORTEST_S, deadline is not None
         reason: OSError
         while True:
             try:
@@ -229,6 +231,9 @@ class Home:
             now = time.monotonic()
             if (end is not None and now >= end) or not is_wanted():
                 raise ServiceError(self._missing(reason, now - began)) from reason
+            if not is_told and now - began >= _PATIENCE_S:
+                is_told = True
+                warn(f"waiting on, as there is no timeout: {self._missing(reason, now - began)}")
             let_through(time.sleep, wait_s if end is None else min(wait_s, end - now))
             wait_s = min(wait_s * 1.5, _LONGEST_S)
 

@@ -115,7 +115,7 @@ class TestAnswers:
                 consumer.result(60)
 
     def test_a_wait_without_an_end_is_told_of(self, tmp_path, pool, monkeypatch, caplog):
-        monkeypatch.setattr("mpqueue.service.attaching._PATIENCE_S", 0.02)
+        monkeypatch.setattr("mpqueue.service.home._PATIENCE_S", 0.02)
         consumer = pool.submit(mpqueue.attach, str(tmp_path / "home"))
         while not caplog.records:
             time.sleep(0.001)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -101,6 +102,19 @@ class TestConnecting:
                 return jobs().size()
 
         call = Call(connect)
+        with QueueServer("photos"):
+            assert call.result() == 0
+
+    def test_a_wait_without_an_end_is_told_of(self, servers_home, monkeypatch, caplog):
+        def connect():
+            with mpqueue.connect("photos"):
+                return jobs().size()
+
+        monkeypatch.setattr("mpqueue.service.home._PATIENCE_S", 0.02)
+        call = Call(connect)
+        while not caplog.records:
+            time.sleep(0.001)
+        assert "waiting on, as there is no timeout: no server 'photos'" in caplog.records[0].getMessage()
         with QueueServer("photos"):
             assert call.result() == 0
 
