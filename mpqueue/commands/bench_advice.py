@@ -101,7 +101,8 @@ def advise(results: Results) -> Advice:
     if results.step_s is not None:
         found = _enough(results, results.step_s)
         if found is not None:
-            return _of_step(now, found, results.step_s)
+            is_enough = now.setting.workers and now.batches_per_s >= GAIN / results.step_s
+            return _of_step(now, now if is_enough else found, results.step_s)
     best = results.best
     gain = best.batches_per_s / now.batches_per_s
     limit = _limit(results, best)
@@ -116,11 +117,12 @@ def _enough(results: Results, step_s: float) -> Measured | None:
 
 def _of_step(now: Measured, found: Measured, step_s: float) -> Advice:
     spent, then = _in_all(now, step_s), _in_all(found, step_s)
-    change = "Keep" if found.setting == now.setting else "Use"
+    is_kept = found.setting == now.setting
+    beside = "" if is_kept else f" in all, where it takes {1000 * spent:.3g} with {now.setting}"
     text = (
-        f"{change} {found.setting.code()}: batches come {found.batches_per_s * step_s:.1f} times as fast as the "
-        f"training step of {1000 * step_s:g} ms takes them, so a step takes {1000 * then:.3g} ms in all, where it "
-        f"takes {1000 * spent:.3g} with {now.setting}; the step is the bottleneck then, and only a faster one helps."
+        f"{'Keep' if is_kept else 'Use'} {found.setting.code()}: batches come {found.batches_per_s * step_s:.1f} times "
+        f"as fast as the training step of {1000 * step_s:g} ms takes them, so a step takes {1000 * then:.3g} ms"
+        f"{beside}; the step is the bottleneck{'' if is_kept else ' then'}, and only a faster one helps."
     )
     return Advice(found.setting, spent / then, "step", 1.0, text)
 

@@ -151,8 +151,10 @@ def _workers(thing: Mapping[str, Any]) -> str:
     number = thing.get("workers")
     if number is None:
         return ""
-    kinds = {"process": "processes", "thread": "threads"}
-    return f"{number} {kinds.get(str(thing.get('backend')), '')}".strip() if number else "none"
+    if not number:
+        return "none"
+    kind = str(thing.get("backend", ""))
+    return f"{number} {kind if number == 1 else {'process': 'processes', 'thread': 'threads'}.get(kind, kind)}".strip()
 
 
 def _note(thing: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -138,6 +138,12 @@ def test_a_training_step_that_is_slower_than_loading_is_the_bottleneck():
     assert "takes 40 ms in all, where it takes 60 with no workers" in advice.sentence
 
 
+def test_workers_that_are_fast_enough_for_the_step_are_kept():
+    advice = advise(results(one(0, 50.0), one(1, 50.0), one(2, 100.0), step_s=0.04))
+    assert (advice.setting, advice.gain) == (Setting(2, "process"), 1.0)
+    assert advice.sentence.startswith("Keep workers=2: batches come 4.0 times as fast as the training step of 40 ms")
+
+
 def test_a_training_step_that_is_faster_than_all_workers_leaves_loading_the_bottleneck():
     assert advise(results(one(0, 50.0), one(2, 100.0), step_s=0.001)).bottleneck == "source"
 

@@ -105,6 +105,15 @@ def test_notes_tell_what_has_no_column(thing, note):
     assert row.note == note
 
 
+@pytest.mark.parametrize(
+    ("workers", "backend", "told"),
+    [(1, "process", "1 process"), (2, "process", "2 processes"), (3, "thread", "3 threads"), (0, "none", "none")],
+)
+def test_workers_are_told_with_their_kind(workers, backend, told):
+    (row,) = rows_of([answered(7, loader(1) | {"workers": workers, "backend": backend})])
+    assert row.workers == told
+
+
 def test_a_report_of_another_version_that_lacks_things_is_shown_as_far_as_it_goes():
     (row,) = rows_of([answered(7, {})])
     assert (row.kind, row.batches) == ("?", None)
@@ -168,7 +177,7 @@ def test_in_a_pipe_it_is_told_once_and_plainly():
     assert (done.returncode, done.stderr) == (0, "")
     heading, row = done.stdout.splitlines()
     assert heading.split()[:3] == ["pid", "what", "name"]
-    assert row.split()[:5] == [str(program.pid), "Loader", "Numbers", "1", "processes"]
+    assert row.split()[:5] == [str(program.pid), "Loader", "Numbers", "1", "process"]
     assert "\033" not in done.stdout
 
 

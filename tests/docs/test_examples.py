@@ -35,6 +35,7 @@ NOT_RUN = {
     "scripts/demo": "makes .venv, and trains for a minute",
     "scripts/pinned": "needs a GPU",
     "scripts/test": "is what runs these tests",
+    "scripts/slow": "takes minutes; tests/scripts runs its programs for a moment",
     "scripts/mutants": "takes minutes",
     "scripts/stubs": "writes into the tree",
     "scripts/soak": "takes minutes; tests/scripts runs it for a moment",

@@ -1,0 +1,5 @@
+"""Fixtures of the scripts' tests."""
+
+from helpers.homes import servers_home
+
+__all__ = ["servers_home"]
