@@ -22,7 +22,7 @@ not reported, and is computed again.
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +55,7 @@ _CHEAP_NS = 300_000
 _MAX_CHUNK = 50  # and not more than fit into the smallest pipes, which unprivileged users with many get
 _STEAL_AFTER_NS = 300_000  # taking back costs about 5 µs: not worth it for work that is nearly done
 _STEAL_WAIT_S = 0.001
+_MANY_WORKERS, _LOOK_PAUSE_NS = 64, 2_000  # the pause for each worker: a look at it costs a tenth of that
 _READ_BYTES = REPORT.size * 512
 
 _WORK, _BATCH = Down.WORK, Up.BATCH
@@ -103,6 +104,7 @@ class Dispatcher:
         self._max_chunk = max(1, min(pool.ledger.credit // 2, _MAX_CHUNK))
         self._item_ns = _CHEAP_NS  # what the latest batches have cost a worker, each
         self._rotation = -1  # the first ticket is for worker 0, which runs first
+        self._look_at = 0  # not before this time for those that are idle
 
     # -- Granting
 
@@ -189,15 +191,26 @@ class Dispatcher:
         return len(tickets)
 
     def balance(self) -> float | None:
-        """Give idle workers what the busiest has not begun; return the seconds until that is worth another try."""
-        workers = self._pool.roster.workers.values()
+        """Give idle workers what the busiest has not begun; return the seconds until that is worth another try.
+
+        A look through thousands of workers costs as much as dozens of batches, so there is a pause after it.
+        """
+        if self._is_stream:
+            return None
+        workers, now = self._pool.roster.workers.values(), _clock()
+        if now < self._look_at:
+            return (self._look_at - now) / 1e9
+        if len(workers) > _MANY_WORKERS:
+            self._look_at = now + _LOOK_PAUSE_NS * len(workers)
         num_idle = sum(not worker.in_flight for worker in workers)
-        if not num_idle or num_idle == len(workers) or self._is_stream:
+        if not num_idle or num_idle == len(workers):
             return None
-        victim = max(workers, key=lambda worker: len(worker.in_flight) if worker.is_stealable else 0)
-        if not victim.is_stealable:
+        victim = _busiest(workers)
+        if victim is not None and not victim.is_stealable:
+            victim = _busiest(worker for worker in workers if worker.is_stealable)
+        if victim is None:
             return None
-        if _clock() - victim.busy_since + len(victim.in_flight) * self._item_ns < _STEAL_AFTER_NS:
+        if now - victim.busy_since + len(victim.in_flight) * self._item_ns < _STEAL_AFTER_NS:
             return _STEAL_WAIT_S
         count = -(-(len(victim.in_flight) - 1) // (num_idle + 1))
         taken = self._pool.take_unread(victim, count)
@@ -350,3 +363,7 @@ class Dispatcher:
         work.header_offset += 16
         if number != UNNUMBERED:
             worker.specs[number] = work.read
+
+
+def _busiest(workers: Iterable[WorkerHandle]) -> WorkerHandle | None:
+    return max(workers, key=lambda worker: len(worker.in_flight), default=None)

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import random
+import types
 
 import pytest
 from helpers import simulated
@@ -11,6 +12,7 @@ from helpers.faults import Numbers, numbers
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.control.schedule import EpochSchedule
 from mpqueue.system.poller import _Poll
+from mpqueue.workers import dispatcher
 from mpqueue.workers.handle import WorkerHandle
 from mpqueue.workers.records import GRANT
 
@@ -157,6 +159,35 @@ def test_a_pool_is_dealt_work_before_its_last_worker_runs_and_the_first_worker_h
         assert not world.backend.supervision.vacant
     finally:
         world.close()
+
+
+class Seen:
+    """A worker without work that notes when it is looked at."""
+
+    def __init__(self, looks):
+        self.looks = looks
+
+    @property
+    def in_flight(self):
+        self.looks.append(dispatcher._clock())
+        return {}
+
+
+@pytest.mark.parametrize(("num_workers", "looked_at"), [(64, [0, 1, 199_999, 200_000]), (100, [0, 200_000])])
+def test_only_few_workers_are_looked_through_at_every_wait(monkeypatch, num_workers, looked_at):
+    """A look through thousands costs more than what waits for it."""
+    looks = []
+    workers = {number: Seen(looks) for number in range(num_workers)}
+    ledger = types.SimpleNamespace(is_stream=False, credit=10)
+    pool = types.SimpleNamespace(ledger=ledger, roster=types.SimpleNamespace(workers=workers))
+    made = dispatcher.Dispatcher(pool, None, [None] * num_workers)
+    waits = []
+    for now in (0, 1, 199_999, 200_000):
+        monkeypatch.setattr(dispatcher, "_clock", lambda now=now: now)
+        waits.append(made.balance())
+    assert sorted(set(looks)) == looked_at
+    until = [None if now in looked_at else (200_000 - now) / 1e9 for now in (0, 1, 199_999, 200_000)]
+    assert waits == until  # in seconds: then it is worth another try
 
 
 class Vanishing(Numbers):
