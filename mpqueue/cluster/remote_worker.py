@@ -77,8 +77,11 @@ class RemoteWorker:
 
         Returns: None at their end.
         """
+        wanted = self.num_wanted
+        if not wanted:
+            return []  # to read nothing looks like the end
         try:
-            data = os.read(self.grants, self.num_wanted * GRANT.size)
+            data = os.read(self.grants, wanted * GRANT.size)
         except BlockingIOError:
             return []
         if not data:

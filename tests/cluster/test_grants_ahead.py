@@ -1,0 +1,70 @@
+"""The grants that are passed on to a worker of another node."""
+
+import os
+
+import pytest
+
+from mpqueue.cluster import remote_worker
+from mpqueue.cluster.remote_worker import RemoteWorker
+from mpqueue.memory.segment import Segment
+from mpqueue.memory.slots import PAGE
+from mpqueue.workers.handle import WorkerHandle
+from mpqueue.workers.records import GRANT, MAGIC, REPORT, Down, Up
+
+
+@pytest.fixture
+def pair():
+    """A worker as the pool has it, and as its relay has it."""
+    handle, segment = WorkerHandle(0, 0), Segment.create(64 * PAGE)
+    worker = RemoteWorker(0, handle.ends_for(segment.fd), segment, PAGE)
+    handle.pipes.close_worker_ends()
+    yield handle, worker
+    worker.close()
+    handle.close()
+    segment.close()
+
+
+def granted(handle, turns):
+    handle.outbox += b"".join(GRANT.pack(MAGIC, Down.WORK, turn, turn, turn, 0, PAGE) for turn in turns)
+    handle.flush()
+
+
+def reported(worker, turn, compute_ns):
+    worker.enter((MAGIC, Up.BATCH, 0, turn, turn, 0, 0, 8, PAGE, compute_ns, 0, 0))
+    worker.flush()
+
+
+def test_no_more_are_read_than_cover_the_way(pair):
+    handle, worker = pair
+    granted(handle, range(1, 40))
+    read = worker.read()
+    assert [GRANT.unpack(grant)[3] for grant, _ in read] == [1, 2, 3]
+    assert worker.num_wanted == 0
+    assert len(os.read(handle.pipes.unread, 1 << 16)) == 36 * GRANT.size
+
+
+def test_that_none_are_wanted_is_not_the_end_of_them(pair):
+    """It is asked for what was readable before a report came, after which fewer are wanted."""
+    handle, worker = pair
+    granted(handle, range(1, 40))
+    worker.read()
+    assert worker.num_wanted == 0
+    assert worker.read() == []
+
+
+def test_their_end_is_told(pair):
+    handle, worker = pair
+    granted(handle, [1])
+    handle.pipes.close_grants()
+    assert len(worker.read()) == 1
+    assert worker.read() is None
+
+
+def test_cheap_batches_are_granted_further_ahead(pair):
+    handle, worker = pair
+    granted(handle, range(1, 64))
+    worker.read()
+    for turn in range(1, 4):
+        reported(worker, turn, 1000)
+    assert 3 < worker.num_wanted <= remote_worker._MOST_AHEAD
+    assert len(os.read(handle.pipes.reports, 1 << 16)) == 3 * REPORT.size
