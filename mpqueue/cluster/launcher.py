@@ -92,8 +92,8 @@ class ClusterLauncher:
     # -- Places
 
     def _rooms(self, nodes: list[str]) -> list[Room]:
-        """Return the room on nodes, the trainer's own first; those that have none are left out."""
-        known = [self._nodes[node] for node in sorted(nodes, key=lambda node: (node != self._own, node))]
+        """Return the room on nodes, in the order in which they are filled; those that have none are left out."""
+        known = [self._nodes[node] for node in placement.around(self._own, nodes)]
         rooms = [Room(node.id, joining.room_on(node, self._options)) for node in known]
         return [room for room in rooms if room.workers >= 1]
 

@@ -17,6 +17,14 @@ class Room(NamedTuple):
     workers: float
 
 
+def around(own: str, nodes: Iterable[str]) -> list[str]:
+    """Return nodes in the order in which a trainer fills them: its own one, those after it, and those before.
+
+    Trainers on different nodes of one cluster, whose workers are fewer than the nodes, so begin with different ones.
+    """
+    return sorted(nodes, key=lambda node: (node != own, node < own, node))
+
+
 def spread(num_workers: int, rooms: Sequence[Room]) -> list[str]:
     """Return the node of each worker; there must be one."""
     places: list[str] = []
