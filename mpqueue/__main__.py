@@ -15,6 +15,7 @@ COMMANDS = {
     "doctor": ("mpqueue.commands.doctor", "look for what would hold up training on this machine"),
     "bench": ("mpqueue.commands.bench", "measure how fast your own source can be loaded, and say what to change"),
     "top": ("mpqueue.commands.top", "watch every loader, enqueuer, server and consumer of this user"),
+    "trace": ("mpqueue.commands.trace", "tell what a trace holds, and draw it"),
     "serve": ("mpqueue.commands.serve", "serve the batches of one source to many trainers"),
 }
 

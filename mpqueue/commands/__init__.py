@@ -4,6 +4,7 @@ The exit status is 0; 1 where a command has found something that its help names,
 is wrong. From the ground up; a module imports only from its own line and the lines above it::
 
     frame.py           the parser of a command, its output as text or JSON, extras that it needs
+    plots.py           Matplotlib, for pictures in files
     factories.py       sources that are named on a command line
     findings.py        what a check of the machine has found: a verdict and a remedy
     limits.py          the limits of processes, of memory and of CPUs, as the kernel has them
@@ -18,6 +19,10 @@ is wrong. From the ground up; a module imports only from its own line and the li
     top_rows.py        what the processes of this user have answered, as rows
     top_table.py       these as a table, as wide as the terminal
     top.py             ``mpqueue top``: a live table
+    trace_read.py      a trace file, read
+    trace_summary.py   the times of its rows and spans
+    trace_plot.py      a picture of it
+    trace.py           ``mpqueue trace``: what a trace tells
     serve.py           ``mpqueue serve``: a server in a process of its own
 
 `mpqueue.__main__` imports a command when it is called, so that none waits for what another one needs.

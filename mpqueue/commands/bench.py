@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = _make_parser()
     options = parser.parse_args(arguments)
     if options.plot:
-        from mpqueue.commands.bench_plot import import_plots
+        from mpqueue.commands.plots import import_plots
 
         import_plots()  # before minutes of measuring
     try:

@@ -1,23 +1,10 @@
 """The picture of ``mpqueue bench --plot``: rates over workers, the ideal loader, and the knee."""
 
-from typing import Any
-
-from mpqueue.commands import frame
 from mpqueue.commands.bench_advice import Advice, Results
+from mpqueue.commands.plots import import_plots
 
 _COLOURS = {"process": "#1f6feb", "thread": "#d2691e"}
 _NAMES = {"process": "processes", "thread": "threads"}
-
-
-def import_plots() -> Any:
-    """Return Matplotlib's functions, which draw into files only.
-
-    Raises:
-        mpqueue.commands.frame.Missing: Matplotlib is not installed.
-    """
-    remedy = 'a picture needs matplotlib: pip install "mpqueue[plots]"'
-    frame.import_extra("matplotlib", remedy).use("Agg")
-    return frame.import_extra("matplotlib.pyplot", remedy)
 
 
 def draw(results: Results, advice: Advice, path: str, title: str) -> None:

@@ -28,6 +28,7 @@ NOT_RUN = {
     "cd mpqueue": "of the clone",
     "python3 -m pip": "changes the environment of the tests, and needs the network",
     "mpqueue bench": "takes half a minute; tests/commands runs it",
+    "mpqueue trace": "needs a trace; tests/commands runs it",
     "mpqueue top": "runs until a key comes; tests/commands runs it",
     "MPQUEUE_MONITOR=1 python train.py": "is the user's own",
     "mpqueue doctor": "tests/commands runs it",

@@ -1,0 +1,209 @@
+"""``mpqueue trace``: what it reads of a file, whole or broken off, what it tells of it, and the picture."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mpqueue.__main__ import main
+from mpqueue.commands.trace_read import NoTrace, read
+from mpqueue.commands.trace_summary import lines, summary_of
+
+DEADLOCK_S = 60
+
+
+def named(row, name):
+    return {"ph": "M", "pid": 1, "tid": row, "name": "thread_name", "args": {"name": name}}
+
+
+def span(row, name, start_ms, ms, **arguments):
+    return {"ph": "X", "pid": 1, "tid": row, "name": name, "ts": 1e6 + 1000 * start_ms, "dur": 1000 * ms, "args": arguments}  # fmt: skip
+
+
+def event(kind, row, name, at_ms, **others):
+    return {"ph": kind, "pid": 1, "tid": row, "name": name, "ts": 1e6 + 1000 * at_ms, **others}
+
+
+EVENTS = [
+    named(1, "consumer"),
+    named(10, "worker 0"),
+    named(19, "worker 10"),
+    named(12, "worker 2"),
+    event("i", 1, "epoch 0 begins", 0),
+    span(10, "compute 0", 0, 40, epoch=0, index=0),
+    span(10, "copy 0", 40, 10),
+    event("s", 10, "batch", 45, id=7),
+    span(12, "compute 1", 0, 80, epoch=0, index=1),
+    span(19, "compute 2", 0, 20, epoch=0, index=2),
+    event("f", 1, "batch", 51, id=7, bp="e"),
+    span(1, "wait", 0, 50),
+    event("b", 1, "held", 50, cat="held", id="held 0"),
+    event("b", 1, "held", 60, cat="held", id="held 1"),
+    event("e", 1, "held", 90, cat="held", id="held 0"),
+    event("e", 1, "held", 100, cat="held", id="held 1"),
+    event("i", 12, "worker 2 died", 70),
+]
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A function that writes events, or a text, to a file."""
+
+    def write(content):
+        path = tmp_path / "run.json"
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return str(path)
+
+    return write
+
+
+@pytest.mark.parametrize("content", [EVENTS, {"traceEvents": EVENTS, "displayTimeUnit": "ms"}], ids=["list", "object"])
+def test_spans_marks_flows_and_rows_are_read(file, content):
+    trace = read(file(content))
+    assert not trace.is_broken
+    assert trace.num_events == len(EVENTS)
+    assert [trace.name(row) for row in trace.rows()] == ["consumer", "worker 0", "worker 2", "worker 10", "held"]
+    assert [(span.name, span.start_s, span.duration_s) for span in trace.spans if span.row == (1, 10)] == [
+        ("compute", 0.0, pytest.approx(0.04)),
+        ("copy", pytest.approx(0.04), pytest.approx(0.01)),
+    ]
+    assert [(mark.name, round(mark.at_s, 6)) for mark in trace.marks] == [
+        ("epoch 0 begins", 0.0),
+        ("worker 2 died", 0.07),
+    ]
+    (flow,) = trace.flows
+    assert (flow.start_row, flow.end_row) == ((1, 10), (1, 1))
+    assert flow.end_s - flow.start_s == pytest.approx(0.006)
+    assert trace.duration_s == pytest.approx(0.1)
+
+
+def test_spans_of_a_beginning_and_an_end_may_nest_on_a_row(file):
+    events = [event("B", 1, "outer", 0), event("B", 1, "inner", 1), event("E", 1, "", 2), event("E", 1, "", 5), event("E", 1, "", 6)]  # fmt: skip
+    trace = read(file(events))
+    assert [(span.name, round(span.duration_s, 6)) for span in trace.spans] == [("outer", 0.005), ("inner", 0.001)]
+
+
+@pytest.mark.parametrize(
+    "cut", [lambda text: text[:-2], lambda text: text[:-30], lambda text: text.rstrip("]\n") + ",", lambda text: text[: len(text) // 2]]
+)  # fmt: skip
+def test_of_a_file_that_broke_off_all_that_is_whole_is_read(file, cut):
+    text = "[\n" + ",\n".join(map(json.dumps, EVENTS)) + "\n]\n"
+    trace = read(file(cut(text)))
+    assert trace.is_broken
+    assert trace.num_events >= len(EVENTS) // 2 - 1
+    assert trace.spans
+
+
+def test_an_object_that_broke_off_is_read_too(file):
+    trace = read(file(json.dumps({"traceEvents": EVENTS})[:-20]))
+    assert trace.is_broken
+    assert trace.num_events == len(EVENTS) - 1
+
+
+@pytest.mark.parametrize("text", ["", "hello", "7", '{"a": 1}', '"[]"', "}}}}"])
+def test_what_is_no_trace_is_refused(file, text):
+    with pytest.raises(NoTrace, match="expected a JSON list"):
+        read(file(text))
+
+
+def test_odd_events_are_left_out(file):
+    odd = [
+        None,
+        7,
+        {},
+        {"ph": 3},
+        {"ph": "X"},
+        {"ph": "X", "ts": "soon"},
+        {"ph": "e", "ts": 1, "id": 3},
+        {"ph": "f", "ts": 1, "id": 9},
+    ]
+    trace = read(file([*odd, *EVENTS]))
+    assert len(trace.spans) == 7
+
+
+def test_the_summary_has_shares_by_row_and_times_by_kind(file):
+    found = summary_of(read(file(EVENTS)))
+    assert found.shares["worker 0"] == {"compute": pytest.approx(0.4), "copy": pytest.approx(0.1)}
+    assert found.shares["consumer"] == {"wait": pytest.approx(0.5)}
+    assert found.shares["held"] == {"held": pytest.approx(0.8)}
+    compute = next(kind for kind in found.kinds if kind.name == "compute")
+    assert (compute.count, compute.p50_s, compute.p99_s) == (3, pytest.approx(0.04), pytest.approx(0.08))
+    assert compute.longest["row"] == "worker 2"
+    assert compute.longest["arguments"] == {"epoch": 0, "index": 1}
+    assert [mark.name for mark in found.deaths] == ["worker 2 died"]
+    assert found.marks == {"epoch begins": 1, "worker died": 1}
+    assert found.flow_p50_s == pytest.approx(0.006)
+
+
+def test_the_text_tells_all_of_it(file):
+    told = lines("run.json", summary_of(read(file(EVENTS))))
+    assert told[0] == "run.json: 0.100 s, 5 rows, 17 events"
+    assert [line.split()[:2] for line in told if line.startswith("worker")] == [["worker", "0"], ["worker", "2"], ["worker", "10"]]  # fmt: skip
+    assert "  worker 2 died at 0.070 s" in told
+    assert any(line.startswith("compute") and line.endswith("worker 2, at 0.000 s (epoch 0, index 1)") for line in told)
+
+
+def test_an_empty_trace_is_told(file):
+    assert lines("run.json", summary_of(read(file([])))) == ["run.json: 0.000 s, 0 rows, 0 events", "no spans in it"]
+
+
+# The command
+
+
+@pytest.mark.parametrize(
+    ("events", "status"), [(EVENTS[:-1], 0), (EVENTS, 1)], ids=["nothing wrong", "a death"]
+)  # fmt: skip
+def test_the_exit_status_tells_of_deaths(file, capsys, events, status):
+    assert main(["trace", file(events)]) == status
+    assert "share of the time in" in capsys.readouterr().out
+
+
+def test_a_file_that_broke_off_ends_with_1(file, capsys):
+    assert main(["trace", file(json.dumps(EVENTS[:-1])[:-1])]) == 1
+    assert "it broke off: the program was killed, or still runs" in capsys.readouterr().out
+
+
+def trace(*arguments):
+    """In a process of its own: Matplotlib keeps its fonts open."""
+    return subprocess.run(
+        [sys.executable, "-m", "mpqueue", "trace", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=DEADLOCK_S,
+        check=False,
+    )
+
+
+def test_json_has_all_of_it(file):
+    done = trace(file(EVENTS[:-1]), "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert told["shares"]["worker 2"] == {"compute": pytest.approx(0.8)}
+    assert {"duration_s", "kinds", "marks", "deaths", "is_broken"} <= set(told)
+
+
+@pytest.mark.parametrize("part", [[], ["--start", "0.02", "--end", "0.06"]])
+def test_a_picture_is_drawn(file, tmp_path, part):
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "run.png"
+    done = trace(file(EVENTS), "--plot", str(picture), *part)
+    assert (done.returncode, done.stderr) == (1, "")  # there is a death in it
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_that_cannot_be_written_is_told_after_the_summary(file):
+    pytest.importorskip("matplotlib")
+    done = trace(file(EVENTS[:-1]), "--plot", "/no/such/folder/run.png")
+    assert done.returncode == 1
+    assert "no picture" in done.stderr
+    assert "share of the time in" in done.stdout
+
+
+@pytest.mark.parametrize(("content", "words"), [("hello", "is no trace: expected a JSON list"), (None, "No such file")])
+def test_a_file_that_is_none_ends_with_2(file, capsys, content, words):
+    path = "/no/such/file.json" if content is None else file(content)
+    with pytest.raises(SystemExit) as ended:
+        main(["trace", path])
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
