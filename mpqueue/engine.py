@@ -28,7 +28,9 @@ from mpqueue.stats import Statistics
 from mpqueue.system.interrupts import HeldBack
 from mpqueue.system.log import debug, debugs
 from mpqueue.telemetry.recorder import Recorder
+from mpqueue.telemetry.timeline import Timeline, path_for
 from mpqueue.workers.backends import credit_for, make_backend
+from mpqueue.workers.context import worker_info
 from mpqueue.workers.job import Job
 
 
@@ -55,6 +57,7 @@ class Engine:
         self._shown_as: dict[str, Any] = {}
         self.pipeline: Pipeline | None = None
         self.ended = Ended()
+        self._timeline: Timeline | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
         self._lock = threading.RLock()  # a signal handler may call stop() inside start()
         self._latest = Statistics()
@@ -96,7 +99,7 @@ class Engine:
         if allowance is not None:
             ledger.allowance = allowance
         skips = Skips(job.max_errors) if job.skips else None
-        job = replace(job, recorder=Recorder())
+        job = replace(job, recorder=Recorder(self._open_timeline(job)))
         pipeline = self._make_pipeline(
             ledger, epoch_end=epoch_end, timed_epoch_end=job.workers > 0, skips=skips, recorder=job.recorder
         )
@@ -109,6 +112,15 @@ class Engine:
                 self._show(job, backend, max_queue_size)
         debug(f"{job.workers} workers ({backend}) run, up to {max_queue_size} batches ahead, from {place} on")
         return pipeline
+
+    def _open_timeline(self, job: Job) -> Timeline | None:
+        if self._timeline is None:
+            path = path_for(job.options.trace, is_worker=worker_info() is not None)
+            if path is None:
+                return None
+            self._timeline = Timeline(path, f"mpqueue: {type(job.source).__name__}")
+        self._timeline.begin(max(1, job.workers))
+        return self._timeline
 
     def _show(self, job: Job, backend: BackendName, max_queue_size: int) -> None:
         self._shown_as = {
@@ -205,3 +217,4 @@ def _abandon(pipeline: Pipeline) -> None:
     registry.sweep()
     with contextlib.suppress(MPQueueError, OSError):
         pipeline.stop(0)
+    pipeline.recorder.end()

@@ -7,6 +7,7 @@ when both are gone without a `stop`, a finalizer ends the workers.
 
 import contextlib
 import itertools
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -253,7 +254,7 @@ class OrderedEnqueuer(SequenceEnqueuer):
             else 10.
         shuffle: A new order for every epoch.
         backend: "process", "thread", or "ray" (see `mpqueue.Loader`); None: as ``use_multiprocessing`` says.
-        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor,
+        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, trace, monitor,
             ray_options: See `mpqueue.options.Options`.
 
     Raises:
@@ -280,6 +281,7 @@ class OrderedEnqueuer(SequenceEnqueuer):
         worker_init: Callable[[], Any] | None = None,
         max_batch_bytes: int | None = None,
         copy: bool = False,
+        trace: str | os.PathLike[str] | None = None,
         monitor: bool = False,
         ray_options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -342,7 +344,7 @@ class GeneratorEnqueuer(SequenceEnqueuer):
             inherited by fork, and an element that a killed worker computed cannot be computed again.
         random_seed: As ``seed``, under Keras's name.
         backend: "process", "thread", or "ray" (see `mpqueue.Loader`); None: as ``use_multiprocessing`` says.
-        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor,
+        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, trace, monitor,
             ray_options: See `mpqueue.options.Options`.
 
     Raises:
@@ -367,6 +369,7 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         worker_init: Callable[[], Any] | None = None,
         max_batch_bytes: int | None = None,
         copy: bool = False,
+        trace: str | os.PathLike[str] | None = None,
         monitor: bool = False,
         ray_options: Mapping[str, Any] | None = None,
     ) -> None:

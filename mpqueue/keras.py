@@ -10,6 +10,7 @@ The signatures of the classes in question decide whether a version of Keras fits
 
 import functools
 import inspect
+import os
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -58,6 +59,7 @@ def accelerate(  # noqa: D417 - the options are described where they are checked
     worker_init: Callable[[], Any] | None = None,
     max_batch_bytes: int | None = None,
     copy: bool = False,
+    trace: str | os.PathLike[str] | None = None,
     monitor: bool = False,
     backend: BackendName | None = None,
     ray_options: Mapping[str, Any] | None = None,
@@ -77,7 +79,7 @@ def accelerate(  # noqa: D417 - the options are described where they are checked
         use_multiprocessing: Worker processes; False: threads; None: a `mpqueue.Sequence`'s own choice, else processes.
         max_queue_size: See `mpqueue.Loader`; None: a `mpqueue.Sequence`'s own number, else 10.
         backend: "process", "thread", or "ray" (see `mpqueue.Loader`); None: as ``use_multiprocessing`` says.
-        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor,
+        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, trace, monitor,
             ray_options: See `mpqueue.options.Options`; the shuffled order is drawn from Python's `random` all the same.
 
     Returns:
@@ -91,12 +93,11 @@ def accelerate(  # noqa: D417 - the options are described where they are checked
     """
     options = Options.of(locals())
     numbers = {"workers": workers, "use_multiprocessing": use_multiprocessing, "max_queue_size": max_queue_size}
-    return _accelerate(
-        py_dataset, options, {name: value for name, value in numbers.items() if value is not None}, backend
-    )
+    return _accelerate(py_dataset, options, numbers, backend)
 
 
-def _accelerate(py_dataset: Any, options: Options, given: dict[str, Any], backend: BackendName | None) -> Any:
+def _accelerate(py_dataset: Any, options: Options, numbers: dict[str, Any], backend: BackendName | None) -> Any:
+    given = {name: value for name, value in numbers.items() if value is not None}
     source = py_dataset.source if isinstance(py_dataset, Accelerated) else py_dataset
     if isinstance(source, Loader):
         named = given if backend is None else {"backend": backend} | given

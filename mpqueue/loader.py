@@ -1,6 +1,7 @@
 """`Loader`: the same engine for hand-written training loops, one ``for`` loop per epoch."""
 
 import itertools
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -58,7 +59,7 @@ class Loader(Stoppable):
         shuffle: A new order for every epoch (sequences only).
         batch_size, collate, drop_last, sampler, batch_sampler, shard, on_error, max_errors: See
             `mpqueue.options.SampleOptions`.
-        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, monitor,
+        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, trace, monitor,
             ray_options: See `mpqueue.options.Options`.
 
     Raises:
@@ -92,6 +93,7 @@ class Loader(Stoppable):
         worker_init: Callable[[], Any] | None = None,
         max_batch_bytes: int | None = None,
         copy: bool = False,
+        trace: str | os.PathLike[str] | None = None,
         monitor: bool = False,
         ray_options: Mapping[str, Any] | None = None,
         **unknown: Never,
@@ -106,18 +108,21 @@ class Loader(Stoppable):
             num_cpus() if workers is None else workers, max_queue_size, backend
         )
         check_replicable(self._order.source, self.workers, in_processes=backend != "thread")
-        self._job = Job(
-            workers=self.workers,
-            seed=int(seed) if seed is not None else fresh_seed(next(_uids), 0),
-            is_seed_given=seed is not None,
-            options=options,
-            **self._order.of_job(),
-        )
+        self._job = self._make_job(options)
         self._position = LoopPosition()
         self._has_warned = False
         self._lock = threading.RLock()
         self._engine = Engine(kind="Loader")
         self._ended = self._engine.ended
+
+    def _make_job(self, options: Options) -> Job:
+        return Job(
+            workers=self.workers,
+            seed=int(options.seed) if options.seed is not None else fresh_seed(next(_uids), 0),
+            is_seed_given=options.seed is not None,
+            options=options,
+            **self._order.of_job(),
+        )
 
     def __len__(self) -> int:
         """Batches per epoch, on this rank.

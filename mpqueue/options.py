@@ -6,6 +6,7 @@ A face has them in its signature, so that editors and type checkers see them, an
 
 import inspect
 import operator
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from numbers import Real
@@ -50,6 +51,8 @@ class Options:
         max_batch_bytes: A larger batch is an error (`BatchTooLarge`) instead of memory; None: no bound.
         copy: Every batch is a private copy instead of a view of shared memory: it may be kept for ever, and costs the
             time of the copy.
+        trace: Path of a file in which a timeline is written, for Perfetto or Chrome: each worker and the consumer, when
+            they compute, copy, wait, hold. None: ``MPQUEUE_TRACE`` says it for all of a process, or there is none.
         monitor: ``mpqueue top`` sees what runs; ``MPQUEUE_MONITOR=1`` means the same for all of a process.
         ray_options: With ``backend="ray"``: see `mpqueue.ray_options.RayOptions`.
 
@@ -66,6 +69,7 @@ class Options:
     worker_init: Callable[[], Any] | None = None
     max_batch_bytes: int | None = None
     copy: bool = False
+    trace: str | os.PathLike[str] | None = None
     monitor: bool = False
     ray_options: Mapping[str, Any] | None = None
 
@@ -82,6 +86,7 @@ class Options:
         _check_positive("batch_timeout", self.batch_timeout, "a number of seconds")
         _check_positive("max_batch_bytes", self.max_batch_bytes, "a number of bytes")
         _check_worker_init(self.worker_init)
+        _check_trace(self.trace)
         of_ray.RayOptions.of(self.ray_options)
 
     @classmethod
@@ -279,6 +284,16 @@ def _check_shard(shard: Any) -> None:
     rank, world = map(int, shard)
     if not 0 <= rank < world:
         raise ValueError(f"shard must be (rank, number of ranks) with 0 <= rank < number of ranks, got {shard!r}")
+
+
+def _check_trace(trace: Any) -> None:
+    if trace is None:
+        return
+    if not isinstance(trace, str | os.PathLike):
+        raise TypeError(f"trace must be the path of a file or None, got {trace!r}")
+    folder = os.path.dirname(os.path.abspath(trace))
+    if not os.path.isdir(folder):
+        raise ValueError(f"trace must be the path of a file in a folder that exists, got {trace!r}")
 
 
 def _check_worker_init(worker_init: Any) -> None:

@@ -1,6 +1,9 @@
 """The outcome of a ticket: a batch, an exception, or the end of a stream."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, Self
+
+from mpqueue.telemetry.clock import clock_ns
 
 
 class Partial(NamedTuple):
@@ -56,6 +59,26 @@ class Result:
         if self._error is not None:
             raise self._error
         return self._value
+
+
+class Told(Result):
+    """A batch of which somebody is told that it is taken.
+
+    Args:
+        result: The batch.
+        told: Called with the time before it was opened, by `clock_ns`.
+    """
+
+    __slots__ = ("_told",)
+
+    def __init__(self, result: Result, told: Callable[[int], object]) -> None:
+        super().__init__(result._value)
+        self._told = told
+
+    def open(self) -> Any:
+        """Return the batch itself."""
+        self._told(clock_ns())
+        return super().open()
 
 
 END = Result(is_end=True)

@@ -251,6 +251,7 @@ class Pipeline:
     # -- Epochs
 
     def _fall_due(self) -> None:
+        self.recorder.mark(f"epoch {self.ledger.progress.epoch - 1} ends")
         if self._end.fall_due(self.finish_epoch) or self._last_epoch is not None:
             self.ledger.needs_attention = True
 
@@ -291,6 +292,7 @@ class Pipeline:
     def hand_out(self, epoch: int) -> None:
         """Have `next` end behind this epoch of a sequence, and not behind the one before."""
         with self._turn():
+            self.recorder.mark(f"epoch {epoch} begins")
             self._last_epoch = epoch
             self.ledger.forget_undealt()
             self.ledger.needs_attention = True

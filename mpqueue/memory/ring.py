@@ -24,7 +24,7 @@ from mpqueue.memory.recipes import base_over
 from mpqueue.memory.segment import Segment, largest_segment_bytes
 from mpqueue.memory.slots import FIRST_BYTES, PAGE, Slot, SlotTable, stride_for
 from mpqueue.system.log import warn
-from mpqueue.telemetry.recorder import Recorder, clock_ns
+from mpqueue.telemetry.recorder import Recorder
 
 SPARE_SLOTS = 8
 _TRIM_ABOVE_BYTES = 1 << 20
@@ -92,7 +92,7 @@ class Ring:
         self.memory = self.segment.memory
         self.slots = SlotTable(num_slots, self.stride)
         self.num_copies = self.num_moved = 0
-        self._recorder = recorder or Recorder()
+        self.recorder = recorder or Recorder()
         self._max_leased = 0 if copy else SPARE_SLOTS
         self._guard = None if guard is None else guard(self.segment)
         self._leases = Leases(self.segment, None if self._guard is None else self._guard.end)
@@ -139,10 +139,9 @@ class Ring:
         slots.take(slot)
         return self._leases.lease(slot, nbytes, structure)
 
-    def time_lease(self, slot: Slot) -> None:
-        """Enter the time of this lease when it ends, if there is one."""
-        recorder, began = self._recorder, clock_ns()
-        self._leases.tell(slot, lambda: recorder.leases.add(clock_ns() - began))
+    def time_lease(self, slot: Slot, number: int) -> None:
+        """Enter the time of this lease when it ends, if there is one; ``number`` is that of its ticket."""
+        self._leases.tell(slot, self.recorder.lease(number))
 
     def private_copy(self, slot: Slot, nbytes: int, structure: np.dtype[Any] | None) -> Array:
         """The same in memory of its own; the slot is free then."""

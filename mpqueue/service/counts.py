@@ -5,7 +5,8 @@ from dataclasses import replace
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.records import Offer
 from mpqueue.stats import ConsumerStatistics, Times
-from mpqueue.telemetry.recorder import EVERY_NS, Recorder, clock_ns
+from mpqueue.telemetry.clock import EVERY_NS, clock_ns
+from mpqueue.telemetry.recorder import Recorder
 
 
 class Counts:

@@ -23,7 +23,7 @@ from mpqueue.memory.slots import Slot
 from mpqueue.service.records import MAX_RELEASED, CorruptMessage, Offer
 from mpqueue.service.specs import decode_spec
 from mpqueue.system.log import warn
-from mpqueue.telemetry.recorder import Recorder, clock_ns
+from mpqueue.telemetry.recorder import Recorder
 
 
 class MappedRing:
@@ -116,8 +116,7 @@ class MappedRing:
 
     def time_lease(self, slot: int, recorder: Recorder) -> None:
         """Enter the time of the lease of a slot when it ends, if there is one."""
-        began = clock_ns()
-        self._leases.tell(self._slots[slot], lambda: recorder.leases.add(clock_ns() - began))
+        self._leases.tell(self._slots[slot], recorder.lease(slot))
 
     def enter(self, offer: Offer) -> None:
         """Note that the batch that was opened last is handed out; may be repeated."""

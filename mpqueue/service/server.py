@@ -62,7 +62,8 @@ class Server:
         workers: Worker processes; None: one per CPU that this process may use.
         max_queue_size: Batches computed ahead; each consumer is offered as many.
         shuffle, batch_size, collate, drop_last, sampler, batch_sampler, on_error, max_errors, seed, ordered,
-            start_method, restarts, batch_timeout, worker_init, max_batch_bytes, ray_options: As of a `mpqueue.Loader`.
+            start_method, restarts, batch_timeout, worker_init, max_batch_bytes, trace, ray_options: As of a
+            `mpqueue.Loader`.
         backend: "process", or "ray": the workers are on the nodes of a Ray cluster.
 
     Attributes:
@@ -331,7 +332,8 @@ def _job_of(stream: Stream, rules: Rules) -> str:
 def _stream_options(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return those arguments that are options of a `Stream`, but for those that mean nothing here."""
     names = {"workers", "max_queue_size", "shuffle", "world", "backend"}
-    names |= {field.name for kind in (Options, SampleOptions) for field in fields(kind)} - {"copy", "monitor", "shard"}
+    names |= {field.name for kind in (Options, SampleOptions) for field in fields(kind)}
+    names -= {"copy", "monitor", "shard", "trace"}
     return {name: arguments[name] for name in names}
 
 

@@ -2,7 +2,9 @@
 
 From the ground up; a module imports only from its own line and the lines above it::
 
+    clock.py           the clock by which batches are timed
     histograms.py      distributions of times: fixed arrays of counts
+    timeline.py        a file that Perfetto opens
     recorder.py        the counts and times of one stream, as they come
     units.py           numbers with the unit that suits them
     verdict.py         the bottleneck, in one sentence

@@ -12,12 +12,11 @@ are all timed, and of faster ones a sample, each for as many as came since. That
 reads takes no lock.
 """
 
-import time
+from collections.abc import Callable
 
+from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.histograms import Distribution, Histogram
-
-EVERY_NS = 5_000_000
-clock_ns = time.perf_counter_ns
+from mpqueue.telemetry.timeline import Timeline
 
 
 class Tally:
@@ -66,13 +65,18 @@ class Tally:
 class Recorder:
     """The counts and times of one stream.
 
+    Args:
+        timeline: Where it is drawn, too; None: nowhere.
+
     Attributes:
+        timeline: As given.
         workers: A tally for each of its workers; without workers, for the caller.
         waits: How long the consumer has waited for each batch that it has waited for.
         leases: How long it has kept the views of a batch.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timeline: Timeline | None = None) -> None:
+        self.timeline = timeline
         self.workers: list[Tally] = []
         self.waits, self.leases = Histogram(), Histogram()
         self._awaited, self._waited_ns = -1, 0  # a batch, and what was waited for it
@@ -90,6 +94,13 @@ class Recorder:
     def end(self) -> None:
         """The stream has ended: nothing changes any more."""
         self._ended_ns = self._ended_ns or clock_ns()
+        if self.timeline is not None:
+            self.timeline.end()
+
+    def mark(self, name: str, worker: int | None = None) -> None:
+        """Note what has happened now, to all or to one worker, if a timeline is drawn."""
+        if self.timeline is not None:
+            self.timeline.mark(name, worker)
 
     @property
     def elapsed_s(self) -> float:
@@ -98,12 +109,26 @@ class Recorder:
 
     def wait(self, batch: int, ns: int) -> None:
         """Enter that the consumer has waited for the batch of this number: once more, or for the first time."""
+        if self.timeline is not None:
+            self.timeline.wait(clock_ns() - ns, ns)
         if batch == self._awaited:
             self._waited_ns += ns
             return
         if self._awaited >= 0:
             self.waits.add(self._waited_ns)
         self._awaited, self._waited_ns = batch, ns
+
+    def lease(self, number: int) -> Callable[[], None]:
+        """Return what is to be called when a lease that begins now has ended; ``number`` is that of its ticket."""
+        began, leases, timeline = clock_ns(), self.leases, self.timeline
+
+        def end() -> None:
+            ended = clock_ns()
+            leases.add(ended - began)
+            if timeline is not None:
+                timeline.held(number, began, ended)
+
+        return end
 
     def waited(self, num_batches: int) -> Distribution:
         """Return how long the consumer has waited for each of so many batches; for most it has not."""

@@ -258,7 +258,7 @@ class Dispatcher:
             if kind > Up.END:
                 num_others += 1
                 if kind == Up.TIMES:
-                    self._enter_times(worker, turn, (compute, copy, wait, nbytes, high_water))
+                    self._enter_times(worker, turn, header, (compute, copy, wait, nbytes, high_water))
                     continue
                 notices = self._enter_notice(worker, kind, number, turn, high_water, notices)
                 continue
@@ -296,12 +296,17 @@ class Dispatcher:
             self._note_cost((compute_ns + copy_ns) // count)
         return notices
 
-    def _enter_times(self, worker: WorkerHandle, turn: int, times_ns: tuple[int, int, int, int, int]) -> None:
+    def _enter_times(
+        self, worker: WorkerHandle, turn: int, began_ns: int, stages_ns: tuple[int, int, int, int, int]
+    ) -> None:
         """Enter the times of a batch whose outcome comes next, and have the lease of it timed, too."""
         work = worker.in_flight[turn]
         if type(work) is Work:
             work.__class__ = TimedWork
-        self.tallies[worker.number].time(*times_ns)
+        self.tallies[worker.number].time(*stages_ns)
+        timeline, ticket = self._pool.ring.recorder.timeline, work.ticket
+        if timeline is not None and (worker.process is None or not worker.process.machine):  # one clock
+            timeline.batch(worker.number, (ticket.number, ticket.epoch, ticket.unit), began_ns, stages_ns)
 
     @staticmethod
     def _enter_no_batch(worker: WorkerHandle, work: Work, kind: int) -> None:

@@ -7,7 +7,7 @@ trainer can take them back for an idle worker.
 import os
 from collections import deque
 
-from mpqueue.telemetry.recorder import clock_ns
+from mpqueue.telemetry.clock import clock_ns
 from mpqueue.workers.records import GRANT, Down
 
 _AHEAD_NS = 100_000  # several cheap grants in one read: 0.7 µs less for each

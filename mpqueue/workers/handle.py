@@ -23,6 +23,7 @@ from mpqueue.memory.ring import Ring
 from mpqueue.memory.slots import PAGE, Slot
 from mpqueue.system import descriptors
 from mpqueue.system.processes import Process
+from mpqueue.telemetry.clock import clock_ns
 from mpqueue.workers import failures
 from mpqueue.workers.lifecycle import Life, WorkerState
 from mpqueue.workers.records import GRANT
@@ -108,8 +109,11 @@ class TimedWork(Work):
 
     def open(self) -> Any:
         """Return the batch, and have its lease timed; or raise what is there instead."""
+        began, ring, ticket = clock_ns(), self.ring, self.ticket
         batch = super().open()
-        self.ring.time_lease(self.slot)
+        ring.time_lease(self.slot, ticket.number)
+        if ring.recorder.timeline is not None:
+            ring.recorder.timeline.take((ticket.number, ticket.epoch, ticket.unit), began)
         return batch
 
 

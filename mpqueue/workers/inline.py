@@ -11,7 +11,7 @@ from mpqueue.control.outcomes import END, Result
 from mpqueue.control.schedule import Ticket
 from mpqueue.control.seeds import GlobalState, seed_globals
 from mpqueue.stats import Statistics, summed, workers_of
-from mpqueue.telemetry.recorder import EVERY_NS, clock_ns
+from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.workers import context
 from mpqueue.workers.job import Job
 from mpqueue.workers.kept_generators import KeptGenerators
@@ -63,17 +63,20 @@ class InlineBackend:
         try:
             outcome = self._initialise() or self._compute(self._tickets[0])
         finally:
-            self._count(started, clock_ns())
+            self._count(self._tickets[0], started, clock_ns())
         self._ledger.is_waiting = False
         self._ledger.ready[self._tickets.popleft().number] = outcome
 
-    def _count(self, started: int, ended: int) -> None:
+    def _count(self, ticket: Ticket, started: int, ended: int) -> None:
         """Count a batch, and enter its times if it was to be timed; see `mpqueue.telemetry.recorder`."""
         tally, stages = self._tally, self._stages
         tally.batches += 1
         tally.compute_ns += ended - started
         if stages is not None:
-            tally.time(ended - started, 0, 0, stages.seed_ns, stages.collate_ns)
+            times = ended - started, 0, 0, stages.seed_ns, stages.collate_ns
+            tally.time(*times)
+            if self._recorder.timeline is not None:
+                self._recorder.timeline.batch(0, (ticket.number, ticket.epoch, ticket.unit), started, times)
             self._stages = None
         if ended >= self._time_at:
             self._stages, self._time_at = Stages(), ended + EVERY_NS

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mpqueue.samples.collate import Collation
-from mpqueue.telemetry.recorder import clock_ns
+from mpqueue.telemetry.clock import clock_ns
 
 _MISSING: Any = object()
 

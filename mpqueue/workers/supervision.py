@@ -188,7 +188,9 @@ class Supervision:
 
     def _count_death(self, leaving: Exit, culprit: Ticket | None) -> BaseException | None:
         self.num_deaths += 1
-        self._dispatcher.tallies[leaving.worker.number].deaths += 1
+        number = leaving.worker.number
+        self._dispatcher.tallies[number].deaths += 1
+        self._pool.ring.recorder.mark(f"worker {number} died", number)
         process = leaving.worker.process
         self.deaths_on["" if process is None else process.machine] += 1
         incidents.report_death(leaving, culprit)
@@ -303,6 +305,7 @@ class Supervision:
         incidents.report_launcher_death(exitcode, len(workers))
         for worker in workers:
             self._dispatcher.tallies[worker.number].deaths += 1
+            self._pool.ring.recorder.mark("the nursery died", worker.number)
             self.reap(worker, is_gone=worker not in stuck)
             if not worker.life.is_abandoned:
                 self._leave_vacant(Exit(worker, exitcode))

@@ -17,12 +17,12 @@ from collections import deque
 from typing import Any
 
 from mpqueue.control.ledger import Ledger
-from mpqueue.control.outcomes import END, Result
+from mpqueue.control.outcomes import END, Result, Told
 from mpqueue.control.schedule import Ticket
 from mpqueue.errors import BatchTimeout, StopTimeout
 from mpqueue.stats import Statistics, summed, workers_of
 from mpqueue.system.interrupts import let_through
-from mpqueue.telemetry.recorder import EVERY_NS, clock_ns
+from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.workers import context
 from mpqueue.workers.job import Job
 from mpqueue.workers.runner import StreamEnd
@@ -227,7 +227,9 @@ class ThreadBackend:
                 tally.wait_ns += started - waited
                 if stages is not None:
                     time_at = started + EVERY_NS
-                    tally.time(done - started, 0, started - waited, stages.seed_ns, stages.collate_ns)
+                    times = done - started, 0, started - waited, stages.seed_ns, stages.collate_ns
+                    tally.time(*times)
+                    outcome = self._draw(outcome, worker, ticket, started, times)
                 at_work = self._working.get(worker)
                 if at_work is not None and at_work[0] is ticket and not self._is_stopped:
                     del self._working[worker]
@@ -235,6 +237,17 @@ class ThreadBackend:
                 self._condition.notify_all()
                 self._wake_consumers()
             del outcome  # or this thread would keep the batch alive until its next one
+
+    def _draw(
+        self, outcome: Result, worker: int, ticket: Ticket, began_ns: int, stages_ns: tuple[int, int, int, int, int]
+    ) -> Result:
+        """Draw a batch in the timeline, if there is one; return its outcome, which tells when it is taken."""
+        timeline = self._job.recorder.timeline
+        if timeline is None or not outcome.is_plain:
+            return outcome
+        of_ticket = ticket.number, ticket.epoch, ticket.unit
+        timeline.batch(worker, of_ticket, began_ns, stages_ns)
+        return Told(outcome, lambda began: timeline.take(of_ticket, began))
 
     def _await_ticket(self, worker: int) -> Ticket | None:
         """Wait for work; None: there will be none, or another thread has taken this one's place."""

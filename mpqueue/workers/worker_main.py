@@ -32,7 +32,7 @@ from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.samples.plan import SamplePlan
-from mpqueue.telemetry.recorder import EVERY_NS
+from mpqueue.telemetry.clock import EVERY_NS
 from mpqueue.workers import context, failures
 from mpqueue.workers.grants import GrantReader
 from mpqueue.workers.kept_generators import KeptGenerators

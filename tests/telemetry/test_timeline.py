@@ -1,0 +1,303 @@
+"""A trace: valid by the description of the Trace Event Format, complete, bounded, and readable whatever ends it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import Loader
+from mpqueue.telemetry import timeline
+from mpqueue.telemetry.timeline import Timeline
+
+KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2)])
+# The fields that each phase must have, as "Trace Event Format" (Google, 2016) has them.
+PHASES = {
+    "X": {"name": str, "ts": (int, float), "dur": (int, float), "pid": int, "tid": int},
+    "i": {"name": str, "ts": (int, float), "pid": int, "tid": int, "s": str},
+    "s": {"name": str, "cat": str, "ts": (int, float), "pid": int, "tid": int, "id": (int, str)},
+    "f": {"name": str, "cat": str, "ts": (int, float), "pid": int, "tid": int, "id": (int, str)},
+    "b": {"name": str, "cat": str, "ts": (int, float), "pid": int, "tid": int, "id": (int, str)},
+    "e": {"name": str, "cat": str, "ts": (int, float), "pid": int, "tid": int, "id": (int, str)},
+    "M": {"name": str, "pid": int, "args": dict},
+}
+
+
+class Slow:
+    def __init__(self, length=6):
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        time.sleep(0.006)
+        return np.full(100, index)
+
+
+class Dying(Slow):
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def __getitem__(self, index):
+        if index == 2 and not os.path.exists(self.path):
+            with open(self.path, "w"):
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+def check(events):
+    """By the format's description: fields and their types, pairs, and slices of one row that nest."""
+    for event in events:
+        for field, kind in PHASES[event["ph"]].items():
+            assert isinstance(event[field], kind), event
+        if event["ph"] == "i":
+            assert event["s"] in {"g", "p", "t"}
+    flows = {phase: Counter(event["id"] for event in events if event["ph"] == phase) for phase in "sf"}
+    assert set(flows["f"]) <= set(flows["s"])
+    spans = Counter()
+    for event in sorted(
+        (event for event in events if event["ph"] in "be"), key=lambda event: (event["ts"], event["ph"] == "e")
+    ):
+        spans[event["cat"], event["id"]] += 1 if event["ph"] == "b" else -1
+    assert set(spans.values()) <= {0}
+    for row in {event["tid"] for event in events if event["ph"] == "X"}:
+        open_ends = []
+        slices = [event for event in events if event["ph"] == "X" and event["tid"] == row]
+        for event in sorted(slices, key=lambda event: (event["ts"], -event["dur"])):
+            while open_ends and open_ends[-1] <= event["ts"] + 0.002:
+                open_ends.pop()
+            end = event["ts"] + event["dur"]
+            assert not open_ends or end <= open_ends[-1] + 0.002, event
+            open_ends.append(end)
+
+
+def read(path):
+    events = json.loads(path.read_text())
+    check(events)
+    return events
+
+
+def named(events, phase):
+    return [event["name"] for event in events if event["ph"] == phase]
+
+
+@KINDS
+def test_a_trace_has_a_row_for_each_worker_and_for_the_consumer(tmp_path, backend, workers):
+    with Loader(Slow(), workers=workers, backend=backend, trace=tmp_path / "run.json") as loader:
+        for _ in loader:
+            pass
+    events = read(tmp_path / "run.json")
+    rows = {event["args"]["name"] for event in events if event["name"] == "thread_name"}
+    assert rows == {"consumer", "worker 0", "worker 1"}
+    slices = named(events, "X")
+    assert {f"compute {index}" for index in range(6)} <= set(slices)
+    assert {f"take {index}" for index in range(6)} <= set(slices)
+    assert "wait" in slices
+
+
+@KINDS
+def test_a_flow_leads_from_where_a_batch_was_made_to_where_it_is_taken(tmp_path, backend, workers):
+    with Loader(Slow(), workers=workers, backend=backend, trace=str(tmp_path / "run.json")) as loader:
+        for _ in loader:
+            pass
+    events = read(tmp_path / "run.json")
+    slices = [event for event in events if event["ph"] == "X"]
+
+    def slice_at(event):
+        """The innermost slice to which a viewer binds it."""
+        found = [
+            one for one in slices if one["tid"] == event["tid"] and one["ts"] <= event["ts"] <= one["ts"] + one["dur"]
+        ]
+        return min(found, key=lambda one: one["dur"])["name"]
+
+    begun = {event["id"]: slice_at(event) for event in events if event["ph"] == "s"}
+    ended = {event["id"]: slice_at(event) for event in events if event["ph"] == "f"}
+    pairs = {(begun[number].split()[-1], ended[number].split()[-1]) for number in ended}
+    assert pairs == {(str(index), str(index)) for index in range(6)}
+
+
+def test_a_trace_tells_how_long_batches_were_held(tmp_path):
+    with Loader(Slow(3), workers=1, trace=tmp_path / "run.json") as loader:
+        for batch in loader:
+            time.sleep(0.01)
+            del batch
+    events = read(tmp_path / "run.json")
+    held = [event["ts"] for event in events if event["name"] == "held"]
+    assert len(held) == 6
+    assert all(end - begin >= 9000 for begin, end in zip(held[::2], held[1::2], strict=True))
+
+
+def test_epochs_and_deaths_are_marked(tmp_path):
+    with Loader(Dying(str(tmp_path / "died")), workers=2, trace=tmp_path / "run.json") as loader:
+        for _ in range(2):
+            for _ in loader:
+                pass
+    marks = named(read(tmp_path / "run.json"), "i")
+    assert {"epoch 0 begins", "epoch 0 ends", "epoch 1 begins", "epoch 1 ends"} <= set(marks)
+    assert [mark for mark in marks if "died" in mark] in (["worker 0 died"], ["worker 1 died"])
+
+
+def test_seeding_and_collation_lie_inside_of_computing(tmp_path):
+    class Drawing(Slow):
+        def __getitem__(self, index):
+            return super().__getitem__(index) * np.random.random()
+
+    with Loader(Drawing(), workers=1, batch_size=2, trace=tmp_path / "run.json") as loader:
+        for _ in loader:
+            pass
+    events = read(tmp_path / "run.json")  # where `check` proves that slices nest
+    assert {"seed", "collate"} <= set(named(events, "X"))
+
+
+def test_a_second_start_goes_on_in_the_same_file(tmp_path):
+    loader = Loader(Slow(), workers=1, trace=tmp_path / "run.json")
+    for _ in range(2):
+        for _ in loader:
+            pass
+        loader.stop()
+        read(tmp_path / "run.json")  # complete after each stop
+    names = named(read(tmp_path / "run.json"), "X")
+    assert names.count("compute 0") == 2
+
+
+def test_a_loader_of_the_same_path_begins_the_file_anew(tmp_path):
+    for _ in range(2):
+        with Loader(Slow(), workers=1, trace=tmp_path / "run.json") as loader:
+            for _ in loader:
+                pass
+    assert named(read(tmp_path / "run.json"), "X").count("compute 0") == 1
+
+
+PROGRAM = """
+import os, signal, sys, time
+import numpy as np, mpqueue
+
+class Source:
+    def __len__(self):
+        return 200
+    def __getitem__(self, index):
+        time.sleep(0.006)
+        return np.full(10, index)
+
+if __name__ == "__main__":
+    loader = mpqueue.Loader(Source(), workers=1, trace=None if len(sys.argv) < 2 else sys.argv[1])
+    for number, _ in enumerate(loader):
+        if number == 150:
+            {end}
+"""
+
+
+def run(tmp_path, end, *arguments, **environment):
+    path = tmp_path / "program.py"
+    path.write_text(textwrap.dedent(PROGRAM.format(end=end)))
+    command = [sys.executable, path, *arguments]
+    return subprocess.run(command, env=os.environ | environment, cwd=tmp_path, timeout=60, check=False).returncode
+
+
+def test_what_was_written_is_readable_when_the_trainer_is_killed(tmp_path):
+    assert run(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)", "run.json") == -signal.SIGKILL
+    text = (tmp_path / "run.json").read_text()
+    assert not text.rstrip().endswith("]")
+    events = json.loads(text + "]")  # the format allows that it lacks
+    check([event for event in events if event["ph"] not in "be"])
+    assert len([name for name in named(events, "X") if name.startswith("compute")]) > 50
+
+
+def test_a_program_that_ends_without_a_stop_leaves_a_whole_file(tmp_path):
+    assert run(tmp_path, "sys.exit(0)", "run.json") == 0
+    assert len(read(tmp_path / "run.json")) > 150
+
+
+def test_the_environment_says_it_for_all_of_a_process(tmp_path):
+    assert run(tmp_path, "break", MPQUEUE_TRACE=str(tmp_path / "all-%p.json")) == 0
+    (path,) = tmp_path.glob("all-*.json")
+    assert "compute 0" in named(read(path), "X")
+
+
+def test_two_loaders_of_one_process_write_two_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPQUEUE_TRACE", str(tmp_path / "run.json"))
+    monkeypatch.setattr(timeline, "_names_taken", set())
+    for _ in range(2):
+        with Loader(Slow(1), workers=1) as loader:
+            list(loader)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.2.json", "run.json"]
+
+
+def test_a_worker_that_has_the_same_environment_writes_a_file_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPQUEUE_TRACE", str(tmp_path / "run.json"))
+    monkeypatch.setattr(timeline, "_names_taken", set())
+    assert timeline.path_for(None, is_worker=True) == str(tmp_path / f"run.{os.getpid()}.json")
+
+
+def test_events_are_written_before_they_are_many(tmp_path):
+    """Memory is bounded, however long the run."""
+    drawn = Timeline(str(tmp_path / "run.json"), "a test")
+    drawn.begin(1)
+    most = 0
+    for number in range(2000):
+        drawn.batch(0, (number, 0, number), timeline.clock_ns() - 5000, (1000, 100, 10, 1, 1))
+        most = max(most, len(drawn._waiting))
+    drawn.end()
+    assert most < 600
+    assert named(json.loads((tmp_path / "run.json").read_text()), "X").count("compute 1999") == 1
+
+
+def test_a_file_that_is_full_gets_marks_only(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(timeline, "_MOST_EVENTS", 100)
+    drawn = Timeline(str(tmp_path / "run.json"), "a test")
+    drawn.begin(1)
+    for number in range(500):
+        drawn.batch(0, (number, 0, number), timeline.clock_ns() - 5000, (1000, 100, 10, 1, 1))
+        drawn.flush()
+    drawn.mark("a death")
+    drawn.end()
+    events = json.loads((tmp_path / "run.json").read_text())
+    assert len(events) < 120
+    assert named(events, "i") == ["a death"]
+    assert len(caplog.messages) == 1
+    assert "gets epochs and deaths only" in caplog.text
+
+
+def test_a_full_disk_ends_the_trace_and_not_the_run(caplog):
+    with Loader(Slow(), workers=1, trace="/dev/full") as loader:
+        assert len(list(loader)) == 6
+    assert "the trace /dev/full ends here" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("trace", "error", "text"),
+    [(3, TypeError, "trace must be the path"), ("/no/such/folder/run.json", ValueError, "a folder that exists")],
+)
+def test_a_path_that_cannot_be_is_refused_at_construction(trace, error, text):
+    with pytest.raises(error, match=text):
+        Loader(Slow(), trace=trace)
+
+
+def test_an_enqueuer_and_a_caller_without_workers_have_traces_too(tmp_path):
+    enqueuer = mpqueue.OrderedEnqueuer(Slow(), use_multiprocessing=True, trace=tmp_path / "enqueuer.json")
+    enqueuer.start(workers=1)
+    batches = enqueuer.get()
+    for _ in range(6):
+        next(batches)
+    enqueuer.stop()
+    with Loader(Slow(), workers=0, trace=tmp_path / "inline.json") as loader:
+        list(loader)
+    for name in ("enqueuer.json", "inline.json"):
+        assert "compute 5" in named(read(tmp_path / name), "X")
+
+
+def test_a_server_has_a_trace_of_its_workers(tmp_path):
+    with mpqueue.Server(f"{tmp_path}/home", Slow(), workers=1, trace=tmp_path / "run.json") as server:
+        with mpqueue.attach(f"{tmp_path}/home", timeout=30) as consumer:
+            assert len(list(consumer)) == 6
+        assert server.statistics().times.compute.count >= 6
+    assert "compute 5" in named(read(tmp_path / "run.json"), "X")
