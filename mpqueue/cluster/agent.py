@@ -104,7 +104,7 @@ class Agent:
         self._outgoing = wire.Outgoing(sock)
         self._incoming = wire.Incoming(sock, self._messages())
         self._raylet = os.pidfd_open(os.getppid()) if hasattr(os, "pidfd_open") else -1
-        self._is_over = False
+        self._is_over = self._has_lost_nursery = False
         self._said_at = time.monotonic()
 
     def run(self) -> None:
@@ -156,7 +156,8 @@ class Agent:
 
     def close(self) -> None:
         """End the workers, and let go of all."""
-        self._nursery.end()
+        if not self._has_lost_nursery:
+            self._nursery.end()
         for hosted in self._hosted.values():
             hosted.close()
         self._sock.close()
@@ -324,9 +325,9 @@ class Agent:
 
     def _lose_nursery(self) -> None:
         """The nursery is gone, and all workers with it: say so, and end."""
-        if self._is_over:
+        if self._has_lost_nursery:
             return
-        self._is_over = True
+        self._is_over = self._has_lost_nursery = True
         exitcode = self._nursery.end()
         for hosted in self._hosted.values():
             self._bury(hosted)

@@ -124,9 +124,13 @@ class ClusterLauncher:
             rooms = self._rooms_of_others(number)
         others = [node for other, node in self._places.items() if other != number]
         self._places[number] = chosen = placement.best(others, rooms)
-        if chosen != self._own and chosen not in self._links.by_node:
+        if chosen != self._own and self._is_lost(chosen):
             self._links.open(self._nodes[chosen], 1, self._image, is_late=True)
         return chosen
+
+    def _is_lost(self, node: str) -> bool:
+        link = self._links.by_node.get(node)
+        return link is None or link.state is LinkState.LOST
 
     def _rooms_of_others(self, number: int) -> list[Room]:
         """Return the room on nodes that have no agent.
