@@ -1,0 +1,185 @@
+"""What a source does and is on a cluster: exceptions, hooks, changes of itself. All as with workers on one machine."""
+
+import threading
+
+import numpy as np
+import pytest
+from helpers.on_cluster import Told, hash_of, on
+
+import mpqueue
+from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
+from mpqueue.errors import BatchTooLarge, TooManyErrors
+
+
+@pytest.fixture
+def other(cluster):
+    return {"backend": "ray", "ray_options": on(cluster.others[0].node_id)}
+
+
+class Unlucky(Exception):
+    """Of a script, not of a module that a node could import."""
+
+
+class Raising(Told):
+    def __getitem__(self, index):
+        if index == 3:
+            raise Unlucky(f"row {index}")
+        return super().__getitem__(index)
+
+
+def test_an_exception_comes_as_its_own_type_in_its_place_with_the_traceback_of_the_node(other):
+    with Loader(Raising(6), workers=2, copy=True, **other) as loader:
+        batches, seen = iter(loader), []
+        with pytest.raises(Unlucky, match="row 3") as caught:
+            for _, index, _ in batches:
+                seen.append(int(index))
+        assert seen == [0, 1, 2]
+        assert "raise Unlucky" in str(caught.value.__cause__)
+        assert "index 3 of epoch 0" in "".join(caught.value.__notes__)
+        assert [int(index) for _, index, _ in batches] == [4, 5]
+
+
+def test_errors_are_skipped_and_counted(other):
+    with Loader(Raising(6), workers=2, on_error="skip", copy=True, **other) as loader:
+        assert [int(index) for _, index, _ in loader] == [0, 1, 2, 4, 5]
+        assert loader.statistics().skipped == 1
+    with Loader(Raising(6), workers=2, on_error="skip", max_errors=0, **other) as loader, pytest.raises(TooManyErrors):
+        list(loader)
+
+
+def test_a_batch_above_the_bound_is_an_error_in_its_place(other):
+    with Loader(Told(4, size=10_000), workers=1, max_batch_bytes=100, **other) as loader, pytest.raises(BatchTooLarge):
+        next(iter(loader))
+
+
+class Growing(Told):
+    """Changes itself at the end of an epoch: a little, or in a big array."""
+
+    def __init__(self, big=0):
+        super().__init__(6)
+        self.epoch, self.table = 0, np.zeros(big, "u1")
+
+    def __getitem__(self, index):
+        return np.array([self.epoch, self.table[-1] if len(self.table) else 0]), index, 0
+
+    def on_epoch_end(self):
+        self.epoch += 1
+        if len(self.table):
+            self.table[:] = self.epoch
+
+
+@pytest.mark.parametrize("big", [0, 1 << 17, 20 << 20], ids=["by a patch", "with a large array", "from a new image"])
+def test_a_change_in_on_epoch_end_is_on_all_nodes_before_the_next_epoch(cluster, big):
+    with Loader(Growing(big), workers=2, backend="ray") as loader:
+        for epoch in range(3):
+            for state, _index, _ in loader:
+                assert state.tolist() == [epoch, epoch if big else 0]
+        assert loader.statistics().deaths == 0
+
+
+def note_worker():
+    global noted
+    noted = mpqueue.worker_info().id + 1
+
+
+noted = 0
+
+
+class Noted(Told):
+    def __getitem__(self, index):
+        return np.zeros(1, "u1"), noted, mpqueue.worker_info().num_workers
+
+
+def test_worker_init_runs_first_in_each_worker(cluster):
+    with Loader(Noted(20), workers=2, backend="ray", worker_init=note_worker) as loader:
+        seen = {(int(note), int(number)) for _, note, number in loader}
+    assert seen == {(1, 2), (2, 2)}
+
+
+def fail():
+    raise Unlucky("no data here")
+
+
+def test_a_worker_init_that_fails_is_raised_in_the_place_of_a_batch(other):
+    with Loader(Told(), workers=1, worker_init=fail, **other) as loader, pytest.raises(Unlucky, match="no data here"):
+        next(iter(loader))
+
+
+def test_a_source_that_cannot_be_pickled_is_an_error_and_no_fork(cluster):
+    source = Told()
+    source.lock = threading.Lock()
+    with pytest.raises(TypeError, match="lock cannot be pickled"):
+        next(iter(Loader(source, workers=1, backend="ray")))
+
+
+class Unloadable(Told):
+    def __reduce__(self):
+        return fail, ()
+
+
+def test_a_source_that_cannot_be_unpickled_there_raises_what_that_raised(other):
+    with pytest.raises(Unlucky, match="no data here"):
+        next(iter(Loader(Unloadable(), workers=1, **other)))
+
+
+def test_a_held_array_of_a_slot_is_not_overwritten(other):
+    with Loader(Holding(), workers=1, copy=True, **other) as loader:
+        for value, index, _ in loader:
+            assert value.tolist() == [int(index)] * 4
+
+
+class Holding(Told):
+    """Keeps the arrays that it made in slots."""
+
+    def __init__(self):
+        super().__init__(30)
+        self.kept = []
+
+    def __getitem__(self, index):
+        made = mpqueue.empty(4, "i8")
+        made[...] = index
+        self.kept.append(made)
+        assert [array.tolist() for array in self.kept] == [[int(array[0])] * 4 for array in self.kept]
+        del self.kept[:-3]
+        return made, index, 0
+
+
+def test_ordered_enqueuers_have_workers_on_nodes(other):
+    expected = hash_of(Loader(Told(), workers=0, seed=5))
+    with OrderedEnqueuer(Told(), seed=5, **other) as enqueuer:
+        enqueuer.start(workers=2)
+        batches = enqueuer.get()
+        assert hash_of(next(batches) for _ in range(24)) == expected
+        assert [node.workers for node in enqueuer.statistics().nodes] == [2]
+
+
+def test_generator_enqueuers_have_workers_on_nodes(other):
+    with GeneratorEnqueuer(elements, **other) as enqueuer:
+        enqueuer.start(workers=1)
+        assert [int(element[0]) for element in enqueuer.get()] == list(range(10))
+
+
+def elements():
+    for index in range(10):
+        yield np.array([index])
+
+
+def test_a_server_gives_what_nodes_compute(other, tmp_path, monkeypatch):
+    monkeypatch.setenv("MPQUEUE_HOME", str(tmp_path))
+    expected = hash_of(Loader(Told(), workers=0, seed=5))
+    with (
+        mpqueue.Server("told", Told(), workers=2, seed=5, **other) as server,
+        mpqueue.attach("told", timeout=30) as consumer,
+    ):
+        assert hash_of(consumer) == expected
+        assert [node.workers for node in server.statistics().nodes] == [2]
+
+
+def test_torchs_loader_has_workers_on_nodes(other):
+    pytest.importorskip("torch")
+    from mpqueue.torch import DataLoader
+
+    rows = [np.full(3, index) for index in range(20)]
+    loader = DataLoader(rows, batch_size=4, num_workers=2, **other)
+    assert [batch[:, 0].tolist() for batch in loader] == [list(range(start, start + 4)) for start in range(0, 20, 4)]
+    assert [node.batches for node in loader.statistics().nodes] == [5]
