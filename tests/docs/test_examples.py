@@ -39,6 +39,7 @@ NOT_RUN = {
     "scripts/slow": "takes minutes; tests/scripts runs its programs for a moment",
     "scripts/mutants": "takes minutes",
     "scripts/stubs": "writes into the tree",
+    "scripts/scaling": "is simulated by tests/scripts/test_scaling.py",
     "scripts/soak": "takes minutes; tests/scripts runs it for a moment",
     "python3 scripts/benchmark.py": "takes minutes; tests/scripts runs its parts",
 }
@@ -47,7 +48,7 @@ NOT_RUN = {
 @pytest.mark.parametrize("block", PYTHON, ids=str)
 def test_a_python_block_runs_as_it_stands(block, tmp_path):
     """In a process of its own, without a word on stderr; frameworks have words of their own there."""
-    frameworks = re.findall(r"^import (jax|keras|tensorflow|torch)\b", block.text, re.M)
+    frameworks = re.findall(r"^import (jax|keras|ray|tensorflow|torch)\b", block.text, re.M)
     for name in frameworks:
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")

@@ -316,5 +316,5 @@ def test_everything_that_can_be_measured_is_listed(monkeypatch):
     ]
     assert [line for line in lines if not line.startswith("  ")] == ["workloads", "feeds", "curves"]
     assert [line[2:22].rstrip() for line in lines if line.startswith("  ")] == names
-    (ray,) = [line for line in lines if line.startswith("  ray ")]
+    (ray,) = [line for line in lines if line[2:22].rstrip() == "ray"]
     assert ray.endswith("(not installed)")

@@ -136,7 +136,7 @@ def test_help_sets_nothing_up(tmp_path):
     """The usage is printed in a checkout where nothing was installed, and nothing is after it."""
     shutil.copytree(SCRIPTS, tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     done = subprocess.run(["sh", "scripts/demo", "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    for option in ("--workers N", "--epochs N", "--seed N", "--keras", "--torch", "--service"):
+    for option in ("--workers N", "--epochs N", "--seed N", "--keras", "--torch", "--service", "--ray"):
         assert option in done.stdout
     assert [entry.name for entry in tmp_path.iterdir()] == ["scripts"]
 

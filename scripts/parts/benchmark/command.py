@@ -15,6 +15,7 @@ from parts.benchmark.gather import Gathered
 from parts.benchmark.measure import Measurement
 from parts.benchmark.peers import PEERS
 from parts.benchmark.plots import draw_rates, require_matplotlib
+from parts.benchmark.ray_workloads import without_ray
 from parts.benchmark.results import KNOWN, Results
 from parts.benchmark.rounds import measure, plan
 from parts.machine import num_cpus
@@ -49,7 +50,7 @@ def _measure_rounds(options: argparse.Namespace) -> Results:
     num_rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if options.quick else (ROUNDS, SECONDS)
     planned = plan(workloads, feeds, num_workers, seconds)
     with _bar(num_rounds * len(planned)) as bar:
-        return measure(planned, num_rounds, Gathered(feeds, num_workers), _teller(bar))
+        return measure(planned, num_rounds, Gathered(feeds, num_workers, without_ray(workloads)), _teller(bar))
 
 
 def _report(options: argparse.Namespace, results: Results) -> None:

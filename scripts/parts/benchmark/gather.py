@@ -6,6 +6,7 @@ from typing import Any
 from parts.benchmark.feeds import OURS
 from parts.benchmark.measure import Measurement
 from parts.benchmark.peers import missing
+from parts.benchmark.ray_peers import PEERS as RAY_PEERS
 from parts.benchmark.results import Results
 from parts.benchmark.service_peers import PEERS as SERVICE_PEERS
 
@@ -16,10 +17,11 @@ class Gathered:
     Args:
         asked: The names of the feeds that were asked for; those that are not installed are named in the report.
         num_workers: With how many workers it is measured.
+        without_ray: Workloads that were asked for and need Ray, which is not installed.
     """
 
-    def __init__(self, asked: list[str], num_workers: int) -> None:
-        self._asked, self._num_workers = asked, num_workers
+    def __init__(self, asked: list[str], num_workers: int, without_ray: tuple[str, ...] = ()) -> None:
+        self._asked, self._num_workers, self._without_ray = asked, num_workers, without_ray
         self._rates: Any = collections.defaultdict(list)
         self._costs: Any = collections.defaultdict(lambda: collections.defaultdict(list))
         self._first_batches: Any = collections.defaultdict(list)
@@ -40,10 +42,11 @@ class Gathered:
             self._wake_ups[one.name] += found
         elif one.what == "memory":
             self._add_lists(self._memory, {name: [value] for name, value in found.items()})
-        elif one.what == "service":
+        elif one.what in ("service", "ray"):
             if "rate" in found:
                 self._rates[one.workload, one.name] += found.pop("rate")
-            self._add_lists(self._service[one.workload, one.name], found)
+            if found:
+                self._add_lists(self._service[one.workload, one.name], found)
         elif one.what == "records":
             for name, rate in found.items():
                 self._rates[one.workload, name].append(rate)
@@ -59,7 +62,8 @@ class Gathered:
         Raises:
             RuntimeError: It is mpqueue or a floor: what is not allowed to fail.
         """
-        if one.name in OURS or one.what == "floor" or (one.what == "service" and one.name not in SERVICE_PEERS):
+        peers = {"service": SERVICE_PEERS, "ray": RAY_PEERS}.get(one.what)
+        if one.name in OURS or one.what == "floor" or (peers is not None and one.name not in peers):
             raise error
         self._failed[one.workload, one.name] = str(error).strip().splitlines()[-1]
         if one.what == "wake-up":
@@ -78,6 +82,7 @@ class Gathered:
             memory=dict(self._memory),
             service={key: dict(found) for key, found in self._service.items()},
             missing=tuple(missing(self._asked)),
+            without_ray=self._without_ray,
             failed=self._failed,
             num_workers=self._num_workers,
         )

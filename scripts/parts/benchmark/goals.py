@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Iterator
 
+from parts.benchmark.ray_workloads import FIRST
 from parts.benchmark.results import Results
 from parts.benchmark.samples import SAMPLES, copied_per_byte
 from parts.benchmark.service import ONE_CONSUMER, RING
@@ -13,6 +14,7 @@ COPIED = 1.0  # bytes for each byte of a batch
 MEMORY_MB, MEMORY_PER_WORKER_MB = 20.0, 12.0  # beyond the ring
 ATTACH_MS = 20.0  # to the first batch
 RING_SHARE = 1.05  # of one consumer's ring, for four
+RAY_FIRST_MS = 5_000.0  # to the first batch, on a running cluster
 IDLE = {"CPU seconds": 0.001, "wake-ups": 0}  # in 5 s; less CPU than the clock's own reading is none
 
 
@@ -30,6 +32,7 @@ def lines(results: Results) -> Iterator[str]:
     yield from _attach(results)
     yield from _ring(results)
     yield from _idle(results)
+    yield from _ray_first(results)
 
 
 def _small(results: Results) -> Iterator[str]:
@@ -84,3 +87,11 @@ def _idle(results: Results) -> Iterator[str]:
     for name, used in results.service.get(("service idle", "mpqueue"), {}).items():
         median, limit = statistics.median(used), IDLE[name.partition(" of ")[0]]
         yield f"service idle: {median:.3g} {name} in 5 s, none wanted: {verdict(median <= limit)}"
+
+
+def _ray_first(results: Results) -> Iterator[str]:
+    times = results.service.get(("ray first batch", "mpqueue"), {}).get(FIRST)
+    if times:
+        median = statistics.median(times)
+        told = f"{FIRST}: {median:,.0f} ms ({min(times):,.0f} to {max(times):,.0f})"
+        yield f"{told}, at most {RAY_FIRST_MS:,.0f} wanted: {verdict(median <= RAY_FIRST_MS)}"

@@ -18,6 +18,7 @@ from parts.benchmark.latency import first_batches
 from parts.benchmark.memory import beyond_the_ring
 from parts.benchmark.peers import PEERS
 from parts.benchmark.queues import queue_rate
+from parts.benchmark.ray_workloads import ray_figures
 from parts.benchmark.records import record_rate
 from parts.benchmark.samples import sample_rate
 from parts.benchmark.service import service_figures
@@ -35,7 +36,7 @@ class Measurement:
     """One measurement to be made.
 
     Attributes:
-        what: "feed" or "floor" (of a workload), "queue", "samples", "records", "service",
+        what: "feed" or "floor" (of a workload), "queue", "samples", "records", "service", "ray",
             "latency", "wake-up", "memory", or "curve".
         name: Which feed, floor, queue, reader or curve.
         workload: Of which workload, or at which point of the curve.
@@ -87,6 +88,8 @@ class Measurement:
             return sample_rate(self.workload, self.name, self.num_workers, self.seconds)
         if self.what == "service":
             return service_figures(self.workload, self.name, self.num_workers, self.seconds)
+        if self.what == "ray":
+            return ray_figures(self.workload, self.name, self.num_workers, self.seconds)
         if self.what == "records":
             return record_rate(self.workload, self.name, self.num_workers, self.seconds)
         workload = WORKLOADS[self.workload]

@@ -14,6 +14,8 @@ import mpqueue
 from parts.benchmark import costs, goals
 from parts.benchmark.goals import verdict
 from parts.benchmark.queues import STANDARD
+from parts.benchmark.ray_peers import ACTORS
+from parts.benchmark.ray_workloads import LOCAL
 from parts.benchmark.records import ON_ONE_CORE, OURS, RECORDS, python_with_tensorflow
 from parts.benchmark.results import KNOWN, Results
 from parts.benchmark.service import ONE_CONSUMER, ONE_LOADER, OWN_LOADERS, SERVICE
@@ -53,6 +55,9 @@ TARGETS = (
     Target("service decode", OWN_LOADERS, 3.8),
     Target("service split", ONE_LOADER, 0.95),
     Target("service split small", ONE_LOADER, 0.95),
+    Target("ray image", ACTORS, 1.5),
+    Target("ray small", ACTORS, 5.0),
+    Target("ray decode", LOCAL, 0.9),
 )
 RATES = {("large records", OURS + ON_ONE_CORE): 1000.0, ("service tiny", OURS): 25_000.0}
 FIRST_BATCH_MS = {"cold": 120.0, "parked": 5.0, "next epoch": 2.0}
@@ -105,6 +110,8 @@ def _wanted(results: Results) -> Iterator[str]:
         yield told if limit is None else f"{told}, at most {limit:g} wanted: {verdict(median <= limit)}"
     for name in results.missing:
         yield f"{name} is not installed: not measured (python3 -m pip install '.[peers]')"
+    for workload in results.without_ray:
+        yield f"{workload}: Ray is not installed: not measured (python3 -m pip install '.[ray]')"
     for (workload, name), why in results.failed.items():
         yield f"{workload}: {name} failed: {why}"
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from parts.benchmark.queues import QUEUES
+from parts.benchmark.ray_workloads import RAY
 from parts.benchmark.records import ON_ONE_CORE, OURS, RECORDS
 from parts.benchmark.samples import SAMPLES
 from parts.benchmark.service import SERVICE
 from parts.benchmark.workloads import WORKLOADS
 
-KNOWN = WORKLOADS | SAMPLES | QUEUES | RECORDS | SERVICE
+KNOWN = WORKLOADS | SAMPLES | QUEUES | RECORDS | SERVICE | RAY
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +25,10 @@ class Results:
         costs: What `consuming.consume` finds beside the rate, of each round, by (workload, feed) and name.
         wake_ups: Microseconds, by feed.
         memory: MB beyond mpqueue's ring, by workload.
-        service: What `service.service_figures` finds beside the rate, by (workload, name) and figure.
+        service: What `service.service_figures`, or `ray_workloads.ray_figures`, finds beside the rate, by (workload,
+            name) and figure.
         missing: Peers that were asked for and are not installed.
+        without_ray: Workloads that were asked for and need Ray, which is not installed.
         failed: The last line of what a peer failed with, by (workload, peer).
         num_workers: With how many workers it was measured.
     """
@@ -37,6 +40,7 @@ class Results:
     memory: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     service: dict[tuple[str, str], dict[str, list[float]]] = dataclasses.field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    without_ray: tuple[str, ...] = ()
     failed: dict[tuple[str, str], str] = dataclasses.field(default_factory=dict)
     num_workers: int = 2
 

@@ -9,6 +9,8 @@ from parts.benchmark.measure import Measurement
 from parts.benchmark.memory import MEASURED
 from parts.benchmark.peers import missing
 from parts.benchmark.queues import QUEUES
+from parts.benchmark.ray_workloads import RAY
+from parts.benchmark.ray_workloads import ways as ray_ways
 from parts.benchmark.records import RECORDS, readers
 from parts.benchmark.results import Results
 from parts.benchmark.samples import SAMPLES
@@ -34,6 +36,9 @@ def plan(workloads: Iterable[str], feeds: list[str], num_workers: int, seconds: 
             continue
         if name in SERVICE:
             wanted += [Measurement("service", way, name, num_workers, seconds) for way in ways(name)]
+            continue
+        if name in RAY:
+            wanted += [Measurement("ray", way, name, num_workers, seconds) for way in ray_ways(name)]
             continue
         workload = WORKLOADS[name]
         fitting = [feed for feed in feeds if workload.is_small or feed not in FOR_SMALL_BATCHES]

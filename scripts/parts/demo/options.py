@@ -12,6 +12,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=4, help="passes over the training images (default: 4)")
     parser.add_argument("--seed", type=int, default=1, help="another one gives other figures (default: 1)")
     parser.add_argument("--keras", action="store_true", help="train a real Keras 3 model through model.fit")
+    parser.add_argument("--ray", action="store_true", help="train on a Ray cluster, and kill one of its nodes")
     parser.add_argument("--service", action="store_true", help="train three models on one server, and without it")
     parser.add_argument("--torch", action="store_true", help="train a torch model beside torch's own DataLoader")
     found = parser.parse_args()

@@ -1,0 +1,69 @@
+"""Those who also bring batches from another node of a Ray cluster to one consumer.
+
+They run on the cluster that this process has joined, all workers on one node of it.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from parts.benchmark.in_flight import Endless, in_order
+from parts.ray_cluster import only_on
+
+ACTORS, SPLIT = "plain actors", "streaming_split"
+ROWS, NUM_BATCHES, NUM_BLOCKS = 32, 1 << 20, 1 << 12
+
+# Takes the source, the number of workers, how many batches may be ahead, and the node.
+Peer = Callable[[Any, int, int, str], AbstractContextManager[Iterator[Any]]]
+
+
+@contextlib.contextmanager
+def plain_actors(source: Any, num_workers: int, ahead: int, node: str) -> Iterator[Iterator[Any]]:
+    """An actor for each worker; each call gives one batch, and as many are under way as ahead."""
+    import ray
+
+    from parts.benchmark.peers_ray import Actor
+
+    actors: list[Any] = [Actor.options(scheduling_strategy=only_on(node)).remote(source) for _ in range(num_workers)]
+    try:
+        yield in_order(lambda index: actors[index % num_workers].item.remote(index), ray.get, ahead)
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+
+
+class MakeBatch:
+    """Makes the rows of a batch out of as many numbers, as `Dataset.map_batches` wants it."""
+
+    def __init__(self, source: Any) -> None:
+        self.endless = Endless(source)
+
+    def __call__(self, numbers: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the arrays of a batch, by their places."""
+        arrays = self.endless[int(numbers["id"][0]) // ROWS]
+        return {str(place): array for place, array in enumerate(arrays)}
+
+
+@contextlib.contextmanager
+def streaming_split(source: Any, num_workers: int, ahead: int, node: str) -> Iterator[Iterator[Any]]:
+    """Ray Data: a pool of actors maps batches, and this process is the one consumer of a split."""
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext
+
+    DataContext.get_current().enable_progress_bars = False
+    made = ray.data.range(ROWS * NUM_BATCHES, override_num_blocks=NUM_BLOCKS).map_batches(
+        MakeBatch,
+        fn_constructor_args=(source,),
+        batch_size=ROWS,
+        compute=ActorPoolStrategy(size=num_workers),
+        num_cpus=1,
+        scheduling_strategy=only_on(node),
+    )
+    (part,) = made.streaming_split(1, equal=False)
+    yield iter(part.iter_batches(batch_size=ROWS, prefetch_batches=ahead, batch_format="numpy"))
+
+
+PEERS: dict[str, Peer] = {ACTORS: plain_actors, SPLIT: streaming_split}

@@ -1,0 +1,109 @@
+"""Trains a classifier on batches that the nodes of a Ray cluster decode; first, for comparison, with local workers.
+
+The cluster is three raylets on this machine, and one of the others is killed in the middle of the training. The batches
+are the same all the same, so both trainings end with the same weights. With RAY_ADDRESS it is that cluster, whose nodes
+must see this checkout under the same path.
+"""
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+import mpqueue
+from mpqueue.stats import NodeStatistics
+from parts.demo.model import PatchClassifier
+from parts.demo.options import options
+from parts.demo.sweep import Photos
+from parts.machine import num_cpus
+from parts.photographs.dataset import photo_files
+from parts.ray_cluster import RayCluster, ray_cluster
+
+NUM_OTHERS = 2  # nodes beside the trainer's
+
+
+class Trained(NamedTuple):
+    """A training that is over.
+
+    Attributes:
+        rate: Images per second, from the first batch on.
+        first_s: Seconds to the first batch.
+        accuracy: On the held-out images.
+        digest: Of the weights.
+        nodes: The counters of the nodes.
+    """
+
+    rate: float
+    first_s: float
+    accuracy: float
+    digest: str
+    nodes: tuple[NodeStatistics, ...]
+
+
+def train(loader: mpqueue.Loader, held_out: Photos, epochs: int, at_half: Callable[[], None]) -> Trained:
+    """Train for so many epochs, calling ``at_half`` in the middle."""
+    model = PatchClassifier(num_classes)
+    began, num_images, num_batches = time.perf_counter(), 0, 0
+    first_s = 0.0
+    with loader:
+        for _ in range(epochs):
+            for images, labels in loader:
+                first_s = first_s or time.perf_counter() - began
+                model.train(images, labels)
+                num_images, num_batches = num_images + len(labels), num_batches + 1
+                if num_batches == epochs * len(loader) // 2:
+                    at_half()
+        elapsed_s = time.perf_counter() - began - first_s
+        nodes = loader.statistics().nodes
+    right = [model.predict(images) == labels for images, labels in map(held_out.__getitem__, range(len(held_out)))]
+    digest = hashlib.sha256(b"".join(weight.tobytes() for weight in model._weights)).hexdigest()
+    return Trained(num_images / elapsed_s, first_s, float(np.mean(right)), digest, nodes)
+
+
+@contextlib.contextmanager
+def cluster() -> Iterator[RayCluster | None]:
+    """Start a cluster on this machine, if RAY_ADDRESS names none."""
+    if os.environ.get("RAY_ADDRESS"):
+        yield None
+    else:
+        print(f"starting a cluster of {NUM_OTHERS + 1} nodes on this machine")
+        with ray_cluster(NUM_OTHERS, chosen.workers, chosen.workers) as made:
+            yield made
+
+
+def kill_one(made: RayCluster | None) -> None:
+    """Kill a node that has workers."""
+    if made is not None:
+        victim = made.others[0]
+        made.kill(victim)
+        print(f"killed node {victim[:8]} in the middle of the training")
+
+
+# The CPUs are the workers': a matrix product shared by two threads would wait for the time slice of a worker.
+threadpool_limits(1)
+chosen = options()
+train_files, held_out_files = photo_files()
+source, held_out = Photos(train_files, augment=True), Photos(held_out_files, augment=False)
+num_classes = len(train_files.names)
+print(f"{len(train_files.paths):,} images of {num_classes} photographs, {chosen.workers} workers, {num_cpus()} CPUs")
+
+ordered = {"workers": chosen.workers, "shuffle": True, "seed": chosen.seed}
+local = train(mpqueue.Loader(source, **ordered), held_out, chosen.epochs, lambda: None)
+with cluster() as made:
+    # A worker for each node at least: else the one that is killed might have none.
+    workers = max(chosen.workers, NUM_OTHERS + 1)
+    on_nodes = mpqueue.Loader(source, **ordered | {"workers": workers}, backend="ray", ray_options={"num_cpus": 0})
+    remote = train(on_nodes, held_out, chosen.epochs, lambda: kill_one(made))
+
+print(f"\n{'':15}{'images/s':>10}{'first batch':>14}{'accuracy':>10}")
+for name, one in {"local workers": local, "the cluster": remote}.items():
+    print(f"{name:15}{one.rate:10,.0f}{one.first_s:12.2f} s{one.accuracy:10.1%}")
+print(f"\n{'node':15}{'workers':>10}{'batches':>10}{'deaths':>10}")
+for node in remote.nodes:
+    print(f"{node.node[:8]:15}{node.workers:10}{node.batches:10}{node.deaths:10}")
+print(f"\nthe weights are {'the same' if local.digest == remote.digest else 'NOT the same'}")
