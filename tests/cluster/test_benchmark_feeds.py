@@ -1,0 +1,43 @@
+"""The benchmark's feeds from other nodes, on the cluster of these tests."""
+
+import sys
+from itertools import islice
+
+import numpy as np
+import pytest
+from helpers.scripts import script
+
+
+class Numbered:
+    """Batch i has i in it."""
+
+    def __len__(self):
+        return 100
+
+    def __getitem__(self, index):
+        return (np.full(3, index),)
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The workloads; what they send to the nodes is pickled by value, because its modules are not importable there."""
+    from ray import cloudpickle
+
+    names = ["sources", "ray_peers", "peers_ray", "in_flight"]
+    modules = [sys.modules[__name__], *(script(f"parts.benchmark.{name}") for name in names)]
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    yield script("parts.benchmark.ray_workloads")
+    for module in modules:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
+@pytest.mark.parametrize("name", ["mpqueue", "local workers", "plain actors"])
+def test_each_way_gives_the_batches_of_the_source_in_order(cluster, made, name):
+    source = Numbered()
+    with made._batches(name, source, 1, 4, cluster.others[0].node_id) as batches:
+        assert [int(batch[0][0]) for batch in islice(batches, 6)] == list(range(6))
+
+
+def test_the_first_batch_is_waited_for(cluster, made):
+    assert 0 < made._first_ms(Numbered(), 1) < 60_000
