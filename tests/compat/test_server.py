@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 from helpers.homes import servers_home
+from helpers.pages import DOCS
 
 import mpqueue.compat.v1 as tf
 from mpqueue.compat.graph import targets
@@ -156,18 +157,19 @@ class TestServer:
             ({"a": ["localhost:1"]}, {"task_index": 4}, tf.errors.InternalError, "not defined in job"),
             ({"a": ["localhost:1"]}, {"protocol": "grpc+verbs"}, tf.errors.NotFoundError, "No server factory"),
             ({"a": ["localhost"]}, {}, tf.errors.NotFoundError, "give a host and a port"),
-            ({"a": ["elsewhere:1"]}, {}, tf.errors.UnimplementedError, "another machine.*page on clusters"),
+            ({"a": ["elsewhere:1"]}, {}, tf.errors.UnimplementedError, r"another machine.*see docs/clusters\.md"),
             (
                 {"a": ["localhost:1", "localhost:2"]},
                 {"task_index": 0},
                 tf.errors.UnimplementedError,
-                "page on clusters",
+                r"backend=\"ray\": see docs/clusters\.md",
             ),
         ],
     )
     def test_what_is_no_server_here_is_refused(self, given, options, error, why):
         with pytest.raises(error, match=why):
             tf.train.Server(given, **options)
+        assert (DOCS / "clusters.md").is_file()  # which some of them name
 
 
 class TestTargets:

@@ -61,7 +61,7 @@ def server_name(address: str) -> str:
         raise UnimplementedError(
             None,
             None,
-            f"{address} is on another machine, and a server here serves the programs of its own: see the page on "
-            "clusters in the documentation",
+            f"{address} is on another machine, and a server here serves the programs of its own. For workers on "
+            'several machines there is backend="ray": see docs/clusters.md',
         )
     return f"grpc-{int(port)}"

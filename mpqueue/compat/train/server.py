@@ -160,7 +160,7 @@ def _address(server_def: ServerDef) -> str:
             None,
             None,
             f"a cluster of {len(others)} tasks ({', '.join(others)}): a server here is the only one of its cluster, "
-            "and serves all programs of its machine; see the page on clusters in the documentation",
+            'for all programs of its machine. For workers on several there is backend="ray": see docs/clusters.md',
         )
     return tasks[server_def.task_index]
 
