@@ -16,7 +16,7 @@ The map of the house, from the ground up; imports point downwards only::
     workers/             nursery, worker loop, backends (process, thread, inline), exceptions across processes
     cluster/             the same on the nodes of a Ray cluster
     sequence.py sources.py forms.py lazy_orders.py   sources of batches, and what is asked of them
-    engine.py iterators.py idle.py   what all faces stand on
+    progress.py engine.py iterators.py idle.py   what all faces stand on
     loop_position.py orders.py   what a loader stands on
     enqueuers.py loader.py passes.py loader_passes.py   what users of fit loops hold
     keras_resets.py      tells a dataset that Keras begins its data anew
@@ -28,6 +28,7 @@ The map of the house, from the ground up; imports point downwards only::
     service/             one preparation for many trainers: servers, and the consumers that attach to them,
     compat/              and all of it behind TensorFlow 1's own names
     keras.py torch/ jax.py tf.py   one file or folder per framework, imported only on request
+    metrics.py           for Prometheus, TensorBoard and OpenTelemetry
     commands/            what the command can do: each of ``mpqueue serve``, ``mpqueue doctor`` and so on
     __main__.py          the command ``mpqueue``
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from mpqueue import compat as compat
     from mpqueue import jax as jax
     from mpqueue import keras as keras
+    from mpqueue import metrics as metrics
     from mpqueue import python_io as python_io
     from mpqueue import tf as tf
     from mpqueue import torch as torch
@@ -147,7 +149,7 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 # Not in `__all__` are those of frameworks and `compat`: a star import would hide the user's own `jax` or `torch`.
-_PACKAGES = {"compat", "jax", "keras", "python_io", "tf", "torch", "train"}
+_PACKAGES = {"compat", "jax", "keras", "metrics", "python_io", "tf", "torch", "train"}
 # What users of other libraries look for.
 _ELSEWHERE = {
     "DataLoader": "mpqueue.Loader iterates over any source that has __getitem__ and __len__; torch's own is "

@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from mpqueue.control.backend import Backend
@@ -23,10 +24,12 @@ from mpqueue.errors import MPQueueError
 from mpqueue.lazy_orders import draw_lazy_order
 from mpqueue.monitor import registry
 from mpqueue.options import BackendName
+from mpqueue.progress import Progress
 from mpqueue.sources import length_of
 from mpqueue.stats import Statistics
 from mpqueue.system.interrupts import HeldBack
 from mpqueue.system.log import debug, debugs
+from mpqueue.telemetry import live
 from mpqueue.telemetry.recorder import Recorder
 from mpqueue.telemetry.timeline import Timeline, path_for
 from mpqueue.workers.backends import credit_for, make_backend
@@ -98,20 +101,35 @@ class Engine:
             draw_lazy_order(job.source, 0 if backend == "thread" else job.workers)
         if allowance is not None:
             ledger.allowance = allowance
-        skips = Skips(job.max_errors) if job.skips else None
         job = replace(job, recorder=Recorder(self._open_timeline(job)))
-        pipeline = self._make_pipeline(
-            ledger, epoch_end=epoch_end, timed_epoch_end=job.workers > 0, skips=skips, recorder=job.recorder
-        )
-        with self._lock, HeldBack():
+        pipeline = self._connect(job, ledger, epoch_end)
+        with self._lock, HeldBack(), contextlib.ExitStack() as undo:
+            undo.callback(job.recorder.end)  # closes a trace
             pipeline.start(_make_backend(backend, ledger, pipeline.lock, job))
+            undo.pop_all()
             self.pipeline = pipeline
             self.ended.clear()
             self._finalizer = weakref.finalize(self, _abandon, pipeline)
-            if self._kind and (job.options.monitor or registry.is_asked_for()):
-                self._show(job, backend, max_queue_size)
+            self._announce(job, backend, max_queue_size)
         debug(f"{job.workers} workers ({backend}) run, up to {max_queue_size} batches ahead, from {place} on")
         return pipeline
+
+    def _connect(self, job: Job, ledger: Any, epoch_end: Callable[[], Any] | None) -> Pipeline:
+        skips = Skips(job.max_errors) if job.skips else None
+        pipeline = self._make_pipeline(
+            ledger, epoch_end=epoch_end, timed_epoch_end=job.workers > 0, skips=skips, recorder=job.recorder
+        )
+        if job.options.progress:
+            bar: Any = Progress(pipeline, partial(_collect, pipeline), f"{type(job.source).__name__}, epoch")
+            pipeline.next = bar  # type: ignore[method-assign]
+        return pipeline
+
+    def _announce(self, job: Job, backend: BackendName, max_queue_size: int) -> None:
+        """Let those know of the stream who watch."""
+        if self._kind:
+            live.add(self, self._kind)
+        if self._kind and (job.options.monitor or registry.is_asked_for()):
+            self._show(job, backend, max_queue_size)
 
     def _open_timeline(self, job: Job) -> Timeline | None:
         if self._timeline is None:

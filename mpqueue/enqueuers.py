@@ -9,7 +9,6 @@ import contextlib
 import itertools
 import os
 import threading
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
@@ -21,7 +20,7 @@ from mpqueue.coordination.members import Stoppable
 from mpqueue.engine import Engine, epoch_schedule, stream_schedule
 from mpqueue.errors import MPQueueError
 from mpqueue.forms import backend_of, own_of, taken_by_name
-from mpqueue.iterators import BatchIterator
+from mpqueue.iterators import BatchIterator, EnqueuerQueue
 from mpqueue.options import DEFAULT_START_METHOD, BackendName, Options, StartMethod, check_counts, check_flags
 from mpqueue.sources import check_sequence, check_stream, epoch_end_of
 from mpqueue.stats import Statistics
@@ -30,38 +29,6 @@ from mpqueue.workers.job import Job
 _uids = itertools.count()
 _WORKERS, _MAX_QUEUE_SIZE = 1, 10  # where neither the constructor, the sequence nor `start` says a number
 _RUNTIME = ("_engine", "_lock", "_ended", "queue")
-
-
-class EnqueuerQueue:
-    """The batches that are ready, under the names of `queue.Queue` that fit loops use."""
-
-    def __init__(self, enqueuer: "SequenceEnqueuer") -> None:
-        self._enqueuer = weakref.ref(enqueuer)
-
-    def qsize(self) -> int:
-        """Return the number of batches that are ready."""
-        pipeline = self._pipeline()
-        return 0 if pipeline is None else pipeline.num_ready
-
-    def empty(self) -> bool:
-        """Return True if no batch is ready."""
-        return self.qsize() == 0
-
-    def get(self) -> Any:
-        """The next batch, ``None`` included; waits for it.
-
-        Raises:
-            RuntimeError: The enqueuer does not run.
-            Exception: What the source raised.
-        """
-        pipeline = self._pipeline()
-        if pipeline is None:
-            raise RuntimeError("the enqueuer does not run: call start() first")
-        return pipeline.next()
-
-    def _pipeline(self) -> Pipeline | None:
-        enqueuer = self._enqueuer()
-        return None if enqueuer is None else enqueuer._engine.pipeline
 
 
 class SequenceEnqueuer(Stoppable):
@@ -254,8 +221,8 @@ class OrderedEnqueuer(SequenceEnqueuer):
             else 10.
         shuffle: A new order for every epoch.
         backend: "process", "thread", or "ray" (see `mpqueue.Loader`); None: as ``use_multiprocessing`` says.
-        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, trace, monitor,
-            ray_options: See `mpqueue.options.Options`.
+        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, trace, progress,
+            monitor, ray_options: See `mpqueue.options.Options`.
 
     Raises:
         TypeError: The source lacks ``__getitem__`` or ``__len__``, or an option has the wrong type.
@@ -282,6 +249,7 @@ class OrderedEnqueuer(SequenceEnqueuer):
         max_batch_bytes: int | None = None,
         copy: bool = False,
         trace: str | os.PathLike[str] | None = None,
+        progress: bool = False,
         monitor: bool = False,
         ray_options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -344,8 +312,8 @@ class GeneratorEnqueuer(SequenceEnqueuer):
             inherited by fork, and an element that a killed worker computed cannot be computed again.
         random_seed: As ``seed``, under Keras's name.
         backend: "process", "thread", or "ray" (see `mpqueue.Loader`); None: as ``use_multiprocessing`` says.
-        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, trace, monitor,
-            ray_options: See `mpqueue.options.Options`.
+        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, trace, progress,
+            monitor, ray_options: See `mpqueue.options.Options`.
 
     Raises:
         TypeError: It is neither an iterator nor callable, or an option has the wrong type.
@@ -370,6 +338,7 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         max_batch_bytes: int | None = None,
         copy: bool = False,
         trace: str | os.PathLike[str] | None = None,
+        progress: bool = False,
         monitor: bool = False,
         ray_options: Mapping[str, Any] | None = None,
     ) -> None:

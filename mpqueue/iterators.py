@@ -1,11 +1,45 @@
-"""The iterator that enqueuers give: an object, so that any thread may ask it for the next batch."""
+"""The iterator and the queue that enqueuers give: any thread may ask them for the next batch."""
 
 import types
+import weakref
 from collections.abc import Callable, Generator
 from typing import Any, Self
 
 from mpqueue.control.backend import EndOfStream, Stopped
 from mpqueue.control.pipeline import Pipeline
+
+
+class EnqueuerQueue:
+    """The batches that are ready, under the names of `queue.Queue` that fit loops use."""
+
+    def __init__(self, enqueuer: Any) -> None:
+        self._enqueuer = weakref.ref(enqueuer)
+
+    def qsize(self) -> int:
+        """Return the number of batches that are ready."""
+        pipeline = self._pipeline()
+        return 0 if pipeline is None else pipeline.num_ready
+
+    def empty(self) -> bool:
+        """Return True if no batch is ready."""
+        return self.qsize() == 0
+
+    def get(self) -> Any:
+        """The next batch, ``None`` included; waits for it.
+
+        Raises:
+            RuntimeError: The enqueuer does not run.
+            Exception: What the source raised.
+        """
+        pipeline = self._pipeline()
+        if pipeline is None:
+            raise RuntimeError("the enqueuer does not run: call start() first")
+        return pipeline.next()
+
+    def _pipeline(self) -> Pipeline | None:
+        enqueuer = self._enqueuer()
+        pipeline: Pipeline | None = None if enqueuer is None else enqueuer._engine.pipeline
+        return pipeline
 
 
 class BatchIterator(Generator[Any, None, None]):

@@ -91,7 +91,7 @@ def accelerate(  # noqa: D417 - the options are described where they are checked
 
     Follows: Keras 3's `PyDataset`.
     """
-    options = Options.of(locals())
+    options = Options.of(locals() | {"progress": False})  # Keras has a bar of its own
     numbers = {"workers": workers, "use_multiprocessing": use_multiprocessing, "max_queue_size": max_queue_size}
     return _accelerate(py_dataset, options, numbers, backend)
 

@@ -59,8 +59,8 @@ class Loader(Stoppable):
         shuffle: A new order for every epoch (sequences only).
         batch_size, collate, drop_last, sampler, batch_sampler, shard, on_error, max_errors: See
             `mpqueue.options.SampleOptions`.
-        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, trace, monitor,
-            ray_options: See `mpqueue.options.Options`.
+        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, trace, progress,
+            monitor, ray_options: See `mpqueue.options.Options`.
 
     Raises:
         TypeError: The source is no source, or an option has the wrong type.
@@ -94,6 +94,7 @@ class Loader(Stoppable):
         max_batch_bytes: int | None = None,
         copy: bool = False,
         trace: str | os.PathLike[str] | None = None,
+        progress: bool = False,
         monitor: bool = False,
         ray_options: Mapping[str, Any] | None = None,
         **unknown: Never,

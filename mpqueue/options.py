@@ -4,6 +4,7 @@ A face has them in its signature, so that editors and type checkers see them, an
 `Options.of`.
 """
 
+import importlib.util
 import inspect
 import operator
 import os
@@ -53,6 +54,7 @@ class Options:
             time of the copy.
         trace: Path of a file in which a timeline is written, for Perfetto or Chrome: each worker and the consumer, when
             they compute, copy, wait, hold. None: ``MPQUEUE_TRACE`` says it for all of a process, or there is none.
+        progress: Show a bar of tqdm for each epoch (extra ``progress``; not for Keras, whose `fit` has its own).
         monitor: ``mpqueue top`` sees what runs; ``MPQUEUE_MONITOR=1`` means the same for all of a process.
         ray_options: With ``backend="ray"``: see `mpqueue.ray_options.RayOptions`.
 
@@ -70,13 +72,14 @@ class Options:
     max_batch_bytes: int | None = None
     copy: bool = False
     trace: str | os.PathLike[str] | None = None
+    progress: bool = False
     monitor: bool = False
     ray_options: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.seed is not None and not _is_integer(self.seed):
             raise TypeError(f"seed must be an integer or None, got {self.seed!r}")
-        check_flags(ordered=self.ordered, copy=self.copy, monitor=self.monitor)
+        check_flags(ordered=self.ordered, copy=self.copy, monitor=self.monitor, progress=self.progress)
         if self.start_method not in {"nursery", "fork", "spawn"}:
             raise ValueError(f'start_method must be "nursery", "fork" or "spawn", got {self.start_method!r}')
         if not _is_integer(self.restarts):
@@ -87,6 +90,8 @@ class Options:
         _check_positive("max_batch_bytes", self.max_batch_bytes, "a number of bytes")
         _check_worker_init(self.worker_init)
         _check_trace(self.trace)
+        if self.progress and importlib.util.find_spec("tqdm") is None:
+            raise ImportError('progress=True needs tqdm: pip install "mpqueue[progress]"')
         of_ray.RayOptions.of(self.ray_options)
 
     @classmethod

@@ -151,7 +151,7 @@ class NodeStatistics(Counted):
 
     @property
     def number(self) -> str:
-        """What it is known by among others."""
+        """Name of the node, by which a difference finds the earlier one."""
         return self.node
 
     def __sub__(self, earlier: Self) -> Self:

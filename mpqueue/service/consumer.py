@@ -24,6 +24,7 @@ from mpqueue.service.terms import Terms
 from mpqueue.stats import ConsumerStatistics
 from mpqueue.system import forked
 from mpqueue.system.interrupts import HeldBack
+from mpqueue.telemetry import live
 
 _NOTHING: Any = object()
 
@@ -107,6 +108,7 @@ class Consumer:
         self._counts = Counts()
         self._finalizer = weakref.finalize(self, attachment.abandon)
         forked.watch(self)
+        live.add(self, "Consumer")
         if terms.is_shown:
             registry.show(self)
 

@@ -35,6 +35,7 @@ from mpqueue.service.stream import Stream
 from mpqueue.sources import epoch_end_of
 from mpqueue.system.cpus import num_cpus
 from mpqueue.system.joined_threads import JoinedThread
+from mpqueue.telemetry import live
 
 
 class Server:
@@ -166,6 +167,7 @@ class Server:
                 self._run = self._serve(claim, desk, journal, recovered)
                 self._undo = undo.pop_all()
             registry.show(self, is_quiet=True)
+            live.add(self, "Server")
         return self
 
     def _recover(self) -> tuple[Stream, Recovered | None]:
@@ -333,7 +335,7 @@ def _stream_options(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return those arguments that are options of a `Stream`, but for those that mean nothing here."""
     names = {"workers", "max_queue_size", "shuffle", "world", "backend"}
     names |= {field.name for kind in (Options, SampleOptions) for field in fields(kind)}
-    names -= {"copy", "monitor", "shard", "trace"}
+    names -= {"copy", "monitor", "progress", "shard", "trace"}
     return {name: arguments[name] for name in names}
 
 

@@ -6,6 +6,8 @@ From the ground up; a module imports only from its own line and the lines above 
     histograms.py      distributions of times: fixed arrays of counts
     timeline.py        a file that Perfetto opens
     recorder.py        the counts and times of one stream, as they come
+    live.py            all that has statistics in this process
+    rows.py            the table of metrics
     units.py           numbers with the unit that suits them
     verdict.py         the bottleneck, in one sentence
     table.py           statistics as a small HTML table

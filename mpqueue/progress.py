@@ -1,0 +1,91 @@
+"""``progress=True``: a bar of tqdm for each epoch, in terminals and notebooks.
+
+It stands around `Pipeline.next`, so that what has no bar pays nothing. Rates are those since the bar was drawn last.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mpqueue.control.backend import EndOfStream, Stopped
+from mpqueue.control.pipeline import Pipeline
+from mpqueue.control.schedule import EpochSchedule
+from mpqueue.stats import Statistics
+from mpqueue.telemetry.units import share_text, size_text
+
+_DRAW_EVERY_S = 0.5
+
+
+def bar_class() -> Any:
+    """Return tqdm's bar: for the notebook if this is one."""
+    from tqdm.auto import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
+        monitor_interval = 0  # no thread that looks after bars: workers may be forked beside it
+
+    return Bar
+
+
+class Progress:
+    """Shows how far an epoch is; to be called instead of `Pipeline.next`.
+
+    Args:
+        pipeline: Whose.
+        statistics: Returns its counters.
+        name: Shown before the epoch.
+    """
+
+    def __init__(self, pipeline: Pipeline, statistics: Callable[[], Statistics], name: str) -> None:
+        self._pipeline, self._next = pipeline, pipeline.next
+        self._statistics, self._name = statistics, name
+        self._make, self._epoch = bar_class(), -1
+        self._bar: Any = None
+        self._length: int | None = None  # of the epoch before, too: that of its last one is forgotten
+        self._before, self._drawn_at = Statistics(), 0.0
+
+    def __call__(self) -> Any:
+        """Return the next batch, as `Pipeline.next` does."""
+        try:
+            batch = self._next()
+        except (EndOfStream, Stopped):
+            self.close()
+            raise
+        try:
+            self._step()
+        except BaseException:  # of a signal: the batch was counted
+            self._pipeline.recovery.keep(batch)
+            raise
+        return batch
+
+    def _step(self) -> None:
+        ticket = self._pipeline.ledger.latest
+        epoch = 0 if ticket is None else ticket.epoch
+        if self._bar is None or epoch != self._epoch:
+            self.close()
+            self._open(epoch)
+        bar = self._bar
+        bar.update()
+        now = time.monotonic()
+        if now >= self._drawn_at + _DRAW_EVERY_S or bar.n == bar.total:
+            self._drawn_at = now
+            self._describe(bar)
+
+    def _open(self, epoch: int) -> None:
+        schedule = self._pipeline.ledger.schedule
+        if isinstance(schedule, EpochSchedule):
+            self._length = schedule.lengths.get(epoch, self._length)
+        self._epoch = epoch
+        self._bar = self._make(desc=f"{self._name} {epoch}", total=self._length, unit=" batches")
+        self._before, self._drawn_at = self._statistics(), time.monotonic()
+
+    def _describe(self, bar: Any) -> None:
+        found = self._statistics()
+        change, self._before = found - self._before, found
+        ring = f", ring {found.slots_in_use}/{found.num_slots}" if found.num_slots else ""
+        bar.set_postfix_str(f"{size_text(change.bytes_per_s)}/s{ring}, waits {share_text(change.wait_share)}")
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            bar.close()

@@ -1,0 +1,92 @@
+"""The table of metrics: their names, units and texts, and how each is read off statistics.
+
+Names and units follow Prometheus' conventions: a prefix, base units (seconds, bytes), ``_total`` for what only grows.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+STAGES = ("wait", "seed", "compute", "collate", "copy", "lease")
+Values = Iterator[tuple[dict[str, str], float]]
+
+
+class Row(NamedTuple):
+    """One metric.
+
+    Attributes:
+        name: Without the prefix, the unit, and ``_total``.
+        unit: "seconds", "bytes", or empty: it is a number of things.
+        is_counter: It only grows; else it is a gauge.
+        text: The meaning.
+        label: The name of its label beside ``engine``; empty: it has none.
+        read: Returns the values in statistics, each with the value of the label.
+    """
+
+    name: str
+    unit: str
+    is_counter: bool
+    text: str
+    label: str
+    read: Callable[[Any], Values]
+
+
+def _field(name: str) -> Callable[[Any], Values]:
+    def read(found: Any) -> Values:
+        if hasattr(found, name):
+            yield {}, getattr(found, name)
+
+    return read
+
+
+def _of_workers(name: str) -> Callable[[Any], Values]:
+    def read(found: Any) -> Values:
+        for worker in getattr(found, "workers", ()):
+            yield {"worker": str(worker.number)}, getattr(worker, name)
+
+    return read
+
+
+def _of_consumers(name: str) -> Callable[[Any], Values]:
+    def read(found: Any) -> Values:
+        for consumer in getattr(found, "consumers", ()):
+            yield {"consumer": str(consumer.number)}, getattr(consumer, name)
+
+    return read
+
+
+def _copies(found: Any) -> Values:
+    for reason in ("asked", "held", "moved"):
+        if hasattr(found, f"copies_{reason}"):
+            yield {"reason": reason}, getattr(found, f"copies_{reason}")
+
+
+ROWS = (
+    Row("batches", "", True, "Batches handed out", "", _field("batches")),
+    Row("read", "bytes", True, "Bytes written into the ring, or read by a consumer", "", _field("bytes")),
+    Row("elapsed", "seconds", False, "Time since the workers ran, or the consumer attached", "", _field("elapsed_s")),
+    Row("wait", "seconds", True, "Time that the consumer waited for batches", "", _field("wait_s")),
+    Row("compute", "seconds", True, "Time that a worker spent in the source", "worker", _of_workers("compute_s")),
+    Row("copy", "seconds", True, "Time that a worker spent writing batches", "worker", _of_workers("copy_s")),
+    Row("idle", "seconds", True, "Time that a worker waited for work", "worker", _of_workers("credit_wait_s")),
+    Row("worker_batches", "", True, "Batches that a worker computed", "worker", _of_workers("batches")),
+    Row("worker_deaths", "", True, "Deaths of a worker", "worker", _of_workers("deaths")),
+    Row("worker_resident", "bytes", False, "Resident memory of a worker", "worker", _of_workers("rss_bytes")),
+    Row("restarts", "", True, "Workers started in the place of dead ones", "", _field("restarts")),
+    Row("retries", "", True, "Batches that were computed again", "", _field("retries")),
+    Row("skipped", "", True, "Samples or batches that were left out", "", _field("skipped")),
+    Row("copies", "", True, "Batches handed out as private copies, by the reason", "reason", _copies),
+    Row("slots", "", False, "Slots of the ring", "", _field("num_slots")),
+    Row("slots_in_use", "", False, "Slots that are not free", "", _field("slots_in_use")),
+    Row("ring", "bytes", False, "Memory behind the ring", "", _field("ring_bytes")),
+    Row("consumer_batches", "", True, "Batches that a consumer took", "consumer", _of_consumers("batches")),
+    Row("consumer_wait", "seconds", True, "Time that a consumer waited", "consumer", _of_consumers("wait_s")),
+    Row("consumer_behind", "", False, "Batches given and not taken", "consumer", _of_consumers("behind")),
+)
+TIMES = {
+    "wait": "Time that the consumer waited for a batch",
+    "seed": "Time of seeding random generators for a batch",
+    "compute": "Time of a batch in the source",
+    "collate": "Time of making a batch of samples",
+    "copy": "Time of writing a batch into the ring",
+    "lease": "Time from a batch's handing out to the end of its last view",
+}

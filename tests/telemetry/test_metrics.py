@@ -1,0 +1,199 @@
+"""Metrics where others read them: scraped from a real HTTP endpoint, in TensorBoard's files, in OpenTelemetry's SDK."""
+
+import gc
+import re
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.faults import Numbers
+
+import mpqueue
+from mpqueue import Loader, metrics
+from mpqueue.stats import ConsumerStatistics
+from mpqueue.telemetry.rows import ROWS, TIMES
+
+prometheus_client = pytest.importorskip("prometheus_client")
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "seeing.md"
+
+
+@pytest.fixture
+def used():
+    """A loader that was used, and has ended."""
+    with Loader(Numbers(20), workers=2, copy=True) as loader:
+        list(loader)
+    return loader
+
+
+def scrape(collector):
+    """The text of an HTTP endpoint of prometheus-client, parsed by its own parser."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    registry = prometheus_client.CollectorRegistry()
+    registry.register(collector)
+    server, thread = prometheus_client.start_http_server(0, "127.0.0.1", registry)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=30) as answer:
+            text = answer.read().decode()
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    families = list(text_string_to_metric_families(text))
+    return text, {(one.name, *sorted(one.labels.items())): one.value for family in families for one in family.samples}
+
+
+def test_a_scrape_of_a_real_endpoint_has_the_counters(used):
+    text, samples = scrape(metrics.collector(train=used))
+    found = used.statistics()
+    assert samples["mpqueue_batches_total", ("engine", "train")] == 20
+    assert samples["mpqueue_read_bytes_total", ("engine", "train")] == found.bytes
+    assert samples["mpqueue_copies_total", ("engine", "train"), ("reason", "asked")] == 20
+    per_worker = [samples["mpqueue_worker_batches_total", ("engine", "train"), ("worker", str(n))] for n in (0, 1)]
+    assert sum(per_worker) == sum(worker.batches for worker in found.workers)
+    assert "# TYPE mpqueue_wait_seconds_total counter" in text or "# TYPE mpqueue_wait_seconds counter" in text
+
+
+def test_histograms_are_cumulative_and_whole(used):
+    _, samples = scrape(metrics.collector(train=used))
+    buckets = {
+        float(dict(key[1:])["le"]): value
+        for key, value in samples.items()
+        if key[0] == "mpqueue_batch_compute_seconds_bucket"
+    }
+    ordered = [buckets[bound] for bound in sorted(buckets)]
+    assert ordered == sorted(ordered)
+    times = used.statistics().times.compute
+    assert samples["mpqueue_batch_compute_seconds_count", ("engine", "train")] == times.count == ordered[-1]
+    assert samples["mpqueue_batch_compute_seconds_sum", ("engine", "train")] == pytest.approx(times.total_s)
+
+
+def test_names_follow_the_conventions_of_prometheus(used):
+    text, _ = scrape(metrics.collector(train=used))
+    names = re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M)
+    assert len(names) == len(ROWS) + len(TIMES)
+    for name, kind in names:
+        assert re.fullmatch(r"mpqueue_[a-z_]+", name)
+        assert (kind == "counter") == name.endswith("_total")
+        assert not re.search(r"_(ms|us|ns|mb|kb|percent)\b", name)
+    for row in ROWS:
+        assert row.unit in {"", "seconds", "bytes"}
+
+
+def test_the_table_of_the_documents_is_that_of_the_code():
+    listed = re.findall(r"^\| `(mpqueue_\w+)` \| (\w+) \|", DOCS.read_text("utf-8"), re.M)
+    wanted = []
+    for row in ROWS:
+        name = "_".join(part for part in ("mpqueue", row.name, row.unit) if part)
+        wanted.append((name + "_total" * row.is_counter, "counter" if row.is_counter else "gauge"))
+    wanted += [(f"mpqueue_batch_{stage}_seconds", "histogram") for stage in TIMES]
+    assert listed == wanted
+
+
+def test_without_names_everything_of_the_process_is_told_of(used):
+    names = {dict(key[1:])["engine"] for key in scrape(metrics.collector())[1]}
+    assert any(name.startswith("Loader-") for name in names)
+
+
+def test_what_is_gone_is_told_of_no_more():
+    gc.collect()
+    before = set(metrics.live.everything())
+    with Loader(Numbers(2), workers=0) as loader:
+        list(loader)
+    (name,) = set(metrics.live.everything()) - before
+    del loader
+    gc.collect()
+    assert name not in metrics.live.everything()
+
+
+def test_a_server_and_its_consumer_are_told_of(tmp_path):
+    with mpqueue.Server(f"{tmp_path}/home", Numbers(4), workers=1) as server:
+        with mpqueue.attach(f"{tmp_path}/home", timeout=30) as consumer:
+            assert len(list(consumer)) == 4
+            _, samples = scrape(metrics.collector(server=server, consumer=consumer))
+    assert samples["mpqueue_batches_total", ("engine", "consumer")] == 4
+    assert samples["mpqueue_consumer_batches_total", ("consumer", "1"), ("engine", "server")] >= 3
+    assert isinstance(consumer.statistics(), ConsumerStatistics)
+
+
+def test_scalars_are_in_the_files_of_tensorboard(tmp_path):
+    tensorboardx = pytest.importorskip("tensorboardX")
+    with tensorboardx.SummaryWriter(str(tmp_path)) as writer, Loader(Numbers(20), workers=1) as loader:
+        log = metrics.log_to(writer, train=loader)
+        for step in range(3):
+            for _ in loader:
+                pass
+            log(step)
+    (file,) = tmp_path.iterdir()
+    data = file.read_bytes()
+    for tag in (b"mpqueue/train/batches_per_s", b"mpqueue/train/wait_share", b"mpqueue/train/compute_p95_s"):
+        assert data.count(tag) == 3
+
+
+def test_scalars_are_of_the_time_since_the_call_before():
+    class Writer:
+        def __init__(self):
+            self.rows = []
+
+        def add_scalar(self, tag, value, step):
+            self.rows.append((tag, value, step))
+
+    writer = Writer()
+    with Loader(Numbers(20), workers=1, copy=True) as loader:
+        log = metrics.log_to(writer, prefix="data", train=loader)
+        for step in (10, 20):
+            list(loader)
+            log(step)
+        loader.stop()
+        list(loader)  # other workers, which count anew
+        log(30)
+    assert [(value, step) for tag, value, step in writer.rows if tag == "data/train/copies"] == [
+        (20, 10),
+        (20, 20),
+        (20, 30),
+    ]
+
+
+def test_opentelemetry_reads_the_same(used):
+    pytest.importorskip("opentelemetry.sdk.metrics")
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    reader = InMemoryMetricReader()
+    provider = MeterProvider(metric_readers=[reader])
+    metrics.observe(provider, train=used)
+    (resource,) = reader.get_metrics_data().resource_metrics
+    (scope,) = resource.scope_metrics
+    found = {metric.name: metric for metric in scope.metrics}
+    provider.shutdown()
+    (point,) = found["mpqueue.batches"].data.data_points
+    assert (point.value, dict(point.attributes)) == (20, {"engine": "train"})
+    assert found["mpqueue.wait"].unit == "s"
+    assert found["mpqueue.read"].unit == "By"
+    quantiles = {p.attributes["quantile"] for p in found["mpqueue.batch.compute"].data.data_points}
+    assert quantiles == {"0.5", "0.95", "0.99"}
+
+
+@pytest.mark.parametrize(
+    "use",
+    [lambda: metrics.collector(train=3), lambda: metrics.observe(train=np), lambda: metrics.log_to(None, train=used)],
+)
+def test_what_has_no_statistics_is_refused(use):
+    with pytest.raises(TypeError, match="must be a loader, an enqueuer"):
+        use()
+
+
+def test_a_writer_without_add_scalar_is_refused(used):
+    with pytest.raises(TypeError, match="add_scalar"):
+        metrics.log_to(print, train=used)
+
+
+def test_without_the_package_the_error_names_the_extra():
+    code = "import sys; sys.modules['prometheus_client'] = None; import mpqueue; mpqueue.metrics.collector()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr.splitlines()[-1] == (
+        'ImportError: mpqueue.metrics needs prometheus-client: pip install "mpqueue[metrics]"'
+    )
