@@ -44,6 +44,7 @@ class Engine:
         make_ledger: Makes the ledger of a stream,
         make_pipeline: and its pipeline.
         kind: The word for its face in `mpqueue top`; empty: it is not shown there.
+        name: The name of its source there; empty: the source's own.
 
     Attributes:
         pipeline: The stream that runs, or None.
@@ -55,9 +56,10 @@ class Engine:
         make_ledger: Callable[..., Any] = Ledger,
         make_pipeline: Callable[..., Pipeline] = Pipeline,
         kind: str = "",
+        name: str = "",
     ) -> None:
         self._make_ledger, self._make_pipeline, self._kind = make_ledger, make_pipeline, kind
-        self._shown_as: dict[str, Any] = {}
+        self._shown_as: dict[str, Any] = {"kind": kind, "name": name}
         self.pipeline: Pipeline | None = None
         self.ended = Ended()
         self._timeline: Timeline | None = None
@@ -141,9 +143,8 @@ class Engine:
         return self._timeline
 
     def _show(self, job: Job, backend: BackendName, max_queue_size: int) -> None:
-        self._shown_as = {
-            "kind": self._kind,
-            "name": getattr(job.source, "__qualname__", type(job.source).__name__),
+        self._shown_as |= {
+            "name": self._shown_as["name"] or getattr(job.source, "__qualname__", type(job.source).__name__),
             "workers": job.workers,
             "backend": backend if job.workers else "none",
             "max_queue_size": max_queue_size,

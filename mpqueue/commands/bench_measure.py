@@ -55,6 +55,8 @@ class Measured:
         first_s: Seconds from the start to the first batch.
         source_s: Seconds in the source for one batch, in a worker,
         copy_s: and in writing it into the ring.
+        seed_s: Of the first, in seeding random generators,
+        collate_s: and in making a batch of samples.
         cpu_share: Without workers: seconds of CPU per second; below 1 the source waits for something, or for a CPU,
         crowded_share: that others had in so many of them.
     """
@@ -64,6 +66,8 @@ class Measured:
     first_s: float
     source_s: float
     copy_s: float
+    seed_s: float = 0.0
+    collate_s: float = 0.0
     cpu_share: float | None = None
     crowded_share: float | None = None
 
@@ -131,8 +135,8 @@ def measure(source: Any, setting: Setting, seconds: float, options: dict[str, An
         before, cpu, line = loader.statistics(), time.process_time(), _in_line_s()
         took, count = _take(batches, seconds, _LEAST_BATCHES * max(1, setting.workers))
         shares = ((time.process_time() - cpu) / took, (_in_line_s() - line) / took)
-        source_s, copy_s = _stages(before, loader.statistics())
-    return Measured(setting, count / took, first_s, source_s, copy_s, *(() if setting.workers else shares))
+        stages = _stages(loader.statistics() - before)
+    return Measured(setting, count / took, first_s, *stages, *(() if setting.workers else shares))
 
 
 def _in_line_s() -> float:
@@ -155,10 +159,10 @@ def _take(batches: Iterator[Any], seconds: float, least: int) -> tuple[float, in
             return took, count
 
 
-def _stages(before: Statistics, after: Statistics) -> tuple[float, float]:
-    """Return the seconds of one batch in the source, and in writing it into the ring."""
-    count = max(1, after.batches - before.batches)
-    return (after.compute_s - before.compute_s) / count, (after.copy_s - before.copy_s) / count
+def _stages(counted: Statistics) -> tuple[float, float, float, float]:
+    """Return the seconds of one batch in the source, in the copy into the ring, in seeding and in collation."""
+    count, times = max(1, counted.batches), counted.times
+    return counted.compute_s / count, counted.copy_s / count, times.seed.mean_s, times.collate.mean_s
 
 
 def _endless(loader: Loader) -> Iterator[Any]:

@@ -38,7 +38,10 @@ def _costs(results: Results) -> list[str]:
     rows = [["one batch", "ms"]]
     if processes:
         one = min(processes, key=lambda one: one.setting.workers)
-        rows += [["in the source, by a process", _ms(one.source_s)], ["into the ring, by a process", _ms(one.copy_s)]]
+        rows.append(["in the source, by a process", _ms(one.source_s)])
+        stages = (("  of it joining samples", one.collate_s), ("  of it seeding random numbers", one.seed_s))
+        rows += [[name, _ms(seconds)] for name, seconds in stages if seconds]
+        rows.append(["into the ring, by a process", _ms(one.copy_s)])
     alone = results.measured[0]
     rows.append(["in the source, by the trainer", _ms(alone.source_s)])
     if alone.cpu_share is not None:

@@ -8,6 +8,7 @@ from mpqueue.commands import limits
 from mpqueue.commands.bench_advice import Results
 from mpqueue.commands.bench_measure import Backend, Batch, Measured, Replay, Setting, copy_rate, measure
 from mpqueue.commands.bench_search import climb, knee
+from mpqueue.system.cpus import num_cpus
 
 _BACKENDS: tuple[Backend, ...] = ("process", "thread")
 _ON_WAITING, _WAITING = 4, 0.5  # workers per CPU that are tried where the source waits for more than that
@@ -44,7 +45,7 @@ def explore(
     ideal = _ideal(batch, knee(measured).setting, options.seconds, tell)
     tell("")
     step_s = None if options.step_ms is None else options.step_ms / 1000
-    return Results(measured, present, ideal, batch.nbytes, copy_rate(), limits.num_cpus_allowed(), step_s)
+    return Results(measured, present, ideal, batch.nbytes, copy_rate(), num_cpus(), step_s)
 
 
 def _most(alone: Measured) -> int:
@@ -55,7 +56,7 @@ def _most(alone: Measured) -> int:
 
 def _present(options: argparse.Namespace) -> Setting:
     """Return the setting that the user has now."""
-    workers = limits.num_cpus_allowed() if options.workers is None else options.workers
+    workers = num_cpus() if options.workers is None else options.workers
     return Setting(workers, options.backend if workers else "none")
 
 

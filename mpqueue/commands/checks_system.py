@@ -8,6 +8,7 @@ import sys
 
 from mpqueue.commands import limits
 from mpqueue.commands.findings import Check, Finding, size
+from mpqueue.system.cpus import num_cpus
 
 _FEW_FILES, _FILES = 64, 1024
 _PER_WORKER = 4  # descriptors of the trainer: two pipes, a pidfd, and one while it starts
@@ -60,7 +61,7 @@ def proc() -> Finding | None:
 
 def cpus() -> Finding:
     """Compare the CPUs that the machine has, that this process may run on, and whose time it gets."""
-    there, allowed, quota = os.cpu_count() or 1, limits.num_cpus_allowed(), limits.cpu_quota()
+    there, allowed, quota = os.cpu_count() or 1, num_cpus(), limits.cpu_quota()
     found = f"{there} CPUs" if allowed == there else f"{allowed} of {there} CPUs (affinity)"
     if quota is not None and quota < allowed:
         workers = limits.useful_workers()
@@ -79,7 +80,7 @@ def cpus() -> Finding:
 
 def load() -> Finding:
     """Compare the number of runnable processes with the CPUs."""
-    now, allowed = os.getloadavg()[0], limits.num_cpus_allowed()
+    now, allowed = os.getloadavg()[0], num_cpus()
     found = f"{now:.1f} processes want a CPU, of {allowed}"
     if now > 1.2 * allowed:
         return Finding("load", "note", found, "see with `top` who else computes: workers get what that leaves")
@@ -89,7 +90,7 @@ def load() -> Finding:
 def files() -> Finding:
     """Compare the limit of open files with what workers need."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = 32 + _PER_WORKER * limits.num_cpus_allowed()
+    needed = 32 + _PER_WORKER * num_cpus()
     found = f"{_limit(soft)} open files per process; a loader with a worker per CPU needs some {needed}"
     remedy = "ulimit -n 65536" if hard == resource.RLIM_INFINITY or hard >= 65536 else f"ulimit -n {hard}"
     if soft != resource.RLIM_INFINITY and soft < max(_FEW_FILES, needed):
@@ -104,7 +105,7 @@ def processes() -> Finding:
     soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     if soft == resource.RLIM_INFINITY:
         return Finding("processes", "ok", "any number")
-    used, needed = _num_threads_of_user(), 2 + limits.num_cpus_allowed()
+    used, needed = _num_threads_of_user(), 2 + num_cpus()
     found = f"{soft:,} processes and threads for this user, {used:,} are there"
     if os.geteuid() and soft - used < needed:
         return Finding("processes", "problem", f"{found}: a worker per CPU needs {needed}", "ulimit -u, or end some")

@@ -5,9 +5,10 @@ groups above it; version 1 has one tree per kind of limit. In a container the ro
 """
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from mpqueue.system.cpus import num_cpus
 
 CGROUPS = Path("/sys/fs/cgroup")
 _OWN = Path("/proc/self/cgroup")
@@ -37,15 +38,10 @@ def memory_limit() -> tuple[int, int] | None:
     return min(found, key=lambda pair: pair[0] - pair[1], default=None)
 
 
-def num_cpus_allowed() -> int:
-    """Return the number of CPUs on which this process may run."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def useful_workers() -> int:
     """Return how many workers can be at work at once: what affinity and quota both allow, at least 1."""
     quota = cpu_quota()
-    return num_cpus_allowed() if quota is None else max(1, min(num_cpus_allowed(), int(quota + 0.5)))
+    return num_cpus() if quota is None else max(1, min(num_cpus(), int(quota + 0.5)))
 
 
 def _groups(controller: str) -> Iterator[Path]:

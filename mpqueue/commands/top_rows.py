@@ -10,6 +10,7 @@ from typing import Any
 
 from mpqueue.monitor.asking import Answer
 
+_MANY = {"process": "processes", "thread": "threads", "ray": "by Ray"}
 _SILENT = "does not answer"
 
 
@@ -154,7 +155,7 @@ def _workers(thing: Mapping[str, Any]) -> str:
     if not number:
         return "none"
     kind = str(thing.get("backend", ""))
-    return f"{number} {kind if number == 1 else {'process': 'processes', 'thread': 'threads'}.get(kind, kind)}".strip()
+    return f"{number} {kind if number == 1 else _MANY.get(kind, kind)}".strip()
 
 
 def _note(thing: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -82,7 +82,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         self._has_warned = False
         self._is_stream = self._dataset_kind == torch_loader._DatasetKind.Iterable
         self._job, self._schedule = self._make_job(loader)
-        self._engine = Engine(kind="DataLoader")
+        self._engine = Engine(kind="DataLoader", name=type(self._dataset).__name__)
         self._reset(loader, first_iter=True)
 
     def _make_job(self, loader: Any) -> tuple[Job, DrawnBatches | StreamSchedule]:

@@ -47,7 +47,9 @@ _TWO = Setting(2, "process")
 
 def one(workers, rate, *, backend=None, source_s=0.01, copy_s=0.0, cpu_share=None):
     backend = backend or ("process" if workers else "none")
-    return Measured(Setting(workers, backend), rate, 0.1, source_s, copy_s, cpu_share if workers else cpu_share or 1.0)
+    return Measured(
+        Setting(workers, backend), rate, 0.1, source_s, copy_s, 0.0, 0.0, cpu_share if workers else cpu_share or 1.0
+    )
 
 
 def results(*measured, present=_TWO, ideal=100_000.0, nbytes=1000, step_s=None):
@@ -180,12 +182,19 @@ def test_a_setting_is_measured_over_as_many_epochs_as_it_takes(setting):
     assert (found.cpu_share is None) == (setting.workers > 0)
 
 
+def test_joining_samples_is_a_stage_of_its_own():
+    found = measure(Counted(), Setting(1, "process"), 0.05, {"batch_size": 2})
+    assert 0 < found.collate_s < found.source_s
+    told = lines("a:B", [], results(one(0, 10.0), found), advise(results(one(0, 10.0), found)))
+    assert any(line.startswith("  of it joining samples") for line in told)
+
+
 def test_a_source_that_waits_uses_little_cpu():
     assert measure(Counted(), Setting(0, "none"), 0.1, {}).cpu_share < 0.9
 
 
 def test_a_source_that_waits_for_a_cpu_that_others_have_waits_for_nothing_else():
-    crowded = Measured(Setting(0, "none"), 10.0, 0.1, 0.1, 0.0, 0.3, 0.7)
+    crowded = Measured(Setting(0, "none"), 10.0, 0.1, 0.1, 0.0, 0.0, 0.0, 0.3, 0.7)
     found = results(crowded, one(2, 20.0))
     assert advise(found).bottleneck == "source"
     assert "Other programs had the CPUs for 70% of the time: measure again when the machine is quiet." in lines(

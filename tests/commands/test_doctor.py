@@ -74,7 +74,7 @@ def test_a_limit_of_memory_of_version_1_that_means_none_is_none(group):
 
 
 def test_useful_workers_are_bounded_by_affinity_and_by_the_quota(group, monkeypatch):
-    monkeypatch.setattr(limits, "num_cpus_allowed", lambda: 8)
+    monkeypatch.setattr(limits, "num_cpus", lambda: 8)
     group("0::/a\n", **{"a/cpu.max": "20000 100000"})
     assert limits.useful_workers() == 1
     group("0::/a\n", **{"a/cpu.max": "1600000 100000"})
@@ -92,7 +92,8 @@ def finding_of(check):
 
 def test_more_workers_than_the_quota_allows_are_a_note_with_the_number_to_pass(monkeypatch):
     monkeypatch.setattr(limits, "cpu_quota", lambda: 1.5)
-    monkeypatch.setattr(limits, "num_cpus_allowed", lambda: 8)
+    monkeypatch.setattr(limits, "num_cpus", lambda: 8)
+    monkeypatch.setattr(checks_system, "num_cpus", lambda: 8)
     found = finding_of(checks_system.cpus)
     assert found.verdict == "note"
     assert "the time of 1.5" in found.found
@@ -101,7 +102,7 @@ def test_more_workers_than_the_quota_allows_are_a_note_with_the_number_to_pass(m
 
 def test_a_busy_machine_is_a_note(monkeypatch):
     monkeypatch.setattr(os, "getloadavg", lambda: (9.0, 1.0, 1.0))
-    monkeypatch.setattr(limits, "num_cpus_allowed", lambda: 4)
+    monkeypatch.setattr(checks_system, "num_cpus", lambda: 4)
     assert finding_of(checks_system.load).verdict == "note"
     monkeypatch.setattr(os, "getloadavg", lambda: (4.0, 9.0, 9.0))
     assert finding_of(checks_system.load).verdict == "ok"
@@ -110,7 +111,7 @@ def test_a_busy_machine_is_a_note(monkeypatch):
 @pytest.mark.parametrize(("soft", "verdict"), [(60, "problem"), (256, "note"), (4096, "ok"), (-1, "ok")])
 def test_few_open_files_are_told_with_the_line_that_allows_more(monkeypatch, soft, verdict):
     monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, 4096))
-    monkeypatch.setattr(limits, "num_cpus_allowed", lambda: 4)
+    monkeypatch.setattr(checks_system, "num_cpus", lambda: 4)
     found = finding_of(checks_system.files)
     assert found.verdict == verdict
     assert found.remedy == ("" if verdict == "ok" else "ulimit -n 4096")
