@@ -80,8 +80,8 @@ def kill_one(made: RayCluster | None) -> None:
     """Kill a node that has workers."""
     if made is not None:
         victim = made.others[0]
+        print(f"killing node {victim[:8]} in the middle of the training; Ray has a word to say of it:", flush=True)
         made.kill(victim)
-        print(f"killed node {victim[:8]} in the middle of the training")
 
 
 # The CPUs are the workers': a matrix product shared by two threads would wait for the time slice of a worker.
