@@ -243,3 +243,11 @@ def test_the_committed_figures_are_of_the_cells_and_the_parameters_that_there_ar
 
 def test_the_guide_has_the_table_of_the_committed_figures():
     assert table.markdown(table.load()) in (DOCS / "clusters.md").read_text("utf-8")
+
+
+def test_the_guide_tells_what_copies_cost_by_the_committed_figures():
+    once, thrice = table.load()["copies"]
+    assert (once["copies"], thrice["copies"], once["limit"], thrice["limit"]) == (1.0, 3.0, "memory", "memory")
+    text = " ".join((DOCS / "clusters.md").read_text("utf-8").split())
+    assert f"would take {once['rate']:,} of them per second" in text
+    assert f"as by way of an object store, {thrice['rate']:,}." in text

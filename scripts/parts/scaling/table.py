@@ -23,6 +23,7 @@ LAYOUTS = {
     "64, each fed by its own node": {"trainers": 64, "layout": NEAR},
 }
 LINKS_GBPS = (100.0, 25.0)
+COPIES, FAST_GBPS = (1.0, 3.0), 400.0  # straight into the ring; through an object store, with its own copies
 SHORT = {
     "link into the trainer": "link",
     "link out of a node": "link",
@@ -53,7 +54,18 @@ def simulate(told: Callable[[str], None]) -> dict[str, Any]:
         cells.append(about | cell(dataclasses.replace(cluster, record_us=record_us)))
     common = dataclasses.asdict(Cluster(record_us=record_us))
     varied = {"link_gbps", "trainers", "layout", "batch_mb", "batch_ms"}
-    return {"cluster": {name: value for name, value in common.items() if name not in varied}, "cells": cells}
+    told("copies")
+    return {
+        "cluster": {name: value for name, value in common.items() if name not in varied},
+        "cells": cells,
+        "copies": copied(record_us),
+    }
+
+
+def copied(record_us: float) -> list[dict[str, Any]]:
+    """Simulate one trainer with a fast link, whose memory copies each byte once, or several times."""
+    clusters = [Cluster(record_us=record_us, link_gbps=FAST_GBPS, copies=copies) for copies in COPIES]
+    return [{"copies": cluster.copies} | cell(cluster) for cluster in clusters]
 
 
 def cell(cluster: Cluster) -> dict[str, Any]:
