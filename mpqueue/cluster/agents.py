@@ -111,5 +111,6 @@ def reason_of(ended: Any) -> str | None:
     except ray.exceptions.RayTaskError as error:
         return str(error.cause)
     except Exception as error:
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        told = [line for line in str(error).splitlines() if line and not line.startswith("\t")]  # but not the ids
+        return f"{type(error).__name__}: {' '.join(told)}"
     return "the agent has ended"

@@ -3,8 +3,9 @@
 One thread waits for connections and, every `LOOK_S` seconds, looks which nodes there are: a node that has joined gets
 an agent, if workers are to move there. Each connection has a thread (`mpqueue.cluster.relay`), which ends with it.
 
-An agent that the pool waits for at its start and that does not come is an error, which names the node. One that comes
-later is waited for by nobody: where it fails the node is left alone for a while, longer each time.
+An agent that the pool waits for at its start and that does not come is an error, which names the node; unless the node
+died meanwhile. One that comes later is waited for by nobody: where it fails the node is left alone for a while, longer
+each time.
 """
 
 import os
@@ -39,6 +40,7 @@ _GREETING_S = 10.0
 _MOST_GREETED = 64  # strangers who connect and say nothing
 _MOST_DELAYED_S = 60.0
 _JOIN_S = 5.0
+_NODE_DIED = "its node has died"  # Ray's words, before its table of nodes says so
 
 
 class Links:
@@ -170,7 +172,7 @@ class Links:
     def _fail(self, link: Link, reason: str) -> None:
         """An agent could not be started."""
         text = f"node {link.name}: {reason}"
-        is_gone = link.is_late and all(node.id != link.node for node in self._nodes())
+        is_gone = _NODE_DIED in reason or all(node.id != link.node for node in self._nodes())
         if link.is_late and not is_gone:
             warn(f"a node of the cluster cannot be used: {text}")
         link.lose(text, None if is_gone else ClusterError(text))

@@ -92,8 +92,7 @@ class Outgoing:
         """Queue a message; payloads are not copied."""
         self._put(memoryview(HEAD.pack(kind, key, len(body)) + body))
         for payload in payloads:
-            if len(payload):
-                self._put(memoryview(payload))
+            self._put(memoryview(payload))
 
     def put_sized(self, kind: int, key: int, nbytes: int, *pieces: Bytes) -> None:
         """Queue a message whose body is in several pieces, of so many bytes together; they are not copied."""
@@ -102,8 +101,9 @@ class Outgoing:
             self._put(memoryview(piece))
 
     def _put(self, view: memoryview) -> None:
-        self._views.append(view)
-        self._num_put += view.nbytes
+        if view.nbytes:  # an empty one could not be sent, and so never be over
+            self._views.append(view)
+            self._num_put += view.nbytes
 
     def when_sent(self, call: Callable[[], None]) -> None:
         """Call this when all that was put until now is sent."""

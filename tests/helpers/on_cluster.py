@@ -12,6 +12,8 @@ import mpqueue
 
 STORE_BYTES = 80 << 20
 WAIT_S = 30
+# Raylets that are killed are taken for dead after 3 s, instead of 15.
+HEALTH = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 500, "health_check_failure_threshold": 6}
 
 
 class Cluster:
@@ -23,7 +25,12 @@ class Cluster:
 
         self._ray = RayCluster(
             initialize_head=True,
-            head_node_args={"num_cpus": 2, "object_store_memory": STORE_BYTES, "include_dashboard": False},
+            head_node_args={
+                "num_cpus": 2,
+                "object_store_memory": STORE_BYTES,
+                "include_dashboard": False,
+                "_system_config": HEALTH,
+            },
         )
         self.address = self._ray.address
         self.others = [self.add() for _ in range(num_nodes - 1)]
@@ -42,6 +49,7 @@ class Cluster:
         """Remove a node, if it is still there."""
         if node in self._ray.worker_nodes:
             self._ray.remove_node(node, allow_graceful=False)
+        until(lambda: node.node_id not in alive(), "the end of the node")
 
     def kill(self, node):
         """Kill the raylet of a node."""
@@ -55,6 +63,13 @@ class Cluster:
 
         ray.shutdown()
         self._ray.shutdown()
+
+
+def alive():
+    """The ids of the nodes that Ray takes for alive."""
+    import ray
+
+    return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
 
 
 @contextlib.contextmanager

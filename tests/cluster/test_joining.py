@@ -1,0 +1,111 @@
+"""Which cluster a loader joins, and what is said where it cannot."""
+
+import subprocess
+import sys
+
+import pytest
+from helpers.on_cluster import Told, agents, on, until
+
+import mpqueue
+from mpqueue import Loader
+from mpqueue.cluster import joining
+from mpqueue.errors import ClusterError
+
+
+def outside(code, **environ):
+    """What a program in a process of its own prints last."""
+    import os
+
+    env = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | environ
+    code = "import mpqueue\nfrom mpqueue import Loader\n" + code
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, env=env)
+    return (done.stdout.strip() or done.stderr.strip()).splitlines()[-1]
+
+
+def test_without_a_cluster_the_error_names_ray_init_and_the_variable():
+    last = outside("list(Loader([1], workers=1, backend='ray'))")
+    assert last.startswith("mpqueue.errors.ClusterError: ")
+    assert "ray.init" in last
+    assert "RAY_ADDRESS" in last
+    assert issubclass(ClusterError, RuntimeError)
+
+
+def test_without_ray_the_error_names_the_extra():
+    last = outside("import sys\nsys.modules['ray'] = None\nLoader([1], workers=1, backend='ray')")
+    assert last == 'ImportError: mpqueue.cluster needs Ray: pip install "mpqueue[ray]"'
+
+
+def test_the_cluster_of_the_variable_is_joined(cluster):
+    code = "loader = Loader([b'a', b'b', b'c'], workers=1, backend='ray')\nprint(list(loader)); loader.stop()"
+    assert outside(code, RAY_ADDRESS=cluster.address) == "[b'a', b'b', b'c']"
+
+
+def test_rays_client_is_an_error_that_says_what_to_do():
+    last = outside("list(Loader([1], workers=1, backend='ray'))", RAY_ADDRESS="ray://127.0.0.1:1")
+    assert "Ray Client (ray://) is not" in last
+
+
+def test_another_version_on_a_node_is_an_error_that_names_the_node(cluster, monkeypatch):
+    monkeypatch.setattr(mpqueue, "__version__", "9.9")
+    loader = Loader(Told(), workers=1, backend="ray", ray_options=on(cluster.others[0].node_id))
+    with pytest.raises(
+        ClusterError, match=rf"node .*{cluster.others[0].node_id[:8]}.*: mpqueue is .* there and 9\.9 here"
+    ):
+        next(iter(loader))
+    until(lambda: not agents(), "the end of the agent")
+
+
+def test_another_python_on_a_node_is_an_error_that_names_the_node(cluster, monkeypatch):
+    from mpqueue.cluster import agents as of_ray
+
+    monkeypatch.setattr(of_ray, "_python", lambda: "3.9")
+    loader = Loader(Told(), workers=1, backend="ray", ray_options=on(cluster.others[0].node_id))
+    with pytest.raises(ClusterError, match=r"node .*: Python is 3\.\d+ there and 3\.9 here"):
+        next(iter(loader))
+
+
+def test_a_node_that_joins_with_another_version_is_told_of_and_left_alone(cluster, extra_node, monkeypatch, caplog):
+    with Loader(Told(), workers=4, backend="ray") as loader:
+        list(loader)
+        monkeypatch.setattr(mpqueue, "__version__", "9.9")
+        node = extra_node()
+        while not any(node.node_id[:8] in record.getMessage() for record in caplog.records):
+            assert len(list(loader)) == 24
+        assert [there.workers for there in loader.statistics().nodes][:2] == [2, 2]
+        assert loader.statistics().deaths == 0
+    assert "mpqueue is" in caplog.text
+
+
+def test_more_workers_than_a_cluster_has_room_for_is_an_error_if_cpus_were_asked_for(cluster):
+    with pytest.raises(ClusterError, match="room for 4 workers, not for 5"):
+        next(iter(Loader(Told(), workers=5, backend="ray", ray_options={"num_cpus": 1})))
+    with pytest.raises(ClusterError, match="none of the 2 nodes of the cluster has room"):
+        next(iter(Loader(Told(), workers=1, backend="ray", ray_options={"resources": {"quantum": 1}})))
+
+
+def test_a_cluster_that_others_can_reach_without_a_token_is_warned_of_once(cluster, caplog, monkeypatch):
+    monkeypatch.setattr(joining, "_warned", set())
+    joining.join()
+    joining.join()
+    said = [record.getMessage() for record in caplog.records]
+    assert [text for text in said if "RAY_AUTH_MODE=token" in text] == said[:1]
+    caplog.clear()
+    monkeypatch.setattr(joining, "_warned", set())
+    monkeypatch.setattr(joining, "_has_tokens", lambda: True)
+    joining.join()
+    assert caplog.records == []
+
+
+def test_an_environment_of_its_own_is_that_of_all_workers(cluster):
+    """Those of the trainer's own node run in an agent, too: Ray makes the environment."""
+    options = {"runtime_env": {"env_vars": {"MPQUEUE_TEST_PLACE": "there"}}}
+    with Loader(Placed(8), workers=2, backend="ray", ray_options=options) as loader:
+        assert [place for _, place, _ in loader] == ["there"] * 8
+        assert len(agents()) == 2
+
+
+class Placed(Told):
+    def __getitem__(self, index):
+        import os
+
+        return super().__getitem__(index)[0], os.environ.get("MPQUEUE_TEST_PLACE"), 0

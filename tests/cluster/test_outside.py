@@ -1,0 +1,70 @@
+"""A trainer on a cluster, seen from outside: it is killed, or interrupted."""
+
+import contextlib
+import signal
+
+import psutil
+import pytest
+from helpers.outside import Trainer
+
+SCRIPT = """
+class Told(Numbers):
+    def __getitem__(self, index):
+        say("worker", os.getpid(), os.getppid())
+        if index == 5:
+            time.sleep(3600)
+        return super().__getitem__(index)
+
+loader = Loader(Told(), workers=2, backend="ray", max_queue_size=20)
+try:
+    for batch in loader:
+        pass
+except KeyboardInterrupt:
+    say("interrupted")
+    loader.stop()
+    say("stopped")
+"""
+
+
+@pytest.fixture
+def trainer(cluster):
+    with Trainer(SCRIPT, env={"RAY_ADDRESS": cluster.address, "RAY_LOG_TO_DRIVER": "0"}) as trainer:
+        yield trainer
+
+
+def processes_heard_of(trainer):
+    """Workers, nurseries and agents, once the batch that never ends is at work on one of the two nodes."""
+    pids, nurseries = set(), set()
+    while len(nurseries) < 2:
+        line = trainer.heard()
+        assert line is not None, trainer.ended()
+        _, worker, nursery = line.split()
+        pids |= {int(worker), int(nursery)}
+        nurseries.add(int(nursery))
+    for nursery in nurseries:
+        with contextlib.suppress(psutil.Error):
+            pids.add(psutil.Process(nursery).ppid())
+    return [psutil.Process(pid) for pid in pids - {trainer.pid} if psutil.pid_exists(pid)]
+
+
+def test_a_driver_that_is_killed_takes_agents_nurseries_and_workers_along(trainer):
+    processes = processes_heard_of(trainer)
+    assert len(processes) >= 4
+    trainer.process.kill()
+    _, alive = psutil.wait_procs(processes, timeout=30)
+    assert alive == []
+
+
+def test_ctrl_c_is_raised_in_the_trainer_which_can_stop_then(trainer):
+    processes = processes_heard_of(trainer)
+    trainer.process.send_signal(signal.SIGINT)
+    while (line := trainer.heard()) not in ("interrupted", None):
+        pass
+    assert line == "interrupted"
+    while (line := trainer.heard()) not in ("stopped", None):
+        pass
+    assert line == "stopped"
+    code, output = trainer.ended()
+    assert code == 0, output
+    _, alive = psutil.wait_procs([process for process in processes if process.is_running()], timeout=30)
+    assert alive == []
