@@ -1,0 +1,226 @@
+"""There is no memory for a batch from another node: here, or there."""
+
+import errno
+import os
+
+import numpy as np
+import pytest
+from helpers.on_cluster import Told, hash_of, on
+
+from mpqueue import Loader
+from mpqueue.cluster.mirror import Mirror
+from mpqueue.cluster.remote_worker import RemoteWorker
+from mpqueue.cluster.wire import ProtocolError
+from mpqueue.errors import SharedMemoryFull
+from mpqueue.memory.segment import Segment
+from mpqueue.memory.slots import FIRST_BYTES
+from mpqueue.workers import failures
+from mpqueue.workers.handle import Pipes
+from mpqueue.workers.records import GRANT, MAGIC, REPORT, Down, Up
+from mpqueue.workers.worker_main import WorkerEnds
+
+STRIDE = 1 << 20
+BIG = FIRST_BYTES + 1000
+
+
+class Relayed:
+    """A remote worker between the pool's pipes and a test that plays the agent, over a segment with little memory."""
+
+    def __init__(self, monkeypatch):
+        self.segment = Segment.create(4 * STRIDE)
+        self.pipes = Pipes(with_stacks=False)
+        grants, reports, _ = self.pipes.worker_ends
+        self.worker = RemoteWorker(0, WorkerEnds(grants, reports, self.segment.fd, -1), self.segment, STRIDE)
+        self.has_memory = True
+        reserve = self.segment.reserve
+        monkeypatch.setattr(
+            Segment, "reserve", lambda _, start, end: reserve(start, end) if self.has_memory else self._full()
+        )
+
+    @staticmethod
+    def _full():
+        raise OSError(errno.ENOSPC, "no memory")
+
+    def grant(self, kind, slot=0, turn=1):
+        """The pool grants; what is passed on to the agent."""
+        os.write(self.pipes.grants, GRANT.pack(MAGIC, kind, slot, turn, 5, 0, FIRST_BYTES))
+        return [GRANT.unpack(grant)[1] for grant, _ in self.worker.read()]
+
+    def report(self, kind, turn=1, slot=0, data=b"", high_water=1 << 19):
+        """The agent reports; where the bytes were received to."""
+        report = (MAGIC, kind, 0, slot, turn, 3, 0, len(data), high_water, 1, 2, 3)
+        view = self.worker.place_for(report) if data else None
+        if view is not None:
+            view[:] = data
+        self.worker.enter(report, view)
+
+    def heard(self):
+        """What the pool reads."""
+        self.worker.flush()
+        try:
+            data = os.read(self.pipes.reports, 1 << 16)
+        except BlockingIOError:
+            return []
+        return [(r[1], r[4], r[7], r[8]) for r in REPORT.iter_unpack(data)]
+
+    def bytes_at(self, slot, nbytes):
+        return bytes(self.segment.memory[slot * STRIDE : slot * STRIDE + nbytes])
+
+    def close(self):
+        self.worker.close()
+        self.pipes.close_worker_ends()
+        self.pipes.close()
+        self.segment.close()
+
+
+@pytest.fixture
+def relayed(monkeypatch):
+    made = Relayed(monkeypatch)
+    yield made
+    made.close()
+
+
+def test_a_batch_with_memory_is_in_the_slot_and_reported_with_what_is_backed_here(relayed):
+    assert relayed.grant(Down.WORK) == [Down.WORK]
+    relayed.report(Up.BATCH, data=b"x" * BIG)
+    assert relayed.heard() == [(Up.BATCH, 1, BIG, BIG)]
+    assert relayed.bytes_at(0, BIG) == b"x" * BIG
+
+
+def test_a_batch_without_memory_waits_and_what_comes_behind_it_too(relayed):
+    for turn in (1, 2, 3):
+        relayed.grant(Down.WORK, slot=turn, turn=turn)
+    relayed.has_memory = False
+    relayed.report(Up.BATCH, turn=1, slot=1, data=b"a" * BIG)
+    assert relayed.heard() == [(Up.FULL, 1, BIG, FIRST_BYTES)]
+    relayed.report(Up.LET_GO)
+    relayed.report(Up.BATCH, turn=2, slot=2, data=b"b" * 10)
+    assert relayed.heard() == []
+    assert relayed.grant(Down.RETRY, turn=1) == []
+    assert relayed.heard() == [(Up.FULL, 1, BIG, FIRST_BYTES)]
+    relayed.has_memory = True
+    assert relayed.grant(Down.RETRY, turn=1) == []
+    assert [kind for kind, *_ in relayed.heard()] == [Up.BATCH, Up.LET_GO, Up.BATCH]
+    assert relayed.bytes_at(1, BIG) == b"a" * BIG
+    assert relayed.bytes_at(2, 10) == b"b" * 10
+
+
+def test_a_batch_for_which_none_will_come_is_an_error_in_its_place(relayed):
+    relayed.grant(Down.WORK)
+    relayed.has_memory = False
+    relayed.report(Up.BATCH, data=b"a" * BIG)
+    relayed.heard()
+    relayed.grant(Down.FAIL)
+    ((kind, turn, nbytes, high_water),) = relayed.heard()
+    assert (kind, turn, high_water) == (Up.RAISED, 1, FIRST_BYTES)
+    error = failures.unpack(relayed.bytes_at(0, nbytes))
+    assert isinstance(error, SharedMemoryFull)
+    assert error.bytes_asked == BIG
+
+
+def test_the_answer_to_a_lack_of_memory_there_goes_there(relayed):
+    relayed.grant(Down.WORK)
+    relayed.report(Up.FULL, high_water=1 << 19)
+    assert relayed.heard() == [(Up.FULL, 1, 0, 0)]  # nothing of it is true of the slot here
+    assert relayed.worker.num_wanted == 1
+    assert relayed.grant(Down.RETRY) == [Down.RETRY]
+
+
+@pytest.mark.parametrize("bent", [{"turn": 2}, {"slot": 1}, {"data": b"x" * (STRIDE + 1)}], ids=str)
+def test_a_report_of_what_was_not_granted_is_refused_before_a_byte_is_written(relayed, bent):
+    relayed.grant(Down.WORK)
+    with pytest.raises(ProtocolError):
+        relayed.report(Up.BATCH, **({"data": b"x"} | bent))
+
+
+def test_grants_that_nobody_has_read_come_back_when_the_worker_is_gone(relayed):
+    relayed.grant(Down.WORK, turn=4)
+    unread = GRANT.pack(MAGIC, Down.WORK, 0, 4, 5, 0, 0)
+    relayed.worker.give_back(unread)
+    assert os.read(relayed.pipes.unread, 1 << 12) == unread
+
+
+# -- There
+
+
+@pytest.fixture
+def mirror(monkeypatch):
+    made = Mirror(4 * STRIDE, STRIDE)
+    yield made
+    made.close()
+
+
+def test_slots_that_nobody_uses_give_way_and_those_in_use_or_held_do_not(mirror):
+    for slot in range(3):
+        mirror.begin(slot)
+        mirror.note(slot, BIG, BIG)
+        assert mirror.reserve(slot, BIG)
+    mirror.held[1] = 7
+    mirror.end(1)
+    mirror.end(2)
+    assert mirror.relieve() >= BIG
+    assert mirror.relieve() == 0
+    assert bool(mirror.begin(2)) and not mirror.relieve()
+
+
+def test_a_lack_of_memory_takes_that_of_idle_slots_first(mirror, monkeypatch):
+    mirror.begin(0)
+    mirror.note(0, BIG, BIG)
+    mirror.end(0)
+    failing = [OSError(errno.ENOSPC, "no memory")]
+    reserve = Segment.reserve
+
+    def once(segment, start, end):
+        if failing:
+            raise failing.pop()
+        reserve(segment, start, end)
+
+    monkeypatch.setattr(Segment, "reserve", once)
+    assert mirror.reserve(1, BIG)
+    assert mirror.begin(0) == FIRST_BYTES  # what it had beyond is gone
+
+
+def test_large_slots_are_trimmed_when_batches_have_become_small():
+    big = Mirror(2 << 26, 1 << 26)
+    try:
+        big.begin(0)
+        big.reserve(0, 1 << 25)
+        big.note(0, 1 << 25, 100)
+        big.end(0)
+        assert big.begin(0) == FIRST_BYTES
+    finally:
+        big.close()
+
+
+# -- All of it
+
+
+def test_a_stream_whose_ring_has_little_memory_comes_whole_from_a_node(cluster, monkeypatch):
+    """Every third batch finds none at first, in the trainer."""
+    expected = hash_of(Loader(Told(size=100_000), workers=0, seed=2))
+    calls, reserve = [0], RemoteWorker._reserve
+
+    def scarce(self, slot, high_water, nbytes):
+        calls[0] += 1
+        return calls[0] % 3 != 0 and reserve(self, slot, high_water, nbytes)
+
+    monkeypatch.setattr(RemoteWorker, "_reserve", scarce)
+    options = on(cluster.others[0].node_id)
+    with Loader(Told(size=100_000), workers=2, seed=2, backend="ray", ray_options=options) as loader:
+        assert hash_of(loader) == expected
+    assert calls[0] > 24
+
+
+class Large(Told):
+    def __getitem__(self, index):
+        return np.full(40 << 20, index, "u1"), index, 0
+
+
+def test_a_ring_without_any_memory_is_an_error_in_the_place_of_the_batch(cluster, monkeypatch):
+    monkeypatch.setattr(RemoteWorker, "_reserve", lambda *_: False)
+    options = on(cluster.others[0].node_id)
+    with (
+        Loader(Large(3), workers=1, backend="ray", ray_options=options) as loader,
+        pytest.raises(SharedMemoryFull),
+    ):
+        next(iter(loader))
