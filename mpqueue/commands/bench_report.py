@@ -72,8 +72,8 @@ def _row(one: Measured, batch_bytes: int, alone: Measured) -> list[str]:
 def _limit(results: Results) -> str:
     best, most = results.best.setting, max(one.setting.workers for one in results.measured)
     if best.workers < most:
-        return f"More than {best} gain nothing: up to {most} were tried."
-    return f"{best} are the most that were tried: --most-workers tries more."
+        return f"Beyond {best} nothing is gained: up to {most} were tried."
+    return f"With {best} the search has ended: --most-workers tries more."
 
 
 def _crowd(alone: Measured) -> list[str]:

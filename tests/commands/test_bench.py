@@ -156,7 +156,7 @@ def test_the_report_marks_what_is_enough_and_what_is_used_now():
     assert text[0] == "data.py:Photos: batches of 1.0 kB: (4,) int64, (4,) int64, (4,) int64, (4,) int64, 2 more arrays"
     assert next(line for line in text if line.startswith("2 processes")).endswith("now")
     assert next(line for line in text if line.startswith("4 processes")).endswith("enough")
-    assert text[-2] == "4 processes are the most that were tried: --most-workers tries more."
+    assert text[-2] == "With 4 processes the search has ended: --most-workers tries more."
 
 
 # The measurement

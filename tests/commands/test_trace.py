@@ -1,11 +1,16 @@
 """``mpqueue trace``: what it reads of a file, whole or broken off, what it tells of it, and the picture."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import textwrap
 
+import numpy as np
 import pytest
 
+import mpqueue
 from mpqueue.__main__ import main
 from mpqueue.commands.trace_read import NoTrace, read
 from mpqueue.commands.trace_summary import lines, summary_of
@@ -146,6 +151,57 @@ def test_the_text_tells_all_of_it(file):
 
 def test_an_empty_trace_is_told(file):
     assert lines("run.json", summary_of(read(file([])))) == ["run.json: 0.000 s, 0 rows, 0 events", "no spans in it"]
+
+
+# What a loader writes
+
+
+class KillsItsWorkerOnce:
+    """Ends the process that computes item 5, the first time."""
+
+    def __init__(self, flag):
+        self._flag = flag
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        if index == 5 and not os.path.exists(self._flag):
+            with open(self._flag, "w"):
+                os.kill(os.getpid(), signal.SIGKILL)
+        return np.full(4, index)
+
+
+def test_the_timeline_of_a_loader_is_told_with_its_epochs_its_workers_and_a_death(tmp_path):
+    path = str(tmp_path / "run.json")
+    with mpqueue.Loader(KillsItsWorkerOnce(str(tmp_path / "flag")), workers=2, trace=path) as loader:
+        for _ in range(2):
+            assert len(list(loader)) == 8
+    trace = read(path)
+    assert not trace.is_broken
+    found = summary_of(trace)
+    assert {"consumer", "worker 0", "worker 1"} <= set(found.shares)
+    assert {"compute", "copy", "take"} <= {kind.name for kind in found.kinds}
+    assert found.marks["epoch begins"] == 2
+    assert [mark.name.startswith("worker ") for mark in found.deaths] == [True]
+    assert found.flow_p50_s is not None
+    assert main(["trace", path]) == 1
+
+
+def test_the_timeline_of_a_program_that_was_killed_is_read(tmp_path):
+    path = str(tmp_path / "run.json")
+    code = f"""
+        import os, signal, mpqueue
+        loader = mpqueue.Loader([7] * 50, workers=1, trace={path!r})
+        for _ in range(3):
+            list(loader)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], timeout=DEADLOCK_S, check=False)
+    assert done.returncode == -signal.SIGKILL
+    trace = read(path)
+    assert trace.is_broken
+    assert "epoch 0 begins" in [mark.name for mark in trace.marks]
 
 
 # The command

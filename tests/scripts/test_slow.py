@@ -35,7 +35,7 @@ def test_the_page_has_blocks_of_every_program_and_of_the_tools():
     told = " ".join(f"{block.command} {block.beside}" for block in BLOCKS)
     names = [path.name for path in printed.PROGRAMS.glob("*.py")]
     assert len(names) == 3
-    assert [name for name in (*names, "mpqueue bench", "mpqueue top") if name not in told] == []
+    assert [name for name in (*names, "mpqueue bench", "mpqueue top", "mpqueue trace") if name not in told] == []
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.command)

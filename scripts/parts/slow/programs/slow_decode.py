@@ -30,8 +30,8 @@ class Photos(mpqueue.Sequence):
         return images
 
 
-def train(workers: int, seconds: float) -> None:
-    with mpqueue.Loader(Photos(), workers=workers) as loader:
+def train(workers: int, seconds: float, trace: str | None) -> None:
+    with mpqueue.Loader(Photos(), workers=workers, trace=trace) as loader:
         end = time.monotonic() + seconds
         for _images in loader:
             time.sleep(STEP_S)
@@ -44,4 +44,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--trace")
     train(**vars(parser.parse_args()))
