@@ -6,13 +6,17 @@ tells when the last view is gone: views of views, structured scalars, memoryview
 keep the base alive; raw addresses (`ctypes.data`, `__array_interface__`) do not.
 
 The weak reference's callback may run in any thread, inside the garbage collector, in the middle of our own code: it
-only appends to a deque, which the pipeline empties when it comes by.
+only appends to a deque, which the pipeline empties when it comes by. It is no Python code, in which a signal handler
+could run: what that raises in a callback (Ctrl-C) is printed, and lost. So is the time at which a lease ends taken.
 """
 
+import contextlib
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from itertools import starmap
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +24,7 @@ from mpqueue.memory.layout import Array
 from mpqueue.memory.recipes import base_over
 from mpqueue.memory.segment import ForeignSegment, Segment
 from mpqueue.memory.slots import Slot
+from mpqueue.telemetry.clock import clock_ns
 
 
 class _Lease(weakref.ref[Array]):
@@ -27,6 +32,30 @@ class _Lease(weakref.ref[Array]):
 
     __slots__ = ("slot",)
     slot: Slot
+
+
+class _Watch(weakref.ref[Array]):
+    """A weak reference that, looked through as an iterable, has one item: the time.
+
+    So ``list.extend``, as its callback, appends the time at which the array has ended, and no Python code runs.
+    """
+
+    __slots__ = ()
+    __iter__ = staticmethod(partial(starmap, clock_ns, ((),)))
+
+
+class _Timed(NamedTuple):
+    """A lease whose end is told of."""
+
+    watch: _Watch
+    ended_at: list[int]
+    on_end: Callable[[int], object]
+
+    def tell(self) -> None:
+        """Tell of the end, if it has come and nobody has."""
+        if self.ended_at:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                self.on_end(self.ended_at.pop())
 
 
 def _telling(on_end: Callable[[Slot], object], ended: deque[weakref.ref[Array]]) -> Callable[[Any], None]:
@@ -50,7 +79,7 @@ class Leases:
         self.have_ended: deque[weakref.ref[Array]] = deque()
         self._ended_append = self.have_ended.append if on_end is None else _telling(on_end, self.have_ended)
         self._live: dict[int, _Lease] = {}
-        self._told: dict[int, weakref.ref[Array]] = {}  # more weak references to the same, by slot
+        self._timed: dict[int, _Timed] = {}  # by slot
 
     @property
     def num_live(self) -> int:
@@ -65,12 +94,18 @@ class Leases:
         self._live[slot.number] = lease
         return base
 
-    def tell(self, slot: Slot, on_end: Callable[[], object]) -> None:
-        """Have this called when the lease of a slot ends, wherever that happens; not at all if there is none."""
+    def tell(self, slot: Slot, on_end: Callable[[int], object]) -> None:
+        """Have `tell_ended` call this, with the time of the end by `clock_ns`, if the slot has a lease."""
         lease = self._live.get(slot.number)
         base = None if lease is None else lease()
         if base is not None:
-            self._told[slot.number] = weakref.ref(base, lambda _: on_end())
+            ended_at: list[int] = []
+            self._timed[slot.number] = _Timed(_Watch(base, ended_at.extend), ended_at, on_end)
+
+    def tell_ended(self) -> None:
+        """Tell of the leases that have ended, each once; from any thread."""
+        for timed in list(self._timed.values()):
+            timed.tell()
 
     def reset(self) -> list[Slot]:
         """The slots that there are views of; for after an interrupt, which may have come between any two lines here."""
@@ -93,4 +128,8 @@ class Leases:
         if slot is None or self._live.get(slot.number) is not lease:
             return None
         del self._live[slot.number]
+        if self._timed:
+            timed = self._timed.pop(slot.number, None)
+            if timed is not None:
+                timed.tell()
         return slot

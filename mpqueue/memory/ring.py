@@ -143,6 +143,10 @@ class Ring:
         """Enter the time of this lease when it ends, if there is one; ``number`` is that of its ticket."""
         self._leases.tell(slot, self.recorder.lease(number))
 
+    def enter_leases(self) -> None:
+        """Enter the times of leases that have ended; from any thread."""
+        self._leases.tell_ended()
+
     def private_copy(self, slot: Slot, nbytes: int, structure: np.dtype[Any] | None) -> Array:
         """The same in memory of its own; the slot is free then."""
         self.num_copies += 1
@@ -224,6 +228,7 @@ class Ring:
 
     def close(self) -> None:
         """Let go of the segment; it lives on while views of it do."""
+        self.enter_leases()
         if self._guard is not None:
             self._guard.close(self._leases)
         del self.memory

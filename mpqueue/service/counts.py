@@ -46,6 +46,7 @@ class Counts:
     def statistics(self, attachment: Attachment) -> ConsumerStatistics:
         """Return all, those of the present attachment included."""
         link, ring, recorder = attachment.link, attachment.ring, self._recorder
+        ring.enter_leases()
         return ConsumerStatistics(
             batches=self.batches,
             bytes=self.bytes,

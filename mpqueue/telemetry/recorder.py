@@ -4,7 +4,7 @@ Who writes what, each under the lock of the pipeline but where something else is
 
     dispatcher   what a worker has reported: counts and sums of all batches, and the times of those that were *timed*
     pipeline     how long the consumer has waited for each batch
-    leases       how long it has kept the views of a timed batch; wherever the collector finds that it has ended
+    leases       how long it has kept the views of a timed batch; when the pipeline comes by after their end
     engine       when the stream began and ended
 
 A batch is timed if `EVERY_NS` have passed since the one before it of the same worker was: so batches that take longer
@@ -118,12 +118,14 @@ class Recorder:
             self.waits.add(self._waited_ns)
         self._awaited, self._waited_ns = batch, ns
 
-    def lease(self, number: int) -> Callable[[], None]:
-        """Return what is to be called when a lease that begins now has ended; ``number`` is that of its ticket."""
+    def lease(self, number: int) -> Callable[[int], None]:
+        """Return what is to be called, with the time, when a lease that begins now has ended.
+
+        ``number`` is that of its ticket.
+        """
         began, leases, timeline = clock_ns(), self.leases, self.timeline
 
-        def end() -> None:
-            ended = clock_ns()
+        def end(ended: int) -> None:
             leases.add(ended - began)
             if timeline is not None:
                 timeline.held(number, began, ended)

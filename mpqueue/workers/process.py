@@ -306,6 +306,7 @@ class ProcessBackend:
         ring, pids = self.pool.ring, self.pool.roster.pids
         slots = ring.slots
         sizes = {number: _resident_bytes(pid) for number, pid in pids.items()}
+        ring.enter_leases()
         copies, moved = ring.num_copies, ring.num_moved
         asked = copies - moved if self.job.options.copy else 0
         return replace(

@@ -1,5 +1,6 @@
 """Leases alone: a slot belongs to the consumer until the last view of its batch is gone."""
 
+import sys
 from functools import partial
 
 import numpy as np
@@ -8,6 +9,7 @@ from helpers.aiming import AimingMachine, run_and_require
 
 from mpqueue.memory.leases import Leases
 from mpqueue.memory.slots import Slot
+from mpqueue.telemetry.clock import clock_ns
 
 TWO_ARRAYS = np.dtype([("a", "<i4", (2,)), ("b", "u1", (3,))])
 
@@ -43,6 +45,37 @@ def test_a_lease_ends_with_its_last_view(leases):
     assert leases.next_ended() is slot
     assert not leases.have_ended
     assert not leases._live
+
+
+def test_the_end_of_a_lease_is_timed_and_told_when_somebody_comes_by(leases):
+    slot, told = Slot(3, 8), []
+    base = leases.lease(slot, 4, None)
+    leases.tell(slot, told.append)
+    before = clock_ns()
+    del base
+    after = clock_ns()
+    assert not told
+    assert leases.next_ended() is slot
+    (ended,) = told
+    assert before <= ended <= after
+
+
+def test_a_slot_without_a_lease_is_not_timed(leases):
+    told = []
+    leases.tell(Slot(3, 8), told.append)
+    assert not leases._timed
+
+
+def test_no_line_of_python_runs_where_a_lease_ends(leases):
+    """A signal handler could run there, and what it raises would be lost."""
+    slot, called = Slot(3, 8), []
+    bases = [leases.lease(slot, 4, None)]
+    leases.tell(slot, called.append)
+    sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_name) if event == "call" else None)
+    bases.clear()
+    sys.setprofile(None)
+    assert not called
+    assert len(leases.have_ended) == 1
 
 
 def test_leases_end_in_any_order_and_are_told_in_that_order(leases):
