@@ -9,6 +9,8 @@ from helpers.on_cluster import Told, hash_of, on
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 from mpqueue.errors import BatchTooLarge, TooManyErrors
+from mpqueue.options import Options
+from mpqueue.passes import PassEnqueuer
 
 
 @pytest.fixture
@@ -151,6 +153,16 @@ def test_ordered_enqueuers_have_workers_on_nodes(other):
         batches = enqueuer.get()
         assert hash_of(next(batches) for _ in range(24)) == expected
         assert [node.workers for node in enqueuer.statistics().nodes] == [2]
+
+
+def test_the_enqueuer_behind_keras_has_workers_on_nodes(other):
+    options = Options(ray_options=other["ray_options"], seed=5)
+    enqueuer = PassEnqueuer(Told(), 2, True, options=options, backend="ray")
+    enqueuer.start()
+    assert [int(index) for _, index, _ in enqueuer.get()] == list(range(24))
+    assert [node.workers for node in enqueuer.statistics().nodes] == [2]
+    enqueuer.stop()
+    del enqueuer
 
 
 def test_generator_enqueuers_have_workers_on_nodes(other):

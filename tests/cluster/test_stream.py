@@ -36,7 +36,14 @@ def test_the_stream_of_one_node_is_the_same(cluster, expected):
 def test_the_stream_of_two_nodes_is_the_same_and_each_gives_batches(cluster, expected):
     with Loader(Told(), workers=2, backend="ray", **OPTIONS) as loader:
         assert epochs(loader) == expected
-        nodes = loader.statistics().nodes
+        earlier = loader.statistics()
+        nodes = earlier.nodes
+        assert len(list(loader)) == 24
+        later = loader.statistics()
+    since = [node.batches for node in (later - earlier).nodes]
+    assert since == [two.batches - one.batches for one, two in zip(nodes, later.nodes, strict=True)]
+    assert sum(since) > 0
+    assert later.to_dict()["nodes"][0]["address"]
     assert [node.workers for node in nodes] == [1, 1]
     assert sum(node.batches for node in nodes) >= 48
     assert all(node.batches and node.bytes and not node.deaths for node in nodes)
