@@ -305,14 +305,14 @@ class Agent:
             if event.process.sentinel >= 0:
                 descriptors.close(event.process.sentinel)
             return
-        unread = self._bury(self._hosted.pop(key))
+        unread = self._finish(self._hosted.pop(key))
         if event.error is not None:
             self._put(FromAgent.FAILED, key, failures.pack(event.error, "raised when a worker was started"))
         else:
             assert event.exitcode is not None
             self._put(FromAgent.EXITED, key, wire.EXIT.pack(event.exitcode, event.peak_bytes) + unread)
 
-    def _bury(self, hosted: Hosted) -> bytes:
+    def _finish(self, hosted: Hosted) -> bytes:
         """Send on the last words of a worker that is gone; return the grants that it has not read."""
         while hosted.hears and self._forward(hosted):
             pass
@@ -330,7 +330,7 @@ class Agent:
         self._is_over = self._has_lost_nursery = True
         exitcode = self._nursery.end()
         for hosted in self._hosted.values():
-            self._bury(hosted)
+            self._finish(hosted)
         self._hosted.clear()
         self._put(FromAgent.ENDED, 0, wire.PID.pack(-9 if exitcode is None else exitcode))
         self._sock.settimeout(_CONNECT_S)

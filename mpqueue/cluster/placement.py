@@ -1,4 +1,4 @@
-"""Which worker is on which node. Pure: no processes, no Ray.
+"""The places of workers on nodes. Pure: no processes, no Ray.
 
 A worker goes to the node that has the fewest, among those with room for one more; where none has room, to the one that
 is the least crowded. Of equal nodes it is the first in the list. So the same nodes and numbers of workers always give

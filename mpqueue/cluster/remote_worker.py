@@ -64,7 +64,7 @@ class RemoteWorker:
 
     @property
     def num_wanted(self) -> int:
-        """How many grants are to be read now."""
+        """Number of grants that are to be read now."""
         if self._kept or self._is_full_there:
             return 1  # the answer is among them
         ahead = min(_MOST_AHEAD, _LEAST_AHEAD + _AHEAD_NS // (self._item_ns + 1))

@@ -71,11 +71,11 @@ class FromAgent:
 
 
 class ProtocolError(Exception):
-    """What came over the connection is no message that was to be expected."""
+    """No message that was to be expected came over the connection."""
 
 
 class Outgoing:
-    """What is to be sent.
+    """Bytes that are to be sent.
 
     Args:
         sock: The socket; it does not block.
@@ -147,7 +147,7 @@ class Outgoing:
 
 
 class Incoming:
-    """What is received.
+    """Messages as they are received.
 
     Args:
         sock: The socket; it does not block.

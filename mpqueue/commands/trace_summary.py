@@ -38,7 +38,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a trace tells.
+    """Facts that a trace tells.
 
     Attributes:
         duration_s: From its first event to its last.

@@ -264,7 +264,7 @@ def _some(places: object) -> str:
 
 
 def _children(but: int) -> list[psutil.Process]:
-    """Return the processes below this one that live; those that nobody waits for any more are buried."""
+    """Return the processes below this one that live; those that have ended are reaped."""
     left = []
     for process in psutil.Process().children(recursive=True):
         try:
