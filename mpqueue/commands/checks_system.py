@@ -92,7 +92,10 @@ def files() -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = 32 + _PER_WORKER * num_cpus()
     found = f"{_limit(soft)} open files per process; a loader with a worker per CPU needs some {needed}"
-    remedy = "ulimit -n 65536" if hard == resource.RLIM_INFINITY or hard >= 65536 else f"ulimit -n {hard}"
+    if hard == resource.RLIM_INFINITY or hard > soft:
+        remedy = f"ulimit -n {65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)}"
+    else:
+        remedy = "a higher limit in /etc/security/limits.conf; in a container, docker run --ulimit nofile=65536"
     if soft != resource.RLIM_INFINITY and soft < max(_FEW_FILES, needed):
         return Finding("open files", "problem", found, remedy)
     if soft != resource.RLIM_INFINITY and soft < _FILES:

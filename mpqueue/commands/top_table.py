@@ -30,6 +30,13 @@ def _bytes(row: Row) -> str:
     return "-" if row.bytes_per_s is None else f"{row.bytes_per_s / 1e6:,.0f}"
 
 
+def _share(row: Row) -> str:
+    """Return the consumer's waiting; a server has none of its own, but those of its consumers."""
+    if row.batches is None or row.kind == "Server":
+        return ""
+    return "-" if row.wait_share is None else f"{min(1, row.wait_share):.0%}"
+
+
 COLUMNS = (
     Column("pid", lambda row: str(row.pid or "?"), is_number=True, rank=0),
     Column("what", lambda row: row.kind, is_number=False, rank=2),
@@ -41,7 +48,7 @@ COLUMNS = (
     Column("MB/s", lambda row: "" if row.batches is None else _bytes(row), is_number=True, rank=4),
     Column(
         "waits",
-        lambda row: "" if row.batches is None else "-" if row.wait_share is None else f"{min(1, row.wait_share):.0%}",
+        _share,
         is_number=True,
         rank=1,
     ),

@@ -117,6 +117,11 @@ def test_few_open_files_are_told_with_the_line_that_allows_more(monkeypatch, sof
     assert found.remedy == ("" if verdict == "ok" else "ulimit -n 4096")
 
 
+def test_a_hard_limit_of_open_files_is_raised_elsewhere(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 256))
+    assert "limits.conf" in finding_of(checks_system.files).remedy
+
+
 def test_too_few_processes_for_workers_are_a_problem(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda which: (10, 10))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)

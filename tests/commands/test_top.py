@@ -132,7 +132,7 @@ def test_a_wide_table_has_all_columns():
     assert lines(ROWS) == [
         " pid  what    name             workers      epoch  batches  batches/s  MB/s  waits   ring  deaths",
         "4711  Loader  Photos           4 processes      3   12,345       97.2    58    98%  11/20",
-        "4800  Server  photos           2 processes      1       10          -     -      -   3/12       2  broadcast",
+        "4800  Server  photos           2 processes      1       10          -     -          3/12       2  broadcast",
         "4810          does not answer                                                                      it is stopped",
     ]
 
