@@ -152,6 +152,12 @@ def _add_options_of_loader(group: argparse._ArgumentGroup) -> None:
     add("--restarts", type=int, help="workers that may die over one batch")
     add("--batch-timeout", type=float, help="seconds that one batch may take")
     add("--max-batch-bytes", type=int, help="a larger batch is an error")
+    add(
+        "--backend",
+        choices=("process", "ray"),
+        help="worker processes here (default), or on the nodes of a Ray cluster",
+    )
+    add("--trace", metavar="FILE.json", help="write a timeline: mpqueue trace, or Perfetto, shows it")
     add("--start-method", choices=("nursery", "fork", "spawn"), help="how workers are started")
 
 

@@ -98,7 +98,8 @@ def test_every_option_of_the_server_that_can_be_written_is_passed_on(noted):
     text = (
         "--mode broadcast --world 4 --slow skip --grace-s 1.5 --lease-timeout 2 --journal j --allow-uids 1,root,7 "
         "--workers 3 --max-queue-size 5 --seed -7 --shuffle --batch-size 32 --drop-last --unordered --on-error skip "
-        "--max-errors 9 --restarts 2 --batch-timeout 0.5 --max-batch-bytes 1000 --start-method spawn"
+        "--max-errors 9 --restarts 2 --batch-timeout 0.5 --max-batch-bytes 1000 --start-method spawn --backend ray "
+        "--trace run.json"
     )
     assert serve(*text.split()) == 0
     assert noted.made.options == {
@@ -122,9 +123,21 @@ def test_every_option_of_the_server_that_can_be_written_is_passed_on(noted):
         "batch_timeout": 0.5,
         "max_batch_bytes": 1000,
         "start_method": "spawn",
+        "backend": "ray",
+        "trace": "run.json",
     }
-    of_python = {"collate", "sampler", "batch_sampler", "worker_init", "unknown", "self", "name", "source"}
-    assert set(inspect.signature(Server.__init__).parameters) - of_python == set(noted.made.options)
+    of_python = {
+        "collate",
+        "sampler",
+        "batch_sampler",
+        "worker_init",
+        "ray_options",
+        "unknown",
+        "self",
+        "name",
+        "source",
+    }
+    assert set(inspect.signature(Server.__init__).parameters) - of_python == set(noted.made.options) - {"trace"}
 
 
 def test_without_a_factory_there_is_no_source(noted):
