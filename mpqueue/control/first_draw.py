@@ -109,10 +109,12 @@ class AtOnce:
 
     Attributes:
         is_armed: Nothing is to be done for the next sample.
+        stages: Of `mpqueue.workers.stages`, while a batch is timed.
     """
 
     def __init__(self, current: seeds.CurrentBatch) -> None:
         self.is_armed = False
+        self.stages: Any = None
         self._current = current
 
     def begin(self) -> None:
@@ -121,11 +123,8 @@ class AtOnce:
 
     def _seed(self) -> None:
         if self._current.of is not None:
-            self.seed(*self._current.of)
-
-    def seed(self, seed: int, epoch: int, place: int) -> None:
-        """Seed for a sample, now; whoever times that puts the same with a clock here."""
-        seeds.seed_globals(seed, epoch, place)
+            seed = seeds.seed_globals if self.stages is None else self.stages.seeding(seeds.seed_globals)
+            seed(*self._current.of)
 
 
 class FirstDraw(AtOnce):

@@ -33,7 +33,7 @@ class Tally:
     """
 
     __slots__ = (
-        "_num_timed", "batches", "collate", "compute", "compute_ns", "copy", "copy_ns", "deaths", "num_bytes", "seed",
+        "_num_told", "batches", "collate", "compute", "compute_ns", "copy", "copy_ns", "deaths", "num_bytes", "seed",
         "wait", "wait_ns",
     )  # fmt: skip
 
@@ -41,7 +41,7 @@ class Tally:
         self.batches = self.num_bytes = self.compute_ns = self.copy_ns = self.wait_ns = self.deaths = 0
         self.wait, self.seed, self.compute = Histogram(), Histogram(), Histogram()
         self.collate, self.copy = Histogram(), Histogram()
-        self._num_timed = 0
+        self._num_told = 0
 
     def add(self, batches: int, num_bytes: int, compute_ns: int, copy_ns: int, wait_ns: int) -> None:
         """Count some batches."""
@@ -52,9 +52,9 @@ class Tally:
         self.wait_ns += wait_ns
 
     def time(self, compute_ns: int, copy_ns: int, wait_ns: int, seed_ns: int, collate_ns: int) -> None:
-        """Enter the times of a batch, for it and for those since the batch that was timed before it."""
-        weight = max(1, self.batches - self._num_timed)
-        self._num_timed = self.batches
+        """Enter the times of a batch that is counted next, for it and for those since the one timed before it."""
+        weight = max(1, self.batches + 1 - self._num_told)  # it is not counted yet, and maybe some before it
+        self._num_told += weight
         self.compute.add(compute_ns, weight)
         self.copy.add(copy_ns, weight)
         self.wait.add(wait_ns, weight)

@@ -70,7 +70,6 @@ class InlineBackend:
     def _count(self, ticket: Ticket, started: int, ended: int) -> None:
         """Count a batch, and enter its times if it was to be timed; see `mpqueue.telemetry.recorder`."""
         tally, stages = self._tally, self._stages
-        tally.batches += 1
         tally.compute_ns += ended - started
         if stages is not None:
             times = ended - started, 0, 0, stages.seed_ns, stages.collate_ns
@@ -78,6 +77,7 @@ class InlineBackend:
             if self._recorder.timeline is not None:
                 self._recorder.timeline.batch(0, (ticket.number, ticket.epoch, ticket.unit), started, times)
             self._stages = None
+        tally.batches += 1
         if ended >= self._time_at:
             self._stages, self._time_at = Stages(), ended + EVERY_NS
 
@@ -98,7 +98,7 @@ class InlineBackend:
         try:
             if self._stages is None:
                 return Result(self._runner.run(ticket.epoch, ticket.unit, ticket.listed))
-            with self._stages.of(self._runner, (self._runner, "_begin_batch")):
+            with self._stages.of(self._runner, self._kept):
                 return Result(self._runner.run(ticket.epoch, ticket.unit, ticket.listed))
         except StreamEnd:
             return END
@@ -152,7 +152,7 @@ def _batch_beginner(kept: KeptGenerators, *, is_seed_given: bool) -> BeginBatch:
     def begin_batch(seed: int, epoch: int, unit: int) -> None:
         context.begin_batch(seed, epoch, unit)
         if is_seed_given:
-            seed_globals(seed, epoch, unit)
+            (seed_globals if kept.stages is None else kept.stages.seeding(seed_globals))(seed, epoch, unit)
             kept.seed(seed, epoch, unit)
 
     return begin_batch

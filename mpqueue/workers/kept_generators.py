@@ -27,10 +27,12 @@ class KeptGenerators:
 
     Attributes:
         is_idle: There is nothing to be done before a batch.
+        stages: Of `mpqueue.workers.stages`, while a batch is timed.
     """
 
     def __init__(self, source: Any) -> None:
         self.is_idle = False
+        self.stages: Any = None
         self._source, self._looks_left = source, 2
         self._found: dict[int, tuple[int, Any]] = {}  # by identity: number of the path, generator
         self._refused: set[int] = set()
@@ -42,6 +44,9 @@ class KeptGenerators:
 
     def seed(self, seed: int, epoch: int, unit: int) -> None:
         """Seed all of them for a batch."""
+        (self._seed if self.stages is None else self.stages.seeding(self._seed))(seed, epoch, unit)
+
+    def _seed(self, seed: int, epoch: int, unit: int) -> None:
         if self._looks_left:
             self._looks_left -= 1
             self._look()

@@ -35,8 +35,6 @@ class Runner:
         stages: Where the parts of its time are noted; None: it is not timed.
     """
 
-    stages: Stages | None = None
-
     def __init__(
         self, source: Any, info: WorkerInfo, begin_batch: BeginBatch, *, is_stream: bool, epoch: int = 0, skip: int = 0
     ) -> None:
@@ -44,6 +42,7 @@ class Runner:
         self._is_stream, self._lane, self._num_lanes = is_stream, info.shard_id, info.num_shards
         self._first_epoch, self._skip = epoch, skip
         self._epoch = -1
+        self.stages: Stages | None = None
         self._iterator: Iterator[Any] | None = None
 
     def note(self, unit: int, epoch: int) -> str:

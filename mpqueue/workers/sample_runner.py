@@ -41,11 +41,10 @@ class SampleRunner:
         stages: Where the parts of its time are noted; None: it is not timed.
     """
 
-    stages: Stages | None = None
-
     def __init__(self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: SamplePlan, *, in_slot: bool) -> None:
         self._source, self._info, self._begin_batch, self._plan = source, info, begin, plan
         self._in_slot = in_slot
+        self.stages: Stages | None = None
         self._order = SampleOrder(info.seed, shuffle=plan.shuffle)
         self._of: tuple[int, int] = (-1, 0)  # an epoch and its number of samples
 

@@ -1,6 +1,7 @@
 """The parts of a batch's time: seeding and collation, while it is timed.
 
-What they happen in is replaced for that one batch by the same with a clock; so batches that are not timed pay nothing.
+Whoever seeds or collates asks for `Stages` where it does so, which is rare, or costs much; so batches that are not
+timed pay nothing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,8 +10,6 @@ from typing import Any
 
 from mpqueue.samples.collate import Collation
 from mpqueue.telemetry.clock import clock_ns
-
-_MISSING: Any = object()
 
 
 class Stages:
@@ -51,26 +50,18 @@ class Stages:
         return clocked
 
     @contextmanager
-    def of(self, runner: Any, *seeding: tuple[Any, str]) -> Iterator[None]:
-        """Time one batch of a runner.
+    def of(self, *owners: Any) -> Iterator[None]:
+        """Time one batch: a runner's, and the seeding by others; each has an attribute ``stages`` from its making on.
 
-        Args:
-            runner: Of the worker.
-            *seeding: Objects and the names of their functions that seed.
+        (One that comes later would make all of an object's attributes slower for good.)
         """
-        saved = [(owner, name, vars(owner).get(name, _MISSING)) for owner, name in seeding]
-        for owner, name in seeding:
-            setattr(owner, name, self.seeding(getattr(owner, name)))
-        runner.stages = self
+        for owner in owners:
+            owner.stages = self
         try:
             yield
         finally:
-            runner.stages = None
-            for owner, name, value in saved:
-                if value is _MISSING:
-                    delattr(owner, name)
-                else:
-                    setattr(owner, name, value)
+            for owner in owners:
+                owner.stages = None
 
 
 class ClockedCollation:

@@ -222,7 +222,6 @@ class ThreadBackend:
             outcome = self._compute(runner, worker, ticket, stages) if broken is None else Result.failed(broken)
             done = clock_ns()
             with self._condition:
-                tally.batches += 1
                 tally.compute_ns += done - started
                 tally.wait_ns += started - waited
                 if stages is not None:
@@ -230,6 +229,7 @@ class ThreadBackend:
                     times = done - started, 0, started - waited, stages.seed_ns, stages.collate_ns
                     tally.time(*times)
                     outcome = self._draw(outcome, worker, ticket, started, times)
+                tally.batches += 1
                 at_work = self._working.get(worker)
                 if at_work is not None and at_work[0] is ticket and not self._is_stopped:
                     del self._working[worker]

@@ -191,7 +191,7 @@ class _Timing:
     def of(self, runner: AnyRunner, seeder: AtOnce, kept: KeptGenerators) -> Iterator[None]:
         """Time what is computed here."""
         self._began, self._stages = _clock(), Stages()
-        with self._stages.of(runner, (seeder, "seed"), (kept, "seed")):
+        with self._stages.of(runner, seeder, kept):
             yield
 
     def report(self, record: bytes) -> int:
