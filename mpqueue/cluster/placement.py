@@ -57,26 +57,26 @@ def moves(places: Mapping[int, str], rooms: Sequence[Room]) -> dict[int, str]:
         rooms: The nodes.
     """
     placed, moved = dict(places), dict[int, str]()
-    while True:
-        load = Counter(placed.values())
-        crowded = max(rooms, key=lambda room: (_excess(load, room), load[room.node]))
-        target = (
-            best([node for node in placed.values() if node != crowded.node], _others(rooms, crowded))
-            if len(rooms) > 1
-            else crowded.node
-        )
-        room = next(room for room in rooms if room.node == target)
-        has_room = load[target] < room.workers
-        if not has_room or (load[crowded.node] - load[target] < 2 and not _excess(load, crowded)):
-            return {number: node for number, node in moved.items() if places[number] != node}
-        number = max(number for number, node in placed.items() if node == crowded.node)
-        placed[number] = moved[number] = target
+    while (move := _next_move(placed, rooms)) is not None:
+        number, node = move
+        placed[number] = moved[number] = node
+    return {number: node for number, node in moved.items() if places[number] != node}
+
+
+def _next_move(placed: Mapping[int, str], rooms: Sequence[Room]) -> tuple[int, str] | None:
+    """Return the worker that is to leave the most crowded node, and its new node; None: all is even."""
+    if len(rooms) < 2:
+        return None
+    load = Counter(placed.values())
+    crowded = max(rooms, key=lambda room: (_excess(load, room), load[room.node]))
+    others = {room.node: room for room in rooms if room is not crowded}
+    target = best(placed.values(), list(others.values()))
+    is_even = load[crowded.node] - load[target] < 2 and not _excess(load, crowded)
+    if is_even or load[target] >= others[target].workers:
+        return None
+    return max(number for number, node in placed.items() if node == crowded.node), target
 
 
 def _excess(load: Mapping[str, int], room: Room) -> float:
     """Return the number of workers for which a node has no room."""
     return max(0.0, load[room.node] - room.workers)
-
-
-def _others(rooms: Sequence[Room], one: Room) -> list[Room]:
-    return [room for room in rooms if room is not one]

@@ -30,6 +30,12 @@ def test_nobody_moves_where_all_is_even():
     assert moves(dict(enumerate(spread(7, ANY))), ANY) == {}
 
 
+def test_nobody_moves_where_there_is_no_node_to_move_to():
+    assert moves({0: "a"}, []) == {}
+    assert moves({0: "a"}, [Room("a", 1)]) == {}
+    assert moves({}, ANY) == {}
+
+
 def test_a_new_node_gets_its_share_and_the_last_ones_move():
     assert moves({0: "a", 1: "b", 2: "a", 3: "b"}, ANY) == {3: "c"} or moves({0: "a", 1: "b", 2: "a", 3: "b"}, ANY) == {
         2: "c"
