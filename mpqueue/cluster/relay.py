@@ -108,9 +108,11 @@ class Relay:
             if wants_room is self._outgoing.is_empty:
                 wants_room = not wants_room
                 self._poller.modify(sock, READABLE | (_WRITABLE if wants_room else 0))
-            events = self._poller.poll(max(0.0, self._heard_at + self._deadline_s - time.monotonic()))
+            silent_in_s = self._heard_at + self._deadline_s - time.monotonic()
+            # Once it is to end there is nothing to wait for: the agent may say nothing any more.
+            events = self._poller.poll(0 if self._end is not None else max(0.0, silent_in_s))
             is_alive = self._take(events, sock)
-            if not events and time.monotonic() - self._heard_at >= self._deadline_s:
+            if not events and self._end is None and time.monotonic() - self._heard_at >= self._deadline_s:
                 raise ProtocolError(f"nothing was heard of it for {self._deadline_s:g} s")
 
     def _take(self, events: list[tuple[int, int]], sock: int) -> bool:

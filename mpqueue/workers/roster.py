@@ -231,6 +231,9 @@ class Roster:
         self._await_exits(min(until, now + _TERM_S))
         if any(worker.process is not None and worker.process.has_ended() for worker in self._by_key.values()):
             self._lose_launcher()
+        if self.launcher is not None:
+            for key in self._by_key:
+                self.launcher.give_up(key)
         self._await_exits(until)
         stragglers = tuple(
             f"worker {worker.number} (pid {worker.process.pid if worker.process else 'unknown'})"

@@ -319,6 +319,15 @@ def test_a_stop_from_another_thread_ends_a_consumer_that_waits(other):
         arrival.let_go()
 
 
+def test_a_stop_does_not_wait_for_an_agent_that_says_nothing(other, stopped):
+    """Its deadline is far away, and what it was told to kill cannot be waited for."""
+    with Loader(Told(), workers=1, backend="ray", ray_options=on(other)) as loader:
+        next(iter(loader))
+        stopped(*agents())
+        loader.stop()
+    until(lambda: not agents(), "the end of the agent")
+
+
 def test_an_interrupt_while_the_consumer_waits_loses_no_batch(other, expected):
     with (
         Gate() as gate,
