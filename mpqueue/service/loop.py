@@ -110,6 +110,8 @@ class Loop:
             stream.advance()
         self._reception.look(now)
         self._admission.look(now, self.handlers)
+        for number in core.group.silent_at(now):  # this process may have been stopped: what they said is unread
+            self._hear(self._peers[number], _MOST_UNREAD)
         core.advance(now)
         self._take()
         if core.rules.slow == "detach" and not core.wants_batch() and stream.is_full and core.relieve(now):

@@ -173,6 +173,19 @@ def test_the_place_of_a_stopped_rank_that_was_cut_off_goes_to_who_waits_for_it(p
         assert firsts(second.do("take_all")) == list(range(6))
 
 
+def test_a_server_that_stood_still_hears_its_consumers_before_it_takes_them_for_silent(puppets):
+    with mpqueue.Server("s", Indices(40), world=1, workers=1, lease_timeout=2.0) as server:
+        first = puppets("s", rank=0).attached()
+        first.do("loop")
+        first.do("take")
+        until(lambda: server.statistics().consumers[0].behind >= 9, "the window was not filled")
+        with held_up(server):
+            for _ in range(5):
+                first.do("take")
+            time.sleep(2.2)  # longer than it may be silent; what it has said was not heard
+        assert len(first.do("take_all")) == 34
+
+
 def test_all_that_a_killed_consumer_has_said_counts(puppets, monkeypatch):
     monkeypatch.setattr("mpqueue.service.loop._AT_ONCE", 2)
     with mpqueue.Server("s", Indices(300), workers=1, max_queue_size=100) as server:
