@@ -295,7 +295,8 @@ def _import_adapter() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "keras":  # Keras is there, and its backend is not
             raise
-        raise ImportError('mpqueue.keras needs Keras 3: pip install "mpqueue[keras]"', name="keras") from error
+        remedy = 'pip install "mpqueue[keras-jax]" or "mpqueue[keras-tensorflow]"'
+        raise ImportError(f"mpqueue.keras needs Keras 3: {remedy}", name="keras") from error
     try:
         return import_module(_ADAPTER)
     except ModuleNotFoundError as error:

@@ -18,7 +18,7 @@ def main() -> None:
     from parts.benchmark import options
 
     asked = options.parse(__doc__.partition("\n")[0])  # --help ends here, before anything is installed
-    require(*NEEDED, extras="demo,tfrecord")
+    require(*NEEDED, extras="tfrecord", groups="demo")
     from parts.benchmark import command
 
     command.main(asked)

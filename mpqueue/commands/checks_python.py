@@ -12,8 +12,8 @@ from mpqueue.system.folders import base_of_this_user
 
 _OLDEST, _NEWEST = (3, 11), (3, 13)  # of the versions that are tested
 _NEEDED = ("numpy", "cloudpickle", "psutil")
-_EXTRA = re.compile(r"""^([\w.-]+).*;.*\bextra\s*==\s*['"](\w+)['"]""")
-_OF_DEVELOPERS = {"test", "demo", "peers"}
+_EXTRA = re.compile(r"""^([\w.-]+).*;.*\bextra\s*==\s*['"]([\w-]+)['"]""")
+_OF_DEVELOPERS = {"docs"}
 _SLOW_START_S = 5.0
 
 

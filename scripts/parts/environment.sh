@@ -1,5 +1,6 @@
-# Sourced by the other scripts: makes .venv with the package and the extras named in EXTRAS, unless that was done.
-# A stamp holds a checksum of pyproject.toml and the extras, so that a second run skips what is already there.
+# Sourced by the other scripts: makes .venv with the package, the extras named in EXTRAS and the dependency groups named
+# in DEPENDENCY_GROUPS, both separated by commas, unless that was done.
+# A stamp holds a checksum of pyproject.toml, so that a second run skips what is already there.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -21,10 +22,19 @@ if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c '' 2>/dev/null; then
     echo "making .venv with $($python --version)"
     "$python" -m venv .venv
 fi
-stamp=".venv/set-up-$(echo "$EXTRAS" | tr ',' '-')"
+extras=${EXTRAS:-}
+groups=${DEPENDENCY_GROUPS:-}
+stamp=".venv/set-up-$(echo "$extras+$groups" | tr ',' '-')"
 wanted="$(cksum < pyproject.toml) $(pwd)"
 if [ "$(cat "$stamp" 2>/dev/null || true)" != "$wanted" ]; then
-    echo "installing mpqueue[$EXTRAS] into .venv"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$EXTRAS]"
+    echo "installing mpqueue${extras:+[$extras]}${groups:+ with what is needed for $groups} into .venv"
+    pip_install() {
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"
+    }
+    # The pip that a Python brings knows dependency groups from 25.1 on.
+    .venv/bin/python -c 'import pip, sys; sys.exit(tuple(map(int, pip.__version__.split(".")[:2])) < (25, 1))' ||
+        pip_install --upgrade 'pip>=25.1'
+    # shellcheck disable=SC2086 - a flag and a name for each group
+    pip_install -e ".${extras:+[$extras]}" $(echo "$groups" | tr ',' '\n' | sed '/./s/^/--group /')
     echo "$wanted" > "$stamp"
 fi

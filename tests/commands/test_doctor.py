@@ -206,7 +206,7 @@ def test_a_package_that_is_missing_is_a_problem(monkeypatch):
 
 
 def test_extras_say_what_they_lack(monkeypatch):
-    wanted = ["numpy>=1", 'rich>=13; extra == "top"', "pillow>=10.0; extra == 'image'", "x>1; extra == 'test'"]
+    wanted = ["numpy>=1", 'rich>=13; extra == "top"', "pillow>=10.0; extra == 'image'", "x>1; extra == 'docs'"]
     monkeypatch.setattr(checks_python.metadata, "requires", lambda name: wanted)
     monkeypatch.setattr(checks_python, "_version", lambda name: None if name == "rich" else "1.0")
     assert finding_of(checks_python.extras).found == "installed: image; not installed: top (needs rich)"

@@ -114,8 +114,10 @@ def test_a_command_of_mpqueue_has_options_that_its_help_names(command, capsys):
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if "pip install" in command])
 def test_an_installation_names_extras_that_exist_and_is_quoted_for_zsh(command):
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
-    for found in re.findall(r"\[([\w,]+)\]", command):
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    extras = settings["project"]["optional-dependencies"]
+    assert set(re.findall(r"--group (\S+)", command)) <= set(settings["dependency-groups"])
+    for found in re.findall(r"\[([\w,-]+)\]", command):
         assert set(found.split(",")) <= set(extras)
     unquoted = re.sub(r"'[^']*'|\"[^\"]*\"", "", command)
     assert not re.search(r"[\[\]*?]", unquoted), "zsh takes brackets and stars that are not quoted for patterns"

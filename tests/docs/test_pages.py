@@ -69,7 +69,7 @@ def test_a_page_has_one_title_and_it_comes_first(page):
     assert [line for line in lines if line.startswith("# ")] == lines[:1]
 
 
-def test_the_table_of_extras_lists_every_extra():
-    listed = re.findall(r"^\| `(\w+)` \|", prose(DOCS / "installing.md"), re.M)
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    assert sorted(listed) == sorted(project["optional-dependencies"])
+def test_the_tables_of_extras_and_groups_list_each_of_them():
+    listed = re.findall(r"^\| `([\w-]+)` \|", prose(DOCS / "installing.md"), re.M)
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    assert sorted(listed) == sorted([*settings["project"]["optional-dependencies"], *settings["dependency-groups"]])

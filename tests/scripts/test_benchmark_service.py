@@ -187,8 +187,8 @@ def test_a_peer_that_is_not_installed_is_not_planned_and_named(without_peers):
     results = script("parts.benchmark.results").Results({("service peers", "mpqueue"): [1.0]}, {})
     lines = script("parts.benchmark.report").as_text(results).splitlines()
     assert [line for line in lines if line.startswith("service peers:")][1:] == [
-        "service peers: tf.data service is not installed: not measured (python3 -m pip install '.[peers]')",
-        "service peers: tensorsocket is not installed: not measured (python3 -m pip install '.[peers]')",
+        "service peers: tf.data service is not installed: not measured (python3 -m pip install --group peers)",
+        "service peers: tensorsocket is not installed: not measured (python3 -m pip install --group peers)",
     ]
 
 

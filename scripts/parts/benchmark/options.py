@@ -8,8 +8,8 @@ def parse(about: str) -> argparse.Namespace:
     """Return the parsed command line; `--help` prints the usage and ends the process."""
     parser = argparse.ArgumentParser(
         description=about,
-        epilog="--list names workloads, feeds and curves. In the clone, `python3 -m pip install '.[peers,plots]'` "
-        "installs the peers and what plots need.",
+        epilog="--list names workloads, feeds and curves. In the clone (with pip 25.1 or newer), "
+        "`python3 -m pip install '.[plots]' --group peers` installs what plots need, and the peers.",
     )
     parser.add_argument("--workers", type=int, help="worker processes (default: one per CPU)")
     parser.add_argument("--workloads", type=_names, metavar="NAME,...", help="some workloads (default: all)")

@@ -1,7 +1,7 @@
 """The peers, by name: which package each needs, where its feed is, and the settings that suit it best.
 
 A peer's package is imported when the peer is measured, in the process that measures it, and never before. One that is
-not installed is named in the report. The extra ``peers`` of mpqueue installs all of them.
+not installed is named in the report. The dependency group ``peers`` has all of them.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ class Peer:
             ImportError: It is not installed; the message names the extra.
         """
         if not self.is_installed:
-            raise ImportError(f"{self.package} is not installed: python3 -m pip install '.[peers]'")
+            raise ImportError(f"{self.package} is not installed: python3 -m pip install --group peers")
         return getattr(importlib.import_module(f"parts.benchmark.{self.module}"), self.feed)
 
     def __call__(self, source: Any, num_workers: int, ahead: int) -> AbstractContextManager[Any]:

@@ -109,7 +109,7 @@ def _wanted(results: Results) -> Iterator[str]:
         told = f"first batch, {name}: {median:.1f} ms ({min(times):.1f} to {max(times):.1f})"
         yield told if limit is None else f"{told}, at most {limit:g} wanted: {verdict(median <= limit)}"
     for name in results.missing:
-        yield f"{name} is not installed: not measured (python3 -m pip install '.[peers]')"
+        yield f"{name} is not installed: not measured (python3 -m pip install --group peers)"
     for workload in results.without_ray:
         yield f"{workload}: Ray is not installed: not measured (python3 -m pip install '.[ray]')"
     for (workload, name), why in results.failed.items():
@@ -121,7 +121,7 @@ def _without(results: Results) -> Iterator[str]:
     for workload in sorted({workload for workload, _ in results.rates} & SERVICE.keys()):
         for peer in SERVICE[workload].peers:
             if peer in absent():
-                yield f"{workload}: {peer} is not installed: not measured (python3 -m pip install '.[peers]')"
+                yield f"{workload}: {peer} is not installed: not measured (python3 -m pip install --group peers)"
 
 
 def as_json(results: Results) -> str:
