@@ -17,8 +17,8 @@ The map of the house, from the ground up; imports point downwards only::
     cluster/             the same on the nodes of a Ray cluster
     sequence.py sources.py forms.py lazy_orders.py   sources of batches, and what is asked of them
     progress.py engine.py iterators.py idle.py   what all faces stand on
-    loop_position.py orders.py   what a loader stands on
-    enqueuers.py loader.py passes.py loader_passes.py   what users of fit loops hold
+    loop_position.py epoch_iterator.py orders.py   what a loader stands on
+    enqueuers/ loader.py passes.py loader_passes.py   what users of fit loops hold
     keras_resets.py      tells a dataset that Keras begins its data anew
     coordinator.py       the TensorFlow 1 toolbox: threads and processes that stop together,
     parsing/ images/     text, CSV, JSON and Example records as arrays; images,
@@ -81,8 +81,8 @@ if TYPE_CHECKING:
     from mpqueue.readers import matching_files as matching_files
     from mpqueue.readers import read_file as read_file
     from mpqueue.sequence import Sequence as Sequence
+    from mpqueue.service.attach import attach as attach
     from mpqueue.service.consumer import Consumer as Consumer
-    from mpqueue.service.consumer import attach as attach
     from mpqueue.service.queues import connect as connect
     from mpqueue.service.server import Server as Server
     from mpqueue.stats import Statistics as Statistics
@@ -137,7 +137,8 @@ _HOMES = {
     "parsing.sequence": ("parse_single_sequence_example",),
     "values.sparse": ("SparseTensorValue",),
     "sequence": ("Sequence",),
-    "service.consumer": ("Consumer", "attach"),
+    "service.attach": ("attach",),
+    "service.consumer": ("Consumer",),
     "service.queues": ("connect",),
     "service.server": ("Server",),
     "stats": ("Statistics",),

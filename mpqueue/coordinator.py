@@ -184,6 +184,9 @@ class Coordinator:
 
         It runs in the thread that asks for the stop and must not block: ``queue.close`` with
         ``cancel_pending_enqueues=True`` is what it is made for. What it raises is logged. `join` forgets it.
+
+        Args:
+            callback: Called without arguments.
         """
         self._endpoint.follow()
         with self._changed:
@@ -195,6 +198,9 @@ class Coordinator:
     def remove_stop_callback(self, callback: StopCallback) -> None:
         """Forget a callback.
 
+        Args:
+            callback: One that `add_stop_callback` was given.
+
         Raises:
             ValueError: It is not registered.
         """
@@ -205,6 +211,10 @@ class Coordinator:
         """Have `join` wait for a thread, a process, an enqueuer or a loader.
 
         If it has a method ``request_stop``, that is called at the stop. `join` forgets it.
+
+        Args:
+            thread: A `threading.Thread`, a `multiprocessing.Process`, or anything with ``is_alive()`` and
+                ``join(timeout)``.
 
         Raises:
             TypeError: It has no ``is_alive()`` and ``join(timeout)``.
@@ -282,7 +292,11 @@ class Coordinator:
     # Other processes, see `Endpoint`
 
     def take_report(self, report: bytes) -> bool:
-        """Stop because a proxy asks for it; return False if the proxy has to raise the exception itself."""
+        """Stop because a proxy asks for it; return False if the proxy has to raise the exception itself.
+
+        Args:
+            report: The pickled exception, or nothing.
+        """
         error = failures.unpack(report) if report else None
         try:
             self.request_stop(error)
@@ -293,7 +307,11 @@ class Coordinator:
         return True
 
     def take_state(self, stopping: bool) -> None:
-        """Follow the state of the owner."""
+        """Follow the state of the owner.
+
+        Args:
+            stopping: True if a stop was asked for there.
+        """
         if not stopping:
             self._clear()
             return

@@ -211,6 +211,7 @@ class OpError(MPQueueError):
         op: The operation that failed, where there is one (`mpqueue.compat.v1`).
         message: The description of the failure.
         error_code: TensorFlow's number for the class of the failure.
+        *args: Kept in ``args``.
 
     Follows: ``tf.errors.OpError``.
     """

@@ -45,7 +45,7 @@ _SIGNATURES = {
 }
 
 
-def accelerate(  # noqa: D417 - the options are described where they are checked
+def accelerate(
     py_dataset: Any,
     workers: int | None = None,
     *,
@@ -77,10 +77,31 @@ def accelerate(  # noqa: D417 - the options are described where they are checked
         workers: How many; None: a `mpqueue.Sequence`'s own number, else one per CPU that this process may use; 0:
             none, Keras computes the items itself.
         use_multiprocessing: Worker processes; False: threads; None: a `mpqueue.Sequence`'s own choice, else processes.
-        max_queue_size: See `mpqueue.Loader`; None: a `mpqueue.Sequence`'s own number, else 10.
-        backend: "process", "thread", or "ray" (see `mpqueue.Loader`); None: as ``use_multiprocessing`` says.
-        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, trace, monitor,
-            ray_options: See `mpqueue.options.Options`; the shuffled order is drawn from Python's `random` all the same.
+        max_queue_size: Batches computed ahead, those at work included: more rides out slow batches, fewer save memory;
+            None: a `mpqueue.Sequence`'s own number, else 10.
+        backend: "process", "thread", or "ray": processes on the nodes of a Ray cluster; None: as
+            ``use_multiprocessing`` says.
+        seed: Shuffled orders and the random numbers of each batch follow from (seed, epoch, index), for any number of
+            workers; None: from the state of Python's `random`. The shuffled order is drawn from Python's `random` all
+            the same.
+        ordered: Batches come in the order of the source; elements of generators come round the workers in turn. False:
+            as they are ready, so that a slow batch holds up no other.
+        start_method: How processes are made: "nursery" (forked from a clean process; a source that cannot be pickled is
+            inherited by a fork of this process, with a warning), "fork" (of this process), "spawn" (a fresh interpreter
+            each). One that is given explicitly never falls back.
+        restarts: Workers that may die over one batch, in a row, before `WorkerDied` is raised in its place. More ride
+            out a machine that kills now and then; fewer tell sooner of a batch that kills.
+        batch_timeout: Seconds that one batch may take; its worker is then replaced and the batch tried again. None: as
+            long as it takes.
+        worker_init: Called without arguments in each worker before its first item.
+        max_batch_bytes: A larger batch is an error (`BatchTooLarge`) instead of memory; None: no bound.
+        copy: Every batch is a private copy instead of a view of shared memory: it may be kept for ever, and costs the
+            time of the copy.
+        trace: Path of a file in which a timeline is written, for Perfetto or Chrome: each worker and the consumer, when
+            they compute, copy, wait, hold. None: ``MPQUEUE_TRACE`` says it for all of a process, or there is none.
+        monitor: ``mpqueue top`` sees what runs; ``MPQUEUE_MONITOR=1`` means the same for all of a process.
+        ray_options: With ``backend="ray"``, a dict of ``num_cpus`` and ``resources`` (of each worker),
+            ``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (so long a node may be silent).
 
     Returns:
         A `keras.utils.PyDataset`; its attribute ``source`` is ``py_dataset``.

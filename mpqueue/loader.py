@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal, Never, NoReturn, Self
 
-from mpqueue.control.backend import EndOfStream, Stopped
 from mpqueue.control.ledger import Ledger
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.schedule import DrawnSchedule, EpochSchedule, StreamSchedule
 from mpqueue.control.seeds import fresh_seed
 from mpqueue.coordination.members import Stoppable
 from mpqueue.engine import Engine
+from mpqueue.epoch_iterator import EpochIterator
 from mpqueue.errors import WorkerDied
 from mpqueue.loop_position import LoopPosition, place_of
 from mpqueue.options import (
@@ -41,12 +41,40 @@ _uids = itertools.count(1 << 32)  # apart from the enqueuers' numbers, which see
 class Loader(Stoppable):
     """Batches of a source for a training loop, computed ahead by workers that live across epochs.
 
-    ```python
-    with Loader(dataset, workers=4, shuffle=True) as loader:
-        for epoch in range(10):
-            for images, labels in loader:
-                ...
-    ```
+    One ``for`` loop is one epoch. The workers start with the first one, and live until `stop` or the end of ``with``.
+
+    Batches have the structure, dtypes and shapes that the source gives. From processes their arrays are writable NumPy
+    views of shared memory, nobody else's as long as any view of them is left, also after `stop`. A loop that keeps
+    many of them is given private copies, beyond what the workers need. From threads, and with ``workers=0``, a batch
+    is the very object that the source made.
+
+    Example:
+        Batches that are made in shared memory, and so never copied::
+
+            import numpy as np
+            import mpqueue
+
+            class Noise:
+                def __len__(self):
+                    return 20  # batches per epoch
+
+                def __getitem__(self, index):
+                    images = mpqueue.empty((32, 8, 8, 3), np.float32)
+                    mpqueue.rng().random(out=images, dtype=np.float32)
+                    return images, np.full(32, index)
+
+            with mpqueue.Loader(Noise(), workers=2, shuffle=True, seed=1) as loader:
+                for epoch in range(2):
+                    for images, labels in loader:
+                        assert images.shape == (32, 8, 8, 3)
+
+        Samples that the loader puts together::
+
+            import mpqueue
+
+            squares = [{"x": float(x), "y": float(x * x)} for x in range(100)]
+            with mpqueue.Loader(squares, batch_size=32, workers=2) as loader:
+                assert [len(batch["x"]) for batch in loader] == [32, 32, 32, 4]
 
     Args:
         source: A `Sequence`, or anything with ``__getitem__`` and ``__len__`` (or ``num_batches``); or a generator
@@ -55,16 +83,48 @@ class Loader(Stoppable):
             ``batch_size`` samples.
         workers: How many; None: one per CPU that this process may use; 0: none, the caller computes.
         backend: "process", "thread", or "ray": processes on the nodes of a Ray cluster.
-        max_queue_size: Batches computed ahead, those at work included.
+        max_queue_size: Batches computed ahead, those at work included. More rides out slow batches; fewer save memory.
         shuffle: A new order for every epoch (sequences only).
-        batch_size, collate, drop_last, sampler, batch_sampler, shard, on_error, max_errors: See
-            `mpqueue.options.SampleOptions`.
-        seed, ordered, start_method, restarts, batch_timeout, worker_init, max_batch_bytes, copy, trace, progress,
-            monitor, ray_options: See `mpqueue.options.Options`.
+        batch_size: An item of the source is a sample, and so many make a batch; of a generator function, so many
+            elements in a row. None: an item is a batch.
+        collate: Makes a batch of a list of samples. None: numbers and arrays are stacked; dicts, tuples, lists, named
+            tuples and dataclasses are joined by field; text, bytes and other objects become lists; None stays.
+        drop_last: The last batch is left out if it is short. With ranks: so many batches that each has equally many.
+        sampler: An iterable of indices, in whose order samples are taken (without ``batch_size``: batches). It is
+            iterated anew in each epoch, in this process, as far as batches are computed ahead; its ``set_epoch(n)`` is
+            called before, where there is one.
+        batch_sampler: An iterable of lists of indices, each a batch; otherwise like ``sampler``.
+        shard: (rank, number of ranks): of the batches of all, this loader gives every so many-th, and as many as each
+            other rank. "auto": as torch.distributed says, or jax, or RANK and WORLD_SIZE; else (0, 1).
+        on_error: "raise": an exception of the source is raised in the place of its batch. "skip": the sample (without
+            ``batch_size``: the batch) is left out, counted in the statistics, and logged.
+        max_errors: More skipped samples in one epoch are an error (`TooManyErrors`); None: no bound.
+        seed: Shuffled orders and the random numbers of each batch follow from (seed, epoch, index), for any number of
+            workers; None: from the state of Python's `random`.
+        ordered: Batches come in the order of the source; elements of generators come round the workers in turn. False:
+            as they are ready, so that a slow batch holds up no other.
+        start_method: How processes are made: "nursery" (forked from a clean process; a source that cannot be pickled is
+            inherited by a fork of this process, with a warning), "fork" (of this process), "spawn" (a fresh interpreter
+            each). One that is given explicitly never falls back.
+        restarts: Workers that may die over one batch, in a row, before `WorkerDied` is raised in its place. More ride
+            out a machine that kills now and then; fewer tell sooner of a batch that kills.
+        batch_timeout: Seconds that one batch may take; its worker is then replaced and the batch tried again. None: as
+            long as it takes.
+        worker_init: Called without arguments in each worker before its first item.
+        max_batch_bytes: A larger batch is an error (`BatchTooLarge`) instead of memory; None: no bound.
+        copy: Every batch is a private copy instead of a view of shared memory: it may be kept for ever, and costs the
+            time of the copy.
+        trace: Path of a file in which a timeline is written, for Perfetto or Chrome: each worker and the consumer, when
+            they compute, copy, wait, hold. None: ``MPQUEUE_TRACE`` says it for all of a process, or there is none.
+        progress: Show a bar of tqdm for each epoch (extra ``progress``; not for Keras, whose `fit` has its own).
+        monitor: ``mpqueue top`` sees what runs; ``MPQUEUE_MONITOR=1`` means the same for all of a process.
+        ray_options: With ``backend="ray"``, a dict of ``num_cpus`` and ``resources`` (of each worker),
+            ``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (so long a node may be silent).
 
     Raises:
         TypeError: The source is no source, or an option has the wrong type.
         ValueError: An option has an impossible value, or excludes another one.
+        ImportError: A package is missing: Ray for ``backend="ray"``, tqdm for ``progress=True``.
 
     Follows: ``torch.utils.data.DataLoader`` with persistent workers, on Keras's names.
     """
@@ -141,11 +201,16 @@ class Loader(Stoppable):
 
         An iterator that is not read to its end ends when the next one is made. A batch that failed ends none: the
         following ``next`` goes on with the batch after it, and so does a new iterator.
+
+        Raises:
+            Exception: At ``next``, in the place of its batch: what the source raised, as its own type, or
+                `WorkerRaised`, `WorkerDied`, `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`, `TooManyErrors`;
+                with Ray also `ClusterError`.
         """
         with self._lock:
             goes_on = self._position.begin()
             pipeline = self._begin(goes_on=goes_on)
-            return EpochIterator(self, self._position, pipeline)
+            return EpochIterator(self._position, pipeline, self._end_epoch, self._note_failure)
 
     def _begin(self, *, goes_on: bool) -> Pipeline:
         """Have the workers at the place where the epoch begins."""
@@ -233,7 +298,7 @@ class Loader(Stoppable):
             place: What `place` gave there.
 
         Raises:
-            RuntimeError: See `state_dict`.
+            RuntimeError: The state of the source in that epoch could not be brought back; `state_dict` tells when.
         """
         source = self.source
         state: dict[str, Any] = {"seed": self._job.seed, **place}
@@ -287,7 +352,7 @@ class Loader(Stoppable):
                 self._position.settle()
 
     def statistics(self) -> Statistics:
-        """Return counters since the workers were started; after `stop` they stay as they were last."""
+        """Return a `Statistics` of counters since the workers were started; after `stop` they stay as they were."""
         return self._engine.statistics()
 
     @property
@@ -314,40 +379,3 @@ class Loader(Stoppable):
     def __repr__(self) -> str:
         state = f"running, epoch {self._position.where().epoch}" if self._engine.is_running else "stopped"
         return f"<Loader of {type(self.source).__name__}, {self.workers} workers ({self.backend}), {state}>"
-
-
-class EpochIterator(Iterator[Any]):
-    """The batches of one epoch of a `Loader`.
-
-    Any number of threads may call its ``__next__``, also at once: each batch goes to one of them, and the end to all.
-
-    Args:
-        loader: Whose batches it gives.
-        position: Of the loader: a later iterator ends this one.
-        pipeline: Hands them out.
-    """
-
-    def __init__(self, loader: Loader, position: LoopPosition, pipeline: Pipeline) -> None:
-        self._loader, self._position, self._pipeline = loader, position, pipeline
-        self._number, self._epoch = position.iterator, position.place.epoch
-        self._next = pipeline.next
-
-    def __next__(self) -> Any:
-        if self._number != self._position.iterator:
-            raise StopIteration
-        try:
-            return self._next()
-        except EndOfStream:
-            self._loader._end_epoch(self._number, self._pipeline)
-        except Stopped:
-            pass
-        except Exception as error:
-            self._loader._note_failure(error, self._pipeline)
-            if isinstance(error, StopIteration):  # of the source; as it is, it would look like the epoch's end
-                raise RuntimeError("the source raised StopIteration") from error  # noqa: TRY004 - as generators do
-            raise
-        self._number = -1
-        raise StopIteration
-
-    def __repr__(self) -> str:
-        return f"<batches of epoch {self._epoch} of {self._loader!r}>"

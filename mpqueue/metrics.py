@@ -86,7 +86,7 @@ def log_to(writer: Any, prefix: str = "mpqueue", **engines: HasStatistics) -> Ca
     Args:
         writer: Has ``add_scalar(tag, value, step)``: a SummaryWriter of torch or tensorboardX, or one like it.
         prefix: Of the tags: ``mpqueue/train/batches_per_s``.
-        **engines: As of `collector`.
+        **engines: Loaders, enqueuers, servers and consumers, by the name that they get; none: all of this process.
 
     Raises:
         TypeError: Something has no statistics, or the writer no ``add_scalar``.
@@ -111,7 +111,7 @@ def observe(meter_provider: Any = None, **engines: HasStatistics) -> None:
 
     Args:
         meter_provider: Of whom; None: the global one.
-        **engines: As of `collector`.
+        **engines: Loaders, enqueuers, servers and consumers, by the name that they get; none: all of this process.
 
     Raises:
         ImportError: There is no OpenTelemetry.

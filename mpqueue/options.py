@@ -56,7 +56,8 @@ class Options:
             they compute, copy, wait, hold. None: ``MPQUEUE_TRACE`` says it for all of a process, or there is none.
         progress: Show a bar of tqdm for each epoch (extra ``progress``; not for Keras, whose `fit` has its own).
         monitor: ``mpqueue top`` sees what runs; ``MPQUEUE_MONITOR=1`` means the same for all of a process.
-        ray_options: With ``backend="ray"``: see `mpqueue.ray_options.RayOptions`.
+        ray_options: With ``backend="ray"``, a dict of ``num_cpus`` and ``resources`` (of each worker),
+            ``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (so long a node may be silent).
 
     Raises:
         TypeError: An option has the wrong type.

@@ -113,7 +113,8 @@ def parse_single_example(
 
     Args:
         serialized: A string, the serialized Example.
-        features: As in `parse_example`.
+        features: For each key a `FixedLenFeature`, a `VarLenFeature` or a `FixedLenSequenceFeature`, which says what is
+            read.
         name: Accepted, without effect.
         example_names: A string, its name, for error messages.
 

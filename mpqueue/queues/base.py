@@ -35,6 +35,19 @@ class QueueBase:
     it. In all three cases what it had taken out of the queue goes back in its place, and what an `enqueue_many` has
     put in stays in.
 
+    Example:
+        A function that takes any queue::
+
+            import mpqueue
+
+            def drain(queue: mpqueue.QueueBase) -> list[int]:
+                queue.close()
+                return queue.dequeue_up_to(100).tolist()
+
+            numbers = mpqueue.FIFOQueue(10, "int32", [()])
+            numbers.enqueue_many([[1, 2, 3]])
+            assert drain(numbers) == [1, 2, 3]
+
     Args:
         dtypes: A list of dtypes, one for each component; or a single one. NumPy's, or ``"string"`` for text.
         shapes: A list of shapes, one for each component, or None: then nothing is known of them.
@@ -147,15 +160,19 @@ class QueueBase:
         between. No rows at all are fine, even with a closed queue.
 
         Args:
-            vals: As for `enqueue`, with one more dimension in front, of the same size for all components.
+            vals: The components in a list or tuple, a dictionary if they have names, or the only component by itself;
+                each with one more dimension in front, of the same size for all, whose rows are the elements. Arrays are
+                cast to the dtypes of the queue as by ``astype``, literals must fit in kind, text becomes UTF-8.
             name: Without effect.
             timeout: Seconds to wait, or None. What is in by then stays in.
 
         Raises:
-            CancelledError: As for `enqueue`; what was in by then stays in.
-            InvalidArgumentError: Also when the sizes of the first dimension differ, or a component is a scalar.
-            ValueError: As for `enqueue`.
-            TypeError: As for `enqueue`.
+            CancelledError: The queue is closed, or was closed with ``cancel_pending_enqueues`` meanwhile, or the
+                session was closed; what was in by then stays in.
+            InvalidArgumentError: A row has another shape than the queue's, there are too few components, the sizes of
+                the first dimension differ, or a component is a scalar.
+            ValueError: A value is None or ragged, keys are missing or unknown.
+            TypeError: A literal is of another kind, such as 2.0 for an integer.
             DeadlineExceededError: Some are not in after ``timeout`` seconds; the message says how many are.
 
         Follows: ``tf.QueueBase.enqueue_many``.
@@ -194,7 +211,9 @@ class QueueBase:
             timeout: Seconds to wait, or None.
 
         Returns:
-            As for `dequeue`; arrays of shape ``(n, *shape)``. A `PaddingFIFOQueue` pads them.
+            A dictionary if the components have names, the bare component if there is one, else a list: arrays of shape
+            ``(n, *shape)`` and of the queue's dtype, writable and the caller's own; text in arrays of ``bytes``
+            objects. A `PaddingFIFOQueue` pads them.
 
         Raises:
             OutOfRangeError: The queue is closed and will not have ``n`` elements.
@@ -216,12 +235,14 @@ class QueueBase:
             timeout: Seconds to wait, or None.
 
         Returns:
-            As for `dequeue_many`; the first dimension is smaller than ``n`` only if the queue is closed.
+            A dictionary if the components have names, the bare component if there is one, else a list: arrays of shape
+            ``(n, *shape)``, writable and the caller's own. The first dimension is smaller than ``n`` only if the queue
+            is closed.
 
         Raises:
             OutOfRangeError: The queue is closed and empty.
-            InvalidArgumentError: As for `dequeue_many`.
-            TypeError: As for `dequeue_many`.
+            InvalidArgumentError: ``n`` is negative, or the queue was made without shapes.
+            TypeError: ``n`` is no integer.
             CancelledError: The session was closed.
             DeadlineExceededError: Not enough came within ``timeout`` seconds, and the queue is open.
 
@@ -288,8 +309,9 @@ class QueueBase:
         """Make an op that enqueues, at each call, all rows of the next example of a source.
 
         Args:
-            source: As for `enqueue_op`; its examples, and their known shapes, have one more dimension in front.
-            name: Name of the op, ``"<name of the queue>_EnqueueMany"`` if None; made unique as in `enqueue_op`.
+            source: A `Source`, or any callable that gives the rows of some elements per call and raises
+                `OutOfRangeError` or StopIteration at the end; known shapes have one more dimension in front, too.
+            name: Name of the op, ``"<name of the queue>_EnqueueMany"`` if None; made unique by ``_1``, ``_2``, ...
 
         Returns:
             A callable without arguments, for `QueueRunner` or ``Session.run``.

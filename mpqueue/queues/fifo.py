@@ -11,6 +11,29 @@ from mpqueue.values.shapes import as_known_shapes
 class FIFOQueue(QueueBase):
     """A queue that gives its elements out in the order in which they were put in.
 
+    What comes out is the caller's own, writable and of the queue's dtypes: from `dequeue` arrays of the element's shape
+    (NumPy scalars, ``bytes``), from `dequeue_many` arrays of shape ``(n, *shape)``. Any number of threads and processes
+    may use it at once.
+
+    Example:
+        Elements of two components, filled by a thread::
+
+            import threading
+            import mpqueue
+
+            queue = mpqueue.FIFOQueue(10, ["float32", "int32"], shapes=[(2,), ()])
+
+            def fill():
+                for number in range(4):
+                    queue.enqueue([[number, number / 2], number])
+                queue.close()
+
+            thread = threading.Thread(target=fill)
+            thread.start()
+            vectors, numbers = queue.dequeue_many(3)
+            assert vectors.shape == (3, 2) and numbers.tolist() == [0, 1, 2]
+            thread.join()
+
     Args:
         capacity: Most elements that it is filled to. 0: every enqueue blocks; negative: no bound.
         dtypes: A list of dtypes, one for each component; or a single one. NumPy's, or ``"string"`` for text.

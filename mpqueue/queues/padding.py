@@ -12,7 +12,18 @@ class PaddingFIFOQueue(QueueBase):
     """A FIFO queue whose elements may differ in size along unknown dimensions, and are padded when they are stacked.
 
     `dequeue_many` and `dequeue_up_to` fill every unknown dimension at its end up to the longest element of the batch:
-    numbers with 0, booleans with False, text with ``b""``. `dequeue` gives the bare element.
+    numbers with 0, booleans with False, text with ``b""``. `dequeue` gives the bare element. What comes out is the
+    caller's own, writable and of the queue's dtypes. Any number of threads and processes may use it at once.
+
+    Example:
+        Vectors of different lengths in one batch::
+
+            import mpqueue
+
+            queue = mpqueue.PaddingFIFOQueue(10, "int32", shapes=[[None]])
+            queue.enqueue([[1, 2, 3]])
+            queue.enqueue([[4]])
+            assert queue.dequeue_many(2).tolist() == [[1, 2, 3], [4, 0, 0]]
 
     Args:
         capacity: Most elements that it is filled to. 0: every enqueue blocks; negative: no bound.

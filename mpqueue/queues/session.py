@@ -68,7 +68,11 @@ class Session:
             return op()
 
     def make_callable(self, op: Callable[[], T]) -> Callable[[], T]:
-        """Return a callable that does what ``run(op)`` does, for threads that run one op again and again."""
+        """Return a callable that does what ``run(op)`` does, for threads that run one op again and again.
+
+        Args:
+            op: A callable without arguments, such as an enqueue op.
+        """
         return functools.partial(self.run, op)
 
     @contextmanager

@@ -12,6 +12,20 @@ from mpqueue.values.shapes import as_known_shapes
 class RandomShuffleQueue(QueueBase):
     """A queue that gives out any of its elements, each as likely as the others, at a cost that does not grow with it.
 
+    What comes out is the caller's own, writable and of the queue's dtypes: from `dequeue` arrays of the element's shape
+    (NumPy scalars, ``bytes``), from `dequeue_many` arrays of shape ``(n, *shape)``. Any number of threads and processes
+    may use it at once.
+
+    Example:
+        All elements, in random order::
+
+            import mpqueue
+
+            queue = mpqueue.RandomShuffleQueue(100, min_after_dequeue=10, dtypes="int32", shapes=[()], seed=1)
+            queue.enqueue_many([range(20)])
+            queue.close()
+            assert sorted(queue.dequeue_many(20).tolist()) == list(range(20))
+
     Args:
         capacity: Most elements that it is filled to. Negative: no bound.
         min_after_dequeue: Elements that stay in the queue as long as it is open, so that there is always something to

@@ -121,6 +121,9 @@ class Source:
     def load_state_dict(self, state: Any) -> None:
         """Go on from where a source was when ``state_dict`` gave ``state``.
 
+        Args:
+            state: What ``state_dict`` of the same source gave.
+
         Raises:
             TypeError: It is not resumable.
         """

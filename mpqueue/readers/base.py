@@ -210,7 +210,7 @@ class ReaderBase:
         """Return the reader's state, for `restore_state` of a reader of the same class.
 
         Raises:
-            UnimplementedError: The reader does not support it, see `supports_serialize`.
+            UnimplementedError: The reader does not support it: `supports_serialize` is False.
         """
         self._check_serializes()
         with self._lock:
@@ -220,8 +220,12 @@ class ReaderBase:
     def restore_state(self, state: bytes, name: str | None = None) -> None:
         """Go back to a saved state; empty bytes are the initial one. If it fails, the reader is reset.
 
+        Args:
+            state: What `serialize_state` gave.
+            name: Accepted for TensorFlow's signature.
+
         Raises:
-            UnimplementedError: The reader does not support it, see `supports_serialize`.
+            UnimplementedError: The reader does not support it: `supports_serialize` is False.
             InvalidArgumentError: ``state`` is no saved state.
         """
         with self._lock:

@@ -65,6 +65,9 @@ class TFRecordOptions:
     def get_compression_type_string(cls, options: "TFRecordOptions | str | int | None") -> str:
         """Return "GZIP", "ZLIB" or "".
 
+        Args:
+            options: A `TFRecordOptions`, the name of a compression, a member of `TFRecordCompressionType`, or None.
+
         Raises:
             ValueError: ``options`` names no compression.
         """

@@ -42,7 +42,10 @@ class TFRecordWriter:
         self._finalizer = weakref.finalize(self, _Output.close, self._out)
 
     def write(self, record: bytes | str) -> None:
-        """Append one record; text is written as UTF-8.
+        """Append one record.
+
+        Args:
+            record: The bytes of it; text is written as UTF-8.
 
         Raises:
             TypeError: ``record`` is neither bytes nor text.

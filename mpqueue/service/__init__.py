@@ -27,6 +27,7 @@ up; a module imports only from its own line and the lines above it::
     admission.py       gives seats
     loop.py            the server's thread
     reports.py         statistics of a server
+    restarting.py      which streams a server can go on with that comes back
     server.py          `Server`
     link.py            the consumer's end of one connection
     mapped_ring.py     the server's ring, as a consumer reads it
@@ -34,7 +35,8 @@ up; a module imports only from its own line and the lines above it::
     counts.py          what a consumer has counted
     terms.py           what a consumer asks for
     attaching.py       finds a server, greets it, maps its ring
-    consumer.py        `attach`, and the `Consumer` that it returns
+    consumer.py        `Consumer`, the batches of a server
+    attach.py          `attach`, which makes one
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""`attach`, and the `Consumer` that it returns: the batches of a server, one ``for`` loop per epoch.
+"""`Consumer`: the batches of a server, one ``for`` loop per epoch.
 
 `Consumer.next` tells the server what it has taken, looks whether it was detached meanwhile, and opens the next batch;
 the server offers ahead. One lock orders the threads that may call. A signal handler may raise anywhere in it: a batch
@@ -11,14 +11,13 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, NoReturn, Self
 
 from mpqueue.errors import ServiceDied, ServiceError
 from mpqueue.monitor import registry
 from mpqueue.service.attaching import open_attachment
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.counts import Counts
-from mpqueue.service.greeting import Join
 from mpqueue.service.records import PARTIAL, Down, Offer, Text
 from mpqueue.service.terms import Terms
 from mpqueue.stats import ConsumerStatistics
@@ -27,55 +26,6 @@ from mpqueue.system.interrupts import HeldBack
 from mpqueue.telemetry import live
 
 _NOTHING: Any = object()
-
-
-def attach(
-    name: str,
-    *,
-    rank: int | None = None,
-    timeout: float | None = None,
-    join: Join = "next",
-    reconnect: bool = False,
-    writable: Literal[False, "copy"] = False,
-    allow_pickle: bool | None = None,
-    monitor: bool = False,
-) -> "Consumer":
-    """Attach to a server of this machine, and get batches from it.
-
-    ```python
-    with mpqueue.attach("photos", timeout=30) as consumer:
-        for epoch in range(10):
-            for images, labels in consumer:
-                ...
-    ```
-
-    Args:
-        name: Of the server, or the path of its folder (with a slash).
-        rank: Which of the server's ``world`` ranks this is; None: the server has no ranks.
-        timeout: Seconds to wait for a server that is not there yet, and for its answer; None: as long as it takes.
-        join: What a consumer gets that comes in the middle of an epoch of ``mode="broadcast"``: "next" (the next
-            epoch), "now" (the rest of the running one), "replay" (all of the running one: what it has missed is
-            computed again).
-        reconnect: When the server dies, wait (``timeout`` seconds) for another one of its name and journal, and go on.
-        writable: False: batches are read-only views of shared memory. "copy": private copies, at the time of a copy.
-        allow_pickle: Unpickle what the server has pickled: objects in batches, exceptions. A pickle can run any code.
-            None: if the server is of the same user.
-        monitor: ``mpqueue top`` sees this end of it, too; ``MPQUEUE_MONITOR=1`` means the same.
-
-    Returns:
-        A consumer, attached.
-
-    Raises:
-        ServiceError: There was no server in time, or it has refused; the text says why and what to do.
-        ValueError: The name, or an option, has an impossible value.
-        TypeError: An option has the wrong type.
-    """
-    terms = Terms(
-        name=name, rank=rank, timeout=timeout, join=join, reconnect=reconnect, writable=writable,
-        allow_pickle=allow_pickle, monitor=monitor,
-    )  # fmt: skip
-    with HeldBack():
-        return Consumer(terms, open_attachment(terms))
 
 
 class _Life(enum.Enum):
@@ -152,11 +102,14 @@ class Consumer:
                 return loop
 
     def next(self, loop: "ConsumerIterator") -> Any:
-        """Return the next batch of a loop.
+        """Return the next batch to an iterator of this consumer.
+
+        Args:
+            loop: The iterator.
 
         Raises:
             StopIteration: The loop is over.
-            ServiceDied, ConsumerDied, RuntimeError: See `__iter__`.
+            ServiceDied, ConsumerDied, RuntimeError: The server is gone; this consumer was detached, or closed.
             ServiceError: The server has sent what is not allowed, or what nobody understands.
             Exception: What the source raised in the batch's place.
         """

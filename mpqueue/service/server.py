@@ -6,8 +6,6 @@ without a lock.
 """
 
 import contextlib
-import hashlib
-import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -29,10 +27,10 @@ from mpqueue.service.peer import Peer
 from mpqueue.service.queue_desk import QueueDesk
 from mpqueue.service.queue_server import QueueServer
 from mpqueue.service.reports import ServerStatistics, statistics_of
-from mpqueue.service.rules import Rules, Slow, check_rules
+from mpqueue.service.restarting import check_restartable, job_of
+from mpqueue.service.rules import Slow, check_rules
 from mpqueue.service.seats import Seat
 from mpqueue.service.stream import Stream
-from mpqueue.sources import epoch_end_of
 from mpqueue.system.cpus import num_cpus
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.telemetry import live
@@ -41,14 +39,35 @@ from mpqueue.telemetry import live
 class Server:
     """Serves the batches of a source to the consumers that `mpqueue.attach` to it.
 
-    ```python
-    with mpqueue.Server("photos", source, mode="split", world=4, workers=8, shuffle=True) as server:
-        server.wait()
-    ```
+    Batches are made in the server's worker processes, as a `Loader` makes them; consumers get read-only views of them.
+
+    Example:
+        Two epochs for two consumers, which would be other programs::
+
+            import threading
+            import numpy as np
+            import mpqueue
+
+            squares = [np.full(4, number**2) for number in range(6)]
+
+            def train(found):
+                with mpqueue.attach("squares", timeout=30) as consumer:
+                    for epoch in range(2):
+                        found += [int(batch[0]) for batch in consumer]
+
+            found = [], []
+            with mpqueue.Server("squares", squares, mode="broadcast", world=2, workers=2):
+                trainers = [threading.Thread(target=train, args=(own,)) for own in found]
+                for trainer in trainers:
+                    trainer.start()
+                for trainer in trainers:
+                    trainer.join()
+            assert found[0] == found[1] == [0, 1, 4, 9, 16, 25] * 2
 
     Args:
         name: By which consumers find it; or the path of a folder, with a slash in it.
-        source: As of a `mpqueue.Loader`. None: a server of queues only (`mpqueue.connect`), which has no options.
+        source: A `Sequence`, or anything with ``__getitem__`` and ``__len__`` (or ``num_batches``); or a generator
+            function. None: a server of queues only (`mpqueue.connect`), which has no options.
         mode: "split": each batch to one consumer; "broadcast": each batch to all, computed once.
         world: With "split" the number of ranks: batch i goes to rank i mod world, and all get equally many. With
             "broadcast" the number of consumers that the first epoch waits for. None: batches go to whoever asks first;
@@ -62,10 +81,37 @@ class Server:
         allow_uids: Users who may attach beside this one.
         workers: Worker processes; None: one per CPU that this process may use.
         max_queue_size: Batches computed ahead; each consumer is offered as many.
-        shuffle, batch_size, collate, drop_last, sampler, batch_sampler, on_error, max_errors, seed, ordered,
-            start_method, restarts, batch_timeout, worker_init, max_batch_bytes, trace, ray_options: As of a
-            `mpqueue.Loader`.
+        shuffle: A new order for every epoch (sequences only).
+        batch_size: An item of the source is a sample, and so many make a batch; of a generator function, so many
+            elements in a row. None: an item is a batch.
+        collate: Makes a batch of a list of samples. None: numbers and arrays are stacked; dicts, tuples, lists, named
+            tuples and dataclasses are joined by field; text, bytes and other objects become lists; None stays.
+        drop_last: The last batch is left out if it is short. With ranks: so many batches that each has equally many.
+        sampler: An iterable of indices, in whose order samples are taken (without ``batch_size``: batches). It is
+            iterated anew in each epoch, in this process, as far as batches are computed ahead; its ``set_epoch(n)`` is
+            called before, where there is one.
+        batch_sampler: An iterable of lists of indices, each a batch; otherwise like ``sampler``.
+        on_error: "raise": an exception of the source is raised in the place of its batch. "skip": the sample (without
+            ``batch_size``: the batch) is left out, counted in the statistics, and logged.
+        max_errors: More skipped samples in one epoch are an error (`TooManyErrors`); None: no bound.
+        seed: Shuffled orders and the random numbers of each batch follow from (seed, epoch, index), for any number of
+            workers; None: from the state of Python's `random`.
+        ordered: Batches come in the order of the source; elements of generators come round the workers in turn. False:
+            as they are ready, so that a slow batch holds up no other.
+        start_method: How processes are made: "nursery" (forked from a clean process; a source that cannot be pickled is
+            inherited by a fork of this process, with a warning), "fork" (of this process), "spawn" (a fresh interpreter
+            each). One that is given explicitly never falls back.
+        restarts: Workers that may die over one batch, in a row, before `WorkerDied` is raised in its place. More ride
+            out a machine that kills now and then; fewer tell sooner of a batch that kills.
+        batch_timeout: Seconds that one batch may take; its worker is then replaced and the batch tried again. None: as
+            long as it takes.
+        worker_init: Called without arguments in each worker before its first item.
+        max_batch_bytes: A larger batch is an error (`BatchTooLarge`) instead of memory; None: no bound.
+        trace: Path of a file in which a timeline is written, for Perfetto or Chrome: each worker and the consumer, when
+            they compute, copy, wait, hold. None: ``MPQUEUE_TRACE`` says it for all of a process, or there is none.
         backend: "process", or "ray": the workers are on the nodes of a Ray cluster.
+        ray_options: With ``backend="ray"``, a dict of ``num_cpus`` and ``resources`` (of each worker),
+            ``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (so long a node may be silent).
 
     Attributes:
         name: As given.
@@ -139,7 +185,7 @@ class Server:
     def _settle_rules(self, *, is_ordered: bool) -> None:
         """Enter into the rules what follows from the stream."""
         if self._journal_path is not None:
-            _check_restartable(self._stream, is_ordered=is_ordered)
+            check_restartable(self._stream, is_ordered=is_ordered)
         is_stream = self._stream.is_generator
         self._rules = replace(self._rules, can_replay=not is_stream and is_ordered, is_ordered=is_stream or is_ordered)
 
@@ -160,7 +206,7 @@ class Server:
                 desk = QueueDesk(self._home)
                 undo.callback(desk.close)
                 self._stream, recovered = self._recover()
-                self._job = _job_of(self._stream, self._rules)
+                self._job = job_of(self._stream, self._rules)
                 journal = self._open_journal(recovered, undo)
                 self._stream.start()
                 undo.callback(self._stream.stop)
@@ -177,7 +223,7 @@ class Server:
             return self._make_stream(), None
         seed = recovered.seed if self._make_stream.keywords["seed"] is None else self._make_stream.keywords["seed"]
         stream = self._make_stream(seed=seed, place=place_in(recovered, broadcast=self._rules.mode == "broadcast"))
-        if _job_of(stream, self._rules) != recovered.job:
+        if job_of(stream, self._rules) != recovered.job:
             raise ServiceError(
                 f"the journal {self._journal_path} is of another stream: the source, its length, the seed or an option "
                 "differ. Give the same ones, or another journal"
@@ -252,6 +298,9 @@ class Server:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the server has ended; return False if it has not within ``timeout`` seconds.
 
+        Args:
+            timeout: Seconds to wait, None for ever.
+
         Raises:
             RuntimeError: It does not run.
             Exception: What has ended it, if it was not `stop`.
@@ -325,12 +374,6 @@ class Server:
         return f"<Server {self.name!r}, {self._rules.mode}, {state}>"
 
 
-def _job_of(stream: Stream, rules: Rules) -> str:
-    """Return a hash of what makes a stream the same one."""
-    identity = [stream.seed, stream.length(), rules.mode, rules.world, repr(stream.plan.job.samples)]
-    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
-
-
 def _stream_options(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return those arguments that are options of a `Stream`, but for those that mean nothing here."""
     names = {"workers", "max_queue_size", "shuffle", "world", "backend"}
@@ -345,23 +388,3 @@ class _Run:
     def __init__(self, loop: Loop, core: Core, peers: dict[int, Peer]) -> None:
         self.loop, self.core, self.peers = loop, core, peers
         self.thread = JoinedThread(loop.run, "mpqueue-server")
-
-
-def _check_restartable(stream: Stream, *, is_ordered: bool) -> None:
-    """Raise a `ValueError` if a server that comes back could not go on with this source."""
-    source = stream.plan.job.source
-    if not is_ordered:
-        raise ValueError(
-            "a journal counts the batches of each consumer, which says nothing where they come as they are ready: "
-            "leave out ordered=False, or journal"
-        )
-    if stream.is_generator:
-        raise ValueError(
-            "a journal says which batches were taken, and a generator cannot begin behind them: pass a source with "
-            "__getitem__, or leave out journal"
-        )
-    if epoch_end_of(source) is not None and not hasattr(source, "state_dict"):
-        raise ValueError(
-            f"{type(source).__name__}.on_epoch_end changes the source, and a server that comes back would have it as "
-            "it was at first: give it state_dict() and load_state_dict(), or leave out journal"
-        )

@@ -59,7 +59,12 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         return Iterator(self)
 
     def note_pass(self, begun: state.Pass, engine: Engine | None) -> None:
-        """Note the latest pass; its iterator calls this."""
+        """Note the latest pass; its iterator calls this.
+
+        Args:
+            begun: The pass.
+            engine: That runs it; None: this process does.
+        """
         self._pass, self._engine = begun, engine
 
     def state_dict(self) -> dict[str, Any]:

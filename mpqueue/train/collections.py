@@ -34,6 +34,9 @@ def add_queue_runner(qr: QueueRunner, collection: str = QUEUE_RUNNERS) -> None:
 def get_queue_runners(collection: str = QUEUE_RUNNERS) -> list[QueueRunner]:
     """Return the queue runners of a collection, in the order in which they were added.
 
+    Args:
+        collection: The name of the collection.
+
     Follows: ``tf.compat.v1.get_collection(tf.GraphKeys.QUEUE_RUNNERS)``.
     """
     return default_graph().get_collection(collection)

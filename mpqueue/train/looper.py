@@ -54,7 +54,18 @@ class LooperThread(threading.Thread):
         args: Iterable[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
     ) -> "LooperThread":
-        """Start a looper that calls ``target``, and return it; arguments and errors are those of the constructor."""
+        """Start a looper that calls ``target``, and return it.
+
+        Args:
+            coord: Ends the loop by its stop.
+            timer_interval_secs: Seconds from one call to the next; None: without a pause.
+            target: Called again and again.
+            args: Its positional arguments.
+            kwargs: Its arguments by name.
+
+        Raises:
+            ValueError: ``coord`` is no coordinator.
+        """
         looper = LooperThread(coord, timer_interval_secs, target, args, kwargs)
         looper.start()
         return looper

@@ -31,7 +31,8 @@ def match_filenames_once(pattern: Any, name: str | None = None) -> Source:
     `local_variables_initializer` matches again. `string_input_producer` takes it in place of a list of names.
 
     Args:
-        pattern: As for `matching_files`.
+        pattern: A pattern in the manner of the shell (``*``, ``?``, ``[...]``), or a list of them, as text, bytes or
+            ``os.PathLike``.
         name: Accepted for TensorFlow's signature.
 
     Returns:

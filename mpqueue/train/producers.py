@@ -41,6 +41,18 @@ def input_producer(
 ) -> FIFOQueue:
     """Return a queue of the rows of an array, with a queue runner that fills it.
 
+    Example:
+        Each row of an array, twice::
+
+            import mpqueue
+
+            rows = mpqueue.train.input_producer([[1, 2], [3, 4]], num_epochs=2, shuffle=False)
+            coordinator = mpqueue.Coordinator()
+            threads = mpqueue.start_queue_runners(coord=coordinator)
+            assert [rows.dequeue().tolist() for _ in range(4)] == [[1, 2], [3, 4], [1, 2], [3, 4]]
+            coordinator.request_stop()
+            coordinator.join(threads)
+
     Args:
         input_tensor: An array of one or more dimensions, or a list that makes one; or a `Source`, called for each
             epoch. Python's numbers become int32 and float32.
@@ -50,7 +62,8 @@ def input_producer(
         shuffle: True if the rows of each epoch come in random order.
         seed: Makes that order reproducible; each epoch has another one.
         capacity: Most rows that are held in advance.
-        shared_name: See `FIFOQueue`.
+        shared_name: Queues of one shared name are one queue in this process and its workers, until
+            `reset_default_graph`; inside of `mpqueue.connect`, in all programs that are connected to the server.
         summary_name: Accepted for TensorFlow's signature.
         name: Name of the queue.
         cancel_op: Called by the runner at a stop; None: cancels the queue.
@@ -80,14 +93,28 @@ def range_input_producer(
 ) -> FIFOQueue:
     """Return a queue of the integers below ``limit``, with a queue runner that fills it.
 
+    Example:
+        Indices in random order, without end::
+
+            import mpqueue
+
+            indices = mpqueue.train.range_input_producer(3, seed=1)
+            coordinator = mpqueue.Coordinator()
+            threads = mpqueue.start_queue_runners(coord=coordinator)
+            assert sorted(int(indices.dequeue()) for _ in range(3)) == [0, 1, 2]
+            coordinator.request_stop()
+            coordinator.join(threads)
+
     Args:
         limit: One more than the largest; 0 gives none.
-        num_epochs: See `input_producer`.
-        shuffle: See `input_producer`.
-        seed: See `input_producer`.
-        capacity: See `input_producer`.
-        shared_name: See `input_producer`.
-        name: See `input_producer`.
+        num_epochs: Number of epochs before the queue is closed; None for no end. `local_variables_initializer` counts
+            anew.
+        shuffle: True if the rows of each epoch come in random order.
+        seed: Makes that order reproducible; each epoch has another one.
+        capacity: Most rows that are held in advance.
+        shared_name: Queues of one shared name are one queue in this process and its workers, until
+            `reset_default_graph`; inside of `mpqueue.connect`, in all programs that are connected to the server.
+        name: Name of the queue.
 
     Returns:
         A `FIFOQueue` of int32 scalars.
@@ -115,18 +142,35 @@ def string_input_producer(
     name: str | None = None,
     cancel_op: Callable[[], Any] | None = None,
 ) -> FIFOQueue:
-    """Return a queue of texts, mostly file names, with a queue runner that fills it.
+    r"""Return a queue of texts, mostly file names, with a queue runner that fills it.
+
+    Example:
+        File names for a reader::
+
+            import pathlib
+            import mpqueue
+
+            pathlib.Path("numbers.txt").write_text("one\ntwo\n")
+            names = mpqueue.train.string_input_producer(["numbers.txt"], num_epochs=1)
+            reader = mpqueue.TextLineReader()
+            coordinator = mpqueue.Coordinator()
+            threads = mpqueue.start_queue_runners(coord=coordinator)
+            assert reader.read(names) == (b"numbers.txt:1", b"one")
+            coordinator.request_stop()
+            coordinator.join(threads)
 
     Args:
         string_tensor: A list or array of text, bytes or ``os.PathLike``; or a callable that returns it, called for each
             epoch, such as `match_filenames_once`.
-        num_epochs: See `input_producer`.
-        shuffle: See `input_producer`.
-        seed: See `input_producer`.
-        capacity: See `input_producer`.
-        shared_name: See `input_producer`.
-        name: See `input_producer`.
-        cancel_op: See `input_producer`.
+        num_epochs: Number of epochs before the queue is closed; None for no end. `local_variables_initializer` counts
+            anew.
+        shuffle: True if the rows of each epoch come in random order.
+        seed: Makes that order reproducible; each epoch has another one.
+        capacity: Most rows that are held in advance.
+        shared_name: Queues of one shared name are one queue in this process and its workers, until
+            `reset_default_graph`; inside of `mpqueue.connect`, in all programs that are connected to the server.
+        name: Name of the queue.
+        cancel_op: Called by the runner at a stop; None: cancels the queue.
 
     Returns:
         A `FIFOQueue` of ``bytes`` scalars, for a reader.
@@ -165,15 +209,30 @@ def slice_input_producer(
 ) -> Source:
     """Return a `Source` of examples, each one row of every array, with a queue runner that enqueues the indices.
 
+    Example:
+        Pictures and their labels, row by row::
+
+            import mpqueue
+
+            labels = [7, 8]
+            examples = mpqueue.train.slice_input_producer([["a.png", "b.png"], labels], shuffle=False)
+            coordinator = mpqueue.Coordinator()
+            threads = mpqueue.start_queue_runners(coord=coordinator)
+            assert examples() == [b"a.png", 7]
+            coordinator.request_stop()
+            coordinator.join(threads)
+
     Args:
         tensor_list: Arrays, lists that make them, or Sources of arrays, with equal numbers of rows. The first one sets
             the number: more rows in the others are not read, a missing one is an error when it is to be read.
-        num_epochs: See `input_producer`.
-        shuffle: See `input_producer`.
-        seed: See `input_producer`.
+        num_epochs: Number of epochs before the queue is closed; None for no end. `local_variables_initializer` counts
+            anew.
+        shuffle: True if the rows of each epoch come in random order.
+        seed: Makes that order reproducible; each epoch has another one.
         capacity: Most indices that are held in advance.
-        shared_name: See `input_producer`.
-        name: See `input_producer`.
+        shared_name: Queues of one shared name are one queue in this process and its workers, until
+            `reset_default_graph`; inside of `mpqueue.connect`, in all programs that are connected to the server.
+        name: Name of the queue.
 
     Returns:
         A source of lists, also for one array; the rows are copies.

@@ -303,6 +303,10 @@ class QueueRunner:
     def from_proto(cls, queue_runner_def: QueueRunnerDef, import_scope: str | None = None) -> Self:
         """Return a runner of the queue and ops that have these names in the default graph.
 
+        Args:
+            queue_runner_def: The names.
+            import_scope: A scope in front of each of them, or None.
+
         Raises:
             KeyError: A name is not known; queues and ops are found as long as somebody refers to them.
         """

@@ -148,6 +148,14 @@ def definitions(modules, kind):
                 yield f"{name}.{node.name}", node
 
 
+def code_lines(node):
+    """Return the lines of a function without its docstring, which is as long as what is to be told."""
+    lines = node.end_lineno - node.lineno + 1
+    if ast.get_docstring(node) is not None:
+        lines -= node.body[0].end_lineno - node.body[0].lineno + 1
+    return lines
+
+
 class Step(NamedTuple):
     """A step of a walk through the code: a file and the names in it that take part."""
 

@@ -137,9 +137,9 @@ def test_without_a_seed_no_two_epochs_and_no_two_runs_draw_the_same():
 
 def test_random_seed_makes_the_run_reproducible_and_is_not_drawn_from(monkeypatch):
     def run():
-        from mpqueue import enqueuers
+        from mpqueue.enqueuers import base
 
-        monkeypatch.setattr(enqueuers, "_uids", iter(range(10)))
+        monkeypatch.setattr(base, "_uids", iter(range(10)))
         random.seed(5)
         got = stream(9, 2)
         return got, random.random()

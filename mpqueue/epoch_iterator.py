@@ -1,0 +1,53 @@
+"""`EpochIterator`: one ``for`` loop over a loader."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mpqueue.control.backend import EndOfStream, Stopped
+from mpqueue.control.pipeline import Pipeline
+from mpqueue.loop_position import LoopPosition
+
+
+class EpochIterator(Iterator[Any]):
+    """The batches of one epoch of a `mpqueue.Loader`.
+
+    Any number of threads may call its ``__next__``, also at once: each batch goes to one of them, and the end to all.
+
+    Args:
+        position: Of the loader: a later iterator ends this one.
+        pipeline: Hands the batches out.
+        end_epoch: Called with the number of this iterator and the pipeline, when all batches were handed out.
+        note_failure: Called with an error that came in a batch's place, and the pipeline.
+    """
+
+    def __init__(
+        self,
+        position: LoopPosition,
+        pipeline: Pipeline,
+        end_epoch: Callable[[int, Pipeline], None],
+        note_failure: Callable[[Exception, Pipeline], None],
+    ) -> None:
+        self._position, self._pipeline = position, pipeline
+        self._end_epoch, self._note_failure = end_epoch, note_failure
+        self._number, self._epoch = position.iterator, position.place.epoch
+        self._next = pipeline.next
+
+    def __next__(self) -> Any:
+        if self._number != self._position.iterator:
+            raise StopIteration
+        try:
+            return self._next()
+        except EndOfStream:
+            self._end_epoch(self._number, self._pipeline)
+        except Stopped:
+            pass
+        except Exception as error:
+            self._note_failure(error, self._pipeline)
+            if isinstance(error, StopIteration):  # of the source; as it is, it would look like the epoch's end
+                raise RuntimeError("the source raised StopIteration") from error  # noqa: TRY004 - as generators do
+            raise
+        self._number = -1
+        raise StopIteration
+
+    def __repr__(self) -> str:
+        return f"<batches of epoch {self._epoch}, {'over' if self._number == -1 else 'running'}>"

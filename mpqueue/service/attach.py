@@ -1,0 +1,62 @@
+"""`attach`: the way from the name of a server to its batches."""
+
+from typing import Literal
+
+from mpqueue.service.attaching import open_attachment
+from mpqueue.service.consumer import Consumer
+from mpqueue.service.greeting import Join
+from mpqueue.service.terms import Terms
+from mpqueue.system.interrupts import HeldBack
+
+
+def attach(
+    name: str,
+    *,
+    rank: int | None = None,
+    timeout: float | None = None,
+    join: Join = "next",
+    reconnect: bool = False,
+    writable: Literal[False, "copy"] = False,
+    allow_pickle: bool | None = None,
+    monitor: bool = False,
+) -> Consumer:
+    """Attach to a server of this machine, and get batches from it.
+
+    Example:
+        A server, and a trainer, which would be another program::
+
+            import mpqueue
+
+            with mpqueue.Server("numbers", [10, 20, 30], mode="broadcast", workers=1):
+                with mpqueue.attach("numbers", timeout=30) as consumer:
+                    for epoch in range(2):
+                        assert [int(batch) for batch in consumer] == [10, 20, 30]
+
+    Args:
+        name: Of the server, or the path of its folder (with a slash).
+        rank: Which of the server's ``world`` ranks this is; None: the server has no ranks.
+        timeout: Seconds to wait for a server that is not there yet, and for its answer; None: as long as it takes.
+        join: What a consumer gets that comes in the middle of an epoch of ``mode="broadcast"``: "next" (the next
+            epoch), "now" (the rest of the running one), "replay" (all of the running one: what it has missed is
+            computed again).
+        reconnect: When the server dies, wait (``timeout`` seconds) for another one of its name and journal, and go on.
+        writable: False: batches are read-only views of shared memory. "copy": private copies, at the time of a copy.
+        allow_pickle: Unpickle what the server has pickled: objects in batches, exceptions. A pickle can run any code.
+            None: if the server is of the same user.
+        monitor: ``mpqueue top`` sees this end of it, too; ``MPQUEUE_MONITOR=1`` means the same.
+
+    Returns:
+        A `Consumer`, attached: an iterable of batches with the structure, dtypes and shapes that the source gives, one
+        ``for`` loop per epoch. Their arrays are read-only views of shared memory, valid until the last view is gone.
+
+    Raises:
+        ServiceError: There was no server in time, or it has refused; the text says why and what to do.
+        ValueError: The name, or an option, has an impossible value.
+        TypeError: An option has the wrong type.
+    """
+    terms = Terms(
+        name=name, rank=rank, timeout=timeout, join=join, reconnect=reconnect, writable=writable,
+        allow_pickle=allow_pickle, monitor=monitor,
+    )  # fmt: skip
+    with HeldBack():
+        return Consumer(terms, open_attachment(terms))

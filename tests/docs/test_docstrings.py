@@ -1,0 +1,94 @@
+"""Docstrings of public names say all that is needed where they stand, say it alike, and have examples that run."""
+
+import dataclasses
+import importlib.util
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.docstrings import arguments, documented, examples, parameters, sections
+from helpers.pages import DOCS
+
+import mpqueue
+import mpqueue.keras
+from mpqueue.options import Options, SampleOptions
+
+FACES = {
+    "mpqueue.Loader": (Options, SampleOptions),
+    "mpqueue.OrderedEnqueuer": (Options,),
+    "mpqueue.GeneratorEnqueuer": (Options,),
+    "mpqueue.Server": (Options, SampleOptions),
+    "mpqueue.keras.accelerate": (Options,),
+}
+PAIRS = [(face, options) for face, many in FACES.items() for options in many]
+# A server takes `trace`, but not by name; the rest means nothing to it. Keras has a bar of its own.
+LACKING = {("mpqueue.Server", name) for name in ("copy", "monitor", "progress", "shard", "trace")}
+LACKING |= {("mpqueue.keras.accelerate", "progress")}
+EXAMPLES = examples()
+# A framework starts threads and hooks, which the forks of other tests are not to meet.
+OF_FRAMEWORKS = {"mpqueue.jax": "jax", "mpqueue.keras": "keras", "mpqueue.tf": "tensorflow", "mpqueue.torch": "torch"}
+
+
+def face_of(name):
+    return documented()[name]
+
+
+@pytest.mark.parametrize(("face", "options"), PAIRS)
+def test_an_option_is_described_by_each_face_as_where_it_is_checked(face, options):
+    """A face may add a sentence of its own."""
+    said = arguments(sections(face_of(face))["Args"])
+    for name, text in arguments(sections(options)["Attributes"]).items():
+        if (face, name) not in LACKING:
+            assert said.get(name, "").startswith(text), f"{face}: {name} is described otherwise: {text}"
+
+
+@pytest.mark.parametrize(("face", "options"), PAIRS)
+def test_an_option_has_the_type_and_the_default_of_where_it_is_checked_in_each_face(face, options):
+    value = face_of(face)
+    taken = inspect.signature(value.__init__ if inspect.isclass(value) else value).parameters
+    for field in dataclasses.fields(options):
+        if (face, field.name) in LACKING:
+            assert field.name not in taken
+        else:
+            parameter = taken[field.name]
+            assert (parameter.default, parameter.annotation) == (field.default, field.type)
+            assert parameter.kind == parameter.KEYWORD_ONLY
+
+
+@pytest.mark.parametrize("options", [Options, SampleOptions])
+def test_the_page_of_options_lists_each_of_them_with_its_default(options):
+    rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", (DOCS / "options.md").read_text("utf-8"), re.M))
+    for field in dataclasses.fields(options):
+        told = f'"{field.default}"' if isinstance(field.default, str) else repr(field.default)
+        assert rows.get(field.name) == told, field.name
+
+
+def test_every_argument_is_described_where_it_stands():
+    """Not by a hint to another docstring; methods that have only TensorFlow's ``name`` need no section for it."""
+    lacking, hints = [], []
+    for name, value in documented().items():
+        said = arguments(sections(value).get("Args", "")) | arguments(sections(value).get("Attributes", ""))
+        if said or parameters(value) - {"name"}:
+            lacking += [f"{name}: {parameter}" for parameter in sorted(parameters(value) - said.keys())]
+        hints += [f"{name}: {text}" for text in said.values() if re.match(r"(?:See|As (?:for|of|in)) `", text)]
+    assert (lacking, hints) == ([], [])
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=str)
+def test_an_example_of_a_docstring_runs_as_it_stands(example, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    framework = next((needed for module, needed in OF_FRAMEWORKS.items() if example.module.startswith(module)), None)
+    if framework is None:
+        exec(compile(example.text, str(example), "exec"), {"__name__": "example"})
+        return
+    if importlib.util.find_spec(framework) is None:
+        pytest.skip(f"{framework} is not installed")
+    environment = os.environ | {"PYTHONPATH": str(Path(mpqueue.__file__).parents[1]), "KERAS_BACKEND": "jax"}
+    done = subprocess.run(
+        [sys.executable, "-c", example.text], env=environment, capture_output=True, text=True, timeout=110
+    )
+    assert done.returncode == 0, done.stderr
