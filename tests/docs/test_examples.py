@@ -36,6 +36,7 @@ NOT_RUN = {
     "mkdir /srv": "makes a folder of the host",
     "docker run": "needs containers",
     "torchrun": "starts the user's own program",
+    "scripts/docs": "makes .venv; test_site.py builds the site",
     "scripts/demo": "makes .venv, and trains for a minute",
     "scripts/pinned": "needs a GPU",
     "scripts/test": "is what runs these tests",

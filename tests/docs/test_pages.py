@@ -54,9 +54,16 @@ def test_tests_are_named_with_their_file(page):
     assert re.findall(r"\btest_\w{12,}|\w+\.\.\.`", alone) == []
 
 
-def test_every_page_is_in_the_index():
-    listed = {target.partition("#")[0] for target in links(DOCS / "index.md")}
-    assert {page.name for page in PAGES if page.parent == DOCS} - {"index.md"} <= listed
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name == "index.md"], ids=name_of)
+def test_an_index_lists_every_page_of_its_folder_and_has_it_in_its_table_of_contents(page):
+    """Once for those who read the file, and once for the site's navigation."""
+    listed = {target.partition("#")[0].removesuffix(".md") for target in links(page)}
+    directives = re.findall(r"^```\{toctree\}\n(.*?)^```$", text_of(page), re.M | re.S)
+    contents = {line.strip() for text in directives for line in text.splitlines() if line[:1] not in (":", "")}
+    pages = [other for other in PAGES if other != page and other != README]
+    below = {other.stem for other in pages if other.parent == page.parent}
+    below |= {f"{other.parent.name}/index" for other in pages if other.name == "index.md" and page.parent == DOCS}
+    assert (below - listed, below - contents) == (set(), set())
 
 
 def test_the_front_page_has_at_most_150_lines():

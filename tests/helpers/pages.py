@@ -7,7 +7,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
-PAGES = [README, *sorted(DOCS.glob("*.md"))]
+PAGES = [README, *sorted(DOCS.rglob("*.md"))]
 
 _BLOCK = re.compile(r"^```(\S*)\n(.*?)^```$", re.S | re.M)
 
@@ -30,12 +30,12 @@ def name_of(page):
 
 
 def blocks():
-    """Return all fenced blocks of all pages."""
+    """Return all fenced blocks of all pages, but for directives of Sphinx, as ``{toctree}``: `scripts/docs` runs those."""
     found = []
     for page in PAGES:
         matches = _BLOCK.finditer(page.read_text("utf-8"))
         found += [Block(name_of(page), number, *match.groups()) for number, match in enumerate(matches)]
-    return found
+    return [block for block in found if not block.language.startswith("{")]
 
 
 def prose(page):

@@ -1,0 +1,33 @@
+"""The settings of Sphinx for the site that ``scripts/docs`` builds."""
+
+import importlib.util
+
+from mpqueue import __version__
+
+project = "mpqueue"
+author = "the mpqueue developers"
+project_copyright = author
+release = version = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+default_role = "py:obj"  # the docstrings name things in single backticks; what the reference has, becomes a link
+myst_heading_anchors = 3
+
+# The reference is made from docstrings. The modules for a framework are shown where that is not installed, too.
+autodoc_mock_imports = [
+    name for name in ("jax", "keras", "ray", "tensorflow", "torch") if importlib.util.find_spec(name) is None
+]
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+napoleon_numpy_docstring = False
+
+html_theme = "furo"
+html_title = f"mpqueue {release}"
+html_static_path = ["_static"]
+html_css_files = ["mpqueue.css"]
+html_copy_source = False
+html_show_sourcelink = False
+
+# What `scripts/docs --links` asks for; the pages of the project itself are checked by each build.
+linkcheck_timeout = 20
+linkcheck_retries = 2

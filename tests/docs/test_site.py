@@ -1,0 +1,23 @@
+"""Sphinx builds the site without a warning: every page is reached, every link leads somewhere, every directive is right."""
+
+import subprocess
+import sys
+
+import pytest
+from helpers.pages import DOCS, PAGES, README
+
+pytest.importorskip("sphinx", reason="the extra [docs] is not installed")
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+    options = ["--fail-on-warning", "--keep-going", "--quiet", "-b", "html", "-d", tmp_path / "doctrees"]
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", *options, DOCS, tmp_path / "site"],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    built = {page.relative_to(tmp_path / "site").with_suffix("") for page in (tmp_path / "site").rglob("*.html")}
+    assert {page.relative_to(DOCS).with_suffix("") for page in PAGES if page != README} <= built
