@@ -9,6 +9,7 @@ From the ground up; a module imports only from its own line and the lines above 
     benchmark/       the parts of ``scripts/benchmark.py``
     demo/            the parts of ``scripts/demo``
     mutants/         the parts of ``scripts/mutants``
+    pictures/        the parts of ``scripts/pictures``
     pinned/          the parts of ``scripts/pinned``
     scaling/         the parts of ``scripts/scaling``
     soak/            the parts of ``scripts/soak``

@@ -37,6 +37,7 @@ NOT_RUN = {
     "docker run": "needs containers",
     "torchrun": "starts the user's own program",
     "scripts/docs": "makes .venv; test_site.py builds the site",
+    "scripts/pictures": "writes into the tree; test_pictures.py compares",
     "scripts/demo": "makes .venv, and trains for a minute",
     "scripts/pinned": "needs a GPU",
     "scripts/test": "is what runs these tests",

@@ -1,0 +1,13 @@
+"""The parts of ``scripts/pictures``: the pictures of the documents as SVG, readable in light and dark.
+
+From the ground up; a module imports only from its own line and the lines above it::
+
+    svg.py                     a picture: boxes, arrows, words, and the colours of both modes
+    ring.py slots.py           the slots of a ring, drawn; the states of a slot
+    sequence.py                messages between processes, from top to bottom
+    processes.py starting.py dying.py   the pipeline; the start of a pool; the death of a worker
+    service.py cluster.py      a server and its consumers; a trainer and its nodes
+    measured.py                the figures of the benchmarks, and their tables
+    bars.py curves.py          rates beside those of others; a cluster that grows
+    command.py                 writes all of them
+"""
