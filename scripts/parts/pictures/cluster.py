@@ -32,8 +32,8 @@ def draw() -> Picture:
     for slot, state in enumerate(("leased", "ready", "ready", "granted", "granted", "free")):
         picture.rectangle(state, 56 + 50 * slot, 322, 46, 34)
         picture.word(state[:7], 79 + 50 * slot, 343, "dark")
-    picture.arrow((117, 246), (117, 320))
-    picture.arrow((292, 246), (292, 320))
+    picture.arrow((117, 246), (117, 284))
+    picture.arrow((292, 246), (292, 284))
     for number in range(2):
         _draw_node(picture, number, 24 + 190 * number)
     picture.word("Ray places the agents; no batch goes through it", 645, 412, "note")
@@ -55,5 +55,5 @@ def _draw_node(picture: Picture, number: int, top: float) -> None:
     picture.arrow((626, top + 120), (626, top + 106))
     picture.arrow((372, 96), (450, 96), (450, top + 52), (554, top + 52))
     picture.arrow((554, top + 84), (470, top + 84), (450, 330), (372, 330))
-    picture.word("grants", 505, top + 44, "note")
-    picture.word("bytes", 512, top + 100, "note")
+    picture.word("grants", 508, top + 47, "label")
+    picture.word("reports, bytes", 492, top + 105, "label")

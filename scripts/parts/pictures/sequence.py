@@ -51,9 +51,9 @@ def _draw_step(picture: Picture, middles: list[float], step: Step | Lost, y: flo
         return
     x, to = middles[step.who], middles[step.to]
     if step.who == step.to:
-        picture.word(step.text, x + 10, y, "text", "start")
+        picture.word(step.text, x + 10, y, "act", "start")
         picture.rectangle("point", x - 4, y - 9, 8, 10)
         return
     gap = 3 if to > x else -3
     picture.arrow((x + gap, y), (to - gap, y))
-    picture.word(step.text, (x + to) / 2, y - 7, "note")
+    picture.word(step.text, (x + to) / 2, y - 7, "label")

@@ -8,30 +8,28 @@ def draw() -> Picture:
     """Return the picture."""
     picture = Picture(
         900,
-        440,
+        446,
         "One preparation for many trainers",
         "A server process has the source, its workers and the ring. Each trainer attaches over a socket, maps the "
         "ring for reading only, and asks for batches; the server offers the places of batches in the ring. In split "
         "mode each batch goes to one trainer, in broadcast mode to all.",
     )
-    picture.rectangle("group", 20, 24, 420, 226, radius=10)
-    picture.word("mpqueue.Server(...) or mpqueue serve", 230, 44, "note")
-    picture.box(40, 58, 180, 78, "server", "deals batches to ranks,", "keeps the journal")
+    picture.rectangle("group", 20, 20, 430, 250, radius=10)
+    picture.word("mpqueue.Server(...), or mpqueue serve", 235, 40, "note")
     for number in range(3):
-        picture.box(270, 58 + 60 * number, 150, 50, f"worker {number}")
-    picture.word("computes batches, once", 130, 170)
-    picture.word("a name and a folder, no port", 130, 192, "note")
-    picture.arrow((220, 97), (268, 97), both=True)
+        picture.box(40, 56 + 68 * number, 160, 58, f"worker {number}", "computes batches")
+    picture.box(262, 92, 170, 98, "server", "deals the batches,", "keeps the journal;", "a name, no port")
+    picture.arrow((202, 141), (260, 141), both=True)
     for number in range(3):
-        top = 30 + 76 * number
+        top = 30 + 80 * number
         picture.box(640, top, 236, 62, f"trainer, rank {number}", "for batch in mpqueue.attach(...)")
-        picture.arrow((638, top + 31), (560, top + 31), (330, 16 + 8 * number), (130, 56), back=True, head=False)
-    picture.word("asks; offers of (slot, bytes)", 540, 24, "note")
-    picture.rectangle("box", 20, 306, 860, 108, radius=8)
-    picture.word("the server's ring, mapped by the trainers for reading only", 40, 330, anchor="start")
-    draw_ring(picture, 42, 344, {"leased": 4, "ready": 3, "granted": 3})
-    picture.arrow((345, 230), (645, 340))
-    picture.word("writes batches", 470, 300, "note")
-    picture.arrow((205, 342), (300, 270), (580, 290), (756, 248))
-    picture.word("views, no copy", 740, 284, "note")
+        picture.arrow((434, 141), (530, 141), (540, top + 31), (638, top + 31), both=True)
+    picture.word("asks, offers", 536, 133, "label")
+    picture.rectangle("box", 20, 318, 860, 108, radius=8)
+    picture.word("the server's ring; the trainers map it for reading only", 40, 342, anchor="start")
+    draw_ring(picture, 42, 356, {"granted": 3, "ready": 3, "leased": 4})
+    picture.arrow((120, 252), (120, 316))
+    picture.word("batches, once", 132, 300, "label", "start")
+    picture.arrow((758, 316), (758, 256))
+    picture.word("views, no copy", 770, 298, "label", "start")
     return picture

@@ -12,7 +12,7 @@ _STEPS: list[Step | Lost] = [
     Step(1, 3, "fork"),
     Step(0, 2, "grants: ticket (epoch 0, position 0), slot 0; ..."),
     Step(0, 3, "grants: ticket (epoch 0, position 1), slot 1; ..."),
-    Step(2, 2, "worker_init, source[index]"),
+    Step(2, 2, "computes"),
     Step(2, 0, "report: position 0 is in slot 0"),
     Step(0, 0, "next(loader) returns views of slot 0"),
 ]
@@ -28,6 +28,6 @@ def draw() -> Picture:
         "what it needs. On request the nursery forks the workers. The trainer grants each worker tickets with "
         "slots; a worker computes its batch into the slot and reports it, and the loop gets views of the slot.",
     )
-    columns = {"trainer": 110.0, "nursery": 420.0, "worker 0": 640.0, "worker 1": 810.0}
+    columns = {"trainer": 110.0, "nursery": 480.0, "worker 0": 660.0, "worker 1": 810.0}
     draw_sequence(picture, columns, _STEPS, begin={1: 1, 2: 4, 3: 5})
     return picture

@@ -13,6 +13,9 @@ _STYLE = """
     .name { font: bold 16px sans-serif; fill: #1f2328; }
     .text { font: 13px sans-serif; fill: #1f2328; }
     .note { font: italic 12px sans-serif; fill: #57606a; }
+    .label, .act { paint-order: stroke; stroke: #ffffff; stroke-width: 5px; stroke-linejoin: round; }
+    .label { font: italic 12px sans-serif; fill: #57606a; }
+    .act { font: 13px sans-serif; fill: #1f2328; }
     .arrow { fill: none; stroke: #57606a; stroke-width: 1.8; }
     .back { stroke-dasharray: 5 4; }
     .line { stroke: #8c959f; stroke-width: 1; }
@@ -28,7 +31,7 @@ _STYLE = """
     .peer { fill: #7d93b2; }
     .floor { fill: #ced4da; }
     .curve { fill: none; stroke-width: 2.5; }
-    .a { stroke: #c92a4b; } .b { stroke: #1c7ed6; } .c { stroke: #2b8a3e; }
+    .a { stroke: #c92a4b; } .b { stroke: #1c7ed6; } .c { stroke: #2b8a3e; stroke-dasharray: 7 5; }
     .fill-a { fill: #c92a4b; } .fill-b { fill: #1c7ed6; } .fill-c { fill: #2b8a3e; }
     @media (prefers-color-scheme: dark) {
       .card { fill: #0d1117; stroke: #30363d; }
@@ -36,6 +39,9 @@ _STYLE = """
       .group { stroke: #6e7681; }
       .name, .text { fill: #e6edf3; }
       .note { fill: #9da7b3; }
+      .label, .act { stroke: #0d1117; }
+      .label { fill: #9da7b3; }
+      .act { fill: #e6edf3; }
       .arrow { stroke: #8b949e; }
       .line { stroke: #6e7681; }
       .grid { stroke: #30363d; }
