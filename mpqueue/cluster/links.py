@@ -11,7 +11,6 @@ each time.
 import os
 import secrets
 import select
-import signal
 import socket
 import sys
 import time
@@ -123,7 +122,6 @@ class Links:
     # -- The thread
 
     def _run(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
         poll.register(self._wakeup.fd, select.POLLIN)

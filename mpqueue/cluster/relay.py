@@ -22,7 +22,6 @@ debugger, for long: there the kernels probe each other.
 import contextlib
 import pickle
 import select
-import signal
 import socket
 import threading
 import time
@@ -72,9 +71,6 @@ class Relay:
 
     def run(self) -> None:
         """Carry messages until the node is lost, or the link closed."""
-        # A signal that comes to this thread would not end the wait of the main thread, whose handlers are to run. And a
-        # pipe that the pool has closed is no reason for the user's own handler of SIGPIPE.
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         link = self._link
         ending: Callable[[], None] = partial(
             link.lose, f"node {link.name} was lost: the connection to its agent has ended"

@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable
 
 from mpqueue.coordination import rendezvous
+from mpqueue.system import interrupts
 
 _RUNNING, _STOPPING, _TAKEN, _TOO_LATE = b"r", b"s", b"t", b"l"
 _LENGTH = struct.Struct("<I")
@@ -76,6 +77,7 @@ class StopServer:
             sock.close()
 
     def _serve(self) -> None:
+        interrupts.keep_out()
         with selectors.PollSelector() as selector:  # has no descriptor that forks would share
             for sock in (self._listener, self._wakeup):
                 selector.register(sock, selectors.EVENT_READ, sock)

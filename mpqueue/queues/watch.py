@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 
 from mpqueue.queues.machine import Request
+from mpqueue.system import interrupts
 from mpqueue.system.shared_poller import READABLE, Events, close_poller, make_poller_beside, make_shared_poller
 from mpqueue.system.wakeup import Wakeup
 
@@ -154,6 +155,7 @@ class Watch:
 
     def run(self) -> None:
         """The thread's life: until `close`."""
+        interrupts.keep_out()
         num_leads, nap = -1, _QUIET_S
         while True:
             with self._mutex:

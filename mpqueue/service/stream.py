@@ -33,7 +33,7 @@ from mpqueue.service.plan import make_plan
 from mpqueue.service.replays import unit_in
 from mpqueue.sources import epoch_end_of
 from mpqueue.stats import Statistics
-from mpqueue.system import descriptors
+from mpqueue.system import descriptors, interrupts
 from mpqueue.workers.pressure import Pressure
 from mpqueue.workers.process import ProcessBackend
 
@@ -239,7 +239,8 @@ class Stream:
 
     def finish_epoch(self) -> None:
         """Run the source's ``on_epoch_end``, if all of the epoch was taken; what it raises is the next failure."""
-        self._pipeline.finish_epoch()
+        with interrupts.let_in():  # it may start processes
+            self._pipeline.finish_epoch()
         if self.plan.draws is not None:
             self.plan.draws.forget(self.epoch + 1)
 

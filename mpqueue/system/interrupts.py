@@ -9,13 +9,16 @@ that may take long (a source on its way through a socket, workers that are waite
         let_through(poll.poll)            # what is raised in there leaves through the block, which cleans up in peace
         ...
 
-In other threads than the main one nothing is done: no handler runs there.
+In other threads than the main one nothing is done: no handler runs there. But the kernel may hand a signal of the
+process to any thread that lets it in (where the main one has another one pending, or was stopped when it came), and
+that does not end the wait of the main thread, in which the handler is to run. So our own threads keep signals out.
 """
 
+import contextlib
 import signal
 import threading
 from _signal import getsignal  # type: ignore[import-not-found]  # `signal`'s makes an Enum of each answer: 40 times slower
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
@@ -23,9 +26,35 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _SIGNALS = tuple(map(int, signal.valid_signals()))
+_ERRORS = {
+    "SIGABRT",
+    "SIGBUS",
+    "SIGEMT",
+    "SIGFPE",
+    "SIGILL",
+    "SIGSEGV",
+    "SIGSYS",
+    "SIGTRAP",
+}  # a thread makes them
+_OF_PROCESS = {number for number in signal.valid_signals() if getattr(number, "name", "") not in _ERRORS}
 _handlers: dict[int, Any] = {}  # those of the user that are replaced now
 _came: list[int] = []
 _is_held = False
+
+
+def keep_out() -> None:
+    """Have signals of the process come to other threads than this one, from now on."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _OF_PROCESS)
+
+
+@contextlib.contextmanager
+def let_in() -> Iterator[None]:
+    """A context in which all signals may come: what the user's code starts there inherits that."""
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_PROCESS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class HeldBack:

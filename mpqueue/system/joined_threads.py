@@ -2,12 +2,14 @@
 
 `threading.Thread.join` of Python before 3.13 that is left by such an exception takes the running thread for ended
 (since bpo-45274): from then on it returns at once, and whoever frees what the thread uses does so beneath it. Waiting
-for an event has no such defect.
+for an event has no such defect. These threads keep signals out (see `mpqueue.system.interrupts`).
 """
 
 import threading
 from collections.abc import Callable
 from typing import Any
+
+from mpqueue.system import interrupts
 
 
 class JoinedThread(threading.Thread):
@@ -25,6 +27,7 @@ class JoinedThread(threading.Thread):
     def run(self) -> None:
         """Run the target."""
         try:
+            interrupts.keep_out()
             super().run()
         finally:
             self._has_run.set()

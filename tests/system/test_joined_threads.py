@@ -1,6 +1,8 @@
 """Threads that are waited for by a main thread whose signal handlers raise."""
 
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -50,3 +52,34 @@ def test_a_thread_that_fails_has_ended(monkeypatch):
     thread.join()
     assert not thread.is_alive()
     assert told[0].exc_type is ZeroDivisionError
+
+
+def test_a_signal_of_the_process_waits_for_its_main_thread():
+    code = """
+import os, signal, threading
+from mpqueue.system.joined_threads import JoinedThread
+
+is_waiting, may_end, told = threading.Event(), threading.Event(), []
+thread = JoinedThread(lambda: (is_waiting.set(), may_end.wait()), "keeps signals out")
+thread.start()
+is_waiting.wait()
+signal.signal(signal.SIGTERM, lambda *_: told.append("handled"))
+mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # as if it had another one to look after
+os.kill(os.getpid(), signal.SIGTERM)
+assert signal.SIGTERM in signal.sigpending()
+assert not told
+signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+assert told
+may_end.set()
+thread.join()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_thread_is_told_of_its_own_errors():
+    kept_out = []
+    thread = JoinedThread(lambda: kept_out.extend(signal.pthread_sigmask(signal.SIG_BLOCK, ())), "looks")
+    thread.start()
+    thread.join()
+    assert {signal.SIGINT, signal.SIGTERM, signal.SIGCHLD} <= set(kept_out)
+    assert not {signal.SIGSEGV, signal.SIGBUS} & set(kept_out)
