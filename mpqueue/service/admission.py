@@ -60,8 +60,8 @@ class Admission:
         peer.stage = Stage.ATTACHED
         if self._journal is not None:
             self._journal.note_arrival(peer.number, Survivor(pid, started_at(pid)))
-            if hello.resume is not None and hello.resume.epoch == self._core.epoch:
-                for position in hello.resume.taken:  # the journal may not have them: its last server died before
+            if hello.resume is not None:  # the journal may not have these: its last server died before
+                for position in hello.resume.taken_of(self._core.epoch):
                     self._journal.note_taken(position, peer.number if seat.rank is None else seat.rank)
         peer.send_now(self._welcome(seat).encode(), (self._ring_fd,))
 

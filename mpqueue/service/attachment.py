@@ -152,12 +152,12 @@ class Attachment:
 
     def resume(self, epoch: int) -> Resume:
         """Return what the next server has to know of this epoch."""
-        positions = [position for of_epoch, position in self.positions if of_epoch == epoch]
+        positions, before = ([at for of, at in self.positions if of == one] for one in (epoch, epoch - 1))
         welcome, count = self.welcome, 0
         if positions:
             is_ranked = welcome.mode == "split" and welcome.world is not None
             count = positions[-1] // (welcome.world or 1) + 1 if is_ranked else positions[-1] + 1
-        return Resume(job=welcome.job, epoch=epoch, taken=tuple(positions), count=count)
+        return Resume(job=welcome.job, epoch=epoch, taken=tuple(positions), count=count, before=tuple(before))
 
     def open(self, offer: Offer) -> Any:
         """Return the batch of an offer.

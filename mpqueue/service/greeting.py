@@ -174,14 +174,23 @@ class Resume(_Checked):
         epoch: The one in which it was.
         taken: Positions of the latest batches that it has taken of that epoch, of which the server may not know.
         count: Batches that it has taken of that epoch, in all.
+        before: Positions of the latest batches that it has taken of the epoch before that one, in which the server may
+            still have been.
     """
 
     job: str
     epoch: int
     taken: tuple[int, ...]
     count: int
+    before: tuple[int, ...] = ()
 
-    CHECKS: ClassVar[dict[str, Check]] = {"job": _text, "epoch": _number, "taken": _numbers, "count": _number}
+    CHECKS: ClassVar[dict[str, Check]] = {
+        "job": _text, "epoch": _number, "taken": _numbers, "count": _number, "before": _numbers,
+    }  # fmt: skip
+
+    def taken_of(self, epoch: int) -> tuple[int, ...]:
+        """Return what was taken of the epoch in which a server is: this one, or the one before."""
+        return {self.epoch: self.taken, self.epoch - 1: self.before}.get(epoch, ())
 
 
 @dataclass(frozen=True, kw_only=True)

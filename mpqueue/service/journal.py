@@ -71,9 +71,9 @@ class Recovered:
     survivors: dict[int, Survivor] = field(default_factory=dict)
     state: Any = None
 
-    def count_of(self, who: int) -> int:
+    def count_of(self, rank: int, world: int) -> int:
         """Return how many batches a rank has taken, those between that were left out included."""
-        return len(self.taken.get(who, ()))
+        return max(self.taken.get(rank, {-world})) // world + 1
 
     def pairs(self) -> list[tuple[int, int]]:
         """Return what was taken as pairs of holder and position."""

@@ -254,7 +254,8 @@ class Server:
             core = Core(rules, deliveries)
         else:
             place = place_in(recovered, broadcast=rules.mode == "broadcast")
-            had = [recovered.count_of(rank) for rank in range(rules.world or 0)] if rules.is_ranked else ()
+            world = (rules.world or 0) if rules.is_ranked else 0
+            had = [recovered.count_of(rank, world) for rank in range(world)]
             core = Core(
                 rules, deliveries, epoch=recovered.epoch, had=had, frontier=place.position,
                 has_opened=recovered.epoch > 0 or bool(recovered.taken),

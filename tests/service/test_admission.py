@@ -1,12 +1,16 @@
 """Those who were attached to a server that died, as the next one waits for them."""
 
+import os
 import subprocess
+from types import SimpleNamespace
 
-from helpers.service_simulation import Simulation
+import pytest
+from helpers.service_simulation import Consumer, Simulation
 
 from mpqueue.service.admission import Admission
+from mpqueue.service.greeting import Hello, Resume
 from mpqueue.service.handlers import Handlers
-from mpqueue.service.journal import Survivor, started_at
+from mpqueue.service.journal import Journal, Survivor, read_journal, started_at
 from mpqueue.service.rules import Rules
 
 
@@ -23,3 +27,26 @@ def test_the_end_of_a_process_with_two_consumers_is_seen_once():
         assert core.awaited == set()
         admission.close(handlers)
         handlers.close()
+
+
+@pytest.mark.parametrize(
+    ("resume", "noted"),
+    [
+        (Resume(job="job", epoch=4, taken=(0, 2), count=2), {0: {0, 2}}),
+        (Resume(job="job", epoch=5, taken=(0,), count=1, before=(4, 6)), {0: {4, 6}}),
+    ],
+    ids=["in its epoch", "in the next one"],
+)
+def test_what_the_server_before_had_not_read_is_in_the_journal_of_its_successor(tmp_path, resume, noted):
+    """Else the next one, if it finds neither this server nor this consumer, would give it to another."""
+    simulation = Simulation(Rules(mode="split", world=2), [], epoch=4)
+    simulation.consumers[1] = Consumer(1, 0, 0)
+    journal = Journal(str(tmp_path / "journal"), "job", 7)
+    journal.begin(4, None)
+    welcome = SimpleNamespace(encode=lambda: b"")
+    admission = Admission(simulation.core, journal, "job", lambda _: welcome, -1)
+    credentials = SimpleNamespace(pid=os.getpid())
+    peer = SimpleNamespace(number=1, hello=Hello(rank=0, resume=resume), credentials=credentials, send_now=lambda *_: 0)
+    admission.seat(peer)
+    journal.close()
+    assert read_journal(str(tmp_path / "journal")).taken == noted

@@ -179,7 +179,7 @@ class TestReconnect:
             server.hang_up()
             begun = pool.submit(iter, consumer)
             server.fields["epoch"] = 1
-            assert server.greet().resume == Resume(job="job", epoch=1, taken=(), count=0)
+            assert server.greet().resume == Resume(job="job", epoch=1, taken=(), count=0, before=(0,))
             begun.result(60)
             assert server.hear() == Request(Up.BEGIN, 1)
 

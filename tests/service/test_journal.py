@@ -34,7 +34,7 @@ def test_it_says_what_was_taken_by_whom_and_who_was_there(path: str):
     written(path, (0, 0), (1, 1), (0, 2))
     found = read_journal(path)
     assert found == Recovered("job", 7, 3, {0: {0, 2}, 1: {1}}, {11: Survivor(100, 5)}, {"order": [2, 1]})
-    assert found.count_of(0) == 2
+    assert [found.count_of(rank, 2) for rank in (0, 1, 2)] == [2, 1, 0]
     assert found.pairs() == [(0, 0), (0, 2), (1, 1)]
 
 
@@ -160,3 +160,8 @@ def test_a_process_is_told_from_another_of_its_id_by_its_start():
     assert started_at(os.getpid()) > 0
     assert started_at(os.getpid()) == started_at(os.getpid())
     assert started_at(2**22 + 1) == 0
+
+
+def test_what_was_left_out_between_is_behind_a_rank_as_what_it_has_taken(path: str):
+    written(path, (1, 1), (1, 5))  # and 3 was left out
+    assert read_journal(path).count_of(1, 2) == 3
