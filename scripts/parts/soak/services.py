@@ -96,8 +96,14 @@ class ServiceRound:
                 self._disturb()
             elif time.monotonic() > deadline:
                 self._tell_of_deadlock()
-        self.server.send(signal.SIGTERM)
+        self._end_the_server(deadline)
         self._require_gone()
+
+    def _end_the_server(self, deadline: float) -> None:
+        """Stop it once it serves: the folder of one that was killed is there until its successor has taken it over."""
+        while not self.server.lines() and time.monotonic() < deadline:
+            time.sleep(0.005)  # its log is a file
+        self.server.send(signal.SIGTERM)
 
     def _serve(self) -> None:
         self.num_servers += 1
@@ -168,10 +174,15 @@ class ServiceRound:
 
     def _tell_of_deadlock(self) -> None:
         said = {os.path.basename(child.log): child.lines()[-2:] for child, _, _ in self.consumers}
-        for child in [self.server, *[one for one, _, _ in self.consumers]]:
-            child.send(signal.SIGABRT)  # each writes down where it stands
-        time.sleep(1.0)
+        self._have_said(self.server, *[one for one, _, _ in self.consumers])
         raise Deviation(f"nothing moves any more, {self.num_servers} servers, {said}")
+
+    @staticmethod
+    def _have_said(*children: Child) -> None:
+        """Have each write down where it stands."""
+        for child in children:
+            child.send(signal.SIGABRT)
+        time.sleep(1.0)
 
     def _require_gone(self) -> None:
         """Two seconds after the last has gone nothing is left."""
@@ -179,7 +190,9 @@ class ServiceRound:
         folder = os.path.join(self.home, self.plan.name)
         while (left := _children(self.server.pid)) or self.server.poll() is None or os.path.exists(folder):
             if time.monotonic() > until:
-                raise Deviation(f"something is left: {left}, {os.listdir(self.home)}, the server {self.server.poll()}")
+                said = f"something is left: {left}, {os.listdir(self.home)}, the server {self.server.poll()}"
+                self._have_said(self.server)
+                raise Deviation(said)
             time.sleep(0.005)  # nobody tells of the end of strangers
         if self.server.poll():
             raise Deviation(f"the server has ended with {self.server.poll()}: {self.server.lines()}")
@@ -233,7 +246,8 @@ class ServiceRound:
                 if options["slow"] == "skip" or not options["ordered"]:
                     continue
                 start = positions[0] if is_first and join == "now" else 0
-                end = len(positions) + start if is_last and not is_done else length
+                may_leave = not is_done or epoch >= self.plan.num_epochs  # one who came late may begin that one, too
+                end = len(positions) + start if is_last and may_leave else length
                 if positions != list(range(start, end)):
                     raise Deviation(f"{told}, and not {start} to {end - 1}")
 
