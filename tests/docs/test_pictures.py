@@ -83,7 +83,7 @@ def test_a_run_of_the_benchmark_becomes_a_section(tmp_path):
     assert section["machine"] == "a machine, 2 workers"
     assert measured.markdown(section).splitlines() == [
         "| workload | fed by | rate | spread | mpqueue has of it |",
-        "|---|---|---|---|---|",
+        "|---|---|---:|---:|---:|",
         "| tiny | mpqueue | 200 batches/s | ±50% |  |",
         "| tiny | imap | 80.4 batches/s | ±31% | 2.50 |",
     ]

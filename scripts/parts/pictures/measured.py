@@ -17,6 +17,7 @@ DATA = ROOT / "docs" / "benchmarks.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
 OURS = "mpqueue"
 FLOORS = ("memcpy", "processes", "slots", "shared writes")
+_FIGURES = ("rate", "spread", "mpqueue has of it")  # columns of numbers
 _TABLE = re.compile(r"(?P<head><!-- drawn from benchmarks.json: (?P<section>[\w ]+) -->\n)(?:\|.*\n)*")
 
 
@@ -52,7 +53,8 @@ def rounded(rate: float) -> float:
 def markdown(section: dict[str, Any]) -> str:
     """Return the table of a section."""
     columns = section["columns"]
-    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    rules = ["---:" if column in _FIGURES else "---" for column in columns]
+    lines = [f"| {' | '.join(columns)} |", f"|{'|'.join(rules)}|"]
     for row in section["rows"]:
         spread = f"±{row['spread']}%" if "spread" in row else ""
         cells = [row["workload"], row["name"], f"{row['rate']:,} {row['unit']}", spread, ratio_of(row)]
