@@ -121,7 +121,7 @@ class ReaderBase:
             DeadlineExceededError: ``timeout`` is over; no work unit was lost.
             OpError: The unit cannot be read, see the reader.
         """
-        with _Turn(self._lock, timeout) as turn:
+        with Turn(self._lock, timeout) as turn:
             while True:
                 self._start_work(queue, turn)
                 record = self._read()
@@ -152,7 +152,7 @@ class ReaderBase:
         if num_records < 0:
             raise InvalidArgumentError(None, None, f"num_records must be 0 or more, got {num_records}")
         records: list[Record] = []
-        with _Turn(self._lock, timeout) as turn:
+        with Turn(self._lock, timeout) as turn:
             is_end = False
             while len(records) < num_records and not (is_end and records):
                 self._start_work(queue, turn)
@@ -247,7 +247,7 @@ class ReaderBase:
 
     # -- Mechanism
 
-    def _start_work(self, queue: WorkQueue, turn: "_Turn") -> None:
+    def _start_work(self, queue: WorkQueue, turn: "Turn") -> None:
         if not self._is_working:
             self._tally.join(queue)
             self._work = _work_unit(queue.dequeue(timeout=turn.left()) if turn.has_deadline else queue.dequeue())
@@ -305,7 +305,7 @@ def _objects(items: list[bytes]) -> Objects:
     return array
 
 
-class _Turn:
+class Turn:
     """The lock of a reader for one call, and the time that is left of its ``timeout``."""
 
     def __init__(self, lock: BargingLock, timeout: float | None) -> None:

@@ -1,8 +1,11 @@
-"""The base of readers whose work units are files of numbered records; the key is ``path:number``."""
+"""The base of readers whose work units are files of numbered records; the key is ``path:number``.
+
+Many records may be taken at once, and the last of them given back: the next reads return those first.
+"""
 
 from typing import Any, Protocol
 
-from mpqueue.readers.base import ReaderBase, Record
+from mpqueue.readers.base import ReaderBase, Record, Turn, WorkQueue
 
 DEFAULT_MAX_RECORD_BYTES = 1 << 30
 
@@ -27,6 +30,7 @@ class FileRecordReader(ReaderBase):
         super().__init__()
         self._source: RecordSource | None = None
         self._key = b""  # of the file under way, with %d for the number
+        self._returned: list[Record] = []
 
     def _open(self, name: bytes) -> RecordSource:
         raise NotImplementedError
@@ -39,7 +43,32 @@ class FileRecordReader(ReaderBase):
         records = self._read_some(1)
         return records[0] if records else None
 
+    def read_run(self, queue: WorkQueue, num_records: int) -> list[Record]:
+        """Return one to ``num_records`` next records, as so many calls of `read` would; for the library itself.
+
+        The end of a file is not looked for behind them, as `read` does not look for it.
+
+        Raises:
+            OpError: As `read`, if not even one can be read.
+        """
+        with Turn(self._lock, None) as turn:
+            while True:
+                self._start_work(queue, turn)
+                some = self._read_some(num_records)
+                self._count(len(some), is_end=not some)
+                if some:
+                    return some
+
+    def unread(self, records: list[Record]) -> None:
+        """Take back the last records of a `read_run`, as if they had not been read; for the library itself."""
+        with Turn(self._lock, None):
+            self._returned[:0] = records
+            self._count(-len(records), is_end=False)
+
     def _read_some(self, num_records: int) -> list[Record]:
+        if self._returned:
+            some, self._returned = self._returned[:num_records], self._returned[num_records:]
+            return some
         assert self._source is not None
         numbers, values = self._source.take(num_records)
         key = self._key
@@ -50,8 +79,12 @@ class FileRecordReader(ReaderBase):
             self._source.close()
             self._source = None
 
+    def _reset(self) -> None:
+        self._returned = []
+        super()._reset()
+
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_source": None}
+        return super().__getstate__() | {"_source": None, "_returned": []}
 
 
 def positive_bytes(value: int, what: str) -> int:
