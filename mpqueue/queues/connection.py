@@ -321,6 +321,11 @@ class QueueChannel:
         self._words, self._place = self.connection.memory.words, place
         self._num_enqueued = num_enqueued
 
+    @property
+    def window(self) -> int:
+        """Number of elements that may be enqueued now without waiting for an answer."""
+        return max(0, int(self._words[self._place]) - self._num_enqueued)
+
     def fill(self, size_class: int, count: int) -> None:
         """Report that the next blocks of a class hold elements, to be enqueued with what follows."""
         self.connection.send(Up.FILLED, self.queue, 0, count, flag=size_class)

@@ -73,6 +73,10 @@ class Driver(Protocol):
     def storage(self) -> Storage:
         """The storage of the elements."""
 
+    @property
+    def promised(self) -> int:
+        """Room that other processes may fill without asking; under the lock."""
+
     def submit(self, request: Call) -> Gate | None:
         """Take the first step of a call; None if it has finished, else the gate that its thread waits with."""
 
@@ -109,12 +113,14 @@ class LocalDriver:
     Attributes:
         lock: Held for each step.
         storage: As given.
+        promised: 0: no other process uses the queue.
         successor: The driver that the queue was handed over to, None until then.
     """
 
     def __init__(self, machine: QueueMachine, storage: Storage) -> None:
         self._machine, self.storage = machine, storage
         self.lock = threading.Lock()
+        self.promised = 0
         self.successor: Driver | None = None
 
     def submit(self, request: Call) -> Gate | None:
@@ -163,6 +169,7 @@ class QueueCore:
     def __init__(self, machine: QueueMachine, storage: Storage, spec: ElementSpec) -> None:
         self.machine, self.spec = machine, spec
         self.driver: Driver = LocalDriver(machine, storage)
+        self._set_aside = 0
 
     def hand_over(self, make_driver: Callable[[], Driver]) -> None:
         """Replace the `LocalDriver`, before any other process uses the queue."""
@@ -209,6 +216,23 @@ class QueueCore:
         count = self.spec.check_many(components)
         if count:
             self._call(EnqueueRequest(self.driver.storage.put_many(components, count)), timeout)
+
+    def set_aside(self, count: int) -> int:
+        """Keep room for elements that a thread is about to make, so that they need not wait; return for how many.
+
+        Threads that ask get different room. Others are not kept from it: whoever enqueues takes what there is.
+        """
+        self.driver.catch_up()
+        with self._locked():
+            room = self.machine.room if self.machine.may_reserve else 0
+            kept = count if room is None else max(0, min(count, room - self.driver.promised - self._set_aside))
+            self._set_aside += kept
+            return kept
+
+    def release(self, count: int) -> None:
+        """Give back room that was set aside: the elements are in it, or will not come."""
+        with self._locked():
+            self._set_aside -= count
 
     def dequeue(self, timeout: float | None) -> list[Any]:
         """Take one element out."""

@@ -217,6 +217,11 @@ class HubDriver:
         """The number by which other processes name the queue."""
         return self._queue.number
 
+    @property
+    def promised(self) -> int:
+        """See `core.Driver.promised`."""
+        return self._queue.windows.reserved
+
     def submit(self, request: Call) -> Waiter | None:
         """Take the first step of a call of this process; None if it has finished."""
         hub, machine, windows = self.hub, self._queue.machine, self._queue.windows

@@ -118,6 +118,16 @@ class RemoteQueue:
             _renew(channel)
             raise
 
+    def set_aside(self, count: int) -> int:
+        """Return for how many of so many elements the owner has set room aside for this thread.
+
+        Half of them at most: the owner sets more aside while the others are still to come.
+        """
+        return min(count, (self._channel().window + 1) // 2)
+
+    def release(self, count: int) -> None:
+        """Do nothing: what is set aside stays so until it is used."""
+
     def _write_rows(
         self, channel: QueueChannel, components: list[Array], count: int, timeout: float | None
     ) -> float | None:

@@ -158,7 +158,9 @@ class ArrayColumn:
         return array.copy()
 
     def put_rows(self, block: Array) -> Rows:
-        """Views of one copy."""
+        """Views of one copy; of large arrays copies, so that the last one to leave does not keep all others alive."""
+        if block.dtype != object and block.nbytes > PACK_LIMIT_BYTES * len(block):
+            return [row.copy() for row in block]
         return _ArrayRows(block.copy())
 
     def get(self, token: Array) -> Any:
