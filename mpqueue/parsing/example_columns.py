@@ -19,6 +19,9 @@ class Column(Protocol):
     def result(self) -> Any:
         """Return the array or triple of the whole batch."""
 
+    def apart(self) -> NDArray[Any] | list[NDArray[Any]]:
+        """Return the array of each record, without padding: in one array if all have one shape, else in a list."""
+
 
 def column(spec: Spec, num_records: int) -> Column:
     """Make the column of a feature."""
@@ -45,6 +48,10 @@ class FixedColumn:
     def result(self) -> NDArray[Any]:
         """Return an array of shape [records, *shape]."""
         return self._values.reshape(len(self._values), *self._spec.shape)
+
+    def apart(self) -> NDArray[Any]:
+        """See `Column.apart`."""
+        return self.result()
 
 
 class ListColumn:
@@ -73,6 +80,11 @@ class ListColumn:
         padded[:] = self._spec.default
         padded[rows, places] = values
         return padded.reshape(len(self._counts), longest // self._spec.size, *self._spec.shape)
+
+    def apart(self) -> list[NDArray[Any]]:
+        """See `Column.apart`."""
+        parts = np.split(self._in_order(), np.cumsum(self._counts)[:-1])
+        return parts if self._spec.kind is Kind.VARLEN else [each.reshape(-1, *self._spec.shape) for each in parts]
 
     def _in_order(self) -> NDArray[Any]:
         """Return all values, in the order of the records."""

@@ -81,19 +81,40 @@ def _put_at_once(columns: dict[bytes, Column], what: Plan, records: list[bytes])
     return read_batch(records, what, columns).tolist()  # type: ignore[no-any-return]
 
 
+def parse_apart(records: list[bytes], features: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Read serialized Examples at once, each as `parse_single_example` reads it.
+
+    Args:
+        records: The serialized Examples.
+        features: As in `parse_example`.
+
+    Returns: A dict with the keys of ``features``. A `FixedLenFeature` gives one array with the Examples along its first
+        axis, the others a list with an array for each Example: of a `VarLenFeature`, its values.
+
+    Raises:
+        InvalidArgumentError: As in `parse_example`.
+    """
+    what = plan(features)
+    columns = {key: column(spec, len(records)) for key, spec in what.by_key.items()}
+    _put_rows(columns, what.by_key, records, _put_at_once(columns, what, records), None, is_single=True)
+    return {spec.name: columns[key].apart() for key, spec in what.by_key.items()}
+
+
 def _put_rows(
     columns: dict[bytes, Column],
     specs: dict[bytes, Spec],
     records: list[bytes],
     places: Sequence[int],
     names: list[bytes] | None,
+    *,
+    is_single: bool = False,
 ) -> None:
     """Read some of the records one by one."""
     found: dict[bytes, list[Values]] = {key: [] for key in specs}
     owners: dict[bytes, list[int]] = {key: [] for key in specs}
     for place in places:
         try:
-            values_of = read_example(records[place], specs, is_single=False)
+            values_of = read_example(records[place], specs, is_single)
         except (Malformed, BadFeature) as error:
             raise bad_record(error, records[place], place, names[place] if names else None) from None
         for key, values in values_of.items():
@@ -149,10 +170,15 @@ def _single(spec: Spec, found: Values | None) -> Any:
         return _scalar(spec, found)
     flat = as_array([] if found is None else [found], spec)
     if spec.kind is Kind.VARLEN:
-        return SparseTensorValue(np.arange(len(flat))[:, np.newaxis], flat, np.array([len(flat)], np.int64))
+        return sparse_of_one(flat)
     if spec.kind is Kind.SEQUENCE:
         return flat.reshape(-1, *spec.shape)
     return flat.reshape(spec.shape)[()]
+
+
+def sparse_of_one(values: Any) -> SparseTensorValue:
+    """Return the values of a `VarLenFeature` of one Example as its sparse triple."""
+    return SparseTensorValue(np.arange(len(values))[:, np.newaxis], values, np.array([len(values)], np.int64))
 
 
 def _scalar(spec: Spec, found: Values) -> Any:
