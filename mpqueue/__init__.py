@@ -24,6 +24,7 @@ The map of the house, from the ground up; imports point downwards only::
     parsing/ images/     text, CSV, JSON and Example records as arrays; images,
     queues/              queues within a process and between processes,
     readers/ python_io.py   files as records,
+    runs/                how operations are computed for many records at once,
     train/               producers, batching and queue runners,
     service/             one preparation for many trainers: servers, and the consumers that attach to them,
     compat/              and all of it behind TensorFlow 1's own names

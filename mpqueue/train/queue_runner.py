@@ -131,13 +131,14 @@ class QueueRunner:
     def _checked_session(sess: Any) -> Any:
         return checked_session(sess)
 
-    def _moved(self, op: Any, _session: Any) -> Op | None:
-        """Return the op that a worker process calls instead of this process; None if it has to run here."""
-        if self._workers == "thread" or not isinstance(op, EnqueueOp):
-            return None
-        # A queue connects back to this process, so that the ops that fill it may stay here.
-        bound = held_in(op.source, LocalVariable, Placeholder, closed=(QueueBase, QueueOp))
-        return None if any(bound) else op
+    def _placed(self, op: Any, session: Any, _should_stop: Callable[[], bool]) -> tuple[Op, bool]:
+        """Return what is called again and again, and whether a worker process calls it instead of this one."""
+        if self._workers == "process" and isinstance(op, EnqueueOp):
+            # A queue connects back to this process, so that the ops that fill it may stay here.
+            bound = held_in(op.source, LocalVariable, Placeholder, closed=(QueueBase, QueueOp))
+            if not any(bound):
+                return op, True
+        return session.make_callable(op), False
 
     @staticmethod
     def _await(session: Any, call: Callable[[], None]) -> None:
@@ -238,11 +239,12 @@ class QueueRunner:
         """Run one op until it ends, fails, or is asked to stop."""
         try:
             with session.as_default(), nullcontext() if coord is None else coord.scope.active():
-                moved = self._moved(op, session)
-                if moved is None:
-                    _repeat(session.make_callable(op), coord)
+                should_stop = _never if coord is None else coord.should_stop
+                call, in_worker = self._placed(op, session, should_stop)
+                if in_worker:
+                    self._await(session, partial(_run_in_worker, call, coord))
                 else:
-                    self._await(session, partial(_run_in_worker, moved, coord))
+                    _repeat(call, should_stop)
         except self._closed_types:
             if self._count_down(session) == 0:
                 self._finish(session, self._close_op)
@@ -317,9 +319,13 @@ class QueueRunner:
         return f"<{type(self).__name__} of {self.name!r}: {len(self._enqueue_ops)} ops, {outstanding} running>"
 
 
-def _repeat(call: Callable[[], Any], coord: Coordinator | None) -> None:
-    while not (coord is not None and coord.should_stop()):
+def _repeat(call: Callable[[], Any], should_stop: Callable[[], bool]) -> None:
+    while not should_stop():
         call()
+
+
+def _never() -> bool:
+    return False
 
 
 def _run_in_worker(op: Op, coord: Coordinator | None) -> None:

@@ -14,6 +14,7 @@ from mpqueue.compat.graph import Operation, SparseTensor, Tensor, convert_to_ten
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.infer import invalid
 from mpqueue.compat.ops.literals import leaves
+from mpqueue.runs.rules import per_row
 
 control_dependencies = of_default_graph("control_dependencies")
 container = of_default_graph("container")
@@ -24,7 +25,7 @@ colocate_with = of_default_graph("colocate_with")
 @public("no_op(...)")
 def no_op(name: str | None = None) -> Operation:
     """An operation that does nothing; for control dependencies."""
-    return custom("NoOp", (), (), lambda _run, _inputs: (), name=name)
+    return custom("NoOp", (), (), lambda _run, _inputs: (), name=name, rule=per_row)
 
 
 @public("group(...)")
@@ -138,4 +139,4 @@ def Assert(condition: Any, data: Sequence[Any], summarize: int | None = None, na
         if not holds.all():
             invalid(f"assertion failed: {' '.join(_summary(each, summarize) for each in values)}")
 
-    return custom("Assert", [holds, *shown], (), of_values(check), name=name)
+    return custom("Assert", [holds, *shown], (), of_values(check), name=name, rule=per_row)

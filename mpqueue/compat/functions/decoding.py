@@ -8,6 +8,7 @@ from mpqueue.compat.functions.kernels import of_values
 from mpqueue.compat.graph import Tensor, convert_to_tensor, custom, get_default_graph
 from mpqueue.compat.ops import dtypes
 from mpqueue.parsing import csv
+from mpqueue.runs.rules import leading
 
 _CSV_TYPES: Final = (dtypes.float32, dtypes.float64, dtypes.int32, dtypes.int64, dtypes.string)
 
@@ -39,7 +40,7 @@ def decode_csv(
         options = {"na_value": na_value, "select_cols": select_cols}
         kernel = of_values(lambda texts, *rest: csv.decode_csv(texts, rest, field_delim, use_quote_delim, **options))
         kinds = [(each.dtype.base_dtype, texts.known_dims) for each in defaults]
-        return custom("DecodeCSV", [texts, *defaults], kinds, kernel, name=scope).outputs
+        return custom("DecodeCSV", [texts, *defaults], kinds, kernel, name=scope, rule=leading()).outputs
 
 
 def _check_columns(record_defaults: Any, select_cols: Any) -> None:

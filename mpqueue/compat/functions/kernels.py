@@ -7,7 +7,7 @@ import numpy as np
 
 from mpqueue.compat.graph import Operation, Running, Tensor, custom
 from mpqueue.compat.graph.make import array_of
-from mpqueue.compat.graph.nodes import Kernel
+from mpqueue.compat.graph.traits import Kernel
 from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import DType
 

@@ -14,6 +14,8 @@ from mpqueue.compat.ops.dtypes import DType, as_dtype, int64, string
 from mpqueue.compat.ops.infer import invalid
 from mpqueue.parsing import parse, sequence
 from mpqueue.parsing.features import Kind, Spec, checked
+from mpqueue.runs.rows import Rows, Value
+from mpqueue.runs.rules import Call, Rule, per_row
 
 Features = Mapping[Any, Any]
 
@@ -48,6 +50,16 @@ class _Outputs:
         for spec in self._specs:
             value = parsed[spec.name]
             yield from (value if spec.kind is Kind.VARLEN else [array_of(value)])
+
+    def rows(self, parsed: Features) -> Iterator[np.ndarray | list[np.ndarray]]:
+        """The values of the tensors for each record, of what `parse.parse_apart` gave."""
+        for spec in self._specs:
+            value = parsed[spec.name]
+            if spec.kind is Kind.VARLEN:
+                sparse = [parse.sparse_of_one(each) for each in value]
+                yield from ([each[place] for each in sparse] for place in range(3))
+            else:
+                yield value
 
     def structured(self, tensors: Iterator[Tensor]) -> dict[Any, Any]:
         """The tensors by feature."""
@@ -103,7 +115,7 @@ def parse_example(serialized: Any, features: Features, name: str | None = None, 
                 invalid(f"serialized must be a vector of serialized Examples, got shape {texts.shape}")
             return list(outputs.arrays(parse.parse_example(texts, wanted, example_names=names if names.size else None)))
 
-        made = custom("ParseExampleV2", inputs, list(outputs.kinds()), of_values(compute))
+        made = custom("ParseExampleV2", inputs, list(outputs.kinds()), of_values(compute), rule=per_row)
         return outputs.structured(iter(made.outputs))
 
 
@@ -126,8 +138,21 @@ def parse_single_example(
 
     parts = [_Outputs(checked(wanted), ())]
     with get_default_graph().name_scope(name or "ParseSingleExample"):
-        (found,) = _single("ParseSingleExample", serialized, _texts(example_names, "names"), parts, parsed)
+        label = _texts(example_names, "names")
+        (found,) = _single("ParseSingleExample", serialized, label, parts, parsed, _apart(wanted, parts[0]))
         return found
+
+
+def _apart(wanted: dict[Any, Any], outputs: _Outputs) -> Rule:
+    """The rule by which single Examples without names are parsed, many at once."""
+
+    def rule(call: Call) -> Sequence[Value]:
+        texts, label = call.inputs
+        if not isinstance(texts, Rows) or texts.rank != 0 or isinstance(label, Rows) or label.size:
+            return per_row(call)
+        return [Rows(each) for each in outputs.rows(parse.parse_apart([*texts.values], wanted))]
+
+    return rule
 
 
 @public("parse_single_sequence_example(...)", like=sequence.parse_single_sequence_example)
@@ -160,7 +185,12 @@ def parse_single_sequence_example(
 
 
 def _single(
-    kind: str, serialized: Any, label: Tensor, parts: list[_Outputs], parsed: Callable[[bytes, Any], Sequence[Features]]
+    kind: str,
+    serialized: Any,
+    label: Tensor,
+    parts: list[_Outputs],
+    parsed: Callable[[bytes, Any], Sequence[Features]],
+    rule: Rule = per_row,
 ) -> list[dict[Any, Any]]:
     """The features that a node parses out of one text."""
     text = _texts(serialized, "serialized")
@@ -172,6 +202,7 @@ def _single(
         found = parsed(text.item(), label.reshape(-1)[0] if label.size else None)
         return [array for part, values in zip(parts, found, strict=True) for array in part.arrays(values)]
 
-    made = custom(kind, [text, label], [each for part in parts for each in part.kinds()], of_values(compute))
+    kinds = [each for part in parts for each in part.kinds()]
+    made = custom(kind, [text, label], kinds, of_values(compute), rule=rule)
     tensors = iter(made.outputs)
     return [part.structured(tensors) for part in parts]

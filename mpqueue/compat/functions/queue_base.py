@@ -14,8 +14,8 @@ from mpqueue.compat.functions.declare import public_class
 from mpqueue.compat.functions.kernels import of_values
 from mpqueue.compat.functions.select import gather
 from mpqueue.compat.graph import Operation, Tensor, convert_to_tensor, custom
-from mpqueue.compat.graph.nodes import Kernel
 from mpqueue.compat.graph.state import held
+from mpqueue.compat.graph.traits import Kernel
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, merged
 from mpqueue.compat.ops.dtypes import DType, as_dtype

@@ -15,8 +15,8 @@ from mpqueue.compat.functions.declare import public_class
 from mpqueue.compat.functions.kernels import of_values, with_own
 from mpqueue.compat.functions.queue_base import QueueBase
 from mpqueue.compat.graph import Operation, Tensor, convert_to_tensor, custom
-from mpqueue.compat.graph.nodes import Kernel
 from mpqueue.compat.graph.state import handle_of, held
+from mpqueue.compat.graph.traits import Kernel
 from mpqueue.compat.ops import dtypes
 from mpqueue.compat.ops.dims import Dims, merged
 from mpqueue.compat.ops.dtypes import DType
@@ -62,7 +62,7 @@ class ReaderBase:
         Args:
             queue: A queue of texts, or its handle.
         """
-        read = of_values(lambda reader, queue: held(reader).read(_Units(held(queue))))
+        read = of_values(lambda reader, queue: held(reader).read(Units(held(queue))))
         return ReaderRead(*self._reading("ReaderReadV2", [_handle(queue)], (), read, name))
 
     def read_up_to(self, queue: Any, num_records: Any, name: str | None = None) -> ReaderReadUpTo:
@@ -74,7 +74,7 @@ class ReaderBase:
         """
         count = convert_to_tensor(num_records, dtypes.int64, "num_records")
         merged(count.known_dims, ())
-        read = of_values(lambda reader, queue, n: held(reader).read_up_to(_Units(held(queue)), int(n)))
+        read = of_values(lambda reader, queue, n: held(reader).read_up_to(Units(held(queue)), int(n)))
         return ReaderReadUpTo(*self._reading("ReaderReadUpToV2", [_handle(queue), count], (None,), read, name))
 
     def _reading(self, kind: str, inputs: list[Tensor], dims: Dims, kernel: Kernel, name: str | None) -> list[Tensor]:
@@ -114,7 +114,7 @@ class ReaderBase:
         return custom("ReaderRestoreStateV2", [self.reader_ref, saved], (), kernel, name=name, bound=True)
 
 
-class _Units:
+class Units:
     """A queue as a reader takes its work units from it."""
 
     def __init__(self, core: QueueCore) -> None:

@@ -6,10 +6,12 @@ From the ground up::
     scopes.py     what applies to new nodes (names, devices, branches, the default graph), and collections
     targets.py    the servers that sessions name
     state.py      what the kernels of a session share, and handles to it
+    traits.py     the facts about an operation that need not be said of each
     nodes.py      Operation, Tensor, Graph
     graph.py      the default graph
     plan.py       the order of operations for some fetches and feeds
     run.py        carrying out a plan
+    records.py    a plan that can be carried out for many records at once
     make.py       nodes with a kernel: of an array, of an operation of the table, of one's own
     convert.py    values to tensors
     static.py     values that are known while the graph is built

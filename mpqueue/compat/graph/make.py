@@ -6,13 +6,15 @@ from typing import Any, Final, Unpack
 import numpy as np
 
 from mpqueue.compat.graph.graph import Graph, get_default_graph
-from mpqueue.compat.graph.nodes import Entries, Kernel, Operation, Tensor, Traits
+from mpqueue.compat.graph.nodes import Operation, Tensor
 from mpqueue.compat.graph.state import Running
+from mpqueue.compat.graph.traits import Entries, Kernel, Traits
 from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import DType, as_dtype
 from mpqueue.compat.ops.known import Constant
 from mpqueue.compat.ops.registry import Op
 from mpqueue.errors import InvalidArgumentError, OpError
+from mpqueue.runs.rules import per_row
 
 _REFUSALS: Final = (ValueError, IndexError, TypeError)  # what NumPy raises for arrays that do not fit
 
@@ -55,7 +57,8 @@ def node_of(array: np.ndarray, name: str) -> Tensor:
     frozen = np.array(array, order="C")  # a copy: the caller may go on writing into his
     frozen.flags.writeable = False
     dtype = as_dtype(array.dtype)
-    traits: Traits = {"entries": lambda _place: frozen, "attributes": {"dtype": dtype, "value": frozen}}
+    attributes = {"dtype": dtype, "value": frozen}
+    traits: Traits = {"entries": lambda _place: frozen, "attributes": attributes, "rule": per_row}
     kind = [(dtype, frozen.shape)]
     return custom("Const", (), kind, lambda _run, _inputs: (frozen,), name=name, **traits).outputs[0]
 
@@ -79,16 +82,17 @@ def table_node(
     dims = definition.infer(*groups, **attributes)
     shapes = dims if isinstance(dims, list) else [dims] * len(outputs)
     kernel = _kernel(definition, [len(group) if isinstance(group, list) else None for group in groups], attributes)
-    traits: Traits = {"entries": _entries(definition, groups, attributes), "attributes": attributes}
+    entries = _entries(definition, groups, attributes)
+    traits: Traits = {"entries": entries, "attributes": attributes, "rule": definition.rows}
     return custom(definition.name, tensors, list(zip(outputs, shapes, strict=True)), kernel, name=name, **traits)
 
 
 def _kernel(definition: Op, lengths: list[int | None], attributes: dict[str, Any]) -> Kernel:
     compute, several, grouped = definition.compute, _has_several(definition), _grouper(lengths)
 
-    def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+    def kernel(_run: Running, values: list[np.ndarray], **changes: Any) -> Sequence[np.ndarray]:
         try:
-            out = compute(*grouped(values), **attributes)
+            out = compute(*grouped(values), **(attributes | changes if changes else attributes))
             return [array_of(each) for each in out] if several else (array_of(out),)
         except _REFUSALS as error:
             raise _refused(definition.infer, grouped(values), attributes, error) from error

@@ -7,31 +7,21 @@ variable finds its state in the run's session. An operation is *blocking* if its
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 
 from mpqueue.compat.graph.scopes import Collections, Scoped, graphs, sessions
-from mpqueue.compat.graph.state import Running
 from mpqueue.compat.graph.symbolic import Operators, WithoutValue
+from mpqueue.compat.graph.traits import Kernel, Traits
 from mpqueue.compat.ops.dims import Dims, merged
 from mpqueue.compat.ops.dtypes import DType
 from mpqueue.compat.ops.known import Known
 from mpqueue.compat.ops.tensorshape import TensorShape, as_shape
 
-Kernel = Callable[[Running, list[np.ndarray]], Sequence[np.ndarray]]
-Entries = Callable[[int], np.ndarray | None]
+_STATE = ("name", "type", "kernel", "blocking", "bound", "attributes", "rule")  # for another process
 
 _Attached = TypeVar("_Attached")
-
-
-class Traits(TypedDict, total=False):
-    """The facts about an operation that need not be said of each."""
-
-    entries: Entries  # what is known of an output's value before a run, by the number of the output
-    blocking: bool  # the kernel may wait for others
-    bound: bool  # what it does depends on state of the session, other than queues and readers
-    attributes: dict[str, Any]  # what `Operation.get_attr` tells
 
 
 class Operation:
@@ -62,7 +52,7 @@ class Operation:
         self.graph, self.name, self.type = graph, name, kind
         self.inputs = tuple(inputs)
         self.control_inputs: tuple[Operation, ...] = ()
-        self.kernel, self.entries = kernel, traits.get("entries")
+        self.kernel, self.entries, self.rule = kernel, traits.get("entries"), traits.get("rule")
         self.blocking, self.bound = traits.get("blocking", False), traits.get("bound", False)
         self.attributes = traits.get("attributes", {})
         self.device, self.branch = graph.scopes.device, graph.scopes.branch
@@ -92,7 +82,7 @@ class Operation:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the part that a plan needs in another process; the graph stays here."""
-        return {name: getattr(self, name) for name in ("name", "type", "kernel", "blocking", "bound")}
+        return {name: getattr(self, name) for name in _STATE}
 
     def __repr__(self) -> str:
         return f"<tf.Operation {self.name!r} type={self.type}>"

@@ -12,7 +12,8 @@ caller), and so is every view of it: who keeps a value beyond the run, or hands 
 
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any
 
@@ -40,8 +41,14 @@ class Run:
 
     def carry_out(self, plan: Plan, values: Mapping[Tensor, np.ndarray]) -> Slots:
         """Run the plan of this run; `execute` is for the parts of it that are plans themselves."""
-        with self.session.scope.active(), np.errstate(all="ignore"):
+        with self.entered():
             return self.execute(plan, values)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """A context in which steps of this run may be computed."""
+        with self.session.scope.active(), np.errstate(all="ignore"):
+            yield
 
     def execute(self, plan: Plan, values: Mapping[Tensor, np.ndarray]) -> Slots:
         """Run a plan, within a run.
@@ -62,12 +69,18 @@ class Run:
             self._execute_apart(plan, slots)
         else:
             for step in plan.steps:
-                _store(step, self._compute(step, slots), slots)
+                store(step, self.compute(step, slots), slots)
         return slots
 
-    def _compute(self, step: Step, slots: Slots) -> Any:
+    def compute(self, step: Step, slots: Slots) -> Any:
+        """Return the outputs of a step of this run, whose inputs are in their slots; errors as `execute`."""
+        return self.call(step, step.op.kernel, self, [slots[place] for place in step.inputs])
+
+    @staticmethod
+    def call(step: Step, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function on behalf of a step: an error says which operation raised it."""
         try:
-            return step.op.kernel(self, [slots[place] for place in step.inputs])
+            return function(*args)
         except OpError as error:
             if error.op is None:
                 error._op = step.op
@@ -109,7 +122,7 @@ class Run:
                 failure = failure or outcome
                 self.scope.cancel("another operation of the run failed")
                 continue
-            _store(step, outcome, slots)
+            store(step, outcome, slots)
             for each in step.after:
                 missing[each] -= 1
                 if not missing[each]:
@@ -126,12 +139,13 @@ class Run:
     def _outcome(self, step: Step, slots: Slots) -> Any:
         """The outputs of an operation, or what it raised."""
         try:
-            return self._compute(step, slots)
+            return self.compute(step, slots)
         except BaseException as error:
             return error
 
 
-def _store(step: Step, outputs: Any, slots: Slots) -> None:
+def store(step: Step, outputs: Any, slots: Slots) -> None:
+    """Put the outputs of a step into their slots."""
     for place, value in zip(step.outputs, outputs, strict=True):
         if place is not None:
             slots[place] = value

@@ -3,8 +3,8 @@
 State is kept in `SessionState` and ends with the session. Two sessions of one graph share nothing.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
 from mpqueue.compat.graph.feeds import Fetches, fed_values
@@ -122,11 +122,21 @@ class Session(SessionState):
         return plan
 
     def _carry_out(self, plan: Plan, values: dict[Tensor, Any]) -> list[Any]:
+        with self.running() as run:
+            return run.carry_out(plan, values)
+
+    @contextmanager
+    def running(self) -> Iterator[Run]:
+        """A context of one run, during which the session keeps its state.
+
+        Raises:
+            RuntimeError: The session is closed, or the graph is empty.
+        """
         with self.lock:
             self._check_usable()
             self._num_runs += 1
         try:
-            return Run(self).carry_out(plan, values)
+            yield Run(self)
         finally:
             with self.lock:
                 self._num_runs -= 1

@@ -9,6 +9,7 @@ from mpqueue.compat.ops.dims import Dims, axis_in, merged, merged_all, with_rank
 from mpqueue.compat.ops.infer import int_of, ints_of, invalid
 from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.registry import INDEX, Types, op
+from mpqueue.runs.axes import along, along_attribute
 
 
 def _concatenated(values: Sequence[Known], axis: Known) -> Dims:
@@ -44,7 +45,7 @@ def _entries_of_vector(vector: Known) -> Array | None:
     return entries if entries is not None and entries.ndim == 1 else None
 
 
-@op("ConcatV2", "values: N * T, axis: I[] -> T", infer=_concatenated, entries=_entries_together)
+@op("ConcatV2", "values: N * T, axis: I[] -> T", infer=_concatenated, entries=_entries_together, rows=along(-1))
 def concat(values: Sequence[Array], axis: Array) -> Array:
     """The arrays one behind the other along ``axis``."""
     return np.concatenate(values, axis.item())
@@ -65,7 +66,7 @@ def _packed_entries(values: Sequence[Known], *, axis: int) -> Array | None:
     return np.array([None if each is None else each.item() for each in scalars], object)
 
 
-@op("Pack", "values: N * T -> T", infer=_packed, entries=_packed_entries)
+@op("Pack", "values: N * T -> T", infer=_packed, entries=_packed_entries, rows=along_attribute("axis", adds=1))
 def pack(values: Sequence[Array], *, axis: int = 0) -> Array:
     """The arrays side by side along a new axis."""
     return np.stack(values, axis)
@@ -80,7 +81,7 @@ def _unpacked(value: Known, *, num: int, axis: int) -> list[Dims]:
     return [dims[:place] + dims[place + 1 :]] * num
 
 
-@op("Unpack", "value: T -> num * T", infer=_unpacked)
+@op("Unpack", "value: T -> num * T", infer=_unpacked, rows=along_attribute("axis"))
 def unpack(value: Array, *, num: int, axis: int = 0) -> list[Array]:
     """The slices along ``axis``, without it."""
     if value.shape[axis] != num:
@@ -112,7 +113,7 @@ def _split_evenly(axis: Known, value: Known, *, num_split: int) -> list[Dims]:
     return _in_parts(value, axis, num_split, sizes_of)
 
 
-@op("Split", "axis: int32[], value: T -> num_split * T", infer=_split_evenly)
+@op("Split", "axis: int32[], value: T -> num_split * T", infer=_split_evenly, rows=along(0))
 def split(axis: Array, value: Array, *, num_split: int) -> list[Array]:
     """Equal parts along ``axis``."""
     return np.split(value, num_split, int(axis))
@@ -145,6 +146,7 @@ def _parts(total: int | None, sizes: list[int]) -> list[int | None]:
     "value: T, size_splits: L[_], axis: int32 -> num_split * T",
     L=Types((dtypes.int8, *INDEX.allowed), dtypes.int64),
     infer=_split_by_sizes,
+    rows=along(2, only_first=True),
 )
 def split_v(value: Array, size_splits: Array, axis: Array, *, num_split: int) -> list[Array]:
     """Parts of the given sizes along ``axis``; one size may be -1, the rest."""

@@ -11,6 +11,9 @@ from mpqueue.compat.ops.infer import int_of, invalid, shape_of
 from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.literals import blank
 from mpqueue.compat.ops.registry import FLOATS, NUMBERS, SIGNED, Types, op
+from mpqueue.runs import axes
+from mpqueue.runs.axes import of_shape
+from mpqueue.runs.rules import elementwise
 
 
 def _filled(dims: Known, _value: Known) -> Dims:
@@ -69,13 +72,13 @@ def lin_space(start: Array, stop: Array, num: Array) -> Array:
     return np.linspace(start, stop, int(num), dtype=start.dtype)
 
 
-@op("ZerosLike", "x: T[...] -> T[...]")
+@op("ZerosLike", "x: T[...] -> T[...]", rows=elementwise)
 def zeros_like(x: Array) -> Array:
     """Zeros (False, empty text) in the shape and type of ``x``."""
     return blank(x.shape, x)
 
 
-@op("OnesLike", "x: T[...] -> T[...]", T=(*NUMBERS, dtypes.bool_))
+@op("OnesLike", "x: T[...] -> T[...]", rows=elementwise, T=(*NUMBERS, dtypes.bool_))
 def ones_like(x: Array) -> Array:
     """Ones in the shape and type of ``x``."""
     return np.ones_like(x)
@@ -89,7 +92,7 @@ def _vector_per_axis(input: Known, **_attrs: object) -> Dims:
     return (None if input.known_dims is None else len(input.known_dims),)
 
 
-@op("Shape", "input: T -> out_type", infer=_vector_per_axis, entries=_entries_of_shape)
+@op("Shape", "input: T -> out_type", infer=_vector_per_axis, entries=_entries_of_shape, rows=of_shape)
 def shape(input: Array, *, out_type: DType = int32) -> Array:
     """The sizes of the axes."""
     return np.array(input.shape, out_type.as_numpy_dtype)
@@ -99,7 +102,7 @@ def _entries_of_size(input: Known, **_attrs: object) -> Array | None:
     return np.array(count(input.known_dims), object) if is_known(input.known_dims) else None
 
 
-@op("Size", "input: T -> out_type[]", entries=_entries_of_size)
+@op("Size", "input: T -> out_type[]", entries=_entries_of_size, rows=of_shape)
 def size(input: Array, *, out_type: DType = int32) -> Array:
     """The number of elements."""
     return np.array(input.size, out_type.as_numpy_dtype)
@@ -109,7 +112,7 @@ def _entries_of_rank(input: Known) -> Array | None:
     return None if input.known_dims is None else np.array(len(input.known_dims), object)
 
 
-@op("Rank", "input: T -> int32[]", entries=_entries_of_rank)
+@op("Rank", "input: T -> int32[]", entries=_entries_of_rank, rows=of_shape)
 def rank(input: Array) -> Array:
     """The number of axes."""
     return np.array(input.ndim, np.int32)
@@ -154,6 +157,7 @@ def _one_hot(indices: Known, depth: Known, *_values: Known, axis: int) -> Dims:
     "indices: TI, depth: int32[], on_value: T[], off_value: T[] -> T",
     TI=Types((dtypes.uint8, dtypes.int8, dtypes.int32, dtypes.int64), dtypes.int64),
     infer=_one_hot,
+    rows=axes.one_hot,
 )
 def one_hot(indices: Array, depth: Array, on_value: Array, off_value: Array, *, axis: int = -1) -> Array:
     """``on_value`` at the index along a new axis, ``off_value`` elsewhere; an index outside marks nothing."""

@@ -10,6 +10,8 @@ from mpqueue.compat.ops.dtypes import DType, int32
 from mpqueue.compat.ops.infer import int_of, ints_of, invalid
 from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.registry import INDEX, NUMBERS, SUBSCRIPT, Types, op
+from mpqueue.runs import axes
+from mpqueue.runs.rules import elementwise
 
 
 def _sliced(input: Known, begin: Known, size: Known) -> Dims:
@@ -34,7 +36,13 @@ def _slice_size(have: int | None, start: int | None, length: int) -> int | None:
     return have - start
 
 
-@op("Slice", "input: T, begin: I[n], size: I[n] -> T", "slice(input as input_, begin, size, name)", infer=_sliced)
+@op(
+    "Slice",
+    "input: T, begin: I[n], size: I[n] -> T",
+    "slice(input as input_, begin, size, name)",
+    infer=_sliced,
+    rows=axes.slice,
+)
 def slice(input: Array, begin: Array, size: Array) -> Array:
     """``size[axis]`` elements from ``begin[axis]`` on; a size of -1 means the rest."""
     if begin.shape != (input.ndim,) or size.shape != (input.ndim,):
@@ -66,7 +74,7 @@ def _gathered(params: Known, indices: Known, axis: Known, *, batch_dims: int) ->
     return source[:place] + picks[batch:] + source[place + 1 :]
 
 
-@op("GatherV2", "params: T, indices: I, axis: A -> T", I=SUBSCRIPT, A=INDEX, infer=_gathered)
+@op("GatherV2", "params: T, indices: I, axis: A -> T", I=SUBSCRIPT, A=INDEX, infer=_gathered, rows=axes.gather)
 def gather(params: Array, indices: Array, axis: Array, *, batch_dims: int = 0) -> Array:
     """The slices along ``axis`` with the given numbers."""
     place = axis_in(int(axis), params.ndim)
@@ -134,7 +142,7 @@ def _selected(condition: Known, t: Known, e: Known) -> Dims:
     return merged(mask, dims)
 
 
-@op("Select", "condition: bool, t: T, e: T -> T", infer=_selected)
+@op("Select", "condition: bool, t: T, e: T -> T", infer=_selected, rows=axes.select)
 def select(condition: Array, t: Array, e: Array) -> Array:
     """Elements, or rows, or all of ``t`` where the condition holds, else of ``e``."""
     if t.shape != e.shape:
@@ -146,7 +154,7 @@ def select(condition: Array, t: Array, e: Array) -> Array:
     return np.where(condition, t, e)
 
 
-@op("SelectV2", "condition: bool[...], t: T[...], e: T[...] -> T[...]")
+@op("SelectV2", "condition: bool[...], t: T[...], e: T[...] -> T[...]", rows=elementwise)
 def select_v2(condition: Array, t: Array, e: Array) -> Array:
     """Elements of ``t`` or of ``e`` as by `select`, with broadcasting."""
     return np.where(condition, t, e)

@@ -11,6 +11,8 @@ from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.literals import blank
 from mpqueue.compat.ops.registry import op
 from mpqueue.compat.ops.signature import Axes
+from mpqueue.runs import axes
+from mpqueue.runs.rules import elementwise
 
 
 def _reshaped(tensor: Known, shape: Known) -> Dims:
@@ -38,7 +40,7 @@ def _divided(total: int, part: int) -> int:
     return total // part
 
 
-@op("Reshape", "tensor: T, shape: I -> T", "reshape", infer=_reshaped)
+@op("Reshape", "tensor: T, shape: I -> T", "reshape", infer=_reshaped, rows=axes.reshape)
 def reshape(tensor: Array, shape: Array) -> Array:
     """The elements in another shape; one size may be -1."""
     return tensor.reshape(_filled_in(tensor.shape, [int(size) for size in shape]))
@@ -65,7 +67,13 @@ def _squeezed(input: Known, *, squeeze_dims: Axes) -> Dims:
     return without(dims, axes, keep_dims=False) if squeeze_dims else tuple(size for size in dims if size != 1)
 
 
-@op("Squeeze", "input: T -> T", "squeeze(input, squeeze_dims as axis=None, name, squeeze_dims=axis)", infer=_squeezed)
+@op(
+    "Squeeze",
+    "input: T -> T",
+    "squeeze(input, squeeze_dims as axis=None, name, squeeze_dims=axis)",
+    infer=_squeezed,
+    rows=axes.squeeze,
+)
 def squeeze(input: Array, *, squeeze_dims: Axes = ()) -> Array:
     """Without the axes of size 1, or those of them that ``axis`` names."""
     return np.squeeze(input, squeeze_dims or None)
@@ -81,7 +89,13 @@ def _expanded(input: Known, dim: Known) -> Dims:
     return (*dims[:place], 1, *dims[place:])
 
 
-@op("ExpandDims", "input: T, dim: I -> T", "expand_dims(input, dim as axis=None, name, dim=axis)", infer=_expanded)
+@op(
+    "ExpandDims",
+    "input: T, dim: I -> T",
+    "expand_dims(input, dim as axis=None, name, dim=axis)",
+    infer=_expanded,
+    rows=axes.along(1, adds=1),
+)
 def expand_dims(input: Array, dim: Array) -> Array:
     """With one more axis of size 1 at ``axis``, which may count from the right."""
     return np.expand_dims(input, dim.item())
@@ -97,7 +111,7 @@ def _transposed(x: Known, perm: Known) -> Dims:
     return tuple(known[axis_in(axis, len(axes), "perm dim")] for axis in axes)
 
 
-@op("Transpose", "x: T, perm: I[_] -> T", infer=_transposed)
+@op("Transpose", "x: T, perm: I[_] -> T", infer=_transposed, rows=axes.transpose)
 def transpose(x: Array, perm: Array) -> Array:
     """The axes in the order of ``perm``."""
     return np.transpose(x, perm)
@@ -117,7 +131,7 @@ def _times(size: int | None, factor: int | None) -> int | None:
     return None if size is None or factor is None else size * factor
 
 
-@op("Tile", "input: T, multiples: I[_] -> T", "tile", infer=_tiled)
+@op("Tile", "input: T, multiples: I[_] -> T", "tile", infer=_tiled, rows=axes.tile)
 def tile(input: Array, multiples: Array) -> Array:
     """The array repeated ``multiples[axis]`` times along each axis."""
     if multiples.size != input.ndim:
@@ -141,20 +155,20 @@ def _padded(input: Known, paddings: Known, *_value: Known, **_mode: str) -> Dims
     return tuple(None if size is None else size + int(row.sum()) for size, row in zip(dims, widths, strict=True))
 
 
-@op("PadV2", "input: T, paddings: I[_ 2], constant_values: T -> T", infer=_padded)
+@op("PadV2", "input: T, paddings: I[_ 2], constant_values: T -> T", infer=_padded, rows=axes.pad)
 def pad_v2(input: Array, paddings: Array, constant_values: Array) -> Array:
     """``paddings[axis]`` elements of one value before and after the array."""
     merged_size(len(paddings), input.ndim)
     return np.pad(input, paddings, constant_values=constant_values.item()) if input.ndim else input
 
 
-@op("Pad", "input: T, paddings: I[_ 2] -> T", infer=_padded)
+@op("Pad", "input: T, paddings: I[_ 2] -> T", infer=_padded, rows=axes.pad)
 def pad(input: Array, paddings: Array) -> Array:
     """``paddings[axis]`` zeros before and after the array."""
     return pad_v2(input, paddings, blank((), input))  # type: ignore[no-any-return]
 
 
-@op("MirrorPad", "input: T, paddings: I[_ 2] -> T", infer=_padded)
+@op("MirrorPad", "input: T, paddings: I[_ 2] -> T", infer=_padded, rows=axes.pad)
 def mirror_pad(input: Array, paddings: Array, *, mode: str) -> Array:
     """The array's own elements mirrored around it, without ("REFLECT") or with ("SYMMETRIC") the edge itself."""
     merged_size(len(paddings), input.ndim)
@@ -173,19 +187,19 @@ def _reversed(tensor: Known, axis: Known) -> Dims:
     return dims
 
 
-@op("ReverseV2", "tensor: T, axis: I[_] -> T", "reverse", infer=_reversed)
+@op("ReverseV2", "tensor: T, axis: I[_] -> T", "reverse", infer=_reversed, rows=axes.along(1))
 def reverse(tensor: Array, axis: Array) -> Array:
     """Backwards along the named axes."""
     return np.flip(tensor, tuple(int(each) for each in axis)) if axis.size else tensor
 
 
-@op("Identity", "input: T[...] -> T[...]", entries=Known.known_entries)
+@op("Identity", "input: T[...] -> T[...]", entries=Known.known_entries, rows=elementwise)
 def identity(input: Array) -> Array:
     """The same values."""
     return input
 
 
-@op("StopGradient", "input: T[...] -> T[...]", "stop_gradient")
+@op("StopGradient", "input: T[...] -> T[...]", "stop_gradient", rows=elementwise)
 def stop_gradient(input: Array) -> Array:
     """The same values."""
     return input
@@ -195,7 +209,7 @@ def _ensured(input: Known, *, shape: Dims) -> Dims:
     return merged(input.known_dims, shape)
 
 
-@op("EnsureShape", "input: T -> T", "ensure_shape(input as x, shape, name)", infer=_ensured)
+@op("EnsureShape", "input: T -> T", "ensure_shape(input as x, shape, name)", infer=_ensured, rows=axes.ensure_shape)
 def ensure_shape(input: Array, *, shape: Dims) -> Array:
     """The same values, known to have ``shape``; another one is an `InvalidArgumentError` of the run."""
     merged(input.shape, shape)

@@ -8,6 +8,7 @@ from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.registry import op
 from mpqueue.parsing import json_example, raw
 from mpqueue.readers import files
+from mpqueue.runs.rules import elementwise, leading
 
 
 def _numbers(bytes: Known, *, out_type: DType, fixed_length: int | None, **_order: bool) -> Dims:
@@ -20,6 +21,7 @@ def _numbers(bytes: Known, *, out_type: DType, fixed_length: int | None, **_orde
     "bytes: string -> out_type",
     "decode_raw(bytes as input_bytes=None, out_type=None, little_endian, name, bytes=input_bytes, *, fixed_length)",
     infer=_numbers,
+    rows=leading(),
 )
 def decode_raw(bytes: Array, *, out_type: DType, little_endian: bool = True, fixed_length: int | None = None) -> Array:
     """Texts as the memory of numbers, with one more axis at the end.
@@ -40,7 +42,7 @@ def decode_raw(bytes: Array, *, out_type: DType, little_endian: bool = True, fix
     return raw.decode_raw(bytes, out_type, little_endian, fixed_length=fixed_length)
 
 
-@op("DecodeJSONExample", "json_examples: string[...] -> string[...]", "decode_json_example")
+@op("DecodeJSONExample", "json_examples: string[...] -> string[...]", "decode_json_example", rows=elementwise)
 def decode_json_example(json_examples: Array) -> Any:
     """Examples written as JSON, as serialized ones, of the same shape.
 

@@ -11,6 +11,7 @@ from mpqueue.compat.ops.infer import ints_of
 from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.registry import FLOATS, Types, op
 from mpqueue.images import colour, files, resize
+from mpqueue.runs.axes import of_images, of_stacks
 
 
 @op("DecodeJpeg", "contents: string[] -> uint8[_ _ channels]", "image.decode_jpeg")
@@ -109,11 +110,11 @@ _BY_NAME: Final = (
 )
 for _kind, _result, _name, _function in _BY_NAME:
     _form = f"image.{_name}(images, size, align_corners, name, half_pixel_centers)"
-    op(_kind, f"images: T[_ _ _ _], size: int32[2] -> {_result}", _form, T=_PIXELS, infer=_resized)(_function)
+    _pattern = f"images: T[_ _ _ _], size: int32[2] -> {_result}"
+    op(_kind, _pattern, _form, T=_PIXELS, infer=_resized, rows=of_stacks)(_function)
 
-op("ResizeArea", "images: T[_ _ _ _], size: int32[2] -> float32", "image.resize_area", T=_PIXELS, infer=_resized)(
-    resize.area
-)
+_AREA: Final = "images: T[_ _ _ _], size: int32[2] -> float32"
+op("ResizeArea", _AREA, "image.resize_area", T=_PIXELS, infer=_resized, rows=of_stacks)(resize.area)
 
 _SMALL_FLOATS: Final = Types((dtypes.float16, dtypes.float32), dtypes.float32)
 _SPACE: Final = Types(FLOATS, dtypes.float32)
@@ -122,6 +123,6 @@ _SAME = "T[... h w c]"
 op("AdjustContrastv2", f"images: {_SAME}, contrast_factor: float32 -> {_SAME}", T=_SMALL_FLOATS)(colour.adjust_contrast)
 op("AdjustHue", f"images: {_SAME}, delta: float32 -> {_SAME}", T=_SMALL_FLOATS)(colour.adjust_hue)
 op("AdjustSaturation", f"images: {_SAME}, scale: float32 -> {_SAME}", T=_SMALL_FLOATS)(colour.adjust_saturation)
-op("RGBToHSV", "images: T[... 3] -> T[... 3]", "image.rgb_to_hsv", T=_SPACE)(colour.rgb_to_hsv)
-op("HSVToRGB", "images: T[... 3] -> T[... 3]", "image.hsv_to_rgb", T=_SPACE)(colour.hsv_to_rgb)
-op("RGBToGrayscale", "images: float32[... 3] -> float32[... 1]")(colour.rgb_to_grayscale)
+op("RGBToHSV", "images: T[... 3] -> T[... 3]", "image.rgb_to_hsv", T=_SPACE, rows=of_images)(colour.rgb_to_hsv)
+op("HSVToRGB", "images: T[... 3] -> T[... 3]", "image.hsv_to_rgb", T=_SPACE, rows=of_images)(colour.hsv_to_rgb)
+op("RGBToGrayscale", "images: float32[... 3] -> float32[... 1]", rows=of_images)(colour.rgb_to_grayscale)

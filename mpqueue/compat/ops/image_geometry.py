@@ -1,6 +1,7 @@
 """Images the other way round, parts of images, and images in larger ones: of one image or a stack of them."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from mpqueue.compat.ops.dtypes import float32
 from mpqueue.compat.ops.infer import int_of
 from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.registry import INDEX, op
+from mpqueue.runs.axes import of_images
 
 
 def checked_image(dims: Dims) -> Dims:
@@ -35,7 +37,14 @@ Raises:
     ValueError: Another rank, or a size of 0.
 """
 
-    @op(name, "image: T -> T", f"image.{public}(image)", infer=lambda image: checked_image(image.known_dims), doc=text)
+    @op(
+        name,
+        "image: T -> T",
+        f"image.{public}(image)",
+        infer=lambda image: checked_image(image.known_dims),
+        doc=text,
+        rows=of_images,
+    )
     def flip(image: Array) -> Array:
         checked_image(image.shape)
         return np.flip(image, axis)
@@ -50,14 +59,14 @@ def _turned(image: Known, *, k: int) -> Dims:
     return dims if dims is None or k % 2 == 0 else _with_size(dims, dims[-2], dims[-3])
 
 
-@op("Rot90", "image: T -> T", infer=_turned)
+@op("Rot90", "image: T -> T", infer=_turned, rows=of_images)
 def rot90(image: Array, *, k: int) -> Array:
     """Turned ``k`` times by 90 degrees, against the clock."""
     checked_image(image.shape)
     return np.rot90(image, k, (-3, -2))
 
 
-@op("TransposeImage", "image: T -> T", "image.transpose_image", infer=lambda image: _turned(image, k=1))
+@op("TransposeImage", "image: T -> T", "image.transpose_image", infer=partial(_turned, k=1), rows=of_images)
 def transpose_image(image: Array) -> Array:
     """Height and width swapped, of an image or a stack of them."""
     checked_image(image.shape)
@@ -88,7 +97,7 @@ def _cropped(image: Known, *window: Known) -> Dims:
     return _with_size(dims, *known[2:])
 
 
-@op("CropToBoundingBox", _WINDOW, f"image.crop_to_bounding_box({_ARGS})", infer=_cropped, **_TYPES)
+@op("CropToBoundingBox", _WINDOW, f"image.crop_to_bounding_box({_ARGS})", infer=_cropped, rows=of_images, **_TYPES)
 def crop_to_bounding_box(image: Array, *window: Array) -> Array:
     """The window of the given size whose top left corner is at the offsets.
 
@@ -114,7 +123,7 @@ def _padded(image: Known, *window: Known) -> Dims:
     return _with_size(dims, *known[2:])
 
 
-@op("PadToBoundingBox", _WINDOW, f"image.pad_to_bounding_box({_ARGS})", infer=_padded, **_TYPES)
+@op("PadToBoundingBox", _WINDOW, f"image.pad_to_bounding_box({_ARGS})", infer=_padded, rows=of_images, **_TYPES)
 def pad_to_bounding_box(image: Array, *window: Array) -> Array:
     """Zeros around the image so that it has the given size and its top left corner is at the offsets.
 
@@ -146,6 +155,7 @@ def _resized(image: Known, target_height: Known, target_width: Known) -> Dims:
     "image: T, target_height: A[], target_width: B[] -> T",
     "image.resize_image_with_crop_or_pad(image, target_height, target_width)",
     infer=_resized,
+    rows=of_images,
     A=INDEX,
     B=INDEX,
 )
@@ -180,14 +190,14 @@ def _margin(size: Any, fraction: Any) -> int:
     return int((size - size * float(fraction)) / 2)
 
 
-@op("CentralCrop", "image: T, central_fraction: float64[] -> T", infer=_central)
+@op("CentralCrop", "image: T, central_fraction: float64[] -> T", infer=_central, rows=of_images)
 def central_crop(image: Array, central_fraction: Array) -> Array:
     """The middle part."""
     rows, columns = (_margin(size, central_fraction) for size in image.shape[-3:-1])
     return image[..., rows : image.shape[-3] - rows, columns : image.shape[-2] - columns, :]
 
 
-@op("GrayscaleToRgb", "images: T[... w 1] -> T[... w 3]", "image.grayscale_to_rgb")
+@op("GrayscaleToRgb", "images: T[... w 1] -> T[... w 3]", "image.grayscale_to_rgb", rows=of_images)
 def grayscale_to_rgb(images: Array) -> Array:
     """The one channel three times.
 
@@ -207,6 +217,7 @@ def _inner_checked(image: Known) -> Dims:
     "image: T[... h w c] -> float32",
     "image.per_image_standardization(image)",
     infer=_inner_checked,
+    rows=of_images,
 )
 def per_image_standardization(image: Array) -> Array:
     """Each image with mean 0 and standard deviation 1, as float32; the deviation counts at least 1/sqrt(pixels).

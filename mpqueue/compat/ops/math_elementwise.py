@@ -17,6 +17,7 @@ from mpqueue.compat.ops.infer import invalid
 from mpqueue.compat.ops.known import Array
 from mpqueue.compat.ops.registry import ALL, COMPLEX, FLOATS, INTS, NUMBERS, REALS, SIGNED, op
 from mpqueue.errors import UnimplementedError
+from mpqueue.runs.rules import elementwise, of_one_shape
 
 Unary = Callable[[Array], Any]
 
@@ -81,7 +82,7 @@ def _declare(
     def applied(*arrays: Array) -> Any:
         return function(*arrays)  # a ufunc's own options are no attributes of the operation
 
-    op(name, signature, public, doc=doc, T=allowed)(applied)
+    op(name, signature, public, doc=doc, rows=elementwise, T=allowed)(applied)
 
 
 def _of(inputs: str) -> Callable[..., None]:
@@ -189,7 +190,7 @@ _declare("LogicalNot", "x: bool[...] -> bool[...]", "logical_not", "The other bo
 
 
 def _real_part(name: str, function: Unary) -> None:
-    @op(name, "x: T[...] -> Tout[...]", T=COMPLEX)
+    @op(name, "x: T[...] -> Tout[...]", rows=elementwise, T=COMPLEX)
     def part(x: Array, *, Tout: DType) -> Any:  # TensorFlow's name of the attribute
         return function(x).astype(Tout.as_numpy_dtype)
 
@@ -201,6 +202,7 @@ for _name, _one in (("ComplexAbs", np.abs), ("Real", np.real), ("Imag", np.imag)
 @op(
     "Cast",
     "x: S[...] -> DstT[...]",
+    rows=elementwise,
     entries=lambda x, *, DstT: x.known_entries() if DstT.is_integer and x.dtype.is_integer else None,
 )
 def cast(x: Array, *, DstT: DType) -> Array:
@@ -221,7 +223,13 @@ def _float_to_int(x: Array, to: DType) -> Array:
     return x.astype(wide).astype(to.as_numpy_dtype) if to.size < 4 or to.is_unsigned else x.astype(to.as_numpy_dtype)
 
 
-@op("AddN", "inputs: N * T -> T", T=NUMBERS, infer=lambda inputs: merged_all(each.known_dims for each in inputs))
+@op(
+    "AddN",
+    "inputs: N * T -> T",
+    T=NUMBERS,
+    infer=lambda inputs: merged_all(each.known_dims for each in inputs),
+    rows=of_one_shape,
+)
 def add_n(inputs: Sequence[Array]) -> Array:
     """The sum of arrays of one shape."""
     total = inputs[0]

@@ -11,6 +11,7 @@ from mpqueue.compat.ops.dtypes import DType, int64
 from mpqueue.compat.ops.infer import int_of, ints_of, invalid
 from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.registry import NUMBERS, REALS, op
+from mpqueue.runs.axes import along
 
 
 def reduced(input: Known, reduction_indices: Known, *, keep_dims: bool = False, **_attrs: Any) -> Dims:
@@ -77,7 +78,9 @@ def _reducing(function: _Reduction) -> Callable[..., Any]:
 for _name, (_types, _function) in _REDUCTIONS.items():
     # Python values for bools must be bools already: nothing is made one.
     _kind = "bool" if _types == (dtypes.bool_,) else "T"
-    op(_name, f"input: {_kind}, reduction_indices: I -> {_kind}", T=_types, infer=reduced)(_reducing(_function))
+    op(_name, f"input: {_kind}, reduction_indices: I -> {_kind}", T=_types, infer=reduced, rows=along(1))(
+        _reducing(_function)
+    )
 
 
 def _place(input: Known, dimension: Known, **_types: DType) -> Dims:
@@ -103,7 +106,7 @@ def _extreme_place(function: Callable[..., Any], last: float) -> Callable[..., A
 
 
 for _name, _first, _last in (("ArgMax", np.argmax, -np.inf), ("ArgMin", np.argmin, np.inf)):
-    op(_name, "input: T, dimension: I[] -> output_type", T=(*REALS, dtypes.bool_), infer=_place)(
+    op(_name, "input: T, dimension: I[] -> output_type", T=(*REALS, dtypes.bool_), infer=_place, rows=along(1))(
         _extreme_place(_first, _last)
     )
 
@@ -165,6 +168,7 @@ for _name, _ufunc, _what in (("Cumsum", np.add, "sum"), ("Cumprod", np.multiply,
         _name,
         "x: T[...], axis: I -> T[...]",
         T=NUMBERS,
+        rows=along(1),
         public=f"{_name.lower()}(x, axis=0, exclusive, reverse, name)",
         doc=f"The {_what} of each element and those before it (after it: ``reverse``) along an axis.",
     )(_running(_ufunc))

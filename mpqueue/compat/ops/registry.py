@@ -19,8 +19,8 @@ returns what is known of the shape of the output (a list of them for several out
 that cannot be. So may the function itself: in a run that becomes an `InvalidArgumentError`. The third text is the form
 of the public function, see `signature`.
 
-What else there is to say of an operation by itself (how it behaves under one more axis in front, say) belongs into its
-declaration, too, as one more keyword of `op` and field of `Op`.
+``rows`` is the rule by which it is computed for many records at once, see `mpqueue.runs`. What else there is to say of
+an operation by itself belongs into its declaration, too, as one more keyword of `op` and field of `Op`.
 """
 
 import functools
@@ -37,6 +37,7 @@ from mpqueue.compat.ops.dims import Dims
 from mpqueue.compat.ops.dtypes import DType
 from mpqueue.compat.ops.infer import Sizes, bound, shaped
 from mpqueue.compat.ops.signature import Axes, Signature
+from mpqueue.runs.rules import Rule, per_row
 
 _ARG: Final = re.compile(r"(?:(\w+): )?(?:(\w*) ?(\*) ?)?(\w*)(?:\[(.*)\])?")
 
@@ -71,6 +72,7 @@ class Op:
         entries: For vectors that describe shapes: the output's entries, None for those that are unknown, from what is
             known of the inputs; or None.
         pure: The output follows from the inputs alone.
+        rows: How it is computed for many records at once; None where it is not.
         defaults: Default values of attributes.
         public: The form of the public function, "" if there is none, or one that does more.
         doc: What it does.
@@ -84,6 +86,7 @@ class Op:
     by_hand: Callable[..., Any] | None = None
     entries: Callable[..., np.ndarray | None] | None = None
     pure: bool = True
+    rows: Rule | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
     public: str = ""
     doc: str = ""
@@ -146,6 +149,7 @@ def op(
     infer: Callable[..., Any] | None = None,
     entries: Callable[..., np.ndarray | None] | None = None,
     pure: bool = True,
+    rows: Rule = per_row,
     doc: str = "",
     **variables: Types | tuple[DType, ...],
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -158,7 +162,8 @@ def op(
         defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
         text = doc or inspect.getdoc(compute) or ""
         checked = _checked(compute, inputs)
-        TABLE[name] = Op(name, inputs, outputs, types, checked, infer, entries, pure, defaults, public, text)
+        rule = rows if pure else None
+        TABLE[name] = Op(name, inputs, outputs, types, checked, infer, entries, pure, rule, defaults, public, text)
         return checked
 
     return register

@@ -12,6 +12,7 @@ from mpqueue.compat.ops.dims import Dims, text
 from mpqueue.compat.ops.infer import ints_of, invalid
 from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.registry import SUBSCRIPT, op
+from mpqueue.runs import axes
 
 
 class Masks(NamedTuple):
@@ -125,6 +126,7 @@ def _entries(input: Known, begin: Known, end: Known, strides: Known, **masks: in
     I=SUBSCRIPT,
     infer=_strided,
     entries=_entries,
+    rows=axes.strided_slice,
 )
 def strided_slice(input: Array, begin: Array, end: Array, strides: Array, **of_entries: int) -> Array:
     """``input[...]`` with what the module's text describes between the brackets."""

@@ -14,6 +14,7 @@ from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.math_reduce import checked_axes, reduced
 from mpqueue.compat.ops.registry import INDEX, op
 from mpqueue.parsing.fingerprint import fingerprint64
+from mpqueue.runs.rules import elementwise, leading, of_one_shape
 
 _WEB_ALPHABET: Final = re.compile(rb"[A-Za-z0-9_-]*")
 
@@ -35,7 +36,7 @@ def _joined(inputs: Sequence[Known], **_separator: str) -> Dims:
     return merged_all(shapes) if shapes else ()
 
 
-@op("StringJoin", "inputs: N * string -> string", infer=_joined)
+@op("StringJoin", "inputs: N * string -> string", infer=_joined, rows=of_one_shape)
 def string_join(inputs: Sequence[Array], *, separator: str = "") -> Array:
     """The texts one behind the other; scalars beside arrays are repeated."""
     shapes = {each.shape for each in inputs if each.ndim}
@@ -92,6 +93,7 @@ def _cut(input: Known, pos: Known, len: Known, *, unit: str) -> Dims:
     "substr(input, pos, len, name, unit)",
     T=INDEX.allowed,
     infer=_cut,
+    rows=leading(),
 )
 def substr(input: Array, pos: Array, len: Array, *, unit: str = "BYTE") -> Array:
     """``len`` bytes from ``pos`` on, fewer at the end; a negative ``pos`` counts from the end.
@@ -174,7 +176,7 @@ def _bucketed(input: Known, *, num_buckets: int) -> Dims:
     return input.known_dims
 
 
-@op("StringToHashBucketFast", "input: string -> int64", "string_to_hash_bucket_fast", infer=_bucketed)
+@op("StringToHashBucketFast", "input: string -> int64", "string_to_hash_bucket_fast", infer=_bucketed, rows=elementwise)
 def string_to_hash_bucket_fast(input: Array, *, num_buckets: int) -> Array:
     """A number from 0 to below ``num_buckets`` for each text, always the same one (FarmHash).
 
@@ -193,7 +195,7 @@ def _measured(input: Known, *, unit: str) -> Dims:
     return input.known_dims
 
 
-@op("StringLength", "input: string -> int32", "strings.length(input, name, unit)", infer=_measured)
+@op("StringLength", "input: string -> int32", "strings.length(input, name, unit)", infer=_measured, rows=elementwise)
 def string_length(input: Array, *, unit: str = "BYTE") -> Array:
     """The number of bytes, or of characters with ``unit="UTF8_CHAR"``."""
     if unit == "UTF8_CHAR":
@@ -205,7 +207,7 @@ def _changing(name: str, of_bytes: Callable[[bytes], bytes], of_text: Callable[[
     """Put the operation for letters in lower or upper case into the table."""
     text = f'Letters in {name} case: of ASCII, or of all with ``encoding="utf-8"``.'
 
-    @op(f"String{name.title()}", "input: string[...] -> string[...]", f"strings.{name}", doc=text)
+    @op(f"String{name.title()}", "input: string[...] -> string[...]", f"strings.{name}", doc=text, rows=elementwise)
     def change(input: Array, *, encoding: str = "") -> Array:
         if encoding == "utf-8":
             return each(lambda text: of_text(text.decode("utf-8", "replace")).encode(), input)
@@ -216,7 +218,7 @@ _changing("lower", bytes.lower, str.lower)
 _changing("upper", bytes.upper, str.upper)
 
 
-@op("StringStrip", "input: string[...] -> string[...]", "string_strip")
+@op("StringStrip", "input: string[...] -> string[...]", "string_strip", rows=elementwise)
 def string_strip(input: Array) -> Array:
     """Without white space at both ends."""
     return each(bytes.strip, input)

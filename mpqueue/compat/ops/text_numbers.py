@@ -14,13 +14,16 @@ from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.registry import NUMBERS, op
 from mpqueue.compat.ops.text import each
 from mpqueue.parsing import number_text
+from mpqueue.runs.rules import elementwise
 
 _INT: Final = re.compile(rb"[+-]?\d+")
 _PARSED: Final = (dtypes.float32, dtypes.float64, dtypes.int32, dtypes.int64, dtypes.uint32, dtypes.uint64)
 _SPACE: Final = b" \t\n\v\f\r"
 
 
-@op("AsString", "input: T[...] -> string[...]", "as_string", T=(*NUMBERS, dtypes.bool_, dtypes.string))
+@op(
+    "AsString", "input: T[...] -> string[...]", "as_string", rows=elementwise, T=(*NUMBERS, dtypes.bool_, dtypes.string)
+)
 def as_string(
     input: Array,
     *,
@@ -104,6 +107,7 @@ def _parsed(string_tensor: Known, *, out_type: DType) -> Dims:
     "string_tensor: string -> out_type",
     "string_to_number(string_tensor=None, out_type, name, input=string_tensor)",
     infer=_parsed,
+    rows=elementwise,
 )
 def string_to_number(string_tensor: Array, *, out_type: DType = dtypes.float32) -> Array:
     """Text parsed as numbers, with white space around them; what is none is an `InvalidArgumentError` of the run.

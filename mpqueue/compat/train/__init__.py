@@ -4,6 +4,7 @@ From the ground up::
 
     cluster.py       jobs, tasks and their addresses
     server.py        tf.train.Server
+    record_runs.py   enqueue operations for many records at once
     processes.py     enqueue operations in worker processes
     runners.py       QueueRunner, and the collection that start_queue_runners starts
     producers.py     string_input_producer and its kin, limit_epochs

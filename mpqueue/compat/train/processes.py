@@ -16,12 +16,16 @@ Python functions, unless they are said to be stateless; and operations that ask 
 """
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 from mpqueue.compat.graph import Graph, Operation, Session, Tensor
 from mpqueue.compat.graph.plan import Plan
+from mpqueue.compat.graph.records import is_handle, record_plan
 from mpqueue.compat.graph.run import Run
-from mpqueue.compat.ops import dtypes
+from mpqueue.compat.train.record_runs import RecordRuns
 from mpqueue.errors import OpError
 
 VARIABLE = "MPQUEUE_WORKERS"
@@ -58,21 +62,17 @@ def are_used() -> bool:
     return chosen == "process"
 
 
-def moved(target: Operation | Tensor, session: Session) -> "Moved | None":
+def moved(target: Operation | Tensor, session: Session, should_stop: Callable[[], bool]) -> "Moved | None":
     """Return what carries out a node in another process, None if something that it needs is bound to this one."""
     whole = Plan([target], ())
     if whole.is_bound:
         return None
-    handles = [each for step in whole.steps for each in step.op.outputs if _is_state(each)]
+    handles = [each for step in whole.steps if is_handle(step.op) for each in step.op.outputs]
     run = Run(session)
     plan = Plan(handles, ())
     slots = run.carry_out(plan, {})
-    return Moved(target.name, Plan([target], handles), {each: slots[plan.slot_of[each]] for each in handles})
-
-
-def _is_state(tensor: Tensor) -> bool:
-    """Return whether it is the handle of a queue or reader, which the session makes."""
-    return tensor.dtype is dtypes.resource and not tensor.op.inputs
+    values = {each: slots[plan.slot_of[each]] for each in handles}
+    return Moved(target.name, Plan([target], handles), values, should_stop)
 
 
 class Moved:
@@ -82,29 +82,45 @@ class Moved:
         name: Name of the node that is run.
         plan: The steps.
         values: The handles that are fed to it.
+        should_stop: Whether the coordinator has stopped.
     """
 
-    def __init__(self, name: str, plan: Plan, values: dict[Tensor, Any]) -> None:
-        self.name, self._plan, self._values = name, plan, values
-        self._session: Session | None = None
+    def __init__(self, name: str, plan: Plan, values: dict[Tensor, Any], should_stop: Callable[[], bool]) -> None:
+        self.name, self._plan, self._values, self._should_stop = name, plan, values, should_stop
+        self._parts = record_plan(plan)  # now: elsewhere operations know their neighbours no more
+        self._call: Callable[[], Any] | None = None
 
     def __call__(self) -> None:
-        """Carry out the plan once.
+        """Carry out the plan for the next record, or for several.
 
         Raises:
             OpError: An operation raised it; `give_back_op` finds which.
         """
-        if self._session is None:
-            self._session = Session(graph=Graph())
+        if self._call is None:
+            self._call = self._made()
         try:
-            Run(self._session).carry_out(self._plan, self._values)
+            self._call()
         except OpError as error:
             if error.op is not None:
                 error.__dict__[_FAILED_IN] = error.op.name  # the operation itself does not travel
             raise
 
+    def _made(self) -> Callable[[], Any]:
+        session = Session(graph=Graph())
+
+        def one_by_one() -> None:
+            Run(session).carry_out(self._plan, self._values)
+
+        running = partial(_running_in, session)
+        parts = self._parts
+        return RecordRuns(parts, self._values, running, self._should_stop, one_by_one) if parts else one_by_one
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
+
+
+def _running_in(session: Session) -> AbstractContextManager[Run]:
+    return nullcontext(Run(session))
 
 
 _FAILED_IN = "_failed_in"

@@ -9,7 +9,10 @@ from mpqueue.compat.functions.declare import public, public_class
 from mpqueue.compat.functions.keys import GraphKeys, add_to_collection
 from mpqueue.compat.functions.queue_base import QueueBase
 from mpqueue.compat.graph import Operation, Session, Tensor, get_default_graph, get_default_session
+from mpqueue.compat.graph.plan import Plan
+from mpqueue.compat.graph.records import record_plan
 from mpqueue.compat.train.processes import are_used, give_back_op, moved
+from mpqueue.compat.train.record_runs import RecordRuns
 from mpqueue.coordinator import Coordinator
 from mpqueue.errors import OpError
 from mpqueue.train import collections, queue_runner
@@ -63,8 +66,14 @@ class QueueRunner(queue_runner.QueueRunner):
     def _checked_session(sess: Any) -> Any:
         return checked_session(sess)
 
-    def _moved(self, op: Any, session: Session) -> Any:
-        return moved(session.graph.as_graph_element(op), session) if are_used() else None
+    def _placed(self, op: Any, session: Session, should_stop: Callable[[], bool]) -> tuple[Callable[[], Any], bool]:
+        node = session.graph.as_graph_element(op)
+        elsewhere = moved(node, session, should_stop) if are_used() else None
+        if elsewhere is not None:
+            return elsewhere, True
+        one_by_one, parts = session.make_callable(op), record_plan(Plan([node], ()))
+        together = RecordRuns(parts, {}, session.running, should_stop, one_by_one) if parts else one_by_one
+        return together, False
 
     @staticmethod
     def _await(session: Session, call: Callable[[], None]) -> None:
