@@ -53,6 +53,30 @@ class Coordinator:
     `stop_on_exception` report to it, exceptions as their own type; members are those of the process in which they are
     registered. If the process that made it is gone, that is a stop.
 
+    Example:
+        Two threads of which one fails::
+
+            import threading
+            import mpqueue
+
+            coordinator = mpqueue.Coordinator()
+
+            def work():
+                while not coordinator.should_stop():
+                    coordinator.wait_for_stop()
+
+            def fail():
+                with coordinator.stop_on_exception():
+                    raise LookupError("no such file")
+
+            threads = [threading.Thread(target=work), threading.Thread(target=fail)]
+            for thread in threads:
+                thread.start()
+            try:
+                coordinator.join(threads)
+            except LookupError as error:
+                assert str(error) == "no such file"
+
     Args:
         clean_stop_exception_types: Exceptions that mean a clean end: reporting one of these, or of a subclass, is a
             stop without an exception. Default: ``(OutOfRangeError,)``, the end of input. Given types replace it.
@@ -127,7 +151,8 @@ class Coordinator:
         Args:
             timeout: Seconds to wait at most, None for ever.
 
-        Returns: True if a stop was asked for.
+        Returns:
+            True if a stop was asked for.
         """
         self._endpoint.follow()
         limit = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)

@@ -35,12 +35,17 @@ __all__ = ["device_iterator"]
 def device_iterator(loader: Iterable[Any], sharding: Any = None, prefetch: int = 2) -> "DeviceIterator":
     """Iterate over one epoch of a loader, its arrays and numbers as device arrays, ahead of use.
 
-    ```python
-    with mpqueue.Loader(dataset, workers=4) as loader:
-        for epoch in range(10):
-            for images, labels in mpqueue.jax.device_iterator(loader):
-                state = train_step(state, images, labels)
-    ```
+    Example:
+        Epochs of device arrays::
+
+            import numpy as np
+            import mpqueue
+
+            squares = [np.full(8, number**2, np.float32) for number in range(4)]
+            with mpqueue.Loader(squares, workers=2) as loader:
+                for epoch in range(2):
+                    sums = [float(batch.sum()) for batch in mpqueue.jax.device_iterator(loader)]
+                    assert sums == [0, 8, 32, 72]
 
     Args:
         loader: A `mpqueue.Loader`, or any other iterable of batches. Batches are trees as JAX knows them.

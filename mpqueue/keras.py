@@ -71,6 +71,26 @@ def accelerate(
     set later, as with every `PyDataset`. A `mpqueue.Loader` has workers, options and an order of its own, which
     ``shuffle`` of `fit` does not change; each epoch of `fit` is one of the loader's.
 
+    Example:
+        A model that workers feed::
+
+            import keras
+            import numpy as np
+            import mpqueue
+
+            class Lines:
+                def __len__(self):
+                    return 4
+
+                def __getitem__(self, index):
+                    x = mpqueue.rng().random((8, 1))
+                    return x, 2 * x + 1
+
+            model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+            model.compile("sgd", "mse")
+            history = model.fit(mpqueue.keras.accelerate(Lines(), workers=2), epochs=2, verbose=0)
+            assert len(history.history["loss"]) == 2
+
     Args:
         py_dataset: A `keras.utils.PyDataset`, or anything with its methods (``__getitem__``, and ``__len__`` or
             ``num_batches``, at least), which spares the workers the import of Keras; or a `mpqueue.Loader`.

@@ -78,10 +78,21 @@ class Collector:
 def log_to(writer: Any, prefix: str = "mpqueue", **engines: HasStatistics) -> Callable[[int], None]:
     """Return a function of the step that writes scalars: rates, shares and times since its call before.
 
-    ```python
-    log = mpqueue.metrics.log_to(SummaryWriter(), train=loader)
-    log(step)  # every so many steps
-    ```
+    Example:
+        Scalars for any writer of TensorBoard::
+
+            import mpqueue
+
+            class Writer:
+                def add_scalar(self, tag, value, step):
+                    written[tag] = value
+
+            written = {}
+            with mpqueue.Loader([1.0, 2.0, 3.0], workers=1) as loader:
+                log = mpqueue.metrics.log_to(Writer(), train=loader)
+                assert sum(loader) == 6
+                log(3)
+            assert written["mpqueue/train/batches_per_s"] > 0
 
     Args:
         writer: Has ``add_scalar(tag, value, step)``: a SummaryWriter of torch or tensorboardX, or one like it.

@@ -28,6 +28,16 @@ def tf_record_iterator(
 ) -> Iterator[bytes]:
     """Return an iterator over the records of a TFRecord file, checksums verified.
 
+    Example:
+        All records of a file::
+
+            import mpqueue
+
+            with mpqueue.python_io.TFRecordWriter("data.tfrecord") as writer:
+                for number in range(3):
+                    writer.write(b"%d" % number)
+            assert list(mpqueue.python_io.tf_record_iterator("data.tfrecord")) == [b"0", b"1", b"2"]
+
     Args:
         path: A local path, an ``os.PathLike``, or a URL (extra ``[fsspec]``). It is opened at once.
         options: `TFRecordOptions`, or the compression as text: "GZIP" or "ZLIB".
@@ -40,7 +50,8 @@ def tf_record_iterator(
         ImportError: google-crc32c is not installed (extra ``[tfrecord]``).
 
     The iterator raises:
-        DataLossError: The next record is broken, see `TFRecordReader`; with file and offset, after all good ones.
+        DataLossError: The next record is broken: a checksum is wrong, or the file ends in it. It comes after all good
+            ones, and names file and offset.
         FailedPreconditionError: The path is a folder, FIFO or device.
 
     Follows: ``tf.compat.v1.python_io.tf_record_iterator``.

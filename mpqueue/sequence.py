@@ -11,6 +11,22 @@ class Sequence:
     workers than a generator: each batch is computed exactly once per epoch. Anything with these two methods serves as
     well; the base class brings the arguments of Keras 3's `PyDataset`, and they are attributes, too.
 
+    Example:
+        A dataset of ten batches::
+
+            import numpy as np
+            import mpqueue
+
+            class Squares(mpqueue.Sequence):
+                def __len__(self):
+                    return 10
+
+                def __getitem__(self, index):
+                    numbers = np.arange(32) + 32 * index
+                    return numbers, numbers**2
+
+            assert [len(x) for x, y in Squares()] == [32] * 10
+
     Args:
         workers: How many, for an enqueuer or `mpqueue.keras.accelerate` that gets no other number.
         use_multiprocessing: Worker processes instead of threads, for one that gets neither.

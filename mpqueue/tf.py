@@ -30,10 +30,17 @@ _MOST_LOOKED = 2  # batches that Keras looks at: one, and one more where it puts
 def dataset(loader: Loader) -> Any:
     """Return a `tf.data.Dataset` that gives the batches of a loader, one epoch in each iteration.
 
-    ```python
-    with mpqueue.Loader(dataset, workers=4, shuffle=True) as loader:
-        model.fit(mpqueue.tf.dataset(loader), epochs=10, shuffle=False)
-    ```
+    Example:
+        Epochs of tensors::
+
+            import numpy as np
+            import mpqueue
+
+            squares = [np.full(8, number**2, np.float32) for number in range(4)]
+            with mpqueue.Loader(squares, workers=2) as loader:
+                dataset = mpqueue.tf.dataset(loader)
+                for epoch in range(2):
+                    assert [float(batch[0]) for batch in dataset] == [0, 1, 4, 9]
 
     Its ``element_spec`` is that of the loader's first batch, the batch dimension None. That batch is computed now, and
     is the first of the first iteration all the same. Lists of text or numbers, and arrays of text, are tensors; another

@@ -34,6 +34,15 @@ def decode_csv(
 ) -> list[Any]:
     """Read CSV records as columns.
 
+    Example:
+        Columns of three dtypes::
+
+            import mpqueue
+
+            names, ages, weights = mpqueue.decode_csv(["Ada,36,", "Alan,41,70.5"], [[b""], [0], [1.5]])
+            assert list(names) == [b"Ada", b"Alan"]
+            assert ages.tolist() == [36, 41] and weights.tolist() == [1.5, 70.5]
+
     Args:
         records: A string, or an array of strings of any shape, one record each, without a line break at its end.
         record_defaults: One per column, and its dtype is the column's: float32, float64, int32, int64 or string. A
@@ -45,8 +54,9 @@ def decode_csv(
         select_cols: Indices of the columns to read, rising, one per default; None: all. Columns after the last of them
             are not looked at.
 
-    Returns: One array per column, of the shape of ``records``; strings are ``bytes`` in an object array. For a single
-        record NumPy scalars and ``bytes``.
+    Returns:
+        One array per column, of the shape of ``records``, writable and the caller's own; strings are ``bytes`` in an
+        object array. For a single record NumPy scalars and ``bytes``.
 
     Raises:
         TypeError: A default of another dtype, or records that are no strings.
@@ -56,7 +66,7 @@ def decode_csv(
             field of the first bad record.
 
     Follows: ``tf.decode_csv``, which follows RFC 4180 except that line breaks and quotes may not stand in unquoted
-        fields, that an empty record has no fields, and that numbers may have blanks around them.
+    fields, that an empty record has no fields, and that numbers may have blanks around them.
     """
     csv_format = _checked_format(record_defaults, field_delim, use_quote_delim, na_value, select_cols)
     items, shape = string_list(records, "records")

@@ -36,7 +36,7 @@ class FixedLenFeature(NamedTuple):
         default_value: The values of an Example without the feature; None: the feature is required.
 
     Follows: ``tf.FixedLenFeature``. As in TensorFlow 2.21, and unlike its old documentation, a feature with an empty
-        list is not missing: it has 0 values, which is the wrong number.
+    list is not missing: it has 0 values, which is the wrong number.
     """
 
     shape: Any

@@ -36,12 +36,24 @@ _EXACT = 2**53
 def decode_json_example(json_examples: Any, name: str | None = None) -> Any:
     """Convert Examples written as JSON to serialized ones.
 
+    Example:
+        An Example written as JSON::
+
+            import mpqueue
+
+            text = '{"features": {"feature": {"age": {"int64List": {"value": [41]}}}}}'
+            read = mpqueue.parse_single_example(
+                mpqueue.decode_json_example(text), {"age": mpqueue.FixedLenFeature([], "int64")}
+            )
+            assert read["age"] == 41
+
     Args:
         json_examples: A string, or an array of strings of any shape, each a JSON object by protobuf's mapping:
             ``{"features": {"feature": {"age": {"int64List": {"value": [41]}}}}}``, byte strings in base64.
         name: Accepted, without effect.
 
-    Returns: The serialized Examples, in an object array of the same shape; for one string ``bytes``.
+    Returns:
+        The serialized Examples, in an object array of the same shape; for one string ``bytes``.
 
     Raises:
         TypeError: Something in ``json_examples`` is no string.

@@ -29,6 +29,24 @@ def parse_example(
 ) -> dict[Any, Any]:
     """Read a batch of serialized Examples as one array per feature.
 
+    Example:
+        Two Examples, one without a tag::
+
+            import mpqueue
+
+            def example(age, *tags):
+                return mpqueue.train.Example(features=mpqueue.train.Features(feature={
+                    "age": mpqueue.train.Feature(int64_list=mpqueue.train.Int64List(value=[age])),
+                    "tags": mpqueue.train.Feature(bytes_list=mpqueue.train.BytesList(value=tags)),
+                })).SerializeToString()
+
+            read = mpqueue.parse_example(
+                [example(36, b"a", b"b"), example(41)],
+                {"age": mpqueue.FixedLenFeature([], "int64"), "tags": mpqueue.VarLenFeature("string")},
+            )
+            assert read["age"].tolist() == [36, 41]
+            assert list(read["tags"].values) == [b"a", b"b"]
+
     Args:
         serialized: A vector of strings, each a serialized Example. A single string is read as by
             `parse_single_example`.
@@ -37,7 +55,8 @@ def parse_example(
         name: Accepted, without effect.
         example_names: A vector of strings, one name per Example, for error messages.
 
-    Returns: A dict with the keys of ``features``. A `FixedLenFeature` gives an array of shape ``[batch, *shape]``, a
+    Returns:
+        A dict with the keys of ``features``. A `FixedLenFeature` gives an array of shape ``[batch, *shape]``, a
         `VarLenFeature` a `SparseTensorValue` with a row per Example, a `FixedLenSequenceFeature` an array of shape
         ``[batch, longest list, *shape]``. Strings are ``bytes`` in object arrays.
 
@@ -139,13 +158,16 @@ def parse_single_example(
         name: Accepted, without effect.
         example_names: A string, its name, for error messages.
 
-    Returns: As `parse_example`, without the batch dimension: arrays of the shape of their feature (NumPy scalars and
+    Returns:
+        A dict with the keys of ``features``: arrays of the shape of their feature (NumPy scalars and
         ``bytes`` where that is ``[]``), sparse triples of rank 1, and lists of just their own length.
 
     Raises:
-        ValueError: As in `parse_example`; or ``serialized`` is no single string.
-        TypeError: As in `parse_example`.
-        InvalidArgumentError: As in `parse_example`.
+        ValueError: No features, one of no feature class, with an unknown shape or a default that does not fit it; or
+            ``serialized`` is no single string.
+        TypeError: A dtype that Examples do not have, a default of another dtype, or ``serialized`` that is no string.
+        InvalidArgumentError: The string is no serialized Example; a feature has another dtype, or another number of
+            values; a `FixedLenFeature` without default is missing.
 
     Follows: ``tf.parse_single_example``.
     """

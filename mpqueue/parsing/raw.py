@@ -26,6 +26,13 @@ def decode_raw(
 ) -> NDArray[Any]:
     """Read strings as the memory of arrays of numbers.
 
+    Example:
+        Two records of three numbers::
+
+            import mpqueue
+
+            assert mpqueue.decode_raw([b"abc", b"ABC"], "uint8").tolist() == [[97, 98, 99], [65, 66, 67]]
+
     Args:
         bytes: A string, or an array of strings of any shape; all of equal length unless ``fixed_length`` is given.
         out_type: One of float16, float32, float64, int8, int16, int32, int64, uint8, uint16, bool (a byte other than
@@ -36,7 +43,8 @@ def decode_raw(
         name: Accepted, without effect.
         fixed_length: Bytes to take of each string; a longer one is cut, a shorter one is filled up with zero bytes.
 
-    Returns: An array of the shape of ``bytes`` with one dimension more, its own memory, writable.
+    Returns:
+        An array of the shape of ``bytes`` with one dimension more, its own memory, writable.
 
     Raises:
         TypeError: ``out_type`` is none of those (bool and complex types: not with ``fixed_length``), or ``bytes``

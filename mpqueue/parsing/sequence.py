@@ -37,9 +37,10 @@ def parse_single_sequence_example(
         example_name: A string, its name, for error messages.
         name: Accepted, without effect.
 
-    Returns: Two dicts with the given keys, of the context and of the lists. A `FixedLenFeature` gives an array of its
-        shape, a `VarLenFeature` of the context a `SparseTensorValue` of rank 1; a `FixedLenSequenceFeature` gives an
-        array of shape ``[steps, *shape]``, a `VarLenFeature` of a list a `SparseTensorValue` with a row per step.
+    Returns:
+        Two dicts with the given keys, of the context and of the lists. A `FixedLenFeature` gives an array of its shape,
+        a `VarLenFeature` of the context a `SparseTensorValue` of rank 1; a `FixedLenSequenceFeature` gives an array of
+        shape ``[steps, *shape]``, a `VarLenFeature` of a list a `SparseTensorValue` with a row per step.
 
     Raises:
         ValueError: No features at all, or one that is invalid or of a class that has no place there; or ``serialized``

@@ -18,6 +18,15 @@ class Source:
     threads may call it at once, and then ``fn`` has to allow that; a generator's ``__next__`` does not, so that such
     calls are made one after the other.
 
+    Example:
+        A counter, with its dtype and shape::
+
+            import itertools
+            import mpqueue
+
+            source = mpqueue.Source(itertools.count().__next__, "int64", [()])
+            assert [source(), source()] == [0, 1]
+
     Args:
         fn: Called without arguments. Returns one example: an array, a list or tuple of arrays, or a dict of them.
             Raises `OutOfRangeError`, or StopIteration, at the end and at each later call. With methods
@@ -69,7 +78,8 @@ class Source:
             shapes: As in the constructor.
             names: As in the constructor.
 
-        Returns: A source that is resumable if this one is.
+        Returns:
+            A source that is resumable if this one is.
 
         Raises:
             TypeError: ``fn`` is not callable.

@@ -14,6 +14,19 @@ class FixedLengthRecordReader(FileRecordReader):
     The key is ``path:INDEX``, counted from 0. Bytes between the last whole record and the footer are ignored. A file
     that is shorter than header and footer has no records.
 
+    Example:
+        Records of four bytes behind a header of two::
+
+            import pathlib
+            import mpqueue
+
+            pathlib.Path("data.bin").write_bytes(b"hhaaaabbbb")
+            names = mpqueue.FIFOQueue(10, "string", [()])
+            names.enqueue(["data.bin"])
+            reader = mpqueue.FixedLengthRecordReader(record_bytes=4, header_bytes=2)
+            keys, values = reader.read_up_to(names, 10)
+            assert list(values) == [b"aaaa", b"bbbb"]
+
     Args:
         record_bytes: Length of a record, above 0.
         header_bytes: Bytes to skip at the start of every file.
@@ -26,7 +39,7 @@ class FixedLengthRecordReader(FileRecordReader):
         InvalidArgumentError: A length is negative, ``record_bytes`` is 0 (TensorFlow gives empty records without end),
             or ``encoding`` is another one.
 
-    Its `read` raises:
+    Reading raises:
         NotFoundError, PermissionDeniedError, ...: The file cannot be opened; the next read takes the next file.
         OutOfRangeError: The header is longer than the file, which is then left out; also at the end of the queue.
         FailedPreconditionError: It is a folder, FIFO or device.

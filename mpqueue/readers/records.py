@@ -11,6 +11,20 @@ class TFRecordReader(FileRecordReader):
     The key is ``path:OFFSET``, the record's first byte in the (unpacked) file. Up to 11 bytes where the header of a
     further record should be count as the end of the file, as in TensorFlow.
 
+    Example:
+        What was written::
+
+            import mpqueue
+
+            with mpqueue.python_io.TFRecordWriter("data.tfrecord") as writer:
+                writer.write(b"one")
+                writer.write(b"two")
+            names = mpqueue.FIFOQueue(10, "string", [()])
+            names.enqueue(["data.tfrecord"])
+            names.close()
+            reader = mpqueue.TFRecordReader()
+            assert [reader.read(names)[1] for _ in range(2)] == [b"one", b"two"]
+
     Args:
         name: Kept as ``name``.
         options: `mpqueue.python_io.TFRecordOptions`, or the compression as text: "GZIP" or "ZLIB".
@@ -19,7 +33,7 @@ class TFRecordReader(FileRecordReader):
     Raises:
         ValueError: The compression is another one, or ``max_record_bytes`` is below 1.
 
-    Its `read` raises:
+    Reading raises:
         NotFoundError, PermissionDeniedError, ...: The file cannot be opened; the next read takes the next file.
         DataLossError: A checksum is wrong, the file ends in a record, it cannot be unpacked, or a record is above
             ``max_record_bytes``; with file and offset, again at every read.

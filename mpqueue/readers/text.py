@@ -16,6 +16,19 @@ class TextLineReader(FileRecordReader):
     ``\n``, and one ``\r`` before it, are not part of the value. Text after the last ``\n`` is a line unless it is empty
     without its ``\r``. Compressed files are not unpacked.
 
+    Example:
+        The lines of a file, behind its header::
+
+            import pathlib
+            import mpqueue
+
+            pathlib.Path("people.csv").write_text("name,age\nAda,36\nAlan,41\n")
+            names = mpqueue.FIFOQueue(10, "string", [()])
+            names.enqueue(["people.csv"])
+            reader = mpqueue.TextLineReader(skip_header_lines=1)
+            assert reader.read(names) == (b"people.csv:2", b"Ada,36")
+            assert reader.num_records_produced() == 1
+
     Args:
         skip_header_lines: Lines to skip at the start of every file; a file with fewer has no records.
         name: Kept as ``name``.
@@ -25,7 +38,7 @@ class TextLineReader(FileRecordReader):
         InvalidArgumentError: ``skip_header_lines`` is negative.
         ValueError: ``max_record_bytes`` is below 1.
 
-    Its `read` raises:
+    Reading raises:
         NotFoundError, PermissionDeniedError, ...: The file cannot be opened; the next read takes the next file.
         FailedPreconditionError: It is a folder, FIFO or device; again at every read.
         DataLossError: A line is above ``max_record_bytes``; again at every read.

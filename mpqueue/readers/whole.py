@@ -10,6 +10,17 @@ from mpqueue.readers.files import read_all
 class WholeFileReader(ReaderBase):
     """Reads whole files: the key is the name as it was queued, the value the content of the file.
 
+    Example:
+        A file::
+
+            import pathlib
+            import mpqueue
+
+            pathlib.Path("photo.jpg").write_bytes(b"...")
+            names = mpqueue.FIFOQueue(10, "string", [()])
+            names.enqueue(["photo.jpg"])
+            assert mpqueue.WholeFileReader().read(names) == (b"photo.jpg", b"...")
+
     Args:
         name: Kept as ``name``.
         max_record_bytes: A bigger file is an error, before memory is taken for it.
@@ -17,10 +28,12 @@ class WholeFileReader(ReaderBase):
     Raises:
         ValueError: ``max_record_bytes`` is below 1.
 
-    Its `read` raises, and again at every read, because the reader stays at the file:
+    Reading raises:
         NotFoundError, PermissionDeniedError, ...: The file cannot be opened.
         FailedPreconditionError: It is a folder, FIFO or device.
         DataLossError: It is above ``max_record_bytes``.
+
+    Each comes again at every read, because the reader stays at the file.
 
     Follows: ``tf.compat.v1.WholeFileReader``.
     """
@@ -45,6 +58,15 @@ class WholeFileReader(ReaderBase):
 
 class IdentityReader(ReaderBase):
     """Returns each work unit, any text or bytes, as both key and value; no file is opened.
+
+    Example:
+        The names themselves::
+
+            import mpqueue
+
+            names = mpqueue.FIFOQueue(10, "string", [()])
+            names.enqueue(["photo.jpg"])
+            assert mpqueue.IdentityReader().read(names) == (b"photo.jpg", b"photo.jpg")
 
     Args:
         name: Kept as ``name``.

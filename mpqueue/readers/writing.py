@@ -22,6 +22,15 @@ class TFRecordWriter:
 
     Records are in the file after `flush`, after `close`, and after the end of this object. One thread at a time.
 
+    Example:
+        A compressed file, read back::
+
+            import mpqueue
+
+            with mpqueue.python_io.TFRecordWriter("data.tfrecord.gz", options="GZIP") as writer:
+                writer.write("a record")
+            assert list(mpqueue.python_io.tf_record_iterator("data.tfrecord.gz", "GZIP")) == [b"a record"]
+
     Args:
         path: A local path, an ``os.PathLike``, or a URL (extra ``[fsspec]``).
         options: `TFRecordOptions`, or the compression as text: "GZIP" or "ZLIB".

@@ -41,11 +41,25 @@ def connect(name: str, timeout: float | None = None) -> "QueueConnection":
     Workers of loaders and runners that are started in the block, and forked processes, are connected, too. Blocks may
     be nested: the innermost one counts.
 
+    Example:
+        Two programs with one queue::
+
+            import mpqueue
+
+            with mpqueue.Server("meeting", None):
+                with mpqueue.connect("meeting", timeout=30):
+                    queue = mpqueue.FIFOQueue(10, "int32", [()], shared_name="numbers")
+                    queue.enqueue(7)
+                with mpqueue.connect("meeting", timeout=30):  # in another program
+                    same = mpqueue.FIFOQueue(10, "int32", [()], shared_name="numbers")
+                    assert same.dequeue() == 7
+
     Args:
         name: The server's name, or the path of its folder.
         timeout: Seconds to wait for a server that is not there yet; None: as long as it takes.
 
-    Returns: The context manager; the connection is made when the block is entered.
+    Returns:
+        The context manager; the connection is made when the block is entered.
 
     Raises:
         TypeError: ``name`` is no text.

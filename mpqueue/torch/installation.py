@@ -21,11 +21,16 @@ def install() -> Installation:
     It holds for each loader that is iterated from now on, also for one that was made before, in a library, or by a
     subclass.
 
-    ```python
-    mpqueue.torch.install()               # for the rest of the program
-    with mpqueue.torch.install():         # or for a part of it
-        trainer.fit(model, loader)
-    ```
+    Example:
+        For a part of a program; without ``with``, for the rest of it::
+
+            import torch
+            import mpqueue
+
+            data = torch.utils.data.TensorDataset(torch.arange(8.0))
+            loader = torch.utils.data.DataLoader(data, batch_size=4, num_workers=2)
+            with mpqueue.torch.install():
+                assert [float(batch.sum()) for batch, in loader] == [6, 22]
 
     Returns:
         A context manager: leaving it undoes this installation, and no other.

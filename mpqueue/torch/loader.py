@@ -22,10 +22,21 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
     It takes the arguments of torch's, checks them as torch does, and gives the same batches in the same order for the
     same ``torch.manual_seed`` or ``generator``. Only the workers are others.
 
+    Example:
+        As with torch's own::
+
+            import torch
+            import mpqueue
+
+            data = torch.utils.data.TensorDataset(torch.arange(8.0))
+            loader = mpqueue.torch.DataLoader(data, batch_size=4, num_workers=2)
+            assert [float(batch.sum()) for batch, in loader] == [6, 22]
+
     Args:
         *args: As of torch's.
         backend: "process", or "ray": the workers are on the nodes of a Ray cluster.
-        ray_options: With ``backend="ray"``: see `mpqueue.ray_options.RayOptions`.
+        ray_options: With ``backend="ray"``, a dict of ``num_cpus`` and ``resources`` (of each worker),
+            ``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (so long a node may be silent).
         **options: As of torch's.
 
     Raises:

@@ -58,7 +58,8 @@ def start_queue_runners(
         start: False to create the threads only.
         collection: Name of the collection.
 
-    Returns: The new threads; none for a runner that runs in this session already.
+    Returns:
+        The new threads; none for a runner that runs in this session already.
 
     Raises:
         TypeError: ``sess`` is no session.

@@ -125,6 +125,15 @@ class SparsePlaceholder:
 def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> Placeholder:
     """Return a named input that `run` must be fed a value for.
 
+    Example:
+        A value that each run is given::
+
+            import mpqueue
+
+            factor = mpqueue.placeholder("float32", [])
+            double = mpqueue.Source(lambda: 2 * factor(), "float32", [()])
+            assert mpqueue.run(double, {factor: 4.0}) == 8
+
     Args:
         dtype: NumPy dtype, or "string".
         shape: The shape of the value; None in it lets a dimension vary, None alone all of it.

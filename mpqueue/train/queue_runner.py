@@ -47,6 +47,21 @@ _log = logging.getLogger(__name__)
 class QueueRunner:
     """Holds a list of enqueue ops for a queue, each to be run in a thread.
 
+    Example:
+        A queue that a thread keeps full::
+
+            import itertools
+            import mpqueue
+
+            numbers = itertools.count()
+            queue = mpqueue.FIFOQueue(4, "int64", [()])
+            op = queue.enqueue_op(lambda: next(numbers))
+            coordinator = mpqueue.Coordinator()
+            threads = mpqueue.train.QueueRunner(queue, [op]).create_threads(coord=coordinator, start=True)
+            assert queue.dequeue_many(6).tolist() == [0, 1, 2, 3, 4, 5]
+            coordinator.request_stop()
+            coordinator.join(threads)
+
     Args:
         queue: The queue that the ops fill.
         enqueue_ops: Callables without arguments that enqueue once per call and raise a closed-type error at the end, as
@@ -207,7 +222,8 @@ class QueueRunner:
             daemon: True if the threads let the program exit while they run.
             start: True starts the threads.
 
-        Returns: The new threads.
+        Returns:
+            The new threads.
 
         Raises:
             TypeError: ``sess`` is no session.
@@ -285,7 +301,8 @@ class QueueRunner:
         Args:
             export_scope: Scope to take off the names.
 
-        Returns: A `QueueRunnerDef`, or None if the queue is not in ``export_scope``.
+        Returns:
+            A `QueueRunnerDef`, or None if the queue is not in ``export_scope``.
         """
         if export_scope is not None and not self.name.startswith(export_scope):
             return None

@@ -88,6 +88,19 @@ def begin_batch(seed: int, epoch: int, unit: int) -> None:
 def worker_info() -> WorkerInfo | None:
     """Return the worker that runs the calling code, or None outside of workers.
 
+    Example:
+        Lines of which each worker takes its share::
+
+            import mpqueue
+
+            def lines():
+                info = mpqueue.worker_info()
+                for number in range(info.shard_id, 10, info.num_shards):
+                    yield f"line {number}"
+
+            with mpqueue.Loader(lines, workers=3) as loader:
+                assert list(loader) == [f"line {number}" for number in range(10)]
+
     Returns:
         A record with ``id``, ``num_workers`` and ``seed``, and with ``shard_id`` and ``num_shards``, which count the
         workers of all ranks.
@@ -121,6 +134,24 @@ def rng() -> np.random.Generator:
     It is made from (seed, epoch, index), so a batch draws the same numbers in any worker, thread or process, and
     again after a worker's death or a resume. It belongs to the batch: ask for it in each ``__getitem__``.
 
+    Example:
+        Numbers that do not depend on the number of workers::
+
+            import mpqueue
+
+            class Draws:
+                def __len__(self):
+                    return 4
+
+                def __getitem__(self, index):
+                    return mpqueue.rng().random()
+
+            def drawn(workers):
+                with mpqueue.Loader(Draws(), workers=workers, seed=7) as loader:
+                    return list(loader)
+
+            assert drawn(1) == drawn(2)
+
     Returns:
         The batch's generator; every call during one batch gives the same object.
 
@@ -148,6 +179,25 @@ def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = float) -> Array:
     Called while a worker process computes a batch, what is returned in the batch needs no copy. Anywhere else, and
     where the slot has no room or the dtype holds Python objects, it is plain NumPy memory: the result is the same.
 
+    Example:
+        A batch that is made where it will lie::
+
+            import numpy as np
+            import mpqueue
+
+            class Ones:
+                def __len__(self):
+                    return 4
+
+                def __getitem__(self, index):
+                    batch = mpqueue.empty((8, 16), np.float32)
+                    batch.fill(index)
+                    return batch
+
+            with mpqueue.Loader(Ones(), workers=1) as loader:
+                assert [float(batch[0, 0]) for batch in loader] == [0, 1, 2, 3]
+                assert loader.statistics().copies_asked == 0
+
     Args:
         shape: Lengths.
         dtype: As for NumPy.
@@ -166,14 +216,22 @@ def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = float) -> Array:
 
 
 def stack(arrays: Sequence[npt.ArrayLike], axis: int = 0) -> Array:
-    """Join arrays along a new axis, inside the slot where the batch will lie (see `empty`).
+    """Join arrays along a new axis, inside the slot where the batch will lie, as `empty` makes it.
+
+    Example:
+        Samples as one batch::
+
+            import numpy as np
+            import mpqueue
+
+            assert mpqueue.stack([np.zeros(3), np.ones(3)]).shape == (2, 3)
 
     Args:
         arrays: At least one; all of the same shape.
         axis: Where the new axis goes.
 
     Returns:
-        The stacked array, of the arrays' common dtype.
+        The stacked array, of the arrays' common dtype: writable, C-contiguous, valid as long as it is referenced.
 
     Raises:
         ValueError: There are no arrays, or their shapes differ.

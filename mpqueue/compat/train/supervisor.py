@@ -30,8 +30,8 @@ class Supervisor:
         global_step: The global step, default that of the graph.
         stop_grace_secs: Seconds that threads have to end.
         init_fn: Called with the session after ``init_op``.
-        ready_for_local_init_op, logdir, summary_op, saver, save_summaries_secs, save_model_secs, recovery_wait_secs,
-            checkpoint_basename, session_manager, summary_writer, local_init_run_options: No effect.
+        ready_for_local_init_op, logdir, summary_op, saver, save_summaries_secs, save_model_secs: No effect.
+        recovery_wait_secs, checkpoint_basename, session_manager, summary_writer, local_init_run_options: No effect.
     """
 
     USE_DEFAULT: ClassVar[int] = 0  # None means that there is none
