@@ -2,6 +2,7 @@
 
 From the ground up; a module imports only from its own line and the lines above it::
 
+    reports.py             exceptions that are reported with a stop, and those that mean a clean end
     members.py             threads, processes, enqueuers and loaders that a coordinator waits for
     cancellation.py        scopes: a cancelled scope ends the calls that block in it
     rendezvous.py          finds the owner of a handle from another process
