@@ -1,0 +1,80 @@
+"""The reference has an entry for each public name, and none for what there is not; so have the errors."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from helpers.docstrings import MODULES, OF_TORCH, names_of, public_names
+from helpers.pages import DOCS
+
+import mpqueue.errors
+from mpqueue.compat.names import Namespaces
+from mpqueue.compat.surface import NOTES, SURFACE
+
+REFERENCE = "".join(page.read_text("utf-8") for page in sorted((DOCS / "reference").glob("*.md")))
+ENTRIES = re.findall(r"^\.\. (?:auto|py:)(?!module)\w+:: ([\w.]+)$", REFERENCE, re.M)
+OF_MODULES = re.findall(r"^\.\. py:module:: ([\w.]+)$", REFERENCE, re.M)
+SUMMARIES = dict(
+    re.findall(
+        r"^\.\. py:module:: ([\w.]+)\n\n\.\. autosummary::\n   :nosignatures:\n\n((?:   \w+\n)+)", REFERENCE, re.M
+    )
+)
+DEFERRED = Namespaces("mpqueue.compat.v1", SURFACE, NOTES)
+SAME = re.findall(r"^\.\. py:\w+:: ([\w.]+)\n\n   The same as :py:obj:`([\w.]+)`\.$", REFERENCE, re.M)
+PUBLIC = {f"{module}.{name}" for module in MODULES + OF_TORCH for name in names_of(module)}
+# What public names return, or take: it has no public name of its own.
+BEHIND = {
+    "mpqueue.options.Options",
+    "mpqueue.options.SampleOptions",
+    "mpqueue.ray_options.RayOptions",
+    "mpqueue.service.queues.QueueConnection",
+    "mpqueue.service.reports.ServerStatistics",
+    "mpqueue.stats.ConsumerStatistics",
+    "mpqueue.train.batch_op.BatchOp",
+}
+PAGE = (DOCS / "errors.md").read_text("utf-8")
+
+
+def test_every_public_name_has_its_entry_and_only_one():
+    assert sorted(PUBLIC - {*ENTRIES, *OF_MODULES}) == []
+    assert sorted({name for name in ENTRIES if ENTRIES.count(name) > 1}) == []
+
+
+def test_every_entry_has_a_name():
+    assert {*ENTRIES} - PUBLIC == BEHIND
+    modules = {name for name in OF_MODULES if not name.startswith("mpqueue.compat.v1")}
+    assert modules == {*MODULES, *OF_TORCH, "mpqueue.compat"}
+
+
+@pytest.mark.parametrize(("name", "other"), SAME)
+def test_what_is_called_the_same_is_the_same(name, other):
+    assert public_names()[name] is public_names()[other]
+
+
+@pytest.mark.parametrize("path", DEFERRED.paths())
+def test_every_name_of_the_deferred_face_is_in_the_table_of_its_module(path):
+    module = f"mpqueue.compat.v1.{path}".rstrip(".")
+    modules = {*DEFERRED.inside(path), *(["flags"] if path == "app" else [])}
+    assert module in OF_MODULES
+    assert SUMMARIES.get(module, "").split() == [name for name in DEFERRED.names(path) if name not in modules]
+
+
+def test_every_class_of_the_errors_is_public():
+    tree = ast.parse(Path(mpqueue.errors.__file__).read_text("utf-8"))
+    classes = [node.name for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    assert sorted(classes) == sorted(mpqueue.errors.__all__)
+
+
+@pytest.mark.parametrize("name", mpqueue.errors.__all__)
+def test_an_error_has_an_entry_with_cause_and_remedy(name):
+    """Its code, in which the remedy works, is run with that of the other pages."""
+    found = re.search(rf"^###? {name}\n\n(.*?)(?=^##|\Z)", PAGE, re.M | re.S)
+    assert found is not None
+    assert re.match(r"\*\*Cause\.\*\* .*?\n\n\*\*Remedy\.\*\* ", found[1], re.S)
+    assert "```python\n" in found[1] or "start/cluster.md" in found[1]
+
+
+def test_no_entry_of_the_page_of_errors_is_of_an_error_that_there_is_not():
+    headings = re.findall(r"^###? (\w+)$", PAGE, re.M)
+    assert sorted(headings) == sorted(mpqueue.errors.__all__)
