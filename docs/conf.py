@@ -9,9 +9,11 @@ author = "the mpqueue developers"
 project_copyright = author
 release = version = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
+autosummary_generate = False  # tables only
 default_role = "py:obj"  # the docstrings name things in single backticks; what the reference has, becomes a link
 myst_heading_anchors = 3
+smartquotes = False  # they take a tenth of the time, and quotes in code are meant as they stand
 
 # The reference is made from docstrings. The modules for a framework are shown where that is not installed, too.
 autodoc_mock_imports = [
@@ -20,6 +22,11 @@ autodoc_mock_imports = [
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # or an attribute such as `bytes` would be where each mention of that name leads
+napoleon_custom_sections = [
+    (title, "params_style")
+    for title in ("Reading raises", "The source raises", "The iterator raises", "The queue runner reports")
+]
 
 html_theme = "furo"
 html_title = f"mpqueue {release}"

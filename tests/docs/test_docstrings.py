@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.docstrings import arguments, documented, examples, parameters, sections
+from helpers.docstrings import arguments, documented, examples, sections, undescribed
 from helpers.pages import DOCS
 
 import mpqueue
@@ -68,14 +68,7 @@ def test_the_page_of_options_lists_each_of_them_with_its_default(options):
 
 
 def test_every_argument_is_described_where_it_stands():
-    """Not by a hint to another docstring; methods that have only TensorFlow's ``name`` need no section for it."""
-    lacking, hints = [], []
-    for name, value in documented().items():
-        said = arguments(sections(value).get("Args", "")) | arguments(sections(value).get("Attributes", ""))
-        if said or parameters(value) - {"name"}:
-            lacking += [f"{name}: {parameter}" for parameter in sorted(parameters(value) - said.keys())]
-        hints += [f"{name}: {text}" for text in said.values() if re.match(r"(?:See|As (?:for|of|in)) `", text)]
-    assert (lacking, hints) == ([], [])
+    assert undescribed() == ([], [])
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)

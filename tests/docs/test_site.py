@@ -9,13 +9,14 @@ from helpers.pages import DOCS, PAGES, README
 pytest.importorskip("sphinx", reason="the extra [docs] is not installed")
 
 
+@pytest.mark.timeout(300)
 def test_the_site_is_built_without_a_warning(tmp_path):
     options = ["--fail-on-warning", "--keep-going", "--quiet", "-b", "html", "-d", tmp_path / "doctrees"]
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", *options, DOCS, tmp_path / "site"],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=290,
         check=False,
     )
     assert (done.stderr, done.returncode) == ("", 0)

@@ -1,5 +1,6 @@
 """The docstrings of the public names: their sections, their arguments and their examples."""
 
+import ast
 import functools
 import inspect
 import re
@@ -7,7 +8,10 @@ import textwrap
 from importlib import import_module
 from typing import NamedTuple
 
-# The public modules whose names are written down one by one; `mpqueue.compat.v1` makes its own of a table.
+from helpers.structure import ROOT
+
+# The public modules whose names are written down one by one; `mpqueue.compat.v1` makes its own of a table. What imports
+# torch is apart: its threads are not to be in the process of other tests.
 MODULES = (
     "mpqueue",
     "mpqueue.errors",
@@ -16,41 +20,48 @@ MODULES = (
     "mpqueue.metrics",
     "mpqueue.python_io",
     "mpqueue.tf",
-    "mpqueue.torch",
     "mpqueue.train",
 )
+OF_TORCH = ("mpqueue.torch",)
 _SECTION = re.compile(r"^([A-Z][\w` ]*):\n((?:    .*\n|\n)+)", re.M)
 
 
 class Example(NamedTuple):
-    """A block of code in the section ``Example`` of a docstring, the name that it belongs to, and its module."""
+    """A block of code in the section ``Example`` of a docstring, the module and the name that it belongs to."""
 
+    module: str
     name: str
     number: int
-    module: str
     text: str
 
     def __str__(self):
-        return f"{self.name}-{self.number}"
+        return f"{self.module}.{self.name}-{self.number}"
 
 
 @functools.cache
-def public_names():
-    """Return all public names with what they stand for, modules left out; each thing once, under its first name."""
-    found = {}
-    for module in map(import_module, MODULES):
-        for name in module.__all__:
-            value = getattr(module, name)
-            if not inspect.ismodule(value):
-                found[f"{module.__name__}.{name}"] = value
-    return found
+def public_names(modules=MODULES):
+    """Return all public names with what they stand for."""
+    return {f"{module}.{name}": getattr(import_module(module), name) for module in modules for name in names_of(module)}
 
 
 @functools.cache
-def documented():
+def names_of(module):
+    """Return ``__all__`` of a module, which is not imported for that."""
+    path = ROOT / module.replace(".", "/")
+    source = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text("utf-8")
+    (listed,) = [
+        node.value
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"
+    ]
+    return ast.literal_eval(listed)
+
+
+@functools.cache
+def documented(modules=MODULES):
     """Return classes and functions of this package behind the public names, and the public methods of the classes."""
     found = {}
-    for name, value in public_names().items():
+    for name, value in public_names(modules).items():
         if value in found.values() or not (inspect.isclass(value) or inspect.isfunction(value)):
             continue
         found[name] = value
@@ -63,9 +74,23 @@ def documented():
     return {name: value for name, value in found.items() if value.__module__.startswith("mpqueue")}
 
 
+def undescribed(modules=MODULES):
+    """Return the arguments of `documented` that nothing is said of, and those of which only a hint is given.
+
+    Methods that have only TensorFlow's ``name`` need no section for it.
+    """
+    lacking, hints = [], []
+    for name, value in documented(modules).items():
+        said = arguments(sections(value).get("Args", "")) | arguments(sections(value).get("Attributes", ""))
+        if said or parameters(value) - {"name"}:
+            lacking += [f"{name}: {parameter}" for parameter in sorted(parameters(value) - said.keys())]
+        hints += [f"{name}: {text}" for text in said.values() if re.match(r"(?:See|As (?:for|of|in)) `", text)]
+    return lacking, hints
+
+
 def sections(value):
     """Return the sections of a docstring by title, their text without its indentation."""
-    text = inspect.cleandoc(value.__doc__ or "") + "\n"
+    text = inspect.cleandoc((value if isinstance(value, str) else value.__doc__) or "") + "\n"
     return {title: textwrap.dedent(body) for title, body in _SECTION.findall(text)}
 
 
@@ -93,10 +118,14 @@ def parameters(value):
 
 
 def examples():
-    """Return the blocks of code of all docstrings."""
+    """Return the blocks of code of all docstrings of the package, which is not imported for that."""
     found = []
-    for name, value in documented().items():
-        text = sections(value).get("Example", "")
-        blocks = re.findall(r"::\n\n((?:    .*\n|\n)+)", text + "\n")
-        found += [Example(name, n, value.__module__, textwrap.dedent(block)) for n, block in enumerate(blocks)]
+    for path in sorted((ROOT / "mpqueue").rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        source = path.read_text("utf-8")
+        for node in ast.walk(ast.parse(source)) if "Example:" in source else ():
+            if isinstance(node, ast.ClassDef | ast.FunctionDef):
+                text = sections(ast.get_docstring(node) or "").get("Example", "") + "\n"
+                blocks = re.findall(r"::\n\n((?:    .*\n|\n)+)", text)
+                found += [Example(module, node.name, n, textwrap.dedent(block)) for n, block in enumerate(blocks)]
     return found

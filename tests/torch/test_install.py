@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from helpers.docstrings import OF_TORCH, undescribed
 from torch.utils import data
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter, _SingleProcessDataLoaderIter
 
@@ -96,3 +97,7 @@ def test_a_torch_that_makes_its_iterators_elsewhere_is_refused(monkeypatch):
     with pytest.raises(ImportError, match=f"does not fit torch {re.escape(torch.__version__)}: .* no method"):
         mpqueue.torch.install()
     assert not hasattr(data.DataLoader, "_get_iterator")
+
+
+def test_every_argument_of_a_public_name_is_described_where_it_stands():
+    assert undescribed(OF_TORCH) == ([], [])
