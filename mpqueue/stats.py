@@ -47,6 +47,38 @@ class Counted:
         return plain | {name: getattr(self, name) for name in _DERIVED if hasattr(self, name)}
 
 
+class Rated(Counted):
+    """Base class of statistics of a stream of batches: rates and the share of waiting.
+
+    Attributes:
+        batches: Handed out, or taken.
+        bytes: Of these, in the ring.
+        wait_s: Seconds for which the consumer waited for them.
+        elapsed_s: Seconds for which it is counted.
+    """
+
+    __slots__ = ()
+    batches: int
+    bytes: int
+    wait_s: float
+    elapsed_s: float
+
+    @property
+    def batches_per_s(self) -> float:
+        """Batches per second."""
+        return _ratio(self.batches, self.elapsed_s)
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Bytes of batches per second."""
+        return _ratio(self.bytes, self.elapsed_s)
+
+    @property
+    def wait_share(self) -> float:
+        """The time that the consumer waited for batches, as a share of all."""
+        return min(1.0, _ratio(self.wait_s, self.elapsed_s))
+
+
 def _matched(later: Sequence[Any], earlier: Sequence[Any]) -> tuple[Any, ...]:
     before = {record.number: record for record in earlier}
     return tuple(record - before[record.number] if record.number in before else record for record in later)
@@ -161,7 +193,7 @@ class NodeStatistics(Counted):
 
 
 @dataclass(frozen=True)
-class Statistics(MemoryStatistics):
+class Statistics(MemoryStatistics, Rated):
     """Counters since the start, and the present state.
 
     ``str()`` of it says in one sentence what the bottleneck is and what to do. ``later - earlier`` is what happened
@@ -211,21 +243,6 @@ class Statistics(MemoryStatistics):
     nodes: tuple[NodeStatistics, ...] = ()
 
     @property
-    def batches_per_s(self) -> float:
-        """Batches handed out per second."""
-        return _ratio(self.batches, self.elapsed_s)
-
-    @property
-    def bytes_per_s(self) -> float:
-        """Bytes written into the ring per second."""
-        return _ratio(self.bytes, self.elapsed_s)
-
-    @property
-    def wait_share(self) -> float:
-        """The consumer's time that it waited for batches, as a share of all."""
-        return min(1.0, _ratio(self.wait_s, self.elapsed_s))
-
-    @property
     def compute_share(self) -> float:
         """The workers' time in the source, as a share of all."""
         return self._share(self.compute_s)
@@ -251,7 +268,7 @@ class Statistics(MemoryStatistics):
 
 
 @dataclass(frozen=True)
-class ConsumerStatistics(Counted):
+class ConsumerStatistics(Rated):
     """Counters of one consumer of a server since it attached, and its present state.
 
     If ``wait_share`` is large, the server is the bottleneck; else this consumer is.
@@ -279,21 +296,6 @@ class ConsumerStatistics(Counted):
     reconnects: int = 0
     elapsed_s: float = 0.0
     times: Times = _NO_TIMES
-
-    @property
-    def batches_per_s(self) -> float:
-        """Batches handed out per second."""
-        return _ratio(self.batches, self.elapsed_s)
-
-    @property
-    def bytes_per_s(self) -> float:
-        """Bytes of these batches per second."""
-        return _ratio(self.bytes, self.elapsed_s)
-
-    @property
-    def wait_share(self) -> float:
-        """The time that the consumer waited for batches, as a share of all."""
-        return min(1.0, _ratio(self.wait_s, self.elapsed_s))
 
     def __str__(self) -> str:
         return verdict.of_consumer(self)

@@ -5,12 +5,12 @@ from dataclasses import dataclass, fields
 
 from mpqueue.service.core import Core
 from mpqueue.service.peer import Peer
-from mpqueue.stats import Counted, Statistics
+from mpqueue.stats import Rated, Statistics
 from mpqueue.telemetry import verdict
 
 
 @dataclass(frozen=True)
-class ServedConsumer(Counted):
+class ServedConsumer(Rated):
     """A consumer, as its server sees it.
 
     Attributes:
@@ -40,21 +40,6 @@ class ServedConsumer(Counted):
     skipped: int
     holds_up: bool
     elapsed_s: float = 0.0
-
-    @property
-    def batches_per_s(self) -> float:
-        """Batches taken per second."""
-        return self.batches / self.elapsed_s if self.elapsed_s > 0 else 0.0
-
-    @property
-    def bytes_per_s(self) -> float:
-        """Bytes offered per second."""
-        return self.bytes / self.elapsed_s if self.elapsed_s > 0 else 0.0
-
-    @property
-    def wait_share(self) -> float:
-        """The time that it has waited for an offer, as a share of all."""
-        return min(1.0, self.wait_s / self.elapsed_s) if self.elapsed_s > 0 else 0.0
 
 
 @dataclass(frozen=True)
