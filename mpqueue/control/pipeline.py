@@ -167,8 +167,7 @@ class Pipeline:
 
     def _wait(self) -> None:
         ledger, backend = self.ledger, self.backend
-        num_outstanding = len(ledger.tickets)
-        if ledger.credit - num_outstanding >= backend.chunk or num_outstanding - len(ledger.ready) < backend.low_water:
+        if not self._has_enough_dealt():
             backend.pump()
         if len(ledger.ready) == len(ledger.tickets):  # nobody is at work who could tell of anything
             if ledger.tickets or ledger.needs_attention:
@@ -179,6 +178,12 @@ class Pipeline:
         waited_ns = _clock() - started
         self.wait_ns += waited_ns
         self.recorder.wait(ledger.num_batches, waited_ns)
+
+    def _has_enough_dealt(self) -> bool:
+        """Return True if it is not worth while to deal: see `Backend.chunk`."""
+        ledger, backend = self.ledger, self.backend
+        num_dealt = len(ledger.tickets)
+        return ledger.credit - num_dealt < backend.chunk and num_dealt - len(ledger.ready) >= backend.low_water
 
     def _attend(self) -> None:
         """Do what is to be done before a batch can be handed out."""

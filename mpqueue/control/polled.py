@@ -265,11 +265,9 @@ class PolledPipeline(Pipeline):
         self._has_looked = not backend.look(ledger.head, may_fail=self.may_fail)
 
     def _has_enough_dealt(self) -> bool:
-        """Return True if it is not worth while to deal: see `Backend.chunk`."""
-        ledger, backend = self.ledger, self.backend
-        num_dealt = len(ledger.tickets)
-        room = ledger.credit - num_dealt
-        return room <= 0 or (room < backend.chunk and num_dealt - len(ledger.ready) >= backend.low_water)
+        """Return True if there is nothing to deal, or it is not worth while."""
+        ledger = self.ledger
+        return ledger.credit <= len(ledger.tickets) or super()._has_enough_dealt()
 
     def _attend(self) -> None:
         if not self._end.is_due or self.is_stopped or self.ledger.failure is not None:
