@@ -2,7 +2,7 @@
 
     A EPOCH                   a consumer has attached
     G EPOCH POSITION BYTES    it was given a batch of so many bytes, which are right
-    D                         it has had all epochs
+    D                         it has had all epochs that count, and goes on until SIGTERM
     C TEXT                    the server has cut it off
     ! TEXT                    something is wrong
 
@@ -43,7 +43,7 @@ class Plan:
         name: Of the server.
         folder: Has the logs, and the journal.
         length: Batches of an epoch.
-        num_epochs: After which the consumers go.
+        num_epochs: Epochs that count.
         options: Of the server.
         pace_s: Seconds that a consumer takes for a batch, at most.
     """
@@ -108,6 +108,11 @@ class Child:
         if self.status is None:
             os.kill(self.pid, number)
 
+    @property
+    def is_done(self) -> bool:
+        """True if it has written that it has had all epochs."""
+        return os.path.exists(self.log + ".done")
+
     def kill(self) -> None:
         """Kill it, and wait for its end."""
         self.send(signal.SIGKILL)
@@ -150,17 +155,27 @@ def serve(plan: Plan, write: Callable[[str], None]) -> int:
     return 0
 
 
-def consume(plan: Plan, rank: int | None, join: Any, seed: int, write: Callable[[str], None]) -> int:
-    """Take all epochs that are left, and look at every byte."""
+def consume(plan: Plan, rank: int | None, join: Any, seed: int, write: Callable[[str], None], log: str) -> int:
+    """Take all epochs that are left, and look at every byte; then go on until SIGTERM.
+
+    Who left at the end of the epochs could not tell a server that is killed at that moment, and unread requests with
+    it, that its last batches are taken; its successor would wait for that rank.
+    """
     chance, kept = random.Random(seed), []
     pauses, keeps = chance.choice([0.0, plan.pace_s]), chance.choice([0.0, 0.3])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     consumer = mpqueue.attach(
         plan.name, rank=rank, timeout=_ATTACH_S, join=join, reconnect=plan.has_journal,
         writable=chance.choice([False, "copy"]),
     )  # fmt: skip
     write(f"A {consumer.epoch}")
+    status, is_done = 0, False
     try:
-        while consumer.epoch < plan.num_epochs:
+        while True:
+            if consumer.epoch >= plan.num_epochs and not is_done:
+                write("D")
+                os.close(os.open(log + ".done", os.O_CREAT, 0o600))
+                is_done = True
             for batch in consumer:
                 index = int(batch["index"][0])
                 _require(plan.seed, index, batch)
@@ -174,15 +189,13 @@ def consume(plan: Plan, rank: int | None, join: Any, seed: int, write: Callable[
                 if chance.random() < 0.01:
                     break  # and go on in the next loop
     except ConsumerDied as error:
-        for index, batch in kept:
-            _require(plan.seed, index, batch)
         write(f"C {error}")
-        return CUT_OFF
-    write("D")
-    consumer.close()
+        status = CUT_OFF
+    except SystemExit:
+        consumer.close()
     for index, batch in kept:
         _require(plan.seed, index, batch)
-    return 0
+    return status
 
 
 def _require(seed: int, index: int, batch: Any) -> None:

@@ -89,15 +89,29 @@ class ServiceRound:
         self._serve()
         for rank in range(self.size):
             self._attach(rank if self.mode == "ranks" else None, "next")
-        while self.consumers:
+        while not all(child.is_done for child, _, _ in self.consumers):
             time.sleep(self.chance.uniform(0.01, 0.15))  # nobody tells of moments
             self._look_after()
             if time.monotonic() < self.quiet_at:
                 self._disturb()
             elif time.monotonic() > deadline:
                 self._tell_of_deadlock()
+        self._end_the_consumers(deadline)
         self._end_the_server(deadline)
         self._require_gone()
+
+    def _end_the_consumers(self, deadline: float) -> None:
+        """Have them leave; where there are ranks, the others are cut off when the first one has left."""
+        for child, _, _ in self.consumers:
+            child.send(signal.SIGTERM)
+        while any(child.poll() is None for child, _, _ in self.consumers):
+            if time.monotonic() > deadline:
+                self._tell_of_deadlock()
+            time.sleep(0.005)  # its status is all that tells of its end
+        for one in list(self.consumers):
+            if one[0].status not in {0, CUT_OFF}:
+                raise Deviation(f"a consumer has ended with {one[0].status}: {one[0].lines()[-3:]}")
+            self._retire(one)
 
     def _end_the_server(self, deadline: float) -> None:
         """Stop it once it serves: the folder of one that was killed is there until its successor has taken it over."""
@@ -111,8 +125,8 @@ class ServiceRound:
 
     def _attach(self, rank: int | None, join: str) -> None:
         self.num_started += 1
-        work = partial(consume, self.plan, rank, join, self.chance.randrange(1 << 32))
-        child = Child(os.path.join(self.plan.folder, f"consumer{self.num_started}"), work)
+        log = os.path.join(self.plan.folder, f"consumer{self.num_started}")
+        child = Child(log, partial(consume, self.plan, rank, join, self.chance.randrange(1 << 32), log=log))
         self.consumers.append((child, rank, join))
 
     def _look_after(self) -> None:
@@ -124,12 +138,11 @@ class ServiceRound:
             if status is None:
                 continue
             may_be_cut = self.plan.options["lease_timeout"] is not None or self.plan.options.get("slow") == "detach"
-            if status not in {0, CUT_OFF} or (status == CUT_OFF and not may_be_cut):
+            if status != CUT_OFF or not may_be_cut:
                 raise Deviation(f"a consumer has ended with {status}: {child.lines()[-3:]}")
             self._retire(one)
-            if status == CUT_OFF:
-                self.tally.faults["consumers cut off"] += 1
-                self._attach(rank, self._join())
+            self.tally.faults["consumers cut off"] += 1
+            self._attach(rank, self._join())
 
     def _retire(self, one: tuple[Child, int | None, str]) -> None:
         self.consumers.remove(one)
@@ -246,8 +259,7 @@ class ServiceRound:
                 if options["slow"] == "skip" or not options["ordered"]:
                     continue
                 start = positions[0] if is_first and join == "now" else 0
-                may_leave = not is_done or epoch >= self.plan.num_epochs  # one who came late may begin that one, too
-                end = len(positions) + start if is_last and may_leave else length
+                end = len(positions) + start if is_last and not is_done else length
                 if positions != list(range(start, end)):
                     raise Deviation(f"{told}, and not {start} to {end - 1}")
 
@@ -265,7 +277,7 @@ class ServiceRound:
         got = [list(map(int, line.split()[1:])) for line in lines if line.startswith("G")]
         self.tally.batches += len(got)
         self.tally.bytes += sum(nbytes for _, _, nbytes in got)
-        return [(epoch, position) for epoch, position, _ in got], "D" in lines
+        return [(epoch, at) for epoch, at, _ in got if epoch < self.plan.num_epochs], "D" in lines
 
 
 def _age(child: Child) -> int:
