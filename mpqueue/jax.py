@@ -197,7 +197,7 @@ class DeviceIterator(Iterator[Any]):
 
         Raises:
             TypeError: The batches are those of no `mpqueue.Loader`.
-            RuntimeError: See `mpqueue.Loader.state_dict`.
+            RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch has ended.
         """
         loader = self._stateful_loader()
         with self._lock:

@@ -48,8 +48,12 @@ class FileRecordReader(ReaderBase):
 
         The end of a file is not looked for behind them, as `read` does not look for it.
 
+        Args:
+            queue: A queue of one string component.
+            num_records: The most records wanted.
+
         Raises:
-            OpError: As `read`, if not even one can be read.
+            OpError: Not even one can be read; `read` would raise the same.
         """
         with Turn(self._lock, None) as turn:
             while True:
@@ -60,7 +64,11 @@ class FileRecordReader(ReaderBase):
                     return some
 
     def unread(self, records: list[Record]) -> None:
-        """Take back the last records of a `read_run`, as if they had not been read; for the library itself."""
+        """Take back the last records of a `read_run`, as if they had not been read; for the library itself.
+
+        Args:
+            records: The last ones, in their order.
+        """
         with Turn(self._lock, None):
             self._returned[:0] = records
             self._count(-len(records), is_end=False)

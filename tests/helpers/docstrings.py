@@ -75,7 +75,7 @@ def documented(modules=MODULES):
 
 
 def undescribed(modules=MODULES):
-    """Return the arguments of `documented` that nothing is said of, and those of which only a hint is given.
+    """Return the arguments of `documented` that nothing is said of, and all of which only a hint is given.
 
     Methods that have only TensorFlow's ``name`` need no section for it.
     """
@@ -84,7 +84,9 @@ def undescribed(modules=MODULES):
         said = arguments(sections(value).get("Args", "")) | arguments(sections(value).get("Attributes", ""))
         if said or parameters(value) - {"name"}:
             lacking += [f"{name}: {parameter}" for parameter in sorted(parameters(value) - said.keys())]
-        hints += [f"{name}: {text}" for text in said.values() if re.match(r"(?:See|As (?:for|of|in)) `", text)]
+        told = [text for title in ("Raises", "Returns") for text in sections(value).get(title, "").splitlines()]
+        told = [*said.values(), *(line.partition(": ")[2] or line for line in told)]
+        hints += [f"{name}: {text}" for text in told if re.match(r"(?:[Ss]ee|[Aa]s (?:for|of|in)|As) `(?!`)", text.strip())]
     return lacking, hints
 
 
