@@ -86,7 +86,9 @@ def undescribed(modules=MODULES):
             lacking += [f"{name}: {parameter}" for parameter in sorted(parameters(value) - said.keys())]
         told = [text for title in ("Raises", "Returns") for text in sections(value).get(title, "").splitlines()]
         told = [*said.values(), *(line.partition(": ")[2] or line for line in told)]
-        hints += [f"{name}: {text}" for text in told if re.match(r"(?:[Ss]ee|[Aa]s (?:for|of|in)|As) `(?!`)", text.strip())]
+        hints += [
+            f"{name}: {text}" for text in told if re.match(r"(?:[Ss]ee|[Aa]s (?:for|of|in)|As) `(?!`)", text.strip())
+        ]
     return lacking, hints
 
 
