@@ -13,7 +13,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sp
 autosummary_generate = False  # tables only
 default_role = "py:obj"  # the docstrings name things in single backticks; what the reference has, becomes a link
 myst_heading_anchors = 3
-smartquotes = False  # they take a tenth of the time, and quotes in code are meant as they stand
+smartquotes_action = "D"  # dashes, as between a parameter and what it means; quotes are meant as they stand
 
 # The reference is made from docstrings. The modules for a framework are shown where that is not installed, too.
 autodoc_mock_imports = [
