@@ -18,6 +18,8 @@ From the ground up; a module imports only from its own line and the lines above 
     queues.py               queues between processes
     tensorflow_records.py   the records as TensorFlow reads them; run by its own interpreter
     records.py              files of records that are read and decoded
+    tf1_scripts.py          pipelines of examples as TensorFlow 1 has them; run by its own interpreter, and by mpqueue
+    tf1.py                  these scripts by name, and who runs them
     trainers.py             processes that take batches, and count them
     served.py               a server in a process of its own, and its consumers
     service_attach.py service_idle.py   the time to a consumer's first batch; the cost of having nothing to do

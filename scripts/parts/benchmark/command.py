@@ -18,6 +18,7 @@ from parts.benchmark.plots import draw_rates, require_matplotlib
 from parts.benchmark.ray_workloads import without_ray
 from parts.benchmark.results import KNOWN, Results
 from parts.benchmark.rounds import measure, plan
+from parts.benchmark.tf1 import GROUP, TF1
 from parts.machine import num_cpus
 from parts.photographs.dataset import photo_files
 
@@ -44,7 +45,7 @@ def main(options: argparse.Namespace) -> None:
 
 def _measure_rounds(options: argparse.Namespace) -> Results:
     photo_files()  # cut before the clock runs
-    workloads = _known(options.workloads, KNOWN, "workload") or (QUICK_WORKLOADS if options.quick else KNOWN)
+    workloads = _known(_named(options.workloads), KNOWN, "workload") or (QUICK_WORKLOADS if options.quick else KNOWN)
     feeds = list(_known(options.only, FEEDS, "feed") or (QUICK_FEEDS if options.quick else FEEDS))
     num_workers = options.workers or num_cpus()
     num_rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if options.quick else (ROUNDS, SECONDS)
@@ -90,9 +91,15 @@ def _known(names: list[str] | None, known: Iterable[str], kind: str) -> list[str
     return names
 
 
+def _named(names: list[str] | None) -> list[str] | None:
+    """The names, with those of a group in its place."""
+    return names and [each for name in names for each in (TF1 if name == GROUP else (name,))]
+
+
 def _listed() -> Iterable[str]:
     yield "workloads"
     yield from (f"  {name:20}{KNOWN[name].about}" for name in KNOWN)
+    yield f"  {GROUP:20}all that begin with tf1"
     yield "feeds"
     for name in FEEDS:
         peer = PEERS.get(name)

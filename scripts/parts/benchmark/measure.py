@@ -23,6 +23,7 @@ from parts.benchmark.records import record_rate
 from parts.benchmark.samples import sample_rate
 from parts.benchmark.service import service_figures
 from parts.benchmark.sizes import mean_bytes
+from parts.benchmark.tf1 import tf1_rate
 from parts.benchmark.wakeup import wake_ups
 from parts.benchmark.workloads import WORKLOADS
 from parts.machine import SCRIPTS
@@ -36,7 +37,7 @@ class Measurement:
     """One measurement to be made.
 
     Attributes:
-        what: "feed" or "floor" (of a workload), "queue", "samples", "records", "service", "ray",
+        what: "feed" or "floor" (of a workload), "queue", "samples", "records", "tf1", "service", "ray",
             "latency", "wake-up", "memory", or "curve".
         name: Which feed, floor, queue, reader or curve.
         workload: Of which workload, or at which point of the curve.
@@ -92,6 +93,8 @@ class Measurement:
             return ray_figures(self.workload, self.name, self.num_workers, self.seconds)
         if self.what == "records":
             return record_rate(self.workload, self.name, self.num_workers, self.seconds)
+        if self.what == "tf1":
+            return tf1_rate(self.workload, self.name, self.num_workers, self.seconds)
         workload = WORKLOADS[self.workload]
         source = workload.make()
         if self.what == "floor":

@@ -10,9 +10,10 @@ from parts.benchmark.ray_workloads import RAY
 from parts.benchmark.records import ON_ONE_CORE, OURS, RECORDS
 from parts.benchmark.samples import SAMPLES
 from parts.benchmark.service import SERVICE
+from parts.benchmark.tf1 import TF1
 from parts.benchmark.workloads import WORKLOADS
 
-KNOWN = WORKLOADS | SAMPLES | QUEUES | RECORDS | SERVICE | RAY
+KNOWN = WORKLOADS | SAMPLES | QUEUES | RECORDS | TF1 | SERVICE | RAY
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +56,18 @@ class Results:
         """Return a workload: its description, and the unit of its rate."""
         return KNOWN[workload]
 
-    def ratio(self, workload: str, against: str) -> float | None:
+    def ratio(self, workload: str, against: str, ours: str = OURS) -> float | None:
         """Return the median of mpqueue's rate divided by another's of the same round; None without either.
 
         What ran on one core is compared with mpqueue on one core.
+
+        Args:
+            workload: Of which workload.
+            against: The name of the other.
+            ours: The name of mpqueue, where it is measured in several ways.
         """
-        ours = self.rates.get((workload, OURS + ON_ONE_CORE if against.endswith(ON_ONE_CORE) else OURS))
+        own = self.rates.get((workload, OURS + ON_ONE_CORE if against.endswith(ON_ONE_CORE) else ours))
         theirs = self.rates.get((workload, against))
-        if ours is None or theirs is None:
+        if own is None or theirs is None:
             return None
-        return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
+        return statistics.median(one / other for one, other in zip(own, theirs, strict=True))

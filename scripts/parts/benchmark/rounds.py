@@ -15,6 +15,7 @@ from parts.benchmark.records import RECORDS, readers
 from parts.benchmark.results import Results
 from parts.benchmark.samples import SAMPLES
 from parts.benchmark.service import SERVICE, ways
+from parts.benchmark.tf1 import TF1, tf1_peers
 from parts.benchmark.workloads import WORKLOADS
 
 
@@ -33,6 +34,9 @@ def plan(workloads: Iterable[str], feeds: list[str], num_workers: int, seconds: 
             continue
         if name in RECORDS:
             wanted += [Measurement("records", reader, name, num_workers, seconds) for reader in readers()]
+            continue
+        if name in TF1:
+            wanted += [Measurement("tf1", peer, name, num_workers, seconds) for peer in tf1_peers()]
             continue
         if name in SERVICE:
             wanted += [Measurement("service", way, name, num_workers, seconds) for way in ways(name)]

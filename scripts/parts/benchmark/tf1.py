@@ -1,0 +1,120 @@
+"""Scripts of TensorFlow 1, run by mpqueue in worker processes and in threads, and by TensorFlow with its own queues."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mpqueue import python_io, train
+from parts.benchmark.records import OURS, python_with_tensorflow
+from parts.benchmark.tf1_scripts import NUM_COLUMNS, RECORD_BYTES, SCRIPTS, SIDE
+from parts.machine import CACHE
+from parts.photographs.dataset import photo_files
+
+IN_THREADS, QUEUES = "mpqueue in threads", "TensorFlow queues"
+GROUP = "tf1 pipelines"
+_NUM_FILES = 2
+
+
+class Tf1Workload(NamedTuple):
+    """One script.
+
+    Attributes:
+        about: What it reads.
+        script: Its name in `tf1_scripts`.
+        write: Writes one file; None: the photographs.
+        peers: Who runs it.
+        unit: Of the rate.
+        per_batch: How many of it the rate counts once.
+    """
+
+    about: str
+    script: str
+    write: Callable[[Path, random.Random], None] | None
+    peers: tuple[str, ...] = (OURS, IN_THREADS, QUEUES)
+    unit: str = "examples/s"
+    per_batch: float = 1.0
+
+
+def tf1_rate(name: str, peer: str, num_workers: int, seconds: float) -> float:
+    """Examples per second."""
+    python = python_with_tensorflow() if peer == QUEUES else sys.executable
+    assert python is not None
+    module = "tensorflow.compat.v1" if peer == QUEUES else "mpqueue.compat.v1"
+    wanted = {"module": module, "script": TF1[name].script, "files": _files_of(name)}
+    wanted |= {"workers": num_workers, "seconds": seconds}
+    variables = os.environ | {"MPQUEUE_WORKERS": "process" if peer == OURS else "thread"}
+    command = [python, str(Path(__file__).with_name("tf1_scripts.py")), json.dumps(wanted)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
+    if done.returncode:
+        raise RuntimeError(f"{peer} failed on {name}:\n{done.stderr[-2000:]}")
+    rate: float = json.loads(done.stdout.splitlines()[-1])
+    return rate
+
+
+def tf1_peers() -> list[str]:
+    """Return who can run the scripts: TensorFlow only where it is installed."""
+    return [OURS, IN_THREADS, *([QUEUES] if python_with_tensorflow() else [])]
+
+
+def _files_of(name: str) -> list[str]:
+    write = TF1[name].write
+    if write is None:
+        return list(photo_files()[0].paths[::8])  # of all classes; a command line takes no more
+    folder = CACHE / "records"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name.replace(' ', '_')}_{number}" for number in range(_NUM_FILES)]
+    for number, path in enumerate(paths):
+        if not path.exists():
+            part = path.with_suffix(".part")
+            write(part, random.Random(number))
+            part.rename(path)
+    return [str(path) for path in paths]
+
+
+def _write_lines(path: Path, rng: random.Random) -> None:
+    with path.open("w") as file:
+        for _ in range(20_000):
+            numbers = ",".join(f"{rng.random():.6g}" for _ in range(NUM_COLUMNS))
+            file.write(f"{numbers},{rng.randrange(10)}\n")
+
+
+def _write_records(features: Callable[[random.Random], dict[str, Any]], count: int) -> Callable[..., None]:
+    def write(path: Path, rng: random.Random) -> None:
+        with python_io.TFRecordWriter(path) as writer:
+            for _ in range(count):
+                example = train.Example()
+                for key, value in features(rng).items():
+                    feature = example.features.feature[key]
+                    lists = (feature.bytes_list, feature.float_list, feature.int64_list)
+                    lists[(bytes, float, int).index(type(value))].value.append(value)
+                writer.write(example.SerializeToString(deterministic=True))
+
+    return write
+
+
+def _table(rng: random.Random) -> dict[str, Any]:
+    numbers: dict[str, Any] = {f"x{n}": rng.random() for n in range(12)}
+    return numbers | {"index": rng.randrange(8), "label": rng.randrange(2)}
+
+
+def _picture(rng: random.Random) -> dict[str, Any]:
+    return {"image": rng.randbytes(3 * SIDE * SIDE), "label": rng.randrange(10)}
+
+
+def _write_bytes(path: Path, rng: random.Random) -> None:
+    path.write_bytes(rng.randbytes(RECORD_BYTES * 5_000))
+
+
+TF1 = {
+    "tf1 csv": Tf1Workload("lines of 11 columns, decoded and shuffled", "csv", _write_lines),
+    "tf1 tabular": Tf1Workload("records of 14 features, parsed", "tabular", _write_records(_table, 20_000)),
+    "tf1 image": Tf1Workload("records of an image of 3 KB, cast", "image", _write_records(_picture, 5_000)),
+    "tf1 jpeg": Tf1Workload("files of one JPEG each, decoded and resized", "jpeg", None),
+    "tf1 fixed": Tf1Workload("records of 3,073 bytes, cut, turned and cast", "fixed", _write_bytes),
+}
+assert {each.script for each in TF1.values()} == set(SCRIPTS)
