@@ -116,6 +116,11 @@ class Source:
         return (self._fn.source, self._fn.fn) if isinstance(self._fn, _Composed) else None
 
     @property
+    def function(self) -> Callable[[], Any]:
+        """The function that it calls; for the library itself."""
+        return self._fn
+
+    @property
     def is_resumable(self) -> bool:
         """True if the source can give its state, and go on from there in another process."""
         return self._state_owner is not None

@@ -9,6 +9,7 @@ From the ground up::
     placeholders.py         placeholder, and run, which feeds it
     holding.py              what a source holds: queues, counts of epochs, placeholders
     looper.py               LooperThread
+    record_runs.py source_runs.py   enqueue ops in runs of records, and those of sources of records
     process_op.py           an enqueue op in a worker process
     queue_runner_def.py     QueueRunnerDef, a queue runner by names
     queue_runner.py         QueueRunner

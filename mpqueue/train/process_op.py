@@ -26,6 +26,7 @@ from mpqueue.loader import Loader
 from mpqueue.queues.core import QueueCore
 from mpqueue.queues.ops import EnqueueOp
 from mpqueue.queues.sharing import num_entered
+from mpqueue.train.source_runs import repeated
 
 _CHECKPOINT_S = 0.1
 _MAX_DEATHS = 3  # in a row, without progress
@@ -73,8 +74,9 @@ class OpStream(Iterator[Checkpoint]):
         try:
             if is_resumable(op):
                 yield from self._run_from_state(op)
+            call = repeated(op, self._is_to_stop)
             while not self._is_to_stop():
-                op()
+                call()
         except OutOfRangeError:
             return
 

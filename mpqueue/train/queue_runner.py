@@ -37,6 +37,7 @@ from mpqueue.train.holding import held_in
 from mpqueue.train.local_variables import LocalVariable
 from mpqueue.train.placeholders import Placeholder
 from mpqueue.train.queue_runner_def import QueueRunnerDef, class_of, code_of, with_scope, without_scope
+from mpqueue.train.source_runs import repeated
 
 Op = Callable[[], Any]
 Workers = Literal["thread", "process"]
@@ -146,14 +147,14 @@ class QueueRunner:
     def _checked_session(sess: Any) -> Any:
         return checked_session(sess)
 
-    def _placed(self, op: Any, session: Any, _should_stop: Callable[[], bool]) -> tuple[Op, bool]:
+    def _placed(self, op: Any, session: Any, should_stop: Callable[[], bool]) -> tuple[Op, bool]:
         """Return what is called again and again, and whether a worker process calls it instead of this one."""
         if self._workers == "process" and isinstance(op, EnqueueOp):
             # A queue connects back to this process, so that the ops that fill it may stay here.
             bound = held_in(op.source, LocalVariable, Placeholder, closed=(QueueBase, QueueOp))
             if not any(bound):
                 return op, True
-        return session.make_callable(op), False
+        return session.make_callable(repeated(op, should_stop)), False
 
     @staticmethod
     def _await(session: Any, call: Callable[[], None]) -> None:

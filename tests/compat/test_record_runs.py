@@ -6,10 +6,10 @@ from compat.conftest import Background
 
 import mpqueue.compat.v1 as tf
 from mpqueue.compat.graph.plan import Plan
-from mpqueue.compat.graph.records import record_plan
+from mpqueue.compat.graph.records import RecordPlan, record_plan
 from mpqueue.compat.graph.state import held
-from mpqueue.compat.train import record_runs
 from mpqueue.compat.train.record_runs import RecordRuns
+from mpqueue.train import record_runs
 
 
 def write(path, lines):
@@ -175,12 +175,12 @@ def test_runs_that_fail_in_vain_are_given_up(tmp_path, monkeypatch):
         raise RuntimeError
 
     files = [write(tmp_path / f"{n}", range(10)) for n in range(5)]
-    monkeypatch.setattr(record_runs.RecordPlan, "examples", cannot)
+    monkeypatch.setattr(RecordPlan, "examples", cannot)
     pipeline = Pipeline(files, as_number)
     elements, _, counts = pipeline.run(pipeline.together)
     assert elements == [*range(10)] * 5
     assert counts == [50, 5]
-    assert pipeline.together._num_failures == record_runs._MAX_FAILURES
+    assert pipeline.together._runs.are_in_vain
 
 
 def random(line):
