@@ -3,7 +3,7 @@
 ``python launch.py MODULE SCRIPT`` runs one. ``python launch.py MODULE`` imports the module, says that it is ready, and
 runs each script in a fork: a line of JSON on stdin has its path, its folder WORK, and the file that it is to print to;
 its exit status is the answer, a line on stdout. TensorFlow takes seconds to import, and a fork of it some milliseconds,
-as long as it has run no graph.
+as long as it has run no graph. With the environment variable RECORD_BY_RECORD, mpqueue makes no runs of records.
 """
 
 import importlib
@@ -15,6 +15,8 @@ import traceback
 
 module, *script = sys.argv[1:]
 tf = importlib.import_module(module)
+if "RECORD_BY_RECORD" in os.environ:
+    importlib.import_module("mpqueue.compat.train.runners").record_plan = lambda _plan: None
 tf.disable_v2_behavior()
 sys.modules["tensorflow"] = tf
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mpqueue.compat.train import processes
+from mpqueue.compat.train import processes, runners
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 INTERPRETERS = {
@@ -28,6 +28,7 @@ INTERPRETERS = {
 
 
 WITH_PROCESSES = {topic: INTERPRETERS[topic] for topic in ("batches", "pipelines")}
+RECORD_BY_RECORD = {"pipelines": INTERPRETERS["pipelines"]}  # in the others nothing is made of records
 
 
 def cases(interpreters):
@@ -46,5 +47,12 @@ def test_a_case_holds_in_a_graph(interpreter, case, monkeypatch):
 @pytest.mark.parametrize(("interpreter", "case"), list(cases(WITH_PROCESSES)))
 def test_a_case_holds_with_worker_processes(interpreter, case, monkeypatch):
     monkeypatch.setattr(processes, "_choice", [True])
+    monkeypatch.chdir(GOLDEN)
+    importlib.import_module(f"compat.deferred.{interpreter}").run(case, GOLDEN)
+
+
+@pytest.mark.parametrize(("interpreter", "case"), list(cases(RECORD_BY_RECORD)))
+def test_a_case_holds_record_by_record(interpreter, case, monkeypatch):
+    monkeypatch.setattr(runners, "record_plan", lambda _plan: None)
     monkeypatch.chdir(GOLDEN)
     importlib.import_module(f"compat.deferred.{interpreter}").run(case, GOLDEN)

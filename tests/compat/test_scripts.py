@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,13 @@ SCRIPTS = sorted((HERE / "scripts").glob("*.py"))
 EXAMPLES = sorted((HERE / "examples" / "scripts").glob("*.py"))
 ROOT = HERE.parent.parent
 TENSORFLOW = "tensorflow.compat.v1"
+OF_RECORDS = [path for path in SCRIPTS if re.search(r"(TextLine|TFRecord|FixedLengthRecord)Reader", path.read_text())]
 STARTS_OTHERS = {"queue_of_two_programs"}  # which start themselves once more, by their command line
 
 
-def printed_by(script, module, folder, workers="thread"):
-    return output_of([str(HERE / "launch.py"), module, str(script)], ROOT, WORK=str(folder), MPQUEUE_WORKERS=workers)
+def printed_by(script, module, folder, workers="thread", **more):
+    told = {"WORK": str(folder), "MPQUEUE_WORKERS": workers, **more}
+    return output_of([str(HERE / "launch.py"), module, str(script)], ROOT, **told)
 
 
 def output_of(arguments, *paths, **variables):
@@ -42,6 +45,11 @@ def expected_of(script):
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_prints_what_it_prints_with_tensorflow(script, workers, tmp_path):
     assert printed_by(script, "mpqueue.compat.v1", tmp_path, workers) == expected_of(script)
+
+
+@pytest.mark.parametrize("script", OF_RECORDS, ids=lambda path: path.stem)
+def test_a_script_prints_the_same_record_by_record(script, tmp_path):
+    assert printed_by(script, "mpqueue.compat.v1", tmp_path, RECORD_BY_RECORD="1") == expected_of(script)
 
 
 @pytest.mark.parametrize("workers", ["thread", "process"])
