@@ -17,7 +17,7 @@ IMPORTS = structure.graph(PACKAGE)
 PAGE = structure.ROOT / "docs" / "architecture.md"
 
 MAX_FIELDS, MAX_METHODS, MAX_MODULE_LINES, MAX_FUNCTION_LINES = 15, 25, 400, 50
-MAX_COMPAT_LINES = 13_427  # what there is: it may only become less
+MAX_COMPAT_LINES = 13_369  # what there is: it may only become less
 # Classes that mirror one of TensorFlow's have the fields and methods that it needs.
 MIRRORS = {
     "mpqueue.compat.functions.keys.GraphKeys": "tf.GraphKeys: a name for each collection",

@@ -68,7 +68,11 @@ def decode_csv(
     Follows: ``tf.decode_csv``, which follows RFC 4180 except that line breaks and quotes may not stand in unquoted
     fields, that an empty record has no fields, and that numbers may have blanks around them.
     """
-    csv_format = _checked_format(record_defaults, field_delim, use_quote_delim, na_value, select_cols)
+    return decode(records, checked_format(record_defaults, field_delim, use_quote_delim, na_value, select_cols))
+
+
+def decode(records: Any, csv_format: CsvFormat) -> list[Any]:
+    """Read CSV records as columns, whose format was checked before; see `decode_csv`."""
     items, shape = string_list(records, "records")
     columns = None
     if len(items) * len(csv_format.columns) >= _AT_ONCE_FROM:
@@ -78,9 +82,10 @@ def decode_csv(
     return [column.reshape(shape)[()] for column in columns]
 
 
-def _checked_format(
+def checked_format(
     record_defaults: Any, field_delim: str | bytes, use_quote_delim: bool, na_value: str | bytes, select_cols: Any
 ) -> CsvFormat:
+    """Return the format that the arguments of `decode_csv` describe; the errors are its errors."""
     delim = as_bytes(field_delim, "field_delim")
     if len(delim) != 1:
         raise InvalidArgumentError(None, None, f"field_delim is {field_delim!r}, and must be one byte")

@@ -6,7 +6,7 @@ without a kind hides an earlier one only where a batch is parsed into a sparse a
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class BadFeature(ValueError):
         self.name, self.reason = name, reason
 
 
-def read_example(record: bytes, specs: dict[bytes, Spec], is_single: bool) -> dict[bytes, Values]:
+def read_example(record: bytes, specs: Mapping[bytes, Spec], is_single: bool) -> dict[bytes, Values]:
     """Return the values of the features of one record, by their keys; without those that are missing.
 
     Args:

@@ -100,12 +100,12 @@ def _put_at_once(columns: dict[bytes, Column], what: Plan, records: list[bytes])
     return read_batch(records, what, columns).tolist()  # type: ignore[no-any-return]
 
 
-def parse_apart(records: list[bytes], features: Mapping[Any, Any]) -> dict[Any, Any]:
+def parse_apart(records: list[bytes], what: Plan) -> dict[Any, Any]:
     """Read serialized Examples at once, each as `parse_single_example` reads it.
 
     Args:
         records: The serialized Examples.
-        features: As in `parse_example`.
+        what: The features.
 
     Returns: A dict with the keys of ``features``. A `FixedLenFeature` gives one array with the Examples along its first
         axis, the others a list with an array for each Example: of a `VarLenFeature`, its values.
@@ -113,7 +113,6 @@ def parse_apart(records: list[bytes], features: Mapping[Any, Any]) -> dict[Any, 
     Raises:
         InvalidArgumentError: As in `parse_example`.
     """
-    what = plan(features)
     columns = {key: column(spec, len(records)) for key, spec in what.by_key.items()}
     _put_rows(columns, what.by_key, records, _put_at_once(columns, what, records), None, is_single=True)
     return {spec.name: columns[key].apart() for key, spec in what.by_key.items()}
@@ -176,10 +175,21 @@ def parse_single_example(
     if shape != ():
         raise ValueError(f"serialized has shape {list(shape)}, and must be one serialized Example: see parse_example")
     names = None if example_names is None else string_list(example_names, "example_names")[0]
+    return parse_one(records[0], specs, names[0] if names else None)
+
+
+def parse_one(record: bytes, specs: Mapping[bytes, Spec], name: bytes | None) -> dict[Any, Any]:
+    """Read one serialized Example, whose features were checked before; see `parse_single_example`.
+
+    Args:
+        record: The serialized Example.
+        specs: The features, by key.
+        name: Its name, for error messages.
+    """
     try:
-        found = read_example(records[0], specs, is_single=True)
+        found = read_example(record, specs, is_single=True)
     except (Malformed, BadFeature) as error:
-        raise bad_record(error, records[0], None, names[0] if names else None) from None
+        raise bad_record(error, record, None, name) from None
     return {spec.name: _single(spec, found.get(key)) for key, spec in specs.items()}
 
 

@@ -33,7 +33,7 @@ Queue: TypeAlias = QueueCore | RemoteQueue
 
 
 class Pipeline(Protocol):
-    """What is done with records. A `RecordRuns` calls it, in one thread."""
+    """The work that is done with records. A `RecordRuns` calls it, in one thread."""
 
     @property
     def reader(self) -> FileRecordReader:

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 
 from mpqueue.parsing import csv, parse, raw
+from mpqueue.parsing.example_plan import plan
 from mpqueue.queues.core import QueueCore
 from mpqueue.queues.ops import EnqueueOp
 from mpqueue.queues.remote import RemoteQueue
@@ -36,7 +37,7 @@ class Origin(NamedTuple):
 
 
 def _parsed(texts: Any, features: Any) -> dict[Any, Any]:
-    found = parse.parse_apart(texts.tolist(), features)
+    found = parse.parse_apart(texts.tolist(), plan(features))
     if any(isinstance(each, list) for each in found.values()):
         raise CannotJoin("features of any length")
     return found

@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from mpqueue.compat.functions.declare import public
-from mpqueue.compat.functions.kernels import of_values
+from mpqueue.compat.functions.kernels import of_values, once
 from mpqueue.compat.graph import Tensor, convert_to_tensor, custom, get_default_graph
 from mpqueue.compat.ops import dtypes
 from mpqueue.parsing import csv
@@ -36,9 +36,10 @@ def decode_csv(
         raise ValueError("record_defaults is empty: decode_csv needs one default per column")
     with get_default_graph().name_scope(name or "DecodeCSV") as scope:
         texts = convert_to_tensor(records, dtypes.string, "records")
+        options = (field_delim, use_quote_delim, na_value, select_cols)
         defaults = [_default(each, place) for place, each in enumerate(record_defaults)]
-        options = {"na_value": na_value, "select_cols": select_cols}
-        kernel = of_values(lambda texts, *rest: csv.decode_csv(texts, rest, field_delim, use_quote_delim, **options))
+        described = once(defaults, lambda *rest: csv.checked_format(rest, *options))
+        kernel = of_values(lambda texts, *rest: csv.decode(texts, described(*rest)))
         kinds = [(each.dtype.base_dtype, texts.known_dims) for each in defaults]
         return custom("DecodeCSV", [texts, *defaults], kinds, kernel, name=scope, rule=leading()).outputs
 

@@ -24,6 +24,24 @@ def of_values(compute: Callable[..., Any]) -> Kernel:
     return kernel
 
 
+def once(tensors: Sequence[Tensor], function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of the values of tensors that is called only once where these are constants, and not fed.
+
+    It is called in the run, so that what it refuses is an error of the run.
+    """
+    constants = [each.known_entries() if each.op.type == "Const" else None for each in tensors]
+    found: list[Any] = []
+
+    def result(*values: np.ndarray) -> Any:
+        if any(value is not constant for value, constant in zip(values, constants, strict=True)):
+            return function(*values)
+        if not found:
+            found.append(function(*values))
+        return found[0]
+
+    return result
+
+
 def with_own(
     kind: str,
     inputs: Sequence[Tensor],

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 
 from mpqueue.compat.functions.declare import public
-from mpqueue.compat.functions.kernels import of_values
+from mpqueue.compat.functions.kernels import of_values, once
 from mpqueue.compat.graph import SparseTensor, Tensor, convert_to_tensor, custom, get_default_graph, get_static_value
 from mpqueue.compat.graph.make import array_of
 from mpqueue.compat.ops.dims import Dims, merged
 from mpqueue.compat.ops.dtypes import DType, as_dtype, int64, string
 from mpqueue.compat.ops.infer import invalid
 from mpqueue.parsing import parse, sequence
+from mpqueue.parsing.example_plan import Plan, plan
 from mpqueue.parsing.features import Kind, Spec, checked
 from mpqueue.runs.rows import Rows, Value
 from mpqueue.runs.rules import Call, Rule, per_row
@@ -132,25 +133,26 @@ def parse_single_example(
         TypeError: As for `parse_example`.
     """
     wanted = _static(features)
+    planned = once((), lambda: plan(wanted))
 
     def parsed(text: bytes, label: Any) -> list[Features]:
-        return [parse.parse_single_example(text, wanted, example_names=label)]
+        return [parse.parse_one(text, planned().by_key, label)]
 
     parts = [_Outputs(checked(wanted), ())]
     with get_default_graph().name_scope(name or "ParseSingleExample"):
         label = _texts(example_names, "names")
-        (found,) = _single("ParseSingleExample", serialized, label, parts, parsed, _apart(wanted, parts[0]))
+        (found,) = _single("ParseSingleExample", serialized, label, parts, parsed, _apart(planned, parts[0]))
         return found
 
 
-def _apart(wanted: dict[Any, Any], outputs: _Outputs) -> Rule:
+def _apart(planned: Callable[[], Plan], outputs: _Outputs) -> Rule:
     """The rule by which single Examples without names are parsed, many at once."""
 
     def rule(call: Call) -> Sequence[Value]:
         texts, label = call.inputs
         if not isinstance(texts, Rows) or texts.rank != 0 or isinstance(label, Rows) or label.size:
             return per_row(call)
-        return [Rows(each) for each in outputs.rows(parse.parse_apart([*texts.values], wanted))]
+        return [Rows(each) for each in outputs.rows(parse.parse_apart([*texts.values], planned()))]
 
     return rule
 
