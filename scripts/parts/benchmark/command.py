@@ -99,7 +99,6 @@ def _named(names: list[str] | None) -> list[str] | None:
 def _listed() -> Iterable[str]:
     yield "workloads"
     yield from (f"  {name:20}{KNOWN[name].about}" for name in KNOWN)
-    yield f"  {GROUP:20}all that begin with tf1"
     yield "feeds"
     for name in FEEDS:
         peer = PEERS.get(name)
