@@ -62,7 +62,9 @@ def _page(verdict: str, shares: Sequence[tuple[str, float]], facts: Sequence[tup
 def _times(times: Any) -> str:
     found = [(stage, getattr(times, stage)) for stage in _STAGES]
     rows = [
-        _row([stage, *map(time_text, (times.p50_s, times.p95_s, times.p99_s))]) for stage, times in found if times.count
+        _row([stage, *map(time_text, (times.p50_s, times.p95_s, times.p99_s))])
+        for stage, times in found
+        if times.total_s
     ]
     if not rows:
         return ""

@@ -8,7 +8,7 @@ def time_text(seconds: float) -> str:
     for unit, factor in (("s", 1.0), ("ms", 1e-3)):
         if seconds >= factor:
             return f"{seconds / factor:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} µs"
+    return f"{seconds * 1e6:.3g} µs" if seconds >= 1e-8 else "0 µs"  # no clock tells less than 10 ns
 
 
 def size_text(num_bytes: float) -> str:

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import pytest
 import mpqueue
 from mpqueue import Loader, Statistics
 from mpqueue.stats import ConsumerStatistics, Times
+from mpqueue.telemetry.histograms import Histogram
 
 KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
 BATCH_S = 0.006  # longer than the span in which one batch is timed: each is
@@ -262,6 +264,14 @@ def test_the_table_of_a_notebook_has_the_verdict_and_no_scripts():
     assert "<script" not in page
     assert "compute" in page
     assert page.count("<table") == page.count("</table>") == 2
+
+
+def test_the_table_of_a_notebook_leaves_out_what_took_no_time_and_shows_no_part_of_a_clock_tick():
+    wait, collate = Histogram(), Histogram()
+    wait.add(0, 10), wait.add(1_000_000), collate.add(0, 11)
+    page = replace(Statistics(), times=Times(wait=wait.snapshot(), collate=collate.snapshot()))._repr_html_()
+    assert "collate" not in page
+    assert ">0 µs<" in page
 
 
 def test_statistics_compare_and_hash_as_values():
