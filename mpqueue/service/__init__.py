@@ -20,6 +20,7 @@ up; a module imports only from its own line and the lines above it::
     peer.py            the server's end of one connection
     handlers.py        descriptors, and what is called when one is ready
     journal.py         what was taken, for a server that comes back
+    tracing.py         the rows of consumers in a server's trace
     deliveries.py      does what the core decides
     reception.py       accepts connections, and hears their greeting
     queue_desk.py      tells where a server's queues are

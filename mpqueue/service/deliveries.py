@@ -11,6 +11,8 @@ from mpqueue.service.records import PICKLED, Down, Offer, Text
 from mpqueue.service.seats import Batch, Seat
 from mpqueue.service.specs import encode_spec
 from mpqueue.service.stream import Stream
+from mpqueue.service.tracing import ConsumerRows
+from mpqueue.telemetry.timeline import Timeline
 from mpqueue.workers import failures
 
 _MAX_SPECS = 4096
@@ -47,10 +49,19 @@ class Deliveries:
         peers: By number of the consumer.
         journal: None: there is none.
         uid: Of this process: others' consumers get exceptions as text.
+        timeline: Where the consumers are drawn; None: nowhere.
     """
 
-    def __init__(self, stream: Stream, peers: dict[int, Peer], journal: Journal | None, uid: int) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        peers: dict[int, Peer],
+        journal: Journal | None,
+        uid: int,
+        timeline: Timeline | None = None,
+    ) -> None:
         self._stream, self._peers, self._journal, self._uid = stream, peers, journal, uid
+        self._rows = None if timeline is None else ConsumerRows(timeline)
         self._specs = Specs()
         self.touched: set[Peer] = set()
 
@@ -61,6 +72,8 @@ class Deliveries:
         if peer.waits_since is not None:
             peer.wait_s += time.monotonic() - peer.waits_since
             peer.waits_since = None
+        if self._rows is not None:
+            self._rows.offer(peer)
         if isinstance(batch, Failure):
             peer.tell(self._raised(peer, number, batch))
             return
@@ -127,7 +140,9 @@ class Deliveries:
             self._stream.unknown.append(Failure(epoch, position, error, is_extra=True))
 
     def note_taken(self, seat: Seat, batch: Batch) -> None:
-        """Write down that a batch was taken."""
+        """Write down that a batch was taken, and draw it."""
+        if self._rows is not None:
+            self._rows.take(self._peers[seat.consumer], batch, has_more=bool(seat.untaken))
         if self._journal is not None:
             self._journal.note_taken(batch.position, seat.consumer if seat.rank is None else seat.rank)
 

@@ -249,7 +249,7 @@ class Server:
         """Start the thread."""
         peers: dict[int, Peer] = {}
         stream, rules, uid = self._stream, self._rules, os.geteuid()
-        deliveries = Deliveries(stream, peers, journal, uid)
+        deliveries = Deliveries(stream, peers, journal, uid, stream._pipeline.recorder.timeline)
         if recovered is None:
             core = Core(rules, deliveries)
         else:

@@ -5,6 +5,7 @@
     consumer    [   wait   ]                                   [take]
     in ring                                                   [=====]
     held                                                             [==========]
+    consumer 1 of a server                                                [ batch ]
 
 Only timed batches are drawn (see `mpqueue.telemetry.recorder`): each one that takes longer than 5 ms, and of faster
 ones a sample; and only waits of the consumer that matter. So a trace costs little however fast the batches come.
@@ -31,7 +32,7 @@ _MOST_EVENTS = 1_000_000  # some 120 MB
 _FLUSH_NS = 500_000_000
 _SHORTEST_WAIT_NS = 100_000
 _MOST_KNOWN = 4096
-_CONSUMER, _FIRST_WORKER = 1, 10  # rows
+_CONSUMER, _FIRST_WORKER, _FIRST_SERVED = 1, 10, 1 << 20  # rows
 
 
 class Timeline:
@@ -136,6 +137,18 @@ class Timeline:
         """Draw the time for which there were views of a batch."""
         if self._fd >= 0:
             self._span("held", number, began_ns, ended_ns)
+
+    def add_consumer(self, number: int, name: str) -> None:
+        """Have a row for a consumer of a server."""
+        self._name_row(_FIRST_SERVED + number, name)
+
+    def use(self, consumer: int, place: tuple[int, int], began_ns: int, ended_ns: int) -> None:
+        """Draw that a consumer of a server had the batch of this epoch and position."""
+        if self._may_draw():
+            epoch, position = place
+            args = f'{{"epoch":{epoch},"position":{position}}}'
+            self._slice(f"batch {position}", _FIRST_SERVED + consumer, began_ns, ended_ns - began_ns, args)
+            self._flush_if_due()
 
     def mark(self, name: str, worker: int | None = None) -> None:
         """Draw what has happened at this moment: to all, or to one worker."""

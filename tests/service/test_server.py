@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import signal
@@ -686,3 +687,18 @@ def test_a_source_that_cannot_be_restarted_is_refused_with_a_journal(tmp_path):
     for source, words in ((Changing(), "state_dict"), (generator, "a generator cannot begin behind them")):
         with pytest.raises(ValueError, match=words):
             mpqueue.Server("s", source, workers=1, journal=tmp_path / "journal")
+
+
+def test_the_trace_of_a_server_has_a_row_for_each_consumer(puppets, tmp_path):
+    with mpqueue.Server("s", Indices(6), world=2, workers=1, trace=tmp_path / "run.json"):
+        both = [puppets("s", rank=rank).attached() for rank in range(2)]
+        for one in both:
+            one.tell("take_all")
+        for one in both:
+            one.answer()
+    events = json.loads((tmp_path / "run.json").read_text())
+    rows = {event["args"]["name"]: event["tid"] for event in events if event["name"] == "thread_name"}
+    for rank, one in enumerate(both):
+        row = rows[f"consumer {rank + 1} (process {one.process.pid})"]
+        slices = [event["name"] for event in events if event["ph"] == "X" and event["tid"] == row]
+        assert slices[0] == f"batch {rank}", "the first one is drawn however fast it was taken"
