@@ -20,6 +20,7 @@ autodoc_mock_imports = [
     name for name in ("jax", "keras", "ray", "tensorflow", "torch") if importlib.util.find_spec(name) is None
 ]
 autodoc_typehints = "description"
+maximum_signature_line_length = 100
 autodoc_member_order = "bysource"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # or an attribute such as `bytes` would be where each mention of that name leads
@@ -38,3 +39,14 @@ html_show_sourcelink = False
 # What `scripts/docs --links` asks for; the pages of the project itself are checked by each build.
 linkcheck_timeout = 20
 linkcheck_retries = 2
+
+
+def _show_constants(app: object, what: str, name: str, value: object, options: object, lines: list[str]) -> None:  # noqa: ARG001 - Sphinx calls it
+    """Show the value of a constant, whose docstring would be that of its type."""
+    if type(value) in (str, int, float, tuple):
+        lines[:] = [f"``{value!r:.60}``"]
+
+
+def setup(app: object) -> None:
+    """Have Sphinx ask for it."""
+    app.connect("autodoc-process-docstring", _show_constants)

@@ -11,9 +11,10 @@ pytest.importorskip("sphinx", reason="the extra [docs] is not installed")
 
 @pytest.mark.timeout(300)
 def test_the_site_is_built_without_a_warning(tmp_path):
-    options = ["--fail-on-warning", "--keep-going", "--quiet", "-b", "html", "-d", tmp_path / "doctrees"]
+    # Without the transform of dashes, which takes a tenth of the time.
+    options = "--fail-on-warning --keep-going --quiet -D smartquotes=0 -b html -d".split()
     done = subprocess.run(
-        [sys.executable, "-m", "sphinx", *options, DOCS, tmp_path / "site"],
+        [sys.executable, "-m", "sphinx", *options, tmp_path / "doctrees", DOCS, tmp_path / "site"],
         capture_output=True,
         text=True,
         timeout=290,
