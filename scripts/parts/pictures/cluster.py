@@ -29,9 +29,9 @@ def draw() -> Picture:
     picture.box(215, 186, 155, 58, "worker 1", "writes into the ring")
     picture.rectangle("box", 40, 286, 330, 88, radius=8)
     picture.word("the ring: every batch ends here", 205, 308)
-    for slot, state in enumerate(("leased", "ready", "ready", "granted", "granted", "free")):
-        picture.rectangle(state, 56 + 50 * slot, 322, 46, 34)
-        picture.word(state[:7], 79 + 50 * slot, 343, "dark")
+    for slot, state in enumerate(("leased", "ready", "granted", "granted", "free")):
+        picture.rectangle(state, 54 + 61 * slot, 322, 56, 34)
+        picture.word(state, 82 + 61 * slot, 343, "dark")
     picture.arrow((117, 246), (117, 284))
     picture.arrow((292, 246), (292, 284))
     for number in range(2):
