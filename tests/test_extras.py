@@ -51,3 +51,22 @@ def test_without_a_framework_the_error_names_its_extra(module, use, extra):
         rf'ImportError: mpqueue\.\w+ needs [\w ]+: pip install "mpqueue\[{extra}\]"(?: or .*)?',
         done.stderr.splitlines()[-1],
     )
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_an_extra_brings_one_framework_at_most(extra):
+    """JAX and TensorFlow in one process are two runtimes; who wants both names two extras."""
+    brought = {re.match(r"[\w-]+", requirement)[0].removesuffix("-cpu") for requirement in EXTRAS[extra]}
+    assert len(brought & {"jax", "tensorflow", "torch"}) <= 1
+
+
+def test_what_only_the_scripts_need_is_no_extra():
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    assert sorted(groups) == ["demo", "peers", "test"]
+    assert groups.keys() & EXTRAS.keys() == set()
+
+
+def test_no_group_takes_mpqueue_from_an_index():
+    """Pip would look there for the package of this very clone, and take what anybody has put there under its name."""
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    assert [name for name, needed in groups.items() for each in needed if each.startswith("mpqueue")] == []
