@@ -78,7 +78,7 @@ def _segments():
 
 def _mappings():
     with open("/proc/self/maps") as maps:
-        return sum("/dev/shm/psm_" in line or "/memfd:mpqueue" in line for line in maps)
+        return sum("/dev/shm/" in line or "/memfd:mpqueue" in line for line in maps)
 
 
 class Footprint:

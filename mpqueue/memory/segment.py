@@ -14,6 +14,7 @@ import errno
 import mmap
 import os
 import resource
+import sys
 from typing import Self
 
 _SHM_FOLDER = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory
@@ -145,22 +146,32 @@ def _anonymous_descriptor() -> tuple[int, str]:
 
         with tempfile.TemporaryFile(prefix="mpqueue") as file:
             return os.dup(file.fileno()), "file"
-    if _stderr_is_closed() or not _shm_is_roomy():
-        return _memory_file(), "memfd"
-    from multiprocessing import resource_tracker, shared_memory  # 3.5 ms, and workers never need it
+    if _shm_is_roomy():
+        with contextlib.suppress(OSError):  # a kernel that lacks it; where descriptors lack, the next call says so
+            return _shared_memory(), "shm"
+    return _memory_file(), "memfd"
 
-    # What can fail is done first: a SharedMemory that finds no descriptor or no memory halfway leaves its name behind.
-    resource_tracker.ensure_running()
-    _require_descriptors(3)
-    mmap.mmap(-1, mmap.PAGESIZE).close()
-    # One page only: a SharedMemory of the full size would be mapped a second time, and under RLIMIT_AS its failure
-    # prints the resource tracker's tracebacks.
-    block = shared_memory.SharedMemory(create=True, size=mmap.PAGESIZE)
-    try:
-        return os.dup(block._fd), "shm"  # type: ignore[attr-defined]  # the one private attribute this package reads
-    finally:
-        block.close()
-        block.unlink()
+
+def _shared_memory() -> int:
+    """Return the descriptor of POSIX shared memory without a name, and without Python's resource tracker.
+
+    That process would remove the names that others leave, costs 6 MB and 20 ms, and we leave none.
+    """
+    if sys.version_info >= (3, 13):
+        from multiprocessing import shared_memory  # 3.5 ms, and workers never need it
+
+        # What can fail is done first: a SharedMemory that finds no descriptor or no memory halfway leaves its name.
+        _require_descriptors(3)
+        mmap.mmap(-1, mmap.PAGESIZE).close()
+        # One page only: a SharedMemory of the full size would be mapped a second time.
+        block = shared_memory.SharedMemory(create=True, size=mmap.PAGESIZE, track=False)
+        try:
+            return os.dup(block._fd)  # type: ignore[attr-defined]  # the one private attribute this package reads
+        finally:
+            block.close()
+            block.unlink()
+    # Every `SharedMemory` of an older Python is tracked: have the kernel make the same kind of file, without a name.
+    return os.open(_SHM_FOLDER, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
 
 def _memory_file() -> int:
@@ -177,15 +188,6 @@ def _require_descriptors(count: int) -> None:
     finally:
         for fd in opened:
             os.close(fd)
-
-
-def _stderr_is_closed() -> bool:
-    """Then Python's resource tracker cannot start, and a name in /dev/shm would be left behind."""
-    try:
-        os.fstat(2)
-    except OSError:
-        return True
-    return False
 
 
 def _shm_is_roomy() -> bool:
