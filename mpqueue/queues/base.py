@@ -25,7 +25,8 @@ class QueueBase:
     which they came, those that enqueue and those that dequeue each among themselves. What is enqueued is copied; what
     is dequeued is an ordinary array that nobody else sees. Each element comes out exactly once. A process that is
     killed leaves each of its elements in the queue wholly or not at all, and takes with it at most what its last
-    dequeue gave. When the process that made the queue is gone, calls elsewhere raise `CancelledError`.
+    dequeue gave. When the process that made the queue is gone, calls elsewhere raise `CancelledError`; for a queue that
+    lives in a server, `UnavailableError`. `FailedPreconditionError` says that there is no way to that process.
 
     This class is the face of a queue that exists, given by ``queue_ref``; `FIFOQueue`, `PaddingFIFOQueue` and
     `RandomShuffleQueue` make one.

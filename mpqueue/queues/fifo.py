@@ -48,6 +48,8 @@ class FIFOQueue(QueueBase):
         TypeError: A dtype does not exist, or ``capacity`` is no integer.
         ValueError: The numbers of dtypes, shapes and names differ, or a shape is not fully known.
         InvalidArgumentError: The queue of this shared name has other dtypes, shapes, capacity or class.
+        FailedPreconditionError: With ``shared_name``, in a worker: its trainer had no queue to share when it started.
+        UnavailableError: With ``shared_name``, inside of `mpqueue.connect`: the server is gone.
 
     Follows: ``tf.FIFOQueue``.
     """

@@ -39,6 +39,8 @@ class PaddingFIFOQueue(QueueBase):
         TypeError: A dtype does not exist, or ``capacity`` is no integer.
         ValueError: The numbers of dtypes, shapes and names differ, or a rank is unknown.
         InvalidArgumentError: The queue of this shared name has other dtypes, shapes, capacity or class.
+        FailedPreconditionError: With ``shared_name``, in a worker: its trainer had no queue to share when it started.
+        UnavailableError: With ``shared_name``, inside of `mpqueue.connect`: the server is gone.
 
     Follows: ``tf.PaddingFIFOQueue``.
     """

@@ -44,6 +44,8 @@ class RandomShuffleQueue(QueueBase):
         ValueError: The numbers of dtypes, shapes and names differ, or a shape is not fully known.
         InvalidArgumentError: ``min_after_dequeue`` is negative or not below ``capacity``, or the queue of this shared
             name has other dtypes, shapes, capacity, minimum, seed or class.
+        FailedPreconditionError: With ``shared_name``, in a worker: its trainer had no queue to share when it started.
+        UnavailableError: With ``shared_name``, inside of `mpqueue.connect`: the server is gone.
 
     Follows: ``tf.RandomShuffleQueue``; the order of a seed is our own.
     """
