@@ -1,6 +1,6 @@
 """The settings of Sphinx for the site that ``scripts/docs`` builds."""
 
-import importlib.util
+from sphinx.ext.autodoc.mock import _MockObject
 
 from mpqueue import __version__
 
@@ -15,10 +15,10 @@ default_role = "py:obj"  # the docstrings name things in single backticks; what 
 myst_heading_anchors = 3
 smartquotes_action = "D"  # dashes, as between a parameter and what it means; quotes are meant as they stand
 
-# The reference is made from docstrings. The modules for a framework are shown where that is not installed, too.
-autodoc_mock_imports = [
-    name for name in ("jax", "keras", "ray", "tensorflow", "torch") if importlib.util.find_spec(name) is None
-]
+# The reference is made from docstrings. Frameworks are large, and some exclude each other: stand-ins take their places,
+# also where they are installed, so that the site is the same everywhere.
+autodoc_mock_imports = ["jax", "keras", "ray", "tensorflow", "torch"]
+_MockObject.__or__ = _MockObject.__ror__ = lambda self, _other: self  # annotations such as ``torch.dtype | None``
 autodoc_typehints = "description"
 maximum_signature_line_length = 100
 autodoc_member_order = "bysource"
