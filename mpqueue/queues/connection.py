@@ -106,8 +106,7 @@ class Connection:
         except ConnectionError as error:
             raise owner_unreachable(self._place) from error
         descriptors.own_object(self._sock)
-        self._closer = weakref.finalize(self, descriptors.close_object, self._sock)
-        self._closer.atexit = False
+        self._close = descriptors.close_with(self, self._sock)
         self._buffer = bytearray()
         self.number, self.memory, self._mark = self._greet(self._place)
         self._pipe = self.memory.pipe
@@ -119,7 +118,7 @@ class Connection:
 
         Both sides count the blocks that were granted and filled; if they disagreed, the next element would be another.
         """
-        close = self._closer  # only then: until the channels are attached again, the old one keeps their queues alive
+        close = self._close  # only then: until the channels are attached again, the old one keeps their queues alive
         self._open()
         for channel in list(self.channels.values()):
             channel.begin(*self._attach(channel.queue))

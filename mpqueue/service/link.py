@@ -15,7 +15,6 @@ import mmap
 import select
 import socket
 import time
-import weakref
 from collections import deque
 from typing import Any, NamedTuple
 
@@ -207,7 +206,7 @@ class Link:
             sentinel, self._sentinel = self._sentinel, -1
             if sentinel >= 0:
                 descriptors.close(sentinel)
-            weakref.finalize(memory, descriptors.close_object, self._connection).atexit = False
+            descriptors.close_with(memory, self._connection)
             self.death = Death(ServiceDied, f"the connection to the server {self._name!r} was closed", is_final=True)
 
     def close(self) -> None:

@@ -6,10 +6,13 @@ is gone. So all pipe ends and sockets of this package are noted here, and closed
 first, see `adopt`.
 """
 
+import _socket
 import fcntl
 import os
 import socket
 import sys
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 _owned: set[int] = set()
@@ -51,8 +54,26 @@ def forget_object(thing: Any) -> None:
 
 def close_object(thing: Any) -> None:
     """Close a noted object."""
+    thing.close()  # first: after an interrupt here it is noted still, and may be closed again
     _objects.pop(id(thing), None)
-    thing.close()
+
+
+def close_with(owner: Any, sock: socket.socket) -> Callable[[], None]:
+    """Close a noted socket when its owner is gone, or when the result is called.
+
+    An interrupt that strikes in a finalizer is lost, and so is the rest of the finalizer. So neither of these runs a
+    line of Python that could be left in its middle: they are built in.
+    """
+    steps = (_socket.socket.close, sock), (_objects.pop, id(sock), sock)  # both hold it: its id stays its own
+    finalizers = [weakref.finalize(owner, *step) for step in steps]
+    for finalizer in finalizers:
+        finalizer.atexit = False
+
+    def close() -> None:
+        for finalizer in finalizers:
+            finalizer()
+
+    return close
 
 
 def pipe() -> tuple[int, int]:
