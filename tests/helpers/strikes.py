@@ -4,6 +4,7 @@ import dis
 import os
 import signal
 import sys
+import weakref
 
 
 class Struck(BaseException):
@@ -14,15 +15,25 @@ class Struck(BaseException):
 _CHECKED = {number for name, number in dis.opmap.items() if name.startswith(("CALL", "JUMP_BACKWARD", "RESUME"))}
 
 
+def in_finalizer(frame):
+    """Whether a `weakref.finalize` has called this, directly or not."""
+    while frame is not None and frame.f_code is not weakref.finalize.__call__.__code__:
+        frame = frame.f_back
+    return frame is not None
+
+
 class Strike:
     """Sends this process a signal at the n-th place in the engine where Python looks for one, in this thread.
 
-    It may strike in a finalizer, too: there Python ignores what a handler raises, and reports it. The report is dropped
-    here; what the finalizer has not done by then is what the test is to see.
+    Args:
+        after: Which place.
+        finalizers: Strike in a finalizer, too. There Python ignores what a handler raises, and reports it: the report
+            is dropped, and the test sees what the finalizer has not done. Else a strike waits for the finalizer's end:
+            when one runs is up to the garbage collection.
     """
 
-    def __init__(self, after):
-        self.left, self._pid = after, os.getpid()
+    def __init__(self, after, *, finalizers=False):
+        self.left, self._pid, self._finalizers = after, os.getpid(), finalizers
         self._latest = {}  # opcode, by frame
 
     def __enter__(self):
@@ -58,10 +69,12 @@ class Strike:
             latest = self._latest[id(frame)]
             self._latest[id(frame)] = frame.f_code.co_code[frame.f_lasti]
             if latest in _CHECKED:
-                self._count_down()
+                self._count_down(frame)
         return self._step
 
-    def _count_down(self):
+    def _count_down(self, frame):
+        if self.left == 1 and not self._finalizers and in_finalizer(frame):
+            return
         self.left -= 1
         if os.getpid() != self._pid:  # a forked child
             sys.settrace(None)

@@ -10,13 +10,13 @@ import threading
 
 import pytest
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
-from helpers.strikes import Strike, Struck
+from helpers.strikes import Strike, Struck, in_finalizer
 
 import mpqueue
 
 
 class StrikeBeforeLine:
-    """Raises before the n-th line of the consumer's modules, in this thread."""
+    """Raises before the n-th line of the consumer's modules, in this thread; not in a finalizer, as `Strike`."""
 
     def __init__(self, after):
         self.left = after
@@ -31,8 +31,8 @@ class StrikeBeforeLine:
     def _enter(self, frame, _event, _argument):
         return self._step if "/mpqueue/" in frame.f_code.co_filename else None
 
-    def _step(self, _frame, event, _argument):
-        if event == "line":
+    def _step(self, frame, event, _argument):
+        if event == "line" and not (self.left == 1 and in_finalizer(frame)):
             self.left -= 1
             if self.left == 0:
                 sys.settrace(None)

@@ -23,7 +23,7 @@ def test_a_socket_is_closed_with_its_owner_wherever_an_interrupt_strikes():
         fd = ours.fileno()
         descriptors.close_with(owner, ours)
         del ours
-        with theirs, Strike(after) as strike:
+        with theirs, Strike(after, finalizers=True) as strike:
             del owner
             with pytest.raises(OSError, match="Bad file descriptor"):
                 os.fstat(fd)
