@@ -3,9 +3,11 @@
 import os
 
 import pytest
+from helpers.compiled import keep_compiled
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+keep_compiled()
 
 
 def pytest_itemcollected(item):

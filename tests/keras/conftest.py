@@ -4,6 +4,7 @@ import importlib.util
 import os
 
 import pytest
+from helpers.compiled import keep_compiled
 
 BACKENDS = {"jax": "jax", "tensorflow": "tensorflow", "torch": "torch"}
 INSTALLED = [name for name, module in BACKENDS.items() if importlib.util.find_spec(module)]
@@ -11,6 +12,7 @@ INSTALLED = [name for name, module in BACKENDS.items() if importlib.util.find_sp
 if INSTALLED:
     os.environ.setdefault("KERAS_BACKEND", INSTALLED[0])
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+keep_compiled()
 
 
 def pytest_itemcollected(item):
