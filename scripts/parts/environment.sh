@@ -28,8 +28,9 @@ stamp=".venv/set-up-$(echo "$extras+$groups" | tr ',' '-')"
 wanted="$(cksum < pyproject.toml) $(pwd)"
 if [ "$(cat "$stamp" 2>/dev/null || true)" != "$wanted" ]; then
     echo "installing mpqueue${extras:+[$extras]}${groups:+ with what is needed for $groups} into .venv"
+    # Most of what is installed is never imported; the rest is compiled at its first import, by all CPUs.
     pip_install() {
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile "$@"
     }
     # The pip that a Python brings knows dependency groups from 25.1 on.
     .venv/bin/python -c 'import pip, sys; sys.exit(tuple(map(int, pip.__version__.split(".")[:2])) < (25, 1))' ||
