@@ -7,8 +7,8 @@ import signal
 import time
 
 import pytest
-from conftest import DEADLOCK_S
 from helpers import on_cluster
+from helpers.footprint import DEADLOCK_S
 
 import mpqueue
 from mpqueue.system import descriptors

@@ -4,7 +4,7 @@ import os
 
 import psutil
 import pytest
-from conftest import DEADLOCK_S, Footprint, left_behind
+from helpers.footprint import DEADLOCK_S, Footprint, left_behind
 
 import mpqueue
 

@@ -9,8 +9,8 @@ import threading
 import time
 
 import pytest
-from conftest import DEADLOCK_S, Footprint, left_behind
 from helpers.faults import Fault, numbers, released
+from helpers.footprint import DEADLOCK_S, Footprint, left_behind
 from helpers.gates import Gate
 from helpers.hanging import TIMEOUT_S, Told, judge_by
 from helpers.hooks import Faulty, FaultyEpochs, WorkerInit
@@ -59,13 +59,7 @@ def _ends_parked():
 
 
 def _footprint():
-    footprint = Footprint()
-    for nursery in launcher._parked:
-        footprint.processes.pop(nursery._process.pid, None)
-        footprint.zombies.discard(nursery._process.pid)
-        footprint.descriptors.pop(nursery._socket.fileno(), None)
-        footprint.descriptors.pop(nursery._lifeline, None)
-    return footprint
+    return Footprint(launcher._parked)
 
 
 @pytest.fixture(autouse=True)
