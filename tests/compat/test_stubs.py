@@ -29,7 +29,7 @@ def test_mypy_accepts_the_stubs_and_how_they_are_used():
 
 @pytest.mark.slow
 def test_the_stubs_say_what_the_modules_have_at_run_time():
-    done = checked("mypy.stubtest", "mpqueue.compat.v1")
+    done = checked("mypy.stubtest", "mpqueue.compat.v1", "--mypy-config-file", "pyproject.toml")
     assert "Success: no issues found in 25 modules" in done.stdout, done.stdout
 
 
