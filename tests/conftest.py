@@ -2,6 +2,7 @@
 
 import gc
 import signal
+import sys
 
 import hypothesis
 import pytest
@@ -28,10 +29,21 @@ def pytest_configure():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_num_modules = 0
+
+
 def pytest_collection_finish():
     """Thousands of tests, and what they have imported, stay: the collection before each test need not look at them."""
+    _collect()
+
+
+def _collect():
+    """Collect garbage; what was imported meanwhile is not looked at again: with torch it is 100 ms for each test."""
+    global _num_modules
     gc.collect()
-    gc.freeze()
+    if len(sys.modules) > _num_modules + 50:
+        gc.freeze()
+        _num_modules = len(sys.modules)
 
 
 _PURE = {"golden", "parsing", "compat", "readers"}  # thousands of quick tests that fork nothing
@@ -83,7 +95,7 @@ def _leaves_nothing(request):
         mpqueue.shutdown()
     _last_path = request.path
     if not _PURE & set(request.path.parts):
-        gc.collect()  # a fork announces all living queues and coordinators: those of earlier tests are not to be there
+        _collect()  # a fork announces all living queues and coordinators: those of earlier tests are not to be there
     before = _footprint()
     yield
     mpqueue.reset_default_graph()  # runners in its collections, and their queues, are nobody else's
