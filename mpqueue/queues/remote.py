@@ -9,7 +9,7 @@ owner answers what became of it, so that nothing is lost and nothing comes twice
 import contextlib
 import threading
 import time
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from mpqueue.queues.spec import ElementSpec
 from mpqueue.queues.wire import MAX_COUNT, Down, Place, Up, decode_error
 from mpqueue.values.conversion import Array
 from mpqueue.values.dtypes import DType
+
+_SMALL_WINDOW: Final = 128  # elements; halves of it would cost more than they bring
 
 
 class RemoteQueue:
@@ -121,9 +123,10 @@ class RemoteQueue:
     def set_aside(self, count: int) -> int:
         """Return for how many of so many elements the owner has set room aside for this thread.
 
-        Half of them at most: the owner sets more aside while the others are still to come.
+        Half of them if they are many: the owner sets more aside while the others are still to come.
         """
-        return min(count, (self._channel().window + 1) // 2)
+        window = self._channel().window
+        return min(count, window if window <= _SMALL_WINDOW else (window + 1) // 2)
 
     def release(self, count: int) -> None:
         """Do nothing: what is set aside stays so until it is used."""

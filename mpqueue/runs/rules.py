@@ -8,9 +8,7 @@ and must not compute something else than the operation does for each record; whe
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-import numpy as np
-
-from mpqueue.runs.rows import Array, Rows, Value, spread, together
+from mpqueue.runs.rows import Array, Rows, Value, contiguous, spread, together
 
 
 class Call(NamedTuple):
@@ -59,7 +57,7 @@ def of_one_shape(call: Call) -> Sequence[Value]:
     shapes = {None if each is None else each.shape for each in rows}
     if len(shapes) > 1 or None in shapes:
         return per_row(call)
-    return checked(call, call.apply([np.ascontiguousarray(each) for each in rows if each is not None]))
+    return checked(call, call.apply([contiguous(each) for each in rows if each is not None]))
 
 
 def leading(*, rank: int = 0) -> Rule:
@@ -100,7 +98,7 @@ def _array(value: Value) -> Array:
 
 
 def _aligned(value: Value, rank: int) -> Array:
-    array = np.ascontiguousarray(_array(value)) if isinstance(value, Rows) else value
+    array = contiguous(_array(value)) if isinstance(value, Rows) else value
     if not isinstance(value, Rows) or array.ndim == rank + 1:
         return array
     return array.reshape(len(array), *[1] * (rank + 1 - array.ndim), *array.shape[1:])
