@@ -156,7 +156,7 @@ def slice(call: Call) -> Sequence[Value]:
     start, length = common(begin), common(size)
     if not isinstance(tensor, Rows) or tensor.stacked is None or start is None or length is None:
         return per_row(call)
-    given = [tensor.stacked, np.insert(start, 0, 0), np.insert(length, 0, -1)]
+    given = [tensor.stacked, _with_entry(start, 0), _with_entry(length, -1)]
     return checked(call, call.apply(given))
 
 
@@ -171,9 +171,8 @@ def strided_slice(call: Call) -> Sequence[Value]:
         return per_row(call)
     masks = {name: call.attributes.get(name, 0) << 1 for name in _MASKS}
     masks |= {name: masks[name] | 1 for name in ("begin_mask", "end_mask")}
-    first = (0, 0, 1)
-    given = [tensor.stacked, *(np.insert(each, 0, one) for each, one in zip(known, first, strict=True))]  # type: ignore[arg-type]
-    return checked(call, call.apply(given, **masks))
+    more = [_with_entry(each, one) for each, one in zip(known, (0, 0, 1), strict=True) if each is not None]
+    return checked(call, call.apply([tensor.stacked, *more], **masks))
 
 
 def of_stacks(call: Call) -> Sequence[Value]:
@@ -198,8 +197,12 @@ def _with_first(call: Call, first: int | tuple[int, int], *, offset: int = 0) ->
         return per_row(call)
     if known.ndim == 0 or (offset and (known < 0).any()) or len(known) != tensor.rank:
         return per_row(call)
-    more = np.insert(known + offset, 0, first, axis=0).astype(known.dtype)
-    return checked(call, call.apply([tensor.stacked, more, *others]))
+    return checked(call, call.apply([tensor.stacked, _with_entry(known + offset, first), *others]))
+
+
+def _with_entry(entries: Array, first: int | tuple[int, int]) -> Array:
+    """Return a vector, or the rows of a matrix, with one entry more in front."""
+    return np.concatenate([np.array([first], entries.dtype), entries])
 
 
 def _shifted(axes: Array, rank: int) -> Array:
