@@ -1,0 +1,56 @@
+"""Room for elements that are being made."""
+
+import multiprocessing
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue.queues.spec import ElementSpec
+from mpqueue.queues.storage import PlainStorage
+
+
+def test_room_is_given_to_each_who_asks_and_never_twice():
+    core = mpqueue.FIFOQueue(10, ["int32"], [()]).queue_ref
+    core.enqueue_many([np.arange(3, dtype=np.int32)], None)
+    assert [core.set_aside(4), core.set_aside(4), core.set_aside(4)] == [4, 3, 0]
+    core.release(4)
+    assert core.set_aside(100) == 4
+
+
+@pytest.mark.parametrize("capacity", [-1, 5])
+def test_a_queue_without_bound_has_room_and_a_closed_one_has_none(capacity):
+    core = mpqueue.FIFOQueue(capacity, ["int32"], [()]).queue_ref
+    assert core.set_aside(7) == (7 if capacity < 0 else 5)
+    core.release(5)
+    core.close(False, None)
+    assert core.set_aside(7) == 0
+
+
+def _room_elsewhere(queue, answers):
+    rooms = [queue.queue_ref.set_aside(1000)]
+    queue.enqueue(1)
+    while not rooms[-1]:  # the owner opens a window when it has seen the first element
+        rooms.append(queue.queue_ref.set_aside(1000))
+    answers.put((rooms[0], rooms[-1]))
+
+
+def test_another_process_has_the_room_that_the_owner_has_promised():
+    queue = mpqueue.FIFOQueue(300, ["int32"], [()])
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    process = context.Process(target=_room_elsewhere, args=(queue, answers))
+    process.start()
+    assert queue.dequeue() == 1
+    first, later = answers.get()
+    process.join()
+    assert first == 0
+    assert 0 < later <= 150
+    assert queue.queue_ref.set_aside(1000) <= 300
+
+
+def test_large_rows_do_not_keep_one_another_alive():
+    storage = PlainStorage(ElementSpec(["float32", "uint8"], [(2000,), (3,)]))
+    block = np.ones((4, 2000), np.float32)
+    tokens = storage.put_many([block, np.zeros((4, 3), np.uint8)], 4)[0:4]
+    assert all(large.base is None for large, _ in tokens)
