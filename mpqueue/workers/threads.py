@@ -46,7 +46,9 @@ class ThreadBackend:
     def __init__(self, ledger: Ledger, lock: threading.RLock, job: Job) -> None:
         self._ledger, self._job = ledger, job
         self._condition = threading.Condition(lock)  # of the threads: there is work
-        self._consumers: list[threading.Lock] = []  # of those in `wait`: each is released to wake one
+        self._consumers: dict[
+            threading.Lock, int
+        ] = {}  # of those in `wait`: what is released to wake one, and its ticket
         self._dealt: deque[Ticket] = deque()
         self._is_stopped = False
         has_lanes = ledger.is_stream and callable(job.source)  # all threads share an iterator
@@ -89,10 +91,17 @@ class ThreadBackend:
             raise OSError(errno.EAGAIN, f"{error}; check `ulimit -u` and `ulimit -v`") from error
 
     def pump(self) -> None:
-        """Deal a ticket, and tell the threads that there is work."""
+        """Deal a ticket, and wake a thread for it, or the one whose it is."""
         for ticket in self._ledger.deal():
             (self._lanes[ticket.lane] if self._lanes else self._dealt).append(ticket)
-        self._condition.notify_all()
+        self._wake_worker()
+
+    def _wake_worker(self) -> None:
+        """Wake one: who takes a ticket wakes the next, if there is another. All of them would fight for the lock."""
+        if self._lanes:
+            self._condition.notify_all()
+        else:
+            self._condition.notify()
 
     def wait(self, head: int, *, block: bool = True) -> None:
         """Wait until a batch is done, or somebody wakes us."""
@@ -107,13 +116,13 @@ class ThreadBackend:
             since = min((since for _, since in self._working.values()), default=now)
             left = max(0.0, since + timeout_s - now)
         self._ledger.is_waiting = True
-        self._sleep(left)
+        self._sleep(head, left)
         self._ledger.is_waiting = False
         if timeout_s is not None:
             self._give_up_overdue(timeout_s)
 
-    def _sleep(self, timeout_s: float | None) -> None:
-        """Without the pipeline's lock, until `_wake_consumers`.
+    def _sleep(self, head: int, timeout_s: float | None) -> None:
+        """Without the pipeline's lock, until this ticket is answered (or any, without an order), or `wake`.
 
         A condition would not do: a `stop` in a signal handler that strikes just before the wait would not be seen.
         """
@@ -122,7 +131,7 @@ class ThreadBackend:
         state = struck = None
         waker = threading.Lock()
         waker.acquire()
-        self._consumers.append(waker)
+        self._consumers[waker] = head
         try:
             if not self._ledger.is_closed:
                 state = lock._release_save()  # as threading.Condition does it: all levels of a re-entrant lock
@@ -133,16 +142,18 @@ class ThreadBackend:
             try:
                 if not lock._is_owned():
                     lock._acquire_restore(state or once)
-                if waker in self._consumers:
-                    self._consumers.remove(waker)
+                self._consumers.pop(waker, None)
                 break
             except BaseException as error:  # a handler strikes once more, and we must not leave without the lock
                 struck = error
         if struck is not None:
             raise struck
 
-    def _wake_consumers(self) -> None:
-        for waker in list(self._consumers):
+    def _wake_consumers(self, number: int | None = None) -> None:
+        """Wake those who wait for this ticket, or all: to be woken for another one costs two switches of threads."""
+        for waker, head in list(self._consumers.items()):
+            if number is not None and number != head and self._ledger.is_ordered:
+                continue
             with contextlib.suppress(RuntimeError):  # released by another
                 waker.release()
 
@@ -208,35 +219,37 @@ class ThreadBackend:
         return summed(workers_of(self._job.recorder))
 
     def _run(self, worker: int, runner: AnyRunner) -> None:
-        is_new, broken = True, None
-        tally, time_at = self._tallies[worker], 0
-        while True:
-            waited = clock_ns()
-            ticket = self._await_ticket(worker)
-            if ticket is None:
-                return
-            started = clock_ns()
+        broken, time_at, done = None, 0, clock_ns()
+        tally = self._tallies[worker]
+        ticket, is_new = self._await_ticket(worker), True
+        while ticket is not None:
+            waited_ns, started = clock_ns() - done, clock_ns()
             if is_new:  # not before there is a ticket: what hangs is found by the time that its ticket takes
                 is_new, broken = False, self._initialise(worker)
             stages = Stages() if started >= time_at else None  # see mpqueue.telemetry.recorder
             outcome = self._compute(runner, worker, ticket, stages) if broken is None else Result.failed(broken)
             done = clock_ns()
-            with self._condition:
+            with self._condition:  # once for both: what it has done, and what comes next
                 tally.compute_ns += done - started
-                tally.wait_ns += started - waited
+                tally.wait_ns += waited_ns
                 if stages is not None:
                     time_at = started + EVERY_NS
-                    times = done - started, 0, started - waited, stages.seed_ns, stages.collate_ns
+                    times = done - started, 0, waited_ns, stages.seed_ns, stages.collate_ns
                     tally.time(*times)
                     outcome = self._draw(outcome, worker, ticket, started, times)
                 tally.batches += 1
-                at_work = self._working.get(worker)
-                if at_work is not None and at_work[0] is ticket and not self._is_stopped:
-                    del self._working[worker]
-                    self._ledger.ready[ticket.number] = outcome
-                self._condition.notify_all()
-                self._wake_consumers()
-            del outcome  # or this thread would keep the batch alive until its next one
+                self._answer(worker, ticket, outcome)
+                del outcome  # or this thread would keep the batch alive until its next one
+                ticket = self._await_ticket(worker)
+
+    def _answer(self, worker: int, ticket: Ticket, outcome: Result) -> None:
+        """Hand in what was done, unless nobody wants it any more."""
+        at_work, ledger = self._working.get(worker), self._ledger
+        if at_work is None or at_work[0] is not ticket or self._is_stopped:
+            return
+        del self._working[worker]
+        ledger.ready[ticket.number] = outcome
+        self._wake_consumers(ticket.number)
 
     def _draw(
         self, outcome: Result, worker: int, ticket: Ticket, began_ns: int, stages_ns: tuple[int, int, int, int, int]
@@ -262,6 +275,9 @@ class ThreadBackend:
                 return None
             self._busy.add(me)
             self._working[worker] = (ticket, time.monotonic())
+            ledger = self._ledger
+            if not self._lanes and (self._dealt or ledger.num_outstanding < ledger.allowance):
+                self._wake_worker()
             return ticket
 
     def _compute(self, runner: AnyRunner, worker: int, ticket: Ticket, stages: Stages | None) -> Result:
