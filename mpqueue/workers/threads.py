@@ -5,6 +5,10 @@ item at work: a `stop` lets the idle ones end and leaves the others to end after
 `batch_timeout` is left alone for good, with whatever it is at, and another takes its place. They work on the caller's
 own source, and draw from the global random generators that all threads share: only `mpqueue.rng()` is reproducible
 here.
+
+*Quick batches.* Python runs in one thread at a time. Where a batch takes less time than the switch to another thread,
+those that are awake do all the work, and no other is woken: with eight of them it would cost a fifth of the rate. One
+batch that is slow all the same holds up the others until the consumer has waited for it for a millisecond.
 """
 
 import contextlib
@@ -29,6 +33,8 @@ from mpqueue.workers.runner import StreamEnd
 from mpqueue.workers.sample_runner import AnyRunner, make_runner
 from mpqueue.workers.stages import Stages
 
+_QUICK_NS = 50_000  # of a batch, on average
+_PATIENCE_S = 0.001  # of the consumer, before the others are woken
 INTERRUPTED = "an interrupt fell between two elements of a generator, which gives them only once"
 
 
@@ -55,8 +61,10 @@ class ThreadBackend:
         self._lanes: list[deque[Ticket]] = [deque() for _ in range(job.workers)] if has_lanes else []
         self._working: dict[int, tuple[Ticket, float]] = {}  # by worker: its ticket, since when
         self._busy: set[threading.Thread] = set()  # in user code
+        self._num_idle = self._num_coming = 0  # threads that wait for work; of these, those that were woken
         self._stuck: Result | None = None  # a stream hangs: the answer to all its tickets
         self._threads: dict[int, threading.Thread] = {}
+        self._pace_ns = float(_QUICK_NS)  # what a batch takes: the average, of which the latest is a sixteenth
         self._tallies = job.recorder.expect(job.workers)
 
     def start(self) -> None:
@@ -100,7 +108,8 @@ class ThreadBackend:
         """Wake one: who takes a ticket wakes the next, if there is another. All of them would fight for the lock."""
         if self._lanes:
             self._condition.notify_all()
-        else:
+        elif self._num_coming < self._num_idle and (self._pace_ns >= _QUICK_NS or not (self._busy or self._num_coming)):
+            self._num_coming += 1
             self._condition.notify()
 
     def wait(self, head: int, *, block: bool = True) -> None:
@@ -115,9 +124,15 @@ class ThreadBackend:
             now = time.monotonic()  # and that long if nothing is at work yet: nobody tells us when it begins
             since = min((since for _, since in self._working.values()), default=now)
             left = max(0.0, since + timeout_s - now)
+        is_quick = self._pace_ns < _QUICK_NS
         self._ledger.is_waiting = True
-        self._sleep(head, left)
+        self._sleep(head, _PATIENCE_S if is_quick else left)
         self._ledger.is_waiting = False
+        ready = self._ledger.ready
+        is_answered = head in ready if self._ledger.is_ordered else bool(ready)
+        if is_quick and not is_answered:  # what is at work is slow: whoever sleeps shall help
+            self._pace_ns = float(_QUICK_NS)
+            self._condition.notify_all()
         if timeout_s is not None:
             self._give_up_overdue(timeout_s)
 
@@ -230,6 +245,9 @@ class ThreadBackend:
             outcome = self._compute(runner, worker, ticket, stages) if broken is None else Result.failed(broken)
             done = clock_ns()
             with self._condition:  # once for both: what it has done, and what comes next
+                self._pace_ns += (
+                    min(done - started, 4 * _QUICK_NS) - self._pace_ns
+                ) / 16  # a lost CPU is no slow batch
                 tally.compute_ns += done - started
                 tally.wait_ns += waited_ns
                 if stages is not None:
@@ -270,7 +288,10 @@ class ThreadBackend:
             if self._threads[worker] is not me:
                 return None  # it took too long, and has a successor
             while (ticket := self._take(worker)) is None and not self._is_stopped:
+                self._num_idle += 1
                 self._condition.wait()
+                self._num_idle -= 1
+                self._num_coming = max(0, self._num_coming - 1)
             if ticket is None or self._is_stopped:
                 return None
             self._busy.add(me)
