@@ -2,14 +2,22 @@
 
 `threading.Thread.join` of Python before 3.13 that is left by such an exception takes the running thread for ended
 (since bpo-45274): from then on it returns at once, and whoever frees what the thread uses does so beneath it. Waiting
-for an event has no such defect. These threads keep signals out (see `mpqueue.system.interrupts`).
+for an event has no such defect.
+
+These threads keep signals out (see `mpqueue.system.interrupts`). Those of libraries (OpenBLAS has some as soon as NumPy
+is imported) let them in, and a signal that one of them takes does not end the wait of the main thread: so that one
+looks twice a second.
 """
 
+import math
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from mpqueue.system import interrupts
+
+_LOOK_S = 0.5
 
 
 class JoinedThread(threading.Thread):
@@ -34,5 +42,8 @@ class JoinedThread(threading.Thread):
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the thread has ended, at most so many seconds."""
-        if self._has_run.wait(timeout):
-            super().join()
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while not self._has_run.wait(max(0.0, min(_LOOK_S, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
+                return
+        super().join()

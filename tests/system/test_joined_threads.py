@@ -76,6 +76,31 @@ thread.join()
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_signal_that_a_thread_of_a_library_takes_is_handled_by_a_main_thread_that_waits():
+    code = """
+import os, signal, sys, threading, time
+from mpqueue.system.joined_threads import JoinedThread
+
+def of_library():
+    while main.native_id not in waiting():
+        pass
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)  # as if the kernel had chosen this thread
+    time.sleep(60)
+
+def waiting():  # in the kernel, for a lock
+    with open(f"/proc/self/task/{main.native_id}/wchan") as file:
+        return [main.native_id] if "futex" in file.read() else []
+
+main = threading.main_thread()
+signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
+thread = JoinedThread(lambda: time.sleep(60), "waited for")
+thread.start()
+threading.Thread(target=of_library, daemon=True).start()
+thread.join()
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=50).returncode == 7
+
+
 def test_a_thread_is_told_of_its_own_errors():
     kept_out = []
     thread = JoinedThread(lambda: kept_out.extend(signal.pthread_sigmask(signal.SIG_BLOCK, ())), "looks")
