@@ -9,6 +9,9 @@ that may take long (a source on its way through a socket, workers that are waite
         let_through(poll.poll)            # what is raised in there leaves through the block, which cleans up in peace
         ...
 
+The garbage collector may run in the middle of all this, and a finalizer in it that holds signals back, too: such a one
+is inside of the block while handlers are replaced, and does as if alone while they are put back.
+
 In other threads than the main one nothing is done: no handler runs there. But the kernel may hand a signal of the
 process to any thread that lets it in (where the main one has another one pending, or was stopped when it came), and
 that does not end the wait of the main thread, in which the handler is to run. So our own threads keep signals out.
@@ -65,11 +68,12 @@ class HeldBack:
         self._is_outermost = not _is_held and threading.current_thread() is threading.main_thread()
         if self._is_outermost:
             try:
+                _is_held = True
                 _replace()
             except BaseException:
+                _is_held = False
                 restore()
                 raise
-            _is_held = True
         return self
 
     def __exit__(
@@ -95,10 +99,12 @@ def let_through(call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs)
         result = call(*args, **options)
     except BaseException as error:
         struck = error
-    while not _is_held:  # a handler may strike once more, at the first step of any function that is called here
+    is_replaced = False
+    while not is_replaced:  # a handler may strike once more, at the first step of any function that is called here
         try:
-            _replace()
             _is_held = True
+            _replace()
+            is_replaced = True
         except BaseException as error:
             struck = struck or error
     if struck is not None:
@@ -127,10 +133,10 @@ def restore() -> None:
     """Put the user's handlers back. They do not see what came meanwhile: a forked child has nothing to do with it."""
     struck: BaseException | None = None
     while _handlers:
-        number = next(iter(_handlers))
         try:
-            signal.signal(number, _handlers[number])
-            del _handlers[number]
+            for number, handler in list(_handlers.items()):
+                signal.signal(number, handler)
+                _handlers.pop(number, None)  # a finalizer may have done so
         except BaseException as error:  # of a handler that is back already
             struck = struck or error
     if struck is not None:

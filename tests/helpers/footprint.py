@@ -54,7 +54,7 @@ def mappings_of(pid):
     """How much of our shared memory a process has mapped."""
     with open(f"/proc/{pid}/maps", "rb") as maps:
         text = maps.read()
-    return text.count(b"/dev/shm/") + text.count(b"/memfd:mpqueue")
+    return text.count(b"/dev/shm/#") + text.count(b"/dev/shm/psm_") + text.count(b"/memfd:mpqueue")
 
 
 class Footprint:

@@ -14,7 +14,7 @@ class Mapped(Numbers):
         with open("/proc/self/smaps") as maps:
             for line in maps:
                 if "-" in line.split()[0]:
-                    is_ring = "/dev/shm/" in line or "/memfd:mpqueue" in line
+                    is_ring = "/dev/shm/#" in line or "/dev/shm/psm_" in line or "/memfd:mpqueue" in line
                 elif is_ring and line.startswith("VmFlags:"):
                     flags.append(line.split()[1:])
         return flags
