@@ -64,6 +64,7 @@ def _footprint():
 def _own_footprint():
     footprint = Footprint()
     footprint.segments.clear()  # other programs and other processes of the tests have theirs, for as long as they like
+    footprint.descriptors.clear()  # asyncio keeps its loop, matplotlib its fonts; each test has looked at its own
     footprint.threads = {k: name for k, name in footprint.threads.items() if not name.startswith("pytest_timeout")}
     return footprint
 

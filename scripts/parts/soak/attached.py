@@ -163,7 +163,8 @@ def consume(plan: Plan, rank: int | None, join: Any, seed: int, write: Callable[
     """
     chance, kept = random.Random(seed), []
     pauses, keeps = chance.choice([0.0, plan.pace_s]), chance.choice([0.0, 0.3])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    asked: list[int] = []  # no exception: one that strikes in a finalizer is lost
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     consumer = mpqueue.attach(
         plan.name, rank=rank, timeout=_ATTACH_S, join=join, reconnect=plan.has_journal,
         writable=chance.choice([False, "copy"]),
@@ -171,7 +172,7 @@ def consume(plan: Plan, rank: int | None, join: Any, seed: int, write: Callable[
     write(f"A {consumer.epoch}")
     status, is_done = 0, False
     try:
-        while True:
+        while not asked:
             if consumer.epoch >= plan.num_epochs and not is_done:
                 write("D")
                 os.close(os.open(log + ".done", os.O_CREAT, 0o600))
@@ -186,13 +187,12 @@ def consume(plan: Plan, rank: int | None, join: Any, seed: int, write: Callable[
                     _require(plan.seed, *kept.pop(chance.randrange(len(kept))))
                 if pauses:
                     signal.sigtimedwait([], chance.uniform(0, pauses))
-                if chance.random() < 0.01:
+                if asked or chance.random() < 0.01:
                     break  # and go on in the next loop
     except ConsumerDied as error:
         write(f"C {error}")
         status = CUT_OFF
-    except SystemExit:
-        consumer.close()
+    consumer.close()
     for index, batch in kept:
         _require(plan.seed, index, batch)
     return status
