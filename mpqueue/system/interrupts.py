@@ -29,16 +29,8 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _SIGNALS = tuple(map(int, signal.valid_signals()))
-_ERRORS = {
-    "SIGABRT",
-    "SIGBUS",
-    "SIGEMT",
-    "SIGFPE",
-    "SIGILL",
-    "SIGSEGV",
-    "SIGSYS",
-    "SIGTRAP",
-}  # a thread makes them
+# Those that a thread makes itself.
+_ERRORS = {"SIGABRT", "SIGBUS", "SIGEMT", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"}
 _OF_PROCESS = {number for number in signal.valid_signals() if getattr(number, "name", "") not in _ERRORS}
 _handlers: dict[int, Any] = {}  # those of the user that are replaced now
 _came: list[int] = []

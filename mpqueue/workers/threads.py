@@ -52,9 +52,7 @@ class ThreadBackend:
     def __init__(self, ledger: Ledger, lock: threading.RLock, job: Job) -> None:
         self._ledger, self._job = ledger, job
         self._condition = threading.Condition(lock)  # of the threads: there is work
-        self._consumers: dict[
-            threading.Lock, int
-        ] = {}  # of those in `wait`: what is released to wake one, and its ticket
+        self._consumers: dict[threading.Lock, int] = {}  # of those in `wait`: what wakes one, and its ticket
         self._dealt: deque[Ticket] = deque()
         self._is_stopped = False
         has_lanes = ledger.is_stream and callable(job.source)  # all threads share an iterator
