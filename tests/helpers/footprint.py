@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import signal
 import threading
 import time
 
@@ -75,6 +76,8 @@ class Footprint:
         own = [thread for thread in threading.enumerate() if not isinstance(thread, threading._DummyThread)]
         self.threads = {thread.ident: thread.name for thread in own}
         self.descriptors, self.segments, self.mappings = _descriptors(), _segments(), mappings_of("self")
+        # What later tests start would inherit them: a program whose Ctrl-C never comes.
+        self.signals_kept_out = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         for nursery in parked:
             del self.descriptors[nursery._socket.fileno()], self.descriptors[nursery._lifeline]
 
@@ -86,6 +89,7 @@ class Footprint:
             "descriptors": {k: v for k, v in self.descriptors.items() if before.descriptors.get(k) != v},
             "segments": self.segments - before.segments,
             "mappings": max(0, self.mappings - before.mappings),
+            "signals kept out": self.signals_kept_out - before.signals_kept_out,
         }
         return {what: things for what, things in left.items() if things}
 

@@ -70,7 +70,10 @@ def watch(served):
     made = Watch(lambda events: served.append((threading.get_ident(), [made.is_poke(fd) for fd, _ in events])))
     yield made
     made.close()
-    made.run()  # returns at once, and closes what it has
+    ended = threading.Thread(target=made.run)  # it keeps signals out of the thread that it runs in
+    ended.start()
+    ended.join(DEADLOCK_S)  # it returns at once, and closes what it has
+    assert not ended.is_alive()
 
 
 def leading(watch):
