@@ -200,6 +200,10 @@ class Watch:
             return False
         with contextlib.suppress(BlockingIOError):  # another thread was faster
             self._poke.clear()
+        with self._mutex:
+            # It may have been meant for the leader, who would look now, find nothing, and sleep on.
+            if self._leader is not None and self._leader.thread_id != threading.get_ident():
+                self._poke.wake()
         return True
 
     def close(self) -> None:

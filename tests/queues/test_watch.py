@@ -107,6 +107,29 @@ def test_who_listens_serves(watch, served):
     assert served[0][1] == [True]
 
 
+def test_a_leader_is_woken_although_another_thread_takes_the_poke(watch, served):
+    """As the hub's thread may, which began to serve when nobody led."""
+    looks, may_look = threading.Event(), threading.Event()
+
+    class Poller:
+        def poll(self, timeout):
+            looks.set()
+            assert may_look.wait(DEADLOCK_S)
+            return poller.poll(timeout)
+
+    poller, watch.poller = watch.poller, Poller()
+    try:
+        leader = leading(watch)
+        assert looks.wait(DEADLOCK_S)
+        leader.request.finished = True
+        leader.waiter.wake()
+        assert [watch.is_poke(fd) for fd, _ in poller.poll(0)] == [True]
+        may_look.set()
+        assert leader.end() is True
+    finally:
+        watch.poller = poller
+
+
 def test_a_leader_that_ends_wakes_a_follower_to_lead(watch):
     leader, first, second = leading(watch), following(watch), following(watch)
     leader.finish()
