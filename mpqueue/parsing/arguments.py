@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpqueue.values.conversion import text_array
 from mpqueue.values.dtypes import TEXT_KINDS, as_dtype
 
 
@@ -79,6 +80,4 @@ def string_array(items: list[bytes], shape: tuple[int, ...]) -> Any:
     """Make an object array of bytes; for the shape ``()`` return the ``bytes`` itself."""
     if shape == ():
         return items[0]
-    array = np.empty(len(items), object)
-    array[:] = items
-    return array.reshape(shape)
+    return text_array(items).reshape(shape)

@@ -29,6 +29,7 @@ from mpqueue.queues.tally import Tally
 from mpqueue.readers.opening import file_name
 from mpqueue.readers.state import ReaderState, decode, encode
 from mpqueue.system.barging_lock import BargingLock
+from mpqueue.values.conversion import text_array
 
 Record = tuple[bytes, bytes]
 Objects = NDArray[np.object_]
@@ -160,7 +161,7 @@ class ReaderBase:
                 records += some
                 is_end = not some or self.one_record_per_unit
                 self._count(len(some), is_end=is_end)
-        return _objects([key for key, _ in records]), _objects([value for _, value in records])
+        return text_array([key for key, _ in records]), text_array([value for _, value in records])
 
     def read_op(self, queue: WorkQueue, name: str | None = None) -> Source:
         """Return a `Source` that reads the next record at each call: a list of key and value, two strings.
@@ -297,12 +298,6 @@ def _work_unit(element: Any) -> bytes:
             None, None, f"a reader needs a queue of one string component, but dequeued {element!r}"
         )
     return file_name(item)
-
-
-def _objects(items: list[bytes]) -> Objects:
-    array = np.empty(len(items), object)
-    array[:] = items
-    return array
 
 
 class Turn:

@@ -25,7 +25,7 @@ from mpqueue.queues.remote import RemoteQueue
 from mpqueue.readers.base import Record
 from mpqueue.readers.file_records import FileRecordReader
 from mpqueue.runs.length import RunLength
-from mpqueue.runs.rows import Value, spread
+from mpqueue.runs.rows import Array, Rows, Value, spread
 
 _MAX_FAILURES: Final = 3  # in a row
 
@@ -127,20 +127,25 @@ class RecordRuns:
 
 def _check(queue: Queue, examples: list[Value], count: int) -> None:
     """Raise an error unless the queue takes all examples."""
-    rows = [spread(each, count) for each in examples]
-    stacked = [each.stacked for each in rows if each.stacked is not None]
-    if len(stacked) == len(rows):
+    stacked, rows = _columns(examples, count)
+    if stacked is not None:
         queue.spec.check_many(stacked)
         return
     for example in zip(*rows, strict=True):
         queue.spec.check(example)
 
 
-def enqueue(queue: Queue, examples: list[Value], count: int) -> None:
-    """Put the examples of so many records into a queue."""
+def _columns(examples: list[Value], count: int) -> tuple[list[Array] | None, list[Rows]]:
+    """Return the components as one array each, None if there is one that is a list, and as rows."""
     rows = [spread(each, count) for each in examples]
     stacked = [each.stacked for each in rows if each.stacked is not None]
-    if len(stacked) == len(rows):
+    return stacked if len(stacked) == len(rows) else None, rows
+
+
+def enqueue(queue: Queue, examples: list[Value], count: int) -> None:
+    """Put the examples of so many records into a queue."""
+    stacked, rows = _columns(examples, count)
+    if stacked is not None:
         queue.enqueue_many(stacked, None)
         return
     for example in zip(*rows, strict=True):

@@ -11,8 +11,6 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
-import numpy as np
-
 from mpqueue.parsing import csv, parse, raw
 from mpqueue.parsing.example_plan import plan
 from mpqueue.queues.core import QueueCore
@@ -24,6 +22,7 @@ from mpqueue.readers.file_records import FileRecordReader
 from mpqueue.runs.rows import Rows, Value
 from mpqueue.runs.rules import CannotJoin
 from mpqueue.train import record_runs
+from mpqueue.values.conversion import text_array
 
 Step: TypeAlias = Callable[..., Any]
 
@@ -112,7 +111,7 @@ class _SourceRuns:
         return self.reader.read_run(self._origin.units, num_records)
 
     def examples(self, records: Sequence[Record]) -> list[Value]:
-        found: Any = [_texts(column) for column in zip(*records, strict=True)]
+        found: Any = [text_array(column) for column in zip(*records, strict=True)]
         for function in self._origin.functions:
             found = function(found)
         return [Rows(each) for each in self._op.queue.element_spec.components(found)]
@@ -137,9 +136,3 @@ def _maps(source: Source) -> list[tuple[Source, Step]]:
         found.append(source.origin)
         source = source.origin[0]
     return found[::-1]
-
-
-def _texts(items: Sequence[bytes]) -> Any:
-    array = np.empty(len(items), object)
-    array[:] = items
-    return array

@@ -14,6 +14,7 @@ What the caller knows decides which function it calls: `to_array` if it has a dt
 """
 
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -146,6 +147,13 @@ def _cast(value: Any, dtype: np.dtype[Any], label: str) -> Array:
         raise TypeError(f"{label} cannot become {dtype}: {error}") from error
     except ValueError as error:
         raise ValueError(f"{label} cannot become {dtype}: {error}") from error
+
+
+def text_array(items: Sequence[bytes]) -> Array:
+    """Return a vector of these bytes, as it is; NumPy would cut zeros off the ends of its own text."""
+    array = np.empty(len(items), object)
+    array[:] = items
+    return array
 
 
 def _to_text(value: Any, label: str) -> Array:

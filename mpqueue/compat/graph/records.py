@@ -21,6 +21,7 @@ from mpqueue.compat.graph.run import Run, Slots, lent, store
 from mpqueue.compat.ops import dtypes
 from mpqueue.runs.rows import Rows, Value
 from mpqueue.runs.rules import Call, has_rows, per_row
+from mpqueue.values.conversion import text_array
 
 _READ: Final = "ReaderReadV2"
 _ENQUEUE: Final = "QueueEnqueueV2"
@@ -63,7 +64,7 @@ class RecordPlan:
         slots = list(shared)
         for place, column in zip(self.read.outputs, zip(*records, strict=True), strict=True):
             if place is not None:
-                slots[place] = Rows(_texts(column))
+                slots[place] = Rows(text_array(column))
         for step in self._after:
             store(step, self._compute(run, step, slots, len(records)), slots)
         return [slots[place] for place in self.put.inputs[1:]]
@@ -116,12 +117,6 @@ def _is_function(op: Operation) -> bool:
 def is_handle(op: Operation) -> bool:
     """Return whether it gives the handle of a queue or reader, which the session makes."""
     return not op.inputs and any(each.dtype is dtypes.resource for each in op.outputs)
-
-
-def _texts(items: Sequence[bytes]) -> np.ndarray:
-    array = np.empty(len(items), object)
-    array[:] = items
-    return array
 
 
 def _text(item: bytes) -> np.ndarray:
