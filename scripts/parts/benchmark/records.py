@@ -60,13 +60,18 @@ class RecordWorkload(NamedTuple):
 
 def files_of(name: str) -> list[str]:
     """The files of a workload, written on first use."""
+    return written(name, RECORDS[name].write)
+
+
+def written(name: str, write: Callable[[Path, random.Random], None]) -> list[str]:
+    """The files of this name, written on first use, each with random numbers of its own."""
     folder = CACHE / "records"
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name.replace(' ', '_')}_{number}" for number in range(_NUM_FILES)]
     for number, path in enumerate(paths):
         if not path.exists():
             part = path.with_suffix(".part")
-            RECORDS[name].write(part, random.Random(number))
+            write(part, random.Random(number))
             part.rename(path)
     return [str(path) for path in paths]
 

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mpqueue import python_io, train
-from parts.benchmark.records import OURS, python_with_tensorflow
+from parts.benchmark.records import OURS, python_with_tensorflow, written
 from parts.benchmark.tf1_scripts import NUM_COLUMNS, RECORD_BYTES, SCRIPTS, SIDE
-from parts.machine import CACHE
 from parts.photographs.dataset import photo_files
 
 IN_THREADS, QUEUES = "mpqueue in threads", "TensorFlow queues"
 GROUP = "tf1 pipelines"
-_NUM_FILES = 2
 
 
 class Tf1Workload(NamedTuple):
@@ -65,15 +63,7 @@ def _files_of(name: str) -> list[str]:
     write = TF1[name].write
     if write is None:
         return list(photo_files()[0].paths[::8])  # of all classes; a command line takes no more
-    folder = CACHE / "records"
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name.replace(' ', '_')}_{number}" for number in range(_NUM_FILES)]
-    for number, path in enumerate(paths):
-        if not path.exists():
-            part = path.with_suffix(".part")
-            write(part, random.Random(number))
-            part.rename(path)
-    return [str(path) for path in paths]
+    return written(name, write)
 
 
 def _write_lines(path: Path, rng: random.Random) -> None:
