@@ -39,10 +39,11 @@ class Graph:
                 self._next_suffix[name] = suffix + 1
                 free = f"{name}_{suffix}"
             self._names[id(thing)] = free
-            self._things[free] = weakref.ref(thing, functools.partial(self._forget, free, id(thing)))
+            self._things[free] = weakref.ref(thing, functools.partial(_forget, weakref.ref(self), free, id(thing)))
             return free
 
-    def _forget(self, name: str, ident: int, _gone: object) -> None:
+    def forget(self, name: str, ident: int) -> None:
+        """Forget a thing that is gone."""
         with self._lock:
             del self._things[name], self._names[ident]
 
@@ -68,6 +69,14 @@ class Graph:
         """Return a copy of a collection, empty if nothing was ever added to it."""
         with self._lock:
             return list(self._collections.get(collection, ()))
+
+
+def _forget(graph: "weakref.ref[Graph]", name: str, ident: int, _gone: object) -> None:
+    # A graph that referred to itself would wait for the garbage collector, which leaves alone what `gc.freeze` has
+    # seen; and all that its collections hold would wait with it: queues, their threads and shared memory.
+    found = graph()
+    if found is not None:
+        found.forget(name, ident)
 
 
 _default = Graph()

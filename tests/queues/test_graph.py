@@ -1,5 +1,8 @@
 """The graph of names: who has which, and that a thing which is gone leaves nothing behind."""
 
+import gc
+import weakref
+
 import pytest
 
 from mpqueue.queues.graph import Graph
@@ -54,3 +57,17 @@ def test_a_collection_is_a_copy_in_the_order_of_addition():
     graph.get_collection("numbers").clear()
     assert graph.get_collection("numbers") == [2, 1, 2]
     assert graph.get_collection("others") == []
+
+
+def test_a_graph_in_whose_place_another_was_put_goes_at_once_with_its_collections():
+    """Without the garbage collector, which leaves alone what was there at a `gc.freeze`."""
+    graph, thing = Graph(), Thing()
+    graph.add(thing, "a")
+    graph.add_to_collection("things", thing)
+    gone = weakref.ref(thing)
+    gc.disable()
+    try:
+        del graph, thing
+        assert gone() is None
+    finally:
+        gc.enable()
