@@ -25,6 +25,7 @@ From the ground up; a module imports only from its own line and the lines above 
     service_attach.py service_idle.py   the time to a consumer's first batch; the cost of having nothing to do
     service_peers.py        those who also serve several trainers
     service.py              one preparation for many trainers
+    seen.py                 the cost of times, a trace and the monitor
     ray_peers.py            those who also bring batches from another node
     ray_workloads.py        batches that are computed on other nodes
     latency.py              the time to mpqueue's first batch

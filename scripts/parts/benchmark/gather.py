@@ -42,7 +42,7 @@ class Gathered:
             self._wake_ups[one.name] += found
         elif one.what == "memory":
             self._add_lists(self._memory, {name: [value] for name, value in found.items()})
-        elif one.what in ("service", "ray"):
+        elif one.what in ("service", "ray", "seen"):
             if "rate" in found:
                 self._rates[one.workload, one.name] += found.pop("rate")
             if found:

@@ -1,11 +1,13 @@
 """Figures that mpqueue is to reach, beside the ratios of two rates."""
 
+import itertools
 import statistics
 from collections.abc import Iterator
 
 from parts.benchmark.ray_workloads import FIRST
 from parts.benchmark.results import Results
 from parts.benchmark.samples import SAMPLES, copied_per_byte
+from parts.benchmark.seen import COST, SEEN, WAYS
 from parts.benchmark.service import ONE_CONSUMER, RING
 
 SMALL_RATE, SMALL_SHARE = 60_000.0, 0.6  # batches/s, or of what processes produce into slots
@@ -14,6 +16,7 @@ COPIED = 1.0  # bytes for each byte of a batch
 MEMORY_MB, MEMORY_PER_WORKER_MB = 20.0, 12.0  # beyond the ring
 ATTACH_MS = 20.0  # to the first batch
 RING_SHARE = 1.05  # of one consumer's ring, for four
+SEEN_COST = 1.0  # percent of the rate
 RAY_FIRST_MS = 5_000.0  # to the first batch, on a running cluster
 IDLE = {"CPU seconds": 0.001, "wake-ups": 0}  # in 5 s; less CPU than the clock's own reading is none
 
@@ -33,6 +36,7 @@ def lines(results: Results) -> Iterator[str]:
     yield from _ring(results)
     yield from _idle(results)
     yield from _ray_first(results)
+    yield from _seen(results)
 
 
 def _small(results: Results) -> Iterator[str]:
@@ -95,3 +99,12 @@ def _ray_first(results: Results) -> Iterator[str]:
         median = statistics.median(times)
         told = f"{FIRST}: {median:,.0f} ms ({min(times):,.0f} to {max(times):,.0f})"
         yield f"{told}, at most {RAY_FIRST_MS:,.0f} wanted: {verdict(median <= RAY_FIRST_MS)}"
+
+
+def _seen(results: Results) -> Iterator[str]:
+    for workload, way in itertools.product(SEEN, WAYS):
+        lost = results.service.get((workload, way), {}).get(COST)
+        if lost:
+            low, median, high = statistics.quantiles(lost)
+            told = f"{workload}: {way} cost {median:.2f} {COST} (of {len(lost)} pairs, half {low:.1f} to {high:.1f})"
+            yield f"{told}, at most {SEEN_COST:g} wanted: {verdict(median <= SEEN_COST)}"

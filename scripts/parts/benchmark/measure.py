@@ -21,6 +21,7 @@ from parts.benchmark.queues import queue_rate
 from parts.benchmark.ray_workloads import ray_figures
 from parts.benchmark.records import record_rate
 from parts.benchmark.samples import sample_rate
+from parts.benchmark.seen import costs
 from parts.benchmark.service import service_figures
 from parts.benchmark.sizes import mean_bytes
 from parts.benchmark.tf1 import tf1_rate
@@ -38,7 +39,7 @@ class Measurement:
 
     Attributes:
         what: "feed" or "floor" (of a workload), "queue", "samples", "records", "tf1", "service", "ray",
-            "latency", "wake-up", "memory", or "curve".
+            "seen", "latency", "wake-up", "memory", or "curve".
         name: Which feed, floor, queue, reader or curve.
         workload: Of which workload, or at which point of the curve.
         num_workers: With how many workers.
@@ -89,6 +90,8 @@ class Measurement:
             return sample_rate(self.workload, self.name, self.num_workers, self.seconds)
         if self.what == "service":
             return service_figures(self.workload, self.name, self.num_workers, self.seconds)
+        if self.what == "seen":
+            return costs(self.workload, self.name, self.num_workers, self.seconds)
         if self.what == "ray":
             return ray_figures(self.workload, self.name, self.num_workers, self.seconds)
         if self.what == "records":

@@ -9,11 +9,12 @@ from parts.benchmark.queues import QUEUES
 from parts.benchmark.ray_workloads import RAY
 from parts.benchmark.records import ON_ONE_CORE, OURS, RECORDS
 from parts.benchmark.samples import SAMPLES
+from parts.benchmark.seen import SEEN
 from parts.benchmark.service import SERVICE
 from parts.benchmark.tf1 import TF1
 from parts.benchmark.workloads import WORKLOADS
 
-KNOWN = WORKLOADS | SAMPLES | QUEUES | RECORDS | TF1 | SERVICE | RAY
+KNOWN = WORKLOADS | SAMPLES | QUEUES | RECORDS | TF1 | SERVICE | SEEN | RAY
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Results:
         costs: What `consuming.consume` finds beside the rate, of each round, by (workload, feed) and name.
         wake_ups: Microseconds, by feed.
         memory: MB beyond mpqueue's ring, by workload.
-        service: What `service.service_figures`, or `ray_workloads.ray_figures`, finds beside the rate, by (workload,
-            name) and figure.
+        service: What `service.service_figures`, `ray_workloads.ray_figures` or `seen.costs` finds beside the rate, by
+            (workload, name) and figure.
         missing: Peers that were asked for and are not installed.
         without_ray: Workloads that were asked for and need Ray, which is not installed.
         failed: The last line of what a peer failed with, by (workload, peer).

@@ -14,6 +14,7 @@ from parts.benchmark.ray_workloads import ways as ray_ways
 from parts.benchmark.records import RECORDS, readers
 from parts.benchmark.results import Results
 from parts.benchmark.samples import SAMPLES
+from parts.benchmark.seen import SEEN, WAYS
 from parts.benchmark.service import SERVICE, ways
 from parts.benchmark.tf1 import TF1, tf1_peers
 from parts.benchmark.workloads import WORKLOADS
@@ -40,6 +41,9 @@ def plan(workloads: Iterable[str], feeds: list[str], num_workers: int, seconds: 
             continue
         if name in SERVICE:
             wanted += [Measurement("service", way, name, num_workers, seconds) for way in ways(name)]
+            continue
+        if name in SEEN:
+            wanted += [Measurement("seen", way, name, num_workers, seconds) for way in WAYS]
             continue
         if name in RAY:
             wanted += [Measurement("ray", way, name, num_workers, seconds) for way in ray_ways(name)]
