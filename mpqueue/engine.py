@@ -37,6 +37,17 @@ from mpqueue.workers.context import worker_info
 from mpqueue.workers.job import Job
 
 
+class Latest:
+    """The counters of the last stream of an engine that has ended, for those who outlive the engine.
+
+    Attributes:
+        statistics: All zero before the first one has ended.
+    """
+
+    def __init__(self) -> None:
+        self.statistics = Statistics()
+
+
 class Engine:
     """One stream of batches at a time; it may be stopped and started again.
 
@@ -49,6 +60,7 @@ class Engine:
     Attributes:
         pipeline: The stream that runs, or None.
         ended: Whether there is none, and a wait for it.
+        latest: What the last one that has ended has counted, also when its end was that of the engine.
     """
 
     def __init__(
@@ -65,7 +77,7 @@ class Engine:
         self._timeline: Timeline | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
         self._lock = threading.RLock()  # a signal handler may call stop() inside start()
-        self._latest = Statistics()
+        self.latest = Latest()
 
     def start(
         self,
@@ -111,7 +123,7 @@ class Engine:
             undo.pop_all()
             self.pipeline = pipeline
             self.ended.clear()
-            self._finalizer = weakref.finalize(self, _abandon, pipeline)
+            self._finalizer = weakref.finalize(self, _abandon, pipeline, self.latest)
             self._announce(job, backend, max_queue_size)
         debug(f"{job.workers} workers ({backend}) run, up to {max_queue_size} batches ahead, from {place} on")
         return pipeline
@@ -182,19 +194,19 @@ class Engine:
         with self._lock, HeldBack():
             if pipeline.has_ended and self.pipeline is pipeline:
                 pipeline.recorder.end()
-                self._latest = _collect(pipeline)
+                self.latest.statistics = _collect(pipeline)
                 self.pipeline = None
                 registry.hide(self)
                 if self._finalizer is not None:
                     self._finalizer.detach()
                 if debugs():
-                    debug(f"the workers have ended: {self._latest}")
+                    debug(f"the workers have ended: {self.latest.statistics}")
                 self.ended.set()
 
     def statistics(self) -> Statistics:
         """Return the counters of the stream that runs, or of the last one that ran."""
         pipeline = self.pipeline
-        return self._latest if pipeline is None else _collect(pipeline)
+        return self.latest.statistics if pipeline is None else _collect(pipeline)
 
 
 def _make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Backend:
@@ -231,9 +243,10 @@ def _collect(pipeline: Pipeline) -> Statistics:
     )
 
 
-def _abandon(pipeline: Pipeline) -> None:
+def _abandon(pipeline: Pipeline, latest: Latest) -> None:
     """Nobody can reach the engine any more, or the interpreter ends: its workers are not waited for."""
     registry.sweep()
     with contextlib.suppress(MPQueueError, OSError):
         pipeline.stop(0)
     pipeline.recorder.end()
+    latest.statistics = _collect(pipeline)

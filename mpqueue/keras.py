@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import Any
 
 from mpqueue import keras_resets, stats
+from mpqueue.engine import Latest
 from mpqueue.forms import backend_of, own_of
 from mpqueue.loader import Loader
 from mpqueue.loader_passes import LoaderEnqueuer, LoaderEpochs
@@ -205,7 +206,8 @@ class Accelerated:
     source: Any
     options: Options
     backend: BackendName | None = None
-    enqueuer: "Callable[[], Enqueuer | None]" = staticmethod(lambda: None)  # a weak reference to the latest
+    enqueuer: "Callable[[], Enqueuer | None]" = staticmethod(lambda: None)  # a weak reference to the latest,
+    latest: Latest = Latest()  # and its counters, which stay when it is gone
 
     def __getitem__(self, index: int) -> Any:
         """The batch at position ``index``."""
@@ -233,7 +235,7 @@ class Accelerated:
     def statistics(self) -> stats.Statistics:
         """Return the counters of the present or the latest `fit`; all zero before the first."""
         enqueuer = self.enqueuer()
-        return stats.Statistics() if enqueuer is None else enqueuer.statistics()
+        return self.latest.statistics if enqueuer is None else enqueuer.statistics()
 
     def _call(self, hook: str) -> None:
         if hasattr(self.source, hook):  # a Sequence of Keras 2 has no on_epoch_begin
@@ -323,10 +325,11 @@ class Enqueuer(PassEnqueuer):
         source, options, backend = py_dataset, None, None
         if isinstance(py_dataset, Accelerated):
             source, options, backend = py_dataset.source, py_dataset.options, py_dataset.backend
-            py_dataset.enqueuer = weakref.ref(self)
         super().__init__(
             source, workers, use_multiprocessing, max_queue_size, shuffle, options=options, backend=backend
         )
+        if isinstance(py_dataset, Accelerated):
+            py_dataset.enqueuer, py_dataset.latest = weakref.ref(self), self.latest
         self.py_dataset = py_dataset
 
 

@@ -30,7 +30,7 @@ from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.progress import Place
 from mpqueue.control.schedule import EpochSchedule
 from mpqueue.control.seeds import fresh_seed
-from mpqueue.engine import Engine
+from mpqueue.engine import Engine, Latest
 from mpqueue.forms import backend_of
 from mpqueue.lazy_orders import draw_lazy_order
 from mpqueue.options import BackendName, Options, check_counts, check_flags
@@ -276,6 +276,11 @@ class PassEnqueuer(idle.Pool):
         if pipeline is not None:
             self._plan.note(pipeline)
             self._engine.stop()
+
+    @property
+    def latest(self) -> Latest:
+        """The counters of the last workers that have ended, which outlive the enqueuer."""
+        return self._engine.latest
 
     def statistics(self) -> Statistics:
         """Return counters since the workers were started; those of the last ones when there are none."""

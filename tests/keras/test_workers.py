@@ -157,6 +157,17 @@ def test_the_workers_end_with_the_fit(delivered):
     assert not any(psutil.pid_exists(pid) for pid in workers)
 
 
+def test_statistics_are_kept_after_the_fit():
+    dataset = accelerate(marked.Marked(), 2)
+    assert dataset.statistics().batches == 0
+    fit(dataset)
+    gc.collect()
+    statistics = dataset.statistics()
+    assert statistics.batches >= 15
+    assert len(statistics.workers) == 2
+    assert statistics.elapsed_s == dataset.statistics().elapsed_s > 0 or BACKEND == "tensorflow"
+
+
 def test_batches_are_kept_as_long_as_a_model_needs_them():
     """Views of shared memory reach the model; what it predicted from each stays what it was."""
     model = make_model("built")
