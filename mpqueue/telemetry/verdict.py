@@ -2,6 +2,10 @@
 
 A batch that is waited for is late because of the workers: they compute, or they write, or they wait for work because
 too few batches may be under way. A batch that is not waited for leaves the consumer as the bottleneck.
+
+A verdict needs evidence: the first batches of a run tell of imports and of a ring that is empty yet, so a run of few
+batches, or of a moment, is not judged. What is said of most batches is read off the median, which the first of them
+cannot move; what is said of one batch in a hundred needs a hundred.
 """
 
 from typing import Any
@@ -12,7 +16,12 @@ from mpqueue.telemetry.units import rate_text, share_text, size_text, time_text
 _WAITS = 0.1  # of the time: less is the jitter of a machine
 _DOMINATES = 0.5
 _IDLE = 0.3
+_LEAST_BATCHES, _LEAST_S = 10, 0.5  # before these a run is not judged
+_LEAST_FOR_P99 = 100
 _NOTHING = "no batches yet: nothing can be said of the bottleneck before some were taken."
+_TOO_SHORT = (
+    f"that is too little to tell what holds it up; ask again after {_LEAST_BATCHES} batches and {_LEAST_S:g} seconds"
+)
 
 
 def of_engine(counted: Any) -> str:
@@ -22,7 +31,9 @@ def of_engine(counted: Any) -> str:
     remarks = ""
     if counted.deaths:
         remarks = f"; {_count(counted.deaths, 'worker')} died on the way, and the log of mpqueue says how"
-    if counted.wait_share >= _WAITS:
+    if not _is_enough(counted):
+        text = _TOO_SHORT
+    elif counted.wait_share >= _WAITS:
         text = f"the consumer waited for {share_text(counted.wait_share)} of the time: {_of_workers(counted)}"
     else:
         text = f"the consumer waited for {share_text(counted.wait_share)} of the time only: {_of_trainer(counted)}"
@@ -36,6 +47,8 @@ def of_server(counted: Any) -> str:
     consumers = counted.consumers
     if not consumers:
         return f"{_rates(counted)}; no consumer is attached."
+    if not _is_enough(counted):
+        return f"{_rates(counted)}; {_TOO_SHORT}."
     share = sum(consumer.wait_share for consumer in consumers) / len(consumers)
     text = f"{_count(len(consumers), 'consumer')} waited for {share_text(share)} of the time"
     slow = [consumer for consumer in consumers if consumer.holds_up]
@@ -54,12 +67,18 @@ def of_consumer(counted: Any) -> str:
     """Return the sentence about a `mpqueue.stats.ConsumerStatistics`."""
     if not counted.batches or counted.elapsed_s <= 0:
         return _NOTHING
+    if not _is_enough(counted):
+        return f"{_rates(counted)}; {_TOO_SHORT}."
     share = f"this consumer waited for {share_text(counted.wait_share)} of the time"
     if counted.wait_share >= _WAITS:
         text = f"{share}: the server is the bottleneck, or another consumer that it waits for; its statistics say which"
     else:
         text = f"{share} only: it is the bottleneck, and a faster server would gain it little"
     return f"{_rates(counted)}; {text}."
+
+
+def _is_enough(counted: Any) -> bool:
+    return bool(counted.batches >= _LEAST_BATCHES and counted.elapsed_s >= _LEAST_S)
 
 
 def _of_workers(counted: Any) -> str:
@@ -69,7 +88,7 @@ def _of_workers(counted: Any) -> str:
         return "it computes the batches itself; use workers"
     times = counted.times
     if counted.credit_wait_share >= _IDLE:
-        if times.compute.p99_s > 4 * times.compute.p50_s:
+        if times.compute.count >= _LEAST_FOR_P99 and times.compute.p99_s > 4 * times.compute.p50_s:
             return (
                 f"single slow batches hold it up (1 of 100 takes over {time_text(times.compute.p99_s)}, half of them "
                 f"{time_text(times.compute.p50_s)}); raise max_queue_size, or let others pass with ordered=False"
@@ -80,12 +99,12 @@ def _of_workers(counted: Any) -> str:
         )
     if counted.copy_s > counted.compute_s:
         return "the workers mostly write batches; fill arrays of mpqueue.empty() in place, or make the batches smaller"
-    if times.collate.total_s > _DOMINATES * times.compute.total_s:
+    if times.collate.p50_s > _DOMINATES * times.compute.p50_s:
         return (
             "the workers mostly join samples; give the source __getitems__, which returns them at once, or return "
             "arrays of equal shapes"
         )
-    if times.seed.total_s > _IDLE * times.compute.total_s:
+    if times.seed.p50_s > _IDLE * times.compute.p50_s:
         return "the workers mostly seed random generators; draw from mpqueue.rng() instead of the global ones"
     if not counted.ring_kind:
         return "the threads are the bottleneck, and Python runs in one at a time; use processes, or more threads"

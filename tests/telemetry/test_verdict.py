@@ -42,8 +42,11 @@ CASES = {
     "consumer": (changed(wait_s=0.2), "more or faster workers would gain nothing"),
     "hoarder": (changed(wait_s=0.2, copies=40, copies_held=40), "40 % of its batches were private copies"),
     "uneven": (
-        changed(credit_wait_s=10.0, times=Times(compute=times(0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 5.0))),
+        changed(credit_wait_s=10.0, times=Times(compute=times(*[0.01] * 98, 5.0, 5.0))),
         "single slow batches hold it up",
+    ),
+    "one slow batch of a few": (
+        changed(credit_wait_s=10.0, times=Times(compute=times(5.0, *[0.01] * 20))), "raise max_queue_size"
     ),
     "little under way": (changed(credit_wait_s=10.0), "raise max_queue_size"),
     "copy": (changed(compute_s=1.0, copy_s=17.0), "mpqueue.empty()"),
@@ -52,6 +55,12 @@ CASES = {
         "__getitems__",
     ),
     "seed": (changed(times=Times(compute=times(1.0, count=100), seed=times(0.5, count=100))), "mpqueue.rng()"),
+    "a slow first seeding": (
+        changed(times=Times(compute=times(9.0, *[0.01] * 99), seed=times(8.0, *[0.0] * 99))), "use more of them"
+    ),
+    "few batches": (changed(batches=9), "too little to tell what holds it up; ask again after 10 batches"),
+    "a moment": (changed(elapsed_s=0.4, wait_s=0.3), "too little to tell what holds it up"),
+    "few batches, and deaths": (changed(batches=2, deaths=1), "1 worker died on the way"),
     "no workers": (changed(ring_kind="", workers=(WorkerStatistics(0),)), "computes the batches itself; use workers"),
     "threads": (changed(ring_kind="", credit_wait_s=0.1), "use processes"),
     "deaths": (changed(deaths=2), "2 workers died on the way"),
@@ -101,6 +110,12 @@ def test_a_server_tells_whether_its_workers_or_its_consumers_are_slow(wait_s, te
         consumers=(served(1, wait_s=wait_s),),
     )  # fmt: skip
     assert text in str(found)
+
+
+@pytest.mark.parametrize("kind", [ConsumerStatistics, ServerStatistics])
+def test_nobody_is_judged_by_a_few_batches(kind):
+    consumers = {"consumers": (served(1, wait_s=0.5),)} if kind is ServerStatistics else {}
+    assert "too little to tell" in str(kind(batches=3, elapsed_s=1.0, wait_s=0.5, **consumers))
 
 
 def test_a_server_without_consumers_says_so():
