@@ -27,6 +27,7 @@ from mpqueue.options import (
     check_counts,
     check_flags,
     refuse_torch_names,
+    shows_options,
 )
 from mpqueue.orders import Order, lanes_of
 from mpqueue.sources import TWO_WAYS_OUT, check_replicable, epoch_end_of
@@ -38,6 +39,7 @@ from mpqueue.workers.job import Job
 _uids = itertools.count(1 << 32)  # apart from the enqueuers' numbers, which seeds are made of, too
 
 
+@shows_options
 class Loader(Stoppable):
     """Batches of a source for a training loop, computed ahead by workers that live across epochs.
 

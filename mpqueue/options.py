@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from numbers import Real
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from mpqueue import ray_options as of_ray
 StartMethod = Literal["nursery", "fork", "spawn"]
 BackendName = Literal["process", "thread", "ray"]
 OnError = Literal["raise", "skip"]
+_Face = TypeVar("_Face")
 
 
 class _Default(str):
@@ -30,6 +31,21 @@ class _Default(str):
 
 # The one start method that may fall back to fork, and only where the caller has not asked for it by name.
 DEFAULT_START_METHOD: Any = _Default("nursery")
+
+
+def shows_options(face: type[_Face]) -> type[_Face]:
+    """Have help, editors and pages of reference show a class by the options that it has.
+
+    Its constructor also takes keywords that it does not know, to say what they are called here, and its ``__new__`` may
+    take whatever the constructor takes: neither says anything to a reader.
+    """
+    signature = inspect.signature(face.__init__)
+    known = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    for name in ("__init__", "__new__"):
+        method = vars(face).get(name)
+        if method is not None:
+            vars(getattr(method, "__func__", method))["__signature__"] = signature.replace(parameters=known)
+    return face
 
 
 @dataclass(frozen=True, kw_only=True)

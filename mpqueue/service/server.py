@@ -11,11 +11,11 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Any, Literal, Never, Self
 
 from mpqueue.errors import ServiceError
 from mpqueue.monitor import registry
-from mpqueue.options import DEFAULT_START_METHOD, OnError, Options, SampleOptions, StartMethod
+from mpqueue.options import DEFAULT_START_METHOD, OnError, Options, SampleOptions, StartMethod, shows_options
 from mpqueue.service.admission import Admission
 from mpqueue.service.core import Core
 from mpqueue.service.deliveries import Deliveries, state_of
@@ -36,6 +36,7 @@ from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.telemetry import live
 
 
+@shows_options
 class Server:
     """Serves the batches of a source to the consumers that `mpqueue.attach` to it.
 
@@ -161,9 +162,10 @@ class Server:
         batch_timeout: float | None = None,
         worker_init: Callable[[], Any] | None = None,
         max_batch_bytes: int | None = None,
+        trace: str | os.PathLike[str] | None = None,
         backend: Literal["process", "ray"] = "process",
         ray_options: Mapping[str, Any] | None = None,
-        **unknown: Any,
+        **unknown: Never,
     ) -> None:
         arguments, self._home = locals(), Home.of(name)
         self.name, self.folder = self._home.name, self._home.folder
@@ -379,7 +381,7 @@ def _stream_options(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return those arguments that are options of a `Stream`, but for those that mean nothing here."""
     names = {"workers", "max_queue_size", "shuffle", "world", "backend"}
     names |= {field.name for kind in (Options, SampleOptions) for field in fields(kind)}
-    names -= {"copy", "monitor", "progress", "shard", "trace"}
+    names -= {"copy", "monitor", "progress", "shard"}
     return {name: arguments[name] for name in names}
 
 

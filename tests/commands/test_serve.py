@@ -132,12 +132,11 @@ def test_every_option_of_the_server_that_can_be_written_is_passed_on(noted):
         "batch_sampler",
         "worker_init",
         "ray_options",
-        "unknown",
         "self",
         "name",
         "source",
     }
-    assert set(inspect.signature(Server.__init__).parameters) - of_python == set(noted.made.options) - {"trace"}
+    assert set(inspect.signature(Server.__init__).parameters) - of_python == set(noted.made.options)
 
 
 def test_without_a_factory_there_is_no_source(noted):

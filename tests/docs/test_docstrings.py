@@ -25,8 +25,8 @@ FACES = {
     "mpqueue.keras.accelerate": (Options,),
 }
 PAIRS = [(face, options) for face, many in FACES.items() for options in many]
-# A server takes `trace`, but not by name; the rest means nothing to it. Keras has a bar of its own.
-LACKING = {("mpqueue.Server", name) for name in ("copy", "monitor", "progress", "shard", "trace")}
+# These mean nothing to a server. Keras has a bar of its own.
+LACKING = {("mpqueue.Server", name) for name in ("copy", "monitor", "progress", "shard")}
 LACKING |= {("mpqueue.keras.accelerate", "progress")}
 EXAMPLES = examples()
 # A framework starts threads and hooks, which the forks of other tests are not to meet.
@@ -57,6 +57,24 @@ def test_an_option_has_the_type_and_the_default_of_where_it_is_checked_in_each_f
             parameter = taken[field.name]
             assert (parameter.default, parameter.annotation) == (field.default, field.type)
             assert parameter.kind == parameter.KEYWORD_ONLY
+
+
+@pytest.mark.parametrize("face", [mpqueue.Loader, mpqueue.Server])
+def test_help_shows_the_options_of_a_class_and_no_others(face):
+    """Its constructor takes all, to say what those are called here that it does not know."""
+    shown = inspect.signature(face)
+    assert not [p for p in shown.parameters.values() if p.kind in {p.VAR_KEYWORD, p.VAR_POSITIONAL}]
+    assert {"source", "workers", "shuffle", "trace"} <= set(shown.parameters)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'sizes'"):
+        face("name", [1], sizes=3) if face is mpqueue.Server else face([1], sizes=3)
+
+
+def test_a_class_of_a_user_shows_its_own_arguments():
+    class Own(mpqueue.Server):
+        def __init__(self, folder):
+            """Serve a folder."""
+
+    assert list(inspect.signature(Own).parameters) == ["folder"]
 
 
 @pytest.mark.parametrize("options", [Options, SampleOptions])
