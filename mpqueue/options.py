@@ -106,7 +106,7 @@ class Options:
         _check_positive("batch_timeout", self.batch_timeout, "a number of seconds")
         _check_positive("max_batch_bytes", self.max_batch_bytes, "a number of bytes")
         _check_worker_init(self.worker_init)
-        _check_trace(self.trace)
+        check_trace(self.trace)
         if self.progress and importlib.util.find_spec("tqdm") is None:
             raise ImportError('progress=True needs tqdm: pip install "mpqueue[progress]"')
         of_ray.RayOptions.of(self.ray_options)
@@ -308,7 +308,13 @@ def _check_shard(shard: Any) -> None:
         raise ValueError(f"shard must be (rank, number of ranks) with 0 <= rank < number of ranks, got {shard!r}")
 
 
-def _check_trace(trace: Any) -> None:
+def check_trace(trace: Any) -> None:
+    """Raise for what cannot be the option `trace`.
+
+    Raises:
+        TypeError: It is no path.
+        ValueError: Its folder does not exist.
+    """
     if trace is None:
         return
     if not isinstance(trace, str | os.PathLike):

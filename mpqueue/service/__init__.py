@@ -33,8 +33,9 @@ up; a module imports only from its own line and the lines above it::
     link.py            the consumer's end of one connection
     mapped_ring.py     the server's ring, as a consumer reads it
     attachment.py      what one connection has brought, and what the server is to be told
-    counts.py          what a consumer has counted
     terms.py           what a consumer asks for
+    consumer_row.py    the timeline of a consumer
+    counts.py          what a consumer has counted
     attaching.py       finds a server, greets it, maps its ring
     consumer.py        `Consumer`, the batches of a server
     attach.py          `attach`, which makes one

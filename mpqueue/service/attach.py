@@ -1,9 +1,12 @@
 """`attach`: the way from the name of a server to its batches."""
 
+import os
 from typing import Literal
 
 from mpqueue.service.attaching import open_attachment
 from mpqueue.service.consumer import Consumer
+from mpqueue.service.consumer_row import open_timeline
+from mpqueue.service.counts import Counts
 from mpqueue.service.greeting import Join
 from mpqueue.service.terms import Terms
 from mpqueue.system.interrupts import HeldBack
@@ -18,6 +21,7 @@ def attach(
     reconnect: bool = False,
     writable: Literal[False, "copy"] = False,
     allow_pickle: bool | None = None,
+    trace: str | os.PathLike[str] | None = None,
     monitor: bool = False,
 ) -> Consumer:
     """Attach to a server of this machine, and get batches from it.
@@ -43,6 +47,8 @@ def attach(
         writable: False: batches are read-only views of shared memory. "copy": private copies, at the time of a copy.
         allow_pickle: Unpickle what the server has pickled: objects in batches, exceptions. A pickle can run any code.
             None: if the server is of the same user.
+        trace: Path of a file in which a timeline of this consumer is written, for Perfetto or Chrome: when it waits,
+            and for how long it has each batch. None: ``MPQUEUE_TRACE`` says it for all of a process, or there is none.
         monitor: ``mpqueue top`` sees this end of it, too; ``MPQUEUE_MONITOR=1`` means the same.
 
     Returns:
@@ -53,10 +59,17 @@ def attach(
         ServiceError: There was no server in time, or it has refused; the text says why and what to do.
         ValueError: The name, or an option, has an impossible value.
         TypeError: An option has the wrong type.
+        OSError: The trace cannot be written.
     """
     terms = Terms(
         name=name, rank=rank, timeout=timeout, join=join, reconnect=reconnect, writable=writable,
-        allow_pickle=allow_pickle, monitor=monitor,
+        allow_pickle=allow_pickle, trace=trace, monitor=monitor,
     )  # fmt: skip
     with HeldBack():
-        return Consumer(terms, open_attachment(terms))
+        attachment = open_attachment(terms)
+        try:
+            counts = Counts(open_timeline(terms))
+        except BaseException:
+            attachment.abandon()
+            raise
+        return Consumer(terms, attachment, counts)

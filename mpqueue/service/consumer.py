@@ -43,11 +43,12 @@ class Consumer:
     Args:
         terms: What was asked for.
         attachment: The connection.
+        counts: What it counts.
 
     Follows: `mpqueue.Loader`.
     """
 
-    def __init__(self, terms: Terms, attachment: Attachment) -> None:
+    def __init__(self, terms: Terms, attachment: Attachment, counts: Counts) -> None:
         self._terms, self._attachment = terms, attachment
         self._epoch = attachment.welcome.epoch
         self._lock = threading.RLock()  # a signal handler may call close() inside next()
@@ -55,8 +56,8 @@ class Consumer:
         self._loop: ConsumerIterator | None = None
         self._unclaimed = _NOTHING  # a batch that was handed out, and that an interrupt kept from its caller
         self._needs_attention = False
-        self._counts = Counts()
-        self._finalizer = weakref.finalize(self, attachment.abandon)
+        self._counts = counts
+        self._finalizer = weakref.finalize(self, _abandon, attachment, counts)
         forked.watch(self)
         live.add(self, "Consumer")
         if terms.is_shown:
@@ -184,6 +185,7 @@ class Consumer:
     def _end_epoch(self, end: Offer) -> None:
         """Note that all batches of an epoch were handed out; may be repeated."""
         self._loop, self._epoch = None, end.epoch + 1
+        self._counts.end_epoch(end.epoch, self._attachment)
         self._attachment.has_begun.clear()
         self._attachment.link.arrived.popleft()
 
@@ -206,6 +208,8 @@ class Consumer:
 
     def _begin(self) -> None:
         """Have the server know that a loop over the epoch has begun."""
+        if not self._attachment.has_begun:
+            self._counts.begin_epoch(self._epoch)
         while True:
             attachment = self._attachment
             attachment.begin(self._epoch)
@@ -221,6 +225,8 @@ class Consumer:
         if self._life is _Life.CLOSED:
             self._loop = None
             return
+        if death is not None:
+            self._counts.lose(death)
         if not self._terms.reconnect or death is None or death.is_final:
             raise error
         with HeldBack():
@@ -234,7 +240,7 @@ class Consumer:
             self._counts.keep(old)
             self._attachment = new
             self._finalizer.detach()
-            self._finalizer = weakref.finalize(self, new.abandon)
+            self._finalizer = weakref.finalize(self, _abandon, new, self._counts)
         if new.welcome.epoch != self._epoch:  # the others have taken the rest of it
             self._loop, self._epoch = None, new.welcome.epoch
         elif self._loop is not None:
@@ -268,7 +274,6 @@ class Consumer:
         with HeldBack():
             registry.hide(self)
             self._life, self._needs_attention = _Life.CLOSED, True
-            self._counts.end()
             if not is_inside and self._lock.acquire(blocking=False):
                 try:
                     self._attachment.leave()
@@ -287,6 +292,7 @@ class Consumer:
         if self._life is _Life.CLOSED:
             self._needs_attention = True
             self._loop = None
+            self._counts.end(self._attachment)
             self._attachment.close()
             self._finalizer.detach()
 
@@ -343,6 +349,12 @@ class ConsumerIterator(Iterator[Any]):
 
     def __repr__(self) -> str:
         return f"<batches of {self._consumer!r}>"
+
+
+def _abandon(attachment: Attachment, counts: Counts) -> None:
+    """Nobody can reach the consumer any more."""
+    attachment.abandon()
+    counts.end(attachment)
 
 
 def _sort_out(partial: tuple[Any, list[Any], bool]) -> tuple[Any, int]:

@@ -3,34 +3,62 @@
 from dataclasses import replace
 
 from mpqueue.service.attachment import Attachment
+from mpqueue.service.consumer_row import ConsumerRow
+from mpqueue.service.link import Death
 from mpqueue.service.records import Offer
 from mpqueue.stats import ConsumerStatistics, Times
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Recorder
+from mpqueue.telemetry.timeline import Timeline
 
 
 class Counts:
-    """Counters of one consumer, over all of its attachments."""
+    """Counters of one consumer, over all of its attachments.
 
-    def __init__(self) -> None:
+    Args:
+        timeline: Where it is drawn, too; None: nowhere. Owned.
+    """
+
+    def __init__(self, timeline: Timeline | None = None) -> None:
         self.batches = self.bytes = self.skipped = 0
         self._wait_ns = self._copies = self._reconnects = 0
-        self._recorder = Recorder()
+        self._recorder = Recorder(timeline)
+        self._row = None if timeline is None else ConsumerRow(timeline)
         self._waited_ns = 0  # by the present attachment, when the latest batch was handed out
         self._time_at = 0  # when the next lease is to be timed
 
     def add(self, offer: Offer, skipped: int, attachment: Attachment) -> None:
         """Count what was handed out."""
         now, waited_ns = clock_ns(), attachment.link.wait_ns
+        asked_ns = now - (waited_ns - self._waited_ns)
         if waited_ns != self._waited_ns:
             self._recorder.wait(self.batches, waited_ns - self._waited_ns)
             self._waited_ns = waited_ns
+        if self._row is not None:
+            self._row.take((offer.epoch, offer.position), asked_ns)
         self.batches += 1
         self.bytes += offer.nbytes
         self.skipped += skipped
         if now >= self._time_at:
             self._time_at = now + EVERY_NS
             attachment.ring.time_lease(offer.slot, self._recorder)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Note that a loop over an epoch begins."""
+        if self._row is not None:
+            self._row.mark(f"epoch {epoch} begins")
+
+    def end_epoch(self, epoch: int, attachment: Attachment) -> None:
+        """Note that all batches of an epoch were handed out, and are done with; may be repeated."""
+        if self._row is not None:
+            self._row.let_go(clock_ns() - (attachment.link.wait_ns - self._waited_ns))
+            self._row.mark(f"epoch {epoch} ends")
+
+    def lose(self, death: Death) -> None:
+        """Note that nothing comes any more over the present attachment."""
+        if self._row is not None:
+            self._row.let_go(clock_ns())
+            self._row.mark("the connection has ended" if death.is_final else "the server died")
 
     def keep(self, attachment: Attachment) -> None:
         """Keep what an attachment has counted, which is over."""
@@ -39,8 +67,11 @@ class Counts:
         self._copies += attachment.ring.num_copies
         self._reconnects += 1
 
-    def end(self) -> None:
-        """Note that the consumer was closed."""
+    def end(self, attachment: Attachment) -> None:
+        """Note that the consumer was closed; may be repeated."""
+        attachment.ring.enter_leases()
+        if self._row is not None:
+            self._row.let_go(clock_ns())
         self._recorder.end()
 
     def statistics(self, attachment: Attachment) -> ConsumerStatistics:

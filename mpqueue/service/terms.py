@@ -1,11 +1,12 @@
 """The terms of a consumer: the arguments of `mpqueue.attach`, checked."""
 
+import os
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, Literal
 
 from mpqueue.monitor.registry import is_asked_for
-from mpqueue.options import check_flags
+from mpqueue.options import check_flags, check_trace
 from mpqueue.service.greeting import Join
 from mpqueue.service.home import Home
 
@@ -31,6 +32,7 @@ class Terms:
     writable: Literal[False, "copy"]
     allow_pickle: bool | None
     monitor: bool = False
+    trace: str | os.PathLike[str] | None = None
     home: Home = field(init=False)
     is_shown: bool = field(init=False)
 
@@ -39,6 +41,7 @@ class Terms:
         check_flags(reconnect=self.reconnect, monitor=self.monitor)
         if self.allow_pickle is not None:
             check_flags(allow_pickle=self.allow_pickle)
+        check_trace(self.trace)
         object.__setattr__(self, "home", Home.of(self.name))
         object.__setattr__(self, "is_shown", bool(self.monitor) or is_asked_for())
 

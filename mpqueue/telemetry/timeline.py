@@ -142,12 +142,13 @@ class Timeline:
         """Have a row for a consumer of a server."""
         self._name_row(_FIRST_SERVED + number, name)
 
-    def use(self, consumer: int, place: tuple[int, int], began_ns: int, ended_ns: int) -> None:
-        """Draw that a consumer of a server had the batch of this epoch and position."""
+    def use(self, consumer: int | None, place: tuple[int, int], began_ns: int, ended_ns: int) -> None:
+        """Draw that a consumer of a server (None: the only one here) had the batch of this epoch and position."""
         if self._may_draw():
             epoch, position = place
             args = f'{{"epoch":{epoch},"position":{position}}}'
-            self._slice(f"batch {position}", _FIRST_SERVED + consumer, began_ns, ended_ns - began_ns, args)
+            row = _CONSUMER if consumer is None else _FIRST_SERVED + consumer
+            self._slice(f"batch {position}", row, began_ns, ended_ns - began_ns, args)
             self._flush_if_due()
 
     def mark(self, name: str, worker: int | None = None) -> None:

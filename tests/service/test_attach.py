@@ -47,6 +47,8 @@ class TestOptions:
             ({"writable": True}, ValueError, "writable must be"),
             ({"reconnect": "yes"}, TypeError, "reconnect must be"),
             ({"allow_pickle": []}, TypeError, "allow_pickle must be"),
+            ({"trace": 3}, TypeError, "trace must be the path of a file"),
+            ({"trace": "/nowhere/run.json"}, ValueError, "in a folder that exists"),
         ],
     )
     def test_a_mistaken_option_is_refused_at_once(self, options, error, text):

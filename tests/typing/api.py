@@ -69,7 +69,7 @@ def load() -> None:
 
 def attach() -> None:
     with mpqueue.attach(
-        "photos", rank=0, timeout=30, join="now", reconnect=True, writable="copy", allow_pickle=False
+        "photos", rank=0, timeout=30, join="now", reconnect=True, writable="copy", allow_pickle=False, trace="run.json"
     ) as consumer:
         for _ in consumer:
             print(len(consumer))

@@ -1,0 +1,61 @@
+"""The timeline of a consumer, in a file of its own: what it has waited for, and for how long it had each batch.
+
+    consumer    [ wait ][ batch 7 ][ batch 8 ][ wait ][ batch 9 ]
+    held                [=======]  [=====]            [=====]
+
+It has a batch from the moment in which that is handed out until it asks for the next one: that is its training step. As
+of workers, batches that it has for longer than 5 ms are all drawn, and of others a sample. The clock is that of all
+traces of a machine: those of a server and of its consumers can be laid side by side.
+"""
+
+from mpqueue.service.terms import Terms
+from mpqueue.telemetry.clock import EVERY_NS, clock_ns
+from mpqueue.telemetry.timeline import Timeline, path_for
+from mpqueue.workers.context import worker_info
+
+
+class ConsumerRow:
+    """See the module's head.
+
+    Args:
+        timeline: Of this consumer alone.
+    """
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self._place: tuple[int, int] | None = None  # epoch and position of the batch that it has,
+        self._since = 0  # and since when
+        self._drawn_until = 0
+        self._said = ""
+
+    def take(self, place: tuple[int, int], asked_ns: int) -> None:
+        """A batch is handed out that was asked for at this time."""
+        self.let_go(asked_ns)
+        self._place, self._since = place, clock_ns()
+
+    def let_go(self, at_ns: int) -> None:
+        """The consumer is done with the batch that it had; nothing if it had none."""
+        place, self._place = self._place, None
+        if place is not None and at_ns - self._drawn_until >= EVERY_NS:
+            self._drawn_until = at_ns
+            self._timeline.use(None, place, self._since, max(self._since, at_ns))
+
+    def mark(self, text: str) -> None:
+        """Note what has happened now; nothing if that was noted last."""
+        if text != self._said:
+            self._said = text
+            self._timeline.mark(text)
+
+
+def open_timeline(terms: Terms) -> Timeline | None:
+    """Return the timeline that a consumer is to have; None: it has none.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    path = path_for(terms.trace, is_worker=worker_info() is not None)
+    if path is None:
+        return None
+    timeline = Timeline(path, f"mpqueue: consumer of {terms.name}")
+    timeline.begin(0)
+    return timeline

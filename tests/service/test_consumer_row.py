@@ -1,0 +1,142 @@
+"""The trace of a consumer: what it has waited for, what it had for how long, epochs, and the death of its server."""
+
+import gc
+import itertools
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from helpers.scripted_server import ScriptedServer, attached, batch_of
+
+import mpqueue
+from mpqueue.errors import ServiceDied
+from mpqueue.service import consumer_row
+from mpqueue.service.consumer_row import ConsumerRow
+
+MS = 1_000_000
+
+
+class Drawn:
+    def __init__(self):
+        self.used, self.marks = [], []
+
+    def use(self, consumer, place, began_ns, ended_ns):
+        assert consumer is None
+        self.used.append((place, began_ns / MS, ended_ns / MS))
+
+    def mark(self, text):
+        self.marks.append(text)
+
+
+@pytest.fixture
+def at(monkeypatch):
+    """Sets the clock, in milliseconds; returns it in nanoseconds."""
+
+    def set_clock(ms):
+        monkeypatch.setattr(consumer_row, "clock_ns", lambda: ms * MS)
+        return ms * MS
+
+    return set_clock
+
+
+def test_a_consumer_has_a_batch_until_it_asks_for_the_next_one(at):
+    row = ConsumerRow(drawn := Drawn())
+    row.take((0, 4), at(100))
+    row.take((0, 5), at(120) - 8 * MS)  # it has waited for 8 ms
+    row.let_go(at(140))
+    row.let_go(at(150))
+    assert drawn.used == [((0, 4), 100, 112), ((0, 5), 120, 140)]
+
+
+def test_of_fast_batches_a_sample_is_drawn(at):
+    row = ConsumerRow(drawn := Drawn())
+    for ms in range(100, 113):
+        row.take((0, ms), at(ms))
+    assert [place for place, _, _ in drawn.used] == [(0, 100), (0, 105), (0, 110)]
+
+
+def test_what_happens_is_marked_once():
+    row = ConsumerRow(drawn := Drawn())
+    for text in ("epoch 0 ends", "epoch 0 ends", "epoch 1 begins"):
+        row.mark(text)
+    assert drawn.marks == ["epoch 0 ends", "epoch 1 begins"]
+
+
+class Slow:
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        time.sleep(0.006)
+        return np.full(100, index)
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def names(events, phase):
+    return [event["name"] for event in events if event["ph"] == phase]
+
+
+@pytest.mark.usefixtures("servers_home")
+def test_a_consumer_writes_a_trace_of_its_own(tmp_path):
+    with (
+        mpqueue.Server("slow", Slow(), workers=1),
+        mpqueue.attach("slow", timeout=30, trace=tmp_path / "run.json") as consumer,
+    ):
+        for batch in consumer:
+            assert batch.shape == (100,)
+            time.sleep(0.006)
+        del batch
+    events = read(tmp_path / "run.json")
+    rows = [event["args"]["name"] for event in events if event["name"] in {"process_name", "thread_name"}]
+    assert rows == ["mpqueue: consumer of slow", "consumer"]
+    slices = [event for event in events if event["ph"] == "X"]
+    used = [event for event in slices if event["name"] != "wait"]
+    assert [event["name"] for event in used] == [f"batch {position}" for position in range(5)]
+    assert used[1]["args"] == {"epoch": 0, "position": 1}
+    assert all(event["dur"] >= 6000 for event in used)
+    in_order = sorted(slices, key=lambda event: event["ts"])
+    assert all(one["ts"] + one["dur"] <= two["ts"] + 1 for one, two in itertools.pairwise(in_order))
+    assert names(events, "b").count("held") == names(events, "e").count("held") == 5
+    assert names(events, "i") == ["epoch 0 begins", "epoch 0 ends"]
+
+
+def test_one_is_asked_for_in_the_environment_too_and_is_whole_when_nobody_holds_the_consumer(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPQUEUE_TRACE", str(tmp_path / "run.json"))
+    with ScriptedServer(tmp_path / "home") as server, ThreadPoolExecutor(1) as pool:
+        attaching = pool.submit(mpqueue.attach, server.path, timeout=60)
+        server.greet()
+        consumer = attaching.result(60)
+        del attaching
+        server.offer(batch_of(0))
+        next(iter(consumer))
+        del consumer
+        gc.collect()
+    assert "batch 0" in names(read(tmp_path / "run.json"), "X")
+
+
+@pytest.mark.usefixtures("servers_home")
+def test_a_trace_that_cannot_be_written_is_an_error_and_nobody_is_attached(tmp_path):
+    with mpqueue.Server("slow", Slow(), workers=1) as server:
+        with pytest.raises(IsADirectoryError):
+            mpqueue.attach("slow", timeout=30, trace=tmp_path)
+        with mpqueue.attach("slow", timeout=30) as consumer:
+            assert len(list(consumer)) == 5
+            assert len(server.statistics().consumers) == 1
+
+
+def test_the_death_of_the_server_is_marked(tmp_path):
+    with (
+        ScriptedServer(tmp_path / "home") as server,
+        attached(server, trace=tmp_path / "run.json") as consumer,
+    ):
+        batches = iter(consumer)
+        server.hang_up()
+        for _ in range(2):
+            with pytest.raises(ServiceDied):
+                next(batches)
+    assert names(read(tmp_path / "run.json"), "i") == ["epoch 0 begins", "the server died"]
