@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
@@ -97,6 +98,11 @@ def is_coloured(stream: TextIO) -> bool:
 def coloured(text: str, colour: str, *, is_wanted: bool) -> str:
     """Return a text in a colour of a terminal, where that is wanted."""
     return f"\033[{_COLOURS[colour]}m{text}\033[0m" if is_wanted and colour in _COLOURS else text
+
+
+def width_of(stream: TextIO) -> int | None:
+    """Return the columns of a terminal; None: the stream is none, and its lines may be of any length."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def aligned(rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> list[str]:

@@ -240,6 +240,48 @@ def test_what_torch_tells_of_gpus_is_judged(told, verdict, words):
     assert words in f"{found.found} {found.remedy}"
 
 
+@pytest.fixture
+def driver(tmp_path, monkeypatch):
+    """Stands in for what the driver of NVIDIA tells in /proc, of GPUs of these models; and for its command."""
+    monkeypatch.setattr(checks_gpu.glob, "glob", lambda pattern: [])
+    monkeypatch.setattr(checks_gpu, "_DRIVER", tmp_path / "driver")
+    monkeypatch.setattr(checks_gpu.shutil, "which", lambda name: None)
+
+    def knows(*models):
+        for number, model in enumerate(models):
+            folder = tmp_path / "driver" / "gpus" / f"0000:0{number}:00.0"
+            folder.mkdir(parents=True)
+            (folder / "information").write_text(f"Model: \t\t {model}\nIRQ:   \t\t 30\n")
+
+    return knows
+
+
+def test_a_machine_without_a_gpu_is_told_so(driver):
+    found = finding_of(checks_gpu.gpu)
+    assert (found.verdict, found.found[:18]) == ("ok", "no NVIDIA GPU here")
+
+
+def test_a_gpu_that_the_driver_knows_and_a_container_does_not_is_noted(driver):
+    driver("NVIDIA H100 80GB HBM3", "NVIDIA L4")
+    found = finding_of(checks_gpu.gpu)
+    assert found.verdict == "note"
+    assert "knows of NVIDIA H100 80GB HBM3, NVIDIA L4" in found.found
+    assert "docker run --gpus all" in found.remedy
+
+
+def test_a_command_of_the_driver_without_the_driver_is_noted(driver, monkeypatch):
+    monkeypatch.setattr(checks_gpu.shutil, "which", lambda name: f"/usr/bin/{name}")
+    found = finding_of(checks_gpu.gpu)
+    assert (found.verdict, "no driver is loaded" in found.found) == ("note", True)
+
+
+def test_without_torch_the_gpus_are_named(driver, monkeypatch):
+    driver("NVIDIA L4")
+    monkeypatch.setattr(checks_gpu.glob, "glob", lambda pattern: ["/dev/nvidia0"])
+    monkeypatch.setattr(checks_gpu, "find_spec", lambda name: None)
+    assert finding_of(checks_gpu.gpu).found == "NVIDIA L4; torch is not installed, so pinning was not tried"
+
+
 def test_a_gpu_that_does_not_answer_is_a_problem(monkeypatch):
     def hang(command, timeout, **_):
         raise subprocess.TimeoutExpired(command, timeout)
@@ -285,6 +327,23 @@ def test_the_exit_status_is_1_where_there_is_a_problem(monkeypatch, capsys, verd
     told = capsys.readouterr().out.splitlines()
     assert told[-1] == last
     assert "-> do this" in told[1]
+
+
+def test_a_narrow_terminal_gets_lines_that_fit_below_each_other():
+    found = [
+        Finding(
+            "open files", "note", "256 open files per process; a loader needs some 40", "ulimit -n 20000, in the shell"
+        )
+    ]
+    assert doctor.lines(found, width=50) == [
+        "note     open files  256 open files per process; a",
+        "                     loader needs some 40",
+        "                     -> ulimit -n 20000, in the",
+        "                        shell",
+        "1 note in 1 checks",
+    ]
+    assert len(doctor.lines(found)) == 3
+    assert max(map(len, doctor.lines(found, width=5))) <= 45
 
 
 def test_no_colours_go_into_a_pipe_and_none_to_who_wants_none(monkeypatch):
