@@ -194,6 +194,8 @@ class Engine:
         with self._lock, HeldBack():
             if pipeline.has_ended and self.pipeline is pipeline:
                 pipeline.recorder.end()
+                if isinstance(pipeline.next, Progress):  # of a loop that was left: nobody asks for its end
+                    pipeline.next.close()
                 self.latest.statistics = _collect(pipeline)
                 self.pipeline = None
                 registry.hide(self)

@@ -60,23 +60,24 @@ class Progress:
     def _step(self) -> None:
         ticket = self._pipeline.ledger.latest
         epoch = 0 if ticket is None else ticket.epoch
-        if self._bar is None or epoch != self._epoch:
-            self.close()
-            self._open(epoch)
         bar = self._bar
+        if bar is None or epoch != self._epoch:
+            self.close()
+            bar = self._open(epoch)
         bar.update()
         now = time.monotonic()
         if now >= self._drawn_at + _DRAW_EVERY_S or bar.n == bar.total:
             self._drawn_at = now
             self._describe(bar)
 
-    def _open(self, epoch: int) -> None:
+    def _open(self, epoch: int) -> Any:
         schedule = self._pipeline.ledger.schedule
         if isinstance(schedule, EpochSchedule):
             self._length = schedule.lengths.get(epoch, self._length)
         self._epoch = epoch
-        self._bar = self._make(desc=f"{self._name} {epoch}", total=self._length, unit=" batches")
+        self._bar = bar = self._make(desc=f"{self._name} {epoch}", total=self._length, unit=" batches")
         self._before, self._drawn_at = self._statistics(), time.monotonic()
+        return bar
 
     def _describe(self, bar: Any) -> None:
         found = self._statistics()
@@ -85,7 +86,7 @@ class Progress:
         bar.set_postfix_str(f"{size_text(change.bytes_per_s)}/s{ring}, waits {share_text(change.wait_share)}")
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Leave the bar as it is; nothing if there is none. From any thread."""
         bar, self._bar = self._bar, None
         if bar is not None:
             bar.close()

@@ -46,6 +46,16 @@ def test_an_enqueuer_has_a_bar_too(shown):
     assert "Numbers, epoch 1" in shown.getvalue()
 
 
+@pytest.mark.parametrize("workers", [1, 0])
+def test_the_bar_of_a_loop_that_was_left_ends_with_the_loader(shown, workers):
+    with Loader(Numbers(5), workers=workers, progress=True) as loader:
+        batches = iter(loader)
+        for _ in range(3):
+            next(batches)
+        assert not shown.getvalue().endswith("\n")
+    assert re.search(r"3/5 [^\r]*\n$", shown.getvalue())
+
+
 def test_a_generator_has_a_bar_without_an_end(shown):
     def stream():
         yield from range(4)
