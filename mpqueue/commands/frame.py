@@ -105,9 +105,18 @@ def width_of(stream: TextIO) -> int | None:
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
-def aligned(rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> list[str]:
-    """Return the lines of a table: columns of numbers end together, the others begin together."""
+def aligned(rows: Sequence[Sequence[str]], numeric: Sequence[bool], width: int | None = None) -> list[str]:
+    """Return the lines of a table: columns of numbers end together, the others begin together.
+
+    Args:
+        rows: Of cells.
+        numeric: Of each column, whether it has numbers.
+        width: Of a terminal: columns from the right on for which there is no room are left out, but for two.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    while width is not None and len(widths) > 2 and sum(widths) + 2 * (len(widths) - 1) > width:
+        widths.pop()
+    rows, numeric = [row[: len(widths)] for row in rows], numeric[: len(widths)]
     return [
         "  ".join(
             cell.rjust(width) if is_number else cell.ljust(width)

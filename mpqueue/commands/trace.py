@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -30,15 +31,22 @@ def main(arguments: Sequence[str]) -> int:
     except NoTrace as error:
         parser.error(f"{options.file} is no trace: {error}")
     found = summary_of(trace)
+    end_s = trace.duration_s if options.end is None else options.end
+    if options.plot and found.kinds and options.start >= min(end_s, trace.duration_s):
+        parser.error(
+            f"--start {options.start:g} is not before the end of the picture, {end_s:g} s, and of the trace, "
+            f"{trace.duration_s:.3f} s"
+        )
     if options.json:
         frame.print_json({"file": options.file, **asdict(found)})
     else:
-        print("\n".join(lines(options.file, found)))
+        print("\n".join(lines(options.file, found, frame.width_of(sys.stdout))))
     if options.plot:
         from mpqueue.commands.trace_plot import draw
 
-        end_s = trace.duration_s if options.end is None else options.end
         try:
+            if not found.kinds:
+                raise ValueError("there are no spans to be drawn")
             draw(trace, options.plot, os.path.basename(options.file), options.start, end_s)
         except (OSError, ValueError) as error:
             frame.tell("trace", f"no picture: {error}")

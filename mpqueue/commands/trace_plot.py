@@ -35,7 +35,8 @@ def draw(trace: Trace, path: str, title: str, start_s: float, end_s: float) -> N
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(start_s, end_s)
     axes.set(xlabel="seconds", title=title)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    if axes.get_legend_handles_labels()[1]:  # nothing may be in the window
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     figure.savefig(path, dpi=130)
     plots.close(figure)
 

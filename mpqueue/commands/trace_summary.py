@@ -110,13 +110,19 @@ def _shares(spans: Sequence[Span], row: Row, duration_s: float) -> dict[str, flo
     return {name: total / duration_s if duration_s else 0.0 for name, total in totals.items()}
 
 
-def lines(path: str, found: Summary) -> list[str]:
-    """Return the summary as text."""
+def lines(path: str, found: Summary, width: int | None = None) -> list[str]:
+    """Return the summary as text.
+
+    Args:
+        path: Of the file.
+        found: In it.
+        width: Of a terminal: the tables have the columns that there is room for; None: all.
+    """
     broken = "; it broke off: the program was killed, or still runs" if found.is_broken else ""
     told = [f"{path}: {found.duration_s:.3f} s, {len(found.shares)} rows, {found.num_events:,} events{broken}"]
     if not found.kinds:
         return [*told, "no spans in it"]
-    told += ["", *_table_of_rows(found), "", *_table_of_kinds(found)]
+    told += ["", *_table_of_rows(found, width), "", *_table_of_kinds(found, width)]
     if found.flow_p50_s is not None:
         told += ["", f"half of the batches were taken within {_ms(found.flow_p50_s)} ms of their copy into the ring"]
     marks = [f"{number} {name}" for name, number in found.marks.items()]
@@ -128,15 +134,15 @@ def lines(path: str, found: Summary) -> list[str]:
     return told
 
 
-def _table_of_rows(found: Summary) -> list[str]:
+def _table_of_rows(found: Summary, width: int | None) -> list[str]:
     names = [kind.name for kind in found.kinds[:_MOST_NAMES]]
     rows = [["share of the time in", *names]]
     for row, shares in found.shares.items():
         rows.append([row, *(f"{shares[name]:.1%}" if name in shares else "" for name in names)])
-    return aligned(rows, [False, *(True for _ in names)])
+    return aligned(rows, [False, *(True for _ in names)], width)
 
 
-def _table_of_kinds(found: Summary) -> list[str]:
+def _table_of_kinds(found: Summary, width: int | None) -> list[str]:
     rows = [["", "count", "total s", "p50 ms", "p95 ms", "p99 ms", "longest ms", ""]]
     for kind in found.kinds:
         longest = kind.longest
@@ -148,7 +154,7 @@ def _table_of_kinds(found: Summary) -> list[str]:
                 _ms(longest["duration_s"]), f"{where} ({told})" if told else where,
             ]
         )  # fmt: skip
-    return aligned(rows, (False, True, True, True, True, True, True, False))
+    return aligned(rows, (False, True, True, True, True, True, True, False), width)
 
 
 def _ms(seconds: float) -> str:

@@ -256,6 +256,39 @@ def test_a_picture_that_cannot_be_written_is_told_after_the_summary(file):
     assert "share of the time in" in done.stdout
 
 
+@pytest.mark.parametrize("part", [("--start", "5", "--end", "2"), ("--start", "5")], ids=str)
+def test_a_picture_that_would_have_no_time_is_refused(file, tmp_path, capsys, part):
+    with pytest.raises(SystemExit) as ended:
+        main(["trace", str(file(EVENTS)), "--plot", str(tmp_path / "run.png"), *part])
+    assert ended.value.code == 2
+    assert "--start 5 is not before the end" in capsys.readouterr().err
+
+
+def test_of_a_trace_without_spans_there_is_no_picture(file, tmp_path, capsys):
+    assert main(["trace", str(file([])), "--plot", str(tmp_path / "run.png")]) == 1
+    assert "no picture: there are no spans" in capsys.readouterr().err
+
+
+def test_a_picture_of_a_part_without_spans_is_drawn_without_a_legend(file, tmp_path):
+    pytest.importorskip("matplotlib")
+    events = [span(10, "compute 0", 0, 10), span(10, "compute 1", 90, 10)]
+    path = tmp_path / "run.png"
+    done = trace(file(events), "--plot", str(path), "--start", "0.02", "--end", "0.05")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_narrow_terminal_gets_the_columns_that_it_has_room_for(file):
+    found = summary_of(read(file(EVENTS)))
+    whole, narrow = lines("run.json", found), lines("run.json", found, width=40)
+    tables = narrow[1 : narrow.index(next(line for line in narrow if line.startswith("half of")))]
+    assert len(tables) > 8
+    assert all(len(line) <= 40 for line in tables)
+    assert len(whole) == len(narrow)
+    assert all(wide.startswith(line) for wide, line in zip(whole, narrow, strict=True))
+    assert lines("run.json", found, width=1)[2].split("  ") == ["share of the time in", "compute"]
+
+
 @pytest.mark.parametrize(("content", "words"), [("hello", "is no trace: expected a JSON list"), (None, "No such file")])
 def test_a_file_that_is_none_ends_with_2(file, capsys, content, words):
     path = "/no/such/file.json" if content is None else file(content)
