@@ -34,8 +34,7 @@ def source_of(name: str) -> Any:
     factory: Any = _file(place) if place.endswith(".py") else _module(place)
     for part in path.split("."):
         if not hasattr(factory, part):
-            there = ", ".join(known for known in dir(factory) if not known.startswith("_"))
-            raise NotFound(f"{place} has no {path!r}; it has {there or 'nothing'}")
+            raise NotFound(f"{place} has no {path!r}; it has {', '.join(_names_in(factory)) or 'nothing'}")
         factory = getattr(factory, part)
     if inspect.isgeneratorfunction(factory) or not callable(factory):
         return factory
@@ -49,6 +48,12 @@ def _module(name: str) -> ModuleType:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise NotFound(f"there is no module {error.name!r} in {os.getcwd()} or on Python's path") from error
         raise
+
+
+def _names_in(thing: Any) -> list[str]:
+    """Return the names of what could be a factory, or hold one."""
+    names = (name for name in dir(thing) if not name.startswith("_"))
+    return [name for name in names if not inspect.ismodule(getattr(thing, name, None))]
 
 
 def _file(path: str) -> ModuleType:

@@ -28,7 +28,7 @@ class Row:
         batches: Handed out since the start.
         batches_per_s: Rate of late, None: not known yet.
         bytes_per_s: Of their arrays.
-        wait_share: Seconds per second that the consumer has waited for batches.
+        wait_share: The share of the time for which the consumer has waited for batches.
         ring: Slots in use, and slots.
         deaths: Of workers.
         note: Anything else, in words.
@@ -98,7 +98,7 @@ def _rows_of_thing(answer: Answer, thing: dict[str, Any], earlier: Mapping[str, 
         batches=now.get("batches"),
         batches_per_s=_rate(now, then, "batches", seconds),
         bytes_per_s=_rate(now, then, "bytes", seconds),
-        wait_share=_rate(now, then, "wait_s", seconds),
+        wait_share=_share(now, then, seconds),
         ring=(now["slots_in_use"], now["num_slots"]) if now.get("num_slots") else None,
         deaths=now.get("deaths", 0),
         note=_note(thing, now),
@@ -124,7 +124,7 @@ def _consumer(server: Row, now: dict[str, Any], then: dict[str, Any] | None, sec
         batches=now.get("batches"),
         batches_per_s=_rate(now, then, "batches", seconds),
         bytes_per_s=_rate(now, then, "bytes", seconds),
-        wait_share=_rate(now, then, "wait_s", seconds),
+        wait_share=_share(now, then, seconds),
         note=", ".join(notes),
     )
 
@@ -146,6 +146,12 @@ def _rate(now: Mapping[str, Any], then: Mapping[str, Any] | None, key: str, seco
     if then is None or key not in now or key not in then or seconds <= 0 or now[key] < then[key]:
         return None
     return float(now[key] - then[key]) / seconds
+
+
+def _share(now: Mapping[str, Any], then: Mapping[str, Any] | None, seconds: float) -> float | None:
+    """Return the share of the time that was waited; a wait is counted at its end, and may have begun before."""
+    rate = _rate(now, then, "wait_s", seconds)
+    return None if rate is None else min(1.0, rate)
 
 
 def _workers(thing: Mapping[str, Any]) -> str:

@@ -34,7 +34,7 @@ def _share(row: Row) -> str:
     """Return the consumer's waiting; a server has none of its own, but those of its consumers."""
     if row.batches is None or row.kind == "Server":
         return ""
-    return "-" if row.wait_share is None else f"{min(1, row.wait_share):.0%}"
+    return "-" if row.wait_share is None else f"{row.wait_share:.0%}"
 
 
 COLUMNS = (

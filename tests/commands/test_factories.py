@@ -109,7 +109,7 @@ def test_what_names_no_factory_is_told_how_to_name_one(name):
         ("no_such.inner:make", "no module 'no_such' in "),
         ("package.no_such:make", "no module 'package.no_such' in "),
         ("no_such.py:make", "no file .*/no_such.py"),
-        ("photos_data:nothing", "has no 'nothing'; it has Photos, fails, make, photos, sibling, stream"),
+        ("photos_data:nothing", "has no 'nothing'; it has Photos, fails, make, photos, stream$"),
         ("photos_data:Photos.Large", "has no 'Photos.Large'; it has Small, size"),
     ],
 )

@@ -54,6 +54,12 @@ def test_rates_are_differences_by_the_clock_of_the_process():
     assert row.ring == (3, 12)
 
 
+def test_nobody_waits_for_more_than_all_of_the_time():
+    """A wait that began before the earlier look is counted when it has ended."""
+    (row,) = rows_of([answered(7, loader(300, wait_s=9.0), clock_s=12.0)], [answered(7, loader(100, wait_s=1.0))])
+    assert row.wait_share == 1.0
+
+
 @pytest.mark.parametrize(
     "before",
     [[], [answered(8, loader(100))], [answered(7, loader(400))], [answered(7, clock_s=9.0)], [answered(7, loader(100), clock_s=12.0)], [Answer("/home/7-aa", 7)]],
