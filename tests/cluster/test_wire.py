@@ -2,9 +2,9 @@
 
 import os
 import socket
-import subprocess
 
 import pytest
+from helpers.certificates import certificates
 
 from mpqueue.cluster import wire
 from mpqueue.cluster.wire import GREETING, HEAD, Incoming, Outgoing, ProtocolError, read_greeting
@@ -102,19 +102,6 @@ def test_only_who_has_the_token_is_let_in(said, number):
         theirs.sendall(words[said])
         theirs.shutdown(socket.SHUT_WR)
         assert read_greeting(ours, token) == number
-
-
-def certificates(folder):
-    """A certificate that is its own authority."""
-    key, certificate = str(folder / "key.pem"), str(folder / "certificate.pem")
-    command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=node -keyout {key} -out {certificate}"
-    subprocess.run(command.split(), check=True, capture_output=True, timeout=60)
-    return {
-        "RAY_USE_TLS": "1",
-        "RAY_TLS_SERVER_CERT": certificate,
-        "RAY_TLS_SERVER_KEY": key,
-        "RAY_TLS_CA_CERT": certificate,
-    }
 
 
 def test_with_rays_certificates_the_connection_is_encrypted(tmp_path, monkeypatch):

@@ -72,6 +72,13 @@ def alive():
     return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
 
 
+def address_of_this_node():
+    """The address at which Ray has this machine listen."""
+    import ray
+
+    return ray.util.get_node_ip_address()
+
+
 @contextlib.contextmanager
 def started(num_nodes):
     """A cluster for a while."""

@@ -1,0 +1,91 @@
+"""A cluster with ``RAY_USE_TLS=1``: batches of another node come encrypted, and strangers are dropped.
+
+Ray takes its certificates from the environment of a process when it is imported: the cluster is one of its own, in a
+program of its own.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.certificates import certificates
+from helpers.on_cluster import address_of_this_node
+
+import mpqueue
+
+SCRIPT = """
+import socket, ssl, sys
+
+from helpers.on_cluster import Told, hash_of, on, started
+
+from mpqueue import Loader
+from mpqueue.system import descriptors
+
+
+def connections(kind):
+    return [found for found in descriptors._objects.values() if isinstance(found, kind)]
+
+
+def is_dropped(stranger):
+    stranger.settimeout(30)
+    try:
+        stranger.sendall(bytes(64))
+        return stranger.recv(1) == b""
+    except (ConnectionError, ssl.SSLError):
+        return True
+
+
+def refused(address, *certificate):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if certificate:
+        context.load_cert_chain(*certificate)
+    with socket.create_connection(address, 30) as plain:
+        try:
+            with context.wrap_socket(plain) as stranger:
+                return is_dropped(stranger)
+        except (ConnectionError, ssl.SSLError):
+            return True
+
+
+with started(num_nodes=2) as cluster:
+    source = Told(length=60, size=100_000)
+    options = {"seed": 7, "workers": 2, "max_queue_size": 4}
+    with Loader(source, backend="ray", ray_options=on(cluster.others[0].node_id), **options) as loader:
+        batches = iter(loader)
+        told = [next(batches) for _ in range(5)]
+        told = [(numbers.copy(), int(index), int(pid)) for numbers, index, pid in told]
+        (encrypted,) = connections(ssl.SSLSocket)
+        print("cipher", encrypted.cipher()[0], encrypted.getpeercert()["subject"][0][0][1])
+        (address,) = [sock.getsockname() for sock in connections(socket.socket)
+                      if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)]
+        with socket.create_connection(address, 30) as stranger:
+            print("plain", is_dropped(stranger))
+        print("without", refused(address))
+        print("another", refused(address, *sys.argv[1:]))
+        told += [(numbers.copy(), int(index), int(pid)) for numbers, index, pid in batches]
+        (node,) = loader.statistics().nodes
+        print("node", node.workers, node.batches, node.deaths)
+    print("same", hash_of(told) == hash_of(Loader(source, workers=0, seed=7)))
+"""
+
+
+@pytest.mark.slow
+def test_batches_travel_encrypted_and_strangers_are_dropped(tmp_path):
+    addresses = {"127.0.0.1", address_of_this_node()}
+    ours, others = (certificates(tmp_path, name=name, addresses=addresses) for name in ("node", "stranger"))
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(mpqueue.__file__).parents[1])])
+    environ = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, others["RAY_TLS_SERVER_CERT"], others["RAY_TLS_SERVER_KEY"]],
+        env=environ | ours | {"PYTHONPATH": paths},
+        capture_output=True, text=True, timeout=110, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+    assert told["cipher"].endswith(" node")
+    assert [told[stranger] for stranger in ("plain", "without", "another")] == ["True"] * 3
+    assert told["node"] == "2 60 0"
+    assert told["same"] == "True"
