@@ -1,8 +1,10 @@
 """What ends on a cluster, in the middle of a stream: workers, agents, nodes. The stream is what it would have been."""
 
 import contextlib
+import functools
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import psutil
@@ -167,9 +169,10 @@ def test_an_agent_that_dies_costs_no_batch_and_comes_back(cluster):
         arrival.let_go()  # it may have been there: then another comes
         with answering(gate):
             assert got() == hash_of(reference)
-            assert loader.statistics().deaths == 1
-            until(lambda: spread(loader, reference) == [1, 1] and agents(), "the return of the node")
-            assert agents() != [agent]
+            until(
+                lambda: spread(loader, reference) == [1, 1] and agents() not in ([], [agent]), "the return of the node"
+            )
+            assert loader.statistics().deaths == 1  # it may have been seen after the first epoch
 
 
 @contextlib.contextmanager
@@ -251,6 +254,33 @@ def counting():
     yield from range(info.shard_id, 12, info.num_shards)
 
 
+def gated(gate):
+    """Elements that wait once, in the middle."""
+    for index in range(12):
+        if index == 5:
+            pass_gate(gate)
+        yield index
+
+
+def test_a_generator_whose_node_is_lost_goes_on_at_its_place(other):
+    with (
+        Gate() as gate,
+        ThreadPoolExecutor(1) as pool,
+        Loader(
+            functools.partial(gated, gate.address), workers=1, backend="ray", ray_options=on(other), restarts=0
+        ) as loader,
+    ):
+        elements = pool.submit(lambda: [int(index) for index in loader])
+        arrival = gate.arrival()
+        (agent,) = agents()
+        psutil.Process(agent).kill()
+        again = gate.arrival()
+        arrival.let_go()
+        again.let_go()
+        assert elements.result(60) == list(range(12))
+        assert loader.statistics().deaths == 1
+
+
 def time_to_look():
     """Nothing tells of a node that is not taken: let the links look for new ones twice."""
     threading.Event().wait(2.2)
@@ -287,13 +317,14 @@ def hold_the_interpreter(seconds):
     ctypes.PyDLL(None).usleep(int(seconds * 1e6))
 
 
-def test_an_object_store_that_is_full_changes_nothing(cluster, expected, other):
+@pytest.mark.parametrize("num_objects", [9, 14], ids=["full", "spilling"])
+def test_an_object_store_that_is_full_or_spills_changes_nothing(cluster, expected, other, num_objects):
     import ray
 
-    kept = [ray.put(np.ones(8 << 20, "u1")) for _ in range(9)]
+    kept = [ray.put(np.ones(8 << 20, "u1")) for _ in range(num_objects)]
     with Loader(Told(), workers=2, backend="ray", ray_options=on(other), **OPTIONS) as loader:
         assert hash_of(loader) == expected
-    assert len(kept) == 9
+    assert len(kept) == num_objects
 
 
 # -- The end

@@ -1,10 +1,12 @@
 """What a source does and is on a cluster: exceptions, hooks, changes of itself. All as with workers on one machine."""
 
+import itertools
 import threading
 
 import numpy as np
+import psutil
 import pytest
-from helpers.on_cluster import Told, hash_of, on
+from helpers.on_cluster import Told, agents, hash_of, on, until
 
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
@@ -77,6 +79,32 @@ def test_a_change_in_on_epoch_end_is_on_all_nodes_before_the_next_epoch(cluster,
             for state, _index, _ in loader:
                 assert state.tolist() == [epoch, epoch if big else 0]
         assert loader.statistics().deaths == 0
+
+
+class Settling(Growing):
+    """Changes itself twice."""
+
+    def on_epoch_end(self):
+        if self.epoch < 2:
+            super().on_epoch_end()
+
+
+@pytest.mark.parametrize("big", [0, 20 << 20], ids=["by a patch", "from a new image"])
+def test_a_node_that_comes_back_has_the_changes_of_on_epoch_end(cluster, big):
+    with Loader(Settling(big), workers=2, backend="ray") as loader:
+        epochs = itertools.count()
+
+        def spread():
+            epoch = min(2, next(epochs))
+            assert {tuple(state.tolist()) for state, _index, _ in loader} == {(epoch, epoch if big else 0)}
+            return [node.workers for node in loader.statistics().nodes]
+
+        assert spread() == spread() == [1, 1]
+        (agent,) = agents()
+        psutil.Process(agent).kill()
+        until(lambda: spread() == [1, 1] and agents() not in ([], [agent]), "the return of the node")
+        spread()
+        assert loader.statistics().deaths == 1
 
 
 def note_worker():
