@@ -35,6 +35,8 @@ def make_model(kind="plain"):
         model.build((None, 4))
     if kind == "many steps at once":
         options["steps_per_execution"] = 2
+    if BACKEND == "tensorflow":
+        options["run_eagerly"] = True  # its graphs are traced for each fit: a second of CPU, and no other batches
     model.compile(keras.optimizers.Adam(0.05), loss, weighted_metrics=[], **options)
     return model
 

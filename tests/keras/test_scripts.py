@@ -99,17 +99,17 @@ print(history["loss"])
 
 
 @pytest.mark.skipif("MPQUEUE_ONE_BACKEND" in os.environ, reason="this is the run of another backend")
-@pytest.mark.parametrize("file", ["test_fit.py", "test_epochs.py", "test_workers.py"])
 @pytest.mark.parametrize("backend", ["jax", "tensorflow"])  # torch, and test_loaders.py: by hand, they take minutes
 @pytest.mark.timeout(1200)
 @pytest.mark.slow
-def test_all_of_this_holds_on_every_backend(backend, file):
+def test_all_of_this_holds_on_every_backend(backend):
     if backend == BACKEND:
         pytest.skip("the other tests run on it")
     if importlib.util.find_spec(backend) is None:
         pytest.skip("not installed")
+    files = [str(HERE / name) for name in ("test_fit.py", "test_epochs.py", "test_workers.py")]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(HERE / file)],
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files],
         capture_output=True,
         text=True,
         timeout=1150,
