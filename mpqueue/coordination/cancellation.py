@@ -17,8 +17,8 @@ empty blocks in the scope that was made ambient last, if there is one.
 """
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -125,8 +125,7 @@ def remove_last(stack: list[Any], entry: object) -> None:
     del stack[max(place for place, other in enumerate(stack) if other is entry)]
 
 
-@contextmanager
-def cancellable(wake: Wake) -> Iterator[None]:
+def cancellable(wake: Wake) -> AbstractContextManager[None]:
     """Have ``wake(error)`` called while the body runs, if a scope that is active in this thread is cancelled.
 
     A thread without active scopes is in the one that was made ambient last.
@@ -135,7 +134,16 @@ def cancellable(wake: Wake) -> Iterator[None]:
         wake: Makes the body return soon, so that the caller raises ``error``. It comes from the cancelling thread,
             from this one if a scope is cancelled already, and more than once if several scopes are cancelled.
     """
+    scopes = _active.get() or _ambient[-1:]
+    return _registered_in(scopes, wake) if scopes else _NOWHERE
+
+
+_NOWHERE = nullcontext()
+
+
+@contextmanager
+def _registered_in(scopes: Sequence[CancellationScope], wake: Wake) -> Iterator[None]:
     with ExitStack() as stack:
-        for scope in _active.get() or _ambient[-1:]:
+        for scope in scopes:
             stack.enter_context(scope.registered(wake))
         yield

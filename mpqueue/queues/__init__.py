@@ -11,6 +11,7 @@ From the ground up; a module imports only from its own line and from those above
     blocks.py                                      elements in blocks of shared memory
     wire.py                                        the messages between processes, and the pipe for them
     selection.py                                   the interface of a queue, and one of several queues
+    block_line.py                                  empty blocks that were granted
     core.py                                        the queue itself: calls of this process, and who drives the machine
     absence.py                                     errors where the owner of a queue is gone
     connection.py                                  a process that uses a queue: its connections to the owner

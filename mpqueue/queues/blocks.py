@@ -141,6 +141,18 @@ class BlockCodec:
                 raw = np.ascontiguousarray(block).ravel().view(rows.dtype)
                 rows[numbers] = raw
 
+    def write_columns(self, tokens: Sequence[int], columns: Sequence[Sequence[Any]]) -> None:
+        """Write elements of fixed shapes, given by component: each part an array, or as its bytes."""
+        numbers = np.array(tokens) - self._first
+        for (offset, nbytes, dtype, shape, rows), packed, parts in zip(
+            self._fields, self._is_packed, columns, strict=True
+        ):
+            if packed and nbytes:
+                rows[numbers] = np.frombuffer(b"".join(parts), rows.dtype)
+            elif nbytes:
+                for token, part in zip(tokens, parts, strict=True):
+                    np.ndarray(shape, dtype, self._memory, offset_of(token) + offset)[...] = part
+
     # -- Reading
 
     def parts(self, token: int) -> list[Any]:
@@ -168,9 +180,9 @@ class BlockCodec:
             components.append(array.copy() if shape else array[()])
         return components
 
-    def gather(self, tokens: Sequence[int]) -> list[Array]:
+    def gather(self, tokens: Sequence[int] | Array) -> list[Array]:
         """Elements of fixed shapes, copied into stacked arrays."""
-        numbers = np.array(tokens) - self._first
+        numbers = np.asarray(tokens) - self._first
         return [
             rows[numbers].view(dtype).reshape(len(tokens), *shape) if nbytes else np.empty((len(tokens), *shape), dtype)
             for _offset, nbytes, dtype, shape, rows in self._fields
@@ -267,6 +279,11 @@ class SharedStorage(PlainStorage):
         parts = (token,) if self._only is not None else token
         arrays = [column.as_array(part) for column, part in zip(self.columns, parts, strict=True)]
         return self.codec.plan(arrays)
+
+    def write_alike(self, blocks: Sequence[int], tokens: Sequence[Token]) -> None:
+        """Write plain elements of fixed shapes to blocks."""
+        columns = (tokens,) if self._only is not None else tuple(zip(*tokens, strict=True))
+        self.codec.write_columns(blocks, columns)
 
     def blocks_of(self, tokens: list[Token]) -> list[int]:
         """Those tokens that are blocks."""

@@ -2,10 +2,10 @@
 
 import logging
 import socket
-from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+from mpqueue.queues.block_line import BlockLine
 from mpqueue.queues.core import QueueCore
 from mpqueue.queues.machine import Request
 from mpqueue.queues.shared_queue import SharedQueue
@@ -53,6 +53,18 @@ class PendingGrant(NamedTuple):
     def is_open(self) -> bool:
         """True until the client has enqueued something there."""
         return self.producer.received == self.num_enqueued
+
+
+class Delivered(NamedTuple):
+    """Elements that a client reads.
+
+    Attributes:
+        blocks: Where they lie.
+        size_class: The size class of all these blocks, -1 if they differ.
+    """
+
+    blocks: list[int]
+    size_class: int
 
 
 class Answers:
@@ -126,7 +138,7 @@ class Client:
         filled: Blocks that it has written, to be enqueued with its next call.
         pending_grant: Blocks granted when memory was short and not yet enqueued, or None.
         waiting: Its calls in line, by their number.
-        delivered: Blocks that it was given to read, by the number of the call.
+        delivered: The elements that it was given to read, by the number of the call.
         uses: Queues that it uses, by their number.
         words: Places of shared memory that are its own: limits, and cells of tallies.
         totals: Tallies that it counts for.
@@ -136,11 +148,11 @@ class Client:
 
     def __init__(self, number: int, process_id: int, answers: Answers) -> None:
         self.number, self.process_id, self.answers = number, process_id, answers
-        self.granted: dict[int, deque[int]] = {}
+        self.granted: dict[int, BlockLine] = {}
         self.filled: list[int] = []
         self.pending_grant: PendingGrant | None = None
         self.waiting: dict[int, Request] = {}
-        self.delivered: dict[int, list[int]] = {}
+        self.delivered: dict[int, Delivered] = {}
         self.uses: dict[int, QueueUse] = {}
         self.words: list[int] = []
         self.totals: set[TallyTotals] = set()
@@ -152,10 +164,10 @@ class Client:
         Raises:
             ProtocolError: It was not granted so many.
         """
-        granted = self.granted.get(size_class, ())
+        granted = self.granted.get(size_class) or BlockLine()
         if count > len(granted):
             raise ProtocolError(f"{count} blocks of class {size_class} were filled, {len(granted)} are granted")
-        self.filled += [granted.popleft() for _ in range(count)]  # type: ignore[union-attr]
+        self.filled += granted.take(count)
 
     @property
     def num_granted(self) -> int:
@@ -169,7 +181,8 @@ class Client:
 
     def blocks(self) -> list[int]:
         """All blocks in its hands."""
-        return [block for some in (*self.granted.values(), self.filled, *self.delivered.values()) for block in some]
+        read = [block for each in self.delivered.values() for block in each.blocks]
+        return [block for some in (*self.granted.values(), self.filled, read) for block in some]
 
     def cut(self, why: str) -> None:
         """Serve it no longer: its calls fail, and its end follows."""

@@ -16,7 +16,6 @@ import socket
 import threading
 import time
 import weakref
-from collections import deque
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +25,7 @@ from mpqueue.coordination import rendezvous
 from mpqueue.memory.arena import class_bytes, class_for, offset_of
 from mpqueue.memory.segment import Segment
 from mpqueue.queues.absence import owner_gone, owner_unreachable
+from mpqueue.queues.block_line import BlockLine
 from mpqueue.queues.wire import HEAD, RECORD, Down, Place, Up, decode_error
 from mpqueue.system import descriptors
 
@@ -110,7 +110,7 @@ class Connection:
         self._buffer = bytearray()
         self.number, self.memory, self._mark = self._greet(self._place)
         self._pipe = self.memory.pipe
-        self._blocks: dict[int, deque[int]] = {}
+        self._blocks: dict[int, BlockLine] = {}
         self._is_wanted: set[int] = set()
 
     def renew(self) -> None:
@@ -167,40 +167,41 @@ class Connection:
             have = self._look_ahead(size_class, 1)
             if not have:
                 return None
-        return have.popleft()
+        return have.pop()
 
     def blocks(self, size_class: int, count: int) -> list[int] | None:
         """Empty blocks, to be filled and reported in this order; None if there are not so many: see `want`."""
         have = self._look_ahead(size_class, count)
-        return None if len(have) < count else [have.popleft() for _ in range(count)]
+        return None if len(have) < count else have.take(count)
 
-    def _look_ahead(self, size_class: int, count: int) -> deque[int]:
+    def _look_ahead(self, size_class: int, count: int) -> BlockLine:
         """Ask for more blocks in time, so that this many may be used; waits for an answer, but not for memory."""
-        have = self._blocks.setdefault(size_class, deque())
+        have = self._blocks.setdefault(size_class, BlockLine())
         while len(have) < count and size_class in self._is_wanted:
             found = self._next(None)
             if found is not None:
                 self._note(found)
         if len(have) >= count and len(have) - count <= self._low[size_class] and size_class not in self._is_wanted:
             self._is_wanted.add(size_class)
-            self.send(Up.WANT, 0, 0, self._num_to_want(size_class), flag=size_class)
+            self.send(Up.WANT, 0, 0, self._num_to_want(size_class, count), flag=size_class)
         return have
 
     def want(self, queue: int, size_class: int, count: int) -> int:
         """Ask for blocks without which it cannot go on; the number of the call, whose answer is for `keep`."""
-        missing = count - len(self._blocks.setdefault(size_class, deque()))
-        wanted = max(self._num_to_want(size_class), missing)
+        missing = count - len(self._blocks.setdefault(size_class, BlockLine()))
+        wanted = max(self._num_to_want(size_class, count), missing)
         return self.call(Up.WANT, queue, wanted, flag=size_class, seq=count)
 
-    def _num_to_want(self, size_class: int) -> int:
+    def _num_to_want(self, size_class: int, count: int) -> int:
+        """Twice as many as the last time, or as are used at once, within bounds."""
         most = max(_FEWEST_BLOCKS, min(_MOST_BLOCKS, _MOST_BYTES // class_bytes(size_class)))
-        wanted = min(most, 2 * self._num_wanted.get(size_class, _FIRST_BLOCKS // 2))
+        wanted = min(most, 2 * max(self._num_wanted.get(size_class, _FIRST_BLOCKS // 2), count))
         self._num_wanted[size_class], self._low[size_class] = wanted, wanted // 2
         return wanted
 
     def keep(self, found: "Answer") -> None:
         """Take in the blocks of an answer."""
-        self._blocks[found.one] += np.frombuffer(found.data, np.int64).tolist()
+        self._blocks[found.one].add(np.frombuffer(found.data, np.int64).tolist())
 
     # -- Receiving
 
@@ -289,7 +290,7 @@ class Connection:
         token = self.block(size_class)
         if token is None:
             self.keep(self._ask(self.want(0, size_class, 1)))
-            token = self._blocks[size_class].popleft()
+            token = self._blocks[size_class].pop()
         at = offset_of(token)
         memoryview(self.memory.segment.memory)[at : at + len(description)] = description
         return self._ask(self.call(Up.FIND, 0, len(description), flag=size_class)).one

@@ -206,12 +206,17 @@ class RemoteQueue:
         found = self._finish(channel, call, timeout, f"dequeue of {count} elements")
         outcome = Up.UNREAD
         try:
-            tokens = np.frombuffer(found.data, np.int64).tolist()
-            elements = self._storage.get_one(tokens) if as_one else self._storage.get_many(tokens)
+            elements = self._elements(np.frombuffer(found.data, np.int64), as_one=as_one)
             outcome = Up.READ
             return elements
         finally:
             channel.connection.send(outcome, channel.queue, call)
+
+    def _elements(self, tokens: Array, *, as_one: bool) -> list[Any]:
+        """Copy elements out of their blocks."""
+        if as_one:
+            return self._storage.get_one(tokens.tolist())
+        return self._codec.gather(tokens) if self._codec.size_class >= 0 else self._storage.get_many(tokens.tolist())
 
     # -- Close
 

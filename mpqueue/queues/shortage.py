@@ -12,15 +12,14 @@ and has not enqueued yet (its element will be taken out). It gets `SharedMemoryF
 Those who stand in the line give back what they were granted ahead, of other sizes.
 """
 
-from collections import deque
+from array import array
 from collections.abc import Mapping
 from typing import NamedTuple
-
-import numpy as np
 
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.arena import class_bytes
 from mpqueue.queues.block_pool import BlockPool
+from mpqueue.queues.block_line import BlockLine
 from mpqueue.queues.client import Client, PendingGrant
 from mpqueue.queues.shared_queue import SharedQueue
 from mpqueue.queues.wire import Down, encode_error
@@ -145,5 +144,5 @@ class Shortage:
 
 
 def _grant(client: Client, number: int, size_class: int, tokens: list[int]) -> None:
-    client.granted.setdefault(size_class, deque()).extend(tokens)
-    client.answers.send(Down.BLOCKS, number, size_class, 0, np.array(tokens, np.int64).tobytes())
+    client.granted.setdefault(size_class, BlockLine()).add(tokens)
+    client.answers.send(Down.BLOCKS, number, size_class, 0, array("q", tokens).tobytes())

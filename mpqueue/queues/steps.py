@@ -6,17 +6,16 @@ deferred (its withdrawal, the question what became of it) is deferred behind it.
 """
 
 import contextlib
+from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from mpqueue.errors import CancelledError, InvalidArgumentError, OpError, SharedMemoryFull
 from mpqueue.memory.arena import class_bytes, class_for, offset_of
 from mpqueue.queues.block_pool import BlockPool
-from mpqueue.queues.client import Client, ProtocolError, QueueUse
+from mpqueue.queues.client import Client, Delivered, ProtocolError, QueueUse
 from mpqueue.queues.core import Call
 from mpqueue.queues.description import MAX_BYTES
 from mpqueue.queues.machine import CloseRequest, DequeueRequest, EnqueueRequest, QueueMachine, Request, notify
@@ -105,7 +104,7 @@ class Steps:
                     producer.received = seq
                     queue = use.queue
                     if count == 1 and not client.filled:
-                        tokens.append(client.granted[size_class].popleft())
+                        tokens.append(client.granted[size_class].pop())
                     else:
                         client.fill(size_class, count)
                         tokens += client.filled
@@ -152,7 +151,7 @@ class Steps:
                 places = [self._take_word(client) for _ in range(size)]
                 totals.open(client, self._pool.words, places)
                 client.totals.add(totals)
-        client.answers.send(Down.DONE, call, data=np.array(places, np.int64).tobytes())
+        client.answers.send(Down.DONE, call, data=array("q", places).tobytes())
 
     def _find(self, client: Client, size_class: int, _q: int, number: int, length: int, _b: int) -> None:
         if not 0 < length <= min(MAX_BYTES, class_bytes(size_class)):
@@ -185,10 +184,14 @@ class Steps:
         self._pool.arena.give(filled)
 
     def _read(self, client: Client, _c: int, _queue: int, number: int, _a: int, _b: int) -> None:
-        self._pool.arena.give(client.delivered.pop(number))
+        blocks, size_class = client.delivered.pop(number)
+        if size_class >= 0:
+            self._pool.arena.give_alike(size_class, blocks)
+        else:
+            self._pool.arena.give(blocks)
 
     def _put_back(self, client: Client, _c: int, queue: int, number: int, _a: int, _b: int) -> None:
-        notify(client.uses[queue].queue.machine.put_back(list(client.delivered.pop(number))))
+        notify(client.uses[queue].queue.machine.put_back(list(client.delivered.pop(number).blocks)))
 
     # -- Calls
 
@@ -298,13 +301,13 @@ class Steps:
             self._undo(request, shared.machine)
             client.answers.send(Down.FAILED, number, *encode_error(error))
             return
-        client.answers.send(Down.TAKEN, number, len(blocks), 0, np.array(blocks, np.int64).tobytes())
+        client.answers.send(Down.TAKEN, number, len(blocks), 0, array("q", blocks).tobytes())
         if client.answers.has_ended:
             made = [block for block, token in zip(blocks, request.taken, strict=True) if block is not token]
             self._pool.arena.give(made)
             self._undo(request, shared.machine)
         else:
-            client.delivered[number] = blocks
+            client.delivered[number] = Delivered(blocks, shared.storage.codec.size_class)
 
     def _undo(self, request: DequeueRequest, machine: QueueMachine) -> None:
         """Give back, as soon as this step is over, what never reached its caller."""
@@ -313,18 +316,27 @@ class Steps:
 
     def _as_blocks(self, tokens: list[Any], shared: SharedQueue) -> list[int]:
         """The blocks of elements; those that threads of this process enqueued are written to new ones now."""
-        blocks, made = list(tokens), []
+        storage, arena = shared.storage, self._pool.arena
+        plain = [token for token in tokens if type(token) is not int] if storage.has_plain else []
+        if not plain:
+            return tokens
+        made: list[int] = []
         try:
-            for place, token in enumerate(tokens):
-                if type(token) is not int:
-                    size_class, pieces = shared.storage.to_block(token)
-                    made += self._pool.arena.take(size_class, 1)
-                    shared.storage.codec.write(made[-1], pieces)
-                    blocks[place] = made[-1]
+            if storage.codec.size_class >= 0:
+                made = arena.take(storage.codec.size_class, len(plain))
+                storage.write_alike(made, plain)
+            else:
+                for token in plain:
+                    size_class, pieces = storage.to_block(token)
+                    made += arena.take(size_class, 1)
+                    storage.codec.write(made[-1], pieces)
         except BaseException:
-            self._pool.arena.give(made)
+            arena.give(made)
             raise
-        return blocks
+        if len(made) == len(tokens):
+            return made
+        written = iter(made)
+        return [token if type(token) is int else next(written) for token in tokens]
 
 
 def _own(error: OpError) -> OpError | None:

@@ -201,8 +201,11 @@ class _PackedRows:
         self._raw, self._num_bytes = raw, num_bytes
 
     def __getitem__(self, places: slice) -> list[Token]:
-        step = self._num_bytes
-        return [self._raw[row * step : row * step + step] for row in range(places.start, places.stop)]
+        step, count = self._num_bytes, places.stop - places.start
+        if not step:
+            return [b""] * count
+        rows: list[Token] = np.frombuffer(self._raw, f"V{step}", count, places.start * step).tolist()
+        return rows  # slices would take three times as long
 
 
 class _ArrayRows:

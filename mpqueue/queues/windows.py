@@ -127,7 +127,11 @@ class Windows:
     @property
     def reserved(self) -> int:
         """Room that is set aside."""
-        return sum(max(0, one.limit - one.received) for one in self.producers.values())
+        total = 0
+        for one in self.producers.values():  # no generator: this is asked for with each call
+            if one.limit > one.received:
+                total += one.limit - one.received
+        return total
 
     def add(self, connection: object, place: int) -> Producer:
         """Let a connection enqueue from now on; its limit lies at ``place``."""

@@ -393,3 +393,22 @@ def test_any_bytes_are_an_element_or_data_loss(data, dtype):
     codec.write(token, [(0, data)])
     with contextlib.suppress(DataLossError):
         codec.parts(token)
+
+
+@given(
+    st.lists(st.sampled_from([("int32", ()), ("float64", (3,)), ("uint8", (0,)), ("float64", (BIG,))]), min_size=1),
+    st.integers(1, 5),
+    st.booleans(),
+)
+def test_plain_elements_of_fixed_shapes_are_written_to_blocks_all_at_once(kinds, count, one_by_one):
+    spec = ElementSpec([dtype for dtype, _ in kinds], [shape for _, shape in kinds])
+    storage = SharedStorage(spec, BlockCodec(spec, PlainSegment(1 << 20)), has_plain=True)
+    rows = [np.arange(count * np.prod(shape, dtype=int)).reshape(count, *shape).astype(dtype) for dtype, shape in kinds]
+    tokens = (
+        [storage.put([block[row, ...] for block in rows]) for row in range(count)]
+        if one_by_one
+        else storage.put_many(rows, count)[0:count]
+    )
+    blocks = [first_token(storage.codec.size_class) + number for number in range(2, 2 + count)]
+    storage.write_alike(blocks, tokens)
+    assert are_equal(storage.codec.gather(blocks), rows)

@@ -268,7 +268,7 @@ def test_the_machine_knows_nothing_of_threads_clocks_and_arrays(module):
     tree = ast.parse((Path(mpqueue.queues.__file__).parent / f"{module}.py").read_text("utf-8"))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    allowed = {"collections", "collections.abc", "enum", "random", "typing", "mpqueue.errors"}
+    allowed = {"collections", "collections.abc", "enum", "itertools", "random", "typing", "mpqueue.errors"}
     assert imported <= allowed | {"mpqueue.queues.order"}
 
 
