@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.arena import class_bytes
-from mpqueue.queues.block_pool import BlockPool
 from mpqueue.queues.block_line import BlockLine
+from mpqueue.queues.block_pool import BlockPool
 from mpqueue.queues.client import Client, PendingGrant
 from mpqueue.queues.shared_queue import SharedQueue
 from mpqueue.queues.wire import Down, encode_error
