@@ -104,7 +104,7 @@ def _report(options: argparse.Namespace, arrays: Sequence[str], results: Any) ->
         told = asdict(results) | {"arrays": list(arrays), "best": asdict(results.best), "advice": asdict(advice)}
         frame.print_json(told | {"factory": options.factory})
     else:
-        print("\n".join(lines(options.factory, arrays, results, advice)))
+        print("\n".join(lines(options.factory, arrays, results, advice, frame.width_of(sys.stdout))))
     if options.plot:
         from mpqueue.commands.bench_plot import draw
 

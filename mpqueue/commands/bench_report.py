@@ -4,24 +4,31 @@ from collections.abc import Sequence
 
 from mpqueue.commands.bench_advice import Advice, Results
 from mpqueue.commands.bench_measure import Measured
-from mpqueue.commands.frame import aligned
+from mpqueue.commands.frame import aligned, folded
 
 _SHOWN_ARRAYS = 4
 _CROWDED = 0.1
 
 
-def lines(name: str, arrays: Sequence[str], results: Results, advice: Advice) -> list[str]:
-    """Return the report: the batch, its costs, the rates, where nothing is gained any more, and the advice."""
+def lines(name: str, arrays: Sequence[str], results: Results, advice: Advice, width: int | None = None) -> list[str]:
+    """Return the report: the batch, its costs, the rates, where nothing is gained any more, and the advice.
+
+    Args:
+        name: Of the factory.
+        arrays: Of a batch.
+        results: All that was measured.
+        advice: What follows.
+        width: Columns of the terminal; None: there is none.
+    """
+    told = [_limit(results), *_crowd(results.measured[0]), advice.sentence]
     return [
-        f"{name}: batches of {_bytes(results.batch_bytes)}{_arrays(arrays)}",
+        *folded(f"{name}: batches of {_bytes(results.batch_bytes)}{_arrays(arrays)}", width),
         "",
         *_costs(results),
         "",
         *_rates(results),
         "",
-        _limit(results),
-        *_crowd(results.measured[0]),
-        advice.sentence,
+        *(line for text in told for line in folded(text, width)),
     ]
 
 

@@ -2,7 +2,6 @@
 
 import platform
 import sys
-import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -16,7 +15,6 @@ examples:
 
 ok: as it should be. note: training works, and could be better. problem: something of mpqueue will not work.
 exit status: 0; 1: there is a problem"""
-_NARROWEST = 24  # columns of text beside the names
 CHECKS: tuple[Check, ...] = (
     *checks_system.CHECKS,
     *checks_memory.CHECKS,
@@ -57,23 +55,12 @@ def lines(findings: Sequence[Finding], *, width: int | None = None, is_coloured:
     indent = " " * (name_width + 11)
     found = []
     for finding in findings:
-        first, *rest = _folded(finding.found, width, indent)
+        first, *rest = frame.folded(finding.found, width, indent)
         verdict = frame.coloured(f"{finding.verdict:<7}", finding.verdict, is_wanted=is_coloured)
         found += [f"{verdict}  {finding.name:<{name_width}}  {first.strip()}", *rest]
         if finding.remedy:
-            found += _folded(f"-> {finding.remedy}", width, indent, hanging="   ")
+            found += frame.folded(f"-> {finding.remedy}", width, indent, hanging="   ")
     counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in ("problem", "note")}
     told = [f"{number} {verdict}{'s' if number > 1 else ''}" for verdict, number in counts.items() if number]
     found.append(f"{' and '.join(told) or 'nothing to mend'} in {len(findings)} checks")
     return found
-
-
-def _folded(text: str, width: int | None, indent: str, hanging: str = "") -> list[str]:
-    """Return a text as lines that begin with the indent, and fit on a terminal if that is wide enough for words."""
-    columns = None if width is None else max(width, len(indent) + _NARROWEST)
-    if columns is None or len(indent) + len(text) <= columns:
-        return [indent + text]
-    return textwrap.wrap(
-        text, columns, initial_indent=indent, subsequent_indent=indent + hanging,
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
 from importlib import import_module
@@ -12,6 +13,7 @@ from types import ModuleType
 from typing import Any, TextIO
 
 _COLOURS = {"ok": "32", "note": "33", "problem": "31;1", "dim": "2", "bold": "1"}  # of a terminal, by name
+_NARROWEST = 24  # columns of text that are worth a line
 
 
 class Missing(Exception):
@@ -57,7 +59,16 @@ def count(text: str) -> int:
 
 def print_json(value: Any, *, is_line: bool = False) -> None:
     """Print a value as JSON; ``is_line``: as one line, where more will follow."""
-    print(json.dumps(value, default=plain, indent=None if is_line else 2, allow_nan=False), flush=True)
+    print(json.dumps(_named(value), default=plain, indent=None if is_line else 2, allow_nan=False), flush=True)
+
+
+def _named(value: Any) -> Any:
+    """Return a value whose named tuples are dicts: JSON would make lists of them, without their names."""
+    if isinstance(value, dict):
+        return {key: _named(item) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return _named(value._asdict())
+    return [_named(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def plain(value: Any) -> Any:
@@ -103,6 +114,24 @@ def coloured(text: str, colour: str, *, is_wanted: bool) -> str:
 def width_of(stream: TextIO) -> int | None:
     """Return the columns of a terminal; None: the stream is none, and its lines may be of any length."""
     return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+def folded(text: str, width: int | None, indent: str = "", hanging: str = "") -> list[str]:
+    """Return a text as lines that fit on a terminal, if that is wide enough for words.
+
+    Args:
+        text: Without line breaks.
+        width: Columns of the terminal; None: there is none, and it is one line.
+        indent: The beginning of every line,
+        hanging: and behind it of all but the first.
+    """
+    columns = None if width is None else max(width, len(indent) + _NARROWEST)
+    if columns is None or len(indent) + len(text) <= columns:
+        return [indent + text]
+    return textwrap.wrap(
+        text, columns, initial_indent=indent, subsequent_indent=indent + hanging,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def aligned(rows: Sequence[Sequence[str]], numeric: Sequence[bool], width: int | None = None) -> list[str]:

@@ -4,12 +4,13 @@ import json
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mpqueue.__main__ import main
-from mpqueue.commands import bench_measure, bench_search
+from mpqueue.commands import bench_measure, bench_plot, bench_search
 from mpqueue.commands.bench_advice import Results, advise
 from mpqueue.commands.bench_measure import Measured, Setting, first_batch, measure
 from mpqueue.commands.bench_report import lines
@@ -159,6 +160,23 @@ def test_the_report_marks_what_is_enough_and_what_is_used_now():
     assert text[-2] == "With 4 processes the search has ended: --most-workers tries more."
 
 
+def test_on_a_narrow_terminal_its_sentences_are_folded():
+    found = results(one(0, 25.0), one(1, 25.0), one(2, 50.0))
+    whole, narrow = (lines("data.py:Photos", ["(4,) int64"] * 6, found, advise(found), width) for width in (None, 64))
+    assert all(len(line) <= 64 for line in narrow)
+    assert " ".join(narrow).endswith(whole[-1])
+
+
+def test_a_step_that_is_far_faster_than_all_flattens_no_curve():
+    drawn = []
+    axes = SimpleNamespace(
+        axhline=lambda rate, **_: drawn.append(rate), plot=lambda *_, label, **__: drawn.append(label)
+    )
+    bench_plot._draw_step(axes, 99.0, 50.0)
+    bench_plot._draw_step(axes, 5000.0, 50.0)
+    assert drawn == [99.0, "above: 5,000, which the training step takes"]
+
+
 # The measurement
 
 
@@ -272,8 +290,10 @@ def test_json_has_every_setting_and_the_advice():
     )
     assert (done.returncode, done.stderr) == (0, "")
     told = json.loads(done.stdout)
-    assert [found["setting"] for found in told["measured"]] == [[0, "none"], [1, "thread"], [2, "thread"]]
-    assert told["present"] == [2, "thread"]
+    assert [found["setting"] for found in told["measured"]] == [
+        {"workers": workers, "backend": backend} for workers, backend in ((0, "none"), (1, "thread"), (2, "thread"))
+    ]
+    assert told["present"] == {"workers": 2, "backend": "thread"}
     assert told["arrays"] == ["(3, 4, 3) float32"]
     assert told["batch_bytes"] == 3 * 4 * 3 * 4
     assert told["advice"]["sentence"]

@@ -239,6 +239,12 @@ def test_json_has_all_of_it(file):
     assert {"duration_s", "kinds", "marks", "deaths", "is_broken"} <= set(told)
 
 
+def test_json_names_what_it_tells_of_a_death(file):
+    told = json.loads(trace(file(EVENTS), "--json").stdout)
+    (death,) = told["deaths"]
+    assert (death["name"], round(death["at_s"], 3)) == ("worker 2 died", 0.07)
+
+
 @pytest.mark.parametrize("part", [[], ["--start", "0.02", "--end", "0.06"]])
 def test_a_picture_is_drawn(file, tmp_path, part):
     pytest.importorskip("matplotlib")
