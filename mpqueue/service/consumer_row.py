@@ -8,8 +8,9 @@ of workers, batches that it has for longer than 5 ms are all drawn, and of other
 traces of a machine: those of a server and of its consumers can be laid side by side.
 """
 
+from mpqueue.service.records import Offer
 from mpqueue.service.terms import Terms
-from mpqueue.telemetry.clock import EVERY_NS, clock_ns
+from mpqueue.telemetry.clock import EVERY_NS
 from mpqueue.telemetry.timeline import Timeline, path_for
 from mpqueue.workers.context import worker_info
 
@@ -19,26 +20,25 @@ class ConsumerRow:
 
     Args:
         timeline: Of this consumer alone.
+
+    Attributes:
+        latest: The batch that it has, noted by whoever hands it out: most are not drawn, and cost no call.
+        since: When that was.
+        draw_at: When the next one may be drawn.
     """
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
-        self._place: tuple[int, int] | None = None  # epoch and position of the batch that it has,
-        self._since = 0  # and since when
-        self._drawn_until = 0
+        self.latest: Offer | None = None
+        self.since = self.draw_at = 0
         self._said = ""
 
-    def take(self, place: tuple[int, int], asked_ns: int) -> None:
-        """A batch is handed out that was asked for at this time."""
-        self.let_go(asked_ns)
-        self._place, self._since = place, clock_ns()
-
     def let_go(self, at_ns: int) -> None:
-        """The consumer is done with the batch that it had; nothing if it had none."""
-        place, self._place = self._place, None
-        if place is not None and at_ns - self._drawn_until >= EVERY_NS:
-            self._drawn_until = at_ns
-            self._timeline.use(None, place, self._since, max(self._since, at_ns))
+        """The consumer is done with the batch that it had; nothing if it had none, or another was drawn just now."""
+        offer, self.latest = self.latest, None
+        if offer is not None and at_ns >= self.draw_at:
+            self.draw_at = at_ns + EVERY_NS
+            self._timeline.use(None, (offer.epoch, offer.position), self.since, max(self.since, at_ns))
 
     def mark(self, text: str) -> None:
         """Note what has happened now; nothing if that was noted last."""

@@ -29,13 +29,15 @@ class Counts:
 
     def add(self, offer: Offer, skipped: int, attachment: Attachment) -> None:
         """Count what was handed out."""
-        now, waited_ns = clock_ns(), attachment.link.wait_ns
-        asked_ns = now - (waited_ns - self._waited_ns)
+        now, waited_ns, row = clock_ns(), attachment.link.wait_ns, self._row
+        if row is not None and now >= row.draw_at:
+            row.let_go(now - (waited_ns - self._waited_ns))
         if waited_ns != self._waited_ns:
             self._recorder.wait(self.batches, waited_ns - self._waited_ns)
             self._waited_ns = waited_ns
-        if self._row is not None:
-            self._row.take((offer.epoch, offer.position), asked_ns)
+            now = clock_ns()  # the wait has been drawn until here
+        if row is not None:
+            row.latest, row.since = offer, now
         self.batches += 1
         self.bytes += offer.nbytes
         self.skipped += skipped

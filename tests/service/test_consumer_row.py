@@ -5,6 +5,7 @@ import itertools
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from helpers.scripted_server import ScriptedServer, attached, batch_of
 
 import mpqueue
 from mpqueue.errors import ServiceDied
-from mpqueue.service import consumer_row
 from mpqueue.service.consumer_row import ConsumerRow
 
 MS = 1_000_000
@@ -30,30 +30,25 @@ class Drawn:
         self.marks.append(text)
 
 
-@pytest.fixture
-def at(monkeypatch):
-    """Sets the clock, in milliseconds; returns it in nanoseconds."""
-
-    def set_clock(ms):
-        monkeypatch.setattr(consumer_row, "clock_ns", lambda: ms * MS)
-        return ms * MS
-
-    return set_clock
+def take(row, position, asked_ms, ms):
+    """A batch is handed out that was asked for earlier."""
+    row.let_go(asked_ms * MS)
+    row.latest, row.since = SimpleNamespace(epoch=0, position=position), ms * MS
 
 
-def test_a_consumer_has_a_batch_until_it_asks_for_the_next_one(at):
+def test_a_consumer_has_a_batch_until_it_asks_for_the_next_one():
     row = ConsumerRow(drawn := Drawn())
-    row.take((0, 4), at(100))
-    row.take((0, 5), at(120) - 8 * MS)  # it has waited for 8 ms
-    row.let_go(at(140))
-    row.let_go(at(150))
+    take(row, 4, 100, 100)
+    take(row, 5, 112, 120)  # it has waited for 8 ms
+    row.let_go(140 * MS)
+    row.let_go(150 * MS)
     assert drawn.used == [((0, 4), 100, 112), ((0, 5), 120, 140)]
 
 
-def test_of_fast_batches_a_sample_is_drawn(at):
+def test_of_fast_batches_a_sample_is_drawn():
     row = ConsumerRow(drawn := Drawn())
     for ms in range(100, 113):
-        row.take((0, ms), at(ms))
+        take(row, ms, ms, ms)
     assert [place for place, _, _ in drawn.used] == [(0, 100), (0, 105), (0, 110)]
 
 
