@@ -69,6 +69,7 @@ class Arena:
 
     Attributes:
         segment: The memory.
+        was_short: At some time there was not as much memory as was asked for.
 
     Raises:
         OSError: There is not enough address space.
@@ -76,6 +77,7 @@ class Arena:
 
     def __init__(self) -> None:
         self.segment = Segment.create(min(_LARGEST_BYTES, largest_segment_bytes()) // PAGE * PAGE)
+        self.was_short = False
         self._end = 0
         self._free: dict[int, list[int]] = {}
         self._slabs: dict[int, set[int]] = {}  # offsets of the slabs of a class
@@ -119,6 +121,15 @@ class Arena:
     def num_reserved_bytes(self) -> int:
         """Memory behind all slabs in use."""
         return sum(len(slabs) * _slab_bytes(size_class) for size_class, slabs in self._slabs.items())
+
+    def has_plenty(self, nbytes: int) -> bool:
+        """True if memory was never short, and so much could be reserved now."""
+        if self.was_short:
+            return False
+        if self.segment.kind == "memfd":  # all of the machine's memory, and to ask how much that is takes too long
+            return True
+        available = self.segment.available_bytes()
+        return available is None or available >= nbytes
 
     def trim(self, wanted: int) -> bool:
         """Give memory that is not in use back to the system; False if there is none that can go back.
@@ -170,6 +181,7 @@ class Arena:
                 return
         except OSError:
             self.segment.discard(offset, offset + nbytes)  # what was reserved of it
+        self.was_short = True
         if self.trim(size_class):
             self._reserve(size_class, offset, nbytes)
             return

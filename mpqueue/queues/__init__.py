@@ -8,10 +8,11 @@ From the ground up; a module imports only from its own line and from those above
     order.py                                       the elements in a queue, and which of them leaves next
     machine.py                                     the semantics, pure: lines of waiting calls, elements between them
     storage.py                                     elements as objects of this process
+    holds.py                                       elements that are looked at in their places
     blocks.py                                      elements in blocks of shared memory
     wire.py                                        the messages between processes, and the pipe for them
-    selection.py                                   the interface of a queue, and one of several queues
     block_line.py                                  empty blocks that were granted
+    selection.py                                   the interface of a queue, and one of several queues
     core.py                                        the queue itself: calls of this process, and who drives the machine
     absence.py                                     errors where the owner of a queue is gone
     connection.py                                  a process that uses a queue: its connections to the owner

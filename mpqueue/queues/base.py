@@ -23,7 +23,7 @@ class QueueBase:
     Any number of threads may use it, and any number of other processes: a queue that a source captures, that is
     pickled, or that a fork inherits, is the same queue there. Calls that wait are served strictly in the order in
     which they came, those that enqueue and those that dequeue each among themselves. What is enqueued is copied; what
-    is dequeued is an ordinary array that nobody else sees. Each element comes out exactly once. A process that is
+    is dequeued is an array that nobody else sees, see `dequeue`. Each element comes out exactly once. A process that is
     killed leaves each of its elements in the queue wholly or not at all, and takes with it at most what its last
     dequeue gave. When the process that made the queue is gone, calls elsewhere raise `CancelledError`; for a queue that
     lives in a server, `UnavailableError`. `FailedPreconditionError` says that there is no way to that process.
@@ -189,7 +189,9 @@ class QueueBase:
 
         Returns:
             A dictionary if the components have names, the bare component if there is one, else a list. Scalars are
-            NumPy scalars, text scalars ``bytes``; arrays are writable and the caller's own.
+            NumPy scalars, text scalars ``bytes``; arrays are writable and the caller's own. An array of numbers of 64
+            KiB or more that another process enqueued is a view of shared memory, which is its own until the last view
+            is gone, also after the queue has ended; who keeps more than eight of them gets copies.
 
         Raises:
             OutOfRangeError: The queue is closed and empty, and no waiting enqueue will change that.

@@ -1,8 +1,8 @@
 """The shared memory of one owner: blocks that elements lie in, and single words, handed out and taken back.
 
-Blocks come free in two ways. What another process has read, or was granted and never used, is given back in a step of
+Blocks come free in three ways. What another process has read, or was granted and never used, is given back in a step of
 the owner. What a thread of the owner has read is only *noted*, without a lock, since the thread may be amid a step; the
-next step that needs blocks collects it.
+next step that needs blocks collects it. So it does with what a thread looked at in its place, see `holds`.
 
 Words are for limits of windows and cells of tallies. They lie in blocks of their own, which are never given back.
 """
@@ -10,6 +10,7 @@ Words are for limits of windows and cells of tallies. They lie in blocks of thei
 from collections import deque
 
 from mpqueue.memory.arena import Arena, class_for, offset_of
+from mpqueue.queues.holds import Holds
 
 _WORDS_BYTES = 1 << 12
 
@@ -19,6 +20,7 @@ class BlockPool:
 
     Attributes:
         arena: Gives and takes blocks.
+        holds: Blocks that threads of this process look at.
         words: All shared memory as 8-byte words.
         free_words: Places of words that nobody uses.
         num_word_blocks: Blocks that words lie in.
@@ -26,6 +28,7 @@ class BlockPool:
 
     def __init__(self) -> None:
         self.arena = Arena()
+        self.holds = Holds(self.arena)
         self.words = memoryview(self.arena.segment.memory).cast("q")
         self.free_words: list[int] = []
         self.num_word_blocks = 0
@@ -48,7 +51,12 @@ class BlockPool:
         self._read.append((size_class, blocks))
 
     def collect(self) -> None:
-        """Take back the blocks that this process has read."""
+        """Take back the blocks that this process has read, and those that it does not look at any more."""
+        ended = self.holds.ended
+        while ended:
+            token = self.holds.next_ended()
+            if token is not None:
+                self.arena.give((token,))
         while self._read:
             size_class, blocks = self._read.popleft()
             if size_class >= 0:
@@ -59,4 +67,5 @@ class BlockPool:
     def close(self) -> None:
         """Let go of the memory; other processes keep it while they map it."""
         self.words.release()
+        self.holds.close()
         self.arena.close()

@@ -10,7 +10,7 @@ believed: what does not fit into its block is a `DataLossError` of whoever reads
 
 Elements that threads of the owner enqueue stay what they are in a `PlainStorage`; elements from other processes lie in
 blocks, and their token is an integer. So a queue may hold both, and `SharedStorage` gathers both: a block becomes a
-view, which is copied once, into the result.
+view, which is copied once, into the result. A single large array need not be copied at all, see `holds`.
 """
 
 import math
@@ -25,6 +25,7 @@ from mpqueue.errors import DataLossError
 from mpqueue.memory.arena import CLASS_SHIFT, class_bytes, class_for, first_token, offset_of
 from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.memory.segment import Segment
+from mpqueue.queues.holds import LEAST_BYTES, Holds
 from mpqueue.queues.order import Token
 from mpqueue.queues.spec import ElementSpec
 from mpqueue.queues.storage import PackedColumn, PlainStorage
@@ -155,19 +156,25 @@ class BlockCodec:
 
     # -- Reading
 
-    def parts(self, token: int) -> list[Any]:
-        """The components of the element in a block: views of it, as the columns of a `PlainStorage` take them."""
+    def parts(self, token: int, base: Array | None = None) -> list[Any]:
+        """The components of the element in a block: views of it, as the columns of a `PlainStorage` take them.
+
+        Args:
+            token: The block.
+            base: An array over the block that the views are to keep alive; None: they are views of all memory.
+        """
         start = offset_of(token)
+        memory, origin = (self._memory, 0) if base is None else (base, start)
         if self.size_class >= 0:
             return [
                 self.view[start + offset : start + offset + nbytes]
                 if packed
-                else np.ndarray(shape, dtype, self._memory, start + offset)
+                else np.ndarray(shape, dtype, memory, start + offset - origin)
                 for (offset, nbytes, dtype, shape, _), packed in zip(self._fields, self._is_packed, strict=True)
             ]
         parts, end, bound = [], start, start + class_bytes(token >> CLASS_SHIFT)
         for dtype, packed in zip(self._dtypes, self._is_packed, strict=True):
-            array, end = self._read(dtype, end, bound)
+            array, end = self._read(dtype, end, bound, memory, origin)
             parts.append(array.tobytes() if packed else array)
         return parts
 
@@ -188,7 +195,7 @@ class BlockCodec:
             for _offset, nbytes, dtype, shape, rows in self._fields
         ]
 
-    def _read(self, dtype: Any, at: int, bound: int) -> tuple[Array, int]:
+    def _read(self, dtype: Any, at: int, bound: int, memory: Any, origin: int) -> tuple[Array, int]:
         (rank,) = struct.unpack_from("<q", self.view, at) if at + 8 <= bound else (-1,)
         _require(0 <= rank <= _MAX_RANK and at + 8 + 8 * rank <= bound)
         shape = struct.unpack_from(f"<{rank}q", self.view, at + 8)
@@ -198,7 +205,7 @@ class BlockCodec:
         if not isinstance(dtype, str):
             at = _align(at)
             _require(at + count * dtype.itemsize <= bound)
-            return np.ndarray(shape, dtype, self._memory, at), _align(at + count * dtype.itemsize)
+            return np.ndarray(shape, dtype, memory, at - origin), _align(at + count * dtype.itemsize)
         _require(at + 8 * count <= bound)
         ends = [0, *np.cumsum(np.ndarray(count, np.int64, self._memory, at)).tolist()]
         at = _align(at + 8 * count)
@@ -213,6 +220,10 @@ class BlockCodec:
 
 
 _NOTHING: Array = np.empty(0, np.uint8)
+
+
+def _is_large(part: Any) -> bool:
+    return type(part) is np.ndarray and part.nbytes >= LEAST_BYTES and part.dtype.kind != "O"
 
 
 def _require(fits: bool) -> None:
@@ -245,22 +256,49 @@ class SharedStorage(PlainStorage):
         spec: The components of the elements.
         codec: Reads blocks.
         has_plain: The queue may hold plain elements.
+        holds: Lets large arrays be looked at in their places; None: they are copied.
 
     Attributes:
         codec: As given.
         has_plain: True from the first plain element on.
     """
 
-    def __init__(self, spec: ElementSpec, codec: BlockCodec, *, has_plain: bool) -> None:
+    def __init__(self, spec: ElementSpec, codec: BlockCodec, *, has_plain: bool, holds: Holds | None = None) -> None:
         super().__init__(spec)
-        self.codec, self.has_plain = codec, has_plain
+        self.codec, self.has_plain, self._holds = codec, has_plain, holds
+        self._has_numbers = any(isinstance(dtype, np.dtype) for dtype in spec.dtypes)
 
     def get_one(self, tokens: list[Token]) -> list[Any]:
-        """The components of the only element, wherever it lies."""
+        """The components of the only element, wherever it lies; a token that is held in its place is taken out."""
         token = tokens[0]
+        if type(token) is int:
+            base = self._base(token)
+            if base is not None:
+                return self._hold(tokens, base)
         if type(token) is int and self.codec.size_class >= 0:
             return self.codec.read(token)
         return super().get_one([self._plain(token)])
+
+    def _base(self, token: int) -> Array | None:
+        """An array over a block that is held from now on; None: the element is to be copied."""
+        if self._holds is None or not self._has_numbers or class_bytes(token >> CLASS_SHIFT) < LEAST_BYTES:
+            return None
+        return self._holds.base(token)
+
+    def _hold(self, tokens: list[Token], base: Array) -> list[Any]:
+        """The components of the only element, the large ones as views of the array over its block."""
+        assert self._holds is not None
+        try:
+            parts = self.codec.parts(tokens[0], base)
+            found = [
+                part if _is_large(part) else column.get(part) for part, column in zip(parts, self.columns, strict=True)
+            ]
+            tokens.clear()
+        except BaseException:
+            if tokens:
+                self._holds.forget(tokens[0])  # the element goes back into the queue
+            raise
+        return found
 
     def get_many(self, tokens: list[Token]) -> list[Array]:
         """The components of several elements, stacked: each is copied once, from wherever it lies."""

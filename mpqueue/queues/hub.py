@@ -91,7 +91,7 @@ class Hub:
     def _add(self, core: QueueCore) -> SharedQueue:
         self._last_queue += 1
         windows = Windows(self.pool.words, core.machine, self.recalls)
-        queue = SharedQueue(self._last_queue, core, self.pool.arena.segment, windows)
+        queue = SharedQueue(self._last_queue, core, self.pool, windows)
         self.queues[queue.number] = queue
         weakref.finalize(core, self.drop, queue.number).atexit = False
         return queue

@@ -2,7 +2,7 @@
 
 import weakref
 
-from mpqueue.memory.segment import Segment
+from mpqueue.queues.block_pool import BlockPool
 from mpqueue.queues.blocks import BlockCodec, SharedStorage
 from mpqueue.queues.core import QueueCore
 from mpqueue.queues.windows import Windows
@@ -16,7 +16,7 @@ class SharedQueue:
     Args:
         number: Its number in records.
         core: The queue, held weakly: it lives as long as somebody here or a connection refers to it.
-        segment: The memory that blocks lie in.
+        pool: The blocks.
         windows: Its producers' windows.
 
     Attributes:
@@ -26,12 +26,13 @@ class SharedQueue:
         storage: Keeps its elements, from now on.
     """
 
-    def __init__(self, number: int, core: QueueCore, segment: Segment, windows: Windows) -> None:
+    def __init__(self, number: int, core: QueueCore, pool: BlockPool, windows: Windows) -> None:
         self.number, self.machine, self.windows = number, core.machine, windows
         self._core = weakref.ref(core)
         self._num_entered: dict[int, int] = {}
         has_plain = bool(self.machine.size or self.machine.num_waiting)
-        self.storage = SharedStorage(core.spec, BlockCodec(core.spec, segment), has_plain=has_plain)
+        codec = BlockCodec(core.spec, pool.arena.segment)
+        self.storage = SharedStorage(core.spec, codec, has_plain=has_plain, holds=pool.holds)
 
     @property
     def core(self) -> QueueCore | None:

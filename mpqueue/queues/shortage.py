@@ -7,7 +7,8 @@ and has not enqueued yet (its element will be taken out). It gets `SharedMemoryF
 
 * if all the memory there is would not do;
 * if all blocks in use lie where only those who wait could set them free: in queues whose consumers wait for more
-  elements, in elements that are written by half, and in the hands of producers that are idle.
+  elements, in elements that are written by half, and in the hands of producers that are idle; or where they may stay
+  for ever: in elements that a thread of the owner looks at in their places.
 
 Those who stand in the line give back what they were granted ahead, of other sizes.
 """
@@ -134,7 +135,8 @@ class Shortage:
         if demand.num_needed * class_bytes(demand.size_class) > available + arena.num_reserved_bytes:
             return False
         waiting = {one.client for one in self._demands}
-        stuck = sum(queue.num_stuck for queue in self._queues.values()) + self._pool.num_word_blocks
+        stuck = sum(queue.num_stuck for queue in self._queues.values())
+        stuck += self._pool.num_word_blocks + self._pool.holds.num_live
         for client in self._clients.values():
             if client in waiting:
                 stuck += len(client.filled)

@@ -38,7 +38,10 @@ class Storage(Protocol):
         """Tokens for ``count`` elements, the rows of the components; made when they are sliced."""
 
     def get_one(self, tokens: list[Token]) -> list[Any]:
-        """The components of the only element, for the caller alone: scalars as NumPy scalars, text scalars as bytes."""
+        """The components of the only element, for the caller alone: scalars as NumPy scalars, text scalars as bytes.
+
+        A token that stays in use is taken out of the list; the others are free when they have been read.
+        """
 
     def get_many(self, tokens: list[Token]) -> list[Array]:
         """The components of several elements, stacked; new arrays."""
