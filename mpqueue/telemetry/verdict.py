@@ -108,6 +108,12 @@ def _of_workers(counted: Any) -> str:
         return "the workers mostly seed random generators; draw from mpqueue.rng() instead of the global ones"
     if not counted.ring_kind:
         return "the threads are the bottleneck, and Python runs in one at a time; use processes, or more threads"
+    if getattr(counted, "nodes", ()):  # the CPUs of this machine are not theirs
+        return (
+            f"the workers are the bottleneck; use more of them than {number}, as far as there are CPUs on "
+            f"{_count(len(counted.nodes), 'node')}, or more nodes, or make the source cheaper (a batch takes "
+            f"{time_text(times.compute.p50_s)})"
+        )
     if number < cpus:
         return f"the workers are the bottleneck; use more of them than {number} (there are {cpus} CPUs)"
     return (

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mpqueue.service.reports import ServedConsumer, ServerStatistics
-from mpqueue.stats import ConsumerStatistics, Statistics, Times, WorkerStatistics
+from mpqueue.stats import ConsumerStatistics, NodeStatistics, Statistics, Times, WorkerStatistics
 from mpqueue.telemetry import verdict
 from mpqueue.telemetry.histograms import Histogram
 
@@ -38,6 +38,10 @@ CASES = {
     "no more CPUs": (
         changed(workers=tuple(WorkerStatistics(number) for number in range(4))),
         "make the source cheaper",
+    ),
+    "on a cluster": (
+        changed(nodes=(NodeStatistics("a", "10.0.0.1", 1), NodeStatistics("b", "10.0.0.2", 1))),
+        "the workers are the bottleneck; use more of them than 2, as far as there are CPUs on 2 nodes, or more",
     ),
     "consumer": (changed(wait_s=0.2), "more or faster workers would gain nothing"),
     "hoarder": (changed(wait_s=0.2, copies=40, copies_held=40), "40 % of its batches were private copies"),
