@@ -7,6 +7,7 @@ pytest.importorskip("tensorflow")
 import gc
 import subprocess
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -307,7 +308,7 @@ def test_tensors_that_are_dropped_give_their_slots_back():
 
 # -- Keras on TensorFlow: in a program of its own, because another test's backend may be another one
 
-FIT = """
+HEAD = """
 import os
 os.environ["KERAS_BACKEND"] = {backend!r}
 import sys
@@ -316,6 +317,17 @@ import keras, numpy as np
 from helpers.marked import Marked
 import mpqueue, mpqueue.tf
 
+given = []
+give = mpqueue.tf._Feed.give
+def spy(feed, epoch):
+    batch = give(feed, epoch)
+    given.append(tuple(int(number) for number in np.rint(batch[0][0, :2] / Marked.SCALE)))
+    return batch
+mpqueue.tf._Feed.give = spy
+"""
+
+# A fit takes one epoch of the loader for each of its own.
+FIT = """
 def fit(data, kind):
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.layers.Dense(5, activation="tanh"), keras.layers.Dense(1)])
@@ -366,27 +378,8 @@ for kind in ("plain", "built"):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-7)
 """
 
-
-@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_a_fit_takes_one_epoch_of_the_loader_for_each_of_its_own(backend):
-    for name in ("keras", backend):
-        pytest.importorskip(name)
-    tests = str(__import__("pathlib").Path(__file__).parents[1])
-    done = subprocess.run(
-        [sys.executable, "-c", FIT.format(tests=tests, backend=backend)], capture_output=True, text=True, timeout=110
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
+# Of a short loader each epoch is given once: a look and an epoch may have as many batches, and Keras tells which it was.
 SHORT = """
-import os
-os.environ["KERAS_BACKEND"] = {backend!r}
-import sys
-sys.path.insert(0, {tests!r})
-import keras, numpy as np
-from helpers.marked import Marked
-import mpqueue, mpqueue.tf
-
 def model_of(kind):
     model = keras.Sequential([keras.layers.Dense(1)])
     if kind == "built":
@@ -397,19 +390,6 @@ def model_of(kind):
 class Given(Marked):
     def state_dict(self):
         return self.state
-
-ahead = {ahead!r}
-if ahead:
-    import jax
-    jax.default_backend = lambda: "gpu"
-
-given = []
-give = mpqueue.tf._Feed.give
-def spy(feed, epoch):
-    batch = give(feed, epoch)
-    given.append(tuple(int(number) for number in np.rint(batch[0][0, :2] / Marked.SCALE)))
-    return batch
-mpqueue.tf._Feed.give = spy
 
 for length in (1, 2, 3):
     epochs = [[(number, epoch) for number in range(length)] for epoch in range(4)]
@@ -435,13 +415,19 @@ for length in (1, 2, 3):
 """
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch", "jax that reads ahead"])
-def test_of_a_short_loader_each_epoch_is_given_once(backend):
-    """A look and an epoch may have as many batches; Keras tells which it was."""
-    name, _, ahead = backend.partition(" ")
-    for module in ("keras", name):
+# As on an accelerator.
+READS_AHEAD = """
+import jax
+jax.default_backend = lambda: "gpu"
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_a_fit_takes_one_epoch_of_the_loader_for_each_of_its_own(backend):
+    for module in ("keras", backend):
         pytest.importorskip(module)
-    tests = str(__import__("pathlib").Path(__file__).parents[1])
-    code = SHORT.format(tests=tests, backend=name, ahead=bool(ahead))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=110)
+    programs = [HEAD.format(tests=str(Path(__file__).parents[1]), backend=backend), FIT, SHORT]
+    if backend == "jax":
+        programs += [READS_AHEAD, SHORT]
+    done = subprocess.run([sys.executable, "-c", "".join(programs)], capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr[-3000:]
