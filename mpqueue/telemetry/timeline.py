@@ -18,6 +18,7 @@ file that lacks its last bracket, which the format allows. After `_MOST_EVENTS` 
 the garbage collector, and only appends to the queue.
 """
 
+import contextlib
 import json
 import os
 from collections import deque
@@ -77,8 +78,9 @@ class Timeline:
             return
         self.flush()
         if self._fd >= 0:
-            os.write(self._fd, b"\n]\n")  # behind the place where the next start goes on
             fd, self._fd = self._fd, -1
+            with contextlib.suppress(OSError):  # the disk is full; the format allows a list without its last bracket
+                os.write(fd, b"\n]\n")  # behind the place where the next start goes on
             descriptors.close(fd)
 
     # -- What happens

@@ -1,5 +1,6 @@
 """A trace: valid by the description of the Trace Event Format, complete, bounded, and readable whatever ends it."""
 
+import errno
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 
 import mpqueue
 from mpqueue import Loader
+from mpqueue.commands import trace_read
 from mpqueue.telemetry import timeline
 from mpqueue.telemetry.timeline import Timeline
 
@@ -271,6 +273,25 @@ def test_a_full_disk_ends_the_trace_and_not_the_run(caplog):
     with Loader(Slow(), workers=1, trace="/dev/full") as loader:
         assert len(list(loader)) == 6
     assert "the trace /dev/full ends here" in caplog.text
+
+
+def test_a_disk_that_is_full_at_the_very_end_leaves_the_file_without_its_last_bracket(tmp_path, monkeypatch):
+    drawn = Timeline(str(tmp_path / "run.json"), "run")
+    drawn.begin(1)
+    drawn.mark("epoch 0 ends")  # after it nothing waits to be written
+    monkeypatch.setattr(timeline.os, "write", full_disk)
+    drawn.end()
+    monkeypatch.undo()
+    assert names_in(tmp_path / "run.json") == ["epoch 0 ends"]
+
+
+def full_disk(fd, data):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def names_in(path):
+    """The marks of a file that broke off."""
+    return [mark.name for mark in trace_read.read(str(path)).marks]
 
 
 @pytest.mark.parametrize(
