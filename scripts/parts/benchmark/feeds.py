@@ -5,6 +5,7 @@ a package of their own are in `peers`.
 """
 
 import contextlib
+import functools
 import itertools
 import multiprocessing
 from collections.abc import Callable, Iterator
@@ -20,9 +21,11 @@ Feed = Callable[[Any, int, int], AbstractContextManager[Iterator[Any]]]
 
 
 @contextlib.contextmanager
-def feed_mpqueue(source: Any, num_workers: int, ahead: int) -> Iterator[Iterator[Any]]:
+def feed_mpqueue(
+    source: Any, num_workers: int, ahead: int, *, use_multiprocessing: bool = True
+) -> Iterator[Iterator[Any]]:
     """The enqueuer, its options as they are."""
-    with mpqueue.OrderedEnqueuer(source, use_multiprocessing=True) as enqueuer:
+    with mpqueue.OrderedEnqueuer(source, use_multiprocessing) as enqueuer:
         enqueuer.start(num_workers, ahead)
         yield enqueuer.get()
 
@@ -50,12 +53,13 @@ def feed_imap(chunk: int) -> Feed:
 
 # Large batches that wait for a whole chunk of them fill the memory and gain nothing.
 FOR_SMALL_BATCHES = ("imap by 16",)
-INLINE = "no workers"
-OURS = ("mpqueue", INLINE)
+INLINE, THREADS = "no workers", "mpqueue threads"
+OURS = ("mpqueue", THREADS, INLINE)
 FEEDS: dict[str, Feed] = {
     INLINE: feed_inline,
     "imap": feed_imap(1),
     "imap by 16": feed_imap(16),
     "mpqueue": feed_mpqueue,
+    THREADS: functools.partial(feed_mpqueue, use_multiprocessing=False),
     **PEERS,
 }
