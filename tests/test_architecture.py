@@ -1,6 +1,7 @@
 """The structure that the docstrings print is the one that the imports make; ``pytest tests/test_architecture.py -s`` tells its measures."""
 
 import ast
+import functools
 import importlib
 import subprocess
 import sys
@@ -13,7 +14,6 @@ import mpqueue
 PACKAGE = structure.read(structure.ROOT / "mpqueue", "mpqueue")
 SCRIPTS = structure.read(structure.ROOT / "scripts")
 PACKAGES = {name: module for name, module in PACKAGE.items() if module.is_package}
-IMPORTS = structure.graph(PACKAGE)
 PAGE = structure.ROOT / "docs" / "architecture.md"
 
 MAX_FIELDS, MAX_METHODS, MAX_MODULE_LINES, MAX_FUNCTION_LINES = 15, 25, 400, 50
@@ -34,8 +34,14 @@ PURE = [
 IMPURE = {"os", "multiprocessing", "select", "selectors", "signal", "socket", "subprocess", "mmap", "threading", "time"}
 
 
+@functools.cache
+def imports():
+    """Who imports whom in the package; read when it is asked for, not in each process that collects this file."""
+    return structure.graph(PACKAGE)
+
+
 def test_no_two_modules_import_each_other_in_a_circle():
-    assert structure.circles(IMPORTS) == []
+    assert structure.circles(imports()) == []
 
 
 def test_no_two_scripts_import_each_other_in_a_circle():
@@ -58,7 +64,7 @@ def test_imports_inside_of_a_folder_point_up_its_map(name):
     package = PACKAGES[name]
     layers = structure.printed_map(package)
     downwards = []
-    for importer, targets in IMPORTS.items():
+    for importer, targets in imports().items():
         if not importer.startswith(f"{name}."):
             continue
         for target in targets:
@@ -145,8 +151,8 @@ def test_the_measures_are_told():
     rows = {
         "modules; lines": f"{len(PACKAGE)}; {total}",
         "of them compat": f"{compat} (at most {MAX_COMPAT_LINES})",
-        "imports between modules": str(sum(map(len, IMPORTS.values()))),
-        "circles in mpqueue, in scripts": f"{len(structure.circles(IMPORTS))}, {len(structure.circles(structure.graph(SCRIPTS)))}",
+        "imports between modules": str(sum(map(len, imports().values()))),
+        "circles in mpqueue, in scripts": f"{len(structure.circles(imports()))}, {len(structure.circles(structure.graph(SCRIPTS)))}",
         "longest module": f"{max(m.num_lines for m in PACKAGE.values())} (at most {MAX_MODULE_LINES})",
         "functions: median, p90, longest": f"{functions[len(functions) // 2]}, {functions[len(functions) * 9 // 10]}, "
         f"{functions[-1]} (at most {MAX_FUNCTION_LINES})",

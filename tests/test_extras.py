@@ -17,7 +17,8 @@ FORM = re.compile(r'pip install "(?:mpqueue\[(?P<extra>[\w-]+)\]|\w+>=[\d.]+)"')
 def remedies():
     """Every text of the package that tells somebody to install, as (file, text)."""
     for path in sorted((ROOT / "mpqueue").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        text = path.read_text("utf-8")
+        for node in ast.walk(ast.parse(text)) if "pip install" in text else ():
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and "pip install" in node.value:
                 yield str(path.relative_to(ROOT)), node.value
 

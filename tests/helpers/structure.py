@@ -5,6 +5,7 @@ Nothing of what is read is imported. An import counts wherever it stands: at the
 """
 
 import ast
+import functools
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -12,13 +13,19 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Module(NamedTuple):
+class Module:
     """One file of Python, its name as it would be imported, and what it contains."""
 
-    name: str
-    path: Path
-    tree: ast.Module
-    num_lines: int
+    def __init__(self, name, path):
+        self.name, self.path = name, path
+
+    @functools.cached_property
+    def tree(self):
+        return ast.parse(self.path.read_text("utf-8"))
+
+    @property
+    def num_lines(self):
+        return len(self.path.read_text("utf-8").splitlines())
 
     @property
     def is_package(self):
@@ -31,8 +38,7 @@ def read(folder, prefix=""):
     for path in sorted(folder.rglob("*.py")):
         parts = path.relative_to(folder).with_suffix("").parts
         name = ".".join([*([prefix] if prefix else []), *(part for part in parts if part != "__init__")])
-        text = path.read_text("utf-8")
-        found[name] = Module(name, path, ast.parse(text), len(text.splitlines()))
+        found[name] = Module(name, path)
     return found
 
 
