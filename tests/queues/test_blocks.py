@@ -203,11 +203,21 @@ def test_numbers_of_any_shape_lie_behind_their_rank_and_sizes():
 
 def test_text_lies_behind_its_rank_sizes_and_lengths():
     codec = codec_of(["string", "uint8"])
-    token = written(codec, 0, [text(b"ab", b"", b"\0c\0"), np.array(5, np.uint8)])
+    token = written(codec, 0, [text(b"ab", b"", b"\xffc\0"), np.array(5, np.uint8)])
     head = struct.pack("<5q", 1, 3, 2, 0, 3) + b"\xaa" * 8
     second = struct.pack("<q", 0) + b"\xaa" * 8 + b"\x05"
-    assert bytes(codec.view[:81]) == head + b"ab\0c\0" + b"\xaa" * 11 + second
+    assert bytes(codec.view[:81]) == head + b"ab\xffc\0" + b"\xaa" * 11 + second
     assert token == first_token(class_for(96))
+
+
+def test_text_without_the_separator_lies_behind_its_rank_sizes_and_number_of_bytes():
+    codec = codec_of(["string", "uint8"])
+    token = written(codec, 0, [text(b"ab", b"", b"\0c\0"), np.array(5, np.uint8)])
+    head = struct.pack("<3q", -2, 3, 7) + b"\xaa" * 8
+    second = struct.pack("<q", 0) + b"\xaa" * 8 + b"\x05"
+    assert bytes(codec.view[:65]) == head + b"ab\xff\xff\0c\0" + b"\xaa" * 9 + second
+    assert token == first_token(class_for(80))
+    assert codec.parts(token)[0].tolist() == [b"ab", b"", b"\0c\0"]
 
 
 ANY = [
@@ -374,7 +384,10 @@ def test_an_element_of_a_fixed_shape_is_read_in_one_step(size, monkeypatch):
 @pytest.mark.parametrize("dtype", ["float64", "string"])
 @pytest.mark.parametrize(
     "head",
-    [[-1], [65], [1 << 40], [1, -1], [1, 1 << 40], [2, 1 << 40, 1 << 40], [1, 1 << 62], [3, 100, 100, 100]],
+    [
+        *([65], [1 << 40], [1, -1], [1, 1 << 40], [2, 1 << 40, 1 << 40], [1, 1 << 62], [3, 100, 100, 100]),
+        *([-66], [-1 << 40], [-2, -1, 0], [-2, 1, -1], [-2, 1, 1 << 40], [-2, 2, 1], [-2, 1 << 62, 0]),
+    ],
     ids=str,
 )
 def test_an_element_that_does_not_fit_into_its_block_is_data_loss(dtype, head):
