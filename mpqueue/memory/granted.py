@@ -7,7 +7,9 @@ be what the consumer reads, and the slot must not be granted again while the arr
 another part of the same slot, the record says *held*, and a weak reference tells when the slot may be used again.
 While a worker holds a slot that way it allocates outside the ring, so that it never holds more than one.
 
-Memory is reserved before it is written, from the slot's high-water mark on.
+Memory is reserved before it is written, from the slot's high-water mark on, and mapped into this process, from where
+that has not happened yet on: the memory of a slot that another worker wrote is there, and yet each of its pages would
+be a fault.
 """
 
 import math
@@ -25,9 +27,10 @@ from mpqueue.memory.segment import Segment
 
 # `posix_fallocate` costs about 1.5 ms per 19 MiB even where the pages are there already: hence the high-water mark,
 # and steps that let sizes which vary a little settle after a few batches.
-_RESERVE_STEP = 1 << 16
+_STEP = 1 << 16
 _INTEGERS = (int, np.integer)
 _NOTHING: Array = np.empty(0, np.uint8)
+_allocating = threading.Lock()  # user code may allocate from several threads, in the one slot of its process
 
 Places: TypeAlias = tuple[tuple[int, int], ...]  # numbers of arrays of a batch, and their offsets in the slot
 
@@ -42,25 +45,28 @@ class GrantedSlot:
     Attributes:
         let_go: Numbers of slots that user code held and holds no more.
         high_water: Bytes of the slot that are reserved.
+        mapped: Bytes of them that are mapped here: more is to be asked of `reserve`.
         wanted: Bytes of the latest reservation, to be reported if there was no memory for it.
     """
 
     def __init__(self, segment: Segment, stride: int) -> None:
         self.let_go: deque[int] = deque()
-        self.high_water = self.wanted = 0
+        self.high_water = self.mapped = self.wanted = 0
         self._segment, self._stride = segment, stride
         self._number = self._offset = self._end = 0
         self._is_open = False
+        self._mapped: dict[int, int] = {}  # of each slot
         self._held: dict[int, weakref.ref[Array]] = {}
         self._made: dict[int, tuple[weakref.ref[Array], int]] = {}  # what was allocated and where, by the array's id
         self._base: Array | None = _NOTHING[:]  # of all of them
         self._own_references = self._count_references()  # how many there are depends on the interpreter
         self._base = None
-        self._lock = threading.Lock()  # user code may allocate from several threads
 
     def begin(self, number: int, high_water: int) -> None:
         """A grant: from now on `empty` allocates in this slot."""
         self._number, self._offset, self.high_water = number, number * self._stride, high_water
+        mapped = self._mapped.get(number, 0)
+        self.mapped = min(high_water, mapped)
         self._end, self._base, self._is_open = 0, None, True
         if self._made:
             self._made.clear()
@@ -72,10 +78,10 @@ class GrantedSlot:
         nbytes = dtype.itemsize * math.prod(shape)
         if not self._is_open or self._held or dtype.hasobject or nbytes < 0:
             return None
-        with self._lock:
+        with _allocating:
             start = align(self._end)
             end = start + nbytes
-            if end > self.high_water:
+            if end > self.mapped:
                 if end > self._stride:
                     return None
                 try:
@@ -142,16 +148,20 @@ class GrantedSlot:
         self._base = None
 
     def reserve(self, end: int) -> None:
-        """Back the slot with memory up to there.
+        """Back the slot with memory up to there, and map it.
 
         Raises:
             OSError: ENOSPC or ENOMEM: there is not so much.
         """
+        upto = min(-(-end // _STEP) * _STEP, self._stride)
         if end > self.high_water:
             self.wanted = end
-            upto = min(-(-end // _RESERVE_STEP) * _RESERVE_STEP, self._stride)
             self._segment.reserve(self._offset + self.high_water, self._offset + upto)
             self.high_water = upto
+        if end > self.mapped:
+            upto = min(upto, self.high_water)
+            self._segment.populate(self._offset + self.mapped, self._offset + upto)
+            self.mapped = self._mapped[self._number] = upto
 
 
 def _is_packed(array: Array) -> bool:

@@ -5,8 +5,8 @@ consumer keeps (a server has more, for many consumers), and one per worker whose
 handed out while the workers' credit is covered by other slots; a consumer that keeps more than that (``list(loader)``)
 gets private copies and nobody starves.
 
-Pages are reserved by whoever writes them, and stay with their slot. They go back to the system when a slot is far
-larger than recent batches (`_trim`), or when memory is short (`give_back`).
+Pages are reserved by whoever writes them, and stay with their slot, which is used again before one without. They go
+back to the system when a slot is far larger than recent batches (`_trim`), or when memory is short (`give_back`).
 
 A ring may have a *guard*: somebody who reads slots by other ways than the consumer's views (a GPU that copies out of
 them), and says when a slot whose last view is gone may be used again.
@@ -69,6 +69,9 @@ class Ring:
         num_spare: Slots for what consumers keep.
         recorder: Where is counted how long the consumer keeps batches.
 
+    Attributes:
+        recent_bytes: Bytes of the batches that were handed out of late: of the largest, and slowly less.
+
     Raises:
         OSError: There is not enough address space or memory.
     """
@@ -97,7 +100,7 @@ class Ring:
         self._guard = None if guard is None else guard(self.segment)
         self._leases = Leases(self.segment, None if self._guard is None else self._guard.end)
         self._guarded: list[Slot] = []  # without views, and not free yet
-        self._recent_bytes = 0
+        self.recent_bytes = 0
         self._has_warned = copy
 
     def grant(self, worker: int) -> Slot | None:
@@ -125,9 +128,9 @@ class Ring:
 
     def view(self, slot: Slot, nbytes: int, structure: np.dtype[Any] | None) -> Array:
         """The first bytes of a READY slot, as `base_over` has them: leased while views live, or a private copy."""
-        recent, slots = self._recent_bytes, self.slots
+        recent, slots = self.recent_bytes, self.slots
         if nbytes != recent:
-            self._recent_bytes = nbytes if nbytes > recent else recent - ((recent - nbytes) >> 5)
+            self.recent_bytes = nbytes if nbytes > recent else recent - ((recent - nbytes) >> 5)
         if slots.num_leased >= self._max_leased:
             self.collect()
             if slots.num_leased >= self._max_leased:
@@ -166,21 +169,21 @@ class Ring:
     def release(self, slot: Slot) -> None:
         """A slot that nobody reads any more."""
         self.slots.release(slot)
-        if slot.high_water > 4 * self._recent_bytes + _TRIM_ABOVE_BYTES:
-            self._trim(slot, 2 * self._recent_bytes)
+        if slot.high_water > 4 * self.recent_bytes + _TRIM_ABOVE_BYTES:
+            self._trim(slot, 2 * self.recent_bytes)
 
     def share(self, slot: Slot, holder: int, nbytes: int) -> None:
         """A holder in another process gets a slot, of which so many bytes are the batch."""
-        recent = self._recent_bytes
+        recent = self.recent_bytes
         if nbytes != recent:
-            self._recent_bytes = nbytes if nbytes > recent else recent - ((recent - nbytes) >> 5)
+            self.recent_bytes = nbytes if nbytes > recent else recent - ((recent - nbytes) >> 5)
         self.slots.share(slot, holder)
 
     def unshare(self, slot: Slot, holder: int) -> None:
         """A holder in another process does not read a slot any more."""
         self.slots.unshare(slot, holder)
-        if slot.high_water > 4 * self._recent_bytes + _TRIM_ABOVE_BYTES:
-            self._trim(slot, 2 * self._recent_bytes)
+        if slot.high_water > 4 * self.recent_bytes + _TRIM_ABOVE_BYTES:
+            self._trim(slot, 2 * self.recent_bytes)
 
     def reclaim(self, slot: Slot) -> None:
         """A slot whose worker is gone; what that had reserved and not reported goes back to the system."""
@@ -249,4 +252,4 @@ class Ring:
             if self._guard is not None:
                 self._guard.discard(slot)
             self.segment.discard(slot.offset + keep, slot.offset + slot.high_water)
-            slot.high_water = keep
+            self.slots.shrink(slot, keep)

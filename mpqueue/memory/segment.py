@@ -20,6 +20,7 @@ from typing import Self
 _SHM_FOLDER = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory
 # Docker gives containers 64 MiB of /dev/shm: too little for a ring of images, while the memory itself is there.
 _SMALLEST_SHM_BYTES = 1 << 30
+_MADV_POPULATE_WRITE = 23  # of Linux 5.14; Python has no name for it
 
 
 class Segment:
@@ -78,6 +79,17 @@ class Segment:
         """
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(self.fd, offset, end - offset)
+
+    def populate(self, offset: int, end: int) -> None:
+        """Map reserved bytes into this process all at once, where the system can; else each page is when it is written.
+
+        To write 77 MiB that are new took 48 ms more than to write them again, and 37 with this; where another process
+        had written them, 31 and 12.
+        """
+        if sys.platform == "linux":
+            start = offset // mmap.PAGESIZE * mmap.PAGESIZE
+            with contextlib.suppress(OSError):  # an older kernel, or no memory for the page table
+                self.memory.madvise(_MADV_POPULATE_WRITE, start, end - start)
 
     def discard(self, offset: int, end: int) -> None:
         """Give the pages from ``offset`` to ``end`` (page aligned) back to the system; they read as zeros then."""

@@ -105,7 +105,7 @@ class SlotWriter(GrantedSlot):
     def _place_known(self, known: _Known) -> Placed:
         """For arrays alone, of a known signature: the way of most batches."""
         plan, placed, _, targets = known
-        if placed.nbytes > self.high_water or self._max_batch_bytes is not None:
+        if placed.nbytes > self.mapped or self._max_batch_bytes is not None:
             self._check_bound(plan.end)
             self._check(placed.nbytes)
         start = self._offset
@@ -207,7 +207,7 @@ class SlotWriter(GrantedSlot):
             raise BatchTooLarge(nbytes, self._max_batch_bytes)
 
     def _check(self, nbytes: int) -> None:
-        if nbytes > self.high_water:
+        if nbytes > self.mapped:
             if nbytes > self._stride:
                 raise BatchTooLarge(nbytes, self._stride, "the address space of a slot")
             self.reserve(nbytes)

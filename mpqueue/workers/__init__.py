@@ -30,6 +30,7 @@ From the ground up; a module imports only from its own line and the lines above 
     incidents.py           messages about starts, ends, deaths, and the ring
     pressure.py            memory for workers that lack it
     hang.py                the end of workers that hang
+    reuse.py               large slots that have memory before those that have none
     dispatcher.py          the hot path: grants and reports
     blame.py               which ticket a death is counted against
     supervision.py         replaces the dead

@@ -50,6 +50,7 @@ from mpqueue.workers.records import (
     Up,
     pack_listed,
 )
+from mpqueue.workers.reuse import Reuse
 
 _CHEAP_NS = 300_000
 _MAX_CHUNK = 50  # and not more than fit into the smallest pipes, which unprivileged users with many get
@@ -100,6 +101,7 @@ class Dispatcher:
         self.tallies = tallies
         self._pool, self._pressure, self._num_workers = pool, pressure, len(tallies)
         self._work: Callable[..., Work] = work or Work
+        self._reuse = Reuse(pool, self._grant)
         self._is_stream = pool.ledger.is_stream
         self._max_chunk = max(1, min(pool.ledger.credit // 2, _MAX_CHUNK))
         self._item_ns = _CHEAP_NS  # what the latest batches have cost a worker, each
@@ -111,7 +113,7 @@ class Dispatcher:
     def pump(self) -> None:
         """Deal what credit and slots allow, tickets that came back first."""
         pool = self._pool
-        pool.ring.collect()
+        self.reuse()
         touched: set[WorkerHandle] = set()
         while not self._pressure.is_high:
             tickets = self._next_chunk()
@@ -128,6 +130,12 @@ class Dispatcher:
         for worker in touched:
             if workers.get(worker.number) is worker:
                 worker.flush()
+
+    def reuse(self) -> None:
+        """Collect the slots that the consumer has let go of, and have large ones used first."""
+        self._pool.ring.collect()
+        if not self._pressure.is_high:
+            self._reuse.apply()
 
     def _next_chunk(self) -> list[Ticket]:
         pending = self._pool.pending

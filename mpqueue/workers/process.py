@@ -174,6 +174,8 @@ class ProcessBackend:
         num_ready = len(pool.ready)
         if pool.pending:
             dispatcher.pump()
+        else:
+            dispatcher.reuse()
         self.pressure.relieve(dispatcher.pump, may_fail=may_fail and head not in pool.ready)
         if len(pool.ready) != num_ready:
             return True  # a ticket was given up, of which no event will tell

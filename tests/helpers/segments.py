@@ -9,3 +9,6 @@ class PlainMemory:
 
     def reserve(self, offset, end):
         assert 0 <= offset < end <= len(self.memory)
+
+    def populate(self, offset, end):
+        assert 0 <= offset < end <= len(self.memory)

@@ -7,9 +7,9 @@ from functools import partial
 import pytest
 from helpers.aiming import AimingMachine, run_and_require
 
-from mpqueue.memory.slots import FIRST_BYTES, Slot, SlotError, SlotState, SlotTable, stride_for
+from mpqueue.memory.slots import FIRST_BYTES, LARGE_BYTES, Slot, SlotError, SlotState, SlotTable, stride_for
 
-STRIDE = 4096
+STRIDE = 2 * LARGE_BYTES
 FREE, GRANTED, READY, LEASED, SHARED, RETIRED = SlotState
 ALLOWED = {
     "publish": {GRANTED},
@@ -20,7 +20,8 @@ ALLOWED = {
 }
 HOLDERS = range(-1, 3)
 ARROWS = [
-    "grant warm", "grant of nobody", "grant of another", "grant none", "publish", "publish held", "take", "reset",
+    "grant warm", "grant of nobody", "grant of another", "grant none", "grant large warm", "grant large of another",
+    "grant before a warm one", "shrink large", "shrink large to large", "shrink", "publish", "publish held", "take", "reset",
     "release granted", "release ready", "release leased", "retire ready", "retire leased",
     "share ready", "share shared", "unshare one of several", "unshare the last", "retire shared",
     "shared over the death of all", "refused share with a holder", "refused unshare of another",
@@ -69,6 +70,8 @@ class SlotsAgainstAnOracle(AimingMachine):
                     moves[f"{move} {number}"] = weight, partial(getattr(self, move), number)
                 else:
                     moves[f"{move} {number}, which is refused"] = 1, partial(self.is_refused, move, number)
+            if known.state is FREE:
+                moves[f"shrink {number}"] = 3, partial(self.shrink, number)
             if known.state is SHARED:
                 moves[f"share {number} twice, which is refused"] = 1, partial(self.is_refused_to_a_holder, number)
                 moves[f"unshare {number} of another"] = 1, partial(self.is_refused_to_another, number)
@@ -81,21 +84,26 @@ class SlotsAgainstAnOracle(AimingMachine):
         self.free.append(number)
 
     def grant(self, worker):
-        warm = [number for number in self.free if self.known[number].owner == worker]
-        cold = [number for number in self.free if self.known[number].owner == -1]
+        large = [number for number in self.free if self.known[number].high_water >= LARGE_BYTES]
+        small = [number for number in self.free if number not in large]
+        warm = [number for number in small if self.known[number].owner == worker]
+        cold = [number for number in small if self.known[number].owner == -1]
         slot = self.table.grant(worker)
         if slot is None:
             assert not self.free
             self.reached["grant none"] += 1
             return
-        if warm:
+        if large:
+            self.is_last_of_the_large(slot.number, large, worker)
+            self.reached["grant before a warm one"] += bool(warm)
+        elif warm:
             assert slot.number == warm[-1]
             self.reached["grant warm"] += 1
         elif cold:
             assert slot.number == cold[-1]
             self.reached["grant of nobody"] += 1
         else:
-            last_of_its_worker = [n for n in self.free if self.known[n].owner == self.known[slot.number].owner]
+            last_of_its_worker = [n for n in small if self.known[n].owner == self.known[slot.number].owner]
             assert slot.number == last_of_its_worker[-1]
             self.reached["grant of another"] += 1
         self.turns += 1
@@ -103,8 +111,32 @@ class SlotsAgainstAnOracle(AimingMachine):
         known = self.known[slot.number]
         known.state, known.turn, known.owner = GRANTED, self.turns, worker
 
+    def is_last_of_the_large(self, number, large, worker):
+        """Of those that the worker has written before, if there are any."""
+        warm = [n for n in large if self.known[n].owner == worker]
+        if warm:
+            assert number == warm[-1]
+            self.reached["grant large warm"] += 1
+        else:
+            assert number == [n for n in large if self.known[n].owner == self.known[number].owner][-1]
+            self.reached["grant large of another"] += 1
+
+    def shrink(self, number):
+        known = self.known[number]
+        left = self.choose([0, LARGE_BYTES - 1, LARGE_BYTES, STRIDE - 1])
+        if left >= known.high_water:
+            return
+        is_large = known.high_water >= LARGE_BYTES
+        self.table.shrink(self.table.slots[number], left)
+        known.high_water = left
+        if is_large:
+            self.free.remove(number)
+            self.free.append(number)
+        kind = " large to large" if left >= LARGE_BYTES else " large" if is_large else ""
+        self.reached[f"shrink{kind}"] += 1
+
     def publish(self, number):
-        held, nbytes = self.choose([False, True]), self.choose([0, 1, 2, STRIDE])
+        held, nbytes = self.choose([False, True]), self.choose([0, 1, LARGE_BYTES, STRIDE])
         self.table.publish(self.table.slots[number], nbytes, held)
         known = self.known[number]
         known.state, known.held, known.high_water = READY, held, max(known.high_water, nbytes)
@@ -214,6 +246,8 @@ class SlotsAgainstAnOracle(AimingMachine):
         counts = table.num_free, table.num_leased, table.num_retired
         assert counts == (states.count(FREE), states.count(LEASED) + states.count(SHARED), states.count(RETIRED))
         assert sorted(slot.number for slot in table.free_slots()) == sorted(self.free)
+        large = [number for number in self.free if self.known[number].high_water >= LARGE_BYTES]
+        assert sorted(slot.number for slot in table.free_large_slots()) == sorted(large)
         assert table.bytes_reserved() == sum(known.high_water for known in self.known)
 
 

@@ -11,7 +11,12 @@ class Ring:
         credit: Batches that may be granted or ready at a time.
         num_workers: Workers that write.
         batch_bytes: Of each batch.
+
+    Attributes:
+        recent_bytes: 0: the slots have no memory that would be worth using again.
     """
+
+    recent_bytes = 0
 
     def __init__(self, credit: int, num_workers: int, batch_bytes: int) -> None:
         self.slots = SlotTable(credit + SPARE_SLOTS + num_workers, batch_bytes)
