@@ -54,6 +54,11 @@ class Pressure:
         return not ((pool.pending or pool.ledger.has_urgent) and pool.nobody_works)
 
     @property
+    def is_known(self) -> bool:
+        """True if memory is short, or has been: how much is dealt is to be looked at one by one."""
+        return self._limit is not None or self._moved_out is not None
+
+    @property
     def has_starved(self) -> bool:
         """True if a worker waits for memory."""
         return bool(self._starved)

@@ -197,7 +197,7 @@ class ProcessBackend:
                 self._wakeup.clear()
             else:
                 has_exits = True  # of the launcher, or of a worker that was silenced meanwhile
-        self.chunk = dispatcher.chunk
+        self.chunk = dispatcher.lot
         if has_exits:
             self._run_supervised(supervision.take_exits)
         return bool(events)
@@ -206,7 +206,7 @@ class ProcessBackend:
         ledger, poll = self.ledger, self.pool.roster.poller.poll
         events: list[tuple[int, int]] = []
         ledger.is_waiting = True  # an interrupt here tears nothing: what has come is still there
-        if timeout_s != 0 and self.chunk > 1:  # see the module's head
+        if timeout_s != 0 and self.dispatcher.chunk > 1:  # see the module's head
             for _ in range(_MAX_YIELDS):
                 os.sched_yield()
                 if events := poll(0):

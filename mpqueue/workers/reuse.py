@@ -18,6 +18,8 @@ from mpqueue.memory.slots import LARGE_BYTES, SlotState
 from mpqueue.workers.handle import WorkerHandle
 from mpqueue.workers.pool import Pool
 
+Grant = Callable[[WorkerHandle, list[Ticket]], int]  # returns how many of them there were slots for
+
 # To take a grant back and give it anew costs 3 µs, new memory of this size some 500 µs.
 _WORTH_BYTES = LARGE_BYTES
 _NEVER = 1 << 30
@@ -28,18 +30,17 @@ class Reuse:
 
     Args:
         pool: Whose.
-        grant: Grants tickets to a worker, as `mpqueue.workers.dispatcher` does.
 
     Attributes:
         num_exchanged: How often it has taken back grants.
     """
 
-    def __init__(self, pool: Pool, grant: Callable[[WorkerHandle, list[Ticket]], int]) -> None:
+    def __init__(self, pool: Pool) -> None:
         self.num_exchanged = 0
-        self._pool, self._grant = pool, grant
+        self._pool = pool
 
-    def apply(self) -> None:
-        """Exchange slots, if there are any that are worth it."""
+    def apply(self, grant: Grant) -> None:
+        """Exchange slots, if there are any that are worth it; ``grant`` grants tickets to a worker."""
         ring, workers = self._pool.ring, self._pool.roster.workers
         if ring.recent_bytes < _WORTH_BYTES:
             return
@@ -50,7 +51,7 @@ class Reuse:
             distance, _, number = min(places, default=(_NEVER, True, 0))
             if distance == _NEVER:
                 return
-            self._exchange(workers[number])
+            self._exchange(workers[number], grant)
 
     def _distance(self, worker: WorkerHandle) -> int:
         """Return how many grants a worker has before the first one of a slot without memory that it has hardly read."""
@@ -61,9 +62,9 @@ class Reuse:
         next(works)  # which it is at, most likely
         return next((place for place, work in enumerate(works) if not work.slot.is_large), _NEVER)
 
-    def _exchange(self, worker: WorkerHandle) -> None:
+    def _exchange(self, worker: WorkerHandle, grant: Grant) -> None:
         tickets = [work.ticket for work in self._pool.take_unread(worker)]
-        count = self._grant(worker, tickets) if tickets else 0
+        count = grant(worker, tickets) if tickets else 0
         if count < len(tickets):
             self._pool.put_back(tickets[count:])
         worker.flush()

@@ -1,6 +1,7 @@
 """The dispatcher's own business: full pipes, errors between epochs, what is dealt to whom."""
 
 import fcntl
+import itertools
 import os
 import random
 import types
@@ -173,7 +174,7 @@ class Seen:
         return {}
 
 
-@pytest.mark.parametrize(("num_workers", "looked_at"), [(64, [0, 1, 199_999, 200_000]), (100, [0, 200_000])])
+@pytest.mark.parametrize(("num_workers", "looked_at"), [(16, [0, 1, 199_999, 200_000]), (100, [0, 200_000])])
 def test_only_few_workers_are_looked_through_at_every_wait(monkeypatch, num_workers, looked_at):
     """A look through thousands costs more than what waits for it."""
     looks = []
@@ -188,6 +189,47 @@ def test_only_few_workers_are_looked_through_at_every_wait(monkeypatch, num_work
     assert sorted(set(looks)) == looked_at
     until = [None if now in looked_at else (200_000 - now) / 1e9 for now in (0, 1, 199_999, 200_000)]
     assert waits == until  # in seconds: then it is worth another try
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "credit", "cost_ns", "chunk", "lot"),
+    [
+        (16, 128, 250_000, 1, 19),  # one every 16 µs
+        (64, 512, 1_000_000, 1, 19),
+        (16, 128, 10_000, 29, 32),  # not more than a quarter of what may be ahead
+        (16, 40, 250_000, 1, 8),  # each worker has two
+        (16, 32, 250_000, 1, 1),
+        (2, 10, 250_000, 1, 2),
+        (2, 10, 10_000_000, 1, 1),
+    ],
+)
+def test_where_batches_come_quickly_several_are_dealt_at_a_time(num_workers, credit, cost_ns, chunk, lot):
+    """To one worker those that it computes quickly, and round the workers those that come quickly because of many."""
+    made = dispatcher.Dispatcher(
+        types.SimpleNamespace(ledger=types.SimpleNamespace(is_stream=False, credit=credit)), None, [None] * num_workers
+    )
+    for _ in range(200):
+        made._note_cost(cost_ns)
+    assert (made.chunk, made.lot) == (chunk, lot)
+
+
+def test_a_lot_goes_round_the_workers():
+    schedule = EpochSchedule(lambda: 1 << 20, 0)
+    schedule.start_at(0)
+    world = simulated.World(simulated.Source([1]), schedule, 4, 32, random.Random(0).choice)
+    try:
+        made, pool = world.backend.dispatcher, world.backend.pool
+        world.pipeline.ledger.allowance = 16
+        pool.cancel()
+        world.pipeline.ledger.forget_tickets()
+        made.chunk, made.lot = 1, 16
+        made.pump()
+        held = [sorted(w.ticket.number for w in worker.in_flight.values() if not w.cancelled)
+                for worker in pool.roster.workers.values()]  # fmt: skip
+        assert sorted(map(len, held)) == [4, 4, 4, 4]
+        assert all(second - first <= 7 for numbers in held for first, second in itertools.pairwise(numbers))
+    finally:
+        world.close()
 
 
 class Vanishing(Numbers):

@@ -96,7 +96,7 @@ class Trainer:
             return False
         ticket, work = taken
         assert isinstance(work, Work)
-        if ledger.credit - len(ledger.tickets) >= dispatcher.chunk:
+        if ledger.credit - len(ledger.tickets) >= dispatcher.lot:
             dispatcher.pump()
         self.ring.lease(work.slot)
         ledger.count(ticket)
@@ -107,7 +107,7 @@ class Trainer:
         """Take in all reports; False if there are none: then the trainer waits."""
         ledger, dispatcher = self.ledger, self._dispatcher
         under_way = len(ledger.tickets)
-        if ledger.credit - under_way >= dispatcher.chunk or under_way - len(ledger.ready) < self._low_water:
+        if ledger.credit - under_way >= dispatcher.lot or under_way - len(ledger.ready) < self._low_water:
             dispatcher.pump()
         again_s = dispatcher.balance()
         if not self._reported:
