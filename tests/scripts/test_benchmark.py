@@ -259,16 +259,36 @@ def fonts(tmp_path_factory):
 def test_curves_are_written_as_figures_and_plots(fonts, monkeypatch, tmp_path):
     """One file of each for every curve, and a verdict on the start of an epoch."""
     curves, files = script("parts.benchmark.curves"), script("parts.benchmark.curve_files")
-    made = {"batches/s": 3.0, "µs of the trainer's CPU per batch": 2.0, "s to an epoch's start": 0.25}
+    made = {
+        "batches/s": 3.0,
+        "GB/s": 2.0,
+        "GB/s at best": 4.0,
+        "µs of the trainer's CPU per batch": 2.0,
+        "s to an epoch's start": 0.25,
+    }
+    made |= {"rate": 5.0}
     monkeypatch.setattr(script("parts.benchmark.measure").Measurement, "in_fresh_process", lambda _: dict(made))
     told = []
-    lines = list(files.write_curves(tmp_path, 2, told.append, quick=True))
+    lines = list(files.write_curves(curves.CURVES, tmp_path, 2, told.append, quick=True))
     assert len(told) == sum(len(curve.quick_points) for curve in curves.CURVES.values())
     assert "start of an epoch: 0.250 s per million, at most 0.1 wanted: MISSED" in "\n".join(lines)
     written = {path.name for path in tmp_path.iterdir()}
     assert {"batch_size.json", "batch_size.png"} <= written
     assert len(written) == 2 * len(curves.CURVES)
     assert json.loads((tmp_path / "epochs.json").read_text())["points"][0]["batches/s"] == 3.0
+    decoded = json.loads((tmp_path / "decode_by_workers.json").read_text())["points"]
+    assert decoded[0]["mpqueue"] == 5.0 * script("parts.benchmark.workloads").WORKLOADS["decode"].per_batch
+    assert "efficiency at 2 workers: 0.50 of what as many times one would do" in "\n".join(lines)
+    assert "the first 20 came at 0.50 of the later rate, 0.8 wanted: MISSED" in "\n".join(lines)
+
+
+def test_only_the_curves_that_are_named_are_measured(fonts, monkeypatch, tmp_path):
+    files = script("parts.benchmark.curve_files")
+    monkeypatch.setattr(
+        script("parts.benchmark.measure").Measurement, "in_fresh_process", lambda _: {"GB/s": 2.0, "GB/s at best": 2.0}
+    )
+    assert len(list(files.write_curves(["first batches"], tmp_path, 2, [].append, quick=True))) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"first_batches.json", "first_batches.png"}
 
 
 def test_rates_are_plotted(fonts, results, tmp_path):

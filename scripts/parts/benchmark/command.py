@@ -65,9 +65,11 @@ def _report(options: argparse.Namespace, results: Results) -> None:
 def _measure_curves(options: argparse.Namespace) -> None:
     folder: Path = options.curves
     folder.mkdir(parents=True, exist_ok=True)
-    points = [point for curve in CURVES.values() for point in curve.points(quick=options.quick)]
-    with _bar(len(points)) as bar:
-        for line in write_curves(folder, options.workers or num_cpus(), _teller(bar), quick=options.quick):
+    names = _known(options.workloads, CURVES, "curve") or list(CURVES)
+    photo_files()  # cut before the clock runs
+    num_points = sum(len(CURVES[name].points(quick=options.quick)) for name in names)
+    with _bar(num_points) as bar:
+        for line in write_curves(names, folder, options.workers or num_cpus(), _teller(bar), quick=options.quick):
             bar.write(line)
 
 

@@ -1,6 +1,7 @@
 """Curves of growth: one figure against one quantity.
 
-What a point measures is in `growing`; here are the points, the axes, and why a curve bends where it does.
+What a point measures is in `growing`, or it is the rates of several feeds of a workload, by the number of workers; here
+are the points, the axes, and why a curve bends where it does.
 """
 
 import dataclasses
@@ -19,20 +20,26 @@ class Curve:
     Attributes:
         about: What is measured, and where it is expected to bend and why; it stands under the plot.
         across: The quantity, with its unit.
-        measure: Measures one point.
+        measure: Measures one point, of mpqueue; or the name of a workload, which is measured with others beside it.
         all_points: The points.
         quick_points: Some of them, for a short run.
     """
 
     about: str
     across: str
-    measure: Measure
+    measure: Measure | str
     all_points: tuple[float, ...]
     quick_points: tuple[float, ...]
 
     def points(self, *, quick: bool) -> tuple[float, ...]:
         """The points to measure."""
         return self.quick_points if quick else self.all_points
+
+
+def _by_workers(workload: str, about: str) -> Curve:
+    """Real work, by mpqueue and its nearest peers."""
+    return Curve(f"{about} With n workers n times the rate of one is the most, up to a CPU each.", "workers", workload,
+                 (1, 2, 4, 8, 15), (1, 2))  # fmt: skip
 
 
 KB = 1 << 10
@@ -51,8 +58,27 @@ CURVES = {
         "what the trainer spends on a batch, times the rate, is one CPU.",
         "workers",
         growing.sleeping_workers,
-        (1, 2, 4, 8, 12, 16),
+        (1, 2, 4, 8, 16, 32, 64),
         (1, 4, 16),
+    ),
+    "saturation": Curve(
+        "Workers that sleep, and would together give 128,000 batches/s: what arrives is what one dispatcher can serve, "
+        "where there are CPUs for the workers beside it.",
+        "workers",
+        growing.saturating_workers,
+        (4, 8, 16, 32, 64),
+        (4, 16),
+    ),
+    "decode by workers": _by_workers("decode", "JPEG files, decoded and augmented: only CPUs should bend the curve."),
+    "tiny by workers": _by_workers("tiny", "Batches of microseconds: the trainer's own CPU bends the curve."),
+    "image by workers": _by_workers("image", "Copies of 19 MB: the speed of memory bends the curve."),
+    "first batches": Curve(
+        "Batches of 77 MB from the start of a pool on, with ten ahead: the rate of all up to there, without the first, "
+        "beside that of the fifty after the first hundred. Memory that nobody has written is slow.",
+        "batches since the start",
+        growing.first_batches,
+        (10, 20, 40, 80),
+        (10, 20),
     ),
     "ring depth": Curve(
         "Small batches computed ahead. With one, a worker waits for the consumer after each; more let several travel "
@@ -97,7 +123,7 @@ CURVES = {
         "dispatcher saturates; the CPUs that the workers use themselves count, too, where there are few.",
         "offered batches/s",
         growing.dispatcher,
-        (500, 1000, 2000, 4000, 8000, 16000, 32000, 64000),
+        (500, 1000, 2000, 4000, 8000, 16000, 32000, 64000, 128000),
         (1000, 16000),
     ),
 }

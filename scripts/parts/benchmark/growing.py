@@ -15,7 +15,9 @@ from parts.benchmark.sources import Copies, Source
 
 MOST_RING_BYTES, DEEPEST = 1 << 30, 256
 SLEEP_S, MANY_WORKERS = 0.005, 16
+MOST_OFFERED = 128_000
 SMALL_AHEAD = 64
+LARGE_BYTES, LARGE_AHEAD, SETTLED = 77_000_000, 10, 100
 START, TRAINER = "s to an epoch's start", "µs of the trainer's CPU per batch"
 
 
@@ -60,6 +62,31 @@ def sleeping_workers(workers: float, _num_workers: int, seconds: float) -> dict[
     """Beside what that many workers would give without any cost of handing over."""
     found = _rate(Sleeping(SLEEP_S), int(workers), 4 * int(workers), seconds)
     return found | {"batches/s at best": workers / SLEEP_S}
+
+
+def saturating_workers(workers: float, _num_workers: int, seconds: float) -> dict[str, float]:
+    """More than can be served, of so many workers."""
+    return _rate(Sleeping(workers / MOST_OFFERED), int(workers), 8 * int(workers), seconds)
+
+
+def first_batches(number: float, num_workers: int, _seconds: float) -> dict[str, float]:
+    """The rate of the first batches of a pool, beside that of later ones, and the slots that have memory at the end."""
+    with mpqueue.OrderedEnqueuer(Copies(np.ones(LARGE_BYTES, np.uint8)), use_multiprocessing=True) as enqueuer:
+        enqueuer.start(num_workers, LARGE_AHEAD)
+        batches = enqueuer.get()
+        next(batches)  # comes when the workers have started
+        first = _gigabytes_per_second(batches, int(number) - 1)
+        _gigabytes_per_second(batches, SETTLED - int(number))
+        later = _gigabytes_per_second(batches, SETTLED // 2)
+        slots = enqueuer.statistics().ring_bytes / LARGE_BYTES
+    return {"GB/s": first, "GB/s at best": later, "slots": slots}
+
+
+def _gigabytes_per_second(batches: Iterator[Any], number: int) -> float:
+    began = time.perf_counter()
+    for _ in range(number):
+        next(batches)
+    return number * LARGE_BYTES / 1e9 / (time.perf_counter() - began)
 
 
 def ring_depth(depth: float, num_workers: int, seconds: float) -> dict[str, float]:

@@ -83,7 +83,9 @@ class Measurement:
         if self.what == "memory":
             return beyond_the_ring(self.workload, self.num_workers)
         if self.what == "curve":
-            return CURVES[self.name].measure(float(self.workload), self.num_workers, self.seconds)
+            measure = CURVES[self.name].measure
+            assert not isinstance(measure, str), "a workload is measured as a feed"
+            return measure(float(self.workload), self.num_workers, self.seconds)
         if self.what == "queue":
             return queue_rate(self.workload, self.name, self.seconds)
         if self.what == "samples":
@@ -102,7 +104,8 @@ class Measurement:
         source = workload.make()
         if self.what == "floor":
             return FLOORS[self.name](source, self.num_workers, self.seconds)
-        found = consume(FEEDS[self.name], source, self.num_workers, workload.ahead, self.seconds)
+        ahead = max(workload.ahead, 2 * self.num_workers)
+        found = consume(FEEDS[self.name], source, self.num_workers, ahead, self.seconds)
         return found | {"batch_mb": mean_bytes(source) / 1e6}
 
 

@@ -12,7 +12,9 @@ def parse(about: str) -> argparse.Namespace:
         "`python3 -m pip install '.[plots]' --group peers` installs what plots need, and the peers.",
     )
     parser.add_argument("--workers", type=int, help="worker processes (default: one per CPU)")
-    parser.add_argument("--workloads", type=_names, metavar="NAME,...", help="some workloads, or tf1 pipelines")
+    parser.add_argument(
+        "--workloads", type=_names, metavar="NAME,...", help="some workloads, or tf1 pipelines; or curves"
+    )
     parser.add_argument("--only", type=_names, metavar="NAME,...", help="some feeds (default: all that are installed)")
     parser.add_argument("--quick", action="store_true", help="a minute: few workloads, few feeds, short rounds")
     parser.add_argument("--list", action="store_true", help="list what can be measured, and what is installed")
