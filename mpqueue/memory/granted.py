@@ -65,7 +65,7 @@ class GrantedSlot:
     def begin(self, number: int, high_water: int) -> None:
         """A grant: from now on `empty` allocates in this slot."""
         self._number, self._offset, self.high_water = number, number * self._stride, high_water
-        mapped = self._mapped.get(number, 0)
+        mapped = self._mapped.get(number, _STEP)  # small batches leave most of it unwritten
         self.mapped = min(high_water, mapped)
         self._end, self._base, self._is_open = 0, None, True
         if self._made:

@@ -48,18 +48,22 @@ def write(writer, slot, high_water, nbytes):
     return writer.high_water
 
 
-def test_new_memory_is_reserved_from_the_high_water_mark_and_mapped_from_the_start(writer, memory):
+def test_new_memory_is_reserved_and_mapped_from_the_high_water_mark_on(writer, memory):
     high_water = write(writer, 1, 1 << 16, MIB)
-    assert memory.reserved == [(STRIDE + (1 << 16), STRIDE + high_water)]
-    assert memory.mapped == [(STRIDE, STRIDE + high_water)]
+    assert memory.reserved == memory.mapped == [(STRIDE + (1 << 16), STRIDE + high_water)]
 
 
 def test_what_another_worker_has_reserved_is_only_mapped(writer, memory):
     assert write(writer, 1, 2 * MIB, MIB) == 2 * MIB
     assert memory.reserved == []
     ((start, end),) = memory.mapped
-    assert start == STRIDE
+    assert start == STRIDE + (1 << 16)
     assert STRIDE + MIB < end <= STRIDE + 2 * MIB
+
+
+def test_small_batches_are_mapped_as_they_are_written(writer, memory):
+    write(writer, 1, 1 << 16, 1000)
+    assert memory.mapped == []
 
 
 def test_what_was_mapped_is_not_mapped_again(writer, memory):

@@ -1,0 +1,26 @@
+"""Which batches are timed: of long ones all, of short ones some, and fewer where many workers bring them."""
+
+import pytest
+
+from mpqueue.telemetry.clock import EVERY_NS
+from mpqueue.workers import worker_main
+from mpqueue.workers.records import MAGIC, REPORT, Up
+from mpqueue.workers.worker_main import _Timing
+
+BEGAN_NS = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "compute_ns", "pause"),
+    [(1, 1000, 1), (4, 1000, 1), (16, 1000, 4), (64, 1000, 16), (64, EVERY_NS, 1), (64, EVERY_NS - 1, 16)],
+)
+def test_the_next_batch_to_be_timed_is_later_with_many_workers(monkeypatch, num_workers, compute_ns, pause):
+    """All that are timed would cost the trainer more than what they tell."""
+    monkeypatch.setattr(worker_main, "_clock", lambda: BEGAN_NS)
+    written = []
+    timing = _Timing(lambda record: written.append(record) or len(record), num_workers)
+    assert timing.due_at == 0
+    timing._began = BEGAN_NS
+    timing.report(REPORT.pack(MAGIC, Up.BATCH, 0, 0, 1, 0, 0, 0, 0, compute_ns, 0, 0))
+    assert timing.due_at == BEGAN_NS + pause * EVERY_NS
+    assert len(written[0]) == 2 * REPORT.size
