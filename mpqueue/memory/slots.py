@@ -90,6 +90,8 @@ class SlotTable:
     Attributes:
         num_leased: Slots that consumers have, here or in other processes.
         num_retired: Slots that wait for their worker's code.
+        shares_large: A large slot goes to any worker before one without memory; False where memory is short: what is
+            due first is not always granted first, and would lack it.
     """
 
     num_slots: int
@@ -97,6 +99,7 @@ class SlotTable:
     slots: list[Slot] = field(init=False)
     num_leased: int = 0
     num_retired: int = 0
+    shares_large: bool = True
     _free: dict[int, list[Slot]] = field(init=False)
     _large: dict[int, list[Slot]] = field(init=False)
     _turns: int = 0
@@ -108,17 +111,18 @@ class SlotTable:
 
     def grant(self, worker: int) -> Slot | None:
         """FREE → GRANTED: a slot for ``worker``, large, and written by it before, if possible; None if none is free."""
-        stack = None
-        if self._large:
-            stack = self._large.get(worker) or next(filter(None, self._large.values()), None)
+        stack = self._large.get(worker) or (self._a_large_stack() if self.shares_large else None)
         if not stack:
-            stack = self._free.get(worker) or self._stack_of_another()
+            stack = self._free.get(worker) or self._stack_of_another() or self._a_large_stack()
             if not stack:
                 return None
         slot = stack.pop()
         self._turns = slot.turn = self._turns + 1
         slot.state, slot.owner = _GRANTED, worker
         return slot
+
+    def _a_large_stack(self) -> list[Slot] | None:
+        return next(filter(None, self._large.values()), None) if self._large else None
 
     def _stack_of_another(self) -> list[Slot] | None:
         return self._free.get(-1) or next(filter(None, self._free.values()), None)

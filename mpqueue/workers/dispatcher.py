@@ -58,7 +58,7 @@ _CHEAP_NS = 300_000
 _MAX_CHUNK = 50  # and not more than fit into the smallest pipes, which unprivileged users with many get
 _STEAL_AFTER_NS = 300_000  # taking back costs about 5 µs: not worth it for work that is nearly done
 _STEAL_WAIT_S = 0.001
-_MANY_WORKERS, _LOOK_PAUSE_NS = 16, 2_000  # the pause for each worker: a look at it costs a tenth of that
+_MANY_WORKERS, _LOOK_PAUSE_NS = 64, 2_000  # the pause for each worker: a look at it costs a tenth of that
 _READ_BYTES = REPORT.size * 512
 
 _WORK, _BATCH = Down.WORK, Up.BATCH
@@ -132,7 +132,7 @@ class Dispatcher:
     def reuse(self) -> None:
         """Collect the slots that the consumer has let go of, and have large ones used first."""
         self._pool.ring.collect()
-        if not self._pressure.is_high:
+        if not (self._pressure.is_known or self._pressure.is_high):
             self._reuse.apply(self._grant)
 
     def _next_tickets(self) -> list[Ticket]:

@@ -76,6 +76,7 @@ class Pressure:
         """Enter a worker that has reported *full* for this work."""
         incidents.report_shortage(self._pool.ring, is_first=self._limit is None)
         self._starved[worker] = work
+        self._pool.ring.slots.shares_large = False
         self._limit = max(1, min(self._in_use() - 1, self._limit or self._in_use()))
 
     def forget(self, worker: WorkerHandle) -> None:
@@ -157,16 +158,18 @@ class Pressure:
         return slot
 
     def _sacrifice(self, number: int, least_bytes: int) -> bool:
-        """End the starved worker furthest from its turn beyond this one, whose slot has memory; False: there is none.
+        """End the starved worker furthest from its turn beyond this one that has memory; False: there is none.
 
-        Its ticket is granted again. That is dear, and the only way to memory that it holds and cannot use.
+        Its tickets are granted again. That is dear, and the only way to memory that it holds and cannot use: in the
+        slot of its batch, or of grants that it has read while it waits for an answer.
         """
         if not self._can_replay:
             return False
         victims = [
             worker
             for worker, work in self._starved.items()
-            if work.ticket.number > number and work.slot.high_water > least_bytes
+            if work.ticket.number > number
+            and any(held.slot.high_water > least_bytes for held in worker.in_flight.values())
         ]
         if not victims:
             return False

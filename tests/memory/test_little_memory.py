@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from helpers.outside import Trainer, ran
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory import segment
+from mpqueue.memory.slots import FIRST_BYTES
+from mpqueue.workers.pressure import Pressure
 
 MIB = 1 << 20
 
@@ -263,6 +266,31 @@ def test_room_that_comes_before_the_trainer_gives_up_is_used():
     """The trainer finds nothing to free and refuses; the worker looks once more and loses no batch."""
     with Loader(Wide(1), workers=1, worker_init=ShortOnce(1 << 16)) as loader:
         assert [int(batch[0]) for batch in loader] == [0]
+
+
+class Starved:
+    """A worker that waits for memory for its first grant, and has read others meanwhile."""
+
+    life = SimpleNamespace(is_starved=True)
+
+    def __init__(self, *grants):
+        works = [
+            SimpleNamespace(ticket=SimpleNamespace(number=number), slot=SimpleNamespace(high_water=nbytes))
+            for number, nbytes in grants
+        ]
+        self.in_flight = dict(enumerate(works))
+
+
+@pytest.mark.parametrize(("later", "is_ended"), [(3 * MIB, True), (FIRST_BYTES, False)])
+def test_memory_of_grants_that_a_waiting_worker_has_read_is_had_by_its_end(later, is_ended):
+    """Where the batch that is due finds none: nobody else can take these grants back."""
+    ended = []
+    pool = SimpleNamespace(roster=SimpleNamespace(kill=lambda worker, _cause: ended.append(worker)))
+    pressure = Pressure(pool, can_replay=True)
+    worker = Starved((8, FIRST_BYTES), (10, later))
+    pressure._starved[worker] = worker.in_flight[0]
+    assert pressure._sacrifice(7, FIRST_BYTES) is is_ended
+    assert ended == [worker] * is_ended
 
 
 @with_mounts

@@ -21,7 +21,7 @@ ALLOWED = {
 HOLDERS = range(-1, 3)
 ARROWS = [
     "grant warm", "grant of nobody", "grant of another", "grant none", "grant large warm", "grant large of another",
-    "grant before a warm one", "shrink large", "shrink large to large", "shrink", "publish", "publish held", "take", "reset",
+    "grant before a warm one", "grant large at last", "memory is short", "shrink large", "shrink large to large", "shrink", "publish", "publish held", "take", "reset",
     "release granted", "release ready", "release leased", "retire ready", "retire leased",
     "share ready", "share shared", "unshare one of several", "unshare the last", "retire shared",
     "shared over the death of all", "refused share with a holder", "refused unshare of another",
@@ -56,6 +56,8 @@ class SlotsAgainstAnOracle(AimingMachine):
 
     def moves(self):
         moves = {"all die": (1, self.all_die)}
+        if self.table.shares_large:
+            moves["memory is short"] = 1, self.memory_is_short
         for worker in range(3):
             moves[f"grant to {worker}"] = 6, partial(self.grant, worker)
             if any(known.owner == worker for known in self.known):
@@ -93,9 +95,11 @@ class SlotsAgainstAnOracle(AimingMachine):
             assert not self.free
             self.reached["grant none"] += 1
             return
-        if large:
+        is_own = any(self.known[number].owner == worker for number in large)
+        if large and (is_own or self.table.shares_large or not small):
             self.is_last_of_the_large(slot.number, large, worker)
             self.reached["grant before a warm one"] += bool(warm)
+            self.reached["grant large at last"] += not (is_own or self.table.shares_large)
         elif warm:
             assert slot.number == warm[-1]
             self.reached["grant warm"] += 1
@@ -120,6 +124,10 @@ class SlotsAgainstAnOracle(AimingMachine):
         else:
             assert number == [n for n in large if self.known[n].owner == self.known[number].owner][-1]
             self.reached["grant large of another"] += 1
+
+    def memory_is_short(self):
+        self.table.shares_large = False
+        self.reached["memory is short"] += 1
 
     def shrink(self, number):
         known = self.known[number]
