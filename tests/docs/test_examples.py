@@ -31,6 +31,8 @@ NOT_RUN = {
     "mpqueue trace": "needs a trace; tests/commands runs it",
     "mpqueue top": "runs until a key comes; tests/commands runs it",
     "MPQUEUE_MONITOR=1 python train.py": "is the user's own",
+    "numactl --cpunodebind=0": "needs a machine with several nodes, and the user's own program",
+    "taskset -c 0-15": "is the user's own program, on a machine with 16 CPUs",
     "mpqueue doctor": "tests/commands runs it",
     "mpqueue serve": "serves until a signal comes; tests/commands runs it",
     "mkdir /srv": "makes a folder of the host",
