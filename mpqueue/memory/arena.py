@@ -122,6 +122,14 @@ class Arena:
         """Memory behind all slabs in use."""
         return sum(len(slabs) * _slab_bytes(size_class) for size_class, slabs in self._slabs.items())
 
+    def may_share(self, nbytes: int, num_sharers: int) -> bool:
+        """True if memory was never short, or if as much is there for each of so many."""
+        if not self.was_short:
+            return True
+        available = self.segment.available_bytes()
+        free = sum(len(tokens) * class_bytes(size_class) for size_class, tokens in self._free.items())
+        return available is None or num_sharers * nbytes <= available + free
+
     def has_plenty(self, nbytes: int) -> bool:
         """True if memory was never short, and so much could be reserved now."""
         if self.was_short:

@@ -1,9 +1,10 @@
 """Waiting for shared memory: who waits for whom, and who waits in vain.
 
-A producer asks for empty blocks, mostly ahead of its need: then it gets what there is, perhaps nothing. If it cannot go
-on without them it stands in a line here, and tries again whenever blocks come free. It waits for as long as somebody
-can free some without it: a consumer that takes elements out or reads what it took, a producer that was granted a block
-and has not enqueued yet (its element will be taken out). It gets `SharedMemoryFull` at once
+A producer asks for empty blocks, mostly ahead of its need: then it gets what there is, perhaps nothing. Where memory
+was short once, it gets no more than its part ahead, since it may fall idle with it. If it cannot go on without them it
+stands in a line here, and tries again whenever blocks come free. It waits for as long as somebody can free some without
+it: a consumer that takes elements out or reads what it took, a producer that was granted a block and has not enqueued
+yet (its element will be taken out). It gets `SharedMemoryFull` at once
 
 * if all the memory there is would not do;
 * if all blocks in use lie where only those who wait could set them free: in queues whose consumers wait for more
@@ -72,7 +73,8 @@ class Shortage:
             return
         self._pool.collect()
         try:
-            tokens = [] if self._demands else self._pool.arena.take(size_class, count)
+            is_fair = not self._demands and self._is_fair(client, size_class, count)
+            tokens = self._pool.arena.take(size_class, count) if is_fair else []
         except SharedMemoryFull:
             tokens = []
         _grant(client, number, size_class, tokens)
@@ -93,9 +95,10 @@ class Shortage:
     def _serve(self, demand: Demand) -> SharedMemoryFull | None:
         arena, granted = self._pool.arena, demand.client.granted.get(demand.size_class, ())
         missing = max(1, demand.num_needed - len(granted))
+        wanted = demand.num_wanted if self._is_fair(demand.client, demand.size_class, demand.num_wanted) else 0
         try:
             try:
-                tokens = arena.take(demand.size_class, max(missing, demand.num_wanted))
+                tokens = arena.take(demand.size_class, max(missing, wanted))
             except SharedMemoryFull:
                 tokens = arena.take(demand.size_class, missing)
         except SharedMemoryFull as error:
@@ -105,6 +108,11 @@ class Shortage:
         demand.client.pending_grant = None if use is None else PendingGrant(use.producer, use.producer.received)
         _grant(demand.client, demand.number, demand.size_class, tokens)
         return None
+
+    def _is_fair(self, client: Client, size_class: int, count: int) -> bool:
+        """True if a client may be granted so many blocks ahead: it may fall idle with them, and the others wait."""
+        num_granted = len(client.granted.get(size_class, ())) + count
+        return self._pool.arena.may_share(num_granted * class_bytes(size_class), len(self._clients))
 
     def _revoke(self) -> bool:
         """Take back the empty blocks of those who wait: until they are answered they use none."""
