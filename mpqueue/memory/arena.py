@@ -123,8 +123,8 @@ class Arena:
         return sum(len(slabs) * _slab_bytes(size_class) for size_class, slabs in self._slabs.items())
 
     def may_share(self, nbytes: int, num_sharers: int) -> bool:
-        """True if memory was never short, or if as much is there for each of so many."""
-        if not self.was_short:
+        """True if as much is there for each of so many."""
+        if self.segment.kind == "memfd" and not self.was_short:  # as in `has_plenty`
             return True
         available = self.segment.available_bytes()
         free = sum(len(tokens) * class_bytes(size_class) for size_class, tokens in self._free.items())

@@ -1,10 +1,10 @@
 """Waiting for shared memory: who waits for whom, and who waits in vain.
 
-A producer asks for empty blocks, mostly ahead of its need: then it gets what there is, perhaps nothing. Where memory
-was short once, it gets no more than its part ahead, since it may fall idle with it. If it cannot go on without them it
-stands in a line here, and tries again whenever blocks come free. It waits for as long as somebody can free some without
-it: a consumer that takes elements out or reads what it took, a producer that was granted a block and has not enqueued
-yet (its element will be taken out). It gets `SharedMemoryFull` at once
+A producer asks for empty blocks, mostly ahead of its need: then it gets what there is, perhaps nothing, and no more than
+its part of what is free, since it may fall idle with it. If it cannot go on without them it stands in a line here, and
+tries again whenever blocks come free. It waits for as long as somebody can free some without it: a consumer that takes
+elements out or reads what it took, a producer that was granted a block and has not enqueued yet (its element will be
+taken out). It gets `SharedMemoryFull` at once
 
 * if all the memory there is would not do;
 * if all blocks in use lie where only those who wait could set them free: in queues whose consumers wait for more
@@ -110,9 +110,9 @@ class Shortage:
         return None
 
     def _is_fair(self, client: Client, size_class: int, count: int) -> bool:
-        """True if a client may be granted so many blocks ahead: it may fall idle with them, and the others wait."""
+        """True if a client may be granted so many blocks ahead: others, and one who comes, must do with the rest."""
         num_granted = len(client.granted.get(size_class, ())) + count
-        return self._pool.arena.may_share(num_granted * class_bytes(size_class), len(self._clients))
+        return self._pool.arena.may_share(num_granted * class_bytes(size_class), len(self._clients) + 1)
 
     def _revoke(self) -> bool:
         """Take back the empty blocks of those who wait: until they are answered they use none."""

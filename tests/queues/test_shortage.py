@@ -2,7 +2,6 @@
 
 import pytest
 
-from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.arena import class_for
 from mpqueue.memory.segment import Segment
 from mpqueue.queues.block_pool import BlockPool
@@ -11,7 +10,7 @@ from mpqueue.queues.shortage import Shortage
 from mpqueue.queues.wire import Down
 
 MB = 1 << 20
-NUM_MB = 8
+NUM_MB = 10
 CLASS = class_for(MB)
 
 
@@ -60,25 +59,24 @@ def ask(shortage, client, count):
     return granted(client)
 
 
-def test_where_memory_was_never_short_who_comes_first_gets_what_it_asks_for(pool, clients):
+def test_nobody_gets_more_than_its_part_ahead_and_one_part_is_left(pool, clients):
+    """Or one that falls idle would keep others, who come later, from any."""
     shortage = Shortage(pool, clients, {})
-    assert ask(shortage, clients[0], 5) == 5
-
-
-def test_where_memory_was_short_nobody_gets_more_than_its_part_ahead(pool, clients):
-    shortage = Shortage(pool, clients, {})
-    with pytest.raises(SharedMemoryFull):
-        pool.arena.take(CLASS, NUM_MB + 1)
     assert ask(shortage, clients[0], 3) == 0
     assert ask(shortage, clients[0], 2) == 2
     assert ask(shortage, clients[0], 1) == 2
     assert [ask(shortage, clients[number], 1) for number in (1, 2, 3)] == [1, 1, 1]
+    assert len(pool.arena.take(CLASS, NUM_MB - 5)) == NUM_MB - 5
+
+
+def test_the_first_leaves_room_for_one_who_comes(pool, clients):
+    shortage = Shortage(pool, {0: clients[0]}, {})
+    assert ask(shortage, clients[0], NUM_MB) == 0
+    assert ask(shortage, clients[0], NUM_MB // 2) == NUM_MB // 2
 
 
 def test_one_who_cannot_go_on_gets_what_it_needs_and_no_more(pool, clients):
     shortage = Shortage(pool, clients, {})
-    with pytest.raises(SharedMemoryFull):
-        pool.arena.take(CLASS, NUM_MB + 1)
     shortage.want(clients[0], CLASS, 1, 1, 6, 3)
     assert granted(clients[0]) == 3
     assert not shortage.has_waiting
