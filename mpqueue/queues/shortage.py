@@ -1,10 +1,10 @@
 """Waiting for shared memory: who waits for whom, and who waits in vain.
 
-A producer asks for empty blocks, mostly ahead of its need: then it gets what there is, perhaps nothing, and no more than
-its part of what is free, since it may fall idle with it. If it cannot go on without them it stands in a line here, and
-tries again whenever blocks come free. It waits for as long as somebody can free some without it: a consumer that takes
-elements out or reads what it took, a producer that was granted a block and has not enqueued yet (its element will be
-taken out). It gets `SharedMemoryFull` at once
+A producer asks for empty blocks, mostly ahead of its need: then it gets what there is, perhaps nothing, and no more
+than its part of what is free, since it may fall idle with it. If it cannot go on without them it stands in a line here,
+and tries again whenever blocks come free. It waits for as long as somebody can free some without it: a consumer that
+takes elements out or reads what it took, a producer that was granted a block and has not enqueued yet (its element will
+be taken out). It gets `SharedMemoryFull` at once
 
 * if all the memory there is would not do;
 * if all blocks in use lie where only those who wait could set them free: in queues whose consumers wait for more
