@@ -46,7 +46,8 @@ def _collect():
         _num_modules = len(sys.modules)
 
 
-_PURE = {"golden", "parsing", "compat", "readers"}  # thousands of quick tests that fork nothing
+# Thousands of quick tests, of which few fork or map anything; those that do are looked at together, after the last test.
+_PURE = {"golden", "parsing", "compat", "readers"}
 # Where it matters how nurseries start and die, each test has its own; so has one that reads what workers print.
 _ABOUT_STARTS = {"workers", "system", "memory", "monitor", "cluster"}
 _READING = {"capfd", "capfdbinary"}
@@ -57,8 +58,8 @@ def _shares_nursery(request):
     return not (is_fresh or _ABOUT_STARTS & set(request.path.parts) or _READING & set(request.fixturenames))
 
 
-def _footprint():
-    return Footprint(launcher._parked)
+def _footprint(request):
+    return Footprint(launcher._parked, has_mappings=not _PURE & set(request.path.parts))
 
 
 def _own_footprint():
@@ -97,14 +98,14 @@ def _leaves_nothing(request):
     _last_path = request.path
     if not _PURE & set(request.path.parts):
         _collect()  # a fork announces all living queues and coordinators: those of earlier tests are not to be there
-    before = _footprint()
+    before = _footprint(request)
     yield
     mpqueue.reset_default_graph()  # runners in its collections, and their queues, are nobody else's
     if shares:
         parked.keep_one()
     else:
         mpqueue.shutdown()
-    left = left_behind(_footprint, before)
+    left = left_behind(lambda: _footprint(request), before)
     assert not left, f"the test left behind: {left}"
 
 
