@@ -16,7 +16,7 @@ COPIED = 1.0  # bytes for each byte of a batch
 MEMORY_MB, MEMORY_PER_WORKER_MB = 20.0, 12.0  # beyond the ring
 ATTACH_MS = 20.0  # to the first batch
 RING_SHARE = 1.05  # of one consumer's ring, for four
-SEEN_COST = 1.0  # percent of the rate
+SEEN_COST = 1.0  # percent of the CPU time of a batch
 RAY_FIRST_MS = 5_000.0  # to the first batch, on a running cluster
 IDLE = {"CPU seconds": 0.001, "wake-ups": 0}  # in 5 s; less CPU than the clock's own reading is none
 
