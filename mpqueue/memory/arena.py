@@ -122,22 +122,24 @@ class Arena:
         """Memory behind all slabs in use."""
         return sum(len(slabs) * _slab_bytes(size_class) for size_class, slabs in self._slabs.items())
 
-    def may_share(self, nbytes: int, num_sharers: int) -> bool:
-        """True if as much is there for each of so many."""
-        if self.segment.kind == "memfd" and not self.was_short:  # as in `has_plenty`
-            return True
-        available = self.segment.available_bytes()
+    def has_room(self, nbytes: int) -> bool:
+        """True if blocks that nobody uses, and what could be reserved now, are so much together."""
+        available = self._available_bytes()
         free = sum(len(tokens) * class_bytes(size_class) for size_class, tokens in self._free.items())
-        return available is None or num_sharers * nbytes <= available + free
+        return available is None or nbytes <= available + free
 
     def has_plenty(self, nbytes: int) -> bool:
         """True if memory was never short, and so much could be reserved now."""
         if self.was_short:
             return False
-        if self.segment.kind == "memfd":  # all of the machine's memory, and to ask how much that is takes too long
-            return True
-        available = self.segment.available_bytes()
-        return available is None or available >= nbytes
+        available = self._available_bytes()
+        return available is None or nbytes <= available
+
+    def _available_bytes(self) -> int | None:
+        """Return how much could be reserved now; None: there is no telling, or no end in sight."""
+        if self.segment.kind == "memfd" and not self.was_short:
+            return None  # all of the machine's memory, and to ask how much that is takes too long
+        return self.segment.available_bytes()
 
     def trim(self, wanted: int) -> bool:
         """Give memory that is not in use back to the system; False if there is none that can go back.

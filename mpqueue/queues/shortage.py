@@ -112,7 +112,7 @@ class Shortage:
     def _is_fair(self, client: Client, size_class: int, count: int) -> bool:
         """True if a client may be granted so many blocks ahead: others, and one who comes, must do with the rest."""
         num_granted = len(client.granted.get(size_class, ())) + count
-        return self._pool.arena.may_share(num_granted * class_bytes(size_class), len(self._clients) + 1)
+        return self._pool.arena.has_room((len(self._clients) + 1) * num_granted * class_bytes(size_class))
 
     def _revoke(self) -> bool:
         """Take back the empty blocks of those who wait: until they are answered they use none."""
