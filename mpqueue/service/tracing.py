@@ -11,10 +11,8 @@ from weakref import WeakKeyDictionary
 
 from mpqueue.service.peer import Peer
 from mpqueue.service.seats import Batch
-from mpqueue.telemetry.clock import clock_ns
+from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.timeline import Timeline
-
-_EVERY_NS = 5_000_000
 
 
 class ConsumerRows:
@@ -41,6 +39,6 @@ class ConsumerRows:
         now, began = clock_ns(), self._since.pop(peer, 0)
         if has_more:
             self._since[peer] = now
-        if began and now - self._drawn[peer] >= _EVERY_NS:
+        if began and now - self._drawn[peer] >= EVERY_NS:
             self._drawn[peer] = now
             self._timeline.use(peer.number, (batch.epoch, batch.position), began, now)
