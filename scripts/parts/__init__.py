@@ -5,6 +5,7 @@ From the ground up; a module imports only from its own line and the lines above 
     machine.py       the folders of this checkout, and the CPUs that may be used
     own_venv.py      starts a program again by the Python of ``.venv`` when packages are missing
     ray_cluster.py   several raylets on this machine
+    checks.py        the checks of ``scripts/test``, several at a time
     photographs/     small JPEG files of real photographs, and batches of them
     benchmark/       the parts of ``scripts/benchmark.py``
     demo/            the parts of ``scripts/demo``

@@ -1,0 +1,110 @@
+"""The checks of ``scripts/test`` that take long: types, the tests of each folder, a minute of the soak.
+
+One process for each check, somewhat more at a time than there are CPUs: a third of the time of a test is a wait for
+processes that start and end. Each folder of tests has a process of its own, so that what is imported for one
+(frameworks with threads and hooks, Ray) does not meet the forks of another, and nothing is collected twice. The
+longest checks begin first, which leaves no long one for the end. A check writes into a file of its own (a pipe would
+stay open as long as a process that it left behind); what it wrote is printed, whole, when it has ended. All run to
+their ends whatever the others say; an interrupt, which the checks of a terminal get as well, lets no further one
+begin.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+from parts.machine import ROOT, SCRIPTS, num_cpus
+
+# By what they took on two CPUs; a folder that is not named takes less than these.
+_LONGEST_FIRST = (
+    "cluster",
+    "keras",
+    "frameworks",
+    "workers",
+    "docs",
+    "service",
+    "compat",
+    "scripts",
+    "queues",
+    "engine",
+    "system",
+)
+
+
+class Check(NamedTuple):
+    """A command, and the name that is printed with its result."""
+
+    name: str
+    command: list[str]
+
+
+class Result(NamedTuple):
+    """What a check that has ended said: its exit status, 0 if all is well, its seconds, and what it has written."""
+
+    name: str
+    status: int
+    seconds: float
+    output: str
+
+    def __str__(self) -> str:
+        """Return what was written, and a last line of the result."""
+        word = "passed" if self.status == 0 else f"FAILED with status {self.status}"
+        return f"{self.output.rstrip()}\n=== {self.name}: {word} after {self.seconds:.0f} s\n"
+
+
+def checks_of(root: Path) -> list[Check]:
+    """Return the checks of a checkout, those first that take longest."""
+    python, tests = sys.executable, root / "tests"
+    types = Check("types", [python, "-m", "mypy"])
+    soak = Check("soak", [python, str(SCRIPTS / "soak"), "--minutes", "1"])
+    folders = [path.name for path in tests.iterdir() if any(path.rglob("test_*.py"))]
+    folders.sort(key=lambda name: (_LONGEST_FIRST.index(name) if name in _LONGEST_FIRST else len(_LONGEST_FIRST), name))
+    of_folders = [_tests(python, f"tests/{name}") for name in folders]
+    top = _tests(python, *sorted(f"tests/{path.name}" for path in tests.glob("test_*.py")))
+    # The types come early: tests of the stubs ask mypy again, and are quick where it has answered.
+    return [types, *of_folders[: len(_LONGEST_FIRST)], top, soak, *of_folders[len(_LONGEST_FIRST) :]]
+
+
+def _tests(python: str, *paths: str) -> Check:
+    return Check(" ".join(paths), [python, "-m", "pytest", "-q", *paths])
+
+
+def results(checks: list[Check], at_a_time: int) -> Iterator[Result]:
+    """Run checks, and yield what each said when it has ended."""
+    with ThreadPoolExecutor(at_a_time) as pool:
+        running = [pool.submit(_run, check) for check in checks]
+        try:
+            for done in as_completed(running):
+                yield done.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _run(check: Check) -> Result:
+    print(f"=== {check.name}: begun", flush=True)
+    begun = time.monotonic()
+    with tempfile.TemporaryFile("w+", errors="replace") as written:
+        command = subprocess.run(
+            check.command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=written, stderr=written, check=False
+        )
+        written.seek(0)
+        return Result(check.name, command.returncode, time.monotonic() - begun, written.read())
+
+
+def main() -> int:
+    """Run all checks, print their results, and return the exit status: 1 if one of them failed."""
+    failed = []
+    for result in results(checks_of(ROOT), num_cpus() + 1):
+        print(result, flush=True)
+        failed += [result.name] if result.status else []
+    print(f"FAILED: {', '.join(failed)}" if failed else "All checks passed.")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

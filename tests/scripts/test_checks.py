@@ -1,0 +1,65 @@
+"""The checks of ``scripts/test``: none is left out, and one that fails is heard."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.scripts import SCRIPTS, script
+
+ROOT = SCRIPTS.parent
+
+
+@pytest.fixture
+def checks():
+    return script("parts.checks")
+
+
+def saying(checks, words, status=0):
+    return checks.Check(words, [sys.executable, "-c", f"print({words!r}); raise SystemExit({status})"])
+
+
+def test_every_file_of_tests_is_in_one_check(checks):
+    named = [Path(path) for check in checks.checks_of(ROOT) for path in check.command if path.startswith("tests/")]
+    files = [file for path in named for file in (sorted((ROOT / path).rglob("test_*.py")) or [ROOT / path])]
+    assert sorted(files) == sorted((ROOT / "tests").rglob("test_*.py"))
+
+
+def test_a_folder_that_is_new_is_checked(checks, tmp_path):
+    for name in ("tests/one", "tests/two/inside", "tests/helpers"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("tests/one/test_it.py", "tests/two/inside/test_it.py", "tests/test_top.py", "tests/helpers/tool.py"):
+        (tmp_path / name).write_text("")
+    names = [check.name for check in checks.checks_of(tmp_path)]
+    assert sorted(names) == ["soak", "tests/one", "tests/test_top.py", "tests/two", "types"]
+
+
+def test_the_folders_that_take_longest_are_there(checks):
+    assert all((ROOT / "tests" / name).is_dir() for name in checks._LONGEST_FIRST)
+
+
+def test_each_says_what_it_has_written_and_how_it_ended(checks):
+    given = [saying(checks, "well"), saying(checks, "ill", 3)]
+    found = {result.name: result for result in checks.results(given, at_a_time=2)}
+    assert {name: result.status for name, result in found.items()} == {"well": 0, "ill": 3}
+    assert str(found["well"]).startswith("well\n=== well: passed after ")
+    assert str(found["ill"]).startswith("ill\n=== ill: FAILED with status 3 after ")
+
+
+def test_a_process_that_is_left_behind_holds_up_nobody(checks, tmp_path):
+    os.mkfifo(tmp_path / "gate")
+    stays = [sys.executable, "-c", f"open({str(tmp_path / 'gate')!r}).read()"]
+    leaving = checks.Check("leaving", [sys.executable, "-c", f"import subprocess; subprocess.Popen({stays!r})"])
+    try:
+        (result,) = checks.results([leaving], at_a_time=1)
+    finally:
+        (tmp_path / "gate").open("w").close()
+    assert result.status == 0
+
+
+@pytest.mark.parametrize(("statuses", "wanted", "last"), [((0, 0), 0, "All checks passed."), ((2, 0), 1, "FAILED: 0")])
+def test_one_that_fails_fails_all(checks, monkeypatch, capsys, statuses, wanted, last):
+    given = [saying(checks, str(number), status) for number, status in enumerate(statuses)]
+    monkeypatch.setattr(checks, "checks_of", lambda _root: given)
+    assert checks.main() == wanted
+    assert capsys.readouterr().out.splitlines()[-1] == last
