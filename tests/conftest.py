@@ -1,13 +1,11 @@
 """Options of the whole suite, and the proof that each test leaves nothing behind."""
 
-import gc
 import signal
-import sys
 
 import hypothesis
 import pytest
 from helpers import parked
-from helpers.footprint import DEADLOCK_S, Footprint, left_behind
+from helpers.footprint import DEADLOCK_S, Footprint, collect, left_behind
 
 import mpqueue
 from mpqueue.workers import launcher
@@ -29,21 +27,9 @@ def pytest_configure():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-_num_modules = 0
-
-
 def pytest_collection_finish():
     """Thousands of tests, and what they have imported, stay: the collection before each test need not look at them."""
-    _collect()
-
-
-def _collect():
-    """Collect garbage; what was imported meanwhile is not looked at again: with torch it is 100 ms for each test."""
-    global _num_modules
-    gc.collect()
-    if len(sys.modules) > _num_modules + 50:
-        gc.freeze()
-        _num_modules = len(sys.modules)
+    collect()
 
 
 # Thousands of quick tests, of which few fork or map anything; those that do are looked at together, after the last test.
@@ -97,7 +83,7 @@ def _leaves_nothing(request):
         mpqueue.shutdown()
     _last_path = request.path
     if not _PURE & set(request.path.parts):
-        _collect()  # a fork announces all living queues and coordinators: those of earlier tests are not to be there
+        collect()  # a fork announces all living queues and coordinators: those of earlier tests are not to be there
     before = _footprint(request)
     yield
     mpqueue.reset_default_graph()  # runners in its collections, and their queues, are nobody else's

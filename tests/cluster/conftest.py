@@ -8,7 +8,7 @@ import time
 
 import pytest
 from helpers import on_cluster
-from helpers.footprint import DEADLOCK_S
+from helpers.footprint import DEADLOCK_S, collect
 
 import mpqueue
 from mpqueue.system import descriptors
@@ -26,7 +26,7 @@ def cluster():
 @pytest.fixture(autouse=True)
 def _leaves_nothing(request):
     """Each test leaves no agent, nursery, worker, thread or descriptor behind; Ray's own come and go as they like."""
-    gc.collect()
+    collect()
     before = _footprint()
     yield
     mpqueue.shutdown()
