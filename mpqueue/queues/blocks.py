@@ -153,8 +153,13 @@ class BlockCodec:
         for (offset, nbytes, dtype, shape, rows), packed, parts in zip(
             self._fields, self._is_packed, columns, strict=True
         ):
-            if packed and nbytes:
-                rows[numbers] = np.frombuffer(b"".join(parts), rows.dtype)
+            if packed and nbytes <= _SMALL_BYTES:
+                if nbytes:
+                    rows[numbers] = np.frombuffer(b"".join(parts), rows.dtype)
+            elif packed:
+                for token, part in zip(tokens, parts, strict=True):
+                    at = offset_of(token) + offset
+                    self.view[at : at + nbytes] = part
             elif nbytes:
                 for token, part in zip(tokens, parts, strict=True):
                     np.ndarray(shape, dtype, self._memory, offset_of(token) + offset)[...] = part

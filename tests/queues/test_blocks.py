@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as st_numpy
 from mpqueue.errors import DataLossError
 from mpqueue.memory.arena import class_bytes, class_for, first_token
 from mpqueue.queues.blocks import BlockCodec, SharedStorage
+from mpqueue.queues.holds import LEAST_BYTES
 from mpqueue.queues.spec import ElementSpec
 
 BIG = 1000  # float64 numbers: 8,000 bytes, above the limit below which bytes are copied twice
@@ -22,11 +23,11 @@ LONG = b"t" * 9000
 class PlainSegment:
     """Memory without an operating system; no byte of it is 0, so that what was not written shows."""
 
-    def __init__(self, nbytes=1 << 18):
+    def __init__(self, nbytes=1 << 19):
         self.memory = bytearray(b"\xaa") * nbytes
 
 
-def codec_of(dtypes, shapes=None, nbytes=1 << 18):
+def codec_of(dtypes, shapes=None, nbytes=1 << 19):
     return BlockCodec(ElementSpec(dtypes, shapes), PlainSegment(nbytes))
 
 
@@ -116,6 +117,7 @@ SHAPES = [
     (["float64", "int16"], [(BIG,), (BIG, 3)]),
     (["uint8"], [(4096,)]),
     (["uint8"], [(4097,)]),
+    (["uint8"], [(LEAST_BYTES,)]),
     (["int64", "float32"], [(0, 5), (2,)]),
     (["float32", "int64"], [(2,), (3, 0)]),
     (["complex128"], [()]),
@@ -178,7 +180,7 @@ def test_a_scalar_is_read_as_a_number_of_numpy():
     assert [type(part) for part in codec.read(token)] == [np.int16, np.float64]
 
 
-@pytest.mark.parametrize(("size", "is_packed"), [(4096, True), (4097, False)])
+@pytest.mark.parametrize(("size", "is_packed"), [(4096, True), (LEAST_BYTES - 1, True), (LEAST_BYTES, False)])
 def test_parts_are_views_of_the_block_in_the_form_that_a_column_takes(size, is_packed):
     codec = codec_of("uint8", [(size,)])
     token = written(codec, 1, [np.ones(size, np.uint8)])

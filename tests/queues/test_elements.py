@@ -9,14 +9,15 @@ import pytest
 from mpqueue import FIFOQueue, PaddingFIFOQueue, QueueBase, RandomShuffleQueue
 from mpqueue.errors import InvalidArgumentError
 
-LARGE = 2000  # float64 numbers: above the limit below which elements are packed
+MIDDLE = 600  # float64 numbers: packed, but each row of a block by itself
+LARGE = 9000  # above the limit below which elements are packed
 
 
 def queue_of(shape, dtype="float64", capacity=10):
     return FIFOQueue(capacity, dtype, None if shape is None else [shape])
 
 
-@pytest.mark.parametrize("shape", [[3], [LARGE], None])
+@pytest.mark.parametrize("shape", [[3], [MIDDLE], [LARGE], None])
 def test_what_was_enqueued_may_be_changed_afterwards(shape):
     queue, array = queue_of(shape), np.ones(shape or [3])
     queue.enqueue(array)
@@ -26,7 +27,7 @@ def test_what_was_enqueued_may_be_changed_afterwards(shape):
     assert queue.dequeue().all()
 
 
-@pytest.mark.parametrize("shape", [[3], [LARGE], None])
+@pytest.mark.parametrize("shape", [[3], [MIDDLE], [LARGE], None])
 @pytest.mark.parametrize("method", ["enqueue", "enqueue_many"])
 def test_a_dequeued_array_is_writable_contiguous_and_seen_by_nobody_else(shape, method):
     queue, array = queue_of(shape), np.ones(shape or [3])
@@ -39,7 +40,7 @@ def test_a_dequeued_array_is_writable_contiguous_and_seen_by_nobody_else(shape, 
     assert first.flags.c_contiguous
 
 
-@pytest.mark.parametrize("shape", [[3], [LARGE]])
+@pytest.mark.parametrize("shape", [[3], [MIDDLE], [LARGE]])
 def test_a_batch_is_writable_and_its_own(shape):
     queue = queue_of(shape)
     queue.enqueue_many(np.ones([4, *shape]))

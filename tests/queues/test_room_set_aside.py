@@ -49,8 +49,18 @@ def test_another_process_has_the_room_that_the_owner_has_promised():
     assert queue.queue_ref.set_aside(1000) <= 300
 
 
-def test_large_rows_do_not_keep_one_another_alive():
-    storage = PlainStorage(ElementSpec(["float32", "uint8"], [(2000,), (3,)]))
-    block = np.ones((4, 2000), np.float32)
-    tokens = storage.put_many([block, np.zeros((4, 3), np.uint8)], 4)[0:4]
-    assert all(large.base is None for large, _ in tokens)
+def rows_as_tokens(shape, num_numbers):
+    """The first components of the tokens of four rows."""
+    storage = PlainStorage(ElementSpec(["float32", "uint8"], [shape, (3,)]))
+    block = np.ones((4, num_numbers), np.float32)
+    return [large for large, _ in storage.put_many([block, np.zeros((4, 3), np.uint8)], 4)[0:4]]
+
+
+@pytest.mark.parametrize(("shape", "num_numbers"), [((20_000,), 20_000), ((None,), 2000)])
+def test_large_rows_do_not_keep_one_another_alive(shape, num_numbers):
+    assert all(row.base is None for row in rows_as_tokens(shape, num_numbers))
+
+
+@pytest.mark.parametrize("num_numbers", [0, 1, 256, 257, 16_383])
+def test_rows_of_less_than_64_kib_are_kept_as_bytes(num_numbers):
+    assert rows_as_tokens((num_numbers,), num_numbers) == [np.ones(num_numbers, np.float32).tobytes()] * 4
