@@ -142,8 +142,8 @@ class Ring:
         slots.take(slot)
         return self._leases.lease(slot, nbytes, structure)
 
-    def time_lease(self, slot: Slot, number: int) -> None:
-        """Enter the time of this lease when it ends, if there is one; ``number`` is that of its ticket."""
+    def time_lease(self, slot: Slot, number: int | None) -> None:
+        """Enter the time of this lease when it ends, if there is one; ``number``: of its ticket, if that is drawn."""
         self._leases.tell(slot, self.recorder.lease(number))
 
     def enter_leases(self) -> None:

@@ -4,6 +4,7 @@ From the ground up; a module imports only from its own line and the lines above 
 
     clock.py           the clock by which batches are timed
     histograms.py      distributions of times: fixed arrays of counts
+    trace_events.py    what happens in a stream, as lines of a trace
     timeline.py        a file that Perfetto opens
     recorder.py        the counts and times of one stream, as they come
     live.py            all that has statistics in this process

@@ -118,17 +118,18 @@ class Recorder:
             self.waits.add(self._waited_ns)
         self._awaited, self._waited_ns = batch, ns
 
-    def lease(self, number: int) -> Callable[[int], None]:
+    def lease(self, number: int | None) -> Callable[[int], None]:
         """Return what is to be called, with the time, when a lease that begins now has ended.
 
-        ``number`` is that of its ticket.
+        ``number`` is that of its ticket; None: it is not drawn.
         """
         began, leases, timeline = clock_ns(), self.leases, self.timeline
+        if number is None or timeline is None:
+            return lambda ended: leases.add(ended - began)
 
         def end(ended: int) -> None:
             leases.add(ended - began)
-            if timeline is not None:
-                timeline.held(number, began, ended)
+            timeline.held(number, began, ended)
 
         return end
 

@@ -35,7 +35,7 @@ from mpqueue.memory.layout import UNNUMBERED
 from mpqueue.memory.recipes import ReadSpec, load_spec
 from mpqueue.memory.slots import SlotError
 from mpqueue.telemetry.recorder import Tally
-from mpqueue.workers.handle import TimedWork, Work, WorkerHandle
+from mpqueue.workers.handle import DrawnWork, TimedWork, Work, WorkerHandle
 from mpqueue.workers.lifecycle import Cause, LifeError
 from mpqueue.workers.pool import Pool
 from mpqueue.workers.pressure import Pressure
@@ -318,12 +318,13 @@ class Dispatcher:
     ) -> None:
         """Enter the times of a batch whose outcome comes next, and have the lease of it timed, too."""
         work = worker.in_flight[turn]
-        if type(work) is Work:
-            work.__class__ = TimedWork
         self.tallies[worker.number].time(*stages_ns)
-        timeline, ticket = self._pool.ring.recorder.timeline, work.ticket
+        timeline, ticket, is_drawn = self._pool.ring.recorder.timeline, work.ticket, False
         if timeline is not None and (worker.process is None or not worker.process.machine):  # one clock
-            timeline.batch(worker.number, (ticket.number, ticket.epoch, ticket.unit), began_ns, stages_ns)
+            place = ticket.number, ticket.epoch, ticket.unit
+            is_drawn = timeline.batch(worker.number, place, began_ns, stages_ns)
+        if type(work) is Work:
+            work.__class__ = DrawnWork if is_drawn else TimedWork
 
     @staticmethod
     def _enter_no_batch(worker: WorkerHandle, work: Work, kind: int) -> None:

@@ -109,6 +109,18 @@ class TimedWork(Work):
 
     def open(self) -> Any:
         """Return the batch, and have its lease timed; or raise what is there instead."""
+        batch = super().open()
+        self.ring.time_lease(self.slot, None)
+        return batch
+
+
+class DrawnWork(Work):
+    """A ticket whose batch is timed, and drawn in the timeline."""
+
+    __slots__ = ()
+
+    def open(self) -> Any:
+        """Return the batch, and have its lease timed and drawn; or raise what is there instead."""
         began, ring, ticket = clock_ns(), self.ring, self.ticket
         batch = super().open()
         ring.time_lease(self.slot, ticket.number)

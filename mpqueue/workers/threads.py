@@ -275,7 +275,8 @@ class ThreadBackend:
         if timeline is None or not outcome.is_plain:
             return outcome
         of_ticket = ticket.number, ticket.epoch, ticket.unit
-        timeline.batch(worker, of_ticket, began_ns, stages_ns)
+        if not timeline.batch(worker, of_ticket, began_ns, stages_ns):
+            return outcome
         return Told(outcome, lambda began: timeline.take(of_ticket, began))
 
     def _await_ticket(self, worker: int) -> Ticket | None:

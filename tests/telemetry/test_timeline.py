@@ -246,11 +246,27 @@ def test_events_are_written_before_they_are_many(tmp_path):
     drawn.begin(1)
     most = 0
     for number in range(2000):
-        drawn.batch(0, (number, 0, number), timeline.clock_ns() - 5000, (1000, 100, 10, 1, 1))
+        drawn.batch(0, (number, 0, number), timeline.clock_ns() - 5000, (timeline.EVERY_NS, 100, 10, 1, 1))
         most = max(most, len(drawn._waiting))
     drawn.end()
     assert most < 600
     assert named(json.loads((tmp_path / "run.json").read_text()), "X").count("compute 1999") == 1
+
+
+def test_of_fast_batches_a_worker_draws_one_in_ten_ms_and_of_slow_ones_all(tmp_path):
+    drawn = Timeline(str(tmp_path / "run.json"), "a test")
+    drawn.begin(2)
+    began = timeline.clock_ns() - 100_000_000
+    fast, slow = (1000, 100, 10, 1, 1), (timeline.EVERY_NS, 100, 10, 1, 1)
+    are_drawn = [
+        drawn.batch(worker, (number, 0, number), began + at_ms * 1_000_000, stages)
+        for number, (worker, at_ms, stages) in enumerate(
+            [(0, 0, fast), (0, 6, fast), (1, 6, fast), (0, 11, fast), (0, 12, slow), (0, 18, slow), (0, 24, fast)]
+        )
+    ]
+    drawn.end()
+    assert are_drawn == [True, False, True, True, True, True, False]
+    assert named(read(tmp_path / "run.json"), "X").count("copy 1") == 0
 
 
 def test_a_file_that_is_full_gets_marks_only(tmp_path, monkeypatch, caplog):
@@ -258,8 +274,15 @@ def test_a_file_that_is_full_gets_marks_only(tmp_path, monkeypatch, caplog):
     drawn = Timeline(str(tmp_path / "run.json"), "a test")
     drawn.begin(1)
     for number in range(500):
-        drawn.batch(0, (number, 0, number), timeline.clock_ns() - 5000, (1000, 100, 10, 1, 1))
+        drawn.batch(0, (number, 0, number), timeline.clock_ns() - 5000, (timeline.EVERY_NS, 100, 10, 1, 1))
+        drawn.take((number, 0, number), timeline.clock_ns())
+        drawn.held(number, timeline.clock_ns(), timeline.clock_ns())
         drawn.flush()
+        assert not drawn._waiting
+    for number in range(500):
+        drawn.take((number, 0, number), timeline.clock_ns())
+        drawn.held(number, timeline.clock_ns(), timeline.clock_ns())
+    assert not drawn._waiting  # nobody comes by to write it
     drawn.mark("a death")
     drawn.end()
     events = json.loads((tmp_path / "run.json").read_text())

@@ -1,0 +1,102 @@
+"""The events of a timeline, as lines of its file: the Trace Event Format, each line with the comma before it.
+
+    worker 0    [wait for work][ compute [seed]   [collate] ][copy]
+                                                               |  a flow: from the batch's copy to where it is taken
+    consumer    [   wait   ]                                   [take]
+    in ring                                                   [=====]
+    held                                                             [==========]
+    consumer 1 of a server                                                [ batch ]
+
+Lines are made for many batches in a row, by whoever writes the file: the same code in the midst of a stream of tiny
+batches takes three times as long, since nothing of it is in the processor's caches then.
+"""
+
+import json
+from typing import Any
+
+_MOST_KNOWN = 4096
+CONSUMER, FIRST_WORKER, FIRST_SERVED = 1, 10, 1 << 20  # rows
+
+Place = tuple[int, int, int]  # of a batch: number of the ticket, epoch, index
+
+
+class TraceEvents:
+    """Makes lines of what has happened, which is told in its order.
+
+    Args:
+        pid: Of the process that the file is about.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._begin = f',\n{{"pid":{pid},"ph":'
+        self._copied: dict[int, int] = {}  # by ticket: when a batch that is drawn was in the ring
+        self._drawn_until: dict[int, int] = {}  # by worker
+
+    def process(self, name: str) -> str:
+        """Name the process."""
+        return self._meta("process_name", 0, {"name": name})
+
+    def row(self, row: int, name: str) -> str:
+        """Name a row, and say where it stands."""
+        order = self._meta("thread_sort_index", row, {"sort_index": row})
+        return self._meta("thread_name", row, {"name": name}) + order
+
+    def batch(self, worker: int, place: Place, began_ns: int, stages_ns: tuple[int, int, int, int, int]) -> str:
+        """Draw a batch at its worker; the stages are those of `Timeline.batch`."""
+        number, epoch, index = place
+        compute, copy, wait, seed, collate = stages_ns
+        row, free_ns = FIRST_WORKER + worker, self._drawn_until.get(worker, 0)
+        began_ns = max(began_ns, free_ns)  # where a worker lost its CPU between two looks at the clock
+        computed = began_ns + compute
+        copied = self._drawn_until[worker] = computed + copy
+        if len(self._copied) >= _MOST_KNOWN:
+            self._copied.clear()  # of batches that were dropped
+        self._copied[number] = copied
+        text = self.slice(f"compute {index}", row, began_ns, compute, f'{{"epoch":{epoch},"index":{index}}}')
+        if wait:
+            text += self.slice("wait for work", row, max(began_ns - wait, free_ns), min(wait, began_ns - free_ns))
+        if seed:
+            text += self.slice("seed", row, began_ns, min(seed, compute))
+        if collate:
+            text += self.slice("collate", row, computed - min(collate, compute), min(collate, compute))
+        text += self.slice(f"copy {index}", row, computed, copy)
+        return (
+            f'{text}{self._begin}"s","name":"batch","cat":"batch","ts":{(computed + copy // 2) / 1e3:.3f},'
+            f'"tid":{row},"id":{number}}}'
+        )
+
+    def take(self, place: Place, began_ns: int, ended_ns: int) -> str:
+        """Draw that the consumer has taken a batch, if that is drawn at its worker."""
+        number, epoch, index = place
+        copied = self._copied.pop(number, None)
+        if copied is None:
+            return ""
+        args = f'{{"epoch":{epoch},"index":{index}}}'
+        return (
+            f"{self.slice(f'take {index}', CONSUMER, began_ns, ended_ns - began_ns, args)}"
+            f'{self._begin}"f","name":"batch","cat":"batch","ts":{(began_ns + ended_ns) / 2e3:.3f},"tid":{CONSUMER},'
+            f'"id":{number},"bp":"e"}}{self.span("in ring", number, copied, began_ns)}'
+        )
+
+    def slice(self, name: str, row: int, began_ns: int, ns: int, args: str = "{}") -> str:
+        """Draw what one row did for a time."""
+        return (
+            f'{self._begin}"X","name":"{name}","ts":{began_ns / 1e3:.3f},"dur":{ns / 1e3:.3f},'
+            f'"tid":{row},"args":{args}}}'
+        )
+
+    def span(self, name: str, number: int, began_ns: int, ended_ns: int) -> str:
+        """Draw a time in the life of a batch, beside those of others."""
+        rest = f'"tid":{CONSUMER},"id":"{name} {number}"}}'
+        return (
+            f'{self._begin}"b","name":"{name}","cat":"{name}","ts":{began_ns / 1e3:.3f},{rest}'
+            f'{self._begin}"e","name":"{name}","cat":"{name}","ts":{max(began_ns, ended_ns) / 1e3:.3f},{rest}'
+        )
+
+    def mark(self, name: str, row: int, scope: str, at_ns: int) -> str:
+        """Draw what has happened at a moment."""
+        return f'{self._begin}"i","name":{json.dumps(name)},"ts":{at_ns / 1e3:.3f},"tid":{row},"s":"{scope}"}}'
+
+    def _meta(self, name: str, row: int, args: dict[str, Any]) -> str:
+        return f'{self._begin}"M","tid":{row},"name":"{name}","args":{json.dumps(args)}}}'
