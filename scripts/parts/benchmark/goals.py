@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from parts.benchmark.ray_workloads import FIRST
 from parts.benchmark.results import Results
 from parts.benchmark.samples import SAMPLES, copied_per_byte
-from parts.benchmark.seen import COST, SEEN, WAYS
+from parts.benchmark.seen import COST, SEEN, WAYS, error_of
 from parts.benchmark.service import ONE_CONSUMER, RING
 
 SMALL_RATE, SMALL_SHARE = 60_000.0, 0.6  # batches/s, or of what processes produce into slots
@@ -105,6 +105,6 @@ def _seen(results: Results) -> Iterator[str]:
     for workload, way in itertools.product(SEEN, WAYS):
         lost = results.service.get((workload, way), {}).get(COST)
         if lost:
-            low, median, high = statistics.quantiles(lost)
-            told = f"{workload}: {way} cost {median:.2f} {COST} (of {len(lost)} pairs, half {low:.1f} to {high:.1f})"
+            median, count = statistics.median(lost), len(lost)
+            told = f"{workload}: {way} cost {median:.2f} {COST} (the middle of {count}, error {error_of(lost):.2f})"
             yield f"{told}, at most {SEEN_COST:g} wanted: {verdict(median <= SEEN_COST)}"
