@@ -206,6 +206,27 @@ def test_a_peer_may_fail_once(name, num_tries, monkeypatch):
     assert len(tries) == num_tries
 
 
+@pytest.mark.parametrize("num_whole", [0, 1])
+def test_an_interrupt_after_the_first_round_keeps_what_was_found(num_whole, monkeypatch):
+    measuring, tries = script("parts.benchmark.measure"), []
+
+    def interrupted(one):
+        tries.append(one)
+        if len(tries) > 2 * num_whole + 1:
+            raise KeyboardInterrupt
+        return COSTS | {"rate": float(len(tries))}
+
+    monkeypatch.setattr(measuring.Measurement, "in_fresh_process", interrupted)
+    planned = [measuring.Measurement("feed", name, "tiny", 2, 0.1) for name in ("mpqueue", "imap")]
+    gathered = script("parts.benchmark.gather").Gathered(["mpqueue", "imap"], 2)
+    measure = script("parts.benchmark.rounds").measure
+    if num_whole:
+        assert measure(planned, 3, gathered, str).rates == {("tiny", "mpqueue"): [1.0, 3.0], ("tiny", "imap"): [2.0]}
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            measure(planned, 3, gathered, str)
+
+
 def test_a_measurement_that_fails_says_why():
     """The process that measures leaves its traceback."""
     one = script("parts.benchmark.measure").Measurement("feed", "no such feed", "tiny", 2, 0.1)

@@ -1,5 +1,6 @@
 """All measurements, in rounds that take turns: a machine has better and worse minutes, and each feed gets its share."""
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -61,15 +62,26 @@ def plan(workloads: Iterable[str], feeds: list[str], num_workers: int, seconds: 
 
 
 def measure(planned: list[Measurement], num_rounds: int, gathered: Gathered, told: Callable[[str], None]) -> Results:
-    """Play all rounds.
+    """Play all rounds; an interrupt after the first one ends them, and what was found counts: a full run takes an hour.
 
     Args:
         planned: The measurements of one round.
         num_rounds: How often.
         gathered: Takes what they find.
         told: Called before each measurement with what it is, for a progress bar.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C in the first round.
     """
-    for one in planned * num_rounds:
+    _play(planned, gathered, told)
+    with contextlib.suppress(KeyboardInterrupt):
+        for _ in range(num_rounds - 1):
+            _play(planned, gathered, told)
+    return gathered.results()
+
+
+def _play(planned: list[Measurement], gathered: Gathered, told: Callable[[str], None]) -> None:
+    for one in planned:
         told(f"{one.what} {one.workload}: {one.name}")
         if gathered.is_hopeless(one):
             continue
@@ -77,7 +89,6 @@ def measure(planned: list[Measurement], num_rounds: int, gathered: Gathered, tol
             gathered.add(one, _found(one))
         except RuntimeError as error:
             gathered.add_failure(one, error)
-    return gathered.results()
 
 
 def _found(one: Measurement) -> Any:
