@@ -35,7 +35,7 @@ def test_a_model_that_is_fed_by_a_cluster_has_the_same_weights(cluster, tmp_path
     done = subprocess.run(
         [sys.executable, str(script), str(tmp_path), "--epochs", "2", "--workers", "2", "--ray"],
         env=os.environ | {"PYTHONPATH": paths, "RAY_ADDRESS": cluster.address},
-        capture_output=True, text=True, timeout=110, check=False,
+        capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "the weights are the same" in done.stdout

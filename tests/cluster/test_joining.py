@@ -18,7 +18,7 @@ def outside(code, **environ):
 
     env = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | environ
     code = "import mpqueue\nfrom mpqueue import Loader\n" + code
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, env=env)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=280, env=env)
     return (done.stdout.strip() or done.stderr.strip()).splitlines()[-1]
 
 

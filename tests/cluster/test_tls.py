@@ -81,7 +81,7 @@ def test_batches_travel_encrypted_and_strangers_are_dropped(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, others["RAY_TLS_SERVER_CERT"], others["RAY_TLS_SERVER_KEY"]],
         env=environ | ours | {"PYTHONPATH": paths},
-        capture_output=True, text=True, timeout=110, check=False,
+        capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)

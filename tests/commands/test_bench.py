@@ -15,7 +15,7 @@ from mpqueue.commands.bench_advice import Results, advise
 from mpqueue.commands.bench_measure import Measured, Setting, first_batch, measure
 from mpqueue.commands.bench_report import lines
 
-DEADLOCK_S = 110
+DEADLOCK_S = 280
 DATA = """
 import numpy as np
 import mpqueue

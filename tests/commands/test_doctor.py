@@ -360,7 +360,7 @@ def test_no_colours_go_into_a_pipe_and_none_to_who_wants_none(monkeypatch):
 
 def test_this_machine_is_looked_at_as_a_user_does(servers_home):
     done = subprocess.run(
-        [sys.executable, "-m", "mpqueue", "doctor", "--json"], capture_output=True, text=True, timeout=110, check=False
+        [sys.executable, "-m", "mpqueue", "doctor", "--json"], capture_output=True, text=True, timeout=280, check=False
     )
     assert done.stderr == ""
     told = json.loads(done.stdout)

@@ -7,7 +7,7 @@ import pytest
 
 import mpqueue.compat.v1 as tf
 
-DEADLOCK_S = 30
+DEADLOCK_S = 60
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,7 @@ def output_of(arguments, *paths, **variables):
         env=os.environ | variables | {"PYTHONPATH": os.pathsep.join(path), "CUDA_VISIBLE_DEVICES": "-1"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)

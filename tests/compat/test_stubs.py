@@ -35,5 +35,5 @@ def test_the_stubs_say_what_the_modules_have_at_run_time():
 
 def checked(module, *arguments):
     return subprocess.run(
-        [sys.executable, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=110
+        [sys.executable, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=280
     )

@@ -15,7 +15,7 @@ import pytest
 from mpqueue import Coordinator
 from mpqueue.errors import OutOfRangeError
 
-DEADLOCK_S = 30
+DEADLOCK_S = 60
 
 
 class Gate:

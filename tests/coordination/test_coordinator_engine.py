@@ -9,7 +9,7 @@ import pytest
 from mpqueue import Coordinator, GeneratorEnqueuer, Loader, OrderedEnqueuer
 from mpqueue.system import descriptors
 
-DEADLOCK_S = 30
+DEADLOCK_S = 60
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
 

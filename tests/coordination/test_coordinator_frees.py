@@ -9,7 +9,7 @@ import mpqueue
 from mpqueue.errors import CancelledError
 from mpqueue.train import QueueRunner
 
-DEADLOCK_S = 30
+DEADLOCK_S = 60
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 

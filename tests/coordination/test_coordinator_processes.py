@@ -17,7 +17,7 @@ from mpqueue import Coordinator
 from mpqueue.coordination.stop_channel import StopClient, StopServer
 from mpqueue.errors import OutOfRangeError, WorkerRaised
 
-DEADLOCK_S = 30
+DEADLOCK_S = 60
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 METHODS = ["fork", "spawn"]
 

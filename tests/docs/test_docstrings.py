@@ -100,6 +100,6 @@ def test_an_example_of_a_docstring_runs_as_it_stands(example, tmp_path, monkeypa
         pytest.skip(f"{framework} is not installed")
     environment = os.environ | {"PYTHONPATH": str(Path(mpqueue.__file__).parents[1]), "KERAS_BACKEND": "jax"}
     done = subprocess.run(
-        [sys.executable, "-c", example.text], env=environment, capture_output=True, text=True, timeout=110
+        [sys.executable, "-c", example.text], env=environment, capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stderr

@@ -67,7 +67,7 @@ def test_a_python_block_runs_as_it_stands(block, tmp_path):
         env=os.environ | {"PYTHONPATH": str(Path(mpqueue.__file__).parents[1]), "KERAS_BACKEND": "jax"},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     assert frameworks or done.stderr == ""

@@ -9,7 +9,7 @@ from helpers.pages import DOCS, PAGES, README
 pytest.importorskip("sphinx", reason="the extra [docs] is not installed")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_site_is_built_without_a_warning(tmp_path):
     # Without the transform of dashes, which takes a tenth of the time.
     options = "--fail-on-warning --keep-going --quiet -D smartquotes=0 -b html -d".split()

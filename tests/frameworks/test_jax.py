@@ -530,7 +530,7 @@ def run(code, num_devices=4, **environ):
 
 
 def finish(process):
-    out, err = process.communicate(timeout=110)
+    out, err = process.communicate(timeout=280)
     assert process.returncode == 0, err[-3000:]
     return out
 

@@ -429,5 +429,5 @@ def test_a_fit_takes_one_epoch_of_the_loader_for_each_of_its_own(backend):
     programs = [HEAD.format(tests=str(Path(__file__).parents[1]), backend=backend), FIT, SHORT]
     if backend == "jax":
         programs += [READS_AHEAD, SHORT]
-    done = subprocess.run([sys.executable, "-c", "".join(programs)], capture_output=True, text=True, timeout=110)
+    done = subprocess.run([sys.executable, "-c", "".join(programs)], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -24,7 +24,7 @@ from golden import enqueuer_sources
 from golden.enqueuer_model import GeneratorModel, SequenceModel, most_lost
 from golden.values import encode
 
-DEADLOCK_S = 30.0  # what has not happened by then never will
+DEADLOCK_S = 60.0  # what has not happened by then never will
 BLOCKED_S = 0.25  # the cases call a read blocked that took longer than this
 SLACK_S = 0.5  # allowed beside the seconds that a case names
 

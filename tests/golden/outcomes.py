@@ -6,7 +6,7 @@ import threading
 from golden.values import assert_same
 from mpqueue import errors
 
-DEADLOCK_S = 30
+DEADLOCK_S = 60
 BLOCKED_S = 0.25  # a step that took no longer is called blocked by the format
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from mpqueue.coordination.cancellation import CancellationScope
 
-DEADLOCK_S = 20
+DEADLOCK_S = 60
 
 
 class Gate(CancellationScope):

@@ -49,7 +49,7 @@ model.fit(fast, epochs=1, verbose=0)
 }
 
 
-def run(code, *, timeout=110, **environ):
+def run(code, *, timeout=280, **environ):
     """A script that is fed to Python, as its standard error says whether anything went wrong."""
     done = subprocess.run(
         [sys.executable, "-"],

@@ -17,7 +17,7 @@ PEERS = os.environ.get("MPQUEUE_PEERS_PYTHON", sys.executable)
 
 def run(code, python=sys.executable):
     environment = {**os.environ, "PYTHONPATH": ROOT, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.run([python, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run([python, "-c", code], env=environment, capture_output=True, text=True, timeout=280)
 
 
 def an_example():

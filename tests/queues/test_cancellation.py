@@ -6,7 +6,7 @@ import threading
 from mpqueue.coordination.cancellation import CancellationScope, cancellable
 from mpqueue.errors import CancelledError
 
-DEADLOCK_S = 20
+DEADLOCK_S = 60
 
 
 class Sleeper:

@@ -10,7 +10,7 @@ from helpers.fakes import FakeQueue
 import mpqueue
 from mpqueue import errors
 
-DEADLOCK_S = 30
+DEADLOCK_S = 60
 
 
 class SquareReader(mpqueue.ReaderBase):

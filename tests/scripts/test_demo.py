@@ -186,7 +186,7 @@ def _run(script, folder, *options):
     paths = [str(SCRIPTS), str(Path(mpqueue.__file__).parents[1])]
     done = subprocess.run(
         [sys.executable, str(script), str(folder), "--epochs", "1", "--workers", "2", *options],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}, capture_output=True, text=True, timeout=110,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout

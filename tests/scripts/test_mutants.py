@@ -140,7 +140,7 @@ def test_a_mutant_dies_by_the_tests_of_its_module():
         pytest.skip("no namespaces here: the program refuses to run")
     line = (ROOT / "mpqueue" / "memory" / "slots.py").read_text("utf-8").splitlines().index("PAGE = 4096") + 1
     run = [sys.executable, str(SCRIPTS / "mutants"), "memory/slots.py", "--lines", f"{line}-{line}", "--killers"]
-    done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=100)
+    done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stderr
     assert "'PAGE = 4097': tests/memory/test_slot_states.py::" in done.stdout
     assert "100.0 %" in done.stdout

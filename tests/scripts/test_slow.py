@@ -12,7 +12,7 @@ from mpqueue.__main__ import COMMANDS
 printed = script("parts.slow.printed")
 PAGE = script("parts.slow.command").PAGE.read_text("utf-8")
 BLOCKS = printed.commands_of(PAGE)
-DEADLOCK_S = 110
+DEADLOCK_S = 280
 
 
 @pytest.mark.parametrize(

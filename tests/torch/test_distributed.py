@@ -35,7 +35,7 @@ def test_each_rank_of_a_group_gets_its_part_and_together_they_get_all():
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": env}
     both = [subprocess.Popen([sys.executable, "-c", PROGRAM, address, str(rank)], **options) for rank in range(2)]
     try:
-        said = [process.communicate(timeout=110) for process in both]
+        said = [process.communicate(timeout=280) for process in both]
     finally:
         for process in both:
             process.kill()

@@ -8,7 +8,7 @@ import pytest
 import mpqueue
 from mpqueue import errors, train
 
-DEADLOCK_S = 30
+DEADLOCK_S = 60
 
 
 def counter(dtype="int32", shape=(), stop=10, **options):

@@ -7,7 +7,7 @@ import pytest
 from mpqueue import Coordinator
 from mpqueue.train import LooperThread
 
-DEADLOCK_S = 30
+DEADLOCK_S = 60
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import mpqueue
 from mpqueue import errors, train
 
-DEADLOCK_S = 30
+DEADLOCK_S = 60
 
 
 @pytest.fixture(autouse=True)

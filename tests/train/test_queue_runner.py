@@ -11,7 +11,7 @@ from mpqueue import Coordinator, FIFOQueue, Session, Source
 from mpqueue.errors import CancelledError, InvalidArgumentError, OpError, OutOfRangeError
 from mpqueue.train import QueueRunner, QueueRunnerDef
 
-DEADLOCK_S = 30
+DEADLOCK_S = 60
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from mpqueue import FIFOQueue, Session, get_default_session
 from mpqueue.errors import CancelledError
 
-DEADLOCK_S = 30
+DEADLOCK_S = 60
 
 
 class Blocked:

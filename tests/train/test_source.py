@@ -9,7 +9,7 @@ import pytest
 from mpqueue import FIFOQueue, Source
 from mpqueue.errors import InvalidArgumentError, OutOfRangeError
 
-DEADLOCK_S = 30
+DEADLOCK_S = 60
 
 
 class Counter:

@@ -11,7 +11,7 @@ from mpqueue import errors
 DIFFERENCES = {
     "s009": "an exception that was never raised is recorded like any other, where TensorFlow trips over a bug of its own",
 }
-DEADLOCK_S = 30
+DEADLOCK_S = 60
 TOLERANCE_S = 0.5  # what the format allows
 
 

@@ -10,7 +10,7 @@ import mpqueue
 from mpqueue import errors
 from mpqueue.train import QueueRunner
 
-DEADLOCK_S = 30
+DEADLOCK_S = 60
 
 
 def run(case, folder):

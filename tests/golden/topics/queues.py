@@ -15,7 +15,7 @@ import mpqueue
 from golden.values import assert_same, decode, encode
 from mpqueue import errors
 
-DEADLOCK_S = 20
+DEADLOCK_S = 60
 
 
 def run(case, folder):

@@ -15,7 +15,7 @@ from mpqueue.queues.holds import LEAST_BYTES, MAX_HELD
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
 LARGE = 4 * LEAST_BYTES
-DEADLOCK_S = 30
+DEADLOCK_S = 60
 
 
 def holds_of(queue):

@@ -18,7 +18,7 @@ from mpqueue.queues.connection import Connection
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
 MB = 1 << 20
-DEADLOCK_S = 30
+DEADLOCK_S = 60
 
 
 @pytest.fixture
