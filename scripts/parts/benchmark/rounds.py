@@ -1,6 +1,6 @@
 """All measurements, in rounds that take turns: a machine has better and worse minutes, and each feed gets its share."""
 
-import contextlib
+import copy
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -62,21 +62,26 @@ def plan(workloads: Iterable[str], feeds: list[str], num_workers: int, seconds: 
 
 
 def measure(planned: list[Measurement], num_rounds: int, gathered: Gathered, told: Callable[[str], None]) -> Results:
-    """Play all rounds; an interrupt after the first one ends them, and what was found counts: a full run takes an hour.
+    """Play all rounds; an interrupt after the first one ends them, and whole rounds count: all of it takes an hour.
 
     Args:
         planned: The measurements of one round.
         num_rounds: How often.
-        gathered: Takes what they find.
+        gathered: What was found before; it stays as it is.
         told: Called before each measurement with what it is, for a progress bar.
 
     Raises:
         KeyboardInterrupt: Ctrl-C in the first round.
     """
-    _play(planned, gathered, told)
-    with contextlib.suppress(KeyboardInterrupt):
-        for _ in range(num_rounds - 1):
-            _play(planned, gathered, told)
+    for number in range(num_rounds):
+        playing = copy.deepcopy(gathered)
+        try:
+            _play(planned, playing, told)
+        except KeyboardInterrupt:
+            if number == 0:
+                raise
+            break
+        gathered = playing
     return gathered.results()
 
 
