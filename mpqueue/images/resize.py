@@ -7,8 +7,8 @@ the new (height, width).
 """
 
 from collections.abc import Sequence
-from functools import cache
-from typing import Any, Final
+from functools import cache, lru_cache
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,24 +43,63 @@ def _places(have: int, want: int, align_corners: bool, half_pixel_centers: bool)
     return (numbers + _HALF) * scale - _HALF if half_pixel_centers else numbers * scale
 
 
+class _Neighbours(NamedTuple):
+    """The two pixels along an axis that each place of the output lies between.
+
+    Attributes:
+        lower: The one before it; places, or a slice.
+        upper: The one behind it.
+        share: How far it is on the way from one to the other.
+    """
+
+    lower: Pixels | slice
+    upper: Pixels | slice
+    share: Pixels
+
+
+@lru_cache
+def _neighbours(have: int, want: int, align_corners: bool, half_pixel_centers: bool) -> _Neighbours:
+    places = _places(have, want, align_corners, half_pixel_centers)
+    floor = np.floor(places)
+    lower = np.maximum(floor, 0).astype(np.int64)
+    upper = np.minimum(np.ceil(places), have - 1).astype(np.int64)
+    return _Neighbours(lower, upper, (places - floor).astype(np.float32))
+
+
 def bilinear(
     images: Pixels, size: Sequence[int], *, align_corners: bool = False, half_pixel_centers: bool = False
 ) -> Pixels:
     """Return values between the four nearest pixels; float32."""
+    found = []
     for axis, want in enumerate(_checked(images, size), 1):
-        images = _between(images, axis, want, align_corners, half_pixel_centers)
+        between = _neighbours(images.shape[axis], want, align_corners, half_pixel_centers)
+        if 2 * want < images.shape[axis]:  # nobody looks at the others: they need not become float32
+            images = images.take(np.concatenate([between.lower, between.upper]), axis)
+            between = _Neighbours(slice(want), slice(want, None), between.share)
+        found.append(between)
+    for axis, between in enumerate(found, 1):
+        images = _between(images, axis, between)
     return images
 
 
-def _between(image: Pixels, axis: int, want: int, align_corners: bool, half_pixel_centers: bool) -> Pixels:
+def _between(image: Pixels, axis: int, between: _Neighbours) -> Pixels:
     """Values between neighbours along an axis."""
-    places = _places(image.shape[axis], want, align_corners, half_pixel_centers)
-    floor = np.floor(places)
-    lower = np.maximum(floor, 0).astype(np.int64)
-    upper = np.minimum(np.ceil(places), image.shape[axis] - 1).astype(np.int64)
-    share = (places - floor).astype(np.float32).reshape([-1 if n == axis else 1 for n in range(image.ndim)])
-    low = image.take(lower, axis).astype(np.float32)
-    return low + (image.take(upper, axis).astype(np.float32) - low) * share  # type: ignore[no-any-return]
+    low, high = (_picked(image, axis, places).astype(np.float32, copy=False) for places in between[:2])
+    line = [1] * image.ndim
+    line[axis] = len(between.share)
+    share = between.share.reshape(line)
+    if axis == image.ndim - 2:  # one for each channel, so that NumPy has long rows to work at
+        share = np.repeat(share, image.shape[-1], -1)
+    values = high - low
+    values *= share
+    values += low
+    return values
+
+
+def _picked(image: Pixels, axis: int, places: Pixels | slice) -> Pixels:
+    if isinstance(places, slice):
+        return image[(slice(None),) * axis + (places,)]
+    return image.take(places, axis)
 
 
 def nearest_neighbor(

@@ -40,6 +40,27 @@ def test_what_is_no_image_is_refused(decode):
         decode(b"no image")
 
 
+def between_all(images, size):
+    """Bilinear values by the formula, of every row and column."""
+    for axis, want in enumerate(size, 1):
+        have = images.shape[axis]
+        places = np.arange(want, dtype=np.float32) * (np.float32(have) / np.float32(want))
+        lower, upper = np.floor(places).astype(int), np.minimum(np.ceil(places), have - 1).astype(int)
+        share = (places - lower).astype(np.float32).reshape([-1 if n == axis else 1 for n in range(4)])
+        low = images.take(lower, axis).astype(np.float32)
+        images = low + (images.take(upper, axis).astype(np.float32) - low) * share
+    return images
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64", "int32"])
+@pytest.mark.parametrize("size", [(3, 4), (3, 20), (20, 4), (10, 9), (11, 10), (30, 40), (1, 1)])
+def test_bilinear_values_do_not_depend_on_how_many_pixels_are_looked_at(dtype, size):
+    images = (np.random.default_rng(1).random((2, 21, 19, 3)) * 255).astype(dtype)
+    before = images.copy()
+    assert resize.bilinear(images, size).tobytes() == between_all(images, size).tobytes()
+    assert np.array_equal(images, before)
+
+
 @pytest.mark.parametrize("change", [resize.bilinear, resize.nearest_neighbor, resize.bicubic, resize.area])
 def test_the_same_size_changes_no_pixel_and_a_size_of_0_is_refused(change):
     assert np.allclose(change(IMAGE[None], (4, 5)), IMAGE[None], atol=1e-4)
