@@ -54,7 +54,8 @@ from mpqueue.workers.records import (
 )
 from mpqueue.workers.reuse import Reuse
 
-_CHEAP_NS = 300_000
+_CHEAP_NS = 300_000  # of work may go to one worker in a row,
+_BUSY_WORKERS, _MOST_BUSY = 16, 4  # and that for each so many workers, which together give more than can be served
 _MAX_CHUNK = 50  # and not more than fit into the smallest pipes, which unprivileged users with many get
 _STEAL_AFTER_NS = 300_000  # taking back costs about 5 µs: not worth it for work that is nearly done
 _STEAL_WAIT_S = 0.001
@@ -347,7 +348,8 @@ class Dispatcher:
     def _note_cost(self, item_ns: int) -> None:
         self._item_ns += (item_ns - self._item_ns) >> 4
         item_ns = self._item_ns + 1
-        self.chunk = min(self._max_chunk, max(1, _CHEAP_NS // item_ns))
+        row_ns = _CHEAP_NS * min(self._num_workers // _BUSY_WORKERS or 1, _MOST_BUSY)
+        self.chunk = min(self._max_chunk, max(1, row_ns // item_ns))
         self.lot = max(self.chunk, min(self._max_lot, _CHEAP_NS * self._num_workers // item_ns))
 
     def _enter_notice(

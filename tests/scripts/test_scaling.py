@@ -251,3 +251,22 @@ def test_the_guide_tells_what_copies_cost_by_the_committed_figures():
     text = " ".join((DOCS / "clusters.md").read_text("utf-8").split())
     assert f"would take {once['rate']:,} of them per second" in text
     assert f"as by way of an object store, {thrice['rate']:,}." in text
+
+
+def test_what_one_trainer_serves_is_timed_with_each_number_of_workers():
+    served = script("parts.scaling.served")
+    found = served.measure(num_rounds=1)
+    assert set(found.dispatched_us) == set(served.WORKERS)
+    assert all(1 < rounds[0] < 10_000 for rounds in found.dispatched_us.values())
+    assert 1 < found.opened_us[0] < 10_000
+
+
+@pytest.mark.parametrize(("slowest_us", "word"), [(12.0, "reached"), (13.0, "MISSED")])
+def test_what_one_trainer_serves_is_told_of_the_best_rounds(slowest_us, word):
+    served = script("parts.scaling.served")
+    found = served.Served({16: [36.0, 10.0, 16.0], 32: [11.0] * 3, 64: [46.0, slowest_us, 26.0]}, [4.0, 5.0, 4.0])
+    assert found.rate(16) == pytest.approx(1e6 / 14)
+    lines = served.report(found)
+    assert lines[1].split() == ["16", "10.0", "16.0", "71,429"]
+    assert lines[-2] == "the rate with 64 workers is 0.80 of that with 16, the middle of all rounds"
+    assert lines[-1] == f"60,000 batches/s wanted: {word}"

@@ -196,6 +196,8 @@ def test_only_few_workers_are_looked_through_at_every_wait(monkeypatch, num_work
     [
         (16, 128, 250_000, 1, 19),  # one every 16 µs
         (64, 512, 1_000_000, 1, 19),
+        (64, 512, 500_000, 2, 38),  # where four times as many give as much, each message is for as many
+        (1024, 8192, 500_000, 2, 614),
         (16, 128, 10_000, 29, 32),  # not more than a quarter of what may be ahead
         (16, 40, 250_000, 1, 8),  # each worker has two
         (16, 32, 250_000, 1, 1),

@@ -12,6 +12,7 @@ From the ground up; a module imports only from its own line and the lines above 
     trainer.py      a trainer: the real ledger, dispatcher and slots
     simulation.py   all of them together, until they run evenly
     costs.py        what a batch costs a trainer on this machine
+    served.py       what one trainer can serve, by the number of its workers
     table.py        the table of the guide, whose figures are in figures.json
     command.py      the command line
 """

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 
-from parts.scaling import costs, paper, table
+from parts.scaling import costs, paper, served, table
 from parts.scaling.cluster import LAYOUTS, Cluster
 from parts.scaling.simulation import Outcome, outcome
 
@@ -17,6 +17,8 @@ def main(about: str) -> int:
         print(table.markdown(table.load()))
     elif options.pop("table"):
         print(table.markdown(table.load()))
+    elif options.pop("served"):
+        print("\n".join(served.report(served.measure())))
     else:
         seed, timed = options.pop("seed"), options.pop("timed")
         try:
@@ -56,6 +58,9 @@ def _parser(about: str) -> argparse.ArgumentParser:
         )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the times that batches take")
     parser.add_argument("--timed", action="store_true", help="time the trainer's cost of a batch, for --record-us")
+    parser.add_argument(
+        "--served", action="store_true", help="time what one trainer with a CPU of its own can serve: some seconds"
+    )
     parser.add_argument("--table", action="store_true", help="print the table of the guide, of the committed figures")
     parser.add_argument("--write", action="store_true", help="simulate the table anew, and write its figures down")
     return parser

@@ -21,10 +21,10 @@ ROUNDS = 5  # the best counts: others use the machine, too
 
 def record_us(cluster: Cluster) -> float:
     """Return the microseconds of CPU that a batch costs a trainer of this cluster: from the deal to the views."""
-    return round(min(_dispatched_us(cluster) + _opened_us() for _ in range(ROUNDS)), 1)
+    return round(min(dispatched_us(cluster) + opened_us() for _ in range(ROUNDS)), 1)
 
 
-def _dispatched_us(cluster: Cluster) -> float:
+def dispatched_us(cluster: Cluster) -> float:
     """Time the dispatcher of one trainer that is busy all the time."""
     nodes = cluster.nodes // cluster.trainers
     busy = dataclasses.replace(
@@ -35,7 +35,7 @@ def _dispatched_us(cluster: Cluster) -> float:
         return made.measure(BATCHES).cpu_us
 
 
-def _opened_us() -> float:
+def opened_us() -> float:
     """Time what is done with a batch that is handed out: views of its slot, and the end of the lease."""
     ring = Ring(1, 1, copy=False)
     try:
