@@ -78,8 +78,7 @@ def test_the_stream_goes_on_after_ctrl_c_in_next():
                     os.kill(TRAINER, signal.SIGINT)
                 return super().__getitem__(index)
 
-        import tempfile
-        TRAINER, FUSE = os.getpid(), tempfile.mkdtemp() + "/fuse"
+        TRAINER, FUSE = os.getpid(), os.path.dirname(OUT) + "/fuse"
         enqueuer = OrderedEnqueuer(Slow(), True)
         enqueuer.start(1, 1)
         found = []

@@ -176,8 +176,7 @@ def test_sigpipe_with_the_default_handler_kills_neither_trainer_nor_worker(metho
                     os.kill(os.getpid(), signal.SIGKILL)
                 return super().__getitem__(index)
 
-        import tempfile
-        FUSE = tempfile.mkdtemp() + "/fuse"
+        FUSE = os.path.dirname(OUT) + "/fuse"
         for _ in range(3):
             enqueuer = OrderedEnqueuer(Dying(), True, start_method={method!r})
             enqueuer.start(2)

@@ -281,8 +281,7 @@ def _test_pause_here(place, backend):
     said, _ = ran(f"""
         from helpers.faults import Fault, numbers
         from helpers.hooks import Faulty
-        import tempfile
-        fuse = tempfile.mkdtemp() + "/fuse"
+        fuse = os.path.dirname(OUT) + "/fuse"
         enqueuer = OrderedEnqueuer(Faulty({place!r}, Fault("sigstop-sigcont", fuse)))
         enqueuer.start({2 * (backend == "thread")}, 4)
         say(*numbers(enqueuer.get(), 6), os.path.exists(fuse))

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections import Counter
@@ -35,10 +36,16 @@ def can_mount() -> bool:
 
 def killed_trainer(chance: random.Random) -> Tally:
     """Start a trainer, kill it at any moment, and see that nothing is left a second later."""
+    with tempfile.TemporaryDirectory(prefix="soak") as folder:  # with the trainer's own, which it cannot remove
+        return _killed_trainer(chance, folder)
+
+
+def _killed_trainer(chance: random.Random, folder: str) -> Tally:
     mark = uuid.uuid4().hex
     process = subprocess.Popen(
         [sys.executable, _SCRIPT, "--round", str(chance.randrange(1 << 32)), "--endless"],
-        env=os.environ | {_MARK: mark}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+        env=os.environ | {_MARK: mark, "TMPDIR": folder},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     time.sleep(chance.uniform(0.0, 2.0))
     kind = "trainer killed"
