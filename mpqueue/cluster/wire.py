@@ -24,8 +24,9 @@ or spill, and the end of either side is the end of the connection, seen in a mil
 
 Both sides wait for many things in one `poll`, so neither a send nor a receive may block. What is sent is a queue of
 views, not copies: the bytes of a slot stay as they are until the trainer grants it again, which it does after it has
-had them. What is received is parsed by a generator that yields what it needs next: a number of bytes, which it is
-given, or a view that is to be filled.
+had them. The kernel copies what it takes: `sendfile` would not, and an agent that is short of memory gives back slots
+as soon as they are sent, before the trainer has had them. What is received is parsed by a generator that yields what
+it needs next: a number of bytes, which it is given, or a view that is to be filled.
 
 Whoever connects first proves that he was sent by the trainer: by a token that has travelled through Ray. With
 ``RAY_USE_TLS=1`` the connection is encrypted, and both sides authenticated, by Ray's own certificates.
