@@ -288,7 +288,7 @@ def time_to_look():
 
 def test_an_agent_that_falls_silent_is_given_up(cluster, expected, stopped):
     with Gate() as gate, Loader(
-        Waiting(gate.address), workers=2, backend="ray", ray_options={"deadline_s": 1}, restarts=0, **OPTIONS
+        Waiting(gate.address), workers=2, backend="ray", ray_options={"deadline_s": 3}, restarts=0, **OPTIONS
     ) as loader:  # fmt: skip
         got = taken(loader)
         arrival = gate.arrival()
@@ -302,10 +302,10 @@ def test_an_agent_that_falls_silent_is_given_up(cluster, expected, stopped):
 
 def test_a_busy_trainer_takes_no_agent_for_lost(other):
     """It holds the interpreter for longer than the deadline; what the agent has said meanwhile counts."""
-    with Loader(Told(), workers=1, backend="ray", ray_options=on(other) | {"deadline_s": 0.5}, **OPTIONS) as loader:
+    with Loader(Told(), workers=1, backend="ray", ray_options=on(other) | {"deadline_s": 2}, **OPTIONS) as loader:
         batches = iter(loader)
         next(batches)
-        hold_the_interpreter(1.5)
+        hold_the_interpreter(2.5)
         assert len(list(batches)) == 23
         assert loader.statistics().deaths == 0
 
