@@ -44,7 +44,7 @@ class Check(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a check that has ended said: its exit status, 0 if all is well, its seconds, and what it has written."""
+    """The end of a check: its exit status, 0 if all is well, its seconds, and what it has written."""
 
     name: str
     status: int

@@ -1,4 +1,4 @@
-"""What one trainer can serve that has a CPU of its own, by the number of its workers.
+"""Rates that one trainer can serve with a CPU of its own, by the number of its workers.
 
 Workers that only sleep cost more CPU than a machine of few has, so that what arrives is what they leave of it. Here one
 process plays them all: the trainer is the real one, behind real pipes with real reports, and its CPU time is taken.
