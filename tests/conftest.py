@@ -36,12 +36,14 @@ def pytest_collection_finish():
 _PURE = {"golden", "parsing", "compat", "readers"}
 # Where it matters how nurseries start and die, each test has its own; so has one that reads what workers print.
 _ABOUT_STARTS = {"workers", "system", "memory", "monitor", "cluster"}
+_NOT_ABOUT_STARTS = {"test_kept_generators.py", "test_randomness.py", "test_sources.py", "test_table.py"}  # but there
 _READING = {"capfd", "capfdbinary"}
 
 
 def _shares_nursery(request):
     is_fresh = request.node.get_closest_marker("fresh_nursery") is not None
-    return not (is_fresh or _ABOUT_STARTS & set(request.path.parts) or _READING & set(request.fixturenames))
+    is_about_starts = _ABOUT_STARTS & set(request.path.parts) and request.path.name not in _NOT_ABOUT_STARTS
+    return not (is_fresh or is_about_starts or _READING & set(request.fixturenames))
 
 
 def _footprint(request):
