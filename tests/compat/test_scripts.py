@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.forked import Launcher
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = sorted((HERE / "scripts").glob("*.py"))
@@ -19,22 +20,43 @@ OF_RECORDS = [path for path in SCRIPTS if re.search(r"(TextLine|TFRecord|FixedLe
 STARTS_OTHERS = {"queue_of_two_programs"}  # which start themselves once more, by their command line
 
 
-def printed_by(script, module, folder, workers="thread", **more):
-    told = {"WORK": str(folder), "MPQUEUE_WORKERS": workers, **more}
-    return output_of([str(HERE / "launch.py"), module, str(script)], ROOT, **told)
+@pytest.fixture(scope="session")
+def launcher():
+    with Launcher("mpqueue.compat.v1", "mpqueue.workers.launcher") as made:
+        yield made
 
 
-def output_of(arguments, *paths, **variables):
-    path = [*map(str, paths), *filter(None, [os.environ.get("PYTHONPATH")])]
+@pytest.fixture
+def output_of(launcher, tmp_path):
+    """Runs a script with its arguments, and returns the JSON that it has printed."""
+
+    def run(command, *paths, forked=True, **variables):
+        path = os.pathsep.join([*map(str, paths), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environ = os.environ | variables | {"PYTHONPATH": path, "WORK": str(tmp_path), "CUDA_VISIBLE_DEVICES": "-1"}
+        run = launcher.run if forked else in_a_new_interpreter
+        status, printed, errors = run(command, tmp_path, environ, timeout=280)
+        assert status == 0, errors[-2000:]
+        return json.loads(printed)
+
+    return run
+
+
+def in_a_new_interpreter(command, folder, environ, timeout):
     done = subprocess.run(
-        [sys.executable, *arguments],
-        env=os.environ | variables | {"PYTHONPATH": os.pathsep.join(path), "CUDA_VISIBLE_DEVICES": "-1"},
-        capture_output=True,
-        text=True,
-        timeout=280,
+        [sys.executable, *map(str, command)], cwd=folder, env=environ, capture_output=True, text=True, timeout=timeout
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def printed_by(output_of):
+    """Runs a script with a module in TensorFlow's place."""
+
+    def run(script, module, workers="thread", **more):
+        command = [HERE / "launch.py", module, script]
+        return output_of(command, ROOT, forked=script.stem not in STARTS_OTHERS, MPQUEUE_WORKERS=workers, **more)
+
+    return run
 
 
 def expected_of(script):
@@ -43,20 +65,20 @@ def expected_of(script):
 
 @pytest.mark.parametrize("workers", ["thread", "process"])
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_a_script_prints_what_it_prints_with_tensorflow(script, workers, tmp_path):
-    assert printed_by(script, "mpqueue.compat.v1", tmp_path, workers) == expected_of(script)
+def test_a_script_prints_what_it_prints_with_tensorflow(script, workers, printed_by):
+    assert printed_by(script, "mpqueue.compat.v1", workers) == expected_of(script)
 
 
 @pytest.mark.parametrize("script", OF_RECORDS, ids=lambda path: path.stem)
-def test_a_script_prints_the_same_record_by_record(script, tmp_path):
-    assert printed_by(script, "mpqueue.compat.v1", tmp_path, RECORD_BY_RECORD="1") == expected_of(script)
+def test_a_script_prints_the_same_record_by_record(script, printed_by):
+    assert printed_by(script, "mpqueue.compat.v1", RECORD_BY_RECORD="1") == expected_of(script)
 
 
 @pytest.mark.parametrize("workers", ["thread", "process"])
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_emits_what_it_emits_with_tensorflow(script, workers, tmp_path):
-    told = {"WORK": str(tmp_path), "TF_MODULE": "mpqueue.compat.v1", "MPQUEUE_WORKERS": workers}
-    emitted = output_of([str(script)], HERE / "examples", ROOT, **told)
+def test_an_example_emits_what_it_emits_with_tensorflow(script, workers, output_of):
+    told = {"TF_MODULE": "mpqueue.compat.v1", "MPQUEUE_WORKERS": workers}
+    emitted = output_of([script], HERE / "examples", ROOT, **told)
     assert_alike(emitted, json.loads((HERE / "examples" / "expected" / f"{script.stem}.json").read_text("utf-8")))
 
 
@@ -76,8 +98,8 @@ def assert_alike(got, expected):
 
 
 @pytest.fixture(scope="module")
-def tensorflow(tmp_path_factory):
-    """Takes the place of `printed_by`: one process imports TensorFlow, and a fork of it runs each script."""
+def run_by_tensorflow(tmp_path_factory):
+    """One process imports TensorFlow, and a fork of it runs each script."""
     errors = tmp_path_factory.mktemp("tensorflow") / "errors"
     with (
         errors.open("w") as stderr,
@@ -91,7 +113,7 @@ def tensorflow(tmp_path_factory):
         ) as launcher,
     ):
 
-        def printed(script, _module, folder):
+        def printed(script, folder):
             output = folder / "printed.json"
             print(
                 json.dumps({"script": str(script), "work": str(folder), "output": str(output)}),
@@ -109,6 +131,10 @@ def tensorflow(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed")
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_that_is_what_tensorflow_prints(script, tmp_path, tensorflow):
-    printed = printed_by if script.stem in STARTS_OTHERS else tensorflow
-    assert printed(script, TENSORFLOW, tmp_path) == expected_of(script)
+def test_that_is_what_tensorflow_prints(script, tmp_path, run_by_tensorflow, printed_by, request):
+    if script.stem not in STARTS_OTHERS:
+        assert run_by_tensorflow(script, tmp_path) == expected_of(script)
+    elif request.config.getoption("stock"):
+        assert printed_by(script, TENSORFLOW) == expected_of(script)
+    else:
+        pytest.skip("two programs that import TensorFlow take 20 s: with --stock")

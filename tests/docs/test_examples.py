@@ -5,11 +5,11 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from helpers.forked import Launcher
 from helpers.pages import ROOT, blocks
 
 import mpqueue
@@ -52,8 +52,14 @@ NOT_RUN = {
 }
 
 
+@pytest.fixture(scope="session")
+def launcher():
+    with Launcher("mpqueue.workers.launcher") as made:
+        yield made
+
+
 @pytest.mark.parametrize("block", PYTHON, ids=str)
-def test_a_python_block_runs_as_it_stands(block, tmp_path):
+def test_a_python_block_runs_as_it_stands(block, tmp_path, launcher):
     """In a process of its own, without a word on stderr; frameworks have words of their own there."""
     frameworks = re.findall(r"^import (jax|keras|ray|tensorflow|torch)\b", block.text, re.M)
     for name in frameworks:
@@ -61,16 +67,10 @@ def test_a_python_block_runs_as_it_stands(block, tmp_path):
             pytest.skip(f"{name} is not installed")
     script = tmp_path / "example.py"
     script.write_text(block.text)
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(Path(mpqueue.__file__).parents[1]), "KERAS_BACKEND": "jax"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr
-    assert frameworks or done.stderr == ""
+    environ = os.environ | {"PYTHONPATH": str(Path(mpqueue.__file__).parents[1]), "KERAS_BACKEND": "jax"}
+    status, _, errors = launcher.run([script], tmp_path, environ, timeout=280)
+    assert status == 0, errors
+    assert frameworks or errors == ""
 
 
 def test_every_block_is_python_or_shell_or_what_they_print():
