@@ -33,6 +33,7 @@ class Launcher:
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (_TESTS, _ROOT)))},
                 pass_fds=[theirs.fileno()],
             )
+        self._heard(None)  # for who looks at processes, it is what it is from now on
 
     def __enter__(self):
         return self
@@ -73,6 +74,7 @@ def serve():
         importlib.import_module(module)
     sys.path.remove(str(_TESTS))
     with socket.socket(fileno=int(sys.argv[1])) as orders:
+        orders.send(b"ready")
         while True:
             words, files, *_ = socket.recv_fds(orders, 1 << 20, 2)
             if not words:
