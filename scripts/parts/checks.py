@@ -98,9 +98,8 @@ def main() -> int:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(
-        f"{text}\n"
-    )  # at once: `print` writes the end of a line apart, where another thread may come between
+    # At once: `print` writes the end of a line apart, where another thread may come between.
+    sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 

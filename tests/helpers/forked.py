@@ -8,11 +8,15 @@ import contextlib
 import importlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
 import tempfile
+import types
 from pathlib import Path
+
+import numpy as np
 
 _ROOT, _TESTS = Path(__file__).resolve().parents[2], Path(__file__).resolve().parents[1]
 _SERVE = "from helpers import forked; program = forked.serve(); exec(program, vars(__import__('__main__')))"
@@ -90,11 +94,6 @@ def serve():
 
 
 def _become(order, files):
-    import random
-    import types
-
-    import numpy as np
-
     os.setsid()
     os.chdir(order["folder"])
     for number, file in zip((1, 2), files, strict=True):
