@@ -1,7 +1,8 @@
 """Programs that begin in a fork of an interpreter that has imported mpqueue, which is most of what a short one costs.
 
 The interpreter is a process of its own, which has run nothing else. A program is its module ``__main__``, and ends as
-any interpreter does; it has its own folder, arguments, environment, standard streams and random numbers.
+any interpreter does; it has its own folder, arguments, environment, standard streams and random numbers. What it leaves
+in the folder for temporary files, as examples do, goes with that.
 """
 
 import contextlib
@@ -52,8 +53,13 @@ class Launcher:
         Raises:
             TimeoutError: It did not end within so many seconds; it was killed.
         """
-        order = {"command": [*map(str, command)], "folder": str(folder), "environ": environ}
-        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        with (
+            tempfile.TemporaryDirectory(prefix="run", ignore_cleanup_errors=True) as temporary,
+            tempfile.TemporaryFile("w+") as out,
+            tempfile.TemporaryFile("w+") as err,
+        ):
+            environ = environ | {"TMPDIR": temporary}
+            order = {"command": [*map(str, command)], "folder": str(folder), "environ": environ}
             socket.send_fds(self._socket, [json.dumps(order).encode()], [out.fileno(), err.fileno()])
             pid = int(self._heard(timeout))
             try:
