@@ -6,6 +6,7 @@ import hypothesis
 import pytest
 from helpers import parked
 from helpers.footprint import DEADLOCK_S, Footprint, collect, left_behind
+from helpers.new_nurseries import NewNurseries, start_new
 
 import mpqueue
 from mpqueue.workers import launcher
@@ -40,10 +41,17 @@ _NOT_ABOUT_STARTS = {"test_kept_generators.py", "test_randomness.py", "test_sour
 _READING = {"capfd", "capfdbinary"}
 
 
+# These are about the interpreter that is started, too; in the others it is forked from one that stands by.
+_ABOUT_INTERPRETERS = {"test_nursery.py", "test_hash_seed.py", "test_limits.py"}
+
+
+def _is_fresh(request):
+    return request.node.get_closest_marker("fresh_nursery") is not None
+
+
 def _shares_nursery(request):
-    is_fresh = request.node.get_closest_marker("fresh_nursery") is not None
     is_about_starts = _ABOUT_STARTS & set(request.path.parts) and request.path.name not in _NOT_ABOUT_STARTS
-    return not (is_fresh or is_about_starts or _READING & set(request.fixturenames))
+    return not (_is_fresh(request) or is_about_starts or _READING & set(request.fixturenames))
 
 
 def _footprint(request):
@@ -68,11 +76,24 @@ def _leaves_nothing_at_the_end():
     assert not left, f"the tests left behind: {left}"
 
 
+@pytest.fixture(scope="session")
+def _new_nurseries(_leaves_nothing_at_the_end):
+    with NewNurseries() as nurseries:
+        yield nurseries
+
+
+@pytest.fixture(autouse=True)
+def _starts_nurseries(request):
+    """What matters is seldom that a nursery is a new interpreter."""
+    is_new = _is_fresh(request) or request.path.name in _ABOUT_INTERPRETERS or _PURE & set(request.path.parts)
+    launcher._start_interpreter = start_new if is_new else request.getfixturevalue("_new_nurseries").start
+
+
 _last_path = None
 
 
 @pytest.fixture(autouse=True)
-def _leaves_nothing(request):
+def _leaves_nothing(request, _starts_nurseries):
     """Each test begins in an empty graph, and leaves no process, thread, descriptor, segment or mapping behind.
 
     One healthy parked nursery may stay for the next test of the same file; see `helpers.parked`.

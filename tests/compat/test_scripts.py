@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.forked import Launcher
+from helpers.forked import Interpreter
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = sorted((HERE / "scripts").glob("*.py"))
@@ -22,7 +22,7 @@ STARTS_OTHERS = {"queue_of_two_programs"}  # which start themselves once more, b
 
 @pytest.fixture(scope="session")
 def launcher():
-    with Launcher("mpqueue.compat.v1", "mpqueue.workers.launcher") as made:
+    with Interpreter("mpqueue.compat.v1", "mpqueue.workers.launcher") as made:
         yield made
 
 

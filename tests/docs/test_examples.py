@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from helpers.forked import Launcher
+from helpers.forked import Interpreter
 from helpers.pages import ROOT, blocks
 
 import mpqueue
@@ -54,7 +54,7 @@ NOT_RUN = {
 
 @pytest.fixture(scope="session")
 def launcher():
-    with Launcher("mpqueue.workers.launcher") as made:
+    with Interpreter("mpqueue.workers.launcher") as made:
         yield made
 
 

@@ -19,7 +19,7 @@ from mpqueue.workers.launcher import LauncherGone, Nursery
 
 def nurseries():
     living = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
-    return [p for p in living if "nursery" in " ".join(p.cmdline())]
+    return [p for p in living if p.name() == "mpqueue-nursery"]
 
 
 def is_alive(process):

@@ -44,7 +44,7 @@ _OF_ALL_WORKERS = {"unpickling", "worker-init", "push-to-worker"}  # one worker 
 
 
 @pytest.fixture(autouse=True)
-def _leaves_nothing():
+def _leaves_nothing(_starts_nurseries):
     """As for all tests, but for nurseries that are parked: the next cell takes them."""
     before = _footprint()
     yield
