@@ -4,11 +4,10 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 
+MODULES = ("numpy", "mpqueue.service.consumer")  # what it imports
 _SCRIPT = """
 import json, os, sys
 import numpy as np
@@ -86,16 +85,21 @@ class Puppet:
     """A consumer of a server.
 
     Args:
+        interpreter: A `helpers.forked.Interpreter`, of which its process is a fork.
         name: Of the server.
         options: Of `mpqueue.attach`.
     """
 
-    def __init__(self, name, **options):
+    def __init__(self, interpreter, name, **options):
         options = {"timeout": 30.0} | options
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _SCRIPT, name, json.dumps(options)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        theirs_in, ours_in = os.pipe()
+        ours_out, theirs_out = os.pipe()
+        descriptors = {0: theirs_in, 1: theirs_out, 2: 2}
+        arguments = ["-c", name, json.dumps(options)]
+        self.process = interpreter.start(_SCRIPT, arguments, descriptors, environ=os.environ)
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self._commands, self._answers = open(ours_in, "w"), open(ours_out)
         self.is_attached = False
 
     def attached(self):
@@ -108,12 +112,12 @@ class Puppet:
     def tell(self, command):
         """Have it do something, without waiting."""
         self.attached()
-        self.process.stdin.write(f"{command}\n")
-        self.process.stdin.flush()
+        self._commands.write(f"{command}\n")
+        self._commands.flush()
 
     def answer(self):
         """Return what came of the command that was told first, of those that were not answered."""
-        line = self.process.stdout.readline()
+        line = self._answers.readline()
         if not line:
             raise EOFError(f"the consumer has ended with {self.process.wait()}")
         found = json.loads(line)
@@ -136,10 +140,10 @@ class Puppet:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.process.pid, signal.SIGCONT)
         with contextlib.suppress(OSError):
-            self.process.stdin.close()
+            self._commands.close()
         self.process.kill()
         self.process.wait()
-        self.process.stdout.close()
+        self._answers.close()
 
     def __enter__(self):
         return self

@@ -14,7 +14,8 @@ from contextlib import ExitStack
 
 import numpy as np
 import pytest
-from helpers.puppets import Indices, Puppet, Raised
+from helpers.forked import Interpreter
+from helpers.puppets import MODULES, Indices, Puppet, Raised
 
 import mpqueue
 from mpqueue.errors import ServiceError
@@ -26,11 +27,17 @@ def _home(tmp_path, monkeypatch):
     monkeypatch.setenv("MPQUEUE_HOME", str(tmp_path / "servers"))
 
 
+@pytest.fixture(scope="module")
+def interpreter():
+    with Interpreter(*MODULES) as made:
+        yield made
+
+
 @pytest.fixture
-def puppets():
+def puppets(interpreter):
     """Make consumers that end with the test."""
     with ExitStack() as stack:
-        yield lambda *args, **kwargs: stack.enter_context(Puppet(*args, **kwargs))
+        yield lambda *args, **kwargs: stack.enter_context(Puppet(interpreter, *args, **kwargs))
 
 
 def firsts(batches):
