@@ -32,7 +32,7 @@ _VARIABLE, _SIZE = "GLIBC_TUNABLES", "glibc.cpu.x86_non_temporal_threshold"
 @functools.cache
 def keep_freed_memory() -> None:
     """Show the allocator one large block; once per process, and inherited by forked ones."""
-    bytearray(_LARGE_BLOCK_BYTES)  # never touched, so no page of it is ever there
+    bytes(_LARGE_BLOCK_BYTES)  # from `calloc`, which touches no page of it; a `bytearray` would write all of them
 
 
 def with_large_copies_uncached(environ: Mapping[str, str]) -> dict[str, str]:
