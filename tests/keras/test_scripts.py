@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 from helpers.fitting import BACKEND
+from helpers.lean import lean_environ
 
 HERE = Path(__file__).parent
 HEAD = """
@@ -51,14 +52,10 @@ model.fit(fast, epochs=1, verbose=0)
 
 def run(code, *, timeout=280, **environ):
     """A script that is fed to Python, as its standard error says whether anything went wrong."""
-    done = subprocess.run(
-        [sys.executable, "-"],
-        input=code,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environ},
-    )
+    with lean_environ(TF_CPP_MIN_LOG_LEVEL="3", **environ) as environ:
+        done = subprocess.run(
+            [sys.executable, "-"], input=code, capture_output=True, text=True, timeout=timeout, env=environ
+        )
     assert done.returncode == 0, done.stderr
     return done
 
@@ -108,12 +105,9 @@ def test_all_of_this_holds_on_every_backend(backend):
     if importlib.util.find_spec(backend) is None:
         pytest.skip("not installed")
     files = [str(HERE / name) for name in ("test_fit.py", "test_epochs.py", "test_workers.py")]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files],
-        capture_output=True,
-        text=True,
-        timeout=1150,
-        cwd=HERE.parent.parent,
-        env={**os.environ, "KERAS_BACKEND": backend, "MPQUEUE_ONE_BACKEND": "1"},
-    )
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files]
+    with lean_environ(KERAS_BACKEND=backend, MPQUEUE_ONE_BACKEND="1") as environ:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=1150, cwd=HERE.parent.parent, env=environ
+        )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
