@@ -99,13 +99,13 @@ print(history["loss"])
 @pytest.mark.parametrize("backend", ["jax", "tensorflow"])  # torch, and test_loaders.py: by hand, they take minutes
 @pytest.mark.timeout(1200)
 @pytest.mark.slow
-def test_all_of_this_holds_on_every_backend(backend):
+def test_what_may_depend_on_the_backend_holds_on_every_one(backend):
     if backend == BACKEND:
         pytest.skip("the other tests run on it")
     if importlib.util.find_spec(backend) is None:
         pytest.skip("not installed")
     files = [str(HERE / name) for name in ("test_fit.py", "test_epochs.py", "test_workers.py")]
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not any_backend", *files]
     with lean_environ(KERAS_BACKEND=backend, MPQUEUE_ONE_BACKEND="1") as environ:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=1150, cwd=HERE.parent.parent, env=environ

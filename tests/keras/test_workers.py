@@ -46,6 +46,7 @@ def test_workers_live_across_epochs_and_validations(delivered):
     assert not seen.training & seen.validation
 
 
+@pytest.mark.any_backend
 def test_a_killed_worker_costs_no_batch_and_no_hang(tmp_path):
     expected = fit(as_py_dataset(marked.Marked()))
     assert_same(fit(accelerate(marked.Killing(str(tmp_path)), 2)), expected)
@@ -67,6 +68,7 @@ def raised_by_fit(dataset, **options):
     return type(error), "\n".join([str(error), *getattr(error, "__notes__", [])])
 
 
+@pytest.mark.any_backend
 def test_an_item_that_kills_every_worker_ends_the_fit_with_an_error():
     kind, text = raised_by_fit(accelerate(Deadly(), 2, restarts=1))
     assert kind is WorkerDied or BACKEND == "tensorflow"
@@ -92,6 +94,7 @@ def draws(delivered, program_seed=1, **options):
     return [tuple(batch[1:].tolist()) for batch in delivered.batches][-15:]
 
 
+@pytest.mark.any_backend
 def test_no_two_batches_draw_the_same_numbers_and_the_seed_of_keras_reproduces_them(delivered):
     first = draws(delivered)
     for numbers in zip(*first, strict=True):
@@ -100,6 +103,7 @@ def test_no_two_batches_draw_the_same_numbers_and_the_seed_of_keras_reproduces_t
     assert not set(draws(delivered, program_seed=2)) & set(first)
 
 
+@pytest.mark.any_backend
 def test_a_seed_of_its_own_makes_the_draws_independent_of_the_program(delivered):
     first = draws(delivered, seed=3)  # in another order in another program
     assert sorted(draws(delivered, program_seed=2, seed=3)) == sorted(first)
@@ -122,6 +126,7 @@ def test_a_dataset_that_cannot_be_pickled_is_inherited_by_fork_with_a_warning(de
     assert pids(marks)
 
 
+@pytest.mark.any_backend
 def test_a_dataset_that_cannot_be_pickled_is_refused_where_a_start_method_was_asked_for():
     with pytest.raises(Exception, match=r"source\.lock cannot be pickled"):
         fit(accelerate(Locked(), 2, start_method="spawn"), kind="built")
@@ -131,6 +136,7 @@ def living_workers():
     return [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.any_backend
 def test_shutdown_leaves_no_process_of_a_fit_that_is_over():
     before = {child.pid for child in living_workers()}
     fit(accelerate(marked.Marked(), 2), validation_data=accelerate(marked.Marked(), 1))
@@ -139,6 +145,7 @@ def test_shutdown_leaves_no_process_of_a_fit_that_is_over():
     assert [command for command in left.values() if "resource_tracker" not in " ".join(command)] == []
 
 
+@pytest.mark.any_backend
 def test_shutdown_in_the_middle_of_a_fit_costs_nothing_but_time():
     class Ending(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
