@@ -119,6 +119,15 @@ class Killing(Marked):
         return super().__getitem__(index)
 
 
+class Deadly(Marked):
+    """Item 3 ends each worker that computes it."""
+
+    def __getitem__(self, index):
+        if index == 3 and mpqueue.worker_info() is not None:
+            os._exit(3)
+        return super().__getitem__(index)
+
+
 class Raising(Marked):
     """Item 3 raises in the second epoch."""
 
@@ -126,3 +135,10 @@ class Raising(Marked):
         if index == 3 and self.state > 1:
             raise LookupError("item 3 has gone bad")
         return super().__getitem__(index)
+
+
+def elements():
+    """Yield the worker's part of 6 batches: a source without a length."""
+    info, source = mpqueue.worker_info(), Marked(6)
+    for index in range(info.id, 6, info.num_workers):
+        yield source[index]

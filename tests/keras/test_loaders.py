@@ -198,15 +198,8 @@ def test_a_loader_that_was_resumed_goes_on_in_mid_epoch(delivered):
     assert delivered.take()[-8:] == expected[4:]
 
 
-def elements():
-    info = mpqueue.worker_info()
-    source = marked.Marked(6)
-    for index in range(info.id, 6, info.num_workers):
-        yield source[index]
-
-
 def test_a_generator_is_fitted_by_steps(delivered):
-    with Loader(elements, workers=2) as loader:
+    with Loader(marked.elements, workers=2) as loader:
         dataset = accelerate(loader)
         assert dataset.num_batches is None
         fit(dataset, steps_per_epoch=3, epochs=2, shuffle=False)

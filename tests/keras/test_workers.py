@@ -53,13 +53,6 @@ def test_a_killed_worker_costs_no_batch_and_no_hang(tmp_path):
     assert not psutil.pid_exists(int((tmp_path / "killed").read_text()))
 
 
-class Deadly(marked.Marked):
-    def __getitem__(self, index):
-        if index == 3 and mpqueue.worker_info() is not None:
-            os._exit(3)
-        return super().__getitem__(index)
-
-
 def raised_by_fit(dataset, **options):
     """What a fit raises; on TensorFlow its own error, with the text of the dataset's."""
     with pytest.raises(Exception) as caught:
@@ -70,7 +63,7 @@ def raised_by_fit(dataset, **options):
 
 @pytest.mark.any_backend
 def test_an_item_that_kills_every_worker_ends_the_fit_with_an_error():
-    kind, text = raised_by_fit(accelerate(Deadly(), 2, restarts=1))
+    kind, text = raised_by_fit(accelerate(marked.Deadly(), 2, restarts=1))
     assert kind is WorkerDied or BACKEND == "tensorflow"
     assert "index 3" in text
     assert "It was tried 2 times" in text
