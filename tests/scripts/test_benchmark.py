@@ -278,8 +278,23 @@ def fonts(tmp_path_factory):
 
 
 def test_curves_are_written_as_figures_and_plots(fonts, monkeypatch, tmp_path):
-    """One file of each for every curve, and a verdict on the start of an epoch."""
+    """One file of each for every curve, and a verdict on the start of an epoch.
+
+    Two are drawn, of one and of several figures; a plot takes a second.
+    """
     curves, files = script("parts.benchmark.curves"), script("parts.benchmark.curve_files")
+    draw, drawn = files.draw_curve, {"batch size": [], "decode by workers": []}
+
+    def draw_or_touch(name, across, about, points, file):
+        assert (across, about) == (curves.CURVES[name].across, curves.CURVES[name].about)
+        assert [point[across] for point in points] == [*curves.CURVES[name].quick_points]
+        if name in drawn:
+            drawn[name].append(file)
+            draw(name, across, about, points, file)
+        else:
+            file.touch()
+
+    monkeypatch.setattr(files, "draw_curve", draw_or_touch)
     made = {
         "batches/s": 3.0,
         "GB/s": 2.0,
@@ -296,6 +311,7 @@ def test_curves_are_written_as_figures_and_plots(fonts, monkeypatch, tmp_path):
     written = {path.name for path in tmp_path.iterdir()}
     assert {"batch_size.json", "batch_size.png"} <= written
     assert len(written) == 2 * len(curves.CURVES)
+    assert all(file.read_bytes().startswith(b"\x89PNG") for (file,) in drawn.values())
     assert json.loads((tmp_path / "epochs.json").read_text())["points"][0]["batches/s"] == 3.0
     decoded = json.loads((tmp_path / "decode_by_workers.json").read_text())["points"]
     assert decoded[0]["mpqueue"] == 5.0 * script("parts.benchmark.workloads").WORKLOADS["decode"].per_batch
