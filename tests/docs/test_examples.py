@@ -9,7 +9,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from helpers.forked import Interpreter
 from helpers.pages import ROOT, blocks
 
 import mpqueue
@@ -52,25 +51,34 @@ NOT_RUN = {
 }
 
 
-@pytest.fixture(scope="session")
-def launcher():
-    with Interpreter("mpqueue.workers.launcher") as made:
-        yield made
+def frameworks_of(block):
+    return re.findall(r"^import (jax|keras|ray|tensorflow|torch)\b", block.text, re.M)
 
 
-@pytest.mark.parametrize("block", PYTHON, ids=str)
+@pytest.mark.parametrize("block", [block for block in PYTHON if frameworks_of(block) != ["torch"]], ids=str)
 def test_a_python_block_runs_as_it_stands(block, tmp_path, launcher):
     """In a process of its own, without a word on stderr; frameworks have words of their own there."""
-    frameworks = re.findall(r"^import (jax|keras|ray|tensorflow|torch)\b", block.text, re.M)
+    frameworks = frameworks_of(block)
     for name in frameworks:
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
+    errors = run(block, tmp_path, launcher)
+    assert frameworks or errors == ""
+
+
+@pytest.mark.parametrize("block", [block for block in PYTHON if frameworks_of(block) == ["torch"]], ids=str)
+def test_a_python_block_of_torch_runs_as_it_stands(block, tmp_path, launcher_with_torch):
+    run(block, tmp_path, launcher_with_torch)
+
+
+def run(block, tmp_path, launcher):
+    """Run a block, and return what it wrote to stderr."""
     script = tmp_path / "example.py"
     script.write_text(block.text)
     environ = os.environ | {"PYTHONPATH": str(Path(mpqueue.__file__).parents[1]), "KERAS_BACKEND": "jax"}
     status, _, errors = launcher.run([script], tmp_path, environ, timeout=280)
     assert status == 0, errors
-    assert frameworks or errors == ""
+    return errors
 
 
 def test_every_block_is_python_or_shell_or_what_they_print():
