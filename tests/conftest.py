@@ -34,7 +34,9 @@ def pytest_collection_finish():
 
 
 # Thousands of quick tests, of which few fork or map anything; those that do are looked at together, after the last test.
-_PURE = {"golden", "parsing", "compat", "readers"}
+_PURE = {"golden", "parsing", "compat", "readers", "test_glossary.py"}
+# The trees of all modules, which the first keeps, make a collection take a quarter of a second, also after it.
+_PURE |= {"test_architecture.py", "test_extras.py", "test_public_names.py"}
 # Where it matters how nurseries start and die, each test has its own; so has one that reads what workers print.
 _ABOUT_STARTS = {"workers", "system", "memory", "monitor", "cluster"}
 _NOT_ABOUT_STARTS = {"test_kept_generators.py", "test_randomness.py", "test_sources.py", "test_table.py"}  # but there
