@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from helpers.lean import lean_environ
 from helpers.numbered import Broken, Mixed, Numbered, numbers_of
 
 import mpqueue
@@ -317,6 +318,7 @@ import keras, numpy as np
 from helpers.marked import Marked
 import mpqueue, mpqueue.tf
 
+eagerly = keras.backend.backend() == "tensorflow"  # for short loaders: to trace each fit's graph costs most
 given = []
 give = mpqueue.tf._Feed.give
 def spy(feed, epoch):
@@ -384,7 +386,7 @@ def model_of(kind):
     model = keras.Sequential([keras.layers.Dense(1)])
     if kind == "built":
         model.build((None, 4))
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", run_eagerly=eagerly)
     return model
 
 class Given(Marked):
@@ -429,5 +431,8 @@ def test_a_fit_takes_one_epoch_of_the_loader_for_each_of_its_own(backend):
     programs = [HEAD.format(tests=str(Path(__file__).parents[1]), backend=backend), FIT, SHORT]
     if backend == "jax":
         programs += [READS_AHEAD, SHORT]
-    done = subprocess.run([sys.executable, "-c", "".join(programs)], capture_output=True, text=True, timeout=280)
+    with lean_environ() as environ:
+        done = subprocess.run(
+            [sys.executable, "-c", "".join(programs)], capture_output=True, text=True, timeout=280, env=environ
+        )
     assert done.returncode == 0, done.stderr[-3000:]
