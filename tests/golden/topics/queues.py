@@ -91,8 +91,10 @@ class Script:
             case "start":
                 self.calls[step["id"]] = self.check(self.call(step["step"]), step["expect"], step["step"], where)
             case "finish":
-                self.settle()
                 call, inner = self.calls[step["id"]]
+                if step["expect"] != {"blocked": True}:
+                    call.thread.join(DEADLOCK_S)  # one that was just freed counts as waiting until it runs again
+                self.settle()
                 self.check(call, step["expect"], inner, where)
             case "still_blocked":
                 self.settle()
