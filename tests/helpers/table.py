@@ -77,8 +77,8 @@ IMPOSSIBLE = [
         ("nursery",), _ALL_BUT_TYPICAL, ("spawn",), "it is the nursery of forked workers, which has these cells"
     ),
     Impossible(
-        tuple(place for place in PLACES if place not in (*_NURSERY, "worker-init", "on-epoch-end")),
-        _ALL_BUT_TYPICAL, ("spawn",), "a spawned worker is at the very code of a forked one, which has these cells",
+        tuple(place for place in PLACES if place not in _NURSERY), _ALL_BUT_TYPICAL, ("spawn",),
+        "a spawned worker is at the very code of a forked one, and so is the trainer: these cells are there",
     ),
     Impossible(_SLOT, KINDS, _LOCAL, "there is no slot and no record: batches and exceptions are handed on as they are"),
     Impossible(("idle", "epoch-end"), KINDS, ("thread",), "an idle thread runs none of the user's code"),
