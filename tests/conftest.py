@@ -1,5 +1,6 @@
 """Options of the whole suite, and the proof that each test leaves nothing behind."""
 
+import gc
 import signal
 
 import hypothesis
@@ -74,6 +75,7 @@ def _leaves_nothing_at_the_end():
     before = _own_footprint()
     yield
     mpqueue.shutdown()
+    gc.unfreeze()  # what `collect` has left out
     left = left_behind(_own_footprint, before)
     assert not left, f"the tests left behind: {left}"
 

@@ -4,23 +4,21 @@ import contextlib
 import gc
 import os
 import signal
-import sys
 import threading
 import time
 
 DEADLOCK_S = 60.0  # passing it means that something hangs; nothing is measured by it
 
 
-_num_modules = 0
+_SLOW_S = 0.002  # of CPU time
 
 
 def collect():
-    """Collect garbage; what was imported meanwhile is not looked at again: it costs 100 ms with torch, 500 with Keras."""
-    global _num_modules
+    """Collect garbage; where that is slow, what is left is not looked at again: it costs 500 ms beside Keras."""
+    begun = time.thread_time()
     gc.collect()
-    if len(sys.modules) > _num_modules + 50:
+    if time.thread_time() - begun > _SLOW_S:
         gc.freeze()
-        _num_modules = len(sys.modules)
 
 
 def children_of(pid):
