@@ -8,8 +8,8 @@ Who writes what, each under the lock of the pipeline but where something else is
     engine       when the stream began and ended
 
 A batch is timed if `EVERY_NS` have passed since the one before it of the same worker was: so batches that take longer
-are all timed, and of faster ones a sample, each for as many as came since; with many workers, processes, each waits
-longer. That costs nothing for the others. Whoever reads takes no lock.
+are all timed, and of faster ones a sample, each for as many as came since. (A worker process waits twice as long after
+a fast one, and longer still with many workers.) That costs nothing for the others. Whoever reads takes no lock.
 """
 
 from collections.abc import Callable

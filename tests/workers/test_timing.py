@@ -12,7 +12,7 @@ BEGAN_NS = 1_000_000_000
 
 @pytest.mark.parametrize(
     ("num_workers", "compute_ns", "pause"),
-    [(1, 1000, 1), (4, 1000, 1), (16, 1000, 4), (64, 1000, 16), (64, EVERY_NS, 1), (64, EVERY_NS - 1, 16)],
+    [(1, 1000, 2), (8, 1000, 2), (16, 1000, 4), (64, 1000, 16), (64, EVERY_NS, 1), (64, EVERY_NS - 1, 16)],
 )
 def test_the_next_batch_to_be_timed_is_later_with_many_workers(monkeypatch, num_workers, compute_ns, pause):
     """All that are timed would cost the trainer more than what they tell."""
