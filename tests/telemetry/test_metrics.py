@@ -129,8 +129,9 @@ def test_scalars_are_in_the_files_of_tensorboard(tmp_path):
             log(step)
     (file,) = tmp_path.iterdir()
     data = file.read_bytes()
-    for tag in (b"mpqueue/train/batches_per_s", b"mpqueue/train/wait_share", b"mpqueue/train/compute_p95_s"):
+    for tag in (b"mpqueue/train/batches_per_s", b"mpqueue/train/wait_share"):
         assert data.count(tag) == 3
+    assert 1 <= data.count(b"mpqueue/train/compute_p95_s") <= 3  # of such fast batches the first is sure to be timed
 
 
 def test_scalars_are_of_the_time_since_the_call_before():

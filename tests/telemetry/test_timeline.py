@@ -253,7 +253,7 @@ def test_events_are_written_before_they_are_many(tmp_path):
     assert named(json.loads((tmp_path / "run.json").read_text()), "X").count("compute 1999") == 1
 
 
-def test_of_fast_batches_a_worker_draws_one_in_ten_ms_and_of_slow_ones_all(tmp_path):
+def test_of_fast_batches_a_worker_draws_one_in_twenty_ms_and_of_slow_ones_all(tmp_path):
     drawn = Timeline(str(tmp_path / "run.json"), "a test")
     drawn.begin(2)
     began = timeline.clock_ns() - 100_000_000
@@ -261,7 +261,7 @@ def test_of_fast_batches_a_worker_draws_one_in_ten_ms_and_of_slow_ones_all(tmp_p
     are_drawn = [
         drawn.batch(worker, (number, 0, number), began + at_ms * 1_000_000, stages)
         for number, (worker, at_ms, stages) in enumerate(
-            [(0, 0, fast), (0, 6, fast), (1, 6, fast), (0, 11, fast), (0, 12, slow), (0, 18, slow), (0, 24, fast)]
+            [(0, 0, fast), (0, 12, fast), (1, 12, fast), (0, 21, fast), (0, 22, slow), (0, 28, slow), (0, 44, fast)]
         )
     ]
     drawn.end()
