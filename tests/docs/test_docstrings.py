@@ -3,15 +3,11 @@
 import dataclasses
 import importlib.util
 import inspect
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from helpers.docstrings import arguments, documented, examples, sections, undescribed
-from helpers.pages import DOCS
+from helpers.pages import DOCS, run_example
 
 import mpqueue
 import mpqueue.keras
@@ -90,7 +86,7 @@ def test_every_argument_is_described_where_it_stands():
 
 
 @pytest.mark.parametrize("example", [example for example in EXAMPLES if "torch" not in example.module], ids=str)
-def test_an_example_of_a_docstring_runs_as_it_stands(example, tmp_path, monkeypatch):
+def test_an_example_of_a_docstring_runs_as_it_stands(example, tmp_path, monkeypatch, launcher):
     monkeypatch.chdir(tmp_path)
     framework = next((needed for module, needed in OF_FRAMEWORKS.items() if example.module.startswith(module)), None)
     if framework is None:
@@ -98,17 +94,9 @@ def test_an_example_of_a_docstring_runs_as_it_stands(example, tmp_path, monkeypa
         return
     if importlib.util.find_spec(framework) is None:
         pytest.skip(f"{framework} is not installed")
-    environment = os.environ | {"PYTHONPATH": str(Path(mpqueue.__file__).parents[1]), "KERAS_BACKEND": "jax"}
-    done = subprocess.run(
-        [sys.executable, "-c", example.text], env=environment, capture_output=True, text=True, timeout=280
-    )
-    assert done.returncode == 0, done.stderr
+    run_example(example.text, tmp_path, launcher)
 
 
 @pytest.mark.parametrize("example", [example for example in EXAMPLES if "torch" in example.module], ids=str)
 def test_an_example_of_a_docstring_of_torch_runs_as_it_stands(example, tmp_path, launcher_with_torch):
-    script = tmp_path / "example.py"
-    script.write_text(example.text)
-    environment = os.environ | {"PYTHONPATH": str(Path(mpqueue.__file__).parents[1])}
-    status, _, errors = launcher_with_torch.run([script], tmp_path, environment, timeout=280)
-    assert status == 0, errors
+    run_example(example.text, tmp_path, launcher_with_torch)

@@ -1,15 +1,13 @@
 """Every fenced block of the README and of the documents is run, or in the one list here that says why it is not."""
 
 import importlib.util
-import os
 import re
 import shlex
 import subprocess
 import tomllib
-from pathlib import Path
 
 import pytest
-from helpers.pages import ROOT, blocks
+from helpers.pages import ROOT, blocks, run_example
 
 import mpqueue
 from mpqueue.__main__ import main
@@ -62,23 +60,13 @@ def test_a_python_block_runs_as_it_stands(block, tmp_path, launcher):
     for name in frameworks:
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
-    errors = run(block, tmp_path, launcher)
+    errors = run_example(block.text, tmp_path, launcher)
     assert frameworks or errors == ""
 
 
 @pytest.mark.parametrize("block", [block for block in PYTHON if frameworks_of(block) == ["torch"]], ids=str)
 def test_a_python_block_of_torch_runs_as_it_stands(block, tmp_path, launcher_with_torch):
-    run(block, tmp_path, launcher_with_torch)
-
-
-def run(block, tmp_path, launcher):
-    """Run a block, and return what it wrote to stderr."""
-    script = tmp_path / "example.py"
-    script.write_text(block.text)
-    environ = os.environ | {"PYTHONPATH": str(Path(mpqueue.__file__).parents[1]), "KERAS_BACKEND": "jax"}
-    status, _, errors = launcher.run([script], tmp_path, environ, timeout=280)
-    assert status == 0, errors
-    return errors
+    run_example(block.text, tmp_path, launcher_with_torch)
 
 
 def test_every_block_is_python_or_shell_or_what_they_print():

@@ -1,5 +1,6 @@
 """The README and the pages of the documents, and what tests look for in them."""
 
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +37,16 @@ def blocks():
         matches = _BLOCK.finditer(page.read_text("utf-8"))
         found += [Block(name_of(page), number, *match.groups()) for number, match in enumerate(matches)]
     return [block for block in found if not block.language.startswith("{")]
+
+
+def run_example(text, folder, interpreter):
+    """Run an example in a fork of a `helpers.forked.Interpreter`; return what it wrote to stderr."""
+    script = folder / "example.py"
+    script.write_text(text)
+    environ = os.environ | {"PYTHONPATH": str(ROOT), "KERAS_BACKEND": "jax"}
+    status, _, errors = interpreter.run([script], folder, environ, timeout=280)
+    assert status == 0, errors
+    return errors
 
 
 def prose(page):
