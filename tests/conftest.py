@@ -42,8 +42,6 @@ _PURE |= {"test_architecture.py", "test_extras.py", "test_public_names.py"}
 _ABOUT_STARTS = {"workers", "system", "memory", "monitor", "cluster"}
 _NOT_ABOUT_STARTS = {"test_kept_generators.py", "test_randomness.py", "test_sources.py", "test_table.py"}  # but there
 _READING = {"capfd", "capfdbinary"}
-
-
 # These are about the interpreter that is started, too; in the others it is forked from one that stands by.
 _ABOUT_INTERPRETERS = {"test_nursery.py", "test_hash_seed.py", "test_limits.py"}
 
@@ -88,7 +86,7 @@ def _new_nurseries(_leaves_nothing_at_the_end):
 
 @pytest.fixture(autouse=True)
 def _starts_nurseries(request):
-    """What matters is seldom that a nursery is a new interpreter."""
+    """Nurseries of a test are forks of an interpreter that stands by, but where it matters that they are new ones."""
     is_new = _is_fresh(request) or request.path.name in _ABOUT_INTERPRETERS or _PURE & set(request.path.parts)
     launcher._start_interpreter = start_new if is_new else request.getfixturevalue("_new_nurseries").start
 

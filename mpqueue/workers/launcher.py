@@ -128,17 +128,26 @@ def _kind_of(*, spawn: bool) -> _Kind:
     return _Kind(spawn, hash_seed.chosen_hash_seed(os.environ))
 
 
-def _start_interpreter(fds: list[int], salt: str) -> "subprocess.Popen[bytes]":
-    """Start a nursery, which finds these descriptors under the same numbers."""
+def _interpreter_flags() -> list[str]:
     import subprocess
 
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
     # -P: with -c, an empty path entry would let a file of the working directory stand in for a module.
-    command = [sys.executable, *flags, "-P", "-c", NURSERY_CODE, *sys.path, *map(str, fds)]
-    environ = hash_seed.with_hash_seed(with_large_copies_uncached({**os.environ, **_ONE_THREAD}), salt)
+    return [*flags, "-P"]
+
+
+def _nursery_environ(salt: str) -> dict[str, str]:
+    return hash_seed.with_hash_seed(with_large_copies_uncached({**os.environ, **_ONE_THREAD}), salt)
+
+
+def _start_interpreter(fds: list[int], salt: str) -> "subprocess.Popen[bytes]":
+    """Start a nursery, which finds these descriptors under the same numbers."""
+    import subprocess
+
+    command = [sys.executable, *_interpreter_flags(), "-c", NURSERY_CODE, *sys.path, *map(str, fds)]
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited until it knows to ignore it
     try:
-        return subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, env=environ)
+        return subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, env=_nursery_environ(salt))
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 

@@ -4,8 +4,9 @@ The interpreter is a process of its own, which has run nothing else. What it for
 for it, not its own (Linux can do that: `CLONE_PARENT`): so whoever asked waits for it, and signals it, as it does with
 what it has started itself. A program is its module ``__main__``; it has the folder, arguments, environment, descriptors
 and random numbers of a new one, and ends as that does. The kernel shows it with the command and the environment of the
-interpreter, and it inherits that one's limits and signals: where these matter, a test starts a new interpreter. The one that is
-forked has no threads, also none of OpenBLAS, which the end of a program would wait for.
+interpreter, and it inherits that one's limits and signals: where these matter, a test starts a new interpreter. The one
+that is forked has no threads, also none of OpenBLAS, which the end of a program would wait for. It ends when whoever
+has started it closes the socket of the orders, or dies.
 
 Where there is no such fork, each program has an interpreter of its own, which becomes it.
 """
@@ -28,11 +29,10 @@ import types
 from pathlib import Path
 
 _ROOT, _TESTS = Path(__file__).resolve().parents[2], Path(__file__).resolve().parents[1]
-_SERVE = "from helpers import forked; forked.serve(); exec(forked.program, vars(__import__('__main__')))"
+_SERVE = "from helpers import forked; exec(forked.serve(), vars(__import__('__main__')))"
 _SYS_CLONE = {("linux", "x86_64"): 56, ("linux", "aarch64"): 220}.get((sys.platform, platform.machine()))
 _CLONE_PARENT = 0x8000
 _ORDERS, _ABOVE = 63, 64  # descriptors: of the orders, and more than any that a program asks for by its number
-program = None  # in a fork: its code
 
 
 class Child:
@@ -128,7 +128,6 @@ class Interpreter:
         order = {
             "code": code if isinstance(code, str) else None,
             "argv": [*map(str, arguments)],
-            "path": [*sys.path],
             "folder": str(folder or os.getcwd()),
             "environ": dict(self._environ if environ is None else environ),
             "numbers": [*descriptors],
@@ -174,7 +173,7 @@ class Interpreter:
 
 
 def serve():
-    """Return in each fork that is asked for, as the program; end the process when nobody is there to ask."""
+    """Return the code of a program in each fork that is asked for; end the process when nobody is there to ask."""
     for module in sys.argv[2:]:
         importlib.import_module(module)
     assert not _SYS_CLONE or len(os.listdir("/proc/self/task")) == 1, "what was imported has started threads"
@@ -191,7 +190,7 @@ def serve():
             for file in files:
                 os.close(file)
             orders.send(str(pid).encode())
-    _become(json.loads(words), files)
+    return _become(json.loads(words), files)
 
 
 def _fork():
@@ -205,7 +204,6 @@ def _fork():
 
 
 def _become(order, files):
-    global program
     if order["new_session"]:
         os.setsid()
     os.chdir(order["folder"])
@@ -220,11 +218,11 @@ def _become(order, files):
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()
     sys.argv = order["argv"]
-    sys.path[:] = order["path"]
+    script = sys.argv[0]
+    path = [os.path.dirname(script), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.path[:] = [*path, *[folder for folder in sys.path if folder not in ("", str(_TESTS), *path)]]
     main = sys.modules["__main__"] = types.ModuleType("__main__")
-    program = order["code"]
-    if program is None:
-        main.__file__ = sys.argv[0]
-        path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-        sys.path[:] = [os.path.dirname(sys.argv[0]), *path, *[folder for folder in sys.path[1:] if folder not in path]]
-        program = compile(Path(sys.argv[0]).read_text("utf-8"), sys.argv[0], "exec")
+    if order["code"] is not None:
+        return order["code"]
+    main.__file__ = script
+    return compile(Path(script).read_text("utf-8"), script, "exec")

@@ -5,16 +5,13 @@ CPUs, what is asked of a new interpreter by environment variables), a nursery is
 outside of these tests.
 """
 
-import contextlib
 import os
 import resource
 import signal
-import subprocess
 import sys
 
 from helpers import forked
 
-from mpqueue.memory.glibc import with_large_copies_uncached
 from mpqueue.system import hash_seed
 from mpqueue.workers import launcher
 from mpqueue.workers.nursery import NURSERY_CODE
@@ -41,16 +38,16 @@ class NewNurseries:
 
     def __init__(self):
         self._salt = hash_seed.chosen_hash_seed(os.environ)
-        flags = [*subprocess._args_from_interpreter_flags(), "-P"]
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            self._interpreter = forked.Interpreter("mpqueue.workers.nursery", flags=flags, environ=self._environ())
+            self._interpreter = forked.Interpreter(
+                "mpqueue.workers.nursery",
+                flags=launcher._interpreter_flags(),
+                environ=launcher._nursery_environ(self._salt),
+            )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._inherited, self._pid = _inherited(), os.getpid()
-
-    def _environ(self):
-        return hash_seed.with_hash_seed(with_large_copies_uncached({**os.environ, **launcher._ONE_THREAD}), self._salt)
 
     def start(self, fds, salt):
         """Start a nursery, as `launcher._start_interpreter` does."""
@@ -58,11 +55,9 @@ class NewNurseries:
             return start_new(fds, salt)
         with open(os.devnull) as nothing:
             descriptors = {0: nothing.fileno(), 1: 1, 2: 2, **{fd: fd for fd in fds}}
-            with contextlib.suppress(FileNotFoundError):
-                return self._interpreter.start(
-                    NURSERY_CODE, ["-c", *sys.path, *fds], descriptors, environ=self._environ()
-                )
-        return start_new(fds, salt)
+            # In a folder that is there; it is sent the trainer's at each start.
+            where = {"folder": "/", "environ": launcher._nursery_environ(salt)}
+            return self._interpreter.start(NURSERY_CODE, ["-c", *sys.path, *fds], descriptors, **where)
 
     def __enter__(self):
         return self
