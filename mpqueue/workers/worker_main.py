@@ -175,8 +175,8 @@ def exit_status(leaving: SystemExit) -> int:
 class _Timing:
     """Times one batch every `EVERY_NS`, and reports its times together with its outcome.
 
-    To time a batch costs both sides some 10 µs: that is a hundredth of what short ones cost, if so many are timed. So
-    a worker times one of these in twice the time, and with many workers fewer still.
+    To time a batch costs both sides some 10 µs. One in `EVERY_NS` would add a hundredth to the cost of short batches:
+    after one of these a worker waits twice as long, and longer still where there are many workers.
 
     Args:
         put: Writes a report.
