@@ -72,6 +72,10 @@ class Gathered:
         self._costs.pop((one.workload, one.name), None)
         self._service.pop((one.workload, one.name), None)
 
+    def add_broken_round(self, number: int, error: RuntimeError) -> None:
+        """Keep why a round, the first of which is 1, was not finished."""
+        self._failed[f"round {number}", "mpqueue or a floor"] = str(error).strip().splitlines()[-1]
+
     def results(self) -> Results:
         """Return all findings."""
         return Results(

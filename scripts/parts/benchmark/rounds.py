@@ -62,7 +62,7 @@ def plan(workloads: Iterable[str], feeds: list[str], num_workers: int, seconds: 
 
 
 def measure(planned: list[Measurement], num_rounds: int, gathered: Gathered, told: Callable[[str], None]) -> Results:
-    """Play all rounds; an interrupt after the first one ends them, and whole rounds count: all of it takes an hour.
+    """Play all rounds; what ends them after the first one leaves the whole ones, for all of it takes an hour.
 
     Args:
         planned: The measurements of one round.
@@ -72,6 +72,7 @@ def measure(planned: list[Measurement], num_rounds: int, gathered: Gathered, tol
 
     Raises:
         KeyboardInterrupt: Ctrl-C in the first round.
+        RuntimeError: A measurement of mpqueue, or of a floor, failed in the first round; in a later one it is reported.
     """
     for number in range(num_rounds):
         playing = copy.deepcopy(gathered)
@@ -80,6 +81,11 @@ def measure(planned: list[Measurement], num_rounds: int, gathered: Gathered, tol
         except KeyboardInterrupt:
             if number == 0:
                 raise
+            break
+        except RuntimeError as error:
+            if number == 0:
+                raise
+            gathered.add_broken_round(number + 1, error)
             break
         gathered = playing
     return gathered.results()

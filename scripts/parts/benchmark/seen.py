@@ -51,7 +51,7 @@ class Seen:
 
 SEEN = {
     "seen tiny": Seen("(32, 16) float32 and labels, with and without being seen", "tiny", 75, 20),
-    "seen decode": Seen("32 JPEG files, with and without being seen", "decode", 3, 1),
+    "seen decode": Seen("32 JPEG files, with and without being seen", "decode", 1, 1),
 }
 WAYS = ("times", "trace", "monitor")
 
