@@ -4,6 +4,7 @@ A spec becomes a `ReadSpec` once. It keeps a *recipe* for each header that it ha
 dictionary look-up, and views of one structured array: an array of a batch is a field of it.
 """
 
+import marshal
 import operator
 import pickle
 import struct
@@ -34,6 +35,7 @@ class Recipe(NamedTuple):
         pickle_at: Where the pickle of the other leaves begins.
         pickle_bytes: Its length, or more: what follows the end of a pickle is not read.
         buffers: Offsets and lengths of what it left outside.
+        is_marshalled: It is marshal's.
     """
 
     has_views: bool
@@ -43,6 +45,7 @@ class Recipe(NamedTuple):
     pickle_at: int
     pickle_bytes: int
     buffers: tuple[tuple[int, int], ...]
+    is_marshalled: bool = False
 
 
 def base_over(memory: Any, offset: int, nbytes: int, structure: np.dtype[Any] | None) -> Array:
@@ -84,9 +87,10 @@ class _Recipes(dict[bytes, Recipe]):
             structure = _structure_of(fields)
             take = None if structure is None or structure.names is None else _taking(structure.names)
             return Recipe(bool(fields), structure, take, tuple(fields), 0, 0, ())
-        pickle_at, pickle_bytes, *pairs = words[at:]
+        pickle_at, room, *pairs = words[at:]
         buffers = tuple(zip(pairs[::2], pairs[1::2], strict=True))
-        return Recipe(bool(fields or buffers), None, None, tuple(fields), pickle_at, pickle_bytes, buffers)
+        has_views = bool(fields or buffers)
+        return Recipe(has_views, None, None, tuple(fields), pickle_at, abs(room), buffers, room < 0)
 
 
 def _structure_of(fields: Sequence[tuple[tuple[int, ...], np.dtype[Any], int, Any]]) -> np.dtype[Any] | None:
@@ -151,9 +155,11 @@ class ReadSpec:
         objects: list[Any] = []
         if recipe.pickle_bytes:
             data = base[recipe.pickle_at : recipe.pickle_at + recipe.pickle_bytes]
-            objects = pickle.loads(
-                data.data, buffers=[base[start : start + length] for start, length in recipe.buffers]
-            )
+            if recipe.is_marshalled:
+                objects = marshal.loads(data.data)  # noqa: S302 - from whom pickles come, too
+            else:
+                buffers = [base[start : start + length] for start, length in recipe.buffers]
+                objects = pickle.loads(data.data, buffers=buffers)
         return self._build(iter(arrays), iter(objects))
 
 

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mpqueue import Loader, stack
+from mpqueue.errors import BatchTooLarge
 from mpqueue.memory.layout import Kind
 from mpqueue.memory.recipes import ReadSpec, base_over, load_spec
 from mpqueue.memory.writer import SlotWriter
@@ -52,6 +53,43 @@ def test_what_a_writer_has_placed_is_what_a_reader_finds(batches):
             writer.begin(slot, 0)
             writer.take([laid_out(tree, layout)])
             assert same(reader.read(writer.place(), slot), tree)
+
+
+def test_text_of_a_known_kind_is_bounded_too():
+    segment = PlainMemory(STRIDE)
+    writer, reader = SlotWriter(segment, STRIDE, 3000), Reader(segment.memory)
+    for text in ("a" * 10, "b" * 2900, "c" * 10):
+        writer.begin(0, 0)
+        writer.take([[text, "end"]])
+        assert reader.read(writer.place(), 0) == [text, "end"]
+    writer.begin(0, 0)
+    writer.take([["d" * 3000, "end"]])
+    with pytest.raises(BatchTooLarge, match="allows 3,000"):
+        writer.place()
+
+
+def test_text_of_a_known_kind_waits_for_memory(monkeypatch):
+    """What there is no memory for is not lost, and not half written: `place` may be called again."""
+    segment = PlainMemory(STRIDE)
+    writer, reader = SlotWriter(segment, STRIDE, None), Reader(segment.memory)
+    for _ in range(2):
+        writer.begin(0, 0)
+        writer.take([["a", "b"]])
+        assert reader.read(writer.place(), 0) == ["a", "b"]
+    long = ["c" * (STRIDE // 2), "d"]
+    writer.begin(0, writer.high_water)
+    writer.take([long])
+    with monkeypatch.context() as full, pytest.raises(OSError, match="full"):
+        full.setattr(segment, "reserve", raises(OSError("full")))
+        writer.place()
+    assert reader.read(writer.place(), 0) == long
+
+
+def raises(error):
+    def call(*_):
+        raise error
+
+    return call
 
 
 def whole(array):

@@ -1,6 +1,8 @@
 """Layout and recipes alone: what a batch is taken apart into, where it goes, and how it is put together again."""
 
 import dataclasses
+import enum
+import marshal
 import math
 import pickle
 import struct
@@ -260,6 +262,35 @@ def test_large_buffers_of_objects_stay_outside_of_the_pickle(nbytes, is_outside)
     assert same(pickle.loads(pickled.data, buffers=pickled.buffers), value)
 
 
+@pytest.mark.parametrize("plain", ["text", b"bytes", 2**70, 0.1, 1j, True, ["\ud800", "ä"] * 2, (b"", 1, 2.5)])
+def test_text_and_numbers_alone_are_marshalled(plain):
+    """Also one object many times, of which the bytes lie there once, as in a pickle."""
+    marshalled = pickle_objects([plain, plain])
+    assert marshalled.is_marshalled
+    assert marshal.loads(marshalled.data) == [plain, plain]
+    assert not pickle_objects([plain, None]).is_marshalled
+    same_text = [f"{'x' * 1000}"] * 100
+    assert len(pickle_objects([same_text]).data) < 2000
+
+
+class Word(str):  # noqa: SLOT000
+    """Text with a class of its own."""
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+@pytest.mark.parametrize("other", [np.float64(1), np.str_("a"), bytearray(b"a"), Word("a"), Number.ONE])
+def test_what_is_like_text_or_a_number_keeps_its_class(other):
+    """marshal would take it for one, or write the bytes of its buffer."""
+    for tree in ([other], [other, "a"], ["a", other], {"x": other}):
+        rebuilt, _ = through_memory(tree)
+        assert rebuilt == tree
+        leaves, wanted = (list(each.values()) if isinstance(each, dict) else each for each in (rebuilt, tree))
+        assert [*map(type, leaves)] == [*map(type, wanted)]
+
+
 def test_an_object_with_gaps_is_inside_as_a_copy_without():
     gaps = big(20_000)[::2].view(Tagged)
     pickled = pickle_objects([gaps, big(8192)])
@@ -310,7 +341,7 @@ def test_the_recipe_of_arrays_alone_is_a_structure_of_them():
     recipe = recipe_of((Kind.TUPLE, A, (Kind.ARRAY, U1, 2, False)), 64, 3, 0, 2, 5)
     assert recipe[:2] == (True, np.dtype({"names": ["0", "1"], "formats": [(F4, (3,)), (U1, (2, 5))],
                                           "offsets": [64, 0], "itemsize": 76}))  # fmt: skip
-    assert recipe[3:] == ((((3,), F4, 64, "C"), ((2, 5), U1, 0, "C")), 0, 0, ())
+    assert recipe[3:] == ((((3,), F4, 64, "C"), ((2, 5), U1, 0, "C")), 0, 0, (), False)
     base = base_over(bytearray(range(76)), 0, 76, recipe.structure)
     first, second = recipe.take(base)
     assert second.tolist() == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
@@ -344,6 +375,7 @@ def test_one_array_in_columns_is_enough_for_no_structure():
 def test_a_batch_without_arrays_has_no_views():
     assert recipe_of((Kind.LIST, NONE)) == Recipe(False, None, None, (), 0, 0, ())
     assert recipe_of(OBJECT, 64, 128) == Recipe(False, None, None, (), 64, 128, ())
+    assert recipe_of(OBJECT, 64, -128) == Recipe(False, None, None, (), 64, 128, (), is_marshalled=True)
 
 
 def test_the_recipe_of_objects_says_where_their_pickle_and_its_buffers_are():
@@ -383,7 +415,8 @@ def through_memory(tree):
             pairs += [start, buffer.nbytes]
         start, end = align(end), align(end) + room_for(len(pickled.data))
         memory[start : start + len(pickled.data)] = pickled.data
-        header += struct.pack(f"<{2 + len(pairs)}q", start, end - start, *pairs)
+        room = start - end if pickled.is_marshalled else end - start
+        header += struct.pack(f"<{2 + len(pairs)}q", start, room, *pairs)
     read = ReadSpec(load_spec(pickle.dumps(spec)))
     recipe = read.recipes[header]
     return read.rebuild(recipe, base_over(memory, 0, end, recipe.structure)), memory
