@@ -244,7 +244,12 @@ class PickledObjects(NamedTuple):
 def pickle_objects(objects: list[Any]) -> PickledObjects:
     """Pickle the objects of a batch, as `flatten` gives them, large contiguous buffers out-of-band."""
     if _MARSHALLED.issuperset(map(type, objects)):
-        return PickledObjects(marshal.dumps(objects, _MARSHAL_VERSION), [], is_marshalled=True)
+        try:
+            data = marshal.dumps(objects, _MARSHAL_VERSION)
+        except ValueError:
+            pass  # a text of 2 GiB and more: pickle has lengths for it
+        else:
+            return PickledObjects(data, [], is_marshalled=True)
     buffers: list[memoryview] = []
     keep_inside = collector(buffers, _SMALL_BUFFER_BYTES)
     try:

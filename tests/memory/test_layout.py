@@ -273,6 +273,23 @@ def test_text_and_numbers_alone_are_marshalled(plain):
     assert len(pickle_objects([same_text]).data) < 2000
 
 
+def test_a_text_that_marshal_cannot_measure_is_pickled():
+    """From 2 GiB on. These bytes are zeros that nobody has written, and nobody reads here."""
+    long = bytes(1 << 31)
+    with pytest.raises(ValueError, match="unmarshallable"):
+        marshal.dumps([long])
+    pickled = []
+
+    def dumps(objects, *_, **__):
+        pickled.append(objects)
+        return b"pickled"
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(layout.pickle, "dumps", dumps)
+        assert pickle_objects([long, "a"]) == (b"pickled", [], False)
+    assert pickled == [[long, "a"]]
+
+
 class Word(str):  # noqa: SLOT000
     """Text with a class of its own."""
 
