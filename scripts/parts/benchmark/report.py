@@ -127,6 +127,14 @@ def _wanted(results: Results) -> Iterator[str]:
         yield f"{workload}: {name} failed: {why}"
 
 
+def _targets(results: Results) -> Iterator[dict[str, object]]:
+    """Yield each ratio that is to be reached, where both rates were measured."""
+    for target in TARGETS:
+        ratio = results.ratio(target.workload, target.against, target.ours)
+        if ratio is not None:
+            yield dataclasses.asdict(target) | {"ratio": ratio}
+
+
 def _without(results: Results) -> Iterator[str]:
     """Yield a line for each peer that a workload of the service lacks."""
     for workload in sorted({workload for workload, _ in results.rates} & SERVICE.keys()):
@@ -153,7 +161,9 @@ def as_json(results: Results) -> str:
         "missing": results.missing,
         "failed": [[*key, why] for key, why in results.failed.items()],
     }
-    return json.dumps(document | {"verdicts": list(_wanted(results))}, indent=1)
+    document |= {"targets": list(_targets(results)), "verdicts": list(_wanted(results))}
+    document |= {"cost_heads": costs.HEADS, "cost_rows": list(costs.rows(results))}
+    return json.dumps(document, indent=1)
 
 
 def machine() -> str:

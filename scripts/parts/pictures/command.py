@@ -1,4 +1,4 @@
-"""Writes the pictures of the documents and the tables of docs/benchmarks.md."""
+"""Writes the pictures of the documents, and the tables of their pages that are drawn from data."""
 
 import argparse
 from collections.abc import Sequence
@@ -13,8 +13,7 @@ _BATCHES = ["tiny", "small", "image", "image in place", "decode", "tree"]
 
 def drawn() -> dict[str, str]:
     """Return the text of each picture, by the name of its file."""
-    sections = measured.load()
-    rows = sections["batches"]["rows"]
+    rows = measured.rows_of(measured.TABLES["batches"], measured.load())
     pictures = {
         "pipeline": processes.draw(),
         "slots": slots.draw(),
@@ -29,17 +28,15 @@ def drawn() -> dict[str, str]:
 
 
 def main(description: str, arguments: Sequence[str] | None = None) -> int:
-    """Write everything; with ``--results``, take a run into the data before."""
+    """Write everything; with ``--results``, another run becomes the data before."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--results", type=Path, help="what scripts/benchmark.py --json has written")
-    parser.add_argument("--section", default="batches", help="of docs/benchmarks.json, which it replaces")
+    parser.add_argument("--results", type=Path, help="what scripts/benchmark.py --json has written of a whole run")
     options = parser.parse_args(arguments)
-    sections = measured.load()
     if options.results:
-        columns = sections[options.section]["columns"]
-        sections[options.section] = measured.section_of(measured.results_from(options.results), columns)
-        measured.save(sections)
-    measured.PAGE.write_text(measured.page_drawn_anew(measured.PAGE.read_text("utf-8"), sections), "utf-8")
+        measured.save(measured.run_of(measured.results_from(options.results)))
+    run = measured.load()
+    for page in measured.PAGES:
+        page.write_text(measured.page_drawn_anew(page.read_text("utf-8"), run), "utf-8")
     FOLDER.mkdir(exist_ok=True)
     for name, text in drawn().items():
         (FOLDER / name).write_text(text, "utf-8")

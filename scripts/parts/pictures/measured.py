@@ -1,48 +1,100 @@
-"""The figures of the benchmarks: ``docs/benchmarks.json``, and the tables of docs/benchmarks.md that are made of it.
+"""The figures of the benchmarks: ``docs/benchmarks.json``, one run of all, and the tables of pages that are made of it.
 
-A table of the page stands behind a comment that names its section::
+What is drawn stands behind a comment that names one of `TABLES`, or `COSTS`, `WANTED` or `MACHINE`::
 
     <!-- drawn from benchmarks.json: batches -->
 """
 
+import dataclasses
 import json
 import re
 import statistics
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from parts.machine import ROOT
 
 DATA = ROOT / "docs" / "benchmarks.json"
-PAGE = ROOT / "docs" / "benchmarks.md"
-OURS = "mpqueue"
+PAGES = (ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "whole-run.md")
+OURS, ON_ONE_CORE = "mpqueue", " on one core"
 FLOORS = ("memcpy", "processes", "slots", "shared writes")
-_FIGURES = ("rate", "spread", "mpqueue has of it")  # columns of numbers
-_TABLE = re.compile(r"(?P<head><!-- drawn from benchmarks.json: (?P<section>[\w ]+) -->\n)(?:\|.*\n)*")
+COSTS, WANTED, MACHINE = "what each costs", "what was wanted", "the machine"
+COLUMNS = ("workload", "fed by", "rate", "spread", "mpqueue has of it", "wanted")
+_WORDS = ("workload", "fed by", "wanted")  # columns of words; the others have figures
+_DRAWN = re.compile(r"(?P<head><!-- drawn from benchmarks.json: (?P<name>[\w ]+) -->\n)(?:[|-].*\n)*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Some of the rows.
+
+    Attributes:
+        workloads: Those of which it has rows.
+        names: Which of the feeds, all if there is none.
+    """
+
+    workloads: tuple[str, ...]
+    names: tuple[str, ...] = ()
+
+
+_COPIED = ("tiny", "small", "small in place", "image", "image in place", "large", "large in place")
+_BATCHES = (*_COPIED, "decode", "ragged", "strings", "tree", "skewed")
+TABLES = {
+    "batches": Table(
+        (*_COPIED, "decode", "strings", "tree"),
+        (*FLOORS, OURS, "imap", "keras threads", "torch", "spdl", "faster-fifo"),
+    ),
+    "all batches": Table(_BATCHES),
+    "samples": Table(("samples", "small samples")),
+    "service": Table(
+        tuple(f"service {name}" for name in ("tiny", "broadcast", "decode", "split", "split small", "peers"))
+    ),
+    "other nodes": Table(tuple(f"ray {name}" for name in ("image", "small", "tiny", "decode"))),
+    "queues": Table(("queue", "queue of batches", "shuffled queue", "shuffle batch", "queue of images")),
+    "records": Table(("image records", "tabular records", "mixed records", "csv", "lines", "raw", "large records")),
+    "scripts of TensorFlow 1": Table(tuple(f"tf1 {name}" for name in ("csv", "tabular", "image", "jpeg", "fixed"))),
+}
 
 
 def load() -> dict[str, Any]:
-    """Return all sections, by name."""
+    """Return the run: its machine, workers and rounds, rows of rates, cells of costs, and what was wanted."""
     return json.loads(DATA.read_text("utf-8"))
 
 
-def save(sections: dict[str, Any]) -> None:
-    """Write all sections down, a line for each row."""
-    text = json.dumps(sections, indent=1, ensure_ascii=False)
-    DATA.write_text(re.sub(r"\n    +|\n   (?=[}])", " ", text) + "\n", "utf-8")
+def save(run: dict[str, Any]) -> None:
+    """Write the run down, a line for each row."""
+    text = json.dumps(run, indent=1, ensure_ascii=False)
+    DATA.write_text(re.sub(r"\n   +|\n  (?=[]}])", " ", text) + "\n", "utf-8")
 
 
-def section_of(results: dict[str, Any], columns: list[str]) -> dict[str, Any]:
-    """Return a section of what ``scripts/benchmark.py --json`` has written."""
+def run_of(results: dict[str, Any]) -> dict[str, Any]:
+    """Return the run as documents have it, of what ``scripts/benchmark.py --json`` has written."""
     rates = {(row["workload"], row["name"]): row["rates"] for row in results["rates"]}
     rows = []
     for row in results["rates"]:
-        told = {"workload": row["workload"], "name": row["name"], "rate": rounded(row["median"]), "unit": row["unit"]}
-        ours = rates.get((row["workload"], OURS))
-        if ours and not row["name"].startswith(OURS):
+        workload, name = row["workload"], row["name"]
+        told = {"workload": workload, "name": name, "rate": rounded(row["median"]), "unit": row["unit"]}
+        ours = rates.get((workload, OURS + ON_ONE_CORE if name.endswith(ON_ONE_CORE) else OURS))
+        if ours and not name.startswith(OURS):
             told["ratio"] = round(statistics.median(a / b for a, b in zip(ours, row["rates"], strict=True)), 2)
-        rows.append(told | {"spread": round(100 * row["spread"])})
-    return {"machine": f"{results['machine']}, {results['workers']} workers", "columns": columns, "rows": rows}
+        told["spread"] = round(100 * row["spread"])
+        wanted = [
+            _wanted(each) for each in results["targets"] if (each["workload"], each["against"]) == (workload, name)
+        ]
+        rows.append(told | ({"wanted": "; ".join(wanted)} if wanted else {}))
+    rounds = max(len(row["rates"]) for row in results["rates"])
+    run = {"machine": results["machine"], "workers": results["workers"], "rounds": rounds}
+    costs = [["workload", "fed by", *results["cost_heads"]]]
+    costs += [[workload, name, *cells] for workload, name, cells in results["cost_rows"]]
+    return run | {"rows": rows, "costs": costs, "wanted": results["verdicts"]}
+
+
+def _wanted(target: dict[str, Any]) -> str:
+    """Return what a row was to be exceeded by, and whether it was."""
+    in_another_way = "" if target["ours"] == OURS else f" ({target['ours']}: {target['ratio']:.2f})"
+    reached = "reached" if target["ratio"] >= target["at_least"] else "missed"
+    return f"{target['at_least']:g}{in_another_way}: {reached}"
 
 
 def rounded(rate: float) -> float:
@@ -50,16 +102,31 @@ def rounded(rate: float) -> float:
     return round(rate, 2) if rate < 100 else round(rate)
 
 
-def markdown(section: dict[str, Any]) -> str:
-    """Return the table of a section."""
-    columns = section["columns"]
-    rules = ["---:" if column in _FIGURES else "---" for column in columns]
-    lines = [f"| {' | '.join(columns)} |", f"|{'|'.join(rules)}|"]
-    for row in section["rows"]:
-        spread = f"±{row['spread']}%" if "spread" in row else ""
-        cells = [row["workload"], row["name"], f"{row['rate']:,} {row['unit']}", spread, ratio_of(row)]
-        lines.append(f"| {' | '.join([*cells, row.get('wanted', '')][: len(columns)])} |")
-    return "".join(f"{line}\n" for line in lines)
+def rows_of(table: Table, run: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of a table, workload by workload."""
+    return [
+        row
+        for workload in table.workloads
+        for row in run["rows"]
+        if row["workload"] == workload and (not table.names or row["name"] in table.names)
+    ]
+
+
+def markdown(rows: Iterable[dict[str, Any]]) -> str:
+    """Return a table of rates."""
+    rows = list(rows)
+    columns = COLUMNS if any("wanted" in row for row in rows) else COLUMNS[:-1]
+    lines = []
+    for row in rows:
+        cells = [row["workload"], row["name"], f"{row['rate']:,} {row['unit']}", f"±{row['spread']}%", ratio_of(row)]
+        lines.append([*cells, row.get("wanted", "")][: len(columns)])
+    return _table(columns, lines)
+
+
+def _table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rules = ["---" if column in _WORDS else "---:" for column in columns]
+    rows = [f"| {' | '.join(cells)} |\n" for cells in lines]
+    return f"| {' | '.join(columns)} |\n|{'|'.join(rules)}|\n{''.join(rows)}"
 
 
 def ratio_of(row: dict[str, Any]) -> str:
@@ -68,14 +135,24 @@ def ratio_of(row: dict[str, Any]) -> str:
     return "" if ratio is None else f"{ratio:.2f}" if ratio < 100 else f"{ratio:.0f}"
 
 
-def page_drawn_anew(page: str, sections: dict[str, Any]) -> str:
-    """Return the page's text with each table as the data have it."""
-    return _TABLE.sub(lambda found: found["head"] + markdown(sections[found["section"]]), page)
+def page_drawn_anew(page: str, run: dict[str, Any]) -> str:
+    """Return the page's text with each table, and the list, as the data have it."""
+    return _DRAWN.sub(lambda found: found["head"] + _drawn(found["name"], run), page)
 
 
-def sections_of(page: str) -> list[str]:
-    """Return the names of the sections that a page has tables of."""
-    return [found["section"] for found in _TABLE.finditer(page)]
+def _drawn(name: str, run: dict[str, Any]) -> str:
+    if name == WANTED:
+        return "".join(f"- {line}\n" for line in run["wanted"])
+    if name == MACHINE:
+        return f"- {run['machine']}\n- {run['workers']} workers, {run['rounds']} rounds\n"
+    if name == COSTS:
+        return _table(run["costs"][0], run["costs"][1:])
+    return markdown(rows_of(TABLES[name], run))
+
+
+def names_of(page: str) -> list[str]:
+    """Return what a page has drawn from the data."""
+    return [found["name"] for found in _DRAWN.finditer(page)]
 
 
 def results_from(file: Path) -> dict[str, Any]:
