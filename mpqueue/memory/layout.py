@@ -73,6 +73,7 @@ _PLAIN = frozenset({bytes, str, int, float, complex, bool})
 # Of lists and tuples only those are objects that are plain. All else marshal would refuse, or take for its bytes.
 _MARSHALLED = _PLAIN | _CONTAINERS.keys()
 _MARSHAL_VERSION = 4  # which every Python reads that mpqueue runs on
+_PICKLE = struct.Struct("<2q")
 _NONE: tuple[Any, ...] = (Kind.NONE,)
 _OBJECT: tuple[Any, ...] = (Kind.OBJECT,)
 Spec: TypeAlias = tuple[Any, ...]
@@ -234,11 +235,19 @@ def make_plan(
 
 
 class PickledObjects(NamedTuple):
-    """The objects of a batch: their pickle, the buffers that it left outside, and whether it is marshal's."""
+    """The objects of a batch: their pickle, the buffers that it left outside, and whether marshal has written it."""
 
     data: bytes
     buffers: list[memoryview]
     is_marshalled: bool = False
+
+    def place(self, end: int) -> tuple[int, int, bytes]:
+        """Return where the pickle begins behind that end, its room, and what the header says of both.
+
+        The room of what marshal has written is negative there.
+        """
+        start, room = align(end), room_for(len(self.data))
+        return start, room, _PICKLE.pack(start, -room if self.is_marshalled else room)
 
 
 def pickle_objects(objects: list[Any]) -> PickledObjects:

@@ -35,7 +35,7 @@ class Recipe(NamedTuple):
         pickle_at: Where the pickle of the other leaves begins.
         pickle_bytes: Its length, or more: what follows the end of a pickle is not read.
         buffers: Offsets and lengths of what it left outside.
-        is_marshalled: It is marshal's.
+        is_marshalled: marshal has written it, and not pickle.
     """
 
     has_views: bool

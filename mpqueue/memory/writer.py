@@ -25,12 +25,10 @@ from mpqueue.memory.layout import (
     flatten,
     make_plan,
     pickle_objects,
-    room_for,
     spec_of,
 )
 from mpqueue.memory.segment import Segment
 
-_PICKLE = struct.Struct("<2q")  # where it begins, and its room; that of marshal's is negative
 _MAX_TARGETS = 8192  # lists of arrays, one for each pair of a signature and a slot
 
 
@@ -121,15 +119,13 @@ class SlotWriter(GrantedSlot):
     def _place_pickle(self, known: _Known, objects: PickledObjects) -> Placed:
         """For a batch of a known signature that has nothing to copy but a pickle: the way of lists of text."""
         plan, data = known.plan, objects.data
-        start, nbytes = align(plan.end), len(data)
-        room = room_for(nbytes)
-        self._check_bound(start + nbytes)
-        header_offset = align(start + room)
-        header = plan.header + _PICKLE.pack(start, -room if objects.is_marshalled else room)
+        start, room, words = objects.place(plan.end)
+        self._check_bound(start + len(data))
+        header_offset, header = align(start + room), plan.header + words
         end = header_offset + len(header)
         self._check(end)
         memory, offset = self._segment.memory, self._offset
-        memory[offset + start : offset + start + nbytes] = data
+        memory[offset + start : offset + start + len(data)] = data
         memory[offset + header_offset : offset + end] = header
         return Placed(known.placed.spec, False, header_offset, end, False)
 
@@ -194,9 +190,8 @@ class SlotWriter(GrantedSlot):
                 end = start + buffer.nbytes
                 pairs += [start, buffer.nbytes]
                 writes.append((start, buffer))
-            start, room = align(end), room_for(len(objects.data))
-            header += _PICKLE.pack(start, -room if objects.is_marshalled else room)
-            header += struct.pack(f"<{len(pairs)}q", *pairs)
+            start, room, words = objects.place(end)
+            header += words + struct.pack(f"<{len(pairs)}q", *pairs)
             writes.append((start, memoryview(objects.data)))
             self._check_bound(start + len(objects.data))
             end = start + room

@@ -122,6 +122,22 @@ def test_what_ran_on_one_core_is_compared_with_mpqueue_on_one_core():
     )
 
 
+def test_the_json_has_the_median_of_the_ratios_of_the_rounds_and_those_that_were_wanted():
+    """Not the ratio of the medians; what is mpqueue's own in another way has none."""
+    rates = {
+        ("tiny", "mpqueue"): [100.0, 300.0, 200.0],
+        ("tiny", "mpqueue threads"): [50.0, 50.0, 50.0],
+        ("tiny", "imap"): [50.0, 100.0, 80.4],
+        ("csv", "mpqueue on one core"): [3.0] * 3,
+        ("csv", "TensorFlow queues on one core"): [2.0] * 3,
+    }
+    results = script("parts.benchmark.results").Results(rates, {})
+    document = json.loads(script("parts.benchmark.report").as_json(results))
+    assert [row["ratio"] for row in document["rates"]] == [None, None, pytest.approx(200 / 80.4), None, 1.5]
+    wanted = {"workload": "tiny", "against": "imap", "at_least": 5.0, "ours": "mpqueue"}
+    assert document["targets"] == [wanted | {"ratio": pytest.approx(200 / 80.4)}]
+
+
 def test_a_missing_tensorflow_is_named(monkeypatch):
     """Its rows are left out, and a line says why."""
     monkeypatch.setenv("MPQUEUE_PEERS_PYTHON", "")

@@ -65,7 +65,7 @@ class Gathered:
         peers = {"service": SERVICE_PEERS, "ray": RAY_PEERS}.get(one.what)
         if one.name in OURS or one.what == "floor" or (peers is not None and one.name not in peers):
             raise error
-        self._failed[one.workload, one.name] = str(error).strip().splitlines()[-1]
+        self._failed[one.workload, one.name] = _last_line(error)
         if one.what == "wake-up":
             self._wake_ups.pop(one.name, None)
         self._rates.pop((one.workload, one.name), None)
@@ -74,7 +74,7 @@ class Gathered:
 
     def add_broken_round(self, number: int, error: RuntimeError) -> None:
         """Keep why a round, the first of which is 1, was not finished."""
-        self._failed[f"round {number}", "mpqueue or a floor"] = str(error).strip().splitlines()[-1]
+        self._failed[f"round {number}", "mpqueue or a floor"] = _last_line(error)
 
     def results(self) -> Results:
         """Return all findings."""
@@ -95,3 +95,7 @@ class Gathered:
     def _add_lists(to: dict[str, list[float]], found: dict[str, list[float]]) -> None:
         for name, values in found.items():
             to[name] += values
+
+
+def _last_line(error: RuntimeError) -> str:
+    return str(error).strip().splitlines()[-1]

@@ -80,8 +80,8 @@ def as_text(results: Results) -> str:
         if workload != last:
             lines += ["", f"{workload}: {KNOWN[workload].about}"]
             last = workload
-        ratio = results.ratio(workload, name)
-        beside = "" if ratio is None or name.startswith(OURS) else f"   mpqueue has {ratio:.2f} of it"
+        ratio = _share(results, workload, name)
+        beside = "" if ratio is None else f"   mpqueue has {ratio:.2f} of it"
         lines.append(f"  {name:30}{_number(rate):>10} {KNOWN[workload].unit:10} +-{spread:4.0%}{beside}")
     return "\n".join([*lines, *costs.as_text(results), "", *_wanted(results)])
 
@@ -90,11 +90,16 @@ def as_markdown(results: Results) -> str:
     """Return the results as Markdown."""
     lines = [machine(), "", "| workload | fed by | rate | spread | mpqueue has of it |", "|---|---|---|---|---|"]
     for workload, name, rate, spread in results.rows():
-        ratio = results.ratio(workload, name)
-        beside = "" if ratio is None or name.startswith(OURS) else f"{ratio:.2f}"
+        ratio = _share(results, workload, name)
+        beside = "" if ratio is None else f"{ratio:.2f}"
         told = f"{_number(rate)} {KNOWN[workload].unit}"
         lines.append(f"| {workload} | {name} | {told} | ±{spread:.0%} | {beside} |")
     return "\n".join([*lines, *costs.as_markdown(results), "", *(f"- {line}" for line in _wanted(results))])
+
+
+def _share(results: Results, workload: str, name: str) -> float | None:
+    """Return how much mpqueue has of another's rate."""
+    return None if name.startswith(OURS) else results.ratio(workload, name)
 
 
 def _wanted(results: Results) -> Iterator[str]:
@@ -147,7 +152,7 @@ def as_json(results: Results) -> str:
     """Return everything that was measured, for a program."""
     rates = [
         {"workload": workload, "name": name, "unit": KNOWN[workload].unit, "rates": results.rates[workload, name]}
-        | {"median": rate, "spread": spread}
+        | {"median": rate, "spread": spread, "ratio": _share(results, workload, name)}
         for workload, name, rate, spread in results.rows()
     ]
     beside = [{"workload": workload, "name": name} | found for (workload, name), found in results.costs.items()]

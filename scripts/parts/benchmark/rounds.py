@@ -78,14 +78,11 @@ def measure(planned: list[Measurement], num_rounds: int, gathered: Gathered, tol
         playing = copy.deepcopy(gathered)
         try:
             _play(planned, playing, told)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, RuntimeError) as ended:
             if number == 0:
                 raise
-            break
-        except RuntimeError as error:
-            if number == 0:
-                raise
-            gathered.add_broken_round(number + 1, error)
+            if isinstance(ended, RuntimeError):
+                gathered.add_broken_round(number + 1, ended)
             break
         gathered = playing
     return gathered.results()

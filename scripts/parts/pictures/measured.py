@@ -8,7 +8,6 @@ What is drawn stands behind a comment that names one of `TABLES`, or `COSTS`, `W
 import dataclasses
 import json
 import re
-import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from parts.machine import ROOT
 
 DATA = ROOT / "docs" / "benchmarks.json"
 PAGES = (ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "whole-run.md")
-OURS, ON_ONE_CORE = "mpqueue", " on one core"
+OURS = "mpqueue"
 FLOORS = ("memcpy", "processes", "slots", "shared writes")
 COSTS, WANTED, MACHINE = "what each costs", "what was wanted", "the machine"
 COLUMNS = ("workload", "fed by", "rate", "spread", "mpqueue has of it", "wanted")
@@ -70,14 +69,12 @@ def save(run: dict[str, Any]) -> None:
 
 def run_of(results: dict[str, Any]) -> dict[str, Any]:
     """Return the run as documents have it, of what ``scripts/benchmark.py --json`` has written."""
-    rates = {(row["workload"], row["name"]): row["rates"] for row in results["rates"]}
     rows = []
     for row in results["rates"]:
         workload, name = row["workload"], row["name"]
         told = {"workload": workload, "name": name, "rate": rounded(row["median"]), "unit": row["unit"]}
-        ours = rates.get((workload, OURS + ON_ONE_CORE if name.endswith(ON_ONE_CORE) else OURS))
-        if ours and not name.startswith(OURS):
-            told["ratio"] = round(statistics.median(a / b for a, b in zip(ours, row["rates"], strict=True)), 2)
+        if row["ratio"] is not None:
+            told["ratio"] = round(row["ratio"], 2)
         told["spread"] = round(100 * row["spread"])
         wanted = [
             _wanted(each) for each in results["targets"] if (each["workload"], each["against"]) == (workload, name)
