@@ -16,13 +16,6 @@ SCRIPTS = structure.read(structure.ROOT / "scripts")
 PACKAGES = {name: module for name, module in PACKAGE.items() if module.is_package}
 PAGE = structure.ROOT / "docs" / "architecture.md"
 
-MAX_FIELDS, MAX_METHODS, MAX_MODULE_LINES, MAX_FUNCTION_LINES = 15, 25, 400, 50
-MAX_COMPAT_LINES = 13_369  # what there is: it may only become less
-# Classes that mirror one of TensorFlow's have the fields and methods that it needs.
-MIRRORS = {
-    "mpqueue.compat.functions.keys.GraphKeys": "tf.GraphKeys: a name for each collection",
-    "mpqueue.compat.ops.tensorshape.TensorShape": "tf.TensorShape",
-}
 # No processes, no descriptors, no threads: a test drives them in microseconds.
 PURE = [
     *(f"mpqueue.memory.{name}" for name in ("slots", "arena", "layout", "recipes", "leases")),
@@ -87,29 +80,6 @@ def test_a_pure_module_knows_no_processes(name):
     assert not known & IMPURE
 
 
-def test_no_module_is_longer_than_an_evening():
-    assert {name: m.num_lines for name, m in PACKAGE.items() if m.num_lines > MAX_MODULE_LINES} == {}
-
-
-def test_no_function_is_longer_than_a_page():
-    lengths = {name: structure.code_lines(node) for name, node in structure.definitions(PACKAGE, ast.FunctionDef)}
-    assert {name: length for name, length in lengths.items() if length > MAX_FUNCTION_LINES} == {}
-
-
-def test_no_class_has_too_many_fields_or_methods():
-    large = {
-        name: (len(structure.fields(node)), len(structure.methods(node)))
-        for name, node in structure.definitions(PACKAGE, ast.ClassDef)
-        if len(structure.fields(node)) > MAX_FIELDS or len(structure.methods(node)) > MAX_METHODS
-    }
-    assert large.keys() - MIRRORS.keys() == set(), large
-    assert MIRRORS.keys() - large.keys() == set(), "these need no exception any more"
-
-
-def test_compat_stays_within_its_lines():
-    assert sum(m.num_lines for name, m in PACKAGE.items() if name.startswith("mpqueue.compat")) <= MAX_COMPAT_LINES
-
-
 @pytest.mark.parametrize(
     ("heading", "most"), [("The way of one index", 15), ("The way of one queue element", 12)], ids=["index", "element"]
 )
@@ -150,13 +120,12 @@ def test_the_measures_are_told():
     total = sum(m.num_lines for m in PACKAGE.values())
     rows = {
         "modules; lines": f"{len(PACKAGE)}; {total}",
-        "of them compat": f"{compat} (at most {MAX_COMPAT_LINES})",
+        "of them compat": str(compat),
         "imports between modules": str(sum(map(len, imports().values()))),
         "circles in mpqueue, in scripts": f"{len(structure.circles(imports()))}, {len(structure.circles(structure.graph(SCRIPTS)))}",
-        "longest module": f"{max(m.num_lines for m in PACKAGE.values())} (at most {MAX_MODULE_LINES})",
-        "functions: median, p90, longest": f"{functions[len(functions) // 2]}, {functions[len(functions) * 9 // 10]}, "
-        f"{functions[-1]} (at most {MAX_FUNCTION_LINES})",
-        "most fields of a class": f"{max(len(structure.fields(node)) for node in classes)} (at most {MAX_FIELDS})",
+        "longest module": str(max(m.num_lines for m in PACKAGE.values())),
+        "functions: median, p90, longest": f"{functions[len(functions) // 2]}, {functions[len(functions) * 9 // 10]}, {functions[-1]}",
+        "most fields of a class": str(max(len(structure.fields(node)) for node in classes)),
         "files on the way of one index": f"{len({s.file for s in structure.walk(PAGE, 'The way of one index')})} (at most 15)",
         "files on the way of one queue element": f"{len({s.file for s in structure.walk(PAGE, 'The way of one queue element')})} (at most 12)",
     }

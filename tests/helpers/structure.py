@@ -141,11 +141,6 @@ def fields(node):
     }
 
 
-def methods(node):
-    """Names of a class's methods; the overloads of one count once."""
-    return {inner.name for inner in node.body if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef)}
-
-
 def definitions(modules, kind):
     """All definitions of a kind, with the dotted name that says where."""
     for name, module in modules.items():
