@@ -6,6 +6,7 @@ from typing import Any
 from mpqueue.control.backend import EndOfStream, Stopped
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.loop_position import LoopPosition
+from mpqueue.workers.failures import never_an_end
 
 
 class EpochIterator(Iterator[Any]):
@@ -43,8 +44,8 @@ class EpochIterator(Iterator[Any]):
             pass
         except Exception as error:
             self._note_failure(error, self._pipeline)
-            if isinstance(error, StopIteration):  # of the source; as it is, it would look like the epoch's end
-                raise RuntimeError("the source raised StopIteration") from error  # noqa: TRY004 - as generators do
+            if isinstance(error, StopIteration):  # of the source or its hooks, not of the epoch
+                raise never_an_end(error) from error
             raise
         self._number = -1
         raise StopIteration

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from mpqueue.control.backend import EndOfStream, Stopped
 from mpqueue.control.pipeline import Pipeline
+from mpqueue.workers.failures import never_an_end
 
 
 class EnqueuerQueue:
@@ -34,7 +35,10 @@ class EnqueuerQueue:
         pipeline = self._pipeline()
         if pipeline is None:
             raise RuntimeError("the enqueuer does not run: call start() first")
-        return pipeline.next()
+        try:
+            return pipeline.next()
+        except StopIteration as error:  # it would end `iter(queue.get, None)`
+            raise never_an_end(error) from error
 
     def _pipeline(self) -> Pipeline | None:
         enqueuer = self._enqueuer()
@@ -70,8 +74,10 @@ class BatchIterator(Generator[Any, None, None]):
                 batch = self._next()
             except (EndOfStream, Stopped):
                 self._go_on()
-            except Exception:
+            except Exception as error:
                 self._note_failure()
+                if isinstance(error, StopIteration):  # of the source or its hook: `_go_on` alone ends this iterator
+                    raise never_an_end(error) from error
                 raise
             else:
                 if batch is not None:

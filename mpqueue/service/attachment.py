@@ -183,14 +183,9 @@ class Attachment:
                 "the source has raised an exception in the place of a batch, which the server of another user has "
                 "pickled, and a pickle can run any code: see the server's own log, or attach with allow_pickle=True"
             )
-        from mpqueue.workers.failures import unpack  # 20 ms that most consumers never need
+        from mpqueue.workers.failures import never_an_end, unpack  # 20 ms that most consumers never need
 
-        error = unpack(raised.body)
-        if isinstance(error, StopIteration):  # as it is, it would look like the epoch's end
-            stopped = RuntimeError("the source raised StopIteration")
-            stopped.__cause__ = error
-            return stopped
-        return error
+        return never_an_end(unpack(raised.body))
 
     def leave(self, how: int = 0) -> None:
         """Tell the server, as far as it listens now, that the consumer goes, and what is not looked at any more."""

@@ -34,6 +34,7 @@ from mpqueue.service.replays import unit_in
 from mpqueue.sources import epoch_end_of
 from mpqueue.stats import Statistics
 from mpqueue.system import descriptors, interrupts
+from mpqueue.workers.failures import never_an_end
 from mpqueue.workers.pressure import Pressure
 from mpqueue.workers.process import ProcessBackend
 
@@ -308,10 +309,8 @@ class Stream:
             return Failure(ticket.epoch, ticket.position, None, is_extra=True)
         return cast("Lot", opened.batch._replace(is_extra=True))
 
-    def _failed(self, error: Exception, ticket: Ticket | None) -> Failure:
-        if isinstance(error, StopIteration):  # of the source; as it is, it would look like an end
-            cause, error = error, RuntimeError("the source raised StopIteration")
-            error.__cause__ = cause
+    def _failed(self, error: BaseException, ticket: Ticket | None) -> Failure:
+        error = never_an_end(error)
         if ticket is None or ticket.position < 0:
             self._retry_at = time.monotonic() + _RETRY_S
             return Failure(self.epoch, -1, error)

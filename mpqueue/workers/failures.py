@@ -70,6 +70,20 @@ def unpack(data: Any) -> BaseException:
     return error
 
 
+def never_an_end(error: BaseException) -> BaseException:
+    """Return what may leave an iterator's ``__next__``: a StopIteration of the user's code would end the loop.
+
+    Follows: PEP 479, which makes it a RuntimeError where it leaves a generator.
+    """
+    if not isinstance(error, StopIteration):
+        return error
+    told = RuntimeError("the source raised StopIteration")
+    for note in getattr(error, "__notes__", ()):
+        told.add_note(note)
+    told.__cause__ = error
+    return told
+
+
 def _text_of(error: BaseException) -> str:
     try:
         return str(error)

@@ -20,7 +20,7 @@ from mpqueue.samples.permutation import SampleOrder
 from mpqueue.samples.plan import SamplePlan
 from mpqueue.workers import context
 from mpqueue.workers.context import WorkerInfo
-from mpqueue.workers.failures import note_of
+from mpqueue.workers.failures import never_an_end, note_of
 from mpqueue.workers.runner import BeginBatch, Runner, StreamEnd
 from mpqueue.workers.stages import ClockedCollation, Stages
 
@@ -66,8 +66,8 @@ class SampleRunner:
             if getitems is not None:
                 return self._run_at_once(epoch, first, indices, getitems)
             return self._run_each(epoch, first, indices)
-        except StopIteration as error:  # as it is, it would look like an end
-            raise RuntimeError("the source raised StopIteration") from error
+        except StopIteration as error:
+            raise never_an_end(error) from error
 
     def note(self, unit: int, epoch: int) -> str:
         """The note of an exception that `run` raised."""

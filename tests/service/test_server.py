@@ -14,6 +14,7 @@ from contextlib import ExitStack
 
 import numpy as np
 import pytest
+from helpers.faults import Fault, StrikesAt
 from helpers.forked import Interpreter
 from helpers.puppets import MODULES, Indices, Puppet, Raised
 
@@ -59,6 +60,17 @@ def test_each_rank_gets_its_share_of_each_epoch(puppets):
             for rank in ranks:
                 rank.tell("take_all")
             assert [firsts(rank.answer()) for rank in ranks] == [[0, 2, 4, 6], [1, 3, 5, 7]]
+
+
+def test_an_item_that_raises_stop_iteration_is_an_error_in_its_place():
+    source = StrikesAt(Fault("stop-iteration"), at=1, length=3)
+    with mpqueue.Server("s", source, workers=1), mpqueue.attach("s", timeout=60) as consumer:
+        batches = iter(consumer)
+        first = int(next(batches)[0])
+        with pytest.raises(RuntimeError, match="the source raised StopIteration") as caught:
+            next(batches)
+        assert "raised for index 1 of epoch 0" in "".join(caught.value.__notes__)
+        assert (first, int(next(batches)[0])) == (0, 2)
 
 
 def test_the_end_is_filled_up_so_that_all_ranks_get_equally_many(puppets):
