@@ -7,16 +7,23 @@ consumer that comes and goes. At each epoch the file is written anew and put in 
 it holds one epoch. Written is not synced: what a process has written outlives it. A thread of its own syncs, so that a
 machine that loses its power loses little.
 
-A record that is not whole ends the journal, as far as its reader is concerned. The file is its user's alone (mode
-0600); the state of a source is a pickle in the head.
+A record that is not whole ends the journal, as far as its reader is concerned.
+
+The state of a source is in the head: as JSON where JSON gives back exactly what it was given, else as a pickle. A
+pickle can run any code, so nothing of a file is parsed before the open descriptor has shown that it is this user's own,
+that nobody else may write to it, and that it is a file and no link. In a folder where others may write, too, they can
+only keep a server from starting: what they have put in the place of the journal, or of the next one, is an error.
 """
 
 import base64
 import contextlib
+import errno
 import itertools
 import json
+import math
 import os
 import pickle
+import stat
 import struct
 import threading
 import zlib
@@ -32,7 +39,9 @@ from mpqueue.system.log import warn
 
 _RECORD = struct.Struct("<IHxxQQq")
 _MAGIC = 0x514A
-_VERSION = 1
+_VERSION = 2
+_MAX_DEPTH = 100  # of a state in JSON, whose parser calls itself for each level
+_MAX_BITS = 4096  # of a number in JSON: Python parses no more than 4,300 digits
 
 
 class _Kind:
@@ -94,24 +103,23 @@ def read_journal(path: str) -> Recovered | None:
     """Return what a journal says; None: there is none.
 
     Raises:
-        ServiceError: The file is no journal.
+        ServiceError: The file is no journal, or not this user's alone.
         OSError: It cannot be read.
     """
     try:
-        with open(path, "rb") as file:
-            head, data = file.readline(), file.read()
+        head, data = _read_own(path)
     except FileNotFoundError:
         return None
     if not head:  # its writer was killed before the first line
         return None
     try:
         said = json.loads(head)
-        state = None if said["state"] is None else pickle.loads(base64.b64decode(said["state"]))
-        found = Recovered(said["job"], said["seed"], said["epoch"], state=state)
-        if said["journal"] != _VERSION:
+        if said["journal"] not in {1, _VERSION}:
             raise ValueError(f"version {said['journal']}")
-    except (ValueError, KeyError, TypeError) as error:
-        raise ServiceError(f"{path} is no journal of a server ({error}): choose another path, or remove it") from error
+        found = Recovered(said["job"], said["seed"], said["epoch"], state=_unpack_state(said["state"]))
+    except Exception as error:  # unpickling may raise anything: the class of a state may be gone
+        text = f"{type(error).__name__}: {error}"
+        raise ServiceError(f"{path} is no journal of a server ({text}): choose another path, or remove it") from error
     for kind, value, extra, who in _records(data):
         if kind == _Kind.TAKEN:
             found.taken.setdefault(who, set()).add(value)
@@ -120,6 +128,76 @@ def read_journal(path: str) -> Recovered | None:
         else:
             found.survivors.pop(who, None)
     return found
+
+
+def _read_own(path: str) -> tuple[bytes, bytes]:
+    """Return the first line and the rest of a file that nobody but this user can have written.
+
+    What is checked is what was opened: a name that is looked at first may lead elsewhere by the time it is opened.
+    """
+    remedy = "use a journal in a folder where only this user may write, or remove the file if it is not yours"
+    try:
+        # Without O_NONBLOCK, the opening of somebody's named pipe would wait for its writer.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ServiceError(f"the journal {path} is a symbolic link, expected a file: {remedy}") from error
+        if isinstance(error, PermissionError):
+            raise ServiceError(f"the journal {path} may not be read by uid {os.geteuid()}: {remedy}") from error
+        raise
+    with open(fd, "rb") as file:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise ServiceError(f"the journal {path} is no regular file: {remedy}")
+        if found.st_uid != os.geteuid():
+            here = f"this server runs as uid {os.geteuid()}"
+            raise ServiceError(f"the journal {path} is that of uid {found.st_uid}, and {here}: {remedy}")
+        if found.st_mode & 0o022:
+            mode = f"{stat.S_IMODE(found.st_mode):04o}"
+            raise ServiceError(
+                f"others may write to the journal {path} (mode {mode}): if you trust what it says, chmod go-w {path}, "
+                "else remove it"
+            )
+        return file.readline(), file.read()
+
+
+def _pack_state(state: Any) -> dict[str, Any] | None:
+    """Return the state of a source, fit for JSON."""
+    if state is None:
+        return None
+    if _is_json(state, set(), 0):
+        return {"json": state}
+    return {"pickle": base64.b64encode(pickle.dumps(state)).decode()}
+
+
+def _unpack_state(packed: Any) -> Any:
+    if packed is None:
+        return None
+    if isinstance(packed, str):  # version 1, which pickled each state
+        packed = {"pickle": packed}
+    return packed["json"] if "json" in packed else pickle.loads(base64.b64decode(packed["pickle"]))
+
+
+def _is_json(value: Any, seen: set[int], depth: int) -> bool:
+    """Return whether JSON gives back what it was given: equal values of the same types.
+
+    It has no tuples, no keys but text, no arrays of NumPy, and no object that is in two places.
+    """
+    kind = type(value)
+    if value is None or kind is bool:
+        return True
+    if kind is int:
+        return bool(value.bit_length() <= _MAX_BITS)
+    if kind is float:
+        return math.isfinite(value)
+    if kind is str:
+        return not any("\ud800" <= character <= "\udfff" for character in value)  # two halves would come back as one
+    if kind not in {list, dict} or id(value) in seen or depth > _MAX_DEPTH:
+        return False
+    seen.add(id(value))
+    if kind is dict and not all(type(key) is str and _is_json(key, seen, depth) for key in value):
+        return False
+    return all(_is_json(item, seen, depth + 1) for item in (value.values() if kind is dict else value))
 
 
 def _records(data: bytes) -> Iterator[tuple[int, int, int, int]]:
@@ -157,8 +235,7 @@ class Journal:
         Raises:
             OSError: It cannot be written.
         """
-        packed = None if state is None else base64.b64encode(pickle.dumps(state)).decode()
-        head = {"journal": _VERSION, "job": self._job, "seed": self._seed, "epoch": epoch, "state": packed}
+        head = {"journal": _VERSION, "job": self._job, "seed": self._seed, "epoch": epoch, "state": _pack_state(state)}
         records = [_pack(_Kind.CAME, *survivor, who) for who, survivor in self._present.items()]
         records += [_pack(_Kind.TAKEN, position, 0, who) for who, position in taken]
         with self._named():
@@ -174,7 +251,9 @@ class Journal:
     def _replace(self, data: bytes) -> int:
         """Put a new file into the place of the old one; return its descriptor."""
         new = f"{self._path}.new"
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)  # of a server that was killed at this place, or what somebody has put there: a link, perhaps
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             _write(fd, data)
             os.rename(new, self._path)
@@ -189,7 +268,8 @@ class Journal:
         try:
             yield
         except OSError as error:
-            what = f"the journal cannot be written ({error.strerror}): mend that, and start the server again"
+            place = f", {error.filename}" if error.filename not in {None, self._path} else ""
+            what = f"the journal cannot be written ({error.strerror}{place}): mend that, and start the server again"
             raise OSError(error.errno, what, self._path) from error
 
     def _append(self, record: bytes) -> None:

@@ -1,11 +1,18 @@
 """The journal of a server: what it says after any end of its writer."""
 
+import base64
 import errno
+import json
 import os
+import pickle
+import random
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
+from helpers.homes import STRANGER, become, needs_root
+from helpers.others import Other
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -165,3 +172,200 @@ def test_a_process_is_told_from_another_of_its_id_by_its_start():
 def test_what_was_left_out_between_is_behind_a_rank_as_what_it_has_taken(path: str):
     written(path, (1, 1), (1, 5))  # and 3 was left out
     assert read_journal(path).count_of(1, 2) == 3
+
+
+# The state of a source comes back exactly as it was
+
+
+def same(one, other):
+    """Whether two values are equal, and of the same types all the way down, with objects in two places alike."""
+    return pickle.dumps(one) == pickle.dumps(other)
+
+
+def state_in(path: str, state: object) -> object:
+    journal = Journal(path, "job", 7)
+    journal.begin(0, state)
+    journal.close()
+    found = read_journal(path)
+    assert found is not None
+    return found.state
+
+
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters())
+    | st.binary(max_size=8)
+    | st.sampled_from([float("inf"), 1 << 5000, "\ud83d" + "\ude00", np.float32(1.5), np.int64(2)])
+)
+STATES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(st.text(max_size=3) | st.integers() | st.none(), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(state=STATES)
+def test_a_state_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, state: object):
+    back = state_in(str(tmp_path_factory.mktemp("state") / "journal"), state)
+    assert back == state
+    assert repr(back) == repr(state)  # equal values of other types: True and 1, 1 and 1.0
+
+
+@pytest.mark.parametrize(
+    ("state", "is_json"),
+    [
+        ({"epoch": 3, "order": [2, 1], "at": 0.1, "name": "é", "none": None, "is": True}, True),
+        ({"big": 1 << 127, "least": -0.0}, True),
+        ([], True),
+        ({"order": (2, 1)}, False),
+        ({1: "a"}, False),
+        ({"1": "a", 1: "b"}, False),
+        ({"at": float("inf")}, False),
+        ({"big": 1 << 20000}, False),
+        ({"order": np.arange(3)}, False),
+        ({"number": np.float64(0.5)}, False),
+        ({"text": "\ud83d" + "\ude00"}, False),
+        (random.Random(3).getstate(), False),
+        (np.random.default_rng(3).bit_generator.state, True),
+        (np.random.RandomState(3).get_state(), False),
+    ],
+)
+def test_it_is_text_where_text_gives_it_back(path: str, state: object, is_json: bool):
+    assert same(state_in(path, state), state)
+    assert ("json" in json.loads(Path(path).read_bytes().partition(b"\n")[0])["state"]) is is_json
+
+
+def test_an_object_in_two_places_stays_one_and_one_that_holds_itself_does_too(path: str):
+    order = [1]
+    back = state_in(path, {"old": order, "new": order})
+    assert back["old"] is back["new"]
+    order.append(order)
+    back = state_in(path, order)
+    assert back[1] is back
+
+
+def test_a_state_of_more_levels_than_json_is_given_comes_back(path: str):
+    state: list[object] = []
+    for _ in range(150):
+        state = [state]
+    assert same(state_in(path, state), state)
+
+
+def test_a_journal_of_the_version_before_is_read(path: str):
+    head = {"journal": 1, "job": "job", "seed": 7, "epoch": 3}
+    for state in (None, {"order": (2, 1)}):
+        packed = None if state is None else base64.b64encode(pickle.dumps(state)).decode()
+        Path(path).write_text(json.dumps(head | {"state": packed}) + "\n")
+        assert read_journal(path) == Recovered("job", 7, 3, state=state)
+
+
+def test_a_state_that_cannot_be_unpickled_is_told(path: str):
+    lost = base64.b64encode(b"cno_such_module\nState\n.").decode()
+    Path(path).write_text(
+        json.dumps({"journal": 2, "job": "j", "seed": 1, "epoch": 0, "state": {"pickle": lost}}) + "\n"
+    )
+    with pytest.raises(ServiceError, match=r"no_such_module.*choose another path, or remove it"):
+        read_journal(path)
+
+
+# Nothing that somebody else has written is read, nothing of somebody else's is written over
+
+
+class Marking:
+    """Its unpickling makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def plant(path: str, mark: Path) -> None:
+    state = base64.b64encode(pickle.dumps(Marking(mark))).decode()
+    Path(path).write_text(json.dumps({"journal": 1, "job": "j", "seed": 1, "epoch": 0, "state": state}) + "\n")
+
+
+@pytest.fixture
+def mark(tmp_path: Path):
+    place = tmp_path / "code_ran"
+    yield place
+    assert not place.exists()
+
+
+def test_a_file_of_another_user_is_not_read(path: str, mark: Path, monkeypatch: pytest.MonkeyPatch):
+    plant(path, mark)
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    with pytest.raises(ServiceError, match=rf"is that of uid {owner}, and this server runs as uid {owner + 1}: use a "):
+        read_journal(path)
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_file_that_others_may_write_to_is_not_read(path: str, mark: Path, mode: int):
+    plant(path, mark)
+    os.chmod(path, mode)
+    with pytest.raises(ServiceError, match=rf"others may write to .*mode {mode:04o}.*chmod go-w {path}"):
+        read_journal(path)
+
+
+def test_what_a_link_leads_to_is_not_read(path: str, mark: Path):
+    plant(f"{path}.real", mark)
+    os.symlink(f"{path}.real", path)
+    with pytest.raises(ServiceError, match="is a symbolic link, expected a file: use a journal in a folder where only"):
+        read_journal(path)
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(path: str):
+    os.mkfifo(path)
+    with pytest.raises(ServiceError, match="is no regular file"):
+        read_journal(path)
+
+
+def test_a_link_in_the_place_of_the_next_one_is_not_written_through(path: str, tmp_path: Path):
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    os.symlink(precious, f"{path}.new")
+    written(path, (0, 0))
+    assert precious.read_text() == "precious"
+    assert not os.path.islink(path)
+    assert read_journal(path).taken == {0: {0}}
+
+
+def test_one_that_was_killed_while_it_wrote_the_next_one_leaves_nothing_in_the_way(path: str):
+    Path(f"{path}.new").write_text("half")
+    written(path)
+    assert not os.path.exists(f"{path}.new")
+
+
+@needs_root
+@pytest.mark.parametrize("name", ["journal", "journal.new"])
+def test_a_stranger_in_a_shared_folder_can_do_no_more_than_be_in_the_way(tmp_path: Path, mark: Path, name: str):
+    """Of whatever user the server is, and root may remove all; so the server's user here is one more."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    for parent in [tmp_path, *tmp_path.parents]:
+        os.chmod(parent, os.stat(parent).st_mode | 0o011)
+    with Other() as stranger, Other() as server:
+        stranger.ask(become, STRANGER)
+        server.ask(become, STRANGER - 1)
+        stranger.ask(plant, str(folder / name), mark)
+        error = server.ask(refused_journal, str(folder / "journal"))
+    assert f"that of uid {STRANGER}" in error if name == "journal" else f"{folder / name}" in error
+
+
+def refused_journal(path: str) -> str:
+    try:
+        read_journal(path)
+        written(path)
+    except (ServiceError, OSError) as error:
+        return str(error)
+    return ""
