@@ -1,5 +1,8 @@
 """The table of operations: what all of them keep to, and properties of some."""
 
+import os
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +17,7 @@ from mpqueue.compat.ops.sparse import pack_many_sparse, pack_sparse, unpack_many
 from mpqueue.compat.ops.strided_slice import strided_slice
 from mpqueue.compat.ops.table import TABLE
 from mpqueue.compat.ops.tensorshape import TensorShape
+from mpqueue.errors import InvalidArgumentError
 
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 
@@ -125,6 +129,23 @@ def test_the_rows_of_a_sparse_tensor_come_back_together(rank, data):
     packed = pack_many_sparse(*sparse(whole))
     again = dense(*unpack_many_sparse(packed, dtype=as_dtype(np.int32), rank=rank))
     np.testing.assert_array_equal(again, whole if len(whole) else whole.reshape(again.shape))
+
+
+@pytest.mark.parametrize("values", [np.array([1.5, 2.5]), np.array([b"a", b"\0bc"], object)])
+def test_a_text_that_is_no_packed_sparse_tensor_is_refused_and_nothing_of_it_is_run(tmp_path, values):
+    class Marking:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "code_ran"),)
+
+    kind = as_dtype(values.dtype)
+    whole = pack_sparse(np.array([[0], [1]]), values, np.array([4]))
+    changed = [whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :] for place in range(14)]
+    for text in [pickle.dumps(Marking()), b"", whole[:-1], whole + b"a", *changed]:
+        packed = np.empty(1, object)
+        packed[0] = text
+        with pytest.raises(InvalidArgumentError, match=f"a text of {len(text)} bytes is no packed sparse tensor"):
+            unpack_many_sparse(packed, dtype=kind, rank=2)
+    assert not list(tmp_path.iterdir())
 
 
 DIMS = st.none() | st.lists(st.none() | st.integers(0, 4), max_size=3)

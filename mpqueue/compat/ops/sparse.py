@@ -1,11 +1,17 @@
 """Operations on the three parts of sparse tensors: indices, values, dense shape.
 
-Packed, they are single texts, so that they can travel through a queue, and many of them become one of a rank more.
+Packed, they are single texts, so that they can travel through a queue, and many of them become one of a rank more::
+
+    [ rank, number of values, letters of the dtype ][ dtype ][ dense shape ][ indices ][ values ]
+
+Values that are texts are their lengths and then their bytes. It is no pickle: a queue may be another process's, and a
+text may come out of a file; whatever it holds, nothing of it is run.
 """
 
 import math
-import pickle
+import struct
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +21,8 @@ from mpqueue.compat.ops.infer import ints_of, invalid
 from mpqueue.compat.ops.known import Array, Known
 from mpqueue.compat.ops.math_reduce import checked_axes
 from mpqueue.compat.ops.registry import NUMBERS, op
+
+_PACKED = struct.Struct("<IQH")
 
 
 @op(
@@ -159,7 +167,42 @@ for _name, _ufunc in (("SparseDenseCwiseMul", np.multiply), ("SparseDenseCwiseDi
 @op("PackSparse", "indices: int64, values: T, dense_shape: int64 -> string[]")
 def pack_sparse(indices: Array, values: Array, dense_shape: Array) -> Any:
     """One sparse tensor as a text."""
-    return pickle.dumps((indices, values, dense_shape), pickle.HIGHEST_PROTOCOL)
+    dtype, rank, count = values.dtype.str.encode(), len(dense_shape), len(values)
+    parts = [_PACKED.pack(rank, count, len(dtype)), dtype, dense_shape.tobytes(), indices.tobytes()]
+    if values.dtype == object:
+        texts = values.tolist()
+        parts += [np.array([len(text) for text in texts], np.int64).tobytes(), *texts]
+    else:
+        parts.append(values.tobytes())
+    return b"".join(parts)
+
+
+def _unpacked(packed: bytes, dtype: "np.dtype[Any]") -> tuple[Array, Array, Array]:
+    """The parts of a packed sparse tensor; `pack_sparse` has written it, or nobody."""
+    try:
+        rank, count, letters = _PACKED.unpack_from(packed)
+        start = _PACKED.size + letters
+        name = packed[_PACKED.size : start]
+        if name != dtype.str.encode():
+            raise ValueError(f"its values are {name[:20]!r}, expected {dtype.str!r}")
+        dense_shape = np.frombuffer(packed, np.int64, rank, start)
+        start += dense_shape.nbytes
+        indices = np.frombuffer(packed, np.int64, count * rank, start).reshape(count, rank)
+        start += indices.nbytes
+        if not dtype.hasobject:
+            values = np.frombuffer(packed, dtype, count, start)
+            end = start + values.nbytes
+        else:
+            lengths = np.frombuffer(packed, np.int64, count, start)
+            ends = np.cumsum([start + lengths.nbytes, *lengths.tolist()]).tolist()
+            values = np.empty(count, object)
+            values[:] = [packed[first:last] for first, last in pairwise(ends)]
+            end = ends[-1] if (lengths >= 0).all() else -1
+        if end != len(packed):
+            raise ValueError("it has another length than it says")
+    except (struct.error, ValueError, OverflowError) as error:  # bytes that are missing, numbers that are too large
+        invalid(f"a text of {len(packed)} bytes is no packed sparse tensor: {error}")
+    return indices, values, dense_shape
 
 
 def _rows(indices: Known, values: Known, dense_shape: Known) -> Dims:
@@ -186,7 +229,7 @@ def pack_many_sparse(indices: Array, values: Array, dense_shape: Array) -> Any:
 @op("UnpackManySparse", "packed: string[_] -> indices: int64[_ rank], values: dtype[_], dense_shape: int64[rank]")
 def unpack_many_sparse(packed: Array, *, dtype: Any, rank: int | None) -> tuple[Array, Array, Array]:
     """Packed sparse tensors as one, in which they are the rows; its other sizes are the largest of theirs."""
-    parts = [pickle.loads(each) for each in packed.tolist()]
+    parts = [_unpacked(each, np.dtype(dtype.as_numpy_dtype)) for each in packed.tolist()]
     ranks = {len(dense_shape) for _, _, dense_shape in parts}
     if len(ranks) > 1:
         invalid(f"sparse tensors of one batch must have one rank, got {sorted(ranks)}")
