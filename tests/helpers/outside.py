@@ -26,6 +26,7 @@ import numpy as np
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 
+ITSELF = os.getpid()
 faulthandler.dump_traceback_later(50, exit=True)
 logging.getLogger("mpqueue").addHandler(logging.NullHandler())  # deaths that are told of are no noise
 
@@ -41,6 +42,8 @@ def say(*words):
     import socket
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
         out.sendto(" ".join(map(str, words)).encode(), OUT)
+    if os.getpid() == ITSELF:  # one that goes on is no deadlock, however long all of it takes on a loaded machine
+        faulthandler.dump_traceback_later(50, exit=True)
 
 OUT = os.environ["MPQUEUE_TEST_OUT"]
 """

@@ -1,10 +1,18 @@
-"""A signal at the n-th place at which Python looks for one: what a handler raises may strike there, and nowhere else."""
+"""An exception, as of a signal's handler, at the n-th place in the package: where Python looks for signals, or anywhere.
+
+Only the package's own files count. Neither the tests nor this file do, in whatever folder they lie: how many places
+there are in a test is up to the machine's load, and one in an ``__exit__`` of ours would be one that nobody expects.
+"""
 
 import dis
 import os
 import signal
 import sys
 import weakref
+
+import mpqueue
+
+_PACKAGE = os.path.dirname(mpqueue.__file__) + os.sep
 
 
 class Struck(BaseException):
@@ -13,6 +21,11 @@ class Struck(BaseException):
 
 # After these Python looks whether a signal has come; a handler runs there, and nowhere else.
 _CHECKED = {number for name, number in dis.opmap.items() if name.startswith(("CALL", "JUMP_BACKWARD", "RESUME"))}
+
+
+def is_ours(frame):
+    """Whether a frame runs code of the package."""
+    return frame.f_code.co_filename.startswith(_PACKAGE)
 
 
 def in_finalizer(frame):
@@ -57,8 +70,7 @@ class Strike:
 
     def _enter(self, frame, _event, _argument):
         self._latest[id(frame.f_back)] = None  # the return from Python code is no place to look
-        folder, name = os.path.split(frame.f_code.co_filename)
-        if "/mpqueue/" not in f"{folder}/" or name == "interrupts.py":
+        if not is_ours(frame) or frame.f_code.co_filename.endswith(f"{os.sep}interrupts.py"):
             return None
         frame.f_trace_opcodes = True
         self._latest[id(frame)] = None
@@ -81,3 +93,28 @@ class Strike:
         elif self.left == 0:
             sys.settrace(None)
             signal.raise_signal(signal.SIGUSR1)
+
+
+class StrikeBeforeLine:
+    """Raises before the n-th line of the package, in this thread; not in a finalizer, as `Strike`."""
+
+    def __init__(self, after):
+        self.left = after
+
+    def __enter__(self):
+        sys.settrace(self._enter)
+        return self
+
+    def __exit__(self, *_):
+        sys.settrace(None)
+
+    def _enter(self, frame, _event, _argument):
+        return self._step if is_ours(frame) else None
+
+    def _step(self, frame, event, _argument):
+        if event == "line" and not (self.left == 1 and in_finalizer(frame)):
+            self.left -= 1
+            if self.left == 0:
+                sys.settrace(None)
+                raise Struck
+        return self._step

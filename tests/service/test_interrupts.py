@@ -5,39 +5,13 @@ import contextlib
 import itertools
 import os
 import signal
-import sys
 import threading
 
 import pytest
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
-from helpers.strikes import Strike, Struck, in_finalizer
+from helpers.strikes import Strike, StrikeBeforeLine, Struck
 
 import mpqueue
-
-
-class StrikeBeforeLine:
-    """Raises before the n-th line of the consumer's modules, in this thread; not in a finalizer, as `Strike`."""
-
-    def __init__(self, after):
-        self.left = after
-
-    def __enter__(self):
-        sys.settrace(self._enter)
-        return self
-
-    def __exit__(self, *_):
-        sys.settrace(None)
-
-    def _enter(self, frame, _event, _argument):
-        return self._step if "/mpqueue/" in frame.f_code.co_filename else None
-
-    def _step(self, frame, event, _argument):
-        if event == "line" and not (self.left == 1 and in_finalizer(frame)):
-            self.left -= 1
-            if self.left == 0:
-                sys.settrace(None)
-                raise Struck
-        return self._step
 
 
 def taken_with(strike, path, num_epochs=3):

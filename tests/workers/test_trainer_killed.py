@@ -167,6 +167,8 @@ def test_it_leaves_no_nursery_whose_interpreter_just_comes_up(tmp_path):
 
 SELF_KILLED = """
 __import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork beside threads
+PACKAGE = os.path.dirname(mpqueue.__file__) + os.sep
+
 class Epochs(Numbers):
     epoch = 0
     def on_epoch_end(self):
@@ -177,7 +179,7 @@ class Suicide:
     def __init__(self, after):
         self.left, self.pid = after, os.getpid()
     def __call__(self, frame, event, argument):
-        if "/mpqueue/" in frame.f_code.co_filename and os.getpid() == self.pid:
+        if frame.f_code.co_filename.startswith(PACKAGE) and os.getpid() == self.pid:
             self.left -= 1
             if self.left == 0:
                 os.kill(self.pid, signal.SIGKILL)
