@@ -1,5 +1,6 @@
 """The outcome of a ticket: a batch, an exception, or the end of a stream."""
 
+import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -20,6 +21,32 @@ class Partial(NamedTuple):
     is_empty: bool
 
 
+class Unreadable(Exception):
+    """A batch cannot be rebuilt in this process: its code has raised, and not the handler of a signal.
+
+    Args:
+        error: What it has raised.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+    def settle(self, which: str) -> Exception:
+        """Return the error as the consumer is to get it, with a note of which batch it is.
+
+        To be called when the calls that raised it have returned: the frames in its traceback hold views of the batch,
+        and somebody who keeps the error would keep the slot.
+        """
+        error = self.error
+        traceback.clear_frames(error.__traceback__)
+        if isinstance(error, StopIteration):  # as it is, it would look like an end
+            error = RuntimeError("unpickling a batch raised StopIteration")
+            error.__cause__ = self.error
+        error.add_note(f"raised in this process, when the batch of {which} was unpickled")
+        return error
+
+
 class Outcome(Protocol):
     """Something that a backend puts into `Ledger.ready`.
 
@@ -34,7 +61,11 @@ class Outcome(Protocol):
     is_partial: bool
 
     def open(self) -> Any:
-        """Return the batch, or raise the exception."""
+        """Return the batch, or raise the exception.
+
+        Raises:
+            Unreadable: It is a batch that cannot be rebuilt here.
+        """
         ...
 
 
@@ -47,7 +78,9 @@ class Result:
         self._value, self._error = value, error
         self.is_end = is_end
         self.is_partial = type(value) is Partial
-        self.is_plain = error is None and not is_end and not self.is_partial
+        # What was found to be unreadable ahead of its turn is a batch until it is opened, as it is in its slot.
+        is_batch = error is None or type(error) is Unreadable
+        self.is_plain = is_batch and not is_end and not self.is_partial
 
     @classmethod
     def failed(cls, error: BaseException) -> Self:

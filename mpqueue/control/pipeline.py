@@ -31,7 +31,7 @@ from mpqueue.control.backend import Backend, EndOfStream, Stopped
 from mpqueue.control.epoch_end import EpochEnd
 from mpqueue.control.ledger import Ledger
 from mpqueue.control.lifetime import Life, Lifetime
-from mpqueue.control.outcomes import Outcome
+from mpqueue.control.outcomes import Outcome, Result, Unreadable
 from mpqueue.control.progress import Place
 from mpqueue.control.recovery import Recovery
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule, Ticket
@@ -138,10 +138,15 @@ class Pipeline:
                     outcome = left
                 if ledger.credit - len(ledger.tickets) >= backend.chunk:
                     backend.pump()
-                batch = outcome.open()
-                if ledger.count(ticket):
-                    self._fall_due()
-                return batch
+                try:
+                    batch = outcome.open()
+                except Unreadable as unreadable:  # no interrupt: to compute it again would give the same again
+                    outcome = Result.failed(unreadable.settle(f"index {ticket.unit} of epoch {ticket.epoch}"))
+                else:
+                    if ledger.count(ticket):
+                        self._fall_due()
+                    return batch
+                self._take_rare(ticket, outcome)
         except BaseException:
             self._note_escape(ticket, batch)
             raise

@@ -7,7 +7,7 @@ raises is left out: the end of a worker, a timeout and a lack of memory are rais
 import traceback
 from typing import Any, NamedTuple, Self
 
-from mpqueue.control.outcomes import Outcome, Result
+from mpqueue.control.outcomes import Outcome, Result, Unreadable
 from mpqueue.control.schedule import Ticket
 from mpqueue.errors import BatchTimeout, BatchTooLarge, SharedMemoryFull, TooManyErrors, WorkerDied
 from mpqueue.system.log import warn
@@ -62,6 +62,10 @@ class Skips:
                 left = Result(batch)
         except _NOT_OF_THE_SOURCE as error:
             return Result.failed(error)
+        except Unreadable as unreadable:
+            skipped = [
+                Skipped.because_of(unreadable.settle(f"index {ticket.unit} of epoch {ticket.epoch}"), ticket.unit)
+            ]
         except Exception as error:
             skipped = [Skipped.because_of(error, ticket.unit)]
         too_many = self._enter(ticket.epoch, skipped)

@@ -164,7 +164,7 @@ class Attachment:
 
         Raises:
             ServiceError: It is not in the ring, or something of it is a pickle, and those are not allowed.
-            Exception: What unpickling it has raised.
+            Unreadable: It cannot be unpickled here.
         """
         try:
             return self.ring.open(offer)

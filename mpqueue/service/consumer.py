@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any, NoReturn, Self
 
+from mpqueue.control.outcomes import Unreadable
 from mpqueue.errors import ServiceDied, ServiceError
 from mpqueue.monitor import registry
 from mpqueue.service.attaching import open_attachment
@@ -112,7 +113,7 @@ class Consumer:
             StopIteration: The loop is over.
             ServiceDied, ConsumerDied, RuntimeError: The server is gone; this consumer was detached, or closed.
             ServiceError: The server has sent what is not allowed, or what nobody understands.
-            Exception: What the source raised in the batch's place.
+            Exception: What the source raised in the batch's place, or what unpickling the batch has raised here.
         """
         batch = _NOTHING
         try:
@@ -149,17 +150,25 @@ class Consumer:
                 if not isinstance(record, Offer) or record.kind != Down.OFFER:
                     self._take_rare(record, loop)
                     continue
-                left, skipped = attachment.open(record), 0
-                if record.flags & PARTIAL:
-                    left, skipped = _sort_out(left)
-                batch = left
-                attachment.latest = record  # from here on it is handed out
-                attachment.enter(record)
-                self._counts.add(record, skipped, attachment)
-                if batch is not _NOTHING:
+                try:
+                    left, skipped = attachment.open(record), 0
+                except Unreadable as unreadable:  # no interrupt: the next time would be like this one
+                    raised = unreadable.settle(f"position {record.position} of epoch {record.epoch}")
+                else:
+                    if record.flags & PARTIAL:
+                        left, skipped = _sort_out(left)
+                    batch = left
+                    attachment.latest = record  # from here on it is handed out
+                    attachment.enter(record)
+                    self._counts.add(record, skipped, attachment)
+                    if batch is _NOTHING:
+                        continue
                     loop.goes_on = False
                     self._epoch = record.epoch
                     return batch
+                attachment.latest = record
+                attachment.enter(record)
+                raise raised
         except BaseException:
             if batch is not _NOTHING and (record is None or attachment.latest is record):
                 self._unclaimed = batch

@@ -10,11 +10,12 @@ when their turn has come.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpqueue.control.outcomes import Partial
+from mpqueue.control.outcomes import Partial, Unreadable
 from mpqueue.control.schedule import Ticket
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import Array, Spec
@@ -22,6 +23,7 @@ from mpqueue.memory.recipes import ReadSpec, base_over
 from mpqueue.memory.slots import Slot
 from mpqueue.service.records import PARTIAL
 from mpqueue.workers.handle import Work
+from mpqueue.workers.unreadable import unreadable
 
 
 class Lot(NamedTuple):
@@ -88,10 +90,14 @@ class LotWork(Work):
         read, slot = self.read, self.slot
         if read is None:
             return super().open()
-        lot = _lot(self.ticket, slot, read, self.header_offset, self.nbytes)
-        if not self.is_partial:
-            return lot
-        batch = Partial(lot._replace(flags=PARTIAL), *_left_out(read, self._bytes(), self.header_offset))
+        try:
+            lot = _lot(self.ticket, slot, read, self.header_offset, self.nbytes)
+            if not self.is_partial:
+                return lot
+            batch = Partial(lot._replace(flags=PARTIAL), *_left_out(read, self._bytes(), self.header_offset))
+        except Unreadable:
+            self.ring.release(slot)
+            raise
         if batch.is_empty:
             self.ring.release(slot)
         return batch
@@ -160,5 +166,9 @@ def _lot(ticket: Ticket, slot: Slot, read: ReadSpec, header_offset: int, nbytes:
 def _left_out(read: ReadSpec, data: Array, header_offset: int) -> tuple[list[Any], bool]:
     """Return the entries of what was left out of a batch, and whether nothing is left of it."""
     recipe = read.recipes[data[header_offset:].tobytes()]
-    _, skipped, is_empty = read.rebuild(recipe, base_over(data, 0, header_offset, recipe.structure))
+    base = base_over(data, 0, header_offset, recipe.structure)
+    try:
+        _, skipped, is_empty = read.rebuild(recipe, base)
+    except Exception as error:
+        raise unreadable(error, partial(read.rebuild, recipe, base)) from error
     return skipped, is_empty

@@ -9,6 +9,7 @@ more; `ended` has those of them whose time has come. So after an interrupt, whic
 
 import mmap
 import struct
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -21,9 +22,10 @@ from mpqueue.memory.ring import SPARE_SLOTS
 from mpqueue.memory.segment import ForeignSegment
 from mpqueue.memory.slots import Slot
 from mpqueue.service.records import MAX_RELEASED, CorruptMessage, Offer
-from mpqueue.service.specs import decode_spec
+from mpqueue.service.specs import MissingClass, decode_spec
 from mpqueue.system.log import warn
 from mpqueue.telemetry.recorder import Recorder
+from mpqueue.workers.unreadable import LateSpec, unreadable
 
 
 class MappedRing:
@@ -68,7 +70,11 @@ class MappedRing:
             ServiceError: It is a pickle, and those are not allowed.
             CorruptMessage: It is no spec.
         """
-        self._specs[number] = ReadSpec(decode_spec(body, is_pickled, allow_pickle=self.allow_pickle))
+        load = partial(decode_spec, body, is_pickled, allow_pickle=self.allow_pickle)
+        try:
+            self._specs[number] = ReadSpec(load())
+        except MissingClass:
+            self._specs[number] = LateSpec(load)
 
     def open(self, offer: Offer) -> Any:
         """Return the batch of an offer; `enter` follows when it is handed out.
@@ -76,8 +82,9 @@ class MappedRing:
         Raises:
             ServiceError: Something of it is a pickle, and those are not allowed.
             CorruptMessage: It lies nowhere in the ring, or nobody knows how to read it.
-            Exception: What unpickling it has raised.
+            Unreadable: It cannot be unpickled here.
         """
+        self._latest_turn = 0
         read, memory, number = self._specs.get(offer.spec), self.memory, offer.slot
         header_offset, nbytes = offer.header_offset, offer.nbytes
         if read is None or number >= len(self._slots) or not header_offset <= nbytes <= self._stride:
@@ -93,17 +100,21 @@ class MappedRing:
                 "a batch holds objects that the server of another user has pickled, and a pickle can run any code: "
                 "attach with allow_pickle=True if you trust that user, or have the source return arrays only"
             )
-        self._latest_turn = 0
-        if not recipe.has_views:  # nothing of it stays in the slot
-            return read.rebuild(recipe, np.frombuffer(memory, np.uint8, nbytes, start))
         leases = self._leases
-        if leases.num_live >= self._max_leased:
+        if not recipe.has_views:  # nothing of it stays in the slot
+            base = np.frombuffer(memory, np.uint8, nbytes, start)
+        elif leases.num_live >= self._max_leased:
             self._warn_of_copies()
             self.num_copies += 1
             private = base_over(memory, start, header_offset, None).copy()
-            return read.rebuild(recipe, base_over(private, 0, header_offset, recipe.structure))
-        slot.turn = self._latest_turn = offer.turn
-        return read.rebuild(recipe, leases.lease(slot, header_offset, recipe.structure))
+            base = base_over(private, 0, header_offset, recipe.structure)
+        else:
+            slot.turn = self._latest_turn = offer.turn
+            base = leases.lease(slot, header_offset, recipe.structure)
+        try:
+            return read.rebuild(recipe, base)
+        except Exception as error:
+            raise unreadable(error, partial(read.rebuild, recipe, base)) from error
 
     def _warn_of_copies(self) -> None:
         if not self._has_warned:

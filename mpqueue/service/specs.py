@@ -16,6 +16,7 @@ import math
 import pickle
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,17 @@ from mpqueue.errors import ServiceError
 from mpqueue.memory.layout import Kind, Spec
 from mpqueue.memory.serialize import dumps_object
 from mpqueue.service.records import CorruptMessage
+from mpqueue.workers.unreadable import unreadable
 
 MAX_SPEC_BYTES = 1 << 22
 _MAX_DEPTH = 64
 _MAX_RANK = 64  # NumPy's own bound
 _ORDINARY = re.compile(r"[<>|][biufcmMSUV]\d{1,10}(\[\w{1,24}\])?", re.ASCII)
 _CONTAINERS = (Kind.TUPLE, Kind.LIST)
+
+
+class MissingClass(ServiceError):
+    """A spec needs a class that this process cannot import."""
 
 
 class _NoJSON(Exception):
@@ -58,7 +64,8 @@ def decode_spec(body: bytes, is_pickled: bool, *, allow_pickle: bool) -> Spec:
     """Return the spec.
 
     Raises:
-        ServiceError: It is a pickle and must not be loaded; or it needs a module that is not there.
+        ServiceError: It is a pickle and must not be loaded.
+        MissingClass: It needs a module that is not there.
         CorruptMessage: It is no spec.
     """
     if len(body) > MAX_SPEC_BYTES:
@@ -88,10 +95,12 @@ def _unpickled(body: bytes, *, allow_pickle: bool) -> Spec:
     try:
         spec = pickle.loads(body)
     except (ImportError, AttributeError) as error:
-        raise ServiceError(
-            f"the batches hold a class that this process cannot import ({error}): install its module here, too"
+        unreadable(error, partial(pickle.loads, body))
+        raise MissingClass(
+            f"the batch holds a class that this process cannot import ({error}): install its module here, too"
         ) from error
     except Exception as error:
+        unreadable(error, partial(pickle.loads, body))
         raise CorruptMessage(f"a spec that is no pickle: {type(error).__name__}: {error}") from error
     if not isinstance(spec, tuple) or not spec or spec[0] not in range(Kind.RECORD + 1):
         raise CorruptMessage(f"a spec that is a {type(spec).__name__}")

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, NamedTuple, cast
 
 from mpqueue.control.backend import EndOfStream, Stopped
-from mpqueue.control.outcomes import Outcome
+from mpqueue.control.outcomes import Outcome, Unreadable
 from mpqueue.control.polled import NotYet, PolledLedger, PolledPipeline
 from mpqueue.control.progress import Place
 from mpqueue.control.schedule import DrawnSchedule, EpochSchedule, Ticket
@@ -300,7 +300,8 @@ class Stream:
         ticket, outcome = taken
         try:
             opened = outcome.open()
-        except Exception as error:
+        except Exception as raised:
+            error = raised.error if isinstance(raised, Unreadable) else raised
             is_left_out = self.plan.job.skips and is_of_source(error)
             return Failure(ticket.epoch, ticket.position, None if is_left_out else error, is_extra=True)
         if not outcome.is_partial:

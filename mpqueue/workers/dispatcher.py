@@ -25,6 +25,7 @@ not reported, and is computed again.
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +54,7 @@ from mpqueue.workers.records import (
     pack_listed,
 )
 from mpqueue.workers.reuse import Reuse
+from mpqueue.workers.unreadable import LateSpec, unreadable
 
 _CHEAP_NS = 300_000  # of work may go to one worker in a row,
 _BUSY_WORKERS, _MOST_BUSY = 16, 4  # and that for each so many workers, which together give more than can be served
@@ -383,10 +385,14 @@ class Dispatcher:
         at, length = (int(word) for word in np.frombuffer(memory, "<i8", 2, start + header))
         if not 0 <= at <= at + length <= header:
             raise CorruptRecord("a spec outside of its batch")
+        load = partial(load_spec, memory[start + at : start + at + length])
         try:
-            work.read = ReadSpec(load_spec(memory[start + at : start + at + length]))
-        except Exception as error:  # whatever unpickling raises that is given something else
-            raise CorruptRecord("a spec that is none") from error
+            work.read = ReadSpec(load())
+        except Exception as error:
+            unreadable(error, load)
+            if not isinstance(error, (ImportError, AttributeError)):  # what unpickling raises of anything else
+                raise CorruptRecord("a spec that is none") from error
+            work.read = LateSpec(load)  # of a class that only the worker can import
         work.header_offset += 16
         if number != UNNUMBERED:
             worker.specs[number] = work.read

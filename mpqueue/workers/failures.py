@@ -7,12 +7,14 @@ if it does not unpickle there all the same. Nothing here trusts the exception: i
 
 import pickle
 import traceback
+from functools import partial
 from typing import Any
 
 from mpqueue.errors import WorkerRaised
 from mpqueue.memory.serialize import dumps_object
 from mpqueue.memory.slots import FIRST_BYTES
 from mpqueue.workers.context import WorkerInfo
+from mpqueue.workers.unreadable import unreadable
 
 # Every slot has this much memory from its first grant on, so that an exception always has a place to travel in.
 MAX_FAILURE_BYTES = FIRST_BYTES
@@ -62,6 +64,7 @@ def unpack(data: Any) -> BaseException:
         try:
             error = pickle.loads(message["pickle"])
         except Exception as why:
+            unreadable(why, partial(pickle.loads, message["pickle"]))
             message["note"] += f"; it could not be unpickled here ({type(why).__name__})"
     if not isinstance(error, BaseException):
         error = WorkerRaised(message["name"], message["text"])

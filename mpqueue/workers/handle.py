@@ -12,11 +12,12 @@ reports end when it does.
 import fcntl
 import os
 import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from mpqueue.control.outcomes import Partial, Result
+from mpqueue.control.outcomes import Partial, Result, Unreadable
 from mpqueue.control.schedule import Ticket
 from mpqueue.memory.recipes import ReadSpec
 from mpqueue.memory.ring import Ring
@@ -27,6 +28,7 @@ from mpqueue.telemetry.clock import clock_ns
 from mpqueue.workers import failures
 from mpqueue.workers.lifecycle import Life, WorkerState
 from mpqueue.workers.records import GRANT
+from mpqueue.workers.unreadable import unreadable
 from mpqueue.workers.worker_main import WorkerEnds
 
 CAN_TAKE_BACK = sys.platform == "linux"  # elsewhere a second reader would block, as the worker's has to
@@ -78,28 +80,49 @@ class Work:
             finally:
                 ring.release(slot)
         header_offset = self.header_offset
-        recipe = read.recipes[memory[start + header_offset : start + self.nbytes]]
+        try:
+            recipe = read.recipes[memory[start + header_offset : start + self.nbytes]]
+        except Unreadable:
+            ring.release(slot)
+            raise
         if recipe.has_views:
-            return read.rebuild(recipe, ring.view(slot, header_offset, recipe.structure))
+            base = ring.view(slot, header_offset, recipe.structure)
+            try:
+                return read.rebuild(recipe, base)
+            except Exception as error:
+                raise unreadable(error, partial(read.rebuild, recipe, base)) from error
+        base = np.frombuffer(memory, np.uint8, self.nbytes, start)
         try:  # nothing of it stays in the slot
-            return read.rebuild(recipe, np.frombuffer(memory, np.uint8, self.nbytes, start))
+            return read.rebuild(recipe, base)
+        except Exception as error:
+            raise unreadable(error, partial(read.rebuild, recipe, base)) from error
         finally:
             ring.release(slot)
 
     def evict(self) -> Result:
         """Return the same outcome in private memory; the slot is free then."""
+        ring, slot, read = self.ring, self.slot, self.read
+        start = slot.offset
+        if read is None:
+            try:
+                return Result.failed(failures.unpack(ring.memory[start + self.header_offset : start + self.nbytes]))
+            finally:
+                ring.release(slot)
         try:
-            if self.read is None:
-                self.open()
-            assert self.read is not None
-            start = self.slot.offset
-            recipe = self.read.recipes[self.ring.memory[start + self.header_offset : start + self.nbytes]]
-            base = self.ring.private_copy(self.slot, self.header_offset, recipe.structure)
-            self.ring.num_moved += 1
-            batch = self.read.rebuild(recipe, base)
-            return Result(Partial(*batch) if self.is_partial else batch)
-        except Exception as error:
+            recipe = read.recipes[ring.memory[start + self.header_offset : start + self.nbytes]]
+        except Unreadable as late:
+            ring.release(slot)
+            return Result.failed(late)
+        try:
+            base = ring.private_copy(slot, self.header_offset, recipe.structure)
+        except MemoryError as error:
             return Result.failed(error)
+        ring.num_moved += 1
+        try:
+            batch = read.rebuild(recipe, base)
+        except Exception as error:
+            return Result.failed(unreadable(error, partial(read.rebuild, recipe, base)))
+        return Result(Partial(*batch) if self.is_partial else batch)
 
 
 class TimedWork(Work):

@@ -1,0 +1,149 @@
+"""A batch that a consumer cannot unpickle: its own error, once; the server, and the other consumers, know nothing of it."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue.errors import ServiceError
+from mpqueue.service.server import Server
+
+pytestmark = pytest.mark.usefixtures("servers_home")
+
+HERE = os.getpid()
+AT, LENGTH = 2, 6
+
+SERVER = """
+import dataclasses
+import sys
+import types
+import numpy as np
+import mpqueue
+
+module = types.ModuleType("mpqueue_test_of_the_server")
+exec("class Thing:\\n    pass", module.__dict__)
+sys.modules[module.__name__] = module
+MAKE = {"object": module.Thing, "spec": lambda: {module.Thing: np.zeros(3)}}[sys.argv[1]]
+
+class Things:
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        return np.full(3, index), MAKE() if index == 2 else index
+
+if __name__ == "__main__":
+    with mpqueue.Server("things", Things(), mode="broadcast", workers=1, start_method="fork") as server:
+        print("ready", flush=True)
+        server.wait()
+"""
+
+
+class Fragile:
+    """Cannot be unpickled in this process."""
+
+    strikes: list[int] = []  # instead, these signals strike, once each
+
+    def __init__(self):
+        self.array = np.arange(5000.0)
+
+    def __setstate__(self, state):
+        if os.getpid() == HERE:
+            if not self.strikes:
+                raise ValueError("cannot be loaded here")
+            if number := self.strikes.pop(0):
+                signal.raise_signal(number)
+
+
+class Source:
+    def __init__(self, at):
+        self.at = at
+
+    def __len__(self):
+        return LENGTH
+
+    def __getitem__(self, index):
+        return np.full(3, index), Fragile() if index in self.at else index
+
+
+def taken(batches):
+    """The numbers of the batches, and the errors between them."""
+    found = []
+    while True:
+        try:
+            found.append(int(next(batches)[0][0]))
+        except StopIteration:
+            return found
+        except Exception as error:
+            found.append(error)
+            assert len(found) <= LENGTH, "it comes again and again"
+
+
+def test_it_is_an_error_at_its_place_and_the_stream_goes_on():
+    with Server("s", Source({AT}), workers=1), mpqueue.attach("s", timeout=60) as consumer:
+        for epoch in range(2):
+            found = taken(iter(consumer))
+            assert [each if isinstance(each, int) else str(each) for each in found] == [
+                0, 1, "cannot be loaded here", 3, 4, 5,
+            ]  # fmt: skip
+            assert found[AT].__notes__ == [
+                f"raised in this process, when the batch of position {AT} of epoch {epoch} was unpickled"
+            ]
+        assert consumer.statistics().batches == 2 * (LENGTH - 1)
+
+
+def test_whoever_keeps_the_errors_keeps_no_slots():
+    with (
+        Server("s", Source(range(LENGTH)), workers=1, max_queue_size=2) as server,
+        mpqueue.attach("s", timeout=60) as consumer,
+    ):
+        kept = [error for _ in range(8) for error in taken(iter(consumer))]
+        assert [str(error) for error in kept] == ["cannot be loaded here"] * 8 * LENGTH
+        assert consumer.statistics().slots_in_use == 0
+        assert consumer.statistics().copies == 0
+        assert server.statistics() is not None
+
+
+@pytest.mark.parametrize(("form", "kind", "text"), [
+    ("object", ModuleNotFoundError, "mpqueue_test_of_the_server"),
+    ("spec", ServiceError, "cannot import .*mpqueue_test_of_the_server.*install its module here"),
+])  # fmt: skip
+def test_a_class_that_only_the_server_has(form, kind, text):
+    command = [sys.executable, "-c", SERVER, form]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            with mpqueue.attach("things", timeout=60) as consumer:
+                for _ in range(2):
+                    found = taken(iter(consumer))
+                    with pytest.raises(kind, match=text):
+                        raise found.pop(AT)
+                    assert found == [0, 1, 3, 4, 5]
+        finally:
+            process.kill()
+
+
+class Interrupted(Exception):
+    """Raised by the handler of a signal."""
+
+
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGUSR1, Interrupted), (signal.SIGINT, KeyboardInterrupt)])
+def test_what_the_handler_of_a_signal_raises_is_an_interrupt_and_the_batch_comes(number, kind, monkeypatch):
+    def strike(*_):
+        raise Interrupted
+
+    before = signal.signal(signal.SIGUSR1, strike)
+    monkeypatch.setattr(Fragile, "strikes", [number, 0, 0])
+    try:
+        with Server("s", Source({AT}), workers=1), mpqueue.attach("s", timeout=60) as consumer:
+            batches = iter(consumer)
+            assert [int(next(batches)[0][0]) for _ in range(AT)] == [0, 1]
+            with pytest.raises(kind):
+                next(batches)
+            assert taken(batches) == [2, 3, 4, 5]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
