@@ -6,6 +6,7 @@ From the ground up; a module imports only from its own line and the lines above 
     callers.py         the user's line that has led here
     cpus.py            the CPUs of this process
     descriptors.py     descriptors that children must not keep
+    open_files.py      open files across a fork
     interrupts.py      signal handlers held back, or let through
     barging_lock.py    a lock for long work that threads take again and again
     forked.py          copies in forked children refuse to be used

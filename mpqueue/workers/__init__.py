@@ -14,6 +14,7 @@ From the ground up; a module imports only from its own line and the lines above 
     source_receive.py      the source as bytes: how a worker rebuilds it
     worker_main.py         the life of a worker process
     job.py                 what a backend is to run, and how
+    open_handles.py        files and databases that a source holds open
     threads.py             the backend of threads
     inline.py              the backend without workers
     stand_ins.py           what stands in a worker for Keras's PyDataset

@@ -33,8 +33,11 @@ def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Back
 
         return InlineBackend(ledger, job)
     if name == "thread":
+        from mpqueue.workers.open_handles import warn_of_threads
         from mpqueue.workers.threads import ThreadBackend
 
+        if job.workers > 1:
+            warn_of_threads(job.source)
         return ThreadBackend(ledger, lock, job)
     return _make_processes(ledger, job)
 
@@ -51,6 +54,7 @@ def credit_for(name: BackendName, workers: int, max_queue_size: int) -> int:
 
 
 def _make_processes(ledger: Ledger, job: Job) -> Backend:
+    from mpqueue.workers.open_handles import refuse_what_forks_share
     from mpqueue.workers.process import ProcessBackend
     from mpqueue.workers.source_send import UnpicklableSource, take_image
     from mpqueue.workers.source_sync import SourceSync
@@ -63,6 +67,8 @@ def _make_processes(ledger: Ledger, job: Job) -> Backend:
             if not chosen.may_fall_back:
                 raise
             _announce_fork(error)
+    if image is None:
+        refuse_what_forks_share(job.source, job.workers)
     return ProcessBackend(ledger, SourceSync(job.payload, image, spawn=chosen.start_method == "spawn"), job)
 
 

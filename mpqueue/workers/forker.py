@@ -12,12 +12,13 @@ import time
 import warnings
 from typing import Any
 
-from mpqueue.system import descriptors, interrupts, parent_death
+from mpqueue.system import descriptors, interrupts, open_files, parent_death
 from mpqueue.system.interrupts import HeldBack
 from mpqueue.system.poller import READABLE
 from mpqueue.system.process_name import set_process_name, worker_name
 from mpqueue.system.processes import Birth, Process, reap
 from mpqueue.workers.launcher import Event, wait_for
+from mpqueue.workers.open_handles import files_in
 from mpqueue.workers.source_send import SourceImage
 from mpqueue.workers.worker_main import Payload, WorkerConfig, WorkerEnds, prepare_process, run_and_exit
 
@@ -50,12 +51,15 @@ class Forker:
             if stream is not None:
                 stream.flush()  # or the child would print again what is still in the buffer
         with HeldBack(), Birth() as birth:
+            # Their places are those of this moment: the trainer may read on before the child runs.
+            shared = open_files.shared_files(lambda: (fd for _, fd in files_in(self._payload.source)))
             read_end = descriptors.own(descriptors.reopen(self._lifeline_read))
             noted = descriptors.adopt((*ends.sent, read_end))
             try:
                 pid = _fork_quietly()
                 if pid == 0:
                     birth.be_born()
+                    open_files.reopen(shared)
                     self._live(config, ends, read_end)
                 parent_death.arm(read_end, pid)
             finally:

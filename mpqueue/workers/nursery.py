@@ -23,12 +23,13 @@ import traceback
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from mpqueue.system import descriptors, hash_seed, parent_death
+from mpqueue.system import descriptors, hash_seed, open_files, parent_death
 from mpqueue.system.process_name import set_process_name, worker_name
 from mpqueue.system.processes import Birth, reap
 from mpqueue.system.safe_threads import unsafe_threads
 from mpqueue.workers import failures
 from mpqueue.workers import nursery_messages as messages
+from mpqueue.workers.open_handles import files_in
 from mpqueue.workers.source_receive import load, merge_buffers
 from mpqueue.workers.worker_main import Payload, WorkerConfig, WorkerEnds, exit_status, prepare_process, run_and_exit
 
@@ -162,14 +163,20 @@ class _Nursery:
         return True
 
     def _fork(self, config: WorkerConfig, ends: WorkerEnds, birth: Birth) -> int:
+        # A source may open files while it is unpickled: here, once for all workers.
+        shared = open_files.shared_files(self._writable_files)
         with self._lifelines() as lifelines:
             pid = os.fork()
             if pid == 0:
                 birth.be_born()
+                open_files.reopen(shared)
                 self._live(config, ends, lifelines)
             for read_end in lifelines:
                 parent_death.arm(read_end, pid)
             return pid
+
+    def _writable_files(self) -> list[int]:
+        return [] if self._payload is None else [fd for _, fd in files_in(self._payload.source)]
 
     @contextlib.contextmanager
     def _lifelines(self) -> Iterator[list[int]]:

@@ -1,0 +1,272 @@
+"""What a source holds open: each worker reads files from a place of its own, or an error tells what to do."""
+
+import csv
+import gzip
+import io
+import os
+import socket
+import sqlite3
+import tarfile
+import tempfile
+import threading
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+from helpers.gates import Gate, pass_gate
+
+import mpqueue
+from mpqueue import Loader, OrderedEnqueuer
+from mpqueue.system import open_files
+
+ROW_BYTES = 64
+ROWS = [b"%04d" % number * (ROW_BYTES // 4) for number in range(16)]
+
+
+class Rows:
+    """Reads rows by seeking; two workers read theirs in turns, each between the seek and the read of the other."""
+
+    def __init__(self, gate, opened):
+        self.gate, self.file = gate, opened
+
+    def __len__(self):
+        return 2
+
+    def seek(self, index):
+        self.file.seek((3 + 9 * index) * ROW_BYTES)
+
+    def __getitem__(self, index):
+        self.seek(index)
+        pass_gate(self.gate)
+        return np.frombuffer(self.file.read(ROW_BYTES), np.uint8)
+
+
+def in_file(path, opened=open, mode="rb", **options):
+    with gzip.open(path, "wb") if opened is gzip.open else open(path, "wb") as file:
+        file.write(b"".join(ROWS))
+    return opened(path, mode, **options)
+
+
+def nameless(path):
+    """A temporary file, of which a part has not been written yet."""
+    file = tempfile.TemporaryFile(dir=path.parent)
+    file.write(b"".join(ROWS))
+    return file
+
+
+def deleted(path):
+    file = in_file(path)
+    path.unlink()
+    return file
+
+
+OPENED = {
+    "buffered": in_file,
+    "raw": lambda path: in_file(path, buffering=0),
+    "nameless": nameless,
+    "deleted": deleted,
+    "compressed": lambda path: in_file(path, gzip.open),
+}
+
+
+def read_interleaved(loader_or_batches, gate):
+    """Have both workers seek before one reads."""
+    arrivals = [gate.arrival(), gate.arrival()]
+    for arrival in arrivals:
+        arrival.let_go()
+    return [bytes(batch) for batch in loader_or_batches]
+
+
+@pytest.mark.parametrize("kind", OPENED)
+@pytest.mark.filterwarnings("ignore:the source cannot be sent")
+def test_workers_that_inherit_an_open_file_read_it_from_places_of_their_own(kind, tmp_path):
+    with Gate() as gate, OPENED[kind](tmp_path / "rows") as file:
+        with Loader(Rows(gate.address, file), workers=2) as loader:
+            batches = iter(loader)
+            assert read_interleaved(batches, gate) == [ROWS[3], ROWS[12]]
+
+
+@pytest.mark.filterwarnings("ignore:the source cannot be sent")
+def test_a_trainer_that_reads_beside_one_worker_does_not_move_its_place(tmp_path):
+    with Gate() as gate, in_file(tmp_path / "rows", buffering=0) as file:
+        source = Rows(gate.address, file)
+        with Loader(source, workers=1) as loader:
+            batches = iter(loader)
+            for index in range(2):
+                arrival = gate.arrival()
+                file.seek(0)
+                arrival.let_go()
+                assert bytes(next(batches)) == ROWS[3 + 9 * index]
+
+
+class OpenedWhenUnpickled(Rows):
+    """As programs do it that close the file in `__getstate__`: the nursery opens it, once for all workers."""
+
+    def __getstate__(self):
+        return {"gate": self.gate, "path": self.file.name, "mode": self.file.mode}
+
+    def __setstate__(self, state):
+        self.gate, self.file = state["gate"], open(state["path"], state["mode"])
+
+
+@pytest.mark.parametrize("mode", ["rb", "rb+"])
+def test_workers_whose_file_was_opened_when_the_source_was_unpickled_read_from_places_of_their_own(mode, tmp_path):
+    with Gate() as gate, in_file(tmp_path / "rows", mode=mode) as file:
+        with OrderedEnqueuer(OpenedWhenUnpickled(gate.address, file), True) as enqueuer:
+            enqueuer.start(2)
+            batches = enqueuer.get()
+            assert read_interleaved((next(batches) for _ in range(2)), gate) == [ROWS[3], ROWS[12]]
+
+
+class Archived:
+    """Members of an archive, read by two workers at the same time, again and again."""
+
+    def __init__(self, archive, read):
+        self.archive, self.read = archive, read
+
+    def __len__(self):
+        return len(ROWS)
+
+    def __getitem__(self, index):
+        return [self.read(self.archive, str(index)) for _ in range(20)] == [ROWS[index]] * 20
+
+
+@pytest.mark.filterwarnings("ignore:the source cannot be sent")
+def test_archives_give_each_worker_their_members(tmp_path):
+    with zipfile.ZipFile(tmp_path / "zip", "w") as archive:
+        for number, row in enumerate(ROWS):
+            archive.writestr(str(number), row)
+    with tarfile.open(tmp_path / "tar", "w") as archive:
+        for number, row in enumerate(ROWS):
+            info = tarfile.TarInfo(str(number))
+            info.size = len(row)
+            archive.addfile(info, io.BytesIO(row))
+    for opened, read in (
+        (zipfile.ZipFile(tmp_path / "zip"), lambda archive, name: archive.read(name)),
+        (tarfile.open(tmp_path / "tar"), lambda archive, name: archive.extractfile(name).read()),
+    ):
+        with opened, Loader(Archived(opened, read), workers=2) as loader:
+            assert list(loader) == [True] * len(ROWS)
+
+
+def test_a_file_that_cannot_be_seen_in_the_source_is_reopened_all_the_same(tmp_path):
+    """The file below an iterator in C, or of a library."""
+    (tmp_path / "table").write_text("".join(f"{number},\n" for number in range(4000)))
+
+    class Lines:
+        def __init__(self):
+            self.lines = csv.reader(file)
+            next(self.lines)
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return [int(line[0]) for line in self.lines] == list(range(1, 4000))
+
+    with open(tmp_path / "table") as file, Loader(Lines(), workers=2, start_method="fork") as loader:
+        assert list(loader) == [True, True]
+
+
+def test_the_place_is_that_of_the_fork(tmp_path):
+    with in_file(tmp_path / "rows", buffering=0) as file:
+        file.seek(5 * ROW_BYTES)
+        shared = open_files.shared_files()
+        file.seek(0)
+        pid = os.fork()
+        if pid == 0:
+            open_files.reopen(shared)
+            os._exit(file.read(4) == b"0005")
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+        assert file.read(4) == b"0000"
+
+
+def piped():
+    read_end, write_end = os.pipe()
+    os.close(write_end)
+    return open(read_end, "rb")
+
+
+def connected():
+    ours, theirs = socket.socketpair()
+    with theirs, ours:
+        return ours.makefile("rb")
+
+
+@pytest.mark.parametrize(("make", "what"), [(piped, "a pipe"), (connected, "a socket")])
+@pytest.mark.parametrize("start_method", [None, "fork"])
+def test_what_workers_would_read_in_parts_is_refused_before_any_starts(make, what, start_method):
+    given = {} if start_method is None else {"start_method": start_method}
+    with make() as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        loader = Loader(Archived({"input": stream}, bytes.join), workers=2, **given)
+        with pytest.raises(TypeError, match=rf"source\.archive\['input'\] is {what}.*2 worker.*__getstate__"):
+            next(iter(loader))
+        loader.close()
+
+
+@pytest.mark.filterwarnings("ignore:the source cannot be sent")
+def test_one_worker_may_read_a_pipe():
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb") as stream, open(write_end, "wb", buffering=0) as pipe:
+        pipe.write(ROWS[0])
+
+        class Reads(Archived):
+            def __getitem__(self, index):
+                return self.archive.read(4 if index < 2 else 0)
+
+        with Loader(Reads(stream, None), workers=1) as loader:
+            assert [next(iter(loader))] == [b"0000"]
+
+
+def test_elsewhere_than_on_linux_an_inherited_file_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(open_files, "CAN_REOPEN", False)
+    with in_file(tmp_path / "rows") as file:
+        loader = Loader(Rows("", file), workers=2, start_method="fork")
+        with pytest.raises(TypeError, match=r"source\.file is an open file that cannot be opened anew.*__getstate__"):
+            next(iter(loader))
+        loader.close()
+
+
+def test_a_database_that_must_not_cross_a_fork_is_told_of_once(tmp_path):
+    with sqlite3.connect(tmp_path / "rows.db") as database:
+        database.execute("create table rows (row blob)")
+        database.executemany("insert into rows values (?)", [(row,) for row in ROWS])
+
+    def read(database, name):
+        return database.execute("select row from rows limit 1 offset ?", (int(name),)).fetchone()[0]
+
+    with Loader(Archived(database, read), workers=2, start_method="fork") as loader:
+        with pytest.warns(RuntimeWarning, match=r"source\.archive is a sqlite3\.Connection .* forbids") as told:
+            assert list(loader) == [True] * len(ROWS)
+        assert len(told) == 1
+    database.close()
+
+
+class Locked(Rows):
+    def __init__(self, gate, opened):
+        super().__init__(gate, opened)
+        self.lock = threading.Lock()
+
+    def __getitem__(self, index):
+        with self.lock:
+            self.seek(index)
+            return self.file.read(ROW_BYTES)
+
+
+class Plain(Rows):
+    def __getitem__(self, index):
+        return index
+
+
+def test_threads_that_share_a_file_without_a_lock_are_told_of(tmp_path):
+    with in_file(tmp_path / "rows") as file:
+        with Loader(Plain("", file), workers=2, backend="thread") as loader:
+            with pytest.warns(RuntimeWarning, match=r"source\.file is an open file .*all worker threads"):
+                assert list(loader) == [0, 1]
+        for quiet in ({"source": Locked("", file), "workers": 2}, {"source": Plain("", file), "workers": 1}):
+            with warnings.catch_warnings(), Loader(**quiet, backend="thread") as loader:
+                warnings.simplefilter("error")
+                assert len(list(loader)) == 2
+    assert mpqueue.worker_info() is None
