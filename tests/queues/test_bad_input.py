@@ -231,3 +231,13 @@ class TestFromList:
         assert (one.is_closed(), other.is_closed(), queue.is_closed()) == (False, True, True)
         with pytest.raises(CancelledError):
             other.enqueue(1)
+
+
+def test_a_source_of_too_few_components_is_refused_before_it_is_asked():
+    def never():
+        raise AssertionError("the source was asked")
+
+    queue = FIFOQueue(5, ["int32", "float32"], [(), ()])
+    for make in (queue.enqueue_op, queue.enqueue_many_op):
+        with pytest.raises(InvalidArgumentError, match="got 1 components, expected 2"):
+            make(mpqueue.Source(never, ["int32"], [()]))

@@ -1,5 +1,7 @@
 """Sources made of a reader and decoders give the same in runs of records as record by record."""
 
+import contextlib
+import threading
 from functools import partial
 from operator import itemgetter
 
@@ -8,7 +10,7 @@ import pytest
 
 import mpqueue
 from mpqueue import python_io, train
-from mpqueue.errors import InvalidArgumentError, OpError
+from mpqueue.errors import InvalidArgumentError, OpError, OutOfRangeError
 from mpqueue.train import record_runs
 from mpqueue.train.source_runs import repeated
 
@@ -34,7 +36,7 @@ def names_of(*paths):
 
 
 def both_ways(make, paths, dtypes, names=None):
-    """What an op of a source gives, record by record and in runs."""
+    """What an op of a source gives, record by record and in runs, to the end and behind each error before it."""
     found = []
     for in_runs in (False, True):
         reader, source = make(names_of(*paths))
@@ -42,13 +44,14 @@ def both_ways(make, paths, dtypes, names=None):
         op = queue.enqueue_op(source)
         call = repeated(op, lambda: False) if in_runs else op
         assert (call is not op) is in_runs
-        try:
-            while True:
+        errors = []
+        while not errors or errors[-1][0] is not OutOfRangeError:
+            try:
                 call()
-        except OpError as error:
-            end = type(error), str(error)
+            except OpError as error:
+                errors.append((type(error), str(error), int(queue.size()), reader.num_records_produced()))
         elements = [queue.dequeue() for _ in range(int(queue.size()))]
-        found.append((elements, end, reader.num_records_produced(), reader.num_work_units_completed()))
+        found.append((elements, errors, reader.num_records_produced(), reader.num_work_units_completed()))
     return found
 
 
@@ -96,7 +99,111 @@ def test_a_bad_line_is_an_error_after_the_lines_before_it(tmp_path):
     path.write_text("".join(f"{n},1,a\n" for n in range(20)) + "bad,1,a\n" + "5,5,a\n")
     one_by_one, in_runs = both_ways(of_lines(itemgetter(1), COLUMNS), [path], ["int32", "float32", "string"])
     assert one_by_one == in_runs
-    assert (len(in_runs[0]), in_runs[1][0], in_runs[2]) == (20, InvalidArgumentError, 21)
+    (kind, _, num_before, num_read), _ = in_runs[1]
+    assert (kind, num_before, num_read) == (InvalidArgumentError, 20, 21)
+    assert in_runs[0][-1] == [5, 5.0, b"a"]
+
+
+@pytest.mark.parametrize("bad", [{0}, {29}, {3, 4}, {0, 10, 29}, set(range(5, 30))])
+def test_no_record_beside_bad_ones_is_lost(tmp_path, bad):
+    path = tmp_path / "some.csv"
+    path.write_text("".join("bad\n" if n in bad else f"{n},1,a\n" for n in range(30)))
+    one_by_one, in_runs = both_ways(of_lines(itemgetter(1), COLUMNS), [path], ["int32", "float32", "string"])
+    assert one_by_one == in_runs
+    assert [number for number, _, _ in in_runs[0]] == [n for n in range(30) if n not in bad]
+
+
+class Runs:
+    """An op that puts 20 lines into a queue, in runs; line ``bad`` is no number.
+
+    Attributes:
+        stops_after: How many lines go in before the coordinator stops; None: it does not.
+    """
+
+    def __init__(self, tmp_path, bad=None, capacity=100):
+        path = tmp_path / "numbers.csv"
+        path.write_text("".join(f"{'x' if n == bad else n}\n" for n in range(20)))
+        self.reader, self.stops_after = mpqueue.TextLineReader(), None
+        source = self.reader.read_op(names_of(path)).map(itemgetter(1))
+        source = source.map(partial(mpqueue.decode_csv, record_defaults=[[0]])).map(itemgetter(0))
+        self.queue = mpqueue.FIFOQueue(capacity, ["int32"], [()])
+        self.call = repeated(self.queue.enqueue_op(source), self.has_stopped)
+
+    def has_stopped(self):
+        return self.stops_after is not None and self.queue.size() >= self.stops_after
+
+    def rest(self):
+        """All numbers, those that went in before included."""
+        self.stops_after, found = None, []
+        with pytest.raises(OutOfRangeError):
+            while True:
+                found += self.queue.dequeue_many(self.queue.size()).tolist()
+                with contextlib.suppress(InvalidArgumentError):
+                    self.call()
+        return found + self.queue.dequeue_many(self.queue.size()).tolist()
+
+
+@pytest.mark.parametrize("bad", [None, 7])
+@pytest.mark.parametrize("stops_after", [0, 3])
+def test_a_stop_gives_the_records_back_that_have_not_gone_in(tmp_path, bad, stops_after):
+    runs = Runs(tmp_path, bad)
+    runs.stops_after = stops_after
+    runs.call()
+    # It is asked before a run goes in, and in a run with a bad record behind each, too.
+    num_taken = max(1, stops_after) if bad else (20 if stops_after else 1)
+    assert (runs.queue.size(), runs.reader.num_records_produced()) == (num_taken, num_taken)
+    assert runs.rest() == [n for n in range(20) if n != bad]
+    assert runs.reader.num_records_produced() == 20
+
+
+@pytest.mark.parametrize(("capacity", "room"), [(100, 5), (100, 1), (100, 0), (2, 1), (2, 0)])
+@pytest.mark.parametrize("bad", [None, 2])
+def test_records_for_which_others_have_taken_the_room_are_given_back(tmp_path, monkeypatch, capacity, room, bad):
+    """And of those that stay one may be bad: what is behind it is given back in front of the others."""
+    runs = Runs(tmp_path, bad, capacity)
+    core = runs.queue.queue_ref
+    set_aside, asked = core.set_aside, []
+
+    def less_at_the_second_time(count):
+        asked.append(count)
+        return set_aside(min(count, room) if len(asked) == 2 else count)
+
+    monkeypatch.setattr(core, "set_aside", less_at_the_second_time)
+    is_bad = bad is not None and room > bad
+    with pytest.raises(InvalidArgumentError) if is_bad else contextlib.nullcontext():
+        runs.call()
+    num_taken = bad if is_bad else max(1, room)
+    assert (asked[1], runs.queue.size()) == (min(capacity, 20), num_taken)
+    assert runs.reader.num_records_produced() == num_taken + is_bad
+    assert runs.rest() == [n for n in range(20) if n != bad]
+
+
+def test_a_run_is_no_longer_than_the_queue_has_room(tmp_path):
+    runs = Runs(tmp_path, capacity=7)
+    core = runs.queue.queue_ref
+    runs.call()
+    assert (runs.queue.size(), runs.reader.num_records_produced()) == (7, 7)
+    runs.queue.dequeue_many(3)
+    runs.call()
+    assert (runs.queue.size(), runs.reader.num_records_produced()) == (7, 10)
+    waiting = threading.Thread(target=runs.call)  # a full queue makes it wait with one record in hand
+    waiting.start()
+    while not core.num_waiting:
+        pass
+    assert runs.reader.num_records_produced() == 11
+    runs.queue.dequeue_many(7)
+    waiting.join()
+    assert core.set_aside(7) == 6  # nothing is set aside that nobody needs any more
+
+
+def test_what_was_given_back_is_forgotten_by_a_reset(tmp_path):
+    runs = Runs(tmp_path, bad=2)
+    with pytest.raises(InvalidArgumentError):
+        runs.call()
+    runs.reader.reset()
+    with pytest.raises(OutOfRangeError):
+        runs.call()
+    assert runs.reader.num_records_produced() == 0
 
 
 @pytest.fixture

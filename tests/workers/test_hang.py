@@ -97,6 +97,23 @@ def test_a_stopped_worker_cannot_answer_and_the_error_says_so(monkeypatch):
         assert caught.value.index == 2
 
 
+def test_stacks_are_read_until_their_writer_is_quiet(monkeypatch):
+    """It is waited for as long as it may need to begin; and not so long again behind what it has written."""
+    monkeypatch.setattr(hang, "_DUMP_S", 3600)
+    monkeypatch.setattr(hang, "_QUIET_S", 0.001)
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, b"Thread 0x1 (most recent call first):")
+        assert hang.read_stacks(reading) == "Thread 0x1 (most recent call first):"
+        os.close(writing)
+        writing = -1
+        assert "did not answer" in hang.read_stacks(reading)
+    finally:
+        os.close(reading)
+        if writing >= 0:
+            os.close(writing)
+
+
 def test_after_the_error_a_loader_goes_on_with_the_batch_after_it(told):
     with Loader(Hanging(told), workers=1, batch_timeout=TIMEOUT_S, restarts=1) as loader:
         batches = iter(loader)
