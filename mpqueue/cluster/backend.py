@@ -48,7 +48,7 @@ def make_cluster_backend(ledger: Ledger, job: Job) -> ClusterBackend:
         ClusterError: Ray is not initialised, and RAY_ADDRESS names no cluster.
     """
     let_through(joining.join)
-    image = let_through(take_image, job.payload)
+    image = let_through(partial(take_image, job.payload, is_local=False))
     spawn = job.options.start_method == "spawn"
     launcher = partial(ClusterLauncher, job.workers, RayOptions.of(job.options.ray_options), spawn=spawn)
     return ClusterBackend(ledger, SourceSync(job.payload, image, spawn=spawn, make_launcher=launcher), job)

@@ -18,6 +18,7 @@ From the ground up; a module imports only from its own line and the lines above 
     threads.py             the backend of threads
     inline.py              the backend without workers
     stand_ins.py           what stands in a worker for Keras's PyDataset
+    mapped_files.py        arrays that are memory maps of files
     source_send.py         the source as bytes: images, and patches of them
     nursery_messages.py    messages between trainer and nursery
     nursery.py             the clean process from which workers are forked

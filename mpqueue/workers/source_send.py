@@ -9,14 +9,16 @@ import hashlib
 import io
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import cloudpickle
+import numpy as np
 
 from mpqueue.memory.layout import align
 from mpqueue.memory.serialize import collector
 from mpqueue.workers import stand_ins
+from mpqueue.workers.mapped_files import MapFinder, by_value
 from mpqueue.workers.source_receive import buffers_start
 
 _LARGE_BYTES = 1 << 16  # smaller buffers stay inside the pickle
@@ -51,8 +53,12 @@ class SourceImage(NamedTuple):
         return (hashlib.sha256(self.data).digest(), *self.digests)
 
 
-def take_image(source: Any) -> SourceImage:
+def take_image(source: Any, *, is_local: bool = True) -> SourceImage:
     """Pickle the source.
+
+    Args:
+        source: The source.
+        is_local: Its receivers see the same files: memory maps travel as descriptions.
 
     Raises:
         UnpicklableSource: It cannot be pickled; the text names the attribute that is in the way.
@@ -60,9 +66,7 @@ def take_image(source: Any) -> SourceImage:
     buffers: list[memoryview] = []
     keep_inside = collector(buffers, _LARGE_BYTES)
     try:
-        with io.BytesIO() as file:
-            _SourcePickler(file, protocol=5, buffer_callback=keep_inside).dump(source)
-            data = file.getvalue()
+        data = _dumps(source, keep_inside, is_local=is_local)
     except Exception as error:
         path, why = find_culprit(source)
         raise UnpicklableSource(
@@ -72,10 +76,26 @@ def take_image(source: Any) -> SourceImage:
     return SourceImage(data, buffers, _digests(buffers))
 
 
+def _dumps(value: Any, keep_inside: Callable[[pickle.PickleBuffer], bool], *, is_local: bool) -> bytes:
+    with io.BytesIO() as file:
+        pickler = _SourcePickler(file, protocol=5, buffer_callback=keep_inside)
+        pickler.maps = MapFinder() if is_local else None
+        pickler.dump(value)
+        return file.getvalue()
+
+
 class _SourcePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """cloudpickle, but modules that another interpreter would not find by `sys.path` travel by value."""
+    """cloudpickle, with memory maps as descriptions.
+
+    And modules that another interpreter would not find by `sys.path` travel by value.
+    """
+
+    maps: MapFinder | None
 
     def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, np.ndarray):
+            reduced = by_value(obj) if self.maps is None else self.maps.reduced(obj)
+            return NotImplemented if reduced is None else reduced
         if isinstance(obj, type) and (obj.__module__, obj.__qualname__) == stand_ins.KERAS_NAME:
             return stand_ins.py_dataset, ()
         if isinstance(obj, type) or callable(obj):
@@ -171,7 +191,8 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _why_not(value: Any) -> str | None:
     try:
-        cloudpickle.dumps(value)
+        # Not one byte of a big array is copied: it is asked of each attribute of a source of any size.
+        _dumps(value, collector([], _LARGE_BYTES), is_local=True)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return None

@@ -89,13 +89,13 @@ class SourceSync:
 
     def is_stale(self) -> bool:
         """Return whether the source has changed since the workers got it; of an inherited one nobody can tell."""
-        return self._image is None or take_image(self._payload).fingerprint != self._image.fingerprint
+        return self._image is None or self._take_image().fingerprint != self._image.fingerprint
 
     def refresh(self, pool: Pool) -> bool:
         """Make the workers compute from the source's present state; False: they have to be started anew for it."""
         if self._image is None:
             return False
-        image = take_image(self._payload)
+        image = self._take_image()
         if image.fingerprint == self._image.fingerprint:
             return True
         patch = make_patch(image, self._image.digests)
@@ -108,6 +108,9 @@ class SourceSync:
         except LauncherGone:
             return False  # the new start notices it, too
         return self._push(pool, patch)
+
+    def _take_image(self) -> SourceImage:
+        return take_image(self._payload, is_local=self._make_launcher is None)
 
     def equip(self, launcher: Launcher) -> None:
         """Have a launcher start workers with the source as it was last seen.

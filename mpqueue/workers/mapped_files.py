@@ -1,0 +1,228 @@
+"""Arrays that are memory maps of files travel as a description, and are mapped again by the receiver.
+
+To pickle a memory map would read the whole file, and keep it in memory as often as it is copied. So the trainer's
+pickler asks `MapFinder` for each array that ends in a map (`np.memmap`, and all views of one):
+
+    trainer    looks in /proc/self/maps for what is mapped at the array's address: the kernel tells file, inode, place
+               and mode, also of a view, and after the file was renamed
+    receiver   opens that file, sees that it is the same one (inode), maps it in the same mode, and makes the view
+
+A map for reading, or for reading and writing, is shared with the file: what anybody writes is seen by all, and two
+descriptions are equal although the contents have changed. A map for copy-on-write is the process's own where it was
+written to: it is described only as long as it was not. Whatever cannot be described travels by value: the file was
+deleted or replaced, has no name, or the system has no /proc; and so does all that goes to another machine.
+"""
+
+import mmap
+import os
+import stat
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+_MAPS, _DETAILS = "/proc/self/maps", "/proc/self/smaps"
+_DELETED = " (deleted)"
+_OWN_PAGES = ("Anonymous", "Swap")  # of a private map: pages that differ from the file's
+
+
+class MappedFile(NamedTuple):
+    """A part of a file that is mapped.
+
+    Attributes:
+        path: Absolute.
+        inode: Of the file.
+        start: Its first byte.
+        nbytes: How many.
+        mode: As of `np.memmap`: "r", "r+" or "c".
+    """
+
+    path: str
+    inode: int
+    start: int
+    nbytes: int
+    mode: str
+
+    def open(self) -> int:
+        """Return a descriptor of the file.
+
+        Raises:
+            OSError: It cannot be opened, or is another one now, or shorter.
+        """
+        fd = os.open(self.path, (os.O_RDWR if self.mode == "r+" else os.O_RDONLY) | os.O_CLOEXEC)
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_ino != self.inode or found.st_size < self.start + self.nbytes:
+            os.close(fd)
+            raise OSError(f"{self.path} was replaced or cut since the source mapped it")
+        return fd
+
+    def map(self) -> Any:
+        """Map it, as an array of bytes.
+
+        Raises:
+            OSError: As of `open`.
+        """
+        with os.fdopen(self.open(), "r+b" if self.mode == "r+" else "rb") as file:
+            return np.memmap(file, np.uint8, self.mode, self.start, (self.nbytes,))  # type: ignore[call-overload]
+
+
+class _Area(NamedTuple):
+    """A line of /proc/self/maps, or several that are one map."""
+
+    first: int
+    end: int
+    permissions: str
+    offset: int
+    inode: int
+    path: str
+
+
+class MapFinder:
+    """Finds what arrays are maps of; for one image of a source, in which each map is described once."""
+
+    def __init__(self) -> None:
+        self._areas: list[_Area] | None = None
+        self._maps: dict[_Area, _Mapped | None] = {}
+
+    def reduced(self, array: Any) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
+        """Return how an array is to be pickled that is a map; None: as it is."""
+        if type(array) not in (np.memmap, np.ndarray) or not _is_map(array) or not array.size:
+            return None
+        low, high, pointer = _bounds(array)
+        area = next((area for area in self._look() if area.first <= low and high <= area.end), None)
+        found = None if area is None else self._describe(area)
+        if area is None or found is None or high - area.first > found.file.nbytes:
+            return by_value(array)
+        known = {**vars(array), "mode": found.file.mode, "_mmap": None} if _is_memmap(array) else None
+        place = array.shape, array.dtype, pointer - area.first, array.strides, array.flags.writeable
+        return view_of, (found, *place, known)
+
+    def _look(self) -> list[_Area]:
+        if self._areas is None:
+            try:
+                with open(_MAPS, encoding="utf-8", errors="surrogateescape") as file:
+                    self._areas = _merged([_area(line) for line in file])
+            except OSError:  # there is no /proc
+                self._areas = []
+        return self._areas
+
+    def _describe(self, area: _Area) -> "_Mapped | None":
+        if area not in self._maps:
+            file = _file_of(area)
+            self._maps[area] = None if file is None else _Mapped(file)
+        return self._maps[area]
+
+
+class _Mapped:
+    """Stands for a map in a pickle; there the same one for all its views, because it is the same object."""
+
+    def __init__(self, file: MappedFile) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return _open_map, tuple(self.file)
+
+
+def _file_of(area: _Area) -> MappedFile | None:
+    if not area.path.startswith("/") or area.path.endswith(_DELETED):
+        return None
+    is_shared, is_written = area.permissions[3] == "s", area.permissions[1] == "w"
+    if not is_shared and _has_own_pages(area):
+        return None
+    mode = ("r+" if is_shared else "c") if is_written else "r"
+    try:
+        # The file may end amid the last page.
+        nbytes = min(area.end - area.first, os.stat(area.path).st_size - area.offset)
+        file = MappedFile(area.path, area.inode, area.offset, nbytes, mode)
+        os.close(file.open())
+    except OSError:  # another one has its name now, or we may not open it any more
+        return None
+    return file
+
+
+def _open_map(*file: Any) -> Any:
+    return MappedFile(*file).map()
+
+
+def view_of(
+    mapped: Any,
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    offset: int,
+    strides: tuple[int, ...],
+    is_writable: bool,
+    known: dict[str, Any] | None,
+) -> Any:
+    """In the receiver: make a view of a map; ``known`` are the attributes of an `np.memmap`."""
+    kind = np.ndarray if known is None else np.memmap
+    view = np.ndarray.__new__(kind, shape, dtype, mapped, offset, strides)
+    if known is not None:
+        vars(view).update(known, _mmap=mapped._mmap)
+    if not is_writable:
+        view.flags.writeable = False
+    return view
+
+
+def by_value(array: Any) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
+    """Return how a map is pickled by value: as an array, since only those of the very class go out-of-band."""
+    return (_as_memmap, (np.asarray(array),)) if _is_memmap(array) else None
+
+
+def _as_memmap(array: Any) -> Any:
+    return array.view(np.memmap)
+
+
+def _is_memmap(array: Any) -> bool:
+    return type(array) is np.memmap
+
+
+def _is_map(array: Any) -> bool:
+    base = array.base
+    while base is not None:
+        if isinstance(base, mmap.mmap):
+            return True
+        base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
+    return False
+
+
+def _bounds(array: Any) -> tuple[int, int, int]:
+    """Return the addresses of an array's first byte, of the byte behind its last, and of its first element."""
+    pointer = array.__array_interface__["data"][0]
+    spans = [(size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)]
+    low = pointer + sum(span for span in spans if span < 0)
+    return low, pointer + sum(span for span in spans if span > 0) + array.itemsize, pointer
+
+
+def _area(line: str) -> _Area:
+    place, permissions, offset, _device, inode, *path = line.rstrip("\n").split(maxsplit=5)
+    first, _, end = place.partition("-")
+    name = path[0].replace("\\012", "\n") if path else ""
+    return _Area(int(first, 16), int(end, 16), permissions, int(offset, 16), int(inode), name)
+
+
+def _merged(areas: list[_Area]) -> list[_Area]:
+    """Join the parts of one map, which advice to the kernel about a part of it has split."""
+    joined: list[_Area] = []
+    for area in areas:
+        last = joined[-1] if joined else None
+        if last is not None and area == last._replace(
+            first=last.end, end=area.end, offset=last.offset + last.end - last.first
+        ):
+            joined[-1] = last._replace(end=area.end)
+        else:
+            joined.append(area)
+    return joined
+
+
+def _has_own_pages(area: _Area) -> bool:
+    is_inside = False
+    with open(_DETAILS, encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            name, _, rest = line.partition(":")
+            if "-" in name.split(" ", 1)[0]:
+                place = _area(line)
+                is_inside = area.first <= place.first < area.end
+            elif is_inside and name in _OWN_PAGES and int(rest.split()[0]):
+                return True
+    return False

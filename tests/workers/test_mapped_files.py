@@ -1,0 +1,183 @@
+"""Memory maps in a source: workers map the same file, and nothing of it is copied."""
+
+import os
+import tempfile
+
+import numpy as np
+import pytest
+
+from mpqueue import Loader
+from mpqueue.workers.source_receive import load
+from mpqueue.workers.source_send import take_image
+
+ROWS = 40_000
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "rows with a name"
+    np.arange(ROWS * 4, dtype=np.float32).tofile(path)
+    return path
+
+
+def mapped(path, mode="r", **options):
+    return np.memmap(path, np.float32, mode, **{"shape": (ROWS, 4), **options})
+
+
+def saved(path):
+    np.save(path.with_suffix(".npy"), np.arange(ROWS * 4, dtype=np.float32).reshape(ROWS, 4))
+    return np.load(path.with_suffix(".npy"), mmap_mode="r")
+
+
+VIEWS = {
+    "whole": mapped,
+    "with an offset": lambda path: mapped(path, offset=64, shape=(ROWS - 4, 4)),
+    "slice": lambda path: mapped(path)[17:1000:3, 1:],
+    "backwards": lambda path: mapped(path)[::-2, ::-1],
+    "transposed": lambda path: mapped(path).T,
+    "plain": lambda path: np.asarray(mapped(path))[5:],
+    "of another type": lambda path: mapped(path).view(np.uint16)[1:, 1:],
+    "of fields": lambda path: mapped(path).view([("a", "f4"), ("b", "f8"), ("c", "f4")])["b"],
+    "broadcast": lambda path: np.broadcast_to(mapped(path)[3], (5, 4)),
+    "from a buffer": lambda path: np.frombuffer(memoryview(mapped(path)._mmap), np.float32, 100, 8),
+    "saved": saved,
+    "written": lambda path: mapped(path, "r+"),
+    "private": lambda path: mapped(path, "c"),
+}
+
+
+def received(source, **options):
+    image = take_image(source, **options)
+    return image, load(image.data, [np.frombuffer(buffer, np.uint8).copy() for buffer in image.buffers])
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_of_a_map_is_a_view_of_a_map_again(view, path):
+    array = VIEWS[view](path)
+    image, again = received([array])
+    assert image.nbytes < 2000
+    assert not image.buffers
+    assert type(again[0]) is type(array)
+    assert again[0].dtype == array.dtype
+    assert again[0].strides == array.strides
+    assert again[0].flags.writeable == array.flags.writeable
+    np.testing.assert_array_equal(again[0], array)
+    if isinstance(array, np.memmap):
+        assert (again[0].filename, again[0].offset, again[0].mode) == (array.filename, array.offset, array.mode)
+    assert take_image([array]).fingerprint == image.fingerprint
+
+
+def test_many_views_of_one_map_are_one_map_again(path):
+    array = mapped(path)
+    _, again = received([array[number : number + 7] for number in range(0, ROWS, 100)])
+    assert np.shares_memory(again[0], again[0][2:])
+    assert len({id(view._mmap) for view in again}) == 1
+
+
+class Rows:
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        with open("/proc/self/maps") as maps:
+            is_mapped = "rows with a name" in maps.read()
+        return float(self.rows[index].sum()), is_mapped
+
+
+class Adding(Rows):
+    def __getitem__(self, index):
+        self.rows[index] += 1
+        return float(self.rows[index].sum()), True
+
+
+SUMS = [(6.0, True), (22.0, True), (38.0, True), (54.0, True)]
+
+
+@pytest.mark.parametrize("start_method", ["nursery", "spawn"])
+def test_workers_map_the_file(start_method, path):
+    with Loader(Rows(mapped(path)), workers=2, start_method=start_method) as loader:
+        assert list(loader) == SUMS
+
+
+def test_what_the_trainer_writes_into_the_file_is_seen_by_workers_that_run(path):
+    rows = mapped(path, "r+")
+    with Loader(Rows(rows), workers=1) as loader:
+        assert list(loader) == SUMS
+        image = take_image(rows)
+        rows[:4] += 1
+        assert take_image(rows).fingerprint == image.fingerprint
+        assert [total for total, _ in loader] == [10.0, 26.0, 42.0, 58.0]
+
+
+def test_what_workers_write_is_in_the_file_if_the_map_is_shared_and_nowhere_else_if_it_is_not(path):
+    with Loader(Adding(mapped(path, "c")), workers=2) as loader:
+        assert [total for total, _ in loader] == [10.0, 26.0, 42.0, 58.0]
+    assert mapped(path)[0].sum() == 6
+    with Loader(Adding(mapped(path, "r+")), workers=2) as loader:
+        assert len(list(loader)) == 4
+    assert mapped(path)[0].sum() == 10
+
+
+def test_changes_of_a_private_map_travel_with_it(path):
+    rows = mapped(path, "c")
+    before = take_image(rows)
+    rows[1] = 100
+    image, again = received(rows)
+    assert image.fingerprint != before.fingerprint
+    np.testing.assert_array_equal(again, rows)
+    with Loader(Rows(rows), workers=2) as loader:
+        assert [total for total, _ in loader] == [6.0, 400.0, 38.0, 54.0]
+
+
+def replace(path):
+    np.zeros(ROWS * 4, np.float32).tofile(f"{path}.new")
+    os.replace(f"{path}.new", path)
+
+
+@pytest.mark.parametrize("change", [os.unlink, replace])
+def test_a_map_of_a_file_that_is_gone_travels_by_value_and_in_one_copy(change, path):
+    rows = mapped(path)
+    change(path)
+    image, again = received(rows)
+    assert [buffer.nbytes for buffer in image.buffers] == [rows.nbytes]
+    assert type(again) is np.memmap
+    np.testing.assert_array_equal(again, rows)
+
+
+def test_a_map_of_a_file_that_was_renamed_is_found(path):
+    rows = mapped(path)
+    path.rename(path.with_name("another name"))
+    image, again = received(rows)
+    assert not image.buffers
+    np.testing.assert_array_equal(again, rows)
+
+
+def test_a_map_without_a_file_travels_by_value(path):
+    with tempfile.TemporaryFile(dir=path.parent) as file:
+        rows = np.memmap(file, np.float32, "w+", shape=(ROWS, 4))
+        rows[7] = 7
+        np.testing.assert_array_equal(received(rows)[1], rows)
+
+
+def test_for_another_machine_maps_travel_by_value(path):
+    rows = mapped(path)
+    image, again = received([rows, np.asarray(rows)[1:]], is_local=False)
+    assert len(image.buffers) == 2
+    np.testing.assert_array_equal(again[0], rows)
+
+
+@pytest.mark.parametrize("change", [replace, lambda path: os.truncate(path, 5000)])
+def test_a_file_that_changes_on_the_way_is_an_error_that_names_it(change, path):
+    image = take_image(mapped(path))
+    change(path)
+    with pytest.raises(OSError, match="rows with a name was replaced or cut"):
+        load(image.data, [])
+
+
+def test_a_map_that_advice_has_split_is_one_map(path):
+    rows = mapped(path)
+    rows._mmap.madvise(1, 0, 8192)  # MADV_RANDOM
+    assert not received(rows)[0].buffers
