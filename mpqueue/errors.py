@@ -70,7 +70,9 @@ class WorkerDied(MPQueueError):
 
 
 class WorkerRaised(MPQueueError):
-    """An exception of the source that could not be sent as itself: its type's name and its text.
+    """An exception of the source that could not be raised as itself: its type's name and its text.
+
+    It cannot be pickled; or it is a SystemExit, which would end the program without a word.
 
     Args:
         type_name: Qualified name of the exception's class in the worker.

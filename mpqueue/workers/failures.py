@@ -3,6 +3,9 @@
 An exception is packed in the worker into plain text and, where that works, its pickle (by value, so that classes of
 the script survive). Only what was unpickled once in the worker is sent, and the trainer falls back to `WorkerRaised`
 if it does not unpickle there all the same. Nothing here trusts the exception: its ``repr`` may raise, too.
+
+A SystemExit of the user's code is an error like any other, and no end of the worker: to run the batch again would give
+it again. It becomes a `WorkerRaised`, because SystemExit itself would end the user's program without a word.
 """
 
 import pickle
@@ -39,16 +42,12 @@ def note_of(unit: int, epoch: int, info: WorkerInfo, what: str = "index") -> str
 
 def pack(error: BaseException, note: str) -> bytes:
     """Return an exception as bytes, at most `MAX_FAILURE_BYTES`; ``note`` names index, epoch and worker."""
-    kind = type(error)
-    name = (
-        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
-    )
     message = {
-        "name": name,
+        "name": _name_of(error),
         "text": _text_of(error)[:_MAX_TEXT],
         "traceback": _traceback_of(error)[-_MAX_TEXT:],
         "note": note,
-        "pickle": _pickle_of(error),
+        "pickle": None if isinstance(error, SystemExit) else _pickle_of(error),
     }
     packed = pickle.dumps(message, 5)
     if len(packed) > MAX_FAILURE_BYTES:
@@ -85,6 +84,21 @@ def never_an_end(error: BaseException) -> BaseException:
         told.add_note(note)
     told.__cause__ = error
     return told
+
+
+def never_an_exit(error: SystemExit, note: str = "") -> WorkerRaised:
+    """Return what is raised in the trainer in place of it: as it is, it would end the user's program without a word."""
+    told = WorkerRaised(_name_of(error), _text_of(error))
+    if note:
+        told.add_note(note)
+    told.__cause__ = error
+    return told
+
+
+def _name_of(error: BaseException) -> str:
+    kind = type(error)
+    is_plain = kind.__module__ in ("builtins", "__main__")
+    return kind.__qualname__ if is_plain else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _text_of(error: BaseException) -> str:

@@ -5,6 +5,7 @@ trainer can take them back for an idle worker.
 """
 
 import os
+import select
 from collections import deque
 
 from mpqueue.telemetry.clock import clock_ns
@@ -12,6 +13,10 @@ from mpqueue.workers.records import GRANT, Down
 
 _AHEAD_NS = 100_000  # several cheap grants in one read: 0.7 µs less for each
 _MAX_AHEAD = 16
+
+
+class Dismissed(BaseException):
+    """The trainer has closed the pipe of grants: nobody waits for the batch that is at work."""
 
 
 class GrantReader:
@@ -43,7 +48,7 @@ class GrantReader:
         """Wait for the answer to a lack of memory; True: try again.
 
         Raises:
-            SystemExit: The trainer closed the pipe: nobody waits for this batch.
+            Dismissed: The trainer closed the pipe.
         """
         while data := os.read(self._fd, GRANT.size):
             grant = GRANT.unpack(data)
@@ -52,4 +57,10 @@ class GrantReader:
             if grant[1] == Down.FAIL:
                 return False
             self.backlog.append(grant)
-        raise SystemExit(0)
+        raise Dismissed
+
+    def has_ended(self) -> bool:
+        """Return True if the trainer has closed the pipe; what it granted before may still be there."""
+        poll = select.poll()
+        poll.register(self._fd, 0)
+        return bool(poll.poll(0))

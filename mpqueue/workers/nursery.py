@@ -31,7 +31,7 @@ from mpqueue.workers import failures
 from mpqueue.workers import nursery_messages as messages
 from mpqueue.workers.open_handles import files_in
 from mpqueue.workers.source_receive import load, merge_buffers
-from mpqueue.workers.worker_main import Payload, WorkerConfig, WorkerEnds, exit_status, prepare_process, run_and_exit
+from mpqueue.workers.worker_main import Payload, WorkerConfig, WorkerEnds, prepare_process, run_and_exit
 
 PARK_S = 5.0
 
@@ -117,8 +117,6 @@ class _Nursery:
             return  # each worker loads it for itself
         try:
             self._payload = load(self._data, self._buffers)
-        except SystemExit as leaving:  # it wants to end the process, which is no error but the end of the process
-            os._exit(exit_status(leaving) & 0xFF)
         except BaseException as error:
             self._broken = failures.pack(error, "raised while the source was unpickled in the nursery")
         gc.freeze()  # a collection in a worker would write to every object's header, and copy the shared pages

@@ -82,7 +82,7 @@ class Runner:
                     self._next(epoch, number)
                 except StreamEnd:
                     raise
-                except Exception:  # noqa: S112 - it was raised for the consumer when it was handed out
+                except (Exception, SystemExit):  # noqa: S112 - it was raised for the consumer at its place
                     continue
 
     def _next(self, epoch: int, number: int) -> Any:

@@ -27,7 +27,7 @@ from mpqueue.errors import BatchTimeout, StopTimeout
 from mpqueue.stats import Statistics, summed, workers_of
 from mpqueue.system.interrupts import let_through
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
-from mpqueue.workers import context
+from mpqueue.workers import context, failures
 from mpqueue.workers.job import Job
 from mpqueue.workers.runner import StreamEnd
 from mpqueue.workers.sample_runner import AnyRunner, make_runner
@@ -309,8 +309,10 @@ class ThreadBackend:
             if not context.has_asked():
                 self._ledger.unsharded.add(ticket.lane)
             return END
-        except (KeyboardInterrupt, SystemExit) as error:
+        except KeyboardInterrupt as error:
             return Result.failed(error)
+        except SystemExit as error:  # of the source: handlers of signals run in the main thread only
+            return Result.failed(failures.never_an_exit(error, runner.note(ticket.unit, ticket.epoch)))
         except BaseException as error:
             error.add_note(runner.note(ticket.unit, ticket.epoch))
             return Result.failed(error)
@@ -324,6 +326,8 @@ class ThreadBackend:
         context.enter_thread(self._job.info(worker))
         try:
             worker_init()
+        except SystemExit as error:
+            return failures.never_an_exit(error)
         except BaseException as error:
             return error
         finally:

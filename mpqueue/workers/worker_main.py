@@ -34,7 +34,7 @@ from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.samples.plan import SamplePlan
 from mpqueue.telemetry.clock import EVERY_NS
 from mpqueue.workers import context, failures
-from mpqueue.workers.grants import GrantReader
+from mpqueue.workers.grants import Dismissed, GrantReader
 from mpqueue.workers.kept_generators import KeptGenerators
 from mpqueue.workers.records import HELD, MAGIC, NEW_SPEC, PARTIAL, REPORT, UNSHARDED, Down, Up, unpack_listed
 from mpqueue.workers.runner import BeginBatch, StreamEnd
@@ -152,8 +152,10 @@ def run_and_exit(config: WorkerConfig, payload: Payload, buffers: list[Any], end
             faulthandler.register(DUMP_SIGNAL, ends.stacks, all_threads=True)
         _Worker(config, payload, buffers, ends).run()
         code = 0
-    except SystemExit as leaving:
-        code = exit_status(leaving)
+    except SystemExit as leaving:  # raised by a handler of the user's, which was to end this process
+        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except Dismissed:
+        code = 0
     except BrokenPipeError:
         code = 0  # the trainer let go of this worker while it reported
     except BaseException:
@@ -165,11 +167,6 @@ def run_and_exit(config: WorkerConfig, payload: Payload, buffers: list[Any], end
             except (AttributeError, OSError, ValueError):  # closed, or None: there is nobody to tell
                 continue
         os._exit(code & 0xFF)
-
-
-def exit_status(leaving: SystemExit) -> int:
-    """Return the exit status of the process that raised it."""
-    return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
 
 
 class _Timing:
@@ -221,6 +218,7 @@ class _Worker:
         self._writer = SlotWriter(self._segment, config.stride, config.max_batch_bytes)
         self._grants = GrantReader(ends.grants)
         self._broken: BaseException | None = None
+        self._process_id = os.getpid()
         self._seeder = make_seeder(context.process_batch)
         self._kept = payload.kept_generators()
         self._runner = make_runner(
@@ -239,9 +237,9 @@ class _Worker:
         try:
             if self._payload.worker_init is not None:
                 self._payload.worker_init()
-        except SystemExit:
-            raise
         except BaseException as error:
+            if self._is_to_leave(error):
+                raise
             self._broken = error  # reported in place of every batch that this worker is asked for
         grants, backlog, work = self._grants, self._grants.backlog, Down.WORK
         ended = _clock()
@@ -295,9 +293,9 @@ class _Worker:
         except StreamEnd:
             kind, spec, header_offset, nbytes = Up.END, 0, 0, 0
             flags = HELD * writer.keeps_slot() + UNSHARDED * (not context.has_asked())
-        except SystemExit:
-            raise
         except BaseException as error:
+            if self._is_to_leave(error):
+                raise
             kind = Up.RAISED
             spec, _, header_offset, nbytes, is_held = self._place_failure(error, unit, epoch)
             flags = HELD * is_held
@@ -309,6 +307,15 @@ class _Worker:
         self._put(record)
         while writer.let_go:
             self._report(Up.LET_GO, writer.let_go.popleft(), 0)
+
+    def _is_to_leave(self, error: BaseException) -> bool:
+        """Return whether this ends the process, and is no error of a batch.
+
+        A SystemExit is an error of its batch, too, unless the trainer has asked this worker to end: then a handler of
+        the user's has raised it. A child that the user's code has forked has no reports to write.
+        """
+        is_asked = isinstance(error, SystemExit) and self._grants.has_ended()
+        return isinstance(error, Dismissed) or is_asked or os.getpid() != self._process_id
 
     def _make_begin(self) -> BeginBatch:
         """Make what is called before each batch, or sample; it is called for millions, so it looks up little."""
@@ -355,9 +362,9 @@ class _Worker:
             self._runner.load(payload.source)
             self._kept = payload.kept_generators()
             self._broken = None
-        except SystemExit:
-            raise
         except BaseException as error:
+            if self._is_to_leave(error):
+                raise
             self._broken = error
         self._report(Up.LOADED, slot, turn)
 

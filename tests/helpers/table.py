@@ -23,12 +23,11 @@ PLACES = {
     "push-to-worker": "a worker unpickles a new state of the source",
     "stopping": "the enqueuer stops",
 }
-RAISING = ("raise", "memory-error", "unpicklable", "ununpicklable", "unspeakable")
-LEAVING = ("sys-exit",)
+RAISING = ("raise", "memory-error", "unpicklable", "ununpicklable", "unspeakable", "sys-exit")
 DYING = ("exit-0", "exit-1", "sigkill", "sigsegv", "sigabrt", "sigterm")
 PAUSING = ("sigstop-sigcont",)
 HANGING = ("sigstop", "endless-loop")
-KINDS = RAISING + LEAVING + DYING + PAUSING + HANGING
+KINDS = RAISING + DYING + PAUSING + HANGING
 PROCESSES = ("nursery", "fork", "spawn")
 BACKENDS = (*PROCESSES, "thread", "inline")
 
@@ -103,7 +102,9 @@ _OWN_NAME = {
     "raise": "ValueError", "memory-error": "MemoryError", "unpicklable": "Unpicklable",
     "ununpicklable": "Ununpicklable", "unspeakable": "Unspeakable", "sys-exit": "SystemExit",
 }  # fmt: skip
-_NAME_FROM_WORKER = _OWN_NAME | {"unpicklable": "WorkerRaised", "ununpicklable": "WorkerRaised"}
+_NAME_FROM_WORKER = _OWN_NAME | {
+    "unpicklable": "WorkerRaised", "ununpicklable": "WorkerRaised", "sys-exit": "WorkerRaised",
+}  # fmt: skip
 
 
 def reason_against(place, kind, backend):
@@ -117,13 +118,11 @@ def reason_against(place, kind, backend):
 def outcome_of(place, kind, backend):
     """What is to be seen in a cell."""
     if backend in _LOCAL:
-        return _outcome_here(place, kind)
+        return _outcome_here(place, kind, backend)
     if kind in RAISING:
         return _outcome_of_raising(place, kind, backend)
     if place == "pickling-error":  # whatever becomes of the pickling, the source has raised
-        return Outcome("WorkerRaised" if kind in LEAVING else "Telling", AT, kind in DYING + HANGING)
-    if place == "on-epoch-end":
-        return Outcome("SystemExit", LENGTH)
+        return Outcome("Telling", AT, kind in DYING + HANGING)
     if kind in HANGING and place == "nursery":
         return Outcome("Enough", AT_START)
     if kind in HANGING and place == "unpickling" and backend == "nursery":
@@ -148,13 +147,16 @@ def _outcome_of_raising(place, kind, backend):
     if place == "on-epoch-end":
         return Outcome(_OWN_NAME[kind], LENGTH)
     # In the rest no user code runs in any `try` of ours: what a handler of the user raises there ends the worker.
-    return Outcome(deaths=place in ("before-record", "after-record", "idle", "epoch-end"))
+    is_end_of_nursery = place == "nursery" and kind == "sys-exit"
+    return Outcome(deaths=is_end_of_nursery or place in ("before-record", "after-record", "idle", "epoch-end"))
 
 
-def _outcome_here(place, kind):
+def _outcome_here(place, kind, backend):
     if place == "stopping" or kind in PAUSING:
         return Outcome()
     after = {"worker-init": 0, "on-epoch-end": LENGTH}.get(place, AT)
+    if kind == "sys-exit" and backend == "thread" and place != "on-epoch-end":
+        return Outcome("WorkerRaised", after)
     return Outcome("BatchTimeout" if kind in HANGING else _OWN_NAME[kind], after)
 
 

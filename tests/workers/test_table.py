@@ -23,7 +23,6 @@ from helpers.table import (
     HANGING,
     IMPOSSIBLE,
     KINDS,
-    LEAVING,
     LENGTH,
     PAUSING,
     PLACES,
@@ -293,7 +292,7 @@ def _test_pause_here(place, backend):
 _AGAIN = [
     (place, kind)
     for place in ("before-item", "amid-item", "amid-copy", "before-record", "pickling-batch")
-    for kind in LEAVING + DYING
+    for kind in DYING
 ] + [("before-record", kind) for kind in RAISING]
 
 
@@ -317,7 +316,7 @@ def test_a_ticket_that_kills_its_worker_again_and_again_is_given_up_after_its_re
         assert cell.enqueuer.statistics().deaths == 2  # the last figures stay
 
 
-@pytest.mark.parametrize("kind", LEAVING + DYING)
+@pytest.mark.parametrize("kind", DYING)
 def test_a_worker_init_that_kills_again_and_again_is_no_ticket_to_blame(kind, tmp_path):
     with Cell("worker-init", kind, "nursery", tmp_path, once=False, restarts=1) as cell:
         with pytest.raises(WorkerDied, match="before they compute anything: look at `worker_init`") as caught:

@@ -1,0 +1,196 @@
+"""`sys.exit` in code of the source is an error of its batch, with the traceback, and not tried again; `os._exit` is a death."""
+
+import os
+import signal
+import sys
+import traceback
+from functools import partial
+
+import numpy as np
+import pytest
+from helpers.faults import Numbers, numbers
+from helpers.gates import Gate, pass_gate
+from helpers.outside import ran
+
+from mpqueue import Loader, OrderedEnqueuer
+from mpqueue.errors import WorkerDied, WorkerRaised
+from mpqueue.train.process_op import run_in_worker
+
+BACKENDS = [{"start_method": "nursery"}, {"start_method": "fork"}, {"start_method": "spawn"}, {"backend": "thread"}]
+backends = pytest.mark.parametrize("options", BACKENDS, ids=["nursery", "fork", "spawn", "thread"])
+AT, LENGTH = 2, 5
+
+
+class Leaving(Numbers):
+    """Calls `sys.exit` for one item."""
+
+    def __init__(self, code=3):
+        super().__init__(LENGTH)
+        self.code = code
+
+    def __getitem__(self, index):
+        if index == AT:
+            leave(self.code)
+        return super().__getitem__(index)
+
+
+def leave(code):
+    sys.exit(code)
+
+
+def elements():
+    yield np.array([0])
+    leave("no more files")
+
+
+def look_at(error, text, note):
+    assert type(error) is WorkerRaised
+    assert (error.type_name, error.text) == ("SystemExit", text)
+    (said,) = error.__notes__
+    assert note in said
+    shown = "".join(traceback.format_exception(error))
+    assert "in leave" in shown
+    assert "sys.exit(code)" in shown
+
+
+@backends
+def test_it_is_an_error_of_its_batch_at_once_and_the_stream_goes_on(options, caplog):
+    with Loader(Leaving(), workers=2, **options) as loader:
+        for epoch in range(2):
+            batches = iter(loader)
+            assert numbers(batches, AT) == list(range(AT))
+            with pytest.raises(WorkerRaised) as caught:
+                next(batches)
+            look_at(caught.value, "3", f"raised for index {AT} of epoch {epoch}")
+            assert [int(batch[0]) for batch in batches] == list(range(AT + 1, LENGTH))
+        statistics = loader.statistics()
+        assert (statistics.deaths, statistics.retries) == (0, 0)
+    assert not caplog.records
+
+
+@backends
+def test_so_it_is_in_a_generator(options):
+    with Loader(elements, workers=1, **options) as loader:
+        batches = iter(loader)
+        assert int(next(batches)[0]) == 0
+        with pytest.raises(WorkerRaised) as caught:
+            next(batches)
+        look_at(caught.value, "no more files", "raised for index 1 of epoch 0")
+        assert list(batches) == []
+
+
+@backends
+def test_so_it_is_in_a_batch_of_samples_and_it_can_be_left_out(options):
+    with Loader(Leaving(), batch_size=2, workers=1, on_error="skip", **options) as loader:
+        assert [batch.ravel()[0] for batch in loader] == [0, 4]
+        assert loader.statistics().skipped == 1
+
+
+@backends
+def test_so_it_is_in_worker_init_for_each_batch(options):
+    with Loader(Numbers(2), workers=1, worker_init=lambda: leave(4), **options) as loader:
+        batches = iter(loader)
+        for _ in range(2):
+            with pytest.raises(WorkerRaised, match="SystemExit: 4"):
+                next(batches)
+        assert list(batches) == []
+
+
+class LeavesWhenUnpickled(Numbers):
+    def __setstate__(self, state):
+        leave(5)
+
+
+@pytest.mark.parametrize("options", [{"start_method": "nursery"}, {"start_method": "spawn"}], ids=["nursery", "spawn"])
+def test_so_it_is_where_the_source_is_unpickled(options):
+    with Loader(LeavesWhenUnpickled(2), workers=1, **options) as loader:
+        with pytest.raises(WorkerRaised, match="SystemExit: 5") as caught:
+            next(iter(loader))
+        assert "in leave" in str(caught.value.__cause__)
+
+
+def test_an_enqueuer_stops_at_it_and_the_program_goes_on():
+    enqueuer = OrderedEnqueuer(Leaving(), True)
+    enqueuer.start(2)
+    batches = enqueuer.get()
+    assert numbers(batches, AT) == list(range(AT))
+    with pytest.raises(WorkerRaised, match="SystemExit: 3"):
+        next(batches)
+    assert not enqueuer.is_running()
+
+
+def test_without_workers_it_is_the_callers_own_sys_exit():
+    """A handler of SIGTERM may have raised it, as in any function that the caller calls."""
+    with Loader(Leaving(), workers=0) as loader:
+        batches = iter(loader)
+        assert numbers(batches, AT) == list(range(AT))
+        with pytest.raises(SystemExit):
+            next(batches)
+
+
+def test_an_op_of_a_queue_runner_in_a_worker_process():
+    with pytest.raises(WorkerRaised, match="SystemExit: 6"):
+        run_in_worker(partial(leave, 6), None)
+
+
+class Dying(Numbers):
+    def __getitem__(self, index):
+        if index == AT:
+            os._exit(7)
+        return super().__getitem__(index)
+
+
+def test_an_exit_past_python_is_a_death():
+    with Loader(Dying(LENGTH), workers=1, restarts=0) as loader:
+        batches = iter(loader)
+        assert numbers(batches, AT) == list(range(AT))
+        with pytest.raises(WorkerDied, match="exit code 7"):
+            next(batches)
+
+
+class Parent(Numbers):
+    """Has a child that leaves by `sys.exit`, or by an error, for each item."""
+
+    def __getitem__(self, index):
+        child = os.fork()
+        if child == 0:
+            if index % 2:
+                raise ValueError
+            sys.exit(8)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return np.array([index, status])
+
+
+def test_a_child_that_code_of_the_source_has_forked_reports_nothing():
+    said, _ = ran("""
+        from test_exits import Parent
+        with Loader(Parent(4), workers=1) as loader:
+            say([batch.tolist() for batch in loader], loader.statistics().deaths)
+    """, env={"PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path])})  # fmt: skip
+    assert said == ["[[0, 8], [1, 1], [2, 8], [3, 1]] 0"]
+
+
+class Asked(Numbers):
+    """Waits for ever at index 1; its handler of SIGTERM raises SystemExit."""
+
+    def __init__(self, gate):
+        super().__init__()
+        self.gate = gate.address
+
+    def __getitem__(self, index):
+        if index == 1:
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+            pass_gate(self.gate)
+        return super().__getitem__(index)
+
+
+def test_a_worker_that_is_asked_to_end_and_raises_it_leaves_at_once(monkeypatch):
+    monkeypatch.setattr("mpqueue.workers.roster._GRACE_S", 0.05)
+    monkeypatch.setattr("mpqueue.workers.roster._TERM_S", 60.0)
+    with Gate() as gate:
+        loader = Loader(Asked(gate), workers=1)
+        batches = iter(loader)
+        next(batches)
+        waiting = gate.arrival()
+        loader.stop()  # SIGKILL would come after a minute
+        waiting.let_go()
