@@ -101,6 +101,8 @@ class Times(Counted):
         wait: For how long the consumer waited for a batch; of a worker: for how long it waited for work.
         seed: Seeding of random generators (no time if nothing was drawn from them).
         compute: In the source, seed and collate included.
+        blocked: Of that, waiting for anything but a CPU: a disk, the network, a lock, a sleep. Told of batches of
+            worker processes that take a millisecond or more, where the kernel counts the waiting for a CPU; else 0.
         collate: Making a batch of samples.
         copy: Writing the batch into the ring.
         lease: From a batch's handing out to the end of its last view.
@@ -109,6 +111,7 @@ class Times(Counted):
     wait: Distribution = NO_TIMES
     seed: Distribution = NO_TIMES
     compute: Distribution = NO_TIMES
+    blocked: Distribution = NO_TIMES
     collate: Distribution = NO_TIMES
     copy: Distribution = NO_TIMES
     lease: Distribution = NO_TIMES
@@ -323,6 +326,7 @@ def workers_of(
                 tally.wait.snapshot(),
                 tally.seed.snapshot(),
                 tally.compute.snapshot(),
+                tally.blocked.snapshot(),
                 tally.collate.snapshot(),
                 tally.copy.snapshot(),
             ),
@@ -340,7 +344,7 @@ def summed(workers: Sequence[WorkerStatistics]) -> Statistics:
         credit_wait_s=sum(worker.credit_wait_s for worker in workers),
         workers=tuple(workers),
     )
-    stages = ("seed", "compute", "collate", "copy")
+    stages = ("seed", "compute", "blocked", "collate", "copy")
     times = {name: sum((getattr(worker.times, name) for worker in workers), NO_TIMES) for name in stages}
     return replace(total, times=Times(**times))
 

@@ -15,6 +15,7 @@ import numpy as np
 from mpqueue.loader import Loader
 from mpqueue.memory.layout import flatten
 from mpqueue.stats import Statistics
+from mpqueue.system.cpus import queued_ns
 
 Backend = Literal["none", "process", "thread"]
 _WARM_SHARE = 0.3  # of the seconds of a measurement
@@ -141,11 +142,7 @@ def measure(source: Any, setting: Setting, seconds: float, options: dict[str, An
 
 def _in_line_s() -> float:
     """Return the seconds for which this thread could have run, and others had the CPUs; 0 where nobody counts them."""
-    try:
-        with open("/proc/thread-self/schedstat", encoding="ascii") as file:
-            return int(file.read().split()[1]) / 1e9
-    except (OSError, IndexError, ValueError):
-        return 0.0
+    return (queued_ns() or 0) / 1e9
 
 
 def _take(batches: Iterator[Any], seconds: float, least: int) -> tuple[float, int]:

@@ -1,6 +1,7 @@
-"""The CPUs of this process."""
+"""The CPUs of this process, and its time on them."""
 
 import os
+import time
 
 
 def num_cpus() -> int:
@@ -9,3 +10,22 @@ def num_cpus() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
+
+
+def queued_ns() -> int | None:
+    """Return for how long this thread could have run while others had the CPUs; None where nobody counts that."""
+    try:
+        with open("/proc/thread-self/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def busy_ns() -> int | None:
+    """Return for how long this process was on a CPU, in all its threads, or this thread waited for one; None: unknown.
+
+    What is left of the time that passes, it waits for something else: a disk, the network, a lock. On a machine with
+    more programs than CPUs the time on a CPU alone would not tell.
+    """
+    queued = queued_ns()  # 5 µs
+    return None if queued is None else time.process_time_ns() + queued

@@ -29,18 +29,18 @@ class Tally:
         copy_ns: in writing batches,
         wait_ns: and in waiting for work.
         deaths: How often it died.
-        wait, seed, compute, collate, copy: The times of single batches.
+        wait, seed, compute, blocked, collate, copy: The times of single batches.
     """
 
     __slots__ = (
-        "_num_told", "batches", "collate", "compute", "compute_ns", "copy", "copy_ns", "deaths", "num_bytes", "seed",
-        "wait", "wait_ns",
+        "_num_told", "batches", "blocked", "collate", "compute", "compute_ns", "copy", "copy_ns", "deaths", "num_bytes",
+        "seed", "wait", "wait_ns",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.batches = self.num_bytes = self.compute_ns = self.copy_ns = self.wait_ns = self.deaths = 0
         self.wait, self.seed, self.compute = Histogram(), Histogram(), Histogram()
-        self.collate, self.copy = Histogram(), Histogram()
+        self.blocked, self.collate, self.copy = Histogram(), Histogram(), Histogram()
         self._num_told = 0
 
     def add(self, batches: int, num_bytes: int, compute_ns: int, copy_ns: int, wait_ns: int) -> None:
@@ -51,7 +51,9 @@ class Tally:
         self.copy_ns += copy_ns
         self.wait_ns += wait_ns
 
-    def time(self, compute_ns: int, copy_ns: int, wait_ns: int, seed_ns: int, collate_ns: int) -> None:
+    def time(
+        self, compute_ns: int, copy_ns: int, wait_ns: int, seed_ns: int, collate_ns: int, blocked_ns: int = 0
+    ) -> None:
         """Enter the times of a batch that is counted next, for it and for those since the one timed before it."""
         weight = max(1, self.batches + 1 - self._num_told)  # it is not counted yet, and maybe some before it
         self._num_told += weight
@@ -60,6 +62,7 @@ class Tally:
         self.wait.add(wait_ns, weight)
         self.seed.add(seed_ns, weight)
         self.collate.add(collate_ns, weight)
+        self.blocked.add(blocked_ns, weight)
 
 
 class Recorder:

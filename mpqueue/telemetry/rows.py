@@ -86,6 +86,7 @@ TIMES = {
     "wait": "Time that the consumer waited for a batch",
     "seed": "Time of seeding random generators for a batch",
     "compute": "Time of a batch in the source",
+    "blocked": "Of that, time in which it waited for anything but a CPU",
     "collate": "Time of making a batch of samples",
     "copy": "Time of writing a batch into the ring",
     "lease": "Time from a batch's handing out to the end of its last view",

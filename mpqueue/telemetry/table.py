@@ -15,7 +15,7 @@ _TRACK = (
     "display:inline-block;width:120px;height:0.7em;border:1px solid currentColor;border-radius:3px;line-height:0;"
     "opacity:0.85;vertical-align:middle"
 )
-_STAGES = ("wait", "seed", "compute", "collate", "copy", "lease")
+_STAGES = ("wait", "seed", "compute", "blocked", "collate", "copy", "lease")
 
 
 def of_engine(counted: Any, verdict: str) -> str:

@@ -1,7 +1,8 @@
 """The bottleneck, and what to do about it, in one sentence.
 
-A batch that is waited for is late because of the workers: they compute, or they write, or they wait for work because
-too few batches may be under way. A batch that is not waited for leaves the consumer as the bottleneck.
+A batch that is waited for is late because of the workers: they compute, or wait for what they compute from, or write,
+or wait for work because too few batches may be under way. A batch that is not waited for leaves the consumer as the
+bottleneck.
 
 A verdict needs evidence: the first batches of a run tell of imports and of a ring that is empty yet, so a run of few
 batches, or of a moment, is not judged. What is said of most batches is read off the median, which the first of them
@@ -106,6 +107,12 @@ def _of_workers(counted: Any) -> str:
         )
     if times.seed.p50_s > _IDLE * times.compute.p50_s:
         return "the workers mostly seed random generators; draw from mpqueue.rng() instead of the global ones"
+    if times.blocked.p50_s > _DOMINATES * times.compute.p50_s:
+        share = share_text(min(1.0, times.blocked.p50_s / times.compute.p50_s))
+        return (
+            f"the source waits for {share} of its {time_text(times.compute.p50_s)} per batch (disk, network, locks), "
+            f"and workers that wait need no CPU; use more of them than {number}, or read fewer and larger pieces"
+        )
     if not counted.ring_kind:
         return "the threads are the bottleneck, and Python runs in one at a time; use processes, or more threads"
     if getattr(counted, "nodes", ()):  # the CPUs of this machine are not theirs

@@ -18,12 +18,13 @@ class Stages:
     Attributes:
         seed_ns: For random numbers.
         collate_ns: For joining samples.
+        blocked_ns: In waiting for anything but a CPU, as far as that was looked at.
     """
 
-    __slots__ = ("collate_ns", "seed_ns")
+    __slots__ = ("blocked_ns", "collate_ns", "seed_ns")
 
     def __init__(self) -> None:
-        self.seed_ns = self.collate_ns = 0
+        self.seed_ns = self.collate_ns = self.blocked_ns = 0
 
     def seeding(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the same function, whose time is seeding."""

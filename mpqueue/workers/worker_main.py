@@ -32,6 +32,7 @@ from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.samples.plan import SamplePlan
+from mpqueue.system.cpus import busy_ns
 from mpqueue.telemetry.clock import EVERY_NS
 from mpqueue.workers import context, failures
 from mpqueue.workers.grants import Dismissed, GrantReader
@@ -52,6 +53,8 @@ MEMORY_REMEDY = (
 )
 
 _FEW_WORKERS = 4
+_SLOW_NS = 1_000_000
+_MOST_US = (1 << 32) - 1
 _BATCH = Up.BATCH
 _clock = time.perf_counter_ns
 
@@ -189,13 +192,17 @@ class _Timing:
         self.due_at = 0
         self._pause_ns = EVERY_NS * max(2, num_workers // _FEW_WORKERS)
         self._began, self._stages = 0, Stages()
+        self._is_slow = False  # the batch timed before: only of such ones it is worth 15 µs to see whether they wait
 
     @contextlib.contextmanager
     def of(self, runner: AnyRunner, seeder: AtOnce, kept: KeptGenerators) -> Iterator[None]:
         """Time what is computed here."""
         self._began, self._stages = _clock(), Stages()
+        busy = busy_ns() if self._is_slow else None
         with self._stages.of(runner, seeder, kept):
             yield
+        if busy is not None:
+            self._stages.blocked_ns = max(0, _clock() - self._began - ((busy_ns() or 0) - busy))
 
     def report(self, record: bytes) -> int:
         """Write the times of the batch, and the report of its outcome."""
@@ -204,10 +211,13 @@ class _Timing:
         if kind != _BATCH or not began:  # not even begun: the worker could not be made ready
             return self.put(record)
         self.due_at = began + (EVERY_NS if compute_ns + copy_ns >= EVERY_NS else self._pause_ns)
+        self._is_slow = compute_ns >= _SLOW_NS
         stages = self._stages
+        blocked_us = min(stages.blocked_ns // 1000, _MOST_US)
         times = REPORT.pack(
-            MAGIC, Up.TIMES, 0, slot, turn, 0, began, stages.seed_ns, stages.collate_ns, compute_ns, copy_ns, wait_ns
-        )
+            MAGIC, Up.TIMES, 0, slot, turn, blocked_us,
+            began, stages.seed_ns, stages.collate_ns, compute_ns, copy_ns, wait_ns,
+        )  # fmt: skip
         return self.put(times + record)
 
 

@@ -14,6 +14,7 @@ import pytest
 import mpqueue
 from mpqueue import Loader, Statistics
 from mpqueue.stats import ConsumerStatistics, Times
+from mpqueue.system.cpus import busy_ns, num_cpus
 from mpqueue.telemetry.histograms import Histogram
 
 KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
@@ -135,6 +136,31 @@ def test_what_seeding_takes_is_told_of_a_source_that_draws():
     assert drawn.count == idle.count == 4
     assert drawn.p50_s > 1e-6
     assert idle.p50_s < 1e-6  # the first batch looks for generators that the source keeps
+
+
+class Computing(Timed):
+    """Items that take so long on a CPU."""
+
+    def __getitem__(self, index):
+        end = time.thread_time() + self.seconds
+        while time.thread_time() < end:
+            pass
+        return np.full(1000, index)
+
+
+@pytest.mark.skipif(busy_ns() is None, reason="nobody counts here what waits for a CPU")
+def test_a_source_that_waits_is_told_from_one_that_computes():
+    """Also where more workers than there are CPUs compute, and on a machine that is busy otherwise."""
+
+    def shares_of(source):
+        with Loader(source, workers=2 * num_cpus()) as loader:
+            for _ in loader:
+                pass
+            times = loader.statistics().times
+        return times.blocked.p50_s / times.compute.p50_s
+
+    assert shares_of(Timed(80)) > 0.5
+    assert shares_of(Computing(80)) < 0.5
 
 
 @pytest.mark.parametrize("collate", [None, lambda samples: np.stack(samples)], ids=["default", "own"])

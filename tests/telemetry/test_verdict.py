@@ -58,6 +58,23 @@ CASES = {
         changed(times=Times(compute=times(1.0, count=100), collate=times(0.7, count=100))),
         "__getitems__",
     ),
+    "waiting source": (
+        changed(
+            workers=tuple(WorkerStatistics(number) for number in range(4)),
+            times=Times(compute=times(0.02, count=100), blocked=times(0.019, count=100)),
+        ),
+        "(disk, network, locks), and workers that wait need no CPU; use more of them than 4",
+    ),
+    "waiting source on a cluster": (
+        changed(
+            nodes=(NodeStatistics("a", "10.0.0.1", 1),),
+            times=Times(compute=times(0.02, count=100), blocked=times(0.019, count=100)),
+        ),
+        "workers that wait need no CPU; use more of them than 2",
+    ),
+    "source that waits a little": (
+        changed(times=Times(compute=times(0.02, count=100), blocked=times(0.005, count=100))), "use more of them"
+    ),
     "seed": (changed(times=Times(compute=times(1.0, count=100), seed=times(0.5, count=100))), "mpqueue.rng()"),
     "a slow first seeding": (
         changed(times=Times(compute=times(9.0, *[0.01] * 99), seed=times(8.0, *[0.0] * 99))), "use more of them"
