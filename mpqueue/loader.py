@@ -10,7 +10,7 @@ from typing import Any, Literal, Never, NoReturn, Self
 
 from mpqueue.control.ledger import Ledger
 from mpqueue.control.pipeline import Pipeline
-from mpqueue.control.schedule import DrawnSchedule, EpochSchedule, StreamSchedule
+from mpqueue.control.schedule import DrawnSchedule, EpochSchedule
 from mpqueue.control.seeds import fresh_seed
 from mpqueue.coordination.members import Stoppable
 from mpqueue.engine import Engine
@@ -201,39 +201,56 @@ class Loader(Stoppable):
     def __iter__(self) -> Iterator[Any]:
         """Return the batches of one epoch: of the next one, or from the place of a `load_state_dict` on.
 
+        They are of what the source is now: if it has changed, the workers get it anew, and what they have computed
+        ahead is computed again.
+
         An iterator that is not read to its end ends when the next one is made. A batch that failed ends none: the
         following ``next`` goes on with the batch after it, and so does a new iterator.
 
         Raises:
+            TypeError: The source has changed, and cannot be sent to the workers any more.
             Exception: At ``next``, in the place of its batch: what the source raised, as its own type, or
                 `WorkerRaised`, `WorkerDied`, `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`, `TooManyErrors`;
                 with Ray also `ClusterError`.
         """
         with self._lock:
-            goes_on = self._position.begin()
-            pipeline = self._begin(goes_on=goes_on)
+            is_outdated = self._is_outdated()  # first: what it raises leaves the place as it is
+            pipeline = self._begin(goes_on=self._position.begin(), is_outdated=is_outdated)
             return EpochIterator(self._position, pipeline, self._end_epoch, self._note_failure)
 
-    def _begin(self, *, goes_on: bool) -> Pipeline:
-        """Have the workers at the place where the epoch begins."""
+    def _is_outdated(self) -> bool:
+        """Return whether the source may have changed since the workers got it, or computed ahead."""
+        pipeline = self._engine.pipeline
+        return self._job.can_replay and pipeline is not None and not pipeline.is_stopped and pipeline.is_outdated()
+
+    def _begin(self, *, goes_on: bool, is_outdated: bool) -> Pipeline:
+        """Have the workers at the place where the epoch begins, with the source as it is now."""
         pipeline, place = self._engine.pipeline, self._position.place
         if pipeline is None or pipeline.is_stopped:
             self._engine.stop()
             pipeline = self._open()
+            self._bound(pipeline)
         else:
-            self._bound(pipeline.ledger.schedule)
-            if not goes_on and (self._order.is_stream or pipeline.ledger.progress.place() != place):
-                pipeline.restart_at(place)
+            self._bound(pipeline)
+            is_elsewhere = not goes_on and (self._order.is_stream or pipeline.ledger.progress.place() != place)
+            # The streams of generator functions that go on have begun, and cannot be begun anew in their middle.
+            if is_elsewhere or (is_outdated and not self._order.is_stream):
+                pipeline.restart_at(place, refresh=is_outdated)
         if not self._order.is_stream:
             pipeline.hand_out(place.epoch)
         self._position.count_by(pipeline.ledger)
         return pipeline
 
-    def _bound(self, schedule: EpochSchedule | StreamSchedule) -> None:
-        """Have nothing of a second epoch computed before somebody asks for one: a validation has none."""
+    def _bound(self, pipeline: Pipeline) -> None:
+        """Have nothing of a second epoch computed before somebody asks for one: a validation has none.
+
+        Nor of any later one, if nobody can tell whether the source has changed since; and a sampler is iterated when
+        it is asked.
+        """
+        schedule, epoch = pipeline.ledger.schedule, self._position.place.epoch
         if isinstance(schedule, EpochSchedule):
-            first, epoch = self._position.first_epoch, self._position.place.epoch
-            is_bound = epoch == first or isinstance(schedule, DrawnSchedule)  # a sampler is iterated when it is asked
+            is_first, is_drawn = epoch == self._position.first_epoch, isinstance(schedule, DrawnSchedule)
+            is_bound = is_first or is_drawn or not pipeline.backend.tells_changes
             schedule.last_epoch = epoch if is_bound else None
 
     def _open(self) -> Pipeline:
@@ -241,7 +258,8 @@ class Loader(Stoppable):
         job = replace(job, skip=place.counts)
         epoch_end = None if self._order.is_stream else epoch_end_of(job.source)
         schedule = self._order.schedule(job.seed, self.workers, self.backend, barrier=epoch_end is not None)
-        self._bound(schedule)
+        if isinstance(schedule, EpochSchedule):
+            schedule.last_epoch = place.epoch
         return self._engine.start(job, schedule, self.backend, self.max_queue_size, place, epoch_end=epoch_end)
 
     def _end_epoch(self, iterator: int, pipeline: Pipeline) -> None:

@@ -285,6 +285,17 @@ class Pipeline:
             except BaseException as error:
                 self.ledger.fail(error)
 
+    def is_outdated(self) -> bool:
+        """Return whether what is computed ahead, or the workers' source, may be older than the source is now.
+
+        Raises:
+            Exception: What the length of the source raised, or its pickling.
+        """
+        with self._turn():
+            self.finish_epoch()  # its hook may change the source
+            schedule = self.ledger.schedule
+            return (isinstance(schedule, EpochSchedule) and schedule.has_new_length()) or self.backend.is_stale()
+
     def restart_at(self, place: Place, *, refresh: bool = False) -> None:
         """Drop all that is under way and go to another place in the order; ``refresh``: the source may have changed."""
         with self._turn():

@@ -69,6 +69,7 @@ class EpochSchedule:
 
     Attributes:
         lengths: The number of batches of each epoch that was opened and is not handed out, None if it is endless.
+        asked: The length of the source for each of these epochs, as it was when the epoch was opened.
         orders: The indices of each of these epochs, None if they ascend.
         last_epoch: Nothing of later epochs is dealt; None: there is no such bound.
     """
@@ -89,6 +90,7 @@ class EpochSchedule:
         self.epoch, self._position = 0, 0
         self._length: int | None = None  # of the epoch that is dealt
         self.lengths: dict[int, int | None] = {}  # of the epochs that are not all handed out
+        self.asked: dict[int, int | None] = {}
         self.orders: dict[int, Any] = {}
         self._is_open = False
         self.last_epoch: int | None = None
@@ -129,13 +131,26 @@ class EpochSchedule:
         """True if the epoch that is dealt now never ends."""
         return self._length is None
 
+    def has_new_length(self) -> bool:
+        """Return True if an epoch was opened with another length than the source has now.
+
+        Raises:
+            Exception: What the source's length raised.
+        """
+        if not self.asked:
+            return False
+        length = self._length_of()
+        return any(asked != length for asked in self.asked.values())
+
     def forget(self, epoch: int) -> None:
         """An epoch is over and its length will not be asked for again."""
         self.lengths.pop(epoch, None)
+        self.asked.pop(epoch, None)
         self.orders.pop(epoch, None)
 
     def _forget_all(self) -> None:
         self.lengths.clear()
+        self.asked.clear()
         self.orders.clear()
 
     def deal(self, limit: int = 1) -> list[Ticket]:
@@ -187,14 +202,14 @@ class EpochSchedule:
         return self.last_epoch is None or self.epoch <= self.last_epoch
 
     def _open(self) -> None:
-        length = self._length_of()
+        asked = length = self._length_of()
         order = None
         if self._order_of is not None and length is not None:
             order = self._order_of(self.epoch, length)
             length = length if order is None else len(order)
         elif self._shuffle and length is not None:
             order = permutation(self._seed, self.epoch, length)
-        self.orders[self.epoch] = order
+        self.orders[self.epoch], self.asked[self.epoch] = order, asked
         self._length = self.lengths[self.epoch] = length
         self._is_open = True
 

@@ -29,6 +29,8 @@ class InlineBackend:
         job: What is run.
     """
 
+    tells_changes = False
+
     def __init__(self, ledger: Ledger, job: Job) -> None:
         self.chunk = self.low_water = 1
         self._ledger, self._job = ledger, job

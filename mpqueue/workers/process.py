@@ -56,6 +56,7 @@ class ProcessBackend:
     Attributes:
         chunk: How many tickets are worth a `pump`.
         low_water: Pump even for one ticket while fewer than this are in flight.
+        tells_changes: False if the workers have inherited their source.
         patience: When the consumer's wait ends, by `time.monotonic`, and the error that it is then; None: it waits as
             long as it takes.
     """
@@ -71,6 +72,7 @@ class ProcessBackend:
     def __init__(self, ledger: Ledger, sync: SourceSync, job: Job) -> None:
         self.chunk = 1
         self.low_water = 2 * job.workers
+        self.tells_changes = not sync.is_inherited
         self.ledger, self.sync, self.job = ledger, sync, job
 
     def start(self) -> None:

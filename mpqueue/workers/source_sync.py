@@ -1,10 +1,11 @@
 """The versions of the source: which worker has which one, and how a new one gets to them.
 
-The trainer's source may change between epochs, in `on_epoch_end`, and between two starts. Before any work of the next
-epoch is dealt, its image is compared with what the workers have, by its pickle and by the bytes of its big arrays. If
-it has changed, the nursery gets what it lacks, for the workers that it will fork. The living ones are sent the same
-patch through a free slot, if it is small; a big one would be copied once per worker, so then they are forked anew and
-share it. The slot is free again when each of them has loaded the patch, or is gone.
+The trainer's source may change between epochs, in `on_epoch_end` or by the program around it, and between two starts.
+Before a batch of the next epoch is handed out, its image is compared with what the workers have, by its pickle and by
+the bytes of its big arrays. If it has changed, what they have computed ahead is dropped, and the nursery gets what it
+lacks, for the workers that it will fork. The living ones are sent the same patch through a free slot, if it is small;
+a big one would be copied once per worker, so then they are forked anew and share it. The slot is free again when each
+of them has loaded the patch, or is gone.
 
 Workers that were forked from the trainer have no image to compare: they are forked anew at every change of epoch.
 """
@@ -17,7 +18,7 @@ from mpqueue.workers.handle import WorkerHandle
 from mpqueue.workers.launcher import Launcher, LauncherGone, Nursery, take_nursery
 from mpqueue.workers.pool import Pool
 from mpqueue.workers.records import GRANT, MAGIC, Down
-from mpqueue.workers.source_send import Patch, SourceImage, encode_patch, make_patch, take_image
+from mpqueue.workers.source_send import Patch, SourceImage, UnpicklableSource, encode_patch, make_patch, take_image
 from mpqueue.workers.worker_main import Payload
 
 _MAX_PUSH_BYTES = 16 << 20
@@ -110,7 +111,10 @@ class SourceSync:
         return self._push(pool, patch)
 
     def _take_image(self) -> SourceImage:
-        return take_image(self._payload, is_local=self._make_launcher is None)
+        try:
+            return take_image(self._payload, is_local=self._make_launcher is None)
+        except UnpicklableSource as error:
+            raise UnpicklableSource(f"the source has changed since the workers got it: {error}") from error
 
     def equip(self, launcher: Launcher) -> None:
         """Have a launcher start workers with the source as it was last seen.

@@ -48,6 +48,7 @@ class ThreadBackend:
     """
 
     chunk = low_water = 1
+    tells_changes = False
 
     def __init__(self, ledger: Ledger, lock: threading.RLock, job: Job) -> None:
         self._ledger, self._job = ledger, job
@@ -202,8 +203,8 @@ class ThreadBackend:
             raise RuntimeError(INTERRUPTED)
 
     def is_stale(self) -> bool:
-        """Threads work on the caller's own source: there is no other."""
-        return False
+        """Threads work on the caller's own source: nobody knows what it was when they computed ahead from it."""
+        return True
 
     def refresh(self) -> None:
         """Threads work on the caller's own source: nothing is to be done."""

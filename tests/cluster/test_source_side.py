@@ -81,6 +81,19 @@ def test_a_change_in_on_epoch_end_is_on_all_nodes_before_the_next_epoch(cluster,
         assert loader.statistics().deaths == 0
 
 
+@pytest.mark.parametrize("big", [0, 20 << 20], ids=["by a patch", "from a new image"])
+def test_a_change_between_two_loops_is_on_all_nodes_in_the_second(cluster, big):
+    class Plain(Growing):
+        on_epoch_end = None
+
+    source = Plain(big)
+    with Loader(source, workers=2, backend="ray") as loader:
+        for epoch in range(3):
+            assert {tuple(state.tolist()) for state, _index, _ in loader} == {(epoch, epoch if big else 0)}
+            Growing.on_epoch_end(source)
+        assert loader.statistics().deaths == 0
+
+
 class Settling(Growing):
     """Changes itself twice."""
 

@@ -1,0 +1,256 @@
+"""A source that its user changes between the epochs of a `Loader`: each epoch is of what the source is as it begins."""
+
+import itertools
+import os
+import threading
+import warnings
+
+import numpy as np
+import pytest
+
+from mpqueue import Loader
+from mpqueue.workers.source_send import UnpicklableSource
+
+HOWS = {
+    "none": {"workers": 0},
+    "one process": {"workers": 1},
+    "four processes": {"workers": 4},
+    "fork": {"workers": 2, "start_method": "fork"},
+    "spawn": {"workers": 2, "start_method": "spawn"},
+    "threads": {"workers": 2, "backend": "thread"},
+}
+ALL = pytest.mark.parametrize("how", HOWS.values(), ids=HOWS)
+FEW = pytest.mark.parametrize("how", [HOWS[name] for name in ("none", "one process", "fork", "threads")])
+
+
+class Levels:
+    """Items tell the level that the source has, and their index."""
+
+    def __init__(self, length=3):
+        self.level, self.length = 0, length
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        return 100 * self.level + index
+
+
+class Hooked(Levels):
+    def on_epoch_end(self):
+        """Has nothing to do, but is there."""
+
+
+class Locked(Levels):
+    """Cannot be pickled, so that workers inherit it."""
+
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+class LockedHooked(Locked, Hooked):
+    pass
+
+
+def numbers_of(batches):
+    return [int(batch) for batch in batches]
+
+
+def epochs_of(source, loader, *, grows=False, count=4):
+    seen = []
+    for _ in range(count):
+        seen.append(numbers_of(loader))
+        source.level += 1
+        source.length += grows
+    return seen
+
+
+def expected(*, grows=False, count=4):
+    return [[100 * level + index for index in range(3 + level * grows)] for level in range(count)]
+
+
+@ALL
+@pytest.mark.parametrize("kind", [Levels, Hooked])
+def test_a_change_after_an_epoch_is_there_in_the_next_one(kind, how):
+    source = kind()
+    with Loader(source, **how) as loader:
+        assert epochs_of(source, loader, grows=True) == expected(grows=True)
+
+
+@pytest.mark.parametrize("kind", [Locked, LockedHooked])
+@pytest.mark.parametrize("start_method", [{}, {"start_method": "fork"}])
+def test_so_is_one_of_a_source_that_workers_inherit(kind, start_method):
+    source = kind()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is inherited
+        with Loader(source, workers=2, **start_method) as loader:
+            assert epochs_of(source, loader, grows=True) == expected(grows=True)
+
+
+@FEW
+def test_so_is_one_in_a_big_array_in_place(how):
+    class Rows(Levels):
+        def __init__(self):
+            super().__init__()
+            self.rows = np.zeros(100_000, np.int64)
+
+        def __getitem__(self, index):
+            return self.rows[index]
+
+    source, seen = Rows(), []
+    with Loader(source, **how) as loader:
+        for number in range(3):
+            seen.append(numbers_of(loader))
+            source.rows[1] = number + 1
+    assert seen == [[0, 0, 0], [0, 1, 0], [0, 2, 0]]
+
+
+class Shared(Levels):
+    """Its length is not among what a worker has."""
+
+    lengths = {"now": 3}
+
+    def __len__(self):
+        return self.lengths["now"]
+
+
+@pytest.mark.parametrize("how", [HOWS["none"], HOWS["one process"], HOWS["threads"]])
+def test_a_length_that_lies_elsewhere_is_asked_for_at_each_epoch(how, monkeypatch):
+    monkeypatch.setattr(Shared, "lengths", {"now": 3})
+    seen = []
+    with Loader(Shared(), **how) as loader:
+        for _ in range(4):
+            seen.append(len(numbers_of(loader)))
+            Shared.lengths["now"] += 1
+    assert seen == [3, 4, 5, 6]
+
+
+@FEW
+def test_samples_a_sampler_and_ranks_are_of_the_present_source(how):
+    for options in ({"batch_size": 2}, {"sampler": range(3)}, {"shard": (0, 1), "shuffle": True, "seed": 1}):
+        source, seen = Levels(), []
+        with Loader(source, **options, **how) as loader:
+            for _ in range(3):
+                seen.append({int(level) for batch in loader for level in np.ravel(batch) // 100})
+                source.level += 1
+        assert seen == [{0}, {1}, {2}]
+
+
+@FEW
+def test_a_generator_function_sees_it_too(how):
+    source, seen = Levels(), []
+    with Loader(lambda: iter([source.level]), **how) as loader:
+        for _ in range(3):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # each worker gives all
+                seen.append(numbers_of(loader)[0])
+            source.level += 1
+    assert seen == [0, 1, 2]
+
+
+@FEW
+def test_a_loop_that_goes_on_after_an_error_does_so_with_the_mended_source(how):
+    class Broken(Levels):
+        def __getitem__(self, index):
+            if index == 1 and not self.level:
+                raise LookupError
+            return super().__getitem__(index)
+
+    source = Broken()
+    with Loader(source, **how) as loader:
+        with pytest.raises(LookupError):
+            numbers_of(loader)
+        source.level = 5
+        assert numbers_of(loader) == [502]
+        assert numbers_of(loader) == [500, 501, 502]
+
+
+class Noted(Levels):
+    """Notes what is computed in a file, for all processes."""
+
+    def __init__(self, path):
+        super().__init__(5)
+        self.path = str(path)
+
+    def __getitem__(self, index):
+        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(fd, f"{self.level}{index} ".encode())
+        os.close(fd)
+        return super().__getitem__(index)
+
+    def noted(self):
+        with open(self.path) as file:
+            return file.read().split()
+
+
+def wait_until_nothing_is_at_work(loader):
+    loader._engine.pipeline.resume()
+    loader._engine.pipeline.pause()
+    loader._engine.pipeline.resume()
+
+
+def test_what_was_computed_ahead_is_kept_as_long_as_nothing_changes(tmp_path):
+    source = Noted(tmp_path / "noted")
+    with Loader(source, workers=2, max_queue_size=4) as loader:
+        for _ in range(3):
+            assert len(numbers_of(loader)) == 5
+            if loader.epoch > 1:
+                wait_until_nothing_is_at_work(loader)
+        assert len(source.noted()) == 5 + 5 + 5 + 4
+
+
+def test_what_was_computed_ahead_of_another_source_is_computed_again(tmp_path):
+    source = Noted(tmp_path / "noted")
+    with Loader(source, workers=2, max_queue_size=4) as loader:
+        for _ in range(2):
+            numbers_of(loader)
+        wait_until_nothing_is_at_work(loader)
+        assert sorted(source.noted()[10:]) == ["00", "01", "02", "03"]
+        source.level = 1
+        assert numbers_of(loader) == [100, 101, 102, 103, 104]
+
+
+@pytest.mark.parametrize("how", [HOWS["none"], HOWS["threads"], HOWS["fork"]])
+def test_where_nobody_can_tell_of_a_change_nothing_is_computed_ahead_of_an_epoch(how, tmp_path):
+    source = Noted(tmp_path / "noted")
+    with Loader(source, **how) as loader:
+        for number in range(3):
+            numbers_of(loader)
+            wait_until_nothing_is_at_work(loader)
+            assert len(source.noted()) == 5 * (number + 1)
+
+
+def test_workers_stay_where_the_source_is_what_it_was():
+    class Where(Levels):
+        def __getitem__(self, index):
+            return os.getpid()
+
+    with Loader(Where(), workers=2) as loader:
+        assert len(set(itertools.chain(*(numbers_of(loader) for _ in range(4))))) <= 2
+
+
+def test_a_source_that_cannot_be_sent_any_more_is_an_error_that_says_so_and_nothing_is_lost():
+    source = Levels()
+    with Loader(source, workers=1) as loader:
+        numbers_of(loader)
+        source.lock = threading.Lock()
+        for _ in range(2):
+            with pytest.raises(UnpicklableSource, match=r"has changed.*source\.lock cannot be pickled"):
+                numbers_of(loader)
+        del source.lock
+        assert loader.epoch == 1
+        source.level = 1
+        assert numbers_of(loader) == [100, 101, 102]
+
+
+def test_the_state_between_epochs_is_that_of_the_next_one_with_the_changed_source():
+    source = Levels()
+    with Loader(source, workers=1) as loader:
+        numbers_of(loader)
+        source.level = 1
+        next(iter(loader))
+        state = loader.state_dict()
+    with Loader(source, workers=0) as resumed:
+        resumed.load_state_dict(state)
+        assert numbers_of(resumed) == [101, 102]
