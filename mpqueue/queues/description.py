@@ -35,13 +35,11 @@ class Description(NamedTuple):
     """A queue as another process asks for it.
 
     Attributes:
-        name: For error messages.
-        shared_name: The name by which it is found.
+        shared_name: The name by which it is found, and by which its errors call it.
         container: The group of names that this one belongs to; "" is the one that is meant where none is given.
         signature: Its properties.
     """
 
-    name: str
     shared_name: str
     container: str
     signature: Signature
@@ -71,7 +69,7 @@ class Description(NamedTuple):
         shared_name = _text(said, "shared_name")
         if not shared_name:
             raise _refused("it has no shared name")
-        return cls(_text(said, "name"), shared_name, _text(said, "container"), _signature(said))
+        return cls(shared_name, _text(said, "container"), _signature(said))
 
 
 def encode_reset(containers: Iterable[str]) -> bytes:

@@ -36,7 +36,7 @@ def make_queue(
     min_after_dequeue: int = 0,
     seed: int | None = None,
 ) -> QueueRef:
-    """A new queue, or the one that has this shared name already.
+    """A new queue, or the one that has this shared name already: by that its errors call it, as TensorFlow's do.
 
     Raises:
         TypeError: ``capacity`` is no integer.
@@ -51,9 +51,9 @@ def make_queue(
         return _new(name, signature, spec)
     found = lookup.current()
     if found is not None:
-        return _find(found, Description(name, shared_name, found.container, signature), spec)
+        return _find(found, Description(shared_name, found.container, signature), spec)
     return registry.own.find_or_make(
-        Description(name, shared_name, "", signature), partial(_new, name, signature, spec)
+        Description(shared_name, "", signature), partial(_new, shared_name, signature, spec)
     )
 
 
@@ -69,7 +69,7 @@ def reset_containers(home: QueueHome, containers: Iterable[str]) -> None:
 def make_described(wanted: Description) -> QueueCore:
     """A new queue for others, of which only the description is known."""
     signature = wanted.signature
-    return _core(wanted.name, signature, ElementSpec(list(signature.dtypes), signature.shapes))
+    return _core(wanted.shared_name, signature, ElementSpec(list(signature.dtypes), signature.shapes))
 
 
 def _core(name: str, signature: Signature, spec: ElementSpec) -> QueueCore:
@@ -97,7 +97,7 @@ def _find(where: Lookup, wanted: Description, spec: ElementSpec) -> RemoteQueue:
     if home.server and wanted.shared_name.startswith("_"):  # TensorFlow's servers keep these for themselves
         raise InvalidArgumentError(None, None, f"shared_name cannot start with '_': {wanted.shared_name!r}")
     place = _place_in(home)
-    return RemoteQueue(place._replace(number=connection(place).find(wanted.encode())), spec, wanted.name)
+    return RemoteQueue(place._replace(number=connection(place).find(wanted.encode())), spec, wanted.shared_name)
 
 
 def _place_in(home: QueueHome) -> Place:

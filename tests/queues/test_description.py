@@ -13,14 +13,14 @@ from mpqueue.errors import InvalidArgumentError
 from mpqueue.queues.description import MAX_BYTES, Description, Signature
 
 FLOAT, TEXT = np.dtype("float32"), "string"
-GOOD = Description("a", "jobs", "", Signature("FIFOQueue", (FLOAT, TEXT), ((2, 3), ()), 10))
+GOOD = Description("jobs", "", Signature("FIFOQueue", (FLOAT, TEXT), ((2, 3), ()), 10))
 
 
 @pytest.mark.parametrize(
     "description",
     [
         GOOD,
-        GOOD._replace(container="experiment", name="", shared_name="jobs/é"),
+        GOOD._replace(container="experiment", shared_name="jobs/é"),
         GOOD._replace(signature=Signature("FIFOQueue", (TEXT,), None, -1)),
         GOOD._replace(signature=Signature("PaddingFIFOQueue", (np.dtype("complex128"),), ((None, 2),), 5)),
         GOOD._replace(signature=Signature("RandomShuffleQueue", (np.dtype("bool"),), None, 50, 10, 2**100)),
@@ -45,7 +45,6 @@ def said(**changes):
         b'"' + b"x" * MAX_BYTES + b'"',
         said(shared_name=""),
         said(shared_name=None),
-        said(name=5),
         said(container=["a"]),
         said(class_name="PriorityQueue"),
         said(class_name="Description"),
@@ -88,7 +87,7 @@ def test_no_bytes_raise_anything_else(data):
 
 def test_names_that_are_too_long_are_refused_where_they_are_given():
     with pytest.raises(InvalidArgumentError, match="shorter names"):
-        GOOD._replace(name="x" * MAX_BYTES).encode()
+        GOOD._replace(shared_name="x" * MAX_BYTES).encode()
 
 
 class Exploding:

@@ -5,7 +5,7 @@ import gc
 import pytest
 
 from mpqueue import FIFOQueue, PaddingFIFOQueue, RandomShuffleQueue
-from mpqueue.errors import InvalidArgumentError
+from mpqueue.errors import CancelledError, DeadlineExceededError, InvalidArgumentError, OutOfRangeError
 from mpqueue.queues import registry
 
 
@@ -66,3 +66,17 @@ def test_shuffle_queues_must_agree_in_minimum_and_seed(field, minimum, seed):
     RandomShuffleQueue(5, 1, "int32", seed=3, shared_name="jobs")
     with pytest.raises(InvalidArgumentError, match=field):
         RandomShuffleQueue(5, minimum, "int32", seed=seed, shared_name="jobs")
+
+
+def test_errors_call_a_shared_queue_by_its_shared_name():
+    """The name is that of the object in this program, and the default for most: it tells nobody which queue it is."""
+    queue, other = (FIFOQueue(1, ["int32"], [[]], shared_name="jobs") for _ in range(2))
+    other.enqueue(1)
+    with pytest.raises(DeadlineExceededError, match="queue 'jobs' did not finish"):
+        queue.enqueue(2, timeout=0)
+    queue.close()
+    with pytest.raises(CancelledError, match="queue 'jobs' is closed"):
+        other.enqueue(2)
+    with pytest.raises(OutOfRangeError, match="queue 'jobs' is closed and holds 1 elements"):
+        other.dequeue_many(2)
+    assert (queue.name, "'jobs'" in repr(queue)) == ("fifo_queue", True)

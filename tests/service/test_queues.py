@@ -398,6 +398,8 @@ class TestWaiting:
         queue.enqueue(1)
         with pytest.raises(DeadlineExceededError):
             queue.dequeue_many(2, timeout=0.01)
+        with pytest.raises(DeadlineExceededError, match="'jobs'"):  # its name tells nobody which one of the server's
+            queue.dequeue_many(2, timeout=0)
         session = mpqueue.Session()
         call = Call(session.run, lambda: queue.dequeue_many(2))
         assert call.gate.asleep.wait(DEADLOCK_S)

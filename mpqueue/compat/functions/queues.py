@@ -37,7 +37,7 @@ def _queue_node(
     container = get_default_graph().scopes.container
 
     def kernel(run: Running, _values: list[np.ndarray]) -> Sequence[np.ndarray]:
-        home, label = run.session.queue_home, made.name
+        home, label = run.session.queue_home, shared_name or made.name  # by which errors call it
         if shared_name and home is not None:
             return [run.session.resource(made, lambda: at_server(home))]
         key = ("queue", container, shared_name) if shared_name else made
