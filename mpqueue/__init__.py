@@ -17,6 +17,7 @@ The map of the house, from the ground up; imports point downwards only::
     cluster/             the same on the nodes of a Ray cluster
     sequence.py sources.py forms.py lazy_orders.py   sources of batches, and what is asked of them
     progress.py engine.py iterators.py idle.py   what all faces stand on
+    lightning_epochs.py  whether the trainer of Lightning saves at an epoch's end
     loop_position.py epoch_iterator.py orders.py   what a loader stands on
     enqueuers/ loader.py passes.py loader_passes.py   what users of fit loops hold
     keras_resets.py      tells a dataset that Keras begins its data anew

@@ -232,7 +232,7 @@ class Loader(Stoppable):
             self._bound(pipeline)
         else:
             self._bound(pipeline)
-            is_elsewhere = not goes_on and (self._order.is_stream or pipeline.ledger.progress.place() != place)
+            is_elsewhere = not goes_on and not pipeline.ledger.progress.place().is_same_as(place)
             # The streams of generator functions that go on have begun, and cannot be begun anew in their middle.
             if is_elsewhere or (is_outdated and not self._order.is_stream):
                 pipeline.restart_at(place, refresh=is_outdated)

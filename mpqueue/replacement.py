@@ -9,8 +9,10 @@ needed (`num_installations`), and do as the library does (`replaced`) when it is
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self
+
+_MISSING: Any = object()
 
 
 class Replacement:
@@ -22,6 +24,7 @@ class Replacement:
         attribute: Its name.
         ours: What is put there.
         check: Raises an `ImportError` if what was found does not fit.
+        beside: What else it has as long as ours stands, by name; what it had under these names is put back.
 
     Attributes:
         num_installations: How many installations stand.
@@ -35,10 +38,13 @@ class Replacement:
         attribute: str,
         ours: Any,
         check: Callable[[Any], None] = lambda _: None,
+        *,
+        beside: Mapping[str, Any] | None = None,
     ) -> None:
         self.name, self.num_installations = name, 0
         self.replaced: Any = None
         self._find, self._attribute, self._ours, self._check = find, attribute, ours, check
+        self._beside, self._put_aside = dict(beside or {}), dict[str, Any]()
         self._num_holders = 0
         self._is_covered = False  # ours stands, without a holder, beneath something of another program's
         self._lock = threading.RLock()  # a garbage collection in here may end a holder
@@ -61,6 +67,9 @@ class Replacement:
         if not self._is_covered or found is self.replaced:
             self.replaced = found
             setattr(owner, self._attribute, self._ours)
+        for name, value in self._beside.items():
+            self._put_aside[name] = vars(owner).get(name, _MISSING)
+            setattr(owner, name, value)
 
     def let_go(self) -> None:
         """Undo one `hold`."""
@@ -72,6 +81,16 @@ class Replacement:
             self._is_covered = getattr(owner, self._attribute) is not self._ours
             if not self._is_covered:
                 setattr(owner, self._attribute, self.replaced)
+            self._take_away(owner)
+
+    def _take_away(self, owner: Any) -> None:
+        for name, earlier in self._put_aside.items():
+            if vars(owner).get(name, _MISSING) is not self._beside[name]:
+                continue  # another program's stands there by now
+            if earlier is _MISSING:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, earlier)
 
     def install(self) -> "Installation":
         """Have ours in place until the installation is left.

@@ -22,6 +22,16 @@ class Place(NamedTuple):
     counts: tuple[int, ...] = ()
     lane: int = 0
 
+    def is_same_as(self, other: "Place") -> bool:
+        """Return whether it is the same place; one in a stream of which nothing was taken may leave out the counts.
+
+        Workers that are there already must not be sent there again: in the middle of a stream's epoch they go on with
+        what they have not computed yet, and what they had computed ahead would be lost.
+        """
+        if self._replace(counts=()) != other._replace(counts=()):
+            return False
+        return self.counts == other.counts or not (any(self.counts) or any(other.counts))
+
 
 class Progress:
     """The place of the consumer, which advances with each batch; see `Place` for the attributes."""

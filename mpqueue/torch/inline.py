@@ -13,7 +13,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
     """The batches of a loader without workers.
 
     Args:
-        loader: A `mpqueue.torch.DataLoader` with ``num_workers`` 0.
+        loader: A `mpqueue.torch.DataLoader`, or one of torch's under `mpqueue.torch.install`, with ``num_workers`` 0.
 
     Raises:
         AssertionError: A ``timeout`` was given.
@@ -23,7 +23,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
     _base_seed: int  # torch's base class draws it
 
     def __init__(self, loader: Any) -> None:
-        resumed, loader.resumed = loader.resumed, None
+        resumed, loader.resumed = state.due(loader), None
         with state.at_beginning(
             loader, None if resumed is None else resumed.beginning._replace(sampler=None, kept=None)
         ):
@@ -37,8 +37,8 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             self._base_seed = beginning.base_seed
             with state.at_beginning(loader, beginning):
                 self._go_on(resumed)
-        self._pass = state.Pass(beginning, self._progress)
-        loader.note_pass(self._pass, None)
+        self._pass = state.Pass(beginning, self._progress, None)
+        loader.note_pass(self._pass)
 
     def _go_on(self, resumed: state.State) -> None:
         """Leave out what was handed out, and draw one batch more: the generator is in its earlier state only now."""

@@ -2,7 +2,8 @@
 
 What is replaced (by `mpqueue.replacement`) is the method ``_get_iterator`` of `torch.utils.data.DataLoader`. Loaders
 that make iterators of their own (a subclass that overrides the method and does not call torch's) keep them, and so do
-loaders that mpqueue's workers cannot run.
+loaders that mpqueue's workers cannot run. Beside it the class has, as long as it stands, what our own loader has more
+than torch's: its state, and its statistics. So loaders without workers have our iterator, too: it counts.
 """
 
 from typing import Any
@@ -11,7 +12,9 @@ import torch
 from torch.utils import data
 
 from mpqueue.replacement import Installation, Replacement
+from mpqueue.torch.inline import InlineIterator
 from mpqueue.torch.iterator import Iterator
+from mpqueue.torch.loader import DataLoader
 from mpqueue.torch.supported import is_supported
 
 
@@ -19,7 +22,8 @@ def install() -> Installation:
     """Let every `torch.utils.data.DataLoader` with workers run in mpqueue's, without a change of the program.
 
     It holds for each loader that is iterated from now on, also for one that was made before, in a library, or by a
-    subclass.
+    subclass. Each has the ``state_dict``, ``load_state_dict`` and ``statistics`` of `DataLoader`, those without workers
+    included, unless its class has its own.
 
     Example:
         For a part of a program; without ``with``, for the rest of it::
@@ -42,7 +46,11 @@ def install() -> Installation:
 
 
 def _get_iterator(self: Any) -> Any:
-    if not _replacement.num_installations or not is_supported(self):
+    if not _replacement.num_installations:
+        return _replacement.replaced(self)
+    if self.num_workers == 0:
+        return InlineIterator(self)
+    if not is_supported(self):
         return _replacement.replaced(self)
     self.check_worker_number_rationality()
     return Iterator(self)
@@ -57,4 +65,8 @@ def _check_fit(loader_class: Any) -> None:
         )
 
 
-_replacement = Replacement("mpqueue.torch", lambda: data.DataLoader, "_get_iterator", _get_iterator, _check_fit)
+_OURS = ("state_dict", "load_state_dict", "statistics", "note_pass", "resumed", "_pass", "__getstate__")
+_replacement = Replacement(
+    "mpqueue.torch", lambda: data.DataLoader, "_get_iterator", _get_iterator, _check_fit,
+    beside={name: vars(DataLoader)[name] for name in _OURS},
+)  # fmt: skip

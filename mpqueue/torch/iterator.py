@@ -62,7 +62,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
     _workers: tuple[Any, ...] = ()  # torch's processes: there are none
 
     def __init__(self, loader: Any) -> None:
-        resumed: state.State | None = getattr(loader, "resumed", None)
+        resumed = state.due(loader)
         with contextlib.ExitStack() as undo:
             if resumed is not None:  # the seed of the workers is known: drawing one leaves no trace
                 undo.enter_context(state.at_beginning(loader, resumed.beginning._replace(sampler=None, kept=None)))
@@ -110,6 +110,9 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         resumed: state.State | None = getattr(loader, "resumed", None)
         if resumed is not None:
             loader.resumed = None
+        if resumed is not None and resumed.is_left:
+            state.leave(loader, resumed)
+            self._epoch, resumed = max(self._epoch, resumed.place.epoch), None
         with state.at_beginning(loader, None if resumed is None else resumed.beginning):
             beginning = state.begin(loader, self._base_seed)
             _Base._reset(self, loader, first_iter)
@@ -120,9 +123,9 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             else:
                 self._check_streams(place)
         self._begin(place)
-        self._pass = state.Pass(beginning, self._pipeline.ledger.progress)
-        if hasattr(loader, "note_pass"):
-            loader.note_pass(self._pass, self._engine)
+        self._pass = state.Pass(beginning, self._pipeline.ledger.progress, self._engine)
+        if hasattr(loader, "note_pass"):  # the installation that made this iterator may be over
+            loader.note_pass(self._pass)
 
     def _check_streams(self, place: Place) -> None:
         if place.counts and len(place.counts) != self._num_workers:

@@ -5,7 +5,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from torch.utils import data
 
-from mpqueue.engine import Engine
+from mpqueue.lightning_epochs import is_at_end_of_epoch
 from mpqueue.ray_options import check_backend
 from mpqueue.stats import Statistics
 from mpqueue.torch import state
@@ -45,8 +45,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
     """
 
     resumed: state.State | None = None  # where the next pass goes on, which its iterator takes
-    _pass: state.Pass | None = None
-    _engine: Engine | None = None
+    _pass: state.Pass | None = None  # the latest one
 
     def __init__(
         self,
@@ -69,25 +68,27 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         self.check_worker_number_rationality()
         return Iterator(self)
 
-    def note_pass(self, begun: state.Pass, engine: Engine | None) -> None:
+    def note_pass(self, begun: state.Pass) -> None:
         """Note the latest pass; its iterator calls this.
 
         Args:
             begun: The pass.
-            engine: That runs it; None: this process does.
         """
-        self._pass, self._engine = begun, engine
+        self._pass = begun
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the latest pass, for `load_state_dict` of a loader of the same dataset.
 
         Returns:
             Plain data. It holds the state of a generator, and no data of the dataset; it may be pickled, and loaded
-            into a loader with another number of workers (but for iterable-style datasets).
+            into a loader with another number of workers (but for iterable-style datasets). Where the trainer of
+            Lightning asks for it at the last batch of an epoch, it is the place before the next pass.
         """
         if self.resumed is not None:
             return self.resumed.as_dict()
-        return dict(state.BETWEEN) if self._pass is None else self._pass.as_dict()
+        if self._pass is None:
+            return dict(state.BETWEEN)
+        return self._pass.as_dict(is_left=is_at_end_of_epoch())
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on from a state: the next ``for`` loop gives the batches that were to follow.
@@ -106,4 +107,8 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
 
     def statistics(self) -> Statistics:
         """Return the counters of the latest pass with workers."""
-        return Statistics() if self._engine is None else self._engine.statistics()
+        return Statistics() if self._pass is None else self._pass.statistics()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy of the loader has: all but the pass and the workers of this one, as torch's has."""
+        return {**vars(self), "_iterator": None, "_pass": None}

@@ -6,15 +6,19 @@ handed out. So it is small, and holds for any number of workers; a stream goes o
 each worker has a stream of its own.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import SequentialSampler
 
 from mpqueue.control.progress import Place, Progress
+from mpqueue.engine import Engine
 from mpqueue.samples.randomness import Randomness
+from mpqueue.stats import Statistics
 
 _VERSION = 1
 
@@ -41,14 +45,17 @@ class State(NamedTuple):
     Attributes:
         beginning: Of the pass.
         place: How far it came.
+        is_left: Nobody will ask for the rest of it: the next pass is the one to begin.
     """
 
     beginning: Beginning
     place: Place
+    is_left: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
-        return {"version": _VERSION, **self.beginning._asdict(), "place": self.place._asdict()}
+        found = {"version": _VERSION, **self.beginning._asdict(), "place": self.place._asdict()}
+        return found | {"is_left": True} if self.is_left else found
 
 
 class Pass:
@@ -57,18 +64,27 @@ class Pass:
     Args:
         beginning: Its beginning.
         progress: Of the consumer.
+        engine: That runs it; None: this process does.
 
     Attributes:
-        is_over: All of it was handed out.
+        is_over: All of it was handed out, and the loop over it has ended.
     """
 
-    def __init__(self, beginning: Beginning, progress: Progress) -> None:
+    def __init__(self, beginning: Beginning, progress: Progress, engine: Engine | None) -> None:
         self.is_over = False
-        self._beginning, self._progress = beginning, progress
+        self._beginning, self._progress, self._engine = beginning, progress, engine
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self, *, is_left: bool = False) -> dict[str, Any]:
         """Return the place as plain data."""
-        return dict(BETWEEN) if self.is_over else State(self._beginning, self._progress.place()).as_dict()
+        return dict(BETWEEN) if self.is_over else State(self._beginning, self._progress.place(), is_left).as_dict()
+
+    def statistics(self) -> Statistics:
+        """Return the counters of its workers."""
+        return Statistics() if self._engine is None else self._engine.statistics()
+
+    def __reduce__(self) -> Any:
+        # A subclass of a loader may copy its whole __dict__: the pass is this process's, and a copy has begun none.
+        return type(None), ()
 
 
 def state_of(saved: dict[str, Any]) -> State | None:
@@ -83,7 +99,8 @@ def state_of(saved: dict[str, Any]) -> State | None:
         return None
     epoch, position, ahead, counts, lane = (saved["place"][name] for name in Place._fields)
     place = Place(epoch, position, tuple(ahead), tuple(counts), lane)
-    return State(Beginning(saved["base_seed"], saved["generator"], saved["sampler"], saved.get("kept")), place)
+    beginning = Beginning(saved["base_seed"], saved["generator"], saved["sampler"], saved.get("kept"))
+    return State(beginning, place, bool(saved.get("is_left")))
 
 
 BETWEEN: dict[str, Any] = {"version": _VERSION, "place": None}
@@ -124,6 +141,33 @@ def at_beginning(loader: Any, beginning: Beginning | None) -> Iterator[None]:
     finally:
         if before is not None:
             generator.set_state(before)
+
+
+def due(loader: Any) -> State | None:
+    """Return where the first pass of an iterator goes on; None: it begins anew.
+
+    A pass that was left goes with its workers, and the next one draws a seed for others; persistent ones keep theirs.
+    """
+    resumed: State | None = getattr(loader, "resumed", None)
+    if resumed is None or not resumed.is_left or loader.persistent_workers:
+        return resumed
+    leave(loader, resumed)
+    loader.resumed = None
+    return None
+
+
+def leave(loader: Any, left: State) -> None:
+    """Have a loader's own generator and sampler where they are when a pass was left: the next one draws on from there.
+
+    With workers a sampler is ahead of what was handed out, and may have been asked for more than it has: torch's random
+    ones draw once more then.
+    """
+    beginning, place = left.beginning, left.place
+    if place.counts or (loader.generator is None and beginning.sampler is None and beginning.kept is None):
+        return
+    num_drawn = place.position + loader.num_workers * (loader.prefetch_factor or 0)
+    with at_beginning(loader, beginning):
+        deque(islice(loader._index_sampler, num_drawn), 0)
 
 
 def _randomness_of(loader: Any) -> Randomness:

@@ -50,7 +50,7 @@ NOT_RUN = {
 
 
 def frameworks_of(block):
-    return re.findall(r"^import (jax|keras|ray|tensorflow|torch)\b", block.text, re.M)
+    return re.findall(r"^import (datasets|jax|keras|lightning|ray|tensorflow|torch|transformers)\b", block.text, re.M)
 
 
 @pytest.mark.parametrize("block", [block for block in PYTHON if frameworks_of(block) != ["torch"]], ids=str)

@@ -282,3 +282,21 @@ def test_an_iterable_dataset_of_torch_is_iterated(backend, workers):
     with Loader(Lines(), workers=workers, backend=backend) as loader:
         for _ in range(2):
             assert numbers_of(loader) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("thread", 1), ("process", 0)])
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_an_iterator_of_which_nothing_was_taken_takes_nothing_from_the_next_one(backend, workers, batch_size):
+    """Trainers make one to see whether they can; what workers had computed for it is still to be handed out."""
+
+    def sharded():
+        info = mpqueue.worker_info()
+        yield from range(info.id, 32, info.num_workers)
+
+    with Loader(sharded, workers=workers, backend=backend, batch_size=batch_size, max_queue_size=2) as loader:
+        for _ in range(2):
+            iter(loader)
+            iter(loader)
+            assert sorted(np.ravel([*loader]).tolist()) == list(range(32))
+        next(iter(loader))
+        assert sorted(np.ravel([*loader]).tolist()) == list(range(32))

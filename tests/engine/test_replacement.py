@@ -90,3 +90,23 @@ def test_it_stands_again_after_somebody_else_has_put_the_librarys_own_back(libra
     with replacement.install():
         assert library.make() == "ours"
     assert library.make is theirs
+
+
+def test_what_stands_beside_it_goes_with_it_and_what_was_there_comes_back(library):
+    library.here = "theirs"
+    replacement = Replacement("a.library", lambda: library, "make", None, beside={"here": "ours", "new": "ours"})
+    replacement.hold()
+    replacement.hold()
+    replacement.let_go()
+    assert (library.here, library.new) == ("ours", "ours")
+    replacement.let_go()
+    assert library.here == "theirs"
+    assert not hasattr(library, "new")
+
+
+def test_what_another_program_has_put_beside_it_stays(library):
+    replacement = Replacement("a.library", lambda: library, "make", None, beside={"here": "ours"})
+    replacement.hold()
+    library.here = "another's"
+    replacement.let_go()
+    assert library.here == "another's"

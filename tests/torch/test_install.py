@@ -1,5 +1,7 @@
 """`mpqueue.torch.install`: every loader of the program on mpqueue's workers."""
 
+import copy
+import pickle
 import re
 
 import pytest
@@ -27,9 +29,58 @@ def test_every_loader_runs_on_our_workers_as_long_as_it_stands():
     assert data.DataLoader._get_iterator.__module__ == "torch.utils.data.dataloader"
 
 
-def test_loaders_without_workers_stay_torchs():
+def test_loaders_without_workers_run_in_torchs_loop():
     with mpqueue.torch.install():
-        assert type(iter(_loader(num_workers=0))) is _SingleProcessDataLoaderIter
+        assert isinstance(iter(_loader(num_workers=0)), _SingleProcessDataLoaderIter)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_loader_has_a_state_as_long_as_it_stands(workers):
+    """One that was made before, and one of a subclass, too."""
+
+    class Own(data.DataLoader):
+        pass
+
+    made_before = _loader(num_workers=workers)
+    with mpqueue.torch.install():
+        iterator = iter(made_before)
+        assert next(iterator).tolist() == [0, 1]
+        state = made_before.state_dict()
+        other = Own(range(6), batch_size=2, num_workers=workers)
+        other.load_state_dict(state)
+        assert [batch.tolist() for batch in other] == [[2, 3], [4, 5]]
+        assert other.statistics().batches == (2 if workers else 0)
+    for name in ("state_dict", "load_state_dict", "statistics", "note_pass", "resumed", "_pass", "__getstate__"):
+        assert name not in vars(data.DataLoader)
+    assert [batch.tolist() for batch in iterator] == [[2, 3], [4, 5]]
+
+
+def test_a_loader_with_a_state_of_its_own_keeps_it():
+    class Own(data.DataLoader):
+        def state_dict(self):
+            return {"own": True}
+
+    with mpqueue.torch.install():
+        loader = Own(range(4), num_workers=1)
+        list(loader)
+        assert loader.state_dict() == {"own": True}
+
+
+def test_persistent_workers_outlive_the_installation():
+    loader = _loader(persistent_workers=True)
+    with mpqueue.torch.install():
+        list(loader)
+    assert [batch.tolist() for batch in loader] == [[0, 1], [2, 3], [4, 5]]
+
+
+@pytest.mark.parametrize("copy_of", [copy.copy, copy.deepcopy, lambda loader: pickle.loads(pickle.dumps(loader))])
+@pytest.mark.parametrize("options", [{"num_workers": 0}, {}, {"persistent_workers": True}], ids=str)
+def test_a_loader_is_copied_after_use_and_the_copy_begins_anew(options, copy_of):
+    with mpqueue.torch.install():
+        loader = _loader(**options)
+        next(iter(loader))
+        copied = copy_of(loader)
+        assert [batch.tolist() for batch in copied] == [[0, 1], [2, 3], [4, 5]]
 
 
 def test_subclasses_run_on_our_workers_too():
@@ -89,7 +140,6 @@ def test_what_another_program_has_put_over_ours_stays_and_makes_no_circle(monkey
     list(iterator)
     with mpqueue.torch.install():
         assert type(iter(_loader())) is Iterator
-        assert type(iter(_loader(num_workers=0))) is _SingleProcessDataLoaderIter
 
 
 def test_a_torch_that_makes_its_iterators_elsewhere_is_refused(monkeypatch):

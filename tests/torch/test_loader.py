@@ -1,5 +1,6 @@
 """`mpqueue.torch.DataLoader` beyond the golden cases: life, death, state, random numbers, other ways to share."""
 
+import copy
 import gc
 import multiprocessing
 import os
@@ -408,6 +409,42 @@ def test_the_state_of_a_sampler_is_part_of_it():
     other = make()
     other.load_state_dict(state)
     assert _numbers(other) == rest
+
+
+@pytest.mark.parametrize("copy_of", [copy.copy, copy.deepcopy, lambda loader: pickle.loads(pickle.dumps(loader))])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"num_workers": 1}, {"num_workers": 1, "persistent_workers": True}],
+    ids=["inline", "worker", "stays"],
+)
+def test_a_loader_is_copied_after_use_and_the_copy_begins_anew(options, copy_of):
+    """With persistent workers, torch's own cannot be."""
+    loader = DataLoader(Numbers(6), batch_size=2, **options)
+    iterator = iter(loader)
+    next(iterator)
+    copied = copy_of(loader)
+    assert copied.state_dict()["place"] is None
+    assert _numbers(copied) == [[0, 1], [2, 3], [4, 5]]
+    assert copied.statistics().batches == (3 if options else 0)
+    assert _numbers(iterator) == [[2, 3], [4, 5]]
+
+
+def test_a_copy_goes_on_where_a_loaded_state_says():
+    loader = DataLoader(Numbers(6), batch_size=2, num_workers=1)
+    next(iter(loader))
+    other = DataLoader(Numbers(6), batch_size=2, num_workers=1)
+    other.load_state_dict(loader.state_dict())
+    assert _numbers(copy.deepcopy(other)) == _numbers(other) == [[2, 3], [4, 5]]
+
+
+def test_a_subclass_that_copies_all_it_has_can_be_pickled():
+    class Own(DataLoader):
+        def __getstate__(self):
+            return self.__dict__.copy()
+
+    loader = Own(Numbers(4), batch_size=2, num_workers=1)
+    next(iter(loader))
+    assert _numbers(copy.deepcopy(loader)) == [[0, 1], [2, 3]]
 
 
 def test_a_state_of_something_else_is_refused():

@@ -1,0 +1,99 @@
+"""The state that the trainer of Lightning saves: exact in mid-epoch, and at an epoch's last batch that of the next epoch.
+
+A stand-in saves as Lightning 2.6 does, from a method of its name in a module of its name; Lightning itself is not needed.
+"""
+
+import sys
+import types
+
+import pytest
+import torch
+from torch.utils import data
+
+import mpqueue.torch
+
+_FIT_LOOP = """
+class _FitLoop:
+    def __init__(self, loader):
+        self.loader, self.seen = loader, []
+        self.epoch_loop = types.SimpleNamespace(batch_progress=types.SimpleNamespace(is_last_batch=False))
+
+    def run_epoch(self, limit):
+        "Take as many batches as an epoch has, and never ask for more."
+        iterator = iter(self.loader)
+        for position in range(limit):
+            batch = next(iterator)
+            self.epoch_loop.batch_progress.is_last_batch = position == limit - 1
+            self.seen.append(batch.tolist())
+            yield
+
+    def on_save_checkpoint(self):
+        return [loader.state_dict() for loader in [self.loader]]
+"""
+
+
+@pytest.fixture(name="fit_loop", params=["lightning.pytorch", "pytorch_lightning"])
+def _fit_loop(request, monkeypatch):
+    module = types.ModuleType(f"{request.param}.loops.fit_loop")
+    module.types = types
+    exec(_FIT_LOOP, vars(module))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return module._FitLoop
+
+
+def _loader(**options):
+    generator = torch.Generator().manual_seed(5)
+    return mpqueue.torch.DataLoader(range(12), batch_size=2, shuffle=True, generator=generator, **options)
+
+
+OPTIONS = [{}, {"num_workers": 1}, {"num_workers": 1, "persistent_workers": True}]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=["inline", "workers", "persistent"])
+@pytest.mark.parametrize("limit", [6, 4], ids=["all", "limited"])
+@pytest.mark.parametrize("saved_at", ["middle", "last"])
+def test_a_resumed_run_sees_what_the_run_would_have_seen(fit_loop, options, limit, saved_at):
+    first = fit_loop(_loader(**options))
+    for number, _ in enumerate(first.run_epoch(limit)):
+        if number == (limit - 1 if saved_at == "last" else 1):
+            saved = first.on_save_checkpoint()
+    list(first.run_epoch(limit))
+    other = fit_loop(_loader(**options))
+    other.loader.load_state_dict(saved[0])
+    if saved_at == "middle":
+        list(other.run_epoch(limit - 2))
+    list(other.run_epoch(limit))
+    assert other.seen == first.seen[2 if saved_at == "middle" else limit :]
+
+
+def test_a_loop_of_the_programs_own_finds_nothing_left_at_the_last_batch(fit_loop):
+    """Though Lightning is there: the program goes on in the epoch that it had begun."""
+    loader = _loader(num_workers=1)
+    for _ in loader:
+        state = loader.state_dict()
+    rest = list(loader)
+    other = _loader(num_workers=1)
+    other.load_state_dict(state)
+    assert list(other) == []
+    assert torch.equal(torch.stack(list(other)), torch.stack(rest))
+
+
+def test_the_generator_of_the_process_stays_as_it_is(fit_loop):
+    loop = fit_loop(mpqueue.torch.DataLoader(range(4), batch_size=2, shuffle=True))
+    list(loop.run_epoch(2))
+    (saved,) = loop.on_save_checkpoint()
+    before = torch.random.get_rng_state()
+    other = mpqueue.torch.DataLoader(range(4), batch_size=2, shuffle=True)
+    other.load_state_dict(saved)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert sorted(torch.cat(list(other)).tolist()) == [0, 1, 2, 3]
+
+
+def test_loaders_of_torch_have_it_too(fit_loop):
+    with mpqueue.torch.install():
+        loop = fit_loop(data.DataLoader(range(4), batch_size=2, num_workers=1))
+        list(loop.run_epoch(2))
+        (saved,) = loop.on_save_checkpoint()
+        other = data.DataLoader(range(4), batch_size=2, num_workers=1)
+        other.load_state_dict(saved)
+        assert [batch.tolist() for batch in other] == [[0, 1], [2, 3]]
