@@ -75,6 +75,7 @@ class Engine:
         self.pipeline: Pipeline | None = None
         self.ended = Ended()
         self._timeline: Timeline | None = None
+        self._bar: Progress | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
         self._lock = threading.RLock()  # a signal handler may call stop() inside start()
         self.latest = Latest()
@@ -134,8 +135,8 @@ class Engine:
             ledger, epoch_end=epoch_end, timed_epoch_end=job.workers > 0, skips=skips, recorder=job.recorder
         )
         if job.options.progress:
-            bar: Any = Progress(pipeline, partial(_collect, pipeline), f"{type(job.source).__name__}, epoch")
-            pipeline.next = bar  # type: ignore[method-assign]
+            self._bar = bar = Progress(pipeline, partial(_collect, pipeline), f"{type(job.source).__name__}, epoch")
+            pipeline.next = bar.next  # type: ignore[method-assign]
         return pipeline
 
     def _announce(self, job: Job, backend: BackendName, max_queue_size: int) -> None:
@@ -194,8 +195,8 @@ class Engine:
         with self._lock, HeldBack():
             if pipeline.has_ended and self.pipeline is pipeline:
                 pipeline.recorder.end()
-                if isinstance(pipeline.next, Progress):  # of a loop that was left: nobody asks for its end
-                    pipeline.next.close()
+                if self._bar is not None:  # of a loop that was left: nobody asks for its end
+                    self._bar.close()
                 self.latest.statistics = _collect(pipeline)
                 self.pipeline = None
                 registry.hide(self)

@@ -64,6 +64,7 @@ class BatchIterator(Generator[Any, None, None]):
         self._pipeline: Pipeline | None = None
         self._next: Callable[[], Any] = _begin  # of the pipeline: this is the way of every batch
         self._is_over = False
+        self._failure: Exception | None = None  # an interrupt has kept it from the caller
 
     def __iter__(self) -> Self:
         return self
@@ -75,9 +76,16 @@ class BatchIterator(Generator[Any, None, None]):
             except (EndOfStream, Stopped):
                 self._go_on()
             except Exception as error:
-                self._note_failure()
-                if isinstance(error, StopIteration):  # of the source or its hook: `_go_on` alone ends this iterator
-                    raise never_an_end(error) from error
+                try:
+                    self._note_failure(error)
+                    told: BaseException = error
+                    if isinstance(error, StopIteration):  # of the source or its hook: `_go_on` alone ends this iterator
+                        told = never_an_end(error)
+                except BaseException:  # an interrupt: the failure is raised by the next call
+                    self._failure, self._next = error, _begin
+                    raise
+                if told is not error:
+                    raise told from error
                 raise
             else:
                 if batch is not None:
@@ -85,23 +93,31 @@ class BatchIterator(Generator[Any, None, None]):
 
     def _go_on(self) -> None:
         """Go on with another start of the enqueuer, or end."""
+        if self._failure is not None:
+            self._note_failure(self._failure)
+            failure, self._failure = self._failure, None
+            raise never_an_end(failure)
         pipeline = None if self._is_over else self._running()
         if pipeline is None or pipeline is self._pipeline:
             self._is_over = True
             raise StopIteration
         self._pipeline, self._next = pipeline, pipeline.next
 
-    def _note_failure(self) -> None:
+    def _note_failure(self, error: Exception) -> None:
         # What the handler of a signal raises is no failure, and the stream goes on.
-        if self._pipeline is not None and self._pipeline.recovery.has_failed:
+        if self._pipeline is None:
+            return
+        if self._pipeline.is_failure(error):
             self._is_over = True
             self._stop()
+        else:
+            self._next = self._pipeline.next
 
     def send(self, value: None) -> Any:
         """Return the next batch; nothing can be sent."""
         if value is not None:
             raise TypeError("batches are only taken: send() takes None")
-        return next(self)
+        return self.__next__()  # no `next(self)`: see NOTE [ Interrupts ] in mpqueue.control.pipeline
 
     def throw(self, *args: Any) -> Any:
         """End this iterator by an exception, as a generator ends that does not catch it."""

@@ -285,7 +285,9 @@ class Loader(Stoppable):
 
     def _note_failure(self, error: Exception, pipeline: Pipeline) -> None:
         """An error has come in a batch's place; the stream goes on behind it, if it can."""
-        if not pipeline.recovery.has_failed:  # but what the handler of a signal has raised
+        if not pipeline.is_failure(error):  # but what the handler of a signal has raised
+            return
+        if pipeline.recovery.is_inconsistent:  # and an element of a generator is lost: the next loop begins anew
             return
         self._position.note_failure()
         if isinstance(error, WorkerDied) and not self._job.can_replay:

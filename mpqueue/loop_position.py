@@ -21,7 +21,9 @@ class LoopPosition:
         self.iterator = self.epoch = 0
         self.first_epoch: int | None = None
         self._ledger: Ledger | None = None
-        self._failed_at: tuple[Ledger | None, int] = (None, 0)  # the ledger, and what it had counted
+        # The ledger, and how many batches had come, when an error came in a batch's place, or when a loop began that
+        # goes on in mid-epoch: if no more have come, another loop goes on there.
+        self._goes_on_at: tuple[Ledger | None, int] = (None, 0)
         self._goes_on = False  # the next loop goes on in mid-epoch
 
     def where(self) -> Place:
@@ -31,15 +33,17 @@ class LoopPosition:
     def settle(self) -> None:
         """Count no further."""
         if self._ledger is not None:
-            self._goes_on = self._failed_at == (self._ledger, self._ledger.num_batches)
+            self._goes_on = self._goes_on_at == (self._ledger, self._ledger.num_taken)
             self.place, self._ledger = self.where(), None
 
     def begin(self) -> bool:
-        """Go to the place where another loop begins; return whether it goes on in the epoch of the last one."""
+        """Go to the place where another loop begins; return whether it goes on in the epoch of the last one.
+
+        May be repeated: an interrupt may keep the loop from its caller, while workers start for instance.
+        """
         self.settle()
         self.iterator += 1
-        goes_on, self._goes_on = self._goes_on, False
-        place = self.place
+        goes_on, place = self._goes_on, self.place
         if not goes_on and (place.position or place.ahead or any(place.counts)):
             self.place = Place(place.epoch + 1)  # the last loop was left on its way
         self.first_epoch = self.place.epoch if self.first_epoch is None else self.first_epoch
@@ -48,16 +52,20 @@ class LoopPosition:
 
     def count_by(self, ledger: Ledger) -> None:
         """Count what this ledger counts."""
+        if self._goes_on:
+            self._goes_on_at = ledger, ledger.num_taken
         self._ledger = ledger
 
     def note_failure(self) -> None:
         """An error was raised in the place of a batch."""
         if self._ledger is not None:
-            self._failed_at = (self._ledger, self._ledger.num_batches)
+            self._goes_on_at = self._ledger, self._ledger.num_taken
 
     def end_stream(self) -> None:
-        """The epoch of a stream is over."""
-        self.place, self._ledger = Place(self.where().epoch + 1), None
+        """The epoch of a stream is over; may be repeated."""
+        if self._ledger is not None:
+            self.place, self._ledger = Place(self.where().epoch + 1), None
+            self._goes_on = False
 
     def load(self, place: Place) -> None:
         """Have the next loop go on there."""

@@ -27,7 +27,7 @@ def bar_class() -> Any:
 
 
 class Progress:
-    """Shows how far an epoch is; to be called instead of `Pipeline.next`.
+    """Shows how far an epoch is; its `next` is to be called instead of `Pipeline.next`.
 
     Args:
         pipeline: Whose.
@@ -43,7 +43,7 @@ class Progress:
         self._length: int | None = None  # of the epoch before, too: that of its last one is forgotten
         self._before, self._drawn_at = Statistics(), 0.0
 
-    def __call__(self) -> Any:
+    def next(self) -> Any:
         """Return the next batch, as `Pipeline.next` does."""
         try:
             batch = self._next()
@@ -53,7 +53,7 @@ class Progress:
         try:
             self._step()
         except BaseException:  # of a signal: the batch was counted
-            self._pipeline.recovery.keep(batch)
+            self._pipeline.give_back(batch)
             raise
         return batch
 

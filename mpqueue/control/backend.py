@@ -73,8 +73,11 @@ class Backend(Protocol):
         """Have work that is dealt from now on computed from the source's present state."""
         ...
 
-    def reset(self) -> None:
+    def reset(self, *, anew: bool = False) -> None:
         """Forget all tickets and outcomes, whatever state an interrupt has left things in, and be ready for others.
+
+        Args:
+            anew: The ledger is at the place where to begin, and nobody wants what is lost.
 
         Raises:
             RuntimeError: The source cannot give again what is lost.

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from mpqueue.system.interrupts import HeldBack
+
 EPOCH_END_DELAY_S = 0.1
 
 
@@ -29,7 +31,7 @@ class EpochEnd:
         self.is_due = self.is_calling = False
         self._hook, self._timed = hook, timed
         self._hook_is_due = False
-        self._timer: threading.Timer | None = None
+        self._timer: threading.Lock | None = None  # of the one-shot thread: it waits for this to be released
 
     def fall_due(self, finish: Callable[[], Any]) -> bool:
         """Note that an epoch is over, which ``finish`` will end. Returns False if there is no hook to call."""
@@ -37,10 +39,15 @@ class EpochEnd:
             return False
         self._hook_is_due = self.is_due = True
         if self._timed:
-            self._timer = threading.Timer(EPOCH_END_DELAY_S, finish)
-            self._timer.name = "mpqueue-epoch-end"
-            self._timer.daemon = True
-            self._timer.start()
+            self._timer = timer = threading.Lock()
+            timer.acquire()
+
+            def run() -> None:
+                if not timer.acquire(timeout=EPOCH_END_DELAY_S):
+                    finish()
+
+            with HeldBack():
+                threading.Thread(target=run, name="mpqueue-epoch-end", daemon=True).start()
         return True
 
     def run_hook(self) -> None:
@@ -58,7 +65,11 @@ class EpochEnd:
             self.is_calling = self._hook_is_due = False
 
     def cancel_timer(self) -> None:
-        """Stop the timer: another call ends the epoch, or the stream has stopped."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Stop the timer: another call ends the epoch, or the stream has stopped.
+
+        Not that of `threading`, whose `cancel` takes a lock in Python code: an interrupt behind that would leave it
+        held, and the next call would wait for ever.
+        """
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.release()

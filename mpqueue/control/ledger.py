@@ -10,6 +10,7 @@ number of tickets that may be outstanding.
 from mpqueue.control.outcomes import Outcome, Result
 from mpqueue.control.progress import Place, Progress
 from mpqueue.control.schedule import DrawnSchedule, EpochSchedule, StreamSchedule, Ticket
+from mpqueue.system.interrupts import is_of_handler
 
 
 class Ledger:
@@ -73,6 +74,11 @@ class Ledger:
         return False
 
     @property
+    def num_taken(self) -> int:
+        """Batches that have come to the consumer."""
+        return self.num_batches - len(self.progress.unclaimed)
+
+    @property
     def num_outstanding(self) -> int:
         """Tickets that were dealt and not taken."""
         return len(self.tickets)
@@ -90,6 +96,8 @@ class Ledger:
         try:
             dealt = self.schedule.deal(min(limit, room))
         except Exception as error:
+            if is_of_handler(error):
+                raise
             self._note_undealt(error)
             return []
         for ticket in dealt:

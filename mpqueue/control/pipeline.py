@@ -10,15 +10,33 @@ an interrupt has left. A `Backend` runs the tickets: worker processes, worker th
 them: `Ledger.deal` gives it the next ticket as long as there is credit, so that the ledger alone counts.
 
 # NOTE [ Interrupts ]
-A signal handler runs between any two bytecodes of the main thread, and may raise (Ctrl-C, `sys.exit`, a time-out by
-SIGALRM) or call `stop`. Three rules keep the stream whole, at no cost as long as none strikes:
+A signal handler runs in the main thread, and may raise (Ctrl-C, `sys.exit`, a time-out by SIGALRM) or call `stop`.
+CPython (3.11 to 3.13) runs it at these places only: where a Python function begins or a generator goes on, at a jump
+backward, after a call of C code, and inside calls that wait. Between two of them nothing can strike: a row of
+assignments to attributes and the return from a Python function are as one step. ``next(iterator)``, ``popleft()`` and
+``pop()`` are calls of C: what they have returned is lost if a handler raises behind them. Four rules keep the stream
+whole, and cost nothing as long as none strikes:
 
 1. While we wait, nothing is half done: what was raised passes through, and the next `next` goes on where it was.
 2. Anywhere else the state may be *inconsistent*. The next `next` discards the work in flight and rolls back to the last
-   place that was counted. A batch is counted after it was opened, by one assignment; one that was counted and not
-   returned is returned then. So nothing is lost, and nothing comes twice.
-3. A `stop` from a handler in the middle of our own work only sets a mark; the work itself stops at its end. (The
+   place that was counted. It is marked by assignments alone, so that a second interrupt does not undo the mark.
+3. A batch is counted after it was opened, by one assignment (`Ledger.latest`). From there to its caller it is in a
+   local variable of a frame that gives it back (`Progress.unclaimed`) if anything is raised: it is handed out first, in
+   its turn, before the end of its epoch. Until then it has not come, and no state counts it (`Progress.place`). The
+   layers between (iterators) return what they got at once: by a call of a Python method, and no other call behind it.
+4. A `stop` from a handler in the middle of our own work only sets a mark; the work itself stops at its end. (The
    alternative, to close descriptors that a line further up the stack is about to use, could write to strangers.)
+
+So, if the interrupt's traceback ends in a frame of ours, or of the source that we have called: nothing is lost and
+nothing comes twice, and a state counts what has come. What nobody can know is whether the caller's own frame got its
+batch. ``next(batches)`` is a call of C code in that frame: a handler may raise behind it, before the assignment. Such a
+batch was handed out, and counts; the frames of the traceback tell (no frame of ours is in it). In ``for batch in
+batches`` there is no such place: the loop's variable has the batch before a handler runs.
+
+A stream (a generator) gives its elements once. Where an interrupt falls so that an element may be gone, the next `next`
+raises a RuntimeError that says so, each time, until the stream is begun anew. An interrupt inside of the code of a
+source without workers is told from its errors by the traceback, which leads through the handler
+(`mpqueue.system.interrupts.is_of_handler`).
 """
 
 import contextlib
@@ -37,10 +55,10 @@ from mpqueue.control.recovery import Recovery
 from mpqueue.control.schedule import EpochSchedule, StreamSchedule, Ticket
 from mpqueue.control.skips import NOTHING_LEFT, Skips
 from mpqueue.system import forked
+from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.recorder import Recorder
 
 _clock = time.perf_counter_ns
-_NOTHING: Any = object()
 
 
 class Pipeline:
@@ -71,7 +89,7 @@ class Pipeline:
         skips: Skips | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        self.ledger, self.recovery = ledger, Recovery(ledger)
+        self.ledger, self.recovery = ledger, Recovery()
         self.lock = threading.RLock()
         self.wait_ns = 0
         self.recorder = recorder or Recorder()
@@ -103,34 +121,44 @@ class Pipeline:
             RuntimeError: This process was forked from the one that owns the pipeline.
             Exception: What the source raised for this batch, or its epoch end.
         """
-        batch = _NOTHING
+        taken = None
         try:
             with self.lock:
-                batch = self._take()
+                taken = self._take()
             if self.lifetime.late_stop is not None:
                 self.lifetime.stop_late(self.stop)
-            return batch  # noqa: TRY300 - a signal may still strike here
+            return taken[1]
         except BaseException:
-            if batch is not _NOTHING:
-                self.recovery.keep(batch)
+            if taken is not None:
+                progress = self.ledger.progress
+                progress.unclaimed = (taken, *progress.unclaimed)
+                self.ledger.needs_attention = True
             if self.lifetime.late_stop is not None:
                 self.lifetime.stop_late(self.stop)
             raise
 
-    def _take(self) -> Any:
+    def give_back(self, batch: Any) -> None:
+        """Have the following `next` hand this batch out again, the one that was counted last."""
+        ledger = self.ledger
+        if ledger.latest is not None and not self.is_stopped:
+            ledger.progress.unclaimed = ((ledger.latest, batch), *ledger.progress.unclaimed)
+            ledger.needs_attention = True
+
+    def _take(self) -> tuple[Ticket, Any]:
         ledger, backend = self.ledger, self.backend
-        ticket, batch = None, _NOTHING
+        progress, ticket, taken = ledger.progress, None, None
         try:
             while True:
                 if ledger.needs_attention:
                     self._attend()
-                    if self.recovery.unclaimed:
-                        return self.recovery.unclaimed.popleft()
-                taken = ledger.take()
-                if taken is None:
+                    if progress.unclaimed:
+                        taken, progress.unclaimed = progress.unclaimed[0], progress.unclaimed[1:]
+                        return taken
+                found = ledger.take()
+                if found is None:
                     self._wait()
                     continue
-                ticket, outcome = taken
+                ticket, outcome = found
                 if not outcome.is_plain:
                     left = self._take_rare(ticket, outcome)
                     if left is None:
@@ -139,16 +167,25 @@ class Pipeline:
                 if ledger.credit - len(ledger.tickets) >= backend.chunk:
                     backend.pump()
                 try:
-                    batch = outcome.open()
+                    taken = ticket, outcome.open()
                 except Unreadable as unreadable:  # no interrupt: to compute it again would give the same again
                     outcome = Result.failed(unreadable.settle(f"index {ticket.unit} of epoch {ticket.epoch}"))
                 else:
                     if ledger.count(ticket):
                         self._fall_due()
-                    return batch
+                    return taken
                 self._take_rare(ticket, outcome)
         except BaseException:
-            self._note_escape(ticket, batch)
+            recovery = self.recovery  # up to the last line by assignments alone: see NOTE [ Interrupts ]
+            if not (ledger.is_waiting or recovery.is_raising):
+                recovery.is_inconsistent = ledger.needs_attention = True
+                if ticket is not None and ticket is ledger.latest:
+                    recovery.half_counted = ticket
+                    ledger.failure = recovery.failure or ledger.failure
+                    if taken is not None:
+                        progress.unclaimed = (taken, *progress.unclaimed)
+            recovery.has_failed, recovery.failure = recovery.is_raising, None
+            ledger.is_waiting = recovery.is_raising = False
             raise
 
     def _take_rare(self, ticket: Ticket, outcome: Outcome) -> Outcome | None:
@@ -162,13 +199,23 @@ class Pipeline:
             outcome = self.skips.sort_out(ticket, outcome)
             if outcome.is_plain:
                 return outcome
-        place = ledger.progress.place()
-        if ticket.position >= 0 and ledger.count(ticket):
-            self._fall_due()
-        if outcome is not NOTHING_LEFT:
-            self.recovery.expect(place)
-            outcome.open()
+        try:
+            if outcome is not NOTHING_LEFT:
+                outcome.open()
+        except BaseException as error:
+            if is_of_handler(error):
+                raise
+            self.recovery.failure = error
+            self._count(ticket)
+            self.recovery.failure, self.recovery.is_raising = None, True
+            raise
+        self._count(ticket)
         return None
+
+    def _count(self, ticket: Ticket) -> None:
+        """Count what is no batch."""
+        if ticket.position >= 0 and self.ledger.count(ticket):
+            self._fall_due()
 
     def _wait(self) -> None:
         ledger, backend = self.ledger, self.backend
@@ -197,6 +244,10 @@ class Pipeline:
         if self.is_stopped:
             self.ledger.needs_attention = True
             raise self.recovery.own(Stopped())
+        self._finish_count()
+        if self.ledger.progress.unclaimed:
+            self.ledger.needs_attention = True
+            return
         self.raise_failure()
         if self.recovery.is_inconsistent:
             self._recover()
@@ -220,28 +271,30 @@ class Pipeline:
 
     # -- Interrupts
 
-    def _note_escape(self, ticket: Ticket | None = None, batch: Any = _NOTHING) -> None:
-        """Note an exception that leaves `next`: the engine's own, or an interrupt. See NOTE [ Interrupts ]."""
-        recovery = self.recovery
-        if not recovery.note_escape() or not recovery.is_counted(ticket):
-            return
-        assert ticket is not None
-        if self.ledger.recount(ticket) and not self._end.is_due:
-            self._fall_due()
-        if batch is not _NOTHING:
-            recovery.keep(batch)
+    def _finish_count(self) -> None:
+        """Finish the counting of a batch that an interrupt has broken off; may be repeated."""
+        ticket = self.recovery.half_counted
+        if ticket is not None:
+            if self.ledger.recount(ticket) and not self._end.is_due:
+                self._fall_due()
+            self.recovery.half_counted = None
 
     def _recover(self) -> None:
-        """Discard the work in flight and roll back to the last place that was counted."""
-        ledger = self.ledger
-        self.recovery.begin()
+        """Discard the work in flight and roll back to the last place that was counted; tried again until it is done."""
+        ledger, recovery = self.ledger, self.recovery
+        self._finish_count()
+        recovery.is_raising = ledger.needs_attention = True  # what cannot be computed again is an error
         self.backend.reset()
         if self._end.is_due:
             ledger.stand_before(ledger.progress.epoch)
         else:
-            ledger.go_to(ledger.progress.place())
+            ledger.go_to(ledger.progress.counted())
             self.backend.pump()
-        self.recovery.end()
+        recovery.is_raising = recovery.is_inconsistent = False  # attention stays: a `stop` may have asked for it
+
+    def is_failure(self, error: BaseException) -> bool:
+        """Return whether what `next` has raised is a failure of the stream, and not what a signal handler raised."""
+        return self.recovery.has_failed and not is_of_handler(error)
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
@@ -252,7 +305,11 @@ class Pipeline:
                     self._refuse_foreign()
                     yield
                 except BaseException:
-                    self._note_escape()
+                    ledger, recovery = self.ledger, self.recovery  # by assignments alone, as in `_take`
+                    if not (ledger.is_waiting or recovery.is_raising):
+                        recovery.is_inconsistent = ledger.needs_attention = True
+                    recovery.has_failed = recovery.is_raising
+                    ledger.is_waiting = recovery.is_raising = False
                     raise
         finally:
             if self.lifetime.late_stop is not None and not self.lifetime.is_inside:
@@ -269,7 +326,7 @@ class Pipeline:
         """Run the epoch end if it is due, and begin the next epoch; what it raises is kept for the next `next`."""
         with self._turn():
             end = self._end
-            if not end.is_due or self.is_stopped:
+            if not end.is_due or self.is_stopped or self.ledger.progress.unclaimed:
                 return
             end.cancel_timer()
             schedule = self.ledger.schedule
@@ -301,14 +358,22 @@ class Pipeline:
         with self._turn():
             if self.is_stopped:
                 raise self.recovery.own(Stopped())
+            ledger, recovery = self.ledger, self.recovery
+            self._finish_count()
+            ledger.progress.unclaimed = ()
             self.finish_epoch()
-            self.backend.cancel()
-            self.recovery.unclaimed.clear()
-            self.ledger.allowance = self.ledger.credit
+            ledger.allowance = ledger.credit
+            if recovery.is_inconsistent:
+                ledger.go_to(place)
+                self.backend.reset(anew=True)
+            else:
+                self.backend.cancel()
             if refresh:
                 self.backend.refresh()
-            self.ledger.go_to(place)
+            if not recovery.is_inconsistent:
+                ledger.go_to(place)
             self.backend.pump()
+            recovery.is_inconsistent = False
 
     def hand_out(self, epoch: int) -> None:
         """Have `next` end behind this epoch of a sequence, and not behind the one before."""
@@ -345,7 +410,7 @@ class Pipeline:
                 return 0
             self.backend.pump()
             self.backend.wait(self.ledger.head, block=False)
-            return len(self.ledger.ready)
+            return len(self.ledger.ready) + len(self.ledger.progress.unclaimed)
 
     @property
     def is_stopped(self) -> bool:
@@ -380,5 +445,6 @@ class Pipeline:
 
     def _end_workers(self, timeout_s: float | None) -> None:
         self.ledger.tickets.clear()
-        self.recovery.unclaimed.clear()
+        progress = self.ledger.progress
+        progress.unclaimed = tuple((ticket, None) for ticket, _ in progress.unclaimed)  # they have not come
         self.backend.stop(timeout_s)

@@ -273,9 +273,10 @@ class PolledPipeline(Pipeline):
         if not self._end.is_due or self.is_stopped or self.ledger.failure is not None:
             super()._attend()
             return
+        self._finish_count()
         if self.recovery.is_inconsistent:
             self._recover()
-        if not self.recovery.unclaimed:
+        if not self.ledger.progress.unclaimed:
             raise self.recovery.own(EndOfStream())  # whoever drives this ends the epoch
 
     def _take_rare(self, ticket: Ticket, outcome: Outcome) -> Outcome | None:

@@ -1,6 +1,10 @@
-"""The consumer's progress: the batches that were handed out, and so the place where a stream goes on. Pure."""
+"""The consumer's progress: the batches that were handed out, and so the place where a stream goes on. Pure.
 
-from typing import NamedTuple
+A batch is *counted* when it is opened. It has *come* when its caller has it. Between the two an interrupt may strike;
+then the batch is *unclaimed* until it is handed out after all, and the place where a stream goes on is before it.
+"""
+
+from typing import Any, NamedTuple
 
 from mpqueue.control.schedule import Ticket
 
@@ -34,16 +38,43 @@ class Place(NamedTuple):
 
 
 class Progress:
-    """The place of the consumer, which advances with each batch; see `Place` for the attributes."""
+    """The place up to which batches are counted; see `Place` for the attributes.
+
+    Attributes:
+        unclaimed: Tickets and batches that were counted and have not come to their caller: they are handed out first.
+            By one assignment, so that no interrupt finds half of it.
+    """
 
     def __init__(self, num_lanes: int) -> None:
         self.epoch = self.position = self.lane = 0
         self.ahead: set[int] = set()
         self.counts = [0] * num_lanes
+        self.unclaimed: tuple[tuple[Ticket, Any], ...] = ()
+        self._ended = (-1, 0)  # the epoch before this one, and the number of its batches
 
     def place(self) -> Place:
-        """Return the present place of the consumer."""
+        """Return the place of the consumer: behind all that has come to it, before what has not."""
+        counted = self.counted()
+        return self._before([ticket for ticket, _ in self.unclaimed], counted) if self.unclaimed else counted
+
+    def counted(self) -> Place:
+        """Return the place up to which batches are counted."""
         return Place(self.epoch, self.position, tuple(sorted(self.ahead)), tuple(self.counts), self.lane)
+
+    def _before(self, missing: list[Ticket], counted: Place) -> Place:
+        """Return a place without some tickets that may have been counted."""
+        if missing[0].lane >= 0:
+            counts = list(counted.counts)
+            for ticket in missing:
+                counts[ticket.lane] = min(counts[ticket.lane], ticket.unit)
+            return counted._replace(counts=tuple(counts), lane=missing[0].lane)
+        epoch = min(ticket.epoch for ticket in missing)
+        positions = {ticket.position for ticket in missing if ticket.epoch == epoch}
+        end, ahead = counted.position, counted.ahead
+        if epoch != counted.epoch:  # it is over but for these
+            end, ahead = self._ended[1] if self._ended[0] == epoch else max(positions) + 1, ()
+        first = min(end, *positions)
+        return Place(epoch, first, tuple(place for place in (*range(first, end), *ahead) if place not in positions))
 
     def go_to(self, place: Place) -> None:
         """Go on counting from this place."""
@@ -81,6 +112,8 @@ class Progress:
 
     def enter(self, epoch: int) -> None:
         """Begin an epoch: all batches of the epochs before were handed out."""
+        if epoch != self.epoch:
+            self._ended = self.epoch, self.position
         self.epoch = epoch
         self.position = 0
         self.ahead.clear()

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 from mpqueue.control.outcomes import Outcome, Result, Unreadable
 from mpqueue.control.schedule import Ticket
 from mpqueue.errors import BatchTimeout, BatchTooLarge, SharedMemoryFull, TooManyErrors, WorkerDied
+from mpqueue.system.interrupts import is_of_handler
 from mpqueue.system.log import warn
 
 NOTHING_LEFT = Result(is_end=True)
@@ -67,6 +68,8 @@ class Skips:
                 Skipped.because_of(unreadable.settle(f"index {ticket.unit} of epoch {ticket.epoch}"), ticket.unit)
             ]
         except Exception as error:
+            if is_of_handler(error):
+                raise
             skipped = [Skipped.because_of(error, ticket.unit)]
         too_many = self._enter(ticket.epoch, skipped)
         return left if too_many is None else Result.failed(too_many)

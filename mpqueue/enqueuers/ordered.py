@@ -128,7 +128,7 @@ class OrderedEnqueuer(SequenceEnqueuer):
         # has no item 0 to come back to: it goes on where it was.
         schedule, progress = pipeline.ledger.schedule, pipeline.ledger.progress
         if isinstance(schedule, EpochSchedule) and schedule.is_endless:
-            self._position = progress.position
+            self._position = progress.place().position
         else:
             self._epoch, self._position = progress.epoch + 1, 0
 

@@ -18,8 +18,10 @@ that does not end the wait of the main thread, in which the handler is to run. S
 """
 
 import contextlib
+import functools
 import signal
 import threading
+import traceback
 from _signal import getsignal  # type: ignore[import-not-found]  # `signal`'s makes an Enum of each answer: 40 times slower
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -102,6 +104,20 @@ def let_through(call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs)
     if struck is not None:
         raise struck
     return result
+
+
+def is_of_handler(error: BaseException) -> bool:
+    """Return whether a signal handler that is set now has raised this: the traceback leads through it."""
+    codes = set()
+    for number in _SIGNALS:
+        handler: Any = _handlers.get(number) or getsignal(number)
+        while isinstance(handler, functools.partial):
+            handler = handler.func
+        if callable(handler):
+            function = handler if hasattr(handler, "__code__") else getattr(handler, "__call__", None)  # noqa: B004
+            codes.add(getattr(function, "__code__", None))  # of a method: that of its function
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code in codes for frame, _ in frames)
 
 
 def _replace() -> None:

@@ -11,6 +11,7 @@ from mpqueue.control.outcomes import END, Result
 from mpqueue.control.schedule import Ticket
 from mpqueue.control.seeds import GlobalState, seed_globals
 from mpqueue.stats import Statistics, summed, workers_of
+from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.workers import context
 from mpqueue.workers.job import Job
@@ -60,14 +61,12 @@ class InlineBackend:
         """Compute the next batch."""
         if not block or not self._tickets:
             return
-        started = clock_ns()
-        self._ledger.is_waiting = True  # an interrupt here tears nothing: the caller may ask again
-        try:
-            outcome = self._initialise() or self._compute(self._tickets[0])
-        finally:
-            self._count(self._tickets[0], started, clock_ns())
-        self._ledger.is_waiting = False
-        self._ledger.ready[self._tickets.popleft().number] = outcome
+        started, ledger = clock_ns(), self._ledger
+        ledger.is_waiting = not ledger.is_stream  # an item is computed again after an interrupt; an element is gone
+        outcome = self._initialise() or self._compute(self._tickets[0])
+        ledger.is_waiting = False
+        self._count(self._tickets[0], started, clock_ns())
+        ledger.ready[self._tickets.popleft().number] = outcome
 
     def _count(self, ticket: Ticket, started: int, ended: int) -> None:
         """Count a batch, and enter its times if it was to be timed; see `mpqueue.telemetry.recorder`."""
@@ -89,6 +88,8 @@ class InlineBackend:
             try:
                 self._init()
             except Exception as error:
+                if is_of_handler(error):
+                    raise
                 return Result.failed(error)
             self._init = None
         return None
@@ -97,19 +98,20 @@ class InlineBackend:
         saved = GlobalState() if self._job.is_seed_given else None
         kept = self._kept.states() if self._job.is_seed_given else []
         context.enter_thread(self._info)
+        self._runner.stages = self._kept.stages = self._stages
         try:
-            if self._stages is None:
-                return Result(self._runner.run(ticket.epoch, ticket.unit, ticket.listed))
-            with self._stages.of(self._runner, self._kept):
-                return Result(self._runner.run(ticket.epoch, ticket.unit, ticket.listed))
+            return Result(self._runner.run(ticket.epoch, ticket.unit, ticket.listed))
         except StreamEnd:
             return END
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
+            if is_of_handler(error):
+                raise
             error.add_note(self._runner.note(ticket.unit, ticket.epoch))
             return Result.failed(error)
         finally:
+            self._runner.stages = self._kept.stages = None
             context.enter_thread(None)
             if saved is not None:
                 saved.restore()
@@ -121,14 +123,14 @@ class InlineBackend:
         self._ledger.ready.clear()
         self._tickets.clear()
 
-    def reset(self) -> None:
+    def reset(self, *, anew: bool = False) -> None:
         """Forget the ticket.
 
         Raises:
             RuntimeError: The source is a generator, which does not give its elements again.
         """
         self.cancel()
-        if self._ledger.is_stream:
+        if self._ledger.is_stream and not anew:
             raise RuntimeError(INTERRUPTED)
 
     def is_stale(self) -> bool:

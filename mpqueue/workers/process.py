@@ -27,7 +27,7 @@ from mpqueue.control import queue_address
 from mpqueue.control.ledger import Ledger
 from mpqueue.memory.ring import Ring
 from mpqueue.stats import Statistics, summed, workers_of
-from mpqueue.system.interrupts import HeldBack
+from mpqueue.system.interrupts import HeldBack, is_of_handler
 from mpqueue.system.poller import READABLE
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.workers import incidents
@@ -220,8 +220,11 @@ class ProcessBackend:
     def _run_supervised(self, supervise: Callable[[], None]) -> bool:
         """Have workers reaped and replaced; return False if that failed, which is the consumer's next error."""
         try:
-            supervise()
+            with HeldBack():
+                supervise()
         except Exception as error:
+            if is_of_handler(error):
+                raise
             self.ledger.fail(error)
             return False
         self.pump()
@@ -259,29 +262,31 @@ class ProcessBackend:
     def refresh(self) -> None:
         """Make the workers compute from the source's present state."""
         incidents.report_ring(self.pool.ring, f"epoch {self.ledger.epoch} begins")
-        if not self.sync.refresh(self.pool):
-            self.supervision.start_anew()
+        with HeldBack():
+            if not self.sync.refresh(self.pool):
+                self.supervision.start_anew()
 
-    def reset(self) -> None:
+    def reset(self, *, anew: bool = False) -> None:
         """End all workers, forget all tickets, and begin anew: an interrupt may have left anything inconsistent.
 
         Raises:
             RuntimeError: The source is a generator object, which cannot give again what is lost.
         """
         roster = self.pool.roster
-        roster.end_workers(None, is_urgent=True)
-        while roster.gone:
-            roster.gone.pop().close()
-        self.pool.forget_tickets()
-        self.sync.forget_loading()
-        self.pressure.reset()
-        self.pool.ring.reset()
-        if not self.job.can_replay:
-            raise RuntimeError(
-                "an interrupt fell between two elements of a generator object, which gives them only once"
-            )
-        self.supervision.ask_for_workers(self.ledger.counts)
-        self.supervision.await_workers()
+        with HeldBack():  # its waits let signals through; elsewhere a process, or a descriptor, would be forgotten
+            roster.end_workers(None, is_urgent=True)
+            while roster.gone:
+                roster.gone.pop().close()
+            self.pool.forget_tickets()
+            self.sync.forget_loading()
+            self.pressure.reset()
+            self.pool.ring.reset()
+            if not (self.job.can_replay or anew):
+                raise RuntimeError(
+                    "an interrupt fell between two elements of a generator object, which gives them only once"
+                )
+            self.supervision.ask_for_workers(self.ledger.counts)
+            self.supervision.await_workers()
 
     def wake(self) -> None:
         """Make a blocked `wait` return."""

@@ -196,9 +196,10 @@ class Roster:
 
     def silence(self, worker: WorkerHandle, cause: Cause) -> None:
         """Hear no more of a worker but its end, which is made sure of."""
-        self._deafen(worker)
-        worker.pipes.close_reports()
-        self.kill(worker, cause)
+        with HeldBack():
+            self._deafen(worker)
+            worker.pipes.close_reports()
+            self.kill(worker, cause)
 
     def abandon(self, worker: WorkerHandle) -> None:
         """Give a worker up that was killed and does not die; its exit is reported by `events` all the same."""

@@ -41,7 +41,7 @@ class Runner:
         self._source, self._info, self._seed, self._begin_batch = source, info, info.seed, begin_batch
         self._is_stream, self._lane, self._num_lanes = is_stream, info.shard_id, info.num_shards
         self._first_epoch, self._skip = epoch, skip
-        self._epoch = -1
+        self._epoch, self._number = -1, 0  # of the stream that is open, and of its next element
         self.stages: Stages | None = None
         self._iterator: Iterator[Any] | None = None
 
@@ -66,28 +66,31 @@ class Runner:
         if not self._is_stream:
             self._begin_batch(self._seed, epoch, unit)
             return self._source[unit] if listed is None else self._source.take(listed, self._begin_batch)
-        if epoch != self._epoch:
+        # A loop that begins anew in the same epoch, because nothing of it was taken, goes back to its first element.
+        if epoch != self._epoch or (unit < self._number and callable(self._source)):
             self._open(epoch)
         return self._next(epoch, unit)
 
     def _open(self, epoch: int) -> None:
         """Begin the stream of an epoch, and drop what was handed out before."""
         source = self._source
-        self._epoch, self._iterator = epoch, None
+        self._epoch, self._iterator = -1, None
         self._begin_batch(self._seed, epoch, self._lane)
         self._iterator = iter(source()) if callable(source) else source
+        self._number = 0
         if epoch == self._first_epoch:
             for number in range(self._skip):
                 try:
                     self._next(epoch, number)
                 except StreamEnd:
-                    raise
+                    break
                 except (Exception, SystemExit):  # noqa: S112 - it was raised for the consumer at its place
                     continue
+        self._epoch = epoch  # not before: an interrupt leaves what is to be opened again
 
     def _next(self, epoch: int, number: int) -> Any:
         """Compute an element; every stream has random numbers of its own."""
-        iterator = self._iterator
+        iterator, self._number = self._iterator, number + 1
         if iterator is None:
             raise StreamEnd
         self._begin_batch(self._seed, epoch, number * self._num_lanes + self._lane)

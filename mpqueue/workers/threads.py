@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 from collections import deque
+from itertools import starmap
 from typing import Any
 
 from mpqueue.control.ledger import Ledger
@@ -142,20 +143,22 @@ class ThreadBackend:
         """
         lock: Any = self._condition._lock  # type: ignore[attr-defined]
         once = 1, threading.get_ident()
-        state = struck = None
+        states: list[Any] = []
+        struck = None
         waker = threading.Lock()
         waker.acquire()
         self._consumers[waker] = head
         try:
             if not self._ledger.is_closed:
-                state = lock._release_save()  # as threading.Condition does it: all levels of a re-entrant lock
+                # As threading.Condition does it: all levels of a re-entrant lock. In C, which notes what it has done.
+                states.extend(starmap(lock._release_save, ((),)))
                 waker.acquire(timeout=-1 if timeout_s is None else timeout_s)
         except BaseException as error:
             struck = error
         while True:
             try:
                 if not lock._is_owned():
-                    lock._acquire_restore(state or once)
+                    lock._acquire_restore(states[0] if states else once)
                 self._consumers.pop(waker, None)
                 break
             except BaseException as error:  # a handler strikes once more, and we must not leave without the lock
@@ -192,14 +195,16 @@ class ThreadBackend:
             queue.clear()
         self._working.clear()
 
-    def reset(self) -> None:
-        """Forget what was dealt.
+    def reset(self, *, anew: bool = False) -> None:
+        """Forget what was dealt, and wake all: a thread that was counted as woken may not have been.
 
         Raises:
             RuntimeError: The source is a generator, which does not give its elements again.
         """
         self.cancel()
-        if self._ledger.is_stream:
+        self._num_coming = 0
+        self._condition.notify_all()
+        if self._ledger.is_stream and not anew:
             raise RuntimeError(INTERRUPTED)
 
     def is_stale(self) -> bool:

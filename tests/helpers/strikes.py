@@ -6,6 +6,7 @@ there are in a test is up to the machine's load, and one in an ``__exit__`` of o
 
 import dis
 import os
+import random
 import signal
 import sys
 import weakref
@@ -118,3 +119,52 @@ class StrikeBeforeLine:
                 sys.settrace(None)
                 raise Struck
         return self._step
+
+
+class Alarms:
+    """Calls that a real signal strikes at any moment, in C code and between; what nobody can tell is not struck.
+
+    The handler raises if a frame of the engine is at work. A caller's own frame may lose what it was given, and where
+    a finalizer runs is up to the garbage collection: there it does nothing.
+
+    Args:
+        seed: Of the moments.
+
+    Attributes:
+        count: How often it has struck.
+    """
+
+    def __init__(self, seed):
+        self._random, self._is_armed, self.count = random.Random(seed), False, 0
+
+    def __enter__(self):
+        self._before = signal.signal(signal.SIGALRM, self._strike)
+        return self
+
+    def __exit__(self, *_):
+        self._is_armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._before)
+
+    def _strike(self, _number, frame):
+        if not self._is_armed or in_finalizer(frame):
+            return
+        while frame is not None and not is_ours(frame):
+            frame = frame.f_back
+        if frame is not None:
+            self._is_armed = False
+            self.count += 1
+            raise Struck
+
+    def call(self, function, *arguments):
+        """Return what a call returns, in a list; an empty list if it was struck."""
+        try:
+            signal.setitimer(signal.ITIMER_REAL, self._random.uniform(1e-6, self._random.choice((2e-5, 2e-4, 1e-3))))
+            self._is_armed = True
+            found = function(*arguments)
+            self._is_armed = False
+            return [found]
+        except Struck:
+            return []
+        finally:
+            self._is_armed = False

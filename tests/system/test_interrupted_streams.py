@@ -1,0 +1,257 @@
+"""What a signal handler raises while a stream is read: nothing is lost, nothing comes twice, and states count what came.
+
+Each place at which Python looks for signals is struck in turn, and then random moments by real signals.
+"""
+
+import itertools
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from helpers.faults import Numbers
+from helpers.strikes import Alarms, Strike, Struck
+
+import mpqueue
+
+KINDS = {
+    "process": {"workers": 2, "max_queue_size": 4},
+    "thread": {"workers": 2, "backend": "thread", "max_queue_size": 4},
+    "inline": {"workers": 0},
+}
+RANDOM_S = 1.0
+
+
+class Hooked:
+    """Changes itself at the end of each epoch."""
+
+    def __init__(self):
+        self.epoch = 0
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return np.full(2, 100 * self.epoch + index)
+
+    def on_epoch_end(self):
+        self.epoch += 1
+
+    def state_dict(self):
+        return {"epoch": self.epoch}
+
+    def load_state_dict(self, state):
+        self.epoch = state["epoch"]
+
+
+def until_done(call, function, *arguments):
+    while not (found := call(function, *arguments)):
+        pass
+    return found[0]
+
+
+def unless_struck(function, *arguments):
+    try:
+        return [function(*arguments)]
+    except Struck:
+        return []
+
+
+def one_epoch(loader, call, number):
+    """Read an epoch whose calls may be struck; return the numbers that came, and the states that were wrong."""
+    batches = until_done(call, iter, loader)
+    found, wrong = [], []
+    while True:
+        try:
+            got = call(next, batches)
+        except StopIteration:
+            return found, wrong
+        found += [int(batch[0]) for batch in got]
+        got.clear()
+        state = until_done(call, loader.state_dict)
+        place = state["epoch"], state["position"]
+        if place != (number, len(found)) and (place != (number + 1, 0) or len(found) != loader.source.length):
+            wrong.append((place, list(found)))
+
+
+@pytest.mark.parametrize(("kind", "step"), [("process", 31), ("thread", 2), ("inline", 2)])
+def test_an_epoch_is_whole_and_its_states_are_right_wherever_an_interrupt_strikes(kind, step):
+    for after in itertools.count(1, step):
+        with mpqueue.Loader(Numbers(3), **KINDS[kind]) as loader:
+            with Strike(after) as strike:
+                struck = one_epoch(loader, unless_struck, 0)
+            following = one_epoch(loader, unless_struck, 1)
+        assert (struck, following) == (([0, 1, 2], []), ([0, 1, 2], [])), after
+        if strike.left > 0:
+            break
+    assert after > 50
+
+
+@pytest.mark.parametrize("kind", ["thread", "inline"])
+def test_a_new_loop_after_an_interrupt_begins_at_the_first_batch(kind):
+    for after in itertools.count(1, 1):
+        with mpqueue.Loader(Numbers(3), **KINDS[kind]) as loader:
+            with Strike(after) as strike:
+                try:
+                    for _ in loader:
+                        pass
+                except Struck:
+                    pass
+            found = [int(batch[0]) for batch in loader]
+        assert found == [0, 1, 2], after
+        if strike.left > 0:
+            break
+    assert after > 50
+
+
+@pytest.mark.parametrize("kind", ["thread", "inline"])
+def test_the_end_of_an_epoch_comes_behind_its_last_batch_wherever_an_interrupt_strikes(kind):
+    for after in itertools.count(1, 1):
+        source = Hooked()
+        with mpqueue.Loader(source, **KINDS[kind]) as loader:
+            with Strike(after) as strike:
+                batches = until_done(unless_struck, iter, loader)
+                found = [int(until_done(unless_struck, next, batches)[0]) for _ in range(3)]
+            found += [int(batch[0]) for batch in loader]
+        assert found == [0, 1, 2, 100, 101, 102], after
+        if strike.left > 0:
+            break
+    assert after > 50
+
+
+@pytest.mark.parametrize("kind", ["thread", "inline"])
+def test_a_resumed_epoch_is_not_given_up_by_an_interrupt_in_its_beginning(kind):
+    with mpqueue.Loader(Numbers(4), **KINDS[kind]) as loader:
+        batches = iter(loader)
+        assert [int(next(batches)[0]) for _ in range(2)] == [0, 1]
+        state = loader.state_dict()
+    for after in itertools.count(1, 3):
+        with mpqueue.Loader(Numbers(4), **KINDS[kind]) as loader:
+            loader.load_state_dict(state)
+            with Strike(after) as strike:
+                unless_struck(lambda loader: next(iter(loader)), loader)
+            if strike.left > 0:
+                break
+            assert [int(batch[0]) for batch in loader] == [2, 3], after
+    assert after > 50
+
+
+@pytest.mark.parametrize("kind", ["process", "thread", "inline"])
+def test_an_elements_loss_is_told_and_a_new_loop_begins_anew(kind):
+    """A generator gives its elements once: where an interrupt has one computed again, that is an error."""
+
+    def numbers():
+        yield from (np.full(2, number) for number in range(3))
+
+    told = []
+    options = KINDS[kind] | ({"workers": 1} if kind != "inline" else {})
+    for after in itertools.count(1, 53 if kind == "process" else 3):
+        with mpqueue.Loader(numbers, **options) as loader:
+            with Strike(after) as strike:
+                batches, found = until_done(unless_struck, iter, loader), []
+                try:
+                    while True:
+                        found += [int(batch[0]) for batch in unless_struck(next, batches)]
+                except StopIteration:
+                    assert found == [0, 1, 2], after
+                except RuntimeError as error:
+                    told.append(str(error))
+                    assert found == [0, 1, 2][: len(found)], after
+            assert [int(batch[0]) for batch in loader] == [0, 1, 2], after
+        if strike.left > 0:
+            break
+    assert after > 50
+    assert all("an interrupt fell" in text for text in told)
+    assert told or kind == "process"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_real_signals_at_random_moments_lose_nothing(kind):
+    end = time.monotonic() + RANDOM_S
+    with mpqueue.Loader(Numbers(5), **KINDS[kind]) as loader, Alarms(4) as alarms:
+        for number in itertools.count():
+            if alarms.count and time.monotonic() > end:
+                break
+            assert one_epoch(loader, alarms.call, number) == ([0, 1, 2, 3, 4], [])
+
+
+@pytest.mark.parametrize("processes", [True, False])
+def test_real_signals_at_random_moments_lose_nothing_of_an_enqueuer(processes):
+    end, found = time.monotonic() + RANDOM_S, []
+    with mpqueue.OrderedEnqueuer(Hooked(), processes) as enqueuer, Alarms(4) as alarms:
+        enqueuer.start(2, 4)
+        batches = enqueuer.get()
+        while time.monotonic() < end or not alarms.count:
+            found += [int(batch[0]) for batch in alarms.call(next, batches)]
+    # A hook that was struck is over, as the user's own code is: it is not called again.
+    assert [number % 100 for number in found] == [place % 3 for place in range(len(found))]
+
+
+@pytest.mark.parametrize("exception", [TimeoutError, ValueError])
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_what_a_handler_raises_in_the_source_is_no_error_of_the_source(exception, on_error):
+    """Without workers the source's own code is struck: the batch is computed again."""
+
+    class Struck(Numbers):
+        def __getitem__(self, index):
+            if index == 1 and not struck:
+                struck.append(index)
+                signal.raise_signal(signal.SIGUSR1)
+            return super().__getitem__(index)
+
+    def too_late(*_):
+        raise exception("the user's own limit")
+
+    struck = []
+    before = signal.signal(signal.SIGUSR1, too_late)
+    with mpqueue.Loader(Struck(3), workers=0, on_error=on_error) as loader:
+        batches = iter(loader)
+        assert next(batches)[0] == 0
+        with pytest.raises(exception, match="the user's own limit"):
+            next(batches)
+        assert [int(batch[0]) for batch in batches] == [1, 2]
+        assert loader.statistics().skipped == 0
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_the_error_of_a_batch_is_not_lost_in_an_interrupt():
+    class Broken(Numbers):
+        def __getitem__(self, index):
+            if index == 1:
+                raise LookupError("the source's own")
+            return super().__getitem__(index)
+
+    for after in itertools.count(1, 1):
+        with mpqueue.Loader(Broken(3), workers=0) as loader:
+            with Strike(after) as strike:
+                batches, found = until_done(unless_struck, iter, loader), []
+                while True:
+                    try:
+                        found += [int(batch[0]) for batch in unless_struck(next, batches)]
+                    except LookupError:
+                        found.append("error")
+                    except StopIteration:
+                        break
+            assert found == [0, "error", 2], after
+        if strike.left > 0:
+            break
+    assert after > 50
+
+
+def test_a_thread_that_consumes_as_well_gets_its_share():
+    """Batches that an interrupt kept from the main thread go to whoever asks next."""
+    end, found = time.monotonic() + RANDOM_S / 2, []
+    with mpqueue.Loader(Numbers(4000), workers=2, backend="thread") as loader, Alarms(4) as alarms:
+        batches = iter(loader)
+        others = threading.Thread(target=lambda: found.extend(int(batch[0]) for batch in batches))
+        others.start()
+        mine = []
+        while time.monotonic() < end:
+            try:
+                mine += [int(batch[0]) for batch in alarms.call(next, batches)]
+            except StopIteration:
+                break
+        others.join()
+        mine += [int(batch[0]) for batch in batches]
+    assert sorted(found + mine) == list(range(4000))
