@@ -8,6 +8,8 @@ From the ground up; a module imports only from its own line and the lines above 
     contents.py        what an object holds, found within bounds
     generators.py      random generators inside of an object, and their states as plain data
     first_draw.py      another: seeds the global generators when they are first drawn from
+    torch_numbers.py   seeds torch's generator, where torch is imported
+    shared_draws.py    tells of draws from generators that threads share
     schedule.py        the order of the work: tickets
     progress.py        the progress of the consumer
     outcomes.py        the outcome of a ticket: a value or an error

@@ -4,6 +4,7 @@ From the ground up; a module imports only from its own line and the lines above 
 
     poller.py          waiting for many descriptors: epoll, or poll
     callers.py         the user's line that has led here
+    imports.py         a call when a module is imported
     cpus.py            the CPUs of this process
     descriptors.py     descriptors that children must not keep
     open_files.py      open files across a fork

@@ -4,7 +4,6 @@ From the ground up; a module imports only from its own line and the lines above 
 
     tensors.py         tensors as arrays of a batch, and back
     collation.py       torch's collation, into the granted slot
-    random_numbers.py  random numbers of each sample
     worker.py          what a worker computes for a loader
     drawing.py         the order of the batches, drawn from torch's samplers
     checks.py          what workers cannot do, said before there are any

@@ -5,11 +5,12 @@ operations, ``get_worker_info()``, ``worker_init_fn``, then the items and ``coll
 trainer lists what a batch is made of; an iterable-style one is iterated in each worker.
 
 *Random numbers.* Those of a map-style sample follow from (base seed, epoch, place in the order), those of a stream's
-batch from (base seed, epoch, number of the batch, worker); see `mpqueue.torch.random_numbers`.
+batch from (base seed, epoch, number of the batch, worker). All generators are seeded by the worker process, as for any
+source; see `mpqueue.control.torch_numbers` for torch's own.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch.utils.data._utils import worker as torch_worker
@@ -17,9 +18,10 @@ from torch.utils.data._utils import worker as torch_worker
 from mpqueue.control.schedule import Listed
 from mpqueue.control.seeds import seed_globals
 from mpqueue.torch.collation import SlotCollation
-from mpqueue.torch.random_numbers import Begin, SampleNumbers, seed_torch
 from mpqueue.torch.tensors import encode
 from mpqueue.workers import context
+
+Begin: TypeAlias = Callable[[int, int, int], None]
 
 _EPOCH_SHIFT = 44  # places of an epoch: more than any dataset has samples
 
@@ -63,7 +65,6 @@ class MapSource:
 
     def __init__(self, parts: LoaderParts) -> None:
         self.parts = parts
-        self._numbers = SampleNumbers(parts.base_seed)
         self._collation = SlotCollation()
 
     def prepare(self) -> None:
@@ -76,19 +77,24 @@ class MapSource:
         index = listed.indices if type(listed.indices) is list else listed.indices[1]
         try:
             data = self._items(index, epoch, first, begin)
-            self._numbers.for_batch(epoch, first, begin)
+            begin(self.parts.base_seed, epoch, ~first)
             return encode(self.parts.collate_fn(data), self._collation.find)
         finally:
             self._collation.forget()
 
     def _items(self, index: Any, epoch: int, first: int, begin: Begin) -> Any:
-        dataset = self.parts.dataset
+        dataset, seed = self.parts.dataset, self.parts.base_seed
         if not self.parts.is_batched:
-            return self._numbers.each(dataset.__getitem__, (index,), epoch, first, begin)[0]
+            begin(seed, epoch, first)
+            return dataset[index]
         if getattr(dataset, "__getitems__", None):
-            self._numbers.for_batch(epoch, first, begin)
+            begin(seed, epoch, ~first)
             return dataset.__getitems__(index)
-        return self._numbers.each(dataset.__getitem__, index, epoch, first, begin)
+        items = []
+        for place, each in enumerate(index, first):
+            begin(seed, epoch, place)
+            items.append(dataset[each])
+        return items
 
 
 class StreamSource:
@@ -126,9 +132,6 @@ class _StreamBatches(Iterator[Any]):
     def __next__(self) -> Any:
         if self._has_ended:
             raise StopIteration
-        numbers = context.process_batch.of  # as the runner has them for the other generators
-        if numbers is not None:
-            seed_torch(*numbers)
         try:
             return encode(self._parts.collate_fn(self._elements()), self._collation.find)
         finally:
@@ -156,7 +159,7 @@ def _prepare(parts: LoaderParts, collation: SlotCollation) -> None:
     torch.set_num_threads(1)
     seed = parts.base_seed + worker.id
     seed_globals(seed, -1, worker.id)  # for what worker_init_fn draws
-    seed_torch(seed, -1, worker.id)
+    torch.default_generator.manual_seed(hash((seed, -1, worker.id)) & 0x7FFFFFFFFFFFFFFF)
     torch_worker._worker_info = torch_worker.WorkerInfo(
         id=worker.id, num_workers=parts.num_workers, seed=seed, dataset=parts.dataset
     )

@@ -85,6 +85,11 @@ def begin_batch(seed: int, epoch: int, unit: int) -> None:
     _current.rng = None
 
 
+def thread_batch() -> seeds.BatchSeed | None:
+    """Return the batch that user code computes in this thread."""
+    return _current.batch
+
+
 def worker_info() -> WorkerInfo | None:
     """Return the worker that runs the calling code, or None outside of workers.
 

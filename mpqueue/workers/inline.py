@@ -10,6 +10,7 @@ from mpqueue.control.ledger import Ledger
 from mpqueue.control.outcomes import END, Result
 from mpqueue.control.schedule import Ticket
 from mpqueue.control.seeds import GlobalState, seed_globals
+from mpqueue.control.torch_numbers import TorchNumbers
 from mpqueue.stats import Statistics, summed, workers_of
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
@@ -37,9 +38,10 @@ class InlineBackend:
         self._ledger, self._job = ledger, job
         self._info = job.info(0)
         self._kept = job.payload.kept_generators()
+        self._torch = TorchNumbers(context.thread_batch, is_ours=False) if job.is_seed_given else None
         self._runner = make_runner(
-            job.source, self._info, _batch_beginner(self._kept, is_seed_given=job.is_seed_given), job.samples,
-            is_stream=ledger.is_stream, in_slot=False, epoch=ledger.epoch, skip=job.skipped_by(0),
+            job.source, self._info, _batch_beginner(self._kept, self._torch), job.samples,
+            is_stream=ledger.is_stream, in_slot=False, torch=self._torch, epoch=ledger.epoch, skip=job.skipped_by(0),
         )  # fmt: skip
         self._tickets: deque[Ticket] = deque()
         self._init = job.options.worker_init
@@ -95,10 +97,11 @@ class InlineBackend:
         return None
 
     def _compute(self, ticket: Ticket) -> Result:
-        saved = GlobalState() if self._job.is_seed_given else None
-        kept = self._kept.states() if self._job.is_seed_given else []
+        torch = self._torch
+        saved = None if torch is None else (GlobalState(), torch.state())
+        kept = [] if torch is None else self._kept.states()
         context.enter_thread(self._info)
-        self._runner.stages = self._kept.stages = self._stages
+        self._note_stages(self._stages)
         try:
             return Result(self._runner.run(ticket.epoch, ticket.unit, ticket.listed))
         except StreamEnd:
@@ -111,12 +114,19 @@ class InlineBackend:
             error.add_note(self._runner.note(ticket.unit, ticket.epoch))
             return Result.failed(error)
         finally:
-            self._runner.stages = self._kept.stages = None
+            self._note_stages(None)
             context.enter_thread(None)
-            if saved is not None:
-                saved.restore()
+            if torch is not None and saved is not None:
+                of_both, of_torch = saved
+                of_both.restore()
+                torch.restore(of_torch)
             for put_back, state in kept:
                 put_back(state)
+
+    def _note_stages(self, stages: Stages | None) -> None:
+        self._runner.stages = self._kept.stages = stages
+        if self._torch is not None:
+            self._torch.stages = stages
 
     def cancel(self) -> None:
         """Forget the ticket."""
@@ -143,20 +153,24 @@ class InlineBackend:
     def wake(self) -> None:
         """Nobody waits."""
 
-    def stop(self, timeout_s: float | None) -> None:
-        """Nothing runs."""
+    def stop(self, timeout_s: float | None) -> None:  # noqa: ARG002 - nothing runs that could take longer
+        """Nothing runs, and nothing is waited for."""
+        if self._torch is not None:
+            self._torch.end()
 
     def statistics(self) -> Statistics:
         """Return the counters."""
         return summed(workers_of(self._recorder))
 
 
-def _batch_beginner(kept: KeptGenerators, *, is_seed_given: bool) -> BeginBatch:
+def _batch_beginner(kept: KeptGenerators, torch: TorchNumbers | None) -> BeginBatch:
     # No method of the backend: a cycle would keep the source until the garbage collector comes by.
     def begin_batch(seed: int, epoch: int, unit: int) -> None:
         context.begin_batch(seed, epoch, unit)
-        if is_seed_given:
+        if torch is not None:
             (seed_globals if kept.stages is None else kept.stages.seeding(seed_globals))(seed, epoch, unit)
             kept.seed(seed, epoch, unit)
+            if torch.is_due:
+                torch.seed(seed, epoch, unit)
 
     return begin_batch

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mpqueue.control.schedule import Listed
+from mpqueue.control.torch_numbers import TorchNumbers
 from mpqueue.errors import OutOfRangeError
 from mpqueue.workers.context import WorkerInfo
 from mpqueue.workers.failures import note_of
@@ -28,6 +29,7 @@ class Runner:
         info: The worker.
         begin_batch: Called with (seed, epoch, unit) before the source computes that batch.
         is_stream: The source is no sequence.
+        torch: Seeds torch's generator, by what ``begin_batch`` does; None: nobody does.
         epoch: For streams: the epoch that the worker begins with,
         skip: and how many elements of it to compute and drop, because they were handed out before.
 
@@ -36,11 +38,12 @@ class Runner:
     """
 
     def __init__(
-        self, source: Any, info: WorkerInfo, begin_batch: BeginBatch, *, is_stream: bool, epoch: int = 0, skip: int = 0
-    ) -> None:
+        self, source: Any, info: WorkerInfo, begin_batch: BeginBatch, *,
+        is_stream: bool, torch: TorchNumbers | None = None, epoch: int = 0, skip: int = 0,
+    ) -> None:  # fmt: skip
         self._source, self._info, self._seed, self._begin_batch = source, info, info.seed, begin_batch
         self._is_stream, self._lane, self._num_lanes = is_stream, info.shard_id, info.num_shards
-        self._first_epoch, self._skip = epoch, skip
+        self._torch, self._first_epoch, self._skip = torch, epoch, skip
         self._epoch, self._number = -1, 0  # of the stream that is open, and of its next element
         self.stages: Stages | None = None
         self._iterator: Iterator[Any] | None = None
@@ -57,15 +60,19 @@ class Runner:
         """Compute a batch, by its index, or by the number of the element of the stream.
 
         A source that is listed what to compute, and no plan of samples says how, has a method ``take`` for it. That
-        calls its second argument with (seed, epoch, place) before each sample.
+        calls its second argument with (seed, epoch, place) before each sample, and may be called again.
 
         Raises:
             StreamEnd: The stream has ended.
             Exception: What the source raised.
         """
         if not self._is_stream:
+            if listed is not None:
+                take, torch = self._source.take, self._torch
+                arguments = listed, self._begin_batch
+                return take(*arguments) if torch is None else torch.each(take, *arguments)
             self._begin_batch(self._seed, epoch, unit)
-            return self._source[unit] if listed is None else self._source.take(listed, self._begin_batch)
+            return self._source[unit]
         # A loop that begins anew in the same epoch, because nothing of it was taken, goes back to its first element.
         if epoch != self._epoch or (unit < self._number and callable(self._source)):
             self._open(epoch)

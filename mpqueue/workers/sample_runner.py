@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from mpqueue.control.outcomes import Partial
 from mpqueue.control.schedule import Listed
 from mpqueue.control.skips import Skipped
+from mpqueue.control.torch_numbers import TorchNumbers
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.permutation import SampleOrder
 from mpqueue.samples.plan import SamplePlan
@@ -36,14 +37,18 @@ class SampleRunner:
         begin: Called with (seed, epoch, place) before each sample.
         plan: How samples become batches.
         in_slot: What the source returns is written into a slot.
+        torch: Seeds torch's generator, by what ``begin`` does; None: nobody does.
 
     Attributes:
         stages: Where the parts of its time are noted; None: it is not timed.
     """
 
-    def __init__(self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: SamplePlan, *, in_slot: bool) -> None:
+    def __init__(
+        self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: SamplePlan, *,
+        in_slot: bool, torch: TorchNumbers | None = None,
+    ) -> None:  # fmt: skip
         self._source, self._info, self._begin_batch, self._plan = source, info, begin, plan
-        self._in_slot = in_slot
+        self._in_slot, self._torch = in_slot, torch
         self.stages: Stages | None = None
         self._order = SampleOrder(info.seed, shuffle=plan.shuffle)
         self._of: tuple[int, int] = (-1, 0)  # an epoch and its number of samples
@@ -59,6 +64,12 @@ class SampleRunner:
             Exception: What the source raised, or the collation.
         """
         first, indices = listed or self._place_of(epoch, unit)
+        torch = self._torch
+        if torch is None or not torch.is_due:
+            return self._run(epoch, first, indices)
+        return torch.each(self._run, epoch, first, indices)
+
+    def _run(self, epoch: int, first: int, indices: Sequence[Any]) -> Any:
         getitems = getattr(self._source, "__getitems__", None)
         try:
             if self._plan.skips:
@@ -164,20 +175,26 @@ class StreamSampleRunner(Runner):
     """Runs a stream of samples for one worker: so many elements in a row are a batch.
 
     Args:
-        source, info, begin_batch, epoch, skip: See `Runner`; batches are skipped.
+        source, info, begin_batch, torch, epoch, skip: See `Runner`; batches are skipped.
         plan: How samples become batches.
         in_slot: What the source returns is written into a slot.
     """
 
     def __init__(
         self, source: Any, info: WorkerInfo, begin_batch: BeginBatch, plan: SamplePlan, *,
-        in_slot: bool, epoch: int, skip: int,
+        in_slot: bool, torch: TorchNumbers | None, epoch: int, skip: int,
     ) -> None:  # fmt: skip
-        super().__init__(source, info, begin_batch, is_stream=True, epoch=epoch, skip=skip)
+        super().__init__(source, info, begin_batch, is_stream=True, torch=torch, epoch=epoch, skip=skip)
         self._plan, self._in_slot = plan, in_slot
         self._lock = threading.Lock()  # threads share an iterator, and a batch is a run of its elements
 
     def _next(self, epoch: int, number: int) -> Any:
+        if self._torch is None:
+            return self._next_batch(epoch, number)
+        of = self._seed, epoch, number * self._num_lanes + self._lane
+        return self._torch.at_once(of, self._next_batch, epoch, number)
+
+    def _next_batch(self, epoch: int, number: int) -> Any:
         size = self._plan.batch_size
         assert size is not None
         first = number * size
@@ -239,12 +256,15 @@ def make_runner(
     *,
     is_stream: bool,
     in_slot: bool,
+    torch: TorchNumbers | None = None,
     epoch: int = 0,
     skip: int = 0,
 ) -> AnyRunner:
     """Make the runner of a source of batches or of samples; see those for the arguments."""
     if samples is None:
-        return Runner(source, info, begin_batch, is_stream=is_stream, epoch=epoch, skip=skip)
+        return Runner(source, info, begin_batch, is_stream=is_stream, torch=torch, epoch=epoch, skip=skip)
     if is_stream:
-        return StreamSampleRunner(source, info, begin_batch, samples, in_slot=in_slot, epoch=epoch, skip=skip)
-    return SampleRunner(source, info, begin_batch, samples, in_slot=in_slot)
+        return StreamSampleRunner(
+            source, info, begin_batch, samples, in_slot=in_slot, torch=torch, epoch=epoch, skip=skip
+        )
+    return SampleRunner(source, info, begin_batch, samples, in_slot=in_slot, torch=torch)

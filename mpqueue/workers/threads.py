@@ -24,6 +24,7 @@ from typing import Any
 from mpqueue.control.ledger import Ledger
 from mpqueue.control.outcomes import END, Result, Told
 from mpqueue.control.schedule import Ticket
+from mpqueue.control.shared_draws import SharedDraws
 from mpqueue.errors import BatchTimeout, StopTimeout
 from mpqueue.stats import Statistics, summed, workers_of
 from mpqueue.system.interrupts import let_through
@@ -66,6 +67,7 @@ class ThreadBackend:
         self._threads: dict[int, threading.Thread] = {}
         self._pace_ns = float(_QUICK_NS)  # what a batch takes: the average, of which the latest is a sixteenth
         self._tallies = job.recorder.expect(job.workers)
+        self._shared_draws = SharedDraws() if job.is_seed_given else None  # until the first batch is computed
 
     def start(self) -> None:
         """Start the threads.
@@ -248,6 +250,10 @@ class ThreadBackend:
             stages = Stages() if started >= time_at else None  # see mpqueue.telemetry.recorder
             outcome = self._compute(runner, worker, ticket, stages) if broken is None else Result.failed(broken)
             done = clock_ns()
+            shared_draws = self._shared_draws
+            if shared_draws is not None:
+                self._shared_draws = None
+                shared_draws.tell()
             with self._condition:  # once for both: what it has done, and what comes next
                 self._pace_ns += (
                     min(done - started, 4 * _QUICK_NS) - self._pace_ns

@@ -27,6 +27,7 @@ from mpqueue.control import queue_address
 from mpqueue.control.first_draw import AtOnce, make_seeder
 from mpqueue.control.outcomes import Partial
 from mpqueue.control.schedule import Listed
+from mpqueue.control.torch_numbers import TorchNumbers
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.memory.segment import Segment
@@ -195,11 +196,11 @@ class _Timing:
         self._is_slow = False  # the batch timed before: only of such ones it is worth 15 µs to see whether they wait
 
     @contextlib.contextmanager
-    def of(self, runner: AnyRunner, seeder: AtOnce, kept: KeptGenerators) -> Iterator[None]:
+    def of(self, runner: AnyRunner, seeder: AtOnce, torch: TorchNumbers, kept: KeptGenerators) -> Iterator[None]:
         """Time what is computed here."""
         self._began, self._stages = _clock(), Stages()
         busy = busy_ns() if self._is_slow else None
-        with self._stages.of(runner, seeder, kept):
+        with self._stages.of(runner, seeder, torch, kept):
             yield
         if busy is not None:
             self._stages.blocked_ns = max(0, _clock() - self._began - ((busy_ns() or 0) - busy))
@@ -230,10 +231,11 @@ class _Worker:
         self._broken: BaseException | None = None
         self._process_id = os.getpid()
         self._seeder = make_seeder(context.process_batch)
+        self._torch = TorchNumbers(lambda: context.process_batch.of, is_ours=True)
         self._kept = payload.kept_generators()
         self._runner = make_runner(
             payload.source, config.info, self._make_begin(), payload.samples,
-            is_stream=config.is_stream, in_slot=True, epoch=config.epoch, skip=config.skip,
+            is_stream=config.is_stream, in_slot=True, torch=self._torch, epoch=config.epoch, skip=config.skip,
         )  # fmt: skip
         self._compute: Callable[[int, int, Listed | None], Any] = self._runner.run
         self._put: Callable[[bytes], int] = partial(os.write, ends.reports)
@@ -272,7 +274,7 @@ class _Worker:
         return True
 
     def _compute_timed(self, epoch: int, unit: int, listed: Listed | None) -> Any:
-        with self._timing.of(self._runner, self._seeder, self._kept):
+        with self._timing.of(self._runner, self._seeder, self._torch, self._kept):
             return self._runner.run(epoch, unit, listed)
 
     def _put_timed(self, record: bytes) -> int:
@@ -329,13 +331,15 @@ class _Worker:
 
     def _make_begin(self) -> BeginBatch:
         """Make what is called before each batch, or sample; it is called for millions, so it looks up little."""
-        current, seeder = context.process_batch, self._seeder
+        current, seeder, torch = context.process_batch, self._seeder, self._torch
 
         def begin(seed: int, epoch: int, unit: int) -> None:
             current.of = (seed, epoch, unit)
             current.rng = None
             if not seeder.is_armed:
                 seeder.begin()
+            if torch.is_due:
+                torch.seed(seed, epoch, unit)
             if not self._kept.is_idle:
                 self._kept.seed(seed, epoch, unit)
 

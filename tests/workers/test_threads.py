@@ -1,5 +1,6 @@
 """Worker threads: whom a ticket wakes."""
 
+import importlib
 import threading
 
 import pytest
@@ -50,3 +51,29 @@ def test_all_threads_work_at_slow_batches():
 
     with Loader(Slow(), workers=4, backend="thread") as loader:
         assert list(loader) == list(range(8))
+
+
+class DrawsFrom:
+    """Items that draw by one function, known by its name."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        module, _, name = self.function.rpartition(".")
+        return float(getattr(importlib.import_module(module), name)()) if self.function else index
+
+
+@pytest.mark.parametrize(
+    ("function", "told"), [("random.random", "Python's random"), ("numpy.random.random", "numpy.random"), ("", "")]
+)
+@pytest.mark.parametrize("seed", [3, None])
+def test_one_warning_tells_of_draws_from_a_generator_that_threads_share(caplog, function, told, seed):
+    with Loader(DrawsFrom(function), workers=2, backend="thread", seed=seed) as loader:
+        list(loader)
+        list(loader)
+    texts = [record.getMessage() for record in caplog.records if "share them" in record.getMessage()]
+    assert [text.split(" drew ")[0] for text in texts] == ([told] if told and seed else [])

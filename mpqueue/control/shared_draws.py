@@ -1,0 +1,43 @@
+"""Tells once that a source draws from a generator that all threads share, although a seed was given for its numbers.
+
+Worker threads, the consumer and whoever else there is draw from one `random`, one `numpy.random` and one generator of
+torch, in an order that nobody knows; so nothing is seeded there. That cannot be made right, but it can be said. The
+consumer waits for the first batch of a stream, as a rule, and draws nothing meanwhile: what has changed by the end of
+that batch, the source has drawn from. Later batches are not looked at.
+"""
+
+import random
+import sys
+from typing import Any
+
+import numpy as np
+
+from mpqueue.system import log
+
+
+class SharedDraws:
+    """The generators that all threads share, as they are before the first batch."""
+
+    def __init__(self) -> None:
+        self._states = _states()
+
+    def tell(self) -> None:
+        """The first batch was computed: say which of them were drawn from."""
+        drawn = [name for name, state in _states().items() if state != self._states.get(name, state)]
+        if drawn:
+            log.warn(
+                f"{' and '.join(drawn)} drew numbers while a thread computed the first batch; the threads of this "
+                "process share them, so that the given seed does not make these numbers reproducible. Draw from "
+                'mpqueue.rng(), or use worker processes (backend="process", use_multiprocessing=True)',
+                "docs/reproducibility.md, Random numbers",
+            )
+
+
+def _states() -> dict[str, Any]:
+    numpy_state: Any = np.random.get_state()  # noqa: NPY002 - the global one
+    kind, words, *rest = numpy_state
+    states = {"Python's random": random.getstate(), "numpy.random": (kind, words.tobytes(), *rest)}
+    torch = getattr(sys.modules.get("torch"), "default_generator", None)
+    if torch is not None:
+        states["torch's generator"] = torch.get_state().numpy().tobytes()
+    return states

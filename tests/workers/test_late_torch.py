@@ -1,0 +1,88 @@
+"""A source that imports torch in its first item finds it set up by then."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from mpqueue import Loader
+from mpqueue.system.imports import Watch
+
+
+class ImportsLate:
+    """Needs torch only in its items."""
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        was_imported = "torch" in sys.modules
+        import torch
+
+        return np.array([index, was_imported, float(torch.rand(()))])
+
+
+@pytest.mark.fresh_nursery
+def test_the_item_that_imports_torch_draws_what_any_other_worker_draws():
+    pytest.importorskip("torch")  # not by this module, which the workers import
+    with Loader(ImportsLate(), workers=2, seed=5) as loader, Loader(ImportsLate(), workers=0, seed=5) as alone:
+        late, expected = np.stack(list(loader)), np.stack(list(alone))
+    assert 1 <= (late[:, 1] == 0).sum() <= 2  # in the first item of each worker
+    assert late[:, [0, 2]].tolist() == expected[:, [0, 2]].tolist()
+
+
+# -- The call at an import
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Writes the code of a module `mpqueue_watched`."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+
+    def write(code):
+        (tmp_path / "mpqueue_watched.py").write_text(code)
+        sys.path_importer_cache.clear()
+        monkeypatch.delitem(sys.modules, "mpqueue_watched", raising=False)
+
+    yield write
+    sys.modules.pop("mpqueue_watched", None)
+
+
+def test_the_call_comes_when_the_modules_code_has_run_and_once(module):
+    module("value = 1")
+    finders, calls = list(sys.meta_path), []
+    Watch("mpqueue_watched", lambda found: calls.append((found.__name__, found.value)))
+    assert not calls
+    import mpqueue_watched
+
+    assert calls == [("mpqueue_watched", 1)]
+    assert sys.meta_path == finders
+    assert "exec_module" not in vars(mpqueue_watched.__spec__.loader)
+    Watch("mpqueue_watched", calls.append)
+    assert calls[1:] == [mpqueue_watched]
+
+
+def test_a_module_whose_import_fails_is_watched_until_it_is_imported(module):
+    calls = []
+    Watch("mpqueue_watched", calls.append)
+    with pytest.raises(ModuleNotFoundError):
+        import mpqueue_watched
+    module("raise ValueError('not yet')")
+    with pytest.raises(ValueError, match="not yet"):
+        import mpqueue_watched
+    module("value = 22")
+    assert not calls
+    import mpqueue_watched
+
+    assert calls == [mpqueue_watched]
+
+
+def test_two_may_watch_and_one_may_end(module):
+    module("")
+    calls = []
+    Watch("mpqueue_watched", lambda _: calls.append("first"))
+    Watch("mpqueue_watched", lambda _: calls.append("second"))
+    Watch("mpqueue_watched", lambda _: calls.append("third")).end()
+    __import__("mpqueue_watched")
+    assert sorted(calls) == ["first", "second"]
