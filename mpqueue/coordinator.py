@@ -35,6 +35,7 @@ from mpqueue.coordination.cancellation import CancellationScope
 from mpqueue.coordination.coordinator_proxy import Endpoint
 from mpqueue.coordination.members import Ending, Member, StopCallback, check_member, name_of, stoppers
 from mpqueue.coordination.reports import ExcInfo, exception_types, reported
+from mpqueue.system.credentials import Address
 from mpqueue.workers import failures
 
 _log = logging.getLogger(__name__)
@@ -383,10 +384,10 @@ def _report_stragglers(stragglers: list[str], ignore: bool) -> None:
     _log.info(message)
 
 
-_by_address: weakref.WeakValueDictionary[str, Coordinator] = weakref.WeakValueDictionary()
+_by_address: weakref.WeakValueDictionary[Address, Coordinator] = weakref.WeakValueDictionary()
 
 
-def _at(address: str) -> Coordinator:
+def _at(address: Address) -> Coordinator:
     """Return the coordinator of an address: the original in its owner, elsewhere its one proxy."""
     coordinator = _by_address.get(address)
     if coordinator is None:

@@ -50,7 +50,7 @@ def serve(terms: Terms) -> None:
     """Be an agent, until the trainer has enough of it.
 
     Raises:
-        OSError: The trainer cannot be reached.
+        OSError: The trainer cannot be reached, or somebody else listens in its place.
     """
     _settle(terms)
     sock = _connect(terms)
@@ -75,13 +75,17 @@ def _settle(terms: Terms) -> None:
 
 def _connect(terms: Terms) -> socket.socket:
     sock = socket.socket()
-    wire.enlarge_buffers(sock)
-    sock.settimeout(_CONNECT_S)
-    sock.connect(terms.address)
-    if wire.uses_tls():
-        sock = wire.wrap(sock, is_server=False)
-    sock.sendall(wire.GREETING.pack(terms.token, terms.number))
-    wire.prepare(sock, terms.deadline_s)
+    try:
+        wire.enlarge_buffers(sock)
+        sock.settimeout(_CONNECT_S)
+        sock.connect(terms.address)
+        if wire.uses_tls():
+            sock = wire.wrap(sock, is_server=False)
+        wire.greet(sock, terms.token, terms.number)
+        wire.prepare(sock, terms.deadline_s)
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 

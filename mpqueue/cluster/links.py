@@ -9,7 +9,6 @@ each time.
 """
 
 import os
-import secrets
 import select
 import socket
 import sys
@@ -26,6 +25,7 @@ from mpqueue.cluster.terms import Terms
 from mpqueue.errors import ClusterError
 from mpqueue.ray_options import RayOptions
 from mpqueue.system import descriptors, hash_seed
+from mpqueue.system.credentials import new_token
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.log import warn
 from mpqueue.system.wakeup import Wakeup
@@ -72,7 +72,7 @@ class Links:
         self.by_node: dict[str, Link] = {}
         self.past: list[Link] = []
         self._options, self._spawn, self._emit, self._choose = options, spawn, emit, choose
-        self._token = secrets.token_bytes(wire.TOKEN_BYTES)
+        self._token = new_token()
         self._agents: dict[Link, tuple[Any, Any, float]] = {}  # actor, its end, and until when it is to connect
         self._delays: dict[str, tuple[float, float]] = {}  # by node: not before, and how long that was
         self._is_closed = False

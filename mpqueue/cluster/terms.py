@@ -8,8 +8,8 @@ class Terms(NamedTuple):
 
     Attributes:
         address: Where the trainer listens.
-        token: To be said there first.
-        number: Of this agent's link, to be said with it.
+        token: By which both prove who they are.
+        number: Of this agent's link, to be said behind that.
         path: The trainer's `sys.path`: folders that are on this machine, too, are looked into last.
         cwd: The trainer's working directory.
         hash_seed: Of the interpreters of workers: sets of text have one order in all of them.

@@ -28,11 +28,11 @@ had them. The kernel copies what it takes: `sendfile` would not, and an agent th
 as soon as they are sent, before the trainer has had them. What is received is parsed by a generator that yields what
 it needs next: a number of bytes, which it is given, or a view that is to be filled.
 
-Whoever connects first proves that he was sent by the trainer: by a token that has travelled through Ray. With
-``RAY_USE_TLS=1`` the connection is encrypted, and both sides authenticated, by Ray's own certificates.
+First each side proves to the other that it has the token that has travelled through Ray (`mpqueue.system.credentials`):
+an agent runs what a trainer sends, and the port of one that has died may be anybody's. With ``RAY_USE_TLS=1`` the
+connection is encrypted, and both sides authenticated, by Ray's own certificates.
 """
 
-import hmac
 import os
 import socket
 import ssl
@@ -42,11 +42,12 @@ from collections.abc import Callable, Generator
 from itertools import islice
 from typing import Any
 
+from mpqueue.system.credentials import ForeignPeer, Vetting, prove
+
 HEAD = struct.Struct("<B3xIQ")
 PID = struct.Struct("<q")
 EXIT = struct.Struct("<qQ")
-TOKEN_BYTES = 32
-GREETING = struct.Struct(f"<{TOKEN_BYTES}sI")  # and the number of the link
+NUMBER = struct.Struct("<I")  # of the link, which an agent says behind its proof
 
 Wants = int | memoryview
 Bytes = bytes | bytearray | memoryview
@@ -261,16 +262,32 @@ def wrap(sock: socket.socket, *, is_server: bool) -> socket.socket:
 
 
 def read_greeting(sock: socket.socket, token: bytes) -> int | None:
-    """Read the first words of whoever has connected; return the number of his link, None: he has not the token.
+    """Have whoever has connected prove himself; return the number of his link, None: he has not the token.
 
     Raises:
         OSError: He said nothing in time, or is gone.
     """
+    vetting = Vetting(sock, token)
+    try:
+        while not vetting.hear():
+            pass
+    except ForeignPeer:
+        return None
     data = b""
-    while len(data) < GREETING.size:
-        piece = sock.recv(GREETING.size - len(data))
+    while len(data) < NUMBER.size:
+        piece = sock.recv(NUMBER.size - len(data))
         if not piece:
             return None
         data += piece
-    said, number = GREETING.unpack(data)
-    return number if hmac.compare_digest(said, token) else None
+    return int(NUMBER.unpack(data)[0])
+
+
+def greet(sock: socket.socket, token: bytes, number: int) -> None:
+    """Say who we are to the trainer, and have it prove that it is the one.
+
+    Raises:
+        ForeignPeer: It is not.
+        OSError: It is gone.
+    """
+    prove(sock, token)
+    sock.sendall(NUMBER.pack(number))

@@ -8,7 +8,7 @@ import time
 from importlib import metadata
 
 from mpqueue.commands.findings import Check, Finding
-from mpqueue.system.folders import base_of_this_user
+from mpqueue.system.folders import base_of
 
 _OLDEST, _NEWEST = (3, 11), (3, 13)  # of the versions that are tested
 _NEEDED = ("numpy", "cloudpickle", "psutil")
@@ -98,7 +98,7 @@ def folder() -> Finding | None:
 
     name = f"doctor-{os.getpid()}"
     chosen = os.environ.get("MPQUEUE_HOME")
-    place = chosen or base_of_this_user()
+    place = chosen or base_of(os.geteuid())
     try:
         Home.of(name).claim(is_open_to_others=False).close()  # which removes what it has made
     except (ServiceError, ValueError, OSError) as error:

@@ -8,17 +8,19 @@ after a death, because the queue knows what was taken, and would give the next e
 from collections.abc import Callable
 from typing import NamedTuple
 
+from mpqueue.system.credentials import Address
+
 
 class QueueHome(NamedTuple):
     """A process in which queues are found by their shared names.
 
     Attributes:
-        address: The address at which it listens; empty if it has no queues that could be shared.
+        address: The address at which it listens; None if it has no queues that could be shared.
         process_id: Its own.
         server: Its name if it is a server, else "".
     """
 
-    address: str = ""
+    address: Address | None = None
     process_id: int = 0
     server: str = ""
 

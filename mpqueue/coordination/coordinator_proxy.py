@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from mpqueue.coordination.stop_channel import StopClient, StopServer
+from mpqueue.system.credentials import Address
 
 
 class StopListener(Protocol):
@@ -40,7 +41,7 @@ class Endpoint:
         address: The owner's address, None in the owner itself.
     """
 
-    def __init__(self, listener: StopListener, address: str | None = None) -> None:
+    def __init__(self, listener: StopListener, address: Address | None = None) -> None:
         self._listener = weakref.ref(listener)
         self.is_owner = address is None
         self._address = address
@@ -51,7 +52,7 @@ class Endpoint:
         self._is_stopping = False
         _endpoints.add(self)
 
-    def address(self, *, serve: bool = True) -> str:
+    def address(self, *, serve: bool = True) -> Address:
         """Return the address that finds the owner from any process; with ``serve``, the owner answers from now on."""
         with self._lock:
             if self._address is None:

@@ -1,12 +1,13 @@
 """Finds, from another process, the process that owns a coordinator or a queue.
 
-The owner listens on a Unix socket and puts the address, a string, into the pickle of a handle. Another process, which
+The owner listens on a Unix socket and puts the `Address` into the pickle of a handle. Another process, which
 has unpickled the handle or inherited it by a fork, connects at its first use. It does not connect while it unpickles:
 that happens in the nursery, which must not get threads and connections that its forks would share.
 
-On Linux the address is a random name in the abstract namespace, which leaves nothing in the file system however the
-owner ends; elsewhere it is a socket in a private folder of the temporary directory. Only processes of the same user
-are let in.
+On Linux the socket has a random name in the abstract namespace, which leaves nothing in the file system however the
+owner ends; elsewhere it is one in a private folder of the temporary directory. When the owner is gone, anybody may take
+the name: so both ends look who the other one is (`mpqueue.system.credentials`), by its user, and by the token that is a
+part of the address and that only those have to whom a handle came.
 """
 
 import contextlib
@@ -14,15 +15,16 @@ import os
 import secrets
 import shutil
 import socket
-import struct
 import sys
 import tempfile
 from pathlib import Path
 
+from mpqueue.system.credentials import Address, ForeignPeer, Vetting, check_peer, credentials_of, new_token, prove
+
 _BACKLOG = 128  # connections that wait while the owner is busy; more of them block in connect
 
 
-def listen(path: str | None = None) -> tuple[socket.socket, str]:
+def listen(path: str | None = None) -> tuple[socket.socket, Address]:
     """Return a listening socket and its address.
 
     Args:
@@ -41,57 +43,61 @@ def listen(path: str | None = None) -> tuple[socket.socket, str]:
         listener.close()
         raise
     listener.listen(_BACKLOG)
-    return listener, address
+    return listener, Address(address, os.geteuid(), new_token())
 
 
-def accept(listener: socket.socket) -> socket.socket | None:
-    """Return the next connection, or None for one that another user tried to make, or that is gone already."""
+def accept(listener: socket.socket, address: Address) -> Vetting | None:
+    """Return the next connection, which has still to prove itself; None for one of another user, or that is gone.
+
+    Args:
+        listener: Listens.
+        address: Its address.
+    """
     try:
         connection, _ = listener.accept()
     except OSError:
         return None
-    if _is_of_this_user(connection):
-        return connection
-    connection.close()
-    return None
+    connection.setblocking(False)
+    try:
+        check_peer(connection, (os.geteuid(), 0))
+        return Vetting(connection, address.token)
+    except OSError:
+        connection.close()
+        return None
 
 
-def connect(address: str) -> socket.socket:
+def connect(address: Address) -> socket.socket:
     """Connect to the owner.
 
     Raises:
+        ForeignPeer: It is gone, and somebody else listens there.
         ConnectionError: It is gone, or does not listen any more.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        connection.connect(address)
+        connection.connect(address.path)
+        # Of its own user, too: it may be known by another number in another container.
+        check_peer(connection, {address.uid, os.geteuid()})
+        prove(connection, address.token)
+    except ForeignPeer:
+        connection.close()
+        raise
     except OSError as error:
         connection.close()
-        raise ConnectionError(f"nobody listens at {address!r} any more") from error
+        raise ConnectionError(f"nobody listens at {address} any more") from error
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
-def forget(address: str) -> None:
+def forget(address: Address) -> None:
     """Remove the folder that `listen` has made, so that nobody finds it any more; the listener is closed apart."""
-    if not address.startswith("\0"):
+    if not address.path.startswith("\0"):
         with contextlib.suppress(OSError):
-            shutil.rmtree(Path(address).parent)
+            shutil.rmtree(Path(address.path).parent)
 
 
 def process_id_of(connection: socket.socket) -> int:
     """Return the process id of the other end at the time it connected, 0 where the system does not know it."""
-    if sys.platform != "linux":
-        return 0
-    return _credentials(connection)[0]
-
-
-def _credentials(connection: socket.socket) -> tuple[int, int, int]:
-    size = struct.calcsize("3i")
-    process_id, user, group = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    return process_id, user, group
-
-
-def _is_of_this_user(connection: socket.socket) -> bool:
-    if sys.platform != "linux":
-        return True  # nobody else can reach into the folder
-    return _credentials(connection)[1] in (os.geteuid(), 0)
+    return credentials_of(connection).pid

@@ -5,6 +5,7 @@
     owner: StopServer, one thread                      a proxy: StopClient, one thread
     ─────────────────────────────                      ───────────────────────────────
     listens                          ◄── connects ──   at the first use of the proxy
+                                     ◄── proofs ────►  each that it has the token of the address
     STOPPING or RUNNING              ── one byte ──►   the state now, and at each change
     the coordinator takes the report ◄── length, bytes report of a stop, perhaps with an exception
     TAKEN or TOO_LATE                ── one byte ──►   after the change of state that the report caused
@@ -23,6 +24,8 @@ from collections.abc import Callable
 
 from mpqueue.coordination import rendezvous
 from mpqueue.system import interrupts
+from mpqueue.system.credentials import Address, ForeignPeer, Vetting
+from mpqueue.system.log import warn
 
 _RUNNING, _STOPPING, _TAKEN, _TOO_LATE = b"r", b"s", b"t", b"l"
 _LENGTH = struct.Struct("<I")
@@ -44,6 +47,7 @@ class StopServer:
         self._lock = threading.RLock()
         self._is_closed = False
         self._state = _RUNNING
+        self._vettings: dict[socket.socket, Vetting] = {}  # connections that have still to prove themselves
         self._received: dict[socket.socket, bytearray] = {}
         self._thread: threading.Thread | None = None
 
@@ -73,7 +77,7 @@ class StopServer:
 
     def abandon(self) -> None:
         """Close this process's copies of all sockets, in a fork that is not the owner."""
-        for sock in (self._listener, self._wakeup, self._waker, *self._received):
+        for sock in (self._listener, self._wakeup, self._waker, *self._vettings, *self._received):
             sock.close()
 
     def _serve(self) -> None:
@@ -90,18 +94,30 @@ class StopServer:
 
     def _handle(self, selector: selectors.BaseSelector, sock: socket.socket) -> None:
         if sock is self._listener:
-            arrived = rendezvous.accept(self._listener)
-            if arrived is not None:
-                with self._lock:
-                    self._received[arrived] = bytearray()
-                    if not self._is_closed:  # a late proxy would take it for the state of a living owner
-                        _send(arrived, self._state)
-                selector.register(arrived, selectors.EVENT_READ, arrived)
-        elif not self._receive(sock):
+            vetting = rendezvous.accept(self._listener, self.address)
+            if vetting is not None:
+                self._vettings[vetting.sock] = vetting
+                selector.register(vetting.sock, selectors.EVENT_READ, vetting.sock)
+        elif not (self._vet(sock) if sock in self._vettings else self._receive(sock)):
             selector.unregister(sock)
             with self._lock:
-                del self._received[sock]
+                self._vettings.pop(sock, None)
+                self._received.pop(sock, None)
             sock.close()
+
+    def _vet(self, sock: socket.socket) -> bool:
+        """Take in a proxy once it has proven itself; return False if it has not, or is gone."""
+        try:
+            is_proven = self._vettings[sock].hear()
+        except OSError:
+            return False
+        if is_proven:
+            with self._lock:
+                del self._vettings[sock]
+                self._received[sock] = bytearray()
+                if not self._is_closed:  # a late proxy would take it for the state of a living owner
+                    _send(sock, self._state)
+        return True
 
     def _receive(self, end: socket.socket) -> bool:
         """Take the reports that have arrived; return False at the end of the connection."""
@@ -130,7 +146,7 @@ class StopClient:
             then in the client's thread.
     """
 
-    def __init__(self, address: str, on_state: Callable[[bool], None]) -> None:
+    def __init__(self, address: Address, on_state: Callable[[bool], None]) -> None:
         self._on_state = on_state
         self._answers: deque[bool] = deque()
         self._changed = threading.Condition()
@@ -139,7 +155,9 @@ class StopClient:
         try:
             self._sock = rendezvous.connect(address)
             self._take(self._sock.recv(1))
-        except OSError:  # also in between: it was closing when this client came
+        except OSError as error:  # also in between: it was closing when this client came
+            if isinstance(error, ForeignPeer):
+                warn(f"the owner of a coordinator is gone, and somebody else listens in its place ({error}): a stop")
             self.abandon()
             self._end()
         else:

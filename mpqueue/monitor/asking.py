@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpqueue.monitor import places
-from mpqueue.monitor.window import credentials_of
+from mpqueue.system.credentials import ForeignPeer, check_peer
 
 _MAX_BYTES = 1 << 24
 _PIECE = 1 << 16
@@ -85,7 +85,11 @@ def _connect(answer: Answer) -> socket.socket | None:
     connection.setblocking(False)
     try:
         connection.connect(answer.path)
-        pid, uid = credentials_of(connection)
+        answer.pid = check_peer(connection, {os.geteuid()}).pid or answer.pid
+    except ForeignPeer as error:
+        connection.close()
+        answer.trouble = f"another user listens there: {error}"
+        return None
     except ConnectionRefusedError:
         connection.close()
         places.remove(answer.path)
@@ -96,11 +100,6 @@ def _connect(answer: Answer) -> socket.socket | None:
     except BlockingIOError:  # others wait already
         connection.close()
         answer.trouble = _state(answer.pid)
-        return None
-    answer.pid = pid or answer.pid
-    if uid not in (os.geteuid(), -1):
-        connection.close()
-        answer.trouble = f"another user, {uid}, listens there"
         return None
     return connection
 

@@ -3,6 +3,7 @@
     $MPQUEUE_HOME/.monitor/      0700; else in the folder of all servers of this user
         4711-9f3c              of process 4711; 0600
         .4711-9f3c             the same, until it listens
+    $MPQUEUE_HOME/.monitor-UID/  the same, where another user has the first one
 
 A process that is killed leaves its socket behind. Nobody listens on it any more, which a connection tells; then it is
 removed by whoever sees it: who asks, and the next process that shows itself.
@@ -14,20 +15,27 @@ import secrets
 import socket
 import stat
 
-from mpqueue.system.folders import base_of_this_user, make_or_check
+from mpqueue.system.folders import base_of, is_of_others, make_or_check
 
 NAME = ".monitor"
 _TRIES = 100  # at a folder that others remove meanwhile
 
 
 def folder() -> str:
-    """Return the path of the folder, which may not be there."""
-    return os.path.join(_base(), NAME)
+    """Return the path of the folder for new sockets, which may not be there."""
+    first, second = _folders()
+    return second if is_of_others(first) else first
+
+
+def _folders() -> tuple[str, str]:
+    """Return the paths of the folders that may have sockets of this user: users may share a home of their servers."""
+    first = os.path.join(_base(), NAME)
+    return first, f"{first}-{os.geteuid()}"
 
 
 def _base() -> str:
     chosen = os.environ.get("MPQUEUE_HOME")
-    return os.path.abspath(chosen) if chosen else base_of_this_user()
+    return os.path.abspath(chosen) if chosen else base_of(os.geteuid())
 
 
 def make() -> str:
@@ -68,13 +76,16 @@ def remove(path: str) -> None:
 
 def sockets() -> list[str]:
     """Return the paths of this user's sockets; none where there is no folder."""
-    place, found = folder(), []
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(place) as entries:
-        for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
-                status = entry.stat(follow_symlinks=False)
-                if stat.S_ISSOCK(status.st_mode) and status.st_uid == os.geteuid() and entry.name[0] != ".":
-                    found.append(entry.path)
+    found = []
+    for place in _folders():
+        if is_of_others(place):
+            continue
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(place) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISSOCK(status.st_mode) and status.st_uid == os.geteuid() and entry.name[0] != ".":
+                        found.append(entry.path)
     return sorted(found)
 
 

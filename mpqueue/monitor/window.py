@@ -12,13 +12,13 @@ import json
 import os
 import select
 import socket
-import struct
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from mpqueue.monitor import places
 from mpqueue.system import descriptors, forked
+from mpqueue.system.credentials import check_peer
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.wakeup import Wakeup
 
@@ -57,14 +57,13 @@ class Window:
         while not self._is_closing:
             poll.poll()
             if not self._is_closing:
-                with contextlib.suppress(OSError):  # whoever asked is gone
+                with contextlib.suppress(OSError):  # whoever asked is gone, or another user
                     self._answer()
 
     def _answer(self) -> None:
         connection, _ = self._listener.accept()
         with connection:
-            if uid_of(connection) != os.geteuid():
-                return
+            check_peer(connection, {os.geteuid()})
             connection.settimeout(_PATIENCE_S)
             try:
                 text = json.dumps(self._report(), default=str)
@@ -107,17 +106,3 @@ def _listen() -> tuple[socket.socket, str]:
         places.remove(new)
         raise
     return listener, path
-
-
-def uid_of(connection: socket.socket) -> int:
-    """Return the user at the other end; -1 where the system does not tell (elsewhere than on Linux)."""
-    return credentials_of(connection)[1]
-
-
-def credentials_of(connection: socket.socket) -> tuple[int, int]:
-    """Return process and user at the other end, as the kernel has noted them; 0 and -1 where it has not."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return 0, -1
-    size = struct.calcsize("3i")
-    pid, uid, _gid = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    return pid, uid

@@ -4,6 +4,7 @@ import os
 
 from mpqueue.errors import CancelledError, FailedPreconditionError, OpError, UnavailableError
 from mpqueue.queues.wire import Place
+from mpqueue.system.credentials import ForeignPeer
 
 
 def owner_gone(place: Place) -> OpError:
@@ -23,10 +24,17 @@ def _server_gone(place: Place) -> UnavailableError:
     )
 
 
-def owner_unreachable(place: Place) -> OpError:
-    """The error of who cannot connect to the owner of a queue."""
+def owner_unreachable(place: Place, reason: BaseException | None = None) -> OpError:
+    """The error of who cannot connect to the owner of a queue, for this reason."""
     if place.server:
         return _server_gone(place)
+    if isinstance(reason, ForeignPeer):
+        return CancelledError(
+            None,
+            None,
+            f"process {place.process_id}, which owned the queue, is gone, and somebody else listens in its place, who "
+            f"was sent nothing: {reason}",
+        )
     if not _is_alive(place.process_id):
         return CancelledError(None, None, f"process {place.process_id}, which owned the queue, is gone")
     return FailedPreconditionError(

@@ -28,6 +28,7 @@ from mpqueue.queues.absence import owner_gone, owner_unreachable
 from mpqueue.queues.block_line import BlockLine
 from mpqueue.queues.wire import HEAD, RECORD, Down, Place, Up, decode_error
 from mpqueue.system import descriptors
+from mpqueue.system.credentials import Address
 
 _FIRST_BLOCKS = 4
 _MOST_BLOCKS = 512
@@ -74,7 +75,7 @@ class OwnerMapping:
         weakref.finalize(self, _close_own, self.pipe, generation[0]).atexit = False
 
 
-_mappings: weakref.WeakValueDictionary[str, OwnerMapping] = weakref.WeakValueDictionary()
+_mappings: weakref.WeakValueDictionary[Address, OwnerMapping] = weakref.WeakValueDictionary()
 _mappings_lock = threading.Lock()
 
 
@@ -104,7 +105,7 @@ class Connection:
         try:
             self._sock = rendezvous.connect(self._place.address)
         except ConnectionError as error:
-            raise owner_unreachable(self._place) from error
+            raise owner_unreachable(self._place, error) from error
         descriptors.own_object(self._sock)
         self._close = descriptors.close_with(self, self._sock)
         self._buffer = bytearray()
@@ -347,7 +348,7 @@ class _Own(threading.local):
     """This thread's connections; held by the channels, which `RemoteQueue`s hold: each ends with the last of these."""
 
     def __init__(self) -> None:
-        self.connections: weakref.WeakValueDictionary[str, Connection] = weakref.WeakValueDictionary()
+        self.connections: weakref.WeakValueDictionary[Address, Connection] = weakref.WeakValueDictionary()
 
 
 _own = _Own()

@@ -56,7 +56,8 @@ class QueueHost:
             it. None, or one with too long a path: a socket that has no file.
 
     Attributes:
-        address: The address of the hub for a greeting: a file's name in that folder, or a whole address.
+        address: The address of the hub.
+        place: The path in it for a greeting: a file's name in that folder, or a whole path.
 
     Raises:
         OSError: There are not enough descriptors, or no address space.
@@ -67,7 +68,8 @@ class QueueHost:
         self._registry = Registry()
         path = None if folder is None else _free_path(Path(folder))
         self._hub = _ServerHub(self._find, path)
-        self.address = self._hub.address if path is None else os.path.basename(path)
+        self.address = self._hub.address
+        self.place = self.address.path if path is None else os.path.basename(path)
         self._hub.serve()
 
     def _find(self, data: bytes) -> int:

@@ -34,6 +34,7 @@ from mpqueue.queues.steps import WITHDRAWN, Steps
 from mpqueue.queues.watch import Waiter, Watch
 from mpqueue.queues.windows import Recalls, Windows
 from mpqueue.queues.wire import RecordPipe
+from mpqueue.system.credentials import Address
 from mpqueue.system.shared_poller import READABLE, Events
 
 # A call of this process that finds all it needs looks at the pipe only so often: a look costs as much as the call.
@@ -78,7 +79,7 @@ class Hub:
         self.stale_at = 0.0
 
     @property
-    def address(self) -> str:
+    def address(self) -> Address:
         """The address at which it listens."""
         return self._listener.address
 
@@ -129,9 +130,9 @@ class Hub:
                 if self.watch.is_poke(fd):
                     continue
                 if self._listener.has_arrival(fd):
-                    self._listener.accept(self.pool, self._pipe)
+                    self._listener.accept()
                     continue
-                ended = self._listener.attend(fd, event)
+                ended = self._listener.attend(fd, event, self.pool, self._pipe)
                 if ended is not None:
                     self._remove(ended)
             self.recalls.extend()

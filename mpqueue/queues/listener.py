@@ -1,4 +1,9 @@
-"""The connections to one owner: accepted, answered, and noticed when they end."""
+"""The connections to one owner: accepted, answered, and noticed when they end.
+
+accept --> a stranger --its proof--> a `Client`: told its number, and given the memory and the pipe
+              |
+              +--> dropped: another user (at once), no proof, its end
+"""
 
 import contextlib
 import os
@@ -11,6 +16,8 @@ from mpqueue.queues.block_pool import BlockPool
 from mpqueue.queues.client import Answers, Client
 from mpqueue.queues.wire import HEAD, Down, RecordPipe
 from mpqueue.system import descriptors
+from mpqueue.system.credentials import Vetting
+from mpqueue.system.interrupts import HeldBack
 from mpqueue.system.shared_poller import READABLE, WRITABLE, Poller
 
 
@@ -34,17 +41,37 @@ class Listener:
         poller.register(self._sock.fileno(), READABLE)
         self.clients: dict[int, Client] = {}
         self._by_fd: dict[int, Client] = {}
+        self._strangers: dict[int, Vetting] = {}  # by descriptor
         self._last_number = 0
 
     def has_arrival(self, fd: int) -> bool:
         """True if this descriptor is readable because somebody connects."""
         return fd == self._sock.fileno()
 
-    def accept(self, pool: BlockPool, pipe: RecordPipe) -> None:
-        """Accept a connection: tell it its number, and give it the memory and the pipe."""
-        sock = rendezvous.accept(self._sock)
-        if sock is None:
+    def accept(self) -> None:
+        """Accept a connection, which has still to prove itself."""
+        with HeldBack():
+            vetting = rendezvous.accept(self._sock, self.address)
+            if vetting is not None:
+                descriptors.own_object(vetting.sock)
+                self._strangers[vetting.sock.fileno()] = vetting
+                self._poller.register(vetting.sock.fileno(), READABLE)
+
+    def _vet(self, fd: int, vetting: Vetting, pool: BlockPool, pipe: RecordPipe) -> None:
+        """Make a client of a stranger that has proven itself; drop one that has not, or is gone."""
+        try:
+            if not vetting.hear():
+                return
+        except OSError:
+            del self._strangers[fd]
+            self._poller.unregister(fd)
+            descriptors.close_object(vetting.sock)
             return
+        del self._strangers[fd]
+        self._welcome(vetting.sock, pool, pipe)
+
+    def _welcome(self, sock: socket.socket, pool: BlockPool, pipe: RecordPipe) -> None:
+        """Tell a client its number, and give it the memory and the pipe."""
         peer = rendezvous.process_id_of(sock)
         queue_address.users.add(peer)
         self._last_number += 1
@@ -53,16 +80,28 @@ class Listener:
         try:
             socket.send_fds(sock, [hello], [pipe.write_fd, pool.arena.segment.fd])
         except OSError:
+            self._poller.unregister(sock.fileno())
             client.close()
             return
         self.clients[client.number] = self._by_fd[sock.fileno()] = client
-        self._poller.register(sock.fileno(), READABLE)
 
     def _wait_for_room(self, sock: socket.socket) -> None:
         self._poller.modify(sock.fileno(), READABLE | WRITABLE)
 
-    def attend(self, fd: int, event: int) -> Client | None:
-        """See to the connection of a descriptor that is ready; the client, if it has ended."""
+    def attend(self, fd: int, event: int, pool: BlockPool, pipe: RecordPipe) -> Client | None:
+        """See to the connection of a descriptor that is ready; the client, if it has ended.
+
+        Args:
+            fd: The descriptor.
+            event: For what it is ready.
+            pool: The memory that a new client gets,
+            pipe: and the pipe.
+        """
+        stranger = self._strangers.get(fd)
+        if stranger is not None:
+            with HeldBack():  # what an interrupt made of a proof, its sender would wait for for ever
+                self._vet(fd, stranger, pool, pipe)
+            return None
         client = self._by_fd.get(fd)
         if client is None:
             return None
@@ -82,6 +121,9 @@ class Listener:
         """End all connections, and accept no more."""
         for client in list(self.clients.values()):
             client.close()
+        for stranger in self._strangers.values():
+            descriptors.close_object(stranger.sock)
+        self._strangers.clear()
         self.clients.clear()
         self._by_fd.clear()
         if self._path is None:

@@ -101,6 +101,7 @@ def _find(where: Lookup, wanted: Description, spec: ElementSpec) -> RemoteQueue:
 
 
 def _place_in(home: QueueHome) -> Place:
+    assert home.address is not None
     return Place(home.address, 0, home.process_id, home.server)
 
 

@@ -44,6 +44,7 @@ from typing import NamedTuple, TypeAlias
 from mpqueue import errors
 from mpqueue.errors import OpError, SharedMemoryFull
 from mpqueue.system import descriptors
+from mpqueue.system.credentials import Address
 
 RECORD = struct.Struct("<IHxxIIIIq")
 """Mark and kind, size class or flag, connection, queue, number of the call, number of elements, elements enqueued so
@@ -76,7 +77,7 @@ class Place(NamedTuple):
         server: The owner's name if it is a server, else "".
     """
 
-    address: str
+    address: Address
     number: int
     process_id: int
     server: str = ""

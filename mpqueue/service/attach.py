@@ -17,6 +17,7 @@ def attach(
     *,
     rank: int | None = None,
     timeout: float | None = None,
+    uid: int | None = None,
     join: Join = "next",
     reconnect: bool = False,
     writable: Literal[False, "copy"] = False,
@@ -40,6 +41,9 @@ def attach(
         name: Of the server, or the path of its folder (with a slash).
         rank: Which of the server's ``world`` ranks this is; None: the server has no ranks.
         timeout: Seconds to wait for a server that is not there yet, and for its answer; None: as long as it takes.
+        uid: The user whose server is meant, by number. A server of any other user is refused, whoever has the name:
+            None, of any other than this one, root included. By a name without a slash, and without ``MPQUEUE_HOME``, a
+            server of another user is looked for in ``mpqueue-UID`` in the folder for temporary files.
         join: What a consumer gets that comes in the middle of an epoch of ``mode="broadcast"``: "next" (the next
             epoch), "now" (the rest of the running one), "replay" (all of the running one: what it has missed is
             computed again).
@@ -56,13 +60,14 @@ def attach(
         ``for`` loop per epoch. Their arrays are read-only views of shared memory, valid until the last view is gone.
 
     Raises:
-        ServiceError: There was no server in time, or it has refused; the text says why and what to do.
+        ServiceError: There was no server in time, or it has refused; or what has the name is another user's. The text
+            says why and what to do.
         ValueError: The name, or an option, has an impossible value.
         TypeError: An option has the wrong type.
         OSError: The trace cannot be written.
     """
     terms = Terms(
-        name=name, rank=rank, timeout=timeout, join=join, reconnect=reconnect, writable=writable,
+        name=name, rank=rank, timeout=timeout, uid=uid, join=join, reconnect=reconnect, writable=writable,
         allow_pickle=allow_pickle, trace=trace, monitor=monitor,
     )  # fmt: skip
     with HeldBack():

@@ -17,12 +17,13 @@ from mpqueue.errors import ServiceError
 from mpqueue.memory.segment import ForeignSegment
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.greeting import Hello, Refusal, Resume, Welcome, decode_answer
-from mpqueue.service.home import credentials_of, greet, receive_answer, sentinel_of
+from mpqueue.service.home import greet, receive_answer, sentinel_of
 from mpqueue.service.link import Link
 from mpqueue.service.mapped_ring import MappedRing
 from mpqueue.service.records import MAX_GREETING, CorruptMessage
 from mpqueue.service.terms import Terms
 from mpqueue.system import descriptors
+from mpqueue.system.credentials import credentials_of
 from mpqueue.system.interrupts import HeldBack, let_through
 
 _PAUSE_S = 0.02  # after a server that was gone before it answered

@@ -12,6 +12,7 @@ another protocol is refused with words on either side, and a refusal is understo
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from importlib import import_module
@@ -20,7 +21,7 @@ from typing import Any, ClassVar, Literal, Self, TypeAlias
 from mpqueue.errors import ServiceError
 from mpqueue.service.records import MAX_GREETING, CorruptMessage
 
-PROTOCOL = 1
+PROTOCOL = 2
 # By name: the root package imports all others for type checkers, so that an import of it would be a circle.
 VERSION: str = import_module("mpqueue").__version__
 MAX_TAKEN = 4096  # positions in one `Resume`
@@ -60,6 +61,12 @@ def _reason(value: Any) -> str:
 def _is_text(value: str) -> bool:
     """Return False for halves of surrogate pairs, which no log and no terminal can write."""
     return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _token(value: Any) -> str:
+    if not re.fullmatch("(?:[0-9a-f]{2})*", _text(value), re.ASCII):
+        raise CorruptMessage(f"got {_shown(value)}, expected hexadecimal digits")
+    return str(value)
 
 
 def _numbers(value: Any) -> tuple[int, ...]:
@@ -233,7 +240,8 @@ class Welcome(_Greeting):
         stride: Bytes from one slot of the ring to the next.
         uid: Of the server.
         pid: Of the server.
-        queues: Address of the hub of queues, None: there is none.
+        queues: The path at which the hub of queues listens, None: there is none.
+        queues_token: The token of its address, in hexadecimal digits.
     """
 
     name: str
@@ -248,6 +256,7 @@ class Welcome(_Greeting):
     uid: int
     pid: int
     queues: str | None
+    queues_token: str | None = None
 
     CHECKS: ClassVar[dict[str, Check]] = {
         "name": _text,
@@ -262,6 +271,7 @@ class Welcome(_Greeting):
         "uid": _number,
         "pid": _number,
         "queues": _or_none(_text),
+        "queues_token": _or_none(_token),
     }
 
 

@@ -18,16 +18,17 @@ import fcntl
 import os
 import select
 import socket
-import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, NoReturn, Self
+from numbers import Integral
+from typing import Any, NoReturn, Self
 
 from mpqueue.errors import ServiceError
 from mpqueue.monitor.places import NAME as MONITOR
 from mpqueue.system import descriptors
-from mpqueue.system.folders import base_of_this_user, make_or_check
+from mpqueue.system.credentials import Credentials, ForeignPeer, check_peer
+from mpqueue.system.folders import base_of, check_whose, make_or_check
 from mpqueue.system.interrupts import let_through
 from mpqueue.system.log import warn
 
@@ -41,20 +42,6 @@ _TRIES = 100  # at a folder that others remove meanwhile
 _SO_PEERPIDFD = 77  # since Linux 6.5
 
 
-class Credentials(NamedTuple):
-    """The other end of a connection, as it was when it connected (of a consumer's: when its server began to listen).
-
-    Attributes:
-        pid: Its process id, 0 if that means nothing here (another container).
-        uid: Its user.
-        gid: Its group.
-    """
-
-    pid: int
-    uid: int
-    gid: int
-
-
 @dataclass(frozen=True)
 class Home:
     """The folder of a server, made or not. See `Home.of`.
@@ -62,34 +49,38 @@ class Home:
     Attributes:
         name: Of the server.
         folder: Its path.
-        base: The folder of all servers of this user, in which it lies; None: the user has chosen another place.
+        uid: The user whose server lives there.
+        base: The folder of all servers of that user, in which it lies; None: the user has chosen another place.
     """
 
     name: str
     folder: str
+    uid: int
     base: str | None = None
 
     @classmethod
-    def of(cls, name: str) -> Self:
+    def of(cls, name: str, uid: int | None = None) -> Self:
         """Return the home of a server.
 
         Args:
             name: Its name, which stands for ``$MPQUEUE_HOME/NAME``, else ``$XDG_RUNTIME_DIR/mpqueue/NAME``, else
                 ``mpqueue-UID/NAME`` in the folder for temporary files; or, with a slash in it, the path of the folder.
+            uid: The user whose server it is; None: this one.
 
         Raises:
-            TypeError: The name is no text.
-            ValueError: It is no name of a folder, or its path is too long for a socket.
+            TypeError: The name is no text, or the user no number.
+            ValueError: It is no name of a folder, or its path is too long for a socket; or no number of a user.
         """
         _check_name(name)
+        uid = os.geteuid() if uid is None else _checked_uid(uid)
         if "/" in name:
             folder = os.path.abspath(name)
-            home = cls(os.path.basename(folder), folder)
+            home = cls(os.path.basename(folder), folder, uid)
         elif chosen := os.environ.get("MPQUEUE_HOME"):
-            home = cls(name, os.path.join(os.path.abspath(chosen), name))
+            home = cls(name, os.path.join(os.path.abspath(chosen), name), uid)
         else:
-            base = base_of_this_user()
-            home = cls(name, os.path.join(base, name), base)
+            base = base_of(uid)
+            home = cls(name, os.path.join(base, name), uid, base)
         length = len(os.fsencode(home.socket_path))
         if length > _MAX_PATH_BYTES:
             raise ValueError(
@@ -214,13 +205,16 @@ class Home:
             A blocking socket, noted in `mpqueue.system.descriptors`, whose `close_object` closes it.
 
         Raises:
-            ServiceError: There was none until then, or this user may not connect.
+            ServiceError: There was none until then, or this user may not connect; or what is there is another user's
+                than the one whose server is looked for.
         """
         began, wait_s, is_told = time.monotonic(), _SHORTEST_S, deadline is not None
         reason: OSError
         while True:
             try:
                 return self._connect()
+            except ForeignPeer as error:
+                raise ServiceError(self._foreign(error)) from error
             except (FileNotFoundError, ConnectionError, BlockingIOError) as error:
                 reason, end = error, deadline
             except PermissionError as error:
@@ -238,16 +232,27 @@ class Home:
             wait_s = min(wait_s * 1.5, _LONGEST_S)
 
     def _connect(self) -> socket.socket:
+        # Who is first has the name: another user may have made the folder before our server came to do so. In one that
+        # is the right user's alone, nobody else can have put a socket, or a link to another server's.
+        for folder in [self.folder] if self.base is None else [self.base, self.folder]:
+            check_whose(folder, self.uid)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         descriptors.own_object(connection)
         try:
             connection.setblocking(False)  # or it would wait for ever for a server that is stopped
             connection.connect(self.socket_path)
             connection.setblocking(True)
+            check_peer(connection, {self.uid})
         except BaseException:
             descriptors.close_object(connection)
             raise
         return connection
+
+    def _foreign(self, error: ForeignPeer) -> str:
+        return (
+            f"what listens at {self.socket_path} is no server of uid {self.uid}: {error}. Use another name, or another "
+            "place by the environment variable MPQUEUE_HOME; if you mean another user's server, say whose by uid"
+        )
 
     def _missing(self, reason: OSError, waited_s: float) -> str:
         if isinstance(reason, PermissionError):
@@ -311,13 +316,6 @@ def receive_answer(connection: socket.socket, most_bytes: int) -> tuple[bytes, l
     return b"", []
 
 
-def credentials_of(connection: socket.socket) -> Credentials:
-    """Return who is at the other end, as the kernel has noted it."""
-    size = struct.calcsize("3i")
-    pid, uid, gid = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    return Credentials(pid, uid, gid)
-
-
 def sentinel_of(connection: socket.socket, credentials: Credentials) -> int:
     """Return a pidfd of the process at the other end.
 
@@ -364,11 +362,19 @@ def _check_name(name: str) -> None:
         is_text = False
     else:
         is_text = name.isprintable()  # names stand in messages and in logs
-    if not is_text or name in {"", ".", "..", MONITOR} or not name.strip("/"):
+    if not is_text or name in {"", ".", ".."} or name.partition("-")[0] == MONITOR or not name.strip("/"):
         raise ValueError(
             f"the name of a server must be one that a folder can have, or the path of a folder, got {name!r}: "
             'use a name like "photos"'
         )
+
+
+def _checked_uid(uid: Any) -> int:
+    if isinstance(uid, bool) or not isinstance(uid, Integral):
+        raise TypeError(f"uid must be the number of a user or None, got {uid!r}")
+    if not 0 <= int(uid) < 1 << 32:
+        raise ValueError(f"uid must be the number of a user, from 0 to 2**32 - 1, got {uid!r}")
+    return int(uid)
 
 
 def _unlink(path: str) -> None:

@@ -11,9 +11,9 @@ import socket
 from collections import deque
 
 from mpqueue.service.greeting import Hello
-from mpqueue.service.home import Credentials
 from mpqueue.service.records import MAX_BODY, MAX_OFFERS, MORE, OFFER_BYTES, PICKLED, Down, Offer, Text
 from mpqueue.system import descriptors
+from mpqueue.system.credentials import Credentials
 
 
 class Stage(enum.Enum):

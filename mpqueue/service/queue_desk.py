@@ -36,7 +36,7 @@ class QueueDesk:
         except OSError as error:
             reception.refuse(peer, f"there is no room for queues: {error}")
             return
-        peer.send_now(welcome_to_queues(self._home.name, self.host.address).encode())
+        peer.send_now(welcome_to_queues(self._home.name, self.host.place, self.host.address.token).encode())
         reception.drop(peer)
 
     def close(self) -> None:

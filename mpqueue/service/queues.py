@@ -1,7 +1,7 @@
 """Connects a program to the queues of a server: those of one shared name are one queue for all that are connected.
 
     Hello("queues")  ------------------------------>    to the server's socket, as a consumer of batches
-                     <------------------------------    Welcome.queues: the hub's address; the connection ends
+                     <------------------------------    Welcome: path and token of the hub; the connection ends
     the messages of a queue that is elsewhere  ---->    to the hub, see `mpqueue.queues.wire`
 
 The hub serves processes of the server's own user only: all of them can write to the memory in which elements lie, so
@@ -25,12 +25,13 @@ from mpqueue.service.greeting import Hello, Refusal, Welcome, decode_answer
 from mpqueue.service.home import Home, greet, receive_answer
 from mpqueue.service.records import MAX_GREETING, CorruptMessage
 from mpqueue.system import descriptors
+from mpqueue.system.credentials import Address
 
 _ANSWER_S = 5.0
 _PAUSE_S = 0.02  # after a server that was gone before it answered
 
 
-def connect(name: str, timeout: float | None = None) -> "QueueConnection":
+def connect(name: str, timeout: float | None = None, *, uid: int | None = None) -> "QueueConnection":
     """Use the queues of a server inside of a ``with`` block.
 
     A `FIFOQueue`, `PaddingFIFOQueue` or `RandomShuffleQueue` with a ``shared_name`` that is made in the block, in this
@@ -57,15 +58,17 @@ def connect(name: str, timeout: float | None = None) -> "QueueConnection":
     Args:
         name: The server's name, or the path of its folder.
         timeout: Seconds to wait for a server that is not there yet; None: as long as it takes.
+        uid: The user whose server is meant, by number; a server of any other user is refused. None: this user. Queues
+            are for the server's own user, and root.
 
     Returns:
         The context manager; the connection is made when the block is entered.
 
     Raises:
-        TypeError: ``name`` is no text.
-        ValueError: It is no name of a server.
+        TypeError: ``name`` is no text, or ``uid`` no number.
+        ValueError: It is no name of a server, or no user.
     """
-    return QueueConnection(Home.of(name), timeout)
+    return QueueConnection(Home.of(name, uid), timeout)
 
 
 class QueueConnection:
@@ -84,7 +87,8 @@ class QueueConnection:
         """Connect.
 
         Raises:
-            ServiceError: There was no server in time, or it has refused; the text says why.
+            ServiceError: There was no server in time, or it has refused; or what has the name is another user's. The
+                text says why.
             RuntimeError: The block was entered already.
         """
         if self._entry is not None:
@@ -120,12 +124,13 @@ def find_queues(home: Home, timeout: float | None) -> QueueHome:
                 f"the server {home.name!r} ends each connection without an answer: see what it has logged"
             )
         time.sleep(_PAUSE_S)
-    found = QueueHome(_address_in(home, welcome), welcome.pid, welcome.name)
+    address = Address(_path_in(home, welcome), home.uid, bytes.fromhex(welcome.queues_token or ""))
+    found = QueueHome(address, welcome.pid, welcome.name)
     try:
-        connection(Place(found.address, 0, found.process_id, found.server))
+        connection(Place(address, 0, found.process_id, found.server))
     except OpError as error:
         raise ServiceError(
-            f"the queues of the server {welcome.name!r} cannot be used from here, at {found.address!r}: {error}. Both "
+            f"the queues of the server {welcome.name!r} cannot be used from here, at {address}: {error}. Both "
             "must be of one user, on one machine; in containers that share the server's folder"
         ) from error
     return found
@@ -160,26 +165,27 @@ def _wait_readable(conversation: socket.socket, deadline: float | None) -> bool:
     return bool(poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000))
 
 
-def _address_in(home: Home, welcome: Welcome) -> str:
-    """The whole address of the hub; a file's name is one in the folder of the server, as it is seen from here."""
-    address = welcome.queues
-    if not address:
+def _path_in(home: Home, welcome: Welcome) -> str:
+    """The whole path of the hub's socket; a file's name is one in the folder of the server, as it is seen from here."""
+    path = welcome.queues
+    if not path:
         raise ServiceError(f"the server {home.name!r} has no queues: it serves batches only (mpqueue.attach)")
-    if address.startswith("\0"):
-        return address
-    if os.path.basename(address) != address:
-        raise ServiceError(f"the server {home.name!r} says that its queues are at {address!r}, which is no file of its")
-    return os.path.join(home.folder, address)
+    if path.startswith("\0"):
+        return path
+    if os.path.basename(path) != path:
+        raise ServiceError(f"the server {home.name!r} says that its queues are at {path!r}, which is no file of its")
+    return os.path.join(home.folder, path)
 
 
-def welcome_to_queues(name: str, address: str) -> Welcome:
+def welcome_to_queues(name: str, place: str, token: bytes) -> Welcome:
     """The answer of a server to who wants its queues.
 
     Args:
         name: Of the server.
-        address: `QueueHost.address`.
+        place: `QueueHost.place`.
+        token: Of the address of the hub.
     """
     return Welcome(
         name=name, mode=None, world=None, job="", length=None, epoch=0, window=0, segment_bytes=0, stride=0,
-        uid=os.geteuid(), pid=os.getpid(), queues=address,
+        uid=os.geteuid(), pid=os.getpid(), queues=place, queues_token=token.hex(),
     )  # fmt: skip

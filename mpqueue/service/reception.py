@@ -18,10 +18,10 @@ from functools import partial
 from mpqueue.errors import ServiceError
 from mpqueue.service.greeting import Hello, Refusal
 from mpqueue.service.handlers import Handlers
-from mpqueue.service.home import credentials_of
 from mpqueue.service.peer import Peer
 from mpqueue.service.records import MAX_GREETING, CorruptMessage
 from mpqueue.system import descriptors
+from mpqueue.system.credentials import ForeignPeer, check_peer, credentials_of
 from mpqueue.system.log import warn
 
 GREETING_S = 5.0
@@ -83,10 +83,13 @@ class Reception:
         peer = Peer(self._num_peers, sock, credentials_of(sock), time.monotonic())
         self.strangers[peer.number] = peer
         self._handlers.watch(sock.fileno(), partial(self._hear, peer))
-        uid = peer.credentials.uid
-        if uid not in self._uids:
+        try:
+            check_peer(sock, self._uids)
+        except ForeignPeer:
+            uid = peer.credentials.uid
             self.refuse(peer, f"uid {uid} may not attach: start the server with allow_uids=({uid},)")
-        elif len(self.strangers) > MAX_STRANGERS:
+            return
+        if len(self.strangers) > MAX_STRANGERS:
             self.refuse(next(iter(self.strangers.values())), "too many connections say nothing")
 
     def _pause(self, error: OSError) -> None:

@@ -27,6 +27,7 @@ class Terms:
     name: str
     rank: int | None
     timeout: float | None
+    uid: int | None
     join: Join
     reconnect: bool
     writable: Literal[False, "copy"]
@@ -42,7 +43,7 @@ class Terms:
         if self.allow_pickle is not None:
             check_flags(allow_pickle=self.allow_pickle)
         check_trace(self.trace)
-        object.__setattr__(self, "home", Home.of(self.name))
+        object.__setattr__(self, "home", Home.of(self.name, self.uid))
         object.__setattr__(self, "is_shown", bool(self.monitor) or is_asked_for())
 
 

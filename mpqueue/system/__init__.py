@@ -15,6 +15,7 @@ From the ground up; a module imports only from its own line and the lines above 
     processes.py       ends of other processes, and signals to them
     process_name.py    the name of a process in `ps`
     log.py             the logger of this package
+    credentials.py     who is at the other end of a connection
     folders.py         folders that belong to this user, and into which nobody else can put anything
     safe_threads.py    threads beside which a process may fork
     joined_threads.py  threads that may be waited for under Ctrl-C

@@ -1,13 +1,18 @@
 """The connection between trainer and agent: messages of all sizes in any pieces, plain and encrypted."""
 
 import os
+import pickle
 import socket
+import threading
 
 import pytest
 from helpers.certificates import certificates
 
 from mpqueue.cluster import wire
-from mpqueue.cluster.wire import GREETING, HEAD, Incoming, Outgoing, ProtocolError, read_greeting
+from mpqueue.cluster.agent import _connect
+from mpqueue.cluster.terms import Terms
+from mpqueue.cluster.wire import HEAD, Incoming, Outgoing, ProtocolError, greet, read_greeting
+from mpqueue.system.credentials import new_token
 
 
 class Both:
@@ -88,25 +93,79 @@ def test_the_end_of_the_other_side_is_the_end(both):
     assert both.incoming.take() is False
 
 
-@pytest.mark.parametrize(
-    ("said", "number"), [("the token", 7), ("another", None), ("nothing", None), ("too little", None)]
-)
-def test_only_who_has_the_token_is_let_in(said, number):
-    token = os.urandom(wire.TOKEN_BYTES)
-    words = {
-        "the token": GREETING.pack(token, 7), "another": GREETING.pack(os.urandom(wire.TOKEN_BYTES), 7),
-        "nothing": b"", "too little": token[:5],
-    }  # fmt: skip
+def both_greet(token, other_token):
+    """What the trainer has read of an agent's greeting, and the agent's error."""
+    ours, theirs = socket.socketpair()
+    errors = []
+
+    def agent():
+        try:
+            greet(theirs, other_token, 7)
+        except OSError as error:
+            errors.append(error)
+        finally:
+            theirs.close()
+
+    thread = threading.Thread(target=agent)
+    thread.start()
+    with ours:
+        number = read_greeting(ours, token)
+    thread.join(60)
+    return number, errors
+
+
+def test_only_who_has_the_token_is_let_in():
+    token = new_token()
+    assert both_greet(token, token) == (7, [])
+    number, (error,) = both_greet(token, new_token())
+    assert number is None
+    assert isinstance(error, ConnectionError)
+
+
+@pytest.mark.parametrize("said", [b"", b"too little", bytes(48)])
+def test_who_says_anything_else_is_not_let_in(said):
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        theirs.sendall(words[said])
+        theirs.sendall(said)
         theirs.shutdown(socket.SHUT_WR)
-        assert read_greeting(ours, token) == number
+        if len(said) < 48:
+            with pytest.raises(ConnectionError):
+                read_greeting(ours, new_token())
+        else:
+            assert read_greeting(ours, new_token()) is None
+
+
+@pytest.mark.parametrize("as_trainer", ["the token of another", "no token"])
+def test_an_agent_takes_nothing_from_who_listens_in_the_place_of_its_trainer(as_trainer, tmp_path):
+    """A trainer has died, and its port is somebody else's."""
+
+    class Marking:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "code_ran"),)
+
+    def impostor():
+        connection, _ = listener.accept()
+        with connection:
+            if as_trainer == "no token":
+                connection.sendall(bytes(16))
+                connection.recv(48)
+                connection.sendall(bytes(32))
+            else:
+                read_greeting(connection, new_token())
+            body = pickle.dumps(Marking())
+            connection.sendall(HEAD.pack(wire.ToAgent.START, 1, len(body)) + body)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=impostor)
+        thread.start()
+        terms = Terms(listener.getsockname(), new_token(), 0, [], "/", "0", False, 10.0)
+        with pytest.raises(ConnectionError):
+            _connect(terms)
+        thread.join(60)
+    assert not list(tmp_path.iterdir())
 
 
 def test_with_rays_certificates_the_connection_is_encrypted(tmp_path, monkeypatch):
-    import threading
-
     for name, value in certificates(tmp_path).items():
         monkeypatch.setenv(name, value)
     assert wire.uses_tls()
@@ -128,7 +187,6 @@ def test_with_rays_certificates_the_connection_is_encrypted(tmp_path, monkeypatc
 
 def test_who_has_no_certificate_of_rays_authority_is_refused(tmp_path, monkeypatch):
     import ssl
-    import threading
 
     for name, value in certificates(tmp_path).items():
         monkeypatch.setenv(name, value)

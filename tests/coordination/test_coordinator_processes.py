@@ -1,10 +1,12 @@
 """One coordinator for several processes: its state follows, reports come back, whoever dies is noticed."""
 
+import contextlib
 import gc
 import multiprocessing
 import os
 import select
 import signal
+import socket
 import threading
 import time
 import weakref
@@ -14,8 +16,10 @@ import cloudpickle
 import pytest
 
 from mpqueue import Coordinator
+from mpqueue.coordination.coordinator_proxy import Endpoint
 from mpqueue.coordination.stop_channel import StopClient, StopServer
 from mpqueue.errors import OutOfRangeError, WorkerRaised
+from mpqueue.system import credentials
 
 DEADLOCK_S = 60
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
@@ -371,3 +375,56 @@ def test_a_coordinator_that_is_dropped_around_a_fork_is_no_trouble(coord):
     with Other(coord, "fork") as other:
         assert other.ask("should_stop") is False
     assert endpoint._server is None
+
+
+def test_who_has_taken_the_address_of_a_dead_owner_is_told_nothing_and_the_proxies_stop(caplog):
+    pickled = cloudpickle.dumps(Coordinator())
+    gc.collect()
+    proxy = cloudpickle.loads(pickled)
+    said = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(proxy._endpoint._address.path)
+        listener.listen()
+
+        def impostor():
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(ConnectionError):
+                connection.sendall(bytes(16) + bytes(32) + b"r")  # as if nobody had asked for a stop
+                while piece := connection.recv(1000):
+                    said.append(piece)
+
+        thread = threading.Thread(target=impostor)
+        thread.start()
+        assert proxy.should_stop()
+        thread.join(DEADLOCK_S)
+    assert sum(map(len, said)) == 48  # a challenge, and a proof
+    assert "somebody else listens in its place" in caplog.text
+
+
+def test_another_user_there_is_told_nothing(monkeypatch, caplog):
+    coordinator = Coordinator()
+    real = credentials.credentials_of
+    monkeypatch.setattr(credentials, "credentials_of", lambda end: real(end)._replace(uid=os.geteuid() + 1))
+    proxy = Coordinator()
+    proxy._endpoint = Endpoint(proxy, coordinator._endpoint.address())
+    assert proxy.should_stop()
+    assert f"is of uid {os.geteuid() + 1}, expected {os.geteuid()}" in caplog.text
+    assert not coordinator.should_stop()
+
+
+def test_a_report_of_who_has_not_the_token_is_not_unpickled(tmp_path):
+    class Marking:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "code_ran"),)
+
+    coordinator = Coordinator()
+    report = cloudpickle.dumps({"pickle": cloudpickle.dumps(Marking())})
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.connect(coordinator._endpoint.address().path)
+        stranger.settimeout(DEADLOCK_S)
+        assert len(stranger.recv(16)) == 16
+        stranger.sendall(bytes(48) + len(report).to_bytes(4, "little") + report)
+        with contextlib.suppress(ConnectionResetError):
+            assert stranger.recv(100) == b""
+    assert not coordinator.should_stop()
+    assert not list(tmp_path.iterdir())

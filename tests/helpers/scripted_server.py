@@ -58,7 +58,7 @@ class ScriptedServer:
         self.fields = {
             "name": "scripted", "mode": "broadcast", "world": None, "job": "job", "length": None, "epoch": 0,
             "window": 8, "segment_bytes": num_slots * STRIDE, "stride": STRIDE, "uid": os.geteuid(),
-            "pid": os.getpid(), "queues": None,
+            "pid": os.getpid(), "queues": None, "queues_token": None,
         } | welcome  # fmt: skip
 
     def begin_anew(self):

@@ -40,9 +40,9 @@ def resident_bytes(pid):
         return int(file.read().split()[1]) * mmap.PAGESIZE
 
 
-def connected(name):
+def connected(name, uid=None):
     """A connection on which nothing was said; `descriptors.close_object` closes it."""
-    connection = Home.of(name).connect(time.monotonic() + DEADLOCK_S)
+    connection = Home.of(name, uid).connect(time.monotonic() + DEADLOCK_S)
     connection.settimeout(DEADLOCK_S)
     return connection
 
@@ -58,8 +58,8 @@ class CutOff(Exception):
 class RawConsumer:
     """Speaks the protocol by hand. Batches are copied, and their slots released with the next `ASK`."""
 
-    def __init__(self, name, hello=None):
-        self.sock = connected(name)
+    def __init__(self, name, hello=None, uid=None):
+        self.sock = connected(name, uid)
         greet(self.sock, (hello or Hello()).encode())
         data, fds = receive_answer(self.sock, MAX_GREETING)
         self.welcome = decode_answer(data)

@@ -21,6 +21,7 @@ from mpqueue.errors import ServiceError
 from mpqueue.monitor import asking, places, registry
 from mpqueue.monitor.asking import Answer, ask
 from mpqueue.monitor.window import Window
+from mpqueue.system import credentials
 
 DEADLOCK_S = 60
 
@@ -157,8 +158,9 @@ def test_a_loader_that_was_stopped_shows_itself_again_after_another_start():
 
 
 def test_no_server_can_have_the_name_of_the_folder():
-    with pytest.raises(ValueError, match=r"got '\.monitor'"):
-        mpqueue.Server(".monitor", Numbers())
+    for name in (".monitor", ".monitor-1000"):
+        with pytest.raises(ValueError, match=f"got {name!r}"):
+            mpqueue.Server(name, Numbers())
 
 
 # Where, and for whom
@@ -212,6 +214,34 @@ def test_a_socket_of_another_user_is_not_asked(home):
         os._exit(0)
     os.waitpid(child, 0)
     assert ask(DEADLOCK_S) == []
+
+
+def test_who_listens_is_asked_of_the_kernel_by_who_asks(monkeypatch):
+    thing, real = Thing(), credentials.credentials_of
+    registry.show(thing)
+    try:
+        monkeypatch.setattr(credentials, "credentials_of", lambda end: real(end)._replace(uid=os.geteuid() + 1))
+        answer = only(ask(DEADLOCK_S))
+        assert answer.report is None
+        assert f"another user listens there: the other end is of uid {os.geteuid() + 1}" in answer.trouble
+    finally:
+        registry.hide(thing)
+
+
+@needs_root
+def test_in_a_home_that_users_share_each_sees_what_is_its_own(home):
+    """Who comes first has the folder; the others have one of their own."""
+    os.mkdir(f"{home}/.monitor", 0o700)
+    os.chown(f"{home}/.monitor", STRANGER, STRANGER)
+    thing = Thing()
+    registry.show(thing)
+    try:
+        assert os.path.dirname(only(ask(DEADLOCK_S)).path) == f"{home}/.monitor-{os.geteuid()}"
+        os.chown(f"{home}/.monitor", os.geteuid(), os.getegid())
+        assert only(ask(DEADLOCK_S)).report is not None  # found when the first folder is free again
+    finally:
+        registry.hide(thing)
+    assert os.listdir(home) == [".monitor"]
 
 
 def test_a_folder_that_others_may_write_to_is_a_warning_and_training_goes_on(home, caplog):

@@ -276,7 +276,7 @@ def test_another_user_attaches_only_where_the_server_lets_them(tmp_path):
             try:
                 os.setgid(65534)
                 os.setuid(65534)
-                consumer = mpqueue.attach(server.path, timeout=60)
+                consumer = mpqueue.attach(server.path, timeout=60, uid=0)
                 batches = iter(consumer)
                 said = [int(next(batches)[0][0, 0]) == 7]
                 for _ in range(2):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpqueue.errors import ServiceError
-from mpqueue.service.greeting import MAX_TAKEN, VERSION, Hello, Refusal, Resume, Welcome, decode_answer
+from mpqueue.service.greeting import MAX_TAKEN, PROTOCOL, VERSION, Hello, Refusal, Resume, Welcome, decode_answer
 from mpqueue.service.records import MAX_GREETING, CorruptMessage
 
 numbers = st.integers(0, (1 << 63) - 1)
@@ -37,6 +37,7 @@ welcomes = st.builds(
     uid=numbers,
     pid=numbers,
     queues=st.none() | texts,
+    queues_token=st.none() | st.binary(max_size=32).map(bytes.hex),
 )
 refusals = st.builds(Refusal, refused=st.text(st.characters(exclude_categories=["Cs"]), max_size=4000))
 greetings = hellos | welcomes | refusals
@@ -53,6 +54,7 @@ WELCOME = Welcome(
     uid=1000,
     pid=1,
     queues="\0mpqueue-1",
+    queues_token="00ff",
 )
 
 
@@ -93,13 +95,14 @@ def test_unknown_keys_are_ignored():
 @pytest.mark.parametrize("decode", [Hello.decode, decode_answer])
 def test_another_protocol_is_refused_with_both_versions(decode):
     """By the number: what else is said need not be understood."""
-    theirs = json.dumps({"protocol": 2, "version": "9.8"}).encode()
-    with pytest.raises(ServiceError, match=rf"protocol 2 \(mpqueue 9.8\), this one 1 \(mpqueue {VERSION}\): install"):
+    theirs = json.dumps({"protocol": PROTOCOL + 1, "version": "9.8"}).encode()
+    both = rf"protocol {PROTOCOL + 1} \(mpqueue 9.8\), this one {PROTOCOL} \(mpqueue {VERSION}\): install"
+    with pytest.raises(ServiceError, match=both):
         decode(theirs)
 
 
 def test_a_refusal_of_another_protocol_is_understood():
-    answer = decode_answer(b'{"protocol": 2, "version": "9.8", "refused": "you are too old: install 9.8"}')
+    answer = decode_answer(b'{"protocol": 99, "version": "9.8", "refused": "you are too old: install 9.8"}')
     assert answer.refused == "you are too old: install 9.8"
 
 
@@ -168,7 +171,7 @@ def test_an_object_that_is_nested_as_deeply_as_python_goes_is_no_greeting():
     """What the parser has just managed is not more than the message about it can."""
     for depth in range(800, 1100):
         nested = b"[" * depth + b"]" * depth
-        for data in (nested, b'{"protocol": 1, "version": "1", "purpose": ' + nested + b"}"):
+        for data in (nested, b'{"protocol": %d, "version": "1", "purpose": ' % PROTOCOL + nested + b"}"):
             with pytest.raises(CorruptMessage):
                 Hello.decode(data)
 
@@ -197,7 +200,7 @@ json_values = st.recursive(
 def test_any_object_of_json_is_a_greeting_or_a_corrupt_message(found):
     for decode in (Hello.decode, decode_answer):
         try:
-            decode(json.dumps({"protocol": 1, "version": "1"} | found).encode())
+            decode(json.dumps({"protocol": PROTOCOL, "version": "1"} | found).encode())
         except (CorruptMessage, ServiceError) as error:
             told = str(error)
             assert len(told) < 500  # a peer does not fill our logs

@@ -14,8 +14,9 @@ from helpers.others import Other
 
 from mpqueue.errors import ServiceError
 from mpqueue.service import home as homes
-from mpqueue.service.home import Home, credentials_of, greet, receive_answer, sentinel_of
+from mpqueue.service.home import Home, greet, receive_answer, sentinel_of
 from mpqueue.system import descriptors
+from mpqueue.system.credentials import credentials_of
 
 DEADLOCK_S = 60
 
@@ -407,7 +408,7 @@ def test_another_user_is_told_soon_that_the_server_has_to_allow_it(claim, deadli
         pytest.raises(ServiceError, match=rf"uid {STRANGER} may not connect.*allow_uids=\({STRANGER},"),
     ):
         stranger.ask(become, STRANGER)
-        stranger.ask(connect_and_close, "photos", deadline)
+        stranger.ask(connect_and_close, "photos", deadline, 0)
 
 
 @needs_root
@@ -415,8 +416,8 @@ def test_another_user_can_connect_to_a_server_that_is_open_and_is_known(claim):
     held = claim(is_open_to_others=True)
     with Other() as stranger:
         stranger.ask(become, STRANGER)
-        credentials = stranger.ask(connect_and_close, "photos", DEADLOCK_S)
-        assert credentials == (os.getpid(), os.geteuid(), os.getegid())
+        server = stranger.ask(connect_and_close, "photos", DEADLOCK_S, 0)
+        assert server == (os.getpid(), os.geteuid(), os.getegid())
         with accepted(held) as peer:
             assert credentials_of(peer) == (stranger.pid, STRANGER, STRANGER)
         with pytest.raises(PermissionError):
@@ -549,8 +550,8 @@ def keep_connected(name, words=b""):
     _held.append(connection)
 
 
-def connect_and_close(name, within_s):
-    connection = Home.of(name).connect(None if within_s is None else time.monotonic() + within_s)
+def connect_and_close(name, within_s, uid=None):
+    connection = Home.of(name, uid).connect(None if within_s is None else time.monotonic() + within_s)
     server = credentials_of(connection)
     descriptors.close_object(connection)
     return server

@@ -110,7 +110,7 @@ def test_a_server_of_batches_has_queues_too_once_somebody_asks_for_them(servers_
 def test_users_who_may_attach_may_not_use_the_queues(servers_home):
     def attempt():
         become(STRANGER)
-        with mpqueue.connect("photos", timeout=0.01):
+        with mpqueue.connect("photos", timeout=0.01, uid=0):
             pass
 
     with (

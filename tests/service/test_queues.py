@@ -174,7 +174,7 @@ class TestConnecting:
     def test_another_user_may_not(self, server):
         def attempt():
             become(STRANGER)
-            with mpqueue.connect("photos", timeout=0.01):
+            with mpqueue.connect("photos", timeout=0.01, uid=0):
                 pass
 
         with Other() as other, pytest.raises(ServiceError, match="may not connect"):

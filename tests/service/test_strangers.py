@@ -205,14 +205,14 @@ def resume_at(rng, welcome):
     return Resume(job=welcome.job, epoch=welcome.epoch, taken=(), count=rng.choice([0, 5, 10**6, (1 << 63) - 1]))
 
 
-def misbehave(name, seeds):
+def misbehave(name, seeds, uid=None):
     """Consumers that take a few batches as they should, and then send anything; how each was told to go."""
     told, known = set(), None
     for seed in seeds:
         rng = random.Random(seed)
         hello = Hello(join=rng.choice(["next", "now"]), resume=resume_at(rng, known))
         try:
-            consumer = RawConsumer(name, hello)
+            consumer = RawConsumer(name, hello, uid)
         except Refused as refusal:
             told.add(str(refusal))
             continue
@@ -370,14 +370,14 @@ def test_another_user_is_told_that_it_may_not_attach_and_one_that_is_allowed_may
     stranger.ask(become, STRANGER)
     os.chmod(os.path.join(os.environ["MPQUEUE_HOME"], "numbers"), 0o711)
     os.chmod(os.path.join(os.environ["MPQUEUE_HOME"], "numbers", "socket"), 0o666)
-    (told,) = stranger.ask(misbehave, "numbers", range(1))
+    (told,) = stranger.ask(misbehave, "numbers", range(1), os.geteuid())
     assert told == f"uid {STRANGER} may not attach: start the server with allow_uids=({STRANGER},)"
     with served("numbers_of_test.py:Numbers", "--name", "open", "--workers", "1", "--allow-uids", str(STRANGER)):
-        assert stranger.ask(all_of_an_epoch, "open") == list(range(LENGTH))
+        assert stranger.ask(all_of_an_epoch, "open", os.geteuid()) == list(range(LENGTH))
 
 
-def all_of_an_epoch(name):
-    with RawConsumer(name) as consumer:
+def all_of_an_epoch(name, uid):
+    with RawConsumer(name, uid=uid) as consumer:
         return [position for position, _ in consumer.epoch_through()]
 
 

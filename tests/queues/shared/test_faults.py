@@ -155,7 +155,8 @@ def test_a_queue_that_its_owner_has_dropped_cancels():
 
 def test_a_process_without_a_way_to_the_owner_says_so():
     queue = FIFOQueue(5, "int32", [[]])
-    place = sharing.place_of(queue.queue_ref)._replace(address="\0mpqueue-nobody")
+    place = sharing.place_of(queue.queue_ref)
+    place = place._replace(address=place.address._replace(path="\0mpqueue-nobody"))
     stranger = sharing.attach(place, queue.queue_ref.spec, "jobs")
     with pytest.raises(FailedPreconditionError, match="no way"):
         stranger.enqueue([np.int32(1)], None)

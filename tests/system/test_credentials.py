@@ -1,0 +1,212 @@
+"""Who is at the other end: both ends prove that they have the token, nobody learns it, and another user is refused."""
+
+import os
+import re
+import socket
+import struct
+import threading
+from pathlib import Path
+
+import pytest
+from helpers.calls import DEADLOCK_S
+
+from mpqueue.system import credentials
+from mpqueue.system.credentials import (
+    UNKNOWN,
+    Address,
+    Credentials,
+    ForeignPeer,
+    Vetting,
+    check_peer,
+    credentials_of,
+    new_token,
+    prove,
+)
+
+PACKAGE = Path(credentials.__file__).parents[1]
+
+
+@pytest.fixture
+def ends():
+    ours, theirs = socket.socketpair()
+    for end in (ours, theirs):
+        end.settimeout(DEADLOCK_S)
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+class Proving:
+    """A thread that connects."""
+
+    def __init__(self, sock, token):
+        self._sock, self._token, self.error = sock, token, None
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self):
+        try:
+            prove(self._sock, self._token)
+        except OSError as error:
+            self.error = error
+            self._sock.close()
+
+    def end(self):
+        self.thread.join(DEADLOCK_S)
+        return self.error
+
+
+class Tapped:
+    """A socket, and all that goes over it."""
+
+    def __init__(self, sock):
+        self._sock, self.family, self.heard, self.said = sock, sock.family, b"", b""
+
+    def recv(self, size):
+        data = self._sock.recv(size)
+        self.heard += data
+        return data
+
+    def sendall(self, data, flags=0):
+        self.said += data
+        self._sock.sendall(data, flags)
+
+
+def heard(vetting):
+    while not vetting.hear():
+        pass
+
+
+# The token
+
+
+def test_two_ends_with_one_token_know_each_other(ends):
+    ours, theirs = ends
+    token = new_token()
+    proving = Proving(theirs, token)
+    heard(Vetting(ours, token))
+    assert proving.end() is None
+    ours.sendall(b"what follows")  # nothing of the greeting is left, nothing of what follows was read
+    assert theirs.recv(100) == b"what follows"
+
+
+def test_a_caller_without_the_token_is_refused_and_told_nothing(ends):
+    ours, theirs = ends
+    proving = Proving(theirs, new_token())
+    with pytest.raises(ForeignPeer, match="has not the token"):
+        heard(Vetting(ours, new_token()))
+    ours.close()
+    assert isinstance(proving.end(), ConnectionResetError)
+
+
+def test_a_listener_without_the_token_is_found_out(ends):
+    ours, theirs = ends
+    proving = Proving(theirs, new_token())
+    ours.sendall(os.urandom(16))
+    assert len(ours.recv(100)) == 48
+    ours.sendall(os.urandom(32))
+    assert isinstance(proving.end(), ForeignPeer)
+    assert ours.recv(100) == b""  # it was sent nothing more
+
+
+def test_a_listener_cannot_give_the_callers_proof_back(ends):
+    """Each end's proof is of that end, even where it gives back the same challenge."""
+    ours, theirs = ends
+    proving = Proving(theirs, new_token())
+    ours.sendall(bytes(16))
+    said = ours.recv(100)
+    ours.sendall(said[16:])
+    assert isinstance(proving.end(), ForeignPeer)
+
+
+def test_what_was_heard_of_another_connection_is_of_no_use(ends):
+    ours, theirs = ends
+    token = new_token()
+    tapped = Tapped(theirs)
+    proving = Proving(tapped, token)
+    heard(Vetting(ours, token))
+    assert proving.end() is None
+    again, replaying = socket.socketpair()
+    with again, replaying:
+        replaying.sendall(tapped.said)
+        with pytest.raises(ForeignPeer):
+            heard(Vetting(again, token))
+    assert token not in tapped.said + tapped.heard
+
+
+def test_a_proof_may_come_in_any_pieces_and_what_follows_it_is_left(ends):
+    ours, theirs = ends
+    token = new_token()
+    ours.setblocking(False)
+    vetting = Vetting(ours, token)
+    theirs_challenge, own = theirs.recv(16), os.urandom(16)
+    said = own + credentials._proof(token, b"connects", theirs_challenge, own)
+    for place in range(len(said)):
+        assert not vetting.hear()
+        theirs.sendall(said[place : place + 1])
+    theirs.sendall(b"more")
+    assert vetting.hear()
+    assert ours.recv(100) == b"more"
+
+
+@pytest.mark.parametrize("said", [b"", b"half"])
+def test_an_end_that_leaves_is_no_proof(ends, said):
+    ours, theirs = ends
+    vetting = Vetting(ours, new_token())
+    theirs.sendall(said)
+    theirs.close()
+    with pytest.raises(ConnectionError):
+        heard(vetting)
+    with pytest.raises(ConnectionError):
+        prove(ours, new_token())
+
+
+def test_a_token_stands_in_no_message():
+    address = Address("\0mpqueue-1", 1000, new_token())
+    assert str(address) == repr(address) == "'\\x00mpqueue-1' of uid 1000"
+    assert new_token() != new_token()
+
+
+# The user
+
+
+def test_the_other_end_is_known_by_process_user_and_group(ends):
+    assert credentials_of(ends[0]) == (os.getpid(), os.geteuid(), os.getegid())
+    assert check_peer(ends[0], {os.geteuid()}).pid == os.getpid()
+
+
+def test_another_user_is_refused(ends):
+    with pytest.raises(ForeignPeer, match=f"is of uid {os.geteuid()}, expected {os.geteuid() + 1}") as caught:
+        check_peer(ends[0], {os.geteuid() + 1})
+    assert caught.value.credentials.uid == os.geteuid()
+    assert isinstance(caught.value, ConnectionError)
+
+
+class MacSocket:
+    """Answers as the sockets of macOS do."""
+
+    def getsockopt(self, level, option, size=None):
+        assert level == 0
+        if option == 2:
+            return 4711
+        assert (option, size) == (1, 76)
+        return struct.pack("=IIhxx16I", 0, 501, 2, 20, 12, *[0] * 14)
+
+
+def test_on_macos_it_is_known_as_well(monkeypatch):
+    monkeypatch.delattr(socket, "SO_PEERCRED")
+    monkeypatch.setattr(credentials.sys, "platform", "darwin")
+    assert credentials_of(MacSocket()) == (4711, 501, 20)
+    with pytest.raises(ForeignPeer, match="of uid 501, expected 502"):
+        check_peer(MacSocket(), {502})
+
+
+def test_where_the_system_does_not_tell_nobody_is_refused_by_his_user(monkeypatch):
+    monkeypatch.delattr(socket, "SO_PEERCRED")
+    monkeypatch.setattr(credentials.sys, "platform", "sunos5")
+    assert check_peer(MacSocket(), {502}) == Credentials(0, UNKNOWN, UNKNOWN)
+
+
+def test_only_one_module_asks_the_kernel_who_is_there():
+    asking = [path.name for path in PACKAGE.rglob("*.py") if re.search(r"SO_PEERCRED|getpeereid", path.read_text())]
+    assert asking == ["credentials.py"]
