@@ -76,6 +76,7 @@ class Runner:
         # A loop that begins anew in the same epoch, because nothing of it was taken, goes back to its first element.
         if epoch != self._epoch or (unit < self._number and callable(self._source)):
             self._open(epoch)
+        self._number = unit + 1  # not in `_next`, which is called for each sample of a batch
         return self._next(epoch, unit)
 
     def _open(self, epoch: int) -> None:
@@ -97,7 +98,7 @@ class Runner:
 
     def _next(self, epoch: int, number: int) -> Any:
         """Compute an element; every stream has random numbers of its own."""
-        iterator, self._number = self._iterator, number + 1
+        iterator = self._iterator
         if iterator is None:
             raise StreamEnd
         self._begin_batch(self._seed, epoch, number * self._num_lanes + self._lane)
