@@ -1,4 +1,4 @@
-"""Tells who is at the other end of a connection: by the kernel's word, and by a secret. What is foreign is refused here.
+"""Tells who is at the other end of a connection, by the kernel's word and by a secret, and refuses what is foreign.
 
 *The kernel* has noted the user of each end: of the process that connected, and of the one that listens. Whoever
 connects asks it, too, before it sends or believes a byte: a name is free when its owner is gone, or has not come yet,
