@@ -1,5 +1,6 @@
 """`Loader`: the same engine for hand-written training loops, one ``for`` loop per epoch."""
 
+import contextlib
 import itertools
 import os
 import threading
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal, Never, NoReturn, Self
 
+from mpqueue.control.backend import Stopped
 from mpqueue.control.ledger import Ledger
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.schedule import DrawnSchedule, EpochSchedule
@@ -234,8 +236,11 @@ class Loader(Stoppable):
             self._bound(pipeline)
             is_elsewhere = not goes_on and not pipeline.ledger.progress.place().is_same_as(place)
             # The streams of generator functions that go on have begun, and cannot be begun anew in their middle.
-            if is_elsewhere or (is_outdated and not self._order.is_stream):
-                pipeline.restart_at(place, refresh=is_outdated)
+            is_stream = self._order.is_stream
+            is_torn = is_stream and not goes_on and pipeline.recovery.is_inconsistent
+            if is_elsewhere or is_torn or (is_outdated and not is_stream):
+                with contextlib.suppress(Stopped):  # by another thread, meanwhile: the loop ends before its first batch
+                    pipeline.restart_at(place, refresh=is_outdated)
         if not self._order.is_stream:
             pipeline.hand_out(place.epoch)
         self._position.count_by(pipeline.ledger)
@@ -288,6 +293,7 @@ class Loader(Stoppable):
         if not pipeline.is_failure(error):  # but what the handler of a signal has raised
             return
         if pipeline.recovery.is_inconsistent:  # and an element of a generator is lost: the next loop begins anew
+            self._position.give_up()
             return
         self._position.note_failure()
         if isinstance(error, WorkerDied) and not self._job.can_replay:

@@ -61,6 +61,10 @@ class LoopPosition:
         if self._ledger is not None:
             self._goes_on_at = self._ledger, self._ledger.num_taken
 
+    def give_up(self) -> None:
+        """The stream cannot go on where it is: another loop begins another epoch."""
+        self._goes_on_at = (None, 0)
+
     def end_stream(self) -> None:
         """The epoch of a stream is over; may be repeated."""
         if self._ledger is not None:

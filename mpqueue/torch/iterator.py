@@ -142,7 +142,8 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             self._engine.stop()
             pipeline = self._start(place)
         else:
-            pipeline.restart_at(place)
+            with contextlib.suppress(Stopped):  # by another thread, meanwhile: the pass ends before its first batch
+                pipeline.restart_at(place)
         self._pipeline: Pipeline = pipeline
         if isinstance(self._schedule, DrawnBatches):
             self._schedule.progress = pipeline.ledger.progress

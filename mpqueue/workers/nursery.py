@@ -224,7 +224,8 @@ class _Nursery:
             theirs.close()
             views = [memoryview(buffer) for buffer in self._buffers]
             body = config, self._data, os.environ.get(hash_seed.VARIABLE)
-            messages.send(ours, messages.ToNursery.FORK, body, views, ends.sent)
+            with contextlib.suppress(ConnectionError):  # it was killed while it started: its exit is reported as any
+                messages.send(ours, messages.ToNursery.FORK, body, views, ends.sent)
         return process.pid
 
     def _reap(self, sentinel: int) -> None:
