@@ -36,6 +36,8 @@ from mpqueue.workers.backends import credit_for, make_backend
 from mpqueue.workers.context import worker_info
 from mpqueue.workers.job import Job
 
+_MOST_NAME = 12  # of a source, before its bar
+
 
 class Latest:
     """The counters of the last stream of an engine that has ended, for those who outlive the engine.
@@ -60,6 +62,7 @@ class Engine:
     Attributes:
         pipeline: The stream that runs, or None.
         ended: Whether there is none, and a wait for it.
+        was_started: Whether there has ever been one.
         latest: What the last one that has ended has counted, also when its end was that of the engine.
     """
 
@@ -74,6 +77,7 @@ class Engine:
         self._shown_as: dict[str, Any] = {"kind": kind, "name": name}
         self.pipeline: Pipeline | None = None
         self.ended = Ended()
+        self.was_started = False
         self._timeline: Timeline | None = None
         self._bar: Progress | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
@@ -123,6 +127,7 @@ class Engine:
             pipeline.start(_make_backend(backend, ledger, pipeline.lock, job))
             undo.pop_all()
             self.pipeline = pipeline
+            self.was_started = True
             self.ended.clear()
             self._finalizer = weakref.finalize(self, _abandon, pipeline, self.latest)
             self._announce(job, backend, max_queue_size)
@@ -135,7 +140,7 @@ class Engine:
             ledger, epoch_end=epoch_end, timed_epoch_end=job.workers > 0, skips=skips, recorder=job.recorder
         )
         if job.options.progress:
-            self._bar = bar = Progress(pipeline, partial(_collect, pipeline), f"{type(job.source).__name__}, epoch")
+            self._bar = bar = Progress(pipeline, partial(_collect, pipeline), type(job.source).__name__[:_MOST_NAME])
             pipeline.next = bar.next  # type: ignore[method-assign]
         return pipeline
 

@@ -405,5 +405,7 @@ class Loader(Stoppable):
         self.stop()
 
     def __repr__(self) -> str:
-        state = f"running, epoch {self._position.where().epoch}" if self._engine.is_running else "stopped"
+        state = "stopped" if self._engine.was_started else "not started"
+        if self._engine.is_running:
+            state = f"running, epoch {self._position.where().epoch}"
         return f"<Loader of {type(self.source).__name__}, {self.workers} workers ({self.backend}), {state}>"

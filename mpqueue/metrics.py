@@ -2,7 +2,7 @@
 
 Each function takes what is to be told of, by a name that becomes the label ``engine``; without any, all that runs in
 this process is told of, under names such as ``Loader-0``. Nothing is collected but when somebody asks, and no thread is
-made. The table of metrics is in ``docs/seeing.md``.
+made. The table of metrics is on the page "Seeing what happens".
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

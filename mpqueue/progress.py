@@ -11,9 +11,12 @@ from mpqueue.control.backend import EndOfStream, Stopped
 from mpqueue.control.pipeline import Pipeline
 from mpqueue.control.schedule import EpochSchedule
 from mpqueue.stats import Statistics
-from mpqueue.telemetry.units import share_text, size_text
+from mpqueue.telemetry.units import share_text
 
 _DRAW_EVERY_S = 0.5
+# At 80 columns 10 to 25 are left for the bar: the time that has passed, the bytes and the ring are in the statistics.
+_WITH_END = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{remaining}, {rate_fmt}{postfix}]"
+_WITHOUT_END = "{desc}: {n_fmt} [{elapsed}, {rate_fmt}{postfix}]"
 
 
 def bar_class() -> Any:
@@ -75,15 +78,15 @@ class Progress:
         if isinstance(schedule, EpochSchedule):
             self._length = schedule.lengths.get(epoch, self._length)
         self._epoch = epoch
-        self._bar = bar = self._make(desc=f"{self._name} {epoch}", total=self._length, unit=" batches")
+        form = _WITHOUT_END if self._length is None else _WITH_END
+        self._bar = bar = self._make(desc=f"{self._name} {epoch}", total=self._length, unit="batch", bar_format=form)
         self._before, self._drawn_at = self._statistics(), time.monotonic()
         return bar
 
     def _describe(self, bar: Any) -> None:
         found = self._statistics()
         change, self._before = found - self._before, found
-        ring = f", ring {found.slots_in_use}/{found.num_slots}" if found.num_slots else ""
-        bar.set_postfix_str(f"{size_text(change.bytes_per_s)}/s{ring}, waits {share_text(change.wait_share)}")
+        bar.set_postfix_str(f"waits {share_text(change.wait_share)}")
 
     def close(self) -> None:
         """Leave the bar as it is; nothing if there is none. From any thread."""

@@ -13,7 +13,8 @@ from mpqueue.commands.trace_summary import lines, summary_of
 _EXAMPLES = """\
 examples:
   mpqueue trace run.json
-  mpqueue trace run.json --plot run.png --start 2 --end 2.5     a picture of half a second
+  mpqueue trace run.json --start 2 --end 2.5                    what happened in half a second
+  mpqueue trace run.json --start 2 --end 2.5 --plot run.png     and a picture of it
   mpqueue trace run.json --json
 
 The file is what trace="run.json" of a loader, or MPQUEUE_TRACE, has written; https://ui.perfetto.dev opens it, too.
@@ -30,13 +31,13 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(f"{options.file}: {error.strerror}")
     except NoTrace as error:
         parser.error(f"{options.file} is no trace: {error}")
-    found = summary_of(trace)
     end_s = trace.duration_s if options.end is None else options.end
-    if options.plot and found.kinds and options.start >= min(end_s, trace.duration_s):
+    if trace.spans and not 0 <= options.start < min(end_s, trace.duration_s):
         parser.error(
-            f"--start {options.start:g} is not before the end of the picture, {end_s:g} s, and of the trace, "
+            f"--start {options.start:g} is not before the end of the part, {end_s:g} s, and of the trace, "
             f"{trace.duration_s:.3f} s"
         )
+    found = summary_of(trace, options.start, end_s)
     if options.json:
         frame.print_json({"file": options.file, **asdict(found)})
     else:
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         from mpqueue.commands.trace_plot import draw
 
         try:
-            if not found.kinds:
+            if not trace.spans:
                 raise ValueError("there are no spans to be drawn")
             draw(trace, options.plot, os.path.basename(options.file), options.start, end_s)
         except (OSError, ValueError) as error:
@@ -59,6 +60,6 @@ def _make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("file", metavar="FILE", help="a trace, as JSON")
     add("--plot", metavar="FILE.png", help="draw it (extra plots)")
-    add("--start", type=float, default=0.0, metavar="S", help="second at which the picture begins (default: 0)")
-    add("--end", type=frame.positive, metavar="S", help="second at which it ends (default: the last)")
+    add("--start", type=float, default=0.0, metavar="S", help="second at which to begin (default: 0)")
+    add("--end", type=frame.positive, metavar="S", help="second at which to end (default: the last)")
     return parser

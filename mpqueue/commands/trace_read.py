@@ -15,7 +15,7 @@ leaves a list without an end; all events that were written whole are read then.
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 _US = 1e-6
@@ -88,6 +88,17 @@ class Trace:
         """Seconds from the first event to the end of the last one."""
         ends = [span.start_s + span.duration_s for span in self.spans] + [mark.at_s for mark in self.marks]
         return max(ends, default=0.0)
+
+    def part(self, start_s: float, end_s: float) -> "Trace":
+        """Return what happened between two times, which stay those of the whole: spans are cut at its ends."""
+        spans = [
+            span._replace(start_s=begin, duration_s=end - begin)
+            for span in self.spans
+            if (begin := max(span.start_s, start_s)) < (end := min(span.start_s + span.duration_s, end_s))
+        ]
+        marks = [mark for mark in self.marks if start_s <= mark.at_s <= end_s]
+        flows = [flow for flow in self.flows if start_s <= flow.start_s and flow.end_s <= end_s]
+        return replace(self, spans=spans, marks=marks, flows=flows)
 
     def rows(self) -> list[Row]:
         """Return the rows that have spans: by name, those with several at once last."""

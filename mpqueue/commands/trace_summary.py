@@ -41,7 +41,8 @@ class Summary:
     """Facts that a trace tells.
 
     Attributes:
-        duration_s: From its first event to its last.
+        duration_s: From its first event to its last, or of the part that is told of,
+        start_s: and where that begins.
         num_events: In it.
         is_broken: It has no end: the program was killed, or still runs.
         kinds: Spans by name, the longest in all first.
@@ -52,6 +53,7 @@ class Summary:
     """
 
     duration_s: float
+    start_s: float
     num_events: int
     is_broken: bool
     kinds: tuple[Kind, ...]
@@ -61,9 +63,12 @@ class Summary:
     flow_p50_s: float | None
 
 
-def summary_of(trace: Trace) -> Summary:
-    """Return the summary of a trace."""
-    duration_s = trace.duration_s
+def summary_of(trace: Trace, start_s: float = 0.0, end_s: float | None = None) -> Summary:
+    """Return the summary of a trace, or of what happened in it between two times."""
+    end_s = trace.duration_s if end_s is None else min(end_s, trace.duration_s)
+    duration_s = end_s - start_s
+    if start_s > 0 or end_s < trace.duration_s:
+        trace = trace.part(start_s, end_s)
     by_name: dict[str, list[Span]] = {}
     for span in trace.spans:
         by_name.setdefault(span.name, []).append(span)
@@ -75,6 +80,7 @@ def summary_of(trace: Trace) -> Summary:
     flows = sorted(flow.end_s - flow.start_s for flow in trace.flows)
     return Summary(
         duration_s,
+        start_s,
         trace.num_events,
         trace.is_broken,
         tuple(kinds),
@@ -119,7 +125,8 @@ def lines(path: str, found: Summary, width: int | None = None) -> list[str]:
         width: Of a terminal: the tables have the columns that there is room for; None: all.
     """
     broken = "; it broke off: the program was killed, or still runs" if found.is_broken else ""
-    told = [f"{path}: {found.duration_s:.3f} s, {len(found.shares)} rows, {found.num_events:,} events{broken}"]
+    where = f" from {found.start_s:.3f} s on" if found.start_s > 0 else ""
+    told = [f"{path}: {found.duration_s:.3f} s{where}, {len(found.shares)} rows, {found.num_events:,} events{broken}"]
     if not found.kinds:
         return [*told, "no spans in it"]
     told += ["", *_table_of_rows(found, width), "", *_table_of_kinds(found, width)]

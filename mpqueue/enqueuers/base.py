@@ -196,6 +196,7 @@ class SequenceEnqueuer(Stoppable):
 
     def __repr__(self) -> str:
         if not self._is_running:
-            return f"<{type(self).__name__} of {type(self.sequence).__name__}, stopped>"
+            state = "stopped" if self._starts else "not started"
+            return f"<{type(self).__name__} of {type(self.sequence).__name__}, {state}>"
         kind = "processes" if self.use_multiprocessing else "threads"
         return f"<{type(self).__name__} of {type(self.sequence).__name__}, running, {self.workers} {kind}>"

@@ -25,8 +25,10 @@ from mpqueue.memory.segment import Segment, largest_segment_bytes
 from mpqueue.memory.slots import FIRST_BYTES, PAGE, Slot, SlotTable, stride_for
 from mpqueue.system.log import warn
 from mpqueue.telemetry.recorder import Recorder
+from mpqueue.telemetry.units import size_text
 
 SPARE_SLOTS = 8
+COSTLY_BYTES = 1 << 28  # to copy them takes some 0.1 s: before that nobody needs to hear of it
 _TRIM_ABOVE_BYTES = 1 << 20
 
 
@@ -55,6 +57,32 @@ class Guard(Protocol):
 
 
 MakeGuard = Callable[[Segment], Guard]
+
+
+class HeldCopies:
+    """The copies that a consumer is given because it holds so many batches: one warning, when they cost something.
+
+    Args:
+        way: How to ask for private copies.
+        is_asked_for: They were asked for: there is no warning.
+    """
+
+    def __init__(self, way: str, *, is_asked_for: bool) -> None:
+        self._way, self._num_bytes, self._has_warned = way, 0, is_asked_for
+
+    def note(self, nbytes: int, num_held: int) -> None:
+        """Count a copy of a consumer that holds so many batches."""
+        self._num_bytes += nbytes
+        if self._has_warned or self._num_bytes < COSTLY_BYTES:
+            return
+        self._has_warned = True
+        warn(
+            f"the consumer holds {num_held} batches, so it gets private copies until it drops some, "
+            f"{size_text(self._num_bytes)} by now: drop batches that you are done with, or say by {self._way} "
+            "that this is what you want",
+            "Seeing what happens",
+            "Memory",
+        )
 
 
 class Ring:
@@ -101,7 +129,7 @@ class Ring:
         self._leases = Leases(self.segment, None if self._guard is None else self._guard.end)
         self._guarded: list[Slot] = []  # without views, and not free yet
         self.recent_bytes = 0
-        self._has_warned = copy
+        self._held_copies = HeldCopies("copy=True", is_asked_for=copy)
 
     def grant(self, worker: int) -> Slot | None:
         """A slot for a worker, or None: all are in use, or there is no memory even for an exception."""
@@ -134,8 +162,7 @@ class Ring:
         if slots.num_leased >= self._max_leased:
             self.collect()
             if slots.num_leased >= self._max_leased:
-                if not self._has_warned:
-                    self._warn_of_copies()
+                self._held_copies.note(nbytes, slots.num_leased)
                 return self.private_copy(slot, nbytes, structure)
         if self._guard is not None:
             self._guard.admit(slot)
@@ -157,14 +184,6 @@ class Ring:
             return base_over(base_over(self.memory, slot.offset, nbytes, None).copy(), 0, nbytes, structure)
         finally:
             self.release(slot)
-
-    def _warn_of_copies(self) -> None:
-        self._has_warned = True
-        warn(
-            f"the consumer holds {self.slots.num_leased} batches, so it gets private copies until it drops some; "
-            "copy=True says that this is what you want",
-            "docs/seeing.md, Memory",
-        )
 
     def release(self, slot: Slot) -> None:
         """A slot that nobody reads any more."""

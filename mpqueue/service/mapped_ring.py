@@ -18,12 +18,11 @@ import numpy as np
 from mpqueue.errors import ServiceError
 from mpqueue.memory.leases import Leases
 from mpqueue.memory.recipes import ReadSpec, base_over
-from mpqueue.memory.ring import SPARE_SLOTS
+from mpqueue.memory.ring import SPARE_SLOTS, HeldCopies
 from mpqueue.memory.segment import ForeignSegment
 from mpqueue.memory.slots import Slot
 from mpqueue.service.records import MAX_RELEASED, CorruptMessage, Offer
 from mpqueue.service.specs import MissingClass, decode_spec
-from mpqueue.system.log import warn
 from mpqueue.telemetry.recorder import Recorder
 from mpqueue.workers.unreadable import LateSpec, unreadable
 
@@ -51,7 +50,8 @@ class MappedRing:
         self._slots = [Slot(number, number * stride) for number in range(len(segment.memory) // stride)]
         self._leases = Leases(segment)
         self._max_leased = 0 if copy else SPARE_SLOTS
-        self.allow_pickle, self._has_warned = allow_pickle, copy
+        self.allow_pickle = allow_pickle
+        self._held_copies = HeldCopies('writable="copy"', is_asked_for=copy)
         self._specs: dict[int, ReadSpec] = {}
         self._latest_turn = 0  # of the batch that was opened last, if there may be views of it
         self.owed: dict[int, None] = {}
@@ -104,8 +104,8 @@ class MappedRing:
         if not recipe.has_views:  # nothing of it stays in the slot
             base = np.frombuffer(memory, np.uint8, nbytes, start)
         elif leases.num_live >= self._max_leased:
-            self._warn_of_copies()
             self.num_copies += 1
+            self._held_copies.note(nbytes, self.num_leased)
             private = base_over(memory, start, header_offset, None).copy()
             base = base_over(private, 0, header_offset, recipe.structure)
         else:
@@ -115,15 +115,6 @@ class MappedRing:
             return read.rebuild(recipe, base)
         except Exception as error:
             raise unreadable(error, partial(read.rebuild, recipe, base)) from error
-
-    def _warn_of_copies(self) -> None:
-        if not self._has_warned:
-            self._has_warned = True
-            warn(
-                f"the consumer holds {self.num_leased} batches, so it gets private copies until it drops some; "
-                'writable="copy" says that this is what you want',
-                "docs/seeing.md, Memory",
-            )
 
     def time_lease(self, slot: int, recorder: Recorder) -> None:
         """Enter the time of the lease of a slot when it ends, if there is one."""

@@ -11,16 +11,31 @@ import sys
 _LEVELS = ("debug", "info", "warning", "error")
 
 
-def warn(text: str, read_on: str = "") -> None:
+# Where a user of a wheel, which has no pages, finds them: in the source archive. It is that of the package's metadata.
+_PAGES = "https://pypi.org/project/mpqueue/#files"
+
+
+def documented(page: str, section: str = "") -> str:
+    """Return where to read on, for a message: whoever has the package can open it.
+
+    Args:
+        page: Title of a page of the documentation.
+        section: Heading in it; empty: all of it.
+    """
+    return f'"{page}"{f", {section}," if section else ""} in the documentation ({_PAGES})'
+
+
+def warn(text: str, page: str = "", section: str = "") -> None:
     """Log a WARNING.
 
     Args:
-        text: What has happened.
-        read_on: The page of the documents, and the section, that says more; empty: there is none.
+        text: What has happened, and what to do.
+        page: Title of the page of the documentation that says more; empty: there is none.
+        section: Heading in it.
     """
     import logging  # most programs have it; the others need it when something happens, and not before
 
-    logging.getLogger("mpqueue").warning("%s", f"{text} [see {read_on}]" if read_on else text)
+    logging.getLogger("mpqueue").warning("%s", f"{text} [see {documented(page, section)}]" if page else text)
 
 
 def debugs() -> bool:
@@ -46,7 +61,7 @@ def show(level: str) -> None:
     import logging
 
     if level.lower() not in _LEVELS:
-        warn(f"MPQUEUE_LOG={level} has no effect: the levels are {', '.join(_LEVELS)}", "docs/seeing.md, Logs")
+        warn(f"MPQUEUE_LOG={level} has no effect: the levels are {', '.join(_LEVELS)}", "Seeing what happens", "Logs")
         return
     logger = logging.getLogger("mpqueue")
     handler = logging.StreamHandler()

@@ -14,6 +14,7 @@ has a thread of its own, which holds no lock, and which the child starts anew.
 import os
 import sys
 import threading
+from collections import Counter
 
 from mpqueue.system.parent_death import THREAD_NAME
 
@@ -31,6 +32,17 @@ def unsafe_threads() -> list[str]:
     tasks = [int(task) for task in os.listdir(_TASKS)]
     names = [_name_of(task) for task in tasks if task != os.getpid()]
     return sorted(name for name in names if name and name not in SAFE_NAMES)
+
+
+def counted(names: list[str]) -> str:
+    """Return names of threads as text: each once, with its count where there are several of it.
+
+    Threads that a library did not name have the name of the process, which says nothing of them.
+    """
+    own = _name_of(os.getpid())
+    told = [f"{name} ({count})" if count > 1 else name for name, count in Counter(names).items() if name != own]
+    num_unnamed = names.count(own)
+    return ", ".join([*told, *([f"{num_unnamed} without a name"] if num_unnamed else [])])
 
 
 def _name_of(task: int) -> str:

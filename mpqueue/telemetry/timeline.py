@@ -163,7 +163,8 @@ class Timeline:
         if self._num_events >= _MOST_EVENTS and not was_full:
             warn(
                 f"the trace {self.path} has {self._num_events:,} events: from now on it gets epochs and deaths only",
-                "docs/seeing.md, Traces",
+                "Seeing what happens",
+                "Traces",
             )
 
     def _write(self, text: str) -> None:
@@ -172,7 +173,7 @@ class Timeline:
         except OSError as error:
             fd, self._fd = self._fd, -1
             descriptors.close(fd)
-            warn(f"the trace {self.path} ends here: {error}", "docs/seeing.md, Traces")
+            warn(f"the trace {self.path} ends here: {error}", "Seeing what happens", "Traces")
 
     def __repr__(self) -> str:
         return f"<timeline in {self.path}, {self._num_events:,} events>"

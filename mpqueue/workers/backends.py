@@ -13,6 +13,7 @@ from mpqueue.control.ledger import Ledger
 from mpqueue.options import BackendName
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.interrupts import let_through
+from mpqueue.system.safe_threads import counted
 from mpqueue.workers.job import Job
 
 
@@ -79,7 +80,8 @@ def _announce_fork(error: BaseException) -> None:
             "and CUDA does not survive a fork"
         ) from error
     others = [thread.name for thread in threading.enumerate() if thread is not threading.current_thread()]
-    threads = f"; these threads of it will not exist there: {', '.join(others)}" if others else ""
+    others = [name for name in others if not name.startswith("mpqueue-")]  # ours are made again where they are needed
+    threads = f"; these threads of it will not exist there: {counted(others)}" if others else ""
     warnings.warn(
         f"{error}. So the workers are forked from this process instead{threads}",
         RuntimeWarning,

@@ -24,7 +24,7 @@ def report_death(leaving: Exit, ticket: Ticket | None) -> None:
         warn(f"worker {worker.number}{pid} is lost: {leaving.lost}")
         return
     why = "" if cause is None or cause is Cause.CLOSED else f"; it was killed, because {cause.value}"
-    warn(f"{died}{pid}{why}", "docs/workers.md, How to see them")
+    warn(f"{died}{pid}{why}", "Worker processes", "How to see them")
 
 
 def report_restart(number: int) -> None:
@@ -34,7 +34,7 @@ def report_restart(number: int) -> None:
 
 def report_launcher_death(exitcode: int | None, num_workers: int) -> None:
     """Warn that the nursery has died, and its workers with it."""
-    warn(f"{WorkerDied(-1, exitcode)}, and its {num_workers} workers with it", "docs/workers.md, How to see them")
+    warn(f"{WorkerDied(-1, exitcode)}, and its {num_workers} workers with it", "Worker processes", "How to see them")
 
 
 def report_start(number: int, skip: int) -> None:
@@ -52,8 +52,9 @@ def report_shortage(ring: Ring, *, is_first: bool) -> None:
     if is_first:
         warn(
             f"memory for batches is short: there is none for another one beside {ring.slots.bytes_reserved():,} bytes. "
-            "Fewer batches are computed ahead from now on",
-            "docs/seeing.md, Memory",
+            "Fewer batches are computed ahead from now on; a smaller max_queue_size or smaller batches need less of it",
+            "Seeing what happens",
+            "Memory",
         )
     report_ring(ring, "a worker waits for memory")
 

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from mpqueue.system import descriptors, hash_seed, open_files, parent_death
 from mpqueue.system.process_name import set_process_name, worker_name
 from mpqueue.system.processes import Birth, reap
-from mpqueue.system.safe_threads import unsafe_threads
+from mpqueue.system.safe_threads import counted, unsafe_threads
 from mpqueue.workers import failures
 from mpqueue.workers import nursery_messages as messages
 from mpqueue.workers.open_handles import files_in
@@ -154,7 +154,7 @@ class _Nursery:
         if not self._has_warned_of_threads:
             self._has_warned_of_threads = True
             text = (
-                f"loading the source started threads ({', '.join(threads)}), "
+                f"loading the source started threads ({counted(threads)}), "
                 "so workers are started as fresh interpreters, which is slower"
             )
             messages.send(self._sock, messages.FromNursery.NOTE, text)

@@ -245,13 +245,37 @@ def test_json_names_what_it_tells_of_a_death(file):
     assert (death["name"], round(death["at_s"], 3)) == ("worker 2 died", 0.07)
 
 
-@pytest.mark.parametrize("part", [[], ["--start", "0.02", "--end", "0.06"]])
-def test_a_picture_is_drawn(file, tmp_path, part):
+@pytest.mark.parametrize(("part", "status"), [([], 1), (["--start", "0.02", "--end", "0.06"], 0)])
+def test_a_picture_is_drawn(file, tmp_path, part, status):
     pytest.importorskip("matplotlib")
     picture = tmp_path / "run.png"
     done = trace(file(EVENTS), "--plot", str(picture), *part)
-    assert (done.returncode, done.stderr) == (1, "")  # there is a death in it
+    assert (done.returncode, done.stderr) == (status, "")  # there is a death in the whole of it
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_part_is_summed_up_alone(file, capsys):
+    """Spans are cut at its ends, and what is before and behind it is not told of."""
+    events = [span(10, "compute 0", 0, 10), span(10, "copy 0", 20, 10), span(10, "compute 1", 40, 60)]
+    events += [event("i", 10, "epoch 0 begins", 5), event("i", 10, "worker 2 died", 70)]
+    path = str(file(events))
+    assert main(["trace", path, "--start", "0.025", "--end", "0.065", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    (shares,) = told["shares"].values()
+    assert shares == {"copy": pytest.approx(5 / 40), "compute": pytest.approx(25 / 40)}
+    assert [told["start_s"], told["duration_s"]] == pytest.approx([0.025, 0.040])
+    assert (told["marks"], told["deaths"]) == ({}, [])
+    assert main(["trace", path, "--start", "0.025", "--end", "9"]) == 1
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert "0.075 s from 0.025 s on" in first
+
+
+@pytest.mark.parametrize("part", [("--start", "5"), ("--start", "-1")], ids=str)
+def test_a_part_that_is_none_is_refused_without_a_picture_too(file, capsys, part):
+    with pytest.raises(SystemExit) as ended:
+        main(["trace", str(file(EVENTS)), *part])
+    assert ended.value.code == 2
+    assert "is not before the end of the part" in capsys.readouterr().err
 
 
 def test_a_picture_that_cannot_be_written_is_told_after_the_summary(file):

@@ -157,12 +157,17 @@ class TestServer:
             ({"a": ["localhost:1"]}, {"task_index": 4}, tf.errors.InternalError, "not defined in job"),
             ({"a": ["localhost:1"]}, {"protocol": "grpc+verbs"}, tf.errors.NotFoundError, "No server factory"),
             ({"a": ["localhost"]}, {}, tf.errors.NotFoundError, "give a host and a port"),
-            ({"a": ["elsewhere:1"]}, {}, tf.errors.UnimplementedError, r"another machine.*see docs/clusters\.md"),
+            (
+                {"a": ["elsewhere:1"]},
+                {},
+                tf.errors.UnimplementedError,
+                r"another machine.*see \"From one machine to a cluster\"",
+            ),
             (
                 {"a": ["localhost:1", "localhost:2"]},
                 {"task_index": 0},
                 tf.errors.UnimplementedError,
-                r"backend=\"ray\": see docs/clusters\.md",
+                r"backend=\"ray\": see \"From one machine to a cluster\" in the documentation",
             ),
         ],
     )

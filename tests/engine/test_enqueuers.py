@@ -197,13 +197,14 @@ def test_the_queue_tells_how_many_batches_are_ready_and_gives_items(deadlock_s):
 
 def test_keras_attributes_are_there():
     one, two = OrderedEnqueuer(Counting()), OrderedEnqueuer(Counting())
+    assert "not started" in repr(two)
     assert isinstance(one.sequence, Counting)
     assert two.uid > one.uid
     with two:
         two.start(3, 5)
         assert two.workers == 3
         two.join_end_of_epoch()
-    assert "stopped" in repr(two)
+    assert repr(two) == "<OrderedEnqueuer of Counting, stopped>"
 
 
 def test_the_length_is_read_again_every_epoch():

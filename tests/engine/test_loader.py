@@ -192,6 +192,7 @@ def test_threads_share_one_iterator_each_batch_goes_to_one_and_the_end_to_all(ba
 
 def test_statistics_stay_after_the_end():
     with Loader(Numbers(4), workers=1) as loader:
+        assert repr(loader) == "<Loader of Numbers, 1 workers (process), not started>"
         list(loader)
     assert loader.statistics().batches == 4
     assert loader.statistics().bytes > 0

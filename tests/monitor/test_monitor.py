@@ -424,7 +424,12 @@ def test_an_answer_without_end_is_cut_off(monkeypatch):
 
 def test_an_asker_that_reads_nothing_holds_up_the_others_for_a_while_only(monkeypatch):
     monkeypatch.setattr("mpqueue.monitor.window._PATIENCE_S", 0.05)
-    window = Window(lambda: {"shown": [], "text": "x" * (1 << 22)})
+
+    def report():
+        monkeypatch.setattr("mpqueue.monitor.window._PATIENCE_S", DEADLOCK_S)  # of those behind it: they may be slow
+        return {"shown": [], "text": "x" * (1 << 22)}
+
+    window = Window(report)
     silent = socket.socket(socket.AF_UNIX)
     try:
         (path,) = places.sockets()

@@ -1,16 +1,24 @@
 """What is told in the logger ``mpqueue``, and how much of it is seen."""
 
+import ast
 import logging
 import os
+import pathlib
+import re
 import subprocess
 import sys
 import textwrap
+import tomllib
 
 import pytest
 from helpers.faults import Numbers
 
+import mpqueue
 from mpqueue import Loader
+from mpqueue.memory import ring
 from mpqueue.system import log
+
+PACKAGE = pathlib.Path(mpqueue.__file__).parent
 
 PROGRAM = """
 import numpy as np, mpqueue
@@ -77,10 +85,57 @@ def test_the_text_of_a_debug_message_is_not_made_for_nobody(monkeypatch):
     assert not log.debugs()
 
 
-def test_copies_are_told_once_with_a_word_on_where_to_read_on(caplog):
+def test_copies_of_a_few_small_batches_are_nobodys_concern(caplog):
+    with caplog.at_level(logging.WARNING, "mpqueue"), Loader(Numbers(30), workers=1) as loader:
+        assert len(list(loader)) == 30
+        assert loader.statistics().copies_held > 0
+    assert caplog.messages == []
+
+
+def test_copies_that_cost_something_are_told_once_with_a_word_on_where_to_read_on(caplog, monkeypatch):
+    monkeypatch.setattr(ring, "COSTLY_BYTES", 20 * 64 * 8)
     with caplog.at_level(logging.WARNING, "mpqueue"), Loader(Numbers(30), workers=1) as loader:
         list(loader)
         list(loader)
     (told,) = caplog.messages
     assert "private copies" in told
-    assert told.endswith("[see docs/seeing.md, Memory]")
+    assert told.endswith(
+        '[see "Seeing what happens", Memory, in the documentation (https://pypi.org/project/mpqueue/#files)]'
+    )
+
+
+def _calls(name, behind):
+    """The constant arguments of all calls of a function in the package, behind so many."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
+                yield [argument.value for argument in node.args[behind:] if isinstance(argument, ast.Constant)]
+
+
+def test_pages_and_sections_that_messages_name_are_there():
+    """By their titles: a wheel has no folder of documents."""
+    headings = {}
+    for page in (PACKAGE.parent / "docs").glob("*.md"):
+        title, *others = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        headings[title] = {"", *others}
+    named = [page for page in (*_calls("documented", 0), *_calls("warn", 1)) if page]
+    assert len(named) >= 5
+    for title, *section in named:
+        assert "".join(section) in headings[title]
+    metadata = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    assert log.documented("x").endswith(f"({metadata['project']['urls']['Source']})")
+
+
+def test_no_message_names_a_file_of_the_documents():
+    """Docstrings may: whoever reads those in an editor has the repository, or knows the pages by their titles."""
+    found = []
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        found += [
+            (path.name, node.value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
+            if re.search(r"\bdocs/|\w\.md\b", node.value)
+        ]
+    assert found == []

@@ -1,5 +1,6 @@
 """``progress=True``: a bar for each epoch, which tells rates, and costs no batch."""
 
+import functools
 import io
 import re
 import signal
@@ -28,13 +29,29 @@ def test_each_epoch_has_a_bar_to_its_end(shown, backend, workers):
         assert [[int(batch[0]) for batch in loader] for _ in range(2)] == [[0, 1, 2, 3, 4]] * 2
     text = shown.getvalue()
     for epoch in range(2):
-        assert re.search(rf"Numbers, epoch {epoch}: 100%.*5/5 .*batches/s.*waits", text)
+        assert re.search(rf"Numbers {epoch}: 100%.*5/5 .*batch/s.*waits", text)
 
 
-def test_the_bar_tells_bytes_ring_and_waits(shown):
-    with Loader(Numbers(5), workers=1, progress=True) as loader:
-        list(loader)
-    assert re.search(r"B/s, ring \d+/\d+, waits \d+ %", shown.getvalue())
+class ALongNameOfASource(Numbers):
+    """It has many batches, and large ones."""
+
+    def __init__(self):
+        super().__init__(100_000)
+
+
+def test_at_80_columns_the_bar_shows_how_far_it_is(monkeypatch):
+    """The longest texts that there are: a name, numbers of five digits, hours, a rate, a share."""
+    plain = progress.bar_class()
+    monkeypatch.setattr(progress, "bar_class", lambda: functools.partial(plain, file=io.StringIO(), ncols=80))
+    with Loader(ALongNameOfASource(), workers=1, progress=True) as loader:
+        next(iter(loader))
+        bar = loader._engine._bar._bar
+        bar.set_postfix_str("waits 100 %")
+        meter = bar.format_meter(**bar.format_dict | {"n": 98_765, "elapsed": 7200.0, "rate": None})
+    assert len(meter) == 80
+    drawn = re.search(r"\|(.*)\|", meter).group(1)
+    assert len(drawn) >= 10
+    assert meter.startswith("ALongNameOfA 0:  99%|")
 
 
 def test_an_enqueuer_has_a_bar_too(shown):
@@ -43,7 +60,7 @@ def test_an_enqueuer_has_a_bar_too(shown):
     batches = enqueuer.get()
     assert [int(next(batches)[0]) for _ in range(6)] == [0, 1, 2] * 2
     enqueuer.stop()
-    assert "Numbers, epoch 1" in shown.getvalue()
+    assert "Numbers 1:" in shown.getvalue()
 
 
 @pytest.mark.parametrize("workers", [1, 0])
@@ -62,7 +79,7 @@ def test_a_generator_has_a_bar_without_an_end(shown):
 
     with Loader(stream, workers=1, progress=True) as loader:
         assert list(loader) == [0, 1, 2, 3]
-    assert "4 batches" in shown.getvalue()
+    assert re.search(r"stream 0: 4 \[|function 0: 4 \[", shown.getvalue())
 
 
 def test_without_it_nothing_stands_around_next():

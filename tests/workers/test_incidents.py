@@ -70,7 +70,8 @@ def test_the_death_of_a_nursery_is_one_warning_and_each_worker_that_is_started_a
     assert restarts == ["worker 0 was started again", "worker 1 was started again"]
 
 
-def test_that_batches_are_copied_because_too_many_are_held_is_one_warning(warnings):
+def test_that_batches_are_copied_because_too_many_are_held_is_one_warning(warnings, monkeypatch):
+    monkeypatch.setattr("mpqueue.memory.ring.COSTLY_BYTES", 1 << 10)
     with Loader(Numbers(40), workers=1) as loader:
         assert len(list(loader)) == 40
         assert len(list(loader)) == 40

@@ -50,6 +50,46 @@ def test_beside_any_other_thread_they_are_not_and_a_warning_names_it():
         assert are_interpreters_of_their_own(WithThread("a-stranger")) == {True}
 
 
+class WithPool(WithThread):
+    """Unpickling it leaves the threads of a library that gives them no name, and two with one."""
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        with open("/proc/self/comm") as file:
+            own = file.read().rstrip("\n")
+        for name in (own, own, own, "pool", "pool"):
+            super().__setstate__({"name": name})
+
+
+def test_threads_of_one_name_are_counted_and_the_nurserys_own_name_is_none_of_theirs():
+    with pytest.warns(RuntimeWarning, match=r"started threads \(pool \(2\), 3 without a name\), so workers"):
+        assert are_interpreters_of_their_own(WithPool("")) == {True}
+
+
+class Unpicklable(WithThread):
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def __getitem__(self, index):
+        return np.array([False])
+
+
+def test_before_a_fork_of_the_trainer_the_users_own_threads_are_named_and_counted():
+    """What has ended with the fork of ours is made anew where it is needed."""
+    release = threading.Event()
+    names = ["reader", "reader", "writer", "mpqueue-monitor"]
+    threads = [threading.Thread(target=release.wait, name=name) for name in names]
+    try:
+        for thread in threads:
+            thread.start()
+        with pytest.warns(RuntimeWarning, match=r"will not exist there: .*reader \(2\), writer$"):
+            are_interpreters_of_their_own(Unpicklable())
+    finally:
+        release.set()
+        for thread in threads:
+            thread.join()
+
+
 def test_the_main_thread_is_no_other_thread_whatever_its_name():
     read_end, write_end = os.pipe()
     pid = os.fork()

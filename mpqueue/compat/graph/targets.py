@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from mpqueue.control.queue_address import QueueHome
 from mpqueue.errors import NotFoundError, ServiceError, UnavailableError, UnimplementedError
+from mpqueue.system.log import documented
 
 WAIT_S: Final = 30.0
 _SCHEME: Final = "grpc://"
@@ -62,6 +63,6 @@ def server_name(address: str) -> str:
             None,
             None,
             f"{address} is on another machine, and a server here serves the programs of its own. For workers on "
-            'several machines there is backend="ray": see docs/clusters.md',
+            f'several machines there is backend="ray": see {documented("From one machine to a cluster")}',
         )
     return f"grpc-{int(port)}"

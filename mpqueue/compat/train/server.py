@@ -10,6 +10,7 @@ from mpqueue.compat.functions.declare import public_class
 from mpqueue.compat.graph.targets import server_name
 from mpqueue.compat.train.cluster import ClusterSpec, ServerDef
 from mpqueue.errors import InternalError, NotFoundError, ServiceError, UnimplementedError, UnknownError
+from mpqueue.system.log import documented
 
 if TYPE_CHECKING:
     from mpqueue.service.queue_server import QueueServer
@@ -160,7 +161,8 @@ def _address(server_def: ServerDef) -> str:
             None,
             None,
             f"a cluster of {len(others)} tasks ({', '.join(others)}): a server here is the only one of its cluster, "
-            'for all programs of its machine. For workers on several there is backend="ray": see docs/clusters.md',
+            'for all programs of its machine. For workers on several there is backend="ray": see '
+            f"{documented('From one machine to a cluster')}",
         )
     return tasks[server_def.task_index]
 
