@@ -1,5 +1,6 @@
 """The forms in which an enqueuer is made: Keras 2's, Keras 3's, and what a `Sequence` says of itself."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,4 +61,34 @@ def own_of(sequence: Any) -> dict[str, Any]:
     """Return what a `Sequence` was given for those who run it, by the names of an enqueuer's arguments."""
     if not isinstance(sequence, Sequence):  # the attributes of others may mean something else
         return {}
-    return {name: getattr(sequence, name) for name in _KERAS_3[:3] if getattr(sequence, name, None) is not None}
+    return {name: getattr(sequence, name) for name in _KERAS_3[:3] if _is_given(sequence, name)}
+
+
+def _is_given(sequence: Sequence, name: str) -> bool:
+    if inspect.getattr_static(sequence, name) is not vars(Sequence)[name]:
+        return getattr(sequence, name) is not None
+    return hasattr(super(Sequence, sequence), name)  # it is a PyDataset, too, which has Keras's
+
+
+def by_old_names(given: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments by their names of today, where they may have come by those of Keras 1 and 2.0.
+
+    Args:
+        given: By their names of today; None where one was not given.
+        old: By their old names; None where one was not given.
+
+    Raises:
+        TypeError: One was given under both.
+    """
+    found = dict(given)
+    for name, value in old.items():
+        if value is None:
+            continue
+        today = _TODAY[name]
+        if given[today] is not None:
+            raise TypeError(f"{name}={value!r} and {today}={given[today]!r} mean the same: give one of them")
+        found[today] = value
+    return found
+
+
+_TODAY = {"pickle_safe": "use_multiprocessing", "nb_worker": "workers", "max_q_size": "max_queue_size"}

@@ -241,6 +241,12 @@ def check_flags(**flags: Any) -> None:
             raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
+def check_wait_time(wait_time: Any) -> None:
+    """Raise a `TypeError` for what is no ``wait_time`` of an old Keras, and stands in its place by mistake."""
+    if wait_time is not None and (isinstance(wait_time, bool) or not isinstance(wait_time, Real)):
+        raise TypeError(f"wait_time, which has no effect here, is a number of seconds or None, got {wait_time!r}")
+
+
 _TORCH_NAMES = {
     "num_workers": "workers",
     "collate_fn": "collate",

@@ -4,6 +4,25 @@ from collections.abc import Iterator
 from typing import Any
 
 
+class _Default:
+    """A class attribute that says what a `Sequence` says of itself until it is told; another base class says it first.
+
+    Args:
+        value: What is said.
+    """
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.owner, self.name = owner, name
+
+    def __get__(self, sequence: Any, kind: type) -> Any:
+        if sequence is None:
+            return self._value
+        return getattr(super(self.owner, sequence), self.name, self._value)  # Keras's, of one that is a PyDataset, too
+
+
 class Sequence:
     """Base class of datasets that give complete batches by their index.
 
@@ -28,17 +47,20 @@ class Sequence:
             assert [len(x) for x, y in Squares()] == [32] * 10
 
     Args:
-        workers: How many, for an enqueuer or `mpqueue.keras.accelerate` that gets no other number.
-        use_multiprocessing: Worker processes instead of threads, for one that gets neither.
-        max_queue_size: Batches computed ahead, for one that gets no other number.
+        workers: How many, for an enqueuer or `mpqueue.keras.accelerate` that gets no other number. The attribute is 1
+            where none was given, which binds nobody; so it is where a subclass never calls this constructor.
+        use_multiprocessing: Worker processes instead of threads, for one that gets neither. The attribute is False
+            where it was not given.
+        max_queue_size: Batches computed ahead, for one that gets no other number. The attribute is 10 where none was
+            given.
 
     Follows: ``tf.keras.utils.Sequence``, and Keras 3's ``PyDataset``.
     """
 
-    # Set only where they are given: a class that is a `PyDataset`, too, has Keras's own.
-    workers: int
-    use_multiprocessing: bool
-    max_queue_size: int
+    # Set only where they are given, so that `mpqueue.forms.own_of` knows.
+    workers: Any = _Default(1)
+    use_multiprocessing: Any = _Default(False)
+    max_queue_size: Any = _Default(10)
 
     def __init__(
         self, workers: int | None = None, use_multiprocessing: bool | None = None, max_queue_size: int | None = None

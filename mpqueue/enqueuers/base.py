@@ -15,9 +15,9 @@ from mpqueue.control.seeds import fresh_seed
 from mpqueue.coordination.members import Stoppable
 from mpqueue.engine import Engine
 from mpqueue.errors import MPQueueError
-from mpqueue.forms import backend_of
+from mpqueue.forms import backend_of, by_old_names
 from mpqueue.iterators import EnqueuerQueue
-from mpqueue.options import BackendName, Options, check_counts, check_flags
+from mpqueue.options import BackendName, Options, check_counts, check_flags, check_wait_time
 from mpqueue.stats import Statistics
 from mpqueue.workers.job import Job
 
@@ -93,7 +93,15 @@ class SequenceEnqueuer(Stoppable):
         chosen = backend_of(backend, use_multiprocessing=bool(self.use_multiprocessing), options=self._options)
         self.use_multiprocessing, self._is_on_cluster = chosen != "thread", chosen == "ray"
 
-    def start(self, workers: int | None = None, max_queue_size: int | None = None) -> None:
+    def start(
+        self,
+        workers: int | None = None,
+        max_queue_size: int | None = None,
+        wait_time: float | None = None,
+        *,
+        nb_worker: int | None = None,
+        max_q_size: int | None = None,
+    ) -> None:
         """Start the workers.
 
         Args:
@@ -101,18 +109,25 @@ class SequenceEnqueuer(Stoppable):
                 CPUs, and each costs about 12 MB; 0: no workers, `get` computes the batches in the caller.
             max_queue_size: Batches computed ahead, those at work included; None: the constructor's number, else 10.
                 More rides out slow batches, fewer saves memory; 0: unbounded (threads only).
+            wait_time: Of no effect, as nothing here sleeps between two looks; Keras 1 and 2.0 had it.
+            nb_worker: The name of ``workers`` in Keras 1.
+            max_q_size: The name of ``max_queue_size`` in Keras 1 and 2.0.
 
         Raises:
             RuntimeError: It runs already.
-            TypeError: The source cannot be sent to processes, and an explicit ``start_method`` asked for that.
+            TypeError: A number was given under both of its names; or the source cannot be sent to processes, and an
+                explicit ``start_method`` asked for that.
             ValueError: Impossible numbers, or a source without batches.
             OSError: There are not enough processes, descriptors or memory.
         """
-        backend = self._backend
+        check_wait_time(wait_time)
+        given = by_old_names(
+            {"workers": workers, "max_queue_size": max_queue_size}, {"nb_worker": nb_worker, "max_q_size": max_q_size}
+        )
+        backend, asked = self._backend, (given["workers"], given["max_queue_size"])
+        own_workers, own_size = self._counts
         workers, max_queue_size = check_counts(
-            self._counts[0] if workers is None else workers,
-            self._counts[1] if max_queue_size is None else max_queue_size,
-            backend,
+            own_workers if asked[0] is None else asked[0], own_size if asked[1] is None else asked[1], backend
         )
         with self._lock:
             if self._is_running:

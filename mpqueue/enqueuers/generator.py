@@ -7,8 +7,9 @@ from typing import Any
 from mpqueue.control.progress import Place
 from mpqueue.engine import stream_schedule
 from mpqueue.enqueuers.base import SequenceEnqueuer
+from mpqueue.forms import by_old_names
 from mpqueue.iterators import BatchIterator
-from mpqueue.options import DEFAULT_START_METHOD, BackendName, Options, StartMethod
+from mpqueue.options import DEFAULT_START_METHOD, BackendName, Options, StartMethod, check_wait_time
 from mpqueue.sources import check_stream
 
 
@@ -37,7 +38,10 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         generator: An iterator, or a callable that returns one.
         use_multiprocessing: Worker processes instead of threads. Generator objects cannot be pickled: they are
             inherited by fork, and an element that a killed worker computed cannot be computed again.
-        random_seed: As ``seed``, under Keras's name.
+        random_seed: As ``seed``, under Keras's name; a float is taken for ``wait_time``, which Keras 2.0 to 2.2 have in
+            this place.
+        pickle_safe: The name of ``use_multiprocessing`` in Keras 1 and 2.0.
+        wait_time: Of no effect, as nothing here sleeps between two looks; Keras 2.0 had it.
         backend: "process", "thread", or "ray": processes on the nodes of a Ray cluster; None: as
             ``use_multiprocessing`` says.
         seed: Shuffled orders and the random numbers of each batch follow from (seed, epoch, index), for any number of
@@ -73,9 +77,11 @@ class GeneratorEnqueuer(SequenceEnqueuer):
     def __init__(
         self,
         generator: Any,
-        use_multiprocessing: bool = False,
-        random_seed: int | None = None,
+        use_multiprocessing: bool | None = None,
+        random_seed: int | float | None = None,  # noqa: PYI041 - a float is another argument
         *,
+        pickle_safe: bool | None = None,
+        wait_time: float | None = None,
         backend: BackendName | None = None,
         seed: int | None = None,
         ordered: bool = True,
@@ -90,11 +96,15 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         monitor: bool = False,
         ray_options: Mapping[str, Any] | None = None,
     ) -> None:
+        check_wait_time(wait_time)
+        if isinstance(random_seed, float):  # Keras 2.0's wait_time by its place
+            random_seed = None
         if seed is not None and random_seed is not None and seed != random_seed:
             raise ValueError(f"random_seed={random_seed} and seed={seed} mean the same: give one of them")
         seed = seed if random_seed is None else random_seed
         options = Options.of(locals())
-        super().__init__(generator, use_multiprocessing)
+        given = by_old_names({"use_multiprocessing": use_multiprocessing}, {"pickle_safe": pickle_safe})
+        super().__init__(generator, given["use_multiprocessing"] or False)
         check_stream(generator)
         self.random_seed, self._options = random_seed, options
         self._choose(backend)

@@ -9,9 +9,17 @@ from mpqueue.control.progress import Place
 from mpqueue.control.schedule import EpochSchedule
 from mpqueue.engine import epoch_schedule
 from mpqueue.enqueuers.base import MAX_QUEUE_SIZE, WORKERS, SequenceEnqueuer
-from mpqueue.forms import own_of, taken_by_name
+from mpqueue.forms import by_old_names, own_of, taken_by_name
 from mpqueue.iterators import BatchIterator
-from mpqueue.options import DEFAULT_START_METHOD, BackendName, Options, StartMethod, check_counts, check_flags
+from mpqueue.options import (
+    DEFAULT_START_METHOD,
+    BackendName,
+    Options,
+    StartMethod,
+    check_counts,
+    check_flags,
+    check_wait_time,
+)
 from mpqueue.sources import check_sequence, epoch_end_of
 
 
@@ -50,6 +58,8 @@ class OrderedEnqueuer(SequenceEnqueuer):
         max_queue_size: Batches computed ahead, if `start` gets no other number; None: the sequence's own number,
             else 10.
         shuffle: A new order for every epoch.
+        pickle_safe: The name of ``use_multiprocessing`` in Keras 1 and 2.0.
+        wait_time: Of no effect, as nothing here sleeps between two looks; Keras 2.0 had it.
         backend: "process", "thread", or "ray": processes on the nodes of a Ray cluster; None: as
             ``use_multiprocessing`` says.
         seed: Shuffled orders and the random numbers of each batch follow from (seed, epoch, index), for any number of
@@ -90,6 +100,8 @@ class OrderedEnqueuer(SequenceEnqueuer):
         use_multiprocessing: bool | None = None,
         max_queue_size: int | None = None,
         shuffle: bool | None = None,
+        pickle_safe: bool | None = None,
+        wait_time: float | None = None,
         backend: BackendName | None = None,
         seed: int | None = None,
         ordered: bool = True,
@@ -104,7 +116,9 @@ class OrderedEnqueuer(SequenceEnqueuer):
         monitor: bool = False,
         ray_options: Mapping[str, Any] | None = None,
     ) -> None:
-        options, given = Options.of(locals()), taken_by_name(positional, locals())
+        check_wait_time(wait_time)
+        options, named = Options.of(locals()), by_old_names(locals(), {"pickle_safe": pickle_safe})
+        given = taken_by_name(positional, named)
         chosen = {"use_multiprocessing": False, "shuffle": False} | own_of(sequence) | given
         check_flags(shuffle=chosen["shuffle"])
         super().__init__(sequence, chosen["use_multiprocessing"])

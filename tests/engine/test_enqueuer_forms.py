@@ -129,3 +129,68 @@ def test_a_form_that_is_neither_is_a_type_error_that_says_so(make, text):
 def test_impossible_numbers_are_refused_by_the_constructor(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         OrderedEnqueuer(Who(), **options)
+
+
+def test_a_sequence_says_what_keras_says_of_one_that_was_told_nothing():
+    class Forgetful(Who):
+        def __init__(self):
+            """Without a call of the base class's."""
+
+    for sequence in (Who(), Forgetful()):
+        assert (sequence.workers, sequence.use_multiprocessing, sequence.max_queue_size) == (1, False, 10)
+    sequence.workers = 2
+    assert sequence.workers == 2
+    assert taken(OrderedEnqueuer(sequence)) == (2, "thread")
+
+
+def test_what_a_subclass_says_of_all_of_its_kind_counts_as_given():
+    class Two(Who):
+        workers = 2
+
+    assert taken(OrderedEnqueuer(Two())) == (2, "thread")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: OrderedEnqueuer(Who(), True, wait_time=0.05),
+        lambda: OrderedEnqueuer(Who(), pickle_safe=True),
+        lambda: OrderedEnqueuer(Who(workers=3), 2, pickle_safe=True),
+    ],
+)
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [((2, 5, 0.05), {}), ((2,), {"max_q_size": 5, "wait_time": 0.05}), ((), {"nb_worker": 2, "max_q_size": 5})],
+    ids=["by place", "Keras 2.0", "Keras 1"],
+)
+def test_the_arguments_of_keras_1_and_2_0_mean_what_they_meant(make, args, kwargs):
+    enqueuer = make()
+    assert taken(enqueuer, *args, **kwargs) == (2, "process")
+
+
+def _one():
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "seed"),
+    [
+        ((True,), {"wait_time": 0.05, "random_seed": 3}, 3),
+        ((), {"pickle_safe": True, "seed": 3}, 3),
+        ((True, 0.05), {"seed": 3}, 3),
+        ((True, 3), {}, 3),
+    ],
+)
+def test_a_generator_enqueuer_takes_them_too(args, kwargs, seed):
+    enqueuer = GeneratorEnqueuer(_one, *args, **kwargs)
+    assert enqueuer.use_multiprocessing is True
+    assert enqueuer._options.seed == seed
+
+
+def test_a_number_under_both_of_its_names_is_refused():
+    with pytest.raises(TypeError, match="max_q_size=3 and max_queue_size=2 mean the same"):
+        OrderedEnqueuer(Who()).start(max_queue_size=2, max_q_size=3)
+    with pytest.raises(TypeError, match="pickle_safe=True and use_multiprocessing=False mean the same"):
+        GeneratorEnqueuer(_one, False, pickle_safe=True)
+    with pytest.raises(TypeError, match="wait_time, which has no effect here, is a number of seconds or None, got 'x'"):
+        OrderedEnqueuer(Who(), wait_time="x")
