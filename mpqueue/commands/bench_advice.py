@@ -12,7 +12,7 @@ second one is about what holds the rate down then, the first of these that is tr
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from mpqueue.commands.bench_measure import Measured, Setting
@@ -42,6 +42,10 @@ _OF_SOURCE = (
     "the source computes for {ms:,.3g} ms per batch{where}, and only a cheaper one helps: half of that is up to 2 "
     "times the rate"
 )
+_OF_DRAWS = (
+    "But the source draws from {drawn}, which all threads share and nobody seeds there, so that a run cannot be "
+    "repeated: draw from mpqueue.rng(), or use processes (--only process measures these alone)."
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Results:
         copied_per_s: Bytes that one thread of the machine copies in a second.
         num_cpus: CPUs that may be used.
         step_s: Seconds that the training step takes for a batch, None: not told.
+        drawn: The generators, shared by all threads of a process, that the source has drawn from.
     """
 
     measured: Sequence[Measured]
@@ -65,6 +70,7 @@ class Results:
     copied_per_s: float
     num_cpus: int
     step_s: float | None = None
+    drawn: tuple[str, ...] = ()
 
     @property
     def best(self) -> Measured:
@@ -96,7 +102,14 @@ class Advice:
 
 
 def advise(results: Results) -> Advice:
-    """Return what to change, by the measurements."""
+    """Return what to change, by the measurements; with what threads would do to the source's random numbers."""
+    advice = _advise(results)
+    if advice.setting.backend != "thread" or not results.drawn:
+        return advice
+    return replace(advice, sentence=f"{advice.sentence} {_OF_DRAWS.format(drawn=' and '.join(results.drawn))}")
+
+
+def _advise(results: Results) -> Advice:
     now = results.of(results.present) or results.measured[0]
     if results.step_s is not None:
         found = _enough(results, results.step_s)

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from mpqueue.control.shared_draws import SharedDraws
 from mpqueue.loader import Loader
 from mpqueue.memory.layout import flatten
 from mpqueue.stats import Statistics
@@ -79,11 +80,12 @@ class Measured:
 
 
 class Batch(NamedTuple):
-    """One batch of a source: itself, a private copy, and the size and kind of its arrays."""
+    """One batch of a source: itself, a private copy; the size and kind of its arrays; the generators it drew from."""
 
     value: Any
     nbytes: int
     arrays: tuple[str, ...]
+    drawn: tuple[str, ...] = ()
 
 
 class Replay:
@@ -107,10 +109,14 @@ def first_batch(source: Any, options: dict[str, Any]) -> Batch:
         Exception: What it raised.
     """
     with Loader(source, workers=0, copy=True, **options) as loader:
+        before = SharedDraws()
         value = next(_endless(loader))
+        drawn = before.drawn()
     arrays: list[np.ndarray[Any, Any]] = []
     flatten(value, arrays, [])
-    return Batch(value, sum(array.nbytes for array in arrays), tuple(f"{a.shape} {a.dtype}" for a in arrays))
+    return Batch(
+        value, sum(array.nbytes for array in arrays), tuple(f"{a.shape} {a.dtype}" for a in arrays), tuple(drawn)
+    )
 
 
 def measure(source: Any, setting: Setting, seconds: float, options: dict[str, Any]) -> Measured:

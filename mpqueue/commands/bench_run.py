@@ -45,7 +45,7 @@ def explore(
     ideal = _ideal(batch, knee(measured).setting, options.seconds, tell)
     tell("")
     step_s = None if options.step_ms is None else options.step_ms / 1000
-    return Results(measured, present, ideal, batch.nbytes, copy_rate(), num_cpus(), step_s)
+    return Results(measured, present, ideal, batch.nbytes, copy_rate(), num_cpus(), step_s, batch.drawn)
 
 
 def _most(alone: Measured) -> int:

@@ -21,15 +21,20 @@ class SharedDraws:
     def __init__(self) -> None:
         self._states = _states()
 
+    def drawn(self) -> list[str]:
+        """Return the names of those from which numbers were drawn since."""
+        return [name for name, state in _states().items() if state != self._states.get(name, state)]
+
     def tell(self) -> None:
         """The first batch was computed: say which of them were drawn from."""
-        drawn = [name for name, state in _states().items() if state != self._states.get(name, state)]
+        drawn = self.drawn()
         if drawn:
             log.warn(
                 f"{' and '.join(drawn)} drew numbers while a thread computed the first batch; the threads of this "
                 "process share them, so that the given seed does not make these numbers reproducible. Draw from "
                 'mpqueue.rng(), or use worker processes (backend="process", use_multiprocessing=True)',
-                "docs/reproducibility.md, Random numbers",
+                "Randomness and resume",
+                "Random numbers",
             )
 
 

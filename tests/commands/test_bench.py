@@ -1,14 +1,17 @@
 """``mpqueue bench``: the search for the number of workers, the advice, and the command with a real source."""
 
 import json
+import random
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import mpqueue
 from mpqueue.__main__ import main
 from mpqueue.commands import bench_measure, bench_plot, bench_search
 from mpqueue.commands.bench_advice import Results, advise
@@ -109,6 +112,38 @@ def test_workers_that_are_enough_already_are_kept():
 def test_workers_that_are_too_many_are_told():
     advice = advise(results(one(0, 25.0), one(1, 50.0), one(2, 50.0)))
     assert advice.sentence.startswith("Use workers=1: 50 batches/s, as much as 2 processes give; ")
+
+
+@pytest.mark.parametrize("step_s", [None, 0.5], ids=["without a step", "with a step"])
+def test_threads_are_advised_with_a_word_on_what_the_source_draws(step_s):
+    """Of processes there is none: their numbers are seeded."""
+    for backend, is_told in (("thread", True), ("process", False)):
+        drawn = ("numpy.random", "Python's random")
+        found = replace(results(one(0, 10), one(2, 20, backend=backend), step_s=step_s), drawn=drawn)
+        sentence = advise(found).sentence
+        assert ("draws from numpy.random and Python's random, which all threads share" in sentence) is is_told
+        assert ("mpqueue.rng()" in sentence) is is_told
+        assert "mpqueue.rng()" not in advise(replace(found, drawn=())).sentence
+
+
+class Draws:
+    def __init__(self, draw):
+        self._draw = draw
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return np.full(3, self._draw())
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_size": 2, "shuffle": True}], ids=str)
+@pytest.mark.parametrize(
+    ("draw", "names"),
+    [(random.random, ("Python's random",)), (np.random.rand, ("numpy.random",)), (lambda: mpqueue.rng().random(), ())],
+)
+def test_generators_that_the_source_draws_from_are_seen(draw, names, options):
+    assert bench_measure.first_batch(Draws(draw), options).drawn == names
 
 
 def test_threads_are_advised_with_their_backend():
