@@ -15,6 +15,7 @@ From the ground up; a module imports only from its own line and the lines above 
     worker_main.py         the life of a worker process
     job.py                 what a backend is to run, and how
     open_handles.py        files and databases that a source holds open
+    left_inside.py         iterators in which threads of a stopped enqueuer are still at work
     threads.py             the backend of threads
     inline.py              the backend without workers
     stand_ins.py           what stands in a worker for Keras's PyDataset

@@ -14,7 +14,7 @@ from mpqueue.control.torch_numbers import TorchNumbers
 from mpqueue.stats import Statistics, summed, workers_of
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
-from mpqueue.workers import context
+from mpqueue.workers import context, left_inside
 from mpqueue.workers.job import Job
 from mpqueue.workers.kept_generators import KeptGenerators
 from mpqueue.workers.runner import BeginBatch, StreamEnd
@@ -45,6 +45,7 @@ class InlineBackend:
         )  # fmt: skip
         self._tickets: deque[Ticket] = deque()
         self._init = job.options.worker_init
+        self._awaits_others = ledger.is_stream  # threads of another start, before the first element
         self._recorder = job.recorder
         (self._tally,) = job.recorder.expect(1)
         self._stages: Stages | None = Stages()  # of the next batch, if it is to be timed
@@ -64,6 +65,10 @@ class InlineBackend:
         if not block or not self._tickets:
             return
         started, ledger = clock_ns(), self._ledger
+        if self._awaits_others:
+            ledger.is_waiting = True
+            left_inside.await_end(self._job.source)
+            ledger.is_waiting = self._awaits_others = False
         ledger.is_waiting = not ledger.is_stream  # an item is computed again after an interrupt; an element is gone
         outcome = self._initialise() or self._compute(self._tickets[0])
         ledger.is_waiting = False

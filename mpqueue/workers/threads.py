@@ -1,7 +1,8 @@
 """The backend of worker threads.
 
 Threads take tickets under the pipeline's lock and compute outside of it. They are daemons, and nobody waits for an
-item at work: a `stop` lets the idle ones end and leaves the others to end after their item. One that takes longer than
+item at work: a `stop` lets the idle ones end and leaves the others to end after their item (another start that runs
+the same generator object waits for them: `left_inside`). One that takes longer than
 `batch_timeout` is left alone for good, with whatever it is at, and another takes its place. They work on the caller's
 own source, and draw from the global random generators that all threads share: only `mpqueue.rng()` is reproducible
 here.
@@ -29,7 +30,7 @@ from mpqueue.errors import BatchTimeout, StopTimeout
 from mpqueue.stats import Statistics, summed, workers_of
 from mpqueue.system.interrupts import let_through
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
-from mpqueue.workers import context, failures
+from mpqueue.workers import context, failures, left_inside
 from mpqueue.workers.job import Job
 from mpqueue.workers.runner import StreamEnd
 from mpqueue.workers.sample_runner import AnyRunner, make_runner
@@ -58,7 +59,8 @@ class ThreadBackend:
         self._consumers: dict[threading.Lock, int] = {}  # of those in `wait`: what wakes one, and its ticket
         self._dealt: deque[Ticket] = deque()
         self._is_stopped = False
-        has_lanes = ledger.is_stream and callable(job.source)  # all threads share an iterator
+        has_lanes = ledger.is_stream and callable(job.source)
+        self._shares_iterator = ledger.is_stream and not has_lanes  # all threads do
         self._lanes: list[deque[Ticket]] = [deque() for _ in range(job.workers)] if has_lanes else []
         self._working: dict[int, tuple[Ticket, float]] = {}  # by worker: its ticket, since when
         self._busy: set[threading.Thread] = set()  # in user code
@@ -75,8 +77,7 @@ class ThreadBackend:
         Raises:
             OSError: There are not enough of them.
         """
-        is_shared = self._ledger.is_stream and not self._lanes
-        shared = self._make_runner(0) if is_shared else None
+        shared = self._make_runner(0) if self._shares_iterator else None
         for worker in range(self._job.workers):
             self._begin(shared or self._make_runner(worker), worker)
         with self._condition:
@@ -225,6 +226,9 @@ class ThreadBackend:
         with self._condition:
             self._is_stopped = True
             busy = set(self._busy)
+            if self._shares_iterator:
+                for thread in busy:
+                    left_inside.leave(thread, self._job.source)
             self._condition.notify_all()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         for thread in self._threads.values():
@@ -240,6 +244,12 @@ class ThreadBackend:
         return summed(workers_of(self._job.recorder))
 
     def _run(self, worker: int, runner: AnyRunner) -> None:
+        try:
+            self._serve(worker, runner)
+        finally:
+            left_inside.end(threading.current_thread())
+
+    def _serve(self, worker: int, runner: AnyRunner) -> None:
         broken, time_at, done = None, 0, clock_ns()
         tally = self._tallies[worker]
         ticket, is_new = self._await_ticket(worker), True
@@ -247,6 +257,10 @@ class ThreadBackend:
             waited_ns, started = clock_ns() - done, clock_ns()
             if is_new:  # not before there is a ticket: what hangs is found by the time that its ticket takes
                 is_new, broken = False, self._initialise(worker)
+                if self._shares_iterator:
+                    left_inside.await_end(self._job.source)
+                    if self._is_stopped:
+                        return  # and takes no element of it
             stages = Stages() if started >= time_at else None  # see mpqueue.telemetry.recorder
             outcome = self._compute(runner, worker, ticket, stages) if broken is None else Result.failed(broken)
             done = clock_ns()

@@ -1,5 +1,7 @@
 """A stop ends generators that block, never end, or raise when they are closed."""
 
+import threading
+
 import pytest
 from helpers.faults import Numbers, numbers
 from helpers.gates import Gate, pass_gate
@@ -53,3 +55,65 @@ def test_an_infinite_generator_ends_with_its_stop_whatever_its_close_does(stream
         assert numbers(iter(loader), 30) == list(range(30))
         loader.stop()
         assert numbers(iter(loader), 3) == [0, 1, 2]
+
+
+class Slow:
+    """An iterator whose every element from the second on waits at a gate, and that no two threads may ask at once."""
+
+    def __init__(self, gate):
+        self._elements = self._make(gate.address)
+
+    @staticmethod
+    def _make(address):
+        yield Numbers()[0]
+        for number in range(1, 8):
+            pass_gate(address)
+            yield Numbers()[number]
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self._elements)
+
+
+@pytest.mark.parametrize("workers", [1, 0])
+@pytest.mark.parametrize("make", [lambda gate: Slow(gate)._elements, Slow])
+def test_another_start_waits_for_the_thread_that_a_stop_has_left_in_the_generator(make, workers):
+    with Gate() as gate:
+        source = make(gate)
+        enqueuer, other = GeneratorEnqueuer(source), GeneratorEnqueuer(source)
+        enqueuer.start(1)
+        assert numbers(enqueuer.get(), 1) == [0]
+        left = gate.arrival()
+        enqueuer.stop()
+        other.start(workers)
+        found = []
+        reader = threading.Thread(target=lambda: found.extend(numbers(other.get(), 1)))
+        reader.start()
+        left.let_go()  # the thread that was left there takes the second element along
+        gate.arrival().let_go()
+        reader.join()
+        assert found == [2]
+        if workers:
+            gate.arrival().let_go()
+        other.stop()
+
+
+def test_a_start_that_is_stopped_while_it_waits_for_such_a_thread_takes_no_element():
+    with Gate() as gate:
+        source = Slow(gate)
+        enqueuer = GeneratorEnqueuer(source)
+        enqueuer.start(1)
+        assert numbers(enqueuer.get(), 1) == [0]
+        left = gate.arrival()
+        enqueuer.stop()
+        for _ in range(3):
+            enqueuer.start(1)
+            enqueuer.stop()
+        left.let_go()
+        enqueuer.start(1)
+        gate.arrival().let_go()
+        assert numbers(enqueuer.get(), 1) == [2]
+        gate.arrival().let_go()
+        enqueuer.stop()
