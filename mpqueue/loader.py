@@ -32,7 +32,7 @@ from mpqueue.options import (
     shows_options,
 )
 from mpqueue.orders import Order, lanes_of
-from mpqueue.sources import TWO_WAYS_OUT, check_replicable, epoch_end_of
+from mpqueue.sources import asked_of, check_replicable, epoch_end_of, ways_out_of
 from mpqueue.stats import Statistics
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.cpus import num_cpus
@@ -280,10 +280,9 @@ class Loader(Stoppable):
     def _warn_of_copies(self, ledger: Ledger) -> None:
         if self.workers > 1 and len(ledger.unsharded) == self.workers and not self._has_warned:
             self._has_warned = True
-            name = getattr(self._job.source, "__qualname__", type(self._job.source).__name__)
             warnings.warn(
-                f"the generator function {name} never asked mpqueue.worker_info(): each of {self.workers} workers "
-                f"gave all of its elements, so that they came {self.workers} times. {TWO_WAYS_OUT}",
+                f"{asked_of(self._job.source)}: each of {self.workers} workers gave all of its elements, so that they "
+                f"came {self.workers} times. {ways_out_of(self._job.source)}",
                 UserWarning,
                 stacklevel=outside_stacklevel(),
             )

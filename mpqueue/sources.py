@@ -50,6 +50,24 @@ def as_source(source: Any, *, of_samples: bool = False, is_sampled: bool = False
     return source
 
 
+def asked_of(source: Any) -> str:
+    """Return the words for a stream that never asked which worker it is in."""
+    if _is_torch_iterable(getattr(source, "__self__", None)):
+        return f"the IterableDataset {type(source.__self__).__name__} never asked torch.utils.data.get_worker_info()"
+    name = getattr(source, "__qualname__", type(source).__name__)
+    return f"the generator function {name} never asked mpqueue.worker_info()"
+
+
+def ways_out_of(source: Any) -> str:
+    """Return what to do about such a stream."""
+    if _is_torch_iterable(getattr(source, "__self__", None)):
+        return (
+            "Either have each worker take its share in __iter__: `info = torch.utils.data.get_worker_info()`, and "
+            "`itertools.islice(elements, info.id, None, info.num_workers)` where info is not None. Or use workers=1"
+        )
+    return TWO_WAYS_OUT
+
+
 def _check_call(source: Any) -> None:
     """Raise a `TypeError` for a function that cannot be called without arguments."""
     if hasattr(source, "__next__"):

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
-from torch.utils.data._utils import worker as torch_worker
 
 from mpqueue.control.schedule import Listed
 from mpqueue.control.seeds import seed_globals
@@ -160,9 +159,6 @@ def _prepare(parts: LoaderParts, collation: SlotCollation) -> None:
     seed = parts.base_seed + worker.id
     seed_globals(seed, -1, worker.id)  # for what worker_init_fn draws
     torch.default_generator.manual_seed(hash((seed, -1, worker.id)) & 0x7FFFFFFFFFFFFFFF)
-    torch_worker._worker_info = torch_worker.WorkerInfo(
-        id=worker.id, num_workers=parts.num_workers, seed=seed, dataset=parts.dataset
-    )
     collation.install()
     if parts.worker_init_fn is not None:
         parts.worker_init_fn(worker.id)

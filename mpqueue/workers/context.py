@@ -50,6 +50,7 @@ class _Current(threading.local):
     info: WorkerInfo | None = None
     batch: seeds.BatchSeed | None = None
     rng: np.random.Generator | None = None
+    source: Any = None
     has_asked = False
 
 
@@ -73,9 +74,14 @@ def _leave_slot() -> None:
     _granted = None  # a child that user code forks shares the slot's memory, but owns no slot
 
 
-def enter_thread(info: WorkerInfo | None) -> None:
-    """User code runs in this thread on behalf of a worker (None: no more)."""
-    _current.info = info
+def process_info() -> WorkerInfo | None:
+    """Return the worker that this process is, None if it is none."""
+    return _process_info
+
+
+def enter_thread(info: WorkerInfo | None, source: Any = None) -> None:
+    """User code runs in this thread on behalf of a worker (None: no more), which has a thread for this source."""
+    _current.info, _current.source = info, source
     _current.batch = _current.rng = None
 
 
@@ -88,6 +94,11 @@ def begin_batch(seed: int, epoch: int, unit: int) -> None:
 def thread_batch() -> seeds.BatchSeed | None:
     """Return the batch that user code computes in this thread."""
     return _current.batch
+
+
+def thread_source() -> Any:
+    """Return the source of the worker whose thread this is, None if it is no worker's."""
+    return _current.source
 
 
 def worker_info() -> WorkerInfo | None:

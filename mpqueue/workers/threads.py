@@ -30,7 +30,7 @@ from mpqueue.errors import BatchTimeout, StopTimeout
 from mpqueue.stats import Statistics, summed, workers_of
 from mpqueue.system.interrupts import let_through
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
-from mpqueue.workers import context, failures, left_inside
+from mpqueue.workers import context, failures, left_inside, torch_info
 from mpqueue.workers.job import Job
 from mpqueue.workers.runner import StreamEnd
 from mpqueue.workers.sample_runner import AnyRunner, make_runner
@@ -77,6 +77,7 @@ class ThreadBackend:
         Raises:
             OSError: There are not enough of them.
         """
+        torch_info.answer()
         shared = self._make_runner(0) if self._shares_iterator else None
         for worker in range(self._job.workers):
             self._begin(shared or self._make_runner(worker), worker)
@@ -327,7 +328,7 @@ class ThreadBackend:
             return ticket
 
     def _compute(self, runner: AnyRunner, worker: int, ticket: Ticket, stages: Stages | None) -> Result:
-        context.enter_thread(self._job.info(worker))
+        context.enter_thread(self._job.info(worker), self._job.source)
         try:
             with contextlib.nullcontext() if stages is None else stages.of(runner):
                 return Result(runner.run(ticket.epoch, ticket.unit, ticket.listed))
@@ -349,7 +350,7 @@ class ThreadBackend:
         worker_init = self._job.options.worker_init
         if worker_init is None:
             return None
-        context.enter_thread(self._job.info(worker))
+        context.enter_thread(self._job.info(worker), self._job.source)
         try:
             worker_init()
         except SystemExit as error:

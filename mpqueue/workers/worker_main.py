@@ -35,7 +35,7 @@ from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.samples.plan import SamplePlan
 from mpqueue.system.cpus import busy_ns
 from mpqueue.telemetry.clock import EVERY_NS
-from mpqueue.workers import context, failures
+from mpqueue.workers import context, failures, torch_info
 from mpqueue.workers.grants import Dismissed, GrantReader
 from mpqueue.workers.kept_generators import KeptGenerators
 from mpqueue.workers.records import HELD, MAGIC, NEW_SPEC, PARTIAL, REPORT, UNSHARDED, Down, Up, unpack_listed
@@ -241,6 +241,7 @@ class _Worker:
         self._put: Callable[[bytes], int] = partial(os.write, ends.reports)
         self._timing = _Timing(self._put, config.info.num_workers)
         context.enter_worker_process(config.info, self._writer)
+        torch_info.enter_worker_process(payload.source)
         queue_address.set_home(config.queue_home)
         queue_address.report_use = partial(self._report_queues, os.getpid())
 
@@ -374,6 +375,7 @@ class _Worker:
             payload, self._buffers = apply_patch(encoded, self._buffers)
             self._payload = payload
             self._runner.load(payload.source)
+            torch_info.enter_worker_process(payload.source)
             self._kept = payload.kept_generators()
             self._broken = None
         except BaseException as error:

@@ -19,7 +19,8 @@ class ImportsLate:
         was_imported = "torch" in sys.modules
         import torch
 
-        return np.array([index, was_imported, float(torch.rand(()))])
+        worker = torch.utils.data.get_worker_info()
+        return np.array([index, was_imported, float(torch.rand(())), -1 if worker is None else worker.num_workers])
 
 
 @pytest.mark.fresh_nursery
@@ -28,6 +29,7 @@ def test_the_item_that_imports_torch_draws_what_any_other_worker_draws():
     with Loader(ImportsLate(), workers=2, seed=5) as loader, Loader(ImportsLate(), workers=0, seed=5) as alone:
         late, expected = np.stack(list(loader)), np.stack(list(alone))
     assert 1 <= (late[:, 1] == 0).sum() <= 2  # in the first item of each worker
+    assert (late[:, 3] == 2).all() and (expected[:, 3] == -1).all()
     assert late[:, [0, 2]].tolist() == expected[:, [0, 2]].tolist()
 
 

@@ -1,0 +1,120 @@
+"""torch's get_worker_info() answers in workers of every face, and each element of an iterable dataset comes once."""
+
+import os
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+import mpqueue
+from mpqueue import GeneratorEnqueuer, Loader
+
+FORK = {"start_method": "fork"}  # the workers have torch as this process has it
+by_backend = pytest.mark.parametrize("options", [FORK, {"backend": "thread"}], ids=["process", "thread"])
+
+
+class Numbers(IterableDataset):
+    """Shares its numbers among workers as torch's documents tell, by a name that was imported."""
+
+    def __init__(self, count=20, asks=True):
+        self.count, self.asks = count, asks
+
+    def __iter__(self):
+        info = get_worker_info() if self.asks else None
+        first, step = (0, 1) if info is None else (info.id, info.num_workers)
+        return iter(range(first, self.count, step))
+
+
+def elements(loader):
+    with loader, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        got = sorted(np.ravel([*loader]).tolist())
+    return got, [str(warning.message) for warning in caught if warning.category is UserWarning]
+
+
+@by_backend
+@pytest.mark.parametrize("batch_size", [None, 5])
+def test_each_element_of_an_iterable_dataset_comes_once(options, batch_size):
+    assert elements(Loader(Numbers(), workers=2, batch_size=batch_size, **options)) == (list(range(20)), [])
+
+
+def test_without_workers_there_is_no_worker_as_in_torch():
+    assert elements(Loader(Numbers(), workers=0)) == (list(range(20)), [])
+    assert get_worker_info() is None
+
+
+@by_backend
+def test_a_dataset_that_does_not_ask_is_told_what_to_ask(options):
+    got, (text,) = elements(Loader(Numbers(asks=False), workers=2, **options))
+    assert got == sorted([*range(20)] * 2)
+    assert "Numbers never asked torch.utils.data.get_worker_info()" in text
+    assert "islice" in text and "mpqueue" not in text
+
+
+@by_backend
+def test_torchs_collation_counts_as_nobody_who_asks_and_allocates_no_shared_memory(options):
+    def collate(samples):
+        joined = torch.utils.data.default_collate([torch.tensor(sample) for sample in samples])
+        return [int(joined.is_shared()), *joined.tolist()]
+
+    got, texts = elements(Loader(Numbers(asks=False), workers=2, batch_size=5, collate=collate, **options))
+    assert len(got) == 2 * (20 + 4) and got[:10] == [0] * 10 and len(texts) == 1
+
+
+class Told:
+    """Items that hold what torch tells a worker."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        info = torch.utils.data.get_worker_info()
+        return [info.id, info.num_workers, info.seed - info.id, info.dataset is self]
+
+
+@by_backend
+def test_the_answer_is_of_this_worker_and_its_dataset(options):
+    with Loader(Told(), workers=2, seed=7, shard=(1, 2), **options) as loader:
+        got = list(loader)
+    assert {tuple(row[1:]) for row in got} == {(2, 7, True)}  # ranks are up to the dataset, as in torch
+    assert {row[0] for row in got} <= {0, 1}
+
+
+def numbers():
+    info = get_worker_info()
+    yield from range(info.id, 10, info.num_workers)
+
+
+@pytest.mark.parametrize("use_multiprocessing", [False, True])
+def test_generators_of_an_enqueuer_may_ask_too(use_multiprocessing):
+    options = FORK if use_multiprocessing else {}
+    with GeneratorEnqueuer(numbers, use_multiprocessing, **options) as enqueuer:
+        enqueuer.start(2)
+        assert sorted(enqueuer.get()) == list(range(10))
+
+
+def test_a_server_gives_each_element_once():
+    with (
+        mpqueue.Server("shared", Numbers(), workers=2, **FORK) as server,
+        mpqueue.attach(server.name) as consumer,
+    ):
+        assert sorted(int(element) for element in consumer) == list(range(20))
+
+
+@by_backend
+def test_a_worker_of_torchs_own_inside_a_worker_has_its_own_number(options):
+    class Nested:
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            inner = torch.utils.data.DataLoader(
+                Numbers(), num_workers=2, batch_size=None, multiprocessing_context="fork"
+            )
+            return sorted(int(number) for number in inner)
+
+    if os.name == "posix":
+        with Loader(Nested(), workers=1, **options) as loader:
+            assert [list(batch) for batch in loader] == [list(range(20))]
