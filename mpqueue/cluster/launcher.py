@@ -35,7 +35,7 @@ from mpqueue.system.interrupts import let_through
 from mpqueue.system.poller import READABLE, is_readable
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.workers.launcher import Event, Nursery, take_nursery, wait_for
-from mpqueue.workers.source_send import SourceImage
+from mpqueue.workers.source_send import Patch, SourceImage, find_digests, make_patch
 from mpqueue.workers.worker_main import WorkerConfig, WorkerEnds
 
 _NO_NODE = (
@@ -181,14 +181,20 @@ class ClusterLauncher:
             self._nursery.watch(poller)
         self._poller = poller
 
-    def set_image(self, image: SourceImage) -> None:
+    def set_image(self, image: SourceImage) -> Patch | None:
         """Send each node what it lacks of the source."""
+        is_same, known = self.has_image(image), [] if self._image is None else self._image.digests
         self._image = image
         sent = [link.set_image(image) for link in list(self._links.by_node.values())]
         if self._nursery is not None:
             self._nursery.set_image(image)
         for event in sent:
             let_through(event.wait)  # the buffers are the source's own memory, which may change when we return
+        return None if is_same else make_patch(image, find_digests(image, known))
+
+    def has_image(self, image: SourceImage) -> bool:
+        """Return whether all nodes have this source."""
+        return self._image is not None and self._image.fingerprint == image.fingerprint
 
     def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> None:
         """Have a worker started on the node of its place.

@@ -41,7 +41,7 @@ from mpqueue.system.processes import Process
 from mpqueue.workers import failures
 from mpqueue.workers.launcher import Event
 from mpqueue.workers.records import GRANT, REPORT, Down
-from mpqueue.workers.source_send import SourceImage, make_patch
+from mpqueue.workers.source_send import SourceImage, find_digests, make_patch
 from mpqueue.workers.worker_main import WorkerConfig
 
 _WRITABLE = select.POLLOUT
@@ -147,7 +147,7 @@ class Relay:
             sent: Set when they may change.
             is_checked: Nobody waits for that: the agent is to look whether they did.
         """
-        patch = make_patch(image, self._digests)
+        patch = make_patch(image, find_digests(image, self._digests))
         self._digests = image.digests
         sizes = [(number, buffer.nbytes) for number, buffer in patch.new.items()]
         digests = {number: image.digests[number] for number in patch.new} if is_checked else {}

@@ -7,6 +7,7 @@ The modules, from the ground up; each imports only from above::
     slots.py       the states of the slots of a ring
     serialize.py   pickling by value what `pickle` cannot name
     layout.py      where the arrays of a batch lie in a slot
+    snapshot.py    bytes in shared memory that are written once
     recipes.py     how the trainer rebuilds a batch
     leases.py      slots that the consumer has views of
     ring.py        segment, slots and leases of one pool, as the trainer has them

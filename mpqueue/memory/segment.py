@@ -152,6 +152,15 @@ def largest_segment_bytes() -> int:
     return largest
 
 
+def memory_file() -> int:
+    """Return a descriptor of an anonymous memory file, or, where there are none, of a temporary file without a name.
+
+    Raises:
+        OSError: There are no descriptors left.
+    """
+    return _memory_file() if hasattr(os, "memfd_create") else _anonymous_descriptor()[0]
+
+
 def _anonymous_descriptor() -> tuple[int, str]:
     if not hasattr(os, "memfd_create"):  # macOS: an object of `shm_open` gets its size once, and can never grow
         import tempfile

@@ -22,6 +22,7 @@ From the ground up; a module imports only from its own line and the lines above 
     stand_ins.py           what stands in a worker for Keras's PyDataset
     mapped_files.py        arrays that are memory maps of files
     source_send.py         the source as bytes: images, and patches of them
+    kept_source.py         the large buffers of a source in shared memory
     nursery_messages.py    messages between trainer and nursery
     nursery.py             the clean process from which workers are forked
     launcher.py            the protocol of launchers, and the trainer's end of a nursery

@@ -45,6 +45,10 @@ class Forker:
     def set_image(self, image: SourceImage) -> None:
         """Do nothing: workers are forked with the source as it is."""
 
+    def has_image(self, image: SourceImage) -> bool:  # noqa: ARG002 - they have the source itself
+        """Return True."""
+        return True
+
     def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> Event:
         """Fork; see `mpqueue.workers.worker_main` for what the child does."""
         for stream in (sys.stdout, sys.stderr):

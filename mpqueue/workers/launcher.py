@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mpqueue.memory.glibc import with_large_copies_uncached
@@ -27,6 +27,7 @@ from mpqueue.system.poller import READABLE
 from mpqueue.system.processes import Process
 from mpqueue.workers import failures
 from mpqueue.workers import nursery_messages as messages
+from mpqueue.workers.kept_source import NOTHING, keep
 from mpqueue.workers.nursery import NURSERY_CODE, Settings
 from mpqueue.workers.source_send import Patch, SourceImage, make_patch
 from mpqueue.workers.worker_main import WorkerConfig, WorkerEnds
@@ -76,8 +77,12 @@ class Launcher(Protocol):
         """Register with a poller what is readable when `events` has something to say, until `release`."""
         ...
 
-    def set_image(self, image: SourceImage) -> None:
-        """Workers started from now on run this source."""
+    def set_image(self, image: SourceImage) -> Patch | None:
+        """Have workers that are started from now on run this source; return what it changes, None: nothing."""
+        ...
+
+    def has_image(self, image: SourceImage) -> bool:
+        """Return whether workers that are started now run this very source."""
         ...
 
     def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> Event | None:
@@ -175,8 +180,7 @@ class Nursery:
             parent_death.arm(lifeline_read, self._process.pid)
             descriptors.close(lifeline_read)
         self._poller: Any = None
-        self._digests: list[bytes] = []
-        self._fingerprint: tuple[bytes, ...] | None = None
+        self._kept = NOTHING
         self._is_whole = True
 
     def settle(self) -> None:
@@ -202,24 +206,34 @@ class Nursery:
         if poller is not None:
             poller.unregister(self._socket)
 
-    def set_image(self, image: SourceImage) -> None:
+    def set_image(self, image: SourceImage) -> Patch | None:
         """Send what the nursery does not have of the source."""
-        fingerprint = image.fingerprint
-        if fingerprint == self._fingerprint:
-            return
-        patch = make_patch(image, self._digests)
-        self._fingerprint, self._digests = None, []  # what it has is not known until it is sent
+        if let_through(self.has_image, image):
+            return None
+        patch = make_patch(image, let_through(self._kept.find, image))
         self.send_patch(patch)
-        self._fingerprint, self._digests = fingerprint, image.digests
+        return patch
+
+    def has_image(self, image: SourceImage) -> bool:
+        """Return whether it has this very source."""
+        return self._kept.is_same(image)
 
     def send_patch(self, patch: Patch) -> None:
-        """Send a patch of the source that it has; whoever calls this knows which one that is."""
-        body = (patch.data, list(patch.new), patch.old)
-        let_through(self._send, messages.ToNursery.SOURCE, body, list(patch.new.values()))
+        """Send a patch of the source that it has.
+
+        Raises:
+            OSError: There is no shared memory for it, or there are no descriptors.
+        """
+        known, kept = self._kept, let_through(keep, patch, self._kept)
+        new = {number: snapshot for number, snapshot in kept.snapshots.items() if number not in known.snapshots}
+        self._kept = NOTHING  # what it has is not known until it is sent
+        body = patch.data, list(new), kept.places
+        let_through(self._send, messages.ToNursery.SOURCE, body, [snapshot.fileno() for snapshot in new.values()])
+        self._kept = kept
 
     def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> None:
         """Ask for a worker."""
-        self._send(messages.ToNursery.FORK, (key, config), fds=ends.sent)
+        self._send(messages.ToNursery.FORK, (key, config), ends.sent)
 
     def kill(self, key: int, number: int) -> None:
         """Have the nursery send a signal."""
@@ -268,9 +282,32 @@ class Nursery:
                 reusable = False
         if not reusable:
             return self.end()
+        for snapshot in self._kept.snapshots.values():
+            snapshot.let_go()  # or the memory would outlast the nursery, whose end nobody here waits for
         with _parked_lock:
             _parked.append(self)
         return None
+
+    def resume(self) -> None:
+        """Take back what a parked nursery has kept, to compare sources with it.
+
+        Raises:
+            LauncherGone: Its time was over.
+        """
+        if not self._kept.snapshots:
+            return
+        kept, self._kept = self._kept, NOTHING
+        self._send(messages.ToNursery.RETURN, None)
+        self._is_whole = False
+        message = messages.receive(self._socket)
+        if message is None or len(message.fds) != len(kept.snapshots):
+            for fd in message.fds if message else ():
+                os.close(fd)
+            raise LauncherGone
+        self._is_whole = True
+        for number, fd in zip(message.body, message.fds, strict=True):
+            kept.snapshots[number].take_back(fd)
+        self._kept = kept
 
     def end(self) -> int | None:
         """End the process and wait for it; its exit status, if it had ended by itself."""
@@ -279,6 +316,7 @@ class Nursery:
         self._process.kill()  # it holds nothing that needs a clean end
         self._process.wait()
         descriptors.close_object(self._socket)
+        self._kept = NOTHING
         return self._process.returncode if by_itself else None
 
     def _has_ended(self) -> bool:
@@ -287,11 +325,11 @@ class Nursery:
         poll.register(self._socket, 0)
         return bool(poll.poll(0))
 
-    def _send(self, kind: int, body: Any, buffers: Any = (), fds: Any = ()) -> None:
+    def _send(self, kind: int, body: Any, fds: Sequence[int] = ()) -> None:
         self._require_whole()
         self._is_whole = False
         try:
-            messages.send(self._socket, kind, body, buffers, fds)
+            messages.send(self._socket, kind, body, fds)
         except ConnectionError as error:
             raise LauncherGone from error
         self._is_whole = True
@@ -323,6 +361,7 @@ def take_nursery(*, spawn: bool) -> Nursery:
         with contextlib.suppress(LauncherGone):
             nursery.settle()
             if not nursery.events():
+                nursery.resume()
                 return nursery
         nursery.end()  # its time was over
 

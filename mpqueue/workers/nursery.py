@@ -29,8 +29,9 @@ from mpqueue.system.processes import Birth, reap
 from mpqueue.system.safe_threads import counted, unsafe_threads
 from mpqueue.workers import failures
 from mpqueue.workers import nursery_messages as messages
+from mpqueue.workers.kept_source import Place, mapped
 from mpqueue.workers.open_handles import files_in
-from mpqueue.workers.source_receive import load, merge_buffers
+from mpqueue.workers.source_receive import load
 from mpqueue.workers.worker_main import Payload, WorkerConfig, WorkerEnds, prepare_process, run_and_exit
 
 PARK_S = 5.0
@@ -69,6 +70,8 @@ class _Nursery:
         self._timeout_ms: float | None = None
         self._settings: Settings | None = None
         self._data: bytes = b""
+        self._places: list[Place] = []
+        self._snapshots: dict[int, int] = {}  # descriptors, by number
         self._buffers: list[Any] = []
         self._payload: Payload | None = None
         self._broken: bytes | None = None
@@ -104,18 +107,23 @@ class _Nursery:
             for child in self._children.values():
                 if child.key == key:
                     os.kill(child.pid, number)  # it is not reaped yet, so the pid is its own
+        elif message.kind == messages.ToNursery.RETURN:
+            messages.send(self._sock, messages.FromNursery.KEPT, list(self._snapshots), list(self._snapshots.values()))
         elif message.kind == messages.ToNursery.PARK:
             self._timeout_ms = PARK_S * 1000
         return True
 
     def _take_source(self, message: messages.Message) -> None:
-        data, numbers, old = message.body
-        new = dict(zip(numbers, message.buffers, strict=True))
-        self._data, self._buffers = data, merge_buffers(new, old, self._buffers)
-        self._payload, self._broken = None, None
+        self._data, numbers, self._places = message.body
+        self._snapshots |= zip(numbers, message.fds, strict=False)  # fewer, where there are too many open already
+        for number in self._snapshots.keys() - {place.snapshot for place in self._places}:
+            os.close(self._snapshots.pop(number))
+        # Mapped anew, also what is known: the old source may have written into its arrays when it was unpickled.
+        self._payload, self._broken, self._buffers = None, None, []
         if self._settings is not None and self._settings.spawn:
             return  # each worker loads it for itself
         try:
+            self._buffers = mapped(self._places, self._snapshots)
             self._payload = load(self._data, self._buffers)
         except BaseException as error:
             self._broken = failures.pack(error, "raised while the source was unpickled in the nursery")
@@ -142,7 +150,7 @@ class _Nursery:
                 os.close(fd)
         self._children[sentinel] = _Child(key, pid)
         self._poll.register(sentinel, select.POLLIN)
-        messages.send(self._sock, messages.FromNursery.FORKED, (key, pid), fds=[sentinel])
+        messages.send(self._sock, messages.FromNursery.FORKED, (key, pid), [sentinel])
 
     def _must_spawn(self) -> bool:
         assert self._settings is not None
@@ -195,8 +203,8 @@ class _Nursery:
             for read_end in lifelines:
                 parent_death.arm(read_end)
             self._sock.close()
-            for sentinel in self._children:
-                os.close(sentinel)
+            for fd in (*self._children, *self._snapshots.values()):
+                os.close(fd)
             prepare_process()
             set_process_name(worker_name(config.info.id))
             assert self._payload is not None
@@ -222,10 +230,10 @@ class _Nursery:
                 parent_death.arm(read_end, process.pid)
             process.returncode = 0  # reaped here, by `_reap`: Popen is not to do it, nor to warn
             theirs.close()
-            views = [memoryview(buffer) for buffer in self._buffers]
-            body = config, self._data, os.environ.get(hash_seed.VARIABLE)
+            source = self._data, list(self._snapshots), self._places
+            body = config, source, os.environ.get(hash_seed.VARIABLE)
             with contextlib.suppress(ConnectionError):  # it was killed while it started: its exit is reported as any
-                messages.send(ours, messages.ToNursery.FORK, body, views, ends.sent)
+                messages.send(ours, messages.ToNursery.FORK, body, [*self._snapshots.values(), *ends.sent])
         return process.pid
 
     def _reap(self, sentinel: int) -> None:
@@ -285,15 +293,20 @@ def spawned() -> None:
         message = messages.receive(sock)
     if message is None:
         os._exit(1)
-    config, data, shown = message.body
+    config, (data, numbers, places), shown = message.body
     hash_seed.show(shown)
     set_process_name(worker_name(config.info.id))
-    ends = WorkerEnds.received(message.fds)
+    snapshots = dict(zip(numbers, message.fds, strict=False))
+    ends = WorkerEnds.received(message.fds[len(numbers) :])
+    buffers: list[Any] = []
     try:
-        payload = load(data, message.buffers)
+        buffers += mapped(places, snapshots)
+        payload = load(data, buffers)
     except BaseException as error:
         payload = Payload(_Unloadable(error), None)
-    run_and_exit(config, payload, message.buffers, ends)
+    for fd in snapshots.values():
+        os.close(fd)
+    run_and_exit(config, payload, buffers, ends)
 
 
 class _Unloadable:

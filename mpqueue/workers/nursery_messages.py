@@ -1,16 +1,17 @@
-"""Messages between trainer and nursery, over one socket pair: a kind, a pickled body, raw buffers, and descriptors.
+"""Messages between trainer and nursery, over one socket pair: a kind, a pickled body, and descriptors.
 
-    [ kind: 1 byte ][ descriptors: 1 byte ][ buffers: 4 bytes ][ body: 8 bytes of length ] body [ length, buffer ]*
+    [ kind: 1 byte ][ descriptors: 1 byte ][ body: 8 bytes of length ] body
 
-Buffers follow raw, so that the big arrays of a source are never copied into a pickle.
+The big arrays of a source are in shared memory, of which only descriptors are sent.
 
 To the nursery                                         From the nursery
 --------------                                         ----------------
 SETTINGS  working directory, sys.path, environment     FORKED  (worker's key, pid)
-SOURCE    a patch of the source's image                EXITED  (worker's key, wait status, peak bytes)
+SOURCE    pickle, places of its buffers, new memory               EXITED  (worker's key, wait status, peak bytes)
 FORK      (key, config) and the worker's descriptors   FAILED  (worker's key or None, packed exception)
 KILL      (key, signal)                                NOTE    a text for the user, once
-PARK      nobody needs you now: end in 5 s
+PARK      nobody needs you now: end in 5 s             KEPT    the numbers of that memory, and it
+RETURN    send the memory of the source back
 """
 
 import array
@@ -21,11 +22,8 @@ import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
-_HEAD = struct.Struct("<BBIQ")
-_LENGTH = struct.Struct("<Q")
-_MAX_FDS = 8
+_HEAD = struct.Struct("<BBQ")
+_MAX_FDS = 64
 # A user may want SIGPIPE to kill his program, but not for the death of a nursery.
 _QUIETLY = getattr(socket, "MSG_NOSIGNAL", 0)
 
@@ -33,13 +31,13 @@ _QUIETLY = getattr(socket, "MSG_NOSIGNAL", 0)
 class ToNursery:
     """Kinds of messages to the nursery."""
 
-    SETTINGS, SOURCE, FORK, KILL, PARK = range(1, 6)
+    SETTINGS, SOURCE, FORK, KILL, PARK, RETURN = range(1, 7)
 
 
 class FromNursery:
     """Kinds of messages from the nursery."""
 
-    FORKED, EXITED, FAILED, NOTE = range(1, 5)
+    FORKED, EXITED, FAILED, NOTE, KEPT = range(1, 6)
 
 
 class Message(NamedTuple):
@@ -47,27 +45,21 @@ class Message(NamedTuple):
 
     kind: int
     body: Any
-    buffers: list[Any]
     fds: list[int]
 
 
-def send(
-    sock: socket.socket, kind: int, body: Any, buffers: Sequence[memoryview] = (), fds: Sequence[int] = ()
-) -> None:
+def send(sock: socket.socket, kind: int, body: Any, fds: Sequence[int] = ()) -> None:
     """Send one message.
 
     Raises:
         OSError: The other side is gone.
     """
     data = pickle.dumps(body, 5)
-    head = _HEAD.pack(kind, len(fds), len(buffers), len(data))
+    head = _HEAD.pack(kind, len(fds), len(data))
     # A sent-in-full first byte carries the descriptors; the rest follows as the socket takes it.
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     sent = sock.sendmsg([head], ancillary, _QUIETLY)
     sock.sendall(head[sent:] + data, _QUIETLY)
-    for buffer in buffers:
-        sock.sendall(_LENGTH.pack(buffer.nbytes), _QUIETLY)
-        sock.sendall(buffer, _QUIETLY)
 
 
 def receive(sock: socket.socket) -> Message | None:
@@ -89,20 +81,11 @@ def _receive_rest(sock: socket.socket, head: bytes, fds: list[int]) -> Message |
     head += _read(sock, _HEAD.size - len(head)) or b""
     if len(head) < _HEAD.size:
         return None
-    kind, _num_fds, num_buffers, length = _HEAD.unpack(head)
+    kind, _num_fds, length = _HEAD.unpack(head)
     data = _read(sock, length)
     if data is None:
         return None
-    buffers = []
-    for _ in range(num_buffers):
-        size = _read(sock, _LENGTH.size)
-        if size is None:
-            return None
-        buffer = np.empty(_LENGTH.unpack(size)[0], np.uint8)  # writable, as the arrays made on it must be
-        if not _read_into(sock, buffer.data):
-            return None
-        buffers.append(buffer)
-    return Message(kind, pickle.loads(data), buffers, list(fds))
+    return Message(kind, pickle.loads(data), list(fds))
 
 
 def _read(sock: socket.socket, length: int) -> bytearray | None:

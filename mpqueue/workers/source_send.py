@@ -1,15 +1,16 @@
 """The trainer's side of the source as bytes: sent once, compared at every start, sent in part when part of it changed.
 
-A `SourceImage` is a cloudpickle of the source with its large arrays out-of-band, and a digest of each. Two images of
-one source differ exactly where the source has changed, also in place inside a big array; `Patch` carries the new
-pickle and those arrays that the receiver does not have.
+A `SourceImage` is a cloudpickle of the source with its large arrays out-of-band. Two images of one source differ
+exactly where the source has changed, also in place inside a big array; `Patch` carries the new pickle and those arrays
+that the receiver does not have. Whether it has one is found by comparing it with what was sent, see
+`mpqueue.workers.kept_source`; for receivers on other machines, by its digest.
 """
 
 import hashlib
 import io
 import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import cloudpickle
@@ -35,7 +36,7 @@ class SourceImage(NamedTuple):
     Attributes:
         data: The pickle.
         buffers: Its large buffers; they are the source's own memory, not copies.
-        digests: One per buffer.
+        digests: One per buffer, if it is for other machines.
     """
 
     data: bytes
@@ -49,7 +50,7 @@ class SourceImage(NamedTuple):
 
     @property
     def fingerprint(self) -> tuple[bytes, ...]:
-        """Equal for two images of an unchanged source."""
+        """Equal for two images of an unchanged source, where they are for other machines."""
         return (hashlib.sha256(self.data).digest(), *self.digests)
 
 
@@ -58,7 +59,7 @@ def take_image(source: Any, *, is_local: bool = True) -> SourceImage:
 
     Args:
         source: The source.
-        is_local: Its receivers see the same files: memory maps travel as descriptions.
+        is_local: Its receivers are on this machine: memory maps travel as descriptions, and digests are not needed.
 
     Raises:
         UnpicklableSource: It cannot be pickled; the text names the attribute that is in the way.
@@ -73,7 +74,7 @@ def take_image(source: Any, *, is_local: bool = True) -> SourceImage:
             f"the source cannot be sent to worker processes: {path} cannot be pickled ({why or error}). "
             "Make it in the workers instead (in `worker_init` or on first use), or leave it out with __getstate__"
         ) from error
-    return SourceImage(data, buffers, _digests(buffers))
+    return SourceImage(data, buffers, [] if is_local else _digests(buffers))
 
 
 def _dumps(value: Any, keep_inside: Callable[[pickle.PickleBuffer], bool], *, is_local: bool) -> bytes:
@@ -147,16 +148,16 @@ class Patch(NamedTuple):
         return len(self.data) + sum(buffer.nbytes for buffer in self.new.values())
 
 
-def make_patch(image: SourceImage, known_digests: list[bytes]) -> Patch:
-    """Return the parts of ``image`` to send to a receiver that has buffers of these digests."""
-    known = {digest: number for number, digest in enumerate(known_digests)}
-    new, old = {}, {}
-    for number, (buffer, digest) in enumerate(zip(image.buffers, image.digests, strict=True)):
-        if digest in known:
-            old[number] = known[digest]
-        else:
-            new[number] = buffer
-    return Patch(image.data, new, old)
+def make_patch(image: SourceImage, there: Mapping[int, int]) -> Patch:
+    """Return the parts of an image to send to a receiver that has some of its buffers, under these numbers there."""
+    new = {number: buffer for number, buffer in enumerate(image.buffers) if number not in there}
+    return Patch(image.data, new, dict(there))
+
+
+def find_digests(image: SourceImage, digests: list[bytes]) -> dict[int, int]:
+    """Return which buffers of an image have one of these digests, by their number that of the digest."""
+    known = {digest: number for number, digest in enumerate(digests)}
+    return {number: known[digest] for number, digest in enumerate(image.digests) if digest in known}
 
 
 def find_culprit(source: Any) -> tuple[str, str]:

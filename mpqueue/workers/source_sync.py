@@ -18,7 +18,7 @@ from mpqueue.workers.handle import WorkerHandle
 from mpqueue.workers.launcher import Launcher, LauncherGone, Nursery, take_nursery
 from mpqueue.workers.pool import Pool
 from mpqueue.workers.records import GRANT, MAGIC, Down
-from mpqueue.workers.source_send import Patch, SourceImage, UnpicklableSource, encode_patch, make_patch, take_image
+from mpqueue.workers.source_send import Patch, SourceImage, UnpicklableSource, encode_patch, take_image
 from mpqueue.workers.worker_main import Payload
 
 _MAX_PUSH_BYTES = 16 << 20
@@ -44,6 +44,7 @@ class SourceSync:
     ) -> None:
         self._payload, self._image, self._spawn, self._make_launcher = payload, image, spawn, make_launcher
         self._begun: Nursery | None = None
+        self._launcher: Launcher | None = None  # which has the image
         self._loading: dict[int, tuple[Slot, int]] = {}  # by turn: its slot, and how many workers have not loaded it
 
     def begin(self) -> None:
@@ -90,25 +91,22 @@ class SourceSync:
 
     def is_stale(self) -> bool:
         """Return whether the source has changed since the workers got it; of an inherited one nobody can tell."""
-        return self._image is None or self._take_image().fingerprint != self._image.fingerprint
+        return self._image is None or self._launcher is None or not self._launcher.has_image(self._take_image())
 
     def refresh(self, pool: Pool) -> bool:
         """Make the workers compute from the source's present state; False: they have to be started anew for it."""
         if self._image is None:
             return False
-        image = self._take_image()
-        if image.fingerprint == self._image.fingerprint:
-            return True
-        patch = make_patch(image, self._image.digests)
-        self._image = image
-        launcher = pool.roster.launcher
-        if launcher is None or patch.nbytes > _MAX_PUSH_BYTES:
+        self._image = self._take_image()
+        launcher, self._launcher = pool.roster.launcher, None
+        if launcher is None:
             return False
         try:
-            self.equip(launcher)
+            patch = launcher.set_image(self._image)
         except LauncherGone:
             return False  # the new start notices it, too
-        return self._push(pool, patch)
+        self._launcher = launcher
+        return patch is None or (patch.nbytes <= _MAX_PUSH_BYTES and self._push(pool, patch))
 
     def _take_image(self) -> SourceImage:
         try:
@@ -122,8 +120,10 @@ class SourceSync:
         Raises:
             LauncherGone: The nursery has died.
         """
-        if self._image is not None:
+        if self._image is not None and launcher is not self._launcher:
+            self._launcher = None
             launcher.set_image(self._image)
+            self._launcher = launcher
 
     def _push(self, pool: Pool, patch: Patch) -> bool:
         """Send a patch to the living workers; False if there is no slot, or no memory, for it."""

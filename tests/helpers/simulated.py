@@ -29,7 +29,7 @@ from mpqueue.workers.launcher import Event, LauncherGone
 from mpqueue.workers.process import ProcessBackend
 from mpqueue.workers.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, Down, Up
 from mpqueue.workers.source_receive import apply_patch, load
-from mpqueue.workers.source_send import take_image
+from mpqueue.workers.source_send import find_digests, make_patch, take_image
 from mpqueue.workers.source_sync import SourceSync
 from mpqueue.workers.worker_main import MEMORY_REMEDY
 
@@ -253,7 +253,13 @@ class Nursery:
 
     def set_image(self, image):
         self.check()
-        self.image = image
+        known, self.image = self.image, image
+        if known is not None and known.fingerprint == image.fingerprint:
+            return None
+        return make_patch(image, find_digests(image, known.digests if known else []))
+
+    def has_image(self, image):
+        return self.image is not None and self.image.fingerprint == image.fingerprint
 
     def check(self):
         if self.is_gone:
@@ -304,8 +310,11 @@ class Sync(SourceSync):
     """The real one; its nurseries are simulated."""
 
     def __init__(self, payload, world):
-        super().__init__(payload, take_image(payload), spawn=False)
+        super().__init__(payload, take_image(payload, is_local=False), spawn=False)
         self.world = world
+
+    def _take_image(self):
+        return take_image(self._payload, is_local=False)  # with digests
 
     def begin(self):
         """There is no interpreter to wait for."""

@@ -32,6 +32,6 @@ def test_the_descriptors_of_a_message_that_was_cut_are_closed(num_bytes):
     ours, theirs = socket.socketpair()
     with ours:
         with theirs, open(os.devnull) as sent:
-            messages.send(Cutting(theirs, num_bytes), 1, "a body", [memoryview(b"a buffer")], [sent.fileno()])
+            messages.send(Cutting(theirs, num_bytes), 1, "a body, which is longer than the others", [sent.fileno()])
         assert messages.receive(ours) is None
     assert os.listdir("/proc/self/fd") == before

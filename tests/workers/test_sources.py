@@ -15,7 +15,7 @@ import pytest
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.workers import source_send
-from mpqueue.workers.source_send import UnpicklableSource, make_patch, take_image
+from mpqueue.workers.source_send import UnpicklableSource, find_digests, make_patch, take_image
 
 
 class Table:
@@ -81,14 +81,15 @@ def test_every_start_notices_a_source_that_has_changed_since():
             enqueuer.stop()
 
 
-def test_only_what_changed_is_sent_again():
+def test_only_what_changed_is_sent_again_to_other_machines():
     source = Table()
-    before = take_image(source)
+    before = take_image(source, is_local=False)
     source.rows[3, 0] = 5
-    patch = make_patch(take_image(source), before.digests)
+    image = take_image(source, is_local=False)
+    patch = make_patch(image, find_digests(image, before.digests))
     assert [buffer.nbytes for buffer in patch.new.values()] == [source.rows.nbytes]
     assert len(patch.old) == 1
-    assert take_image(source).fingerprint == take_image(source).fingerprint
+    assert take_image(source, is_local=False).fingerprint == image.fingerprint != before.fingerprint
 
 
 def test_a_parked_pool_is_used_again_and_a_file_that_workers_held_is_free(tmp_path):

@@ -1,0 +1,107 @@
+"""Bytes in shared memory that are written once, when it is made, and that others map.
+
+As all segments it has no name, see `mpqueue.memory.segment`. The maker does not map it: to write it by `pwrite` costs
+no page faults (1.6 GB/s where the same through a map made 1.2), and to compare it by pieces that are read into the
+cache is faster than to compare with a map that is new (3.8 GB/s, and 2.3). Others map it copy-on-write.
+
+It is an anonymous memory file also where `/dev/shm` is large: what a source holds may be larger.
+"""
+
+import io
+import itertools
+import mmap
+import os
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+
+from mpqueue.memory.layout import Array, align
+from mpqueue.memory.segment import memory_file
+from mpqueue.system import descriptors
+
+_WRITE_BYTES = 64 << 20  # between two of these a signal handler may run
+_COMPARE_BYTES = 1 << 18  # stays in the second-level cache
+_numbers = itertools.count()
+
+
+class Snapshot:
+    """Copies of some buffers.
+
+    Args:
+        buffers: Of contiguous bytes.
+
+    Attributes:
+        number: Of this snapshot; no other of this process has it.
+        offsets: Where each buffer begins.
+
+    Raises:
+        OSError: There is no memory, or no descriptor.
+    """
+
+    def __init__(self, buffers: Sequence[memoryview]) -> None:
+        self.number = next(_numbers)
+        ends = list(itertools.accumulate((align(buffer.nbytes) for buffer in buffers), initial=0))
+        self.offsets = ends[:-1]
+        self._file = io.FileIO(memory_file(), "r+")
+        try:
+            for offset, buffer in zip(self.offsets, buffers, strict=True):
+                self._write(offset, buffer)
+            os.ftruncate(self._file.fileno(), ends[-1])
+        except OSError as error:
+            self._file.close()
+            text = f"cannot copy {ends[-1]:,} bytes of the source into shared memory ({error}); check `ulimit -f`"
+            raise OSError(error.errno, text) from error
+        except BaseException:
+            self._file.close()
+            raise
+        self._hold()
+
+    def _hold(self) -> None:
+        descriptors.own_object(self._file)
+        self._finalizer = weakref.finalize(self, descriptors.close_object, self._file)
+        self._finalizer.atexit = False
+
+    def let_go(self) -> None:
+        """Close the descriptor: from now on only others keep the memory."""
+        self._finalizer()
+
+    def take_back(self, fd: int) -> None:
+        """Hold it again, by a descriptor that another process has kept; it becomes ours."""
+        self._file = io.FileIO(fd, "r+")
+        self._hold()
+
+    def _write(self, offset: int, buffer: memoryview) -> None:
+        done = 0
+        while done < buffer.nbytes:
+            done += os.pwrite(self._file.fileno(), buffer[done : done + _WRITE_BYTES], offset + done)
+
+    def fileno(self) -> int:
+        """Return the descriptor, to be passed to other processes."""
+        return self._file.fileno()
+
+    def has(self, offset: int, buffer: memoryview) -> bool:
+        """Return whether these bytes lie at an offset."""
+        theirs, ours = np.frombuffer(buffer, np.uint8), np.empty(_COMPARE_BYTES, np.uint8)
+        for start in range(0, buffer.nbytes, _COMPARE_BYTES):
+            part = theirs[start : start + _COMPARE_BYTES]
+            count = os.preadv(self._file.fileno(), [ours.data[: part.nbytes]], offset + start)
+            if count != part.nbytes or not _are_equal(part, ours[:count]):
+                return False
+        return True
+
+
+def _are_equal(one: Array, other: Array) -> bool:
+    if one.nbytes % 8:
+        return bool(np.array_equal(one, other))
+    return bool(np.array_equal(one.view(np.uint64), other.view(np.uint64)))  # eight bytes at a time
+
+
+def map_snapshot(fd: int) -> Array:
+    """Map a snapshot of another process copy-on-write.
+
+    Raises:
+        OSError: There is not so much address space.
+    """
+    size = os.fstat(fd).st_size
+    return np.frombuffer(mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE), np.uint8)

@@ -1,0 +1,207 @@
+"""Large arrays of a source lie in shared memory once, for the nursery and all workers of a pool."""
+
+import os
+
+import numpy as np
+import psutil
+import pytest
+
+import mpqueue
+from mpqueue import Loader, OrderedEnqueuer
+from mpqueue.workers import launcher
+from mpqueue.workers.kept_source import NOTHING, keep, mapped
+from mpqueue.workers.launcher import Nursery
+from mpqueue.workers.source_receive import load
+from mpqueue.workers.source_send import make_patch, take_image
+
+LARGE = 1 << 27
+
+
+def arrays(count, nbytes=1 << 17):
+    return [np.full(nbytes, number, np.uint8) for number in range(count)]
+
+
+def kept(source, known=NOTHING):
+    """The version that is kept of a source, and what had to be copied for it."""
+    image = take_image(source)
+    patch = make_patch(image, known.find(image))
+    return keep(patch, known), sorted(patch.new)
+
+
+def received(version):
+    fds = {number: snapshot.fileno() for number, snapshot in version.snapshots.items()}
+    return load(version.data, mapped(version.places, fds))
+
+
+def test_only_what_changed_is_copied():
+    source = arrays(20)
+    first, copied = kept(source)
+    assert copied == list(range(20))
+    assert first.is_same(take_image(source))
+    source[7][-1] += 1
+    assert not first.is_same(take_image(source))
+    second, copied = kept(source, first)
+    assert copied == [7]
+    assert second.is_same(take_image(source))
+    np.testing.assert_array_equal(received(second), source)
+    assert received(first)[7][-1] == 7
+
+
+def test_an_array_that_has_another_number_now_is_known():
+    source = arrays(5)
+    first, _ = kept(source)
+    second, copied = kept([source[3], *source[:2], np.zeros(1 << 17, np.uint8)], first)
+    assert copied == []
+    assert [int(array[0]) for array in received(second)] == [3, 0, 1, 0]
+
+
+@pytest.mark.parametrize("nbytes", [1 << 16, (1 << 18) + 5, (1 << 20) + 12])
+def test_every_byte_counts(nbytes):
+    array = np.zeros(nbytes + 3, np.uint8)[3:]
+    version, _ = kept([array])
+    for place in (0, 1, nbytes // 2, (1 << 18) % nbytes, nbytes - 1):
+        array[place] = 1
+        assert not version.is_same(take_image([array]))
+        array[place] = 0
+    assert version.is_same(take_image([array]))
+
+
+def test_a_source_whose_arrays_change_one_by_one_does_not_need_ever_more_descriptors():
+    source = arrays(100, 1 << 16)
+    version, _ = kept(source)
+    for number in range(100):
+        source[number] += 100
+        version, copied = kept(source, version)
+        assert copied == [number]
+        assert len(version.snapshots) <= 34
+    np.testing.assert_array_equal(received(version), source)
+
+
+def test_the_memory_of_an_array_that_was_replaced_is_free():
+    source = arrays(2)
+    first, _ = kept(source)
+    source[1] += 1
+    second, _ = kept(source, first)
+    gone = set(first.snapshots) - set(second.snapshots)
+    assert len(gone) == 1
+
+
+class Data:
+    def __init__(self, nbytes=1 << 20):
+        self.rows, self.level = np.ones(nbytes // 8), 0
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        return np.array([self.rows.sum(), self.level, os.getpid()])
+
+
+class Writing(Data):
+    def __getitem__(self, index):
+        self.rows += 1
+        return np.array([self.rows.min(), self.rows.max(), os.getpid()])
+
+
+def test_no_process_of_a_pool_has_a_copy_of_its_own():
+    source = Data(LARGE)
+    with Loader(source, workers=2) as loader:
+        batches = list(loader)
+        assert {batch[0] for batch in batches} == {LARGE / 8}
+        sizes = [child.memory_full_info().uss for child in psutil.Process().children(recursive=True)]
+        assert len(sizes) >= 3
+        assert sum(sizes) < LARGE
+
+
+@pytest.mark.parametrize("start_method", ["nursery", "spawn"])
+def test_what_a_worker_writes_into_an_array_is_its_own(start_method):
+    source = Writing()
+    with Loader(source, workers=2, start_method=start_method) as loader:
+        batches = list(loader)
+    for pid in {batch[2] for batch in batches}:
+        levels = sorted((batch[0], batch[1]) for batch in batches if batch[2] == pid)
+        assert levels == [(2.0 + count, 2.0 + count) for count in range(len(levels))]
+    assert source.rows.max() == 1
+
+
+class Doubling(Data):
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self.rows *= 2
+
+
+def test_a_source_that_writes_when_it_is_unpickled_finds_its_arrays_as_they_were_sent():
+    source = Doubling(1 << 20)
+    with OrderedEnqueuer(source, True) as enqueuer:
+        for level in range(3):
+            source.level = level
+            enqueuer.start(1)
+            assert next(enqueuer.get())[:2].tolist() == [2.0 * (1 << 17), level]
+            enqueuer.stop()
+
+
+def held():
+    links = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            links.append(os.readlink(f"/proc/self/fd/{fd}"))
+        except OSError:  # the one that lists
+            continue
+    return [link for link in links if "memfd:mpqueue" in link]
+
+
+def test_a_parked_nursery_alone_keeps_the_memory_and_an_unchanged_source_is_not_copied_again(monkeypatch):
+    sent = []
+    send_patch = Nursery.send_patch
+
+    def counted(self, patch):
+        sent.append(sorted(patch.new))
+        send_patch(self, patch)
+
+    monkeypatch.setattr(Nursery, "send_patch", counted)
+    source = Data()
+    with OrderedEnqueuer(source, True) as enqueuer:
+        for change, copied in ((0, [[0]]), (0, []), (1, [[0]])):
+            source.rows += change
+            sent.clear()
+            enqueuer.start(2)
+            assert next(enqueuer.get())[0] == source.rows.sum()
+            assert sent == copied
+            enqueuer.stop()
+            assert not held()
+
+
+def test_a_nursery_that_has_ended_while_it_was_parked_is_replaced_with_all_that_it_kept():
+    source = Data()
+    with OrderedEnqueuer(source, True) as enqueuer:
+        for _ in range(2):
+            enqueuer.start(1)
+            assert next(enqueuer.get())[0] == source.rows.sum()
+            enqueuer.stop()
+            for parked in launcher._parked:
+                parked._process.kill()
+                parked._process.wait()
+    mpqueue.shutdown()
+
+
+def test_a_change_of_one_large_array_is_noticed_at_the_end_of_an_epoch():
+    class Growing(Data):
+        def on_epoch_end(self):
+            self.rows[-1] += 1
+
+    with OrderedEnqueuer(Growing(1 << 25), True) as enqueuer:
+        enqueuer.start(2)
+        batches = enqueuer.get()
+        sums = [next(batches)[0] for _ in range(18)]
+    total = float(1 << 22)
+    assert sums == [total] * 6 + [total + 1] * 6 + [total + 2] * 6
+
+
+def test_too_little_shared_memory_for_the_source_is_an_error_with_the_size(monkeypatch):
+    def full(fd, data, offset):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with Loader(Data(), workers=2) as loader:
+        with pytest.raises(OSError, match="cannot copy 1,048,576 bytes of the source into shared memory"):
+            list(loader)
