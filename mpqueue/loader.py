@@ -5,6 +5,7 @@ import itertools
 import os
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal, Never, NoReturn, Self
@@ -175,6 +176,7 @@ class Loader(Stoppable):
         check_replicable(self._order.source, self.workers, in_processes=backend != "thread")
         self._job = self._make_job(options)
         self._position = LoopPosition()
+        self._latest: Callable[[], EpochIterator | None] = lambda: None
         self._has_warned = False
         self._lock = threading.RLock()
         self._engine = Engine(kind="Loader")
@@ -206,19 +208,25 @@ class Loader(Stoppable):
         They are of what the source is now: if it has changed, the workers get it anew, and what they have computed
         ahead is computed again.
 
-        An iterator that is not read to its end ends when the next one is made. A batch that failed ends none: the
+        An iterator that is not read to its end is over when the next one is made. A batch that failed ends none: the
         following ``next`` goes on with the batch after it, and so does a new iterator.
 
         Raises:
             TypeError: The source has changed, and cannot be sent to the workers any more.
+            RuntimeError: At ``next``: a later iterator has ended this one before it gave all.
             Exception: At ``next``, in the place of its batch: what the source raised, as its own type, or
                 `WorkerRaised`, `WorkerDied`, `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`, `TooManyErrors`;
                 with Ray also `ClusterError`.
         """
         with self._lock:
             is_outdated = self._is_outdated()  # first: what it raises leaves the place as it is
+            before = self._latest()
+            if before is not None:
+                before.replace()
             pipeline = self._begin(goes_on=self._position.begin(), is_outdated=is_outdated)
-            return EpochIterator(self._position, pipeline, self._end_epoch, self._note_failure)
+            batches = EpochIterator(self._position, pipeline, self._end_epoch, self._note_failure)
+            self._latest = weakref.ref(batches)
+            return batches
 
     def _is_outdated(self) -> bool:
         """Return whether the source may have changed since the workers got it, or computed ahead."""

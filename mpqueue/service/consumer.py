@@ -81,7 +81,7 @@ class Consumer:
     def __iter__(self) -> Iterator[Any]:
         """Return the batches of one epoch: of the next one, or the rest of one that was left on its way.
 
-        An iterator that is not read to its end ends when the next one is made.
+        An iterator that is not read to its end is over when the next one is made, which goes on in its place.
 
         Raises:
             ServiceDied: The server is gone, or was stopped.
@@ -95,6 +95,8 @@ class Consumer:
                     raise RuntimeError(f"this consumer was closed: attach again, by mpqueue.attach({self._name!r})")
                 loop = ConsumerIterator(self, goes_on=bool(self._attachment.has_begun))
                 self._begin()
+                if self._loop is not None:
+                    self._loop.is_replaced = True
                 self._loop = loop
             except BaseException:
                 self._needs_attention = True
@@ -111,7 +113,8 @@ class Consumer:
 
         Raises:
             StopIteration: The loop is over.
-            ServiceDied, ConsumerDied, RuntimeError: The server is gone; this consumer was detached, or closed.
+            ServiceDied, ConsumerDied: The server is gone; this consumer was detached.
+            RuntimeError: It was closed; a later iterator has ended this one.
             ServiceError: The server has sent what is not allowed, or what nobody understands.
             Exception: What the source raised in the batch's place, or what unpickling the batch has raised here.
         """
@@ -122,7 +125,7 @@ class Consumer:
                 if self._needs_attention:
                     self._close_late()
             if batch is _NOTHING:
-                raise StopIteration
+                loop.end()
             return batch  # noqa: TRY300 - a signal may still strike here
         except BaseException:
             if batch is not _NOTHING:
@@ -347,14 +350,24 @@ class ConsumerIterator(Iterator[Any]):
 
     Attributes:
         goes_on: The same, until it has given a batch.
+        is_replaced: A later one goes on in its place.
     """
 
     def __init__(self, consumer: Consumer, *, goes_on: bool) -> None:
-        self._consumer, self.goes_on = consumer, goes_on
+        self._consumer, self.goes_on, self.is_replaced = consumer, goes_on, False
         self._next = consumer.next
 
     def __next__(self) -> Any:
         return self._next(self)  # nothing may come between: a batch that was handed out is to reach the caller
+
+    def end(self) -> NoReturn:
+        """Raise what its end is."""
+        if self.is_replaced:
+            raise RuntimeError(
+                "this iterator was ended by another one of the same Consumer, which goes on in its place: a consumer "
+                "gives each batch once. For two loops at once (nested, or in zip) attach twice"
+            )
+        raise StopIteration
 
     def __repr__(self) -> str:
         return f"<batches of {self._consumer!r}>"

@@ -301,3 +301,52 @@ def test_an_iterator_of_which_nothing_was_taken_takes_nothing_from_the_next_one(
             assert sorted(np.ravel([*loader]).tolist()) == list(range(32))
         next(iter(loader))
         assert sorted(np.ravel([*loader]).tolist()) == list(range(32))
+
+
+SOURCES = pytest.mark.parametrize(
+    "source", [Numbers(3), lambda: (np.array([number]) for number in range(3))], ids=["sequence", "generator"]
+)
+
+
+@SOURCES
+@KINDS
+def test_two_loops_at_once_over_one_loader_are_an_error_of_the_older_one(backend, workers, source):
+    with Loader(source, workers=min(workers, 1), backend=backend) as loader:
+        with pytest.raises(RuntimeError, match=r"of epoch 0 was ended by another one .* make two Loaders"):
+            list(zip(loader, loader, strict=False))
+        with pytest.raises(RuntimeError, match="make two Loaders"):
+            for _ in loader:
+                for _ in loader:
+                    pass
+        old, new = iter(loader), iter(loader)
+        next(new)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="make two Loaders"):
+                next(old)
+        assert numbers_of(new) == [1, 2], "the error of the older one takes nothing from the other"
+        assert numbers_of(loader) == [0, 1, 2]
+
+
+@SOURCES
+@KINDS
+def test_an_iterator_that_was_left_or_has_given_all_is_over_without_an_error(backend, workers, source):
+    with Loader(source, workers=min(workers, 1), backend=backend) as loader:
+        for _ in loader:
+            break
+        over = iter(loader)
+        assert numbers_of(over) == [0, 1, 2]
+        assert numbers_of(loader) == [0, 1, 2]
+        assert next(over, None) is None
+        stopped = iter(loader)
+        next(stopped)
+        loader.stop()
+        assert next(stopped, None) is None
+
+
+@KINDS
+def test_an_iterator_that_was_not_asked_for_its_end_has_given_all_the_same(backend, workers):
+    with Loader(Numbers(3), workers=workers, backend=backend) as loader:
+        asked_thrice = iter(loader)
+        assert [int(next(asked_thrice)[0]) for _ in range(3)] == [0, 1, 2]
+        assert numbers_of(loader) == [0, 1, 2]
+        assert next(asked_thrice, None) is None

@@ -50,6 +50,20 @@ class TestLoops:
                 assert (consumer.epoch, numbers(consumer), consumer.epoch) == (0, [3, 4, 5], 1)
         assert server.faults == []
 
+    def test_a_loop_that_another_one_has_ended_is_an_error_if_it_is_asked_for_more(self, tmp_path):
+        with auto(tmp_path, 4) as server, attached_to(server) as consumer:
+            old = iter(consumer)
+            next(old)
+            new = iter(consumer)
+            for _ in range(2):
+                with pytest.raises(RuntimeError, match="ended by another one of the same Consumer"):
+                    next(old)
+            assert numbers(new) == [1, 2, 3]
+            assert next(new, None) is None
+            with pytest.raises(RuntimeError, match="attach twice"):
+                list(zip(consumer, consumer, strict=False))
+        assert server.faults == []
+
     def test_a_loop_that_is_left_after_the_last_batch_is_followed_by_the_next_epoch(self, tmp_path):
         """Nothing of the epoch is left: the next loop is not an empty one."""
         with auto(tmp_path, 3) as server, attached_to(server) as consumer:
@@ -61,15 +75,6 @@ class TestLoops:
     def test_an_empty_epoch_is_an_empty_loop(self, tmp_path):
         with auto(tmp_path, 0) as server, attached_to(server) as consumer:
             assert (list(consumer), list(consumer), consumer.epoch) == ([], [], 2)
-
-    def test_an_iterator_ends_when_the_next_one_is_made(self, tmp_path):
-        with auto(tmp_path, 4) as server, attached_to(server) as consumer:
-            first = iter(consumer)
-            assert numbers([next(first)]) == [0]
-            second = iter(consumer)
-            assert list(first) == []
-            assert numbers(second) == [1, 2, 3]
-            assert list(second) == []
 
     def test_the_length_is_what_the_server_says(self, tmp_path):
         with auto(tmp_path, 7, length=7) as server, attached_to(server) as consumer:
