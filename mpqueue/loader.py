@@ -177,7 +177,8 @@ class Loader(Stoppable):
         self._job = self._make_job(options)
         self._position = LoopPosition()
         self._latest: Callable[[], EpochIterator | None] = lambda: None
-        self._has_warned = False
+        self._is_iterator = self._order.is_stream and not self._job.can_replay
+        self._has_warned = self._is_spent = False
         self._lock = threading.RLock()
         self._engine = Engine(kind="Loader")
         self._ended = self._engine.ended
@@ -213,25 +214,38 @@ class Loader(Stoppable):
 
         Raises:
             TypeError: The source has changed, and cannot be sent to the workers any more.
-            RuntimeError: At ``next``: a later iterator has ended this one before it gave all.
+            RuntimeError: The source is a generator object that has given all of its elements. At ``next``: a later
+                iterator has ended this one before it gave all.
             Exception: At ``next``, in the place of its batch: what the source raised, as its own type, or
                 `WorkerRaised`, `WorkerDied`, `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`, `TooManyErrors`;
                 with Ray also `ClusterError`.
         """
         with self._lock:
+            if self._is_spent:
+                raise RuntimeError(
+                    f"the source is an iterator ({type(self._job.source).__name__}), which has given all of its "
+                    "elements in the epoch before, and gives none again: pass the generator function itself "
+                    "(a callable that returns a new iterator for each epoch)"
+                )
             is_outdated = self._is_outdated()  # first: what it raises leaves the place as it is
             before = self._latest()
             if before is not None:
                 before.replace()
-            pipeline = self._begin(goes_on=self._position.begin(), is_outdated=is_outdated)
+            goes_on = self._position.begin(stays=self._is_iterator and self._is_whole())
+            pipeline = self._begin(goes_on=goes_on, is_outdated=is_outdated)
             batches = EpochIterator(self._position, pipeline, self._end_epoch, self._note_failure)
             self._latest = weakref.ref(batches)
             return batches
 
+    def _is_whole(self) -> bool:
+        """Return whether there is a stream that no interrupt has torn."""
+        pipeline = self._engine.pipeline
+        return pipeline is not None and not (pipeline.is_stopped or pipeline.recovery.is_inconsistent)
+
     def _is_outdated(self) -> bool:
         """Return whether the source may have changed since the workers got it, or computed ahead."""
         pipeline = self._engine.pipeline
-        return self._job.can_replay and pipeline is not None and not pipeline.is_stopped and pipeline.is_outdated()
+        return not self._is_iterator and pipeline is not None and not pipeline.is_stopped and pipeline.is_outdated()
 
     def _begin(self, *, goes_on: bool, is_outdated: bool) -> Pipeline:
         """Have the workers at the place where the epoch begins, with the source as it is now."""
@@ -283,6 +297,7 @@ class Loader(Stoppable):
             if self._order.is_stream:
                 self._warn_of_copies(pipeline.ledger)
                 self._position.end_stream()
+                self._is_spent = self._is_iterator
             self._position.epoch = self._position.where().epoch
 
     def _warn_of_copies(self, ledger: Ledger) -> None:
@@ -371,6 +386,8 @@ class Loader(Stoppable):
             self.source.load_state_dict(state["source"])
         self._job = replace(self._job, seed=state["seed"], is_seed_given=True)
         self._position.load(place)
+        # A worker process has another copy of the iterator then.
+        self._is_spent = self._is_spent and (not self.workers or self.backend == "thread")
 
     def stop(self, timeout: float | None = None) -> None:
         """End the workers; idempotent, from any thread. The next ``for`` loop starts new ones.

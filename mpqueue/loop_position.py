@@ -36,14 +36,17 @@ class LoopPosition:
             self._goes_on = self._goes_on_at == (self._ledger, self._ledger.num_taken)
             self.place, self._ledger = self.where(), None
 
-    def begin(self) -> bool:
+    def begin(self, *, stays: bool = False) -> bool:
         """Go to the place where another loop begins; return whether it goes on in the epoch of the last one.
 
         May be repeated: an interrupt may keep the loop from its caller, while workers start for instance.
+
+        Args:
+            stays: It goes on, in any case.
         """
         self.settle()
         self.iterator += 1
-        goes_on, place = self._goes_on, self.place
+        goes_on, place = self._goes_on or stays, self.place
         if not goes_on and (place.position or place.ahead or any(place.counts)):
             self.place = Place(place.epoch + 1)  # the last loop was left on its way
         self.first_epoch = self.place.epoch if self.first_epoch is None else self.first_epoch

@@ -350,3 +350,72 @@ def test_an_iterator_that_was_not_asked_for_its_end_has_given_all_the_same(backe
         assert [int(next(asked_thrice)[0]) for _ in range(3)] == [0, 1, 2]
         assert numbers_of(loader) == [0, 1, 2]
         assert next(asked_thrice, None) is None
+
+
+class Countdown:
+    """An iterator that can be pickled."""
+
+    def __init__(self):
+        self.left = 4
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if not self.left:
+            raise StopIteration
+        self.left -= 1
+        return np.array([3 - self.left])
+
+
+ITERATORS = pytest.mark.parametrize(
+    "make", [lambda: (np.array([number]) for number in range(4)), Countdown], ids=["generator", "iterator"]
+)
+
+
+@pytest.mark.filterwarnings("ignore:the source cannot be sent")
+@ITERATORS
+@KINDS
+def test_a_second_epoch_of_a_generator_object_is_an_error_that_says_what_to_pass(backend, workers, make):
+    with Loader(make(), workers=min(workers, 1), backend=backend) as loader:
+        assert numbers_of(loader) == [0, 1, 2, 3]
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match=r"given all of its elements.* pass the generator function itself"):
+                numbers_of(loader)
+        loader.stop()
+        with pytest.raises(RuntimeError, match="pass the generator function itself"):
+            iter(loader)
+
+
+@pytest.mark.filterwarnings("ignore:the source cannot be sent")
+@ITERATORS
+@KINDS
+def test_a_loop_over_a_generator_object_that_was_left_goes_on_in_the_next_one(backend, workers, make):
+    with Loader(make(), workers=min(workers, 1), backend=backend) as loader:
+        for batch in loader:
+            assert batch[0] == 0
+            break
+        state = loader.state_dict()
+        assert numbers_of(loader) == [1, 2, 3]
+        with pytest.raises(RuntimeError, match="given all"):
+            iter(loader)
+    with Loader(make(), workers=min(workers, 1), backend=backend) as loader:
+        loader.load_state_dict(state)
+        assert numbers_of(loader) == [1, 2, 3]
+
+
+class Both(Countdown):
+    """A sequence that is its own iterator, as Keras's image iterators are."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return np.array([index])
+
+
+@KINDS
+def test_a_sequence_that_is_an_iterator_too_has_epochs(backend, workers):
+    with Loader(Both(), workers=workers, backend=backend) as loader:
+        next(iter(loader))
+        assert [numbers_of(loader) for _ in range(2)] == [[0, 1]] * 2
