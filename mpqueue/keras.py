@@ -15,14 +15,23 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from importlib import import_module
-from typing import Any
+from typing import Any, Never
 
 from mpqueue import keras_resets, stats
 from mpqueue.engine import Latest
 from mpqueue.forms import backend_of, own_of
 from mpqueue.loader import Loader
 from mpqueue.loader_passes import LoaderEnqueuer, LoaderEpochs
-from mpqueue.options import DEFAULT_START_METHOD, BackendName, Options, StartMethod, check_counts, check_flags
+from mpqueue.options import (
+    DEFAULT_START_METHOD,
+    BackendName,
+    Options,
+    StartMethod,
+    check_counts,
+    check_flags,
+    refuse_torch_names,
+    shows_arguments,
+)
 from mpqueue.passes import PassEnqueuer
 from mpqueue.replacement import Installation, Replacement
 from mpqueue.sources import check_sequence, length_of
@@ -46,7 +55,8 @@ _SIGNATURES = {
 }
 
 
-def accelerate(
+@shows_arguments
+def accelerate(  # noqa: D417 - `unknown` is for the names that are refused
     py_dataset: Any,
     workers: int | None = None,
     *,
@@ -64,6 +74,7 @@ def accelerate(
     monitor: bool = False,
     backend: BackendName | None = None,
     ray_options: Mapping[str, Any] | None = None,
+    **unknown: Never,
 ) -> Any:
     """A dataset for `model.fit`, `evaluate` or `predict`: ``model.fit(mpqueue.keras.accelerate(train, workers=4))``.
 
@@ -133,6 +144,20 @@ def accelerate(
 
     Follows: Keras 3's `PyDataset`.
     """
+    refuse_torch_names(
+        unknown,
+        "accelerate",
+        batch_size="the items of py_dataset are batches already; for batches of samples pass a "
+        "mpqueue.Loader(samples, batch_size=...)",
+        shuffle="the order is that of fit(..., shuffle=True), or of a mpqueue.Loader",
+        y="x and y in memory need no workers, call fit(x, y)",
+    )
+    if hasattr(workers, "__len__") or hasattr(workers, "__array__"):
+        raise TypeError(
+            f"accelerate takes one dataset, and then the number of workers; got {type(workers).__name__} for that. "
+            "Arrays x and y in memory need no workers: call fit(x, y). Data that is read or computed is given by an "
+            "object whose __getitem__(index) returns a batch (x, y), and whose __len__ is the number of batches"
+        )
     options = Options.of(locals() | {"progress": False})  # Keras has a bar of its own
     numbers = {"workers": workers, "use_multiprocessing": use_multiprocessing, "max_queue_size": max_queue_size}
     return _accelerate(py_dataset, options, numbers, backend)

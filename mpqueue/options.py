@@ -21,6 +21,7 @@ StartMethod = Literal["nursery", "fork", "spawn"]
 BackendName = Literal["process", "thread", "ray"]
 OnError = Literal["raise", "skip"]
 _Face = TypeVar("_Face")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class _Default(str):
@@ -39,13 +40,24 @@ def shows_options(face: type[_Face]) -> type[_Face]:
     Its constructor also takes keywords that it does not know, to say what they are called here, and its ``__new__`` may
     take whatever the constructor takes: neither says anything to a reader.
     """
-    signature = inspect.signature(face.__init__)
-    known = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    signature = _known(face.__init__)
     for name in ("__init__", "__new__"):
         method = vars(face).get(name)
         if method is not None:
-            vars(getattr(method, "__func__", method))["__signature__"] = signature.replace(parameters=known)
+            vars(getattr(method, "__func__", method))["__signature__"] = signature
     return face
+
+
+def shows_arguments(function: _Function) -> _Function:
+    """Have a function shown in the same way."""
+    vars(function)["__signature__"] = _known(function)
+    return function
+
+
+def _known(function: Callable[..., Any]) -> inspect.Signature:
+    signature = inspect.signature(function)
+    known = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    return signature.replace(parameters=known)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,15 +276,29 @@ _TORCH_NAMES = {
 }
 
 
-def refuse_torch_names(unknown: Mapping[str, Any]) -> None:
-    """Raise a `TypeError` for the first of these arguments, which says what it is called here."""
+def refuse_torch_names(unknown: Mapping[str, Any], face: str = "Loader", **hints: str) -> None:
+    """Raise a `TypeError` for the first of these arguments, which says what it is called here.
+
+    Args:
+        unknown: The arguments.
+        face: What was called with them.
+        **hints: What is said of other names.
+    """
     for name in unknown:
-        hint = f": torch's {name} is here {_TORCH_NAMES[name]}" if name in _TORCH_NAMES else ""
-        raise TypeError(f"Loader() got an unexpected keyword argument {name!r}{hint}")
+        hint = f": {hints[name]}" if name in hints else ""
+        if name in _TORCH_NAMES:
+            hint = f": torch's {name} is here {_TORCH_NAMES[name]}"
+        raise TypeError(f"{face}() got an unexpected keyword argument {name!r}{hint}")
 
 
 def _is_integer(value: Any) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, bool)
+    if isinstance(value, bool):
+        return False
+    try:
+        operator.index(value)
+    except TypeError:  # arrays and tensors have an __index__, which works for those of one integer
+        return False
+    return True
 
 
 def _check_positive(name: str, value: Any, what: str) -> None:

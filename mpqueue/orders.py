@@ -61,6 +61,8 @@ class Order:
         if sampler is not None:
             are_lists = options.batch_sampler is not None
             self.sampled = SamplerOrder(sampler, options.batch_size, self.share, self.source, are_lists=are_lists)
+            if options.drop_last and hasattr(type(sampler), "__len__"):
+                self._require_a_sampled_batch(len(sampler))  # type: ignore[arg-type]
         elif options.drop_last and not self.is_stream:
             self._require_a_batch()
 
@@ -94,6 +96,15 @@ class Order:
             f"drop_last leaves no batch: there are {length_of(self.source, what)} {what}, and "
             f"{'a batch' if world == 1 else 'one batch for each rank'} takes {least}"
         )
+
+    def _require_a_sampled_batch(self, num_indices: int) -> None:
+        """Raise a `ValueError` if all that a sampler gives is dropped."""
+        if num_indices and not len(self.share.numbers(-1, self._total_sampled())):
+            world, size = self.share.shard.world, self._options.batch_size or 1
+            raise ValueError(
+                f"drop_last leaves no batch: the sampler gives {num_indices} indices, and "
+                f"{'a batch' if world == 1 else 'one batch for each rank'} takes {world * size}"
+            )
 
     def _total(self) -> int | None:
         """Return the number of batches of an epoch, over all ranks."""

@@ -132,6 +132,10 @@ def check_sequence(source: Any) -> None:
     kind = type(source)
     missing = [name for name in ("__getitem__", "__len__") if not hasattr(kind, name)]
     hint = "; a generator needs GeneratorEnqueuer or Loader" if is_stream(source) else ""
+    if missing == ["__len__"]:
+        hint = ": give it one, the number of its items"
+    elif not hint and hasattr(kind, "__iter__"):
+        hint = ". It can be iterated: pass a function that returns its iterator to Loader or GeneratorEnqueuer"
     raise TypeError(f"a source needs __getitem__ and __len__, {kind.__name__} has no {' and no '.join(missing)}{hint}")
 
 
@@ -149,6 +153,8 @@ def check_stream(source: Any) -> None:
 
 def _refuse_lookalikes(source: Any, item: str = "batch") -> None:
     """Raise a `TypeError` for what has the methods of a source and gives no batches (or samples)."""
+    _refuse_tables(source, item)
+    _refuse_streams_of_others(source)
     if inspect.isclass(source) and hasattr(source, "__getitem__"):
         name = source.__name__
         raise TypeError(f"the source is the class {name}: pass an instance of it, {name}(...)")
@@ -170,6 +176,53 @@ def _refuse_lookalikes(source: Any, item: str = "batch") -> None:
             f"whose __getitem__(index) returns a tuple with {part} of each array, and whose __len__ is the number "
             f"of {many}; or a list, if each array is a {item}"
         )
+
+
+_ROWS = {  # by the library: rows as a list of dicts, and one of them
+    "pandas": ('frame.to_dict("records")', "frame.iloc[index].to_dict()"),
+    "polars": ("frame.to_dicts()", "frame.row(index, named=True)"),
+    "pyarrow": ("table.to_pylist()", "table.slice(index, 1).to_pylist()[0]"),
+}
+
+
+def _refuse_tables(source: Any, item: str) -> None:
+    """Raise a `TypeError` for a table, whose items are columns, and for a series that is asked by labels."""
+    kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(source).__mro__}
+    for library, (rows, row) in _ROWS.items():
+        if kinds & {(library, name) for name in ("DataFrame", "LazyFrame", "Table")}:
+            raise TypeError(
+                f"the source is a {type(source).__name__} of {library}, whose items are columns: no {item}. Pass its "
+                f"rows, as a list of dicts (`{rows}`) or as an array (`.to_numpy()`); or an object whose "
+                f"__getitem__(index) returns `{row}`, and whose __len__ is the number of rows"
+            )
+    if ("pandas", "Series") in kinds and not np.array_equal(source.index, np.arange(len(source))):
+        raise TypeError(
+            "the source is a Series of pandas with an index of its own, by whose labels its items are asked for: pass "
+            "`series.to_numpy()`, or `series.reset_index(drop=True)`"
+        )
+
+
+_STREAMS = {  # by the library and the class: what to do instead
+    ("torch", "DataLoader"): "pass its dataset (`loader.dataset`), or use mpqueue.torch.DataLoader, which takes the "
+    "arguments of torch's",
+    ("mpqueue", "Loader"): "pass its source (`loader.source`)",
+    ("mpqueue", "Consumer"): "a server computes them already",
+    ("mpqueue", "SequenceEnqueuer"): "pass its source",
+    ("tensorflow", "DatasetV2"): "pass a generator function that makes the dataset and gives "
+    "`dataset.as_numpy_iterator()`, which each worker calls and in which it takes its share: "
+    "`dataset.shard(info.num_shards, info.shard_id)` with `info = mpqueue.worker_info()`",
+    ("pathlib", "PurePath"): "list its files, and pass an object whose __getitem__(index) reads one",
+    ("builtins", "set"): "pass a list of it, which has an order",
+    ("builtins", "frozenset"): "pass a list of it, which has an order",
+}
+
+
+def _refuse_streams_of_others(source: Any) -> None:
+    """Raise a `TypeError` for what gives batches or samples, and is not asked for them by index."""
+    for kind in () if is_sequence(source) else type(source).__mro__:
+        remedy = _STREAMS.get((kind.__module__.partition(".")[0], kind.__name__))
+        if remedy is not None:
+            raise TypeError(f"the source is a {type(source).__name__}, which has no items by index: {remedy}")
 
 
 def check_replicable(source: Any, workers: int, *, in_processes: bool) -> None:

@@ -102,6 +102,13 @@ class SamplerOrder:
             Exception: What the sampler raised.
         """
         draw = self._begin(epoch)
+        if draw.has_ended and self._share.drops and not self._are_lists:
+            raise ValueError(
+                f"the {self._name} ({type(self._sampler).__name__}) gave no full batch for epoch {epoch}, and "
+                f"drop_last=True leaves out what is short: a batch takes {self._batch_size or 1} indices, on each of "
+                f"{self._share.shard.world} ranks. Give more, lower batch_size, or leave out drop_last; an iterator is "
+                "used up by the epoch before: pass an iterable that can be iterated anew"
+            )
         if draw.has_ended:
             raise ValueError(
                 f"the {self._name} ({type(self._sampler).__name__}) gave nothing for epoch {epoch}: it is empty, or an "

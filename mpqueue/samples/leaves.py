@@ -34,6 +34,10 @@ class Place:
         """One step further."""
         return Place(self._indices, (*self._path, step))
 
+    def name(self, number: int) -> str:
+        """Return the leaf of a sample, by its number in the batch."""
+        return f"{''.join(('sample', *self._path))} of index {self._indices[number]!r}"
+
     def refuse(self, one: int, other: int, what: Callable[[int], str]) -> ValueError:
         """Return the error that names two samples, by their numbers in the batch, that are unlike in this leaf."""
         leaf = "".join(("sample", *self._path))
@@ -90,8 +94,9 @@ def merge_arrays(values: Sequence[Any], empty: Empty, place: Place) -> Any:
 
     Raises:
         ValueError: Two have unlike shapes.
+        TypeError: NumPy takes one for no array: a tensor of torch's bfloat16, or of a GPU.
     """
-    arrays = [np.asarray(value) for value in values]
+    arrays = [_as_array(value, number, place) for number, value in enumerate(values)]
     shape = arrays[0].shape
     if len({array.shape for array in arrays}) > 1:
         other = next(number for number, array in enumerate(arrays) if array.shape != shape)
@@ -104,6 +109,17 @@ def merge_arrays(values: Sequence[Any], empty: Empty, place: Place) -> Any:
         for number, array in enumerate(arrays):
             out[number] = array
     return out
+
+
+def _as_array(value: Any, number: int, place: Place) -> Array:
+    try:
+        return np.asarray(value)
+    except TypeError as error:
+        raise TypeError(
+            f"{place.name(number)}, a {type(value).__name__} of dtype {getattr(value, 'dtype', None)}, makes no NumPy "
+            f"array: {error}. Return it as an array that NumPy has, of a tensor in bfloat16 `.float()`, of one on a "
+            "GPU `.cpu()`; or use mpqueue.torch.DataLoader, whose batches are tensors of any dtype"
+        ) from error
 
 
 def _common(arrays: Sequence[Array], place: Place) -> np.dtype[Any]:

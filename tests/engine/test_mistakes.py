@@ -1,5 +1,7 @@
 """What a newcomer does wrong is said at construction, before any process starts, with what to do instead."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from helpers.faults import Numbers
@@ -88,3 +90,102 @@ def test_an_impossible_length_is_named_with_its_class(length, kind, text):
 
     with pytest.raises(kind, match=text):
         next(iter(Loader(Odd(), workers=0)))
+
+
+def test_a_table_of_pandas_is_one_of_columns():
+    pandas = pytest.importorskip("pandas")
+    for make in (Loader, lambda source: Loader(source, batch_size=2), OrderedEnqueuer):
+        with pytest.raises(TypeError, match=r"a DataFrame of pandas.*columns.*to_dict\(\"records\"\).*iloc\[index\]"):
+            make(pandas.DataFrame({"x": [1, 2, 3]}))
+
+
+def test_a_series_is_asked_by_its_labels():
+    pandas = pytest.importorskip("pandas")
+    for index in ([5, 6, 7], ["a", "b", "c"], [2, 1, 0]):
+        with pytest.raises(TypeError, match=r"a Series of pandas with an index of its own.*reset_index\(drop=True\)"):
+            Loader(pandas.Series([1, 2, 3], index=index), batch_size=2)
+    for series in (pandas.Series([1, 2, 3]), pandas.Series([1, 2, 3], index=[0, 1, 2])):
+        with Loader(series, batch_size=3, workers=0) as loader:
+            assert [batch.tolist() for batch in loader] == [[1, 2, 3]]
+
+
+def _table_of(library, name):
+    """One of a library that is not installed here: it is known by the name of its class."""
+    return type(name, (list,), {"__module__": f"{library}.frame"})([1, 2])
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "remedy"),
+    [("polars", "DataFrame", r"frame\.to_dicts\(\)"), ("pyarrow", "Table", r"table\.to_pylist\(\)")],
+)
+def test_a_table_of_another_library_is_one_too(library, name, remedy):
+    with pytest.raises(TypeError, match=f"a {name} of {library}.*{remedy}"):
+        Loader(_table_of(library, name), batch_size=2)
+
+
+@FACES
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ({1, 2}, "the source is a set, .* pass a list of it, which has an order"),
+        (Path("images"), "Path, which has no items by index: list its files"),
+        (Loader([1, 2], workers=0), r"the source is a Loader, .* pass its source \(`loader\.source`\)"),
+        (OrderedEnqueuer([1, 2]), "the source is a OrderedEnqueuer, .* pass its source"),
+    ],
+    ids=["set", "path", "loader", "enqueuer"],
+)
+def test_what_is_not_asked_by_index(make, source, text):
+    with pytest.raises(TypeError, match=text):
+        make(source)
+
+
+def test_what_lacks_only_a_length_is_told_so():
+    class Endless:
+        def __getitem__(self, index):
+            return index
+
+    with pytest.raises(TypeError, match="Endless has no __len__: give it one, the number of its items"):
+        Loader(Endless())
+
+
+def test_what_can_only_be_iterated_is_told_how():
+    class Stream:
+        def __iter__(self):
+            return iter(range(3))
+
+    with pytest.raises(TypeError, match="It can be iterated: pass a function that returns its iterator to Loader"):
+        Loader(Stream())
+
+
+def test_an_array_is_no_number():
+    with pytest.raises(TypeError, match="workers must be an integer, got array"):
+        Loader([1, 2], workers=np.zeros(4))
+
+
+def test_a_sampler_of_less_than_a_batch_that_is_dropped():
+    with pytest.raises(ValueError, match="drop_last leaves no batch: the sampler gives 2 indices, and a batch takes 8"):
+        Loader([*range(9)], batch_size=8, sampler=[1, 2], drop_last=True)
+    with pytest.raises(ValueError, match="one batch for each rank takes 8"):
+        Loader([*range(9)], batch_size=4, sampler=[1, 2, 3, 4], drop_last=True, shard=(0, 2))
+    with (
+        Loader([*range(9)], batch_size=8, sampler=iter([1, 2]), drop_last=True, workers=0) as loader,
+        pytest.raises(ValueError, match="gave no full batch for epoch 0, and drop_last=True leaves out what is short"),
+    ):
+        next(iter(loader))
+
+
+def test_a_tensor_that_numpy_has_no_dtype_for_is_named_with_the_remedy():
+    class Bfloat16:
+        """As a tensor of torch: it can be exported, and NumPy cannot take it."""
+
+        dtype = "torch.bfloat16"
+        __dlpack__ = None
+
+        def __array__(self, *_, **__):
+            raise TypeError("Got unsupported ScalarType BFloat16")
+
+    with (
+        Loader([{"x": Bfloat16()}] * 3, batch_size=2, workers=0) as loader,
+        pytest.raises(TypeError, match=r"sample\['x'\] of index 0, a Bfloat16 of dtype torch\.bfloat16.*`\.float\(\)`"),
+    ):
+        next(iter(loader))

@@ -231,3 +231,16 @@ def test_workers_of_a_dataset_that_travels_by_value_import_no_keras(delivered):
     with install():
         fit(Looking(workers=2, use_multiprocessing=True), epochs=1)
     assert [batch.tolist() for batch in delivered.batches[-3:]] == [[0, 0, 3, 2]] * 3
+
+
+@pytest.mark.any_backend
+def test_what_is_no_argument_of_accelerate_is_told_by_the_name_that_it_has():
+    arrays = np.zeros((4, 2)), np.zeros(4)
+    with pytest.raises(TypeError, match=r"accelerate takes one dataset.*got ndarray.*call fit\(x, y\)"):
+        mpqueue.keras.accelerate(*arrays)
+    with pytest.raises(TypeError, match=r"accelerate\(\) got .*'num_workers': torch's num_workers is here workers"):
+        mpqueue.keras.accelerate([arrays], num_workers=2)
+    with pytest.raises(TypeError, match="'batch_size': the items of py_dataset are batches already"):
+        mpqueue.keras.accelerate([arrays], batch_size=2)
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'nonsense'$"):
+        mpqueue.keras.accelerate([arrays], nonsense=2)
