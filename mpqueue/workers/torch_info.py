@@ -61,11 +61,25 @@ def _settle() -> None:
 
 
 def _make(module: Any, info: context.WorkerInfo, source: Any) -> Any:
-    own = getattr(source, "__self__", source)  # a stream is the dataset's method __iter__
-    dataset = own if getattr(source, "__name__", "") == "__iter__" else source
+    return module.WorkerInfo(
+        id=info.id, num_workers=info.num_workers, seed=info.seed + info.id, dataset=_dataset_of(source)
+    )
+
+
+def _dataset_of(source: Any) -> Any:
     parts = getattr(source, "parts", None)  # of mpqueue.torch
-    dataset = getattr(parts, "dataset", dataset)
-    return module.WorkerInfo(id=info.id, num_workers=info.num_workers, seed=info.seed + info.id, dataset=dataset)
+    if parts is not None and hasattr(parts, "dataset"):
+        return parts.dataset
+    return source.__self__ if getattr(source, "__name__", "") == "__iter__" else source
+
+
+def is_of_iterable_dataset(source: Any) -> bool:
+    """Return whether a stream is that of an iterable-style dataset of torch."""
+    # By name: torch is not imported for this.
+    return any(
+        kind.__name__ == "IterableDataset" and kind.__module__.startswith("torch.utils.data")
+        for kind in type(_dataset_of(source)).__mro__
+    )
 
 
 def _get_worker_info() -> Any:

@@ -74,10 +74,15 @@ class Payload(NamedTuple):
     samples: SamplePlan | None = None
 
     def kept_generators(self) -> KeptGenerators:
-        """Return the generators that the code of the user keeps."""
+        """Return the generators that the code of the user keeps and that are to be seeded.
+
+        Those of a torch IterableDataset are not: such datasets draw an order in ``__iter__``, of which each worker
+        takes its share, so that it has to be the same in all of them, as it is in torch. Hugging Face's do, too.
+        """
+        source = None if torch_info.is_of_iterable_dataset(self.source) else self.source
         if self.samples is None or self.samples.collate is None:
-            return KeptGenerators(self.source)
-        return KeptGenerators((self.source, self.samples.collate))
+            return KeptGenerators(source)
+        return KeptGenerators((source, self.samples.collate))
 
 
 class WorkerConfig(NamedTuple):

@@ -1,6 +1,5 @@
 """torch's get_worker_info() answers in workers of every face, and each element of an iterable dataset comes once."""
 
-import os
 import warnings
 
 import numpy as np
@@ -10,6 +9,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader
+from mpqueue.torch import DataLoader
 
 FORK = {"start_method": "fork"}  # the workers have torch as this process has it
 by_backend = pytest.mark.parametrize("options", [FORK, {"backend": "thread"}], ids=["process", "thread"])
@@ -115,6 +115,38 @@ def test_a_worker_of_torchs_own_inside_a_worker_has_its_own_number(options):
             )
             return sorted(int(number) for number in inner)
 
-    if os.name == "posix":
-        with Loader(Nested(), workers=1, **options) as loader:
-            assert [list(batch) for batch in loader] == [list(range(20))]
+    with Loader(Nested(), workers=1, **options) as loader:
+        assert [list(batch) for batch in loader] == [list(range(20))]
+
+
+class DrawnOrder(IterableDataset):
+    """Draws an order from a generator that it keeps, of which each worker takes its share."""
+
+    def __init__(self):
+        self.rng = np.random.default_rng(5)
+        self.epoch = torch.tensor(0).share_memory_()  # as Hugging Face's datasets have it
+
+    def __iter__(self):
+        info = get_worker_info()
+        return iter((self.rng.permutation(30) + 100 * int(self.epoch)).tolist()[info.id :: info.num_workers])
+
+
+def test_an_order_that_each_worker_draws_is_the_same_in_all():
+    assert elements(Loader(DrawnOrder(), workers=2, seed=1, **FORK)) == (list(range(30)), [])
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.parametrize("kind", [torch.utils.data.DataLoader, DataLoader], ids=["torch", "mpqueue"])
+def test_a_drawn_order_and_an_epoch_in_shared_memory_are_as_in_torchs_loader(kind, persistent):
+    dataset = DrawnOrder()
+    loader = kind(
+        dataset, num_workers=2, batch_size=None, persistent_workers=persistent, multiprocessing_context="fork"
+    )
+    order, epochs = np.random.default_rng(5), []
+    for epoch in range(3):
+        dataset.epoch.fill_(epoch)
+        epochs.append([int(element) for element in loader])
+    expected = [order.permutation(30) + 100 * epoch for epoch in range(3)]
+    if not persistent:  # each iteration has the dataset as it was
+        expected = [expected[0] + 100 * epoch for epoch in range(3)]
+    assert epochs == [one.tolist() for one in expected]
