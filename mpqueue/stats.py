@@ -101,8 +101,8 @@ class Times(Counted):
         wait: For how long the consumer waited for a batch; of a worker: for how long it waited for work.
         seed: Seeding of random generators (no time if nothing was drawn from them).
         compute: In the source, seed and collate included.
-        blocked: Of that, waiting for anything but a CPU: a disk, the network, a lock, a sleep. Told of batches of
-            worker processes that take a millisecond or more, where the kernel counts the waiting for a CPU; else 0.
+        blocked: Of that, waiting for anything but a CPU: a disk, the network, a lock, a sleep. Looked at ten times a
+            second in a worker process whose batches take a millisecond or more, on Linux; of no batch elsewhere.
         collate: Making a batch of samples.
         copy: Writing the batch into the ring.
         lease: From a batch's handing out to the end of its last view.

@@ -15,8 +15,13 @@ def num_cpus() -> int:
 def queued_ns() -> int | None:
     """Return for how long this thread could have run while others had the CPUs; None where nobody counts that."""
     try:
-        with open("/proc/thread-self/schedstat", encoding="ascii") as file:
-            return int(file.read().split()[1])
+        fd = os.open(
+            "/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC
+        )  # a file object takes five times as long
+        try:
+            return int(os.read(fd, 100).split()[1])
+        finally:
+            os.close(fd)
     except (OSError, IndexError, ValueError):
         return None
 
@@ -27,5 +32,5 @@ def busy_ns() -> int | None:
     What is left of the time that passes, it waits for something else: a disk, the network, a lock. On a machine with
     more programs than CPUs the time on a CPU alone would not tell.
     """
-    queued = queued_ns()  # 5 µs
+    queued = queued_ns()  # 6 µs
     return None if queued is None else time.process_time_ns() + queued

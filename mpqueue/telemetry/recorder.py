@@ -29,7 +29,8 @@ class Tally:
         copy_ns: in writing batches,
         wait_ns: and in waiting for work.
         deaths: How often it died.
-        wait, seed, compute, blocked, collate, copy: The times of single batches.
+        wait, seed, compute, collate, copy: The times of single batches,
+        blocked: and for how long some of them waited for anything but a CPU.
     """
 
     __slots__ = (
@@ -51,9 +52,7 @@ class Tally:
         self.copy_ns += copy_ns
         self.wait_ns += wait_ns
 
-    def time(
-        self, compute_ns: int, copy_ns: int, wait_ns: int, seed_ns: int, collate_ns: int, blocked_ns: int = 0
-    ) -> None:
+    def time(self, compute_ns: int, copy_ns: int, wait_ns: int, seed_ns: int, collate_ns: int) -> None:
         """Enter the times of a batch that is counted next, for it and for those since the one timed before it."""
         weight = max(1, self.batches + 1 - self._num_told)  # it is not counted yet, and maybe some before it
         self._num_told += weight
@@ -62,7 +61,6 @@ class Tally:
         self.wait.add(wait_ns, weight)
         self.seed.add(seed_ns, weight)
         self.collate.add(collate_ns, weight)
-        self.blocked.add(blocked_ns, weight)
 
 
 class Recorder:

@@ -278,7 +278,7 @@ class Dispatcher:
             if kind > Up.END:
                 num_others += 1
                 if kind == Up.TIMES:
-                    self._enter_times(worker, turn, header, (compute, copy, wait, nbytes, high_water), 1000 * spec)
+                    self._enter_times(worker, turn, header, (compute, copy, wait, nbytes, high_water), spec)
                     continue
                 notices = self._enter_notice(worker, kind, number, turn, high_water, notices)
                 continue
@@ -317,11 +317,14 @@ class Dispatcher:
         return notices
 
     def _enter_times(
-        self, worker: WorkerHandle, turn: int, began_ns: int, stages_ns: tuple[int, int, int, int, int], blocked_ns: int
+        self, worker: WorkerHandle, turn: int, began_ns: int, stages_ns: tuple[int, int, int, int, int], blocked: int
     ) -> None:
         """Enter the times of a batch whose outcome comes next, and have the lease of it timed, too."""
         work = worker.in_flight[turn]
-        self.tallies[worker.number].time(*stages_ns, blocked_ns)
+        tally = self.tallies[worker.number]
+        tally.time(*stages_ns)
+        if blocked:
+            tally.blocked.add(1000 * (blocked - 1))
         timeline, ticket, is_drawn = self._pool.ring.recorder.timeline, work.ticket, False
         if timeline is not None and (worker.process is None or not worker.process.machine):  # one clock
             place = ticket.number, ticket.epoch, ticket.unit

@@ -28,7 +28,7 @@ high_water  bytes of the slot that are reserved     high_water     bytes of the 
 
 TIMES comes with the outcome of a batch that was timed, before it and in the same write: the times of that batch, with
 the nanosecond at which it was begun as `header_offset`, those for seeding as `nbytes`, for collation as `high_water`,
-and the microseconds for which it was blocked as `spec`.
+and the microseconds for which it was blocked, and one more, as `spec`; 0: that was not looked at.
 
 A list of samples is written into the granted slot, before the grant, and read before anything else is written there:
 its length and kind, and then the numbers, or a pickle where they are no 64-bit integers.

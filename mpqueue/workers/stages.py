@@ -18,13 +18,15 @@ class Stages:
     Attributes:
         seed_ns: For random numbers.
         collate_ns: For joining samples.
-        blocked_ns: In waiting for anything but a CPU, as far as that was looked at.
+        blocked_ns: In waiting for anything but a CPU,
+        is_looked_at: if that was looked at.
     """
 
-    __slots__ = ("blocked_ns", "collate_ns", "seed_ns")
+    __slots__ = ("blocked_ns", "collate_ns", "is_looked_at", "seed_ns")
 
     def __init__(self) -> None:
         self.seed_ns = self.collate_ns = self.blocked_ns = 0
+        self.is_looked_at = False
 
     def seeding(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the same function, whose time is seeding."""

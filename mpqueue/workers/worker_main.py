@@ -54,7 +54,7 @@ MEMORY_REMEDY = (
 )
 
 _FEW_WORKERS = 4
-_SLOW_NS = 1_000_000
+_SLOW_NS, _LOOK_EVERY_NS = 1_000_000, 100_000_000  # a look takes 15 µs
 _MOST_US = (1 << 32) - 1
 _BATCH = Up.BATCH
 _clock = time.perf_counter_ns
@@ -198,17 +198,20 @@ class _Timing:
         self.due_at = 0
         self._pause_ns = EVERY_NS * max(2, num_workers // _FEW_WORKERS)
         self._began, self._stages = 0, Stages()
-        self._is_slow = False  # the batch timed before: only of such ones it is worth 15 µs to see whether they wait
+        self._is_slow, self._looks_at = False, 0  # the batch timed before; when it is seen again whether one waits
 
     @contextlib.contextmanager
     def of(self, runner: AnyRunner, seeder: AtOnce, torch: TorchNumbers, kept: KeptGenerators) -> Iterator[None]:
         """Time what is computed here."""
         self._began, self._stages = _clock(), Stages()
-        busy = busy_ns() if self._is_slow else None
+        busy = None
+        if self._is_slow and self._began >= self._looks_at:
+            busy, self._looks_at = busy_ns(), self._began + _LOOK_EVERY_NS
         with self._stages.of(runner, seeder, torch, kept):
             yield
         if busy is not None:
             self._stages.blocked_ns = max(0, _clock() - self._began - ((busy_ns() or 0) - busy))
+            self._stages.is_looked_at = True
 
     def report(self, record: bytes) -> int:
         """Write the times of the batch, and the report of its outcome."""
@@ -219,7 +222,7 @@ class _Timing:
         self.due_at = began + (EVERY_NS if compute_ns + copy_ns >= EVERY_NS else self._pause_ns)
         self._is_slow = compute_ns >= _SLOW_NS
         stages = self._stages
-        blocked_us = min(stages.blocked_ns // 1000, _MOST_US)
+        blocked_us = min(1 + stages.blocked_ns // 1000, _MOST_US) if stages.is_looked_at else 0
         times = REPORT.pack(
             MAGIC, Up.TIMES, 0, slot, turn, blocked_us,
             began, stages.seed_ns, stages.collate_ns, compute_ns, copy_ns, wait_ns,
