@@ -6,7 +6,7 @@
 
 The receivers map copy-on-write: what a worker writes into an array is its own, as if it had a copy, and the snapshot
 stays as it was sent. Nobody writes into it. So it is the trainer's record of what the workers have, too, and no digest
-is needed, which takes three times as long as to compare.
+is needed, which takes six times as long as to compare.
 
 A large buffer has a snapshot of its own, so that its memory is free when another version of it takes its place; small
 ones share one. A snapshot has no name: the kernel frees it when nobody has it open or mapped any more, however those
