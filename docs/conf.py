@@ -1,5 +1,7 @@
 """The settings of Sphinx for the site that ``scripts/docs`` builds."""
 
+from importlib.util import find_spec
+
 from sphinx.ext.autodoc.mock import _MockObject
 
 from mpqueue import __version__
@@ -10,6 +12,8 @@ project_copyright = author
 release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
+if find_spec("sphinx_copybutton") is not None:  # the extra `docs` has it; a site without it lacks only the buttons
+    extensions.append("sphinx_copybutton")
 autosummary_generate = False  # tables only
 default_role = "py:obj"  # the docstrings name things in single backticks; what the reference has, becomes a link
 myst_heading_anchors = 3
