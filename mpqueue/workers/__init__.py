@@ -8,6 +8,7 @@ From the ground up; a module imports only from its own line and the lines above 
     torch_info.py          torch's get_worker_info(), in workers
     failures.py            exceptions across processes
     kept_generators.py     random generators that a source keeps, seeded for each batch
+    order_watch.py         notices an order that the first item of a source has drawn
     grants.py              the grants of a worker, as it reads them
     stages.py              the parts of a batch's time
     runner.py              runs a source: an item, or the next element of a stream

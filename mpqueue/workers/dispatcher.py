@@ -23,7 +23,9 @@ not reported, and is computed again.
 """
 
 import os
+import struct
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -35,6 +37,7 @@ from mpqueue.control.schedule import Ticket
 from mpqueue.memory.layout import UNNUMBERED
 from mpqueue.memory.recipes import ReadSpec, load_spec
 from mpqueue.memory.slots import SlotError
+from mpqueue.system.callers import outside_stacklevel
 from mpqueue.telemetry.recorder import Tally
 from mpqueue.workers.handle import DrawnWork, TimedWork, Work, WorkerHandle
 from mpqueue.workers.lifecycle import Cause, LifeError
@@ -62,6 +65,7 @@ _MAX_CHUNK = 50  # and not more than fit into the smallest pipes, which unprivil
 _STEAL_AFTER_NS = 300_000  # taking back costs about 5 µs: not worth it for work that is nearly done
 _STEAL_WAIT_S = 0.001
 _MANY_WORKERS, _LOOK_PAUSE_NS = 64, 2_000  # the pause for each worker: a look at it costs a tenth of that
+_ORDER_NAME = struct.Struct("<6Q")
 _READ_BYTES = REPORT.size * 512
 
 _WORK, _BATCH = Down.WORK, Up.BATCH
@@ -114,6 +118,8 @@ class Dispatcher:
         self._max_lot = max(1, min(credit // 4, credit - 2 * self._num_workers))
         self._item_ns = _CHEAP_NS  # what the latest batches have cost a worker, each
         self._rotation = -1  # the first ticket is for worker 0, which runs first
+        self._orders: dict[str, int] = {}  # that first items have bound: a checksum of each, by name
+        self._warned: set[str] = set()
         self._look_at = 0  # not before this time for those that are idle
 
     # -- Granting
@@ -280,6 +286,9 @@ class Dispatcher:
                 if kind == Up.TIMES:
                     self._enter_times(worker, turn, header, (compute, copy, wait, nbytes, high_water), spec)
                     continue
+                if kind == Up.ORDER:
+                    self._enter_order(turn, _ORDER_NAME.pack(header, nbytes, high_water, compute, copy, wait))
+                    continue
                 notices = self._enter_notice(worker, kind, number, turn, high_water, notices)
                 continue
             work = in_flight[turn]
@@ -379,6 +388,20 @@ class Dispatcher:
             raise CorruptRecord(f"a report of kind {kind}, or of slot {number}, which worker {worker.number} never had")
         slots.let_go(number)
         return notices
+
+    def _enter_order(self, mark: int, name: bytes) -> None:
+        """Enter an order that the first item of a worker has bound; warn if another worker has another one."""
+        shown = name.rstrip(b"\0").decode(errors="replace")
+        if self._orders.setdefault(shown, mark) == mark or shown in self._warned:
+            return
+        self._warned.add(shown)
+        warnings.warn(
+            f"{shown} was bound by the first item of each worker process, and is another order in each, so that some "
+            f"items come twice and others not at all: draw it in {shown.partition('.')[0]}.__init__ and in "
+            "on_epoch_end, which run in this process",
+            UserWarning,
+            stacklevel=outside_stacklevel(),
+        )
 
     def _learn_spec(self, worker: WorkerHandle, number: int, work: Work) -> None:
         """Read the spec that lies in the slot of its first batch; the batch's own header follows its place."""

@@ -30,6 +30,9 @@ TIMES comes with the outcome of a batch that was timed, before it and in the sam
 the nanosecond at which it was begun as `header_offset`, those for seeding as `nbytes`, for collation as `high_water`,
 and the microseconds for which it was blocked, and one more, as `spec`; 0: that was not looked at.
 
+ORDER has the name of an attribute in the place of the last six fields, and a checksum as `turn`: see
+`mpqueue.workers.order_watch`.
+
 A list of samples is written into the granted slot, before the grant, and read before anything else is written there:
 its length and kind, and then the numbers, or a pickle where they are no 64-bit integers.
 """
@@ -49,6 +52,9 @@ GRANT = struct.Struct("<HBxIQqQQ")
 REPORT = struct.Struct("<HBBIQIxxxxQQQQQQ")
 
 
+ORDER = struct.Struct("<HBBIQIxxxx48s")
+
+
 class Down:
     """Kinds of grants; plain ints, because they are compared in the hot path."""
 
@@ -58,7 +64,7 @@ class Down:
 class Up:
     """Kinds of reports."""
 
-    BATCH, RAISED, END, FULL, LOADED, LET_GO, QUEUES, TIMES = 1, 2, 3, 4, 5, 6, 7, 8
+    BATCH, RAISED, END, FULL, LOADED, LET_GO, QUEUES, TIMES, ORDER = 1, 2, 3, 4, 5, 6, 7, 8, 9
 
 
 # Flags of a report: the spec lies in the slot; the worker's code holds an array in it; the stream that has ended never

@@ -38,7 +38,8 @@ from mpqueue.telemetry.clock import EVERY_NS
 from mpqueue.workers import context, failures, torch_info
 from mpqueue.workers.grants import Dismissed, GrantReader
 from mpqueue.workers.kept_generators import KeptGenerators
-from mpqueue.workers.records import HELD, MAGIC, NEW_SPEC, PARTIAL, REPORT, UNSHARDED, Down, Up, unpack_listed
+from mpqueue.workers.order_watch import NAME_BYTES, OrderWatch
+from mpqueue.workers.records import HELD, MAGIC, NEW_SPEC, ORDER, PARTIAL, REPORT, UNSHARDED, Down, Up, unpack_listed
 from mpqueue.workers.runner import BeginBatch, StreamEnd
 from mpqueue.workers.sample_runner import AnyRunner, make_runner
 from mpqueue.workers.source_receive import apply_patch
@@ -241,6 +242,7 @@ class _Worker:
         self._seeder = make_seeder(context.process_batch)
         self._torch = TorchNumbers(lambda: context.process_batch.of, is_ours=True)
         self._kept = payload.kept_generators()
+        self._watch = OrderWatch(payload.source)
         self._runner = make_runner(
             payload.source, config.info, self._make_begin(), payload.samples,
             is_stream=config.is_stream, in_slot=True, torch=self._torch, epoch=config.epoch, skip=config.skip,
@@ -341,8 +343,12 @@ class _Worker:
     def _make_begin(self) -> BeginBatch:
         """Make what is called before each batch, or sample; it is called for millions, so it looks up little."""
         current, seeder, torch = context.process_batch, self._seeder, self._torch
+        # Beside one process there is no other order, and a stream has none.
+        watches = [] if self._config.is_stream or self._config.info.num_workers < 2 else [self._watch]
 
         def begin(seed: int, epoch: int, unit: int) -> None:
+            if watches and self._has_watched():
+                watches.clear()
             current.of = (seed, epoch, unit)
             current.rng = None
             if not seeder.is_armed:
@@ -353,6 +359,12 @@ class _Worker:
                 self._kept.seed(seed, epoch, unit)
 
         return begin
+
+    def _has_watched(self) -> bool:
+        """Look for orders that the first item has drawn, and report them; return True after the last look."""
+        for name, mark in self._watch.look().items():
+            os.write(self._ends.reports, ORDER.pack(MAGIC, Up.ORDER, 0, 0, mark, 0, name.encode()[:NAME_BYTES]))
+        return self._watch.is_over
 
     def _place_again(self, error: OSError, slot: int, turn: int) -> Placed:
         """Place the batch for which there was no memory, once there is; give up when the trainer does."""

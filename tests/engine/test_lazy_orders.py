@@ -1,5 +1,6 @@
 """An order that a source draws in its first item is drawn in the trainer, or the user is told."""
 
+import itertools
 import warnings
 
 import numpy as np
@@ -94,3 +95,72 @@ def test_what_is_opened_on_first_use_or_drawn_by_one_worker_gets_none(make, work
         with Loader(source, workers=workers) as loader:
             assert sorted(int(batch[0]) for batch in loader) == list(range(40))
         assert getattr(source, "file", None) is None
+
+
+class BySetattr(Lazy):
+    def __getitem__(self, index):
+        if self.order is None:
+            setattr(self, "or" + "der", np.random.default_rng().permutation(self.length))
+        return np.full(2, self.order[index])
+
+
+class OfClass(Lazy):
+    drawn = None
+
+    def __getitem__(self, index):
+        if self.drawn is None:
+            type(self).drawn = np.random.permutation(self.length)
+        return np.full(2, self.drawn[index])
+
+
+def _help(source):
+    source.order = list(map(int, np.random.permutation(source.length)))
+
+
+class ByHelper(Lazy):
+    def __getitem__(self, index):
+        if self.order is None:
+            _help(self)
+        return np.full(2, self.order[index])
+
+
+class Within(Lazy):
+    """The order is that of a part."""
+
+    def __init__(self):
+        super().__init__()
+        self.part = {}
+
+    def __getitem__(self, index):
+        if not self.part:
+            self.part["order"] = np.random.permutation(self.length)
+        return np.full(2, self.part["order"][index])
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(BySetattr, "order"), (OfClass, "drawn"), (ByHelper, "order"), (Within, r"part\['order'\]")],
+)
+def test_an_order_that_the_first_item_draws_in_any_way_gets_a_warning_of_the_workers(make, name):
+    pattern = rf"{make.__name__}\.{name} was bound by the first item.*{make.__name__}\.__init__ and in on_epoch_end"
+    with Loader(make(), workers=2, max_queue_size=4) as loader:
+        with pytest.warns(UserWarning, match=pattern) as caught:
+            list(itertools.chain(loader, loader))
+        assert len(caught) == 1
+
+
+class Table(Lazy):
+    """What the first item reads is the same in all; what each item keeps is no order."""
+
+    def __getitem__(self, index):
+        if self.order is None:
+            self.order = [3, 1, 2, 0, *range(100, 200)]
+        self.last = [index + 2, index, index + 1]
+        return np.full(2, np.random.random())
+
+
+def test_a_table_that_all_read_and_what_an_item_keeps_for_itself_get_none():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with Loader(Table(), workers=2, max_queue_size=4) as loader:
+            list(loader)
