@@ -28,6 +28,7 @@ from mpqueue.service.records import (
 )
 from mpqueue.service.specs import MAX_SPEC_BYTES
 
+_BETWEEN = frozenset({Down.SPEC, Down.MISSED})  # what the consumer is not handed out
 _MOST_PARTS = MAX_SPEC_BYTES // MAX_BODY + 1
 _MOST_POSITIONS = 256  # in a `Resume`, all together in one greeting
 
@@ -45,6 +46,7 @@ class Attachment:
         link, ring, welcome: As given.
         latest: What was handed out last: a batch, an exception, or the end of an epoch.
         number: Batches and exceptions that were handed out.
+        num_missed: Batches that it did not get because it was slow.
         has_begun: Holds an entry if the server knows that a loop over its epoch has begun.
         positions: Epoch and position of the batches that were handed out last.
     """
@@ -54,7 +56,7 @@ class Attachment:
     ) -> None:
         self.link, self.ring, self.welcome = link, ring, welcome
         self.latest: Offer | Text | None = None
-        self.number = 0
+        self.number = self.num_missed = 0
         self.has_begun: list[int] = []
         self._released: tuple[int, ...] = ()  # of the request that is on its way,
         self._sent: list[int] = []  # which has an entry here as soon as it is sent
@@ -96,8 +98,12 @@ class Attachment:
             if arrived:
                 record = arrived[0]
                 if link.death is None:
-                    if record.kind != Down.SPEC:
+                    if record.kind not in _BETWEEN:
                         return record
+                    if isinstance(record, Offer):
+                        self.num_missed = record.position
+                        arrived.popleft()
+                        continue
                     if self._learn():
                         continue
                 elif record.kind == Down.END:  # nothing of the epoch is left for the server to do

@@ -249,11 +249,18 @@ class Core:
                     has_offered = True
 
     def _offer(self, seat: Seat, batch: Batch) -> None:
+        if seat.num_told != seat.num_skipped:
+            self._tell_missed(seat)
         seat.untaken.append(batch)
         if not self.views.count(seat.consumer):
             self._fresh.add(seat.consumer)
         self.views.add(seat.consumer, batch)
         self._outside.offer(seat.consumer, seat.num_taken + len(seat.untaken), batch)
+
+    def _tell_missed(self, seat: Seat) -> None:
+        """Tell a slow consumer what it has missed, ahead of what comes next."""
+        seat.num_told = seat.num_skipped
+        self._outside.miss(seat.consumer, seat.num_told)
 
     def _count(self, seat: Seat, batch: Batch) -> None:
         """A batch was taken: it is never offered again."""
@@ -270,6 +277,8 @@ class Core:
                 continue
             if seat.has_begun and not seat.has_end:
                 seat.has_end = True
+                if seat.num_told != seat.num_skipped:
+                    self._tell_missed(seat)
                 self._outside.end(seat.consumer, self.epoch, seat.had.num + len(seat.untaken))
             if not seat.untaken:
                 seat.enter(self.epoch + 1)

@@ -67,6 +67,7 @@ class Counts:
         self._wait_ns += attachment.link.wait_ns
         self._waited_ns = 0
         self._copies += attachment.ring.num_copies
+        self.skipped += attachment.num_missed
         self._reconnects += 1
 
     def end(self, attachment: Attachment) -> None:
@@ -84,7 +85,7 @@ class Counts:
             batches=self.batches,
             bytes=self.bytes,
             wait_s=(self._wait_ns + link.wait_ns) / 1e9,
-            skipped=self.skipped,
+            skipped=self.skipped + attachment.num_missed,
             copies=self._copies + ring.num_copies,
             slots_in_use=ring.num_leased,
             offered=len(link.arrived),

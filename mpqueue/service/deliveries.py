@@ -94,6 +94,12 @@ class Deliveries:
             return Text(Down.RAISED, PICKLED, number, failures.pack(error, note))
         return Text(Down.RAISED, 0, number, f"{type(error).__name__}: {error}".encode()[:4096])
 
+    def miss(self, consumer: int, count: int) -> None:
+        """Tell a consumer how many batches it has not had since it came, because it was slow."""
+        peer = self._peers[consumer]
+        self.touched.add(peer)
+        peer.offer(Offer(Down.MISSED, 0, 0, 0, 0, 0, 0, count, 0, 0))
+
     def end(self, consumer: int, epoch: int, count: int) -> None:
         """Tell a consumer that it has had all of an epoch."""
         peer = self._peers[consumer]

@@ -9,11 +9,12 @@
                      <-------------------------------    OFFER    a batch lies in this slot; ahead, up to the window
     ASK              ------------------------------->    I have taken so many, and hold these slots no more
                      <-------------------------------    RAISED   the source raised this in the place of a batch
+                     <-------------------------------    MISSED   you were slow, and did not get so many
                      <-------------------------------    END      you have had all of this epoch
                      <-------------------------------    CUT      you are detached, or the stream is over, and why
     LEAVE            ------------------------------->    I go
 
-All that a consumer sends is of one fixed size, as are OFFER and END, of which one message may hold several. SPEC,
+All that a consumer sends is of one fixed size, as are OFFER, MISSED and END, of which one message may hold several. SPEC,
 RAISED and CUT have a head and a body of bounded size. A message is there wholly or not at all, whenever its sender is
 killed. Nothing that a server receives is ever unpickled, and a message that does not parse ends its connection.
 
@@ -50,7 +51,7 @@ class Up:
 class Down:
     """Kinds of a server's records."""
 
-    OFFER, END, SPEC, RAISED, CUT = 11, 12, 13, 14, 15
+    OFFER, END, SPEC, RAISED, CUT, MISSED = 11, 12, 13, 14, 15, 16
 
 
 PARTIAL = 1  # a flag of OFFER: the slot holds a batch of which something was left out, with the list of that
@@ -111,17 +112,18 @@ def pack_ask(taken: int, released: tuple[int, ...]) -> bytes:
 
 
 class Offer(NamedTuple):
-    """A batch that lies in a slot, or the end of an epoch.
+    """A batch that lies in a slot, the end of an epoch, or how many batches were missed.
 
     Attributes:
-        kind: `Down.OFFER` or `Down.END`.
+        kind: `Down.OFFER`, `Down.END` or `Down.MISSED`.
         flags: `PARTIAL` or 0.
         spec: Number of its spec.
         number: Its place among the consumer's offers, from 1.
         turn: Of the slot; what `Request.released` names.
         slot: Number of the slot.
         epoch: From 0.
-        position: Of the batch in its epoch, over all consumers; of END: how many batches the consumer has had of it.
+        position: Of the batch in its epoch, over all consumers; of END: how many batches the consumer has had of it;
+            of MISSED: how many it has not had since it came, because it was slow.
         header_offset: Where in the slot the batch's header begins.
         nbytes: Where in the slot it ends.
     """
@@ -143,7 +145,7 @@ class Offer(NamedTuple):
 
 
 _make_offer = functools.partial(tuple.__new__, Offer)  # Offer's own `_make` takes twice as long
-_OFFER_KINDS = frozenset({Down.OFFER, Down.END})
+_OFFER_KINDS = frozenset({Down.OFFER, Down.END, Down.MISSED})
 
 
 class Text(NamedTuple):

@@ -59,6 +59,10 @@ class Outside(Protocol):
         """Offer a batch to a consumer: its so many-th."""
         ...
 
+    def miss(self, consumer: int, count: int) -> None:
+        """Tell a consumer how many batches it has not had since it came, because it was slow."""
+        ...
+
     def end(self, consumer: int, epoch: int, count: int) -> None:
         """Tell a consumer that it has had all of an epoch, behind what it was offered before."""
         ...

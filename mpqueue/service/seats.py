@@ -74,7 +74,8 @@ class Seat:
         untaken: Those that were, in this order.
         num_taken: Offers that this consumer has taken, since it came.
         had: Counts the batches of the epoch that this seat has taken.
-        num_skipped: Batches that it did not get because it was slow.
+        num_skipped: Batches that it did not get because it was slow,
+        num_told: and how many of them its consumer was told of.
         replay_at: The next position that is to be computed again for it; None: it has caught up.
         num_replaying: Positions that are being computed again.
         overdue_at: When the others are told that nobody has come in its consumer's place; None: nobody was lost.
@@ -87,7 +88,7 @@ class Seat:
         self.queue: deque[Batch] = deque()
         self.untaken: deque[Batch] = deque()
         self.had = Had()
-        self.num_taken = self.num_skipped = self.num_replaying = 0
+        self.num_taken = self.num_skipped = self.num_told = self.num_replaying = 0
         self.replay_at: int | None = None
         self.overdue_at: float | None = None
 

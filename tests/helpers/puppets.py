@@ -64,7 +64,8 @@ def fork():
 
 
 def statistics():
-    return {"slots_in_use": consumer.statistics().slots_in_use, "copies": consumer.statistics().copies}
+    found = consumer.statistics()
+    return {"slots_in_use": found.slots_in_use, "copies": found.copies, "skipped": found.skipped}
 
 
 print(json.dumps({"is": consumer.epoch}), flush=True)

@@ -39,6 +39,7 @@ class Consumer:
     views: set[int] = field(default_factory=set)
     taken: list[tuple[int, int]] = field(default_factory=list)
     num_taken: int = 0
+    num_missed: int = 0
     is_looping: bool = False
     cut: tuple[int, str] | None = None
     counts: list[int] = field(default_factory=list)
@@ -71,6 +72,10 @@ class Simulation:
         it = self.consumers[consumer]
         assert number == it.num_taken + (it.current is not None) + sum(isinstance(x, tuple) for x in it.inbox) + 1
         it.inbox.append((batch,))
+
+    def miss(self, consumer: int, count: int) -> None:
+        assert count > self.consumers[consumer].num_missed
+        self.consumers[consumer].num_missed = count
 
     def end(self, consumer: int, epoch: int, count: int) -> None:
         self.consumers[consumer].inbox.append([epoch, count])

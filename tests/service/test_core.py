@@ -196,6 +196,7 @@ def test_a_slow_consumer_is_waited_for_or_skipped_or_cut_off():
         elif slow == "skip":
             assert len(first.taken) == 8
             assert simulation.core.group.by_consumer[2].num_skipped == 6
+            assert second.num_missed == 6  # told ahead of the end
         else:
             simulation.core.relieve(0.0)
             assert second.cut is not None

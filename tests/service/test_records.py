@@ -129,7 +129,7 @@ def offer(**fields):
         offer().pack() + offer(kind=Down.SPEC).pack(),
         offer().pack() + offer(kind=Up.ASK).pack(),
         offer().pack() + b"\0" * OFFER_BYTES,
-        offer(kind=Down.CUT + 1).pack(),
+        offer(kind=Down.MISSED + 1).pack(),
         Request(Up.ASK).pack(),
         Text(Down.SPEC, MORE, 1, b"body").pack()[:-1],
         Text(Down.SPEC, MORE, 1, b"body").pack() + b"x",

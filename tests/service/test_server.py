@@ -334,6 +334,8 @@ def test_a_slow_consumer_misses_batches_if_the_server_is_to_skip_them(puppets):
         rest = firsts(second.do("take_all"))
         assert len(rest) + 1 + skipped == 40
         assert rest == sorted(rest)
+        assert second.do("statistics")["skipped"] == skipped  # told ahead of the end
+        assert first.do("statistics")["skipped"] == 0
 
 
 def test_an_exception_of_the_source_is_raised_in_its_batchs_place_and_the_stream_goes_on(puppets):
