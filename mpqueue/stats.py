@@ -280,8 +280,8 @@ class ConsumerStatistics(Rated):
         batches: Batches handed out.
         bytes: Their bytes in the ring.
         wait_s: Seconds that the consumer waited for batches.
-        skipped: Samples (or batches) that were left out because the source raised for them; and batches that it missed
-            because it was slow (``slow="skip"``), as far as the server has told: ahead of the next batch, or of the end.
+        skipped: Samples (or batches) that were left out because the source raised for them; and batches that it has
+            missed because it was slow (``slow="skip"``), as the server tells ahead of the next batch, or of the end.
         copies: Batches handed out as private copies.
         slots_in_use: Slots of the ring that the consumer has views of.
         offered: Batches that the server has offered, and that were not handed out yet.

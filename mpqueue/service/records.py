@@ -14,7 +14,7 @@
                      <-------------------------------    CUT      you are detached, or the stream is over, and why
     LEAVE            ------------------------------->    I go
 
-All that a consumer sends is of one fixed size, as are OFFER, MISSED and END, of which one message may hold several. SPEC,
+All that a consumer sends is of one fixed size, as are OFFER, MISSED and END, of which a message may hold several. SPEC,
 RAISED and CUT have a head and a body of bounded size. A message is there wholly or not at all, whenever its sender is
 killed. Nothing that a server receives is ever unpickled, and a message that does not parse ends its connection.
 

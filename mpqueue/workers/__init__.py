@@ -18,6 +18,7 @@ From the ground up; a module imports only from its own line and the lines above 
     job.py                 what a backend is to run, and how
     open_handles.py        files and databases that a source holds open
     left_inside.py         iterators in which threads of a stopped enqueuer are still at work
+    slow.py                batches that are waited for too long
     threads.py             the backend of threads
     inline.py              the backend without workers
     stand_ins.py           what stands in a worker for Keras's PyDataset
@@ -36,7 +37,7 @@ From the ground up; a module imports only from its own line and the lines above 
     source_sync.py         which worker has which version of the source
     incidents.py           messages about starts, ends, deaths, and the ring
     pressure.py            memory for workers that lack it
-    hang.py                the end of workers that hang
+    hang.py                the stacks of workers, and the end of those that hang
     reuse.py               large slots that have memory before those that have none
     dispatcher.py          the hot path: grants and reports
     blame.py               which ticket a death is counted against

@@ -2,7 +2,7 @@
 
     trainer --grants-->  worker          the trainer has a second reader of this pipe, `unread`
             <--reports--
-            <--stacks---                 with a `batch_timeout`: where `faulthandler` writes
+            <--stacks---                 when it is asked by a signal: where `faulthandler` writes
 
 The second reader serves two ends: a write to a dead worker is never a SIGPIPE, whatever handler the user has set; and
 grants that were not read can be taken back. The worker's own ends are closed here as soon as it runs, so that its

@@ -1,8 +1,9 @@
-"""Workers that hang: looked for only with a `batch_timeout`, and only while the consumer waits.
+"""Workers that hang, or take long: looked for only while the consumer waits.
 
-A worker that has been at one batch for too long is asked for its stacks by a signal, which `faulthandler` answers
-from C whatever the interpreter is doing, through a pipe of its own; then it is killed, and its death is handled like
-any other.
+A worker is asked for its stacks by a signal, which `faulthandler` answers from C whatever the interpreter is doing,
+through a pipe of its own. The user's code goes on as if nothing had happened. Where a batch is waited for too long,
+the stacks go into a warning (`mpqueue.workers.slow`). With a `batch_timeout`, a worker that has been at one batch for
+longer than that is killed then, and its death is handled like any other.
 
 A batch's time begins when its worker runs. Until then a new nursery may have to import and unpickle the source, which
 takes longer than any batch: `START_S` bounds that.
@@ -16,12 +17,14 @@ from collections.abc import Iterator
 from mpqueue.workers.handle import WorkerHandle
 from mpqueue.workers.lifecycle import Cause, WorkerState
 from mpqueue.workers.roster import Roster
+from mpqueue.workers.slow import SlowBatch
 from mpqueue.workers.worker_main import DUMP_SIGNAL
 
 START_S = 60.0  # until a worker runs that was granted work
 _DUMP_S = 1.0  # a stopped process cannot answer
 _QUIET_S = 0.05  # the dump comes in many small writes
 _MAX_STACK_BYTES = 1 << 16
+_NEW_S = 1.0  # a process that was started just now may not have a handler of the signal yet, and would end by it
 _AT_WORK = (WorkerState.SERVING, WorkerState.STARVED)
 
 
@@ -53,9 +56,35 @@ class HangWatch:
         now = time.perf_counter_ns() / 1e9
         for worker in self._at_work():
             if now >= self._ends_at(worker):
-                self._roster.signal(worker, DUMP_SIGNAL)
-                worker.stacks = read_stacks(worker.pipes.stacks)
+                worker.stacks = stacks_of(worker, self._roster)
                 self._roster.kill(worker, Cause.HUNG)
+
+
+def stacks_of(worker: WorkerHandle, roster: Roster) -> str:
+    """Ask a worker for its stacks, which it tells in C, whatever its interpreter does."""
+    while select.select([worker.pipes.stacks], [], [], 0)[0]:  # the answer to an earlier question, that came late
+        os.read(worker.pipes.stacks, _MAX_STACK_BYTES)
+    roster.signal(worker, DUMP_SIGNAL)
+    return read_stacks(worker.pipes.stacks)
+
+
+def tell_of_slow(slow: SlowBatch, roster: Roster) -> None:
+    """Tell of the batch that is waited for too long, if there is one, and where its worker is."""
+    ticket = slow.overdue()
+    if ticket is None:
+        return
+    at_it = (w for w in roster.living if any(work.ticket is ticket for work in w.in_flight.values()))
+    worker = next(at_it, None)
+    if worker is None or worker.process is None:
+        slow.tell(ticket, "no worker has begun it, because all are busy, being started, or without memory", "")
+        return
+    process, took_s = worker.process, (time.perf_counter_ns() - worker.busy_since) / 1e9
+    where = f" on node {process.machine}" if process.machine else ""
+    who = f"worker {worker.number} (pid {process.pid}{where})"
+    if worker.life.state not in _AT_WORK or worker.pipes.stacks < 0 or took_s < _NEW_S:
+        slow.tell(ticket, f"{who} has it", "")
+        return
+    slow.tell(ticket, f"{who} is here", stacks_of(worker, roster))
 
 
 def read_stacks(fd: int) -> str:

@@ -32,7 +32,14 @@ from mpqueue.workers import nursery_messages as messages
 from mpqueue.workers.kept_source import Place, mapped
 from mpqueue.workers.open_handles import files_in
 from mpqueue.workers.source_receive import load
-from mpqueue.workers.worker_main import Payload, WorkerConfig, WorkerEnds, prepare_process, run_and_exit
+from mpqueue.workers.worker_main import (
+    Payload,
+    WorkerConfig,
+    WorkerEnds,
+    answer_for_stacks,
+    prepare_process,
+    run_and_exit,
+)
 
 PARK_S = 5.0
 
@@ -298,6 +305,7 @@ def spawned() -> None:
     set_process_name(worker_name(config.info.id))
     snapshots = dict(zip(numbers, message.fds, strict=False))
     ends = WorkerEnds.received(message.fds[len(numbers) :])
+    answer_for_stacks(ends)  # to load the source may take long, too
     buffers: list[Any] = []
     try:
         buffers += mapped(places, snapshots)

@@ -33,14 +33,15 @@ from mpqueue.system.wakeup import Wakeup
 from mpqueue.workers import incidents
 from mpqueue.workers.blame import Tolerance, worker_died
 from mpqueue.workers.dispatcher import Dispatcher
-from mpqueue.workers.hang import HangWatch
+from mpqueue.workers.hang import HangWatch, tell_of_slow
 from mpqueue.workers.job import Job
 from mpqueue.workers.pool import Pool
 from mpqueue.workers.pressure import Pressure
 from mpqueue.workers.roster import Roster
+from mpqueue.workers.slow import SlowBatch
 from mpqueue.workers.source_sync import SourceSync
 from mpqueue.workers.supervision import Supervision
-from mpqueue.workers.worker_main import WorkerConfig
+from mpqueue.workers.worker_main import HAS_SIGNAL_OF_ITS_OWN, WorkerConfig
 
 _MAX_YIELDS = 10
 
@@ -67,6 +68,7 @@ class ProcessBackend:
     dispatcher: Dispatcher
     supervision: Supervision
     _hang: HangWatch | None
+    _slow: SlowBatch
     _wakeup: Wakeup
 
     def __init__(self, ledger: Ledger, sync: SourceSync, job: Job) -> None:
@@ -106,7 +108,8 @@ class ProcessBackend:
             recorder=job.recorder,
         )
         undo.callback(ring.close)
-        roster = Roster(ring.segment.fd, self._configure(ring), with_stacks=options.batch_timeout is not None)
+        with_stacks = HAS_SIGNAL_OF_ITS_OWN or options.batch_timeout is not None
+        roster = Roster(ring.segment.fd, self._configure(ring), with_stacks=with_stacks)
         undo.callback(roster.close, reusable=False)
         self._wakeup = Wakeup()
         undo.callback(self._wakeup.close)
@@ -117,6 +120,7 @@ class ProcessBackend:
         self.dispatcher = Dispatcher(self.pool, self.pressure, tallies, plan.work)
         tolerance = Tolerance(int(options.restarts), job.workers, job.can_replay, options.batch_timeout)
         self.supervision = Supervision(self.pool, self.sync, self.dispatcher, self.pressure, tolerance)
+        self._slow = SlowBatch(self.ledger)
         self._hang = HangWatch(roster, options.batch_timeout) if options.batch_timeout is not None else None
 
     def _configure(self, ring: Ring) -> Callable[[int, int], WorkerConfig]:
@@ -184,6 +188,10 @@ class ProcessBackend:
         events = self._poll(self.timeout_s() if block else 0)
         if not events and self._hang is not None:
             self._hang.end_hanging()
+        if not events:
+            self.ledger.is_waiting = True  # an interrupt here tears nothing
+            tell_of_slow(self._slow, pool.roster)
+            self.ledger.is_waiting = False
         if not events and block:
             self._end_wait()
         if not events and pool.roster.dying:
@@ -239,7 +247,7 @@ class ProcessBackend:
 
     def timeout_s(self) -> float | None:
         """Return the seconds after which something is to be done though nothing has arrived; None: there is nothing."""
-        waits = [self.dispatcher.balance()]
+        waits = [self.dispatcher.balance(), self._slow.time_left_s()]
         if self.patience is not None:
             waits.append(max(0.0, self.patience[0] - time.monotonic()))
         if self._hang is not None:

@@ -14,6 +14,7 @@ batch that is slow all the same holds up the others until the consumer has waite
 
 import contextlib
 import errno
+import os
 import sys
 import threading
 import time
@@ -34,6 +35,7 @@ from mpqueue.workers import context, failures, left_inside, torch_info
 from mpqueue.workers.job import Job
 from mpqueue.workers.runner import StreamEnd
 from mpqueue.workers.sample_runner import AnyRunner, make_runner
+from mpqueue.workers.slow import SlowBatch
 from mpqueue.workers.stages import Stages
 
 _QUICK_NS = 50_000  # of a batch, on average
@@ -70,6 +72,7 @@ class ThreadBackend:
         self._pace_ns = float(_QUICK_NS)  # what a batch takes: the average, of which the latest is a sixteenth
         self._tallies = job.recorder.expect(job.workers)
         self._shared_draws = SharedDraws() if job.is_seed_given else None  # until the first batch is computed
+        self._slow = SlowBatch(ledger)
 
     def start(self) -> None:
         """Start the threads.
@@ -128,6 +131,8 @@ class ThreadBackend:
             now = time.monotonic()  # and that long if nothing is at work yet: nobody tells us when it begins
             since = min((since for _, since in self._working.values()), default=now)
             left = max(0.0, since + timeout_s - now)
+        slow_s = self._slow.time_left_s()
+        left = slow_s if left is None else min(left, left if slow_s is None else slow_s)
         is_quick = self._pace_ns < _QUICK_NS
         self._ledger.is_waiting = True
         self._sleep(head, _PATIENCE_S if is_quick else left)
@@ -139,6 +144,24 @@ class ThreadBackend:
             self._condition.notify_all()
         if timeout_s is not None:
             self._give_up_overdue(timeout_s)
+        if not is_answered:
+            self._tell_of_slow()
+
+    def _tell_of_slow(self) -> None:
+        """Tell of the batch that is waited for too long, if there is one, and where its thread is."""
+        ticket = self._slow.overdue()
+        if ticket is None:
+            return
+        worker = next((worker for worker, (at_work, _) in self._working.items() if at_work is ticket), None)
+        if worker is None:
+            self._slow.tell(ticket, "no thread has begun it, because all are busy", "")
+        else:
+            who = f"worker {worker} (thread {self._threads[worker].name!r} of pid {os.getpid()}) is here"
+            self._slow.tell(ticket, who, self._stack_of(worker))
+
+    def _stack_of(self, worker: int) -> str:
+        frame = sys._current_frames().get(self._threads[worker].ident or 0)
+        return "".join(traceback.format_stack(frame))
 
     def _sleep(self, head: int, timeout_s: float | None) -> None:
         """Without the pipeline's lock, until this ticket is answered (or any, without an order), or `wake`.
@@ -184,8 +207,7 @@ class ThreadBackend:
             if time.monotonic() < since + timeout_s:
                 continue
             del self._working[worker]
-            frame = sys._current_frames().get(self._threads[worker].ident or 0)
-            error = BatchTimeout(ticket.unit, ticket.epoch, timeout_s, "".join(traceback.format_stack(frame)))
+            error = BatchTimeout(ticket.unit, ticket.epoch, timeout_s, self._stack_of(worker))
             self._ledger.ready[ticket.number] = outcome = Result.failed(error)
             if self._ledger.is_stream:
                 self._stuck = outcome

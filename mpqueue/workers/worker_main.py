@@ -45,7 +45,8 @@ from mpqueue.workers.sample_runner import AnyRunner, make_runner
 from mpqueue.workers.source_receive import apply_patch
 from mpqueue.workers.stages import Stages
 
-# Dumps the stacks of a hung worker; a real-time signal, so that the user's SIGUSR1 and SIGUSR2 stay free.
+# Dumps the stacks of a worker; a real-time signal, so that the user's SIGUSR1 and SIGUSR2 stay free.
+HAS_SIGNAL_OF_ITS_OWN = hasattr(signal, "SIGRTMIN")
 DUMP_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (5 if hasattr(signal, "SIGRTMIN") else 0)
 
 _NO_MEMORY = (errno.ENOSPC, errno.ENOMEM)
@@ -145,11 +146,19 @@ def prepare_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's business
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, the exit status of children would be lost
+    if HAS_SIGNAL_OF_ITS_OWN:
+        signal.signal(DUMP_SIGNAL, signal.SIG_IGN)  # until the worker runs: by default the signal would end it
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(line_buffering=True)  # whole lines, at once
+
+
+def answer_for_stacks(ends: WorkerEnds) -> None:
+    """Have `DUMP_SIGNAL` write the stacks of all threads, from now on."""
+    if ends.stacks >= 0 and hasattr(faulthandler, "register"):
+        faulthandler.register(DUMP_SIGNAL, ends.stacks, all_threads=True)
 
 
 def run_and_exit(config: WorkerConfig, payload: Payload, buffers: list[Any], ends: WorkerEnds) -> None:
@@ -158,8 +167,7 @@ def run_and_exit(config: WorkerConfig, payload: Payload, buffers: list[Any], end
     try:
         with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):  # stderr is closed
             faulthandler.enable()
-        if ends.stacks >= 0 and hasattr(faulthandler, "register"):
-            faulthandler.register(DUMP_SIGNAL, ends.stacks, all_threads=True)
+        answer_for_stacks(ends)
         _Worker(config, payload, buffers, ends).run()
         code = 0
     except SystemExit as leaving:  # raised by a handler of the user's, which was to end this process

@@ -22,8 +22,8 @@ from mpqueue.workers.records import GRANT, MAGIC, NEW_SPEC, REPORT, Down, Up
 
 
 def reports():
-    """The descriptor of this worker's reports: the one pipe that it may write to."""
-    for name in os.listdir("/proc/self/fd"):
+    """The descriptor of this worker's reports: the first pipe that it may write to. (The other is for its stacks.)"""
+    for name in sorted(os.listdir("/proc/self/fd"), key=int):
         try:
             flags = int(open(f"/proc/self/fdinfo/{name}").read().split()[3], 8)
             if int(name) > 2 and stat.S_ISFIFO(os.fstat(int(name)).st_mode) and flags & os.O_ACCMODE == os.O_WRONLY:

@@ -1,0 +1,57 @@
+"""Batches that are waited for too long: a WARNING after `SLOW_S`, and at doubling times, with the worker's stack.
+
+A loop over batches that stands still says nothing by itself: a dead network disk, a lock, an endless loop look alike.
+Only who waits looks at the clock, so there is no thread for this, and no cost where batches come in time. A worker
+process tells its stacks as it does when it hangs (see `mpqueue.workers.hang`); without workers the batch is computed in
+the caller's own call, whose stack every tool shows.
+"""
+
+import time
+
+from mpqueue.control.ledger import Ledger
+from mpqueue.control.schedule import Ticket
+from mpqueue.system.log import warn
+
+SLOW_S = 30.0
+
+
+class SlowBatch:
+    """How long the next batch has been waited for.
+
+    Args:
+        ledger: Whose batches are waited for.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._head, self._since, self._due_s = -1, 0.0, SLOW_S
+
+    def time_left_s(self) -> float | None:
+        """Return the seconds until it has to be told of; None: the next batch is there, or nobody is to compute it."""
+        ledger = self._ledger
+        head, now = ledger.head, time.monotonic()
+        if head in ledger.ready or not ledger.is_outstanding(head):
+            return None
+        if head != self._head:
+            self._head, self._since, self._due_s = head, now, SLOW_S
+        return max(0.0, self._since + self._due_s - now)
+
+    def overdue(self) -> Ticket | None:
+        """Return the ticket that is to be told of now, each time once; None: there is none."""
+        if self.time_left_s() != 0:
+            return None
+        while self.time_left_s() == 0:  # this process may have been stopped for long
+            self._due_s *= 2
+        return self._ledger.tickets[self._head]
+
+    def tell(self, ticket: Ticket, who: str, stack: str) -> None:
+        """Log the warning.
+
+        Args:
+            ticket: As of `overdue`.
+            who: Who is at work on it.
+            stack: Where that is; empty: nobody knows.
+        """
+        waited_s = time.monotonic() - self._since
+        text = f"index {ticket.unit} of epoch {ticket.epoch} is not ready after {waited_s:.0f} s of waiting; {who}"
+        warn(f"{text}:\n{stack.rstrip()}\n" if stack else text, "docs/workers.md, What takes long")

@@ -1,0 +1,135 @@
+"""A batch that is waited for too long is told of, with the stack of its worker, and nothing else happens."""
+
+import logging
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from helpers.faults import Numbers
+from helpers.gates import Gate, pass_gate
+from helpers.homes import servers_home  # noqa: F401 - a fixture
+
+import mpqueue
+from mpqueue import Loader
+from mpqueue.control.schedule import Ticket
+from mpqueue.service.server import Server
+from mpqueue.workers import slow
+from mpqueue.workers.slow import SlowBatch
+
+AT, LENGTH = 2, 4
+BACKENDS = [{"start_method": "nursery"}, {"start_method": "fork"}, {"start_method": "spawn"}, {"backend": "thread"}]
+backends = pytest.mark.parametrize("options", BACKENDS, ids=["nursery", "fork", "spawn", "thread"])
+
+
+class Slow(Numbers):
+    """Waits for a gate at one index."""
+
+    def __init__(self, gate, at=AT):
+        super().__init__(LENGTH)
+        self.gate, self.at = gate.address, at
+
+    def __getitem__(self, index):
+        if index == self.at:
+            self.reads_a_slow_disk()
+        return super().__getitem__(index)
+
+    def reads_a_slow_disk(self):
+        pass_gate(self.gate)
+
+
+class Opening(logging.Handler):
+    """Lets the batch go when it was told of so often."""
+
+    def __init__(self, gate, times, at=AT):
+        super().__init__()
+        self.gate, self.times, self.told = gate, times, []
+        self.of = f"index {at} of epoch 0 is not ready after"
+
+    def emit(self, record):
+        text = record.getMessage()
+        if text.startswith(self.of):
+            self.told.append(text)
+            if len(self.told) == self.times:
+                self.gate.arrival().let_go()
+
+
+@pytest.fixture
+def opening(monkeypatch):
+    """Warnings come after 20 ms, 40 ms, ...; the second opens the gate."""
+    monkeypatch.setattr(slow, "SLOW_S", 0.02)
+    monkeypatch.setattr("mpqueue.workers.hang._NEW_S", 0.0)  # the workers have computed batches before
+    logger = logging.getLogger("mpqueue")
+    with Gate() as gate:
+        handler = Opening(gate, 2)
+        logger.addHandler(handler)
+        yield handler
+        logger.removeHandler(handler)
+
+
+@backends
+@pytest.mark.parametrize("batch_timeout", [None, 600])
+def test_it_is_told_of_with_index_worker_and_stack_and_comes_as_ever(options, batch_timeout, opening):
+    with Loader(Slow(opening.gate), workers=1, batch_timeout=batch_timeout, **options) as loader:
+        assert [int(batch[0]) for batch in loader] == list(range(LENGTH))
+        (worker,) = loader.statistics().workers
+        assert loader.statistics().deaths == 0
+    for text in opening.told:
+        assert re.search(rf"worker 0 \((pid {worker.pid}|thread 'mpqueue-worker-0' of pid \d+)\) is here:", text)
+        assert "in reads_a_slow_disk" in text
+        assert "in __getitem__" in text
+
+
+@pytest.mark.usefixtures("servers_home")
+def test_a_server_tells_of_it_too(opening):
+    with Server("s", Slow(opening.gate), workers=1), mpqueue.attach("s", timeout=60) as consumer:
+        assert [int(batch[0]) for batch in consumer] == list(range(LENGTH))
+    assert "in reads_a_slow_disk" in opening.told[0]
+
+
+class Init:
+    def __init__(self, gate):
+        self.address = gate.address
+
+    def __call__(self):
+        pass_gate(self.address)
+
+
+@pytest.mark.parametrize("options", [{"start_method": "nursery"}, {"backend": "thread"}], ids=["nursery", "thread"])
+def test_so_it_is_with_what_comes_before_the_first_batch(options, opening):
+    opening.of = "index 0 of epoch 0 is not ready after"
+    with Loader(Numbers(2), workers=1, worker_init=Init(opening.gate), **options) as loader:
+        assert [int(batch[0]) for batch in loader] == [0, 1]
+
+
+def test_it_is_told_after_30_60_and_120_seconds_and_anew_for_each_batch(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(slow, "time", SimpleNamespace(monotonic=lambda: now))
+    tickets = {number: Ticket(number, 0, number, number, -1, None) for number in range(2)}
+    ledger = SimpleNamespace(head=0, ready={}, tickets=tickets, is_outstanding=tickets.__contains__)
+    batch = SlowBatch(ledger)
+    told = []
+    for second in range(300):
+        now = 1000.0 + second
+        if batch.overdue() is tickets[ledger.head]:
+            told.append(second)
+        assert batch.time_left_s() > 0
+    assert told == [30, 60, 120, 240]
+    ledger.head = 1
+    assert batch.time_left_s() == 30
+    now += 1000  # as after a SIGSTOP: it is told of once
+    assert batch.overdue() is tickets[1]
+    assert batch.overdue() is None
+
+
+def test_nobody_looks_at_the_clock_for_what_is_there_or_is_not_asked_for():
+    ledger = SimpleNamespace(head=0, ready={0: None}, tickets={}, is_outstanding=lambda number: number == 0)
+    assert SlowBatch(ledger).time_left_s() is None
+    ledger.head = 1
+    assert SlowBatch(ledger).time_left_s() is None
+
+
+def test_in_time_nothing_is_told(caplog):
+    with Loader(Numbers(50), workers=2) as loader:
+        assert np.concatenate(list(loader))[0] == 0
+    assert not [record for record in caplog.records if "not ready" in record.getMessage()]
