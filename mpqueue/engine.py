@@ -7,7 +7,6 @@ more, a finalizer ends its workers: nothing that the pipeline holds may hold the
 
 import contextlib
 import threading
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -27,6 +26,7 @@ from mpqueue.options import BackendName
 from mpqueue.progress import Progress
 from mpqueue.sources import length_of
 from mpqueue.stats import Statistics
+from mpqueue.system.collected import WhenCollected
 from mpqueue.system.interrupts import HeldBack
 from mpqueue.system.log import debug, debugs
 from mpqueue.telemetry import live
@@ -80,7 +80,7 @@ class Engine:
         self.was_started = False
         self._timeline: Timeline | None = None
         self._bar: Progress | None = None
-        self._finalizer: weakref.finalize[..., Any] | None = None
+        self._finalizer: WhenCollected | None = None
         self._lock = threading.RLock()  # a signal handler may call stop() inside start()
         self.latest = Latest()
 
@@ -129,7 +129,7 @@ class Engine:
             self.pipeline = pipeline
             self.was_started = True
             self.ended.clear()
-            self._finalizer = weakref.finalize(self, _abandon, pipeline, self.latest)
+            self._finalizer = WhenCollected(self, _abandon, pipeline, self.latest)
             self._announce(job, backend, max_queue_size)
         debug(f"{job.workers} workers ({backend}) run, up to {max_queue_size} batches ahead, from {place} on")
         return pipeline

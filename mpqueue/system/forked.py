@@ -13,17 +13,19 @@ class Disownable(Protocol):
         ...
 
 
-_living: weakref.WeakSet[Disownable] = weakref.WeakSet()
+# No WeakSet: its callbacks are Python code, in which an interrupt is lost; see `mpqueue.system.collected`.
+_living: set[weakref.ref[Disownable]] = set()
 
 
 def watch(owner: Disownable) -> None:
     """Call its `disown` in every child that is forked from now on, as long as it lives."""
-    _living.add(owner)
+    _living.add(weakref.ref(owner, _living.discard))
 
 
 def _disown_all() -> None:
-    for owner in list(_living):
-        owner.disown()
+    for owner in [reference() for reference in _living]:
+        if owner is not None:
+            owner.disown()
 
 
 os.register_at_fork(after_in_child=_disown_all)

@@ -17,6 +17,7 @@ process to any thread that lets it in (where the main one has another one pendin
 that does not end the wait of the main thread, in which the handler is to run. So our own threads keep signals out.
 """
 
+import _thread
 import contextlib
 import functools
 import signal
@@ -37,6 +38,7 @@ _OF_PROCESS = {number for number in signal.valid_signals() if getattr(number, "n
 _handlers: dict[int, Any] = {}  # those of the user that are replaced now
 _came: list[int] = []
 _is_held = False
+_is_behind = False  # nothing is let through
 
 
 def keep_out() -> None:
@@ -83,7 +85,7 @@ class HeldBack:
 def let_through(call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs) -> _T:
     """Make a call in which signals are handled at once, although they are held back around it."""
     global _is_held
-    if not _is_held or threading.current_thread() is not threading.main_thread():
+    if not _is_held or _is_behind or threading.current_thread() is not threading.main_thread():
         return call(*args, **options)
     struck: BaseException | None = None
     try:
@@ -104,6 +106,27 @@ def let_through(call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs)
     if struck is not None:
         raise struck
     return result
+
+
+def behind(call: Callable[[], object]) -> None:
+    """Make a call, and have the signals that come meanwhile handled when the caller has returned to C code.
+
+    For callbacks of weak references, in which what a handler raises would be lost. The caller returns at once.
+    """
+    global _is_held, _is_behind
+    if _is_held or threading.current_thread() is not threading.main_thread():
+        call()
+        return
+    try:
+        _is_held = _is_behind = True
+        _replace()
+        call()
+    finally:
+        _is_held = _is_behind = False
+        restore()
+        came, _came[:] = tuple(_came), ()
+        # They are pending from here on, and Python does not look for signals before the next call behind this.
+        [*map(_thread.interrupt_main, map(signal.Signals, came))]
 
 
 def is_of_handler(error: BaseException) -> bool:

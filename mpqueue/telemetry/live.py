@@ -14,19 +14,22 @@ class HasStatistics(Protocol):
         ...
 
 
-_found: "weakref.WeakKeyDictionary[HasStatistics, str]" = weakref.WeakKeyDictionary()
+# No WeakKeyDictionary: its callbacks are Python code, in which an interrupt is lost; see `mpqueue.system.collected`.
+_found: dict[weakref.ref[HasStatistics], str] = {}
 _numbers = itertools.count()
 
 
 def add(thing: HasStatistics, kind: str) -> None:
     """Enter something under a name of its own; nothing if it is known."""
-    if thing not in _found:
-        _found[thing] = f"{kind}-{next(_numbers)}"
+    reference = weakref.ref(thing, _found.pop)
+    if reference not in _found:
+        _found[reference] = f"{kind}-{next(_numbers)}"
 
 
 def everything() -> dict[str, HasStatistics]:
     """Return all that there is, by its name."""
-    return {name: thing for thing, name in list(_found.items())}
+    found = [(name, reference()) for reference, name in list(_found.items())]
+    return {name: thing for name, thing in found if thing is not None}
 
 
 os.register_at_fork(after_in_child=_found.clear)  # they are the parent's

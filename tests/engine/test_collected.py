@@ -1,0 +1,59 @@
+"""Ctrl-C while a loader that was not stopped is collected: it is raised in the user's code, and nothing is left."""
+
+import gc
+import itertools
+import signal
+
+import pytest
+from helpers.faults import Numbers
+from helpers.strikes import Struck
+
+import mpqueue
+from mpqueue.system import interrupts
+from mpqueue.workers.roster import Roster
+
+
+@pytest.fixture
+def struck():
+    def strike(*_):
+        raise Struck
+
+    before = signal.signal(signal.SIGUSR1, strike)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.usefixtures("struck")
+@pytest.mark.parametrize("place", ["end_workers", "events", "close"])
+def test_an_interrupt_while_a_loader_is_collected_is_raised_behind_that_and_nothing_is_left(place, monkeypatch):
+    """The fixture that looks for what is left is the judge."""
+    method, times = getattr(Roster, place), itertools.count()
+
+    def interrupted(*args, **keywords):
+        if not next(times):
+            signal.raise_signal(signal.SIGUSR1)
+        return method(*args, **keywords)
+
+    loader = mpqueue.Loader(Numbers(), workers=2)
+    batches = iter(loader)
+    next(batches)
+    monkeypatch.setattr(Roster, place, interrupted)
+    with pytest.raises(Struck):
+        del loader, batches
+        gc.collect()
+        raise AssertionError("the interrupt was lost")
+    assert next(times) > 0
+
+
+@pytest.mark.usefixtures("struck")
+def test_what_comes_behind_a_call_is_handled_by_the_caller_of_the_callback():
+    done = []
+
+    def work():
+        signal.raise_signal(signal.SIGUSR1)
+        interrupts.let_through(signal.raise_signal, signal.SIGUSR1)
+        done.append("all of it")
+
+    with pytest.raises(Struck):
+        list(map(lambda _: interrupts.behind(work), [0]))  # noqa: C417 - as a callback is called, from C code
+    assert done == ["all of it"]
