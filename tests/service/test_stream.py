@@ -393,7 +393,7 @@ def test_a_stop_iteration_of_the_source_is_no_end():
         assert [type(value).__name__ for _, value in server.epoch(0)] == ["int", "RuntimeError", "int"]
 
 
-@pytest.mark.parametrize("kind", ["sigkill", "sys-exit", "sigsegv"])
+@pytest.mark.parametrize("kind", ["sigkill", "exit-1", "sigsegv"])
 def test_a_dead_worker_is_replaced_and_its_batches_computed_again(kind, tmp_path, caplog):
     caplog.set_level(logging.CRITICAL, "mpqueue")
     with Server(StrikesAt(Fault(kind, tmp_path / "fuse"), at=3)) as server:
