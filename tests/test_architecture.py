@@ -19,10 +19,10 @@ PAGE = structure.ROOT / "docs" / "architecture.md"
 # No processes, no descriptors, no threads: a test drives them in microseconds.
 PURE = [
     *(f"mpqueue.memory.{name}" for name in ("slots", "arena", "layout", "recipes", "leases")),
-    *(f"mpqueue.control.{name}" for name in ("seeds", "schedule", "progress", "outcomes", "ledger", "recovery")),
-    *(f"mpqueue.queues.{name}" for name in ("machine", "order", "blocks")),
-    *(f"mpqueue.parsing.{name}" for name in ("protobuf_wire", "csv", "number_text")),
-    *(f"mpqueue.compat.{name}" for name in ("graph.plan", "ops.dims")),
+    *(f"mpqueue.engine.{name}" for name in ("seeds", "schedule", "progress", "outcomes", "ledger", "recovery")),
+    *(f"mpqueue.tf1.queues.{name}" for name in ("machine", "order", "blocks")),
+    *(f"mpqueue.tf1.parsing.{name}" for name in ("protobuf_wire", "csv", "number_text")),
+    *(f"mpqueue.tf1.compat.{name}" for name in ("graph.plan", "ops.dims")),
 ]
 IMPURE = {"os", "multiprocessing", "select", "selectors", "signal", "socket", "subprocess", "mmap", "threading", "time"}
 
@@ -67,6 +67,19 @@ def test_imports_inside_of_a_folder_point_up_its_map(name):
             if layers[there] > layers[here]:
                 downwards.append(f"{importer} imports {target}")
     assert downwards == []
+
+
+def test_the_engines_wing_imports_nothing_of_tensorflow_1s():
+    """Whoever reads, or runs, a loader needs nothing of queues, readers and graphs; the faces at the root offer both."""
+    of_tensorflow_1 = ("mpqueue.tf1", "mpqueue.train", "mpqueue.python_io", "mpqueue.compat")
+    across = [
+        f"{importer} imports {target}"
+        for importer, targets in imports().items()
+        if importer != "mpqueue" and not importer.startswith(of_tensorflow_1)
+        for target in targets
+        if target.startswith(of_tensorflow_1)
+    ]
+    assert across == []
 
 
 @pytest.mark.parametrize("name", PURE)
@@ -116,7 +129,7 @@ def test_the_measures_are_told():
     """One table, for whoever looks with ``-s``."""
     functions = sorted(structure.code_lines(node) for _, node in structure.definitions(PACKAGE, ast.FunctionDef))
     classes = [node for _, node in structure.definitions(PACKAGE, ast.ClassDef)]
-    compat = sum(m.num_lines for name, m in PACKAGE.items() if name.startswith("mpqueue.compat"))
+    compat = sum(m.num_lines for name, m in PACKAGE.items() if name.startswith("mpqueue.tf1.compat"))
     total = sum(m.num_lines for m in PACKAGE.values())
     rows = {
         "modules; lines": f"{len(PACKAGE)}; {total}",

@@ -33,14 +33,14 @@ from mpqueue.cluster.hosted import Hosted
 from mpqueue.cluster.mirror import Mirror
 from mpqueue.cluster.terms import Terms
 from mpqueue.cluster.wire import HEAD, FromAgent, Messages, ToAgent
-from mpqueue.control.queue_address import QueueHome
+from mpqueue.engine.queue_address import QueueHome
 from mpqueue.system import descriptors, hash_seed
 from mpqueue.system.poller import READABLE, make_poller
-from mpqueue.workers import failures
+from mpqueue.worker import failures
+from mpqueue.worker.main import WorkerConfig, WorkerEnds
+from mpqueue.worker.records import GRANT, CorruptRecord
 from mpqueue.workers.launcher import Event, LauncherGone, Nursery
-from mpqueue.workers.records import GRANT, CorruptRecord
 from mpqueue.workers.source_send import Patch
-from mpqueue.workers.worker_main import WorkerConfig, WorkerEnds
 
 _CONNECT_S = 20.0
 _WRITABLE = select.POLLOUT

@@ -5,7 +5,7 @@ from typing import Any
 
 from mpqueue.cluster.joining import Node, bundles_of
 from mpqueue.cluster.terms import Terms
-from mpqueue.ray_options import RayOptions
+from mpqueue.engine.ray_options import RayOptions
 
 
 def start_agent(node: Node, num_workers: int, options: RayOptions, terms: Terms) -> tuple[Any, Any]:

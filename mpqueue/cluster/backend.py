@@ -5,10 +5,10 @@ from functools import partial
 
 from mpqueue.cluster import joining
 from mpqueue.cluster.launcher import ClusterLauncher
-from mpqueue.control.ledger import Ledger
-from mpqueue.ray_options import RayOptions
-from mpqueue.stats import NodeStatistics, Statistics
+from mpqueue.engine.ledger import Ledger
+from mpqueue.engine.ray_options import RayOptions
 from mpqueue.system.interrupts import let_through
+from mpqueue.telemetry.stats import NodeStatistics, Statistics
 from mpqueue.workers.job import Job
 from mpqueue.workers.process import ProcessBackend
 from mpqueue.workers.source_send import take_image

@@ -11,8 +11,8 @@ from collections import deque
 
 from mpqueue.cluster.mirror import Mirror
 from mpqueue.memory.slots import PAGE
+from mpqueue.worker.records import GRANT, HELD, MAGIC, REPORT, CorruptRecord, Down, Up
 from mpqueue.workers.handle import Pipes
-from mpqueue.workers.records import GRANT, HELD, MAGIC, REPORT, CorruptRecord, Down, Up
 
 _READ_BYTES = REPORT.size * 512
 _ANSWERS = (Down.RETRY, Down.FAIL)

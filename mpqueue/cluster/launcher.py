@@ -27,16 +27,16 @@ from mpqueue.cluster.link import Link, LinkState
 from mpqueue.cluster.links import Links
 from mpqueue.cluster.placement import Room
 from mpqueue.cluster.remote_worker import RemoteWorker
+from mpqueue.engine.ray_options import RayOptions
 from mpqueue.errors import ClusterError, WorkerDied
 from mpqueue.memory.segment import Segment
-from mpqueue.ray_options import RayOptions
-from mpqueue.stats import NodeStatistics
 from mpqueue.system.interrupts import let_through
 from mpqueue.system.poller import READABLE, is_readable
 from mpqueue.system.wakeup import Wakeup
+from mpqueue.telemetry.stats import NodeStatistics
+from mpqueue.worker.main import WorkerConfig, WorkerEnds
 from mpqueue.workers.launcher import Event, Nursery, take_nursery, wait_for
 from mpqueue.workers.source_send import Patch, SourceImage, find_digests, make_patch
-from mpqueue.workers.worker_main import WorkerConfig, WorkerEnds
 
 _NO_NODE = (
     "No node of the Ray cluster is left that could run it: wait for one to join, or use fewer resources per worker"

@@ -22,8 +22,8 @@ from mpqueue.cluster.joining import Node, living_nodes
 from mpqueue.cluster.link import Link, LinkState
 from mpqueue.cluster.relay import Relay
 from mpqueue.cluster.terms import Terms
+from mpqueue.engine.ray_options import RayOptions
 from mpqueue.errors import ClusterError
-from mpqueue.ray_options import RayOptions
 from mpqueue.system import descriptors, hash_seed
 from mpqueue.system.credentials import new_token
 from mpqueue.system.joined_threads import JoinedThread

@@ -25,9 +25,9 @@ from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.slots import PAGE
 from mpqueue.system import descriptors
-from mpqueue.workers import failures
-from mpqueue.workers.records import GRANT, HELD, MAGIC, REPORT, Down, Up, listed_bytes
-from mpqueue.workers.worker_main import MEMORY_REMEDY, WorkerEnds
+from mpqueue.worker import failures
+from mpqueue.worker.main import MEMORY_REMEDY, WorkerEnds
+from mpqueue.worker.records import GRANT, HELD, MAGIC, REPORT, Down, Up, listed_bytes
 
 _AHEAD_NS = 2_000_000  # a message there and back, with some delay of either side
 _LEAST_AHEAD, _MOST_AHEAD = 3, 64  # as many grants fit into the smallest pipes that there are

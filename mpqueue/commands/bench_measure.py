@@ -12,11 +12,11 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from mpqueue.control.shared_draws import SharedDraws
-from mpqueue.loader import Loader
+from mpqueue.loader.loader import Loader
 from mpqueue.memory.layout import flatten
-from mpqueue.stats import Statistics
 from mpqueue.system.cpus import queued_ns
+from mpqueue.telemetry.stats import Statistics
+from mpqueue.worker.shared_draws import SharedDraws
 
 Backend = Literal["none", "process", "thread"]
 _WARM_SHARE = 0.3  # of the seconds of a measurement

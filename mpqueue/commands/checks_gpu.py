@@ -19,7 +19,7 @@ found = {"cuda": torch.cuda.is_available(), "built": torch.version.cuda}
 if found["cuda"]:
     from mpqueue.memory.segment import Segment
     from mpqueue.memory.slots import PAGE
-    from mpqueue.torch.pinned import TorchCuda
+    from mpqueue.frameworks.torch.pinned import TorchCuda
     import numpy as np
     found["devices"] = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     torch.zeros(1, device="cuda")

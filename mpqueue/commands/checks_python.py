@@ -69,7 +69,7 @@ class _One:
 
 def workers() -> Finding:
     """Start a worker process, and get a batch from it."""
-    from mpqueue.loader import Loader
+    from mpqueue.loader.loader import Loader
 
     started = time.perf_counter()
     try:

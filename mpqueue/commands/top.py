@@ -1,6 +1,7 @@
 """The command ``mpqueue top``: a live table of every loader, enqueuer, server and consumer of this user.
 
-Each look asks all processes at once, see `mpqueue.monitor.asking`; what does not answer in time is shown as such.
+Each look asks all processes at once, see `mpqueue.telemetry.monitor.asking`; what does not answer in time is shown as
+such.
 """
 
 import argparse
@@ -16,8 +17,8 @@ from dataclasses import asdict
 from mpqueue.commands import frame
 from mpqueue.commands.top_rows import Row, rows_of
 from mpqueue.commands.top_table import lines, render
-from mpqueue.monitor import places
-from mpqueue.monitor.asking import Answer, ask
+from mpqueue.telemetry.monitor import places
+from mpqueue.telemetry.monitor.asking import Answer, ask
 
 _EXAMPLES = """\
 examples:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mpqueue.monitor.asking import Answer
+from mpqueue.telemetry.monitor.asking import Answer
 
 _MANY = {"process": "processes", "thread": "threads", "ray": "by Ray"}
 _SILENT = "does not answer"

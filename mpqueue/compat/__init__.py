@@ -1,15 +1,8 @@
-"""The deferred face of TensorFlow 1: graphs of nodes, which sessions run.
+"""The deferred face of TensorFlow 1; the code is in `mpqueue.tf1.compat`.
 
 From the ground up::
 
-    ops/          what operations compute, and what is known of their results beforehand
-    graph/        nodes, graphs and sessions
-    functions/    the functions and classes that make nodes
-    program/      what scripts use besides nodes: files, flags, messages, settings
-    train/        queue runners, producers, batches, monitored sessions
-    surface.py    the table of TensorFlow's names, and where each is implemented
-    names.py      modules made from such a table
-    v1/           TensorFlow's names: the modules made from it, and their stubs
+    v1/   TensorFlow's names: the modules made from a table of them, and their stubs
 """
 
 from importlib import import_module

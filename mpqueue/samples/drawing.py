@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from mpqueue.control.schedule import Drawn, Listed
+from mpqueue.engine.schedule import Drawn, Listed
 from mpqueue.samples.marks import mark_of
 from mpqueue.samples.randomness import Randomness
 from mpqueue.samples.shards import Share

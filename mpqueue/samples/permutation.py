@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from mpqueue.control.seeds import BatchSeed, sequence_of
+from mpqueue.engine.seeds import BatchSeed, sequence_of
 
 Indices: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 

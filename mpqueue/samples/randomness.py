@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mpqueue.control.generators import generators_in, global_generators, set_state, state_of
+from mpqueue.engine.generators import generators_in, global_generators, set_state, state_of
 
 
 class Randomness:

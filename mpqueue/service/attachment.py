@@ -1,7 +1,7 @@
 """One attachment of a consumer to a server: what was offered, what was handed out, what is to be said of it.
 
 A record is *handed out* by one assignment, that to `Attachment.latest`; an interrupt before it has changed nothing, and
-one behind it has `Attachment.recover` do the rest. See NOTE [ Interrupts ] in `mpqueue.control.pipeline`.
+one behind it has `Attachment.recover` do the rest. See NOTE [ Interrupts ] in `mpqueue.engine.pipeline`.
 """
 
 from collections import deque
@@ -189,7 +189,7 @@ class Attachment:
                 "the source has raised an exception in the place of a batch, which the server of another user has "
                 "pickled, and a pickle can run any code: see the server's own log, or attach with allow_pickle=True"
             )
-        from mpqueue.workers.failures import never_an_end, unpack  # 20 ms that most consumers never need
+        from mpqueue.worker.failures import never_an_end, unpack  # 20 ms that most consumers never need
 
         return never_an_end(unpack(raised.body))
 

@@ -3,7 +3,7 @@
 `Consumer.next` tells the server what it has taken, looks whether it was detached meanwhile, and opens the next batch;
 the server offers ahead. One lock orders the threads that may call. A signal handler may raise anywhere in it: a batch
 that was handed out and has not reached its caller is returned by the following `next`; see NOTE [ Interrupts ] in
-`mpqueue.control.pipeline`.
+`mpqueue.engine.pipeline`.
 """
 
 import enum
@@ -13,18 +13,18 @@ import weakref
 from collections.abc import Iterator
 from typing import Any, NoReturn, Self
 
-from mpqueue.control.outcomes import Unreadable
+from mpqueue.engine.outcomes import Unreadable
 from mpqueue.errors import ServiceDied, ServiceError
-from mpqueue.monitor import registry
 from mpqueue.service.attaching import open_attachment
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.counts import Counts
 from mpqueue.service.records import PARTIAL, Down, Offer, Text
 from mpqueue.service.terms import Terms
-from mpqueue.stats import ConsumerStatistics
 from mpqueue.system import forked
 from mpqueue.system.interrupts import HeldBack
 from mpqueue.telemetry import live
+from mpqueue.telemetry.monitor import registry
+from mpqueue.telemetry.stats import ConsumerStatistics
 
 _NOTHING: Any = object()
 

@@ -12,7 +12,7 @@ from mpqueue.service.records import Offer
 from mpqueue.service.terms import Terms
 from mpqueue.telemetry.clock import EVERY_NS
 from mpqueue.telemetry.timeline import Timeline, path_for
-from mpqueue.workers.context import worker_info
+from mpqueue.worker.context import worker_info
 
 
 class ConsumerRow:

@@ -6,9 +6,9 @@ from mpqueue.service.attachment import Attachment
 from mpqueue.service.consumer_row import ConsumerRow
 from mpqueue.service.link import Death
 from mpqueue.service.records import Offer
-from mpqueue.stats import ConsumerStatistics, Times
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Recorder
+from mpqueue.telemetry.stats import ConsumerStatistics, Times
 from mpqueue.telemetry.timeline import Timeline
 
 

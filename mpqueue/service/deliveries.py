@@ -13,7 +13,7 @@ from mpqueue.service.specs import encode_spec
 from mpqueue.service.stream import Stream
 from mpqueue.service.tracing import ConsumerRows
 from mpqueue.telemetry.timeline import Timeline
-from mpqueue.workers import failures
+from mpqueue.worker import failures
 
 _MAX_SPECS = 4096
 

@@ -25,12 +25,12 @@ from numbers import Integral
 from typing import Any, NoReturn, Self
 
 from mpqueue.errors import ServiceError
-from mpqueue.monitor.places import NAME as MONITOR
 from mpqueue.system import descriptors
 from mpqueue.system.credentials import Credentials, ForeignPeer, check_peer
 from mpqueue.system.folders import base_of, check_whose, make_or_check
 from mpqueue.system.interrupts import let_through
 from mpqueue.system.log import warn
+from mpqueue.telemetry.monitor.places import NAME as MONITOR
 
 _MAX_PATH_BYTES = 107  # of a socket's address, its NUL apart
 _BACKLOG = 512  # connections that wait while the server is busy; for more of them, a consumer tries again

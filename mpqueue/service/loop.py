@@ -20,6 +20,7 @@ lives; so there are no more than `MAX_CONSUMERS`, and no more of one process tha
 import math
 import time
 from functools import partial
+from typing import Any
 
 from mpqueue.errors import ServiceError
 from mpqueue.service.admission import Admission
@@ -28,7 +29,6 @@ from mpqueue.service.deliveries import Deliveries
 from mpqueue.service.handlers import Handlers
 from mpqueue.service.home import Claim, sentinel_of
 from mpqueue.service.peer import Peer, Stage
-from mpqueue.service.queue_desk import QueueDesk
 from mpqueue.service.reception import Reception
 from mpqueue.service.records import DETACHED, DROPPED, REQUEST_BYTES, STOPPED, CorruptMessage, Down, Request, Text, Up
 from mpqueue.service.rules import Misbehaved, Refused
@@ -70,7 +70,7 @@ class Loop:
         deliveries: Deliveries,
         admission: Admission,
         peers: dict[int, Peer],
-        desk: QueueDesk,
+        desk: Any,
     ) -> None:
         self._claim = claim
         self._stream, self._core, self._deliveries = stream, core, deliveries

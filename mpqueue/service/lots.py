@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpqueue.control.outcomes import Partial, Unreadable
-from mpqueue.control.schedule import Ticket
+from mpqueue.engine.outcomes import Partial, Unreadable
+from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import Array, Spec
 from mpqueue.memory.recipes import ReadSpec, base_over
 from mpqueue.memory.slots import Slot
 from mpqueue.service.records import PARTIAL
+from mpqueue.worker.unreadable import unreadable
 from mpqueue.workers.handle import Work
-from mpqueue.workers.unreadable import unreadable
 
 
 class Lot(NamedTuple):
@@ -122,7 +122,7 @@ class Stashed:
         data: Its bytes.
 
     Attributes:
-        is_plain, is_end, is_partial: See `mpqueue.control.outcomes.Outcome`; it is plain once it is settled.
+        is_plain, is_end, is_partial: See `mpqueue.engine.outcomes.Outcome`; it is plain once it is settled.
     """
 
     is_end = False

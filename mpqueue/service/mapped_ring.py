@@ -24,7 +24,7 @@ from mpqueue.memory.slots import Slot
 from mpqueue.service.records import MAX_RELEASED, CorruptMessage, Offer
 from mpqueue.service.specs import MissingClass, decode_spec
 from mpqueue.telemetry.recorder import Recorder
-from mpqueue.workers.unreadable import LateSpec, unreadable
+from mpqueue.worker.unreadable import LateSpec, unreadable
 
 
 class MappedRing:

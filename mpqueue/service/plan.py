@@ -4,16 +4,16 @@ import itertools
 from dataclasses import fields
 from typing import Any, NamedTuple
 
-from mpqueue.control.schedule import DrawnSchedule, EpochSchedule, StreamSchedule
-from mpqueue.control.seeds import fresh_seed
+from mpqueue.engine.options import BackendName, Options, SampleOptions, check_counts, check_flags, refuse_torch_names
+from mpqueue.engine.schedule import DrawnSchedule, EpochSchedule, StreamSchedule
+from mpqueue.engine.seeds import fresh_seed
+from mpqueue.loader.orders import Order
+from mpqueue.loader.sources import check_replicable, epoch_end_of
 from mpqueue.memory.ring import SPARE_SLOTS
 from mpqueue.memory.segment import largest_segment_bytes
-from mpqueue.options import BackendName, Options, SampleOptions, check_counts, check_flags, refuse_torch_names
-from mpqueue.orders import Order
 from mpqueue.samples.shards import ALONE, AllRanks
 from mpqueue.service.lots import LotWork
 from mpqueue.service.replays import KeptDraws
-from mpqueue.sources import check_replicable, epoch_end_of
 from mpqueue.workers.job import Job, RingPlan
 
 _NUM_KEPT = 32 * 8  # slots for what consumers hold: so many consumers, with so many batches each

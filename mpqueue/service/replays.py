@@ -7,7 +7,7 @@ in the middle of an epoch: it is kept, for up to `MAX_KEPT` indices.
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.control.schedule import Draw, Drawn
+from mpqueue.engine.schedule import Draw, Drawn
 
 MAX_KEPT = 1 << 22  # indices: 32 MB, and as much again where they are no small integers
 

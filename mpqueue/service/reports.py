@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields
 
 from mpqueue.service.core import Core
 from mpqueue.service.peer import Peer
-from mpqueue.stats import Rated, Statistics
 from mpqueue.telemetry import verdict
+from mpqueue.telemetry.stats import Rated, Statistics
 
 
 @dataclass(frozen=True)

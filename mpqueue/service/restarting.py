@@ -3,9 +3,9 @@
 import hashlib
 import json
 
+from mpqueue.loader.sources import epoch_end_of
 from mpqueue.service.rules import Rules
 from mpqueue.service.stream import Stream
-from mpqueue.sources import epoch_end_of
 
 
 def job_of(stream: Stream, rules: Rules) -> str:

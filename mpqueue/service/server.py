@@ -13,9 +13,8 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import Any, Literal, Never, Self
 
+from mpqueue.engine.options import DEFAULT_START_METHOD, OnError, Options, SampleOptions, StartMethod, shows_options
 from mpqueue.errors import ServiceError
-from mpqueue.monitor import registry
-from mpqueue.options import DEFAULT_START_METHOD, OnError, Options, SampleOptions, StartMethod, shows_options
 from mpqueue.service.admission import Admission
 from mpqueue.service.core import Core
 from mpqueue.service.deliveries import Deliveries, state_of
@@ -24,8 +23,7 @@ from mpqueue.service.home import Claim, Home
 from mpqueue.service.journal import Journal, Recovered, place_in, read_journal
 from mpqueue.service.loop import Loop
 from mpqueue.service.peer import Peer
-from mpqueue.service.queue_desk import QueueDesk
-from mpqueue.service.queue_server import QueueServer
+from mpqueue.service.purposes import make_desk, queue_server
 from mpqueue.service.reports import ServerStatistics, statistics_of
 from mpqueue.service.restarting import check_restartable, job_of
 from mpqueue.service.rules import Slow, check_rules
@@ -34,6 +32,7 @@ from mpqueue.service.stream import Stream
 from mpqueue.system.cpus import num_cpus
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.telemetry import live
+from mpqueue.telemetry.monitor import registry
 
 
 @shows_options
@@ -131,7 +130,7 @@ class Server:
             return super().__new__(cls)
         if options:
             raise ValueError(f"a server of queues only (source=None) has no options, got {', '.join(sorted(options))}")
-        return QueueServer(name)  # type: ignore[return-value]  # its own constructor only is called
+        return queue_server(name)  # type: ignore[no-any-return]  # its own constructor only is called
 
     def __init__(
         self,
@@ -205,7 +204,7 @@ class Server:
             with contextlib.ExitStack() as undo:
                 claim = self._home.claim(is_open_to_others=bool(self._uids))
                 undo.callback(claim.close)
-                desk = QueueDesk(self._home)
+                desk = make_desk(self._home)
                 undo.callback(desk.close)
                 self._stream, recovered = self._recover()
                 self._job = job_of(self._stream, self._rules)
@@ -247,7 +246,7 @@ class Server:
             journal.begin(recovered.epoch, recovered.state, recovered.pairs())
         return journal
 
-    def _serve(self, claim: Claim, desk: QueueDesk, journal: Journal | None, recovered: Recovered | None) -> "_Run":
+    def _serve(self, claim: Claim, desk: Any, journal: Journal | None, recovered: Recovered | None) -> "_Run":
         """Start the thread."""
         peers: dict[int, Peer] = {}
         stream, rules, uid = self._stream, self._rules, os.geteuid()

@@ -20,21 +20,21 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, cast
 
-from mpqueue.control.backend import EndOfStream, Stopped
-from mpqueue.control.outcomes import Outcome, Unreadable
-from mpqueue.control.polled import NotYet, PolledLedger, PolledPipeline
-from mpqueue.control.progress import Place
-from mpqueue.control.schedule import DrawnSchedule, EpochSchedule, Ticket
-from mpqueue.control.skips import is_of_source
-from mpqueue.engine import Engine
+from mpqueue.engine.backend import EndOfStream, Stopped
+from mpqueue.engine.outcomes import Outcome, Unreadable
+from mpqueue.engine.polled import NotYet, PolledLedger, PolledPipeline
+from mpqueue.engine.progress import Place
+from mpqueue.engine.schedule import DrawnSchedule, EpochSchedule, Ticket
+from mpqueue.engine.skips import is_of_source
+from mpqueue.loader.engine import Engine
+from mpqueue.loader.sources import epoch_end_of
 from mpqueue.memory.slots import Slot, SlotError
 from mpqueue.service.lots import Failure, Lot, Stashed
 from mpqueue.service.plan import make_plan
 from mpqueue.service.replays import unit_in
-from mpqueue.sources import epoch_end_of
-from mpqueue.stats import Statistics
 from mpqueue.system import descriptors, interrupts
-from mpqueue.workers.failures import never_an_end
+from mpqueue.telemetry.stats import Statistics
+from mpqueue.worker.failures import never_an_end
 from mpqueue.workers.pressure import Pressure
 from mpqueue.workers.process import ProcessBackend
 
@@ -67,7 +67,8 @@ class Stream:
         place: Where to begin.
         num_kept: Slots for what holders keep; None: enough for 8 batches of each of 32 consumers, or as many as the
             address space allows.
-        options: Those of `mpqueue.options.Options` and `mpqueue.options.SampleOptions`, but ``copy`` and ``shard``.
+        options: Those of `mpqueue.engine.options.Options` and `mpqueue.engine.options.SampleOptions`, but ``copy`` and
+            ``shard``.
 
     Attributes:
         plan: What it runs.
@@ -134,7 +135,7 @@ class Stream:
 
         Raises:
             OSError: There are not enough processes, descriptors or memory; nothing is left behind.
-            Exception: As of `mpqueue.engine.Engine.start`.
+            Exception: As of `mpqueue.loader.engine.Engine.start`.
         """
         plan, place = self.plan, self._place
         schedule = plan.schedule()

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, Literal
 
-from mpqueue.monitor.registry import is_asked_for
-from mpqueue.options import check_flags, check_trace
+from mpqueue.engine.options import check_flags, check_trace
 from mpqueue.service.greeting import Join
 from mpqueue.service.home import Home
+from mpqueue.telemetry.monitor.registry import is_asked_for
 
 
 @dataclass(frozen=True, kw_only=True)

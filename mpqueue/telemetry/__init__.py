@@ -2,14 +2,17 @@
 
 From the ground up; a module imports only from its own line and the lines above it::
 
-    clock.py           the clock by which batches are timed
-    histograms.py      distributions of times: fixed arrays of counts
-    trace_events.py    what happens in a stream, as lines of a trace
-    timeline.py        a file that Perfetto opens
-    recorder.py        the counts and times of one stream, as they come
-    live.py            all that has statistics in this process
-    rows.py            the table of metrics
-    units.py           numbers with the unit that suits them
-    verdict.py         the bottleneck, in one sentence
-    table.py           statistics as a small HTML table
+    monitor/          tells other programs of this user what runs in a process
+    clock.py          the clock by which batches are timed
+    histograms.py     distributions of times: fixed arrays of counts
+    trace_events.py   what happens in a stream, as lines of a trace
+    timeline.py       a file that Perfetto opens
+    recorder.py       the counts and times of one stream, as they come
+    live.py           all that has statistics in this process
+    rows.py           the table of metrics
+    metrics.py        for Prometheus, TensorBoard and OpenTelemetry
+    units.py          numbers with the unit that suits them
+    verdict.py        the bottleneck, in one sentence
+    table.py          statistics as a small HTML table
+    stats.py          what the statistics show
 """

@@ -39,7 +39,7 @@ def of_engine(counted: Any, verdict: str) -> str:
 
 
 def of_consumer(counted: Any, verdict: str) -> str:
-    """Return the table of a `mpqueue.stats.ConsumerStatistics`."""
+    """Return the table of a `mpqueue.telemetry.stats.ConsumerStatistics`."""
     facts = [
         ("batches", f"{counted.batches:,} ({rate_text(counted.batches_per_s)}/s)"),
         ("bytes", f"{size_text(counted.bytes)} ({size_text(counted.bytes_per_s)}/s)"),

@@ -65,7 +65,7 @@ def of_server(counted: Any) -> str:
 
 
 def of_consumer(counted: Any) -> str:
-    """Return the sentence about a `mpqueue.stats.ConsumerStatistics`."""
+    """Return the sentence about a `mpqueue.telemetry.stats.ConsumerStatistics`."""
     if not counted.batches or counted.elapsed_s <= 0:
         return _NOTHING
     if not _is_enough(counted):

@@ -8,9 +8,9 @@ import threading
 import warnings
 from typing import Any
 
-from mpqueue.control.backend import Backend
-from mpqueue.control.ledger import Ledger
-from mpqueue.options import BackendName
+from mpqueue.engine.backend import Backend
+from mpqueue.engine.ledger import Ledger
+from mpqueue.engine.options import BackendName
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.interrupts import let_through
 from mpqueue.system.safe_threads import counted

@@ -8,7 +8,7 @@ anything; too many in a row are an error for the consumer, whose next call tries
 import signal
 from typing import NamedTuple
 
-from mpqueue.control.schedule import Ticket
+from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import BatchTimeout, WorkerDied
 from mpqueue.system.oom import OomCounter, find_counter
 from mpqueue.workers.lifecycle import Cause

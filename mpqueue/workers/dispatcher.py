@@ -32,18 +32,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpqueue.control import queue_address
-from mpqueue.control.schedule import Ticket
+from mpqueue.engine import queue_address
+from mpqueue.engine.schedule import Ticket
 from mpqueue.memory.layout import UNNUMBERED
 from mpqueue.memory.recipes import ReadSpec, load_spec
 from mpqueue.memory.slots import SlotError
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.telemetry.recorder import Tally
-from mpqueue.workers.handle import DrawnWork, TimedWork, Work, WorkerHandle
-from mpqueue.workers.lifecycle import Cause, LifeError
-from mpqueue.workers.pool import Pool
-from mpqueue.workers.pressure import Pressure
-from mpqueue.workers.records import (
+from mpqueue.worker.records import (
     GRANT,
     HELD,
     MAGIC,
@@ -56,8 +52,12 @@ from mpqueue.workers.records import (
     Up,
     pack_listed,
 )
+from mpqueue.worker.unreadable import LateSpec, unreadable
+from mpqueue.workers.handle import DrawnWork, TimedWork, Work, WorkerHandle
+from mpqueue.workers.lifecycle import Cause, LifeError
+from mpqueue.workers.pool import Pool
+from mpqueue.workers.pressure import Pressure
 from mpqueue.workers.reuse import Reuse
-from mpqueue.workers.unreadable import LateSpec, unreadable
 
 _CHEAP_NS = 300_000  # of work may go to one worker in a row,
 _BUSY_WORKERS, _MOST_BUSY = 16, 4  # and that for each so many workers, which together give more than can be served

@@ -17,10 +17,10 @@ from mpqueue.system.interrupts import HeldBack
 from mpqueue.system.poller import READABLE
 from mpqueue.system.process_name import set_process_name, worker_name
 from mpqueue.system.processes import Birth, Process, reap
+from mpqueue.worker.main import Payload, WorkerConfig, WorkerEnds, prepare_process, run_and_exit
 from mpqueue.workers.launcher import Event, wait_for
 from mpqueue.workers.open_handles import files_in
 from mpqueue.workers.source_send import SourceImage
-from mpqueue.workers.worker_main import Payload, WorkerConfig, WorkerEnds, prepare_process, run_and_exit
 
 _REAP_S = 1.0  # what was killed is gone sooner
 
@@ -50,7 +50,7 @@ class Forker:
         return True
 
     def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> Event:
-        """Fork; see `mpqueue.workers.worker_main` for what the child does."""
+        """Fork; see `mpqueue.worker.main` for what the child does."""
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()  # or the child would print again what is still in the buffer

@@ -17,19 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.control.outcomes import Partial, Result, Unreadable
-from mpqueue.control.schedule import Ticket
+from mpqueue.engine.outcomes import Partial, Result, Unreadable
+from mpqueue.engine.schedule import Ticket
 from mpqueue.memory.recipes import ReadSpec
 from mpqueue.memory.ring import Ring
 from mpqueue.memory.slots import PAGE, Slot
 from mpqueue.system import descriptors
 from mpqueue.system.processes import Process
 from mpqueue.telemetry.clock import clock_ns
-from mpqueue.workers import failures
+from mpqueue.worker import failures
+from mpqueue.worker.main import WorkerEnds
+from mpqueue.worker.records import GRANT
+from mpqueue.worker.unreadable import unreadable
 from mpqueue.workers.lifecycle import Life, WorkerState
-from mpqueue.workers.records import GRANT
-from mpqueue.workers.unreadable import unreadable
-from mpqueue.workers.worker_main import WorkerEnds
 
 CAN_TAKE_BACK = sys.platform == "linux"  # elsewhere a second reader would block, as the worker's has to
 

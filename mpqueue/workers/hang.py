@@ -14,11 +14,11 @@ import select
 import time
 from collections.abc import Iterator
 
+from mpqueue.worker.main import DUMP_SIGNAL
 from mpqueue.workers.handle import WorkerHandle
 from mpqueue.workers.lifecycle import Cause, WorkerState
 from mpqueue.workers.roster import Roster
 from mpqueue.workers.slow import SlowBatch
-from mpqueue.workers.worker_main import DUMP_SIGNAL
 
 START_S = 60.0  # until a worker runs that was granted work
 _DUMP_S = 1.0  # a stopped process cannot answer

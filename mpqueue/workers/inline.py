@@ -6,20 +6,21 @@ those of worker processes, and the trainer's own numbers are what they would hav
 
 from collections import deque
 
-from mpqueue.control.ledger import Ledger
-from mpqueue.control.outcomes import END, Result
-from mpqueue.control.schedule import Ticket
-from mpqueue.control.seeds import GlobalState, seed_globals
-from mpqueue.control.torch_numbers import TorchNumbers
-from mpqueue.stats import Statistics, summed, workers_of
+from mpqueue.engine.ledger import Ledger
+from mpqueue.engine.outcomes import END, Result
+from mpqueue.engine.schedule import Ticket
+from mpqueue.engine.seeds import GlobalState, seed_globals
+from mpqueue.engine.torch_numbers import TorchNumbers
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
-from mpqueue.workers import context, left_inside
+from mpqueue.telemetry.stats import Statistics, summed, workers_of
+from mpqueue.worker import context
+from mpqueue.worker.kept_generators import KeptGenerators
+from mpqueue.worker.runner import BeginBatch, StreamEnd
+from mpqueue.worker.sample_runner import make_runner
+from mpqueue.worker.stages import Stages
+from mpqueue.workers import left_inside
 from mpqueue.workers.job import Job
-from mpqueue.workers.kept_generators import KeptGenerators
-from mpqueue.workers.runner import BeginBatch, StreamEnd
-from mpqueue.workers.sample_runner import make_runner
-from mpqueue.workers.stages import Stages
 from mpqueue.workers.threads import INTERRUPTED
 
 

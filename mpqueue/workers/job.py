@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from mpqueue.engine.options import Options
 from mpqueue.memory.ring import SPARE_SLOTS, MakeGuard
-from mpqueue.options import Options
 from mpqueue.samples.plan import SamplePlan
 from mpqueue.samples.shards import ALONE, Shard
 from mpqueue.telemetry.recorder import Recorder
-from mpqueue.workers.context import WorkerInfo
-from mpqueue.workers.worker_main import Payload
+from mpqueue.worker.context import WorkerInfo
+from mpqueue.worker.main import Payload
 
 
 class RingPlan(NamedTuple):

@@ -25,12 +25,12 @@ from mpqueue.system import descriptors, hash_seed, parent_death
 from mpqueue.system.interrupts import HeldBack, let_through
 from mpqueue.system.poller import READABLE
 from mpqueue.system.processes import Process
-from mpqueue.workers import failures
+from mpqueue.worker import failures
+from mpqueue.worker.main import WorkerConfig, WorkerEnds
 from mpqueue.workers import nursery_messages as messages
 from mpqueue.workers.kept_source import NOTHING, keep
 from mpqueue.workers.nursery import NURSERY_CODE, Settings
 from mpqueue.workers.source_send import Patch, SourceImage, make_patch
-from mpqueue.workers.worker_main import WorkerConfig, WorkerEnds
 
 if TYPE_CHECKING:
     import subprocess

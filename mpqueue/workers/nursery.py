@@ -27,12 +27,8 @@ from mpqueue.system import descriptors, hash_seed, open_files, parent_death
 from mpqueue.system.process_name import set_process_name, worker_name
 from mpqueue.system.processes import Birth, reap
 from mpqueue.system.safe_threads import counted, unsafe_threads
-from mpqueue.workers import failures
-from mpqueue.workers import nursery_messages as messages
-from mpqueue.workers.kept_source import Place, mapped
-from mpqueue.workers.open_handles import files_in
-from mpqueue.workers.source_receive import load
-from mpqueue.workers.worker_main import (
+from mpqueue.worker import failures
+from mpqueue.worker.main import (
     Payload,
     WorkerConfig,
     WorkerEnds,
@@ -40,6 +36,10 @@ from mpqueue.workers.worker_main import (
     prepare_process,
     run_and_exit,
 )
+from mpqueue.worker.source_receive import load
+from mpqueue.workers import nursery_messages as messages
+from mpqueue.workers.kept_source import Place, mapped
+from mpqueue.workers.open_handles import files_in
 
 PARK_S = 5.0
 

@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from mpqueue.control.contents import Found, contents
+from mpqueue.engine.contents import Found, contents
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.open_files import can_reopen
 

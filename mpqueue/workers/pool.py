@@ -20,12 +20,12 @@ import os
 from collections import deque
 from collections.abc import Iterable
 
-from mpqueue.control.ledger import Ledger
-from mpqueue.control.outcomes import Result
-from mpqueue.control.schedule import Ticket
+from mpqueue.engine.ledger import Ledger
+from mpqueue.engine.outcomes import Result
+from mpqueue.engine.schedule import Ticket
 from mpqueue.memory.ring import Ring
+from mpqueue.worker.records import GRANT, Down
 from mpqueue.workers.handle import CAN_TAKE_BACK, Work, WorkerHandle
-from mpqueue.workers.records import GRANT, Down
 from mpqueue.workers.roster import Roster
 
 _COMPUTED = (Down.WORK, Down.LISTED)

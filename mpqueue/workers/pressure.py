@@ -18,12 +18,12 @@ from collections.abc import Callable
 
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.slots import FIRST_BYTES, Slot
+from mpqueue.worker.main import MEMORY_REMEDY
+from mpqueue.worker.records import GRANT, MAGIC, Down
 from mpqueue.workers import incidents
 from mpqueue.workers.handle import Work, WorkerHandle
 from mpqueue.workers.lifecycle import Cause
 from mpqueue.workers.pool import Pool
-from mpqueue.workers.records import GRANT, MAGIC, Down
-from mpqueue.workers.worker_main import MEMORY_REMEDY
 
 
 class Pressure:

@@ -23,13 +23,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from mpqueue.control import queue_address
-from mpqueue.control.ledger import Ledger
+from mpqueue.engine import queue_address
+from mpqueue.engine.ledger import Ledger
 from mpqueue.memory.ring import Ring
-from mpqueue.stats import Statistics, summed, workers_of
 from mpqueue.system.interrupts import HeldBack, is_of_handler
 from mpqueue.system.poller import READABLE
 from mpqueue.system.wakeup import Wakeup
+from mpqueue.telemetry.stats import Statistics, summed, workers_of
+from mpqueue.worker.main import HAS_SIGNAL_OF_ITS_OWN, WorkerConfig
 from mpqueue.workers import incidents
 from mpqueue.workers.blame import Tolerance, worker_died
 from mpqueue.workers.dispatcher import Dispatcher
@@ -41,7 +42,6 @@ from mpqueue.workers.roster import Roster
 from mpqueue.workers.slow import SlowBatch
 from mpqueue.workers.source_sync import SourceSync
 from mpqueue.workers.supervision import Supervision
-from mpqueue.workers.worker_main import HAS_SIGNAL_OF_ITS_OWN, WorkerConfig
 
 _MAX_YIELDS = 10
 

@@ -13,7 +13,7 @@ and no further.
 
 from collections.abc import Callable
 
-from mpqueue.control.schedule import Ticket
+from mpqueue.engine.schedule import Ticket
 from mpqueue.memory.slots import LARGE_BYTES, SlotState
 from mpqueue.workers.handle import WorkerHandle
 from mpqueue.workers.pool import Pool

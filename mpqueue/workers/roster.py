@@ -13,11 +13,11 @@ from mpqueue.errors import StopTimeout
 from mpqueue.system import descriptors
 from mpqueue.system.interrupts import HeldBack
 from mpqueue.system.poller import READABLE, make_poller
+from mpqueue.worker.main import WorkerConfig
 from mpqueue.workers.handle import WorkerHandle
 from mpqueue.workers.launcher import Launcher, LauncherGone
 from mpqueue.workers.lifecycle import Cause
 from mpqueue.workers.orphans import STUCK_S, end_orphans
-from mpqueue.workers.worker_main import WorkerConfig
 
 _GRACE_S = 0.2  # for workers to leave by themselves, before SIGTERM
 _TERM_S = 1.0  # and after it, before SIGKILL

@@ -8,8 +8,8 @@ the caller's own call, whose stack every tool shows.
 
 import time
 
-from mpqueue.control.ledger import Ledger
-from mpqueue.control.schedule import Ticket
+from mpqueue.engine.ledger import Ledger
+from mpqueue.engine.schedule import Ticket
 from mpqueue.system.log import warn
 
 SLOW_S = 30.0

@@ -18,9 +18,9 @@ import numpy as np
 
 from mpqueue.memory.layout import align
 from mpqueue.memory.serialize import collector
-from mpqueue.workers import stand_ins
+from mpqueue.worker import stand_ins
+from mpqueue.worker.source_receive import buffers_start
 from mpqueue.workers.mapped_files import MapFinder, by_value
-from mpqueue.workers.source_receive import buffers_start
 
 _LARGE_BYTES = 1 << 16  # smaller buffers stay inside the pickle
 _PARALLEL_BYTES = 1 << 26

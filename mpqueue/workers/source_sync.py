@@ -13,13 +13,13 @@ Workers that were forked from the trainer have no image to compare: they are for
 from collections.abc import Callable
 
 from mpqueue.memory.slots import Slot
+from mpqueue.worker.main import Payload
+from mpqueue.worker.records import GRANT, MAGIC, Down
 from mpqueue.workers.forker import Forker
 from mpqueue.workers.handle import WorkerHandle
 from mpqueue.workers.launcher import Launcher, LauncherGone, Nursery, take_nursery
 from mpqueue.workers.pool import Pool
-from mpqueue.workers.records import GRANT, MAGIC, Down
 from mpqueue.workers.source_send import Patch, SourceImage, UnpicklableSource, encode_patch, take_image
-from mpqueue.workers.worker_main import Payload
 
 _MAX_PUSH_BYTES = 16 << 20
 

@@ -25,8 +25,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mpqueue.control import queue_address
-from mpqueue.control.schedule import Ticket
+from mpqueue.engine import queue_address
+from mpqueue.engine.schedule import Ticket
+from mpqueue.worker.records import Up
 from mpqueue.workers import incidents
 from mpqueue.workers.blame import Blame, Tolerance
 from mpqueue.workers.dispatcher import Dispatcher, Notice
@@ -36,7 +37,6 @@ from mpqueue.workers.lifecycle import Cause
 from mpqueue.workers.orphans import STUCK_S, end_orphans
 from mpqueue.workers.pool import Pool
 from mpqueue.workers.pressure import Pressure
-from mpqueue.workers.records import Up
 from mpqueue.workers.roster import Exit
 from mpqueue.workers.source_sync import SourceSync
 

@@ -23,20 +23,21 @@ from collections import deque
 from itertools import starmap
 from typing import Any
 
-from mpqueue.control.ledger import Ledger
-from mpqueue.control.outcomes import END, Result, Told
-from mpqueue.control.schedule import Ticket
-from mpqueue.control.shared_draws import SharedDraws
+from mpqueue.engine.ledger import Ledger
+from mpqueue.engine.outcomes import END, Result, Told
+from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import BatchTimeout, StopTimeout
-from mpqueue.stats import Statistics, summed, workers_of
 from mpqueue.system.interrupts import let_through
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
-from mpqueue.workers import context, failures, left_inside, torch_info
+from mpqueue.telemetry.stats import Statistics, summed, workers_of
+from mpqueue.worker import context, failures, torch_info
+from mpqueue.worker.runner import StreamEnd
+from mpqueue.worker.sample_runner import AnyRunner, make_runner
+from mpqueue.worker.shared_draws import SharedDraws
+from mpqueue.worker.stages import Stages
+from mpqueue.workers import left_inside
 from mpqueue.workers.job import Job
-from mpqueue.workers.runner import StreamEnd
-from mpqueue.workers.sample_runner import AnyRunner, make_runner
 from mpqueue.workers.slow import SlowBatch
-from mpqueue.workers.stages import Stages
 
 _QUICK_NS = 50_000  # of a batch, on average
 _PATIENCE_S = 0.001  # of the consumer, before the others are woken

@@ -22,9 +22,11 @@ from parts.machine import ROOT, SCRIPTS, num_cpus
 
 # By what they took on two CPUs; a folder that is not named takes less than these.
 _LONGEST_FIRST = (
-    "workers", "cluster", "keras", "docs", "service", "compat", "frameworks", "scripts", "golden", "queues", "system",
-    "torch", "engine",
+    "workers", "cluster", "frameworks/keras", "docs", "service", "tf1/compat", "frameworks", "scripts", "golden",
+    "tf1/queues", "system", "frameworks/torch", "loader",
 )  # fmt: skip
+# What is imported for one framework, or for one part of TensorFlow 1's, is not to meet that of another.
+_FOLDERS_OF_FOLDERS = ("frameworks", "tf1")
 
 
 class Check(NamedTuple):
@@ -53,12 +55,29 @@ def checks_of(root: Path) -> list[Check]:
     python, tests = sys.executable, root / "tests"
     types = Check("types", [python, "-m", "mypy"])
     soak = Check("soak", [python, str(SCRIPTS / "soak"), "--minutes", "1"])
-    folders = [path.name for path in tests.iterdir() if any(path.rglob("test_*.py"))]
-    folders.sort(key=lambda name: (_LONGEST_FIRST.index(name) if name in _LONGEST_FIRST else len(_LONGEST_FIRST), name))
-    of_folders = [_tests(python, f"tests/{name}") for name in folders]
+    folders = _folders_of(tests)
+    names = sorted(
+        folders, key=lambda name: (_LONGEST_FIRST.index(name) if name in _LONGEST_FIRST else len(_LONGEST_FIRST), name)
+    )
+    of_folders = [_tests(python, *folders[name]) for name in names]
     top = _tests(python, *sorted(f"tests/{path.name}" for path in tests.glob("test_*.py")))
     # The types come early: tests of the stubs ask mypy again, and are quick where it has answered.
     return [types, *of_folders[: len(_LONGEST_FIRST)], top, soak, *of_folders[len(_LONGEST_FIRST) :]]
+
+
+def _folders_of(tests: Path) -> dict[str, list[str]]:
+    """Return the paths of tests that one process runs, by the name of their folder."""
+    found = {}
+    for path in tests.iterdir():
+        for inner in path.iterdir() if path.name in _FOLDERS_OF_FOLDERS else ():
+            if any(inner.rglob("test_*.py")):
+                found[f"{path.name}/{inner.name}"] = [f"tests/{path.name}/{inner.name}"]
+        if path.name in _FOLDERS_OF_FOLDERS:
+            files = sorted(f"tests/{path.name}/{file.name}" for file in path.glob("test_*.py"))
+            found |= {path.name: files} if files else {}
+        elif any(path.rglob("test_*.py")):
+            found[path.name] = [f"tests/{path.name}"]
+    return found
 
 
 def _tests(python: str, *paths: str) -> Check:

@@ -8,8 +8,8 @@ from mpqueue.cluster import remote_worker
 from mpqueue.cluster.remote_worker import RemoteWorker
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.slots import PAGE
+from mpqueue.worker.records import GRANT, MAGIC, REPORT, Down, Up
 from mpqueue.workers.handle import WorkerHandle
-from mpqueue.workers.records import GRANT, MAGIC, REPORT, Down, Up
 
 
 @pytest.fixture

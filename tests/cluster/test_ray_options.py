@@ -3,7 +3,7 @@
 import pytest
 
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer, Server
-from mpqueue.ray_options import RayOptions
+from mpqueue.engine.ray_options import RayOptions
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from mpqueue.cluster.wire import ProtocolError
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.slots import FIRST_BYTES
-from mpqueue.workers import failures
+from mpqueue.worker import failures
+from mpqueue.worker.main import WorkerEnds
+from mpqueue.worker.records import GRANT, MAGIC, REPORT, Down, Up
 from mpqueue.workers.handle import Pipes
-from mpqueue.workers.records import GRANT, MAGIC, REPORT, Down, Up
-from mpqueue.workers.worker_main import WorkerEnds
 
 STRIDE = 1 << 20
 BIG = FIRST_BYTES + 1000

@@ -16,7 +16,7 @@ from mpqueue.__main__ import main
 from mpqueue.commands import frame
 from mpqueue.commands.top_rows import Row, rows_of
 from mpqueue.commands.top_table import COLUMNS, fit, lines
-from mpqueue.monitor.asking import Answer
+from mpqueue.telemetry.monitor.asking import Answer
 
 DEADLOCK_S = 60
 

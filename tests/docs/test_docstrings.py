@@ -11,7 +11,7 @@ from helpers.pages import DOCS, run_example
 
 import mpqueue
 import mpqueue.keras
-from mpqueue.options import Options, SampleOptions
+from mpqueue.engine.options import Options, SampleOptions
 
 FACES = {
     "mpqueue.Loader": (Options, SampleOptions),

@@ -9,8 +9,8 @@ from helpers.docstrings import MODULES, OF_TORCH, names_of, public_names
 from helpers.pages import DOCS
 
 import mpqueue.errors
-from mpqueue.compat.names import Namespaces
-from mpqueue.compat.surface import NOTES, SURFACE
+from mpqueue.tf1.compat.names import Namespaces
+from mpqueue.tf1.compat.surface import NOTES, SURFACE
 
 REFERENCE = "".join(page.read_text("utf-8") for page in sorted((DOCS / "reference").glob("*.md")))
 ENTRIES = re.findall(r"^\.\. (?:auto|py:)(?!module)\w+:: ([\w.]+)$", REFERENCE, re.M)
@@ -25,13 +25,13 @@ SAME = re.findall(r"^\.\. py:\w+:: ([\w.]+)\n\n   The same as :py:obj:`([\w.]+)`
 PUBLIC = {f"{module}.{name}" for module in MODULES + OF_TORCH for name in names_of(module)}
 # What public names return, or take: it has no public name of its own.
 BEHIND = {
-    "mpqueue.options.Options",
-    "mpqueue.options.SampleOptions",
-    "mpqueue.ray_options.RayOptions",
-    "mpqueue.service.queues.QueueConnection",
+    "mpqueue.engine.options.Options",
+    "mpqueue.engine.options.SampleOptions",
+    "mpqueue.engine.ray_options.RayOptions",
+    "mpqueue.tf1.serving.connect.QueueConnection",
     "mpqueue.service.reports.ServerStatistics",
-    "mpqueue.stats.ConsumerStatistics",
-    "mpqueue.train.batch_op.BatchOp",
+    "mpqueue.telemetry.stats.ConsumerStatistics",
+    "mpqueue.tf1.train.batch_op.BatchOp",
 }
 PAGE = (DOCS / "errors.md").read_text("utf-8")
 

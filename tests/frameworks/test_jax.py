@@ -21,6 +21,7 @@ import psutil
 from helpers.numbered import Broken, Mixed, Numbered, numbers_of
 
 import mpqueue
+import mpqueue.frameworks.jax
 from mpqueue import Loader
 from mpqueue.jax import device_iterator
 
@@ -185,7 +186,7 @@ class StruckAt:
         sys.settrace(None)
 
     def _enter(self, frame, event, arg):
-        if frame.f_code.co_filename != mpqueue.jax.__file__ or self.has_struck:
+        if frame.f_code.co_filename != mpqueue.frameworks.jax.__file__ or self.has_struck:
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         return self._step
@@ -586,6 +587,7 @@ RANKS = """
 import json, os
 import jax
 import mpqueue
+import mpqueue.frameworks.jax
 jax.distributed.initialize(os.environ["COORDINATOR"], num_processes=2, process_id=int(os.environ["NUMBER"]))
 with mpqueue.Loader(list(range(24)), batch_size=4, shard="auto", shuffle=True, seed=1, workers=1) as loader:
     print(json.dumps([[batch.tolist() for batch in loader] for _ in range(2)]))

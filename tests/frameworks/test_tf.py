@@ -320,12 +320,12 @@ import mpqueue, mpqueue.tf
 
 eagerly = keras.backend.backend() == "tensorflow"  # for short loaders: to trace each fit's graph costs most
 given = []
-give = mpqueue.tf._Feed.give
+give = mpqueue.frameworks.tf._Feed.give
 def spy(feed, epoch):
     batch = give(feed, epoch)
     given.append(tuple(int(number) for number in np.rint(batch[0][0, :2] / Marked.SCALE)))
     return batch
-mpqueue.tf._Feed.give = spy
+mpqueue.frameworks.tf._Feed.give = spy
 """
 
 # A fit takes one epoch of the loader for each of its own.

@@ -3,7 +3,7 @@
 import threading
 from contextlib import contextmanager
 
-from mpqueue.coordination.cancellation import CancellationScope
+from mpqueue.tf1.coordination.cancellation import CancellationScope
 
 DEADLOCK_S = 60
 

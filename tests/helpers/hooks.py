@@ -149,8 +149,9 @@ def _wrap_copy(source):
 
 
 def _wrap_system(**calls):
-    from mpqueue.control import queue_address
-    from mpqueue.workers import grants, worker_main
+    from mpqueue.engine import queue_address
+    from mpqueue.worker import grants
+    from mpqueue.worker import main as worker_main
 
     worker_main.os = grants.os = types.SimpleNamespace(**{**vars(os), **calls})
     if "write" in calls:

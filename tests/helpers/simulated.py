@@ -15,23 +15,24 @@ from collections import Counter, deque
 
 import numpy as np
 
-from mpqueue.control.ledger import Ledger
-from mpqueue.control.pipeline import Pipeline
+from mpqueue.engine.ledger import Ledger
+from mpqueue.engine.options import Options
+from mpqueue.engine.pipeline import Pipeline
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.slots import PAGE
 from mpqueue.memory.writer import Placed, SlotWriter
-from mpqueue.options import Options
 from mpqueue.system.processes import Process
-from mpqueue.workers import dispatcher, failures
+from mpqueue.worker import failures
+from mpqueue.worker.main import MEMORY_REMEDY
+from mpqueue.worker.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, Down, Up
+from mpqueue.worker.source_receive import apply_patch, load
+from mpqueue.workers import dispatcher
 from mpqueue.workers.job import LOCAL, Job
 from mpqueue.workers.launcher import Event, LauncherGone
 from mpqueue.workers.process import ProcessBackend
-from mpqueue.workers.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, Down, Up
-from mpqueue.workers.source_receive import apply_patch, load
 from mpqueue.workers.source_send import find_digests, make_patch, take_image
 from mpqueue.workers.source_sync import SourceSync
-from mpqueue.workers.worker_main import MEMORY_REMEDY
 
 
 class Deadlock(AssertionError):

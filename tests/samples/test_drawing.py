@@ -8,8 +8,8 @@ import zlib
 import numpy as np
 import pytest
 
-from mpqueue.control.progress import Place
-from mpqueue.control.schedule import Drawn, Listed
+from mpqueue.engine.progress import Place
+from mpqueue.engine.schedule import Drawn, Listed
 from mpqueue.samples.drawing import SamplerDraw, SamplerOrder
 from mpqueue.samples.marks import mark_of
 from mpqueue.samples.shards import Shard, Share

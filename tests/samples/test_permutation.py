@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from mpqueue.control.seeds import BatchSeed, sequence_of
+from mpqueue.engine.seeds import BatchSeed, sequence_of
 from mpqueue.samples import permutation
 from mpqueue.samples.permutation import SampleOrder, permuted
 

@@ -11,8 +11,8 @@ from helpers.aiming import AimingMachine, run_and_require
 from helpers.faults import Numbers
 from helpers.simulated import Deadlock, Source, World
 
-from mpqueue.control.polled import PolledLedger, PolledPipeline
-from mpqueue.control.schedule import EpochSchedule
+from mpqueue.engine.polled import PolledLedger, PolledPipeline
+from mpqueue.engine.schedule import EpochSchedule
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.recipes import ReadSpec, base_over
 from mpqueue.memory.slots import SlotState

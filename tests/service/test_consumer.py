@@ -14,7 +14,7 @@ from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_
 
 from mpqueue.errors import ConsumerDied, ServiceDied, ServiceError
 from mpqueue.service.records import DETACHED, DROPPED, LOST, PARTIAL, PICKLED, STOPPED, Down, Request, Text, Up
-from mpqueue.workers import failures
+from mpqueue.worker import failures
 
 
 @pytest.fixture

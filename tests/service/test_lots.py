@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers.segments import PlainMemory
 
-from mpqueue.control.schedule import Drawn, Listed, Ticket
+from mpqueue.engine.schedule import Drawn, Listed, Ticket
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import array_specs, flatten, make_plan, spec_of
 from mpqueue.memory.recipes import ReadSpec, base_over

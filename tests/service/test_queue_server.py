@@ -15,9 +15,9 @@ from mpqueue.errors import ServiceError, UnavailableError
 from mpqueue.service import reception
 from mpqueue.service.greeting import Hello, Refusal, Welcome, decode_answer
 from mpqueue.service.home import Home
-from mpqueue.service.queue_server import QueueServer
 from mpqueue.service.records import MAX_GREETING
 from mpqueue.service.server import Server
+from mpqueue.tf1.serving.server import QueueServer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 

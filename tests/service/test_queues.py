@@ -26,10 +26,10 @@ from mpqueue.errors import (
     ServiceError,
     UnavailableError,
 )
-from mpqueue.queues import lookup
-from mpqueue.queues.core import QueueCore
-from mpqueue.queues.making import reset_containers
-from mpqueue.service.queue_server import QueueServer
+from mpqueue.tf1.queues import lookup
+from mpqueue.tf1.queues.core import QueueCore
+from mpqueue.tf1.queues.making import reset_containers
+from mpqueue.tf1.serving.server import QueueServer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 

@@ -13,8 +13,9 @@ from helpers.faults import Numbers
 
 import mpqueue
 from mpqueue import Loader, metrics
-from mpqueue.stats import ConsumerStatistics
+from mpqueue.telemetry import live
 from mpqueue.telemetry.rows import ROWS, TIMES
+from mpqueue.telemetry.stats import ConsumerStatistics
 
 prometheus_client = pytest.importorskip("prometheus_client")
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "seeing.md"
@@ -100,13 +101,13 @@ def test_without_names_everything_of_the_process_is_told_of(used):
 
 def test_what_is_gone_is_told_of_no_more():
     gc.collect()
-    before = set(metrics.live.everything())
+    before = set(live.everything())
     with Loader(Numbers(2), workers=0) as loader:
         list(loader)
-    (name,) = set(metrics.live.everything()) - before
+    (name,) = set(live.everything()) - before
     del loader
     gc.collect()
-    assert name not in metrics.live.everything()
+    assert name not in live.everything()
 
 
 def test_a_server_and_its_consumer_are_told_of(tmp_path):

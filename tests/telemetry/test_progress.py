@@ -11,7 +11,8 @@ import pytest
 from helpers.faults import Numbers
 
 import mpqueue
-from mpqueue import Loader, progress
+from mpqueue import Loader
+from mpqueue.loader import progress
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import pytest
 
 import mpqueue
 from mpqueue import Loader, Statistics
-from mpqueue.stats import ConsumerStatistics, Times
 from mpqueue.system.cpus import busy_ns, num_cpus
 from mpqueue.telemetry.histograms import Histogram
+from mpqueue.telemetry.stats import ConsumerStatistics, Times
 
 KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
 BATCH_S = 0.006  # longer than the span in which one batch is timed: each is

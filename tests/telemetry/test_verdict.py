@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from mpqueue.service.reports import ServedConsumer, ServerStatistics
-from mpqueue.stats import ConsumerStatistics, NodeStatistics, Statistics, Times, WorkerStatistics
 from mpqueue.telemetry import verdict
 from mpqueue.telemetry.histograms import Histogram
+from mpqueue.telemetry.stats import ConsumerStatistics, NodeStatistics, Statistics, Times, WorkerStatistics
 
 
 def times(*seconds, count=1):

@@ -11,11 +11,11 @@ from helpers import simulated
 from helpers.faults import Numbers, numbers
 
 from mpqueue import Loader, OrderedEnqueuer
-from mpqueue.control.schedule import EpochSchedule
+from mpqueue.engine.schedule import EpochSchedule
 from mpqueue.system.poller import _Poll
+from mpqueue.worker.records import GRANT
 from mpqueue.workers import dispatcher
 from mpqueue.workers.handle import WorkerHandle
-from mpqueue.workers.records import GRANT
 
 
 def test_a_deep_queue_of_cheap_batches_fills_no_pipe_for_good():

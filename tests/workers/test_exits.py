@@ -14,7 +14,7 @@ from helpers.outside import ran
 
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.errors import WorkerDied, WorkerRaised
-from mpqueue.train.process_op import run_in_worker
+from mpqueue.tf1.train.process_op import run_in_worker
 
 BACKENDS = [{"start_method": "nursery"}, {"start_method": "fork"}, {"start_method": "spawn"}, {"backend": "thread"}]
 backends = pytest.mark.parametrize("options", BACKENDS, ids=["nursery", "fork", "spawn", "thread"])

@@ -8,10 +8,10 @@ import pytest
 
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
+from mpqueue.worker.source_receive import load
 from mpqueue.workers import launcher
 from mpqueue.workers.kept_source import NOTHING, keep, mapped
 from mpqueue.workers.launcher import Nursery
-from mpqueue.workers.source_receive import load
 from mpqueue.workers.source_send import make_patch, take_image
 
 LARGE = 1 << 27

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mpqueue import Loader
-from mpqueue.workers.source_receive import load
+from mpqueue.worker.source_receive import load
 from mpqueue.workers.source_send import take_image
 
 ROWS = 40_000

@@ -9,7 +9,7 @@ import pytest
 
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
-from mpqueue.control import seeds, twisters
+from mpqueue.engine import seeds, twisters
 
 
 class Drawing:
@@ -137,7 +137,7 @@ def test_without_a_seed_no_two_epochs_and_no_two_runs_draw_the_same():
 
 def test_random_seed_makes_the_run_reproducible_and_is_not_drawn_from(monkeypatch):
     def run():
-        from mpqueue.enqueuers import base
+        from mpqueue.frameworks.enqueuers import base
 
         monkeypatch.setattr(base, "_uids", iter(range(10)))
         random.seed(5)

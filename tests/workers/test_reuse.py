@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from helpers import simulated
 
-from mpqueue.control.schedule import EpochSchedule, StreamSchedule
+from mpqueue.engine.schedule import EpochSchedule, StreamSchedule
 from mpqueue.memory.slots import LARGE_BYTES
 from mpqueue.workers import dispatcher, reuse
 

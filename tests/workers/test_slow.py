@@ -12,7 +12,7 @@ from helpers.homes import servers_home  # noqa: F401 - a fixture
 
 import mpqueue
 from mpqueue import Loader
-from mpqueue.control.schedule import Ticket
+from mpqueue.engine.schedule import Ticket
 from mpqueue.service.server import Server
 from mpqueue.workers import slow
 from mpqueue.workers.slow import SlowBatch

@@ -3,9 +3,9 @@
 import pytest
 
 from mpqueue.telemetry.clock import EVERY_NS
-from mpqueue.workers import worker_main
-from mpqueue.workers.records import MAGIC, REPORT, Up
-from mpqueue.workers.worker_main import _Timing
+from mpqueue.worker import main as worker_main
+from mpqueue.worker.main import _Timing
+from mpqueue.worker.records import MAGIC, REPORT, Up
 
 BEGAN_NS = 1_000_000_000
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import mpqueue
-from mpqueue.control.outcomes import Result, Unreadable
+from mpqueue.engine.outcomes import Result, Unreadable
 
 HERE = os.getpid()
 AT, LENGTH = 2, 6

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from helpers import simulated
 
-from mpqueue.control.schedule import EpochSchedule
-from mpqueue.workers.records import NEW_SPEC, REPORT
+from mpqueue.engine.schedule import EpochSchedule
+from mpqueue.worker.records import NEW_SPEC, REPORT
 
 FIELDS = [
     "magic", "kind", "flags", "slot", "turn", "spec", "header", "nbytes", "high_water", "compute", "copy", "wait",

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mpqueue import Loader, OrderedEnqueuer
-from mpqueue.control.schedule import EpochSchedule
+from mpqueue.engine.schedule import EpochSchedule
 from mpqueue.errors import WorkerDied
+from mpqueue.worker.records import GRANT, MAGIC, NEW_SPEC, REPORT, Down, Up
 from mpqueue.workers.lifecycle import Cause
-from mpqueue.workers.records import GRANT, MAGIC, NEW_SPEC, REPORT, Down, Up
 
 
 def reports():

@@ -1,13 +1,13 @@
 """TensorFlow 1's names: ``import mpqueue.compat.v1 as tf`` in a script of its input toolbox.
 
-The table of the names is `mpqueue.compat.surface`, from which this module, and those inside it (``tf.train``,
+The table of the names is `mpqueue.tf1.compat.surface`, from which this module, and those inside it (``tf.train``,
 ``tf.image``, ...), are made; there are no files of theirs but the stubs, which tell type checkers and editors the
 signatures. Nothing is trained here.
 """
 
-from mpqueue.compat.functions import numpy_protocol, operators
-from mpqueue.compat.names import Namespaces
-from mpqueue.compat.surface import NOTES, SURFACE
+from mpqueue.tf1.compat.functions import numpy_protocol, operators
+from mpqueue.tf1.compat.names import Namespaces
+from mpqueue.tf1.compat.surface import NOTES, SURFACE
 
 _INSTALLED = (numpy_protocol, operators)  # what operators, and NumPy's functions, do with nodes
 

@@ -1,7 +1,7 @@
-# Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
+# Printed by scripts/stubs from mpqueue/tf1/compat/surface.py: not to be edited.
 from collections.abc import Sequence
-from mpqueue.compat.graph.nodes import Operation
-from mpqueue.compat.graph.nodes import Tensor
+from mpqueue.tf1.compat.graph.nodes import Operation
+from mpqueue.tf1.compat.graph.nodes import Tensor
 from typing import Any
 
 __all__ = [

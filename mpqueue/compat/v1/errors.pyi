@@ -1,5 +1,4 @@
-# Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
-from mpqueue.compat.program.settings import OK as OK
+# Printed by scripts/stubs from mpqueue/tf1/compat/surface.py: not to be edited.
 from mpqueue.errors import AbortedError as AbortedError
 from mpqueue.errors import AlreadyExistsError as AlreadyExistsError
 from mpqueue.errors import CancelledError as CancelledError
@@ -17,6 +16,7 @@ from mpqueue.errors import UnauthenticatedError as UnauthenticatedError
 from mpqueue.errors import UnavailableError as UnavailableError
 from mpqueue.errors import UnimplementedError as UnimplementedError
 from mpqueue.errors import UnknownError as UnknownError
+from mpqueue.tf1.compat.program.settings import OK as OK
 
 __all__ = [
     "ABORTED",

@@ -1,10 +1,10 @@
-# Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
-from mpqueue.compat.program.flags import DEFINE_enum as DEFINE_enum
-from mpqueue.compat.program.flags import DuplicateFlagError as DuplicateFlagError
-from mpqueue.compat.program.flags import Error as Error
-from mpqueue.compat.program.flags import FLAGS as FLAGS
-from mpqueue.compat.program.flags import FlagValues as FlagValues
-from mpqueue.compat.program.flags import IllegalFlagValueError as IllegalFlagValueError
+# Printed by scripts/stubs from mpqueue/tf1/compat/surface.py: not to be edited.
+from mpqueue.tf1.compat.program.flags import DEFINE_enum as DEFINE_enum
+from mpqueue.tf1.compat.program.flags import DuplicateFlagError as DuplicateFlagError
+from mpqueue.tf1.compat.program.flags import Error as Error
+from mpqueue.tf1.compat.program.flags import FLAGS as FLAGS
+from mpqueue.tf1.compat.program.flags import FlagValues as FlagValues
+from mpqueue.tf1.compat.program.flags import IllegalFlagValueError as IllegalFlagValueError
 from typing import Any
 
 __all__ = [

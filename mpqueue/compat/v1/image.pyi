@@ -1,6 +1,6 @@
-# Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
-from mpqueue.compat.functions.image import ResizeMethod as ResizeMethod
-from mpqueue.compat.graph.nodes import Tensor
+# Printed by scripts/stubs from mpqueue/tf1/compat/surface.py: not to be edited.
+from mpqueue.tf1.compat.functions.image import ResizeMethod as ResizeMethod
+from mpqueue.tf1.compat.graph.nodes import Tensor
 from typing import Any
 
 __all__ = [

@@ -1,14 +1,14 @@
-# Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
+# Printed by scripts/stubs from mpqueue/tf1/compat/surface.py: not to be edited.
 from collections.abc import Iterable
-from mpqueue.compat.functions.initializers import constant_initializer as constant
-from mpqueue.compat.functions.initializers import glorot_uniform_initializer as glorot_uniform
-from mpqueue.compat.functions.initializers import ones_initializer as ones
-from mpqueue.compat.functions.initializers import random_normal_initializer as random_normal
-from mpqueue.compat.functions.initializers import random_uniform_initializer as random_uniform
-from mpqueue.compat.functions.initializers import truncated_normal_initializer as truncated_normal
-from mpqueue.compat.functions.initializers import zeros_initializer as zeros
-from mpqueue.compat.functions.variables import Variable
-from mpqueue.compat.graph.nodes import Operation
+from mpqueue.tf1.compat.functions.initializers import constant_initializer as constant
+from mpqueue.tf1.compat.functions.initializers import glorot_uniform_initializer as glorot_uniform
+from mpqueue.tf1.compat.functions.initializers import ones_initializer as ones
+from mpqueue.tf1.compat.functions.initializers import random_normal_initializer as random_normal
+from mpqueue.tf1.compat.functions.initializers import random_uniform_initializer as random_uniform
+from mpqueue.tf1.compat.functions.initializers import truncated_normal_initializer as truncated_normal
+from mpqueue.tf1.compat.functions.initializers import zeros_initializer as zeros
+from mpqueue.tf1.compat.functions.variables import Variable
+from mpqueue.tf1.compat.graph.nodes import Operation
 
 __all__ = [
     "constant",

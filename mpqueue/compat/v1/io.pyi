@@ -1,18 +1,19 @@
-# Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
+# Printed by scripts/stubs from mpqueue/tf1/compat/surface.py: not to be edited.
+from collections.abc import Iterator
 from collections.abc import Mapping
-from mpqueue.compat.functions.queue_base import QueueBase as QueueBase
-from mpqueue.compat.functions.queues import FIFOQueue as FIFOQueue
-from mpqueue.compat.functions.queues import PaddingFIFOQueue as PaddingFIFOQueue
-from mpqueue.compat.functions.queues import RandomShuffleQueue as RandomShuffleQueue
-from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.train.producers import match_filenames_once as match_filenames_once
-from mpqueue.parsing.features import FixedLenFeature as FixedLenFeature
-from mpqueue.parsing.features import FixedLenSequenceFeature as FixedLenSequenceFeature
-from mpqueue.parsing.features import VarLenFeature as VarLenFeature
 from mpqueue.python_io import TFRecordCompressionType as TFRecordCompressionType
 from mpqueue.python_io import TFRecordOptions as TFRecordOptions
 from mpqueue.python_io import TFRecordWriter as TFRecordWriter
-from mpqueue.python_io import tf_record_iterator as tf_record_iterator
+from mpqueue.tf1.compat.functions.queue_base import QueueBase as QueueBase
+from mpqueue.tf1.compat.functions.queues import FIFOQueue as FIFOQueue
+from mpqueue.tf1.compat.functions.queues import PaddingFIFOQueue as PaddingFIFOQueue
+from mpqueue.tf1.compat.functions.queues import RandomShuffleQueue as RandomShuffleQueue
+from mpqueue.tf1.compat.graph.nodes import Tensor
+from mpqueue.tf1.compat.train.producers import match_filenames_once as match_filenames_once
+from mpqueue.tf1.parsing.features import FixedLenFeature as FixedLenFeature
+from mpqueue.tf1.parsing.features import FixedLenSequenceFeature as FixedLenSequenceFeature
+from mpqueue.tf1.parsing.features import VarLenFeature as VarLenFeature
+from os import PathLike
 from typing import Any
 
 __all__ = [
@@ -121,3 +122,9 @@ def parse_single_sequence_example(
     example_name: Any = None,
     name: str | None = None,
 ) -> tuple[dict[Any, Any], dict[Any, Any]]: ...
+def tf_record_iterator(
+    path: str | bytes | PathLike[str] | PathLike[bytes],
+    options: TFRecordOptions | str | None = None,
+    *,
+    max_record_bytes: int = 1073741824,
+) -> Iterator[bytes]: ...

@@ -1,7 +1,7 @@
-# Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
-from mpqueue.compat.functions.queue_base import QueueBase as QueueBase
-from mpqueue.compat.functions.queues import FIFOQueue as FIFOQueue
-from mpqueue.compat.functions.queues import PaddingFIFOQueue as PaddingFIFOQueue
-from mpqueue.compat.functions.queues import RandomShuffleQueue as RandomShuffleQueue
+# Printed by scripts/stubs from mpqueue/tf1/compat/surface.py: not to be edited.
+from mpqueue.tf1.compat.functions.queue_base import QueueBase as QueueBase
+from mpqueue.tf1.compat.functions.queues import FIFOQueue as FIFOQueue
+from mpqueue.tf1.compat.functions.queues import PaddingFIFOQueue as PaddingFIFOQueue
+from mpqueue.tf1.compat.functions.queues import RandomShuffleQueue as RandomShuffleQueue
 
 __all__ = ["FIFOQueue", "PaddingFIFOQueue", "QueueBase", "RandomShuffleQueue"]

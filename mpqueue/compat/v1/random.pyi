@@ -1,5 +1,5 @@
-# Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
-from mpqueue.compat.graph.nodes import Tensor
+# Printed by scripts/stubs from mpqueue/tf1/compat/surface.py: not to be edited.
+from mpqueue.tf1.compat.graph.nodes import Tensor
 from typing import Any
 
 __all__ = ["normal", "set_random_seed", "shuffle", "truncated_normal", "uniform"]

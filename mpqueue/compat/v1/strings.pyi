@@ -1,6 +1,6 @@
-# Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
-from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.graph.sparse import SparseTensor
+# Printed by scripts/stubs from mpqueue/tf1/compat/surface.py: not to be edited.
+from mpqueue.tf1.compat.graph.nodes import Tensor
+from mpqueue.tf1.compat.graph.sparse import SparseTensor
 from typing import Any
 
 __all__ = [

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import mpqueue
-from mpqueue.monitor import registry
-from mpqueue.workers import worker_main
+from mpqueue.telemetry.monitor import registry
+from mpqueue.worker import main as worker_main
 from parts.benchmark.workloads import WORKLOADS
 
 NUM_STARTS = 4

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from mpqueue.stats import Statistics
+from mpqueue.telemetry.stats import Statistics
 
 REFRESH_S = 0.1 if sys.stderr.isatty() else 5.0  # a log wants fewer lines than a terminal
 

@@ -16,7 +16,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import mpqueue
-from mpqueue.stats import NodeStatistics
+from mpqueue.telemetry.stats import NodeStatistics
 from parts.demo.model import PatchClassifier
 from parts.demo.options import options
 from parts.demo.sweep import Photos

@@ -12,41 +12,43 @@ PURE = {
     "memory/recipes.py": ["memory/test_layout.py"],
     "memory/arena.py": ["memory/test_arena.py"],
     "memory/leases.py": ["memory/test_leases.py"],
-    "control/schedule.py": ["control/test_order.py", "control/test_drawn_order.py"],
-    "control/progress.py": ["control/test_order.py"],
-    "control/seeds.py": ["control/test_seeds.py"],
-    "control/twisters.py": ["control/test_seeds.py"],
-    "control/ledger.py": ["control/test_ledger.py"],
-    "control/outcomes.py": ["control/test_ledger.py"],
+    "engine/schedule.py": ["engine/test_order.py", "engine/test_drawn_order.py"],
+    "engine/progress.py": ["engine/test_order.py"],
+    "engine/seeds.py": ["engine/test_seeds.py"],
+    "engine/twisters.py": ["engine/test_seeds.py"],
+    "engine/ledger.py": ["engine/test_ledger.py"],
+    "engine/outcomes.py": ["engine/test_ledger.py"],
     "samples/permutation.py": ["samples/test_permutation.py"],
     "samples/shards.py": ["samples/test_shards.py"],
     "samples/plan.py": ["samples/test_shards.py"],
     "samples/marks.py": ["samples/test_drawing.py"],
     "samples/drawing.py": ["samples/test_drawing.py"],
-    "queues/machine.py": ["queues/test_machine.py"],
-    "queues/order.py": ["queues/test_order.py"],
-    "queues/windows.py": ["queues/test_windows.py"],
-    "queues/blocks.py": ["queues/test_blocks.py"],
-    "queues/selection.py": ["queues/test_selection.py"],
-    "queues/wire.py": ["queues/test_wire.py", "queues/shared/test_records.py"],
-    "parsing/protobuf_wire.py": ["parsing/test_protobuf_parts.py", "parsing/test_protobuf_wire.py"],
-    "parsing/number_text.py": ["parsing/test_number_text.py"],
-    "parsing/csv_fields.py": ["parsing/test_csv_fields.py", "parsing/test_csv.py"],
-    "parsing/csv_cut.py": ["parsing/test_csv_cut.py", "parsing/test_csv.py"],
-    "parsing/csv_rows.py": ["parsing/test_csv.py"],
-    "parsing/csv_columns.py": ["parsing/test_csv_columns.py", "parsing/test_csv.py"],
-    "parsing/csv.py": ["parsing/test_csv.py"],
-    "compat/graph/plan.py": ["compat/test_plan.py"],
-    "compat/ops/dims.py": ["compat/test_dims.py"],
+    "tf1/queues/machine.py": ["tf1/queues/test_machine.py"],
+    "tf1/queues/order.py": ["tf1/queues/test_order.py"],
+    "tf1/queues/windows.py": ["tf1/queues/test_windows.py"],
+    "tf1/queues/blocks.py": ["tf1/queues/test_blocks.py"],
+    "tf1/queues/selection.py": ["tf1/queues/test_selection.py"],
+    "tf1/queues/wire.py": ["tf1/queues/test_wire.py", "tf1/queues/shared/test_records.py"],
+    "tf1/parsing/protobuf_wire.py": ["tf1/parsing/test_protobuf_parts.py", "tf1/parsing/test_protobuf_wire.py"],
+    "tf1/parsing/number_text.py": ["tf1/parsing/test_number_text.py"],
+    "tf1/parsing/csv_fields.py": ["tf1/parsing/test_csv_fields.py", "tf1/parsing/test_csv.py"],
+    "tf1/parsing/csv_cut.py": ["tf1/parsing/test_csv_cut.py", "tf1/parsing/test_csv.py"],
+    "tf1/parsing/csv_rows.py": ["tf1/parsing/test_csv.py"],
+    "tf1/parsing/csv_columns.py": ["tf1/parsing/test_csv_columns.py", "tf1/parsing/test_csv.py"],
+    "tf1/parsing/csv.py": ["tf1/parsing/test_csv.py"],
+    "tf1/compat/graph/plan.py": ["tf1/compat/test_plan.py"],
+    "tf1/compat/ops/dims.py": ["tf1/compat/test_dims.py"],
 }
 # For a sample over the engine: the folders of tests that are run for a mutant of a folder.
 FOLDERS = {
-    "control": ["control", "engine"],
+    "engine": ["engine", "loader"],
+    "loader": ["loader"],
     "workers": ["workers"],
+    "worker": ["workers"],
     "memory": ["memory"],
-    "queues": ["queues"],
-    "readers": ["readers"],
-    "train": ["train"],
+    "tf1/queues": ["tf1/queues"],
+    "tf1/readers": ["tf1/readers"],
+    "tf1/train": ["tf1/train"],
 }
 
 
@@ -56,10 +58,17 @@ def tests_of(module: str) -> list[str]:
     Raises:
         ValueError: No table names it.
     """
-    tests = PURE.get(module) or FOLDERS.get(module.partition("/")[0])
+    tests = PURE.get(module) or FOLDERS.get(_folder_of(module))
     if tests is None:
         raise ValueError(f"{module} has no tests here: name it in scripts/parts/mutants/targets.py")
     return tests
+
+
+def _folder_of(module: str) -> str:
+    folder = module.rpartition("/")[0]
+    while folder and folder not in FOLDERS:
+        folder = folder.rpartition("/")[0]
+    return folder
 
 
 def sampled(package: Path, count: int, seed: int) -> dict[str, list[Mutant]]:

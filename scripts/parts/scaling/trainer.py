@@ -1,14 +1,14 @@
 """A trainer: real ledger, schedule, dispatcher, pool and slots, whose consumer takes batches in simulated time.
 
-`turn` is what `mpqueue.control.pipeline.Pipeline` and `mpqueue.workers.process.ProcessBackend` do in one call of
+`turn` is what `mpqueue.engine.pipeline.Pipeline` and `mpqueue.workers.process.ProcessBackend` do in one call of
 ``next``: take what is ready, or take in reports and have idle workers served, or wait. It takes no simulated time by
 itself; the interpreter is charged for it when a batch is handed out.
 """
 
 import time
 
-from mpqueue.control.ledger import Ledger
-from mpqueue.control.schedule import EpochSchedule
+from mpqueue.engine.ledger import Ledger
+from mpqueue.engine.schedule import EpochSchedule
 from mpqueue.samples.shards import Shard, Share
 from mpqueue.telemetry.recorder import Tally
 from mpqueue.workers.dispatcher import Dispatcher

@@ -1,6 +1,6 @@
 """Simulated workers: they read real grants out of real pipes, and write real reports.
 
-A worker of the trainer's node reads a grant when it has nothing to do, as `mpqueue.workers.worker_main` does. For one
+A worker of the trainer's node reads a grant when it has nothing to do, as `mpqueue.worker.main` does. For one
 of another node the relay reads grants ahead, so many that the way is covered; what is left in the pipe can be taken
 back.
 """
@@ -10,12 +10,12 @@ import random
 from collections import deque
 from collections.abc import Callable
 
+from mpqueue.worker.records import GRANT, MAGIC, REPORT, Down, Up
 from mpqueue.workers.handle import WorkerHandle
-from mpqueue.workers.records import GRANT, MAGIC, REPORT, Down, Up
 from parts.scaling.clock import Clock
 from parts.scaling.nodes import Way
 
-LOCAL_AHEAD_S, MOST_AHEAD = 100e-6, 16  # what a worker reads at once, as in mpqueue.workers.worker_main
+LOCAL_AHEAD_S, MOST_AHEAD = 100e-6, 16  # what a worker reads at once, as in mpqueue.worker.main
 WAY_S, MOST_ON_THE_WAY = 2e-3, 64  # what a relay reads, as in mpqueue.cluster.remote_worker
 
 

@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mpqueue.compat.names import Namespaces
-from mpqueue.compat.surface import NOTES, SURFACE
+from mpqueue.tf1.compat.names import Namespaces
+from mpqueue.tf1.compat.surface import NOTES, SURFACE
 from parts.machine import ROOT
 from parts.stubs.module import stub_of
 

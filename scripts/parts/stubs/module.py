@@ -15,10 +15,10 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from mpqueue.compat.names import Entry, Namespaces
+from mpqueue.tf1.compat.names import Entry, Namespaces
 from parts.stubs.annotations import Annotations
 
-HEAD = "# Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited."
+HEAD = "# Printed by scripts/stubs from mpqueue/tf1/compat/surface.py: not to be edited."
 # Decorators that type checkers know; any other may change the signature.
 _TRANSPARENT = {"contextmanager"}
 

@@ -9,9 +9,9 @@ from golden.outcomes import DEADLOCK_S, assert_outcome
 from golden.topics.batches import compare, examples_in, shapes_of
 from golden.values import encode
 from mpqueue import train
-from mpqueue.parsing.csv import decode_csv
-from mpqueue.parsing.features import FixedLenFeature, VarLenFeature
-from mpqueue.parsing.parse import parse_example
+from mpqueue.tf1.parsing.csv import decode_csv
+from mpqueue.tf1.parsing.features import FixedLenFeature, VarLenFeature
+from mpqueue.tf1.parsing.parse import parse_example
 
 DIFFERENCES = {}
 

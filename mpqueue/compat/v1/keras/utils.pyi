@@ -1,4 +1,4 @@
-# Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
+# Printed by scripts/stubs from mpqueue/tf1/compat/surface.py: not to be edited.
 from mpqueue import GeneratorEnqueuer as GeneratorEnqueuer
 from mpqueue import OrderedEnqueuer as OrderedEnqueuer
 from mpqueue import Sequence as Sequence

@@ -1,45 +1,45 @@
-# Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
+# Printed by scripts/stubs from mpqueue/tf1/compat/surface.py: not to be edited.
 from collections.abc import Sequence
-from mpqueue.compat.functions.queues import FIFOQueue
-from mpqueue.compat.graph.nodes import Tensor
-from mpqueue.compat.train.cluster import ClusterDef as ClusterDef
-from mpqueue.compat.train.cluster import ClusterSpec as ClusterSpec
-from mpqueue.compat.train.cluster import JobDef as JobDef
-from mpqueue.compat.train.cluster import ServerDef as ServerDef
-from mpqueue.compat.train.hooks import SessionRunArgs as SessionRunArgs
-from mpqueue.compat.train.hooks import SessionRunContext as SessionRunContext
-from mpqueue.compat.train.hooks import SessionRunHook as SessionRunHook
-from mpqueue.compat.train.hooks import SessionRunValues as SessionRunValues
-from mpqueue.compat.train.hooks import StopAtStepHook as StopAtStepHook
-from mpqueue.compat.train.monitored import MonitoredSession as MonitoredSession
-from mpqueue.compat.train.monitored import SingularMonitoredSession as SingularMonitoredSession
-from mpqueue.compat.train.producers import limit_epochs as limit_epochs
-from mpqueue.compat.train.producers import match_filenames_once as match_filenames_once
-from mpqueue.compat.train.runners import QueueRunner as QueueRunner
-from mpqueue.compat.train.runners import add_queue_runner as add_queue_runner
-from mpqueue.compat.train.scaffold import ChiefSessionCreator as ChiefSessionCreator
-from mpqueue.compat.train.scaffold import Scaffold as Scaffold
-from mpqueue.compat.train.server import Server as Server
-from mpqueue.compat.train.steps import assert_global_step as assert_global_step
-from mpqueue.compat.train.steps import create_global_step as create_global_step
-from mpqueue.compat.train.steps import get_global_step as get_global_step
-from mpqueue.compat.train.steps import get_or_create_global_step as get_or_create_global_step
-from mpqueue.compat.train.steps import global_step as global_step
-from mpqueue.compat.train.supervisor import Supervisor as Supervisor
 from mpqueue.compat.v1.train import coordinator as coordinator
 from mpqueue.compat.v1.train import queue_runner as queue_runner
-from mpqueue.coordinator import Coordinator as Coordinator
-from mpqueue.parsing.example import BytesList as BytesList
-from mpqueue.parsing.example import Example as Example
-from mpqueue.parsing.example import Feature as Feature
-from mpqueue.parsing.example import FeatureList as FeatureList
-from mpqueue.parsing.example import FeatureLists as FeatureLists
-from mpqueue.parsing.example import Features as Features
-from mpqueue.parsing.example import FloatList as FloatList
-from mpqueue.parsing.example import Int64List as Int64List
-from mpqueue.parsing.example import SequenceExample as SequenceExample
-from mpqueue.train.looper import LooperThread as LooperThread
-from mpqueue.train.queue_runner_def import QueueRunnerDef as QueueRunnerDef
+from mpqueue.tf1.compat.functions.queues import FIFOQueue
+from mpqueue.tf1.compat.graph.nodes import Tensor
+from mpqueue.tf1.compat.train.cluster import ClusterDef as ClusterDef
+from mpqueue.tf1.compat.train.cluster import ClusterSpec as ClusterSpec
+from mpqueue.tf1.compat.train.cluster import JobDef as JobDef
+from mpqueue.tf1.compat.train.cluster import ServerDef as ServerDef
+from mpqueue.tf1.compat.train.hooks import SessionRunArgs as SessionRunArgs
+from mpqueue.tf1.compat.train.hooks import SessionRunContext as SessionRunContext
+from mpqueue.tf1.compat.train.hooks import SessionRunHook as SessionRunHook
+from mpqueue.tf1.compat.train.hooks import SessionRunValues as SessionRunValues
+from mpqueue.tf1.compat.train.hooks import StopAtStepHook as StopAtStepHook
+from mpqueue.tf1.compat.train.monitored import MonitoredSession as MonitoredSession
+from mpqueue.tf1.compat.train.monitored import SingularMonitoredSession as SingularMonitoredSession
+from mpqueue.tf1.compat.train.producers import limit_epochs as limit_epochs
+from mpqueue.tf1.compat.train.producers import match_filenames_once as match_filenames_once
+from mpqueue.tf1.compat.train.runners import QueueRunner as QueueRunner
+from mpqueue.tf1.compat.train.runners import add_queue_runner as add_queue_runner
+from mpqueue.tf1.compat.train.scaffold import ChiefSessionCreator as ChiefSessionCreator
+from mpqueue.tf1.compat.train.scaffold import Scaffold as Scaffold
+from mpqueue.tf1.compat.train.server import Server as Server
+from mpqueue.tf1.compat.train.steps import assert_global_step as assert_global_step
+from mpqueue.tf1.compat.train.steps import create_global_step as create_global_step
+from mpqueue.tf1.compat.train.steps import get_global_step as get_global_step
+from mpqueue.tf1.compat.train.steps import get_or_create_global_step as get_or_create_global_step
+from mpqueue.tf1.compat.train.steps import global_step as global_step
+from mpqueue.tf1.compat.train.supervisor import Supervisor as Supervisor
+from mpqueue.tf1.coordinator import Coordinator as Coordinator
+from mpqueue.tf1.parsing.example import BytesList as BytesList
+from mpqueue.tf1.parsing.example import Example as Example
+from mpqueue.tf1.parsing.example import Feature as Feature
+from mpqueue.tf1.parsing.example import FeatureList as FeatureList
+from mpqueue.tf1.parsing.example import FeatureLists as FeatureLists
+from mpqueue.tf1.parsing.example import Features as Features
+from mpqueue.tf1.parsing.example import FloatList as FloatList
+from mpqueue.tf1.parsing.example import Int64List as Int64List
+from mpqueue.tf1.parsing.example import SequenceExample as SequenceExample
+from mpqueue.tf1.train.looper import LooperThread as LooperThread
+from mpqueue.tf1.train.queue_runner_def import QueueRunnerDef as QueueRunnerDef
 from threading import Thread
 from typing import Any
 

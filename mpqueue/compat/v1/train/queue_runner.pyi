@@ -1,7 +1,7 @@
-# Printed by scripts/stubs from mpqueue/compat/surface.py: not to be edited.
-from mpqueue.compat.train.runners import QueueRunner as QueueRunner
-from mpqueue.compat.train.runners import add_queue_runner as add_queue_runner
-from mpqueue.coordinator import Coordinator
+# Printed by scripts/stubs from mpqueue/tf1/compat/surface.py: not to be edited.
+from mpqueue.tf1.compat.train.runners import QueueRunner as QueueRunner
+from mpqueue.tf1.compat.train.runners import add_queue_runner as add_queue_runner
+from mpqueue.tf1.coordinator import Coordinator
 from threading import Thread
 from typing import Any
 

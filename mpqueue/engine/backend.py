@@ -1,0 +1,101 @@
+"""The protocol between the consumer's side and those who run its tickets.
+
+A backend is made with the `Ledger` of its pipeline, and runs the tickets that it deals. There are three: worker
+processes (`mpqueue.workers.process`), threads, and the caller itself. A new one is one class with this protocol.
+
+*Who calls what.* The pipeline calls everything, in the process of the trainer: `start` once, in the thread that makes
+the engine; `wake` from any thread, also inside a signal handler; `stop` once, without the lock; `statistics` from any
+thread, without the lock; all else under the pipeline's lock, so that no two calls meet. A backend with threads of its
+own takes that lock for whatever it does with the ledger.
+
+*What of the ledger is the backend's*: `deal` gives it tickets; each is answered by an outcome in `ready`. It may look
+at `credit`, `num_outstanding`, `is_outstanding`, `epoch`, `is_stream`, `counts`, `is_closed`, and call `fail` with an
+error that belongs to no ticket. It sets `is_waiting` around a wait that an interrupt may end without harm.
+"""
+
+from typing import Protocol
+
+from mpqueue.telemetry.stats import Statistics
+
+
+class EndOfStream(Exception):
+    """The source has ended: there will be no more batches."""
+
+
+class Stopped(Exception):
+    """The pipeline was stopped while, or before, the caller waited."""
+
+
+class Backend(Protocol):
+    """Runs tickets; see the module's head for who calls what.
+
+    Attributes:
+        chunk: How many tickets are worth a `pump`.
+        low_water: Pump even for one ticket while fewer than this are in flight.
+        tells_changes: `is_stale` knows whether the source has changed. Otherwise the workers have the caller's own
+            object, or inherited it, and nobody can tell what they have computed from: it is not to be computed before
+            it is asked for.
+    """
+
+    chunk: int
+    low_water: int
+    tells_changes: bool
+
+    def start(self) -> None:
+        """Start the workers and set them to work.
+
+        Raises:
+            OSError: There are not enough processes, descriptors or memory; nothing is left behind.
+            Exception: What unpickling the source raised.
+        """
+        ...
+
+    def pump(self) -> None:
+        """Take as many tickets as `Ledger.deal` gives and get them done."""
+        ...
+
+    def wait(self, head: int, *, block: bool = True) -> None:
+        """Take in what has arrived; if nothing has, wait for the next event, or for `wake`.
+
+        ``head`` is the ticket that the consumer waits for.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Forget all tickets and outcomes; the result of those at work is dropped when it comes."""
+        ...
+
+    def is_stale(self) -> bool:
+        """Return whether the workers' source differs from the caller's, or may do so."""
+        ...
+
+    def refresh(self) -> None:
+        """Have work that is dealt from now on computed from the source's present state."""
+        ...
+
+    def reset(self, *, anew: bool = False) -> None:
+        """Forget all tickets and outcomes, whatever state an interrupt has left things in, and be ready for others.
+
+        Args:
+            anew: The ledger is at the place where to begin, and nobody wants what is lost.
+
+        Raises:
+            RuntimeError: The source cannot give again what is lost.
+        """
+        ...
+
+    def wake(self) -> None:
+        """Make a blocked `wait` return."""
+        ...
+
+    def statistics(self) -> Statistics:
+        """Return the backend's counters; those of the consumer stay 0. Also after `stop`."""
+        ...
+
+    def stop(self, timeout_s: float | None) -> None:
+        """End all workers and free everything.
+
+        Raises:
+            StopTimeout: Some did not end in time.
+        """
+        ...

@@ -1,0 +1,172 @@
+"""`OrderedEnqueuer`: a `Sequence`, epoch after epoch."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from mpqueue.engine.options import (
+    DEFAULT_START_METHOD,
+    BackendName,
+    Options,
+    StartMethod,
+    check_counts,
+    check_flags,
+    check_wait_time,
+)
+from mpqueue.engine.pipeline import Pipeline
+from mpqueue.engine.progress import Place
+from mpqueue.engine.schedule import EpochSchedule
+from mpqueue.frameworks.enqueuers.base import MAX_QUEUE_SIZE, WORKERS, SequenceEnqueuer
+from mpqueue.frameworks.enqueuers.iterators import BatchIterator
+from mpqueue.loader.engine import epoch_schedule
+from mpqueue.loader.forms import by_old_names, own_of, taken_by_name
+from mpqueue.loader.sources import check_sequence, epoch_end_of
+
+
+class OrderedEnqueuer(SequenceEnqueuer):
+    """Runs a `Sequence` in workers, epoch after epoch, its batches in order.
+
+    It is made in Keras 2's form, and gets its numbers in `start`, or in Keras 3's, and starts without arguments::
+
+        OrderedEnqueuer(sequence, use_multiprocessing=False, shuffle=False)
+        OrderedEnqueuer(sequence, workers=1, use_multiprocessing=False, max_queue_size=10, shuffle=False)
+
+    Example:
+        Three epochs of four batches, each in an order of its own::
+
+            import numpy as np
+            import mpqueue
+
+            class Squares(mpqueue.Sequence):
+                def __len__(self):
+                    return 4  # batches per epoch
+
+                def __getitem__(self, index):
+                    return np.arange(32) + index, np.full(32, index)  # runs in a worker process
+
+            with mpqueue.OrderedEnqueuer(Squares(), use_multiprocessing=True, shuffle=True) as enqueuer:
+                enqueuer.start(workers=2, max_queue_size=10)
+                for step, (x, y) in zip(range(12), enqueuer.get()):
+                    assert x.shape == y.shape == (32,)
+
+    Args:
+        sequence: A `Sequence`, or anything with ``__getitem__`` and ``__len__`` (or ``num_batches``).
+        *positional: The arguments of one form, in its order: Keras 3's if the first is a number of workers, else
+            Keras 2's.
+        workers: How many, if `start` gets no other number; None: the sequence's own number, else 1.
+        use_multiprocessing: Worker processes instead of threads; None: the sequence's own choice, else threads.
+        max_queue_size: Batches computed ahead, if `start` gets no other number; None: the sequence's own number,
+            else 10.
+        shuffle: A new order for every epoch.
+        pickle_safe: The name of ``use_multiprocessing`` in Keras 1 and 2.0.
+        wait_time: Of no effect, as nothing here sleeps between two looks; Keras 2.0 had it.
+        backend: "process", "thread", or "ray": processes on the nodes of a Ray cluster; None: as
+            ``use_multiprocessing`` says.
+        seed: Shuffled orders and the random numbers of each batch follow from (seed, epoch, index), for any number of
+            workers; None: from the state of Python's `random`.
+        ordered: Batches come in the order of the source; elements of generators come round the workers in turn. False:
+            as they are ready, so that a slow batch holds up no other.
+        start_method: How processes are made: "nursery" (forked from a clean process; a source that cannot be pickled is
+            inherited by a fork of this process, with a warning), "fork" (of this process), "spawn" (a fresh interpreter
+            each). One that is given explicitly never falls back.
+        restarts: Workers that may die over one batch, in a row, before `WorkerDied` is raised in its place. More ride
+            out a machine that kills now and then; fewer tell sooner of a batch that kills.
+        batch_timeout: Seconds that one batch may take; its worker is then replaced and the batch tried again. None: as
+            long as it takes.
+        worker_init: Called without arguments in each worker before its first item.
+        max_batch_bytes: A larger batch is an error (`BatchTooLarge`) instead of memory; None: no bound.
+        copy: Every batch is a private copy instead of a view of shared memory: it may be kept for ever, and costs the
+            time of the copy.
+        trace: Path of a file in which a timeline is written, for Perfetto or Chrome: each worker and the consumer, when
+            they compute, copy, wait, hold. None: ``MPQUEUE_TRACE`` says it for all of a process, or there is none.
+        progress: Show a bar of tqdm for each epoch (extra ``progress``; not for Keras, whose `fit` has its own).
+        monitor: ``mpqueue top`` sees what runs; ``MPQUEUE_MONITOR=1`` means the same for all of a process.
+        ray_options: With ``backend="ray"``, a dict of ``num_cpus`` and ``resources`` (of each worker),
+            ``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (so long a node may be silent).
+
+    Raises:
+        TypeError: The source lacks ``__getitem__`` or ``__len__``, or an option has the wrong type.
+        ValueError: An option has an impossible value, or contradicts another one.
+        ImportError: A package is missing: Ray for ``backend="ray"``, tqdm for ``progress=True``.
+
+    Follows: ``tf.keras.utils.OrderedEnqueuer``, and Keras 3's constructor of it.
+    """
+
+    def __init__(
+        self,
+        sequence: Any,
+        *positional: int,
+        workers: int | None = None,
+        use_multiprocessing: bool | None = None,
+        max_queue_size: int | None = None,
+        shuffle: bool | None = None,
+        pickle_safe: bool | None = None,
+        wait_time: float | None = None,
+        backend: BackendName | None = None,
+        seed: int | None = None,
+        ordered: bool = True,
+        start_method: StartMethod = DEFAULT_START_METHOD,
+        restarts: int = 3,
+        batch_timeout: float | None = None,
+        worker_init: Callable[[], Any] | None = None,
+        max_batch_bytes: int | None = None,
+        copy: bool = False,
+        trace: str | os.PathLike[str] | None = None,
+        progress: bool = False,
+        monitor: bool = False,
+        ray_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        check_wait_time(wait_time)
+        options, named = Options.of(locals()), by_old_names(locals(), {"pickle_safe": pickle_safe})
+        given = taken_by_name(positional, named)
+        chosen = {"use_multiprocessing": False, "shuffle": False} | own_of(sequence) | given
+        check_flags(shuffle=chosen["shuffle"])
+        super().__init__(sequence, chosen["use_multiprocessing"])
+        self._options = options
+        self._choose(backend)
+        counts = chosen.get("workers", WORKERS), chosen.get("max_queue_size", MAX_QUEUE_SIZE)
+        self._counts = check_counts(*counts, self._backend)
+        self.workers = self._counts[0]
+        check_sequence(sequence)
+        self.shuffle = chosen["shuffle"]
+        self._epoch, self._position = 0, 0
+
+    def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:
+        job, epoch_end = self._job(workers), epoch_end_of(self.sequence)
+        schedule = epoch_schedule(self.sequence, job.seed, shuffle=self.shuffle, barrier=epoch_end is not None)
+        place = Place(self._epoch, self._position)
+        self._engine.start(job, schedule, backend, max_queue_size, place, epoch_end=epoch_end)
+
+    def _close(self, pipeline: Pipeline) -> None:
+        # A new start begins with item 0, in an epoch of its own, so that it draws other numbers. An endless sequence
+        # has no item 0 to come back to: it goes on where it was.
+        schedule, progress = pipeline.ledger.schedule, pipeline.ledger.progress
+        if isinstance(schedule, EpochSchedule) and schedule.is_endless:
+            self._position = progress.place().position
+        else:
+            self._epoch, self._position = progress.epoch + 1, 0
+
+    def get(self) -> Iterator[Any]:
+        """Return an iterator of batches, without end, in the order of the sequence.
+
+        Several iterators share one stream, and several threads may share one iterator: each batch goes to one of them.
+        Dropping one does not stop the enqueuer; a failure of the source does, and ends them all.
+
+        Returns:
+            An iterator of batches, equal in structure, dtype and shape to what the source gives; ``None`` items are
+            left out. From processes their arrays are writable NumPy views of shared memory, nobody else's as long as
+            any view of them is left, also after `stop`; a program that keeps many is given private copies. From
+            threads and without workers they are the very objects that the source made.
+
+        Raises:
+            RuntimeError: At the first ``next``: it was never started.
+            Exception: At ``next``: what the sequence raised for this batch, as its own type, or `WorkerRaised`,
+                `WorkerDied`, `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`; the enqueuer has stopped then.
+        """
+        return BatchIterator(self._running_pipeline, self._stop_after_failure)
+
+    def join_end_of_epoch(self) -> None:
+        """Run the end of the present epoch now, if all its batches were taken, instead of with the next batch."""
+        pipeline = self._engine.pipeline
+        if pipeline is not None:
+            pipeline.finish_epoch()

@@ -1,0 +1,402 @@
+"""Keras 3: `model.fit`, `evaluate` and `predict` on mpqueue's workers.
+
+Keras's own `PyDatasetAdapter` stays in charge (it alone knows `shuffle` and `class_weight`, and calls the hooks); what
+is replaced (by `mpqueue.system.replacement`) is the `OrderedEnqueuer` that it builds, under that name in Keras's
+adapter
+module: every `install` needs it until it is undone, every accelerated dataset as long as it lives. What was built stays
+what it is.
+
+The signatures of the classes in question decide whether a version of Keras fits, not its number.
+"""
+
+import functools
+import inspect
+import os
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from importlib import import_module
+from typing import Any, Never
+
+from mpqueue.engine.options import (
+    DEFAULT_START_METHOD,
+    BackendName,
+    Options,
+    StartMethod,
+    check_counts,
+    check_flags,
+    refuse_torch_names,
+    shows_arguments,
+)
+from mpqueue.frameworks.keras import resets as keras_resets
+from mpqueue.frameworks.keras.loader_passes import LoaderEnqueuer, LoaderEpochs
+from mpqueue.frameworks.keras.passes import PassEnqueuer
+from mpqueue.loader.engine import Latest
+from mpqueue.loader.forms import backend_of, own_of
+from mpqueue.loader.loader import Loader
+from mpqueue.loader.sources import check_sequence, length_of
+from mpqueue.system.cpus import num_cpus
+from mpqueue.system.replacement import Installation, Replacement
+from mpqueue.telemetry import stats
+
+__all__ = ["accelerate", "install"]
+
+_ADAPTER = "keras.src.trainers.data_adapters.py_dataset_adapter"
+
+# What the enqueuer must look like to its adapter, and the adapter to its fit loop.
+_SIGNATURES = {
+    "OrderedEnqueuer.__init__": ("self", "py_dataset", "workers", "use_multiprocessing", "max_queue_size", "shuffle"),
+    "OrderedEnqueuer.start": ("self",),
+    "OrderedEnqueuer.stop": ("self", "drain_queue_and_join"),
+    "OrderedEnqueuer.is_running": ("self",),
+    "OrderedEnqueuer.get": ("self",),
+    "PyDatasetAdapter.__init__": ("self", "x", "class_weight", "shuffle"),
+    "PyDatasetAdapter.on_epoch_begin": ("self",),
+    "PyDatasetAdapter.on_epoch_end": ("self",),
+    "PyDataset.__init__": ("self", "workers", "use_multiprocessing", "max_queue_size"),
+}
+
+
+@shows_arguments
+def accelerate(  # noqa: D417 - `unknown` is for the names that are refused
+    py_dataset: Any,
+    workers: int | None = None,
+    *,
+    use_multiprocessing: bool | None = None,
+    max_queue_size: int | None = None,
+    seed: int | None = None,
+    ordered: bool = True,
+    start_method: StartMethod = DEFAULT_START_METHOD,
+    restarts: int = 3,
+    batch_timeout: float | None = None,
+    worker_init: Callable[[], Any] | None = None,
+    max_batch_bytes: int | None = None,
+    copy: bool = False,
+    trace: str | os.PathLike[str] | None = None,
+    monitor: bool = False,
+    backend: BackendName | None = None,
+    ray_options: Mapping[str, Any] | None = None,
+    **unknown: Never,
+) -> Any:
+    """A dataset for `model.fit`, `evaluate` or `predict`: ``model.fit(mpqueue.keras.accelerate(train, workers=4))``.
+
+    Its items are those of ``py_dataset``, computed ahead by workers that live across epochs; its hooks are called as
+    in a fit without workers. ``workers``, ``use_multiprocessing`` and ``max_queue_size`` of what is returned may be
+    set later, as with every `PyDataset`. A `mpqueue.Loader` has workers, options and an order of its own, which
+    ``shuffle`` of `fit` does not change; each epoch of `fit` is one of the loader's.
+
+    Example:
+        A model that workers feed::
+
+            import keras
+            import numpy as np
+            import mpqueue
+
+            class Lines:
+                def __len__(self):
+                    return 4
+
+                def __getitem__(self, index):
+                    x = mpqueue.rng().random((8, 1))
+                    return x, 2 * x + 1
+
+            model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+            model.compile("sgd", "mse")
+            history = model.fit(mpqueue.keras.accelerate(Lines(), workers=2), epochs=2, verbose=0)
+            assert len(history.history["loss"]) == 2
+
+    Args:
+        py_dataset: A `keras.utils.PyDataset`, or anything with its methods (``__getitem__``, and ``__len__`` or
+            ``num_batches``, at least), which spares the workers the import of Keras; or a `mpqueue.Loader`.
+        workers: How many; None: a `mpqueue.Sequence`'s own number, else one per CPU that this process may use; 0:
+            none, Keras computes the items itself.
+        use_multiprocessing: Worker processes; False: threads; None: a `mpqueue.Sequence`'s own choice, else processes.
+        max_queue_size: Batches computed ahead, those at work included: more rides out slow batches, fewer save memory;
+            None: a `mpqueue.Sequence`'s own number, else 10.
+        backend: "process", "thread", or "ray": processes on the nodes of a Ray cluster; None: as
+            ``use_multiprocessing`` says.
+        seed: Shuffled orders and the random numbers of each batch follow from (seed, epoch, index), for any number of
+            workers; None: from the state of Python's `random`. The shuffled order is drawn from Python's `random` all
+            the same.
+        ordered: Batches come in the order of the source; elements of generators come round the workers in turn. False:
+            as they are ready, so that a slow batch holds up no other.
+        start_method: How processes are made: "nursery" (forked from a clean process; a source that cannot be pickled is
+            inherited by a fork of this process, with a warning), "fork" (of this process), "spawn" (a fresh interpreter
+            each). One that is given explicitly never falls back.
+        restarts: Workers that may die over one batch, in a row, before `WorkerDied` is raised in its place. More ride
+            out a machine that kills now and then; fewer tell sooner of a batch that kills.
+        batch_timeout: Seconds that one batch may take; its worker is then replaced and the batch tried again. None: as
+            long as it takes.
+        worker_init: Called without arguments in each worker before its first item.
+        max_batch_bytes: A larger batch is an error (`BatchTooLarge`) instead of memory; None: no bound.
+        copy: Every batch is a private copy instead of a view of shared memory: it may be kept for ever, and costs the
+            time of the copy.
+        trace: Path of a file in which a timeline is written, for Perfetto or Chrome: each worker and the consumer, when
+            they compute, copy, wait, hold. None: ``MPQUEUE_TRACE`` says it for all of a process, or there is none.
+        monitor: ``mpqueue top`` sees what runs; ``MPQUEUE_MONITOR=1`` means the same for all of a process.
+        ray_options: With ``backend="ray"``, a dict of ``num_cpus`` and ``resources`` (of each worker),
+            ``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (so long a node may be silent).
+
+    Returns:
+        A `keras.utils.PyDataset`; its attribute ``source`` is ``py_dataset``.
+
+    Raises:
+        TypeError, ValueError: ``py_dataset`` is no dataset, or an option has the wrong type or an impossible value.
+        ImportError: There is no Keras, or one that does not fit; the text says what it lacks.
+
+    Follows: Keras 3's `PyDataset`.
+    """
+    refuse_torch_names(
+        unknown,
+        "accelerate",
+        batch_size="the items of py_dataset are batches already; for batches of samples pass a "
+        "mpqueue.Loader(samples, batch_size=...)",
+        shuffle="the order is that of fit(..., shuffle=True), or of a mpqueue.Loader",
+        y="x and y in memory need no workers, call fit(x, y)",
+    )
+    if hasattr(workers, "__len__") or hasattr(workers, "__array__"):
+        raise TypeError(
+            f"accelerate takes one dataset, and then the number of workers; got {type(workers).__name__} for that. "
+            "Arrays x and y in memory need no workers: call fit(x, y). Data that is read or computed is given by an "
+            "object whose __getitem__(index) returns a batch (x, y), and whose __len__ is the number of batches"
+        )
+    options = Options.of(locals() | {"progress": False})  # Keras has a bar of its own
+    numbers = {"workers": workers, "use_multiprocessing": use_multiprocessing, "max_queue_size": max_queue_size}
+    return _accelerate(py_dataset, options, numbers, backend)
+
+
+def _accelerate(py_dataset: Any, options: Options, numbers: dict[str, Any], backend: BackendName | None) -> Any:
+    given = {name: value for name, value in numbers.items() if value is not None}
+    source = py_dataset.source if isinstance(py_dataset, Accelerated) else py_dataset
+    if isinstance(source, Loader):
+        named = given if backend is None else {"backend": backend} | given
+        accelerated = _hooked(_accelerated_loader(source, options, named))
+        keras_resets.tell(accelerated)
+        return accelerated
+    if backend is not None:
+        given = {"use_multiprocessing": backend != "thread"} | given
+    return _hooked(_accelerated(source, options, given, backend))
+
+
+def _accelerated(source: Any, options: Options, given: dict[str, Any], backend: BackendName | None) -> Any:
+    check_sequence(source)
+    chosen = {"workers": num_cpus(), "use_multiprocessing": True, "max_queue_size": 10} | own_of(source) | given
+    check_flags(use_multiprocessing=chosen["use_multiprocessing"])
+    kind = backend_of(backend, use_multiprocessing=bool(chosen["use_multiprocessing"]), options=options)
+    workers, max_queue_size = check_counts(chosen["workers"], chosen["max_queue_size"], kind)
+    dataset = _class_of(Accelerated)(source, options, workers, chosen["use_multiprocessing"], max_queue_size)
+    dataset.backend = backend
+    return dataset
+
+
+def _accelerated_loader(loader: Loader, options: Options, given: dict[str, Any]) -> Any:
+    others = [f.name for f in fields(options) if getattr(options, f.name) != f.default]
+    if given or others:
+        raise ValueError(
+            f"a Loader has options of its own: pass {', '.join([*given, *others])} to the Loader, not to accelerate"
+        )
+    # Whatever the loader runs, its batches come through an enqueuer, and one Keras builds only for "workers".
+    return _class_of(AcceleratedLoader)(loader, options, max(1, loader.workers), True, loader.max_queue_size)
+
+
+def _hooked(dataset: Any) -> Any:
+    """Have Keras run a dataset in our workers as long as the dataset lives."""
+    _replacement.hold()
+    weakref.finalize(dataset, _replacement.let_go).atexit = False
+    return dataset
+
+
+def install() -> Installation:
+    """Let every `PyDataset` that Keras runs in workers run in mpqueue's, without a change of the program.
+
+    From now on ``PyDataset(workers=..., use_multiprocessing=...)`` means worker processes (or threads) of this package
+    wherever Keras's adapter meets it: in `fit`, `evaluate`, `predict`, or code that uses `PyDatasetAdapter` itself.
+
+    Returns:
+        A context manager: leaving it undoes this installation, and no other.
+
+    Raises:
+        ImportError: There is no Keras, or one that does not fit; the text says what it lacks.
+    """
+    return _replacement.install()
+
+
+class Accelerated:
+    """Class of the datasets that `accelerate` makes; they are `keras.utils.PyDataset`s, too.
+
+    Attributes:
+        source: The dataset that it stands for: what the workers get, and whose hooks are called.
+        options: The options of its enqueuers.
+        backend: That of its enqueuers; None: as ``use_multiprocessing`` says.
+    """
+
+    source: Any
+    options: Options
+    backend: BackendName | None = None
+    enqueuer: "Callable[[], Enqueuer | None]" = staticmethod(lambda: None)  # a weak reference to the latest,
+    latest: Latest = Latest()  # and its counters, which stay when it is gone
+
+    def __getitem__(self, index: int) -> Any:
+        """The batch at position ``index``."""
+        return self.source[index]
+
+    def __len__(self) -> int:
+        length = self.num_batches
+        if length is None:
+            raise TypeError(f"{type(self.source).__name__} is endless and has no length")
+        return length
+
+    @property
+    def num_batches(self) -> int | None:
+        """Batches per epoch, None for endless."""
+        return length_of(self.source)
+
+    def on_epoch_begin(self) -> None:
+        """Called by Keras before every epoch: the dataset's own."""
+        self._call("on_epoch_begin")
+
+    def on_epoch_end(self) -> None:
+        """Called by Keras after every epoch: the dataset's own."""
+        self._call("on_epoch_end")
+
+    def statistics(self) -> stats.Statistics:
+        """Return the counters of the present or the latest `fit`; all zero before the first."""
+        enqueuer = self.enqueuer()
+        return self.latest.statistics if enqueuer is None else enqueuer.statistics()
+
+    def _call(self, hook: str) -> None:
+        if hasattr(self.source, hook):  # a Sequence of Keras 2 has no on_epoch_begin
+            getattr(self.source, hook)()
+
+    def __repr__(self) -> str:
+        return f"<{type(self.source).__name__}, accelerated by mpqueue>"
+
+
+class AcceleratedLoader(Accelerated):
+    """Class of the datasets that `accelerate` makes of a `Loader`.
+
+    Attributes:
+        epochs: Its epochs.
+    """
+
+    def __getitem__(self, index: int) -> Any:
+        """One of the first batches of the coming epoch, which it does not use up."""
+        return self.epochs.look(index)
+
+    @functools.cached_property
+    def epochs(self) -> LoaderEpochs:
+        """Its epochs."""
+        return LoaderEpochs(self.source)
+
+    @property
+    def num_batches(self) -> int | None:
+        """Batches per epoch, None where the loader has no length."""
+        return self.epochs.length
+
+    def on_epoch_begin(self) -> None:
+        """Called by Keras: the loader has begun its epoch, or will."""
+
+    def on_epoch_end(self) -> None:
+        """Called by Keras: the loader calls the hook of its source at an epoch's end, which Keras does not ask for."""
+        self.epochs.end()
+
+    def statistics(self) -> stats.Statistics:
+        """Return the loader's counters."""
+        return self.epochs.loader.statistics()
+
+
+@functools.cache
+def _class_of(face: type[Accelerated]) -> Callable[[Any, Options, int, bool, int], Any]:
+    """Return the subclass of Keras's `PyDataset` with these methods."""
+    py_dataset = _import_adapter().PyDataset
+
+    def initialise(
+        self: Any, source: Any, options: Options, workers: int, use_multiprocessing: bool, max_queue_size: int
+    ) -> None:
+        py_dataset.__init__(self, workers, use_multiprocessing, max_queue_size)
+        self.source, self.options = source, options
+
+    return type("AcceleratedDataset", (face, py_dataset), {"__init__": initialise, "__module__": __name__})
+
+
+class Enqueuer(PassEnqueuer):
+    """Stands where Keras's adapter looks for its `OrderedEnqueuer`; see `PassEnqueuer`.
+
+    A dataset that is neither accelerated nor served by an `install` gets Keras's own enqueuer, as ever.
+
+    Args:
+        py_dataset: What `fit` was given.
+        workers: Of the dataset, as all that follows.
+        use_multiprocessing: Worker processes instead of threads.
+        max_queue_size: Batches computed ahead.
+        shuffle: Of `fit`.
+
+    Follows: ``keras.src.trainers.data_adapters.py_dataset_adapter.OrderedEnqueuer``.
+    """
+
+    def __new__(cls, py_dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(py_dataset, AcceleratedLoader):
+            return LoaderEnqueuer(py_dataset.epochs, shuffle=kwargs.get("shuffle", False))
+        if _replacement.num_installations or isinstance(py_dataset, Accelerated):
+            return super().__new__(cls)
+        return _replacement.replaced(py_dataset, *args, **kwargs)
+
+    def __init__(
+        self,
+        py_dataset: Any,
+        workers: int = 1,
+        use_multiprocessing: bool = False,
+        max_queue_size: int = 10,
+        shuffle: bool = False,
+    ) -> None:
+        source, options, backend = py_dataset, None, None
+        if isinstance(py_dataset, Accelerated):
+            source, options, backend = py_dataset.source, py_dataset.options, py_dataset.backend
+        super().__init__(
+            source, workers, use_multiprocessing, max_queue_size, shuffle, options=options, backend=backend
+        )
+        if isinstance(py_dataset, Accelerated):
+            py_dataset.enqueuer, py_dataset.latest = weakref.ref(self), self.latest
+        self.py_dataset = py_dataset
+
+
+def _import_adapter() -> Any:
+    try:
+        import keras
+    except ModuleNotFoundError as error:
+        if error.name != "keras":  # Keras is there, and its backend is not
+            raise
+        remedy = 'pip install "mpqueue[keras-jax]" or "mpqueue[keras-tensorflow]"'
+        raise ImportError(f"mpqueue.keras needs Keras 3: {remedy}", name="keras") from error
+    try:
+        return import_module(_ADAPTER)
+    except ModuleNotFoundError as error:
+        raise _misfit(f"it has no module {error.name}", keras) from error
+
+
+def _check_fit(adapter: Any) -> None:
+    """Raise an `ImportError` that says where this Keras differs from those that are known."""
+    import keras
+
+    for path, expected in _SIGNATURES.items():
+        owner, method = path.split(".")
+        function = getattr(getattr(adapter, owner, None), method, None)
+        if not inspect.isfunction(function):
+            raise _misfit(f"it has no {path}", keras)
+        found = tuple(inspect.signature(function).parameters)
+        if found != expected:
+            raise _misfit(f"its {path} takes ({', '.join(found)}) instead of ({', '.join(expected)})", keras)
+    if "OrderedEnqueuer" not in adapter.PyDatasetAdapter.__init__.__code__.co_names:
+        raise _misfit("its PyDatasetAdapter does not build an OrderedEnqueuer when it is made", keras)
+
+
+def _misfit(why: str, keras: Any) -> ImportError:
+    version = getattr(keras, "__version__", "of unknown version")
+    return ImportError(
+        f"mpqueue.keras does not fit Keras {version}: {why}. Keras 3.6 to 3.15 are known to fit: "
+        'pip install "keras>=3.6"',
+        name="keras",
+    )
+
+
+_replacement = Replacement("mpqueue.keras", _import_adapter, "OrderedEnqueuer", Enqueuer, _check_fit)

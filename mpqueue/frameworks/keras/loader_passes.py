@@ -1,0 +1,225 @@
+"""The epochs of a `Loader` for frameworks that look at a batch before they begin one.
+
+A framework learns the shapes of its data from a first batch: it asks for one by number, or begins an epoch, takes a
+batch or two, drops the iterator and begins again. Neither must use up an epoch of the loader, whose order is its own::
+
+    look(i)              batch i of the coming epoch
+    begin()              an iterator of it, which gives what was looked at, too
+    begin(on_trial=True) the same, and the first batches are kept, in case it was only a look; then
+    take_back(epoch)     undoes that `begin`: the coming epoch is this one, from its first batch on
+
+What is kept are private copies: the framework may write into what it was given, and may hold us for good, but no slot
+is leased for that. `MOST_KEPT` batches are kept at most. With the next one, or at its end, the epoch is begun in
+earnest, and cannot be taken back.
+"""
+
+import copy
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from mpqueue.loader.loader import Loader
+from mpqueue.telemetry.stats import Statistics
+
+# Keras takes one batch, or two where it puts them on a device ahead of use; two, to learn their shapes.
+MOST_KEPT = 4
+
+
+class LoaderEpoch(Iterator[Any]):
+    """The batches of one epoch, which can be taken back as long as `kept` is a list.
+
+    Args:
+        batches: The loader's iterator.
+        first: Batches of the epoch that were taken from it before.
+        on_trial: Keep the first batches.
+
+    Attributes:
+        batches: The loader's iterator.
+        first: What it gives before it asks that.
+        kept: Copies of what it has given, or None: it was begun in earnest.
+        num_taken: How many batches it has given.
+    """
+
+    def __init__(self, batches: Iterator[Any], first: list[Any], *, on_trial: bool) -> None:
+        self.batches, self.first = batches, deque(first)
+        self.kept: list[Any] | None = [] if on_trial else None
+        self.num_taken = 0
+
+    def __next__(self) -> Any:
+        try:
+            batch = self.first.popleft() if self.first else next(self.batches)
+        except StopIteration:
+            self.kept = None
+            raise
+        self.num_taken += 1
+        if self.kept is not None and len(self.kept) == MOST_KEPT:
+            self.kept = None
+        if self.kept is not None:
+            self.kept.append(copy.deepcopy(batch))
+        return batch
+
+    def finish(self) -> None:
+        """Come to the end of the epoch, after its last batch was taken: the loader ends it then, too."""
+        for _ in self:
+            pass
+
+
+class LoaderEpochs:
+    """The epochs of a loader, one after the other; see the module's head for its protocol.
+
+    Args:
+        loader: Whose; nobody else is to iterate over it meanwhile.
+    """
+
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
+        self._coming: Iterator[Any] | None = None  # the epoch that was looked at
+        self._seen: list[Any] = []  # its first batches
+        self._read: LoaderEpoch | None = None  # all of it was taken, and it was stopped
+        self._lock = threading.RLock()
+
+    @property
+    def length(self) -> int | None:
+        """Batches per epoch, None where the loader has no length."""
+        try:
+            return len(self.loader)
+        except TypeError:
+            return None
+
+    def look(self, index: int) -> Any:
+        """Return a copy of batch ``index`` of the coming epoch, which is not used up by that.
+
+        Raises:
+            IndexError: There is none, or it is not among the first.
+            Exception: What the source raised in its place; the next look is at the batch after it.
+        """
+        if not 0 <= index < MOST_KEPT:
+            raise IndexError(
+                f"batch {index} cannot be looked at: a Loader gives its batches in an order of its own, and only the "
+                f"first {MOST_KEPT} of an epoch can be seen before it begins"
+            )
+        with self._lock:
+            while len(self._seen) <= index:
+                try:
+                    self._seen.append(copy.deepcopy(next(self._open())))
+                except StopIteration:
+                    raise IndexError(f"there is no batch {index}: the epoch has {len(self._seen)}") from None
+            return copy.deepcopy(self._seen[index])
+
+    def begin(self, *, on_trial: bool = False) -> LoaderEpoch:
+        """Begin the coming epoch."""
+        with self._lock:
+            epoch = LoaderEpoch(self._open(), self._seen, on_trial=on_trial)
+            self._coming, self._seen = None, []
+            return epoch
+
+    def take_back(self, epoch: LoaderEpoch) -> None:
+        """Have the coming epoch be this one again, which is over with that; nothing if it was begun in earnest."""
+        with self._lock:
+            self._read = None
+            if epoch.kept is not None:
+                self._coming, self._seen = epoch.batches, [*epoch.kept, *epoch.first]
+                epoch.batches, epoch.first, epoch.kept = iter(()), deque(), None
+
+    def note_read(self, epoch: LoaderEpoch) -> None:
+        """Note that an epoch was stopped; if all its batches were taken, `end` brings it to its end."""
+        if epoch.num_taken == self.length:
+            self._read = epoch
+
+    def is_to_end(self, epoch: LoaderEpoch) -> bool:
+        """Return True if `end` is to bring this epoch to its end."""
+        return self._read is epoch
+
+    def end(self) -> None:
+        """Bring the epoch that was read to its end, if it was not taken back.
+
+        Raises:
+            Exception: What the ``on_epoch_end`` of the loader's source raised.
+        """
+        epoch, self._read = self._read, None
+        if epoch is not None:
+            epoch.finish()
+
+    def _open(self) -> Iterator[Any]:
+        if self._coming is None:
+            self._coming = iter(self.loader)
+        return self._coming
+
+
+class LoaderEnqueuer:
+    """Gives Keras's adapter the epochs of a loader; what its calls mean is said in `mpqueue.frameworks.keras.passes`.
+
+    The loader's workers, order and hooks are its own. The adapter's first pass is on trial: where Keras has built a
+    model from it and resets the adapter, `take_back` is called, and the next pass is the same epoch. Otherwise the
+    dataset's ``on_epoch_end``, which the adapter calls after `stop`, is that of the epoch: `LoaderEpochs.end`.
+
+    Args:
+        epochs: Of the loader.
+        shuffle: Of ``fit``; the order is the loader's.
+
+    Follows: Keras 3's ``OrderedEnqueuer``.
+    """
+
+    def __init__(self, epochs: LoaderEpochs, *, shuffle: bool = False) -> None:
+        self._epochs, self.shuffle = epochs, shuffle
+        self._epoch: LoaderEpoch | None = None
+        self._is_running = False
+
+    def start(self) -> None:
+        """An epoch begins: batches may be asked for. Has no effect where one has begun."""
+        self._is_running = True
+
+    def stop(self, drain_queue_and_join: bool = True) -> None:  # noqa: ARG002 - the loader's workers go on
+        """An epoch is over; the loader's workers live on. Has no effect where none has begun.
+
+        Args:
+            drain_queue_and_join: Of Keras's; there is nothing to wait for.
+        """
+        if self._is_running:
+            self._is_running = False
+            if self._epoch is not None:
+                self._epochs.note_read(self._epoch)
+
+    def take_back(self) -> None:
+        """Keras resets its data: what was taken was a look, unless the epoch was begun in earnest."""
+        epoch = self._epoch
+        if epoch is not None and (self._is_running or self._epochs.is_to_end(epoch)):
+            self._epochs.take_back(epoch)
+        self._is_running = False
+
+    def is_running(self) -> bool:
+        """Return True if an epoch has begun and is not over; a failure of the source ends it."""
+        return self._is_running
+
+    def get(self) -> Iterator[Any]:
+        """A generator of the batches of one epoch of the loader, which begins with the first ``next``.
+
+        Yields:
+            Batches, as the loader gives them.
+
+        Raises:
+            ValueError: At ``next``: no epoch has begun.
+            Exception: At ``next``: what the loader raised.
+        """
+        epoch = None
+        while self._is_running:
+            try:
+                if epoch is None:
+                    epoch = self._epoch = self._epochs.begin(on_trial=self._epoch is None)
+                batch = next(epoch)
+            except StopIteration:
+                return
+            except Exception:
+                self._is_running = False
+                raise
+            yield batch
+            del batch  # or this frame would keep the slot while it waits for the next batch
+        raise ValueError("asked for a batch after the end of an epoch, or before the beginning of one: call start()")
+
+    def statistics(self) -> Statistics:
+        """Return the loader's counters."""
+        return self._epochs.loader.statistics()
+
+    def __repr__(self) -> str:
+        return f"<LoaderEnqueuer of {self._epochs.loader!r}, {'running' if self._is_running else 'stopped'}>"

@@ -1,0 +1,293 @@
+"""`PassEnqueuer`: for a fit loop that starts and stops around every epoch, as Keras 3's does.
+
+Each generator of `get` is one *pass* over the dataset, its order drawn at its first batch. What the fit loop's calls
+mean here::
+
+    start()            nothing yet: the dataset's own on_epoch_begin comes after it
+    next(get())        the first: a new pass, from the dataset's present state; what was computed for another is dropped
+    next               the next batch of the pass, the following ones being computed ahead
+    stop()             an epoch is over, no more: the workers live on, and keep what they have computed ahead
+    start(), next      the pass goes on; what was computed ahead counts if the dataset is still what it was
+    (no more calls)    the workers end with the enqueuer, or as `mpqueue.loader.idle` says
+
+No batch is dealt between `stop` and the following `next`, so a new pass has nothing from before an epoch's end hook.
+The very first batch is computed alone: Keras builds a model from it and drops the pass, and items are to run as often
+as without workers. Threads work on the caller's own dataset: for them `stop` waits until no item is at work, so that
+the hooks are alone with it.
+
+The schedule asks a `_Plan` for length and order, not the enqueuer: what a pipeline holds is held by its workers'
+finalizer, and must not hold the enqueuer.
+"""
+
+import random
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from mpqueue.engine.backend import EndOfStream
+from mpqueue.engine.options import BackendName, Options, check_counts, check_flags
+from mpqueue.engine.pipeline import Pipeline
+from mpqueue.engine.progress import Place
+from mpqueue.engine.schedule import EpochSchedule
+from mpqueue.engine.seeds import fresh_seed
+from mpqueue.loader import idle
+from mpqueue.loader.engine import Engine, Latest
+from mpqueue.loader.forms import backend_of
+from mpqueue.loader.lazy_orders import draw_lazy_order
+from mpqueue.loader.sources import check_sequence, has_hooks, length_of
+from mpqueue.telemetry.stats import Statistics
+from mpqueue.workers.job import Job
+
+
+class _Plan:
+    """The present pass: its number, its length, its order (None: ascending), and where it goes on after a parking."""
+
+    def __init__(self) -> None:
+        self.number, self.is_over = -1, True
+        self.length: int | None = None
+        self.order: list[int] | None = None
+        self.position = 0
+        self.ahead: tuple[int, ...] = ()
+
+    def begin(self, source: Any, *, shuffle: bool) -> None:
+        """The next pass, in an order drawn as Keras draws it, from Python's `random`."""
+        length = length_of(source)
+        order = None
+        if shuffle and length is not None:
+            order = list(range(length))
+            random.shuffle(order)
+        self.number, self.length, self.order = self.number + 1, length, order
+        self.position, self.ahead, self.is_over = 0, (), False
+
+    def note(self, pipeline: Pipeline) -> None:
+        """Take down where the consumer is."""
+        place = pipeline.ledger.progress.place()
+        self.is_over = place.epoch != self.number
+        self.position, self.ahead = place.position, place.ahead
+
+    def place(self) -> Place:
+        """The place where it goes on."""
+        return Place(self.number, self.position, self.ahead)
+
+
+class _Numbers:
+    """Counts the enqueuers that are made in one state of Python's `random`, so that each gets a seed of its own.
+
+    Not all enqueuers of the process: a program that sets the seed again is to get the same numbers again.
+    """
+
+    def __init__(self) -> None:
+        self._state: object = None
+        self._number = -1
+
+    def look(self) -> None:
+        """Note a state in which no enqueuer is made."""
+        state = random.getstate()
+        if state != self._state:
+            self._state, self._number = state, -1
+
+    def next(self) -> int:
+        """The number of the enqueuer that is being made."""
+        self.look()
+        self._number += 1
+        return self._number
+
+
+_numbers = _Numbers()
+
+
+class PassEnqueuer(idle.Pool):
+    """Runs a dataset in workers that live across the epochs of a fit loop; see the module's head for its protocol.
+
+    Args:
+        source: Anything with ``__getitem__`` and ``__len__`` (or ``num_batches``, None meaning endless).
+        workers: How many; more computes faster, up to the number of CPUs.
+        use_multiprocessing: Worker processes instead of threads.
+        max_queue_size: Batches computed ahead, those at work included; 0: unbounded (threads only).
+        shuffle: A new order for every pass, drawn from Python's `random`.
+        options: The options of all enqueuers; random numbers of the items follow from (seed, pass, index).
+        backend: "ray": the processes are on the nodes of a Ray cluster; None: as ``use_multiprocessing`` says.
+
+    Raises:
+        TypeError: The source lacks ``__getitem__`` or a length; a count is no integer.
+        ValueError: Impossible counts.
+
+    Follows: Keras 3's ``OrderedEnqueuer``, except that a pass has the batches, hooks and random order of a fit without
+    workers: what was computed for an abandoned pass, or before the dataset changed, is not handed out.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        workers: int = 1,
+        use_multiprocessing: bool = False,
+        max_queue_size: int = 10,
+        shuffle: bool = False,
+        *,
+        options: Options | None = None,
+        backend: BackendName | None = None,
+    ) -> None:
+        check_sequence(source)
+        check_flags(use_multiprocessing=use_multiprocessing, shuffle=shuffle)
+        super().__init__(source)
+        self.shuffle, self.use_multiprocessing = shuffle, bool(use_multiprocessing)
+        self._options = Options() if options is None else options
+        self._backend = backend_of(backend, use_multiprocessing=self.use_multiprocessing, options=self._options)
+        self.workers, self.max_queue_size = check_counts(workers, max_queue_size, self._backend)
+        seed = self._options.seed
+        self._seed = fresh_seed(_numbers.next()) if seed is None else int(seed)
+        self._is_running = self._has_paused = False
+        self._plan = _Plan()
+        self._engine = Engine(kind="keras")
+        self._lock = threading.Lock()  # held by the thread that asks for a batch: nobody parks its workers then
+
+    def start(self) -> None:
+        """An epoch begins: batches may be asked for. Has no effect where one has begun."""
+        self._is_running = True
+
+    def stop(self, drain_queue_and_join: bool = True) -> None:
+        """An epoch is over; the workers live on. Has no effect where none has begun. From any thread.
+
+        Args:
+            drain_queue_and_join: Threads: wait until no item is at work. Processes have copies of the dataset, which
+                nobody has to wait for.
+        """
+        pipeline = self._engine.pipeline
+        if not self._is_running:
+            return
+        self._is_running, self._has_paused = False, True
+        if pipeline is not None and drain_queue_and_join and not self.use_multiprocessing:
+            pipeline.pause()
+
+    def is_running(self) -> bool:
+        """Return True if an epoch has begun and is not over; a failure of the dataset ends it."""
+        return self._is_running
+
+    def get(self) -> Iterator[Any]:
+        """A generator of the batches of one pass, ``None`` included; the pass begins with the first ``next``.
+
+        Yields:
+            Batches, equal in structure, dtype and content to what the dataset gives. From processes their arrays are
+            writable views of shared memory, valid as long as they are referenced.
+
+        Raises:
+            ValueError: At ``next``: no epoch has begun; a newer pass has; the dataset has no batches.
+            Exception: At ``next``: what the dataset raised for this batch, as its own type, or `WorkerDied`,
+                `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`; the workers have ended then.
+        """
+        number = -1
+        while self._is_running:
+            if number not in (-1, self._plan.number):
+                raise ValueError("a newer iterator of this dataset has begun, which ends this one: use one at a time")
+            try:
+                if number < 0:
+                    number = self._begin()
+                batch = self._next()
+            except EndOfStream:
+                return
+            except Exception:
+                self._is_running = False
+                with self._lock:
+                    self._end_workers()
+                raise
+            yield batch
+            del batch  # or this frame would keep the slot while it waits for the next batch
+        raise ValueError("asked for a batch after the end of an epoch, or before the beginning of one: call start()")
+
+    def _begin(self) -> int:
+        """Begin a pass with what the dataset is now."""
+        with self._lock:
+            draw_lazy_order(self.source, self.workers if self.use_multiprocessing else 0)
+            self._plan.begin(self.source, shuffle=self.shuffle)
+            _numbers.look()
+            if self._engine.pipeline is not None:
+                self._engine.pipeline.restart_at(Place(self._plan.number), refresh=True)
+            self._has_paused = False
+            return self._plan.number
+
+    def _next(self) -> Any:
+        with self._lock:
+            self.touch()
+            pipeline = self._engine.pipeline
+            if pipeline is None:
+                pipeline = self._launch()
+            elif self._has_paused:
+                self._go_on(pipeline)
+            elif not pipeline.ledger.allowance:
+                pipeline.resume()
+            self._has_paused = False
+            return pipeline.next()
+
+    def _go_on(self, pipeline: Pipeline) -> None:
+        """Another epoch goes on with the same pass, the dataset perhaps changed by its hooks or a callback."""
+        plan = self._plan
+        plan.note(pipeline)
+        if plan.is_over:
+            return
+        if self._is_stale(pipeline):
+            pipeline.restart_at(plan.place(), refresh=True)
+        else:
+            pipeline.resume()
+
+    def _is_stale(self, pipeline: Pipeline) -> bool:
+        if not self.use_multiprocessing:  # the hooks have changed the very object that was computed from, or nothing
+            return has_hooks(self.source)
+        return pipeline.is_stopped or pipeline.backend.is_stale()
+
+    def _launch(self) -> Pipeline:
+        plan = self._plan
+        if plan.is_over:
+            raise EndOfStream
+        if plan.number == 0:
+            idle.make_room(self.source)
+        options = self._options
+        job = Job(
+            source=self.source,
+            workers=self.workers,
+            seed=self._seed,
+            is_seed_given=options.seed is not None,
+            options=options,
+        )
+        schedule = EpochSchedule(lambda: plan.length, self._seed, barrier=True, order_of=lambda *_: plan.order)
+        is_very_first = not plan.number and not plan.position
+        pipeline = self._engine.start(
+            job, schedule, self._backend, self.max_queue_size, plan.place(), allowance=1 if is_very_first else None
+        )
+        if is_very_first:
+            pipeline.ledger.allowance = 0
+        idle.watch(self)
+        return pipeline
+
+    def park(self) -> bool:
+        """End the workers; the next batch is computed by others. False if one is asked for at this very moment.
+
+        What was computed ahead is computed again, and with the same random numbers.
+        """
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            self._end_workers()
+        finally:
+            self._lock.release()
+        return True
+
+    def _end_workers(self) -> None:
+        pipeline = self._engine.pipeline
+        if pipeline is not None:
+            self._plan.note(pipeline)
+            self._engine.stop()
+
+    @property
+    def latest(self) -> Latest:
+        """The counters of the last workers that have ended, which outlive the enqueuer."""
+        return self._engine.latest
+
+    def statistics(self) -> Statistics:
+        """Return counters since the workers were started; those of the last ones when there are none."""
+        return self._engine.statistics()
+
+    def __repr__(self) -> str:
+        state = "running" if self._is_running else "stopped"
+        kind = "processes" if self.use_multiprocessing else "threads"
+        place = "" if self._engine.pipeline is None else f" (alive, in pass {self._plan.number})"
+        return f"<{type(self).__name__} of {type(self.source).__name__}, {state}, {self.workers} {kind}{place}>"

@@ -1,0 +1,29 @@
+"""torch: `DataLoader` and `install`, on mpqueue's workers.
+
+From the ground up; a module imports only from its own line and the lines above it::
+
+    tensors.py         tensors as arrays of a batch, and back
+    collation.py       torch's collation, into the granted slot
+    worker.py          what a worker computes for a loader
+    drawing.py         the order of the batches, drawn from torch's samplers
+    checks.py          what workers cannot do, said before there are any
+    pinned.py          slots that a GPU copies out of
+    state.py           the place of a loader in its data
+    inline.py          the iterator of a loader without workers
+    supported.py       which loaders mpqueue's workers run
+    iterator.py        the iterator of a loader
+    loader.py          the loader
+    installation.py    every loader of a process on mpqueue's workers
+"""
+
+try:
+    import torch as _torch  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    raise ImportError('mpqueue.torch needs torch: pip install "mpqueue[torch]"', name="torch") from error
+
+from mpqueue.frameworks.torch.installation import install
+from mpqueue.frameworks.torch.loader import DataLoader
+
+__all__ = ["DataLoader", "install"]

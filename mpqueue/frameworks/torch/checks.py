@@ -1,0 +1,26 @@
+"""Checks that are made when workers are to be started: what they cannot do, said before there are any."""
+
+from typing import Any
+
+import torch
+
+from mpqueue.engine.contents import contents
+
+
+def refuse_cuda(dataset: Any, start_method: str) -> None:
+    """Raise a `RuntimeError` for a dataset that holds memory of a GPU: its context does not survive a fork."""
+    if start_method == "spawn" or not torch.cuda.is_initialized():
+        return
+    found = next(contents(dataset, _is_on_gpu), None)
+    if found is not None:
+        raise RuntimeError(
+            f"the dataset holds memory of a GPU (dataset{found.shown}), and its workers are forked, which no CUDA "
+            "context survives. Keep it in the memory of the host (`.cpu()`) and copy the batches to the GPU in the "
+            'training loop; or pass multiprocessing_context="spawn", which gives each worker a context of its own; or '
+            "num_workers=0"
+        )
+
+
+def _is_on_gpu(value: Any) -> bool:
+    # Asked of the class first: an object's own __getattr__ may do anything.
+    return hasattr(type(value), "is_cuda") and value.is_cuda is True

@@ -1,0 +1,119 @@
+"""torch's own collation, with the stacked tensors in the granted slot, and without a tensor for each sample.
+
+``default_collate`` looks up what to do with tensors, arrays and numbers in ``default_collate_fn_map``. In a worker,
+torch's entry for tensors allocates a file of shared memory, for its own way to the trainer; the one for arrays makes a
+tensor of each (some microseconds); those for numbers look at each. Here these entries, in the worker's process alone,
+are replaced by such that give the same tensors: stacked by one call into an array of the slot, so that every byte is
+copied once. Whatever calls ``default_collate`` has them, custom functions included. An entry of the user's own stays.
+
+What is not plain (mixed shapes or dtypes, gaps in memory, subclasses, huge integers) is handed to torch's own entry,
+whose errors and conversions are so those of the batch.
+
+The arrays are known by their address, so that `mpqueue.frameworks.torch.tensors` finds them again under the tensors of
+the batch.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data._utils import collate
+
+from mpqueue.frameworks.torch.tensors import numpy_dtype, travels
+from mpqueue.memory.layout import Array
+from mpqueue.worker import context
+
+_ARRAY_DTYPES = frozenset(
+    np.dtype(name)
+    for name in (
+        "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "complex64", "complex128",
+    )
+)  # fmt: skip
+_INTEGERS = (np.dtype(np.int64), np.dtype(np.bool_))
+_FLOATS = (np.dtype(np.float64),)
+
+
+class SlotCollation:
+    """Stacks tensors, arrays and numbers, batch after batch."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[int, Array] = {}
+        self._replaced: dict[Any, Callable[..., Any]] = {}
+
+    def install(self) -> None:
+        """Have torch's collation in this process go this way."""
+        table: dict[Any, Any] = collate.default_collate_fn_map
+        ours: dict[Any, tuple[str, Callable[..., Any]]] = {
+            torch.Tensor: ("collate_tensor_fn", self.stack_tensors),
+            np.ndarray: ("collate_numpy_array_fn", self.stack_arrays),
+            int: ("collate_int_fn", self.join_integers),
+            float: ("collate_float_fn", self.join_floats),
+        }
+        for kind, (name, function) in ours.items():
+            if kind in table and table[kind] is getattr(collate, name, None):
+                self._replaced[kind], table[kind] = table[kind], function
+
+    def stack_tensors(self, tensors: Sequence[torch.Tensor], *, collate_fn_map: Any = None) -> torch.Tensor:
+        """Stack tensors.
+
+        Raises:
+            RuntimeError: Their shapes differ.
+        """
+        first = tensors[0]
+        if not travels(first) or first.requires_grad:
+            return self._replaced[torch.Tensor](tensors, collate_fn_map=collate_fn_map)
+        out = torch.from_numpy(self._make((len(tensors), *first.shape), numpy_dtype(first.dtype)))
+        if out.dtype != first.dtype:
+            out = out.view(first.dtype)
+        return torch.stack(list(tensors), 0, out=out)
+
+    def stack_arrays(self, arrays: Sequence[Array], *, collate_fn_map: Any = None) -> Any:
+        """Stack arrays, as a tensor."""
+        first = arrays[0]
+        if not _are_alike(arrays) or first.dtype not in _ARRAY_DTYPES or not first.shape:
+            return self._replaced[np.ndarray](arrays, collate_fn_map=collate_fn_map)
+        out = self._make((len(arrays), *first.shape), first.dtype)
+        np.concatenate(arrays, out=out.reshape(len(arrays) * first.shape[0], *first.shape[1:]))  # stack takes 4 times
+        return torch.from_numpy(out)
+
+    def join_integers(self, numbers: Sequence[Any], *, collate_fn_map: Any = None) -> Any:
+        """Make a tensor of numbers, the first of which is an integer or a bool."""
+        joined = _joined(numbers, _INTEGERS)
+        return self._replaced[int](numbers, collate_fn_map=collate_fn_map) if joined is None else joined
+
+    def join_floats(self, numbers: Sequence[Any], *, collate_fn_map: Any = None) -> Any:
+        """Make a tensor of numbers, the first of which is a float."""
+        joined = _joined(numbers, _FLOATS)
+        return self._replaced[float](numbers, collate_fn_map=collate_fn_map) if joined is None else joined
+
+    def _make(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        array = context.empty(shape, dtype)
+        self._arrays[array.__array_interface__["data"][0]] = array
+        return array
+
+    def find(self, address: int) -> Array | None:
+        """Return the array that begins at an address, if this batch has one there."""
+        return self._arrays.get(address)
+
+    def forget(self) -> None:
+        """Forget the arrays: a batch is done, and who keeps one of them holds its slot."""
+        self._arrays.clear()
+
+
+def _are_alike(arrays: Sequence[Any]) -> bool:
+    first = arrays[0]
+    kind, shape, dtype = np.ndarray, first.shape, first.dtype
+    return all(
+        type(array) is kind and array.shape == shape and array.dtype == dtype and array.flags.c_contiguous
+        for array in arrays
+    )
+
+
+def _joined(numbers: Sequence[Any], dtypes: tuple[np.dtype[Any], ...]) -> torch.Tensor | None:
+    """A tensor of numbers, if NumPy takes them for these dtypes; it and torch part ways over all others."""
+    try:
+        array = np.array(numbers)
+    except Exception:
+        return None  # torch's own function says what is wrong with them
+    return torch.from_numpy(array) if array.dtype in dtypes and array.ndim == 1 else None

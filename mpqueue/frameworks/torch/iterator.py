@@ -1,0 +1,223 @@
+"""The iterator of a `DataLoader`: torch's own in all that a program sees, with mpqueue's workers behind it.
+
+It is a `_MultiProcessingDataLoaderIter`, because programs test for that. Of it remains what is about order: the sampler
+is iterated, and the generator drawn from, by its base class, at the same moments. Its queues, processes and threads are
+not made; an `Engine` computes the batches.
+
+    iter(loader)       the sampler's first batch is drawn, workers are started and set to work
+    next               a batch; one more is drawn from the sampler
+    the last next      the workers end (persistent ones stay)
+    iter(loader)       persistent: the same iterator, and the same workers, begin anew
+    it is collected    the workers end, at once
+
+Workers see the dataset as it was when they were started. One that replaces a dead one has it from the nursery, as the
+others; with "fork" there is no nursery, and it is forked from the trainer, with the dataset as it is there by then.
+"""
+
+import contextlib
+import multiprocessing
+import sys
+import time
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.utils.data import dataloader as torch_loader
+from torch.utils.data._utils import pin_memory as torch_pinning
+
+from mpqueue.engine.backend import EndOfStream, Stopped
+from mpqueue.engine.options import BackendName, Options, StartMethod
+from mpqueue.engine.pipeline import Pipeline
+from mpqueue.engine.progress import Place
+from mpqueue.engine.schedule import StreamSchedule
+from mpqueue.errors import MPQueueError, WorkerRaised
+from mpqueue.frameworks.torch import state
+from mpqueue.frameworks.torch.checks import refuse_cuda
+from mpqueue.frameworks.torch.drawing import DrawnBatches
+from mpqueue.frameworks.torch.pinned import make_pinned
+from mpqueue.frameworks.torch.worker import LoaderParts, MapSource, StreamSource, listed_of
+from mpqueue.loader.engine import Engine
+from mpqueue.system.callers import outside_stacklevel
+from mpqueue.workers.job import Job
+
+_START_METHODS: dict[str, StartMethod] = {"fork": "fork", "spawn": "spawn", "forkserver": "nursery"}
+_Base = torch_loader._BaseDataLoaderIter
+_is_profiled = torch.autograd._profiler_enabled
+
+
+class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[misc]  # torch is not looked into
+    """The batches of a loader with workers; see the module's head.
+
+    Args:
+        loader: A `torch.utils.data.DataLoader` with ``num_workers`` above 0.
+
+    Raises:
+        AssertionError: ``prefetch_factor`` is 0.
+        RuntimeError: The dataset holds memory of a GPU, and the workers are forked.
+        Exception: What the sampler raised instead of its first batch.
+    """
+
+    _engine: Engine | None = None
+    _workers: tuple[Any, ...] = ()  # torch's processes: there are none
+
+    def __init__(self, loader: Any) -> None:
+        resumed = state.due(loader)
+        with contextlib.ExitStack() as undo:
+            if resumed is not None:  # the seed of the workers is known: drawing one leaves no trace
+                undo.enter_context(state.at_beginning(loader, resumed.beginning._replace(sampler=None, kept=None)))
+            _Base.__init__(self, loader)
+        if resumed is not None:
+            self._base_seed = resumed.beginning.base_seed
+        self._prefetch_factor = loader.prefetch_factor
+        self._in_order = getattr(loader, "in_order", True)  # torch has it from 2.6 on
+        if not self._prefetch_factor or self._prefetch_factor <= 0:
+            raise AssertionError("prefetch_factor must be greater than 0 for MultiProcessingDataLoaderIter")
+        self._backend: BackendName = getattr(loader, "backend", "process")
+        self._start_method = _start_method_of(loader)
+        if self._backend == "ray" and self._start_method == "fork":
+            self._start_method = "nursery"  # what is forked from this process would be on this machine
+        refuse_cuda(self._dataset, self._start_method)
+        self._epoch = -1
+        self._has_warned = False
+        self._is_stream = self._dataset_kind == torch_loader._DatasetKind.Iterable
+        self._job, self._schedule = self._make_job(loader)
+        self._engine = Engine(kind="DataLoader", name=type(self._dataset).__name__)
+        self._reset(loader, first_iter=True)
+
+    def _make_job(self, loader: Any) -> tuple[Job, DrawnBatches | StreamSchedule]:
+        workers = self._num_workers
+        parts = LoaderParts(
+            self._dataset, self._collate_fn, loader.worker_init_fn, self._base_seed, workers, loader.batch_size,
+            self._drop_last, self._auto_collation,
+        )  # fmt: skip
+        source = StreamSource(parts) if self._is_stream else MapSource(parts)
+        options = Options(
+            ordered=bool(self._in_order), start_method=self._start_method, worker_init=source.prepare,
+            ray_options=getattr(loader, "ray_options", None),
+        )  # fmt: skip
+        guard = make_pinned if self._pin_memory and self._pin_memory_device == "cuda" else None
+        job = Job(
+            source=source, workers=workers, seed=self._base_seed, is_seed_given=True, options=options, guard=guard
+        )
+        if self._is_stream:
+            return job, StreamSchedule(workers)
+        return job, DrawnBatches(listed_of, is_batched=self._auto_collation)
+
+    # -- The beginning of a pass
+
+    def _reset(self, loader: Any, first_iter: bool = False) -> None:
+        resumed: state.State | None = getattr(loader, "resumed", None)
+        if resumed is not None:
+            loader.resumed = None
+        if resumed is not None and resumed.is_left:
+            state.leave(loader, resumed)
+            self._epoch, resumed = max(self._epoch, resumed.place.epoch), None
+        with state.at_beginning(loader, None if resumed is None else resumed.beginning):
+            beginning = state.begin(loader, self._base_seed)
+            _Base._reset(self, loader, first_iter)
+            self._epoch = self._epoch + 1 if resumed is None else max(self._epoch + 1, resumed.place.epoch)
+            place = Place(self._epoch) if resumed is None else resumed.place._replace(epoch=self._epoch)
+            if isinstance(self._schedule, DrawnBatches):
+                self._schedule.open(self._epoch, self._sampler_iter)
+            else:
+                self._check_streams(place)
+        self._begin(place)
+        self._pass = state.Pass(beginning, self._pipeline.ledger.progress, self._engine)
+        if hasattr(loader, "note_pass"):  # the installation that made this iterator may be over
+            loader.note_pass(self._pass)
+
+    def _check_streams(self, place: Place) -> None:
+        if place.counts and len(place.counts) != self._num_workers:
+            raise ValueError(
+                f"the state is of an iterable-style dataset in {len(place.counts)} workers, each with a stream of its "
+                f"own; this loader has {self._num_workers}"
+            )
+
+    def _begin(self, place: Place) -> None:
+        """Have the workers at the beginning of the pass."""
+        assert self._engine is not None
+        pipeline = self._engine.pipeline
+        if pipeline is None or pipeline.is_stopped or place.counts:
+            self._engine.stop()
+            pipeline = self._start(place)
+        else:
+            with contextlib.suppress(Stopped):  # by another thread, meanwhile: the pass ends before its first batch
+                pipeline.restart_at(place)
+        self._pipeline: Pipeline = pipeline
+        if isinstance(self._schedule, DrawnBatches):
+            self._schedule.progress = pipeline.ledger.progress
+
+    def _start(self, place: Place) -> Pipeline:
+        assert self._engine is not None
+        credit = self._prefetch_factor * self._num_workers
+        job = replace(self._job, skip=place.counts)
+        return self._engine.start(job, self._schedule, self._backend, credit, place)
+
+    # -- The batches
+
+    def __next__(self) -> Any:
+        if _is_profiled() or (self._is_stream and self._IterableDataset_len_called is not None):
+            return _Base.__next__(self)
+        batch = self._next_data()
+        self._num_yielded += 1
+        return batch
+
+    def _next_data(self) -> Any:
+        pipeline = self._pipeline
+        if self._timeout > 0:
+            backend: Any = pipeline.backend
+            backend.patience = time.monotonic() + self._timeout, self._timed_out()
+        try:
+            batch = pipeline.next()
+        except (EndOfStream, Stopped):
+            self._end()
+            raise StopIteration from None
+        except StopIteration:
+            self._warn_of_stop_iteration()
+            raise
+        except WorkerRaised as error:
+            raise RuntimeError(f"Caught {error}") from error.__cause__
+        except MPQueueError as error:
+            raise RuntimeError(f"DataLoader: {error}") from error
+        if self._pin_memory:  # what lies in a pinned slot stays as it is, all else is copied
+            return torch_pinning.pin_memory(batch, self._pin_memory_device)
+        return batch
+
+    def _timed_out(self) -> RuntimeError:
+        return RuntimeError(f"DataLoader timed out after {self._timeout} seconds")
+
+    def _end(self) -> None:
+        """The pass is over."""
+        self._pass.is_over = True
+        if not self._persistent_workers and self._engine is not None:
+            self._engine.stop()
+
+    def _warn_of_stop_iteration(self) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                "the dataset raised StopIteration for an item, which ends a for loop over the DataLoader as if there "
+                "were no more batches; raise another exception if this is not what you want",
+                RuntimeWarning,
+                stacklevel=outside_stacklevel(),
+            )
+
+    # -- The end
+
+    def _shutdown_workers(self) -> None:
+        """End the workers at once; torch's own callers and those of other libraries call this."""
+        engine = self._engine
+        if engine is not None and not sys.is_finalizing():
+            with contextlib.suppress(MPQueueError):
+                engine.stop(0)
+
+    def __del__(self) -> None:
+        self._shutdown_workers()
+
+
+def _start_method_of(loader: Any) -> StartMethod:
+    context = loader.multiprocessing_context
+    # Not by get_start_method() alone, which would settle the method for the whole process.
+    name = (multiprocessing if context is None else context).get_start_method(allow_none=True)
+    return _START_METHODS[name or multiprocessing.get_all_start_methods()[0]]

@@ -1,0 +1,114 @@
+"""`DataLoader`: torch's own, with mpqueue's workers."""
+
+from collections.abc import Mapping
+from typing import Any, Generic, Literal, TypeVar
+
+from torch.utils import data
+
+from mpqueue.engine.ray_options import check_backend
+from mpqueue.frameworks.torch import state
+from mpqueue.frameworks.torch.inline import InlineIterator
+from mpqueue.frameworks.torch.iterator import Iterator
+from mpqueue.frameworks.torch.supported import is_supported
+from mpqueue.loader.lightning_epochs import is_at_end_of_epoch
+from mpqueue.telemetry.stats import Statistics
+
+_Batch_co = TypeVar("_Batch_co", covariant=True)
+
+
+class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignore[misc]  # torch is not looked into
+    """A `torch.utils.data.DataLoader` whose batches come through mpqueue's shared memory.
+
+    It takes the arguments of torch's, checks them as torch does, and gives the same batches in the same order for the
+    same ``torch.manual_seed`` or ``generator``. Only the workers are others.
+
+    Example:
+        As with torch's own::
+
+            import torch
+            import mpqueue
+
+            data = torch.utils.data.TensorDataset(torch.arange(8.0))
+            loader = mpqueue.torch.DataLoader(data, batch_size=4, num_workers=2)
+            assert [float(batch.sum()) for batch, in loader] == [6, 22]
+
+    Args:
+        *args: As of torch's.
+        backend: "process", or "ray": the workers are on the nodes of a Ray cluster.
+        ray_options: With ``backend="ray"``, a dict of ``num_cpus`` and ``resources`` (of each worker),
+            ``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (so long a node may be silent).
+        **options: As of torch's.
+
+    Raises:
+        TypeError, ValueError: As of torch's; or `ray_options` is none.
+        ImportError: The backend is "ray", and there is no Ray.
+    """
+
+    resumed: state.State | None = None  # where the next pass goes on, which its iterator takes
+    _pass: state.Pass | None = None  # the latest one
+
+    def __init__(
+        self,
+        *args: Any,
+        backend: Literal["process", "ray"] = "process",
+        ray_options: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        if backend not in {"process", "ray"}:
+            raise ValueError(f'backend must be "process" or "ray", got {backend!r}')
+        check_backend(backend, ray_options)
+        self.backend, self.ray_options = backend, ray_options
+        super().__init__(*args, **options)
+
+    def _get_iterator(self) -> Any:
+        if self.num_workers == 0:
+            return InlineIterator(self)
+        if not is_supported(self):
+            return super()._get_iterator()
+        self.check_worker_number_rationality()
+        return Iterator(self)
+
+    def note_pass(self, begun: state.Pass) -> None:
+        """Note the latest pass; its iterator calls this.
+
+        Args:
+            begun: The pass.
+        """
+        self._pass = begun
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the latest pass, for `load_state_dict` of a loader of the same dataset.
+
+        Returns:
+            Plain data. It holds the state of a generator, and no data of the dataset; it may be pickled, and loaded
+            into a loader with another number of workers (but for iterable-style datasets). Where the trainer of
+            Lightning asks for it at the last batch of an epoch, it is the place before the next pass.
+        """
+        if self.resumed is not None:
+            return self.resumed.as_dict()
+        if self._pass is None:
+            return dict(state.BETWEEN)
+        return self._pass.as_dict(is_left=is_at_end_of_epoch())
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from a state: the next ``for`` loop gives the batches that were to follow.
+
+        The trainer's own random numbers are left as they are.
+
+        Args:
+            saved: What `state_dict` gave.
+
+        Raises:
+            ValueError: It is no such state.
+
+        Follows: ``torchdata.stateful_dataloader.StatefulDataLoader``.
+        """
+        self.resumed = state.state_of(saved)
+
+    def statistics(self) -> Statistics:
+        """Return the counters of the latest pass with workers."""
+        return Statistics() if self._pass is None else self._pass.statistics()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy of the loader has: all but the pass and the workers of this one, as torch's has."""
+        return {**vars(self), "_iterator": None, "_pass": None}

@@ -1,0 +1,175 @@
+"""The place of a `DataLoader` in its data, as a state that another one goes on from.
+
+A state says where a pass was begun (the state of the generator before the sampler's first draw, the sampler's own
+state where it has one) and how far it came. A loader that goes on draws the same order again, and leaves out what was
+handed out. So it is small, and holds for any number of workers; a stream goes on with the same number of them, because
+each worker has a stream of its own.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import SequentialSampler
+
+from mpqueue.engine.progress import Place, Progress
+from mpqueue.loader.engine import Engine
+from mpqueue.samples.randomness import Randomness
+from mpqueue.telemetry.stats import Statistics
+
+_VERSION = 1
+
+
+class Beginning(NamedTuple):
+    """The beginning of a pass.
+
+    Attributes:
+        base_seed: The random numbers of the workers follow from it.
+        generator: State of the loader's generator, else of the default one; None: the order needs none.
+        sampler: State of the sampler; None: it has none.
+        kept: States of the generators that a sampler without a state keeps.
+    """
+
+    base_seed: int
+    generator: Any
+    sampler: Any
+    kept: Any = None
+
+
+class State(NamedTuple):
+    """The place in a pass.
+
+    Attributes:
+        beginning: Of the pass.
+        place: How far it came.
+        is_left: Nobody will ask for the rest of it: the next pass is the one to begin.
+    """
+
+    beginning: Beginning
+    place: Place
+    is_left: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        found = {"version": _VERSION, **self.beginning._asdict(), "place": self.place._asdict()}
+        return found | {"is_left": True} if self.is_left else found
+
+
+class Pass:
+    """One pass over the data, as its loader keeps it: not the iterator, which ends with its last reference.
+
+    Args:
+        beginning: Its beginning.
+        progress: Of the consumer.
+        engine: That runs it; None: this process does.
+
+    Attributes:
+        is_over: All of it was handed out, and the loop over it has ended.
+    """
+
+    def __init__(self, beginning: Beginning, progress: Progress, engine: Engine | None) -> None:
+        self.is_over = False
+        self._beginning, self._progress, self._engine = beginning, progress, engine
+
+    def as_dict(self, *, is_left: bool = False) -> dict[str, Any]:
+        """Return the place as plain data."""
+        return dict(BETWEEN) if self.is_over else State(self._beginning, self._progress.place(), is_left).as_dict()
+
+    def statistics(self) -> Statistics:
+        """Return the counters of its workers."""
+        return Statistics() if self._engine is None else self._engine.statistics()
+
+    def __reduce__(self) -> Any:
+        # A subclass of a loader may copy its whole __dict__: the pass is this process's, and a copy has begun none.
+        return type(None), ()
+
+
+def state_of(saved: dict[str, Any]) -> State | None:
+    """Read what `State.as_dict`, or `BETWEEN`, gave; None: no pass is under way.
+
+    Raises:
+        ValueError: It is no such state.
+    """
+    if not isinstance(saved, dict) or saved.get("version") != _VERSION or "place" not in saved:
+        raise ValueError(f"this is no state of a mpqueue.torch.DataLoader: {str(saved)[:100]}")
+    if saved["place"] is None:
+        return None
+    epoch, position, ahead, counts, lane = (saved["place"][name] for name in Place._fields)
+    place = Place(epoch, position, tuple(ahead), tuple(counts), lane)
+    beginning = Beginning(saved["base_seed"], saved["generator"], saved["sampler"], saved.get("kept"))
+    return State(beginning, place, bool(saved.get("is_left")))
+
+
+BETWEEN: dict[str, Any] = {"version": _VERSION, "place": None}
+
+
+def generator_of(loader: Any) -> torch.Generator:
+    """The generator that a loader draws its order from."""
+    return torch.default_generator if loader.generator is None else loader.generator
+
+
+def begin(loader: Any, base_seed: int) -> Beginning:
+    """Look at the state of things before a sampler is iterated."""
+    sampler = loader.sampler
+    is_ordered = isinstance(sampler, SequentialSampler) and loader.generator is None
+    found = _randomness_of(loader).now()
+    return Beginning(
+        base_seed,
+        None if is_ordered else generator_of(loader).get_state(),
+        found.get("sampler"),
+        found.get("kept"),
+    )
+
+
+@contextmanager
+def at_beginning(loader: Any, beginning: Beginning | None) -> Iterator[None]:
+    """Put things into the state of an earlier beginning; the default generator is the trainer's, and put back."""
+    if beginning is None:
+        yield
+        return
+    generator = generator_of(loader)
+    before = generator.get_state() if loader.generator is None else None
+    if beginning.generator is not None:
+        generator.set_state(beginning.generator)
+    found = {name: getattr(beginning, name) for name in ("sampler", "kept") if getattr(beginning, name) is not None}
+    try:
+        with _randomness_of(loader).put_back(found):
+            yield
+    finally:
+        if before is not None:
+            generator.set_state(before)
+
+
+def due(loader: Any) -> State | None:
+    """Return where the first pass of an iterator goes on; None: it begins anew.
+
+    A pass that was left goes with its workers, and the next one draws a seed for others; persistent ones keep theirs.
+    """
+    resumed: State | None = getattr(loader, "resumed", None)
+    if resumed is None or not resumed.is_left or loader.persistent_workers:
+        return resumed
+    leave(loader, resumed)
+    loader.resumed = None
+    return None
+
+
+def leave(loader: Any, left: State) -> None:
+    """Have a loader's own generator and sampler where they are when a pass was left: the next one draws on from there.
+
+    With workers a sampler is ahead of what was handed out, and may have been asked for more than it has: torch's random
+    ones draw once more then.
+    """
+    beginning, place = left.beginning, left.place
+    if place.counts or (loader.generator is None and beginning.sampler is None and beginning.kept is None):
+        return
+    num_drawn = place.position + loader.num_workers * (loader.prefetch_factor or 0)
+    with at_beginning(loader, beginning):
+        deque(islice(loader._index_sampler, num_drawn), 0)
+
+
+def _randomness_of(loader: Any) -> Randomness:
+    sampler = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+    return Randomness(sampler, loader.dataset, generator_of(loader))

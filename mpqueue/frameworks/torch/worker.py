@@ -1,0 +1,164 @@
+"""The source of torch's workers: what a worker process computes for a `DataLoader`.
+
+It is sent to the workers once, and is a dataset's counterpart of torch's own ``_worker_loop``: one thread for torch's
+operations, ``get_worker_info()``, ``worker_init_fn``, then the items and ``collate_fn``. For a map-style dataset the
+trainer lists what a batch is made of; an iterable-style one is iterated in each worker.
+
+*Random numbers.* Those of a map-style sample follow from (base seed, epoch, place in the order), those of a stream's
+batch from (base seed, epoch, number of the batch, worker). All generators are seeded by the worker process, as for any
+source; see `mpqueue.engine.torch_numbers` for torch's own.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+
+from mpqueue.engine.schedule import Listed
+from mpqueue.engine.seeds import seed_globals
+from mpqueue.frameworks.torch.collation import SlotCollation
+from mpqueue.frameworks.torch.tensors import encode
+from mpqueue.worker import context
+
+Begin: TypeAlias = Callable[[int, int, int], None]
+
+_EPOCH_SHIFT = 44  # places of an epoch: more than any dataset has samples
+
+
+class LoaderParts(NamedTuple):
+    """The parts of a `DataLoader` that its workers need.
+
+    Attributes:
+        dataset: The dataset.
+        collate_fn: The loader's function.
+        worker_init_fn: Called with its number in each worker, first.
+        base_seed: Drawn from the loader's generator.
+        num_workers: How many there are.
+        batch_size: Elements of a stream that make a batch; None: each is one. Of no meaning to a map-style dataset.
+        drop_last: A stream's last batch is left out if it is short.
+        is_batched: What the trainer lists are the indices of a batch, not one index.
+    """
+
+    dataset: Any
+    collate_fn: Callable[[Any], Any]
+    worker_init_fn: Callable[[int], Any] | None
+    base_seed: int
+    num_workers: int
+    batch_size: int | None
+    drop_last: bool
+    is_batched: bool
+
+
+def listed_of(index: Any, epoch: int, place: int) -> Listed:
+    """Return the message that asks a worker for what a sampler gave."""
+    first = (epoch << _EPOCH_SHIFT) + place
+    return Listed(first, index if type(index) is list else ("", index))
+
+
+class MapSource:
+    """Computes the batches of a map-style dataset.
+
+    Args:
+        parts: Of the loader.
+    """
+
+    def __init__(self, parts: LoaderParts) -> None:
+        self.parts = parts
+        self._collation = SlotCollation()
+
+    def prepare(self) -> None:
+        """Make this process a worker of torch's kind; called once, before the first batch."""
+        _prepare(self.parts, self._collation)
+
+    def take(self, listed: Listed, begin: Begin) -> Any:
+        """Compute what the trainer has listed; ``begin`` is called with (seed, epoch, place) before each sample."""
+        epoch, first = divmod(listed.first, 1 << _EPOCH_SHIFT)
+        index = listed.indices if type(listed.indices) is list else listed.indices[1]
+        try:
+            data = self._items(index, epoch, first, begin)
+            begin(self.parts.base_seed, epoch, ~first)
+            return encode(self.parts.collate_fn(data), self._collation.find)
+        finally:
+            self._collation.forget()
+
+    def _items(self, index: Any, epoch: int, first: int, begin: Begin) -> Any:
+        dataset, seed = self.parts.dataset, self.parts.base_seed
+        if not self.parts.is_batched:
+            begin(seed, epoch, first)
+            return dataset[index]
+        if getattr(dataset, "__getitems__", None):
+            begin(seed, epoch, ~first)
+            return dataset.__getitems__(index)
+        items = []
+        for place, each in enumerate(index, first):
+            begin(seed, epoch, place)
+            items.append(dataset[each])
+        return items
+
+
+class StreamSource:
+    """Iterates over an iterable-style dataset, a new iterator for each epoch.
+
+    Args:
+        parts: Of the loader.
+    """
+
+    def __init__(self, parts: LoaderParts) -> None:
+        self.parts = parts
+        self._collation = SlotCollation()
+
+    def prepare(self) -> None:
+        """Make this process a worker of torch's kind; called once, before the first batch."""
+        _prepare(self.parts, self._collation)
+
+    def __call__(self) -> Iterator[Any]:
+        """Begin an epoch.
+
+        Raises:
+            Exception: What the dataset's ``__iter__`` raised.
+        """
+        return _StreamBatches(self.parts, self._collation)
+
+
+class _StreamBatches(Iterator[Any]):
+    """The batches of one worker's stream; what the dataset raises is raised, and its iterator asked again."""
+
+    def __init__(self, parts: LoaderParts, collation: SlotCollation) -> None:
+        self._parts, self._collation = parts, collation
+        self._has_ended = False
+        self._iterator = iter(parts.dataset)
+
+    def __next__(self) -> Any:
+        if self._has_ended:
+            raise StopIteration
+        try:
+            return encode(self._parts.collate_fn(self._elements()), self._collation.find)
+        finally:
+            self._collation.forget()
+
+    def _elements(self) -> Any:
+        parts = self._parts
+        if parts.batch_size is None:
+            return next(self._iterator)
+        elements: list[Any] = []
+        while len(elements) < parts.batch_size:
+            try:
+                elements.append(next(self._iterator))
+            except StopIteration:
+                self._has_ended = True
+                break
+        if not elements or (parts.drop_last and len(elements) < parts.batch_size):
+            raise StopIteration
+        return elements
+
+
+def _prepare(parts: LoaderParts, collation: SlotCollation) -> None:
+    worker = context.worker_info()
+    assert worker is not None
+    torch.set_num_threads(1)
+    seed = parts.base_seed + worker.id
+    seed_globals(seed, -1, worker.id)  # for what worker_init_fn draws
+    torch.default_generator.manual_seed(hash((seed, -1, worker.id)) & 0x7FFFFFFFFFFFFFFF)
+    collation.install()
+    if parts.worker_init_fn is not None:
+        parts.worker_init_fn(worker.id)

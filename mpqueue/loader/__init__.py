@@ -1,0 +1,17 @@
+"""What users of a training loop hold, and what it stands on: sources, orders, the stream of batches, `Loader`.
+
+From the ground up; a module imports only from its own line and the lines above it::
+
+    sequence.py           `Sequence`, the base class of sources
+    sources.py            what is asked of a source of batches
+    forms.py              the forms of a source that enqueuers take
+    lazy_orders.py        orders that a source would draw in its first item
+    progress.py           the bar of an epoch
+    engine.py             what all faces stand on: one stream of batches, its workers, and their end
+    idle.py               pools that live on between uses, for a while
+    lightning_epochs.py   whether the trainer of Lightning saves at an epoch's end
+    loop_position.py      how far the loops of a loader are
+    epoch_iterator.py     the iterator of one epoch
+    orders.py             the order of the batches of a loader
+    loader.py             `Loader`
+"""

@@ -1,0 +1,260 @@
+"""The engine behind every face: a stream of batches, the workers that compute it, and their end.
+
+A face (an enqueuer, a loader) owns one `Engine` and drives it: `start` makes ledger, backend and pipeline; the
+pipeline hands out batches; `stop` ends the workers and keeps the last statistics. When nobody holds the engine any
+more, a finalizer ends its workers: nothing that the pipeline holds may hold the engine or its face.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from mpqueue.engine.backend import Backend
+from mpqueue.engine.ledger import Ledger
+from mpqueue.engine.members import Ended
+from mpqueue.engine.options import BackendName
+from mpqueue.engine.pipeline import Pipeline
+from mpqueue.engine.progress import Place
+from mpqueue.engine.schedule import EpochSchedule, StreamSchedule
+from mpqueue.engine.skips import Skips
+from mpqueue.errors import MPQueueError
+from mpqueue.loader.lazy_orders import draw_lazy_order
+from mpqueue.loader.progress import Progress
+from mpqueue.loader.sources import length_of
+from mpqueue.system.collected import WhenCollected
+from mpqueue.system.interrupts import HeldBack
+from mpqueue.system.log import debug, debugs
+from mpqueue.telemetry import live
+from mpqueue.telemetry.monitor import registry
+from mpqueue.telemetry.recorder import Recorder
+from mpqueue.telemetry.stats import Statistics
+from mpqueue.telemetry.timeline import Timeline, path_for
+from mpqueue.worker.context import worker_info
+from mpqueue.workers.backends import credit_for, make_backend
+from mpqueue.workers.job import Job
+
+_MOST_NAME = 12  # of a source, before its bar
+
+
+class Latest:
+    """The counters of the last stream of an engine that has ended, for those who outlive the engine.
+
+    Attributes:
+        statistics: All zero before the first one has ended.
+    """
+
+    def __init__(self) -> None:
+        self.statistics = Statistics()
+
+
+class Engine:
+    """One stream of batches at a time; it may be stopped and started again.
+
+    Args:
+        make_ledger: Makes the ledger of a stream,
+        make_pipeline: and its pipeline.
+        kind: The word for its face in `mpqueue top`; empty: it is not shown there.
+        name: The name of its source there; empty: the source's own.
+
+    Attributes:
+        pipeline: The stream that runs, or None.
+        ended: Whether there is none, and a wait for it.
+        was_started: Whether there has ever been one.
+        latest: What the last one that has ended has counted, also when its end was that of the engine.
+    """
+
+    def __init__(
+        self,
+        make_ledger: Callable[..., Any] = Ledger,
+        make_pipeline: Callable[..., Pipeline] = Pipeline,
+        kind: str = "",
+        name: str = "",
+    ) -> None:
+        self._make_ledger, self._make_pipeline, self._kind = make_ledger, make_pipeline, kind
+        self._shown_as: dict[str, Any] = {"kind": kind, "name": name}
+        self.pipeline: Pipeline | None = None
+        self.ended = Ended()
+        self.was_started = False
+        self._timeline: Timeline | None = None
+        self._bar: Progress | None = None
+        self._finalizer: WhenCollected | None = None
+        self._lock = threading.RLock()  # a signal handler may call stop() inside start()
+        self.latest = Latest()
+
+    def start(
+        self,
+        job: Job,
+        schedule: EpochSchedule | StreamSchedule,
+        backend: BackendName,
+        max_queue_size: int,
+        place: Place,
+        *,
+        epoch_end: Callable[[], Any] | None = None,
+        allowance: int | None = None,
+    ) -> Pipeline:
+        """Start workers, and set them to work.
+
+        Args:
+            job: What they run.
+            schedule: The order of it.
+            backend: What runs it.
+            max_queue_size: Batches computed ahead, those at work included.
+            place: Where to begin.
+            epoch_end: Called once per epoch, after its last batch.
+            allowance: How many batches may be dealt at first; None: all that is computed ahead.
+
+        Raises:
+            TypeError: The source cannot be sent to processes, and an explicit start method asked for that.
+            ValueError: A source without batches, or without that place.
+            OSError: There are not enough processes, descriptors or memory.
+            Exception: What unpickling the source raised.
+        """
+        ledger = self._make_ledger(
+            schedule, credit_for(backend, job.workers, max_queue_size), ordered=job.options.ordered
+        )
+        ledger.go_to(place)
+        if isinstance(schedule, EpochSchedule):
+            draw_lazy_order(job.source, 0 if backend == "thread" else job.workers)
+        if allowance is not None:
+            ledger.allowance = allowance
+        job = replace(job, recorder=Recorder(self._open_timeline(job)))
+        pipeline = self._connect(job, ledger, epoch_end)
+        with self._lock, HeldBack(), contextlib.ExitStack() as undo:
+            undo.callback(job.recorder.end)  # closes a trace
+            pipeline.start(_make_backend(backend, ledger, pipeline.lock, job))
+            undo.pop_all()
+            self.pipeline = pipeline
+            self.was_started = True
+            self.ended.clear()
+            self._finalizer = WhenCollected(self, _abandon, pipeline, self.latest)
+            self._announce(job, backend, max_queue_size)
+        debug(f"{job.workers} workers ({backend}) run, up to {max_queue_size} batches ahead, from {place} on")
+        return pipeline
+
+    def _connect(self, job: Job, ledger: Any, epoch_end: Callable[[], Any] | None) -> Pipeline:
+        skips = Skips(job.max_errors) if job.skips else None
+        pipeline = self._make_pipeline(
+            ledger, epoch_end=epoch_end, timed_epoch_end=job.workers > 0, skips=skips, recorder=job.recorder
+        )
+        if job.options.progress:
+            self._bar = bar = Progress(pipeline, partial(_collect, pipeline), type(job.source).__name__[:_MOST_NAME])
+            pipeline.next = bar.next  # type: ignore[method-assign]
+        return pipeline
+
+    def _announce(self, job: Job, backend: BackendName, max_queue_size: int) -> None:
+        """Let those know of the stream who watch."""
+        if self._kind:
+            live.add(self, self._kind)
+        if self._kind and (job.options.monitor or registry.is_asked_for()):
+            self._show(job, backend, max_queue_size)
+
+    def _open_timeline(self, job: Job) -> Timeline | None:
+        if self._timeline is None:
+            path = path_for(job.options.trace, is_worker=worker_info() is not None)
+            if path is None:
+                return None
+            self._timeline = Timeline(path, f"mpqueue: {type(job.source).__name__}")
+        self._timeline.begin(max(1, job.workers))
+        return self._timeline
+
+    def _show(self, job: Job, backend: BackendName, max_queue_size: int) -> None:
+        self._shown_as |= {
+            "name": self._shown_as["name"] or getattr(job.source, "__qualname__", type(job.source).__name__),
+            "workers": job.workers,
+            "backend": backend if job.workers else "none",
+            "max_queue_size": max_queue_size,
+        }
+        registry.show(self)
+
+    def report(self) -> dict[str, Any]:
+        """Return what `mpqueue top` shows of the stream."""
+        pipeline = self.pipeline
+        epoch = None if pipeline is None else pipeline.ledger.progress.epoch
+        return self._shown_as | {"epoch": epoch, "is_running": self.is_running, "statistics": self.statistics()}
+
+    @property
+    def is_running(self) -> bool:
+        """True if there is a stream that was not asked to stop."""
+        pipeline = self.pipeline
+        return pipeline is not None and not pipeline.is_stopped
+
+    def stop(self, timeout_s: float | None = None) -> None:
+        """End the workers; idempotent, from any thread.
+
+        Raises:
+            StopTimeout: Some outlived the time-out; it names them.
+        """
+        with self._lock:  # a start in another thread is waited for: its workers, too, are to end
+            pipeline = self.pipeline
+        if pipeline is None:
+            return
+        try:
+            pipeline.stop(timeout_s)
+        finally:
+            self._let_go(pipeline)
+
+    def _let_go(self, pipeline: Pipeline) -> None:
+        with self._lock, HeldBack():
+            if pipeline.has_ended and self.pipeline is pipeline:
+                pipeline.recorder.end()
+                if self._bar is not None:  # of a loop that was left: nobody asks for its end
+                    self._bar.close()
+                self.latest.statistics = _collect(pipeline)
+                self.pipeline = None
+                registry.hide(self)
+                if self._finalizer is not None:
+                    self._finalizer.detach()
+                if debugs():
+                    debug(f"the workers have ended: {self.latest.statistics}")
+                self.ended.set()
+
+    def statistics(self) -> Statistics:
+        """Return the counters of the stream that runs, or of the last one that ran."""
+        pipeline = self.pipeline
+        return self.latest.statistics if pipeline is None else _collect(pipeline)
+
+
+def _make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Backend:
+    if name == "ray" and job.workers:
+        from mpqueue.cluster.backend import make_cluster_backend  # Ray itself is imported behind this
+
+        return make_cluster_backend(ledger, job)
+    return make_backend(name, ledger, lock, job)
+
+
+def epoch_schedule(source: Any, seed: int, *, shuffle: bool, barrier: bool) -> EpochSchedule:
+    """Return the order of a sequence's batches."""
+    return EpochSchedule(lambda: length_of(source), seed, shuffle=shuffle, barrier=barrier)
+
+
+def stream_schedule(source: Any, workers: int, backend: BackendName) -> StreamSchedule:
+    """Return the order of the elements of a generator, one stream per worker; threads share an iterator."""
+    is_shared = workers == 0 or (backend == "thread" and not callable(source))
+    return StreamSchedule(1 if is_shared else workers)
+
+
+def _collect(pipeline: Pipeline) -> Statistics:
+    """Take no lock, so that a monitoring thread never waits for a consumer."""
+    counted, recorder = pipeline.backend.statistics(), pipeline.recorder
+    batches, skipped = pipeline.ledger.num_batches, pipeline.skips.total if pipeline.skips is not None else 0
+    times = replace(counted.times, wait=recorder.waited(batches), lease=recorder.leases.snapshot())
+    return replace(
+        counted,
+        batches=batches,
+        skipped=skipped,
+        wait_s=pipeline.wait_ns / 1e9,
+        elapsed_s=recorder.elapsed_s,
+        times=times,
+    )
+
+
+def _abandon(pipeline: Pipeline, latest: Latest) -> None:
+    """Nobody can reach the engine any more, or the interpreter ends: its workers are not waited for."""
+    registry.sweep()
+    with contextlib.suppress(MPQueueError, OSError):
+        pipeline.stop(0)
+    pipeline.recorder.end()
+    latest.statistics = _collect(pipeline)

@@ -1,0 +1,78 @@
+"""`EpochIterator`: one ``for`` loop over a loader."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from mpqueue.engine.backend import EndOfStream, Stopped
+from mpqueue.engine.pipeline import Pipeline
+from mpqueue.loader.loop_position import LoopPosition
+from mpqueue.worker.failures import never_an_end
+
+
+class EpochIterator(Iterator[Any]):
+    """The batches of one epoch of a `mpqueue.Loader`.
+
+    Any number of threads may call its ``__next__``, also at once: each batch goes to one of them, and the end to all.
+
+    The loader has one stream, so that a later iterator ends this one. Who asks it for more all the same is told: as a
+    silent end, nested loops and ``zip(loader, loader)`` would lose the rest.
+
+    Args:
+        position: Of the loader: tells whether there is a later iterator.
+        pipeline: Hands the batches out.
+        end_epoch: Called with the number of this iterator and the pipeline, when all batches were handed out.
+        note_failure: Called with an error that came in a batch's place, and the pipeline.
+    """
+
+    def __init__(
+        self,
+        position: LoopPosition,
+        pipeline: Pipeline,
+        end_epoch: Callable[[int, Pipeline], None],
+        note_failure: Callable[[Exception, Pipeline], None],
+    ) -> None:
+        self._position, self._pipeline = position, pipeline
+        self._end_epoch, self._note_failure = end_epoch, note_failure
+        self._number, self._epoch = position.iterator, position.place.epoch
+        self._is_unfinished = False
+        self._next = pipeline.next
+
+    def replace(self) -> None:
+        """Note that a later iterator ends this one, if it has not given all."""
+        self._is_unfinished = self._number != -1 and self._position.where().epoch == self._epoch
+
+    def __next__(self) -> Any:
+        if self._number != self._position.iterator:
+            self._end()
+        try:
+            return self._next()
+        except EndOfStream:
+            self._end_epoch(self._number, self._pipeline)
+        except Stopped:
+            pass
+        except Exception as error:
+            try:
+                self._note_failure(error, self._pipeline)
+                told: BaseException = error
+                if isinstance(error, StopIteration):  # of the source or its hooks, not of the epoch
+                    told = never_an_end(error)
+            except BaseException:  # an interrupt: the error is raised by the next call
+                ledger = self._pipeline.ledger
+                ledger.failure, ledger.needs_attention = error, True
+                raise
+            if told is not error:
+                raise told from error
+            raise
+        self._number = -1
+        raise StopIteration
+
+    def _end(self) -> NoReturn:
+        if self._is_unfinished:
+            raise RuntimeError(
+                f"this iterator of epoch {self._epoch} was ended by another one of the same Loader, which has begun "
+                "since: a Loader gives one epoch at a time. For two loops at once (nested, or in zip) make two Loaders"
+            )
+        raise StopIteration
+
+    def __repr__(self) -> str:
+        return f"<batches of epoch {self._epoch}, {'over' if self._number == -1 else 'running'}>"

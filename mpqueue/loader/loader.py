@@ -1,0 +1,435 @@
+"""`Loader`: the same engine for hand-written training loops, one ``for`` loop per epoch."""
+
+import contextlib
+import itertools
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Literal, Never, NoReturn, Self
+
+from mpqueue.engine.backend import Stopped
+from mpqueue.engine.ledger import Ledger
+from mpqueue.engine.members import Stoppable
+from mpqueue.engine.options import (
+    DEFAULT_START_METHOD,
+    BackendName,
+    OnError,
+    Options,
+    SampleOptions,
+    StartMethod,
+    check_counts,
+    check_flags,
+    refuse_torch_names,
+    shows_options,
+)
+from mpqueue.engine.pipeline import Pipeline
+from mpqueue.engine.schedule import DrawnSchedule, EpochSchedule
+from mpqueue.engine.seeds import fresh_seed
+from mpqueue.errors import WorkerDied
+from mpqueue.loader.engine import Engine
+from mpqueue.loader.epoch_iterator import EpochIterator
+from mpqueue.loader.loop_position import LoopPosition, place_of
+from mpqueue.loader.orders import Order, lanes_of
+from mpqueue.loader.sources import asked_of, check_replicable, epoch_end_of, ways_out_of
+from mpqueue.system.callers import outside_stacklevel
+from mpqueue.system.cpus import num_cpus
+from mpqueue.telemetry.stats import Statistics
+from mpqueue.workers.job import Job
+
+_uids = itertools.count(1 << 32)  # apart from the enqueuers' numbers, which seeds are made of, too
+
+
+@shows_options
+class Loader(Stoppable):
+    """Batches of a source for a training loop, computed ahead by workers that live across epochs.
+
+    One ``for`` loop is one epoch. The workers start with the first one, and live until `stop` or the end of ``with``.
+
+    Batches have the structure, dtypes and shapes that the source gives. From processes their arrays are writable NumPy
+    views of shared memory, nobody else's as long as any view of them is left, also after `stop`. A loop that keeps
+    many of them is given private copies, beyond what the workers need. From threads, and with ``workers=0``, a batch
+    is the very object that the source made.
+
+    Example:
+        Batches that are made in shared memory, and so never copied::
+
+            import numpy as np
+            import mpqueue
+
+            class Noise:
+                def __len__(self):
+                    return 20  # batches per epoch
+
+                def __getitem__(self, index):
+                    images = mpqueue.empty((32, 8, 8, 3), np.float32)
+                    mpqueue.rng().random(out=images, dtype=np.float32)
+                    return images, np.full(32, index)
+
+            with mpqueue.Loader(Noise(), workers=2, shuffle=True, seed=1) as loader:
+                for epoch in range(2):
+                    for images, labels in loader:
+                        assert images.shape == (32, 8, 8, 3)
+
+        Samples that the loader puts together::
+
+            import mpqueue
+
+            squares = [{"x": float(x), "y": float(x * x)} for x in range(100)]
+            with mpqueue.Loader(squares, batch_size=32, workers=2) as loader:
+                assert [len(batch["x"]) for batch in loader] == [32, 32, 32, 4]
+
+    Args:
+        source: A `Sequence`, or anything with ``__getitem__`` and ``__len__`` (or ``num_batches``); or a generator
+            function: a callable without arguments that returns an iterator, run in every worker, which can shard
+            itself by `mpqueue.worker_info`; its end in all workers is the epoch's end. Its items are batches, or with
+            ``batch_size`` samples.
+        workers: How many; None: one per CPU that this process may use; 0: none, the caller computes.
+        backend: "process", "thread", or "ray": processes on the nodes of a Ray cluster.
+        max_queue_size: Batches computed ahead, those at work included. More rides out slow batches; fewer save memory.
+        shuffle: A new order for every epoch (sequences only).
+        batch_size: An item of the source is a sample, and so many make a batch; of a generator function, so many
+            elements in a row. None: an item is a batch.
+        collate: Makes a batch of a list of samples. None: numbers and arrays are stacked; dicts, tuples, lists, named
+            tuples and dataclasses are joined by field; text, bytes and other objects become lists; None stays.
+        drop_last: The last batch is left out if it is short. With ranks: so many batches that each has equally many.
+        sampler: An iterable of indices, in whose order samples are taken (without ``batch_size``: batches). It is
+            iterated anew in each epoch, in this process, as far as batches are computed ahead; its ``set_epoch(n)`` is
+            called before, where there is one.
+        batch_sampler: An iterable of lists of indices, each a batch; otherwise like ``sampler``.
+        shard: (rank, number of ranks): of the batches of all, this loader gives every so many-th, and as many as each
+            other rank. "auto": as torch.distributed says, or jax, or RANK and WORLD_SIZE; else (0, 1).
+        on_error: "raise": an exception of the source is raised in the place of its batch. "skip": the sample (without
+            ``batch_size``: the batch) is left out, counted in the statistics, and logged.
+        max_errors: More skipped samples in one epoch are an error (`TooManyErrors`); None: no bound.
+        seed: Shuffled orders and the random numbers of each batch follow from (seed, epoch, index), for any number of
+            workers; None: from the state of Python's `random`.
+        ordered: Batches come in the order of the source; elements of generators come round the workers in turn. False:
+            as they are ready, so that a slow batch holds up no other.
+        start_method: How processes are made: "nursery" (forked from a clean process; a source that cannot be pickled is
+            inherited by a fork of this process, with a warning), "fork" (of this process), "spawn" (a fresh interpreter
+            each). One that is given explicitly never falls back.
+        restarts: Workers that may die over one batch, in a row, before `WorkerDied` is raised in its place. More ride
+            out a machine that kills now and then; fewer tell sooner of a batch that kills.
+        batch_timeout: Seconds that one batch may take; its worker is then replaced and the batch tried again. None: as
+            long as it takes.
+        worker_init: Called without arguments in each worker before its first item.
+        max_batch_bytes: A larger batch is an error (`BatchTooLarge`) instead of memory; None: no bound.
+        copy: Every batch is a private copy instead of a view of shared memory: it may be kept for ever, and costs the
+            time of the copy.
+        trace: Path of a file in which a timeline is written, for Perfetto or Chrome: each worker and the consumer, when
+            they compute, copy, wait, hold. None: ``MPQUEUE_TRACE`` says it for all of a process, or there is none.
+        progress: Show a bar of tqdm for each epoch (extra ``progress``; not for Keras, whose `fit` has its own).
+        monitor: ``mpqueue top`` sees what runs; ``MPQUEUE_MONITOR=1`` means the same for all of a process.
+        ray_options: With ``backend="ray"``, a dict of ``num_cpus`` and ``resources`` (of each worker),
+            ``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (so long a node may be silent).
+
+    Raises:
+        TypeError: The source is no source, or an option has the wrong type.
+        ValueError: An option has an impossible value, or excludes another one.
+        ImportError: A package is missing: Ray for ``backend="ray"``, tqdm for ``progress=True``.
+
+    Follows: ``torch.utils.data.DataLoader`` with persistent workers, on Keras's names.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        *,
+        workers: int | None = None,
+        backend: BackendName = "process",
+        max_queue_size: int = 10,
+        shuffle: bool = False,
+        batch_size: int | None = None,
+        collate: Callable[[list[Any]], Any] | None = None,
+        drop_last: bool = False,
+        sampler: Iterable[Any] | None = None,
+        batch_sampler: Iterable[Any] | None = None,
+        shard: tuple[int, int] | Literal["auto"] | None = None,
+        on_error: OnError = "raise",
+        max_errors: int | None = None,
+        seed: int | None = None,
+        ordered: bool = True,
+        start_method: StartMethod = DEFAULT_START_METHOD,
+        restarts: int = 3,
+        batch_timeout: float | None = None,
+        worker_init: Callable[[], Any] | None = None,
+        max_batch_bytes: int | None = None,
+        copy: bool = False,
+        trace: str | os.PathLike[str] | None = None,
+        progress: bool = False,
+        monitor: bool = False,
+        ray_options: Mapping[str, Any] | None = None,
+        **unknown: Never,
+    ) -> None:
+        refuse_torch_names(unknown)
+        options = Options.of(locals())
+        options.check_backend(backend)
+        check_flags(shuffle=shuffle)
+        self._order = Order(source, SampleOptions.of(locals()), shuffle=bool(shuffle))
+        self.source, self.backend, self.shuffle = source, backend, shuffle
+        self.workers, self.max_queue_size = check_counts(
+            num_cpus() if workers is None else workers, max_queue_size, backend
+        )
+        check_replicable(self._order.source, self.workers, in_processes=backend != "thread")
+        self._job = self._make_job(options)
+        self._position = LoopPosition()
+        self._latest: Callable[[], EpochIterator | None] = lambda: None
+        self._is_iterator = self._order.is_stream and not self._job.can_replay
+        self._has_warned = self._is_spent = False
+        self._lock = threading.RLock()
+        self._engine = Engine(kind="Loader")
+        self._ended = self._engine.ended
+
+    def _make_job(self, options: Options) -> Job:
+        return Job(
+            workers=self.workers,
+            seed=int(options.seed) if options.seed is not None else fresh_seed(next(_uids), 0),
+            is_seed_given=options.seed is not None,
+            options=options,
+            **self._order.of_job(),
+        )
+
+    def __len__(self) -> int:
+        """Batches per epoch, on this rank.
+
+        Raises:
+            TypeError: The source is a generator, or endless; or the sampler has no length.
+        """
+        length = self._order.length()
+        if length is None:
+            raise TypeError("the source has no length: it is a generator function, or endless")
+        return length
+
+    def __iter__(self) -> Iterator[Any]:
+        """Return the batches of one epoch: of the next one, or from the place of a `load_state_dict` on.
+
+        They are of what the source is now: if it has changed, the workers get it anew, and what they have computed
+        ahead is computed again.
+
+        An iterator that is not read to its end is over when the next one is made. A batch that failed ends none: the
+        following ``next`` goes on with the batch after it, and so does a new iterator.
+
+        Raises:
+            TypeError: The source has changed, and cannot be sent to the workers any more.
+            RuntimeError: The source is a generator object that has given all of its elements. At ``next``: a later
+                iterator has ended this one before it gave all.
+            Exception: At ``next``, in the place of its batch: what the source raised, as its own type, or
+                `WorkerRaised`, `WorkerDied`, `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`, `TooManyErrors`;
+                with Ray also `ClusterError`.
+        """
+        with self._lock:
+            if self._is_spent:
+                raise RuntimeError(
+                    f"the source is an iterator ({type(self._job.source).__name__}), which has given all of its "
+                    "elements in the epoch before, and gives none again: pass the generator function itself "
+                    "(a callable that returns a new iterator for each epoch)"
+                )
+            is_outdated = self._is_outdated()  # first: what it raises leaves the place as it is
+            before = self._latest()
+            if before is not None:
+                before.replace()
+            goes_on = self._position.begin(stays=self._is_iterator and self._is_whole())
+            pipeline = self._begin(goes_on=goes_on, is_outdated=is_outdated)
+            batches = EpochIterator(self._position, pipeline, self._end_epoch, self._note_failure)
+            self._latest = weakref.ref(batches)
+            return batches
+
+    def _is_whole(self) -> bool:
+        """Return whether there is a stream that no interrupt has torn."""
+        pipeline = self._engine.pipeline
+        return pipeline is not None and not (pipeline.is_stopped or pipeline.recovery.is_inconsistent)
+
+    def _is_outdated(self) -> bool:
+        """Return whether the source may have changed since the workers got it, or computed ahead."""
+        pipeline = self._engine.pipeline
+        return not self._is_iterator and pipeline is not None and not pipeline.is_stopped and pipeline.is_outdated()
+
+    def _begin(self, *, goes_on: bool, is_outdated: bool) -> Pipeline:
+        """Have the workers at the place where the epoch begins, with the source as it is now."""
+        pipeline, place = self._engine.pipeline, self._position.place
+        if pipeline is None or pipeline.is_stopped:
+            self._engine.stop()
+            pipeline = self._open()
+            self._bound(pipeline)
+        else:
+            self._bound(pipeline)
+            is_elsewhere = not goes_on and not pipeline.ledger.progress.place().is_same_as(place)
+            # The streams of generator functions that go on have begun, and cannot be begun anew in their middle.
+            is_stream = self._order.is_stream
+            is_torn = is_stream and not goes_on and pipeline.recovery.is_inconsistent
+            if is_elsewhere or is_torn or (is_outdated and not is_stream):
+                with contextlib.suppress(Stopped):  # by another thread, meanwhile: the loop ends before its first batch
+                    pipeline.restart_at(place, refresh=is_outdated)
+        if not self._order.is_stream:
+            pipeline.hand_out(place.epoch)
+        self._position.count_by(pipeline.ledger)
+        return pipeline
+
+    def _bound(self, pipeline: Pipeline) -> None:
+        """Have nothing of a second epoch computed before somebody asks for one: a validation has none.
+
+        Nor of any later one, if nobody can tell whether the source has changed since; and a sampler is iterated when
+        it is asked.
+        """
+        schedule, epoch = pipeline.ledger.schedule, self._position.place.epoch
+        if isinstance(schedule, EpochSchedule):
+            is_first, is_drawn = epoch == self._position.first_epoch, isinstance(schedule, DrawnSchedule)
+            is_bound = is_first or is_drawn or not pipeline.backend.tells_changes
+            schedule.last_epoch = epoch if is_bound else None
+
+    def _open(self) -> Pipeline:
+        place, job = self._position.place, self._job
+        job = replace(job, skip=place.counts)
+        epoch_end = None if self._order.is_stream else epoch_end_of(job.source)
+        schedule = self._order.schedule(job.seed, self.workers, self.backend, barrier=epoch_end is not None)
+        if isinstance(schedule, EpochSchedule):
+            schedule.last_epoch = place.epoch
+        return self._engine.start(job, schedule, self.backend, self.max_queue_size, place, epoch_end=epoch_end)
+
+    def _end_epoch(self, iterator: int, pipeline: Pipeline) -> None:
+        """All batches of an epoch were handed out."""
+        with self._lock:
+            if iterator != self._position.iterator:
+                return
+            if self._order.is_stream:
+                self._warn_of_copies(pipeline.ledger)
+                self._position.end_stream()
+                self._is_spent = self._is_iterator
+            self._position.epoch = self._position.where().epoch
+
+    def _warn_of_copies(self, ledger: Ledger) -> None:
+        if self.workers > 1 and len(ledger.unsharded) == self.workers and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"{asked_of(self._job.source)}: each of {self.workers} workers gave all of its elements, so that they "
+                f"came {self.workers} times. {ways_out_of(self._job.source)}",
+                UserWarning,
+                stacklevel=outside_stacklevel(),
+            )
+
+    def _note_failure(self, error: Exception, pipeline: Pipeline) -> None:
+        """An error has come in a batch's place; the stream goes on behind it, if it can."""
+        if not pipeline.is_failure(error):  # but what the handler of a signal has raised
+            return
+        if pipeline.recovery.is_inconsistent:  # and an element of a generator is lost: the next loop begins anew
+            self._position.give_up()
+            return
+        self._position.note_failure()
+        if isinstance(error, WorkerDied) and not self._job.can_replay:
+            self.stop()  # a worker's copy of a generator object went with it: another one would begin anew
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place of the stream, for `load_state_dict` of a loader of the same source.
+
+        Returns:
+            Plain data: the seed, the epoch, the position in it, over all ranks, the source's own ``state_dict()`` where
+            it has one, and what the order of a sampler was drawn from.
+
+        Raises:
+            RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch has ended:
+                its state could not be brought back.
+        """
+        pipeline = self._engine.pipeline
+        if pipeline is not None:
+            pipeline.finish_epoch()
+        return self.state_at(self.place())
+
+    def place(self) -> dict[str, Any]:
+        """Return how far the loops are, for `state_at`; `mpqueue.jax` needs it, whose users are behind them."""
+        return self._order.state(self._position.where(), ordered=self._job.options.ordered)
+
+    def state_at(self, place: dict[str, Any]) -> dict[str, Any]:
+        """Return what `state_dict` gives, or would have given, at a place of the epoch that runs.
+
+        Args:
+            place: What `place` gave there.
+
+        Raises:
+            RuntimeError: The state of the source in that epoch could not be brought back; `state_dict` tells when.
+        """
+        source = self.source
+        state: dict[str, Any] = {"seed": self._job.seed, **place}
+        if hasattr(source, "state_dict"):
+            state["source"] = source.state_dict()
+        elif not self._order.is_stream and place["epoch"] and epoch_end_of(source) is not None:
+            raise RuntimeError(
+                f"{type(source).__name__} changes itself in on_epoch_end, and epoch {place['epoch']} cannot be resumed "
+                "without what it was then: give it state_dict() and load_state_dict(state)"
+            )
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue the stream of which ``state`` tells: the next ``for`` loop gives the batches that were to follow.
+
+        For sequences, with any number of workers, and of ranks. Running workers are ended.
+
+        Args:
+            state: What `state_dict` gave.
+
+        Raises:
+            ValueError: It is no such state, or of another ``batch_size``, or of a generator that was run by another
+                number of workers.
+        """
+        place = place_of(state)
+        lanes = lanes_of(self._job.source, self.workers, self.backend)
+        if self._order.is_stream and place.counts and len(place.counts) != lanes:
+            raise ValueError(
+                f"the state is of a generator in {len(place.counts)} workers, each with a stream of its own; "
+                f"this loader has {lanes}"
+            )
+        self.stop()
+        place = self._order.load(state, place)
+        if "source" in state:
+            self.source.load_state_dict(state["source"])
+        self._job = replace(self._job, seed=state["seed"], is_seed_given=True)
+        self._position.load(place)
+        # A worker process has another copy of the iterator then.
+        self._is_spent = self._is_spent and (not self.workers or self.backend == "thread")
+
+    def stop(self, timeout: float | None = None) -> None:
+        """End the workers; idempotent, from any thread. The next ``for`` loop starts new ones.
+
+        Args:
+            timeout: Seconds to wait for them at most.
+
+        Raises:
+            StopTimeout: Some outlived the timeout; it names them.
+        """
+        self._engine.stop(timeout)
+        with self._lock:
+            if self._engine.pipeline is None:
+                self._position.settle()
+
+    def statistics(self) -> Statistics:
+        """Return a `Statistics` of counters since the workers were started; after `stop` they stay as they were."""
+        return self._engine.statistics()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch, from 0: of the ``for`` loop that runs; between two, of the next one."""
+        return self._position.epoch
+
+    def close(self) -> None:
+        """End the workers, as `stop` does."""
+        self.stop()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Loader cannot be pickled or sent to another process: its workers and its shared memory belong to this "
+            "one. Send the source, and make a Loader of it there"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = "stopped" if self._engine.was_started else "not started"
+        if self._engine.is_running:
+            state = f"running, epoch {self._position.where().epoch}"
+        return f"<Loader of {type(self.source).__name__}, {self.workers} workers ({self.backend}), {state}>"

@@ -1,0 +1,98 @@
+"""The position of the loops over a `Loader`: which epoch, how far, and where the next ``for`` goes on."""
+
+from typing import Any
+
+from mpqueue.engine.ledger import Ledger
+from mpqueue.engine.progress import Place
+
+
+class LoopPosition:
+    """Position of the loops over a loader.
+
+    Attributes:
+        place: Where the loop began, or the next one goes on, as long as no ledger counts.
+        iterator: The number of the latest one.
+        first_epoch: The first that a loop has asked for.
+        epoch: That of the loop that runs, or of the next one.
+    """
+
+    def __init__(self) -> None:
+        self.place = Place()
+        self.iterator = self.epoch = 0
+        self.first_epoch: int | None = None
+        self._ledger: Ledger | None = None
+        # The ledger, and how many batches had come, when an error came in a batch's place, or when a loop began that
+        # goes on in mid-epoch: if no more have come, another loop goes on there.
+        self._goes_on_at: tuple[Ledger | None, int] = (None, 0)
+        self._goes_on = False  # the next loop goes on in mid-epoch
+
+    def where(self) -> Place:
+        """Return how far the loops are now."""
+        return self.place if self._ledger is None else self._ledger.progress.place()
+
+    def settle(self) -> None:
+        """Count no further."""
+        if self._ledger is not None:
+            self._goes_on = self._goes_on_at == (self._ledger, self._ledger.num_taken)
+            self.place, self._ledger = self.where(), None
+
+    def begin(self, *, stays: bool = False) -> bool:
+        """Go to the place where another loop begins; return whether it goes on in the epoch of the last one.
+
+        May be repeated: an interrupt may keep the loop from its caller, while workers start for instance.
+
+        Args:
+            stays: It goes on, in any case.
+        """
+        self.settle()
+        self.iterator += 1
+        goes_on, place = self._goes_on or stays, self.place
+        if not goes_on and (place.position or place.ahead or any(place.counts)):
+            self.place = Place(place.epoch + 1)  # the last loop was left on its way
+        self.first_epoch = self.place.epoch if self.first_epoch is None else self.first_epoch
+        self.epoch = self.place.epoch
+        return goes_on
+
+    def count_by(self, ledger: Ledger) -> None:
+        """Count what this ledger counts."""
+        if self._goes_on:
+            self._goes_on_at = ledger, ledger.num_taken
+        self._ledger = ledger
+
+    def note_failure(self) -> None:
+        """An error was raised in the place of a batch."""
+        if self._ledger is not None:
+            self._goes_on_at = self._ledger, self._ledger.num_taken
+
+    def give_up(self) -> None:
+        """The stream cannot go on where it is: another loop begins another epoch."""
+        self._goes_on_at = (None, 0)
+
+    def end_stream(self) -> None:
+        """The epoch of a stream is over; may be repeated."""
+        if self._ledger is not None:
+            self.place, self._ledger = Place(self.where().epoch + 1), None
+            self._goes_on = False
+
+    def load(self, place: Place) -> None:
+        """Have the next loop go on there."""
+        self.place, self._ledger, self._goes_on, self.first_epoch = place, None, True, None
+        self.epoch = place.epoch
+
+
+def place_of(state: Any) -> Place:
+    """Return the place in a state of a loader.
+
+    Raises:
+        TypeError: It is no dict.
+        ValueError: It is no such state.
+    """
+    if not isinstance(state, dict):
+        raise TypeError(f"load_state_dict takes what state_dict() gave, a dict; got {state!r}")
+    missing = [name for name in ("seed", *Place._fields) if name not in state]
+    if missing:
+        raise ValueError(
+            f"this is no state of a Loader: it lacks {', '.join(missing)}. "
+            "load_state_dict takes what state_dict() of a Loader of the same source gave"
+        )
+    return Place(state["epoch"], state["position"], tuple(state["ahead"]), tuple(state["counts"]), state["lane"])

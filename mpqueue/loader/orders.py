@@ -1,0 +1,239 @@
+"""The order of a `Loader`: how many batches an epoch has, which of them come here, and what they are made of.
+
+Four kinds of sources, one place where they are told apart::
+
+    batches            the index of a batch follows from (seed, epoch, position)
+    samples            a ticket is the number of a batch; the workers know which samples that means
+    with a sampler     the trainer draws what a batch is made of, and the ticket carries it
+    generators         each worker has elements of its own
+
+Positions count this rank's batches; a state counts those of all ranks, see `mpqueue.samples.shards`.
+"""
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from mpqueue.engine.options import BackendName, SampleOptions
+from mpqueue.engine.progress import Place
+from mpqueue.engine.schedule import DrawnSchedule, EpochSchedule, StreamSchedule
+from mpqueue.engine.seeds import permutation
+from mpqueue.loader.engine import epoch_schedule, stream_schedule
+from mpqueue.loader.sources import as_source, is_stream, length_of
+from mpqueue.samples.drawing import SamplerOrder
+from mpqueue.samples.plan import SamplePlan
+from mpqueue.samples.shards import ENDLESS, Share, shard_of
+from mpqueue.system.callers import outside_stacklevel
+
+
+class Order:
+    """The order of one loader.
+
+    Args:
+        source: What the user gave.
+        options: Its options about samples and ranks.
+        shuffle: A new order for every epoch.
+        share: The batches that are asked for; None: those of this rank.
+
+    Attributes:
+        source: What the workers run.
+        is_stream: It is a generator.
+        share: The batches of this rank.
+        plan: How samples become batches; None: items are batches.
+
+    Raises:
+        TypeError: The source is no source.
+        ValueError: Options that exclude each other, or that this source excludes.
+    """
+
+    def __init__(self, source: Any, options: SampleOptions, *, shuffle: bool, share: Share | None = None) -> None:
+        sampler = options.sampler if options.batch_sampler is None else options.batch_sampler
+        self.source = as_source(source, of_samples=options.are_samples, is_sampled=sampler is not None)
+        # With a sampler a callable that has keys and no length is a source of items, too.
+        self.is_stream = is_stream(self.source) and not hasattr(type(self.source), "__getitem__")
+        self._options, self._shuffle = options, shuffle
+        self._check_exclusions(shuffle=shuffle, is_sampled=sampler is not None)
+        self.share = share or Share(shard_of(options.shard), drop_last=options.drop_last)
+        self.plan = self._make_plan() if options.are_samples else None
+        self.sampled: SamplerOrder | None = None
+        self._drawn: DrawnSchedule | None = None  # the latest one
+        if sampler is not None:
+            are_lists = options.batch_sampler is not None
+            self.sampled = SamplerOrder(sampler, options.batch_size, self.share, self.source, are_lists=are_lists)
+            if options.drop_last and hasattr(type(sampler), "__len__"):
+                self._require_a_sampled_batch(len(sampler))  # type: ignore[arg-type]
+        elif options.drop_last and not self.is_stream:
+            self._require_a_batch()
+
+    def _check_exclusions(self, *, shuffle: bool, is_sampled: bool) -> None:
+        if self.is_stream and shuffle:
+            raise ValueError("shuffle needs a source with __getitem__ and __len__: a generator has an order of its own")
+        if self.is_stream and is_sampled:
+            raise ValueError("a sampler needs a source with __getitem__: a generator has an order of its own")
+        if self.is_stream and self._options.drop_last and self._options.batch_size is None:
+            raise ValueError("drop_last is about a last batch that is short: pass batch_size, too")
+        if is_sampled and shuffle:
+            name = "sampler" if self._options.batch_sampler is None else "batch_sampler"
+            raise ValueError(f"a {name} gives the order, and excludes shuffle")
+
+    def _make_plan(self) -> SamplePlan:
+        options = self._options
+        return SamplePlan(
+            None if options.batch_size is None else int(options.batch_size), self._shuffle, options.collate,
+            drops=bool(options.drop_last), fills=self.share.shard.world > 1 and not options.drop_last,
+            skips=options.on_error == "skip",
+        )  # fmt: skip
+
+    def _require_a_batch(self) -> None:
+        """Raise a `ValueError` if all is dropped."""
+        what = "batches" if self.plan is None else "samples"
+        if len(self.share.numbers(-1, self._total())):
+            return
+        world = self.share.shard.world
+        least = world * (1 if self.plan is None else self.plan.batch_size or 1)
+        raise ValueError(
+            f"drop_last leaves no batch: there are {length_of(self.source, what)} {what}, and "
+            f"{'a batch' if world == 1 else 'one batch for each rank'} takes {least}"
+        )
+
+    def _require_a_sampled_batch(self, num_indices: int) -> None:
+        """Raise a `ValueError` if all that a sampler gives is dropped."""
+        if num_indices and not len(self.share.numbers(-1, self._total_sampled())):
+            world, size = self.share.shard.world, self._options.batch_size or 1
+            raise ValueError(
+                f"drop_last leaves no batch: the sampler gives {num_indices} indices, and "
+                f"{'a batch' if world == 1 else 'one batch for each rank'} takes {world * size}"
+            )
+
+    def _total(self) -> int | None:
+        """Return the number of batches of an epoch, over all ranks."""
+        if self.plan is None:
+            return length_of(self.source)
+        num_samples = length_of(self.source, "samples")
+        assert num_samples is not None
+        return self.plan.num_batches(num_samples)
+
+    def length(self) -> int | None:
+        """This rank's batches per epoch; None if it has no end, or nobody knows.
+
+        Raises:
+            TypeError: What gives the order has no length.
+        """
+        if self.is_stream:
+            return None
+        total = self._total() if self.sampled is None else self._total_sampled()
+        return None if total is None else len(self.share.numbers(-1, total))
+
+    def _total_sampled(self) -> int:
+        options = self._options
+        if options.batch_sampler is not None:
+            return len(options.batch_sampler)  # type: ignore[arg-type]  # one without a length raises a TypeError
+        total = len(options.sampler)  # type: ignore[arg-type]
+        return total if self.plan is None else self.plan.num_batches(total)
+
+    def of_job(self) -> dict[str, Any]:
+        """Return what the workers and their pipeline need of it."""
+        skips, max_errors = self._options.on_error == "skip", self._options.max_errors
+        shard = self.share.shard
+        return {"source": self.source, "samples": self.plan, "shard": shard, "skips": skips, "max_errors": max_errors}
+
+    def schedule(self, seed: int, workers: int, backend: BackendName, *, barrier: bool) -> Any:
+        """Return the schedule of a new stream."""
+        if self.is_stream:
+            return stream_schedule(self.source, workers, backend)
+        if self.sampled is not None:
+            self._drawn = DrawnSchedule(self.sampled.draw, barrier=barrier)
+            return self._drawn
+        shares = self.share.shard.world > 1
+        if self.plan is not None:
+            order_of = self.share.numbers if shares else None
+            return EpochSchedule(self._total, seed, barrier=barrier, order_of=order_of)
+        if not shares:
+            return epoch_schedule(self.source, seed, shuffle=self._shuffle, barrier=barrier)
+        source, shared = self.source, _Shared(self.share, seed, shuffle=self._shuffle)
+        return EpochSchedule(lambda: length_of(source) or ENDLESS, seed, barrier=barrier, order_of=shared)
+
+    def state(self, place: Place, *, ordered: bool = True) -> dict[str, Any]:
+        """Return a place of this rank as plain data that other numbers of ranks understand.
+
+        Args:
+            place: The place.
+            ordered: Batches come in order; otherwise this rank knows nothing of what the others took out of turn.
+        """
+        state: dict[str, Any] = (place if self.is_stream else self.share.to_global(place))._asdict()
+        if self.plan is not None:
+            state["batch_size"] = self.plan.batch_size
+        is_of_its_rank = self.is_stream or (not ordered and (place.position or place.ahead))
+        if is_of_its_rank and self.share.shard.world > 1:
+            state["shard"] = list(self.share.shard)
+        if self.sampled is not None:
+            mark = None if self._drawn is None else self._drawn.mark_at(place.epoch, place.position)
+            state |= self.sampled.state_at(place.epoch, state["position"], mark)
+        return state
+
+    def load(self, state: dict[str, Any], place: Place) -> Place:
+        """Return the place of this rank in a state, and go on from there.
+
+        Raises:
+            ValueError: The state is of batches of another size, or of another rank of a generator.
+        """
+        size = None if self.plan is None else self.plan.batch_size
+        if state.get("batch_size") != size:
+            raise ValueError(
+                f"the state counts batches of batch_size={state.get('batch_size')}, and this loader has "
+                f"batch_size={size}: the samples that were handed out cannot be told"
+            )
+        if self.is_stream:
+            if tuple(state.get("shard", (0, 1))) != self.share.shard:
+                raise ValueError(
+                    f"the state is of a generator on rank and number of ranks {state.get('shard', [0, 1])}, and "
+                    f"this loader has {list(self.share.shard)}"
+                )
+            return place
+        self._warn_of_another_rank(tuple(state.get("shard", self.share.shard)))
+        if self.sampled is not None:
+            self._drawn = None
+            self.sampled.load(place.epoch, place.position, state)
+        place = self.share.go_to(place)
+        return Place(place.epoch + 1) if self._is_over(place.epoch) else place
+
+    def _warn_of_another_rank(self, shard: tuple[int, int]) -> None:
+        if shard == self.share.shard:
+            return
+        rank, world = shard
+        warnings.warn(
+            f"the state is of rank {rank} of {world} with ordered=False, and says nothing of what the other ranks took "
+            "out of turn: batches of this epoch may come twice, or never. Load into each of as many ranks its own "
+            "state; or save between epochs, or with ordered=True",
+            UserWarning,
+            stacklevel=outside_stacklevel(),
+        )
+
+    def _is_over(self, epoch: int) -> bool:
+        """Return True if what is left of an epoch that was loaded is dropped."""
+        if self.share.shard.world == 1:
+            return False
+        if self.sampled is None:
+            return not self.share.numbers(epoch, self._total())
+        return self.share.drops and self.sampled.is_over(epoch)
+
+
+class _Shared:
+    """The indices of this rank's batches in an epoch of a source of batches."""
+
+    def __init__(self, share: Share, seed: int, *, shuffle: bool) -> None:
+        self._share, self._seed, self._shuffle = share, seed, shuffle
+
+    def __call__(self, epoch: int, length: int) -> Any:
+        numbers = self._share.numbers(epoch, length)
+        if length == ENDLESS:
+            return numbers
+        mine = np.arange(numbers.start, numbers.stop, numbers.step) % length  # the end is filled up from the beginning
+        return permutation(self._seed, epoch, length)[mine] if self._shuffle else mine
+
+
+def lanes_of(source: Any, workers: int, backend: BackendName) -> int:
+    """Return the number of streams that a generator has here."""
+    schedule: StreamSchedule = stream_schedule(source, workers, backend)
+    return schedule.num_lanes

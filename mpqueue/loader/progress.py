@@ -1,0 +1,95 @@
+"""``progress=True``: a bar of tqdm for each epoch, in terminals and notebooks.
+
+It stands around `Pipeline.next`, so that what has no bar pays nothing. Rates are those since the bar was drawn last.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mpqueue.engine.backend import EndOfStream, Stopped
+from mpqueue.engine.pipeline import Pipeline
+from mpqueue.engine.schedule import EpochSchedule
+from mpqueue.telemetry.stats import Statistics
+from mpqueue.telemetry.units import share_text
+
+_DRAW_EVERY_S = 0.5
+# At 80 columns 10 to 25 are left for the bar: the time that has passed, the bytes and the ring are in the statistics.
+_WITH_END = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{remaining}, {rate_fmt}{postfix}]"
+_WITHOUT_END = "{desc}: {n_fmt} [{elapsed}, {rate_fmt}{postfix}]"
+
+
+def bar_class() -> Any:
+    """Return tqdm's bar: for the notebook if this is one."""
+    from tqdm.auto import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
+        monitor_interval = 0  # no thread that looks after bars: workers may be forked beside it
+
+    return Bar
+
+
+class Progress:
+    """Shows how far an epoch is; its `next` is to be called instead of `Pipeline.next`.
+
+    Args:
+        pipeline: Whose.
+        statistics: Returns its counters.
+        name: Shown before the epoch.
+    """
+
+    def __init__(self, pipeline: Pipeline, statistics: Callable[[], Statistics], name: str) -> None:
+        self._pipeline, self._next = pipeline, pipeline.next
+        self._statistics, self._name = statistics, name
+        self._make, self._epoch = bar_class(), -1
+        self._bar: Any = None
+        self._length: int | None = None  # of the epoch before, too: that of its last one is forgotten
+        self._before, self._drawn_at = Statistics(), 0.0
+
+    def next(self) -> Any:
+        """Return the next batch, as `Pipeline.next` does."""
+        try:
+            batch = self._next()
+        except (EndOfStream, Stopped):
+            self.close()
+            raise
+        try:
+            self._step()
+        except BaseException:  # of a signal: the batch was counted
+            self._pipeline.give_back(batch)
+            raise
+        return batch
+
+    def _step(self) -> None:
+        ticket = self._pipeline.ledger.latest
+        epoch = 0 if ticket is None else ticket.epoch
+        bar = self._bar
+        if bar is None or epoch != self._epoch:
+            self.close()
+            bar = self._open(epoch)
+        bar.update()
+        now = time.monotonic()
+        if now >= self._drawn_at + _DRAW_EVERY_S or bar.n == bar.total:
+            self._drawn_at = now
+            self._describe(bar)
+
+    def _open(self, epoch: int) -> Any:
+        schedule = self._pipeline.ledger.schedule
+        if isinstance(schedule, EpochSchedule):
+            self._length = schedule.lengths.get(epoch, self._length)
+        self._epoch = epoch
+        form = _WITHOUT_END if self._length is None else _WITH_END
+        self._bar = bar = self._make(desc=f"{self._name} {epoch}", total=self._length, unit="batch", bar_format=form)
+        self._before, self._drawn_at = self._statistics(), time.monotonic()
+        return bar
+
+    def _describe(self, bar: Any) -> None:
+        found = self._statistics()
+        change, self._before = found - self._before, found
+        bar.set_postfix_str(f"waits {share_text(change.wait_share)}")
+
+    def close(self) -> None:
+        """Leave the bar as it is; nothing if there is none. From any thread."""
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            bar.close()

@@ -1,0 +1,148 @@
+"""Declaration of functions over nodes.
+
+An operation of the table that has a public form is a function already: module `direct` has it. A function that is made
+of several operations, or of a kernel of its own, is written with annotated parameters and decorated with `public`,
+which adds what TensorFlow's form has beside them: old names, arguments without effect, a name, a name scope.
+
+All functions of this package take nodes, or anything that can be made one (`convert_to_tensor`), and give nodes. While
+the graph is built they raise TypeError for types and ValueError for shapes that cannot fit, as far as those are known;
+what shows only later is an `InvalidArgumentError` of the run. ``name`` is the name of the new node.
+"""
+
+import functools
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final, TypeVar, get_args, get_origin
+
+from mpqueue.tf1.compat.graph import SparseTensor, Tensor, convert_to_tensor, get_default_graph
+from mpqueue.tf1.compat.graph.graph import Graph
+from mpqueue.tf1.compat.ops.signature import CONVERSIONS, Signature, argument_descriptions
+
+_Result = TypeVar("_Result")
+_Class = TypeVar("_Class", bound=type)
+
+_REFERENCE: Final = re.compile(r"See `(\w+)`\.")
+
+CONVERSIONS[Tensor] = lambda value, name: convert_to_tensor(value, name=name)
+CONVERSIONS[SparseTensor] = lambda value, _name: SparseTensor.from_value(value)
+
+
+def present(function: Any, signature: Signature, result: Any) -> None:
+    """Give a function the public form's name and signature."""
+    function.__signature__ = signature.plain.replace(return_annotation=result)
+    function.__name__ = function.__qualname__ = signature.path.rpartition(".")[2]
+
+
+def public(
+    text: str, *, scope: str | None = None, doc: str | None = None, like: Any = None
+) -> Callable[[Callable[..., _Result]], Callable[..., _Result]]:
+    """Give a function the form of TensorFlow's.
+
+    Args:
+        text: The public form; see `mpqueue.tf1.compat.ops.signature`.
+        scope: Call the function in a name scope, with the name that the caller gives, else this one. The function's
+            own parameter ``name`` is then the scope, ending in "/", to be the name of the last node.
+        doc: Use this docstring instead of the function's own.
+        like: A function whose parameters of the same names have the same meaning. If the decorated one takes
+            ``**given``, it has all parameters of this one. Further functions are those that its docstring refers to.
+    """
+    likes = like if isinstance(like, tuple) else (like,)
+
+    def decorate(function: Callable[..., _Result]) -> Callable[..., _Result]:
+        own, is_complete = _own_parameters(function, likes[0])
+        takes_name = "name" in own
+        signature = Signature(text, own)
+        docstring = signature.document(doc or inspect.getdoc(function) or "", _descriptions(likes))
+        if scope is None and signature.is_own and is_complete:
+            function.__name__ = function.__qualname__ = signature.path.rpartition(".")[2]  # of a function made in one
+            function.__doc__ = docstring
+            return function
+
+        @functools.wraps(function)
+        def called(*args: Any, **options: Any) -> _Result:
+            given = signature.bound(args, options)
+            if scope is None:
+                return function(**signature.converted(given))
+            with get_default_graph().name_scope(given.get("name") or scope) as entered:
+                if takes_name:
+                    given["name"] = entered
+                return function(**signature.converted(given))
+
+        present(called, signature, _result_of(function))
+        called.__doc__ = docstring
+        return called
+
+    return decorate
+
+
+def of_default_graph(name: str) -> Callable[..., Any]:
+    """The function that calls the method of this name of the default graph, with its parameters and docstring."""
+    method = getattr(Graph, name)
+
+    def function(*args: Any, **options: Any) -> Any:
+        return method(get_default_graph(), *args, **options)
+
+    own = list(_parameters(method).values())
+    function.__signature__ = inspect.Signature(own, return_annotation=_result_of(method))  # type: ignore[attr-defined]
+    function.__name__ = function.__qualname__ = name
+    function.__module__, function.__doc__ = sys._getframe(1).f_globals["__name__"], method.__doc__
+    return function
+
+
+def _own_parameters(function: Callable[..., Any], like: Any) -> tuple[dict[str, inspect.Parameter], bool]:
+    """Return a function's parameters, with those of another one for its ``**given``, and whether it has none of these.
+
+    The other one's keyword-only parameters are left out: they are mpqueue's own, and not TensorFlow's.
+    """
+    own = dict(inspect.signature(function, eval_str=True).parameters)
+    if all(each.kind is not each.VAR_KEYWORD for each in own.values()):
+        return own, True
+    taken = [each for each in inspect.signature(like).parameters.values() if each.kind is not each.KEYWORD_ONLY]
+    return {each.name: each.replace(annotation=own.get(each.name, each).annotation) for each in taken}, False
+
+
+def _descriptions(likes: Sequence[Any]) -> dict[str, str]:
+    """Return the descriptions of arguments in the first docstring; where it says "See `that`.", those of ``that``."""
+    by_name = {each.__name__: argument_descriptions(each) for each in likes if each is not None}
+    own = argument_descriptions(likes[0])
+    references = {name: _REFERENCE.fullmatch(text) for name, text in own.items()}
+    return own | {name: by_name.get(to[1], {}).get(name, "") for name, to in references.items() if to}
+
+
+def _result_of(function: Callable[..., Any]) -> Any:
+    """Return the result's annotation; a ``contextmanager`` is annotated with what it yields."""
+    result = inspect.signature(function).return_annotation
+    is_context = get_origin(result) is Iterator and hasattr(function, "__wrapped__")
+    return AbstractContextManager[get_args(result)] if is_context else result  # type: ignore[misc]
+
+
+def public_class(path: str, *, like: type | None = None, unused: str = "") -> Callable[[_Class], _Class]:
+    """Complete the docstrings of a class that mirrors one of TensorFlow, and of its methods.
+
+    Args:
+        path: TensorFlow's name of it.
+        like: A class whose parameters of the same names have the same meaning.
+        unused: Parameters of the constructor without effect.
+    """
+
+    def decorate(kind: _Class) -> _Class:
+        construct = vars(kind).get("__init__")
+        own = _parameters(construct) if construct else {}
+        descriptions = dict.fromkeys(unused.split(), "No effect.") | argument_descriptions(like)
+        kind.__doc__ = Signature(f"{path}(...)", own).document(inspect.getdoc(kind) or "", descriptions)
+        for name, method in vars(kind).items():
+            function = method.__func__ if isinstance(method, staticmethod) else method
+            if inspect.isfunction(function) and function.__doc__ and not name.startswith("_"):
+                signature = Signature(f"{path}.{name}(...)", _parameters(function))
+                function.__doc__ = signature.document(inspect.getdoc(function) or "", {})
+        return kind
+
+    return decorate
+
+
+def _parameters(method: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters of a method but for self."""
+    return {name: each for name, each in inspect.signature(method).parameters.items() if name != "self"}

@@ -1,0 +1,145 @@
+"""NumPy's functions on nodes give nodes, as far as NumPy lets itself be intercepted. An extension of TensorFlow's face.
+
+Arithmetic between arrays and nodes is TensorFlow's (the array takes the node's type). Any other function runs in the
+session, on the values, by NumPy's rules. What type and shape it will give is found by trying it on made-up arrays,
+until it has worked twice: with other values, and with other sizes where a size is unknown. What the two results share
+counts as known, so that ``np.mean(x, axis=1)`` has a shape and ``np.unique(x)`` has none.
+
+What NumPy does not hand over (``np.array(node)``, ``float(node)``, ``if node:``) raises `TensorAsValueError`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from mpqueue.tf1.compat.functions.operators import BINARY
+from mpqueue.tf1.compat.graph import Running, Tensor, custom
+from mpqueue.tf1.compat.graph.run import owned
+from mpqueue.tf1.compat.graph.symbolic import TensorAsValueError
+from mpqueue.tf1.compat.ops.dims import Dims
+from mpqueue.tf1.compat.ops.dtypes import as_dtype, string
+from mpqueue.tf1.compat.ops.literals import leaves, mapped, to_array
+
+_OPERATORS: Final = {ufunc: name for name, (ufunc, _) in BINARY.items()}
+_COMPARISONS: Final[dict[np.ufunc, tuple[str, str]]] = {
+    np.less: ("__lt__", "__gt__"),
+    np.less_equal: ("__le__", "__ge__"),
+    np.greater: ("__gt__", "__lt__"),
+    np.greater_equal: ("__ge__", "__le__"),
+}
+_SINGLE: Final[dict[np.ufunc, str]] = {np.negative: "__neg__", np.absolute: "__abs__", np.invert: "__invert__"}
+
+
+def array_ufunc(node: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+    """``__array_ufunc__`` of nodes."""
+    if options.get("out") is not None:
+        raise TensorAsValueError(f"np.{ufunc.__name__} cannot write into an array here: {node!r} has no value yet")
+    if method == "__call__" and not options:
+        if ufunc in _SINGLE:
+            return Tensor.operators[_SINGLE[ufunc]](*inputs)
+        left = isinstance(inputs[0], Tensor)
+        if ufunc in _OPERATORS:
+            name = f"__{'' if left else 'r'}{_OPERATORS[ufunc]}__"
+            return Tensor.operators[name](*(inputs if left else inputs[::-1]))
+        if ufunc in _COMPARISONS:
+            return Tensor.operators[_COMPARISONS[ufunc][not left]](*(inputs if left else inputs[::-1]))
+    return deferred(getattr(ufunc, method), f"np.{ufunc.__name__}", inputs, options)
+
+
+def array_function(
+    _node: Tensor, function: Callable[..., Any], _types: Any, args: Sequence[Any], options: dict[str, Any]
+) -> Any:
+    """``__array_function__`` of nodes."""
+    return deferred(function, f"np.{function.__name__}", args, options)
+
+
+def deferred(function: Callable[..., Any], name: str, args: Sequence[Any], options: dict[str, Any]) -> Any:
+    """A node, or a list of them, for a call with nodes somewhere in its arguments.
+
+    Raises:
+        TensorAsValueError: The call fails for arrays of the nodes' types and shapes, or a rank is unknown.
+    """
+    nodes = list(dict.fromkeys(each for each in leaves([args, options]) if isinstance(each, Tensor)))
+    first, second, guessed = _tried_twice(function, name, args, options, nodes)
+    several = isinstance(first, tuple | list)
+    results = list(zip(first, second, strict=False)) if several else [(first, second)]
+    if any(not isinstance(each, np.ndarray | np.generic | int | float | complex) for pair in results for each in pair):
+        raise TensorAsValueError(f"{name} gives no arrays, so its result cannot be a node")
+
+    def kernel(_run: Running, values: list[np.ndarray]) -> list[np.ndarray]:
+        given = dict(zip(nodes, values, strict=True))
+        out = function(*_replaced(args, given), **_replaced(options, given))
+        return [_result(each) for each in (out if several else [out])]
+
+    outputs = [
+        (as_dtype(np.asarray(one).dtype), _shared(np.shape(one), np.shape(two), guessed)) for one, two in results
+    ]
+    made = custom("NumPy", nodes, outputs, kernel, name=name.replace("np.", "numpy_"))
+    return list(made.outputs) if several else made.outputs[0]
+
+
+def _result(value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    return to_array(array) if as_dtype(array.dtype) is string else owned(array)
+
+
+def _shared(one: tuple[int, ...], two: tuple[int, ...], guessed: int | None) -> Dims:
+    if len(one) != len(two):
+        return None
+    return tuple(a if a == b and a != guessed else None for a, b in zip(one, two, strict=True))
+
+
+def _replaced(value: Any, given: dict[Tensor, Any]) -> Any:
+    return mapped(lambda each: given[each] if isinstance(each, Tensor) else each, value)
+
+
+def _made_up(node: Tensor, unknown_size: int, *, counted: bool) -> np.ndarray:
+    if node.known_dims is None:
+        raise TensorAsValueError(f"NumPy's functions need the rank of {node!r}: tell it with set_shape")
+    shape = tuple(unknown_size if size is None else size for size in node.known_dims)
+    numbers = np.arange(np.prod(shape, dtype=int)) if counted else np.ones(np.prod(shape, dtype=int), int)
+    if node.dtype == string:
+        return np.array([str(number).encode() for number in numbers], object).reshape(shape)
+    return numbers.astype(node.dtype.base_dtype.as_numpy_dtype).reshape(shape)
+
+
+def _trials(nodes: Sequence[Tensor], args: Any) -> Iterator[tuple[int, bool]]:
+    """Yield sizes for the unknown ones, and True to count, False to fill with ones."""
+    yield from ((2, False), (3, True))
+    shapes = [
+        *(node.known_dims or () for node in nodes),
+        *(each.shape for each in leaves(args) if isinstance(each, np.ndarray)),
+    ]
+    known = {size for shape in shapes for size in shape if size}
+    sizes = [2, 3, *sorted(known - {2, 3}), 1]
+    yield from ((size, counted) for size in sizes for counted in (True, False))
+
+
+def _tried_twice(
+    function: Callable[..., Any], name: str, args: Sequence[Any], options: dict[str, Any], nodes: list[Tensor]
+) -> tuple[Any, Any, int | None]:
+    """Call a function with two sets of made-up arrays; return also the size, if only one worked: it tells nothing."""
+    results: dict[int, Any] = {}
+    failure: Exception | None = None
+    for size, counted in _trials(nodes, args):
+        given = {node: _made_up(node, size, counted=counted) for node in nodes}
+        try:
+            with np.errstate(all="ignore"):
+                found = function(*_replaced(args, given), **_replaced(options, given))
+        except Exception as error:
+            failure = failure or error
+            continue
+        if size not in results and results:
+            return results.popitem()[1], found, None
+        results[size] = found
+    if results:
+        ((size, found),) = results.items()
+        return found, found, size if any(None in (node.known_dims or ()) for node in nodes) else None
+    raise TensorAsValueError(
+        f"{name} cannot be applied to {nodes}: it fails for arrays of these types and shapes ({failure}). "
+        "Use a function of tf, or tf.py_func."
+    ) from failure
+
+
+Tensor.operators |= {"__array_ufunc__": array_ufunc, "__array_function__": array_function}

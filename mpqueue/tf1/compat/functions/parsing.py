@@ -1,0 +1,217 @@
+"""Examples and SequenceExamples, parsed in nodes by the eager parsers."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mpqueue.tf1.compat.functions.declare import public
+from mpqueue.tf1.compat.functions.kernels import of_values, once
+from mpqueue.tf1.compat.graph import (
+    SparseTensor,
+    Tensor,
+    convert_to_tensor,
+    custom,
+    get_default_graph,
+    get_static_value,
+)
+from mpqueue.tf1.compat.graph.make import array_of
+from mpqueue.tf1.compat.ops.dims import Dims, merged
+from mpqueue.tf1.compat.ops.dtypes import DType, as_dtype, int64, string
+from mpqueue.tf1.compat.ops.infer import invalid
+from mpqueue.tf1.parsing import parse, sequence
+from mpqueue.tf1.parsing.example_plan import Plan, plan
+from mpqueue.tf1.parsing.features import Kind, Spec, checked
+from mpqueue.tf1.runs.rows import Rows, Value
+from mpqueue.tf1.runs.rules import Call, Rule, per_row
+
+Features = Mapping[Any, Any]
+
+
+class _Outputs:
+    """The outputs of a parsing node: one tensor for each feature, three for a sparse one.
+
+    Args:
+        features: What is parsed.
+        lead: The shape that goes before that of a feature: of the batch, or of the list. None if unknown.
+        lists: Whether the features are lists of a SequenceExample, of which ``lead`` is the length.
+    """
+
+    def __init__(self, features: tuple[Spec, ...], lead: Dims, *, lists: bool = False) -> None:
+        self._specs, self._lead, self._lists = features, lead, lists
+
+    def kinds(self) -> Iterator[tuple[DType, Dims]]:
+        """The type and shape of each tensor."""
+        for spec in self._specs:
+            dtype, lead = as_dtype(spec.dtype), self._lead
+            if spec.kind is Kind.VARLEN:
+                rank = None if lead is None else len(lead) + 1
+                yield from ((int64, (None, rank)), (dtype, (None,)), (int64, (rank,)))
+            elif lead is None:
+                yield dtype, None
+            else:
+                varies = (None,) if spec.kind is Kind.SEQUENCE and not self._lists else ()
+                yield dtype, (*lead, *varies, *spec.shape)
+
+    def arrays(self, parsed: Features) -> Iterator[np.ndarray]:
+        """The values of the tensors, of what a parser gave."""
+        for spec in self._specs:
+            value = parsed[spec.name]
+            yield from (value if spec.kind is Kind.VARLEN else [array_of(value)])
+
+    def rows(self, parsed: Features) -> Iterator[np.ndarray | list[np.ndarray]]:
+        """The values of the tensors for each record, of what `parse.parse_apart` gave."""
+        for spec in self._specs:
+            value = parsed[spec.name]
+            if spec.kind is Kind.VARLEN:
+                sparse = [parse.sparse_of_one(each) for each in value]
+                yield from ([each[place] for each in sparse] for place in range(3))
+            else:
+                yield value
+
+    def structured(self, tensors: Iterator[Tensor]) -> dict[Any, Any]:
+        """The tensors by feature."""
+        return {spec.name: self._one(spec, tensors) for spec in self._specs}
+
+    def _one(self, spec: Spec, tensors: Iterator[Tensor]) -> Tensor | SparseTensor:
+        if spec.kind is not Kind.VARLEN:
+            return next(tensors)
+        return SparseTensor(next(tensors), next(tensors), next(tensors))
+
+
+def _static(features: Features | None) -> dict[Any, Any]:
+    """The features, their defaults being no tensors."""
+    return {key: _with_static_default(key, feature) for key, feature in (features or {}).items()}
+
+
+def _with_static_default(key: Any, feature: Any) -> Any:
+    default = getattr(feature, "default_value", None)
+    if not isinstance(default, Tensor):
+        return feature
+    value = get_static_value(default)
+    if value is None:
+        raise ValueError(f"the default value of feature {key!r} must be a constant, got {default!r}")
+    return feature._replace(default_value=value)
+
+
+def _texts(value: Any, name: str) -> Tensor:
+    return convert_to_tensor([] if value is None else value, string, name)
+
+
+@public("parse_example(...)", like=parse.parse_example)
+def parse_example(serialized: Any, features: Features, name: str | None = None, example_names: Any = None) -> Any:
+    """The features of a batch of serialized Examples, a tensor (or sparse tensor) each.
+
+    Returns: A dict with the keys of ``features``; see `mpqueue.parse_example` for what the tensors are, and for what is
+        raised while running.
+
+    Raises:
+        ValueError: No features, or one that is not as it must be.
+        TypeError: A type that Examples do not have, or a default of another one.
+    """
+    wanted = _static(features)
+    specs = checked(wanted)
+    with get_default_graph().name_scope(name or "ParseExample"):
+        inputs = [_texts(serialized, "serialized"), _texts(example_names, "names")]
+        lead = inputs[0].known_dims
+        if lead is not None and len(lead) > 1:
+            raise ValueError(f"serialized must be a vector of serialized Examples, got shape {inputs[0].shape}")
+        outputs = _Outputs(specs, lead)
+
+        def compute(texts: np.ndarray, names: np.ndarray) -> list[np.ndarray]:
+            if texts.ndim > 1:
+                invalid(f"serialized must be a vector of serialized Examples, got shape {texts.shape}")
+            return list(outputs.arrays(parse.parse_example(texts, wanted, example_names=names if names.size else None)))
+
+        made = custom("ParseExampleV2", inputs, list(outputs.kinds()), of_values(compute), rule=per_row)
+        return outputs.structured(iter(made.outputs))
+
+
+@public("parse_single_example(...)", like=parse.parse_single_example)
+def parse_single_example(
+    serialized: Any, features: Features, name: str | None = None, example_names: Any = None
+) -> dict[Any, Any]:
+    """The features of one serialized Example, a tensor (or sparse tensor) each.
+
+    Returns: A dict with the keys of ``features``; see `mpqueue.parse_single_example`.
+
+    Raises:
+        ValueError: As for `parse_example`; or ``serialized`` is no scalar.
+        TypeError: As for `parse_example`.
+    """
+    wanted = _static(features)
+    planned = once((), lambda: plan(wanted))
+
+    def parsed(text: bytes, label: Any) -> list[Features]:
+        return [parse.parse_one(text, planned().by_key, label)]
+
+    parts = [_Outputs(checked(wanted), ())]
+    with get_default_graph().name_scope(name or "ParseSingleExample"):
+        label = _texts(example_names, "names")
+        (found,) = _single("ParseSingleExample", serialized, label, parts, parsed, _apart(planned, parts[0]))
+        return found
+
+
+def _apart(planned: Callable[[], Plan], outputs: _Outputs) -> Rule:
+    """The rule by which single Examples without names are parsed, many at once."""
+
+    def rule(call: Call) -> Sequence[Value]:
+        texts, label = call.inputs
+        if not isinstance(texts, Rows) or texts.rank != 0 or isinstance(label, Rows) or label.size:
+            return per_row(call)
+        return [Rows(each) for each in outputs.rows(parse.parse_apart([*texts.values], planned()))]
+
+    return rule
+
+
+@public("parse_single_sequence_example(...)", like=sequence.parse_single_sequence_example)
+def parse_single_sequence_example(
+    serialized: Any,
+    context_features: Features | None = None,
+    sequence_features: Features | None = None,
+    example_name: Any = None,
+    name: str | None = None,
+) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """The features of one serialized SequenceExample: of its context, and of its lists.
+
+    Returns: Two dicts with the given keys; see `mpqueue.parse_single_sequence_example`.
+
+    Raises:
+        ValueError: No features at all, or one that is not as it must be; or ``serialized`` is no scalar.
+        TypeError: A type that Examples do not have, or a default of another one.
+    """
+    wanted = _static(context_features), _static(sequence_features)
+
+    def parsed(text: bytes, label: Any) -> Sequence[Features]:
+        return sequence.parse_single_sequence_example(text, *wanted, example_name=label)
+
+    specs = sequence.check_features(*wanted)
+    parts = [_Outputs(specs[0], ()), _Outputs(specs[1], (None,), lists=True)]
+    with get_default_graph().name_scope(name or "ParseSingleSequenceExample"):
+        label = _texts(example_name, "debug_name")
+        context, lists = _single("ParseSingleSequenceExample", serialized, label, parts, parsed)
+        return context, lists
+
+
+def _single(
+    kind: str,
+    serialized: Any,
+    label: Tensor,
+    parts: list[_Outputs],
+    parsed: Callable[[bytes, Any], Sequence[Features]],
+    rule: Rule = per_row,
+) -> list[dict[Any, Any]]:
+    """The features that a node parses out of one text."""
+    text = _texts(serialized, "serialized")
+    merged(text.known_dims, ())
+
+    def compute(text: np.ndarray, label: np.ndarray) -> list[np.ndarray]:
+        if text.ndim:
+            invalid(f"serialized must be one text, got the shape {text.shape}")
+        found = parsed(text.item(), label.reshape(-1)[0] if label.size else None)
+        return [array for part, values in zip(parts, found, strict=True) for array in part.arrays(values)]
+
+    kinds = [each for part in parts for each in part.kinds()]
+    made = custom(kind, [text, label], kinds, of_values(compute), rule=rule)
+    tensors = iter(made.outputs)
+    return [part.structured(tensors) for part in parts]

@@ -1,0 +1,233 @@
+"""Queues as nodes: each session has queues of its own, made when they are first used.
+
+A queue is a node that gives a *handle*, a tensor of type `resource` that holds the `QueueCore`; the nodes that enqueue
+and dequeue take it as their first input. So a handle can be passed on and chosen as any tensor can.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from mpqueue.tf1.compat.functions.declare import public_class
+from mpqueue.tf1.compat.functions.kernels import of_values
+from mpqueue.tf1.compat.functions.select import gather
+from mpqueue.tf1.compat.graph import Operation, Tensor, convert_to_tensor, custom
+from mpqueue.tf1.compat.graph.state import held
+from mpqueue.tf1.compat.graph.traits import Kernel
+from mpqueue.tf1.compat.ops import dtypes
+from mpqueue.tf1.compat.ops.dims import Dims, merged
+from mpqueue.tf1.compat.ops.dtypes import DType, as_dtype
+from mpqueue.tf1.compat.ops.infer import invalid
+from mpqueue.tf1.compat.ops.tensorshape import TensorShape, as_shape
+from mpqueue.tf1.queues.core import QueueCore
+from mpqueue.tf1.queues.spec import ElementSpec, as_list
+from mpqueue.tf1.values.shapes import common_shape
+
+
+@public_class("QueueBase")
+class QueueBase:
+    """A queue in a graph: its methods make nodes that put elements in and take them out.
+
+    What the nodes do, and what errors they raise when they are run, stands at the eager `mpqueue.QueueBase`; a node
+    that waits ends with `CancelledError` when its session is closed or another part of its run fails.
+
+    Args:
+        dtypes: The type of each component.
+        shapes: The shape of each component, None if nothing is known.
+        names: The name of each component, or None.
+        queue_ref: The handle.
+
+    Attributes:
+        queue_ref: As given.
+
+    Raises:
+        ValueError: The numbers of types, shapes and names differ.
+    """
+
+    def __init__(self, dtypes: Any, shapes: Any, names: Any, queue_ref: Tensor) -> None:
+        self._dtypes = [as_dtype(each) for each in as_list(dtypes)]
+        known = None if shapes is None else [as_shape(each).known for each in shapes]
+        self._spec = ElementSpec(self._dtypes, known, names)
+        self.queue_ref = queue_ref
+
+    @staticmethod
+    def from_list(index: Any, queues: list["QueueBase"]) -> "QueueBase":
+        """A queue that is ``queues[index]``, whichever that is when it is used.
+
+        Args:
+            index: An int32 scalar.
+            queues: Queues of the same types and names.
+
+        Raises:
+            TypeError: ``queues`` is no list of queues, or their types or names differ.
+        """
+        if not isinstance(queues, list) or not queues or not all(isinstance(each, QueueBase) for each in queues):
+            raise TypeError(f"a list of queues expected, got {queues!r}")
+        first = queues[0]
+        for what in ("dtypes", "names"):
+            if any(getattr(each, what) != getattr(first, what) for each in queues):
+                raise TypeError(f"the queues have different {what}: {[getattr(each, what) for each in queues]}")
+        shapes = [reduce(common_shape, known) for known in zip(*(each._spec.shapes for each in queues), strict=True)]
+        chosen = gather([each.queue_ref for each in queues], index)
+        return QueueBase(first.dtypes, shapes, first.names, chosen)
+
+    @property
+    def name(self) -> str:
+        """The last part of the name of the node."""
+        return self.queue_ref.op.name.rpartition("/")[2]
+
+    @property
+    def dtypes(self) -> list[DType]:
+        """The type of each component."""
+        return list(self._dtypes)
+
+    @property
+    def shapes(self) -> list[TensorShape]:
+        """The shape of each component, as far as known."""
+        return [TensorShape(each) for each in self._spec.shapes]
+
+    @property
+    def names(self) -> list[str] | None:
+        """The name of each component, or None."""
+        return self._spec.names
+
+    def enqueue(self, vals: Any, name: str | None = None) -> Operation:
+        """An operation that puts one element in, and waits while the queue is full.
+
+        Args:
+            vals: A tensor, a list of one per component, or a dict by the components' names.
+
+        Raises:
+            ValueError: Names that the queue does not have, or shapes that do not fit.
+            TypeError: A value of another type.
+        """
+        return self._enqueuing("QueueEnqueueV2", "enqueue", vals, name, many=False)
+
+    def enqueue_many(self, vals: Any, name: str | None = None) -> Operation:
+        """An operation that puts in the rows of the given values, one element after the other.
+
+        Args:
+            vals: As for `enqueue`, with one more axis in front.
+
+        Raises:
+            ValueError: Also if the values are known to be scalars, or to have different numbers of rows.
+        """
+        return self._enqueuing("QueueEnqueueManyV2", "EnqueueMany", vals, name, many=True)
+
+    def _enqueuing(self, kind: str, suffix: str, vals: Any, name: str | None, *, many: bool) -> Operation:
+        graph = self.queue_ref.graph
+        with graph.as_default(), graph.name_scope(name or f"{self.name}_{suffix}") as scope:
+            given = self._in_order(vals)
+            tensors = [
+                convert_to_tensor(value, dtype, f"component_{place}")
+                for place, (value, dtype) in enumerate(zip(given, self._dtypes, strict=False))
+            ]
+            self._check_shapes(tensors, many=many)
+
+            def put(queue: np.ndarray, *components: np.ndarray) -> None:
+                if len(components) < len(self._dtypes):
+                    invalid(f"got {len(components)} components for a queue of {len(self._dtypes)}")
+                core = held(queue)
+                (core.enqueue_many if many else core.enqueue)(list(components), None)
+
+            return custom(kind, [self.queue_ref, *tensors], (), of_values(put), name=scope, blocking=True)
+
+    def _in_order(self, vals: Any) -> Sequence[Any]:
+        names = self._spec.names
+        if isinstance(vals, dict):
+            if names is None:
+                raise ValueError("the components of this queue have no names: enqueue a list, or give the queue names")
+            if set(vals) != set(names):
+                raise ValueError(f"got the keys {sorted(vals, key=str)}, expected {sorted(names)}")
+            return [vals[each] for each in names]
+        if names is not None:
+            raise ValueError(f"the components have names: enqueue a dictionary with the keys {names}")
+        return vals if isinstance(vals, list | tuple) else [vals]
+
+    def _check_shapes(self, tensors: Sequence[Tensor], *, many: bool) -> None:
+        count: int | None = None
+        for tensor, expected in zip(tensors, self._spec.shapes, strict=False):
+            dims = tensor.known_dims
+            if many and dims is not None:
+                if not dims:
+                    raise ValueError(f"{tensor.name} is a scalar: its first axis must count the elements")
+                (count,) = merged((count,), dims[:1]) or (None,)
+                dims = dims[1:]
+            merged(dims, expected)
+
+    def dequeue(self, name: str | None = None) -> Any:
+        """Take one element out, waiting while there is none.
+
+        Returns: A tensor; with several components a list of them, with names a dict.
+        """
+        kernel = of_values(lambda queue: held(queue).dequeue(None))
+        return self._dequeuing("QueueDequeueV2", "Dequeue", [], name, kernel, self._spec.shapes)
+
+    def dequeue_many(self, n: Any, name: str | None = None) -> Any:
+        """Take ``n`` elements out, stacked along a new first axis, waiting until there are so many.
+
+        Args:
+            n: How many, an int32 scalar.
+
+        Raises:
+            ValueError: ``n`` is known to be negative.
+            TypeError: It is no int32.
+        """
+        return self._dequeuing_many("QueueDequeueManyV2", "DequeueMany", n, name, takes_fewer=False)
+
+    def dequeue_up_to(self, n: Any, name: str | None = None) -> Any:
+        """Take ``n`` elements out as `dequeue_many`, or of a closed queue what is left, if anything is.
+
+        Args:
+            n: As for `dequeue_many`, and so are the errors.
+        """
+        return self._dequeuing_many("QueueDequeueUpToV2", "DequeueUpTo", n, name, takes_fewer=True)
+
+    def _dequeuing_many(self, kind: str, suffix: str, n: Any, name: str | None, *, takes_fewer: bool) -> Any:
+        count = convert_to_tensor(n, dtypes.int32, "n")
+        merged(count.known_dims, ())
+        known = count.known_value()
+        if known is not None and known < 0:
+            raise ValueError(f"n must be 0 or more, got {known}")
+        first = None if known is None or takes_fewer else int(known)
+        shapes = [None if each is None else (first, *each) for each in self._spec.shapes]
+        kernel = of_values(lambda queue, n: held(queue).dequeue_many(int(n), None, takes_fewer=takes_fewer))
+        return self._dequeuing(kind, suffix, [count], name, kernel, shapes)
+
+    def _dequeuing(
+        self, kind: str, suffix: str, inputs: list[Tensor], name: str | None, kernel: Kernel, shapes: Sequence[Dims]
+    ) -> Any:
+        outputs = list(zip(self._dtypes, shapes, strict=True))
+        label = name or f"{self.name}_{suffix}"
+        made = custom(kind, [self.queue_ref, *inputs], outputs, kernel, name=label, blocking=True)
+        return self._spec.result(list(made.outputs))
+
+    def close(self, cancel_pending_enqueues: bool = False, name: str | None = None) -> Operation:
+        """An operation that says that nothing more will be enqueued.
+
+        Args:
+            cancel_pending_enqueues: Make enqueues that wait fail, instead of waiting for them.
+        """
+        cancel = bool(cancel_pending_enqueues)
+        kernel = of_values(lambda queue: held(queue).close(cancel, None))
+        name = name or f"{self.name}_Close"
+        return custom("QueueCloseV2", [self.queue_ref], (), kernel, name=name, blocking=not cancel)
+
+    def is_closed(self, name: str | None = None) -> Tensor:
+        """A node that is True if the queue is closed."""
+        return self._asking("QueueIsClosedV2", "Is_Closed", name, dtypes.bool_, lambda core: core.is_closed)
+
+    def size(self, name: str | None = None) -> Tensor:
+        """The number of elements in it, an int32."""
+        return self._asking("QueueSizeV2", "Size", name, dtypes.int32, lambda core: core.size)
+
+    def _asking(
+        self, kind: str, suffix: str, name: str | None, dtype: DType, ask: Callable[[QueueCore], Any]
+    ) -> Tensor:
+        kernel = of_values(lambda queue: np.array(ask(held(queue)), dtype.as_numpy_dtype))
+        return custom(kind, [self.queue_ref], [(dtype, ())], kernel, name=name or f"{self.name}_{suffix}").outputs[0]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.queue_ref.op.name!r}>"

@@ -1,0 +1,166 @@
+"""The three kinds of queues."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from mpqueue.engine.queue_address import QueueHome
+from mpqueue.errors import InvalidArgumentError
+from mpqueue.tf1.compat.functions.declare import public_class
+from mpqueue.tf1.compat.functions.queue_base import QueueBase
+from mpqueue.tf1.compat.functions.random import seeds_of
+from mpqueue.tf1.compat.graph import Running, Tensor, custom, get_default_graph
+from mpqueue.tf1.compat.graph.state import handle_of
+from mpqueue.tf1.compat.ops import dtypes as types
+from mpqueue.tf1.compat.ops.dtypes import DType, as_dtype
+from mpqueue.tf1.queues import base, fifo, lookup, padding, shuffle
+from mpqueue.tf1.queues.lookup import Lookup
+from mpqueue.tf1.queues.making import as_integer
+from mpqueue.tf1.queues.spec import as_list
+from mpqueue.tf1.values.shapes import as_known_shapes, as_shapes
+
+
+def _queue_node(
+    kind: str, make: Callable[..., base.QueueBase], settings: tuple[Any, ...], shared_name: str | None, name: str | None
+) -> Tensor:
+    """The handle of a queue, which is found in the run's session or at its server, or made there.
+
+    Args:
+        kind: TensorFlow's name of the operation.
+        make: Makes the queue, given its name, and the shared name at a server.
+        settings: What queues of one shared name must agree in.
+        shared_name: Its name in the session, or at its server; without one it belongs to this node alone.
+        name: Name of the node.
+    """
+    container = get_default_graph().scopes.container
+
+    def kernel(run: Running, _values: list[np.ndarray]) -> Sequence[np.ndarray]:
+        home, label = run.session.queue_home, shared_name or made.name  # by which errors call it
+        if shared_name and home is not None:
+            return [run.session.resource(made, lambda: at_server(home))]
+        key = ("queue", container, shared_name) if shared_name else made
+        handle, found = run.session.resource(key, lambda: (handle_of(make(name=label).queue_ref), (kind, settings)))
+        if found != (kind, settings):
+            text = f"the queue of shared name {shared_name!r} is a {found[0]} of {found[1]}, not a {kind} of {settings}"
+            raise InvalidArgumentError(None, None, text)
+        return [handle]
+
+    def at_server(home: QueueHome) -> np.ndarray:
+        with lookup.here(Lookup(home, container)):
+            return handle_of(make(name=made.name, shared_name=shared_name).queue_ref)
+
+    told = {"container": container.encode(), "shared_name": (shared_name or "").encode()}
+    made = custom(kind, (), [(types.resource, ())], kernel, name=name, attributes=told)
+    return made.outputs[0]
+
+
+def _types(dtypes: Any) -> list[DType]:
+    return [as_dtype(each) for each in as_list(dtypes)]
+
+
+@public_class("FIFOQueue", like=fifo.FIFOQueue)
+class FIFOQueue(QueueBase):
+    """A queue that gives its elements out in the order in which they were put in.
+
+    Args:
+        shared_name: Queues of one shared name (and one `container`) are one queue in a session, or, if the session has
+            a ``target``, in all programs that use that server.
+
+    Raises:
+        TypeError: No such type, or ``capacity`` is no int.
+        ValueError: The numbers of types, shapes and names differ, or a shape is not fully known.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        dtypes: Any,
+        shapes: Any = None,
+        names: Any = None,
+        shared_name: str | None = None,
+        name: str | None = "fifo_queue",
+    ) -> None:
+        kinds, bound = _types(dtypes), as_integer(capacity, "capacity")
+        known = as_known_shapes(shapes, len(kinds), "FIFOQueue")
+        make = partial(fifo.FIFOQueue, bound, kinds, known)
+        handle = _queue_node("FIFOQueueV2", make, (bound, kinds, known), shared_name, name)
+        super().__init__(kinds, known, names, handle)
+
+
+@public_class("PaddingFIFOQueue", like=padding.PaddingFIFOQueue)
+class PaddingFIFOQueue(QueueBase):
+    """A FIFO queue whose elements may differ in size along unknown axes, and are padded when they are stacked.
+
+    Args:
+        shared_name: Queues of one shared name (and one `container`) are one queue in a session, or, if the session has
+            a ``target``, in all programs that use that server.
+
+    Raises:
+        TypeError: No such type, or ``capacity`` is no int.
+        ValueError: The numbers of types, shapes and names differ, or a rank is unknown.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        dtypes: Any,
+        shapes: Any,
+        names: Any = None,
+        shared_name: str | None = None,
+        name: str | None = "padding_fifo_queue",
+    ) -> None:
+        kinds, bound = _types(dtypes), as_integer(capacity, "capacity")
+        if not isinstance(shapes, list | tuple) or any(each is None or isinstance(each, int) for each in shapes):
+            raise ValueError(
+                f"a PaddingFIFOQueue needs a list of shapes of known rank, one per component; got {shapes!r}"
+            )
+        known = as_shapes(shapes, len(kinds))
+        if None in known:
+            raise ValueError(f"a PaddingFIFOQueue needs the rank of every component, got the shapes {known}")
+        make = partial(padding.PaddingFIFOQueue, bound, kinds, known)
+        handle = _queue_node("PaddingFIFOQueueV2", make, (bound, kinds, known), shared_name, name)
+        super().__init__(kinds, known, names, handle)
+
+
+@public_class("RandomShuffleQueue", like=shuffle.RandomShuffleQueue)
+class RandomShuffleQueue(QueueBase):
+    """A queue that gives out any of its elements, each as likely as the others.
+
+    Args:
+        shared_name: Queues of one shared name (and one `container`) are one queue in a session, or, if the session has
+            a ``target``, in all programs that use that server.
+        seed: With it, or with `set_random_seed`, every new session gives the same order; it is not TensorFlow's.
+
+    Raises:
+        TypeError: No such type, or a number is no int.
+        ValueError: The numbers of types, shapes and names differ, or a shape is not fully known.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        min_after_dequeue: int,
+        dtypes: Any,
+        shapes: Any = None,
+        names: Any = None,
+        seed: int | None = None,
+        shared_name: str | None = None,
+        name: str | None = "random_shuffle_queue",
+    ) -> None:
+        kinds, bound = _types(dtypes), as_integer(capacity, "capacity")
+        minimum = as_integer(min_after_dequeue, "min_after_dequeue")
+        known = as_known_shapes(shapes, len(kinds), "RandomShuffleQueue")
+        seeds = seeds_of(seed)
+        whole = None if seeds is None else seeds[0] % 2**64 << 64 | seeds[1] % 2**64
+        settings = (bound, minimum, kinds, known, None if shared_name and seed is None else seeds)
+
+        def make(name: str, shared_name: str | None = None) -> base.QueueBase:
+            agreed = None if shared_name and seed is None else whole  # others have other numbers for the same queue
+            return shuffle.RandomShuffleQueue(
+                bound, minimum, kinds, known, seed=agreed, shared_name=shared_name, name=name
+            )
+
+        handle = _queue_node("RandomShuffleQueueV2", make, settings, shared_name, name)
+        super().__init__(kinds, known, names, handle)

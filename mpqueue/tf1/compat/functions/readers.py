@@ -1,0 +1,191 @@
+"""Readers as nodes: each session has readers of its own, made when they are first used.
+
+A reader is a node that gives a handle, which leads to an eager reader; the nodes that read take it, and the handle of
+the queue with the work units.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpqueue.tf1 import readers
+from mpqueue.tf1.compat.functions.declare import public_class
+from mpqueue.tf1.compat.functions.kernels import of_values, with_own
+from mpqueue.tf1.compat.functions.queue_base import QueueBase
+from mpqueue.tf1.compat.graph import Operation, Tensor, convert_to_tensor, custom
+from mpqueue.tf1.compat.graph.state import handle_of, held
+from mpqueue.tf1.compat.graph.traits import Kernel
+from mpqueue.tf1.compat.ops import dtypes
+from mpqueue.tf1.compat.ops.dims import Dims, merged
+from mpqueue.tf1.compat.ops.dtypes import DType
+from mpqueue.tf1.compat.ops.infer import invalid
+from mpqueue.tf1.queues.core import QueueCore
+
+
+class ReaderRead(NamedTuple):
+    """A record."""
+
+    key: Tensor
+    value: Tensor
+
+
+class ReaderReadUpTo(NamedTuple):
+    """Several records."""
+
+    keys: Tensor
+    values: Tensor
+
+
+@public_class("ReaderBase")
+class ReaderBase:
+    """A reader in a graph: its methods make nodes that turn work units, mostly file names, into records.
+
+    What the nodes do, and what errors they raise when they are run, stands at the eager `mpqueue.ReaderBase`.
+
+    Args:
+        reader_ref: The handle.
+        supports_serialize: True if `serialize_state` and `restore_state` work.
+
+    Attributes:
+        reader_ref: As given.
+        supports_serialize: As given.
+    """
+
+    def __init__(self, reader_ref: Tensor, supports_serialize: bool = False) -> None:
+        self.reader_ref, self.supports_serialize = reader_ref, supports_serialize
+
+    def read(self, queue: Any, name: str | None = None) -> ReaderRead:
+        """The next record, as two scalar texts; takes a work unit from the queue if none is under way.
+
+        Args:
+            queue: A queue of texts, or its handle.
+        """
+        read = of_values(lambda reader, queue: held(reader).read(Units(held(queue))))
+        return ReaderRead(*self._reading("ReaderReadV2", [_handle(queue)], (), read, name))
+
+    def read_up_to(self, queue: Any, num_records: Any, name: str | None = None) -> ReaderReadUpTo:
+        """Up to so many next records, all of one work unit, as two vectors of texts.
+
+        Args:
+            queue: A queue of texts, or its handle.
+            num_records: The most records wanted, an int64 scalar.
+        """
+        count = convert_to_tensor(num_records, dtypes.int64, "num_records")
+        merged(count.known_dims, ())
+        read = of_values(lambda reader, queue, n: held(reader).read_up_to(Units(held(queue)), int(n)))
+        return ReaderReadUpTo(*self._reading("ReaderReadUpToV2", [_handle(queue), count], (None,), read, name))
+
+    def _reading(self, kind: str, inputs: list[Tensor], dims: Dims, kernel: Kernel, name: str | None) -> list[Tensor]:
+        outputs = [(dtypes.string, dims)] * 2
+        return custom(kind, [self.reader_ref, *inputs], outputs, kernel, name=name, blocking=True).outputs
+
+    def num_records_produced(self, name: str | None = None) -> Tensor:
+        """The number of records that were read in this session, an int64."""
+        return self._asking("ReaderNumRecordsProducedV2", dtypes.int64, "num_records_produced", name)
+
+    def num_work_units_completed(self, name: str | None = None) -> Tensor:
+        """The number of work units that were read to their end in this session, an int64."""
+        return self._asking("ReaderNumWorkUnitsCompletedV2", dtypes.int64, "num_work_units_completed", name)
+
+    def serialize_state(self, name: str | None = None) -> Tensor:
+        """The reader's state, a scalar text."""
+        return self._asking("ReaderSerializeStateV2", dtypes.string, "serialize_state", name)
+
+    def _asking(self, kind: str, dtype: DType, method: str, name: str | None) -> Tensor:
+        kernel = of_values(lambda reader: np.array(getattr(held(reader), method)(), dtype.as_numpy_dtype))
+        return custom(kind, [self.reader_ref], [(dtype, ())], kernel, name=name, bound=True).outputs[0]
+
+    def reset(self, name: str | None = None) -> Operation:
+        """An operation that takes the reader back to its initial clean state."""
+        kernel = of_values(lambda reader: held(reader).reset())
+        return custom("ReaderResetV2", [self.reader_ref], (), kernel, name=name, bound=True)
+
+    def restore_state(self, state: Any, name: str | None = None) -> Operation:
+        """An operation that takes the reader back to a saved state.
+
+        Args:
+            state: What `serialize_state` gave.
+        """
+        saved = convert_to_tensor(state, dtypes.string, "state")
+        merged(saved.known_dims, ())
+        kernel = of_values(lambda reader, state: held(reader).restore_state(state.item()))
+        return custom("ReaderRestoreStateV2", [self.reader_ref, saved], (), kernel, name=name, bound=True)
+
+
+class Units:
+    """A queue as a reader takes its work units from it."""
+
+    def __init__(self, core: QueueCore) -> None:
+        self.queue_ref = core
+
+    def dequeue(self, *, timeout: float | None = None) -> Any:
+        """The next work unit."""
+        components = self.queue_ref.dequeue(timeout)
+        if len(components) != 1:
+            invalid(f"a reader takes its work units from a queue with one component, {self.queue_ref.name!r} has more")
+        return components[0]
+
+
+def _handle(queue: Any) -> Tensor:
+    if isinstance(queue, QueueBase):
+        return queue.queue_ref
+    return convert_to_tensor(queue, dtypes.resource, "queue_handle")
+
+
+def _reader_node(kind: str, make: Callable[[], readers.ReaderBase], name: str | None) -> Tensor:
+    """The handle of a reader, which is found in the run's session, or made there."""
+    return with_own(
+        kind, (), [(dtypes.resource, ())], lambda: handle_of(make()), lambda handle: handle, name=name
+    ).outputs[0]
+
+
+@public_class("TextLineReader", like=readers.TextLineReader)
+class TextLineReader(ReaderBase):
+    """Reads the lines of text files; see `mpqueue.TextLineReader`."""
+
+    def __init__(self, skip_header_lines: int | None = None, name: str | None = None) -> None:
+        super().__init__(_reader_node("TextLineReaderV2", partial(readers.TextLineReader, skip_header_lines), name))
+
+
+@public_class("WholeFileReader", like=readers.WholeFileReader)
+class WholeFileReader(ReaderBase):
+    """Reads whole files; see `mpqueue.WholeFileReader`."""
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(_reader_node("WholeFileReaderV2", readers.WholeFileReader, name), supports_serialize=True)
+
+
+@public_class("IdentityReader", like=readers.IdentityReader)
+class IdentityReader(ReaderBase):
+    """Gives each work unit as key and value; see `mpqueue.IdentityReader`."""
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(_reader_node("IdentityReaderV2", readers.IdentityReader, name), supports_serialize=True)
+
+
+@public_class("TFRecordReader", like=readers.TFRecordReader)
+class TFRecordReader(ReaderBase):
+    """Reads the records of TFRecord files; see `mpqueue.TFRecordReader`."""
+
+    def __init__(self, name: str | None = None, options: Any = None) -> None:
+        super().__init__(_reader_node("TFRecordReaderV2", partial(readers.TFRecordReader, options=options), name))
+
+
+@public_class("FixedLengthRecordReader", like=readers.FixedLengthRecordReader)
+class FixedLengthRecordReader(ReaderBase):
+    """Reads binary records of a fixed length; see `mpqueue.FixedLengthRecordReader`."""
+
+    def __init__(
+        self,
+        record_bytes: int,
+        header_bytes: int | None = None,
+        footer_bytes: int | None = None,
+        hop_bytes: int | None = None,
+        name: str | None = None,
+        encoding: str | None = None,
+    ) -> None:
+        lengths = (record_bytes, header_bytes, footer_bytes, hop_bytes)
+        make = partial(readers.FixedLengthRecordReader, *lengths, encoding=encoding)
+        super().__init__(_reader_node("FixedLengthRecordReaderV2", make, name))

@@ -1,0 +1,238 @@
+"""Picking elements: gather, masks, conditions, and ``x[...]`` on nodes."""
+
+import operator
+from typing import Any, Final
+
+import numpy as np
+
+from mpqueue.tf1.compat.functions.array import concat, shape
+from mpqueue.tf1.compat.functions.declare import public
+from mpqueue.tf1.compat.functions.direct import direct
+from mpqueue.tf1.compat.functions.math import cast
+from mpqueue.tf1.compat.graph import Tensor, apply, convert_to_tensor, get_default_graph
+from mpqueue.tf1.compat.ops import dtypes
+from mpqueue.tf1.compat.ops.dimension import dimension_value
+from mpqueue.tf1.compat.ops.dtypes import DType
+
+
+@public(
+    "strided_slice(input_, begin, end, strides=None, begin_mask=0, end_mask=0, ellipsis_mask=0, new_axis_mask=0, "
+    "shrink_axis_mask=0, var=None, name)"
+)
+def strided_slice(
+    input_: Any,
+    begin: Tensor,
+    end: Any,
+    strides: Any,
+    begin_mask: int,
+    end_mask: int,
+    ellipsis_mask: int,
+    new_axis_mask: int,
+    shrink_axis_mask: int,
+    name: str | None,
+) -> Tensor:
+    """The slicing behind ``x[...]``; bit n of a mask is for entry n of the vectors."""
+    steps = apply("OnesLike", begin) if strides is None else strides
+    masks = {"begin_mask": begin_mask, "end_mask": end_mask, "ellipsis_mask": ellipsis_mask}
+    masks |= {"new_axis_mask": new_axis_mask, "shrink_axis_mask": shrink_axis_mask}
+    return apply("StridedSlice", input_, begin, end, steps, name=name, **masks)
+
+
+@public("gather(params, indices, validate_indices=None, name, axis=None, batch_dims=0)")
+def gather(params: Any, indices: Any, axis: Any, batch_dims: int, name: str | None) -> Tensor:
+    """The slices of ``params`` along ``axis`` with the numbers in ``indices``; a number out of range is an error."""
+    place = batch_dims if axis is None else axis
+    return apply("GatherV2", params, indices, place, name=name, batch_dims=batch_dims)
+
+
+@public("gather_nd(params, indices, name, batch_dims=0, bad_indices_policy='')")
+def gather_nd(params: Any, indices: Any, name: str | None, batch_dims: int, bad_indices_policy: str) -> Tensor:
+    """The slices of ``params`` at the positions that the last axis of ``indices`` tells.
+
+    Raises:
+        ValueError: ``batch_dims`` or ``bad_indices_policy`` is given: TensorFlow 1.15 has no such thing.
+    """
+    if batch_dims or bad_indices_policy not in ("", "DEFAULT", "ERROR"):
+        raise ValueError("gather_nd has neither batch_dims nor another bad_indices_policy here: use gather")
+    return apply("GatherNd", params, indices, name=name)
+
+
+@public("where")
+def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Tensor:
+    """Elements of ``x`` where the condition holds, else of ``y``; without them, the positions where it holds.
+
+    Nothing is broadcast, unlike in TensorFlow 2.
+
+    Args:
+        condition: Bools in the shape of ``x`` and ``y``, or a vector that chooses among their rows.
+        x: Of one type and shape with ``y``.
+        y: As ``x``.
+
+    Returns: The chosen elements, or an int64 table of positions, one a row.
+
+    Raises:
+        ValueError: Only one of ``x`` and ``y``, or shapes that do not fit.
+    """
+    if (x is None) != (y is None):
+        raise ValueError("x and y must both be non-None or both be None.")
+    if x is None:
+        condition = convert_to_tensor(condition, name="condition", preferred_dtype=dtypes.bool_)
+        return apply("Where", condition, name=name)
+    return apply("Select", condition, x, y, name=name)
+
+
+@public("where_v2")
+def where_v2(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Tensor:
+    """Elements of ``x`` or of ``y`` as by `where`, with broadcasting."""
+    if x is None or y is None:
+        return where(condition, x, y, name)
+    return apply("SelectV2", condition, x, y, name=name)
+
+
+@public("boolean_mask(tensor, mask, name='boolean_mask', axis=None)", scope="boolean_mask")
+def boolean_mask(tensor: Tensor, mask: Tensor, axis: Any) -> Tensor:
+    """The elements, or slices, of a tensor where a mask holds.
+
+    Args:
+        tensor: The array.
+        mask: Bools whose shape is that of the axes of ``tensor`` from ``axis`` on; its rank must be known.
+        axis: Where the mask applies, default 0.
+
+    Returns: The masked axes become one.
+
+    Raises:
+        ValueError: A scalar mask, one of unknown rank, or of another shape than the axes.
+    """
+    if not mask.ndim:
+        raise ValueError("a mask must have a known rank of at least 1, got shape " + str(mask.shape))
+    first = 0 if axis is None else int(np.asarray(_value(axis)))
+    last = first + mask.ndim
+    whole = tensor.get_shape()
+    whole[first:last].assert_is_compatible_with(mask.get_shape())
+    sizes = shape(tensor)
+    joined = apply("Prod", sizes[first:last], [0])
+    rows = direct.reshape(tensor, concat([sizes[:first], [joined], sizes[last:]], 0))
+    rows.set_shape(whole[:first].concatenate([whole[first:last].num_elements()]).concatenate(whole[last:]))
+    places = direct.squeeze(where(direct.reshape(mask, [-1])), axis=[1])
+    return gather(rows, places, axis=first)
+
+
+def _value(axis: Any) -> Any:
+    known = axis.known_value() if isinstance(axis, Tensor) else axis
+    if known is None:
+        raise ValueError("axis of boolean_mask must be known while the graph is built")
+    return known
+
+
+@public("sequence_mask(lengths, maxlen=None, dtype=bool, name)", scope="SequenceMask")
+def sequence_mask(lengths: Tensor, maxlen: Any, dtype: DType) -> Any:
+    """A new last axis of size ``maxlen`` (default the longest), True in the first ``lengths`` places.
+
+    Raises:
+        ValueError: ``maxlen`` is no scalar.
+    """
+    if maxlen is None:
+        longest = apply("Max", direct.reshape(lengths, [-1]), [0])
+        maxlen = apply("Maximum", convert_to_tensor(0, longest.dtype), longest)
+    maxlen = convert_to_tensor(maxlen)
+    if maxlen.ndim not in (None, 0):
+        raise ValueError(f"maxlen must be scalar for sequence_mask, got shape {maxlen.shape}")
+    zero, one = (convert_to_tensor(each, maxlen.dtype) for each in (0, 1))
+    row = apply("Range", zero, maxlen, one)
+    marks = apply("Less", row, cast(apply("ExpandDims", lengths, -1), maxlen.dtype))
+    return cast(marks, dtype)
+
+
+newaxis: Final = None
+"""In a subscript: a new axis of one element."""
+
+_SUBSCRIPTS: Final = (dtypes.int16, dtypes.int32, dtypes.int64)
+
+
+def getitem(tensor: Any, key: Any) -> Tensor:
+    """Ints (also scalar tensors), slices with steps, ``...``, ``None`` for a new axis; or a bool tensor as a mask.
+
+    Raises:
+        TypeError: Anything else between the brackets.
+        ValueError: An index out of range, where that is known.
+
+    Follows: ``tf.Tensor.__getitem__``.
+    """
+    if isinstance(key, bool) or (isinstance(key, Tensor | np.ndarray) and key.dtype in (dtypes.bool_, np.bool_)):
+        return boolean_mask(tensor, key)
+    entries = _Entries()
+    for entry in key if isinstance(key, list | tuple) else [key]:
+        entries.add(entry)
+    return entries.applied_to(tensor)
+
+
+class _Entries:
+    """The entries between the brackets as three vectors and five bit masks."""
+
+    def __init__(self) -> None:
+        self._begin: list[Any] = []
+        self._end: list[Any] = []
+        self._strides: list[Any] = []
+        self._masks = dict.fromkeys(("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask"), 0)
+
+    def add(self, entry: Any) -> None:
+        if isinstance(entry, slice):
+            self._add_slice(entry)
+        elif entry is Ellipsis:
+            self._add(0, 0, 1, "ellipsis_mask")
+        elif entry is None:
+            self._add(0, 0, 1, "new_axis_mask")
+        else:
+            index = _checked(entry)
+            one = np.ones((), index.dtype.as_numpy_dtype) if isinstance(index, Tensor) else 1
+            self._add(index, index + 1, one, "shrink_axis_mask")
+
+    def _add_slice(self, entry: slice) -> None:
+        start, stop, step = (
+            None if dimension_value(each) is None else _checked(each) for each in (entry.start, entry.stop, entry.step)
+        )
+        masks = ["begin_mask"] * (start is None) + ["end_mask"] * (stop is None)
+        self._add(0 if start is None else start, 0 if stop is None else stop, 1 if step is None else step, *masks)
+
+    def _add(self, begin: Any, end: Any, stride: Any, *masks: str) -> None:
+        for mask in masks:
+            self._masks[mask] |= 1 << len(self._begin)
+        self._begin.append(begin)
+        self._end.append(end)
+        self._strides.append(stride)
+
+    def applied_to(self, tensor: Any) -> Tensor:
+        with get_default_graph().name_scope("strided_slice") as scope:
+            named = [(self._begin, "stack"), (self._end, "stack_1"), (self._strides, "stack_2")]
+            nodes = [each for vector, _ in named for each in vector if isinstance(each, Tensor)]
+            kind = dtypes.int64 if any(each.dtype == dtypes.int64 for each in nodes) else dtypes.int32
+            vectors = [_vector(each, kind, name) for each, name in named]
+            return apply("StridedSlice", tensor, *vectors, name=scope, **self._masks)
+
+
+def _vector(values: list[Any], kind: dtypes.DType, name: str) -> Tensor:
+    if not any(isinstance(each, Tensor) for each in values):
+        return convert_to_tensor(np.array(values, kind.as_numpy_dtype), name=name)
+    parts = [
+        cast(each, kind) if isinstance(each, Tensor) else convert_to_tensor(np.asarray(each, kind.as_numpy_dtype))
+        for each in values
+    ]
+    return apply("Pack", parts, name=name)
+
+
+def _checked(index: Any) -> Any:
+    own = getattr(index, "_as_tensor", None)
+    index = index if own is None else own()
+    if isinstance(index, Tensor):
+        if index.dtype not in _SUBSCRIPTS or index.ndim == 1:
+            raise TypeError(f"an index must be a scalar of type int16, int32 or int64, got {index!r}")
+        return index
+    if isinstance(index, bool | np.bool_):
+        raise TypeError(f"a bool is an index only by itself, as a mask: {index!r}")
+    try:
+        return operator.index(index)
+    except TypeError:
+        raise TypeError(
+            "Only integers, slices (`:`), ellipsis (`...`), tf.newaxis (`None`) and scalar tf.int32/tf.int64 tensors "
+            f"are valid indices, got {index!r}"
+        ) from None

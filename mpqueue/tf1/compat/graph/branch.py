@@ -1,0 +1,86 @@
+"""Parts of a graph that are run only if a condition says so.
+
+While a function of `cond` is called, its `Branch` is entered, and every new node remembers it. The node that merges
+the two branches depends on the condition, and on all that the branches take from outside (so that this is run in any
+case, as in TensorFlow); when it runs, it carries out the plan of one branch, in the same run.
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from mpqueue.tf1.compat.graph.graph import Graph
+from mpqueue.tf1.compat.graph.make import custom
+from mpqueue.tf1.compat.graph.nodes import Operation, Tensor
+from mpqueue.tf1.compat.graph.plan import Plan
+from mpqueue.tf1.compat.ops import dtypes
+from mpqueue.tf1.values.shapes import common_shape
+
+
+class Branch:
+    """One of the two parts of a `cond`.
+
+    Args:
+        graph: Where it lies.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self.outer: Branch | None = graph.scopes.branch
+
+    def entered(self) -> AbstractContextManager[None]:
+        """A context in which new nodes belong to this branch."""
+        return self._graph.changed(branch=self, control_inputs=())
+
+    def has(self, op: Operation) -> bool:
+        """Tell if an operation belongs to this branch, or to one inside it."""
+        branch = op.branch
+        while branch is not None and branch is not self:
+            branch = branch.outer
+        return branch is self
+
+    def taken_from_outside(self, outputs: Iterable[Tensor]) -> list[Tensor]:
+        """The tensors that the branch needs for ``outputs`` and does not make."""
+        outside: dict[Tensor, None] = {}
+        seen: set[Operation] = set()
+        stack = list(outputs)
+        while stack:
+            tensor = stack.pop()
+            if not self.has(tensor.op):
+                outside[tensor] = None
+            elif tensor.op not in seen:
+                seen.add(tensor.op)
+                stack += tensor.op.inputs
+                stack += [each for op in tensor.op.control_inputs for each in op.outputs or op.inputs]
+        return list(outside)
+
+
+def merged_node(chosen: Tensor, branches: Sequence[Branch], outputs: Sequence[Sequence[Tensor]]) -> Operation:
+    """The node that gives the outputs of one of two branches.
+
+    Args:
+        chosen: A scalar bool.
+        branches: The branch for True, the branch for False.
+        outputs: Their outputs, of the same types.
+    """
+    outside = [branch.taken_from_outside(made) for branch, made in zip(branches, outputs, strict=True)]
+    plans = [Plan(made, needed) for made, needed in zip(outputs, outside, strict=True)]
+    inputs = list(dict.fromkeys([chosen, *outside[0], *outside[1]]))
+
+    def kernel(run: Any, values: list[np.ndarray]) -> list[np.ndarray]:
+        which = 0 if values[0] else 1
+        slots = run.execute(plans[which], dict(zip(inputs, values, strict=True)))
+        return [slots[plans[which].slot_of[each]] for each in outputs[which]]
+
+    pairs = zip(*outputs, strict=True)
+    kinds = [(one.dtype.base_dtype, common_shape(one.known_dims, two.known_dims)) for one, two in pairs]
+    blocking = any(plan.is_blocking for plan in plans)
+    # What a branch makes has its state in the session, queues and readers too: nobody outside sees them.
+    bound = any(plan.is_bound or _makes_state(plan) for plan in plans)
+    return custom("Merge", inputs, kinds, kernel, name="Merge", blocking=blocking, bound=bound)
+
+
+def _makes_state(plan: Plan) -> bool:
+    return any(each.dtype is dtypes.resource and not step.op.inputs for step in plan.steps for each in step.op.outputs)

@@ -1,0 +1,128 @@
+"""The two sides of a run: *feeds*, values in place of tensors, and *fetches*, nested structures of nodes.
+
+Fetches are taken apart before a run and put together, with values, after it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from mpqueue.tf1.compat.graph.graph import Graph
+from mpqueue.tf1.compat.graph.nodes import Operation, Tensor
+from mpqueue.tf1.compat.graph.sparse import SparseTensor
+from mpqueue.tf1.compat.ops.dims import merged
+from mpqueue.tf1.compat.ops.infer import invalid
+from mpqueue.tf1.values.conversion import feed_array
+from mpqueue.tf1.values.dtypes import as_dtype
+from mpqueue.tf1.values.sparse import SparseTensorValue
+
+Build = Callable[[Mapping[Tensor, Any]], Any]
+
+
+def fed_values(graph: Graph, feed_dict: Any) -> dict[Tensor, np.ndarray]:
+    """The arrays of a ``feed_dict``, each checked and cast for its tensor.
+
+    Raises:
+        TypeError: Not a dict, a key that is no tensor, or a value that is one or does not fit its type.
+        ValueError: A value of another shape, or a tensor that may not be fed.
+    """
+    if feed_dict is None:
+        return {}
+    if not isinstance(feed_dict, Mapping):
+        raise TypeError(f"feed_dict must be a dict from tensors to values, got {feed_dict!r}")
+    return {tensor: fed_array(tensor, value) for tensor, value in _pairs(graph, feed_dict)}
+
+
+def _pairs(graph: Graph, feed_dict: Mapping[Any, Any]) -> Iterator[tuple[Tensor, Any]]:
+    for key, value in feed_dict.items():
+        if isinstance(key, tuple):
+            for each, part in zip(key, value, strict=True):
+                yield from _pairs(graph, {each: part})
+        elif isinstance(key, SparseTensor):
+            yield from zip(key.parts, value, strict=True)
+        else:
+            yield _tensor(graph, key), value
+
+
+def _tensor(graph: Graph, key: Any) -> Tensor:
+    try:
+        return graph.as_graph_element(key, allow_operation=False)  # type: ignore[return-value]
+    except (TypeError, ValueError, KeyError) as error:
+        raise TypeError(f"Cannot interpret feed_dict key as Tensor: {error}") from None
+
+
+def fed_array(tensor: Tensor, value: Any) -> np.ndarray:
+    """One value, as an array of the tensor's type; it is a view that shares memory with the value, where it can.
+
+    Raises:
+        TypeError: The value is a tensor, or an int that the type cannot hold.
+        ValueError: It has another shape, or may not be fed.
+    """
+    if isinstance(value, Tensor):
+        raise TypeError(f"The value of a feed cannot be a tf.Tensor object: {value!r} for {tensor.name}")
+    array = feed_array(value, as_dtype(tensor.dtype.base_dtype), f"the value of {tensor.name}")
+    try:
+        merged(tensor.known_dims, array.shape)
+    except ValueError:
+        raise ValueError(
+            f"Cannot feed value of shape {array.shape} for Tensor {tensor.name}, which has shape {tensor.shape}"
+        ) from None
+    if not tensor.graph.is_feedable(tensor):
+        raise ValueError(f"Tensor {tensor.name} may not be fed.")
+    return array
+
+
+def unfed(name: str) -> Any:
+    """Refuse to run a placeholder."""
+    invalid(f"You must feed a value for placeholder tensor {name!r}")
+
+
+class Fetches:
+    """The nodes of one structure, and how to put their values into its place.
+
+    Args:
+        graph: Where the nodes belong.
+        structure: A node, a variable, the name of a node, or lists, tuples, named tuples and dicts of them.
+
+    Raises:
+        TypeError: Something in it is no node.
+        ValueError: A node of another graph, or a name that does not exist.
+    """
+
+    def __init__(self, graph: Graph, structure: Any) -> None:
+        self._graph = graph
+        self.targets: list[Tensor | Operation] = []
+        self.build: Build = self._builder(structure)
+
+    def _builder(self, structure: Any) -> Build:
+        if structure is None:
+            raise TypeError("a fetch must be a node or its name, or lists, tuples and dicts of them; got None")
+        if isinstance(structure, list | tuple):
+            parts = [self._builder(item) for item in structure]
+            make = type(structure)._make if hasattr(structure, "_make") else type(structure)
+            return lambda values: make(part(values) for part in parts)
+        if isinstance(structure, Mapping):
+            entries = [(key, self._builder(item)) for key, item in structure.items()]
+            kind = type(structure)
+            return lambda values: _as_mapping(kind, {key: part(values) for key, part in entries})
+        if isinstance(structure, SparseTensor):
+            three = [self._node(each) for each in structure.parts]
+            return lambda values: SparseTensorValue(*(part(values) for part in three))
+        return self._node(structure)
+
+    def _node(self, fetch: Any) -> Build:
+        try:
+            element = self._graph.as_graph_element(fetch)
+        except TypeError as error:
+            raise TypeError(f"Argument `fetch` = {fetch!r} has invalid type: {error}") from None
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"Argument `fetch` = {fetch!r} cannot be interpreted as a Tensor. ({error})") from None
+        self.targets.append(element)
+        if isinstance(element, Operation):
+            return lambda _values: None
+        return lambda values: values[element]
+
+
+def _as_mapping(kind: type, entries: dict[Any, Any]) -> Any:
+    return entries if kind is dict else kind(entries)

@@ -1,0 +1,168 @@
+"""Making nodes out of tensors: of an array, of an operation of the table, or with a kernel of one's own."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Unpack
+
+import numpy as np
+
+from mpqueue.errors import InvalidArgumentError, OpError
+from mpqueue.tf1.compat.graph.graph import Graph, get_default_graph
+from mpqueue.tf1.compat.graph.nodes import Operation, Tensor
+from mpqueue.tf1.compat.graph.state import Running
+from mpqueue.tf1.compat.graph.traits import Entries, Kernel, Traits
+from mpqueue.tf1.compat.ops.dims import Dims
+from mpqueue.tf1.compat.ops.dtypes import DType, as_dtype
+from mpqueue.tf1.compat.ops.known import Constant
+from mpqueue.tf1.compat.ops.registry import Op
+from mpqueue.tf1.runs.rules import per_row
+
+_REFUSALS: Final = (ValueError, IndexError, TypeError)  # what NumPy raises for arrays that do not fit
+
+Group = Tensor | list[Tensor]  # one input of an operation of the table
+
+
+def graph_of(values: Iterable[Any]) -> Graph:
+    """The graph that the nodes among ``values`` share, else the default one.
+
+    Raises:
+        ValueError: They are of different graphs.
+    """
+    found: Graph | None = None
+    for value in values:
+        graph = getattr(value, "graph", None)
+        if not isinstance(graph, Graph):
+            continue
+        if found is not None and graph is not found:
+            raise ValueError(f"{value!r} must be from the same graph as the other inputs.")
+        found = graph
+    return found or get_default_graph()
+
+
+def custom(
+    kind: str,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[tuple[DType, Dims]],
+    kernel: Kernel,
+    *,
+    name: str | None = None,
+    **traits: Unpack[Traits],
+) -> Operation:
+    """Make a node with a kernel of its own: what has state, waits, or is not a function of arrays."""
+    graph = graph_of(inputs)
+    return graph.add(lambda unique: Operation(graph, unique, kind, inputs, outputs, kernel, **traits), name or kind)
+
+
+def node_of(array: np.ndarray, name: str) -> Tensor:
+    """A constant node with the values that an array has now."""
+    frozen = np.array(array, order="C")  # a copy: the caller may go on writing into his
+    frozen.flags.writeable = False
+    dtype = as_dtype(array.dtype)
+    attributes = {"dtype": dtype, "value": frozen}
+    traits: Traits = {"entries": lambda _place: frozen, "attributes": attributes, "rule": per_row}
+    kind = [(dtype, frozen.shape)]
+    return custom("Const", (), kind, lambda _run, _inputs: (frozen,), name=name, **traits).outputs[0]
+
+
+def table_node(
+    definition: Op, groups: Sequence[Group], outputs: Sequence[DType], attributes: dict[str, Any], name: str
+) -> Operation:
+    """The node of an operation of the table, its inputs being tensors of the right types.
+
+    Args:
+        definition: The operation.
+        groups: Its inputs, a list for an input that is one.
+        outputs: The types of its outputs.
+        attributes: Its attributes.
+        name: A new name, or a scope ending in "/" to be used as the name.
+
+    Raises:
+        ValueError: The shapes do not fit.
+    """
+    tensors = [each for group in groups for each in (group if isinstance(group, list) else [group])]
+    dims = definition.infer(*groups, **attributes)
+    shapes = dims if isinstance(dims, list) else [dims] * len(outputs)
+    kernel = _kernel(definition, [len(group) if isinstance(group, list) else None for group in groups], attributes)
+    entries = _entries(definition, groups, attributes)
+    traits: Traits = {"entries": entries, "attributes": attributes, "rule": definition.rows}
+    return custom(definition.name, tensors, list(zip(outputs, shapes, strict=True)), kernel, name=name, **traits)
+
+
+def _kernel(definition: Op, lengths: list[int | None], attributes: dict[str, Any]) -> Kernel:
+    compute, several, grouped = definition.compute, _has_several(definition), _grouper(lengths)
+
+    def kernel(_run: Running, values: list[np.ndarray], **changes: Any) -> Sequence[np.ndarray]:
+        try:
+            out = compute(*grouped(values), **(attributes | changes if changes else attributes))
+            return [array_of(each) for each in out] if several else (array_of(out),)
+        except _REFUSALS as error:
+            raise _refused(definition.infer, grouped(values), attributes, error) from error
+
+    return kernel
+
+
+def _has_several(definition: Op) -> bool:
+    """Return whether the function gives a sequence of outputs."""
+    return len(definition.outputs) != 1 or bool(definition.outputs[0].number)
+
+
+def _refused(
+    infer: Callable[..., Any], inputs: Sequence[Any], attributes: dict[str, Any], error: Exception
+) -> Exception:
+    """Return the error to raise for one of NumPy's: the rule of shapes may know the reason."""
+    if isinstance(error, OpError):
+        return error
+    known = [[Constant(one) for one in each] if isinstance(each, list) else Constant(each) for each in inputs]
+    try:
+        infer(*known, **attributes)
+    except ValueError as reason:
+        return InvalidArgumentError(None, None, str(reason))
+    return InvalidArgumentError(None, None, str(error)) if isinstance(error, ValueError) else error
+
+
+def array_of(value: Any) -> np.ndarray:
+    """Return the result of a function over arrays as an array; ``bytes`` are text, in an array of objects."""
+    return np.asarray(value, object if isinstance(value, bytes) else None)
+
+
+def _grouper(lengths: list[int | None]) -> Callable[[list[Any]], list[Any]]:
+    if all(length is None for length in lengths):
+        return lambda values: values
+
+    def grouped(values: list[Any]) -> list[Any]:
+        rest = iter(values)
+        return [next(rest) if length is None else [next(rest) for _ in range(length)] for length in lengths]
+
+    return grouped
+
+
+def _entries(definition: Op, groups: Sequence[Group], attributes: dict[str, Any]) -> Entries:
+    """Return what finds an output's value: all of it if the inputs are known, else what the table says of the first."""
+    folded: list[np.ndarray] = []
+
+    def find(place: int) -> np.ndarray | None:
+        if not folded and definition.pure:
+            folded.extend(_folded(definition, groups, attributes))
+        if folded:
+            return folded[place]
+        return definition.entries(*groups, **attributes) if definition.entries else None
+
+    return find
+
+
+def _folded(definition: Op, groups: Sequence[Group], attributes: dict[str, Any]) -> list[np.ndarray]:
+    values = [_known(group) for group in groups]
+    if any(each is None for each in values):
+        return []
+    try:
+        with np.errstate(all="ignore"):
+            out = definition.compute(*values, **attributes)
+    except (OpError, *_REFUSALS):
+        return []  # the run will raise it
+    return [array_of(each) for each in (out if _has_several(definition) else [out])]
+
+
+def _known(group: Group) -> Any:
+    if isinstance(group, list):
+        values = [each.known_value() for each in group]
+        return None if any(each is None for each in values) else values
+    return group.known_value()

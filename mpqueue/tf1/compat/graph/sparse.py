@@ -1,0 +1,109 @@
+"""Sparse tensors: three tensors that are one value."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from mpqueue.tf1.compat.graph.convert import CONVERSIONS, convert_to_tensor
+from mpqueue.tf1.compat.graph.nodes import StandsForTensor, Tensor
+from mpqueue.tf1.compat.graph.static import static_shape
+from mpqueue.tf1.compat.ops.dims import Dims, merged, with_rank
+from mpqueue.tf1.compat.ops.dtypes import DType, int64
+from mpqueue.tf1.compat.ops.tensorshape import TensorShape
+from mpqueue.tf1.values.sparse import SparseTensorValue
+
+
+class SparseTensor(StandsForTensor):
+    """An array of which only some elements are given; the others are zero.
+
+    Args:
+        indices: int64 tensor of shape (number of values, rank).
+        values: Tensor of any type, a vector.
+        dense_shape: int64 tensor of shape (rank,).
+
+    Raises:
+        ValueError: The three do not fit each other, as far as their shapes are known.
+        TypeError: ``indices`` or ``dense_shape`` are not int64.
+
+    Follows: ``tf.SparseTensor``.
+    """
+
+    operators: ClassVar[dict[str, Callable[..., Any]]] = {}
+    """The functions behind ``*`` and ``/`` with dense values; filled by `mpqueue.tf1.compat.functions.sparse`."""
+
+    def __init__(self, indices: Any, values: Any, dense_shape: Any) -> None:
+        self._indices = convert_to_tensor(indices, int64, "indices")
+        self._stands_for = convert_to_tensor(values, name="values")
+        self._dense_shape = convert_to_tensor(dense_shape, int64, "dense_shape")
+        table = with_rank(self._indices.known_dims, 2, "indices")
+        vector = with_rank(self._stands_for.known_dims, 1, "values")
+        sizes = with_rank(self._dense_shape.known_dims, 1, "dense_shape")
+        merged(table, (vector[0], sizes[0]))
+        self._known_shape: Dims = None
+
+    def with_known_shape(self, dims: Dims) -> "SparseTensor":
+        """The same tensor, with more known of its shape. Not in TensorFlow."""
+        made = SparseTensor(*self.parts)
+        made._known_shape = merged(self._known_shape, dims)
+        return made
+
+    @classmethod
+    def from_value(cls, sparse_tensor_value: Any) -> "SparseTensor":
+        """A sparse tensor as it is, or made of a `SparseTensorValue`.
+
+        Raises:
+            TypeError: It is neither.
+        """
+        if isinstance(sparse_tensor_value, SparseTensor):
+            return sparse_tensor_value
+        if not isinstance(sparse_tensor_value, SparseTensorValue):
+            raise TypeError(f"Neither a SparseTensor nor SparseTensorValue: {sparse_tensor_value!r}.")
+        return cls(*sparse_tensor_value)
+
+    @property
+    def indices(self) -> Tensor:
+        """The places of the values."""
+        return self._indices
+
+    @property
+    def values(self) -> Tensor:
+        """The values."""
+        return self._stands_for
+
+    @property
+    def dense_shape(self) -> Tensor:
+        """The shape of the whole."""
+        return self._dense_shape
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Indices, values and dense shape. Not in TensorFlow."""
+        return self._indices, self._stands_for, self._dense_shape
+
+    @property
+    def shape(self) -> TensorShape:
+        """The shape of the whole, as far as known."""
+        return TensorShape(merged(self._known_shape, static_shape(self._dense_shape)))
+
+    def eval(self, feed_dict: Any = None, session: Any = None) -> SparseTensorValue:
+        """The value, computed in the given or the default session.
+
+        Raises:
+            ValueError: There is no session.
+        """
+        return self.graph.session_for(session, "eval()").run(self, feed_dict)  # type: ignore[no-any-return]
+
+    def __mul__(self, other: Any) -> "SparseTensor":
+        return self.operators["__mul__"](self, other)  # type: ignore[no-any-return]
+
+    def __truediv__(self, other: Any) -> "SparseTensor":
+        return self.operators["__truediv__"](self, other)  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        return f"SparseTensor(indices={self._indices}, values={self._stands_for}, dense_shape={self._dense_shape})"
+
+
+def _refuse(value: Any, _dtype: DType | None, _name: str | None) -> Tensor:
+    raise TypeError(f"{value!r} is sparse: use tf.sparse_tensor_to_dense where a tensor is wanted")
+
+
+CONVERSIONS.insert(0, (SparseTensor, _refuse))

@@ -1,0 +1,158 @@
+"""Public modules made of names that live elsewhere.
+
+A `Namespaces` reads a table such as `mpqueue.tf1.compat.surface.SURFACE` and makes one module for each public module in
+it. No home is imported for that: a module looks a name up at its first use, and keeps what it found, whose docstring
+then says which names of TensorFlow it follows. A name that is missing is answered with the nearest one, of whatever
+module.
+"""
+
+import difflib
+import inspect
+import re
+import sys
+from collections.abc import Mapping
+from functools import partial
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from operator import attrgetter
+from types import FunctionType, ModuleType
+from typing import Any, Final, NamedTuple
+
+_NOT_OFFERED: Final = {
+    "data": "tf.data is not offered: use tf.train.string_input_producer with tf.train.batch, or mpqueue.Loader",
+}
+_TRAINING: Final = re.compile(
+    r".*Optimizer|.*Saver\w*|Checkpoint\w*|\w*_checkpoint\w*|(cosine|linear|exponential|polynomial|natural|inverse)_\w+"
+    r"|piecewise_constant\w*|ExponentialMovingAverage|nn|layers|losses|metrics|estimator|gradients|hessians|GradientTape"
+    r"|contrib|feature_column|saved_model|distribute\w*|tpu|lite|get_gradient\w*|custom_gradient|RegisterGradient"
+)
+
+
+class Entry(NamedTuple):
+    """The place where a name is implemented."""
+
+    home: str
+    own: str
+
+
+def read_table(table: str) -> dict[str, dict[str, Entry]]:
+    """Return the names of each public module, the root being ``""``; modules that only hold others are among them."""
+    modules: dict[str, dict[str, Entry]] = {"": {}}
+    home, paths = "", [""]
+    for line in table.splitlines():
+        if not line.startswith(" "):
+            home = line
+            continue
+        before, colon, names = line.rpartition(":")
+        if colon:
+            paths = ["" if path == "tf" else path for path in before.split()]
+        for path in paths:
+            parts = path.split(".")
+            for count in range(len(parts)):  # of "a.b" that is "a", too
+                modules.setdefault(".".join(parts[: count + 1]), {})
+            modules[path] |= {
+                public: Entry(home, own or public) for public, _, own in (name.partition("=") for name in names.split())
+            }
+    return modules
+
+
+class Namespaces:
+    """The public modules of a table.
+
+    Args:
+        root: Full name of the module that is to hold the names of ``tf``; it is being imported.
+        table: Names by home and public module.
+        notes: For each public module, a sentence for its docstring.
+    """
+
+    def __init__(self, root: str, table: str, notes: Mapping[str, str]) -> None:
+        self._root, self._tables, self._notes = root, read_table(table), notes
+
+    def open(self) -> None:
+        """Make the modules, and let them answer for their names."""
+        for path in self.paths():
+            module = self._module_of(path)
+            vars(module).update(
+                __all__=self.names(path),
+                __getattr__=partial(self.find, path),
+                __dir__=partial(self.names, path),
+            )
+
+    def _module_of(self, path: str) -> ModuleType:
+        if not path:
+            return sys.modules[self._root]
+        name, shown = f"{self._root}.{path}", f"tf.{path}"
+        module = ModuleType(name, f"The names of ``{shown}``. {self._notes.get(path, '')}".rstrip())
+        module.__spec__ = ModuleSpec(name, None, is_package=bool(self.inside(path)))
+        module.__package__ = name if self.inside(path) else name.rpartition(".")[0]
+        if self.inside(path):
+            module.__path__ = []  # so that what is inside can be imported, and only that
+        outer, _, last = name.rpartition(".")
+        sys.modules[name] = module
+        setattr(sys.modules[outer], last, module)
+        return module
+
+    def inside(self, path: str) -> list[str]:
+        """Return the last names of the modules inside a public module."""
+        outer_and_last = [each.rpartition(".") for each in self._tables if each]
+        return [last for outer, _, last in outer_and_last if outer == path]
+
+    def paths(self) -> list[str]:
+        """Return the public modules, the root as ``""``, an outer one before those inside it."""
+        return sorted(self._tables)
+
+    def entries(self, path: str) -> Mapping[str, Entry]:
+        """Return the places where the names of a public module are implemented."""
+        return self._tables[path]
+
+    def names(self, path: str) -> list[str]:
+        """Return the names of a public module, the modules inside it included, sorted."""
+        return sorted([*self._tables[path], *self.inside(path)])
+
+    def find(self, path: str, name: str) -> Any:
+        """Import a name of a public module, and keep it there.
+
+        Raises:
+            AttributeError: There is none; the message tells what there is.
+        """
+        entry = self._tables[path].get(name)
+        if entry is None:
+            raise AttributeError(self._missing(path, name))
+        value = attrgetter(entry.own)(import_module(entry.home))
+        if isinstance(value, type | FunctionType) and value.__module__.startswith("mpqueue.tf1.compat."):
+            self._complete_docstring(value, entry)
+        setattr(sys.modules[f"{self._root}.{path}".rstrip(".")], name, value)
+        return value
+
+    def _complete_docstring(self, value: Any, entry: Entry) -> None:
+        """Say in a docstring which names of TensorFlow a class or function follows, if it does not say that itself."""
+        text = inspect.cleandoc(value.__doc__ or "")
+        if "Follows:" not in text:
+            places = ((path, name) for path, table in self._tables.items() for name in table if table[name] == entry)
+            names = [f"``{_shown(path)}.{name}``" for path, name in sorted(places)]
+            value.__doc__ = f"{text}\n\nFollows: {', '.join(names)}."
+
+    def _missing(self, path: str, name: str) -> str:
+        text = f"{_shown(path)} has no {name!r}"
+        if name.startswith("__"):
+            return text
+        if name in _NOT_OFFERED:
+            return f"{text}: {_NOT_OFFERED[name]}"
+        if _TRAINING.fullmatch(name):
+            return f"{text}: mpqueue feeds models and does not train them"
+        near = self._nearest(path, name)
+        return f"{text}: did you mean {near}?" if near else text
+
+    def _nearest(self, path: str, name: str) -> str | None:
+        """Return the same name elsewhere, else a similar one here, else a similar one elsewhere."""
+        everywhere = {f"{_shown(each)}.{last}": last for each in self._tables for last in self.names(each)}
+        here = {f"{_shown(path)}.{last}": last for last in self.names(path)}
+        for names, cutoff in ((everywhere, 1.0), (here, 0.6), (everywhere, 0.6)):
+            near = difflib.get_close_matches(name, list(names.values()), 1, cutoff)
+            if near:
+                return next(shown for shown, last in names.items() if last == near[0])
+        return None
+
+
+def _shown(path: str) -> str:
+    return f"tf.{path}" if path else "tf"

@@ -1,0 +1,237 @@
+"""The table of operations, and the little language in which they say what they take and give.
+
+An operation is a pure function over arrays, registered by the decorator `op`. From this declaration follow the node,
+the checks of types and shapes, and the public function over nodes with its signature and its text (here left out)::
+
+    @op("Squeeze", "input: T -> T", "squeeze(input, squeeze_dims as axis, name)", infer=_squeezed)
+    def squeeze(input, *, squeeze_dims: Axes = ()): ...
+
+Positional parameters are the inputs, keyword-only ones the attributes. The signature says per input its type: a type's
+name (``string``), a *type variable* (``T``: all inputs and outputs that share it have one type, which the first of them
+decides), ``N * T`` for a list of one type, ``*`` for a list of any types. An output's type may also be the name of an
+attribute that holds a type (or a list of them, with ``*`` before it: ``*Tout``), and ``num * T`` means as many outputs
+as the attribute ``num`` says. Types allowed for a variable, and the one preferred for Python values, are given by
+keyword; any type is allowed where nothing is said, and ``I`` is `INDEX` unless said otherwise.
+
+Behind a type may stand a shape, in the language of `infer`; inputs are held to it both while the graph is built and in
+a run. ``infer`` is for outputs of which it cannot tell: it takes what is `Known` of the inputs, and the attributes, and
+returns what is known of the shape of the output (a list of them for several outputs). Rules raise ValueError for shapes
+that cannot be. So may the function itself: in a run that becomes an `InvalidArgumentError`. The third text is the form
+of the public function, see `signature`.
+
+``rows`` is the rule by which it is computed for many records at once, see `mpqueue.tf1.runs`. What else there is to say
+of an operation by itself belongs into its declaration, too, as one more keyword of `op` and field of `Op`.
+"""
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from mpqueue.tf1.compat.ops import dtypes
+from mpqueue.tf1.compat.ops.dims import Dims
+from mpqueue.tf1.compat.ops.dtypes import DType
+from mpqueue.tf1.compat.ops.infer import Sizes, bound, shaped
+from mpqueue.tf1.compat.ops.signature import Axes, Signature
+from mpqueue.tf1.runs.rules import Rule, per_row
+
+_ARG: Final = re.compile(r"(?:(\w+): )?(?:(\w*) ?(\*) ?)?(\w*)(?:\[(.*)\])?")
+
+
+class Types(NamedTuple):
+    """The types that a type variable may have, and the one that Python values prefer."""
+
+    allowed: tuple[DType, ...]
+    preferred: DType | None = None
+
+
+class Arg(NamedTuple):
+    """One input or output of a signature."""
+
+    name: str
+    type: str  # a type's name, a type variable, or an attribute; "" for any types
+    number: str  # the variable that counts a list, "*" for a list of any types, "" for a single tensor
+    sizes: Sizes = None
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation of the table.
+
+    Args:
+        name: TensorFlow's name of the operation's type.
+        inputs: Its inputs, in order.
+        outputs: Its outputs, in order.
+        variables: What the type variables may be.
+        compute: The function over arrays.
+        by_hand: What is known of the outputs' shapes, where the signature cannot tell.
+        entries: For vectors that describe shapes: the output's entries, None for those that are unknown, from what is
+            known of the inputs; or None.
+        pure: The output follows from the inputs alone.
+        rows: How it is computed for many records at once; None where it is not.
+        defaults: Default values of attributes.
+        public: The form of the public function, "" if there is none, or one that does more.
+        doc: What it does.
+    """
+
+    name: str
+    inputs: tuple[Arg, ...]
+    outputs: tuple[Arg, ...]
+    variables: Mapping[str, Types]
+    compute: Callable[..., Any]
+    by_hand: Callable[..., Any] | None = None
+    entries: Callable[..., np.ndarray | None] | None = None
+    pure: bool = True
+    rows: Rule | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    public: str = ""
+    doc: str = ""
+
+    def infer(self, *inputs: Any, **attributes: Any) -> Any:
+        """Return what is known of the shape of the output, or a list for each of them.
+
+        Raises:
+            ValueError: The inputs do not fit.
+        """
+        shapes = [[one.known_dims for one in each] if isinstance(each, list) else each.known_dims for each in inputs]
+        found = bound({arg.name: arg.sizes for arg in self.inputs}, shapes)
+        if self.by_hand is not None:
+            return self.by_hand(*inputs, **attributes)
+        given = {arg.name: each for arg, each in zip(self.inputs, inputs, strict=True)} | attributes
+        dims = [None if arg.sizes is None else shaped(arg.sizes, found, given) for arg in self.outputs]
+        return dims if len(dims) > 1 else dims[0]
+
+    @property
+    def signature(self) -> Signature:
+        """The form of the public function."""
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        inputs = [inspect.Parameter(arg.name, kind) for arg in self.inputs]
+        parameters = inspect.signature(self.compute).parameters.values()
+        attributes = [each.replace(kind=kind) for each in parameters if each.kind is each.KEYWORD_ONLY]
+        name = inspect.Parameter("name", kind, default=None)
+        return Signature(self.public, {each.name: each for each in (*inputs, *attributes, name)})
+
+    def descriptions(self) -> dict[str, str]:
+        """Return descriptions of the inputs and attributes, as they follow from the signature."""
+        parameters = inspect.signature(self.compute).parameters.values()
+        of_attributes = {p.name: _WORDS.get(p.annotation, "A setting.") for p in parameters if p.kind is p.KEYWORD_ONLY}
+        return {arg.name: self._type(arg) for arg in self.inputs} | of_attributes
+
+    def _type(self, arg: Arg) -> str:
+        choice = self.variables.get(arg.type)
+        if is_type_name(arg.type):
+            words = arg.type
+        elif choice is None:
+            words = "any type"
+        else:
+            words = next((word for kinds, word in _GROUPS if set(kinds) == set(choice.allowed)), None) or " or ".join(
+                each.name for each in choice.allowed
+            )
+        shared = [other.name for other in self.inputs if other.type == arg.type and other.name != arg.name]
+        same = f", the same as ``{shared[0]}``" if shared and not is_type_name(arg.type) else ""
+        rank = None if arg.sizes is None or "..." in arg.sizes else len(arg.sizes)
+        kind = "A list of tensors" if arg.number else _KINDS.get(rank, "A tensor")
+        return f"{kind} of {words}{same}."
+
+
+TABLE: Final[dict[str, Op]] = {}
+
+
+def op(
+    name: str,
+    signature: str,
+    public: str = "",
+    *,
+    infer: Callable[..., Any] | None = None,
+    entries: Callable[..., np.ndarray | None] | None = None,
+    pure: bool = True,
+    rows: Rule = per_row,
+    doc: str = "",
+    **variables: Types | tuple[DType, ...],
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Put a function over arrays into the `TABLE`; see the module's text for the signature."""
+    inputs, outputs = map(_args, signature.split("->"))
+    types = {"I": INDEX} | {key: each if isinstance(each, Types) else Types(each) for key, each in variables.items()}
+
+    def register(compute: Callable[..., Any]) -> Callable[..., Any]:
+        parameters = inspect.signature(compute).parameters.values()
+        defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
+        text = doc or inspect.getdoc(compute) or ""
+        checked = _checked(compute, inputs)
+        rule = rows if pure else None
+        TABLE[name] = Op(name, inputs, outputs, types, checked, infer, entries, pure, rule, defaults, public, text)
+        return checked
+
+    return register
+
+
+def _args(text: str) -> tuple[Arg, ...]:
+    return tuple(_arg(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _arg(text: str) -> Arg:
+    found = _ARG.fullmatch(text)
+    assert found is not None, text
+    name, number, star, kind, sizes = found.groups(default="")
+    return Arg(name, kind, (number or "*") if star else "", tuple(sizes.split()) if "[" in text else None)
+
+
+def _checked(compute: Callable[..., Any], inputs: tuple[Arg, ...]) -> Callable[..., Any]:
+    """Let a function refuse arrays that do not have the shapes of its signature."""
+    patterns = {arg.name: arg.sizes for arg in inputs}
+    if set(patterns.values()) <= {None, ("...",)}:
+        return compute  # NumPy itself looks whether shapes broadcast
+
+    @functools.wraps(compute)
+    def checked(*arrays: Any, **attributes: Any) -> Any:
+        bound(patterns, [getattr(each, "shape", None) for each in arrays])  # None for lists
+        return compute(*arrays, **attributes)
+
+    return checked
+
+
+def is_type_name(text: str) -> bool:
+    """Tell if a signature's type is a fixed one."""
+    return isinstance(getattr(dtypes, text, None), DType) or text == "bool"
+
+
+def type_named(text: str) -> DType:
+    """The fixed type of that name."""
+    return dtypes.as_dtype(text)
+
+
+FLOATS: Final = (dtypes.float16, dtypes.float32, dtypes.float64)
+SIGNED: Final = (dtypes.int8, dtypes.int16, dtypes.int32, dtypes.int64)
+UNSIGNED: Final = (dtypes.uint8, dtypes.uint16, dtypes.uint32, dtypes.uint64)
+COMPLEX: Final = (dtypes.complex64, dtypes.complex128)
+INTS: Final = SIGNED + UNSIGNED
+REALS: Final = FLOATS + INTS
+NUMBERS: Final = REALS + COMPLEX
+ALL: Final = (*NUMBERS, dtypes.bool_, dtypes.string, dtypes.resource)
+
+INDEX: Final = Types((dtypes.int32, dtypes.int64), dtypes.int32)
+SUBSCRIPT: Final = Types((dtypes.int16, dtypes.int32, dtypes.int64))
+
+_GROUPS: Final = (
+    (ALL, "any type"),
+    (FLOATS, "floats"),
+    (INTS, "ints"),
+    (REALS, "floats or ints"),
+    (NUMBERS, "numbers"),
+    (COMPLEX, "complex numbers"),
+    ((*FLOATS, *COMPLEX), "floats or complex numbers"),
+)
+_KINDS: Final[dict[int | None, str]] = {0: "A scalar", 1: "A vector", 2: "A matrix"}
+_WORDS: Final[dict[Any, str]] = {
+    DType: "A type of elements.",
+    Dims: "A shape.",
+    Axes: "An axis, or several.",
+    bool: "A bool.",
+    int: "An int.",
+    str: "A text.",
+    float: "A float.",
+}

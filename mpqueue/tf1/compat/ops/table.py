@@ -1,0 +1,20 @@
+"""The table of operations, with all families in it: each module puts its own there when it is imported."""
+
+from mpqueue.tf1.compat.ops import (  # noqa: F401
+    array_join,
+    array_make,
+    array_select,
+    array_shape,
+    decoding,
+    image,
+    image_geometry,
+    math_elementwise,
+    math_reduce,
+    sparse,
+    strided_slice,
+    text,
+    text_numbers,
+)
+from mpqueue.tf1.compat.ops.registry import TABLE
+
+__all__ = ["TABLE"]

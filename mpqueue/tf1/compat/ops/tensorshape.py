@@ -1,0 +1,205 @@
+"""The shape of an array as far as it is known before the array exists."""
+
+import math
+import operator
+from collections.abc import Iterator
+from typing import Any, overload
+
+from mpqueue.tf1.compat.ops.dimension import Dimension
+from mpqueue.tf1.compat.ops.dims import Dims, merged
+from mpqueue.tf1.values import shapes
+
+
+class TensorShape:
+    """A shape of which the rank, or single sizes, may be unknown.
+
+    Indexing and iterating give `Dimension` objects, as in TensorFlow 1; ``as_list()`` gives ints and None.
+
+    Args:
+        dims: An iterable of sizes (ints, `Dimension`, None for unknown), None for an unknown rank, one int, or another
+            TensorShape.
+
+    Raises:
+        ValueError: A size below 0.
+        TypeError: Not a shape.
+
+    Follows: ``tf.TensorShape`` with ``disable_v2_tensorshape``.
+    """
+
+    __slots__ = ("_dims",)
+
+    def __init__(self, dims: Any) -> None:
+        self._dims = shapes.as_shape(dims)
+
+    @property
+    def known(self) -> Dims:
+        """The shape as a tuple of ints and None, or None. Not in TensorFlow."""
+        return self._dims
+
+    @property
+    def dims(self) -> list[Dimension] | None:
+        """The sizes as a list of `Dimension`, None if the rank is unknown."""
+        return None if self._dims is None else [Dimension(size) for size in self._dims]
+
+    @property
+    def ndims(self) -> int | None:
+        """The number of sizes, None if unknown."""
+        return None if self._dims is None else len(self._dims)
+
+    rank = ndims
+
+    def as_list(self) -> list[int | None]:
+        """The sizes as ints, None for unknown ones.
+
+        Raises:
+            ValueError: The rank is unknown.
+        """
+        if self._dims is None:
+            raise ValueError("as_list() is not defined on an unknown TensorShape.")
+        return list(self._dims)
+
+    def num_elements(self) -> int | None:
+        """The number of elements of an array of this shape, None if a size is unknown."""
+        return math.prod(self._dims) if self.is_fully_defined() else None  # type: ignore[arg-type]
+
+    def is_fully_defined(self) -> bool:
+        """Tell if rank and all sizes are known."""
+        return self._dims is not None and None not in self._dims
+
+    def assert_is_fully_defined(self) -> None:
+        """Check `is_fully_defined`, with a ValueError if something is unknown."""
+        if not self.is_fully_defined():
+            raise ValueError(f"Shape {self} is not fully defined")
+
+    def is_compatible_with(self, other: Any) -> bool:
+        """Tell if an array could have both shapes."""
+        try:
+            self.merge_with(other)
+        except ValueError:
+            return False
+        return True
+
+    def assert_is_compatible_with(self, other: Any) -> None:
+        """Check `is_compatible_with`, with a ValueError if no array could have both shapes."""
+        if not self.is_compatible_with(other):
+            raise ValueError(f"Shapes {self} and {as_shape(other)} are incompatible")
+
+    def merge_with(self, other: Any) -> "TensorShape":
+        """Return all that is known of the shape of an array that has both.
+
+        Raises:
+            ValueError: No array could have both.
+        """
+        other = as_shape(other)
+        try:
+            return TensorShape(merged(self._dims, other.known))
+        except ValueError:
+            raise ValueError(f"Shapes {self} and {other} are not compatible") from None
+
+    def most_specific_compatible_shape(self, other: Any) -> "TensorShape":
+        """Return what both shapes have in common: sizes that differ become unknown, and the rank, if it differs."""
+        other = as_shape(other)
+        if self._dims is None or other.known is None or len(self._dims) != len(other.known):
+            return TensorShape(None)
+        return TensorShape([a if a == b else None for a, b in zip(self._dims, other.known, strict=True)])
+
+    def concatenate(self, other: Any) -> "TensorShape":
+        """The sizes of this shape, then the other's; unknown if a rank is."""
+        other = as_shape(other)
+        if self._dims is None or other.known is None:
+            return TensorShape(None)
+        return TensorShape(self._dims + other.known)
+
+    def with_rank(self, rank: int) -> "TensorShape":
+        """This shape, known to have ``rank`` sizes; a ValueError if it has another number."""
+        self.assert_has_rank(rank)
+        return TensorShape([None] * rank) if self._dims is None else self
+
+    def with_rank_at_least(self, rank: int) -> "TensorShape":
+        """This shape; a ValueError if it has fewer than ``rank`` sizes."""
+        if self.ndims is not None and self.ndims < rank:
+            raise ValueError(f"Shape {self} must have rank at least {rank}")
+        return self
+
+    def with_rank_at_most(self, rank: int) -> "TensorShape":
+        """This shape; a ValueError if it has more than ``rank`` sizes."""
+        if self.ndims is not None and self.ndims > rank:
+            raise ValueError(f"Shape {self} must have rank at most {rank}")
+        return self
+
+    def assert_has_rank(self, rank: int) -> None:
+        """Check the rank, with a ValueError if it is known to be another."""
+        if self.ndims not in (None, rank):
+            raise ValueError(f"Shape {self} must have rank {rank}")
+
+    def assert_same_rank(self, other: Any) -> None:
+        """Check that both ranks agree, with a ValueError if they are known to differ."""
+        other = as_shape(other)
+        if None not in (self.ndims, other.ndims) and self.ndims != other.ndims:
+            raise ValueError(f"Shapes {self} and {other} must have the same rank")
+
+    def __len__(self) -> int:
+        if self._dims is None:
+            raise ValueError("Cannot take the length of shape with unknown rank.")
+        return len(self._dims)
+
+    def __bool__(self) -> bool:
+        return self._dims is not None
+
+    def __iter__(self) -> Iterator[Dimension]:
+        if self._dims is None:
+            raise ValueError("Cannot iterate over a shape with unknown rank.")
+        return iter([Dimension(size) for size in self._dims])
+
+    @overload
+    def __getitem__(self, key: int) -> Dimension: ...
+    @overload
+    def __getitem__(self, key: slice) -> "TensorShape": ...
+    def __getitem__(self, key: int | slice) -> "Dimension | TensorShape":
+        if self._dims is None:
+            return TensorShape(_slice_of_unknown(key)) if isinstance(key, slice) else Dimension(None)
+        if isinstance(key, slice):
+            return TensorShape(self._dims[key])
+        return Dimension(self._dims[key])
+
+    def __add__(self, other: Any) -> "TensorShape":
+        return self.concatenate(other)
+
+    def __radd__(self, other: Any) -> "TensorShape":
+        return as_shape(other).concatenate(self)
+
+    def __eq__(self, other: object) -> bool:
+        try:
+            return self._dims == as_shape(other).known
+        except (TypeError, ValueError):
+            return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._dims)
+
+    def __str__(self) -> str:
+        if self._dims is None:
+            return "<unknown>"
+        texts = ["?" if size is None else str(size) for size in self._dims]
+        return f"({texts[0]},)" if len(texts) == 1 else f"({', '.join(texts)})"
+
+    def __repr__(self) -> str:
+        return f"TensorShape({self.dims})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TensorShape, (self._dims,)
+
+
+def _slice_of_unknown(key: slice) -> Dims:
+    """A slice from the left of a shape of unknown rank has a known length; TensorFlow believes that it fits."""
+    if key.step is not None:
+        raise ValueError("Steps are not yet handled")
+    start = 0 if key.start is None else operator.index(key.start)
+    if key.stop is None or start < 0 or key.stop < 0:
+        return None
+    return (None,) * (operator.index(key.stop) - start)
+
+
+def as_shape(value: Any) -> TensorShape:
+    """A `TensorShape` as it is, anything else made one."""
+    return value if isinstance(value, TensorShape) else TensorShape(value)

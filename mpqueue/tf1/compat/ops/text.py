@@ -1,0 +1,246 @@
+"""Operations on text: arrays of ``bytes``."""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from mpqueue.tf1.compat.ops.dims import Dims, broadcast, merged, merged_all
+from mpqueue.tf1.compat.ops.infer import invalid
+from mpqueue.tf1.compat.ops.known import Array, Known
+from mpqueue.tf1.compat.ops.math_reduce import checked_axes, reduced
+from mpqueue.tf1.compat.ops.registry import INDEX, op
+from mpqueue.tf1.parsing.fingerprint import fingerprint64
+from mpqueue.tf1.runs.rules import elementwise, leading, of_one_shape
+
+_WEB_ALPHABET: Final = re.compile(rb"[A-Za-z0-9_-]*")
+
+
+def each(function: Callable[..., Any], *arrays: Array, dtype: Any = object) -> Array:
+    """A function of Python values, element by element, with broadcasting."""
+    out = np.frompyfunc(function, len(arrays), 1)(*arrays)
+    if dtype is not object:
+        return np.asarray(out).astype(dtype)
+    if isinstance(out, Array):
+        return out
+    single = np.empty((), object)  # np.asarray would make an array of NumPy's own text type
+    single[()] = out
+    return single
+
+
+def _joined(inputs: Sequence[Known], **_separator: str) -> Dims:
+    shapes = [each.known_dims for each in inputs if each.known_dims != ()]
+    return merged_all(shapes) if shapes else ()
+
+
+@op("StringJoin", "inputs: N * string -> string", infer=_joined, rows=of_one_shape)
+def string_join(inputs: Sequence[Array], *, separator: str = "") -> Array:
+    """The texts one behind the other; scalars beside arrays are repeated."""
+    shapes = {each.shape for each in inputs if each.ndim}
+    if len(shapes) > 1:
+        invalid(f"Input shapes do not match: {sorted(shapes)}")
+    between = separator.encode() if isinstance(separator, str) else separator
+    return each(lambda *parts: between.join(parts), *inputs)
+
+
+@op("StringSplit", "input: string[_], delimiter: string[] -> indices: int64[_ 2], values: string[_], shape: int64[2]")
+def string_split(input: Array, delimiter: Array, *, skip_empty: bool = True) -> tuple[Array, Array, Array]:
+    """The pieces between any of the bytes of ``delimiter`` (or all single bytes), as the parts of a sparse tensor."""
+    pieces = [_pieces(text, delimiter.item(), skip_empty) for text in input.tolist()]
+    return sparse_rows(pieces)
+
+
+def _pieces(text: bytes, delimiter: bytes, skip_empty: bool) -> list[bytes]:
+    if not delimiter:
+        return [text[n : n + 1] for n in range(len(text))]
+    if not text:
+        return []
+    parts = re.split(b"[" + re.escape(delimiter) + b"]", text)
+    return [part for part in parts if part] if skip_empty else parts
+
+
+def sparse_rows(rows: Sequence[Sequence[bytes]]) -> tuple[Array, Array, Array]:
+    """Rows of unequal length as the parts of a sparse tensor."""
+    indices = [(row, place) for row, items in enumerate(rows) for place in range(len(items))]
+    values = np.empty(len(indices), object)
+    values[:] = [item for items in rows for item in items]
+    shape = np.array([len(rows), max(map(len, rows), default=0)], np.int64)
+    return np.array(indices, np.int64).reshape(-1, 2), values, shape
+
+
+@op("StringSplitV2", "input: string[_], sep: string[] -> indices: int64[_ 2], values: string[_], shape: int64[2]")
+def string_split_v2(input: Array, sep: Array, *, maxsplit: int = -1) -> tuple[Array, Array, Array]:
+    """The pieces as Python's ``split`` gives them, as the parts of a sparse tensor."""
+    return sparse_rows([text.split(sep[()] or None, maxsplit) for text in input.tolist()])
+
+
+def _check_unit(unit: str) -> None:
+    if unit not in ("BYTE", "UTF8_CHAR"):
+        raise ValueError(f"unit must be 'BYTE' or 'UTF8_CHAR', got {unit!r}")
+
+
+def _cut(input: Known, pos: Known, len: Known, *, unit: str) -> Dims:
+    _check_unit(unit)
+    return broadcast(input.known_dims, merged(pos.known_dims, len.known_dims))
+
+
+@op(
+    "Substr",
+    "input: string, pos: T, len: T -> string",
+    "substr(input, pos, len, name, unit)",
+    T=INDEX.allowed,
+    infer=_cut,
+    rows=leading(),
+)
+def substr(input: Array, pos: Array, len: Array, *, unit: str = "BYTE") -> Array:
+    """``len`` bytes from ``pos`` on, fewer at the end; a negative ``pos`` counts from the end.
+
+    Args:
+        input: The texts.
+        pos: Where to begin; beyond a text's ends is an `InvalidArgumentError` of the run.
+        len: How many, in the type and shape of ``pos``; below 0 means the rest.
+        unit: "BYTE" or "UTF8_CHAR".
+
+    Raises:
+        ValueError: The shapes do not fit, or another unit.
+        TypeError: The types do not fit.
+    """
+    if pos.shape != len.shape:
+        invalid(f"pos and len should have the same shape, got {list(pos.shape)} and {list(len.shape)}")
+    return each(_cut_characters if unit == "UTF8_CHAR" else _cut_part, input, pos, len)
+
+
+def _cut_part(text: Any, start: int, length: int) -> Any:
+    """A part of bytes or of a str."""
+    size = len(text)
+    if not -size <= start <= size:
+        invalid(f"pos {start} out of range for string {text!r}")
+    start = start + size if start < 0 else start
+    return text[start:] if length < 0 else text[start : start + length]
+
+
+def _cut_characters(text: bytes, start: int, length: int) -> bytes:
+    cut: str = _cut_part(text.decode("utf-8", "surrogateescape"), start, length)
+    return cut.encode("utf-8", "surrogateescape")
+
+
+@op("ReduceJoin", "inputs: string, reduction_indices: int32 -> string", infer=reduced)
+def reduce_join(inputs: Array, reduction_indices: Array, *, keep_dims: bool = False, separator: str = "") -> Array:
+    """The texts along some axes joined, first along the first of them."""
+    if not inputs.ndim:
+        return inputs
+    axes = checked_axes(inputs.ndim, reduction_indices)
+    rest = [axis for axis in range(inputs.ndim) if axis not in axes]
+    rows = inputs.transpose([*rest, *axes[::-1]]).reshape([*(inputs.shape[axis] for axis in rest), -1])
+    out = np.empty(rows.shape[:-1], object)
+    between = separator.encode()
+    for place in np.ndindex(*out.shape):
+        out[place] = between.join(rows[place].tolist())
+    return out.reshape([1 if axis in axes else size for axis, size in enumerate(inputs.shape)]) if keep_dims else out
+
+
+@op("EncodeBase64", "input: string[...] -> string[...]", "encode_base64")
+def encode_base64(input: Array, *, pad: bool = False) -> Array:
+    """Base64 in the web's alphabet (- and _)."""
+
+    def encode(text: bytes) -> bytes:
+        coded = base64.urlsafe_b64encode(text)
+        return coded if pad else coded.rstrip(b"=")
+
+    return each(encode, input)
+
+
+@op("DecodeBase64", "input: string[...] -> string[...]", "decode_base64")
+def decode_base64(input: Array) -> Array:
+    """The reverse of `encode_base64`; padding may be missing, but not wrong."""
+    return each(_decode_one, input)
+
+
+def _decode_one(text: bytes) -> bytes:
+    core = text.rstrip(b"=")
+    missing = -len(core) % 4
+    if not _WEB_ALPHABET.fullmatch(core) or missing == 3 or len(text) - len(core) not in (0, missing):
+        invalid(f"Invalid character or padding found in base64: {text!r}")
+    try:
+        return base64.urlsafe_b64decode(core + b"=" * missing)
+    except binascii.Error as error:
+        invalid(f"{text!r} is not base64: {error}")
+
+
+def _bucketed(input: Known, *, num_buckets: int) -> Dims:
+    if num_buckets < 1:
+        raise ValueError(f"num_buckets must be at least 1, got {num_buckets}")
+    return input.known_dims
+
+
+@op("StringToHashBucketFast", "input: string -> int64", "string_to_hash_bucket_fast", infer=_bucketed, rows=elementwise)
+def string_to_hash_bucket_fast(input: Array, *, num_buckets: int) -> Array:
+    """A number from 0 to below ``num_buckets`` for each text, always the same one (FarmHash).
+
+    Args:
+        input: The texts.
+        num_buckets: How many numbers there are.
+
+    Raises:
+        ValueError: ``num_buckets`` is below 1.
+    """
+    return each(lambda text: fingerprint64(text) % num_buckets, input, dtype=np.int64)
+
+
+def _measured(input: Known, *, unit: str) -> Dims:
+    _check_unit(unit)
+    return input.known_dims
+
+
+@op("StringLength", "input: string -> int32", "strings.length(input, name, unit)", infer=_measured, rows=elementwise)
+def string_length(input: Array, *, unit: str = "BYTE") -> Array:
+    """The number of bytes, or of characters with ``unit="UTF8_CHAR"``."""
+    if unit == "UTF8_CHAR":
+        return each(lambda text: sum(byte & 0xC0 != 0x80 for byte in text), input, dtype=np.int32)
+    return each(len, input, dtype=np.int32)
+
+
+def _changing(name: str, of_bytes: Callable[[bytes], bytes], of_text: Callable[[str], str]) -> None:
+    """Put the operation for letters in lower or upper case into the table."""
+    text = f'Letters in {name} case: of ASCII, or of all with ``encoding="utf-8"``.'
+
+    @op(f"String{name.title()}", "input: string[...] -> string[...]", f"strings.{name}", doc=text, rows=elementwise)
+    def change(input: Array, *, encoding: str = "") -> Array:
+        if encoding == "utf-8":
+            return each(lambda text: of_text(text.decode("utf-8", "replace")).encode(), input)
+        return each(of_bytes, input)
+
+
+_changing("lower", bytes.lower, str.lower)
+_changing("upper", bytes.upper, str.upper)
+
+
+@op("StringStrip", "input: string[...] -> string[...]", "string_strip", rows=elementwise)
+def string_strip(input: Array) -> Array:
+    """Without white space at both ends."""
+    return each(bytes.strip, input)
+
+
+@op("RegexReplace", "input: string[...], pattern: string, rewrite: string -> string[...]", "regex_replace")
+def regex_replace(input: Array, pattern: Array, rewrite: Array, *, replace_global: bool = True) -> Array:
+    r"""Matches of a regular expression replaced; ``\1`` stands for a group. The expression is Python's, not RE2's."""
+    expression = _compiled(pattern.item())
+    into, count = rewrite.item(), 0 if replace_global else 1
+    return each(lambda text: expression.sub(into, text, count), input)
+
+
+@op("RegexFullMatch", "input: string[...], pattern: string -> bool[...]", "strings.regex_full_match")
+def regex_full_match(input: Array, pattern: Array) -> Array:
+    """True where a regular expression matches the whole text. The expression is Python's, not RE2's."""
+    expression = _compiled(pattern.item())
+    return each(lambda text: expression.fullmatch(text) is not None, input, dtype=bool)
+
+
+def _compiled(pattern: bytes) -> re.Pattern[bytes]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        invalid(f"Invalid pattern: {pattern!r}, error: {error}")

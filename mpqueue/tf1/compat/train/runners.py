@@ -1,0 +1,138 @@
+"""Queue runners over nodes: the eager ones, which run operations in a session instead of calling functions."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from mpqueue.errors import OpError
+from mpqueue.tf1.compat.functions.declare import public, public_class
+from mpqueue.tf1.compat.functions.keys import GraphKeys, add_to_collection
+from mpqueue.tf1.compat.functions.queue_base import QueueBase
+from mpqueue.tf1.compat.graph import Operation, Session, Tensor, get_default_graph, get_default_session
+from mpqueue.tf1.compat.graph.plan import Plan
+from mpqueue.tf1.compat.graph.records import record_plan
+from mpqueue.tf1.compat.train.processes import are_used, give_back_op, moved
+from mpqueue.tf1.compat.train.record_runs import RecordRuns
+from mpqueue.tf1.coordinator import Coordinator
+from mpqueue.tf1.train import collections, queue_runner
+from mpqueue.tf1.train.queue_runner_def import QueueRunnerDef
+
+_log = logging.getLogger(__name__)
+_MONITORED: Final = ("MonitoredSession", "SingularMonitoredSession")  # by name: their module imports this one
+
+
+@public_class("train.QueueRunner", like=queue_runner.QueueRunner)
+class QueueRunner(queue_runner.QueueRunner):
+    """Holds a list of enqueue operations for a queue, each to be run in a thread.
+
+    Threads, end and errors are those of `mpqueue.train.QueueRunner`; operations are nodes, run in a session.
+
+    Args:
+        enqueue_ops: Operations to run again and again; the same one may occur more than once.
+        close_op: Operation that closes the queue. Default: ``queue.close()``.
+        cancel_op: Operation that closes it and cancels pending enqueues.
+
+    Raises:
+        ValueError: Both ``queue_runner_def`` and a queue or operations, or without it no queue or no operations.
+        TypeError: An enqueue operation is no node; ``queue_closed_exception_types`` is no tuple of error classes.
+        KeyError: A name in ``queue_runner_def`` is not known in the default graph.
+    """
+
+    def __init__(
+        self,
+        queue: Any = None,
+        enqueue_ops: Any = None,
+        close_op: Any = None,
+        cancel_op: Any = None,
+        queue_closed_exception_types: tuple[type[OpError], ...] | None = None,
+        queue_runner_def: QueueRunnerDef | None = None,
+        import_scope: str | None = None,
+    ) -> None:
+        closing = (close_op, cancel_op, queue_closed_exception_types)
+        super().__init__(queue, enqueue_ops, *closing, queue_runner_def, import_scope)
+
+    @staticmethod
+    def _checked_op(op: Any) -> Any:
+        if not isinstance(op, Operation | Tensor | str):
+            raise TypeError(f"an enqueue op is a node, got {op!r}: see queue.enqueue(...)")
+        return op
+
+    @staticmethod
+    def _closing(queue: QueueBase, *, cancel: bool) -> Any:
+        return queue.close(cancel_pending_enqueues=cancel)
+
+    @staticmethod
+    def _checked_session(sess: Any) -> Any:
+        return checked_session(sess)
+
+    def _placed(self, op: Any, session: Session, should_stop: Callable[[], bool]) -> tuple[Callable[[], Any], bool]:
+        node = session.graph.as_graph_element(op)
+        elsewhere = moved(node, session, should_stop) if are_used() else None
+        if elsewhere is not None:
+            return elsewhere, True
+        one_by_one, parts = session.make_callable(op), record_plan(Plan([node], ()))
+        together = RecordRuns(parts, {}, session.running, should_stop, one_by_one) if parts else one_by_one
+        return together, False
+
+    @staticmethod
+    def _await(session: Session, call: Callable[[], None]) -> None:
+        try:
+            with session.scope.active():
+                call()
+        except OpError as error:
+            give_back_op(error, session.graph)
+            raise
+
+    @staticmethod
+    def _found(name: str) -> Any:
+        return get_default_graph().as_graph_element(name)
+
+    @staticmethod
+    def _findable_name(thing: Any, _default: str) -> str:
+        name: str = thing.queue_ref.op.name if isinstance(thing, QueueBase) else thing.name
+        return name
+
+
+def checked_session(sess: Any) -> Session:
+    """Return the given session, or the default one.
+
+    Raises:
+        ValueError: There is none.
+        TypeError: ``sess`` is no session.
+    """
+    sess = get_default_session() if sess is None else sess
+    if sess is None:
+        raise ValueError("Cannot start queue runners: No default session is registered. Use `with sess.as_default()`")
+    if not isinstance(sess, Session):
+        hint = ": did you mean coord=?" if isinstance(sess, Coordinator) else ""
+        raise TypeError(f"sess must be a tf.Session or None, got {sess!r}{hint}")
+    return sess
+
+
+def add_queue_runner(qr: Any, collection: str = GraphKeys.QUEUE_RUNNERS) -> None:
+    """Add a queue runner to those of the default graph that `start_queue_runners` starts."""
+    add_to_collection(collection, qr)
+
+
+@public("train.start_queue_runners(...)", like=collections.start_queue_runners)
+def start_queue_runners(sess: Any, coord: Coordinator | None, collection: str, **given: bool) -> list[threading.Thread]:
+    """Start the threads of all queue runners of the session's graph.
+
+    Args:
+        sess: The session, default the default one. A monitored session has started them already.
+
+    Returns: The new threads; none for a runner that runs in this session already.
+
+    Raises:
+        ValueError: There is no session.
+        TypeError: ``sess`` is none.
+    """
+    if type(sess).__name__ in _MONITORED:
+        return []
+    session = checked_session(sess)
+    with session.graph.as_default():
+        runners = session.graph.get_collection(collection)
+        if not runners:
+            _log.warning("start_queue_runners was called, but no queue runner was added to the graph before")
+        return [thread for each in runners for thread in each.create_threads(session, coord, **given)]

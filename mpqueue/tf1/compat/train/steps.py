@@ -1,0 +1,70 @@
+"""The global step: a variable that counts what a program does."""
+
+from typing import Any
+
+from mpqueue.tf1.compat.functions.initializers import zeros_initializer
+from mpqueue.tf1.compat.functions.keys import GraphKeys
+from mpqueue.tf1.compat.functions.scopes import get_variable
+from mpqueue.tf1.compat.functions.variables import Variable
+from mpqueue.tf1.compat.graph import Graph, Tensor, get_default_graph
+from mpqueue.tf1.compat.ops import dtypes
+
+
+def get_global_step(graph: Graph | None = None) -> Any:
+    """Return the global step of a graph, None if it has none.
+
+    Raises:
+        TypeError: The node of that name is no integer scalar.
+    """
+    graph = graph or get_default_graph()
+    found = graph.get_collection(GraphKeys.GLOBAL_STEP)
+    if len(found) > 1:
+        return None
+    try:
+        step = found[0] if found else graph.get_tensor_by_name("global_step:0")
+    except KeyError:
+        return None
+    assert_global_step(step)
+    return step
+
+
+def create_global_step(graph: Graph | None = None) -> Variable:
+    """Make the global step of a graph, a global variable of type int64, at first 0.
+
+    Raises:
+        ValueError: There is one.
+    """
+    graph = graph or get_default_graph()
+    if get_global_step(graph) is not None:
+        raise ValueError('"global_step" already exists.')
+    collections = [GraphKeys.GLOBAL_VARIABLES, GraphKeys.GLOBAL_STEP]
+    with graph.as_default(), graph.name_scope(None):
+        return get_variable(
+            "global_step", [], dtypes.int64, zeros_initializer(), trainable=False, collections=collections
+        )
+
+
+def get_or_create_global_step(graph: Graph | None = None) -> Any:
+    """Return the global step of a graph, made if there is none."""
+    step = get_global_step(graph)
+    return create_global_step(graph) if step is None else step
+
+
+def global_step(sess: Any, global_step_tensor: Any) -> int:
+    """Return the value of the global step in a session."""
+    return int(sess.run(global_step_tensor))
+
+
+def assert_global_step(global_step_tensor: Any) -> None:
+    """Refuse what cannot be a global step.
+
+    Raises:
+        TypeError: It is no integer scalar.
+    """
+    if not isinstance(global_step_tensor, Tensor | Variable):
+        raise TypeError(f"the global step must be a variable or tensor, got {global_step_tensor!r}")
+    if not global_step_tensor.dtype.base_dtype.is_integer:
+        raise TypeError(f"the global step must be an integer, got {global_step_tensor!r}")
+    shape = global_step_tensor.get_shape()
+    if shape.is_fully_defined() and shape.ndims:
+        raise TypeError(f"the global step must be a scalar, got {global_step_tensor!r}")

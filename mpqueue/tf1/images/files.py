@@ -1,0 +1,336 @@
+"""Files of images: JPEG, PNG, GIF and BMP, read and written by Pillow (extra ``[image]``).
+
+PNG is exact. JPEG is what libjpeg's accurate transform gives, as TensorFlow's with ``dct_method="INTEGER_ACCURATE"``;
+its default, a faster transform, is up to 4 levels off. Written JPEG files are equal to TensorFlow's.
+"""
+
+import io
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+from typing import Any, Final, NoReturn
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from mpqueue.errors import InvalidArgumentError
+from mpqueue.tf1.images import png16
+
+Pixels = NDArray[Any]
+
+_MAGIC: Final = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF8", "GIF"), (b"BM", "BMP"))
+_CHANNELS: Final = {"JPEG": (0, 1, 3), "PNG": (0, 1, 3, 4), "GIF": (0, 3), "BMP": (0, 1, 3, 4)}
+
+
+def _pillow() -> ModuleType:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError('images need Pillow: pip install "mpqueue[image]"') from error
+    return Image
+
+
+def _kind(contents: bytes, operation: str, *, only: str = "") -> str:
+    kind = next((name for magic, name in _MAGIC if contents.startswith(magic)), None)
+    if kind is None:
+        wanted = ", ".join(name for _, name in _MAGIC)
+        _invalid(f"{operation}: unknown image file format, one of {wanted} required; it begins {contents[:8]!r}")
+    if only and kind != only:
+        _invalid(f"{operation}: the file is no {only}; use decode_image")
+    return kind
+
+
+def _valid(kind: str, read: Callable[..., Any], *args: Any) -> Any:
+    """Call a function of Pillow's, which raises what its parsers happen to raise."""
+    try:
+        return read(*args)
+    except Exception as error:
+        _invalid(f"invalid {kind} data: {error}")
+
+
+def _opened(contents: bytes, kind: str) -> Any:
+    return _valid(kind, partial(_pillow().open, formats=[kind]), io.BytesIO(contents))
+
+
+def _loaded(image: Any, kind: str) -> Any:
+    _valid(kind, image.load)
+    return image
+
+
+def _check_channels(kind: str, channels: int) -> None:
+    if channels not in _CHANNELS[kind]:
+        _invalid(f"channels must be one of {_CHANNELS[kind]} for {kind}, got {channels}")
+
+
+def decode_jpeg(contents: bytes, channels: int = 0, ratio: int = 1, *, recover: bool = False) -> Pixels:
+    """Return the pixels of a JPEG (or PNG, or one-frame GIF) file: uint8 of shape (height, width, channels).
+
+    Args:
+        contents: The file.
+        channels: 0 as in the file, 1 or 3.
+        ratio: Make the image that many times smaller: 1, 2, 4 or 8.
+        recover: Take what is there of a file whose end is missing.
+
+    Raises:
+        InvalidArgumentError: It is no such file, or cannot be read so.
+    """
+    kind = _kind(contents, "DecodeJpeg")
+    if kind != "JPEG":
+        return _decode_other(contents, kind, channels, np.dtype(np.uint8), "DecodeJpeg")
+    return _decode_jpeg(contents, channels, ratio, recover=recover)
+
+
+def _decode_jpeg(contents: bytes, channels: int, ratio: int = 1, *, recover: bool = False) -> Pixels:
+    _check_channels("JPEG", channels)
+    if ratio not in (1, 2, 4, 8):
+        _invalid(f"ratio must be 1, 2, 4, or 8, got {ratio}")
+    image = _opened(contents + b"\xff\xd9" if recover else contents, "JPEG")
+    if image.mode == "CMYK":
+        return _from_cmyk(np.asarray(_loaded(image, "JPEG")), channels)
+    image.draft("L" if channels == 1 else None, tuple(-(-size // ratio) for size in image.size) if ratio > 1 else None)
+    return _with_channels(_pixels(_loaded(image, "JPEG")), channels)
+
+
+def _from_cmyk(pixels: Pixels, channels: int) -> Pixels:
+    if channels == 1:
+        _invalid("a CMYK JPEG file has no grey channel: decode it with channels=3")
+    light = 255 - pixels.astype(np.uint32)
+    return (light[..., :3] * light[..., 3:] // 255).astype(np.uint8)
+
+
+def _pixels(image: Any) -> Pixels:
+    if image.mode in ("P", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB")
+    if image.mode == "1":
+        image = image.convert("L")
+    array = np.asarray(image)
+    return array[..., None] if array.ndim == 2 else array
+
+
+def _with_channels(pixels: Pixels, channels: int, alpha: int | None = None) -> Pixels:
+    """The channels asked for: grey is repeated, alpha is dropped or filled in, colours are weighed."""
+    have = pixels.shape[-1]
+    if channels in (0, have):
+        return np.ascontiguousarray(pixels)
+    colours = pixels[..., : have - (have in (2, 4))]
+    if channels == 1:
+        return np.ascontiguousarray(colours if colours.shape[-1] == 1 else _weighed(colours))
+    colours = np.repeat(colours, 3, -1) if colours.shape[-1] == 1 else colours
+    if channels == 3:
+        return np.ascontiguousarray(colours)
+    full = np.full_like(colours[..., :1], np.iinfo(pixels.dtype).max if alpha is None else alpha)
+    return np.concatenate([colours, pixels[..., -1:] if have in (2, 4) else full], -1)
+
+
+def _weighed(colours: Pixels) -> Pixels:
+    """Grey as libpng makes it: weights in units of 1/32768, and no rounding; grey pixels stay what they are."""
+    red, green, blue = (colours[..., n : n + 1].astype(np.uint64) for n in range(3))
+    grey = (9797 * red + 19234 * green + 3737 * blue) >> np.uint64(15)
+    return np.where((red == green) & (red == blue), red, grey).astype(colours.dtype)
+
+
+def _decode_png(contents: bytes, channels: int, dtype: np.dtype[Any]) -> Pixels:
+    _check_channels("PNG", channels)
+    image = _opened(contents, "PNG")
+    if dtype == np.uint16 and png16.is_deep(image):
+        return _with_channels(_valid("PNG", png16.read, lambda: _opened(contents, "PNG")), channels)
+    pixels = _pixels(_loaded(image, "PNG"))
+    if pixels.dtype != np.uint8:
+        pixels = pixels.astype(np.uint16)
+    if dtype == np.uint16:
+        pixels = pixels if pixels.dtype == np.uint16 else pixels.astype(np.uint16) * np.uint16(257)
+    elif pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    bits = contents[24]  # of a channel; TensorFlow fills in alpha in the file's own depth
+    return _with_channels(pixels, channels, 2**bits - 1 if bits < 8 else None)
+
+
+def _decode_gif(contents: bytes, channels: int) -> Pixels:
+    _check_channels("GIF", channels)
+    image = _opened(contents, "GIF")
+    frames = []
+    for number in range(getattr(image, "n_frames", 1)):
+        image.seek(number)
+        frames.append(np.asarray(_loaded(image, "GIF").convert("RGB")))
+    return np.stack(frames)
+
+
+def _decode_bmp(contents: bytes, channels: int) -> Pixels:
+    _check_channels("BMP", channels)
+    pixels = _pixels(_loaded(_opened(contents, "BMP"), "BMP"))
+    if channels == 1 and pixels.shape[-1] != 1:
+        _invalid(f"channels attribute 1 does not match bits per pixel from file: {pixels.shape[-1] * 8}")
+    return _with_channels(pixels, channels)
+
+
+def _decode_other(contents: bytes, kind: str, channels: int, dtype: np.dtype[Any], operation: str) -> Pixels:
+    """Decode a file that is of another kind than DecodeJpeg's or DecodePng's own."""
+    if kind == "PNG":
+        return _decode_png(contents, channels, dtype)
+    if kind == "JPEG":
+        return _scaled(_decode_jpeg(contents, channels), dtype)
+    if kind == "BMP":
+        _invalid(f"{operation}: the file is a BMP; use decode_bmp or decode_image")
+    frames = _decode_gif(contents, channels)
+    if len(frames) > 1:
+        _invalid(f"{operation}: the file is a GIF of {len(frames)} frames; use decode_gif or decode_image")
+    return _scaled(frames[0], dtype)
+
+
+def _scaled(pixels: Pixels, dtype: np.dtype[Any]) -> Pixels:
+    """8-bit pixels in the type asked for."""
+    if dtype == np.uint16:
+        return pixels.astype(np.uint16) * np.uint16(257)
+    return pixels.astype(np.float32) / np.float32(255) if dtype == np.float32 else pixels
+
+
+def decode_png(contents: bytes, channels: int = 0, dtype: DTypeLike = np.uint8) -> Pixels:
+    """Return the pixels of a PNG (or JPEG, or one-frame GIF) file, of shape (height, width, channels).
+
+    Args:
+        contents: The file.
+        channels: 0 as in the file, 1, 3, or 4.
+        dtype: uint8 or uint16.
+
+    Raises:
+        InvalidArgumentError: It is no such file, or cannot be read so.
+    """
+    return _decode_other(contents, _kind(contents, "DecodePng"), channels, np.dtype(dtype), "DecodePng")
+
+
+def decode_gif(contents: bytes) -> Pixels:
+    """Return the frames of a GIF file: uint8 of shape (frames, height, width, 3)."""
+    _kind(contents, "DecodeGif", only="GIF")
+    return _decode_gif(contents, 3)
+
+
+def decode_bmp(contents: bytes, channels: int = 0) -> Pixels:
+    """Return the pixels of a BMP file: uint8 of shape (height, width, channels)."""
+    _kind(contents, "DecodeBmp", only="BMP")
+    return _decode_bmp(contents, channels)
+
+
+def decode_image(
+    contents: bytes, channels: int = 0, dtype: DTypeLike = np.uint8, expand_animations: bool = True
+) -> Pixels:
+    """Return the pixels of a file of any of the four kinds; a GIF has its frames as a first axis.
+
+    Args:
+        contents: The file.
+        channels: 0 as in the file, 1, 3, or 4.
+        dtype: uint8, uint16, or float32, whose values are from 0 to 1.
+        expand_animations: False for the first frame of a GIF only.
+
+    Raises:
+        InvalidArgumentError: It is no such file, or cannot be read so.
+    """
+    kind, dtype = _kind(contents, "DecodeImage"), np.dtype(dtype)
+    if kind == "GIF":
+        frames = _scaled(_decode_gif(contents, channels), dtype)
+        return frames if expand_animations else frames[0]
+    if kind == "BMP":
+        return _scaled(_decode_bmp(contents, channels), dtype)
+    if kind == "PNG" and dtype == np.float32:
+        return _decode_png(contents, channels, np.dtype(np.uint16)).astype(np.float32) / np.float32(65535)
+    return _decode_other(contents, kind, channels, dtype, "DecodeImage")
+
+
+def jpeg_shape(contents: bytes) -> tuple[int, int, int]:
+    """Return height, width and channels of a JPEG file, from its header."""
+    image = _opened(contents, "JPEG")
+    width, height = image.size
+    return height, width, len(image.getbands())
+
+
+def encode_jpeg(
+    image: Pixels,
+    *,
+    format: str = "",
+    quality: int = 95,
+    progressive: bool = False,
+    optimize_size: bool = False,
+    chroma_downsampling: bool = True,
+    density_unit: str = "in",
+    x_density: int = 300,
+    y_density: int = 300,
+    xmp_metadata: str = "",
+) -> bytes:
+    """Return a JPEG file of an image.
+
+    Args:
+        image: uint8, with 1 or 3 channels.
+        format: "" as the channels say, "grayscale" or "rgb".
+        quality: 0 to 100.
+        progressive: Write a file that can be shown while it is loaded.
+        optimize_size: Take longer, for a smaller file.
+        chroma_downsampling: Halve the resolution of the colours.
+        density_unit: "in" or "cm".
+        x_density: Pixels per unit.
+        y_density: Pixels per unit.
+        xmp_metadata: Text for the file's header.
+
+    Raises:
+        ValueError: Another format or unit.
+        InvalidArgumentError: The image does not fit the format, or is empty, or the quality is out of range.
+    """
+    check_jpeg_words(format, density_unit)
+    _check_jpeg(image, format, quality)
+    per_inch = 2.54 if density_unit == "cm" else 1
+    return _written(
+        image,
+        "JPEG",
+        quality=quality,
+        progressive=progressive,
+        optimize=optimize_size,
+        subsampling=2 if chroma_downsampling and image.shape[-1] == 3 else 0,
+        dpi=(x_density * per_inch, y_density * per_inch),
+        xmp=xmp_metadata.encode(),
+    )
+
+
+def check_jpeg_words(format: str, density_unit: str) -> None:
+    """Refuse another format or unit than `encode_jpeg` has, by a ValueError."""
+    if format not in ("", "grayscale", "rgb"):
+        raise ValueError(f"format must be '', 'grayscale' or 'rgb', got {format!r}")
+    if density_unit not in ("in", "cm"):
+        raise ValueError(f"density_unit must be 'in' or 'cm', got {density_unit!r}")
+
+
+def _check_jpeg(image: Pixels, format: str, quality: int) -> None:
+    channels = image.shape[-1]
+    if channels not in (1, 3) or channels != {"grayscale": 1, "rgb": 3}.get(format, channels):
+        _invalid(f"format {format!r} does not fit an image of shape {list(image.shape)}")
+    if not 0 <= quality <= 100:
+        _invalid(f"quality must be in [0,100], got {quality}")
+    if not image.size:
+        _invalid(f"cannot encode an empty image, got shape {list(image.shape)}")
+
+
+def _written(image: Pixels, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    options = {key: value for key, value in options.items() if value != b""}
+    _pillow().fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def encode_png(image: Pixels, *, compression: int = -1) -> bytes:
+    """Return a PNG file of an image.
+
+    Args:
+        image: uint8 or uint16, with 1 to 4 channels.
+        compression: 0 for none to 9 for the smallest file; -1 as zlib does by default.
+
+    Raises:
+        InvalidArgumentError: Another number of channels, an empty image, or another compression.
+    """
+    if image.shape[-1] not in (1, 2, 3, 4) or not image.size:
+        _invalid(f"image must have 1, 2, 3, or 4 channels and not be empty, got shape {list(image.shape)}")
+    if not -1 <= compression <= 9:
+        _invalid(f"compression should be in [-1,9], got {compression}")
+    if image.dtype == np.uint16:
+        return png16.write(image, compression)
+    return _written(image, "PNG", **({} if compression < 0 else {"compress_level": compression}))
+
+
+def _invalid(message: str) -> NoReturn:
+    raise InvalidArgumentError(None, None, message)

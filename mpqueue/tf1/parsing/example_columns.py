@@ -1,0 +1,97 @@
+"""The arrays or sparse triples that a batch of Examples becomes, filled in any order of the records."""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpqueue.tf1.parsing.features import Kind, Spec
+from mpqueue.tf1.parsing.vectorized import Places
+from mpqueue.tf1.values.sparse import SparseTensorValue
+
+
+class Column(Protocol):
+    """A feature of all records of a batch. Each record is put once, or left out if it lacks the feature."""
+
+    def put(self, records: Places, counts: Places, values: NDArray[Any]) -> None:
+        """Take the values of some records, rising; ``counts`` of them each, one after another, in an array to keep."""
+
+    def result(self) -> Any:
+        """Return the array or triple of the whole batch."""
+
+    def apart(self) -> NDArray[Any] | list[NDArray[Any]]:
+        """Return the array of each record, without padding: in one array if all have one shape, else in a list."""
+
+
+def column(spec: Spec, num_records: int) -> Column:
+    """Make the column of a feature."""
+    return FixedColumn(spec, num_records) if spec.kind is Kind.FIXED else ListColumn(spec, num_records)
+
+
+class FixedColumn:
+    """A fixed number of values in every record; a record without the feature has the default."""
+
+    def __init__(self, spec: Spec, num_records: int) -> None:
+        self._spec = spec
+        self._values = np.empty((num_records, spec.size), spec.numpy_dtype)
+        if spec.default is not None:
+            self._values[:] = spec.default
+
+    def put(self, records: Places, counts: Places, values: NDArray[Any]) -> None:  # noqa: ARG002 - always the size
+        """See `Column.put`."""
+        values = values.reshape(len(records), self._spec.size)
+        if len(records) == len(self._values):
+            self._values = values
+        else:
+            self._values[records] = values
+
+    def result(self) -> NDArray[Any]:
+        """Return an array of shape [records, *shape]."""
+        return self._values.reshape(len(self._values), *self._spec.shape)
+
+    def apart(self) -> NDArray[Any]:
+        """See `Column.apart`."""
+        return self.result()
+
+
+class ListColumn:
+    """Any number of values in a record."""
+
+    def __init__(self, spec: Spec, num_records: int) -> None:
+        self._spec = spec
+        self._counts = np.zeros(num_records, np.int64)
+        self._pieces: list[tuple[Places, NDArray[Any]]] = []
+
+    def put(self, records: Places, counts: Places, values: NDArray[Any]) -> None:
+        """See `Column.put`."""
+        self._counts[records] = counts
+        self._pieces.append((np.repeat(records, counts), values))
+
+    def result(self) -> NDArray[Any] | SparseTensorValue:
+        """Return a sparse triple, or an array of shape [records, longest list, *shape]."""
+        values = self._in_order()
+        rows = np.repeat(np.arange(len(self._counts)), self._counts)
+        places = np.arange(len(values)) - np.repeat(np.cumsum(self._counts) - self._counts, self._counts)
+        longest = int(self._counts.max(initial=0))
+        if self._spec.kind is Kind.VARLEN:
+            shape = np.array([len(self._counts), longest], np.int64)
+            return SparseTensorValue(np.stack([rows, places], axis=1), values, shape)
+        padded = np.empty((len(self._counts), longest), self._spec.numpy_dtype)
+        padded[:] = self._spec.default
+        padded[rows, places] = values
+        return padded.reshape(len(self._counts), longest // self._spec.size, *self._spec.shape)
+
+    def apart(self) -> list[NDArray[Any]]:
+        """See `Column.apart`."""
+        parts = np.split(self._in_order(), np.cumsum(self._counts)[:-1])
+        return parts if self._spec.kind is Kind.VARLEN else [each.reshape(-1, *self._spec.shape) for each in parts]
+
+    def _in_order(self) -> NDArray[Any]:
+        """Return all values, in the order of the records."""
+        if not self._pieces:
+            return np.empty(0, self._spec.numpy_dtype)
+        records = np.concatenate([records for records, _ in self._pieces])
+        values = np.concatenate([values for _, values in self._pieces])
+        if len(self._pieces) > 1:
+            return values[np.argsort(records, kind="stable")]
+        return values

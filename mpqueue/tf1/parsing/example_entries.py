@@ -1,0 +1,124 @@
+"""The places of the features of many Examples, found all at once.
+
+The records lie one after another in a buffer. All are walked in step: one round of NumPy operations takes every record
+from one entry to its next, so that a batch costs as many rounds as a record has features. The insides of all entries of
+all records are then looked at in a single round. Only the form that writers produce is understood: each message ends
+just where its length says, a key comes before its value, no key comes twice. A record of any other form is refused, and
+left to `example_rows`, which reads all forms.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mpqueue.tf1.parsing.example_plan import Plan
+from mpqueue.tf1.parsing.vectorized import Mask, Places, Words
+
+_U64 = np.uint64
+_BYTE, _TOP_BIT = _U64(0xFF), _U64(0x80)
+_FIRST_FIELD, _SECOND_FIELD = _U64(0x0A), _U64(0x12)
+_BITS_OF_SIZE = np.array([0, *((1 << (7 * size)) - 1 for size in range(1, 5))], np.uint64)
+_FEW = 4
+"""Up to this many records are better read one by one than walked in step."""
+
+
+class Entries(NamedTuple):
+    """Places of the wanted features, one after another by feature, then by record.
+
+    Args:
+        numbers: Of the feature in the plan.
+        records: Index of its record.
+        starts: Place of its first byte.
+        ends: Place after its last.
+    """
+
+    numbers: Places
+    records: Places
+    starts: Places
+    ends: Places
+
+
+def blocks_at(words: Words, places: Places, tags: Words | np.uint64) -> tuple[Places, Places, Mask]:
+    """Read messages that begin with a tag and a length: return their starts, their ends, and which ones are there."""
+    heads = words[places]
+    good = (heads & _BYTE) == tags
+    heads >>= _U64(8)
+    if not (heads & _TOP_BIT).any():
+        starts = places + 2
+        heads &= _BYTE
+        return starts, starts + heads.view(np.int64), good
+    lengths, sizes, short = _lengths(heads)
+    starts = places + 1 + sizes
+    good &= short
+    return starts, starts + lengths, good
+
+
+def _lengths(heads: Words) -> tuple[Places, Places, Mask]:
+    """Read the length with which each word begins: return value and size, and a mask of those of at most four bytes."""
+    goes_on = (heads >> _U64(7)) & _U64(1)
+    sizes = goes_on + _U64(1)
+    values = heads & _U64(0x7F)
+    for byte in (1, 2, 3):
+        values |= (heads >> _U64(byte)) & _U64(0x7F << (7 * byte))
+        goes_on &= heads >> _U64(8 * byte + 7)
+        sizes += goes_on
+    sizes -= goes_on
+    values &= _BITS_OF_SIZE[sizes.view(np.int64)]
+    return values.view(np.int64), sizes.view(np.int64), goes_on == 0
+
+
+def find(words: Words, starts: Places, ends: Places, plan: Plan) -> tuple[Entries, Mask]:
+    """Find features.
+
+    Args:
+        words: The records, from `vectorized.words_of`, with a margin after them.
+        starts: Place of the first byte of each record.
+        ends: Place after its last.
+        plan: The features.
+
+    Returns: The wanted features, and which records are refused; features of those are to be ignored.
+    """
+    refused = np.zeros(len(starts), bool)
+    records, entries, entry_ends = _walk(words, starts, ends, refused)
+    heads = words[entries]
+    good = (heads & _BYTE) == _FIRST_FIELD
+    heads >>= _U64(8)
+    heads &= _BYTE
+    good &= heads < _TOP_BIT
+    key_lengths = heads.view(np.int64)
+    keys = entries + 2
+    features, feature_ends, whole = blocks_at(words, keys + key_lengths, _SECOND_FIELD)
+    good &= whole & (feature_ends == entry_ends)
+    refused[records[~good]] = True
+    numbers = plan.keys.find(words, keys, key_lengths)
+    wanted = np.flatnonzero(numbers >= 0)
+    table = np.full((len(plan.specs), len(starts)), -1, np.int64)
+    table[numbers[wanted], records[wanted]] = wanted
+    twice = table[numbers[wanted], records[wanted]] != wanted
+    refused[records[wanted[twice]]] = True
+    in_order = table[table >= 0]
+    return Entries(numbers[in_order], records[in_order], features[in_order], entry_ends[in_order]), refused
+
+
+def _walk(words: Words, starts: Places, ends: Places, refused: Mask) -> tuple[Places, Places, Places]:
+    """Return the record, the start and the end of every entry."""
+    places, stops, good = blocks_at(words, starts, _FIRST_FIELD)
+    good &= stops == ends
+    refused[~good] = True
+    records = np.flatnonzero(good & (places < ends))
+    places, ends = places[records], ends[records]
+    rounds: list[tuple[Places, Places, Places]] = []
+    while len(records) > _FEW or (len(records) and not rounds):
+        firsts, places, good = blocks_at(words, places, _FIRST_FIELD)
+        rounds.append((records, firsts, places))
+        good &= places <= ends
+        goes_on = good & (places < ends)
+        if not goes_on.all():
+            refused[records[~good]] = True
+            alive = np.flatnonzero(goes_on)
+            records, places, ends = records[alive], places[alive], ends[alive]
+    refused[records] = True
+    if not rounds:
+        return records, places, ends
+    all_records, all_firsts, all_ends = (np.concatenate(parts) for parts in zip(*rounds, strict=True))
+    return all_records, all_firsts, all_ends

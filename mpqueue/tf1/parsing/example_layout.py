@@ -1,0 +1,145 @@
+"""The columns of `parse_example` for records that differ in nothing but their values.
+
+Files of numbers mostly hold records of one byte layout: the same keys in the same order, and as many bytes for each
+value. The layout of one record is then a template for the others: a mask says which bits every record must share, and
+if all do, the values of one feature are a slice of the batch. A record of 20 features costs 1.2 us in batches of
+1,000 and of 128; the general way, `example_batch`, takes 2.8 and 6.2, TensorFlow 1.4 and 2.2.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpqueue.tf1.parsing.example_columns import Column
+from mpqueue.tf1.parsing.example_plan import Plan
+from mpqueue.tf1.parsing.features import Kind, Spec
+from mpqueue.tf1.parsing.protobuf_wire import BYTES_LIST, FLOAT_LIST, INT64_LIST, Malformed, entries, run_of
+from mpqueue.tf1.parsing.vectorized import decode_varints, split_varints
+
+_GOES_ON = 0x80
+_MAX_LAYOUTS = 16
+
+
+class Field(NamedTuple):
+    """Place of the values of a feature in each record.
+
+    Args:
+        spec: The feature.
+        start: First byte of its values.
+        end: The byte after them.
+        number_starts: Place of the first byte of each number; empty unless they are int64.
+        number_lengths: The bytes of each.
+    """
+
+    spec: Spec
+    start: int
+    end: int
+    number_starts: NDArray[np.int64]
+    number_lengths: NDArray[np.int64]
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        if self.spec.tag == INT64_LIST:
+            return len(self.number_starts)
+        return (self.end - self.start) // 4 if self.spec.tag == FLOAT_LIST else 1
+
+
+class Layout(NamedTuple):
+    """A template.
+
+    Args:
+        mask: The bits of a record that are no values.
+        expected: Their values in every record.
+        fields: The features.
+    """
+
+    mask: NDArray[np.uint8]
+    expected: bytes
+    fields: tuple[Field, ...]
+
+    def fits(self, rows: NDArray[np.uint8]) -> bool:
+        """Tell if all of some records have this layout."""
+        return (rows & self.mask).tobytes() == self.expected * len(rows)
+
+
+def read_alike(records: list[bytes], plan: Plan, columns: dict[bytes, Column]) -> bool:
+    """Put a batch of records of one length into the columns if they are of one layout, else nothing.
+
+    Args:
+        records: The serialized Examples, all of one length.
+        plan: The features to read; layouts that fitted are kept in it.
+        columns: Filled with the values, by key.
+
+    Returns: True if the columns are filled.
+    """
+    length = len(records[0])
+    rows = np.frombuffer(b"".join(records), np.uint8).reshape(len(records), length)
+    layout = plan.layouts.get(length)
+    if layout is None or not layout.fits(rows):
+        layout = _layout_of(records[0], plan)
+        if layout is None or not layout.fits(rows):
+            return False
+        if len(plan.layouts) >= _MAX_LAYOUTS:
+            plan.layouts.clear()
+        plan.layouts[length] = layout
+    everyone = np.arange(len(records))
+    for field in layout.fields:
+        columns[field.spec.key].put(everyone, np.full(len(records), field.size), _values(rows, records, field))
+    return True
+
+
+def _layout_of(record: bytes, plan: Plan) -> Layout | None:
+    """Return the layout of a record, None if it is not of the form that writers produce, or lacks a feature."""
+    try:
+        return _layout(record, plan)
+    except Malformed:
+        return None
+
+
+def _layout(record: bytes, plan: Plan) -> Layout | None:
+    mask = np.full(len(record), 0xFF, np.uint8)
+    fields: dict[bytes, Field] = {}
+    for key, start, end in entries(record):
+        spec = plan.by_key.get(key)
+        if spec is None:
+            mask[start:end] = 0
+            continue
+        field = _field(record, start, end, spec)
+        if field is None or key in fields:
+            return None
+        mask[field.start : field.end] = _GOES_ON if spec.tag == INT64_LIST else 0
+        fields[key] = field
+    if any(spec.kind is Kind.FIXED and spec.default is None and spec.key not in fields for spec in plan.specs):
+        return None
+    return Layout(mask, (np.frombuffer(record, np.uint8) & mask).tobytes(), tuple(fields.values()))
+
+
+def _field(record: bytes, start: int, end: int, spec: Spec) -> Field | None:
+    """Find the values of a Feature; None if they are not a single run of the right length."""
+    run = run_of(record, start, end, spec.tag)
+    if run is None:
+        return None
+    none = np.empty(0, np.int64)
+    parts = split_varints(np.frombuffer(record, np.uint8)[slice(*run)]) if spec.tag == INT64_LIST else (none, none)
+    if parts is None or (spec.tag == FLOAT_LIST and (run[1] - run[0]) % 4):
+        return None
+    field = Field(spec, *run, *parts)
+    is_right = field.size == spec.size if spec.kind is Kind.FIXED else field.size % spec.size == 0
+    return field if is_right else None
+
+
+def _values(rows: NDArray[np.uint8], records: list[bytes], field: Field) -> NDArray[Any]:
+    """Return the values of a feature of all records."""
+    if field.spec.tag == BYTES_LIST:
+        strings = np.empty(len(records), object)
+        strings[:] = [record[field.start : field.end] for record in records]
+        return strings
+    if field.spec.tag == FLOAT_LIST:
+        return np.ascontiguousarray(rows[:, field.start : field.end]).view("<f4").reshape(-1)
+    if field.size == field.end - field.start:
+        return rows[:, field.start : field.end].astype(np.int64).reshape(-1)
+    starts = np.arange(len(rows))[:, np.newaxis] * rows.shape[1] + (field.start + field.number_starts)
+    lengths = np.tile(field.number_lengths, len(rows))
+    return decode_varints(rows.reshape(-1), starts.reshape(-1), lengths)

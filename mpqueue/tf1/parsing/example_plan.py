@@ -1,0 +1,138 @@
+"""Plans: forms of the features that are worked out once, instead of with every batch."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpqueue.tf1.parsing.features import Kind, Spec, checked
+from mpqueue.tf1.parsing.vectorized import Places, Words
+
+_U64 = np.uint64
+_MIX = _U64(0x9E3779B97F4A7C15)
+_LOW_BYTES = np.array([(1 << (8 * size)) - 1 for size in range(9)], np.uint64)
+_MAX_PLANS = 64
+
+
+class Plan(NamedTuple):
+    """The features to read, in the forms in which readers need them; the arrays have one entry per feature.
+
+    Args:
+        specs: The features, by dtype, then by key.
+        by_key: The same, in the order of their keys.
+        keys: Finds their keys.
+        tags: The byte with which each begins.
+        sizes: Values in its shape.
+        is_fixed: True if it has just so many; False: a multiple of that.
+        is_required: True if an Example without it is an error.
+        layouts: Layouts of records that were read, by their length; kept by `example_layout`.
+    """
+
+    specs: tuple[Spec, ...]
+    by_key: dict[bytes, Spec]
+    keys: "KeyTable"
+    tags: NDArray[np.uint64]
+    sizes: NDArray[np.int64]
+    is_fixed: NDArray[np.bool_]
+    is_required: NDArray[np.bool_]
+    layouts: dict[int, Any]
+
+
+def plan(features: Mapping[Any, Any]) -> Plan:
+    """Return the plan of some features, which is cached.
+
+    Raises:
+        ValueError: See `features.checked`.
+        TypeError: See `features.checked`.
+    """
+    try:
+        mark = tuple((name, type(feature), *map(_frozen, feature)) for name, feature in features.items())
+        known = _plans.get(mark)
+    except (AttributeError, TypeError):  # something that has no hash, or that is no feature at all
+        return _made(features)
+    if known is None:
+        if len(_plans) >= _MAX_PLANS:
+            _plans.clear()
+        known = _plans[mark] = _made(features)
+    return known
+
+
+_plans: dict[Any, Plan] = {}
+
+
+def _frozen(value: Any) -> Any:
+    """Return a key that is equal only for equal fields of equal types; hashing that of an array raises TypeError."""
+    return tuple(map(_frozen, value)) if type(value) is list else (type(value), value)
+
+
+def _made(features: Mapping[Any, Any]) -> Plan:
+    by_key = {spec.key: spec for spec in checked(features)}
+    for spec in by_key.values():
+        if spec.kind is Kind.SEQUENCE and not spec.allow_missing:
+            raise ValueError(
+                f"feature {spec.name!r} is a FixedLenSequenceFeature: in Examples its allow_missing must be True"
+            )
+    specs = tuple(sorted(by_key.values(), key=lambda spec: spec.tag))
+    is_fixed = np.array([spec.kind is Kind.FIXED for spec in specs])
+    return Plan(
+        specs,
+        by_key,
+        KeyTable([spec.key for spec in specs]),
+        np.array([spec.tag for spec in specs], np.uint64),
+        np.array([spec.size for spec in specs], np.int64),
+        is_fixed,
+        is_fixed & np.array([spec.default is None for spec in specs]),
+        {},
+    )
+
+
+class KeyTable:
+    """A hash table of a few keys, which looks up very many at once.
+
+    The first and the last eight bytes of a key and its length are mixed to one number, by which it is looked up. Then
+    they are compared, and so are the bytes between them in a key of more than sixteen.
+    """
+
+    def __init__(self, keys: list[bytes]) -> None:
+        lengths = np.array([len(key) for key in keys], np.int64)
+        firsts = np.array([int.from_bytes(key[:8], "little") for key in keys], np.uint64)
+        lasts = np.array([int.from_bytes(key[-8:], "little") for key in keys], np.uint64)
+        marks = _mixed(lengths, firsts, lasts)
+        self._numbers = np.argsort(marks)
+        self._marks = marks[self._numbers]
+        self._parts = lengths, firsts, lasts
+        self._middles = [
+            (number, offset, _U64(int.from_bytes(key[offset : offset + 8], "little")))
+            for number, key in enumerate(keys)
+            for offset in range(8, len(key) - 8, 8)
+        ]
+
+    def find(self, words: Words, places: Places, lengths: Places) -> NDArray[np.int64]:
+        """Return the number of the key at each place, -1 for none of them.
+
+        Args:
+            words: The memory, with a margin after it.
+            places: Of the first bytes of the keys.
+            lengths: Bytes of each.
+        """
+        low = _LOW_BYTES[np.minimum(lengths, 8)]
+        firsts = words[places] & low
+        lasts = words[places + np.maximum(lengths - 8, 0)] & low
+        at = np.searchsorted(self._marks, _mixed(lengths, firsts, lasts))
+        numbers = self._numbers[np.minimum(at, len(self._numbers) - 1)]
+        same = np.ones(len(places), bool)
+        for found, wanted in zip((lengths, firsts, lasts), self._parts, strict=True):
+            same &= found == wanted[numbers]
+        for number, offset, word in self._middles:
+            chosen = np.flatnonzero(same & (numbers == number))
+            same[chosen] = words[places[chosen] + offset] == word
+        numbers[~same] = -1
+        return numbers
+
+
+def _mixed(lengths: NDArray[np.int64], firsts: Words, lasts: Words) -> Words:
+    mixed = lasts * _MIX
+    mixed ^= firsts
+    mixed += lengths.view(np.uint64)
+    return mixed

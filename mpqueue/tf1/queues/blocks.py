@@ -1,0 +1,360 @@
+"""The layout of an element in a block of shared memory, and a storage that reads both blocks and plain elements.
+
+    every component of a fixed shape     [ numbers | numbers ]          at offsets that all elements of the queue share
+    anything else                        each component in turn:
+      numbers                            [ rank, sizes | numbers ]
+      text                               [ rank, sizes, lengths | bytes of all texts, joined ]
+      short text, where it can be        [ -1 - rank, sizes, bytes | texts, a separator between each two ]
+
+The separator is a byte that UTF-8 never has. Where other bytes have it, lengths are written. To split 1,000 short texts
+costs a fifth of cutting them out by lengths.
+
+All begins on 16 bytes. Nothing is pickled: what lies in a block is numbers and text, whoever wrote it. Nor is it
+believed: what does not fit into its block is a `DataLossError` of whoever reads it.
+
+Elements that threads of the owner enqueue stay what they are in a `PlainStorage`; elements from other processes lie in
+blocks, and their token is an integer. So a queue may hold both, and `SharedStorage` gathers both: a block becomes a
+view, which is copied once, into the result. A single large array need not be copied at all, see `holds`.
+"""
+
+import math
+import struct
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpqueue.errors import DataLossError
+from mpqueue.memory.arena import CLASS_SHIFT, class_bytes, class_for, first_token, offset_of
+from mpqueue.memory.glibc import keep_freed_memory
+from mpqueue.memory.segment import Segment
+from mpqueue.tf1.queues.holds import LEAST_BYTES, Holds
+from mpqueue.tf1.queues.order import Token
+from mpqueue.tf1.queues.spec import ElementSpec
+from mpqueue.tf1.queues.storage import PackedColumn, PlainStorage
+from mpqueue.tf1.values.conversion import Array
+
+_ALIGNMENT = 16
+_MAX_RANK = 64  # NumPy's
+_SEPARATOR = b"\xff"
+_SMALL_BYTES = 4096  # to write through an array over the block costs more than to copy so many bytes twice
+_Piece = tuple[int, Any]
+"""An offset in a block, and the array or bytes that go there."""
+
+
+class Field(NamedTuple):
+    """A component of a fixed shape: where it is in each block, and as an array over all blocks there could be."""
+
+    offset: int
+    nbytes: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    rows: Array
+
+
+class BlockCodec:
+    """Writes elements of one queue to blocks, and reads them.
+
+    Args:
+        spec: The components of the elements.
+        segment: The memory.
+
+    Attributes:
+        size_class: The size class of every element's block if all have the same, else -1.
+        is_single: All elements are one array of a fixed shape.
+    """
+
+    def __init__(self, spec: ElementSpec, segment: Segment) -> None:
+        self._memory = segment.memory
+        self.view = memoryview(segment.memory)
+        self._dtypes = spec.dtypes
+        self.size_class = -1
+        self.is_single = False
+        self._fields: list[Field] = []
+        if spec.are_shapes_fixed and not any(isinstance(dtype, str) for dtype in spec.dtypes):
+            self._lay_out(spec)
+        else:
+            keep_freed_memory()  # texts are read into memory of their own, each time
+        self._is_packed = [isinstance(column, PackedColumn) for column in PlainStorage(spec).columns]
+
+    def _lay_out(self, spec: ElementSpec) -> None:
+        places, end = [], 0
+        for dtype, known in zip(spec.dtypes, spec.shapes, strict=True):
+            assert isinstance(dtype, np.dtype)
+            shape = tuple(size or 0 for size in known or ())
+            nbytes = math.prod(shape) * dtype.itemsize
+            places.append((end, nbytes, dtype, shape))
+            end = _align(end + nbytes)
+        self.size_class = class_for(places[-1][0] + places[-1][1])
+        self._first, self._stride = first_token(self.size_class), class_bytes(self.size_class)
+        num_blocks = len(self._memory) // self._stride
+        for offset, nbytes, dtype, shape in places:
+            # Void of the component's bytes: one indexing operation copies the rows of many blocks.
+            rows: Array = (
+                np.ndarray((num_blocks,), np.dtype((np.void, nbytes)), self._memory, offset, (self._stride,))
+                if nbytes
+                else _NOTHING
+            )
+            self._fields.append(Field(offset, nbytes, dtype, shape, rows))
+        self._nbytes = places[0][1]
+        self.is_single = len(places) == 1
+
+    # -- Writing
+
+    def plan(self, components: Sequence[Array]) -> tuple[int, list[_Piece]]:
+        """The size class for an element, and what goes where; for `write`."""
+        if self.size_class >= 0:
+            return self.size_class, [
+                (field.offset, array) for field, array in zip(self._fields, components, strict=True)
+            ]
+        end, pieces = 0, []
+        for array in components:
+            head, bodies, nbytes = _text(array) if array.dtype.kind == "O" else _numbers(array)
+            pieces.append((end, head))
+            start = end = _align(end + len(head))
+            for body in bodies:
+                pieces.append((end, body))
+                end += len(body) if isinstance(body, bytes) else body.nbytes
+            end = _align(start + nbytes)
+        return class_for(end), pieces
+
+    def write(self, token: int, pieces: list[_Piece]) -> None:
+        """Write a planned element to its block."""
+        start, view = offset_of(token), self.view
+        for offset, piece in pieces:
+            at = start + offset
+            if isinstance(piece, bytes):
+                view[at : at + len(piece)] = piece
+            elif piece.nbytes <= _SMALL_BYTES:
+                view[at : at + piece.nbytes] = piece.tobytes()
+            else:
+                np.ndarray(piece.shape, piece.dtype, self._memory, at)[...] = piece
+
+    def write_one(self, token: int, array: Array) -> None:
+        """Write the only component, of a fixed shape."""
+        at, nbytes = (token - self._first) * self._stride, self._nbytes
+        if nbytes <= _SMALL_BYTES:
+            self.view[at : at + nbytes] = array.tobytes()
+        else:
+            np.ndarray(array.shape, array.dtype, self._memory, at)[...] = array
+
+    def write_rows(self, tokens: Sequence[int], components: Sequence[Array]) -> None:
+        """Write the rows of components of fixed shapes, each to its block."""
+        numbers = np.array(tokens) - self._first
+        for (_offset, nbytes, _dtype, _shape, rows), block in zip(self._fields, components, strict=True):
+            if nbytes:
+                raw = np.ascontiguousarray(block).ravel().view(rows.dtype)
+                rows[numbers] = raw
+
+    def write_columns(self, tokens: Sequence[int], columns: Sequence[Sequence[Any]]) -> None:
+        """Write elements of fixed shapes, given by component: each part an array, or as its bytes."""
+        numbers = np.array(tokens) - self._first
+        for (offset, nbytes, dtype, shape, rows), packed, parts in zip(
+            self._fields, self._is_packed, columns, strict=True
+        ):
+            if packed and nbytes <= _SMALL_BYTES:
+                if nbytes:
+                    rows[numbers] = np.frombuffer(b"".join(parts), rows.dtype)
+            elif packed:
+                for token, part in zip(tokens, parts, strict=True):
+                    at = offset_of(token) + offset
+                    self.view[at : at + nbytes] = part
+            elif nbytes:
+                for token, part in zip(tokens, parts, strict=True):
+                    np.ndarray(shape, dtype, self._memory, offset_of(token) + offset)[...] = part
+
+    # -- Reading
+
+    def parts(self, token: int, base: Array | None = None) -> list[Any]:
+        """The components of the element in a block: views of it, as the columns of a `PlainStorage` take them.
+
+        Args:
+            token: The block.
+            base: An array over the block that the views are to keep alive; None: they are views of all memory.
+        """
+        start = offset_of(token)
+        memory, origin = (self._memory, 0) if base is None else (base, start)
+        if self.size_class >= 0:
+            return [
+                self.view[start + offset : start + offset + nbytes]
+                if packed
+                else np.ndarray(shape, dtype, memory, start + offset - origin)
+                for (offset, nbytes, dtype, shape, _), packed in zip(self._fields, self._is_packed, strict=True)
+            ]
+        parts, end, bound = [], start, start + class_bytes(token >> CLASS_SHIFT)
+        for dtype, packed in zip(self._dtypes, self._is_packed, strict=True):
+            array, end = self._read(dtype, end, bound, memory, origin)
+            parts.append(array.tobytes() if packed else array)
+        return parts
+
+    def read(self, token: int) -> list[Any]:
+        """An element of fixed shapes, copied: scalars as NumPy scalars, arrays as the caller's own."""
+        start, memory = (token - self._first) * self._stride, self._memory
+        components: list[Any] = []
+        for offset, _nbytes, dtype, shape, _rows in self._fields:
+            array = np.ndarray(shape, dtype, memory, start + offset)
+            components.append(array.copy() if shape else array[()])
+        return components
+
+    def gather(self, tokens: Sequence[int] | Array) -> list[Array]:
+        """Elements of fixed shapes, copied into stacked arrays."""
+        numbers = np.asarray(tokens) - self._first
+        return [
+            rows[numbers].view(dtype).reshape(len(tokens), *shape) if nbytes else np.empty((len(tokens), *shape), dtype)
+            for _offset, nbytes, dtype, shape, rows in self._fields
+        ]
+
+    def _read(self, dtype: Any, at: int, bound: int, memory: Any, origin: int) -> tuple[Array, int]:
+        (rank,) = struct.unpack_from("<q", self.view, at) if at + 8 <= bound else (_MAX_RANK + 1,)
+        is_separated = rank < 0 and isinstance(dtype, str)
+        if is_separated:
+            rank = -1 - rank
+        _require(0 <= rank <= _MAX_RANK and at + 8 + 8 * rank <= bound)
+        shape = struct.unpack_from(f"<{rank}q", self.view, at + 8)
+        at += 8 + 8 * rank
+        _require(min(shape, default=0) >= 0)
+        count = math.prod(shape)
+        if not isinstance(dtype, str):
+            at = _align(at)
+            _require(at + count * dtype.itemsize <= bound)
+            return np.ndarray(shape, dtype, memory, at - origin), _align(at + count * dtype.itemsize)
+        if is_separated:
+            return self._split(shape, at, bound)
+        _require(at + 8 * count <= bound)
+        ends = [0, *np.cumsum(np.ndarray(count, np.int64, self._memory, at)).tolist()]
+        at = _align(at + 8 * count)
+        _require(0 <= ends[-1] <= bound - at)  # of a negative length in between, the texts are wrong, and these bytes
+        body, out = self.view[at : at + ends[-1]], np.empty(count, object)
+        if ends[-1] <= _SMALL_BYTES * count:  # to cut short texts out of a copy is cheaper than to copy each
+            whole = body.tobytes()
+            out[:] = [whole[start:end] for start, end in pairwise(ends)]
+        else:
+            out[:] = [body[start:end].tobytes() for start, end in pairwise(ends)]
+        return out.reshape(shape), _align(at + ends[-1])
+
+    def _split(self, shape: tuple[int, ...], at: int, bound: int) -> tuple[Array, int]:
+        """Texts with separators, and where they end."""
+        (nbytes,) = struct.unpack_from("<q", self.view, at) if at + 8 <= bound else (-1,)
+        at = _align(at + 8)
+        _require(0 <= nbytes <= bound - at)
+        texts = self.view[at : at + nbytes].tobytes().split(_SEPARATOR)
+        _require(len(texts) == math.prod(shape))
+        out = np.empty(len(texts), object)
+        out[:] = texts
+        return out.reshape(shape), _align(at + nbytes)
+
+
+_NOTHING: Array = np.empty(0, np.uint8)
+
+
+def _is_large(part: Any) -> bool:
+    return type(part) is np.ndarray and part.nbytes >= LEAST_BYTES and part.dtype.kind != "O"
+
+
+def _require(fits: bool) -> None:
+    if not fits:
+        raise DataLossError(
+            None, None, "an element of a queue is corrupt: a process that uses the queue has written over its memory"
+        )
+
+
+def _align(offset: int) -> int:
+    return (offset + _ALIGNMENT - 1) & -_ALIGNMENT
+
+
+def _numbers(array: Array) -> tuple[bytes, Sequence[Any], int]:
+    return struct.pack(f"<{array.ndim + 1}q", array.ndim, *array.shape), (array,), array.nbytes
+
+
+def _text(array: Array) -> tuple[bytes, Sequence[Any], int]:
+    texts = array.ravel().tolist()
+    nbytes = sum(map(len, texts))
+    # To join short texts is cheaper than to write each; long ones are not copied twice.
+    is_short = nbytes <= _SMALL_BYTES * len(texts)
+    if is_short and texts:
+        joined = _SEPARATOR.join(texts)
+        if joined.count(_SEPARATOR) == len(texts) - 1:
+            head = struct.pack(f"<{array.ndim + 2}q", -1 - array.ndim, *array.shape, len(joined))
+            return head, (joined,), len(joined)
+    head = struct.pack(f"<{array.ndim + 1 + len(texts)}q", array.ndim, *array.shape, *map(len, texts))
+    return head, (b"".join(texts),) if is_short else texts, nbytes
+
+
+class SharedStorage(PlainStorage):
+    """Reads elements in blocks and plain ones; what threads of this process put in stays plain.
+
+    Args:
+        spec: The components of the elements.
+        codec: Reads blocks.
+        has_plain: The queue may hold plain elements.
+        holds: Lets large arrays be looked at in their places; None: they are copied.
+
+    Attributes:
+        codec: As given.
+        has_plain: True from the first plain element on.
+    """
+
+    def __init__(self, spec: ElementSpec, codec: BlockCodec, *, has_plain: bool, holds: Holds | None = None) -> None:
+        super().__init__(spec)
+        self.codec, self.has_plain, self._holds = codec, has_plain, holds
+        self._has_numbers = any(isinstance(dtype, np.dtype) for dtype in spec.dtypes)
+
+    def get_one(self, tokens: list[Token]) -> list[Any]:
+        """The components of the only element, wherever it lies; a token that is held in its place is taken out."""
+        token = tokens[0]
+        if type(token) is int:
+            base = self._base(token)
+            if base is not None:
+                return self._hold(tokens, base)
+        if type(token) is int and self.codec.size_class >= 0:
+            return self.codec.read(token)
+        return super().get_one([self._plain(token)])
+
+    def _base(self, token: int) -> Array | None:
+        """An array over a block that is held from now on; None: the element is to be copied."""
+        if self._holds is None or not self._has_numbers or class_bytes(token >> CLASS_SHIFT) < LEAST_BYTES:
+            return None
+        return self._holds.base(token)
+
+    def _hold(self, tokens: list[Token], base: Array) -> list[Any]:
+        """The components of the only element, the large ones as views of the array over its block."""
+        assert self._holds is not None
+        try:
+            parts = self.codec.parts(tokens[0], base)
+            found = [
+                part if _is_large(part) else column.get(part) for part, column in zip(parts, self.columns, strict=True)
+            ]
+            tokens.clear()
+        except BaseException:
+            if tokens:
+                self._holds.forget(tokens[0])  # the element goes back into the queue
+            raise
+        return found
+
+    def get_many(self, tokens: list[Token]) -> list[Array]:
+        """The components of several elements, stacked: each is copied once, from wherever it lies."""
+        if self.codec.size_class >= 0 and tokens and not self.has_plain:
+            return self.codec.gather(tokens)
+        return super().get_many([self._plain(token) for token in tokens])
+
+    def _plain(self, token: Token) -> Token:
+        if type(token) is not int:
+            return token
+        parts = self.codec.parts(token)
+        return parts[0] if self._only is not None else tuple(parts)
+
+    def to_block(self, token: Token) -> tuple[int, list[_Piece]]:
+        """The size class for a plain element, and what goes where in its block."""
+        parts = (token,) if self._only is not None else token
+        arrays = [column.as_array(part) for column, part in zip(self.columns, parts, strict=True)]
+        return self.codec.plan(arrays)
+
+    def write_alike(self, blocks: Sequence[int], tokens: Sequence[Token]) -> None:
+        """Write plain elements of fixed shapes to blocks."""
+        columns = (tokens,) if self._only is not None else tuple(zip(*tokens, strict=True))
+        self.codec.write_columns(blocks, columns)
+
+    def blocks_of(self, tokens: list[Token]) -> list[int]:
+        """Those tokens that are blocks."""
+        return [token for token in tokens if type(token) is int] if self.has_plain else tokens

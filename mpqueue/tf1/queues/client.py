@@ -1,0 +1,200 @@
+"""The owner's side of one connection: blocks granted to it, calls that it waits for, elements not read yet."""
+
+import logging
+import socket
+from collections.abc import Callable
+from typing import NamedTuple
+
+from mpqueue.system import descriptors
+from mpqueue.tf1.queues.block_line import BlockLine
+from mpqueue.tf1.queues.core import QueueCore
+from mpqueue.tf1.queues.machine import Request
+from mpqueue.tf1.queues.shared_queue import SharedQueue
+from mpqueue.tf1.queues.tally_totals import TallyTotals
+from mpqueue.tf1.queues.windows import Producer
+from mpqueue.tf1.queues.wire import HEAD
+
+_MAX_OUTBOX_BYTES = 1 << 26
+
+_log = logging.getLogger(__name__)
+_FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)  # elsewhere Python's ignoring SIGPIPE does
+
+
+class ProtocolError(Exception):
+    """The client violated the protocol: it is cut off."""
+
+
+class QueueUse(NamedTuple):
+    """A client's use of one queue.
+
+    Attributes:
+        queue: The queue.
+        core: Keeps it alive as long as the client lives.
+        producer: The client's window there.
+    """
+
+    queue: SharedQueue
+    core: QueueCore
+    producer: Producer
+
+
+class PendingGrant(NamedTuple):
+    """Blocks that were granted when memory was short, and not yet enqueued.
+
+    Attributes:
+        producer: The client's window of the queue that they are for.
+        num_enqueued: Number of elements that it had enqueued there when it got them.
+    """
+
+    producer: Producer
+    num_enqueued: int
+
+    @property
+    def is_open(self) -> bool:
+        """True until the client has enqueued something there."""
+        return self.producer.received == self.num_enqueued
+
+
+class Delivered(NamedTuple):
+    """Elements that a client reads.
+
+    Attributes:
+        blocks: Where they lie.
+        size_class: The size class of all these blocks, -1 if they differ.
+    """
+
+    blocks: list[int]
+    size_class: int
+
+
+class Answers:
+    """The socket on which one client is answered; never blocks.
+
+    Args:
+        sock: The socket.
+        on_full: Called when answers have to wait until the socket takes them; `flush` is to be called then.
+
+    Attributes:
+        sock: As given.
+        has_ended: The client has ended, or has left, as an answer found; the socket's end will be seen later.
+    """
+
+    def __init__(self, sock: socket.socket, on_full: Callable[[], None]) -> None:
+        self.sock, self._on_full = sock, on_full
+        descriptors.own_object(sock)
+        sock.setblocking(False)
+        self.has_ended = self._is_closed = False
+        self._outbox = bytearray()
+
+    def send(self, kind: int, number: int, one: int = 0, two: int = 0, data: bytes = b"") -> None:
+        """Send an answer; see `wire.Down`."""
+        if self._is_closed:
+            return
+        message = HEAD.pack(kind, number, one, two, len(data)) + data
+        if len(self._outbox) > _MAX_OUTBOX_BYTES:
+            _log.error("a process is cut off from the queues of this one: it asks, and reads no answers")
+            self._outbox.clear()
+            self.sock.shutdown(socket.SHUT_RDWR)
+        if self._outbox:
+            self._outbox += message
+            return
+        self._outbox += message[self._write(message) :]
+        if self._outbox:
+            self._on_full()
+
+    def flush(self) -> bool:
+        """Send what had to wait; True if that was all."""
+        del self._outbox[: self._write(self._outbox)]
+        return not self._outbox
+
+    def _write(self, data: bytes | bytearray) -> int:
+        try:
+            return self.sock.send(data, _FLAGS)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self.has_ended = True
+            return len(data)  # nobody will ask for it
+
+    def close(self) -> None:
+        """Send no more."""
+        self._is_closed = True
+        descriptors.close_object(self.sock)
+
+
+class Client:
+    """One thread of another process. Under the hub's lock.
+
+    Args:
+        number: The number of the connection in its records.
+        process_id: Its process.
+        answers: Its socket.
+
+    Attributes:
+        number: As given.
+        process_id: As given.
+        answers: As given.
+        granted: Empty blocks that it may write to, by size class, in the order in which it will.
+        filled: Blocks that it has written, to be enqueued with its next call.
+        pending_grant: Blocks granted when memory was short and not yet enqueued, or None.
+        waiting: Its calls in line, by their number.
+        delivered: The elements that it was given to read, by the number of the call.
+        uses: Queues that it uses, by their number.
+        words: Places of shared memory that are its own: limits, and cells of tallies.
+        totals: Tallies that it counts for.
+        is_gone: It has ended.
+        is_cut: It violated the protocol, and is not served any more; its process may live on.
+    """
+
+    def __init__(self, number: int, process_id: int, answers: Answers) -> None:
+        self.number, self.process_id, self.answers = number, process_id, answers
+        self.granted: dict[int, BlockLine] = {}
+        self.filled: list[int] = []
+        self.pending_grant: PendingGrant | None = None
+        self.waiting: dict[int, Request] = {}
+        self.delivered: dict[int, Delivered] = {}
+        self.uses: dict[int, QueueUse] = {}
+        self.words: list[int] = []
+        self.totals: set[TallyTotals] = set()
+        self.is_gone = self.is_cut = False
+
+    def fill(self, size_class: int, count: int) -> None:
+        """Note that it has written the next blocks of a class.
+
+        Raises:
+            ProtocolError: It was not granted so many.
+        """
+        granted = self.granted.get(size_class) or BlockLine()
+        if count > len(granted):
+            raise ProtocolError(f"{count} blocks of class {size_class} were filled, {len(granted)} are granted")
+        self.filled += granted.take(count)
+
+    @property
+    def num_granted(self) -> int:
+        """Number of empty blocks that it has."""
+        return sum(map(len, self.granted.values()))
+
+    @property
+    def is_to_enqueue(self) -> bool:
+        """True if the blocks that it was granted last, when memory was short, will be enqueued without more."""
+        return self.pending_grant is not None and self.pending_grant.is_open
+
+    def blocks(self) -> list[int]:
+        """All blocks in its hands."""
+        read = [block for each in self.delivered.values() for block in each.blocks]
+        return [block for some in (*self.granted.values(), self.filled, read) for block in some]
+
+    def cut(self, why: str) -> None:
+        """Serve it no longer: its calls fail, and its end follows."""
+        _log.error("process %d is cut off from the queues of this process: %s", self.process_id, why)
+        self.is_cut = True
+        for use in self.uses.values():  # first of all: within a window, an enqueue waits for no answer
+            use.queue.windows.close(use.producer)
+        self.answers.sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Note that it is gone."""
+        self.is_gone = True
+        while self.totals:
+            self.totals.pop().close(self)
+        self.answers.close()

@@ -1,0 +1,142 @@
+"""The connections to one owner: accepted, answered, and noticed when they end.
+
+accept --> a stranger --its proof--> a `Client`: told its number, and given the memory and the pipe
+              |
+              +--> dropped: another user (at once), no proof, its end
+"""
+
+import contextlib
+import os
+import socket
+from functools import partial
+
+from mpqueue.engine import queue_address
+from mpqueue.system import descriptors
+from mpqueue.system.credentials import Vetting
+from mpqueue.system.interrupts import HeldBack
+from mpqueue.system.shared_poller import READABLE, WRITABLE, Poller
+from mpqueue.tf1.coordination import rendezvous
+from mpqueue.tf1.queues.block_pool import BlockPool
+from mpqueue.tf1.queues.client import Answers, Client
+from mpqueue.tf1.queues.wire import HEAD, Down, RecordPipe
+
+
+class Listener:
+    """Accepts connections and keeps them. Under the hub's lock.
+
+    Args:
+        poller: Waits for them.
+        path: The path of the socket, in a folder of the caller's; None: where nobody else has one.
+
+    Attributes:
+        address: The address at which it listens.
+        clients: All connections, by number.
+    """
+
+    def __init__(self, poller: Poller, path: str | None = None) -> None:
+        self._poller, self._path = poller, path
+        self._sock, self.address = rendezvous.listen(path)
+        descriptors.own_object(self._sock)
+        self._sock.setblocking(False)
+        poller.register(self._sock.fileno(), READABLE)
+        self.clients: dict[int, Client] = {}
+        self._by_fd: dict[int, Client] = {}
+        self._strangers: dict[int, Vetting] = {}  # by descriptor
+        self._last_number = 0
+
+    def has_arrival(self, fd: int) -> bool:
+        """True if this descriptor is readable because somebody connects."""
+        return fd == self._sock.fileno()
+
+    def accept(self) -> None:
+        """Accept a connection, which has still to prove itself."""
+        with HeldBack():
+            vetting = rendezvous.accept(self._sock, self.address)
+            if vetting is not None:
+                descriptors.own_object(vetting.sock)
+                self._strangers[vetting.sock.fileno()] = vetting
+                self._poller.register(vetting.sock.fileno(), READABLE)
+
+    def _vet(self, fd: int, vetting: Vetting, pool: BlockPool, pipe: RecordPipe) -> None:
+        """Make a client of a stranger that has proven itself; drop one that has not, or is gone."""
+        try:
+            if not vetting.hear():
+                return
+        except OSError:
+            del self._strangers[fd]
+            self._poller.unregister(fd)
+            descriptors.close_object(vetting.sock)
+            return
+        del self._strangers[fd]
+        self._welcome(vetting.sock, pool, pipe)
+
+    def _welcome(self, sock: socket.socket, pool: BlockPool, pipe: RecordPipe) -> None:
+        """Tell a client its number, and give it the memory and the pipe."""
+        peer = rendezvous.process_id_of(sock)
+        queue_address.users.add(peer)
+        self._last_number += 1
+        client = Client(self._last_number, peer, Answers(sock, partial(self._wait_for_room, sock)))
+        hello = HEAD.pack(Down.HELLO, client.number, pool.arena.segment.size, pipe.mark, 0)
+        try:
+            socket.send_fds(sock, [hello], [pipe.write_fd, pool.arena.segment.fd])
+        except OSError:
+            self._poller.unregister(sock.fileno())
+            client.close()
+            return
+        self.clients[client.number] = self._by_fd[sock.fileno()] = client
+
+    def _wait_for_room(self, sock: socket.socket) -> None:
+        self._poller.modify(sock.fileno(), READABLE | WRITABLE)
+
+    def attend(self, fd: int, event: int, pool: BlockPool, pipe: RecordPipe) -> Client | None:
+        """See to the connection of a descriptor that is ready; the client, if it has ended.
+
+        Args:
+            fd: The descriptor.
+            event: For what it is ready.
+            pool: The memory that a new client gets,
+            pipe: and the pipe.
+        """
+        stranger = self._strangers.get(fd)
+        if stranger is not None:
+            with HeldBack():  # what an interrupt made of a proof, its sender would wait for for ever
+                self._vet(fd, stranger, pool, pipe)
+            return None
+        client = self._by_fd.get(fd)
+        if client is None:
+            return None
+        sock = client.answers.sock
+        if event & ~WRITABLE:
+            if _has_data(sock):
+                client.cut("it wrote to the socket on which it is answered")
+            del self.clients[client.number], self._by_fd[fd]
+            self._poller.unregister(fd)
+            client.close()
+            return client
+        if client.answers.flush():
+            self._poller.modify(fd, READABLE)
+        return None
+
+    def close(self) -> None:
+        """End all connections, and accept no more."""
+        for client in list(self.clients.values()):
+            client.close()
+        for stranger in self._strangers.values():
+            descriptors.close_object(stranger.sock)
+        self._strangers.clear()
+        self.clients.clear()
+        self._by_fd.clear()
+        if self._path is None:
+            rendezvous.forget(self.address)
+        else:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+        descriptors.close_object(self._sock)
+
+
+def _has_data(sock: socket.socket) -> bool:
+    """True if there is something to read; False at the end."""
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return False

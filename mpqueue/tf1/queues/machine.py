@@ -1,0 +1,288 @@
+"""The semantics of TensorFlow's queues as one pure state machine: no thread, no clock, no bytes.
+
+Two lines of waiting requests, each served strictly from its front, and the elements between them::
+
+    enqueue       ──► [ line of enqueues ] ──► elements ──► [ line of dequeues ] ◄── dequeue
+    enqueue_many        front goes in          up to the      front takes out        dequeue_many
+    close               piece by piece         capacity       piece by piece         dequeue_up_to
+
+* A request acts only at the front of its line. One that goes in (or takes out) by pieces holds all behind it back.
+* A close stands in the line of enqueues: those that came before it still go in, those behind it fail.
+* A dequeue holds what it has taken *out of* the queue, which makes room: so it may want more than the capacity. When
+  it fails, all of it goes back in order, even if the queue then holds more than its capacity.
+* A closed queue serves what it holds. A dequeue that wants more fails with `OutOfRangeError`; one that takes fewer is
+  content with any rest.
+* ``min_after_dequeue`` elements stay as long as the queue is open.
+
+Every method is one step: it returns the requests that finished in it, in order, and whoever drives the machine calls
+`notify` with them. The driver serialises the steps (a lock) and owns the elements; the machine passes tokens on and
+never looks at them. Requests have owners, so that all that a dead process had asked for can be withdrawn in one step.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from typing import TypeVar
+
+from mpqueue.errors import CancelledError, OpError, OutOfRangeError
+from mpqueue.tf1.queues.order import Order, Token
+
+
+class Request:
+    """A call in line.
+
+    Attributes:
+        finished: True once the call has its outcome, which then never changes.
+        error: The outcome if it failed, else None.
+        notify: Called once by whoever drives the machine when the request has finished; None while nobody waits.
+        owner: The caller; `QueueMachine.withdraw_owner` ends all calls of one.
+        queue: The owner's number of the queue, where there is an owner.
+    """
+
+    queue: int
+    # Defaults of the class, because most requests finish at once and need none of them.
+    finished: bool = False
+    error: OpError | None = None
+    notify: Callable[[], None] | None = None
+    owner: object = None
+
+
+class EnqueueRequest(Request):
+    """Puts elements in, as far as there is room, in order.
+
+    Attributes:
+        tokens: The elements; only taken by slices, in order, so that they may be made when they are asked for.
+        entered: Number of them that are in the queue, or were.
+    """
+
+    entered: int = 0
+
+    def __init__(self, tokens: Sequence[Token]) -> None:
+        self.tokens = tokens
+
+    def __str__(self) -> str:
+        return f"enqueue of {len(self.tokens)} elements, of which {self.entered} went in and stay in"
+
+
+class CloseRequest(Request):
+    """Closes the queue once it is first in the line of enqueues."""
+
+    def __str__(self) -> str:
+        return "close behind pending enqueues"
+
+
+class DequeueRequest(Request):
+    """Takes elements out as they come, until it has all it wants.
+
+    Attributes:
+        num_wanted: Number of elements, at least 1.
+        takes_fewer: With a closed queue, be content with what is left, if anything is.
+        taken: The elements, empty again if the request failed.
+    """
+
+    def __init__(self, num_wanted: int, takes_fewer: bool = False) -> None:
+        self.num_wanted = num_wanted
+        self.takes_fewer = takes_fewer
+        self.taken: list[Token] = []
+
+    def __str__(self) -> str:
+        return f"dequeue of {self.num_wanted} elements"
+
+
+_R = TypeVar("_R", bound=Request)
+
+
+class Advance(Enum):
+    """Result of a try to advance the request at the front of a line."""
+
+    NONE = auto()
+    SOME = auto()
+    FINISHED = auto()
+
+
+class QueueMachine:
+    """One queue.
+
+    Args:
+        name: For error messages.
+        capacity: Most elements that enqueues may fill it to; negative: no bound.
+        order: Holds the elements and says which is next; empty.
+        min_after_dequeue: Elements that a dequeue leaves behind while the queue is open.
+
+    Follows: ``QueueBase``, ``FIFOQueue`` and ``RandomShuffleQueue`` of TensorFlow's core, except that a *withdrawn*
+        dequeue gives back what it had taken, which is lost there.
+    """
+
+    def __init__(self, name: str, capacity: int, order: Order, min_after_dequeue: int) -> None:
+        self.name = name
+        self.capacity = capacity
+        self.min_after_dequeue = min_after_dequeue
+        self.closed = False
+        self._elements = order
+        self._enqueues: deque[EnqueueRequest | CloseRequest] = deque()
+        self._dequeues: deque[DequeueRequest] = deque()
+
+    @property
+    def size(self) -> int:
+        """Number of elements in the queue; those that a waiting dequeue has taken out are not."""
+        return len(self._elements)
+
+    @property
+    def num_waiting(self) -> int:
+        """Number of requests in both lines."""
+        return len(self._enqueues) + len(self._dequeues)
+
+    @property
+    def has_waiting_dequeues(self) -> bool:
+        """True if a dequeue is in line."""
+        return bool(self._dequeues)
+
+    @property
+    def room(self) -> int | None:
+        """Number of elements that still fit, None if there is no bound."""
+        return None if self.capacity < 0 else self.capacity - len(self._elements)
+
+    @property
+    def may_reserve(self) -> bool:
+        """True if room may be set aside for later enqueues: no enqueue or close is in line, and the queue is open."""
+        return not self._enqueues and not self.closed
+
+    def can_give(self, count: int) -> bool:
+        """True if a dequeue of ``count`` elements would finish at once, and leave the queue's minimum."""
+        return len(self._elements) - self.min_after_dequeue >= count and not self._dequeues
+
+    def held(self) -> list[Token]:
+        """The elements in it, and those that waiting dequeues have taken."""
+        return [*self._elements, *(token for request in self._dequeues for token in request.taken)]
+
+    def admit(self, tokens: list[Token]) -> list[Request]:
+        """Put in elements for which room was set aside: whoever did so has kept others from it."""
+        self._elements.add(tokens)
+        return self._serve()
+
+    def submit(self, request: EnqueueRequest | CloseRequest | DequeueRequest) -> list[Request]:
+        """Let a new request stand in its line, and serve both lines as far as it goes."""
+        if isinstance(request, DequeueRequest):
+            self._dequeues.append(request)
+        else:
+            self._enqueues.append(request)
+        return self._serve()
+
+    def close_and_cancel(self) -> list[Request]:
+        """Close now; every waiting enqueue, and every waiting close, fails with `CancelledError`."""
+        self.closed = True
+        cancelled: list[Request] = list(self._enqueues)
+        self._enqueues.clear()
+        for request in cancelled:
+            _finish(request, CancelledError(None, None, f"queue {self.name!r} was closed with cancel: {request}"))
+        return cancelled + self._serve()
+
+    def withdraw(self, request: Request, error: OpError | None) -> list[Request]:
+        """End a request with ``error``, if it has not finished: what it had taken goes back, what is in stays in."""
+        return [] if request.finished else self._withdraw([request], error)
+
+    def withdraw_owner(self, owner: object, error: OpError | None) -> list[Request]:
+        """End all requests of an owner that is gone, in one step: none of them profits from the end of another."""
+        return self._withdraw([request for request in self._waiting() if request.owner is owner], error)
+
+    def put_back(self, tokens: list[Token]) -> list[Request]:
+        """Take back the elements of a finished dequeue that never reached its caller."""
+        self._elements.put_back(tokens)
+        return self._serve()
+
+    def _waiting(self) -> list[Request]:
+        return [*self._enqueues, *self._dequeues]
+
+    def _withdraw(self, requests: list[Request], error: OpError | None) -> list[Request]:
+        for request in requests:
+            if isinstance(request, DequeueRequest):
+                self._dequeues.remove(request)
+                self._give_back(request)
+            elif isinstance(request, EnqueueRequest | CloseRequest):
+                self._enqueues.remove(request)
+            _finish(request, error)
+        return requests + self._serve()
+
+    def _serve(self) -> list[Request]:
+        """Advance the fronts of both lines until neither moves."""
+        finished: list[Request] = []
+        moved = True
+        while moved and (self._enqueues or self._dequeues):
+            moved = bool(self._enqueues) and _serve_line(self._enqueues, self._let_in, finished)
+            if self._dequeues and _serve_line(self._dequeues, self._hand_out, finished):
+                moved = True
+        return finished
+
+    def _let_in(self, request: EnqueueRequest | CloseRequest) -> Advance:
+        if self.closed:
+            request.error = CancelledError(None, None, f"queue {self.name!r} is closed")
+            return Advance.FINISHED
+        if isinstance(request, CloseRequest):
+            self.closed = True
+            return Advance.FINISHED
+        return self._fill(request)
+
+    def _fill(self, request: EnqueueRequest) -> Advance:
+        start, end = request.entered, len(request.tokens)
+        if self.capacity >= 0:
+            end = min(end, start + self.capacity - len(self._elements))
+            if end <= start:  # below it too: elements that were put back may exceed the capacity
+                return Advance.NONE
+        self._elements.add(request.tokens[start:end])
+        request.entered = end
+        return Advance.FINISHED if end == len(request.tokens) else Advance.SOME
+
+    def _hand_out(self, request: DequeueRequest) -> Advance:
+        missing = request.num_wanted - len(request.taken)
+        available = len(self._elements)
+        if self.closed and available < missing:
+            return self._hand_out_rest(request)
+        if not self.closed:
+            available -= self.min_after_dequeue
+        if available <= 0:
+            return Advance.NONE
+        request.taken += self._elements.take(min(available, missing))
+        return Advance.FINISHED if available >= missing else Advance.SOME
+
+    def _hand_out_rest(self, request: DequeueRequest) -> Advance:
+        """The queue is closed and holds too little."""
+        self._give_back(request)
+        left = len(self._elements)
+        if request.takes_fewer and left:
+            request.taken = self._elements.take(left)
+        else:
+            request.error = OutOfRangeError(
+                None,
+                None,
+                f"queue {self.name!r} is closed and holds {left} elements, {request.num_wanted} were asked for",
+            )
+        return Advance.FINISHED
+
+    def _give_back(self, request: DequeueRequest) -> None:
+        self._elements.put_back(request.taken)
+        request.taken = []
+
+
+def _serve_line(line: deque[_R], advance: Callable[[_R], Advance], finished: list[Request]) -> bool:
+    """Advance the front of one line as far as it goes; true if anything moved."""
+    moved = False
+    while line:
+        outcome = advance(line[0])
+        if outcome is not Advance.FINISHED:
+            return moved or outcome is Advance.SOME
+        request = line.popleft()
+        request.finished = moved = True
+        finished.append(request)
+    return moved
+
+
+def _finish(request: Request, error: OpError | None) -> None:
+    request.error = error
+    request.finished = True
+
+
+def notify(finished: list[Request]) -> None:
+    """Tell the callers of these requests, which have just finished."""
+    for request in finished:
+        if request.notify is not None:
+            request.notify()

@@ -1,0 +1,81 @@
+"""Counts of what several processes do with their copies of one object, added up where it was made.
+
+    the process that made the object                     another process, with a copy of it
+    ────────────────────────────────                     ──────────────────────────────────
+    a `Tally` with a random number  ───── pickle, fork ────►  a `Tally` with the same number
+    gives it *cells*: words of its shared memory  ◄── TALLY ──  asks, by the queue of the first count
+                                                         each count: one store into a cell
+    total: the cells of all connections,
+      and what those that are gone had counted
+
+A process that counts before it enqueues is counted once its element is there. See `tally_totals` for the cells.
+"""
+
+import secrets
+from typing import Any
+
+from mpqueue.tf1.queues.connection import QueueChannel, generation
+from mpqueue.tf1.queues.remote import RemoteQueue
+from mpqueue.tf1.queues.selection import Selection
+from mpqueue.tf1.queues.tally_totals import TallyTotals, find
+
+
+class Tally:
+    """A few counts of one object, by all processes that have a copy of it.
+
+    A copy counts by queues of the process that made the object; what it does with other queues is not counted.
+
+    Args:
+        size: Number of counts.
+        number: The number of the tally that this one is a copy of; None: it is no copy.
+
+    Attributes:
+        size: As given.
+        number: As given, or a random one.
+    """
+
+    def __init__(self, size: int, number: int | None = None) -> None:
+        self.size = size
+        self.number = secrets.randbits(62) if number is None else number
+        self._totals = TallyTotals(self.number, size) if number is None else None
+        self._cells: _OwnCells | None = None
+
+    def join(self, queue: Any) -> None:
+        """In another process: count by the owner of this queue from now on, if it is the one that has the total."""
+        if self._cells is not None and self._cells.generation == generation[0]:
+            return
+        ref = getattr(queue, "queue_ref", None)
+        for one in ref.queues if isinstance(ref, Selection) else [ref]:
+            if isinstance(one, RemoteQueue):
+                channel, places = one.join_tally(self.number, self.size)
+                self._cells = _OwnCells(channel, places) if places else None
+                return
+
+    def add(self, *amounts: int) -> None:
+        """Count; under a lock of the caller's. Does nothing where `join` has found no cells."""
+        cells = self._cells
+        if cells is not None and cells.generation == generation[0]:
+            for place, amount in zip(cells.places, amounts, strict=True):
+                cells.words[place] += amount
+
+    def totals(self) -> list[int]:
+        """Return the counts of all others; zeros in another process."""
+        totals = self._totals
+        # In a forked child, `find` knows the totals of the parent no more.
+        return [0] * self.size if totals is None or find(self.number) is not totals else totals.get()
+
+    def reset(self) -> None:
+        """Count from 0 again, in the process that has the total."""
+        if self._totals is not None:
+            self._totals.reset()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Tally, (self.size, self.number)
+
+
+class _OwnCells:
+    """A copy's cells; they are its own as long as the connection lasts."""
+
+    def __init__(self, channel: QueueChannel, places: list[int]) -> None:
+        self._channel, self.places = channel, places
+        self.words, self.generation = channel.connection.memory.words, generation[0]

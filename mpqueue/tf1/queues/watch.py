@@ -1,0 +1,217 @@
+"""Listening to the other processes: by a thread that waits anyway, or else by a thread of our own.
+
+    a call that must wait                                 the hub's thread
+    ─────────────────────                                 ────────────────
+    nobody leads: *lead*, listen until it has finished    listens while nobody leads,
+    somebody leads: *follow*, sleep until woken           and not before nobody has led for `_QUIET_S`
+    the leader that ends wakes a follower to lead
+
+Whoever listens serves everybody. A program that dequeues in a loop is its own server: no second thread competes with
+it for the interpreter's lock, which would cost up to 5 ms a hand-over beside a thread that computes. The hub's thread
+is for what nobody waits for: a queue that is fed by a queue, a trainer that computes.
+
+Nobody polls. While leaders come and go the thread naps; under one and the same leader its naps grow longer, and then it
+sleeps until it is rung. An idle program has all of its threads asleep.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+
+from mpqueue.system import interrupts
+from mpqueue.system.shared_poller import READABLE, Events, close_poller, make_poller_beside, make_shared_poller
+from mpqueue.system.wakeup import Wakeup
+from mpqueue.tf1.queues.machine import Request
+
+_QUIET_S = 0.002
+_LONGEST_NAP_S = 0.1
+
+
+class Waiter:
+    """A call of this process that waits, and how to wake it.
+
+    Args:
+        watch: The watch that it waits with.
+    """
+
+    __slots__ = ("_watch", "gate", "thread_id")
+
+    def __init__(self, watch: "Watch") -> None:
+        self._watch = watch
+        self.gate = threading.Lock()
+        self.gate.acquire()
+        self.thread_id = threading.get_ident()
+
+    def wake(self) -> None:
+        """The call has finished."""
+        self._watch.wake(self)
+
+    def wait(self, request: Request, timeout: float | None) -> bool:
+        """Listen or sleep until it has; False if the time is over."""
+        return self._watch.wait(request, self, timeout)
+
+
+class Watch:
+    """Waits for descriptors on behalf of a hub.
+
+    Args:
+        serve: Deals with what has become readable; called in the thread that listens.
+
+    Attributes:
+        poller: Waits.
+    """
+
+    def __init__(self, serve: Callable[[Events], None]) -> None:
+        self._serve = serve
+        self.poller = make_shared_poller()
+        self._poke = Wakeup()
+        self.poller.register(self._poke.fd, READABLE)
+        # The thread listens to all that and, apart, to being asked to step aside.
+        self._aside = Wakeup()
+        self._thread_poller = make_poller_beside(self.poller, self._aside.fd)
+        self._poking = threading.RLock()  # the collector may run, and poke, inside of a poke
+        self._mutex = threading.Lock()
+        self._leader: Waiter | None = None
+        self._followers: list[Waiter] = []
+        self._num_leads = 0
+        self._thread_listens = self._thread_sleeps = self._is_closed = self._has_ended = False
+        self._bell = threading.Lock()
+        self._bell.acquire()
+
+    # -- Calls that wait
+
+    def wait(self, request: Request, waiter: Waiter, timeout: float | None) -> bool:
+        """Sleep, or listen, until the request has finished; False if the time is over."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            while not request.finished:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                if self._lead(waiter):
+                    self._listen(request, deadline)
+                else:
+                    waiter.gate.acquire(timeout=-1 if left is None else left)
+        finally:
+            self._leave(waiter)
+        return True
+
+    def wake(self, waiter: Waiter) -> None:
+        """Make the wait of this waiter end."""
+        with self._mutex:
+            if waiter is self._leader:
+                if waiter.thread_id != threading.get_ident():
+                    self._poke.wake()
+            elif waiter in self._followers:
+                self._followers.remove(waiter)
+                waiter.gate.release()
+
+    def touch(self) -> None:
+        """A call of this process is about to do the thread's work."""
+        self._num_leads += 1  # an increment that is lost in a race means nothing
+        if self._thread_listens:
+            with self._mutex:
+                self._send_aside()
+
+    def _send_aside(self) -> None:
+        if self._thread_listens:
+            self._thread_listens = False
+            self._aside.wake()
+
+    def _lead(self, waiter: Waiter) -> bool:
+        with self._mutex:
+            if self._leader is not None:
+                self._followers.append(waiter)
+                return False
+            self._leader = waiter
+            self._num_leads += 1
+            self._send_aside()
+            return True
+
+    def _listen(self, request: Request, deadline: float | None) -> None:
+        poll, serve = self.poller.poll, self._serve
+        while not request.finished:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            serve(poll(left))
+
+    def _leave(self, waiter: Waiter) -> None:
+        """This waiter neither leads nor follows any more; see to it that somebody listens."""
+        with self._mutex:
+            if waiter is self._leader:
+                self._leader = None
+            elif waiter in self._followers:
+                self._followers.remove(waiter)
+            if self._leader is None:
+                if self._followers:
+                    self._followers.pop(0).gate.release()
+                elif self._thread_sleeps:
+                    self._thread_sleeps = False
+                    self._bell.release()
+
+    # -- The thread
+
+    def run(self) -> None:
+        """The thread's life: until `close`."""
+        interrupts.keep_out()
+        num_leads, nap = -1, _QUIET_S
+        while True:
+            with self._mutex:
+                if self._is_closed:
+                    break
+                has_leader, is_new = self._leader is not None, self._num_leads != num_leads
+                num_leads = self._num_leads
+                nap = _QUIET_S if is_new else 2 * nap
+                self._thread_listens = not has_leader and not is_new
+                self._thread_sleeps = has_leader and nap > _LONGEST_NAP_S
+                listens, sleeps = self._thread_listens, self._thread_sleeps
+            if listens:
+                self._listen_in_thread()
+            else:
+                self._bell.acquire(timeout=-1 if sleeps else nap)
+        with self._poking:
+            self._has_ended = True
+            self._poke.close()
+        self._aside.close()
+        for poller in (self._thread_poller, self.poller):
+            close_poller(poller)
+
+    def _listen_in_thread(self) -> None:
+        self._thread_poller.poll()
+        with self._mutex:
+            was_sent_aside = not self._thread_listens
+            self._thread_listens = False
+        if was_sent_aside:
+            self._aside.clear()
+        else:
+            self._serve(self.poller.poll(0))
+
+    def poke(self) -> None:
+        """Make whoever listens serve; safe in any thread, also inside the garbage collector, and after the end."""
+        with self._poking:
+            if not self._has_ended:
+                self._poke.wake()
+
+    def is_poke(self, fd: int) -> bool:
+        """True if this descriptor is readable because of a `poke`, which is forgotten by that."""
+        if fd != self._poke.fd:
+            return False
+        with contextlib.suppress(BlockingIOError):  # another thread was faster
+            self._poke.clear()
+        with self._mutex:
+            # It may have been meant for the leader, who would look now, find nothing, and sleep on.
+            if self._leader is not None and self._leader.thread_id != threading.get_ident():
+                self._poke.wake()
+        return True
+
+    def close(self) -> None:
+        """End the thread; nobody waits any more."""
+        with self._mutex:
+            self._is_closed = True
+            if self._thread_listens:
+                self._send_aside()
+            elif self._thread_sleeps:
+                self._thread_sleeps = False
+                self._bell.release()

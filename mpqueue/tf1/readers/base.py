@@ -1,0 +1,321 @@
+"""`ReaderBase`, the base of all readers: work units in, records out, counters, state.
+
+    queue of work units --dequeue--> unit under way --_read--> (key, value) ... --None--> completed, next unit
+
+A reader dequeues a unit only when it is asked for a record and has no unit under way. One lock is held for a whole
+`read`, also while that waits for the queue: two threads that share a reader take turns, and each unit is read by one of
+them at a time. The counters are plain numbers, written under the lock and read without it, so that a monitoring thread
+never waits.
+
+Other processes have copies: each reads units of its own from the one queue, and counts them. The counts are added up at
+the original reader by a `Tally`, which a copy joins with its first unit.
+
+As in TensorFlow, the method that fails decides about the unit. A failure in `_on_work_start` drops it: the next read
+takes another. A failure in `_read` keeps it: the next read fails again.
+"""
+
+# ruff: noqa: ARG002 - `name` stands in TensorFlow's signatures
+
+import functools
+import time
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpqueue.errors import DeadlineExceededError, InvalidArgumentError, UnimplementedError
+from mpqueue.system.barging_lock import BargingLock
+from mpqueue.tf1.queues.source import Source
+from mpqueue.tf1.queues.tally import Tally
+from mpqueue.tf1.readers.opening import file_name
+from mpqueue.tf1.readers.state import ReaderState, decode, encode
+from mpqueue.tf1.values.conversion import text_array
+
+Record = tuple[bytes, bytes]
+Objects = NDArray[np.object_]
+
+
+class WorkQueue(Protocol):
+    """The part of a queue that a reader needs; called from the thread that reads, under the reader's lock."""
+
+    def dequeue(self, *, timeout: float | None = None) -> Any:
+        """Take the next work unit; blocks until there is one, raises OutOfRangeError at the end."""
+
+
+class ReaderBase:
+    """The base of all readers: turns work units, mostly file names, into records.
+
+    A subclass implements `_on_work_start` and `_read`::
+
+        class SquareReader(ReaderBase):
+            def _on_work_start(self, work):
+                self._numbers = iter(range(int(work)))
+
+            def _read(self):
+                number = next(self._numbers, None)
+                return None if number is None else (b"%d" % number, b"%d" % number**2)
+
+    Any number of threads may read; each record is given to one of them. A copy in a worker process keeps the arguments
+    of the original and starts with no unit under way. What it reads from a queue of this process is counted here too,
+    even if it dies; its own counters hold what it has read itself.
+
+    Args:
+        reader_ref: The value of the property `reader_ref`; the reader itself if None.
+        supports_serialize: True if `serialize_state` and `restore_state` work: only for readers that are never in the
+            middle of a unit between two reads, because only the counters and the last unit are saved.
+
+    Attributes:
+        name: The name that was given, or None.
+
+    Follows: ``tf.compat.v1.ReaderBase``.
+    """
+
+    one_record_per_unit: ClassVar[bool] = False
+    """True if each unit is one record, so that it is completed as soon as that is returned."""
+
+    name: str | None = None
+
+    def __init__(self, reader_ref: Any = None, supports_serialize: bool = False) -> None:
+        self._reader_ref, self._supports_serialize = reader_ref, supports_serialize
+        self._tally = Tally(2)  # of what copies have read: records, and units completed
+        self._clear()
+
+    def _clear(self) -> None:
+        self._lock = BargingLock()  # held while a file is read
+        self._num_records = self._num_completed = 0
+        self._work, self._is_working = b"", False
+
+    # -- For subclasses
+
+    def _on_work_start(self, work: bytes) -> None:
+        """Begin a work unit; an error drops it."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _on_work_start(work)")
+
+    def _read(self) -> Record | None:
+        """Return the next (key, value) of the unit under way, None at its end; an error keeps the unit."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _read() -> (key, value) or None")
+
+    def _read_some(self, num_records: int) -> list[Record]:
+        """Return one to ``num_records`` next records of the unit under way; none at its end. Optional, for speed."""
+        record = self._read()
+        return [] if record is None else [record]
+
+    def _on_work_finish(self) -> None:
+        """Release the unit, which has come to its end or is dropped by `reset`. Optional."""
+
+    # -- For users
+
+    def read(self, queue: WorkQueue, name: str | None = None, *, timeout: float | None = None) -> Record:
+        """Return the next record, taking a work unit from ``queue`` if none is under way.
+
+        Args:
+            queue: A queue of one string component.
+            name: Accepted for TensorFlow's signature.
+            timeout: Seconds to wait for a work unit, and for other threads that read; None waits for ever.
+
+        Returns:
+            ``(key, value)``, both ``bytes``; see the reader for their meaning.
+
+        Raises:
+            OutOfRangeError: The queue is closed and empty.
+            InvalidArgumentError: The queue's elements are no single strings.
+            DeadlineExceededError: ``timeout`` is over; no work unit was lost.
+            OpError: The unit cannot be read, see the reader.
+        """
+        with Turn(self._lock, timeout) as turn:
+            while True:
+                self._start_work(queue, turn)
+                record = self._read()
+                self._count(0 if record is None else 1, is_end=record is None)
+                if record is not None:
+                    return record
+
+    def read_up_to(
+        self, queue: WorkQueue, num_records: int, name: str | None = None, *, timeout: float | None = None
+    ) -> tuple[Objects, Objects]:
+        """Return up to ``num_records`` next records, at least one, none of them from another unit than the first.
+
+        Units without records are skipped before the first record. If a record fails, those before it in the same
+        call are lost, although they are counted, as in TensorFlow.
+
+        Args:
+            queue: A queue of one string component; not touched if ``num_records`` is 0.
+            num_records: The most records wanted.
+            name: Accepted for TensorFlow's signature.
+            timeout: Seconds, as for `read`.
+
+        Returns:
+            ``(keys, values)``, two arrays of ``bytes`` objects, of one dimension and equal length.
+
+        Raises:
+            InvalidArgumentError: ``num_records`` is negative; else as `read`.
+        """
+        if num_records < 0:
+            raise InvalidArgumentError(None, None, f"num_records must be 0 or more, got {num_records}")
+        records: list[Record] = []
+        with Turn(self._lock, timeout) as turn:
+            is_end = False
+            while len(records) < num_records and not (is_end and records):
+                self._start_work(queue, turn)
+                some = self._read_some(num_records - len(records))
+                records += some
+                is_end = not some or self.one_record_per_unit
+                self._count(len(some), is_end=is_end)
+        return text_array([key for key, _ in records]), text_array([value for _, value in records])
+
+    def read_op(self, queue: WorkQueue, name: str | None = None) -> Source:
+        """Return a `Source` that reads the next record at each call: a list of key and value, two strings.
+
+        Several threads may call it. In worker processes each has a reader of its own, and all take their work units
+        from the one queue.
+
+        Args:
+            queue: A queue of one string component.
+            name: Accepted for TensorFlow's signature.
+
+        Follows: The tensors that ``tf.compat.v1.ReaderBase.read`` returns.
+        """
+        return Source(functools.partial(self.read, queue), ["string", "string"], [(), ()])
+
+    def read_up_to_op(self, queue: WorkQueue, num_records: int, name: str | None = None) -> Source:
+        """Return a `Source` that reads up to ``num_records`` at each call: a list of keys and values, two vectors.
+
+        For ``enqueue_many``; cheaper per record than `read_op`.
+
+        Args:
+            queue: A queue of one string component.
+            num_records: The most records per call.
+            name: Accepted for TensorFlow's signature.
+
+        Follows: The tensors that ``tf.compat.v1.ReaderBase.read_up_to`` returns.
+        """
+        return Source(functools.partial(self.read_up_to, queue, num_records), ["string", "string"], [(None,), (None,)])
+
+    def num_records_produced(self, name: str | None = None) -> int:
+        """Return how many records were read since the reader was made, reset or restored, by copies as well."""
+        return self._num_records + self._tally.totals()[0]
+
+    def num_work_units_completed(self, name: str | None = None) -> int:
+        """Return how many work units were read to their end, which the read *after* the last record finds."""
+        return self._num_completed + self._tally.totals()[1]
+
+    def reset(self, name: str | None = None) -> None:
+        """Go back to the initial state: counters 0, and no unit under way. The queue is not rewound.
+
+        Copies in other processes go on with their units; records that they have read by now are not counted any more.
+        """
+        with self._lock:
+            self._reset()
+
+    def serialize_state(self, name: str | None = None) -> bytes:
+        """Return the reader's state, for `restore_state` of a reader of the same class.
+
+        Raises:
+            UnimplementedError: The reader does not support it: `supports_serialize` is False.
+        """
+        self._check_serializes()
+        with self._lock:
+            num_completed = self.num_work_units_completed()
+            return encode(ReaderState(num_completed, num_completed, self.num_records_produced(), self._work))
+
+    def restore_state(self, state: bytes, name: str | None = None) -> None:
+        """Go back to a saved state; empty bytes are the initial one. If it fails, the reader is reset.
+
+        Args:
+            state: What `serialize_state` gave.
+            name: Accepted for TensorFlow's signature.
+
+        Raises:
+            UnimplementedError: The reader does not support it: `supports_serialize` is False.
+            InvalidArgumentError: ``state`` is no saved state.
+        """
+        with self._lock:
+            self._reset()
+            self._check_serializes()
+            saved = decode(state)
+            self._num_completed, self._num_records = saved.work_finished, saved.num_records_produced
+            self._work = saved.current_work
+
+    @property
+    def supports_serialize(self) -> bool:
+        """True if `serialize_state` and `restore_state` work."""
+        return self._supports_serialize
+
+    @property
+    def reader_ref(self) -> Any:
+        """The reader itself, unless the constructor was given something else."""
+        return self if self._reader_ref is None else self._reader_ref
+
+    # -- Mechanism
+
+    def _start_work(self, queue: WorkQueue, turn: "Turn") -> None:
+        if not self._is_working:
+            self._tally.join(queue)
+            self._work = _work_unit(queue.dequeue(timeout=turn.left()) if turn.has_deadline else queue.dequeue())
+            self._on_work_start(self._work)
+            self._is_working = True
+
+    def _count(self, num_records: int, *, is_end: bool) -> None:
+        is_completed = is_end or self.one_record_per_unit
+        self._num_records += num_records
+        self._num_completed += is_completed
+        self._tally.add(num_records, is_completed)
+        if is_completed:
+            self._is_working = False
+            self._on_work_finish()
+
+    def _reset(self) -> None:
+        if self._is_working:
+            self._on_work_finish()
+        self._tally.reset()
+        self._num_records = self._num_completed = 0
+        self._work, self._is_working = b"", False
+
+    def _check_serializes(self) -> None:
+        if not self._supports_serialize:
+            raise UnimplementedError(None, None, f"{type(self).__name__} cannot save or restore its state")
+
+    def __getstate__(self) -> dict[str, Any]:
+        transient = {"_lock", "_num_records", "_num_completed", "_work", "_is_working"}
+        return {key: value for key, value in self.__dict__.items() if key not in transient}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._clear()
+
+    def __repr__(self) -> str:
+        place = f"in {self._work!r}" if self._is_working else "between units"
+        counts = f"{self.num_records_produced()} records, {self.num_work_units_completed()} units completed"
+        return f"<{type(self).__name__}{f' {self.name!r}' if self.name else ''}: {counts}, {place}>"
+
+
+def _work_unit(element: Any) -> bytes:
+    if isinstance(element, dict) and len(element) == 1:
+        (element,) = element.values()
+    item = element.item() if isinstance(element, np.ndarray) and element.size == 1 else element
+    if not isinstance(item, bytes | str):
+        raise InvalidArgumentError(
+            None, None, f"a reader needs a queue of one string component, but dequeued {element!r}"
+        )
+    return file_name(item)
+
+
+class Turn:
+    """The lock of a reader for one call, and the time that is left of its ``timeout``."""
+
+    def __init__(self, lock: BargingLock, timeout: float | None) -> None:
+        self._lock = lock
+        self.has_deadline = timeout is not None
+        self._deadline = 0.0 if timeout is None else time.monotonic() + timeout
+
+    def left(self) -> float:
+        """Seconds to the deadline, 0 if it has passed."""
+        return max(0.0, self._deadline - time.monotonic())
+
+    def __enter__(self) -> Self:
+        if not self._lock.acquire(self.left() if self.has_deadline else None):
+            raise DeadlineExceededError(None, None, "another thread held the reader until the timeout was over")
+        return self
+
+    def __exit__(self, *_exc_info: object) -> None:
+        self._lock.release()

@@ -1,0 +1,80 @@
+"""GZIP and ZLIB streams, unpacked a block at a time.
+
+No more is unpacked than the caller asks for, so that a decompression bomb costs time only for the bytes that are taken.
+As in TensorFlow, a GZIP file may have several members, and bytes after a ZLIB stream are ignored. A stream that is cut
+off just ends here: the reader knows whether a record was under way.
+"""
+
+import zlib
+
+from mpqueue.errors import DataLossError
+from mpqueue.tf1.readers.failures import shown
+from mpqueue.tf1.readers.opening import BLOCK_BYTES, ByteSource
+
+# TensorFlow unpacks 256 KiB at once, and loses as many bytes before a broken place: here the same records are lost.
+_UNPACK_BYTES = 256 * 1024
+_WINDOW_BITS = {"ZLIB": zlib.MAX_WBITS, "GZIP": zlib.MAX_WBITS | 16}
+
+
+def unpacked(source: ByteSource, compression: str, name: bytes) -> ByteSource:
+    """Return the source itself if ``compression`` is ``""``, else the content of its GZIP or ZLIB stream."""
+    return InflatedFile(source, compression, name) if compression else source
+
+
+class InflatedFile:
+    """The content of a GZIP or ZLIB file.
+
+    Args:
+        source: The packed bytes.
+        compression: "GZIP" or "ZLIB".
+        name: The file's name, for errors.
+    """
+
+    size_hint = 0
+
+    def __init__(self, source: ByteSource, compression: str, name: bytes) -> None:
+        self._source, self._compression, self._name = source, compression, name
+        self._packed = b""
+        self._unpacked_bytes = 0
+        self._inflate = zlib.decompressobj(_WINDOW_BITS[compression])
+        self._failure = ""
+
+    def read(self, num_bytes: int) -> bytes:
+        """Return the next unpacked bytes; see `ByteSource`.
+
+        Raises:
+            DataLossError: The stream is broken, or of the other kind; again at every further read.
+        """
+        while True:
+            if self._failure:
+                raise DataLossError(None, None, self._failure)
+            if self._inflate.eof and not self._next_member():
+                return b""
+            packed = self._packed or self._source.read(BLOCK_BYTES)
+            data = self._unpack(packed, min(num_bytes, _UNPACK_BYTES))
+            if data or not (packed or self._failure):
+                return data
+
+    def close(self) -> None:
+        """Close the file."""
+        self._source.close()
+
+    def _next_member(self) -> bool:
+        if self._compression == "ZLIB":
+            return False
+        self._packed = self._inflate.unused_data or self._source.read(BLOCK_BYTES)
+        if not self._packed:
+            return False
+        self._inflate = zlib.decompressobj(_WINDOW_BITS[self._compression])
+        return True
+
+    def _unpack(self, packed: bytes, num_bytes: int) -> bytes:
+        try:
+            data = self._inflate.decompress(packed, num_bytes)
+        except zlib.error as problem:
+            where = f"after {self._unpacked_bytes} unpacked bytes"
+            self._failure = f"{shown(self._name)}: broken {self._compression} stream {where}: {problem}"
+            return b""
+        self._packed = self._inflate.unconsumed_tail
+        self._unpacked_bytes += len(data)
+        return data

@@ -1,0 +1,198 @@
+"""Files by name: local paths, ``os.PathLike`` objects and URLs, behind one small protocol.
+
+- A **local** file is read by position (`os.pread`), so that a forked child that inherits the descriptor does not move
+  our file offset. It is never mapped: a file that shrinks under a memory map kills the process with SIGBUS.
+- A path that is **no regular file** is never opened: opening a FIFO waits for a writer, a device may act on it, and
+  neither ends. As in TensorFlow the first *read* is refused, so that a reader that is given a folder stays at it.
+- A **URL** (``scheme://...``) goes through fsspec (extra ``[fsspec]``), read front to back only. ``file://`` is local.
+"""
+
+import os
+import stat
+import weakref
+from typing import Any, BinaryIO, Protocol, cast
+
+from mpqueue.errors import FailedPreconditionError, InvalidArgumentError, OpError, UnimplementedError
+from mpqueue.tf1.readers.failures import file_error, shown
+
+# Fits the second-level cache, and is large enough that the time of the system call does not matter.
+BLOCK_BYTES = 256 * 1024
+# One read asks for no more, so that a record that claims too much costs memory only for the bytes that are there.
+CHUNK_BYTES = 16 * 1024 * 1024
+
+FileName = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+
+class ByteSource(Protocol):
+    """A file that one reader reads front to back.
+
+    Called under the reader's lock. A `read` that fails consumes nothing, so that it can be tried again.
+    """
+
+    size_hint: int
+    """Size of the file in bytes; 0 if it is not known."""
+
+    def read(self, num_bytes: int, /) -> bytes:
+        """Return the next bytes, at most ``num_bytes`` and maybe fewer; none at the end of the file only."""
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+
+
+def file_name(name: Any) -> bytes:
+    """Convert a file's name to bytes, as in keys and queues.
+
+    Raises:
+        TypeError: ``name`` is no text, bytes or ``os.PathLike``.
+    """
+    plain = name.item() if hasattr(name, "item") else name
+    if isinstance(plain, str | bytes | os.PathLike):
+        return os.fsencode(plain)
+    raise TypeError(f"a file name is text, bytes or an os.PathLike, got {type(name).__name__}: {name!r}")
+
+
+def remote_scheme(name: bytes) -> str | None:
+    """Return the scheme of a URL that fsspec must open, None for a local file."""
+    scheme, separator, _ = name.partition(b"://")
+    is_scheme = bool(separator) and scheme.replace(b"+", b"").replace(b"-", b"").isalnum() and scheme != b"file"
+    return scheme.decode("ascii") if is_scheme else None
+
+
+def local_path(name: bytes) -> bytes:
+    """Return the path of a local file, without a leading ``file://``."""
+    return name.removeprefix(b"file://")
+
+
+def open_input(name: bytes) -> ByteSource:
+    """Open a file for reading.
+
+    Raises:
+        NotFoundError, PermissionDeniedError, ...: The system's error, with the name.
+        ImportError: A URL, and fsspec is not installed.
+    """
+    if remote_scheme(name):
+        return RemoteFile(name)
+    try:
+        mode = os.stat(local_path(name)).st_mode
+        return LocalFile(name) if stat.S_ISREG(mode) else NotAFile(name, mode)
+    except (OSError, ValueError) as problem:
+        raise _name_error(problem, name) from problem
+
+
+def open_output(name: bytes) -> BinaryIO:
+    """Open a file for writing, emptied; errors as `open_input`."""
+    if remote_scheme(name):
+        return cast("BinaryIO", _open_remote(name, "wb"))
+    try:
+        return open(local_path(name), "wb")
+    except (OSError, ValueError) as problem:
+        raise _name_error(problem, name) from problem
+
+
+def _name_error(problem: OSError | ValueError, name: bytes) -> OpError:
+    if isinstance(problem, ValueError):
+        return InvalidArgumentError(None, None, f"{shown(name)!r} cannot name a file: {problem}")
+    return file_error(problem, name)
+
+
+def remote_filesystem(name: bytes) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL, and the path in it.
+
+    Raises:
+        ImportError: fsspec, or the package that it needs for this scheme, is not installed.
+        UnimplementedError: fsspec knows no such scheme.
+    """
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError as missing:
+        raise ImportError(
+            f'{shown(name)} is a URL: reading it needs fsspec, pip install "mpqueue[fsspec]"'
+        ) from missing
+    try:
+        filesystem, path = url_to_fs(os.fsdecode(name))
+    except ValueError as unknown:
+        raise UnimplementedError(None, None, f"{shown(name)}: {unknown}") from unknown
+    return filesystem, path
+
+
+def _open_remote(name: bytes, mode: str) -> Any:
+    filesystem, path = remote_filesystem(name)
+    try:
+        return filesystem.open(path, mode)
+    except Exception as problem:
+        raise file_error(problem, name) from problem
+
+
+class LocalFile:
+    """A regular file of this machine."""
+
+    def __init__(self, name: bytes) -> None:
+        self._name = name
+        # O_NONBLOCK: if the name has become a FIFO since the stat, the open must not wait.
+        descriptor = os.open(local_path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        self._descriptor, self._position = descriptor, 0
+        self._finalizer = weakref.finalize(self, os.close, descriptor)
+        self.size_hint = os.fstat(descriptor).st_size
+
+    def read(self, num_bytes: int) -> bytes:
+        """Return the next bytes; see `ByteSource`."""
+        try:
+            data = os.pread(self._descriptor, min(num_bytes, CHUNK_BYTES), self._position)
+        except OSError as problem:
+            raise file_error(problem, self._name) from problem
+        self._position += len(data)
+        return data
+
+    def close(self) -> None:
+        """Close the file, as the end of this object does."""
+        self._finalizer()
+
+
+class RemoteFile:
+    """A file that fsspec reads.
+
+    Each read seeks first if the file can: some file systems share one position among all who have opened a file, and a
+    failed read may have moved it.
+    """
+
+    def __init__(self, name: bytes) -> None:
+        self._name, self._position = name, 0
+        self._file = _open_remote(name, "rb")
+        self.size_hint = int(getattr(self._file, "size", None) or 0)
+
+    def read(self, num_bytes: int) -> bytes:
+        """Return the next bytes; see `ByteSource`."""
+        try:
+            if self._file.seekable():
+                self._file.seek(self._position)
+            data = bytes(self._file.read(min(num_bytes, CHUNK_BYTES)))
+        except Exception as problem:
+            raise file_error(problem, self._name) from problem
+        self._position += len(data)
+        return data
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class NotAFile:
+    """Stands for a folder, FIFO, socket or device: every read is refused."""
+
+    size_hint = 0
+
+    def __init__(self, name: bytes, mode: int) -> None:
+        kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
+        kind = next((words for asks, words in kinds if asks(mode)), "a device")
+        self._text = f"{shown(name)} is {kind}, not a file: readers take regular files"
+
+    def read(self, _num_bytes: int) -> bytes:
+        """Refuse.
+
+        Raises:
+            FailedPreconditionError: Always.
+        """
+        raise FailedPreconditionError(None, None, self._text)
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,221 @@
+"""Rules of operations that name axes, or shapes: the same with every axis one further to the right."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mpqueue.tf1.runs.rows import Array, Rows, Value, common, spread
+from mpqueue.tf1.runs.rules import Call, CannotJoin, Rule, checked, has_rows, leading, per_row
+
+
+def along(axis: int, *, adds: int = 0, only_first: bool = False) -> Rule:
+    """Return the rule of an operation that takes the number of an axis, or of several, as an input.
+
+    Args:
+        axis: Which of the inputs.
+        adds: Axes that the output has more than the inputs: the number may name one of these.
+        only_first: Whether the axis is one of the first input alone, and no other input may differ between records.
+    """
+
+    def rule(call: Call) -> Sequence[Value]:
+        place = axis % len(call.inputs)
+        axes = common(call.inputs[place])
+        moved = [0] if only_first else [n for n in range(len(call.inputs)) if n != place]
+        rows = {n: spread(call.inputs[n], call.num_records) for n in moved}
+        ranks = {each.rank for each in rows.values()}
+        kept = [each for n, each in enumerate(call.inputs) if n not in moved and n != place]
+        if axes is None or len(ranks) > 1 or has_rows(kept):
+            return per_row(call)
+        (rank,) = ranks
+        if rank is None:
+            return per_row(call)
+        shifted = _shifted(axes, rank + adds)
+        given = [shifted if n == place else _array(rows.get(n, each)) for n, each in enumerate(call.inputs)]
+        return checked(call, call.apply(given))
+
+    return rule
+
+
+def along_attribute(name: str, *, adds: int = 0) -> Rule:
+    """Return the rule of an operation with the number of an axis as a setting.
+
+    Args:
+        name: Of the setting.
+        adds: As for `along`.
+    """
+
+    def rule(call: Call) -> Sequence[Value]:
+        rows = [spread(each, call.num_records) for each in call.inputs]
+        rank = rows[0].rank
+        if rank is None or {each.rank for each in rows} != {rank}:
+            return per_row(call)
+        axis = int(_shifted(np.array(call.attributes[name]), rank + adds))
+        return checked(call, call.apply([_array(each) for each in rows], **{name: axis}))
+
+    return rule
+
+
+def one_hot(call: Call) -> Sequence[Value]:
+    """The rule of `one_hot`: an axis of -1 is the last one of the output."""
+    indices, *others = call.inputs
+    if not isinstance(indices, Rows) or indices.stacked is None or has_rows(others):
+        return per_row(call)
+    axis = call.attributes["axis"]
+    return checked(call, call.apply([indices.stacked, *others], axis=axis if axis == -1 else axis + 1))
+
+
+def gather(call: Call) -> Sequence[Value]:
+    """The rule of `gather`: rows of a table by the records' numbers, or the same places of every record."""
+    table, numbers, axis = call.inputs
+    where, places = common(axis), common(numbers)
+    if where is None or call.attributes.get("batch_dims"):
+        return per_row(call)
+    if isinstance(table, Rows) and table.rank is not None and places is not None:
+        return checked(call, call.apply([table.stacked, places, _shifted(where, table.rank)]))
+    if not isinstance(table, Rows) and isinstance(numbers, Rows) and numbers.stacked is not None and not where:
+        return checked(call, call.apply([table, numbers.stacked, where]))
+    return per_row(call)
+
+
+def select(call: Call) -> Sequence[Value]:
+    """The rule of `select`: a condition of no axes chooses whole records."""
+    condition, *others = call.inputs
+    branches = [spread(each, call.num_records).stacked for each in others]
+    if any(each is None for each in branches) or branches[0].shape != branches[1].shape:  # type: ignore[union-attr]
+        return per_row(call)
+    ranks = {0, branches[0].ndim - 1}  # type: ignore[union-attr]
+    rank = condition.rank if isinstance(condition, Rows) else condition.ndim
+    if rank not in ranks or (rank and not isinstance(condition, Rows)):
+        return per_row(call)
+    return checked(call, call.apply([_array(condition), *branches]))
+
+
+def reshape(call: Call) -> Sequence[Value]:
+    """The rule of `reshape`, with the first axis left as it is."""
+    tensor, shape = call.inputs
+    wanted = common(shape)
+    if not isinstance(tensor, Rows) or tensor.stacked is None or wanted is None:
+        return per_row(call)
+    sizes = [int(size) for size in wanted]
+    size = math.prod(tensor.stacked.shape[1:])
+    if -1 in sizes:
+        part = math.prod(each for each in sizes if each != -1)
+        if part <= 0:
+            return per_row(call)
+        sizes[sizes.index(-1)] = size // part
+    if min(sizes, default=0) < 0 or math.prod(sizes) != size:
+        raise CannotJoin(f"{size} elements in the shape {wanted}")
+    return [Rows(tensor.stacked.reshape(call.num_records, *sizes))]
+
+
+def of_shape(call: Call) -> Sequence[Value]:
+    """The rule of what follows from the shape alone: the same for all records, if they have one shape."""
+    (tensor,) = call.inputs
+    return per_row(call) if not isinstance(tensor, Rows) or tensor.stacked is None else call.apply([tensor.row(0)])
+
+
+def ensure_shape(call: Call) -> Sequence[Value]:
+    """The rule of `ensure_shape`: any number of records."""
+    shape = call.attributes["shape"]
+    (tensor,) = call.inputs
+    if not isinstance(tensor, Rows) or tensor.stacked is None or shape is None:
+        return per_row(call)
+    return checked(call, call.apply([tensor.stacked], shape=(None, *shape)))
+
+
+def squeeze(call: Call) -> Sequence[Value]:
+    """The rule of `squeeze`: never the axis of the records, not even if there is just one."""
+    (tensor,) = call.inputs
+    if not isinstance(tensor, Rows) or tensor.stacked is None:
+        return per_row(call)
+    rank, sizes = tensor.stacked.ndim - 1, tensor.stacked.shape[1:]
+    axes = [int(axis) for axis in _shifted(np.array(call.attributes["squeeze_dims"], int), rank)]
+    axes = axes or [axis for axis, size in enumerate(sizes, start=1) if size == 1]
+    return checked(call, call.apply([tensor.stacked], squeeze_dims=tuple(axes))) if axes else [tensor]
+
+
+def transpose(call: Call) -> Sequence[Value]:
+    """The rule of `transpose`."""
+    return _with_first(call, 0, offset=1)
+
+
+def tile(call: Call) -> Sequence[Value]:
+    """The rule of `tile`: every record once."""
+    return _with_first(call, 1)
+
+
+def pad(call: Call) -> Sequence[Value]:
+    """The rule of the operations that add elements around an array: none beside the records."""
+    return _with_first(call, (0, 0))
+
+
+def slice(call: Call) -> Sequence[Value]:
+    """The rule of `slice`: all records."""
+    tensor, begin, size = call.inputs
+    start, length = common(begin), common(size)
+    if not isinstance(tensor, Rows) or tensor.stacked is None or start is None or length is None:
+        return per_row(call)
+    given = [tensor.stacked, _with_entry(start, 0), _with_entry(length, -1)]
+    return checked(call, call.apply(given))
+
+
+_MASKS = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
+
+
+def strided_slice(call: Call) -> Sequence[Value]:
+    """The rule of indexing: a colon in front."""
+    tensor, *bounds = call.inputs
+    known = [common(each) for each in bounds]
+    if not isinstance(tensor, Rows) or tensor.stacked is None or any(each is None for each in known):
+        return per_row(call)
+    masks = {name: call.attributes.get(name, 0) << 1 for name in _MASKS}
+    masks |= {name: masks[name] | 1 for name in ("begin_mask", "end_mask")}
+    more = [_with_entry(each, one) for each, one in zip(known, (0, 0, 1), strict=True) if each is not None]
+    return checked(call, call.apply([tensor.stacked, *more], **masks))
+
+
+def of_stacks(call: Call) -> Sequence[Value]:
+    """The rule of operations on a stack of images: the stacks of all records in one."""
+    stacks, *others = call.inputs
+    if not isinstance(stacks, Rows) or stacks.stacked is None or stacks.rank != 4 or has_rows(others):
+        return per_row(call)
+    flat = stacks.stacked.reshape(-1, *stacks.stacked.shape[2:])
+    (out,) = call.apply([flat, *others])
+    return [Rows(out.reshape(*stacks.stacked.shape[:2], *out.shape[1:]))]
+
+
+of_images = leading(rank=3)
+"""The rule of operations on images that take a stack of them as well."""
+
+
+def _with_first(call: Call, first: int | tuple[int, int], *, offset: int = 0) -> Sequence[Value]:
+    """Compute an operation whose second input has an entry for each axis, with one entry more in front."""
+    tensor, entries, *others = call.inputs
+    known = common(entries)
+    if not isinstance(tensor, Rows) or tensor.stacked is None or known is None or has_rows(others):
+        return per_row(call)
+    if known.ndim == 0 or (offset and (known < 0).any()) or len(known) != tensor.rank:
+        return per_row(call)
+    return checked(call, call.apply([tensor.stacked, _with_entry(known + offset, first), *others]))
+
+
+def _with_entry(entries: Array, first: int | tuple[int, int]) -> Array:
+    """Return a vector, or the rows of a matrix, with one entry more in front."""
+    return np.concatenate([np.array([first], entries.dtype), entries])
+
+
+def _shifted(axes: Array, rank: int) -> Array:
+    """Return the numbers of axes of one record as those of a run.
+
+    Raises:
+        CannotJoin: There are no such axes.
+    """
+    if (axes < -rank).any() or (axes >= rank).any():
+        raise CannotJoin(f"axes {axes.tolist()} of {rank}")
+    return (np.where(axes < 0, axes + rank, axes) + 1).astype(axes.dtype)
+
+
+def _array(value: Value) -> Array:
+    """Return the array of a value that is no list."""
+    return value.values if isinstance(value, Rows) else value  # type: ignore[return-value]

@@ -1,0 +1,191 @@
+"""Connects a program to the queues of a server: those of one shared name are one queue for all that are connected.
+
+    Hello("queues")  ------------------------------>    to the server's socket, as a consumer of batches
+                     <------------------------------    Welcome: path and token of the hub; the connection ends
+    the messages of a queue that is elsewhere  ---->    to the hub, see `mpqueue.tf1.queues.wire`
+
+The hub serves processes of the server's own user only: all of them can write to the memory in which elements lie, so
+that they trust each other with their data, as threads do. But nothing that one of them sends is run by another one.
+"""
+
+import os
+import select
+import socket
+import time
+from contextlib import ExitStack
+from typing import Self
+
+from mpqueue.engine.queue_address import QueueHome
+from mpqueue.errors import OpError, ServiceError
+from mpqueue.service.greeting import Hello, Refusal, Welcome, decode_answer
+from mpqueue.service.home import Home, greet, receive_answer
+from mpqueue.service.records import MAX_GREETING, CorruptMessage
+from mpqueue.system import descriptors
+from mpqueue.system.credentials import Address
+from mpqueue.tf1.queues import lookup
+from mpqueue.tf1.queues.connection import connection
+from mpqueue.tf1.queues.lookup import Lookup
+from mpqueue.tf1.queues.wire import Place
+
+_ANSWER_S = 5.0
+_PAUSE_S = 0.02  # after a server that was gone before it answered
+
+
+def connect(name: str, timeout: float | None = None, *, uid: int | None = None) -> "QueueConnection":
+    """Use the queues of a server inside of a ``with`` block.
+
+    A `FIFOQueue`, `PaddingFIFOQueue` or `RandomShuffleQueue` with a ``shared_name`` that is made in the block, in this
+    thread or in one that is in no such block itself, is one queue for all processes that are connected to this server.
+    It lives there until the server ends, and keeps its elements while nobody is connected. A queue without a
+    ``shared_name`` stays this process's own. Queues that were made in the block work on after it.
+
+    Workers of loaders and runners that are started in the block, and forked processes, are connected, too. Blocks may
+    be nested: the innermost one counts.
+
+    Example:
+        Two programs with one queue::
+
+            import mpqueue
+
+            with mpqueue.Server("meeting", None):
+                with mpqueue.connect("meeting", timeout=30):
+                    queue = mpqueue.FIFOQueue(10, "int32", [()], shared_name="numbers")
+                    queue.enqueue(7)
+                with mpqueue.connect("meeting", timeout=30):  # in another program
+                    same = mpqueue.FIFOQueue(10, "int32", [()], shared_name="numbers")
+                    assert same.dequeue() == 7
+
+    Args:
+        name: The server's name, or the path of its folder.
+        timeout: Seconds to wait for a server that is not there yet; None: as long as it takes.
+        uid: The user whose server is meant, by number; a server of any other user is refused. None: this user. Queues
+            are for the server's own user, and root.
+
+    Returns:
+        The context manager; the connection is made when the block is entered.
+
+    Raises:
+        TypeError: ``name`` is no text, or ``uid`` no number.
+        ValueError: It is no name of a server, or no user.
+    """
+    return QueueConnection(Home.of(name, uid), timeout)
+
+
+class QueueConnection:
+    """A block in which the queues of a server are used; see `connect`.
+
+    Args:
+        home: Where the server lives.
+        timeout: Seconds to wait for it, None: as long as it takes.
+    """
+
+    def __init__(self, home: Home, timeout: float | None) -> None:
+        self._home, self._timeout = home, timeout
+        self._entry: ExitStack | None = None
+
+    def __enter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            ServiceError: There was no server in time, or it has refused; or what has the name is another user's. The
+                text says why.
+            RuntimeError: The block was entered already.
+        """
+        if self._entry is not None:
+            raise RuntimeError(f"{self!r} is entered already: call mpqueue.connect again for another block")
+        home = find_queues(self._home, self._timeout)
+        with ExitStack() as entry:
+            entry.enter_context(lookup.at(Lookup(home)))
+            self._entry = entry.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        entry, self._entry = self._entry, None
+        if entry is not None:
+            entry.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} to {self._home.name!r}: {'open' if self._entry is not None else 'closed'}>"
+
+
+def find_queues(home: Home, timeout: float | None) -> QueueHome:
+    """Ask a server where its queues are, and see that they can be used.
+
+    Raises:
+        ServiceError: There was no server in time, it has refused, or it cannot be reached from here.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        welcome = _greet(home, deadline)
+        if welcome is not None:
+            break
+        if deadline is not None and time.monotonic() >= deadline:
+            raise ServiceError(
+                f"the server {home.name!r} ends each connection without an answer: see what it has logged"
+            )
+        time.sleep(_PAUSE_S)
+    address = Address(_path_in(home, welcome), home.uid, bytes.fromhex(welcome.queues_token or ""))
+    found = QueueHome(address, welcome.pid, welcome.name)
+    try:
+        connection(Place(address, 0, found.process_id, found.server))
+    except OpError as error:
+        raise ServiceError(
+            f"the queues of the server {welcome.name!r} cannot be used from here, at {address}: {error}. Both "
+            "must be of one user, on one machine; in containers that share the server's folder"
+        ) from error
+    return found
+
+
+def _greet(home: Home, deadline: float | None) -> Welcome | None:
+    """Exchange greetings; None if the server was gone before it answered."""
+    conversation = home.connect(deadline)
+    try:
+        greet(conversation, Hello(purpose="queues").encode())
+        patience = None if deadline is None else max(deadline, time.monotonic() + _ANSWER_S)  # it is there, and busy
+        if not _wait_readable(conversation, patience):
+            raise ServiceError(f"the server {home.name!r} has not answered in time: it is busy, or stopped by a signal")
+        data, _ = receive_answer(conversation, MAX_GREETING)
+        if not data:
+            return None
+        answer = decode_answer(data)
+    except ConnectionError:
+        return None
+    except CorruptMessage as error:
+        raise ServiceError(f"what listens there is no server of this version of mpqueue: {error}") from error
+    finally:
+        descriptors.close_object(conversation)
+    if isinstance(answer, Refusal):
+        raise ServiceError(f"the server {home.name!r} refuses: {answer.refused}")
+    return answer
+
+
+def _wait_readable(conversation: socket.socket, deadline: float | None) -> bool:
+    poll = select.poll()
+    poll.register(conversation, select.POLLIN)
+    return bool(poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000))
+
+
+def _path_in(home: Home, welcome: Welcome) -> str:
+    """The whole path of the hub's socket; a file's name is one in the folder of the server, as it is seen from here."""
+    path = welcome.queues
+    if not path:
+        raise ServiceError(f"the server {home.name!r} has no queues: it serves batches only (mpqueue.attach)")
+    if path.startswith("\0"):
+        return path
+    if os.path.basename(path) != path:
+        raise ServiceError(f"the server {home.name!r} says that its queues are at {path!r}, which is no file of its")
+    return os.path.join(home.folder, path)
+
+
+def welcome_to_queues(name: str, place: str, token: bytes) -> Welcome:
+    """The answer of a server to who wants its queues.
+
+    Args:
+        name: Of the server.
+        place: `QueueHost.place`.
+        token: Of the address of the hub.
+    """
+    return Welcome(
+        name=name, mode=None, world=None, job="", length=None, epoch=0, window=0, segment_bytes=0, stride=0,
+        uid=os.geteuid(), pid=os.getpid(), queues=place, queues_token=token.hex(),
+    )  # fmt: skip

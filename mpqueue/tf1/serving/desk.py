@@ -1,0 +1,45 @@
+"""Tells those who greet a server for its queues where these are; the first of them has the server make their home."""
+
+import os
+
+from mpqueue.service.home import Home
+from mpqueue.service.peer import Peer
+from mpqueue.service.reception import Reception
+from mpqueue.tf1.queues.host import QueueHost
+from mpqueue.tf1.serving.connect import welcome_to_queues
+
+
+class QueueDesk:
+    """See the module's head. Used by the server's thread, but for `close`.
+
+    Args:
+        home: Of the server, which has claimed it.
+
+    Attributes:
+        host: The home of the queues; None: nobody has asked for it.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self.host: QueueHost | None = None
+
+    def answer(self, peer: Peer, reception: Reception) -> None:
+        """Tell a stranger, and end its connection."""
+        uid = peer.credentials.uid
+        if uid not in (os.geteuid(), 0):
+            # Elements lie in memory that all who are connected can write to.
+            reception.refuse(peer, f"uid {uid} may not use the queues of uid {os.geteuid()}: they are its own")
+            return
+        try:
+            if self.host is None:
+                self.host = QueueHost(self._home.folder)
+        except OSError as error:
+            reception.refuse(peer, f"there is no room for queues: {error}")
+            return
+        peer.send_now(welcome_to_queues(self._home.name, self.host.place, self.host.address.token).encode())
+        reception.drop(peer)
+
+    def close(self) -> None:
+        """End all queues, if the server's thread has ended."""
+        if self.host is not None:
+            self.host.stop()

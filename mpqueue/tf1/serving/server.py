@@ -1,0 +1,143 @@
+"""`QueueServer`: a server that has queues, and no batches.
+
+strangers' greetings: this thread          the messages of queues: the thread of the `QueueHost`
+"""
+
+import contextlib
+import os
+import threading
+import time
+from typing import Any, Self
+
+from mpqueue.service.handlers import Handlers
+from mpqueue.service.home import Claim, Home
+from mpqueue.service.peer import Peer
+from mpqueue.service.reception import Reception
+from mpqueue.system.joined_threads import JoinedThread
+from mpqueue.system.wakeup import Wakeup
+from mpqueue.telemetry.monitor import registry
+from mpqueue.tf1.serving.desk import QueueDesk
+
+
+class QueueServer:
+    """A home for the queues of several programs; see `mpqueue.connect`.
+
+    Args:
+        name: By which programs find it; or the path of a folder, with a slash in it.
+
+    Attributes:
+        name: As given.
+        folder: Where it lives: containers mount this.
+
+    Raises:
+        TypeError: ``name`` is no text.
+        ValueError: It is no name of a server.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._home = Home.of(name)
+        self.name, self.folder = self._home.name, self._home.folder
+        self._lock = threading.Lock()
+        self._run: _Run | None = None
+
+    def start(self) -> Self:
+        """Take the name, and serve.
+
+        Raises:
+            ServiceError: Another server has the name, or the folder cannot be had.
+            RuntimeError: It runs already.
+            OSError: There are not enough descriptors, or no address space.
+        """
+        with self._lock:
+            if self._run is not None:
+                raise RuntimeError(f"the server {self.name!r} runs already: call stop() before start()")
+            self._run = _Run(self._home.claim(is_open_to_others=False))
+            registry.show(self, is_quiet=True)
+        return self
+
+    def stop(self) -> None:
+        """End all queues, and give up the name; calls that wait in them fail. Idempotent, from any thread."""
+        with self._lock:
+            run, self._run = self._run, None
+            if run is not None:
+                registry.hide(self)
+                run.stop()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the server was stopped; return False if it was not within ``timeout`` seconds.
+
+        Raises:
+            RuntimeError: It does not run.
+        """
+        run = self._run
+        if run is None:
+            raise RuntimeError(f"the server {self.name!r} does not run: call start() before wait()")
+        run.thread.join(timeout)
+        return not run.thread.is_alive()
+
+    def report(self) -> dict[str, Any]:
+        """Return what `mpqueue top` shows of the server."""
+        run = self._run
+        host = None if run is None else run.desk.host
+        return {
+            "kind": "Server",
+            "name": self.name,
+            "folder": self.folder,
+            "queues": 0 if host is None else host.num_queues,
+            "is_running": run is not None and run.thread.is_alive(),
+        }
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        run = self._run
+        host = None if run is None else run.desk.host
+        state = "stopped" if run is None else f"{0 if host is None else host.num_queues} queues"
+        return f"<{type(self).__name__} {self.name!r}: {state}>"
+
+
+class _Run:
+    """A server between `start` and `stop`."""
+
+    def __init__(self, claim: Claim) -> None:
+        self._process_id = os.getpid()
+        self._is_stopping = False
+        self.desk = QueueDesk(claim.home)
+        with contextlib.ExitStack() as undo:
+            undo.callback(claim.close)
+            undo.callback(self.desk.close)
+            self._wakeup = Wakeup()
+            undo.callback(self._wakeup.close)
+            self._handlers = Handlers()
+            undo.callback(self._handlers.close)
+            self._undo = undo.pop_all()
+        self._handlers.watch(self._wakeup.fd, self._wakeup.clear)
+        self._reception = Reception(self._handlers, claim.listener, frozenset({os.geteuid(), 0}), self._admit)
+        self.thread = JoinedThread(self._serve, "mpqueue-server")
+        self.thread.start()
+
+    def stop(self) -> None:
+        """End the thread, and all that it serves; nothing in a forked child."""
+        if os.getpid() == self._process_id:
+            self._is_stopping = True
+            self._wakeup.wake()
+            self.thread.join()
+            self._undo.close()
+
+    def _serve(self) -> None:
+        while not self._is_stopping:
+            self._reception.look(time.monotonic())
+            due = self._reception.due_at()
+            self._handlers.wait(None if due is None else max(0.0, due - time.monotonic()))
+        self._reception.close()
+
+    def _admit(self, peer: Peer) -> None:
+        assert peer.hello is not None
+        if peer.hello.purpose == "queues":
+            self.desk.answer(peer, self._reception)
+        else:
+            self._reception.refuse(peer, "it has no batches: it serves queues only (mpqueue.connect)")

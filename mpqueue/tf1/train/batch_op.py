@@ -1,0 +1,158 @@
+"""`BatchOp`: the next batch, for TensorFlow's way of running queues and for a plain ``for`` loop.
+
+A call only dequeues: the program starts the queue runners, and `Coordinator.join` raises errors of the source. A loop
+has a coordinator of its own::
+
+    first next()          start the runners that it depends on, and its own, unless they run already
+    each next()           dequeue
+    end of the input      stop them, join them, raise the error of the source, if there was one
+    dropped before that   stop them
+"""
+
+import functools
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from mpqueue.errors import OutOfRangeError
+from mpqueue.tf1.coordinator import Coordinator
+from mpqueue.tf1.queues.base import QueueBase
+from mpqueue.tf1.queues.ops import EnqueueOp
+from mpqueue.tf1.queues.selection import Selection
+from mpqueue.tf1.queues.session import get_default_session
+from mpqueue.tf1.queues.source import Source
+from mpqueue.tf1.train.collections import get_queue_runners
+from mpqueue.tf1.train.holding import held_in
+from mpqueue.tf1.train.queue_runner import QueueRunner
+
+
+class BatchOp(Source):
+    """Returns the next batch at each call; also a `Source` of batches, and an iterable that runs its own input.
+
+    ``for images, labels in batch_op`` starts, at the first batch, the queue runners of this batch and of all queues
+    that its sources draw from. At the end of the input it stops them and raises the source's error if that is why it
+    ended. A loop that is left early may be taken up again with another one; the runners go on until the batch is
+    dropped or `close` is called. The input is read once: a loop over what has ended raises `OutOfRangeError`.
+
+    Made by `batch`, `batch_join`, `shuffle_batch`, `shuffle_batch_join`.
+
+    Attributes:
+        queue: The queue of examples.
+        queue_runner: The queue runner that fills it.
+    """
+
+    def __init__(self, queue: QueueBase, queue_runner: QueueRunner, batch_size: int, *, takes_fewer: bool) -> None:
+        self._dequeue = functools.partial(queue.dequeue_up_to if takes_fewer else queue.dequeue_many, batch_size)
+        size = None if takes_fewer else batch_size
+        shapes = [(size, *(shape or ())) for shape in queue.shapes]
+        super().__init__(self._dequeue, queue.dtypes, shapes, queue.names)
+        self.queue, self.queue_runner = queue, queue_runner
+        self._lock = threading.Lock()
+        self._coord: Coordinator | None = None
+
+    def __call__(self, *, timeout: float | None = None) -> Any:
+        """Return the next batch: an array, a list of arrays, or a dict, as the examples are.
+
+        Args:
+            timeout: Seconds to wait, None for ever.
+
+        Raises:
+            OutOfRangeError: The input has ended, and for a batch too few examples are left; or the source has failed,
+                and the coordinator of the queue runners has the error.
+            CancelledError: The session was closed.
+            DeadlineExceededError: There were not enough examples within ``timeout`` seconds; none is lost.
+        """
+        return self._dequeue(timeout=timeout)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate over the batches, see the class.
+
+        Raises:
+            OutOfRangeError: An earlier loop has come to the end of the input.
+            Exception: The error of the source, after the batches of the examples before it.
+        """
+        self._start_once()
+        while True:
+            try:
+                batch = self()
+            except OutOfRangeError:
+                break
+            yield batch
+        self.close()
+
+    def close(self) -> None:
+        """Stop the queue runners that a loop started, and wait for them; without a loop this does nothing.
+
+        Raises:
+            Exception: The error of the source; again at every call.
+        """
+        if self._coord is not None:
+            self._coord.request_stop()
+            self._coord.join()
+
+    def _start_once(self) -> None:
+        with self._lock:
+            if self._coord is None:
+                self._coord = self._start()
+                return
+        if self._coord.joined:
+            self.close()  # raises the error again, if there was one
+            raise OutOfRangeError(None, None, f"the input of {self!r} is read once, and it has ended")
+
+    def _start(self) -> Coordinator:
+        coord, session = Coordinator(), get_default_session()
+        # The threads refer to the coordinator and not to this object, so that dropping it half way stops them.
+        weakref.finalize(self, _stop, weakref.ref(coord))
+        for runner in [*_runners_before(self.queue_runner, get_queue_runners()), self.queue_runner]:
+            runner.create_threads(session, coord, daemon=True, start=True)
+        return coord
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as a plain source of batches; the runners stay in this process."""
+        return Source, (self._dequeue, self.dtypes, self.shapes, self.names)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.queue!r}>"
+
+
+def _stop(coord: weakref.ref[Coordinator]) -> None:
+    """Stop the runners. A strong reference would keep the batch alive, by the frames of the coordinator's error."""
+    running = coord()
+    if running is not None:
+        running.request_stop()
+
+
+def _runners_before(runner: QueueRunner, runners: Iterable[QueueRunner]) -> list[QueueRunner]:
+    """Find the runners that fill the queues from which ``runner`` draws, directly or not; furthest ones first.
+
+    In TensorFlow the graph knows them. Here a source is a function, and it draws from the queues that it holds.
+    """
+    found: list[QueueRunner] = []
+    entered = [runner]
+
+    def enter(one: QueueRunner) -> None:
+        drawn_from = {id(ref) for op in one.enqueue_ops for ref in _queues_in(_source_of(op))}
+        for other in known:
+            if id(other.queue.queue_ref) in drawn_from and not any(other is seen for seen in entered):
+                entered.append(other)
+                enter(other)
+                found.append(other)
+
+    known = list(runners)
+    enter(runner)
+    return found
+
+
+def _queues_in(thing: Any) -> list[Any]:
+    """Find the ``queue_ref`` of each queue that something holds or captures."""
+    refs: list[Any] = []
+    for queue in held_in(thing, QueueBase):
+        ref = queue.queue_ref
+        refs += ref.queues if isinstance(ref, Selection) else [ref]
+    return refs
+
+
+def _source_of(op: Callable[[], Any]) -> Any:
+    """Return what an op draws from; a foreign callable is searched as a whole, with the queue that it fills."""
+    return op.source if isinstance(op, EnqueueOp) else op

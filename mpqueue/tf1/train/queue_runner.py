@@ -1,0 +1,379 @@
+"""`QueueRunner`: keeps a queue filled by running enqueue ops, and closes it when the input ends or the program stops.
+
+::
+
+    op thread, one per op                          close thread, only with a coordinator
+    ─────────────────────                          ─────────────────────────────────────
+    until the coordinator stops:                   wait for the coordinator's stop
+      run the op                                   run cancel_op, which frees calls that are blocked
+                                                     in the queue
+        (the coordinator's scope frees one that
+        is blocked elsewhere)
+      closed-type error: this run has ended;
+        the last one runs close_op
+      other error: the coordinator stops with it;
+        without a coordinator it is kept and raised
+
+Outstanding runs are counted per session, from `create_threads` on and not from the start of the threads.
+Only the run that brings the count to zero by a closed-type error closes the queue: if the last one fails instead, the
+queue stays open, as in TensorFlow.
+"""
+
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, Literal, Self
+
+from mpqueue.errors import OpError, OutOfRangeError
+from mpqueue.tf1.coordinator import Coordinator
+from mpqueue.tf1.queues.base import QueueBase
+from mpqueue.tf1.queues.graph import default_graph
+from mpqueue.tf1.queues.ops import CloseOp, EnqueueOp, QueueOp
+from mpqueue.tf1.queues.session import Session, SessionClosedError, get_default_session
+from mpqueue.tf1.train.holding import held_in
+from mpqueue.tf1.train.local_variables import LocalVariable
+from mpqueue.tf1.train.placeholders import Placeholder
+from mpqueue.tf1.train.queue_runner_def import QueueRunnerDef, class_of, code_of, with_scope, without_scope
+from mpqueue.tf1.train.source_runs import repeated
+
+Op = Callable[[], Any]
+Workers = Literal["thread", "process"]
+
+_log = logging.getLogger(__name__)
+
+
+class QueueRunner:
+    """Holds a list of enqueue ops for a queue, each to be run in a thread.
+
+    Example:
+        A queue that a thread keeps full::
+
+            import itertools
+            import mpqueue
+
+            numbers = itertools.count()
+            queue = mpqueue.FIFOQueue(4, "int64", [()])
+            op = queue.enqueue_op(lambda: next(numbers))
+            coordinator = mpqueue.Coordinator()
+            threads = mpqueue.train.QueueRunner(queue, [op]).create_threads(coord=coordinator, start=True)
+            assert queue.dequeue_many(6).tolist() == [0, 1, 2, 3, 4, 5]
+            coordinator.request_stop()
+            coordinator.join(threads)
+
+    Args:
+        queue: The queue that the ops fill.
+        enqueue_ops: Callables without arguments that enqueue once per call and raise a closed-type error at the end, as
+            ``queue.enqueue_op(source)`` makes them. The same one may occur more than once.
+        close_op: Callable that closes the queue and lets pending enqueues in. Default: ``queue.close()``.
+        cancel_op: Callable that closes the queue and cancels pending enqueues. Default:
+            ``queue.close(cancel_pending_enqueues=True)``.
+        queue_closed_exception_types: Tuple of error classes that mean the normal end of an op. Default:
+            ``(OutOfRangeError,)``; add `CancelledError` where ops dequeue from queues that are closed under them.
+        queue_runner_def: The result of `to_proto`, instead of all of these.
+        import_scope: Scope to put before the names in ``queue_runner_def``.
+        workers: "process" runs each op that ``queue.enqueue_op(source)`` or ``enqueue_many_op`` made in a worker
+            process of its own, for which its thread waits. A process that dies is replaced if the source can be resumed
+            (its callable has ``state_dict()`` and ``load_state_dict(state)``, and returns the same examples again);
+            else the error is `WorkerDied`. Other ops run in their threads, and so do those whose source holds an object
+            that belongs to this process: a count of epochs, a placeholder.
+
+    Raises:
+        ValueError: Both ``queue_runner_def`` and a queue or ops, or without it no queue, no ops, or an empty list; or
+            ``workers`` is neither "thread" nor "process".
+        TypeError: ``enqueue_ops`` holds an object that cannot be called; ``queue_closed_exception_types`` is no tuple
+            of classes of `mpqueue.errors`, or an empty one.
+        KeyError: A name in ``queue_runner_def`` is not known.
+
+    Follows: ``tf.compat.v1.train.QueueRunner``.
+    """
+
+    def __init__(
+        self,
+        queue: QueueBase | None = None,
+        enqueue_ops: Iterable[Op] | None = None,
+        close_op: Op | None = None,
+        cancel_op: Op | None = None,
+        queue_closed_exception_types: tuple[type[OpError], ...] | None = None,
+        queue_runner_def: QueueRunnerDef | None = None,
+        import_scope: str | None = None,
+        *,
+        workers: Workers = "thread",
+    ) -> None:
+        if workers not in ("thread", "process"):
+            raise ValueError(f'workers must be "thread" or "process", got {workers!r}')
+        self._workers = workers
+        if queue_runner_def is not None:
+            if queue is not None or enqueue_ops is not None:
+                raise ValueError("queue_runner_def says which queue and ops: give either it or them")
+            self._init_from_def(queue_runner_def, import_scope)
+        else:
+            ops = self._checked_ops(enqueue_ops)
+            if queue is None or not ops:
+                raise ValueError(f"a QueueRunner needs a queue and enqueue_ops, got {queue!r} and {enqueue_ops!r}")
+            self._queue, self._enqueue_ops = queue, ops
+            self._closed_types = _checked_types(queue_closed_exception_types)
+            self._close_op: Op = self._closing(queue, cancel=False) if close_op is None else close_op
+            self._cancel_op: Op = self._closing(queue, cancel=True) if cancel_op is None else cancel_op
+        self._lock = threading.Lock()
+        self._runs: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self._exceptions_raised: list[BaseException] = []
+
+    def _init_from_def(self, definition: QueueRunnerDef, import_scope: str | None) -> None:
+        def find(name: str) -> Any:
+            return self._found(with_scope(name, import_scope))
+
+        self._queue = find(definition.queue_name)
+        self._enqueue_ops = [find(name) for name in definition.enqueue_op_name]
+        self._close_op, self._cancel_op = find(definition.close_op_name), find(definition.cancel_op_name)
+        types = tuple(class_of(code) for code in definition.queue_closed_exception_types)
+        self._closed_types = types or (OutOfRangeError,)
+
+    # -- Ops, names and sessions, for which compat's runner of nodes has others
+
+    @staticmethod
+    def _checked_op(op: Any) -> Op:
+        if not callable(op):
+            raise TypeError(f"an enqueue op is a callable without arguments, got {op!r}: see queue.enqueue_op(source)")
+        return op  # type: ignore[no-any-return]
+
+    @staticmethod
+    def _closing(queue: Any, *, cancel: bool) -> Op:
+        return CloseOp(queue, cancel=cancel)
+
+    @staticmethod
+    def _checked_session(sess: Any) -> Any:
+        return checked_session(sess)
+
+    def _placed(self, op: Any, session: Any, should_stop: Callable[[], bool]) -> tuple[Op, bool]:
+        """Return what is called again and again, and whether a worker process calls it instead of this one."""
+        if self._workers == "process" and isinstance(op, EnqueueOp):
+            # A queue connects back to this process, so that the ops that fill it may stay here.
+            bound = held_in(op.source, LocalVariable, Placeholder, closed=(QueueBase, QueueOp))
+            if not any(bound):
+                return op, True
+        return session.make_callable(repeated(op, should_stop)), False
+
+    @staticmethod
+    def _await(session: Any, call: Callable[[], None]) -> None:
+        session.run(call)
+
+    @staticmethod
+    def _found(name: str) -> Any:
+        return default_graph().find(name)
+
+    @staticmethod
+    def _findable_name(thing: Any, default: str) -> str:
+        return default_graph().add(thing, getattr(thing, "name", default))
+
+    def _checked_ops(self, enqueue_ops: Iterable[Op] | None) -> list[Op]:
+        if not isinstance(enqueue_ops, Iterable | None):
+            raise TypeError(f"enqueue_ops must be a list of ops, got {enqueue_ops!r}")
+        return [self._checked_op(op) for op in enqueue_ops or ()]
+
+    @property
+    def queue(self) -> QueueBase:
+        """Queue that the ops fill."""
+        return self._queue
+
+    @property
+    def enqueue_ops(self) -> list[Op]:
+        """Ops that fill the queue."""
+        return self._enqueue_ops
+
+    @property
+    def close_op(self) -> Op:
+        """Op that is called when the last enqueue op has ended."""
+        return self._close_op
+
+    @property
+    def cancel_op(self) -> Op:
+        """Op that is called when the coordinator stops."""
+        return self._cancel_op
+
+    @property
+    def queue_closed_exception_types(self) -> tuple[type[OpError], ...]:
+        """Error classes that mean the normal end of an op."""
+        return self._closed_types
+
+    @property
+    def exceptions_raised(self) -> list[BaseException]:
+        """Errors of the ops of the last set of threads, in order; a coordinator gets them instead, if there is one."""
+        return self._exceptions_raised
+
+    @property
+    def name(self) -> str:
+        """Name of the queue."""
+        return self._queue.name
+
+    def create_threads(
+        self, sess: Session | None = None, coord: Coordinator | None = None, daemon: bool = False, start: bool = False
+    ) -> list[threading.Thread]:
+        """Create a thread for each op, and with a coordinator one more, which frees the queue when that stops.
+
+        The threads are registered with the coordinator. While runs of an earlier call for the same session are
+        outstanding, which they are from that call on, nothing is created.
+
+        Args:
+            sess: The session in which the ops run: closing it ends them. None: the default one.
+            coord: Gets the errors, and stops the threads. None: errors are kept in `exceptions_raised`, and raised in
+                their threads.
+            daemon: True if the threads let the program exit while they run.
+            start: True starts the threads.
+
+        Returns:
+            The new threads.
+
+        Raises:
+            TypeError: ``sess`` is no session.
+        """
+        session = self._checked_session(sess)
+        with self._lock:
+            if self._runs.get(session, 0) > 0:
+                return []
+            self._runs[session] = len(self._enqueue_ops)
+            self._exceptions_raised = []
+        calls: list[tuple[str, Callable[[], None]]] = [
+            (getattr(op, "name", f"op_{place}"), partial(self._run, session, op, coord))
+            for place, op in enumerate(self._enqueue_ops)
+        ]
+        if coord is not None:
+            calls.append(("close_on_stop", partial(self._close_on_stop, session, coord)))
+        threads = [
+            threading.Thread(target=call, name=f"QueueRunnerThread-{self.name}-{what}", daemon=daemon)
+            for what, call in calls
+        ]
+        for thread in threads:
+            if coord is not None:
+                coord.register_thread(thread)
+            if start:
+                thread.start()
+        return threads
+
+    def _run(self, session: Session, op: Op, coord: Coordinator | None) -> None:
+        """Run one op until it ends, fails, or is asked to stop."""
+        try:
+            with session.as_default(), nullcontext() if coord is None else coord.scope.active():
+                should_stop = _never if coord is None else coord.should_stop
+                call, in_worker = self._placed(op, session, should_stop)
+                if in_worker:
+                    self._await(session, partial(_run_in_worker, call, coord))
+                else:
+                    _repeat(call, should_stop)
+        except self._closed_types:
+            if self._count_down(session) == 0:
+                self._finish(session, self._close_op)
+        except BaseException as error:
+            # Any error, since after a SystemExit that went unnoticed the consumer would wait for ever.
+            if coord is None:
+                with self._lock:
+                    self._exceptions_raised.append(error)
+            self._count_down(session)
+            if coord is None:
+                raise
+            coord.request_stop(error)
+        else:
+            self._count_down(session)
+
+    def _count_down(self, session: Session) -> int:
+        with self._lock:
+            self._runs[session] -= 1
+            return self._runs[session]
+
+    def _close_on_stop(self, session: Session, coord: Coordinator) -> None:
+        coord.wait_for_stop()
+        self._finish(session, self._cancel_op)
+
+    def _finish(self, session: Session, op: Op) -> None:
+        """Run the close or cancel op and log its errors: the queue may be closed already."""
+        try:
+            try:
+                session.run(op)
+            except SessionClosedError:
+                op()  # the queue outlives the session, and a caller outside of it may be blocked there
+        except Exception as error:
+            _log.info("%s: ignored the error of %r: %s", self.name, op, error)
+
+    def to_proto(self, export_scope: str | None = None) -> QueueRunnerDef | None:
+        """Return the names in the default graph of which `from_proto` makes this runner, in this process.
+
+        Args:
+            export_scope: Scope to take off the names.
+
+        Returns:
+            A `QueueRunnerDef`, or None if the queue is not in ``export_scope``.
+        """
+        if export_scope is not None and not self.name.startswith(export_scope):
+            return None
+
+        def name_of(thing: Any, default: str) -> str:
+            return without_scope(self._findable_name(thing, default), export_scope)
+
+        return QueueRunnerDef(
+            name_of(self._queue, self.name),
+            [name_of(op, f"{self.name}_enqueue") for op in self._enqueue_ops],
+            name_of(self._close_op, f"{self.name}_Close"),
+            name_of(self._cancel_op, f"{self.name}_Close"),
+            [code_of(kind) for kind in self._closed_types],
+        )
+
+    @classmethod
+    def from_proto(cls, queue_runner_def: QueueRunnerDef, import_scope: str | None = None) -> Self:
+        """Return a runner of the queue and ops that have these names in the default graph.
+
+        Args:
+            queue_runner_def: The names.
+            import_scope: A scope in front of each of them, or None.
+
+        Raises:
+            KeyError: A name is not known; queues and ops are found as long as somebody refers to them.
+        """
+        return cls(queue_runner_def=queue_runner_def, import_scope=import_scope)
+
+    def __repr__(self) -> str:
+        outstanding = sum(self._runs.values())
+        return f"<{type(self).__name__} of {self.name!r}: {len(self._enqueue_ops)} ops, {outstanding} running>"
+
+
+def _repeat(call: Callable[[], Any], should_stop: Callable[[], bool]) -> None:
+    while not should_stop():
+        call()
+
+
+def _never() -> bool:
+    return False
+
+
+def _run_in_worker(op: Op, coord: Coordinator | None) -> None:
+    from mpqueue.tf1.train.process_op import run_in_worker  # and with it the engine
+
+    if coord is None or not coord.should_stop():
+        run_in_worker(op, coord)
+
+
+def checked_session(sess: Session | None) -> Session:
+    """Return the session to run in.
+
+    Raises:
+        TypeError: ``sess`` is neither a session nor None.
+    """
+    if sess is None:
+        return get_default_session()
+    if not all(hasattr(sess, method) for method in ("run", "make_callable", "as_default")):
+        hint = ": did you mean coord=?" if isinstance(sess, Coordinator) else ""
+        raise TypeError(f"sess must be a Session or None, got {sess!r}{hint}")
+    return sess
+
+
+def _checked_types(types: tuple[type[OpError], ...] | None) -> tuple[type[OpError], ...]:
+    if types is None:
+        return (OutOfRangeError,)
+    if not isinstance(types, tuple) or not types or not all(_is_op_error(kind) for kind in types):
+        raise TypeError(f"queue_closed_exception_types must be a tuple of classes of mpqueue.errors, got {types!r}")
+    return types
+
+
+def _is_op_error(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, OpError)

@@ -1,0 +1,152 @@
+"""Enqueue ops of pipelines of examples, carried out for many records at once.
+
+    the queue has room for n ──► read 1 to n records ──► one example of each, together ──► enqueue them together
+
+What can be seen of it is what can be seen record by record:
+
+* There are never more examples under way than the queue has room for, and one if it has none: so the reader is as far
+  ahead as before, and a full queue makes its thread wait with one example in hand.
+* Where a record is wrong, or the examples cannot be computed together, the run is carried out record by record. The
+  examples before the wrong one go in, its error is raised, and the records behind it are given back to the reader.
+* A run ends where the reader ends a file, or a block of it, at the latest.
+* Before the examples go in, the coordinator is asked once more. If it has stopped, just the first of them goes in, as
+  the one that would have been under way; the other records are given back.
+
+How long runs are is `mpqueue.tf1.runs.length`'s matter. Where runs fail again and again, although no record is wrong,
+the op is to be carried out record by record from then on.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, TypeAlias
+
+from mpqueue.tf1.queues.core import QueueCore
+from mpqueue.tf1.queues.remote import RemoteQueue
+from mpqueue.tf1.readers.base import Record
+from mpqueue.tf1.readers.file_records import FileRecordReader
+from mpqueue.tf1.runs.length import RunLength
+from mpqueue.tf1.runs.rows import Array, Rows, Value, spread
+
+_MAX_FAILURES: Final = 3  # in a row
+
+Queue: TypeAlias = QueueCore | RemoteQueue
+
+
+class Pipeline(Protocol):
+    """The work that is done with records. A `RecordRuns` calls it, in one thread."""
+
+    @property
+    def reader(self) -> FileRecordReader:
+        """The reader."""
+
+    @property
+    def queue(self) -> Queue:
+        """The queue that the examples go into."""
+
+    def read(self, num_records: int) -> list[Record]:
+        """Return one to so many next records."""
+
+    def examples(self, records: Sequence[Record]) -> list[Value]:
+        """Return the components of the examples of some records; any error: they cannot be computed together."""
+
+    def carry_out(self, record: Record) -> None:
+        """Make the example of one record, and enqueue it."""
+
+    def put(self, examples: list[Value], count: int) -> None:
+        """Enqueue the examples of so many records, by `enqueue`."""
+
+
+class RecordRuns:
+    """The runs of one op.
+
+    Args:
+        should_stop: Whether the coordinator has stopped.
+    """
+
+    def __init__(self, should_stop: Callable[[], bool]) -> None:
+        self._should_stop = should_stop
+        self._length = RunLength()
+        self._num_failures = 0
+
+    @property
+    def are_in_vain(self) -> bool:
+        """True if the op is to be carried out record by record from now on."""
+        return self._num_failures >= _MAX_FAILURES
+
+    def next(self, pipeline: Pipeline) -> None:
+        """Enqueue the examples of the next records, of one at least.
+
+        Raises:
+            Exception: What the methods of the pipeline raise.
+        """
+        reader, queue = pipeline.reader, pipeline.queue
+        room = queue.set_aside(self._length.wanted)
+        queue.release(room)  # reading may wait for a file, and others need the room meanwhile
+        records = pipeline.read(max(1, room))
+        began = time.thread_time()
+        kept = queue.set_aside(len(records))
+        try:
+            if len(records) > max(1, kept):  # another thread was faster
+                reader.unread(records[max(1, kept) :])
+                del records[max(1, kept) :]
+            if len(records) == 1:
+                pipeline.carry_out(records[0])
+            else:
+                self._together(pipeline, records)
+        finally:
+            queue.release(kept)
+        self._length.note(len(records), sum(len(value) for _, value in records), time.thread_time() - began)
+
+    def _together(self, pipeline: Pipeline, records: list[Record]) -> None:
+        try:
+            examples = pipeline.examples(records)
+            _check(pipeline.queue, examples, len(records))
+        except Exception:
+            self._apart(pipeline, records)
+            self._num_failures += 1
+            return
+        self._num_failures = 0
+        if self._should_stop():
+            pipeline.reader.unread(records[1:])
+            pipeline.carry_out(records[0])
+        else:
+            pipeline.put(examples, len(records))
+
+    def _apart(self, pipeline: Pipeline, records: list[Record]) -> None:
+        """Carry the op out for each record."""
+        for place, record in enumerate(records):
+            if place and self._should_stop():
+                pipeline.reader.unread(records[place:])
+                return
+            try:
+                pipeline.carry_out(record)
+            except BaseException:
+                pipeline.reader.unread(records[place + 1 :])
+                raise
+
+
+def _check(queue: Queue, examples: list[Value], count: int) -> None:
+    """Raise an error unless the queue takes all examples."""
+    stacked, rows = _columns(examples, count)
+    if stacked is not None:
+        queue.spec.check_many(stacked)
+        return
+    for example in zip(*rows, strict=True):
+        queue.spec.check(example)
+
+
+def _columns(examples: list[Value], count: int) -> tuple[list[Array] | None, list[Rows]]:
+    """Return the components as one array each, None if there is one that is a list, and as rows."""
+    rows = [spread(each, count) for each in examples]
+    stacked = [each.stacked for each in rows if each.stacked is not None]
+    return stacked if len(stacked) == len(rows) else None, rows
+
+
+def enqueue(queue: Queue, examples: list[Value], count: int) -> None:
+    """Put the examples of so many records into a queue."""
+    stacked, rows = _columns(examples, count)
+    if stacked is not None:
+        queue.enqueue_many(stacked, None)
+        return
+    for example in zip(*rows, strict=True):
+        queue.enqueue(list(example), None)

@@ -1,0 +1,218 @@
+"""Conversion of Python values to arrays, by TensorFlow's rules.
+
+Two kinds of values have different rules:
+
+* An *array* is anything that knows its dtype. TensorFlow trusts it and casts it without a warning: 2.7 becomes 2, an
+  integer out of range wraps, a complex number keeps its real part.
+* A *literal* is a Python number or text, alone or in lists. It must fit the dtype in kind: 2.0 is no integer, and 1 is
+  no boolean.
+
+Text becomes an object array of ``bytes`` in UTF-8: NumPy's own dtypes for text drop trailing zero bytes.
+
+What the caller knows decides which function it calls: `to_array` if it has a dtype, `infer_array` if it has none, and
+`feed_array` if the value replaces that of a tensor, where literals are cast as arrays are.
+"""
+
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpqueue.tf1.values.dtypes import STRING, TEXT_KINDS, DType, as_dtype
+
+Array = NDArray[Any]
+
+_LITERALS: dict[str, tuple[type, ...]] = {
+    "b": (bool, np.bool_),
+    "i": (numbers.Integral, np.bool_),
+    "u": (numbers.Integral, np.bool_),
+    "f": (numbers.Real, np.bool_),
+    "V": (numbers.Real, np.bool_),  # bfloat16 and the other formats of ml_dtypes
+    "c": (numbers.Complex, np.bool_),
+}
+_ARRAY_KINDS = {"b": "b", "i": "biu", "u": "biu", "f": "biufV", "V": "biufV", "c": "biufVc"}
+_PLAIN = frozenset({bool, int, float, complex, str, bytes, list, tuple, range, type(None)})
+_INT32 = np.iinfo(np.int32)
+
+
+def to_array(value: Any, dtype: DType, label: str) -> Array:
+    """Convert a value to an array of a given dtype; the array may share memory with the value.
+
+    Args:
+        value: An array, a literal or nested lists of literals.
+        dtype: As `as_dtype` returns it.
+        label: Names the value in errors.
+
+    Raises:
+        ValueError: None, ragged lists, or an array of text that is no number.
+        TypeError: A literal of another kind: text for a number, 2.0 for an integer, a number for text.
+        OverflowError: A Python integer that is out of the range of every integer dtype.
+
+    Follows: ``tf.constant`` with a dtype, in eager mode.
+    """
+    if type(value) is np.ndarray and value.dtype is dtype:
+        return value
+    if value is None:
+        raise ValueError(f"{label} is None: expected a value of dtype {dtype}")
+    if isinstance(dtype, str):
+        return _to_text(value, label)
+    if not is_array(value):
+        _check_literals(value, dtype, label)
+    return _cast(value, dtype, label)
+
+
+def infer_array(value: Any, label: str, *, narrow: bool = True) -> Array:
+    """Convert a value to an array of the dtype that TensorFlow gives it.
+
+    Arrays keep their dtype. Python's integers become int32, or int64 where one does not fit, and its floats float32:
+    NumPy alone would make them twice as wide.
+
+    Args:
+        value: An array, a literal or nested lists of literals.
+        label: Names the value in errors.
+        narrow: False keeps the width that NumPy gives to literals.
+
+    Raises:
+        ValueError: None, or ragged lists.
+        TypeError: Neither numbers nor text, or both in one list.
+
+    Follows: ``tf.constant`` without a dtype.
+    """
+    if value is None:
+        raise ValueError(f"{label} is None: expected an array, or a list that makes one")
+    is_typed = is_array(value)
+    if not is_typed and isinstance(_first_leaf(value), str | bytes):
+        return _to_text(value, label)  # before NumPy decodes bytes beside text
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{label} makes no array: {error}") from error
+    if array.dtype == object and not is_typed:
+        raise TypeError(f"{label} is neither numbers nor text: {value!r:.200}")
+    if array.dtype.kind in TEXT_KINDS:
+        return _to_text(value, label)
+    as_dtype(array.dtype)
+    return _narrowed(array) if narrow and not is_typed else array
+
+
+def feed_array(value: Any, dtype: DType, label: str) -> Array:
+    """Convert a value that replaces a tensor's; numbers are cast whatever they lose, but for a single integer.
+
+    Args:
+        value: An array, a literal or nested lists of literals.
+        dtype: As `as_dtype` returns it.
+        label: Names the value in errors.
+
+    Raises:
+        ValueError: Ragged lists, text that is no number, or None where text is expected.
+        TypeError: Numbers where text is expected, no number at all, or a Python integer that does not fit the dtype.
+
+    Follows: ``tf.Session.run``, which hands values to ``numpy.asarray``.
+    """
+    if isinstance(dtype, str):
+        return to_array(value, dtype, label)
+    try:
+        array = _cast(value, dtype, label)
+    except OverflowError as error:
+        raise TypeError(str(error)) from error
+    if isinstance(value, int) and array != value:
+        raise TypeError(f"{label} does not fit {dtype}: {value} would become {array}")
+    return array
+
+
+def is_array(value: Any) -> bool:
+    """Tell if a value knows its dtype, so that NumPy makes an array of it without a look at its items."""
+    if type(value) in _PLAIN:
+        return False
+    if callable(getattr(value, "__array__", None)) or isinstance(getattr(value, "__array_interface__", None), dict):
+        return True
+    return isinstance(value, bytearray | memoryview)
+
+
+def _cast(value: Any, dtype: np.dtype[Any], label: str) -> Array:
+    try:
+        array = np.asarray(value)
+        kind = array.dtype.kind
+        if kind not in "fcVO":
+            return array.astype(dtype, copy=False)
+        if kind == "c" and dtype.kind != "c":
+            array = array.real  # NumPy would warn that the rest is lost
+        with np.errstate(all="ignore"):  # NumPy would warn of numbers that are too big, and of nan
+            return array.astype(dtype, copy=False)
+    except OverflowError as error:
+        raise OverflowError(f"{label} does not fit {dtype}: {error}") from error
+    except TypeError as error:
+        raise TypeError(f"{label} cannot become {dtype}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{label} cannot become {dtype}: {error}") from error
+
+
+def text_array(items: Sequence[bytes]) -> Array:
+    """Return a vector of these bytes, as it is; NumPy would cut zeros off the ends of its own text."""
+    array = np.empty(len(items), object)
+    array[:] = items
+    return array
+
+
+def _to_text(value: Any, label: str) -> Array:
+    """Convert to an object array of bytes, which is always a new one."""
+    # np.bytes_ knows its dtype, but would lose trailing zeros as an array.
+    if isinstance(value, str | bytes) or not is_array(value):
+        _check_literals(value, STRING, label)
+        value = np.array(value, dtype=object)
+    array = np.asarray(value)
+    items = array.reshape(-1).tolist()
+    if array.dtype == object and set(map(type, items)) == {bytes}:
+        return array.copy()
+    out = np.empty(array.shape, dtype=object)
+    # Item by item: assigned as a list, bytes would pass through NumPy's own text, which drops trailing zeros.
+    flat = out.reshape(-1)
+    for place, item in enumerate(items):
+        flat[place] = _as_bytes(item, label)
+    return out
+
+
+def _check_literals(value: Any, dtype: DType, label: str) -> None:
+    if isinstance(value, list | tuple | range):
+        for item in value:
+            _check_literals(item, dtype, label)
+    elif not _fits(value, dtype):
+        raise TypeError(f"{label} is to be {dtype}, but holds {value!r} of type {type(value).__name__!r}")
+
+
+def _fits(leaf: Any, dtype: DType) -> bool:
+    if isinstance(dtype, str):
+        return isinstance(leaf, str | bytes) or (isinstance(leaf, np.ndarray) and leaf.dtype.kind in TEXT_KINDS)
+    if isinstance(leaf, np.ndarray):
+        return leaf.dtype.kind in _ARRAY_KINDS[dtype.kind]
+    if isinstance(leaf, _LITERALS[dtype.kind]):
+        return True
+    # Such as TensorFlow's Dimension. Arrays have the method too, whatever their dtype.
+    return dtype.kind in "iu" and hasattr(leaf, "__index__") and not is_array(leaf)
+
+
+def _as_bytes(item: Any, label: str) -> bytes:
+    if isinstance(item, bytes):
+        return bytes(item)
+    if isinstance(item, str):
+        return item.encode("utf-8")
+    if isinstance(item, list | tuple):
+        raise ValueError(f"{label} has rows of different lengths")  # noqa: TRY004 - as for ragged numbers
+    raise TypeError(f"{label} is to be text, but holds {item!r} of type {type(item).__name__!r}")
+
+
+def _first_leaf(value: Any) -> Any:
+    while isinstance(value, list | tuple) and value:
+        value = value[0]
+    return value
+
+
+def _narrowed(array: Array) -> Array:
+    if array.dtype == np.int64 and (not array.size or (array.min() >= _INT32.min and array.max() <= _INT32.max)):
+        return array.astype(np.int32)
+    if array.dtype == np.float64:
+        with np.errstate(over="ignore"):  # beyond the range of float32 is infinity
+            return array.astype(np.float32)
+    return array

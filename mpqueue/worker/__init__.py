@@ -1,0 +1,21 @@
+"""What runs inside of a worker: its main loop, the runner of the source, and what user code may ask there.
+
+From the ground up; a module imports only from its own line and the lines above it::
+
+    first_draw.py        another: seeds the global generators when they are first drawn from
+    shared_draws.py      tells of draws from generators that threads share
+    records.py           fixed-size messages on the two pipes of a worker, lists of samples in a slot
+    context.py           what user code may ask in a worker
+    unreadable.py        batches that cannot be unpickled in the trainer
+    torch_info.py        torch's get_worker_info(), in workers
+    failures.py          exceptions across processes
+    kept_generators.py   random generators that a source keeps, seeded for each batch
+    order_watch.py       notices an order that the first item of a source has drawn
+    grants.py            the grants of a worker, as it reads them
+    stages.py            the parts of a batch's time
+    runner.py            runs a source: an item, or the next element of a stream
+    sample_runner.py     runs a source of samples: a batch of them
+    source_receive.py    the source as bytes: how a worker rebuilds it
+    main.py              the life of a worker process
+    stand_ins.py         what stands in a worker for Keras's PyDataset
+"""

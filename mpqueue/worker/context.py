@@ -1,0 +1,270 @@
+"""Calls for user code that computes a batch: its worker, its random numbers, memory in the slot.
+
+Works in worker processes, worker threads and inline; each of them sets the thread's context around user code. Only in
+a worker process is there a granted slot, which all threads of the process share.
+"""
+
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mpqueue.engine import seeds
+from mpqueue.memory.granted import GrantedSlot
+
+Array = np.ndarray[Any, Any]
+
+
+class WorkerInfo(NamedTuple):
+    """The worker that runs this code.
+
+    Attributes:
+        id: Its number, from 0 to ``num_workers - 1``; a replacement has the number of the worker that died.
+        num_workers: How many there are.
+        seed: The enqueuer's seed.
+        rank: The rank of this loader among several (see its option ``shard``),
+        world: and how many ranks there are.
+    """
+
+    id: int
+    num_workers: int
+    seed: int
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def shard_id(self) -> int:
+        """The number of this worker among those of all ranks: a generator takes its elements by it."""
+        return self.rank * self.num_workers + self.id
+
+    @property
+    def num_shards(self) -> int:
+        """Workers of all ranks together."""
+        return self.world * self.num_workers
+
+
+class _Current(threading.local):
+    info: WorkerInfo | None = None
+    batch: seeds.BatchSeed | None = None
+    rng: np.random.Generator | None = None
+    source: Any = None
+    has_asked = False
+
+
+_current = _Current()
+# In a worker process every thread of the user's code belongs to the one worker.
+_process_info: WorkerInfo | None = None
+process_batch = seeds.CurrentBatch()
+_process_has_asked = False
+_granted: GrantedSlot | None = None
+
+
+def enter_worker_process(info: WorkerInfo, granted: GrantedSlot) -> None:
+    """This process is a worker from now on."""
+    global _process_info, _granted
+    _process_info, _granted = info, granted
+    os.register_at_fork(after_in_child=_leave_slot)
+
+
+def _leave_slot() -> None:
+    global _granted
+    _granted = None  # a child that user code forks shares the slot's memory, but owns no slot
+
+
+def process_info() -> WorkerInfo | None:
+    """Return the worker that this process is, None if it is none."""
+    return _process_info
+
+
+def enter_thread(info: WorkerInfo | None, source: Any = None) -> None:
+    """User code runs in this thread on behalf of a worker (None: no more), which has a thread for this source."""
+    _current.info, _current.source = info, source
+    _current.batch = _current.rng = None
+
+
+def begin_batch(seed: int, epoch: int, unit: int) -> None:
+    """User code is about to compute this batch in this thread."""
+    _current.batch = seeds.BatchSeed(seed, epoch, unit)
+    _current.rng = None
+
+
+def thread_batch() -> seeds.BatchSeed | None:
+    """Return the batch that user code computes in this thread."""
+    return _current.batch
+
+
+def thread_source() -> Any:
+    """Return the source of the worker whose thread this is, None if it is no worker's."""
+    return _current.source
+
+
+def worker_info() -> WorkerInfo | None:
+    """Return the worker that runs the calling code, or None outside of workers.
+
+    Example:
+        Lines of which each worker takes its share::
+
+            import mpqueue
+
+            def lines():
+                info = mpqueue.worker_info()
+                for number in range(info.shard_id, 10, info.num_shards):
+                    yield f"line {number}"
+
+            with mpqueue.Loader(lines, workers=3) as loader:
+                assert list(loader) == [f"line {number}" for number in range(10)]
+
+    Returns:
+        A record with ``id``, ``num_workers`` and ``seed``, and with ``shard_id`` and ``num_shards``, which count the
+        workers of all ranks.
+
+    Follows: ``torch.utils.data.get_worker_info``.
+    """
+    global _process_has_asked
+    if _process_info is not None:
+        _process_has_asked = True
+        return _process_info
+    _current.has_asked = True
+    return _current.info
+
+
+def note_shared_input() -> None:
+    """The code of this thread takes its elements from a queue of this process, which divides them among those who ask.
+
+    (A queue of another process counts the processes that use it.)
+    """
+    _current.has_asked = True
+
+
+def has_asked() -> bool:
+    """Return whether the code of this worker has called `worker_info`, or has a queue to divide its elements."""
+    return _current.has_asked if _process_info is None else _process_has_asked
+
+
+def rng() -> np.random.Generator:
+    """The random generator of the batch that is being computed.
+
+    It is made from (seed, epoch, index), so a batch draws the same numbers in any worker, thread or process, and
+    again after a worker's death or a resume. It belongs to the batch: ask for it in each ``__getitem__``.
+
+    Example:
+        Numbers that do not depend on the number of workers::
+
+            import mpqueue
+
+            class Draws:
+                def __len__(self):
+                    return 4
+
+                def __getitem__(self, index):
+                    return mpqueue.rng().random()
+
+            def drawn(workers):
+                with mpqueue.Loader(Draws(), workers=workers, seed=7) as loader:
+                    return list(loader)
+
+            assert drawn(1) == drawn(2)
+
+    Returns:
+        The batch's generator; every call during one batch gives the same object.
+
+    Raises:
+        RuntimeError: No batch is being computed in this thread.
+    """
+    process = process_batch
+    if process.of is not None:
+        if process.rng is None:
+            process.rng = seeds.generator(seeds.BatchSeed(*process.of))
+        return process.rng
+    if _current.rng is None:
+        if _current.batch is None:
+            raise RuntimeError(
+                "mpqueue.rng() belongs to the batch that is being computed, and none is in this thread: "
+                "call it inside __getitem__ or a generator that an enqueuer or a Loader runs"
+            )
+        _current.rng = seeds.generator(_current.batch)
+    return _current.rng
+
+
+def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = float) -> Array:
+    """An uninitialised array for a batch, inside the slot where the batch will lie.
+
+    Called while a worker process computes a batch, what is returned in the batch needs no copy. Anywhere else, and
+    where the slot has no room or the dtype holds Python objects, it is plain NumPy memory: the result is the same.
+
+    Example:
+        A batch that is made where it will lie::
+
+            import numpy as np
+            import mpqueue
+
+            class Ones:
+                def __len__(self):
+                    return 4
+
+                def __getitem__(self, index):
+                    batch = mpqueue.empty((8, 16), np.float32)
+                    batch.fill(index)
+                    return batch
+
+            with mpqueue.Loader(Ones(), workers=1) as loader:
+                assert [float(batch[0, 0]) for batch in loader] == [0, 1, 2, 3]
+                assert loader.statistics().copies_asked == 0
+
+    Args:
+        shape: Lengths.
+        dtype: As for NumPy.
+
+    Returns:
+        A C-contiguous, writable array, 64-byte aligned inside a slot. It is valid as long as it is referenced; if the
+        source keeps it beyond the batch, that batch is copied.
+
+    Follows: ``numpy.empty``.
+    """
+    if _granted is not None:
+        array = _granted.empty(shape, dtype)
+        if array is not None:
+            return array
+    return np.empty(shape, dtype)
+
+
+def stack(arrays: Sequence[npt.ArrayLike], axis: int = 0) -> Array:
+    """Join arrays along a new axis, inside the slot where the batch will lie, as `empty` makes it.
+
+    Example:
+        Samples as one batch::
+
+            import numpy as np
+            import mpqueue
+
+            assert mpqueue.stack([np.zeros(3), np.ones(3)]).shape == (2, 3)
+
+    Args:
+        arrays: At least one; all of the same shape.
+        axis: Where the new axis goes.
+
+    Returns:
+        The stacked array, of the arrays' common dtype: writable, C-contiguous, valid as long as it is referenced.
+
+    Raises:
+        ValueError: There are no arrays, or their shapes differ.
+
+    Follows: ``numpy.stack``.
+    """
+    parts = [np.asanyarray(array) for array in arrays]
+    if not parts:
+        raise ValueError("stack needs at least one array, got none")
+    shapes = {part.shape for part in parts}
+    if len(shapes) > 1:
+        raise ValueError(f"stack needs arrays of one shape, got {sorted(shapes)}")
+    rank = parts[0].ndim + 1
+    if not -rank <= axis < rank:
+        raise ValueError(f"axis {axis} is out of range for a result of rank {rank}")
+    shape = list(parts[0].shape)
+    shape.insert(axis % rank, len(parts))
+    out = empty(shape, np.result_type(*parts))
+    np.stack(parts, axis=axis, out=out)
+    return out

@@ -1,0 +1,423 @@
+"""The life of a worker process, however it was started.
+
+It reads grants one by one, computes what they ask for, writes the batch into the granted slot, and reports. It holds
+no lock that anybody else waits for and owns no bytes but those of its granted slots, so it may be killed between any
+two instructions. Now and then it times a batch (`_Timing`): for that one batch, what computes and what reports is
+replaced by the same with clocks.
+
+It ends when the grants' pipe ends, and leaves by `os._exit`: sources hold things like `TemporaryDirectory`, whose
+clean-up belongs to the trainer.
+"""
+
+import contextlib
+import errno
+import faulthandler
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from mpqueue.engine import queue_address
+from mpqueue.engine.outcomes import Partial
+from mpqueue.engine.schedule import Listed
+from mpqueue.engine.torch_numbers import TorchNumbers
+from mpqueue.errors import SharedMemoryFull
+from mpqueue.memory.glibc import keep_freed_memory
+from mpqueue.memory.segment import Segment
+from mpqueue.memory.writer import Placed, SlotWriter
+from mpqueue.samples.plan import SamplePlan
+from mpqueue.system.cpus import busy_ns
+from mpqueue.telemetry.clock import EVERY_NS
+from mpqueue.worker import context, failures, torch_info
+from mpqueue.worker.first_draw import AtOnce, make_seeder
+from mpqueue.worker.grants import Dismissed, GrantReader
+from mpqueue.worker.kept_generators import KeptGenerators
+from mpqueue.worker.order_watch import NAME_BYTES, OrderWatch
+from mpqueue.worker.records import HELD, MAGIC, NEW_SPEC, ORDER, PARTIAL, REPORT, UNSHARDED, Down, Up, unpack_listed
+from mpqueue.worker.runner import BeginBatch, StreamEnd
+from mpqueue.worker.sample_runner import AnyRunner, make_runner
+from mpqueue.worker.source_receive import apply_patch
+from mpqueue.worker.stages import Stages
+
+# Dumps the stacks of a worker; a real-time signal, so that the user's SIGUSR1 and SIGUSR2 stay free.
+HAS_SIGNAL_OF_ITS_OWN = hasattr(signal, "SIGRTMIN")
+DUMP_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (5 if hasattr(signal, "SIGRTMIN") else 0)
+
+_NO_MEMORY = (errno.ENOSPC, errno.ENOMEM)
+MEMORY_REMEDY = (
+    "Use smaller batches, a smaller max_queue_size, or a larger /dev/shm "
+    "(`docker run --shm-size`, `mount -o remount,size=... /dev/shm`)"
+)
+
+_FEW_WORKERS = 4
+_SLOW_NS, _LOOK_EVERY_NS = 1_000_000, 100_000_000  # a look takes 15 µs
+_MOST_US = (1 << 32) - 1
+_BATCH = Up.BATCH
+_clock = time.perf_counter_ns
+
+
+class Payload(NamedTuple):
+    """The part that is sent to workers once.
+
+    Attributes:
+        source: The source.
+        worker_init: Called first by each worker.
+        samples: How the samples of the source become batches; None: it gives batches.
+    """
+
+    source: Any
+    worker_init: Callable[[], Any] | None
+    samples: SamplePlan | None = None
+
+    def kept_generators(self) -> KeptGenerators:
+        """Return the generators that the code of the user keeps and that are to be seeded.
+
+        Those of a torch IterableDataset are not: such datasets draw an order in ``__iter__``, of which each worker
+        takes its share, so that it has to be the same in all of them, as it is in torch. Hugging Face's do, too.
+        """
+        source = None if torch_info.is_of_iterable_dataset(self.source) else self.source
+        if self.samples is None or self.samples.collate is None:
+            return KeptGenerators(source)
+        return KeptGenerators((source, self.samples.collate))
+
+
+class WorkerConfig(NamedTuple):
+    """Settings of one worker and its pool.
+
+    Attributes:
+        info: Number of the worker, number of workers, seed.
+        is_stream: The source is a generator function (or an iterator), not a Sequence.
+        segment_bytes: Size of the ring's segment.
+        segment_kind: Its kind.
+        stride: Address space per slot.
+        max_batch_bytes: The user's bound.
+        epoch: For streams: the epoch that a replacement begins with,
+        skip: and how many of its elements were published before.
+        queue_home: Where queues are found by their shared names.
+    """
+
+    info: context.WorkerInfo
+    is_stream: bool
+    segment_bytes: int
+    segment_kind: str
+    stride: int
+    max_batch_bytes: int | None
+    epoch: int = 0
+    skip: int = 0
+    queue_home: queue_address.QueueHome = queue_address.QueueHome()
+
+
+class WorkerEnds(NamedTuple):
+    """The descriptors of a worker process: its pipes, the ring, and where its stacks are dumped (-1: nowhere)."""
+
+    grants: int
+    reports: int
+    segment: int
+    stacks: int
+
+    @classmethod
+    def received(cls, fds: list[int]) -> Self:
+        """From the descriptors that `sent` gave to the sender.
+
+        Raises:
+            OSError: Some were lost on the way, because this process has too many open.
+        """
+        if not 3 <= len(fds) <= 4:
+            raise OSError(errno.EMFILE, f"{len(fds)} of the descriptors of a worker arrived; check `ulimit -n`")
+        grants, reports, segment, *stacks = fds
+        return cls(grants, reports, segment, stacks[0] if stacks else -1)
+
+    @property
+    def sent(self) -> list[int]:
+        """The descriptors that there are."""
+        return [fd for fd in self if fd >= 0]
+
+
+def prepare_process() -> None:
+    """Signals, streams and heap as nursery and workers need them, whatever the trainer made of its own."""
+    keep_freed_memory()
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's business
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, the exit status of children would be lost
+    if HAS_SIGNAL_OF_ITS_OWN:
+        signal.signal(DUMP_SIGNAL, signal.SIG_IGN)  # until the worker runs: by default the signal would end it
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(line_buffering=True)  # whole lines, at once
+
+
+def answer_for_stacks(ends: WorkerEnds) -> None:
+    """Have `DUMP_SIGNAL` write the stacks of all threads, from now on."""
+    if ends.stacks >= 0 and hasattr(faulthandler, "register"):
+        faulthandler.register(DUMP_SIGNAL, ends.stacks, all_threads=True)
+
+
+def run_and_exit(config: WorkerConfig, payload: Payload, buffers: list[Any], ends: WorkerEnds) -> None:
+    """The whole life of a worker; never returns."""
+    code = 1
+    try:
+        with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):  # stderr is closed
+            faulthandler.enable()
+        answer_for_stacks(ends)
+        _Worker(config, payload, buffers, ends).run()
+        code = 0
+    except SystemExit as leaving:  # raised by a handler of the user's, which was to end this process
+        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except Dismissed:
+        code = 0
+    except BrokenPipeError:
+        code = 0  # the trainer let go of this worker while it reported
+    except BaseException:
+        traceback.print_exc()  # not of the source's code, whose exceptions are reported; the trainer sees the exit only
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (AttributeError, OSError, ValueError):  # closed, or None: there is nobody to tell
+                continue
+        os._exit(code & 0xFF)
+
+
+class _Timing:
+    """Times one batch every `EVERY_NS`, and reports its times together with its outcome.
+
+    To time a batch costs both sides some 10 µs. One in `EVERY_NS` would add a hundredth to the cost of short batches:
+    after one of these a worker waits twice as long, and longer still where there are many workers.
+
+    Args:
+        put: Writes a report.
+        num_workers: In the pool.
+
+    Attributes:
+        put: As given.
+        due_at: When the next one is to be timed.
+    """
+
+    def __init__(self, put: Callable[[bytes], int], num_workers: int) -> None:
+        self.put = put
+        self.due_at = 0
+        self._pause_ns = EVERY_NS * max(2, num_workers // _FEW_WORKERS)
+        self._began, self._stages = 0, Stages()
+        self._is_slow, self._looks_at = False, 0  # the batch timed before; when it is seen again whether one waits
+
+    @contextlib.contextmanager
+    def of(self, runner: AnyRunner, seeder: AtOnce, torch: TorchNumbers, kept: KeptGenerators) -> Iterator[None]:
+        """Time what is computed here."""
+        self._began, self._stages = _clock(), Stages()
+        busy = None
+        if self._is_slow and self._began >= self._looks_at:
+            busy, self._looks_at = busy_ns(), self._began + _LOOK_EVERY_NS
+        with self._stages.of(runner, seeder, torch, kept):
+            yield
+        if busy is not None:
+            self._stages.blocked_ns = max(0, _clock() - self._began - ((busy_ns() or 0) - busy))
+            self._stages.is_looked_at = True
+
+    def report(self, record: bytes) -> int:
+        """Write the times of the batch, and the report of its outcome."""
+        began, self._began = self._began, 0
+        _, kind, _, slot, turn, _, _, _, _, compute_ns, copy_ns, wait_ns = REPORT.unpack(record)
+        if kind != _BATCH or not began:  # not even begun: the worker could not be made ready
+            return self.put(record)
+        self.due_at = began + (EVERY_NS if compute_ns + copy_ns >= EVERY_NS else self._pause_ns)
+        self._is_slow = compute_ns >= _SLOW_NS
+        stages = self._stages
+        blocked_us = min(1 + stages.blocked_ns // 1000, _MOST_US) if stages.is_looked_at else 0
+        times = REPORT.pack(
+            MAGIC, Up.TIMES, 0, slot, turn, blocked_us,
+            began, stages.seed_ns, stages.collate_ns, compute_ns, copy_ns, wait_ns,
+        )  # fmt: skip
+        return self.put(times + record)
+
+
+class _Worker:
+    def __init__(self, config: WorkerConfig, payload: Payload, buffers: list[Any], ends: WorkerEnds) -> None:
+        self._config, self._payload, self._buffers, self._ends = config, payload, buffers, ends
+        self._segment = Segment(ends.segment, config.segment_bytes, config.segment_kind)
+        self._writer = SlotWriter(self._segment, config.stride, config.max_batch_bytes)
+        self._grants = GrantReader(ends.grants)
+        self._broken: BaseException | None = None
+        self._process_id = os.getpid()
+        self._seeder = make_seeder(context.process_batch)
+        self._torch = TorchNumbers(lambda: context.process_batch.of, is_ours=True)
+        self._kept = payload.kept_generators()
+        self._watch = OrderWatch(payload.source)
+        self._runner = make_runner(
+            payload.source, config.info, self._make_begin(), payload.samples,
+            is_stream=config.is_stream, in_slot=True, torch=self._torch, epoch=config.epoch, skip=config.skip,
+        )  # fmt: skip
+        self._compute: Callable[[int, int, Listed | None], Any] = self._runner.run
+        self._put: Callable[[bytes], int] = partial(os.write, ends.reports)
+        self._timing = _Timing(self._put, config.info.num_workers)
+        context.enter_worker_process(config.info, self._writer)
+        torch_info.enter_worker_process(payload.source)
+        queue_address.set_home(config.queue_home)
+        queue_address.report_use = partial(self._report_queues, os.getpid())
+
+    def run(self) -> None:
+        """Serve grants until there are no more."""
+        try:
+            if self._payload.worker_init is not None:
+                self._payload.worker_init()
+        except BaseException as error:
+            if self._is_to_leave(error):
+                raise
+            self._broken = error  # reported in place of every batch that this worker is asked for
+        grants, backlog, work = self._grants, self._grants.backlog, Down.WORK
+        ended = _clock()
+        while backlog or (grants.read(ended) and self._plan_timing(grants.read_at)):
+            _magic, kind, slot, turn, unit, epoch, high_water = backlog.popleft()
+            started = _clock()
+            if kind == work:
+                self._work(slot, turn, unit, epoch, high_water, started - ended, None)
+            elif kind == Down.LISTED:
+                listed = unpack_listed(self._segment.memory, slot * self._config.stride)
+                self._work(slot, turn, unit, epoch, high_water, started - ended, listed)
+            elif kind == Down.STATE:
+                self._load_state(slot, turn, unit)
+            ended = _clock()
+
+    def _plan_timing(self, now: int) -> bool:
+        """Have the next batch timed, if it is time for that."""
+        if now >= self._timing.due_at:
+            self._compute, self._put = self._compute_timed, self._put_timed
+        return True
+
+    def _compute_timed(self, epoch: int, unit: int, listed: Listed | None) -> Any:
+        with self._timing.of(self._runner, self._seeder, self._torch, self._kept):
+            return self._runner.run(epoch, unit, listed)
+
+    def _put_timed(self, record: bytes) -> int:
+        self._compute, self._put = self._runner.run, self._timing.put
+        return self._timing.report(record)
+
+    def _work(
+        self, slot: int, turn: int, unit: int, epoch: int, high_water: int, wait_ns: int, listed: Listed | None
+    ) -> None:
+        writer = self._writer
+        writer.begin(slot, high_water)
+        started = copying = _clock()
+        flags, kind = 0, _BATCH
+        try:
+            if self._broken is not None:
+                raise self._broken
+            holder = [self._compute(epoch, unit, listed)]
+            copying = _clock()
+            if type(holder[0]) is Partial:
+                holder[0], flags = tuple(holder[0]), PARTIAL
+            writer.take(holder)
+            try:
+                placed = writer.place()
+            except OSError as error:
+                placed = self._place_again(error, slot, turn)
+            spec, is_new, header_offset, nbytes, is_held = placed
+            flags += NEW_SPEC * is_new + HELD * is_held
+        except StreamEnd:
+            kind, spec, header_offset, nbytes = Up.END, 0, 0, 0
+            flags = HELD * writer.keeps_slot() + UNSHARDED * (not context.has_asked())
+        except BaseException as error:
+            if self._is_to_leave(error):
+                raise
+            kind = Up.RAISED
+            spec, _, header_offset, nbytes, is_held = self._place_failure(error, unit, epoch)
+            flags = HELD * is_held
+        done = _clock()
+        record = REPORT.pack(
+            MAGIC, kind, flags, slot, turn, spec, header_offset, nbytes,
+            writer.high_water, copying - started, done - copying, wait_ns,
+        )  # fmt: skip
+        self._put(record)
+        while writer.let_go:
+            self._report(Up.LET_GO, writer.let_go.popleft(), 0)
+
+    def _is_to_leave(self, error: BaseException) -> bool:
+        """Return whether this ends the process, and is no error of a batch.
+
+        A SystemExit is an error of its batch, too, unless the trainer has asked this worker to end: then a handler of
+        the user's has raised it. A child that the user's code has forked has no reports to write.
+        """
+        is_asked = isinstance(error, SystemExit) and self._grants.has_ended()
+        return isinstance(error, Dismissed) or is_asked or os.getpid() != self._process_id
+
+    def _make_begin(self) -> BeginBatch:
+        """Make what is called before each batch, or sample; it is called for millions, so it looks up little."""
+        current, seeder, torch = context.process_batch, self._seeder, self._torch
+        # Beside one process there is no other order, and a stream has none.
+        watches = [] if self._config.is_stream or self._config.info.num_workers < 2 else [self._watch]
+
+        def begin(seed: int, epoch: int, unit: int) -> None:
+            if watches and self._has_watched():
+                watches.clear()
+            current.of = (seed, epoch, unit)
+            current.rng = None
+            if not seeder.is_armed:
+                seeder.begin()
+            if torch.is_due:
+                torch.seed(seed, epoch, unit)
+            if not self._kept.is_idle:
+                self._kept.seed(seed, epoch, unit)
+
+        return begin
+
+    def _has_watched(self) -> bool:
+        """Look for orders that the first item has drawn, and report them; return True after the last look."""
+        for name, mark in self._watch.look().items():
+            os.write(self._ends.reports, ORDER.pack(MAGIC, Up.ORDER, 0, 0, mark, 0, name.encode()[:NAME_BYTES]))
+        return self._watch.is_over
+
+    def _place_again(self, error: OSError, slot: int, turn: int) -> Placed:
+        """Place the batch for which there was no memory, once there is; give up when the trainer does."""
+        is_last = False
+        while error.errno in _NO_MEMORY:
+            wanted = self._writer.wanted
+            if is_last:
+                raise SharedMemoryFull(wanted, self._segment.available_bytes(), MEMORY_REMEDY) from error
+            self._report(Up.FULL, slot, turn, wanted)
+            # Others may have given memory back since the trainer decided: a refusal, too, is followed by an attempt.
+            is_last = not self._grants.may_retry()
+            try:
+                return self._writer.place()
+            except OSError as again:
+                error = again
+        raise error
+
+    def _place_failure(self, error: BaseException, unit: int, epoch: int) -> Placed:
+        packed = failures.pack(error, self._runner.note(unit, epoch))
+        # The frames of user code would keep its arrays, and with them a slot, alive.
+        error.__traceback__ = None
+        return self._writer.place_bytes(packed)
+
+    def _load_state(self, slot: int, turn: int, nbytes: int) -> None:
+        start = slot * self._config.stride
+        encoded = np.frombuffer(self._segment.memory, np.uint8, nbytes, start)
+        try:
+            payload, self._buffers = apply_patch(encoded, self._buffers)
+            self._payload = payload
+            self._runner.load(payload.source)
+            torch_info.enter_worker_process(payload.source)
+            self._kept = payload.kept_generators()
+            self._broken = None
+        except BaseException as error:
+            if self._is_to_leave(error):
+                raise
+            self._broken = error
+        self._report(Up.LOADED, slot, turn)
+
+    def _report_queues(self, process_id: int) -> None:
+        if os.getpid() == process_id:  # else a child that user code has forked, which has no pipe
+            self._report(Up.QUEUES, 0, 0)
+
+    def _report(self, kind: int, slot: int, turn: int, nbytes: int = 0) -> None:
+        os.write(
+            self._ends.reports,
+            REPORT.pack(MAGIC, kind, 0, slot, turn, 0, 0, nbytes, self._writer.high_water, 0, 0, 0),
+        )

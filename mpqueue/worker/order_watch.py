@@ -1,0 +1,81 @@
+"""Notices, in a worker process, an order that the source has drawn in its first item.
+
+Each worker has a copy of the source, and would draw an order of its own: some items come twice, and others not at all.
+`mpqueue.loader.lazy_orders` finds some of them before any item runs; this one looks at what has happened instead.
+Before the first item, before the second and before the third the worker looks for what may be an order in its source,
+among the attributes of it and of its class: a row of whole numbers or texts, all different, that do not ascend. What
+the first item has bound, and the second has left alone, is reported to the trainer with a checksum. The trainer warns
+if two workers report different ones under one name: then they are no table that all have read from the same file.
+
+Only the first numbers of each are looked at, so that this costs the same for any length, and nothing from the third
+item on.
+"""
+
+import zlib
+from typing import Any, Final
+
+import numpy as np
+
+from mpqueue.engine.contents import contents
+
+_NUM_LOOKED_AT = 64
+NAME_BYTES: Final = 48
+
+
+class OrderWatch:
+    """Looks for orders that the first item of a source binds.
+
+    Args:
+        source: Of a worker.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        self._before: dict[str, int] | None = None
+        self._bound: dict[str, int] | None = None
+        self.is_over = False
+
+    def look(self) -> dict[str, int]:
+        """Look before an item; return the orders that the first one has bound, by name, as soon as that is known."""
+        found = _orders_in(self._source)
+        if self._before is None:
+            self._before = found
+            return {}
+        if self._bound is None:
+            self._bound = {name: mark for name, mark in found.items() if self._before.get(name) != mark}
+            self.is_over = not self._bound
+            return {}
+        self.is_over = True
+        return {name: mark for name, mark in self._bound.items() if found.get(name) == mark}
+
+
+def _orders_in(source: Any) -> dict[str, int]:
+    """Return a checksum of each that may be an order, by the expression for it."""
+    name = type(source).__name__
+    found = {name + order.shown: _mark(order.value) for order in contents(source, _may_be_order)}
+    for kind in type(source).__mro__:
+        for attribute, value in vars(kind).items():
+            if _may_be_order(value):
+                found.setdefault(f"{name}.{attribute}", _mark(value))
+    return found
+
+
+def _first_of(value: Any) -> list[Any]:
+    if isinstance(value, list | tuple):
+        return list(value[:_NUM_LOOKED_AT])
+    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "iu":
+        numbers: list[Any] = value[:_NUM_LOOKED_AT].tolist()
+        return numbers
+    return []
+
+
+def _may_be_order(value: Any) -> bool:
+    first = _first_of(value)
+    kinds = {type(item) for item in first}
+    if len(first) < 2 or len(kinds) > 1 or not issubclass(kinds.pop(), int | str | np.integer):
+        return False
+    return len(set(first)) == len(first) and first != sorted(first)
+
+
+def _mark(value: Any) -> int:
+    return zlib.crc32(repr((len(value), _first_of(value))).encode())

@@ -1,0 +1,114 @@
+"""Messages between the trainer and one worker: a fixed-size record each, never a payload.
+
+Each worker has one pipe down (the trainer writes) and one pipe up (the worker writes). A record is smaller than
+PIPE_BUF, so a `write` of it is atomic: it is there wholly or not at all, whenever the writer is killed. Many records
+can be drained with one `read`. Both kinds begin with a magic number; a pipe whose bytes do not parse, because user
+code wrote to a wrong descriptor, is treated as the death of its worker.
+
+Down (`GRANT`: a worker's right to a slot)          Up (`REPORT`: what became of a grant)
+------------------------------------------          -------------------------------------
+WORK    compute this index into this slot           BATCH     the slot holds the batch of that turn
+STATE   the slot holds a new state of the source    RAISED    the slot holds the exception of that turn
+LISTED  as WORK, of the samples listed in the slot  END       the generator has ended
+RETRY   there may be memory now: place it again     FULL      there is no memory for so many bytes; I hold the batch
+FAIL    there is none: try once more, then report   LOADED    the new state is loaded, the slot may be used again
+                                                    LET_GO    user code holds no array in that slot any more
+
+Its fields                                          Its fields
+----------                                          ----------
+magic, kind                                         magic, kind, flags
+slot        its number                              slot, turn     the grant's
+turn        to be repeated in the report            spec           number of the batch's spec
+unit        index; for STATE the bytes in the slot  header_offset  where in the slot the header begins
+epoch       from 0                                  nbytes         where the batch ends; for FULL how many are missing
+high_water  bytes of the slot that are reserved     high_water     bytes of the slot that are reserved now
+                                                    compute_ns     in user code,
+                                                    copy_ns        for writing the batch,
+                                                    wait_ns        and for this grant
+
+TIMES comes with the outcome of a batch that was timed, before it and in the same write: the times of that batch, with
+the nanosecond at which it was begun as `header_offset`, those for seeding as `nbytes`, for collation as `high_water`,
+and the microseconds for which it was blocked, and one more, as `spec`; 0: that was not looked at.
+
+ORDER has the name of an attribute in the place of the last six fields, and a checksum as `turn`: see
+`mpqueue.worker.order_watch`.
+
+A list of samples is written into the granted slot, before the grant, and read before anything else is written there:
+its length and kind, and then the numbers, or a pickle where they are no 64-bit integers.
+"""
+
+import pickle
+import struct
+from typing import Any
+
+import numpy as np
+
+from mpqueue.engine.schedule import Listed
+from mpqueue.memory.serialize import dumps_object
+
+MAGIC = 0x514D
+
+GRANT = struct.Struct("<HBxIQqQQ")
+REPORT = struct.Struct("<HBBIQIxxxxQQQQQQ")
+
+
+ORDER = struct.Struct("<HBBIQIxxxx48s")
+
+
+class Down:
+    """Kinds of grants; plain ints, because they are compared in the hot path."""
+
+    WORK, STATE, RETRY, FAIL, LISTED = 1, 2, 3, 4, 5
+
+
+class Up:
+    """Kinds of reports."""
+
+    BATCH, RAISED, END, FULL, LOADED, LET_GO, QUEUES, TIMES, ORDER = 1, 2, 3, 4, 5, 6, 7, 8, 9
+
+
+# Flags of a report: the spec lies in the slot; the worker's code holds an array in it; the stream that has ended never
+# asked for its worker, and so has not taken its share only; something of the batch was left out.
+NEW_SPEC, HELD, UNSHARDED, PARTIAL = 1, 2, 4, 8
+
+
+class CorruptRecord(Exception):
+    """Bytes on a pipe that no record begins with."""
+
+
+_LIST_HEAD = struct.Struct("<2q")  # bytes that follow, and whether they are a pickle
+
+
+def pack_listed(listed: Listed) -> bytes:
+    """Return a list of samples as bytes."""
+    data = _packed_numbers(listed)
+    if data is not None:
+        return _LIST_HEAD.pack(len(data), 0) + data
+    data = dumps_object(tuple(listed), None)
+    return _LIST_HEAD.pack(len(data), 1) + data
+
+
+def _packed_numbers(listed: Listed) -> bytes | None:
+    if not all(type(index) is int for index in listed.indices):
+        return None
+    try:
+        return np.array((listed.first, *listed.indices), np.int64).tobytes()
+    except OverflowError:
+        return None
+
+
+def listed_bytes(memory: Any, offset: int) -> int:
+    """Return the bytes of a list of samples that begins there."""
+    length, _is_pickle = _LIST_HEAD.unpack_from(memory, offset)
+    return int(_LIST_HEAD.size + length)
+
+
+def unpack_listed(memory: Any, offset: int) -> Listed:
+    """Read a list of samples that begins there."""
+    length, is_pickle = _LIST_HEAD.unpack_from(memory, offset)
+    start = offset + _LIST_HEAD.size
+    data = bytes(memory[start : start + length])
+    if is_pickle:
+        return Listed(*pickle.loads(data))
+    first, *indices = np.frombuffer(data, np.int64).tolist()
+    return Listed(first, indices)

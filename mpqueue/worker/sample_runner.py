@@ -1,0 +1,270 @@
+"""Runs a source of samples for one worker: computes the samples of a batch, and joins them.
+
+Before each sample its random numbers are set, from (seed, epoch, place in the order of all samples): so it draws the
+same ones whatever the batch size, the number of workers and of ranks. What computes a whole batch, the source's
+``__getitems__`` or the user's ``collate``, draws numbers that follow from the place of the first sample, and that no
+sample has.
+"""
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from mpqueue.engine.outcomes import Partial
+from mpqueue.engine.schedule import Listed
+from mpqueue.engine.skips import Skipped
+from mpqueue.engine.torch_numbers import TorchNumbers
+from mpqueue.samples.collate import Collation
+from mpqueue.samples.permutation import SampleOrder
+from mpqueue.samples.plan import SamplePlan
+from mpqueue.worker import context
+from mpqueue.worker.context import WorkerInfo
+from mpqueue.worker.failures import never_an_end, note_of
+from mpqueue.worker.runner import BeginBatch, Runner, StreamEnd
+from mpqueue.worker.stages import ClockedCollation, Stages
+
+AnyCollation: TypeAlias = Collation | ClockedCollation
+
+
+class SampleRunner:
+    """Runs a source of samples for one worker.
+
+    Args:
+        source: Has ``__getitem__`` or ``__getitems__``, and a length, unless a sampler says what to ask for.
+        info: The worker.
+        begin: Called with (seed, epoch, place) before each sample.
+        plan: How samples become batches.
+        in_slot: What the source returns is written into a slot.
+        torch: Seeds torch's generator, by what ``begin`` does; None: nobody does.
+
+    Attributes:
+        stages: Where the parts of its time are noted; None: it is not timed.
+    """
+
+    def __init__(
+        self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: SamplePlan, *,
+        in_slot: bool, torch: TorchNumbers | None = None,
+    ) -> None:  # fmt: skip
+        self._source, self._info, self._begin_batch, self._plan = source, info, begin, plan
+        self._in_slot, self._torch = in_slot, torch
+        self.stages: Stages | None = None
+        self._order = SampleOrder(info.seed, shuffle=plan.shuffle)
+        self._of: tuple[int, int] = (-1, 0)  # an epoch and its number of samples
+
+    def load(self, source: Any) -> None:
+        """Go on with another state of the source."""
+        self._source, self._of = source, (-1, 0)
+
+    def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:
+        """Compute a batch: that of a number in the order of the epoch, or of these samples.
+
+        Raises:
+            Exception: What the source raised, or the collation.
+        """
+        first, indices = listed or self._place_of(epoch, unit)
+        torch = self._torch
+        if torch is None or not torch.is_due:
+            return self._run(epoch, first, indices)
+        return torch.each(self._run, epoch, first, indices)
+
+    def _run(self, epoch: int, first: int, indices: Sequence[Any]) -> Any:
+        getitems = getattr(self._source, "__getitems__", None)
+        try:
+            if self._plan.skips:
+                return self._run_skipping(epoch, first, indices, getitems)
+            if getitems is not None:
+                return self._run_at_once(epoch, first, indices, getitems)
+            return self._run_each(epoch, first, indices)
+        except StopIteration as error:
+            raise never_an_end(error) from error
+
+    def note(self, unit: int, epoch: int) -> str:
+        """The note of an exception that `run` raised."""
+        return note_of(unit, epoch, self._info, "batch")
+
+    def _place_of(self, epoch: int, unit: int) -> tuple[int, Sequence[int]]:
+        """The place of the first sample of a batch, and the indices of all."""
+        if self._of[0] != epoch:
+            self._of = epoch, len(self._source)
+        size, length = self._plan.batch_size, self._of[1]
+        assert size is not None
+        first = unit * size
+        count = size if self._plan.fills else min(size, length - first)
+        return first, self._order.indices(epoch, length, first, count)
+
+    def _run_each(self, epoch: int, first: int, indices: Sequence[Any]) -> Any:
+        source, begin, seed = self._source, self._begin_batch, self._info.seed
+        samples: list[Any] = []
+        collation = self._collation(len(indices))
+        add: Callable[[Any], object] = samples.append if collation is None else collation.add
+        place, index = first, None
+        places = zip(itertools.count(first), indices, strict=False)
+        try:
+            for place, index in places:  # the first one tells how the others are added
+                begin(seed, epoch, place)
+                add(source[index])
+                if collation is not None:
+                    add = collation.adder()
+                break
+            for place, index in places:
+                begin(seed, epoch, place)
+                add(source[index])
+        except Exception as error:
+            error.add_note(self._note_of_sample(index, place))
+            raise
+        return self._join(epoch, first, indices, collation, samples)
+
+    def _run_skipping(self, epoch: int, first: int, indices: Sequence[Any], getitems: Any) -> Any:
+        """Leave out samples that raise, or all of them if they make no batch."""
+        if getitems is not None:
+            with contextlib.suppress(Exception):  # it is raised again for the sample that it is of
+                return self._run_at_once(epoch, first, indices, getitems)
+        skipped: list[Skipped] = []
+        kept: list[Any] = []
+        samples: list[Any] = []
+        for place, index in enumerate(indices, first):
+            self._begin_batch(self._info.seed, epoch, place)
+            try:
+                sample = self._source[index] if getitems is None else getitems([index])[0]
+            except Exception as error:
+                error.add_note(self._note_of_sample(index, place))
+                skipped.append(Skipped.because_of(error, index))
+                continue
+            kept.append(index)
+            samples.append(sample)
+        return joined_or_skipped(kept, skipped, lambda: self._join_all(epoch, first, kept, samples))
+
+    def _join_all(self, epoch: int, first: int, indices: Sequence[Any], samples: list[Any]) -> Any:
+        collation = self._collation(len(samples))
+        if collation is not None:
+            collation.add_all(samples)
+        return self._join(epoch, first, indices, collation, samples)
+
+    @staticmethod
+    def _note_of_sample(index: Any, place: int) -> str:
+        return f"the sample of index {index!r}, at place {place} of the epoch"
+
+    def _run_at_once(self, epoch: int, first: int, indices: Sequence[Any], getitems: Callable[[Any], Any]) -> Any:
+        self._begin_batch(self._info.seed, epoch, ~first)
+        samples = list(getitems(list(indices)))
+        if len(samples) != len(indices):
+            name = type(self._source).__name__
+            raise ValueError(f"{name}.__getitems__ gave {len(samples)} samples for {len(indices)} indices")
+        return self._join_all(epoch, first, indices, samples)
+
+    def _collation(self, count: int) -> AnyCollation | None:
+        """The default collation; None if the user has one."""
+        if self._plan.collate is not None:
+            return None
+        collation = Collation(count, context.empty, keeps_records=self._in_slot)
+        return collation if self.stages is None else ClockedCollation(collation, self.stages)
+
+    def _join(
+        self, epoch: int, first: int, indices: Sequence[Any], collation: AnyCollation | None, samples: list[Any]
+    ) -> Any:
+        if collation is not None:
+            return collation.finish(indices)
+        assert self._plan.collate is not None
+        self._begin_batch(self._info.seed, epoch, ~first)
+        return _collate(self._plan.collate, self.stages)(samples)
+
+
+class StreamSampleRunner(Runner):
+    """Runs a stream of samples for one worker: so many elements in a row are a batch.
+
+    Args:
+        source, info, begin_batch, torch, epoch, skip: See `Runner`; batches are skipped.
+        plan: How samples become batches.
+        in_slot: What the source returns is written into a slot.
+    """
+
+    def __init__(
+        self, source: Any, info: WorkerInfo, begin_batch: BeginBatch, plan: SamplePlan, *,
+        in_slot: bool, torch: TorchNumbers | None, epoch: int, skip: int,
+    ) -> None:  # fmt: skip
+        super().__init__(source, info, begin_batch, is_stream=True, torch=torch, epoch=epoch, skip=skip)
+        self._plan, self._in_slot = plan, in_slot
+        self._lock = threading.Lock()  # threads share an iterator, and a batch is a run of its elements
+
+    def _next(self, epoch: int, number: int) -> Any:
+        if self._torch is None:
+            return self._next_batch(epoch, number)
+        of = self._seed, epoch, number * self._num_lanes + self._lane
+        return self._torch.at_once(of, self._next_batch, epoch, number)
+
+    def _next_batch(self, epoch: int, number: int) -> Any:
+        size = self._plan.batch_size
+        assert size is not None
+        first = number * size
+        skipped: list[Skipped] = []
+        with self._lock:
+            samples = self._elements(epoch, first, size, skipped)
+        if not skipped and (not samples or (self._plan.drops and len(samples) < size)):
+            raise StreamEnd
+        if not self._plan.skips:
+            return self._join(first, samples)
+        return joined_or_skipped(range(first, first + len(samples)), skipped, lambda: self._join(first, samples))
+
+    def _elements(self, epoch: int, first: int, count: int, skipped: list[Skipped]) -> list[Any]:
+        elements: list[Any] = []
+        for number in range(first, first + count):
+            try:
+                elements.append(super()._next(epoch, number))
+            except StreamEnd:
+                break
+            except Exception as error:
+                if not self._plan.skips:
+                    raise
+                skipped.append(Skipped.because_of(error, number))
+        return elements
+
+    def _join(self, first: int, samples: list[Any]) -> Any:
+        if self._plan.collate is not None:
+            return _collate(self._plan.collate, self.stages)(samples)
+        plain = Collation(len(samples), context.empty, keeps_records=self._in_slot)
+        collation = plain if self.stages is None else ClockedCollation(plain, self.stages)
+        collation.add_all(samples)
+        return collation.finish(range(first, first + len(samples)))
+
+
+def _collate(collate: Callable[[list[Any]], Any], stages: Stages | None) -> Callable[[list[Any]], Any]:
+    return collate if stages is None else stages.collating(collate)
+
+
+def joined_or_skipped(kept: Sequence[Any], skipped: list[Skipped], join: Callable[[], Any]) -> Any:
+    """Return the batch of the samples that were kept; one that cannot be made is left out as a whole."""
+    batch, is_empty = None, not kept
+    if not is_empty:
+        try:
+            batch = join()
+        except Exception as error:
+            skipped.append(Skipped.because_of(error, *kept))
+            is_empty = True
+    return Partial(batch, [tuple(entry) for entry in skipped], is_empty) if skipped else batch
+
+
+AnyRunner: TypeAlias = Runner | SampleRunner
+
+
+def make_runner(
+    source: Any,
+    info: WorkerInfo,
+    begin_batch: BeginBatch,
+    samples: SamplePlan | None,
+    *,
+    is_stream: bool,
+    in_slot: bool,
+    torch: TorchNumbers | None = None,
+    epoch: int = 0,
+    skip: int = 0,
+) -> AnyRunner:
+    """Make the runner of a source of batches or of samples; see those for the arguments."""
+    if samples is None:
+        return Runner(source, info, begin_batch, is_stream=is_stream, torch=torch, epoch=epoch, skip=skip)
+    if is_stream:
+        return StreamSampleRunner(
+            source, info, begin_batch, samples, in_slot=in_slot, torch=torch, epoch=epoch, skip=skip
+        )
+    return SampleRunner(source, info, begin_batch, samples, in_slot=in_slot, torch=torch)

@@ -1,0 +1,305 @@
+"""The dispatcher under any interleaving of completions, deaths, leases, lack of memory, jumps and stops.
+
+Whatever happens in whatever order: every ticket is delivered once and in order, a slot has one owner, nothing is granted
+without credit, and nobody waits for ever.
+"""
+
+import random
+
+import pytest
+from helpers.aiming import AimingMachine, run_and_require
+from helpers.simulated import Source, World
+
+from mpqueue.engine.backend import EndOfStream, Stopped
+from mpqueue.engine.progress import Place
+from mpqueue.engine.schedule import EpochSchedule, StreamSchedule
+from mpqueue.errors import SharedMemoryFull
+from mpqueue.memory import slots
+from mpqueue.memory.slots import SlotState
+from mpqueue.workers import reuse
+from mpqueue.workers.handle import Work
+
+SIZES = [1, 100, 3000, 20_000]  # int64s: from a word to more than twice what a slot has at first
+WORLD = [
+    "batch", "views are dropped", "a look", "a pause", "inconsistent", "written in the slot", "held by the worker",
+    "let go by the worker", "worker dies at work", "worker dies idle", "nursery dies", "slots exchanged",
+]  # fmt: skip
+FREE, GRANTED, READY, LEASED, SHARED, RETIRED = SlotState
+
+
+def opened(batch):
+    """The words of a batch, all of which must be the same one; and its size."""
+    array = batch["a"] if isinstance(batch, dict) else batch
+    assert (array == array[0]).all()
+    return int(array[0]), len(array)
+
+
+class Dispatching(AimingMachine):
+    """What all kinds of sources have in common."""
+
+    def build(self, source, schedule, num_workers, credit, max_pages, **options):
+        self.random = None
+        self.source, self.views = source, []
+        self.most_pages = max_pages
+        self.world = World(
+            source, schedule, num_workers, credit, self.chance, max_pages=max_pages, death_rate=self.choose([0, 30, 8]),
+            reached=self.reached, **options,
+        )  # fmt: skip
+
+    def chance(self, things):
+        """The world's own: how often it chooses depends on when garbage is collected."""
+        return things[self.random.randrange(len(things))] if self.random is not None else things[0]
+
+    def moves(self):
+        return {
+            "batches are taken": (8, self.batches_are_taken),
+            "the world goes on": (5, self.the_world_goes_on),
+            "somebody dies": (2, self.somebody_dies),
+            "views are dropped": (3, self.views_are_dropped),
+            "somebody looks": (1, self.somebody_looks),
+            "it pauses": (2, self.it_pauses),
+            "the state is inconsistent": (2, self.the_state_is_inconsistent),
+        }
+
+    def new_chance(self):
+        self.random = random.Random(self.choose(range(1 << 16)))
+
+    def batches_are_taken(self):
+        for _ in range(self.choose(range(1, 7))):
+            self.new_chance()
+            self.take_one()
+
+    def take(self):
+        """The next batch, or the exception in its place; the world moves while the consumer waits."""
+        try:
+            return self.world.pipeline.next()
+        except (ValueError, SharedMemoryFull) as error:
+            return error
+
+    def compare(self, found, word, size):
+        """It is the batch that is expected, or the exception that the source raises there."""
+        if isinstance(found, SharedMemoryFull):
+            assert self.most_pages < 1 << 40
+            assert found.bytes_asked > 0
+            self.reached["no room for a batch"] += 1
+        elif word is None:
+            assert isinstance(found, ValueError)
+            self.reached["exception"] += 1
+        else:
+            assert opened(found) == (word, size), self.world.describe()
+            self.views.append((found, word, size))
+            self.reached["batch"] += 1
+
+    def the_world_goes_on(self):
+        self.new_chance()
+        for _ in range(self.choose(range(1, 13))):
+            if self.world.has_moves():
+                self.world.step()
+
+    def somebody_dies(self):
+        self.new_chance()
+        self.world.kill_one(starved_first=self.choose([False, True]))
+
+    def views_are_dropped(self):
+        for _ in range(self.choose(range(9))):
+            if self.views:
+                self.reached["views are dropped"] += 1
+                del self.views[self.choose(range(len(self.views)))]
+
+    def somebody_looks(self):
+        self.new_chance()
+        assert 0 <= self.world.pipeline.num_ready <= self.world.pipeline.ledger.credit
+        self.reached["a look"] += 1
+
+    def it_pauses(self):
+        """As a snapshot of the source does."""
+        self.new_chance()
+        pipeline = self.world.pipeline
+        pipeline.pause()
+        assert pipeline.ledger.failure is not None or not pipeline.ledger.at_work()
+        pipeline.resume()
+        self.reached["a pause"] += 1
+
+    def the_state_is_inconsistent(self):
+        """By an interrupt."""
+        self.new_chance()
+        pipeline = self.world.pipeline
+        pipeline.recovery.is_inconsistent = pipeline.ledger.needs_attention = True
+        self.reached["inconsistent"] += 1
+
+    def check(self):
+        self.views_are_unchanged()
+        self.a_slot_has_one_owner()
+        self.nothing_is_granted_without_credit()
+
+    def views_are_unchanged(self):
+        for found, word, size in self.views:
+            assert opened(found) == (word, size)
+
+    def a_slot_has_one_owner(self):
+        backend = self.world.backend
+        ring, workers = backend.pool.ring, backend.pool.roster.workers
+        ring.collect()
+        owners = {}
+        for worker in workers.values():
+            for work in worker.in_flight.values():
+                assert work.slot.state is GRANTED
+                assert owners.setdefault(work.slot.number, worker) is worker
+        for work in backend.pool.ready.values():
+            if isinstance(work, Work) and not work.is_end:
+                assert work.slot.state is READY
+                assert owners.setdefault(work.slot.number, work) is work
+        for slot, _ in backend.sync._loading.values():
+            assert owners.setdefault(slot.number, "a state") == "a state"
+        busy = {slot.number for slot in ring.slots.slots if slot.state in {GRANTED, READY}}
+        gone = {w.slot.number for worker in backend.pool.roster._by_key.values() for w in worker.in_flight.values()}
+        assert set(owners) <= busy
+        assert busy <= set(owners) | gone
+        leased = [slot.number for slot in ring.slots.slots if slot.state is LEASED]
+        assert set(leased) == set(ring._leases._live)
+
+    def nothing_is_granted_without_credit(self):
+        ledger, pool = self.world.pipeline.ledger, self.world.backend.pool
+        assert ledger.num_outstanding <= ledger.credit
+        granted = [w.ticket.number for worker in pool.roster.workers.values() for w in worker.in_flight.values()
+                   if not w.cancelled]  # fmt: skip
+        pending = [ticket.number for ticket in pool.pending]
+        everywhere = [*granted, *pending, *pool.ready]
+        assert len(everywhere) == len(set(everywhere))  # a ticket is in one place
+        assert set(everywhere) <= set(ledger.tickets)
+
+    def run(self):
+        try:
+            super().run()
+        finally:
+            self.reached["slots exchanged"] += self.world.backend.dispatcher._reuse.num_exchanged
+            self.world.close()
+        with pytest.raises(Stopped):
+            self.world.pipeline.next()
+        self.views_are_unchanged()  # also at the end
+        self.views.clear()
+
+
+class Sequences(Dispatching):
+    """Epoch after epoch, shuffled or not, with a state that changes at their ends, from one place to another."""
+
+    def make(self):
+        self.length, shuffle, has_end = (
+            self.choose(range(1, 10)),
+            self.choose([False, True]),
+            self.choose([False, True]),
+        )
+        source = Source(SIZES, self.choose([(), (3,), (0, 5)]))
+        schedule = EpochSchedule(lambda: self.length, 3, shuffle=shuffle, barrier=has_end)
+        schedule.start_at(0)
+        self.orders = EpochSchedule(lambda: self.length, 3, shuffle=shuffle)
+        self.build(source, schedule, self.choose(range(1, 4)), self.choose(range(1, 7)),
+                   self.choose([1 << 40, 1 << 40, 200, 90, 45, 17, 5]), copy=self.choose([False, True]),
+                   epoch_end=self.change if has_end else None)  # fmt: skip
+        self.at = (0, 0)
+
+    def moves(self):
+        return super().moves() | {"the consumer goes elsewhere": (1, self.the_consumer_goes_elsewhere)}
+
+    def change(self):
+        self.source.version += 1
+        self.reached["the source changes"] += 1
+
+    def take_one(self):
+        found = self.take()
+        epoch, position = self.at
+        self.orders.start_at(epoch, position)
+        unit = self.orders.deal()[0].unit
+        expected = Source(SIZES, self.source.bad)
+        expected.version = self.source.version
+        try:
+            content = expected.content(epoch, unit)
+        except ValueError:
+            content = None
+        word, size = (None, None) if content is None else opened(content)
+        self.compare(found, word, size)
+        self.at = (epoch, position + 1) if position + 1 < self.length else (epoch + 1, 0)
+
+    def the_consumer_goes_elsewhere(self):
+        self.new_chance()
+        self.world.pipeline.finish_epoch()
+        self.at = (self.at[0], self.choose(range(self.length)))
+        self.world.pipeline.restart_at(Place(*self.at))
+        self.reached["elsewhere"] += 1
+
+
+class Streams(Dispatching):
+    """One generator per worker, of any lengths, to the end of all of them; then again."""
+
+    def make(self):
+        self.lengths, self.epoch = [self.choose(range(7)) for _ in range(self.choose([1, 2, 3]))], 0
+        schedule = StreamSchedule(len(self.lengths))
+        schedule.start_at(0)
+        credit = self.choose(range(1, 7))
+        self.build(Source(SIZES, (), self.lengths), schedule, len(self.lengths), credit, 1 << 40)
+        self.expected = self.of_an_epoch()
+
+    def of_an_epoch(self):
+        order, counts = [], [0] * len(self.lengths)
+        while any(count < length for count, length in zip(counts, self.lengths, strict=True)):
+            for lane, length in enumerate(self.lengths):
+                if counts[lane] < length:
+                    order.append((lane, counts[lane]))
+                    counts[lane] += 1
+        return order
+
+    def take_one(self):
+        if not self.expected:
+            with pytest.raises(EndOfStream):
+                self.take()
+            self.epoch += 1
+            self.reached["end"] += 1
+            self.world.pipeline.restart_at(Place(self.epoch, counts=(0,) * len(self.lengths)))
+            self.expected = self.of_an_epoch()
+            return
+        lane, number = self.expected.pop(0)
+        found = self.take()
+        self.compare(found, *opened(self.source.content(0, number, lane)))
+
+
+class Unordered(Dispatching):
+    """As they come: each batch of an epoch once, and all of them before the first of the next one."""
+
+    def make(self):
+        self.length = self.choose(range(1, 10))
+        schedule = EpochSchedule(lambda: self.length, 3)
+        schedule.start_at(0)
+        workers, credit = self.choose(range(1, 4)), self.choose(range(1, 7))
+        self.build(Source(SIZES), schedule, workers, credit, self.choose([1 << 40, 400, 360, 330]), ordered=False)
+        self.epoch, self.missing = 0, set(range(self.length))
+
+    def take_one(self):
+        found = self.take()
+        word, size = opened(found)
+        epoch, unit = divmod(word, 10**6)
+        assert epoch == self.epoch, (word, self.missing, self.world.describe())
+        assert size == SIZES[unit % len(SIZES)]
+        self.reached["batch" if unit == min(self.missing) else "batch out of order"] += 1
+        self.missing.remove(unit)
+        if self.most_pages == 1 << 40:  # else none is kept, and what workers hold and one more batch have room
+            self.views.append((found, word, size))
+        if not self.missing:
+            self.epoch, self.missing = self.epoch + 1, set(range(self.length))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("machine", "arrows"),
+    [
+        (Sequences, [
+            "exception", "no room for a batch", "the source changes", "source sent", "elsewhere", "no memory", "tried again",
+            "given up", "worker dies starved",
+        ]),
+        (Streams, ["end"]),
+        (Unordered, ["batch out of order", "no memory", "tried again"]),
+    ],
+)  # fmt: skip
+def test_any_interleaving_delivers_every_ticket_once(machine, arrows, monkeypatch):
+    monkeypatch.setattr(slots, "LARGE_BYTES", 100_000)  # of which some batches are, and some not
+    monkeypatch.setattr(reuse, "_WORTH_BYTES", 1)
+    run_and_require(machine, [*WORLD, *arrows], at_least=3, examples=150, steps=70, shrinks=False)

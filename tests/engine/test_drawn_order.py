@@ -1,0 +1,274 @@
+"""An order that is drawn as it is dealt: one batch ahead, from the same place after an error, known by its end."""
+
+import pytest
+
+from mpqueue.engine.progress import Place, Progress
+from mpqueue.engine.schedule import Drawn, DrawnSchedule, Listed, Ticket
+
+
+class Draw:
+    """Gives units; an error among them is raised in its place, and is the end."""
+
+    def __init__(self, units):
+        self._left = list(units)
+        self.limits = []
+
+    def take(self, limit):
+        self.limits.append(limit)
+        taken = []
+        while self._left and len(taken) < limit:
+            if isinstance(self._left[0], Exception):
+                if taken:
+                    break
+                error, self._left = self._left[0], []
+                raise error
+            taken.append(Drawn(unit := self._left.pop(0), None, unit + 1000))
+        return taken
+
+    @property
+    def has_ended(self):
+        return not self._left
+
+    @property
+    def mark(self):
+        return self._left[0] + 1000 if self._left else None
+
+
+class Sampler:
+    """Begins each epoch with the units that it is given for it; the last ones for all that follow."""
+
+    def __init__(self, *epochs):
+        self._epochs, self.begun, self.draws = list(epochs), [], []
+
+    def __call__(self, epoch):
+        self.begun.append(epoch)
+        units = self._epochs.pop(0) if len(self._epochs) > 1 else self._epochs[0]
+        if isinstance(units, Exception):
+            raise units
+        self.draws.append(Draw(units))
+        return self.draws[-1]
+
+
+def schedule_of(*epochs, **options):
+    schedule = DrawnSchedule(sampler := Sampler(*epochs), **options)
+    return schedule, sampler
+
+
+def places(tickets):
+    return [(ticket.epoch, ticket.position, ticket.unit) for ticket in tickets]
+
+
+def test_a_ticket_has_what_was_drawn():
+    listed = Listed(4, [5, 3])
+
+    class Lists(Draw):
+        """Gives lists of samples."""
+
+        def take(self, limit):
+            return [drawn._replace(listed=listed) for drawn in super().take(limit)]
+
+    schedule = DrawnSchedule(lambda _epoch: Lists([7, 9]))
+    assert schedule.deal(5) == [Ticket(0, 0, 0, 7, -1, listed), Ticket(1, 0, 1, 9, -1, listed)]
+
+
+def test_a_batch_that_was_drawn_first_has_the_mark_of_nothing_and_its_unit_says_what_it_is():
+    assert Drawn(3) == (3, None, 0)
+
+
+def test_no_more_is_drawn_than_is_to_be_dealt():
+    schedule, sampler = schedule_of(range(10))
+    assert places(schedule.deal(2) + schedule.deal()) == [(0, 0, 0), (0, 1, 1), (0, 2, 2)]
+    assert sampler.draws[0].limits == [2, 1]
+
+
+def test_an_epoch_is_drawn_when_the_one_before_is_dealt():
+    schedule, sampler = schedule_of([7, 9], [4])
+    assert places(schedule.deal(9)) == [(0, 0, 7), (0, 1, 9)]
+    assert sampler.begun == [0]
+    assert places(schedule.deal(9)) == [(1, 0, 4)]
+    assert sampler.begun == [0, 1]
+    assert [ticket.number for ticket in schedule.deal(1)] == [3]
+
+
+def test_the_length_is_known_when_the_last_batch_is_dealt():
+    schedule, _ = schedule_of([7, 9])
+    schedule.deal()
+    assert schedule.lengths == {0: None}
+    assert schedule.is_endless
+    schedule.deal()
+    assert schedule.lengths == {0: 2}
+    assert not schedule.is_endless
+
+
+def test_behind_a_barrier_nothing_is_drawn_until_it_is_lifted():
+    schedule, sampler = schedule_of([7, 9], [4], barrier=True)
+    schedule.start_at(0)
+    assert places(schedule.deal(9)) == [(0, 0, 7), (0, 1, 9)]
+    assert schedule.deal(9) == []
+    assert sampler.begun == [0]
+    schedule.open_epoch()
+    assert places(schedule.deal(9)) == [(1, 0, 4)]
+
+
+def test_without_a_barrier_epochs_follow_one_another():
+    schedule, _ = schedule_of([7], [4])
+    schedule.start_at(0)
+    assert places(schedule.deal(1) + schedule.deal(1)) == [(0, 0, 7), (1, 0, 4)]
+
+
+def test_nothing_is_drawn_beyond_the_last_epoch():
+    schedule, sampler = schedule_of([7])
+    schedule.start_at(0)
+    schedule.last_epoch = 0
+    assert places(schedule.deal(9)) == [(0, 0, 7)]
+    assert schedule.deal(9) == []
+    assert sampler.begun == [0]
+
+
+def test_a_start_in_the_middle_draws_what_was_handed_out_and_leaves_it_out():
+    schedule, sampler = schedule_of(range(3000))
+    schedule.start_at(2, 2500)
+    assert sampler.draws[0].limits == [1024, 1024, 452]
+    assert schedule.deal(2) == [Ticket(0, 2, 2500, 2500), Ticket(1, 2, 2501, 2501)]
+
+
+def test_positions_that_were_taken_are_left_out():
+    schedule, _ = schedule_of(range(6))
+    schedule.start_at(0, 1, skip=[2, 4, 5])
+    assert places(schedule.deal(9)) == [(0, 1, 1), (0, 3, 3)]
+    assert schedule.lengths == {0: 6}
+    assert [ticket.number for ticket in schedule.deal(1)] == [2]
+    schedule.start_at(0, 0, skip=[0, 1])
+    assert places(schedule.deal(2)) == [(0, 2, 2), (0, 3, 3)]  # all of the first two is left out
+
+
+def test_the_end_of_an_epoch_is_a_position():
+    schedule, _ = schedule_of(range(3))
+    schedule.start_at(0, 3)
+    assert schedule.lengths == {0: 3}
+    assert places(schedule.deal(1)) == [(1, 0, 0)]
+
+
+def test_a_position_beyond_the_end_does_not_exist():
+    schedule, _ = schedule_of(range(3))
+    with pytest.raises(ValueError, match=r"^position 5 does not exist: the sampler gave 3 batches for epoch 2$"):
+        schedule.start_at(2, 5)
+
+
+def test_behind_an_error_of_the_sampler_the_next_call_comes_back_to_its_place():
+    schedule, sampler = schedule_of([7, 8, OSError("gone")], [7, 8, 9, 10])
+    assert places(schedule.deal(9)) == [(0, 0, 7), (0, 1, 8)]
+    with pytest.raises(OSError, match=r"^gone$"):
+        schedule.deal(9)
+    assert places(schedule.deal(9)) == [(0, 2, 9), (0, 3, 10)]
+    assert sampler.begun == [0, 0]
+    assert schedule.lengths == {0: 4}
+
+
+def test_a_sampler_that_cannot_begin_is_asked_again():
+    schedule, sampler = schedule_of([7], OSError("gone"), [4, 5])
+    schedule.deal(9)
+    with pytest.raises(OSError, match=r"^gone$"):
+        schedule.deal(9)
+    assert places(schedule.deal(9)) == [(1, 0, 4), (1, 1, 5)]
+    assert sampler.begun == [0, 1, 1]
+
+
+def test_what_was_drawn_and_not_handed_out_is_dealt_again_and_not_drawn_again():
+    schedule, sampler = schedule_of(range(6), [70, 71, 72])
+    assert places(schedule.deal(4)) == [(0, number, number) for number in range(4)]
+    schedule.start_at(0, 2)
+    assert places(schedule.deal(9)) == [(0, 2, 2), (0, 3, 3)]
+    assert places(schedule.deal(9)) == [(0, 4, 4), (0, 5, 5)]
+    schedule.start_at(0, 6)
+    schedule.start_at(0, 1)
+    assert schedule.lengths == {0: 6}
+    assert places(schedule.deal(2)) == [(0, 1, 1), (0, 2, 2)]
+    assert sampler.begun == [0]
+
+
+def test_a_barrier_is_lifted_also_behind_batches_that_were_dealt_again():
+    schedule, _ = schedule_of([7, 9], [4], barrier=True)
+    schedule.start_at(0)
+    schedule.deal(9)
+    schedule.start_at(0, 1)
+    assert places(schedule.deal(9)) == [(0, 1, 9)]
+    schedule.open_epoch()
+    assert places(schedule.deal(9)) == [(1, 0, 4)]
+
+
+def test_what_was_drawn_for_an_earlier_epoch_is_not_dealt_in_a_later_one():
+    schedule, sampler = schedule_of([7, 8, 9], [4, 5, 6])
+    schedule.deal(9)
+    assert places(schedule.deal(1)) == [(1, 0, 4)]
+    assert schedule.mark_at(1, 2) is None
+    schedule.start_at(1, 2)
+    assert places(schedule.deal(9)) == [(1, 2, 6)]
+    assert sampler.begun == [0, 1, 1]
+
+
+def test_what_was_handed_out_is_kept_no_longer():
+    schedule, sampler = schedule_of(range(6), [70, 71, 72, 73, 74, 75])
+    schedule.consumer = Progress(0)
+    schedule.deal(3)
+    schedule.consumer.go_to(Place(0, 2))
+    schedule.deal(1)
+    schedule.start_at(0, 2)
+    assert places(schedule.deal(9)) == [(0, 2, 2), (0, 3, 3)]
+    schedule.start_at(0, 1)  # as a state does that was loaded
+    assert places(schedule.deal(2)) == [(0, 1, 71), (0, 2, 72)]
+    assert sampler.begun == [0, 0]
+
+
+def test_a_consumer_in_another_epoch_has_nothing_forgotten():
+    schedule, sampler = schedule_of(range(6))
+    schedule.consumer = Progress(0)
+    schedule.consumer.go_to(Place(1, 4))
+    schedule.deal(3)
+    schedule.start_at(0)
+    assert places(schedule.deal(9)) == [(0, 0, 0), (0, 1, 1), (0, 2, 2)]
+    assert sampler.begun == [0]
+
+
+def test_nobody_need_consume_for_an_order_to_be_dealt():
+    assert schedule_of([7])[0].consumer is None
+
+
+@pytest.mark.parametrize("place", [(0, 4), (1, 0), (1, 2)])
+def test_an_order_of_another_place_is_drawn_anew(place):
+    schedule, sampler = schedule_of(range(6), range(60, 66))
+    schedule.deal(2)
+    schedule.start_at(*place)
+    assert places(schedule.deal(1)) == [(*place, 60 + place[1])]
+    assert sampler.begun == [0, place[0]]
+
+
+def test_an_order_that_broke_off_is_drawn_anew_also_where_it_is_kept():
+    schedule, sampler = schedule_of([7, 8, OSError("gone")], [7, 8, 9])
+    schedule.deal(2)
+    with pytest.raises(OSError, match=r"^gone$"):
+        schedule.deal(1)
+    schedule.start_at(0, 1)
+    assert places(schedule.deal(9)) == [(0, 1, 8), (0, 2, 9)]
+    assert sampler.begun == [0, 0]
+
+
+def test_a_mark_stands_for_what_was_drawn_before_a_position():
+    schedule, _ = schedule_of(range(4))
+    assert schedule.mark_at(0, 0) is None
+    schedule.start_at(0, 1)
+    assert schedule.mark_at(0, 1) == 1001
+    schedule.deal(2)
+    marks = [schedule.mark_at(0, position) for position in range(6)]
+    assert marks == [None, 1001, 1002, 1003, None, None]
+    assert schedule.mark_at(1, 2) is None
+    schedule.deal(1)
+    assert schedule.mark_at(0, 4) is None  # of the end, of which the sampler has told nothing
+
+
+def test_behind_an_error_the_mark_is_not_known():
+    schedule, _ = schedule_of([7, OSError("gone")])
+    schedule.deal(1)
+    with pytest.raises(OSError, match=r"^gone$"):
+        schedule.deal(1)
+    assert (schedule.mark_at(0, 0), schedule.mark_at(0, 1)) == (1007, None)

@@ -1,0 +1,104 @@
+"""Seeding at the first draw gives what seeding at once gives, whatever user code does with the generators."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+# In a process of its own: the generators of the tests' process are not to be exchanged.
+PLAY = """
+import random
+import numpy as np
+from mpqueue.worker import first_draw; from mpqueue.engine import seeds
+
+DRAWS = {
+    "nothing": lambda: None,
+    "NumPy's": lambda: np.random.rand(3).tolist(),
+    "NumPy's integers": lambda: (np.random.randint(5), np.random.bytes(3), np.random.permutation(5).tolist()),
+    "many of NumPy's": lambda: np.random.standard_normal(1000).sum(),
+    "Python's": lambda: random.random(),
+    "Python's bits": lambda: (random.getrandbits(40), random.choice("abcdef"), random.sample(range(99), 5)),
+    "both": lambda: (random.gauss(0, 1), np.random.normal(), random.gauss(0, 1), np.random.normal()),
+    "states": lambda: (random.getstate(), np.random.get_state()[1].tolist()),
+    "Python's, seeded": lambda: (random.seed(5), random.random(), np.random.rand()),
+    "NumPy's, seeded": lambda: (np.random.seed(5), random.random(), np.random.rand()),
+    "NumPy's, set": lambda: (np.random.set_state(np.random.RandomState(3).get_state()), np.random.rand(), random.random()),
+    "Python's, set": lambda: (random.setstate(random.Random(3).getstate()), np.random.rand(), random.random()),
+    "own ones": lambda: (random.Random(3).random(), np.random.RandomState(4).rand(), random.random()),
+    "through NumPy's bits": lambda: np.random.Generator(np.random.get_bit_generator()).random(3).tolist(),
+}
+
+CURRENT = seeds.CurrentBatch()
+
+def begin(seeder, number):
+    CURRENT.of = 3, 1, number
+    if not seeder.is_armed:
+        seeder.begin()
+
+def play(seeder):
+    order = random.Random(7).choices([*DRAWS, *["nothing"] * len(DRAWS)], k=400)
+    found = []
+    for number, name in enumerate(order):
+        begin(seeder, number)
+        try:
+            found.append((name, DRAWS[name]()))
+        except ValueError as error:
+            found.append((name, str(error)))
+    return found
+"""
+
+
+def outside(code):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PLAY + textwrap.dedent(code)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.split()
+
+
+def test_whoever_draws_gets_the_same_numbers():
+    assert outside("""
+        seeder = first_draw.make_seeder(CURRENT)
+        assert type(seeder) is first_draw.FirstDraw
+        for one, other in zip(play(first_draw.AtOnce(CURRENT)), play(seeder), strict=True):
+            assert one == other, (one, other)
+        print("same")
+    """) == ["same"]
+
+
+def test_nothing_is_seeded_for_a_sample_that_draws_nothing():
+    assert outside("""
+        seeder, calls, seed = first_draw.make_seeder(CURRENT), [], seeds.seed_globals
+        seeds.seed_globals = lambda *of: (calls.append(of), seed(*of))
+        for number in range(10):
+            begin(seeder, number)
+        print(len(calls))
+        random.random()
+        print(*calls[-1])
+    """) == ["1", "3", "1", "9"]
+
+
+@pytest.mark.parametrize(
+    ("call", "error"), [("random.getrandbits(-1)", "ValueError"), ("random.getrandbits('a')", "TypeError")]
+)
+def test_an_argument_that_is_refused_is_refused_as_ever(call, error):
+    assert outside(f"""
+        seeder = first_draw.make_seeder(CURRENT)
+        for number in range(5):
+            begin(seeder, number)
+        assert seeder.is_armed
+        try:
+            {call}
+        except {error}:
+            print("refused")
+    """) == ["refused"]
+
+
+def test_a_python_that_keeps_its_generator_elsewhere_is_seeded_at_once():
+    assert outside("""
+        from mpqueue.engine import twisters
+        twisters._python_state = None
+        assert type(first_draw.make_seeder(CURRENT)) is first_draw.AtOnce
+        print("at once")
+    """) == ["at", "once"]

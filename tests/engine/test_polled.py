@@ -1,0 +1,345 @@
+"""A pipeline that never waits, and tickets beside the order, without workers."""
+
+import pytest
+
+from mpqueue.engine.backend import EndOfStream, Stopped
+from mpqueue.engine.outcomes import END, Partial, Result
+from mpqueue.engine.polled import FIRST_EXTRA, NotYet, PolledLedger, PolledPipeline
+from mpqueue.engine.progress import Place
+from mpqueue.engine.schedule import Drawn, EpochSchedule, StreamSchedule
+from mpqueue.engine.skips import Skips
+
+
+class Hands:
+    """A backend whose work is done by the test: `work` answers what was dealt, at the next look."""
+
+    chunk, low_water = 1, 1
+
+    def __init__(self, ledger):
+        self.ledger, self.dealt, self.answers = ledger, [], []
+        self.looks = []
+        self.error = None  # what a look finds, that belongs to no ticket
+        self.num_refreshed = 0
+
+    def start(self):
+        self.pump()
+
+    def pump(self):
+        while tickets := self.ledger.deal(4):
+            self.dealt += tickets
+
+    def work(self, count=None):
+        for ticket in self.dealt[:count]:
+            self.answers.append((ticket, Result((ticket.epoch, ticket.position, ticket.unit))))
+        del self.dealt[:count]
+
+    def answer(self, outcome):
+        self.answers.append((self.dealt.pop(0), outcome))
+
+    def look(self, head, *, may_fail):
+        self.looks.append((head, may_fail))
+        found, self.answers = self.answers, []
+        for ticket, outcome in found:
+            self.ledger.ready[ticket.number] = outcome
+        if self.error is not None:
+            self.ledger.fail(self.error)
+        return bool(found) or self.error is not None
+
+    def wait(self, head, *, block=True):
+        assert not block
+        self.look(head, may_fail=False)
+
+    def cancel(self):
+        self.dealt.clear()
+        self.answers.clear()
+        self.ledger.ready.clear()
+
+    reset = cancel
+
+    def refresh(self):
+        self.num_refreshed += 1
+
+    def wake(self):
+        """Nobody waits."""
+
+    def stop(self, timeout_s):
+        """There is nobody."""
+
+
+def pipeline_of(length=6, credit=3, *, ordered=True, hook=None, schedule=None, skips=None, **options):
+    if schedule is None:
+        schedule = EpochSchedule(lambda: length, 1, barrier=hook is not None, **options)
+    schedule.start_at(0)
+    ledger = PolledLedger(schedule, credit, ordered=ordered)
+    pipeline = PolledPipeline(ledger, epoch_end=hook, skips=skips)
+    pipeline.start(Hands(ledger))
+    return pipeline
+
+
+def positions(pipeline, count):
+    """Positions of the next ones, which the hands compute."""
+    found = []
+    for _ in range(count):
+        pipeline.backend.work()
+        found.append(pipeline.next()[1])
+    return found
+
+
+def extras(pipeline):
+    """Positions of the extra ones that are there."""
+    found = []
+    while (taken := pipeline.next_extra()) is not None:
+        ticket, outcome = taken
+        found.append((ticket.position, outcome.open()[1]))
+    return found
+
+
+def test_what_is_not_there_is_not_waited_for():
+    pipeline = pipeline_of()
+    for _ in range(2):
+        with pytest.raises(NotYet):
+            pipeline.next()
+    pipeline.backend.work(1)
+    assert pipeline.next() == (0, 0, 0)
+    with pytest.raises(NotYet):
+        pipeline.next()
+
+
+def test_a_look_that_has_found_something_is_followed_by_another():
+    pipeline = pipeline_of()
+    second = pipeline.backend.dealt.pop(1)
+    pipeline.backend.answers.append((second, Result("late")))
+    pipeline.backend.looks.clear()
+    with pytest.raises(NotYet):
+        pipeline.next()
+    assert len(pipeline.backend.looks) == 2
+
+
+def test_no_recovery_follows_when_nothing_was_there():
+    pipeline = pipeline_of()
+    with pytest.raises(NotYet):
+        pipeline.next()
+    assert not pipeline.recovery.is_inconsistent
+
+
+def test_whether_the_next_one_may_fail_is_passed_on():
+    pipeline = pipeline_of()
+    pipeline.may_fail = True
+    with pytest.raises(NotYet):
+        pipeline.next()
+    assert pipeline.backend.looks[-1] == (0, True)
+
+
+def test_it_ends_with_the_epoch_that_is_handed_out():
+    pipeline = pipeline_of(length=2)
+    pipeline.hand_out(0)
+    assert positions(pipeline, 2) == [0, 1]
+    for _ in range(2):
+        with pytest.raises(EndOfStream):
+            pipeline.next()
+    pipeline.hand_out(1)
+    assert positions(pipeline, 2) == [0, 1]
+
+
+def test_the_hook_is_called_by_finish_epoch_alone():
+    calls = []
+    pipeline = pipeline_of(length=1, hook=lambda: calls.append(1))
+    pipeline.hand_out(0)
+    positions(pipeline, 1)
+    for _ in range(2):
+        with pytest.raises(EndOfStream):
+            pipeline.next()
+        pipeline.look()
+    assert not calls
+    pipeline.finish_epoch()
+    pipeline.finish_epoch()
+    assert (calls, pipeline.backend.num_refreshed) == ([1], 1)
+    pipeline.hand_out(1)
+    assert positions(pipeline, 1) == [0]
+
+
+def test_an_epoch_of_which_nothing_is_left_is_due_to_end():
+    calls = []
+    pipeline = pipeline_of(length=3, hook=lambda: calls.append(1))
+    pipeline.restart_at(Place(0, 3))
+    pipeline.hand_out(0)
+    with pytest.raises(EndOfStream):
+        pipeline.next()
+    pipeline.finish_epoch()
+    assert calls == [1]
+
+
+def test_the_end_of_the_last_stream_is_seen_at_once():
+    schedule = StreamSchedule(2)
+    pipeline = pipeline_of(schedule=schedule, credit=2)
+    for _ in range(2):
+        pipeline.backend.answer(END)
+    with pytest.raises(EndOfStream):
+        pipeline.next()
+
+
+def test_an_error_that_belongs_to_no_ticket_is_raised():
+    pipeline = pipeline_of()
+    pipeline.backend.error = OSError("no more processes")
+    with pytest.raises(OSError, match="no more processes"):
+        pipeline.next()
+    assert pipeline.failed is None
+
+
+def test_the_ticket_that_has_failed_is_known():
+    pipeline = pipeline_of()
+    pipeline.backend.answer(Result.failed(ValueError("bad")))
+    pipeline.backend.work()
+    with pytest.raises(ValueError, match="bad"):
+        pipeline.next()
+    assert pipeline.failed.position == 0
+    assert pipeline.next() == (0, 1, 1)
+    assert pipeline.failed is None
+
+
+def test_a_failure_behind_one_that_was_left_out_is_not_its_own(caplog):
+    pipeline = pipeline_of(skips=Skips(None))
+    pipeline.backend.answer(Result.failed(ValueError("left out")))
+    pipeline.backend.look(0, may_fail=False)
+    pipeline.backend.error = OSError("of nobody")
+    with pytest.raises(OSError, match="of nobody"):
+        pipeline.next()
+    assert pipeline.failed is None
+    assert "left out" in caplog.text
+
+
+# -- Tickets beside the order
+
+
+def test_positions_are_computed_again_and_counted_by_nobody():
+    pipeline = pipeline_of()
+    assert positions(pipeline, 2) == [0, 1]
+    place, count = pipeline.ledger.progress.place(), pipeline.ledger.num_batches
+    for position in (1, 0):
+        pipeline.want([(0, position, Drawn(70 + position))])
+    pipeline.look()
+    pipeline.backend.work()
+    found = []
+    while (taken := pipeline.next_extra()) is not None:
+        found.append((taken[0].number < 0, taken[1].open()))
+    assert found == [(True, (0, 1, 71)), (True, (0, 0, 70))]
+    assert (pipeline.ledger.progress.place(), pipeline.ledger.num_batches) == (place, count)
+    assert positions(pipeline, 4) == [2, 3, 4, 5]
+
+
+def test_they_come_in_the_order_of_the_requests():
+    pipeline = pipeline_of(credit=4)
+    for position in range(3):
+        pipeline.want([(0, position, Drawn(position))])
+    pipeline.look()
+    hands = pipeline.backend
+    late = [hands.dealt.pop(next(i for i, t in enumerate(hands.dealt) if t.number < 0)) for _ in range(3)]
+    hands.answers = [(late[2], Result((0, 2, 2))), (late[1], Result((0, 1, 1)))]
+    assert extras(pipeline) == []
+    hands.answers = [(late[0], Result((0, 0, 0)))]
+    assert extras(pipeline) == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_neither_the_order_nor_they_use_the_others_credit():
+    pipeline = pipeline_of(length=100, credit=3)
+    ledger = pipeline.ledger
+    pipeline.want((0, position, Drawn(position)) for position in range(10))
+    assert (ledger.num_in_order, len(ledger.extras), len(ledger.wanted)) == (3, 3, 7)
+    pipeline.backend.work()
+    assert len(extras(pipeline)) == 3
+    assert (ledger.num_in_order, len(ledger.extras), len(ledger.wanted)) == (3, 3, 4)
+    pipeline.backend.work()
+    assert positions(pipeline, 3) == [0, 1, 2]
+    pipeline.look()
+    assert (ledger.num_in_order, len(ledger.extras)) == (3, 3)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_an_extra_one_never_comes_as_the_next_of_the_order(ordered):
+    pipeline = pipeline_of(ordered=ordered)
+    pipeline.backend.work(1)
+    assert pipeline.next()[1] == 0
+    pipeline.want([(0, 0, Drawn(0))])
+    pipeline.look()
+    extra = next(ticket for ticket in pipeline.backend.dealt if ticket.number < 0)
+    pipeline.backend.dealt.remove(extra)
+    pipeline.backend.answers.append((extra, Result((0, 0, 0))))
+    with pytest.raises(NotYet):
+        pipeline.next()
+    assert extras(pipeline) == [(0, 0)]
+
+
+def test_with_extra_ones_under_way_a_stream_of_batches_has_not_ended():
+    pipeline = pipeline_of(length=1)
+    assert positions(pipeline, 1) == [0]
+    pipeline.want([(0, 0, Drawn(0))])
+    pipeline.ledger.schedule.last_epoch = 0
+    pipeline.backend.cancel()
+    pipeline.ledger.forget_tickets()
+    pipeline.look()
+    with pytest.raises(NotYet):
+        pipeline.next()
+
+
+def test_they_are_dealt_again_when_all_work_is_lost():
+    pipeline = pipeline_of()
+    positions(pipeline, 2)
+    for position in (1, 0):
+        pipeline.want([(0, position, Drawn(position))])
+    pipeline.look()
+    pipeline.recovery.is_inconsistent = pipeline.ledger.needs_attention = True
+    assert extras(pipeline) == []
+    pipeline.backend.work()
+    assert extras(pipeline) == [(1, 1), (0, 0)]
+    assert positions(pipeline, 2) == [2, 3]
+
+
+def test_one_of_them_is_urgent_if_none_is_under_way():
+    ledger = pipeline_of().ledger
+    assert not ledger.has_urgent
+    ledger.want(0, 0, Drawn(0))
+    assert ledger.has_urgent
+    assert [ticket.number for ticket in ledger.deal()] == [FIRST_EXTRA]
+    ledger.want(0, 1, Drawn(1))
+    assert not ledger.has_urgent
+    ledger.forget_extras()
+    assert not ledger.wanted
+
+
+def test_nothing_comes_of_a_stopped_one():
+    pipeline = pipeline_of()
+    pipeline.want([(0, 0, Drawn(0))])
+    pipeline.stop()
+    pipeline.look()
+    assert pipeline.next_extra() is None
+    with pytest.raises(Stopped):
+        pipeline.next()
+
+
+def test_an_outcome_that_cannot_be_settled_waits_in_its_place():
+    pipeline = pipeline_of(ordered=False)
+    asked, may_settle = [], []
+    pipeline.ledger.settle = lambda ticket, outcome: asked.append((ticket.number, outcome)) or bool(may_settle)
+    rare = Result(Partial(("rest", 0), [], False))
+    pipeline.backend.answer(rare)
+    with pytest.raises(NotYet):
+        pipeline.next()
+    assert asked[-1] == (0, rare)
+    assert pipeline.ledger.is_outstanding(0)
+    pipeline.backend.work(1)
+    assert pipeline.next() == (0, 1, 1)  # the others do not wait for it
+    may_settle.append(True)
+    with pytest.raises(NotYet):
+        pipeline.next()
+    assert not pipeline.ledger.is_outstanding(0)
+
+
+def test_the_order_of_the_epoch_that_was_handed_out_last_is_known():
+    pipeline = pipeline_of(length=5, shuffle=True, credit=2)
+    order = list(pipeline.ledger.order_of(0)[0])
+    assert sorted(order) == [0, 1, 2, 3, 4]
+    positions(pipeline, 5)
+    assert pipeline.ledger.progress.epoch == 1
+    again, length = pipeline.ledger.order_of(0)
+    assert (list(again), length) == (order, 5)
+    assert pipeline.ledger.order_of(7) == (None, None)

@@ -1,0 +1,247 @@
+"""`install` and `accelerate`: what they replace, for whom, how long, and which Keras they refuse."""
+
+import pytest
+
+pytest.importorskip("keras.utils")
+
+import gc
+import subprocess
+import sys
+
+import keras
+import numpy as np
+from helpers import marked
+from helpers.fitting import BACKEND, as_py_dataset, fit
+from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
+
+import mpqueue
+import mpqueue.keras
+from mpqueue.frameworks.keras import accelerate as keras_face
+from mpqueue.frameworks.keras.accelerate import Enqueuer, accelerate, install
+from mpqueue.frameworks.keras.passes import PassEnqueuer
+from mpqueue.system.replacement import Replacement
+
+STOCK = adapter.OrderedEnqueuer
+STOCK(as_py_dataset(marked.Marked(), 2))  # makes a counter in shared memory that Keras keeps
+
+
+def enqueuer_for(dataset):
+    return adapter.PyDatasetAdapter(dataset).enqueuer
+
+
+@pytest.fixture(autouse=True)
+def _is_put_back():
+    yield
+    gc.collect()
+    if BACKEND != "tensorflow":  # which keeps accelerated datasets for good
+        assert adapter.OrderedEnqueuer is STOCK
+
+
+def test_install_serves_every_dataset_with_workers_until_it_is_undone():
+    dataset = as_py_dataset(marked.Marked(), 2, True)
+    with install() as installation:
+        assert isinstance(enqueuer_for(dataset), PassEnqueuer)
+        assert repr(installation) == "<mpqueue.keras.install(), done>"
+    assert type(enqueuer_for(dataset)) is STOCK
+    assert repr(installation) == "<mpqueue.keras.install(), undone>"
+
+
+def test_installations_nest_and_each_undoes_itself_only():
+    dataset = as_py_dataset(marked.Marked(), 2)
+    with install():
+        with install() as inner:
+            pass
+        inner.__exit__()
+        assert isinstance(enqueuer_for(dataset), PassEnqueuer)
+    assert type(enqueuer_for(dataset)) is STOCK
+
+
+def test_install_without_a_with_statement_stays():
+    installation = install()
+    enqueuer = enqueuer_for(as_py_dataset(marked.Marked(), 2))
+    assert isinstance(enqueuer, Enqueuer)
+    installation.__exit__()
+
+
+def test_a_dataset_without_workers_gets_no_enqueuer_of_any_kind():
+    with install():
+        assert enqueuer_for(as_py_dataset(marked.Marked())) is None
+
+
+def test_options_of_a_dataset_may_be_set_after_it_was_made():
+    with install():
+        dataset = as_py_dataset(marked.Marked())
+        dataset.workers, dataset.use_multiprocessing, dataset.max_queue_size = 3, True, 4
+        enqueuer = enqueuer_for(dataset)
+        assert (enqueuer.workers, enqueuer.use_multiprocessing, enqueuer.max_queue_size) == (3, True, 4)
+    fast = accelerate(marked.Marked(), 2)
+    fast.workers, fast.use_multiprocessing = 4, False
+    assert repr(enqueuer_for(fast)) == "<Enqueuer of Marked, stopped, 4 threads>"
+
+
+@pytest.mark.filterwarnings("ignore:Your `PyDataset` class should call")
+def test_a_dataset_that_forgot_to_initialise_its_base_is_served_too():
+    class Forgetful(keras.utils.PyDataset):
+        def __init__(self):
+            pass
+
+        def __len__(self):
+            return 2
+
+    dataset = Forgetful()
+    dataset.workers = 2
+    with install():
+        assert isinstance(enqueuer_for(dataset), PassEnqueuer)
+
+
+def test_accelerate_leaves_other_datasets_to_keras():
+    fast = accelerate(marked.Marked(), 2)
+    assert isinstance(enqueuer_for(fast), PassEnqueuer)
+    assert type(enqueuer_for(as_py_dataset(marked.Marked(), 2))) is STOCK
+    del fast
+
+
+def test_what_accelerate_returns_is_a_py_dataset_with_the_items_of_the_source():
+    source = marked.Marked(3)
+    fast = accelerate(source)
+    assert isinstance(fast, keras.utils.PyDataset)
+    assert (len(fast), fast.num_batches, fast.source) == (3, 3, source)
+    assert fast.workers == mpqueue.loader.loader.num_cpus()
+    assert [batch[1].tolist() for batch in fast] == [source[index][1].tolist() for index in range(3)]
+    assert repr(fast) == "<Marked, accelerated by mpqueue>"
+
+
+def test_an_accelerated_dataset_is_accelerated_once():
+    source = marked.Marked()
+    assert accelerate(accelerate(source, 2), 3).source is source
+
+
+def test_an_endless_dataset_has_no_length():
+    fast = accelerate(marked.Marked(None), 2)
+    assert fast.num_batches is None
+    with pytest.raises(TypeError, match="endless"):
+        len(fast)
+
+
+def test_hooks_that_a_source_does_not_have_are_not_called():
+    class Bare:
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return marked.Marked()[index]
+
+    assert len(fit(accelerate(Bare(), 2), epochs=1)[1]["loss"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"workers": -1}, ValueError),
+        ({"workers": "two"}, TypeError),
+        ({"max_queue_size": 0}, ValueError),
+        ({"restarts": -1}, ValueError),
+        ({"start_method": "teleport"}, ValueError),
+        ({"batch_timeout": 0}, ValueError),
+    ],
+    ids=str,
+)
+def test_impossible_options_are_refused_at_once(options, error):
+    with pytest.raises(error, match=next(iter(options))):
+        accelerate(marked.Marked(), **options)
+
+
+def test_what_is_no_dataset_is_refused_at_once():
+    with pytest.raises(TypeError, match="needs __getitem__ and __len__"):
+        accelerate(iter([1, 2]))
+
+
+def test_an_unbounded_queue_is_refused_for_processes_when_the_fit_begins():
+    with install(), pytest.raises(ValueError, match="max_queue_size must be at least 1"):
+        enqueuer_for(as_py_dataset(marked.Marked(), 2, True, max_queue_size=0))
+
+
+class OldEnqueuer:
+    """As in Keras 3.5."""
+
+    def __init__(self, py_dataset, use_multiprocessing=False, shuffle=False):
+        pass
+
+
+class OtherAdapter(adapter.PyDatasetAdapter):
+    """Does not build its enqueuer when it is made."""
+
+    def __init__(self, x, class_weight=None, shuffle=False):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"OrderedEnqueuer": OldEnqueuer}, r"OrderedEnqueuer.__init__ takes \(self, py_dataset, use_multiprocessing,"),
+        ({"OrderedEnqueuer": None}, "it has no OrderedEnqueuer"),
+        ({"PyDatasetAdapter": OtherAdapter}, "does not build an OrderedEnqueuer"),
+    ],
+    ids=["older", "gone", "other adapter"],
+)
+def test_a_keras_that_does_not_fit_is_refused_with_what_it_lacks(monkeypatch, changes, why):
+    fresh = Replacement("", keras_face._import_adapter, "OrderedEnqueuer", Enqueuer, keras_face._check_fit)
+    monkeypatch.setattr(keras_face, "_replacement", fresh)
+    for name, value in changes.items():
+        monkeypatch.setattr(adapter, name, value)
+    replaced = adapter.OrderedEnqueuer
+    for use in (install, lambda: accelerate(marked.Marked(), 2)):
+        with pytest.raises(ImportError, match=f"does not fit Keras {keras.__version__}: .*{why}"):
+            use()
+    assert adapter.OrderedEnqueuer is replaced
+
+
+def test_a_keras_without_the_adapter_module_is_refused(monkeypatch):
+    monkeypatch.setattr(keras_face, "_ADAPTER", "keras.src.trainers.gone")
+    with pytest.raises(ImportError, match=r"does not fit Keras .*it has no module keras\.src\.trainers\.gone"):
+        install()
+
+
+def test_importing_the_module_does_not_import_keras():
+    code = "import sys, mpqueue.keras; print('keras' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_backend_that_is_missing_is_not_taken_for_a_missing_keras():
+    code = f"import sys; sys.modules[{BACKEND!r}] = None; import mpqueue.keras; mpqueue.keras.install()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert BACKEND in done.stderr.splitlines()[-1]
+    assert "mpqueue[keras" not in done.stderr
+
+
+def test_workers_of_a_dataset_that_travels_by_value_import_no_keras(delivered):
+    """The import of Keras and its backend would take seconds, in every pool."""
+
+    class Looking(keras.utils.PyDataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            features = np.zeros((2, 4), "float32")
+            in_trainer = mpqueue.worker_info() is None
+            has_keras = "keras" in sys.modules
+            features[0] = (in_trainer, has_keras, self.num_batches, self.workers)
+            return features, np.zeros((2, 1), "float32")
+
+    with install():
+        fit(Looking(workers=2, use_multiprocessing=True), epochs=1)
+    assert [batch.tolist() for batch in delivered.batches[-3:]] == [[0, 0, 3, 2]] * 3
+
+
+@pytest.mark.any_backend
+def test_what_is_no_argument_of_accelerate_is_told_by_the_name_that_it_has():
+    arrays = np.zeros((4, 2)), np.zeros(4)
+    with pytest.raises(TypeError, match=r"accelerate takes one dataset.*got ndarray.*call fit\(x, y\)"):
+        mpqueue.keras.accelerate(*arrays)
+    with pytest.raises(TypeError, match=r"accelerate\(\) got .*'num_workers': torch's num_workers is here workers"):
+        mpqueue.keras.accelerate([arrays], num_workers=2)
+    with pytest.raises(TypeError, match="'batch_size': the items of py_dataset are batches already"):
+        mpqueue.keras.accelerate([arrays], batch_size=2)
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'nonsense'$"):
+        mpqueue.keras.accelerate([arrays], nonsense=2)

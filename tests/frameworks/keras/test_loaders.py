@@ -1,0 +1,316 @@
+"""A `Loader` in `fit`, `evaluate` and `predict`: its epochs are theirs, in its own order, none used up by a look."""
+
+import pytest
+
+pytest.importorskip("keras.utils")
+
+import gc
+
+import keras
+import numpy as np
+from helpers import marked
+from helpers.fitting import BACKEND, as_py_dataset, assert_same, fit, make_model
+from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
+
+import mpqueue
+import mpqueue.frameworks.keras.resets as keras_resets
+from mpqueue import Loader
+from mpqueue.frameworks.keras.loader_passes import LoaderEpochs
+from mpqueue.keras import accelerate
+from mpqueue.system.replacement import Replacement
+
+
+def epochs_of(source, num_epochs, **options):
+    """The marks of the batches that a loop over a loader of this source gives, for each epoch."""
+    with Loader(source, **options) as loader:
+        return [
+            [tuple(int(number) for number in np.rint(x[0][:3] / marked.Marked.SCALE)) for x, _ in loader]
+            for _ in range(num_epochs)
+        ]
+
+
+def flat(epochs):
+    return [mark for epoch in epochs for mark in epoch]
+
+
+@pytest.mark.parametrize("options", [{"workers": 2}, {"workers": 1, "backend": "thread"}, {"workers": 0}], ids=str)
+@pytest.mark.parametrize("kind", ["plain", "built"])
+def test_the_epochs_of_a_fit_are_those_of_a_loop_over_the_loader(delivered, kind, options):
+    expected = epochs_of(marked.Marked(), 3, shuffle=True, seed=3, **options)
+    source = marked.Marked()
+    with Loader(source, shuffle=True, seed=3, **options) as loader:
+        fit(accelerate(loader), kind=kind)
+        assert delivered.take()[-15:] == flat(expected)
+        assert (loader.epoch, source.state) == (3, 3)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("kind", ["plain", "built"])
+def test_a_look_uses_up_no_epoch_however_short(delivered, kind, length):
+    expected = epochs_of(marked.Marked(length), 3, workers=1, shuffle=True, seed=1)
+    source = marked.Marked(length)
+    with Loader(source, workers=1, shuffle=True, seed=1) as loader:
+        fit(accelerate(loader), kind=kind)
+        assert delivered.take()[-3 * length :] == flat(expected)
+        assert source.state == 3
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+@pytest.mark.skipif(BACKEND != "jax", reason="the others do not read ahead")
+def test_a_look_that_reads_ahead_uses_up_no_epoch(delivered, monkeypatch, length):
+    """As Keras does where JAX has an accelerator: it takes one batch more, or asks for the end."""
+    import jax
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    expected = epochs_of(marked.Marked(length), 3, workers=1, shuffle=True, seed=1)
+    source = marked.Marked(length)
+    with Loader(source, workers=1, shuffle=True, seed=1) as loader:
+        fit(accelerate(loader))
+        assert delivered.take()[-3 * length :] == flat(expected)
+        assert source.state == 3
+
+
+@pytest.mark.parametrize("length", [1, 5])
+@pytest.mark.parametrize("kind", ["plain", "built"])
+def test_a_look_is_known_whatever_stands_between_keras_and_its_adapter(delivered, monkeypatch, kind, length):
+    """Such as a profiler, or a library that wraps the hooks."""
+    stock = adapter.PyDatasetAdapter.on_epoch_end
+
+    def wrapped(self):
+        return stock(self)
+
+    monkeypatch.setattr(adapter.PyDatasetAdapter, "on_epoch_end", wrapped)
+    source = marked.Still(length)
+    expected = epochs_of(marked.Still(length), 3, workers=1, shuffle=True, seed=1)
+    with Loader(source, workers=1, shuffle=True, seed=1) as loader:
+        fit(accelerate(loader), kind=kind)
+        assert delivered.take()[-3 * length :] == flat(expected)
+        assert source.state == 3
+
+
+def test_a_part_of_an_epoch_that_was_read_is_no_look_when_keras_resets_its_data_again(delivered):
+    """As `fit` does before each validation, of which it keeps the iterator."""
+    model = make_model("built")
+    with (
+        Loader(marked.Still(5), workers=1) as loader,
+        Loader(marked.Still(6), workers=1, shuffle=True, seed=1) as held_out,
+    ):
+        options = {"validation_data": accelerate(held_out), "validation_steps": 2, "shuffle": False}
+        model.fit(accelerate(loader), epochs=3, verbose=0, **options)
+    marks = [mark[0] for mark in delivered.take()][-21:]
+    epochs = epochs_of(marked.Still(6), 3, workers=1, shuffle=True, seed=1)
+    assert [marks[number : number + 2] for number in (5, 12, 19)] == [[a[0], b[0]] for a, b, *_ in epochs]
+
+
+def test_two_predictions_of_one_batch_are_two_epochs(delivered):
+    expected = epochs_of(marked.Marked(1), 2, workers=1)
+    model = make_model("built")
+    with Loader(marked.Marked(1), workers=1) as loader:
+        for _ in range(2):
+            model.predict(accelerate(loader), verbose=0)
+    assert delivered.take()[-2:] == flat(expected)
+
+
+def test_a_keras_that_resets_its_data_in_another_way_is_refused(monkeypatch):
+    from keras.src.trainers.epoch_iterator import EpochIterator
+
+    stock = EpochIterator.reset
+    fresh = Replacement("", lambda: EpochIterator, "reset", keras_resets._reset, keras_resets._check_fit)
+    monkeypatch.setattr(keras_resets, "_replacement", fresh)
+    monkeypatch.setattr(EpochIterator, "reset", lambda _, hard: None)
+    with Loader(marked.Marked(1), workers=1) as loader:
+        with pytest.raises(ImportError, match=r"does not fit Keras .* has no reset\(\)"):
+            accelerate(loader)
+        monkeypatch.setattr(EpochIterator, "reset", stock)
+        accelerated = accelerate(loader)
+        assert EpochIterator.reset is keras_resets._reset
+    del accelerated
+    gc.collect()
+    if BACKEND != "tensorflow":  # which keeps accelerated datasets for good
+        assert EpochIterator.reset is stock
+
+
+def test_the_weights_are_those_of_a_fit_without_workers():
+    expected = fit(as_py_dataset(marked.Still()), shuffle=False)
+    with Loader(marked.Still(), workers=2) as loader:
+        assert_same(fit(accelerate(loader), shuffle=False), expected)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_the_shuffle_of_fit_changes_nothing(delivered, shuffle):
+    with Loader(marked.Still(), workers=1) as loader:
+        fit(accelerate(loader), shuffle=shuffle, epochs=2)
+    assert [mark[0] for mark in delivered.take()[-10:]] == [0, 1, 2, 3, 4] * 2
+
+
+def test_several_fits_go_on_with_the_loaders_epochs(delivered):
+    expected = epochs_of(marked.Marked(), 4, workers=1, shuffle=True, seed=1)
+    with Loader(marked.Marked(), workers=1, shuffle=True, seed=1) as loader:
+        dataset = accelerate(loader)
+        for number in range(2):
+            fit(dataset, epochs=2)
+            assert delivered.take()[-10:] == flat(expected[2 * number :][:2])
+
+
+def test_parts_of_an_epoch_go_on_where_the_last_one_ended(delivered):
+    expected = epochs_of(marked.Still(6), 2, workers=1, shuffle=True, seed=1)
+    with Loader(marked.Still(6), workers=1, shuffle=True, seed=1) as loader:
+        fit(accelerate(loader), steps_per_epoch=2, epochs=6)
+    assert delivered.take()[-12:] == flat(expected)
+
+
+def test_a_training_and_its_validation_take_an_epoch_of_their_own_loader_each():
+    training, validation = marked.Marked(), marked.Marked(3)
+    with Loader(training, workers=1) as loader, Loader(validation, workers=1) as held_out:
+        history = fit(accelerate(loader), validation_data=accelerate(held_out))[1]
+        assert len(history["val_loss"]) == 3
+        assert (training.state, validation.state) == (3, 3)
+
+
+def test_evaluate_and_predict_take_one_epoch_each():
+    model, source = make_model("built"), marked.Still()
+    plain = as_py_dataset(marked.Still())
+    with Loader(source, workers=2) as loader:
+        fast = accelerate(loader)
+        assert model.evaluate(fast, verbose=0) == model.evaluate(plain, verbose=0)
+        np.testing.assert_array_equal(model.predict(fast, verbose=0), model.predict(plain, verbose=0))
+        assert source.state == 2
+
+
+def test_predict_with_a_model_that_was_never_built_uses_up_no_epoch():
+    source = marked.Marked(2)
+    with Loader(source, workers=1, seed=1, shuffle=True) as loader:
+        assert make_model().predict(accelerate(loader), verbose=0).shape == (2 * marked.BATCH, 1)
+        assert source.state == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*ran out of data")
+def test_a_loader_that_was_resumed_goes_on_in_mid_epoch(delivered):
+    expected = flat(epochs_of(marked.Still(6), 2, workers=1, shuffle=True, seed=1))
+    with Loader(marked.Still(6), workers=1, shuffle=True, seed=1) as loader:
+        batches = iter(loader)
+        for _ in range(4):
+            next(batches)
+        state = loader.state_dict()
+    with Loader(marked.Still(6), workers=2, shuffle=True) as loader:
+        loader.load_state_dict(state)
+        fit(accelerate(loader), epochs=2)
+    assert delivered.take()[-8:] == expected[4:]
+
+
+def test_a_generator_is_fitted_by_steps(delivered):
+    with Loader(marked.elements, workers=2) as loader:
+        dataset = accelerate(loader)
+        assert dataset.num_batches is None
+        fit(dataset, steps_per_epoch=3, epochs=2, shuffle=False)
+    assert [mark[0] for mark in delivered.take()[-6:]] == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_an_item_raises_the_fit_raises():
+    with Loader(marked.Raising(), workers=1) as loader, pytest.raises(Exception, match="item 3 has gone bad") as caught:
+        fit(accelerate(loader))
+    assert caught.type is LookupError or BACKEND == "tensorflow"
+
+
+def test_the_workers_live_on_after_a_fit_and_statistics_are_the_loaders(delivered):
+    with Loader(marked.FromProcesses(), workers=1) as loader:
+        dataset = accelerate(loader)
+        fit(dataset)
+        fit(dataset)
+        assert len({mark[2] for mark in delivered.take()}) == 1
+        assert dataset.statistics().batches == loader.statistics().batches >= 30
+    assert dataset.source is loader
+    assert repr(dataset) == "<Loader, accelerated by mpqueue>"
+
+
+def test_a_dataset_of_a_loader_is_accelerated_once():
+    with Loader(marked.Marked(), workers=1) as loader:
+        assert accelerate(accelerate(loader)).source is loader
+
+
+@pytest.mark.parametrize(
+    "options", [{"workers": 2}, {"use_multiprocessing": False}, {"max_queue_size": 3}, {"seed": 1}, {"copy": True}]
+)
+def test_options_beside_a_loader_are_refused(options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f"a Loader has options of its own: pass {name} to the Loader"):
+        accelerate(Loader(marked.Marked()), **options)
+
+
+def test_a_pass_that_is_asked_for_outside_an_epoch_is_refused():
+    with Loader(marked.Marked(), workers=1) as loader:
+        enqueuer = adapter.PyDatasetAdapter(accelerate(loader)).enqueuer
+        with pytest.raises(ValueError, match=r"call start\(\)"):
+            next(enqueuer.get())
+        assert repr(enqueuer) == f"<LoaderEnqueuer of {loader!r}, stopped>"
+
+
+# -- The looks themselves
+
+
+@pytest.mark.parametrize("num_taken", range(8))
+def test_an_epoch_is_begun_in_earnest_with_its_fifth_batch(num_taken):
+    expected = epochs_of(marked.Still(6), 2, workers=1, shuffle=True, seed=1)
+    with Loader(marked.Still(6), workers=1, shuffle=True, seed=1) as loader:
+        epochs = LoaderEpochs(loader)
+        trial = epochs.begin(on_trial=True)
+        assert len([*zip(range(num_taken), trial, strict=False)]) == min(num_taken, 6)
+        epochs.take_back(trial)
+        marks = [int(np.rint(x[0, 0] / marked.Marked.SCALE)) for x, _ in epochs.begin()]
+        assert marks == [mark[0] for mark in expected[0 if num_taken <= 4 else 1]]
+        assert list(trial) == []
+
+
+def test_what_was_looked_at_is_written_to_by_nobody_else():
+    with Loader(marked.Marked(6), workers=1) as loader:
+        epochs = LoaderEpochs(loader)
+        epochs.look(1)[0][:] = -1
+        trial = epochs.begin(on_trial=True)
+        next(trial)[0][:] = -1
+        epochs.take_back(trial)
+        assert [int(np.rint(x[0, 0] / marked.Marked.SCALE)) for x, _ in epochs.begin()] == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("index", "text"), [(3, "there is no batch 3: the epoch has 3"), (4, "only the first 4"), (-1, "batch -1")]
+)
+def test_a_look_at_what_is_not_there_is_an_index_error(index, text):
+    with Loader(marked.Marked(3), workers=1) as loader, pytest.raises(IndexError, match=text):
+        accelerate(loader)[index]
+
+
+# -- What a `Sequence` says of itself
+
+
+class Own(mpqueue.Sequence):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return marked.Marked(2)[index]
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "found"),
+    [
+        ({}, {}, (mpqueue.loader.loader.num_cpus(), True, 10)),
+        ({"workers": 3, "use_multiprocessing": False, "max_queue_size": 4}, {}, (3, False, 4)),
+        ({"workers": 3, "use_multiprocessing": False}, {"workers": 2, "use_multiprocessing": True}, (2, True, 10)),
+    ],
+)
+def test_a_sequences_own_numbers_are_defaults(own, given, found):
+    fast = accelerate(Own(**own), **given)
+    assert (fast.workers, fast.use_multiprocessing, fast.max_queue_size) == found
+
+
+def test_a_sequence_may_be_a_py_dataset_too():
+    class Both(mpqueue.Sequence, keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return marked.Marked(2)[index]
+
+    both = Both(workers=2, use_multiprocessing=True)
+    assert (both.workers, both.use_multiprocessing, both.max_queue_size) == (2, True, 10)
+    assert len(fit(accelerate(both), epochs=1)[1]["loss"]) == 1

@@ -1,0 +1,153 @@
+"""`mpqueue.torch.install`: every loader of the program on mpqueue's workers."""
+
+import copy
+import pickle
+import re
+
+import pytest
+import torch
+from helpers.docstrings import OF_TORCH, undescribed
+from torch.utils import data
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter, _SingleProcessDataLoaderIter
+
+import mpqueue.torch
+from mpqueue.frameworks.torch.iterator import Iterator
+
+
+def _loader(**options):
+    return data.DataLoader(range(6), batch_size=2, **{"num_workers": 1} | options)
+
+
+def test_every_loader_runs_on_our_workers_as_long_as_it_stands():
+    made_before = _loader()
+    with mpqueue.torch.install():
+        for loader in (made_before, _loader(persistent_workers=True)):
+            iterator = iter(loader)
+            assert type(iterator) is Iterator
+            assert [batch.tolist() for batch in iterator] == [[0, 1], [2, 3], [4, 5]]
+    assert "_get_iterator" in vars(data.DataLoader)
+    assert data.DataLoader._get_iterator.__module__ == "torch.utils.data.dataloader"
+
+
+def test_loaders_without_workers_run_in_torchs_loop():
+    with mpqueue.torch.install():
+        assert isinstance(iter(_loader(num_workers=0)), _SingleProcessDataLoaderIter)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_loader_has_a_state_as_long_as_it_stands(workers):
+    """One that was made before, and one of a subclass, too."""
+
+    class Own(data.DataLoader):
+        pass
+
+    made_before = _loader(num_workers=workers)
+    with mpqueue.torch.install():
+        iterator = iter(made_before)
+        assert next(iterator).tolist() == [0, 1]
+        state = made_before.state_dict()
+        other = Own(range(6), batch_size=2, num_workers=workers)
+        other.load_state_dict(state)
+        assert [batch.tolist() for batch in other] == [[2, 3], [4, 5]]
+        assert other.statistics().batches == (2 if workers else 0)
+    for name in ("state_dict", "load_state_dict", "statistics", "note_pass", "resumed", "_pass", "__getstate__"):
+        assert name not in vars(data.DataLoader)
+    assert [batch.tolist() for batch in iterator] == [[2, 3], [4, 5]]
+
+
+def test_a_loader_with_a_state_of_its_own_keeps_it():
+    class Own(data.DataLoader):
+        def state_dict(self):
+            return {"own": True}
+
+    with mpqueue.torch.install():
+        loader = Own(range(4), num_workers=1)
+        list(loader)
+        assert loader.state_dict() == {"own": True}
+
+
+def test_persistent_workers_outlive_the_installation():
+    loader = _loader(persistent_workers=True)
+    with mpqueue.torch.install():
+        list(loader)
+    assert [batch.tolist() for batch in loader] == [[0, 1], [2, 3], [4, 5]]
+
+
+@pytest.mark.parametrize("copy_of", [copy.copy, copy.deepcopy, lambda loader: pickle.loads(pickle.dumps(loader))])
+@pytest.mark.parametrize("options", [{"num_workers": 0}, {}, {"persistent_workers": True}], ids=str)
+def test_a_loader_is_copied_after_use_and_the_copy_begins_anew(options, copy_of):
+    with mpqueue.torch.install():
+        loader = _loader(**options)
+        next(iter(loader))
+        copied = copy_of(loader)
+        assert [batch.tolist() for batch in copied] == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_subclasses_run_on_our_workers_too():
+    class Own(data.DataLoader):
+        def _get_iterator(self):
+            self.asked = True
+            return super()._get_iterator()
+
+    with mpqueue.torch.install():
+        loader = Own(range(4), num_workers=1)
+        assert type(iter(loader)) is Iterator
+        assert loader.asked
+
+
+def test_an_iterator_outlives_the_installation():
+    with mpqueue.torch.install():
+        iterator = iter(_loader())
+    assert len(list(iterator)) == 3
+
+
+def test_installations_are_counted():
+    outer = mpqueue.torch.install()
+    with mpqueue.torch.install() as inner:
+        assert "done" in repr(inner)
+    assert "undone" in repr(inner)
+    assert type(iter(_loader())) is Iterator
+    with outer:
+        pass
+    with outer:  # once is enough
+        pass
+    iterator = iter(_loader())
+    assert type(iterator) is _MultiProcessingDataLoaderIter
+    list(iterator)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_order_and_generator_are_those_of_a_program_without_it(workers):
+    def run():
+        torch.manual_seed(4)
+        epochs = [[batch.tolist() for batch in _loader(shuffle=True, num_workers=workers)] for _ in range(2)]
+        return epochs, torch.rand(1).item()
+
+    with mpqueue.torch.install():
+        ours = run()
+    torch.manual_seed(4)
+    stock = [[batch.tolist() for batch in _loader(shuffle=True, num_workers=0)] for _ in range(2)]
+    assert ours == (stock, torch.rand(1).item())
+
+
+def test_what_another_program_has_put_over_ours_stays_and_makes_no_circle(monkeypatch):
+    monkeypatch.setattr(data.DataLoader, "_get_iterator", data.DataLoader._get_iterator)
+    with mpqueue.torch.install():
+        ours = data.DataLoader._get_iterator
+        data.DataLoader._get_iterator = lambda self: ours(self)
+    iterator = iter(_loader())
+    assert type(iterator) is _MultiProcessingDataLoaderIter
+    list(iterator)
+    with mpqueue.torch.install():
+        assert type(iter(_loader())) is Iterator
+
+
+def test_a_torch_that_makes_its_iterators_elsewhere_is_refused(monkeypatch):
+    monkeypatch.delattr(data.DataLoader, "_get_iterator")
+    with pytest.raises(ImportError, match=f"does not fit torch {re.escape(torch.__version__)}: .* no method"):
+        mpqueue.torch.install()
+    assert not hasattr(data.DataLoader, "_get_iterator")
+
+
+def test_every_argument_of_a_public_name_is_described_where_it_stands():
+    assert undescribed(OF_TORCH) == ([], [])

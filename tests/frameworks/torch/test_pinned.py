@@ -1,0 +1,236 @@
+"""Pinned slots, against a stand-in for CUDA: what is registered when, and when a slot is written again."""
+
+import gc
+import os
+
+import pytest
+import torch
+
+import mpqueue.torch
+from mpqueue.frameworks.torch import pinned
+from mpqueue.frameworks.torch.pinned import PinnedSlots
+from mpqueue.memory.ring import Ring
+
+
+class FakeEvent:
+    """Passes when the test says so."""
+
+    def __init__(self):
+        self.has_passed = False
+
+    def query(self):
+        return self.has_passed
+
+
+class FakeCuda:
+    """Registrations by address, and events that are under way."""
+
+    def __init__(self, refuses=False):
+        self.registered, self.log, self.events, self.refuses = {}, [], [], refuses
+        self.num_noted = 0
+
+    def register(self, address, nbytes):
+        if self.refuses:
+            return "error 1"
+        assert not any(address < start + size and start < address + nbytes for start, size in self.registered.items())
+        self.registered[address] = nbytes
+        self.log.append(("register", nbytes))
+        return ""
+
+    def unregister(self, address):
+        self.log.append(("unregister", self.registered.pop(address)))
+
+    def note_current(self):
+        self.num_noted += 1
+
+    def record(self):
+        self.events.append(FakeEvent())
+        return self.events[-1:]
+
+    def let_all_pass(self):
+        for event in self.events:
+            event.has_passed = True
+
+    def covers(self, address, nbytes):
+        return any(start <= address and address + nbytes <= start + size for start, size in self.registered.items())
+
+
+@pytest.fixture(name="cuda")
+def _cuda():
+    cuda = FakeCuda()
+    yield cuda
+    gc.collect()
+    cuda.let_all_pass()
+    pinned._sweep()
+    assert not cuda.registered
+    assert not pinned._leftovers
+
+
+@pytest.fixture(name="ring")
+def _ring(cuda):
+    ring = Ring(2, 1, copy=False, guard=lambda segment: PinnedSlots(cuda, segment))
+    yield ring
+    ring.close()
+
+
+def _hand_out(ring, nbytes=100_000):
+    """A batch of so many bytes, written and handed out; its slot and its view."""
+    slot = ring.grant(0)
+    assert ring.reserve(slot, nbytes)
+    ring.slots.publish(slot, slot.high_water)
+    return slot, ring.view(slot, nbytes, None)
+
+
+def test_a_slot_is_registered_when_it_is_first_handed_out_and_stays_so(ring, cuda):
+    slot, view = _hand_out(ring)
+    address = view.__array_interface__["data"][0]
+    assert cuda.covers(address, 100_000)
+    del view
+    cuda.let_all_pass()
+    ring.collect()
+    again, _view = _hand_out(ring)
+    assert again is slot
+    assert cuda.log == [("register", 102_400)]
+
+
+def test_a_slot_that_has_grown_is_registered_as_one_piece(ring, cuda):
+    """A copy must not reach over two registrations."""
+    _, view = _hand_out(ring)
+    del view
+    cuda.let_all_pass()
+    ring.collect()
+    _, view = _hand_out(ring, 300_000)
+    assert cuda.covers(view.__array_interface__["data"][0], 300_000)
+    assert [kind for kind, _ in cuda.log] == ["register", "unregister", "register"]
+
+
+def test_a_slot_is_not_free_before_the_copies_out_of_it_have_ended(ring, cuda):
+    slot, view = _hand_out(ring)
+    part = torch.from_numpy(view)[10:20]
+    del view
+    ring.collect()
+    assert not cuda.events  # there are views of it
+    del part
+    (event,) = cuda.events
+    ring.collect()
+    assert slot.turn != 0
+    event.has_passed = True
+    ring.collect()
+    assert slot.turn == 0
+
+
+def test_slots_that_are_copied_count_as_held():
+    """So a consumer that is far ahead of the GPU gets private copies, and the workers their slots."""
+    cuda = FakeCuda()
+    ring = Ring(2, 1, copy=False, guard=lambda segment: PinnedSlots(cuda, segment))
+    for _ in range(20):
+        _hand_out(ring)
+    assert ring.num_copies == 12
+    cuda.let_all_pass()
+    ring.close()
+    assert not cuda.registered
+
+
+def test_a_slot_is_unregistered_before_its_memory_goes_back(ring, cuda):
+    _, view = _hand_out(ring, 8 << 20)
+    del view
+    cuda.let_all_pass()
+    assert ring.give_back() > 0
+    assert not cuda.registered
+
+
+def test_a_reset_keeps_the_slots_that_are_read(ring, cuda):
+    held, view = _hand_out(ring)
+    copied, gone = _hand_out(ring)
+    del gone
+    ring.reset()
+    assert (held.turn, copied.turn) != (0, 0)
+    free = {slot.number for slot in ring.slots.free_slots()}
+    assert {held.number, copied.number}.isdisjoint(free)
+    cuda.let_all_pass()
+    del view
+    cuda.let_all_pass()
+    ring.collect()
+    assert {held.number, copied.number} <= {slot.number for slot in ring.slots.free_slots()}
+
+
+def test_what_is_read_when_the_ring_is_closed_is_unregistered_later(cuda):
+    ring = Ring(2, 1, copy=False, guard=lambda segment: PinnedSlots(cuda, segment))
+    _, view = _hand_out(ring)
+    _, other = _hand_out(ring)
+    del other
+    ring.close()
+    assert len(cuda.registered) == 2
+    cuda.let_all_pass()
+    pinned._sweep()
+    assert len(cuda.registered) == 1
+    view[:] = 7  # it is still there
+    del view
+    pinned._sweep()
+    assert len(cuda.registered) == 1
+    cuda.let_all_pass()
+    pinned._sweep()
+    assert not cuda.registered
+
+
+def test_a_forked_child_unregisters_nothing(ring, cuda):
+    _, view = _hand_out(ring)
+    pid = os.fork()
+    if pid == 0:
+        before = list(cuda.log)
+        try:
+            del view
+            ring.close()
+        finally:
+            os._exit(cuda.log != before or bool(cuda.events))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert cuda.covers(view.__array_interface__["data"][0], 100_000)
+
+
+def test_memory_that_cuda_refuses_stays_plain(caplog):
+    cuda = FakeCuda(refuses=True)
+    ring = Ring(2, 1, copy=False, guard=lambda segment: PinnedSlots(cuda, segment))
+    for _ in range(3):
+        slot, view = _hand_out(ring)
+        del view
+        ring.collect()
+        assert slot.turn == 0
+    ring.close()
+    assert len([record for record in caplog.records if "does not pin" in record.getMessage()]) == 1
+
+
+class Images:
+    """Items large enough to be told apart from what torch allocates."""
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, index):
+        return torch.full((64, 64), index, dtype=torch.uint8), index
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_loader_with_pin_memory_hands_out_pinned_slots(monkeypatch, cuda, persistent):
+    """The stand-in takes the place of a GPU in torch, too; what is in no slot goes to torch's own function."""
+    device = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: device)
+    monkeypatch.setattr(pinned, "torch_cuda", lambda: cuda)
+    copied = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: _pin(tensor, cuda, copied), raising=False)
+    loader = mpqueue.torch.DataLoader(
+        Images(), batch_size=4, num_workers=2, pin_memory=True, persistent_workers=persistent
+    )
+    for _ in range(2):
+        for number, (images, labels) in enumerate(loader):
+            assert bool((images == labels[:, None, None]).all())
+            assert labels.tolist() == list(range(4 * number, 4 * number + 4))
+            cuda.let_all_pass()
+    assert not copied
+    assert cuda.num_noted >= 12
+
+
+def _pin(tensor, cuda, copied):
+    if not cuda.covers(tensor.data_ptr(), tensor.nbytes):
+        copied.append(tensor)
+    return tensor

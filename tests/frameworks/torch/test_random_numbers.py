@@ -1,0 +1,283 @@
+"""torch's own random numbers are the same for any number of workers, on every face, after a death and a resume."""
+
+import os
+import random
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+import mpqueue
+from mpqueue import GeneratorEnqueuer, OrderedEnqueuer
+from mpqueue.engine.torch_numbers import TorchNumbers
+
+SEED = 11
+
+
+class Draws:
+    """Items that hold a number of torch's; dies once in the middle if told so."""
+
+    def __init__(self, length=12, mark=None):
+        self.length, self.mark = length, mark
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        if self.mark and index == 7 and not os.path.exists(self.mark):
+            with open(self.mark, "w"):
+                os.kill(os.getpid(), signal.SIGKILL)
+        return np.array([index, float(torch.rand(())), float(torch.randn(()))])
+
+
+class DrawsAtTimes(Draws):
+    """Draws for few items, and not for the first ones."""
+
+    def __getitem__(self, index):
+        return np.array([index, float(torch.rand(()))]) if index in {5, 6, 10} else np.array([index, 0.0])
+
+
+class DrawsByOtherNumbers(Draws):
+    """Python's generator decides whether torch's is drawn from."""
+
+    def __getitem__(self, index):
+        return np.array([index, float(torch.rand(())) if random.random() < 0.3 else 0.0])
+
+
+class DrawsInBatches(Draws):
+    def __getitems__(self, indices):
+        return [np.array([index, float(torch.rand(()))]) for index in indices]
+
+
+def joined(samples):
+    return np.stack([*samples, np.full(len(samples[0]), float(torch.rand(())))])
+
+
+def numbers():
+    info = mpqueue.worker_info()
+    for index in range(info.shard_id, 12, info.num_shards):
+        yield np.array([index, float(torch.rand(()))])
+
+
+SOURCES = [Draws(), DrawsAtTimes(), DrawsByOtherNumbers(), DrawsInBatches()]
+by_kind = pytest.mark.parametrize("source", SOURCES, ids=lambda source: type(source).__name__)
+
+
+def Loader(source, **options):
+    """A loader whose workers have torch as this process has it: to import it takes a second or more."""
+    return mpqueue.Loader(source, start_method="fork", **options)
+
+
+def rows_of(loader, epochs=2):
+    with loader:
+        return [batch.tolist() for _ in range(epochs) for batch in loader]
+
+
+def drawn_by(rows):
+    return [number for row in rows for number in np.ravel(row).tolist() if 0 < number < 1]
+
+
+@by_kind
+def test_a_loader_of_batches_draws_the_same_for_any_number_of_workers(source):
+    alone, *others = [rows_of(Loader(source, workers=workers, seed=SEED, shuffle=True)) for workers in (0, 1, 3)]
+    assert others == [alone, alone]
+    assert len(set(drawn_by(alone))) == len(drawn_by(alone)) > 0
+
+
+@by_kind
+@pytest.mark.parametrize("collate", [None, joined])
+def test_samples_draw_the_same_for_any_number_of_workers(source, collate):
+    options = {"seed": SEED, "shuffle": True, "batch_size": 2, "collate": collate}
+    alone, *others = [rows_of(Loader(source, workers=workers, **options)) for workers in (0, 1, 3)]
+    assert others == [alone, alone]
+
+
+@pytest.mark.parametrize("source", [Draws(), DrawsAtTimes(), DrawsByOtherNumbers()], ids=lambda it: type(it).__name__)
+def test_samples_draw_the_same_for_any_batch_size(source):
+    def samples(**options):
+        return [sample for batch in rows_of(Loader(source, seed=SEED, **options)) for sample in batch]
+
+    assert samples(workers=2, batch_size=5) == samples(workers=1, batch_size=2)
+
+
+def test_samples_that_raise_now_and_then_leave_the_others_numbers_alone():
+    class Broken(DrawsAtTimes):
+        def __getitem__(self, index):
+            if index == 6 and float(torch.rand(())) >= 0:
+                raise ValueError("broken")
+            return super().__getitem__(index)
+
+    options = {"seed": SEED, "batch_size": 3, "on_error": "skip"}
+    alone, many = [rows_of(Loader(Broken(), workers=workers, **options)) for workers in (0, 2)]
+    assert alone == many
+
+
+def test_workers_of_the_nursery_draw_the_same():
+    expected = rows_of(Loader(Draws(), workers=0, seed=SEED), epochs=1)
+    assert rows_of(mpqueue.Loader(Draws(), workers=2, seed=SEED), epochs=1) == expected
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_stream_draws_the_same_for_any_number_of_workers(workers):
+    assert rows_of(Loader(numbers, workers=workers, seed=SEED)) == rows_of(Loader(numbers, workers=0, seed=SEED))
+
+
+def test_a_stream_of_samples_draws_the_same_without_workers_and_after_a_resume():
+    def loader(workers):
+        return Loader(numbers, workers=workers, batch_size=2, seed=SEED)
+
+    assert rows_of(loader(1)) == rows_of(loader(0))
+    with loader(2) as first:
+        whole = [batch.tolist() for _ in range(2) for batch in first]
+    with loader(2) as first:
+        seen = [batch.tolist() for _, batch in zip(range(3), first, strict=False)]
+        state = first.state_dict()
+    with loader(2) as second:
+        second.load_state_dict(state)
+        assert seen + [batch.tolist() for _ in range(2) for batch in second] == whole
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_a_killed_worker_and_a_resume_change_nothing(tmp_path, batch_size):
+    options = {"seed": SEED, "shuffle": True, "batch_size": batch_size}
+    whole = rows_of(Loader(Draws(), workers=0, **options))
+    with Loader(Draws(mark=str(tmp_path / "died")), workers=2, **options) as first:
+        seen = [batch.tolist() for batch in first]
+        seen += [batch.tolist() for _, batch in zip(range(3), first, strict=False)]
+        state = first.state_dict()
+    assert (tmp_path / "died").exists()
+    with Loader(Draws(), workers=3, **options) as second:
+        second.load_state_dict(state)
+        assert seen + [batch.tolist() for batch in second] == whole
+
+
+def taken(enqueuer, workers, count):
+    with enqueuer:
+        enqueuer.start(workers)
+        batches = enqueuer.get()
+        return [next(batches).tolist() for _ in range(count)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_enqueuers_draw_the_same(workers):
+    ordered = [
+        taken(OrderedEnqueuer(Draws(), True, seed=SEED, start_method="fork"), count, 20) for count in (0, workers)
+    ]
+    assert ordered[0] == ordered[1]
+    streams = [
+        taken(GeneratorEnqueuer(numbers, True, seed=SEED, start_method="fork"), count, 8) for count in (1, workers)
+    ]
+    assert streams[0] == streams[1]
+    assert ordered[0] == rows_of(Loader(Draws(), workers=2, seed=SEED))[:20]
+
+
+def test_a_server_gives_the_same():
+    with (
+        mpqueue.Server("drawn", Draws(), seed=SEED, workers=2, start_method="fork") as server,
+        mpqueue.attach(server.name) as consumer,
+    ):
+        assert [batch.tolist() for batch in consumer] == rows_of(Loader(Draws(), workers=1, seed=SEED), epochs=1)
+
+
+def test_the_trainers_own_numbers_are_left_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(3).tolist()
+    torch.manual_seed(3)
+    got = []
+    with Loader(Draws(), workers=0, seed=SEED) as loader:
+        for _, _batch in zip(range(3), loader, strict=False):
+            got.append(float(torch.rand(())))
+    assert got == expected
+
+
+# -- What it costs, by what is called
+
+
+class Generator:
+    """Stands for torch's, and counts."""
+
+    def __init__(self):
+        self.calls = []
+
+    def manual_seed(self, number):
+        self.calls.append("seed")
+        torch.default_generator.manual_seed(number)
+
+    def get_state(self):
+        self.calls.append("look")
+        return torch.default_generator.get_state()
+
+
+@pytest.fixture
+def seen():
+    """The numbers of a worker, and a generator that counts."""
+    with torch.random.fork_rng():
+        made = TorchNumbers(lambda: None, is_ours=True)
+        made._generator = Generator()
+        yield made, made._generator.calls
+
+
+def batch_of(made, count, draws=()):
+    asked = []
+
+    def compute():
+        samples = []
+        for place in range(count):
+            if made.is_due:
+                made.seed(1, 0, place)
+            asked.append(place)
+            samples.append(float(torch.rand(())) if place in draws else 0.0)
+        return samples
+
+    return made.each(compute), asked
+
+
+def test_a_batch_of_samples_that_draw_nothing_is_looked_at_once(seen):
+    made, calls = seen
+    batch_of(made, 3)
+    calls.clear()
+    assert batch_of(made, 100) == ([0.0] * 100, list(range(100)))
+    assert calls == ["look"]
+
+
+def test_samples_that_draw_are_seeded_each_and_computed_once(seen):
+    made, calls = seen
+    first, asked = batch_of(made, 3, draws={1})
+    assert asked == [0, 1, 2]
+    calls.clear()
+    assert batch_of(made, 3, draws={1}) == (first, [0, 1, 2])
+    assert calls == ["seed"] * 3
+
+
+def test_samples_that_begin_to_draw_are_computed_once_more_and_never_again(seen):
+    made, _ = seen
+    batch_of(made, 2)
+    again, asked = batch_of(made, 4, draws={2})
+    assert asked == [0, 1, 2, 3] * 2
+    assert batch_of(made, 4, draws={2}) == (again, [0, 1, 2, 3])
+
+
+def test_a_batch_that_raises_is_computed_once_if_it_has_drawn_nothing(seen):
+    made, _ = seen
+    batch_of(made, 1)
+    asked = []
+
+    def broken():
+        asked.append(float(torch.rand(())) if len(asked) == 1 else 0)
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        made.each(broken)
+    assert len(asked) == 1
+    with pytest.raises(ValueError, match="broken"):
+        made.each(broken)
+    assert len(asked) == 3
+
+
+def test_batches_are_seeded_and_not_looked_at(seen):
+    made, calls = seen
+    for unit in range(3):
+        made.seed(1, 0, unit)
+        made.at_once((1, 0, unit), lambda: made.is_due)
+    assert calls == ["seed"] * 6

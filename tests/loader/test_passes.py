@@ -1,0 +1,464 @@
+"""What Keras 3's fit loop asks of its enqueuer: passes, epochs that are parts of them, and workers that outlive both."""
+
+import gc
+import os
+import random
+import signal
+import threading
+
+import numpy as np
+import psutil
+import pytest
+from helpers.gates import Gate, pass_gate
+
+import mpqueue
+from mpqueue.engine.options import Options
+from mpqueue.frameworks.keras.passes import PassEnqueuer
+from mpqueue.loader import idle
+
+KINDS = [pytest.param(True, id="processes"), pytest.param(False, id="threads")]
+
+
+class Marked:
+    """Item i gives (i, state, process, a random number); hooks change the state."""
+
+    def __init__(self, length=4):
+        self.num_batches, self.state = length, 0
+
+    def __getitem__(self, index):
+        return np.array([index, self.state, os.getpid(), mpqueue.rng().random()])
+
+    def on_epoch_begin(self):
+        pass
+
+    def on_epoch_end(self):
+        self.state += 1
+
+
+class Unhooked(Marked):
+    on_epoch_begin = on_epoch_end = None
+
+
+def take(generator, count):
+    return np.stack([next(generator) for _ in range(count)])
+
+
+def indices(generator, count):
+    return take(generator, count)[:, 0].astype(int).tolist()
+
+
+def epoch(enqueuer, generator, count):
+    """What Keras does around an epoch of `count` steps; the marks of its batches."""
+    enqueuer.start()
+    marks = take(generator, count)
+    enqueuer.stop()
+    enqueuer.source.on_epoch_end()
+    return marks
+
+
+@pytest.fixture(params=KINDS)
+def processes(request):
+    return request.param
+
+
+def test_each_get_is_a_pass_from_item_0_with_what_the_dataset_is_then(processes):
+    enqueuer = PassEnqueuer(Marked(), 2, processes)
+    for state in range(3):
+        marks = epoch(enqueuer, enqueuer.get(), 4)
+        assert marks[:, 0].tolist() == [0, 1, 2, 3]
+        assert set(marks[:, 1]) == {state}
+
+
+def test_a_pass_ends_with_its_last_batch():
+    enqueuer = PassEnqueuer(Marked(3), 1, True)
+    enqueuer.start()
+    generator = enqueuer.get()
+    assert indices(generator, 3) == [0, 1, 2]
+    with pytest.raises(StopIteration):
+        next(generator)
+    assert enqueuer.is_running()
+
+
+def test_the_order_is_the_one_that_random_shuffle_draws_at_the_first_batch(processes):
+    enqueuer = PassEnqueuer(Marked(6), 2, processes, shuffle=True)
+    random.seed(3)
+    enqueuer.start()
+    drawn = [indices(enqueuer.get(), 6) for _ in range(2)]
+    after = random.random()
+    random.seed(3)
+    expected = []
+    for _ in range(2):
+        order = list(range(6))
+        random.shuffle(order)
+        expected.append(order)
+    assert (drawn, after) == (expected, random.random())
+
+
+def test_epochs_shorter_than_a_pass_go_on_where_the_last_one_stopped(processes):
+    enqueuer = PassEnqueuer(Marked(7), 2, processes)
+    generator = enqueuer.get()
+    marks = [epoch(enqueuer, generator, 2)[:, :2].tolist() for _ in range(3)]
+    assert marks == [[[0, 0], [1, 0]], [[2, 1], [3, 1]], [[4, 2], [5, 2]]]
+
+
+class Noting(Unhooked):
+    """Writes down which items were computed, in a file that all processes share."""
+
+    def __init__(self, length, path):
+        super().__init__(length)
+        self.path = path
+
+    def __getitem__(self, index):
+        with open(self.path, "a") as notes:
+            notes.write(f"{index}\n")
+        return super().__getitem__(index)
+
+    def noted(self):
+        with open(self.path) as notes:
+            return [int(line) for line in notes]
+
+
+def test_what_was_computed_ahead_counts_if_the_dataset_is_what_it_was(tmp_path, processes):
+    source = Noting(8, tmp_path / "items")
+    enqueuer = PassEnqueuer(source, 1, processes)
+    generator = enqueuer.get()
+    for _ in range(4):
+        enqueuer.start()
+        take(generator, 2)
+        enqueuer.stop()
+    assert source.noted() == list(range(8))
+
+
+def test_the_very_first_batch_is_computed_alone_and_a_dropped_pass_costs_no_other_item(tmp_path, processes):
+    source = Noting(4, tmp_path / "items")
+    enqueuer = PassEnqueuer(source, 2, processes)
+    enqueuer.start()
+    generator = enqueuer.get()
+    next(generator)
+    enqueuer.stop()
+    enqueuer.start()
+    take(enqueuer.get(), 4)
+    enqueuer.stop()
+    assert sorted(source.noted()) == [0, 0, 1, 2, 3]
+
+
+def test_an_endless_dataset_goes_on_over_epochs_and_begins_anew_with_a_new_pass(processes):
+    enqueuer = PassEnqueuer(Marked(None), 2, processes, max_queue_size=3)
+    generator = enqueuer.get()
+    assert [epoch(enqueuer, generator, 3)[:, 0].tolist() for _ in range(2)] == [[0, 1, 2], [3, 4, 5]]
+    assert epoch(enqueuer, enqueuer.get(), 2)[:, 0].tolist() == [0, 1]
+
+
+def test_workers_live_across_passes_and_epochs():
+    enqueuer = PassEnqueuer(Marked(), 2, True)
+    workers = {pid for _ in range(4) for pid in epoch(enqueuer, enqueuer.get(), 4)[:, 2]}
+    assert len(workers) <= 2
+    assert os.getpid() not in workers
+
+
+def test_a_batch_outside_of_an_epoch_is_refused(processes):
+    enqueuer = PassEnqueuer(Marked(), 1, processes)
+    with pytest.raises(ValueError, match=r"call start\(\)"):
+        next(enqueuer.get())
+    generator = enqueuer.get()
+    epoch(enqueuer, generator, 1)
+    with pytest.raises(ValueError, match=r"call start\(\)"):
+        next(generator)
+
+
+def test_a_new_iterator_ends_the_older_one_and_goes_on():
+    enqueuer = PassEnqueuer(Marked(), 1, True)
+    enqueuer.start()
+    older, newer = enqueuer.get(), enqueuer.get()
+    assert indices(older, 2) == [0, 1]
+    assert indices(newer, 2) == [0, 1]
+    with pytest.raises(ValueError, match="newer iterator"):
+        next(older)
+    assert indices(newer, 2) == [2, 3]
+
+
+def test_none_is_handed_out_like_any_other_batch(processes):
+    class Hollow(Marked):
+        def __getitem__(self, index):
+            return None
+
+    enqueuer = PassEnqueuer(Hollow(2), 1, processes)
+    enqueuer.start()
+    assert list(enqueuer.get()) == [None, None]
+
+
+def test_what_an_item_raises_comes_in_its_place_and_ends_the_workers(processes):
+    class Raising(Marked):
+        def __getitem__(self, index):
+            if index == 2 and self.state == 0:
+                raise LookupError("item 2")
+            return super().__getitem__(index)
+
+    enqueuer = PassEnqueuer(Raising(), 2, processes)
+    enqueuer.start()
+    generator = enqueuer.get()
+    assert indices(generator, 2) == [0, 1]
+    with pytest.raises(LookupError, match="item 2"):
+        next(generator)
+    assert not enqueuer.is_running()
+    assert enqueuer.statistics().batches == 3  # the last figures stay
+    assert not enqueuer._engine.is_running
+    enqueuer.source.on_epoch_end()
+    assert epoch(enqueuer, enqueuer.get(), 4)[:, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_a_killed_worker_is_replaced_and_no_batch_is_lost():
+    enqueuer = PassEnqueuer(Marked(20), 2, True)
+    enqueuer.start()
+    generator = enqueuer.get()
+    first = next(generator)
+    os.kill(int(first[2]), signal.SIGKILL)
+    assert indices(generator, 19) == list(range(1, 20))
+
+
+class Held(Marked):
+    """Item 2 waits at the gate while the state is 0."""
+
+    def __init__(self, gate, length=4):
+        super().__init__(length)
+        self.gate, self.ballast = gate, np.zeros(1 << 16)
+
+    def __getitem__(self, index):
+        if index == 2 and self.state == 0:
+            pass_gate(self.gate)
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("ballast_bytes", [8, 1 << 20, 32 << 20], ids=["small", "pushed", "forked anew"])
+def test_a_worker_at_an_abandoned_item_gets_every_state_that_follows(ballast_bytes):
+    with Gate() as gate:
+        source = Held(gate.address)
+        enqueuer = PassEnqueuer(source, 1, True)
+        enqueuer.start()
+        assert indices(enqueuer.get(), 2) == [0, 1]
+        held = gate.arrival()
+        for state in (1, 2):
+            source.state, source.ballast = state, np.full(ballast_bytes, state, np.uint8)
+            enqueuer._begin()  # the worker holds item 2 of the first pass, and reads nothing yet
+        held.let_go()
+        marks = take(enqueuer.get(), 4)
+    assert marks[:, :2].tolist() == [[0, 2], [1, 2], [2, 2], [3, 2]]
+    enqueuer._engine.pipeline.backend.pool.ring.collect()
+    assert enqueuer.statistics().slots_in_use == 0
+
+
+def test_stop_waits_until_no_thread_is_at_an_item():
+    inside, go_on, left = threading.Event(), threading.Event(), []
+
+    class Slow(Marked):
+        def __getitem__(self, index):
+            if index == 2:
+                inside.set()
+                assert go_on.wait(60)
+                left.append(index)
+            return super().__getitem__(index)
+
+    enqueuer = PassEnqueuer(Slow(), 1, False)
+    enqueuer.start()
+    assert indices(enqueuer.get(), 2) == [0, 1]
+    assert inside.wait(60)
+    stopping = threading.Thread(target=enqueuer.stop)
+    stopping.start()
+    while enqueuer.is_running():
+        pass
+    assert not left
+    go_on.set()
+    stopping.join(60)
+    assert left == [2]
+
+
+def test_stop_waits_no_longer_for_a_thread_than_a_batch_may_take():
+    go_on = threading.Event()
+
+    class Hanging(Marked):
+        def __getitem__(self, index):
+            if index == 2:
+                go_on.wait(60)
+            return super().__getitem__(index)
+
+    enqueuer = PassEnqueuer(Hanging(), 1, False, options=Options(batch_timeout=1.0))
+    enqueuer.start()
+    generator = enqueuer.get()
+    assert indices(generator, 2) == [0, 1]
+    enqueuer.stop()
+    enqueuer.start()
+    go_on.set()
+    assert indices(generator, 2) == [2, 3]  # the hooks may have changed the dataset: computed again
+
+
+def test_parking_loses_nothing_and_draws_nothing_anew(processes):
+    def run(*, park):
+        enqueuer = PassEnqueuer(Marked(6), 2, processes, shuffle=True, options=Options(seed=5))
+        random.seed(1)
+        enqueuer.start()
+        generator = enqueuer.get()
+        first = take(generator, 2)
+        if park:
+            assert enqueuer.park()
+        return np.concatenate([first, take(generator, 4)])[:, [0, 1, 3]].tolist()
+
+    assert run(park=True) == run(park=False)
+
+
+def test_a_pass_that_is_over_stays_over_after_parking():
+    enqueuer = PassEnqueuer(Marked(2), 1, True)
+    enqueuer.start()
+    generator = enqueuer.get()
+    take(generator, 2)
+    enqueuer.park()
+    assert list(generator) == []
+
+
+def test_shutdown_ends_the_workers_of_passes_and_the_next_batch_brings_them_back():
+    enqueuer = PassEnqueuer(Marked(4), 1, True)
+    enqueuer.start()
+    generator = enqueuer.get()
+    worker = int(next(generator)[2])
+    mpqueue.shutdown()
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
+    assert indices(generator, 3) == [1, 2, 3]
+
+
+def test_an_enqueuer_that_nobody_holds_ends_its_workers(processes):
+    enqueuer = PassEnqueuer(Marked(), 1, processes)
+    enqueuer.start()
+    take(enqueuer.get(), 2)
+    pipeline = enqueuer._engine.pipeline
+    assert not pipeline.is_stopped
+    del enqueuer
+    gc.collect()
+    assert pipeline.is_stopped
+
+
+def test_seeds_follow_from_the_state_of_random_and_no_two_enqueuers_share_one():
+    def seeds():
+        random.seed(7)
+        return [PassEnqueuer(Marked())._seed for _ in range(3)]
+
+    first = seeds()
+    assert len(set(first)) == 3
+    random.random()
+    assert PassEnqueuer(Marked())._seed not in first
+    assert seeds() == first
+
+
+def test_no_two_batches_of_a_run_draw_the_same_numbers():
+    enqueuer = PassEnqueuer(Marked(), 2, True)
+    drawn = np.concatenate([epoch(enqueuer, enqueuer.get(), 4)[:, 3] for _ in range(3)])
+    assert len(set(drawn)) == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"workers": -1}, ValueError),
+        ({"workers": 1.5}, TypeError),
+        ({"max_queue_size": 0, "use_multiprocessing": True}, ValueError),
+        ({"max_queue_size": -1}, ValueError),
+    ],
+)
+def test_impossible_options_are_refused_before_anything_starts(options, error):
+    with pytest.raises(error):
+        PassEnqueuer(Marked(), **options)
+
+
+def test_a_dataset_without_batches_is_refused_at_the_first_batch():
+    enqueuer = PassEnqueuer(Marked(0), 1, True)
+    enqueuer.start()
+    with pytest.raises(ValueError, match="num_batches is 0"):
+        next(enqueuer.get())
+
+
+def test_idle_workers_end_by_themselves_and_the_next_batch_brings_others(monkeypatch, deadlock_s):
+    monkeypatch.setattr(idle, "IDLE_S", 0.05)
+    enqueuer = PassEnqueuer(Marked(), 1, True)
+    enqueuer.start()
+    generator = enqueuer.get()
+    worker = psutil.Process(int(take(generator, 2)[1, 2]))
+    psutil.wait_procs([worker], deadlock_s)
+    assert not worker.is_running()
+    assert indices(generator, 2) == [2, 3]
+
+
+class FakePool(idle.Pool):
+    """A pool of which it can be said whether it is in use; tells when it was parked."""
+
+    def __init__(self, source=None, *, running=False):
+        super().__init__(source)
+        self.parked, self.in_use, self.running = threading.Event(), False, running
+
+    def is_running(self):
+        return self.running
+
+    def park(self):
+        if not self.in_use:
+            self.parked.set()
+        return not self.in_use
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    watch = idle._Watch()
+    yield watch
+    watch._park(watch._all())
+    watch.end()
+    timer = watch._timer
+    if timer is not None:
+        timer.cancel()
+        timer.join()
+
+
+def test_a_pool_is_parked_when_its_patience_is_over(monkeypatch, watch, deadlock_s):
+    monkeypatch.setattr(idle, "IDLE_S", 0.01)
+    pool = FakePool(running=True)
+    watch.add(pool)
+    assert pool.parked.wait(deadlock_s)
+
+
+def test_patience_is_twice_the_longest_time_after_which_a_pool_was_asked_again():
+    pool = FakePool()
+    pool.last_use -= 1000
+    pool.touch()
+    assert 2000 <= pool.patience_s <= 2001
+    pool.touch()
+    assert pool.patience_s >= 2000
+
+
+def test_a_pool_in_use_is_not_parked_and_looked_at_again_later(watch):
+    pool = FakePool()
+    pool.in_use = True
+    watch.add(pool)
+    pool.last_use -= idle.IDLE_S
+    watch._timer.cancel()
+    watch._look()
+    assert not pool.parked.is_set()
+    assert pool.patience_ends > pool.last_use + idle.IDLE_S
+    assert watch._all() == [pool]
+    pool.in_use = False
+
+
+def test_a_new_pool_takes_the_place_of_stopped_ones_of_its_source_and_of_the_oldest(watch):
+    source = object()
+    same, running = FakePool(source), FakePool(source, running=True)
+    others = [FakePool() for _ in range(idle.MAX_STOPPED + 1)]
+    for age, pool in enumerate((*others, same, running)):
+        pool.last_use -= age
+        watch.add(pool)
+    watch.make_room(source)
+    parked = [pool for pool in (*others, same, running) if pool.parked.is_set()]
+    assert parked == [others[-1], same]
+
+
+def test_a_watch_without_pools_has_no_thread(watch):
+    pool = FakePool()
+    watch.add(pool)
+    thread = watch._timer
+    watch.end()
+    assert pool.parked.is_set()
+    assert not thread.is_alive()

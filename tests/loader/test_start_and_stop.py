@@ -1,0 +1,115 @@
+"""Starts and stops: of many enqueuers, many times, and in several threads."""
+
+import os
+import threading
+
+import pytest
+from helpers.faults import Numbers, numbers
+
+import mpqueue.loader.engine
+from mpqueue import Loader, OrderedEnqueuer
+
+
+def test_ten_enqueuers_at_once():
+    pools = [OrderedEnqueuer(Numbers(), processes) for processes in (True, False) for _ in range(5)]
+    try:
+        for pool in pools:
+            pool.start(2, 4)
+        streams = [pool.get() for pool in pools]
+        for index in [*range(8), *range(8)]:
+            assert [numbers(stream, 1) for stream in streams] == [[index]] * 10
+    finally:
+        for pool in pools:
+            pool.stop()
+
+
+@pytest.mark.parametrize("processes", [True, False])
+def test_start_and_stop_in_a_loop(processes):
+    enqueuer = OrderedEnqueuer(Numbers(), processes)
+    descriptors = None
+    for _ in range(200 if processes else 1000):
+        enqueuer.start(2, 4)
+        assert numbers(enqueuer.get(), 1) == [0]
+        enqueuer.stop()
+        held = len(os.listdir("/proc/self/fd"))
+        descriptors = descriptors or held
+        assert held <= descriptors + 1
+
+
+def test_start_and_stop_in_several_threads():
+    failures = []
+
+    def run():
+        try:
+            for _ in range(10):
+                with OrderedEnqueuer(Numbers(), True) as enqueuer:
+                    enqueuer.start(2, 4)
+                    assert numbers(enqueuer.get(), 9) == [0, 1, 2, 3, 4, 5, 6, 7, 0]
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_one_enqueuer_is_stopped_by_several_threads_at_once():
+    for _ in range(10):
+        enqueuer = OrderedEnqueuer(Numbers(), True)
+        enqueuer.start(2, 4)
+        threads = [threading.Thread(target=enqueuer.stop) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not enqueuer.is_running()
+
+
+def test_workers_outlive_the_thread_that_started_them():
+    enqueuer = OrderedEnqueuer(Numbers(), True)
+    thread = threading.Thread(target=enqueuer.start, args=(2,))
+    thread.start()
+    thread.join()
+    assert numbers(enqueuer.get(), 16) == 2 * list(range(8))
+    enqueuer.stop()
+
+
+class Announcing:
+    """A lock that sets an event when somebody asks for it."""
+
+    def __init__(self, lock, event):
+        self.lock, self.event = lock, event
+
+    def __enter__(self):
+        self.event.set()
+        return self.lock.__enter__()
+
+    def __exit__(self, *exc_info):
+        return self.lock.__exit__(*exc_info)
+
+
+def test_a_stop_in_the_middle_of_a_start_ends_what_is_being_started(monkeypatch):
+    """The stop comes while the workers are made, so that it finds none yet."""
+    make_backend, arrived = mpqueue.loader.engine.make_backend, threading.Event()
+    loader = Loader(Numbers(), workers=1, backend="thread")
+
+    def stop():
+        loader.stop()
+        arrived.set()  # if it did not wait for the start
+
+    stopper = threading.Thread(target=stop)
+
+    def make_and_stop(*args):
+        loader._engine._lock = Announcing(loader._engine._lock, arrived)
+        stopper.start()
+        assert arrived.wait(60)
+        return make_backend(*args)
+
+    monkeypatch.setattr(mpqueue.loader.engine, "make_backend", make_and_stop)
+    batches = iter(loader)
+    stopper.join()
+    assert list(batches) == []
+    assert not loader._engine.is_running

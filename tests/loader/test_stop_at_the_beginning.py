@@ -1,0 +1,38 @@
+"""`stop()` from another thread while a loop over a loader begins."""
+
+import numpy as np
+import pytest
+from helpers.faults import Numbers
+
+import mpqueue
+from mpqueue.engine.pipeline import Pipeline
+
+
+@pytest.mark.parametrize("options", [{"workers": 1}, {"workers": 1, "backend": "thread"}, {"workers": 0}])
+@pytest.mark.parametrize("place", ["restart_at", "hand_out"])
+def test_a_stop_while_a_loop_begins_ends_it_and_the_next_one_is_whole(options, place, monkeypatch):
+    """The stop comes behind the look whether the workers run, where another thread's may."""
+    with mpqueue.Loader(Numbers(3), **options) as loader:
+        batches = iter(loader)
+        assert next(batches)[0] == 0
+        method = getattr(Pipeline, place)
+
+        def stopped_before(pipeline, *args, **keywords):
+            monkeypatch.setattr(Pipeline, place, method)
+            pipeline.stop()
+            return method(pipeline, *args, **keywords)
+
+        monkeypatch.setattr(Pipeline, place, stopped_before)
+        assert [int(batch[0]) for batch in loader] == []
+        assert [int(batch[0]) for batch in loader] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("options", [{"workers": 1}, {"workers": 1, "backend": "thread"}, {"workers": 0}])
+def test_a_loop_over_a_generator_that_was_begun_and_not_read_is_begun_anew(options):
+    def numbers():
+        yield from (np.full(2, number) for number in range(3))
+
+    with mpqueue.Loader(numbers, **options) as loader:
+        iter(loader)
+        assert [int(batch[0]) for batch in loader] == [0, 1, 2]
+        assert [int(batch[0]) for batch in loader] == [0, 1, 2]

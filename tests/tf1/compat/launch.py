@@ -1,0 +1,55 @@
+"""Runs scripts with a module in TensorFlow's place; the scripts are not changed.
+
+``python launch.py MODULE SCRIPT`` runs one. ``python launch.py MODULE`` imports the module, says that it is ready, and
+runs each script in a fork: a line of JSON on stdin has its path, its folder WORK, and the file that it is to print to;
+its exit status is the answer, a line on stdout. TensorFlow takes seconds to import, and a fork of it some milliseconds,
+as long as it has run no graph. With the environment variable RECORD_BY_RECORD, mpqueue makes no runs of records.
+"""
+
+import importlib
+import json
+import os
+import runpy
+import sys
+import traceback
+
+module, *script = sys.argv[1:]
+tf = importlib.import_module(module)
+if "RECORD_BY_RECORD" in os.environ:
+    importlib.import_module("mpqueue.tf1.compat.train.runners").record_plan = lambda _plan: None
+tf.disable_v2_behavior()
+sys.modules["tensorflow"] = tf
+
+
+def run(path):
+    sys.argv = [path]
+    runpy.run_path(path, run_name="__main__")
+
+
+def run_and_leave(order):
+    """In a fork: run a script; the threads that TensorFlow lost by the fork are not to be joined."""
+    output = os.open(order["output"], os.O_WRONLY | os.O_CREAT)
+    os.dup2(output, 1)
+    status = 1
+    try:
+        os.environ["WORK"] = order["work"]
+        run(order["script"])
+        status = 0
+    except SystemExit as leaving:
+        status = 0 if leaving.code is None else leaving.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
+
+
+if script:
+    run(script[0])
+else:
+    print("ready", flush=True)
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            run_and_leave(json.loads(line))
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)

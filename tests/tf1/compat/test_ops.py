@@ -1,0 +1,193 @@
+"""The table of operations: what all of them keep to, and properties of some."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from mpqueue.errors import InvalidArgumentError
+from mpqueue.tf1.compat.ops.dims import broadcast, merged
+from mpqueue.tf1.compat.ops.dtypes import as_dtype, float32, string
+from mpqueue.tf1.compat.ops.known import Constant
+from mpqueue.tf1.compat.ops.registry import is_type_name
+from mpqueue.tf1.compat.ops.sparse import pack_many_sparse, pack_sparse, unpack_many_sparse
+from mpqueue.tf1.compat.ops.strided_slice import strided_slice
+from mpqueue.tf1.compat.ops.table import TABLE
+from mpqueue.tf1.compat.ops.tensorshape import TensorShape
+
+SHAPES = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
+
+
+class Partly(Constant):
+    """An input of which the sizes at some places, or all, are not known, nor its value."""
+
+    def __init__(self, array, unknown):
+        super().__init__(array)
+        self._dims = (
+            None
+            if unknown is None
+            else tuple(None if place in unknown else size for place, size in enumerate(array.shape))
+        )
+
+    @property
+    def known_dims(self):
+        return self._dims
+
+    def known_entries(self):
+        return None
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_an_operation_says_what_it_takes(name):
+    operation = TABLE[name]
+    for arg in (*operation.inputs, *operation.outputs):
+        assert arg.number == "*" or is_type_name(arg.type) or arg.type.isidentifier()
+
+
+ELEMENTWISE = ["AddV2", "Sub", "Mul", "Maximum", "Minimum", "SquaredDifference", "Greater", "Equal"]
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+@given(data=st.data())
+@settings(max_examples=30)
+def test_what_is_known_of_a_shape_holds_for_the_result(name, data):
+    shapes = data.draw(arrays.mutually_broadcastable_shapes(num_shapes=2, max_dims=3, max_side=3))
+    inputs = [np.ones(shape, np.float32) for shape in shapes.input_shapes]
+    unknown = [data.draw(st.none() | st.sets(st.integers(0, 3))) for _ in inputs]
+    operation = TABLE[name]
+    known = operation.infer(*(Partly(array, holes) for array, holes in zip(inputs, unknown, strict=True)))
+    merged(known, operation.compute(*inputs).shape)
+    complete = operation.infer(*(Constant(array) for array in inputs))
+    assert complete == operation.compute(*inputs).shape == shapes.result_shape
+
+
+@given(shape=SHAPES, data=st.data())
+def test_a_reduction_knows_its_shape(shape, data):
+    operation = TABLE["Sum"]
+    array = np.ones(shape, np.float32)
+    axes = np.array(
+        data.draw(st.lists(st.integers(0, max(0, len(shape) - 1)), unique=True, max_size=len(shape))), np.int32
+    )
+    keep = data.draw(st.booleans())
+    found = operation.compute(array, axes, keep_dims=keep)
+    assert np.shape(found) == operation.infer(Constant(array), Constant(axes), keep_dims=keep)
+    np.testing.assert_array_equal(found, array.sum(axis=tuple(axes.tolist()), keepdims=keep))
+    merged(operation.infer(Partly(array, None), Constant(axes), keep_dims=keep), np.shape(found))
+    merged(operation.infer(Constant(array), Partly(axes, set()), keep_dims=keep), np.shape(found))
+
+
+@given(array=arrays.arrays(np.int64, SHAPES), data=st.data())
+def test_a_strided_slice_is_what_python_slices(array, data):
+    index = [data.draw(st.slices(size).filter(lambda each: abs(each.step or 1) < 2**31)) for size in array.shape]
+    begin, end, strides = [], [], []
+    begin_mask = end_mask = 0
+    for place, each in enumerate(index):
+        begin.append(each.start or 0)
+        end.append(each.stop or 0)
+        strides.append(each.step or 1)
+        begin_mask |= (each.start is None) << place
+        end_mask |= (each.stop is None) << place
+    bounds = [np.array(part, np.int64) for part in (begin, end, strides)]
+    found = strided_slice(array, *bounds, begin_mask=begin_mask, end_mask=end_mask)
+    np.testing.assert_array_equal(found, array[tuple(index)])
+
+
+def sparse_tensors(rank):
+    sizes = st.lists(st.integers(0, 4), min_size=rank, max_size=rank)
+    return sizes.flatmap(lambda sizes: arrays.arrays(np.int32, tuple(sizes), elements=st.integers(0, 2)))
+
+
+def sparse(dense):
+    return np.argwhere(dense).astype(np.int64), dense[dense != 0], np.array(dense.shape, np.int64)
+
+
+def dense(indices, values, dense_shape):
+    out = np.zeros(dense_shape, values.dtype)
+    out[tuple(indices.T)] = values
+    return out
+
+
+@given(rank=st.integers(1, 3), data=st.data())
+def test_sparse_tensors_are_stacked_as_their_dense_forms_are(rank, data):
+    parts = data.draw(st.lists(sparse_tensors(rank), max_size=4))
+    packed = np.empty(len(parts), object)
+    packed[:] = [pack_sparse(*sparse(part)) for part in parts]
+    stacked = dense(*unpack_many_sparse(packed, dtype=as_dtype(np.int32), rank=rank + 1))
+    assert stacked.shape[0] == len(parts)
+    for row, part in zip(stacked, parts, strict=True):
+        np.testing.assert_array_equal(row[tuple(slice(size) for size in part.shape)], part)
+        assert row.sum() == part.sum()
+
+
+@given(rank=st.integers(2, 3), data=st.data())
+def test_the_rows_of_a_sparse_tensor_come_back_together(rank, data):
+    whole = data.draw(sparse_tensors(rank))
+    packed = pack_many_sparse(*sparse(whole))
+    again = dense(*unpack_many_sparse(packed, dtype=as_dtype(np.int32), rank=rank))
+    np.testing.assert_array_equal(again, whole if len(whole) else whole.reshape(again.shape))
+
+
+@pytest.mark.parametrize("values", [np.array([1.5, 2.5]), np.array([b"a", b"\0bc"], object)])
+def test_a_text_that_is_no_packed_sparse_tensor_is_refused_and_nothing_of_it_is_run(tmp_path, values):
+    class Marking:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "code_ran"),)
+
+    kind = as_dtype(values.dtype)
+    whole = pack_sparse(np.array([[0], [1]]), values, np.array([4]))
+    changed = [whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :] for place in range(14)]
+    for text in [pickle.dumps(Marking()), b"", whole[:-1], whole + b"a", *changed]:
+        packed = np.empty(1, object)
+        packed[0] = text
+        with pytest.raises(InvalidArgumentError, match=f"a text of {len(text)} bytes is no packed sparse tensor"):
+            unpack_many_sparse(packed, dtype=kind, rank=2)
+    assert not list(tmp_path.iterdir())
+
+
+DIMS = st.none() | st.lists(st.none() | st.integers(0, 4), max_size=3)
+
+
+@given(one=DIMS, two=DIMS)
+def test_what_is_known_of_two_shapes_is_merged_in_any_order(one, two):
+    left, right = TensorShape(one), TensorShape(two)
+    assert left.is_compatible_with(right) == right.is_compatible_with(left)
+    if left.is_compatible_with(right):
+        assert left.merge_with(right).known == right.merge_with(left).known
+    else:
+        with pytest.raises(ValueError):
+            left.merge_with(right)
+
+
+@given(one=SHAPES, two=SHAPES)
+def test_known_shapes_broadcast_as_numpys_do(one, two):
+    try:
+        expected = np.broadcast_shapes(one, two)
+    except ValueError:
+        with pytest.raises(ValueError):
+            broadcast(one, two)
+    else:
+        assert broadcast(one, two) == expected
+
+
+@pytest.mark.parametrize("spelled", [float32, "float32", np.float32, np.dtype("float32"), float, 1, "float"])
+def test_a_type_has_many_spellings(spelled):
+    assert as_dtype(spelled) is float32
+    assert float32 == spelled
+
+
+@pytest.mark.parametrize("spelled", ["string", str, bytes, object, np.str_, np.dtype("S3"), np.dtype("U2"), 7])
+def test_text_has_many_spellings(spelled):
+    try:
+        assert as_dtype(spelled) is string
+    except TypeError:
+        assert spelled in (str, bytes)  # as in TensorFlow
+
+
+@pytest.mark.parametrize("nothing", [None, "float31", dict, "datetime64", 999, 1.5])
+def test_what_is_no_type_is_refused(nothing):
+    with pytest.raises(TypeError, match="Cannot convert"):
+        as_dtype(nothing)

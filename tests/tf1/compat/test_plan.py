@@ -1,0 +1,134 @@
+"""Plans alone, of operations that do nothing: what is needed runs once, after what it needs, and nothing else does."""
+
+import random
+
+import pytest
+
+from mpqueue.tf1.compat.graph import plan
+from mpqueue.tf1.compat.graph.plan import Plan
+
+
+class FakeTensor:
+    def __init__(self, op):
+        self.op = op
+
+
+class FakeOperation:
+    """An operation of any inputs and so many outputs."""
+
+    def __init__(self, name, inputs=(), num_outputs=1, control=(), blocking=False, bound=False):
+        self.name, self.inputs, self.control_inputs = name, list(inputs), list(control)
+        self.outputs = [FakeTensor(self) for _ in range(num_outputs)]
+        self.blocking, self.bound = blocking, bound
+
+    def __repr__(self):
+        return self.name
+
+
+@pytest.fixture(autouse=True)
+def _fake_tensors(monkeypatch):
+    monkeypatch.setattr(plan, "Tensor", FakeTensor)
+
+
+def names(made):
+    return [step.op.name for step in made.steps]
+
+
+def test_what_is_needed_comes_first_and_nothing_else_does():
+    a, b = FakeOperation("a"), FakeOperation("b", num_outputs=2)
+    FakeOperation("unneeded", a.outputs)
+    c = FakeOperation("c", [a.outputs[0], b.outputs[1]], num_outputs=0)
+    made = Plan([c], [])
+    assert names(made) == ["a", "b", "c"]
+    assert [tuple(sorted(step.needs)) for step in made.steps] == [(), (), (0, 1)]
+    assert [step.after for step in made.steps] == [(2,), (2,), ()]
+    assert made.steps[2].inputs == (made.slot_of[a.outputs[0]], made.slot_of[b.outputs[1]])
+    assert made.steps[1].outputs == tuple(made.slot_of[tensor] for tensor in b.outputs)
+    assert sorted(made.slot_of.values()) == list(range(3))
+    assert (made.is_blocking, made.is_bound, made.waits_apart, made.fed) == (False, False, False, ())
+
+
+def test_what_is_fed_needs_nothing():
+    a = FakeOperation("a")
+    b = FakeOperation("b", a.outputs, num_outputs=2)
+    c = FakeOperation("c", b.outputs)
+    made = Plan([c.outputs[0], b.outputs[0]], [b.outputs[0], b.outputs[1], b.outputs[0]])
+    assert names(made) == ["c"]
+    assert made.fed == tuple(b.outputs)
+    assert [made.slot_of[tensor] for tensor in b.outputs] == [0, 1]
+    assert made.steps[0].needs == frozenset()
+
+
+def test_an_operation_of_which_one_output_is_fed_runs_for_the_other():
+    a = FakeOperation("a", num_outputs=2)
+    b = FakeOperation("b", a.outputs)
+    made = Plan([b], [a.outputs[0]])
+    assert names(made) == ["a", "b"]
+    assert made.steps[0].outputs == (None, made.slot_of[a.outputs[1]])
+
+
+def test_control_inputs_come_first_unless_all_of_them_is_fed():
+    a, b, c = FakeOperation("a"), FakeOperation("b", num_outputs=0), FakeOperation("c", num_outputs=2)
+    d = FakeOperation("d", control=[a, b, c])
+    assert names(Plan([d], [])) == ["a", "b", "c", "d"]
+    assert names(Plan([d], [a.outputs[0], c.outputs[0]])) == ["b", "c", "d"]
+    assert names(Plan([d], [a.outputs[0], *c.outputs])) == ["b", "d"]
+
+
+def test_a_target_that_is_fed_has_a_slot_and_no_step():
+    a = FakeOperation("a")
+    made = Plan([a.outputs[0]], a.outputs)
+    assert (made.steps, made.slot_of) == ([], {a.outputs[0]: 0})
+
+
+def test_what_is_fed_has_the_first_slots_needed_or_not():
+    a, b = FakeOperation("a"), FakeOperation("b")
+    made = Plan([b.outputs[0]], a.outputs)
+    assert made.slot_of == {a.outputs[0]: 0, b.outputs[0]: 1}
+
+
+def test_targets_come_in_their_order_and_once():
+    a, b = FakeOperation("a"), FakeOperation("b")
+    assert names(Plan([b, a.outputs[0], b.outputs[0]], [])) == ["b", "a"]
+
+
+def test_a_long_pipeline_is_planned_without_recursion():
+    op = FakeOperation("0")
+    for number in range(1, 5000):
+        op = FakeOperation(str(number), op.outputs)
+    assert names(Plan([op], [])) == list(map(str, range(5000)))
+
+
+@pytest.mark.parametrize(("blocking", "bound"), [(True, False), (False, True)])
+def test_a_plan_tells_of_operations_that_block_or_are_bound(blocking, bound):
+    a = FakeOperation("a", blocking=blocking, bound=bound)
+    made = Plan([FakeOperation("b", a.outputs)], [])
+    assert (made.is_blocking, made.is_bound) == (blocking, bound)
+
+
+def needs_all(op, other):
+    """Whether an operation needs another one, directly or not."""
+    return op is other or any(needs_all(tensor.op, other) for tensor in op.inputs)
+
+
+def test_operations_that_wait_apart_are_found_in_any_graph():
+    found = set()
+    for seed in range(400):
+        chance = random.Random(seed)
+        ops = []
+        for number in range(chance.randrange(1, 7)):
+            inputs = [op.outputs[0] for op in ops if chance.random() < 0.5]
+            ops.append(FakeOperation(str(number), inputs, blocking=chance.random() < 0.5))
+        made = Plan(ops, [])
+        place = {step.op: number for number, step in enumerate(made.steps)}
+        assert all(place[tensor.op] < place[op] for op in ops for tensor in op.inputs)
+        waiting = [op for op in ops if op.blocking]
+        apart = any(
+            not needs_all(one, other) and not needs_all(other, one)
+            for one in waiting
+            for other in waiting
+            if one is not other
+        )
+        assert made.waits_apart == apart, seed
+        found.add(apart)
+    assert found == {False, True}

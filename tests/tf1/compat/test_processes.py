@@ -1,0 +1,270 @@
+"""Enqueue operations of a script in worker processes."""
+
+import os
+
+import numpy as np
+import pytest
+
+import mpqueue.compat.v1 as tf
+from mpqueue.tf1.compat.train import processes
+
+
+@pytest.fixture(autouse=True)
+def _used(monkeypatch):
+    """Processes are asked for."""
+    monkeypatch.setattr(processes, "_choice", [])
+    tf.use_processes()
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Three files of five numbered lines."""
+    for number in range(3):
+        (tmp_path / f"{number}.txt").write_text("".join(f"{10 * number + line}\n" for line in range(5)))
+    return [str(tmp_path / f"{number}.txt") for number in range(3)]
+
+
+LINES = [*range(5), *range(10, 15), *range(20, 25)]
+
+
+def process_id(stateful, *inputs):
+    return tf.py_func(lambda *_: np.int64(os.getpid()), inputs, tf.int64, stateful=stateful)
+
+
+def scalars(*tensors):
+    for tensor in tensors:
+        tensor.set_shape([])
+    return list(tensors)
+
+
+def all_batches(fetches, sess=None):
+    """Everything that a pipeline gives until it ends, its parts as flat lists."""
+    got = [[] for _ in fetches]
+    with sess or tf.Session() as session:
+        session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+        coord = tf.train.Coordinator()
+        threads = tf.train.start_queue_runners(session, coord)
+        try:
+            while True:
+                for into, part in zip(got, session.run(fetches), strict=True):
+                    into.extend(np.ravel(part).tolist())
+        except tf.errors.OutOfRangeError:
+            coord.request_stop()
+        coord.join(threads)
+    return got
+
+
+def lines_of(files, **options):
+    return tf.TextLineReader().read(tf.train.string_input_producer(files, num_epochs=1, **options))
+
+
+def test_batches_are_decoded_in_worker_processes(files):
+    value = tf.string_to_number(lines_of(files).value, tf.int32)
+    example = scalars(value, process_id(False, value))
+    numbers, pids = all_batches(tf.train.batch(example, 4, num_threads=3, allow_smaller_final_batch=True))
+    assert sorted(numbers) == LINES
+    assert os.getpid() not in pids
+
+
+def test_one_process_keeps_the_order(files):
+    value = tf.string_to_number(lines_of(files, shuffle=False).value, tf.int32)
+    batch = tf.train.batch([value], 4, allow_smaller_final_batch=True)
+    assert all_batches([batch]) == [LINES]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_call_wins_over_the_environment(monkeypatch, enabled):
+    monkeypatch.setenv("MPQUEUE_WORKERS", "thread" if enabled else "process")
+    tf.use_processes(enabled)
+    assert processes.are_used() is enabled
+
+
+@pytest.mark.parametrize(("told", "used"), [("process", True), ("thread", False), ("", False)])
+def test_the_environment_is_enough(monkeypatch, told, used):
+    monkeypatch.setattr(processes, "_choice", [])
+    monkeypatch.setenv("MPQUEUE_WORKERS", told)
+    assert processes.are_used() is used
+
+
+def test_another_word_in_the_environment_is_an_error(monkeypatch):
+    monkeypatch.setattr(processes, "_choice", [])
+    monkeypatch.setenv("MPQUEUE_WORKERS", "fibre")
+    with pytest.raises(ValueError, match=r"MPQUEUE_WORKERS must be .* got 'fibre'"):
+        processes.are_used()
+
+
+def variable():
+    kept = tf.Variable(np.int64(7), name="kept")
+    return kept + 0
+
+
+def counter():
+    return tf.train.limit_epochs(tf.constant(np.int64(1)), 100)
+
+
+def seeded():
+    return tf.random_uniform([], 0, 100, tf.int64, seed=3)
+
+
+def chosen_by_a_variable():
+    kept = tf.Variable(True, name="kept")
+    return tf.cond(tf.constant(True) & kept, lambda: tf.constant(np.int64(1)), lambda: tf.constant(np.int64(2)))
+
+
+def chosen_variable():
+    kept = tf.Variable(np.int64(7), name="kept")
+    return tf.cond(tf.constant(True), lambda: kept.read_value(), lambda: tf.constant(np.int64(2)))
+
+
+def own_queue_of_a_branch():
+    def made():
+        queue = tf.FIFOQueue(1, [tf.int64], [[]])
+        with tf.control_dependencies([queue.enqueue([np.int64(1)])]):
+            return queue.dequeue()
+
+    return tf.cond(tf.constant(True), made, lambda: tf.constant(np.int64(2)))
+
+
+def stateful_function():
+    return tf.py_func(lambda: np.int64(1), [], tf.int64)
+
+
+def records_read():
+    return tf.TextLineReader().num_records_produced()
+
+
+BOUND = [
+    variable,
+    counter,
+    seeded,
+    chosen_by_a_variable,
+    chosen_variable,
+    own_queue_of_a_branch,
+    stateful_function,
+    records_read,
+]
+
+
+def pids_with(touched, queue):
+    example = scalars(touched, process_id(False, touched))
+    tf.train.add_queue_runner(tf.train.QueueRunner(queue, [queue.enqueue(example)]))
+    values, pids = queue.dequeue_many(6)
+    with tf.Session() as session:
+        session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+        coord = tf.train.Coordinator()
+        threads = tf.train.start_queue_runners(session, coord)
+        found = session.run([values, pids])
+        coord.request_stop()
+        coord.join(threads)
+    return set(found[1].tolist())
+
+
+@pytest.mark.parametrize("make", BOUND)
+def test_what_touches_state_of_the_session_stays_in_its_thread(make):
+    queue = tf.FIFOQueue(10, [tf.int64, tf.int64], [[], []])
+    assert pids_with(make(), queue) == {os.getpid()}
+
+
+def unseeded():
+    return tf.random_uniform([], 0, 100, tf.int64)
+
+
+def chosen():
+    return tf.cond(tf.constant(True), lambda: tf.constant(np.int64(1)), lambda: tf.constant(np.int64(2)))
+
+
+@pytest.mark.parametrize("make", [unseeded, chosen])
+def test_what_does_not_moves(make):
+    queue = tf.FIFOQueue(10, [tf.int64, tf.int64], [[], []])
+    assert os.getpid() not in pids_with(make(), queue)
+
+
+def test_feeds_stay_in_their_threads():
+    fed = tf.placeholder(tf.int64, [])
+    queue = tf.FIFOQueue(10, [tf.int64], [[]])
+    runner = tf.train.QueueRunner(queue, [queue.enqueue(fed)])
+    with tf.Session() as session:
+        coord = tf.train.Coordinator()
+        threads = runner.create_threads(session, coord, start=True)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="feed"):
+            coord.join(threads)
+
+
+def test_a_queue_chosen_at_run_time_is_reached():
+    queues = [tf.FIFOQueue(10, [tf.int64], [[]]) for _ in range(2)]
+    chosen = tf.QueueBase.from_list(1, queues)
+    runner = tf.train.QueueRunner(chosen, [chosen.enqueue(process_id(False))])
+    with tf.Session() as session:
+        coord = tf.train.Coordinator()
+        threads = runner.create_threads(session, coord, start=True)
+        assert session.run(queues[1].dequeue()) != os.getpid()
+        coord.request_stop()
+        coord.join(threads)
+
+
+def test_queues_are_filled_in_processes_in_a_chain(files):
+    """Lines in one, numbers in another, batches here."""
+    lines = tf.FIFOQueue(5, [tf.string], [[]])
+    tf.train.add_queue_runner(tf.train.QueueRunner(lines, [lines.enqueue(lines_of(files).value)] * 2))
+    number = tf.string_to_number(lines.dequeue(), tf.int32)
+    batch = tf.train.shuffle_batch([number], 5, 20, 5, num_threads=2)
+    assert sorted(all_batches([batch])[0]) == LINES
+
+
+def test_the_reader_of_the_session_counts(files):
+    reader = tf.TextLineReader()
+    value = reader.read(tf.train.string_input_producer(files, num_epochs=2)).value
+    batch = tf.train.batch([value], 5, num_threads=2, allow_smaller_final_batch=True)
+    counts = reader.num_records_produced(), reader.num_work_units_completed()
+    with tf.Session() as session:
+        session.run(tf.local_variables_initializer())
+        coord = tf.train.Coordinator()
+        threads = tf.train.start_queue_runners(session, coord)
+        with pytest.raises(tf.errors.OutOfRangeError):
+            while True:
+                session.run(batch)
+        assert session.run(counts) == (30, 6)
+        coord.request_stop()
+        coord.join(threads)
+
+
+def test_an_error_names_the_operation_and_comes_after_the_good_batches(tmp_path):
+    (tmp_path / "lines.txt").write_text("0\n1\n2\nthree\n4\n")
+    value = tf.string_to_number(lines_of([str(tmp_path / "lines.txt")]).value, tf.int32, name="number")
+    batch = tf.train.batch([value], 2, allow_smaller_final_batch=True)
+    got = []
+    with tf.Session() as session:
+        session.run(tf.local_variables_initializer())
+        coord = tf.train.Coordinator()
+        threads = tf.train.start_queue_runners(session, coord)
+        with pytest.raises(tf.errors.OutOfRangeError):
+            while True:
+                got.append(session.run(batch).tolist())
+        with pytest.raises(tf.errors.InvalidArgumentError, match="three") as caught:
+            coord.join(threads)
+    assert got == [[0, 1], [2]]
+    assert caught.value.op is tf.get_default_graph().get_operation_by_name("number")
+
+
+def test_closing_the_session_ends_the_processes():
+    queue = tf.FIFOQueue(1, [tf.int64], [[]])
+    closed = (tf.errors.CancelledError,)
+    runner = tf.train.QueueRunner(queue, [queue.enqueue(process_id(False))], queue_closed_exception_types=closed)
+    with tf.Session() as session:
+        threads = runner.create_threads(session, start=True)
+        session.run(queue.dequeue())
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def test_monitored_sessions_use_processes_too(files):
+    value = tf.string_to_number(lines_of(files).value, tf.int64)
+    batch = tf.train.batch(scalars(value, process_id(False, value)), 5)
+    seen = []
+    with tf.train.MonitoredSession() as session:
+        while not session.should_stop():
+            numbers, pids = session.run(batch)
+            seen += numbers.tolist()
+            assert os.getpid() not in pids
+    assert sorted(seen) == LINES

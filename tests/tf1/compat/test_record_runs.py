@@ -1,0 +1,217 @@
+"""Pipelines of examples give the same for many records at once as record by record."""
+
+import numpy as np
+import pytest
+from tf1.compat.conftest import Background
+
+import mpqueue.compat.v1 as tf
+from mpqueue.tf1.compat.graph.plan import Plan
+from mpqueue.tf1.compat.graph.records import RecordPlan, record_plan
+from mpqueue.tf1.compat.graph.state import held
+from mpqueue.tf1.compat.train.record_runs import RecordRuns
+from mpqueue.tf1.train import record_runs
+
+
+def write(path, lines):
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return str(path)
+
+
+class Pipeline:
+    """Lines of files -> ``example(line)`` -> a queue, carried out by hand in this thread."""
+
+    def __init__(self, files, example, capacity=100, reader=tf.TextLineReader, should_stop=lambda: False):
+        self.names = tf.FIFOQueue(100, tf.string, [[]])
+        self.reader = reader()
+        self.key, self.value = self.reader.read(self.names)
+        parts = example(self.value)
+        self.queue = tf.FIFOQueue(capacity, [each.dtype for each in parts])
+        self.op, self.taken = self.queue.enqueue(parts), self.queue.dequeue()
+        self.counts = [self.reader.num_records_produced(), self.reader.num_work_units_completed()]
+        self.size, self.close = self.queue.size(), self.queue.close(cancel_pending_enqueues=True)
+        self.session = tf.Session()
+        self.session.run([self.names.enqueue_many([files])])
+        self.session.run(self.names.close())
+        self.plan = Plan([self.op], ())
+        self.one_by_one = self.session.make_callable(self.op)
+        parts = record_plan(self.plan)
+        self.together = parts and RecordRuns(parts, {}, self.session.running, should_stop, self.one_by_one)
+
+    def run(self, call):
+        """All that it gives: the elements, the error at the end, and the reader's counters."""
+        try:
+            for _ in range(1000):
+                call()
+        except tf.errors.OpError as error:
+            end = type(error), str(error), error.op and error.op.name
+        elements = [self.session.run(self.taken) for _ in range(self.session.run(self.size))]
+        return elements, end, self.session.run(self.counts)
+
+
+@pytest.fixture(autouse=True)
+def _long_runs(monkeypatch):
+    """Runs are as long as they can be from the first one on, however slow this machine is."""
+    monkeypatch.setattr(record_runs, "RunLength", LongRuns)
+
+
+class LongRuns:
+    wanted = 64
+
+    def note(self, *_measured):
+        """Stay as long."""
+
+
+def as_number(line):
+    return [tf.string_to_number(line, tf.int32)]
+
+
+def both_ways(files, example, **options):
+    found = []
+    for way in ("one_by_one", "together"):
+        with tf.Graph().as_default():
+            pipeline = Pipeline(files, example, **options)
+            call = getattr(pipeline, way)
+            assert call is not None
+            found.append(pipeline.run(call))
+    return found
+
+
+def test_lines_of_several_files_come_in_order(tmp_path):
+    files = [write(tmp_path / f"{n}", range(100 * n, 100 * n + count)) for n, count in enumerate((3, 0, 70, 1))]
+    one_by_one, together = both_ways(files, as_number)
+    assert one_by_one == together
+    assert together[0] == [*range(3), *range(200, 270), 300]
+
+
+def test_an_error_comes_at_its_record_after_the_elements_before_it(tmp_path):
+    files = [write(tmp_path / "lines", [*range(20), "bad", *range(30)])]
+    one_by_one, together = both_ways(files, as_number)
+    assert one_by_one == together
+    assert together[0] == [*range(20)]
+    assert together[2][0] == 21
+
+
+def test_what_follows_a_bad_record_is_read_next(tmp_path):
+    pipeline = Pipeline([write(tmp_path / "lines", [*range(20), "bad", *range(30, 40)])], as_number)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        pipeline.together()
+    elements, _, counts = pipeline.run(pipeline.together)
+    assert elements == [*range(20), *range(30, 40)]
+    assert counts == [31, 1]
+
+
+def test_a_bad_record_that_a_check_refuses_is_named(tmp_path):
+    def example(line):
+        number = tf.string_to_number(line, tf.int32)
+        with tf.control_dependencies([tf.Assert(number < 30, [number])]):
+            return [tf.identity(number)]
+
+    one_by_one, together = both_ways([write(tmp_path / "lines", range(40))], example)
+    assert one_by_one == together
+    assert "30" in together[1][1]
+
+
+def test_never_more_is_read_than_the_queue_has_room_for(tmp_path):
+    pipeline = Pipeline([write(tmp_path / "lines", range(40))], as_number, capacity=7)
+    pipeline.together()
+    assert pipeline.session.run([pipeline.size, *pipeline.counts]) == [7, 7, 0]
+    waiting = Background(pipeline.together)
+    core = queue_of(pipeline)
+    while not core.num_waiting:
+        pass
+    assert pipeline.session.run([pipeline.size, *pipeline.counts]) == [7, 8, 0]
+    assert pipeline.session.run(pipeline.taken) == 0
+    waiting.finish()
+    assert pipeline.session.run([pipeline.size, *pipeline.counts]) == [7, 8, 0]
+
+
+def queue_of(pipeline):
+    return held(pipeline.together._shared[pipeline.together._plan.put.inputs[0]])
+
+
+def test_two_threads_get_room_of_their_own(tmp_path):
+    pipeline = Pipeline([write(tmp_path / "lines", range(40))], as_number, capacity=10)
+    pipeline.together()
+    core = queue_of(pipeline)
+    for _ in range(10):
+        pipeline.session.run(pipeline.taken)
+    assert [core.set_aside(6), core.set_aside(6), core.set_aside(6)] == [6, 4, 0]
+    core.release(6)
+    assert core.set_aside(100) == 6
+
+
+def test_a_stop_is_heard_between_records(tmp_path):
+    asked = []
+    pipeline = Pipeline(
+        [write(tmp_path / "lines", range(40))], as_number, should_stop=lambda: bool(asked.append(0)) or True
+    )
+    pipeline.together()
+    assert asked
+    assert pipeline.session.run([pipeline.size, *pipeline.counts]) == [1, 1, 0]
+    assert pipeline.session.run(pipeline.taken) == 0
+    elements, _, _ = pipeline.run(pipeline.one_by_one)
+    assert elements == [*range(1, 40)]
+
+
+def test_a_closed_queue_takes_none(tmp_path):
+    pipeline = Pipeline([write(tmp_path / "lines", range(40))], as_number)
+    pipeline.session.run(pipeline.close)
+    with pytest.raises(tf.errors.CancelledError):
+        pipeline.together()
+    assert pipeline.session.run(pipeline.counts) == [1, 0]
+
+
+def test_examples_of_different_shapes_go_in_one_by_one(tmp_path):
+    def example(line):
+        return [tf.range(tf.string_to_number(line, tf.int32)), line]
+
+    (elements, *rest), (others, *other_rest) = both_ways([write(tmp_path / "lines", range(20))], example)
+    assert rest == other_rest
+    assert [(each[0].tolist(), each[1]) for each in elements] == [(each[0].tolist(), each[1]) for each in others]
+
+
+def test_runs_that_fail_in_vain_are_given_up(tmp_path, monkeypatch):
+    def cannot(*_args):
+        raise RuntimeError
+
+    files = [write(tmp_path / f"{n}", range(10)) for n in range(5)]
+    monkeypatch.setattr(RecordPlan, "examples", cannot)
+    pipeline = Pipeline(files, as_number)
+    elements, _, counts = pipeline.run(pipeline.together)
+    assert elements == [*range(10)] * 5
+    assert counts == [50, 5]
+    assert pipeline.together._runs.are_in_vain
+
+
+def random(line):
+    return [tf.random_uniform([]) + tf.string_to_number(line)]
+
+
+def of_python(line):
+    return [tf.py_func(lambda text: np.float32(text), [line], tf.float32)]
+
+
+def with_a_variable(line):
+    return [tf.Variable(1.0) + tf.string_to_number(line)]
+
+
+def of_another_queue(line):
+    queue = tf.FIFOQueue(3, tf.float32, [[]])
+    return [queue.dequeue() + tf.string_to_number(line)]
+
+
+def of_a_branch(line):
+    number = tf.string_to_number(line)
+    return [tf.cond(number > 1, lambda: number, lambda: -number)]
+
+
+@pytest.mark.parametrize("example", [random, of_python, with_a_variable, of_another_queue, of_a_branch])
+def test_what_is_no_function_of_one_record_is_carried_out_record_by_record(example, tmp_path):
+    assert Pipeline([], example).together is None
+
+
+def test_a_reader_of_whole_files_gives_one_record_at_a_time(tmp_path):
+    files = [write(tmp_path / f"{n}", [n]) for n in range(5)]
+    one_by_one, together = both_ways(files, lambda value: [value], reader=tf.WholeFileReader)
+    assert one_by_one == together
+    assert together[0] == [b"%d\n" % n for n in range(5)]

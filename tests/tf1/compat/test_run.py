@@ -1,0 +1,116 @@
+"""Runs with operations that wait: for each other, for other runs, and until they are cancelled."""
+
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+from tf1.compat.conftest import Background, waiting_in
+
+import mpqueue.compat.v1 as tf
+
+
+def test_an_enqueue_and_a_dequeue_of_one_run_do_not_wait_for_each_others_sake(session):
+    queue = tf.FIFOQueue(1, tf.int32, [()])
+    assert session.run([queue.dequeue(), queue.enqueue(5)])[0] == 5
+    assert session.run([queue.enqueue(6), queue.dequeue()])[1] == 6
+
+
+def test_a_run_waits_for_what_another_run_puts_in(session):
+    queue = tf.FIFOQueue(1, tf.int32, [()])
+    taking = Background(session.make_callable(queue.dequeue_many(2)))
+    waiting_in(session, queue)
+    session.run(queue.enqueue(1))
+    session.run(queue.enqueue(2))
+    assert taking.finish().tolist() == [1, 2]
+
+
+def test_what_depends_on_a_waiting_operation_runs_after_it(session):
+    log = []
+    queue = tf.FIFOQueue(1, tf.int32, [()])
+    with tf.control_dependencies([queue.enqueue(1)]):
+        after = tf.py_func(lambda: log.append("after") or np.int32(0), [], tf.int32)
+    session.run(queue.enqueue(0))
+    running = Background(lambda: session.run(after))
+    waiting_in(session, queue)
+    assert log == []
+    session.run(queue.dequeue())
+    running.finish()
+    assert log == ["after"]
+
+
+def test_the_first_error_ends_the_waits_of_the_same_run(session):
+    empty, closed = tf.FIFOQueue(1, tf.int32, [()]), tf.FIFOQueue(1, tf.int32, [()])
+    session.run(closed.close())
+    with pytest.raises(tf.errors.OutOfRangeError):
+        session.run([empty.dequeue(), closed.dequeue()])
+    session.run(empty.enqueue(1))
+    assert session.run(empty.dequeue()) == 1  # the cancelled dequeue took nothing
+
+
+def test_closing_the_session_frees_those_that_wait(graph):
+    session = tf.Session(graph=graph)
+    full, empty = tf.FIFOQueue(1, tf.int32, [()], name="full"), tf.FIFOQueue(1, tf.int32, [()], name="empty")
+    session.run(full.enqueue(1))
+    calls = [Background(session.make_callable(node)) for node in (full.enqueue(2), empty.dequeue(), full.close())]
+    waiting_in(session, full, 2)
+    waiting_in(session, empty)
+    session.close()
+    for call in calls:
+        with pytest.raises(tf.errors.CancelledError, match="session"):
+            call.finish()
+
+
+def test_a_run_of_its_own_threads_is_freed_too(graph):
+    session = tf.Session(graph=graph)
+    one, two = tf.FIFOQueue(1, tf.int32, [()]), tf.FIFOQueue(1, tf.int32, [()])
+    call = Background(session.make_callable([one.dequeue(), two.dequeue()]))
+    waiting_in(session, one)
+    waiting_in(session, two)
+    session.close()
+    with pytest.raises(tf.errors.CancelledError):
+        call.finish()
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_ctrl_c_ends_a_run_and_its_elements_go_back(session, apart):
+    queue, other = tf.FIFOQueue(9, tf.int32, [()]), tf.FIFOQueue(9, tf.int32, [()])
+    session.run([queue.enqueue_many([[1, 2]]), other.queue_ref])
+    interrupted = threading.Event()
+
+    def press():
+        waiting_in(session, queue)
+        while not interrupted.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+            interrupted.wait(1)
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    with pytest.raises(KeyboardInterrupt):
+        session.run([queue.dequeue_many(3), other.dequeue()] if apart else queue.dequeue_many(3))
+    interrupted.set()
+    presser.join()
+    # The thread that waited gives back what it had taken.
+    assert Background(session.make_callable(queue.dequeue_many(2))).finish().tolist() == [1, 2]
+
+
+def test_operations_in_a_chain_need_no_threads(session):
+    names = []
+    queue = tf.FIFOQueue(9, tf.string, [()])
+    reader = tf.IdentityReader()
+    session.run(queue.enqueue("unit"))
+    value = reader.read(queue).value
+    seen = tf.py_func(lambda text: names.append(threading.current_thread()) or text, [value], tf.string)
+    seen.set_shape([])
+    session.run(tf.FIFOQueue(9, tf.string, [()]).enqueue(seen))
+    assert names == [threading.current_thread()]
+
+
+def test_a_branch_that_is_not_taken_takes_nothing_out(session):
+    queue = tf.FIFOQueue(9, tf.int32, [()])
+    session.run(queue.enqueue_many([[1, 2, 3]]))
+    chosen = tf.placeholder(tf.bool, [])
+    node = tf.cond(chosen, queue.dequeue, lambda: tf.constant(-1))
+    assert [session.run(node, {chosen: each}) for each in (False, True, False, True)] == [-1, 1, -1, 2]
+    assert session.run(queue.size()) == 1

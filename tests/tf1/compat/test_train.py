@@ -1,0 +1,247 @@
+"""Producers, batches and runners in graphs: what golden cases do not say."""
+
+import threading
+
+import numpy as np
+import pytest
+from tf1.compat.conftest import Background, waiting_in
+
+import mpqueue.compat.v1 as tf
+
+
+def all_of(session, node, coord=None):
+    """What a node gives until the end of input."""
+    session.run(tf.local_variables_initializer())
+    tf.train.start_queue_runners(session, coord)
+    found = []
+    while True:
+        try:
+            found.append(session.run(node))
+        except tf.errors.OutOfRangeError:
+            return found
+
+
+def test_the_order_of_a_seed_is_the_same_in_every_session_and_another_in_every_epoch(graph):
+    number = tf.train.range_input_producer(20, num_epochs=2, seed=5).dequeue()
+    orders = []
+    for _ in range(2):
+        with tf.Session(graph=graph) as session:
+            orders.append([int(each) for each in all_of(session, number)])
+    assert orders[0] == orders[1]
+    assert sorted(orders[0][:20]) == sorted(orders[0][20:]) == list(range(20))
+    assert orders[0][:20] != orders[0][20:]
+
+
+def test_epochs_are_counted_anew_after_the_initializer(graph):
+    number = tf.train.range_input_producer(2, num_epochs=1, shuffle=False).dequeue()
+    for _ in range(2):
+        with tf.Session(graph=graph) as session:
+            assert [int(each) for each in all_of(session, number)] == [0, 1]
+
+
+def test_without_its_local_variables_a_producer_ends_and_join_says_why(session):
+    number = tf.train.range_input_producer(2, num_epochs=1).dequeue()
+    coord = tf.train.Coordinator()
+    tf.train.start_queue_runners(session, coord)
+    with pytest.raises(tf.errors.OutOfRangeError):
+        session.run(number)
+    with pytest.raises(tf.errors.FailedPreconditionError, match="epochs"):
+        coord.join()
+
+
+def test_no_session_no_runners():
+    tf.train.range_input_producer(2)
+    with pytest.raises(ValueError, match="No default session"):
+        tf.train.start_queue_runners()
+    with pytest.raises(TypeError, match="coord="):
+        tf.train.start_queue_runners(tf.train.Coordinator())
+
+
+def test_a_graph_without_runners_is_told_of(session, caplog):
+    assert tf.train.start_queue_runners(session) == []
+    assert "no queue runner" in caplog.text
+
+
+def test_a_runner_is_written_down_and_made_anew(session):
+    queue = tf.FIFOQueue(10, tf.int32, [()], name="numbers")
+    runner = tf.train.QueueRunner(queue, [queue.enqueue(1), queue.enqueue(2)])
+    definition = runner.to_proto()
+    assert definition.queue_name == "numbers"
+    assert definition.enqueue_op_name == ["numbers_enqueue", "numbers_enqueue_1"]
+    again = tf.train.QueueRunner.from_proto(definition)
+    assert again.name == "numbers"
+    coord = tf.train.Coordinator()
+    again.create_threads(session, coord, start=True)
+    assert set(session.run(queue.dequeue_many(10)).tolist()) <= {1, 2}
+    coord.request_stop()
+    coord.join()
+    with pytest.raises(KeyError):
+        tf.train.QueueRunner.from_proto(tf.train.QueueRunnerDef(queue_name="nothing"))
+
+
+@pytest.mark.parametrize("arguments", [(), ("queue",), ("queue", [])])
+def test_a_runner_needs_a_queue_and_operations(arguments):
+    queue = tf.FIFOQueue(10, tf.int32)
+    with pytest.raises(ValueError, match="needs a queue"):
+        tf.train.QueueRunner(*(queue if each == "queue" else each for each in arguments))
+
+
+def test_a_runner_takes_nodes_only():
+    queue = tf.FIFOQueue(10, tf.int32)
+    with pytest.raises(TypeError, match="a node"):
+        tf.train.QueueRunner(queue, [lambda: 1])
+
+
+def test_a_stop_frees_a_runner_that_waits_in_a_full_queue(session):
+    queue = tf.FIFOQueue(1, tf.int32, [()])
+    runner = tf.train.QueueRunner(queue, [queue.enqueue(1)])
+    coord = tf.train.Coordinator()
+    threads = runner.create_threads(session, coord, start=True)
+    waiting_in(session, queue)
+    coord.request_stop()
+    coord.join(threads)
+    assert session.run(queue.is_closed())
+
+
+def test_closing_the_session_ends_its_runners(graph):
+    queue = tf.FIFOQueue(1, tf.int32, [()])
+    types = (tf.errors.OutOfRangeError, tf.errors.CancelledError)
+    runner = tf.train.QueueRunner(queue, [queue.enqueue(1)], queue_closed_exception_types=types)
+    with tf.Session(graph=graph) as session:
+        threads = runner.create_threads(session, start=True)
+        waiting_in(session, queue)
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert runner.exceptions_raised == []
+
+
+def test_a_batch_has_the_structure_of_an_example(session):
+    number = tf.train.range_input_producer(4, num_epochs=1, shuffle=False).dequeue()
+    batch = tf.train.batch({"number": number, "twice": [number, number]}, 2)
+    found = all_of(session, batch)
+    assert [each["number"].tolist() for each in found] == [[0, 1], [2, 3]]
+    assert [each["twice"].tolist() for each in found] == [[[0, 0], [1, 1]], [[2, 2], [3, 3]]]
+
+
+def test_the_size_of_a_batch_may_be_fed(session):
+    number = tf.train.range_input_producer(10, shuffle=False).dequeue()
+    size = tf.placeholder(tf.int32, [])
+    batch = tf.train.batch([number], size)
+    assert batch.get_shape().as_list() == [None]
+    coord = tf.train.Coordinator()
+    tf.train.start_queue_runners(session, coord)
+    assert [len(session.run(batch, {size: each})) for each in (3, 1, 0, 5)] == [3, 1, 0, 5]
+    coord.request_stop()
+    coord.join()
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_sparse_examples_make_a_sparse_batch(session, many):
+    number = tf.cast(tf.train.range_input_producer(3, num_epochs=1, shuffle=False).dequeue(), tf.int64)
+    if many:  # two rows of one value each
+        rows = tf.SparseTensor([[0, 0], [1, 1]], tf.stack([number, number + 10]), [2, 4])
+    else:  # as many values as the number says
+        rows = tf.SparseTensor(tf.expand_dims(tf.range(number), 1), tf.fill([number], "v"), tf.stack([number]))
+    batch = tf.train.batch([rows], 3, enqueue_many=many)
+    assert isinstance(batch, tf.SparseTensor)
+    assert batch.indices.get_shape().as_list() == [None, 2]
+    found = all_of(session, batch)
+    if many:
+        assert found[0].indices.tolist() == [[0, 0], [1, 1], [2, 0]]
+        assert found[0].values.tolist() == [0, 10, 1]
+        assert found[0].dense_shape.tolist() == [3, 4]
+    else:
+        assert found[0].indices.tolist() == [[1, 0], [2, 0], [2, 1]]
+        assert found[0].values.tolist() == [b"v"] * 3
+        assert found[0].dense_shape.tolist() == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda u: tf.train.batch([u], 2), ValueError, "rank"),
+        (lambda u: tf.train.batch([tf.placeholder(tf.int32, [None])], 2), ValueError, "fully known"),
+        (lambda u: tf.train.batch([], 2), ValueError, "at least one"),
+        (lambda u: tf.train.batch_join([], 2), ValueError, "at least one"),
+        (lambda u: tf.train.batch(u, 2), TypeError, "not iterable"),
+        (lambda u: tf.train.batch([1], 2, enqueue_many=True), ValueError, "scalar"),
+        (lambda u: tf.train.batch([1], -1), ValueError, "0 or more"),
+        (lambda u: tf.train.batch([1], 2, num_threads=0), ValueError, "at least one thread"),
+        (lambda u: tf.train.batch_join([[1], [2.0]], 2), TypeError, "same types"),
+        (lambda u: tf.train.batch_join([[1], [2, 3]], 2), ValueError, "same number"),
+        (lambda u: tf.train.batch_join([{"a": 1}, {"b": 1}], 2), ValueError, "same keys"),
+        (lambda u: tf.train.batch_join([[[1]], [[1, 2]]], 2), ValueError, "not compatible"),
+        (lambda u: tf.train.shuffle_batch([1], 2, 3, 3), ValueError, "min_after_dequeue"),
+        (lambda u: tf.train.input_producer(u), ValueError, "fully known"),
+        (lambda u: tf.train.string_input_producer([]), ValueError, "non-null"),
+        (lambda u: tf.train.slice_input_producer([]), ValueError, "at least one"),
+        (lambda u: tf.train.limit_epochs(u, 0), ValueError, "above 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_while_the_graph_is_made(make, error, words):
+    with pytest.raises(error, match=words):
+        make(tf.placeholder(tf.int32))
+
+
+def test_a_list_of_names_may_turn_out_to_be_empty(session, tmp_path):
+    matches = tf.train.match_filenames_once(str(tmp_path / "*.txt"))
+    name = tf.train.string_input_producer(matches, num_epochs=1).dequeue()
+    coord = tf.train.Coordinator()
+    assert all_of(session, name, coord) == []
+    with pytest.raises(tf.errors.InvalidArgumentError, match="non-null"):
+        coord.join()
+
+
+def test_a_reader_lets_go_of_its_file_at_the_end_of_the_session(graph, tmp_path):
+    (tmp_path / "lines.txt").write_text("one\ntwo\n")
+    queue = tf.FIFOQueue(1, tf.string, [()])
+    line = tf.TextLineReader().read(queue).value
+    with tf.Session(graph=graph) as session:
+        session.run(queue.enqueue(str(tmp_path / "lines.txt")))
+        assert session.run(line) == b"one"
+    with tf.Session(graph=graph) as session:  # which has a reader of its own, between two units
+        session.run(queue.enqueue(str(tmp_path / "lines.txt")))
+        assert session.run(line) == b"one"
+
+
+def test_a_looper_calls_until_the_stop(session):
+    variable = tf.Variable(0)
+    session.run(variable.initializer)
+    add = session.make_callable(variable.assign_add(1))
+    coord, reached = tf.train.Coordinator(), threading.Event()
+
+    def work():
+        if add() >= 3:
+            reached.set()
+
+    looper = tf.train.LooperThread.loop(coord, None, work)
+    assert reached.wait(30)
+    coord.request_stop()
+    coord.join([looper])
+
+
+def test_two_readers_of_one_queue_share_its_work(session):
+    units = tf.FIFOQueue(20, tf.string, [()])
+    session.run([units.enqueue_many([[str(number) for number in range(20)]])])
+    session.run(units.close())
+    pairs = [[tf.IdentityReader().read(units).value] for _ in range(2)]
+    batch = tf.train.batch_join(pairs, 5)
+    found = np.concatenate(all_of(session, batch))
+    assert sorted(int(each) for each in found) == list(range(20))
+
+
+def test_a_python_thread_may_feed_a_queue(session):
+    number = tf.placeholder(tf.int32, [])
+    queue = tf.FIFOQueue(2, tf.int32, [()])
+    put, close = queue.enqueue(number), queue.close()
+
+    def feed():
+        for each in range(10):
+            session.run(put, {number: each})
+        session.run(close)
+
+    feeding = Background(feed)
+    taken = queue.dequeue_up_to(4)
+    assert [session.run(taken).tolist() for _ in range(3)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    feeding.finish()

@@ -1,0 +1,329 @@
+"""What `decode_csv` promises, beyond the golden cases; records read singly and at once must agree."""
+
+import inspect
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mpqueue
+from mpqueue.errors import InvalidArgumentError
+from mpqueue.tf1.parsing import csv_columns, csv_rows
+from mpqueue.tf1.parsing.csv_format import Column, CsvFormat
+
+REFUSED = None
+BATCH = 200  # long enough to be read at once
+
+thorough = settings(derandomize=True, deadline=None, max_examples=200)
+
+
+def attempt(records, defaults, **options):
+    """The columns, or the text of the error."""
+    try:
+        return mpqueue.decode_csv(records, defaults, **options), None
+    except InvalidArgumentError as error:
+        return None, str(error)
+
+
+def decode(record, defaults, **options):
+    """The fields of a record, read singly and in a batch; None where both refuse it."""
+    outcomes = []
+    for records in (record, [record] * BATCH):
+        columns, told = attempt(records, defaults, **options)
+        if columns is None:
+            assert "record 0" in told
+            outcomes.append(REFUSED)
+        else:
+            outcomes.append([column if isinstance(records, bytes) else column[0] for column in columns])
+    assert outcomes[0] == outcomes[1]
+    return outcomes[0]
+
+
+TEXT = [np.array([], object)]
+TWO_TEXTS = TEXT * 2
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (b'"a""b",c', [b'a"b', b"c"]),
+        (b'"a,b",c', [b"a,b", b"c"]),
+        (b'"a\r\nb",c', [b"a\r\nb", b"c"]),
+        (b'"""",""""', [b'"', b'"']),
+        (b'"a"",b",c', [b'a",b', b"c"]),
+        (b"\na,\rb", [b"a", b"b"]),
+        (b'\n\n"a",b', [b"a", b"b"]),
+        (b"a,b\n", REFUSED),
+        (b"a\n,b", REFUSED),
+        (b"a,\n", REFUSED),
+        (b'a",b', REFUSED),
+        (b'"a"b,c', REFUSED),
+        (b'"a" ,c', REFUSED),
+        (b' "a",c', REFUSED),
+        (b'"a,b', REFUSED),
+        (b'a,"b', REFUSED),
+        (b'a,"', REFUSED),
+        (b'a,"""', REFUSED),
+        (b'"a\nb,c', REFUSED),
+        (b"a", REFUSED),
+        (b"a,b,c", REFUSED),
+        (b"a,b,", REFUSED),
+        (b"", REFUSED),
+        (b"\n", REFUSED),
+    ],
+)
+def test_a_record_is_cut_as_tensorflow_cuts_it(record, expected):
+    assert decode(record, TWO_TEXTS) == expected
+
+
+@pytest.mark.parametrize("record", [b'"x\ny"', b'x"', b'"x'])
+def test_one_bad_record_does_not_spoil_the_cut_of_the_others(record):
+    """Quotes that are open in one record must not reach into the next."""
+    records = [b"a,b", record + b",b", b'"c,c",d'] * BATCH
+    columns, told = attempt(records, TWO_TEXTS)
+    if columns is None:
+        assert "record 1" in told
+    else:
+        assert columns[0].tolist() == [b"a", b"x\ny", b"c,c"] * BATCH
+
+
+@pytest.mark.parametrize(
+    ("delim", "record", "expected"),
+    [
+        ("\t", b"a\tb c", [b"a", b"b c"]),
+        (" ", b"a b", [b"a", b"b"]),
+        (".", b"1.2", [b"1", b"2"]),
+        ("-", b"1-2", [b"1", b"2"]),
+        ("\x00", b"a\x00b", [b"a", b"b"]),
+        (b"\xff", b"a\xffb", [b"a", b"b"]),
+        ("\n", b"a\nb", [b"a", b"b"]),
+        ("\n", b"a\n\nb", [b"a", b"b"]),
+        ('"', b'a"b', [b"a", b"b"]),
+        ("\r", b"a\rb", [b"a", b"b"]),
+    ],
+)
+def test_any_byte_may_stand_between_fields(delim, record, expected):
+    assert decode(record, TWO_TEXTS, field_delim=delim) == expected
+
+
+def test_the_arguments_have_the_names_and_defaults_of_tensorflow():
+    parameters = inspect.signature(mpqueue.decode_csv).parameters.values()
+    assert {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty} == {
+        "field_delim": ",", "use_quote_delim": True, "name": None, "na_value": "", "select_cols": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("argument", ["field_delim", "na_value"])
+def test_an_argument_that_is_no_text_is_named(argument):
+    with pytest.raises(TypeError, match=f"^{argument} "):
+        mpqueue.decode_csv("a", TEXT, **{argument: 1})
+
+
+@pytest.mark.parametrize("delim", ["", "::", "é"])
+def test_the_delimiter_is_one_byte(delim):
+    with pytest.raises(InvalidArgumentError, match="must be one byte"):
+        mpqueue.decode_csv("a", TEXT, field_delim=delim)
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (b'"a",b"c', [b'"a"', b'b"c']),
+        (b'"a","b"', [b'"a"', b'"b"']),
+        (b"a\n,b", REFUSED),
+        (b"\na,b", [b"a", b"b"]),
+    ],
+)
+def test_without_quotes_a_quote_is_a_character(record, expected):
+    assert decode(record, TWO_TEXTS, use_quote_delim=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("record", "cols", "expected"),
+    [
+        (b"a,b,c", [1], [b"b"]),
+        (b"a,b,c", [0, 2], [b"a", b"c"]),
+        (b'a,b,"open', [1], [b"b"]),
+        (b'a",b', [1], REFUSED),
+        (b"a,", [1], REFUSED),  # a required column
+        (b"a", [1], REFUSED),
+        (b'"a,b",c', [1], [b"c"]),
+    ],
+)
+def test_columns_may_be_selected(record, cols, expected):
+    assert decode(record, TEXT * len(cols), select_cols=cols) == expected
+
+
+@pytest.mark.parametrize("cols", [[], [0], [1, 0], [0, 0], [-1, 0], [0, 1, 2]])
+def test_a_selection_rises_and_fits_the_defaults(cols):
+    with pytest.raises(ValueError, match="select_cols"):
+        mpqueue.decode_csv("a,b", TWO_TEXTS, select_cols=cols)
+
+
+@pytest.mark.parametrize("na_value", ["NA", "-999", "a long text that means nothing", "0.5"])
+def test_a_missing_value_has_the_default(na_value):
+    defaults = [[7], [0.25], ["d"], np.array([8], np.int64), np.array([0.5], np.float64)]
+    record = ",".join([na_value] * 5).encode()
+    assert decode(record, defaults, na_value=na_value) == [7, 0.25, b"d", 8, 0.5]
+    assert decode(b",,,,", defaults, na_value=na_value) == [7, 0.25, b"d", 8, 0.5]
+
+
+def test_a_value_that_only_begins_like_the_missing_one_counts():
+    assert decode(b"-9990", [[7]], na_value="-999") == [-9990]
+
+
+@pytest.mark.parametrize(
+    ("default", "dtype"),
+    [
+        ([1], "int32"),
+        (1, "int32"),
+        ([2**31 - 1], "int32"),
+        ([-(2**31)], "int32"),
+        ([2**31], "int64"),
+        ([-(2**31) - 1], "int64"),
+        ([2**63 - 1], "int64"),
+        (-(2**63), "int64"),
+        ([1.5], "float32"),
+        ([], "float32"),
+        (np.float64(1.5), "float64"),
+        ([np.float64(1.5)], "float32"),
+        (np.array([1], np.int64), "int64"),
+        (["a"], "object"),
+        (b"a", "object"),
+        (np.array(["a"]), "object"),
+    ],
+)
+def test_a_default_says_the_dtype_as_in_tensorflow(default, dtype):
+    assert mpqueue.decode_csv(["1"], [default])[0].dtype == dtype
+
+
+@pytest.mark.parametrize(
+    "default", [[True], np.int16([1]), np.array([1], np.uint64), [1j], [None], 2**70, -(2**63) - 1, 2**63]
+)
+def test_a_default_of_another_dtype_is_refused(default):
+    with pytest.raises(TypeError) as caught:
+        mpqueue.decode_csv(["1"], [default])
+    if default is not None and np.asarray(default).dtype == np.int16:
+        assert str(caught.value) == (
+            "record_defaults[0] has dtype int16; a column is one of float32, float64, int32, int64, string"
+        )
+
+
+@pytest.mark.parametrize("default", [[1, 2], [[1]], np.array([[1.0]])])
+def test_a_default_is_one_value(default):
+    with pytest.raises(ValueError, match=r"record_defaults\[0\] has shape"):
+        mpqueue.decode_csv(["1"], [default])
+
+
+def test_a_default_that_is_no_float32_is_rounded():
+    """The half between two float32 has no text that could be asked."""
+    assert decode(b"", [[1.0]]) is REFUSED  # no field at all
+    assert decode(b",1", [[1.000000059604644775390625], [0.0]]) == [np.float32(1.0), 1.0]
+    assert decode(b",1", [[1e300], [0.0]]) == [np.inf, 1.0]
+
+
+def test_no_columns_are_refused():
+    with pytest.raises(ValueError, match="record_defaults is empty"):
+        mpqueue.decode_csv(["1"], [])
+
+
+def test_what_is_no_string_is_refused():
+    with pytest.raises(TypeError, match="records must be bytes or str"):
+        mpqueue.decode_csv([1], [[1]])
+
+
+def test_any_shape_of_records_is_kept():
+    records = np.array([[f"{row},{column}" for column in range(20)] for row in range(30)], object).reshape(5, 6, 20)
+    rows, columns = mpqueue.decode_csv(records, [[0], [0]])
+    assert rows.shape == columns.shape == (5, 6, 20)
+    assert (rows * 20 + columns).ravel().tolist() == list(range(600))
+
+
+def test_columns_are_writable_and_do_not_share_memory():
+    left, right = mpqueue.decode_csv(["1,2"] * BATCH, [[0], [0]])
+    left[:] = 9
+    assert right.tolist() == [2] * BATCH
+
+
+def test_only_the_numbers_of_a_bad_record_are_named():
+    records = ["1,1.5", "2,x", "y,1"] * BATCH
+    with pytest.raises(InvalidArgumentError, match=r"^Field 1 in record 1 is not a valid float32: b'x'$"):
+        mpqueue.decode_csv(records, [[0], [0.0]])
+
+
+def test_a_selected_column_is_named_by_both_its_numbers():
+    with pytest.raises(InvalidArgumentError, match=r"^Field 0 in record 0 \(column 2\) is not a valid int32: b'x'$"):
+        mpqueue.decode_csv("1,2,x", [[0]], select_cols=[2])
+
+
+def test_a_required_field_that_is_empty_is_named():
+    with pytest.raises(InvalidArgumentError, match=r"^Field 1 in record 3 is empty, and its column has no default"):
+        mpqueue.decode_csv(["1,1"] * 3 + ["1,"] * BATCH, [[0], np.array([], np.int32)])
+
+
+def test_a_required_field_that_holds_the_text_for_a_missing_value_is_as_an_empty_one():
+    with pytest.raises(InvalidArgumentError, match=r"^Field 0 in record 0 is empty, and its column has no default"):
+        mpqueue.decode_csv("NA", [np.array([], np.int32)], na_value="NA")
+
+
+@pytest.mark.parametrize(
+    ("record", "number"),
+    [(b"1", "only 1 fields"), (b"1,2,3,4", "more than 2 fields"), (b'1,2,3,"', "more than 2 fields")],
+)
+def test_another_number_of_fields_is_told(record, number):
+    with pytest.raises(InvalidArgumentError, match=f"record 1 has {number} where 2 are expected"):
+        mpqueue.decode_csv([b"1,2", record], [[0], [0]])
+
+
+def test_long_records_are_shown_in_part():
+    with pytest.raises(InvalidArgumentError) as caught:
+        mpqueue.decode_csv(b"x" * 10**6, [[0]])
+    assert len(str(caught.value)) < 200
+
+
+FIELDS = {
+    "int32": ["1", "-7", " 8", "2147483647", "", "NA", "99999999999", "x"],
+    "int64": ["1", "-7", "123456789012345678", "", "NA", "1.5"],
+    "float32": ["1", "1.5", "-0.000001", "3.14159265358979", "1e10", "inf", "", "NA", "0x1p3", "x", "1.2.3"],
+    "float64": ["1", "1.5", "3.14159265358979", "12345678.9", "", "NA", "nan(1)"],
+    "string": ["a", "b c", "", "NA", '"q,q"', '"q\nq"', '"q""q"', "1.5", '"', "\n"],
+}
+
+
+@thorough
+@given(st.integers(0, 2**32))
+def test_records_read_at_once_are_what_the_rows_give(seed):
+    rng = random.Random(seed)
+    dtypes = rng.choices(list(FIELDS), k=rng.randint(1, 5))
+    good = rng.choice([2, 3, 4, 100])
+    records = [
+        ",".join(rng.choice(FIELDS[dtype][:good]) for dtype in dtypes).encode() for _ in range(rng.randint(1, 12))
+    ]
+    columns = [Column(i, d, {"string": b"d"}.get(d, 5)) for i, d in enumerate(dtypes)]
+    csv_format = CsvFormat(tuple(columns), b",", True, b"NA", None)
+    at_once = csv_columns.decode(records, csv_format)
+    if at_once is not None:
+        one_by_one = csv_rows.decode(records, csv_format)
+        for left, right in zip(at_once, one_by_one, strict=True):
+            assert left.dtype == right.dtype
+            assert left.tolist() == right.tolist() or np.array_equal(left, right, equal_nan=True)
+
+
+@pytest.mark.parametrize(("num_records", "num_columns", "is_at_once"), [(8, 20, True), (159, 1, False), (160, 1, True)])
+def test_a_batch_is_read_at_once_from_160_fields_on(num_records, num_columns, is_at_once, monkeypatch):
+    monkeypatch.setattr(csv_rows if is_at_once else csv_columns, "decode", None)
+    columns = mpqueue.decode_csv([",".join("1" * num_columns)] * num_records, [[0]] * num_columns)
+    assert [column.tolist() for column in columns] == [[1] * num_records] * num_columns
+
+
+@pytest.mark.parametrize(
+    "records",
+    [["1,2.5,a"], ["-1,,b c", "12345678901,1e3,"], ['"1","2.5","a,b"'], ['1,2,"a\nb"'], [" 1, 2, x"], ["NA,1,y"]],
+)
+def test_regular_batches_are_not_left_to_the_rows(records, monkeypatch):
+    """Or the test above would find nothing to compare."""
+    monkeypatch.setattr(csv_rows, "decode", None)
+    defaults = [np.array([5], np.int64), [0.5], ["d"]]
+    assert len(mpqueue.decode_csv(records * BATCH, defaults, na_value="NA")[0]) == len(records) * BATCH

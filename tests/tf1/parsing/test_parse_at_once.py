@@ -1,0 +1,134 @@
+"""Reading a batch at once gives what reading its records one by one gives, values and errors."""
+
+from unittest import mock
+
+import pytest
+from helpers.encoding import bytes_list, example_of, int64_list
+from helpers.random_examples import RandomExamples
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mpqueue
+from mpqueue.errors import InvalidArgumentError
+from mpqueue.tf1.parsing import parse
+
+thorough = settings(derandomize=True, deadline=None, max_examples=150)
+seeds = st.integers(0, 2**32)
+
+
+def outcome(records, features):
+    try:
+        result = mpqueue.parse_example(records, features)
+    except InvalidArgumentError as error:
+        return str(error)
+    return {key: described(values) for key, values in result.items()}
+
+
+def described(values):
+    if isinstance(values, mpqueue.SparseTensorValue):
+        return [described(part) for part in values]
+    return values.dtype, values.shape, values.tolist() if values.dtype == object else values.tobytes()
+
+
+def assert_the_same_one_by_one(records, features):
+    at_once = outcome(records, features)
+    with mock.patch.object(parse, "_AT_ONCE_FROM", 10**9):
+        assert outcome(records, features) == at_once
+    return at_once
+
+
+@thorough
+@given(seeds)
+def test_a_batch_of_one_layout_is_read_the_same(seed):
+    examples = RandomExamples(seed)
+    records = examples.batch(25, alike=True)
+    assert not isinstance(assert_the_same_one_by_one(records, examples.features), str)
+
+
+@thorough
+@given(seeds)
+def test_a_batch_of_many_layouts_is_read_the_same(seed):
+    examples = RandomExamples(seed)
+    records = examples.batch(25, order=True)
+    assert not isinstance(assert_the_same_one_by_one(records, examples.features), str)
+
+
+@thorough
+@given(seeds)
+def test_a_batch_with_missing_features_is_read_the_same(seed):
+    examples = RandomExamples(seed)
+    assert_the_same_one_by_one(examples.batch(25, missing=0.02, order=True), examples.features)
+
+
+@thorough
+@given(seeds)
+def test_a_batch_with_odd_records_is_read_the_same(seed):
+    examples = RandomExamples(seed)
+    assert_the_same_one_by_one(examples.batch(25, odd=0.03), examples.features)
+
+
+@thorough
+@given(seeds, st.data())
+def test_a_batch_with_a_flipped_bit_is_read_the_same(seed, data):
+    examples = RandomExamples(seed)
+    records = examples.batch(22, alike=True)
+    place = data.draw(st.integers(0, len(records) - 1))
+    bit = data.draw(st.integers(0, 8 * len(records[place]) - 1))
+    flipped = bytearray(records[place])
+    flipped[bit // 8] ^= 1 << bit % 8
+    records[place] = bytes(flipped)
+    assert_the_same_one_by_one(records, examples.features)
+
+
+class TestWhichWay:
+    """Each way is taken where it should be, or the tests above would compare a way with itself."""
+
+    features = {"x": mpqueue.FixedLenFeature([], "int64"), "s": mpqueue.FixedLenFeature([], "string")}
+
+    @pytest.fixture
+    def rows_read(self, monkeypatch):
+        """The records that were read one by one."""
+        seen = []
+
+        def watched(record, *args, **options):
+            seen.append(record)
+            return read_example(record, *args, **options)
+
+        read_example = parse.read_example
+        monkeypatch.setattr(parse, "read_example", watched)
+        return seen
+
+    def records(self, numbers, text=b"abc"):
+        return [example_of(x=int64_list(number), s=bytes_list(text)) for number in numbers]
+
+    def test_records_of_one_layout_are_not_read_singly(self, rows_read, monkeypatch):
+        monkeypatch.setattr(parse, "read_batch", None)
+        assert mpqueue.parse_example(self.records(range(100)), self.features)["x"].tolist() == list(range(100))
+        assert rows_read == []
+
+    def test_records_of_many_layouts_are_not_read_singly(self, rows_read):
+        numbers = [7**power for power in range(22)]
+        assert mpqueue.parse_example(self.records(numbers), self.features)["x"].tolist() == numbers
+        assert rows_read == []
+
+    def test_only_the_odd_record_is_read_singly(self, rows_read):
+        odd = b"\x10\x05" + self.records([1000])[0]
+        result = mpqueue.parse_example([*self.records(range(300)), odd], self.features)
+        assert result["x"].tolist() == [*range(300), 1000]
+        assert rows_read == [odd]
+
+    def test_a_few_records_are_read_singly(self, rows_read):
+        mpqueue.parse_example(self.records(range(3)), self.features)
+        assert len(rows_read) == 3
+
+    def test_big_records_are_read_singly_so_that_they_are_copied_once(self, rows_read):
+        records = self.records(range(30), text=b"x" * 40_000)
+        assert mpqueue.parse_example(records, self.features)["s"].tolist() == [b"x" * 40_000] * 30
+        assert len(rows_read) == 30
+
+
+def test_layouts_of_many_lengths_are_remembered_up_to_a_bound():
+    features = {"s": mpqueue.FixedLenFeature([], "string")}
+    for length in range(60):
+        result = mpqueue.parse_example([example_of(s=bytes_list(b"x" * length))] * 20, features)
+        assert result["s"].tolist() == [b"x" * length] * 20

@@ -1,0 +1,327 @@
+"""The wire format alone: numbers at their bounds, the fast ways against the slow ones, and what an error tells."""
+
+import random
+import struct
+
+import pytest
+
+from mpqueue.tf1.parsing import protobuf_wire as wire
+from mpqueue.tf1.parsing.protobuf_wire import (
+    BYTES_LIST,
+    FLOAT_LIST,
+    INT64_LIST,
+    Malformed,
+    entries,
+    read_bytes,
+    read_floats,
+    read_ints,
+    run_of,
+    to_int64,
+    to_varint,
+    varint,
+)
+
+NUMBERS = [
+    (0, b"\x00"),
+    (127, b"\x7f"),
+    (128, b"\x80\x01"),
+    (300, b"\xac\x02"),
+    ((1 << 14) - 1, b"\xff\x7f"),
+    (1 << 14, b"\x80\x80\x01"),
+    ((1 << 21) - 1, b"\xff\xff\x7f"),
+    (1 << 21, b"\x80\x80\x80\x01"),
+    (1 << 63, b"\x80" * 9 + b"\x01"),
+    ((1 << 64) - 1, b"\xff" * 9 + b"\x01"),
+]
+
+
+def field(tag, content):
+    return bytes([tag]) + to_varint(len(content)) + content
+
+
+def example(**lists):
+    """An Example with these features, each the bytes of a Feature."""
+    return field(
+        0x0A, b"".join(field(0x0A, field(0x0A, key.encode()) + field(0x12, one)) for key, one in lists.items())
+    )
+
+
+def ints(*values, tag=INT64_LIST):
+    return field(tag, field(0x0A, b"".join(map(to_varint, values))))
+
+
+def told(function, *arguments):
+    """What a function returns, or the text of its error."""
+    try:
+        return function(*arguments)
+    except Malformed as error:
+        return str(error)
+
+
+@pytest.mark.parametrize(("value", "written"), NUMBERS)
+@pytest.mark.parametrize("around", [(b"", b""), (b"\xff\xff", b"\xff\xff\xff"), (b"\x01", b"\x01")])
+def test_a_number_is_read_wherever_it_stands(value, written, around):
+    before, after = around
+    data = before + written + after
+    assert varint(data, len(before), len(data)) == (value, len(before) + len(written))
+    assert varint(data, len(before), len(before) + len(written)) == (value, len(before) + len(written))
+    assert to_varint(value) == written
+
+
+@pytest.mark.parametrize("written", [b"\x85\x00", b"\x85\x80\x00", b"\x85\x80\x80\x00"])
+def test_a_number_may_be_longer_than_it_needs_to_be(written):
+    assert varint(written, 0, len(written)) == (5, len(written))
+    assert varint(written + b"\x01\x01", 0, len(written) + 2) == (5, len(written))
+
+
+@pytest.mark.parametrize("written", [written for _, written in NUMBERS])
+def test_a_number_that_is_cut_is_refused_though_there_are_more_bytes(written):
+    for end in range(1, len(written) + 1):
+        assert told(varint, b"\x01" + written + b"\x01" * 3, 1, end) == "ends within a number at byte 1"
+
+
+def test_a_number_has_ten_bytes_at_most():
+    assert varint(b"\xff" * 9 + b"\x7f", 0, 10) == ((1 << 70) - 1, 10)
+    assert told(varint, b"\x00" + b"\x80" * 10 + b"\x01", 1, 12) == "has a number of more than 10 bytes at byte 1"
+
+
+@pytest.mark.parametrize("value", [0, 1, -1, (1 << 63) - 1, -(1 << 63)])
+def test_an_int64_comes_back_from_its_bits(value):
+    assert to_int64(value & ((1 << 64) - 1)) == value
+    assert to_int64(value + (3 << 64)) == value
+    assert varint(to_varint(value), 0, 10 if value < 0 else len(to_varint(value)))[0] == value & ((1 << 64) - 1)
+    assert len(to_varint(-1)) == 10
+
+
+def test_entries_are_found_in_the_order_of_the_record():
+    record = (
+        example(a=ints(1), b=field(BYTES_LIST, b"x" * 200), long_key_of_a_feature=b"") + b"\x10\x07" + example(c=b"")
+    )
+    found = [(key, record[start:end]) for key, start, end in entries(record)]
+    assert found == [
+        (b"a", ints(1)), (b"b", field(BYTES_LIST, b"x" * 200)), (b"long_key_of_a_feature", b""), (b"c", b""),
+    ]  # fmt: skip
+    assert entries(b"") == []
+
+
+def test_an_entry_of_two_values_has_an_empty_key_and_the_second():
+    assert entries(b"\x0a\x07\x0a\x05\x12\x00\x12\x01a") == [(b"", 8, 9)]
+
+
+def entry(key, value):
+    return field(0x0A, field(0x0A, key) + field(0x12, value))
+
+
+@pytest.mark.parametrize("around", [b"\x00", b"\x0a", b"\x12", b"\xff"])
+@pytest.mark.parametrize(("key", "value"), [(0, 0), (1, 0), (0, 1), (3, 20), (20, 3), (100, 23), (0, 123), (123, 0)])
+def test_an_entry_of_the_usual_form_is_read_the_fast_way(key, value, around):
+    """Or a record takes twice as long."""
+    one = entry(b"k" * key, b"v" * value)
+    data = around * 7 + one + around * 7
+    stop = 7 + len(one)
+    assert wire._usual_entry(data, 7, stop) == (b"k" * key, stop - value, stop)
+    assert wire._usual_entry(data, 7, stop + 7) == (b"k" * key, stop - value, stop)
+    assert wire._usual_entry(data, 7, stop - 1) is None
+    assert wire._usual_entry(one, 0, len(one)) == (b"k" * key, len(one) - value, len(one))
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        b"",
+        b"\x0a\x00",
+        b"\x0a\x04\x12\x00\x0a\x00",
+        b"\x0a\x04\x0a\x00\x1a\x00",
+        b"\x0a\x05\x0a\x00\x12\x00\x00",
+        b"\x0a\x04\x0a\x7f\x12\x00",
+        b"\x0a\x7f\x0a\x00\x12\x00",
+        b"\x0a\x80\x0a" + bytes([62]) + b"k" * 62 + b"\x12" + bytes([62]) + b"v" * 62,  # 0x80 goes on
+        b"\x0a\x90\x0a" + bytes([70]) + b"k" * 70 + b"\x12" + bytes([70]) + b"v" * 70,
+        entry(b"k" * 60, b"v" * 70),
+    ],
+)
+def test_an_entry_of_another_form_is_left_to_the_slow_way(one):
+    assert wire._usual_entry(one, 0, len(one)) is None
+    assert wire._usual_entry(one + bytes(200), 0, len(one)) is None
+
+
+@pytest.mark.parametrize("around", [b"\x00", b"\x0a", b"\xff"])
+@pytest.mark.parametrize("count", [0, 1, 50, 124, 125])
+def test_a_list_of_one_short_field_is_read_the_fast_way(count, around):
+    one = field(INT64_LIST, field(0x0A, b"\x05" * count))
+    assert wire._usual_run(around * 5 + one + around * 5, 5, 5 + len(one)) == 9
+    assert wire._usual_run(one, 0, len(one)) == 4
+    for start, end in ((5, 4 + len(one)), (5, 6 + len(one)), (4, 5 + len(one))):
+        assert wire._usual_run(around * 5 + one + around * 5, start, end) == 0
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        b"\x1a\x00",
+        b"\x1a\x02\x08\x00",
+        b"\x1a\x04\x0a\x01\x05\x05",
+        ints(*[1] * 126),
+        b"\x1a\x80\x0a\x7e" + b"\x05" * 126,
+    ],
+)
+def test_another_list_is_left_to_the_slow_way(one):
+    for before in (b"", b"\x0a\x0a\x0a"):
+        assert wire._usual_run(before + one, len(before), len(before + one)) == 0
+
+
+SKIPPED = [b"\x10\x85\x01", b"\x11" + b"a" * 8, b"\x15" + b"a" * 4, b"\x12\x03abc", b"\x9a\x01\x02ab", b"\x12\x00"]
+
+
+@pytest.mark.parametrize("other", SKIPPED)
+def test_a_field_that_no_example_has_is_skipped(other):
+    record = example(a=ints(1))
+    for whole in (other + record, record + other, other * 2 + record):
+        assert [key for key, _, _ in entries(whole)] == [b"a"]
+
+
+@pytest.mark.parametrize("length", [1 << 31, (1 << 31) + 5, (1 << 32) - 1])
+def test_a_negative_length_is_none(length):
+    record = b"\x12" + to_varint(length) + example(a=ints(1))
+    assert [key for key, _, _ in entries(record)] == [b"a"]
+    assert entries(b"\x12" + to_varint((1 << 31) - 1) + example(a=ints(1))) == []
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (b"\x10", "ends within a number at byte 1"),
+        (b"\x11" + b"a" * 7, "ends within a number at byte 1"),
+        (b"\x10\x05\x15aaa", "ends within a number at byte 3"),
+        (b"\x13", "has a field of wire type 3 before byte 1"),
+        (b"\x10\x01\x0f\x00", "has a field of wire type 7 before byte 3"),
+        (b"\x0a\x02\x10\x05", "has no entry of a feature at byte 2"),
+        (b"\x0a\x04\x0a\x02\x0a\x00", "ends within a number at byte 6"),
+        (b"\x0a\x06\x0a\x04\x0a\x05ab", "claims 5 bytes at byte 6, where 2 are left"),
+        (b"\x0a\x06\x0a\x04\x1a\x00\x12\x00", "has field 3 of wire type 2 in an entry, before byte 5"),
+        (b"\x0a\x06\x0a\x04\x0d\x00\x12\x00", "has field 1 of wire type 5 in an entry, before byte 5"),
+        (b"\x0a\x08\x0a\x06\x0a\x00\x12\x00\x12\x00", "has an entry of more than a key and a value at byte 8"),
+    ],
+)
+def test_a_record_that_is_refused_is_told_where(record, reason):
+    assert told(entries, record) == reason
+
+
+def read(kind, content):
+    """The values of a Feature of this kind among other bytes, or the text of the error."""
+    data = b"\x0a\x0a" + content + b"\x0a\x01\x02\x03\x04\x05"
+    read_kind = {BYTES_LIST: read_bytes, FLOAT_LIST: read_floats, INT64_LIST: read_ints}[kind]
+    return told(read_kind, data, 2, 2 + len(content))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 99, 100, 101, 127, 128, 300])
+@pytest.mark.parametrize("values", [[5], [127, 128], [-1, 1 << 40, 0], [1 << 62, -(1 << 63)]])
+def test_integers_are_read_packed_and_singly(count, values):
+    values = (values * count)[:count]
+    assert read(INT64_LIST, ints(*values)) == values
+    assert read(INT64_LIST, field(INT64_LIST, b"".join(b"\x08" + to_varint(value) for value in values))) == values
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 30, 31, 32, 100])
+def test_floats_are_read_packed_and_singly_as_memory(count):
+    memory = struct.pack(f"<{count}f", *range(count))
+    assert read(FLOAT_LIST, field(FLOAT_LIST, field(0x0A, memory))) == memory
+    singly = b"".join(b"\x0d" + memory[place : place + 4] for place in range(0, len(memory), 4))
+    assert read(FLOAT_LIST, field(FLOAT_LIST, singly)) == memory
+
+
+@pytest.mark.parametrize("rest", [1, 2, 3])
+@pytest.mark.parametrize("count", [0, 1, 40])
+def test_bytes_after_the_last_whole_float_are_ignored(count, rest):
+    memory = bytes(range(4 * count)) + b"x" * rest
+    assert read(FLOAT_LIST, field(FLOAT_LIST, field(0x0A, memory))) == memory[: 4 * count]
+
+
+@pytest.mark.parametrize(
+    "values", [[], [b""], [b"a"], [b"a", b"", b"bc"], [b"x" * 124], [b"x" * 125], [b"y" * 500, b"z"]]
+)
+def test_texts_are_read(values):
+    assert read(BYTES_LIST, field(BYTES_LIST, b"".join(field(0x0A, value) for value in values))) == values
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "reason"),
+    [
+        (INT64_LIST, b"\x1a\x03\x0a\x01\x85", "ends within a number at byte 6"),
+        (INT64_LIST, b"\x1a\x02\x0d\x01", "has byte 0x0d where the next value of a list was expected, at byte 4"),
+        (INT64_LIST, b"\x1a\x01\x08", "ends within a number at byte 5"),
+        (INT64_LIST, field(INT64_LIST, field(0x0A, b"\xff" * 105)),
+         "has an int64 list whose numbers do not fill it at byte 6"),
+        (INT64_LIST, field(INT64_LIST, field(0x0A, b"\x01" * 100 + b"\xff")),
+         "has an int64 list whose numbers do not fill it at byte 6"),
+        (FLOAT_LIST, b"\x12\x06\x0a\x08aaaa", "claims 8 bytes of floats at byte 6, where 4 are left"),
+        (FLOAT_LIST, b"\x12\x03\x0daa", "has a float list that is no list of floats at byte 4"),
+        (FLOAT_LIST, b"\x12\x0a\x0daaaa\x08aaaa", "has a float list that is no list of floats at byte 4"),
+        (BYTES_LIST, b"\x0a\x03\x0a\x05a", "claims 5 bytes at byte 6, where 1 are left"),
+        (BYTES_LIST, b"\x0a\x02\x12\x00", "has byte 0x12 where the next value of a list was expected, at byte 4"),
+    ],
+)  # fmt: skip
+def test_a_list_that_is_refused_is_told_where(kind, content, reason):
+    assert read(kind, content) == reason
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (ints(5), (4, 5)),
+        (ints(*[1] * 200), (6, 206)),
+        (ints(), (4, 4)),
+        (b"\x1a\x00", None),
+        (ints(5, tag=FLOAT_LIST), None),
+        (ints(5) + b"z", None),
+        (b"\x1a\x7f\x0a\x01\x05", (4, 5)),
+        (b"\x1a\x02\x0a\x00\x00", None),
+        (b"\x1a\x03\x08\x01\x05", None),
+        (b"\x1a\x03\x0a\x00\x05", None),
+        (b"\x1a\x03\x0a\x02\x05", None),
+        (b"\x1a\x05\x0a\x01\x05\x0a\x00", None),
+    ],
+)
+def test_a_run_is_all_that_its_feature_holds(content, expected):
+    data = b"\x0a\x0a\x0a" + content + b"\x05"
+    found = run_of(data, 3, 3 + len(content), INT64_LIST)
+    assert found == (expected and (expected[0] + 3, expected[1] + 3))
+    assert told(run_of, data, 3, 3, INT64_LIST) == "ends within a number at byte 4"  # an empty one
+
+
+def odd_records():
+    """Records of one short and one long feature with any one byte changed, cut anywhere, or with several changes."""
+    chance, base = random.Random(1), example(x=ints(5, 300)) + b"\x10\x01" + example(y=field(BYTES_LIST, b"\x0a\x01a"))
+    yield from (base[:end] for end in range(len(base)))
+    for place in range(len(base)):
+        for byte in range(256):
+            yield base[:place] + bytes([byte]) + base[place + 1 :]
+    for _ in range(3000):
+        record = bytearray(base)
+        for _ in range(chance.randint(2, 5)):
+            record[chance.randrange(len(record))] = chance.choice(
+                b"\x00\x01\x02\x05\x08\x0a\x0d\x10\x12\x1a\x7f\x80\xff"
+            )
+        yield bytes(record)
+
+
+def everything_in(record):
+    """What each entry of a record is as each kind, or the text of the error."""
+    found = told(entries, record)
+    if isinstance(found, str):
+        return found
+    return [
+        (key, start, end, *[told(read_as, record, start, end) for read_as in (read_bytes, read_floats, read_ints)])
+        for key, start, end in found
+        if start < end
+    ]
+
+
+def test_the_fast_ways_read_what_the_slow_ways_read(monkeypatch):
+    records = list(odd_records())
+    fast = [everything_in(record) for record in records]
+    assert sum(isinstance(found, list) for found in fast) > 2000
+    monkeypatch.setattr(wire, "_usual_entry", lambda *_: None)
+    monkeypatch.setattr(wire, "_usual_run", lambda *_: 0)
+    for record, found in zip(records, fast, strict=True):
+        assert everything_in(record) == found, record

@@ -1,0 +1,365 @@
+"""What a queue does for another process is what it does for a thread."""
+
+import gc
+import os
+import pickle
+import threading
+
+import numpy as np
+import pytest
+from helpers.calls import blocked
+from helpers.others import Other, in_line
+
+import mpqueue
+from mpqueue import FIFOQueue, PaddingFIFOQueue, RandomShuffleQueue
+from mpqueue.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    InvalidArgumentError,
+    OutOfRangeError,
+)
+from mpqueue.tf1.queues.machine import EnqueueRequest
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+
+
+@pytest.fixture(params=["fork", "spawn"])
+def method(request):
+    return request.param
+
+
+def test_what_another_process_enqueues_comes_out_here(method):
+    queue = FIFOQueue(10, "int32", [[]])
+    with Other(queue, method=method) as other:
+        for value in range(5):
+            other.ask(lambda q, v: q.enqueue(v), value)
+        assert queue.dequeue_many(5).tolist() == [0, 1, 2, 3, 4]
+        assert queue.size() == 0
+
+
+def test_what_is_enqueued_here_comes_out_in_another_process(method):
+    queue = FIFOQueue(10, ["float32", "string"], [[2], []], names=["x", "label"])
+    queue.enqueue({"x": [1.0, 2.0], "label": "one"})
+    with Other(queue, method=method) as other:
+        got = other.ask(lambda q: q.dequeue())
+        assert got["x"].tolist() == [1, 2]
+        assert got["label"] == b"one"
+        queue.enqueue_many({"x": np.arange(6).reshape(3, 2), "label": ["a", "b", "c\0"]})
+        many = other.ask(lambda q: q.dequeue_many(3))
+        assert many["x"].tolist() == [[0, 1], [2, 3], [4, 5]]
+        assert many["label"].tolist() == [b"a", b"b", b"c\0"]
+
+
+def test_a_pickled_queue_is_itself_again_in_its_own_process():
+    queue = FIFOQueue(10, "int32", name="jobs")
+    again = pickle.loads(pickle.dumps(queue))
+    assert again.queue_ref is queue.queue_ref
+    assert again.name == "jobs"
+
+
+DTYPES = "bool int8 uint16 int64 float16 float32 float64 complex64 complex128 string".split()
+SHAPES = [[], [3], [0], [2, 3]]
+
+
+def test_every_dtype_and_shape_travels_both_ways():
+    cases = [(dtype, shape) for dtype in DTYPES for shape in SHAPES]
+    queues = [FIFOQueue(10, dtype, [shape]) for dtype, shape in cases]
+    with Other(*queues) as other:
+        for place, (queue, (dtype, shape)) in enumerate(zip(queues, cases, strict=True)):
+            count = int(np.prod(shape))
+            values = np.arange(4 * count).reshape(4, *shape)
+            values = values.astype(str).astype(object) if dtype == "string" else values.astype(dtype)
+            expected = np.vectorize(str.encode, otypes=[object])(values) if dtype == "string" and count else values
+            other.ask(lambda *qs, at=place, v=values: [qs[at].enqueue([v[0]]), qs[at].enqueue_many([v[1:]])] and None)
+            np.testing.assert_array_equal(queue.dequeue(), expected[0])
+            np.testing.assert_array_equal(queue.dequeue_many(3), expected[1:])
+            queue.enqueue_many([values])
+            got = other.ask(lambda *qs, at=place: (qs[at].dequeue(), qs[at].dequeue_many(3)))
+            np.testing.assert_array_equal(got[0], expected[0])
+            np.testing.assert_array_equal(got[1], expected[1:])
+
+
+def test_elements_of_varying_shape_are_padded_wherever_they_come_from():
+    queue = PaddingFIFOQueue(10, ["int32", "string"], [[None, 2], [None]])
+    with Other(queue) as other:
+        other.ask(lambda q: q.enqueue([np.ones((3, 2)), ["x"]]))
+        queue.enqueue([np.full((1, 2), 7), ["y", "zz"]])
+        other.ask(lambda q: q.enqueue_many([np.zeros((2, 2, 2)), [["p", "q", "r"], ["s", "t", "u"]]]))
+        numbers, texts = queue.dequeue_many(4)
+        assert numbers.shape == (4, 3, 2)
+        assert numbers[1].tolist() == [[7, 7], [0, 0], [0, 0]]
+        assert texts.tolist() == [
+            [b"x", b"", b""],
+            [b"y", b"zz", b""],
+            [b"p", b"q", b"r"],
+            [b"s", b"t", b"u"],
+        ]
+
+
+def test_a_queue_without_shapes_carries_anything():
+    queue = FIFOQueue(10, ["float64", "string"])
+    sent = [([1.5], "a"), (np.zeros((2, 3, 4)), ["b", "c"]), (3.0, [])]
+    with Other(queue) as other:
+        other.ask(lambda q: [q.enqueue([x, np.array(t, object)]) for x, t in sent] and None)
+        for x, texts in sent:
+            got = queue.dequeue()
+            np.testing.assert_array_equal(got[0], x)
+            assert np.shape(got[1]) == np.shape(texts)
+        queue.enqueue([1.5, "z"])
+        assert other.ask(lambda q: q.dequeue()) == [1.5, b"z"]
+
+
+def test_what_is_dequeued_is_the_callers_own():
+    queue = FIFOQueue(2, "int32", [[3]])
+    with Other(queue) as other:
+        for _ in range(2):
+            other.ask(lambda q: q.enqueue([[1, 2, 3]]))
+            got = queue.dequeue()
+            assert got.tolist() == [1, 2, 3]
+            got += 100  # writable, and nobody sees it
+
+
+def test_an_enqueue_there_waits_for_room_and_goes_in_in_turn():
+    queue = FIFOQueue(1, "int32", [[]])
+    queue.enqueue(0)
+    with Other(queue) as other:
+        other.begin(lambda q: q.enqueue(1))
+        in_line(queue)
+        here = blocked(queue.enqueue, 2)
+        assert queue.dequeue_many(3).tolist() == [0, 1, 2]
+        here.result()
+        other.end()
+
+
+def test_a_dequeue_there_waits_for_an_element():
+    queue = FIFOQueue(10, "int32", [[]])
+    with Other(queue) as other:
+        other.begin(lambda q: q.dequeue_many(2).tolist())
+        in_line(queue)
+        queue.enqueue(1)
+        queue.enqueue(2)
+        assert other.end() == [1, 2]
+
+
+def test_a_call_that_began_before_the_queue_was_shared_goes_on_with_the_service():
+    queue = FIFOQueue(5, "int32", [[]])
+    local = queue.queue_ref.driver
+    request = EnqueueRequest((local.storage.put([np.array(7, np.int32)]),))
+    pickle.dumps(queue)  # shared from here on
+    assert local.submit(request) is None
+    assert queue.dequeue() == 7
+    local.close_now()
+    assert queue.is_closed()
+
+
+def test_a_timeout_there_gives_back_what_was_taken():
+    queue = FIFOQueue(10, "int32", [[]])
+    queue.enqueue_many([[1, 2]])
+    with Other(queue) as other:
+        with pytest.raises(DeadlineExceededError, match=r"dequeue of 3 elements within 0.05 s"):
+            other.ask(lambda q: q.dequeue_many(3, timeout=0.05))
+        assert queue.dequeue_many(2).tolist() == [1, 2]
+
+
+def test_a_timeout_there_leaves_in_what_went_in():
+    queue = FIFOQueue(2, "int32", [[]])
+    with Other(queue) as other:
+        with pytest.raises(DeadlineExceededError):
+            other.ask(lambda q: q.enqueue_many([[1, 2, 3]], timeout=1.0))
+        assert queue.dequeue_many(2).tolist() == [1, 2]
+        assert queue.size() == 0
+
+
+def test_closing_a_session_there_frees_a_call():
+    queue = FIFOQueue(2, "int32", [[]])
+
+    def dequeue_in_session(q):
+        session = mpqueue.Session()
+        timer = threading.Thread(target=lambda: (in_line_there(q), session.close()))
+        timer.start()
+        try:
+            session.run(q.dequeue)
+        finally:
+            timer.join()
+
+    def in_line_there(q):
+        while q.size() != 0:
+            pass
+
+    with Other(queue) as other, pytest.raises(CancelledError, match="session is closed"):
+        other.ask(dequeue_in_session)
+
+
+def test_a_close_waits_behind_enqueues_of_other_processes():
+    queue = FIFOQueue(1, "int32", [[]])
+    queue.enqueue(0)
+    with Other(queue) as other:
+        other.begin(lambda q: q.enqueue(1))
+        in_line(queue)
+        closing = blocked(queue.close)
+        assert queue.dequeue() == 0
+        closing.result()
+        other.end()
+        assert queue.is_closed()
+        assert queue.dequeue() == 1
+        with pytest.raises(OutOfRangeError):
+            other.ask(lambda q: q.dequeue())
+        with pytest.raises(CancelledError):
+            other.ask(lambda q: q.enqueue(2))
+        assert other.ask(lambda q: q.is_closed())
+
+
+def test_a_close_with_cancel_ends_waiting_enqueues_everywhere():
+    queue = FIFOQueue(1, "int32", [[]])
+    queue.enqueue(0)
+    with Other(queue) as one, Other(queue) as two:
+        one.begin(lambda q: q.enqueue(1))
+        in_line(queue)
+        two.ask(lambda q: q.close(cancel_pending_enqueues=True))
+        with pytest.raises(CancelledError):
+            one.end()
+        assert queue.dequeue() == 0
+
+
+def test_other_processes_see_size_and_end():
+    queue = FIFOQueue(10, "int32", [[]])
+    with Other(queue) as other:
+        queue.enqueue_many([[1, 2, 3]])
+        assert other.ask(lambda q: q.size()) == 3
+        other.ask(lambda q: q.close())
+        assert other.ask(lambda q: q.dequeue_up_to(5).tolist()) == [1, 2, 3]
+        with pytest.raises(OutOfRangeError):
+            queue.dequeue()
+
+
+def test_wrong_input_fails_where_it_was_given():
+    queue = FIFOQueue(10, "int32", [[2]])
+    with Other(queue) as other:
+        with pytest.raises(InvalidArgumentError):
+            other.ask(lambda q: q.enqueue([[1, 2, 3]]))
+        with pytest.raises(TypeError):
+            other.ask(lambda q: q.enqueue([[1.5, 2.5]]))
+        with pytest.raises(InvalidArgumentError):
+            other.ask(lambda q: q.dequeue_many(-1))
+        assert other.ask(lambda q: q.dequeue_many(0).shape) == (0, 2)
+
+
+def test_minimum_and_seed_hold_for_other_processes():
+    orders = []
+    for where in ("here", "there"):
+        queue = RandomShuffleQueue(100, 10, "int32", [[]], seed=5)
+        queue.enqueue_many(np.arange(50))
+        if where == "here":
+            orders.append(queue.dequeue_many(40).tolist())
+        else:
+            with Other(queue) as other:
+                orders.append(other.ask(lambda q: q.dequeue_many(40).tolist()))
+                with pytest.raises(DeadlineExceededError):
+                    other.ask(lambda q: q.dequeue(timeout=0.02))
+    assert orders[0] == orders[1]
+
+
+def test_a_queue_is_fed_by_a_queue_while_nobody_calls_here():
+    first, second = FIFOQueue(5, "int32", [[]]), FIFOQueue(5, "int32", [[]])
+
+    def move(a, b, count):
+        for _ in range(count):
+            b.enqueue(a.dequeue() + 100)
+
+    def feed(a, _b, count):
+        for value in range(count):
+            a.enqueue(value)
+
+    def drain(_a, b, count):
+        return [int(b.dequeue()) for _ in range(count)]
+
+    with Other(first, second) as feeder, Other(first, second) as mover, Other(first, second) as drainer:
+        feeder.begin(feed, 50)
+        mover.begin(move, 50)
+        drainer.begin(drain, 50)
+        assert drainer.end() == list(range(100, 150))
+        feeder.end()
+        mover.end()
+
+
+def test_threads_of_another_process_each_use_it():
+    queue = FIFOQueue(3, "int32", [[]])
+
+    def produce(q):
+        threads = [threading.Thread(target=lambda n=n: [q.enqueue(n * 100 + i) for i in range(20)]) for n in range(3)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+
+    with Other(queue) as other:
+        other.begin(produce)
+        got = queue.dequeue_many(60).tolist()
+        other.end()
+    assert sorted(got) == sorted(n * 100 + i for n in range(3) for i in range(20))
+    for n in range(3):
+        assert [v for v in got if v // 100 == n] == [n * 100 + i for i in range(20)]
+
+
+def test_a_fork_of_another_process_uses_the_queue_too():
+    queue = FIFOQueue(3, "int32", [[]])
+
+    def fork(q):
+        q.enqueue(1)
+        if pid := os.fork():
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        q.enqueue(2)
+        os._exit(0)
+
+    with Other(queue) as other:
+        assert other.ask(fork) == 0
+        assert queue.dequeue_many(2).tolist() == [1, 2]
+
+
+def test_a_handle_travels_on_from_another_process():
+    queue = FIFOQueue(3, "int32", [[]])
+    with Other(queue) as other:
+        again = pickle.loads(other.ask(lambda q: pickle.dumps(q)))
+        assert again.queue_ref is queue.queue_ref
+
+
+def test_from_list_chooses_among_queues_in_another_process():
+    queues = [FIFOQueue(3, "int32", [[]]) for _ in range(2)]
+    with Other(*queues) as other:
+        other.ask(lambda a, b: mpqueue.QueueBase.from_list(1, [a, b]).enqueue(5))
+    assert queues[1].dequeue() == 5
+
+
+def test_a_call_that_returned_there_is_seen_by_the_next_call_elsewhere():
+    """Order across processes: what another process did before is before."""
+    queue = FIFOQueue(1000, "int32", [[]])
+    with Other(queue) as one, Other(queue) as two:
+        for value in range(0, 200, 2):
+            one.ask(lambda q, v: q.enqueue(v), value)
+            two.ask(lambda q, v: q.enqueue(v), value + 1)
+        assert queue.size() == 200
+        assert queue.dequeue_many(200).tolist() == list(range(200))
+
+
+def test_the_capacity_holds_against_producers_that_need_no_answer():
+    queue = FIFOQueue(8, "int32", [[]])
+    with Other(queue) as one, Other(queue) as two:
+        one.ask(lambda q: [q.enqueue(i) for i in range(3)] and None)
+        assert queue.dequeue_many(3).tolist() == [0, 1, 2]
+        one.ask(lambda q: [q.enqueue(i) for i in range(3)] and None)  # has a window by now
+        two.ask(lambda q: q.enqueue_many(np.arange(10, 15)))  # needs what was set aside
+        assert queue.size() == 8
+        one.begin(lambda q: q.enqueue(99))
+        in_line(queue)
+        assert queue.size() == 8
+        assert queue.dequeue_many(9).tolist() == [0, 1, 2, 10, 11, 12, 13, 14, 99]
+        one.end()
+
+
+def test_no_thread_and_no_descriptor_until_a_handle_leaves():
+    before = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    queue = FIFOQueue(10, "int32", [[]])
+    queue.enqueue(1)
+    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
+    pickle.dumps(queue)
+    assert threading.active_count() == before[0] + 1
+    del queue
+    gc.collect()

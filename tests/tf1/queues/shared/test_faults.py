@@ -1,0 +1,328 @@
+"""Processes that are killed: an element of a producer is wholly there or not at all, and nothing comes twice."""
+
+import os
+import pickle
+import random
+import threading
+import tracemalloc
+from collections import Counter
+
+import numpy as np
+import pytest
+from helpers import others
+from helpers.gates import Gate, pass_gate
+from helpers.others import Other, in_line
+
+from mpqueue import FIFOQueue, RandomShuffleQueue
+from mpqueue.errors import CancelledError, FailedPreconditionError, OutOfRangeError, SharedMemoryFull
+from mpqueue.memory.segment import Segment
+from mpqueue.tf1.queues import blocks, connection, sharing
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+
+# Steps of an enqueue: where it stops, and whether its element is in by then.
+STEPS = [
+    (connection.Connection, "block", "before", False),
+    (connection.Connection, "block", "after", False),
+    (blocks.BlockCodec, "write_one", "after", False),
+    (connection.QueueChannel, "enqueue", "before", False),
+    (connection.Connection, "call", "after", True),
+    (connection.QueueChannel, "enqueue", "after", True),
+]
+
+
+def stop_at(place, name, when, address):
+    """In this process, stop at a gate before or after a method."""
+    original = getattr(place, name)
+
+    def stopping(*args, **kwargs):
+        if when == "before":
+            pass_gate(address)
+        result = original(*args, **kwargs)
+        if when == "after":
+            pass_gate(address)
+        return result
+
+    setattr(place, name, stopping)
+
+
+@pytest.mark.parametrize("has_window", [False, True])
+@pytest.mark.parametrize(("place", "name", "when", "is_in"), STEPS)
+def test_a_producer_killed_between_any_two_steps_leaves_whole_elements(place, name, when, is_in, has_window):
+    queue = FIFOQueue(10, "int64", [[50]])
+    with Gate() as gate, Other(queue) as victim, Other(queue) as witness:
+        before = 3 if has_window else 1
+        for value in range(before):
+            victim.ask(lambda q, v: q.enqueue([np.full(50, v)]), value)
+            if has_window:
+                queue.size()  # reads it, and opens a window
+                queue.enqueue([np.full(50, 7)])
+        in_before = queue.size()
+        address = gate.address
+        victim.begin(lambda q: [stop_at(place, name, when, address), q.enqueue([np.full(50, 99)])])
+        arrival = gate.arrival()
+        victim.kill()
+        arrival.let_go()
+        witness.ask(lambda q: q.enqueue([np.full(50, 100)]))
+        assert queue.size() == in_before + is_in + 1
+        got = queue.dequeue_many(int(queue.size()))
+        assert (got == got[:, :1]).all()  # whole
+        assert (99 in got) == is_in
+        assert got[-1, 0] == 100
+
+
+def test_the_room_and_memory_of_a_killed_producer_are_free_again():
+    queue = FIFOQueue(4, "int64", [[50]])
+    for _ in range(3):
+        with Other(queue) as victim:
+            victim.ask(lambda q: q.enqueue([np.zeros(50)]))
+            queue.dequeue()
+            victim.ask(lambda q: q.enqueue([np.zeros(50)]))
+            victim.kill()
+        queue.enqueue_many([np.ones((3, 50))], timeout=30)
+        assert queue.dequeue_many(4)[:, 0].tolist() == [0, 1, 1, 1]
+    hub = queue.queue_ref.driver.hub
+    with Other(queue) as other:  # its end follows those of the others
+        other.ask(lambda q: q.size())
+        hub.pool.collect()
+        assert hub.pool.arena.num_used - hub.pool.num_word_blocks <= 1
+
+
+def test_what_a_killed_consumer_was_waiting_for_goes_back_in_order():
+    queue = FIFOQueue(10, "int32", [[]])
+    queue.enqueue_many(np.arange(3))
+    with Other(queue) as victim:
+        victim.begin(lambda q: q.dequeue_many(5))
+        in_line(queue)
+        victim.kill()
+    queue.enqueue_many(np.arange(3, 6), timeout=30)
+    assert queue.dequeue_many(6, timeout=30).tolist() == list(range(6))
+
+
+def test_only_what_a_killed_consumer_had_last_dequeued_is_lost():
+    queue = FIFOQueue(10, "int32", [[]])
+    queue.enqueue_many(np.arange(6))
+    with Gate() as gate, Other(queue) as victim:
+        address = gate.address
+        victim.begin(lambda q: [stop_at(connection.Connection, "answer", "after", address), q.dequeue_many(2)])
+        gate.arrival().let_go()  # it has attached
+        arrival = gate.arrival()  # it has the elements' places, and has copied nothing yet
+        victim.kill()
+        arrival.let_go()
+    assert queue.dequeue_many(4, timeout=30).tolist() == [2, 3, 4, 5]
+
+
+def test_an_owner_that_is_gone_cancels_calls_that_wait_and_later_ones():
+    def make():
+        others.kept = FIFOQueue(5, "int32", [[]])
+        return pickle.dumps(others.kept)
+
+    with Other() as owner:
+        handle = pickle.loads(owner.ask(make))
+        handle.enqueue(1)
+        assert handle.size() == 1
+        errors = []
+
+        def wait():
+            try:
+                handle.dequeue_many(2)
+            except CancelledError as error:
+                errors.append(str(error))
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        owner.ask(lambda: in_line(others.kept))
+        owner.kill()
+        thread.join(60)
+        assert len(errors) == 1
+        assert "gone" in errors[0]
+        for call in (handle.dequeue, handle.size, handle.close, lambda: handle.enqueue(3)):
+            with pytest.raises(CancelledError, match="gone"):
+                call()
+        with pytest.raises(CancelledError, match="gone"):
+            pickle.loads(pickle.dumps(handle)).size()
+
+
+def test_a_queue_that_its_owner_has_dropped_cancels():
+    def make():
+        return pickle.dumps(FIFOQueue(5, "int32", [[]]))
+
+    with Other() as owner:
+        handle = pickle.loads(owner.ask(make))
+        with pytest.raises((CancelledError, FailedPreconditionError), match=r"gone|no way"):
+            handle.size()
+
+
+def test_a_process_without_a_way_to_the_owner_says_so():
+    queue = FIFOQueue(5, "int32", [[]])
+    place = sharing.place_of(queue.queue_ref)
+    place = place._replace(address=place.address._replace(path="\0mpqueue-nobody"))
+    stranger = sharing.attach(place, queue.queue_ref.spec, "jobs")
+    with pytest.raises(FailedPreconditionError, match="no way"):
+        stranger.enqueue([np.int32(1)], None)
+
+
+def short_of_memory(monkeypatch, limit):
+    """Segments of this process hold at most so many bytes."""
+    reserve = Segment.reserve
+    reserved = []
+
+    def reserve_within(self, offset, end):
+        if sum(reserved) + end - offset > limit:
+            raise OSError(28, "No space left on device")
+        reserve(self, offset, end)
+        reserved.append(end - offset)
+
+    monkeypatch.setattr(Segment, "reserve", reserve_within)
+
+
+def test_an_element_larger_than_the_shared_memory_is_an_error(monkeypatch):
+    queue = FIFOQueue(5, "uint8")
+    with Other(queue) as other:
+        short_of_memory(monkeypatch, 4 << 20)
+        with pytest.raises(SharedMemoryFull, match="8,388,608 bytes"):
+            other.ask(lambda q: q.enqueue([np.zeros((8 << 20) - 64, np.uint8)]))
+        other.ask(lambda q: q.enqueue([np.ones(1 << 20, np.uint8)]))
+        assert queue.dequeue().sum() == 1 << 20
+        queue.enqueue([np.zeros((8 << 20) - 64, np.uint8)])
+        with pytest.raises(SharedMemoryFull):
+            other.ask(lambda q: q.dequeue())
+        assert queue.dequeue().shape == ((8 << 20) - 64,)  # it went back
+
+
+def test_many_small_elements_cost_little_more_than_their_bytes():
+    queue = FIFOQueue(50_000, "float32", [[16]])
+    with Other(queue) as other:
+        other.ask(lambda q: q.enqueue(np.zeros(16, np.float32)))
+        tracemalloc.start()
+        other.ask(lambda q: [q.enqueue_many(np.zeros((1000, 16), np.float32)) for _ in range(49)] and None)
+        assert queue.size() == 49_001
+        private = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        shared = queue.queue_ref.driver.hub.pool.arena.num_reserved_bytes
+        assert shared < 1.2 * 49_001 * 64
+        assert private < 60 * 49_001
+
+
+def produce(queue, producer, count, seed):
+    """Enqueue (producer, number) in pieces of random sizes."""
+    rng, number = random.Random(seed), 0
+    while number < count:
+        size = rng.choice([1, 1, 2, 7, 40])
+        rows = np.array([[producer, number + i] * 8 for i in range(size)])
+        queue.enqueue(rows[0]) if size == 1 else queue.enqueue_many(rows)
+        number += size
+
+
+def consume(queue, address, seed):
+    """Dequeue in pieces of random sizes, and report each piece at a gate."""
+    import socket
+
+    rng = random.Random(seed)
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(address)
+        try:
+            while True:
+                line.sendall(pickle.dumps(queue.dequeue_up_to(rng.choice([1, 3, 16, 64]))[:, :2].tolist()) + b"END!")
+        except OutOfRangeError:
+            return
+
+
+@pytest.mark.parametrize("kind", ["fifo", "shuffle"])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_each_element_comes_out_once_whoever_is_killed(tmp_path, kind, seed):
+    """4 producers, 4 consumers; two of each are killed in the middle, wherever they happen to be."""
+    import socket
+
+    queue = FIFOQueue(60, "int64", [[16]]) if kind == "fifo" else RandomShuffleQueue(60, 10, "int64", [[16]], seed=seed)
+    rng = random.Random(seed)
+    per_producer = 1500
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "line"))
+        listener.listen()
+        producers = [Other(queue) for _ in range(4)]
+        consumers = [Other(queue) for _ in range(4)]
+        pieces: list[list[bytes]] = [[] for _ in consumers]
+        lines = []
+        arrived = threading.Condition()
+        total = [0]
+
+        def listen(line, place):
+            while chunk := line.recv(1 << 16):
+                with arrived:
+                    pieces[place].append(chunk)
+                    total[0] += chunk.count(b"END!")
+                    arrived.notify_all()
+
+        for place, consumer in enumerate(consumers):
+            consumer.begin(consume, str(tmp_path / "line"), seed + place)
+            line, _ = listener.accept()
+            thread = threading.Thread(target=listen, args=(line, place))
+            thread.start()
+            lines.append((line, thread))
+        for place, producer in enumerate(producers):  # the first two would go on for ever
+            producer.begin(produce, place, per_producer if place >= 2 else 1 << 40, seed + place)
+        for victim in [consumers[0], producers[0], consumers[1], producers[1]]:
+            until = total[0] + rng.randrange(2, 12)
+            with arrived:
+                assert arrived.wait_for(lambda n=until: total[0] >= n, 60)
+            victim.kill()
+        for producer in producers[2:]:
+            producer.end()
+        queue.close()
+        for consumer in consumers[2:]:
+            consumer.end()
+        for line, thread in lines:
+            thread.join(60)
+            line.close()
+        for other in producers + consumers:
+            other.close()
+    got = Counter(
+        tuple(pair)
+        for chunks in pieces
+        for piece in b"".join(chunks).split(b"END!")[:-1]
+        for pair in pickle.loads(piece)
+    )
+    assert max(got.values()) == 1  # nothing comes twice
+    missing = 0
+    for place in range(4):
+        numbers = sorted(number for producer, number in got if producer == place)
+        end = max([0 if place < 2 else per_producer, *(number + 1 for number in numbers[-1:])])
+        missing += end - len(numbers)  # what is before the last that came must have come
+    assert missing <= 2 * 64  # of each killed consumer, at most its last piece
+
+
+def test_what_comes_for_a_consumer_after_it_was_killed_stays_in_the_queue():
+    """Even if the news of its end has not been heard yet."""
+    queue = FIFOQueue(10, "int32", [[]])
+    queue.enqueue_many(np.arange(3))
+    with Other(queue) as victim:
+        victim.begin(lambda q: q.dequeue_many(5))
+        in_line(queue)
+        hub = queue.queue_ref.driver.hub
+        hub.watch._serve = lambda events: None  # nobody listens
+        victim.kill()
+        queue.enqueue_many(np.arange(3, 6), timeout=30)
+        assert queue.dequeue_many(6, timeout=30).tolist() == list(range(6))
+        hub.watch._serve = hub._serve
+        hub.attend()
+
+
+def test_a_queue_that_is_dropped_while_the_last_one_ends_the_service_pokes_nobody():
+    """Its number is in line already, so that the thread may be gone, and its descriptors be others', before it pokes."""
+    one, two = FIFOQueue(1, "int64", [[]]), FIFOQueue(1, "int64", [[]])
+    pickle.dumps([one, two])
+    hub = one.queue_ref.driver.hub
+    first, second = (each.queue_ref.driver.number for each in (one, two))
+    del one, two
+    hub._thread.join(60)
+    reused = [end for _ in range(5) for end in os.pipe2(os.O_NONBLOCK)]
+    try:
+        hub.drop(first)
+        hub.drop(second)
+        for read_end in reused[::2]:
+            with pytest.raises(BlockingIOError):
+                os.read(read_end, 1)
+    finally:
+        for end in reused:
+            os.close(end)

@@ -1,0 +1,198 @@
+"""Large elements that the owner of a queue looks at in their places: whose they are, for how long, and how many."""
+
+import gc
+import threading
+
+import numpy as np
+import pytest
+from helpers.others import Other
+
+import mpqueue
+from mpqueue.errors import SharedMemoryFull
+from mpqueue.memory.arena import Arena
+from mpqueue.tf1.queues.holds import LEAST_BYTES, MAX_HELD
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+
+LARGE = 4 * LEAST_BYTES
+DEADLOCK_S = 60
+
+
+def holds_of(queue):
+    return queue.queue_ref.driver.hub.pool.holds
+
+
+def collected(queue):
+    """The number of places that are held, once those that are not are given back."""
+    hub = queue.queue_ref.driver.hub
+    with hub.lock:
+        hub.pool.collect()
+    return holds_of(queue).num_live
+
+
+def put(queue, *values):
+    for value in values:
+        queue.enqueue(np.full(LARGE, value, np.uint8))
+
+
+@pytest.mark.parametrize("shapes", [None, [[LARGE]]])
+def test_a_large_element_is_a_view_of_its_place(shapes):
+    queue = mpqueue.FIFOQueue(100, "uint8", shapes)
+    with Other(queue) as other:
+        other.ask(put, 7)
+        element = queue.dequeue(timeout=DEADLOCK_S)
+        assert holds_of(queue).num_live == 1
+        assert element.shape == (LARGE,)
+        assert (element == 7).all()
+        element += 1  # it is the caller's own
+        assert (element == 8).all()
+        del element
+        assert collected(queue) == 0
+
+
+def test_a_place_is_not_written_again_while_any_view_of_it_lives():
+    queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
+    with Other(queue) as other:
+        other.ask(put, 1)
+        part = memoryview(queue.dequeue(timeout=DEADLOCK_S)[100:200].reshape(10, 10))
+        for value in range(2, 30):
+            other.ask(put, value)
+            assert int(queue.dequeue(timeout=DEADLOCK_S)[0]) == value
+        assert set(part.tobytes()) == {1}
+        assert collected(queue) == 1
+        del part
+        assert collected(queue) == 0
+
+
+def test_a_place_is_used_again_once_its_last_view_is_gone():
+    queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
+    with Other(queue) as other:
+        for value in range(100):
+            other.ask(put, value)
+            assert int(queue.dequeue(timeout=DEADLOCK_S)[0]) == value
+        arena = queue.queue_ref.driver.hub.pool.arena
+        assert arena.num_reserved_bytes < 40 * LARGE
+
+
+def test_who_keeps_many_elements_gets_copies():
+    queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
+    with Other(queue) as other:
+        other.ask(put, *range(30))
+        kept = [queue.dequeue(timeout=DEADLOCK_S) for _ in range(30)]
+        assert holds_of(queue).num_live == MAX_HELD
+        assert [set(element.tolist()) for element in kept] == [{value} for value in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        ("uint8", np.zeros(LEAST_BYTES - 100, np.uint8)),
+        ("string", b"t" * LARGE),
+        ("string", np.array([b"t"] * 9999, object)),
+    ],
+)
+def test_small_arrays_and_text_are_copied(dtype, value):
+    queue = mpqueue.FIFOQueue(100, dtype)
+    with Other(queue) as other:
+        other.ask(lambda q: q.enqueue([value]))
+        element = queue.dequeue(timeout=DEADLOCK_S)
+        assert np.array_equal(element, value)
+        assert collected(queue) == 0
+
+
+def test_of_several_components_only_the_large_ones_are_views():
+    queue = mpqueue.FIFOQueue(100, ["int64", "uint8", "string"])
+    with Other(queue) as other:
+        other.ask(lambda q: q.enqueue([np.arange(10), np.full((2, LARGE), 5, np.uint8), [b"a", b"bc"]]))
+        numbers, image, texts = queue.dequeue(timeout=DEADLOCK_S)
+        assert numbers.tolist() == list(range(10))
+        assert image.shape == (2, LARGE)
+        assert (image == 5).all()
+        assert texts.tolist() == [b"a", b"bc"]
+        del image
+        assert collected(queue) == 0
+
+
+def test_stacked_elements_are_copied():
+    queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
+    with Other(queue) as other:
+        other.ask(put, 1, 2)
+        assert queue.dequeue_many(2, timeout=DEADLOCK_S)[:, 0].tolist() == [1, 2]
+        assert holds_of(queue).num_live == 0
+
+
+def test_another_process_that_dequeues_gets_a_copy():
+    queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
+    with Other(queue) as producer, Other(queue) as consumer:
+        producer.ask(put, 3)
+        assert consumer.ask(lambda q: bool(q.dequeue().flags.owndata))
+
+
+def test_views_outlive_their_producer_the_closing_of_the_queue_and_the_queue():
+    queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
+    with Other(queue) as other:
+        other.ask(put, 1, 2)
+        element = queue.dequeue(timeout=DEADLOCK_S)
+        other.kill()
+    queue.close(cancel_pending_enqueues=True)
+    assert int(queue.dequeue(timeout=DEADLOCK_S)[0]) == 2
+    hub = queue.queue_ref.driver.hub
+    del queue
+    gc.collect()
+    hub._thread.join(DEADLOCK_S)
+    assert hub.is_closed
+    assert (element == 1).all()
+    element[:] = 9
+    assert (element == 9).all()
+
+
+def test_threads_hold_different_elements():
+    queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
+    found = []
+
+    def take():
+        for _ in range(20):
+            element = queue.dequeue(timeout=DEADLOCK_S)
+            found.append({int(element.min()), int(element.max())})
+
+    with Other(queue) as other:
+        other.begin(put, *range(60))
+        threads = [threading.Thread(target=take) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(DEADLOCK_S)
+        other.end()
+    assert sorted(map(tuple, found)) == [(value,) for value in range(60)]
+
+
+def test_where_memory_is_not_plenty_elements_are_copied(monkeypatch):
+    queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
+    with Other(queue) as other:
+        other.ask(put, 1, 2)
+        monkeypatch.setattr(Arena, "has_plenty", lambda _self, nbytes: nbytes < MAX_HELD * LARGE)
+        assert int(queue.dequeue(timeout=DEADLOCK_S)[0]) == 1
+        assert holds_of(queue).num_live == 0
+
+
+def test_nobody_waits_for_memory_that_is_only_held(monkeypatch):
+    queue, larger = mpqueue.FIFOQueue(100, "uint8", [[LARGE]]), mpqueue.FIFOQueue(100, "uint8", [[3 * LARGE]])
+    with Other(queue, larger) as other:
+        other.ask(lambda q, _: put(q, 1, 2, 3))
+        kept = [queue.dequeue(timeout=DEADLOCK_S) for _ in range(3)]
+        with monkeypatch.context() as patch:
+            segment = queue.queue_ref.driver.hub.pool.arena.segment
+            patch.setattr(segment, "reserve", _refuse)
+            patch.setattr(segment, "available_bytes", lambda: 0)
+            with pytest.raises(SharedMemoryFull):
+                other.ask(lambda _, q: q.enqueue(np.zeros(3 * LARGE, np.uint8)))
+        assert [int(element[0]) for element in kept] == [1, 2, 3]
+        kept.clear()
+        assert collected(queue) == 0
+        other.ask(lambda q, _: put(q, 4))
+        assert int(queue.dequeue(timeout=DEADLOCK_S)[0]) == 4
+        assert holds_of(queue).num_live == 0  # memory was short, so that nothing is held any more
+
+
+def _refuse(*_):
+    raise OSError(28, "No space left on device")

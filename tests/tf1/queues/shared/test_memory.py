@@ -1,0 +1,319 @@
+"""When shared memory is short: an enqueue waits as long as others can free some, and else says so at once."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from helpers.gates import Gate, pass_gate
+from helpers.others import Other, in_line
+
+import mpqueue
+from mpqueue import FIFOQueue, RandomShuffleQueue
+from mpqueue.errors import CancelledError, DeadlineExceededError, SharedMemoryFull
+from mpqueue.memory.segment import Segment
+from mpqueue.tf1.queues import blocks
+from mpqueue.tf1.queues.connection import Connection
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+
+MB = 1 << 20
+DEADLOCK_S = 60
+
+
+@pytest.fixture
+def memory_of_4_mb(monkeypatch):
+    """Segments of this process hold at most 4 MiB, and what is given back can be had again."""
+    reserve, discard, reserved = Segment.reserve, Segment.discard, set()
+
+    def num_free():
+        return 4 * MB - sum(end - offset for offset, end in reserved)
+
+    def reserve_within(self, offset, end):
+        if end - offset > num_free():
+            raise OSError(28, "No space left on device")
+        reserve(self, offset, end)
+        reserved.add((offset, end))
+
+    def discard_too(self, offset, end):
+        discard(self, offset, end)
+        reserved.discard((offset, end))
+
+    monkeypatch.setattr(Segment, "reserve", reserve_within)
+    monkeypatch.setattr(Segment, "discard", discard_too)
+    monkeypatch.setattr(Segment, "available_bytes", lambda _self: num_free())
+
+
+def hub_of(queue):
+    return queue.queue_ref.driver.hub
+
+
+def short(queue):
+    """Wait until somebody waits for memory."""
+    never, until = threading.Event(), time.monotonic() + DEADLOCK_S
+    while not hub_of(queue).shortage.has_waiting:
+        queue.size()  # reads what other processes have said
+        assert not never.wait(0.001)
+        assert time.monotonic() < until, "nobody waits for memory"
+
+
+def put(queue, value, nbytes=MB - 64, timeout=None):
+    queue.enqueue([np.full(nbytes, value, np.uint8)], timeout=timeout)
+
+
+def put_all(queue, values):
+    for value in values:
+        put(queue, value)
+
+
+def put_and_count(queue, values, nbytes):
+    """Enqueue; how often memory had to be asked for and waited for."""
+    want, asked = Connection.want, []
+    Connection.want = lambda *args: asked.append(args) or want(*args)
+    for value in values:
+        put(queue, value, nbytes)
+    return len(asked)
+
+
+@pytest.mark.parametrize("nbytes", [100, 3 * MB])
+def test_the_next_block_is_there_when_it_is_needed(nbytes):
+    queue = FIFOQueue(100, "uint8", [[nbytes]])
+    with Other(queue) as other:
+        assert other.ask(put_and_count, range(6), nbytes) == 1
+    assert queue.dequeue_many(6)[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("shapes", [None, [[MB - 64]]])
+def test_an_enqueue_waits_until_a_dequeue_has_freed_memory(memory_of_4_mb, shapes):
+    queue = FIFOQueue(100, "uint8", shapes)
+    with Other(queue) as other:
+        other.begin(put_all, range(20))
+        short(queue)
+        assert [int(queue.dequeue(timeout=DEADLOCK_S)[0]) for _ in range(20)] == list(range(20))
+        other.end()
+
+
+def test_a_dequeue_of_another_process_frees_memory_too(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8")
+    with Other(queue) as producer, Other(queue) as consumer:
+        producer.begin(put_all, range(20))
+        short(queue)
+        assert consumer.ask(lambda q: [int(q.dequeue()[0]) for _ in range(20)]) == list(range(20))
+        producer.end()
+
+
+def test_two_producers_share_what_there_is(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8", [[MB - 64]])
+    with Other(queue) as one, Other(queue) as two:
+        one.begin(put_all, range(20))
+        two.begin(put_all, range(20, 40))
+        short(queue)
+        got = [int(queue.dequeue(timeout=DEADLOCK_S)[0]) for _ in range(40)]
+        one.end()
+        two.end()
+    assert sorted(got) == list(range(40))
+
+
+def test_elements_of_other_sizes_make_room_as_well(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8")
+    sizes = [100, 3 * MB, 200_000, MB, 2 * MB, 70_000, 3 * MB, 900_000]
+    with Other(queue) as other:
+        other.begin(lambda q: [put(q, place, size) for place, size in enumerate(sizes)] and None)
+        short(queue)
+        assert [queue.dequeue(timeout=DEADLOCK_S).size for _ in sizes] == sizes
+        other.end()
+
+
+def test_blocks_that_were_granted_ahead_for_other_sizes_are_no_obstacle(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8")
+    with Other(queue) as other:
+        for size in (60_000, 100_000, 200_000, 300_000, 70_000):
+            other.ask(put, 1, size)
+            queue.dequeue()
+        other.ask(put, 2, 7 * MB // 2)
+        assert queue.dequeue()[0] == 2
+        other.ask(put, 3, 200_000)
+        assert queue.dequeue()[0] == 3
+
+
+def test_many_rows_get_their_memory_together_with_what_was_granted_before(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8", [[300_000]])
+    with Other(queue) as other:
+        for value in range(3):
+            other.ask(put, value, 300_000)
+            assert queue.dequeue()[0] == value
+            other.ask(lambda q: q.enqueue_many([np.arange(12, dtype=np.uint8).repeat(300_000).reshape(12, -1)]))
+            assert queue.dequeue_many(12)[:, -1].tolist() == list(range(12))
+
+
+def test_a_timeout_gets_out(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8")
+    with Other(queue) as other:
+        with pytest.raises(DeadlineExceededError, match="for lack of"):
+            other.ask(lambda q: [put(q, value, timeout=1.0) for value in range(20)] and None)
+        held = int(queue.size())
+        assert 0 < held < 5
+        assert [int(queue.dequeue()[0]) for _ in range(held)] == list(range(held))
+        other.ask(put, 99)
+        assert queue.dequeue()[0] == 99
+
+
+def test_a_closed_session_gets_out(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8")
+
+    def run(queue, gone):
+        session = mpqueue.Session()
+        closer = threading.Thread(target=lambda: [gone.dequeue(), session.close()])
+        closer.start()
+        try:
+            session.run(lambda: put_all(queue, range(20)))
+        finally:
+            closer.join(DEADLOCK_S)
+
+    gone = FIFOQueue(1, "bool", [[]])
+    with Other(queue, gone) as other:
+        other.begin(run)
+        short(queue)
+        gone.enqueue(True)
+        with pytest.raises(CancelledError):
+            other.end()
+
+
+def test_a_killed_producer_that_waits_for_memory_frees_what_it_had(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8")
+    with Other(queue) as victim, Other(queue) as other:
+        victim.begin(put_all, range(20))
+        short(queue)
+        victim.kill()
+        held = int(queue.size())
+        assert [int(queue.dequeue()[0]) for _ in range(held)] == list(range(held))
+        other.ask(put_all, [30, 31, 32])
+        assert [int(queue.dequeue()[0]) for _ in range(3)] == [30, 31, 32]
+
+
+def test_a_producer_whose_consumer_waits_for_more_than_fits_is_told(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8", [[MB - 64]])
+    batches = []
+    taker = threading.Thread(target=lambda: batches.append(queue.dequeue_up_to(10)))
+    taker.start()
+    with Other(queue) as other:
+        in_line(queue)
+        with pytest.raises(SharedMemoryFull, match="Dequeue more"):
+            other.ask(put_all, range(10))
+        queue.close()
+        taker.join(DEADLOCK_S)
+        assert batches[0][:, 0].tolist() == list(range(len(batches[0])))
+
+
+def test_a_producer_is_told_when_a_consumer_begins_to_wait_for_more_than_fits(memory_of_4_mb):
+    queue = RandomShuffleQueue(100, 50, "uint8", [[MB - 64]])
+    with Other(queue) as other, Other(queue) as consumer:
+        other.begin(put_all, range(10))
+        short(queue)
+        consumer.begin(lambda q: q.dequeue()[0])
+        with pytest.raises(SharedMemoryFull):
+            other.end()
+        queue.close()
+        assert consumer.end() in range(10)
+
+
+def test_a_producer_is_told_when_a_thread_here_begins_to_wait_for_more_than_fits(memory_of_4_mb):
+    queue = RandomShuffleQueue(100, 50, "uint8", [[MB - 64]])
+    taken = []
+    taker = threading.Thread(target=lambda: taken.append(queue.dequeue()[0]))
+    with Other(queue) as other:
+        other.begin(put_all, range(10))
+        short(queue)
+        taker.start()
+        with pytest.raises(SharedMemoryFull):
+            other.end()
+        queue.close()
+        taker.join(DEADLOCK_S)
+        assert taken[0] in range(10)
+
+
+def test_a_producer_waits_for_another_that_was_granted_memory_and_has_not_enqueued_yet(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8")
+    with Gate() as gate, Other(queue) as one, Other(queue) as two:
+        address = gate.address
+
+        def put_slowly(queue):
+            write = blocks.BlockCodec.write
+            blocks.BlockCodec.write = lambda *args: [pass_gate(address), write(*args)]
+            put(queue, 1, 3 * MB)
+
+        one.begin(put_slowly)
+        arrival = gate.arrival()
+        two.begin(put, 2, 3 * MB)
+        short(queue)
+        assert queue.size() == 0
+        arrival.let_go()
+        assert [int(queue.dequeue(timeout=DEADLOCK_S)[0]) for _ in range(2)] == [1, 2]
+        one.end()
+        two.end()
+
+
+def test_what_will_never_fit_is_an_error_at_once_whatever_the_queue_holds(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8")
+    with Other(queue) as other:
+        other.ask(put, 1)
+        with pytest.raises(SharedMemoryFull, match="5,242,880 bytes"):
+            other.ask(put, 2, 5 * MB - 64)
+        other.ask(put, 3)
+        assert [int(queue.dequeue()[0]) for _ in range(2)] == [1, 3]
+
+
+def test_rows_that_found_no_memory_do_not_go_in_with_a_later_call(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8")
+    with Other(queue) as other:
+        with pytest.raises(SharedMemoryFull):
+            other.ask(lambda q: q.enqueue_many([np.zeros((10, MB - 64), np.uint8)]))
+        assert queue.size() == 0
+        other.ask(put_all, [7, 8])
+        assert [int(queue.dequeue()[0]) for _ in range(2)] == [7, 8]
+
+
+def test_fixed_rows_that_found_no_memory_leave_the_queue_as_it_was(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8", [[MB - 64]])
+    with Other(queue) as other:
+        with pytest.raises(SharedMemoryFull):
+            other.ask(lambda q: q.enqueue_many([np.zeros((10, MB - 64), np.uint8)]))
+        other.ask(lambda q: q.enqueue_many([np.ones((2, MB - 64), np.uint8)]))
+        assert queue.dequeue_many(2)[:, 0].tolist() == [1, 1]
+        assert queue.size() == 0
+
+
+def test_a_queue_that_is_dropped_gives_back_the_memory_of_its_elements(memory_of_4_mb):
+    kept = FIFOQueue(100, "uint8")
+    for value in range(5):
+        queue = FIFOQueue(100, "uint8")
+        with Other(queue, kept) as other:
+            other.ask(lambda q, _kept: put_all(q, range(3)))
+            del queue
+            other.ask(lambda _q, kept, value: put(kept, value, 10), value)
+    assert [int(kept.dequeue()[0]) for _ in range(5)] == list(range(5))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_an_enqueue_that_is_interrupted_amid_its_element_does_not_spoil_the_next(error):
+    queue = FIFOQueue(100, "int64", [[50]])
+
+    def interrupted(queue):
+        queue.enqueue([np.full(50, 1)])
+        write = blocks.BlockCodec.write_one
+
+        def interrupt(self, token, array):
+            write(self, token, array)
+            raise error
+
+        blocks.BlockCodec.write_one = interrupt
+        with pytest.raises(error):
+            queue.enqueue([np.full(50, 2)])
+        blocks.BlockCodec.write_one = write
+        for value in (3, 4, 5):
+            queue.enqueue([np.full(50, value)])
+
+    with Other(queue) as other:
+        other.ask(interrupted)
+        assert queue.dequeue_many(4)[:, 0].tolist() == [1, 3, 4, 5]
+        assert queue.size() == 0

@@ -1,0 +1,92 @@
+"""Queues between processes without what only Linux has."""
+
+import select
+import socket
+import threading
+
+import numpy as np
+import pytest
+from helpers.others import DEADLOCK_S, Other, in_line
+
+from mpqueue import FIFOQueue
+from mpqueue.errors import CancelledError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def no_epoll(monkeypatch):
+    monkeypatch.delattr(select, "epoll")
+
+
+def test_a_call_that_waits_listens_to_other_processes():
+    queue = FIFOQueue(5, "int32", [[]])
+    with Other(queue) as other:
+        other.begin(lambda q: [q.enqueue(value) for value in range(20)] and None)
+        assert [int(queue.dequeue(timeout=DEADLOCK_S)) for _ in range(20)] == list(range(20))
+        other.end()
+
+
+def test_the_thread_listens_where_nobody_waits():
+    queue = FIFOQueue(5, "int32", [[]])
+    with Other(queue) as one, Other(queue) as two:
+        one.ask(lambda q: q.enqueue_many([[1, 2, 3]]))
+        assert two.ask(lambda q: q.dequeue_many(3)).tolist() == [1, 2, 3]
+
+
+def test_a_call_that_waits_hears_a_process_that_comes_meanwhile():
+    queue = FIFOQueue(5, "int32", [[]])
+    found = []
+    thread = threading.Thread(target=lambda: found.append(int(queue.dequeue(timeout=DEADLOCK_S))), daemon=True)
+    with Other(queue) as other:
+        thread.start()
+        in_line(queue)
+        other.ask(lambda q: q.enqueue(7))
+        thread.join(DEADLOCK_S)
+    assert found == [7]
+
+
+def test_what_a_killed_process_waited_for_goes_back():
+    queue = FIFOQueue(10, "int32", [[]])
+    queue.enqueue_many(np.arange(3))
+    with Other(queue) as victim:
+        victim.begin(lambda q: q.dequeue_many(5))
+        in_line(queue)
+        victim.kill()
+    queue.enqueue_many(np.arange(3, 6), timeout=DEADLOCK_S)
+    assert queue.dequeue_many(6, timeout=DEADLOCK_S).tolist() == list(range(6))
+
+
+def test_an_answer_larger_than_its_socket_arrives(monkeypatch):
+    queue = FIFOQueue(100_000, "int32", [[]])
+    with Other(queue) as other:
+        other.begin(lambda q: int(q.dequeue_many(90_000).sum()))
+        in_line(queue)
+        queue.enqueue_many(np.arange(90_000))
+        assert other.end() == sum(range(90_000))
+
+
+def test_a_process_that_writes_where_it_is_answered_is_cut_off(caplog):
+    queue = FIFOQueue(10, "int32", [[]])
+
+    def write(queue):
+        queue.size()
+        queue.queue_ref._own.channel.connection._sock.send(b"a line of a log\n")
+        while True:
+            queue.size()
+
+    with Other(queue) as other, pytest.raises(CancelledError, match="ended this connection"):
+        other.ask(write)
+    assert "it wrote to the socket" in caplog.text
+
+
+def test_answers_are_sent_where_there_is_no_flag_against_the_signal(monkeypatch):
+    import importlib
+
+    from mpqueue.tf1.queues import client
+
+    monkeypatch.delattr(socket, "MSG_NOSIGNAL")
+    found = importlib.util.find_spec(client.__name__)
+    fresh = importlib.util.module_from_spec(found)
+    found.loader.exec_module(fresh)
+    assert fresh._FLAGS == socket.MSG_DONTWAIT

@@ -1,0 +1,102 @@
+"""Queues as plain data: what is said comes through, and what no queue says is refused."""
+
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpqueue.errors import InvalidArgumentError
+from mpqueue.tf1.queues.description import MAX_BYTES, Description, Signature
+
+FLOAT, TEXT = np.dtype("float32"), "string"
+GOOD = Description("jobs", "", Signature("FIFOQueue", (FLOAT, TEXT), ((2, 3), ()), 10))
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        GOOD,
+        GOOD._replace(container="experiment", shared_name="jobs/é"),
+        GOOD._replace(signature=Signature("FIFOQueue", (TEXT,), None, -1)),
+        GOOD._replace(signature=Signature("PaddingFIFOQueue", (np.dtype("complex128"),), ((None, 2),), 5)),
+        GOOD._replace(signature=Signature("RandomShuffleQueue", (np.dtype("bool"),), None, 50, 10, 2**100)),
+    ],
+)
+def test_a_description_comes_through(description):
+    assert Description.decode(description.encode()) == description
+
+
+def said(**changes):
+    return json.dumps(json.loads(GOOD.encode()) | changes).encode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"[" * MAX_BYTES,
+        b"{}",
+        b'"' + b"x" * MAX_BYTES + b'"',
+        said(shared_name=""),
+        said(shared_name=None),
+        said(container=["a"]),
+        said(class_name="PriorityQueue"),
+        said(class_name="Description"),
+        said(dtypes=[]),
+        said(dtypes="float32"),
+        said(dtypes=["float32", "nothing"]),
+        said(dtypes=["float32", "f4,f4"]),
+        said(dtypes=["float32", "object"]),
+        said(dtypes=["float32", 5]),
+        said(shapes=[[2, 3]]),
+        said(shapes=[[2, 3], [-1]]),
+        said(shapes=[[2, 3], [True]]),
+        said(shapes=[[2, 3], [None]]),
+        said(shapes=[[2, 3], None]),
+        said(shapes=[[2, 3], 4]),
+        said(shapes=[[2, 3], [2**21, 2**21]]),
+        said(class_name="PaddingFIFOQueue", shapes=[[2, 3], None]),
+        said(capacity=-2),
+        said(capacity=1.5),
+        said(capacity=2**200),
+        said(class_name="RandomShuffleQueue", capacity=5, min_after_dequeue=5),
+        said(min_after_dequeue=-1),
+        said(seed="x"),
+    ],
+    ids=lambda data: data[-40:],
+)
+def test_what_no_queue_says_is_refused(data):
+    with pytest.raises(InvalidArgumentError, match="cannot be used"):
+        Description.decode(data)
+
+
+@given(
+    st.binary(max_size=200)
+    | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps).map(str.encode)
+)
+def test_no_bytes_raise_anything_else(data):
+    with pytest.raises(InvalidArgumentError):
+        Description.decode(data)
+
+
+def test_names_that_are_too_long_are_refused_where_they_are_given():
+    with pytest.raises(InvalidArgumentError, match="shorter names"):
+        GOOD._replace(shared_name="x" * MAX_BYTES).encode()
+
+
+class Exploding:
+    """Its unpickling runs a function."""
+
+    def __reduce__(self):
+        return os.abort, ()
+
+
+def test_a_pickle_is_not_unpickled():
+    with pytest.raises(InvalidArgumentError, match="no JSON object"):
+        Description.decode(pickle.dumps(Exploding()))

@@ -1,0 +1,82 @@
+"""Places of elements that are looked at: how long they are held."""
+
+import numpy as np
+import pytest
+
+from mpqueue.memory.arena import Arena, class_for
+from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
+from mpqueue.tf1.queues.holds import LEAST_BYTES, MAX_HELD, Holds
+from mpqueue.tf1.queues.spec import ElementSpec
+
+CLASS = class_for(LEAST_BYTES)
+
+
+@pytest.fixture
+def arena():
+    arena = Arena()
+    yield arena
+    arena.close()
+
+
+def test_a_place_is_held_as_long_as_any_view_lives(arena):
+    holds, (token,) = Holds(arena), arena.take(CLASS, 1)
+    base = holds.base(token)
+    view = base[10:20][::2]
+    del base
+    assert not holds.ended
+    assert holds.num_live == 1
+    del view
+    assert holds.next_ended() == token
+    assert holds.num_live == 0
+
+
+def test_there_is_a_bound_of_places(arena):
+    holds, tokens = Holds(arena), arena.take(CLASS, MAX_HELD + 1)
+    bases = [holds.base(token) for token in tokens]
+    assert bases.pop() is None
+    assert all(base is not None for base in bases)
+    bases.pop()  # the end of a view makes room at once
+    assert holds.base(tokens[-1]) is not None
+
+
+def test_nothing_is_held_once_memory_was_short(arena):
+    holds, (token,) = Holds(arena), arena.take(CLASS, 1)
+    arena.was_short = True
+    assert holds.base(token) is None
+
+
+def test_a_place_that_was_forgotten_is_not_told_of(arena):
+    holds, (token,) = Holds(arena), arena.take(CLASS, 1)
+    base = holds.base(token)
+    holds.forget(token)
+    again = holds.base(token)
+    del base
+    while holds.ended:
+        assert holds.next_ended() is None
+    assert holds.num_live == 1
+    del again
+    assert holds.next_ended() == token
+
+
+def test_an_element_whose_views_cannot_be_made_stays_a_token(arena, monkeypatch):
+    spec = ElementSpec(["uint8", "string"])
+    holds, codec = Holds(arena), BlockCodec(spec, arena.segment)
+    storage = SharedStorage(spec, codec, has_plain=False, holds=holds)
+    text = np.array([b"a"], object)
+    size_class, pieces = codec.plan([np.zeros(LEAST_BYTES, np.uint8), text])
+    tokens = arena.take(size_class, 1)
+    codec.write(tokens[0], pieces)
+
+    def interrupt(_token):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage.columns[1], "get", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            storage.get_one(tokens)
+    assert len(tokens) == 1
+    assert holds.num_live == 0
+    image, texts = storage.get_one(tokens)
+    assert not tokens
+    assert image.nbytes == LEAST_BYTES
+    assert texts.tolist() == [b"a"]

@@ -1,0 +1,145 @@
+"""Connections to an owner alone: who is accepted, and that all of them end with it."""
+
+import os
+import select
+import socket
+import threading
+from types import SimpleNamespace
+
+import pytest
+from helpers.calls import DEADLOCK_S
+
+from mpqueue.system import credentials
+from mpqueue.system.credentials import Credentials, new_token
+from mpqueue.system.shared_poller import close_poller, make_shared_poller
+from mpqueue.tf1.coordination import rendezvous
+from mpqueue.tf1.queues import client
+from mpqueue.tf1.queues.listener import Listener
+from mpqueue.tf1.queues.wire import HEAD, Down, RecordPipe
+
+
+@pytest.fixture
+def pool():
+    pipe = RecordPipe()
+    segment = SimpleNamespace(size=4096, fd=pipe.write_fd)  # any descriptor can be sent
+    yield SimpleNamespace(arena=SimpleNamespace(segment=segment)), pipe
+    pipe.close()
+
+
+@pytest.fixture
+def listener():
+    poller = make_shared_poller()
+    made = Listener(poller)
+    yield made
+    made.close()
+    close_poller(poller)
+
+
+class Connecting:
+    """A thread that connects, as that waits for the listener; and the listener's part of it."""
+
+    def __init__(self, listener, pool, address=None):
+        self.connection, self.error = None, None
+        self._thread = threading.Thread(target=self._connect, args=[address or listener.address], daemon=True)
+        self._thread.start()
+        known = len(listener.clients)
+        while self._thread.is_alive() or (self.error is None and len(listener.clients) == known):
+            for fd, event in listener._poller.poll(0.05):
+                if listener.has_arrival(fd):
+                    listener.accept()
+                else:
+                    listener.attend(fd, event, *pool)
+
+    def _connect(self, address):
+        try:
+            self.connection = rendezvous.connect(address)
+        except ConnectionError as error:
+            self.error = error
+
+
+def test_who_connects_is_told_its_number(listener, pool):
+    connections = [Connecting(listener, pool).connection for _ in range(2)]
+    for number, connection in enumerate(connections, 1):
+        hello = HEAD.unpack(connection.recv(HEAD.size))
+        assert hello == (Down.HELLO, number, 4096, pool[1].mark, 0)
+    assert sorted(listener.clients) == [1, 2]
+    for connection in connections:
+        connection.close()
+
+
+def test_who_has_not_the_token_gets_neither_a_number_nor_a_descriptor(listener, pool):
+    address = listener.address._replace(token=new_token())
+    assert isinstance(Connecting(listener, pool, address).error, ConnectionError)
+    assert listener.clients == {}
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(listener.address.path)
+        listener.accept()
+        challenge, fds, _, _ = socket.recv_fds(silent, 4096, 4)
+        assert (len(challenge), fds) == (16, [])
+        silent.send(bytes(47))
+        assert not select.select([silent], [], [], 0)[0]  # it waits for the rest
+        silent.send(b"!")
+        for fd, event in listener._poller.poll(DEADLOCK_S):
+            listener.attend(fd, event, *pool)
+        assert silent.recv(1) == b""
+    assert listener.clients == {}
+    assert listener._strangers == {}
+
+
+def test_another_user_is_dropped_before_a_word(listener, pool, monkeypatch):
+    monkeypatch.setattr(credentials, "credentials_of", lambda _: Credentials(1, os.geteuid() + 1, 0))
+    with socket.socket(socket.AF_UNIX) as other:
+        other.connect(listener.address.path)
+        listener.accept()
+        assert other.recv(1) == b""
+    assert listener._strangers == {}
+
+
+def test_those_who_have_not_proven_themselves_end_with_the_listener():
+    poller = make_shared_poller()
+    listener = Listener(poller)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(listener.address.path)
+        listener.accept()
+        listener.close()
+        silent.settimeout(DEADLOCK_S)
+        assert len(silent.recv(16)) == 16
+        assert silent.recv(1) == b""
+    close_poller(poller)
+
+
+def test_nobody_is_waited_for_who_has_gone_before_being_accepted(listener):
+    """Under the hub's lock, where everybody else would wait as well."""
+    accepting = threading.Thread(target=listener.accept, daemon=True)
+    accepting.start()
+    accepting.join(DEADLOCK_S)
+    assert not accepting.is_alive()
+    assert listener.clients == {}
+
+
+def test_all_connections_end_with_the_listener(pool):
+    poller = make_shared_poller()
+    listener = Listener(poller)
+    with Connecting(listener, pool).connection as connection:
+        assert len(connection.recv(HEAD.size)) == HEAD.size
+        listener.close()
+        connection.settimeout(DEADLOCK_S)
+        assert connection.recv(1) == b""
+        with pytest.raises(ConnectionError, match="nobody listens"):
+            rendezvous.connect(listener.address)
+    close_poller(poller)
+
+
+def test_who_asks_and_reads_no_answer_is_cut_off_before_the_answers_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(client, "_MAX_OUTBOX_BYTES", 1 << 20)
+    ours, theirs = socket.socketpair()
+    answers = client.Answers(ours, lambda: None)
+    with theirs:
+        for _ in range(100):
+            answers.send(Down.DONE, 1, data=bytes(1 << 17))
+        assert len(answers._outbox) < 1 << 21
+        received = 0
+        while data := theirs.recv(1 << 20):
+            received += len(data)
+        assert received < 1 << 23
+    answers.close()

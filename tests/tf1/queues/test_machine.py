@@ -1,0 +1,323 @@
+"""The state machine alone, without threads: against an oracle, and the promises of its page one by one."""
+
+import ast
+from collections import Counter
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import pytest
+from helpers.aiming import AimingMachine, run_and_require
+from helpers.queue_oracle import Attempt, Oracle
+
+import mpqueue.tf1.queues
+from mpqueue.errors import CancelledError, OutOfRangeError
+from mpqueue.tf1.queues.machine import CloseRequest, DequeueRequest, EnqueueRequest, QueueMachine, notify
+from mpqueue.tf1.queues.order import FirstInFirstOut, RandomOrder
+
+ERRORS = {"Cancelled": CancelledError, "OutOfRange": OutOfRangeError}
+
+
+ARROWS = [
+    "enqueue ends", "enqueue waits", "dequeue ends", "dequeue waits", "dequeue fails", "close ends", "close waits",
+    "cancel", "cancel of waiting", "taken fewer", "withdraw of finished", "withdraw of enqueue", "withdraw of dequeue",
+    "withdraw of close", "withdraw gives back", "owner dies", "owner with several dies", "put back", "put back beyond",
+    "admit", "leaves the minimum",
+]  # fmt: skip
+
+
+class MachineAgainstOracle(AimingMachine):
+    """Any calls in any order end in the machine as they end in the oracle."""
+
+    def make(self):
+        capacity, self.minimum = self.choose([-1, 0, 1, 2, 3, 4, 4]), self.choose([0, 0, 1, 2, 3])
+        self.is_random = self.minimum > 0 or self.choose([False, True])
+        self.machine = QueueMachine(
+            "q", capacity, RandomOrder(1) if self.is_random else FirstInFirstOut(), self.minimum
+        )
+        self.oracle = Oracle(capacity, self.minimum)
+        self.numbers, self.owners = count(), [object(), object()]
+        self.all = []
+
+    def moves(self):
+        moves = {f"enqueue {size}": (4, partial(self.enqueue, size)) for size in (1, 2, 6)}
+        for wanted in (1, 2, 5):
+            for fewer in (False, True):
+                moves[f"dequeue {wanted} {'or fewer' * fewer}"] = 2, partial(self.dequeue, wanted, fewer)
+        moves["close"] = 2, partial(self.submit, CloseRequest(), Attempt("close"))
+        if len(self.all) > 12:
+            moves["close and cancel"] = 1, self.close_and_cancel
+        for number, (request, _) in enumerate(self.all):
+            if not request.finished:
+                moves[f"withdraw {number}"] = 1, partial(self.withdraw, number)
+            elif isinstance(request, DequeueRequest) and request.taken:
+                moves[f"put back {number}"] = 1, partial(self.put_back, number)
+        if any(request.finished for request, _ in self.all):
+            moves["withdraw one that has finished"] = 1, self.withdraw_finished
+        moves["an owner dies"] = 2, self.an_owner_dies
+        moves["admit"] = 1, self.admit
+        return moves
+
+    def enqueue(self, size):
+        elements = [next(self.numbers) for _ in range(size)]
+        self.submit(EnqueueRequest(elements), Attempt("enqueue", elements))
+
+    def dequeue(self, wanted, fewer):
+        self.submit(DequeueRequest(wanted, fewer), Attempt("dequeue", wanted=wanted, fewer=fewer))
+
+    def submit(self, request, attempt):
+        request.owner = self.choose([None, *self.owners])
+        self.all.append((request, attempt))
+        finished = self.machine.submit(request)
+        self.oracle.submit(attempt)
+        self.is_told_once(finished)
+        kind = type(request).__name__.removesuffix("Request").lower()
+        self.reached[f"{kind} {'fails' if request.error else 'ends' if request.finished else 'waits'}"] += 1
+        is_dequeue = kind == "dequeue"
+        self.reached["taken fewer"] += is_dequeue and request.finished and 0 < len(request.taken) < request.num_wanted
+        self.reached["leaves the minimum"] += (
+            is_dequeue and not request.finished and self.machine.size == self.minimum > 0
+        )
+
+    def is_told_once(self, finished):
+        """Exactly those requests are told of that have finished in this step."""
+        told = {id(request) for request, _ in self.all if request.finished} - self.finished_before
+        assert sorted(map(id, finished)) == sorted(told)
+
+    def close_and_cancel(self):
+        waiting = self.machine.num_waiting
+        self.is_told_once(self.machine.close_and_cancel())
+        self.oracle.close_and_cancel()
+        self.reached["cancel of waiting" if waiting else "cancel"] += 1
+
+    def withdraw(self, number):
+        request, attempt = self.all[number]
+        error = CancelledError(None, None, "withdrawn")
+        has_taken = isinstance(request, DequeueRequest) and bool(request.taken)
+        finished = self.machine.withdraw(request, error)
+        self.is_told_once(finished)
+        assert finished[0] is request
+        assert request.error is error
+        self.oracle.withdraw([attempt])
+        self.reached["withdraw gives back"] += has_taken
+        self.reached[f"withdraw of {attempt.kind}"] += 1
+
+    def withdraw_finished(self):
+        request = self.choose([request for request, _ in self.all if request.finished])
+        error = request.error
+        assert self.machine.withdraw(request, CancelledError(None, None, "late")) == []
+        assert request.error is error
+        self.reached["withdraw of finished"] += 1
+
+    def an_owner_dies(self):
+        """All of its requests end together, and none that could go on profits from the end of another of them."""
+        owner = self.choose(self.owners)
+        mine = [(request, attempt) for request, attempt in self.all if request.owner is owner and not request.finished]
+        finished = self.machine.withdraw_owner(owner, CancelledError(None, None, "its process died"))
+        self.is_told_once(finished)
+        assert set(finished[: len(mine)]) == {request for request, _ in mine}
+        assert all(isinstance(request.error, CancelledError) for request, _ in mine)
+        self.oracle.withdraw([attempt for _, attempt in mine])
+        self.reached["owner with several dies" if len(mine) > 1 else "owner dies"] += 1
+
+    def put_back(self, number):
+        """What a dequeue has brought never reached its caller."""
+        request, attempt = self.all[number]
+        tokens, request.taken = request.taken, []
+        self.reached["put back beyond"] += 0 <= self.machine.capacity < self.machine.size + len(tokens)
+        self.is_told_once(self.machine.put_back(tokens))
+        self.oracle.restore(attempt)
+        self.oracle.run()
+        self.reached["put back"] += 1
+
+    def admit(self):
+        """Elements for which room was set aside, whatever the bound."""
+        elements = [next(self.numbers)]
+        self.is_told_once(self.machine.admit(elements))
+        self.all.append((EnqueueRequest(elements), Attempt("enqueue")))
+        self.all[-1][0].entered, self.all[-1][0].finished, self.all[-1][1].outcome = 1, True, "ok"
+        self.oracle.elements += elements
+        self.oracle.run()
+        self.reached["admit"] += 1
+
+    def check(self):
+        self.finished_before = {id(request) for request, _ in self.all if request.finished}
+        assert self.machine.size == len(self.oracle.elements)
+        assert self.machine.closed == self.oracle.closed
+        assert self.machine.num_waiting == len(self.oracle.enqueues) + len(self.oracle.dequeues)
+        held = Counter(self.oracle.elements)
+        for attempt in self.oracle.dequeues:
+            held.update(attempt.taken)
+        assert self.is_random or Counter(self.machine.held()) == held
+        for request, attempt in self.all:
+            assert request.finished is (attempt.outcome is not None), (request, attempt)
+            expected = CancelledError if attempt.outcome == "withdrawn" else ERRORS.get(attempt.outcome, type(None))
+            assert isinstance(request.error, expected)
+            if isinstance(request, DequeueRequest):
+                assert len(request.taken) == len(attempt.taken)
+                assert self.is_random or request.taken == attempt.taken
+            elif isinstance(request, EnqueueRequest):
+                assert request.entered == len(request.tokens) - len(attempt.elements)
+        self.nothing_is_lost_and_nothing_comes_twice()
+
+    def nothing_is_lost_and_nothing_comes_twice(self):
+        came_in, came_out = [], []
+        for request, _ in self.all:
+            if isinstance(request, EnqueueRequest):
+                came_in += request.tokens[: request.entered]
+            elif isinstance(request, DequeueRequest) and request.finished:
+                came_out += request.taken
+        assert Counter(came_in) == Counter(came_out + self.machine.held())
+
+
+def test_any_calls_end_as_they_end_in_the_oracle():
+    run_and_require(MachineAgainstOracle, ARROWS, at_least=5, examples=250, steps=50)
+
+
+def make(capacity=5, elements=(), minimum=0):
+    machine = QueueMachine("q", capacity, FirstInFirstOut(), minimum)
+    if elements:
+        machine.submit(EnqueueRequest(list(elements)))
+    return machine
+
+
+def test_a_step_tells_who_finished_in_it_in_order():
+    machine, first, second = make(), DequeueRequest(1), DequeueRequest(2)
+    assert machine.submit(first) == machine.submit(second) == []
+    enqueue = EnqueueRequest([1, 2, 3])
+    assert machine.submit(enqueue) == [enqueue, first, second]
+    assert (first.taken, second.taken) == ([1], [2, 3])
+
+
+def test_a_waiting_dequeue_makes_room_by_what_it_has_taken():
+    machine, dequeue = make(capacity=2), DequeueRequest(5)
+    machine.submit(dequeue)
+    assert machine.submit(EnqueueRequest([1, 2, 3, 4]))
+    assert (machine.size, dequeue.taken) == (0, [1, 2, 3, 4])
+
+
+def test_a_withdrawn_dequeue_puts_back_in_order_even_beyond_the_capacity():
+    machine, dequeue = make(capacity=2), DequeueRequest(5)
+    machine.submit(dequeue)
+    machine.submit(EnqueueRequest([1, 2, 3, 4]))
+    machine.withdraw(dequeue, CancelledError(None, None, "withdrawn"))
+    blocked = EnqueueRequest([5])
+    assert machine.submit(blocked) == []
+    after = DequeueRequest(3)
+    assert machine.submit(after) == [after, blocked]
+    assert after.taken == [1, 2, 3]
+
+
+def test_a_withdrawn_dequeue_feeds_the_one_behind_it():
+    machine, dequeue, behind = make(), DequeueRequest(3), DequeueRequest(1)
+    machine.submit(dequeue)
+    machine.submit(behind)
+    machine.submit(EnqueueRequest([1, 2]))
+    assert machine.withdraw(dequeue, None) == [dequeue, behind]
+    assert behind.taken == [1]
+
+
+def test_what_a_withdrawn_enqueue_had_put_in_stays_in():
+    machine, enqueue, behind = make(capacity=2), EnqueueRequest([1, 2, 3]), EnqueueRequest([9])
+    machine.submit(enqueue)
+    machine.submit(behind)
+    machine.withdraw(enqueue, None)
+    assert (machine.size, enqueue.entered) == (2, 2)
+    dequeue = DequeueRequest(3)
+    machine.submit(dequeue)
+    assert dequeue.taken == [1, 2, 9]
+
+
+def test_elements_that_never_reached_their_caller_go_back_to_the_front():
+    machine = make(elements=[1, 2, 3])
+    dequeue = DequeueRequest(2)
+    machine.submit(dequeue)
+    assert machine.put_back(dequeue.taken) == []
+    again = DequeueRequest(3)
+    machine.submit(again)
+    assert again.taken == [1, 2, 3]
+
+
+def test_tokens_are_asked_for_in_slices_only_as_there_is_room():
+    class Lazy:
+        def __init__(self):
+            self.asked = []
+
+        def __len__(self):
+            return 10
+
+        def __getitem__(self, places):
+            self.asked.append((places.start, places.stop))
+            return list(range(places.start, places.stop))
+
+    machine, tokens = make(capacity=4), Lazy()
+    machine.submit(EnqueueRequest(tokens))
+    machine.submit(DequeueRequest(3))
+    assert tokens.asked == [(0, 4), (4, 7)]
+
+
+def test_withdrawing_a_finished_request_changes_nothing():
+    machine, enqueue = make(), EnqueueRequest([1])
+    machine.submit(enqueue)
+    assert machine.withdraw(enqueue, CancelledError(None, None, "late")) == []
+    assert enqueue.error is None
+
+
+@pytest.mark.parametrize("module", ["machine", "order"])
+def test_the_machine_knows_nothing_of_threads_clocks_and_arrays(module):
+    tree = ast.parse((Path(mpqueue.tf1.queues.__file__).parent / f"{module}.py").read_text("utf-8"))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    allowed = {"collections", "collections.abc", "enum", "itertools", "random", "typing", "mpqueue.errors"}
+    assert imported <= allowed | {"mpqueue.tf1.queues.order"}
+
+
+def test_room_is_what_is_left_of_the_capacity():
+    assert make(capacity=-1, elements=[1]).room is None
+    assert make(capacity=0).room == 0
+    assert make(capacity=5, elements=[1, 2]).room == 3
+
+
+def test_room_may_be_set_aside_while_the_queue_is_open_and_nobody_is_in_line():
+    machine = make(capacity=1)
+    assert machine.may_reserve
+    machine.submit(EnqueueRequest([1, 2]))
+    assert not machine.may_reserve
+    machine = make()
+    machine.submit(CloseRequest())
+    assert not machine.may_reserve
+
+
+def test_a_dequeue_would_end_at_once_if_there_is_enough_and_nobody_is_in_line():
+    machine = make(elements=[1, 2, 3], minimum=1)
+    assert [machine.can_give(count) for count in (1, 2, 3)] == [True, True, False]
+    assert not machine.has_waiting_dequeues
+    machine.submit(DequeueRequest(5))
+    assert machine.has_waiting_dequeues
+    assert not machine.can_give(0)
+
+
+def test_errors_name_the_queue_and_what_was_asked():
+    machine, waiting, close = make(capacity=1), EnqueueRequest([1, 2, 3]), CloseRequest()
+    machine.submit(waiting)
+    machine.submit(close)
+    machine.close_and_cancel()
+    assert str(waiting.error) == (
+        "queue 'q' was closed with cancel: enqueue of 3 elements, of which 1 went in and stay in"
+    )
+    assert str(close.error) == "queue 'q' was closed with cancel: close behind pending enqueues"
+    late, short = EnqueueRequest([4]), DequeueRequest(2)
+    machine.submit(late)
+    assert str(late.error) == "queue 'q' is closed"
+    machine.submit(short)
+    assert str(short.error) == "queue 'q' is closed and holds 1 elements, 2 were asked for"
+    assert short.taken == []
+    assert str(short) == "dequeue of 2 elements"
+
+
+def test_those_who_wait_are_told_once_each_in_order():
+    told, calls = [], [EnqueueRequest([1]), DequeueRequest(1), CloseRequest()]
+    for number in (0, 2):  # nobody waits for the second
+        calls[number].notify = partial(told.append, number)
+    notify(calls)
+    assert told == [0, 2]

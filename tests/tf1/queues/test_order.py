@@ -1,0 +1,101 @@
+"""Which element leaves next."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mpqueue import RandomShuffleQueue
+from mpqueue.tf1.queues.order import FirstInFirstOut, RandomOrder
+
+
+class CountingList(list):
+    """A list that counts how often it is touched."""
+
+    touched = 0
+
+    def __getitem__(self, place):
+        CountingList.touched += 1
+        return super().__getitem__(place)
+
+    def __setitem__(self, place, value):
+        CountingList.touched += 1
+        super().__setitem__(place, value)
+
+    def pop(self, *args):
+        CountingList.touched += 1
+        return super().pop(*args)
+
+
+def shuffled(seed, steps=3):
+    queue = RandomShuffleQueue(100, 0, "int32", [[]], seed=seed)
+    out = []
+    for step in range(steps):
+        queue.enqueue_many(np.arange(20) + 20 * step)
+        out += [int(queue.dequeue()), *queue.dequeue_many(12).tolist()]
+    return out
+
+
+def test_first_in_first_out_puts_back_to_the_front():
+    order = FirstInFirstOut()
+    order.add([1, 2, 3, 4])
+    taken = order.take(2)
+    order.add([5])
+    order.put_back(taken)
+    assert order.take(5) == [1, 2, 3, 4, 5]
+
+
+def test_every_permutation_of_four_is_equally_likely():
+    order, seen = RandomOrder(seed=7), Counter()
+    for _ in range(24_000):
+        order.add("abcd")
+        seen["".join(order.take(4))] += 1
+    assert len(seen) == 24
+    assert stats.chisquare(list(seen.values())).pvalue > 0.001
+
+
+def test_every_place_of_a_large_queue_is_equally_likely():
+    order, draws = RandomOrder(seed=11), []
+    order.add(range(1_000_000))
+    for _ in range(20_000):
+        (token,) = order.take(1)
+        draws.append(token)
+        order.put_back([token])
+    assert stats.chisquare(np.bincount(np.array(draws) // 10_000, minlength=100)).pvalue > 0.001
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+def test_a_random_element_costs_the_same_however_many_there_are(size):
+    order = RandomOrder(seed=1)
+    order._tokens = CountingList(range(size))
+    CountingList.touched = 0
+    order.take(5)
+    assert CountingList.touched == 5 * 4
+
+
+def test_the_same_seed_gives_the_same_order():
+    assert shuffled(seed=3) == shuffled(seed=3)
+    assert shuffled(seed=np.int64(3)) == shuffled(seed=3)
+
+
+def test_other_seeds_and_no_seed_give_other_orders():
+    assert shuffled(seed=3) != shuffled(seed=4)
+    assert shuffled(seed=None) != shuffled(seed=None)
+
+
+def test_orders_tell_what_they_hold():
+    for order in (FirstInFirstOut(), RandomOrder(seed=1)):
+        assert (len(order), list(order)) == (0, [])
+        order.add("abc")
+        assert (len(order), sorted(order)) == (3, ["a", "b", "c"])
+        taken = order.take(2)
+        assert (len(order), len(taken)) == (1, 2)
+        order.put_back(taken)
+        assert sorted(order) == ["a", "b", "c"]
+
+
+def test_a_seed_gives_the_same_order_in_every_release():
+    order = RandomOrder(seed=5)
+    order.add(range(8))
+    assert order.take(8) == [4, 5, 7, 6, 2, 3, 0, 1]

@@ -1,0 +1,99 @@
+"""A queue that is one of several: each call goes to the one that the index names at that moment."""
+
+import math
+import threading
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from mpqueue.errors import InvalidArgumentError
+from mpqueue.tf1.queues.selection import Selection, checked_timeout
+
+
+class Recording:
+    """A queue that writes down what is asked of it."""
+
+    def __init__(self, name):
+        self.name, self.dtypes, self.size, self.is_closed = name, [name], len(name), name == "bb"
+        self.calls = []
+
+    def __getattr__(self, method):
+        def call(*args, **options):
+            self.calls.append((method, args, options))
+            return method
+
+        return call
+
+
+@pytest.fixture
+def queues():
+    return [Recording("a"), Recording("bb"), Recording("ccc")]
+
+
+def test_each_call_goes_to_the_chosen_queue(queues):
+    selection = Selection(1, queues)
+    selection.enqueue([1], 2.0)
+    selection.enqueue_many([3], 4.0)
+    assert selection.dequeue(5.0) == "dequeue"
+    assert selection.dequeue_many(6, 7.0, takes_fewer=True) == "dequeue_many"
+    selection.close(True, 8.0)
+    assert queues[1].calls == [
+        ("enqueue", ([1], 2.0), {}),
+        ("enqueue_many", ([3], 4.0), {}),
+        ("dequeue", (5.0,), {}),
+        ("dequeue_many", (6, 7.0), {"takes_fewer": True}),
+        ("close", (True, 8.0), {}),
+    ]
+    assert queues[0].calls == queues[2].calls == []
+
+
+def test_a_selection_has_the_properties_of_the_chosen_queue_and_the_components_of_the_first(queues):
+    selection = Selection(np.int64(1), queues)
+    assert (selection.size, selection.is_closed) == (2, True)
+    assert (Selection(2, queues).size, Selection(2, queues).is_closed) == (3, False)
+    assert selection.dtypes == ["a"]
+    assert selection.name == "from_list"
+    assert repr(selection) == "one of 3 queues"
+
+
+def test_an_index_that_can_be_called_is_asked_anew_each_time(queues):
+    indices = iter([2, 0, np.array(1)])
+    selection = Selection(lambda: next(indices), queues)
+    assert [selection.size, selection.size, selection.size] == [3, 1, 2]
+
+
+@pytest.mark.parametrize("index", [-1, 3])
+def test_an_index_beyond_the_queues_is_an_error_when_it_is_used(index, queues):
+    for given in (index, lambda: index):
+        selection = Selection(given, queues)
+        with pytest.raises(InvalidArgumentError, match=rf"^index {index} is not one of 3 queues$"):
+            selection.dequeue(None)
+
+
+@pytest.mark.parametrize("index", [1.0, None, "1"])
+def test_an_index_that_is_no_integer_is_an_error_at_once(index, queues):
+    with pytest.raises(TypeError):
+        Selection(index, queues)
+    with pytest.raises(TypeError):
+        Selection(lambda: index, queues).dequeue(None)
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [(None, None), (math.inf, None), (0, 0.0), (0.5, 0.5), (Fraction(1, 4), 0.25), (1e300, threading.TIMEOUT_MAX)],
+)
+def test_a_timeout_is_a_number_of_seconds_or_for_ever(given, seconds):
+    assert checked_timeout(given) == seconds
+
+
+@pytest.mark.parametrize("given", [-1, -0.001, math.nan, -math.inf])
+def test_a_timeout_that_is_negative_or_no_number_is_an_error(given):
+    with pytest.raises(ValueError, match="timeout must be at least 0 seconds, or None to wait for ever; got"):
+        checked_timeout(given)
+
+
+@pytest.mark.parametrize("given", ["3", [1], 1j])
+def test_a_timeout_of_another_type_is_an_error(given):
+    with pytest.raises(TypeError, match="timeout must be a number of seconds or None, got"):
+        checked_timeout(given)

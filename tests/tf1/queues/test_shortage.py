@@ -1,0 +1,82 @@
+"""Who gets how many blocks while memory is short; the connections are not there."""
+
+import pytest
+
+from mpqueue.memory.arena import class_for
+from mpqueue.memory.segment import Segment
+from mpqueue.tf1.queues.block_pool import BlockPool
+from mpqueue.tf1.queues.client import Client
+from mpqueue.tf1.queues.shortage import Shortage
+from mpqueue.tf1.queues.wire import Down
+
+MB = 1 << 20
+NUM_MB = 10
+CLASS = class_for(MB)
+
+
+class Answers:
+    def __init__(self):
+        self.sent = []
+
+    def send(self, kind, *fields):
+        self.sent.append((kind, *fields))
+
+
+@pytest.fixture
+def pool(monkeypatch):
+    """A pool that has room for so many blocks of a MiB."""
+    reserve, reserved = Segment.reserve, []
+
+    def num_free():
+        return NUM_MB * MB - sum(reserved)
+
+    def reserve_within(self, offset, end):
+        if end - offset > num_free():
+            raise OSError(28, "No space left on device")
+        reserve(self, offset, end)
+        reserved.append(end - offset)
+
+    monkeypatch.setattr(Segment, "reserve", reserve_within)
+    monkeypatch.setattr(Segment, "available_bytes", lambda _self: num_free())
+    made = BlockPool()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def clients():
+    return {number: Client(number, 1, Answers()) for number in range(4)}
+
+
+def granted(client):
+    return len(client.granted.get(CLASS, ()))
+
+
+def ask(shortage, client, count):
+    """Ask ahead of the need; how many it has then."""
+    shortage.want(client, CLASS, 1, 1, count, 0)
+    assert client.answers.sent[-1][0] is Down.BLOCKS
+    return granted(client)
+
+
+def test_nobody_gets_more_than_its_part_ahead_and_one_part_is_left(pool, clients):
+    """Or one that falls idle would keep others, who come later, from any."""
+    shortage = Shortage(pool, clients, {})
+    assert ask(shortage, clients[0], 3) == 0
+    assert ask(shortage, clients[0], 2) == 2
+    assert ask(shortage, clients[0], 1) == 2
+    assert [ask(shortage, clients[number], 1) for number in (1, 2, 3)] == [1, 1, 1]
+    assert len(pool.arena.take(CLASS, NUM_MB - 5)) == NUM_MB - 5
+
+
+def test_the_first_leaves_room_for_one_who_comes(pool, clients):
+    shortage = Shortage(pool, {0: clients[0]}, {})
+    assert ask(shortage, clients[0], NUM_MB) == 0
+    assert ask(shortage, clients[0], NUM_MB // 2) == NUM_MB // 2
+
+
+def test_one_who_cannot_go_on_gets_what_it_needs_and_no_more(pool, clients):
+    shortage = Shortage(pool, clients, {})
+    shortage.want(clients[0], CLASS, 1, 1, 6, 3)
+    assert granted(clients[0]) == 3
+    assert not shortage.has_waiting

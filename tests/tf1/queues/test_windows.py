@@ -1,0 +1,303 @@
+"""Windows alone: who gets how much room in advance, and what a recall takes back."""
+
+import importlib.util
+from functools import partial
+
+import pytest
+from helpers.aiming import AimingMachine, run_and_require
+
+from mpqueue.tf1.queues import windows as module
+from mpqueue.tf1.queues.machine import CloseRequest, DequeueRequest, EnqueueRequest, QueueMachine
+from mpqueue.tf1.queues.order import FirstInFirstOut
+from mpqueue.tf1.queues.windows import Recalls, Windows
+
+
+@pytest.fixture(autouse=True)
+def _windows_are_given_on_any_processor(monkeypatch):
+    monkeypatch.setattr(module, "MAX_WINDOW", 1024)
+
+
+class Owner:
+    """A queue and its windows."""
+
+    def __init__(self, capacity):
+        self.words = memoryview(bytearray(8 * 8)).cast("q")
+        self.words[0] = 99  # what was there before
+        self.machine = QueueMachine("q", capacity, FirstInFirstOut(), 0)
+        self.pokes = []
+        self.recalls = Recalls(lambda: self.pokes.append("poke"))
+        self.windows = Windows(self.words, self.machine, self.recalls)
+
+    def producer(self, place):
+        return self.windows.add(f"connection {place}", place)
+
+    def enqueue(self, producer, count=1):
+        """As an ordinary call."""
+        self.machine.submit(EnqueueRequest([0] * count))
+        producer.received += count
+
+
+@pytest.mark.parametrize(
+    ("machine", "largest"), [("x86_64", 1024), ("AMD64", 1024), ("i686", 1024), ("aarch64", 0), ("riscv64", 0)]
+)
+def test_windows_are_given_only_where_a_processor_keeps_the_order_of_writes_and_reads(machine, largest, monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    spec = importlib.util.spec_from_file_location("windows_of_another_machine", module.__file__)
+    other = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(other)
+    assert other.MAX_WINDOW == largest
+
+
+def test_a_new_producer_has_no_window():
+    owner = Owner(10)
+    producer = owner.producer(0)
+    owner.windows.extend()
+    assert (producer.limit, owner.words[0], owner.windows.reserved) == (0, 0, 0)
+
+
+def test_who_enqueues_gets_the_room_that_there_is():
+    owner = Owner(10)
+    producer = owner.producer(2)
+    owner.enqueue(producer, 3)
+    owner.windows.extend()
+    assert (producer.limit, owner.words[2], owner.windows.reserved) == (10, 10, 7)
+
+
+def test_producers_that_enqueue_share_and_idle_ones_get_nothing():
+    owner = Owner(11)
+    first, idle, second = (owner.producer(place) for place in range(3))
+    owner.enqueue(first)
+    owner.enqueue(second, 2)
+    owner.windows.extend()
+    assert idle.limit == 0
+    assert first.limit > first.received
+    assert second.limit > second.received
+    assert list(owner.words[:3]) == [first.limit, 0, second.limit]
+    assert owner.windows.reserved <= 11 - 3
+
+
+def test_without_a_bound_each_gets_the_largest_window():
+    owner = Owner(-1)
+    for place in range(2):
+        owner.enqueue(owner.producer(place))
+    owner.windows.extend()
+    assert [one.limit for one in owner.windows.producers.values()] == [1025, 1025]
+
+
+def test_a_window_is_opened_anew_when_more_than_half_is_used():
+    owner = Owner(-1)
+    producer = owner.producer(0)
+    owner.enqueue(producer)
+    owner.windows.extend()
+    for received, limit in ((512, 1025), (513, 1025), (514, 514 + 1024)):
+        producer.received = received
+        owner.windows.extend()
+        assert producer.limit == limit
+
+
+def test_each_gets_its_part_of_the_room_that_those_before_it_have_left():
+    owner = Owner(40)
+    first, second = (owner.producer(place) for place in range(2))
+    owner.enqueue(first)
+    owner.enqueue(second)
+    first.limit = 3  # 2 are set aside, 36 are left
+    owner.windows.extend()
+    assert first.limit == 1 + (36 + 2) // 2
+    assert second.limit == 1 + (36 - 17) // 2
+
+
+def test_what_is_left_of_a_window_is_room_for_the_next_one():
+    owner, producer = open_window(20)
+    owner.enqueue(producer, 11)  # 8 of 19 are left
+    owner.machine.submit(DequeueRequest(12))
+    owner.windows.extend()
+    assert (producer.limit, owner.windows.reserved) == (12 + 20, 20)
+
+
+def test_a_producer_that_has_not_enqueued_since_gets_no_more():
+    owner = Owner(4)
+    producer = owner.producer(0)
+    owner.enqueue(producer, 4)
+    owner.windows.extend()
+    owner.machine.submit(DequeueRequest(4))
+    owner.windows.extend()
+    assert producer.limit == 0
+
+
+def test_a_producer_that_is_closed_gets_no_window_though_it_enqueued():
+    """Its place in the memory may be another's by now."""
+    owner = Owner(10)
+    producer = owner.producer(0)
+    owner.enqueue(producer)
+    owner.windows.extend()
+    owner.windows.close(producer)
+    assert owner.words[0] == 0
+    owner.enqueue(producer)
+    owner.words[0] = 77
+    owner.windows.extend()
+    assert owner.words[0] == 77
+
+
+@pytest.mark.parametrize("request_type", ["close", "enqueue"])
+def test_no_window_opens_while_somebody_waits_for_room_or_the_queue_is_closed(request_type):
+    owner = Owner(3)
+    producer = owner.producer(0)
+    owner.enqueue(producer)
+    owner.machine.submit(CloseRequest() if request_type == "close" else EnqueueRequest([0] * 5))
+    owner.windows.extend()
+    assert producer.limit == 0
+
+
+def open_window(capacity=10):
+    owner = Owner(capacity)
+    producer = owner.producer(0)
+    owner.enqueue(producer)
+    owner.windows.extend()
+    return owner, producer
+
+
+def test_a_call_that_needs_the_room_of_a_window_recalls_it():
+    owner, producer = open_window()
+    assert owner.windows.make_way(EnqueueRequest([0])) is False
+    assert (producer.limit, producer.promise, owner.words[0]) == (1, 10, 1)
+    assert owner.windows.is_recalling
+    assert owner.recalls.num_open == 1
+    assert owner.windows.make_way(DequeueRequest(1)) is False  # until it is settled
+    owner.recalls.settle()
+    assert not owner.windows.is_recalling
+    assert (producer.promise, owner.recalls.num_open) == (0, 0)
+    assert owner.windows.make_way(EnqueueRequest([0])) is True
+
+
+def test_a_close_recalls_every_window_and_a_dequeue_none():
+    owner, producer = open_window()
+    assert owner.windows.make_way(DequeueRequest(5)) is True
+    assert owner.windows.make_way(CloseRequest()) is False
+    assert owner.words[0] == producer.received
+
+
+def test_a_call_for_which_there_is_room_beside_the_windows_recalls_none():
+    owner, producer = open_window()
+    producer.limit = 7  # 1 in the queue, 6 set aside, 3 left
+    assert owner.windows.make_way(EnqueueRequest([0] * 3)) is True
+    assert owner.windows.make_way(EnqueueRequest([0] * 4)) is False
+    assert open_window(-1)[0].windows.make_way(EnqueueRequest([0] * 5000)) is True
+
+
+def test_a_producer_that_has_gone_leaves_no_room_set_aside():
+    owner, producer = open_window()
+    assert owner.windows.remove("connection 0") is producer
+    assert owner.windows.reserved == 0
+    assert owner.windows.remove("connection 0") is None
+
+
+def test_a_step_that_waits_for_a_recall_is_taken_after_it_and_so_are_those_it_defers():
+    owner, _ = open_window()
+    taken = []
+
+    def first():
+        taken.append(("first", owner.windows.is_recalling))
+        owner.recalls.defer(lambda: taken.append("second"))
+
+    owner.windows.make_way(CloseRequest())
+    owner.recalls.defer(first)
+    assert taken == owner.pokes == []
+    owner.recalls.settle()
+    assert taken == [("first", False), "second"]
+    owner.recalls.defer_and_poke(lambda: taken.append("third"))
+    assert owner.pokes == ["poke"]
+    owner.recalls.settle()
+    assert taken[-1] == "third"
+
+
+def test_only_queues_that_something_happened_to_are_looked_at_and_once():
+    owner = Owner(10)
+    producer = owner.producer(0)
+    owner.enqueue(producer)
+    owner.recalls.extend()
+    assert producer.limit == 0
+    owner.recalls.touch(owner.windows)
+    owner.recalls.extend()
+    assert producer.limit == 10
+    owner.enqueue(producer, 6)
+    owner.recalls.extend()
+    assert producer.seen == 1
+
+
+ARROWS = ["within", "beyond", "refused", "recall", "settle", "dequeue", "window opens", "cut", "remove"]
+
+
+class AnyProducers(AimingMachine):
+    """However producers use their windows, the queue never holds more than its capacity."""
+
+    def make(self):
+        self.capacity = self.choose([1, 2, 5, 20])
+        self.owner, self.count = Owner(self.capacity), 0
+        self.windows, self.machine = self.owner.windows, self.owner.machine
+
+    def moves(self):
+        moves = {"dequeue": (4, self.dequeue), "close of the room": (2, self.wait_for_room)}
+        if self.count < 6:
+            moves["a producer comes"] = 2, self.comes
+        if self.windows.is_recalling:
+            moves["settle"] = 6, self.settle
+        for connection, producer in self.windows.producers.items():
+            moves[f"{connection} enqueues"] = 4, partial(self.enqueue, producer)
+            moves[f"{connection} is cut"] = 1, partial(self.is_cut, producer)
+            moves[f"{connection} goes"] = 1, partial(self.goes, connection)
+        return moves
+
+    def comes(self):
+        self.owner.producer(self.count)
+        self.count += 1
+
+    def enqueue(self, producer):
+        """Within its window without asking; else as a call, for which windows make way."""
+        if producer.received < max(producer.limit, producer.promise):
+            assert not self.machine.submit(EnqueueRequest([0]))[0].error
+            producer.received += 1
+            self.reached["within"] += 1
+        elif self.machine.room and self.windows.make_way(EnqueueRequest([0])):
+            self.owner.enqueue(producer)
+            self.reached["beyond"] += 1
+        else:
+            self.reached["recall" if self.windows.is_recalling else "refused"] += 1
+        self.extend()
+
+    def extend(self):
+        before = self.windows.reserved
+        self.windows.extend()
+        self.reached["window opens"] += self.windows.reserved > before
+
+    def wait_for_room(self):
+        self.windows.make_way(EnqueueRequest([0] * (self.capacity + 1)))
+
+    def settle(self):
+        self.owner.recalls.settle()
+        self.reached["settle"] += 1
+
+    def dequeue(self):
+        if self.machine.size:
+            self.machine.submit(DequeueRequest(1))
+            self.reached["dequeue"] += 1
+            self.extend()
+
+    def is_cut(self, producer):
+        self.windows.close(producer)
+        self.reached["cut"] += 1
+
+    def goes(self, connection):
+        self.windows.remove(connection)
+        self.reached["remove"] += 1
+
+    def check(self):
+        assert self.machine.size <= self.capacity
+        promised = sum(max(0, max(one.limit, one.promise) - one.received) for one in self.windows.producers.values())
+        assert self.machine.size + promised <= self.capacity
+        for one in self.windows.producers.values():
+            word = self.owner.words[one.place]
+            assert word <= one.received if one.is_cut else word == one.limit
+
+
+def test_windows_never_let_more_in_than_the_queue_holds():
+    run_and_require(AnyProducers, ARROWS, at_least=20, examples=150, steps=60)

@@ -1,0 +1,145 @@
+"""The messages about queues alone: their form, the pipe of records, and errors as numbers and text."""
+
+import fcntl
+import inspect
+import os
+
+import pytest
+
+from mpqueue import errors
+from mpqueue.errors import SharedMemoryFull
+from mpqueue.tf1.queues import wire
+from mpqueue.tf1.queues.wire import (
+    HEAD,
+    MAX_COUNT,
+    RECORD,
+    Down,
+    RecordPipe,
+    RecordReader,
+    Up,
+    decode_error,
+    encode_error,
+)
+
+
+def record(mark, kind, *numbers):
+    return RECORD.pack(mark | kind, *numbers, *[0] * (6 - len(numbers)))
+
+
+def test_a_record_is_written_to_a_pipe_in_one_piece():
+    assert (RECORD.size, HEAD.size, MAX_COUNT) == (32, 32, 2**32 - 1)
+    most = (2**32 - 1, 2**16 - 1, 2**32 - 1, 2**32 - 1, 2**32 - 1, MAX_COUNT, 2**63 - 1)
+    assert RECORD.unpack(RECORD.pack(*most)) == most
+
+
+def test_each_kind_has_a_number_of_its_own_that_fits_below_the_mark():
+    for kinds, count in ((Up, 15), (Down, 7)):
+        numbers = sorted(number for name, number in vars(kinds).items() if name.isupper())
+        assert numbers == list(range(1, count + 1))
+
+
+def test_marks_are_drawn_anew_and_leave_room_for_the_kind():
+    marks = [RecordReader().mark for _ in range(20)]
+    assert len(set(marks)) > 15
+    assert all(mark & 0xFF == 0 and mark < 1 << 32 for mark in marks)
+    assert max(marks) >= 1 << 24
+
+
+def test_every_kind_is_known_and_no_other():
+    reader = RecordReader()
+    for kind in range(1, 16):
+        assert len(reader.cut(record(reader.mark, kind))) == 1
+    for kind in (0, 16):
+        assert reader.cut(record(reader.mark, kind) + record(reader.mark, 1)) == [RECORD.unpack(record(reader.mark, 1))]
+
+
+def test_records_in_any_pieces_with_anything_between_are_found(caplog):
+    reader = RecordReader()
+    good = [record(reader.mark, kind, kind) for kind in (1, 15, 7)]
+    expected = [RECORD.unpack(one) for one in good]
+    for foreign in (b"", b"x", bytes(31), bytes(32), bytes(33), good[0][:1], b"y" * 100):
+        for size in (1, 5, 31, 32, 33, 1000):
+            data, found = foreign.join(good) + good[0], []
+            for start in range(0, len(data), size):
+                found += reader.cut(data[start : start + size])
+            assert found == [*expected, expected[0]], (foreign, size)
+            assert reader._rest == b""
+    assert "31 bytes were dropped" in caplog.text  # in pieces of any size
+
+
+def test_what_is_dropped_is_counted_and_what_is_not_is_not_reported(caplog):
+    reader = RecordReader()
+    assert reader.cut(b"foreign" + record(reader.mark, 1)) == [RECORD.unpack(record(reader.mark, 1))]
+    (told,) = caplog.messages
+    assert told == (
+        "7 bytes were dropped that came through the pipe of this process's queues and are no message about a queue: "
+        "another process that uses them has written to a descriptor that is not its own"
+    )
+    caplog.clear()
+    good = record(reader.mark, 1)
+    assert len(reader.cut(good + b"foreign" + good + b"foreigner" + good)) == 3
+    assert [one.args[0] for one in caplog.records] == [7 + 9]
+    caplog.clear()
+    reader.cut(record(reader.mark, 1)[:7])
+    reader.cut(record(reader.mark, 1)[7:])
+    assert not caplog.records
+
+
+def test_a_pipe_gives_the_records_that_were_written(monkeypatch):
+    monkeypatch.setattr(wire, "_READ_BYTES", 2 * RECORD.size)
+    pipe = RecordPipe()
+    try:
+        assert pipe.read() is True
+        assert not pipe.records
+        for number in range(3):
+            os.write(pipe.write_fd, record(pipe.mark, Up.ASK, number))
+        assert pipe.read() is False
+        assert [one[1] for one in pipe.records] == [0, 1]
+        assert pipe.read() is True
+        assert [one[1] for one in pipe.records] == [0, 1, 2]
+        assert not pipe._unread
+    finally:
+        pipe.close()
+    with pytest.raises(OSError):
+        os.fstat(pipe.fd)
+    with pytest.raises(OSError):
+        os.fstat(pipe.write_fd)
+
+
+def test_a_pipe_holds_a_megabyte_where_the_system_gives_it():
+    assert (wire._PIPE_BYTES, wire._READ_BYTES) == (1 << 20, 32 * 1024)
+    pipe = RecordPipe()
+    try:
+        os.set_blocking(pipe.write_fd, False)
+        written = os.write(pipe.write_fd, bytes(1 << 21))
+        if written < 1 << 20:
+            with pytest.raises(OSError):  # this user's share of pipe memory is used up
+                fcntl.fcntl(pipe.write_fd, fcntl.F_SETPIPE_SZ, 1 << 20)
+    finally:
+        pipe.close()
+
+
+KINDS = [kind for kind in vars(errors).values() if inspect.isclass(kind) and hasattr(kind, "code")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_comes_back_as_its_own_type_with_its_text(kind):
+    code, argument, text = encode_error(kind(None, None, "é: a message"))
+    again = decode_error(code, argument, text)
+    assert type(again) is kind
+    assert (again.message, again.error_code) == ("é: a message", kind.code)
+    assert (code, argument) == (kind.code, 0)
+
+
+@pytest.mark.parametrize("available", [None, 0, 7])
+def test_a_lack_of_memory_comes_back_with_its_numbers(available):
+    again = decode_error(*encode_error(SharedMemoryFull(5, available, "do this or that")))
+    assert type(again) is SharedMemoryFull
+    assert (again.bytes_asked, again.bytes_available, again.remedy) == (5, available, "do this or that")
+
+
+def test_a_withdrawn_call_has_no_error():
+    assert encode_error(None)[1:] == (0, b"")
+    assert decode_error(*encode_error(None)) is None
+    codes = {encode_error(error)[0] for error in (None, SharedMemoryFull(1, 1, ""))}
+    assert len(codes | {kind.code for kind in KINDS}) == 2 + len({kind.code for kind in KINDS})

@@ -1,0 +1,254 @@
+"""Whatever bytes a file holds: records, its end, or a documented error that names it; in bounded memory, without a hang.
+
+Each read takes one record, so that "without a hang" is a number of reads: no reader may give more records than its file
+has bytes.
+"""
+
+import gzip
+import os
+import struct
+import tempfile
+import tracemalloc
+import zlib
+
+import pytest
+from helpers.fakes import FakeQueue
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mpqueue
+from mpqueue import errors, python_io
+from mpqueue.tf1.readers.tfrecord import frame
+
+MEBIBYTE = 2**20
+BOUND = 1000  # of a record, in all fuzzed readers
+READERS = {
+    "text": lambda: mpqueue.TextLineReader(1, max_record_bytes=BOUND),
+    "records": lambda: mpqueue.TFRecordReader(max_record_bytes=BOUND),
+    "records, GZIP": lambda: mpqueue.TFRecordReader(options="GZIP", max_record_bytes=BOUND),
+    "records, ZLIB": lambda: mpqueue.TFRecordReader(options="ZLIB", max_record_bytes=BOUND),
+    "fixed": lambda: mpqueue.FixedLengthRecordReader(3, 2, 2, 5),
+    "fixed, GZIP": lambda: mpqueue.FixedLengthRecordReader(7, 0, 1, encoding="GZIP"),
+    "whole": lambda: mpqueue.WholeFileReader(max_record_bytes=BOUND),
+}
+fuzz = settings(derandomize=True, deadline=None, max_examples=150)
+payloads = st.lists(st.binary(max_size=60), max_size=6)
+
+
+def framed(records):
+    return b"".join(before + record + after for record in records for before, after in [frame(record)])
+
+
+def outcome(make_reader, content):
+    """All records of a file, and the error that ended it."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        reader, queue, values = make_reader(), FakeQueue(file.name), []
+        with pytest.raises(errors.OpError) as caught:
+            while True:
+                values.append(reader.read(queue)[1])
+                assert len(values) <= 1100 * len(content) + 1, "records without end"
+        error = caught.value
+        assert reader.num_records_produced() == len(values)
+        if not isinstance(error, errors.OutOfRangeError):
+            assert type(error) is errors.DataLossError, error
+            assert file.name in str(error)
+            with pytest.raises(errors.DataLossError):
+                reader.read(queue)
+        return values, error
+
+
+@pytest.mark.parametrize("kind", READERS)
+@fuzz
+@given(st.binary(max_size=400))
+def test_random_bytes(kind, content):
+    outcome(READERS[kind], content)
+
+
+@pytest.mark.parametrize("kind", ["", "GZIP", "ZLIB"])
+@fuzz
+@given(records=payloads, noise=st.binary(max_size=60))
+def test_noise_after_records_ends_an_iterator_with_data_loss_or_quietly(kind, records, noise):
+    pack = {"": bytes, "GZIP": gzip.compress, "ZLIB": zlib.compress}[kind]
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(pack(framed(records) + noise))
+        file.flush()
+        got, told = [], None
+        try:
+            got.extend(mpqueue.python_io.tf_record_iterator(file.name, kind))
+        except errors.DataLossError as error:
+            told = str(error)
+    assert file.name in told if told else len(noise) < 12  # less than a header ends it quietly, as in TensorFlow
+    assert got == records
+
+
+@pytest.mark.parametrize("kind", [kind for kind in READERS if "IP" in kind or "LIB" in kind])
+@fuzz
+@given(st.binary(max_size=400))
+def test_random_bytes_packed_well(kind, content):
+    outcome(READERS[kind], zlib.compress(content) if "ZLIB" in kind else gzip.compress(content))
+
+
+@fuzz
+@given(payloads, st.data())
+def test_a_cut_record_file_gives_the_whole_records_before_the_cut(records, data):
+    whole = framed(records)
+    cut = data.draw(st.integers(0, len(whole)))
+    values, _ = outcome(READERS["records"], whole[:cut])
+    expected, end = [], 0
+    for record in records:
+        end += 16 + len(record)
+        expected += [record] if end <= cut else []
+    assert values == expected
+
+
+@fuzz
+@given(payloads.filter(bool), st.data())
+def test_a_flipped_bit_spares_the_records_before_it_and_never_passes(records, data):
+    whole = bytearray(framed(records))
+    place = data.draw(st.integers(0, len(whole) - 1))
+    whole[place] ^= 1 << data.draw(st.integers(0, 7))
+    values, error = outcome(READERS["records"], bytes(whole))
+    assert isinstance(error, errors.DataLossError)
+    assert values == records[: len(values)]
+    assert sum(16 + len(record) for record in values) <= place
+
+
+@pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
+@fuzz
+@given(payloads, st.data())
+def test_a_damaged_packed_file_gives_good_records_then_data_loss_or_the_end(kind, records, data):
+    packed = bytearray(gzip.compress(framed(records)) if kind == "GZIP" else zlib.compress(framed(records)))
+    damage = data.draw(st.sampled_from(["cut", "flip", "drop"]))
+    place = data.draw(st.integers(0, len(packed) - 1))
+    if damage == "cut":
+        del packed[place:]
+    elif damage == "flip":
+        packed[place] ^= 1 << data.draw(st.integers(0, 7))
+    else:
+        del packed[place]
+    values, _ = outcome(READERS[f"records, {kind}"], bytes(packed))
+    assert values == records[: len(values)]
+
+
+@fuzz
+@given(payloads, st.integers(0, 2**64 - 1), st.binary(max_size=50))
+def test_a_hostile_length_with_a_right_checksum_takes_no_memory(records, length, rest):
+    claim = struct.pack("<Q", length) + frame(struct.pack("<Q", length))[1]
+    tracemalloc.start()
+    try:
+        values, error = outcome(READERS["records"], framed(records) + claim + rest)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert values == records
+    assert isinstance(error, errors.DataLossError)
+    assert peak < 2 * MEBIBYTE
+
+
+@fuzz
+@given(st.binary(max_size=60))
+def test_random_bytes_as_a_state(state):
+    reader = mpqueue.IdentityReader()
+    reader.read(FakeQueue(b"x"))
+    try:
+        reader.restore_state(state)
+    except errors.InvalidArgumentError:
+        assert reader.num_records_produced() == 0
+
+
+@fuzz
+@given(st.binary(max_size=40))
+def test_random_bytes_as_a_name(name):
+    for make in READERS.values():
+        with pytest.raises(errors.OpError):
+            make().read(FakeQueue(b"/nowhere/" + name))
+    mpqueue.matching_files(b"/nowhere/" + name)
+
+
+@fuzz
+@given(
+    st.lists(st.sampled_from([b"*", b"?", b"[", b"]", b"!", b"^", b"-", b"\\", b"a", b"z", b"/", b"\xff"]), max_size=9)
+)
+def test_random_patterns(parts):
+    mpqueue.matching_files(b"".join(parts))
+
+
+def peak_of(call):
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.fixture(scope="module")
+def bombs(tmp_path_factory):
+    """Files of 200 KB that unpack to 200 MB: of zeros, and of one record."""
+    folder = tmp_path_factory.mktemp("bombs")
+    zeros = bytes(200 * MEBIBYTE)
+    before, after = frame(zeros)
+    for kind, bits in (("GZIP", 31), ("ZLIB", 15)):
+        for name, content in (("zeros", zeros), ("record", before + zeros + after)):
+            packer = zlib.compressobj(1, zlib.DEFLATED, bits)
+            (folder / f"{name}.{kind}").write_bytes(packer.compress(content) + packer.flush())
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
+def test_a_bomb_costs_memory_only_for_what_is_taken(bombs, kind):
+    def read():
+        reader = mpqueue.FixedLengthRecordReader(1000, encoding=kind)
+        queue = FakeQueue(bytes(bombs / f"zeros.{kind}"))
+        for _ in range(10_000):
+            assert reader.read(queue)[1] == bytes(1000)
+        with pytest.raises(errors.DataLossError):
+            next(python_io.tf_record_iterator(bombs / f"zeros.{kind}", kind))
+
+    assert peak_of(read) < 3 * MEBIBYTE
+
+
+@pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
+def test_a_record_that_is_a_bomb_is_data_loss_before_it_is_unpacked(bombs, kind):
+    def read():
+        reader = mpqueue.TFRecordReader(options=kind, max_record_bytes=MEBIBYTE)
+        with pytest.raises(errors.DataLossError, match="claims 209715200 bytes, max_record_bytes allows 1048576"):
+            reader.read(FakeQueue(bytes(bombs / f"record.{kind}")))
+
+    assert peak_of(read) < 3 * MEBIBYTE
+
+
+def test_a_claim_below_the_bound_costs_memory_only_for_what_is_there(tmp_path):
+    length = struct.pack("<Q", 2**29)
+    (tmp_path / "r").write_bytes(length + frame(length)[1] + bytes(1000))
+
+    def read():
+        with pytest.raises(errors.DataLossError, match="536870916 bytes should follow the header, 1000 do"):
+            mpqueue.TFRecordReader().read(FakeQueue(bytes(tmp_path / "r")))
+
+    assert peak_of(read) < 40 * MEBIBYTE
+
+
+def test_a_line_without_end_costs_memory_only_up_to_the_bound(tmp_path):
+    with open(tmp_path / "t", "wb") as file:
+        file.truncate(2**40)
+
+    def read():
+        with pytest.raises(errors.DataLossError, match=r"line 1 has .* max_record_bytes allows 1048576"):
+            mpqueue.TextLineReader(max_record_bytes=MEBIBYTE).read(FakeQueue(bytes(tmp_path / "t")))
+
+    assert peak_of(read) < 4 * MEBIBYTE
+
+
+def test_many_empty_gzip_members_are_passed_over(tmp_path):
+    (tmp_path / "g").write_bytes(gzip.compress(b"") * 20_000 + gzip.compress(b"abc"))
+    assert mpqueue.FixedLengthRecordReader(3, encoding="GZIP").read(FakeQueue(bytes(tmp_path / "g")))[1] == b"abc"
+
+
+def test_the_end_of_a_file_that_never_ends_is_not_waited_for():
+    """/proc/self/mem and the like: what cannot be read says so."""
+    with pytest.raises(errors.OpError, match="/proc/self/mem"):
+        mpqueue.read_file("/proc/self/mem")
+    assert os.path.exists("/proc/self/mem")

@@ -1,0 +1,128 @@
+"""read_file, matching_files, WholeFileReader."""
+
+import os
+import pathlib
+
+import numpy as np
+import pytest
+from helpers.fakes import FakeQueue
+
+import mpqueue
+from mpqueue import errors
+from mpqueue.tf1.readers.opening import CHUNK_BYTES
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """a.txt b.txt c.csv .hidden.txt we[i]rd.txt sub/d.txt sub2/d.txt, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.txt", "b.txt", "c.csv", ".hidden.txt", "we[i]rd.txt", "sub/d.txt", "sub2/d.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(name)
+    return tmp_path
+
+
+def found(pattern):
+    return [name.decode() for name in mpqueue.matching_files(pattern)]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("sub*/d.txt", ["sub/d.txt", "sub2/d.txt"]),
+        ("sub/*", ["sub/d.txt"]),
+        ("sub/", ["sub/"]),
+        ("a.txt", ["a.txt"]),
+        ("a.txt/*", []),
+        ("none/*", []),
+        ("none", []),
+        ("", []),
+        ("sub/[!e]*", ["sub/d.txt"]),
+        ("sub/[^d]*", []),
+        ("su\\b/d*", ["sub/d.txt"]),
+        ("we\\[i\\]rd.txt", ["we[i]rd.txt"]),
+        ("*\0", []),
+        ("a\0*", []),
+    ],
+)
+def test_patterns_match_what_tensorflow_matches(tree, pattern, expected):
+    prefix = "./" if any(mark in pattern.partition("/")[0] for mark in "*?[\\") else ""
+    assert found(pattern) == [prefix + name for name in expected]
+
+
+def test_names_are_sorted_by_bytes_and_twice_where_they_match_twice(tree):
+    assert found(["./[ab].txt", "./*.txt"]) == [
+        "./.hidden.txt",
+        "./a.txt",
+        "./a.txt",
+        "./b.txt",
+        "./b.txt",
+        "./we[i]rd.txt",
+    ]
+
+
+def test_a_pattern_may_be_a_path_and_a_list_may_be_an_array(tree):
+    assert found(pathlib.Path("sub") / "*") == ["sub/d.txt"]
+    assert found(np.array(["sub/*", "sub2/*"])) == ["sub/d.txt", "sub2/d.txt"]
+    assert found([]) == []
+    assert mpqueue.matching_files([]).dtype == object
+
+
+@pytest.mark.parametrize("wrong", [3, None, [1.5]])
+def test_a_pattern_that_is_no_text_is_a_type_error(wrong):
+    with pytest.raises(TypeError, match=r"text, bytes or an os\.PathLike"):
+        mpqueue.matching_files(wrong)
+
+
+def test_a_matrix_of_patterns_is_refused():
+    with pytest.raises(errors.InvalidArgumentError, match="shape"):
+        mpqueue.matching_files([["a"], ["b"]])
+
+
+def test_a_hundred_thousand_names_are_found(tmp_path):
+    for number in range(100_000):
+        os.close(os.open(tmp_path / f"{number:06d}", os.O_CREAT))
+    names = mpqueue.matching_files(tmp_path / "*[0-9]")
+    assert len(names) == 100_000
+    assert names[-1] == bytes(tmp_path / "099999")
+    reader, queue = mpqueue.IdentityReader(), FakeQueue(*reversed(names))
+    queue.units.reverse()
+    assert reader.read(queue)[0] == names[0]
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, CHUNK_BYTES, CHUNK_BYTES + 1])
+def test_a_file_is_read_whole_whatever_its_size(tmp_path, size):
+    content = os.urandom(1000) * (size // 1000) + b"x" * (size % 1000)
+    (tmp_path / "f").write_bytes(content)
+    assert mpqueue.read_file(tmp_path / "f") == content
+    assert mpqueue.WholeFileReader().read(FakeQueue(bytes(tmp_path / "f"))) == (bytes(tmp_path / "f"), content)
+
+
+def test_a_file_that_hides_its_size_is_read_whole():
+    """Files of /proc say that they have no bytes."""
+    assert b"MemTotal" in mpqueue.read_file("/proc/meminfo")
+
+
+def test_read_file_of_something_else_than_a_name_is_a_type_error():
+    with pytest.raises(TypeError, match="a file name is"):
+        mpqueue.read_file(7)
+
+
+def test_a_file_above_the_bound_is_data_loss_at_every_read(tmp_path):
+    (tmp_path / "f").write_bytes(b"12345")
+    queue = FakeQueue(*[bytes(tmp_path / "f")] * 2)
+    assert mpqueue.WholeFileReader(max_record_bytes=5).read(queue)[1] == b"12345"
+    reader = mpqueue.WholeFileReader(max_record_bytes=4)
+    for _ in range(2):
+        with pytest.raises(errors.DataLossError, match="f has more bytes than max_record_bytes allows, 4"):
+            reader.read(queue)
+    with pytest.raises(errors.DataLossError):
+        mpqueue.WholeFileReader(max_record_bytes=4).read(FakeQueue(b"/proc/meminfo"))
+
+
+def test_a_sparse_file_above_the_bound_costs_no_memory(tmp_path):
+    with open(tmp_path / "f", "wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(errors.DataLossError, match="1073741824"):
+        mpqueue.WholeFileReader().read(FakeQueue(bytes(tmp_path / "f")))

@@ -1,0 +1,90 @@
+"""Records of one length."""
+
+import gzip
+import zlib
+
+import pytest
+from helpers.fakes import FakeQueue
+
+import mpqueue
+from mpqueue import errors
+from mpqueue.tf1.readers.opening import BLOCK_BYTES
+
+
+def records_of(path, *args, **options):
+    reader, queue, got = mpqueue.FixedLengthRecordReader(*args, **options), FakeQueue(bytes(path)), []
+    try:
+        while True:
+            got += zip(*reader.read_up_to(queue, 3), strict=True)
+    except errors.OutOfRangeError:
+        pass
+    assert [key for key, _ in got] == [b"%b:%d" % (bytes(path), number) for number in range(len(got))]
+    return [value for _, value in got]
+
+
+def expected_records(content, record, header=0, footer=0, hop=0):
+    """The definition, on a whole file."""
+    last = len(content) - footer - record
+    return [content[at : at + record] for at in range(header, last + 1, hop or record)]
+
+
+@pytest.mark.parametrize("encoding", [None, "NONE", "GZIP", "ZLIB"])
+@pytest.mark.parametrize("hop", [0, 1, 3, 4, 9])
+@pytest.mark.parametrize("footer", [0, 1, 5])
+@pytest.mark.parametrize("header", [0, 2, 20])
+def test_records_lie_between_header_and_footer(tmp_path, header, footer, hop, encoding):
+    content = bytes(range(20))
+    pack = {None: bytes, "NONE": bytes, "GZIP": gzip.compress, "ZLIB": zlib.compress}[encoding]
+    (tmp_path / "f").write_bytes(pack(content))
+    got = records_of(tmp_path / "f", 3, header, footer, hop, encoding)
+    assert got == expected_records(content, 3, header, footer, hop)
+
+
+@pytest.mark.parametrize(
+    ("record", "hop"), [(1000, 0), (1000, BLOCK_BYTES * 2 + 5), (BLOCK_BYTES + 1, 30000), (7, 70001)]
+)
+def test_records_and_hops_may_cross_blocks(tmp_path, record, hop):
+    content = b"".join(b"%06d" % number for number in range(BLOCK_BYTES // 2))[: BLOCK_BYTES * 2 + 20]
+    (tmp_path / "f").write_bytes(content)
+    assert records_of(tmp_path / "f", record, 5, 11, hop) == expected_records(content, record, 5, 11, hop)
+
+
+def test_a_header_longer_than_the_file_ends_it_with_out_of_range_and_it_does_not_count(tmp_path):
+    (tmp_path / "f").write_bytes(b"abc")
+    reader, queue = mpqueue.FixedLengthRecordReader(1, header_bytes=4), FakeQueue(*[bytes(tmp_path / "f")] * 2)
+    with pytest.raises(errors.OutOfRangeError, match="f has 3 bytes, fewer than its header of 4"):
+        reader.read(queue)
+    assert queue.size() == 1 and reader.num_work_units_completed() == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"record_bytes": 0}, "record_bytes must be 1 or more, got 0"),
+        ({"record_bytes": -1}, "record_bytes must be 1 or more, got -1"),
+        ({"record_bytes": 1, "header_bytes": -1}, "header_bytes must be 0 or more"),
+        ({"record_bytes": 1, "footer_bytes": -2}, "footer_bytes must be 0 or more"),
+        ({"record_bytes": 1, "hop_bytes": -3}, "hop_bytes must be 0 or more"),
+        ({"record_bytes": 1, "encoding": "ZIP"}, "encoding must be .* got 'ZIP'"),
+    ],
+)
+def test_wrong_arguments_are_refused_at_once(options, words):
+    with pytest.raises(errors.InvalidArgumentError, match=words):
+        mpqueue.FixedLengthRecordReader(**options)
+
+
+@pytest.mark.parametrize("encoding", ["GZIP", "ZLIB"])
+def test_what_cannot_be_unpacked_is_data_loss_at_every_read(tmp_path, encoding):
+    (tmp_path / "f").write_bytes(b"not packed at all")
+    reader, queue = mpqueue.FixedLengthRecordReader(1, encoding=encoding), FakeQueue(*[bytes(tmp_path / "f")] * 2)
+    for _ in range(3):
+        with pytest.raises(errors.DataLossError, match=f"f: broken {encoding} stream after 0 unpacked bytes"):
+            reader.read(queue)
+    assert queue.size() == 1
+
+
+def test_gzip_members_follow_each_other_and_what_follows_zlib_is_not_looked_at(tmp_path):
+    (tmp_path / "g").write_bytes(gzip.compress(b"abc") + gzip.compress(b"") + gzip.compress(b"defg"))
+    assert records_of(tmp_path / "g", 2, encoding="GZIP") == [b"ab", b"cd", b"ef"]
+    (tmp_path / "z").write_bytes(zlib.compress(b"abcd") + b"anything")
+    assert records_of(tmp_path / "z", 2, encoding="ZLIB") == [b"ab", b"cd"]

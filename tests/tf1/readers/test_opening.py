@@ -1,0 +1,238 @@
+"""What a name may stand for, and what happens to a file while it is read."""
+
+import os
+import pathlib
+import pickle
+import socket
+import stat
+import tempfile
+
+import pytest
+from helpers.fakes import FakeQueue
+
+import mpqueue
+from mpqueue import errors, python_io
+from mpqueue.tf1.readers.opening import BLOCK_BYTES
+
+READERS = {
+    "text": mpqueue.TextLineReader,
+    "records": mpqueue.TFRecordReader,
+    "fixed": lambda: mpqueue.FixedLengthRecordReader(4),
+    "whole": mpqueue.WholeFileReader,
+}
+
+
+@pytest.fixture(params=READERS)
+def reader(request):
+    reader = READERS[request.param]()
+    yield reader
+    reader.reset()
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that every user may enter; those of tmp_path may be closed."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield pathlib.Path(name)
+
+
+@pytest.fixture
+def as_nobody():
+    """Root may read everything; the test must not be root."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def make_record_file(path, *payloads):
+    with python_io.TFRecordWriter(path) as writer:
+        for payload in payloads:
+            writer.write(payload)
+
+
+def is_whole(reader):
+    return isinstance(reader, mpqueue.WholeFileReader)
+
+
+def test_a_missing_file_is_not_found_and_named(tmp_path, reader):
+    with pytest.raises(errors.NotFoundError, match=r"none\.dat; No such file"):
+        reader.read(FakeQueue(bytes(tmp_path / "none.dat")))
+
+
+def test_the_reader_goes_on_after_a_missing_file_unless_it_reads_whole_ones(tmp_path, reader):
+    make_record_file(tmp_path / "r", b"x")
+    queue = FakeQueue(bytes(tmp_path / "none"), bytes(tmp_path / "r"))
+    with pytest.raises(errors.NotFoundError):
+        reader.read(queue)
+    if is_whole(reader):
+        with pytest.raises(errors.NotFoundError):
+            reader.read(queue)
+    else:
+        assert reader.read(queue)[0].startswith(bytes(tmp_path / "r"))
+
+
+@pytest.mark.parametrize("kind", ["folder", "FIFO", "device", "socket"])
+def test_what_is_no_file_is_refused_at_every_read_and_never_waited_for(tmp_path, reader, kind):
+    path = tmp_path / "it"
+    held = None
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "socket":
+        held = socket.socket(socket.AF_UNIX)
+        held.bind(str(path))
+    else:
+        path = pathlib.Path("/dev/zero")
+    queue = FakeQueue(bytes(path), b"not taken")
+    for _ in range(2):
+        with pytest.raises(errors.FailedPreconditionError, match=f"is a {kind}, not a file"):
+            reader.read(queue)
+    assert queue.size() == 1
+    if held:
+        held.close()
+
+
+def test_a_file_without_permission_is_permission_denied(open_folder, reader, as_nobody):
+    path = open_folder / "secret"
+    effective = os.geteuid()
+    os.seteuid(os.getuid())
+    path.write_bytes(b"x")
+    path.chmod(0)
+    os.seteuid(effective)
+    with pytest.raises(errors.PermissionDeniedError, match="secret; Permission denied"):
+        reader.read(FakeQueue(bytes(path)))
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        (b"", errors.NotFoundError),
+        (b"a\0b", errors.InvalidArgumentError),
+        (b"x" * 5000, errors.InvalidArgumentError),
+        (b"/dev/null/x", errors.FailedPreconditionError),
+    ],
+)
+def test_impossible_names_are_documented_errors(reader, name, error):
+    with pytest.raises(error):
+        reader.read(FakeQueue(name))
+
+
+def test_a_name_that_is_no_utf8_is_read_and_shown_with_escapes(tmp_path):
+    folder = os.fsencode(tmp_path)
+    with open(folder + b"/caf\xe9", "wb") as file:
+        file.write(b"line\n")
+    name = mpqueue.matching_files(folder + b"/caf*")[0]
+    assert name == folder + b"/caf\xe9"
+    assert mpqueue.TextLineReader().read(FakeQueue(name)) == (name + b":1", b"line")
+    with pytest.raises(errors.NotFoundError, match=r"/th\\xe9; No such"):
+        mpqueue.read_file(folder + b"/th\xe9")
+
+
+def test_a_percent_sign_in_a_name_is_one_in_the_key(tmp_path):
+    (tmp_path / "100%d").write_bytes(b"a\n")
+    assert mpqueue.TextLineReader().read(FakeQueue(bytes(tmp_path / "100%d")))[0].endswith(b"/100%d:1")
+
+
+def test_file_urls_are_local_files(tmp_path):
+    (tmp_path / "t").write_bytes(b"a\n")
+    name = b"file://" + bytes(tmp_path / "t")
+    assert mpqueue.TextLineReader().read(FakeQueue(name)) == (name + b":1", b"a")
+    assert mpqueue.matching_files(b"file://" + bytes(tmp_path) + b"/*").tolist() == [name]
+
+
+def test_a_deleted_file_is_read_to_its_end(tmp_path):
+    path = tmp_path / "t"
+    path.write_bytes(b"".join(b"%07d\n" % number for number in range(BLOCK_BYTES // 2)))
+    reader, queue = mpqueue.TextLineReader(), FakeQueue(bytes(path))
+    reader.read(queue)
+    path.unlink()
+    assert len(reader.read_up_to(queue, 10**9)[0]) == BLOCK_BYTES // 2 - 1
+
+
+def test_a_replaced_file_is_read_as_it_was(tmp_path):
+    make_record_file(tmp_path / "r", *[b"old" * 100] * 5000)
+    reader, queue = mpqueue.TFRecordReader(), FakeQueue(bytes(tmp_path / "r"))
+    reader.read(queue)
+    make_record_file(tmp_path / "new", b"new")
+    (tmp_path / "new").rename(tmp_path / "r")
+    assert set(reader.read_up_to(queue, 5000)[1]) == {b"old" * 100}
+
+
+def test_a_truncated_file_ends_there_or_is_data_loss(tmp_path):
+    make_record_file(tmp_path / "r", *[b"x" * 1000] * 1000)
+    reader, queue = mpqueue.TFRecordReader(), FakeQueue(bytes(tmp_path / "r"))
+    reader.read(queue)
+    os.truncate(tmp_path / "r", 2 * BLOCK_BYTES)
+    with pytest.raises(errors.DataLossError, match=r"bad record at offset \d+: the file ends in it"):
+        while True:
+            reader.read(queue)
+    lines = tmp_path / "t"
+    lines.write_bytes(b"0123456789\n" * 200000)
+    reader = mpqueue.TextLineReader()
+    queue = FakeQueue(bytes(lines))
+    reader.read(queue)
+    os.truncate(lines, BLOCK_BYTES + 5)
+    assert sum(map(len, reader.read_up_to(queue, 10**9)[1])) < BLOCK_BYTES
+
+
+def test_a_file_that_is_overwritten_with_something_else_is_data_loss(tmp_path):
+    make_record_file(tmp_path / "r", *[b"x" * 1000] * 1000)
+    reader, queue = mpqueue.TFRecordReader(), FakeQueue(bytes(tmp_path / "r"))
+    reader.read(queue)
+    with open(tmp_path / "r", "r+b") as file:
+        file.write(b"\x55" * 10**6)
+    with pytest.raises(errors.DataLossError, match="checksum"):
+        while True:
+            reader.read(queue)
+
+
+def test_a_reader_lets_go_of_its_file_at_the_end_at_a_reset_and_when_dropped(tmp_path, reader):
+    make_record_file(tmp_path / "r", *[b"x" * 50000] * 20)
+    before = len(os.listdir("/proc/self/fd"))
+    queue = FakeQueue(*[bytes(tmp_path / "r")] * 4)
+    reader.read_up_to(queue, 10**9)
+    assert len(os.listdir("/proc/self/fd")) == before
+    reader.read(queue)
+    reader.reset()
+    assert len(os.listdir("/proc/self/fd")) == before
+    reader.read(queue)
+    dropped = pickle.loads(pickle.dumps(reader))
+    dropped.read(queue)
+    del dropped
+    reader.reset()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_forked_child_reads_on_without_disturbing_its_parent(tmp_path):
+    path = tmp_path / "t"
+    path.write_bytes(b"".join(b"%d\n" % number for number in range(200000)))
+    reader, queue = mpqueue.TextLineReader(), FakeQueue(bytes(path))
+    reader.read(queue)
+    child = os.fork()
+    if child == 0:
+        try:
+            lines = reader.read_up_to(queue, 10**9)[1]
+            os._exit(0 if lines[-1] == b"199999" else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert [int(line) for line in reader.read_up_to(queue, 10**9)[1]] == [*range(1, 200000)]
+
+
+def test_errors_of_files_survive_pickling(tmp_path):
+    with pytest.raises(errors.NotFoundError) as caught:
+        mpqueue.read_file(tmp_path / "none")
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert type(copy) is errors.NotFoundError and str(copy) == str(caught.value)
+
+
+def test_the_kind_is_asked_without_opening():
+    """/dev/zero is a character device, as the test above supposes."""
+    assert stat.S_ISCHR(os.stat("/dev/zero").st_mode)

@@ -1,0 +1,268 @@
+"""TFRecord files: the reader, the iterator, the writer."""
+
+import contextlib
+import gc
+import gzip
+import io
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+import zlib
+
+import pytest
+from helpers.fakes import FakeQueue
+
+import mpqueue
+from mpqueue import errors, python_io
+from mpqueue.tf1.readers import tfrecord
+from mpqueue.tf1.readers.opening import BLOCK_BYTES
+from mpqueue.tf1.readers.tfrecord import frame
+
+BIG_BYTES = tfrecord._BIG_BYTES
+SIZES = [0, 1, 100, 5000, BLOCK_BYTES - 16, BLOCK_BYTES - 15, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES, 0, 7]
+SIZES += [BIG_BYTES + 1] * 9 + [7, BIG_BYTES, BIG_BYTES + 1, 3 * BIG_BYTES, BIG_BYTES + 1, *[5000] * 60, 2 * BIG_BYTES]
+
+
+def framed(*payloads):
+    return b"".join(before + payload + after for payload in payloads for before, after in [frame(payload)])
+
+
+def write(path, content):
+    path.write_bytes(content)
+    return path
+
+
+def read_all(path, num_at_once=1, **options):
+    """(offset, payload) of each record, and the error that came then."""
+    reader, queue, got = mpqueue.TFRecordReader(**options), FakeQueue(bytes(path)), []
+    try:
+        while True:
+            got += zip(*reader.read_up_to(queue, num_at_once), strict=True)
+    except errors.OpError as error:
+        return [(int(key.rpartition(b":")[2]), value) for key, value in got], error
+
+
+@pytest.mark.parametrize("kind", ["", "GZIP", "ZLIB"])
+def test_what_is_written_is_read_with_its_offsets(tmp_path, kind):
+    payloads = [os.urandom(size) for size in SIZES]
+    with python_io.TFRecordWriter(tmp_path / "r", kind) as writer:
+        for payload in payloads:
+            writer.write(payload)
+    got, end = read_all(tmp_path / "r", options=kind)
+    assert isinstance(end, errors.OutOfRangeError)
+    assert [value for _, value in got] == payloads
+    assert [offset for offset, _ in got] == [sum(SIZES[:place]) + 16 * place for place in range(len(SIZES))]
+    assert list(python_io.tf_record_iterator(tmp_path / "r", kind)) == payloads
+
+
+def test_the_bytes_are_those_of_the_format():
+    """The masked crc32c of b"\\0\\0\\0\\0\\0\\0\\0\\0" and b"", from its definition bit by bit."""
+
+    def masked(data):
+        crc = 0xFFFFFFFF
+        for byte in data:
+            crc ^= byte
+            for _ in range(8):
+                crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+        crc ^= 0xFFFFFFFF
+        return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+    assert frame(b"") == (bytes(8) + masked(bytes(8)), masked(b""))
+    assert frame(b"abc") == (b"\3" + bytes(7) + masked(b"\3" + bytes(7)), masked(b"abc"))
+
+
+@pytest.mark.parametrize("size", [40, BIG_BYTES + 100, BLOCK_BYTES + 100])
+@pytest.mark.parametrize("place", ["length", "its check", "payload", "check"])
+def test_a_flipped_bit_is_data_loss_with_file_and_offset_after_the_good_records(tmp_path, place, size):
+    content = bytearray(framed(b"good", b"x" * size, b"never reached"))
+    content[20 + {"length": 1, "its check": 9, "payload": 12 + size // 2, "check": 12 + size}[place]] ^= 4
+    reader, queue = mpqueue.TFRecordReader(), FakeQueue(bytes(write(tmp_path / "r", content)), b"not taken")
+    assert reader.read(queue)[1] == b"good"
+    for _ in range(3):
+        with pytest.raises(errors.DataLossError, match=r"r: bad record at offset 20: .*checksum"):
+            reader.read(queue)
+    assert queue.size() == 1 and reader.num_records_produced() == 1
+
+
+@pytest.mark.parametrize("size", [30, BIG_BYTES + 30, BLOCK_BYTES + 30])
+@pytest.mark.parametrize("kind", ["", "GZIP", "ZLIB"])
+def test_a_file_that_ends_in_a_record_is_data_loss_and_in_a_header_its_end(tmp_path, kind, size):
+    whole = framed(b"good", b"x" * size)
+    pack = {"": bytes, "GZIP": gzip.compress, "ZLIB": zlib.compress}[kind]
+    for cut in (20, 21, 31, 32, 33, 32 + size - 1, 32 + size, len(whole) - 1, len(whole)):
+        got, end = read_all(write(tmp_path / "r", pack(whole[:cut])), options=kind)
+        is_whole, is_clean = cut == len(whole), cut < 32 or cut == len(whole)
+        assert [offset for offset, _ in got] == [0, 20][: 1 + is_whole]
+        assert isinstance(end, errors.OutOfRangeError if is_clean else errors.DataLossError), (cut, end)
+
+
+def test_a_record_that_is_appended_later_is_read_then(tmp_path):
+    """A cut record is judged anew at every read: a writer may be at work."""
+    whole = framed(b"first", b"x" * 3 * BLOCK_BYTES)
+    path = write(tmp_path / "r", whole[:-5])
+    reader, queue = mpqueue.TFRecordReader(), FakeQueue(bytes(path))
+    assert reader.read(queue)[1] == b"first"
+    with pytest.raises(errors.DataLossError, match="file ends in it"):
+        reader.read(queue)
+    with path.open("ab") as file:
+        file.write(whole[-5:])
+    assert reader.read(queue)[1] == b"x" * 3 * BLOCK_BYTES
+
+
+def test_a_record_above_the_bound_is_data_loss_before_memory_is_taken(tmp_path):
+    for claimed in (101, 10 * 2**30, 2**63, 2**64 - 1):
+        length = struct.pack("<Q", claimed)
+        header = length + _check(length)
+        got, end = read_all(write(tmp_path / "r", framed(b"y" * 100) + header + b"z" * 1000), max_record_bytes=100)
+        assert [value for _, value in got] == [b"y" * 100]
+        assert isinstance(end, errors.DataLossError)
+        assert f"offset 116: the record claims {claimed} bytes, max_record_bytes allows 100" in str(end)
+
+
+def _check(length):
+    """The check of eight bytes: those that follow them as the payload of a record."""
+    return frame(length)[1]
+
+
+def test_the_default_bound_is_one_gibibyte(tmp_path):
+    length = struct.pack("<Q", 2**30 + 1)
+    _, end = read_all(write(tmp_path / "r", length + _check(length)))
+    assert "max_record_bytes allows 1073741824" in str(end)
+    with pytest.raises(errors.DataLossError, match="max_record_bytes"):
+        next(python_io.tf_record_iterator(tmp_path / "r"))
+
+
+def test_many_different_lengths_are_known_and_forgotten(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfrecord, "_MAX_KNOWN_HEADERS", 1000)
+    sizes = [number * 7919 % 3000 for number in range(6000)]
+    path = write(tmp_path / "r", framed(*[b"q" * size for size in sizes]))
+    got, _ = read_all(path, num_at_once=1000)
+    assert [len(value) for _, value in got] == sizes
+
+
+def test_the_iterator_opens_its_file_at_once_and_gives_the_good_records_before_the_error(tmp_path):
+    with pytest.raises(errors.NotFoundError, match="none"):
+        python_io.tf_record_iterator(tmp_path / "none")
+    path = write(tmp_path / "r", framed(b"a", b"b") + b"junk" * 10)
+    got = []
+    with pytest.raises(errors.DataLossError, match="offset 34"):
+        got.extend(python_io.tf_record_iterator(str(path)))
+    assert got == [b"a", b"b"]
+
+
+def test_a_dropped_iterator_lets_go_of_its_file(tmp_path):
+    path = write(tmp_path / "r", framed(b"a", b"b"))
+    before = len(os.listdir("/proc/self/fd"))
+    records = python_io.tf_record_iterator(path)
+    next(records)
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    del records
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_writer_takes_text_and_bytes_and_nothing_else(tmp_path):
+    with python_io.TFRecordWriter(str(tmp_path / "r")) as writer:
+        for record in (b"a", "é", bytearray(b"c")):
+            writer.write(record)
+        for wrong in (1, None, [b"a"]):
+            with pytest.raises(TypeError, match="a record is bytes"):
+                writer.write(wrong)
+    assert list(python_io.tf_record_iterator(tmp_path / "r")) == [b"a", "é".encode(), b"c"]
+
+
+@pytest.mark.parametrize("kind", ["", "GZIP", "ZLIB"])
+def test_flushed_records_can_be_read_while_the_writer_is_open(tmp_path, kind):
+    writer = python_io.TFRecordWriter(tmp_path / "r", options=kind)
+    writer.write(b"one")
+    writer.flush()
+    assert [value for _, value in read_all(tmp_path / "r", options=kind)[0]] == [b"one"]
+    writer.write(b"two")
+    writer.close()
+    assert [value for _, value in read_all(tmp_path / "r", options=kind)[0]] == [b"one", b"two"]
+
+
+def test_a_closed_writer_refuses_and_closing_again_does_nothing(tmp_path):
+    writer = python_io.TFRecordWriter(tmp_path / "r")
+    assert repr(writer).endswith("open>")
+    writer.close()
+    writer.close()
+    assert repr(writer).endswith("closed>")
+    for call in (writer.flush, lambda: writer.write(b"x")):
+        with pytest.raises(errors.FailedPreconditionError, match="closed"):
+            call()
+
+
+def test_a_dropped_writer_still_writes_its_records(tmp_path):
+    writer = python_io.TFRecordWriter(tmp_path / "r")
+    writer.write(b"kept")
+    del writer
+    gc.collect()
+    assert list(python_io.tf_record_iterator(tmp_path / "r")) == [b"kept"]
+
+
+def test_a_writer_that_is_open_at_exit_still_writes_its_records(tmp_path):
+    code = "import sys; from mpqueue import python_io; w = python_io.TFRecordWriter(sys.argv[1]); w.write(b'kept')"
+    environment = os.environ | {"PYTHONPATH": str(pathlib.Path(mpqueue.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", code, tmp_path / "r"], check=True, env=environment)
+    assert list(python_io.tf_record_iterator(tmp_path / "r")) == [b"kept"]
+
+
+def test_a_writer_says_where_it_cannot_write(tmp_path):
+    with pytest.raises(errors.NotFoundError, match="none/r"):
+        python_io.TFRecordWriter(tmp_path / "none" / "r")
+    with pytest.raises(errors.FailedPreconditionError, match="Is a directory"):
+        python_io.TFRecordWriter(tmp_path)
+
+
+def test_a_full_disk_is_resource_exhausted():
+    for size in (1, 10**6):
+        writer = python_io.TFRecordWriter("/dev/full")
+        with pytest.raises(errors.ResourceExhaustedError, match="/dev/full; No space left"):
+            writer.write(b"x" * size)
+            writer.flush()
+        with contextlib.suppress(errors.ResourceExhaustedError):
+            writer.close()
+
+
+def test_compression_settings_reach_zlib(tmp_path):
+    sizes = {}
+    for level in (0, 9):
+        options = python_io.TFRecordOptions("ZLIB", compression_level=level, window_bits=12, mem_level=9)
+        with python_io.TFRecordWriter(tmp_path / "r", options) as writer:
+            writer.write(b"a" * 10000)
+        sizes[level] = (tmp_path / "r").stat().st_size
+        assert [value for _, value in read_all(tmp_path / "r", options=options)[0]] == [b"a" * 10000]
+    assert sizes[0] > 10000 > 200 > sizes[9]
+
+
+def test_options_say_their_compression_as_tensorflows_do():
+    types, name_of = python_io.TFRecordCompressionType, python_io.TFRecordOptions.get_compression_type_string
+    assert [types.NONE, types.ZLIB, types.GZIP] == [0, 1, 2]
+    given = [None, "", 0, "ZLIB", 1, "GZIP", types.GZIP, python_io.TFRecordOptions(types.GZIP)]
+    assert [name_of(one) for one in given] == ["", "", "", "ZLIB", "ZLIB", "GZIP", "GZIP", "GZIP"]
+    for wrong in ("NONE", "zip", 3):
+        with pytest.raises(ValueError, match="a compression is"):
+            python_io.TFRecordOptions(wrong)
+        with pytest.raises(ValueError, match="a compression is"):
+            mpqueue.TFRecordReader(options=wrong)
+
+
+def test_gzip_written_here_is_gzip_for_others(tmp_path):
+    with python_io.TFRecordWriter(tmp_path / "r", "GZIP") as writer:
+        writer.write(b"a")
+    assert gzip.GzipFile(fileobj=io.BytesIO((tmp_path / "r").read_bytes())).read() == framed(b"a")
+
+
+def test_without_crc32c_the_error_names_the_extra_before_a_file_is_touched(tmp_path, monkeypatch):
+    path = write(tmp_path / "r", framed(b"kept"))
+    monkeypatch.setitem(sys.modules, "google_crc32c", None)
+    tfrecord._crc32c.cache_clear()
+    for call in (lambda: python_io.TFRecordWriter(path), lambda: read_all(path)):
+        with pytest.raises(ImportError, match=r'pip install "mpqueue\[tfrecord\]"'):
+            call()
+    assert path.read_bytes()
+    monkeypatch.undo()
+    assert list(python_io.tf_record_iterator(path)) == [b"kept"]

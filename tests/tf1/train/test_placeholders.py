@@ -1,0 +1,213 @@
+"""Named inputs, and what may be fed to them."""
+
+import threading
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import errors
+from mpqueue.tf1.values.sparse import SparseTensorValue
+
+INDICES, VALUES, SHAPE = [[3, 2, 0], [4, 5, 1]], [1.0, 2.0], [7, 9, 2]
+
+
+class Pair(NamedTuple):
+    """A structure with names."""
+
+    a: Any
+    b: Any
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "expected"),
+    [
+        ("float32", None, float("nan")),
+        ("float32", "1.5", 1.5),
+        ("float32", 1 + 2j, 1.0),
+        ("float32", np.array([1 + 2j]), [1.0]),
+        ("float16", 1e10, float("inf")),
+        ("int32", 1.5, 1),
+        ("int32", [1.5, "2"][:1], [1]),
+        ("int32", "1", 1),
+        ("int32", True, 1),
+        ("int32", [2**40], [0]),
+        ("int32", np.int64(2**40 + 3), 3),
+        ("uint8", [300], [44]),
+        ("uint8", np.array([300, -1]), [44, 255]),
+        ("bool", [2, 0], [True, False]),
+        ("bool", 2.5, True),
+        ("complex64", 1, 1),
+        ("float32", [], []),
+        ("string", "é", "é".encode()),
+        ("string", b"a\0\xff", b"a\0\xff"),
+        ("string", np.array(["é", "b"]), ["é".encode(), b"b"]),
+        ("string", np.array([b"a", b"b"]), [b"a", b"b"]),
+    ],
+)
+def test_what_is_fed_is_cast_as_tensorflow_casts_it(dtype, value, expected):
+    array = mpqueue.placeholder(dtype).check(value)
+    assert array.dtype == (object if dtype == "string" else np.dtype(dtype))
+    np.testing.assert_array_equal(array, np.array(expected, array.dtype))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "error"),
+    [
+        ("string", 1, TypeError),
+        ("string", ["a", 1], TypeError),
+        ("string", 1.5, TypeError),
+        ("string", [["a"], ["b", "c"]], ValueError),
+        ("string", None, ValueError),
+        ("int32", None, TypeError),
+        ("int32", 2**40, TypeError),
+        ("uint8", -1, TypeError),
+        ("uint8", 300, TypeError),
+        ("bool", 2, TypeError),
+        ("int32", "a", ValueError),
+        ("float32", [[1], [1, 2]], ValueError),
+        ("float32", {}, TypeError),
+        ("float32", object(), TypeError),
+    ],
+)
+def test_what_cannot_be_cast_is_refused(dtype, value, error):
+    with pytest.raises(error):
+        mpqueue.placeholder(dtype).check(value)
+
+
+@pytest.mark.parametrize(("shape", "value"), [([], [1]), ([1], 1), ([2], [1, 2, 3]), ([None, 2], [1, 2]), (3, [1, 2])])
+def test_another_shape_is_refused_and_named(shape, value):
+    x = mpqueue.placeholder("float32", shape, name="images")
+    with pytest.raises(ValueError, match="'images' has the shape"):
+        mpqueue.run(x, {x: value})
+
+
+def test_a_placeholder_says_what_it_takes():
+    x = mpqueue.placeholder(np.float32, [None, 3], "x")
+    assert (x.dtype, x.shape, x.name) == (np.dtype("float32"), (None, 3), "x")
+    assert x.dtypes == [np.dtype("float32")] and x.shapes == [(None, 3)] and x.is_bare
+    assert mpqueue.placeholder("string").shape is None
+    assert repr(x) == "<Placeholder 'x': float32, shape (None, 3)>"
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [(("nope",), TypeError), ((None,), TypeError), (("int32", [-1]), ValueError), (("int32", "a"), TypeError)],
+)
+@pytest.mark.parametrize("make", [mpqueue.placeholder, mpqueue.sparse_placeholder])
+def test_what_is_no_dtype_or_shape_is_refused(make, args, error):
+    with pytest.raises(error):
+        make(*args)
+
+
+def test_without_a_value_a_placeholder_is_an_error_that_says_how():
+    x = mpqueue.placeholder("float32", name="x")
+    for call in (x, lambda: mpqueue.run(x), lambda: mpqueue.run(x.map(np.sum))):
+        with pytest.raises(errors.InvalidArgumentError, match=r"'x' must be fed: .*feed_dict"):
+            call()
+
+
+def test_everything_that_is_called_in_a_run_gets_the_value():
+    x = mpqueue.placeholder("float32", [None])
+    queue = mpqueue.FIFOQueue(10, ["float32"], [()])
+    total = x.map(np.sum)
+    got = mpqueue.run([queue.enqueue_many_op(x), total, {"twice": lambda: x() * 2}], {x: [1, 2, 3]})
+    assert got[0] is None and got[1] == 6 and got[2]["twice"].tolist() == [2, 4, 6]
+    assert queue.dequeue_many(3).tolist() == [1, 2, 3]
+
+
+def test_fetches_keep_their_structure_and_are_called_once():
+    calls = []
+    one = mpqueue.Source(lambda: calls.append(1) or len(calls))
+    assert mpqueue.run({"x": [one, (one, [])], "y": Pair(one, ())}) == {"x": [1, (1, [])], "y": Pair(1, ())}
+    with pytest.raises(TypeError, match="cannot call 3"):
+        mpqueue.run([one, 3])
+
+
+def test_only_placeholders_may_be_fed():
+    with pytest.raises(TypeError, match="keys of feed_dict are placeholders"):
+        mpqueue.run(lambda: 1, {"x": 1})
+
+
+def test_inner_runs_feed_more_and_other_threads_nothing():
+    x, y = mpqueue.placeholder("int32"), mpqueue.placeholder("int32")
+    assert mpqueue.run(lambda: mpqueue.run([x, y], {y: 2}), {x: 1}) == [1, 2]
+    raised = []
+
+    def other():
+        try:
+            x()
+        except errors.InvalidArgumentError as error:
+            raised.append(error)
+
+    def start():
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+
+    mpqueue.run(start, {x: 1})
+    assert len(raised) == 1
+
+
+def test_a_default_is_given_unless_something_else_is_fed():
+    x = mpqueue.placeholder_with_default([1, 2], [None])
+    assert x.dtype == np.dtype("int32") and x().tolist() == [1, 2]
+    x()[0] = 9
+    assert mpqueue.run(x).tolist() == [1, 2]
+    assert mpqueue.run(x, {x: [1.5, 2, 3]}).tolist() == [1, 2, 3]
+    assert mpqueue.placeholder_with_default("a", None).shape is None
+    with pytest.raises(ValueError, match="does not fit"):
+        mpqueue.placeholder_with_default([1.0, 2.0], [])
+
+
+def test_a_default_that_is_a_source_is_called_only_where_nothing_is_fed():
+    queue = mpqueue.FIFOQueue(3, ["int32"], [()])
+    queue.enqueue_many([[1, 2]])
+    x = mpqueue.placeholder_with_default(mpqueue.Source(queue.dequeue, "int32", [()]), [])
+    assert mpqueue.run(x, {x: 7}) == 7 and queue.size() == 2
+    assert mpqueue.run(x) == 1 and queue.size() == 1
+    with pytest.raises(ValueError, match="known dtype"):
+        mpqueue.placeholder_with_default(mpqueue.Source(queue.dequeue), [])
+
+
+@pytest.mark.parametrize(
+    ("shape", "value"),
+    [
+        (None, (INDICES, VALUES, SHAPE)),
+        (None, SparseTensorValue(INDICES, VALUES, SHAPE)),
+        ([7, 9, 2], (INDICES, VALUES, [1, 1, 1])),
+        ([None, 9, 2], (INDICES, [1.0, 2.0, 3.0], SHAPE)),
+        (None, (np.array(INDICES, np.float32), VALUES, SHAPE)),
+    ],
+)
+def test_a_sparse_value_is_three_arrays_that_nobody_compares(shape, value):
+    x = mpqueue.sparse_placeholder("float32", shape)
+    got = mpqueue.run(x, {x: value})
+    assert isinstance(got, SparseTensorValue)
+    assert [part.dtype.name for part in got] == ["int64", "float32", "int64"]
+    assert [part.tolist() for part in got] == [np.asarray(part).tolist() for part in value]
+
+
+@pytest.mark.parametrize(
+    ("shape", "value", "error"),
+    [
+        (None, (INDICES[0], VALUES, SHAPE), ValueError),
+        ([7, 9, 2], ([[3, 2]], [1.0], [7, 9]), ValueError),
+        ([7, 9, 2], (INDICES, VALUES, [1, 1]), ValueError),
+        (None, (INDICES, VALUES), TypeError),
+        (None, 3, TypeError),
+        (None, (INDICES, ["a", "b"], SHAPE), ValueError),
+    ],
+)
+def test_a_sparse_value_of_another_rank_is_refused(shape, value, error):
+    x = mpqueue.sparse_placeholder("float32", shape, "s")
+    with pytest.raises(error):
+        mpqueue.run(x, {x: value})
+
+
+def test_a_sparse_placeholder_must_be_fed():
+    x = mpqueue.sparse_placeholder("float32", name="s")
+    with pytest.raises(errors.InvalidArgumentError, match="'s' must be fed"):
+        mpqueue.run(x)
+    assert repr(x) == "<SparsePlaceholder 's': float32, shape None>"

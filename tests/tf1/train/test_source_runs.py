@@ -1,0 +1,276 @@
+"""Sources made of a reader and decoders give the same in runs of records as record by record."""
+
+import contextlib
+import threading
+from functools import partial
+from operator import itemgetter
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import python_io, train
+from mpqueue.errors import InvalidArgumentError, OpError, OutOfRangeError
+from mpqueue.tf1.train import record_runs
+from mpqueue.tf1.train.source_runs import repeated
+
+
+class LongRuns:
+    wanted = 64
+
+    def note(self, *_measured):
+        """Stay as long."""
+
+
+@pytest.fixture(autouse=True)
+def _long_runs(monkeypatch):
+    """Runs are as long as they can be from the first one on, however slow this machine is."""
+    monkeypatch.setattr(record_runs, "RunLength", LongRuns)
+
+
+def names_of(*paths):
+    names = mpqueue.FIFOQueue(-1, ["string"], [()])
+    names.enqueue_many([[str(path) for path in paths]])
+    names.close()
+    return names
+
+
+def both_ways(make, paths, dtypes, names=None):
+    """What an op of a source gives, record by record and in runs, to the end and behind each error before it."""
+    found = []
+    for in_runs in (False, True):
+        reader, source = make(names_of(*paths))
+        queue = mpqueue.FIFOQueue(1000, dtypes, names=names)
+        op = queue.enqueue_op(source)
+        call = repeated(op, lambda: False) if in_runs else op
+        assert (call is not op) is in_runs
+        errors = []
+        while not errors or errors[-1][0] is not OutOfRangeError:
+            try:
+                call()
+            except OpError as error:
+                errors.append((type(error), str(error), int(queue.size()), reader.num_records_produced()))
+        elements = [queue.dequeue() for _ in range(int(queue.size()))]
+        found.append((elements, errors, reader.num_records_produced(), reader.num_work_units_completed()))
+    return found
+
+
+def of_lines(*steps):
+    def make(names):
+        reader = mpqueue.TextLineReader()
+        source = reader.read_op(names)
+        for step in steps:
+            source = source.map(step)
+        return reader, source
+
+    return make
+
+
+COLUMNS = partial(mpqueue.decode_csv, record_defaults=[[0], [0.0], [b"x"]])
+
+
+@pytest.fixture
+def lines(tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.csv").write_text("".join(f"{10 * number + n},{n}.5,word{n}\n" for n in range(9)))
+    return [tmp_path / f"{number}.csv" for number in range(3)]
+
+
+def test_lines_with_their_keys(lines):
+    one_by_one, in_runs = both_ways(of_lines(), lines, ["string", "string"])
+    assert one_by_one == in_runs
+    assert len(in_runs[0]) == 27
+
+
+def test_columns_of_lines(lines):
+    one_by_one, in_runs = both_ways(of_lines(itemgetter(1), COLUMNS), lines, ["int32", "float32", "string"])
+    assert one_by_one == in_runs
+    assert in_runs[0][-1] == [28, 8.5, b"word8"]
+
+
+def test_one_column_of_another_type(lines):
+    one_by_one, in_runs = both_ways(of_lines(itemgetter(1), COLUMNS, itemgetter(0)), lines, ["float64"])
+    assert one_by_one == in_runs
+    assert in_runs[0][:3] == [0.0, 1.0, 2.0]
+
+
+def test_a_bad_line_is_an_error_after_the_lines_before_it(tmp_path):
+    path = tmp_path / "bad.csv"
+    path.write_text("".join(f"{n},1,a\n" for n in range(20)) + "bad,1,a\n" + "5,5,a\n")
+    one_by_one, in_runs = both_ways(of_lines(itemgetter(1), COLUMNS), [path], ["int32", "float32", "string"])
+    assert one_by_one == in_runs
+    (kind, _, num_before, num_read), _ = in_runs[1]
+    assert (kind, num_before, num_read) == (InvalidArgumentError, 20, 21)
+    assert in_runs[0][-1] == [5, 5.0, b"a"]
+
+
+@pytest.mark.parametrize("bad", [{0}, {29}, {3, 4}, {0, 10, 29}, set(range(5, 30))])
+def test_no_record_beside_bad_ones_is_lost(tmp_path, bad):
+    path = tmp_path / "some.csv"
+    path.write_text("".join("bad\n" if n in bad else f"{n},1,a\n" for n in range(30)))
+    one_by_one, in_runs = both_ways(of_lines(itemgetter(1), COLUMNS), [path], ["int32", "float32", "string"])
+    assert one_by_one == in_runs
+    assert [number for number, _, _ in in_runs[0]] == [n for n in range(30) if n not in bad]
+
+
+class Runs:
+    """An op that puts 20 lines into a queue, in runs; line ``bad`` is no number.
+
+    Attributes:
+        stops_after: How many lines go in before the coordinator stops; None: it does not.
+    """
+
+    def __init__(self, tmp_path, bad=None, capacity=100):
+        path = tmp_path / "numbers.csv"
+        path.write_text("".join(f"{'x' if n == bad else n}\n" for n in range(20)))
+        self.reader, self.stops_after = mpqueue.TextLineReader(), None
+        source = self.reader.read_op(names_of(path)).map(itemgetter(1))
+        source = source.map(partial(mpqueue.decode_csv, record_defaults=[[0]])).map(itemgetter(0))
+        self.queue = mpqueue.FIFOQueue(capacity, ["int32"], [()])
+        self.call = repeated(self.queue.enqueue_op(source), self.has_stopped)
+
+    def has_stopped(self):
+        return self.stops_after is not None and self.queue.size() >= self.stops_after
+
+    def rest(self):
+        """All numbers, those that went in before included."""
+        self.stops_after, found = None, []
+        with pytest.raises(OutOfRangeError):
+            while True:
+                found += self.queue.dequeue_many(self.queue.size()).tolist()
+                with contextlib.suppress(InvalidArgumentError):
+                    self.call()
+        return found + self.queue.dequeue_many(self.queue.size()).tolist()
+
+
+@pytest.mark.parametrize("bad", [None, 7])
+@pytest.mark.parametrize("stops_after", [0, 3])
+def test_a_stop_gives_the_records_back_that_have_not_gone_in(tmp_path, bad, stops_after):
+    runs = Runs(tmp_path, bad)
+    runs.stops_after = stops_after
+    runs.call()
+    # It is asked before a run goes in, and in a run with a bad record behind each, too.
+    num_taken = max(1, stops_after) if bad else (20 if stops_after else 1)
+    assert (runs.queue.size(), runs.reader.num_records_produced()) == (num_taken, num_taken)
+    assert runs.rest() == [n for n in range(20) if n != bad]
+    assert runs.reader.num_records_produced() == 20
+
+
+@pytest.mark.parametrize(("capacity", "room"), [(100, 5), (100, 1), (100, 0), (2, 1), (2, 0)])
+@pytest.mark.parametrize("bad", [None, 2])
+def test_records_for_which_others_have_taken_the_room_are_given_back(tmp_path, monkeypatch, capacity, room, bad):
+    """And of those that stay one may be bad: what is behind it is given back in front of the others."""
+    runs = Runs(tmp_path, bad, capacity)
+    core = runs.queue.queue_ref
+    set_aside, asked = core.set_aside, []
+
+    def less_at_the_second_time(count):
+        asked.append(count)
+        return set_aside(min(count, room) if len(asked) == 2 else count)
+
+    monkeypatch.setattr(core, "set_aside", less_at_the_second_time)
+    is_bad = bad is not None and room > bad
+    with pytest.raises(InvalidArgumentError) if is_bad else contextlib.nullcontext():
+        runs.call()
+    num_taken = bad if is_bad else max(1, room)
+    assert (asked[1], runs.queue.size()) == (min(capacity, 20), num_taken)
+    assert runs.reader.num_records_produced() == num_taken + is_bad
+    assert runs.rest() == [n for n in range(20) if n != bad]
+
+
+def test_a_run_is_no_longer_than_the_queue_has_room(tmp_path):
+    runs = Runs(tmp_path, capacity=7)
+    core = runs.queue.queue_ref
+    runs.call()
+    assert (runs.queue.size(), runs.reader.num_records_produced()) == (7, 7)
+    runs.queue.dequeue_many(3)
+    runs.call()
+    assert (runs.queue.size(), runs.reader.num_records_produced()) == (7, 10)
+    waiting = threading.Thread(target=runs.call)  # a full queue makes it wait with one record in hand
+    waiting.start()
+    while not core.num_waiting:
+        pass
+    assert runs.reader.num_records_produced() == 11
+    runs.queue.dequeue_many(7)
+    waiting.join()
+    assert core.set_aside(7) == 6  # nothing is set aside that nobody needs any more
+
+
+def test_what_was_given_back_is_forgotten_by_a_reset(tmp_path):
+    runs = Runs(tmp_path, bad=2)
+    with pytest.raises(InvalidArgumentError):
+        runs.call()
+    runs.reader.reset()
+    with pytest.raises(OutOfRangeError):
+        runs.call()
+    assert runs.reader.num_records_produced() == 0
+
+
+@pytest.fixture
+def records(tmp_path):
+    path = tmp_path / "some.tfrecord"
+    with python_io.TFRecordWriter(path) as writer:
+        for number in range(30):
+            example = train.Example()
+            example.features.feature["image"].bytes_list.value.append(bytes(range(number, number + 8)))
+            example.features.feature["label"].int64_list.value.append(number)
+            example.features.feature["numbers"].float_list.value.extend([0.5] * (number % 3))
+            writer.write(example.SerializeToString())
+    return path
+
+
+def of_records(features, *steps):
+    def make(names):
+        reader = mpqueue.TFRecordReader()
+        source = reader.read_op(names).map(itemgetter(1))
+        for step in (partial(mpqueue.parse_single_example, features=features), *steps):
+            source = source.map(step)
+        return reader, source
+
+    return make
+
+
+IMAGE, LABEL = mpqueue.FixedLenFeature([], "string"), mpqueue.FixedLenFeature([], "int64")
+
+
+def test_parsed_records_by_name(records):
+    make = of_records({"image": IMAGE, "label": LABEL})
+    one_by_one, in_runs = both_ways(make, [records], ["string", "int64"], ["image", "label"])
+    assert one_by_one == in_runs
+    assert in_runs[0][3] == {"image": bytes(range(3, 11)), "label": 3}
+
+
+def test_parsed_and_decoded_records(records):
+    make = of_records({"image": IMAGE}, itemgetter("image"), partial(mpqueue.decode_raw, out_type=np.uint8))
+    (elements, *rest), (others, *other_rest) = both_ways(make, [records], ["uint8"])
+    assert np.array_equal(elements, others)
+    assert rest == other_rest
+
+
+def test_features_of_any_length_go_in_record_by_record(records):
+    numbers = mpqueue.FixedLenSequenceFeature([], "float32", allow_missing=True)
+    (elements, *rest), (others, *other_rest) = both_ways(
+        of_records({"numbers": numbers}, itemgetter("numbers")), [records], ["float32"]
+    )
+    assert [each.tolist() for each in elements] == [each.tolist() for each in others]
+    assert rest == other_rest
+
+
+@pytest.mark.parametrize("function", [lambda example: example, partial(mpqueue.decode_csv, b"1,2")])
+def test_what_is_not_known_is_called_for_each_record(lines, function):
+    source = mpqueue.TextLineReader().read_op(names_of(*lines)).map(function)
+    op = mpqueue.FIFOQueue(10, ["string", "string"]).enqueue_op(source)
+    assert repeated(op, lambda: False) is op
+
+
+@pytest.mark.parametrize("workers", ["thread", "process"])
+def test_a_batch_of_such_a_source(lines, workers):
+    reader = mpqueue.TextLineReader()
+    names = train.string_input_producer([str(path) for path in lines], num_epochs=2, shuffle=False)
+    columns = reader.read_op(names).map(itemgetter(1)).map(COLUMNS, dtypes=["int32", "float32", "string"])
+    numbers = []
+    kinds = {"shapes": [(), (), ()], "allow_smaller_final_batch": True, "workers": workers}
+    for batch in train.batch(columns, 10, **kinds):
+        numbers += batch[0].tolist()
+    assert numbers == [10 * file + n for file in range(3) for n in range(9)] * 2
+    assert reader.num_records_produced() == 54

@@ -1,0 +1,351 @@
+"""What becomes of a caller's value: TensorFlow's rules, as TensorFlow 2.21 showed them."""
+
+import warnings
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from mpqueue import FIFOQueue
+from mpqueue.errors import InvalidArgumentError
+from mpqueue.tf1.queues.spec import ElementSpec
+from mpqueue.tf1.values.conversion import feed_array, infer_array, to_array
+from mpqueue.tf1.values.dtypes import as_dtype
+
+
+class Tensor:
+    """An array of another library."""
+
+    def __init__(self, array):
+        self._array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self._array if dtype is None else self._array.astype(dtype)
+
+
+def through(dtype, value):
+    queue = FIFOQueue(1, dtype)
+    queue.enqueue(value)
+    return queue.dequeue()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "expected"),
+    [
+        ("int32", 3, np.int32(3)),
+        ("float32", 3, np.float32(3)),
+        ("float32", 2.5, np.float32(2.5)),
+        ("float32", Fraction(1, 2), np.float32(0.5)),
+        ("complex64", 1, np.complex64(1)),
+        ("complex64", 1 + 2j, np.complex64(1 + 2j)),
+        ("bool", True, np.bool_(True)),
+        ("int32", True, np.int32(1)),
+        ("float32", True, np.float32(1)),
+        ("float16", 70000.0, np.float16(np.inf)),
+        ("uint64", 2**63, np.uint64(2**63)),
+        ("int32", [[1, 2]], np.array([1, 2], np.int32)),
+        ("int32", ((1, 2),), np.array([1, 2], np.int32)),
+        ("int32", range(3), np.arange(3, dtype=np.int32)),
+        ("float32", [[[1, 2.5], [3, 4]]], np.array([[1, 2.5], [3, 4]], np.float32)),
+        ("float32", [[]], np.array([], np.float32)),
+    ],
+)
+def test_a_literal_of_the_right_kind_becomes_the_dtype(dtype, value, expected):
+    got = through(dtype, value)
+    assert got.dtype == expected.dtype
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        ("int32", 2.0),
+        ("int32", [[1, 2.0]]),
+        ("int32", "5"),
+        ("int32", [[1, "a"]]),
+        ("int32", [[None]]),
+        ("int32", Fraction(1, 2)),
+        ("int32", object()),
+        ("float32", 1j),
+        ("float32", "x"),
+        ("bool", 1),
+        ("bool", 0.5),
+        ("bool", [[True, 0]]),
+        ("string", 5),
+        ("string", True),
+        ("string", [["a", 1]]),
+        ("string", [["a", None]]),
+        ("string", bytearray(b"x")),
+        ("int32", [[np.array([1.5])]]),
+    ],
+)
+def test_a_literal_of_another_kind_is_a_type_error_that_names_it(dtype, value):
+    with pytest.raises(TypeError, match="component 0 is to be"):
+        through(dtype, value)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "array", "expected"),
+    [
+        ("int32", np.array([1, 2]), [1, 2]),
+        ("int32", np.float64(3.7), 3),
+        ("int32", np.array([-1.9]), [-1]),
+        ("int32", np.array([2**40 + 5]), [5]),
+        ("uint8", np.array([300, -1]), [44, 255]),
+        ("bool", np.array([0.5, 0]), [True, False]),
+        ("float32", np.array(True), 1.0),
+        ("float64", np.array([1.5], np.float16), [1.5]),
+        ("float32", np.array([1.5], object), [1.5]),
+        ("float32", np.array(["1.5"]), [1.5]),
+        ("int32", Tensor(np.array([1, 2], np.int64)), [1, 2]),
+        ("int32", memoryview(np.array([1, 2], np.int64)), [1, 2]),
+        ("int32", np.array([1, 2], ">i4"), [1, 2]),
+    ],
+)
+def test_an_array_is_cast_without_a_word(dtype, array, expected):
+    got = through(dtype, [array])
+    assert got.dtype == dtype
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_numbers_that_no_integer_can_hold_are_cast_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert through("int32", np.array([np.nan, 1e20, 1])).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("hé", b"h\xc3\xa9"),
+        (b"a\x00", b"a\x00"),
+        (np.str_("x"), b"x"),
+        (np.bytes_(b"x"), b"x"),
+        (np.array("x"), b"x"),
+        (b"", b""),
+    ],
+)
+def test_text_is_kept_as_bytes_in_utf_8(value, expected):
+    got = through("string", value)
+    assert type(got) is bytes
+    assert got == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [["a", b"b\x00"], np.array(["a", "b\x00"], object), Tensor(np.array([b"a", b"b\x00"], object))],
+)
+def test_an_array_of_text_is_an_object_array_of_bytes(value):
+    got = through("string", [value])
+    assert got.dtype == object
+    assert got.tolist() == [b"a", b"b\x00"]
+
+
+def test_arrays_in_a_list_are_stacked():
+    got = through("float32", [[np.array([1, 2]), [3.5, 4]]])
+    np.testing.assert_array_equal(got, np.array([[1, 2], [3.5, 4]], np.float32))
+    got = through("string", [[np.array(["a", "b"]), np.array([b"c", b"d"], object)]])
+    assert got.tolist() == [[b"a", b"b"], [b"c", b"d"]]
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("int32", [[[1, 2], [3]]]), ("string", [[["a"], ["b", "c"]]])])
+def test_ragged_lists_are_a_value_error(dtype, value):
+    with pytest.raises(ValueError, match="component 0"):
+        through(dtype, value)
+
+
+@pytest.mark.parametrize("value", [None, [None]])
+def test_none_is_a_value_error(value):
+    with pytest.raises(ValueError, match="component 0 is None"):
+        through("int32", value)
+
+
+def test_text_that_is_no_number_is_a_value_error():
+    with pytest.raises(ValueError, match="component 0 cannot become int32"):
+        through("int32", np.array(["a"]))
+
+
+def test_an_array_of_objects_that_are_no_numbers_is_a_type_error():
+    with pytest.raises(TypeError, match="component 0 cannot become float32"):
+        through("float32", np.array([object()], object))
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("int64", 2**70), ("int32", -(2**70)), ("float32", 10**400)])
+def test_a_number_beyond_all_of_the_machine_overflows(dtype, value):
+    with pytest.raises(OverflowError, match="component 0 does not fit"):
+        through(dtype, value)
+
+
+def test_numbers_in_an_array_of_text_are_a_type_error():
+    with pytest.raises(TypeError, match="component 0 is to be text"):
+        through("string", np.array([1.5]))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (3, np.int32(3)),
+        (2**31 - 1, np.int32(2**31 - 1)),
+        (2**31, np.int64(2**31)),
+        (-(2**31), np.int32(-(2**31))),
+        ([1, 2**40], np.array([1, 2**40])),
+        (2**64 - 1, np.uint64(2**64 - 1)),
+        (1.5, np.float32(1.5)),
+        (1e300, np.float32(np.inf)),
+        (True, np.bool_(True)),
+        (1j, np.complex128(1j)),
+        ([], np.array([], np.float32)),
+        ([np.float64(1.5), 2], np.array([1.5, 2], np.float32)),
+        (np.float64(1.5), np.float64(1.5)),
+        (np.array([1, 2]), np.array([1, 2])),
+        (bytearray(b"ab"), np.array([97, 98], np.uint8)),
+    ],
+)
+def test_a_value_without_a_dtype_gets_tensorflows(value, expected):
+    got = infer_array(value, "x")
+    assert got.dtype == expected.dtype
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (["a", b"b\x00"], [b"a", b"b\x00"]),
+        (np.array(["a", "b\x00"], object), [b"a", b"b\x00"]),
+        (["a", b"\xff"], [b"a", b"\xff"]),  # NumPy would decode it
+    ],
+)
+def test_text_without_a_dtype_is_bytes(value, expected):
+    assert infer_array(value, "x").tolist() == expected
+
+
+class Interface:
+    """An array of a library that knows the older protocol."""
+
+    def __init__(self, array):
+        self.__array_interface__ = array.__array_interface__
+        self._array = array
+
+
+def test_an_array_interface_is_an_array():
+    assert to_array(Interface(np.array([2.7])), np.dtype("int32"), "x").tolist() == [2]
+
+
+def test_a_complex_array_keeps_its_real_part_without_a_warning():
+    got = to_array(np.array([1 + 2j]), np.dtype("float32"), "x")
+    assert got.dtype == np.float32
+    assert got.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_an_array_of_the_right_dtype_is_not_copied(dtype):
+    array = np.ones(3, dtype)
+    assert np.shares_memory(to_array(memoryview(array), np.dtype(dtype), "x"), array)
+
+
+def test_text_is_fed_as_bytes():
+    assert feed_array(["é", b"b"], "string", "x").tolist() == ["é".encode(), b"b"]
+
+
+def test_an_object_is_refused_in_plain_words():
+    with pytest.raises(TypeError, match="x is neither numbers nor text"):
+        infer_array(object(), "x")
+
+
+def test_literals_keep_numpys_width_on_request():
+    assert infer_array([1, 2], "x", narrow=False).dtype == np.int64
+    assert infer_array(1.5, "x", narrow=False).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (None, ValueError),
+        ([[1], [2, 3]], ValueError),
+        ([["a"], ["b", "c"]], ValueError),
+        (["a", 1], TypeError),
+        ([1, "a"], TypeError),
+        (object(), TypeError),
+        ([None], TypeError),
+        (2**70, TypeError),
+        (np.datetime64("2020-01-01"), TypeError),
+    ],
+)
+def test_what_is_neither_numbers_nor_text_has_no_dtype(value, error):
+    with pytest.raises(error):
+        infer_array(value, "x")
+
+
+@pytest.mark.parametrize("value", [2**40, 2**70, -(2**31) - 1])
+def test_a_single_integer_that_is_fed_must_fit(value):
+    with pytest.raises(TypeError, match="x does not fit int32"):
+        feed_array(value, np.dtype("int32"), "x")
+    assert feed_array([2**40 + 3], np.dtype("int32"), "x").tolist() == [3]
+
+
+def test_a_named_component_is_named_in_errors():
+    queue = FIFOQueue(1, ["int32"], [[]], names=["id"])
+    with pytest.raises(TypeError, match="component 'id'"):
+        queue.enqueue({"id": 1.5})
+
+
+def test_bfloat16_of_ml_dtypes_is_a_number():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    queue = FIFOQueue(2, ml_dtypes.bfloat16, [[]])
+    queue.enqueue_many(np.array([1.5, 2], ml_dtypes.bfloat16))
+    got = queue.dequeue_many(2)
+    assert got.dtype == ml_dtypes.bfloat16
+    assert got.tolist() == [1.5, 2]
+
+
+@pytest.mark.parametrize("text", ["string", bytes, str, object, np.bytes_, np.str_, "S", "U5", np.dtype(object)])
+def test_all_words_for_text_mean_string(text):
+    assert as_dtype(text) == "string"
+
+
+@pytest.mark.parametrize("number", ["int32", np.int32, np.dtype("int32"), "i4", ">i4", "<i4"])
+def test_all_words_for_a_number_mean_its_dtype(number):
+    assert as_dtype(number) == np.dtype("int32")
+
+
+def test_pythons_float_is_float64_as_in_numpy():
+    assert as_dtype(float) == np.dtype("float64")
+
+
+def test_a_dtype_of_another_library_is_taken_by_its_numpy_dtype():
+    class DType:
+        def __init__(self, as_numpy_dtype):
+            self.as_numpy_dtype = as_numpy_dtype
+
+    assert as_dtype(DType(np.float32)) == np.dtype("float32")
+    assert as_dtype(DType(np.object_)) == "string"
+
+
+@pytest.mark.parametrize("dtype", ["int31", None, 5, "datetime64[s]", np.dtype([("a", "i4")]), np.void, [1], "V8"])
+def test_a_dtype_that_does_not_exist_is_a_type_error_that_names_it(dtype):
+    with pytest.raises(TypeError, match=r"dtype|queued"):
+        FIFOQueue(1, [dtype])
+
+
+class TestTypedValues:
+    """`ElementSpec.check_types`: values that are known to have a dtype are never cast."""
+
+    spec = ElementSpec(["int32", "string"], [(2,), (None,)])
+
+    def test_the_dtypes_of_the_queue_pass_with_any_unknown_shape(self):
+        self.spec.check_types(["int32", bytes])
+        self.spec.check_types(["int32", bytes], [(None,), None])
+        self.spec.check_types(["int32", bytes], [(None, 2), (5, 7)], many=True)
+
+    def test_another_dtype_is_a_value_error(self):
+        with pytest.raises(ValueError, match="component 0 is int64"):
+            self.spec.check_types(["int64", "string"])
+
+    @pytest.mark.parametrize(("shape", "many"), [((3,), False), ((), False), ((2, 3), True), ((), True)])
+    def test_a_known_shape_that_cannot_fit_is_a_value_error(self, shape, many):
+        with pytest.raises(ValueError, match="component 0 has the shape"):
+            self.spec.check_types(["int32", "string"], [shape, None], many=many)
+
+    def test_too_few_are_an_invalid_argument(self):
+        with pytest.raises(InvalidArgumentError, match="got 1 components, expected 2"):
+            self.spec.check_types(["int32"])
