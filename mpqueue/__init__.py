@@ -3,7 +3,7 @@
 The map of the house, from the ground up; imports point downwards only. Two wings stand on one ground: the engine, with
 the faces that are fed by it, and the input toolbox of TensorFlow 1, which the engine does not know::
 
-    errors.py       every public exception
+    errors.py version.py   every public exception; the version
     system/         process hygiene: descriptors, interrupts, forks, the death of a parent
     telemetry/      what is counted and timed while a stream runs, and how it is shown
     memory/         the data plane: segment, slots, layout, leases, in-slot allocation
@@ -28,6 +28,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mpqueue import errors
+from mpqueue.version import __version__
 
 if TYPE_CHECKING:
     from mpqueue import compat as compat
@@ -89,8 +90,6 @@ if TYPE_CHECKING:
     from mpqueue.worker.context import stack as stack
     from mpqueue.worker.context import worker_info as worker_info
     from mpqueue.workers.launcher import shutdown as shutdown
-
-__version__ = "0.1.0"
 
 # Where each name lives; loaded on first use, so that a worker process imports only what it needs.
 _HOMES = {

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from mpqueue.commands import frame
+from mpqueue.version import __version__
 
 COMMANDS = {
     "doctor": ("mpqueue.commands.doctor", "look for what would hold up training on this machine"),
@@ -50,7 +51,7 @@ def _make_parser() -> argparse.ArgumentParser:
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"mpqueue {import_module('mpqueue').__version__}")
+    parser.add_argument("--version", action="version", version=f"mpqueue {__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...")
     return parser

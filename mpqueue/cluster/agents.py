@@ -3,6 +3,7 @@
 import sys
 from typing import Any
 
+from mpqueue import version
 from mpqueue.cluster.joining import Node, bundles_of
 from mpqueue.cluster.terms import Terms
 from mpqueue.engine.ray_options import RayOptions
@@ -36,7 +37,7 @@ def start_agent(node: Node, num_workers: int, options: RayOptions, terms: Terms)
         )
         .remote()
     )
-    return actor, actor.serve.remote(_version(), _python(), tuple(terms))
+    return actor, actor.serve.remote(version.__version__, _python(), tuple(terms))
 
 
 def _strategy_for(node: Node, strategy: Any) -> Any:
@@ -49,11 +50,6 @@ def _strategy_for(node: Node, strategy: Any) -> Any:
         strategy.placement_group, placement_group_bundle_index=bundles[node.id],
         placement_group_capture_child_tasks=False,
     )  # fmt: skip
-
-
-def _version() -> str:
-    # Not by an import: the root of the package stands above all of its modules.
-    return str(sys.modules["mpqueue"].__version__)
 
 
 def _python() -> str:

@@ -1,4 +1,4 @@
-"""What users of a training loop hold, and what it stands on: sources, orders, the stream of batches, `Loader`.
+"""`Loader`, and what it stands on: sources, orders, the stream of batches.
 
 From the ground up; a module imports only from its own line and the lines above it::
 

@@ -238,7 +238,7 @@ class Loader(Stoppable):
             return batches
 
     def _is_whole(self) -> bool:
-        """Return whether there is a stream that no interrupt has torn."""
+        """Return whether there is a stream that is not inconsistent after an interrupt."""
         pipeline = self._engine.pipeline
         return pipeline is not None and not (pipeline.is_stopped or pipeline.recovery.is_inconsistent)
 
@@ -259,8 +259,8 @@ class Loader(Stoppable):
             is_elsewhere = not goes_on and not pipeline.ledger.progress.place().is_same_as(place)
             # The streams of generator functions that go on have begun, and cannot be begun anew in their middle.
             is_stream = self._order.is_stream
-            is_torn = is_stream and not goes_on and pipeline.recovery.is_inconsistent
-            if is_elsewhere or is_torn or (is_outdated and not is_stream):
+            is_inconsistent = is_stream and not goes_on and pipeline.recovery.is_inconsistent
+            if is_elsewhere or is_inconsistent or (is_outdated and not is_stream):
                 with contextlib.suppress(Stopped):  # by another thread, meanwhile: the loop ends before its first batch
                     pipeline.restart_at(place, refresh=is_outdated)
         if not self._order.is_stream:

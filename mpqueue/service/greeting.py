@@ -15,15 +15,14 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from importlib import import_module
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 from mpqueue.errors import ServiceError
 from mpqueue.service.records import MAX_GREETING, CorruptMessage
+from mpqueue.version import __version__
 
 PROTOCOL = 2
 # By name: the root package imports all others for type checkers, so that an import of it would be a circle.
-VERSION: str = import_module("mpqueue").__version__
 MAX_TAKEN = 4096  # positions in one `Resume`
 
 _MAX_NUMBER = (1 << 63) - 1
@@ -116,8 +115,8 @@ def _check_protocol(found: Mapping[str, Any]) -> None:
     protocol, version = (check(_of(found, key)) for key, check in (("protocol", _number), ("version", _text)))
     if protocol != PROTOCOL:
         raise ServiceError(
-            f"the other end speaks protocol {protocol} (mpqueue {version}), this one {PROTOCOL} (mpqueue {VERSION}): "
-            "install one version of mpqueue for both"
+            f"the other end speaks protocol {protocol} (mpqueue {version}), this one {PROTOCOL} "
+            f"(mpqueue {__version__}): install one version of mpqueue for both"
         )
 
 
@@ -155,7 +154,7 @@ class _Greeting(_Checked):
 
     def encode(self) -> bytes:
         """Return its bytes."""
-        found = {"protocol": PROTOCOL, "version": VERSION}
+        found = {"protocol": PROTOCOL, "version": __version__}
         found |= {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
         return json.dumps(found, default=asdict, separators=(",", ":")).encode()
 

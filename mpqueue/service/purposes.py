@@ -1,4 +1,4 @@
-"""Who answers a greeting that is not about batches.
+"""The answers to greetings that are not about batches.
 
 A server also keeps queues for several programs, which are TensorFlow 1's wing. The engine's wing imports nothing of
 that one, so that a reader, and a worker, need it only where queues are used: it is found here by name, when a server

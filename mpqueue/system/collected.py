@@ -1,4 +1,4 @@
-"""What is to be done when nobody holds an object any more, whatever signal comes meanwhile.
+"""Work that is done when nobody holds an object any more, whatever signal comes meanwhile.
 
 The callback of a weak reference runs in the thread in which the last reference went, mostly the main one. What a signal
 handler raises in it (Ctrl-C) Python prints and forgets: the interrupt would be lost, and so would be the rest of the

@@ -1,4 +1,4 @@
-"""What runs inside of a worker: its main loop, the runner of the source, and what user code may ask there.
+"""The inside of a worker: its main loop, the runner of the source, and what user code may ask there.
 
 From the ground up; a module imports only from its own line and the lines above it::
 

@@ -16,7 +16,7 @@ SLOW_S = 30.0
 
 
 class SlowBatch:
-    """How long the next batch has been waited for.
+    """The time that the next batch has been waited for.
 
     Args:
         ledger: Whose batches are waited for.

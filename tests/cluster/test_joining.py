@@ -6,7 +6,6 @@ import sys
 import pytest
 from helpers.on_cluster import Told, agents, on, until
 
-import mpqueue
 from mpqueue import Loader
 from mpqueue.cluster import joining
 from mpqueue.errors import ClusterError
@@ -46,7 +45,7 @@ def test_rays_client_is_an_error_that_says_what_to_do():
 
 
 def test_another_version_on_a_node_is_an_error_that_names_the_node(cluster, monkeypatch):
-    monkeypatch.setattr(mpqueue, "__version__", "9.9")
+    monkeypatch.setattr("mpqueue.version.__version__", "9.9")
     loader = Loader(Told(), workers=1, backend="ray", ray_options=on(cluster.others[0].node_id))
     with pytest.raises(
         ClusterError, match=rf"node .*{cluster.others[0].node_id[:8]}.*: mpqueue is .* there and 9\.9 here"
@@ -67,7 +66,7 @@ def test_another_python_on_a_node_is_an_error_that_names_the_node(cluster, monke
 def test_a_node_that_joins_with_another_version_is_told_of_and_left_alone(cluster, extra_node, monkeypatch, caplog):
     with Loader(Told(), workers=4, backend="ray") as loader:
         list(loader)
-        monkeypatch.setattr(mpqueue, "__version__", "9.9")
+        monkeypatch.setattr("mpqueue.version.__version__", "9.9")
         node = extra_node()
         while not any(node.node_id[:8] in record.getMessage() for record in caplog.records):
             assert len(list(loader)) == 24

@@ -9,8 +9,9 @@ from helpers.bending import bent, edits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mpqueue
 from mpqueue.errors import ServiceError
-from mpqueue.service.greeting import MAX_TAKEN, PROTOCOL, VERSION, Hello, Refusal, Resume, Welcome, decode_answer
+from mpqueue.service.greeting import MAX_TAKEN, PROTOCOL, Hello, Refusal, Resume, Welcome, decode_answer
 from mpqueue.service.records import MAX_GREETING, CorruptMessage
 
 numbers = st.integers(0, (1 << 63) - 1)
@@ -96,7 +97,7 @@ def test_unknown_keys_are_ignored():
 def test_another_protocol_is_refused_with_both_versions(decode):
     """By the number: what else is said need not be understood."""
     theirs = json.dumps({"protocol": PROTOCOL + 1, "version": "9.8"}).encode()
-    both = rf"protocol {PROTOCOL + 1} \(mpqueue 9.8\), this one {PROTOCOL} \(mpqueue {VERSION}\): install"
+    both = rf"protocol {PROTOCOL + 1} \(mpqueue 9.8\), this one {PROTOCOL} \(mpqueue {mpqueue.__version__}\): install"
     with pytest.raises(ServiceError, match=both):
         decode(theirs)
 

@@ -6,13 +6,13 @@ import sys
 import threading
 import time
 import weakref
-from importlib import import_module
 from typing import Any, Protocol
 
 from mpqueue.errors import ServiceError
 from mpqueue.system.interrupts import HeldBack
 from mpqueue.system.log import warn
 from mpqueue.telemetry.monitor.window import Window
+from mpqueue.version import __version__
 
 PROTOCOL = 1
 _YES, _NO = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
@@ -90,7 +90,7 @@ def report() -> dict[str, Any]:
     """Return what runs in this process."""
     return {
         "protocol": PROTOCOL,
-        "version": import_module("mpqueue").__version__,
+        "version": __version__,
         "pid": os.getpid(),
         "program": " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]) if sys.argv else "",
         "clock_s": time.monotonic(),
