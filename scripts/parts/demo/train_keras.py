@@ -51,7 +51,7 @@ class Stopwatch(keras.callbacks.Callback):
 class Verdict(keras.callbacks.Callback):
     """Names the bottleneck of the latest epoch, from its first batch on (which compiles the model)."""
 
-    def __init__(self, dataset: mpqueue.keras.Accelerated) -> None:
+    def __init__(self, dataset: keras.utils.PyDataset) -> None:
         super().__init__()
         self.dataset, self.text = dataset, ""
 

@@ -44,7 +44,7 @@ class Leaving(keras.callbacks.Callback):
 model.fit(fast, epochs=2, verbose=0, callbacks=[Leaving()])
 """,
     "a generator that is not read to its end": """
-batches = iter(mpqueue.keras.Enqueuer(fast, 2, True).get())
+batches = iter(mpqueue.frameworks.keras.accelerate.Enqueuer(fast, 2, True).get())
 model.fit(fast, epochs=1, verbose=0)
 """,
 }
