@@ -51,16 +51,16 @@ class EpochIterator(Iterator[Any]):
         except Stopped:
             pass
         except Exception as error:
+            told = None  # never the error itself: it would be kept by this frame, which its traceback keeps
             try:
                 self._note_failure(error, self._pipeline)
-                told: BaseException = error
                 if isinstance(error, StopIteration):  # of the source or its hooks, not of the epoch
                     told = never_an_end(error)
             except BaseException:  # an interrupt: the error is raised by the next call
                 ledger = self._pipeline.ledger
                 ledger.failure, ledger.needs_attention = error, True
                 raise
-            if told is not error:
+            if told is not None:
                 raise told from error
             raise
         self._number = -1

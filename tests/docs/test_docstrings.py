@@ -26,7 +26,9 @@ LACKING = {("mpqueue.Server", name) for name in ("copy", "monitor", "progress", 
 LACKING |= {("mpqueue.keras.accelerate", "progress")}
 EXAMPLES = examples()
 # A framework starts threads and hooks, which the forks of other tests are not to meet.
-OF_FRAMEWORKS = {"mpqueue.jax": "jax", "mpqueue.keras": "keras", "mpqueue.tf": "tensorflow"}
+OF_FRAMEWORKS = {
+    f"mpqueue.frameworks.{name}": needed for name, needed in (("jax", "jax"), ("keras", "keras"), ("tf", "tensorflow"))
+}
 
 
 def face_of(name):

@@ -39,7 +39,7 @@ class Slow(Numbers):
 
 
 class Opening(logging.Handler):
-    """Lets the batch go when it was told of so often."""
+    """Lets the batch go when it was told of so often, its worker being at the gate: one that starts is told of as well."""
 
     def __init__(self, gate, times, at=AT):
         super().__init__()
@@ -48,7 +48,7 @@ class Opening(logging.Handler):
 
     def emit(self, record):
         text = record.getMessage()
-        if text.startswith(self.of):
+        if text.startswith(self.of) and "pass_gate" in text:
             self.told.append(text)
             if len(self.told) == self.times:
                 self.gate.arrival().let_go()
