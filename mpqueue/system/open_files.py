@@ -20,7 +20,7 @@ import fcntl
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 CAN_REOPEN = sys.platform == "linux"
@@ -29,40 +29,59 @@ _FOLDER = "/proc/self/fd"
 _FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_SYNC | getattr(os, "O_DIRECT", 0)
 
 
-class SharedFile(NamedTuple):
-    """An open file: its descriptor, its flags, and the place of the next read."""
+class OpenFile(NamedTuple):
+    """A descriptor, and the file that it is of: by the time that it is used the number may be another file's."""
 
     fd: int
+    device: int
+    inode: int
+
+
+class SharedFile(NamedTuple):
+    """An open file, its flags, and the place of the next read."""
+
+    file: OpenFile
     flags: int
     place: int
 
 
-def shared_files(writable_of: Callable[[], Iterable[int]] = tuple) -> list[SharedFile]:
+def shared_files(writable: Collection[OpenFile] = ()) -> list[SharedFile]:
     """Return what a child that is forked now has to reopen.
 
     Args:
-        writable_of: Returns the descriptors of files that are open for writing, too, and are to be reopened all the
-            same; called only if this process has any.
+        writable: Of the files that are open for writing, too, those that are to be reopened all the same.
     """
+    found = []
+    for file in _files():
+        with contextlib.suppress(OSError):  # closed meanwhile by another thread
+            flags = fcntl.fcntl(file.fd, fcntl.F_GETFL)
+            mode = flags & os.O_ACCMODE
+            if mode == os.O_RDONLY or (mode == os.O_RDWR and file in writable):
+                found.append(SharedFile(file, flags & _FLAGS, os.lseek(file.fd, 0, os.SEEK_CUR)))
+    return found
+
+
+def writable_files() -> dict[int, OpenFile]:
+    """Return the files that are open for reading and writing, by their descriptors."""
+    found = {}
+    for file in _files():
+        with contextlib.suppress(OSError):
+            if fcntl.fcntl(file.fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR:
+                found[file.fd] = file
+    return found
+
+
+def _files() -> list[OpenFile]:
     if not CAN_REOPEN:
         return []
-    found, writable = [], []
+    found = []
     for name in os.listdir(_FOLDER):
         fd = int(name)
         if fd <= 2:  # standard streams are meant to be shared, also where they are files
             continue
         with contextlib.suppress(OSError):  # the folder's own descriptor, or closed meanwhile by another thread
             if _has_place(fd):
-                flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-                file = SharedFile(fd, flags & _FLAGS, os.lseek(fd, 0, os.SEEK_CUR))
-                mode = flags & os.O_ACCMODE
-                if mode == os.O_RDONLY:
-                    found.append(file)
-                elif mode == os.O_RDWR:
-                    writable.append(file)
-    if writable:
-        named = set(writable_of())
-        found += [file for file in writable if file.fd in named]
+                found.append(_open_file(fd))
     return found
 
 
@@ -79,15 +98,23 @@ def can_reopen(fd: int) -> bool:
 
 def reopen(files: Iterable[SharedFile]) -> None:
     """In the child: replace each by an open file of its own, which stands at the same place."""
-    for fd, flags, place in files:
+    for file, flags, place in files:
+        fd = file.fd
         # One that may not be opened any more stays as it is: where it is the source's, that was said before the fork.
         with contextlib.suppress(OSError):
+            if _open_file(fd) != file:
+                continue  # another thread has closed it between the note and the fork, and the number is used again
             own = _open_again(fd, flags)
             try:
                 os.lseek(own, place, os.SEEK_SET)
                 os.dup2(own, fd, inheritable=os.get_inheritable(fd))
             finally:
                 os.close(own)
+
+
+def _open_file(fd: int) -> OpenFile:
+    status = os.fstat(fd)
+    return OpenFile(fd, status.st_dev, status.st_ino)
 
 
 def _has_place(fd: int) -> bool:

@@ -19,7 +19,7 @@ from mpqueue.system.process_name import set_process_name, worker_name
 from mpqueue.system.processes import Birth, Process, reap
 from mpqueue.worker.main import Payload, WorkerConfig, WorkerEnds, prepare_process, run_and_exit
 from mpqueue.workers.launcher import Event, wait_for
-from mpqueue.workers.open_handles import files_in
+from mpqueue.workers.open_handles import opened_for_writing
 from mpqueue.workers.source_send import SourceImage
 
 _REAP_S = 1.0  # what was killed is gone sooner
@@ -37,6 +37,7 @@ class Forker:
         self._lifeline_read, self._lifeline = descriptors.pipe()
         self._poller: Any = None
         self._children: dict[int, tuple[int, int]] = {}  # by sentinel: key, pid
+        self._writable_files: frozenset[open_files.OpenFile] | None = None  # the source's, found at the first fork
 
     def watch(self, poller: Any) -> None:
         """Register the sentinels of the workers to come."""
@@ -54,9 +55,13 @@ class Forker:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()  # or the child would print again what is still in the buffer
+        if self._writable_files is None:
+            self._writable_files = opened_for_writing(
+                self._payload.source, ends.sent
+            )  # before interrupts are held back
         with HeldBack(), Birth() as birth:
             # Their places are those of this moment: the trainer may read on before the child runs.
-            shared = open_files.shared_files(lambda: (fd for _, fd in files_in(self._payload.source)))
+            shared = open_files.shared_files(self._writable_files)
             read_end = descriptors.own(descriptors.reopen(self._lifeline_read))
             noted = descriptors.adopt((*ends.sent, read_end))
             try:

@@ -39,7 +39,7 @@ from mpqueue.worker.main import (
 from mpqueue.worker.source_receive import load
 from mpqueue.workers import nursery_messages as messages
 from mpqueue.workers.kept_source import Place, mapped
-from mpqueue.workers.open_handles import files_in
+from mpqueue.workers.open_handles import opened_for_writing
 
 PARK_S = 5.0
 
@@ -82,6 +82,7 @@ class _Nursery:
         self._buffers: list[Any] = []
         self._payload: Payload | None = None
         self._broken: bytes | None = None
+        self._writable_files: frozenset[open_files.OpenFile] = frozenset()  # that the source has opened
         self._has_warned_of_threads = False
         self._hash_seed = os.environ[hash_seed.VARIABLE]  # this process's, whatever the trainer's environment says
 
@@ -126,12 +127,14 @@ class _Nursery:
         for number in self._snapshots.keys() - {place.snapshot for place in self._places}:
             os.close(self._snapshots.pop(number))
         # Mapped anew, also what is known: the old source may have written into its arrays when it was unpickled.
-        self._payload, self._broken, self._buffers = None, None, []
+        self._payload, self._broken, self._buffers, self._writable_files = None, None, [], frozenset()
         if self._settings is not None and self._settings.spawn:
             return  # each worker loads it for itself
         try:
             self._buffers = mapped(self._places, self._snapshots)
             self._payload = load(self._data, self._buffers)
+            # Looked for here, once: a walk through a large source takes longer than a fork.
+            self._writable_files = opened_for_writing(self._payload.source, self._snapshots.values())
         except BaseException as error:
             self._broken = failures.pack(error, "raised while the source was unpickled in the nursery")
         gc.freeze()  # a collection in a worker would write to every object's header, and copy the shared pages
@@ -187,9 +190,6 @@ class _Nursery:
             for read_end in lifelines:
                 parent_death.arm(read_end, pid)
             return pid
-
-    def _writable_files(self) -> list[int]:
-        return [] if self._payload is None else [fd for _, fd in files_in(self._payload.source)]
 
     @contextlib.contextmanager
     def _lifelines(self) -> Iterator[list[int]]:

@@ -99,6 +99,9 @@ class _SourcePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle 
             return NotImplemented if reduced is None else reduced
         if isinstance(obj, type) and (obj.__module__, obj.__qualname__) == stand_ins.KERAS_NAME:
             return stand_ins.py_dataset, ()
+        if type(obj).__module__ == "multiprocessing.connection" and hasattr(obj, "fileno"):
+            # The number of its descriptor would travel, which is another file's there, or closes one.
+            raise TypeError(f"cannot pickle '{type(obj).__name__}' object")
         if isinstance(obj, type) or callable(obj):
             module = sys.modules.get(getattr(obj, "__module__", None) or "")
             if module is not None and not _is_findable(module):

@@ -5,6 +5,7 @@ import types
 
 import pytest
 
+from mpqueue.engine import contents as module_of_contents
 from mpqueue.engine.contents import MAX_ITEMS, Found, contents
 
 
@@ -74,6 +75,19 @@ def test_of_a_long_list_the_first_items_are_looked_at_or_none():
     long = [Wanted()] * (MAX_ITEMS + 1)
     assert found(Holder(items=long)) == [("items.0", ".items[0]")]
     assert found(Holder(items=long), skips_long=True) == []
+
+
+def test_all_items_are_looked_at_where_the_whole_is_wanted():
+    items = [{"name": "a", "value": Holder()} for _ in range(3000)]
+    items[-1]["value"] = Wanted()
+    assert found(Holder(items=items), is_whole=True) == [("items.2999.1", ".items[2999]['value']")]
+
+
+def test_what_there_is_no_room_for_is_not_even_asked(monkeypatch):
+    made = []
+    monkeypatch.setattr(module_of_contents, "_below", lambda above, part: made.append(part) or part)
+    assert found([{key: [[number] for number in range(40)] for key in range(30)} for _ in range(60)]) == []
+    assert len(made) <= 2 * 2001
 
 
 def test_what_is_to_be_left_out_is_not_looked_into():

@@ -3,12 +3,15 @@
 import csv
 import gzip
 import io
+import multiprocessing
 import os
 import socket
 import sqlite3
+import sys
 import tarfile
 import tempfile
 import threading
+import types
 import warnings
 import zipfile
 
@@ -19,6 +22,7 @@ from helpers.gates import Gate, pass_gate
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.system import open_files
+from mpqueue.workers import open_handles
 
 ROW_BYTES = 64
 ROWS = [b"%04d" % number * (ROW_BYTES // 4) for number in range(16)]
@@ -40,6 +44,11 @@ class Rows:
         self.seek(index)
         pass_gate(self.gate)
         return np.frombuffer(self.file.read(ROW_BYTES), np.uint8)
+
+
+class Plain(Rows):
+    def __getitem__(self, index):
+        return index
 
 
 def in_file(path, opened=open, mode="rb", **options):
@@ -194,7 +203,27 @@ def connected():
         return ours.makefile("rb")
 
 
-@pytest.mark.parametrize(("make", "what"), [(piped, "a pipe"), (connected, "a socket")])
+def bare_socket():
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    return ours
+
+
+def bare_connection():
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    theirs.close()
+    return ours
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (piped, "a pipe"),
+        (connected, "a socket"),
+        (bare_socket, "a socket"),
+        (bare_connection, "a pipe"),
+    ],
+)
 @pytest.mark.parametrize("start_method", [None, "fork"])
 def test_what_workers_would_read_in_parts_is_refused_before_any_starts(make, what, start_method):
     given = {} if start_method is None else {"start_method": start_method}
@@ -204,6 +233,92 @@ def test_what_workers_would_read_in_parts_is_refused_before_any_starts(make, wha
         with pytest.raises(TypeError, match=rf"source\.archive\['input'\] is {what}.*2 worker.*__getstate__"):
             next(iter(loader))
         loader.close()
+
+
+class OfAForkedClient:
+    """As clients of databases do that connect anew in a child."""
+
+    def __init__(self, sock):
+        self.pid, self.sock = os.getpid(), sock
+
+
+def test_what_was_made_for_several_processes_is_not_refused():
+    listening, datagrams, closed = (
+        socket.create_server(("127.0.0.1", 0)),
+        socket.socket(type=socket.SOCK_DGRAM),
+        connected(),
+    )
+    closed.close()
+    with bare_socket() as sock, listening, datagrams:
+        held = {
+            "queue": multiprocessing.Queue(),
+            "coordinator": mpqueue.Coordinator(),
+            "client": OfAForkedClient(sock),
+            "listening": listening,
+            "datagrams": datagrams,
+            "closed": closed,
+        }
+        open_handles.refuse_what_forks_share(held, 2)
+        with pytest.raises(TypeError, match="is a socket"):
+            open_handles.refuse_what_forks_share([held, sock], 2)
+
+
+@pytest.mark.parametrize(
+    "hold", [list, tuple, lambda files: dict(enumerate(files)), lambda files: [{"file": f} for f in files]]
+)
+def test_all_files_of_a_source_that_are_open_for_writing_are_found(hold, tmp_path):
+    files = [in_file(tmp_path / str(number), mode="r+b") for number in range(100)]
+    try:
+        found = open_handles.opened_for_writing(types.SimpleNamespace(files=["a name"] * 3000, more=hold(files)))
+        assert {one.fd for one in found} == {file.fileno() for file in files}
+    finally:
+        for file in files:
+            file.close()
+
+
+class Told(io.FileIO):
+    """Tells in a file of each time that it is looked at."""
+
+    def readable(self):
+        with open(f"{self.name}.looks", "a") as looks:
+            looks.write("look\n")
+        return super().readable()
+
+
+class OpensTold(Plain):
+    def __getstate__(self):
+        return {"path": self.file.name}
+
+    def __setstate__(self, state):
+        self.file = Told(state["path"], "r+b")
+
+
+@pytest.mark.parametrize("start_method", ["nursery", "fork"])
+def test_a_source_is_looked_through_once_for_all_forks(start_method, tmp_path):
+    (tmp_path / "rows").touch()
+    with Told(str(tmp_path / "rows"), "r+b") as file:
+        with Loader(OpensTold("", file), workers=3, start_method=start_method) as loader:
+            assert list(loader) == [0, 1]
+    looks = (tmp_path / "rows.looks").read_text().splitlines()
+    assert len(looks) == (1 if start_method == "nursery" else 2)  # the other one: for pipes and sockets
+
+
+def test_a_source_is_not_looked_through_where_no_file_is_open_for_writing():
+    open_handles.opened_for_writing({"file": Unasked()}, open_files.writable_files())
+
+
+class Unasked(io.RawIOBase):
+    def readable(self):
+        raise AssertionError
+
+
+def test_a_number_that_is_another_files_by_the_time_of_the_fork_is_left_alone(tmp_path):
+    with in_file(tmp_path / "one") as one, in_file(tmp_path / "other") as other:
+        shared = [file for file in open_files.shared_files() if file.file.fd == one.fileno()]
+        os.dup2(other.fileno(), one.fileno())
+        open_files.reopen(shared)
+        other.seek(4)
+        assert os.lseek(one.fileno(), 0, os.SEEK_CUR) == 4  # one open file still
 
 
 @pytest.mark.filterwarnings("ignore:the source cannot be sent")
@@ -244,6 +359,28 @@ def test_a_database_that_must_not_cross_a_fork_is_told_of_once(tmp_path):
     database.close()
 
 
+class OfTheUser(sqlite3.Connection):
+    pass
+
+
+def test_subclasses_cursors_and_transactions_of_databases_are_told_of(monkeypatch):
+    lmdb = types.ModuleType("lmdb")
+    lmdb.Environment, lmdb.Transaction = type("Environment", (), {}), type("Transaction", (), {})
+    monkeypatch.setitem(sys.modules, "lmdb", lmdb)
+    database = sqlite3.connect(":memory:", factory=OfTheUser)
+    for held, name in (
+        (database, r"sqlite3\.Connection"),
+        (database.cursor(), r"sqlite3\.Cursor"),
+        ([database, database.cursor()], r"sqlite3\.Connection"),
+        (lmdb.Environment(), r"lmdb\.Environment"),
+        (type("Derived", (lmdb.Transaction,), {})(), r"lmdb\.Transaction"),
+    ):
+        with pytest.warns(RuntimeWarning, match=f" is a {name} that was opened before .* forbids") as told:
+            open_handles.refuse_what_forks_share({"held": held}, 2)
+        assert len(told) == 1
+    database.close()
+
+
 class Locked(Rows):
     def __init__(self, gate, opened):
         super().__init__(gate, opened)
@@ -253,11 +390,6 @@ class Locked(Rows):
         with self.lock:
             self.seek(index)
             return self.file.read(ROW_BYTES)
-
-
-class Plain(Rows):
-    def __getitem__(self, index):
-        return index
 
 
 def test_threads_that_share_a_file_without_a_lock_are_told_of(tmp_path):
