@@ -57,6 +57,8 @@ class TorchNumbers:
 
     def _begin(self, torch: ModuleType) -> None:
         """Torch is imported from now on, maybe in the middle of a sample."""
+        if not hasattr(torch, "default_generator"):
+            return  # another module of this name, such as a stub of a program that has no PyTorch
         self._generator = torch.default_generator
         self._original = self._generator.get_state()
         self.is_due = self._of is None

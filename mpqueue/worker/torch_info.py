@@ -42,7 +42,9 @@ def answer() -> None:
         _watch = Watch("torch", _begin)
 
 
-def _begin(_torch: ModuleType) -> None:
+def _begin(torch: ModuleType) -> None:
+    if not hasattr(torch, "default_generator"):
+        return  # another module of this name, such as a stub of a program that has no PyTorch
     from torch.utils.data._utils import worker
 
     names: dict[str, Any] = vars(worker)

@@ -16,11 +16,13 @@ processes ended. The trainer has it open as long as its nursery lives with that 
 import errno
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mpqueue.memory.layout import Array
 from mpqueue.memory.snapshot import Snapshot, map_snapshot
-from mpqueue.workers.source_send import Patch, SourceImage
+
+if TYPE_CHECKING:  # of the trainer: the nursery would import cloudpickle for them
+    from mpqueue.workers.source_send import Patch, SourceImage
 
 _SHARE = 8  # a buffer of this part of what is new, or more, has a snapshot of its own
 _MAX_SNAPSHOTS = 32  # then all that is still used goes into new ones: each costs every process a descriptor
@@ -56,12 +58,12 @@ class KeptSource(NamedTuple):
     places: list[Place]
     snapshots: dict[int, Snapshot]
 
-    def is_same(self, image: SourceImage) -> bool:
+    def is_same(self, image: "SourceImage") -> bool:
         """Return whether an image has the same pickle and buffers."""
         is_alike = self.data == image.data and len(self.places) == len(image.buffers)
         return is_alike and all(map(self._is_at, self.places, image.buffers))
 
-    def find(self, image: SourceImage) -> dict[int, int]:
+    def find(self, image: "SourceImage") -> dict[int, int]:
         """Return which buffers of an image are here, by their number there the number here."""
         known = {(place.nbytes, place.sample): number for number, place in enumerate(self.places)}
         found = {}
@@ -80,7 +82,7 @@ class KeptSource(NamedTuple):
 NOTHING = KeptSource(b"", [], {})
 
 
-def keep(patch: Patch, known: KeptSource) -> KeptSource:
+def keep(patch: "Patch", known: KeptSource) -> KeptSource:
     """Copy what is new into shared memory, and return the version that a patch makes of another.
 
     Raises:

@@ -297,17 +297,22 @@ class Nursery:
         if not self._kept.snapshots:
             return
         kept, self._kept = self._kept, NOTHING
-        self._send(messages.ToNursery.RETURN, None)
-        self._is_whole = False
-        message = messages.receive(self._socket)
-        if message is None or len(message.fds) != len(kept.snapshots):
-            for fd in message.fds if message else ():
-                os.close(fd)
-            raise LauncherGone
-        self._is_whole = True
-        for number, fd in zip(message.body, message.fds, strict=True):
-            kept.snapshots[number].take_back(fd)
-        self._kept = kept
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        with HeldBack():  # from here on: descriptors that have come, and that nobody has noted, would be lost
+            self._send(messages.ToNursery.RETURN, None)
+            self._is_whole = False
+            wait_for(poll, None)  # it may be busy; its answer comes in one piece
+            message = messages.receive(self._socket)
+            is_kept = message is not None and message.kind == messages.FromNursery.KEPT
+            if message is None or not is_kept or len(message.fds) != len(kept.snapshots):
+                for fd in message.fds if message else ():
+                    os.close(fd)
+                raise LauncherGone
+            self._is_whole = True
+            for number, fd in zip(message.body, message.fds, strict=True):
+                kept.snapshots[number].take_back(fd)
+            self._kept = kept
 
     def end(self) -> int | None:
         """End the process and wait for it; its exit status, if it had ended by itself."""
@@ -358,11 +363,16 @@ def take_nursery(*, spawn: bool) -> Nursery:
             nursery = Nursery(spawn=spawn)
             nursery.settle()
             return nursery
-        with contextlib.suppress(LauncherGone):
+        try:
             nursery.settle()
             if not nursery.events():
                 nursery.resume()
                 return nursery
+        except LauncherGone:
+            pass
+        except BaseException:  # an interrupt: nobody else knows of it any more
+            nursery.end()
+            raise
         nursery.end()  # its time was over
 
 

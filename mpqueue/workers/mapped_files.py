@@ -101,7 +101,7 @@ class MapFinder:
     def _look(self) -> list[_Area]:
         if self._areas is None:
             try:
-                with open(_MAPS, encoding="utf-8", errors="surrogateescape") as file:
+                with open(_MAPS, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
                     self._areas = _merged([_area(line) for line in file])
             except OSError:  # there is no /proc
                 self._areas = []
@@ -217,7 +217,7 @@ def _merged(areas: list[_Area]) -> list[_Area]:
 
 def _has_own_pages(area: _Area) -> bool:
     is_inside = False
-    with open(_DETAILS, encoding="utf-8", errors="surrogateescape") as file:
+    with open(_DETAILS, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         for line in file:
             name, _, rest = line.partition(":")
             if "-" in name.split(" ", 1)[0]:

@@ -7,7 +7,7 @@ The big arrays of a source are in shared memory, of which only descriptors are s
 To the nursery                                         From the nursery
 --------------                                         ----------------
 SETTINGS  working directory, sys.path, environment     FORKED  (worker's key, pid)
-SOURCE    pickle, places of its buffers, new memory               EXITED  (worker's key, wait status, peak bytes)
+SOURCE    pickle, places of buffers, new memory        EXITED  (worker's key, wait status, peak bytes)
 FORK      (key, config) and the worker's descriptors   FAILED  (worker's key or None, packed exception)
 KILL      (key, signal)                                NOTE    a text for the user, once
 PARK      nobody needs you now: end in 5 s             KEPT    the numbers of that memory, and it

@@ -1,10 +1,14 @@
 """A source that imports torch in its first item finds it set up by then."""
 
+import pathlib
 import sys
+import tempfile
+import types
 
 import numpy as np
 import pytest
 
+import mpqueue
 from mpqueue import Loader
 from mpqueue.system.imports import Watch
 
@@ -31,6 +35,48 @@ def test_the_item_that_imports_torch_draws_what_any_other_worker_draws():
     assert 1 <= (late[:, 1] == 0).sum() <= 2  # in the first item of each worker
     assert (late[:, 3] == 2).all() and (expected[:, 3] == -1).all()
     assert late[:, [0, 2]].tolist() == expected[:, [0, 2]].tolist()
+
+
+class NeedsAStub:
+    """Of a program that has put a module of this name there by itself."""
+
+    def __init__(self, is_early):
+        self.is_early = is_early
+        if is_early:
+            self.install()
+
+    def __setstate__(self, state):
+        self.is_early = state["is_early"]
+        if self.is_early:
+            self.install()
+
+    def install(self):
+        sys.modules["torch"] = types.ModuleType("torch")
+        if self.is_early:
+            del sys.modules["torch"].__spec__
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        if "torch" not in sys.modules:
+            folder = tempfile.mkdtemp()
+            pathlib.Path(folder, "torch.py").write_text("is_stub = True")
+            sys.path.insert(0, folder)
+            import torch
+
+            assert torch.is_stub
+        return index
+
+
+@pytest.mark.fresh_nursery
+@pytest.mark.parametrize("is_early", [True, False])
+def test_a_module_of_this_name_that_is_not_pytorch_is_left_alone(is_early, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)  # what this process has is put back
+    source = NeedsAStub(is_early)
+    with Loader(source, workers=1) as loader:
+        assert list(loader) == [0, 1, 2]
+    mpqueue.shutdown()  # the nursery has the stub
 
 
 # -- The call at an import

@@ -155,6 +155,16 @@ def test_a_map_of_a_file_that_was_renamed_is_found(path):
     np.testing.assert_array_equal(again, rows)
 
 
+def test_a_map_of_a_file_whose_name_has_any_characters_is_found(path):
+    odd = path.with_name("carriage\rreturn, line\nfeed, two  spaces")
+    path.rename(odd)
+    for mode in ("r", "c"):
+        source = mapped(odd, mode)
+        image, again = received(source)
+        assert not image.buffers
+        assert np.array_equal(again, source)
+
+
 def test_a_map_without_a_file_travels_by_value(path):
     with tempfile.TemporaryFile(dir=path.parent) as file:
         rows = np.memmap(file, np.float32, "w+", shape=(ROWS, 4))

@@ -1,6 +1,11 @@
 """The nursery is killed: its workers are gone at once, and the trainer starts another and goes on, or raises."""
 
 import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -13,7 +18,9 @@ from helpers.outside import ran
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.errors import WorkerDied
+from mpqueue.memory.snapshot import Snapshot
 from mpqueue.workers import launcher, nursery_messages
+from mpqueue.workers.kept_source import KeptSource
 from mpqueue.workers.launcher import LauncherGone, Nursery
 
 
@@ -253,3 +260,83 @@ def test_after_an_interrupt_in_a_message_it_is_used_no_more(where, monkeypatch):
         nursery.release(reusable=True)
     assert nursery not in launcher._parked
     assert nursery._process.returncode is not None
+
+
+# -- What a parked nursery sends back
+
+
+@pytest.fixture
+def parked():
+    """The trainer's end of a nursery that is parked with two snapshots, and the nursery's socket."""
+    ours, theirs = socket.socketpair()
+    snapshots = [Snapshot([memoryview(b"x" * 64)]) for _ in range(2)]
+    fds = [os.dup(snapshot.fileno()) for snapshot in snapshots]
+    for snapshot in snapshots:
+        snapshot.let_go()
+    nursery = Nursery.__new__(Nursery)
+    nursery._socket, nursery._is_whole = ours, True
+    nursery._kept = KeptSource(b"", [], {snapshot.number: snapshot for snapshot in snapshots})
+    with ours, theirs:
+        yield nursery, theirs, snapshots, fds
+    for fd in fds:
+        os.close(fd)
+    for snapshot in snapshots:
+        snapshot.let_go()
+
+
+def num_open():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_an_interrupt_at_the_return_of_its_memory_leaves_no_descriptor_behind(parked, monkeypatch):
+    nursery, theirs, snapshots, fds = parked
+    numbers_of = [snapshot.number for snapshot in snapshots]
+    nursery_messages.send(theirs, nursery_messages.FromNursery.KEPT, numbers_of, fds)
+    receive = nursery_messages.receive
+
+    def interrupted(sock):
+        message = receive(sock)
+        os.kill(os.getpid(), signal.SIGINT)
+        return message
+
+    monkeypatch.setattr(nursery_messages, "receive", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        nursery.resume()
+    assert all(snapshot.has(0, memoryview(b"x" * 64)) for snapshot in snapshots)
+
+
+@pytest.mark.parametrize("kind", [nursery_messages.FromNursery.NOTE, nursery_messages.FromNursery.KEPT])
+def test_what_is_not_its_memory_is_not_taken_back(kind, parked):
+    nursery, theirs, snapshots, fds = parked
+    before = num_open()
+    some = fds if kind == nursery_messages.FromNursery.NOTE else fds[:1]
+    nursery_messages.send(theirs, kind, [snapshot.number for snapshot in snapshots], some)
+    with pytest.raises(LauncherGone):
+        nursery.resume()
+    assert num_open() == before
+
+
+def test_an_interrupt_while_a_parked_one_is_taken_ends_it(monkeypatch):
+    ended = []
+
+    class Interrupted:
+        kind = launcher._kind_of(spawn=False)
+
+        def settle(self):
+            raise KeyboardInterrupt
+
+        def end(self):
+            ended.append(self)
+
+    one = Interrupted()
+    monkeypatch.setattr(launcher, "_parked", [one])
+    with pytest.raises(KeyboardInterrupt):
+        launcher.take_nursery(spawn=False)
+    assert ended == [one]
+
+
+def test_the_nursery_imports_nothing_that_it_does_not_need():
+    heavy = "cloudpickle", "importlib.resources", "importlib.abc", "tempfile", "uuid", "logging", "psutil"
+    code = f"import sys; import mpqueue.workers.nursery; print([name for name in {heavy!r} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
