@@ -160,10 +160,13 @@ class Consumer:
                 else:
                     if record.flags & PARTIAL:
                         left, skipped = _sort_out(left)
-                    batch = left
+                    batch, counts = left, self._counts
                     attachment.latest = record  # from here on it is handed out
+                    counts.batches += 1  # without a call between: no interrupt keeps a batch from being counted
+                    counts.bytes += record.nbytes
+                    counts.skipped += skipped
                     attachment.enter(record)
-                    self._counts.add(record, skipped, attachment)
+                    counts.note(record, attachment)
                     if batch is _NOTHING:
                         continue
                     loop.goes_on = False

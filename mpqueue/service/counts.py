@@ -17,6 +17,9 @@ class Counts:
 
     Args:
         timeline: Where it is drawn, too; None: nowhere. Owned.
+
+    Attributes:
+        batches, bytes, skipped: Of what was handed out; the consumer adds to them.
     """
 
     def __init__(self, timeline: Timeline | None = None) -> None:
@@ -27,20 +30,17 @@ class Counts:
         self._waited_ns = 0  # by the present attachment, when the latest batch was handed out
         self._time_at = 0  # when the next lease is to be timed
 
-    def add(self, offer: Offer, skipped: int, attachment: Attachment) -> None:
-        """Count what was handed out."""
+    def note(self, offer: Offer, attachment: Attachment) -> None:
+        """Note when a batch, which is counted already, was handed out."""
         now, waited_ns, row = clock_ns(), attachment.link.wait_ns, self._row
         if row is not None and now >= row.draw_at:
             row.let_go(now - (waited_ns - self._waited_ns))
         if waited_ns != self._waited_ns:
-            self._recorder.wait(self.batches, waited_ns - self._waited_ns)
+            self._recorder.wait(self.batches - 1, waited_ns - self._waited_ns)
             self._waited_ns = waited_ns
             now = clock_ns()  # the wait has been drawn until here
         if row is not None:
             row.latest, row.since = offer, now
-        self.batches += 1
-        self.bytes += offer.nbytes
-        self.skipped += skipped
         if now >= self._time_at:
             self._time_at = now + EVERY_NS
             attachment.ring.time_lease(offer.slot, self._recorder)

@@ -6,12 +6,15 @@ import itertools
 import os
 import signal
 import threading
+import time
 
 import pytest
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
-from helpers.strikes import Strike, StrikeBeforeLine, Struck
+from helpers.strikes import Alarms, Strike, StrikeBeforeLine, Struck
 
 import mpqueue
+
+RANDOM_S = 1.0
 
 
 def taken_with(strike, path, num_epochs=3):
@@ -42,6 +45,30 @@ def test_an_interrupt_anywhere_loses_nothing_and_doubles_nothing(tmp_path, make_
         if strike.left > 0:
             break
     assert after > 200
+
+
+def test_real_signals_at_random_moments_lose_nothing_and_each_batch_is_counted(tmp_path):
+    end, num_batches = time.monotonic() + RANDOM_S, 0
+    with (
+        AutoServer(tmp_path / "home", 4, num_slots=6, window=3).start() as server,
+        mpqueue.attach(server.path, timeout=60) as consumer,
+        Alarms(4) as alarms,
+    ):
+        while time.monotonic() < end or not alarms.count:
+            while not (begun := alarms.call(iter, consumer)):
+                pass
+            found = []
+            while True:
+                try:
+                    got = alarms.call(next, begun[0])
+                except StopIteration:
+                    break
+                found += [int(batch[0][0, 0]) for batch in got]
+                got.clear()
+            assert found == [0, 1, 2, 3]
+            num_batches += len(found)
+        assert consumer.statistics().batches == num_batches
+    assert server.faults == []
 
 
 def test_the_traceback_of_an_interrupt_may_be_kept(tmp_path):

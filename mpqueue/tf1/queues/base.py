@@ -200,7 +200,7 @@ class QueueBase:
 
         Follows: ``tf.QueueBase.dequeue``.
         """
-        return self._spec.result(self._ref.dequeue(timeout))
+        return self._ref.dequeue(timeout, self._spec.result)
 
     def dequeue_many(self, n: int, name: str | None = None, *, timeout: float | None = None) -> Any:
         """Take ``n`` elements out, stacked along a new first dimension; block until there are as many.
@@ -227,7 +227,7 @@ class QueueBase:
 
         Follows: ``tf.QueueBase.dequeue_many``.
         """
-        return self._spec.result(self._ref.dequeue_many(operator.index(n), timeout, takes_fewer=False))
+        return self._ref.dequeue_many(operator.index(n), timeout, self._spec.result, takes_fewer=False)
 
     def dequeue_up_to(self, n: int, name: str | None = None, *, timeout: float | None = None) -> Any:
         """Take ``n`` elements out as `dequeue_many` does, or from a closed queue what is left, if anything is.
@@ -251,7 +251,7 @@ class QueueBase:
 
         Follows: ``tf.QueueBase.dequeue_up_to``.
         """
-        return self._spec.result(self._ref.dequeue_many(operator.index(n), timeout, takes_fewer=True))
+        return self._ref.dequeue_many(operator.index(n), timeout, self._spec.result, takes_fewer=True)
 
     def size(self, name: str | None = None) -> np.int32:
         """The number of elements in the queue, as a NumPy int32 scalar; those that a waiting call holds are not in it.

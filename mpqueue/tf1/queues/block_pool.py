@@ -48,7 +48,7 @@ class BlockPool:
 
     def note_read(self, size_class: int, blocks: list[int]) -> None:
         """Blocks that this process has read, of one class, or of any if that is -1. In any thread, without the lock."""
-        self._read.append((size_class, blocks))
+        self._read += ((size_class, blocks),)  # no call: no signal is handled behind it, see NOTE [ Interrupts ]
 
     def collect(self) -> None:
         """Take back the blocks that this process has read, and those that it does not look at any more."""

@@ -325,7 +325,7 @@ class SharedStorage(PlainStorage):
             found = [
                 part if _is_large(part) else column.get(part) for part, column in zip(parts, self.columns, strict=True)
             ]
-            tokens.clear()
+            del tokens[:]
         except BaseException:
             if tokens:
                 self._holds.forget(tokens[0])  # the element goes back into the queue

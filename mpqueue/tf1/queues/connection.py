@@ -10,6 +10,7 @@ A thread asks for empty blocks ahead of its need, and for twice as many each tim
 one that enqueues again and again waits for no answer.
 """
 
+import contextlib
 import os
 import select
 import socket
@@ -21,10 +22,12 @@ from typing import NamedTuple
 import numpy as np
 
 from mpqueue.engine import queue_address
+from mpqueue.errors import OpError, SharedMemoryFull
 from mpqueue.memory.arena import class_bytes, class_for, offset_of
 from mpqueue.memory.segment import Segment
 from mpqueue.system import descriptors
 from mpqueue.system.credentials import Address
+from mpqueue.system.interrupts import HeldBack, is_held, let_through
 from mpqueue.tf1.coordination import rendezvous
 from mpqueue.tf1.queues.absence import owner_gone, owner_unreachable
 from mpqueue.tf1.queues.block_line import BlockLine
@@ -94,7 +97,7 @@ class Connection:
     def __init__(self, place: Place) -> None:
         self._place = place
         self.channels: weakref.WeakValueDictionary[int, QueueChannel] = weakref.WeakValueDictionary()
-        self._last_call = 0
+        self.last_call = 0
         self._low: dict[int, int] = {}
         self._num_wanted: dict[int, int] = {}
         if place.server:
@@ -148,7 +151,7 @@ class Connection:
 
     def call(self, kind: int, queue: int, argument: int = 0, *, flag: int = 0, seq: int = 0) -> int:
         """Write a record; the number that its answer will bear."""
-        self._last_call = number = (self._last_call + 1) & 0xFFFFFFFF
+        self.last_call = number = (self.last_call + 1) & 0xFFFFFFFF
         self.send(kind, queue, number, argument, flag=flag, seq=seq)
         return number
 
@@ -158,6 +161,25 @@ class Connection:
             _write(self._pipe, _pack(self._mark | kind, flag, self.number, queue, number, argument, seq))
         except BrokenPipeError:
             raise owner_gone(self._place) from None
+
+    def send_last(self, kind: int, queue: int, number: int) -> None:
+        """Write a record behind which no handler of a signal runs before the caller's caller goes on."""
+        record = _pack(self._mark | kind, 0, self.number, queue, number, 0, 0)
+        try:
+            [*map(_write, (self._pipe,), (record,))]
+        except BrokenPipeError:
+            raise owner_gone(self._place) from None
+
+    def undo(self, queue: int, before: int) -> None:
+        """Take back the calls behind that of number ``before``, whatever has become of them, and connect anew.
+
+        After an exception that came from anywhere: what interrupts a call is raised, whatever becomes of this.
+        """
+        with HeldBack(), contextlib.suppress(OpError, SharedMemoryFull):
+            while before != self.last_call:
+                before = (before + 1) & 0xFFFFFFFF
+                self.send(Up.UNREAD, queue, before)
+            self.renew()
 
     # -- Blocks
 
@@ -242,10 +264,10 @@ class Connection:
                     data = bytes(buffer[HEAD.size : end])
                     del buffer[:end]
                     return Answer(kind, number, one, two, data)
-            if timeout is not None:
+            if timeout is not None or is_held():  # handlers are let through to the wait alone
                 poll = select.poll()
                 poll.register(self._sock, select.POLLIN)
-                if not poll.poll(timeout * 1000):
+                if not let_through(poll.poll, None if timeout is None else timeout * 1000):
                     return None
             try:
                 data = self._sock.recv(_READ_BYTES)

@@ -21,17 +21,40 @@ runs must sleep at its next call, and so on: each step costs a switch of threads
 end by itself. So a thread that finds the lock taken first gives way: 3 times the rate with two threads that enqueue.
 That suffices for a lock that is held for microseconds, and costs nothing where the lock is free; locks that are held
 longer need a `BargingLock`.
+
+# NOTE [ Interrupts ]
+A signal handler runs in the main thread, and may raise: Ctrl-C, a limit by SIGALRM. CPython (3.11 to 3.13) runs it
+where a Python function begins, at a jump backward, after a call of C code and inside calls that wait, and nowhere else.
+If the traceback ends in a frame of ours, this holds:
+
+* A dequeue has taken nothing: its elements are back in their places. Until its last step (`Driver.free`) they are in
+  the request, and what interrupts the call gives them back; behind that step there is no place where a handler runs.
+* An enqueue has put its element in or not, and nobody can tell which (the queue's size does). It is in at most once. Of
+  an `enqueue_many` some may be in, in order, from the first one on. A close has closed the queue, or not.
+* The queue goes on, for this thread and all others: no call hangs, and no other call's element is lost or doubled.
+
+What nobody can know is whether the caller's own frame got what `dequeue` returned: behind the call, before the
+assignment, a handler may raise. Such an element was handed out.
+
+Three means, so that calls that do not wait pay nothing for it:
+
+1. The machine moves tokens and ends requests by rows of steps between which no handler runs, see `order`.
+   What a struck step has left (callers that were not told) is made good before the queue's lock is let go.
+2. Where a call waits, and where it does other processes' work (the hub's), handlers are held back, and let through to
+   the wait itself. That costs 4 us, the change of threads there takes more.
+3. A call to a queue that is elsewhere is undone by one record (`wire.Up.UNREAD`), whatever had become of it, and its
+   thread connects anew: what was on its way may be lost with the old connection.
 """
 
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from mpqueue.errors import DeadlineExceededError, OpError
+from mpqueue.system.interrupts import HeldBack, let_through
 from mpqueue.tf1.coordination.cancellation import cancellable
 from mpqueue.tf1.queues.machine import CloseRequest, DequeueRequest, EnqueueRequest, QueueMachine, Request, notify
 from mpqueue.tf1.queues.order import Token
@@ -43,6 +66,8 @@ from mpqueue.tf1.values.dtypes import DType
 from mpqueue.worker.context import note_shared_input
 
 _MAX_YIELDS = 100  # then it is held by somebody who makes shared memory: better to sleep
+
+_T = TypeVar("_T")
 
 Call: TypeAlias = EnqueueRequest | CloseRequest | DequeueRequest
 """A request that a thread or another process may make."""
@@ -86,8 +111,11 @@ class Driver(Protocol):
     def catch_up(self) -> None:
         """Take the steps that other processes have asked for by now."""
 
-    def free(self, taken: list[Token]) -> None:
-        """Let go of elements that a call has taken out and copied; without the lock."""
+    def free(self, request: DequeueRequest) -> None:
+        """Let go of elements that a call has taken out and copied; without the lock. No handler runs behind that."""
+
+    def keep(self, taken: list[Token]) -> None:
+        """Elements that a call has taken out go back into the queue: nobody looks at them."""
 
 
 class LockGate:
@@ -96,11 +124,15 @@ class LockGate:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
-        self.wake = self._lock.release
+
+    def wake(self) -> None:
+        """Let go of the lock; more than once is as once."""
+        if self._lock.locked():
+            self._lock.release()
 
     def wait(self, _request: Request, timeout: float | None) -> bool:
         """Sleep before the lock."""
-        return self._lock.acquire(timeout=-1 if timeout is None else timeout)
+        return let_through(self._lock.acquire, timeout=-1 if timeout is None else timeout)
 
 
 class LocalDriver:
@@ -129,7 +161,11 @@ class LocalDriver:
             _let_pass(self.lock)
         with self.lock:
             if self.successor is None:
-                notify(self._machine.submit(request))
+                try:
+                    notify(self._machine.submit(request))
+                except BaseException:
+                    recover(self._machine)
+                    raise
                 if request.finished:
                     return None
                 gate = LockGate()
@@ -139,7 +175,7 @@ class LocalDriver:
 
     def close_now(self) -> None:
         """Close, and cancel what waits to get in."""
-        with self.lock:
+        with HeldBack(), self.lock:
             if self.successor is None:
                 notify(self._machine.close_and_cancel())
                 return
@@ -148,7 +184,10 @@ class LocalDriver:
     def catch_up(self) -> None:
         """Do nothing: no other process uses the queue."""
 
-    def free(self, taken: list[Token]) -> None:
+    def free(self, request: DequeueRequest) -> None:
+        """Do nothing: the elements are objects of this process."""
+
+    def keep(self, taken: list[Token]) -> None:
         """Do nothing: the elements are objects of this process."""
 
 
@@ -203,8 +242,7 @@ class QueueCore:
     @property
     def num_waiting(self) -> int:
         """Number of calls that are blocked in it."""
-        with self._locked():  # amid a step, calls are in line that will not wait
-            return self.machine.num_waiting
+        return self._step(lambda: self.machine.num_waiting)  # amid a step, calls are in line that will not wait
 
     def enqueue(self, components: list[Array], timeout: float | None) -> None:
         """Put one element in."""
@@ -223,27 +261,35 @@ class QueueCore:
         Threads that ask get different room. Others are not kept from it: whoever enqueues takes what there is.
         """
         self.driver.catch_up()
-        with self._locked():
+
+        def set_aside() -> int:
             room = self.machine.room if self.machine.may_reserve else 0
             kept = count if room is None else max(0, min(count, room - self.driver.promised - self._set_aside))
             self._set_aside += kept
             return kept
 
+        return self._step(set_aside)
+
     def release(self, count: int) -> None:
         """Give back room that was set aside: the elements are in it, or will not come."""
-        with self._locked():
+
+        def release() -> None:
             self._set_aside -= count
 
-    def dequeue(self, timeout: float | None) -> list[Any]:
-        """Take one element out."""
-        return self._take(DequeueRequest(1), timeout, as_one=True)
+        self._step(release)
 
-    def dequeue_many(self, count: int, timeout: float | None, *, takes_fewer: bool) -> list[Array]:
+    def dequeue(self, timeout: float | None, result: Callable[[list[Any]], Any]) -> Any:
+        """Take one element out."""
+        return self._take(DequeueRequest(1), timeout, result, as_one=True)
+
+    def dequeue_many(
+        self, count: int, timeout: float | None, result: Callable[[list[Any]], Any], *, takes_fewer: bool
+    ) -> Any:
         """Take ``count`` elements out, stacked; fewer from a closed queue if ``takes_fewer``."""
         self.spec.check_count(count, self.name)
         if count == 0:
-            return self.driver.storage.get_many([])
-        return self._take(DequeueRequest(count, takes_fewer), timeout, as_one=False)
+            return result(self.driver.storage.get_many([]))
+        return self._take(DequeueRequest(count, takes_fewer), timeout, result, as_one=False)
 
     def close(self, cancel_pending_enqueues: bool, timeout: float | None) -> None:
         """Close it: behind the enqueues that wait, or now."""
@@ -252,18 +298,26 @@ class QueueCore:
         else:
             self._call(CloseRequest(), timeout)
 
-    def _take(self, request: DequeueRequest, timeout: float | None, *, as_one: bool) -> list[Any]:
+    def _take(
+        self, request: DequeueRequest, timeout: float | None, result: Callable[[list[Any]], Any], *, as_one: bool
+    ) -> Any:
         note_shared_input()
         self._call(request, timeout)
-        driver = self.driver  # looked up only now: the queue may have been handed over while this call was waiting
+        # From here to the return nothing may be between an element and the clause that gives it back: no call behind
+        # `_call`, none behind `free`.
         try:
-            storage = driver.storage
-            return storage.get_one(request.taken) if as_one else storage.get_many(request.taken)
+            kept, taken = request.taken[:], request.taken
+            driver = self.driver  # looked up only now: the queue may have been handed over while this call was waiting
+            found = result(driver.storage.get_one(taken) if as_one else driver.storage.get_many(taken))
+            driver.free(request)
+            return found  # noqa: TRY300 - here, where no handler runs between
         except BaseException:  # no memory for the batch, or Ctrl-C
-            self._retract(request)
+            with HeldBack():
+                if not request.is_read:
+                    request.taken = kept
+                    self.driver.keep(kept)
+                    self._retract(request)
             raise
-        finally:
-            driver.free(request.taken)
 
     def _call(self, request: Call, timeout: float | None) -> None:
         """See a request through to its end."""
@@ -272,7 +326,8 @@ class QueueCore:
         try:
             gate = self.driver.submit(request)
             if gate is not None:
-                self._sleep(request, gate, timeout)
+                with HeldBack():
+                    self._sleep(request, gate, timeout)
         except BaseException:  # Ctrl-C
             self._retract(request)
             raise
@@ -288,27 +343,27 @@ class QueueCore:
                 self._withdraw(request, self._deadline_exceeded(request, timeout))
 
     def _withdraw(self, request: Request, error: OpError | None) -> None:
-        with self._locked():
-            notify(self.machine.withdraw(request, error))
+        self._step(lambda: notify(self.machine.withdraw(request, error)))
 
     def _retract(self, request: Request) -> None:
         """Undo a request whose caller will not see the outcome."""
-        with self._locked():
+
+        def retract() -> None:
             if not request.finished:
                 notify(self.machine.withdraw(request, None))
             elif isinstance(request, DequeueRequest):
-                taken, request.taken = request.taken, []
-                notify(self.machine.put_back(taken))
+                notify(self.machine.put_back(request.taken))
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the driver's lock, for a step of the machine."""
-        while True:
-            driver = self.driver
-            with driver.lock:
-                if driver is self.driver:  # else the queue was handed over in between
-                    yield
-                    return
+        self._step(retract)
+
+    def _step(self, step: Callable[[], _T]) -> _T:
+        """Take a step of the machine, with the driver's lock held and handlers held back."""
+        with HeldBack():
+            while True:
+                driver = self.driver
+                with driver.lock:
+                    if driver is self.driver:  # else the queue was handed over in between
+                        return step()
 
     def _deadline_exceeded(self, request: Request, timeout: float | None) -> DeadlineExceededError:
         machine = self.machine
@@ -328,6 +383,12 @@ class QueueCore:
 
 living: "weakref.WeakSet[QueueCore]" = weakref.WeakSet()
 """The queues that objects of this process stand for: after a fork, those in the child stand for its parent's."""
+
+
+def recover(machine: QueueMachine) -> None:
+    """Go on where an interrupt has struck a step of a machine; with the queue's lock held."""
+    with HeldBack():
+        notify(machine.recover())
 
 
 def _let_pass(lock: threading.Lock) -> None:

@@ -13,9 +13,13 @@ one record, which is there or is not. Of what it had dequeued, only the answer t
 
 `Hub.catch_up` is called by whoever listens (see `watch`), and by the `HubDriver` of a queue before each step that this
 process takes itself: so a call that has returned anywhere is seen by every call that begins later.
+
+What other processes have sent is in no line of ours yet, and many tables are half changed while it is dealt with. So in
+the main thread signal handlers are held back meanwhile, see NOTE [ Interrupts ] in `core`.
 """
 
 import os
+import select
 import threading
 import time
 import weakref
@@ -23,10 +27,11 @@ from collections import deque
 from collections.abc import Callable
 
 from mpqueue.system.credentials import Address
+from mpqueue.system.interrupts import HeldBack, behind
 from mpqueue.system.shared_poller import READABLE, Events
 from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.client import Client
-from mpqueue.tf1.queues.core import Call, QueueCore
+from mpqueue.tf1.queues.core import Call, QueueCore, recover
 from mpqueue.tf1.queues.listener import Listener
 from mpqueue.tf1.queues.machine import CloseRequest, DequeueRequest, EnqueueRequest, notify
 from mpqueue.tf1.queues.order import Token
@@ -65,6 +70,9 @@ class Hub:
         self.watch = Watch(self._serve)
         self._pipe = RecordPipe()
         self.watch.poller.register(self._pipe.fd, READABLE)
+        poll = select.poll()
+        poll.register(self._pipe.fd, READABLE)
+        self._look = poll.poll
         self._listener = Listener(self.watch.poller, path)
         self.pool = BlockPool()
         self.recalls = Recalls(self.watch.poke)
@@ -110,7 +118,7 @@ class Hub:
 
     def serve(self) -> None:
         """Start the thread; before, connections wait."""
-        with self.lock:
+        with HeldBack(), self.lock:
             if self._thread is None and not self.is_closed:
                 self._thread = threading.Thread(target=self.watch.run, name="mpqueue-queues", daemon=True)
                 self._thread.start()
@@ -122,7 +130,7 @@ class Hub:
         self._serve(self.watch.poller.poll(0))
 
     def _serve(self, events: Events) -> None:
-        with self.lock:
+        with HeldBack(), self.lock:
             if self.is_closed:
                 return
             self.catch_up()
@@ -180,6 +188,13 @@ class Hub:
 
     # -- What other processes send
 
+    def has_records(self) -> bool:
+        """Return whether something was sent that was not read; under the lock."""
+        if self.is_closed or self._look(0):
+            return True
+        self.stale_at = time.perf_counter() + _STALE_S
+        return False
+
     def catch_up(self) -> None:
         """Read all that was sent, and take the steps in order; under the lock."""
         if self.is_closed:
@@ -228,11 +243,15 @@ class HubDriver:
         hub, machine, windows = self.hub, self._queue.machine, self._queue.windows
         hub.watch.touch()
         with hub.lock:
+            if self._finishes_alone(request):
+                try:
+                    machine.submit(request)
+                except BaseException:
+                    recover(machine)
+                    raise
+                return None
+        with HeldBack(), hub.lock:
             if isinstance(request, DequeueRequest):
-                # What is in the queue comes before all that has not been read: no need to look, for a while.
-                if machine.can_give(request.num_wanted) and time.perf_counter() < hub.stale_at:
-                    notify(machine.submit(request))
-                    return None
                 hub.catch_up()
                 hub.recalls.extend()
             else:
@@ -249,9 +268,27 @@ class HubDriver:
             hub.shortage.relieve()  # who waits now may be the one that others waited for
         return waiter
 
+    def _finishes_alone(self, request: Call) -> bool:
+        """Whether a call finishes at once, and no other one with it, and nothing that was sent comes before it.
+
+        Then handlers need not be held back.
+        """
+        hub, machine, windows = self.hub, self._queue.machine, self._queue.windows
+        if machine.has_waiting_enqueues:
+            return False
+        if isinstance(request, DequeueRequest):
+            # What is in the queue comes before all that has not been read: no need to look, for a while.
+            return machine.can_give(request.num_wanted) and time.perf_counter() < hub.stale_at
+        if not isinstance(request, EnqueueRequest) or machine.closed or machine.has_waiting_dequeues:
+            return False
+        self.storage.has_plain = True
+        room = machine.room
+        has_room = room is None or room >= len(request.tokens)
+        return has_room and not windows.is_recalling and not windows.reserved and not hub.has_records()
+
     def close_now(self) -> None:
         """Close, and cancel what waits to get in."""
-        with self.hub.lock:
+        with HeldBack(), self.hub.lock:
             self.hub.catch_up()
             while not self._queue.windows.make_way(CloseRequest()):
                 self.hub.catch_up()
@@ -259,16 +296,30 @@ class HubDriver:
 
     def catch_up(self) -> None:
         """See what other processes have done."""
-        with self.hub.lock:
+        with HeldBack(), self.hub.lock:
             self.hub.catch_up()
 
-    def free(self, taken: list[Token]) -> None:
+    def free(self, request: DequeueRequest) -> None:
         """Give back the blocks of elements that were taken out and read."""
-        blocks = self.storage.blocks_of(taken)
-        if blocks:
-            self.hub.pool.note_read(self.storage.codec.size_class, blocks)
-            if self.hub.shortage.has_waiting:
-                self.hub.watch.poke()
+        blocks, size_class = self.storage.blocks_of(request.taken), self.storage.codec.size_class
+
+        def free_and_poke() -> None:
+            self.hub.pool.note_read(size_class, blocks)
+            request.is_read = True
+            self.hub.watch.poke()
+
+        if not blocks:
+            return
+        if self.hub.shortage.has_waiting:
+            behind(free_and_poke)
+            return
+        self.hub.pool.note_read(size_class, blocks)  # the last call: no handler runs behind it
+        request.is_read = True
+
+    def keep(self, taken: list[Token]) -> None:
+        """Forget the views of blocks that a call had made."""
+        for token in self.storage.blocks_of(taken):
+            self.hub.pool.holds.forget(token)
 
     def num_entered(self, process_id: int) -> int:
         """Return the number of elements that a process enqueued before it died."""

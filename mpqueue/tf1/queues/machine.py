@@ -17,12 +17,15 @@ Two lines of waiting requests, each served strictly from its front, and the elem
 Every method is one step: it returns the requests that finished in it, in order, and whoever drives the machine calls
 `notify` with them. The driver serialises the steps (a lock) and owns the elements; the machine passes tokens on and
 never looks at them. Requests have owners, so that all that a dead process had asked for can be withdrawn in one step.
+
+What a signal handler raises may end a step in its middle. Then no element is lost or in two places; `recover` goes on,
+and gives the requests that nobody was told of.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mpqueue.errors import CancelledError, OpError, OutOfRangeError
 from mpqueue.tf1.queues.order import Order, Token
@@ -78,7 +81,10 @@ class DequeueRequest(Request):
         num_wanted: Number of elements, at least 1.
         takes_fewer: With a closed queue, be content with what is left, if anything is.
         taken: The elements, empty again if the request failed.
+        is_read: They are in their caller's hands, and cannot go back.
     """
+
+    is_read: bool = False
 
     def __init__(self, num_wanted: int, takes_fewer: bool = False) -> None:
         self.num_wanted = num_wanted
@@ -121,6 +127,7 @@ class QueueMachine:
         self._elements = order
         self._enqueues: deque[EnqueueRequest | CloseRequest] = deque()
         self._dequeues: deque[DequeueRequest] = deque()
+        self._finished: list[Request] = []  # by the last step; shrinks as they are notified
 
     @property
     def size(self) -> int:
@@ -131,6 +138,11 @@ class QueueMachine:
     def num_waiting(self) -> int:
         """Number of requests in both lines."""
         return len(self._enqueues) + len(self._dequeues)
+
+    @property
+    def has_waiting_enqueues(self) -> bool:
+        """True if an enqueue or a close is in line."""
+        return bool(self._enqueues)
 
     @property
     def has_waiting_dequeues(self) -> bool:
@@ -171,41 +183,52 @@ class QueueMachine:
     def close_and_cancel(self) -> list[Request]:
         """Close now; every waiting enqueue, and every waiting close, fails with `CancelledError`."""
         self.closed = True
-        cancelled: list[Request] = list(self._enqueues)
-        self._enqueues.clear()
-        for request in cancelled:
-            _finish(request, CancelledError(None, None, f"queue {self.name!r} was closed with cancel: {request}"))
-        return cancelled + self._serve()
+        finished = self._finished = []
+        while self._enqueues:  # those that are left by an interrupt find the queue closed
+            request = self._enqueues[0]
+            request.error = CancelledError(None, None, f"queue {self.name!r} was closed with cancel: {request}")
+            _finish_first(self._enqueues, finished)
+        return self._serve(finished)
+
+    def recover(self) -> list[Request]:
+        """Go on after a step that an interrupt has ended; the requests that finished and were not notified."""
+        return self._serve(self._finished)
 
     def withdraw(self, request: Request, error: OpError | None) -> list[Request]:
         """End a request with ``error``, if it has not finished: what it had taken goes back, what is in stays in."""
-        return [] if request.finished else self._withdraw([request], error)
+        return [] if request.finished else self._withdraw([request], error)  # it may not be in line, see `core`
 
     def withdraw_owner(self, owner: object, error: OpError | None) -> list[Request]:
         """End all requests of an owner that is gone, in one step: none of them profits from the end of another."""
         return self._withdraw([request for request in self._waiting() if request.owner is owner], error)
 
-    def put_back(self, tokens: list[Token]) -> list[Request]:
-        """Take back the elements of a finished dequeue that never reached its caller."""
-        self._elements.put_back(tokens)
+    def put_back(self, taken: list[Token]) -> list[Request]:
+        """Take back the elements of a finished dequeue that never reached its caller; the list is empty then."""
+        self._elements.put_back(taken)
         return self._serve()
 
     def _waiting(self) -> list[Request]:
         return [*self._enqueues, *self._dequeues]
 
     def _withdraw(self, requests: list[Request], error: OpError | None) -> list[Request]:
+        finished = self._finished = []
         for request in requests:
+            line: deque[Any] = self._enqueues
             if isinstance(request, DequeueRequest):
-                self._dequeues.remove(request)
-                self._give_back(request)
-            elif isinstance(request, EnqueueRequest | CloseRequest):
-                self._enqueues.remove(request)
-            _finish(request, error)
-        return requests + self._serve()
+                line = self._dequeues
+                self._elements.put_back(request.taken)
+            request.error = error
+            if request in line:
+                place = line.index(request)
+                del line[place]
+            request.finished = True
+            finished += (request,)
+        return self._serve(finished)
 
-    def _serve(self) -> list[Request]:
+    def _serve(self, finished: list[Request] | None = None) -> list[Request]:
         """Advance the fronts of both lines until neither moves."""
-        finished: list[Request] = []
+        if finished is None:
+            finished = self._finished = []
         moved = True
         while moved and (self._enqueues or self._dequeues):
             moved = bool(self._enqueues) and _serve_line(self._enqueues, self._let_in, finished)
@@ -223,17 +246,22 @@ class QueueMachine:
         return self._fill(request)
 
     def _fill(self, request: EnqueueRequest) -> Advance:
-        start, end = request.entered, len(request.tokens)
+        start = request.entered
+        end = total = len(request.tokens)
+        if start == total:  # all are in, and an interrupt came before it left the line
+            return Advance.FINISHED
         if self.capacity >= 0:
             end = min(end, start + self.capacity - len(self._elements))
             if end <= start:  # below it too: elements that were put back may exceed the capacity
                 return Advance.NONE
         self._elements.add(request.tokens[start:end])
-        request.entered = end
-        return Advance.FINISHED if end == len(request.tokens) else Advance.SOME
+        request.entered = end  # no interrupt comes between: `add` ends with the step that adds
+        return Advance.FINISHED if end == total else Advance.SOME
 
     def _hand_out(self, request: DequeueRequest) -> Advance:
         missing = request.num_wanted - len(request.taken)
+        if not missing:  # it has all, and an interrupt came before it left the line
+            return Advance.FINISHED
         available = len(self._elements)
         if self.closed and available < missing:
             return self._hand_out_rest(request)
@@ -241,15 +269,15 @@ class QueueMachine:
             available -= self.min_after_dequeue
         if available <= 0:
             return Advance.NONE
-        request.taken += self._elements.take(min(available, missing))
+        self._elements.move(min(available, missing), request.taken)
         return Advance.FINISHED if available >= missing else Advance.SOME
 
     def _hand_out_rest(self, request: DequeueRequest) -> Advance:
         """The queue is closed and holds too little."""
-        self._give_back(request)
+        self._elements.put_back(request.taken)
         left = len(self._elements)
         if request.takes_fewer and left:
-            request.taken = self._elements.take(left)
+            self._elements.move(left, request.taken)
         else:
             request.error = OutOfRangeError(
                 None,
@@ -257,10 +285,6 @@ class QueueMachine:
                 f"queue {self.name!r} is closed and holds {left} elements, {request.num_wanted} were asked for",
             )
         return Advance.FINISHED
-
-    def _give_back(self, request: DequeueRequest) -> None:
-        self._elements.put_back(request.taken)
-        request.taken = []
 
 
 def _serve_line(line: deque[_R], advance: Callable[[_R], Advance], finished: list[Request]) -> bool:
@@ -270,19 +294,24 @@ def _serve_line(line: deque[_R], advance: Callable[[_R], Advance], finished: lis
         outcome = advance(line[0])
         if outcome is not Advance.FINISHED:
             return moved or outcome is Advance.SOME
-        request = line.popleft()
-        request.finished = moved = True
-        finished.append(request)
+        _finish_first(line, finished)
+        moved = True
     return moved
 
 
-def _finish(request: Request, error: OpError | None) -> None:
-    request.error = error
+def _finish_first(line: deque[_R], finished: list[Request]) -> None:
+    request = line[0]  # from here on without a call: an interrupt finds it in line, or finished
+    del line[0]
     request.finished = True
+    finished += (request,)
 
 
 def notify(finished: list[Request]) -> None:
-    """Tell the callers of these requests, which have just finished."""
-    for request in finished:
-        if request.notify is not None:
-            request.notify()
+    """Tell the callers of these requests, which have just finished; the list is empty then.
+
+    One that an interrupt strikes meanwhile is told again.
+    """
+    while finished:
+        if finished[0].notify is not None:
+            finished[0].notify()
+        del finished[0]

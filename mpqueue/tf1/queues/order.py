@@ -1,4 +1,9 @@
-"""The elements in a queue, and which of them leaves next."""
+"""The elements in a queue, and which of them leaves next.
+
+What a signal handler raises may strike at a call's end, see NOTE [ Interrupts ] in `core`. So a token is moved by steps
+of the language alone (``+=``, ``del``), which also drain an iterator without a look at signals: wherever it strikes, a
+token is in one place.
+"""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -22,11 +27,11 @@ class Order(Protocol):
     def add(self, tokens: Iterable[Token]) -> None:
         """Take in tokens that were enqueued."""
 
-    def take(self, count: int) -> list[Token]:
-        """Give out ``count`` tokens; there are as many."""
+    def move(self, count: int, taken: list[Token]) -> None:
+        """Move ``count`` tokens to the end of ``taken``; there are as many."""
 
-    def put_back(self, tokens: list[Token]) -> None:
-        """Take back what `take` gave, as if it had not been taken."""
+    def put_back(self, taken: list[Token]) -> None:
+        """Move back what `move` gave, as if it had not been taken."""
 
 
 class FirstInFirstOut:
@@ -43,15 +48,15 @@ class FirstInFirstOut:
 
     def add(self, tokens: Iterable[Token]) -> None:
         """Append them at the end."""
-        self._tokens.extend(tokens)
+        self._tokens += tokens
 
-    def take(self, count: int) -> list[Token]:
+    def move(self, count: int, taken: list[Token]) -> None:
         """Take them from the front."""
-        return list(starmap(self._tokens.popleft, repeat((), count)))  # half the time of a loop
+        taken += starmap(self._tokens.popleft, repeat((), count))  # half the time of a loop
 
-    def put_back(self, tokens: list[Token]) -> None:
+    def put_back(self, taken: list[Token]) -> None:
         """Put them before the front, in their order."""
-        self._tokens.extendleft(reversed(tokens))
+        [*map(self._tokens.appendleft, starmap(taken.pop, repeat((), len(taken))))]  # the last one first, in one step
 
 
 class RandomOrder:
@@ -74,18 +79,18 @@ class RandomOrder:
 
     def add(self, tokens: Iterable[Token]) -> None:
         """Append them: places mean nothing."""
-        self._tokens.extend(tokens)
+        self._tokens += tokens
 
-    def take(self, count: int) -> list[Token]:
+    def move(self, count: int, taken: list[Token]) -> None:
         """One random choice after the other."""
-        tokens, random, out = self._tokens, self._random, []
+        tokens, random = self._tokens, self._random
         for _ in range(count):
             place = int(random() * len(tokens))
-            out.append(tokens[place])
+            taken += (tokens[place],)
             tokens[place] = tokens[-1]
-            tokens.pop()
-        return out
+            del tokens[-1]
 
-    def put_back(self, tokens: list[Token]) -> None:
+    def put_back(self, taken: list[Token]) -> None:
         """Append them."""
-        self._tokens.extend(tokens)
+        self._tokens += taken
+        del taken[:]

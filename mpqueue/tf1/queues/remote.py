@@ -3,18 +3,20 @@
 Values are converted and checked here, so that wrong input fails where it was given. An element is written to a block
 that the owner has granted, then one record enqueues it; a dequeue asks for elements, copies them once out of the blocks
 that the owner names, and gives those back. A call that is given up (timeout, closed session, Ctrl-C) is withdrawn: the
-owner answers what became of it, so that nothing is lost and nothing comes twice.
+owner answers what became of it, so that nothing is lost and nothing comes twice. (One that is interrupted is undone
+without an answer, see NOTE [ Interrupts ] in `core`.)
 """
 
-import contextlib
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 
 from mpqueue.errors import DeadlineExceededError, OpError, SharedMemoryFull
 from mpqueue.memory.arena import class_bytes
+from mpqueue.system.interrupts import HeldBack
 from mpqueue.tf1.coordination.cancellation import cancellable
 from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
 from mpqueue.tf1.queues.connection import Answer, OwnerMapping, QueueChannel, connection, generation
@@ -62,10 +64,11 @@ class RemoteQueue:
         return bool(self._ask().two)
 
     def _ask(self) -> Answer:
-        channel = self._channel()
-        found = channel.connection.answer(channel.connection.call(Up.ASK, channel.queue))
-        assert found is not None
-        return found
+        with HeldBack():
+            channel = self._channel()
+            found = channel.connection.answer(channel.connection.call(Up.ASK, channel.queue))
+            assert found is not None
+            return found
 
     # -- Enqueue
 
@@ -75,7 +78,7 @@ class RemoteQueue:
         if timeout is not None:
             timeout = checked_timeout(timeout)
         channel = self._channel()
-        codec = self._codec
+        codec, before = self._codec, channel.connection.last_call
         try:
             if codec.is_single:
                 size_class = codec.size_class
@@ -95,7 +98,7 @@ class RemoteQueue:
         except (OpError, SharedMemoryFull):
             raise
         except BaseException:
-            _renew(channel)
+            channel.connection.undo(channel.queue, before)
             raise
 
     def enqueue_many(self, components: list[Array], timeout: float | None) -> None:
@@ -105,6 +108,7 @@ class RemoteQueue:
         channel = self._channel()
         if not count:
             return
+        before = channel.connection.last_call
         try:
             if self._codec.size_class >= 0:
                 timeout = self._write_rows(channel, components, count, timeout)
@@ -117,7 +121,7 @@ class RemoteQueue:
         except (OpError, SharedMemoryFull):
             raise
         except BaseException:
-            _renew(channel)
+            channel.connection.undo(channel.queue, before)
             raise
 
     def set_aside(self, count: int) -> int:
@@ -187,30 +191,44 @@ class RemoteQueue:
 
     # -- Dequeue
 
-    def dequeue(self, timeout: float | None) -> list[Any]:
+    def dequeue(self, timeout: float | None, result: Callable[[list[Any]], Any]) -> Any:
         """Take one element out."""
-        return self._take(1, timeout, takes_fewer=False, as_one=True)
+        return self._take(1, timeout, result, takes_fewer=False, as_one=True)
 
-    def dequeue_many(self, count: int, timeout: float | None, *, takes_fewer: bool) -> list[Array]:
+    def dequeue_many(
+        self, count: int, timeout: float | None, result: Callable[[list[Any]], Any], *, takes_fewer: bool
+    ) -> Any:
         """Take elements out, stacked."""
         self.spec.check_count(count, self.name)
         if count == 0:
             self._channel()
-            return self._storage.get_many([])
-        return self._take(count, timeout, takes_fewer=takes_fewer, as_one=False)
+            return result(self._storage.get_many([]))
+        return self._take(count, timeout, result, takes_fewer=takes_fewer, as_one=False)
 
-    def _take(self, count: int, timeout: float | None, *, takes_fewer: bool, as_one: bool) -> list[Any]:
+    def _take(
+        self,
+        count: int,
+        timeout: float | None,
+        result: Callable[[list[Any]], Any],
+        *,
+        takes_fewer: bool,
+        as_one: bool,
+    ) -> Any:
         timeout = checked_timeout(timeout)
         channel = self._channel()
-        call = channel.connection.call(Up.DEQUEUE, channel.queue, min(count, MAX_COUNT), flag=int(takes_fewer))
-        found = self._finish(channel, call, timeout, f"dequeue of {count} elements")
-        outcome = Up.UNREAD
+        connection = channel.connection
+        before = connection.last_call
         try:
-            elements = self._elements(np.frombuffer(found.data, np.int64), as_one=as_one)
-            outcome = Up.READ
-            return elements
-        finally:
-            channel.connection.send(outcome, channel.queue, call)
+            call = connection.call(Up.DEQUEUE, channel.queue, min(count, MAX_COUNT), flag=int(takes_fewer))
+            answer = self._finish(channel, call, timeout, f"dequeue of {count} elements")
+            found = result(self._elements(np.frombuffer(answer.data, np.int64), as_one=as_one))
+            connection.send_last(Up.READ, channel.queue, call)
+            return found  # noqa: TRY300 - here, where no handler runs between
+        except OpError:
+            raise
+        except BaseException:  # no memory for the batch, or Ctrl-C
+            connection.undo(channel.queue, before)
+            raise
 
     def _elements(self, tokens: Array, *, as_one: bool) -> list[Any]:
         """Copy elements out of their blocks."""
@@ -224,13 +242,21 @@ class RemoteQueue:
         """Close it: behind the enqueues that wait, or now."""
         timeout = checked_timeout(timeout)
         channel = self._channel()
-        number = channel.connection.call(Up.CLOSE, channel.queue, flag=int(cancel_pending_enqueues))
-        self._finish(channel, number, timeout, "close")
+        before = channel.connection.last_call
+        try:
+            number = channel.connection.call(Up.CLOSE, channel.queue, flag=int(cancel_pending_enqueues))
+            self._finish(channel, number, timeout, "close")
+        except OpError:
+            raise
+        except BaseException:
+            channel.connection.undo(channel.queue, before)
+            raise
 
     def join_tally(self, number: int, size: int) -> tuple[QueueChannel, list[int]]:
         """Ask the queue's owner for cells of a tally: the words of memory, none if it has no such tally."""
-        channel = self._channel()
-        found = channel.connection.answer(channel.connection.call(Up.TALLY, channel.queue, flag=size, seq=number))
+        with HeldBack():
+            channel = self._channel()
+            found = channel.connection.answer(channel.connection.call(Up.TALLY, channel.queue, flag=size, seq=number))
         assert found is not None
         return channel, np.frombuffer(found.data, np.int64).tolist()
 
@@ -244,12 +270,14 @@ class RemoteQueue:
                 return channel
         except AttributeError:
             pass  # the first call of this thread
-        channel = self._own.channel = connection(self.place).attach(self.place.number)
-        memory = channel.connection.memory
-        if memory is not self._memory:
-            self._memory = memory
-            self._codec = BlockCodec(self.spec, memory.segment)
-            self._storage = SharedStorage(self.spec, self._codec, has_plain=False)
+        with HeldBack():
+            channel = connection(self.place).attach(self.place.number)
+            memory = channel.connection.memory
+            if memory is not self._memory:
+                self._memory = memory
+                self._codec = BlockCodec(self.spec, memory.segment)
+                self._storage = SharedStorage(self.spec, self._codec, has_plain=False)
+            self._own.channel = channel
         return channel
 
     def _finish(self, channel: QueueChannel, number: int, timeout: float | None, what: str) -> Answer:
@@ -261,36 +289,18 @@ class RemoteQueue:
                 given_up.append(error)
                 channel.connection.send(Up.WITHDRAW, channel.queue, number)
 
-        try:
-            with cancellable(give_up):
-                found = channel.connection.answer(number, timeout)
-                if found is None:
-                    give_up(self._deadline_exceeded(what, timeout))
-                    found = channel.connection.answer(number)
-        except BaseException as error:
-            if not isinstance(error, OpError):  # Ctrl-C
-                self._retract(channel, number)
-            raise
+        with cancellable(give_up):
+            found = channel.connection.answer(number, timeout)
+            if found is None:
+                give_up(self._deadline_exceeded(what, timeout))
+                found = channel.connection.answer(number)
         assert found is not None
         if found.kind == Down.FAILED:
             raise decode_error(found.one, found.two, found.data) or given_up[0]
         return found
-
-    def _retract(self, channel: QueueChannel, number: int) -> None:
-        """Undo a call whose caller will not see the outcome."""
-        channel.connection.send(Up.WITHDRAW, channel.queue, number)
-        found = channel.connection.answer(number)
-        if found is not None and found.kind == Down.TAKEN:
-            channel.connection.send(Up.UNREAD, channel.queue, number)
 
     def _deadline_exceeded(self, what: str, timeout: float | None) -> DeadlineExceededError:
         return DeadlineExceededError(None, None, f"queue {self.name!r} did not finish the {what} within {timeout} s")
 
     def __repr__(self) -> str:
         return f"{self.name!r} of process {self.place.process_id}"
-
-
-def _renew(channel: QueueChannel) -> None:
-    """Make the connection fit for the next call; what interrupted this one is raised, whatever becomes of that."""
-    with contextlib.suppress(OpError, SharedMemoryFull):
-        channel.connection.renew()

@@ -41,11 +41,13 @@ class QueueRef(Protocol):
     def enqueue_many(self, components: list[Array], timeout: float | None) -> None:
         """Put the rows of the components in."""
 
-    def dequeue(self, timeout: float | None) -> list[Any]:
-        """Take one element out."""
+    def dequeue(self, timeout: float | None, result: Callable[[list[Any]], Any]) -> Any:
+        """Take one element out, and return what ``result`` makes of it; if that is interrupted, it goes back."""
 
-    def dequeue_many(self, count: int, timeout: float | None, *, takes_fewer: bool) -> list[Array]:
-        """Take elements out, stacked."""
+    def dequeue_many(
+        self, count: int, timeout: float | None, result: Callable[[list[Any]], Any], *, takes_fewer: bool
+    ) -> Any:
+        """The same of many elements, stacked."""
 
     def close(self, cancel_pending_enqueues: bool, timeout: float | None) -> None:
         """Close it."""
@@ -121,13 +123,15 @@ class Selection:
         """Put all rows into the chosen queue."""
         self._chosen().enqueue_many(components, timeout)
 
-    def dequeue(self, timeout: float | None) -> list[Any]:
+    def dequeue(self, timeout: float | None, result: Callable[[list[Any]], Any]) -> Any:
         """Take one element out of the chosen queue."""
-        return self._chosen().dequeue(timeout)
+        return self._chosen().dequeue(timeout, result)
 
-    def dequeue_many(self, count: int, timeout: float | None, *, takes_fewer: bool) -> list[Array]:
+    def dequeue_many(
+        self, count: int, timeout: float | None, result: Callable[[list[Any]], Any], *, takes_fewer: bool
+    ) -> Any:
         """Take all elements out of the chosen queue."""
-        return self._chosen().dequeue_many(count, timeout, takes_fewer=takes_fewer)
+        return self._chosen().dequeue_many(count, timeout, result, takes_fewer=takes_fewer)
 
     def close(self, cancel_pending_enqueues: bool, timeout: float | None) -> None:
         """Close the chosen queue."""

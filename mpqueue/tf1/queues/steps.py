@@ -63,7 +63,7 @@ class Steps:
             Up.CONFIRM: self._confirm,
             Up.DEQUEUE: self._dequeue,
             Up.READ: self._read,
-            Up.UNREAD: self._put_back,
+            Up.UNREAD: self._undo_call,
             Up.CLOSE: self._close,
             Up.WITHDRAW: self._withdraw,
             Up.ASK: self._ask,
@@ -190,8 +190,23 @@ class Steps:
         else:
             self._pool.arena.give(blocks)
 
-    def _put_back(self, client: Client, _c: int, queue: int, number: int, _a: int, _b: int) -> None:
-        notify(client.uses[queue].queue.machine.put_back(list(client.delivered.pop(number).blocks)))
+    def _undo_call(self, client: Client, _c: int, queue: int, number: int, _a: int, _b: int) -> None:
+        """End a call, whatever has become of it: it may be in line, have its elements, or never have come."""
+        if self._shortage.withdraw(client, number):
+            return
+        shared = client.uses[queue].queue
+
+        def undo() -> None:
+            request, delivered = client.waiting.get(number), client.delivered.pop(number, None)
+            if request is not None:
+                notify(shared.machine.withdraw(request, WITHDRAWN))
+            if delivered is not None:
+                notify(shared.machine.put_back(list(delivered.blocks)))
+
+        if shared.windows.is_recalling:
+            self._recalls.defer(undo)  # behind the call itself
+        else:
+            undo()
 
     # -- Calls
 

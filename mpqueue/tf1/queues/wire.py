@@ -18,7 +18,7 @@ ADMIT     the same, within my window: no answer         TAKEN    the elements li
 CONFIRM   was it within? else I wait                    FAILED   the call has ended with this error
 DEQUEUE   n elements                                    STATE    size and whether it is closed
 READ      I have copied what I got
-UNREAD    I could not: put it back
+UNREAD    I will not: withdraw the call, put back what it gave
 CLOSE     (or close and cancel)
 WITHDRAW  the call that I wait for
 ASK       size and whether it is closed

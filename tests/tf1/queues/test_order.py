@@ -28,6 +28,12 @@ class CountingList(list):
         return super().pop(*args)
 
 
+def moved(order, count):
+    taken = []
+    order.move(count, taken)
+    return taken
+
+
 def shuffled(seed, steps=3):
     queue = RandomShuffleQueue(100, 0, "int32", [[]], seed=seed)
     out = []
@@ -40,17 +46,17 @@ def shuffled(seed, steps=3):
 def test_first_in_first_out_puts_back_to_the_front():
     order = FirstInFirstOut()
     order.add([1, 2, 3, 4])
-    taken = order.take(2)
+    taken = moved(order, 2)
     order.add([5])
     order.put_back(taken)
-    assert order.take(5) == [1, 2, 3, 4, 5]
+    assert moved(order, 5) == [1, 2, 3, 4, 5]
 
 
 def test_every_permutation_of_four_is_equally_likely():
     order, seen = RandomOrder(seed=7), Counter()
     for _ in range(24_000):
         order.add("abcd")
-        seen["".join(order.take(4))] += 1
+        seen["".join(moved(order, 4))] += 1
     assert len(seen) == 24
     assert stats.chisquare(list(seen.values())).pvalue > 0.001
 
@@ -59,7 +65,7 @@ def test_every_place_of_a_large_queue_is_equally_likely():
     order, draws = RandomOrder(seed=11), []
     order.add(range(1_000_000))
     for _ in range(20_000):
-        (token,) = order.take(1)
+        (token,) = moved(order, 1)
         draws.append(token)
         order.put_back([token])
     assert stats.chisquare(np.bincount(np.array(draws) // 10_000, minlength=100)).pvalue > 0.001
@@ -70,8 +76,8 @@ def test_a_random_element_costs_the_same_however_many_there_are(size):
     order = RandomOrder(seed=1)
     order._tokens = CountingList(range(size))
     CountingList.touched = 0
-    order.take(5)
-    assert CountingList.touched == 5 * 4
+    moved(order, 5)
+    assert CountingList.touched == 5 * 3  # and one that is deleted
 
 
 def test_the_same_seed_gives_the_same_order():
@@ -89,7 +95,7 @@ def test_orders_tell_what_they_hold():
         assert (len(order), list(order)) == (0, [])
         order.add("abc")
         assert (len(order), sorted(order)) == (3, ["a", "b", "c"])
-        taken = order.take(2)
+        taken = moved(order, 2)
         assert (len(order), len(taken)) == (1, 2)
         order.put_back(taken)
         assert sorted(order) == ["a", "b", "c"]
@@ -98,4 +104,4 @@ def test_orders_tell_what_they_hold():
 def test_a_seed_gives_the_same_order_in_every_release():
     order = RandomOrder(seed=5)
     order.add(range(8))
-    assert order.take(8) == [4, 5, 7, 6, 2, 3, 0, 1]
+    assert moved(order, 8) == [4, 5, 7, 6, 2, 3, 0, 1]

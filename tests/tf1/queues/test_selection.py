@@ -35,14 +35,14 @@ def test_each_call_goes_to_the_chosen_queue(queues):
     selection = Selection(1, queues)
     selection.enqueue([1], 2.0)
     selection.enqueue_many([3], 4.0)
-    assert selection.dequeue(5.0) == "dequeue"
-    assert selection.dequeue_many(6, 7.0, takes_fewer=True) == "dequeue_many"
+    assert selection.dequeue(5.0, list) == "dequeue"
+    assert selection.dequeue_many(6, 7.0, list, takes_fewer=True) == "dequeue_many"
     selection.close(True, 8.0)
     assert queues[1].calls == [
         ("enqueue", ([1], 2.0), {}),
         ("enqueue_many", ([3], 4.0), {}),
-        ("dequeue", (5.0,), {}),
-        ("dequeue_many", (6, 7.0), {"takes_fewer": True}),
+        ("dequeue", (5.0, list), {}),
+        ("dequeue_many", (6, 7.0, list), {"takes_fewer": True}),
         ("close", (True, 8.0), {}),
     ]
     assert queues[0].calls == queues[2].calls == []
@@ -68,7 +68,7 @@ def test_an_index_beyond_the_queues_is_an_error_when_it_is_used(index, queues):
     for given in (index, lambda: index):
         selection = Selection(given, queues)
         with pytest.raises(InvalidArgumentError, match=rf"^index {index} is not one of 3 queues$"):
-            selection.dequeue(None)
+            selection.dequeue(None, list)
 
 
 @pytest.mark.parametrize("index", [1.0, None, "1"])
@@ -76,7 +76,7 @@ def test_an_index_that_is_no_integer_is_an_error_at_once(index, queues):
     with pytest.raises(TypeError):
         Selection(index, queues)
     with pytest.raises(TypeError):
-        Selection(lambda: index, queues).dequeue(None)
+        Selection(lambda: index, queues).dequeue(None, list)
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ class QueueBase:
 
         Returns: A tensor; with several components a list of them, with names a dict.
         """
-        kernel = of_values(lambda queue: held(queue).dequeue(None))
+        kernel = of_values(lambda queue: held(queue).dequeue(None, list))
         return self._dequeuing("QueueDequeueV2", "Dequeue", [], name, kernel, self._spec.shapes)
 
     def dequeue_many(self, n: Any, name: str | None = None) -> Any:
@@ -193,7 +193,7 @@ class QueueBase:
             raise ValueError(f"n must be 0 or more, got {known}")
         first = None if known is None or takes_fewer else int(known)
         shapes = [None if each is None else (first, *each) for each in self._spec.shapes]
-        kernel = of_values(lambda queue, n: held(queue).dequeue_many(int(n), None, takes_fewer=takes_fewer))
+        kernel = of_values(lambda queue, n: held(queue).dequeue_many(int(n), None, list, takes_fewer=takes_fewer))
         return self._dequeuing(kind, suffix, [count], name, kernel, shapes)
 
     def _dequeuing(

@@ -122,7 +122,7 @@ class Units:
 
     def dequeue(self, *, timeout: float | None = None) -> Any:
         """The next work unit."""
-        components = self.queue_ref.dequeue(timeout)
+        components = self.queue_ref.dequeue(timeout, list)
         if len(components) != 1:
             invalid(f"a reader takes its work units from a queue with one component, {self.queue_ref.name!r} has more")
         return components[0]

@@ -1,0 +1,291 @@
+"""What a signal handler raises while a queue is used: no element is lost or doubled, and every later call goes on.
+
+Each place at which Python looks for signals is struck in turn, and then random moments by real signals.
+"""
+
+import itertools
+import multiprocessing
+import pickle
+import threading
+import time
+
+import numpy as np
+import pytest
+from helpers.strikes import Alarms, Strike, Struck
+
+from mpqueue import FIFOQueue, RandomShuffleQueue
+
+RANDOM_S = 1.0
+fork = multiprocessing.get_context("fork")
+
+
+def fifo(capacity=8):
+    return FIFOQueue(capacity, "int64", [()])
+
+
+def shared(queue):
+    pickle.dumps(queue)  # other processes may use it from now on: the hub serves it
+    return queue
+
+
+KINDS = {
+    "local": fifo,
+    "shuffled": lambda capacity=8: RandomShuffleQueue(capacity, 0, "int64", [()]),
+    "hub": lambda capacity=8: shared(fifo(capacity)),
+}
+
+
+def unless_struck(function, *arguments):
+    """Return what a call returns, in a list; an empty list if it was struck."""
+    try:
+        return [function(*arguments)]
+    except Struck:
+        return []
+
+
+def everything(queue):
+    """Take out what is left, in its order."""
+    count = int(queue.size())
+    return queue.dequeue_many(count, timeout=20).tolist() if count else []
+
+
+def strikes(step=1):
+    """Strikes at the first place, and so on, until one has not come."""
+    for after in itertools.count(1, step):
+        strike = Strike(after)
+        yield strike
+        if strike.left > 0:
+            assert after > 3
+            return
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_struck_dequeue_has_taken_nothing(kind):
+    for strike in strikes():
+        queue = KINDS[kind]()
+        queue.enqueue_many([range(5)])
+        with strike:
+            got = unless_struck(queue.dequeue)
+        left = everything(queue)
+        assert sorted(list(map(int, got)) + left) == [0, 1, 2, 3, 4]
+        assert kind == "shuffled" or left == sorted(left)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_struck_dequeue_many_has_taken_nothing(kind):
+    for strike in strikes():
+        queue = KINDS[kind]()
+        queue.enqueue_many([range(5)])
+        with strike:
+            got = unless_struck(queue.dequeue_many, 3)
+        left = everything(queue)
+        assert sorted([*itertools.chain(*got), *left]) == [0, 1, 2, 3, 4]
+        assert kind == "shuffled" or left == sorted(left)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_struck_enqueue_is_in_once_or_not_at_all(kind):
+    for strike in strikes():
+        queue = KINDS[kind]()
+        queue.enqueue(1)
+        with strike:
+            done = unless_struck(queue.enqueue, 2)
+        queue.enqueue(3, timeout=20)
+        found = sorted(everything(queue))
+        assert found == [1, 2, 3] if done else found in ([1, 2, 3], [1, 3])
+
+
+def test_of_a_struck_enqueue_many_the_first_ones_are_in():
+    for strike in strikes():
+        queue = fifo()
+        with strike:
+            done = unless_struck(queue.enqueue_many, [range(5)])
+        found = everything(queue)
+        assert found == [0, 1, 2, 3, 4][: 5 if done else len(found)]
+
+
+@pytest.mark.parametrize("cancel", [False, True])
+def test_a_struck_close_has_closed_or_not(cancel):
+    for strike in strikes():
+        queue = fifo()
+        queue.enqueue(1)
+        with strike:
+            done = unless_struck(lambda queue=queue: queue.close(cancel_pending_enqueues=cancel))
+        assert queue.is_closed() or not done
+        assert everything(queue) == [1]
+
+
+def in_thread(function, *arguments):
+    """Begin a call in a thread of its own; the thread, and the list that its result gets into."""
+    results = []
+    thread = threading.Thread(target=lambda: results.append(function(*arguments)))
+    thread.start()
+    return thread, results
+
+
+def until_waiting(queue, count):
+    end = time.monotonic() + 20
+    while queue.queue_ref.num_waiting < count:
+        assert time.monotonic() < end
+        time.sleep(0)
+
+
+@pytest.mark.parametrize("kind", ["local", "hub"])
+def test_a_call_that_waits_is_served_although_the_one_that_serves_it_is_struck(kind):
+    for strike in strikes(5):
+        queue = KINDS[kind](1)
+        queue.enqueue(1)
+        thread, _ = in_thread(queue.enqueue, 2)
+        until_waiting(queue, 1)
+        with strike:
+            got = unless_struck(queue.dequeue)
+        first = [int(number) for number in got] or [int(queue.dequeue(timeout=20))]
+        thread.join(20)
+        assert not thread.is_alive()
+        assert [*first, int(queue.dequeue(timeout=20))] == [1, 2]
+        assert queue.size() == 0
+
+
+def test_a_dequeue_that_waits_gets_its_element_although_the_enqueue_is_struck():
+    for strike in strikes(3):
+        queue = fifo()
+        thread, results = in_thread(queue.dequeue)
+        until_waiting(queue, 1)
+        with strike:
+            unless_struck(queue.enqueue, 1)
+        if queue.queue_ref.num_waiting:  # it was struck before
+            queue.enqueue(1, timeout=20)
+        thread.join(20)
+        assert not thread.is_alive()
+        assert [int(number) for number in results] == [1]
+        assert queue.size() == 0
+
+
+def echo(there, back):
+    for _ in iter(int, 1):
+        number = there.dequeue()
+        if number < -1:
+            break
+        back.enqueue(number)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_real_signals_at_random_moments_lose_nothing(kind):
+    queue, held = KINDS[kind](), set()
+    end = time.monotonic() + RANDOM_S
+    with Alarms(4) as alarms:
+        for number in itertools.count():
+            if time.monotonic() > end and alarms.count:
+                break
+            if alarms.call(queue.enqueue, number) or int(queue.size()) > len(held):
+                held.add(number)
+            got = alarms.call(queue.dequeue, None) if held else []
+            held -= set(map(int, got))
+            assert int(queue.size()) == len(held)
+            if len(held) == 8:
+                assert set(everything(queue)) == held
+                held.clear()
+    assert set(everything(queue)) == held
+
+
+def test_real_signals_at_random_moments_lose_nothing_on_the_way_to_another_process_and_back():
+    there, back = fifo(), fifo()
+    process = fork.Process(target=echo, args=(there, back))
+    process.start()
+    end = time.monotonic() + RANDOM_S
+    with Alarms(5) as alarms:
+        for number in itertools.count():
+            if time.monotonic() > end and alarms.count:
+                break
+            is_in = alarms.call(there.enqueue, number)
+            there.enqueue(-1, timeout=20)  # behind it, so that an end is seen
+            came = []
+            while -1 not in came:
+                came += map(int, alarms.call(back.dequeue))
+            assert came == [number, -1] if is_in else came in ([number, -1], [-1])
+    there.enqueue(-2)
+    process.join(20)
+    assert process.exitcode == 0
+
+
+def strike_there(there, back, outcome):
+    """In another process: pass elements on, both ways struck."""
+    passed, doubtful, got = [], set(), []
+    with Alarms(6) as alarms:
+        while True:
+            got = alarms.call(there.dequeue)
+            if not got:
+                continue
+            number = int(got[0])
+            if number < 0:
+                break
+            if not alarms.call(back.enqueue, number):
+                doubtful.add(number)
+            passed.append(number)
+        outcome.send((passed, doubtful, alarms.count))
+
+
+def test_real_signals_at_random_moments_lose_nothing_in_a_process_that_does_not_own_the_queues():
+    there, back = fifo(), fifo(-1)
+    mine, theirs = fork.Pipe()
+    process = fork.Process(target=strike_there, args=(there, back, theirs))
+    process.start()
+    end, sent = time.monotonic() + RANDOM_S, 0
+    while time.monotonic() < end:
+        there.enqueue(sent, timeout=20)
+        sent += 1
+    there.enqueue(-1, timeout=20)
+    assert mine.poll(20)
+    passed, doubtful, count = mine.recv()
+    process.join(20)
+    assert (process.exitcode, passed) == (0, list(range(sent)))
+    found = everything(back)
+    assert found == sorted(set(found))
+    assert set(passed) - doubtful <= set(found)
+    assert count
+
+
+def test_a_struck_call_of_a_process_that_does_not_own_the_queue_is_undone():
+    queue, (mine, theirs) = fifo(), fork.Pipe()
+    queue.enqueue_many([range(5)])
+
+    def strike_each():
+        for strike in strikes(7):
+            with strike:
+                got = unless_struck(queue.dequeue)
+            if not got:
+                got = [queue.dequeue(timeout=20)]
+            theirs.send(int(got[0]))
+            queue.enqueue(int(got[0]) + 5, timeout=20)
+        theirs.send(None)
+
+    process = fork.Process(target=strike_each)
+    process.start()
+    numbers = []
+    while mine.poll(20) and (number := mine.recv()) is not None:
+        numbers.append(number)
+    process.join(20)
+    assert process.exitcode == 0
+    assert numbers == list(range(len(numbers)))
+    assert everything(queue) == list(range(len(numbers), len(numbers) + 5))
+
+
+def test_handlers_see_the_array_that_was_dequeued_as_it_was_put_in():
+    """Views of shared memory, as large elements of other processes are given out."""
+    queue = FIFOQueue(4, "int64", [(16384,)])
+
+    def put():
+        for number in range(4):
+            queue.enqueue(np.full(16384, number))
+
+    process = fork.Process(target=put)
+    process.start()
+    process.join(20)
+    for strike in strikes(3):
+        with strike:
+            got = unless_struck(queue.dequeue)
+        got = got or [queue.dequeue(timeout=20)]
+        assert (got[0] == got[0][0]).all()
+        queue.enqueue(got[0])
+        del got
+    assert sorted(int(queue.dequeue(timeout=20)[0]) for _ in range(4)) == [0, 1, 2, 3]
