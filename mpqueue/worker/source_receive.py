@@ -8,6 +8,7 @@ import pickle
 from typing import Any
 
 from mpqueue.memory.layout import Array, align
+from mpqueue.memory.snapshot import own_copies, reset
 
 _LENGTH_BYTES = 8
 
@@ -31,11 +32,18 @@ def buffers_start(meta_bytes: int) -> int:
 def apply_patch(encoded: Array, have: list[Any]) -> tuple[Any, list[Any]]:
     """Read a patch of `mpqueue.workers.source_send.encode_patch`; return the new source, and the buffers under it.
 
-    The buffers are copied to private, writable memory; ``encoded`` may be used again afterwards.
+    The new buffers are copied to private, writable memory; ``encoded`` may be used again afterwards. Those that the
+    older image has, too, are put back to what was sent: the source may have written into them, and what its arrays hold
+    must not depend on whether this worker has lived so long.
+
+    Raises:
+        OSError: There is no memory for them, or no descriptor.
     """
     length = int.from_bytes(encoded[:_LENGTH_BYTES].tobytes(), "little")
     data, old, places = pickle.loads(encoded[_LENGTH_BYTES : _LENGTH_BYTES + length].tobytes())
     start = buffers_start(length)
-    new = {number: encoded[start + at : start + at + nbytes].copy() for number, (at, nbytes) in places.items()}
+    sent = [encoded[start + at : start + at + nbytes].data for at, nbytes in places.values()]
+    new = dict(zip(places, own_copies(sent), strict=True))
+    reset([have[number] for number in old.values()])
     buffers = merge_buffers(new, old, have)
     return load(data, buffers), buffers

@@ -4,8 +4,9 @@ The trainer's source may change between epochs, in `on_epoch_end` or by the prog
 Before a batch of the next epoch is handed out, its image is compared with what the workers have, by its pickle and by
 the bytes of its big arrays. If it has changed, what they have computed ahead is dropped, and the nursery gets what it
 lacks, for the workers that it will fork. The living ones are sent the same patch through a free slot, if it is small;
-a big one would be copied once per worker, so then they are forked anew and share it. The slot is free again when each
-of them has loaded the patch, or is gone.
+a big one would be copied once per worker, so then they are forked anew and share it. The arrays that have not changed
+they have, and put them back to what was sent, as a worker finds them that is forked in place of a dead one. The slot is
+free again when each of them has loaded the patch, or is gone.
 
 Workers that were forked from the trainer have no image to compare: they are forked anew at every change of epoch.
 """
@@ -13,6 +14,7 @@ Workers that were forked from the trainer have no image to compare: they are for
 from collections.abc import Callable
 
 from mpqueue.memory.slots import Slot
+from mpqueue.memory.snapshot import CAN_RESET
 from mpqueue.worker.main import Payload
 from mpqueue.worker.records import GRANT, MAGIC, Down
 from mpqueue.workers.forker import Forker
@@ -106,7 +108,10 @@ class SourceSync:
         except LauncherGone:
             return False  # the new start notices it, too
         self._launcher = launcher
-        return patch is None or (patch.nbytes <= _MAX_PUSH_BYTES and self._push(pool, patch))
+        if patch is None:
+            return True
+        is_small = patch.nbytes <= _MAX_PUSH_BYTES and (CAN_RESET or not patch.old)
+        return is_small and self._push(pool, patch)
 
     def _take_image(self) -> SourceImage:
         try:

@@ -130,6 +130,39 @@ class Doubling(Data):
         self.rows *= 2
 
 
+class Accumulates:
+    """Writes into arrays of all kinds; the program changes one of them between two epochs."""
+
+    def __init__(self):
+        self.level = 0
+        self.small, self.large, self.changed = np.zeros(4), np.zeros(100_000), np.zeros(50_000)
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        for array in (self.small, self.large, self.changed):
+            array += 1
+        ends = [array[[0, -1]] for array in (self.small, self.large, self.changed)]
+        return np.concatenate([[os.getpid(), self.level], *ends])
+
+
+@pytest.mark.parametrize("start_method", ["nursery", "spawn"])
+def test_each_epoch_of_a_changed_source_begins_with_all_arrays_as_they_are_in_the_trainer(start_method):
+    source = Accumulates()
+    with Loader(source, workers=1, start_method=start_method) as loader:
+        workers = set()
+        for epoch in range(5):
+            batches = np.stack(list(loader))
+            workers |= set(batches[:, 0])
+            for number, batch in enumerate(batches, 1):
+                assert batch[1:].tolist() == [epoch, *[number] * 4, *[number + source.changed[0]] * 2]
+            source.level += 1
+            if epoch in (0, 2):  # then it is sent to the worker that lives; after the others it is there
+                source.changed += 10
+        assert len(workers) == 1
+
+
 def test_a_source_that_writes_when_it_is_unpickled_finds_its_arrays_as_they_were_sent():
     source = Doubling(1 << 20)
     with OrderedEnqueuer(source, True) as enqueuer:
