@@ -73,6 +73,7 @@ class Pipeline:
 
     Attributes:
         lock: Held around every call of the backend but `start` and `wake`.
+        loop: The number of the loop that batches go to; who asks for an earlier one is told that it was stopped.
         wait_ns: Nanoseconds that the consumer waited for batches.
         skips: What is left out, None if errors are raised.
         recorder: As given.
@@ -91,7 +92,7 @@ class Pipeline:
     ) -> None:
         self.ledger, self.recovery = ledger, Recovery()
         self.lock = threading.RLock()
-        self.wait_ns = 0
+        self.loop = self.wait_ns = 0
         self.recorder = recorder or Recorder()
         self.lifetime = Lifetime(self.lock)
         self.skips = skips
@@ -112,19 +113,22 @@ class Pipeline:
 
     # -- The consumer's side
 
-    def next(self) -> Any:
+    def next(self, loop: int = 0) -> Any:
         """Return the next batch.
+
+        Args:
+            loop: What `loop` was when the caller's loop began; 0 where there is but one.
 
         Raises:
             EndOfStream: There are no more, or none before the next epoch is opened.
-            Stopped: The pipeline was stopped.
+            Stopped: The pipeline was stopped, or another loop has begun.
             RuntimeError: This process was forked from the one that owns the pipeline.
             Exception: What the source raised for this batch, or its epoch end.
         """
         taken = None
         try:
             with self.lock:
-                taken = self._take()
+                taken = self._take(loop)
             if self.lifetime.late_stop is not None:
                 self.lifetime.stop_late(self.stop)
             return taken[1]
@@ -144,11 +148,13 @@ class Pipeline:
             ledger.progress.unclaimed = ((ledger.latest, batch), *ledger.progress.unclaimed)
             ledger.needs_attention = True
 
-    def _take(self) -> tuple[Ticket, Any]:
+    def _take(self, loop: int) -> tuple[Ticket, Any]:
         ledger, backend = self.ledger, self.backend
         progress, ticket, taken = ledger.progress, None, None
         try:
             while True:
+                if loop != self.loop:  # looked at after each wait, and under the lock: what comes is another's
+                    raise self.recovery.own(Stopped())
                 if ledger.needs_attention:
                     self._attend()
                     if progress.unclaimed:
@@ -352,6 +358,12 @@ class Pipeline:
             self.finish_epoch()  # its hook may change the source
             schedule = self.ledger.schedule
             return (isinstance(schedule, EpochSchedule) and schedule.has_new_length()) or self.backend.is_stale()
+
+    def begin_loop(self) -> None:
+        """Have batches go to another loop, with the next number, and free whoever waits for one in those before."""
+        with self.lock:  # an interrupt here leaves a number that nobody has, and tears nothing
+            self.loop += 1
+        self.backend.wake()
 
     def restart_at(self, place: Place, *, refresh: bool = False) -> None:
         """Drop all that is under way and go to another place in the order; ``refresh``: the source may have changed."""

@@ -201,15 +201,18 @@ class PolledPipeline(Pipeline):
             and self.backend.is_calm
         )
 
-    def next(self) -> Any:
+    def next(self, loop: int = 0) -> Any:
         """Return the next batch.
+
+        Args:
+            loop: As of `Pipeline.next`.
 
         Raises:
             NotYet: It is not there yet.
             Exception: As of `Pipeline.next`.
         """
         self._has_looked, self.failed = False, None
-        return super().next()
+        return super().next(loop)
 
     def next_extra(self) -> tuple[Ticket, Outcome] | None:
         """Return the next outcome beside the order with its ticket, None if it is not there."""

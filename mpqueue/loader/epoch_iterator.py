@@ -35,7 +35,7 @@ class EpochIterator(Iterator[Any]):
         self._end_epoch, self._note_failure = end_epoch, note_failure
         self._number, self._epoch = position.iterator, position.place.epoch
         self._is_unfinished = False
-        self._next = pipeline.next
+        self._next, self._loop = pipeline.next, pipeline.loop
 
     def replace(self) -> None:
         """Note that a later iterator ends this one, if it has not given all."""
@@ -45,11 +45,12 @@ class EpochIterator(Iterator[Any]):
         if self._number != self._position.iterator:
             self._end()
         try:
-            return self._next()
+            return self._next(self._loop)
         except EndOfStream:
             self._end_epoch(self._number, self._pipeline)
         except Stopped:
-            pass
+            if not self._pipeline.is_stopped:
+                self._end()  # a later one has begun while this one waited
         except Exception as error:
             told = None  # never the error itself: it would be kept by this frame, which its traceback keeps
             try:

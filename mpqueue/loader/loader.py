@@ -255,6 +255,7 @@ class Loader(Stoppable):
             pipeline = self._open()
             self._bound(pipeline)
         else:
+            pipeline.begin_loop()  # before the look where it is: from here on the loop before takes nothing
             self._bound(pipeline)
             is_elsewhere = not goes_on and not pipeline.ledger.progress.place().is_same_as(place)
             # The streams of generator functions that go on have begun, and cannot be begun anew in their middle.

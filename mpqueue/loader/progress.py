@@ -46,10 +46,10 @@ class Progress:
         self._length: int | None = None  # of the epoch before, too: that of its last one is forgotten
         self._before, self._drawn_at = Statistics(), 0.0
 
-    def next(self) -> Any:
+    def next(self, loop: int = 0) -> Any:
         """Return the next batch, as `Pipeline.next` does."""
         try:
-            batch = self._next()
+            batch = self._next(loop)
         except (EndOfStream, Stopped):
             self.close()
             raise

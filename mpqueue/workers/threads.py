@@ -221,6 +221,7 @@ class ThreadBackend:
         for queue in (self._dealt, *self._lanes):
             queue.clear()
         self._working.clear()
+        self._wake_consumers()  # nobody will answer the tickets that they wait for
 
     def reset(self, *, anew: bool = False) -> None:
         """Forget what was dealt, and wake all: a thread that was counted as woken may not have been.
