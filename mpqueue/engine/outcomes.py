@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, Self
 
+from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import clock_ns
 
 
@@ -68,6 +69,18 @@ class Outcome(Protocol):
         """
         ...
 
+    def is_own(self, error: BaseException) -> bool:
+        """Return whether this, which `open` has raised, is the outcome itself."""
+        ...
+
+
+def is_interrupt(error: BaseException, outcome: Outcome) -> bool:
+    """Return whether a signal handler has raised this when an outcome was opened, and not the outcome.
+
+    Python's own handler of Ctrl-C is in C and leaves no frame, by which those in Python are known.
+    """
+    return is_of_handler(error) or (isinstance(error, KeyboardInterrupt) and not outcome.is_own(error))
+
 
 class Result:
     """An outcome that is an object of this process already."""
@@ -92,6 +105,10 @@ class Result:
         if self._error is not None:
             raise self._error
         return self._value
+
+    def is_own(self, error: BaseException) -> bool:
+        """Return whether this is the exception."""
+        return error is self._error
 
 
 class Told(Result):

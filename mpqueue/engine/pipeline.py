@@ -49,7 +49,7 @@ from mpqueue.engine.backend import Backend, EndOfStream, Stopped
 from mpqueue.engine.epoch_end import EpochEnd
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.lifetime import Life, Lifetime
-from mpqueue.engine.outcomes import Outcome, Result, Unreadable
+from mpqueue.engine.outcomes import Outcome, Result, Unreadable, is_interrupt
 from mpqueue.engine.progress import Place
 from mpqueue.engine.recovery import Recovery
 from mpqueue.engine.schedule import EpochSchedule, StreamSchedule, Ticket
@@ -209,7 +209,7 @@ class Pipeline:
             if outcome is not NOTHING_LEFT:
                 outcome.open()
         except BaseException as error:
-            if is_of_handler(error):
+            if is_interrupt(error, outcome):
                 raise
             self.recovery.failure = error
             self._count(ticket)

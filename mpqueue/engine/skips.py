@@ -7,10 +7,9 @@ raises is left out: the end of a worker, a timeout and a lack of memory are rais
 import traceback
 from typing import Any, NamedTuple, Self
 
-from mpqueue.engine.outcomes import Outcome, Result, Unreadable
+from mpqueue.engine.outcomes import Outcome, Result, Unreadable, is_interrupt
 from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import BatchTimeout, BatchTooLarge, SharedMemoryFull, TooManyErrors, WorkerDied
-from mpqueue.system.interrupts import is_of_handler
 from mpqueue.system.log import warn
 
 NOTHING_LEFT = Result(is_end=True)
@@ -67,8 +66,12 @@ class Skips:
             skipped = [
                 Skipped.because_of(unreadable.settle(f"index {ticket.unit} of epoch {ticket.epoch}"), ticket.unit)
             ]
+        except KeyboardInterrupt as error:  # of the source: no error that can be left out
+            if is_interrupt(error, outcome):
+                raise
+            return Result.failed(error)
         except Exception as error:
-            if is_of_handler(error):
+            if is_interrupt(error, outcome):
                 raise
             skipped = [Skipped.because_of(error, ticket.unit)]
         too_many = self._enter(ticket.epoch, skipped)

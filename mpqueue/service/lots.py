@@ -158,6 +158,10 @@ class Stashed:
             raise self._error
         return self._work.open()
 
+    def is_own(self, error: BaseException) -> bool:
+        """As of `LotWork`."""
+        return error is self._error or self._work.is_own(error)
+
 
 def _lot(ticket: Ticket, slot: Slot, read: ReadSpec, header_offset: int, nbytes: int) -> Lot:
     return Lot(ticket.epoch, ticket.position, slot.turn, slot, read.spec, header_offset, nbytes)

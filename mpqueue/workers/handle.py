@@ -99,6 +99,10 @@ class Work:
         finally:
             ring.release(slot)
 
+    def is_own(self, error: BaseException) -> bool:
+        """Return whether this was raised in the worker, and not by a signal handler here, in the middle of `open`."""
+        return isinstance(error.__cause__, failures.RemoteTraceback)
+
     def evict(self) -> Result:
         """Return the same outcome in private memory; the slot is free then."""
         ring, slot, read = self.ring, self.slot, self.read
