@@ -54,4 +54,4 @@ class SlowBatch:
         """
         waited_s = time.monotonic() - self._since
         text = f"index {ticket.unit} of epoch {ticket.epoch} is not ready after {waited_s:.0f} s of waiting; {who}"
-        warn(f"{text}:\n{stack.rstrip()}\n" if stack else text, "docs/workers.md, What takes long")
+        warn(f"{text}:\n{stack.rstrip()}\n" if stack else text, "Worker processes", "What takes long")

@@ -379,7 +379,10 @@ def test_a_coordinator_that_is_dropped_around_a_fork_is_no_trouble(coord):
 
 def test_who_has_taken_the_address_of_a_dead_owner_is_told_nothing_and_the_proxies_stop(caplog):
     pickled = cloudpickle.dumps(Coordinator())
+    serving = [thread for thread in threading.enumerate() if thread.name == "mpqueue-coordinator-server"]
     gc.collect()
+    for thread in serving:  # the address is free when it has ended
+        thread.join(DEADLOCK_S)
     proxy = cloudpickle.loads(pickled)
     said = []
     with socket.socket(socket.AF_UNIX) as listener:
