@@ -370,8 +370,9 @@ class _Worker:
 
     def _has_watched(self) -> bool:
         """Look for orders that the first item has drawn, and report them; return True after the last look."""
-        for name, mark in self._watch.look().items():
-            os.write(self._ends.reports, ORDER.pack(MAGIC, Up.ORDER, 0, 0, mark, 0, name.encode()[:NAME_BYTES]))
+        for name, (row, elements) in self._watch.look().items():
+            shown = name.encode()[:NAME_BYTES]
+            os.write(self._ends.reports, ORDER.pack(MAGIC, Up.ORDER, 0, 0, row, elements, shown))
         return self._watch.is_over
 
     def _place_again(self, error: OSError, slot: int, turn: int) -> Placed:

@@ -4,22 +4,36 @@ Each worker has a copy of the source, and would draw an order of its own: some i
 `mpqueue.loader.lazy_orders` finds some of them before any item runs; this one looks at what has happened instead.
 Before the first item, before the second and before the third the worker looks for what may be an order in its source,
 among the attributes of it and of its class: a row of whole numbers or texts, all different, that do not ascend. What
-the first item has bound, and the second has left alone, is reported to the trainer with a checksum. The trainer warns
-if two workers report different ones under one name: then they are no table that all have read from the same file.
+the first item has bound, and the second has left alone, is reported to the trainer with two checksums: of the row, and
+of its elements in any order. The trainer warns if two workers report the same elements in different orders under one
+name. Then the row is no table that all have read from the same file, and nothing that differs by item, as a shape or
+the words of a text do. What has fewer than `_LEAST` elements may be a shape of either orientation, and is no order.
 
-Only the first numbers of each are looked at, so that this costs the same for any length, and nothing from the third
-item on.
+Only the first elements of each are looked at before it is reported, and nothing from the third item on.
 """
 
 import zlib
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from mpqueue.engine.contents import contents
 
 _NUM_LOOKED_AT = 64
+_LEAST = 5
 NAME_BYTES: Final = 48
+
+
+class Marks(NamedTuple):
+    """What is known of an order in a worker.
+
+    Attributes:
+        row: A checksum of its first elements.
+        elements: One of all its elements, in whatever order.
+    """
+
+    row: int
+    elements: int
 
 
 class OrderWatch:
@@ -35,9 +49,10 @@ class OrderWatch:
         self._bound: dict[str, int] | None = None
         self.is_over = False
 
-    def look(self) -> dict[str, int]:
+    def look(self) -> dict[str, Marks]:
         """Look before an item; return the orders that the first one has bound, by name, as soon as that is known."""
-        found = _orders_in(self._source)
+        orders = _orders_in(self._source)
+        found = {name: _mark(order) for name, order in orders.items()}
         if self._before is None:
             self._before = found
             return {}
@@ -46,17 +61,18 @@ class OrderWatch:
             self.is_over = not self._bound
             return {}
         self.is_over = True
-        return {name: mark for name, mark in self._bound.items() if found.get(name) == mark}
+        kept = (name for name, mark in self._bound.items() if found.get(name) == mark)
+        return {name: Marks(found[name], _mark_of_elements(orders[name])) for name in kept}
 
 
-def _orders_in(source: Any) -> dict[str, int]:
-    """Return a checksum of each that may be an order, by the expression for it."""
+def _orders_in(source: Any) -> dict[str, Any]:
+    """Return each that may be an order, by the expression for it."""
     name = type(source).__name__
-    found = {name + order.shown: _mark(order.value) for order in contents(source, _may_be_order)}
+    found = {name + order.shown: order.value for order in contents(source, _may_be_order)}
     for kind in type(source).__mro__:
         for attribute, value in vars(kind).items():
             if _may_be_order(value):
-                found.setdefault(f"{name}.{attribute}", _mark(value))
+                found.setdefault(f"{name}.{attribute}", value)
     return found
 
 
@@ -72,10 +88,16 @@ def _first_of(value: Any) -> list[Any]:
 def _may_be_order(value: Any) -> bool:
     first = _first_of(value)
     kinds = {type(item) for item in first}
-    if len(first) < 2 or len(kinds) > 1 or not issubclass(kinds.pop(), int | str | np.integer):
+    if len(first) < _LEAST or len(kinds) > 1 or not issubclass(kinds.pop(), int | str | np.integer):
         return False
     return len(set(first)) == len(first) and first != sorted(first)
 
 
 def _mark(value: Any) -> int:
     return zlib.crc32(repr((len(value), _first_of(value))).encode())
+
+
+def _mark_of_elements(value: Any) -> int:
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    return sum(zlib.crc32(repr(element).encode()) for element in value) & 0xFFFFFFFF

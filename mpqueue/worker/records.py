@@ -30,8 +30,8 @@ TIMES comes with the outcome of a batch that was timed, before it and in the sam
 the nanosecond at which it was begun as `header_offset`, those for seeding as `nbytes`, for collation as `high_water`,
 and the microseconds for which it was blocked, and one more, as `spec`; 0: that was not looked at.
 
-ORDER has the name of an attribute in the place of the last six fields, and a checksum as `turn`: see
-`mpqueue.worker.order_watch`.
+ORDER has the name of an attribute in the place of the last six fields, and its two checksums as
+`turn` and `spec`: see `mpqueue.worker.order_watch`.
 
 A list of samples is written into the granted slot, before the grant, and read before anything else is written there:
 its length and kind, and then the numbers, or a pickle where they are no 64-bit integers.

@@ -39,6 +39,7 @@ from mpqueue.memory.recipes import ReadSpec, load_spec
 from mpqueue.memory.slots import SlotError
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.telemetry.recorder import Tally
+from mpqueue.worker.order_watch import Marks
 from mpqueue.worker.records import (
     GRANT,
     HELD,
@@ -118,7 +119,9 @@ class Dispatcher:
         self._max_lot = max(1, min(credit // 4, credit - 2 * self._num_workers))
         self._item_ns = _CHEAP_NS  # what the latest batches have cost a worker, each
         self._rotation = -1  # the first ticket is for worker 0, which runs first
-        self._orders: dict[str, int] = {}  # that first items have bound: a checksum of each, by name
+        self._orders: dict[
+            tuple[str, int], int
+        ] = {}  # that first items have bound: of each the row, by name and elements
         self._warned: set[str] = set()
         self._look_at = 0  # not before this time for those that are idle
 
@@ -287,7 +290,9 @@ class Dispatcher:
                     self._enter_times(worker, turn, header, (compute, copy, wait, nbytes, high_water), spec)
                     continue
                 if kind == Up.ORDER:
-                    self._enter_order(turn, _ORDER_NAME.pack(header, nbytes, high_water, compute, copy, wait))
+                    self._enter_order(
+                        Marks(turn, spec), _ORDER_NAME.pack(header, nbytes, high_water, compute, copy, wait)
+                    )
                     continue
                 notices = self._enter_notice(worker, kind, number, turn, high_water, notices)
                 continue
@@ -389,10 +394,11 @@ class Dispatcher:
         slots.let_go(number)
         return notices
 
-    def _enter_order(self, mark: int, name: bytes) -> None:
+    def _enter_order(self, marks: Marks, name: bytes) -> None:
         """Enter an order that the first item of a worker has bound; warn if another worker has another one."""
         shown = name.rstrip(b"\0").decode(errors="replace")
-        if self._orders.setdefault(shown, mark) == mark or shown in self._warned:
+        other = self._orders.setdefault((shown, marks.elements), marks.row)  # of other elements: it differs by item
+        if other == marks.row or shown in self._warned:
             return
         self._warned.add(shown)
         warnings.warn(

@@ -164,3 +164,48 @@ def test_a_table_that_all_read_and_what_an_item_keeps_for_itself_get_none():
         warnings.simplefilter("error")
         with Loader(Table(), workers=2, max_queue_size=4) as loader:
             list(loader)
+
+
+BOUND = {
+    "shape": lambda index: (480 + 16 * index, 320, 3),
+    "turned shape": lambda index: (480, 320, 3) if index else (320, 480, 3),
+    "crop box": lambda index: np.random.permutation([4, 30, 8, 60]),
+    "sizes": lambda index: [900 - index, 30 + index, 70, 60, 50, 40, 1],
+    "array of sizes": lambda index: np.array([900 - index, 30 + index, 70, 60, 50, 40, 1]),
+    "words": lambda index: tuple(f"{word}{index}" for word in ("the", "quick", "brown", "fox", "jumps")),
+    "numbers drawn": lambda index: np.random.default_rng().integers(1 << 60, size=40),
+}
+
+
+class OfFirstItem(Lazy):
+    """Keeps something of the first item that it has read, and draws for each, as sources do."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.kept = kind, None
+
+    def __getitem__(self, index):
+        if self.kept is None:
+            self.kept = BOUND[self.kind](index)
+        return np.full(2, np.random.random())
+
+
+@pytest.mark.parametrize("kind", BOUND)
+def test_what_differs_by_the_item_that_a_worker_reads_first_is_no_order(kind):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with Loader(OfFirstItem(kind), workers=2, max_queue_size=4, start_method="fork") as loader:
+            list(loader)
+
+
+def test_names_in_an_order_of_each_worker_get_a_warning():
+    class Shuffled(OfFirstItem):
+        def __getitem__(self, index):
+            if self.kept is None:
+                shards = np.random.default_rng().permutation([f"shard {number}" for number in range(9)])
+                vars(self)["kept"] = list(map(str, shards))
+            return index
+
+    with Loader(Shuffled("shards"), workers=2, max_queue_size=4, start_method="fork", batch_size=None) as loader:
+        with pytest.warns(UserWarning, match=r"Shuffled\.kept was bound by the first item"):
+            list(loader)
