@@ -153,7 +153,7 @@ def reset(buffers: Sequence[Array]) -> None:
 
 
 def _has_own_pages(first: int, end: int) -> bool:
-    """Return whether any page between two addresses has been written; 20 ns for a page."""
+    """Return whether any page between two addresses has been written; 0.2 µs for a page."""
     try:
         with open("/proc/self/pagemap", "rb", buffering=0) as file:
             file.seek(first // mmap.PAGESIZE * 8)

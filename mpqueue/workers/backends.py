@@ -83,7 +83,7 @@ def _announce_fork(error: BaseException) -> None:
     others = [name for name in others if not name.startswith("mpqueue-")]  # ours are made again where they are needed
     threads = f"; these threads of it will not exist there: {counted(others)}" if others else ""
     warnings.warn(
-        f"{error}. So the workers are forked from this process instead{threads}",
+        f"{error}. So the workers are forked from this process instead, anew for each epoch{threads}",
         RuntimeWarning,
         stacklevel=outside_stacklevel(),
     )
