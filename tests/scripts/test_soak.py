@@ -99,6 +99,14 @@ def test_a_gap_in_a_broadcast_is_a_deviation(service_round, log, words):
         service_round("broadcast", log)._check()
 
 
+def test_a_batch_that_is_lost_amid_signals_is_a_deviation(monkeypatch):
+    interrupts = part("interrupts")
+    lists = {"lists": lambda alarms: interrupts._epochs(alarms, [[0], [1], [3], [4]])}
+    monkeypatch.setattr(interrupts, "KINDS", lists)
+    with pytest.raises(part("rounds").Deviation, match="lists, struck by signals"):
+        interrupts.strike(1, 0.1)
+
+
 def test_growth_is_seen_in_the_slope():
     growth = part("growth")
     samples = [growth.Sample(1000 * number, 0, 4096 * number, 10, 2, number) for number in range(20)]

@@ -11,11 +11,13 @@ import time
 
 import mpqueue
 from mpqueue import Loader
-from parts.soak import apart, content, faults, growth, services, sources
+from parts.soak import apart, content, faults, growth, interrupts, services, sources
 from parts.soak.rounds import Deviation, Tally, rounds
 
 _DEADLOCK_S = 150  # of one round
 _SETTLED_S = 5.0
+_SHARE = 0.25  # of the time, for signals at random moments
+_MOST_S = 60.0  # of that, for each kind of call
 _MAX_GROWTH = {
     "private_bytes": 64 << 10,
     "shared_bytes": 64 << 10,
@@ -64,7 +66,9 @@ def _run_round(options: argparse.Namespace) -> int:
 
 
 def _until(seed: int, deadline: float) -> None:
-    started, chance, tally = time.monotonic(), random.Random(seed), Tally()
+    started, chance = time.monotonic(), random.Random(seed)
+    tally = interrupts.strike(seed, min(_MOST_S, _SHARE * (deadline - started) / len(interrupts.KINDS)))
+    mpqueue.shutdown()
     has_mounts = apart.can_mount()
     samples = []
     for one in rounds(seed):
