@@ -12,8 +12,12 @@ import sys
 import weakref
 
 import mpqueue
+from mpqueue.system.interrupts import behind
 
 _PACKAGE = os.path.dirname(mpqueue.__file__) + os.sep
+
+
+_OF_COLLECTOR = (weakref.finalize.__call__.__code__, behind.__code__)
 
 
 class Struck(BaseException):
@@ -30,8 +34,11 @@ def is_ours(frame):
 
 
 def in_finalizer(frame):
-    """Whether a `weakref.finalize` has called this, directly or not."""
-    while frame is not None and frame.f_code is not weakref.finalize.__call__.__code__:
+    """Whether a `weakref.finalize`, or another callback of the collector's, has called this, directly or not.
+
+    What comes in the latter is raised behind it, in whatever frame that is.
+    """
+    while frame is not None and frame.f_code not in _OF_COLLECTOR:
         frame = frame.f_back
     return frame is not None
 

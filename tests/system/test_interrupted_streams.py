@@ -20,7 +20,7 @@ KINDS = {
     "thread": {"workers": 2, "backend": "thread", "max_queue_size": 4},
     "inline": {"workers": 0},
 }
-RANDOM_S = 1.0
+RANDOM_S = 0.6  # each; the soak strikes for longer
 
 
 class Hooked:
@@ -75,7 +75,7 @@ def one_epoch(loader, call, number):
             wrong.append((place, list(found)))
 
 
-@pytest.mark.parametrize(("kind", "step"), [("process", 31), ("thread", 2), ("inline", 2)])
+@pytest.mark.parametrize(("kind", "step"), [("process", 41), ("thread", 3), ("inline", 3)])
 def test_an_epoch_is_whole_and_its_states_are_right_wherever_an_interrupt_strikes(kind, step):
     for after in itertools.count(1, step):
         with mpqueue.Loader(Numbers(3), **KINDS[kind]) as loader:
