@@ -115,6 +115,7 @@ def _consumer(server: Row, now: dict[str, Any], then: dict[str, Any] | None, sec
     rank = "" if now.get("rank") is None else f", rank {now['rank']}"
     notes = ["the others wait for it"] if now.get("holds_up") else []
     notes += [f"{now['skipped']} skipped"] if now.get("skipped") else []
+    notes += [f"{now['recalled']} recalled"] if now.get("recalled") else []
     notes += [f"{now['behind']} batches behind"] if now.get("behind") else []
     return Row(
         pid=int(now.get("pid", 0)),

@@ -14,6 +14,7 @@ from mpqueue.service.greeting import Resume, Welcome
 from mpqueue.service.link import Link
 from mpqueue.service.mapped_ring import MappedRing
 from mpqueue.service.records import (
+    BATCHES,
     DROPPED,
     MAX_BODY,
     MORE,
@@ -97,6 +98,9 @@ class Attachment:
             arrived = link.arrived
             if arrived:
                 record = arrived[0]
+                if record.number <= self.number and record.kind in BATCHES:
+                    arrived.popleft()  # offered once more, because the server could not know that it was handed out
+                    continue
                 if link.death is None:
                     if record.kind not in _BETWEEN:
                         return record

@@ -2,7 +2,7 @@
 
     attach, begin, ask, leave, gone        what consumers do        ---+
     arrived, ended                         what the stream gives    ---+--> Core --> offer, end, cut, hold, let_go,
-    advance                                the time                 ---+             open_epoch, finish_epoch, ...
+    advance, recall                        the time                 ---+             open_epoch, finish_epoch, ...
 
 The loop of the server (`mpqueue.service.loop`) calls the core, and the core calls its `Outside` back. Both are in one
 thread. A simulation in the tests does the same with scripted consumers.
@@ -15,11 +15,17 @@ detached, stopped or cut off may still look at it.
 *Epochs.* The group is in one epoch at a time. It opens when a consumer's loop begins, and is finished when all seats
 have taken all of it; a seat that is done gets its end at once, and waits for the others before the next epoch only.
 
+*The idle.* Where each batch goes to whoever comes first, what was offered ahead to one consumer and not asked for is
+recalled when another one has waited for a while (`mpqueue.service.group.RECALL_AFTER_S`), and the first has said
+nothing for as long. The loop sends RECALL and reads what the consumer has said until then; `mpqueue.service.records`
+says why that tells what it cannot have opened. It is offered nothing more before it asks. What it was handed out stays
+with it, and so the epoch does not end before it asks for the next one, or goes.
+
 *The dead.* The seat of a rank waits for another consumer, `grace_s` long; then the group is told, as soon as somebody
 needs that rank's batches or waits for it. A group without ranks goes on without the dead.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from mpqueue.service.dealing import GROUP, make_dealing
 from mpqueue.service.greeting import Hello, Resume
@@ -126,6 +132,7 @@ class Core:
         self.group.last_seen[consumer] = now
         if epoch > seat.epoch or seat.has_begun:
             raise Misbehaved(f"it began epoch {epoch}, and epoch {seat.epoch} is not over")
+        seat.has_asked = seat.is_idle = False  # it opens nothing of this loop before it asks
         seat.has_begun = True  # where all of its epoch was taken by others, its loop is the next one
         self._go_on()
 
@@ -144,10 +151,38 @@ class Core:
             raise Misbehaved(
                 f"it says that it has taken {taken} batches, of {seat.num_taken + len(seat.untaken)} offered"
             )
+        seat.has_asked, seat.is_idle = True, False
         while seat.num_taken < taken:
             seat.num_taken += 1
             self._count(seat, seat.untaken.popleft())
         self._go_on()
+
+    def recall(self, said: Mapping[int, int | None]) -> None:
+        """Give to others what consumers of `Group.unasked` have not asked for; all were sent the RECALL.
+
+        Args:
+            said: For each, how many it has taken, by the last ASK that had come when the RECALL was sent, and that
+                `ask` is to hear of after this; None: there was none.
+        """
+        for consumer, taken in said.items():
+            seat = self.group.by_consumer[consumer]
+            num_kept = int(seat.has_asked) if taken is None else max(taken - seat.num_taken, 0) + 1
+            while len(seat.untaken) > num_kept:
+                self._withdraw(seat)
+            if taken is not None and len(seat.untaken) == num_kept:  # it has opened this one, or has dropped it
+                batch = seat.untaken[-1]
+                self._outside.withdraw(consumer, batch, has_more=num_kept > 1)
+                self._outside.offer(consumer, seat.num_taken + num_kept, batch)
+            seat.is_idle = True
+            self._dealing.regain(seat)
+        self._go_on()
+
+    def _withdraw(self, seat: Seat) -> None:
+        batch = seat.untaken.pop()
+        seat.num_recalled += 1
+        seat.queue.append(batch)
+        self.views.withdraw(seat.consumer, batch)
+        self._outside.withdraw(seat.consumer, batch, has_more=bool(seat.untaken))
 
     def leave(self, consumer: int, now: float, *, died: bool) -> None:
         """A consumer takes no more; it may still look at what it has. A rank that died is waited for."""
@@ -181,7 +216,7 @@ class Core:
             self._replays.arrived(batch, self.group.seats)
         elif batch.position < 0:
             for seat in self.group.seats:  # those who wait for what comes next, and not who may never come for it
-                if seat.has_begun and seat.epoch == self.epoch:
+                if seat.has_begun and not seat.is_idle and seat.epoch == self.epoch:
                     seat.queue.append(batch)
         else:
             self.frontier = batch.position + 1
@@ -241,7 +276,7 @@ class Core:
         while has_offered:
             has_offered = False
             for seat in self.group.seats:
-                if not seat.has_begun or seat.epoch != epoch or len(seat.untaken) >= window:
+                if not seat.has_begun or seat.is_idle or seat.epoch != epoch or len(seat.untaken) >= window:
                     continue
                 batch = seat.queue.popleft() if seat.queue else self._dealing.next_for(seat)
                 if batch is not None:

@@ -1,7 +1,7 @@
 """Deals batches to consumers: one class for each mode of a server. Pure.
 
     RankedDealing      batch i goes to rank i mod world; all ranks get equally many
-    FirstComeDealing   each batch goes to one consumer, the one that has fewest
+    FirstComeDealing   each batch goes to one consumer, the one that has fewest; what that does not ask for may go on
     BroadcastDealing   each batch goes to all consumers
 
 What they deal is bounded by the *window*: a seat may be offered so many batches that it has not taken, and have one
@@ -46,7 +46,7 @@ class Dealing(Protocol):
         ...
 
     def regain(self, seat: Seat) -> None:
-        """The consumer of a seat is gone: decide on what that had not taken."""
+        """The consumer of a seat is gone, or was recalled from: decide on what is in the queue again."""
         ...
 
     def settle(self, *, has_ended: bool) -> None:
@@ -141,7 +141,9 @@ class FirstComeDealing:
 
     def has_room(self) -> bool:
         """Return whether somebody waits for more than there is."""
-        return not self._pool and any(seat.has_begun and seat.load < self._window for seat in self.seats)
+        return not self._pool and any(
+            seat.has_begun and not seat.is_idle and seat.load < self._window for seat in self.seats
+        )
 
     def deal(self, batch: Batch) -> None:
         """Put a batch where the next consumer takes it."""
@@ -150,13 +152,16 @@ class FirstComeDealing:
 
     def next_for(self, seat: Seat) -> Batch | None:
         """Return the oldest, unless another consumer has fewer."""
-        if not self._pool or any(other.has_begun and other.load < seat.load for other in self.seats):
+        if not self._pool:
+            return None
+        load = seat.load
+        if any(other.has_begun and not other.is_idle and other.load < load for other in self.seats):
             return None
         return self._pool.popleft()
 
     def regain(self, seat: Seat) -> None:
         """Give it to the others, before all else."""
-        returned = [batch for batch in seat.queue if batch.position >= 0]
+        returned = [batch for batch in seat.queue if batch.position >= 0]  # an error of no batch was told to all
         self._pool = deque(sorted([*self._pool, *returned], key=_place))
         seat.queue.clear()
 

@@ -94,6 +94,14 @@ class Deliveries:
             return Text(Down.RAISED, PICKLED, number, failures.pack(error, note))
         return Text(Down.RAISED, 0, number, f"{type(error).__name__}: {error}".encode()[:4096])
 
+    def withdraw(self, consumer: int, batch: Batch, *, has_more: bool) -> None:
+        """Count and draw as if a consumer had not been offered a batch."""
+        peer = self._peers[consumer]
+        if isinstance(batch, Lot):
+            peer.num_bytes -= batch.nbytes
+        if self._rows is not None and not has_more:
+            self._rows.withdraw(peer)
+
     def miss(self, consumer: int, count: int) -> None:
         """Tell a consumer how many batches it has not had since it came, because it was slow."""
         peer = self._peers[consumer]

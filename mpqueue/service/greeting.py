@@ -21,7 +21,7 @@ from mpqueue.errors import ServiceError
 from mpqueue.service.records import MAX_GREETING, CorruptMessage
 from mpqueue.version import __version__
 
-PROTOCOL = 2
+PROTOCOL = 3
 # By name: the root package imports all others for type checkers, so that an import of it would be a circle.
 MAX_TAKEN = 4096  # positions in one `Resume`
 

@@ -1,11 +1,28 @@
 """The consumers of a server and their seats; who looks at which slot; what is computed again for the late. Pure."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from mpqueue.service.dealing import GROUP
 from mpqueue.service.greeting import Join
 from mpqueue.service.rules import Misbehaved, Occupied, Outside, Refused, Rules
 from mpqueue.service.seats import Batch, Had, Seat
+
+RECALL_AFTER_S = 0.1  # much more than the wait for a batch that is on its way, little to somebody who has none
+
+
+class Unasked(NamedTuple):
+    """What a seat was offered and has not asked for, while another one waits.
+
+    Attributes:
+        due_at: When it is to be recalled.
+        consumer: Whose it is.
+        last: The number of the last offer that it may have opened.
+    """
+
+    due_at: float
+    consumer: int
+    last: int
 
 
 class Group:
@@ -24,6 +41,7 @@ class Group:
 
     def __init__(self, rules: Rules, epoch: int, had: Iterable[int]) -> None:
         self._rules = rules
+        self._is_shared = rules.mode == "split" and not rules.is_ranked  # what was not taken belongs to all
         self.seats: list[Seat] = []
         self.by_consumer: dict[int, Seat] = {}
         self.last_seen: dict[int, float] = {}
@@ -34,10 +52,8 @@ class Group:
                 seat.had = Had(count, count)
 
     def _add(self, rank: int | None, epoch: int) -> Seat:
-        rules = self._rules
         self._num_seats += 1
-        is_shared = rules.mode == "split" and not rules.is_ranked  # then what was not taken belongs to all
-        seat = Seat(GROUP if is_shared else -self._num_seats, rank, epoch)
+        seat = Seat(GROUP if self._is_shared else -self._num_seats, rank, epoch)
         self.seats.append(seat)
         return seat
 
@@ -109,12 +125,35 @@ class Group:
     def holding_up(self, epoch: int) -> list[Seat]:
         """Return the seats of consumers for whom others wait."""
         here = [seat for seat in self.seats if seat.epoch == epoch]
-        is_waiting = any(seat.has_begun and not seat.load and not seat.has_all for seat in here)
+        is_waiting = any(seat.has_begun and not seat.is_idle and not seat.load and not seat.has_all for seat in here)
         return [seat for seat in here if seat.consumer and seat.load >= self._rules.window] if is_waiting else []
 
     def is_starving(self) -> bool:
         """Return True if all who are here wait for the next batch, so that nobody will release a slot."""
         return all(not seat.load for seat in self.seats if seat.has_begun)
+
+    def unasked(self, epoch: int) -> list[Unasked]:
+        """Return what can be recalled for those who wait for a batch: nothing where batches belong to seats.
+
+        Recalled is from who has said nothing for a while, and for who has waited as long: two that are fast would take
+        each other's batches to and fro.
+        """
+        seats, last_seen = self.seats, self.last_seen
+        if not self._is_shared or len(seats) < 2:
+            return []
+        waiting = [
+            seat for seat in seats if seat.has_asked and not seat.load and seat.epoch == epoch and seat.has_begun
+        ]
+        if not waiting:
+            return []
+        since = min(last_seen[seat.consumer] for seat in waiting)
+        return [
+            Unasked(
+                max(since, last_seen[seat.consumer]) + RECALL_AFTER_S, seat.consumer, seat.num_taken + seat.has_asked
+            )
+            for seat in seats
+            if len(seat.untaken) > seat.has_asked and not seat.is_idle
+        ]
 
     def due_at(self, now: float, views: "Views") -> float | None:
         """Return when the next one is overdue, or silent for too long; None: there is no such time."""
@@ -162,6 +201,11 @@ class Views:
         if batch.turn:
             self._of[consumer][batch.turn] = batch
             self._outside.hold(batch, consumer)
+
+    def withdraw(self, consumer: int, batch: Batch) -> None:
+        """A consumer has dropped an offer."""
+        if self._of[consumer].pop(batch.turn, None) is not None:
+            self._outside.let_go(batch, consumer)
 
     def release(self, consumer: int, turns: Iterable[int]) -> None:
         """A consumer looks at these no more.

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from mpqueue.errors import ConsumerDied, MPQueueError, ServiceDied, ServiceError
 from mpqueue.service.records import (
+    BATCHES,
     DETACHED,
     LOST,
     MAX_MESSAGE,
@@ -148,6 +149,10 @@ class Link:
             if isinstance(first, Text) and first.kind == Down.CUT:
                 self._die(self._verdict(first))
                 return
+            if first.kind == Down.RECALL:  # by one assignment; to do it again changes nothing
+                self.arrived = arrived = deque(record for record in arrived if not _is_above(record, first.number))
+                came.popleft()
+                continue
             self._parsed = message, found
             arrived.extend(found)
             came.popleft()
@@ -218,3 +223,8 @@ class Link:
             sentinel, self._sentinel = self._sentinel, -1
             if sentinel >= 0:
                 descriptors.close(sentinel)
+
+
+def _is_above(record: Offer | Text, number: int) -> bool:
+    """Return True for a batch, or the exception in its place, of a higher number; specs and ends have other ones."""
+    return record.kind in BATCHES and record.number > number

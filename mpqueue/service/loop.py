@@ -17,6 +17,7 @@ sentinel tells; a process that was killed tells both at once. A consumer that se
 lives; so there are no more than `MAX_CONSUMERS`, and no more of one process than `MAX_OF_PROCESS`.
 """
 
+import contextlib
 import math
 import time
 from functools import partial
@@ -26,6 +27,7 @@ from mpqueue.errors import ServiceError
 from mpqueue.service.admission import Admission
 from mpqueue.service.core import Core
 from mpqueue.service.deliveries import Deliveries
+from mpqueue.service.group import RECALL_AFTER_S
 from mpqueue.service.handlers import Handlers
 from mpqueue.service.home import Claim, sentinel_of
 from mpqueue.service.peer import Peer, Stage
@@ -82,6 +84,7 @@ class Loop:
         self.handlers = Handlers()
         self.handlers.watch(self._wakeup.fd, self._wakeup.clear)
         self._has_reports, self._look_at = True, 0.0  # of the workers; when there is something to do without
+        self._recall_at = math.inf
         self.handlers.watch(stream.fileno(), self._note_reports)
         self._reception = Reception(self.handlers, claim.listener, uids, self._admit)
 
@@ -95,7 +98,8 @@ class Loop:
         try:
             while not self._is_stopping:
                 self._feed()
-                self.handlers.wait(self._timeout_s())
+                if not self._recall(_clock()):  # else there may be more to do by what they have said
+                    self.handlers.wait(self._timeout_s())
         except BaseException as error:
             self.failure, self._stop_text = error, f"the server has failed: {type(error).__name__}: {error}"
             warn(f"{self._claim.home.name!r}: {self._stop_text}")
@@ -134,10 +138,29 @@ class Loop:
             else:
                 core.ended()
 
+    def _recall(self, now: float) -> bool:
+        """Take back what consumers do not ask for while others wait; return whether something was."""
+        said: dict[int, list[bytes]] = {}
+        self._recall_at = math.inf
+        for due_at, number, last in self._core.group.unasked(self._core.epoch):
+            heard = self._peers[number].recall(last) if due_at <= now else None
+            if heard is None:
+                self._recall_at = min(self._recall_at, due_at if due_at > now else now + RECALL_AFTER_S)
+            else:
+                said[number] = heard
+        if said:  # all at once: what the first one gives back is not offered to the second one
+            self._core.recall({number: _last_taken(heard) for number, heard in said.items()})
+            for number, heard in said.items():
+                peer = self._peers[number]
+                _ = all(self._hear_one(peer, data) for data in heard)
+        return bool(said)
+
     def _timeout_s(self) -> float | None:
         now = _clock()
         dues = (self._core.group.due_at(now, self._core.views), self._reception.due_at(), self._admission.due_at())
         waits = [max(0.0, due - now) for due in dues if due is not None]
+        if self._recall_at < math.inf:
+            waits.append(max(0.0, self._recall_at - now))
         in_stream = self._stream.timeout_s()
         self._look_at = math.inf if in_stream is None else now + in_stream
         return min(waits if in_stream is None else [*waits, in_stream], default=None)
@@ -200,18 +223,20 @@ class Loop:
             self.handlers.watch_room(peer.sock.fileno(), is_full=False)
         for _ in range(most or _AT_ONCE):
             data = peer.receive(REQUEST_BYTES + 1)
-            if data is None:
+            if data is None or not self._hear_one(peer, data):
                 return
-            if not data:
-                self._note_end(peer)
-                return
-            try:
-                self._serve(peer, Request.unpack(data))
-            except (CorruptMessage, Misbehaved) as error:
-                self._cut_off(peer, str(error))
-                return
-            if peer.stage is Stage.LEFT:
-                return
+
+    def _hear_one(self, peer: Peer, data: bytes) -> bool:
+        """Do what a message says; return False if no other is to be heard behind it."""
+        if not data:
+            self._note_end(peer)
+            return False
+        try:
+            self._serve(peer, Request.unpack(data))
+        except (CorruptMessage, Misbehaved) as error:
+            self._cut_off(peer, str(error))
+            return False
+        return peer.stage is not Stage.LEFT
 
     def _serve(self, peer: Peer, request: Request) -> None:
         core, number = self._core, peer.number
@@ -298,3 +323,13 @@ class Loop:
         self._wakeup.close()
         if self.failure is not None:  # or those who attach would wait for an answer
             self._claim.close()
+
+
+def _last_taken(said: list[bytes]) -> int | None:
+    """Return how many batches a consumer has taken by the last ASK of these messages; None: there is no ASK."""
+    for data in reversed(said):
+        with contextlib.suppress(CorruptMessage):  # it is heard as the others, and is the last one then
+            request = Request.unpack(data)
+            if request.kind == Up.ASK:
+                return request.value
+    return None

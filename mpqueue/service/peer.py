@@ -11,7 +11,7 @@ import socket
 from collections import deque
 
 from mpqueue.service.greeting import Hello
-from mpqueue.service.records import MAX_BODY, MAX_OFFERS, MORE, OFFER_BYTES, PICKLED, Down, Offer, Text
+from mpqueue.service.records import MAX_BODY, MAX_OFFERS, MORE, OFFER_BYTES, PICKLED, REQUEST_BYTES, Down, Offer, Text
 from mpqueue.system import descriptors
 from mpqueue.system.credentials import Credentials
 
@@ -109,6 +109,26 @@ class Peer:
             self._outbox.popleft()
         self.is_full = False
         return True
+
+    def recall(self, number: int) -> list[bytes] | None:
+        """Tell it to forget the offers above this number; return what it has said until then, to be heard by `Loop`.
+
+        See the head of `mpqueue.service.records`: what it says later it says with the RECALL before its eyes.
+
+        Returns: None if it cannot be told now, and knows of nothing.
+        """
+        if self._offers or self._outbox or self.sock is None:  # those would come behind it, and are not meant
+            return None
+        try:
+            self.sock.send(Text(Down.RECALL, 0, number, b"").pack(), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except OSError:  # it is full; or gone, and its end is about to be read
+            return None
+        said = []
+        while (data := self.receive(REQUEST_BYTES + 1)) is not None:
+            said.append(data)
+            if not data:  # it has ended
+                break
+        return said
 
     def send_now(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
         """Send a greeting, which is the first message and finds room; or the peer is gone."""

@@ -11,16 +11,35 @@
                      <-------------------------------    RAISED   the source raised this in the place of a batch
                      <-------------------------------    MISSED   you were slow, and did not get so many
                      <-------------------------------    END      you have had all of this epoch
+                     <-------------------------------    RECALL   forget the offers above this number, which you have
+                                                                  not opened
                      <-------------------------------    CUT      you are detached, or the stream is over, and why
     LEAVE            ------------------------------->    I go
 
 All that a consumer sends is of one fixed size, as are OFFER, MISSED and END, of which a message may hold several. SPEC,
-RAISED and CUT have a head and a body of bounded size. A message is there wholly or not at all, whenever its sender is
-killed. Nothing that a server receives is ever unpickled, and a message that does not parse ends its connection.
+RAISED, RECALL and CUT have a head and a body of bounded size. A message is there wholly or not at all, whenever its
+sender is killed. Nothing that a server receives is ever unpickled, and a message that does not parse ends its
+connection.
 
 Offers and exceptions are numbered for each consumer, from 1 on, and it takes them in this order. One is *taken* when
 the consumer asks for the next one: ASK says how many were, from the beginning of the connection. A slot is *released*
 when the last view of its batch is gone, before or after: ASK names the turns.
+
+*RECALL.* The server takes offers back that nobody has asked for, and needs no answer. The order of the steps decides:
+
+    consumer                              server
+    1. sends ASK                          1. sends RECALL
+    2. reads all that has come            2. reads all that has come
+    3. opens one batch: the next one      3. gives away what no ASK of step 2, or before, has asked for
+
+Each side writes before it reads. `send` returns when the message lies in the other's queue, and a socket keeps the
+order. So an ASK that the server does not find in step 2 was sent after the RECALL, and its sender finds that in its own
+step 2, before it opens anything, whatever it had read before: it drops what it has above the number. An ASK that the
+server does find may have been sent on either side of the RECALL. Whether the one batch that it asks for was opened or
+dropped is not known, so that this batch stays with the consumer, and is offered again under its number: who was handed
+a batch of this number ignores it. What lies behind that batch takes another ASK. Numbers above it are used again. The
+server does not recall where it cannot send at once, nor while offers wait to be sent: those would come behind the
+RECALL, and not be dropped.
 """
 
 import functools
@@ -51,9 +70,10 @@ class Up:
 class Down:
     """Kinds of a server's records."""
 
-    OFFER, END, SPEC, RAISED, CUT, MISSED = 11, 12, 13, 14, 15, 16
+    OFFER, END, SPEC, RAISED, CUT, MISSED, RECALL = 11, 12, 13, 14, 15, 16, 17
 
 
+BATCHES = frozenset({Down.OFFER, Down.RAISED})  # the kinds that are numbered for their consumer
 PARTIAL = 1  # a flag of OFFER: the slot holds a batch of which something was left out, with the list of that
 PICKLED = 1  # a flag of SPEC and RAISED: the body is a pickle
 MORE = 2  # a flag of SPEC: its body goes on in the next message
@@ -146,16 +166,17 @@ class Offer(NamedTuple):
 
 _make_offer = functools.partial(tuple.__new__, Offer)  # Offer's own `_make` takes twice as long
 _OFFER_KINDS = frozenset({Down.OFFER, Down.END, Down.MISSED})
+_TEXT_KINDS = frozenset({Down.SPEC, Down.RAISED, Down.CUT, Down.RECALL})
 
 
 class Text(NamedTuple):
     """A message with a body.
 
     Attributes:
-        kind: `Down.SPEC`, `Down.RAISED` or `Down.CUT`.
+        kind: `Down.SPEC`, `Down.RAISED`, `Down.RECALL` or `Down.CUT`.
         flags: See `PICKLED`, `MORE` and `DETACHED`.
-        number: Of the spec; of RAISED its place among the consumer's offers.
-        body: A spec, an exception, or a text in UTF-8.
+        number: Of the spec; of RAISED its place among the consumer's offers; of RECALL that of the last which stays.
+        body: A spec, an exception, or a text in UTF-8; of RECALL nothing.
     """
 
     kind: int
@@ -182,6 +203,6 @@ def unpack_down(data: bytes) -> "list[Offer] | list[Text]":
             return list(map(_make_offer, _OFFER_FIELDS.iter_unpack(data)))
     elif len(data) >= _HEAD.size:
         magic, kind, flags, length, number = _HEAD.unpack_from(data)
-        if magic == MAGIC and Down.SPEC <= kind <= Down.CUT and length == len(data) - _HEAD.size:
+        if magic == MAGIC and kind in _TEXT_KINDS and length == len(data) - _HEAD.size:
             return [Text(kind, flags, number, data[_HEAD.size :])]
     raise CorruptMessage(f"a message of {len(data)} bytes that begins with {data[:4].hex()}")

@@ -24,6 +24,7 @@ class ServedConsumer(Rated):
         behind: Batches that it was given and has not taken.
         leases: Slots that it may look at.
         skipped: Batches that it did not get because it was slow.
+        recalled: Offers that were taken back, for others, because it did not ask for them.
         holds_up: Others wait for it.
         elapsed_s: Seconds since it came.
     """
@@ -38,6 +39,7 @@ class ServedConsumer(Rated):
     behind: int
     leases: int
     skipped: int
+    recalled: int
     holds_up: bool
     elapsed_s: float = 0.0
 
@@ -63,8 +65,8 @@ def statistics_of(engine: Statistics, core: Core, peers: dict[int, Peer]) -> Ser
     consumers = [
         ServedConsumer(
             number, peers[number].credentials.pid, seat.rank, seat.epoch, seat.num_taken, peers[number].num_bytes,
-            peers[number].wait_s, seat.load, core.views.count(number), seat.num_skipped, seat in holding_up,
-            now - peers[number].since,
+            peers[number].wait_s, seat.load, core.views.count(number), seat.num_skipped, seat.num_recalled,
+            seat in holding_up, now - peers[number].since,
         )
         for number, seat in list(core.group.by_consumer.items())
         if number in peers

@@ -59,6 +59,10 @@ class Outside(Protocol):
         """Offer a batch to a consumer: its so many-th."""
         ...
 
+    def withdraw(self, consumer: int, batch: Batch, *, has_more: bool) -> None:
+        """Note that a consumer is offered a batch no more, and whether it has others."""
+        ...
+
     def miss(self, consumer: int, count: int) -> None:
         """Tell a consumer how many batches it has not had since it came, because it was slow."""
         ...

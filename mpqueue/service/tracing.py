@@ -34,6 +34,10 @@ class ConsumerRows:
             self._drawn[peer] = 0
         self._since.setdefault(peer, clock_ns())
 
+    def withdraw(self, peer: Peer) -> None:
+        """All that a consumer was offered was recalled: it has nothing to work at."""
+        self._since.pop(peer, None)
+
     def take(self, peer: Peer, batch: Batch, *, has_more: bool) -> None:
         """A consumer has taken a batch; ``has_more``: it was offered others."""
         now, began = clock_ns(), self._since.pop(peer, 0)

@@ -73,6 +73,9 @@ class Simulation:
         assert number == it.num_taken + (it.current is not None) + sum(isinstance(x, tuple) for x in it.inbox) + 1
         it.inbox.append((batch,))
 
+    def withdraw(self, consumer: int, batch: Any, *, has_more: bool) -> None:
+        """Nothing is drawn or counted here."""
+
     def miss(self, consumer: int, count: int) -> None:
         assert count > self.consumers[consumer].num_missed
         self.consumers[consumer].num_missed = count

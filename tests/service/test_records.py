@@ -46,7 +46,7 @@ offers = st.builds(
 messages = st.lists(offers, min_size=1, max_size=MAX_OFFERS)
 texts = st.builds(
     Text,
-    kind=st.sampled_from([Down.SPEC, Down.RAISED, Down.CUT]),
+    kind=st.sampled_from([Down.SPEC, Down.RAISED, Down.CUT, Down.RECALL]),
     flags=bytes_,
     number=words,
     body=st.binary(max_size=100) | st.just(b"x" * MAX_BODY),

@@ -112,7 +112,7 @@ def test_a_consumer_is_told_on_which_side_it_is(wait_s, text):
 
 
 def served(number, *, wait_s, holds_up=False):
-    return ServedConsumer(number, 100 + number, None, 0, 10, 10, wait_s, 0, 0, 0, holds_up, 10.0)
+    return ServedConsumer(number, 100 + number, None, 0, 10, 10, wait_s, 0, 0, 0, 0, holds_up, 10.0)
 
 
 def test_a_server_names_the_consumer_for_whom_the_others_wait():

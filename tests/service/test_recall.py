@@ -1,0 +1,463 @@
+"""First come: what was offered ahead to a consumer that does not ask goes to one that waits, and nothing comes twice."""
+
+import math
+import socket
+import threading
+from collections import Counter
+from contextlib import ExitStack
+from types import SimpleNamespace
+
+import pytest
+from helpers.forked import Interpreter
+from helpers.puppets import MODULES, Indices, Puppet
+from helpers.service_simulation import Simulation
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import mpqueue
+from mpqueue.errors import ServiceDied
+from mpqueue.service.attachment import Attachment
+from mpqueue.service.core import Core
+from mpqueue.service.greeting import Hello
+from mpqueue.service.link import Link
+from mpqueue.service.loop import Loop
+from mpqueue.service.peer import Peer, Stage
+from mpqueue.service.records import Down, Offer
+from mpqueue.service.rules import Rules
+from mpqueue.system import descriptors
+from mpqueue.system.credentials import Credentials
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPQUEUE_HOME", str(tmp_path / "servers"))
+
+
+@pytest.fixture(scope="module")
+def interpreter():
+    with Interpreter(*MODULES) as made:
+        yield made
+
+
+@pytest.fixture
+def puppets(interpreter):
+    """Make consumers that end with the test."""
+    with ExitStack() as stack:
+        yield lambda *args, **kwargs: stack.enter_context(Puppet(interpreter, *args, **kwargs))
+
+
+def firsts(batches):
+    return [batch[0] for batch in batches]
+
+
+def test_a_consumer_that_begins_and_asks_for_nothing_keeps_no_batch_and_no_end_from_another(puppets):
+    with mpqueue.Server("s", Indices(4), workers=1) as server:
+        idle, busy = (puppets("s").attached() for _ in range(2))
+        idle.do("loop")
+        for epoch in range(2):
+            assert sorted(firsts(busy.do("take_all"))) == [0, 1, 2, 3], f"epoch {epoch}"
+            if not epoch:  # it was offered what came of that one only
+                assert server.statistics().consumers[0].recalled > 0
+        assert idle.do("take") is None, "the rest of the epoch in which it was, which others have taken"
+
+
+@pytest.mark.parametrize("journal", [False, True], ids=["ahead", "one at a time"])
+def test_a_consumer_that_took_one_batch_keeps_no_other_one(puppets, tmp_path, journal):
+    options = {"journal": str(tmp_path / "journal")} if journal else {}
+    with mpqueue.Server("s", Indices(4), workers=1, **options) as server:
+        idle, busy = (puppets("s").attached() for _ in range(2))
+        idle.do("loop")
+        (first,) = idle.do("take")[:1]
+        busy.do("loop")
+        others = [busy.do("take")[0] for _ in range(3)]
+        assert sorted([first, *others]) == [0, 1, 2, 3]
+        busy.tell("take_all")  # waits: who was handed a batch has not asked past it, and may die with it
+        found = next(one for one in server.statistics().consumers if one.pid == idle.process.pid)
+        assert (found.behind, found.batches) == (1, 0)
+        assert idle.do("take") is None
+        assert busy.answer() == [], "the end, as soon as all was taken"
+        idle.do("loop")
+        assert idle.do("take") is not None, "and it is offered batches again"
+
+
+def test_a_consumer_that_is_killed_after_a_recall_gives_back_what_it_was_handed(puppets):
+    with mpqueue.Server("s", Indices(4), workers=1):
+        idle, busy = (puppets("s").attached() for _ in range(2))
+        idle.do("loop")
+        first = idle.do("take")[0]
+        busy.do("loop")
+        others = [busy.do("take")[0] for _ in range(3)]
+        busy.tell("take_all")
+        idle.kill()
+        assert firsts(busy.answer()) == [first]
+        assert sorted([first, *others]) == [0, 1, 2, 3]
+
+
+def test_a_consumer_that_is_back_takes_its_part_again(puppets):
+    with mpqueue.Server("s", Indices(40), workers=1, max_queue_size=3):
+        idle, busy = (puppets("s").attached() for _ in range(2))
+        idle.do("loop")
+        got = [idle.do("take")[0]]
+        busy.do("loop")
+        theirs = [busy.do("take")[0] for _ in range(20)]
+        for _ in range(3):
+            got.append(idle.do("take")[0])
+        busy.tell("take_all")
+        idle.tell("take_all")
+        rest = firsts(busy.answer()) + firsts(idle.answer())
+        assert sorted(got + theirs + rest) == list(range(40))
+
+
+@pytest.mark.parametrize(
+    ("rules", "ranks", "recalled"),
+    [({"world": 2}, (0, 1), []), ({"mode": "broadcast"}, (None, None), []), ({}, (None, None), [(1, 0)])],
+    ids=["ranks", "broadcast", "first come"],
+)
+def test_only_where_batches_belong_to_nobody_are_they_recalled(rules, ranks, recalled):
+    simulation = Simulation(Rules(**{"mode": "split", "window": 3} | rules), [4])
+    for number, rank in enumerate(ranks, 1):
+        assert simulation.attach(number, rank)
+        simulation.next(number)
+    for _ in range(50):
+        simulation.settle(2)
+        simulation.next(2)
+    assert [(consumer, last) for _, consumer, last in simulation.core.group.unasked(0)] == recalled
+
+
+# -- All orders of the steps of a server and two consumers, with their real ends of the connection
+
+
+class Killed(BaseException):
+    """The process of an actor has ended."""
+
+
+class Actor:
+    """A program that goes on by one step at a time, from pause to pause; only one of all runs at any time.
+
+    Args:
+        script: Called with the actor.
+    """
+
+    def __init__(self, script):
+        self._go, self._has_paused = threading.Semaphore(0), threading.Semaphore(0)
+        self.is_over = self.is_killed = False
+        self.error = None
+        self._thread = threading.Thread(target=self._run, args=(script,), daemon=True)
+        self._thread.start()
+
+    def _run(self, script):
+        self._go.acquire()
+        try:
+            if not self.is_killed:
+                script(self)
+        except Killed:
+            pass
+        except BaseException as error:
+            self.error = error
+        self.is_over = True
+        self._has_paused.release()
+
+    def step(self):
+        if not self.is_over:
+            self._go.release()
+            assert self._has_paused.acquire(timeout=60)
+        if self.error is not None:
+            raise self.error
+
+    def pause(self):
+        self._has_paused.release()
+        self._go.acquire()
+        if self.is_killed:
+            raise Killed
+
+    def kill(self):
+        self.is_killed, self.error = True, None
+        self.step()
+        self._thread.join(60)
+
+
+class PausingSocket:
+    """A socket that pauses before each call."""
+
+    def __init__(self, sock, pause):
+        self._sock, self._pause = sock, pause
+        self.fileno, self.close = sock.fileno, sock.close
+
+    def send(self, data, flags=0):
+        self._pause()
+        return self._sock.send(data, flags)
+
+    def recv(self, size, flags=0):
+        self._pause()
+        return self._sock.recv(size, flags)
+
+
+class Ring:
+    """The ring of a consumer: notes which batches are opened, and releases each as soon as it was handed out."""
+
+    def __init__(self):
+        self.ended = {}
+        self.opened = []
+
+    def collect(self):
+        """Nothing is looked at for longer."""
+
+    def next_released(self):
+        return tuple(self.ended)[:2]
+
+    def forget(self, released):
+        for turn in released:
+            self.ended.pop(turn, None)
+
+    def enter(self, offer):
+        self.ended[offer.turn] = None
+
+
+class Trainer:
+    """A consumer with its real `Attachment` and `Link`."""
+
+    def __init__(self, sock, num_epochs):
+        self.sock, self._num_epochs = sock, num_epochs
+        self.link = Link(sock, -1, "s")
+        self.attachment = Attachment(self.link, Ring(), None)
+        self.handed = []
+        self.has_asked = False
+        self.epoch = 0
+        self.actor = Actor(self.run)
+
+    def run(self, actor):
+        link, attachment = self.link, self.attachment
+        send, receive, poll = link._send, link._receive, link._poll
+
+        def paused(call):
+            def step(*args):
+                actor.pause()
+                return call(*args)
+
+            return step
+
+        def waited(*args):
+            actor.pause()
+            while not (events := poll(0)) and not args:
+                actor.pause()
+            return events
+
+        link._send, link._receive, link._poll = paused(send), paused(receive), waited
+        while self.epoch < self._num_epochs:
+            attachment.begin(self.epoch)
+            self.has_asked = True
+            attachment.ask()
+            record = attachment.next_record()
+            actor.pause()  # it is being opened
+            if record.kind == Down.END:
+                attachment.has_begun.clear()
+                link.arrived.popleft()
+                self.epoch, self.has_asked = record.epoch + 1, False
+                continue
+            attachment.latest = record
+            attachment.enter(record)
+            self.handed.append((record.epoch, record.position))
+
+    def kill(self):
+        self.actor.kill()
+        self.sock.close()
+
+
+class ModelLoop(Loop):
+    """A server with its real core, peers and way of hearing them; its stream gives what it is asked for at once."""
+
+    def __init__(self, length, window, socks):
+        self._length, self._position = length, 0
+        self.holders, self.taken = {}, Counter()
+        self._core = Core(Rules(mode="split", window=window), self)
+        self.handlers = SimpleNamespace(unwatch=lambda fd: None, watch_room=lambda fd, is_full: None)
+        self._admission = SimpleNamespace(note_departure=lambda peer: None, take_waiting=list)
+        self._peers = {}
+        self.actor = Actor(self.serve)
+        for number, sock in enumerate(socks, 1):
+            peer = Peer(number, PausingSocket(sock, self.actor.pause), Credentials(1, 0, 0), 0.0)
+            peer.stage = Stage.ATTACHED
+            self._peers[number] = peer
+            self._core.attach(number, Hello(), now=0.0)
+
+    def serve(self, actor):
+        while True:
+            actor.pause()
+            for peer in list(self._peers.values()):
+                self._hear(peer)
+                if peer.sock is None and peer.number in self._peers:
+                    self._note_death(peer)  # nobody looks at its batches any more
+            while self._core.wants_batch():
+                if self._position < self._length:
+                    self._position += 1
+                    turn = self._core.epoch * self._length + self._position
+                    self._core.arrived(
+                        SimpleNamespace(
+                            epoch=self._core.epoch, position=self._position - 1, turn=turn, is_extra=False,
+                            is_left_out=False,
+                        )
+                    )  # fmt: skip
+                else:
+                    self._core.ended()
+            for peer in list(self._peers.values()):
+                peer.flush()
+            while self._recall(math.inf):
+                for peer in list(self._peers.values()):
+                    peer.flush()
+
+    # What the core has done.
+
+    def offer(self, consumer, number, batch):
+        self._peers[consumer].offer(Offer(Down.OFFER, 0, 0, number, batch.turn, 0, batch.epoch, batch.position, 0, 0))
+
+    def withdraw(self, consumer, batch, *, has_more):
+        """Nothing is drawn."""
+
+    def end(self, consumer, epoch, count):
+        self._peers[consumer].offer(Offer(Down.END, 0, 0, 0, 0, 0, epoch, count, 0, 0))
+
+    def cut(self, consumer, flag, text):
+        raise AssertionError(text)
+
+    def _cut_off(self, peer, why):
+        raise AssertionError(why)
+
+    def hold(self, batch, holder):
+        holders = self.holders.setdefault(batch.turn, set())
+        assert holder not in holders
+        holders.add(holder)
+
+    def let_go(self, batch, holder):
+        self.holders[batch.turn].remove(holder)
+
+    def open_epoch(self, epoch):
+        self._position = 0
+        return self._length
+
+    def finish_epoch(self, epoch):
+        """The next one is opened when somebody begins it."""
+
+    def note_taken(self, seat, batch):
+        self.taken[batch.epoch, batch.position] += 1
+
+
+class Model:
+    """One server, two consumers."""
+
+    def __init__(self, length, window, num_epochs):
+        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
+        for ours, theirs in pairs:
+            ours.setblocking(False)
+            theirs.setblocking(True)
+            descriptors.own_object(theirs)
+        self.server = ModelLoop(length, window, [ours for ours, _ in pairs])
+        self.trainers = [Trainer(theirs, num_epochs) for _, theirs in pairs]
+        self._pairs = pairs
+
+    def step(self, which):
+        (self.server.actor, *(trainer.actor for trainer in self.trainers))[which].step()
+
+    def go_on(self, *which):
+        """Have the server and these consumers do all that they can, for as many epochs as there are."""
+        for _ in range(500):
+            if all(trainer.actor.is_over for trainer in which):
+                return True
+            for _ in range(3):
+                self.server.actor.step()
+            for trainer in which:
+                trainer.actor.step()
+        return False
+
+    def handed(self):
+        return Counter(place for trainer in self.trainers for place in trainer.handed)
+
+    def close(self):
+        self.server.actor.kill()
+        for trainer, (ours, theirs) in zip(self.trainers, self._pairs, strict=True):
+            trainer.actor.kill()
+            ours.close()
+            descriptors.close_object(theirs)
+
+
+STEPS = st.lists(st.sampled_from([0, 0, 1, 2]), max_size=120)
+SIZES = {"length": st.integers(1, 6), "window": st.integers(1, 4)}
+WELL = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def run(length, window, num_epochs, steps):
+    model = Model(length, window, num_epochs)
+    for which in steps:
+        model.step(which)
+    return model
+
+
+@WELL
+@given(steps=STEPS, **SIZES)
+def test_each_batch_is_handed_out_once_in_all_orders_of_asks_and_recalls(steps, length, window):
+    model = run(length, window, 2, steps)
+    try:
+        assert model.go_on(*model.trainers)
+        everything = Counter((epoch, position) for epoch in range(2) for position in range(length))
+        assert model.handed() == model.server.taken == everything
+        assert not any(model.server.holders.values())
+    finally:
+        model.close()
+
+
+@WELL
+@given(steps=STEPS, **SIZES)
+def test_who_goes_on_gets_all_but_one_batch_of_who_does_not(steps, length, window):
+    model = run(length, window, 1, steps)
+    try:
+        idle, busy = model.trainers
+        had_asked = idle.has_asked  # and may have opened one
+        is_over = model.go_on(busy)
+        handed = model.handed()
+        assert set(handed.values()) <= {1}
+        assert sum(handed.values()) >= length - 1
+        if not had_asked:
+            assert is_over
+            assert sum(handed.values()) == length
+        assert model.go_on(idle, busy)  # where the epoch was over without the idle one, its loop was the next one
+        assert set(model.handed().values()) == {1}
+        assert {(0, position) for position in range(length)} <= model.handed().keys()
+    finally:
+        model.close()
+
+
+@WELL
+@given(steps=STEPS, then=STEPS, **SIZES)
+def test_what_was_taken_comes_to_nobody_else_when_its_consumer_is_killed_at_any_step(steps, then, length, window):
+    model = run(length, window, 1, steps)
+    try:
+        dead, alive = model.trainers
+        dead.kill()
+        for which in then:
+            if which < 2:
+                model.step(which * 2)
+        assert model.go_on(alive)
+        assert model.server.taken == Counter((0, position) for position in range(length))
+        assert max(Counter(alive.handed).values(), default=1) == 1
+        # What it has handed out and asked past, as far as the server has heard it, is its own; the last one may not be.
+        again = [place for place in dead.handed if place in alive.handed]
+        assert again in ([], dead.handed[-1:])
+    finally:
+        model.close()
+
+
+@WELL
+@given(steps=STEPS, **SIZES)
+def test_nothing_came_twice_when_the_server_is_killed_at_any_step(steps, length, window):
+    model = run(length, window, 2, steps)
+    try:
+        model.server.actor.kill()
+        for ours, _ in model._pairs:
+            ours.close()
+        for trainer in model.trainers:
+            with pytest.raises(ServiceDied):
+                while not trainer.actor.is_over:
+                    trainer.actor.step()
+        assert max(model.handed().values(), default=1) == 1
+        assert not set(model.server.taken) - set(model.handed())
+    finally:
+        model.close()
