@@ -12,11 +12,11 @@ RECALL_AFTER_S = 0.1  # much more than the wait for a batch that is on its way, 
 
 
 class Unasked(NamedTuple):
-    """What a seat was offered and has not asked for, while another one waits.
+    """Offers that a consumer has not asked for, while another one waits.
 
     Attributes:
-        due_at: When it is to be recalled.
-        consumer: Whose it is.
+        due_at: When they are to be recalled.
+        consumer: Whose they are.
         last: The number of the last offer that it may have opened.
     """
 
