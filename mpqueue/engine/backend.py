@@ -33,8 +33,8 @@ class Backend(Protocol):
         chunk: How many tickets are worth a `pump`.
         low_water: Pump even for one ticket while fewer than this are in flight.
         tells_changes: `is_stale` knows whether the source has changed. Otherwise the workers have the caller's own
-            object, or inherited it, and nobody can tell what they have computed from: it is not to be computed before
-            it is asked for.
+            object, or inherited it, and nobody can tell what they have computed from: batches are not computed before
+            they are asked for.
     """
 
     chunk: int

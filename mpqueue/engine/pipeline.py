@@ -340,7 +340,7 @@ class Pipeline:
             try:
                 end.run_hook()
                 if not self.is_stopped:
-                    self.recovery.is_inconsistent = True  # as long as it lasts
+                    self.recovery.is_inconsistent = True  # until the epoch is open
                     self.backend.refresh()  # workers begin the next epoch from the source's present state
                     schedule.open_epoch()
                     self.backend.pump()

@@ -15,6 +15,7 @@ from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.stats import Statistics, summed, workers_of
 from mpqueue.worker import context
+from mpqueue.worker.failures import never_an_exit
 from mpqueue.worker.kept_generators import KeptGenerators
 from mpqueue.worker.runner import BeginBatch, StreamEnd
 from mpqueue.worker.sample_runner import make_runner
@@ -95,10 +96,10 @@ class InlineBackend:
         if self._init is not None:
             try:
                 self._init()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if is_of_handler(error):
                     raise
-                return Result.failed(error)
+                return Result.failed(never_an_exit(error) if isinstance(error, SystemExit) else error)
             self._init = None
         return None
 
@@ -112,12 +113,15 @@ class InlineBackend:
             return Result(self._runner.run(ticket.epoch, ticket.unit, ticket.listed))
         except StreamEnd:
             return END
-        except (KeyboardInterrupt, SystemExit):
+        except KeyboardInterrupt:
             raise
         except BaseException as error:
             if is_of_handler(error):
                 raise
-            error.add_note(self._runner.note(ticket.unit, ticket.epoch))
+            note = self._runner.note(ticket.unit, ticket.epoch)
+            if isinstance(error, SystemExit):  # of the source: as it is, it would end the program without a word
+                return Result.failed(never_an_exit(error, note))
+            error.add_note(note)
             return Result.failed(error)
         finally:
             self._note_stages(None)

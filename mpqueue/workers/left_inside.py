@@ -12,6 +12,7 @@ whoever waits for the element. A thread waits for those only that were there bef
 other.
 """
 
+import os
 import threading
 from typing import Any
 
@@ -35,3 +36,7 @@ def await_end(iterator: Any) -> None:
     for inside, has_ended in list(_threads.values()):
         if inside is iterator:
             has_ended.wait()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.clear)  # a child has none of them: it would wait for ever

@@ -155,7 +155,7 @@ def _outcome_here(place, kind, backend):
     if place == "stopping" or kind in PAUSING:
         return Outcome()
     after = {"worker-init": 0, "on-epoch-end": LENGTH}.get(place, AT)
-    if kind == "sys-exit" and backend == "thread" and place != "on-epoch-end":
+    if kind == "sys-exit" and place != "on-epoch-end":
         return Outcome("WorkerRaised", after)
     return Outcome("BatchTimeout" if kind in HANGING else _OWN_NAME[kind], after)
 

@@ -119,15 +119,6 @@ def test_an_enqueuer_stops_at_it_and_the_program_goes_on():
     assert not enqueuer.is_running()
 
 
-def test_without_workers_it_is_the_callers_own_sys_exit():
-    """A handler of SIGTERM may have raised it, as in any function that the caller calls."""
-    with Loader(Leaving(), workers=0) as loader:
-        batches = iter(loader)
-        assert numbers(batches, AT) == list(range(AT))
-        with pytest.raises(SystemExit):
-            next(batches)
-
-
 def test_an_op_of_a_queue_runner_in_a_worker_process():
     with pytest.raises(WorkerRaised, match="SystemExit: 6"):
         run_in_worker(partial(leave, 6), None)
@@ -194,3 +185,61 @@ def test_a_worker_that_is_asked_to_end_and_raises_it_leaves_at_once(monkeypatch)
         waiting = gate.arrival()
         loader.stop()  # SIGKILL would come after a minute
         waiting.let_go()
+
+
+def test_so_it_is_without_workers(caplog):
+    with Loader(Leaving(), workers=0) as loader:
+        for epoch in range(2):
+            batches = iter(loader)
+            assert numbers(batches, AT) == list(range(AT))
+            with pytest.raises(WorkerRaised) as caught:
+                next(batches)
+            look_at(caught.value, "3", f"raised for index {AT} of epoch {epoch}")
+            assert [int(batch[0]) for batch in batches] == list(range(AT + 1, LENGTH))
+    with Loader(elements, workers=0) as loader:
+        batches = iter(loader)
+        assert int(next(batches)[0]) == 0
+        with pytest.raises(WorkerRaised) as caught:
+            next(batches)
+        look_at(caught.value, "no more files", "raised for index 1 of epoch 0")
+        assert list(batches) == []
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_without_workers_it_can_be_left_out(batch_size):
+    with Loader(Leaving(), batch_size=batch_size, workers=0, on_error="skip") as loader:
+        assert [batch.ravel()[0] for batch in loader] == ([0, 4] if batch_size else [0, 1, 3, 4])
+        assert loader.statistics().skipped == 1
+
+
+def test_without_workers_so_it_is_in_worker_init():
+    with Loader(Numbers(2), workers=0, worker_init=partial(leave, 4)) as loader:
+        batches = iter(loader)
+        for _ in range(2):
+            with pytest.raises(WorkerRaised) as caught:
+                next(batches)
+            assert (caught.value.type_name, caught.value.text) == ("SystemExit", "4")
+        assert list(batches) == []
+
+
+def test_a_handlers_exit_without_workers_stays_and_loses_nothing():
+    struck = []
+
+    class Signalled(Numbers):
+        def __getitem__(self, index):
+            if index == AT and not struck:
+                struck.append(index)
+                signal.raise_signal(signal.SIGUSR1)
+            return super().__getitem__(index)
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: leave(5))
+    try:
+        with Loader(Signalled(LENGTH), workers=0) as loader:
+            batches = iter(loader)
+            assert numbers(batches, AT) == list(range(AT))
+            with pytest.raises(SystemExit):
+                next(batches)
+            assert [int(batch[0]) for batch in batches] == list(range(AT, LENGTH))
+    finally:
+        signal.signal(signal.SIGUSR1, before)

@@ -204,3 +204,35 @@ def test_a_torch_loader_beside_it_harms_neither():
         theirs = torch.utils.data.DataLoader(Tensors(), num_workers=2, multiprocessing_context="fork")
         pairs = [(int(ours[0]), int(other[0][0])) for ours, other in zip(loader, theirs, strict=True)]
     assert pairs == [(number, number) for number in range(12)]
+
+
+def test_a_child_does_not_wait_for_a_thread_that_was_left_inside_of_a_generator():
+    said, _ = ran("""
+__import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork beside threads
+import threading
+from mpqueue import GeneratorEnqueuer
+inside, go_on = threading.Event(), threading.Event()
+def elements():
+    yield 0
+    inside.set()
+    go_on.wait()
+    yield 1
+generator = elements()
+enqueuer = GeneratorEnqueuer(generator)
+enqueuer.start(workers=1)
+next(enqueuer.get())
+inside.wait()
+enqueuer.stop()
+pid = os.fork()
+if pid == 0:
+    enqueuer = GeneratorEnqueuer(generator)
+    enqueuer.start(workers=0)
+    try:
+        next(enqueuer.get())
+    except RuntimeError as error:
+        say("not thread-safe" in str(error))
+    os._exit(0)
+os.waitpid(pid, 0)
+go_on.set()
+""")
+    assert said == ["True"]
