@@ -188,7 +188,7 @@ class ProcessBackend:
         events = self._poll(self.timeout_s() if block else 0)
         if not events and self._hang is not None:
             self._hang.end_hanging()
-        if not events:
+        if not events and is_asked:  # who only looks how many are ready is not to wait for a worker's stacks
             self.ledger.is_waiting = True  # an interrupt here tears nothing
             tell_of_slow(self._slow, pool.roster)
             self.ledger.is_waiting = False

@@ -133,3 +133,16 @@ def test_in_time_nothing_is_told(caplog):
     with Loader(Numbers(50), workers=2) as loader:
         assert np.concatenate(list(loader))[0] == 0
     assert not [record for record in caplog.records if "not ready" in record.getMessage()]
+
+
+def test_who_asks_how_many_are_ready_waits_for_no_stacks(opening, monkeypatch):
+    asked = []
+    monkeypatch.setattr("mpqueue.workers.process.tell_of_slow", lambda *arguments: asked.append(arguments))
+    with Loader(Slow(opening.gate), workers=1) as loader:
+        batches = iter(loader)
+        assert [int(next(batches)[0]) for _ in range(AT)] == [0, 1]
+        arrival = opening.gate.arrival()
+        del asked[:]
+        assert loader._engine.pipeline.num_ready == 0
+        assert not asked
+        arrival.let_go()
