@@ -28,7 +28,8 @@ import traceback
 from _signal import getsignal  # type: ignore[import-not-found]
 from _signal import signal as set_handler
 from collections.abc import Callable, Iterator
-from types import TracebackType
+from itertools import pairwise, starmap
+from types import FrameType, TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 _P = ParamSpec("_P")
@@ -38,6 +39,7 @@ _SIGNALS = tuple(map(int, signal.valid_signals()))
 # Those that a thread makes itself.
 _ERRORS = {"SIGABRT", "SIGBUS", "SIGEMT", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"}
 _OF_PROCESS = {number for number in signal.valid_signals() if getattr(number, "name", "") not in _ERRORS}
+_CO_VARARGS = 0x4  # as in `inspect`, which takes long to import
 _handlers: dict[int, Any] = {}  # those of the user that are replaced now
 _seen: list[Any] = []  # all handlers, as they were found the last time
 _to_replace: list[int] = []  # the signals of those that can be called: nearly always the same few
@@ -143,7 +145,11 @@ def behind(call: Callable[[], object]) -> None:
 
 
 def is_of_handler(error: BaseException) -> bool:
-    """Return whether a signal handler that is set now has raised this: the traceback leads through it."""
+    """Return whether a signal handler has raised this: the traceback leads through it.
+
+    It is known by being set now, or, as a handler may have put another in its place, by what Python has called it with:
+    the number of a signal, and the very frame that called it.
+    """
     codes = set()
     for number in _SIGNALS:
         handler: Any = _handlers.get(number) or getsignal(number)
@@ -152,8 +158,19 @@ def is_of_handler(error: BaseException) -> bool:
         if callable(handler):
             function = handler if hasattr(handler, "__code__") else getattr(handler, "__call__", None)  # noqa: B004
             codes.add(getattr(function, "__code__", None))  # of a method: that of its function
-    frames = traceback.walk_tb(error.__traceback__)
-    return any(frame.f_code in codes for frame, _ in frames)
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if any(frame.f_code in codes for frame in frames):
+        return True
+    return any(starmap(_is_call_by_signal, pairwise(frames)))
+
+
+def _is_call_by_signal(caller: FrameType, called: FrameType) -> bool:
+    local = called.f_locals
+    code = called.f_code
+    given: list[Any] = [local.get(name) for name in code.co_varnames[: code.co_argcount]]
+    if code.co_flags & _CO_VARARGS:
+        given += local.get(code.co_varnames[code.co_argcount + code.co_kwonlyargcount]) or ()
+    return any(number in _SIGNALS and frame is caller for number, frame in pairwise(given) if type(number) is int)
 
 
 def _replace() -> None:
