@@ -25,7 +25,7 @@ NAME_BYTES: Final = 48
 
 
 class Marks(NamedTuple):
-    """What is known of an order in a worker.
+    """An order as far as a worker knows it.
 
     Attributes:
         row: A checksum of its first elements.

@@ -502,12 +502,13 @@ def test_nothing_is_to_be_done_while_nobody_asks():
     with Server(Numbers(50)) as server:
         server.stream.open_epoch(0)
         server.take()
-        while server.stream.statistics().slots_in_use < 11 or server.stream._pipeline.ledger.at_work():
-            server.wait()  # until all is computed that may be
+        while server.stream._pipeline.ledger.at_work():
+            server.wait()  # until all is computed that was dealt
         while select.select([server.stream.fileno()], [], [], 0.1)[0]:
             server.stream.advance()  # a worker wakes us behind the batch that was seen already, once and not for ever
         assert server.stream.timeout_s() is None
-        assert server.stream.statistics().slots_in_use == 11
+        # The one that was taken, and ten ahead; or nine, as the place of one is not dealt until there is room for more.
+        assert server.stream.statistics().slots_in_use in {10, 11}
 
 
 def test_the_ring_can_be_read_and_not_written():

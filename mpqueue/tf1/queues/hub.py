@@ -269,7 +269,7 @@ class HubDriver:
         return waiter
 
     def _finishes_alone(self, request: Call) -> bool:
-        """Whether a call finishes at once, and no other one with it, and nothing that was sent comes before it.
+        """Return whether a call finishes at once, and no other one with it, and nothing that was sent comes before it.
 
         Then handlers need not be held back.
         """

@@ -27,7 +27,7 @@ _HANG_S = 60
 
 
 class Struck(BaseException):
-    """What the handler raises."""
+    """The exception that the handler raises."""
 
 
 class Alarms:
