@@ -36,14 +36,16 @@ batches`` there is no such place: the loop's variable has the batch before a han
 A stream (a generator) gives its elements once. Where an interrupt falls so that an element may be gone, the next `next`
 raises a RuntimeError that says so, each time, until the stream is begun anew. An interrupt inside of the code of a
 source without workers is told from its errors by the traceback, which leads through the handler
-(`mpqueue.system.interrupts.is_of_handler`).
+(`mpqueue.system.interrupts.is_of_handler`): the function that is set as handler now, or one that was called with the
+number of a signal and the very frame that called it. A handler that sets another one in its place *and* deletes, or
+binds anew, its parameters cannot be told: what it raises there counts as the source's error for that batch.
 """
 
 import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from mpqueue.engine.backend import Backend, EndOfStream, Stopped
 from mpqueue.engine.epoch_end import EpochEnd
@@ -61,6 +63,16 @@ from mpqueue.telemetry.recorder import Recorder
 _clock = time.perf_counter_ns
 
 
+class Bar(Protocol):
+    """Shows how far an epoch is: a `mpqueue.loader.progress.ProgressBar`."""
+
+    def step(self, ticket: Ticket) -> None:
+        """Show one more batch, before its caller has it; what is raised here gives the batch back."""
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+
+
 class Pipeline:
     """One stream of batches out of one source.
 
@@ -72,6 +84,7 @@ class Pipeline:
         recorder: Where is counted how long the consumer waits; the backend has the same one.
 
     Attributes:
+        bar: Shows each batch; None: there is none.
         lock: Held around every call of the backend but `start` and `wake`.
         loop: The number of the loop that batches go to; who asks for an earlier one is told that it was stopped.
         wait_ns: Nanoseconds that the consumer waited for batches.
@@ -94,6 +107,7 @@ class Pipeline:
         self.lock = threading.RLock()
         self.loop = self.wait_ns = 0
         self.recorder = recorder or Recorder()
+        self.bar: Bar | None = None
         self.lifetime = Lifetime(self.lock)
         self.skips = skips
         self._last_epoch: int | None = None  # nothing behind it is handed out
@@ -131,22 +145,19 @@ class Pipeline:
                 taken = self._take(loop)
             if self.lifetime.late_stop is not None:
                 self.lifetime.stop_late(self.stop)
+            if self.bar is not None:
+                self.bar.step(taken[0])
             return taken[1]
-        except BaseException:
-            if taken is not None:
+        except BaseException as error:
+            if taken is not None:  # with its own ticket: another thread's batch may have been counted since
                 progress = self.ledger.progress
                 progress.unclaimed = (taken, *progress.unclaimed)
                 self.ledger.needs_attention = True
             if self.lifetime.late_stop is not None:
                 self.lifetime.stop_late(self.stop)
+            if self.bar is not None and isinstance(error, EndOfStream | Stopped):
+                self.bar.close()
             raise
-
-    def give_back(self, batch: Any) -> None:
-        """Have the following `next` hand this batch out again, the one that was counted last."""
-        ledger = self.ledger
-        if ledger.latest is not None and not self.is_stopped:
-            ledger.progress.unclaimed = ((ledger.latest, batch), *ledger.progress.unclaimed)
-            ledger.needs_attention = True
 
     def _take(self, loop: int) -> tuple[Ticket, Any]:
         ledger, backend = self.ledger, self.backend
@@ -357,7 +368,12 @@ class Pipeline:
         with self._turn():
             self.finish_epoch()  # its hook may change the source
             schedule = self.ledger.schedule
-            return (isinstance(schedule, EpochSchedule) and schedule.has_new_length()) or self.backend.is_stale()
+            try:
+                return (isinstance(schedule, EpochSchedule) and schedule.has_new_length()) or self.backend.is_stale()
+            except Exception as error:
+                # Both only ask, and leave all as it is: else the next loop would end the workers and begin anew.
+                self.recovery.is_raising = not is_of_handler(error)
+                raise
 
     def begin_loop(self) -> None:
         """Have batches go to another loop, with the next number, and free whoever waits for one in those before."""

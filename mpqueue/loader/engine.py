@@ -22,7 +22,7 @@ from mpqueue.engine.schedule import EpochSchedule, StreamSchedule
 from mpqueue.engine.skips import Skips
 from mpqueue.errors import MPQueueError
 from mpqueue.loader.lazy_orders import draw_lazy_order
-from mpqueue.loader.progress import Progress
+from mpqueue.loader.progress import ProgressBar
 from mpqueue.loader.sources import length_of
 from mpqueue.system.collected import WhenCollected
 from mpqueue.system.interrupts import HeldBack
@@ -79,7 +79,6 @@ class Engine:
         self.ended = Ended()
         self.was_started = False
         self._timeline: Timeline | None = None
-        self._bar: Progress | None = None
         self._finalizer: WhenCollected | None = None
         self._lock = threading.RLock()  # a signal handler may call stop() inside start()
         self.latest = Latest()
@@ -140,8 +139,8 @@ class Engine:
             ledger, epoch_end=epoch_end, timed_epoch_end=job.workers > 0, skips=skips, recorder=job.recorder
         )
         if job.options.progress:
-            self._bar = bar = Progress(pipeline, partial(_collect, pipeline), type(job.source).__name__[:_MOST_NAME])
-            pipeline.next = bar.next  # type: ignore[method-assign]
+            name = type(job.source).__name__[:_MOST_NAME]
+            pipeline.bar = ProgressBar(pipeline, partial(_collect, pipeline), name)
         return pipeline
 
     def _announce(self, job: Job, backend: BackendName, max_queue_size: int) -> None:
@@ -200,8 +199,8 @@ class Engine:
         with self._lock, HeldBack():
             if pipeline.has_ended and self.pipeline is pipeline:
                 pipeline.recorder.end()
-                if self._bar is not None:  # of a loop that was left: nobody asks for its end
-                    self._bar.close()
+                if pipeline.bar is not None:  # of a loop that was left: nobody asks for its end
+                    pipeline.bar.close()
                 self.latest.statistics = _collect(pipeline)
                 self.pipeline = None
                 registry.hide(self)

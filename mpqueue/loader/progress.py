@@ -1,15 +1,14 @@
 """``progress=True``: a bar of tqdm for each epoch, in terminals and notebooks.
 
-It stands around `Pipeline.next`, so that what has no bar pays nothing. Rates are those since the bar was drawn last.
+Rates are those since the bar was drawn last.
 """
 
 import time
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.schedule import EpochSchedule
+from mpqueue.engine.schedule import EpochSchedule, Ticket
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.telemetry.units import share_text
 
@@ -29,8 +28,8 @@ def bar_class() -> Any:
     return Bar
 
 
-class Progress:
-    """Shows how far an epoch is; its `next` is to be called instead of `Pipeline.next`.
+class ProgressBar:
+    """Shows how far an epoch is: the `Pipeline.bar`.
 
     Args:
         pipeline: Whose.
@@ -39,34 +38,19 @@ class Progress:
     """
 
     def __init__(self, pipeline: Pipeline, statistics: Callable[[], Statistics], name: str) -> None:
-        self._pipeline, self._next = pipeline, pipeline.next
+        self._pipeline = pipeline
         self._statistics, self._name = statistics, name
         self._make, self._epoch = bar_class(), -1
         self._bar: Any = None
         self._length: int | None = None  # of the epoch before, too: that of its last one is forgotten
         self._before, self._drawn_at = Statistics(), 0.0
 
-    def next(self, loop: int = 0) -> Any:
-        """Return the next batch, as `Pipeline.next` does."""
-        try:
-            batch = self._next(loop)
-        except (EndOfStream, Stopped):
-            self.close()
-            raise
-        try:
-            self._step()
-        except BaseException:  # of a signal: the batch was counted
-            self._pipeline.give_back(batch)
-            raise
-        return batch
-
-    def _step(self) -> None:
-        ticket = self._pipeline.ledger.latest
-        epoch = 0 if ticket is None else ticket.epoch
+    def step(self, ticket: Ticket) -> None:
+        """Show one more batch."""
         bar = self._bar
-        if bar is None or epoch != self._epoch:
+        if bar is None or ticket.epoch != self._epoch:
             self.close()
-            bar = self._open(epoch)
+            bar = self._open(ticket.epoch)
         bar.update()
         now = time.monotonic()
         if now >= self._drawn_at + _DRAW_EVERY_S or bar.n == bar.total:

@@ -126,6 +126,37 @@ def test_a_length_that_lies_elsewhere_is_asked_for_at_each_epoch(how, monkeypatc
     assert seen == [3, 4, 5, 6]
 
 
+class Shy(Levels):
+    """Asked in a bad moment, it does not tell its length, or cannot be pickled."""
+
+    fault = None
+
+    def __len__(self):
+        if Shy.fault == "length":
+            raise KeyError("its length")
+        return super().__len__()
+
+    def __getstate__(self):
+        if Shy.fault == "pickle":
+            raise KeyError("its state")
+        return vars(self)
+
+    def __getitem__(self, index):
+        return os.getpid()
+
+
+@pytest.mark.parametrize("fault", ["length", "pickle"])
+def test_a_source_that_raises_where_a_loop_begins_costs_no_worker(fault, monkeypatch):
+    with Loader(Shy(), workers=1) as loader:
+        before, second = numbers_of(loader), numbers_of(loader)  # from the second on, one more is computed ahead
+        assert second == before
+        monkeypatch.setattr(Shy, "fault", fault)
+        with pytest.raises((KeyError, UnpicklableSource)):
+            iter(loader)
+        monkeypatch.setattr(Shy, "fault", None)
+        assert numbers_of(loader) == before
+
+
 @FEW
 def test_samples_a_sampler_and_ranks_are_of_the_present_source(how):
     for options in ({"batch_size": 2}, {"sampler": range(3)}, {"shard": (0, 1), "shuffle": True, "seed": 1}):

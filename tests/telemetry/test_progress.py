@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 from helpers.faults import Numbers
@@ -46,7 +47,7 @@ def test_at_80_columns_the_bar_shows_how_far_it_is(monkeypatch):
     monkeypatch.setattr(progress, "bar_class", lambda: functools.partial(plain, file=io.StringIO(), ncols=80))
     with Loader(ALongNameOfASource(), workers=1, progress=True) as loader:
         next(iter(loader))
-        bar = loader._engine._bar._bar
+        bar = loader._engine.pipeline.bar._bar
         bar.set_postfix_str("waits 100 %")
         meter = bar.format_meter(**bar.format_dict | {"n": 98_765, "elapsed": 7200.0, "rate": None})
     assert len(meter) == 80
@@ -83,14 +84,8 @@ def test_a_generator_has_a_bar_without_an_end(shown):
     assert re.search(r"stream 0: 4 \[|function 0: 4 \[", shown.getvalue())
 
 
-def test_without_it_nothing_stands_around_next():
-    with Loader(Numbers(3), workers=1) as loader:
-        next(iter(loader))
-        assert "next" not in vars(loader._engine.pipeline)
-
-
 def test_a_signal_in_the_bar_loses_no_batch(shown, monkeypatch):
-    def strike(bar):
+    def strike(bar, ticket):
         monkeypatch.undo()
         signal.raise_signal(signal.SIGINT)
 
@@ -98,11 +93,38 @@ def test_a_signal_in_the_bar_loses_no_batch(shown, monkeypatch):
     with Loader(Numbers(4), workers=1, progress=True) as loader:
         batches = iter(loader)
         got.append(int(next(batches)[0]))
-        monkeypatch.setattr(progress.Progress, "_step", strike)
+        monkeypatch.setattr(progress.ProgressBar, "step", strike)
         with pytest.raises(KeyboardInterrupt):
             next(batches)
         got += [int(batch[0]) for batch in batches]
     assert got == [0, 1, 2, 3]
+
+
+def test_a_signal_in_the_bar_gives_back_its_own_batch_while_another_thread_takes_the_next(shown, monkeypatch):
+    got, step = [], progress.ProgressBar.step
+
+    def strike(bar, ticket):
+        if threading.current_thread() is not threading.main_thread():
+            step(bar, ticket)
+            return
+        monkeypatch.setattr(progress.ProgressBar, "step", step)
+        other = threading.Thread(target=lambda: got.append(int(next(batches)[0])))
+        other.start()
+        other.join()
+        signal.raise_signal(signal.SIGINT)
+
+    with Loader(Numbers(4), workers=1, progress=True) as loader:
+        batches = iter(loader)
+        monkeypatch.setattr(progress.ProgressBar, "step", strike)
+        with pytest.raises(KeyboardInterrupt):
+            next(batches)
+        assert got == [1]
+        resumed = loader.state_dict()
+        got += [int(batch[0]) for batch in batches]
+    assert got == [1, 0, 2, 3]
+    with Loader(Numbers(4), workers=1) as loader:
+        loader.load_state_dict(resumed)
+        assert [int(batch[0]) for batch in loader] == [0, 2, 3]
 
 
 def test_without_tqdm_the_constructor_names_the_extra():
