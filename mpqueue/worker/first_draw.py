@@ -4,6 +4,12 @@ Seeding both takes 2 µs, as much as a small sample, and most sources draw nothi
 stand-in takes the place of each, and the first number that is asked of one of them seeds both, puts them back, and is
 drawn from them. A source that draws has its next sample seeded at once; one that does not is armed again.
 
+What it brings, by turns with seeding at once, both on a loaded machine with two CPUs (medians of five): 148,600 samples
+of 32 bytes a second instead of 32,800; 8.0 µs of a worker's CPU for a tiny batch instead of 10.6.
+There is no plain way to the same. To put other functions into the module `random` misses ``from random import random``
+of a module that was imported before the fork; and to seed one batch in several, and compute again what has drawn,
+asks the source twice.
+
     begin --armed--> nothing to be done          begin --has drawn--> seeded at once
                                                  begin --has not----> armed
 
