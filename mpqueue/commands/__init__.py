@@ -4,7 +4,6 @@ The exit status is 0; 1 where a command has found something that its help names,
 is wrong. From the ground up; a module imports only from its own line and the lines above it::
 
     frame.py           the parser of a command, its output as text or JSON, extras that it needs
-    plots.py           Matplotlib, for pictures in files
     factories.py       sources that are named on a command line
     findings.py        what a check of the machine has found: a verdict and a remedy
     limits.py          the limits of processes, of memory and of CPUs, as the kernel has them
@@ -13,7 +12,7 @@ is wrong. From the ground up; a module imports only from its own line and the li
     bench_measure.py   measurements of a user's source
     bench_search.py    the number of workers beyond which nothing is gained
     bench_advice.py    what to change, and by how much it would help
-    bench_report.py bench_plot.py   text and picture of that
+    bench_report.py    that as text
     bench_run.py       the measurements, one after the other
     bench.py           ``mpqueue bench``: how fast a user's source can be loaded
     top_rows.py        what the processes of this user have answered, as rows

@@ -1,7 +1,6 @@
 """The command ``mpqueue bench``: how fast a source can be loaded, by how many workers, and what to change."""
 
 import argparse
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -16,7 +15,6 @@ examples:
   mpqueue bench data.py:Photos
   mpqueue bench mypackage.data:make_samples --batch-size 64 --shuffle
   mpqueue bench data.py:Photos --step-ms 40 --workers 4     a training step of 40 ms; 4 workers are used now
-  mpqueue bench data.py:Photos --plot rates.png             with a picture (needs matplotlib)
 
 The last line says what to change, and by how much it would help.
 exit status: 0; 1: the source has failed"""
@@ -26,10 +24,6 @@ def main(arguments: Sequence[str]) -> int:
     """Measure, and print the result; return the exit status."""
     parser = _make_parser()
     options = parser.parse_args(arguments)
-    if options.plot:
-        from mpqueue.commands.plots import import_plots
-
-        import_plots()  # before minutes of measuring
     try:
         source = source_of(options.factory)
     except NotFound as error:
@@ -60,7 +54,6 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--seconds", type=frame.positive, default=2.0, help="for which each number of workers is measured (default: 2)")
     add("--most-workers", type=frame.count, metavar="N", help="the largest number to try (default: by the CPUs)")
     add("--only", choices=("process", "thread"), help="try only this kind of workers (default: both)")
-    add("--plot", metavar="FILE.png", help="draw the rates (extra plots)")
     group = parser.add_argument_group("how batches are made (as of mpqueue.Loader)")
     group.add_argument("--batch-size", type=int, help="samples of a batch (default: an item is a batch)")
     group.add_argument("--shuffle", action="store_true", help="a new order for every epoch")
@@ -105,12 +98,4 @@ def _report(options: argparse.Namespace, arrays: Sequence[str], results: Any) ->
         frame.print_json(told | {"factory": options.factory})
     else:
         print("\n".join(lines(options.factory, arrays, results, advice, frame.width_of(sys.stdout))))
-    if options.plot:
-        from mpqueue.commands.bench_plot import draw
-
-        try:
-            draw(results, advice, options.plot, os.path.basename(options.factory))
-        except (OSError, ValueError) as error:
-            frame.tell("bench", f"no picture: {error}")
-            return 1
     return 0

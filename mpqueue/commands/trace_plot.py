@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mpqueue.commands.plots import import_plots
+from mpqueue.commands import frame
 from mpqueue.commands.trace_read import Trace
 from mpqueue.commands.trace_summary import is_death
 
@@ -18,7 +18,9 @@ def draw(trace: Trace, path: str, title: str, start_s: float, end_s: float) -> N
         OSError: The file cannot be written.
         ValueError: There is no such format.
     """
-    plots = import_plots()
+    remedy = 'a picture needs matplotlib: pip install "mpqueue[plots]"'
+    frame.import_extra("matplotlib", remedy).use("Agg")  # draws into files only
+    plots = frame.import_extra("matplotlib.pyplot", remedy)
     rows = trace.rows()
     places = {row: number for number, row in enumerate(rows)}
     figure, axes = plots.subplots(figsize=(11, 1.2 + 0.5 * max(2, len(rows))), layout="constrained")

@@ -6,14 +6,13 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import mpqueue
 from mpqueue.__main__ import main
-from mpqueue.commands import bench_measure, bench_plot, bench_search
+from mpqueue.commands import bench_measure, bench_search
 from mpqueue.commands.bench_advice import Results, advise
 from mpqueue.commands.bench_measure import Measured, Setting, first_batch, measure
 from mpqueue.commands.bench_report import lines
@@ -202,16 +201,6 @@ def test_on_a_narrow_terminal_its_sentences_are_folded():
     assert " ".join(narrow).endswith(whole[-1])
 
 
-def test_a_step_that_is_far_faster_than_all_flattens_no_curve():
-    drawn = []
-    axes = SimpleNamespace(
-        axhline=lambda rate, **_: drawn.append(rate), plot=lambda *_, label, **__: drawn.append(label)
-    )
-    bench_plot._draw_step(axes, 99.0, 50.0)
-    bench_plot._draw_step(axes, 5000.0, 50.0)
-    assert drawn == [99.0, "above: 5,000, which the training step takes"]
-
-
 # The measurement
 
 
@@ -332,21 +321,6 @@ def test_json_has_every_setting_and_the_advice():
     assert told["arrays"] == ["(3, 4, 3) float32"]
     assert told["batch_bytes"] == 3 * 4 * 3 * 4
     assert told["advice"]["sentence"]
-
-
-def test_a_picture_is_drawn(folder):
-    pytest.importorskip("matplotlib")
-    done = bench("data_of_bench.py:Numbers", "--plot", "rates.png", "--step-ms", "1")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert (folder / "rates.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_picture_that_cannot_be_written_is_told_after_the_report():
-    pytest.importorskip("matplotlib")
-    done = bench("data_of_bench.py:Numbers", "--plot", "no_such_folder/rates.png")
-    assert done.returncode == 1
-    assert "workers=" in done.stdout
-    assert "no picture" in done.stderr
 
 
 @pytest.mark.parametrize(
