@@ -18,7 +18,7 @@ PAGE = structure.ROOT / "docs" / "architecture.md"
 
 # No processes, no descriptors, no threads: a test drives them in microseconds.
 PURE = [
-    *(f"mpqueue.memory.{name}" for name in ("slots", "arena", "layout", "recipes", "leases")),
+    *(f"mpqueue.memory.{name}" for name in ("slots", "arena", "layout")),
     *(f"mpqueue.engine.{name}" for name in ("seeds", "schedule", "progress", "outcomes", "ledger", "recovery")),
     *(f"mpqueue.tf1.queues.{name}" for name in ("machine", "order", "blocks")),
     *(f"mpqueue.tf1.parsing.{name}" for name in ("protobuf_wire", "csv", "number_text")),

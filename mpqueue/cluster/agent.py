@@ -37,7 +37,7 @@ from mpqueue.engine.queue_address import QueueHome
 from mpqueue.system import descriptors, hash_seed
 from mpqueue.system.poller import READABLE, make_poller
 from mpqueue.worker import failures
-from mpqueue.worker.main import WorkerConfig, WorkerEnds
+from mpqueue.worker.config import WorkerConfig, WorkerEnds
 from mpqueue.worker.records import GRANT, CorruptRecord
 from mpqueue.workers.launcher import Event, LauncherGone, Nursery
 from mpqueue.workers.source_send import Patch

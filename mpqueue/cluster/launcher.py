@@ -34,7 +34,7 @@ from mpqueue.system.interrupts import let_through
 from mpqueue.system.poller import READABLE, is_readable
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.stats import NodeStatistics
-from mpqueue.worker.main import WorkerConfig, WorkerEnds
+from mpqueue.worker.config import WorkerConfig, WorkerEnds
 from mpqueue.workers.launcher import Event, Nursery, take_nursery, wait_for
 from mpqueue.workers.source_send import Patch, SourceImage, find_digests, make_patch
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from mpqueue.cluster.remote_worker import RemoteWorker
 from mpqueue.system.wakeup import Wakeup
-from mpqueue.worker.main import WorkerConfig
+from mpqueue.worker.config import WorkerConfig
 from mpqueue.workers.launcher import Event
 from mpqueue.workers.source_send import SourceImage
 

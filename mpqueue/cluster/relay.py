@@ -39,7 +39,7 @@ from mpqueue.system.log import warn
 from mpqueue.system.poller import READABLE, make_poller
 from mpqueue.system.processes import Process
 from mpqueue.worker import failures
-from mpqueue.worker.main import WorkerConfig
+from mpqueue.worker.config import WorkerConfig
 from mpqueue.worker.records import GRANT, REPORT, Down
 from mpqueue.workers.launcher import Event
 from mpqueue.workers.source_send import SourceImage, find_digests, make_patch

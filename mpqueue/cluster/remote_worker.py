@@ -22,11 +22,11 @@ from typing import Any
 from mpqueue.cluster.hosted import OUTCOMES
 from mpqueue.cluster.wire import ProtocolError
 from mpqueue.errors import SharedMemoryFull
-from mpqueue.memory.segment import Segment
+from mpqueue.memory.segment import MEMORY_REMEDY, Segment
 from mpqueue.memory.slots import PAGE
 from mpqueue.system import descriptors
 from mpqueue.worker import failures
-from mpqueue.worker.main import MEMORY_REMEDY, WorkerEnds
+from mpqueue.worker.config import WorkerEnds
 from mpqueue.worker.records import GRANT, HELD, MAGIC, REPORT, Down, Up, listed_bytes
 
 _AHEAD_NS = 2_000_000  # a message there and back, with some delay of either side

@@ -38,7 +38,7 @@ class TorchNumbers:
 
     Attributes:
         is_due: `seed` is to be called before each batch or sample.
-        stages: Of `mpqueue.worker.stages`, while a batch is timed.
+        stages: Of `mpqueue.telemetry.recorder`, while a batch is timed.
     """
 
     def __init__(self, find_current: Callable[[], Of | None], *, is_ours: bool) -> None:

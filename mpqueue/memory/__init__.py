@@ -6,13 +6,10 @@ The modules, from the ground up; each imports only from above::
     segment.py     creates, maps and frees shared memory
     slots.py       the states of the slots of a ring
     serialize.py   pickling by value what `pickle` cannot name
-    layout.py      where the arrays of a batch lie in a slot
+    layout.py      where the arrays of a batch lie in a slot, and how it is rebuilt from there
     snapshot.py    bytes in shared memory that are written once
-    recipes.py     how the trainer rebuilds a batch
-    leases.py      slots that the consumer has views of
     ring.py        segment, slots and leases of one pool, as the trainer has them
-    granted.py     a worker's granted slot, and arrays made in it
-    writer.py      writes a batch into a granted slot
+    writer.py      a worker's granted slot: arrays made in it, batches written into it
     arena.py       the allocator of the queues' blocks
 """
 

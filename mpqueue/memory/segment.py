@@ -22,6 +22,12 @@ _SHM_FOLDER = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory
 _SMALLEST_SHM_BYTES = 1 << 30
 _MADV_POPULATE_WRITE = 23  # of Linux 5.14; Python has no name for it
 
+# Of `SharedMemoryFull`, where batches lack memory.
+MEMORY_REMEDY = (
+    "Use smaller batches, a smaller max_queue_size, or a larger /dev/shm "
+    "(`docker run --shm-size`, `mount -o remount,size=... /dev/shm`)"
+)
+
 
 class Segment:
     """One mapped piece of shared memory.

@@ -18,8 +18,7 @@ import numpy as np
 from mpqueue.engine.outcomes import Partial, Unreadable
 from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import SharedMemoryFull
-from mpqueue.memory.layout import Array, Spec
-from mpqueue.memory.recipes import ReadSpec, base_over
+from mpqueue.memory.layout import Array, ReadSpec, Spec, base_over
 from mpqueue.memory.slots import Slot
 from mpqueue.service.records import PARTIAL
 from mpqueue.worker.unreadable import unreadable

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from mpqueue.errors import ServiceError
-from mpqueue.memory.leases import Leases
-from mpqueue.memory.recipes import ReadSpec, base_over
-from mpqueue.memory.ring import SPARE_SLOTS, HeldCopies
+from mpqueue.memory.layout import ReadSpec, base_over
+from mpqueue.memory.ring import SPARE_SLOTS, HeldCopies, Leases
 from mpqueue.memory.segment import ForeignSegment
 from mpqueue.memory.slots import Slot
 from mpqueue.service.records import MAX_RELEASED, CorruptMessage, Offer

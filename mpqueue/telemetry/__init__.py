@@ -4,10 +4,9 @@ From the ground up; a module imports only from its own line and the lines above 
 
     monitor/          tells other programs of this user what runs in a process
     clock.py          the clock by which batches are timed
-    histograms.py     distributions of times: fixed arrays of counts
     trace_events.py   what happens in a stream, as lines of a trace
     timeline.py       a file that Perfetto opens
-    recorder.py       the counts and times of one stream, as they come
+    recorder.py       the counts and times of one stream, as they come, and their distributions
     live.py           all that has statistics in this process
     rows.py           the table of metrics
     metrics.py        for Prometheus, TensorBoard and OpenTelemetry

@@ -5,8 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 from mpqueue.telemetry import table, verdict
-from mpqueue.telemetry.histograms import NO_TIMES, Distribution
-from mpqueue.telemetry.recorder import Recorder
+from mpqueue.telemetry.recorder import NO_TIMES, Distribution, Recorder
 
 # Fields that tell of a moment, or of whom they are: a difference has the later ones.
 _PRESENT = {

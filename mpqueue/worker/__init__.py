@@ -6,13 +6,12 @@ From the ground up; a module imports only from its own line and the lines above 
     shared_draws.py      tells of draws from generators that threads share
     records.py           fixed-size messages on the two pipes of a worker, lists of samples in a slot
     context.py           what user code may ask in a worker
+    config.py            what a worker process is started with
     unreadable.py        batches that cannot be unpickled in the trainer
     torch_info.py        torch's get_worker_info(), in workers
     failures.py          exceptions across processes
     kept_generators.py   random generators that a source keeps, seeded for each batch
     order_watch.py       notices an order that the first item of a source has drawn
-    grants.py            the grants of a worker, as it reads them
-    stages.py            the parts of a batch's time
     runner.py            runs a source: an item, or the next element of a stream
     sample_runner.py     runs a source of samples: a batch of them
     source_receive.py    the source as bytes: how a worker rebuilds it

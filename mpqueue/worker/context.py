@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpqueue.engine import seeds
-from mpqueue.memory.granted import GrantedSlot
+from mpqueue.memory.writer import GrantedSlot
 
 Array = np.ndarray[Any, Any]
 

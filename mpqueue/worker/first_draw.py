@@ -115,7 +115,7 @@ class AtOnce:
 
     Attributes:
         is_armed: Nothing is to be done for the next sample.
-        stages: Of `mpqueue.worker.stages`, while a batch is timed.
+        stages: Of `mpqueue.telemetry.recorder`, while a batch is timed.
     """
 
     def __init__(self, current: seeds.CurrentBatch) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from mpqueue.engine.generators import generators_in
+from mpqueue.worker import torch_info
+from mpqueue.worker.config import Payload
 
 
 class KeptGenerators:
@@ -27,7 +29,7 @@ class KeptGenerators:
 
     Attributes:
         is_idle: There is nothing to be done before a batch.
-        stages: Of `mpqueue.worker.stages`, while a batch is timed.
+        stages: Of `mpqueue.telemetry.recorder`, while a batch is timed.
     """
 
     def __init__(self, source: Any) -> None:
@@ -95,3 +97,15 @@ def _state_of(generator: Any) -> tuple[Callable[[Any], object], Any]:
         bits = generator.bit_generator
         return functools.partial(setattr, bits, "state"), bits.state
     return generator.set_state, generator.get_state()
+
+
+def kept_generators(payload: Payload) -> KeptGenerators:
+    """Return the generators that the code of the user keeps and that are to be seeded.
+
+    Those of a torch IterableDataset are not: such datasets draw an order in ``__iter__``, of which each worker
+    takes its share, so that it has to be the same in all of them, as it is in torch. Hugging Face's do, too.
+    """
+    source = None if torch_info.is_of_iterable_dataset(payload.source) else payload.source
+    if payload.samples is None or payload.samples.collate is None:
+        return KeptGenerators(source)
+    return KeptGenerators((source, payload.samples.collate))

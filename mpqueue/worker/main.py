@@ -5,6 +5,9 @@ no lock that anybody else waits for and owns no bytes but those of its granted s
 two instructions. Now and then it times a batch (`_Timing`): for that one batch, what computes and what reports is
 replaced by the same with clocks.
 
+It reads no more grants than it serves in `_AHEAD_NS`: those that it has not read yet still lie in the pipe, where the
+trainer can take them back for an idle worker.
+
 It ends when the grants' pipe ends, and leaves by `os._exit`: sources hold things like `TemporaryDirectory`, whose
 clean-up belongs to the trainer.
 """
@@ -13,13 +16,15 @@ import contextlib
 import errno
 import faulthandler
 import os
+import select
 import signal
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import numpy as np
 
@@ -29,114 +34,95 @@ from mpqueue.engine.schedule import Listed
 from mpqueue.engine.torch_numbers import TorchNumbers
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.glibc import keep_freed_memory
-from mpqueue.memory.segment import Segment
+from mpqueue.memory.segment import MEMORY_REMEDY, Segment
 from mpqueue.memory.writer import Placed, SlotWriter
-from mpqueue.samples.plan import SamplePlan
 from mpqueue.system.cpus import busy_ns
-from mpqueue.telemetry.clock import EVERY_NS
+from mpqueue.telemetry.clock import EVERY_NS, clock_ns
+from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context, failures, torch_info
+from mpqueue.worker.config import DUMP_SIGNAL, HAS_SIGNAL_OF_ITS_OWN, Payload, WorkerConfig, WorkerEnds
 from mpqueue.worker.first_draw import AtOnce, make_seeder
-from mpqueue.worker.grants import Dismissed, GrantReader
-from mpqueue.worker.kept_generators import KeptGenerators
+from mpqueue.worker.kept_generators import KeptGenerators, kept_generators
 from mpqueue.worker.order_watch import NAME_BYTES, OrderWatch
-from mpqueue.worker.records import HELD, MAGIC, NEW_SPEC, ORDER, PARTIAL, REPORT, UNSHARDED, Down, Up, unpack_listed
+from mpqueue.worker.records import (
+    GRANT,
+    HELD,
+    MAGIC,
+    NEW_SPEC,
+    ORDER,
+    PARTIAL,
+    REPORT,
+    UNSHARDED,
+    Down,
+    Up,
+    unpack_listed,
+)
 from mpqueue.worker.runner import BeginBatch, StreamEnd
 from mpqueue.worker.sample_runner import AnyRunner, make_runner
 from mpqueue.worker.source_receive import apply_patch
-from mpqueue.worker.stages import Stages
 
-# Dumps the stacks of a worker; a real-time signal, so that the user's SIGUSR1 and SIGUSR2 stay free.
-HAS_SIGNAL_OF_ITS_OWN = hasattr(signal, "SIGRTMIN")
-DUMP_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (5 if hasattr(signal, "SIGRTMIN") else 0)
+_AHEAD_NS = 100_000  # several cheap grants in one read: 0.7 µs less for each
+_MAX_AHEAD = 16
+
+
+class Dismissed(BaseException):
+    """The trainer has closed the pipe of grants: nobody waits for the batch that is at work."""
+
+
+class GrantReader:
+    """Reads grants.
+
+    Args:
+        fd: The read end of the pipe.
+
+    Attributes:
+        backlog: Those that were read and not served.
+        read_at: When the latest ones came, by `clock_ns`.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.backlog: deque[tuple[int, ...]] = deque()
+        self.read_at = 0
+        self._fd, self._num_read, self._num_ahead = fd, 0, 1
+
+    def read(self, now: int) -> bool:
+        """Wait for grants; False if there will be none."""
+        if self._num_read:
+            self._num_ahead = max(1, min(_MAX_AHEAD, _AHEAD_NS * self._num_read // (now - self.read_at + 1)))
+        data = os.read(self._fd, self._num_ahead * GRANT.size)
+        self.read_at, self._num_read = clock_ns(), len(data) // GRANT.size
+        self.backlog.extend(GRANT.iter_unpack(data))
+        return bool(data)
+
+    def may_retry(self) -> bool:
+        """Wait for the answer to a lack of memory; True: try again.
+
+        Raises:
+            Dismissed: The trainer closed the pipe.
+        """
+        while data := os.read(self._fd, GRANT.size):
+            grant = GRANT.unpack(data)
+            if grant[1] == Down.RETRY:
+                return True
+            if grant[1] == Down.FAIL:
+                return False
+            self.backlog.append(grant)
+        raise Dismissed
+
+    def has_ended(self) -> bool:
+        """Return True if the trainer has closed the pipe; what it granted before may still be there."""
+        poll = select.poll()
+        poll.register(self._fd, 0)
+        return bool(poll.poll(0))
+
 
 _NO_MEMORY = (errno.ENOSPC, errno.ENOMEM)
-MEMORY_REMEDY = (
-    "Use smaller batches, a smaller max_queue_size, or a larger /dev/shm "
-    "(`docker run --shm-size`, `mount -o remount,size=... /dev/shm`)"
-)
 
 _FEW_WORKERS = 4
 _SLOW_NS, _LOOK_EVERY_NS = 1_000_000, 100_000_000  # a look takes 15 µs
 _MOST_US = (1 << 32) - 1
 _BATCH = Up.BATCH
 _clock = time.perf_counter_ns
-
-
-class Payload(NamedTuple):
-    """The part that is sent to workers once.
-
-    Attributes:
-        source: The source.
-        worker_init: Called first by each worker.
-        samples: How the samples of the source become batches; None: it gives batches.
-    """
-
-    source: Any
-    worker_init: Callable[[], Any] | None
-    samples: SamplePlan | None = None
-
-    def kept_generators(self) -> KeptGenerators:
-        """Return the generators that the code of the user keeps and that are to be seeded.
-
-        Those of a torch IterableDataset are not: such datasets draw an order in ``__iter__``, of which each worker
-        takes its share, so that it has to be the same in all of them, as it is in torch. Hugging Face's do, too.
-        """
-        source = None if torch_info.is_of_iterable_dataset(self.source) else self.source
-        if self.samples is None or self.samples.collate is None:
-            return KeptGenerators(source)
-        return KeptGenerators((source, self.samples.collate))
-
-
-class WorkerConfig(NamedTuple):
-    """Settings of one worker and its pool.
-
-    Attributes:
-        info: Number of the worker, number of workers, seed.
-        is_stream: The source is a generator function (or an iterator), not a Sequence.
-        segment_bytes: Size of the ring's segment.
-        segment_kind: Its kind.
-        stride: Address space per slot.
-        max_batch_bytes: The user's bound.
-        epoch: For streams: the epoch that a replacement begins with,
-        skip: and how many of its elements were published before.
-        queue_home: Where queues are found by their shared names.
-    """
-
-    info: context.WorkerInfo
-    is_stream: bool
-    segment_bytes: int
-    segment_kind: str
-    stride: int
-    max_batch_bytes: int | None
-    epoch: int = 0
-    skip: int = 0
-    queue_home: queue_address.QueueHome = queue_address.QueueHome()
-
-
-class WorkerEnds(NamedTuple):
-    """The descriptors of a worker process: its pipes, the ring, and where its stacks are dumped (-1: nowhere)."""
-
-    grants: int
-    reports: int
-    segment: int
-    stacks: int
-
-    @classmethod
-    def received(cls, fds: list[int]) -> Self:
-        """From the descriptors that `sent` gave to the sender.
-
-        Raises:
-            OSError: Some were lost on the way, because this process has too many open.
-        """
-        if not 3 <= len(fds) <= 4:
-            raise OSError(errno.EMFILE, f"{len(fds)} of the descriptors of a worker arrived; check `ulimit -n`")
-        grants, reports, segment, *stacks = fds
-        return cls(grants, reports, segment, stacks[0] if stacks else -1)
-
-    @property
-    def sent(self) -> list[int]:
-        """The descriptors that there are."""
-        return [fd for fd in self if fd >= 0]
 
 
 def prepare_process() -> None:
@@ -249,7 +235,7 @@ class _Worker:
         self._process_id = os.getpid()
         self._seeder = make_seeder(context.process_batch)
         self._torch = TorchNumbers(lambda: context.process_batch.of, is_ours=True)
-        self._kept = payload.kept_generators()
+        self._kept = kept_generators(payload)
         self._watch = OrderWatch(payload.source)
         self._runner = make_runner(
             payload.source, config.info, self._make_begin(), payload.samples,
@@ -405,7 +391,7 @@ class _Worker:
             self._payload = payload
             self._runner.load(payload.source)
             torch_info.enter_worker_process(payload.source)
-            self._kept = payload.kept_generators()
+            self._kept = kept_generators(payload)
             self._broken = None
         except BaseException as error:
             if self._is_to_leave(error):

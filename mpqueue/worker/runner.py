@@ -10,9 +10,9 @@ from typing import Any
 from mpqueue.engine.schedule import Listed
 from mpqueue.engine.torch_numbers import TorchNumbers
 from mpqueue.errors import OutOfRangeError
+from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import note_of
-from mpqueue.worker.stages import Stages
 
 BeginBatch = Callable[[int, int, int], None]
 

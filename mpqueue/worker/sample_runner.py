@@ -19,11 +19,30 @@ from mpqueue.engine.torch_numbers import TorchNumbers
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.permutation import SampleOrder
 from mpqueue.samples.plan import SamplePlan
+from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import never_an_end, note_of
 from mpqueue.worker.runner import BeginBatch, Runner, StreamEnd
-from mpqueue.worker.stages import ClockedCollation, Stages
+
+
+class ClockedCollation:
+    """A collation, whose time is noted.
+
+    Args:
+        collation: What it is.
+        stages: Where its time is noted.
+    """
+
+    def __init__(self, collation: Collation, stages: Stages) -> None:
+        self._collation, self._stages = collation, stages
+        self.add, self.add_all = stages.collating(collation.add), stages.collating(collation.add_all)
+        self.finish: Callable[[Sequence[Any]], Any] = stages.collating(collation.finish)
+
+    def adder(self) -> Callable[[Any], object]:
+        """Return the fastest way to add the others, once the first one is there."""
+        return self._stages.collating(self._collation.adder())
+
 
 AnyCollation: TypeAlias = Collation | ClockedCollation
 

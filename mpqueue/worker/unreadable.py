@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mpqueue.engine.outcomes import Unreadable
-from mpqueue.memory.layout import Spec
-from mpqueue.memory.recipes import ReadSpec
+from mpqueue.memory.layout import ReadSpec, Spec
 from mpqueue.system.interrupts import HeldBack
 
 

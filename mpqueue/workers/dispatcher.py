@@ -34,8 +34,7 @@ import numpy as np
 
 from mpqueue.engine import queue_address
 from mpqueue.engine.schedule import Ticket
-from mpqueue.memory.layout import UNNUMBERED
-from mpqueue.memory.recipes import ReadSpec, load_spec
+from mpqueue.memory.layout import UNNUMBERED, ReadSpec, load_spec
 from mpqueue.memory.slots import SlotError
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.telemetry.recorder import Tally

@@ -17,7 +17,8 @@ from mpqueue.system.interrupts import HeldBack
 from mpqueue.system.poller import READABLE
 from mpqueue.system.process_name import set_process_name, worker_name
 from mpqueue.system.processes import Birth, Process, reap
-from mpqueue.worker.main import Payload, WorkerConfig, WorkerEnds, prepare_process, run_and_exit
+from mpqueue.worker.config import Payload, WorkerConfig, WorkerEnds
+from mpqueue.worker.main import prepare_process, run_and_exit
 from mpqueue.workers.launcher import Event, wait_for
 from mpqueue.workers.open_handles import opened_for_writing
 from mpqueue.workers.source_send import SourceImage

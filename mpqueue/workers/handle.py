@@ -19,14 +19,14 @@ import numpy as np
 
 from mpqueue.engine.outcomes import Partial, Result, Unreadable
 from mpqueue.engine.schedule import Ticket
-from mpqueue.memory.recipes import ReadSpec
+from mpqueue.memory.layout import ReadSpec
 from mpqueue.memory.ring import Ring
 from mpqueue.memory.slots import PAGE, Slot
 from mpqueue.system import descriptors
 from mpqueue.system.processes import Process
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker import failures
-from mpqueue.worker.main import WorkerEnds
+from mpqueue.worker.config import WorkerEnds
 from mpqueue.worker.records import GRANT
 from mpqueue.worker.unreadable import unreadable
 from mpqueue.workers.lifecycle import Life, WorkerState

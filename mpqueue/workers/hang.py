@@ -14,7 +14,7 @@ import select
 import time
 from collections.abc import Iterator
 
-from mpqueue.worker.main import DUMP_SIGNAL
+from mpqueue.worker.config import DUMP_SIGNAL
 from mpqueue.workers.handle import WorkerHandle
 from mpqueue.workers.lifecycle import Cause, WorkerState
 from mpqueue.workers.roster import Roster

@@ -13,13 +13,13 @@ from mpqueue.engine.seeds import GlobalState, seed_globals
 from mpqueue.engine.torch_numbers import TorchNumbers
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
+from mpqueue.telemetry.recorder import Stages
 from mpqueue.telemetry.stats import Statistics, summed, workers_of
 from mpqueue.worker import context
 from mpqueue.worker.failures import never_an_exit
-from mpqueue.worker.kept_generators import KeptGenerators
+from mpqueue.worker.kept_generators import KeptGenerators, kept_generators
 from mpqueue.worker.runner import BeginBatch, StreamEnd
 from mpqueue.worker.sample_runner import make_runner
-from mpqueue.worker.stages import Stages
 from mpqueue.workers import left_inside
 from mpqueue.workers.job import Job
 from mpqueue.workers.threads import INTERRUPTED
@@ -39,7 +39,7 @@ class InlineBackend:
         self.chunk = self.low_water = 1
         self._ledger, self._job = ledger, job
         self._info = job.info(0)
-        self._kept = job.payload.kept_generators()
+        self._kept = kept_generators(job.payload)
         self._torch = TorchNumbers(context.thread_batch, is_ours=False) if job.is_seed_given else None
         self._runner = make_runner(
             job.source, self._info, _batch_beginner(self._kept, self._torch), job.samples,

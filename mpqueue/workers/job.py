@@ -9,8 +9,8 @@ from mpqueue.memory.ring import SPARE_SLOTS, MakeGuard
 from mpqueue.samples.plan import SamplePlan
 from mpqueue.samples.shards import ALONE, Shard
 from mpqueue.telemetry.recorder import Recorder
+from mpqueue.worker.config import Payload
 from mpqueue.worker.context import WorkerInfo
-from mpqueue.worker.main import Payload
 
 
 class RingPlan(NamedTuple):

@@ -26,7 +26,7 @@ from mpqueue.system.interrupts import HeldBack, let_through
 from mpqueue.system.poller import READABLE
 from mpqueue.system.processes import Process
 from mpqueue.worker import failures
-from mpqueue.worker.main import WorkerConfig, WorkerEnds
+from mpqueue.worker.config import WorkerConfig, WorkerEnds
 from mpqueue.workers import nursery_messages as messages
 from mpqueue.workers.kept_source import NOTHING, keep
 from mpqueue.workers.nursery import NURSERY_CODE, Settings

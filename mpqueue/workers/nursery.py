@@ -28,14 +28,8 @@ from mpqueue.system.process_name import set_process_name, worker_name
 from mpqueue.system.processes import Birth, reap
 from mpqueue.system.safe_threads import counted, unsafe_threads
 from mpqueue.worker import failures
-from mpqueue.worker.main import (
-    Payload,
-    WorkerConfig,
-    WorkerEnds,
-    answer_for_stacks,
-    prepare_process,
-    run_and_exit,
-)
+from mpqueue.worker.config import Payload, WorkerConfig, WorkerEnds
+from mpqueue.worker.main import answer_for_stacks, prepare_process, run_and_exit
 from mpqueue.worker.source_receive import load
 from mpqueue.workers import nursery_messages as messages
 from mpqueue.workers.kept_source import Place, mapped

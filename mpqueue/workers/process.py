@@ -30,7 +30,7 @@ from mpqueue.system.interrupts import HeldBack, is_of_handler
 from mpqueue.system.poller import READABLE
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.stats import Statistics, summed, workers_of
-from mpqueue.worker.main import HAS_SIGNAL_OF_ITS_OWN, WorkerConfig
+from mpqueue.worker.config import HAS_SIGNAL_OF_ITS_OWN, WorkerConfig
 from mpqueue.workers import incidents
 from mpqueue.workers.blame import Tolerance, worker_died
 from mpqueue.workers.dispatcher import Dispatcher

@@ -13,7 +13,7 @@ from mpqueue.errors import StopTimeout
 from mpqueue.system import descriptors
 from mpqueue.system.interrupts import HeldBack
 from mpqueue.system.poller import READABLE, make_poller
-from mpqueue.worker.main import WorkerConfig
+from mpqueue.worker.config import WorkerConfig
 from mpqueue.workers.handle import WorkerHandle
 from mpqueue.workers.launcher import Launcher, LauncherGone
 from mpqueue.workers.lifecycle import Cause

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from mpqueue.memory.slots import Slot
 from mpqueue.memory.snapshot import CAN_RESET
-from mpqueue.worker.main import Payload
+from mpqueue.worker.config import Payload
 from mpqueue.worker.records import GRANT, MAGIC, Down
 from mpqueue.workers.forker import Forker
 from mpqueue.workers.handle import WorkerHandle

@@ -29,12 +29,12 @@ from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import BatchTimeout, StopTimeout
 from mpqueue.system.interrupts import let_through
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
+from mpqueue.telemetry.recorder import Stages
 from mpqueue.telemetry.stats import Statistics, summed, workers_of
 from mpqueue.worker import context, failures, torch_info
 from mpqueue.worker.runner import StreamEnd
 from mpqueue.worker.sample_runner import AnyRunner, make_runner
 from mpqueue.worker.shared_draws import SharedDraws
-from mpqueue.worker.stages import Stages
 from mpqueue.workers import left_inside
 from mpqueue.workers.job import Job
 from mpqueue.workers.slow import SlowBatch

@@ -15,7 +15,7 @@ from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.slots import FIRST_BYTES
 from mpqueue.worker import failures
-from mpqueue.worker.main import WorkerEnds
+from mpqueue.worker.config import WorkerEnds
 from mpqueue.worker.records import GRANT, MAGIC, REPORT, Down, Up
 from mpqueue.workers.handle import Pipes
 

@@ -150,10 +150,9 @@ def _wrap_copy(source):
 
 def _wrap_system(**calls):
     from mpqueue.engine import queue_address
-    from mpqueue.worker import grants
     from mpqueue.worker import main as worker_main
 
-    worker_main.os = grants.os = types.SimpleNamespace(**{**vars(os), **calls})
+    worker_main.os = types.SimpleNamespace(**{**vars(os), **calls})
     if "write" in calls:
         worker = queue_address.report_use.func.__self__  # it has looked up `write` before
         worker._put = worker._timing.put = functools.partial(calls["write"], worker._ends.reports)

@@ -10,7 +10,7 @@ from collections import deque
 
 import numpy as np
 
-from mpqueue.memory.recipes import ReadSpec, base_over
+from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.service.greeting import Hello, Refusal, decode_answer
 from mpqueue.service.home import Home, greet, receive_answer
 from mpqueue.service.records import MAX_GREETING, MAX_MESSAGE, PICKLED, Down, Request, Up, unpack_down

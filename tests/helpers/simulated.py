@@ -19,12 +19,11 @@ from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.options import Options
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.errors import SharedMemoryFull
-from mpqueue.memory.segment import Segment
+from mpqueue.memory.segment import MEMORY_REMEDY, Segment
 from mpqueue.memory.slots import PAGE
 from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.system.processes import Process
 from mpqueue.worker import failures
-from mpqueue.worker.main import MEMORY_REMEDY
 from mpqueue.worker.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, Down, Up
 from mpqueue.worker.source_receive import apply_patch, load
 from mpqueue.workers import dispatcher

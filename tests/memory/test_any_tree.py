@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from mpqueue import Loader, stack
 from mpqueue.errors import BatchTooLarge
-from mpqueue.memory.layout import Kind
-from mpqueue.memory.recipes import ReadSpec, base_over, load_spec
+from mpqueue.memory.layout import Kind, ReadSpec, base_over, load_spec
 from mpqueue.memory.writer import SlotWriter
 
 STRIDE = 1 << 21

@@ -11,23 +11,27 @@ import numpy as np
 import pytest
 from helpers.trees import Pair, Tagged, same
 
-from mpqueue.memory import layout, recipes
+from mpqueue.memory import layout
 from mpqueue.memory.layout import (
     UNNUMBERED,
     Field,
     Kind,
     Plan,
+    ReadSpec,
+    Recipe,
     Recorded,
     SpecNumbers,
     align,
     array_specs,
+    base_over,
+    builder,
     flatten,
+    load_spec,
     make_plan,
     pickle_objects,
     room_for,
     spec_of,
 )
-from mpqueue.memory.recipes import ReadSpec, Recipe, base_over, builder, load_spec
 
 F4, I8, U1 = np.dtype("f4"), np.dtype("i8"), np.dtype("u1")
 A = (Kind.ARRAY, F4, 1, False)
@@ -404,7 +408,7 @@ def test_the_recipe_of_objects_says_where_their_pickle_and_its_buffers_are():
 
 
 def test_a_header_that_comes_again_is_looked_up(monkeypatch):
-    monkeypatch.setattr(recipes, "MAX_PLANS", 2)
+    monkeypatch.setattr(layout, "MAX_PLANS", 2)
     known = ReadSpec(A).recipes
     headers = [struct.pack("<2q", 0, length) for length in range(3)]
     first = known[headers[0]]
@@ -519,5 +523,5 @@ def test_specs_of_another_kind_are_refused():
 
 def test_the_tables_of_both_sides_are_bounded():
     assert layout.MAX_SPECS == 512
-    assert layout.MAX_PLANS == recipes.MAX_PLANS == 4096
+    assert layout.MAX_PLANS == 4096
     assert layout.UNNUMBERED == 0xFFFFFFFF  # the largest number of the record

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers.aiming import AimingMachine, run_and_require
 
-from mpqueue.memory.leases import Leases
+from mpqueue.memory.ring import Leases
 from mpqueue.memory.slots import Slot
 from mpqueue.telemetry.clock import clock_ns
 

@@ -14,7 +14,7 @@ from helpers.simulated import Deadlock, Source, World
 from mpqueue.engine.polled import PolledLedger, PolledPipeline
 from mpqueue.engine.schedule import EpochSchedule
 from mpqueue.errors import SharedMemoryFull
-from mpqueue.memory.recipes import ReadSpec, base_over
+from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.memory.slots import SlotState
 from mpqueue.service.lots import Failure, LotWork, Stashed
 from mpqueue.service.stream import Stream

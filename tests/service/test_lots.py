@@ -6,8 +6,7 @@ from helpers.segments import PlainMemory
 
 from mpqueue.engine.schedule import Drawn, Listed, Ticket
 from mpqueue.errors import SharedMemoryFull
-from mpqueue.memory.layout import array_specs, flatten, make_plan, spec_of
-from mpqueue.memory.recipes import ReadSpec, base_over
+from mpqueue.memory.layout import ReadSpec, array_specs, base_over, flatten, make_plan, spec_of
 from mpqueue.memory.slots import SlotState, SlotTable
 from mpqueue.samples.shards import AllRanks, Shard, Share
 from mpqueue.service import replays

@@ -14,7 +14,7 @@ from helpers.hanging import TIMEOUT_S, Stopped, judge_by
 from mpqueue import Loader
 from mpqueue.engine.progress import Place
 from mpqueue.errors import BatchTimeout, SharedMemoryFull, WorkerDied
-from mpqueue.memory.recipes import ReadSpec, base_over
+from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.memory.slots import SlotError
 from mpqueue.service.lots import Failure, Lot
 from mpqueue.service.records import PARTIAL

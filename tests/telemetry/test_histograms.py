@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpqueue.telemetry.histograms import Distribution, Histogram, bounds_ns
+from mpqueue.telemetry.recorder import Distribution, Histogram, bounds_ns
 
 TIMES = st.lists(st.integers(0, 10**12), min_size=1, max_size=50)
 

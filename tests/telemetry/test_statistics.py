@@ -14,7 +14,7 @@ import pytest
 import mpqueue
 from mpqueue import Loader, Statistics
 from mpqueue.system.cpus import busy_ns, num_cpus
-from mpqueue.telemetry.histograms import Histogram
+from mpqueue.telemetry.recorder import Histogram
 from mpqueue.telemetry.stats import ConsumerStatistics, Times
 
 KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])

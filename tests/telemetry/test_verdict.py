@@ -6,7 +6,7 @@ import pytest
 
 from mpqueue.service.reports import ServedConsumer, ServerStatistics
 from mpqueue.telemetry import verdict
-from mpqueue.telemetry.histograms import Histogram
+from mpqueue.telemetry.recorder import Histogram
 from mpqueue.telemetry.stats import ConsumerStatistics, NodeStatistics, Statistics, Times, WorkerStatistics
 
 

@@ -14,7 +14,7 @@ memory is not plenty, or was short once; other elements are copied. Nobody waits
 `shortage`.
 
 The weak reference's callback runs in any thread, inside the garbage collector. It is no Python code, in which a signal
-handler could run, see `mpqueue.memory.leases`.
+handler could run, see `mpqueue.memory.ring`.
 """
 
 import time
@@ -23,8 +23,7 @@ from collections import deque
 from typing import Final
 
 from mpqueue.memory.arena import CLASS_SHIFT, Arena, class_bytes, offset_of
-from mpqueue.memory.layout import Array
-from mpqueue.memory.recipes import base_over
+from mpqueue.memory.layout import Array, base_over
 
 LEAST_BYTES: Final = 64 * 1024
 """Smaller arrays are copied: that is as quick, and keeps no place."""

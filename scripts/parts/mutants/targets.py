@@ -9,9 +9,7 @@ from parts.mutants.mutations import Mutant, changes_of, made
 PURE = {
     "memory/slots.py": ["memory/test_slot_states.py"],
     "memory/layout.py": ["memory/test_layout.py"],
-    "memory/recipes.py": ["memory/test_layout.py"],
     "memory/arena.py": ["memory/test_arena.py"],
-    "memory/leases.py": ["memory/test_leases.py"],
     "engine/schedule.py": ["engine/test_order.py", "engine/test_drawn_order.py"],
     "engine/progress.py": ["engine/test_order.py"],
     "engine/seeds.py": ["engine/test_seeds.py"],

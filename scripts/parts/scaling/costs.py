@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.engine.schedule import Ticket
-from mpqueue.memory.recipes import ReadSpec, load_spec
+from mpqueue.memory.layout import ReadSpec, load_spec
 from mpqueue.memory.ring import Ring
 from mpqueue.memory.writer import SlotWriter
 from mpqueue.workers.handle import Work

@@ -1,0 +1,83 @@
+"""What a worker process is started with: its settings, its descriptors, and what it is to run.
+
+The trainer makes these, a launcher carries them, and the worker's `mpqueue.worker.main` reads them.
+"""
+
+import errno
+import signal
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self
+
+from mpqueue.engine import queue_address
+from mpqueue.samples.plan import SamplePlan
+from mpqueue.worker.context import WorkerInfo
+
+# Dumps the stacks of a worker; a real-time signal, so that the user's SIGUSR1 and SIGUSR2 stay free.
+HAS_SIGNAL_OF_ITS_OWN = hasattr(signal, "SIGRTMIN")
+DUMP_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (5 if hasattr(signal, "SIGRTMIN") else 0)
+
+
+class Payload(NamedTuple):
+    """The part that is sent to workers once.
+
+    Attributes:
+        source: The source.
+        worker_init: Called first by each worker.
+        samples: How the samples of the source become batches; None: it gives batches.
+    """
+
+    source: Any
+    worker_init: Callable[[], Any] | None
+    samples: SamplePlan | None = None
+
+
+class WorkerConfig(NamedTuple):
+    """Settings of one worker and its pool.
+
+    Attributes:
+        info: Number of the worker, number of workers, seed.
+        is_stream: The source is a generator function (or an iterator), not a Sequence.
+        segment_bytes: Size of the ring's segment.
+        segment_kind: Its kind.
+        stride: Address space per slot.
+        max_batch_bytes: The user's bound.
+        epoch: For streams: the epoch that a replacement begins with,
+        skip: and how many of its elements were published before.
+        queue_home: Where queues are found by their shared names.
+    """
+
+    info: WorkerInfo
+    is_stream: bool
+    segment_bytes: int
+    segment_kind: str
+    stride: int
+    max_batch_bytes: int | None
+    epoch: int = 0
+    skip: int = 0
+    queue_home: queue_address.QueueHome = queue_address.QueueHome()
+
+
+class WorkerEnds(NamedTuple):
+    """The descriptors of a worker process: its pipes, the ring, and where its stacks are dumped (-1: nowhere)."""
+
+    grants: int
+    reports: int
+    segment: int
+    stacks: int
+
+    @classmethod
+    def received(cls, fds: list[int]) -> Self:
+        """From the descriptors that `sent` gave to the sender.
+
+        Raises:
+            OSError: Some were lost on the way, because this process has too many open.
+        """
+        if not 3 <= len(fds) <= 4:
+            raise OSError(errno.EMFILE, f"{len(fds)} of the descriptors of a worker arrived; check `ulimit -n`")
+        grants, reports, segment, *stacks = fds
+        return cls(grants, reports, segment, stacks[0] if stacks else -1)
+
+    @property
+    def sent(self) -> list[int]:
+        """The descriptors that there are."""
+        return [fd for fd in self if fd >= 0]
