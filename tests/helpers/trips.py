@@ -1,0 +1,215 @@
+"""What a batch, or an element of a queue, passes on its way: the files of the package, and the calls of its functions.
+
+A thread is watched by `sys.setprofile`. What is counted is the steady state: what a thread does is cut into windows of
+`WINDOW` elements, and the window with the fewest calls counts. A busy machine adds calls (a wait in place of a batch
+that is there) and saves none; so the fewest are what the trip itself takes.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from helpers.calls import DEADLOCK_S
+from helpers.others import Other
+
+import mpqueue
+
+WARM_UP, WINDOW, NUM_WINDOWS = 100, 100, 4
+NUM_ELEMENTS = WARM_UP + WINDOW * NUM_WINDOWS
+SHAPE = (16,)
+# Grants and reports travel several at once; that file counts through which one element in so many passes. Seldomer are
+# the batches that are timed, of which there are so many in a second.
+_ONE_IN = 12
+_PACKAGE = str(Path(mpqueue.__file__).parent)
+
+
+class Leg(NamedTuple):
+    """What one thread, or process, does for an element.
+
+    Attributes:
+        calls: Calls of Python functions of the package, for each element.
+        files: In which these are, in the order in which they were first passed.
+    """
+
+    calls: float
+    files: list
+
+
+class Recorder:
+    """The profile function of one thread: counts calls of the package's functions. `mark` ends an element."""
+
+    def __init__(self):
+        self._windows, self._files, self._number = [], {}, 0
+        self._begin_window()
+
+    def _begin_window(self):
+        self._calls, self._passes, self._latest = 0, Counter(), {}
+
+    def __call__(self, frame, event, _):
+        if event != "call" or not (path := frame.f_code.co_filename).startswith(_PACKAGE):
+            return
+        self._calls += 1
+        if self._latest.get(path) != self._number:
+            self._latest[path] = self._number
+            self._passes[path] += 1
+            self._files[path] = None
+
+    def mark(self):
+        """End an element, and begin the next one."""
+        self._number += 1
+        if self._number % WINDOW == 0:
+            self._windows.append((self._calls, self._passes))
+            self._begin_window()
+
+    def leg(self):
+        """What was passed in the window with the fewest calls."""
+        calls, passes = min(self._windows, key=lambda window: window[0])
+        root = Path(_PACKAGE).parent
+        files = [str(Path(path).relative_to(root)) for path in self._files if passes[path] * _ONE_IN >= WINDOW]
+        return Leg(calls / WINDOW, files)
+
+
+def watched(step, wait=lambda: None):
+    """What this thread passes in a function that takes, or gives, one element; before each it waits, unwatched."""
+    recorder = Recorder()
+    for _ in range(WARM_UP):
+        step()
+    try:
+        for _ in range(WINDOW * NUM_WINDOWS):
+            wait()
+            sys.setprofile(recorder)
+            step()
+            sys.setprofile(None)
+            recorder.mark()
+    finally:
+        sys.setprofile(None)
+    return recorder.leg()
+
+
+def _stop_clocks():
+    """Have all batches of this worker cost nothing: of those that seem slow fewer are granted at once, and some timed."""
+    clock = time.perf_counter_ns
+    now = clock()
+    for module in [module for name, module in sys.modules.items() if name.startswith("mpqueue.")]:
+        for name, value in list(vars(module).items()):
+            if value is clock:
+                setattr(module, name, lambda: now)
+
+
+class _Numbers:
+    """A source that watches its worker from inside, and writes down what that has passed."""
+
+    def __init__(self, folder):
+        self._path, self._pid_path = folder / "leg.json", folder / "pid"
+        self._recorder = None
+
+    def __len__(self):
+        return 4 * NUM_ELEMENTS
+
+    def __getitem__(self, index):
+        if index == 0:
+            _stop_clocks()
+            self._pid_path.write_text(str(os.getpid()))
+        elif index == WARM_UP:
+            self._recorder = Recorder()
+            sys.setprofile(self._recorder)
+        elif index == NUM_ELEMENTS + 1:
+            sys.setprofile(None)
+            self._path.write_text(json.dumps(self._recorder.leg()))
+        elif self._recorder is not None:
+            self._recorder.mark()
+        return np.zeros(SHAPE)
+
+    def wait_until_idle(self):
+        """Return when the worker sleeps, which it does where it waits for grants."""
+        with open(f"/proc/{self._pid_path.read_text()}/stat") as file:
+            while file.read().rpartition(") ")[2][0] != "S":
+                file.seek(0)
+
+    def leg(self, batches):
+        """What the worker has passed; takes batches until it has got so far."""
+        while not self._path.exists():
+            next(batches)
+        return Leg(*json.loads(self._path.read_text()))
+
+
+def of_an_index(folder):
+    """An index of an ordered loader with a worker process: in the trainer, and in the worker."""
+    source = _Numbers(folder)
+    with mpqueue.Loader(source, workers=1) as loader:
+        batches = iter(loader)
+        trainer = watched(lambda: next(batches), source.wait_until_idle)  # else each loop waits for the slower side
+        return {"trainer": trainer, "worker": source.leg(batches)}
+
+
+def _enqueue(queue):
+    element = np.zeros(SHAPE)
+    return watched(lambda: queue.enqueue(element))
+
+
+def _dequeue(queue):
+    return watched(queue.dequeue)
+
+
+def _of_an_element(at_owner, elsewhere):
+    queue = mpqueue.FIFOQueue(10, [np.float64], shapes=[SHAPE])
+    with contextlib.closing(queue), Other(queue) as other:
+        other.begin(elsewhere)
+        return {"owner": at_owner(queue), "other process": other.end()}
+
+
+def of_an_element_to_its_owner(_):
+    """An element that another process enqueues, and the owner of the queue dequeues."""
+    return _of_an_element(_dequeue, _enqueue)
+
+
+def of_an_element_from_its_owner(_):
+    """An element that the owner of the queue enqueues, and another process dequeues."""
+    return _of_an_element(_enqueue, _dequeue)
+
+
+@contextlib.contextmanager
+def _threads_watched():
+    """Recorders of the threads that begin meanwhile, by name."""
+    recorders = {}
+
+    def begin(*_):
+        sys.setprofile(recorders.setdefault(threading.current_thread().name, Recorder()))
+
+    threading.setprofile(begin)
+    try:
+        yield recorders
+    finally:
+        threading.setprofile(None)
+
+
+def of_a_service(folder):
+    """A batch of a server to a consumer: in the consumer, in the server's thread, and in the worker."""
+    source = _Numbers(folder)
+    with (
+        _threads_watched() as recorders,
+        mpqueue.Server(f"{folder}/server", source, workers=1) as server,
+        mpqueue.attach(server.folder, timeout=DEADLOCK_S) as consumer,
+    ):
+        batches, of_server = iter(consumer), recorders["mpqueue-server"]
+
+        def step():
+            next(batches)
+            of_server.mark()
+
+        return {"consumer": watched(step), "server": of_server.leg(), "worker": source.leg(batches)}
+
+
+TRIPS = {
+    "index": of_an_index,
+    "element to its owner": of_an_element_to_its_owner,
+    "element from its owner": of_an_element_from_its_owner,
+    "service": of_a_service,
+}
