@@ -1,6 +1,7 @@
 """A pipe that ends another thread's wait; safe inside signal handlers, and after its end."""
 
 import os
+from collections.abc import Iterator
 
 from mpqueue.system import descriptors
 
@@ -23,6 +24,14 @@ class Wakeup:
             os.write(self._write, b"!")
         except (BlockingIOError, OSError):
             return  # full: it wakes as it is; closed: nobody waits
+
+    def prepare(self) -> Iterator[int]:
+        """Return an iterator whose first item makes the descriptor readable, by one call of C.
+
+        Raises:
+            OSError: At the item: the pipe is full, and so it is readable; or it is closed.
+        """
+        return map(os.write, (self._write,), (b"!",))
 
     def clear(self) -> None:
         """Take the calls in, so that the next wait waits."""

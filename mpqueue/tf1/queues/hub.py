@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable
 
 from mpqueue.system.credentials import Address
-from mpqueue.system.interrupts import HeldBack, behind
+from mpqueue.system.interrupts import HeldBack
 from mpqueue.system.shared_poller import READABLE, Events
 from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.client import Client
@@ -302,19 +302,17 @@ class HubDriver:
     def free(self, request: DequeueRequest) -> None:
         """Give back the blocks of elements that were taken out and read."""
         blocks, size_class = self.storage.blocks_of(request.taken), self.storage.codec.size_class
-
-        def free_and_poke() -> None:
-            self.hub.pool.note_read(size_class, blocks)
-            request.is_read = True
-            self.hub.watch.poke()
-
         if not blocks:
             return
-        if self.hub.shortage.has_waiting:
-            behind(free_and_poke)
-            return
+        poke = self.hub.watch.prepare_poke() if self.hub.shortage.has_waiting else ()
         self.hub.pool.note_read(size_class, blocks)  # the last call: no handler runs behind it
         request.is_read = True
+        # Who listens is told behind the note, or it would find nothing. An unpacking makes the call in C, without a
+        # look for signals behind it: what a handler raised here would lose the element.
+        try:
+            _ = [*poke]
+        except OSError:
+            return  # the pipe is full: it wakes as it is
 
     def keep(self, taken: list[Token]) -> None:
         """Forget the views of blocks that a call had made."""

@@ -17,7 +17,7 @@ sleeps until it is rung. An idle program has all of its threads asleep.
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from mpqueue.system import interrupts
 from mpqueue.system.shared_poller import READABLE, Events, close_poller, make_poller_beside, make_shared_poller
@@ -193,6 +193,10 @@ class Watch:
         with self._poking:
             if not self._has_ended:
                 self._poke.wake()
+
+    def prepare_poke(self) -> Iterator[int]:
+        """Return a `poke` that is made, in C alone, when the first item is taken; for a thread that uses a queue."""
+        return self._poke.prepare()
 
     def is_poke(self, fd: int) -> bool:
         """True if this descriptor is readable because of a `poke`, which is forgotten by that."""

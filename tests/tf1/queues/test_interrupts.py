@@ -11,9 +11,11 @@ import time
 
 import numpy as np
 import pytest
+from helpers import strikes as strikes_helper
 from helpers.strikes import Alarms, Strike, Struck
 
 from mpqueue import FIFOQueue, RandomShuffleQueue
+from mpqueue.tf1.queues.shortage import Shortage
 
 RANDOM_S = 1.0
 fork = multiprocessing.get_context("fork")
@@ -289,3 +291,29 @@ def test_handlers_see_the_array_that_was_dequeued_as_it_was_put_in():
         queue.enqueue(got[0])
         del got
     assert sorted(int(queue.dequeue(timeout=20)[0]) for _ in range(4)) == [0, 1, 2, 3]
+
+
+def test_nothing_is_lost_while_another_process_waits_for_the_memory_that_a_dequeue_frees(monkeypatch):
+    """Then who listens is told of it, behind the place up to which the element can go back."""
+    monkeypatch.setattr(Shortage, "has_waiting", True)
+    monkeypatch.setattr(strikes_helper, "_OF_COLLECTOR", ())  # what defers handlers for a finalizer is struck, too
+    queue, came, end = FIFOQueue(-1, "int64", [()]), [], time.monotonic() + RANDOM_S
+    number = 0
+
+    def put():
+        queue.enqueue_many([range(number, number + 1000)])
+
+    with Alarms(7) as alarms:
+        while time.monotonic() < end or not alarms.count:
+            process = fork.Process(target=put)
+            process.start()
+            process.join(20)
+            number += 1000
+            while len(came) < number:
+                came += map(int, alarms.call(queue.dequeue))
+    assert came == list(range(number))
+    for strike in strikes():
+        queue.enqueue_many([range(2)])
+        with strike:
+            got = unless_struck(queue.dequeue)
+        assert [*map(int, got), *everything(queue)] == [0, 1]
