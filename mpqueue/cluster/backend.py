@@ -7,7 +7,7 @@ from mpqueue.cluster import joining
 from mpqueue.cluster.launcher import ClusterLauncher
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.ray_options import RayOptions
-from mpqueue.system.interrupts import let_through
+from mpqueue.system.interrupts import allow_signals
 from mpqueue.telemetry.stats import NodeStatistics, Statistics
 from mpqueue.workers.job import Job
 from mpqueue.workers.process import ProcessBackend
@@ -47,8 +47,8 @@ def make_cluster_backend(ledger: Ledger, job: Job) -> ClusterBackend:
         TypeError: The source cannot be pickled: it could only be inherited by fork, on one machine.
         ClusterError: Ray is not initialised, and RAY_ADDRESS names no cluster.
     """
-    let_through(joining.join)
-    image = let_through(partial(take_image, job.payload, is_local=False))
+    allow_signals(joining.join)
+    image = allow_signals(partial(take_image, job.payload, is_local=False))
     spawn = job.options.start_method == "spawn"
     launcher = partial(ClusterLauncher, job.workers, RayOptions.of(job.options.ray_options), spawn=spawn)
     return ClusterBackend(ledger, SourceSync(job.payload, image, spawn=spawn, make_launcher=launcher), job)

@@ -30,7 +30,7 @@ from mpqueue.cluster.remote_worker import RemoteWorker
 from mpqueue.engine.ray_options import RayOptions
 from mpqueue.errors import ClusterError, WorkerDied
 from mpqueue.memory.segment import Segment
-from mpqueue.system.interrupts import let_through
+from mpqueue.system.interrupts import allow_signals
 from mpqueue.system.poller import READABLE, is_readable
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.stats import NodeStatistics
@@ -57,7 +57,7 @@ class ClusterLauncher:
     """
 
     def __init__(self, num_workers: int, options: RayOptions, *, spawn: bool) -> None:
-        let_through(joining.join)
+        allow_signals(joining.join)
         self._options, self._spawn = options, spawn
         # With an environment of their own, those of this node need an agent, too: Ray makes it.
         self._own = joining.own_node() if options.runtime_env is None else ""
@@ -139,7 +139,7 @@ class ClusterLauncher:
             WorkerDied: There is none.
         """
         try:
-            living = let_through(joining.living_nodes)
+            living = allow_signals(joining.living_nodes)
         except Exception:  # the program has left the cluster
             living = []
         self._nodes.update({node.id: node for node in living})
@@ -189,7 +189,7 @@ class ClusterLauncher:
         if self._nursery is not None:
             self._nursery.set_image(image)
         for event in sent:
-            let_through(event.wait)  # the buffers are the source's own memory, which may change when we return
+            allow_signals(event.wait)  # the buffers are the source's own memory, which may change when we return
         return None if is_same else make_patch(image, find_digests(image, known))
 
     def has_image(self, image: SourceImage) -> bool:

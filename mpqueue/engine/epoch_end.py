@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.system.interrupts import HeldBack
+from mpqueue.system.interrupts import defer_signals
 
 EPOCH_END_DELAY_S = 0.1
 
@@ -46,7 +46,7 @@ class EpochEnd:
                 if not timer.acquire(timeout=EPOCH_END_DELAY_S):
                     finish()
 
-            with HeldBack():
+            with defer_signals():
                 threading.Thread(target=run, name="mpqueue-epoch-end", daemon=True).start()
         return True
 

@@ -17,7 +17,7 @@ import os
 import threading
 from collections.abc import Callable
 
-from mpqueue.system.interrupts import HeldBack, let_through
+from mpqueue.system.interrupts import allow_signals, defer_signals
 
 
 class Life(enum.Enum):
@@ -92,10 +92,10 @@ class Lifetime:
             with self._lock:  # those who hold it see that they are to leave
                 wind_up()
 
-        with HeldBack():
+        with defer_signals():
             self.state = Life.STOPPING
             try:
-                let_through(wind_up_alone)
+                allow_signals(wind_up_alone)
             except BaseException:
                 self.state = Life.STOPPED
                 raise

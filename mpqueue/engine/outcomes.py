@@ -111,7 +111,7 @@ class Result:
         return error is self._error
 
 
-class Told(Result):
+class NotifyingResult(Result):
     """A batch of which somebody is told that it is taken.
 
     Args:

@@ -25,7 +25,7 @@ from mpqueue.loader.lazy_orders import draw_lazy_order
 from mpqueue.loader.progress import ProgressBar
 from mpqueue.loader.sources import length_of
 from mpqueue.system.collected import WhenCollected
-from mpqueue.system.interrupts import HeldBack
+from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.log import debug, debugs
 from mpqueue.telemetry import live
 from mpqueue.telemetry.monitor import registry
@@ -121,7 +121,7 @@ class Engine:
             ledger.allowance = allowance
         job = replace(job, recorder=Recorder(self._open_timeline(job)))
         pipeline = self._connect(job, ledger, epoch_end)
-        with self._lock, HeldBack(), contextlib.ExitStack() as undo:
+        with self._lock, defer_signals(), contextlib.ExitStack() as undo:
             undo.callback(job.recorder.end)  # closes a trace
             pipeline.start(_make_backend(backend, ledger, pipeline.lock, job))
             undo.pop_all()
@@ -196,7 +196,7 @@ class Engine:
             self._let_go(pipeline)
 
     def _let_go(self, pipeline: Pipeline) -> None:
-        with self._lock, HeldBack():
+        with self._lock, defer_signals():
             if pipeline.has_ended and self.pipeline is pipeline:
                 pipeline.recorder.end()
                 if pipeline.bar is not None:  # of a loop that was left: nobody asks for its end

@@ -9,7 +9,7 @@ from mpqueue.service.consumer_row import open_timeline
 from mpqueue.service.counts import Counts
 from mpqueue.service.greeting import Join
 from mpqueue.service.terms import Terms
-from mpqueue.system.interrupts import HeldBack
+from mpqueue.system.interrupts import defer_signals
 
 
 def attach(
@@ -70,7 +70,7 @@ def attach(
         name=name, rank=rank, timeout=timeout, uid=uid, join=join, reconnect=reconnect, writable=writable,
         allow_pickle=allow_pickle, trace=trace, monitor=monitor,
     )  # fmt: skip
-    with HeldBack():
+    with defer_signals():
         attachment = open_attachment(terms)
         try:
             counts = Counts(open_timeline(terms))

@@ -24,7 +24,7 @@ from mpqueue.service.records import MAX_GREETING, CorruptMessage
 from mpqueue.service.terms import Terms
 from mpqueue.system import descriptors
 from mpqueue.system.credentials import credentials_of
-from mpqueue.system.interrupts import HeldBack, let_through
+from mpqueue.system.interrupts import allow_signals, defer_signals
 
 _PAUSE_S = 0.02  # after a server that was gone before it answered
 
@@ -56,7 +56,7 @@ def open_attachment(
     deadline = None if terms.timeout is None else time.monotonic() + terms.timeout
     while True:
         opened: list[socket.socket] = []
-        with HeldBack():
+        with defer_signals():
             try:
                 opened.append(home.connect(deadline, is_wanted))
                 welcome, segment = _greet(opened[0], hello, deadline)
@@ -78,7 +78,7 @@ def _greet(connection: socket.socket, hello: bytes, deadline: float | None) -> t
     fds: list[int] = []
     try:
         greet(connection, hello)
-        if not let_through(_wait_readable, connection, deadline):
+        if not allow_signals(_wait_readable, connection, deadline):
             raise ServiceError(
                 "the server has not answered in time: it is busy, or stopped, or waits for the end of the consumer "
                 "that has this rank"

@@ -21,7 +21,7 @@ from mpqueue.service.counts import Counts
 from mpqueue.service.records import PARTIAL, Down, Offer, Text
 from mpqueue.service.terms import Terms
 from mpqueue.system import forked
-from mpqueue.system.interrupts import HeldBack
+from mpqueue.system.interrupts import defer_signals
 from mpqueue.telemetry import live
 from mpqueue.telemetry.monitor import registry
 from mpqueue.telemetry.stats import ConsumerStatistics
@@ -244,7 +244,7 @@ class Consumer:
             self._counts.lose(death)
         if not self._terms.reconnect or death is None or death.is_final:
             raise error
-        with HeldBack():
+        with defer_signals():
             try:
                 new = open_attachment(self._terms, old.resume(self._epoch), old.positions, self._is_attached)
             except ServiceError as refusal:
@@ -286,7 +286,7 @@ class Consumer:
         if self._life is not _Life.ATTACHED:
             return
         is_inside = self._lock._is_owned()  # type: ignore[attr-defined]  # as threading.Condition does
-        with HeldBack():
+        with defer_signals():
             registry.hide(self)
             self._life, self._needs_attention = _Life.CLOSED, True
             if not is_inside and self._lock.acquire(blocking=False):

@@ -28,7 +28,7 @@ from mpqueue.errors import ServiceError
 from mpqueue.system import descriptors
 from mpqueue.system.credentials import Credentials, ForeignPeer, check_peer
 from mpqueue.system.folders import base_of, check_whose, make_or_check
-from mpqueue.system.interrupts import let_through
+from mpqueue.system.interrupts import allow_signals
 from mpqueue.system.log import warn
 from mpqueue.telemetry.monitor.places import NAME as MONITOR
 
@@ -228,7 +228,7 @@ class Home:
             if not is_told and now - began >= _PATIENCE_S:
                 is_told = True
                 warn(f"waiting on, as there is no timeout: {self._missing(reason, now - began)}")
-            let_through(time.sleep, wait_s if end is None else min(wait_s, end - now))
+            allow_signals(time.sleep, wait_s if end is None else min(wait_s, end - now))
             wait_s = min(wait_s * 1.5, _LONGEST_S)
 
     def _connect(self) -> socket.socket:

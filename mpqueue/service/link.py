@@ -33,7 +33,7 @@ from mpqueue.service.records import (
     unpack_down,
 )
 from mpqueue.system import descriptors
-from mpqueue.system.interrupts import HeldBack
+from mpqueue.system.interrupts import defer_signals
 
 _NO_WAIT = (socket.MSG_DONTWAIT,)
 _NO_SIGNAL = (socket.MSG_NOSIGNAL,)
@@ -189,7 +189,7 @@ class Link:
         return Death(ConsumerDied, text, is_final=True)
 
     def _die(self, death: Death) -> None:
-        with HeldBack():
+        with defer_signals():
             self.death = death
             self.close()
 
@@ -207,7 +207,7 @@ class Link:
 
         The server takes its end, after LEAVE, as the news that all slots may be written again.
         """
-        with HeldBack():
+        with defer_signals():
             sentinel, self._sentinel = self._sentinel, -1
             if sentinel >= 0:
                 descriptors.close(sentinel)
@@ -218,7 +218,7 @@ class Link:
         """Close the descriptors; idempotent."""
         if self.death is None:
             self.death = Death(ServiceDied, f"the connection to the server {self._name!r} was closed", is_final=True)
-        with HeldBack():
+        with defer_signals():
             descriptors.close_object(self._connection)
             sentinel, self._sentinel = self._sentinel, -1
             if sentinel >= 0:

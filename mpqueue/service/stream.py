@@ -241,7 +241,7 @@ class Stream:
 
     def finish_epoch(self) -> None:
         """Run the source's ``on_epoch_end``, if all of the epoch was taken; what it raises is the next failure."""
-        with interrupts.let_in():  # it may start processes
+        with interrupts.unblock_signals():  # it may start processes
             self._pipeline.finish_epoch()
         if self.plan.draws is not None:
             self.plan.draws.forget(self.epoch + 1)

@@ -9,7 +9,7 @@ From the ground up; a module imports only from its own line and the lines above 
     cpus.py             the CPUs of this process
     descriptors.py      descriptors that children must not keep
     open_files.py       open files across a fork
-    interrupts.py       signal handlers held back, or let through
+    interrupts.py       signal handlers deferred, or allowed
     collected.py        what is to be done when nobody holds an object any more
     barging_lock.py     a lock for long work that threads take again and again
     forked.py           copies in forked children refuse to be used

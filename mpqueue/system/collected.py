@@ -2,11 +2,9 @@
 
 The callback of a weak reference runs in the thread in which the last reference went, mostly the main one. What a signal
 handler raises in it (Ctrl-C) Python prints and forgets: the interrupt would be lost, and so would be the rest of the
-work. So the work is done with handlers held back, and what has come meanwhile is handled behind the callback, in the
-code of the user: see `mpqueue.system.interrupts.behind`. A signal that was pending when the callback began may still be
-lost; the work is done with the next object that is made, or when the interpreter ends.
-
-A forked child has nothing to do with the objects of its parent.
+work. So the work is done with signal handlers deferred, and what has come meanwhile is handled after the callback, in
+the code of the user: see `mpqueue.system.interrupts.deliver_after_return`. A signal that was pending when the callback
+began may still be lost; the work is done with the next object that is made, or when the interpreter ends.
 """
 
 import atexit
@@ -58,7 +56,7 @@ class WhenCollected(weakref.ref[Any]):
 
 
 def _end(watch: WhenCollected) -> None:
-    interrupts.behind(watch.call)  # nothing after this: the signals that came are pending
+    interrupts.deliver_after_return(watch.call)  # nothing after this: the signals that came are pending
 
 
 def _call_all() -> None:

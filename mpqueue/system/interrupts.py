@@ -1,20 +1,20 @@
-"""Holding signal handlers back where an exception out of nowhere would leave something behind that nobody knows of.
+"""Deferring signal handlers where an exception out of nowhere would leave something behind that nobody knows of.
 
 Ctrl-C raises between any two bytecodes of the main thread: between a process that was just started and the line that
 notes it, for instance. In such places handlers wait: a signal is noted, and handled as soon as the work is done. Where
-that may take long (a source on its way through a socket, workers that are waited for) they are let through:
+that may take long (a source on its way through a socket, workers that are waited for) they may run:
 
-    with HeldBack():                      # start or stop something
+    with defer_signals():             # start or stop something
         ...
-        let_through(poll.poll)            # what is raised in there leaves through the block, which cleans up in peace
+        allow_signals(poll.poll)      # what is raised in there leaves through the block, which cleans up in peace
         ...
 
-The garbage collector may run in the middle of all this, and a finalizer in it that holds signals back, too: such a one
+The garbage collector may run in the middle of all this, and a finalizer in it that defers signals, too: such a one
 is inside of the block while handlers are replaced, and does as if alone while they are put back.
 
 In other threads than the main one nothing is done: no handler runs there. But the kernel may hand a signal of the
-process to any thread that lets it in (where the main one has another one pending, or was stopped when it came), and
-that does not end the wait of the main thread, in which the handler is to run. So our own threads keep signals out.
+process to any thread that does not block it (where the main one has another one pending, or was stopped when it came),
+and that does not end the wait of the main thread, in which the handler is to run. So our own threads block signals.
 """
 
 import _thread
@@ -44,17 +44,17 @@ _handlers: dict[int, Any] = {}  # those of the user that are replaced now
 _seen: list[Any] = []  # all handlers, as they were found the last time
 _to_replace: list[int] = []  # the signals of those that can be called: nearly always the same few
 _came: list[int] = []
-_is_held = False
-_is_behind = False  # nothing is let through
+_is_deferring = False
+_delivers_late = False  # no call may let handlers run
 
 
-def keep_out() -> None:
+def block_signals() -> None:
     """Have signals of the process come to other threads than this one, from now on."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _OF_PROCESS)
 
 
 @contextlib.contextmanager
-def let_in() -> Iterator[None]:
+def unblock_signals() -> Iterator[None]:
     """A context in which all signals may come: what the user's code starts there inherits that."""
     before = signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_PROCESS)
     try:
@@ -63,18 +63,18 @@ def let_in() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class HeldBack:
+class defer_signals:  # noqa: N801  # a context manager, spelled as those of contextlib are
     """A context in which no handler of the user runs, so that no signal raises."""
 
     def __enter__(self) -> Self:
-        global _is_held
-        self._is_outermost = not _is_held and threading.current_thread() is threading.main_thread()
+        global _is_deferring
+        self._is_outermost = not _is_deferring and threading.current_thread() is threading.main_thread()
         if self._is_outermost:
             try:
-                _is_held = True
+                _is_deferring = True
                 _replace()
             except BaseException:
-                _is_held = False
+                _is_deferring = False
                 restore()
                 raise
         return self
@@ -82,26 +82,26 @@ class HeldBack:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        global _is_held
+        global _is_deferring
         if self._is_outermost:
-            _is_held = False
+            _is_deferring = False
             restore()
             _deliver()
 
 
-def is_held() -> bool:
-    """Return whether handlers are held back in this thread."""
-    return _is_held and threading.current_thread() is threading.main_thread()
+def are_signals_deferred() -> bool:
+    """Return whether signal handlers are deferred in this thread."""
+    return _is_deferring and threading.current_thread() is threading.main_thread()
 
 
-def let_through(call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs) -> _T:
-    """Make a call in which signals are handled at once, although they are held back around it."""
-    global _is_held
-    if not _is_held or _is_behind or threading.current_thread() is not threading.main_thread():
+def allow_signals(call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs) -> _T:
+    """Make a call in which signals are handled at once, although they are deferred around it."""
+    global _is_deferring
+    if not _is_deferring or _delivers_late or threading.current_thread() is not threading.main_thread():
         return call(*args, **options)
     struck: BaseException | None = None
     try:
-        _is_held = False
+        _is_deferring = False
         restore()
         _deliver()
         result = call(*args, **options)
@@ -110,7 +110,7 @@ def let_through(call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs)
     is_replaced = False
     while not is_replaced:  # a handler may strike once more, at the first step of any function that is called here
         try:
-            _is_held = True
+            _is_deferring = True
             _replace()
             is_replaced = True
         except BaseException as error:
@@ -123,21 +123,21 @@ def let_through(call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs)
     return result
 
 
-def behind(call: Callable[[], object]) -> None:
+def deliver_after_return(call: Callable[[], object]) -> None:
     """Make a call, and have the signals that come meanwhile handled when the caller has returned to C code.
 
     For callbacks of weak references, in which what a handler raises would be lost. The caller returns at once.
     """
-    global _is_held, _is_behind
-    if _is_held or threading.current_thread() is not threading.main_thread():
+    global _is_deferring, _delivers_late
+    if _is_deferring or threading.current_thread() is not threading.main_thread():
         call()
         return
     try:
-        _is_held = _is_behind = True
+        _is_deferring = _delivers_late = True
         _replace()
         call()
     finally:
-        _is_held = _is_behind = False
+        _is_deferring = _delivers_late = False
         restore()
         came, _came[:] = tuple(_came), ()
         # They are pending from here on, and Python does not look for signals before the next call behind this.

@@ -35,7 +35,7 @@ class JoinedThread(threading.Thread):
     def run(self) -> None:
         """Run the target."""
         try:
-            interrupts.keep_out()
+            interrupts.block_signals()
             super().run()
         finally:
             self._has_run.set()

@@ -3,7 +3,8 @@
 To rebuild a batch runs code of the user (a ``__setstate__``, the import of a module), which may raise; and so may the
 handler of a signal, in the middle of it. The first is the batch's own error: it comes once, and the stream goes on
 behind it. The second is an interrupt: the batch is kept, or computed again. Nothing about an exception tells which it
-is. So what has raised is done once more, with handlers held back: what raises the same again has raised it by itself.
+is. So what has raised is done once more, with signal handlers deferred: what raises the same again has raised it by
+itself.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 
 from mpqueue.engine.outcomes import Unreadable
 from mpqueue.memory.layout import ReadSpec, Spec
-from mpqueue.system.interrupts import HeldBack
+from mpqueue.system.interrupts import defer_signals
 
 
 def unreadable(error: Exception, again: Callable[[], object]) -> Unreadable:
@@ -24,7 +25,7 @@ def unreadable(error: Exception, again: Callable[[], object]) -> Unreadable:
     Raises:
         Exception: The error itself, if the handler of a signal has raised it.
     """
-    with HeldBack():
+    with defer_signals():
         try:
             again()
         except Exception as own:

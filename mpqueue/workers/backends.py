@@ -12,7 +12,7 @@ from mpqueue.engine.backend import Backend
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.options import BackendName
 from mpqueue.system.callers import outside_stacklevel
-from mpqueue.system.interrupts import let_through
+from mpqueue.system.interrupts import allow_signals
 from mpqueue.system.safe_threads import counted
 from mpqueue.workers.job import Job
 
@@ -63,7 +63,7 @@ def _make_processes(ledger: Ledger, job: Job) -> Backend:
     image, chosen = None, job.options
     if chosen.start_method != "fork":
         try:
-            image = let_through(take_image, job.payload)
+            image = allow_signals(take_image, job.payload)
         except UnpicklableSource as error:
             if not chosen.may_fall_back:
                 raise

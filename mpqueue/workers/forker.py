@@ -13,7 +13,7 @@ import warnings
 from typing import Any
 
 from mpqueue.system import descriptors, interrupts, open_files, parent_death
-from mpqueue.system.interrupts import HeldBack
+from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.poller import READABLE
 from mpqueue.system.process_name import set_process_name, worker_name
 from mpqueue.system.processes import Birth, Process, reap
@@ -57,10 +57,8 @@ class Forker:
             if stream is not None:
                 stream.flush()  # or the child would print again what is still in the buffer
         if self._writable_files is None:
-            self._writable_files = opened_for_writing(
-                self._payload.source, ends.sent
-            )  # before interrupts are held back
-        with HeldBack(), Birth() as birth:
+            self._writable_files = opened_for_writing(self._payload.source, ends.sent)  # before signals are deferred
+        with defer_signals(), Birth() as birth:
             # Their places are those of this moment: the trainer may read on before the child runs.
             shared = open_files.shared_files(self._writable_files)
             read_end = descriptors.own(descriptors.reopen(self._lifeline_read))

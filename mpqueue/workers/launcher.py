@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mpqueue.memory.glibc import with_large_copies_uncached
 from mpqueue.system import descriptors, hash_seed, parent_death
-from mpqueue.system.interrupts import HeldBack, let_through
+from mpqueue.system.interrupts import allow_signals, defer_signals
 from mpqueue.system.poller import READABLE
 from mpqueue.system.processes import Process
 from mpqueue.worker import failures
@@ -119,7 +119,7 @@ def wait_for(poll: select.poll, timeout_s: float | None) -> list[tuple[int, int]
     """Return the events of a poll; signal handlers run while it waits."""
     if not timeout_s and timeout_s is not None:
         return poll.poll(0)  # and the caller may have events in hand already
-    return let_through(poll.poll, None if timeout_s is None else max(0.0, timeout_s * 1000))
+    return allow_signals(poll.poll, None if timeout_s is None else max(0.0, timeout_s * 1000))
 
 
 class _Kind(NamedTuple):
@@ -167,7 +167,7 @@ class Nursery:
     def __init__(self, *, spawn: bool) -> None:
         self.kind = _kind_of(spawn=spawn)
         self._pid = os.getpid()
-        with HeldBack(), contextlib.ExitStack() as undo:
+        with defer_signals(), contextlib.ExitStack() as undo:
             self._socket, theirs = descriptors.socketpair()
             undo.callback(descriptors.close_object, self._socket)
             undo.enter_context(theirs)
@@ -208,9 +208,9 @@ class Nursery:
 
     def set_image(self, image: SourceImage) -> Patch | None:
         """Send what the nursery does not have of the source."""
-        if let_through(self.has_image, image):
+        if allow_signals(self.has_image, image):
             return None
-        patch = make_patch(image, let_through(self._kept.find, image))
+        patch = make_patch(image, allow_signals(self._kept.find, image))
         self.send_patch(patch)
         return patch
 
@@ -224,11 +224,11 @@ class Nursery:
         Raises:
             OSError: There is no shared memory for it, or there are no descriptors.
         """
-        known, kept = self._kept, let_through(keep, patch, self._kept)
+        known, kept = self._kept, allow_signals(keep, patch, self._kept)
         new = {number: snapshot for number, snapshot in kept.snapshots.items() if number not in known.snapshots}
         self._kept = NOTHING  # what it has is not known until it is sent
         body = patch.data, list(new), kept.places
-        let_through(self._send, messages.ToNursery.SOURCE, body, [snapshot.fileno() for snapshot in new.values()])
+        allow_signals(self._send, messages.ToNursery.SOURCE, body, [snapshot.fileno() for snapshot in new.values()])
         self._kept = kept
 
     def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> None:
@@ -299,7 +299,7 @@ class Nursery:
         kept, self._kept = self._kept, NOTHING
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
-        with HeldBack():  # from here on: descriptors that have come, and that nobody has noted, would be lost
+        with defer_signals():  # from here on: descriptors that have come, and that nobody has noted, would be lost
             self._send(messages.ToNursery.RETURN, None)
             self._is_whole = False
             wait_for(poll, None)  # it may be busy; its answer comes in one piece

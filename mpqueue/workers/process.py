@@ -26,7 +26,7 @@ from dataclasses import replace
 from mpqueue.engine import queue_address
 from mpqueue.engine.ledger import Ledger
 from mpqueue.memory.ring import Ring
-from mpqueue.system.interrupts import HeldBack, is_of_handler
+from mpqueue.system.interrupts import defer_signals, is_of_handler
 from mpqueue.system.poller import READABLE
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.stats import Statistics, summed, workers_of
@@ -84,7 +84,7 @@ class ProcessBackend:
             OSError: The ring, a pipe or a process could not be made; nothing is left behind.
             Exception: What unpickling the source raised.
         """
-        with HeldBack(), contextlib.ExitStack() as undo:
+        with defer_signals(), contextlib.ExitStack() as undo:
             undo.callback(self.sync.drop)
             self.sync.begin()
             self._open(undo)
@@ -228,7 +228,7 @@ class ProcessBackend:
     def _run_supervised(self, supervise: Callable[[], None]) -> bool:
         """Have workers reaped and replaced; return False if that failed, which is the consumer's next error."""
         try:
-            with HeldBack():
+            with defer_signals():
                 supervise()
         except Exception as error:
             if is_of_handler(error):
@@ -270,7 +270,7 @@ class ProcessBackend:
     def refresh(self) -> None:
         """Make the workers compute from the source's present state."""
         incidents.report_ring(self.pool.ring, f"epoch {self.ledger.epoch} begins")
-        with HeldBack():
+        with defer_signals():
             if not self.sync.refresh(self.pool):
                 self.supervision.start_anew()
 
@@ -281,7 +281,7 @@ class ProcessBackend:
             RuntimeError: The source is a generator object, which cannot give again what is lost.
         """
         roster = self.pool.roster
-        with HeldBack():  # its waits let signals through; elsewhere a process, or a descriptor, would be forgotten
+        with defer_signals():  # its waits let signals through; elsewhere a process, or a descriptor, would be forgotten
             roster.end_workers(None, is_urgent=True)
             while roster.gone:
                 roster.gone.pop().close()
@@ -307,7 +307,7 @@ class ProcessBackend:
             StopTimeout: Some workers did not end in time.
         """
         reusable, roster = False, self.pool.roster
-        with HeldBack():
+        with defer_signals():
             try:
                 roster.end_workers(timeout_s)
                 reusable = True

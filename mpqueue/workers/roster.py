@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from mpqueue.errors import StopTimeout
 from mpqueue.system import descriptors
-from mpqueue.system.interrupts import HeldBack
+from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.poller import READABLE, make_poller
 from mpqueue.worker.config import WorkerConfig
 from mpqueue.workers.handle import WorkerHandle
@@ -94,7 +94,7 @@ class Roster:
         """
         if self.launcher is None:
             raise LauncherGone
-        with HeldBack():
+        with defer_signals():
             worker = WorkerHandle(number, self._next_key, with_stacks=self._with_stacks)
             self._next_key += 1
             worker.published = skip
@@ -196,7 +196,7 @@ class Roster:
 
     def silence(self, worker: WorkerHandle, cause: Cause) -> None:
         """Hear no more of a worker but its end, which is made sure of."""
-        with HeldBack():
+        with defer_signals():
             self._deafen(worker)
             worker.pipes.close_reports()
             self.kill(worker, cause)

@@ -24,10 +24,10 @@ from itertools import starmap
 from typing import Any
 
 from mpqueue.engine.ledger import Ledger
-from mpqueue.engine.outcomes import END, Result, Told
+from mpqueue.engine.outcomes import END, NotifyingResult, Result
 from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import BatchTimeout, StopTimeout
-from mpqueue.system.interrupts import let_through
+from mpqueue.system.interrupts import allow_signals
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.telemetry.stats import Statistics, summed, workers_of
@@ -259,7 +259,7 @@ class ThreadBackend:
         for thread in self._threads.values():
             if thread is threading.current_thread() or (thread in busy and deadline is None):
                 continue
-            let_through(thread.join, None if deadline is None else max(0.0, deadline - time.monotonic()))
+            allow_signals(thread.join, None if deadline is None else max(0.0, deadline - time.monotonic()))
         stragglers = tuple(thread.name for thread in self._threads.values() if thread in busy and thread.is_alive())
         if stragglers and deadline is not None and timeout_s is not None:
             raise StopTimeout(stragglers, timeout_s)
@@ -328,7 +328,7 @@ class ThreadBackend:
         of_ticket = ticket.number, ticket.epoch, ticket.unit
         if not timeline.batch(worker, of_ticket, began_ns, stages_ns):
             return outcome
-        return Told(outcome, lambda began: timeline.take(of_ticket, began))
+        return NotifyingResult(outcome, lambda began: timeline.take(of_ticket, began))
 
     def _await_ticket(self, worker: int) -> Ticket | None:
         """Wait for work; None: there will be none, or another thread has taken this one's place."""

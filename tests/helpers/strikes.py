@@ -12,12 +12,12 @@ import sys
 import weakref
 
 import mpqueue
-from mpqueue.system.interrupts import behind
+from mpqueue.system.interrupts import deliver_after_return
 
 _PACKAGE = os.path.dirname(mpqueue.__file__) + os.sep
 
 
-_OF_COLLECTOR = (weakref.finalize.__call__.__code__, behind.__code__)
+_OF_COLLECTOR = (weakref.finalize.__call__.__code__, deliver_after_return.__code__)
 
 
 class Struck(BaseException):

@@ -51,9 +51,9 @@ def test_what_comes_behind_a_call_is_handled_by_the_caller_of_the_callback():
 
     def work():
         signal.raise_signal(signal.SIGUSR1)
-        interrupts.let_through(signal.raise_signal, signal.SIGUSR1)
+        interrupts.allow_signals(signal.raise_signal, signal.SIGUSR1)
         done.append("all of it")
 
     with pytest.raises(Struck):
-        list(map(lambda _: interrupts.behind(work), [0]))  # noqa: C417 - as a callback is called, from C code
+        list(map(lambda _: interrupts.deliver_after_return(work), [0]))  # noqa: C417 - as a callback is called, from C code
     assert done == ["all of it"]

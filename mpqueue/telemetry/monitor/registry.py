@@ -9,7 +9,7 @@ import weakref
 from typing import Any, Protocol
 
 from mpqueue.errors import ServiceError
-from mpqueue.system.interrupts import HeldBack
+from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.log import warn
 from mpqueue.telemetry.monitor.window import Window
 from mpqueue.version import __version__
@@ -53,7 +53,7 @@ def show(thing: Shown, *, is_quiet: bool = False) -> None:
         is_quiet: Say nothing of a failure: the user has not asked.
     """
     global _window
-    with HeldBack(), _lock:
+    with defer_signals(), _lock:
         _shown[id(thing)] = thing
         if _window is not None:
             return
@@ -67,7 +67,7 @@ def show(thing: Shown, *, is_quiet: bool = False) -> None:
 def hide(thing: Shown) -> None:
     """Show an object no more; after the last one the socket is gone. Idempotent."""
     global _window
-    with HeldBack():
+    with defer_signals():
         with _lock:
             _shown.pop(id(thing), None)
             window = None

@@ -81,7 +81,7 @@ class StopServer:
             sock.close()
 
     def _serve(self) -> None:
-        interrupts.keep_out()
+        interrupts.block_signals()
         with selectors.PollSelector() as selector:  # has no descriptor that forks would share
             for sock in (self._listener, self._wakeup):
                 selector.register(sock, selectors.EVENT_READ, sock)

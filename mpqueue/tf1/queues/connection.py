@@ -27,7 +27,7 @@ from mpqueue.memory.arena import class_bytes, class_for, offset_of
 from mpqueue.memory.segment import Segment
 from mpqueue.system import descriptors
 from mpqueue.system.credentials import Address
-from mpqueue.system.interrupts import HeldBack, is_held, let_through
+from mpqueue.system.interrupts import allow_signals, are_signals_deferred, defer_signals
 from mpqueue.tf1.coordination import rendezvous
 from mpqueue.tf1.queues.absence import owner_gone, owner_unreachable
 from mpqueue.tf1.queues.block_line import BlockLine
@@ -175,7 +175,7 @@ class Connection:
 
         After an exception that came from anywhere: what interrupts a call is raised, whatever becomes of this.
         """
-        with HeldBack(), contextlib.suppress(OpError, SharedMemoryFull):
+        with defer_signals(), contextlib.suppress(OpError, SharedMemoryFull):
             while before != self.last_call:
                 before = (before + 1) & 0xFFFFFFFF
                 self.send(Up.UNREAD, queue, before)
@@ -264,10 +264,10 @@ class Connection:
                     data = bytes(buffer[HEAD.size : end])
                     del buffer[:end]
                     return Answer(kind, number, one, two, data)
-            if timeout is not None or is_held():  # handlers are let through to the wait alone
+            if timeout is not None or are_signals_deferred():  # handlers may run in the wait alone
                 poll = select.poll()
                 poll.register(self._sock, select.POLLIN)
-                if not let_through(poll.poll, None if timeout is None else timeout * 1000):
+                if not allow_signals(poll.poll, None if timeout is None else timeout * 1000):
                     return None
             try:
                 data = self._sock.recv(_READ_BYTES)

@@ -40,8 +40,8 @@ Three means, so that calls that do not wait pay nothing for it:
 
 1. The machine moves tokens and ends requests by rows of steps between which no handler runs, see `order`.
    What a struck step has left (callers that were not told) is made good before the queue's lock is let go.
-2. Where a call waits, and where it does other processes' work (the hub's), handlers are held back, and let through to
-   the wait itself. That costs 4 us, the change of threads there takes more.
+2. Where a call waits, and where it does other processes' work (the hub's), handlers are deferred, and may run in the
+   wait itself. That costs 4 us, the change of threads there takes more.
 3. A call to a queue that is elsewhere is undone by one record (`wire.Up.UNREAD`), whatever had become of it, and its
    thread connects anew: what was on its way may be lost with the old connection.
 """
@@ -54,7 +54,7 @@ from functools import partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from mpqueue.errors import DeadlineExceededError, OpError
-from mpqueue.system.interrupts import HeldBack, let_through
+from mpqueue.system.interrupts import allow_signals, defer_signals
 from mpqueue.tf1.coordination.cancellation import cancellable
 from mpqueue.tf1.queues.machine import CloseRequest, DequeueRequest, EnqueueRequest, QueueMachine, Request, notify
 from mpqueue.tf1.queues.order import Token
@@ -132,7 +132,7 @@ class LockGate:
 
     def wait(self, _request: Request, timeout: float | None) -> bool:
         """Sleep before the lock."""
-        return let_through(self._lock.acquire, timeout=-1 if timeout is None else timeout)
+        return allow_signals(self._lock.acquire, timeout=-1 if timeout is None else timeout)
 
 
 class LocalDriver:
@@ -175,7 +175,7 @@ class LocalDriver:
 
     def close_now(self) -> None:
         """Close, and cancel what waits to get in."""
-        with HeldBack(), self.lock:
+        with defer_signals(), self.lock:
             if self.successor is None:
                 notify(self._machine.close_and_cancel())
                 return
@@ -312,7 +312,7 @@ class QueueCore:
             driver.free(request)
             return found  # noqa: TRY300 - here, where no handler runs between
         except BaseException:  # no memory for the batch, or Ctrl-C
-            with HeldBack():
+            with defer_signals():
                 if not request.is_read:
                     request.taken = kept
                     self.driver.keep(kept)
@@ -326,7 +326,7 @@ class QueueCore:
         try:
             gate = self.driver.submit(request)
             if gate is not None:
-                with HeldBack():
+                with defer_signals():
                     self._sleep(request, gate, timeout)
         except BaseException:  # Ctrl-C
             self._retract(request)
@@ -357,8 +357,8 @@ class QueueCore:
         self._step(retract)
 
     def _step(self, step: Callable[[], _T]) -> _T:
-        """Take a step of the machine, with the driver's lock held and handlers held back."""
-        with HeldBack():
+        """Take a step of the machine, with the driver's lock held and signal handlers deferred."""
+        with defer_signals():
             while True:
                 driver = self.driver
                 with driver.lock:
@@ -387,7 +387,7 @@ living: "weakref.WeakSet[QueueCore]" = weakref.WeakSet()
 
 def recover(machine: QueueMachine) -> None:
     """Go on where an interrupt has struck a step of a machine; with the queue's lock held."""
-    with HeldBack():
+    with defer_signals():
         notify(machine.recover())
 
 

@@ -15,7 +15,7 @@ one record, which is there or is not. Of what it had dequeued, only the answer t
 process takes itself: so a call that has returned anywhere is seen by every call that begins later.
 
 What other processes have sent is in no line of ours yet, and many tables are half changed while it is dealt with. So in
-the main thread signal handlers are held back meanwhile, see NOTE [ Interrupts ] in `core`.
+the main thread signal handlers are deferred meanwhile, see NOTE [ Interrupts ] in `core`.
 """
 
 import os
@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable
 
 from mpqueue.system.credentials import Address
-from mpqueue.system.interrupts import HeldBack
+from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.shared_poller import READABLE, Events
 from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.client import Client
@@ -118,7 +118,7 @@ class Hub:
 
     def serve(self) -> None:
         """Start the thread; before, connections wait."""
-        with HeldBack(), self.lock:
+        with defer_signals(), self.lock:
             if self._thread is None and not self.is_closed:
                 self._thread = threading.Thread(target=self.watch.run, name="mpqueue-queues", daemon=True)
                 self._thread.start()
@@ -130,7 +130,7 @@ class Hub:
         self._serve(self.watch.poller.poll(0))
 
     def _serve(self, events: Events) -> None:
-        with HeldBack(), self.lock:
+        with defer_signals(), self.lock:
             if self.is_closed:
                 return
             self.catch_up()
@@ -250,7 +250,7 @@ class HubDriver:
                     recover(machine)
                     raise
                 return None
-        with HeldBack(), hub.lock:
+        with defer_signals(), hub.lock:
             if isinstance(request, DequeueRequest):
                 hub.catch_up()
                 hub.recalls.extend()
@@ -271,7 +271,7 @@ class HubDriver:
     def _finishes_alone(self, request: Call) -> bool:
         """Return whether a call finishes at once, and no other one with it, and nothing that was sent comes before it.
 
-        Then handlers need not be held back.
+        Then signal handlers need not be deferred.
         """
         hub, machine, windows = self.hub, self._queue.machine, self._queue.windows
         if machine.has_waiting_enqueues:
@@ -288,7 +288,7 @@ class HubDriver:
 
     def close_now(self) -> None:
         """Close, and cancel what waits to get in."""
-        with HeldBack(), self.hub.lock:
+        with defer_signals(), self.hub.lock:
             self.hub.catch_up()
             while not self._queue.windows.make_way(CloseRequest()):
                 self.hub.catch_up()
@@ -296,7 +296,7 @@ class HubDriver:
 
     def catch_up(self) -> None:
         """See what other processes have done."""
-        with HeldBack(), self.hub.lock:
+        with defer_signals(), self.hub.lock:
             self.hub.catch_up()
 
     def free(self, request: DequeueRequest) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from mpqueue.engine import queue_address
 from mpqueue.system import descriptors
 from mpqueue.system.credentials import Vetting
-from mpqueue.system.interrupts import HeldBack
+from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.shared_poller import READABLE, WRITABLE, Poller
 from mpqueue.tf1.coordination import rendezvous
 from mpqueue.tf1.queues.block_pool import BlockPool
@@ -50,7 +50,7 @@ class Listener:
 
     def accept(self) -> None:
         """Accept a connection, which has still to prove itself."""
-        with HeldBack():
+        with defer_signals():
             vetting = rendezvous.accept(self._sock, self.address)
             if vetting is not None:
                 descriptors.own_object(vetting.sock)
@@ -99,7 +99,7 @@ class Listener:
         """
         stranger = self._strangers.get(fd)
         if stranger is not None:
-            with HeldBack():  # what an interrupt made of a proof, its sender would wait for for ever
+            with defer_signals():  # what an interrupt made of a proof, its sender would wait for for ever
                 self._vet(fd, stranger, pool, pipe)
             return None
         client = self._by_fd.get(fd)

@@ -16,7 +16,7 @@ import numpy as np
 
 from mpqueue.errors import DeadlineExceededError, OpError, SharedMemoryFull
 from mpqueue.memory.arena import class_bytes
-from mpqueue.system.interrupts import HeldBack
+from mpqueue.system.interrupts import defer_signals
 from mpqueue.tf1.coordination.cancellation import cancellable
 from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
 from mpqueue.tf1.queues.connection import Answer, OwnerMapping, QueueChannel, connection, generation
@@ -64,7 +64,7 @@ class RemoteQueue:
         return bool(self._ask().two)
 
     def _ask(self) -> Answer:
-        with HeldBack():
+        with defer_signals():
             channel = self._channel()
             found = channel.connection.answer(channel.connection.call(Up.ASK, channel.queue))
             assert found is not None
@@ -254,7 +254,7 @@ class RemoteQueue:
 
     def join_tally(self, number: int, size: int) -> tuple[QueueChannel, list[int]]:
         """Ask the queue's owner for cells of a tally: the words of memory, none if it has no such tally."""
-        with HeldBack():
+        with defer_signals():
             channel = self._channel()
             found = channel.connection.answer(channel.connection.call(Up.TALLY, channel.queue, flag=size, seq=number))
         assert found is not None
@@ -270,7 +270,7 @@ class RemoteQueue:
                 return channel
         except AttributeError:
             pass  # the first call of this thread
-        with HeldBack():
+        with defer_signals():
             channel = connection(self.place).attach(self.place.number)
             memory = channel.connection.memory
             if memory is not self._memory:

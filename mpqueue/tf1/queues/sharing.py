@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpqueue.engine import queue_address
 from mpqueue.engine.queue_address import QueueHome
-from mpqueue.system.interrupts import HeldBack
+from mpqueue.system.interrupts import defer_signals
 from mpqueue.tf1.queues import lookup, registry
 from mpqueue.tf1.queues.core import LocalDriver, QueueCore, living
 from mpqueue.tf1.queues.description import Description
@@ -63,7 +63,7 @@ def _shared(core: QueueCore) -> "HubDriver":
     global _hub
     from mpqueue.tf1.queues.hub import Hub, HubDriver  # only now: most programs share no queue
 
-    with HeldBack(), _lock:
+    with defer_signals(), _lock:
         while isinstance(core.driver, LocalDriver):
             if _hub is None or _hub.is_closed:
                 _hub = Hub(_find_shared)

@@ -82,7 +82,7 @@ class Watch:
     # -- Calls that wait
 
     def wait(self, request: Request, waiter: Waiter, timeout: float | None) -> bool:
-        """Sleep, or listen, until the request has finished; False if the time is over. Handlers are held back."""
+        """Sleep, or listen, until the request has finished; False if the time is over. Signal handlers are deferred."""
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             while not request.finished:
@@ -92,7 +92,7 @@ class Watch:
                 if self._lead(waiter):
                     self._listen(request, deadline)
                 else:
-                    interrupts.let_through(waiter.gate.acquire, timeout=-1 if left is None else left)
+                    interrupts.allow_signals(waiter.gate.acquire, timeout=-1 if left is None else left)
         finally:
             self._leave(waiter)
         return True
@@ -111,7 +111,7 @@ class Watch:
         """A call of this process is about to do the thread's work."""
         self._num_leads += 1  # an increment that is lost in a race means nothing
         if self._thread_listens:
-            with interrupts.HeldBack(), self._mutex:
+            with interrupts.defer_signals(), self._mutex:
                 self._send_aside()
 
     def _send_aside(self) -> None:
@@ -135,7 +135,7 @@ class Watch:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return
-            serve(interrupts.let_through(poll, left))
+            serve(interrupts.allow_signals(poll, left))
 
     def _leave(self, waiter: Waiter) -> None:
         """This waiter neither leads nor follows any more; see to it that somebody listens."""
@@ -155,7 +155,7 @@ class Watch:
 
     def run(self) -> None:
         """The thread's life: until `close`."""
-        interrupts.keep_out()
+        interrupts.block_signals()
         num_leads, nap = -1, _QUIET_S
         while True:
             with self._mutex:

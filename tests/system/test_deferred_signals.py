@@ -1,11 +1,11 @@
-"""Signals that are held back, and finalizers that hold them back, too, while their handlers are replaced or put back."""
+"""Signals that are deferred, and finalizers that defer them, too, while their handlers are replaced or put back."""
 
 import signal
 
 import pytest
 
 from mpqueue.system import interrupts
-from mpqueue.system.interrupts import HeldBack, let_through
+from mpqueue.system.interrupts import allow_signals, defer_signals
 
 STRUCK = (signal.SIGUSR1, signal.SIGUSR2)
 
@@ -28,7 +28,7 @@ def collected(request, monkeypatch):
     def finalize():
         if not is_within:
             is_within.append(True)
-            with HeldBack():
+            with defer_signals():
                 pass
             is_within.clear()
 
@@ -47,7 +47,7 @@ def collected(request, monkeypatch):
 
 def test_a_finalizer_that_holds_signals_back_disturbs_nothing(handled, collected, monkeypatch):
     handlers = {number: signal.getsignal(number) for number in STRUCK}
-    with HeldBack():
+    with defer_signals():
         for number in STRUCK:
             signal.raise_signal(number)
         assert handled == [], "the finalizer's end is not the end of this"
@@ -59,8 +59,8 @@ def test_a_finalizer_that_holds_signals_back_disturbs_nothing(handled, collected
 
 def test_nor_does_it_where_signals_are_let_through(handled, collected, monkeypatch):
     handlers = {number: signal.getsignal(number) for number in STRUCK}
-    with HeldBack():
-        let_through(lambda: [signal.raise_signal(number) for number in STRUCK])
+    with defer_signals():
+        allow_signals(lambda: [signal.raise_signal(number) for number in STRUCK])
         assert handled == list(STRUCK)
         signal.raise_signal(STRUCK[0])
         assert handled == list(STRUCK)
