@@ -5,6 +5,7 @@ the faces that are fed by it, and the input toolbox of TensorFlow 1, which the e
 
     errors.py version.py   every public exception; the version
     system/         process hygiene: descriptors, interrupts, forks, the death of a parent
+    transport/      how processes find each other, know each other, and talk
     telemetry/      what is counted and timed while a stream runs, and how it is shown
     memory/         the data plane: segment, slots, layout, leases, in-slot allocation
     engine/         the core: options, schedule, ledger, recovery, the pipeline that the consumer drives

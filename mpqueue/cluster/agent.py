@@ -17,7 +17,6 @@ import contextlib
 import hashlib
 import os
 import pickle
-import select
 import socket
 import sys
 import time
@@ -35,7 +34,7 @@ from mpqueue.cluster.terms import Terms
 from mpqueue.cluster.wire import HEAD, FromAgent, Messages, ToAgent
 from mpqueue.engine.queue_address import QueueHome
 from mpqueue.system import descriptors, hash_seed
-from mpqueue.system.poller import READABLE, make_poller
+from mpqueue.transport.poller import READABLE, WRITABLE, close_poller, make_poller
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerConfig, WorkerEnds
 from mpqueue.worker.records import GRANT, CorruptRecord
@@ -43,7 +42,6 @@ from mpqueue.workers.launcher import Event, LauncherGone, Nursery
 from mpqueue.workers.source_send import Patch
 
 _CONNECT_S = 20.0
-_WRITABLE = select.POLLOUT
 
 
 def serve(terms: Terms) -> None:
@@ -134,7 +132,7 @@ class Agent:
             self._outgoing.flush()
             if wants_room is self._outgoing.is_empty:
                 wants_room = not wants_room
-                self._poller.modify(self._sock.fileno(), READABLE | (_WRITABLE if wants_room else 0))
+                self._poller.modify(self._sock.fileno(), READABLE | (WRITABLE if wants_room else 0))
 
     def _listen(self, fd: int, handler: Callable[[], object]) -> None:
         self._handlers[fd] = handler
@@ -167,7 +165,7 @@ class Agent:
         self._sock.close()
         if self._raylet >= 0:
             os.close(self._raylet)
-        self._poller.close()
+        close_poller(self._poller)
         if self._mirror is not None:
             self._mirror.close()
 

@@ -31,9 +31,9 @@ from mpqueue.engine.ray_options import RayOptions
 from mpqueue.errors import ClusterError, WorkerDied
 from mpqueue.memory.segment import Segment
 from mpqueue.system.interrupts import allow_signals
-from mpqueue.system.poller import READABLE, is_readable
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.stats import NodeStatistics
+from mpqueue.transport.poller import READABLE
 from mpqueue.worker.config import WorkerConfig, WorkerEnds
 from mpqueue.workers.launcher import Event, Nursery, take_nursery, wait_for
 from mpqueue.workers.source_send import Patch, SourceImage, find_digests, make_patch
@@ -267,8 +267,7 @@ class ClusterLauncher:
             wait_for(poll, left)
 
     def _take(self) -> list[Event]:
-        if is_readable(self._wakeup.fd):
-            self._wakeup.clear()
+        self._wakeup.clear()
         found: list[Event] = []
         while self._arrived:
             arrived = self._arrived.popleft()

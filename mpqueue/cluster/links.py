@@ -25,10 +25,10 @@ from mpqueue.cluster.terms import Terms
 from mpqueue.engine.ray_options import RayOptions
 from mpqueue.errors import ClusterError
 from mpqueue.system import descriptors, hash_seed
-from mpqueue.system.credentials import new_token
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.log import warn
 from mpqueue.system.wakeup import Wakeup
+from mpqueue.transport.credentials import new_token
 from mpqueue.workers.launcher import Event
 from mpqueue.workers.source_send import SourceImage
 

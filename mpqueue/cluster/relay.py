@@ -21,7 +21,6 @@ debugger, for long: there the kernels probe each other.
 
 import contextlib
 import pickle
-import select
 import socket
 import threading
 import time
@@ -36,15 +35,13 @@ from mpqueue.cluster.wire import HEAD, FromAgent, Messages, ProtocolError, ToAge
 from mpqueue.errors import ClusterError
 from mpqueue.system import descriptors
 from mpqueue.system.log import warn
-from mpqueue.system.poller import READABLE, make_poller
 from mpqueue.system.processes import Process
+from mpqueue.transport.poller import READABLE, WRITABLE, close_poller, make_poller
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerConfig
 from mpqueue.worker.records import GRANT, REPORT, Down
 from mpqueue.workers.launcher import Event
 from mpqueue.workers.source_send import SourceImage, find_digests, make_patch
-
-_WRITABLE = select.POLLOUT
 
 
 class Relay:
@@ -86,7 +83,7 @@ class Relay:
             ending = partial(link.lose, "", ClusterError(f"node {link.name}: {type(error).__name__}: {error}"))
         finally:
             descriptors.close_object(self._sock)
-            self._poller.close()
+            close_poller(self._poller)
             ending()
 
     def _loop(self) -> None:
@@ -103,7 +100,7 @@ class Relay:
             self._outgoing.flush()
             if wants_room is self._outgoing.is_empty:
                 wants_room = not wants_room
-                self._poller.modify(sock, READABLE | (_WRITABLE if wants_room else 0))
+                self._poller.modify(sock, READABLE | (WRITABLE if wants_room else 0))
             silent_in_s = self._heard_at + self._deadline_s - time.monotonic()
             # Once it is to end there is nothing to wait for: the agent may say nothing any more.
             events = self._poller.poll(0 if self._end is not None else max(0.0, silent_in_s))
@@ -115,7 +112,7 @@ class Relay:
         is_alive = True
         for fd, event in events:
             if fd == sock:
-                if event & ~_WRITABLE:
+                if event & ~WRITABLE:
                     is_alive = self._incoming.take()
                     self._heard_at = time.monotonic()
             elif fd == self._link.wakeup.fd:
@@ -206,7 +203,7 @@ class Relay:
             worker = self._touched.pop()
             if self._link.workers.get(worker.key) is worker:
                 is_flushed = worker.flush()
-                self._watch(self._writers, worker.reports, worker, _WRITABLE, wanted=not is_flushed)
+                self._watch(self._writers, worker.reports, worker, WRITABLE, wanted=not is_flushed)
                 wants_grants = worker.grants >= 0 and worker.num_wanted > 0
                 self._watch(self._readers, worker.grants, worker, READABLE, wanted=wants_grants)
 
@@ -278,7 +275,7 @@ class Relay:
     def _drop(self, worker: RemoteWorker, event: Event) -> None:
         """Report the end of a worker; what the pipe of its reports does not take is computed again."""
         worker.flush()
-        self._watch(self._writers, worker.reports, worker, _WRITABLE, wanted=False)
+        self._watch(self._writers, worker.reports, worker, WRITABLE, wanted=False)
         self._watch(self._readers, worker.grants, worker, READABLE, wanted=False)
         del self._link.workers[worker.key]
         self._link.emit(event)

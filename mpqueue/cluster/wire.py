@@ -28,9 +28,9 @@ had them. The kernel copies what it takes: `sendfile` would not, and an agent th
 as soon as they are sent, before the trainer has had them. What is received is parsed by a generator that yields what
 it needs next: a number of bytes, which it is given, or a view that is to be filled.
 
-First each side proves to the other that it has the token that has travelled through Ray (`mpqueue.system.credentials`):
-an agent runs what a trainer sends, and the port of one that has died may be anybody's. With ``RAY_USE_TLS=1`` the
-connection is encrypted, and both sides authenticated, by Ray's own certificates.
+First each side proves to the other that it has the token that has travelled through Ray (see
+`mpqueue.transport.credentials`): an agent runs what a trainer sends, and the port of one that has died may be
+anybody's. With ``RAY_USE_TLS=1`` the connection is encrypted, and both sides authenticated, by Ray's own certificates.
 """
 
 import os
@@ -42,7 +42,7 @@ from collections.abc import Callable, Generator
 from itertools import islice
 from typing import Any
 
-from mpqueue.system.credentials import ForeignPeer, Vetting, prove
+from mpqueue.transport.credentials import ForeignPeer, Vetting, prove
 
 HEAD = struct.Struct("<B3xIQ")
 PID = struct.Struct("<q")

@@ -8,7 +8,7 @@ after a death, because the queue knows what was taken, and would give the next e
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mpqueue.system.credentials import Address
+from mpqueue.transport.credentials import Address
 
 
 class QueueHome(NamedTuple):

@@ -8,7 +8,6 @@ was seen. One that is gone before it answers is looked for again, as one that is
 """
 
 import os
-import select
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -23,8 +22,9 @@ from mpqueue.service.mapped_ring import MappedRing
 from mpqueue.service.records import MAX_GREETING, CorruptMessage
 from mpqueue.service.terms import Terms
 from mpqueue.system import descriptors
-from mpqueue.system.credentials import credentials_of
 from mpqueue.system.interrupts import allow_signals, defer_signals
+from mpqueue.transport.credentials import credentials_of
+from mpqueue.transport.poller import wait_readable
 
 _PAUSE_S = 0.02  # after a server that was gone before it answered
 
@@ -78,7 +78,7 @@ def _greet(connection: socket.socket, hello: bytes, deadline: float | None) -> t
     fds: list[int] = []
     try:
         greet(connection, hello)
-        if not allow_signals(_wait_readable, connection, deadline):
+        if not allow_signals(wait_readable, connection.fileno(), deadline):
             raise ServiceError(
                 "the server has not answered in time: it is busy, or stopped, or waits for the end of the consumer "
                 "that has this rank"
@@ -99,12 +99,6 @@ def _greet(connection: socket.socket, hello: bytes, deadline: float | None) -> t
     finally:
         for fd in fds:
             os.close(fd)
-
-
-def _wait_readable(connection: socket.socket, deadline: float | None) -> bool:
-    poll = select.poll()
-    poll.register(connection, select.POLLIN)
-    return bool(poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000))
 
 
 def _make_attachment(

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.system.poller import READABLE
-from mpqueue.system.shared_poller import WRITABLE, close_poller, make_shared_poller
+from mpqueue.transport.poller import READABLE, WRITABLE, close_poller, make_poller
 
 
 class Handlers:
@@ -15,7 +14,7 @@ class Handlers:
     """
 
     def __init__(self) -> None:
-        self._poller = make_shared_poller()
+        self._poller = make_poller()
         self._by_fd: dict[int, Callable[[], Any]] = {}
 
     def watch(self, fd: int, handler: Callable[[], Any]) -> None:

@@ -16,7 +16,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import select
 import socket
 import time
 from collections.abc import Callable
@@ -26,11 +25,12 @@ from typing import Any, NoReturn, Self
 
 from mpqueue.errors import ServiceError
 from mpqueue.system import descriptors
-from mpqueue.system.credentials import Credentials, ForeignPeer, check_peer
 from mpqueue.system.folders import base_of, check_whose, make_or_check
 from mpqueue.system.interrupts import allow_signals
 from mpqueue.system.log import warn
 from mpqueue.telemetry.monitor.places import NAME as MONITOR
+from mpqueue.transport.credentials import Credentials, ForeignPeer, check_peer
+from mpqueue.transport.poller import has_hung_up
 
 _MAX_PATH_BYTES = 107  # of a socket's address, its NUL apart
 _BACKLOG = 512  # connections that wait while the server is busy; for more of them, a consumer tries again
@@ -340,17 +340,10 @@ def sentinel_of(connection: socket.socket, credentials: Credentials) -> int:
             "(docker run --pid), or use Linux 6.5 or later"
         )
     found = descriptors.own(os.pidfd_open(credentials.pid))
-    if _has_hung_up(connection):  # the id may have become a stranger's before it was opened
+    if has_hung_up(connection.fileno()):  # the id may have become a stranger's before it was opened
         descriptors.close(found)
         raise ProcessLookupError(errno.ESRCH, f"process {credentials.pid} has ended")
     return found
-
-
-def _has_hung_up(connection: socket.socket) -> bool:
-    """Return whether the other end is closed, whatever is still to be read of it."""
-    poll = select.poll()
-    poll.register(connection.fileno(), 0)
-    return bool(poll.poll(0))
 
 
 def _check_name(name: str) -> None:

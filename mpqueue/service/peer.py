@@ -13,7 +13,7 @@ from collections import deque
 from mpqueue.service.greeting import Hello
 from mpqueue.service.records import MAX_BODY, MAX_OFFERS, MORE, OFFER_BYTES, PICKLED, REQUEST_BYTES, Down, Offer, Text
 from mpqueue.system import descriptors
-from mpqueue.system.credentials import Credentials
+from mpqueue.transport.credentials import Credentials
 
 
 class Stage(enum.Enum):

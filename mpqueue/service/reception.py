@@ -21,8 +21,8 @@ from mpqueue.service.handlers import Handlers
 from mpqueue.service.peer import Peer
 from mpqueue.service.records import MAX_GREETING, CorruptMessage
 from mpqueue.system import descriptors
-from mpqueue.system.credentials import ForeignPeer, check_peer, credentials_of
 from mpqueue.system.log import warn
+from mpqueue.transport.credentials import ForeignPeer, check_peer, credentials_of
 
 GREETING_S = 5.0
 MAX_STRANGERS = 64

@@ -3,7 +3,6 @@
 From the ground up; a module imports only from its own line and the lines above it::
 
     replacement.py      an attribute of another library that is ours as long as somebody needs it
-    poller.py           waiting for many descriptors: epoll, or poll
     callers.py          the user's line that has led here
     imports.py          a call when a module is imported
     cpus.py             the CPUs of this process
@@ -17,12 +16,10 @@ From the ground up; a module imports only from its own line and the lines above 
     processes.py        ends of other processes, and signals to them
     process_name.py     the name of a process in `ps`
     log.py              the logger of this package
-    credentials.py      who is at the other end of a connection
     folders.py          folders that belong to this user, and into which nobody else can put anything
     safe_threads.py     threads beside which a process may fork
     joined_threads.py   threads that may be waited for under Ctrl-C
     hash_seed.py        one order of sets of strings in all workers
     wakeup.py           the end of another thread's wait
-    shared_poller.py    waiting for many descriptors, on behalf of several threads
     oom.py              kills by the kernel's out-of-memory killer
 """

@@ -17,12 +17,12 @@ import contextlib
 import errno
 import functools
 import os
+import select
 import signal
 import sys
 from typing import Self
 
 from mpqueue.system import descriptors
-from mpqueue.system.poller import is_readable
 
 _UNAVAILABLE = (errno.ENOSYS, errno.EPERM)
 
@@ -55,7 +55,11 @@ class Process:
 
     def has_ended(self) -> bool:
         """Return whether it is known to have ended, whether or not it was reaped."""
-        return self.sentinel >= 0 and is_readable(self.sentinel)
+        if self.sentinel < 0:
+            return False
+        poll = select.poll()
+        poll.register(self.sentinel, select.POLLIN)
+        return bool(poll.poll(0))
 
     def send(self, number: int) -> None:
         """Send a signal, if it is still there; it needs a sentinel."""

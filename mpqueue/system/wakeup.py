@@ -1,5 +1,6 @@
 """A pipe that ends another thread's wait; safe inside signal handlers, and after its end."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 
@@ -35,7 +36,8 @@ class Wakeup:
 
     def clear(self) -> None:
         """Take the calls in, so that the next wait waits."""
-        os.read(self.fd, 4096)
+        with contextlib.suppress(BlockingIOError):  # nobody has called
+            os.read(self.fd, 4096)
 
     def close(self) -> None:
         """Close both ends; a `wake` that comes later does nothing."""

@@ -32,10 +32,10 @@ from types import TracebackType
 from typing import Any
 
 from mpqueue.engine.members import Ending, Member, StopCallback, check_member, name_of, stoppers
-from mpqueue.system.credentials import Address
 from mpqueue.tf1.coordination.cancellation import CancellationScope
 from mpqueue.tf1.coordination.coordinator_proxy import Endpoint
 from mpqueue.tf1.coordination.reports import ExcInfo, exception_types, reported
+from mpqueue.transport.credentials import Address
 from mpqueue.worker import failures
 
 _log = logging.getLogger(__name__)

@@ -16,7 +16,6 @@ import contextlib
 import errno
 import faulthandler
 import os
-import select
 import signal
 import sys
 import time
@@ -39,6 +38,7 @@ from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.system.cpus import busy_ns
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
+from mpqueue.transport.poller import has_hung_up
 from mpqueue.worker import context, failures, torch_info
 from mpqueue.worker.config import DUMP_SIGNAL, HAS_SIGNAL_OF_ITS_OWN, Payload, WorkerConfig, WorkerEnds
 from mpqueue.worker.first_draw import AtOnce, make_seeder
@@ -111,9 +111,7 @@ class GrantReader:
 
     def has_ended(self) -> bool:
         """Return True if the trainer has closed the pipe; what it granted before may still be there."""
-        poll = select.poll()
-        poll.register(self._fd, 0)
-        return bool(poll.poll(0))
+        return has_hung_up(self._fd)
 
 
 _NO_MEMORY = (errno.ENOSPC, errno.ENOMEM)

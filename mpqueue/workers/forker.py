@@ -14,9 +14,9 @@ from typing import Any
 
 from mpqueue.system import descriptors, interrupts, open_files, parent_death
 from mpqueue.system.interrupts import defer_signals
-from mpqueue.system.poller import READABLE
 from mpqueue.system.process_name import set_process_name, worker_name
 from mpqueue.system.processes import Birth, Process, reap
+from mpqueue.transport.poller import READABLE
 from mpqueue.worker.config import Payload, WorkerConfig, WorkerEnds
 from mpqueue.worker.main import prepare_process, run_and_exit
 from mpqueue.workers.launcher import Event, wait_for

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from mpqueue.memory.glibc import with_large_copies_uncached
 from mpqueue.system import descriptors, hash_seed, parent_death
 from mpqueue.system.interrupts import allow_signals, defer_signals
-from mpqueue.system.poller import READABLE
 from mpqueue.system.processes import Process
+from mpqueue.transport.poller import READABLE, has_hung_up
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerConfig, WorkerEnds
 from mpqueue.workers import nursery_messages as messages
@@ -326,9 +326,7 @@ class Nursery:
 
     def _has_ended(self) -> bool:
         """Return True if it has closed its side, which it does as its last act (or user code in its place)."""
-        poll = select.poll()
-        poll.register(self._socket, 0)
-        return bool(poll.poll(0))
+        return has_hung_up(self._socket.fileno())
 
     def _send(self, kind: int, body: Any, fds: Sequence[int] = ()) -> None:
         self._require_whole()

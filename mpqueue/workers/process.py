@@ -27,9 +27,9 @@ from mpqueue.engine import queue_address
 from mpqueue.engine.ledger import Ledger
 from mpqueue.memory.ring import Ring
 from mpqueue.system.interrupts import defer_signals, is_of_handler
-from mpqueue.system.poller import READABLE
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.stats import Statistics, summed, workers_of
+from mpqueue.transport.poller import READABLE
 from mpqueue.worker.config import HAS_SIGNAL_OF_ITS_OWN, WorkerConfig
 from mpqueue.workers import incidents
 from mpqueue.workers.blame import Tolerance, worker_died
@@ -157,7 +157,7 @@ class ProcessBackend:
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when there is something to take in."""
-        return int(self.pool.roster.poller.fileno())
+        return self.pool.roster.poller.fileno()
 
     @property
     def has_waiting(self) -> bool:

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mpqueue.errors import StopTimeout
-from mpqueue.system import descriptors
 from mpqueue.system.interrupts import defer_signals
-from mpqueue.system.poller import READABLE, make_poller
+from mpqueue.transport.poller import READABLE, close_poller, make_poller
 from mpqueue.worker.config import WorkerConfig
 from mpqueue.workers.handle import WorkerHandle
 from mpqueue.workers.launcher import Launcher, LauncherGone
@@ -67,7 +66,6 @@ class Roster:
         self.workers: dict[int, WorkerHandle] = {}
         self.by_reports: dict[int, WorkerHandle] = {}
         self.poller = make_poller()
-        descriptors.own_object(self.poller)
         self.gone: list[WorkerHandle] = []
         self.dying: dict[WorkerHandle, float] = {}
         self.moving: list[WorkerHandle] = []
@@ -265,7 +263,7 @@ class Roster:
         end_orphans(workers)
         for worker in (*self.gone, *workers):
             worker.close()
-        descriptors.close_object(self.poller)
+        close_poller(self.poller)
 
 
 def _earlier(wait_s: float, deadline: float | None) -> float:

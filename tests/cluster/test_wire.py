@@ -12,7 +12,7 @@ from mpqueue.cluster import wire
 from mpqueue.cluster.agent import _connect
 from mpqueue.cluster.terms import Terms
 from mpqueue.cluster.wire import HEAD, Incoming, Outgoing, ProtocolError, greet, read_greeting
-from mpqueue.system.credentials import new_token
+from mpqueue.transport.credentials import new_token
 
 
 class Both:

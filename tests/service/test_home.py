@@ -16,7 +16,7 @@ from mpqueue.errors import ServiceError
 from mpqueue.service import home as homes
 from mpqueue.service.home import Home, greet, receive_answer, sentinel_of
 from mpqueue.system import descriptors
-from mpqueue.system.credentials import credentials_of
+from mpqueue.transport.credentials import credentials_of
 
 DEADLOCK_S = 60
 

@@ -13,7 +13,8 @@ from helpers.others import Other
 import mpqueue
 from mpqueue.errors import ServiceError, UnavailableError
 from mpqueue.service.home import Home
-from mpqueue.system import credentials, folders
+from mpqueue.system import folders
+from mpqueue.transport import credentials
 
 OWN = os.geteuid()
 NUMBERS = [np.full(2, number) for number in range(3)]

@@ -25,7 +25,7 @@ from mpqueue.service.peer import Peer, Stage
 from mpqueue.service.records import Down, Offer
 from mpqueue.service.rules import Rules
 from mpqueue.system import descriptors
-from mpqueue.system.credentials import Credentials
+from mpqueue.transport.credentials import Credentials
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ import signal
 import pytest
 
 from mpqueue.system import processes
-from mpqueue.system.poller import is_readable, make_poller
 from mpqueue.system.processes import Birth, Process, reap
 
 
@@ -71,22 +70,3 @@ def test_a_child_that_is_forked_by_the_child_does_not_hide_its_end(kind):
     os.kill(int(os.read(told, 100)), signal.SIGKILL)
     for fd in (sentinel, told, tell):
         os.close(fd)
-
-
-@pytest.mark.parametrize("has_epoll", [True, False])
-def test_a_poller_waits_in_seconds_and_names_who_is_ready(has_epoll, monkeypatch):
-    if not has_epoll:
-        monkeypatch.delattr(select, "epoll")
-    poller = make_poller()
-    read_end, write_end = os.pipe()
-    poller.register(read_end, select.POLLIN)
-    assert poller.poll(0) == []
-    assert poller.poll(0.01) == []
-    os.write(write_end, b"!")
-    assert is_readable(read_end)
-    assert poller.poll(60) == poller.poll(None) == [(read_end, select.POLLIN)]
-    poller.unregister(read_end)
-    assert poller.poll(0) == []
-    poller.close()
-    os.close(read_end)
-    os.close(write_end)

@@ -12,7 +12,7 @@ from helpers.faults import Numbers, numbers
 
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.engine.schedule import EpochSchedule
-from mpqueue.system.poller import _Poll
+from mpqueue.transport.poller import PollPoller
 from mpqueue.worker.records import GRANT
 from mpqueue.workers import dispatcher
 from mpqueue.workers.handle import WorkerHandle
@@ -58,7 +58,7 @@ def test_as_many_grants_as_there_is_room_for_do_not_block():
         worker.close()
 
 
-class Listened(_Poll):
+class Listened(PollPoller):
     """Notes who is listened to."""
 
     def __init__(self):

@@ -12,8 +12,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from mpqueue.system.credentials import ForeignPeer, check_peer
 from mpqueue.telemetry.monitor import places
+from mpqueue.transport.credentials import ForeignPeer, check_peer
 
 _MAX_BYTES = 1 << 24
 _PIECE = 1 << 16

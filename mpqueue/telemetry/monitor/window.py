@@ -17,10 +17,10 @@ from collections.abc import Callable
 from typing import Any
 
 from mpqueue.system import descriptors, forked
-from mpqueue.system.credentials import check_peer
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.monitor import places
+from mpqueue.transport.credentials import check_peer
 
 _BACKLOG = 16
 _PATIENCE_S = 1.0

@@ -16,8 +16,8 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
-from mpqueue.system.credentials import Address
 from mpqueue.tf1.coordination.stop_channel import StopClient, StopServer
+from mpqueue.transport.credentials import Address
 
 
 class StopListener(Protocol):

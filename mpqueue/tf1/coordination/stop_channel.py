@@ -23,9 +23,9 @@ from collections import deque
 from collections.abc import Callable
 
 from mpqueue.system import interrupts
-from mpqueue.system.credentials import Address, ForeignPeer, Vetting
 from mpqueue.system.log import warn
-from mpqueue.tf1.coordination import rendezvous
+from mpqueue.transport import listener as rendezvous
+from mpqueue.transport.credentials import Address, ForeignPeer, Vetting
 
 _RUNNING, _STOPPING, _TAKEN, _TOO_LATE = b"r", b"s", b"t", b"l"
 _LENGTH = struct.Struct("<I")

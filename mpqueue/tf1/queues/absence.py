@@ -3,8 +3,8 @@
 import os
 
 from mpqueue.errors import CancelledError, FailedPreconditionError, OpError, UnavailableError
-from mpqueue.system.credentials import ForeignPeer
 from mpqueue.tf1.queues.wire import Place
+from mpqueue.transport.credentials import ForeignPeer
 
 
 def owner_gone(place: Place) -> OpError:

@@ -26,12 +26,12 @@ from mpqueue.errors import OpError, SharedMemoryFull
 from mpqueue.memory.arena import class_bytes, class_for, offset_of
 from mpqueue.memory.segment import Segment
 from mpqueue.system import descriptors
-from mpqueue.system.credentials import Address
 from mpqueue.system.interrupts import allow_signals, are_signals_deferred, defer_signals
-from mpqueue.tf1.coordination import rendezvous
 from mpqueue.tf1.queues.absence import owner_gone, owner_unreachable
 from mpqueue.tf1.queues.block_line import BlockLine
 from mpqueue.tf1.queues.wire import HEAD, RECORD, Down, Place, Up, decode_error
+from mpqueue.transport import listener as rendezvous
+from mpqueue.transport.credentials import Address
 
 _FIRST_BLOCKS = 4
 _MOST_BLOCKS = 512

@@ -26,9 +26,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
-from mpqueue.system.credentials import Address
 from mpqueue.system.interrupts import defer_signals
-from mpqueue.system.shared_poller import READABLE, Events
 from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.client import Client
 from mpqueue.tf1.queues.core import Call, QueueCore, recover
@@ -41,6 +39,8 @@ from mpqueue.tf1.queues.steps import WITHDRAWN, Steps
 from mpqueue.tf1.queues.watch import Waiter, Watch
 from mpqueue.tf1.queues.windows import Recalls, Windows
 from mpqueue.tf1.queues.wire import RecordPipe
+from mpqueue.transport.credentials import Address
+from mpqueue.transport.poller import READABLE, Events
 
 # A call of this process that finds all it needs looks at the pipe only so often: a look costs as much as the call.
 _STALE_S = 0.0005

@@ -12,13 +12,13 @@ from functools import partial
 
 from mpqueue.engine import queue_address
 from mpqueue.system import descriptors
-from mpqueue.system.credentials import Vetting
 from mpqueue.system.interrupts import defer_signals
-from mpqueue.system.shared_poller import READABLE, WRITABLE, Poller
-from mpqueue.tf1.coordination import rendezvous
 from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.client import Answers, Client
 from mpqueue.tf1.queues.wire import HEAD, Down, RecordPipe
+from mpqueue.transport import listener as rendezvous
+from mpqueue.transport.credentials import Vetting
+from mpqueue.transport.poller import READABLE, WRITABLE, Poller
 
 
 class Listener:

@@ -20,9 +20,9 @@ import time
 from collections.abc import Callable, Iterator
 
 from mpqueue.system import interrupts
-from mpqueue.system.shared_poller import READABLE, Events, close_poller, make_poller_beside, make_shared_poller
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.tf1.queues.machine import Request
+from mpqueue.transport.poller import READABLE, Events, close_poller, make_poller, make_poller_beside
 
 _QUIET_S = 0.002
 _LONGEST_NAP_S = 0.1
@@ -64,7 +64,7 @@ class Watch:
 
     def __init__(self, serve: Callable[[Events], None]) -> None:
         self._serve = serve
-        self.poller = make_shared_poller()
+        self.poller = make_poller()
         self._poke = Wakeup()
         self.poller.register(self._poke.fd, READABLE)
         # The thread listens to all that and, apart, to being asked to step aside.

@@ -44,7 +44,7 @@ from typing import NamedTuple, TypeAlias
 from mpqueue import errors
 from mpqueue.errors import OpError, SharedMemoryFull
 from mpqueue.system import descriptors
-from mpqueue.system.credentials import Address
+from mpqueue.transport.credentials import Address
 
 RECORD = struct.Struct("<IHxxIIIIq")
 """Mark and kind, size class or flag, connection, queue, number of the call, number of elements, elements enqueued so

@@ -9,8 +9,6 @@ that they trust each other with their data, as threads do. But nothing that one 
 """
 
 import os
-import select
-import socket
 import time
 from contextlib import ExitStack
 from typing import Self
@@ -21,11 +19,12 @@ from mpqueue.service.greeting import Hello, Refusal, Welcome, decode_answer
 from mpqueue.service.home import Home, greet, receive_answer
 from mpqueue.service.records import MAX_GREETING, CorruptMessage
 from mpqueue.system import descriptors
-from mpqueue.system.credentials import Address
 from mpqueue.tf1.queues import lookup
 from mpqueue.tf1.queues.connection import connection
 from mpqueue.tf1.queues.lookup import Lookup
 from mpqueue.tf1.queues.wire import Place
+from mpqueue.transport.credentials import Address
+from mpqueue.transport.poller import wait_readable
 
 _ANSWER_S = 5.0
 _PAUSE_S = 0.02  # after a server that was gone before it answered
@@ -142,7 +141,7 @@ def _greet(home: Home, deadline: float | None) -> Welcome | None:
     try:
         greet(conversation, Hello(purpose="queues").encode())
         patience = None if deadline is None else max(deadline, time.monotonic() + _ANSWER_S)  # it is there, and busy
-        if not _wait_readable(conversation, patience):
+        if not wait_readable(conversation.fileno(), patience):
             raise ServiceError(f"the server {home.name!r} has not answered in time: it is busy, or stopped by a signal")
         data, _ = receive_answer(conversation, MAX_GREETING)
         if not data:
@@ -157,12 +156,6 @@ def _greet(home: Home, deadline: float | None) -> Welcome | None:
     if isinstance(answer, Refusal):
         raise ServiceError(f"the server {home.name!r} refuses: {answer.refused}")
     return answer
-
-
-def _wait_readable(conversation: socket.socket, deadline: float | None) -> bool:
-    poll = select.poll()
-    poll.register(conversation, select.POLLIN)
-    return bool(poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000))
 
 
 def _path_in(home: Home, welcome: Welcome) -> str:

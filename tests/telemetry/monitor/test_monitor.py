@@ -18,10 +18,10 @@ from helpers.watched import loading
 
 import mpqueue
 from mpqueue.errors import ServiceError
-from mpqueue.system import credentials
 from mpqueue.telemetry.monitor import asking, places, registry
 from mpqueue.telemetry.monitor.asking import Answer, ask
 from mpqueue.telemetry.monitor.window import Window
+from mpqueue.transport import credentials
 
 DEADLOCK_S = 60
 

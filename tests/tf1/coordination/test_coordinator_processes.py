@@ -17,9 +17,9 @@ import pytest
 
 from mpqueue import Coordinator
 from mpqueue.errors import OutOfRangeError, WorkerRaised
-from mpqueue.system import credentials
 from mpqueue.tf1.coordination.coordinator_proxy import Endpoint
 from mpqueue.tf1.coordination.stop_channel import StopClient, StopServer
+from mpqueue.transport import credentials
 
 DEADLOCK_S = 60
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")

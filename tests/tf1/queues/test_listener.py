@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import pytest
 from helpers.calls import DEADLOCK_S
 
-from mpqueue.system import credentials
-from mpqueue.system.credentials import Credentials, new_token
-from mpqueue.system.shared_poller import close_poller, make_shared_poller
-from mpqueue.tf1.coordination import rendezvous
 from mpqueue.tf1.queues import client
 from mpqueue.tf1.queues.listener import Listener
 from mpqueue.tf1.queues.wire import HEAD, Down, RecordPipe
+from mpqueue.transport import credentials
+from mpqueue.transport import listener as rendezvous
+from mpqueue.transport.credentials import Credentials, new_token
+from mpqueue.transport.poller import close_poller, make_poller
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def pool():
 
 @pytest.fixture
 def listener():
-    poller = make_shared_poller()
+    poller = make_poller()
     made = Listener(poller)
     yield made
     made.close()
@@ -96,7 +96,7 @@ def test_another_user_is_dropped_before_a_word(listener, pool, monkeypatch):
 
 
 def test_those_who_have_not_proven_themselves_end_with_the_listener():
-    poller = make_shared_poller()
+    poller = make_poller()
     listener = Listener(poller)
     with socket.socket(socket.AF_UNIX) as silent:
         silent.connect(listener.address.path)
@@ -118,7 +118,7 @@ def test_nobody_is_waited_for_who_has_gone_before_being_accepted(listener):
 
 
 def test_all_connections_end_with_the_listener(pool):
-    poller = make_shared_poller()
+    poller = make_poller()
     listener = Listener(poller)
     with Connecting(listener, pool).connection as connection:
         assert len(connection.recv(HEAD.size)) == HEAD.size

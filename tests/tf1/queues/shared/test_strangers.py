@@ -15,11 +15,11 @@ from helpers.others import Other
 from mpqueue import FIFOQueue
 from mpqueue.errors import CancelledError, FailedPreconditionError, InvalidArgumentError
 from mpqueue.memory.arena import class_for
-from mpqueue.system import credentials
-from mpqueue.system.credentials import new_token
 from mpqueue.tf1.queues import sharing
 from mpqueue.tf1.queues.connection import connection
 from mpqueue.tf1.queues.wire import HEAD, RECORD, Down, Up
+from mpqueue.transport import credentials
+from mpqueue.transport.credentials import new_token
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 

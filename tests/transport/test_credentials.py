@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from helpers.calls import DEADLOCK_S
 
-from mpqueue.system import credentials
-from mpqueue.system.credentials import (
+from mpqueue.transport import credentials
+from mpqueue.transport.credentials import (
     UNKNOWN,
     Address,
     Credentials,

@@ -1,11 +1,13 @@
-"""Waits for many descriptors on behalf of several threads: `select.epoll`, or `select.poll` where there is none.
+"""Waits for many descriptors, also on behalf of several threads: `select.epoll`, or `select.poll` where there is none.
 
 An epoll may be waited on by several threads at once, takes descriptors while it is waited on, and may itself be waited
 for. `PollPoller` offers the same for systems without it: each wait polls a list of its own, and a pipe ends the waits
 when the list changes.
 """
 
+import errno
 import select
+import time
 from typing import Protocol
 
 from mpqueue.system import descriptors
@@ -30,6 +32,9 @@ class Poller(Protocol):
 
     def poll(self, timeout: float | None = None, /) -> Events:
         """Wait, at most so many seconds; the descriptors that are ready. It may return early, with none."""
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when a wait would not wait."""
 
     def close(self) -> None:
         """Let go of its own descriptors."""
@@ -76,6 +81,10 @@ class PollPoller:
             self._changed.clear()
         return [(fd, event) for fd, event in ready if fd != self._changed.fd]
 
+    def fileno(self) -> int:
+        """Raise: there is none."""
+        raise OSError(errno.ENOSYS, "only an epoll can be waited for by its descriptor")
+
     def close(self) -> None:
         """Close the pipe."""
         self._changed.close()
@@ -104,7 +113,7 @@ class Waitable(Protocol):
         """Let go of its own descriptors."""
 
 
-def make_shared_poller() -> Poller:
+def make_poller() -> Poller:
     """A new poller, noted in `descriptors`; to be closed by `close_poller`."""
     if not hasattr(select, "epoll"):
         return PollPoller()
@@ -119,7 +128,7 @@ def make_poller_beside(poller: Poller, fd: int) -> Waitable:
         return _Beside(poller, fd)
     both = select.epoll()
     descriptors.own_object(both)
-    both.register(poller, READABLE)  # type: ignore[arg-type]  # an epoll, which has a descriptor
+    both.register(poller.fileno(), READABLE)
     both.register(fd, READABLE)
     return both
 
@@ -127,3 +136,22 @@ def make_poller_beside(poller: Poller, fd: int) -> Waitable:
 def close_poller(poller: Waitable) -> None:
     """Close what was made here."""
     descriptors.close_object(poller)
+
+
+def wait_readable(fd: int, deadline: float | None) -> bool:
+    """Wait until a descriptor has something to read, or is at its end; return False if it has not by the deadline.
+
+    Args:
+        fd: The descriptor.
+        deadline: By `time.monotonic`; None: as long as it takes.
+    """
+    poll = select.poll()
+    poll.register(fd, READABLE)
+    return bool(poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000))
+
+
+def has_hung_up(fd: int) -> bool:
+    """Return whether the other end is closed, whatever is still to be read of it."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return bool(poll.poll(0))

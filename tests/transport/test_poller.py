@@ -1,19 +1,23 @@
-"""Both pollers that several threads may wait on: over epoll, and over poll where there is none."""
+"""The poller that several threads may wait on: over epoll, and over poll where there is none."""
 
 import os
 import select
+import socket
 import threading
+import time
 
 import pytest
 from helpers.calls import DEADLOCK_S
 
-from mpqueue.system.shared_poller import (
+from mpqueue.transport.poller import (
     READABLE,
     WRITABLE,
     PollPoller,
     close_poller,
+    has_hung_up,
+    make_poller,
     make_poller_beside,
-    make_shared_poller,
+    wait_readable,
 )
 
 
@@ -21,7 +25,7 @@ from mpqueue.system.shared_poller import (
 def poller(request, monkeypatch):
     if request.param == "poll":
         monkeypatch.delattr(select, "epoll")
-    made = make_shared_poller()
+    made = make_poller()
     assert isinstance(made, PollPoller) == (request.param == "poll")
     yield made
     close_poller(made)
@@ -87,3 +91,21 @@ def test_one_beside_it_waits_for_all_of_that_and_one_more(poller, pipe):
         close_poller(beside)
         for end in more:
             os.close(end)
+
+
+def test_one_descriptor_is_waited_for_until_it_is_readable_or_a_deadline(pipe):
+    read_end, write_end = pipe
+    assert not wait_readable(read_end, time.monotonic() + 0.001)
+    assert not has_hung_up(read_end)
+    os.write(write_end, b"!")
+    assert wait_readable(read_end, None)
+    assert wait_readable(read_end, time.monotonic() - 1)
+
+
+def test_the_end_of_the_other_side_is_seen_behind_what_was_not_read():
+    ours, theirs = socket.socketpair()
+    with ours:
+        theirs.send(b"unread")
+        assert not has_hung_up(ours.fileno())
+        theirs.close()
+        assert has_hung_up(ours.fileno())

@@ -6,8 +6,8 @@ that happens in the nursery, which must not get threads and connections that its
 
 On Linux the socket has a random name in the abstract namespace, which leaves nothing in the file system however the
 owner ends; elsewhere it is one in a private folder of the temporary directory. When the owner is gone, anybody may take
-the name: so both ends look who the other one is (`mpqueue.system.credentials`), by its user, and by the token that is a
-part of the address and that only those have to whom a handle came.
+the name: so both ends look who the other one is (see `credentials`), by its user, and by the token that is a part of
+the address and that only those have to whom a handle came.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mpqueue.system.credentials import Address, ForeignPeer, Vetting, check_peer, credentials_of, new_token, prove
+from mpqueue.transport.credentials import Address, ForeignPeer, Vetting, check_peer, credentials_of, new_token, prove
 
 _BACKLOG = 128  # connections that wait while the owner is busy; more of them block in connect
 
