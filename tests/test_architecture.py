@@ -63,7 +63,7 @@ UNPASSED = {"index": {"worker/records.py"}}  # files that a page names and its t
 AMBIGUOUS = {
     "Answer", "Batch", "Column", "Consumer", "Down", "Event", "Field", "Kind", "Life", "Link", "Order", "Pipeline",
     "Place", "Plan", "Pool", "Progress", "ProtocolError", "Request", "Row", "Rows", "Tally", "Terms", "Up", "Watch",
-    "_Default", "_Kind", "_Run", "_Watch",
+    "_Default", "_Kind", "_Watch",
 }  # fmt: skip
 # How often a module outside of `mpqueue.engine` asks what class of a schedule it has.
 SCHEDULES_ASKED = {

@@ -17,6 +17,6 @@ def make_desk(home: Any) -> Any:
     return import_module(_DESK).QueueDesk(home)
 
 
-def queue_server(name: str) -> Any:
-    """Return the `mpqueue.tf1.serving.server.QueueServer` of a name: a server that has queues, and no batches."""
-    return import_module(_SERVER).QueueServer(name)
+def queue_server_class() -> Any:
+    """Return `mpqueue.tf1.serving.server.QueueServer`: a `Server` that has queues, and no batches."""
+    return import_module(_SERVER).QueueServer

@@ -23,7 +23,7 @@ from mpqueue.service.home import Claim, Home
 from mpqueue.service.journal import Journal, Recovered, place_in, read_journal
 from mpqueue.service.loop import Loop
 from mpqueue.service.peer import Peer
-from mpqueue.service.purposes import make_desk, queue_server
+from mpqueue.service.purposes import make_desk, queue_server_class
 from mpqueue.service.reports import ServerStatistics, statistics_of
 from mpqueue.service.restarting import check_restartable, job_of
 from mpqueue.service.rules import Slow, check_rules
@@ -124,13 +124,10 @@ class Server:
 
     _job: str  # a hash of what makes the stream the same one; from `start` on
 
-    def __new__(cls, name: str, source: Any, **options: Any) -> Self:
-        """A server of queues only is a `QueueServer`, which is started, stopped and waited for alike."""
-        if source is not None:
-            return super().__new__(cls)
-        if options:
-            raise ValueError(f"a server of queues only (source=None) has no options, got {', '.join(sorted(options))}")
-        return queue_server(name)  # type: ignore[no-any-return]  # its own constructor only is called
+    def __new__(cls, name: str, source: Any = None, **options: Any) -> Self:  # noqa: ARG004 - of the constructor
+        """Without a source it is a `QueueServer`, a subclass, as a `pathlib.Path` is that of its platform."""
+        made: Self = super().__new__(queue_server_class() if cls is Server and source is None else cls)
+        return made
 
     def __init__(
         self,

@@ -124,6 +124,8 @@ def test_users_who_may_attach_may_not_use_the_queues(servers_home):
 def test_a_server_without_a_source_is_one_of_queues_only(servers_home):
     with Server("photos", None) as server, mpqueue.connect("photos", timeout=0):
         assert isinstance(server, QueueServer)
+        assert isinstance(server, Server)
+        assert server.statistics().consumers == ()
         assert FIFOQueue(10, "int64", shared_name="jobs").size() == 0
     with pytest.raises(ValueError, match="has no options, got workers"):
         Server("photos", None, workers=2)

@@ -1,4 +1,4 @@
-"""`QueueServer`: a server that has queues, and no batches.
+"""`QueueServer`: a server that has queues, and no batches; what ``mpqueue.Server(name, None)`` makes.
 
 strangers' greetings: this thread          the messages of queues: the thread of the `QueueHost`
 """
@@ -7,23 +7,26 @@ import contextlib
 import os
 import threading
 import time
-from typing import Any, Self
+from typing import Any, Never, Self
 
 from mpqueue.service.handlers import Handlers
 from mpqueue.service.home import Claim, Home
 from mpqueue.service.peer import Peer
 from mpqueue.service.reception import Reception
+from mpqueue.service.reports import ServerStatistics
+from mpqueue.service.server import Server
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.monitor import registry
 from mpqueue.tf1.serving.desk import QueueDesk
 
 
-class QueueServer:
+class QueueServer(Server):
     """A home for the queues of several programs; see `mpqueue.connect`.
 
     Args:
         name: By which programs find it; or the path of a folder, with a slash in it.
+        source: None.
 
     Attributes:
         name: As given.
@@ -31,14 +34,16 @@ class QueueServer:
 
     Raises:
         TypeError: ``name`` is no text.
-        ValueError: It is no name of a server.
+        ValueError: It is no name of a server; or there are options, which are all of batches.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, source: None = None, **options: Never) -> None:  # noqa: ARG002 - as `Server` has it
+        if options:
+            raise ValueError(f"a server of queues only (source=None) has no options, got {', '.join(sorted(options))}")
         self._home = Home.of(name)
         self.name, self.folder = self._home.name, self._home.folder
-        self._lock = threading.Lock()
-        self._run: _Run | None = None
+        self._lock = threading.RLock()
+        self._serving: _Serving | None = None
 
     def start(self) -> Self:
         """Take the name, and serve.
@@ -49,19 +54,19 @@ class QueueServer:
             OSError: There are not enough descriptors, or no address space.
         """
         with self._lock:
-            if self._run is not None:
+            if self._serving is not None:
                 raise RuntimeError(f"the server {self.name!r} runs already: call stop() before start()")
-            self._run = _Run(self._home.claim(is_open_to_others=False))
+            self._serving = _Serving(self._home.claim(is_open_to_others=False))
             registry.show(self, is_quiet=True)
         return self
 
-    def stop(self) -> None:
+    def stop(self, timeout: float | None = None) -> None:  # noqa: ARG002 - there are no workers to wait for
         """End all queues, and give up the name; calls that wait in them fail. Idempotent, from any thread."""
         with self._lock:
-            run, self._run = self._run, None
-            if run is not None:
+            serving, self._serving = self._serving, None
+            if serving is not None:
                 registry.hide(self)
-                run.stop()
+                serving.stop()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the server was stopped; return False if it was not within ``timeout`` seconds.
@@ -69,38 +74,36 @@ class QueueServer:
         Raises:
             RuntimeError: It does not run.
         """
-        run = self._run
-        if run is None:
+        serving = self._serving
+        if serving is None:
             raise RuntimeError(f"the server {self.name!r} does not run: call start() before wait()")
-        run.thread.join(timeout)
-        return not run.thread.is_alive()
+        serving.thread.join(timeout)
+        return not serving.thread.is_alive()
+
+    def statistics(self) -> ServerStatistics:
+        """Return counters of no batches and no consumers."""
+        return ServerStatistics()
 
     def report(self) -> dict[str, Any]:
         """Return what `mpqueue top` shows of the server."""
-        run = self._run
-        host = None if run is None else run.desk.host
+        serving = self._serving
+        host = None if serving is None else serving.desk.host
         return {
             "kind": "Server",
             "name": self.name,
             "folder": self.folder,
             "queues": 0 if host is None else host.num_queues,
-            "is_running": run is not None and run.thread.is_alive(),
+            "is_running": serving is not None and serving.thread.is_alive(),
         }
 
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
     def __repr__(self) -> str:
-        run = self._run
-        host = None if run is None else run.desk.host
-        state = "stopped" if run is None else f"{0 if host is None else host.num_queues} queues"
+        serving = self._serving
+        host = None if serving is None else serving.desk.host
+        state = "stopped" if serving is None else f"{0 if host is None else host.num_queues} queues"
         return f"<{type(self).__name__} {self.name!r}: {state}>"
 
 
-class _Run:
+class _Serving:
     """A server between `start` and `stop`."""
 
     def __init__(self, claim: Claim) -> None:
