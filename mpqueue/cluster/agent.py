@@ -45,7 +45,7 @@ _CONNECT_S = 20.0
 
 
 def serve(terms: Terms) -> None:
-    """Be an agent, until the trainer has enough of it.
+    """Serve the trainer until its connection ends.
 
     Raises:
         OSError: The trainer cannot be reached, or somebody else listens in its place.

@@ -377,7 +377,7 @@ class Pipeline:
 
     def begin_loop(self) -> None:
         """Have batches go to another loop, with the next number, and free whoever waits for one in those before."""
-        with self.lock:  # an interrupt here leaves a number that nobody has, and tears nothing
+        with self.lock:  # safe to interrupt: a number is left out
             self.loop += 1
         self.backend.wake()
 

@@ -270,7 +270,7 @@ class Loader(Stoppable):
         return pipeline
 
     def _bound(self, pipeline: Pipeline) -> None:
-        """Have nothing of a second epoch computed before somebody asks for one: a validation has none.
+        """Do not prefetch past the first epoch before a second one is asked for: a validation has only one.
 
         Nor of any later one, if nobody can tell whether the source has changed since; and a sampler is iterated when
         it is asked.

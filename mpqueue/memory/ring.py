@@ -132,7 +132,7 @@ class Leases:
         del self._memory
 
     def next_ended(self) -> Slot | None:
-        """A slot whose last view is gone: one for each entry in `have_ended`, which loses it.
+        """Pop the next ended lease, and return its slot.
 
         Returns: None for a lease that an interrupt has undone, and that the interrupt's traceback has kept.
         """

@@ -42,7 +42,7 @@ class Dealing(Protocol):
         ...
 
     def next_for(self, seat: Seat) -> Batch | None:
-        """Return the next batch of what belongs to nobody for this seat, which has it from now on."""
+        """Take the next batch of the shared pool for this seat; None where there is none."""
         ...
 
     def regain(self, seat: Seat) -> None:
@@ -110,14 +110,14 @@ class RankedDealing:
         self._round.clear()
 
     def next_for(self, seat: Seat) -> Batch | None:  # noqa: ARG002 - each batch belongs to a rank
-        """Return None: nothing belongs to nobody."""
+        """Return None: this mode has no shared pool."""
         return None
 
     def regain(self, seat: Seat) -> None:
         """Keep it for the consumer that comes in its place."""
 
     def settle(self, *, has_ended: bool) -> None:
-        """Each rank has all as soon as its share was dealt; a last round that is not full is left out."""
+        """Mark a rank complete once its share was dealt; a last round that is not full is left out."""
         if has_ended:
             self._clear_round()
         for seat in self.seats:
@@ -166,7 +166,7 @@ class FirstComeDealing:
         seat.queue.clear()
 
     def settle(self, *, has_ended: bool) -> None:
-        """All have all when everything was taken: what a consumer has not taken may come to another."""
+        """Mark seats complete once nothing is untaken: until then it may still come to any of them."""
         is_over = has_ended and not self._pool and not any(seat.load for seat in self.seats)
         for seat in self.seats:
             seat.has_all = is_over
@@ -217,7 +217,7 @@ class BroadcastDealing:
         self._let_go(batch, GROUP)
 
     def next_for(self, seat: Seat) -> Batch | None:  # noqa: ARG002 - each batch belongs to seats
-        """Return None: nothing belongs to nobody."""
+        """Return None: this mode has no shared pool."""
         return None
 
     def regain(self, seat: Seat) -> None:
@@ -228,7 +228,7 @@ class BroadcastDealing:
         seat.queue.clear()
 
     def settle(self, *, has_ended: bool) -> None:
-        """All have all when the stream has no more, and nobody is behind."""
+        """Mark seats complete once the stream has ended."""
         for seat in self.members():
             seat.has_all = has_ended
 

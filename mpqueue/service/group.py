@@ -114,10 +114,9 @@ class Group:
         return bool(self.seats) and all(seat.epoch > epoch for seat in self.seats)
 
     def is_begun(self, epoch: int) -> bool:
-        """Return True if the loop of somebody over an epoch has begun; or somebody's next one, and all have taken all.
+        """Return whether an epoch may open: a consumer has begun its loop over it, or all have taken all of it.
 
-        The latter is so where another server has died before it could finish the epoch: what is left of it to this one
-        is its end.
+        The latter is so where another server has died before it could finish the epoch: only its end is left to do.
         """
         begun = [seat for seat in self.seats if seat.has_begun]
         return any(seat.epoch == epoch for seat in begun) or (bool(begun) and self.is_done_with(epoch))

@@ -235,7 +235,7 @@ class Stream:
         return None
 
     def _bound(self, schedule: EpochSchedule) -> None:
-        """Have nothing of a second epoch computed before somebody asks for one, as a `Loader` does."""
+        """Do not prefetch past the first epoch before a second one is asked for, as a `Loader` does not."""
         is_bound = self.epoch == self._place.epoch or isinstance(schedule, DrawnSchedule)
         schedule.last_epoch = self.epoch if is_bound else None
 

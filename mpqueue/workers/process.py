@@ -189,7 +189,7 @@ class ProcessBackend:
         if not events and self._hang is not None:
             self._hang.end_hanging()
         if not events and is_asked:  # who only looks how many are ready is not to wait for a worker's stacks
-            self.ledger.is_waiting = True  # an interrupt here tears nothing
+            self.ledger.is_waiting = True  # safe to interrupt
             tell_of_slow(self._slow, pool.roster)
             self.ledger.is_waiting = False
         if not events and block:
@@ -215,7 +215,7 @@ class ProcessBackend:
     def _poll(self, timeout_s: float | None) -> list[tuple[int, int]]:
         ledger, poll = self.ledger, self.pool.roster.poller.poll
         events: list[tuple[int, int]] = []
-        ledger.is_waiting = True  # an interrupt here tears nothing: what has come is still there
+        ledger.is_waiting = True  # safe to interrupt: what has come is still there
         if timeout_s != 0 and self.dispatcher.chunk > 1:  # see the module's head
             for _ in range(_MAX_YIELDS):
                 os.sched_yield()
