@@ -66,7 +66,7 @@ def dataset(loader: Loader) -> Any:
         raise TypeError(f"mpqueue.tf.dataset takes a mpqueue.Loader, got {type(loader).__name__}")
     feed = _Feed(LoaderEpochs(loader))
     try:
-        first = feed.epochs.look(0)
+        first = feed.epochs.peek(0)
     except IndexError:
         raise ValueError(f"{loader!r} gives no batch, from which to learn the shapes of the others") from None
     feed.spec = _spec_of(tf, first, "batch")

@@ -281,7 +281,7 @@ class AcceleratedLoader(Accelerated):
 
     def __getitem__(self, index: int) -> Any:
         """One of the first batches of the coming epoch, which it does not use up."""
-        return self.epochs.look(index)
+        return self.epochs.peek(index)
 
     @functools.cached_property
     def epochs(self) -> LoaderEpochs:

@@ -87,16 +87,16 @@ class LoaderEpochs:
         except TypeError:
             return None
 
-    def look(self, index: int) -> Any:
+    def peek(self, index: int) -> Any:
         """Return a copy of batch ``index`` of the coming epoch, which is not used up by that.
 
         Raises:
             IndexError: There is none, or it is not among the first.
-            Exception: What the source raised in its place; the next look is at the batch after it.
+            Exception: What the source raised in its place; the next call gives the batch after it.
         """
         if not 0 <= index < MOST_KEPT:
             raise IndexError(
-                f"batch {index} cannot be looked at: a Loader gives its batches in an order of its own, and only the "
+                f"batch {index} cannot be peeked at: a Loader gives its batches in an order of its own, and only the "
                 f"first {MOST_KEPT} of an epoch can be seen before it begins"
             )
         with self._lock:

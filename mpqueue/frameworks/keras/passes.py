@@ -80,7 +80,7 @@ class _Numbers:
         self._state: object = None
         self._number = -1
 
-    def look(self) -> None:
+    def note_state(self) -> None:
         """Note a state in which no enqueuer is made."""
         state = random.getstate()
         if state != self._state:
@@ -88,7 +88,7 @@ class _Numbers:
 
     def next(self) -> int:
         """The number of the enqueuer that is being made."""
-        self.look()
+        self.note_state()
         self._number += 1
         return self._number
 
@@ -199,7 +199,7 @@ class PassEnqueuer(idle.Pool):
         with self._lock:
             draw_lazy_order(self.source, self.workers if self.use_multiprocessing else 0)
             self._plan.begin(self.source, shuffle=self.shuffle)
-            _numbers.look()
+            _numbers.note_state()
             if self._engine.pipeline is not None:
                 self._engine.pipeline.restart_at(Place(self._plan.number), refresh=True)
             self._has_paused = False

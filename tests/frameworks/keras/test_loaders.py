@@ -268,7 +268,7 @@ def test_an_epoch_is_begun_in_earnest_with_its_fifth_batch(num_taken):
 def test_what_was_looked_at_is_written_to_by_nobody_else():
     with Loader(marked.Marked(6), workers=1) as loader:
         epochs = LoaderEpochs(loader)
-        epochs.look(1)[0][:] = -1
+        epochs.peek(1)[0][:] = -1
         trial = epochs.begin(on_trial=True)
         next(trial)[0][:] = -1
         epochs.take_back(trial)
